@@ -1,0 +1,35 @@
+# Each target makes what it needs, once: one virtual environment inside the clone, from Python and pip alone.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test check promises format clean
+
+demo: $(READY)
+	$(BIN)/dcaf demo
+
+test: $(READY)
+	DCAF_SCALE=$${DCAF_SCALE:-0.02} $(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pyright --verifytypes dcaf --ignoreexternal
+
+promises: $(READY)
+	DCAF_SCALE=1 $(BIN)/python -m pytest -m promise
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,5 @@
+"""Floor 1: the session on the wire."""
+
+from dcaf.asgi.middleware import SessionMiddleware
+
+__all__ = ["SessionMiddleware"]

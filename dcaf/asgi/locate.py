@@ -1,0 +1,210 @@
+"""Where the sessions stand in the text of a JSON body, so that they can be replaced and every other byte kept.
+
+>>> body = JSONText.read(b'{"data": {"session": {"n": 1}, "id": 12345678901234567890}}')
+>>> [place.text(body.text) for place in body.sessions()]
+['{"n": 1}']
+>>> body.rewritten(body.sessions(), {body.sessions()[0]: b'{"n":2}'})
+b'{"data": {"session": {"n":2}, "id": 12345678901234567890}}'
+
+What a reader gets wrong: parsing and writing again would round big integers and drop repeated members:
+the application would see another body than the client sent. So the text is cut and joined, never written anew.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from json import JSONDecoder
+from typing import Any, Final
+
+import orjson
+
+from dcaf.core.errors import MalformedJSON
+
+MAX_STRUCTURE: Final = 200_000
+"""Braces, brackets and commas that are parsed, at most: 16 MiB of ``{},`` would block the event loop for 1.6 s."""
+
+SPACE: Final = re.compile(r"[ \t\n\r]*")
+
+
+def _unread(_: str) -> None:
+    """Skip a number: it is only passed over, and reading a very long one costs the square of its length."""
+
+
+_decode: Final = JSONDecoder(parse_int=_unread, parse_float=_unread).raw_decode
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One member in the text: its value from ``start`` to ``end``, the whole with one comma from ``cut_from`` to ``cut_to``."""
+
+    start: int
+    end: int
+    cut_from: int
+    cut_to: int
+
+    def text(self, text: str) -> str:
+        """The value, as written."""
+        return text[self.start : self.end]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member of an object: its name, where it begins, and where its value stands."""
+
+    name: str
+    begin: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class JSONText:
+    """A JSON text that the strict parser accepted, with its value."""
+
+    text: str
+    value: Any
+
+    @classmethod
+    def read(cls, data: bytes) -> JSONText:
+        """Parse strictly.
+
+        Raises:
+            MalformedJSON: A strict parser refuses it (RFC 8259; UTF-8 alone, finite numbers, no lone surrogates).
+        """
+        try:
+            return cls(data.decode(), orjson.loads(data))
+        except (orjson.JSONDecodeError, UnicodeDecodeError):
+            raise MalformedJSON(reason="syntax") from None
+
+    def sessions(self) -> list[Place]:
+        """Every ``data.session``: the top-level one first, then those of ``messages``, last message first.
+
+        Raises:
+            MalformedJSON: A member is repeated on the way to one, or the text is nested too deep.
+        """
+        if not isinstance(self.value, dict) or not ("session" in self.text or "\\u" in self.text):
+            return []
+        try:
+            return self._top_level() + self._in_messages()
+        except RecursionError:
+            raise MalformedJSON(reason="depth") from None
+
+    def rewritten(self, places: Sequence[Place], values: Mapping[Place, bytes]) -> bytes:
+        """The text with some members replaced and the others of ``places`` cut out; every other byte as it was."""
+        pieces, at = [], 0
+        for place in sorted(places, key=lambda place: place.start):
+            kept = place in values
+            pieces.append(self.text[at : place.start if kept else place.cut_from].encode())
+            pieces.append(values.get(place, b""))
+            at = place.end if kept else place.cut_to
+        pieces.append(self.text[at:].encode())
+        return b"".join(pieces)
+
+    def frame(self) -> tuple[bytes, bytes] | None:
+        """What stands before and after the value of ``data.session``, which is made where it is absent.
+
+        None where it cannot be: not an object, ``data`` is neither object nor null, or a member on the way is repeated.
+        """
+        if not isinstance(self.value, dict) or not isinstance(self.value.get("data"), dict | None):
+            return None
+        top = self._members(self._first())
+        data = [member for member in top if member.name == "data"]
+        if len(data) > 1:
+            return None
+        if not data:
+            return self._insertion(self._first(), top, '"data":{"session":', "}")
+        if self.text[data[0].start] == "{":
+            return self._frame_in(data[0])
+        return self._around(data[0].start, data[0].end, '{"session":', "}")
+
+    def _frame_in(self, data: Member) -> tuple[bytes, bytes] | None:
+        members = self._members(data.start)
+        found = [member for member in members if member.name == "session"]
+        if len(found) > 1:
+            return None
+        if found:
+            return self._around(found[0].start, found[0].end)
+        return self._insertion(data.start, members, '"session":', "")
+
+    def _insertion(self, brace: int, members: list[Member], before: str, after: str) -> tuple[bytes, bytes]:
+        return self._around(brace + 1, brace + 1, before, after + ("," if members else ""))
+
+    def _around(self, start: int, end: int, before: str = "", after: str = "") -> tuple[bytes, bytes]:
+        return (self.text[:start] + before).encode(), (after + self.text[end:]).encode()
+
+    def _top_level(self) -> list[Place]:
+        return self._only(list(self._sessions_under(self._first())))
+
+    def _in_messages(self) -> list[Place]:
+        arrays = [member.start for member in self._members(self._first()) if member.name == "messages"]
+        found = [self._in_array(start) for start in arrays if self.text[start] == "["]
+        if len(arrays) > 1 and any(found):
+            raise MalformedJSON(reason="duplicate")
+        return found[0][::-1] if found else []
+
+    def _in_array(self, start: int) -> list[Place]:
+        items = [at for at, _ in self._items(start) if self.text[at] == "{"]
+        return [place for at in items for place in self._only(list(self._sessions_under(at)))]
+
+    def _sessions_under(self, start: int) -> Iterator[list[Place]]:
+        """For each member ``data`` of the object at ``start``, the places of its members ``session``."""
+        for data in self._members(start):
+            if data.name == "data":
+                yield self._places(data.start) if self.text[data.start] == "{" else []
+
+    def _places(self, start: int) -> list[Place]:
+        members = self._members(start)
+        return [_place(members, index) for index, member in enumerate(members) if member.name == "session"]
+
+    def _only(self, found: list[list[Place]]) -> list[Place]:
+        places = [place for group in found for place in group]
+        if places and len(found) > 1 or len(places) > 1:
+            raise MalformedJSON(reason="duplicate")
+        return places
+
+    def _first(self) -> int:
+        return self._skip(0)
+
+    def _members(self, start: int) -> list[Member]:
+        """The members of the object whose brace stands at ``start``."""
+        found, at = [], self._skip(start + 1)
+        while self.text[at] != "}":
+            name, colon = _decode(self.text, at)
+            value = self._skip(self._skip(colon) + 1)
+            end = _decode(self.text, value)[1]
+            found.append(Member(name, at, value, end))
+            at = self._after(end)
+        return found
+
+    def _items(self, start: int) -> list[tuple[int, int]]:
+        """Where the items of the array whose bracket stands at ``start`` begin and end."""
+        found, at = [], self._skip(start + 1)
+        while self.text[at] != "]":
+            end = _decode(self.text, at)[1]
+            found.append((at, end))
+            at = self._after(end)
+        return found
+
+    def _after(self, end: int) -> int:
+        at = self._skip(end)
+        return self._skip(at + 1) if self.text[at] == "," else at
+
+    def _skip(self, at: int) -> int:
+        found = SPACE.match(self.text, at)
+        assert found is not None
+        return found.end()
+
+
+def structure(data: bytes) -> int:
+    """How many braces, brackets and commas stand in a body: what parsing it costs, counted without parsing it."""
+    return data.count(b"{") + data.count(b"[") + data.count(b",")
+
+
+def _place(members: list[Member], index: int) -> Place:
+    member = members[index]
+    if index + 1 < len(members):
+        return Place(member.start, member.end, member.begin, members[index + 1].begin)
+    begin = members[index - 1].end if index else member.begin
+    return Place(member.start, member.end, begin, member.end)

@@ -1,0 +1,289 @@
+"""SessionMiddleware: the session of every turn, verified before the application runs and sealed into its answer.
+
+>>> from dcaf.core import Keyring
+>>> async def app(scope, receive, send): ...
+>>> SessionMiddleware(app, keys=Keyring.ephemeral(), audience="")
+Traceback (most recent call last):
+    ...
+dcaf.core.errors.ConfigurationError: audience= must name this service, ...
+
+What a reader gets wrong: behind it the application reads the plain protocol. The ``data.session`` that it finds in a
+request body *is* the verified state; every other one has been taken out.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final, TypeAlias
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from dcaf.asgi.problems import problem
+from dcaf.asgi.request import Body, read_body
+from dcaf.asgi.response import Answer, route
+from dcaf.core.claims import Binding, Lifetime
+from dcaf.core.current import running
+from dcaf.core.envelope import Sealer
+from dcaf.core.errors import ConfigurationError, SessionError, SessionInvalid, SessionUnavailable
+from dcaf.core.keeper import Keeper, Stateless
+from dcaf.core.keys import Keyring
+from dcaf.core.migrations import Migration, Migrations
+from dcaf.core.session import Session
+
+Subject: TypeAlias = Callable[[Scope], "str | None | Awaitable[str | None]"]
+Conversation: TypeAlias = Callable[[Scope, Any], "str | None | Awaitable[str | None]"]
+Routes: TypeAlias = "Iterable[str] | Callable[[Scope], bool]"
+
+MIB: Final = 1024 * 1024
+SCOPE_KEY: Final = "dcaf.session"
+
+logger = logging.getLogger("dcaf")
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn: the session, whom it is bound to, the body it came in, and whether one came in at all."""
+
+    session: Session
+    binding: Binding
+    body: Body
+    arrived: bool
+
+
+class SessionMiddleware:
+    """Pure ASGI middleware.
+
+    Args:
+        app: The application.
+        keys: A Keyring, or the text of one key; None reads DCAF_KEYS and DCAF_KEYS_VERIFY.
+        audience: The name of this service; a session of any other is refused.
+        subject: Who is calling: a function of the scope, sync or async. None, or a None from it, is anonymous; an empty
+            string, another type or an exception refuses the request.
+        conversation: Which conversation: a function of (scope, body), or a JSON pointer (RFC 6901) into the body such as
+            ``"/thread_id"``. The body has no session in it, and is None where it is not JSON.
+        mirror: The keys that the client can read beside the token: True for all, names for some, False for none.
+        plain: Routes whose own plain ``data.session`` in an answer is the new state: paths, or a function of the scope.
+        idle_timeout: How long a session lives without a turn.
+        absolute_timeout: How long it lives in all.
+        max_body_bytes: The longest JSON body that is read.
+        max_response_bytes: The longest JSON answer that is completed with the session.
+        max_token_bytes: The longest token that is accepted, and so the longest that is made.
+        exempt: Routes to leave alone: paths, or a function of the scope.
+        bind_request_session: Whether ``request.session`` is the Session too.
+        version: Version of the application's own schema.
+        migrations: ``{n: function}``, each making the values of version n out of those of n - 1.
+        clock: Seconds since the epoch.
+        randomness: That many random bytes, for session ids.
+        keeper: Who judges freshness; None is the stateless one.
+
+    Raises:
+        ConfigurationError: A setting is wrong; the message says what to write.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        keys: Keyring | str | None = None,
+        audience: str = "",
+        subject: Subject | None = None,
+        conversation: Conversation | str | None = None,
+        mirror: bool | Iterable[str] = True,
+        plain: Routes = (),
+        idle_timeout: timedelta = timedelta(days=7),
+        absolute_timeout: timedelta = timedelta(days=30),
+        max_body_bytes: int = 4 * MIB,
+        max_response_bytes: int = 16 * MIB,
+        max_token_bytes: int = MIB // 4,
+        exempt: Routes = (),
+        bind_request_session: bool = True,
+        version: int = 0,
+        migrations: Mapping[int, Migration] | None = None,
+        clock: Callable[[], float] = time.time,
+        randomness: Callable[[int], bytes] = os.urandom,
+        keeper: Keeper | None = None,
+    ) -> None:
+        if isinstance(app, SessionMiddleware):
+            raise ConfigurationError(MOUNTED_TWICE)
+        self.app = app
+        self._subject = _callable("subject", subject)
+        self._conversation = _pointer(conversation) if isinstance(conversation, str) else _callable("conversation", conversation)
+        self._plain = _routes("plain", plain)
+        self._exempt = _routes("exempt", exempt)
+        self._max_body_bytes = _positive("max_body_bytes", max_body_bytes)
+        self._max_response_bytes = _positive("max_response_bytes", max_response_bytes)
+        self._bind_request_session = bind_request_session
+        self._keeper = keeper or Stateless()
+        self._warned: set[str] = set()
+        self._sealer = Sealer(
+            keys=_keyring(keys),
+            audience=audience,
+            lifetime=_lifetime(idle_timeout, absolute_timeout),
+            mirror=mirror if isinstance(mirror, bool) else frozenset(mirror),
+            max_token_bytes=_positive("max_token_bytes", max_token_bytes),
+            migrations=Migrations(version, migrations),
+            clock=clock,
+            randomness=randomness,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection; anything but HTTP, and exempt routes, pass as they are."""
+        if scope["type"] != "http" or self._exempt(scope):
+            return await self.app(scope, receive, send)
+        self._check_scope(scope)
+        try:
+            turn = await self._open(scope, receive)
+        except (SessionError, SessionUnavailable) as refusal:
+            _log_refusal(scope, refusal)
+            return await problem(refusal, http_version=scope.get("http_version", "1.1"))(scope, receive, send)
+        if not turn.body.disconnected:
+            await self._run(turn, scope, receive, send)
+
+    async def _run(self, turn: Turn, scope: Scope, receive: Receive, send: Send) -> None:
+        inner = turn.body.scope(scope)
+        inner[SCOPE_KEY] = turn.session
+        if self._bind_request_session:
+            inner["session"] = turn.session
+        answer = Answer(
+            inner,
+            send,
+            turn.session,
+            arrived=turn.arrived,
+            adopts=turn.body.json is not None and self._plain(scope),
+            seal=lambda: self._seal(turn),
+            max_response_bytes=self._max_response_bytes,
+            warned=self._warned,
+        )
+        with running(turn.session):
+            await self.app(inner, turn.body.replay(receive), answer.send)
+
+    async def _open(self, scope: Scope, receive: Receive) -> Turn:
+        body = await read_body(scope, receive, self._max_body_bytes)
+        candidate = body.candidate()
+        binding = self._sealer.binding(await self._subject_of(scope), await self._conversation_of(scope, body))
+        if candidate is None:
+            session = self._sealer.start()
+        else:
+            session = self._sealer.open(body.member(candidate), binding)
+            await self._admit(session)
+        body.rewrite(candidate, session._state.plain())
+        return Turn(session, binding, body, arrived=candidate is not None)
+
+    async def _admit(self, session: Session) -> None:
+        if session._standing and session.sequence:
+            await self._keeper.admit(session._standing.claims)
+
+    async def _seal(self, turn: Turn) -> bytes:
+        sequence = await self._keeper.commit(turn.session)
+        return self._sealer.seal(turn.session, turn.binding, sequence=sequence)
+
+    async def _subject_of(self, scope: Scope) -> str | None:
+        return await _named("subject", self._subject, scope) if self._subject else None
+
+    async def _conversation_of(self, scope: Scope, body: Body) -> str | None:
+        if self._conversation is None:
+            return None
+        return await _named("conversation", self._conversation, scope, body.without_sessions())
+
+    def _check_scope(self, scope: Scope) -> None:
+        if SCOPE_KEY in scope:
+            raise ConfigurationError(MOUNTED_TWICE)
+        if self._bind_request_session and "session" in scope:
+            raise ConfigurationError(
+                f"scope['session'] is taken by a {type(scope['session']).__name__} of another session middleware (Starlette's "
+                "SessionMiddleware, perhaps). Remove that one, or pass bind_request_session=False here and use "
+                "dcaf.current_session()."
+            )
+
+
+MOUNTED_TWICE: Final = "SessionMiddleware is mounted twice around one application. Remove one of the two."
+
+
+async def _named(name: str, function: Callable[..., Any], *arguments: Any) -> str | None:
+    """Ask the application for a name; whatever is wrong with the answer refuses the request and says no more."""
+    try:
+        found = function(*arguments)
+        if inspect.isawaitable(found):
+            found = await found
+    except Exception as error:  # noqa: BLE001 - a raising resolver must refuse, whatever it raises
+        logger.error("dcaf: %s= raised %s", name, type(error).__name__)
+        raise SessionInvalid(reason=name) from None
+    if found is not None and (not isinstance(found, str) or not found):
+        raise SessionInvalid(reason=name)
+    return found
+
+
+def _log_refusal(scope: Scope, refusal: SessionError | SessionUnavailable) -> None:
+    level = logging.ERROR if getattr(refusal, "reason", "") == "sub" else logging.WARNING
+    logger.log(
+        level,
+        "dcaf: refused %s: %s (reason %s, kid %s, session %s)",
+        route(scope),
+        refusal.code,
+        getattr(refusal, "reason", None),
+        getattr(refusal, "kid", None),
+        getattr(refusal, "sid_digest", None),
+    )
+
+
+def _keyring(keys: Keyring | str | None) -> Keyring:
+    if keys is None:
+        return Keyring.from_environment()
+    if isinstance(keys, str):
+        return Keyring.parse(keys)
+    if isinstance(keys, Keyring):
+        return keys
+    raise ConfigurationError(f"keys= takes a Keyring, the text of a key, or None for the environment, not {type(keys).__name__}.")
+
+
+def _lifetime(idle: timedelta, absolute: timedelta) -> Lifetime:
+    for name, value in (("idle_timeout", idle), ("absolute_timeout", absolute)):
+        if not isinstance(value, timedelta) or value < timedelta(seconds=1):
+            raise ConfigurationError(f"{name} must be a timedelta of at least a second, for instance timedelta(days=7).")
+    if absolute < idle:
+        raise ConfigurationError("absolute_timeout is shorter than idle_timeout: a session would end before it could be idle.")
+    return Lifetime(int(idle.total_seconds()), int(absolute.total_seconds()))
+
+
+def _positive(name: str, value: int) -> int:
+    if type(value) is not int or value < 1:
+        raise ConfigurationError(f"{name} must be a number of bytes, from 1 up.")
+    return value
+
+
+def _callable(name: str, value: Any) -> Any:
+    if value is not None and not callable(value):
+        raise ConfigurationError(f"{name}= takes a function, not {type(value).__name__}: it is asked in every turn.")
+    return value
+
+
+def _routes(name: str, value: Routes) -> Callable[[Scope], bool]:
+    if callable(value):
+        return value
+    paths = frozenset(value) if not isinstance(value, str) else frozenset()
+    if isinstance(value, str) or not all(isinstance(path, str) and path.startswith("/") for path in paths):
+        raise ConfigurationError(f'{name}= takes paths, for instance {name}=("/api/chat",), or a function of the scope.')
+    return lambda scope: scope["path"] in paths
+
+
+def _pointer(pointer: str) -> Conversation:
+    if not pointer.startswith("/"):
+        raise ConfigurationError(
+            'conversation= takes a JSON pointer that begins with "/", for instance "/thread_id", or a function.'
+        )
+    steps = [step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:]]
+
+    def follow(scope: Scope, body: Any) -> Any:
+        for step in steps:
+            if not isinstance(body, dict):
+                return None
+            body = body.get(step)
+        return body
+
+    return follow

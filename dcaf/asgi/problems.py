@@ -1,0 +1,44 @@
+"""What a refused client is told: problem details (RFC 9457), static text, one body a code, byte for byte.
+
+>>> from dcaf.core import SessionInvalid
+>>> json_body(SessionInvalid(reason="mac"))["code"]
+'session-invalid'
+
+What a reader gets wrong: the reason is for the log. Whatever the cause, two answers of one code are the same bytes.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, Final
+
+import orjson
+from starlette.responses import Response
+
+from dcaf.core.errors import SessionError, SessionUnavailable
+
+RETRY_AFTER_S: Final = {"session-conflict": "1", "session-unavailable": "1"}
+RESTART: Final = {"session": {"dcaf": {"token": "new"}}}
+TOO_LARGE: Final = 413
+
+
+def json_body(refusal: SessionError | SessionUnavailable) -> dict[str, Any]:
+    """The members of the answer; ``data.session`` only where the client should drop the session it has."""
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(refusal.http_status).phrase,
+        "status": refusal.http_status,
+        "detail": refusal.detail,
+        "code": refusal.code,
+    }
+    return body | ({"data": RESTART} if refusal.offers_restart else {})
+
+
+def problem(refusal: SessionError | SessionUnavailable, *, http_version: str = "1.1") -> Response:
+    """The whole answer. A body that was not read to its end closes the connection, on HTTP/1.1 alone."""
+    headers = {"Cache-Control": "no-store"}
+    if refusal.code in RETRY_AFTER_S:
+        headers["Retry-After"] = RETRY_AFTER_S[refusal.code]
+    if refusal.http_status == TOO_LARGE and http_version.startswith("1"):
+        headers["Connection"] = "close"
+    return Response(orjson.dumps(json_body(refusal)), refusal.http_status, headers, "application/problem+json")

@@ -1,0 +1,195 @@
+"""Put the session into a JSON answer, and let every other answer pass as it is.
+
+What a reader gets wrong: the Session object is the truth, not the answer's text. A plain object that the application put
+at ``data.session`` is overwritten, unless the application named the route with ``plain=``: otherwise an endpoint that
+wraps user input in ``{"data": ...}`` would sign it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import Message, Scope, Send
+
+from dcaf.asgi.locate import JSONText
+from dcaf.core.errors import MalformedJSON, NotCarriedError
+from dcaf.core.session import Session
+from dcaf.core.state import RESERVED
+
+REDIRECTION: Final = 300
+SERVER_ERROR: Final = 500
+WITHOUT_BODY: Final = (204, 205, 304)
+PARTIAL: Final = 206
+STALE_HEADERS: Final = ("etag", "content-md5", "digest", "content-digest", "repr-digest")
+REMEMBERED_ROUTES: Final = 1000
+
+logger = logging.getLogger("dcaf")
+
+
+class Answer:
+    """One answer on its way out.
+
+    Args:
+        scope: Of the request, for the name of the route.
+        send: Where the answer goes.
+        session: The session of the turn.
+        arrived: Whether a session came in, so that one goes out in any case.
+        adopts: Whether the application's own plain ``data.session`` is the new state, where nothing else changed it.
+        seal: Makes the envelope of the session as it is then.
+        max_response_bytes: The longest JSON answer that is held back to be completed.
+        warned: Routes of whose overwritten objects the log was told already.
+    """
+
+    def __init__(
+        self,
+        scope: Scope,
+        send: Send,
+        session: Session,
+        *,
+        arrived: bool,
+        adopts: bool,
+        seal: Callable[[], Awaitable[bytes]],
+        max_response_bytes: int,
+        warned: set[str],
+    ) -> None:
+        self._scope = scope
+        self._send = send
+        self._session = session
+        self._arrived = arrived
+        self._adopts = adopts
+        self._seal = seal
+        self._max_response_bytes = max_response_bytes
+        self._warned = warned
+        self._start: Message | None = None
+        self._body = bytearray()
+
+    async def send(self, message: Message) -> None:
+        """Take the next message of the application.
+
+        Raises:
+            NotCarriedError: The session was modified, and this answer cannot carry it.
+            SessionAliasError, SessionValueError: What tools did to the session cannot be written.
+        """
+        if message["type"] == "http.response.start":
+            await self._begin(message)
+        elif self._start is None:
+            await self._send(message)
+        elif message["type"] == "http.response.body":
+            await self._collect(message)
+        else:
+            await self._let_go()
+            await self._send(message)
+
+    async def _begin(self, message: Message) -> None:
+        if message["status"] >= SERVER_ERROR:
+            await self._pass(message)
+        elif self._is_json(message):
+            self._start = message
+        else:
+            self._refuse_modified()
+            await self._pass(message)
+
+    async def _collect(self, message: Message) -> None:
+        self._body += message.get("body", b"")
+        more = message.get("more_body", False)
+        if not more:
+            await self._complete()
+        elif len(self._body) > self._max_response_bytes:
+            await self._let_go()
+            await self._send({"type": "http.response.body", "body": bytes(self._body), "more_body": True})
+
+    async def _complete(self) -> None:
+        fits = len(self._body) <= self._max_response_bytes
+        text = _parsed(bytes(self._body)) if fits else None
+        if self._adopts and text is not None:
+            self._adopt(text)
+        frame = text.frame() if text is not None and (self._arrived or self._session.is_modified) else None
+        if text is None or frame is None:
+            await self._let_go()
+            await self._send({"type": "http.response.body", "body": bytes(self._body), "more_body": False})
+            return
+        self._warn_of_overwriting(text)
+        before, after = frame
+        await self._finish(before + await self._seal() + after)
+
+    async def _finish(self, data: bytes) -> None:
+        start = self._taken()
+        headers = MutableHeaders(raw=start["headers"])
+        for name in STALE_HEADERS:
+            del headers[name]
+        headers["content-length"] = str(len(data))
+        await self._pass(start)
+        await self._send({"type": "http.response.body", "body": data, "more_body": False})
+
+    async def _let_go(self) -> None:
+        """Send the start that was held back, as it was."""
+        self._refuse_modified()
+        await self._pass(self._taken())
+
+    async def _pass(self, start: Message) -> None:
+        if self._arrived or self._session.is_modified:
+            MutableHeaders(raw=start["headers"])["cache-control"] = "no-store"
+        await self._send(start)
+
+    def _taken(self) -> Message:
+        start, self._start = self._start, None
+        assert start is not None
+        start["headers"] = list(start.get("headers", []))
+        return start
+
+    def _is_json(self, start: Message) -> bool:
+        headers = MutableHeaders(raw=list(start.get("headers", [])))
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        carries = kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
+        plain = headers.get("content-encoding", "identity") == "identity" and start["status"] not in (*WITHOUT_BODY, PARTIAL)
+        return carries and plain and self._scope["method"] != "HEAD"
+
+    def _refuse_modified(self) -> None:
+        if self._session.is_modified:
+            raise NotCarriedError(
+                f"{self._scope['method']} {route(self._scope)} changed the session, and its answer cannot carry it: that takes an "
+                "unencoded JSON object whose `data` is an object, absent or null. Answer with one, or leave the session alone."
+            )
+
+    def _adopt(self, text: JSONText) -> None:
+        assert self._start is not None
+        if _plain_session(text.value) is None or self._start["status"] >= REDIRECTION or self._session.is_modified:
+            return
+        # Read once more by the parser that keeps integers of any size, so that too large ones are refused and not rounded.
+        found = _plain_session(json.loads(text.text))
+        if isinstance(found, dict) and RESERVED not in found:
+            self._session._state.replace(found)
+
+    def _warn_of_overwriting(self, text: JSONText | None) -> None:
+        if text is None or self._adopts or _plain_session(text.value) is None:
+            return
+        name = route(self._scope)
+        if name not in self._warned and len(self._warned) < REMEMBERED_ROUTES:
+            self._warned.add(name)
+            logger.warning(
+                "dcaf: %s answers with a data.session of its own, which was overwritten. If that object is the new state, name "
+                'the route: SessionMiddleware(..., plain=("%s",)). It must never be built from request, document or model text.',
+                name,
+                name,
+            )
+
+
+def route(scope: Scope) -> str:
+    """The route's own path where the framework tells it, else the request's."""
+    return str(getattr(scope.get("route"), "path", scope["path"]))
+
+
+def _parsed(data: bytes) -> JSONText | None:
+    try:
+        return JSONText.read(data)
+    except MalformedJSON:
+        return None
+
+
+def _plain_session(value: Any) -> Any:
+    data = value.get("data") if isinstance(value, dict) else None
+    return data.get("session") if isinstance(data, dict) else None

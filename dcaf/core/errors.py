@@ -1,0 +1,201 @@
+"""Every exception of dcaf, in one tree, split first by whose move it is.
+
+    DcafError
+    ├── ConfigurationError            the developer's, when the application is built
+    ├── StateError                    the application's, while a turn runs
+    │   ├── SessionValueError             this value may not be stored
+    │   ├── SessionTypeError              the stored value is not of the type asked for
+    │   ├── SessionAliasError             one value was changed through two handles
+    │   ├── NotCarriedError               the session changed on an answer that cannot carry it
+    │   └── ToolArgumentError             the model's arguments do not fit the tool
+    ├── SessionError                  the client's: its request is answered with a problem
+    │   ├── SessionUnsigned               400  a plain object where a sealed session is due
+    │   ├── SessionMalformed              400  not an envelope at all
+    │   ├── SessionInvalid                400  not sealed by us, for this holder
+    │   ├── SessionEnded                  409  sealed by us, and over
+    │   ├── SessionConflict               409  sealed by us, and not the newest
+    │   ├── SessionTooLarge               413  a token over its limit
+    │   ├── BodyTooLarge                  413  a body over its limit
+    │   ├── MalformedJSON                 400  a body that a strict JSON parser refuses
+    │   └── EncodedBody                   415  a compressed body
+    └── StoreError                    the operator's
+        └── SessionUnavailable            503  the ledger or the store cannot be reached
+
+>>> SessionInvalid(reason="mac", kid="k7").http_status
+400
+>>> str(SessionInvalid(reason="mac", kid="k7"))
+'The session was not sealed by this service for this caller.'
+
+What a reader gets wrong: ``str(error)`` of a SessionError is what the client is told, one static sentence per class.
+Why it was refused is in ``error.reason``, for the log alone.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class DcafError(Exception):
+    """The root: catch it to catch everything that dcaf raises on purpose."""
+
+    code: ClassVar[str] = "dcaf"
+    http_status: ClassVar[int] = 500
+
+
+class ConfigurationError(DcafError):
+    """A setting is wrong; raised when the thing is built. The message says what to write instead."""
+
+    code = "configuration"
+
+
+class StateError(DcafError):
+    """Code of the application did something to its session that cannot be done."""
+
+    code = "state"
+
+
+class SessionValueError(StateError):
+    """A value may not be stored; the message has its path (``cart.items[2].price``) and never the value."""
+
+    code = "session-value"
+
+
+class SessionTypeError(StateError):
+    """A stored value is not of the type that was asked for; the message has key and path, never the value."""
+
+    code = "session-type"
+
+
+class SessionAliasError(StateError):
+    """One value was changed through two handles, and neither can be dropped without losing a change."""
+
+    code = "session-alias"
+
+
+class NotCarriedError(StateError):
+    """The session was changed on an answer that cannot carry it; the message names the route."""
+
+    code = "session-not-carried"
+
+
+class ToolArgumentError(StateError):
+    """The arguments that the model chose do not fit the tool; the message lists path and problem, one a line."""
+
+    code = "tool-argument"
+
+
+class SessionError(DcafError):
+    """The client's session or body is refused.
+
+    Attributes:
+        detail: The static sentence that the client is told.
+        offers_restart: True where the answer's body carries the wish for a new session, so that a client which
+            adopts ``data.session`` from any answer has dropped its dead one.
+        reason: Why, in one word, for the log; never sent.
+        kid: Id of the key that the token names, for the log; None where no token was read so far.
+        sid_digest: Keyed digest of the session id, for the log; None where the claims were not read.
+    """
+
+    detail: ClassVar[str] = "The session is refused."
+    offers_restart: ClassVar[bool] = True
+
+    def __init__(self, *, reason: str = "", kid: str | None = None, sid_digest: str | None = None) -> None:
+        super().__init__(self.detail)
+        self.reason = reason
+        self.kid = kid
+        self.sid_digest = sid_digest
+
+
+class SessionUnsigned(SessionError):
+    """A non-empty plain object stands where a sealed session is due."""
+
+    code = "session-unsigned"
+    http_status = 400
+    detail = "The session carries no seal. Send back the session object of the last answer, or none."
+
+
+class SessionMalformed(SessionError):
+    """What stands at ``data.session`` is no envelope."""
+
+    code = "session-malformed"
+    http_status = 400
+    detail = "The session is not an object with a token. Send back the session object of the last answer, or none."
+
+
+class SessionInvalid(SessionError):
+    """The token was not sealed by us for this holder. One class and one answer, whatever the cause."""
+
+    code = "session-invalid"
+    http_status = 400
+    detail = "The session was not sealed by this service for this caller."
+
+
+class SessionEnded(SessionError):
+    """The token is authentic and bound to this holder, but expired, revoked, or of a schema not known here."""
+
+    code = "session-ended"
+    http_status = 409
+    detail = "The session has ended. Start a new one."
+
+
+class SessionConflict(SessionError):
+    """The token is authentic, but not the newest of its session, or a turn of it is in progress."""
+
+    code = "session-conflict"
+    http_status = 409
+    detail = "The session has moved on, or another turn of it is in progress."
+    offers_restart = False
+
+
+class SessionTooLarge(SessionError):
+    """The token is over ``max_token_bytes``."""
+
+    code = "session-too-large"
+    http_status = 413
+    detail = "The session's token is larger than this service accepts."
+    offers_restart = False
+
+
+class BodyTooLarge(SessionError):
+    """The JSON body is over ``max_body_bytes``, or has more structure than is parsed."""
+
+    code = "body-too-large"
+    http_status = 413
+    detail = "The JSON body is larger than this service accepts."
+    offers_restart = False
+
+
+class MalformedJSON(SessionError):
+    """The body is JSON that a strict parser refuses, so that no two parsers can read it differently."""
+
+    code = "malformed-json"
+    http_status = 400
+    detail = (
+        "The body is not strict JSON: UTF-8 without a byte order mark, finite numbers, no lone surrogates, "
+        "moderate depth, and no repeated member on the way to a session."
+    )
+    offers_restart = False
+
+
+class EncodedBody(SessionError):
+    """The body has a Content-Encoding, so a session in it could not be seen."""
+
+    code = "unsupported-content-encoding"
+    http_status = 415
+    detail = "Send the body without a Content-Encoding."
+    offers_restart = False
+
+
+class StoreError(DcafError):
+    """A server-side store did not do its part."""
+
+    code = "store"
+    http_status = 503
+
+
+class SessionUnavailable(StoreError):
+    """The ledger or the store cannot be reached. Fail closed: never start an empty session instead."""
+
+    code = "session-unavailable"
+    detail: ClassVar[str] = "The session cannot be checked right now. Try again."
+    offers_restart: ClassVar[bool] = False

@@ -1,0 +1,49 @@
+"""The seam between open and seal: who decides whether a session is still current, and what its next number is.
+
+>>> import asyncio
+>>> from dcaf.core.session import Session
+>>> asyncio.run(Stateless().commit(Session()))
+1
+
+What a reader gets wrong: a keeper never sees a token. It judges claims that were verified, and numbers a state that will
+be sealed.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from dcaf.core.claims import Claims
+from dcaf.core.session import Session
+
+
+class Keeper(Protocol):
+    """What stands between opening and sealing; a ledger and a session service are others."""
+
+    async def admit(self, claims: Claims) -> None:
+        """Judge a verified session when its turn begins.
+
+        Raises:
+            SessionEnded: It was revoked, or is of an older epoch.
+            SessionConflict: It is not the newest, or another turn of it is in progress.
+            SessionUnavailable: Nobody can tell.
+        """
+
+    async def commit(self, session: Session) -> int:
+        """Number the state that a turn leaves behind, before it is sealed.
+
+        Raises:
+            SessionConflict: Another turn came first.
+            SessionUnavailable: It could not be written.
+        """
+
+
+class Stateless:
+    """Level L0: keeps nothing, admits every verified session, and counts changes."""
+
+    async def admit(self, claims: Claims) -> None:
+        """Admit it: without a server's memory there is no older and no newer."""
+
+    async def commit(self, session: Session) -> int:
+        """One more than the number that arrived where the state changed, else the same; 1 for the first."""
+        return max(1, session.sequence + session.is_modified)

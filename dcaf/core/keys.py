@@ -1,0 +1,227 @@
+"""Who may vouch for a session: keys, their textual form, and the ring that names the one which signs.
+
+>>> key = Key.generate("k7")
+>>> Key.parse(key.text()) == key
+True
+>>> key
+Key(kid='k7')
+
+What a reader gets wrong: a key is not a password. No text but what ``dcaf keys new`` prints is accepted, so nobody's
+favourite secret, and none that was ever published, can become one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import os
+import re
+import secrets
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Final, NoReturn
+
+from dcaf.core.base64url import decode, encode
+from dcaf.core.errors import ConfigurationError
+
+SECRET_BYTES: Final = 32
+KID_CHARACTERS: Final = 16
+KID: Final = re.compile(r"[A-Za-z0-9]{1,16}", re.ASCII)
+TEXT: Final = re.compile(r"(dcafk1_([A-Za-z0-9]{1,16})_([\w-]{43}))_([\w-]{6})", re.ASCII)
+EPHEMERAL: Final = "tmp"
+MAKE_ONE: Final = "Make a key with `dcaf keys new` and put it into the environment variable DCAF_KEYS."
+
+logger = logging.getLogger("dcaf")
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key.
+
+    Attributes:
+        kid: Its id, 1 to 16 letters and digits; tokens name it in clear.
+        secret: 32 random bytes.
+        not_before: It does not sign before this time, in seconds since the epoch; it verifies always.
+        revoked: It never verifies and never signs.
+    """
+
+    kid: str
+    secret: bytes = field(repr=False)
+    not_before: int = field(default=0, repr=False)
+    revoked: bool = field(default=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.kid, str) or not KID.fullmatch(self.kid):
+            raise ConfigurationError("A key id is 1 to 16 letters and digits.")
+        if not isinstance(self.secret, bytes) or len(self.secret) != SECRET_BYTES:
+            raise ConfigurationError(f"Key {self.kid!r}: the secret must be {SECRET_BYTES} random bytes. {MAKE_ONE}")
+        if len(set(self.secret)) < SECRET_BYTES // 3:
+            raise ConfigurationError(f"Key {self.kid!r}: the secret's bytes repeat, so they are not random. {MAKE_ONE}")
+
+    @classmethod
+    def generate(cls, kid: str | None = None) -> Key:
+        """Make a key from the system's randomness; ``kid`` None draws six letters and digits."""
+        alphabet = string.ascii_letters + string.digits
+        return cls(kid or "".join(secrets.choice(alphabet) for _ in range(6)), secrets.token_bytes(SECRET_BYTES))
+
+    @classmethod
+    def from_bytes(cls, kid: str, secret: bytes, *, not_before: int = 0, revoked: bool = False) -> Key:
+        """Take the raw bytes of a key, for instance from a key management service.
+
+        Raises:
+            ConfigurationError: They are not 32 random bytes.
+        """
+        return cls(kid, secret, not_before, revoked)
+
+    @classmethod
+    def parse(cls, text: str) -> Key:
+        """Read the textual form.
+
+        Raises:
+            ConfigurationError: It is anything else, or was damaged; the message never has the text.
+        """
+        found = TEXT.fullmatch(text) if isinstance(text, str) else None
+        if found is None:
+            raise ConfigurationError(f"This is not a dcaf key (dcafk1_<kid>_<secret>_<checksum>). {MAKE_ONE}")
+        body, kid, secret, checksum = found.groups()
+        if not hmac.compare_digest(_checksum(body), checksum):
+            raise ConfigurationError(f"The key {kid!r} is damaged: its checksum does not match. Copy it again, whole.")
+        return cls(kid, _decode_secret(kid, secret))
+
+    def text(self) -> str:
+        """The textual form: ``dcafk1_<kid>_<43 characters>_<6 characters>``. It is the secret itself."""
+        body = f"dcafk1_{self.kid}_{encode(self.secret)}"
+        return f"{body}_{_checksum(body)}"
+
+    def derive(self, suite: str, audience: str, role: str) -> bytes:
+        """Derive the 32 bytes that serve one role of one audience (docs/protocol.md, section 4)."""
+        info = b"".join(length_prefixed(part) for part in ("dcaf", "1", suite, audience, role))
+        return _derive(self.secret, info)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Key is not pickled or copied into messages: pass its id")
+
+
+class Keyring:
+    """The keys of a service: the active one signs, all of them verify.
+
+    Args:
+        active: The key that signs.
+        verify_only: Keys that still verify, or, during a rotation, the one that will sign next.
+
+    Raises:
+        ConfigurationError: One id stands for two secrets, or the active key is revoked.
+    """
+
+    __slots__ = ("_active", "_keys")
+
+    def __init__(self, active: Key, *verify_only: Key) -> None:
+        for key in (active, *verify_only):
+            if not isinstance(key, Key):
+                raise ConfigurationError(f"A Keyring holds Key objects, not {type(key).__name__}; read text with Keyring.parse().")
+        if active.revoked:
+            raise ConfigurationError(f"The active key {active.kid!r} is revoked, so it cannot sign. Name another one first.")
+        self._active = active
+        self._keys: dict[str, Key] = {}
+        for key in (active, *verify_only):
+            if self._keys.setdefault(key.kid, key).secret != key.secret:
+                raise ConfigurationError(f"The key id {key.kid!r} stands for two different secrets. Give one of them another id.")
+
+    @classmethod
+    def parse(cls, active: str, verify_only: str = "") -> Keyring:
+        """Read the textual forms: the active key, and the older ones separated by commas.
+
+        Raises:
+            ConfigurationError: A text is no key.
+        """
+        older = [Key.parse(text.strip()) for text in verify_only.split(",") if text.strip()]
+        return cls(Key.parse(active.strip()), *older)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Keyring:
+        """Read ``DCAF_KEYS`` (the active key) and ``DCAF_KEYS_VERIFY`` (older ones, comma separated).
+
+        Args:
+            environment: None reads the process's own.
+
+        Raises:
+            ConfigurationError: There is no key, or a text is none.
+        """
+        variables = os.environ if environment is None else environment
+        if not variables.get("DCAF_KEYS", "").strip():
+            raise ConfigurationError(f"There is no key: pass keys=, or set DCAF_KEYS. {MAKE_ONE}")
+        return cls.parse(variables["DCAF_KEYS"], variables.get("DCAF_KEYS_VERIFY", ""))
+
+    @classmethod
+    def ephemeral(cls) -> Keyring:
+        """A ring with one new key that ends with this process, for demos and tests; the log says so.
+
+        Raises:
+            ConfigurationError: ``WEB_CONCURRENCY`` is over 1, where each worker would make a key of its own.
+        """
+        if _workers() > 1:
+            raise ConfigurationError(
+                "An ephemeral key serves one process, and WEB_CONCURRENCY asks for several: they would refuse one another's "
+                f"sessions. {MAKE_ONE}"
+            )
+        key = Key.generate(EPHEMERAL + secrets.token_hex(3))
+        logger.warning("dcaf: ephemeral key %s: every session ends with this process. Not for production.", key.kid)
+        return cls(key)
+
+    @property
+    def active(self) -> Key:
+        """The key that signs."""
+        return self._active
+
+    def find(self, kid: str) -> Key | None:
+        """The key of an id, if the ring may verify with it: known and not revoked."""
+        key = self._keys.get(kid)
+        return None if key is None or key.revoked else key
+
+    def __repr__(self) -> str:
+        return f"Keyring(active={self._active.kid!r}, kids={sorted(self._keys)})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Keyring is not pickled: read it from the environment where it is needed")
+
+
+def length_prefixed(text: str) -> bytes:
+    """LP(x) of the protocol: the byte length in four bytes, big-endian, then the bytes in UTF-8."""
+    data = text.encode()
+    return len(data).to_bytes(4, "big") + data
+
+
+def hkdf_sha256(secret: bytes, info: bytes, *, salt: bytes = b"", length: int = 32) -> bytes:
+    """Derive key bytes: HKDF (RFC 5869, sections 2.2 and 2.3) with SHA-256; ``length`` in bytes, at most 8,160."""
+    pseudo_random = hmac.digest(salt or bytes(32), secret, "sha256")
+    found = block = b""
+    for counter in range(1, -(-length // 32) + 1):
+        block = hmac.digest(pseudo_random, block + info + bytes([counter]), "sha256")
+        found += block
+    return found[:length]
+
+
+@lru_cache(maxsize=256)
+def _derive(secret: bytes, info: bytes) -> bytes:
+    return hkdf_sha256(secret, info)
+
+
+def _checksum(body: str) -> str:
+    return encode(hashlib.sha256(body.encode()).digest())[:6]
+
+
+def _decode_secret(kid: str, text: str) -> bytes:
+    secret = decode(text)
+    if encode(secret) != text:
+        raise ConfigurationError(f"The key {kid!r} is not spelled canonically. {MAKE_ONE}")
+    return secret
+
+
+def _workers() -> int:
+    try:
+        return int(os.environ.get("WEB_CONCURRENCY", "1"))
+    except ValueError:
+        return 1

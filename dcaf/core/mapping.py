@@ -1,0 +1,163 @@
+"""Typed reading and writing by key: what a session and each of its scopes have in common.
+
+>>> from dcaf.core.state import State
+>>> values = StateMapping(State(), "user:")
+>>> values["theme"] = "dark"
+>>> values.get("theme", as_type=str), list(values)
+('dark', ['theme'])
+
+What a reader gets wrong: what ``get`` and ``[]`` return is live. Changing it changes the session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from typing import Any, Final, TypeVar, cast, overload
+
+from dcaf.core.errors import SessionTypeError
+from dcaf.core.state import State
+from dcaf.core.values import read
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+MISSING: Final = object()
+
+
+class StateMapping(MutableMapping[str, Any]):
+    """The keys of a state that begin with a prefix, without it."""
+
+    def __init__(self, state: State, prefix: str) -> None:
+        self._state = state
+        self._prefix = prefix
+
+    @overload
+    def get(self, key: str, default: D, *, as_type: type[T]) -> T | D: ...
+    @overload
+    def get(self, key: str, *, as_type: type[T]) -> T | None: ...
+    @overload
+    def get(self, key: str, default: Any = None, *, as_type: Any = None) -> Any: ...
+
+    def get(self, key: str, default: Any = None, *, as_type: Any = None) -> Any:
+        """Read a value.
+
+        Args:
+            key: The key.
+            default: What to return where the key is absent. Given together with ``as_type`` it is live: it is stored as
+                soon as it changes.
+            as_type: Any type that pydantic understands: the value comes back validated as it, and the same object
+                each time. None returns the JSON value; a container is live.
+
+        Returns:
+            The value; the default, or None, where the key is absent.
+
+        Raises:
+            SessionTypeError: The stored value does not fit ``as_type``; the message has key and path.
+            SessionAliasError: The value was changed through two objects handed out of it.
+            SessionValueError: An object handed out of it holds something that may not be stored.
+        """
+        name = self._prefix + key
+        if name in self._state:
+            slot = self._state.slot(name)
+            return slot.lend() if as_type is None else slot.lend_as(as_type)
+        return default if as_type is None or default is None else self._state.slot(name).offer(default, as_type)
+
+    def set(self, key: str, value: object) -> None:
+        """Convert, check and store a value at once. The object stays live: it is stored again if it changes.
+
+        Raises:
+            SessionValueError: It may not be stored; the message has the path. Nothing was changed.
+        """
+        self._state.put(self._prefix + key if isinstance(key, str) else key, value)
+
+    def has(self, key: str) -> bool:
+        """Whether the key is present."""
+        return key in self
+
+    def delete(self, key: str) -> None:
+        """Remove a key; removing an absent one changes nothing."""
+        if key in self:
+            del self[key]
+
+    def incr(self, key: str, by: int = 1) -> int:
+        """Add to a number and return the sum; an absent key counts as 0.
+
+        Raises:
+            SessionTypeError: The stored value is not an integer.
+        """
+        found = self.get(key, 0)
+        if type(found) is not int:
+            raise SessionTypeError(f"incr({key!r}): the stored value is not an integer")
+        self.set(key, found + by)
+        return found + by
+
+    def append(self, key: str, value: object) -> None:
+        """Add one item to the end of a list; an absent key counts as an empty list.
+
+        Raises:
+            SessionTypeError: The stored value is not a list.
+            SessionValueError: The item may not be stored. Nothing was changed.
+        """
+        found = self.get(key, [])
+        if type(found) is not list:
+            raise SessionTypeError(f"append({key!r}): the stored value is not a list")
+        self.set(key, [*found, value])
+
+    def update(self, other: Mapping[str, Any] | Iterable[tuple[str, Any]] = (), /, **values: Any) -> None:  # type: ignore[override]
+        """Store several values, or, when one of them is refused, none.
+
+        Raises:
+            SessionValueError: As ``set``.
+        """
+        coming: dict[Any, Any] = dict(other, **values)
+        self._state.put_all({self._prefix + key if isinstance(key, str) else key: value for key, value in coming.items()})
+
+    def clear(self) -> None:
+        """Remove every key."""
+        for key in list(self):
+            del self[key]
+
+    def copy(self) -> dict[str, Any]:
+        """The values as plain JSON in a dict of its own, ``temp:`` keys too."""
+        return {key: read(cast("bytes", self._state.slot(self._prefix + key).data)) for key in self}
+
+    def __getitem__(self, key: str) -> Any:
+        found = self.get(key, MISSING)
+        if found is MISSING:
+            raise KeyError(key)
+        return found
+
+    def __setitem__(self, key: str, value: object) -> None:
+        self.set(key, value)
+
+    def __delitem__(self, key: str) -> None:
+        if key not in self:
+            raise KeyError(key)
+        self._state.slot(self._prefix + key).drop()
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and self._prefix + key in self._state
+
+    def __iter__(self) -> Iterator[str]:
+        length = len(self._prefix)
+        return (key[length:] for key in list(self._state) if key.startswith(self._prefix))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        return self.copy() == (other.copy() if isinstance(other, StateMapping) else dict(other))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __ior__(self, other: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> StateMapping:
+        self.update(other)
+        return self
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} keys={sorted(self)}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"a {type(self).__name__} is not pickled: seal it, or take to_dict()")

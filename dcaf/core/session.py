@@ -1,0 +1,181 @@
+"""The session that a tool sees: a typed mapping whose changes are noticed wherever they are made.
+
+>>> session = Session.from_dict({"cart": {"items": []}})
+>>> session.get("cart")["items"].append("widget")
+>>> session.is_modified, session.changes
+(True, {'set': {'cart': {'items': ['widget']}}, 'delete': []})
+
+What a reader gets wrong: a session is true even when it is empty, so ``session or Session()`` never swaps a live session
+for a detached one. Ask ``session.is_empty``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, cast
+
+from typing_extensions import Self
+
+from dcaf.core.claims import Claims
+from dcaf.core.errors import ConfigurationError
+from dcaf.core.mapping import StateMapping
+from dcaf.core.state import TEMPORARY, State
+from dcaf.core.values import read
+from dcaf.core.views import fields_of
+
+SHARED: Final = ("user:", "app:")
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Which session this is, and since when.
+
+    Attributes:
+        claims: What the token that arrived said of itself; for a new session, with the sequence 0.
+        restarted: Code of the refusal after which this session was started; None where none was refused.
+    """
+
+    claims: Claims
+    restarted: str | None = None
+
+
+class Session(StateMapping):
+    """What an agent remembers between turns.
+
+    A subclass with annotations is a typed view of the same keys::
+
+        class Deploy(Session):
+            step: int = 1
+    """
+
+    def __init__(self) -> None:
+        """Start an empty session that belongs to no conversation yet."""
+        super().__init__(State(), "")
+        self._standing: Standing | None = None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        namespace = sys._getframe(1).f_locals
+        for name, field in fields_of(cls, Session, namespace).items():
+            setattr(cls, name, field)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any] | None) -> Self:
+        """Start from plain values, as if they had arrived: not modified. None is an empty session.
+
+        Raises:
+            SessionValueError: A value may not be stored.
+        """
+        state = State()
+        state.put_all(data or {})
+        return cls._over(State(state.payload()), None)
+
+    @classmethod
+    def of(cls, session: Session) -> Self:
+        """Look at another session through this class: one state, seen by both."""
+        return cls._over(session._state, session._standing)
+
+    @classmethod
+    def _over(cls, state: State, standing: Standing | None) -> Self:
+        view = cls.__new__(cls)
+        StateMapping.__init__(view, state, "")
+        view._standing = standing
+        return view
+
+    def to_dict(self) -> dict[str, Any]:
+        """The values as plain JSON in a dict of its own, without the ``temp:`` keys: what would be sealed now."""
+        return cast("dict[str, Any]", read(self._state.plain()))
+
+    def clear(self) -> None:
+        """Remove the session's own keys and the ``temp:`` ones; ``user:`` and ``app:`` keys stay."""
+        for key in list(self):
+            if not key.startswith(SHARED):
+                del self[key]
+
+    @property
+    def temp(self) -> StateMapping:
+        """The ``temp:`` keys, which live until the turn ends."""
+        return StateMapping(self._state, TEMPORARY)
+
+    @property
+    def user(self) -> StateMapping:
+        """The ``user:`` keys; a session service shares them among the user's sessions."""
+        return StateMapping(self._state, "user:")
+
+    @property
+    def app(self) -> StateMapping:
+        """The ``app:`` keys; a session service shares them across the application."""
+        return StateMapping(self._state, "app:")
+
+    @property
+    def is_modified(self) -> bool:
+        """Whether a lasting value differs from what arrived; setting an equal value is no modification."""
+        return bool(self._state.changed())
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no lasting key is present."""
+        return not any(not key.startswith(TEMPORARY) for key in self)
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """What this turn changed: ``{"set": {key: value}, "delete": [key]}`` against what arrived."""
+        changed = self._state.changed()
+        now = {key: self._state.slot(key).data for key in changed}
+        return {
+            "set": {key: read(data) for key, data in now.items() if data is not None},
+            "delete": [key for key, data in now.items() if data is None],
+        }
+
+    @property
+    def id(self) -> str | None:
+        """The session's id, the same for its whole life; None outside a conversation."""
+        return self._standing and self._standing.claims.sid
+
+    @property
+    def sequence(self) -> int:
+        """How many changed states were sealed before this turn; 0 for a new session."""
+        return self._standing.claims.seq if self._standing else 0
+
+    @property
+    def created_at(self) -> datetime | None:
+        """When the session began, in UTC; None outside a conversation."""
+        return self._standing and datetime.fromtimestamp(self._standing.claims.born, UTC)
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When it ends unless another turn comes, in UTC; None outside a conversation."""
+        return self._standing and datetime.fromtimestamp(self._standing.claims.exp, UTC)
+
+    @property
+    def restarted(self) -> str | None:
+        """Code of the refusal after which this session was started empty; None where none was refused."""
+        return self._standing and self._standing.restarted
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_") and not hasattr(type(self), name):
+            raise AttributeError(
+                f"{type(self).__name__} has no field {name!r}, so the value would be lost with the turn. Write session[{name!r}] = ..., "
+                "or declare the field in a subclass of Session."
+            )
+        super().__setattr__(name, value)
+
+    def __copy__(self) -> Self:
+        return type(self)._over(State(self._state.payload()), self._standing)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self.__copy__()
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        raise ConfigurationError(
+            f"A {cls.__name__} is never read from a request body or from a model's arguments, where the client would write it. "
+            "Under FastAPI declare `session: SessionDep` (from dcaf.integrations.fastapi); in a tool use dcaf's @tool; "
+            "anywhere else call dcaf.current_session()."
+        )

@@ -1,0 +1,196 @@
+"""All keys of one session: parsed when first touched, compared with what arrived, written as one JSON object.
+
+>>> state = State(Payload(b'{"step":1,"cart":{"items":[]}}'))
+>>> state.slot("cart").lend()["items"].append("widget")
+>>> state.changed(), state.payload().data
+(['cart'], b'{"step":1,"cart":{"items":["widget"]}}')
+
+What a reader gets wrong: the member ``dcaf`` of the sealed object is the library's own. It is in no slot, so nothing that
+a tool does can read, change or clear it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from dcaf.core.base64url import Payload
+from dcaf.core.errors import SessionValueError
+from dcaf.core.handles import Slot
+from dcaf.core.values import JSON, read, to_json, write
+
+RESERVED: Final = "dcaf"
+"""The one key that the library keeps for itself, in the envelope and in the sealed state."""
+
+TEMPORARY: Final = "temp:"
+"""Keys with this prefix live until the turn ends: they are never sealed and never shown."""
+
+
+class State:
+    """The keys of one session, shared by every view of it.
+
+    Args:
+        arrived: The state as it came in; None for a new, empty one. It is parsed at the first touch.
+        limit_bytes: How large the written state may become; None for no limit.
+    """
+
+    __slots__ = ("_arrived", "_library", "_limit_bytes", "_slots")
+
+    def __init__(self, arrived: Payload | None = None, *, limit_bytes: int | None = None) -> None:
+        self._arrived = arrived or Payload(b"{}")
+        self._limit_bytes = limit_bytes
+        self._slots: dict[str, Slot] | None = None
+        self._library: bytes | None = None
+
+    @property
+    def is_touched(self) -> bool:
+        """Whether anybody looked at the state; until then it has not been parsed."""
+        return self._slots is not None
+
+    def slot(self, key: str) -> Slot:
+        """The slot of a key, made where there is none."""
+        slots = self._loaded()
+        if key not in slots:
+            slots[key] = Slot(key, None)
+        return slots[key]
+
+    def __contains__(self, key: object) -> bool:
+        slot = self._loaded().get(key) if isinstance(key, str) else None
+        if slot is None:
+            return False
+        slot.settle()
+        return slot.data is not None
+
+    def __iter__(self) -> Iterator[str]:
+        """The present keys: as they arrived, then as they were set."""
+        self.settle()
+        return iter([slot.key for slot in self._loaded().values() if slot.data is not None])
+
+    def put(self, key: str, value: object, *, as_type: Any = None) -> None:
+        """Convert, check and store a value; the object itself stays live.
+
+        Raises:
+            SessionValueError: The value may not be stored, or the state would be too large.
+        """
+        key, data = _written(key, value, as_type)
+        self._check_size({key: data})
+        self.slot(key).put(data, value, as_type)
+
+    def put_validated(self, key: str, validated: object, given: object, *, as_type: Any) -> None:
+        """Store a value that was validated as a type; what was given stays live, itself where it is of that type already.
+
+        Raises:
+            SessionValueError: As ``put``.
+        """
+        self.put(key, validated, as_type=as_type)
+        slot = self.slot(key)
+        data = write(to_json(validated, as_type, path=key))
+        if _reads_as(given, as_type, data):
+            slot.put(data, given, as_type)
+        else:
+            slot.watch(given)
+
+    def put_all(self, values: Mapping[str, object]) -> None:
+        """Store several values, or none of them.
+
+        Raises:
+            SessionValueError: As ``put``.
+        """
+        written = dict(_written(key, value, None) for key, value in values.items())
+        self._check_size(written)
+        for (key, data), value in zip(written.items(), values.values(), strict=True):
+            self.slot(key).put(data, value)
+
+    def replace(self, values: Mapping[str, object]) -> None:
+        """Make these the lasting keys, or, when one of them is refused, change nothing.
+
+        Raises:
+            SessionValueError: As ``put``.
+        """
+        before = list(self._lasting())
+        self.put_all(values)
+        for key in before:
+            if key not in values:
+                self.slot(key).drop()
+
+    def settle(self) -> None:
+        """Write back every handle that changed.
+
+        Raises:
+            SessionAliasError, SessionValueError: As ``Slot.settle``.
+        """
+        for slot in self._loaded().values():
+            slot.settle()
+
+    def changed(self) -> list[str]:
+        """The lasting keys whose value is not what arrived. Raises as ``settle``."""
+        if self._slots is None:
+            return []
+        self.settle()
+        return [key for key, slot in self._slots.items() if slot.data != slot.arrived and not key.startswith(TEMPORARY)]
+
+    def payload(self) -> Payload:
+        """What is to be sealed: the lasting keys and the library's own member. Raises as ``settle``.
+
+        A state that nobody changed is the very payload that arrived.
+        """
+        if not self.changed():
+            return self._arrived
+        self._check_size({})
+        return Payload(self._object(self._lasting(), self._library))
+
+    def plain(self) -> bytes:
+        """Write what a tool or an application may see: the lasting keys alone. Raises as ``settle``."""
+        if self._slots is None and b'"dcaf"' not in self._arrived.data:
+            return self._arrived.data
+        return self._object(self._lasting(), None)
+
+    def _loaded(self) -> dict[str, Slot]:
+        if self._slots is None:
+            values = read(self._arrived.data)
+            assert isinstance(values, dict)
+            library: JSON = values.pop(RESERVED, None)
+            self._library = None if library is None else write(library)
+            self._slots = {key: Slot(key, write(value)) for key, value in values.items()}
+        return self._slots
+
+    def _lasting(self) -> dict[str, bytes]:
+        self.settle()
+        found = {key: slot.data for key, slot in self._loaded().items() if not key.startswith(TEMPORARY)}
+        return {key: data for key, data in found.items() if data is not None}
+
+    def _object(self, members: dict[str, bytes], library: bytes | None) -> bytes:
+        written = [write(key) + b":" + data for key, data in members.items()]
+        if library is not None:
+            written.append(b'"dcaf":' + library)
+        return b"{" + b",".join(written) + b"}"
+
+    def _check_size(self, coming: dict[str, bytes]) -> None:
+        """Refuse, before anything is stored, what would not fit into a token."""
+        if self._limit_bytes is None:
+            return
+        present = {slot.key: slot.data for slot in self._loaded().values() if slot.data is not None} | coming
+        sizes = {key: len(key) + len(data) + 4 for key, data in present.items() if not key.startswith(TEMPORARY)}
+        if sum(sizes.values()) + len(self._library or b"") > self._limit_bytes:
+            largest = sorted(sizes, key=lambda key: -sizes[key])[:3]
+            listed = ", ".join(f"{key!r} ({sizes[key]:,} bytes)" for key in largest)
+            raise SessionValueError(
+                f"the session would be larger than the {self._limit_bytes:,} bytes that fit into its token; the largest keys "
+                f"are {listed}. Store less, raise max_token_bytes, or keep the state on the server"
+            )
+
+
+def _written(key: str, value: object, as_type: Any) -> tuple[str, bytes]:
+    if not isinstance(key, str):
+        raise SessionValueError(f"a key of type {type(key).__name__} cannot be stored; keys must be strings")
+    if key == RESERVED:
+        raise SessionValueError(f"{key!r} is the library's own key; choose another")
+    to_json(key, path="the key")
+    return str.__str__(key), write(to_json(value, as_type, path=key))
+
+
+def _reads_as(given: object, as_type: Any, data: bytes) -> bool:
+    try:
+        return write(to_json(given, as_type, path="value")) == data
+    except SessionValueError:
+        return False

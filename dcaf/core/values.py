@@ -1,0 +1,238 @@
+"""A Python value <-> a JSON value, exactly: what may be stored, and how a typed value comes back.
+
+>>> from datetime import date
+>>> to_json({"due": date(2026, 1, 31), "tags": ("a", "b")}, path="order")
+{'due': '2026-01-31', 'tags': ['a', 'b']}
+>>> from_json(b'"2026-01-31"', date, path="order.due")
+datetime.date(2026, 1, 31)
+
+What a reader gets wrong: nothing is coerced on the way in. A value that JSON cannot say exactly (NaN, an integer
+beyond 64 bits, a lone surrogate, a key that is no string) is refused at once, with its path.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any, Final, NewType, TypeAlias, TypeVar
+
+import orjson
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
+
+from dcaf.core.errors import ConfigurationError, SessionTypeError, SessionValueError
+
+T = TypeVar("T")
+
+JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | None"
+"""A plain JSON value: exactly these builtin types, no subclasses."""
+
+MAX_DEPTH: Final = 64
+"""Containers inside one another, at most; orjson writes 254, so what is stored can always be written."""
+
+MIN_INTEGER: Final = -(2**63)
+MAX_INTEGER: Final = 2**64 - 1
+
+ATOMS: Final = (str, int, float, bool, type(None))
+CONTAINERS: Final = (dict, list)
+STRICT: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
+SEQUENCES: Final = (list, tuple, set, frozenset, deque)
+CONFIG: Final = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+
+
+def to_json(value: object, as_type: Any = None, *, path: str) -> JSON:
+    """Copy a value into plain JSON.
+
+    Args:
+        value: Anything that pydantic can describe, in containers of any of Python's own kinds.
+        as_type: The declared type that writes it, in JSON mode. None: mappings, sequences and sets are walked, and
+            anything else is written by its own class.
+        path: Where the value will stand, for the message of a refusal.
+
+    Raises:
+        SessionValueError: It cannot be stored exactly.
+    """
+    try:
+        return _walk(value if as_type is None else _dump(value, as_type), MAX_DEPTH)
+    except _Refusal as refusal:
+        raise SessionValueError(f"{path}{refusal.path}: {refusal.problem}") from None
+
+
+def from_json(value: bytes, as_type: Any, *, path: str) -> Any:
+    """Read a written JSON value as a type.
+
+    Field names and aliases are both understood, so whatever a model wrote it can read.
+
+    Raises:
+        SessionTypeError: The value does not fit; the message has one path and problem a line, never the value.
+        ConfigurationError: pydantic cannot describe the type.
+    """
+    try:
+        return adapter(as_type).validate_json(value, by_alias=True, by_name=True)
+    except ValidationError as error:
+        raise SessionTypeError(misfit(path, as_type, error)) from None
+
+
+def write(value: JSON) -> bytes:
+    """Write a plain JSON value as compact UTF-8 bytes."""
+    return orjson.dumps(value)
+
+
+def mark(value: object, as_type: Any) -> bytes | None:
+    """Say cheaply how an object looks now: two equal marks mean an unchanged object.
+
+    None where only the careful way can tell: the object holds something that JSON cannot say, or may hold one of
+    the non-finite numbers that both writers show as ``null``.
+    """
+    try:
+        found = orjson.dumps(value, option=STRICT) if as_type is None else _fast_dump(value, as_type)
+    except (TypeError, ValueError):
+        return None
+    return None if b"null" in found else found
+
+
+def read(data: bytes) -> JSON:
+    """Read back what ``write`` wrote."""
+    value: JSON = orjson.loads(data)
+    return value
+
+
+def adapter(as_type: Any) -> TypeAdapter[Any]:
+    """The one TypeAdapter of a type, cached where the type can be hashed.
+
+    Raises:
+        ConfigurationError: pydantic cannot describe the type.
+    """
+    try:
+        return _cached_adapter(as_type)
+    except TypeError:
+        return _build_adapter(as_type)
+
+
+def misfit(path: str, as_type: Any, error: ValidationError) -> str:
+    """Say where a value does not fit its type, without saying the value."""
+    name = as_type.__name__ if isinstance(as_type, type) else str(as_type)
+    lines = [f"{path}{_join(item['loc'])}: {_problem(item)}" for item in error.errors(include_input=False, include_url=False)]
+    return f"the value does not fit {name}\n  " + "\n  ".join(lines)
+
+
+def _build_adapter(as_type: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(as_type, config=CONFIG)
+    except PydanticUserError as error:
+        if error.code != "type-adapter-config-unused":
+            raise ConfigurationError(f"pydantic cannot describe {as_type!r}: {error.message}") from None
+    # A dataclass or TypedDict takes no config of its own here, but would inherit one inside a list. Under another name it
+    # inherits it alone too, so that a value is written the same wherever it stands. Models keep their own.
+    return TypeAdapter(NewType("_", as_type), config=CONFIG)
+
+
+_cached_adapter = lru_cache(maxsize=1024)(_build_adapter)
+
+
+class _Refusal(Exception):
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.path = ""
+
+    def under(self, step: str | int) -> _Refusal:
+        self.path = _join((step,)) + self.path
+        return self
+
+
+def _walk(value: object, depth: int) -> JSON:
+    kind = type(value)
+    if kind is str:
+        return _text(str(value))
+    if kind in ATOMS:
+        return _number(value)
+    if depth == 0:
+        raise _Refusal(f"nested deeper than {MAX_DEPTH}")
+    if isinstance(value, Mapping):
+        return _walk_mapping(value, depth - 1)
+    if isinstance(value, SEQUENCES):
+        return _walk_sequence(value, depth - 1)
+    return _walk(_dump(value, kind), depth - 1)
+
+
+def _walk_mapping(value: Mapping[Any, Any], depth: int) -> JSON:
+    found: dict[str, JSON] = {}
+    for key, item in value.items():
+        if not isinstance(key, str):
+            raise _Refusal(f"has a key of type {type(key).__name__}; keys must be strings")
+        try:
+            found[_text(str.__str__(key))] = _walk(item, depth)
+        except _Refusal as refusal:
+            raise refusal.under(key) from None
+    return found
+
+
+def _walk_sequence(value: Iterable[Any], depth: int) -> JSON:
+    found: list[JSON] = []
+    for index, item in enumerate(value):
+        try:
+            found.append(_walk(item, depth))
+        except _Refusal as refusal:
+            raise refusal.under(index) from None
+    return found
+
+
+def _text(value: str) -> str:
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise _Refusal("has a lone surrogate, which is no Unicode text") from None
+    return value
+
+
+def _number(value: Any) -> JSON:
+    if type(value) is float and not math.isfinite(value):
+        raise _Refusal("is not a finite number, which JSON cannot say")
+    if type(value) is int and not MIN_INTEGER <= value <= MAX_INTEGER:
+        raise _Refusal("is an integer beyond 64 bits; store it as a string")
+    number: JSON = value
+    return number
+
+
+def _dump(value: object, as_type: Any) -> object:
+    try:
+        return adapter(as_type).dump_python(value, mode="json", by_alias=True, round_trip=True, warnings="error")
+    except PydanticSerializationError:
+        raise _Refusal(_unwritable(value, as_type)) from None
+    except (PydanticUserError, ConfigurationError):
+        raise _Refusal(f"is of type {type(value).__name__}, which cannot be stored") from None
+
+
+def _fast_dump(value: object, as_type: Any) -> bytes:
+    return adapter(as_type).dump_json(value, by_alias=True, round_trip=True, warnings="none")
+
+
+def _unwritable(value: object, as_type: Any) -> str:
+    """Find out where an object holds something that its own type does not allow."""
+    try:
+        from_json(_fast_dump(value, as_type), as_type, path="value")
+    except SessionTypeError as error:
+        return str(error)
+    except ValueError:
+        pass
+    return f"is of type {type(value).__name__}, which cannot be stored"
+
+
+def _join(steps: Iterable[str | int]) -> str:
+    return "".join(_step(step) for step in steps)
+
+
+def _step(step: str | int) -> str:
+    if isinstance(step, int):
+        return f"[{step}]"
+    return f".{step}" if step.isidentifier() else f"[{step!r}]"
+
+
+def _problem(item: Any) -> str:
+    # A validator's own words may quote the value.
+    custom = item["type"] in {"value_error", "assertion_error"}
+    return "refused by a validator of the type" if custom else str(item["msg"])

@@ -1,0 +1,113 @@
+"""Which parameters of a function dcaf fills itself: read once when it is decorated, filled at each call.
+
+>>> def greet(name: str, session: Session) -> str: ...
+>>> plan = Plan.of(greet)
+>>> list(plan.injected), [parameter.name for parameter in plan.open]
+(['session'], ['name'])
+
+What a reader gets wrong: the annotation decides, by identity. Another library's ``Session`` is not ours, and a parameter
+named ``session`` that is annotated as something else is an ordinary one.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import UnionType
+from typing import Annotated, Any, Final, Union, get_args, get_origin
+
+from dcaf.core.errors import ConfigurationError
+from dcaf.core.session import Session
+
+UNNAMED: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do with each parameter.
+
+    Attributes:
+        injected: Name -> the class of session that it gets.
+        open: The others, which the model fills, in the order of the signature, their annotations evaluated.
+        positional: Names that can only be passed by position, in order.
+    """
+
+    injected: Mapping[str, type[Session]]
+    open: tuple[inspect.Parameter, ...]
+    positional: tuple[str, ...]
+
+    @classmethod
+    def of(cls, function: Callable[..., Any]) -> Plan:
+        """Read a signature.
+
+        Raises:
+            ConfigurationError: An annotation cannot be evaluated, or a parameter has no name for the model to use.
+        """
+        parameters = [_evaluated(function, parameter) for parameter in inspect.signature(function).parameters.values()]
+        kinds = {parameter.name: _session_class(parameter) for parameter in parameters}
+        return cls(
+            {name: kind for name, kind in kinds.items() if kind is not None},
+            tuple(parameter for parameter in parameters if kinds[parameter.name] is None),
+            tuple(parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_ONLY),
+        )
+
+    def call(self, function: Callable[..., Any], values: Mapping[str, Any], session: Session | None) -> Any:
+        """Call the function with the model's values, and the session in every parameter that takes one.
+
+        Raises:
+            ConfigurationError: It takes a session, and there is none.
+        """
+        if self.injected and session is None:
+            raise ConfigurationError(f"{function.__name__} takes a session: pass session=, or run it below SessionMiddleware.")
+        named = dict(values)
+        for name, kind in self.injected.items():
+            assert session is not None
+            named[name] = session if type(session) is kind else kind.of(session)
+        return function(*[named.pop(name) for name in self.positional if name in named], **named)
+
+
+def _evaluated(function: Callable[..., Any], parameter: inspect.Parameter) -> inspect.Parameter:
+    if parameter.kind in UNNAMED:
+        raise ConfigurationError(
+            f"{_name(function)}: *{parameter.name} has no names that a model could fill. Declare the parameters."
+        )
+    if not isinstance(parameter.annotation, str):
+        return parameter
+    plain = inspect.unwrap(function)
+    try:
+        found = eval(parameter.annotation, getattr(plain, "__globals__", {}), _nonlocals(plain))  # noqa: S307 - the program's own text
+    except NameError as error:
+        raise ConfigurationError(
+            f"{_name(function)}: the annotation of {parameter.name!r} names {error.name!r}, which cannot be found. Import it in the "
+            "function's module, outside `if TYPE_CHECKING:`."
+        ) from None
+    return parameter.replace(annotation=found)
+
+
+def _nonlocals(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return dict(inspect.getclosurevars(function).nonlocals)
+    except TypeError:  # a callable object has no closure
+        return {}
+
+
+def _session_class(parameter: inspect.Parameter) -> type[Session] | None:
+    if parameter.annotation is inspect.Parameter.empty:
+        return Session if parameter.name == "session" else None
+    return _class_in(parameter.annotation)
+
+
+def _class_in(annotation: Any) -> type[Session] | None:
+    """The session class of ``Session``, ``Session | None``, ``Optional[Session]`` and ``Annotated[Session, ...]``."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _class_in(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        others = [item for item in get_args(annotation) if item is not type(None)]
+        return _class_in(others[0]) if len(others) == 1 else None
+    return annotation if isinstance(annotation, type) and issubclass(annotation, Session) else None
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__name__", type(function).__name__)
