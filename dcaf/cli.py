@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _keys_new(options: argparse.Namespace) -> int:
+def _keys_new(_: argparse.Namespace) -> int:
     print(Key.generate().text())
     return 0
 

@@ -160,7 +160,7 @@ class JSONText:
 
     def _only(self, found: list[list[Place]]) -> list[Place]:
         places = [place for group in found for place in group]
-        if places and len(found) > 1 or len(places) > 1:
+        if places and (len(found) > 1 or len(places) > 1):
             raise MalformedJSON(reason="duplicate")
         return places
 

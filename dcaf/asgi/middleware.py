@@ -13,35 +13,33 @@ request body *is* the verified state; every other one has been taken out.
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from dcaf.asgi.holder import Conversation, Holder, Subject
 from dcaf.asgi.problems import problem
 from dcaf.asgi.request import Body, read_body
 from dcaf.asgi.response import Answer, route
-from dcaf.core.claims import Binding, Lifetime
+from dcaf.asgi.settings import Routes, keyring, lifetime, positive, routes, shown
+from dcaf.core.claims import Binding
 from dcaf.core.current import running
 from dcaf.core.envelope import Sealer
-from dcaf.core.errors import ConfigurationError, SessionError, SessionInvalid, SessionUnavailable
+from dcaf.core.errors import ConfigurationError, SessionError, SessionUnavailable
 from dcaf.core.keeper import Keeper, Stateless
 from dcaf.core.keys import Keyring
 from dcaf.core.migrations import Migration, Migrations
 from dcaf.core.session import Session
 
-Subject: TypeAlias = Callable[[Scope], "str | None | Awaitable[str | None]"]
-Conversation: TypeAlias = Callable[[Scope, Any], "str | None | Awaitable[str | None]"]
-Routes: TypeAlias = "Iterable[str] | Callable[[Scope], bool]"
-
 MIB: Final = 1024 * 1024
 SCOPE_KEY: Final = "dcaf.session"
+MOUNTED_TWICE: Final = "SessionMiddleware is mounted twice around one application. Remove one of the two."
 
 logger = logging.getLogger("dcaf")
 
@@ -112,21 +110,20 @@ class SessionMiddleware:
         if isinstance(app, SessionMiddleware):
             raise ConfigurationError(MOUNTED_TWICE)
         self.app = app
-        self._subject = _callable("subject", subject)
-        self._conversation = _pointer(conversation) if isinstance(conversation, str) else _callable("conversation", conversation)
-        self._plain = _routes("plain", plain)
-        self._exempt = _routes("exempt", exempt)
-        self._max_body_bytes = _positive("max_body_bytes", max_body_bytes)
-        self._max_response_bytes = _positive("max_response_bytes", max_response_bytes)
+        self._holder = Holder(subject, conversation)
+        self._plain = routes("plain", plain)
+        self._exempt = routes("exempt", exempt)
+        self._max_body_bytes = positive("max_body_bytes", max_body_bytes)
+        self._max_response_bytes = positive("max_response_bytes", max_response_bytes)
         self._bind_request_session = bind_request_session
         self._keeper = keeper or Stateless()
         self._warned: set[str] = set()
         self._sealer = Sealer(
-            keys=_keyring(keys),
+            keys=keyring(keys),
             audience=audience,
-            lifetime=_lifetime(idle_timeout, absolute_timeout),
-            mirror=mirror if isinstance(mirror, bool) else frozenset(mirror),
-            max_token_bytes=_positive("max_token_bytes", max_token_bytes),
+            lifetime=lifetime(idle_timeout, absolute_timeout),
+            mirror=shown(mirror),
+            max_token_bytes=positive("max_token_bytes", max_token_bytes),
             migrations=Migrations(version, migrations),
             clock=clock,
             randomness=randomness,
@@ -135,13 +132,15 @@ class SessionMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection; anything but HTTP, and exempt routes, pass as they are."""
         if scope["type"] != "http" or self._exempt(scope):
-            return await self.app(scope, receive, send)
+            await self.app(scope, receive, send)
+            return
         self._check_scope(scope)
         try:
             turn = await self._open(scope, receive)
         except (SessionError, SessionUnavailable) as refusal:
             _log_refusal(scope, refusal)
-            return await problem(refusal, http_version=scope.get("http_version", "1.1"))(scope, receive, send)
+            await problem(refusal, http_version=scope.get("http_version", "1.1"))(scope, receive, send)
+            return
         if not turn.body.disconnected:
             await self._run(turn, scope, receive, send)
 
@@ -166,7 +165,7 @@ class SessionMiddleware:
     async def _open(self, scope: Scope, receive: Receive) -> Turn:
         body = await read_body(scope, receive, self._max_body_bytes)
         candidate = body.candidate()
-        binding = self._sealer.binding(await self._subject_of(scope), await self._conversation_of(scope, body))
+        binding = self._sealer.binding(*await self._holder.names(scope, body.without_sessions))
         if candidate is None:
             session = self._sealer.start()
         else:
@@ -183,14 +182,6 @@ class SessionMiddleware:
         sequence = await self._keeper.commit(turn.session)
         return self._sealer.seal(turn.session, turn.binding, sequence=sequence)
 
-    async def _subject_of(self, scope: Scope) -> str | None:
-        return await _named("subject", self._subject, scope) if self._subject else None
-
-    async def _conversation_of(self, scope: Scope, body: Body) -> str | None:
-        if self._conversation is None:
-            return None
-        return await _named("conversation", self._conversation, scope, body.without_sessions())
-
     def _check_scope(self, scope: Scope) -> None:
         if SCOPE_KEY in scope:
             raise ConfigurationError(MOUNTED_TWICE)
@@ -200,23 +191,6 @@ class SessionMiddleware:
                 "SessionMiddleware, perhaps). Remove that one, or pass bind_request_session=False here and use "
                 "dcaf.current_session()."
             )
-
-
-MOUNTED_TWICE: Final = "SessionMiddleware is mounted twice around one application. Remove one of the two."
-
-
-async def _named(name: str, function: Callable[..., Any], *arguments: Any) -> str | None:
-    """Ask the application for a name; whatever is wrong with the answer refuses the request and says no more."""
-    try:
-        found = function(*arguments)
-        if inspect.isawaitable(found):
-            found = await found
-    except Exception as error:  # noqa: BLE001 - a raising resolver must refuse, whatever it raises
-        logger.error("dcaf: %s= raised %s", name, type(error).__name__)
-        raise SessionInvalid(reason=name) from None
-    if found is not None and (not isinstance(found, str) or not found):
-        raise SessionInvalid(reason=name)
-    return found
 
 
 def _log_refusal(scope: Scope, refusal: SessionError | SessionUnavailable) -> None:
@@ -230,60 +204,3 @@ def _log_refusal(scope: Scope, refusal: SessionError | SessionUnavailable) -> No
         getattr(refusal, "kid", None),
         getattr(refusal, "sid_digest", None),
     )
-
-
-def _keyring(keys: Keyring | str | None) -> Keyring:
-    if keys is None:
-        return Keyring.from_environment()
-    if isinstance(keys, str):
-        return Keyring.parse(keys)
-    if isinstance(keys, Keyring):
-        return keys
-    raise ConfigurationError(f"keys= takes a Keyring, the text of a key, or None for the environment, not {type(keys).__name__}.")
-
-
-def _lifetime(idle: timedelta, absolute: timedelta) -> Lifetime:
-    for name, value in (("idle_timeout", idle), ("absolute_timeout", absolute)):
-        if not isinstance(value, timedelta) or value < timedelta(seconds=1):
-            raise ConfigurationError(f"{name} must be a timedelta of at least a second, for instance timedelta(days=7).")
-    if absolute < idle:
-        raise ConfigurationError("absolute_timeout is shorter than idle_timeout: a session would end before it could be idle.")
-    return Lifetime(int(idle.total_seconds()), int(absolute.total_seconds()))
-
-
-def _positive(name: str, value: int) -> int:
-    if type(value) is not int or value < 1:
-        raise ConfigurationError(f"{name} must be a number of bytes, from 1 up.")
-    return value
-
-
-def _callable(name: str, value: Any) -> Any:
-    if value is not None and not callable(value):
-        raise ConfigurationError(f"{name}= takes a function, not {type(value).__name__}: it is asked in every turn.")
-    return value
-
-
-def _routes(name: str, value: Routes) -> Callable[[Scope], bool]:
-    if callable(value):
-        return value
-    paths = frozenset(value) if not isinstance(value, str) else frozenset()
-    if isinstance(value, str) or not all(isinstance(path, str) and path.startswith("/") for path in paths):
-        raise ConfigurationError(f'{name}= takes paths, for instance {name}=("/api/chat",), or a function of the scope.')
-    return lambda scope: scope["path"] in paths
-
-
-def _pointer(pointer: str) -> Conversation:
-    if not pointer.startswith("/"):
-        raise ConfigurationError(
-            'conversation= takes a JSON pointer that begins with "/", for instance "/thread_id", or a function.'
-        )
-    steps = [step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:]]
-
-    def follow(scope: Scope, body: Any) -> Any:
-        for step in steps:
-            if not isinstance(body, dict):
-                return None
-            body = body.get(step)
-        return body
-
-    return follow

@@ -1,9 +1,9 @@
-"""Read, limit and verify a request body, and replay it with the verified state in place of every session.
+r"""Read, limit and verify a request body, and replay it with the verified state in place of every session.
 
 A body that could be read as JSON by anybody is read here, whatever its method and Content-Type say: one that slipped past
 would carry an unverified session into the application.
 
->>> is_json(b" \\n{"), is_json(b"name=ada"), is_json(b" ")
+>>> is_json(b" \n{"), is_json(b"name=ada"), is_json(b" ")
 (True, False, None)
 
 What a reader gets wrong: only one candidate is ever verified, the first by position. If it is refused, no other is tried.
@@ -109,7 +109,7 @@ async def read_body(scope: Scope, receive: Receive, max_body_bytes: int) -> Body
     if announced.isdecimal() and int(announced) > max_body_bytes:
         raise BodyTooLarge(reason="content-length")
     data = await reader.rest()
-    if reader.disconnected:
+    if data is None:
         return Body(reader.messages, disconnected=True)
     text, places = await _off_the_loop(_parse, data)
     return Body([{"type": "http.request", "body": data, "more_body": False}], text, places)
@@ -143,15 +143,15 @@ class _Reader:
             sample += await self._next()
             sample = sample[:SNIFFED_BYTES] + sample[SNIFFED_BYTES:].lstrip(SPACE)[:1]
             kind = is_json(sample)
-            self._check(kind)
+            self._check(kind=kind)
         return bool(kind)
 
-    async def rest(self) -> bytes:
-        """Read a JSON body to its end."""
+    async def rest(self) -> bytes | None:
+        """Read a JSON body to its end; None where the client left before."""
         while self._more:
             await self._next()
-            self._check(True)
-        return bytes(self._data)
+            self._check(kind=True)
+        return None if self.disconnected else bytes(self._data)
 
     async def _next(self) -> bytes:
         message = await self._receive()
@@ -162,7 +162,7 @@ class _Reader:
         self._data += chunk
         return chunk
 
-    def _check(self, kind: bool | None) -> None:
+    def _check(self, *, kind: bool | None) -> None:
         if kind is not False and len(self._data) > self._limit_bytes:
             raise BodyTooLarge(reason="length")
 

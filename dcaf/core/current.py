@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Final, TypeVar
+from typing import Final, TypeVar, overload
 
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session
@@ -25,7 +25,13 @@ S = TypeVar("S", bound=Session)
 _current: Final[ContextVar[Session]] = ContextVar("dcaf_current_session")
 
 
-def current_session(as_type: type[S] = Session) -> S:  # type: ignore[assignment]
+@overload
+def current_session() -> Session: ...
+@overload
+def current_session(as_type: type[S]) -> S: ...
+
+
+def current_session(as_type: type[Session] = Session) -> Session:
     """The session of the turn that is running, as a plain or a typed one.
 
     Raises:
@@ -38,7 +44,7 @@ def current_session(as_type: type[S] = Session) -> S:  # type: ignore[assignment
             "current_session() was called outside a turn. Mount SessionMiddleware around the application, and call it while a "
             "request is handled, or pass the session along."
         ) from None
-    return session if type(session) is as_type else as_type.of(session)  # type: ignore[return-value]
+    return session if type(session) is as_type else as_type.of(session)
 
 
 @contextmanager

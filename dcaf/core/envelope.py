@@ -7,7 +7,8 @@
 >>> session = sealer.start()
 >>> session["step"] = 2
 >>> envelope = sealer.seal(session, sealer.binding(), sequence=1)
->>> sealer.open(read(envelope), sealer.binding())["step"]
+>>> import orjson
+>>> sealer.open(orjson.loads(envelope), sealer.binding())["step"]
 2
 
 What a reader gets wrong: only ``dcaf.token`` is ever read back. The other members are a mirror: the client may edit,
@@ -29,7 +30,7 @@ from dcaf.core.migrations import Migrations
 from dcaf.core.seal import MAC_CHARACTERS, SIGNED, check_text
 from dcaf.core.session import Session, Standing
 from dcaf.core.state import RESERVED, State
-from dcaf.core.values import JSON, read, write
+from dcaf.core.values import JSON, write
 
 NEW: Final = "new"
 """The token that is the explicit wish for a fresh start."""
@@ -39,6 +40,7 @@ RESTART: Final = b'{"dcaf":{"token":"new"}}'
 
 MIRROR_ALL: Final = True
 SID_BYTES: Final = 16
+DEFAULT_LIFETIME: Final = Lifetime(idle_s=7 * 86_400, absolute_s=30 * 86_400)
 
 
 class Sealer:
@@ -63,7 +65,7 @@ class Sealer:
         *,
         keys: Keyring,
         audience: str,
-        lifetime: Lifetime = Lifetime(7 * 86_400, 30 * 86_400),
+        lifetime: Lifetime = DEFAULT_LIFETIME,
         mirror: bool | frozenset[str] = MIRROR_ALL,
         max_token_bytes: int = 256 * 1024,
         migrations: Migrations | None = None,
@@ -131,7 +133,7 @@ class Sealer:
         claims, token = self._token_of(standing.claims, binding, sequence, payload)
         shown = write(self._shown(session))
         hint = b'"dcaf":{"token":"%b","expires_at":%d}}' % (token.encode(), claims.exp)
-        return shown[:-1] + (b"," if len(shown) > 2 else b"") + hint
+        return shown[:-1] + (b"," if shown != b"{}" else b"") + hint
 
     def sid_digest(self, sid: str) -> str:
         """What the log shows in place of a session id: a keyed digest, the same as long as the active key is."""
@@ -148,7 +150,7 @@ class Sealer:
             self._migrations.check(claims.sv or 0)
         except SessionError as error:
             error.kid = opened.key.kid
-            error.sid_digest = claims and self.sid_digest(claims.sid)
+            error.sid_digest = None if claims is None else self.sid_digest(claims.sid)
             raise
         return claims, opened.payload
 

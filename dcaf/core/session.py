@@ -15,9 +15,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, cast
-
-from typing_extensions import Self
+from typing import Any, Final, Self, cast
 
 from dcaf.core.claims import Claims
 from dcaf.core.errors import ConfigurationError
@@ -133,7 +131,7 @@ class Session(StateMapping):
     @property
     def id(self) -> str | None:
         """The session's id, the same for its whole life; None outside a conversation."""
-        return self._standing and self._standing.claims.sid
+        return self._standing.claims.sid if self._standing else None
 
     @property
     def sequence(self) -> int:
@@ -143,17 +141,17 @@ class Session(StateMapping):
     @property
     def created_at(self) -> datetime | None:
         """When the session began, in UTC; None outside a conversation."""
-        return self._standing and datetime.fromtimestamp(self._standing.claims.born, UTC)
+        return datetime.fromtimestamp(self._standing.claims.born, UTC) if self._standing else None
 
     @property
     def expires_at(self) -> datetime | None:
         """When it ends unless another turn comes, in UTC; None outside a conversation."""
-        return self._standing and datetime.fromtimestamp(self._standing.claims.exp, UTC)
+        return datetime.fromtimestamp(self._standing.claims.exp, UTC) if self._standing else None
 
     @property
     def restarted(self) -> str | None:
         """Code of the refusal after which this session was started empty; None where none was refused."""
-        return self._standing and self._standing.restarted
+        return self._standing.restarted if self._standing else None
 
     def __bool__(self) -> bool:
         return True
@@ -161,7 +159,7 @@ class Session(StateMapping):
     def __setattr__(self, name: str, value: Any) -> None:
         if not name.startswith("_") and not hasattr(type(self), name):
             raise AttributeError(
-                f"{type(self).__name__} has no field {name!r}, so the value would be lost with the turn. Write session[{name!r}] = ..., "
+                f"{type(self).__name__} has no field {name!r}, so the value would be lost. Write session[{name!r}] = ..., "
                 "or declare the field in a subclass of Session."
             )
         super().__setattr__(name, value)

@@ -30,7 +30,7 @@ async def chat(request: Request) -> JSONResponse:
     return JSONResponse({"role": "assistant", "content": content})
 
 
-async def health(request: Request) -> JSONResponse:
+async def health(_: Request) -> JSONResponse:
     """Say that the service runs."""
     return JSONResponse({"status": "ok"})
 

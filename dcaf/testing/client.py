@@ -12,12 +12,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import httpx2
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp
-from typing_extensions import Self
 
 
 @dataclass(frozen=True, slots=True)

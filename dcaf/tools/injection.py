@@ -75,8 +75,9 @@ def _evaluated(function: Callable[..., Any], parameter: inspect.Parameter) -> in
     if not isinstance(parameter.annotation, str):
         return parameter
     plain = inspect.unwrap(function)
+    text, names = parameter.annotation, getattr(plain, "__globals__", {})
     try:
-        found = eval(parameter.annotation, getattr(plain, "__globals__", {}), _nonlocals(plain))  # noqa: S307 - the program's own text
+        found = eval(text, names, _nonlocals(plain))  # noqa: S307 - the program's own annotation
     except NameError as error:
         raise ConfigurationError(
             f"{_name(function)}: the annotation of {parameter.name!r} names {error.name!r}, which cannot be found. Import it in the "

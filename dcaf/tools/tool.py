@@ -32,10 +32,10 @@ from dcaf.tools.injection import Plan
 from dcaf.tools.schema import Arguments
 
 P = ParamSpec("P")
-R = TypeVar("R", covariant=True)
+R_co = TypeVar("R_co", covariant=True)
 
 
-class Tool(Generic[P, R]):
+class Tool(Generic[P, R_co]):
     """A function that a model may call.
 
     Args:
@@ -52,7 +52,7 @@ class Tool(Generic[P, R]):
         ConfigurationError: A parameter can be neither injected nor described.
     """
 
-    def __init__(self, function: Callable[P, R], *, name: str | None = None, description: str | None = None) -> None:
+    def __init__(self, function: Callable[P, R_co], *, name: str | None = None, description: str | None = None) -> None:
         self._function = function
         self._plan = Plan.of(function)
         self.name = name or function.__name__
@@ -61,7 +61,7 @@ class Tool(Generic[P, R]):
         self.input_schema = self._arguments.schema
         functools.update_wrapper(self, function)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Call the function itself."""
         return self._function(*args, **kwargs)
 
@@ -88,9 +88,9 @@ class Tool(Generic[P, R]):
 
 
 @overload
-def tool(function: Callable[P, R], /) -> Tool[P, R]: ...
+def tool(function: Callable[P, R_co], /) -> Tool[P, R_co]: ...
 @overload
-def tool(*, name: str | None = None, description: str | None = None) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
+def tool(*, name: str | None = None, description: str | None = None) -> Callable[[Callable[P, R_co]], Tool[P, R_co]]: ...
 
 
 def tool(function: Any = None, /, *, name: str | None = None, description: str | None = None) -> Any:

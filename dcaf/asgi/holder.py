@@ -1,0 +1,95 @@
+"""Whom the session of a turn is bound to: the application is asked once a turn, after its body was read.
+
+>>> import asyncio
+>>> holder = Holder(lambda scope: scope["user"], "/thread_id")
+>>> asyncio.run(holder.names({"user": "ada"}, lambda: {"thread_id": "t-7"}))
+('ada', 't-7')
+
+What a reader gets wrong: a resolver that fails refuses the request. Treating it as anonymous would hand one user's session
+to another.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeAlias
+
+from starlette.types import Scope
+
+from dcaf.core.errors import ConfigurationError, SessionInvalid
+
+Name: TypeAlias = "str | Awaitable[str | None] | None"
+Subject: TypeAlias = Callable[[Scope], Name]
+Conversation: TypeAlias = Callable[[Scope, Any], Name]
+
+logger: Final = logging.getLogger("dcaf")
+
+
+class Holder:
+    """Asks the application who is calling, and in which conversation.
+
+    Args:
+        subject: A function of the scope; None: every session is anonymous.
+        conversation: A function of the scope and the body, or a JSON pointer into the body; None: none is named.
+
+    Raises:
+        ConfigurationError: One of them can never be asked.
+    """
+
+    def __init__(self, subject: Subject | None, conversation: Conversation | str | None) -> None:
+        if subject is not None and not callable(subject):
+            raise ConfigurationError(
+                f"subject= takes a function of the scope, not {type(subject).__name__}: it is asked in every turn."
+            )
+        if conversation is not None and not callable(conversation) and not isinstance(conversation, str):
+            raise ConfigurationError(
+                f"conversation= takes a function of (scope, body) or a JSON pointer, not {type(conversation).__name__}."
+            )
+        self._subject = subject
+        self._conversation = _pointer(conversation) if isinstance(conversation, str) else conversation
+
+    async def names(self, scope: Scope, body: Callable[[], Any]) -> tuple[str | None, str | None]:
+        """Subject and conversation; None where there is none.
+
+        Args:
+            scope: Of the request.
+            body: Gives the parsed body without any session, None where it is not JSON; called only if it is needed.
+
+        Raises:
+            SessionInvalid: An answer is empty or no string, or there was an exception instead.
+        """
+        subject = await _asked("subject", self._subject, scope) if self._subject else None
+        conversation = await _asked("conversation", self._conversation, scope, body()) if self._conversation else None
+        return subject, conversation
+
+
+async def _asked(name: str, function: Callable[..., Any], *arguments: Any) -> str | None:
+    try:
+        found = function(*arguments)
+        if inspect.isawaitable(found):
+            found = await found
+    except Exception as error:  # noqa: BLE001 - whatever it raises, the request is refused
+        # Only the type: the message of another program's error may name the caller.
+        logger.error("dcaf: %s= raised %s", name, type(error).__name__)  # noqa: TRY400
+        raise SessionInvalid(reason=name) from None
+    if found is not None and (not isinstance(found, str) or not found):
+        raise SessionInvalid(reason=name)
+    return found
+
+
+def _pointer(pointer: str) -> Conversation:
+    """Read a JSON pointer (RFC 6901, section 4) over members of objects."""
+    if not pointer.startswith("/"):
+        raise ConfigurationError(
+            'conversation= takes a JSON pointer that begins with "/", for instance "/thread_id", or a function.'
+        )
+    steps = [step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:]]
+
+    def follow(_scope: Scope, body: Any) -> Any:
+        for step in steps:
+            body = body.get(step) if isinstance(body, dict) else None
+        return body
+
+    return follow

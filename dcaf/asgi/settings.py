@@ -1,0 +1,91 @@
+"""What an application may say to the middleware, checked when it is said.
+
+>>> lifetime(timedelta(days=2), timedelta(days=1))
+Traceback (most recent call last):
+    ...
+dcaf.core.errors.ConfigurationError: absolute_timeout is shorter than idle_timeout: ...
+
+What a reader gets wrong: nothing here runs in a turn. A wrong setting fails when the middleware is constructed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import TypeAlias
+
+from starlette.types import Scope
+
+from dcaf.core.claims import Lifetime
+from dcaf.core.errors import ConfigurationError
+from dcaf.core.keys import Keyring
+
+Routes: TypeAlias = "Iterable[str] | Callable[[Scope], bool]"
+
+
+def keyring(keys: Keyring | str | None) -> Keyring:
+    """A ring as it is, the text of one key, or, for None, what the environment holds.
+
+    Raises:
+        ConfigurationError: It is none of these, or there is no key.
+    """
+    if keys is None:
+        return Keyring.from_environment()
+    if isinstance(keys, str):
+        return Keyring.parse(keys)
+    if isinstance(keys, Keyring):
+        return keys
+    raise ConfigurationError(f"keys= takes a Keyring, the text of a key, or None for the environment, not {type(keys).__name__}.")
+
+
+def lifetime(idle: timedelta, absolute: timedelta) -> Lifetime:
+    """The two timeouts of a session.
+
+    Raises:
+        ConfigurationError: One is no timedelta of at least a second, or the absolute one is the shorter.
+    """
+    for name, value in (("idle_timeout", idle), ("absolute_timeout", absolute)):
+        if not isinstance(value, timedelta) or value < timedelta(seconds=1):
+            raise ConfigurationError(f"{name} must be a timedelta of at least a second, for instance timedelta(days=7).")
+    if absolute < idle:
+        raise ConfigurationError("absolute_timeout is shorter than idle_timeout: a session would end before it could be idle.")
+    return Lifetime(int(idle.total_seconds()), int(absolute.total_seconds()))
+
+
+def positive(name: str, value: int) -> int:
+    """A number of bytes, from 1 up.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
+    if type(value) is not int or value < 1:
+        raise ConfigurationError(f"{name} must be a number of bytes, from 1 up.")
+    return value
+
+
+def routes(name: str, value: Routes) -> Callable[[Scope], bool]:
+    """Whether a scope is one of these routes: whole paths, or a function of the scope.
+
+    Raises:
+        ConfigurationError: It is a bare string, or a path does not begin with a slash.
+    """
+    if callable(value):
+        return value
+    paths = frozenset(value) if not isinstance(value, str) else frozenset()
+    if isinstance(value, str) or not all(isinstance(path, str) and path.startswith("/") for path in paths):
+        raise ConfigurationError(f'{name}= takes paths, for instance {name}=("/api/chat",), or a function of the scope.')
+    return lambda scope: scope["path"] in paths
+
+
+def shown(mirror: Iterable[str] | bool) -> bool | frozenset[str]:
+    """The keys that the client can read beside the token.
+
+    Raises:
+        ConfigurationError: It is a bare string, or holds something that is no key.
+    """
+    if isinstance(mirror, bool):
+        return mirror
+    keys = frozenset(mirror)
+    if isinstance(mirror, str) or not all(isinstance(key, str) for key in keys):
+        raise ConfigurationError('mirror= takes True, False, or the keys to show, for instance mirror={"wizard_step"}.')
+    return keys
