@@ -17,7 +17,7 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pyright --verifytypes dcaf --ignoreexternal
+	cd docs && PYTHONPATH=.. ../$(BIN)/pyright --pythonpath ../$(BIN)/python --verifytypes dcaf --ignoreexternal
 
 promises: $(READY)
 	DCAF_SCALE=1 $(BIN)/python -m pytest -m promise

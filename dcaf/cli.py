@@ -17,10 +17,10 @@ try:
     from dcaf.demo.app import create_demo
     from dcaf.demo.server import serve
     from dcaf.demo.story import tell
-except ModuleNotFoundError as error:
-    if (error.name or "").startswith("dcaf"):
+except ModuleNotFoundError as _missing:
+    if (_missing.name or "").startswith("dcaf"):
         raise
-    MISSING: str | None = error.name
+    MISSING: str | None = _missing.name
 else:
     MISSING = None
 

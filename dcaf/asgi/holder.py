@@ -24,7 +24,7 @@ Name: TypeAlias = "str | Awaitable[str | None] | None"
 Subject: TypeAlias = Callable[[Scope], Name]
 Conversation: TypeAlias = Callable[[Scope, Any], Name]
 
-logger: Final = logging.getLogger("dcaf")
+logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
 
 class Holder:

@@ -41,7 +41,7 @@ MIB: Final = 1024 * 1024
 SCOPE_KEY: Final = "dcaf.session"
 MOUNTED_TWICE: Final = "SessionMiddleware is mounted twice around one application. Remove one of the two."
 
-logger = logging.getLogger("dcaf")
+logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ PARTIAL: Final = 206
 STALE_HEADERS: Final = ("etag", "content-md5", "digest", "content-digest", "repr-digest")
 REMEMBERED_ROUTES: Final = 1000
 
-logger = logging.getLogger("dcaf")
+logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
 
 class Answer:

@@ -41,9 +41,9 @@ class Handle:
     __slots__ = ("as_type", "base", "given", "mark", "path", "stale")
 
     def __init__(self, given: Any, as_type: Any, *, path: str) -> None:
-        self.given = given
-        self.as_type = as_type
-        self.path = path
+        self.given: Any = given
+        self.as_type: Any = as_type
+        self.path: str = path
         self.agree()
 
     def agree(self) -> None:
@@ -52,9 +52,9 @@ class Handle:
         Raises:
             SessionValueError: It holds something that may not be stored.
         """
-        self.mark = mark(self.given, self.as_type)
-        self.base = self.written() if self.mark is None else self.mark
-        self.stale = False
+        self.mark: bytes | None = mark(self.given, self.as_type)
+        self.base: bytes = self.written() if self.mark is None else self.mark
+        self.stale: bool = False
 
     def written(self) -> bytes:
         """Write the object as it looks now.
@@ -92,9 +92,9 @@ class Slot:
     __slots__ = ("arrived", "data", "handles", "key")
 
     def __init__(self, key: str, arrived: bytes | None) -> None:
-        self.key = key
-        self.arrived = arrived
-        self.data = arrived
+        self.key: str = key
+        self.arrived: bytes | None = arrived
+        self.data: bytes | None = arrived
         self.handles: list[Handle] = []
 
     def lend(self) -> Any:

@@ -34,7 +34,7 @@ TEXT: Final = re.compile(r"(dcafk1_([A-Za-z0-9]{1,16})_([\w-]{43}))_([\w-]{6})",
 EPHEMERAL: Final = "tmp"
 MAKE_ONE: Final = "Make a key with `dcaf keys new` and put it into the environment variable DCAF_KEYS."
 
-logger = logging.getLogger("dcaf")
+logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
 
 @dataclass(frozen=True, slots=True)

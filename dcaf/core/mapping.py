@@ -12,7 +12,7 @@ What a reader gets wrong: what ``get`` and ``[]`` return is live. Changing it ch
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from typing import Any, Final, Self, TypeVar, cast, overload
+from typing import Any, ClassVar, Final, Self, TypeVar, cast, overload
 
 from dcaf.core.errors import SessionTypeError
 from dcaf.core.state import State
@@ -150,7 +150,7 @@ class StateMapping(MutableMapping[str, Any]):
             return NotImplemented
         return self.copy() == (other.copy() if isinstance(other, StateMapping) else dict(other))
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None]  # type: ignore[assignment]
 
     def __ior__(self, other: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> Self:
         self.update(other)

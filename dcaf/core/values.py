@@ -16,7 +16,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Any, Final, NewType, TypeAlias, TypeVar
+from typing import Any, Final, NewType, TypeAlias, TypeVar, cast
 
 import orjson
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
@@ -126,8 +126,7 @@ def _build_adapter(as_type: Any) -> TypeAdapter[Any]:
             raise ConfigurationError(f"pydantic cannot describe {as_type!r}: {error.message}") from None
     # A dataclass or TypedDict takes no config of its own here, but would inherit one inside a list. Under another name it
     # inherits it alone too, so that a value is written the same wherever it stands. Models keep their own.
-    renamed: Any = NewType("_", as_type)
-    return TypeAdapter(renamed, config=CONFIG)
+    return TypeAdapter(cast("Any", NewType)("_", as_type), config=CONFIG)
 
 
 _cached_adapter = lru_cache(maxsize=1024)(_build_adapter)

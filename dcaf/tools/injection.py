@@ -80,8 +80,8 @@ def _evaluated(function: Callable[..., Any], parameter: inspect.Parameter) -> in
         found = eval(text, names, _nonlocals(plain))  # noqa: S307 - the program's own annotation
     except NameError as error:
         raise ConfigurationError(
-            f"{_name(function)}: the annotation of {parameter.name!r} names {error.name!r}, which cannot be found. Import it in the "
-            "function's module, outside `if TYPE_CHECKING:`."
+            f"{_name(function)}: the annotation of {parameter.name!r} names {error.name!r}, which cannot be found. Import it in "
+            "the function's module, outside `if TYPE_CHECKING:`."
         ) from None
     return parameter.replace(annotation=found)
 

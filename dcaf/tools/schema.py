@@ -50,7 +50,7 @@ class Arguments:
         self._tool = tool
         text = parse(inspect.cleandoc(docstring or ""))
         said = {item.arg_name: item.description for item in text.params}
-        self.description = _description(text)
+        self.description: str = _description(text)
         # Fields are numbered and named by alias, so that no parameter's name can clash with an attribute of the model.
         self._names = {f"p{index}": parameter.name for index, parameter in enumerate(parameters)}
         fields = {
@@ -58,7 +58,7 @@ class Arguments:
         }
         try:
             self._model = create_model(tool, __config__=ConfigDict(extra="forbid"), **cast("Any", fields))
-            self.schema = _untitled(self._model.model_json_schema())
+            self.schema: dict[str, Any] = _untitled(self._model.model_json_schema())
         except PydanticUserError as error:
             raise ConfigurationError(f"{tool}: a parameter cannot be described to a model: {error.message}") from None
 

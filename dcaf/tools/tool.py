@@ -55,10 +55,10 @@ class Tool(Generic[P, R_co]):
     def __init__(self, function: Callable[P, R_co], *, name: str | None = None, description: str | None = None) -> None:
         self._function = function
         self._plan = Plan.of(function)
-        self.name = name or function.__name__
+        self.name: str = name or function.__name__
         self._arguments = Arguments(self.name, self._plan.open, function.__doc__)
-        self.description = description or self._arguments.description
-        self.input_schema = self._arguments.schema
+        self.description: str = description or self._arguments.description
+        self.input_schema: dict[str, Any] = self._arguments.schema
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
