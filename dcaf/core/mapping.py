@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, ClassVar, Final, Self, TypeVar, cast, overload
 
+from typing_extensions import TypeForm
+
 from dcaf.core.errors import SessionTypeError
 from dcaf.core.state import State
 from dcaf.core.values import read
@@ -32,11 +34,11 @@ class StateMapping(MutableMapping[str, Any]):
         self._prefix = prefix
 
     @overload
-    def get(self, key: str, default: D, *, as_type: type[T]) -> T | D: ...
+    def get(self, key: str, default: D, *, as_type: TypeForm[T]) -> T | D: ...
     @overload
-    def get(self, key: str, *, as_type: type[T]) -> T | None: ...
+    def get(self, key: str, *, as_type: TypeForm[T]) -> T | None: ...
     @overload
-    def get(self, key: str, default: Any = None, *, as_type: Any = None) -> Any: ...
+    def get(self, key: str, default: Any = None, *, as_type: None = None) -> Any: ...
 
     def get(self, key: str, default: Any = None, *, as_type: Any = None) -> Any:
         """Read a value.

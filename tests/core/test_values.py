@@ -1,0 +1,524 @@
+"""What may be stored, what is refused and in which words, and how every kind of value comes back."""
+
+import json
+import math
+import os
+import struct
+from collections import OrderedDict, deque, namedtuple
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from enum import Enum, IntEnum, StrEnum
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic.alias_generators import to_camel
+from typing_extensions import TypedDict
+
+from dcaf.core import ConfigurationError, Session, SessionTypeError, SessionValueError
+from dcaf.core.envelope import Sealer
+from dcaf.core.keys import Key, Keyring
+from dcaf.core.values import MAX_DEPTH, from_json, read, to_json, write
+
+SCALE = float(os.environ.get("DCAF_SCALE", "0.02"))
+EXAMPLES = max(25, int(2_500 * SCALE))
+SEALER = Sealer(keys=Keyring(Key.generate("k7")), audience="shop", clock=lambda: 1_789_000_000)
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+NUMBERS = st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+VALUES = st.recursive(
+    st.none() | st.booleans() | NUMBERS | TEXT,
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(TEXT, inner, max_size=5),
+    max_leaves=20,
+)
+KEYS = TEXT.filter(lambda key: key != "dcaf" and not key.startswith("temp:"))
+
+
+class Color(Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Level(IntEnum):
+    LOW = 1
+    HIGH = 2
+
+
+class Mode(StrEnum):
+    FAST = "fast"
+    SAFE = "safe"
+
+
+@dataclass
+class Blob:
+    raw: bytes
+    at: datetime
+    tags: frozenset[str] = frozenset()
+
+
+@dataclass
+class Album:
+    cover: Blob
+    pages: list[Blob] = field(default_factory=list)
+
+
+class Item(BaseModel):
+    name: str
+    price: Decimal
+    due: date | None = None
+
+
+class Order(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+    order_id: UUID
+    line_items: list[Item] = []
+    color: Color | None = None
+    wait: timedelta = timedelta(0)
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(strict=True)
+    at: datetime
+    ident: UUID
+    tags: set[int]
+    pair: tuple[int, str]
+    color: Color
+    amount: Decimal
+    note: str | None = None
+
+
+class Row(TypedDict, total=False):
+    step: int
+    at: datetime
+    raw: bytes
+
+
+def exact(value):
+    """A form in which 1, 1.0, True and -0.0 are all different."""
+    if isinstance(value, dict):
+        return {key: exact(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [exact(item) for item in value]
+    return (type(value), struct.pack("d", value) if type(value) is float else value)
+
+
+def next_turn(session: Session, sealer: Sealer = SEALER) -> Session:
+    return sealer.open(json.loads(sealer.seal(session, sealer.binding(), sequence=1)), sealer.binding())
+
+
+def comes_back(value: object, as_type: Any) -> Any:
+    session = SEALER.start()
+    session.set("k", value)
+    return next_turn(session).get("k", as_type=as_type)
+
+
+def refusal(value: object, key: Any = "k") -> str:
+    session = Session.from_dict({"kept": 1})
+    with pytest.raises(SessionValueError) as caught:
+        session.set(key, value)
+    assert session.to_dict() == {"kept": 1}
+    assert not session.is_modified
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_a_number_that_is_not_finite_is_refused(number):
+    assert refusal(number) == "k: is not a finite number, which JSON cannot say"
+
+
+@pytest.mark.parametrize("number", [2**64, -(2**63) - 1, 10**400])
+def test_an_integer_beyond_64_bits_is_refused(number):
+    assert refusal({"n": [number]}) == "k.n[0]: is an integer beyond 64 bits; store it as a string"
+
+
+@pytest.mark.parametrize("number", [2**64 - 1, -(2**63), 2**53 + 1, 0, -1])
+def test_an_integer_of_64_bits_is_stored_exactly(number):
+    assert exact(comes_back(number, int)) == exact(number)
+
+
+def test_a_lone_surrogate_in_a_value_is_refused():
+    assert refusal(["ok", "a\ud800"]) == "k[1]: has a lone surrogate, which is no Unicode text"
+
+
+def test_a_lone_surrogate_in_a_key_is_refused():
+    assert refusal(1, key="a\udfff") == "the key: has a lone surrogate, which is no Unicode text"
+
+
+def test_a_lone_surrogate_in_a_nested_key_is_refused():
+    assert refusal({"\ud800": 1}) == "k['\\ud800']: has a lone surrogate, which is no Unicode text"
+
+
+@pytest.mark.parametrize(("key", "kind"), [(1, "int"), (None, "NoneType"), ((1, 2), "tuple"), (b"x", "bytes")])
+def test_a_nested_key_that_is_no_string_is_refused(key, kind):
+    assert refusal({"a": {key: 1}}) == f"k.a: has a key of type {kind}; keys must be strings"
+
+
+@pytest.mark.parametrize(("key", "kind"), [(1, "int"), (None, "NoneType"), (b"x", "bytes")])
+def test_a_top_level_key_that_is_no_string_is_refused(key, kind):
+    assert refusal(1, key=key) == f"a key of type {kind} cannot be stored; keys must be strings"
+
+
+def test_the_librarys_own_key_is_refused():
+    assert refusal({}, key="dcaf") == "'dcaf' is the library's own key; choose another"
+
+
+def test_depth_over_64_is_refused_and_64_is_kept():
+    def nested(depth):
+        value: Any = "leaf"
+        for _ in range(depth):
+            value = [value]
+        return value
+
+    assert MAX_DEPTH == 64
+    assert comes_back(nested(64), None) == nested(64)
+    assert refusal(nested(65)) == "k" + "[0]" * 64 + ": nested deeper than 64"
+
+
+def test_an_object_that_writes_a_plain_string_is_no_deeper_than_a_string():
+    value: Any = date(2026, 1, 31)
+    for _ in range(64):
+        value = [value]
+    assert comes_back(value, None) is not None
+
+
+def test_a_list_that_holds_itself_is_refused():
+    value: list[Any] = []
+    value.append(value)
+    assert refusal(value).endswith(": nested deeper than 64")
+
+
+class Linked(BaseModel):
+    next: Any = None
+
+
+def test_a_model_that_holds_itself_is_refused_in_words_of_ours():
+    value = Linked()
+    value.next = value
+    assert refusal(value).startswith("k: ")
+
+
+def test_a_model_nested_too_deep_is_refused_in_words_of_ours():
+    value = Linked()
+    for _ in range(300):
+        value = Linked(next=value)
+    assert refusal(value).startswith("k: ")
+
+
+class Raw(BaseModel):
+    raw: bytes
+
+
+def test_a_model_with_bytes_that_are_no_text_is_kept_or_refused_in_words_of_ours():
+    try:
+        found = comes_back(Raw(raw=b"\xff\x00"), Raw)
+    except SessionValueError:
+        return
+    assert found == Raw(raw=b"\xff\x00")
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"), [(len, "builtin_function_or_method"), (lambda: 0, "function"), (object(), "object"), (int, "type")]
+)
+def test_functions_and_other_objects_are_refused(value, kind):
+    assert refusal({"a b": [value]}) == f"k['a b'][0]: is of type {kind}, which cannot be stored"
+
+
+def test_the_path_of_a_refusal_names_members_and_items():
+    assert refusal({"items": [{}, {"price": math.nan}]}) == "k.items[1].price: is not a finite number, which JSON cannot say"
+
+
+def test_a_refusal_never_quotes_the_value():
+    session = Session()
+    session.set("k", Item(name="x", price=Decimal(1)))
+    item = session.get("k", as_type=Item)
+    item.price = "CANARY"  # type: ignore[assignment]
+    with pytest.raises(SessionValueError) as caught:
+        session.to_dict()
+    assert str(caught.value) == "k: the value does not fit Item\n  value.price: Input should be a valid decimal"
+    assert "CANARY" not in str(caught.value)
+
+
+def test_a_state_over_its_limit_is_refused_and_names_the_largest_keys():
+    session = Sealer(keys=Keyring(Key.generate()), audience="shop", max_token_bytes=2_000).start()
+    room = session._state._limit_bytes
+    session.set("small", 1)
+    session.set("middle", "m" * 300)
+    with pytest.raises(SessionValueError) as caught:
+        session.set("large", "x" * 2_000)
+    assert str(caught.value) == (
+        f"the session would be larger than the {room:,} bytes that fit into its token; the largest keys are "
+        "'large' (2,011 bytes), 'middle' (312 bytes), 'small' (10 bytes). "
+        "Store less, raise max_token_bytes, or keep the state on the server"
+    )
+    assert session.to_dict() == {"small": 1, "middle": "m" * 300}
+
+
+@pytest.mark.parametrize("key", ["k", "ü" * 40, "😀" * 40, '"\\' * 60, "\x00" * 30], ids=["ascii", "two", "four", "quotes", "controls"])
+def test_whatever_a_session_accepts_fits_into_a_token_that_it_accepts(key):
+    sealer = Sealer(keys=Keyring(Key.generate("k" * 16)), audience="shop", max_token_bytes=4_000, clock=lambda: 1_789_000_000)
+    session = sealer.start()
+    with pytest.raises(SessionValueError, match="would be larger"):
+        for number in range(1_000):
+            session[f"{key}{number}"] = number
+    assert next_turn(session, sealer) == session
+
+
+def test_everything_that_a_session_accepts_it_can_write():
+    @settings(max_examples=EXAMPLES, deadline=None)
+    @given(st.dictionaries(KEYS, VALUES, max_size=6))
+    def law(values):
+        session = SEALER.start()
+        session.update(values)
+        assert exact(session.to_dict()) == exact(values)
+        assert exact(next_turn(session).to_dict()) == exact(values)
+
+    law()
+
+
+def test_the_law_of_writing_catches_a_session_that_rounds_like_javascript():
+    class Rounding(Session):
+        def to_dict(self):
+            return {key: float(value) if type(value) is int else value for key, value in super().to_dict().items()}
+
+    session = Rounding()
+    session.update({"n": 2**53 + 1})
+    assert exact(session.to_dict()) != exact({"n": 2**53 + 1})
+
+
+def test_to_json_and_read_are_inverse():
+    @settings(max_examples=EXAMPLES, deadline=None)
+    @given(VALUES)
+    def law(value):
+        assert exact(read(write(to_json(value, path="k")))) == exact(value)
+
+    law()
+
+
+OFFSETS = st.integers(-23 * 60, 23 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+DATETIMES = st.datetimes(timezones=st.none() | st.just(UTC) | OFFSETS)
+DURATIONS = st.timedeltas()
+DECIMALS = st.decimals(allow_nan=False, allow_infinity=False)
+ITEMS = st.builds(Item, name=TEXT, price=DECIMALS, due=st.none() | st.dates())
+BLOBS = st.builds(Blob, raw=st.binary(max_size=30), at=DATETIMES, tags=st.frozensets(TEXT, max_size=3))
+Positive = Annotated[int, Field(ge=1)]
+
+TYPED = {
+    "datetime": (datetime, DATETIMES),
+    "date": (date, st.dates()),
+    "time": (time, st.times()),
+    "timedelta": (timedelta, DURATIONS),
+    "UUID": (UUID, st.uuids()),
+    "Decimal": (Decimal, DECIMALS),
+    "Enum": (Color, st.sampled_from(Color)),
+    "IntEnum": (Level, st.sampled_from(Level)),
+    "StrEnum": (Mode, st.sampled_from(Mode)),
+    "set": (set[int], st.sets(st.integers(-9, 9))),
+    "frozenset": (frozenset[str], st.frozensets(TEXT, max_size=4)),
+    "tuple": (tuple[int, str, date], st.tuples(st.integers(-9, 9), TEXT, st.dates())),
+    "tuple of any length": (tuple[int, ...], st.lists(st.integers(-9, 9)).map(tuple)),
+    "bytes": (bytes, st.binary()),
+    "list of bytes": (list[bytes], st.lists(st.binary(max_size=9), max_size=4)),
+    "dict of bytes": (dict[str, bytes], st.dictionaries(TEXT, st.binary(max_size=9), max_size=4)),
+    "dataclass": (Blob, BLOBS),
+    "nested dataclass": (Album, st.builds(Album, cover=BLOBS, pages=st.lists(BLOBS, max_size=3))),
+    "list of dataclass": (list[Blob], st.lists(BLOBS, max_size=3)),
+    "model": (Item, ITEMS),
+    "model with aliases": (
+        Order,
+        st.builds(
+            Order,
+            order_id=st.uuids(),
+            line_items=st.lists(ITEMS, max_size=3),
+            color=st.none() | st.sampled_from(Color),
+            wait=DURATIONS,
+        ),
+    ),
+    "strict model": (
+        Strict,
+        st.builds(
+            Strict,
+            at=DATETIMES,
+            ident=st.uuids(),
+            tags=st.sets(st.integers(-9, 9)),
+            pair=st.tuples(st.integers(-9, 9), TEXT),
+            color=st.sampled_from(Color),
+            amount=DECIMALS,
+            note=st.none() | TEXT,
+        ),
+    ),
+    "TypedDict": (Row, st.fixed_dictionaries({}, optional={"step": st.integers(-9, 9), "at": DATETIMES, "raw": st.binary(max_size=9)})),
+    "list of models": (list[Item], st.lists(ITEMS, max_size=3)),
+    "dict of models": (dict[str, Item], st.dictionaries(TEXT, ITEMS, max_size=3)),
+    "Literal": (Literal["a", 1], st.sampled_from(["a", 1])),
+    "X | None": (date | None, st.none() | st.dates()),
+    "Annotated": (Positive, st.integers(1, 9)),
+}
+
+
+@pytest.mark.parametrize("name", TYPED)
+def test_a_typed_value_comes_back_equal(name):
+    as_type, strategy = TYPED[name]
+
+    @settings(max_examples=max(20, EXAMPLES // 2), deadline=None)
+    @given(strategy)
+    def law(value):
+        found = comes_back(value, as_type)
+        assert found == value
+        assert type(found) is type(value)
+
+    law()
+
+
+@pytest.mark.parametrize("name", TYPED)
+def test_a_typed_value_set_as_its_type_is_written_the_same_from_either_side(name):
+    as_type, strategy = TYPED[name]
+
+    @settings(max_examples=10, deadline=None)
+    @given(strategy)
+    def law(value):
+        once = write(to_json(value, as_type, path="k"))
+        again = write(to_json(from_json(once, as_type, path="k"), as_type, path="k"))
+        ordered = not isinstance(value, set | frozenset | Blob | Album | list | Strict)
+        assert again == once or not ordered
+
+    law()
+
+
+def test_the_law_of_round_trips_catches_a_writer_that_takes_bytes_for_text():
+    written = write(b"\xff".decode("latin-1"))
+    assert read(written) is not None
+    with pytest.raises(SessionTypeError):
+        from_json(written, bytes, path="k")
+
+
+def test_containers_of_pythons_own_kinds_are_stored_as_objects_and_arrays():
+    pair = namedtuple("pair", "x y")  # noqa: PYI024
+    session = Session()
+    session.update({"o": OrderedDict(a=1), "d": deque([1]), "n": pair(1, 2), "s": {1}})
+    assert session.to_dict() == {"o": {"a": 1}, "d": [1], "n": [1, 2], "s": [1]}
+
+
+class Outward(BaseModel):
+    x: int = Field(0, serialization_alias="X")
+
+
+class Apart(BaseModel):
+    x: int = Field(0, serialization_alias="out", validation_alias="in")
+
+
+@pytest.mark.parametrize("model", [Outward, Apart])
+def test_whatever_a_model_wrote_it_can_read(model):
+    value = model.model_validate({"x": 5}, by_name=True)
+    assert comes_back(value, model) == value
+
+
+class Login(BaseModel):
+    password: SecretStr
+
+
+def test_a_value_that_writes_itself_masked_is_kept_or_refused():
+    value = Login(password=SecretStr("hunter2"))
+    try:
+        found = comes_back(value, Login)
+    except SessionValueError:
+        return
+    assert found == value
+
+
+@pytest.mark.parametrize("number", [Decimal("NaN"), Decimal("Infinity"), Decimal("-Infinity")])
+def test_a_decimal_that_is_no_number_is_kept_or_refused(number):
+    try:
+        found = comes_back(number, Decimal)
+    except SessionValueError:
+        return
+    assert str(found) == str(number)
+
+
+def test_a_datetime_with_seconds_in_its_offset_is_kept_or_refused():
+    value = datetime(1900, 1, 1, tzinfo=timezone(timedelta(hours=1, minutes=19, seconds=32)))
+    try:
+        found = comes_back(value, datetime)
+    except SessionValueError:
+        return
+    assert found == value
+
+
+def test_bytes_are_the_same_bytes_whichever_type_reads_them():
+    session = Session()
+    session.set("k", {"raw": b"hi!!"})
+    try:
+        found = Session.from_dict(session.to_dict()).get("k", as_type=Raw)
+    except SessionTypeError:
+        return
+    assert found == Raw(raw=b"hi!!")
+
+
+def test_a_set_is_written_the_same_in_whichever_order_it_was_filled():
+    one, other = set([0, 8]), set([8, 0])  # noqa: C405
+    assert list(one) != list(other)
+    session = Session.from_dict({"tags": one})
+    session.set("tags", other)
+    assert not session.is_modified
+
+
+def test_a_misfit_names_key_and_path_and_never_the_value():
+    session = Session.from_dict({"order": {"items": [{"name": "x", "price": "CANARY"}]}})
+
+    class Shop(BaseModel):
+        items: list[Item]
+
+    with pytest.raises(SessionTypeError) as caught:
+        session.get("order", as_type=Shop)
+    assert str(caught.value) == "the value does not fit Shop\n  order.items[0].price: Input should be a valid decimal"
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"]
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"]
+
+
+@pytest.mark.parametrize(
+    ("as_type", "stored"),
+    [
+        (Annotated[Cat | Dog, Field(discriminator="kind")], {"kind": "CANARY"}),
+        (UUID, "CANARY"),
+        (date, "CANARY"),
+        (int, "CANARY"),
+        (Literal["a"], "CANARY"),
+        (Color, "CANARY"),
+        (Decimal, "CANARY"),
+        (Cat | Dog, "CANARY"),
+        (timedelta, "CANARY"),
+    ],
+    ids=str,
+)
+def test_no_misfit_quotes_what_is_stored(as_type, stored):
+    with pytest.raises(SessionTypeError) as caught:
+        Session.from_dict({"k": stored}).get("k", as_type=as_type)
+    assert "CANARY" not in str(caught.value)
+
+
+def test_a_type_that_pydantic_cannot_describe_is_the_developers_mistake():
+    class Opaque:
+        pass
+
+    with pytest.raises(ConfigurationError, match=r"^pydantic cannot describe <class .*Opaque'>: "):
+        Session.from_dict({"k": 1}).get("k", as_type=Opaque)
+
+
+@pytest.mark.parametrize("value", [{"__proto__": {"x": 1}}, {"$type": "os"}, {"py/object": "os.system"}, {"lc": 1, "type": "constructor"}])
+def test_members_that_other_libraries_obey_are_plain_data(value):
+    assert comes_back(value, None) == value
+
+
+def test_write_is_compact_utf_8():
+    assert write({"ü": [1, 2.0, None]}) == '{"ü":[1,2.0,null]}'.encode()
+    assert orjson.loads(write({"ü": 1})) == {"ü": 1}
