@@ -22,10 +22,13 @@ from typing import Any, Final
 from uuid import UUID
 
 from dcaf.core.errors import SessionAliasError, StateError
-from dcaf.core.values import CONTAINERS, JSON, from_json, mark, read, to_json, write
+from dcaf.core.values import JSON, from_json, mark, read, says_the_same, to_json, write
 
 IMMUTABLE: Final = (str, int, float, bytes, type(None), date, time, datetime, timedelta, Decimal, UUID, Enum)
 """Types whose objects cannot change in the hands of a tool, and so need no handle."""
+
+ABSENT: Final = object()
+"""What stands for the value of an absent key."""
 
 
 class Handle:
@@ -33,17 +36,21 @@ class Handle:
 
     Attributes:
         given: The object.
-        as_type: The type it was asked for as; None for plain containers and for what was given to ``set``.
+        as_type: The type it was asked for as; None for a container that was handed out plain, and for what was given.
+        lent: Whether it was handed out of the slot; else it was given to it, or offered as a default.
+        through: The type that what was given is written as; None writes it as what it is.
         base: How it looked, as JSON bytes, when it last agreed with its slot.
         stale: Its slot has changed since by another way.
     """
 
-    __slots__ = ("as_type", "base", "given", "mark", "path", "stale")
+    __slots__ = ("as_type", "base", "given", "lent", "mark", "path", "stale", "through")
 
-    def __init__(self, given: Any, as_type: Any, *, path: str) -> None:
+    def __init__(self, given: Any, as_type: Any, *, path: str, lent: bool = False, through: Any = None) -> None:
         self.given: Any = given
         self.as_type: Any = as_type
         self.path: str = path
+        self.lent: bool = lent
+        self.through: Any = through
         self.agree()
 
     def agree(self) -> None:
@@ -53,7 +60,7 @@ class Handle:
             SessionValueError: It holds something that may not be stored.
         """
         self.mark: bytes | None = mark(self.given, self.as_type)
-        self.base: bytes = self.written() if self.mark is None else self.mark
+        self.base: bytes = self.written() if self.mark is None or self.through is not None else self.mark
         self.stale: bool = False
 
     def written(self) -> bytes:
@@ -61,8 +68,12 @@ class Handle:
 
         Raises:
             SessionValueError: It holds something that may not be stored.
+            SessionTypeError: It no longer fits the type that it is written through.
         """
-        return write(to_json(self.given, self.as_type, path=self.path))
+        data = write(to_json(self.given, self.as_type, path=self.path))
+        if self.through is None:
+            return data
+        return write(to_json(from_json(data, self.through, path=self.path), self.through, path=self.path))
 
     def is_changed(self) -> bool:
         """Whether the object looks different from what its slot knows.
@@ -72,12 +83,15 @@ class Handle:
         """
         if self.mark is not None and mark(self.given, self.as_type) == self.mark:
             return False
-        return self.written() != self.base
+        return self.written() != self.base and not says_the_same(self.base, self.given, self.as_type)
 
     def is_for(self, as_type: Any) -> bool:
-        """Whether this is the object to hand out for a type."""
-        declared = self.as_type == as_type or (self.as_type is None and type(self.given) is as_type)
-        return declared and not self.stale
+        """Whether this is the object to hand out for a type; None asks for the plain value."""
+        if self.stale:
+            return False
+        if self.lent or self.as_type is not None:
+            return bool(self.as_type == as_type)
+        return type(self.given) is as_type
 
 
 class Slot:
@@ -98,32 +112,31 @@ class Slot:
         self.handles: list[Handle] = []
 
     def lend(self) -> Any:
-        """Hand out the plain value; a container is live. None where the key is absent.
+        """Hand out the plain value; a container is live. ``ABSENT`` where the key is absent.
 
         Raises:
             SessionAliasError, SessionValueError: As ``settle``.
         """
+        self._settle_others()
+        found = self._live(None)
+        if found is not None:
+            return found.given
         self.settle()
-        for handle in self.handles:
-            if handle.as_type is None and type(handle.given) in CONTAINERS and not handle.stale:
-                return handle.given
-        return None if self.data is None else self._keep(read(self.data))
+        return ABSENT if self.data is None else self._keep(read(self.data), None, lent=True)
 
     def lend_as(self, as_type: Any) -> Any:
-        """Hand out the value as a type: the same object each time, as long as it is the truth.
+        """Hand out the value as a type: the same object each time, as long as it is the truth. ``ABSENT`` as ``lend``.
 
         Raises:
             SessionTypeError: The stored value does not fit.
             SessionAliasError, SessionValueError: As ``settle``.
         """
-        if len(self.handles) == 1 and self.handles[0].is_for(as_type):
-            return self.handles[0].given
+        self._settle_others()
+        found = self._live(as_type)
+        if found is not None:
+            return found.given
         self.settle()
-        for handle in self.handles:
-            if handle.is_for(as_type):
-                return handle.given
-        assert self.data is not None
-        return self._keep(from_json(self.data, as_type, path=self.key), as_type)
+        return ABSENT if self.data is None else self._keep(from_json(self.data, as_type, path=self.key), as_type, lent=True)
 
     def offer(self, default: Any, as_type: Any) -> Any:
         """Hand out a default in place of an absent value; it is stored if it changes.
@@ -142,13 +155,22 @@ class Slot:
 
     def put(self, data: bytes, given: Any, as_type: Any = None) -> None:
         """Store a written value. What was handed out before no longer counts; the object it was made from does."""
-        self.data = data
+        same = self.data is not None and self.data != data and says_the_same(self.data, given, as_type)
+        self.data = self.data if same else data
         self.handles.clear()
         self._keep(given, as_type)
 
-    def watch(self, given: Any) -> None:
-        """Let one more object stand for the value: a change to it is a change to the session."""
-        self._keep(given)
+    def watch(self, given: Any, through: Any) -> None:
+        """Let one more object stand for the value, as what a type makes of it: a change to it is one to the session."""
+        if not isinstance(given, IMMUTABLE):
+            self.handles.append(Handle(given, None, path=self.key, through=through))
+
+    def amend(self, data: bytes) -> None:
+        """Change the value by another way than its handles; they are overtaken, and watched. Raises as ``settle``."""
+        self.settle()
+        self.data = data
+        for handle in self.handles:
+            handle.stale = True
 
     def drop(self) -> None:
         """Make the key absent. What was handed out no longer counts."""
@@ -172,6 +194,11 @@ class Slot:
             )
         self._write_back(changed[0])
 
+    def _settle_others(self) -> None:
+        """Settle, but for a single handle on a present key: nothing can have overtaken it, so it may be handed out as it is."""
+        if len(self.handles) > 1 or self.data is None:
+            self.settle()
+
     def _write_back(self, handle: Handle) -> None:
         looks = handle.written()
         self.data = looks if self.data in (None, handle.base) else self._merged(handle, looks)
@@ -190,15 +217,20 @@ class Slot:
             return looks
         return merged if again == looks else looks
 
-    def _keep(self, given: Any, as_type: Any = None) -> Any:
+    def _live(self, as_type: Any) -> Handle | None:
+        if self.data is None:
+            return None
+        return next((handle for handle in self.handles if handle.is_for(as_type)), None)
+
+    def _keep(self, given: Any, as_type: Any, *, lent: bool = False) -> Any:
         if not isinstance(given, IMMUTABLE):
-            self.handles.append(Handle(given, as_type, path=self.key))
+            self.handles.append(Handle(given, as_type, path=self.key, lent=lent))
         return given
 
 
 def _merge(stored: JSON, base: JSON, new: JSON) -> JSON:
-    """Apply the difference between base and new to what is stored."""
-    if new == base:
+    """Apply the difference between base and new to what is stored; compared as bytes, in which 1 is not true."""
+    if write(new) == write(base):
         return stored
     if isinstance(stored, dict) and isinstance(base, dict) and isinstance(new, dict):
         unknown = {key: value for key, value in stored.items() if key not in base and key not in new}
@@ -209,11 +241,13 @@ def _merge(stored: JSON, base: JSON, new: JSON) -> JSON:
 
 
 def _merge_list(stored: list[JSON], base: list[JSON], new: list[JSON]) -> list[JSON]:
-    """Keep equal beginnings and ends as stored; items between them are paired where their number is the same."""
-    shorter = min(len(base), len(new))
-    head = next((i for i in range(shorter) if base[i] != new[i]), shorter)
-    tail = next((i for i in range(shorter - head) if base[-1 - i] != new[-1 - i]), shorter - head)
-    old_middle, old_base, middle = (items[head : len(items) - tail] for items in (stored, base, new))
-    if len(old_base) == len(middle):
-        middle = [_merge(*items) for items in zip(old_middle, old_base, middle, strict=True)]
-    return stored[:head] + middle + stored[len(stored) - tail :]
+    """An item that was there before is the stored one, wherever it stands now; a changed one is merged at its own index."""
+    places: dict[bytes, list[int]] = {}
+    for index, item in enumerate(base):
+        places.setdefault(write(item), []).append(index)
+    origins = [places[data].pop(0) if places.get(data := write(item)) else None for item in new]
+    free = set(range(len(base))) - set(origins)
+    return [
+        stored[origin] if origin is not None else _merge(stored[index], base[index], item) if index in free else item
+        for index, (item, origin) in enumerate(zip(new, origins, strict=True))
+    ]

@@ -127,7 +127,9 @@ class Keyring:
         self._active = active
         self._keys: dict[str, Key] = {}
         for key in (active, *verify_only):
-            if self._keys.setdefault(key.kid, key).secret != key.secret:
+            known = self._keys.get(key.kid, key)
+            self._keys[key.kid] = known if known.revoked else key
+            if known.secret != key.secret:
                 raise ConfigurationError(f"The key id {key.kid!r} stands for two different secrets. Give one of them another id.")
 
     @classmethod

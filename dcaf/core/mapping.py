@@ -12,18 +12,17 @@ What a reader gets wrong: what ``get`` and ``[]`` return is live. Changing it ch
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from typing import Any, ClassVar, Final, Self, TypeVar, cast, overload
+from typing import Any, ClassVar, Self, TypeVar, cast, overload
 
 from typing_extensions import TypeForm
 
 from dcaf.core.errors import SessionTypeError
+from dcaf.core.handles import ABSENT
 from dcaf.core.state import State
 from dcaf.core.values import read
 
 T = TypeVar("T")
 D = TypeVar("D")
-
-MISSING: Final = object()
 
 
 class StateMapping(MutableMapping[str, Any]):
@@ -58,11 +57,14 @@ class StateMapping(MutableMapping[str, Any]):
             SessionAliasError: The value was changed through two objects handed out of it.
             SessionValueError: An object handed out of it holds something that may not be stored.
         """
-        name = self._prefix + key
-        if name in self._state:
-            slot = self._state.slot(name)
-            return slot.lend() if as_type is None else slot.lend_as(as_type)
-        return default if as_type is None or default is None else self._state.slot(name).offer(default, as_type)
+        slot = self._state.find(self._prefix + key) if isinstance(key, str) else None
+        if slot is not None:
+            found = slot.lend() if as_type is None else slot.lend_as(as_type)
+            if found is not ABSENT:
+                return found
+        if as_type is None or default is None or not isinstance(key, str):
+            return default
+        return self._state.slot(self._prefix + key).offer(default, as_type)
 
     def set(self, key: str, value: object) -> None:
         """Convert, check and store a value at once. The object stays live: it is stored again if it changes.
@@ -90,7 +92,7 @@ class StateMapping(MutableMapping[str, Any]):
         found = self.get(key, 0)
         if type(found) is not int:
             raise SessionTypeError(f"incr({key!r}): the stored value is not an integer")
-        self.set(key, found + by)
+        self._state.amend(self._prefix + key, found + by)
         return found + by
 
     def append(self, key: str, value: object) -> None:
@@ -103,7 +105,7 @@ class StateMapping(MutableMapping[str, Any]):
         found = self.get(key, [])
         if type(found) is not list:
             raise SessionTypeError(f"append({key!r}): the stored value is not a list")
-        self.set(key, [*found, value])
+        self._state.amend(self._prefix + key, [*found, value])
 
     def update(self, other: Mapping[str, Any] | Iterable[tuple[str, Any]] = (), /, **values: Any) -> None:  # type: ignore[override]
         """Store several values, or, when one of them is refused, none.
@@ -124,8 +126,8 @@ class StateMapping(MutableMapping[str, Any]):
         return {key: read(cast("bytes", self._state.slot(self._prefix + key).data)) for key in self}
 
     def __getitem__(self, key: str) -> Any:
-        found = self.get(key, MISSING)
-        if found is MISSING:
+        found = self.get(key, ABSENT)
+        if found is ABSENT:
             raise KeyError(key)
         return found
 

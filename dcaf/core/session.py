@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from inspect import getattr_static
 from typing import Any, Final, Self, cast
 
 from dcaf.core.claims import Claims
@@ -22,7 +23,7 @@ from dcaf.core.errors import ConfigurationError
 from dcaf.core.mapping import StateMapping
 from dcaf.core.state import TEMPORARY, State
 from dcaf.core.values import read
-from dcaf.core.views import fields_of
+from dcaf.core.views import fields_of, locals_around
 
 SHARED: Final = ("user:", "app:")
 
@@ -56,8 +57,7 @@ class Session(StateMapping):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        namespace = sys._getframe(1).f_locals
-        for name, field in fields_of(cls, Session, namespace).items():
+        for name, field in fields_of(cls, Session, locals_around(sys._getframe(1))).items():
             setattr(cls, name, field)
 
     @classmethod
@@ -157,7 +157,7 @@ class Session(StateMapping):
         return True
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if not name.startswith("_") and not hasattr(type(self), name):
+        if not name.startswith("_") and not hasattr(getattr_static(type(self), name, None), "__set__"):
             raise AttributeError(
                 f"{type(self).__name__} has no field {name!r}, so the value would be lost. Write session[{name!r}] = ..., "
                 "or declare the field in a subclass of Session."

@@ -11,7 +11,7 @@ a tool does can read, change or clear it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from dcaf.core.base64url import Payload
@@ -48,14 +48,22 @@ class State:
         return self._slots is not None
 
     def slot(self, key: str) -> Slot:
-        """The slot of a key, made where there is none."""
+        """The slot of a key, made where there is none.
+
+        Raises:
+            SessionValueError: There may be no such key.
+        """
         slots = self._loaded()
         if key not in slots:
-            slots[key] = Slot(key, None)
+            slots[_checked(key)] = Slot(key, None)
         return slots[key]
 
+    def find(self, key: str) -> Slot | None:
+        """The slot of a key, if there is one; the key may be absent all the same."""
+        return self._loaded().get(key)
+
     def __contains__(self, key: object) -> bool:
-        slot = self._loaded().get(key) if isinstance(key, str) else None
+        slot = self.find(key) if isinstance(key, str) else None
         if slot is None:
             return False
         slot.settle()
@@ -82,13 +90,23 @@ class State:
         Raises:
             SessionValueError: As ``put``.
         """
-        self.put(key, validated, as_type=as_type)
-        slot = self.slot(key)
         data = write(to_json(validated, as_type, path=key))
         if _reads_as(given, as_type, data):
-            slot.put(data, given, as_type)
+            self.put(key, given, as_type=as_type)
         else:
-            slot.watch(given)
+            self.put(key, validated, as_type=as_type)
+            self.slot(key).watch(given, as_type)
+
+    def amend(self, key: str, value: object) -> None:
+        """Change a value by another way than what was handed out of it, which is overtaken.
+
+        Raises:
+            SessionAliasError: What was handed out has changed as well.
+            SessionValueError: As ``put``.
+        """
+        key, data = _written(key, value, None)
+        self._check_size({key: data})
+        self.slot(key).amend(data)
 
     def put_all(self, values: Mapping[str, object]) -> None:
         """Store several values, or none of them.
@@ -107,11 +125,12 @@ class State:
         Raises:
             SessionValueError: As ``put``.
         """
-        before = list(self._lasting())
+        written = dict(_written(key, value, None) for key, value in values.items())
+        going = [key for key in self._lasting() if key not in written]
+        self._check_size(written, without=going)
+        for key in going:
+            self.slot(key).drop()
         self.put_all(values)
-        for key in before:
-            if key not in values:
-                self.slot(key).drop()
 
     def settle(self) -> None:
         """Write back every handle that changed.
@@ -165,13 +184,15 @@ class State:
             written.append(b'"dcaf":' + library)
         return b"{" + b",".join(written) + b"}"
 
-    def _check_size(self, coming: dict[str, bytes]) -> None:
+    def _check_size(self, coming: dict[str, bytes], without: Sequence[str] = ()) -> None:
         """Refuse, before anything is stored, what would not fit into a token."""
         if self._limit_bytes is None:
             return
         present = {slot.key: slot.data for slot in self._loaded().values() if slot.data is not None} | coming
-        sizes = {key: len(key) + len(data) + 4 for key, data in present.items() if not key.startswith(TEMPORARY)}
-        if sum(sizes.values()) + len(self._library or b"") > self._limit_bytes:
+        lasting = {key: data for key, data in present.items() if not key.startswith(TEMPORARY) and key not in without}
+        sizes = {key: len(write(key)) + len(data) + len(":,") for key, data in lasting.items()}
+        own = 0 if self._library is None else len(self._library) + len('"dcaf":,')
+        if sum(sizes.values()) + own + 1 > self._limit_bytes:
             largest = sorted(sizes, key=lambda key: -sizes[key])[:3]
             listed = ", ".join(f"{key!r} ({sizes[key]:,} bytes)" for key in largest)
             raise SessionValueError(
@@ -181,12 +202,17 @@ class State:
 
 
 def _written(key: str, value: object, as_type: Any) -> tuple[str, bytes]:
+    name = _checked(key)
+    return name, write(to_json(value, as_type, path=name))
+
+
+def _checked(key: str) -> str:
     if not isinstance(key, str):
         raise SessionValueError(f"a key of type {type(key).__name__} cannot be stored; keys must be strings")
     if key == RESERVED:
         raise SessionValueError(f"{key!r} is the library's own key; choose another")
-    to_json(key, path="the key")
-    return str.__str__(key), write(to_json(value, as_type, path=key))
+    to_json(str.__str__(key), path="the key")
+    return str.__str__(key)
 
 
 def _reads_as(given: object, as_type: Any, data: bytes) -> bool:

@@ -15,14 +15,19 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Mapping
+from datetime import date, time, timedelta
+from decimal import Decimal
+from enum import Enum
 from functools import lru_cache
-from typing import Any, Final, NewType, TypeAlias, TypeVar, cast
+from typing import Any, Final, NewType, TypeAlias, TypeVar, cast, get_args
+from uuid import UUID
 
 import orjson
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
+from pydantic_core.core_schema import ErrorType
 
-from dcaf.core.errors import ConfigurationError, SessionTypeError, SessionValueError
+from dcaf.core.errors import ConfigurationError, SessionTypeError, SessionValueError, StateError
 
 T = TypeVar("T")
 
@@ -38,6 +43,16 @@ MAX_INTEGER: Final = 2**64 - 1
 ATOMS: Final = (str, int, float, bool, type(None))
 CONTAINERS: Final = (dict, list)
 STRICT: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
+OWN_WORDS: Final = frozenset(get_args(ErrorType)) - {"value_error", "assertion_error", "union_tag_invalid"}
+"""Errors whose message is pydantic's own and does not quote the value; a validator's words may."""
+
+SECRET: Final = b'"**********"'
+"""How pydantic writes a secret: the value is gone."""
+
+EXACT: Final = (Decimal, date, time, timedelta, UUID, Enum, bytes)
+"""Types in which equality says everything, so that one that does not come back equal is refused."""
+
+SETS: Final = (set, frozenset)
 SEQUENCES: Final = (list, tuple, set, frozenset, deque)
 CONFIG: Final = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
 
@@ -55,7 +70,7 @@ def to_json(value: object, as_type: Any = None, *, path: str) -> JSON:
         SessionValueError: It cannot be stored exactly.
     """
     try:
-        return _walk(value if as_type is None else _dump(value, as_type), MAX_DEPTH)
+        return _walk(value, MAX_DEPTH) if as_type is None else _walk_dumped(value, as_type, MAX_DEPTH)
     except _Refusal as refusal:
         raise SessionValueError(f"{path}{refusal.path}: {refusal.problem}") from None
 
@@ -91,6 +106,24 @@ def mark(value: object, as_type: Any) -> bytes | None:
     except (TypeError, ValueError):
         return None
     return None if b"null" in found else found
+
+
+def says_the_same(data: bytes, value: object, as_type: Any) -> bool:
+    """Whether written data reads as an equal object, though it is written in another order: a set's, for instance."""
+    kind = type(value) if as_type is None else as_type
+    try:
+        return _canonical(read(data)) == _canonical(to_json(value, as_type, path="")) and from_json(data, kind, path="") == value
+    except (StateError, ConfigurationError):
+        return False
+
+
+def _canonical(value: JSON) -> bytes:
+    """The value with every list in one order: equal for what differs at most in the order of a set."""
+    if isinstance(value, dict):
+        return b"{" + b",".join(sorted(write(key) + b":" + _canonical(item) for key, item in value.items())) + b"}"
+    if isinstance(value, list):
+        return b"[" + b",".join(sorted(_canonical(item) for item in value)) + b"]"
+    return write(value)
 
 
 def read(data: bytes) -> JSON:
@@ -149,13 +182,42 @@ def _walk(value: object, depth: int) -> JSON:
         return _text(str(value))
     if kind in ATOMS:
         return _number(value)
+    if not isinstance(value, (Mapping, *SEQUENCES)):
+        return _walk_dumped(value, kind, depth)
     if depth == 0:
         raise _Refusal(f"nested deeper than {MAX_DEPTH}")
     if isinstance(value, Mapping):
         return _walk_mapping(value, depth - 1)
-    if isinstance(value, SEQUENCES):
-        return _walk_sequence(value, depth - 1)
-    return _walk(_dump(value, kind), depth - 1)
+    if isinstance(value, SETS):
+        return sorted(_walk_sequence(value, depth - 1), key=write)
+    return _walk_sequence(value, depth - 1)
+
+
+def _walk_dumped(value: object, as_type: Any, depth: int) -> JSON:
+    """What an object's own type makes of it, if the type reads it back as what it was."""
+    dumped = _walk(_dump(value, as_type), depth)
+    data = write(dumped)
+    if b"null" in data:
+        _refuse_lost_numbers(adapter(as_type).dump_python(value, round_trip=True, warnings="none"))
+    try:
+        back = from_json(data, as_type, path="")
+    except StateError:
+        raise _Refusal(f"is a {type(value).__name__} that its own type would not read back") from None
+    if _canonical(_plain(back, as_type)) != _canonical(dumped) or ((SECRET in data or isinstance(value, EXACT)) and back != value):
+        raise _Refusal(f"is a {type(value).__name__} that would come back as another value")
+    return dumped
+
+
+def _refuse_lost_numbers(value: object) -> None:
+    """Look for the non-finite numbers that pydantic shows as null where a member is not declared as a float."""
+    if isinstance(value, float):
+        _number(float(value))
+    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, SEQUENCES) else ()
+    for step, item in items:
+        try:
+            _refuse_lost_numbers(item)
+        except _Refusal as refusal:
+            raise refusal.under(step if isinstance(step, int) else str(step)) from None
 
 
 def _walk_mapping(value: Mapping[Any, Any], depth: int) -> JSON:
@@ -170,7 +232,7 @@ def _walk_mapping(value: Mapping[Any, Any], depth: int) -> JSON:
     return found
 
 
-def _walk_sequence(value: Iterable[Any], depth: int) -> JSON:
+def _walk_sequence(value: Iterable[Any], depth: int) -> list[JSON]:
     found: list[JSON] = []
     for index, item in enumerate(value):
         try:
@@ -200,15 +262,20 @@ def _number(value: Any) -> JSON:
 
 def _dump(value: object, as_type: Any) -> object:
     try:
-        return adapter(as_type).dump_python(value, mode="json", by_alias=True, round_trip=True, warnings="error")
-    except PydanticSerializationError:
+        return _plain(value, as_type)
+    except (PydanticSerializationError, ValueError, RecursionError):
         raise _Refusal(_unwritable(value, as_type)) from None
     except (PydanticUserError, ConfigurationError):
         raise _Refusal(f"is of type {type(value).__name__}, which cannot be stored") from None
 
 
+def _plain(value: object, as_type: Any) -> Any:
+    # By name, and read by name or alias: then whatever aliases a model has, it reads what it wrote.
+    return adapter(as_type).dump_python(value, mode="json", by_alias=False, round_trip=True, warnings="error")
+
+
 def _fast_dump(value: object, as_type: Any) -> bytes:
-    return adapter(as_type).dump_json(value, by_alias=True, round_trip=True, warnings="none")
+    return adapter(as_type).dump_json(value, by_alias=False, round_trip=True, warnings="none")
 
 
 def _unwritable(value: object, as_type: Any) -> str:
@@ -217,7 +284,7 @@ def _unwritable(value: object, as_type: Any) -> str:
         from_json(_fast_dump(value, as_type), as_type, path="value")
     except SessionTypeError as error:
         return str(error)
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     return f"is of type {type(value).__name__}, which cannot be stored"
 
@@ -233,6 +300,4 @@ def _step(step: str | int) -> str:
 
 
 def _problem(item: Any) -> str:
-    # A validator's own words may quote the value.
-    custom = item["type"] in {"value_error", "assertion_error"}
-    return "refused by a validator of the type" if custom else str(item["msg"])
+    return str(item["msg"]) if item["type"] in OWN_WORDS else "refused by a validator of the type"

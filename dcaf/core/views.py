@@ -15,14 +15,17 @@ What a reader gets wrong: a default is not stored until it changes, so an untouc
 from __future__ import annotations
 
 import sys
+from abc import ABCMeta
 from copy import deepcopy
 from functools import cache
+from types import FrameType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, get_origin, get_type_hints
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from dcaf.core.errors import ConfigurationError, SessionTypeError
+from dcaf.core.state import RESERVED
 from dcaf.core.values import adapter, misfit
 
 if sys.version_info >= (3, 14):
@@ -101,7 +104,16 @@ def fields_of(cls: type, base: type, namespace: dict[str, Any]) -> dict[str, Fie
     return {name: Field(cls, name, vars(cls).get(name, NO_DEFAULT), hints.get(name)) for name in declared}
 
 
+def locals_around(frame: FrameType | None) -> dict[str, Any]:
+    """The local names around a class statement, seen from below its metaclass."""
+    while frame is not None and frame.f_globals.get("__name__") == ABCMeta.__module__:
+        frame = frame.f_back
+    return {} if frame is None else frame.f_locals
+
+
 def _check(cls: type, base: type, name: str) -> None:
+    if name == RESERVED:
+        raise ConfigurationError(f"{cls.__name__}.{name}: that key is the library's own. Call the field something else.")
     if hasattr(base, name):
         raise ConfigurationError(
             f"{cls.__name__}.{name}: Session has an attribute of that name. Call the field {name}_value, or use session[{name!r}]."
