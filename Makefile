@@ -21,6 +21,7 @@ check: $(READY)
 
 promises: $(READY)
 	DCAF_SCALE=1 $(BIN)/python -m pytest -m promise
+	$(BIN)/python tests/promises/table.py
 
 format: $(READY)
 	$(BIN)/ruff format .

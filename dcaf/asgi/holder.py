@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias
 
@@ -23,6 +24,8 @@ from dcaf.core.errors import ConfigurationError, SessionInvalid
 Name: TypeAlias = "str | Awaitable[str | None] | None"
 Subject: TypeAlias = Callable[[Scope], Name]
 Conversation: TypeAlias = Callable[[Scope, Any], Name]
+
+INDEX: Final = re.compile("0|[1-9][0-9]{0,8}")
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
@@ -74,13 +77,23 @@ async def _asked(name: str, function: Callable[..., Any], *arguments: Any) -> st
         # Only the type: the message of another program's error may name the caller.
         logger.error("dcaf: %s= raised %s", name, type(error).__name__)  # noqa: TRY400
         raise SessionInvalid(reason=name) from None
-    if found is not None and (not isinstance(found, str) or not found):
+    if found is None:
+        return None
+    if not isinstance(found, str) or not _is_text(found):
         raise SessionInvalid(reason=name)
     return found
 
 
+def _is_text(found: str) -> bool:
+    """Whether it is not empty, and UTF-8 can say it."""
+    try:
+        return found.encode() != b""
+    except UnicodeEncodeError:
+        return False
+
+
 def _pointer(pointer: str) -> Conversation:
-    """Read a JSON pointer (RFC 6901, section 4) over members of objects."""
+    """Read a JSON pointer (RFC 6901, section 4)."""
     if not pointer.startswith("/"):
         raise ConfigurationError(
             'conversation= takes a JSON pointer that begins with "/", for instance "/thread_id", or a function.'
@@ -89,7 +102,15 @@ def _pointer(pointer: str) -> Conversation:
 
     def follow(_scope: Scope, body: Any) -> Any:
         for step in steps:
-            body = body.get(step) if isinstance(body, dict) else None
+            body = _member(body, step)
         return body
 
     return follow
+
+
+def _member(value: Any, step: str) -> Any:
+    if isinstance(value, dict):
+        return value.get(step)
+    if isinstance(value, list) and INDEX.fullmatch(step) and int(step) < len(value):
+        return value[int(step)]
+    return None

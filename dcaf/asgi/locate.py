@@ -13,17 +13,20 @@ the application would see another body than the client sent. So the text is cut 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from json import JSONDecoder
 from typing import Any, Final
 
 import orjson
 
-from dcaf.core.errors import MalformedJSON
+from dcaf.core.errors import BodyTooLarge, MalformedJSON
 
 MAX_STRUCTURE: Final = 200_000
 """Braces, brackets and commas that are parsed, at most: 16 MiB of ``{},`` would block the event loop for 1.6 s."""
+
+MAX_SESSIONS: Final = 10_000
+"""Messages with a session that are read, at most: a body with more is none that a conversation made."""
 
 SPACE: Final = re.compile(r"[ \t\n\r]*")
 
@@ -83,11 +86,12 @@ class JSONText:
 
         Raises:
             MalformedJSON: A member is repeated on the way to one, or the text is nested too deep.
+            BodyTooLarge: There are more of them than are read.
         """
         if not isinstance(self.value, dict) or not ("session" in self.text or "\\u" in self.text):
             return []
         try:
-            return self._top_level() + self._in_messages()
+            return self._top_level()
         except RecursionError:
             raise MalformedJSON(reason="depth") from None
 
@@ -105,11 +109,18 @@ class JSONText:
     def frame(self) -> tuple[bytes, bytes] | None:
         """What stands before and after the value of ``data.session``, which is made where it is absent.
 
-        None where it cannot be: not an object, ``data`` is neither object nor null, or a member on the way is repeated.
+        None where it cannot be: not an object, ``data`` is neither object nor null, a member on the way is repeated, or the
+        text is nested too deep.
         """
         if not isinstance(self.value, dict) or not isinstance(self.value.get("data"), dict | None):
             return None
-        top = self._members(self._first())
+        try:
+            return self._frame()
+        except RecursionError:
+            return None
+
+    def _frame(self) -> tuple[bytes, bytes] | None:
+        top, _ = self._members(self._first())
         data = [member for member in top if member.name == "data"]
         if len(data) > 1:
             return None
@@ -120,7 +131,7 @@ class JSONText:
         return self._around(data[0].start, data[0].end, '{"session":', "}")
 
     def _frame_in(self, data: Member) -> tuple[bytes, bytes] | None:
-        members = self._members(data.start)
+        members, _ = self._members(data.start)
         found = [member for member in members if member.name == "session"]
         if len(found) > 1:
             return None
@@ -135,57 +146,81 @@ class JSONText:
         return (self.text[:start] + before).encode(), (after + self.text[end:]).encode()
 
     def _top_level(self) -> list[Place]:
-        return self._only(list(self._sessions_under(self._first())))
+        """The places under ``data`` of the whole and of each message, in order of precedence."""
+        groups: list[list[Place]] = []
+        arrays: list[list[Place]] = []
 
-    def _in_messages(self) -> list[Place]:
-        arrays = [member.start for member in self._members(self._first()) if member.name == "messages"]
-        found = [self._in_array(start) for start in arrays if self.text[start] == "["]
-        if len(arrays) > 1 and any(found):
-            raise MalformedJSON(reason="duplicate")
-        return found[0][::-1] if found else []
+        def in_data(at: int) -> int:
+            places, end = self._in_data(at)
+            groups.append(places)
+            return end
 
-    def _in_array(self, start: int) -> list[Place]:
-        items = [at for at, _ in self._items(start) if self.text[at] == "{"]
-        return [place for at in items for place in self._only(list(self._sessions_under(at)))]
+        def in_messages(at: int) -> int:
+            places, end = self._in_messages(at)
+            arrays.append(places)
+            return end
 
-    def _sessions_under(self, start: int) -> Iterator[list[Place]]:
-        """For each member ``data`` of the object at ``start``, the places of its members ``session``."""
-        for data in self._members(start):
-            if data.name == "data":
-                yield self._places(data.start) if self.text[data.start] == "{" else []
+        self._members(self._first(), {"data": in_data, "messages": in_messages})
+        _only(arrays)
+        return _only(groups) + [place for places in arrays for place in reversed(places)]
 
-    def _places(self, start: int) -> list[Place]:
-        members = self._members(start)
-        return [_place(members, index) for index, member in enumerate(members) if member.name == "session"]
+    def _in_data(self, at: int) -> tuple[list[Place], int]:
+        """The places of the members ``session`` of one value, and where the value ends."""
+        if self.text[at] != "{":
+            return [], self._end(at)
+        members, end = self._members(at)
+        places = [_place(members, index) for index, member in enumerate(members) if member.name == "session"]
+        return _only([[place] for place in places]), end
 
-    def _only(self, found: list[list[Place]]) -> list[Place]:
-        places = [place for group in found for place in group]
-        if places and (len(found) > 1 or len(places) > 1):
-            raise MalformedJSON(reason="duplicate")
-        return places
+    def _in_messages(self, at: int) -> tuple[list[Place], int]:
+        """The places under ``data`` of each object of one array, and where the array ends."""
+        if self.text[at] != "[":
+            return [], self._end(at)
+        found: list[Place] = []
+        at = self._skip(at + 1)
+        while self.text[at] != "]":
+            places, end = self._in_message(at)
+            found += places
+            if len(found) > MAX_SESSIONS:
+                raise BodyTooLarge(reason="sessions")
+            at = self._after(end)
+        return found, at + 1
+
+    def _in_message(self, at: int) -> tuple[list[Place], int]:
+        if self.text[at] != "{":
+            return [], self._end(at)
+        groups: list[list[Place]] = []
+
+        def in_data(at: int) -> int:
+            places, end = self._in_data(at)
+            groups.append(places)
+            return end
+
+        _, end = self._members(at, {"data": in_data})
+        return _only(groups), end
+
+    def _members(self, at: int, inside: Mapping[str, Callable[[int], int]] | None = None) -> tuple[list[Member], int]:
+        """The members of the object whose brace stands at ``at``, and where it ends.
+
+        Args:
+            at: Of the brace.
+            inside: Name -> what looks into that member's value and tells where it ends.
+        """
+        found, at = [], self._skip(at + 1)
+        while self.text[at] != "}":
+            name, colon = _decode(self.text, at)
+            value = self._skip(self._skip(colon) + 1)
+            end = (inside or {}).get(name, self._end)(value)
+            found.append(Member(name, at, value, end))
+            at = self._after(end)
+        return found, at + 1
 
     def _first(self) -> int:
         return self._skip(0)
 
-    def _members(self, start: int) -> list[Member]:
-        """The members of the object whose brace stands at ``start``."""
-        found, at = [], self._skip(start + 1)
-        while self.text[at] != "}":
-            name, colon = _decode(self.text, at)
-            value = self._skip(self._skip(colon) + 1)
-            end = _decode(self.text, value)[1]
-            found.append(Member(name, at, value, end))
-            at = self._after(end)
-        return found
-
-    def _items(self, start: int) -> list[tuple[int, int]]:
-        """Where the items of the array whose bracket stands at ``start`` begin and end."""
-        found, at = [], self._skip(start + 1)
-        while self.text[at] != "]":
-            end = _decode(self.text, at)[1]
-            found.append((at, end))
-            at = self._after(end)
-        return found
+    def _end(self, at: int) -> int:
+        end: int = _decode(self.text, at)[1]
+        return end
 
     def _after(self, end: int) -> int:
         at = self._skip(end)
@@ -200,6 +235,18 @@ class JSONText:
 def structure(data: bytes) -> int:
     """How many braces, brackets and commas stand in a body: what parsing it costs, counted without parsing it."""
     return data.count(b"{") + data.count(b"[") + data.count(b",")
+
+
+def _only(groups: list[list[Place]]) -> list[Place]:
+    """The places of the one member that may have any.
+
+    Raises:
+        MalformedJSON: The member is repeated, or the session in it.
+    """
+    places = [place for group in groups for place in group]
+    if places and len(groups) > 1:
+        raise MalformedJSON(reason="duplicate")
+    return places
 
 
 def _place(members: list[Member], index: int) -> Place:

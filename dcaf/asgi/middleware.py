@@ -13,7 +13,6 @@ request body *is* the verified state; every other one has been taken out.
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -24,10 +23,10 @@ from typing import Final
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dcaf.asgi.holder import Conversation, Holder, Subject
-from dcaf.asgi.problems import problem
+from dcaf.asgi.problems import log_refusal, problem
 from dcaf.asgi.request import Body, read_body
-from dcaf.asgi.response import Answer, route
-from dcaf.asgi.settings import Routes, keyring, lifetime, positive, routes, shown
+from dcaf.asgi.response import Answer
+from dcaf.asgi.settings import Routes, keyring, lifetime, positive, routes
 from dcaf.core.claims import Binding
 from dcaf.core.current import running
 from dcaf.core.envelope import Sealer
@@ -40,8 +39,6 @@ from dcaf.core.session import Session
 MIB: Final = 1024 * 1024
 SCOPE_KEY: Final = "dcaf.session"
 MOUNTED_TWICE: Final = "SessionMiddleware is mounted twice around one application. Remove one of the two."
-
-logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +89,7 @@ class SessionMiddleware:
         audience: str = "",
         subject: Subject | None = None,
         conversation: Conversation | str | None = None,
-        mirror: bool | Iterable[str] = True,
+        mirror: Iterable[str] | bool = True,
         plain: Routes = (),
         idle_timeout: timedelta = timedelta(days=7),
         absolute_timeout: timedelta = timedelta(days=30),
@@ -122,7 +119,7 @@ class SessionMiddleware:
             keys=keyring(keys),
             audience=audience,
             lifetime=lifetime(idle_timeout, absolute_timeout),
-            mirror=shown(mirror),
+            mirror=mirror,
             max_token_bytes=positive("max_token_bytes", max_token_bytes),
             migrations=Migrations(version, migrations),
             clock=clock,
@@ -138,7 +135,7 @@ class SessionMiddleware:
         try:
             turn = await self._open(scope, receive)
         except (SessionError, SessionUnavailable) as refusal:
-            _log_refusal(scope, refusal)
+            log_refusal(refusal)
             await problem(refusal, http_version=scope.get("http_version", "1.1"))(scope, receive, send)
             return
         if not turn.body.disconnected:
@@ -161,16 +158,15 @@ class SessionMiddleware:
         )
         with running(turn.session):
             await self.app(inner, turn.body.replay(receive), answer.send)
+            answer.look_back()
 
     async def _open(self, scope: Scope, receive: Receive) -> Turn:
         body = await read_body(scope, receive, self._max_body_bytes)
         candidate = body.candidate()
+        opened = None if candidate is None else self._sealer.verify(body.member(candidate))
         binding = self._sealer.binding(*await self._holder.names(scope, body.without_sessions))
-        if candidate is None:
-            session = self._sealer.start()
-        else:
-            session = self._sealer.open(body.member(candidate), binding)
-            await self._admit(session)
+        session = self._sealer.accept(opened, binding)
+        await self._admit(session)
         body.rewrite(candidate, session._state.plain())
         return Turn(session, binding, body, arrived=candidate is not None)
 
@@ -187,20 +183,7 @@ class SessionMiddleware:
             raise ConfigurationError(MOUNTED_TWICE)
         if self._bind_request_session and "session" in scope:
             raise ConfigurationError(
-                f"scope['session'] is taken by a {type(scope['session']).__name__} of another session middleware (Starlette's "
-                "SessionMiddleware, perhaps). Remove that one, or pass bind_request_session=False here and use "
+                f"scope['session'] is taken by another session middleware, perhaps Starlette's SessionMiddleware (it holds a "
+                f"{type(scope['session']).__name__}). Remove that one, or pass bind_request_session=False to dcaf's and use "
                 "dcaf.current_session()."
             )
-
-
-def _log_refusal(scope: Scope, refusal: SessionError | SessionUnavailable) -> None:
-    level = logging.ERROR if getattr(refusal, "reason", "") == "sub" else logging.WARNING
-    logger.log(
-        level,
-        "dcaf: refused %s: %s (reason %s, kid %s, session %s)",
-        route(scope),
-        refusal.code,
-        getattr(refusal, "reason", None),
-        getattr(refusal, "kid", None),
-        getattr(refusal, "sid_digest", None),
-    )

@@ -9,6 +9,7 @@ What a reader gets wrong: the reason is for the log. Whatever the cause, two ans
 
 from __future__ import annotations
 
+import logging
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -19,7 +20,9 @@ from dcaf.core.errors import SessionError, SessionUnavailable
 
 RETRY_AFTER_S: Final = {"session-conflict": "1", "session-unavailable": "1"}
 RESTART: Final = {"session": {"dcaf": {"token": "new"}}}
-TOO_LARGE: Final = 413
+UNREAD: Final = (413, 415)
+
+logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
 
 def json_body(refusal: SessionError | SessionUnavailable) -> dict[str, Any]:
@@ -34,11 +37,21 @@ def json_body(refusal: SessionError | SessionUnavailable) -> dict[str, Any]:
     return body | ({"data": RESTART} if refusal.offers_restart else {})
 
 
+def log_refusal(refusal: SessionError | SessionUnavailable) -> None:
+    """Tell the operator why, once: the key id and a digest of the session, never a token, a key, state or a subject.
+
+    Nor the path: before the request is routed nobody knows which part of it names the caller.
+    """
+    reason, kid, sid = (getattr(refusal, name, None) for name in ("reason", "kid", "sid_digest"))
+    level = logging.ERROR if reason == "sub" else logging.WARNING
+    logger.log(level, "dcaf: refused: %s (reason %s, kid %s, session %s)", refusal.code, reason, kid, sid)
+
+
 def problem(refusal: SessionError | SessionUnavailable, *, http_version: str = "1.1") -> Response:
-    """The whole answer. A body that was not read to its end closes the connection, on HTTP/1.1 alone."""
+    """The whole answer. Where the body was not read to its end it closes the connection, on HTTP/1.1 alone."""
     headers = {"Cache-Control": "no-store"}
     if refusal.code in RETRY_AFTER_S:
         headers["Retry-After"] = RETRY_AFTER_S[refusal.code]
-    if refusal.http_status == TOO_LARGE and http_version.startswith("1"):
+    if refusal.http_status in UNREAD and http_version.startswith("1"):
         headers["Connection"] = "close"
     return Response(orjson.dumps(json_body(refusal)), refusal.http_status, headers, "application/problem+json")

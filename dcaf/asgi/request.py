@@ -13,21 +13,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
+import anyio
 import anyio.to_thread
 import orjson
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import Message, Receive, Scope
 
-from dcaf.asgi.locate import MAX_STRUCTURE, JSONText, Place, structure
+from dcaf.asgi.locate import MAX_SESSIONS, MAX_STRUCTURE, JSONText, Place, structure
 from dcaf.core.errors import BodyTooLarge, EncodedBody
 
-SPACE: Final = b" \t\n\r"
-BYTE_ORDER_MARKS: Final = (b"\xef\xbb\xbf", b"\xfe\xff", b"\xff\xfe")
-SNIFFED_BYTES: Final = 4
+PASSED_OVER: Final = (
+    b"\0"
+    + b"".join(mark.encode() for mark in ("\ufeff", "\ufffe", *(chr(code) for code in range(0x3001) if chr(code).isspace())))
+    + b"\xfe\xff"
+)
+"""Every byte of white space, of a byte order mark and of the wider encodings: what some parser passes over, or strips."""
+
+STALE_HEADERS: Final = ("content-md5", "digest", "content-digest", "repr-digest")
 INLINE_BYTES: Final = 256 * 1024
 """Bodies up to this size are parsed on the event loop, larger ones in a thread."""
+
+INLINE_STRUCTURE: Final = 5_000
+"""So are bodies with up to so many braces, brackets and commas: finding the sessions among more takes milliseconds."""
+
+MOST_DIGITS: Final = 18
+"""Of a Content-Length that are read: the integer of a longer one could take the loop for itself."""
 
 
 @dataclass(slots=True)
@@ -78,11 +91,13 @@ class Body:
         return replayed
 
     def scope(self, scope: Scope) -> Scope:
-        """The scope of a rewritten body: its Content-Length is the new one."""
+        """The scope of a rewritten body, whose headers say its length and no longer what is untrue of it."""
         if self.json is None or not self.places:
             return scope
         changed = {**scope, "headers": list(scope["headers"])}
         headers = MutableHeaders(scope=changed)
+        for name in STALE_HEADERS:
+            del headers[name]
         if "content-length" in headers:
             headers["content-length"] = str(len(self.messages[0]["body"]))
         return changed
@@ -97,32 +112,33 @@ async def read_body(scope: Scope, receive: Receive, max_body_bytes: int) -> Body
         MalformedJSON: It is JSON that a strict parser refuses.
     """
     headers = Headers(scope=scope)
-    if headers.get("content-encoding", "identity").strip().lower() != "identity":
+    if any(value.strip().lower() != "identity" for value in headers.getlist("content-encoding")):
         raise EncodedBody(reason="content-encoding")
     reader = _Reader(receive, max_body_bytes)
     kind = await reader.sniff()
     if reader.disconnected:
-        return Body(reader.messages, disconnected=True)
+        return Body(reader.read(), disconnected=True)
     if not kind:
-        return Body(reader.messages)
-    announced = headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > max_body_bytes:
+        return Body(reader.read())
+    if _announced(headers) > max_body_bytes:
         raise BodyTooLarge(reason="content-length")
     data = await reader.rest()
     if data is None:
-        return Body(reader.messages, disconnected=True)
+        return Body(reader.read(), disconnected=True)
     text, places = await _off_the_loop(_parse, data)
     return Body([{"type": "http.request", "body": data, "more_body": False}], text, places)
 
 
+def _announced(headers: Headers) -> int:
+    """What Content-Length says; 0 where it says nothing that could be counted."""
+    text = headers.get("content-length", "")
+    return int(text[:MOST_DIGITS]) if text.isascii() and text.isdecimal() else 0
+
+
 def is_json(start: bytes) -> bool | None:
-    """Whether a body that begins so could be read as JSON in any encoding; None while too little of it is there."""
-    if start.startswith(BYTE_ORDER_MARKS) or b"\0" in start[:SNIFFED_BYTES]:
-        return True
-    text = start.lstrip(SPACE)
-    if text.startswith(b"{"):
-        return True
-    return None if not text or len(start) < SNIFFED_BYTES else False
+    """Whether a body that begins so could be read as a JSON object by anybody; None while too little of it is there."""
+    text = start.lstrip(PASSED_OVER)
+    return text.startswith(b"{") if text else None
 
 
 class _Reader:
@@ -133,18 +149,21 @@ class _Reader:
         self._limit_bytes = limit_bytes
         self._more = True
         self._data = bytearray()
-        self.messages: list[Message] = []
         self.disconnected = False
 
     async def sniff(self) -> bool:
         """Read until it is clear whether the body is JSON; a body of white space alone is not."""
-        sample, kind = b"", None
+        kind = None
         while kind is None and self._more:
-            sample += await self._next()
-            sample = sample[:SNIFFED_BYTES] + sample[SNIFFED_BYTES:].lstrip(SPACE)[:1]
-            kind = is_json(sample)
+            kind = is_json(await self._next())
             self._check(kind=kind)
         return bool(kind)
+
+    def read(self) -> list[Message]:
+        """What was read so far, as the messages that say it."""
+        if self.disconnected:
+            return [{"type": "http.disconnect"}]
+        return [{"type": "http.request", "body": bytes(self._data), "more_body": self._more}]
 
     async def rest(self) -> bytes | None:
         """Read a JSON body to its end; None where the client left before."""
@@ -155,7 +174,6 @@ class _Reader:
 
     async def _next(self) -> bytes:
         message = await self._receive()
-        self.messages.append(message)
         self.disconnected = message["type"] == "http.disconnect"
         self._more = not self.disconnected and message.get("more_body", False)
         chunk: bytes = message.get("body", b"")
@@ -167,14 +185,21 @@ class _Reader:
             raise BodyTooLarge(reason="length")
 
 
+@cache
+def _parsers() -> anyio.CapacityLimiter:
+    """Threads of their own, so that large bodies never wait behind the application's, nor the other way round."""
+    return anyio.CapacityLimiter(2)
+
+
 def _parse(data: bytes) -> tuple[JSONText, tuple[Place, ...]]:
     text = JSONText.read(data)
     return text, tuple(text.sessions())
 
 
 async def _off_the_loop(function: Callable[[bytes], Any], data: bytes) -> Any:
-    if structure(data) > MAX_STRUCTURE:
+    parts = structure(data)
+    if parts > MAX_STRUCTURE or data.count(b'"session"') > MAX_SESSIONS:
         raise BodyTooLarge(reason="structure")
-    if len(data) <= INLINE_BYTES:
+    if len(data) <= INLINE_BYTES and parts <= INLINE_STRUCTURE:
         return function(data)
-    return await anyio.to_thread.run_sync(function, data)
+    return await anyio.to_thread.run_sync(function, data, limiter=_parsers())

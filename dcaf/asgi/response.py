@@ -16,7 +16,8 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import Message, Scope, Send
 
 from dcaf.asgi.locate import JSONText
-from dcaf.core.errors import MalformedJSON, NotCarriedError
+from dcaf.asgi.problems import log_refusal, problem
+from dcaf.core.errors import MalformedJSON, NotCarriedError, SessionError, SessionUnavailable
 from dcaf.core.session import Session
 from dcaf.core.state import RESERVED
 
@@ -64,6 +65,9 @@ class Answer:
         self._seal = seal
         self._max_response_bytes = max_response_bytes
         self._warned = warned
+        self._failed = False
+        self._sealed: dict[str, bytes] | None = None
+        self._carried = False
         self._start: Message | None = None
         self._body = bytearray()
 
@@ -75,8 +79,9 @@ class Answer:
             SessionAliasError, SessionValueError: What tools did to the session cannot be written.
         """
         if message["type"] == "http.response.start":
-            await self._begin(message)
+            await self._begin({**message, "headers": list(message.get("headers", ()))})
         elif self._start is None:
+            self._refuse_late_change(message)
             await self._send(message)
         elif message["type"] == "http.response.body":
             await self._collect(message)
@@ -84,8 +89,15 @@ class Answer:
             await self._let_go()
             await self._send(message)
 
+    def look_back(self) -> None:
+        """Tell the operator of a change that came after the session was sealed, in a background task perhaps: it is lost."""
+        late = self._sealed is not None and self._session._state.snapshot() != self._sealed
+        if late or (self._sealed is None and not self._failed and self._session.is_modified):
+            logger.error("dcaf: %r changed the session after its answer was complete; the change is lost", route(self._scope))
+
     async def _begin(self, message: Message) -> None:
-        if message["status"] >= SERVER_ERROR:
+        self._failed = message["status"] >= SERVER_ERROR
+        if self._failed:
             await self._pass(message)
         elif self._is_json(message):
             self._start = message
@@ -103,8 +115,9 @@ class Answer:
             await self._send({"type": "http.response.body", "body": bytes(self._body), "more_body": True})
 
     async def _complete(self) -> None:
+        wanted = self._arrived or self._adopts or self._session.is_modified
         fits = len(self._body) <= self._max_response_bytes
-        text = _parsed(bytes(self._body)) if fits else None
+        text = _parsed(bytes(self._body)) if fits and wanted else None
         if self._adopts and text is not None:
             self._adopt(text)
         frame = text.frame() if text is not None and (self._arrived or self._session.is_modified) else None
@@ -114,7 +127,21 @@ class Answer:
             return
         self._warn_of_overwriting(text)
         before, after = frame
-        await self._finish(before + await self._seal() + after)
+        self._sealed = self._session._state.snapshot()
+        try:
+            envelope = await self._seal()
+        except (SessionError, SessionUnavailable) as refusal:
+            await self._refuse(refusal)
+        else:
+            await self._finish(before + envelope + after)
+
+    async def _refuse(self, refusal: SessionError | SessionUnavailable) -> None:
+        """Answer with the problem instead: another turn came first, or nobody can tell."""
+        log_refusal(refusal)
+        instead = problem(refusal)
+        self._carried = True
+        await self._send({"type": "http.response.start", "status": instead.status_code, "headers": instead.raw_headers})
+        await self._send({"type": "http.response.body", "body": instead.body, "more_body": False})
 
     async def _finish(self, data: bytes) -> None:
         start = self._taken()
@@ -122,6 +149,7 @@ class Answer:
         for name in STALE_HEADERS:
             del headers[name]
         headers["content-length"] = str(len(data))
+        self._carried = True
         await self._pass(start)
         await self._send({"type": "http.response.body", "body": data, "more_body": False})
 
@@ -131,22 +159,27 @@ class Answer:
         await self._pass(self._taken())
 
     async def _pass(self, start: Message) -> None:
-        if self._arrived or self._session.is_modified:
+        if self._arrived or self._session._state.is_touched:
             MutableHeaders(raw=start["headers"])["cache-control"] = "no-store"
         await self._send(start)
 
     def _taken(self) -> Message:
         start, self._start = self._start, None
         assert start is not None
-        start["headers"] = list(start.get("headers", []))
         return start
 
     def _is_json(self, start: Message) -> bool:
-        headers = MutableHeaders(raw=list(start.get("headers", [])))
+        headers = MutableHeaders(raw=start["headers"])
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         carries = kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
         plain = headers.get("content-encoding", "identity") == "identity" and start["status"] not in (*WITHOUT_BODY, PARTIAL)
         return carries and plain and self._scope["method"] != "HEAD"
+
+    def _refuse_late_change(self, message: Message) -> None:
+        """An answer that left without the session must not end as if nothing had been changed since."""
+        ends = message["type"] == "http.response.body" and not message.get("more_body", False)
+        if ends and not self._carried and not self._failed:
+            self._refuse_modified()
 
     def _refuse_modified(self) -> None:
         if self._session.is_modified:
@@ -171,8 +204,8 @@ class Answer:
         if name not in self._warned and len(self._warned) < REMEMBERED_ROUTES:
             self._warned.add(name)
             logger.warning(
-                "dcaf: %s answers with a data.session of its own, which was overwritten. If that object is the new state, name "
-                'the route: SessionMiddleware(..., plain=("%s",)). It must never be built from request, document or model text.',
+                "dcaf: %r answers with a data.session of its own, which was overwritten. If that object is the new state, name "
+                "the route: SessionMiddleware(..., plain=(%r,)). It must never be built from request, document or model text.",
                 name,
                 name,
             )

@@ -71,21 +71,15 @@ def routes(name: str, value: Routes) -> Callable[[Scope], bool]:
     """
     if callable(value):
         return value
-    paths = frozenset(value) if not isinstance(value, str) else frozenset()
-    if isinstance(value, str) or not all(isinstance(path, str) and path.startswith("/") for path in paths):
+    paths = _texts(value)
+    if paths is None or not all(path.startswith("/") for path in paths):
         raise ConfigurationError(f'{name}= takes paths, for instance {name}=("/api/chat",), or a function of the scope.')
     return lambda scope: scope["path"] in paths
 
 
-def shown(mirror: Iterable[str] | bool) -> bool | frozenset[str]:
-    """The keys that the client can read beside the token.
-
-    Raises:
-        ConfigurationError: It is a bare string, or holds something that is no key.
-    """
-    if isinstance(mirror, bool):
-        return mirror
-    keys = frozenset(mirror)
-    if isinstance(mirror, str) or not all(isinstance(key, str) for key in keys):
-        raise ConfigurationError('mirror= takes True, False, or the keys to show, for instance mirror={"wizard_step"}.')
-    return keys
+def _texts(values: object) -> frozenset[str] | None:
+    """Several texts; None where it is something else, or one text alone."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        return None
+    items = list(values)
+    return frozenset(items) if all(isinstance(item, str) for item in items) else None

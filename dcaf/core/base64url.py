@@ -51,4 +51,6 @@ def decode(segment: str) -> bytes:
     Raises:
         ValueError: It has other characters, or a length that no bytes have.
     """
+    if "+" in segment or "/" in segment:
+        raise ValueError("not base64url")
     return pybase64.b64decode(segment + "=" * (-len(segment) % 4), altchars="-_", validate=True)

@@ -19,15 +19,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from dcaf.core.base64url import Payload, encode
 from dcaf.core.claims import MAX_INTEGER, Binding, Claims, Lifetime, check_times, digest
-from dcaf.core.errors import ConfigurationError, SessionError, SessionMalformed, SessionUnsigned
+from dcaf.core.errors import ConfigurationError, SessionError, SessionMalformed, SessionUnsigned, SessionValueError
 from dcaf.core.keys import KID_CHARACTERS, Keyring
 from dcaf.core.migrations import Migrations
-from dcaf.core.seal import MAC_CHARACTERS, SIGNED, check_text
+from dcaf.core.seal import MAC_CHARACTERS, SIGNED, Opened, check_text
 from dcaf.core.session import Session, Standing
 from dcaf.core.state import RESERVED, State
 from dcaf.core.values import JSON, write
@@ -57,7 +57,7 @@ class Sealer:
         randomness: That many random bytes.
 
     Raises:
-        ConfigurationError: The audience is empty, or no state would fit into a token.
+        ConfigurationError: The audience is empty, the mirror is neither a bool nor keys, or no state would fit into a token.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Sealer:
         keys: Keyring,
         audience: str,
         lifetime: Lifetime = DEFAULT_LIFETIME,
-        mirror: bool | frozenset[str] = MIRROR_ALL,
+        mirror: Iterable[str] | bool = MIRROR_ALL,
         max_token_bytes: int = 256 * 1024,
         migrations: Migrations | None = None,
         clock: Callable[[], float] = time.time,
@@ -79,7 +79,7 @@ class Sealer:
             )
         self._audience = audience
         self._lifetime = lifetime
-        self._mirror = mirror
+        self._mirror = _shown(mirror)
         self._max_token_bytes = max_token_bytes
         self._migrations = migrations or Migrations()
         self._clock = clock
@@ -98,20 +98,39 @@ class Sealer:
         return Session._over(State(limit_bytes=self._limit_bytes), Standing(claims, restarted))
 
     def open(self, member: JSON, binding: Binding) -> Session:
-        """Open what a client sent at ``data.session``.
+        """Open what a client sent at ``data.session``: ``verify`` and ``accept`` in one.
+
+        Raises:
+            SessionError: As either.
+        """
+        return self.accept(self.verify(member), binding)
+
+    def verify(self, member: JSON) -> Opened | None:
+        """Verify the seal of what a client sent at ``data.session``; None is the explicit wish for a fresh start.
 
         Raises:
             SessionMalformed: It is not an object, or ``dcaf`` has no token.
             SessionUnsigned: It is a plain object.
-            SessionInvalid: The token was not sealed by us for this holder.
-            SessionEnded: It was, and is over.
+            SessionInvalid: The token was not sealed by us.
             SessionTooLarge: It is over the limit.
         """
         token = _token(member)
         if token == NEW:
+            return None
+        return SIGNED.open(check_text(token, self._max_token_bytes), self._keys, self._audience)
+
+    def accept(self, opened: Opened | None, binding: Binding) -> Session:
+        """Take a verified token for its holder, or start anew.
+
+        Raises:
+            SessionInvalid: It was sealed for another audience, subject or conversation, or in the future.
+            SessionEnded: It is over, or of a schema that is not known here.
+            SessionValueError: A migration made a value that may not be stored.
+        """
+        if opened is None:
             return self.start()
-        claims, payload = self._verified(token, binding)
-        state = State(payload, limit_bytes=self._limit_bytes)
+        claims = self._claims(opened, binding)
+        state = State(opened.payload, limit_bytes=self._limit_bytes)
         self._migrations.upgrade(state, claims.sv or 0)
         return Session._over(state, Standing(claims))
 
@@ -140,8 +159,7 @@ class Sealer:
         secret = self._keys.active.derive(SIGNED.prefix, self._audience, "log")
         return digest(secret, "sid", sid)
 
-    def _verified(self, token: str, binding: Binding) -> tuple[Claims, Payload]:
-        opened = SIGNED.open(check_text(token, self._max_token_bytes), self._keys, self._audience)
+    def _claims(self, opened: Opened, binding: Binding) -> Claims:
         claims = None
         try:
             claims = Claims.read(opened.claims)
@@ -152,11 +170,11 @@ class Sealer:
             error.kid = opened.key.kid
             error.sid_digest = None if claims is None else self.sid_digest(claims.sid)
             raise
-        return claims, opened.payload
+        return claims
 
     def _token_of(self, arrived: Claims, binding: Binding, sequence: int, payload: Payload) -> tuple[Claims, str]:
         now = int(self._clock())
-        key = self._keys.active
+        key = self._keys.signer(now)
         subject, conversation = binding.digests(SIGNED.prefix, key)
         claims = Claims(
             aud=self._audience,
@@ -169,7 +187,13 @@ class Sealer:
             cid=conversation,
             sv=self._migrations.version or None,
         )
-        return claims, SIGNED.seal(key, self._audience, claims.write(), payload)
+        token = SIGNED.seal(key, self._audience, claims.write(), payload)
+        if len(token) > self._max_token_bytes:
+            raise SessionValueError(
+                f"the token would be {len(token):,} bytes long, over max_token_bytes={self._max_token_bytes:,}: the session was "
+                "sealed under a larger limit. Clear it, or raise the limit"
+            )
+        return claims, token
 
     def _shown(self, session: Session) -> JSON:
         if self._mirror is False:
@@ -178,6 +202,15 @@ class Sealer:
         if self._mirror is not True:
             values = {key: value for key, value in values.items() if key in self._mirror}
         return exact_for_clients(values)
+
+
+def _shown(mirror: Iterable[str] | bool) -> bool | frozenset[str]:
+    if isinstance(mirror, bool):
+        return mirror
+    keys = list(mirror) if isinstance(mirror, Iterable) else [None]
+    if isinstance(mirror, str) or not all(isinstance(key, str) for key in keys):
+        raise ConfigurationError('mirror= takes True, False, or the keys to show, for instance mirror={"wizard_step"}.')
+    return frozenset(str(key) for key in keys)
 
 
 def exact_for_clients(value: JSON) -> JSON:

@@ -22,7 +22,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from dcaf.core.errors import SessionAliasError, StateError
-from dcaf.core.values import JSON, from_json, mark, read, says_the_same, to_json, write
+from dcaf.core.values import JSON, from_json, mark, read, to_json, write
 
 IMMUTABLE: Final = (str, int, float, bytes, type(None), date, time, datetime, timedelta, Decimal, UUID, Enum)
 """Types whose objects cannot change in the hands of a tool, and so need no handle."""
@@ -83,7 +83,13 @@ class Handle:
         """
         if self.mark is not None and mark(self.given, self.as_type) == self.mark:
             return False
-        return self.written() != self.base and not says_the_same(self.base, self.given, self.as_type)
+        return self.written() not in (self.base, self._rewritten_base())
+
+    def _rewritten_base(self) -> bytes:
+        """The base with its sets in the order of ``written``; the mark has them in the object's own."""
+        if self.as_type is None or self.mark is None:
+            return self.base
+        return write(to_json(from_json(self.base, self.as_type, path=self.path), self.as_type, path=self.path))
 
     def is_for(self, as_type: Any) -> bool:
         """Whether this is the object to hand out for a type; None asks for the plain value."""
@@ -147,6 +153,7 @@ class Slot:
         if isinstance(default, IMMUTABLE):
             return default
         offered = Handle(default, as_type, path=self.key)
+        offered.written()
         for handle in self.handles:
             if handle.is_for(as_type) and handle.base == offered.base:
                 return handle.given
@@ -155,8 +162,7 @@ class Slot:
 
     def put(self, data: bytes, given: Any, as_type: Any = None) -> None:
         """Store a written value. What was handed out before no longer counts; the object it was made from does."""
-        same = self.data is not None and self.data != data and says_the_same(self.data, given, as_type)
-        self.data = self.data if same else data
+        self.data = data
         self.handles.clear()
         self._keep(given, as_type)
 
@@ -166,8 +172,7 @@ class Slot:
             self.handles.append(Handle(given, None, path=self.key, through=through))
 
     def amend(self, data: bytes) -> None:
-        """Change the value by another way than its handles; they are overtaken, and watched. Raises as ``settle``."""
-        self.settle()
+        """Change a settled value by another way than its handles; they are overtaken, and watched."""
         self.data = data
         for handle in self.handles:
             handle.stale = True
@@ -241,13 +246,19 @@ def _merge(stored: JSON, base: JSON, new: JSON) -> JSON:
 
 
 def _merge_list(stored: list[JSON], base: list[JSON], new: list[JSON]) -> list[JSON]:
-    """An item that was there before is the stored one, wherever it stands now; a changed one is merged at its own index."""
+    """An item that was there before is the stored one, wherever it stands now; a changed one is merged at its own index.
+
+    Only where that index is certain: no unchanged item moved, and the list is as long as it was, or goes on unchanged.
+    Otherwise a new item would take over what another one did not declare.
+    """
     places: dict[bytes, list[int]] = {}
     for index, item in enumerate(base):
         places.setdefault(write(item), []).append(index)
     origins = [places[data].pop(0) if places.get(data := write(item)) else None for item in new]
-    free = set(range(len(base))) - set(origins)
+    moved = any(origin not in (None, index) for index, origin in enumerate(origins))
+    unchanged = [index for index, origin in enumerate(origins) if origin == index]
+    certain = 0 if moved else len(new) if len(new) == len(base) else max(unchanged, default=0)
     return [
-        stored[origin] if origin is not None else _merge(stored[index], base[index], item) if index in free else item
+        stored[origin] if origin is not None else _merge(stored[index], base[index], item) if index < certain else item
         for index, (item, origin) in enumerate(zip(new, origins, strict=True))
     ]

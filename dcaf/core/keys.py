@@ -108,6 +108,8 @@ class Key:
 class Keyring:
     """The keys of a service: the active one signs, all of them verify.
 
+    Before the active key's ``not_before``, the first of the others that may sign does.
+
     Args:
         active: The key that signs.
         verify_only: Keys that still verify, or, during a rotation, the one that will sign next.
@@ -175,8 +177,19 @@ class Keyring:
 
     @property
     def active(self) -> Key:
-        """The key that signs."""
+        """The key that signs, once its time has come."""
         return self._active
+
+    def signer(self, now: float) -> Key:
+        """The key that signs at a time, in seconds since the epoch: the active one, or, before its time, the next in the ring.
+
+        Raises:
+            ConfigurationError: None may sign yet.
+        """
+        for key in self._keys.values():
+            if key.not_before <= now and not key.revoked:
+                return key
+        raise ConfigurationError("No key of the ring may sign yet: not_before lies in the future. Keep an older key in it.")
 
     def find(self, kid: str) -> Key | None:
         """The key of an id, if the ring may verify with it: known and not revoked."""

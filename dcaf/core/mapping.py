@@ -19,7 +19,7 @@ from typing_extensions import TypeForm
 from dcaf.core.errors import SessionTypeError
 from dcaf.core.handles import ABSENT
 from dcaf.core.state import State
-from dcaf.core.values import read
+from dcaf.core.values import read, to_json, write
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -80,8 +80,7 @@ class StateMapping(MutableMapping[str, Any]):
 
     def delete(self, key: str) -> None:
         """Remove a key; removing an absent one changes nothing."""
-        if key in self:
-            del self[key]
+        self._state.drop(self._prefix + key)
 
     def incr(self, key: str, by: int = 1) -> int:
         """Add to a number and return the sum; an absent key counts as 0.
@@ -89,23 +88,34 @@ class StateMapping(MutableMapping[str, Any]):
         Raises:
             SessionTypeError: The stored value is not an integer.
         """
-        found = self.get(key, 0)
-        if type(found) is not int:
-            raise SessionTypeError(f"incr({key!r}): the stored value is not an integer")
-        self._state.amend(self._prefix + key, found + by)
-        return found + by
+        found = 0
+
+        def increased(data: bytes | None) -> bytes:
+            nonlocal found
+            number = 0 if data is None else read(data)
+            if type(number) is not int:
+                raise SessionTypeError(f"incr({key!r}): the stored value is not an integer")
+            found = number + by
+            return write(to_json(found, path=key))
+
+        self._state.amend(self._prefix + key, increased)
+        return found
 
     def append(self, key: str, value: object) -> None:
-        """Add one item to the end of a list; an absent key counts as an empty list.
+        """Add a copy of one item to the end of a list; an absent key counts as an empty list.
 
         Raises:
             SessionTypeError: The stored value is not a list.
             SessionValueError: The item may not be stored. Nothing was changed.
         """
-        found = self.get(key, [])
-        if type(found) is not list:
-            raise SessionTypeError(f"append({key!r}): the stored value is not a list")
-        self._state.amend(self._prefix + key, [*found, value])
+
+        def longer(data: bytes | None) -> bytes:
+            items = [] if data is None else read(data)
+            if type(items) is not list:
+                raise SessionTypeError(f"append({key!r}): the stored value is not a list")
+            return write([*items, to_json(value, path=f"{key}[{len(items)}]")])
+
+        self._state.amend(self._prefix + key, longer)
 
     def update(self, other: Mapping[str, Any] | Iterable[tuple[str, Any]] = (), /, **values: Any) -> None:  # type: ignore[override]
         """Store several values, or, when one of them is refused, none.
@@ -118,8 +128,7 @@ class StateMapping(MutableMapping[str, Any]):
 
     def clear(self) -> None:
         """Remove every key."""
-        for key in list(self):
-            del self[key]
+        self._state.drop_all(prefix=self._prefix)
 
     def copy(self) -> dict[str, Any]:
         """The values as plain JSON in a dict of its own, ``temp:`` keys too."""
@@ -135,9 +144,8 @@ class StateMapping(MutableMapping[str, Any]):
         self.set(key, value)
 
     def __delitem__(self, key: str) -> None:
-        if key not in self:
+        if not isinstance(key, str) or not self._state.drop(self._prefix + key):
             raise KeyError(key)
-        self._state.slot(self._prefix + key).drop()
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and self._prefix + key in self._state

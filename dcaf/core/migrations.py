@@ -36,6 +36,8 @@ class Migrations:
     """
 
     def __init__(self, version: int = 0, steps: Mapping[int, Migration] | None = None) -> None:
+        if steps is not None and not isinstance(steps, Mapping):
+            raise ConfigurationError("migrations= takes {version: function}.")
         self.version = version
         self._steps = dict(steps or {})
         if type(version) is not int or version < 0:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final
 
@@ -35,8 +35,8 @@ class Opened:
     """What stood in a token whose seal was verified: the key that vouched, the claims as bytes, the state."""
 
     key: Key
-    claims: bytes
-    payload: Payload
+    claims: bytes = field(repr=False)
+    payload: Payload = field(repr=False)
 
 
 class SignedSuite:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from inspect import getattr_static
 from typing import Any, Final, Self, cast
@@ -37,7 +37,7 @@ class Standing:
         restarted: Code of the refusal after which this session was started; None where none was refused.
     """
 
-    claims: Claims
+    claims: Claims = field(repr=False)
     restarted: str | None = None
 
 
@@ -57,8 +57,8 @@ class Session(StateMapping):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        for name, field in fields_of(cls, Session, locals_around(sys._getframe(1))).items():
-            setattr(cls, name, field)
+        for name, descriptor in fields_of(cls, Session, locals_around(sys._getframe(1))).items():
+            setattr(cls, name, descriptor)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any] | None) -> Self:
@@ -89,9 +89,7 @@ class Session(StateMapping):
 
     def clear(self) -> None:
         """Remove the session's own keys and the ``temp:`` ones; ``user:`` and ``app:`` keys stay."""
-        for key in list(self):
-            if not key.startswith(SHARED):
-                del self[key]
+        self._state.drop_all(kept=SHARED)
 
     @property
     def temp(self) -> StateMapping:
@@ -165,7 +163,7 @@ class Session(StateMapping):
         super().__setattr__(name, value)
 
     def __copy__(self) -> Self:
-        return type(self)._over(State(self._state.payload()), self._standing)
+        return type(self)._over(self._state.copy(), self._standing)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self.__copy__()

@@ -11,7 +11,7 @@ a tool does can read, change or clear it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from dcaf.core.base64url import Payload
@@ -70,7 +70,7 @@ class State:
         return slot.data is not None
 
     def __iter__(self) -> Iterator[str]:
-        """The present keys: as they arrived, then as they were set."""
+        """The present keys: as they arrived, then as they were first asked for."""
         self.settle()
         return iter([slot.key for slot in self._loaded().values() if slot.data is not None])
 
@@ -97,16 +97,44 @@ class State:
             self.put(key, validated, as_type=as_type)
             self.slot(key).watch(given, as_type)
 
-    def amend(self, key: str, value: object) -> None:
+    def amend(self, key: str, change: Callable[[bytes | None], bytes]) -> None:
         """Change a value by another way than what was handed out of it, which is overtaken.
 
+        Args:
+            key: The key.
+            change: Makes the new value of the present one, both written; None stands for an absent one.
+
         Raises:
-            SessionAliasError: What was handed out has changed as well.
+            SessionAliasError: What was handed out has changed in two ways already.
             SessionValueError: As ``put``.
         """
-        key, data = _written(key, value, None)
+        slot = self.slot(key)
+        slot.settle()
+        data = change(slot.data)
         self._check_size({key: data})
-        self.slot(key).amend(data)
+        slot.amend(data)
+
+    def drop(self, key: str) -> bool:
+        """Make a key absent, whatever was done to its value; False where it was absent."""
+        slot = self.find(key)
+        if slot is None or (slot.data is None and key not in self):
+            return False
+        slot.drop()
+        return True
+
+    def drop_all(self, *, kept: tuple[str, ...] = (), prefix: str = "") -> None:
+        """Make every key with a prefix absent, but for those that begin with one of ``kept``."""
+        for key, slot in self._loaded().items():
+            if key.startswith(prefix) and not (kept and key.startswith(kept)):
+                slot.drop()
+
+    def copy(self) -> State:
+        """A state of its own with the same keys, and the same that arrived. Raises as ``settle``."""
+        self.settle()
+        copied = State(self._arrived, limit_bytes=self._limit_bytes)
+        for key, slot in self._loaded().items():
+            copied.slot(key).data = slot.data
+        return copied
 
     def put_all(self, values: Mapping[str, object]) -> None:
         """Store several values, or none of them.
@@ -140,6 +168,10 @@ class State:
         """
         for slot in self._loaded().values():
             slot.settle()
+
+    def snapshot(self) -> dict[str, bytes]:
+        """The lasting keys as they are written now, to be compared with later. Raises as ``settle``."""
+        return self._lasting()
 
     def changed(self) -> list[str]:
         """The lasting keys whose value is not what arrived. Raises as ``settle``."""

@@ -43,8 +43,9 @@ MAX_INTEGER: Final = 2**64 - 1
 ATOMS: Final = (str, int, float, bool, type(None))
 CONTAINERS: Final = (dict, list)
 STRICT: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
-OWN_WORDS: Final = frozenset(get_args(ErrorType)) - {"value_error", "assertion_error", "union_tag_invalid"}
-"""Errors whose message is pydantic's own and does not quote the value; a validator's words may."""
+QUOTING: Final = {"value_error", "assertion_error", "union_tag_invalid", "uuid_parsing", "url_parsing"}
+OWN_WORDS: Final = frozenset(get_args(ErrorType)) - QUOTING
+"""Errors whose message is pydantic's own and does not quote the value."""
 
 SECRET: Final = b'"**********"'
 """How pydantic writes a secret: the value is gone."""
@@ -106,24 +107,6 @@ def mark(value: object, as_type: Any) -> bytes | None:
     except (TypeError, ValueError):
         return None
     return None if b"null" in found else found
-
-
-def says_the_same(data: bytes, value: object, as_type: Any) -> bool:
-    """Whether written data reads as an equal object, though it is written in another order: a set's, for instance."""
-    kind = type(value) if as_type is None else as_type
-    try:
-        return _canonical(read(data)) == _canonical(to_json(value, as_type, path="")) and from_json(data, kind, path="") == value
-    except (StateError, ConfigurationError):
-        return False
-
-
-def _canonical(value: JSON) -> bytes:
-    """The value with every list in one order: equal for what differs at most in the order of a set."""
-    if isinstance(value, dict):
-        return b"{" + b",".join(sorted(write(key) + b":" + _canonical(item) for key, item in value.items())) + b"}"
-    if isinstance(value, list):
-        return b"[" + b",".join(sorted(_canonical(item) for item in value)) + b"]"
-    return write(value)
 
 
 def read(data: bytes) -> JSON:
@@ -195,29 +178,48 @@ def _walk(value: object, depth: int) -> JSON:
 
 def _walk_dumped(value: object, as_type: Any, depth: int) -> JSON:
     """What an object's own type makes of it, if the type reads it back as what it was."""
-    dumped = _walk(_dump(value, as_type), depth)
-    data = write(dumped)
-    if b"null" in data:
-        _refuse_lost_numbers(adapter(as_type).dump_python(value, round_trip=True, warnings="none"))
+    dumped = _dump(value, as_type)
+    found: JSON = _faithful(_walk(dumped, depth), adapter(as_type).dump_python(value, round_trip=True, warnings="none"))
+    data = write(found)
     try:
         back = from_json(data, as_type, path="")
     except StateError:
         raise _Refusal(f"is a {type(value).__name__} that its own type would not read back") from None
-    if _canonical(_plain(back, as_type)) != _canonical(dumped) or ((SECRET in data or isinstance(value, EXACT)) and back != value):
+    if _is_another(back, value, as_type, data):
         raise _Refusal(f"is a {type(value).__name__} that would come back as another value")
-    return dumped
+    return found
 
 
-def _refuse_lost_numbers(value: object) -> None:
-    """Look for the non-finite numbers that pydantic shows as null where a member is not declared as a float."""
+def _is_another(back: Any, value: Any, as_type: Any, data: bytes) -> bool:
+    """Whether something of an object is gone: a type that masks or rounds it, or that was meant for its base class."""
+    again = _faithful(_plain(back, as_type), adapter(as_type).dump_python(back, round_trip=True, warnings="none"))
+    if write(again) != data:
+        return True
+    if isinstance(value, EXACT) or SECRET in data:
+        return bool(back != value)
+    return type(back) is type(value) and back != value and _plain(value, as_type, any_class=True) != _plain(value, as_type)
+
+
+def _faithful(written: Any, value: Any) -> Any:
+    """What was written, beside what it was written from: sets in one order, and no number that JSON cannot say.
+
+    pydantic writes a set as it iterates, and a non-finite number as null where it is not declared as a float.
+    """
     if isinstance(value, float):
         _number(float(value))
-    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, SEQUENCES) else ()
-    for step, item in items:
-        try:
-            _refuse_lost_numbers(item)
-        except _Refusal as refusal:
-            raise refusal.under(step if isinstance(step, int) else str(step)) from None
+    if isinstance(value, Mapping) and isinstance(written, dict) and len(value) == len(written):
+        return {key: _under(key, written[key], item) for key, item in zip(written, value.values(), strict=True)}
+    if isinstance(value, SEQUENCES) and isinstance(written, list) and len(value) == len(written):
+        items = [_under(index, part, item) for index, (part, item) in enumerate(zip(written, value, strict=True))]
+        return sorted(items, key=write) if isinstance(value, SETS) else items
+    return written
+
+
+def _under(step: str | int, written: Any, value: Any) -> Any:
+    try:
+        return _faithful(written, value)
+    except _Refusal as refusal:
+        raise refusal.under(step) from None
 
 
 def _walk_mapping(value: Mapping[Any, Any], depth: int) -> JSON:
@@ -269,9 +271,10 @@ def _dump(value: object, as_type: Any) -> object:
         raise _Refusal(f"is of type {type(value).__name__}, which cannot be stored") from None
 
 
-def _plain(value: object, as_type: Any) -> Any:
+def _plain(value: object, as_type: Any, *, any_class: bool = False) -> Any:
     # By name, and read by name or alias: then whatever aliases a model has, it reads what it wrote.
-    return adapter(as_type).dump_python(value, mode="json", by_alias=False, round_trip=True, warnings="error")
+    kind = adapter(as_type)
+    return kind.dump_python(value, mode="json", by_alias=False, round_trip=True, warnings="error", serialize_as_any=any_class)
 
 
 def _fast_dump(value: object, as_type: Any) -> bytes:
@@ -300,4 +303,4 @@ def _step(step: str | int) -> str:
 
 
 def _problem(item: Any) -> str:
-    return str(item["msg"]) if item["type"] in OWN_WORDS else "refused by a validator of the type"
+    return str(item["msg"]) if item["type"] in OWN_WORDS else "refused by the type's own validator"

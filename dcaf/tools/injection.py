@@ -38,13 +38,19 @@ class Plan:
     positional: tuple[str, ...]
 
     @classmethod
-    def of(cls, function: Callable[..., Any]) -> Plan:
+    def of(cls, function: Callable[..., Any], around: Mapping[str, Any] | None = None) -> Plan:
         """Read a signature.
+
+        Args:
+            function: What is to be called.
+            around: The local names where it was decorated, which its annotations may use.
 
         Raises:
             ConfigurationError: An annotation cannot be evaluated, or a parameter has no name for the model to use.
         """
-        parameters = [_evaluated(function, parameter) for parameter in inspect.signature(function).parameters.values()]
+        parameters = [
+            _evaluated(function, parameter, around or {}) for parameter in inspect.signature(function).parameters.values()
+        ]
         kinds = {parameter.name: _session_class(parameter) for parameter in parameters}
         return cls(
             {name: kind for name, kind in kinds.items() if kind is not None},
@@ -67,23 +73,27 @@ class Plan:
         return function(*[named.pop(name) for name in self.positional if name in named], **named)
 
 
-def _evaluated(function: Callable[..., Any], parameter: inspect.Parameter) -> inspect.Parameter:
+def _evaluated(function: Callable[..., Any], parameter: inspect.Parameter, around: Mapping[str, Any]) -> inspect.Parameter:
     if parameter.kind in UNNAMED:
         raise ConfigurationError(
             f"{_name(function)}: *{parameter.name} has no names that a model could fill. Declare the parameters."
         )
-    if not isinstance(parameter.annotation, str):
-        return parameter
     plain = inspect.unwrap(function)
-    text, names = parameter.annotation, getattr(plain, "__globals__", {})
+    names = {**getattr(plain, "__globals__", {}), **around, **_nonlocals(plain)}
     try:
-        found = eval(text, names, _nonlocals(plain))  # noqa: S307 - the program's own annotation
+        return parameter.replace(annotation=_value(parameter.annotation, names))
     except NameError as error:
         raise ConfigurationError(
             f"{_name(function)}: the annotation of {parameter.name!r} names {error.name!r}, which cannot be found. Import it in "
             "the function's module, outside `if TYPE_CHECKING:`."
         ) from None
-    return parameter.replace(annotation=found)
+
+
+def _value(annotation: Any, names: dict[str, Any]) -> Any:
+    """The annotation itself; quoted ones are text, and twice so under PEP 563."""
+    while isinstance(annotation, str):
+        annotation = eval(annotation, names)  # noqa: S307 - the program's own annotation
+    return annotation
 
 
 def _nonlocals(function: Callable[..., Any]) -> dict[str, Any]:

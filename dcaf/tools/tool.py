@@ -20,7 +20,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Mapping
+from types import FrameType
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 import anyio.to_thread
@@ -54,7 +56,7 @@ class Tool(Generic[P, R_co]):
 
     def __init__(self, function: Callable[P, R_co], *, name: str | None = None, description: str | None = None) -> None:
         self._function = function
-        self._plan = Plan.of(function)
+        self._plan = Plan.of(function, _locals_around(sys._getframe(1)))
         self.name: str = name or function.__name__
         self._arguments = Arguments(self.name, self._plan.open, function.__doc__)
         self.description: str = description or self._arguments.description
@@ -85,6 +87,13 @@ class Tool(Generic[P, R_co]):
 
     def __repr__(self) -> str:
         return f"<Tool {self.name}>"
+
+
+def _locals_around(frame: FrameType | None) -> dict[str, Any]:
+    """The local names where a tool is made."""
+    while frame is not None and frame.f_globals.get("__name__") == __name__:
+        frame = frame.f_back
+    return {} if frame is None else frame.f_locals
 
 
 @overload

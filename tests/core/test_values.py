@@ -98,7 +98,7 @@ class Row(TypedDict, total=False):
     raw: bytes
 
 
-def exact(value):
+def exact(value: Any) -> Any:
     """A form in which 1, 1.0, True and -0.0 are all different."""
     if isinstance(value, dict):
         return {key: exact(item) for key, item in value.items()}
@@ -127,48 +127,69 @@ def refusal(value: object, key: Any = "k") -> str:
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
-def test_a_number_that_is_not_finite_is_refused(number):
+def test_a_number_that_is_not_finite_is_refused(number: Any) -> None:
     assert refusal(number) == "k: is not a finite number, which JSON cannot say"
 
 
+class Loose(BaseModel):
+    any: Any = None
+    some: dict[str, Any] = {}
+    exact: float = 0.0
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda number: Loose(any=number),
+        lambda number: Loose(some={"x": [number]}),
+        lambda number: Loose(exact=number),
+        lambda number: [Loose(any=number)],
+        lambda number: {"x": Loose(any=[number])},
+    ],
+)
+def test_a_number_that_is_not_finite_is_refused_inside_a_model_too(make: Any, number: Any) -> None:
+    assert "is not a finite number" in refusal(make(number))
+
+
 @pytest.mark.parametrize("number", [2**64, -(2**63) - 1, 10**400])
-def test_an_integer_beyond_64_bits_is_refused(number):
+def test_an_integer_beyond_64_bits_is_refused(number: Any) -> None:
     assert refusal({"n": [number]}) == "k.n[0]: is an integer beyond 64 bits; store it as a string"
 
 
 @pytest.mark.parametrize("number", [2**64 - 1, -(2**63), 2**53 + 1, 0, -1])
-def test_an_integer_of_64_bits_is_stored_exactly(number):
+def test_an_integer_of_64_bits_is_stored_exactly(number: Any) -> None:
     assert exact(comes_back(number, int)) == exact(number)
 
 
-def test_a_lone_surrogate_in_a_value_is_refused():
+def test_a_lone_surrogate_in_a_value_is_refused() -> None:
     assert refusal(["ok", "a\ud800"]) == "k[1]: has a lone surrogate, which is no Unicode text"
 
 
-def test_a_lone_surrogate_in_a_key_is_refused():
+def test_a_lone_surrogate_in_a_key_is_refused() -> None:
     assert refusal(1, key="a\udfff") == "the key: has a lone surrogate, which is no Unicode text"
 
 
-def test_a_lone_surrogate_in_a_nested_key_is_refused():
+def test_a_lone_surrogate_in_a_nested_key_is_refused() -> None:
     assert refusal({"\ud800": 1}) == "k['\\ud800']: has a lone surrogate, which is no Unicode text"
 
 
 @pytest.mark.parametrize(("key", "kind"), [(1, "int"), (None, "NoneType"), ((1, 2), "tuple"), (b"x", "bytes")])
-def test_a_nested_key_that_is_no_string_is_refused(key, kind):
+def test_a_nested_key_that_is_no_string_is_refused(key: Any, kind: Any) -> None:
     assert refusal({"a": {key: 1}}) == f"k.a: has a key of type {kind}; keys must be strings"
 
 
 @pytest.mark.parametrize(("key", "kind"), [(1, "int"), (None, "NoneType"), (b"x", "bytes")])
-def test_a_top_level_key_that_is_no_string_is_refused(key, kind):
+def test_a_top_level_key_that_is_no_string_is_refused(key: Any, kind: Any) -> None:
     assert refusal(1, key=key) == f"a key of type {kind} cannot be stored; keys must be strings"
 
 
-def test_the_librarys_own_key_is_refused():
+def test_the_librarys_own_key_is_refused() -> None:
     assert refusal({}, key="dcaf") == "'dcaf' is the library's own key; choose another"
 
 
-def test_depth_over_64_is_refused_and_64_is_kept():
-    def nested(depth):
+def test_depth_over_64_is_refused_and_64_is_kept() -> None:
+    def nested(depth: Any) -> Any:
         value: Any = "leaf"
         for _ in range(depth):
             value = [value]
@@ -179,14 +200,14 @@ def test_depth_over_64_is_refused_and_64_is_kept():
     assert refusal(nested(65)) == "k" + "[0]" * 64 + ": nested deeper than 64"
 
 
-def test_an_object_that_writes_a_plain_string_is_no_deeper_than_a_string():
+def test_an_object_that_writes_a_plain_string_is_no_deeper_than_a_string() -> None:
     value: Any = date(2026, 1, 31)
     for _ in range(64):
         value = [value]
     assert comes_back(value, None) is not None
 
 
-def test_a_list_that_holds_itself_is_refused():
+def test_a_list_that_holds_itself_is_refused() -> None:
     value: list[Any] = []
     value.append(value)
     assert refusal(value).endswith(": nested deeper than 64")
@@ -196,13 +217,13 @@ class Linked(BaseModel):
     next: Any = None
 
 
-def test_a_model_that_holds_itself_is_refused_in_words_of_ours():
+def test_a_model_that_holds_itself_is_refused_in_words_of_ours() -> None:
     value = Linked()
     value.next = value
     assert refusal(value).startswith("k: ")
 
 
-def test_a_model_nested_too_deep_is_refused_in_words_of_ours():
+def test_a_model_nested_too_deep_is_refused_in_words_of_ours() -> None:
     value = Linked()
     for _ in range(300):
         value = Linked(next=value)
@@ -213,7 +234,7 @@ class Raw(BaseModel):
     raw: bytes
 
 
-def test_a_model_with_bytes_that_are_no_text_is_kept_or_refused_in_words_of_ours():
+def test_a_model_with_bytes_that_are_no_text_is_kept_or_refused_in_words_of_ours() -> None:
     try:
         found = comes_back(Raw(raw=b"\xff\x00"), Raw)
     except SessionValueError:
@@ -224,15 +245,15 @@ def test_a_model_with_bytes_that_are_no_text_is_kept_or_refused_in_words_of_ours
 @pytest.mark.parametrize(
     ("value", "kind"), [(len, "builtin_function_or_method"), (lambda: 0, "function"), (object(), "object"), (int, "type")]
 )
-def test_functions_and_other_objects_are_refused(value, kind):
+def test_functions_and_other_objects_are_refused(value: Any, kind: Any) -> None:
     assert refusal({"a b": [value]}) == f"k['a b'][0]: is of type {kind}, which cannot be stored"
 
 
-def test_the_path_of_a_refusal_names_members_and_items():
+def test_the_path_of_a_refusal_names_members_and_items() -> None:
     assert refusal({"items": [{}, {"price": math.nan}]}) == "k.items[1].price: is not a finite number, which JSON cannot say"
 
 
-def test_a_refusal_never_quotes_the_value():
+def test_a_refusal_never_quotes_the_value() -> None:
     session = Session()
     session.set("k", Item(name="x", price=Decimal(1)))
     item = session.get("k", as_type=Item)
@@ -243,7 +264,7 @@ def test_a_refusal_never_quotes_the_value():
     assert "CANARY" not in str(caught.value)
 
 
-def test_a_state_over_its_limit_is_refused_and_names_the_largest_keys():
+def test_a_state_over_its_limit_is_refused_and_names_the_largest_keys() -> None:
     session = Sealer(keys=Keyring(Key.generate()), audience="shop", max_token_bytes=2_000).start()
     room = session._state._limit_bytes
     session.set("small", 1)
@@ -258,8 +279,10 @@ def test_a_state_over_its_limit_is_refused_and_names_the_largest_keys():
     assert session.to_dict() == {"small": 1, "middle": "m" * 300}
 
 
-@pytest.mark.parametrize("key", ["k", "ü" * 40, "😀" * 40, '"\\' * 60, "\x00" * 30], ids=["ascii", "two", "four", "quotes", "controls"])
-def test_whatever_a_session_accepts_fits_into_a_token_that_it_accepts(key):
+@pytest.mark.parametrize(
+    "key", ["k", "ü" * 40, "😀" * 40, '"\\' * 60, "\x00" * 30], ids=["ascii", "two", "four", "quotes", "controls"]
+)
+def test_whatever_a_session_accepts_fits_into_a_token_that_it_accepts(key: Any) -> None:
     sealer = Sealer(keys=Keyring(Key.generate("k" * 16)), audience="shop", max_token_bytes=4_000, clock=lambda: 1_789_000_000)
     session = sealer.start()
     with pytest.raises(SessionValueError, match="would be larger"):
@@ -268,10 +291,10 @@ def test_whatever_a_session_accepts_fits_into_a_token_that_it_accepts(key):
     assert next_turn(session, sealer) == session
 
 
-def test_everything_that_a_session_accepts_it_can_write():
+def test_everything_that_a_session_accepts_it_can_write() -> None:
     @settings(max_examples=EXAMPLES, deadline=None)
     @given(st.dictionaries(KEYS, VALUES, max_size=6))
-    def law(values):
+    def law(values: Any) -> None:
         session = SEALER.start()
         session.update(values)
         assert exact(session.to_dict()) == exact(values)
@@ -280,9 +303,9 @@ def test_everything_that_a_session_accepts_it_can_write():
     law()
 
 
-def test_the_law_of_writing_catches_a_session_that_rounds_like_javascript():
+def test_the_law_of_writing_catches_a_session_that_rounds_like_javascript() -> None:
     class Rounding(Session):
-        def to_dict(self):
+        def to_dict(self) -> Any:
             return {key: float(value) if type(value) is int else value for key, value in super().to_dict().items()}
 
     session = Rounding()
@@ -290,10 +313,10 @@ def test_the_law_of_writing_catches_a_session_that_rounds_like_javascript():
     assert exact(session.to_dict()) != exact({"n": 2**53 + 1})
 
 
-def test_to_json_and_read_are_inverse():
+def test_to_json_and_read_are_inverse() -> None:
     @settings(max_examples=EXAMPLES, deadline=None)
     @given(VALUES)
-    def law(value):
+    def law(value: Any) -> None:
         assert exact(read(write(to_json(value, path="k")))) == exact(value)
 
     law()
@@ -351,7 +374,10 @@ TYPED = {
             note=st.none() | TEXT,
         ),
     ),
-    "TypedDict": (Row, st.fixed_dictionaries({}, optional={"step": st.integers(-9, 9), "at": DATETIMES, "raw": st.binary(max_size=9)})),
+    "TypedDict": (
+        Row,
+        st.fixed_dictionaries({}, optional={"step": st.integers(-9, 9), "at": DATETIMES, "raw": st.binary(max_size=9)}),
+    ),
     "list of models": (list[Item], st.lists(ITEMS, max_size=3)),
     "dict of models": (dict[str, Item], st.dictionaries(TEXT, ITEMS, max_size=3)),
     "Literal": (Literal["a", 1], st.sampled_from(["a", 1])),
@@ -361,12 +387,12 @@ TYPED = {
 
 
 @pytest.mark.parametrize("name", TYPED)
-def test_a_typed_value_comes_back_equal(name):
+def test_a_typed_value_comes_back_equal(name: Any) -> None:
     as_type, strategy = TYPED[name]
 
     @settings(max_examples=max(20, EXAMPLES // 2), deadline=None)
     @given(strategy)
-    def law(value):
+    def law(value: Any) -> None:
         found = comes_back(value, as_type)
         assert found == value
         assert type(found) is type(value)
@@ -374,29 +400,14 @@ def test_a_typed_value_comes_back_equal(name):
     law()
 
 
-@pytest.mark.parametrize("name", TYPED)
-def test_a_typed_value_set_as_its_type_is_written_the_same_from_either_side(name):
-    as_type, strategy = TYPED[name]
-
-    @settings(max_examples=10, deadline=None)
-    @given(strategy)
-    def law(value):
-        once = write(to_json(value, as_type, path="k"))
-        again = write(to_json(from_json(once, as_type, path="k"), as_type, path="k"))
-        ordered = not isinstance(value, set | frozenset | Blob | Album | list | Strict)
-        assert again == once or not ordered
-
-    law()
-
-
-def test_the_law_of_round_trips_catches_a_writer_that_takes_bytes_for_text():
+def test_the_law_of_round_trips_catches_a_writer_that_takes_bytes_for_text() -> None:
     written = write(b"\xff".decode("latin-1"))
     assert read(written) is not None
     with pytest.raises(SessionTypeError):
         from_json(written, bytes, path="k")
 
 
-def test_containers_of_pythons_own_kinds_are_stored_as_objects_and_arrays():
+def test_containers_of_pythons_own_kinds_are_stored_as_objects_and_arrays() -> None:
     pair = namedtuple("pair", "x y")  # noqa: PYI024
     session = Session()
     session.update({"o": OrderedDict(a=1), "d": deque([1]), "n": pair(1, 2), "s": {1}})
@@ -412,7 +423,7 @@ class Apart(BaseModel):
 
 
 @pytest.mark.parametrize("model", [Outward, Apart])
-def test_whatever_a_model_wrote_it_can_read(model):
+def test_whatever_a_model_wrote_it_can_read(model: Any) -> None:
     value = model.model_validate({"x": 5}, by_name=True)
     assert comes_back(value, model) == value
 
@@ -421,7 +432,7 @@ class Login(BaseModel):
     password: SecretStr
 
 
-def test_a_value_that_writes_itself_masked_is_kept_or_refused():
+def test_a_value_that_writes_itself_masked_is_kept_or_refused() -> None:
     value = Login(password=SecretStr("hunter2"))
     try:
         found = comes_back(value, Login)
@@ -431,7 +442,7 @@ def test_a_value_that_writes_itself_masked_is_kept_or_refused():
 
 
 @pytest.mark.parametrize("number", [Decimal("NaN"), Decimal("Infinity"), Decimal("-Infinity")])
-def test_a_decimal_that_is_no_number_is_kept_or_refused(number):
+def test_a_decimal_that_is_no_number_is_kept_or_refused(number: Any) -> None:
     try:
         found = comes_back(number, Decimal)
     except SessionValueError:
@@ -439,7 +450,7 @@ def test_a_decimal_that_is_no_number_is_kept_or_refused(number):
     assert str(found) == str(number)
 
 
-def test_a_datetime_with_seconds_in_its_offset_is_kept_or_refused():
+def test_a_datetime_with_seconds_in_its_offset_is_kept_or_refused() -> None:
     value = datetime(1900, 1, 1, tzinfo=timezone(timedelta(hours=1, minutes=19, seconds=32)))
     try:
         found = comes_back(value, datetime)
@@ -448,17 +459,7 @@ def test_a_datetime_with_seconds_in_its_offset_is_kept_or_refused():
     assert found == value
 
 
-def test_bytes_are_the_same_bytes_whichever_type_reads_them():
-    session = Session()
-    session.set("k", {"raw": b"hi!!"})
-    try:
-        found = Session.from_dict(session.to_dict()).get("k", as_type=Raw)
-    except SessionTypeError:
-        return
-    assert found == Raw(raw=b"hi!!")
-
-
-def test_a_set_is_written_the_same_in_whichever_order_it_was_filled():
+def test_a_set_is_written_the_same_in_whichever_order_it_was_filled() -> None:
     one, other = set([0, 8]), set([8, 0])  # noqa: C405
     assert list(one) != list(other)
     session = Session.from_dict({"tags": one})
@@ -466,7 +467,7 @@ def test_a_set_is_written_the_same_in_whichever_order_it_was_filled():
     assert not session.is_modified
 
 
-def test_a_misfit_names_key_and_path_and_never_the_value():
+def test_a_misfit_names_key_and_path_and_never_the_value() -> None:
     session = Session.from_dict({"order": {"items": [{"name": "x", "price": "CANARY"}]}})
 
     class Shop(BaseModel):
@@ -500,13 +501,13 @@ class Dog(BaseModel):
     ],
     ids=str,
 )
-def test_no_misfit_quotes_what_is_stored(as_type, stored):
+def test_no_misfit_quotes_what_is_stored(as_type: Any, stored: Any) -> None:
     with pytest.raises(SessionTypeError) as caught:
         Session.from_dict({"k": stored}).get("k", as_type=as_type)
     assert "CANARY" not in str(caught.value)
 
 
-def test_a_type_that_pydantic_cannot_describe_is_the_developers_mistake():
+def test_a_type_that_pydantic_cannot_describe_is_the_developers_mistake() -> None:
     class Opaque:
         pass
 
@@ -514,11 +515,13 @@ def test_a_type_that_pydantic_cannot_describe_is_the_developers_mistake():
         Session.from_dict({"k": 1}).get("k", as_type=Opaque)
 
 
-@pytest.mark.parametrize("value", [{"__proto__": {"x": 1}}, {"$type": "os"}, {"py/object": "os.system"}, {"lc": 1, "type": "constructor"}])
-def test_members_that_other_libraries_obey_are_plain_data(value):
+@pytest.mark.parametrize(
+    "value", [{"__proto__": {"x": 1}}, {"$type": "os"}, {"py/object": "os.system"}, {"lc": 1, "type": "constructor"}]
+)
+def test_members_that_other_libraries_obey_are_plain_data(value: Any) -> None:
     assert comes_back(value, None) == value
 
 
-def test_write_is_compact_utf_8():
+def test_write_is_compact_utf_8() -> None:
     assert write({"ü": [1, 2.0, None]}) == '{"ü":[1,2.0,null]}'.encode()
     assert orjson.loads(write({"ü": 1})) == {"ü": 1}

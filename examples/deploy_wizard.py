@@ -1,0 +1,22 @@
+"""The deployment wizard in this process: what is said, what is answered, and the state that travels.
+
+Run it with: python examples/deploy_wizard.py
+"""
+
+from dcaf import Keyring
+from dcaf.demo.app import create_demo
+from dcaf.testing import SessionClient
+
+
+def main() -> None:
+    """Hold one conversation."""
+    client = SessionClient(create_demo(Keyring.ephemeral()))
+    for text in ("start", "service api", "3 replicas", "add 2 widget", "one more widget", "execute"):
+        reply = client.send(text)
+        print(f"user       {text}")
+        print(f"assistant  {reply.text}")
+        print(f"state      {reply.session}\n")
+
+
+if __name__ == "__main__":
+    main()

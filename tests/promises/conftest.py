@@ -1,0 +1,37 @@
+"""What the promises measured: printed at the end, and, at full numbers, kept for the documents."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+
+import pytest
+
+from tests.promises.table import MEASURED, describe
+
+RESULTS: dict[int, list[str]] = {}
+
+
+@pytest.fixture
+def measured() -> Callable[[int, str], None]:
+    """Say what a promise measured, in one sentence."""
+
+    def say(number: int, sentence: str) -> None:
+        RESULTS.setdefault(number, []).append(sentence)
+
+    return say
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what was measured."""
+    for number in sorted(RESULTS):
+        for sentence in RESULTS[number]:
+            terminalreporter.write_line(f"P{number}: {sentence}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Keep the figures of a full run that passed."""
+    if os.environ.get("DCAF_SCALE") == "1" and session.testsfailed == 0 and RESULTS:
+        kept = {"run": describe(), "measured": {str(number): RESULTS[number] for number in sorted(RESULTS)}}
+        MEASURED.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n")
