@@ -19,15 +19,15 @@ from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from functools import lru_cache
-from typing import Any, Final, NewType, TypeAlias, TypeVar, cast, get_args
+from typing import Any, Final, NewType, TypeAlias, TypeVar, cast
 from uuid import UUID
 
 import orjson
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
-from pydantic_core.core_schema import ErrorType
 
 from dcaf.core.errors import ConfigurationError, SessionTypeError, SessionValueError, StateError
+from dcaf.core.paths import Refusal, misfit
 
 T = TypeVar("T")
 
@@ -43,10 +43,6 @@ MAX_INTEGER: Final = 2**64 - 1
 ATOMS: Final = (str, int, float, bool, type(None))
 CONTAINERS: Final = (dict, list)
 STRICT: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
-QUOTING: Final = {"value_error", "assertion_error", "union_tag_invalid", "uuid_parsing", "url_parsing"}
-OWN_WORDS: Final = frozenset(get_args(ErrorType)) - QUOTING
-"""Errors whose message is pydantic's own and does not quote the value."""
-
 SECRET: Final = b'"**********"'
 """How pydantic writes a secret: the value is gone."""
 
@@ -72,7 +68,7 @@ def to_json(value: object, as_type: Any = None, *, path: str) -> JSON:
     """
     try:
         return _walk(value, MAX_DEPTH) if as_type is None else _walk_dumped(value, as_type, MAX_DEPTH)
-    except _Refusal as refusal:
+    except Refusal as refusal:
         raise SessionValueError(f"{path}{refusal.path}: {refusal.problem}") from None
 
 
@@ -127,13 +123,6 @@ def adapter(as_type: Any) -> TypeAdapter[Any]:
         return _build_adapter(as_type)
 
 
-def misfit(path: str, as_type: Any, error: ValidationError) -> str:
-    """Say where a value does not fit its type, without saying the value."""
-    name = as_type.__name__ if isinstance(as_type, type) else str(as_type)
-    lines = [f"{path}{_join(item['loc'])}: {_problem(item)}" for item in error.errors(include_input=False, include_url=False)]
-    return f"the value does not fit {name}\n  " + "\n  ".join(lines)
-
-
 def _build_adapter(as_type: Any) -> TypeAdapter[Any]:
     try:
         return TypeAdapter(as_type, config=CONFIG)
@@ -148,17 +137,6 @@ def _build_adapter(as_type: Any) -> TypeAdapter[Any]:
 _cached_adapter = lru_cache(maxsize=1024)(_build_adapter)
 
 
-class _Refusal(Exception):
-    def __init__(self, problem: str) -> None:
-        super().__init__(problem)
-        self.problem = problem
-        self.path = ""
-
-    def under(self, step: str | int) -> _Refusal:
-        self.path = _join((step,)) + self.path
-        return self
-
-
 def _walk(value: object, depth: int) -> JSON:
     kind = type(value)
     if kind is str:
@@ -168,7 +146,7 @@ def _walk(value: object, depth: int) -> JSON:
     if not isinstance(value, (Mapping, *SEQUENCES)):
         return _walk_dumped(value, kind, depth)
     if depth == 0:
-        raise _Refusal(f"nested deeper than {MAX_DEPTH}")
+        raise Refusal(f"nested deeper than {MAX_DEPTH}")
     if isinstance(value, Mapping):
         return _walk_mapping(value, depth - 1)
     if isinstance(value, SETS):
@@ -184,9 +162,9 @@ def _walk_dumped(value: object, as_type: Any, depth: int) -> JSON:
     try:
         back = from_json(data, as_type, path="")
     except StateError:
-        raise _Refusal(f"is a {type(value).__name__} that its own type would not read back") from None
+        raise Refusal(f"is a {type(value).__name__} that its own type would not read back") from None
     if _is_another(back, value, as_type, data):
-        raise _Refusal(f"is a {type(value).__name__} that would come back as another value")
+        raise Refusal(f"is a {type(value).__name__} that would come back as another value")
     return found
 
 
@@ -218,7 +196,7 @@ def _faithful(written: Any, value: Any) -> Any:
 def _under(step: str | int, written: Any, value: Any) -> Any:
     try:
         return _faithful(written, value)
-    except _Refusal as refusal:
+    except Refusal as refusal:
         raise refusal.under(step) from None
 
 
@@ -226,10 +204,10 @@ def _walk_mapping(value: Mapping[Any, Any], depth: int) -> JSON:
     found: dict[str, JSON] = {}
     for key, item in value.items():
         if not isinstance(key, str):
-            raise _Refusal(f"has a key of type {type(key).__name__}; keys must be strings")
+            raise Refusal(f"has a key of type {type(key).__name__}; keys must be strings")
         try:
             found[_text(str.__str__(key))] = _walk(item, depth)
-        except _Refusal as refusal:
+        except Refusal as refusal:
             raise refusal.under(key) from None
     return found
 
@@ -239,7 +217,7 @@ def _walk_sequence(value: Iterable[Any], depth: int) -> list[JSON]:
     for index, item in enumerate(value):
         try:
             found.append(_walk(item, depth))
-        except _Refusal as refusal:
+        except Refusal as refusal:
             raise refusal.under(index) from None
     return found
 
@@ -249,15 +227,15 @@ def _text(value: str) -> str:
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise _Refusal("has a lone surrogate, which is no Unicode text") from None
+            raise Refusal("has a lone surrogate, which is no Unicode text") from None
     return value
 
 
 def _number(value: Any) -> JSON:
     if type(value) is float and not math.isfinite(value):
-        raise _Refusal("is not a finite number, which JSON cannot say")
+        raise Refusal("is not a finite number, which JSON cannot say")
     if type(value) is int and not MIN_INTEGER <= value <= MAX_INTEGER:
-        raise _Refusal("is an integer beyond 64 bits; store it as a string")
+        raise Refusal("is an integer beyond 64 bits; store it as a string")
     number: JSON = value
     return number
 
@@ -266,9 +244,9 @@ def _dump(value: object, as_type: Any) -> object:
     try:
         return _plain(value, as_type)
     except (PydanticSerializationError, ValueError, RecursionError):
-        raise _Refusal(_unwritable(value, as_type)) from None
+        raise Refusal(_unwritable(value, as_type)) from None
     except (PydanticUserError, ConfigurationError):
-        raise _Refusal(f"is of type {type(value).__name__}, which cannot be stored") from None
+        raise Refusal(f"is of type {type(value).__name__}, which cannot be stored") from None
 
 
 def _plain(value: object, as_type: Any, *, any_class: bool = False) -> Any:
@@ -290,17 +268,3 @@ def _unwritable(value: object, as_type: Any) -> str:
     except (ValueError, RecursionError):
         pass
     return f"is of type {type(value).__name__}, which cannot be stored"
-
-
-def _join(steps: Iterable[str | int]) -> str:
-    return "".join(_step(step) for step in steps)
-
-
-def _step(step: str | int) -> str:
-    if isinstance(step, int):
-        return f"[{step}]"
-    return f".{step}" if step.isidentifier() else f"[{step!r}]"
-
-
-def _problem(item: Any) -> str:
-    return str(item["msg"]) if item["type"] in OWN_WORDS else "refused by the type's own validator"

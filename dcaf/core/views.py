@@ -25,8 +25,9 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from dcaf.core.errors import ConfigurationError, SessionTypeError
+from dcaf.core.paths import misfit
 from dcaf.core.state import RESERVED
-from dcaf.core.values import adapter, misfit
+from dcaf.core.values import adapter
 
 if sys.version_info >= (3, 14):
     from annotationlib import Format, get_annotations

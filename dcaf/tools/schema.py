@@ -27,7 +27,7 @@ from docstring_parser import Docstring, parse
 from pydantic import ConfigDict, Field, PydanticUserError, ValidationError, create_model
 
 from dcaf.core.errors import ConfigurationError, ToolArgumentError
-from dcaf.core.values import misfit
+from dcaf.core.paths import misfit
 
 
 class Arguments:

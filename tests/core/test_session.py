@@ -489,6 +489,7 @@ SETTINGS = settings(
 )
 
 
+@pytest.mark.promise(12)
 def test_a_session_agrees_with_a_plain_dict_at_every_step() -> None:
     run_state_machine_as_test(SessionMachine, settings=SETTINGS)
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from dcaf import Key, Keyring
 from dcaf.core.envelope import Sealer
@@ -66,6 +68,47 @@ def test_a_javascript_client_that_echoes_a_session_changes_nothing(
     found = changed(node, number, seal, opened)
     measured(12, f"{found} of {number:,} states changed by a JavaScript client")
     assert found == 0
+
+
+STORABLE = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@pytest.fixture
+def echo(node: str) -> Iterator[Callable[[bytes], Any]]:
+    """One Node.js process for many texts."""
+    with subprocess.Popen([node, str(ECHO)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        reader, writer = process.stdout, process.stdin
+        assert reader is not None
+        assert writer is not None
+
+        def one(text: bytes) -> Any:
+            writer.write(text + b"\n")
+            writer.flush()
+            return orjson.loads(reader.readline())
+
+        yield one
+        writer.close()
+
+
+@given(value=STORABLE)
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_every_storable_value_comes_back_through_seal_and_a_javascript_client(
+    sealer: Sealer, echo: Callable[[bytes], Any], value: Any
+) -> None:
+    session = sealer.start()
+    session.set("value", value)
+    envelope = echo(sealer.seal(session, sealer.binding(), sequence=1))
+    assert repr(sealer.open(envelope, sealer.binding())["value"]) == repr(value)
 
 
 @pytest.mark.promise(12)

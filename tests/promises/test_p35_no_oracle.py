@@ -194,11 +194,12 @@ def assert_no_oracle(answers: Any) -> Any:
 
 
 @pytest.mark.promise(35)
-def test_nothing_that_a_user_says_is_sealed_outside_the_named_routes() -> None:
+def test_nothing_that_a_user_says_is_sealed_outside_the_named_routes(measured: Any) -> None:
     answers = asyncio.run(run(mounted()))
     tokens = assert_no_oracle(answers)
     assert tokens > REQUESTS // 5
     assert sum(status < 300 for _, status, _ in answers) > REQUESTS // 5
+    measured(35, f"0 of {tokens:,} tokens sealed a user's word, in answers to {REQUESTS:,} requests")
 
 
 @pytest.mark.promise(35)
