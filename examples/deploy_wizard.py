@@ -10,12 +10,12 @@ from dcaf.testing import SessionClient
 
 def main() -> None:
     """Hold one conversation."""
-    client = SessionClient(create_demo(Keyring.ephemeral()))
-    for text in ("start", "service api", "3 replicas", "add 2 widget", "one more widget", "execute"):
-        reply = client.send(text)
-        print(f"user       {text}")
-        print(f"assistant  {reply.text}")
-        print(f"state      {reply.session}\n")
+    with SessionClient(create_demo(Keyring.ephemeral())) as client:
+        for text in ("start", "service api", "3 replicas", "add 2 widget", "one more widget", "execute"):
+            reply = client.send(text)
+            print(f"user       {text}")
+            print(f"assistant  {reply.text}")
+            print(f"state      {reply.session}\n")
 
 
 if __name__ == "__main__":

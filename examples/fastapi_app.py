@@ -4,19 +4,26 @@ Run it with: pip install fastapi uvicorn && uvicorn fastapi_app:app --app-dir ex
 """
 
 import os
+from typing import Annotated
 
 from fastapi import FastAPI
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from dcaf import Keyring, SessionMiddleware, current_session
 from dcaf.demo.planner import plan
 from dcaf.integrations.fastapi import SessionDep
 
 
+class Message(BaseModel):
+    """One thing that was said; older answers carry more than this."""
+
+    content: str
+
+
 class Turn(BaseModel):
     """The messages of the conversation; ``data`` is the middleware's."""
 
-    messages: list[dict[str, object]]
+    messages: Annotated[list[Message], Field(min_length=1)]
 
 
 api = FastAPI()
@@ -25,7 +32,7 @@ api = FastAPI()
 @api.post("/api/chat")
 async def chat(turn: Turn, session: SessionDep) -> dict[str, object]:
     """Plan, call the tool, answer."""
-    call = plan(str(turn.messages[-1]["content"]))
+    call = plan(turn.messages[-1].content)
     content = await call.tool.run(call.arguments, session=session) if call else "Say: start, service NAME, N replicas, execute."
     return {"role": "assistant", "content": content}
 

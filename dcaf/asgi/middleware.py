@@ -16,39 +16,32 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Final, Literal
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from dcaf.asgi.events import Event, Events
 from dcaf.asgi.holder import Conversation, Holder, Subject
-from dcaf.asgi.problems import log_refusal, problem
-from dcaf.asgi.request import Body, read_body
+from dcaf.asgi.problems import problem
 from dcaf.asgi.response import Answer
-from dcaf.asgi.settings import Routes, keyring, lifetime, positive, routes
-from dcaf.core.claims import Binding
+from dcaf.asgi.settings import Routes, checked, keyring, lifetime, one_of, positive, routes, suites
+from dcaf.asgi.turn import Turn, Turns
 from dcaf.core.current import running
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError, SessionError, SessionUnavailable
 from dcaf.core.keeper import Keeper, Stateless
 from dcaf.core.keys import Keyring
 from dcaf.core.migrations import Migration, Migrations
-from dcaf.core.session import Session
+from dcaf.core.unsigned import Import
 
 MIB: Final = 1024 * 1024
 SCOPE_KEY: Final = "dcaf.session"
+PLAIN_AND_ENCRYPTED: Final = (
+    "plain= with encrypt=True: a plain route reads the whole state in its request body, where frameworks echo it in their "
+    "validation errors. Drop one of the two, or pass plain_secret=True."
+)
 MOUNTED_TWICE: Final = "SessionMiddleware is mounted twice around one application. Remove one of the two."
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One turn: the session, whom it is bound to, the body it came in, and whether one came in at all."""
-
-    session: Session
-    binding: Binding
-    body: Body
-    arrived: bool
 
 
 class SessionMiddleware:
@@ -62,10 +55,18 @@ class SessionMiddleware:
             string, another type or an exception refuses the request.
         conversation: Which conversation: a function of (scope, body), or a JSON pointer (RFC 6901) into the body such as
             ``"/thread_id"``. The body has no session in it, and is None where it is not JSON.
-        mirror: The keys that the client can read beside the token: True for all, names for some, False for none.
+        encrypt: Whether nobody without the key can read the state (extra ``crypto``). The body that the application reads
+            shows only the mirrored keys then; tools see all.
+        accept_both: Whether tokens of the other suite are accepted too, during a migration to or from encryption.
+        mirror: The keys that the client can read beside the token: True for all, names for some, False for none. None is
+            all when signing, none when encrypting.
         plain: Routes whose own plain ``data.session`` in an answer is the new state: paths, or a function of the scope.
+        plain_secret: With ``encrypt``, that the plain routes may read the whole state in their request bodies.
         idle_timeout: How long a session lives without a turn.
         absolute_timeout: How long it lives in all.
+        on_refused: ``"restart"`` starts an empty session instead of refusing one that is invalid or has ended, with the code
+            in ``session.restarted``. An emptied session has lost its guards: refuse unless the client cannot start over.
+        unsigned: ``"ignore"`` starts an empty session in place of a plain one; an ``Import`` takes plain ones in until a date.
         max_body_bytes: The longest JSON body that is read.
         max_response_bytes: The longest JSON answer that is completed with the session.
         max_token_bytes: The longest token that is accepted, and so the longest that is made.
@@ -73,6 +74,7 @@ class SessionMiddleware:
         bind_request_session: Whether ``request.session`` is the Session too.
         version: Version of the application's own schema.
         migrations: ``{n: function}``, each making the values of version n out of those of n - 1.
+        on_event: Told of each refusal and each other event that an operator counts; must not block.
         clock: Seconds since the epoch.
         randomness: That many random bytes, for session ids.
         keeper: Who judges freshness; None is the stateless one.
@@ -89,10 +91,15 @@ class SessionMiddleware:
         audience: str = "",
         subject: Subject | None = None,
         conversation: Conversation | str | None = None,
-        mirror: Iterable[str] | bool = True,
+        encrypt: bool = False,
+        accept_both: bool = False,
+        mirror: Iterable[str] | bool | None = None,
         plain: Routes = (),
+        plain_secret: bool = False,
         idle_timeout: timedelta = timedelta(days=7),
         absolute_timeout: timedelta = timedelta(days=30),
+        on_refused: Literal["reject", "restart"] = "reject",
+        unsigned: Import | Literal["reject", "ignore"] = "reject",
         max_body_bytes: int = 4 * MIB,
         max_response_bytes: int = 16 * MIB,
         max_token_bytes: int = MIB // 4,
@@ -100,6 +107,7 @@ class SessionMiddleware:
         bind_request_session: bool = True,
         version: int = 0,
         migrations: Mapping[int, Migration] | None = None,
+        on_event: Callable[[Event], None] | None = None,
         clock: Callable[[], float] = time.time,
         randomness: Callable[[int], bytes] = os.urandom,
         keeper: Keeper | None = None,
@@ -107,23 +115,35 @@ class SessionMiddleware:
         if isinstance(app, SessionMiddleware):
             raise ConfigurationError(MOUNTED_TWICE)
         self.app = app
-        self._holder = Holder(subject, conversation)
         self._plain = routes("plain", plain)
         self._exempt = routes("exempt", exempt)
-        self._max_body_bytes = positive("max_body_bytes", max_body_bytes)
         self._max_response_bytes = positive("max_response_bytes", max_response_bytes)
         self._bind_request_session = bind_request_session
-        self._keeper = keeper or Stateless()
-        self._warned: set[str] = set()
-        self._sealer = Sealer(
+        self._events = Events(checked("on_event", on_event))
+        suite, *others = suites(encrypt=encrypt, accept_both=accept_both)
+        if encrypt and plain != () and not plain_secret:
+            raise ConfigurationError(PLAIN_AND_ENCRYPTED)
+        sealer = Sealer(
             keys=keyring(keys),
             audience=audience,
             lifetime=lifetime(idle_timeout, absolute_timeout),
-            mirror=mirror,
+            mirror=(not encrypt) if mirror is None else mirror,
             max_token_bytes=positive("max_token_bytes", max_token_bytes),
             migrations=Migrations(version, migrations),
             clock=clock,
             randomness=randomness,
+            suite=suite,
+            also_accepted=others,
+        )
+        self._turns = Turns(
+            sealer=sealer,
+            holder=Holder(subject, conversation),
+            keeper=keeper or Stateless(),
+            events=self._events,
+            restarts=one_of("on_refused", on_refused, ("reject", "restart")) == "restart",
+            unsigned=unsigned if isinstance(unsigned, Import) else one_of("unsigned", unsigned, ("reject", "ignore")),
+            max_body_bytes=positive("max_body_bytes", max_body_bytes),
+            is_plain=self._plain,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -133,13 +153,13 @@ class SessionMiddleware:
             return
         self._check_scope(scope)
         try:
-            turn = await self._open(scope, receive)
+            turn = await self._turns.open(scope, receive)
         except (SessionError, SessionUnavailable) as refusal:
-            log_refusal(refusal)
+            self._events.refused(refusal)
             await problem(refusal, http_version=scope.get("http_version", "1.1"))(scope, receive, send)
-            return
-        if not turn.body.disconnected:
-            await self._run(turn, scope, receive, send)
+        else:
+            if turn is not None:
+                await self._run(turn, scope, receive, send)
 
     async def _run(self, turn: Turn, scope: Scope, receive: Receive, send: Send) -> None:
         inner = turn.body.scope(scope)
@@ -152,31 +172,13 @@ class SessionMiddleware:
             turn.session,
             arrived=turn.arrived,
             adopts=turn.body.json is not None and self._plain(scope),
-            seal=lambda: self._seal(turn),
+            seal=lambda: self._turns.seal(turn),
             max_response_bytes=self._max_response_bytes,
-            warned=self._warned,
+            events=self._events,
         )
         with running(turn.session):
             await self.app(inner, turn.body.replay(receive), answer.send)
             answer.look_back()
-
-    async def _open(self, scope: Scope, receive: Receive) -> Turn:
-        body = await read_body(scope, receive, self._max_body_bytes)
-        candidate = body.candidate()
-        opened = None if candidate is None else self._sealer.verify(body.member(candidate))
-        binding = self._sealer.binding(*await self._holder.names(scope, body.without_sessions))
-        session = self._sealer.accept(opened, binding)
-        await self._admit(session)
-        body.rewrite(candidate, session._state.plain())
-        return Turn(session, binding, body, arrived=candidate is not None)
-
-    async def _admit(self, session: Session) -> None:
-        if session._standing and session.sequence:
-            await self._keeper.admit(session._standing.claims)
-
-    async def _seal(self, turn: Turn) -> bytes:
-        sequence = await self._keeper.commit(turn.session)
-        return self._sealer.seal(turn.session, turn.binding, sequence=sequence)
 
     def _check_scope(self, scope: Scope) -> None:
         if SCOPE_KEY in scope:

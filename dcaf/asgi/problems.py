@@ -9,7 +9,6 @@ What a reader gets wrong: the reason is for the log. Whatever the cause, two ans
 
 from __future__ import annotations
 
-import logging
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -22,8 +21,6 @@ RETRY_AFTER_S: Final = {"session-conflict": "1", "session-unavailable": "1"}
 RESTART: Final = {"session": {"dcaf": {"token": "new"}}}
 UNREAD: Final = (413, 415)
 
-logger: Final[logging.Logger] = logging.getLogger("dcaf")
-
 
 def json_body(refusal: SessionError | SessionUnavailable) -> dict[str, Any]:
     """The members of the answer; ``data.session`` only where the client should drop the session it has."""
@@ -35,16 +32,6 @@ def json_body(refusal: SessionError | SessionUnavailable) -> dict[str, Any]:
         "code": refusal.code,
     }
     return body | ({"data": RESTART} if refusal.offers_restart else {})
-
-
-def log_refusal(refusal: SessionError | SessionUnavailable) -> None:
-    """Tell the operator why, once: the key id and a digest of the session, never a token, a key, state or a subject.
-
-    Nor the path: before the request is routed nobody knows which part of it names the caller.
-    """
-    reason, kid, sid = (getattr(refusal, name, None) for name in ("reason", "kid", "sid_digest"))
-    level = logging.ERROR if reason == "sub" else logging.WARNING
-    logger.log(level, "dcaf: refused: %s (reason %s, kid %s, session %s)", refusal.code, reason, kid, sid)
 
 
 def problem(refusal: SessionError | SessionUnavailable, *, http_version: str = "1.1") -> Response:

@@ -8,15 +8,15 @@ wraps user input in ``{"data": ...}`` would sign it.
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import Message, Scope, Send
 
+from dcaf.asgi.events import Events
 from dcaf.asgi.locate import JSONText
-from dcaf.asgi.problems import log_refusal, problem
+from dcaf.asgi.problems import problem
 from dcaf.core.errors import MalformedJSON, NotCarriedError, SessionError, SessionUnavailable
 from dcaf.core.session import Session
 from dcaf.core.state import RESERVED
@@ -26,9 +26,6 @@ SERVER_ERROR: Final = 500
 WITHOUT_BODY: Final = (204, 205, 304)
 PARTIAL: Final = 206
 STALE_HEADERS: Final = ("etag", "content-md5", "digest", "content-digest", "repr-digest")
-REMEMBERED_ROUTES: Final = 1000
-
-logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
 
 class Answer:
@@ -42,7 +39,7 @@ class Answer:
         adopts: Whether the application's own plain ``data.session`` is the new state, where nothing else changed it.
         seal: Makes the envelope of the session as it is then.
         max_response_bytes: The longest JSON answer that is held back to be completed.
-        warned: Routes of whose overwritten objects the log was told already.
+        events: Whom to tell of what happened on the way.
     """
 
     def __init__(
@@ -55,7 +52,7 @@ class Answer:
         adopts: bool,
         seal: Callable[[], Awaitable[bytes]],
         max_response_bytes: int,
-        warned: set[str],
+        events: Events,
     ) -> None:
         self._scope = scope
         self._send = send
@@ -64,7 +61,7 @@ class Answer:
         self._adopts = adopts
         self._seal = seal
         self._max_response_bytes = max_response_bytes
-        self._warned = warned
+        self._events = events
         self._failed = False
         self._sealed: dict[str, bytes] | None = None
         self._carried = False
@@ -93,7 +90,7 @@ class Answer:
         """Tell the operator of a change that came after the session was sealed, in a background task perhaps: it is lost."""
         late = self._sealed is not None and self._session._state.snapshot() != self._sealed
         if late or (self._sealed is None and not self._failed and self._session.is_modified):
-            logger.error("dcaf: %r changed the session after its answer was complete; the change is lost", route(self._scope))
+            self._events.lost(route(self._scope))
 
     async def _begin(self, message: Message) -> None:
         self._failed = message["status"] >= SERVER_ERROR
@@ -137,7 +134,7 @@ class Answer:
 
     async def _refuse(self, refusal: SessionError | SessionUnavailable) -> None:
         """Answer with the problem instead: another turn came first, or nobody can tell."""
-        log_refusal(refusal)
+        self._events.refused(refusal)
         instead = problem(refusal)
         self._carried = True
         await self._send({"type": "http.response.start", "status": instead.status_code, "headers": instead.raw_headers})
@@ -200,15 +197,7 @@ class Answer:
     def _warn_of_overwriting(self, text: JSONText | None) -> None:
         if text is None or self._adopts or _plain_session(text.value) is None:
             return
-        name = route(self._scope)
-        if name not in self._warned and len(self._warned) < REMEMBERED_ROUTES:
-            self._warned.add(name)
-            logger.warning(
-                "dcaf: %r answers with a data.session of its own, which was overwritten. If that object is the new state, name "
-                "the route: SessionMiddleware(..., plain=(%r,)). It must never be built from request, document or model text.",
-                name,
-                name,
-            )
+        self._events.overwritten(route(self._scope))
 
 
 def route(scope: Scope) -> str:

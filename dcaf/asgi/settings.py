@@ -12,13 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import TypeAlias
+from importlib import import_module
+from typing import TypeAlias, TypeVar
 
 from starlette.types import Scope
 
 from dcaf.core.claims import Lifetime
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.keys import Keyring
+from dcaf.core.seal import SIGNED, Suite
+
+T = TypeVar("T")
 
 Routes: TypeAlias = "Iterable[str] | Callable[[Scope], bool]"
 
@@ -61,6 +65,45 @@ def positive(name: str, value: int) -> int:
     if type(value) is not int or value < 1:
         raise ConfigurationError(f"{name} must be a number of bytes, from 1 up.")
     return value
+
+
+def one_of(name: str, value: T, allowed: tuple[T, ...]) -> T:
+    """One of a few words.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
+    if value not in allowed:
+        raise ConfigurationError(f"{name}= is one of {', '.join(map(repr, allowed))}.")
+    return value
+
+
+def checked(name: str, value: T) -> T:
+    """A function, or None.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
+    if value is not None and not callable(value):
+        raise ConfigurationError(f"{name}= takes a function, not {type(value).__name__}.")
+    return value
+
+
+def suites(*, encrypt: bool, accept_both: bool) -> list[Suite]:
+    """The suite that seals, and then those that are accepted too.
+
+    Raises:
+        ConfigurationError: Encryption is asked for, and the extra ``crypto`` is not installed.
+    """
+    if not encrypt and not accept_both:
+        return [SIGNED]
+    try:
+        # By name, so that a service that only signs never loads the cryptography package.
+        encrypted: Suite = import_module("dcaf.core.encrypted").ENCRYPTED
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(f"Encryption needs {error.name}: pip install 'dcaf[crypto]'") from None
+    both = [encrypted, SIGNED] if encrypt else [SIGNED, encrypted]
+    return both if accept_both else both[:1]
 
 
 def routes(name: str, value: Routes) -> Callable[[Scope], bool]:

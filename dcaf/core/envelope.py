@@ -20,16 +20,19 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
-from typing import Final
+from dataclasses import replace
+from typing import Any, Final
 
 from dcaf.core.base64url import Payload, encode
 from dcaf.core.claims import MAX_INTEGER, Binding, Claims, Lifetime, check_times, digest
-from dcaf.core.errors import ConfigurationError, SessionError, SessionMalformed, SessionUnsigned, SessionValueError
-from dcaf.core.keys import KID_CHARACTERS, Keyring
+from dcaf.core.errors import ConfigurationError, SessionError, SessionInvalid, SessionMalformed, SessionUnsigned, SessionValueError
+from dcaf.core.keys import Keyring
 from dcaf.core.migrations import Migrations
-from dcaf.core.seal import MAC_CHARACTERS, SIGNED, Opened, check_text
+from dcaf.core.mirror import Mirror
+from dcaf.core.seal import SIGNED, Opened, Suite, check_text
 from dcaf.core.session import Session, Standing
 from dcaf.core.state import RESERVED, State
+from dcaf.core.unsigned import Import
 from dcaf.core.values import JSON, write
 
 NEW: Final = "new"
@@ -55,6 +58,8 @@ class Sealer:
         migrations: The version of the application's schema and the way to it.
         clock: Seconds since the epoch.
         randomness: That many random bytes.
+        suite: What seals, and what a token must have been sealed by.
+        also_accepted: Further suites that a token may have been sealed by, during a migration.
 
     Raises:
         ConfigurationError: The audience is empty, the mirror is neither a bool nor keys, or no state would fit into a token.
@@ -71,6 +76,8 @@ class Sealer:
         migrations: Migrations | None = None,
         clock: Callable[[], float] = time.time,
         randomness: Callable[[int], bytes] = os.urandom,
+        suite: Suite = SIGNED,
+        also_accepted: Iterable[Suite] = (),
     ) -> None:
         self._keys = keys
         if not isinstance(audience, str) or not audience:
@@ -79,12 +86,14 @@ class Sealer:
             )
         self._audience = audience
         self._lifetime = lifetime
-        self._mirror = _shown(mirror)
+        self._mirror = Mirror(mirror)
         self._max_token_bytes = max_token_bytes
         self._migrations = migrations or Migrations()
         self._clock = clock
         self._randomness = randomness
-        self._limit_bytes = _room(audience, max_token_bytes)
+        self._suite = suite
+        self._suites = {accepted.prefix: accepted for accepted in (suite, *also_accepted)}
+        self._limit_bytes = _room(suite, audience, max_token_bytes)
 
     def binding(self, subject: str | None = None, conversation: str | None = None) -> Binding:
         """Whom the session of a turn is bound to."""
@@ -117,7 +126,11 @@ class Sealer:
         token = _token(member)
         if token == NEW:
             return None
-        return SIGNED.open(check_text(token, self._max_token_bytes), self._keys, self._audience)
+        text = check_text(token, self._max_token_bytes)
+        suite = self._suites.get(text.partition(".")[0])
+        if suite is None:
+            raise SessionInvalid(reason="suite" if text.startswith("dcaf1") else "shape")
+        return suite.open(text, self._keys, self._audience)
 
     def accept(self, opened: Opened | None, binding: Binding) -> Session:
         """Take a verified token for its holder, or start anew.
@@ -134,6 +147,37 @@ class Sealer:
         self._migrations.upgrade(state, claims.sv or 0)
         return Session._over(state, Standing(claims))
 
+    def take_in(self, plain: dict[str, Any], door: Import) -> Session:
+        """Begin a session with what is kept of a plain one; it is born so early that it ends no later than the door closes.
+
+        Raises:
+            SessionUnsigned: The door is closed, or would not have it.
+            SessionValueError: What is kept may not be stored.
+        """
+        now = int(self._clock())
+        values = door.values(plain, now=now)
+        born = min(now, door.until_s - self._lifetime.absolute_s)
+        claims = replace(self.claims_of(self.start()), born=born, exp=self._lifetime.end(born, now))
+        session = Session._over(State(limit_bytes=self._limit_bytes), Standing(claims))
+        session.update(values)
+        return session
+
+    def claims_of(self, session: Session) -> Claims:
+        """What the token of a session said of it; of a new one, what it begins with."""
+        if session._standing is None:
+            raise ConfigurationError("Only a session that the middleware began or opened can be sealed.")
+        return session._standing.claims
+
+    def visible(self, session: Session, *, whole: bool = False) -> bytes:
+        """What an application may read of the state in its request body: all of it, or, when encrypting, the mirrored keys."""
+        if whole or self._suite is SIGNED:
+            return session._state.plain()
+        return write(self._mirror.chosen(session.to_dict()))
+
+    def signing_kid(self) -> str:
+        """Id of the key that signs now."""
+        return self._keys.signer(self._clock()).kid
+
     def seal(self, session: Session, binding: Binding, *, sequence: int) -> bytes:
         """Seal a session: the whole envelope, a compact JSON object in UTF-8.
 
@@ -145,25 +189,22 @@ class Sealer:
         Raises:
             SessionAliasError, SessionValueError: What tools did to the session cannot be written.
         """
-        standing = session._standing
-        if standing is None:
-            raise ConfigurationError("Only a session that the middleware began or opened can be sealed.")
         payload = session._state.payload()
-        claims, token = self._token_of(standing.claims, binding, sequence, payload)
-        shown = write(self._shown(session))
+        claims, token = self._token_of(self.claims_of(session), binding, sequence, payload)
+        shown = write(self._mirror.shown(session.to_dict()))
         hint = b'"dcaf":{"token":"%b","expires_at":%d}}' % (token.encode(), claims.exp)
         return shown[:-1] + (b"," if shown != b"{}" else b"") + hint
 
     def sid_digest(self, sid: str) -> str:
         """What the log shows in place of a session id: a keyed digest, the same as long as the active key is."""
-        secret = self._keys.active.derive(SIGNED.prefix, self._audience, "log")
+        secret = self._keys.active.derive(self._suite.prefix, self._audience, "log")
         return digest(secret, "sid", sid)
 
     def _claims(self, opened: Opened, binding: Binding) -> Claims:
         claims = None
         try:
             claims = Claims.read(opened.claims)
-            binding.check(claims, SIGNED.prefix, opened.key)
+            binding.check(claims, opened.suite, opened.key)
             check_times(claims, self._lifetime, int(self._clock()))
             self._migrations.check(claims.sv or 0)
         except SessionError as error:
@@ -175,7 +216,7 @@ class Sealer:
     def _token_of(self, arrived: Claims, binding: Binding, sequence: int, payload: Payload) -> tuple[Claims, str]:
         now = int(self._clock())
         key = self._keys.signer(now)
-        subject, conversation = binding.digests(SIGNED.prefix, key)
+        subject, conversation = binding.digests(self._suite.prefix, key)
         claims = Claims(
             aud=self._audience,
             sid=arrived.sid,
@@ -187,41 +228,13 @@ class Sealer:
             cid=conversation,
             sv=self._migrations.version or None,
         )
-        token = SIGNED.seal(key, self._audience, claims.write(), payload)
+        token = self._suite.seal(key, self._audience, claims.write(), payload)
         if len(token) > self._max_token_bytes:
             raise SessionValueError(
                 f"the token would be {len(token):,} bytes long, over max_token_bytes={self._max_token_bytes:,}: the session was "
                 "sealed under a larger limit. Clear it, or raise the limit"
             )
         return claims, token
-
-    def _shown(self, session: Session) -> JSON:
-        if self._mirror is False:
-            return {}
-        values = session.to_dict()
-        if self._mirror is not True:
-            values = {key: value for key, value in values.items() if key in self._mirror}
-        return exact_for_clients(values)
-
-
-def _shown(mirror: Iterable[str] | bool) -> bool | frozenset[str]:
-    if isinstance(mirror, bool):
-        return mirror
-    keys = list(mirror) if isinstance(mirror, Iterable) else [None]
-    if isinstance(mirror, str) or not all(isinstance(key, str) for key in keys):
-        raise ConfigurationError('mirror= takes True, False, or the keys to show, for instance mirror={"wizard_step"}.')
-    return frozenset(str(key) for key in keys)
-
-
-def exact_for_clients(value: JSON) -> JSON:
-    """A copy in which the integers that JavaScript would round, those beyond 2**53 - 1, are strings."""
-    if isinstance(value, dict):
-        return {key: exact_for_clients(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [exact_for_clients(item) for item in value]
-    if type(value) is int and abs(value) > MAX_INTEGER:
-        return str(value)
-    return value
 
 
 def _token(member: JSON) -> str:
@@ -236,12 +249,12 @@ def _token(member: JSON) -> str:
     return token
 
 
-def _room(audience: str, max_token_bytes: int) -> int:
+def _room(suite: Suite, audience: str, max_token_bytes: int) -> int:
     """How many bytes of state fit into a token beside the longest claims of this audience."""
     most = MAX_INTEGER
     claims = Claims(audience, "A" * 22, most, most, most, most, "A" * 22, "A" * 22, most, most)
-    beside = len(SIGNED.prefix) + KID_CHARACTERS + len(encode(claims.write())) + MAC_CHARACTERS + len("....")
-    room = (max_token_bytes - beside) * 3 // 4
+    room = suite.room(len(claims.write()), max_token_bytes)
     if room < len(b"{}"):
-        raise ConfigurationError(f"max_token_bytes={max_token_bytes} leaves no room for a state; the claims alone take {beside}.")
+        taken = max_token_bytes - room * 4 // 3
+        raise ConfigurationError(f"max_token_bytes={max_token_bytes} leaves no room for a state; the claims alone take {taken}.")
     return room

@@ -18,13 +18,13 @@ import hmac
 import re
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Final
+from typing import Final, Protocol
 
 from itsdangerous import Signer
 
 from dcaf.core.base64url import Payload, decode, encode
 from dcaf.core.errors import SessionInvalid, SessionTooLarge
-from dcaf.core.keys import Key, Keyring
+from dcaf.core.keys import KID_CHARACTERS, Key, Keyring
 
 MAC_CHARACTERS: Final = 43
 SHAPE: Final = re.compile(r"dcaf1s\.([A-Za-z0-9]{1,16})\.([\w-]{2,})\.([\w-]{3,})\.[\w-]{43}", re.ASCII)
@@ -32,17 +32,37 @@ SHAPE: Final = re.compile(r"dcaf1s\.([A-Za-z0-9]{1,16})\.([\w-]{2,})\.([\w-]{3,}
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What stood in a token whose seal was verified: the key that vouched, the claims as bytes, the state."""
+    """What stood in a token whose seal was verified: by which suite and key, the claims as bytes, the state."""
 
+    suite: str
     key: Key
     claims: bytes = field(repr=False)
     payload: Payload = field(repr=False)
 
 
+class Suite(Protocol):
+    """One way to seal; the prefix of a token names it, and nothing else in the token chooses."""
+
+    prefix: str
+
+    def seal(self, key: Key, audience: str, claims: bytes, payload: Payload) -> str:
+        """Write a token."""
+
+    def open(self, token: str, keys: Keyring, audience: str) -> Opened:
+        """Verify a token.
+
+        Raises:
+            SessionInvalid: It was not sealed by one of these keys for this audience; the reason says why.
+        """
+
+    def room(self, claims_bytes: int, max_token_bytes: int) -> int:
+        """How many bytes of state fit into a token beside so many of claims; negative where even those do not."""
+
+
 class SignedSuite:
     """Claims and state in clear, under HMAC-SHA-256 (RFC 2104)."""
 
-    prefix: Final = "dcaf1s"
+    prefix: str = "dcaf1s"
 
     def seal(self, key: Key, audience: str, claims: bytes, payload: Payload) -> str:
         """Write a token. A payload that came from a token is copied, not encoded again."""
@@ -65,7 +85,12 @@ class SignedSuite:
         body, _, mac = token.rpartition(".")
         if not hmac.compare_digest(_mac(key, audience, body), mac):
             raise SessionInvalid(reason="mac", kid=kid)
-        return Opened(key, _decoded(claims, kid), Payload(segment=state))
+        return Opened(self.prefix, key, _decoded(claims, kid), Payload(segment=state))
+
+    def room(self, claims_bytes: int, max_token_bytes: int) -> int:
+        """How many bytes of state fit into a token beside so many of claims."""
+        beside = len(self.prefix) + KID_CHARACTERS + -(-claims_bytes * 4 // 3) + MAC_CHARACTERS + len("....")
+        return (max_token_bytes - beside) * 3 // 4
 
 
 SIGNED: Final = SignedSuite()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from dcaf.demo.story import CONVERSATION
+from dcaf.testing import tampered
 from tests.conftest import Served
 
 
@@ -53,4 +54,22 @@ def test_a_forged_session_is_refused_and_the_tool_does_not_run(curl: str, served
     answer = said(curl, served, "execute", {"service": "api", "replicas": 3})
     assert answer["code"] == "session-unsigned"
     assert "content" not in answer
+    assert mirror(said(curl, served, "start", answer["data"]["session"])) == {"wizard_step": 1}
+
+
+@pytest.mark.parametrize("text", ["start", "service api", "3 replicas", "execute", "add 1 bolt", "one more bolt", "hello"])
+def test_whatever_is_said_first_is_answered(curl: str, served: Served, text: str) -> None:
+    """A newcomer with the printed line may begin anywhere in the conversation."""
+    body = json.dumps({"messages": [{"role": "user", "content": text}]})
+    command = [curl, "-sS", "-o", "/dev/null", "-w", "%{http_code}", f"{served.url}/api/chat", "--data-binary", body]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "200"
+
+
+def test_a_changed_token_is_refused_and_the_answer_starts_over(curl: str, served: Served) -> None:
+    session = said(curl, served, "service api", None)["data"]["session"]
+    control = said(curl, served, "3 replicas", session)
+    assert mirror(control) == {"service": "api", "wizard_step": 3, "replicas": 3}
+    answer = said(curl, served, "3 replicas", tampered(session))
+    assert (answer["code"], answer["data"]["session"]) == ("session-invalid", {"dcaf": {"token": "new"}})
     assert mirror(said(curl, served, "start", answer["data"]["session"])) == {"wizard_step": 1}

@@ -26,8 +26,9 @@ from dcaf.core import (
 )
 from dcaf.core.base64url import Payload, decode, encode
 from dcaf.core.claims import Claims, Lifetime
-from dcaf.core.envelope import NEW, RESTART, Sealer, exact_for_clients
+from dcaf.core.envelope import NEW, RESTART, Sealer
 from dcaf.core.migrations import Migrations
+from dcaf.core.mirror import _exact
 from dcaf.core.seal import SIGNED
 from dcaf.core.session import Standing
 from dcaf.core.state import State
@@ -170,9 +171,9 @@ def test_integers_that_javascript_would_round_are_strings_in_the_mirror_and_exac
     assert repr(opened(member)["n"]) == repr(stored)
 
 
-def test_exact_for_clients_changes_nothing_of_its_argument() -> None:
+def test_the_mirror_changes_nothing_of_its_argument() -> None:
     value = {"a": [BIG]}
-    exact_for_clients(value)
+    _exact(value)
     assert value == {"a": [BIG]}
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
+import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+import httpx2
 import pytest
 
-from dcaf import Key
+from dcaf import Key, Keyring
 from dcaf.cli import main
 from dcaf.demo import story
+from dcaf.demo.app import create_demo
+from dcaf.demo.server import serve
 
 DCAF = str(Path(sys.executable).with_name("dcaf"))
 
@@ -62,3 +68,60 @@ def test_a_wrong_command_line_says_how_to_write_it(arguments: list[str]) -> None
     done = run(*arguments)
     assert done.returncode == 2
     assert "usage: dcaf" in done.stderr
+
+
+def test_control_the_demo_fails_when_a_cheat_is_no_cheat(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(story, "tampered", dict)
+    assert main(["demo"]) == 1
+    assert "FAILED  one character of the token changed" in capsys.readouterr().out
+
+
+def test_the_demo_serves_until_it_is_interrupted() -> None:
+    with subprocess.Popen([DCAF, "demo", "--serve"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            found = re.match(r"The wizard runs at (http://127\.0\.0\.1:\d+)\.", process.stdout.readline())
+            assert found
+            assert httpx2.get(f"{found[1]}/health").json() == {"status": "ok"}
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    assert process.returncode == 0
+    assert "Traceback" not in said
+
+
+def test_an_interrupt_while_the_address_is_printed_ends_it_as_well() -> None:
+    def interrupted(_: str) -> None:
+        raise KeyboardInterrupt
+
+    code = None
+    with suppress(KeyboardInterrupt):
+        code = serve(create_demo(Keyring.ephemeral()), port=0, announce=interrupted)
+    assert code == 0
+
+
+@pytest.mark.parametrize("port", ["70000", "-1"])
+def test_a_port_that_cannot_be_is_said_in_one_line(port: str) -> None:
+    done = run("demo", "--serve", f"--port={port}")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_a_key_is_made_without_the_demos_extra_and_the_demo_says_what_to_install() -> None:
+    program = "import sys; sys.modules['uvicorn'] = None; from dcaf.cli import main; sys.exit(main(sys.argv[1:]))"
+    key = subprocess.run([sys.executable, "-c", program, "keys", "new"], capture_output=True, text=True, check=True)
+    assert Key.parse(key.stdout.strip())
+    demo = subprocess.run([sys.executable, "-c", program, "demo"], capture_output=True, text=True, check=False)
+    assert (demo.returncode, demo.stdout) == (2, "")
+    assert demo.stderr == "dcaf: the demo needs uvicorn: pip install 'dcaf[demo]'\n"
+
+
+def test_the_demo_refuses_an_ephemeral_key_for_several_workers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", "2")
+    assert main(["demo"]) == 2
+    assert "WEB_CONCURRENCY asks for several" in capsys.readouterr().err

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import threading
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, BackgroundTasks, Body, Depends, FastAPI, HTTPException, Request
+from fastapi.responses import StreamingResponse
 
 from dcaf import ConfigurationError, Keyring, Session, SessionMiddleware, current_session
+from dcaf.core import NotCarriedError
 from dcaf.integrations.fastapi import SessionDep
 from dcaf.testing import SessionClient
 
@@ -66,6 +70,161 @@ def test_a_session_as_a_bare_parameter_is_refused_with_what_to_write() -> None:
 
     assert "session: SessionDep" in str(caught.value)
     assert "never read from a request body" in str(caught.value)
+
+
+class Deploy(Session):
+    step: int = 1
+
+
+async def optional(session: Session | None = None) -> None: ...
+async def from_the_body(session: Annotated[Session, Body()]) -> None: ...
+async def subclass(session: Deploy) -> None: ...
+async def several(sessions: list[Session]) -> None: ...
+async def answered() -> Session: ...  # type: ignore[empty-body]
+def in_a_dependency(session: Session) -> None: ...
+async def dependent(found: Annotated[None, Depends(in_a_dependency)]) -> None: ...
+
+
+@pytest.mark.parametrize("endpoint", [optional, from_the_body, subclass, several, answered, dependent])
+def test_no_disguise_of_a_bare_session_is_registered(endpoint: Callable[..., Any]) -> None:
+    name = "Deploy" if endpoint is subclass else "Session"
+    with pytest.raises(ConfigurationError) as caught:
+        FastAPI().post("/x")(endpoint)
+    assert str(caught.value) == (
+        f"A {name} is never read from a request body or from a model's arguments, where the client would write it. Under FastAPI "
+        "declare `session: SessionDep` (from dcaf.integrations.fastapi); in a tool use dcaf's @tool; anywhere else call "
+        "dcaf.current_session()."
+    )
+
+
+def test_control_the_dependency_is_registered_and_is_no_parameter_of_the_request() -> None:
+    api = FastAPI()
+
+    @api.post("/dep")
+    async def endpoint(session: SessionDep) -> dict[str, Any]:
+        return session.to_dict()
+
+    operation = api.openapi()["paths"]["/dep"]["post"]
+    assert "requestBody" not in operation
+    assert "parameters" not in operation
+
+
+def test_a_typed_session_comes_by_the_context() -> None:
+    api = FastAPI()
+
+    @api.post("/typed")
+    def endpoint() -> dict[str, int]:
+        deploy = current_session(Deploy)
+        deploy.step += 1
+        return {"step": deploy.step}
+
+    client = client_of(api, "/typed")
+    assert [client.send("x").body["step"] for _ in range(3)] == [2, 3, 4]
+
+
+def test_a_sync_endpoint_runs_in_the_thread_pool_and_its_session_is_the_current_one_there() -> None:
+    api = FastAPI()
+    main = threading.get_ident()
+
+    @api.post("/sync")
+    def endpoint(request: Request, session: SessionDep) -> dict[str, bool]:
+        current_session().set("from", "the pool")
+        return {
+            "same": all(item is session for item in (request.session, current_session())),
+            "elsewhere": threading.get_ident() != main,
+        }
+
+    client = client_of(api, "/sync")
+    assert {"same": True, "elsewhere": True}.items() <= client.send("x").body.items()
+    assert client.send("x").session == {"from": "the pool"}
+
+
+def counted(session: SessionDep) -> int:
+    return session.incr("n")
+
+
+def test_the_session_reaches_dependencies_of_dependencies_and_routers() -> None:
+    router = APIRouter(prefix="/v1")
+
+    @router.post("/count")
+    def endpoint(n: Annotated[int, Depends(counted)], session: SessionDep) -> dict[str, bool]:
+        return {"agree": session["n"] == n}
+
+    api = FastAPI()
+    api.include_router(router)
+    client = client_of(api, "/v1/count")
+    assert [client.send("x").body["agree"] for _ in range(2)] == [True, True]
+    assert client.send("x").session == {"n": 3}
+
+
+def test_the_application_finds_the_verified_state_in_the_body_and_never_the_mirror() -> None:
+    api = FastAPI()
+
+    @api.post("/body")
+    async def endpoint(request: Request, session: SessionDep) -> dict[str, Any]:
+        session.set("role", "guest")
+        return {"seen": (await request.json())["data"].get("session")}
+
+    client = client_of(api, "/body")
+    client.send("x")
+    assert client.envelope is not None
+    client.envelope = client.envelope | {"role": "admin", "planted": True}
+    assert client.send("x").body["seen"] == {"role": "guest"}
+
+
+@pytest.mark.parametrize(("status", "kept"), [(401, {"tried": 1}), (500, {})])
+def test_a_refusal_of_the_endpoint_keeps_its_changes_and_a_server_error_drops_them(status: int, kept: dict[str, int]) -> None:
+    api = FastAPI()
+
+    @api.post("/raise")
+    async def endpoint(session: SessionDep) -> None:
+        session.incr("tried")
+        raise HTTPException(status, "no")
+
+    reply = client_of(api, "/raise").send("x")
+    assert (reply.status, reply.session) == (status, kept)
+
+
+async def a_stream(session: SessionDep) -> StreamingResponse:
+    session.set("n", 1)
+    return StreamingResponse(iter([b"x"]))
+
+
+async def a_list(session: SessionDep) -> list[int]:
+    session.set("n", 1)
+    return [1]
+
+
+@pytest.mark.parametrize("endpoint", [a_stream, a_list])
+def test_a_change_on_an_answer_that_cannot_carry_it_is_an_error_that_names_the_route(endpoint: Callable[..., Any]) -> None:
+    api = FastAPI()
+    api.post("/things/{thing}")(endpoint)
+    with pytest.raises(NotCarriedError, match=r"^POST /things/\{thing\} changed the session, and its answer cannot carry it"):
+        client_of(api, "/things/7").send("x")
+
+
+def test_control_the_same_answer_passes_when_nothing_was_changed() -> None:
+    api = FastAPI()
+
+    @api.post("/list")
+    async def endpoint(session: SessionDep) -> list[int]:
+        return [len(session)]
+
+    assert client_of(api, "/list").send("x").body == [0]
+
+
+def test_a_change_in_a_background_task_is_lost_and_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    api = FastAPI()
+
+    @api.post("/late")
+    async def endpoint(session: SessionDep, tasks: BackgroundTasks) -> dict[str, Any]:
+        session.set("n", 1)
+        tasks.add_task(session.set, "late", 1)
+        return {}
+
+    client = client_of(api, "/late")
+    assert client.send("x").session == {"n": 1}
+    assert [record for record in caplog.records if "/late" in record.getMessage() and "lost" in record.getMessage()]
 
 
 def test_no_session_is_ever_built_from_a_body() -> None:

@@ -7,6 +7,7 @@ import importlib
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,35 @@ def test_a_module_says_in_its_first_line_what_it_is_for(path: Path) -> None:
     text = ast.get_docstring(ast.parse(path.read_text()))
     assert text
     assert len(text.splitlines()[0]) > 20
+    assert text.splitlines()[0].endswith((".", ":", "?"))
+
+
+def has_code(tree: ast.Module) -> bool:
+    return any(not isinstance(node, ast.Expr | ast.Import | ast.ImportFrom | ast.Assign) for node in tree.body)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_with_code_postpones_its_annotations(path: Path) -> None:
+    text = path.read_text()
+    assert "from __future__ import annotations\n" in text or (path.name == "__init__.py" and not has_code(ast.parse(text)))
+
+
+def test_control_a_window_with_code_of_its_own_is_told_from_a_bare_one() -> None:
+    assert not has_code(ast.parse('"""Doc."""\nfrom a import b\n__all__ = ["b"]\n'))
+    assert has_code(ast.parse('"""Doc."""\ndef f(): ...\n'))
 
 
 def test_the_package_says_that_it_is_typed() -> None:
     assert (PACKAGE / "py.typed").exists()
+
+
+def test_the_wheel_ships_the_mark_of_types_and_every_module(tmp_path: Path) -> None:
+    pytest.importorskip("hatchling", reason="hatchling, which builds the wheel, is not installed")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=PACKAGE.parent, capture_output=True, check=True, timeout=60)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    assert "dcaf/py.typed" in names
+    assert {str(path.relative_to(PACKAGE.parent)) for path in MODULES} <= names
+    assert not {name for name in names if name.startswith(("tests", "examples", "docs"))}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from typing import Annotated, Any
 
 import pytest
+from pydantic import AfterValidator, BaseModel, Field
 
-from dcaf import ConfigurationError, tool
+from dcaf import ConfigurationError, Session, tool
+from dcaf.core import ToolArgumentError
 
 GOOGLE = """Greet.
 
@@ -93,3 +96,146 @@ def test_a_parameter_that_cannot_be_described_is_refused_when_the_tool_is_made()
 
     with pytest.raises(ConfigurationError, match="take: a parameter cannot be described to a model"):
         tool(take)
+
+
+def test_other_sections_of_the_docstring_are_not_told_and_an_injected_parameter_never_is() -> None:
+    @tool
+    def greet(name: str, session: Session) -> str:
+        """Greet the person.
+
+        Kindly.
+
+        Args:
+            name: What to call them.
+            session: Holds the secret handshake.
+
+        Returns:
+            The words.
+
+        Raises:
+            ValueError: Never.
+        """
+        return name
+
+    assert greet.description == "Greet the person.\n\nKindly."
+    assert greet.input_schema == {
+        "additionalProperties": False,
+        "properties": {"name": {"description": "What to call them.", "type": "string"}},
+        "required": ["name"],
+        "type": "object",
+    }
+
+
+def described(number: Annotated[int, Field(description="From one to nine.", ge=1, le=9)]) -> int:
+    return number
+
+
+def test_the_limits_in_an_annotation_bind_the_model() -> None:
+    made = tool(described)
+    assert (made.input_schema["properties"]["number"]["minimum"], made.input_schema["properties"]["number"]["maximum"]) == (1, 9)
+    with pytest.raises(ToolArgumentError) as caught:
+        made._arguments.validate({"number": 10})
+    assert str(caught.value) == ("the value does not fit described\n  arguments.number: Input should be less than or equal to 9")
+
+
+def test_a_description_in_an_annotation_is_told_where_the_docstring_has_none() -> None:
+    assert tool(described).input_schema["properties"]["number"].get("description") == "From one to nine."
+
+
+def test_a_default_that_is_a_pydantic_field_is_refused_with_what_to_write() -> None:
+    """As for a field of a typed session; otherwise the function would get pydantic's object as its argument."""
+
+    def times(number: int = Field(3, ge=1)) -> int:
+        return number
+
+    with pytest.raises(ConfigurationError, match="Annotated"):
+        tool(times)
+
+
+def test_a_default_that_json_cannot_say_is_left_out_in_silence() -> None:
+    unset: Any = object()
+
+    def look(key: str = unset) -> bool:
+        return key is unset
+
+    made = tool(look)
+    assert made.input_schema["properties"]["key"] == {"type": "string"}
+    assert asyncio.run(made.run({})) is True
+
+
+def test_a_default_of_the_function_is_its_own_and_is_not_copied_or_validated() -> None:
+    seen: list[int] = []
+
+    @tool
+    def collect(items: list[int] = seen, mode: str = 5) -> Any:  # type: ignore[assignment]
+        return items is seen, mode
+
+    assert asyncio.run(collect.run({})) == (True, 5)
+    assert asyncio.run(collect.run({"items": []})) == (False, 5)
+
+
+@pytest.mark.parametrize("name", ["self", "cls", "function", "values", "arguments", "title", "properties", "p0", "p1", "class_"])
+def test_a_parameter_may_be_called_like_anything_inside(name: str) -> None:
+    space: dict[str, Any] = {}
+    exec(f"def odd(other, {name}, session): return other, {name}, dict(session)", space)
+    made = tool(space["odd"])
+    assert list(made.input_schema["properties"]) == ["other", name]
+    assert asyncio.run(made.run({"other": 1, name: [2]}, session=Session.from_dict({"n": 3}))) == (1, [2], {"n": 3})
+
+
+@pytest.mark.parametrize("name", ["p0", "p1", "number_", "Number", "model_config", "__class__"])
+def test_no_other_spelling_of_a_parameter_is_taken(name: str) -> None:
+    with pytest.raises(ToolArgumentError) as caught:
+        tool(described)._arguments.validate({"number": 1, name: 2})
+    assert str(caught.value) == f"the value does not fit described\n  arguments.{name}: Extra inputs are not permitted"
+
+
+def test_control_the_parameters_own_name_is_taken() -> None:
+    assert tool(described)._arguments.validate({"number": 1}) == {"number": 1}
+
+
+def test_an_alias_in_an_annotation_does_not_rename_the_parameter() -> None:
+    def aliased(number: Annotated[int, Field(alias="n")]) -> int:
+        return number
+
+    assert list(tool(aliased).input_schema["properties"]) == ["number"]
+
+
+class Line(BaseModel):
+    name: str
+    tags: dict[str, list[int]] = {}
+
+
+def test_models_inside_are_described_by_reference_and_refused_with_their_path() -> None:
+    def order(lines: list[Line], note: str | None = None) -> int:
+        return len(lines)
+
+    made = tool(order)
+    assert made.input_schema["properties"] == {
+        "lines": {"items": {"$ref": "#/$defs/Line"}, "type": "array"},
+        "note": {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None},
+    }
+    with pytest.raises(ToolArgumentError) as caught:
+        made._arguments.validate({"lines": [{"name": "a"}, {"name": "b", "tags": {"odd key": [1, "x"]}}, {}]})
+    assert str(caught.value) == (
+        "the value does not fit order\n"
+        "  arguments.lines[1].tags['odd key'][1]: Input should be a valid integer, unable to parse string as an integer\n"
+        "  arguments.lines[2].name: Field required"
+    )
+
+
+def test_a_refusal_never_quotes_a_value_even_where_a_validator_does() -> None:
+    def quoting(value: str) -> str:
+        raise ValueError(f"{value} is bad")
+
+    def check(value: Annotated[str, AfterValidator(quoting)]) -> None: ...
+
+    with pytest.raises(ToolArgumentError) as caught:
+        tool(check)._arguments.validate({"value": "hunter2"})
+    assert str(caught.value) == "the value does not fit check\n  arguments.value: refused by the type's own validator"
+
+
+def test_an_arguments_name_cannot_break_the_line_of_a_message() -> None:
+    with pytest.raises(ToolArgumentError) as caught:
+        tool(described)._arguments.validate({"number": 1, "a\nb": 2})
+    assert str(caught.value).splitlines()[1:] == [r"  arguments['a\nb']: Extra inputs are not permitted"]

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import inspect
 import threading
+from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, Literal
 
+import anyio
 import pytest
 from pydantic import BaseModel
 
@@ -172,3 +177,223 @@ def test_what_a_tool_raises_comes_out_as_it_is() -> None:
 def test_only_a_function_is_made_a_tool() -> None:
     with pytest.raises(ConfigurationError, match="@tool takes a function"):
         tool("go")  # type: ignore[call-overload]
+
+
+def missing_first(first: int = 1, second: int = 2, /) -> tuple[int, int]:
+    return first, second
+
+
+def test_control_positional_only_parameters_get_their_own_values() -> None:
+    assert run(tool(missing_first), {"first": 8, "second": 9}) == (8, 9)
+    assert run(tool(missing_first), {"first": 8}) == (8, 2)
+
+
+def test_a_positional_only_parameter_that_is_left_out_keeps_its_default() -> None:
+    assert run(tool(missing_first), {"second": 9}) == (1, 9)
+
+
+def test_a_session_never_lands_in_a_positional_only_parameter_that_was_left_out() -> None:
+    @tool
+    def both(name: str = "nobody", session: Session | None = None, /) -> tuple[str, bool]:
+        return name, session is not None
+
+    assert run(both, {}, Session()) == ("nobody", True)
+
+
+@pytest.mark.parametrize("forged", ["session", "memory", "deploy", "dcaf.session", "_session"])
+def test_no_forged_argument_reaches_a_function_that_takes_sessions(forged: str) -> None:
+    ran = []
+
+    @tool
+    def act(name: str, memory: Session, session: Session | None = None) -> None:
+        ran.append(name)
+
+    assert refusal(act, {"name": "x", forged: {"approved": True}}, Session()) == (
+        "the value does not fit act\n"
+        f"  arguments{'.' + forged if forged.isidentifier() else f'[{forged!r}]'}: Extra inputs are not permitted"
+    )
+    assert ran == []
+    run(act, {"name": "x"}, Session())
+    assert ran == ["x"], "control: without the forgery it runs"
+
+
+def test_a_missing_argument_is_named_and_nothing_runs() -> None:
+    assert refusal(add, {}, Session()) == "the value does not fit add\n  arguments.item: Field required"
+
+
+@pytest.mark.parametrize("arguments", [None, "{}", 3, [1]])
+def test_arguments_that_are_no_object_are_the_models_fault(arguments: Any) -> None:
+    assert "arguments" in refusal(add, arguments, Session())
+
+
+def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator as people write them: a plain function around whatever it is given."""
+
+    @functools.wraps(function)
+    def around(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return around
+
+
+def test_control_a_decorated_function_keeps_its_signature_and_its_session() -> None:
+    @tool
+    @counted
+    def store(name: str, session: Session) -> str:
+        session["name"] = name
+        return name
+
+    session = Session()
+    assert list(store.input_schema["properties"]) == ["name"]
+    assert run(store, {"name": "ada"}, session) == "ada"
+    assert session["name"] == "ada"
+
+
+def test_a_coroutine_that_a_plain_function_returns_is_awaited() -> None:
+    @tool
+    @counted
+    async def store(name: str, session: Session) -> str:
+        session["name"] = name
+        return name
+
+    session = Session()
+    found = run(store, {"name": "ada"}, session)
+    if inspect.iscoroutine(found):
+        found.close()
+    assert found == "ada"
+    assert session["name"] == "ada"
+
+
+class Shop:
+    """An object that is called."""
+
+    def __call__(self, number: int) -> int:
+        return number
+
+
+class Later:
+    """An object that is called and awaited."""
+
+    async def __call__(self, number: int) -> int:
+        return number
+
+
+@pytest.mark.parametrize("made", [Shop(), Later(), functools.partial(missing_first, 1)], ids=["object", "async object", "partial"])
+def test_what_has_no_name_of_its_own_is_refused_with_what_to_write(made: Callable[..., Any]) -> None:
+    with pytest.raises(ConfigurationError, match="name="):
+        tool(made)
+
+
+def test_an_object_that_is_awaited_is_awaited() -> None:
+    found = run(tool(name="later")(Later()), {"number": 3})
+    if inspect.iscoroutine(found):
+        found.close()
+    assert found == 3
+
+
+def test_a_sync_tool_sees_the_callers_context_variables() -> None:
+    caller: ContextVar[str] = ContextVar("caller")
+
+    @tool
+    def who() -> str:
+        found = caller.get()
+        caller.set("the tool")
+        return found
+
+    async def turn() -> tuple[str, str]:
+        caller.set("ada")
+        return await who.run({}), caller.get()
+
+    assert asyncio.run(turn()) == ("ada", "ada"), "and what it sets stays in its thread"
+
+
+def test_a_sync_tool_does_not_block_the_loop() -> None:
+    released = threading.Event()
+
+    @tool
+    def wait() -> bool:
+        return released.wait(10)
+
+    async def turn() -> bool:
+        waiting = asyncio.create_task(wait.run({}))
+        await asyncio.sleep(0.01)
+        released.set()
+        found: bool = await waiting
+        return found
+
+    assert asyncio.run(turn()) is True
+
+
+def test_parallel_tools_of_one_turn_add_up() -> None:
+    @tool
+    def count(session: Session) -> int:
+        return session.incr("n")
+
+    async def turn(session: Session) -> None:
+        await asyncio.gather(*(count.run({}, session=session) for _ in range(20)))
+
+    session = Session()
+    asyncio.run(turn(session))
+    assert session["n"] == 20
+
+
+def test_a_tool_runs_under_trio_too() -> None:
+    session = Session()
+    assert anyio.run(functools.partial(add.run, {"item": {"name": "bolt"}}, session=session), backend="trio") == "bolt s"
+    assert session["basket"] == [{"name": "bolt", "quantity": 1}]
+
+
+def test_a_given_session_counts_before_the_one_of_the_turn() -> None:
+    @tool
+    def mark(session: Session) -> None:
+        session["marked"] = True
+
+    of_the_turn, given = Session(), Session()
+    with running(of_the_turn):
+        run(mark, {}, given)
+    assert (of_the_turn.to_dict(), given.to_dict()) == ({}, {"marked": True})
+
+
+def test_an_empty_session_that_is_given_is_no_missing_one() -> None:
+    @tool
+    def same(session: Session) -> int:
+        return id(session)
+
+    with running(Session.from_dict({"n": 1})):
+        given = Session()
+        assert run(same, {}, given) == id(given)
+
+
+def test_an_optional_session_is_required_where_the_tool_is_run_outside_a_turn() -> None:
+    """`Session | None` is for calling the function plainly: `run` never runs a tool on less than it could have."""
+
+    @tool
+    def maybe(session: Session | None = None) -> bool:
+        return session is None
+
+    assert maybe() is True
+    with pytest.raises(ConfigurationError) as caught:
+        run(maybe, {})
+    assert str(caught.value) == (
+        "current_session() was called outside a turn. Mount SessionMiddleware around the application, and call it while a "
+        "request is handled, or pass the session along."
+    )
+
+
+def test_a_tool_that_fails_keeps_what_it_changed_before() -> None:
+    @tool
+    def half(session: Session) -> None:
+        session["half"] = True
+        raise LookupError
+
+    session = Session()
+    with pytest.raises(LookupError):
+        run(half, {}, session)
+    assert session.to_dict() == {"half": True}
+
+
+@pytest.mark.parametrize("made", ["go", 5, {}], ids=["text", "number", "dict"])
+def test_what_cannot_be_called_is_refused_exactly(made: Any) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        tool(made)
+    assert str(caught.value) == "@tool takes a function; name and description are keyword arguments."

@@ -1,0 +1,115 @@
+"""What an operator can count and alert on: each event once to the log, and to a function of the application's own.
+
+>>> from dcaf.core.errors import SessionInvalid
+>>> seen = []
+>>> Events(seen.append).refused(SessionInvalid(reason="mac", kid="k7"))
+>>> seen[0].name, seen[0].code, seen[0].reason, seen[0].kid
+('refused', 'session-invalid', 'mac', 'k7')
+
+What a reader gets wrong: an event has digests and key ids, never a token, a key, state or a subject. Nor the path: before a
+request is routed nobody knows which part of it names the caller.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from dcaf.core.errors import SessionError, SessionUnavailable
+from dcaf.core.keys import EPHEMERAL
+
+REMEMBERED: Final = 1000
+"""Routes and key ids that are told only once, at most; after so many others nothing more is told of new ones."""
+
+Name: TypeAlias = Literal["refused", "restarted", "imported", "resealed", "ephemeral", "overwritten", "lost"]
+
+logger: Final[logging.Logger] = logging.getLogger("dcaf")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a session.
+
+    Attributes:
+        name: ``refused``: answered with a problem. ``restarted``: started empty instead of refused. ``imported``: a plain
+            session was taken in. ``resealed``: an older key had sealed it. ``ephemeral``: another process's ephemeral key had.
+            ``overwritten``: the application's own object was replaced. ``lost``: a change came after the answer.
+        code: Of the refusal; None where there was none.
+        reason: Why, in one word.
+        kid: Id of the key that the token named.
+        sid: Keyed digest of the session id.
+        route: Of the answer; None before the request was routed.
+    """
+
+    name: Name
+    code: str | None = None
+    reason: str | None = None
+    kid: str | None = None
+    sid: str | None = None
+    route: str | None = None
+
+
+class Events:
+    """Tells of events; what the application's function raises is logged, and changes nothing."""
+
+    def __init__(self, on_event: Callable[[Event], None] | None = None) -> None:
+        self._on_event = on_event
+        self._told: set[tuple[Name, str]] = set()
+
+    def refused(self, refusal: SessionError | SessionUnavailable) -> None:
+        """A request was answered with a problem."""
+        self._of_refusal("refused", refusal)
+
+    def restarted(self, refusal: SessionError) -> None:
+        """A session was started empty instead of being refused."""
+        self._of_refusal("restarted", refusal)
+
+    def imported(self, sid: str) -> None:
+        """A plain session was taken in."""
+        self._tell(logging.INFO, Event("imported", sid=sid))
+
+    def resealed(self, kid: str, sid: str) -> None:
+        """A session that an older key had sealed goes out under the active one."""
+        self._tell(logging.INFO, Event("resealed", kid=kid, sid=sid))
+
+    def overwritten(self, route: str) -> None:
+        """The application's own plain object at ``data.session`` was replaced; told once a route."""
+        self._once(
+            Event("overwritten", route=route),
+            f"If that object is the new state, name the route: SessionMiddleware(..., plain=({route!r},)). It must never be built "
+            "from request, document or model text.",
+        )
+
+    def lost(self, route: str) -> None:
+        """The session was changed after the answer that could have carried it."""
+        self._tell(logging.ERROR, Event("lost", route=route))
+
+    def _of_refusal(self, name: Name, refusal: SessionError | SessionUnavailable) -> None:
+        reason, kid, sid = (getattr(refusal, field, None) for field in ("reason", "kid", "sid_digest"))
+        # Another subject's session is an attack or a grave mistake; the rest are clients with old or broken ones.
+        self._tell(logging.ERROR if reason == "sub" else logging.WARNING, Event(name, refusal.code, reason, kid, sid))
+        if reason == "kid" and kid is not None and kid.startswith(EPHEMERAL):
+            self._once(
+                Event("ephemeral", kid=kid),
+                "An ephemeral key of another process sealed it: with several workers, or after a restart, every worker needs the "
+                "same DCAF_KEYS.",
+            )
+
+    def _once(self, event: Event, advice: str) -> None:
+        key = (event.name, event.route or event.kid or "")
+        if key not in self._told and len(self._told) < REMEMBERED:
+            self._told.add(key)
+            self._tell(logging.WARNING, event, advice)
+
+    def _tell(self, level: int, event: Event, advice: str = "") -> None:
+        facts = {name: getattr(event, name) for name in ("code", "reason", "kid", "sid", "route")}
+        said = " ".join(f"{name}={value!r}" for name, value in facts.items() if value is not None)
+        logger.log(level, "dcaf: %s %s%s", event.name, said, f". {advice}" if advice else "", extra={"dcaf_event": event})
+        if self._on_event is None:
+            return
+        try:
+            self._on_event(event)
+        except Exception:
+            logger.exception("dcaf: on_event raised")
