@@ -25,13 +25,12 @@ from dcaf.asgi.events import Event, Events
 from dcaf.asgi.holder import Conversation, Holder, Subject
 from dcaf.asgi.problems import problem
 from dcaf.asgi.response import Answer
-from dcaf.asgi.settings import Routes, checked, keyring, lifetime, one_of, positive, routes, suites
+from dcaf.asgi.settings import Keys, Routes, checked, keyring, lifetime, one_of, positive, routes, suites
 from dcaf.asgi.turn import Turn, Turns
 from dcaf.core.current import running
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError, SessionError, SessionUnavailable
 from dcaf.core.keeper import Keeper, Stateless
-from dcaf.core.keys import Keyring
 from dcaf.core.migrations import Migration, Migrations
 from dcaf.core.unsigned import Import
 
@@ -49,7 +48,8 @@ class SessionMiddleware:
 
     Args:
         app: The application.
-        keys: A Keyring, or the text of one key; None reads DCAF_KEYS and DCAF_KEYS_VERIFY.
+        keys: A Keyring, or the text of one key. A path of a file with one key a line, the active one first, or a function
+            that gives a Keyring: these are read again every minute. None reads DCAF_KEYS and DCAF_KEYS_VERIFY.
         audience: The name of this service; a session of any other is refused.
         subject: Who is calling: a function of the scope, sync or async. None, or a None from it, is anonymous; an empty
             string, another type or an exception refuses the request.
@@ -87,7 +87,7 @@ class SessionMiddleware:
         self,
         app: ASGIApp,
         *,
-        keys: Keyring | str | None = None,
+        keys: Keys = None,
         audience: str = "",
         subject: Subject | None = None,
         conversation: Conversation | str | None = None,

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from importlib import import_module
+from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from starlette.types import Scope
@@ -20,26 +21,47 @@ from starlette.types import Scope
 from dcaf.core.claims import Lifetime
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.keys import Keyring
+from dcaf.core.rotation import LiveKeyring
 from dcaf.core.seal import SIGNED, Suite
 
 T = TypeVar("T")
 
+Keys: TypeAlias = "Keyring | str | Path | Callable[[], Keyring] | None"
 Routes: TypeAlias = "Iterable[str] | Callable[[Scope], bool]"
 
 
-def keyring(keys: Keyring | str | None) -> Keyring:
-    """A ring as it is, the text of one key, or, for None, what the environment holds.
+def keyring(keys: Keys) -> Keyring:
+    """A ring as it is, the text of one key, a file or a function to be read again, or, for None, what the environment holds.
 
     Raises:
         ConfigurationError: It is none of these, or there is no key.
     """
+    if isinstance(keys, Path):
+        return LiveKeyring(lambda: _from_file(keys))
     if keys is None:
         return Keyring.from_environment()
     if isinstance(keys, str):
         return Keyring.parse(keys)
     if isinstance(keys, Keyring):
         return keys
-    raise ConfigurationError(f"keys= takes a Keyring, the text of a key, or None for the environment, not {type(keys).__name__}.")
+    if callable(keys):
+        return LiveKeyring(keys)
+    raise ConfigurationError(
+        "keys= takes a Keyring, the text of a key, a pathlib.Path, a function that gives a Keyring, or None for the environment, "
+        f"not {type(keys).__name__}."
+    )
+
+
+def _from_file(path: Path) -> Keyring:
+    """One key a line: the active one first. Empty lines and lines that begin with # do not count."""
+    try:
+        lines = [line.strip() for line in path.read_text().splitlines()]
+    except OSError as error:
+        raise ConfigurationError(f"The key file {path} cannot be read: {error.strerror}.") from None
+    texts = [line for line in lines if line and not line.startswith("#")]
+    if not texts:
+        raise ConfigurationError(f"The key file {path} has no key. Write one with `dcaf keys new > {path}`.")
+    return Keyring.parse(texts[0], ",".join(texts[1:]))
 
 
 def lifetime(idle: timedelta, absolute: timedelta) -> Lifetime:

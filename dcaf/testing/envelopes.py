@@ -18,6 +18,7 @@ from typing import Any
 
 import orjson
 
+from dcaf.asgi.settings import suites
 from dcaf.core.envelope import Sealer
 from dcaf.core.keys import Keyring
 
@@ -31,6 +32,7 @@ def sealed(
     conversation: str | None = None,
     age: timedelta = timedelta(0),
     sequence: int = 1,
+    encrypt: bool = False,
 ) -> dict[str, Any]:
     """What a client would send at ``data.session``.
 
@@ -42,9 +44,11 @@ def sealed(
         conversation: The conversation it is bound to, likewise.
         age: How long ago it was begun and sealed, with the default timeouts.
         sequence: Its number.
+        encrypt: Whether it is sealed by the encrypted suite (extra ``crypto``).
     """
     ring = Keyring.parse(keys) if isinstance(keys, str) else keys
-    sealer = Sealer(keys=ring, audience=audience, clock=lambda: time.time() - age.total_seconds())
+    (suite,) = suites(encrypt=encrypt, accept_both=False)
+    sealer = Sealer(keys=ring, audience=audience, suite=suite, mirror=not encrypt, clock=lambda: time.time() - age.total_seconds())
     session = sealer.start()
     session.update(state)
     envelope: dict[str, Any] = orjson.loads(sealer.seal(session, sealer.binding(subject, conversation), sequence=sequence))
@@ -52,9 +56,10 @@ def sealed(
 
 
 def tampered(envelope: Mapping[str, Any]) -> dict[str, Any]:
-    """The same envelope with one character of its sealed state changed."""
+    """The same envelope with one character of what is sealed in it changed."""
     changed = copy.deepcopy(dict(envelope))
     parts = changed["dcaf"]["token"].split(".")
-    parts[3] = ("f" if parts[3][0] != "f" else "e") + parts[3][1:]
+    sealed_part = parts[min(3, len(parts) - 1)]
+    parts[min(3, len(parts) - 1)] = ("f" if sealed_part[0] != "f" else "e") + sealed_part[1:]
     changed["dcaf"]["token"] = ".".join(parts)
     return changed

@@ -1,17 +1,14 @@
-"""The command line: `dcaf keys new` and `dcaf demo`.
+"""`dcaf demo`: the whole story, or with --serve a wizard to talk to.
 
-What a reader gets wrong: `dcaf keys new` prints the key and nothing else, so that it can be captured:
-``export DCAF_KEYS="$(dcaf keys new)"``.
+What a reader gets wrong: the demo needs the extra ``demo``; the other commands do not, and run without it.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 
-from dcaf.core.errors import DcafError
-from dcaf.core.keys import Key, Keyring
+from dcaf.core.keys import Keyring
 
 try:
     from dcaf.demo.app import create_demo
@@ -25,33 +22,12 @@ else:
     MISSING = None
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; None takes the process's arguments. Returns the exit code."""
-    options = _parser().parse_args(arguments)
-    try:
-        code: int = options.run(options)
-    except (DcafError, OSError) as error:
-        print(f"dcaf: {error}", file=sys.stderr)
-        return 2
-    return code
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="dcaf", description="Session state that travels with an agent's conversation.")
-    commands = parser.add_subparsers(required=True, metavar="command")
-    keys = commands.add_parser("keys", help="make keys").add_subparsers(required=True, metavar="command")
-    new = keys.add_parser("new", help="print a new key, for DCAF_KEYS")
-    new.set_defaults(run=_keys_new)
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
     demo = commands.add_parser("demo", help="run a conversation against a real server, then try to cheat")
     demo.add_argument("--serve", action="store_true", help="leave the server running, and print a curl line for it")
     demo.add_argument("--port", type=int, default=0, help="where to serve (default: a free port)")
     demo.set_defaults(run=_demo)
-    return parser
-
-
-def _keys_new(_: argparse.Namespace) -> int:
-    print(Key.generate().text())
-    return 0
 
 
 def _demo(options: argparse.Namespace) -> int:

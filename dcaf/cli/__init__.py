@@ -1,0 +1,33 @@
+"""The command line: `dcaf keys new`, `dcaf keys rotate`, `dcaf inspect` and `dcaf demo`.
+
+What a reader gets wrong: `dcaf keys new` prints the key and nothing else, so that it can be captured:
+``export DCAF_KEYS="$(dcaf keys new)"``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from dcaf.cli import demo, inspect, keys
+from dcaf.core.errors import DcafError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; None takes the process's arguments. Returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+    except (DcafError, OSError) as error:
+        sys.stderr.write(f"dcaf: {error}\n")
+        return 2
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="dcaf", description="Session state that travels with an agent's conversation.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    for command in (keys, inspect, demo):
+        command.add_to(commands)
+    return parser

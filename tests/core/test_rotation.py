@@ -1,0 +1,92 @@
+"""A ring that is read again while the service runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from dcaf import ConfigurationError, Key, Keyring
+from dcaf.asgi.settings import keyring
+from dcaf.core.envelope import Sealer
+from dcaf.core.rotation import LiveKeyring
+
+OLD, NEW = Key.generate("old"), Key.generate("new")
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_new_ring_is_taken_up_when_its_time_has_come_and_not_before() -> None:
+    clock, rings = Clock(), [Keyring(OLD), Keyring(NEW, OLD)]
+    live = LiveKeyring(lambda: rings[min(1, int(clock.now // 60))], clock=clock)
+    for now, kid in ((0, "old"), (59, "old"), (60, "new"), (61, "new")):
+        clock.now = now
+        assert (live.active.kid, live.signer(now).kid) == (kid, kid)
+    assert live.find("old") is OLD
+
+
+def test_a_ring_that_cannot_be_read_keeps_the_one_before_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+
+    def load() -> Keyring:
+        if clock.now:
+            raise OSError("secret path")
+        return Keyring(OLD)
+
+    live = LiveKeyring(load, clock=clock)
+    clock.now = 100
+    assert live.active is OLD
+    assert "could not be read again (OSError)" in caplog.text
+    assert "secret path" not in caplog.text
+
+
+def test_the_first_ring_must_be_one() -> None:
+    with pytest.raises(ConfigurationError, match="must give a Keyring, not a str"):
+        LiveKeyring(lambda: "dcafk1_x")  # type: ignore[arg-type, return-value]
+
+
+def test_a_session_survives_a_rotation_by_file_and_ends_when_its_key_goes(tmp_path: Path) -> None:
+    path, clock = tmp_path / "keys", Clock()
+    path.write_text(f"# the active one first\n{OLD.text()}\n\n")
+    live = keyring(path)
+    assert isinstance(live, LiveKeyring)
+    live._clock, live._read_at = clock, 0.0
+    sealer = Sealer(keys=live, audience="shop")
+    session = sealer.start()
+    session["n"] = 1
+    envelope = {"dcaf": {"token": token_of(sealer.seal(session, sealer.binding(), sequence=1))}}
+
+    path.write_text(f"{NEW.text()}\n{OLD.text()}\n")
+    clock.now = 100
+    again = sealer.open(envelope, sealer.binding())
+    assert again["n"] == 1
+    assert token_of(sealer.seal(again, sealer.binding(), sequence=1)).split(".")[1] == "new"
+
+    path.write_text(NEW.text())
+    clock.now = 200
+    with pytest.raises(Exception, match="not sealed by this service"):
+        sealer.open(envelope, sealer.binding())
+
+
+def token_of(envelope: bytes) -> str:
+    return envelope.decode().split('"token":"')[1].split('"')[0]
+
+
+def test_a_key_file_that_is_missing_or_empty_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"The key file .*absent cannot be read: No such file or directory\."):
+        keyring(tmp_path / "absent")
+    empty = tmp_path / "empty"
+    empty.write_text("# nothing yet\n")
+    with pytest.raises(ConfigurationError, match=r"has no key. Write one with `dcaf keys new > "):
+        keyring(empty)
+
+
+def test_a_repr_shows_ids_and_no_secret() -> None:
+    assert repr(LiveKeyring(lambda: Keyring(OLD))) == "LiveKeyring(active='old', kids=['old'])"
+    assert os.sep not in repr(LiveKeyring(lambda: Keyring(OLD)))
