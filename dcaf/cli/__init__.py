@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         code: int = options.run(options)
-    except (DcafError, OSError) as error:
+    except (DcafError, OSError, OverflowError) as error:
         sys.stderr.write(f"dcaf: {error}\n")
         return 2
     return code

@@ -173,5 +173,5 @@ class Session(StateMapping):
         raise ConfigurationError(
             f"A {cls.__name__} is never read from a request body or from a model's arguments, where the client would write it. "
             "Under FastAPI declare `session: SessionDep` (from dcaf.integrations.fastapi); in a tool use dcaf's @tool; "
-            "anywhere else call dcaf.current_session()."
+            f"anywhere else call dcaf.current_session({'' if cls is Session else cls.__name__})."
         )

@@ -53,8 +53,8 @@ def serve(app: ASGIApp, *, port: int, announce: Callable[[str], None]) -> int:
         OSError: The port is taken.
     """
     with serving(app, port=port) as url:
-        announce(url)
         try:
+            announce(url)
             threading.Event().wait()
         except KeyboardInterrupt:
             return 0

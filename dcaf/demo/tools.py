@@ -59,7 +59,7 @@ def set_replicas(count: int, session: Session) -> str:
     """
     session.set("replicas", count)
     session.set("wizard_step", 3)
-    return f"{count} replicas. Step 3: say 'execute' to deploy {session['service']}."
+    return f"{count} replicas. Step 3: say 'execute' to deploy {session.get('service', 'it')}."
 
 
 @tool

@@ -15,7 +15,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import UnionType
-from typing import Annotated, Any, Final, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Union, get_args, get_origin, get_type_hints
 
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session
@@ -30,12 +30,12 @@ class Plan:
     Attributes:
         injected: Name -> the class of session that it gets.
         open: The others, which the model fills, in the order of the signature, their annotations evaluated.
-        positional: Names that can only be passed by position, in order.
+        positional: Name -> default of those that can only be passed by position, in order.
     """
 
     injected: Mapping[str, type[Session]]
     open: tuple[inspect.Parameter, ...]
-    positional: tuple[str, ...]
+    positional: Mapping[str, Any]
 
     @classmethod
     def of(cls, function: Callable[..., Any], around: Mapping[str, Any] | None = None) -> Plan:
@@ -55,7 +55,7 @@ class Plan:
         return cls(
             {name: kind for name, kind in kinds.items() if kind is not None},
             tuple(parameter for parameter in parameters if kinds[parameter.name] is None),
-            tuple(parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_ONLY),
+            {parameter.name: parameter.default for parameter in parameters if parameter.kind is parameter.POSITIONAL_ONLY},
         )
 
     def call(self, function: Callable[..., Any], values: Mapping[str, Any], session: Session | None) -> Any:
@@ -70,7 +70,7 @@ class Plan:
         for name, kind in self.injected.items():
             assert session is not None
             named[name] = session if type(session) is kind else kind.of(session)
-        return function(*[named.pop(name) for name in self.positional if name in named], **named)
+        return function(*[named.pop(name, default) for name, default in self.positional.items()], **named)
 
 
 def _evaluated(function: Callable[..., Any], parameter: inspect.Parameter, around: Mapping[str, Any]) -> inspect.Parameter:
@@ -87,13 +87,14 @@ def _evaluated(function: Callable[..., Any], parameter: inspect.Parameter, aroun
             f"{_name(function)}: the annotation of {parameter.name!r} names {error.name!r}, which cannot be found. Import it in "
             "the function's module, outside `if TYPE_CHECKING:`."
         ) from None
+    except (AttributeError, SyntaxError, TypeError) as error:
+        raise ConfigurationError(f"{_name(function)}: the annotation of {parameter.name!r} cannot be evaluated: {error}.") from None
 
 
 def _value(annotation: Any, names: dict[str, Any]) -> Any:
-    """The annotation itself; quoted ones are text, and twice so under PEP 563."""
-    while isinstance(annotation, str):
-        annotation = eval(annotation, names)  # noqa: S307 - the program's own annotation
-    return annotation
+    """The annotation itself, with whatever is quoted in it; under PEP 563 all of it is."""
+    holder = type("Holder", (), {"__annotations__": {"value": annotation}})
+    return get_type_hints(holder, names, include_extras=True)["value"]
 
 
 def _nonlocals(function: Callable[..., Any]) -> dict[str, Any]:

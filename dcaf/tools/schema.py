@@ -25,6 +25,8 @@ from typing import Any, cast
 
 from docstring_parser import Docstring, parse
 from pydantic import ConfigDict, Field, PydanticUserError, ValidationError, create_model
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import GenerateJsonSchema
 
 from dcaf.core.errors import ConfigurationError, ToolArgumentError
 from dcaf.core.paths import misfit
@@ -58,7 +60,7 @@ class Arguments:
         }
         try:
             self._model = create_model(tool, __config__=ConfigDict(extra="forbid"), **cast("Any", fields))
-            self.schema: dict[str, Any] = _untitled(self._model.model_json_schema())
+            self.schema: dict[str, Any] = _untitled(self._model.model_json_schema(schema_generator=_Schema))
         except PydanticUserError as error:
             raise ConfigurationError(f"{tool}: a parameter cannot be described to a model: {error.message}") from None
 
@@ -69,16 +71,28 @@ class Arguments:
             ToolArgumentError: The arguments do not fit; one path and problem a line.
         """
         try:
-            found = self._model.model_validate(dict(arguments))
+            found = self._model.model_validate(arguments)
         except ValidationError as error:
             raise ToolArgumentError(misfit("arguments", self._model, error)) from None
         return {self._names[field]: getattr(found, field) for field in self._names if field in found.model_fields_set}
 
 
+class _Schema(GenerateJsonSchema):
+    """As pydantic's, but a default that JSON cannot say is left out without a warning."""
+
+    ignored_warning_kinds = {*GenerateJsonSchema.ignored_warning_kinds, "non-serializable-default"}  # noqa: RUF012 - pydantic's
+
+
 def _field(parameter: inspect.Parameter, said: str | None) -> tuple[Any, Any]:
+    if isinstance(parameter.default, FieldInfo):
+        raise ConfigurationError(
+            f"{parameter.name}: write the default itself, and pydantic's Field into the annotation: "
+            f"{parameter.name}: Annotated[..., Field(...)] = default."
+        )
     annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
     default = ... if parameter.default is parameter.empty else parameter.default
-    return annotation, Field(default, alias=parameter.name, description=said)
+    told: dict[str, Any] = {} if said is None else {"description": said}
+    return annotation, Field(default, alias=parameter.name, **told)
 
 
 def _description(text: Docstring) -> str:

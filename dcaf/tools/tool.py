@@ -57,7 +57,7 @@ class Tool(Generic[P, R_co]):
     def __init__(self, function: Callable[P, R_co], *, name: str | None = None, description: str | None = None) -> None:
         self._function = function
         self._plan = Plan.of(function, _locals_around(sys._getframe(1)))
-        self.name: str = name or function.__name__
+        self.name: str = name or _name_of(function)
         self._arguments = Arguments(self.name, self._plan.open, function.__doc__)
         self.description: str = description or self._arguments.description
         self.input_schema: dict[str, Any] = self._arguments.schema
@@ -72,7 +72,7 @@ class Tool(Generic[P, R_co]):
 
         Args:
             arguments: Name -> value, as the model sent them.
-            session: None takes the session of the turn that is running, where the function wants one.
+            session: None takes the session of the turn that is running, where the function declares one, optional or not.
 
         Raises:
             ToolArgumentError: The arguments do not fit. The function did not run.
@@ -83,7 +83,8 @@ class Tool(Generic[P, R_co]):
         call = functools.partial(self._plan.call, self._function, values, taken)
         if inspect.iscoroutinefunction(self._function):
             return await call()
-        return await anyio.to_thread.run_sync(call)
+        found = await anyio.to_thread.run_sync(call)
+        return await found if inspect.isawaitable(found) else found
 
     def __repr__(self) -> str:
         return f"<Tool {self.name}>"
@@ -94,6 +95,13 @@ def _locals_around(frame: FrameType | None) -> dict[str, Any]:
     while frame is not None and frame.f_globals.get("__name__") == __name__:
         frame = frame.f_back
     return {} if frame is None else frame.f_locals
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    found: str | None = getattr(function, "__name__", None)
+    if found is None:
+        raise ConfigurationError(f"A {type(function).__name__} has no name of its own: write @tool(name=...).")
+    return found
 
 
 @overload

@@ -103,7 +103,7 @@ def test_any_other_body_is_unlimited_and_not_read_ahead() -> None:
     async def receive() -> Any:
         return pending.pop(0)
 
-    asyncio.run(mounted(app, max_body_bytes=2000)(scope_of(), receive, None))
+    asyncio.run(mounted(app, max_body_bytes=2000)(scope_of(), receive, None))  # type: ignore[arg-type]
     assert taken == [1000, 0]
 
 
@@ -383,7 +383,7 @@ def test_a_trickled_body_costs_memory_by_its_bytes_and_not_by_its_chunks(first: 
         async def send(message: Any) -> None:
             sent.append(message)
 
-        sent = []
+        sent: list[Any] = []
         await service(scope_of(), receive, send)
         return sent
 
@@ -444,7 +444,7 @@ def test_what_is_not_http_passes_as_it_is(kind: Any) -> None:
         seen.append((scope, receive, send))
 
     scope = {"type": kind}
-    asyncio.run(mounted(app)(scope, 1, 2))
+    asyncio.run(mounted(app)(scope, 1, 2))  # type: ignore[arg-type]
     assert seen == [(scope, 1, 2)]
 
 

@@ -147,7 +147,7 @@ class Recorder:
             body += message.get("body", b"")
             more = message.get("more_body", False)
         self.bodies.append(body)
-        self.states.append(session.to_dict() if session is not None else None)
+        self.states.append(session.to_dict() if session is not None else None)  # type: ignore[arg-type]
         if self.tool:
             self.tool(session)
         answer = self.answer(body) if callable(self.answer) else self.answer

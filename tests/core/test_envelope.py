@@ -173,7 +173,7 @@ def test_integers_that_javascript_would_round_are_strings_in_the_mirror_and_exac
 
 def test_the_mirror_changes_nothing_of_its_argument() -> None:
     value = {"a": [BIG]}
-    _exact(value)
+    _exact(value)  # type: ignore[arg-type]
     assert value == {"a": [BIG]}
 
 
@@ -237,7 +237,7 @@ def test_no_tool_can_write_the_librarys_own_member(key: Any) -> None:
         lambda: session.get(key, {}, as_type=dict[str, int]).update(x=1) or session.to_dict(),
     ):
         with pytest.raises(SessionValueError, match=r"^'dcaf' is the library's own key; choose another$"):
-            write()
+            write()  # type: ignore[no-untyped-call]
 
 
 def test_an_untouched_session_is_sealed_again_with_its_very_state_segment() -> None:
@@ -358,7 +358,7 @@ FAULTS = [
 @pytest.mark.parametrize("first", range(len(FAULTS)))
 def test_the_checks_come_in_the_order_of_the_protocol(first: Any) -> None:
     """With every later fault present too, the first one is the reason."""
-    changes = {name: value for _, fault, _ in FAULTS[first:] for name, value in fault.items()}
+    changes = {name: value for _, fault, _ in FAULTS[first:] for name, value in fault.items()}  # type: ignore[attr-defined]
     assert refusal(token_of(**changes)) == (FAULTS[first][2], FAULTS[first][0])
 
 

@@ -10,7 +10,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-import flask_unsign_wordlist
+import flask_unsign_wordlist  # type: ignore[import-untyped]
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -280,8 +280,8 @@ def test_a_revoked_key_cannot_be_active() -> None:
 
 
 def test_a_ring_holds_keys_and_no_text() -> None:
-    assert message(lambda: Keyring(KEY.text())) == "A Keyring holds Key objects, not str; read text with Keyring.parse()."
-    assert message(lambda: Keyring(KEY, SECRET)) == "A Keyring holds Key objects, not bytes; read text with Keyring.parse()."
+    assert message(lambda: Keyring(KEY.text())) == "A Keyring holds Key objects, not str; read text with Keyring.parse()."  # type: ignore[arg-type]
+    assert message(lambda: Keyring(KEY, SECRET)) == "A Keyring holds Key objects, not bytes; read text with Keyring.parse()."  # type: ignore[arg-type]
 
 
 def test_a_ring_finds_the_keys_that_may_verify() -> None:

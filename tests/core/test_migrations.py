@@ -111,7 +111,7 @@ def test_what_a_step_raises_is_not_caught() -> None:
         raise LookupError("the application's own")
 
     with pytest.raises(LookupError, match="the application's own"):
-        opened(sealed({}), Migrations(1, {1: fail}))
+        opened(sealed({}), Migrations(1, {1: fail}))  # type: ignore[dict-item]
 
 
 def test_a_step_whose_result_may_not_be_stored_changes_nothing() -> None:
@@ -124,7 +124,7 @@ def test_a_step_whose_result_may_not_be_stored_changes_nothing() -> None:
 def test_a_step_does_not_see_and_does_not_lose_the_librarys_own_member() -> None:
     seen = []
     state = State(Payload(b'{"a":1,"dcaf":{"approvals":[7]}}'))
-    Migrations(1, {1: lambda values: seen.append(dict(values)) or {}}).upgrade(state, 0)
+    Migrations(1, {1: lambda values: seen.append(dict(values)) or {}}).upgrade(state, 0)  # type: ignore[func-returns-value]
     assert seen == [{"a": 1}]
     assert state.payload().data == b'{"dcaf":{"approvals":[7]}}'
 

@@ -198,7 +198,7 @@ class Unannotated(Session):
 
 
 class Shadowing(Deploy):
-    step = 5  # type: ignore[assignment]
+    step = 5
 
 
 @pytest.mark.parametrize(("view", "name"), [(Unannotated, "flag"), (Shadowing, "step"), (Deploy, "LIMIT")])

@@ -93,7 +93,7 @@ def test_no_disguise_of_a_bare_session_is_registered(endpoint: Callable[..., Any
     assert str(caught.value) == (
         f"A {name} is never read from a request body or from a model's arguments, where the client would write it. Under FastAPI "
         "declare `session: SessionDep` (from dcaf.integrations.fastapi); in a tool use dcaf's @tool; anywhere else call "
-        "dcaf.current_session()."
+        f"dcaf.current_session({'' if name == 'Session' else name})."
     )
 
 

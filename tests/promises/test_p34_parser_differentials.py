@@ -193,7 +193,7 @@ def visible(body: Any) -> Any:
     found = []
     for parse in PARSERS:
         with suppress(ValueError, RecursionError, OSError, EOFError):
-            found.append(list(_sessions(parse(body))))
+            found.append(list(_sessions(parse(body))))  # type: ignore[operator]
     return found
 
 
@@ -211,7 +211,8 @@ class Application:
     """Reads its body with every parser, and keeps the verified state beside what they see."""
 
     def __init__(self) -> None:
-        self.reached, self.bodies = 0, []
+        self.reached = 0
+        self.bodies: list[Any] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         body, more = b"", True
@@ -254,7 +255,7 @@ async def serve(service: Any, chunks: Any, method: Any, headers: Any) -> Any:
 async def run(middleware: Any, count: Any, seed: Any = 34) -> Any:
     bodies, app = Bodies(seed), Application()
     service = middleware(app, keys=RING, audience="shop")
-    statuses = {}
+    statuses: dict[Any, Any] = {}
     for _ in range(count):
         body = bodies.one()
         status = await serve(service, bodies.chunks(body), bodies.random.choice(METHODS), bodies.headers())
