@@ -15,6 +15,8 @@ model that knows only some of the members, and was only read, never erases the o
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -22,10 +24,14 @@ from typing import Any, Final
 from uuid import UUID
 
 from dcaf.core.errors import SessionAliasError, StateError
-from dcaf.core.values import JSON, from_json, mark, read, to_json, write
+from dcaf.core.undeclared import Undeclared
+from dcaf.core.values import from_json, mark, read, to_json, write
 
 IMMUTABLE: Final = (str, int, float, bytes, type(None), date, time, datetime, timedelta, Decimal, UUID, Enum)
 """Types whose objects cannot change in the hands of a tool, and so need no handle."""
+
+CONTAINERS: Final = (Mapping, list, tuple, set, frozenset, deque)
+"""What may hold objects that JSON cannot say, and so is never handed out in place of the stored value."""
 
 ABSENT: Final = object()
 """What stands for the value of an absent key."""
@@ -41,9 +47,10 @@ class Handle:
         through: The type that what was given is written as; None writes it as what it is.
         base: How it looked, as JSON bytes, when it last agreed with its slot.
         stale: Its slot has changed since by another way.
+        undeclared: What is stored of it and not declared by its type; None where there is nothing.
     """
 
-    __slots__ = ("as_type", "base", "given", "lent", "mark", "path", "stale", "through")
+    __slots__ = ("as_type", "base", "given", "lent", "mark", "path", "stale", "through", "undeclared")
 
     def __init__(self, given: Any, as_type: Any, *, path: str, lent: bool = False, through: Any = None) -> None:
         self.given: Any = given
@@ -51,6 +58,7 @@ class Handle:
         self.path: str = path
         self.lent: bool = lent
         self.through: Any = through
+        self.undeclared: Undeclared | None = None
         self.agree()
 
     def agree(self) -> None:
@@ -97,7 +105,7 @@ class Handle:
             return False
         if self.lent or self.as_type is not None:
             return bool(self.as_type == as_type)
-        return type(self.given) is as_type
+        return type(self.given) is as_type and not isinstance(self.given, CONTAINERS)
 
 
 class Slot:
@@ -205,19 +213,18 @@ class Slot:
             self.settle()
 
     def _write_back(self, handle: Handle) -> None:
-        looks = handle.written()
-        self.data = looks if self.data in (None, handle.base) else self._merged(handle, looks)
+        self.data = self._kept(handle, handle.written())
         for other in self.handles:
             other.stale = True
         handle.agree()
 
-    def _merged(self, handle: Handle, looks: bytes) -> bytes:
+    def _kept(self, handle: Handle, looks: bytes) -> bytes:
         """Keep the members that the handle's type does not declare, unless they would change what it reads back."""
-        assert self.data is not None
-        merged = write(_merge(read(self.data), read(handle.base), read(looks)))
-        kind = handle.as_type or type(handle.given)
+        if handle.undeclared is None:
+            return looks
+        merged = write(handle.undeclared.restored(read(looks), handle.given))
         try:
-            again = write(to_json(from_json(merged, kind, path=self.key), kind, path=self.key))
+            again = write(to_json(from_json(merged, handle.as_type, path=self.key), handle.as_type, path=self.key))
         except StateError:
             return looks
         return merged if again == looks else looks
@@ -229,36 +236,8 @@ class Slot:
 
     def _keep(self, given: Any, as_type: Any, *, lent: bool = False) -> Any:
         if not isinstance(given, IMMUTABLE):
-            self.handles.append(Handle(given, as_type, path=self.key, lent=lent))
+            handle = Handle(given, as_type, path=self.key, lent=lent)
+            if lent and as_type is not None and self.data is not None and handle.base != self.data:
+                handle.undeclared = Undeclared(read(self.data), read(handle.base), given)
+            self.handles.append(handle)
         return given
-
-
-def _merge(stored: JSON, base: JSON, new: JSON) -> JSON:
-    """Apply the difference between base and new to what is stored; compared as bytes, in which 1 is not true."""
-    if write(new) == write(base):
-        return stored
-    if isinstance(stored, dict) and isinstance(base, dict) and isinstance(new, dict):
-        unknown = {key: value for key, value in stored.items() if key not in base and key not in new}
-        return {key: _merge(stored.get(key), base.get(key), value) for key, value in new.items()} | unknown
-    if isinstance(stored, list) and isinstance(base, list) and isinstance(new, list) and len(stored) == len(base):
-        return _merge_list(stored, base, new)
-    return new
-
-
-def _merge_list(stored: list[JSON], base: list[JSON], new: list[JSON]) -> list[JSON]:
-    """An item that was there before is the stored one, wherever it stands now; a changed one is merged at its own index.
-
-    Only where that index is certain: no unchanged item moved, and the list is as long as it was, or goes on unchanged.
-    Otherwise a new item would take over what another one did not declare.
-    """
-    places: dict[bytes, list[int]] = {}
-    for index, item in enumerate(base):
-        places.setdefault(write(item), []).append(index)
-    origins = [places[data].pop(0) if places.get(data := write(item)) else None for item in new]
-    moved = any(origin not in (None, index) for index, origin in enumerate(origins))
-    unchanged = [index for index, origin in enumerate(origins) if origin == index]
-    certain = 0 if moved else len(new) if len(new) == len(base) else max(unchanged, default=0)
-    return [
-        stored[origin] if origin is not None else _merge(stored[index], base[index], item) if index < certain else item
-        for index, (item, origin) in enumerate(zip(new, origins, strict=True))
-    ]

@@ -42,8 +42,10 @@ class Text:
     """Writes a JSON text piece by piece, and notes where its sessions stand."""
 
     def __init__(self, draw: Any) -> None:
-        self.draw, self.pieces, self.length = draw, [], 0  # type: ignore[var-annotated]
-        self.top, self.in_messages = [], []  # type: ignore[var-annotated]
+        self.draw, self.length = draw, 0
+        self.pieces: list[Any] = []
+        self.top: list[Any] = []
+        self.in_messages: list[Any] = []
 
     def write(self, piece: Any) -> None:
         self.pieces.append(piece)
@@ -138,7 +140,7 @@ def documents(draw: Any) -> Any:
     return Text(draw).document()
 
 
-class Obj(list):  # type: ignore[type-arg]
+class Obj(list[Any]):
     """The members of an object in order, repeated ones too."""
 
 
@@ -172,7 +174,9 @@ def assert_cut(text: Any, spans: Any, after: Any) -> None:
     pattern = []
     for begin, _, end in sorted(spans):
         pattern.append(re.escape(text[at:begin].rstrip(" \t\r\n,")) + r"[ \t\r\n]*,?[ \t\r\n]*")
-        at = end + len(re.match(r"[ \t\r\n]*,?[ \t\r\n]*", text[end:]).group())  # type: ignore[union-attr]
+        gap = re.match(r"[ \t\r\n]*,?[ \t\r\n]*", text[end:])
+        assert gap is not None
+        at = end + len(gap.group())
     pattern.append(re.escape(text[at:]))
     assert re.fullmatch("".join(pattern), after)
     assert tree(after) == on_path(tree(text), without_sessions)
@@ -364,7 +368,8 @@ def test_a_frame_sets_the_session_and_keeps_every_other_byte(written: Any) -> No
     if data and not isinstance(data[0], Obj) and data[0] is not None:
         assert frame is None
         return
-    before, after = (part.decode() for part in frame)  # type: ignore[union-attr]
+    assert frame is not None
+    before, after = (part.decode() for part in frame)
     found = tree(before + '{"n":7}' + after)
     got = sorted([(n, sorted(v, key=repr) if n == "data" else v) for n, v in found], key=repr)
     assert got == framed(tree(text), Obj([("n", ("n", "7"))]))

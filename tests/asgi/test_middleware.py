@@ -49,8 +49,8 @@ def count(session: Any) -> None:
         ({"keys": "hunter2"}, f"This is not a dcaf key (dcafk1_<kid>_<secret>_<checksum>). {MAKE_ONE}"),
         (
             {"keys": b"x"},
-            "keys= takes a Keyring, the text of a key, a pathlib.Path, a function that gives a Keyring, or None for the environment, "
-            "not bytes.",
+            "keys= takes a Keyring, the text of a key, a pathlib.Path, a function that gives a Keyring, "
+            "or None for the environment, not bytes.",
         ),
         ({"audience": ""}, AUDIENCE_DUE),
         ({"audience": None}, AUDIENCE_DUE),
@@ -208,7 +208,7 @@ def at(session: Any) -> Any:
     return {"data": {"session": session}}
 
 
-ROWS = {
+ROWS: dict[str, tuple[Any, dict[str, Any], int, str, bool]] = {
     "unsigned": (lambda: at({"step": 2}), {}, 400, "session-unsigned", True),
     "no object": (lambda: at("x"), {}, 400, "session-malformed", True),
     "no token": (lambda: at({"dcaf": {"token": None}}), {}, 400, "session-malformed", True),
@@ -237,7 +237,7 @@ TITLES = {400: "Bad Request", 409: "Conflict", 413: ("Content Too Large", "Reque
 def test_each_row_of_the_refusal_table(row: Any) -> None:
     body, settings, status, code, offers = ROWS[row]
     app = Recorder(tool=count)
-    sent = call(mounted(app, **settings), body())  # type: ignore[arg-type, no-untyped-call]
+    sent = call(mounted(app, **settings), body())
     assert (sent.status, sent.json["status"], sent.code, app.reached) == (status, status, code, False)
     assert sent.json["title"] in TITLES[status]
     assert sent.header("content-type") == "application/problem+json"
@@ -250,12 +250,12 @@ def test_each_row_of_the_refusal_table(row: Any) -> None:
 
 
 class OvertakenAtTheEnd(Stateless):
-    async def commit(self, session: Any) -> None:  # type: ignore[override]
+    async def commit(self, session: Any) -> int:
         raise SessionConflict(reason="commit")
 
 
 class LostAtTheEnd(Stateless):
-    async def commit(self, session: Any) -> None:  # type: ignore[override]
+    async def commit(self, session: Any) -> int:
         raise SessionUnavailable
 
 
@@ -278,17 +278,17 @@ def test_over_http_2_a_refusal_does_not_speak_of_connections() -> None:
 def test_a_client_that_adopts_the_session_of_a_refusal_works_in_its_next_turn(row: Any) -> None:
     body, settings, *_ = ROWS[row]
     app = Recorder(tool=count)
-    with_bad = SessionClient(mounted(app, **settings))  # type: ignore[arg-type]
-    refused = with_bad.post(body())  # type: ignore[no-untyped-call]
+    with_bad = SessionClient(mounted(app, **settings))
+    refused = with_bad.post(body())
     assert refused.code
     served = with_bad.send("again")
     assert (served.status, served.session) == (200, {"step": 1})
 
 
-@pytest.mark.parametrize("row", [row for row, values in ROWS.items() if not values[4] and "data" in str(values[0]())])  # type: ignore[no-untyped-call]
+@pytest.mark.parametrize("row", [row for row, values in ROWS.items() if not values[4] and "data" in str(values[0]())])
 def test_where_the_session_may_still_be_good_a_refusal_never_tells_to_drop_it(row: Any) -> None:
     body, settings, *_ = ROWS[row]
-    assert b'"new"' not in call(mounted(Recorder(), **settings), body()).body  # type: ignore[arg-type, no-untyped-call]
+    assert b'"new"' not in call(mounted(Recorder(), **settings), body()).body
 
 
 # One body for every invalid session
@@ -332,7 +332,7 @@ def respelled(mac: Any) -> Any:
     return mac[:-1] + alphabet[alphabet.index(mac[-1]) ^ 1]
 
 
-CAUSES = {
+CAUSES: dict[str, Any] = {
     "empty": lambda: "",
     "no token at all": lambda: "hello",
     "not ASCII": lambda: ada() + "é",
@@ -379,7 +379,7 @@ def turn(service: Any, token: Any, *, user: Any = "ada", thread: Any = "t1") -> 
 
 
 def all_refusals(service: Any) -> Any:
-    yield from (turn(service, token()) for token in CAUSES.values())  # type: ignore[no-untyped-call]
+    yield from (turn(service, token()) for token in CAUSES.values())
     yield from (turn(service, ada(), user=user) for user in CALLERS)
     yield from (turn(service, ada(), thread=thread) for thread in THREADS)
 
@@ -425,13 +425,13 @@ def test_only_the_rightful_holder_learns_that_a_session_ended() -> None:
 def logged(caplog: Any, service: Any) -> Any:
     caplog.clear()
     caplog.set_level(logging.DEBUG)
-    tokens = [token() for token in CAUSES.values()]  # type: ignore[no-untyped-call]
+    tokens = [token() for token in CAUSES.values()]
     for token in tokens:
         turn(service, token)
     for user in CALLERS:
         turn(service, ada(), user=user)
     turn(service, ada())
-    bodies = [body() for body, *_ in ROWS.values()]  # type: ignore[no-untyped-call]
+    bodies = [body() for body, *_ in ROWS.values()]
     for body in bodies:
         call(service, body)
     text = "\n".join(f"{record.getMessage()} {record.args!r} {record.exc_info!r} {record.exc_text!r}" for record in caplog.records)

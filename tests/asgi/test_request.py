@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 import tracemalloc
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -103,7 +103,7 @@ def test_any_other_body_is_unlimited_and_not_read_ahead() -> None:
     async def receive() -> Any:
         return pending.pop(0)
 
-    asyncio.run(mounted(app, max_body_bytes=2000)(scope_of(), receive, None))  # type: ignore[arg-type]
+    asyncio.run(mounted(app, max_body_bytes=2000)(scope_of(), receive, cast("Any", None)))
     assert taken == [1000, 0]
 
 
@@ -444,7 +444,7 @@ def test_what_is_not_http_passes_as_it_is(kind: Any) -> None:
         seen.append((scope, receive, send))
 
     scope = {"type": kind}
-    asyncio.run(mounted(app)(scope, 1, 2))  # type: ignore[arg-type]
+    asyncio.run(mounted(app)(scope, cast("Any", 1), cast("Any", 2)))
     assert seen == [(scope, 1, 2)]
 
 

@@ -140,7 +140,7 @@ def test_the_applications_own_object_is_overwritten_and_the_log_says_so_once_a_r
 # What cannot carry it
 
 
-CANNOT = {
+CANNOT: dict[str, dict[str, Any]] = {
     "text": {"answer": b"hello", "headers": TEXT},
     "no content type": {"answer": b"{}", "headers": ()},
     "ndjson": {"answer": b'{"a":1}\n', "headers": ((b"content-type", b"application/x-ndjson"),)},
@@ -168,17 +168,17 @@ CANNOT = {
 
 @pytest.mark.parametrize("case", CANNOT)
 def test_a_modified_session_on_an_answer_that_cannot_carry_it_is_an_error_that_names_method_and_route(case: Any) -> None:
-    options = {"method": "POST", **CANNOT[case]}  # type: ignore[dict-item]
+    options = {"method": "POST", **CANNOT[case]}
     with pytest.raises(NotCarriedError, match=rf"{options['method']} /the/route changed the session"):
         answered(path="/the/route", **options)
 
 
 @pytest.mark.parametrize("case", CANNOT)
 def test_an_unmodified_session_lets_it_pass_byte_for_byte(case: Any) -> None:
-    options = {"headers": (JSON_TYPE,), **CANNOT[case]}  # type: ignore[dict-item]
+    options = {"headers": (JSON_TYPE,), **CANNOT[case]}
     headers = (*options.pop("headers"), (b"etag", b'"x"'), (b"content-digest", b"y"))
     sent = answered(tool=None, headers=headers, **options)
-    whole = options["answer"] if isinstance(options["answer"], bytes) else b"".join(options["answer"])  # type: ignore[arg-type]
+    whole = options["answer"] if isinstance(options["answer"], bytes) else b"".join(options["answer"])
     assert sent.body == whole
     assert [pair for pair in sent.headers if pair[0] != "cache-control"] == [(n.decode(), v.decode()) for n, v in headers]
     assert sent.header("cache-control") == "no-store"
@@ -186,7 +186,7 @@ def test_an_unmodified_session_lets_it_pass_byte_for_byte(case: Any) -> None:
 
 @pytest.mark.parametrize("case", CANNOT)
 def test_without_a_session_it_passes_with_no_header_added(case: Any) -> None:
-    options = {"headers": (JSON_TYPE,), **CANNOT[case]}  # type: ignore[dict-item]
+    options = {"headers": (JSON_TYPE,), **CANNOT[case]}
     sent = answered(tool=None, body={"x": 1}, **options)
     assert sent.headers == [(n.decode(), v.decode()) for n, v in options["headers"]]
 

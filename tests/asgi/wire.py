@@ -133,7 +133,7 @@ class Recorder:
     def __init__(self, answer: Any = b'{"ok":true}', *, tool: Any = None, status: Any = 200, headers: Any = (JSON_TYPE,)) -> None:
         self.bodies: list[bytes] = []
         self.scopes: list[dict[str, Any]] = []
-        self.states: list[dict[str, Any]] = []
+        self.states: list[dict[str, Any] | None] = []
         self.after: list[dict[str, Any]] = []
         self.answer, self.tool, self.status, self.answer_headers = answer, tool, status, headers
 
@@ -147,7 +147,7 @@ class Recorder:
             body += message.get("body", b"")
             more = message.get("more_body", False)
         self.bodies.append(body)
-        self.states.append(session.to_dict() if session is not None else None)  # type: ignore[arg-type]
+        self.states.append(session.to_dict() if session is not None else None)
         if self.tool:
             self.tool(session)
         answer = self.answer(body) if callable(self.answer) else self.answer

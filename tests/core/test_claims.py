@@ -133,7 +133,8 @@ def test_what_is_no_object_of_claims_is_refused(data: Any) -> None:
 def test_the_law_of_the_schema_catches_a_reader_that_coerces(monkeypatch: Any) -> None:
     def coercing(data: Any) -> Any:
         values = json.loads(data)
-        return Claims(**{name: int(value) if name in INTEGERS else value for name, value in values.items()})  # type: ignore[arg-type]
+        coerced: dict[str, Any] = {name: int(value) if name in INTEGERS else value for name, value in values.items()}
+        return Claims(**coerced)
 
     assert coercing(json.dumps(FULL | {"seq": True, "exp": 2_600.0}).encode()).exp == 2_600
     monkeypatch.setattr(Claims, "read", coercing)

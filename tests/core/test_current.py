@@ -94,13 +94,13 @@ def test_the_law_of_concurrent_turns_catches_a_global() -> None:
 
 
 def test_a_thread_of_ones_own_sees_it_only_in_a_copied_context() -> None:
-    found = []
+    found: list[Session | None] = []
 
     def look() -> None:
         try:
             found.append(current_session())
         except ConfigurationError:
-            found.append(None)  # type: ignore[arg-type]
+            found.append(None)
 
     session = Session()
     with running(session):

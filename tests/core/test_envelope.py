@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -172,8 +173,8 @@ def test_integers_that_javascript_would_round_are_strings_in_the_mirror_and_exac
 
 
 def test_the_mirror_changes_nothing_of_its_argument() -> None:
-    value = {"a": [BIG]}
-    _exact(value)  # type: ignore[arg-type]
+    value: dict[str, Any] = {"a": [BIG]}
+    _exact(value)
     assert value == {"a": [BIG]}
 
 
@@ -228,16 +229,17 @@ def test_the_librarys_own_member_survives_whatever_a_tool_does(change: Any, left
 def test_no_tool_can_write_the_librarys_own_member(key: Any) -> None:
     made = sealer()
     session = over(LIBRARY, made)
-    for write in (
+    writes: tuple[Callable[[], Any], ...] = (
         lambda: session.set(key, {}),
         lambda: session.update({key: {}}),
         lambda: session.setdefault(key, {}),
         lambda: session.append(key, 1),
         lambda: session.incr(key),
         lambda: session.get(key, {}, as_type=dict[str, int]).update(x=1) or session.to_dict(),
-    ):
+    )
+    for write in writes:
         with pytest.raises(SessionValueError, match=r"^'dcaf' is the library's own key; choose another$"):
-            write()  # type: ignore[no-untyped-call]
+            write()
 
 
 def test_an_untouched_session_is_sealed_again_with_its_very_state_segment() -> None:
@@ -343,7 +345,7 @@ def test_every_cause_is_refused_with_its_reason(member: Any, expected: Any) -> N
     assert refusal(member) == expected
 
 
-FAULTS = [
+FAULTS: list[tuple[str, dict[str, Any], str]] = [
     ("claims", {"sid": "x"}, "SessionInvalid"),
     ("aud", {"aud": "other"}, "SessionInvalid"),
     ("sub", {"sub": "u" * 22}, "SessionInvalid"),
@@ -358,7 +360,7 @@ FAULTS = [
 @pytest.mark.parametrize("first", range(len(FAULTS)))
 def test_the_checks_come_in_the_order_of_the_protocol(first: Any) -> None:
     """With every later fault present too, the first one is the reason."""
-    changes = {name: value for _, fault, _ in FAULTS[first:] for name, value in fault.items()}  # type: ignore[attr-defined]
+    changes = {name: value for _, fault, _ in FAULTS[first:] for name, value in fault.items()}
     assert refusal(token_of(**changes)) == (FAULTS[first][2], FAULTS[first][0])
 
 

@@ -1,7 +1,7 @@
 """Older state is brought to the present version, or has ended."""
 
 import json
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -107,11 +107,11 @@ def test_a_state_without_a_way_to_the_present_version_has_ended(sealed_by: Any, 
 
 
 def test_what_a_step_raises_is_not_caught() -> None:
-    def fail(values: Any) -> None:
+    def fail(values: Any) -> NoReturn:
         raise LookupError("the application's own")
 
     with pytest.raises(LookupError, match="the application's own"):
-        opened(sealed({}), Migrations(1, {1: fail}))  # type: ignore[dict-item]
+        opened(sealed({}), Migrations(1, {1: fail}))
 
 
 def test_a_step_whose_result_may_not_be_stored_changes_nothing() -> None:
@@ -124,7 +124,12 @@ def test_a_step_whose_result_may_not_be_stored_changes_nothing() -> None:
 def test_a_step_does_not_see_and_does_not_lose_the_librarys_own_member() -> None:
     seen = []
     state = State(Payload(b'{"a":1,"dcaf":{"approvals":[7]}}'))
-    Migrations(1, {1: lambda values: seen.append(dict(values)) or {}}).upgrade(state, 0)  # type: ignore[func-returns-value]
+
+    def note(values: dict[str, Any]) -> dict[str, Any]:
+        seen.append(dict(values))
+        return {}
+
+    Migrations(1, {1: note}).upgrade(state, 0)
     assert seen == [{"a": 1}]
     assert state.payload().data == b'{"dcaf":{"approvals":[7]}}'
 

@@ -5,6 +5,7 @@ notices changes of its top level alone, as Starlette's does, and one that takes 
 """
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -43,7 +44,7 @@ class Deploy(Session):
     fresh: list[int] = []
 
 
-class Naive(dict):  # type: ignore[type-arg]
+class Naive(dict[Any, Any]):
     """A dict with a dirty flag at its top level; what is sealed is what was there when the flag was set."""
 
     def __init__(self, arrived: Any, prefix: Any = "", sealed: Any = None) -> None:
@@ -379,7 +380,7 @@ def test_the_law_of_temporary_keys_catches_a_plain_key() -> None:
     assert session.is_modified
 
 
-ROUTES = {
+ROUTES: dict[str, Callable[[Any], Any]] = {
     "raw": lambda s: s["l"],
     "list[int]": lambda s: s.get("l", as_type=list[int]),
     "list[float]": lambda s: s.get("l", as_type=list[float]),
@@ -414,7 +415,7 @@ OTHERS = [pair for pair in permutations(ROUTES, 2) if set(pair) != {"list[int]",
 @pytest.mark.parametrize(("first", "second"), OTHERS)
 def test_changing_one_value_through_two_objects_is_refused(first: Any, second: Any) -> None:
     session = Session.from_dict({"l": [1]})
-    one, other = ROUTES[first](session), ROUTES[second](session)  # type: ignore[no-untyped-call]
+    one, other = ROUTES[first](session), ROUTES[second](session)
     one.append(2)
     other.append(3)
     for look in (Session.to_dict, lambda s: s.is_modified, lambda s: s.changes, lambda s: s["l"], lambda s: "l" in s, len, list):
@@ -426,7 +427,7 @@ def test_changing_one_value_through_two_objects_is_refused(first: Any, second: A
 @pytest.mark.parametrize(("first", "second"), OTHERS)
 def test_changing_through_an_object_that_was_overtaken_is_refused(first: Any, second: Any) -> None:
     session = Session.from_dict({"l": [1]})
-    one, other = ROUTES[first](session), ROUTES[second](session)  # type: ignore[no-untyped-call]
+    one, other = ROUTES[first](session), ROUTES[second](session)
     one.append(2)
     assert session.is_modified
     other.append(3)
@@ -438,18 +439,18 @@ def test_changing_through_an_object_that_was_overtaken_is_refused(first: Any, se
 @pytest.mark.parametrize(("first", "second"), OTHERS)
 def test_an_object_that_was_overtaken_and_only_read_does_no_harm(first: Any, second: Any) -> None:
     session = Session.from_dict({"l": [1]})
-    one, other = ROUTES[first](session), ROUTES[second](session)  # type: ignore[no-untyped-call]
+    one, other = ROUTES[first](session), ROUTES[second](session)
     one.append(2)
     assert session.to_dict() == {"l": [1, 2]}
     assert other == [1]
     assert session.to_dict() == {"l": [1, 2]}
-    assert ROUTES[second](session) == [1, 2]  # type: ignore[no-untyped-call]
+    assert ROUTES[second](session) == [1, 2]
 
 
 @pytest.mark.parametrize(("first", "second"), OTHERS)
 def test_set_resolves_what_two_objects_made_of_a_value(first: Any, second: Any) -> None:
     session = Session.from_dict({"l": [1]})
-    one, other = ROUTES[first](session), ROUTES[second](session)  # type: ignore[no-untyped-call]
+    one, other = ROUTES[first](session), ROUTES[second](session)
     one.append(2)
     other.append(3)
     session.set("l", [9])
@@ -459,7 +460,7 @@ def test_set_resolves_what_two_objects_made_of_a_value(first: Any, second: Any) 
 @pytest.mark.parametrize("route", ROUTES)
 def test_set_after_a_change_wins(route: Any) -> None:
     session = Session.from_dict({"l": [1]})
-    ROUTES[route](session).append(2)  # type: ignore[no-untyped-call]
+    ROUTES[route](session).append(2)
     session.set("l", [9])
     assert session.to_dict() == {"l": [9]}
 
@@ -475,7 +476,7 @@ def kept_or_refused(session: Any, expected: Any) -> None:
 @pytest.mark.parametrize("route", ROUTES)
 def test_a_change_after_append_is_kept_or_refused(route: Any) -> None:
     session = Session.from_dict({"l": [1]})
-    held = ROUTES[route](session)  # type: ignore[no-untyped-call]
+    held = ROUTES[route](session)
     session.append("l", 2)
     held.append(3)
     kept_or_refused(session, {"l": [1, 2, 3]})
@@ -484,7 +485,7 @@ def test_a_change_after_append_is_kept_or_refused(route: Any) -> None:
 @pytest.mark.parametrize("route", ROUTES)
 def test_set_ends_what_was_handed_out_before_as_in_a_dict(route: Any) -> None:
     session = Session.from_dict({"l": [1]})
-    held = ROUTES[route](session)  # type: ignore[no-untyped-call]
+    held = ROUTES[route](session)
     session.set("l", [9])
     while held:
         held.pop()
@@ -500,7 +501,7 @@ def test_set_ends_a_default_that_was_offered_before() -> None:
 
 
 def test_the_law_of_aliases_catches_a_session_where_the_last_one_wins() -> None:
-    class LastWins(dict):  # type: ignore[type-arg]
+    class LastWins(dict[str, Any]):
         def to_dict(self) -> Any:
             return {"l": [1, 3]}
 
@@ -552,7 +553,7 @@ def edit(session: Any, key: Any, as_type: Any, change: Any) -> None:
     change(session.get(key, as_type=as_type))
 
 
-def give_tags(model: Any) -> None:
+def give_tags(model: Any) -> Any:
     model.tags.append("b")
 
 
@@ -594,7 +595,7 @@ FEWER: dict[str, tuple[Any, Any, Any, Any]] = {
     "items, the first edited and one appended": (
         [NEWER, NEWER | {"id": 2}],
         list[Older],
-        lambda m: (give_tags(m[0]), m.append(Older(id=9))),  # type: ignore[func-returns-value]
+        lambda m: (give_tags(m[0]), m.append(Older(id=9))),
         [NEWER | {"tags": ["a", "b"]}, NEWER | {"id": 2}, {"id": 9, "tags": []}],
     ),
     "values of a dict": (
@@ -754,8 +755,9 @@ def test_a_new_order_of_a_list_is_a_change_whatever_python_takes_for_equal(
 def test_no_new_item_takes_over_what_another_item_did_not_declare() -> None:
     session = Session.from_dict({"k": [NEWER | {"id": 1, "price": 5}, NEWER | {"id": 2, "price": 6}]})
     items = session.get("k", as_type=list[Older])
-    items[0].tags.append("b")  # type: ignore[index]
-    items.insert(0, Older(id=9))  # type: ignore[union-attr]
+    assert items is not None
+    items[0].tags.append("b")
+    items.insert(0, Older(id=9))
     kept = session.to_dict()["k"]
     assert [(item["id"], item.get("price")) for item in kept if item["id"] == 9] == [(9, None)]
 

@@ -11,6 +11,7 @@ from dcaf import ConfigurationError, Key, Keyring
 from dcaf.asgi.settings import keyring
 from dcaf.core.envelope import Sealer
 from dcaf.core.rotation import LiveKeyring
+from dcaf.core.values import JSON
 
 OLD, NEW = Key.generate("old"), Key.generate("new")
 
@@ -60,18 +61,18 @@ def test_a_session_survives_a_rotation_by_file_and_ends_when_its_key_goes(tmp_pa
     sealer = Sealer(keys=live, audience="shop")
     session = sealer.start()
     session["n"] = 1
-    envelope = {"dcaf": {"token": token_of(sealer.seal(session, sealer.binding(), sequence=1))}}
+    envelope: JSON = {"dcaf": {"token": token_of(sealer.seal(session, sealer.binding(), sequence=1))}}
 
     path.write_text(f"{NEW.text()}\n{OLD.text()}\n")
     clock.now = 100
-    again = sealer.open(envelope, sealer.binding())  # type: ignore[arg-type]
+    again = sealer.open(envelope, sealer.binding())
     assert again["n"] == 1
     assert token_of(sealer.seal(again, sealer.binding(), sequence=1)).split(".")[1] == "new"
 
     path.write_text(NEW.text())
     clock.now = 200
     with pytest.raises(Exception, match="not sealed by this service"):
-        sealer.open(envelope, sealer.binding())  # type: ignore[arg-type]
+        sealer.open(envelope, sealer.binding())
 
 
 def token_of(envelope: bytes) -> str:

@@ -438,10 +438,11 @@ class SessionMachine(RuleBasedStateMachine):
     def change_a_model(self, data: Any, text: Any, total: Any) -> None:
         key = data.draw(st.sampled_from(self._carts()))
         cart = self.session.get(key, as_type=Cart)
-        assert cart.model_dump() == self.model[key]  # type: ignore[union-attr]
-        cart.items.append(text)  # type: ignore[union-attr]
-        cart.total = total  # type: ignore[union-attr]
-        self.model[key] = cart.model_dump()  # type: ignore[union-attr]
+        assert cart is not None
+        assert cart.model_dump() == self.model[key]
+        cart.items.append(text)
+        cart.total = total
+        self.model[key] = cart.model_dump()
 
     @precondition(lambda self: self._carts())
     @rule(data=st.data(), text=TEXT)

@@ -257,7 +257,8 @@ def test_a_refusal_never_quotes_the_value() -> None:
     session = Session()
     session.set("k", Item(name="x", price=Decimal(1)))
     item = session.get("k", as_type=Item)
-    item.price = "CANARY"  # type: ignore[union-attr]
+    assert item is not None
+    item.price = "CANARY"  # type: ignore[assignment]
     with pytest.raises(SessionValueError) as caught:
         session.to_dict()
     assert str(caught.value) == "k: the value does not fit Item\n  value.price: Input should be a valid decimal"

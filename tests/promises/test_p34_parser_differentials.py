@@ -8,6 +8,7 @@ import io
 import json
 import os
 import random
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -91,7 +92,7 @@ def lax_utf8(body: Any) -> Any:
     return json.loads(body.decode("utf-8", "surrogateescape").strip("\x00"), strict=False)
 
 
-PARSERS = [
+PARSERS: list[Callable[[Any], Any]] = [
     json.loads,
     orjson.loads,
     lambda body: json.loads(body, strict=False),
@@ -193,7 +194,7 @@ def visible(body: Any) -> Any:
     found = []
     for parse in PARSERS:
         with suppress(ValueError, RecursionError, OSError, EOFError):
-            found.append(list(_sessions(parse(body))))  # type: ignore[operator]
+            found.append(list(_sessions(parse(body))))
     return found
 
 
