@@ -35,7 +35,7 @@ class Event:
     Attributes:
         name: ``refused``: answered with a problem. ``restarted``: started empty instead of refused. ``imported``: a plain
             session was taken in. ``resealed``: an older key had sealed it. ``ephemeral``: another process's ephemeral key had.
-            ``overwritten``: the application's own object was replaced. ``lost``: a change came after the answer.
+            ``overwritten``: the application's own plain object does not count. ``lost``: a change came after the answer.
         code: Of the refusal; None where there was none.
         reason: Why, in one word.
         kid: Id of the key that the token named.
@@ -75,7 +75,7 @@ class Events:
         self._tell(logging.INFO, Event("resealed", kid=kid, sid=sid))
 
     def overwritten(self, route: str) -> None:
-        """The application's own plain object at ``data.session`` was replaced; told once a route."""
+        """The application put a plain object of its own at ``data.session``, where it does not count; told once a route."""
         self._once(
             Event("overwritten", route=route),
             f"If that object is the new state, name the route: SessionMiddleware(..., plain=({route!r},)). It must never be built "

@@ -11,18 +11,15 @@ What a reader gets wrong: only one candidate is ever verified, the first by posi
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Final
 
-import anyio
-import anyio.to_thread
 import orjson
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import Message, Receive, Scope
 
 from dcaf.asgi.locate import MAX_SESSIONS, MAX_STRUCTURE, JSONText, Place, structure
+from dcaf.asgi.threads import off_the_loop
 from dcaf.core.errors import BodyTooLarge, EncodedBody
 
 PASSED_OVER: Final = (
@@ -33,12 +30,6 @@ PASSED_OVER: Final = (
 """Every byte of white space, of a byte order mark and of the wider encodings: what some parser passes over, or strips."""
 
 STALE_HEADERS: Final = ("content-md5", "digest", "content-digest", "repr-digest")
-INLINE_BYTES: Final = 256 * 1024
-"""Bodies up to this size are parsed on the event loop, larger ones in a thread."""
-
-INLINE_STRUCTURE: Final = 5_000
-"""So are bodies with up to so many braces, brackets and commas: finding the sessions among more takes milliseconds."""
-
 MOST_DIGITS: Final = 18
 """Of a Content-Length that are read: the integer of a longer one could take the loop for itself."""
 
@@ -125,7 +116,9 @@ async def read_body(scope: Scope, receive: Receive, max_body_bytes: int) -> Body
     data = await reader.rest()
     if data is None:
         return Body(reader.read(), disconnected=True)
-    text, places = await _off_the_loop(_parse, data)
+    if structure(data) > MAX_STRUCTURE or data.count(b'"session"') > MAX_SESSIONS:
+        raise BodyTooLarge(reason="structure")
+    text, places = await off_the_loop(_parse, data)
     return Body([{"type": "http.request", "body": data, "more_body": False}], text, places)
 
 
@@ -185,21 +178,6 @@ class _Reader:
             raise BodyTooLarge(reason="length")
 
 
-@cache
-def _parsers() -> anyio.CapacityLimiter:
-    """Threads of their own, so that large bodies never wait behind the application's, nor the other way round."""
-    return anyio.CapacityLimiter(2)
-
-
 def _parse(data: bytes) -> tuple[JSONText, tuple[Place, ...]]:
     text = JSONText.read(data)
     return text, tuple(text.sessions())
-
-
-async def _off_the_loop(function: Callable[[bytes], Any], data: bytes) -> Any:
-    parts = structure(data)
-    if parts > MAX_STRUCTURE or data.count(b'"session"') > MAX_SESSIONS:
-        raise BodyTooLarge(reason="structure")
-    if len(data) <= INLINE_BYTES and parts <= INLINE_STRUCTURE:
-        return function(data)
-    return await anyio.to_thread.run_sync(function, data, limiter=_parsers())

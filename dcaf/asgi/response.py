@@ -17,6 +17,7 @@ from starlette.types import Message, Scope, Send
 from dcaf.asgi.events import Events
 from dcaf.asgi.locate import JSONText
 from dcaf.asgi.problems import problem
+from dcaf.asgi.threads import off_the_loop
 from dcaf.core.errors import MalformedJSON, NotCarriedError, SessionError, SessionUnavailable
 from dcaf.core.session import Session
 from dcaf.core.state import RESERVED
@@ -63,7 +64,7 @@ class Answer:
         self._max_response_bytes = max_response_bytes
         self._events = events
         self._failed = False
-        self._sealed: dict[str, bytes] | None = None
+        self._sealed: dict[str, bytes | None] = {}
         self._carried = False
         self._start: Message | None = None
         self._body = bytearray()
@@ -88,8 +89,7 @@ class Answer:
 
     def look_back(self) -> None:
         """Tell the operator of a change that came after the session was sealed, in a background task perhaps: it is lost."""
-        late = self._sealed is not None and self._session._state.snapshot() != self._sealed
-        if late or (self._sealed is None and not self._failed and self._session.is_modified):
+        if not self._failed and self._session._state.snapshot() != self._sealed:
             self._events.lost(route(self._scope))
 
     async def _begin(self, message: Message) -> None:
@@ -112,17 +112,16 @@ class Answer:
             await self._send({"type": "http.response.body", "body": bytes(self._body), "more_body": True})
 
     async def _complete(self) -> None:
-        wanted = self._arrived or self._adopts or self._session.is_modified
-        fits = len(self._body) <= self._max_response_bytes
-        text = _parsed(bytes(self._body)) if fits and wanted else None
+        text = await self._read(bytes(self._body))
         if self._adopts and text is not None:
             self._adopt(text)
+        if text is not None:
+            self._warn_of_plain(text)
         frame = text.frame() if text is not None and (self._arrived or self._session.is_modified) else None
-        if text is None or frame is None:
+        if frame is None:
             await self._let_go()
             await self._send({"type": "http.response.body", "body": bytes(self._body), "more_body": False})
             return
-        self._warn_of_overwriting(text)
         before, after = frame
         self._sealed = self._session._state.snapshot()
         try:
@@ -139,6 +138,11 @@ class Answer:
         self._carried = True
         await self._send({"type": "http.response.start", "status": instead.status_code, "headers": instead.raw_headers})
         await self._send({"type": "http.response.body", "body": instead.body, "more_body": False})
+
+    async def _read(self, data: bytes) -> JSONText | None:
+        """The answer's text, if there is anything to do with it or to tell of it."""
+        wanted = self._arrived or self._adopts or self._session.is_modified or b'"session"' in data
+        return await off_the_loop(_parsed, data) if wanted and len(data) <= self._max_response_bytes else None
 
     async def _finish(self, data: bytes) -> None:
         start = self._taken()
@@ -182,7 +186,8 @@ class Answer:
         if self._session.is_modified:
             raise NotCarriedError(
                 f"{self._scope['method']} {route(self._scope)} changed the session, and its answer cannot carry it: that takes an "
-                "unencoded JSON object whose `data` is an object, absent or null. Answer with one, or leave the session alone."
+                "unencoded JSON object whose `data` is an object, absent or null; not a stream, a redirect or a file. Answer with "
+                "one, or leave the session alone. Mount compression outside SessionMiddleware."
             )
 
     def _adopt(self, text: JSONText) -> None:
@@ -194,10 +199,10 @@ class Answer:
         if isinstance(found, dict) and RESERVED not in found:
             self._session._state.replace(found)
 
-    def _warn_of_overwriting(self, text: JSONText | None) -> None:
-        if text is None or self._adopts or _plain_session(text.value) is None:
-            return
-        self._events.overwritten(route(self._scope))
+    def _warn_of_plain(self, text: JSONText) -> None:
+        """Tell of an object that the application itself put where the session goes: it counts on named routes alone."""
+        if not self._adopts and _plain_session(text.value) is not None:
+            self._events.overwritten(route(self._scope))
 
 
 def route(scope: Scope) -> str:

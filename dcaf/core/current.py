@@ -42,7 +42,7 @@ def current_session(as_type: type[Session] = Session) -> Session:
     except LookupError:
         raise ConfigurationError(
             "current_session() was called outside a turn. Mount SessionMiddleware around the application, and call it while a "
-            "request is handled, or pass the session along."
+            "request is handled, or pass the session along. Exempt routes and WebSockets have no session."
         ) from None
     return session if type(session) is as_type else as_type.of(session)
 

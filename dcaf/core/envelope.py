@@ -80,7 +80,7 @@ class Sealer:
         also_accepted: Iterable[Suite] = (),
     ) -> None:
         self._keys = keys
-        if not isinstance(audience, str) or not audience:
+        if not isinstance(audience, str) or not audience or not audience.isprintable():
             raise ConfigurationError(
                 "audience= must name this service, for instance audience='deploy-agent': no other service's session is accepted."
             )

@@ -88,6 +88,8 @@ class StateMapping(MutableMapping[str, Any]):
         Raises:
             SessionTypeError: The stored value is not an integer.
         """
+        if type(by) is not int:
+            raise SessionTypeError(f"incr({key!r}): what is to be added is not an integer")
         found = 0
 
         def increased(data: bytes | None) -> bytes:

@@ -36,7 +36,7 @@ class Migrations:
     """
 
     def __init__(self, version: int = 0, steps: Mapping[int, Migration] | None = None) -> None:
-        if steps is not None and not isinstance(steps, Mapping):
+        if steps is not None and not (isinstance(steps, Mapping) and all(map(callable, steps.values()))):
             raise ConfigurationError("migrations= takes {version: function}.")
         self.version = version
         self._steps = dict(steps or {})

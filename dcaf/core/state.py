@@ -12,12 +12,17 @@ a tool does can read, change or clear it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from functools import wraps
+from threading import RLock
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar, cast
 
 from dcaf.core.base64url import Payload
-from dcaf.core.errors import SessionValueError
+from dcaf.core.errors import SessionInvalid, SessionValueError
 from dcaf.core.handles import Slot
 from dcaf.core.values import JSON, read, to_json, write
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 RESERVED: Final = "dcaf"
 """The one key that the library keeps for itself, in the envelope and in the sealed state."""
@@ -26,27 +31,40 @@ TEMPORARY: Final = "temp:"
 """Keys with this prefix live until the turn ends: they are never sealed and never shown."""
 
 
+def _locked(method: Callable[Concatenate[State, P], R]) -> Callable[Concatenate[State, P], R]:
+    """Let one thread at a time into a method: sync tools run in threads, and share the session."""
+
+    @wraps(method)
+    def alone(self: State, *args: P.args, **kwargs: P.kwargs) -> R:
+        with self._lock:
+            return method(self, *args, **kwargs)
+
+    return cast("Callable[Concatenate[State, P], R]", alone)
+
+
 class State:
-    """The keys of one session, shared by every view of it.
+    """The keys of one session, shared by every view of it. Each method is atomic; what is handed out of it is not.
 
     Args:
         arrived: The state as it came in; None for a new, empty one. It is parsed at the first touch.
         limit_bytes: How large the written state may become; None for no limit.
     """
 
-    __slots__ = ("_arrived", "_library", "_limit_bytes", "_slots")
+    __slots__ = ("_arrived", "_library", "_limit_bytes", "_lock", "_slots")
 
     def __init__(self, arrived: Payload | None = None, *, limit_bytes: int | None = None) -> None:
         self._arrived = arrived or Payload(b"{}")
         self._limit_bytes = limit_bytes
         self._slots: dict[str, Slot] | None = None
         self._library: bytes | None = None
+        self._lock = RLock()
 
     @property
     def is_touched(self) -> bool:
         """Whether anybody looked at the state; until then it has not been parsed."""
         return self._slots is not None
 
+    @_locked
     def slot(self, key: str) -> Slot:
         """The slot of a key, made where there is none.
 
@@ -58,10 +76,12 @@ class State:
             slots[_checked(key)] = Slot(key, None)
         return slots[key]
 
+    @_locked
     def find(self, key: str) -> Slot | None:
         """The slot of a key, if there is one; the key may be absent all the same."""
         return self._loaded().get(key)
 
+    @_locked
     def __contains__(self, key: object) -> bool:
         slot = self.find(key) if isinstance(key, str) else None
         if slot is None:
@@ -69,11 +89,13 @@ class State:
         slot.settle()
         return slot.data is not None
 
+    @_locked
     def __iter__(self) -> Iterator[str]:
         """The present keys: as they arrived, then as they were first asked for."""
         self.settle()
         return iter([slot.key for slot in self._loaded().values() if slot.data is not None])
 
+    @_locked
     def put(self, key: str, value: object, *, as_type: Any = None) -> None:
         """Convert, check and store a value; the object itself stays live.
 
@@ -84,6 +106,7 @@ class State:
         self._check_size({key: data})
         self.slot(key).put(data, value, as_type)
 
+    @_locked
     def put_validated(self, key: str, validated: object, given: object, *, as_type: Any) -> None:
         """Store a value that was validated as a type; what was given stays live, itself where it is of that type already.
 
@@ -97,6 +120,7 @@ class State:
             self.put(key, validated, as_type=as_type)
             self.slot(key).watch(given, as_type)
 
+    @_locked
     def amend(self, key: str, change: Callable[[bytes | None], bytes]) -> None:
         """Change a value by another way than what was handed out of it, which is overtaken.
 
@@ -114,6 +138,7 @@ class State:
         self._check_size({key: data})
         slot.amend(data)
 
+    @_locked
     def drop(self, key: str) -> bool:
         """Make a key absent, whatever was done to its value; False where it was absent."""
         slot = self.find(key)
@@ -122,12 +147,14 @@ class State:
         slot.drop()
         return True
 
+    @_locked
     def drop_all(self, *, kept: tuple[str, ...] = (), prefix: str = "") -> None:
         """Make every key with a prefix absent, but for those that begin with one of ``kept``."""
         for key, slot in self._loaded().items():
             if key.startswith(prefix) and not (kept and key.startswith(kept)):
                 slot.drop()
 
+    @_locked
     def copy(self) -> State:
         """A state of its own with the same keys, and the same that arrived. Raises as ``settle``."""
         self.settle()
@@ -136,6 +163,7 @@ class State:
             copied.slot(key).data = slot.data
         return copied
 
+    @_locked
     def put_all(self, values: Mapping[str, object]) -> None:
         """Store several values, or none of them.
 
@@ -147,6 +175,7 @@ class State:
         for (key, data), value in zip(written.items(), values.values(), strict=True):
             self.slot(key).put(data, value)
 
+    @_locked
     def replace(self, values: Mapping[str, object]) -> None:
         """Make these the lasting keys, or, when one of them is refused, change nothing.
 
@@ -160,6 +189,7 @@ class State:
             self.slot(key).drop()
         self.put_all(values)
 
+    @_locked
     def settle(self) -> None:
         """Write back every handle that changed.
 
@@ -169,10 +199,12 @@ class State:
         for slot in self._loaded().values():
             slot.settle()
 
-    def snapshot(self) -> dict[str, bytes]:
-        """The lasting keys as they are written now, to be compared with later. Raises as ``settle``."""
-        return self._lasting()
+    @_locked
+    def snapshot(self) -> dict[str, bytes | None]:
+        """The changed keys as they are written now, to be compared with later. Raises as ``settle``."""
+        return {key: self.slot(key).data for key in self.changed()}
 
+    @_locked
     def changed(self) -> list[str]:
         """The lasting keys whose value is not what arrived. Raises as ``settle``."""
         if self._slots is None:
@@ -180,6 +212,7 @@ class State:
         self.settle()
         return [key for key, slot in self._slots.items() if slot.data != slot.arrived and not key.startswith(TEMPORARY)]
 
+    @_locked
     def payload(self) -> Payload:
         """What is to be sealed: the lasting keys and the library's own member. Raises as ``settle``.
 
@@ -190,20 +223,37 @@ class State:
         self._check_size({})
         return Payload(self._object(self._lasting(), self._library))
 
+    @_locked
     def plain(self) -> bytes:
         """Write what a tool or an application may see: the lasting keys alone. Raises as ``settle``."""
-        if self._slots is None and b'"dcaf"' not in self._arrived.data:
+        if self._slots is None and self._looks_plain():
             return self._arrived.data
         return self._object(self._lasting(), None)
 
     def _loaded(self) -> dict[str, Slot]:
         if self._slots is None:
-            values = read(self._arrived.data)
-            assert isinstance(values, dict)
+            values = self._parsed()
             library: JSON = values.pop(RESERVED, None)
             self._library = None if library is None else write(library)
             self._slots = {key: Slot(key, write(value)) for key, value in values.items()}
         return self._slots
+
+    def _looks_plain(self) -> bool:
+        """Whether what arrived is an object without the library's member, as far as its first and last bytes tell."""
+        try:
+            data = self._arrived.data
+        except ValueError:
+            return False
+        return data.startswith(b"{") and data.endswith(b"}") and b'"dcaf"' not in data
+
+    def _parsed(self) -> dict[str, JSON]:
+        try:
+            values = read(self._arrived.data)
+        except ValueError:
+            values = None
+        if not isinstance(values, dict):  # sealed with our key, so by another program that has it
+            raise SessionInvalid(reason="state")
+        return values
 
     def _lasting(self) -> dict[str, bytes]:
         self.settle()

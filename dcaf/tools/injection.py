@@ -74,6 +74,8 @@ class Plan:
 
 
 def _evaluated(function: Callable[..., Any], parameter: inspect.Parameter, around: Mapping[str, Any]) -> inspect.Parameter:
+    if _is_unbound_self(function, parameter):
+        raise ConfigurationError(f"{_name(function)}: a method is made a tool where it is bound: tool(thing.{_name(function)}).")
     if parameter.kind in UNNAMED:
         raise ConfigurationError(
             f"{_name(function)}: *{parameter.name} has no names that a model could fill. Declare the parameters."
@@ -89,6 +91,13 @@ def _evaluated(function: Callable[..., Any], parameter: inspect.Parameter, aroun
         ) from None
     except (AttributeError, SyntaxError, TypeError) as error:
         raise ConfigurationError(f"{_name(function)}: the annotation of {parameter.name!r} cannot be evaluated: {error}.") from None
+
+
+def _is_unbound_self(function: Callable[..., Any], parameter: inspect.Parameter) -> bool:
+    """Whether this is the first parameter of a function in the body of a class."""
+    around = getattr(function, "__qualname__", "").rpartition(".")[0]
+    in_class = around != "" and not around.endswith("<locals>") and inspect.isfunction(function)
+    return in_class and parameter.name in {"self", "cls"} and parameter.annotation is parameter.empty
 
 
 def _value(annotation: Any, names: dict[str, Any]) -> Any:

@@ -75,7 +75,7 @@ def count(session: Any) -> None:
         ({"max_response_bytes": "1"}, NUMBER.format("max_response_bytes")),
         ({"max_token_bytes": 1.5}, NUMBER.format("max_token_bytes")),
         ({"max_token_bytes": -1}, NUMBER.format("max_token_bytes")),
-        ({"subject": "ada"}, "subject= takes a function of the scope, not str: it is asked in every turn."),
+        ({"subject": "ada.lovelace"}, "subject= takes a function of the scope, not str: it is asked in every turn."),
         ({"conversation": 7}, "conversation= takes a function of (scope, body) or a JSON pointer, not int."),
         (
             {"conversation": "thread_id"},
@@ -313,7 +313,7 @@ def claims(**changed: Any) -> Any:
 
 
 def ada(**options: Any) -> Any:
-    return envelope({"canary-state": 1}, **{"subject": "ada", "conversation": "t1", **options})["dcaf"]["token"]
+    return envelope({"canary-state": 1}, **{"subject": "ada.lovelace", "conversation": "thread.one", **options})["dcaf"]["token"]
 
 
 def edited(part: Any, change: Any) -> Any:
@@ -358,14 +358,14 @@ CAUSES: dict[str, Any] = {
     "claim unknown": lambda: signed(claims(admin=1)),
     "claim of another type": lambda: signed(claims(seq=True)),
     "claim beyond 2**53": lambda: signed(claims(exp=2**53)),
-    "another subject": lambda: ada(subject="bob"),
+    "another subject": lambda: ada(subject="bob.builder"),
     "anonymous": lambda: ada(subject=None),
     "another conversation": lambda: ada(conversation="t2"),
     "no conversation": lambda: ada(conversation=None),
     "from the future": lambda: ada(age=timedelta(hours=-1)),
 }
-CALLERS = ["raise", "empty", "number", "bytes", "false", "list", "bob", ""]
-THREADS = ["", 7, ["t1"], {}, True, "t2", None]
+CALLERS = ["raise", "empty", "number", "bytes", "false", "list", "bob.builder", ""]
+THREADS = ["", 7, ["thread.one"], {}, True, "t2", None]
 
 
 def strict_service(app: Any, **settings: Any) -> Any:
@@ -373,7 +373,7 @@ def strict_service(app: Any, **settings: Any) -> Any:
     return mounted(app, keys=Keyring(RING.active, revoked), subject=user_of, conversation="/thread_id", **settings)
 
 
-def turn(service: Any, token: Any, *, user: Any = "ada", thread: Any = "t1") -> Any:
+def turn(service: Any, token: Any, *, user: Any = "ada.lovelace", thread: Any = "thread.one") -> Any:
     headers = (JSON_TYPE, (b"x-user", user.encode()))
     return call(service, {"thread_id": thread, "data": {"session": {"dcaf": {"token": token}}}}, headers=headers)
 
@@ -415,7 +415,7 @@ def test_only_the_rightful_holder_learns_that_a_session_ended() -> None:
     service = strict_service(Recorder())
     old = ada(age=timedelta(days=8))
     assert turn(service, old).code == "session-ended"
-    assert {turn(service, old, user="bob").code, turn(service, old, thread="t2").code} == {"session-invalid"}
+    assert {turn(service, old, user="bob.builder").code, turn(service, old, thread="t2").code} == {"session-invalid"}
     assert turn(service, edited(3, flip)).code == "session-invalid"
 
 
@@ -443,9 +443,9 @@ def assert_silent(tokens: Any, text: Any) -> None:
     canaries = [
         "canary-state",
         "canary-exception",
-        "bob",
-        "ada",
-        "t1",
+        "bob.builder",
+        "ada.lovelace",
+        "thread.one",
         secret.hex(),
         encode(secret),
         RING.active.text(),
@@ -481,7 +481,7 @@ def test_control_a_log_line_with_the_token_or_the_subject_is_caught(caplog: Any)
 def test_a_refusal_is_logged_once_with_its_reason_and_the_kid_and_one_of_another_subject_as_an_error(caplog: Any) -> None:
     service = strict_service(Recorder())
     turn(service, edited(4, flip))
-    turn(service, ada(), user="bob")
+    turn(service, ada(), user="bob.builder")
     found = [(record.levelname, record.getMessage()) for record in caplog.records]
     assert found[0] == ("WARNING", "dcaf: refused code='session-invalid' reason='mac' kid='k7'")
     assert len(found) == 2
@@ -513,12 +513,12 @@ def failing(*_: Any) -> None:
 @pytest.mark.parametrize("make", [lambda value: lambda *_: value, lambda value: lambda *_: later(value)], ids=["sync", "async"])
 def test_a_session_is_bound_to_what_the_function_names(name: Any, make: Any) -> None:
     app = Recorder(tool=count)
-    first = call(mounted(app, **{name: make("ada")}), {}).envelope
-    assert opened_by(first, **{name: "ada"})
-    for other in ("bob", None, "Ada", "ada "):
+    first = call(mounted(app, **{name: make("ada.lovelace")}), {}).envelope
+    assert opened_by(first, **{name: "ada.lovelace"})
+    for other in ("bob.builder", None, "Ada", "ada "):
         assert call(mounted(app, **{name: make(other)}), {"data": {"session": first}}).code == "session-invalid"
-    again = call(mounted(app, **{name: make("ada")}), {"data": {"session": first}})
-    assert opened_by(again.envelope, **{name: "ada"}) == {"step": 2}
+    again = call(mounted(app, **{name: make("ada.lovelace")}), {"data": {"session": first}})
+    assert opened_by(again.envelope, **{name: "ada.lovelace"}) == {"step": 2}
 
 
 def opened_by(found: Any, **who: Any) -> Any:

@@ -79,8 +79,8 @@ def test_a_new_object_takes_over_nothing_from_the_one_that_it_replaces(stored: A
     ("stored", "change"),
     [
         ({"users": [ADA]}, lambda team: setattr(team.users[0], "name", "eve")),
-        ({"users": [{"name": "x"}, ADA]}, lambda team: (team.users.reverse(), setattr(team.users[0], "name", "eve"))),
-        ({"lines": [ADA]}, lambda team: (team.lines.insert(0, Line("new")), setattr(team.lines[1], "name", "eve"))),
+        ({"users": [{"name": "x"}, ADA]}, lambda team: (team.users.reverse(), team.users[0].__setattr__("name", "eve"))),
+        ({"lines": [ADA]}, lambda team: (team.lines.insert(0, Line("new")), team.lines[1].__setattr__("name", "eve"))),
         ({"owner": ADA}, lambda team: setattr(team.owner, "name", "eve")),
         ({"by_role": {"x": ADA}}, lambda team: team.by_role.__setitem__("y", team.by_role.pop("x"))),
     ],
