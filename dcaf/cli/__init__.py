@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 
 from dcaf.cli import demo, inspect, keys
 from dcaf.core.errors import DcafError
@@ -27,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="dcaf", description="Session state that travels with an agent's conversation.")
+    parser.add_argument("--version", action="version", version=f"dcaf {version('dcaf')}")
     commands = parser.add_subparsers(required=True, metavar="command")
     for command in (keys, inspect, demo):
         command.add_to(commands)

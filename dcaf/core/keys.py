@@ -84,6 +84,10 @@ class Key:
             ConfigurationError: It is anything else, or was damaged; the message never has the text.
         """
         found = TEXT.fullmatch(text) if isinstance(text, str) else None
+        if found is None and isinstance(text, str) and "," in text:
+            raise ConfigurationError(
+                "DCAF_KEYS holds one key, the active one. Put the others into DCAF_KEYS_VERIFY, separated by commas."
+            )
         if found is None:
             raise ConfigurationError(f"This is not a dcaf key (dcafk1_<kid>_<secret>_<checksum>). {MAKE_ONE}")
         body, kid, secret, checksum = found.groups()

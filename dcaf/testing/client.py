@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-import httpx2
+try:
+    import httpx2
+except ModuleNotFoundError:
+    raise ModuleNotFoundError("dcaf.testing needs httpx2: pip install 'dcaf[testing]'", name="httpx2") from None
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp
 

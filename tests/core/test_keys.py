@@ -324,7 +324,9 @@ def test_no_key_names_the_command_that_makes_one(environment: Any) -> None:
 
 def test_two_keys_in_the_place_of_the_active_one_are_refused() -> None:
     text = f"{KEY.text()},{Key.from_bytes('old', OTHER).text()}"
-    assert message(lambda: Keyring.from_environment({"DCAF_KEYS": text})) == NO_KEY
+    assert message(lambda: Keyring.from_environment({"DCAF_KEYS": text})) == (
+        "DCAF_KEYS holds one key, the active one. Put the others into DCAF_KEYS_VERIFY, separated by commas."
+    )
 
 
 @pytest.mark.parametrize("workers", ["2", "16", " 4 "])
