@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check promises format clean
+.PHONY: demo test check promises soak format clean
 
 demo: $(READY)
 	$(BIN)/dcaf demo
@@ -22,6 +22,9 @@ check: $(READY)
 promises: $(READY)
 	DCAF_SCALE=1 $(BIN)/python -m pytest -m promise
 	$(BIN)/python tests/promises/table.py
+
+soak: $(READY)
+	DCAF_SCALE=1 $(BIN)/python -m pytest -m soak -s
 
 format: $(READY)
 	$(BIN)/ruff format .

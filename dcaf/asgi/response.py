@@ -18,7 +18,7 @@ from dcaf.asgi.events import Events
 from dcaf.asgi.locate import JSONText
 from dcaf.asgi.problems import problem
 from dcaf.asgi.threads import off_the_loop
-from dcaf.core.errors import MalformedJSON, NotCarriedError, SessionError, SessionUnavailable
+from dcaf.core.errors import MalformedJSON, NotCarriedError, SessionError, SessionUnavailable, StateError
 from dcaf.core.session import Session
 from dcaf.core.state import RESERVED
 
@@ -89,7 +89,11 @@ class Answer:
 
     def look_back(self) -> None:
         """Tell the operator of a change that came after the session was sealed, in a background task perhaps: it is lost."""
-        if not self._failed and self._session._state.snapshot() != self._sealed:
+        try:
+            late = not self._failed and self._session._state.snapshot() != self._sealed
+        except StateError:  # what came after cannot even be written
+            late = True
+        if late:
             self._events.lost(route(self._scope))
 
     async def _begin(self, message: Message) -> None:

@@ -104,7 +104,7 @@ class Handle:
         if self.stale:
             return False
         if self.lent or self.as_type is not None:
-            return bool(self.as_type == as_type)
+            return self.as_type is as_type or bool(self.as_type == as_type)
         return type(self.given) is as_type and not isinstance(self.given, CONTAINERS)
 
 
@@ -230,9 +230,11 @@ class Slot:
         return merged if again == looks else looks
 
     def _live(self, as_type: Any) -> Handle | None:
-        if self.data is None:
-            return None
-        return next((handle for handle in self.handles if handle.is_for(as_type)), None)
+        if self.data is not None:
+            for handle in self.handles:
+                if handle.is_for(as_type):
+                    return handle
+        return None
 
     def _keep(self, given: Any, as_type: Any, *, lent: bool = False) -> Any:
         if not isinstance(given, IMMUTABLE):

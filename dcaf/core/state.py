@@ -76,10 +76,10 @@ class State:
             slots[_checked(key)] = Slot(key, None)
         return slots[key]
 
-    @_locked
     def find(self, key: str) -> Slot | None:
         """The slot of a key, if there is one; the key may be absent all the same."""
-        return self._loaded().get(key)
+        slots = self._slots
+        return (self._load() if slots is None else slots).get(key)
 
     @_locked
     def __contains__(self, key: object) -> bool:
@@ -229,6 +229,10 @@ class State:
         if self._slots is None and self._looks_plain():
             return self._arrived.data
         return self._object(self._lasting(), None)
+
+    @_locked
+    def _load(self) -> dict[str, Slot]:
+        return self._loaded()
 
     def _loaded(self) -> dict[str, Slot]:
         if self._slots is None:
