@@ -349,7 +349,7 @@ CAUSES: dict[str, Any] = {
     "mac truncated": lambda: ada()[:-1],
     "state of another token": lambda: edited(3, lambda state: encode(b'{"admin":1}')),
     "another key of that id": lambda: ada(keys=Keyring(Key.generate("k7"))),
-    "revoked key": lambda: ada(keys=Keyring(Key.from_bytes("k6", b"0123456789abcdefghijklmnopqrstuv"))),
+    "revoked key": lambda: ada(keys=Keyring(Key.from_bytes("k6", bytes(range(100, 132))))),
     "another audience": lambda: ada(audience="other"),
     "audience in the claims": lambda: signed(claims(aud="other")),
     "claims no object": lambda: signed(b"[]"),
@@ -369,7 +369,7 @@ THREADS = ["", 7, ["thread.one"], {}, True, "t2", None]
 
 
 def strict_service(app: Any, **settings: Any) -> Any:
-    revoked = Key.from_bytes("k6", b"0123456789abcdefghijklmnopqrstuv", revoked=True)
+    revoked = Key.from_bytes("k6", bytes(range(100, 132)), revoked=True)
     return mounted(app, keys=Keyring(RING.active, revoked), subject=user_of, conversation="/thread_id", **settings)
 
 
