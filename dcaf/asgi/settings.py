@@ -58,6 +58,10 @@ def _from_file(path: Path) -> Keyring:
         lines = [line.strip() for line in path.read_text().splitlines()]
     except OSError as error:
         raise ConfigurationError(f"The key file {path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(
+            f"The key file {path} is no text. It has one key a line, as `dcaf keys new` prints them."
+        ) from None
     texts = [line for line in lines if line and not line.startswith("#")]
     if not texts:
         raise ConfigurationError(f"The key file {path} has no key. Write one with `dcaf keys new > {path}`.")

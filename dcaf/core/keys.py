@@ -29,8 +29,8 @@ from dcaf.core.errors import ConfigurationError
 
 SECRET_BYTES: Final = 32
 KID_CHARACTERS: Final = 16
-PRINTABLE: Final = frozenset(range(0x20, 0x7F))
-"""Bytes of ASCII text; 32 random ones are all among them once in 10**13 or more."""
+TEXT_BYTES: Final = frozenset((*b"\t\n\r", *range(0x20, 0x7F)))
+"""Bytes of ASCII text; 32 random ones are all among them once in 10**13."""
 
 KID: Final = re.compile(r"[A-Za-z0-9]{1,16}", re.ASCII)
 TEXT: Final = re.compile(r"(dcafk1_([A-Za-z0-9]{1,16})_([\w-]{43}))_([\w-]{6})", re.ASCII)
@@ -63,7 +63,7 @@ class Key:
             raise ConfigurationError(f"Key {self.kid!r}: the secret must be {SECRET_BYTES} random bytes. {MAKE_ONE}")
         if len(set(self.secret)) < SECRET_BYTES // 3:
             raise ConfigurationError(f"Key {self.kid!r}: the secret's bytes repeat, so they are not random. {MAKE_ONE}")
-        if PRINTABLE.issuperset(self.secret):
+        if TEXT_BYTES.issuperset(self.secret):
             raise ConfigurationError(f"Key {self.kid!r}: the secret is text, so somebody chose it. {MAKE_ONE}")
 
     @classmethod

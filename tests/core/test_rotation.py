@@ -88,6 +88,13 @@ def test_a_key_file_that_is_missing_or_empty_says_what_to_do(tmp_path: Path) -> 
         keyring(empty)
 
 
+def test_a_key_file_that_is_no_text_says_what_it_should_be(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_bytes(bytes(range(128, 160)))
+    with pytest.raises(ConfigurationError, match=r"is no text\. It has one key a line"):
+        keyring(path)
+
+
 def test_a_repr_shows_ids_and_no_secret() -> None:
     assert repr(LiveKeyring(lambda: Keyring(OLD))) == "LiveKeyring(active='old', kids=['old'])"
     assert os.sep not in repr(LiveKeyring(lambda: Keyring(OLD)))
