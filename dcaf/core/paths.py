@@ -24,8 +24,8 @@ class Refusal(Exception):
 
     def __init__(self, problem: str) -> None:
         super().__init__(problem)
-        self.problem = problem
-        self.path = ""
+        self.problem: str = problem
+        self.path: str = ""
 
     def under(self, step: str | int) -> Refusal:
         """The same problem, seen from one container further out."""
