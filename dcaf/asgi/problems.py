@@ -15,10 +15,11 @@ from typing import Any, Final
 import orjson
 from starlette.responses import Response
 
+from dcaf.core.envelope import RESTART
 from dcaf.core.errors import SessionError, SessionUnavailable
 
 RETRY_AFTER_S: Final = {"session-conflict": "1", "session-unavailable": "1"}
-RESTART: Final = {"session": {"dcaf": {"token": "new"}}}
+START_OVER: Final = {"session": orjson.loads(RESTART)}
 UNREAD: Final = (413, 415)
 
 
@@ -31,7 +32,7 @@ def json_body(refusal: SessionError | SessionUnavailable) -> dict[str, Any]:
         "detail": refusal.detail,
         "code": refusal.code,
     }
-    return body | ({"data": RESTART} if refusal.offers_restart else {})
+    return body | ({"data": START_OVER} if refusal.offers_restart else {})
 
 
 def problem(refusal: SessionError | SessionUnavailable, *, http_version: str = "1.1") -> Response:
