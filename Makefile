@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check promises soak format clean
+.PHONY: demo test check promises mutants soak format clean
 
 demo: $(READY)
 	$(BIN)/dcaf demo
@@ -23,6 +23,11 @@ promises: $(READY)
 	DCAF_SCALE=1 $(BIN)/python -m pytest -m promise
 	$(BIN)/python tests/promises/table.py
 
+mutants: $(READY)
+	rm -rf mutants
+	DCAF_SCALE=0.02 $(BIN)/mutmut run
+	$(BIN)/python tests/mutants/report.py
+
 soak: $(READY)
 	DCAF_SCALE=1 $(BIN)/python -m pytest -m soak -s
 
@@ -36,4 +41,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -101,16 +101,18 @@ def decrypt(secret: bytes, nonce: bytes, box: bytes, bound_to: bytes) -> bytes:
 def _subkey(secret: bytes, nonce: bytes) -> bytes:
     """Steps 3 to 5 of the specification: CMAC-AES-256 in counter mode over the first half of the nonce."""
     blocks = b"".join(bytes([0, counter, 0x58, 0]) + nonce[:12] for counter in (1, 2))
-    mask = _cmac_key(secret) * 2
+    mask = _known_cmac_key(secret) * 2
     return _aes(secret, bytes(a ^ b for a, b in zip(blocks, mask, strict=True)))
 
 
-@lru_cache(maxsize=64)
 def _cmac_key(secret: bytes) -> bytes:
     """Steps 1 and 2: the key K1 of CMAC (NIST SP 800-38B, section 6.1)."""
     block = int.from_bytes(_aes(secret, bytes(16)), "big")
     carry = 0b10000111 if block >> 127 else 0
     return ((block << 1 & (1 << 128) - 1) ^ carry).to_bytes(16, "big")
+
+
+_known_cmac_key: Final = lru_cache(maxsize=64)(_cmac_key)
 
 
 def _aes(secret: bytes, blocks: bytes) -> bytes:

@@ -108,7 +108,7 @@ class Key:
     def derive(self, suite: str, audience: str, role: str) -> bytes:
         """Derive the 32 bytes that serve one role of one audience (docs/protocol.md, section 4)."""
         info = b"".join(length_prefixed(part) for part in ("dcaf", "1", suite, audience, role))
-        return _derive(self.secret, info)
+        return _derived(self.secret, info)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Key is not pickled or copied into messages: pass its id")
@@ -220,7 +220,7 @@ def length_prefixed(text: str) -> bytes:
 
 def hkdf_sha256(secret: bytes, info: bytes, *, salt: bytes = b"", length: int = 32) -> bytes:
     """Derive key bytes: HKDF (RFC 5869, sections 2.2 and 2.3) with SHA-256; ``length`` in bytes, at most 8,160."""
-    pseudo_random = hmac.digest(salt or bytes(32), secret, "sha256")
+    pseudo_random = hmac.digest(salt, secret, "sha256")  # an empty salt is one of zeros: HMAC pads its key with them
     found = block = b""
     for counter in range(1, -(-length // 32) + 1):
         block = hmac.digest(pseudo_random, block + info + bytes([counter]), "sha256")
@@ -228,9 +228,7 @@ def hkdf_sha256(secret: bytes, info: bytes, *, salt: bytes = b"", length: int = 
     return found[:length]
 
 
-@lru_cache(maxsize=256)
-def _derive(secret: bytes, info: bytes) -> bytes:
-    return hkdf_sha256(secret, info)
+_derived: Final = lru_cache(maxsize=256)(hkdf_sha256)
 
 
 def _checksum(body: str) -> str:
@@ -246,6 +244,6 @@ def _decode_secret(kid: str, text: str) -> bytes:
 
 def _workers() -> int:
     try:
-        return int(os.environ.get("WEB_CONCURRENCY", "1"))
+        return int(os.environ.get("WEB_CONCURRENCY") or 1)
     except ValueError:
         return 1

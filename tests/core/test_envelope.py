@@ -26,7 +26,8 @@ from dcaf.core import (
     SessionValueError,
 )
 from dcaf.core.base64url import Payload, decode, encode
-from dcaf.core.claims import Claims, Lifetime
+from dcaf.core.claims import Claims, Lifetime, digest
+from dcaf.core.encrypted import ENCRYPTED
 from dcaf.core.envelope import NEW, RESTART, Sealer
 from dcaf.core.migrations import Migrations
 from dcaf.core.mirror import _exact
@@ -500,6 +501,74 @@ def test_a_handle_that_grew_over_the_limit_is_refused_before_it_is_sealed() -> N
         envelope(session, made)
 
 
+def test_a_token_may_be_as_long_as_the_limit_and_no_longer() -> None:
+    member = sealed({"a": "x" * 600})
+    length = len(member["dcaf"]["token"])
+    session = opened(member)
+    assert len(envelope(session, sealer(max_token_bytes=length))["dcaf"]["token"]) == length
+    with pytest.raises(SessionValueError) as caught:
+        envelope(session, sealer(max_token_bytes=length - 1))
+    assert str(caught.value) == (
+        f"the token would be {length:,} bytes long, over max_token_bytes={length - 1:,}: the session was sealed under a larger "
+        "limit. Clear it, or raise the limit"
+    )
+
+
+@pytest.mark.parametrize("suite", [SIGNED, ENCRYPTED], ids=["signed", "encrypted"])
+def test_the_room_for_a_state_is_what_a_token_holds_to_the_byte(suite: Any) -> None:
+    key = Key.from_bytes("k" * 16, KEY.secret)
+    for claims in (2, 3, 4, 300):
+        for limit in range(claims * 4 // 3 + 200, claims * 4 // 3 + 212):
+            room = suite.room(claims, limit)
+            assert isinstance(room, int)
+            longest, longer = (len(suite.seal(key, "shop", b"c" * claims, Payload(b"s" * size))) for size in (room, room + 1))
+            assert longest <= limit < longer
+
+
+def test_the_room_for_a_state_is_that_beside_the_longest_claims() -> None:
+    most = 2**53 - 1
+    times = ",".join(f'"{name}":{most}' for name in ("seq", "born", "iat", "exp"))
+    digests = f'"sub":"{"A" * 22}","cid":"{"A" * 22}","sv":{most},"ep":{most}'
+    written = f'{{"aud":"shop","sid":"{"A" * 22}",{times},{digests}}}'
+    assert sealer(max_token_bytes=1_000)._limit_bytes == SIGNED.room(len(written), 1_000)
+    least = next(limit for limit in range(300, 500) if SIGNED.room(len(written), limit) >= 2)
+    assert sealer(max_token_bytes=least)
+    for limit in (least - 1, 100):
+        with pytest.raises(ConfigurationError) as caught:
+            sealer(max_token_bytes=limit)
+        taken = limit - SIGNED.room(len(written), limit) * 4 // 3
+        assert str(caught.value) == f"max_token_bytes={limit} leaves no room for a state; the claims alone take {taken}."
+
+
+def test_a_new_session_has_the_claims_of_one_that_begins_now() -> None:
+    made = sealer(randomness=bytes, lifetime=Lifetime(600, 3_600))
+    assert made.claims_of(made.start()) == Claims("shop", "A" * 22, 0, NOW, NOW, NOW + 600)
+
+
+def test_the_digest_of_a_session_id_is_of_a_role_of_its_own() -> None:
+    assert sealer().sid_digest(SID) == digest(KEY.derive("dcaf1s", "shop", "log"), "sid", SID)
+    assert sealer(suite=ENCRYPTED).sid_digest(SID) == digest(KEY.derive("dcaf1e", "shop", "log"), "sid", SID)
+
+
+def test_the_key_that_signs_is_named() -> None:
+    early = Key.from_bytes("k9", OLD.secret, not_before=NOW + 1)
+    assert sealer(keys=Keyring(early, KEY)).signing_kid() == "k7"
+    assert sealer(keys=Keyring(early, KEY), clock=Clock(NOW + 1)).signing_kid() == "k9"
+
+
+def test_an_application_sees_all_of_a_signed_state_and_the_mirrored_part_of_an_encrypted_one() -> None:
+    for suite, whole, shown in (
+        (SIGNED, False, {"a": 2**60, "b": 2}),
+        (ENCRYPTED, False, {"a": 2**60}),
+        (ENCRYPTED, True, {"a": 2**60, "b": 2}),
+    ):
+        made = sealer(suite=suite, mirror={"a"})
+        session = made.start()
+        session.update({"a": 2**60, "b": 2})
+        assert json.loads(made.visible(session, whole=whole)) == shown
+    assert made.visible(session) == b'{"a":1152921504606846976}'
+
+
 def test_a_version_is_sealed_and_absent_at_0() -> None:
     assert claims_of(sealed({})).sv is None
     assert claims_of(sealed({}, sealer(migrations=Migrations(3)))).sv == 3
@@ -530,6 +599,13 @@ def test_a_session_of_another_sealer_can_be_sealed_only_by_its_standing() -> Non
     assert (found.aud, found.sid, found.born, found.seq) == ("shop", SID, NOW - 10, 5)
 
 
+@pytest.mark.parametrize("mirror", ["step", None, 1, [None], ["a", 2]])
+def test_a_mirror_is_a_bool_or_names(mirror: Any) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        sealer(mirror=mirror)
+    assert str(caught.value) == 'mirror= takes True, False, or the keys to show, for instance mirror={"wizard_step"}.'
+
+
 @pytest.mark.parametrize("mirror", ["step", ["step"], None, 1])
 def test_a_mirror_of_another_type_shows_no_more_than_it_names(mirror: Any) -> None:
     try:
@@ -547,7 +623,13 @@ def test_encode_is_the_inverse_of_decode() -> None:
         assert "=" not in encode(data)
 
 
-@pytest.mark.parametrize("bad", ["a", "abcde", "ab c", "abc!", "aé", "ab+/", "ab\n", "abc=="])
+@pytest.mark.parametrize("bad", ["a", "abcde", "ab c", "abc!", "aé", "ab+/", "ab+a", "ab/a", "ab\n", "abc=="])
 def test_what_is_no_base64url_is_not_decoded(bad: Any) -> None:
     with pytest.raises(ValueError, match=r"."):
         decode(bad)
+
+
+def test_the_two_characters_of_the_other_alphabet_are_named_for_what_they_are() -> None:
+    for bad in ("ab+a", "ab/a"):
+        with pytest.raises(ValueError, match=r"^not base64url$"):
+            decode(bad)

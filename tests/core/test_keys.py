@@ -89,7 +89,8 @@ def test_hkdf_agrees_with_another_implementation(secret: Any, info: Any, salt: A
 
 def test_a_key_derives_as_the_protocol_says() -> None:
     info = b"\0\0\0\4dcaf\0\0\0\0011\0\0\0\6dcaf1s\0\0\0\5sh\xc3\xb6p\0\0\0\3mac"
-    assert KEY.derive("dcaf1s", "shöp", "mac") == HKDF(hashes.SHA256(), 32, b"", info).derive(SECRET)
+    for key in (KEY, Key.generate()):
+        assert key.derive("dcaf1s", "shöp", "mac") == HKDF(hashes.SHA256(), 32, b"", info).derive(key.secret)
 
 
 def test_no_two_purposes_share_a_derived_key() -> None:
@@ -223,6 +224,17 @@ def test_a_secret_of_few_different_bytes_is_refused(secret: Any) -> None:
     )
 
 
+def test_a_secret_of_ten_different_bytes_is_the_least_that_is_taken() -> None:
+    assert Key.from_bytes("k7", bytes(range(200, 210)) * 3 + b"\xc8\xc8")
+    with pytest.raises(ConfigurationError, match="the secret's bytes repeat"):
+        Key.from_bytes("k7", bytes(range(200, 209)) * 3 + b"\xc8" * 5)
+
+
+def test_a_secret_that_is_text_is_refused() -> None:
+    found = message(lambda: Key.from_bytes("k7", b"correct horse battery staple 123"))
+    assert found == f"Key 'k7': the secret is text, so somebody chose it. {MAKE_ONE}"
+
+
 def spellings(secret: Any) -> Any:
     return [secret.hex(), encode(secret), repr(secret)[2:-1], repr(list(secret))[1:-1]]
 
@@ -306,6 +318,18 @@ def test_revoking_wins_wherever_it_stands_in_the_ring(revoked_first: Any) -> Non
     assert ring.find("old") is None
 
 
+def test_a_ring_may_be_one_key_of_text() -> None:
+    assert Keyring.parse(KEY.text()).active == KEY
+
+
+def test_a_ring_of_which_no_key_may_sign_yet_says_so() -> None:
+    ring = Keyring(Key.from_bytes("k7", SECRET, not_before=100), Key.from_bytes("old", OTHER, revoked=True))
+    assert ring.signer(100).kid == "k7"
+    assert message(lambda: ring.signer(99)) == (
+        "No key of the ring may sign yet: not_before lies in the future. Keep an older key in it."
+    )
+
+
 def test_a_ring_is_read_from_the_environment(monkeypatch: Any) -> None:
     older = Key.from_bytes("old", OTHER)
     environment = {"DCAF_KEYS": f" {KEY.text()}\n", "DCAF_KEYS_VERIFY": f"{older.text()} ,, "}
@@ -346,6 +370,6 @@ def test_an_ephemeral_key_says_so_in_the_log(monkeypatch: Any, caplog: Any, work
     with caplog.at_level(logging.WARNING, logger="dcaf"):
         ring = Keyring.ephemeral()
     kid = ring.active.kid
-    assert kid.startswith("tmp")
+    assert (kid[:3], len(kid)) == ("tmp", 9)
     assert caplog.messages == [f"dcaf: ephemeral key {kid}: every session ends with this process. Not for production."]
     assert Keyring.ephemeral().active.kid != kid

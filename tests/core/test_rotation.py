@@ -32,6 +32,21 @@ def test_a_new_ring_is_taken_up_when_its_time_has_come_and_not_before() -> None:
     assert live.find("old") is OLD
 
 
+def test_a_ring_is_read_once_in_its_time_whenever_the_clock_began() -> None:
+    clock, reads = Clock(), []
+    clock.now = 5_000
+
+    def load() -> Keyring:
+        reads.append(clock.now)
+        return Keyring(OLD)
+
+    live = LiveKeyring(load, clock=clock)
+    for now in (5_001, 5_059, 5_060, 5_061, 5_119, 5_120):
+        clock.now = now
+        assert live.find("old") is OLD
+    assert reads == [5_000, 5_060, 5_120]
+
+
 def test_a_ring_that_cannot_be_read_keeps_the_one_before_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
 
@@ -43,7 +58,7 @@ def test_a_ring_that_cannot_be_read_keeps_the_one_before_and_says_so(caplog: pyt
     live = LiveKeyring(load, clock=clock)
     clock.now = 100
     assert live.active is OLD
-    assert "could not be read again (OSError)" in caplog.text
+    assert caplog.messages == ["dcaf: the key ring could not be read again (OSError); the one before stays"]
     assert "secret path" not in caplog.text
 
 

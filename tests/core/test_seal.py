@@ -27,6 +27,7 @@ TOKEN = SIGNED.seal(KEY, "shop", CLAIMS, Payload(b'{"step":1}'))
 def refusal(token: Any, keys: Any = RING, audience: Any = "shop") -> Any:
     with pytest.raises(SessionInvalid) as caught:
         SIGNED.open(token, keys, audience)
+    assert caught.value.kid == (None if caught.value.reason == "shape" else token.split(".")[1])
     return caught.value.reason
 
 
