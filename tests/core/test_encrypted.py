@@ -51,6 +51,9 @@ def test_a_nonce_is_24_random_bytes() -> None:
 def test_every_refusal_names_its_reason_and_the_key_that_was_asked_for() -> None:
     last = TOKEN[-1]
     assert refusal(TOKEN[:-1] + "=") == ("shape", None)
+    for other in ("k.7", "k_7", "k" * 17, "", "k7\n"):
+        assert refusal(TOKEN.replace(".k7.", f".{other}.")) == ("shape", None)
+    assert refusal(TOKEN.replace(".k7.", f".{'k' * 16}.")) == ("kid", "k" * 16)
     assert refusal(TOKEN, Keyring(Key.generate("k8"))) == ("kid", "k7")
     assert refusal(TOKEN, Keyring(Key.generate("k7"))) == ("tag", "k7")
     assert refusal("dcaf1e.k7." + "A" * 57) == ("base64", "k7")
