@@ -21,12 +21,17 @@ from typing import Final, Literal
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from dcaf.asgi.checkpoint import sending
 from dcaf.asgi.events import Event, Events
+from dcaf.asgi.flight import Flights
 from dcaf.asgi.holder import Conversation, Holder, Subject
+from dcaf.asgi.outgoing import Outgoing, Terminal, is_done
 from dcaf.asgi.problems import problem
+from dcaf.asgi.request import Body, read_body
 from dcaf.asgi.response import Answer
-from dcaf.asgi.settings import Keys, Routes, checked, keyring, lifetime, one_of, positive, routes, suites
+from dcaf.asgi.settings import Keys, Routes, function, keyring, lifetime, one_of, positive, routes, suites
 from dcaf.asgi.turn import Turn, Turns
+from dcaf.asgi.websocket import Socket
 from dcaf.core.current import running
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError, SessionError, SessionUnavailable
@@ -36,6 +41,8 @@ from dcaf.core.unsigned import Import
 
 MIB: Final = 1024 * 1024
 SCOPE_KEY: Final = "dcaf.session"
+POLICY: Final = 1008
+"""Close code: a message that violates the policy of the service (RFC 6455, section 7.4.1)."""
 PLAIN_AND_ENCRYPTED: Final = (
     "plain= with encrypt=True: a plain route reads the whole state in its request body, where frameworks echo it in their "
     "validation errors. Drop one of the two, or pass plain_secret=True."
@@ -68,8 +75,14 @@ class SessionMiddleware:
             in ``session.restarted``. An emptied session has lost its guards: refuse unless the client cannot start over.
         unsigned: ``"ignore"`` starts an empty session in place of a plain one; an ``Import`` takes plain ones in until a date.
         max_body_bytes: The longest JSON body that is read.
-        max_response_bytes: The longest JSON answer that is completed with the session.
+        max_bytes_in_flight: How many bytes of JSON bodies are read at once in this process; a request over it is answered
+            with 503.
+        max_response_bytes: The longest JSON answer, event or frame that is completed with the session.
         max_token_bytes: The longest token that is accepted, and so the longest that is made.
+        terminal: Which event of a stream, and which frame of a WebSocket, ends a turn: a function of its name, None where it has
+            none, and its value, None where it is not JSON. By default a JSON object with the type ``"done"``, or a server-sent
+            event of that name.
+        pass_streams: Routes whose streams pass byte for byte: paths, or a function of the scope. A change there is an error.
         exempt: Routes to leave alone: paths, or a function of the scope.
         bind_request_session: Whether ``request.session`` is the Session too.
         version: Version of the application's own schema.
@@ -101,8 +114,11 @@ class SessionMiddleware:
         on_refused: Literal["reject", "restart"] = "reject",
         unsigned: Import | Literal["reject", "ignore"] = "reject",
         max_body_bytes: int = 4 * MIB,
+        max_bytes_in_flight: int = 256 * MIB,
         max_response_bytes: int = 16 * MIB,
         max_token_bytes: int = MIB // 4,
+        terminal: Terminal = is_done,
+        pass_streams: Routes = (),
         exempt: Routes = (),
         bind_request_session: bool = True,
         version: int = 0,
@@ -117,9 +133,13 @@ class SessionMiddleware:
         self.app = app
         self._plain = routes("plain", plain)
         self._exempt = routes("exempt", exempt)
+        self._pass_streams = routes("pass_streams", pass_streams)
+        self._terminal = function("terminal", terminal)
+        self._max_body_bytes = positive("max_body_bytes", max_body_bytes)
         self._max_response_bytes = positive("max_response_bytes", max_response_bytes)
+        self._flights = Flights(positive("max_bytes_in_flight", max_bytes_in_flight))
         self._bind_request_session = bind_request_session
-        self._events = Events(checked("on_event", on_event))
+        self._events = Events(None if on_event is None else function("on_event", on_event))
         suite, *others = suites(encrypt=encrypt, accept_both=accept_both)
         if encrypt and plain != () and not plain_secret:
             raise ConfigurationError(PLAIN_AND_ENCRYPTED)
@@ -142,43 +162,73 @@ class SessionMiddleware:
             events=self._events,
             restarts=one_of("on_refused", on_refused, ("reject", "restart")) == "restart",
             unsigned=unsigned if isinstance(unsigned, Import) else one_of("unsigned", unsigned, ("reject", "ignore")),
-            max_body_bytes=positive("max_body_bytes", max_body_bytes),
             is_plain=self._plain,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection; anything but HTTP, and exempt routes, pass as they are."""
-        if scope["type"] != "http" or self._exempt(scope):
+        """Serve one connection; a lifespan, and exempt routes, pass as they are."""
+        if scope["type"] not in ("http", "websocket") or self._exempt(scope):
             await self.app(scope, receive, send)
             return
         self._check_scope(scope)
         try:
-            turn = await self._turns.open(scope, receive)
+            serving = await (self._request(scope, receive) if scope["type"] == "http" else self._turns.first(scope))
         except (SessionError, SessionUnavailable) as refusal:
             self._events.refused(refusal)
-            await problem(refusal, http_version=scope.get("http_version", "1.1"))(scope, receive, send)
-        else:
-            if turn is not None:
-                await self._run(turn, scope, receive, send)
+            await _refuse(refusal, scope, receive, send)
+            return
+        if isinstance(serving, Turn):
+            await self._connect(serving, scope, receive, send)
+        elif serving is not None:
+            await self._run(*serving, scope, receive, send)
 
-    async def _run(self, turn: Turn, scope: Scope, receive: Receive, send: Send) -> None:
-        inner = turn.body.scope(scope)
-        inner[SCOPE_KEY] = turn.session
-        if self._bind_request_session:
-            inner["session"] = turn.session
-        answer = Answer(
+    async def _request(self, scope: Scope, receive: Receive) -> tuple[Turn, Body] | None:
+        """The turn of a request; None where the client left before its body was complete."""
+        with self._flights.begin() as flight:
+            body = await read_body(scope, receive, self._max_body_bytes, flight)
+            return None if body.disconnected else (await self._turns.open(scope, body), body)
+
+    async def _run(self, turn: Turn, body: Body, scope: Scope, receive: Receive, send: Send) -> None:
+        inner = self._inner(body.scope(scope), turn)
+        out = Outgoing(
             inner,
-            send,
             turn.session,
             arrived=turn.arrived,
-            adopts=turn.body.json is not None and self._plain(scope),
+            adopts=body.is_json and self._plain(scope),
             seal=lambda: self._turns.seal(turn),
-            max_response_bytes=self._max_response_bytes,
+            terminal=self._terminal,
+            limit_bytes=self._max_response_bytes,
             events=self._events,
         )
-        with running(turn.session):
-            await self.app(inner, turn.body.replay(receive), answer.send)
-            answer.look_back()
+        answer = Answer(out, send, streams=not self._pass_streams(scope))
+        with running(turn.session), sending(answer.checkpoint):
+            try:
+                await self.app(inner, body.replay(receive), answer.send)
+            except Exception:
+                await answer.fail()
+                raise
+        answer.look_back()
+
+    async def _connect(self, first: Turn, scope: Scope, receive: Receive, send: Send) -> None:
+        inner = self._inner(scope, first)
+        socket = Socket(
+            self._turns,
+            inner,
+            receive,
+            send,
+            first,
+            adopts=self._plain(scope),
+            terminal=self._terminal,
+            max_body_bytes=self._max_body_bytes,
+            limit_bytes=self._max_response_bytes,
+        )
+        with running(first.session), sending(socket.checkpoint):
+            await self.app(inner, socket.receive, socket.send)
+            await socket.finish()
+
+    def _inner(self, scope: Scope, turn: Turn) -> Scope:
+        bound = {"session": turn.session} if self._bind_request_session else {}
+        return {**scope, SCOPE_KEY: turn.session, **bound}
 
     def _check_scope(self, scope: Scope) -> None:
         if SCOPE_KEY in scope:
@@ -189,3 +239,11 @@ class SessionMiddleware:
                 f"{type(scope['session']).__name__}). Remove that one, or pass bind_request_session=False to dcaf's and use "
                 "dcaf.current_session()."
             )
+
+
+async def _refuse(refusal: SessionError | SessionUnavailable, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with a problem; a WebSocket whose server cannot is closed before it is open."""
+    if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": POLICY, "reason": refusal.code})
+    else:
+        await problem(refusal, http_version=scope.get("http_version", "1.1"))(scope, receive, send)

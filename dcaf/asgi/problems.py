@@ -15,6 +15,7 @@ from typing import Any, Final
 import orjson
 from starlette.responses import Response
 
+from dcaf.asgi.flight import IN_FLIGHT
 from dcaf.core.envelope import RESTART
 from dcaf.core.errors import SessionError, SessionUnavailable
 
@@ -40,6 +41,7 @@ def problem(refusal: SessionError | SessionUnavailable, *, http_version: str = "
     headers = {"Cache-Control": "no-store"}
     if refusal.code in RETRY_AFTER_S:
         headers["Retry-After"] = RETRY_AFTER_S[refusal.code]
-    if refusal.http_status in UNREAD and http_version.startswith("1"):
+    unread = refusal.http_status in UNREAD or refusal.reason == IN_FLIGHT
+    if unread and http_version.startswith("1"):
         headers["Connection"] = "close"
     return Response(orjson.dumps(json_body(refusal)), refusal.http_status, headers, "application/problem+json")

@@ -18,6 +18,7 @@ import orjson
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import Message, Receive, Scope
 
+from dcaf.asgi.flight import Flight
 from dcaf.asgi.locate import MAX_SESSIONS, MAX_STRUCTURE, JSONText, Place, structure
 from dcaf.asgi.threads import off_the_loop
 from dcaf.core.errors import BodyTooLarge, EncodedBody
@@ -36,18 +37,24 @@ MOST_DIGITS: Final = 18
 
 @dataclass(slots=True)
 class Body:
-    """What came in: the messages read so far, and, of a JSON body, its text and the places of its sessions.
+    """What came in: the bytes read so far, and, of a JSON body, its text and the places of its sessions.
 
     Attributes:
-        messages: To be replayed before anything more is received.
-        json: The parsed text; None for any other body, which passes untouched.
+        data: To be replayed before anything more is received.
+        more: Whether more is to be received.
+        json: The parsed text, until it is rewritten; None for any other body, which passes untouched.
         places: Every ``data.session``, by precedence.
+        is_json: Whether it is JSON.
+        is_changed: Whether it was rewritten.
         disconnected: The client left before its body was complete.
     """
 
-    messages: list[Message]
+    data: bytes
+    more: bool = False
     json: JSONText | None = None
     places: tuple[Place, ...] = ()
+    is_json: bool = False
+    is_changed: bool = False
     disconnected: bool = False
 
     def candidate(self) -> Place | None:
@@ -66,15 +73,16 @@ class Body:
         return orjson.loads(self.json.rewritten(self.places, {})) if self.places else self.json.value
 
     def rewrite(self, candidate: Place | None, state: bytes) -> None:
-        """Put the verified state in the candidate's place, and take every other session out."""
-        if self.json is None or not self.places:
-            return
-        data = self.json.rewritten(self.places, {candidate: state} if candidate else {})
-        self.messages = [{"type": "http.request", "body": data, "more_body": False}]
+        """Put the verified state in the candidate's place, and take every other session out. The parsed text is let go."""
+        if self.json is not None and self.places:
+            self.data = self.json.rewritten(self.places, {candidate: state} if candidate else {})
+            self.is_changed = True
+        self.json, self.places = None, ()
 
     def replay(self, receive: Receive) -> Receive:
-        """A receive function that gives the messages read so far, then what comes."""
-        pending = self.messages[::-1]
+        """A receive function that gives what was read so far, then what comes."""
+        pending: list[Message] = [{"type": "http.request", "body": self.data, "more_body": self.more}]
+        self.data = b""
 
         async def replayed() -> Message:
             return pending.pop() if pending else await receive()
@@ -83,43 +91,51 @@ class Body:
 
     def scope(self, scope: Scope) -> Scope:
         """The scope of a rewritten body, whose headers say its length and no longer what is untrue of it."""
-        if self.json is None or not self.places:
+        if not self.is_changed:
             return scope
         changed = {**scope, "headers": list(scope["headers"])}
         headers = MutableHeaders(scope=changed)
         for name in STALE_HEADERS:
             del headers[name]
         if "content-length" in headers:
-            headers["content-length"] = str(len(self.messages[0]["body"]))
+            headers["content-length"] = str(len(self.data))
         return changed
 
 
-async def read_body(scope: Scope, receive: Receive, max_body_bytes: int) -> Body:
+async def read_body(scope: Scope, receive: Receive, max_body_bytes: int, flight: Flight) -> Body:
     """Read a body as far as it must be read: one that is JSON wholly, any other up to its first bytes.
 
     Raises:
         EncodedBody: It has a Content-Encoding.
         BodyTooLarge: It is JSON over the limit; nothing beyond the limit was read.
         MalformedJSON: It is JSON that a strict parser refuses.
+        SessionUnavailable: Too many bytes are being read already.
     """
     headers = Headers(scope=scope)
     if any(value.strip().lower() != "identity" for value in headers.getlist("content-encoding")):
         raise EncodedBody(reason="content-encoding")
-    reader = _Reader(receive, max_body_bytes)
+    reader = _Reader(receive, max_body_bytes, flight)
     kind = await reader.sniff()
-    if reader.disconnected:
-        return Body(reader.read(), disconnected=True)
-    if not kind:
-        return Body(reader.read())
-    if _announced(headers) > max_body_bytes:
+    if kind and _announced(headers) > max_body_bytes:
         raise BodyTooLarge(reason="content-length")
-    data = await reader.rest()
-    if data is None:
-        return Body(reader.read(), disconnected=True)
+    if kind:
+        await reader.rest()
+    if reader.disconnected or not kind:
+        return Body(bytes(reader.data), more=reader.more, disconnected=reader.disconnected)
+    return await read_json(bytes(reader.data))
+
+
+async def read_json(data: bytes) -> Body:
+    """Take a whole JSON text, of a body or of a frame.
+
+    Raises:
+        BodyTooLarge: It has more structure than is parsed.
+        MalformedJSON: A strict parser refuses it.
+    """
     if structure(data) > MAX_STRUCTURE or data.count(b'"session"') > MAX_SESSIONS:
         raise BodyTooLarge(reason="structure")
     text, places = await off_the_loop(_parse, data)
-    return Body([{"type": "http.request", "body": data, "more_body": False}], text, places)
+    return Body(data, json=text, places=places, is_json=True)
 
 
 def _announced(headers: Headers) -> int:
@@ -137,44 +153,39 @@ def is_json(start: bytes) -> bool | None:
 class _Reader:
     """The messages of one body, counted while it could be JSON."""
 
-    def __init__(self, receive: Receive, limit_bytes: int) -> None:
+    def __init__(self, receive: Receive, limit_bytes: int, flight: Flight) -> None:
         self._receive = receive
         self._limit_bytes = limit_bytes
-        self._more = True
-        self._data = bytearray()
+        self._flight = flight
+        self.more = True
+        self.data = bytearray()
         self.disconnected = False
 
     async def sniff(self) -> bool:
         """Read until it is clear whether the body is JSON; a body of white space alone is not."""
         kind = None
-        while kind is None and self._more:
+        while kind is None and self.more:
             kind = is_json(await self._next())
             self._check(kind=kind)
         return bool(kind)
 
-    def read(self) -> list[Message]:
-        """What was read so far, as the messages that say it."""
-        if self.disconnected:
-            return [{"type": "http.disconnect"}]
-        return [{"type": "http.request", "body": bytes(self._data), "more_body": self._more}]
-
-    async def rest(self) -> bytes | None:
-        """Read a JSON body to its end; None where the client left before."""
-        while self._more:
+    async def rest(self) -> None:
+        """Read a JSON body to its end, or until the client leaves."""
+        while self.more:
             await self._next()
             self._check(kind=True)
-        return None if self.disconnected else bytes(self._data)
 
     async def _next(self) -> bytes:
         message = await self._receive()
         self.disconnected = message["type"] == "http.disconnect"
-        self._more = not self.disconnected and message.get("more_body", False)
+        self.more = not self.disconnected and message.get("more_body", False)
         chunk: bytes = message.get("body", b"")
-        self._data += chunk
+        self.data += chunk
+        self._flight.take(len(chunk))
         return chunk
 
     def _check(self, *, kind: bool | None) -> None:
-        if kind is not False and len(self._data) > self._limit_bytes:
+        if kind is not False and len(self.data) > self._limit_bytes:
             raise BodyTooLarge(reason="length")
 
 

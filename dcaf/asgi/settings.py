@@ -104,13 +104,13 @@ def one_of(name: str, value: T, allowed: tuple[T, ...]) -> T:
     return value
 
 
-def checked(name: str, value: T) -> T:
-    """A function, or None.
+def function(name: str, value: T) -> T:
+    """A function.
 
     Raises:
         ConfigurationError: It is something else.
     """
-    if value is not None and not callable(value):
+    if not callable(value):
         raise ConfigurationError(f"{name}= takes a function, not {type(value).__name__}.")
     return value
 

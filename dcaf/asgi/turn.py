@@ -10,15 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from starlette.types import Receive, Scope
+from starlette.types import Scope
 
 from dcaf.asgi.events import Events
 from dcaf.asgi.holder import Holder
 from dcaf.asgi.locate import Place
-from dcaf.asgi.request import Body, read_body
+from dcaf.asgi.request import Body
 from dcaf.core.claims import Binding
 from dcaf.core.envelope import Sealer
-from dcaf.core.errors import SessionError, SessionUnsigned
+from dcaf.core.errors import SessionError, SessionInvalid, SessionUnsigned
 from dcaf.core.keeper import Keeper
 from dcaf.core.session import Session
 from dcaf.core.unsigned import Import
@@ -31,14 +31,12 @@ class Turn:
     Attributes:
         session: Its session.
         binding: Whom it is bound to.
-        body: The body that it came in.
         arrived: Whether a session came in, so that one goes out in any case.
         kid: Id of the key that had sealed it; None for a new one.
     """
 
     session: Session
     binding: Binding
-    body: Body
     arrived: bool
     kid: str | None = None
 
@@ -54,7 +52,6 @@ class Turns:
         events: Whom to tell.
         restarts: Whether a refused session is started empty instead.
         unsigned: What happens to plain sessions.
-        max_body_bytes: The longest JSON body that is read.
         is_plain: Whether a route reads and writes the whole state itself.
     """
 
@@ -64,27 +61,32 @@ class Turns:
     events: Events
     restarts: bool
     unsigned: Import | Literal["reject", "ignore"]
-    max_body_bytes: int
     is_plain: Callable[[Scope], bool]
 
-    async def open(self, scope: Scope, receive: Receive) -> Turn | None:
-        """Read the body and find its session; None where the client left before the body was complete.
+    async def first(self, scope: Scope) -> Turn:
+        """Begin a session for a socket, before its first frame. Raises SessionError as ``open``."""
+        return Turn(self.sealer.start(), await self._binding(scope, Body(b"")), arrived=False)
+
+    async def open(self, scope: Scope, body: Body, before: Turn | None = None) -> Turn:
+        """Find the session of a body, and put the verified state where the application will look for it.
+
+        Args:
+            scope: Of the request, or of the socket.
+            body: What came in; it is rewritten.
+            before: The socket's last turn, whose session a frame without one continues; None for a request.
 
         Raises:
-            SessionError: The body or the session is refused.
+            SessionError: The session is refused.
             SessionUnavailable: Nobody can tell whether it is current.
         """
-        body = await read_body(scope, receive, self.max_body_bytes)
-        if body.disconnected:
-            return None
         candidate = body.candidate()
         try:
-            turn = await self._opened(scope, body, candidate)
+            turn = await self._opened(scope, body, candidate, before)
         except SessionError as refusal:
-            if not (self.restarts and refusal.offers_restart and candidate):
+            if not (self.restarts and refusal.offers_restart and (candidate or before)):
                 raise
             self.events.restarted(refusal)
-            turn = Turn(self.sealer.start(restarted=refusal.code), await self._binding(scope, body), body, arrived=True)
+            turn = Turn(self.sealer.start(restarted=refusal.code), await self._binding(scope, body), arrived=True)
         body.rewrite(candidate, self.sealer.visible(turn.session, whole=self.is_plain(scope)))
         return turn
 
@@ -102,20 +104,32 @@ class Turns:
             self.events.resealed(turn.kid, self.sealer.sid_digest(turn.session.id))
         return envelope
 
-    async def _opened(self, scope: Scope, body: Body, candidate: Place | None) -> Turn:
+    async def _opened(self, scope: Scope, body: Body, candidate: Place | None, before: Turn | None) -> Turn:
+        if candidate is None and before is not None:
+            return await self._continued(before, await self._binding(scope, body))
         if candidate is None:
-            return Turn(self.sealer.start(), await self._binding(scope, body), body, arrived=False)
+            return Turn(self.sealer.start(), await self._binding(scope, body), arrived=False)
         member = body.member(candidate)
         try:
             opened = self.sealer.verify(member)
         except SessionUnsigned as refusal:
-            return Turn(self._taken_in(member, refusal), await self._binding(scope, body), body, arrived=True)
+            return Turn(self._taken_in(member, refusal), await self._binding(scope, body), arrived=True)
         binding = await self._binding(scope, body)
         session = self.sealer.accept(opened, binding)
         if opened is None:
-            return Turn(session, binding, body, arrived=True)
+            return Turn(session, binding, arrived=True)
         await self.keeper.admit(self.sealer.claims_of(session))
-        return Turn(session, binding, body, arrived=True, kid=opened.key.kid)
+        return Turn(session, binding, arrived=True, kid=opened.key.kid)
+
+    async def _continued(self, before: Turn, binding: Binding) -> Turn:
+        """Go on with the session of the turn before, as if it had come in again: for the holder that it was sealed for."""
+        if not before.session.sequence:
+            return Turn(before.session, binding, arrived=before.arrived)
+        if binding != before.binding:
+            raise SessionInvalid(reason="sub" if binding.subject != before.binding.subject else "cid")
+        self.sealer.recheck(before.session)
+        await self.keeper.admit(self.sealer.claims_of(before.session))
+        return Turn(before.session, binding, arrived=True)
 
     def _taken_in(self, plain: dict[str, Any], refusal: SessionUnsigned) -> Session:
         if self.unsigned == "ignore":

@@ -23,6 +23,7 @@ from dcaf.core.session import Session
 S = TypeVar("S", bound=Session)
 
 _current: Final[ContextVar[Session]] = ContextVar("dcaf_current_session")
+_in_a_call: Final[ContextVar[bool]] = ContextVar("dcaf_in_a_call", default=False)
 
 
 @overload
@@ -42,9 +43,24 @@ def current_session(as_type: type[Session] = Session) -> Session:
     except LookupError:
         raise ConfigurationError(
             "current_session() was called outside a turn. Mount SessionMiddleware around the application, and call it while a "
-            "request is handled, or pass the session along. Exempt routes and WebSockets have no session."
+            "request is handled, or pass the session along. Exempt routes have no session."
         ) from None
     return session if type(session) is as_type else as_type.of(session)
+
+
+def in_a_call() -> bool:
+    """Whether a tool is being called here, whose writes are not committed yet."""
+    return _in_a_call.get()
+
+
+@contextmanager
+def calling() -> Iterator[None]:
+    """Say that the code inside is a tool's."""
+    token = _in_a_call.set(True)
+    try:
+        yield
+    finally:
+        _in_a_call.reset(token)
 
 
 @contextmanager

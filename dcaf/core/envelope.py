@@ -30,8 +30,8 @@ from dcaf.core.keys import Keyring
 from dcaf.core.migrations import Migrations
 from dcaf.core.mirror import Mirror
 from dcaf.core.seal import SIGNED, Opened, Suite, check_text
-from dcaf.core.session import Session, Standing
-from dcaf.core.state import RESERVED, State
+from dcaf.core.session import Session
+from dcaf.core.state import RESERVED, Standing, State
 from dcaf.core.unsigned import Import
 from dcaf.core.values import JSON, write
 
@@ -117,7 +117,7 @@ class Sealer:
         now = int(self._clock())
         sid = encode(self._randomness(SID_BYTES))
         claims = Claims(self._audience, sid, 0, now, now, self._lifetime.end(now, now))
-        return Session._over(State(limit_bytes=self._limit_bytes), Standing(claims, restarted))
+        return Session._over(State(standing=Standing(claims, restarted), limit_bytes=self._limit_bytes))
 
     def open(self, member: JSON, binding: Binding) -> Session:
         """Open what a client sent at ``data.session``: ``verify`` and ``accept`` in one.
@@ -156,9 +156,9 @@ class Sealer:
         if opened is None:
             return self.start()
         claims = self._claims(opened, binding)
-        state = State(opened.payload, limit_bytes=self._limit_bytes)
+        state = State(opened.payload, Standing(claims), limit_bytes=self._limit_bytes)
         self._migrations.upgrade(state, claims.sv or 0)
-        return Session._over(state, Standing(claims))
+        return Session._over(state)
 
     def take_in(self, plain: dict[str, Any], door: Import) -> Session:
         """Begin a session with what is kept of a plain one; it is born so early that it ends no later than the door closes.
@@ -171,12 +171,12 @@ class Sealer:
         values = door.values(plain, now=now)
         born = min(now, door.until_s - self._lifetime.absolute_s)
         claims = replace(self.claims_of(self.start()), born=born, exp=self._lifetime.end(born, now))
-        session = Session._over(State(limit_bytes=self._limit_bytes), Standing(claims))
+        session = Session._over(State(standing=Standing(claims), limit_bytes=self._limit_bytes))
         session.update(values)
         return session
 
     def claims_of(self, session: Session) -> Claims:
-        """What the token of a session said of it; of a new one, what it begins with."""
+        """What the last token of a session said of it; of a new one, what it begins with."""
         if session._standing is None:
             raise ConfigurationError("Only a session that the middleware began or opened can be sealed.")
         return session._standing.claims
@@ -192,7 +192,7 @@ class Sealer:
         return self._keys.signer(self._clock()).kid
 
     def seal(self, session: Session, binding: Binding, *, sequence: int) -> bytes:
-        """Seal a session: the whole envelope, a compact JSON object in UTF-8.
+        """Seal a session: the whole envelope, a compact JSON object in UTF-8. What is sealed counts as what arrived from then on.
 
         Args:
             session: One that ``start`` or ``open`` of this sealer made.
@@ -202,11 +202,30 @@ class Sealer:
         Raises:
             SessionAliasError, SessionValueError: What tools did to the session cannot be written.
         """
-        payload = session._state.payload()
-        claims, token = self._token_of(self.claims_of(session), binding, sequence, payload)
-        shown = write(self._mirror.shown(session.to_dict()))
-        hint = b'"dcaf":{"token":"%b","expires_at":%d}}' % (token.encode(), claims.exp)
-        return shown[:-1] + (b"," if shown != b"{}" else b"") + hint
+        arrived, pieces = self.claims_of(session), []
+
+        def sealing(payload: Payload) -> Standing:
+            claims, token = self._token_of(arrived, binding, sequence, payload)
+            shown = write(self._mirror.shown(session.to_dict()))
+            hint = b'"dcaf":{"token":"%b","expires_at":%d}}' % (token.encode(), claims.exp)
+            pieces.extend([shown[:-1], b"," if shown != b"{}" else b"", hint])
+            return Standing(claims, session.restarted)
+
+        session._state.seal(sealing)
+        return b"".join(pieces)
+
+    def recheck(self, session: Session) -> None:
+        """Judge a session that stays open, on a socket, by the time it is now.
+
+        Raises:
+            SessionEnded: It is over.
+        """
+        claims = self.claims_of(session)
+        try:
+            check_times(claims, self._lifetime, int(self._clock()))
+        except SessionError as error:
+            error.sid_digest = self.sid_digest(claims.sid)
+            raise
 
     def sid_digest(self, sid: str) -> str:
         """What the log shows in place of a session id: a keyed digest, the same as long as the active key is."""

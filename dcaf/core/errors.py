@@ -194,8 +194,16 @@ class StoreError(DcafError):
 
 
 class SessionUnavailable(StoreError):
-    """The ledger or the store cannot be reached. Fail closed: never start an empty session instead."""
+    """The ledger or the store cannot be reached, or too many bytes are being read. Fail closed: never start an empty session.
+
+    Attributes:
+        reason: Why, in one word, for the log; never sent.
+    """
 
     code = "session-unavailable"
     detail: ClassVar[str] = "The session cannot be checked right now. Try again."
     offers_restart: ClassVar[bool] = False
+
+    def __init__(self, *, reason: str = "") -> None:
+        super().__init__(self.detail)
+        self.reason = reason

@@ -13,32 +13,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from inspect import getattr_static
 from typing import Any, Final, Self, cast
 
-from dcaf.core.claims import Claims
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.mapping import StateMapping
-from dcaf.core.state import TEMPORARY, State
+from dcaf.core.state import TEMPORARY, Standing, State
 from dcaf.core.values import read
 from dcaf.core.views import fields_of, locals_around
 
 SHARED: Final = ("user:", "app:")
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Which session this is, and since when.
-
-    Attributes:
-        claims: What the token that arrived said of itself; for a new session, with the sequence 0.
-        restarted: Code of the refusal after which this session was started; None where none was refused.
-    """
-
-    claims: Claims = field(repr=False)
-    restarted: str | None = None
 
 
 class Session(StateMapping):
@@ -53,7 +38,6 @@ class Session(StateMapping):
     def __init__(self) -> None:
         """Start an empty session that belongs to no conversation yet."""
         super().__init__(State(), "")
-        self._standing: Standing | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -69,19 +53,22 @@ class Session(StateMapping):
         """
         state = State()
         state.put_all(data or {})
-        return cls._over(State(state.payload()), None)
+        return cls._over(State(state.payload()))
 
     @classmethod
     def of(cls, session: Session) -> Self:
         """Look at another session through this class: one state, seen by both."""
-        return cls._over(session._state, session._standing)
+        return cls._over(session._state)
 
     @classmethod
-    def _over(cls, state: State, standing: Standing | None) -> Self:
+    def _over(cls, state: State) -> Self:
         view = cls.__new__(cls)
         StateMapping.__init__(view, state, "")
-        view._standing = standing
         return view
+
+    @property
+    def _standing(self) -> Standing | None:
+        return self._state.standing
 
     def to_dict(self) -> dict[str, Any]:
         """The values as plain JSON in a dict of its own, without the ``temp:`` keys: what would be sealed now."""
@@ -108,7 +95,7 @@ class Session(StateMapping):
 
     @property
     def is_modified(self) -> bool:
-        """Whether a lasting value differs from what arrived; setting an equal value is no modification."""
+        """Whether a lasting value differs from what arrived or was last sealed; setting an equal value is no modification."""
         return bool(self._state.changed())
 
     @property
@@ -118,7 +105,7 @@ class Session(StateMapping):
 
     @property
     def changes(self) -> dict[str, Any]:
-        """What this turn changed: ``{"set": {key: value}, "delete": [key]}`` against what arrived."""
+        """What this turn changed: ``{"set": {key: value}, "delete": [key]}`` against what arrived or was last sealed."""
         changed = self._state.changed()
         now = {key: self._state.slot(key).data for key in changed}
         return {
@@ -133,7 +120,7 @@ class Session(StateMapping):
 
     @property
     def sequence(self) -> int:
-        """How many changed states were sealed before this turn; 0 for a new session."""
+        """How many changed states were sealed so far; 0 for a new session."""
         return self._standing.claims.seq if self._standing else 0
 
     @property
@@ -163,7 +150,7 @@ class Session(StateMapping):
         super().__setattr__(name, value)
 
     def __copy__(self) -> Self:
-        return type(self)._over(self._state.copy(), self._standing)
+        return type(self)._over(self._state.copy())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self.__copy__()

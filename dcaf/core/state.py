@@ -12,17 +12,33 @@ a tool does can read, change or clear it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import wraps
 from threading import RLock
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar, cast
 
 from dcaf.core.base64url import Payload
+from dcaf.core.claims import Claims
 from dcaf.core.errors import SessionInvalid, SessionValueError
 from dcaf.core.handles import Slot
 from dcaf.core.values import JSON, read, to_json, write
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Which session a state is of, and since when.
+
+    Attributes:
+        claims: What its last token said; for a new session, with the sequence 0.
+        restarted: Code of the refusal after which the session was started; None where none was refused.
+    """
+
+    claims: Claims = field(repr=False)
+    restarted: str | None = None
+
 
 RESERVED: Final = "dcaf"
 """The one key that the library keeps for itself, in the envelope and in the sealed state."""
@@ -47,13 +63,15 @@ class State:
 
     Args:
         arrived: The state as it came in; None for a new, empty one. It is parsed at the first touch.
+        standing: Which session it is of; None outside a conversation.
         limit_bytes: How large the written state may become; None for no limit.
     """
 
-    __slots__ = ("_arrived", "_library", "_limit_bytes", "_lock", "_slots")
+    __slots__ = ("_arrived", "_library", "_limit_bytes", "_lock", "_slots", "standing")
 
-    def __init__(self, arrived: Payload | None = None, *, limit_bytes: int | None = None) -> None:
+    def __init__(self, arrived: Payload | None = None, standing: Standing | None = None, *, limit_bytes: int | None = None) -> None:
         self._arrived = arrived or Payload(b"{}")
+        self.standing = standing
         self._limit_bytes = limit_bytes
         self._slots: dict[str, Slot] | None = None
         self._library: bytes | None = None
@@ -158,7 +176,7 @@ class State:
     def copy(self) -> State:
         """A state of its own with the same keys, and the same that arrived. Raises as ``settle``."""
         self.settle()
-        copied = State(self._arrived, limit_bytes=self._limit_bytes)
+        copied = State(self._arrived, self.standing, limit_bytes=self._limit_bytes)
         for key, slot in self._loaded().items():
             copied.slot(key).data = slot.data
         return copied
@@ -200,13 +218,30 @@ class State:
             slot.settle()
 
     @_locked
-    def snapshot(self) -> dict[str, bytes | None]:
-        """The changed keys as they are written now, to be compared with later. Raises as ``settle``."""
-        return {key: self.slot(key).data for key in self.changed()}
+    def seal(self, sealing: Callable[[Payload], Standing]) -> None:
+        """Have the lasting keys sealed. From then on they are what arrived, and only what comes after is a change.
+
+        Args:
+            sealing: Is given the payload, and returns what its token says; what it raises leaves the state as it was.
+
+        Raises:
+            SessionAliasError, SessionValueError: As ``settle``.
+        """
+        payload = self.payload()
+        self.standing = sealing(payload)
+        self._arrived = payload
+        for slot in (self._slots or {}).values():
+            slot.arrived = slot.data
+
+    @_locked
+    def refill(self, other: State) -> None:
+        """Become what another state is: whoever holds this one sees the other's keys from now on."""
+        self._arrived, self.standing, self._limit_bytes = other._arrived, other.standing, other._limit_bytes
+        self._slots, self._library = other._slots, other._library
 
     @_locked
     def changed(self) -> list[str]:
-        """The lasting keys whose value is not what arrived. Raises as ``settle``."""
+        """The lasting keys whose value is not what arrived, or was last sealed. Raises as ``settle``."""
         if self._slots is None:
             return []
         self.settle()

@@ -27,7 +27,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 import anyio.to_thread
 
-from dcaf.core.current import current_session
+from dcaf.core.current import calling, current_session
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session
 from dcaf.tools.injection import Plan
@@ -81,10 +81,11 @@ class Tool(Generic[P, R_co]):
         values = self._arguments.validate(arguments)
         taken = current_session() if session is None and self._plan.injected else session
         call = functools.partial(self._plan.call, self._function, values, taken)
-        if inspect.iscoroutinefunction(self._function):
-            return await call()
-        found = await anyio.to_thread.run_sync(call)
-        return await found if inspect.isawaitable(found) else found
+        with calling():
+            if inspect.iscoroutinefunction(self._function):
+                return await call()
+            found = await anyio.to_thread.run_sync(call)
+            return await found if inspect.isawaitable(found) else found
 
     def __repr__(self) -> str:
         return f"<Tool {self.name}>"

@@ -436,8 +436,8 @@ def test_an_exempt_route_is_left_alone_and_no_other(exempt: Any) -> None:
         assert call(service, body, path=path).status == 400
 
 
-@pytest.mark.parametrize("kind", ["websocket", "lifespan"])
-def test_what_is_not_http_passes_as_it_is(kind: Any) -> None:
+@pytest.mark.parametrize("kind", ["lifespan", "another"])
+def test_what_is_neither_http_nor_a_websocket_passes_as_it_is(kind: Any) -> None:
     seen = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -143,8 +143,6 @@ def test_the_applications_own_object_is_overwritten_and_the_log_says_so_once_a_r
 CANNOT: dict[str, dict[str, Any]] = {
     "text": {"answer": b"hello", "headers": TEXT},
     "no content type": {"answer": b"{}", "headers": ()},
-    "ndjson": {"answer": b'{"a":1}\n', "headers": ((b"content-type", b"application/x-ndjson"),)},
-    "an event stream": {"answer": b"data: {}\n\n", "headers": ((b"content-type", b"text/event-stream"),)},
     "an array": {"answer": b"[1,2]"},
     "a number": {"answer": b"1.0"},
     "data is a list": {"answer": b'{"data":[1]}'},
@@ -211,26 +209,23 @@ def test_a_deep_answer_carries_the_session_or_passes_but_never_crashes(depth: An
     assert sent.body == answer or sent.body.endswith(answer[1:])
 
 
-def test_a_change_after_the_start_of_a_text_answer_is_an_error_and_not_lost() -> None:
+@pytest.mark.parametrize(
+    ("settings", "headers", "chunks"),
+    [({}, TEXT, [b"a", b"b"]), ({"max_response_bytes": 20}, [JSON_TYPE], [b'{"a":"' + b"x" * 50, b'"}'])],
+    ids=["text", "JSON that grew too long"],
+)
+def test_a_change_after_the_start_is_an_error_for_the_operator(settings: Any, headers: Any, chunks: Any, caplog: Any) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": list(TEXT)})
-        await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        await send({"type": "http.response.start", "status": 200, "headers": list(headers)})
+        await send({"type": "http.response.body", "body": chunks[0], "more_body": True})
         current_session().incr("step")
-        await send({"type": "http.response.body", "body": b"b"})
+        await send({"type": "http.response.body", "body": chunks[1]})
 
-    with pytest.raises(NotCarriedError):
-        call(mounted(app), body_with())
-
-
-def test_a_change_after_a_json_answer_grew_too_long_is_an_error_and_not_lost() -> None:
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": [JSON_TYPE]})
-        await send({"type": "http.response.body", "body": b'{"a":"' + b"x" * 50, "more_body": True})
-        current_session().incr("step")
-        await send({"type": "http.response.body", "body": b'"}'})
-
-    with pytest.raises(NotCarriedError):
-        call(mounted(app, max_response_bytes=20), body_with())
+    seen: list[Any] = []
+    sent = call(mounted(app, on_event=seen.append, **settings), body_with())
+    assert sent.body == b"".join(chunks)
+    assert [(event.name, event.route) for event in seen] == [("lost", "/api/chat")]
+    assert [record.levelname for record in caplog.records if "lost" in record.message] == ["ERROR"]
 
 
 def test_a_change_between_start_and_end_of_a_json_answer_is_carried() -> None:

@@ -32,8 +32,7 @@ from dcaf.core.envelope import NEW, RESTART, Sealer
 from dcaf.core.migrations import Migrations
 from dcaf.core.mirror import _exact
 from dcaf.core.seal import SIGNED
-from dcaf.core.session import Standing
-from dcaf.core.state import State
+from dcaf.core.state import Standing, State
 
 SCALE = float(os.environ.get("DCAF_SCALE", "0.02"))
 NOW = 1_789_000_000
@@ -594,7 +593,7 @@ def test_what_was_stored_in_one_turn_is_read_in_the_next() -> None:
 
 def test_a_session_of_another_sealer_can_be_sealed_only_by_its_standing() -> None:
     claims = Claims("other", SID, 4, NOW - 10, NOW, NOW + 5)
-    session = Session._over(State(Payload(b'{"a":1}')), Standing(claims))
+    session = Session._over(State(Payload(b'{"a":1}'), Standing(claims)))
     found = claims_of(envelope(session, sealer(), sequence=5))
     assert (found.aud, found.sid, found.born, found.seq) == ("shop", SID, NOW - 10, 5)
 

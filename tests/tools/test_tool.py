@@ -376,7 +376,7 @@ def test_an_optional_session_is_required_where_the_tool_is_run_outside_a_turn() 
         run(maybe, {})
     assert str(caught.value) == (
         "current_session() was called outside a turn. Mount SessionMiddleware around the application, and call it while a "
-        "request is handled, or pass the session along. Exempt routes and WebSockets have no session."
+        "request is handled, or pass the session along. Exempt routes have no session."
     )
 
 

@@ -1,0 +1,53 @@
+"""Send the session in the middle of a stream, so that a client which leaves early has what was done so far.
+
+    async def events():
+        await build()
+        await checkpoint()
+        yield '{"type": "done"}'
+
+What a reader gets wrong: it sends what tools have finished. Inside a tool call the writes are not committed yet, so it is
+refused there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Final, TypeAlias
+
+from dcaf.core.current import in_a_call
+from dcaf.core.errors import ConfigurationError
+
+Send: TypeAlias = Callable[[], Awaitable[bool]]
+
+_send: Final[ContextVar[Send]] = ContextVar("dcaf_checkpoint")
+
+
+async def checkpoint() -> None:
+    """Send the session as it is now, as an event of its own, where it changed since it was last sent.
+
+    Raises:
+        ConfigurationError: No stream that carries a session has begun here, or a tool is being called.
+        SessionAliasError, SessionValueError: What tools did to the session cannot be written.
+    """
+    if in_a_call():
+        raise ConfigurationError(
+            "checkpoint() was called inside a tool, whose writes are not committed before it returns. Call it between tools."
+        )
+    send = _send.get(None)
+    if send is None or not await send():
+        raise ConfigurationError(
+            "checkpoint() was called where no stream has begun. Call it while an NDJSON answer, server-sent events or a WebSocket "
+            "turn are being sent."
+        )
+
+
+@contextmanager
+def sending(send: Send) -> Iterator[None]:
+    """Let ``checkpoint`` send by a function, which tells whether it could."""
+    token = _send.set(send)
+    try:
+        yield
+    finally:
+        _send.reset(token)

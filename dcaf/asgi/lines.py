@@ -1,0 +1,250 @@
+r"""A stream of events, cut where one event ends and the next begins: NDJSON and server-sent events.
+
+>>> cutter = EventStream(limit_bytes=1_000)
+>>> [piece.data for piece in cutter.feed(b'data: {"type":\ndata: "done"}\n\n: ping\n\nda')]
+[b'{"type":\n"done"}', None, None]
+>>> cutter.rest()
+Piece(raw=b'da', name=None, data=None)
+
+What a reader gets wrong: no byte is ever changed or kept longer than its event. What a client could not read yet, it does not
+miss; everything else has left.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+LINE_FEED: Final = re.compile(rb"\n")
+LINE_END: Final = re.compile(rb"\r\n|\n|\r")
+MARK: Final = "\ufeff".encode()
+PASSED_AT_ONCE: Final = (b":", b"retry:")
+"""Lines of a server-sent event that belong to no event in particular: comments, and the time to reconnect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some bytes of a stream: a whole event, or what stands between events.
+
+    Attributes:
+        raw: The bytes, with the ends of their lines.
+        name: Of a server-sent event that names itself.
+        data: The event's text, its lines joined by line feeds; None where this is no event.
+    """
+
+    raw: bytes
+    name: str | None = None
+    data: bytes | None = None
+
+
+class Cutter(Protocol):
+    """Cuts one kind of stream, and writes events of that kind."""
+
+    def feed(self, chunk: bytes) -> list[Piece]:
+        """The pieces that this chunk completes, in order."""
+
+    def rest(self) -> Piece:
+        """What is left when the stream ends, as the event that it may be; empty where nothing is."""
+
+    def replaced(self, _piece: Piece, data: bytes) -> bytes:
+        """An event with another text, which has no more lines than its own."""
+
+    def event(self, _name: str, data: bytes) -> bytes:
+        """An event of our own, of one line."""
+
+    def closed(self, rest: bytes, event: bytes) -> bytes:
+        """What a stream ends with: what was left of it, and an event of our own."""
+
+    @property
+    def is_between(self) -> bool:
+        """Whether no event has left in part."""
+
+
+class Lines:
+    """Cuts chunks into lines. A line over the limit is given in parts, as it comes.
+
+    Args:
+        end: What ends a line.
+        limit_bytes: The longest line that is held until it is complete.
+    """
+
+    def __init__(self, end: re.Pattern[bytes], limit_bytes: int) -> None:
+        self._end = end
+        self._limit_bytes = limit_bytes
+        self._held = bytearray()
+        self.in_parts = False
+        self._after_return = False
+
+    def feed(self, chunk: bytes) -> Iterator[tuple[bytes, bool]]:
+        """Each line that this chunk completes, with its end, and whether it is whole.
+
+        A carriage return ends its line at once; a line feed that follows in a later chunk comes as a part of its own.
+        """
+        at = 0
+        if self._after_return and chunk:
+            self._after_return = False
+            if chunk.startswith(b"\n"):
+                yield b"\n", False
+                at = 1
+        for found in self._end.finditer(chunk, at):
+            yield self._taken(chunk[at : found.end()])
+            at = found.end()
+        self._after_return = self._end is LINE_END and chunk.endswith(b"\r")
+        self._held += chunk[at:]
+        if len(self._held) > self._limit_bytes:
+            self.in_parts = True
+            yield self.rest(), False
+
+    def rest(self) -> bytes:
+        """The incomplete line, which is then no longer held."""
+        held = bytes(self._held)
+        self._held.clear()
+        return held
+
+    def _taken(self, ended: bytes) -> tuple[bytes, bool]:
+        line = self.rest() + ended if self._held else ended
+        whole, self.in_parts = not self.in_parts, False
+        return line, whole
+
+
+class LineStream:
+    """Newline-delimited JSON: each line is an event.
+
+    Args:
+        limit_bytes: The longest event that is looked at; a longer one passes as it comes.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._lines = Lines(LINE_FEED, limit_bytes)
+
+    def feed(self, chunk: bytes) -> list[Piece]:
+        """The lines that this chunk completes."""
+        return [Piece(line, data=line if whole and line.strip() else None) for line, whole in self._lines.feed(chunk)]
+
+    def rest(self) -> Piece:
+        """The last line, where nothing ends it."""
+        line = self._lines.rest()
+        return Piece(line, data=line if line.strip() else None)
+
+    def replaced(self, _piece: Piece, data: bytes) -> bytes:
+        """The line with another text, and its own end."""
+        return data
+
+    def event(self, _name: str, data: bytes) -> bytes:
+        """One line; its name stands in the text alone."""
+        return data + b"\n"
+
+    def closed(self, rest: bytes, event: bytes) -> bytes:
+        """The event on a line of its own."""
+        apart = b"" if self.is_between and (not rest or rest.endswith(b"\n")) else b"\n"
+        return rest + apart + event
+
+    @property
+    def is_between(self) -> bool:
+        """Whether no line has left in part."""
+        return not self._lines.in_parts
+
+
+class EventStream:
+    """Server-sent events, as the HTML standard reads them (section 9.2.6, "Interpreting an event stream").
+
+    Args:
+        limit_bytes: The longest event that is looked at; a longer one passes as it comes.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._lines = Lines(LINE_END, limit_bytes)
+        self._limit_bytes = limit_bytes
+        self._event: list[bytes] = []
+        self._held_bytes = 0
+        self._passing = False
+
+    def feed(self, chunk: bytes) -> list[Piece]:
+        """The events that this chunk completes, and the lines between them."""
+        pieces = []
+        for line, whole in self._lines.feed(chunk):
+            pieces += self._line(line, whole=whole)
+        return pieces
+
+    def rest(self) -> Piece:
+        """The event that no empty line ends: a browser drops it, other readers do not."""
+        self._event.append(self._lines.rest())
+        return self._taken()
+
+    def replaced(self, _piece: Piece, data: bytes) -> bytes:
+        """The event with another text on the lines of its own."""
+        texts = iter(data.split(b"\n"))
+        lines = [_rewritten(line, texts) if _field(line)[0] == b"data" else line for line in _split(_piece.raw)]
+        return b"".join(lines)
+
+    def event(self, _name: str, data: bytes) -> bytes:
+        """A named event."""
+        return b"event: %b\ndata: %b\n\n" % (_name.encode(), data)
+
+    def closed(self, rest: bytes, event: bytes) -> bytes:
+        """The event before what no empty line ends, so that a browser drops that as before."""
+        return event + rest if self.is_between else rest + b"\n\n" + event
+
+    @property
+    def is_between(self) -> bool:
+        """Whether no event has left in part."""
+        return not self._passing
+
+    def _line(self, line: bytes, *, whole: bool) -> list[Piece]:
+        text = line.rstrip(b"\r\n")
+        if self._passing or not whole:
+            return self._passed(line, ends=whole and not text)
+        if not text:
+            self._event.append(line)
+            return [self._taken()]
+        if not self._event and text.startswith(PASSED_AT_ONCE):
+            return [Piece(line)]
+        self._event.append(line)
+        self._held_bytes += len(line)
+        return self._passed(b"", ends=False) if self._held_bytes > self._limit_bytes else []
+
+    def _passed(self, line: bytes, *, ends: bool) -> list[Piece]:
+        """Let go of an event that is too long, or of the half of a line end."""
+        if line == b"\n" and not self._passing:
+            if not self._event:
+                return [Piece(line)]
+            self._event[-1] += line
+            return []
+        raw = b"".join(self._event) + line
+        self._event, self._held_bytes, self._passing = [], 0, not ends
+        return [Piece(raw)]
+
+    def _taken(self) -> Piece:
+        raw = b"".join(self._event)
+        fields = [_field(line) for line in self._event]
+        self._event, self._held_bytes = [], 0
+        data = [value for name, value in fields if name == b"data"]
+        names = [value for name, value in fields if name == b"event"]
+        if not data and not names:
+            return Piece(raw)
+        return Piece(raw, names[-1].decode(errors="replace") if names else None, b"\n".join(data))
+
+
+def _split(raw: bytes) -> list[bytes]:
+    ends = [found.end() for found in LINE_END.finditer(raw)]
+    return [raw[start:end] for start, end in zip([0, *ends], [*ends, len(raw)], strict=True)]
+
+
+def _field(line: bytes) -> tuple[bytes, bytes]:
+    """Name and value of a line; a byte order mark may stand before the first line of a stream."""
+    name, _, value = line.rstrip(b"\r\n").removeprefix(MARK).partition(b":")
+    return name, value.removeprefix(b" ")
+
+
+def _rewritten(line: bytes, texts: Iterator[bytes]) -> bytes:
+    """The line with the next of the texts; nothing where there is none left."""
+    text = next(texts, None)
+    if text is None:
+        return b""
+    bare = line.rstrip(b"\r\n")
+    value = _field(line)[1]
+    if b":" not in bare:
+        return bare + b":" + text + line[len(bare) :]
+    return bare[: len(bare) - len(value)] + text + line[len(bare) :]

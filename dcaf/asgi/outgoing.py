@@ -1,0 +1,167 @@
+"""What every carrier of an answer shares: the session of the turn, whether it must go out, and its envelope.
+
+What a reader gets wrong: the Session object is the truth, not the answer's text. A plain object that the application put
+at ``data.session`` is overwritten, unless the application named the route with ``plain=``: otherwise an endpoint that
+wraps user input in ``{"data": ...}`` would sign it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeAlias
+
+import orjson
+from starlette.types import Scope
+
+from dcaf.asgi.events import Events
+from dcaf.asgi.locate import JSONText
+from dcaf.asgi.threads import off_the_loop
+from dcaf.core.errors import MalformedJSON, StateError
+from dcaf.core.session import Session
+from dcaf.core.state import RESERVED
+
+Terminal: TypeAlias = Callable[[str | None, Any], bool]
+"""Whether an event ends a turn: a function of its name, None where it has none, and its value, None where it is not JSON."""
+
+DONE: Final = "done"
+
+
+def is_done(name: str | None, value: Any) -> bool:
+    """The event that ends a turn, by default: a JSON object with the type ``done``, or a server-sent event of that name."""
+    return name == DONE or (isinstance(value, dict) and value.get("type") == DONE)
+
+
+def may_be_done(name: str | None, data: bytes) -> bool:
+    """Whether it is worth while to parse an event to ask ``is_done``; an escaped text could say anything."""
+    return name == DONE or b'"done"' in data or b"\\u" in data
+
+
+class Outgoing:
+    """The session of one turn on its way out.
+
+    Args:
+        scope: Of the request, for the name of the route.
+        session: The session.
+        arrived: Whether a session came in, so that one goes out in any case.
+        adopts: Whether the application's own plain ``data.session`` is the new state, where nothing else changed it.
+        seal: Makes the envelope of the session as it is then.
+        terminal: Which event ends a turn.
+        limit_bytes: The longest JSON answer, event or frame that is completed.
+        events: Whom to tell of what happened on the way.
+    """
+
+    def __init__(
+        self,
+        scope: Scope,
+        session: Session,
+        *,
+        arrived: bool,
+        adopts: bool,
+        seal: Callable[[], Awaitable[bytes]],
+        terminal: Terminal,
+        limit_bytes: int,
+        events: Events,
+    ) -> None:
+        self.scope = scope
+        self.session = session
+        self.adopts = adopts
+        self.terminal = terminal
+        self.limit_bytes = limit_bytes
+        self.events = events
+        self._arrived = arrived
+        self._seal = seal
+        self._envelope: bytes | None = None
+
+    @property
+    def is_due(self) -> bool:
+        """Whether an answer must carry the session: one came in, or something was stored."""
+        return self._arrived or self._envelope is not None or self.session.is_modified
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether the client has the session as it is now, or none is due."""
+        return not self.is_due or (self._envelope is not None and not self.session.is_modified)
+
+    @property
+    def is_private(self) -> bool:
+        """Whether the answer was computed from a session."""
+        return self._arrived or self.session._state.is_touched
+
+    async def envelope(self) -> bytes:
+        """The envelope of the session as it is now; the same as before where nothing changed since.
+
+        Raises:
+            SessionConflict, SessionUnavailable: As the keeper.
+            SessionAliasError, SessionValueError: What tools did to the session cannot be written.
+        """
+        if self._envelope is None or self.session.is_modified:
+            self._envelope = await self._seal()
+        return self._envelope
+
+    async def completed(self, text: JSONText) -> bytes | None:
+        """A text with the session at its ``data.session``; None where none is due, or it has no room for one.
+
+        Raises as ``envelope``.
+        """
+        self._heed(text)
+        frame = text.frame() if self.is_due else None
+        if frame is None:
+            return None
+        before, after = frame
+        return before + await self.envelope() + after
+
+    async def event(self) -> bytes:
+        """The text of an event that carries nothing but the session. Raises as ``envelope``."""
+        return b'{"type":"session","data":{"session":' + await self.envelope() + b"}}"
+
+    async def ends_turn(self, name: str | None, data: bytes) -> tuple[bool, JSONText | None]:
+        """Whether an event ends the turn, and its parsed text, where it was parsed and is JSON."""
+        if self.terminal is is_done and not may_be_done(name, data):
+            return False, None
+        text = await off_the_loop(parsed, data)
+        return self.terminal(name, None if text is None else text.value), text
+
+    def look_back(self) -> None:
+        """Tell the operator of a change that no answer carried: it came too late, or the answer had no room for it."""
+        try:
+            late = self.session.is_modified
+        except StateError:  # what came after cannot even be written
+            late = True
+        if late:
+            self.events.lost(route(self.scope))
+
+    def _heed(self, text: JSONText) -> None:
+        """Take the application's own object for the new state on a route that was named, and tell of it on any other."""
+        if _plain_session(text.value) is None:
+            return
+        if not self.adopts:
+            self.events.overwritten(route(self.scope))
+        elif not self.session.is_modified:
+            # Read once more by the parser that keeps integers of any size, so that too large ones are refused and not rounded.
+            found = _plain_session(json.loads(text.text))
+            if isinstance(found, dict) and RESERVED not in found:
+                self.session._state.replace(found)
+
+
+def route(scope: Scope) -> str:
+    """The route's own path where the framework tells it, else the request's."""
+    return str(getattr(scope.get("route"), "path", scope["path"]))
+
+
+def parsed(data: bytes) -> JSONText | None:
+    """A text, if a strict parser takes it."""
+    try:
+        return JSONText.read(data)
+    except MalformedJSON:
+        return None
+
+
+def error_text(code: str, **members: Any) -> bytes:
+    """The text of an error, as an event or a frame."""
+    return orjson.dumps({"type": "error", "code": code, **members})
+
+
+def _plain_session(value: Any) -> Any:
+    data = value.get("data") if isinstance(value, dict) else None
+    return data.get("session") if isinstance(data, dict) else None

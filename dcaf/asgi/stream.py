@@ -1,0 +1,133 @@
+"""Put the session into a stream: into each event that ends a turn, else into an event of its own at the end.
+
+What a reader gets wrong: no event waits for a later one. The session goes out with the event that ends the turn, and a change
+after it goes out once more, at the end; the last one counts.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import anyio
+from starlette.datastructures import MutableHeaders
+from starlette.types import Message, Send
+
+from dcaf.asgi.lines import Cutter, EventStream, LineStream, Piece
+from dcaf.asgi.outgoing import Outgoing, error_text
+from dcaf.core.errors import SessionError, SessionUnavailable, StateError
+
+LINES: Final = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
+EVENTS: Final = "text/event-stream"
+CLOSER: Final = b"[DONE]"
+"""The text of the event after which some clients stop reading (the chat completions of OpenAI end so)."""
+
+REWRITTEN: Final = ("content-length", "etag", "content-md5", "digest", "content-digest", "repr-digest")
+"""Headers that would be untrue of a stream with a session in it."""
+
+
+def cutter(content_type: str, limit_bytes: int) -> Cutter | None:
+    """What cuts streams of a media type; None for any other."""
+    if content_type == EVENTS:
+        return EventStream(limit_bytes)
+    return LineStream(limit_bytes) if content_type in LINES else None
+
+
+class Stream:
+    """One streamed answer.
+
+    Args:
+        out: The session of the turn.
+        cutter: Cuts this kind of stream.
+        send: Where the answer goes.
+    """
+
+    def __init__(self, out: Outgoing, cutter: Cutter, send: Send) -> None:
+        self._out = out
+        self._cutter = cutter
+        self._send = send
+        self._sending = anyio.Lock(fast_acquire=True)
+        self._ended = False
+        self._gone = False
+        self._owed = False
+
+    async def begin(self, start: Message) -> None:
+        """Send the start at once. What it will carry is not known yet, so it is not to be stored."""
+        headers = MutableHeaders(raw=start["headers"])
+        for name in REWRITTEN:
+            del headers[name]
+        headers["cache-control"] = "no-store"
+        await self._give(start)
+
+    async def send(self, message: Message) -> None:
+        """Take the next message of the application.
+
+        Raises:
+            SessionAliasError, SessionValueError: What tools did to the session cannot be written.
+        """
+        if self._ended:
+            return
+        if message["type"] != "http.response.body":
+            await self._give(message)
+            return
+        async with self._sending:
+            await self._body(message.get("body", b""), more=message.get("more_body", False))
+
+    async def checkpoint(self) -> None:
+        """Send the session as it is now; in the middle of an event that has partly left, right after it. Raises as ``send``."""
+        async with self._sending:
+            self._owed = not self._ended
+            await self._body(b"", more=True)
+
+    async def fail(self) -> None:
+        """End with an error event: the application raised. The session that the client has stays the one that counts."""
+        if not self._ended and not self._gone and self._out.is_due:
+            await self._end(b"", "internal-error")
+
+    async def _body(self, chunk: bytes, *, more: bool) -> None:
+        done = bytearray()
+        try:
+            for piece in self._cutter.feed(chunk):
+                done += await self._piece(piece)
+            if not more:
+                done += await self._last()
+            elif self._owed and self._cutter.is_between:
+                done += b"" if self._out.is_sent else await self._own()
+                self._owed = False
+        except (SessionError, SessionUnavailable) as refusal:
+            self._out.events.refused(refusal)
+            await self._end(bytes(done), refusal.code)
+        except StateError:
+            await self._give({"type": "http.response.body", "body": bytes(done), "more_body": True})
+            raise
+        else:
+            self._ended = not more
+            await self._give({"type": "http.response.body", "body": bytes(done), "more_body": more})
+
+    async def _piece(self, piece: Piece) -> bytes:
+        """The bytes of a piece, with the session in it, or before it, where it ends the turn."""
+        if piece.data is None:
+            return piece.raw
+        ends, text = await self._out.ends_turn(piece.name, piece.data)
+        if ends and text is not None:
+            completed = await self._out.completed(text)
+            if completed is not None:
+                return self._cutter.replaced(piece, completed)
+        before = (ends or piece.data.strip() == CLOSER) and not self._out.is_sent
+        return (await self._own() if before else b"") + piece.raw
+
+    async def _last(self) -> bytes:
+        rest = await self._piece(self._cutter.rest())
+        return rest if self._out.is_sent else self._cutter.closed(rest, await self._own())
+
+    async def _own(self) -> bytes:
+        return self._cutter.event("session", await self._out.event())
+
+    async def _end(self, done: bytes, code: str) -> None:
+        self._ended = True
+        body = done + self._cutter.closed(b"", self._cutter.event("error", error_text(code)))
+        await self._give({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def _give(self, message: Message) -> None:
+        self._gone = True
+        await self._send(message)
+        self._gone = False

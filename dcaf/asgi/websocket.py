@@ -1,0 +1,193 @@
+"""The session on a WebSocket: one object for the whole connection, a turn for each JSON frame that comes in.
+
+What a reader gets wrong: a frame that carries a session refills the object, and one that carries none goes on with it. So a
+tool, a task and the endpoint all hold the same session from the first frame to the last.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, Final
+
+import anyio
+from starlette.types import Message, Receive, Scope, Send
+
+from dcaf.asgi.outgoing import Outgoing, Terminal, error_text
+from dcaf.asgi.problems import START_OVER
+from dcaf.asgi.request import is_json, read_json
+from dcaf.asgi.turn import Turn, Turns
+from dcaf.core.errors import BodyTooLarge, SessionConflict, SessionError, SessionUnavailable
+
+TOO_BIG: Final = 1009
+"""Close code: a message that is too big to process (RFC 6455, section 7.4.1)."""
+
+
+class Socket:
+    """One connection.
+
+    Args:
+        turns: Who opens and seals.
+        scope: Of the connection.
+        receive: Gives what comes in.
+        send: Takes what goes out.
+        first: A turn of a new session, for what happens before the first frame.
+        adopts: Whether the application's own plain ``data.session`` is the new state, where nothing else changed it.
+        terminal: Which frame ends a turn.
+        max_body_bytes: The longest JSON frame that is read.
+        limit_bytes: The longest frame that is completed.
+    """
+
+    def __init__(
+        self,
+        turns: Turns,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        first: Turn,
+        *,
+        adopts: bool,
+        terminal: Terminal,
+        max_body_bytes: int,
+        limit_bytes: int,
+    ) -> None:
+        self._turns = turns
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._session = first.session
+        self._adopts = adopts
+        self._terminal = terminal
+        self._max_body_bytes = max_body_bytes
+        self._limit_bytes = limit_bytes
+        self._sending = anyio.Lock(fast_acquire=True)
+        self._last = first
+        self._is_busy = False
+        self._is_open = False
+        self._out = self._outgoing(first)
+
+    async def receive(self) -> Message:
+        """The next message for the application: a JSON frame has the verified state in it, and any other passes as it is."""
+        while True:
+            message = await self._receive()
+            if message["type"] == "websocket.disconnect":
+                self._is_open = False
+            data = _data(message)
+            if message["type"] != "websocket.receive" or not is_json(data):
+                return message
+            try:
+                return await self._opened(message, data)
+            except (SessionError, SessionUnavailable) as refusal:
+                await self._refuse(refusal, as_bytes=message.get("text") is None)
+            if not self._is_open:
+                return {"type": "websocket.disconnect", "code": TOO_BIG}
+
+    async def send(self, message: Message) -> None:
+        """Take the next message of the application.
+
+        Raises:
+            SessionAliasError, SessionValueError: What tools did to the session cannot be written.
+        """
+        if message["type"] == "websocket.send":
+            async with self._sending:
+                await self._frame(message, _data(message))
+            return
+        if message["type"] == "websocket.close":
+            await self.finish()
+            self._is_open = False
+        await self._send(message)
+        if message["type"] == "websocket.accept":
+            self._is_open = True
+
+    async def checkpoint(self) -> bool:
+        """Send the session as it is now; False where the connection is not open. Raises as ``send``."""
+        if self._is_open and not self._out.is_sent:
+            async with self._sending:
+                await self._own(as_bytes=False)
+        return self._is_open
+
+    async def finish(self) -> None:
+        """Send the changes that no frame carried, before the connection closes; tell of them where it is closed already."""
+        if self._is_open:
+            with suppress(OSError):  # the client has left already
+                async with self._sending:
+                    await self._unsent()
+        self._out.look_back()
+
+    async def _unsent(self) -> None:
+        if not self._session.is_modified:
+            return
+        try:
+            await self._own(as_bytes=False)
+        except (SessionError, SessionUnavailable) as refusal:
+            await self._refuse(refusal, as_bytes=False)
+
+    async def _opened(self, message: Message, data: bytes) -> Message:
+        if self._is_busy:
+            raise SessionConflict(reason="busy")
+        if len(data) > self._max_body_bytes:
+            raise BodyTooLarge(reason="length")
+        body = await read_json(data)
+        turn = await self._turns.open(self._scope, body, self._last)
+        if turn.session is not self._session:
+            self._out.look_back()
+            self._session._state.refill(turn.session._state)
+        self._last = replace(turn, session=self._session)
+        self._out = self._outgoing(self._last)
+        self._is_busy = True
+        return _with(message, body.data)
+
+    async def _frame(self, message: Message, data: bytes) -> None:
+        ends, text = await self._out.ends_turn(None, data) if is_json(data) and len(data) <= self._limit_bytes else (False, None)
+        if not ends or text is None:
+            await self._send(message)
+            return
+        self._is_busy = False
+        as_bytes = message.get("text") is None
+        try:
+            completed = await self._out.completed(text)
+            if completed is None and not self._out.is_sent:
+                await self._own(as_bytes=as_bytes)
+        except (SessionError, SessionUnavailable) as refusal:
+            await self._refuse(refusal, as_bytes=as_bytes)
+        else:
+            await self._send(message if completed is None else _with(message, completed))
+
+    async def _own(self, *, as_bytes: bool) -> None:
+        await self._send(_message(await self._out.event(), as_bytes=as_bytes))
+
+    async def _refuse(self, refusal: SessionError | SessionUnavailable, *, as_bytes: bool) -> None:
+        self._turns.events.refused(refusal)
+        members = {"data": START_OVER} if refusal.offers_restart else {}
+        await self._send(_message(error_text(refusal.code, **members), as_bytes=as_bytes))
+        if refusal.http_status == BodyTooLarge.http_status:
+            self._is_open = False
+            await self._send({"type": "websocket.close", "code": TOO_BIG, "reason": refusal.code})
+
+    def _outgoing(self, turn: Turn) -> Outgoing:
+        return Outgoing(
+            self._scope,
+            self._session,
+            arrived=turn.arrived,
+            adopts=self._adopts,
+            seal=lambda: self._turns.seal(turn),
+            terminal=self._terminal,
+            limit_bytes=self._limit_bytes,
+            events=self._turns.events,
+        )
+
+
+def _data(message: Message) -> bytes:
+    """The text or the bytes of a frame; a text that UTF-8 cannot say is malformed when it is parsed."""
+    text = message.get("text")
+    return (message.get("bytes") or b"") if text is None else text.encode(errors="surrogatepass")
+
+
+def _message(data: bytes, *, as_bytes: bool) -> dict[str, Any]:
+    return {"type": "websocket.send", "bytes": data} if as_bytes else {"type": "websocket.send", "text": data.decode()}
+
+
+def _with(message: Message, data: bytes) -> Message:
+    """The frame with another text, as what it was: text or bytes."""
+    key = "bytes" if message.get("text") is None else "text"
+    return {**message, key: data if key == "bytes" else data.decode()}
