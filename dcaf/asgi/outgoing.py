@@ -76,12 +76,20 @@ class Outgoing:
     @property
     def is_due(self) -> bool:
         """Whether an answer must carry the session: one came in, or something was stored."""
-        return self._arrived or self._envelope is not None or self.session.is_modified
+        return self._arrived or self._envelope is not None or self.is_changed
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether the session is not what arrived or was last sealed, or can no longer be written."""
+        try:
+            return self.session.is_modified
+        except StateError:
+            return True
 
     @property
     def is_sent(self) -> bool:
         """Whether the client has the session as it is now, or none is due."""
-        return not self.is_due or (self._envelope is not None and not self.session.is_modified)
+        return not self.is_due or (self._envelope is not None and not self.is_changed)
 
     @property
     def is_private(self) -> bool:
@@ -95,7 +103,7 @@ class Outgoing:
             SessionConflict, SessionUnavailable: As the keeper.
             SessionAliasError, SessionValueError: What tools did to the session cannot be written.
         """
-        if self._envelope is None or self.session.is_modified:
+        if self._envelope is None or self.is_changed:
             self._envelope = await self._seal()
         return self._envelope
 
@@ -124,11 +132,7 @@ class Outgoing:
 
     def look_back(self) -> None:
         """Tell the operator of a change that no answer carried: it came too late, or the answer had no room for it."""
-        try:
-            late = self.session.is_modified
-        except StateError:  # what came after cannot even be written
-            late = True
-        if late:
+        if self.is_changed:
             self.events.lost(route(self.scope))
 
     def _heed(self, text: JSONText) -> None:

@@ -61,8 +61,11 @@ class Answer:
             await self._send(message)
 
     def look_back(self) -> None:
-        """Tell the operator of a change that nothing carried, in a background task perhaps: it is lost."""
-        if not self._failed:
+        """Tell the operator of a change that nothing carried, in a background task perhaps: it is lost.
+
+        A client that left a stream early has only kept its old session.
+        """
+        if not self._failed and (self.stream is None or self.stream.has_ended):
             self._out.look_back()
 
     async def checkpoint(self) -> bool:

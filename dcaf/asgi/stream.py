@@ -46,7 +46,7 @@ class Stream:
         self._cutter = cutter
         self._send = send
         self._sending = anyio.Lock(fast_acquire=True)
-        self._ended = False
+        self.has_ended = False
         self._gone = False
         self._owed = False
 
@@ -64,7 +64,7 @@ class Stream:
         Raises:
             SessionAliasError, SessionValueError: What tools did to the session cannot be written.
         """
-        if self._ended:
+        if self.has_ended:
             return
         if message["type"] != "http.response.body":
             await self._give(message)
@@ -75,12 +75,12 @@ class Stream:
     async def checkpoint(self) -> None:
         """Send the session as it is now; in the middle of an event that has partly left, right after it. Raises as ``send``."""
         async with self._sending:
-            self._owed = not self._ended
+            self._owed = not self.has_ended
             await self._body(b"", more=True)
 
     async def fail(self) -> None:
         """End with an error event: the application raised. The session that the client has stays the one that counts."""
-        if not self._ended and not self._gone and self._out.is_due:
+        if not self.has_ended and not self._gone and self._out.is_due:
             await self._end(b"", "internal-error")
 
     async def _body(self, chunk: bytes, *, more: bool) -> None:
@@ -100,7 +100,7 @@ class Stream:
             await self._give({"type": "http.response.body", "body": bytes(done), "more_body": True})
             raise
         else:
-            self._ended = not more
+            self.has_ended = not more
             await self._give({"type": "http.response.body", "body": bytes(done), "more_body": more})
 
     async def _piece(self, piece: Piece) -> bytes:
@@ -123,7 +123,7 @@ class Stream:
         return self._cutter.event("session", await self._out.event())
 
     async def _end(self, done: bytes, code: str) -> None:
-        self._ended = True
+        self.has_ended = True
         body = done + self._cutter.closed(b"", self._cutter.event("error", error_text(code)))
         await self._give({"type": "http.response.body", "body": body, "more_body": False})
 
