@@ -28,7 +28,7 @@ async def checkpoint() -> None:
     """Send the session as it is now, as an event of its own, where it changed since it was last sent.
 
     Raises:
-        ConfigurationError: No stream that carries a session has begun here, or a tool is being called.
+        ConfigurationError: No stream that carries a session is being sent here, or a tool is being called.
         SessionAliasError, SessionValueError: What tools did to the session cannot be written.
     """
     if in_a_call():
@@ -38,8 +38,8 @@ async def checkpoint() -> None:
     send = _send.get(None)
     if send is None or not await send():
         raise ConfigurationError(
-            "checkpoint() was called where no stream has begun. Call it while an NDJSON answer, server-sent events or a WebSocket "
-            "turn are being sent."
+            "checkpoint() was called where no stream is being sent. Call it while an NDJSON answer, server-sent events or a "
+            "WebSocket turn are on their way."
         )
 
 

@@ -69,10 +69,8 @@ class Answer:
             self._out.look_back()
 
     async def checkpoint(self) -> bool:
-        """Send the session as it is now; False where no stream has begun. Raises as ``send``."""
-        if self.stream is not None:
-            await self.stream.checkpoint()
-        return self.stream is not None
+        """Send the session as it is now; False where no stream is being sent. Raises as ``send``."""
+        return self.stream is not None and await self.stream.checkpoint()
 
     async def fail(self) -> None:
         """The application raised: a stream that has begun ends with an error event, and nothing is sealed."""

@@ -72,11 +72,17 @@ class Stream:
         async with self._sending:
             await self._body(message.get("body", b""), more=message.get("more_body", False))
 
-    async def checkpoint(self) -> None:
-        """Send the session as it is now; in the middle of an event that has partly left, right after it. Raises as ``send``."""
+    async def checkpoint(self) -> bool:
+        """Send the session as it is now; in the middle of an event that has partly left, right after it.
+
+        False where the stream has ended. Raises as ``send``.
+        """
         async with self._sending:
-            self._owed = not self.has_ended
+            if self.has_ended:
+                return False
+            self._owed = True
             await self._body(b"", more=True)
+            return True
 
     async def fail(self) -> None:
         """End with an error event: the application raised. The session that the client has stays the one that counts."""
@@ -101,7 +107,8 @@ class Stream:
             raise
         else:
             self.has_ended = not more
-            await self._give({"type": "http.response.body", "body": bytes(done), "more_body": more})
+            if done or not chunk or not more:
+                await self._give({"type": "http.response.body", "body": bytes(done), "more_body": more})
 
     async def _piece(self, piece: Piece) -> bytes:
         """The bytes of a piece, with the session in it, or before it, where it ends the turn."""

@@ -12,7 +12,7 @@ from dcaf.core.current import running
 
 OUTSIDE = (
     "current_session() was called outside a turn. Mount SessionMiddleware around the application, and call it while a "
-    "request is handled, or pass the session along. Exempt routes and WebSockets have no session."
+    "request is handled, or pass the session along. Exempt routes have no session."
 )
 
 

@@ -544,6 +544,16 @@ def test_a_new_session_has_the_claims_of_one_that_begins_now() -> None:
     assert made.claims_of(made.start()) == Claims("shop", "A" * 22, 0, NOW, NOW, NOW + 600)
 
 
+def test_a_session_lives_for_7_days_without_a_turn_and_for_30_in_all_by_default() -> None:
+    claims = claims_of(sealed({}))
+    assert claims.exp == NOW + 7 * 86_400
+    made = sealer(clock=Clock(NOW + 29 * 86_400))
+    assert (
+        claims_of(envelope(made.accept(made.verify(token_of(exp=NOW + 29 * 86_400)), made.binding()), made)).exp
+        == NOW + 30 * 86_400
+    )
+
+
 def test_the_digest_of_a_session_id_is_of_a_role_of_its_own() -> None:
     assert sealer().sid_digest(SID) == digest(KEY.derive("dcaf1s", "shop", "log"), "sid", SID)
     assert sealer(suite=ENCRYPTED).sid_digest(SID) == digest(KEY.derive("dcaf1e", "shop", "log"), "sid", SID)

@@ -233,6 +233,12 @@ def test_a_secret_of_ten_different_bytes_is_the_least_that_is_taken() -> None:
 def test_a_secret_that_is_text_is_refused() -> None:
     found = message(lambda: Key.from_bytes("k7", b"correct horse battery staple 123"))
     assert found == f"Key 'k7': the secret is text, so somebody chose it. {MAKE_ONE}"
+    text = bytes(range(0x41, 0x41 + 31))
+    for byte in (0x09, 0x0A, 0x0D, 0x20, 0x7E):
+        with pytest.raises(ConfigurationError, match="is text"):
+            Key.from_bytes("k7", text[:31] + bytes([byte]))
+    for byte in (0x08, 0x0B, 0x1F, 0x7F, 0x80):
+        assert Key.from_bytes("k7", text[:31] + bytes([byte]))
 
 
 def spellings(secret: Any) -> Any:

@@ -155,6 +155,10 @@ def test_an_old_key_still_opens_after_rotation() -> None:
         TOKEN.replace("dcaf1s", "DCAF1S"),
         TOKEN.replace(".k7.", "." + "k" * 17 + "."),
         TOKEN.replace(".k7.", ".k_7."),
+        TOKEN.replace(".k7.", ".k.7."),
+        TOKEN.replace(".k7.", ".."),
+        f"dcaf1s.k7.e.{encode(b'{}')}.{'A' * 43}",
+        f"dcaf1s.k7.{encode(CLAIMS)}.e3.{'A' * 43}",
         TOKEN + ".x",
         TOKEN[:-1],
         TOKEN + "A",
@@ -208,6 +212,15 @@ def test_the_law_of_decoding_catches_a_verifier_that_looks_first(monkeypatch: An
 
     with pytest.raises(AssertionError):
         decodes_nothing_unverified(monkeypatch, eager)
+
+
+def test_the_shortest_token_has_the_shape() -> None:
+    token = SIGNED.seal(KEY, "shop", b"1", Payload(b"{}"))
+    assert SIGNED.open(token, RING, "shop").claims == b"1"
+
+
+def test_what_was_opened_shows_neither_claims_nor_state() -> None:
+    assert repr(SIGNED.open(TOKEN, RING, "shop")) == "Opened(suite='dcaf1s', key=Key(kid='k7'))"
 
 
 def test_the_state_stays_undecoded_until_it_is_asked_for() -> None:

@@ -91,8 +91,8 @@ core and the vectors against each, and writes this page. It fails where a mutant
 | module | mutants | killed | explained |
 |---|---|---|---|"""
 MIDDLE: Final = """
-mutmut changes what stands in functions. Constants of a module are not changed by it: the frozen vectors fix them. Neither are
-properties, which here give back one attribute.
+mutmut changes what stands in functions. Constants of a module are not changed by it: the frozen vectors, and tests at the edges,
+fix them. Neither are properties, which here give back one attribute.
 
 The explained ones change nothing that a test could see:
 
