@@ -17,9 +17,14 @@ import pybase64
 
 
 class Payload:
-    """The state of one session: as bytes, or as the segment it arrived in; the other form is made when asked for."""
+    """The state of one session: as bytes, or as the segment it arrived in; the other form is made when asked for.
 
-    def __init__(self, data: bytes | None = None, *, segment: str | None = None) -> None:
+    Attributes:
+        index: Byte length of each member, in order; None where there is no index.
+    """
+
+    def __init__(self, data: bytes | None = None, *, segment: str | None = None, index: tuple[int, ...] | None = None) -> None:
+        self.index = index
         if data is not None:
             self.data = data
         if segment is not None:
@@ -51,6 +56,6 @@ def decode(segment: str) -> bytes:
     Raises:
         ValueError: It has other characters, or a length that no bytes have.
     """
-    if "+" in segment or "/" in segment:
+    if "+" in segment or "/" in segment or "=" in segment:
         raise ValueError("not base64url")
     return pybase64.b64decode(segment + "=" * (-len(segment) % 4), altchars="-_", validate=True)

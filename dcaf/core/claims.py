@@ -33,7 +33,7 @@ MAX_INTEGER: Final = 2**53 - 1
 
 CHARACTERS_22: Final = re.compile(r"[\w-]{22}", re.ASCII)
 """128 bits in base64url: a session id, or the digest of a subject or a conversation."""
-REQUIRED: Final = ("aud", "sid", "seq", "born", "iat", "exp")
+REQUIRED: Final = frozenset({"aud", "sid", "seq", "born", "iat", "exp"})
 INTEGERS: Final = ("seq", "born", "iat", "exp", "sv", "ep")
 
 
@@ -69,8 +69,9 @@ class Claims:
 
     def write(self) -> bytes:
         """Write the claims as a compact JSON object, absent ones left out."""
-        values = {name: getattr(self, name) for name in NAMES}
-        return orjson.dumps({name: value for name, value in values.items() if value is not None})
+        values = {"aud": self.aud, "sid": self.sid, "seq": self.seq, "born": self.born, "iat": self.iat, "exp": self.exp}
+        optional = {"sub": self.sub, "cid": self.cid, "sv": self.sv, "ep": self.ep, "ix": self.ix}
+        return orjson.dumps(values | {name: value for name, value in optional.items() if value is not None})
 
     @classmethod
     def read(cls, data: bytes) -> Claims:
@@ -89,7 +90,7 @@ class Claims:
         return cls(**values, ix=None if index is None else tuple(index))
 
 
-NAMES: Final = tuple(field.name for field in fields(Claims))
+NAMES: Final = frozenset(field.name for field in fields(Claims))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,8 @@ class Binding:
 
     def digests(self, suite: str, key: Key) -> tuple[str | None, str | None]:
         """The claims ``sub`` and ``cid`` under one key."""
+        if self.subject is None and self.conversation is None:
+            return None, None
         secret = key.derive(suite, self.audience, "bind")
         subject = None if self.subject is None else digest(secret, "sub", self.subject)
         return subject, None if self.conversation is None else digest(secret, "cid", self.conversation)
@@ -165,7 +168,7 @@ def digest(secret: bytes, role: str, value: str) -> str:
 
 
 def _fit(values: Mapping[str, Any]) -> bool:
-    known = set(values) <= set(NAMES) and all(name in values for name in REQUIRED)
+    known = REQUIRED <= values.keys() <= NAMES
     return (
         known
         and isinstance(values["aud"], str)

@@ -33,7 +33,7 @@ from dcaf.core.seal import SIGNED, Opened, Suite, check_text
 from dcaf.core.session import Session
 from dcaf.core.state import RESERVED, Standing, State
 from dcaf.core.unsigned import Import
-from dcaf.core.values import JSON, write
+from dcaf.core.values import JSON
 
 NEW: Final = "new"
 """The token that is the explicit wish for a fresh start."""
@@ -156,6 +156,7 @@ class Sealer:
         if opened is None:
             return self.start()
         claims = self._claims(opened, binding)
+        opened.payload.index = claims.ix
         state = State(opened.payload, Standing(claims), limit_bytes=self._limit_bytes)
         self._migrations.upgrade(state, claims.sv or 0)
         return Session._over(state)
@@ -185,7 +186,7 @@ class Sealer:
         """What an application may read of the state in its request body: all of it, or, when encrypting, the mirrored keys."""
         if whole or self._suite is SIGNED:
             return session._state.plain()
-        return write(self._mirror.chosen(session.to_dict()))
+        return session._state.plain(self._mirror.shows)
 
     def signing_kid(self) -> str:
         """Id of the key that signs now."""
@@ -206,7 +207,7 @@ class Sealer:
 
         def sealing(payload: Payload) -> Standing:
             claims, token = self._token_of(arrived, binding, sequence, payload)
-            shown = write(self._mirror.shown(session.to_dict()))
+            shown = self._mirror.shown(session._state)
             hint = b'"dcaf":{"token":"%b","expires_at":%d}}' % (token.encode(), claims.exp)
             pieces.extend([shown[:-1], b"," if shown != b"{}" else b"", hint])
             return Standing(claims, session.restarted)
@@ -259,6 +260,7 @@ class Sealer:
             sub=subject,
             cid=conversation,
             sv=self._migrations.version or None,
+            ix=payload.index,
         )
         token = self._suite.seal(key, self._audience, claims.write(), payload)
         if len(token) > self._max_token_bytes:

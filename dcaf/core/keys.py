@@ -107,8 +107,7 @@ class Key:
 
     def derive(self, suite: str, audience: str, role: str) -> bytes:
         """Derive the 32 bytes that serve one role of one audience (docs/protocol.md, section 4)."""
-        info = b"".join(length_prefixed(part) for part in ("dcaf", "1", suite, audience, role))
-        return _derived(self.secret, info)
+        return _derived(self.secret, suite, audience, role)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Key is not pickled or copied into messages: pass its id")
@@ -228,7 +227,11 @@ def hkdf_sha256(secret: bytes, info: bytes, *, salt: bytes = b"", length: int = 
     return found[:length]
 
 
-_derived: Final = lru_cache(maxsize=256)(hkdf_sha256)
+def _derive(secret: bytes, *parts: str) -> bytes:
+    return hkdf_sha256(secret, b"".join(length_prefixed(part) for part in ("dcaf", "1", *parts)))
+
+
+_derived: Final = lru_cache(maxsize=256)(_derive)
 
 
 def _checksum(body: str) -> str:

@@ -1,7 +1,9 @@
 """The plain copy of a state that stands beside its token, for display.
 
->>> Mirror({"id"}).shown({"id": 2**60, "secret": 1})
-{'id': '1152921504606846976'}
+>>> from dcaf.core.base64url import Payload
+>>> from dcaf.core.state import State
+>>> Mirror({"id"}).shown(State(Payload(b'{"id":1152921504606846976,"secret":1}')))
+b'{"id":"1152921504606846976"}'
 
 What a reader gets wrong: a mirror hides nothing when the token is only signed, and decides nothing ever: it is not read back.
 """
@@ -9,11 +11,18 @@ What a reader gets wrong: a mirror hides nothing when the token is only signed, 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Final
 
 from dcaf.core.claims import MAX_INTEGER
 from dcaf.core.errors import ConfigurationError
-from dcaf.core.values import JSON
+from dcaf.core.state import State
+from dcaf.core.values import JSON, read, write
+
+DIGITS: Final = bytes(ord("0") if chr(code) in "0123456789" else ord(" ") for code in range(256))
+"""Every digit as 0 and every other byte as a space."""
+
+LONG: Final = b"0" * 16
+"""As many digits as the least integer has that JavaScript may round."""
 
 
 class Mirror:
@@ -29,15 +38,17 @@ class Mirror:
     def __init__(self, keys: Iterable[str] | bool) -> None:
         self._keys: bool | frozenset[str] = keys if isinstance(keys, bool) else _names(keys)
 
-    def chosen(self, values: dict[str, Any]) -> dict[str, Any]:
-        """The values whose keys are shown, as they are."""
-        if isinstance(self._keys, bool):
-            return values if self._keys else {}
-        return {key: value for key, value in values.items() if key in self._keys}
+    def shows(self, key: str) -> bool:
+        """Whether a key is shown."""
+        return self._keys if isinstance(self._keys, bool) else key in self._keys
 
-    def shown(self, values: dict[str, Any]) -> JSON:
-        """The same, with the integers that JavaScript would round, those beyond 2**53 - 1, as strings."""
-        return _exact(self.chosen(values))
+    def shown(self, state: State) -> bytes:
+        """The shown keys as written, with the integers that JavaScript would round, those beyond 2**53 - 1, as strings."""
+        if self._keys is False:
+            return b"{}"
+        data = state.plain(None if self._keys is True else self.shows)
+        # Nothing needs to be parsed where no row of digits is long enough.
+        return write(_exact(read(data))) if LONG in data.translate(DIGITS) else data
 
 
 def _names(keys: Iterable[str]) -> frozenset[str]:

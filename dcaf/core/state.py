@@ -21,7 +21,8 @@ from dcaf.core.base64url import Payload
 from dcaf.core.claims import Claims
 from dcaf.core.errors import SessionInvalid, SessionValueError
 from dcaf.core.handles import Slot
-from dcaf.core.values import JSON, read, to_json, write
+from dcaf.core.members import join, split
+from dcaf.core.values import read, to_json, write
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -256,14 +257,15 @@ class State:
         if not self.changed():
             return self._arrived
         self._check_size({})
-        return Payload(self._object(self._lasting(), self._library))
+        own = {} if self._library is None else {RESERVED: self._library}
+        return join((self._lasting() | own).items())
 
     @_locked
-    def plain(self) -> bytes:
-        """Write what a tool or an application may see: the lasting keys alone. Raises as ``settle``."""
-        if self._slots is None and self._looks_plain():
+    def plain(self, shows: Callable[[str], bool] | None = None) -> bytes:
+        """Write what a tool or an application may see: the lasting keys alone, or some of them. Raises as ``settle``."""
+        if shows is None and self._slots is None and self._looks_plain():
             return self._arrived.data
-        return self._object(self._lasting(), None)
+        return join((key, data) for key, data in self._lasting().items() if shows is None or shows(key)).data
 
     @_locked
     def _load(self) -> dict[str, Slot]:
@@ -271,10 +273,9 @@ class State:
 
     def _loaded(self) -> dict[str, Slot]:
         if self._slots is None:
-            values = self._parsed()
-            library: JSON = values.pop(RESERVED, None)
-            self._library = None if library is None else write(library)
-            self._slots = {key: Slot(key, write(value)) for key, value in values.items()}
+            members = self._members()
+            self._library = members.pop(RESERVED, None)
+            self._slots = {key: Slot(key, value) for key, value in members.items()}
         return self._slots
 
     def _looks_plain(self) -> bool:
@@ -285,25 +286,23 @@ class State:
             return False
         return data.startswith(b"{") and data.endswith(b"}") and b'"dcaf"' not in data
 
-    def _parsed(self) -> dict[str, JSON]:
+    def _members(self) -> dict[str, bytes]:
+        """The written values that arrived: cut out by the index where there is one, else parsed and written anew."""
         try:
+            found = None if self._arrived.index is None else split(self._arrived.data, self._arrived.index)
+            if found is not None:
+                return dict(found)
             values = read(self._arrived.data)
         except ValueError:
             values = None
         if not isinstance(values, dict):  # sealed with our key, so by another program that has it
             raise SessionInvalid(reason="state")
-        return values
+        return {key: write(value) for key, value in values.items()}
 
     def _lasting(self) -> dict[str, bytes]:
         self.settle()
         found = {key: slot.data for key, slot in self._loaded().items() if not key.startswith(TEMPORARY)}
         return {key: data for key, data in found.items() if data is not None}
-
-    def _object(self, members: dict[str, bytes], library: bytes | None) -> bytes:
-        written = [write(key) + b":" + data for key, data in members.items()]
-        if library is not None:
-            written.append(b'"dcaf":' + library)
-        return b"{" + b",".join(written) + b"}"
 
     def _check_size(self, coming: dict[str, bytes], without: Sequence[str] = ()) -> None:
         """Refuse, before anything is stored, what would not fit into a token."""

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcaf.core import Key, Keyring, SessionInvalid, SessionTooLarge, seal
+from dcaf.core import Key, Keyring, SessionInvalid, SessionTooLarge, base64url, seal
 from dcaf.core.base64url import Payload, decode, encode
 from dcaf.core.seal import SHAPE, SIGNED, check_text
 
@@ -198,7 +198,7 @@ def decodes_nothing_unverified(monkeypatch: Any, verify: Any) -> Any:
             verify(token)
     assert seen == []
     verify(TOKEN)
-    assert seen == [encode(CLAIMS)]
+    assert set(seen) == {encode(CLAIMS)}
 
 
 def test_nothing_is_decoded_before_the_mac_has_verified(monkeypatch: Any) -> None:
@@ -223,12 +223,18 @@ def test_what_was_opened_shows_neither_claims_nor_state() -> None:
     assert repr(SIGNED.open(TOKEN, RING, "shop")) == "Opened(suite='dcaf1s', key=Key(kid='k7'))"
 
 
-def test_the_state_stays_undecoded_until_it_is_asked_for() -> None:
+def test_an_untouched_state_is_copied_and_not_encoded_again(monkeypatch: Any) -> None:
     payload = SIGNED.open(TOKEN, RING, "shop").payload
-    assert list(vars(payload)) == ["segment"]
-    assert SIGNED.seal(KEY, "shop", CLAIMS, payload) == TOKEN
-    assert list(vars(payload)) == ["segment"]
     assert json.loads(payload.data) == {"step": 1}
+    monkeypatch.setattr(base64url, "encode", None)
+    assert SIGNED.seal(KEY, "shop", CLAIMS, payload) == TOKEN
+
+
+def test_a_state_of_another_alphabet_has_another_shape_although_a_program_with_our_key_made_it() -> None:
+    for state in ("e30=", "e3+0", "e3/0", "e3 0", 'e3"0', "e3", ""):
+        body = f"dcaf1s.k7.{encode(CLAIMS)}.{state}"
+        signer = itsdangerous.Signer(KEY.derive("dcaf1s", "shop", "mac"), key_derivation="none", digest_method=hashlib.sha256)
+        assert refusal(signer.sign(body).decode()) == "shape"
 
 
 def test_claims_that_another_program_with_our_key_misspelled_are_invalid() -> None:
