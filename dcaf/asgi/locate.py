@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import orjson
 
+from dcaf.asgi.holes import NONE, Holes
 from dcaf.core.errors import BodyTooLarge, MalformedJSON
 
 MAX_STRUCTURE: Final = 200_000
@@ -64,20 +65,27 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class JSONText:
-    """A JSON text that the strict parser accepted, with its value."""
+    """A JSON text that the strict parser accepted, with its value.
+
+    Attributes:
+        text: The text; its long tokens may be cut out of it.
+        value: What it means.
+        holes: What was cut out of both.
+    """
 
     text: str
     value: Any
+    holes: Holes = NONE
 
     @classmethod
-    def read(cls, data: bytes) -> JSONText:
+    def read(cls, data: bytes, holes: Holes = NONE) -> JSONText:
         """Parse strictly.
 
         Raises:
             MalformedJSON: A strict parser refuses it (RFC 8259; UTF-8 alone, finite numbers, no lone surrogates).
         """
         try:
-            return cls(data.decode(), orjson.loads(data))
+            return cls(data.decode(), orjson.loads(data), holes)
         except (orjson.JSONDecodeError, UnicodeDecodeError):
             raise MalformedJSON(reason="syntax") from None
 
@@ -95,15 +103,26 @@ class JSONText:
         except RecursionError:
             raise MalformedJSON(reason="depth") from None
 
+    def at(self, place: Place) -> Any:
+        """The value at a place, with its tokens."""
+        text = place.text(self.text)
+        value = orjson.loads(text)
+        own = value.get("dcaf") if isinstance(value, dict) else None
+        if isinstance(own, dict) and isinstance(own.get("token"), str):  # an envelope, of which nothing else is ever read
+            own["token"] = self.holes.token(own["token"])
+            return value
+        filled = self.holes.fill(text)
+        return value if filled is text else orjson.loads(filled)
+
     def rewritten(self, places: Sequence[Place], values: Mapping[Place, bytes]) -> bytes:
         """The text with some members replaced and the others of ``places`` cut out; every other byte as it was."""
         pieces, at = [], 0
         for place in sorted(places, key=lambda place: place.start):
             kept = place in values
-            pieces.append(self.text[at : place.start if kept else place.cut_from].encode())
+            pieces.append(self.holes.fill(self.text[at : place.start if kept else place.cut_from]).encode())
             pieces.append(values.get(place, b""))
             at = place.end if kept else place.cut_to
-        pieces.append(self.text[at:].encode())
+        pieces.append(self.holes.fill(self.text[at:]).encode())
         return b"".join(pieces)
 
     def frame(self) -> tuple[bytes, bytes] | None:

@@ -19,6 +19,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import Message, Receive, Scope
 
 from dcaf.asgi.flight import Flight
+from dcaf.asgi.holes import Holes, cut
 from dcaf.asgi.locate import MAX_SESSIONS, MAX_STRUCTURE, JSONText, Place, structure
 from dcaf.asgi.threads import off_the_loop
 from dcaf.core.errors import BodyTooLarge, EncodedBody
@@ -64,13 +65,13 @@ class Body:
     def member(self, place: Place) -> Any:
         """The value that stands at a place."""
         assert self.json is not None
-        return orjson.loads(place.text(self.json.text))
+        return self.json.at(place)
 
     def without_sessions(self) -> Any:
         """The value of the body with every session gone; None for a body that is not JSON."""
         if self.json is None:
             return None
-        return orjson.loads(self.json.rewritten(self.places, {})) if self.places else self.json.value
+        return orjson.loads(self.json.rewritten(self.places, {}))
 
     def rewrite(self, candidate: Place | None, state: bytes) -> None:
         """Put the verified state in the candidate's place, and take every other session out. The parsed text is let go."""
@@ -132,9 +133,10 @@ async def read_json(data: bytes) -> Body:
         BodyTooLarge: It has more structure than is parsed.
         MalformedJSON: A strict parser refuses it.
     """
-    if structure(data) > MAX_STRUCTURE or data.count(b'"session"') > MAX_SESSIONS:
+    small, holes = cut(data)
+    if structure(small) > MAX_STRUCTURE or small.count(b'"session"') > MAX_SESSIONS:
         raise BodyTooLarge(reason="structure")
-    text, places = await off_the_loop(_parse, data)
+    text, places = await off_the_loop(lambda small: _parse(small, holes), small)
     return Body(data, json=text, places=places, is_json=True)
 
 
@@ -189,6 +191,6 @@ class _Reader:
             raise BodyTooLarge(reason="length")
 
 
-def _parse(data: bytes) -> tuple[JSONText, tuple[Place, ...]]:
-    text = JSONText.read(data)
+def _parse(data: bytes, holes: Holes) -> tuple[JSONText, tuple[Place, ...]]:
+    text = JSONText.read(data, holes)
     return text, tuple(text.sessions())

@@ -263,7 +263,7 @@ class State:
     @_locked
     def plain(self, shows: Callable[[str], bool] | None = None) -> bytes:
         """Write what a tool or an application may see: the lasting keys alone, or some of them. Raises as ``settle``."""
-        if shows is None and self._slots is None and self._looks_plain():
+        if shows is None and self._slots is None and self._arrived.index is None and self._looks_plain():
             return self._arrived.data
         return join((key, data) for key, data in self._lasting().items() if shows is None or shows(key)).data
 

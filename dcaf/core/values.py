@@ -26,7 +26,7 @@ import orjson
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
-from dcaf.core.errors import ConfigurationError, SessionTypeError, SessionValueError, StateError
+from dcaf.core.errors import ConfigurationError, SessionInvalid, SessionTypeError, SessionValueError, StateError
 from dcaf.core.paths import Refusal, misfit
 
 T = TypeVar("T")
@@ -106,8 +106,15 @@ def mark(value: object, as_type: Any) -> bytes | None:
 
 
 def read(data: bytes) -> JSON:
-    """Read back what ``write`` wrote."""
-    value: JSON = orjson.loads(data)
+    """Read back what ``write`` wrote.
+
+    Raises:
+        SessionInvalid: It is not JSON: another program that has our key sealed it.
+    """
+    try:
+        value: JSON = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        raise SessionInvalid(reason="state") from None
     return value
 
 

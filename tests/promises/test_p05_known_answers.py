@@ -7,7 +7,7 @@ import random
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from hashlib import sha256, shake_128
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 from cryptography.exceptions import InvalidTag

@@ -1,0 +1,119 @@
+"""A state cut by its index: equal to a parsed one wherever the index fits, and parsed wherever it does not."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dcaf.core import SessionInvalid
+from dcaf.core.base64url import Payload
+from dcaf.core.members import INDEXED_BYTES, INDEXED_MEMBERS, join, split
+from dcaf.core.session import Session
+from dcaf.core.state import State
+
+SCALE = float(os.environ.get("DCAF_SCALE", "0.02"))
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8) | st.sampled_from(
+    ['":', '\\"', "\\", '{"a":1}', ",", "é", "\0"]
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | TEXT, lambda inner: st.lists(inner, max_size=3), max_leaves=4
+)
+STATES = st.dictionaries(TEXT.filter(lambda key: key != "dcaf" and not key.startswith("temp:")), VALUES, max_size=6)
+
+
+def lengths(values: dict[str, Any]) -> tuple[int, ...]:
+    return tuple(len(orjson.dumps({key: value})) - 2 for key, value in values.items())
+
+
+def state_of(data: bytes, index: tuple[int, ...] | None) -> Session:
+    return Session._over(State(Payload(data, index=index)))
+
+
+@settings(deadline=None, max_examples=max(200, int(20_000 * SCALE)))
+@given(STATES)
+def test_a_state_that_is_cut_is_the_one_that_is_parsed(values: Any) -> None:
+    data = orjson.dumps(values)
+    cut, parsed = state_of(data, lengths(values)), state_of(data, None)
+    assert list(cut.items()) == list(parsed.items()) == list(values.items())
+    assert cut._state.plain() == parsed._state.plain() == data
+    if values:
+        assert split(data, lengths(values)) == [(key, orjson.dumps(value)) for key, value in values.items()]
+
+
+@settings(deadline=None, max_examples=max(200, int(20_000 * SCALE)))
+@given(STATES, st.lists(st.integers(0, 40), max_size=6), st.integers(-3, 3))
+def test_an_index_that_does_not_fit_decides_nothing(values: Any, index: Any, by: int) -> None:
+    data = orjson.dumps(values)
+    shifted = tuple(length + by for length in lengths(values))
+    for wrong in (tuple(index), shifted, lengths(values)[:-1], lengths(values)[::-1], (*lengths(values), 0)):
+        if split(data, wrong) is None:
+            assert list(state_of(data, wrong).items()) == list(values.items())
+
+
+def test_no_index_makes_a_key_of_a_text_without_the_whole_of_the_state_being_cut_so() -> None:
+    data = orjson.dumps({"a": 'x,"b":1', "c": 2})
+    assert split(data, (4, 9, 5)) is None
+    assert dict(state_of(data, (4, 9, 5))) == {"a": 'x,"b":1', "c": 2}
+
+
+@pytest.mark.parametrize("data", [b"[1,2]", b'{"a":1', b'"a":1}', b"{}", b'{"a" :1}', b'{"a":}', b'{"\\x":1}', b"{1:2}"])
+def test_what_is_no_object_of_ours_is_not_cut(data: bytes) -> None:
+    for index in ((), (len(data) - 2,), (5, 5), (1, 1)):
+        assert split(data, index) is None
+
+
+def test_an_index_is_made_for_large_states_of_few_members() -> None:
+    small = {"a": "x" * (INDEXED_BYTES - len('{"a":""}'))}
+    assert join([("a", orjson.dumps(small["a"]))]).index is None
+    large = join([("a", orjson.dumps(small["a"] + "x")), ("é", b"1")])
+    assert large.index == (INDEXED_BYTES - 1, 6)
+    assert split(large.data, large.index) is not None
+    many = [(f"k{number}", b'"' + b"x" * 40 + b'"') for number in range(INDEXED_MEMBERS + 1)]
+    assert join(many).index is None
+    assert join(many[:-1]).index is not None
+
+
+def test_only_what_a_turn_touches_is_parsed(monkeypatch: Any) -> None:
+    values = {"step": 1, "messages": ["m" * 100] * 100, "cart": {"items": [1]}}
+    read: list[int] = []
+
+    def seen(data: bytes) -> Any:
+        read.append(len(data))
+        return json.loads(data)
+
+    monkeypatch.setattr("dcaf.core.handles.read", seen)
+    session = state_of(orjson.dumps(values), lengths(values))
+    session["step"] = session["step"] + 1
+    session["cart"]["items"].append(2)
+    assert read == [1, len(b'{"items":[1]}')]
+    payload = session._state.payload()
+    assert orjson.loads(payload.data) == {**values, "step": 2, "cart": {"items": [1, 2]}}
+    assert payload.index == lengths({**values, "step": 2, "cart": {"items": [1, 2]}})
+
+
+def test_the_librarys_own_member_is_cut_out_too() -> None:
+    values = {"a": "x" * 5_000, "dcaf": {"used": [1]}}
+    session = state_of(orjson.dumps(values), lengths(values))
+    assert dict(session) == {"a": "x" * 5_000}
+    session["b"] = 1
+    payload = session._state.payload()
+    assert orjson.loads(payload.data) == {**values, "b": 1}
+    assert split(payload.data, payload.index or ()) is not None
+
+
+def test_what_is_not_even_parsed_is_invalid() -> None:
+    with pytest.raises(SessionInvalid):
+        list(state_of(b"[1]", (1,)))
+
+
+def test_a_value_that_another_programs_index_cut_wrong_is_invalid_when_it_is_read() -> None:
+    session = state_of(b'{"a":1,"b":2}', (11,))
+    with pytest.raises(SessionInvalid):
+        session.get("a")
+    assert split(b'{"a":1,"a":2}', (5, 5)) is None
