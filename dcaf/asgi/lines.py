@@ -46,7 +46,7 @@ class Cutter(Protocol):
         """The pieces that this chunk completes, in order."""
 
     def rest(self) -> Piece:
-        """What is left when the stream ends, as the event that it may be; empty where nothing is."""
+        """What is left when the stream ends; empty where nothing is."""
 
     def replaced(self, _piece: Piece, data: bytes) -> bytes:
         """An event with another text, which has no more lines than its own."""
@@ -82,8 +82,10 @@ class Lines:
 
         A carriage return ends its line at once; a line feed that follows in a later chunk comes as a part of its own.
         """
+        if not chunk:
+            return
         at = 0
-        if self._after_return and chunk:
+        if self._after_return:
             self._after_return = False
             if chunk.startswith(b"\n"):
                 yield b"\n", False
@@ -105,7 +107,7 @@ class Lines:
 
     def _taken(self, ended: bytes) -> tuple[bytes, bool]:
         line = self.rest() + ended if self._held else ended
-        whole, self.in_parts = not self.in_parts, False
+        whole, self.in_parts = not self.in_parts and len(line) <= self._limit_bytes, False
         return line, whole
 
 
@@ -126,7 +128,7 @@ class LineStream:
     def rest(self) -> Piece:
         """The last line, where nothing ends it."""
         line = self._lines.rest()
-        return Piece(line, data=line if line.strip() else None)
+        return Piece(line, data=line if line.strip() and self.is_between else None)
 
     def replaced(self, _piece: Piece, data: bytes) -> bytes:
         """The line with another text, and its own end."""
@@ -157,21 +159,23 @@ class EventStream:
     def __init__(self, limit_bytes: int) -> None:
         self._lines = Lines(LINE_END, limit_bytes)
         self._limit_bytes = limit_bytes
+        self._opening: bytes | None = b""
         self._event: list[bytes] = []
         self._held_bytes = 0
         self._passing = False
 
     def feed(self, chunk: bytes) -> list[Piece]:
         """The events that this chunk completes, and the lines between them."""
-        pieces = []
+        pieces, chunk = self._opened(chunk)
         for line, whole in self._lines.feed(chunk):
             pieces += self._line(line, whole=whole)
         return pieces
 
     def rest(self) -> Piece:
-        """The event that no empty line ends: a browser drops it, other readers do not."""
-        self._event.append(self._lines.rest())
-        return self._taken()
+        """What no empty line ends: it is no event."""
+        raw = (self._opening or b"") + b"".join(self._event) + self._lines.rest()
+        self._opening, self._event, self._held_bytes = None, [], 0
+        return Piece(raw)
 
     def replaced(self, _piece: Piece, data: bytes) -> bytes:
         """The event with another text on the lines of its own."""
@@ -191,6 +195,17 @@ class EventStream:
     def is_between(self) -> bool:
         """Whether no event has left in part."""
         return not self._passing
+
+    def _opened(self, chunk: bytes) -> tuple[list[Piece], bytes]:
+        """A chunk without the byte order mark that may stand at the very beginning of a stream."""
+        if self._opening is None:
+            return [], chunk
+        chunk = self._opening + chunk
+        if len(chunk) < len(MARK) and MARK.startswith(chunk):
+            self._opening = chunk
+            return [], b""
+        self._opening = None
+        return ([Piece(MARK)], chunk[len(MARK) :]) if chunk.startswith(MARK) else ([], chunk)
 
     def _line(self, line: bytes, *, whole: bool) -> list[Piece]:
         text = line.rstrip(b"\r\n")
@@ -233,8 +248,8 @@ def _split(raw: bytes) -> list[bytes]:
 
 
 def _field(line: bytes) -> tuple[bytes, bytes]:
-    """Name and value of a line; a byte order mark may stand before the first line of a stream."""
-    name, _, value = line.rstrip(b"\r\n").removeprefix(MARK).partition(b":")
+    """Name and value of a line."""
+    name, _, value = line.rstrip(b"\r\n").partition(b":")
     return name, value.removeprefix(b" ")
 
 

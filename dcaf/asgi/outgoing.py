@@ -72,6 +72,8 @@ class Outgoing:
         self._arrived = arrived
         self._seal = seal
         self._envelope: bytes | None = None
+        self._adopted = False
+        self._changed = False
 
     @property
     def is_due(self) -> bool:
@@ -104,7 +106,9 @@ class Outgoing:
             SessionAliasError, SessionValueError: What tools did to the session cannot be written.
         """
         if self._envelope is None or self.is_changed:
+            self._changed = self._changed or (self.is_changed and not self._adopted)
             self._envelope = await self._seal()
+            self._adopted = False
         return self._envelope
 
     async def completed(self, text: JSONText) -> bytes | None:
@@ -133,7 +137,11 @@ class Outgoing:
     def look_back(self) -> None:
         """Tell the operator of a change that no answer carried: it came too late, or the answer had no room for it."""
         if self.is_changed:
-            self.events.lost(route(self.scope))
+            self.lose()
+
+    def lose(self) -> None:
+        """Tell the operator that a change was sealed and did not arrive, or was not sealed at all."""
+        self.events.lost(route(self.scope))
 
     def _heed(self, text: JSONText) -> None:
         """Take the application's own object for the new state on a route that was named, and tell of it on any other."""
@@ -141,11 +149,12 @@ class Outgoing:
             return
         if not self.adopts:
             self.events.overwritten(route(self.scope))
-        elif not self.session.is_modified:
+        elif not (self._changed or self.session.is_modified):
             # Read once more by the parser that keeps integers of any size, so that too large ones are refused and not rounded.
             found = _plain_session(json.loads(text.text))
             if isinstance(found, dict) and RESERVED not in found:
                 self.session._state.replace(found)
+                self._adopted = True
 
 
 def route(scope: Scope) -> str:

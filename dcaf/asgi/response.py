@@ -65,7 +65,7 @@ class Answer:
 
         A client that left a stream early has only kept its old session.
         """
-        if not self._failed and (self.stream is None or self.stream.has_ended):
+        if not self._failed and (self.stream is None or (self.stream.has_ended and not self.stream.is_refused)):
             self._out.look_back()
 
     async def checkpoint(self) -> bool:

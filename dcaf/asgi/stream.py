@@ -6,6 +6,7 @@ after it goes out once more, at the end; the last one counts.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 import anyio
@@ -20,6 +21,9 @@ LINES: Final = ("application/x-ndjson", "application/ndjson", "application/jsonl
 EVENTS: Final = "text/event-stream"
 CLOSER: Final = b"[DONE]"
 """The text of the event after which some clients stop reading (the chat completions of OpenAI end so)."""
+
+WHOLE: Final = ("http.response.pathsend",)
+"""Messages by which the server itself sends the whole answer."""
 
 REWRITTEN: Final = ("content-length", "etag", "content-md5", "digest", "content-digest", "repr-digest")
 """Headers that would be untrue of a stream with a session in it."""
@@ -49,6 +53,7 @@ class Stream:
         self.has_ended = False
         self._gone = False
         self._owed = False
+        self.is_refused = False
 
     async def begin(self, start: Message) -> None:
         """Send the start at once. What it will carry is not known yet, so it is not to be stored."""
@@ -64,22 +69,23 @@ class Stream:
         Raises:
             SessionAliasError, SessionValueError: What tools did to the session cannot be written.
         """
-        if self.has_ended:
-            return
-        if message["type"] != "http.response.body":
-            await self._give(message)
-            return
         async with self._sending:
-            await self._body(message.get("body", b""), more=message.get("more_body", False))
+            if self.is_refused:
+                return
+            if message["type"] == "http.response.body" and not self.has_ended:
+                await self._body(message.get("body", b""), more=message.get("more_body", False))
+            elif message["type"] != "http.response.body":
+                self.has_ended = self.has_ended or message["type"] in WHOLE
+                await self._give(message)
 
     async def checkpoint(self) -> bool:
         """Send the session as it is now; in the middle of an event that has partly left, right after it.
 
-        False where the stream has ended. Raises as ``send``.
+        False where the stream has ended, but for one that was refused. Raises as ``send``.
         """
         async with self._sending:
             if self.has_ended:
-                return False
+                return self.is_refused
             self._owed = True
             await self._body(b"", more=True)
             return True
@@ -87,7 +93,8 @@ class Stream:
     async def fail(self) -> None:
         """End with an error event: the application raised. The session that the client has stays the one that counts."""
         if not self.has_ended and not self._gone and self._out.is_due:
-            await self._end(b"", "internal-error")
+            with suppress(OSError):  # the client has left, and the application's own exception goes on
+                await self._end(b"", "internal-error")
 
     async def _body(self, chunk: bytes, *, more: bool) -> None:
         done = bytearray()
@@ -101,6 +108,7 @@ class Stream:
                 self._owed = False
         except (SessionError, SessionUnavailable) as refusal:
             self._out.events.refused(refusal)
+            self.is_refused = True
             await self._end(bytes(done), refusal.code)
         except StateError:
             await self._give({"type": "http.response.body", "body": bytes(done), "more_body": True})

@@ -33,12 +33,14 @@ class Turn:
         binding: Whom it is bound to.
         arrived: Whether a session came in, so that one goes out in any case.
         kid: Id of the key that had sealed it; None for a new one.
+        is_open: Whether a body or a frame opened it; a socket has none before its first frame.
     """
 
     session: Session
     binding: Binding
     arrived: bool
     kid: str | None = None
+    is_open: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class Turns:
 
     async def first(self, scope: Scope) -> Turn:
         """Begin a session for a socket, before its first frame. Raises SessionError as ``open``."""
-        return Turn(self.sealer.start(), await self._binding(scope, Body(b"")), arrived=False)
+        return Turn(self.sealer.start(), await self._binding(scope, Body(b"")), arrived=False, is_open=False)
 
     async def open(self, scope: Scope, body: Body, before: Turn | None = None) -> Turn:
         """Find the session of a body, and put the verified state where the application will look for it.
@@ -122,14 +124,18 @@ class Turns:
         return Turn(session, binding, arrived=True, kid=opened.key.kid)
 
     async def _continued(self, before: Turn, binding: Binding) -> Turn:
-        """Go on with the session of the turn before, as if it had come in again: for the holder that it was sealed for."""
-        if not before.session.sequence:
-            return Turn(before.session, binding, arrived=before.arrived)
-        if binding != before.binding:
-            raise SessionInvalid(reason="sub" if binding.subject != before.binding.subject else "cid")
+        """Go on with the session of the turn before, as if it had come in again, for the same holder.
+
+        Before the first frame nobody can know the conversation.
+        """
+        if binding.subject != before.binding.subject:
+            raise SessionInvalid(reason="sub")
+        if before.is_open and binding.conversation != before.binding.conversation:
+            raise SessionInvalid(reason="cid")
         self.sealer.recheck(before.session)
-        await self.keeper.admit(self.sealer.claims_of(before.session))
-        return Turn(before.session, binding, arrived=True)
+        if before.session.sequence:
+            await self.keeper.admit(self.sealer.claims_of(before.session))
+        return Turn(before.session, binding, arrived=before.arrived or before.session.sequence > 0)
 
     def _taken_in(self, plain: dict[str, Any], refusal: SessionUnsigned) -> Session:
         if self.unsigned == "ignore":

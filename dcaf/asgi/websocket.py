@@ -64,7 +64,8 @@ class Socket:
         self._last = first
         self._is_busy = False
         self._is_open = False
-        self._out = self._outgoing(first)
+        self._is_lost = False
+        self._out = self._outgoing(first, adopts=False)
 
     async def receive(self) -> Message:
         """The next message for the application: a JSON frame has the verified state in it, and any other passes as it is."""
@@ -78,7 +79,8 @@ class Socket:
             try:
                 return await self._opened(message, data)
             except (SessionError, SessionUnavailable) as refusal:
-                await self._refuse(refusal, as_bytes=message.get("text") is None)
+                with suppress(OSError):  # the client has left already, and that comes in next
+                    await self._refuse(refusal, as_bytes=message.get("text") is None)
             if not self._is_open:
                 return {"type": "websocket.disconnect", "code": TOO_BIG}
 
@@ -103,24 +105,22 @@ class Socket:
         """Send the session as it is now; False where the connection is not open. Raises as ``send``."""
         if self._is_open and not self._out.is_sent:
             async with self._sending:
-                await self._own(as_bytes=False)
+                await self._own_or_refuse(as_bytes=False)
         return self._is_open
 
     async def finish(self) -> None:
         """Send the changes that no frame carried, before the connection closes; tell of them where it is closed already."""
-        if self._is_open:
-            with suppress(OSError):  # the client has left already
-                async with self._sending:
-                    await self._unsent()
-        self._out.look_back()
-
-    async def _unsent(self) -> None:
-        if not self._session.is_modified:
+        if self._is_lost or not self._out.is_changed:
             return
         try:
-            await self._own(as_bytes=False)
-        except (SessionError, SessionUnavailable) as refusal:
-            await self._refuse(refusal, as_bytes=False)
+            if self._is_open:
+                async with self._sending:
+                    await self._own_or_refuse(as_bytes=False)
+            self._is_lost = self._out.is_changed
+        except OSError:  # the client has left already
+            self._is_lost = True
+        if self._is_lost:
+            self._out.lose()
 
     async def _opened(self, message: Message, data: bytes) -> Message:
         if self._is_busy:
@@ -132,26 +132,34 @@ class Socket:
         if turn.session is not self._session:
             self._out.look_back()
             self._session._state.refill(turn.session._state)
+        elif self._last.is_open:
+            self._session.temp.clear()
         self._last = replace(turn, session=self._session)
-        self._out = self._outgoing(self._last)
+        self._out = self._outgoing(self._last, adopts=self._adopts)
         self._is_busy = True
         return _with(message, body.data)
 
     async def _frame(self, message: Message, data: bytes) -> None:
-        ends, text = await self._out.ends_turn(None, data) if is_json(data) and len(data) <= self._limit_bytes else (False, None)
+        ends, text = await self._out.ends_turn(None, data) if is_json(data) else (False, None)
         if not ends or text is None:
             await self._send(message)
             return
         self._is_busy = False
         as_bytes = message.get("text") is None
         try:
-            completed = await self._out.completed(text)
+            completed = await self._out.completed(text) if len(data) <= self._limit_bytes else None
             if completed is None and not self._out.is_sent:
                 await self._own(as_bytes=as_bytes)
         except (SessionError, SessionUnavailable) as refusal:
             await self._refuse(refusal, as_bytes=as_bytes)
         else:
             await self._send(message if completed is None else _with(message, completed))
+
+    async def _own_or_refuse(self, *, as_bytes: bool) -> None:
+        try:
+            await self._own(as_bytes=as_bytes)
+        except (SessionError, SessionUnavailable) as refusal:
+            await self._refuse(refusal, as_bytes=as_bytes)
 
     async def _own(self, *, as_bytes: bool) -> None:
         await self._send(_message(await self._out.event(), as_bytes=as_bytes))
@@ -161,15 +169,16 @@ class Socket:
         members = {"data": START_OVER} if refusal.offers_restart else {}
         await self._send(_message(error_text(refusal.code, **members), as_bytes=as_bytes))
         if refusal.http_status == BodyTooLarge.http_status:
+            await self.finish()
             self._is_open = False
             await self._send({"type": "websocket.close", "code": TOO_BIG, "reason": refusal.code})
 
-    def _outgoing(self, turn: Turn) -> Outgoing:
+    def _outgoing(self, turn: Turn, *, adopts: bool) -> Outgoing:
         return Outgoing(
             self._scope,
             self._session,
             arrived=turn.arrived,
-            adopts=self._adopts,
+            adopts=adopts,
             seal=lambda: self._turns.seal(turn),
             terminal=self._terminal,
             limit_bytes=self._limit_bytes,

@@ -23,12 +23,19 @@ PROMISES: Final = {
     6: ("only the right audience, subject, conversation and keys are accepted", "one binding dropped"),
     8: ("a session ends when it should, with a minute of skew", "a lifetime that forgets the absolute end"),
     9: ("no number of refreshes passes the absolute end", "a lifetime that forgets the absolute end"),
+    10: ("a body over a limit is answered before it is read, and blocks nobody", "an answer that leaves the connection open"),
+    11: ("no body and no text crashes a service, and values come back byte for byte", "a body that is parsed and written anew"),
     12: (
         "what a session accepts it can seal, and a JavaScript client that echoes it changes nothing",
         "signing the readable object",
     ),
     14: ("the answer to a session that is not authentic is the same bytes, whatever the cause", "an answer that names the reason"),
     15: ("no log line, traceback, repr or answer has a token, a key, state or a subject", "one that raises or logs the payload"),
+    17: ("nothing of one request is seen by another", "a session in a global instead of a context variable"),
+    18: (
+        "a stream cut anywhere leaves the client one valid session, and no event waits for a later one",
+        "a stream that holds an event back; one that seals only at its end",
+    ),
     25: ("what comes from a client is never code", "a module that unpickles"),
     31: ("wrong settings refuse to start, and say what to write", "the right setting, which starts"),
     34: (
@@ -73,8 +80,9 @@ HEAD: Final = """\
 Each promise is a test with a number, and a control: a broken variant that the same test must catch. `make promises` runs
 them at full numbers and writes this page; `make test` runs the same code and the same controls at a fiftieth.
 
-Last full run: {date}, Python {python}, {system}. A key replaced across four workers under load (P7) takes minutes:
-`make soak` runs it.
+Last full run: {date}, Python {python}, {system}. Two take minutes, and `make soak` runs them: a key replaced across four workers
+under load (P7), and a caching proxy in front of the service (P16). Mutation testing (P28) is `make mutants`, which writes
+[mutants.md](mutants.md).
 
 | promise | what holds | control | measured |
 |---|---|---|---|"""
