@@ -53,6 +53,10 @@ class Holder:
         self._subject = subject
         self._conversation = _pointer(conversation) if isinstance(conversation, str) else conversation
 
+    async def subject(self, scope: Scope) -> str | None:
+        """The subject alone. Raises as ``names``."""
+        return await _asked("subject", self._subject, scope) if self._subject else None
+
     async def names(self, scope: Scope, body: Callable[[], Any]) -> tuple[str | None, str | None]:
         """Subject and conversation; None where there is none.
 
@@ -63,7 +67,7 @@ class Holder:
         Raises:
             SessionInvalid: An answer is empty or no string, or there was an exception instead.
         """
-        subject = await _asked("subject", self._subject, scope) if self._subject else None
+        subject = await self.subject(scope)
         conversation = await _asked("conversation", self._conversation, scope, body()) if self._conversation else None
         return subject, conversation
 

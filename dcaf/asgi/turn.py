@@ -67,7 +67,8 @@ class Turns:
 
     async def first(self, scope: Scope) -> Turn:
         """Begin a session for a socket, before its first frame. Raises SessionError as ``open``."""
-        return Turn(self.sealer.start(), await self._binding(scope, Body(b"")), arrived=False, is_open=False)
+        binding = self.sealer.binding(await self.holder.subject(scope))
+        return Turn(self.sealer.start(), binding, arrived=False, is_open=False)
 
     async def open(self, scope: Scope, body: Body, before: Turn | None = None) -> Turn:
         """Find the session of a body, and put the verified state where the application will look for it.
@@ -126,16 +127,18 @@ class Turns:
     async def _continued(self, before: Turn, binding: Binding) -> Turn:
         """Go on with the session of the turn before, as if it had come in again, for the same holder.
 
-        Before the first frame nobody can know the conversation.
+        Before the first frame nobody can know the conversation, and an empty session that was never sealed is of none.
         """
         if binding.subject != before.binding.subject:
             raise SessionInvalid(reason="sub")
-        if before.is_open and binding.conversation != before.binding.conversation:
+        session, is_new = before.session, not before.session.sequence
+        may_move = not before.is_open or (is_new and session.is_empty and not session.is_modified)
+        if binding.conversation != before.binding.conversation and not may_move:
             raise SessionInvalid(reason="cid")
-        self.sealer.recheck(before.session)
-        if before.session.sequence:
-            await self.keeper.admit(self.sealer.claims_of(before.session))
-        return Turn(before.session, binding, arrived=before.arrived or before.session.sequence > 0)
+        self.sealer.recheck(session)
+        if not is_new:
+            await self.keeper.admit(self.sealer.claims_of(session))
+        return Turn(session, binding, arrived=before.arrived or not is_new)
 
     def _taken_in(self, plain: dict[str, Any], refusal: SessionUnsigned) -> Session:
         if self.unsigned == "ignore":

@@ -18,6 +18,7 @@ from dcaf.asgi.problems import START_OVER
 from dcaf.asgi.request import is_json, read_json
 from dcaf.asgi.turn import Turn, Turns
 from dcaf.core.errors import BodyTooLarge, SessionConflict, SessionError, SessionUnavailable
+from dcaf.core.session import Session
 
 TOO_BIG: Final = 1009
 """Close code: a message that is too big to process (RFC 6455, section 7.4.1)."""
@@ -64,6 +65,7 @@ class Socket:
         self._last = first
         self._is_busy = False
         self._is_open = False
+        self._is_closed = False
         self._is_lost = False
         self._out = self._outgoing(first, adopts=False)
 
@@ -90,6 +92,8 @@ class Socket:
         Raises:
             SessionAliasError, SessionValueError: What tools did to the session cannot be written.
         """
+        if self._is_closed:
+            return
         if message["type"] == "websocket.send":
             async with self._sending:
                 await self._frame(message, _data(message))
@@ -129,7 +133,7 @@ class Socket:
             raise BodyTooLarge(reason="length")
         body = await read_json(data)
         turn = await self._turns.open(self._scope, body, self._last)
-        if turn.session is not self._session:
+        if turn.session is not self._session and not self._is_ours(turn.session):
             self._out.look_back()
             self._session._state.refill(turn.session._state)
         elif self._last.is_open:
@@ -139,11 +143,17 @@ class Socket:
         self._is_busy = True
         return _with(message, body.data)
 
+    def _is_ours(self, session: Session) -> bool:
+        """Whether the client has only sent back what it got: then what was handed out of the session stays good."""
+        claims = self._turns.sealer.claims_of
+        return claims(session) == claims(self._session)
+
     async def _frame(self, message: Message, data: bytes) -> None:
         ends, text = await self._out.ends_turn(None, data) if is_json(data) else (False, None)
         if not ends or text is None:
             await self._send(message)
             return
+        self._out.adopts = self._out.adopts and self._is_busy
         self._is_busy = False
         as_bytes = message.get("text") is None
         try:
@@ -170,7 +180,7 @@ class Socket:
         await self._send(_message(error_text(refusal.code, **members), as_bytes=as_bytes))
         if refusal.http_status == BodyTooLarge.http_status:
             await self.finish()
-            self._is_open = False
+            self._is_open, self._is_closed = False, True
             await self._send({"type": "websocket.close", "code": TOO_BIG, "reason": refusal.code})
 
     def _outgoing(self, turn: Turn, *, adopts: bool) -> Outgoing:

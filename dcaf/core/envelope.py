@@ -216,12 +216,13 @@ class Sealer:
         return b"".join(pieces)
 
     def recheck(self, session: Session) -> None:
-        """Judge a session that stays open, on a socket, by the time it is now.
+        """Judge a session that stays open, on a socket, by the time it is now; it no longer counts as restarted.
 
         Raises:
             SessionEnded: It is over.
         """
         claims = self.claims_of(session)
+        session._state.standing = Standing(claims)
         try:
             check_times(claims, self._lifetime, int(self._clock()))
         except SessionError as error:
