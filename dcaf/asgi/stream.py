@@ -70,8 +70,6 @@ class Stream:
             SessionAliasError, SessionValueError: What tools did to the session cannot be written.
         """
         async with self._sending:
-            if self.is_refused:
-                return
             if message["type"] == "http.response.body" and not self.has_ended:
                 await self._body(message.get("body", b""), more=message.get("more_body", False))
             elif message["type"] != "http.response.body":

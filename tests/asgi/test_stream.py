@@ -666,6 +666,23 @@ def test_a_checkpoint_after_the_end_sends_nothing_more(steps: Any) -> None:
     assert [event.name for event in seen] == ["lost"] * (steps[-1] is check and count in steps)
 
 
+def test_a_checkpoint_after_the_end_is_an_error() -> None:
+    seen: list[Any] = []
+
+    async def late(_: Session) -> None:
+        with pytest.raises(ConfigurationError, match="no stream is being sent"):
+            await checkpoint()
+        seen.append(True)
+
+    after_the_end(late)
+    assert seen
+
+
+def test_a_chunk_that_completes_nothing_sends_no_message() -> None:
+    sent = streamed(b'{"a"', b":1", b"}\n", b'{"type":', b'"done"}\n')
+    assert [message["body"][:4] for message in sent.messages[1:]] == [b'{"a"', b'{"da', b""]
+
+
 # Exceptions
 
 
@@ -1011,6 +1028,11 @@ def test_what_a_tool_changed_wins_also_where_a_checkpoint_has_sent_it_already() 
 
 def test_what_a_tool_changed_wins_also_where_an_earlier_event_has_sent_it_already() -> None:
     assert opened(adopted(b'{"own":1}', count, b'{"type":"done"}\n')) == {"step": 3}
+
+
+def test_what_a_tool_changed_after_an_object_was_adopted_wins_over_the_next_object() -> None:
+    steps = (DONE_WITH % b'{"own":1}', lambda session: session.set("own", 5), check)
+    assert opened(adopted(b'{"own":2}', *steps)) == {"own": 5}
 
 
 def test_a_second_object_of_the_application_replaces_its_first() -> None:
