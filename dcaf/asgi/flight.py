@@ -33,7 +33,7 @@ class Flights:
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
-        self.taken_bytes = 0
+        self.taken_bytes: int = 0
 
     @contextmanager
     def begin(self) -> Iterator[Flight]:
@@ -60,7 +60,7 @@ class Flight:
 
     def __init__(self, flights: Flights) -> None:
         self._flights = flights
-        self.taken_bytes = 0
+        self.taken_bytes: int = 0
 
     def take(self, size: int) -> None:
         """Count some bytes of it. Raises as ``Flights.take``."""

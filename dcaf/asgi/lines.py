@@ -74,7 +74,7 @@ class Lines:
         self._end = end
         self._limit_bytes = limit_bytes
         self._held = bytearray()
-        self.in_parts = False
+        self.in_parts: bool = False
         self._after_return = False
 
     def feed(self, chunk: bytes) -> Iterator[tuple[bytes, bool]]:

@@ -50,10 +50,10 @@ class Stream:
         self._cutter = cutter
         self._send = send
         self._sending = anyio.Lock(fast_acquire=True)
-        self.has_ended = False
+        self.has_ended: bool = False
         self._gone = False
         self._owed = False
-        self.is_refused = False
+        self.is_refused: bool = False
 
     async def begin(self, start: Message) -> None:
         """Send the start at once. What it will carry is not known yet, so it is not to be stored."""

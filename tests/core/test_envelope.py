@@ -559,6 +559,50 @@ def test_the_digest_of_a_session_id_is_of_a_role_of_its_own() -> None:
     assert sealer(suite=ENCRYPTED).sid_digest(SID) == digest(KEY.derive("dcaf1e", "shop", "log"), "sid", SID)
 
 
+def test_a_session_that_stays_open_is_judged_again_and_no_longer_counts_as_restarted() -> None:
+    clock = Clock()
+    made = sealer(clock=clock, lifetime=Lifetime(600, 3_600))
+    session = made.start(restarted="session-ended")
+    made.seal(session, made.binding(), sequence=1)
+    assert session.restarted == "session-ended"
+    clock.now += 660
+    made.recheck(session)
+    assert (session.restarted, session.id, session.sequence) == (None, made.claims_of(session).sid, 1)
+    clock.now += 1
+    with pytest.raises(SessionEnded) as caught:
+        made.recheck(session)
+    assert (caught.value.reason, caught.value.sid_digest) == ("exp", made.sid_digest(session.id))
+    short = sealer(clock=clock, lifetime=Lifetime(600, 100))
+    with pytest.raises(SessionEnded) as caught:
+        short.recheck(Session._over(State(standing=Standing(replace(made.claims_of(session), exp=NOW + 9_999)))))
+    assert caught.value.reason == "born"
+
+
+def test_sealing_makes_the_state_what_arrived() -> None:
+    made = sealer()
+    session = made.start()
+    session["a"] = [1]
+    assert claims_of(envelope(session, made, sequence=1)).seq == 1
+    assert (session.is_modified, session.changes, session.sequence) == (False, {"set": {}, "delete": []}, 1)
+    session["a"].append(2)
+    assert session.changes == {"set": {"a": [1, 2]}, "delete": []}
+    assert opened(envelope(session, made, sequence=2)).to_dict() == {"a": [1, 2]}
+
+
+def test_a_large_state_has_its_index_in_the_claims_and_is_cut_by_it() -> None:
+    member = sealed({"a": "x" * 5_000, "b": 1})
+    assert claims_of(member).ix == (5_006, 5)
+    assert opened(member)._state._arrived.index == (5_006, 5)
+    assert claims_of(sealed({"a": "x" * 4_000})).ix is None
+
+
+def test_an_encrypted_state_without_a_mirror_is_not_visible_at_all() -> None:
+    made = sealer(suite=ENCRYPTED, mirror=False)
+    session = made.start()
+    session["a"] = 1
+    assert (made.visible(session), made.visible(session, whole=True)) == (b"{}", b'{"a":1}')
+
+
 def test_the_key_that_signs_is_named() -> None:
     early = Key.from_bytes("k9", OLD.secret, not_before=NOW + 1)
     assert sealer(keys=Keyring(early, KEY)).signing_kid() == "k7"

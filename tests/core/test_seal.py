@@ -31,6 +31,12 @@ def refusal(token: Any, keys: Any = RING, audience: Any = "shop") -> Any:
     return caught.value.reason
 
 
+def test_a_new_key_signs_as_the_protocol_says() -> None:
+    key = Key.generate("k9")
+    body, _, mac = SIGNED.seal(key, "shop", CLAIMS, Payload(b"{}")).rpartition(".")
+    assert mac == encode(hmac.digest(key.derive("dcaf1s", "shop", "mac"), body.encode(), "sha256"))
+
+
 def test_a_token_is_spelled_as_the_protocol_says() -> None:
     info = b"".join(len(part).to_bytes(4, "big") + part for part in (b"dcaf", b"1", b"dcaf1s", b"shop", b"mac"))
     pseudo_random = hmac.digest(bytes(32), KEY.secret, "sha256")

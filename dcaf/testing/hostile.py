@@ -1,0 +1,222 @@
+"""Clients that do to a session what clients do: change how it is written, or send one that they should not.
+
+>>> envelope = {"price": 1.0, "note": None, "dcaf": {"token": "dcaf1s.k7.e30", "expires_at": 1789000000}}
+>>> HARMLESS["strip nulls"](envelope)
+b'{"price":1.0,"dcaf":{"token":"dcaf1s.k7.e30","expires_at":1789000000}}'
+>>> HARMLESS["camelCase keys"](envelope)
+b'{"price":1.0,"note":null,"dcaf":{"token":"dcaf1s.k7.e30","expiresAt":1789000000}}'
+>>> MISUSES["swap users"].expected({"subject"}), MISUSES["echo an older turn"].expected({"subject"})
+('session-invalid', None)
+
+What a reader gets wrong: not every misuse is noticed, and the table says so. An older turn is served at level L0, because a
+server without memory knows no newer one; a test that expects a refusal there tests a promise that nobody made.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final, Literal, TypeAlias
+
+from dcaf.testing.arrival import cut, held
+from dcaf.testing.client import Echo, Reply, SessionClient, written
+
+Level: TypeAlias = Literal["L0", "L1", "L2"]
+"""How much the server remembers: nothing; an epoch for each subject; the newest number of each session."""
+
+Play: TypeAlias = Callable[[SessionClient, SessionClient, str], Reply]
+"""A client, another one, and what both say -> the answer that decides."""
+
+EXPONENT_FROM: Final = 1e21
+"""From here on JavaScript writes a double with an exponent, below it as an integer (ECMA-262, Number::toString)."""
+
+SHOWN_AS_TEXT: Final = re.compile(r"-?\d{16,20}")
+"""Integers that the mirror shows as strings, because JavaScript would round them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Misuse:
+    """What a client does with sessions that are genuine, or were.
+
+    Attributes:
+        level: The first level that detects it.
+        status: HTTP status of the answer where it is detected.
+        code: Code of that answer.
+        setting: The argument of ``SessionMiddleware`` without which no level detects it; None where none is needed.
+        play: Does it, on any service that changes its session with every turn, and gives the answer that decides. The other
+            client belongs to another user, or is in another conversation of the same one, whichever is swapped; the rest do
+            not use it. It raises ValueError where a turn that leads there is refused or carries no session.
+    """
+
+    level: Level
+    status: int
+    code: str
+    setting: Literal["subject", "conversation"] | None
+    play: Play
+
+    def expected(self, settings: Container[str] = (), *, level: Level = "L0") -> str | None:
+        """Code of the answer that a service must give; None where it is served like any other turn.
+
+        Args:
+            settings: Which of ``"subject"`` and ``"conversation"`` the service sets.
+            level: Of the service.
+        """
+        is_detected = level >= self.level and (self.setting is None or self.setting in settings)
+        return self.code if is_detected else None
+
+
+def aborted(client: SessionClient, text: str, *, at: int = 0) -> Reply:
+    """Say something, and lose the answer: the client goes on with the session that it holds then, and has said nothing.
+
+    The service finishes its answer; it is the way back that breaks off.
+
+    Args:
+        client: Whose answer is cut.
+        text: What the user says.
+        at: How many bytes of the answer arrive, of JSON, newline-delimited JSON or server-sent events.
+
+    Raises:
+        ValueError: The answer is not that long.
+    """
+    before, said = client.envelope, len(client.messages)
+    reply = client.send(text)
+    arrived = cut(reply.content, at)
+    client.envelope = held(reply.headers.get("content-type", ""), arrived, before)
+    del client.messages[said:]
+    return reply
+
+
+def _each(change: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A change of every value at any depth, the innermost first."""
+
+    def changed(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return change({key: changed(item) for key, item in value.items()})
+        return change([changed(item) for item in value] if isinstance(value, list) else value)
+
+    return changed
+
+
+def _members(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Any], Any]:
+    return _each(lambda value: change(value) if isinstance(value, dict) else value)
+
+
+def _camel(name: str) -> str:
+    return re.sub(r"(?<=[A-Za-z0-9])_([a-z])", lambda found: found[1].upper(), name)
+
+
+def _short(value: Any) -> Any:
+    is_short = isinstance(value, float) and value.is_integer() and abs(value) < EXPONENT_FROM
+    return int(value) if is_short else value
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, str) and SHOWN_AS_TEXT.fullmatch(value):
+        return int(float(value))
+    return int(float(value)) if type(value) is int else value
+
+
+def _other(value: Any) -> Any:
+    if isinstance(value, dict | list):
+        return value
+    return f"{value}!" if isinstance(value, str) else not value
+
+
+def _edited(envelope: Mapping[str, Any]) -> dict[str, Any]:
+    shown = {key: item for key, item in envelope.items() if key != "dcaf"}
+    return {**_each(_other)(shown), "is_admin": True, "dcaf": {**envelope["dcaf"], "expires_at": 9_999_999_999}}
+
+
+def _declared(envelope: Mapping[str, Any]) -> dict[str, Any]:
+    known = ("token", "expires_at")
+    return {"dcaf": {name: envelope["dcaf"][name] for name in known if name in envelope["dcaf"]}}
+
+
+def _escaped(envelope: Mapping[str, Any]) -> bytes:
+    """All that is not ASCII, as Python and PHP do it, what could be HTML, as Go and .NET do it, and the token's first letter."""
+    text = json.dumps(envelope, separators=(",", ":")).replace('"dcaf', '"\\u0064caf')
+    return re.sub("[/<>&']", lambda found: f"\\u{ord(found[0]):04x}", text).encode()
+
+
+def _as_text(change: Callable[[Mapping[str, Any]], Any]) -> Echo:
+    return lambda envelope: written(change(envelope))
+
+
+HARMLESS: Final[Mapping[str, Echo]] = MappingProxyType(
+    {
+        "reorder keys": _as_text(_members(lambda members: dict(reversed(members.items())))),
+        "sort keys": _as_text(_members(lambda members: dict(sorted(members.items())))),
+        "1.0 becomes 1": _as_text(_each(_short)),
+        "1 becomes 1.0": _as_text(_each(lambda value: float(value) if type(value) is int else value)),
+        "round integers to doubles": _as_text(_each(_rounded)),
+        "escape unicode": _escaped,
+        "unescape unicode": written,
+        "strip nulls": _as_text(_members(lambda members: {key: item for key, item in members.items() if item is not None})),
+        "camelCase keys": _as_text(_members(lambda members: {_camel(key): item for key, item in members.items()})),
+        "drop unknown siblings": _as_text(_declared),
+        "edit the mirror": _as_text(_edited),
+        "drop the mirror": _as_text(lambda envelope: {"dcaf": {"token": envelope["dcaf"]["token"]}}),
+    }
+)
+"""What a client may do to the envelope that it echoes: name -> the JSON text it sends. Each must change nothing."""
+
+
+def _served(reply: Reply) -> dict[str, Any]:
+    """The session of an answer that leads to a misuse."""
+    if reply.code is not None or reply.envelope is None:
+        raise ValueError(f"the turn before was answered with {reply.status} and {reply.code or 'no session'}: nothing to misuse")
+    return reply.envelope
+
+
+def _older_turn(client: SessionClient, _: SessionClient, text: str) -> Reply:
+    older, *_newer = [_served(client.send(text)) for _ in range(3)]
+    client.envelope = older
+    return client.send(text)
+
+
+def _of_another(client: SessionClient, other: SessionClient, text: str) -> Reply:
+    client.envelope = _served(other.send(text))
+    return client.send(text)
+
+
+def _short_token(client: SessionClient, _: SessionClient, text: str) -> Reply:
+    envelope = _served(client.send(text))
+    token = envelope["dcaf"]["token"]
+    client.envelope = {**envelope, "dcaf": {**envelope["dcaf"], "token": token[: len(token) // 2]}}
+    return client.send(text)
+
+
+def _short_body(client: SessionClient, _: SessionClient, text: str) -> Reply:
+    _served(client.send(text))
+    body = client._body({})
+    return client.post(cut(body, len(body) // 2))
+
+
+def _double_send(client: SessionClient, _: SessionClient, text: str) -> Reply:
+    _served(client.send(text))
+    body = client._body({})
+    _served(client.post(body))
+    return client.post(body)
+
+
+def _answer_lost(client: SessionClient, _: SessionClient, text: str) -> Reply:
+    _served(client.send(text))
+    _served(aborted(client, text))
+    return client.send(text)
+
+
+MISUSES: Final[Mapping[str, Misuse]] = MappingProxyType(
+    {
+        "echo an older turn": Misuse("L2", 409, "session-conflict", None, _older_turn),
+        "swap users": Misuse("L0", 400, "session-invalid", "subject", _of_another),
+        "swap conversations": Misuse("L0", 400, "session-invalid", "conversation", _of_another),
+        "truncate the token": Misuse("L0", 400, "session-invalid", None, _short_token),
+        "truncate the body": Misuse("L0", 400, "malformed-json", None, _short_body),
+        "double-send": Misuse("L2", 409, "session-conflict", None, _double_send),
+        "abort mid-stream": Misuse("L2", 409, "session-conflict", None, _answer_lost),
+    }
+)
+"""What a client may do with sessions: name -> what it does, and the level and the setting that detect it."""
