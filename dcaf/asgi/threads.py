@@ -7,11 +7,11 @@ milliseconds; a parser written in C is not, which is why there are limits beside
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Final, TypeVar
 
 import anyio
 import anyio.to_thread
+from anyio.lowlevel import RunVar
 
 from dcaf.asgi.locate import structure
 
@@ -24,6 +24,9 @@ INLINE_STRUCTURE: Final = 5_000
 """So are texts with up to so many braces, brackets and commas: finding the sessions among more takes milliseconds."""
 
 
+_limiter: Final[RunVar[anyio.CapacityLimiter | None]] = RunVar("dcaf_parsers")
+
+
 async def off_the_loop(function: Callable[[bytes], T], data: bytes) -> T:
     """Call a function with a text, here if that is quick and in a thread if it is not. Raises what it raises."""
     if len(data) <= INLINE_BYTES and structure(data) <= INLINE_STRUCTURE:
@@ -31,7 +34,13 @@ async def off_the_loop(function: Callable[[bytes], T], data: bytes) -> T:
     return await anyio.to_thread.run_sync(function, data, limiter=_parsers())
 
 
-@cache
 def _parsers() -> anyio.CapacityLimiter:
-    """Threads of their own, so that large texts never wait behind the application's, nor the other way round."""
-    return anyio.CapacityLimiter(2)
+    """Threads of their own, so that large texts never wait behind the application's, nor the other way round.
+
+    An event loop has its own: what is waited for in one cannot be waited for in another.
+    """
+    found = _limiter.get(None)
+    if found is None:
+        found = anyio.CapacityLimiter(2)
+        _limiter.set(found)
+    return found
