@@ -19,6 +19,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import Message, Receive, Scope
 
 from dcaf.asgi.flight import Flight
+from dcaf.asgi.headers import drop_digests
 from dcaf.asgi.holes import Holes, cut
 from dcaf.asgi.locate import MAX_SESSIONS, MAX_STRUCTURE, JSONText, Place, structure
 from dcaf.asgi.threads import off_the_loop
@@ -31,7 +32,6 @@ PASSED_OVER: Final = (
 )
 """Every byte of white space, of a byte order mark and of the wider encodings: what some parser passes over, or strips."""
 
-STALE_HEADERS: Final = ("content-md5", "digest", "content-digest", "repr-digest")
 MOST_DIGITS: Final = 18
 """Of a Content-Length that are read: the integer of a longer one could take the loop for itself."""
 
@@ -96,8 +96,7 @@ class Body:
             return scope
         changed = {**scope, "headers": list(scope["headers"])}
         headers = MutableHeaders(scope=changed)
-        for name in STALE_HEADERS:
-            del headers[name]
+        drop_digests(headers)
         if "content-length" in headers:
             headers["content-length"] = str(len(self.data))
         return changed

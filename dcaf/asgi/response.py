@@ -11,9 +11,10 @@ from typing import Final
 from starlette.datastructures import MutableHeaders
 from starlette.types import Message, Send
 
+from dcaf.asgi.headers import drop_digests
 from dcaf.asgi.outgoing import Outgoing, parsed, route
 from dcaf.asgi.problems import problem
-from dcaf.asgi.stream import REWRITTEN, Stream, cutter
+from dcaf.asgi.stream import Stream, cutter
 from dcaf.asgi.threads import off_the_loop
 from dcaf.core.errors import NotCarriedError, SessionError, SessionUnavailable
 
@@ -49,16 +50,14 @@ class Answer:
             SessionAliasError, SessionValueError: What tools did to the session cannot be written.
         """
         if self.stream is not None:
-            await self.stream.send(message)
-        elif message["type"] == "http.response.start":
-            await self._begin({**message, "headers": list(message.get("headers", ()))})
-        elif self._start is None:
-            await self._send(message)
-        elif message["type"] == "http.response.body":
-            await self._collect(message)
-        else:
+            return await self.stream.send(message)
+        if message["type"] == "http.response.start":
+            return await self._begin({**message, "headers": list(message.get("headers", ()))})
+        if self._start is not None and message["type"] == "http.response.body":
+            return await self._collect(message)
+        if self._start is not None:
             await self._let_go()
-            await self._send(message)
+        return await self._send(message)
 
     def look_back(self) -> None:
         """Tell the operator of a change that nothing carried, in a background task perhaps: it is lost.
@@ -133,8 +132,7 @@ class Answer:
         """Send the start that was held back, with headers that are true of the completed body."""
         start = self._taken()
         headers = MutableHeaders(raw=start["headers"])
-        for name in REWRITTEN:
-            del headers[name]
+        drop_digests(headers, "etag")
         headers["content-length"] = str(length)
         await self._pass(start)
 

@@ -13,6 +13,7 @@ import anyio
 from starlette.datastructures import MutableHeaders
 from starlette.types import Message, Send
 
+from dcaf.asgi.headers import drop_digests
 from dcaf.asgi.lines import Cutter, EventStream, LineStream, Piece
 from dcaf.asgi.outgoing import Outgoing, error_text
 from dcaf.core.errors import SessionError, SessionUnavailable, StateError
@@ -24,9 +25,6 @@ CLOSER: Final = b"[DONE]"
 
 WHOLE: Final = ("http.response.pathsend",)
 """Messages by which the server itself sends the whole answer."""
-
-REWRITTEN: Final = ("content-length", "etag", "content-md5", "digest", "content-digest", "repr-digest")
-"""Headers that would be untrue of a stream with a session in it."""
 
 
 def cutter(content_type: str, limit_bytes: int) -> Cutter | None:
@@ -58,8 +56,7 @@ class Stream:
     async def begin(self, start: Message) -> None:
         """Send the start at once. What it will carry is not known yet, so it is not to be stored."""
         headers = MutableHeaders(raw=start["headers"])
-        for name in REWRITTEN:
-            del headers[name]
+        drop_digests(headers, "etag", "content-length")
         headers["cache-control"] = "no-store"
         await self._give(start)
 

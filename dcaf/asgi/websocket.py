@@ -146,7 +146,7 @@ class Socket:
     def _is_ours(self, session: Session) -> bool:
         """Whether the client has only sent back what it got: then what was handed out of the session stays good."""
         claims = self._turns.sealer.claims_of
-        return claims(session) == claims(self._session)
+        return session.sequence > 0 and claims(session) == claims(self._session)
 
     async def _frame(self, message: Message, data: bytes) -> None:
         ends, text = await self._out.ends_turn(None, data) if is_json(data) else (False, None)

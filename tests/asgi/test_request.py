@@ -488,3 +488,11 @@ def test_control_a_middleware_that_falls_back_to_an_older_session_is_caught() ->
     with pytest.raises(AssertionError):
         assert (sent.code, app.reached) == ("session-unsigned", False)
     assert app.states == [{"n": 1}]
+
+
+def test_a_rewritten_body_has_no_digest_of_the_one_before() -> None:
+    digests = [(name, b"x") for name in (b"content-md5", b"digest", b"content-digest", b"repr-digest")]
+    for body, left in (({"data": {"session": envelope({"a": 1})}}, set()), ({"a": 1}, {name for name, _ in digests})):
+        app = Recorder()
+        assert call(mounted(app), body, headers=(JSON_TYPE, *digests)).status == 200
+        assert {name for name, value in app.scopes[0]["headers"] if value == b"x"} == left
