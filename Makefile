@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check promises mutants soak format clean
+.PHONY: demo test check promises mutants soak bench format clean
 
 demo: $(READY)
 	$(BIN)/dcaf demo
@@ -31,6 +31,10 @@ mutants: $(READY)
 soak: $(READY)
 	DCAF_SCALE=1 $(BIN)/python -m pytest -m soak -s
 
+# Ten minutes, with both cores to itself; `make bench BENCH_QUICK=1` prints rough figures in one, and writes nothing.
+bench: $(READY) $(VENV)/bench
+	$(BIN)/python -m tests.benchmarks.measure
+
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -39,6 +43,11 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(READY)
+
+# What uvicorn has in a benchmark alone: the tests run with what the extra `server` installs.
+$(VENV)/bench: $(READY) constraints.txt
+	rm -rf $@
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --target $@ httptools uvloop
 
 clean:
 	rm -rf $(VENV) build dist mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -11,12 +11,11 @@ refused there.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Final, TypeAlias
 
-from dcaf.core.current import in_a_call
+from dcaf.core.current import Within, in_a_call
 from dcaf.core.errors import ConfigurationError
 
 Send: TypeAlias = Callable[[], Awaitable[bool]]
@@ -43,11 +42,6 @@ async def checkpoint() -> None:
         )
 
 
-@contextmanager
-def sending(send: Send) -> Iterator[None]:
-    """Let ``checkpoint`` send by a function, which tells whether it could."""
-    token = _send.set(send)
-    try:
-        yield
-    finally:
-        _send.reset(token)
+def sending(send: Send) -> Within[Send]:
+    """Let ``checkpoint`` send by a function, which tells whether it could, for the code inside."""
+    return Within(_send, send)

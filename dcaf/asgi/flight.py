@@ -14,9 +14,7 @@ than the process has.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Final
+from typing import Final, Self
 
 from dcaf.core.errors import SessionUnavailable
 
@@ -35,14 +33,9 @@ class Flights:
         self._limit_bytes = limit_bytes
         self.taken_bytes: int = 0
 
-    @contextmanager
-    def begin(self) -> Iterator[Flight]:
-        """Begin to read one; at the end, what it took is given back."""
-        flight = Flight(self)
-        try:
-            yield flight
-        finally:
-            self.taken_bytes -= flight.taken_bytes
+    def begin(self) -> Flight:
+        """Begin to read one; at the end of a ``with`` block, what it took is given back."""
+        return Flight(self)
 
     def take(self, size: int) -> None:
         """Count some bytes.
@@ -58,9 +51,17 @@ class Flights:
 class Flight:
     """One body."""
 
+    __slots__ = ("_flights", "taken_bytes")
+
     def __init__(self, flights: Flights) -> None:
         self._flights = flights
         self.taken_bytes: int = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._flights.taken_bytes -= self.taken_bytes
 
     def take(self, size: int) -> None:
         """Count some bytes of it. Raises as ``Flights.take``."""

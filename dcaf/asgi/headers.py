@@ -1,24 +1,37 @@
-"""The headers that are untrue of a body once it was rewritten.
+"""The headers of a body that was rewritten: those that would be untrue of it are gone, and its length is the new one.
 
->>> headers = MutableHeaders({"digest": "sha-256=x", "etag": "1", "server": "a"})
->>> drop_digests(headers, "etag")
->>> headers.keys()
-['server']
+>>> rewritten([(b"digest", b"sha-256=x"), (b"content-length", b"9"), (b"server", b"a")], 12)
+[(b'content-length', b'12'), (b'server', b'a')]
 
-What a reader gets wrong: they are dropped, not made anew. Nobody asked this service to vouch for its bytes twice.
+What a reader gets wrong: digests are dropped, not made anew. Nobody asked this service to vouch for its bytes twice.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, TypeAlias
 
-from starlette.datastructures import MutableHeaders
+Raw: TypeAlias = Sequence[tuple[bytes, bytes]]
+"""Headers as ASGI has them: names in lower case."""
 
-DIGESTS: Final = ("content-md5", "digest", "content-digest", "repr-digest")
+DIGESTS: Final = frozenset({b"content-md5", b"digest", b"content-digest", b"repr-digest"})
 """RFC 1864, RFC 3230, and RFC 9530 that follows it."""
 
+STALE: Final = DIGESTS | {b"etag", b"content-length", b"cache-control"}
+NO_STORE: Final = (b"cache-control", b"no-store")
 
-def drop_digests(headers: MutableHeaders, *others: str) -> None:
-    """Take every digest of the body out, and what else is untrue."""
-    for name in (*DIGESTS, *others):
-        del headers[name]
+
+def rewritten(headers: Raw, length: int) -> list[tuple[bytes, bytes]]:
+    """The headers of a request with another body; a length stands there only where one stood."""
+    return [(name, b"%d" % length if name == b"content-length" else value) for name, value in headers if name not in DIGESTS]
+
+
+def carrying(headers: Raw, length: int | None) -> list[tuple[bytes, bytes]]:
+    """The headers of an answer that carries a session: not to be stored, and of so many bytes; None where nobody can know."""
+    kept = [item for item in headers if item[0] not in STALE]
+    return [*kept, NO_STORE] if length is None else [*kept, (b"content-length", b"%d" % length), NO_STORE]
+
+
+def private(headers: Raw) -> list[tuple[bytes, bytes]]:
+    """The headers of an answer that was computed from a session and passes as it is: not to be stored."""
+    return [*[item for item in headers if item[0] != NO_STORE[0]], NO_STORE]

@@ -67,6 +67,8 @@ class Holder:
         Raises:
             SessionInvalid: An answer is empty or no string, or there was an exception instead.
         """
+        if self._subject is None and self._conversation is None:
+            return None, None
         subject = await self.subject(scope)
         conversation = await _asked("conversation", self._conversation, scope, body()) if self._conversation else None
         return subject, conversation

@@ -61,6 +61,9 @@ class Cutter(Protocol):
     def is_between(self) -> bool:
         """Whether no event has left in part."""
 
+    def is_whole(self, chunk: bytes, /) -> bool:
+        """Whether a chunk is whole events for certain, and nothing is held before them: fed or not, it leaves as it is."""
+
 
 class Lines:
     """Cuts chunks into lines. A line over the limit is given in parts, as it comes.
@@ -72,7 +75,7 @@ class Lines:
 
     def __init__(self, end: re.Pattern[bytes], limit_bytes: int) -> None:
         self._end = end
-        self._limit_bytes = limit_bytes
+        self.limit_bytes = limit_bytes
         self._held = bytearray()
         self.in_parts: bool = False
         self._after_return = False
@@ -95,7 +98,7 @@ class Lines:
             at = found.end()
         self._after_return = self._end is LINE_END and chunk.endswith(b"\r")
         self._held += chunk[at:]
-        if len(self._held) > self._limit_bytes:
+        if len(self._held) > self.limit_bytes:
             self.in_parts = True
             yield self.rest(), False
 
@@ -107,8 +110,13 @@ class Lines:
 
     def _taken(self, ended: bytes) -> tuple[bytes, bool]:
         line = self.rest() + ended if self._held else ended
-        whole, self.in_parts = not self.in_parts and len(line) <= self._limit_bytes, False
+        whole, self.in_parts = not self.in_parts and len(line) <= self.limit_bytes, False
         return line, whole
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether the next chunk begins a line."""
+        return not (self._held or self.in_parts or self._after_return)
 
 
 class LineStream:
@@ -147,6 +155,10 @@ class LineStream:
     def is_between(self) -> bool:
         """Whether no line has left in part."""
         return not self._lines.in_parts
+
+    def is_whole(self, chunk: bytes, /) -> bool:
+        """Whether a chunk is whole lines."""
+        return chunk.endswith(b"\n") and self._lines.is_clean
 
 
 class EventStream:
@@ -195,6 +207,11 @@ class EventStream:
     def is_between(self) -> bool:
         """Whether no event has left in part."""
         return not self._passing
+
+    def is_whole(self, chunk: bytes, /) -> bool:
+        """Whether a chunk ends with an empty line, and begins after one."""
+        begins = self._lines.is_clean and not self._event and not self._passing and self._opening is None
+        return begins and chunk.endswith((b"\n\n", b"\r\n\r\n"))
 
     def _opened(self, chunk: bytes) -> tuple[list[Piece], bytes]:
         """A chunk without the byte order mark that may stand at the very beginning of a stream."""

@@ -185,7 +185,7 @@ class SessionMiddleware:
     async def _request(self, scope: Scope, receive: Receive) -> tuple[Turn, Body] | None:
         """The turn of a request; None where the client left before its body was complete."""
         with self._flights.begin() as flight:
-            body = await read_body(scope, receive, self._max_body_bytes, flight)
+            body = await read_body(scope, receive, self._max_body_bytes, flight, self._turns.sealer.opened)
             return None if body.disconnected else (await self._turns.open(scope, body), body)
 
     async def _run(self, turn: Turn, body: Body, scope: Scope, receive: Receive, send: Send) -> None:

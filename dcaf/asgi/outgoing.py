@@ -18,6 +18,7 @@ from dcaf.asgi.events import Events
 from dcaf.asgi.locate import JSONText
 from dcaf.asgi.threads import off_the_loop
 from dcaf.core.errors import MalformedJSON, StateError
+from dcaf.core.seal import Pieces
 from dcaf.core.session import Session
 from dcaf.core.state import RESERVED
 
@@ -37,6 +38,11 @@ def may_be_done(name: str | None, data: bytes) -> bool:
     return name == DONE or b'"done"' in data or b"\\u" in data
 
 
+def says_nothing(chunk: bytes) -> bool:
+    """Whether no event in some bytes of a stream can be the one that ``is_done`` looks for, nor ``[DONE]``."""
+    return b"done" not in chunk and b"DONE" not in chunk and b"\\u" not in chunk
+
+
 class Outgoing:
     """The session of one turn on its way out.
 
@@ -51,6 +57,20 @@ class Outgoing:
         events: Whom to tell of what happened on the way.
     """
 
+    __slots__ = (
+        "_adopted",
+        "_arrived",
+        "_changed",
+        "_envelope",
+        "_seal",
+        "adopts",
+        "events",
+        "limit_bytes",
+        "scope",
+        "session",
+        "terminal",
+    )
+
     def __init__(
         self,
         scope: Scope,
@@ -58,20 +78,20 @@ class Outgoing:
         *,
         arrived: bool,
         adopts: bool,
-        seal: Callable[[], Awaitable[bytes]],
+        seal: Callable[[], Awaitable[Pieces]],
         terminal: Terminal,
         limit_bytes: int,
         events: Events,
     ) -> None:
-        self.scope = scope
-        self.session = session
-        self.adopts = adopts
-        self.terminal = terminal
-        self.limit_bytes = limit_bytes
-        self.events = events
+        self.scope: Scope = scope
+        self.session: Session = session
+        self.adopts: bool = adopts
+        self.terminal: Terminal = terminal
+        self.limit_bytes: int = limit_bytes
+        self.events: Events = events
         self._arrived = arrived
         self._seal = seal
-        self._envelope: bytes | None = None
+        self._envelope: Pieces | None = None
         self._adopted = False
         self._changed = False
 
@@ -98,15 +118,15 @@ class Outgoing:
         """Whether the answer was computed from a session."""
         return self._arrived or self.session._state.is_touched
 
-    async def envelope(self) -> bytes:
-        """The envelope of the session as it is now; the same as before where nothing changed since.
+    async def envelope(self) -> Pieces:
+        """The envelope of the session as it is now, in pieces; the same as before where nothing changed since.
 
         Raises:
             SessionConflict, SessionUnavailable: As the keeper.
             SessionAliasError, SessionValueError: What tools did to the session cannot be written.
         """
         if self._envelope is None or self.is_changed:
-            self._changed = self._changed or (self.is_changed and not self._adopted)
+            self._changed = self._changed or (self.adopts and self.is_changed and not self._adopted)
             self._envelope = await self._seal()
             self._adopted = False
         return self._envelope
@@ -121,11 +141,11 @@ class Outgoing:
         if frame is None:
             return None
         before, after = frame
-        return before + await self.envelope() + after
+        return b"".join((before, *await self.envelope(), after))
 
     async def event(self) -> bytes:
         """The text of an event that carries nothing but the session. Raises as ``envelope``."""
-        return b'{"type":"session","data":{"session":' + await self.envelope() + b"}}"
+        return b"".join((b'{"type":"session","data":{"session":', *await self.envelope(), b"}}"))
 
     async def ends_turn(self, name: str | None, data: bytes) -> tuple[bool, JSONText | None]:
         """Whether an event ends the turn, and its parsed text, where it was parsed and is JSON."""
@@ -151,7 +171,7 @@ class Outgoing:
             self.events.overwritten(route(self.scope))
         elif not (self._changed or self.session.is_modified):
             # Read once more by the parser that keeps integers of any size, so that too large ones are refused and not rounded.
-            found = _plain_session(json.loads(text.text))
+            found = _plain_session(json.loads(text.data))
             if isinstance(found, dict) and RESERVED not in found:
                 self.session._state.replace(found)
                 self._adopted = True

@@ -11,19 +11,24 @@ What a reader gets wrong: only one candidate is ever verified, the first by posi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import orjson
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import Message, Receive, Scope
 
+from dcaf.asgi import echo
 from dcaf.asgi.flight import Flight
-from dcaf.asgi.headers import drop_digests
-from dcaf.asgi.holes import Holes, cut
-from dcaf.asgi.locate import MAX_SESSIONS, MAX_STRUCTURE, JSONText, Place, structure
+from dcaf.asgi.headers import Raw, rewritten
+from dcaf.asgi.locate import MAX_STRUCTURE, JSONText, structure
 from dcaf.asgi.threads import off_the_loop
+from dcaf.asgi.walk import MAX_SESSIONS, Place
 from dcaf.core.errors import BodyTooLarge, EncodedBody
+from dcaf.core.seal import Opened
+
+Verify: TypeAlias = Callable[[bytes], Opened | None]
+"""Opens a token that stands in a body as it was sent; None where it is not one of ours."""
 
 PASSED_OVER: Final = (
     b"\0"
@@ -44,6 +49,7 @@ class Body:
         data: To be replayed before anything more is received.
         more: Whether more is to be received.
         json: The parsed text, until it is rewritten; None for any other body, which passes untouched.
+        opened: What the first of its sessions was sealed with, where that is known already.
         places: Every ``data.session``, by precedence.
         is_json: Whether it is JSON.
         is_changed: Whether it was rewritten.
@@ -53,6 +59,7 @@ class Body:
     data: bytes
     more: bool = False
     json: JSONText | None = None
+    opened: Opened | None = None
     places: tuple[Place, ...] = ()
     is_json: bool = False
     is_changed: bool = False
@@ -60,23 +67,21 @@ class Body:
 
     def candidate(self) -> Place | None:
         """The one session to verify: the first that is neither ``null`` nor ``{}``."""
-        return next((place for place in self.places if self.member(place) not in (None, {})), None)
-
-    def member(self, place: Place) -> Any:
-        """The value that stands at a place."""
-        assert self.json is not None
-        return self.json.at(place)
+        for place in self.places:
+            if place.value not in (None, {}):
+                return place
+        return None
 
     def without_sessions(self) -> Any:
         """The value of the body with every session gone; None for a body that is not JSON."""
         if self.json is None:
             return None
-        return orjson.loads(self.json.rewritten(self.places, {}))
+        return orjson.loads(self.json.rewritten(self.places, None, b"")) if self.places else self.json.value
 
     def rewrite(self, candidate: Place | None, state: bytes) -> None:
         """Put the verified state in the candidate's place, and take every other session out. The parsed text is let go."""
         if self.json is not None and self.places:
-            self.data = self.json.rewritten(self.places, {candidate: state} if candidate else {})
+            self.data = self.json.rewritten(self.places, candidate, state)
             self.is_changed = True
         self.json, self.places = None, ()
 
@@ -94,15 +99,10 @@ class Body:
         """The scope of a rewritten body, whose headers say its length and no longer what is untrue of it."""
         if not self.is_changed:
             return scope
-        changed = {**scope, "headers": list(scope["headers"])}
-        headers = MutableHeaders(scope=changed)
-        drop_digests(headers)
-        if "content-length" in headers:
-            headers["content-length"] = str(len(self.data))
-        return changed
+        return {**scope, "headers": rewritten(scope["headers"], len(self.data))}
 
 
-async def read_body(scope: Scope, receive: Receive, max_body_bytes: int, flight: Flight) -> Body:
+async def read_body(scope: Scope, receive: Receive, max_body_bytes: int, flight: Flight, verify: Verify) -> Body:
     """Read a body as far as it must be read: one that is JSON wholly, any other up to its first bytes.
 
     Raises:
@@ -111,38 +111,57 @@ async def read_body(scope: Scope, receive: Receive, max_body_bytes: int, flight:
         MalformedJSON: It is JSON that a strict parser refuses.
         SessionUnavailable: Too many bytes are being read already.
     """
-    headers = Headers(scope=scope)
-    if any(value.strip().lower() != "identity" for value in headers.getlist("content-encoding")):
-        raise EncodedBody(reason="content-encoding")
+    announced_bytes = _announced(scope["headers"])
     reader = _Reader(receive, max_body_bytes, flight)
-    kind = await reader.sniff()
-    if kind and _announced(headers) > max_body_bytes:
+    kind = None
+    while kind is None and reader.more:  # until it is clear whether it is JSON; white space alone is not
+        kind = is_json(await reader.next())
+        reader.check(kind=kind)
+    if kind and announced_bytes > max_body_bytes:
         raise BodyTooLarge(reason="content-length")
-    if kind:
-        await reader.rest()
+    while kind and reader.more:
+        await reader.next()
+        reader.check(kind=kind)
     if reader.disconnected or not kind:
-        return Body(bytes(reader.data), more=reader.more, disconnected=reader.disconnected)
-    return await read_json(bytes(reader.data))
+        return Body(reader.data, more=reader.more, disconnected=reader.disconnected)
+    return await read_json(reader.data, verify)
 
 
-async def read_json(data: bytes) -> Body:
+async def read_json(data: bytes, verify: Verify) -> Body:
     """Take a whole JSON text, of a body or of a frame.
 
     Raises:
         BodyTooLarge: It has more structure than is parsed.
         MalformedJSON: A strict parser refuses it.
     """
-    small, holes = cut(data)
-    if structure(small) > MAX_STRUCTURE or small.count(b'"session"') > MAX_SESSIONS:
-        raise BodyTooLarge(reason="structure")
-    text, places = await off_the_loop(lambda small: _parse(small, holes), small)
+    found = echo.find(data, verify) if len(data) >= echo.LEAST_BYTES else None
+    if found is not None:
+        text, places = await _parsed(found.shortened)
+        if places and found.is_at(places[0].value):
+            return Body(data, json=text, opened=found.opened, places=places, is_json=True)
+    text, places = await _parsed(data)
     return Body(data, json=text, places=places, is_json=True)
 
 
-def _announced(headers: Headers) -> int:
-    """What Content-Length says; 0 where it says nothing that could be counted."""
-    text = headers.get("content-length", "")
-    return int(text[:MOST_DIGITS]) if text.isascii() and text.isdecimal() else 0
+async def _parsed(data: bytes) -> tuple[JSONText, tuple[Place, ...]]:
+    if len(data) > MAX_SESSIONS and (structure(data) > MAX_STRUCTURE or data.count(b'"session"') > MAX_SESSIONS):
+        raise BodyTooLarge(reason="structure")
+    return await off_the_loop(_parse, data)
+
+
+def _announced(headers: Raw) -> int:
+    """What Content-Length says; 0 where it says nothing that could be counted.
+
+    Raises:
+        EncodedBody: There is a Content-Encoding.
+    """
+    length = b""
+    for name, value in headers:
+        if name == b"content-length":
+            length = value
+        elif name == b"content-encoding" and value.strip().lower() != b"identity":
+            raise EncodedBody(reason="content-encoding")
+    return int(length[:MOST_DIGITS]) if length.isdigit() else 0
 
 
 def is_json(start: bytes) -> bool | None:
@@ -158,38 +177,35 @@ class _Reader:
         self._receive = receive
         self._limit_bytes = limit_bytes
         self._flight = flight
+        self._data: bytes | bytearray = b""
         self.more = True
-        self.data = bytearray()
         self.disconnected = False
 
-    async def sniff(self) -> bool:
-        """Read until it is clear whether the body is JSON; a body of white space alone is not."""
-        kind = None
-        while kind is None and self.more:
-            kind = is_json(await self._next())
-            self._check(kind=kind)
-        return bool(kind)
+    @property
+    def data(self) -> bytes:
+        """What was read so far."""
+        return bytes(self._data)
 
-    async def rest(self) -> None:
-        """Read a JSON body to its end, or until the client leaves."""
-        while self.more:
-            await self._next()
-            self._check(kind=True)
-
-    async def _next(self) -> bytes:
+    async def next(self) -> bytes:
+        """Read one more message; the client may leave instead."""
         message = await self._receive()
         self.disconnected = message["type"] == "http.disconnect"
         self.more = not self.disconnected and message.get("more_body", False)
         chunk: bytes = message.get("body", b"")
-        self.data += chunk
+        if not self._data:
+            self._data = chunk
+        elif chunk:
+            self._data = self._data if isinstance(self._data, bytearray) else bytearray(self._data)
+            self._data += chunk
         self._flight.take(len(chunk))
         return chunk
 
-    def _check(self, *, kind: bool | None) -> None:
-        if kind is not False and len(self.data) > self._limit_bytes:
+    def check(self, *, kind: bool | None) -> None:
+        """Refuse more than the limit of what is JSON, or could still be."""
+        if kind is not False and len(self._data) > self._limit_bytes:
             raise BodyTooLarge(reason="length")
 
 
-def _parse(data: bytes, holes: Holes) -> tuple[JSONText, tuple[Place, ...]]:
-    text = JSONText.read(data, holes)
+def _parse(data: bytes) -> tuple[JSONText, tuple[Place, ...]]:
+    text = JSONText.read(data)
     return text, tuple(text.sessions())

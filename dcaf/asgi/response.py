@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import Message, Send
 
-from dcaf.asgi.headers import drop_digests
+from dcaf.asgi.headers import carrying, private
 from dcaf.asgi.outgoing import Outgoing, parsed, route
 from dcaf.asgi.problems import problem
 from dcaf.asgi.stream import Stream, cutter
@@ -20,8 +19,8 @@ from dcaf.core.errors import NotCarriedError, SessionError, SessionUnavailable
 
 SERVER_ERROR: Final = 500
 REDIRECTION: Final = 300
-WITHOUT_BODY: Final = (204, 205, 304)
-PARTIAL: Final = 206
+NOT_WHOLE: Final = (204, 205, 206, 304)
+"""Statuses of answers without a body, and with a part of one."""
 
 
 class Answer:
@@ -52,7 +51,7 @@ class Answer:
         if self.stream is not None:
             return await self.stream.send(message)
         if message["type"] == "http.response.start":
-            return await self._begin({**message, "headers": list(message.get("headers", ()))})
+            return await self._begin({**message, "headers": message.get("headers", ())})
         if self._start is not None and message["type"] == "http.response.body":
             return await self._collect(message)
         if self._start is not None:
@@ -94,10 +93,12 @@ class Answer:
             await self._pass(start)
 
     async def _collect(self, message: Message) -> None:
-        self._body += message.get("body", b"")
         if not message.get("more_body", False):
-            await self._complete(bytes(self._body))
-        elif len(self._body) > self._out.limit_bytes:
+            last = message.get("body", b"")
+            await self._complete(bytes(self._body + last) if self._body else last)
+            return
+        self._body += message.get("body", b"")
+        if len(self._body) > self._out.limit_bytes:
             await self._let_go()
             await self._send({"type": "http.response.body", "body": bytes(self._body), "more_body": True})
 
@@ -110,7 +111,8 @@ class Answer:
         if completed is None:
             await self._let_go()
         else:
-            await self._changed(len(completed))
+            start = self._taken()
+            await self._send({**start, "headers": carrying(start["headers"], len(completed))})
         await self._send({"type": "http.response.body", "body": data if completed is None else completed, "more_body": False})
 
     async def _completed(self, data: bytes) -> bytes | None:
@@ -128,23 +130,13 @@ class Answer:
         await self._send({"type": "http.response.start", "status": instead.status_code, "headers": instead.raw_headers})
         await self._send({"type": "http.response.body", "body": instead.body, "more_body": False})
 
-    async def _changed(self, length: int) -> None:
-        """Send the start that was held back, with headers that are true of the completed body."""
-        start = self._taken()
-        headers = MutableHeaders(raw=start["headers"])
-        drop_digests(headers, "etag")
-        headers["content-length"] = str(length)
-        await self._pass(start)
-
     async def _let_go(self) -> None:
         """Send the start that was held back, as it was."""
         self._refuse_modified()
         await self._pass(self._taken())
 
     async def _pass(self, start: Message) -> None:
-        if self._out.is_private:
-            MutableHeaders(raw=start["headers"])["cache-control"] = "no-store"
-        await self._send(start)
+        await self._send({**start, "headers": private(start["headers"])} if self._out.is_private else start)
 
     def _taken(self) -> Message:
         start, self._start = self._start, None
@@ -153,11 +145,15 @@ class Answer:
 
     def _kind(self, start: Message) -> str:
         """The media type of an answer whose whole body is there as it is; empty for any other."""
-        headers = MutableHeaders(raw=start["headers"])
-        whole = start["status"] not in (*WITHOUT_BODY, PARTIAL) and self._out.scope["method"] != "HEAD"
-        if not whole or headers.get("content-encoding", "identity") != "identity":
+        if start["status"] in NOT_WHOLE or self._out.scope["method"] == "HEAD":
             return ""
-        return headers.get("content-type", "").partition(";")[0].strip().lower()
+        kind = b""
+        for name, value in start["headers"]:
+            if name == b"content-encoding" and value != b"identity":
+                return ""
+            if name == b"content-type":
+                kind = value
+        return kind.decode("latin-1").partition(";")[0].strip().lower()
 
     def _refuse_modified(self) -> None:
         if self._out.session.is_modified:

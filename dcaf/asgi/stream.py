@@ -10,12 +10,11 @@ from contextlib import suppress
 from typing import Final
 
 import anyio
-from starlette.datastructures import MutableHeaders
 from starlette.types import Message, Send
 
-from dcaf.asgi.headers import drop_digests
+from dcaf.asgi.headers import carrying
 from dcaf.asgi.lines import Cutter, EventStream, LineStream, Piece
-from dcaf.asgi.outgoing import Outgoing, error_text
+from dcaf.asgi.outgoing import Outgoing, error_text, is_done, says_nothing
 from dcaf.core.errors import SessionError, SessionUnavailable, StateError
 
 LINES: Final = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
@@ -55,10 +54,7 @@ class Stream:
 
     async def begin(self, start: Message) -> None:
         """Send the start at once. What it will carry is not known yet, so it is not to be stored."""
-        headers = MutableHeaders(raw=start["headers"])
-        drop_digests(headers, "etag", "content-length")
-        headers["cache-control"] = "no-store"
-        await self._give(start)
+        await self._give({**start, "headers": carrying(start["headers"], None)})
 
     async def send(self, message: Message) -> None:
         """Take the next message of the application.
@@ -66,6 +62,9 @@ class Stream:
         Raises:
             SessionAliasError, SessionValueError: What tools did to the session cannot be written.
         """
+        if self._passes(message):
+            await self._give(message)
+            return
         async with self._sending:
             if message["type"] == "http.response.body" and not self.has_ended:
                 await self._body(message.get("body", b""), more=message.get("more_body", False))
@@ -90,6 +89,17 @@ class Stream:
         if not self.has_ended and not self._gone and self._out.is_due:
             with suppress(OSError):  # the client has left, and the application's own exception goes on
                 await self._end(b"", "internal-error")
+
+    def _passes(self, message: Message) -> bool:
+        """Whether a message is whole events of which none can end the turn: then there is nothing to do for it."""
+        chunk = message.get("body", b"")
+        return (
+            message.get("more_body", False)
+            and not (self.has_ended or self._owed or self._sending.locked())
+            and self._out.terminal is is_done
+            and says_nothing(chunk)
+            and self._cutter.is_whole(chunk)
+        )
 
     async def _body(self, chunk: bytes, *, more: bool) -> None:
         done = bytearray()

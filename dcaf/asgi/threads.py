@@ -29,7 +29,8 @@ _limiter: Final[RunVar[anyio.CapacityLimiter | None]] = RunVar("dcaf_parsers")
 
 async def off_the_loop(function: Callable[[bytes], T], data: bytes) -> T:
     """Call a function with a text, here if that is quick and in a thread if it is not. Raises what it raises."""
-    if len(data) <= INLINE_BYTES and structure(data) <= INLINE_STRUCTURE:
+    # A text cannot have more structure than bytes, so that of most is not counted.
+    if len(data) <= INLINE_STRUCTURE or (len(data) <= INLINE_BYTES and structure(data) <= INLINE_STRUCTURE):
         return function(data)
     return await anyio.to_thread.run_sync(function, data, limiter=_parsers())
 

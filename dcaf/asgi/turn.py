@@ -8,24 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from starlette.types import Scope
 
 from dcaf.asgi.events import Events
 from dcaf.asgi.holder import Holder
-from dcaf.asgi.locate import Place
 from dcaf.asgi.request import Body
+from dcaf.asgi.walk import Place
 from dcaf.core.claims import Binding
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import SessionError, SessionInvalid, SessionUnsigned
 from dcaf.core.keeper import Keeper
+from dcaf.core.seal import Pieces
 from dcaf.core.session import Session
 from dcaf.core.unsigned import Import
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(NamedTuple):
     """One turn.
 
     Attributes:
@@ -93,8 +93,8 @@ class Turns:
         body.rewrite(candidate, self.sealer.visible(turn.session, whole=self.is_plain(scope)))
         return turn
 
-    async def seal(self, turn: Turn) -> bytes:
-        """The envelope of the session as it is now.
+    async def seal(self, turn: Turn) -> Pieces:
+        """The envelope of the session as it is now, in pieces.
 
         Raises:
             SessionConflict: Another turn came first.
@@ -102,7 +102,7 @@ class Turns:
             SessionAliasError, SessionValueError: What tools did to the session cannot be written.
         """
         sequence = await self.keeper.commit(turn.session)
-        envelope = self.sealer.seal(turn.session, turn.binding, sequence=sequence)
+        envelope = self.sealer.pieces(turn.session, turn.binding, sequence=sequence)
         if turn.kid is not None and turn.kid != self.sealer.signing_kid() and turn.session.id:
             self.events.resealed(turn.kid, self.sealer.sid_digest(turn.session.id))
         return envelope
@@ -112,11 +112,10 @@ class Turns:
             return await self._continued(before, await self._binding(scope, body))
         if candidate is None:
             return Turn(self.sealer.start(), await self._binding(scope, body), arrived=False)
-        member = body.member(candidate)
         try:
-            opened = self.sealer.verify(member)
+            opened = body.opened or self.sealer.verify(candidate.value)
         except SessionUnsigned as refusal:
-            return Turn(self._taken_in(member, refusal), await self._binding(scope, body), arrived=True)
+            return Turn(self._taken_in(candidate.value, refusal), await self._binding(scope, body), arrived=True)
         binding = await self._binding(scope, body)
         session = self.sealer.accept(opened, binding)
         if opened is None:

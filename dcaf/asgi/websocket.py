@@ -7,7 +7,6 @@ tool, a task and the endpoint all hold the same session from the first frame to 
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any, Final
 
 import anyio
@@ -131,14 +130,14 @@ class Socket:
             raise SessionConflict(reason="busy")
         if len(data) > self._max_body_bytes:
             raise BodyTooLarge(reason="length")
-        body = await read_json(data)
+        body = await read_json(data, self._turns.sealer.opened)
         turn = await self._turns.open(self._scope, body, self._last)
         if turn.session is not self._session and not self._is_ours(turn.session):
             self._out.look_back()
             self._session._state.refill(turn.session._state)
         elif self._last.is_open:
             self._session.temp.clear()
-        self._last = replace(turn, session=self._session)
+        self._last = turn._replace(session=self._session)
         self._out = self._outgoing(self._last, adopts=self._adopts)
         self._is_busy = True
         return _with(message, body.data)

@@ -79,7 +79,7 @@ def _member(text: str) -> Any:
 def _show_unverified(member: Any) -> None:
     own = member.get("dcaf") if isinstance(member, dict) else None
     token = own.get("token") if isinstance(own, dict) else None
-    found = SHAPE.fullmatch(token) if isinstance(token, str) else None
+    found = SHAPE.fullmatch(token.encode(errors="replace")) if isinstance(token, str) else None
     if found is None:
         print("claims     cannot be read without a key")
         return
@@ -88,7 +88,7 @@ def _show_unverified(member: Any) -> None:
     except ValueError:
         print("claims     no JSON")
         return
-    print(f"key id     {found[1]}\nclaims     {json.dumps(claims)}")
+    print(f"key id     {found[1].decode()}\nclaims     {json.dumps(claims)}")
     for name in ("born", "iat", "exp"):
         if isinstance(claims, dict) and type(claims.get(name)) is int:
             print(f"{name:10} {_moment(claims[name])}")

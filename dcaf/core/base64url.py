@@ -2,7 +2,7 @@
 
 >>> encode(b'{"step":1}')
 'eyJzdGVwIjoxfQ'
->>> Payload(segment="eyJzdGVwIjoxfQ").data
+>>> Payload(segment=b"eyJzdGVwIjoxfQ").data
 b'{"step":1}'
 
 What a reader gets wrong: several spellings decode to the same bytes, so decoding never verifies anything. A seal is
@@ -11,9 +11,12 @@ compared as text, before anything is decoded.
 
 from __future__ import annotations
 
-from functools import cached_property
+from typing import Final
 
 import pybase64
+
+ALTERNATIVE: Final = b"-_"
+"""What base64url has in place of the last two characters of base64 (RFC 4648, section 5)."""
 
 
 class Payload:
@@ -23,39 +26,57 @@ class Payload:
         index: Byte length of each member, in order; None where there is no index.
     """
 
-    def __init__(self, data: bytes | None = None, *, segment: str | None = None, index: tuple[int, ...] | None = None) -> None:
-        self.index = index
-        if data is not None:
-            self.data = data
-        if segment is not None:
-            self.segment = segment
+    __slots__ = ("_data", "_segment", "index")
 
-    @cached_property
+    def __init__(
+        self, data: bytes | None = None, *, segment: bytes | memoryview = b"", index: tuple[int, ...] | None = None
+    ) -> None:
+        self._data: bytes | None = data
+        self._segment: bytes | memoryview = segment
+        self.index: tuple[int, ...] | None = index
+
+    @property
     def data(self) -> bytes:
         """A compact JSON object in UTF-8.
 
         Raises:
-            ValueError: The segment is no base64url.
+            ValueError: The segment is no base64url; ``is_foreign`` tells the rest.
         """
-        return decode(self.segment)
+        if self._data is None:
+            self._data = _decoded(self._segment)
+        return self._data
 
-    @cached_property
-    def segment(self) -> str:
-        """The same in unpadded base64url."""
-        return encode(self.data)
+    @property
+    def segment(self) -> bytes | memoryview:
+        """The same in unpadded base64url; a view where that saves a copy."""
+        if not self._segment:
+            padded = pybase64.b64encode(self.data, ALTERNATIVE)
+            self._segment = memoryview(padded)[: len(padded) - -len(self.data) % 3]
+        return self._segment
 
 
 def encode(data: bytes) -> str:
     """Write unpadded base64url (RFC 4648, section 5)."""
-    return pybase64.urlsafe_b64encode(data).rstrip(b"=").decode()
+    return pybase64.b64encode_as_string(data, ALTERNATIVE).rstrip("=")
 
 
-def decode(segment: str) -> bytes:
+def decode(segment: str | bytes) -> bytes:
     """Read unpadded base64url.
 
     Raises:
         ValueError: It has other characters, or a length that no bytes have.
     """
-    if "+" in segment or "/" in segment or "=" in segment:
+    text = segment.encode() if isinstance(segment, str) else segment
+    if is_foreign(text):
         raise ValueError("not base64url")
-    return pybase64.b64decode(segment + "=" * (-len(segment) % 4), altchars="-_", validate=True)
+    return _decoded(text)
+
+
+def is_foreign(text: bytes) -> bool:
+    """Whether a text has one of the characters of standard base64 that the decoder takes for base64url's."""
+    return b"+" in text or b"/" in text or b"=" in text
+
+
+def _decoded(text: bytes | memoryview) -> bytes:
+    missing = -len(text) % 4
+    return pybase64.b64decode(b"".join((text, b"==="[:missing])) if missing else text, ALTERNATIVE, validate=True)

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Final
+from collections.abc import Iterable
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -33,12 +34,14 @@ MAX_INTEGER: Final = 2**53 - 1
 
 CHARACTERS_22: Final = re.compile(r"[\w-]{22}", re.ASCII)
 """128 bits in base64url: a session id, or the digest of a subject or a conversation."""
-REQUIRED: Final = frozenset({"aud", "sid", "seq", "born", "iat", "exp"})
-INTEGERS: Final = ("seq", "born", "iat", "exp", "sv", "ep")
+REQUIRED: Final = ("aud", "sid", "seq", "born", "iat", "exp")
+OPTIONAL: Final = ("sub", "cid", "sv", "ep", "ix")
+BOUND: Final = ("aud", "sub", "cid")
+
+_required: Final = itemgetter(*REQUIRED)
 
 
-@dataclass(frozen=True, slots=True)
-class Claims:
+class Claims(NamedTuple):
     """What a token says of itself, in the order in which it is written.
 
     Attributes:
@@ -69,9 +72,10 @@ class Claims:
 
     def write(self) -> bytes:
         """Write the claims as a compact JSON object, absent ones left out."""
-        values = {"aud": self.aud, "sid": self.sid, "seq": self.seq, "born": self.born, "iat": self.iat, "exp": self.exp}
-        optional = {"sub": self.sub, "cid": self.cid, "sv": self.sv, "ep": self.ep, "ix": self.ix}
-        return orjson.dumps(values | {name: value for name, value in optional.items() if value is not None})
+        aud, sid, seq, born, iat, exp, *optional = self
+        values = {"aud": aud, "sid": sid, "seq": seq, "born": born, "iat": iat, "exp": exp}
+        values |= {name: value for name, value in zip(OPTIONAL, optional, strict=True) if value is not None}
+        return orjson.dumps(values)
 
     @classmethod
     def read(cls, data: bytes) -> Claims:
@@ -82,15 +86,12 @@ class Claims:
         """
         try:
             values = orjson.loads(data)
-        except orjson.JSONDecodeError:
+            found = cls(*_required(values), *map(values.get, OPTIONAL))
+        except (orjson.JSONDecodeError, KeyError, TypeError):
             raise SessionInvalid(reason="claims") from None
-        if not isinstance(values, dict) or not _fit(values):
+        if len(values) + found.count(None) != len(found) or not _fit(found):
             raise SessionInvalid(reason="claims")
-        index = values.pop("ix", None)
-        return cls(**values, ix=None if index is None else tuple(index))
-
-
-NAMES: Final = frozenset(field.name for field in fields(Claims))
+        return found if found.ix is None else found._replace(ix=tuple(found.ix))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +106,7 @@ class Lifetime:
         return min(now + self.idle_s, born + self.absolute_s)
 
 
-@dataclass(frozen=True, slots=True)
-class Binding:
+class Binding(NamedTuple):
     """Whom a session is bound to in this turn.
 
     Attributes:
@@ -136,14 +136,12 @@ class Binding:
         Raises:
             SessionInvalid: With the reason ``aud``, ``sub`` or ``cid``.
         """
-        subject, conversation = self.digests(suite, key)
-        for name, found, expected in (
-            ("aud", claims.aud, self.audience),
-            ("sub", claims.sub, subject),
-            ("cid", claims.cid, conversation),
-        ):
-            if found != expected:
-                raise SessionInvalid(reason=name)
+        expected = (self.audience, *self.digests(suite, key))
+        found = (claims.aud, claims.sub, claims.cid)
+        if found != expected:
+            raise SessionInvalid(
+                reason=next(name for name, *pair in zip(BOUND, found, expected, strict=True) if pair[0] != pair[1])
+            )
 
 
 def check_times(claims: Claims, lifetime: Lifetime, now: int) -> None:
@@ -167,21 +165,23 @@ def digest(secret: bytes, role: str, value: str) -> str:
     return encode(mac[:16])
 
 
-def _fit(values: Mapping[str, Any]) -> bool:
-    known = REQUIRED <= values.keys() <= NAMES
+def _fit(claims: tuple[Any, ...]) -> bool:
+    """Whether each claim is of its type; of an optional one, None is its absence."""
+    aud, sid, seq, born, iat, exp, sub, cid, sv, ep, ix = claims
     return (
-        known
-        and isinstance(values["aud"], str)
-        and _matches(CHARACTERS_22, values["sid"])
-        and all(_matches(CHARACTERS_22, values[name]) for name in ("sub", "cid") if name in values)
-        and all(_is_count(values[name]) for name in INTEGERS if name in values)
-        and ("ix" not in values or (isinstance(values["ix"], list) and all(map(_is_count, values["ix"]))))
+        type(aud) is str
+        and _is_digest(sid)
+        and _are_counts((seq, born, iat, exp))
+        and (sub is None or _is_digest(sub))
+        and (cid is None or _is_digest(cid))
+        and _are_counts([number for number in (sv, ep) if number is not None])
+        and (ix is None or (type(ix) is list and _are_counts(ix)))
     )
 
 
-def _matches(pattern: re.Pattern[str], value: object) -> bool:
-    return isinstance(value, str) and pattern.fullmatch(value) is not None
+def _is_digest(value: object) -> bool:
+    return type(value) is str and CHARACTERS_22.fullmatch(value) is not None
 
 
-def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value <= MAX_INTEGER
+def _are_counts(values: Iterable[object]) -> bool:
+    return all(type(value) is int and 0 <= value <= MAX_INTEGER for value in values)

@@ -12,15 +12,14 @@ that you start yourself sees it only in a copied context.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import Final, TypeVar, overload
+from contextvars import ContextVar, Token
+from typing import Final, Generic, TypeVar, overload
 
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session
 
 S = TypeVar("S", bound=Session)
+T = TypeVar("T")
 
 _current: Final[ContextVar[Session]] = ContextVar("dcaf_current_session")
 _in_a_call: Final[ContextVar[bool]] = ContextVar("dcaf_in_a_call", default=False)
@@ -53,21 +52,27 @@ def in_a_call() -> bool:
     return _in_a_call.get()
 
 
-@contextmanager
-def calling() -> Iterator[None]:
+class Within(Generic[T]):
+    """Give a context variable a value for the code inside; ``contextmanager`` does the same in three times the time."""
+
+    __slots__ = ("_token", "_value", "_variable")
+
+    def __init__(self, variable: ContextVar[T], value: T) -> None:
+        self._variable = variable
+        self._value = value
+
+    def __enter__(self) -> None:
+        self._token: Token[T] = self._variable.set(self._value)
+
+    def __exit__(self, *raised: object) -> None:
+        self._variable.reset(self._token)
+
+
+def calling() -> Within[bool]:
     """Say that the code inside is a tool's."""
-    token = _in_a_call.set(True)
-    try:
-        yield
-    finally:
-        _in_a_call.reset(token)
+    return Within(_in_a_call, value=True)
 
 
-@contextmanager
-def running(session: Session) -> Iterator[None]:
+def running(session: Session) -> Within[Session]:
     """Make a session the current one for the code inside."""
-    token = _current.set(session)
-    try:
-        yield
-    finally:
-        _current.reset(token)
+    return Within(_current, session)

@@ -29,9 +29,10 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from dcaf.core.base64url import Payload, decode, encode
 from dcaf.core.errors import SessionInvalid
 from dcaf.core.keys import KID_CHARACTERS, Key, Keyring, length_prefixed
-from dcaf.core.seal import Opened
+from dcaf.core.seal import Opened, Pieces
 
-SHAPE: Final = re.compile(r"dcaf1e\.([A-Za-z0-9]{1,16})\.([\w-]{54,})", re.ASCII)
+HEAD: Final = re.compile(rb"dcaf1e\.([A-Za-z0-9]{1,16})\.")
+SHAPE: Final = re.compile(rb"dcaf1e\.([A-Za-z0-9]{1,16})\.([\w-]{54,})")
 NONCE_BYTES: Final = 24
 TAG_BYTES: Final = 16
 SEPARATOR: Final = b"\n"
@@ -46,36 +47,40 @@ class EncryptedSuite:
     def __init__(self, randomness: Callable[[int], bytes] = os.urandom) -> None:
         self._randomness = randomness
 
-    def seal(self, key: Key, audience: str, claims: bytes, payload: Payload) -> str:
+    def seal(self, key: Key, audience: str, claims: bytes, payload: Payload) -> bytes:
         """Write a token, each time another one."""
+        return b"".join(self.pieces(key, audience, claims, payload))
+
+    def pieces(self, key: Key, audience: str, claims: bytes, payload: Payload) -> Pieces:
+        """Write a token in pieces. The nonce's 24 bytes are 32 characters, so what follows is encoded on its own."""
         nonce = self._randomness(NONCE_BYTES)
         secret = key.derive(self.prefix, audience, "box")
         box = encrypt(secret, nonce, claims + SEPARATOR + payload.data, _bound_to(key.kid, audience))
-        return f"{self.prefix}.{key.kid}.{encode(nonce + box)}"
+        return f"{self.prefix}.{key.kid}.{encode(nonce)}".encode(), Payload(box).segment
 
-    def open(self, token: str, keys: Keyring, audience: str) -> Opened:
+    def open(self, token: bytes, keys: Keyring, audience: str) -> Opened:
         """Decrypt a token; nothing but the one base64 step is done before it is authentic.
 
         Raises:
             SessionInvalid: Shape, spelling, key id or tag are not right; the reason says which.
         """
-        found = SHAPE.fullmatch(token)
-        if found is None:
-            raise SessionInvalid(reason="shape")
-        kid, box = found.groups()
-        key = keys.find(kid)
-        if key is None:
-            raise SessionInvalid(reason="kid", kid=kid)
-        data = _spelled_once(box, kid)
+        head = HEAD.match(token)
+        key = keys.find(head[1].decode()) if head else None
+        data = None if head is None else _spelled_once(token[head.end() :])
+        if key is None or data is None or len(data) < NONCE_BYTES + TAG_BYTES:
+            raise _refused(token, key)
         try:
             plain = decrypt(
-                key.derive(self.prefix, audience, "box"), data[:NONCE_BYTES], data[NONCE_BYTES:], _bound_to(kid, audience)
+                key.derive(self.prefix, audience, "box"),
+                data[:NONCE_BYTES],
+                memoryview(data)[NONCE_BYTES:],
+                _bound_to(key.kid, audience),
             )
         except InvalidTag:
-            raise SessionInvalid(reason="tag", kid=kid) from None
+            raise SessionInvalid(reason="tag", kid=key.kid) from None
         claims, separator, state = plain.partition(SEPARATOR)
         if not separator:
-            raise SessionInvalid(reason="claims", kid=kid)
+            raise SessionInvalid(reason="claims", kid=key.kid)
         return Opened(self.prefix, key, claims, Payload(state))
 
     def room(self, claims_bytes: int, max_token_bytes: int) -> int:
@@ -89,7 +94,7 @@ def encrypt(secret: bytes, nonce: bytes, plain: bytes, bound_to: bytes) -> bytes
     return AESGCM(_subkey(secret, nonce)).encrypt(nonce[12:], plain, bound_to)
 
 
-def decrypt(secret: bytes, nonce: bytes, box: bytes, bound_to: bytes) -> bytes:
+def decrypt(secret: bytes, nonce: bytes, box: bytes | memoryview, bound_to: bytes) -> bytes:
     """XAES-256-GCM, back.
 
     Raises:
@@ -102,7 +107,7 @@ def _subkey(secret: bytes, nonce: bytes) -> bytes:
     """Steps 3 to 5 of the specification: CMAC-AES-256 in counter mode over the first half of the nonce."""
     blocks = b"".join(bytes([0, counter, 0x58, 0]) + nonce[:12] for counter in (1, 2))
     mask = _known_cmac_key(secret) * 2
-    return _aes(secret, bytes(a ^ b for a, b in zip(blocks, mask, strict=True)))
+    return _aes(secret, (int.from_bytes(blocks, "big") ^ int.from_bytes(mask, "big")).to_bytes(32, "big"))
 
 
 def _cmac_key(secret: bytes) -> bytes:
@@ -121,19 +126,29 @@ def _aes(secret: bytes, blocks: bytes) -> bytes:
     return encryptor.update(blocks) + encryptor.finalize()
 
 
+@lru_cache(maxsize=256)
 def _bound_to(kid: str, audience: str) -> bytes:
     return b"".join(length_prefixed(part) for part in (EncryptedSuite.prefix, kid, audience))
 
 
-def _spelled_once(box: str, kid: str) -> bytes:
-    """Decode strictly: of the spellings that decode to the same bytes, one is accepted."""
+def _spelled_once(box: bytes) -> bytes | None:
+    """Decode strictly: of the spellings that decode to the same bytes, one is accepted; None for any other.
+
+    They differ in the last characters alone, in the bits that stand for no byte.
+    """
     try:
         data = decode(box)
     except ValueError:
-        raise SessionInvalid(reason="base64", kid=kid) from None
-    if encode(data) != box:
-        raise SessionInvalid(reason="base64", kid=kid)
-    return data
+        return None
+    return data if encode(data[len(data) // 3 * 3 :]).encode() == box[len(box) // 4 * 4 :] else None
+
+
+def _refused(token: bytes, key: Key | None) -> SessionInvalid:
+    """Why a token was refused before it was decrypted; the shape comes first."""
+    found = SHAPE.fullmatch(token)
+    if found is None:
+        return SessionInvalid(reason="shape")
+    return SessionInvalid(reason="kid" if key is None else "base64", kid=found[1].decode())
 
 
 ENCRYPTED: Final = EncryptedSuite()

@@ -20,7 +20,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any, Final
 
 from dcaf.core.base64url import Payload, encode
@@ -29,7 +28,7 @@ from dcaf.core.errors import ConfigurationError, SessionError, SessionInvalid, S
 from dcaf.core.keys import Keyring
 from dcaf.core.migrations import Migrations
 from dcaf.core.mirror import Mirror
-from dcaf.core.seal import SIGNED, Opened, Suite, check_text
+from dcaf.core.seal import SIGNED, Opened, Pieces, Suite, check_text
 from dcaf.core.session import Session
 from dcaf.core.state import RESERVED, Standing, State
 from dcaf.core.unsigned import Import
@@ -43,6 +42,7 @@ RESTART: Final = b'{"dcaf":{"token":"new"}}'
 
 MIRROR_ALL: Final = True
 SID_BYTES: Final = 16
+PREFIX_BYTES: Final = len(b"dcaf1s.")
 LONGEST: Final = Claims(
     aud="",
     sid="A" * 22,
@@ -105,7 +105,7 @@ class Sealer:
         self._clock = clock
         self._randomness = randomness
         self._suite = suite
-        self._suites = {accepted.prefix: accepted for accepted in (suite, *also_accepted)}
+        self._suites = {accepted.prefix.encode(): accepted for accepted in (suite, *also_accepted)}
         self._limit_bytes = _room(suite, audience, max_token_bytes)
 
     def binding(self, subject: str | None = None, conversation: str | None = None) -> Binding:
@@ -139,11 +139,14 @@ class Sealer:
         token = _token(member)
         if token == NEW:
             return None
-        text = check_text(token, self._max_token_bytes)
-        suite = self._suites.get(text.partition(".")[0])
-        if suite is None:
-            raise SessionInvalid(reason="suite" if text.startswith("dcaf1") else "shape")
-        return suite.open(text, self._keys, self._audience)
+        return self._verified(check_text(token, self._max_token_bytes))
+
+    def opened(self, token: bytes) -> Opened | None:
+        """Verify the seal of a token that was found in a larger text; None where ``verify`` would refuse it."""
+        try:
+            return self._verified(token) if len(token) <= self._max_token_bytes else None
+        except SessionError:
+            return None
 
     def accept(self, opened: Opened | None, binding: Binding) -> Session:
         """Take a verified token for its holder, or start anew.
@@ -171,7 +174,7 @@ class Sealer:
         now = int(self._clock())
         values = door.values(plain, now=now)
         born = min(now, door.until_s - self._lifetime.absolute_s)
-        claims = replace(self.claims_of(self.start()), born=born, exp=self._lifetime.end(born, now))
+        claims = self.claims_of(self.start())._replace(born=born, exp=self._lifetime.end(born, now))
         session = Session._over(State(standing=Standing(claims), limit_bytes=self._limit_bytes))
         session.update(values)
         return session
@@ -193,7 +196,11 @@ class Sealer:
         return self._keys.signer(self._clock()).kid
 
     def seal(self, session: Session, binding: Binding, *, sequence: int) -> bytes:
-        """Seal a session: the whole envelope, a compact JSON object in UTF-8. What is sealed counts as what arrived from then on.
+        """Seal a session: the whole envelope, a compact JSON object in UTF-8; ``pieces`` in one. Raises as it."""
+        return b"".join(self.pieces(session, binding, sequence=sequence))
+
+    def pieces(self, session: Session, binding: Binding, *, sequence: int) -> Pieces:
+        """Seal a session: the envelope, in pieces. What is sealed counts as what arrived from then on.
 
         Args:
             session: One that ``start`` or ``open`` of this sealer made.
@@ -203,17 +210,24 @@ class Sealer:
         Raises:
             SessionAliasError, SessionValueError: What tools did to the session cannot be written.
         """
-        arrived, pieces = self.claims_of(session), []
+        arrived = self.claims_of(session)
+        envelope: Pieces = ()
 
         def sealing(payload: Payload) -> Standing:
+            nonlocal envelope
             claims, token = self._token_of(arrived, binding, sequence, payload)
             shown = self._mirror.shown(session._state)
-            hint = b'"dcaf":{"token":"%b","expires_at":%d}}' % (token.encode(), claims.exp)
-            pieces.extend([shown[:-1], b"," if shown != b"{}" else b"", hint])
+            begin = b'{"dcaf":{"token":"' if shown == b"{}" else b',"dcaf":{"token":"'
+            envelope = (
+                memoryview(shown)[: len(shown) - 1 if begin[:1] == b"," else 0],
+                begin,
+                *token,
+                b'","expires_at":%d}}' % claims.exp,
+            )
             return Standing(claims, session.restarted)
 
         session._state.seal(sealing)
-        return b"".join(pieces)
+        return envelope
 
     def recheck(self, session: Session) -> None:
         """Judge a session that stays open, on a socket, by the time it is now; it no longer counts as restarted.
@@ -234,6 +248,12 @@ class Sealer:
         secret = self._keys.active.derive(self._suite.prefix, self._audience, "log")
         return digest(secret, "sid", sid)
 
+    def _verified(self, token: bytes) -> Opened:
+        suite = self._suites.get(token[:PREFIX_BYTES].partition(b".")[0])
+        if suite is None:
+            raise SessionInvalid(reason="suite" if token.startswith(b"dcaf1") else "shape")
+        return suite.open(token, self._keys, self._audience)
+
     def _claims(self, opened: Opened, binding: Binding) -> Claims:
         claims = None
         try:
@@ -247,26 +267,20 @@ class Sealer:
             raise
         return claims
 
-    def _token_of(self, arrived: Claims, binding: Binding, sequence: int, payload: Payload) -> tuple[Claims, str]:
+    def _token_of(self, arrived: Claims, binding: Binding, sequence: int, payload: Payload) -> tuple[Claims, Pieces]:
         now = int(self._clock())
         key = self._keys.signer(now)
         subject, conversation = binding.digests(self._suite.prefix, key)
+        end = self._lifetime.end(arrived.born, now)
+        version = self._migrations.version or None
         claims = Claims(
-            aud=self._audience,
-            sid=arrived.sid,
-            seq=sequence,
-            born=arrived.born,
-            iat=now,
-            exp=self._lifetime.end(arrived.born, now),
-            sub=subject,
-            cid=conversation,
-            sv=self._migrations.version or None,
-            ix=payload.index,
+            self._audience, arrived.sid, sequence, arrived.born, now, end, subject, conversation, version, None, payload.index
         )
-        token = self._suite.seal(key, self._audience, claims.write(), payload)
-        if len(token) > self._max_token_bytes:
+        token = self._suite.pieces(key, self._audience, claims.write(), payload)
+        length = sum(map(len, token))
+        if length > self._max_token_bytes:
             raise SessionValueError(
-                f"the token would be {len(token):,} bytes long, over max_token_bytes={self._max_token_bytes:,}: the session was "
+                f"the token would be {length:,} bytes long, over max_token_bytes={self._max_token_bytes:,}: the session was "
                 "sealed under a larger limit. Clear it, or raise the limit"
             )
         return claims, token
@@ -286,7 +300,7 @@ def _token(member: JSON) -> str:
 
 def _room(suite: Suite, audience: str, max_token_bytes: int) -> int:
     """How many bytes of state fit into a token beside the longest claims of this audience."""
-    room = suite.room(len(replace(LONGEST, aud=audience).write()), max_token_bytes)
+    room = suite.room(len(LONGEST._replace(aud=audience).write()), max_token_bytes)
     if room < len(b"{}"):
         taken = max_token_bytes - room * 4 // 3
         raise ConfigurationError(f"max_token_bytes={max_token_bytes} leaves no room for a state; the claims alone take {taken}.")

@@ -197,7 +197,7 @@ class Slot:
             SessionAliasError: Two handles changed, or one that had already been overtaken.
             SessionValueError: A handle holds something that may not be stored.
         """
-        changed = [handle for handle in self.handles if handle.is_changed()]
+        changed = [handle for handle in self.handles if handle.is_changed()] if self.handles else None
         if not changed:
             return
         if len(changed) > 1 or changed[0].stale:

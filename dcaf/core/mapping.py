@@ -28,9 +28,12 @@ D = TypeVar("D")
 class StateMapping(MutableMapping[str, Any]):
     """The keys of a state that begin with a prefix, without it."""
 
+    _state: State
+    _prefix: str
+
     def __init__(self, state: State, prefix: str) -> None:
-        self._state = state
-        self._prefix = prefix
+        object.__setattr__(self, "_state", state)
+        object.__setattr__(self, "_prefix", prefix)
 
     @overload
     def get(self, key: str, default: D, *, as_type: TypeForm[T]) -> T | D: ...

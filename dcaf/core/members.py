@@ -28,36 +28,47 @@ INDEXED_BYTES: Final = 4 * 1024
 INDEXED_MEMBERS: Final = 256
 """States of more members than this get none."""
 
-KEY: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
+NAME: Final = re.compile(rb'("(?:[^"\\]|\\.)*"):')
 
 
 def join(members: Iterable[tuple[str, bytes]]) -> Payload:
     """One object of keys and written values, with an index where it is large."""
-    written = [orjson.dumps(key) + b":" + value for key, value in members]
-    data = b"{" + b",".join(written) + b"}"
-    indexed = len(data) > INDEXED_BYTES and len(written) <= INDEXED_MEMBERS
-    return Payload(data, index=tuple(map(len, written)) if indexed else None)
+    pieces: list[bytes] = []
+    lengths: list[int] = []
+    for key, value in members:
+        name = orjson.dumps(key)
+        pieces += (b",", name, b":", value)
+        lengths.append(len(name) + 1 + len(value))
+    data = b"".join([b"{", *pieces[1:], b"}"])
+    indexed = len(data) > INDEXED_BYTES and len(lengths) <= INDEXED_MEMBERS
+    return Payload(data, index=tuple(lengths) if indexed else None)
 
 
 def split(data: bytes, index: Sequence[int]) -> list[tuple[str, bytes]] | None:
     """Keys and written values of an object, cut by the lengths of its members; None where they do not fit it."""
+    found = spans(data, index)
+    return None if found is None else [(key, data[start:end]) for key, start, end in found]
+
+
+def spans(data: bytes, index: Sequence[int]) -> list[tuple[str, int, int]] | None:
+    """Keys of an object, and where their values begin and end; None where the lengths of the members do not fit it."""
     if sum(index) + len(index) + 1 != len(data) or not data.startswith(b"{"):
         return None
     members, at = [], 1
     for length in index:
-        member = _member(data[at : at + length])
+        member = _member(data, at, at + length)
         at += length + 1
         if member is None or data[at - 1 : at] != (b"}" if at == len(data) else b","):
             return None
         members.append(member)
-    return members if len({key for key, _ in members}) == len(members) else None
+    return members if len({key for key, _, _ in members}) == len(members) else None
 
 
-def _member(written: bytes) -> tuple[str, bytes] | None:
-    name = KEY.match(written)
-    if name is None or written[name.end() : name.end() + 1] != b":" or len(written) == name.end() + 1:
+def _member(data: bytes, start: int, end: int) -> tuple[str, int, int] | None:
+    name = NAME.match(data, start, end)
+    if name is None or name.end() == end:
         return None
     try:
-        return orjson.loads(name[0]), written[name.end() + 1 :]
+        return orjson.loads(name[1]), name.end(), end
     except orjson.JSONDecodeError:
         return None

@@ -55,6 +55,8 @@ class Migrations:
         Raises:
             SessionEnded: It is newer than the present one, or older than the first step.
         """
+        if version == self.version:
+            return
         if version > self.version or any(step not in self._steps for step in self._due(version)):
             raise SessionEnded(reason="version")
 

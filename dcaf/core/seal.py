@@ -16,30 +16,37 @@ from __future__ import annotations
 
 import hmac
 import re
-from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final, Protocol
+from hashlib import sha256
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
-from itsdangerous import Signer
 from itsdangerous.signer import SigningAlgorithm
 
-from dcaf.core.base64url import Payload, decode, encode
+from dcaf.core.base64url import Payload, decode, encode, is_foreign
 from dcaf.core.errors import SessionInvalid, SessionTooLarge
 from dcaf.core.keys import KID_CHARACTERS, Key, Keyring
 
 MAC_CHARACTERS: Final = 43
-HEAD: Final = re.compile(r"dcaf1s\.([A-Za-z0-9]{1,16})\.([\w-]{2,})\.", re.ASCII)
-SHAPE: Final = re.compile(r"dcaf1s\.([A-Za-z0-9]{1,16})\.([\w-]{2,})\.([\w-]{3,})\.[\w-]{43}", re.ASCII)
+DOT: Final = ord(".")
+BLOCK_BYTES: Final = 64
+HEAD: Final = re.compile(rb"dcaf1s\.([A-Za-z0-9]{1,16})\.([\w-]{2,})\.")
+SHAPE: Final = re.compile(rb"dcaf1s\.([A-Za-z0-9]{1,16})\.([\w-]{2,})\.([\w-]{3,})\.[\w-]{43}")
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(NamedTuple):
     """What stood in a token whose seal was verified: by which suite and key, the claims as bytes, the state."""
 
     suite: str
     key: Key
-    claims: bytes = field(repr=False)
-    payload: Payload = field(repr=False)
+    claims: bytes
+    payload: Payload
+
+    def __repr__(self) -> str:
+        return f"Opened(suite={self.suite!r}, key={self.key!r})"
+
+
+Pieces: TypeAlias = tuple[bytes | memoryview, ...]
+"""A text in pieces."""
 
 
 class Suite(Protocol):
@@ -47,10 +54,13 @@ class Suite(Protocol):
 
     prefix: str
 
-    def seal(self, key: Key, audience: str, claims: bytes, payload: Payload) -> str:
-        """Write a token."""
+    def seal(self, key: Key, audience: str, claims: bytes, payload: Payload) -> bytes:
+        """Write a token: ASCII text."""
 
-    def open(self, token: str, keys: Keyring, audience: str) -> Opened:
+    def pieces(self, key: Key, audience: str, claims: bytes, payload: Payload) -> Pieces:
+        """Write a token in pieces, so that a large one is joined once, with all that stands around it."""
+
+    def open(self, token: bytes, keys: Keyring, audience: str) -> Opened:
         """Verify a token.
 
         Raises:
@@ -66,23 +76,27 @@ class SignedSuite:
 
     prefix: str = "dcaf1s"
 
-    def seal(self, key: Key, audience: str, claims: bytes, payload: Payload) -> str:
-        """Write a token. A payload that came from a token is copied, not encoded again."""
-        body = f"{self.prefix}.{key.kid}.{encode(claims)}.{payload.segment}"
-        return f"{body}.{_mac(key, audience, body)}"
+    def seal(self, key: Key, audience: str, claims: bytes, payload: Payload) -> bytes:
+        """Write a token."""
+        return b"".join(self.pieces(key, audience, claims, payload))
 
-    def open(self, token: str, keys: Keyring, audience: str) -> Opened:
+    def pieces(self, key: Key, audience: str, claims: bytes, payload: Payload) -> Pieces:
+        """Write a token in pieces. A payload that came from a token is copied, not encoded again."""
+        head = f"{self.prefix}.{key.kid}.{encode(claims)}.".encode()
+        return head, payload.segment, b"." + _mac(key, audience, head, payload.segment)
+
+    def open(self, token: bytes, keys: Keyring, audience: str) -> Opened:
         """Verify a token; nothing in it is decoded before its mac has verified.
 
         Raises:
             SessionInvalid: Shape, key id or mac are not right; the reason says which.
         """
-        head, body, mac = HEAD.match(token), token[: -MAC_CHARACTERS - 1], token[-MAC_CHARACTERS:]
-        key = keys.find(head[1]) if head else None
-        if head is None or key is None or not mac.isascii() or not hmac.compare_digest(_mac(key, audience, body), mac):
+        head, body = HEAD.match(token), memoryview(token)[: -MAC_CHARACTERS - 1]
+        key = keys.find(head[1].decode()) if head else None
+        if head is None or key is None or not hmac.compare_digest(_mac(key, audience, body), token[-MAC_CHARACTERS:]):
             raise _refused(token, key)
         payload = Payload(segment=body[head.end() :])
-        if not (token[len(body)] == "." and _is_state(payload)) and SHAPE.fullmatch(token) is None:
+        if (token[len(body)] != DOT or is_foreign(token) or not _is_state(payload)) and SHAPE.fullmatch(token) is None:
             raise SessionInvalid(reason="shape")
         return Opened(self.prefix, key, _decoded(head[2], key.kid), payload)
 
@@ -95,7 +109,7 @@ class SignedSuite:
 SIGNED: Final = SignedSuite()
 
 
-def check_text(token: object, max_token_bytes: int) -> str:
+def check_text(token: object, max_token_bytes: int) -> bytes:
     """Take a token only as ASCII text within its limit, before anything else is done with it.
 
     Raises:
@@ -106,7 +120,7 @@ def check_text(token: object, max_token_bytes: int) -> str:
         raise SessionInvalid(reason="ascii")
     if len(token) > max_token_bytes:
         raise SessionTooLarge(reason="length")
-    return token
+    return token.encode()
 
 
 def _is_state(payload: Payload) -> bool:
@@ -117,34 +131,53 @@ def _is_state(payload: Payload) -> bool:
         return False
 
 
-def _refused(token: str, key: Key | None) -> SessionInvalid:
+def _refused(token: bytes, key: Key | None) -> SessionInvalid:
     """Why a token was refused; the shape comes first."""
     found = SHAPE.fullmatch(token)
     if found is None:
         return SessionInvalid(reason="shape")
-    return SessionInvalid(reason="kid" if key is None else "mac", kid=found[1])
+    return SessionInvalid(reason="kid" if key is None else "mac", kid=found[1].decode())
 
 
-def _decoded(claims: str, kid: str) -> bytes:
+def _decoded(claims: bytes, kid: str) -> bytes:
     try:
         return decode(claims)
     except ValueError:  # vouched for by our key, so written by another program with it
         raise SessionInvalid(reason="claims", kid=kid) from None
 
 
-class _OneShot(SigningAlgorithm):
-    """HMAC-SHA-256 in one call of OpenSSL; itsdangerous' own makes two objects of Python for it."""
+class Keyed(SigningAlgorithm):
+    """HMAC-SHA-256 for itsdangerous, of a key that is mixed in once (RFC 2104, section 4): half the time of a small token.
 
-    def get_signature(self, key: bytes, value: bytes) -> bytes:
-        return hmac.digest(key, value, "sha256")
+    >>> Keyed(bytes(32)).get_signature(bytes(32), b"text") == hmac.digest(bytes(32), b"text", "sha256")
+    True
+    """
+
+    def __init__(self, secret: bytes) -> None:
+        short = secret if len(secret) <= BLOCK_BYTES else sha256(secret).digest()
+        block = int.from_bytes(short.ljust(BLOCK_BYTES, b"\0"), "big")
+        self._inner, self._outer = (
+            sha256((block ^ int.from_bytes(pad * BLOCK_BYTES, "big")).to_bytes(BLOCK_BYTES, "big")) for pad in (b"\x36", b"\x5c")
+        )
+
+    def get_signature(self, key: bytes, value: bytes) -> bytes:  # noqa: ARG002 - itsdangerous passes the key each time
+        """The mac of a text; the key is the one that it was made with."""
+        return self.mac(value)
+
+    def mac(self, *pieces: bytes | memoryview) -> bytes:
+        """The mac of a text in pieces."""
+        inner, outer = self._inner.copy(), self._outer.copy()
+        for piece in pieces:
+            inner.update(piece)
+        outer.update(inner.digest())
+        return outer.digest()
 
 
-def _signer(secret: bytes) -> Signer:
-    return Signer(secret, key_derivation="none", algorithm=_OneShot())
+@lru_cache(maxsize=256)
+def _keyed(secret: bytes) -> Keyed:
+    return Keyed(secret)
 
 
-_known_signer: Final = lru_cache(maxsize=256)(_signer)
-
-
-def _mac(key: Key, audience: str, body: str) -> str:
-    return _known_signer(key.derive(SignedSuite.prefix, audience, "mac")).get_signature(body).decode()
+def _mac(key: Key, audience: str, *pieces: bytes | memoryview) -> bytes:
+    """What a Signer of itsdangerous appends with this algorithm and ``key_derivation="none"``, without its copies of the text."""
+    return encode(_keyed(key.derive(SignedSuite.prefix, audience, "mac")).mac(*pieces)).encode()

@@ -303,7 +303,7 @@ def user_of(scope: Any) -> Any:
 
 def signed(claims: object, state: bytes = b"{}", key: Key = RING.active) -> str:
     data = claims if isinstance(claims, bytes) else json.dumps(claims).encode()
-    return SIGNED.seal(key, AUDIENCE, data, Payload(state))
+    return SIGNED.seal(key, AUDIENCE, data, Payload(state)).decode()
 
 
 def claims(**changed: Any) -> Any:

@@ -59,7 +59,7 @@ def state_in(frame: Any) -> Any:
 
 def claims_in(frame: Any) -> Any:
     text = frame["data"]["session"]["dcaf"]["token"]
-    return json.loads(SIGNED.open(text, RING, AUDIENCE).claims)
+    return json.loads(SIGNED.open(text.encode(), RING, AUDIENCE).claims)
 
 
 def error(code: Any, *, restart: Any) -> Any:

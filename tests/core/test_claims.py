@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -144,7 +143,7 @@ def test_the_law_of_the_schema_catches_a_reader_that_coerces(monkeypatch: Any) -
 
 
 def claims(**changes: Any) -> Any:
-    return replace(Claims("shop", SID, 1, 1_000, 1_000, 1_600), **changes)
+    return Claims("shop", SID, 1, 1_000, 1_000, 1_600)._replace(**changes)
 
 
 def verdict(found: Any, now: Any, life: Any = LIFE) -> Any:
@@ -218,7 +217,7 @@ def test_the_law_of_holders_catches_a_binding_that_is_not_checked(dropped: Any) 
 
     def lenient(caller: Any, found: Any) -> Any:
         same = caller.audience if dropped == "audience" else getattr(bound(caller), claim)
-        return judged(caller, replace(found, **{claim: same}))
+        return judged(caller, found._replace(**{claim: same}))
 
     with pytest.raises(AssertionError):
         only_the_holder(lenient)

@@ -16,14 +16,14 @@ CLAIMS, STATE = b'{"aud":"shop","seq":1}', b'{"step":1}'
 TOKEN = ENCRYPTED.seal(KEY, "shop", CLAIMS, Payload(STATE))
 
 
-def boxed(plain: bytes) -> str:
+def boxed(plain: bytes) -> bytes:
     """A token of our key around any text, as another program with it might make."""
     nonce = hashlib.sha256(plain).digest()[:NONCE_BYTES]
     box = encrypt(KEY.derive("dcaf1e", "shop", "box"), nonce, plain, _bound_to("k7", "shop"))
-    return f"dcaf1e.k7.{encode(nonce + box)}"
+    return f"dcaf1e.k7.{encode(nonce + box)}".encode()
 
 
-def refusal(token: str, ring: Keyring = RING) -> tuple[str | None, str | None]:
+def refusal(token: bytes, ring: Keyring = RING) -> tuple[str | None, str | None]:
     with pytest.raises(SessionInvalid) as caught:
         ENCRYPTED.open(token, ring, "shop")
     return caught.value.reason, caught.value.kid
@@ -44,22 +44,33 @@ def test_a_nonce_is_24_random_bytes() -> None:
 
     token = EncryptedSuite(randomness).seal(KEY, "shop", CLAIMS, Payload(STATE))
     assert asked == [24]
-    assert token.startswith("dcaf1e.k7." + encode(b"n" * 24))
+    assert token.startswith(b"dcaf1e.k7." + encode(b"n" * 24).encode())
     assert len(token) == len("dcaf1e.k7.") + -(-(24 + len(CLAIMS) + 1 + len(STATE) + TAG_BYTES) * 4 // 3)
 
 
 def test_every_refusal_names_its_reason_and_the_key_that_was_asked_for() -> None:
-    last = TOKEN[-1]
-    assert refusal(TOKEN[:-1] + "=") == ("shape", None)
-    for other in ("k.7", "k_7", "k" * 17, "", "k7\n"):
-        assert refusal(TOKEN.replace(".k7.", f".{other}.")) == ("shape", None)
-    assert refusal(TOKEN.replace(".k7.", f".{'k' * 16}.")) == ("kid", "k" * 16)
+    last = TOKEN[-1:]
+    assert refusal(TOKEN[:-1] + b"=") == ("shape", None)
+    for other in (b"k.7", b"k_7", b"k" * 17, b"", b"k7\n"):
+        assert refusal(TOKEN.replace(b".k7.", b".%b." % other)) == ("shape", None)
+    assert refusal(TOKEN.replace(b".k7.", b".%b." % (b"k" * 16))) == ("kid", "k" * 16)
     assert refusal(TOKEN, Keyring(Key.generate("k8"))) == ("kid", "k7")
     assert refusal(TOKEN, Keyring(Key.generate("k7"))) == ("tag", "k7")
-    assert refusal("dcaf1e.k7." + "A" * 57) == ("base64", "k7")
-    assert refusal("dcaf1e.k7." + "A" * 53 + "B" * 5) == ("base64", "k7")
-    assert refusal(TOKEN[:-2] + ("A" if TOKEN[-2] != "A" else "B") + last) == ("tag", "k7")
+    assert refusal(b"dcaf1e.k7." + b"A" * 57) == ("base64", "k7")
+    assert refusal(b"dcaf1e.k7." + b"A" * 53 + b"B" * 5) == ("base64", "k7")
+    assert refusal(TOKEN[:-2] + (b"A" if TOKEN[-2:-1] != b"A" else b"B") + last) == ("tag", "k7")
     assert refusal(boxed(b'{"aud":"shop"}{"no":"line feed"}')) == ("claims", "k7")
+
+
+def test_the_shape_comes_first_then_the_key_then_the_spelling_then_the_tag() -> None:
+    unknown, twin = Keyring(Key.generate("k8")), Keyring(Key.generate("k7"))
+    misspelled = b"dcaf1e.k7." + b"A" * 53 + b"B" * 5
+    for shapeless in (b"A" * 53, b"A" * 57 + b"+", b"A" * 57 + b"=", b"A" * 57 + b".", b"A" * 57 + b"\n", b"A" * 57 + b"\xe9"):
+        assert refusal(b"dcaf1e.k7." + shapeless, unknown) == ("shape", None)
+        assert refusal(b"dcaf1e.k7." + shapeless) == ("shape", None)
+    assert refusal(b"dcaf1e.k7." + b"A" * 57, unknown) == refusal(misspelled, unknown) == ("kid", "k7")
+    assert refusal(b"dcaf1e.k7." + b"A" * 57, twin) == refusal(misspelled, twin) == ("base64", "k7")
+    assert refusal(b"dcaf1e.k7." + b"A" * 54, twin) == ("tag", "k7")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -71,8 +70,8 @@ def opened(member: Any, made: Any = None, **binding: Any) -> Any:
 
 def token_of(state: Any = b"{}", key: Any = KEY, audience: Any = "shop", **changes: Any) -> Any:
     claims = Claims("shop", SID, 1, NOW, NOW, NOW + 600)
-    written = changes.pop("raw", None) or replace(claims, **changes).write()
-    return {"dcaf": {"token": SIGNED.seal(key, audience, written, Payload(state))}}
+    written = changes.pop("raw", None) or claims._replace(**changes).write()
+    return {"dcaf": {"token": SIGNED.seal(key, audience, written, Payload(state)).decode()}}
 
 
 def claims_of(member: Any) -> Any:
@@ -574,7 +573,7 @@ def test_a_session_that_stays_open_is_judged_again_and_no_longer_counts_as_resta
     assert (caught.value.reason, caught.value.sid_digest) == ("exp", made.sid_digest(session.id))
     short = sealer(clock=clock, lifetime=Lifetime(600, 100))
     with pytest.raises(SessionEnded) as caught:
-        short.recheck(Session._over(State(standing=Standing(replace(made.claims_of(session), exp=NOW + 9_999)))))
+        short.recheck(Session._over(State(standing=Standing(made.claims_of(session)._replace(exp=NOW + 9_999)))))
     assert caught.value.reason == "born"
 
 

@@ -186,7 +186,7 @@ def test_no_altered_token_is_accepted(name: str, scale: float, measured: Callabl
 class SkipsTheMac(SignedSuite):
     """Broken: whatever the mac is, it is the right one."""
 
-    def open(self, token: str, keys: Keyring, audience: str) -> Opened:
+    def open(self, token: bytes, keys: Keyring, audience: str) -> Opened:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(hmac, "compare_digest", lambda _expected, _found: True)
             return super().open(token, keys, audience)
@@ -195,13 +195,13 @@ class SkipsTheMac(SignedSuite):
 class ComparesHalfTheMac(SignedSuite):
     """Broken: the second half of the mac is not looked at."""
 
-    def open(self, token: str, keys: Keyring, audience: str) -> Opened:
+    def open(self, token: bytes, keys: Keyring, audience: str) -> Opened:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(hmac, "compare_digest", lambda expected, found: expected[:22] == found[:22])
             return super().open(token, keys, audience)
 
 
-def without_the_tag(secret: bytes, nonce: bytes, box: bytes, _: bytes) -> bytes:
+def without_the_tag(secret: bytes, nonce: bytes, box: bytes | memoryview, _: bytes) -> bytes:
     """XAES-256-GCM as a stream cipher."""
     counter = nonce[12:] + (2).to_bytes(4, "big")
     decryptor = Cipher(AES(encrypted._subkey(secret, nonce)), modes.CTR(counter)).decryptor()
@@ -211,7 +211,7 @@ def without_the_tag(secret: bytes, nonce: bytes, box: bytes, _: bytes) -> bytes:
 class SkipsTheTag(EncryptedSuite):
     """Broken: it decrypts, and does not verify."""
 
-    def open(self, token: str, keys: Keyring, audience: str) -> Opened:
+    def open(self, token: bytes, keys: Keyring, audience: str) -> Opened:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(encrypted, "decrypt", without_the_tag)
             return super().open(token, keys, audience)

@@ -331,4 +331,4 @@ def test_the_paseto_tokens_above_are_those_of_its_published_vectors(nonce: str, 
 def test_a_body_signed_with_the_derived_key_is_a_token_and_so_the_check_reaches_that_far() -> None:
     who = forger(random.Random(4))
     claims, state = (decode(part) for part in who.signed.split(".")[2:4])
-    assert tried(who.ring, [SIGNED.seal(who.ring.active, AUDIENCE, claims, Payload(state))]) == {"accepted": 1}
+    assert tried(who.ring, [SIGNED.seal(who.ring.active, AUDIENCE, claims, Payload(state)).decode()]) == {"accepted": 1}

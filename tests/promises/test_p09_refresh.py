@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import orjson
@@ -16,7 +15,7 @@ from dcaf.core.encrypted import ENCRYPTED
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import SessionEnded
 from dcaf.core.keys import Key, Keyring
-from dcaf.core.seal import SIGNED, Suite
+from dcaf.core.seal import SIGNED, Pieces, Suite
 
 START = 1_789_000_000
 SKEW = 60
@@ -115,8 +114,8 @@ class ForgetsTheEnd(Lifetime):
 class BornAgain(Sealer):
     """Broken as aiohttp-session was (CVE-2018-1000814): a refreshed session is a new one."""
 
-    def _token_of(self, arrived: Claims, binding: Binding, sequence: int, payload: Payload) -> tuple[Claims, str]:
-        return super()._token_of(replace(arrived, born=int(self._clock())), binding, sequence, payload)
+    def _token_of(self, arrived: Claims, binding: Binding, sequence: int, payload: Payload) -> tuple[Claims, Pieces]:
+        return super()._token_of(arrived._replace(born=int(self._clock())), binding, sequence, payload)
 
 
 @pytest.mark.promise(9)

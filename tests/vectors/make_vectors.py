@@ -104,9 +104,8 @@ class Sealed:
     def token(self, state: str = '{"wizard_step":2}', claims: bytes | None = None) -> str:
         """Seal a state; ``claims`` are other bytes in place of its own."""
         suite = SIGNED if self.suite == "dcaf1s" else EncryptedSuite(lambda _: nonce(self.name))
-        return suite.seal(
-            self.key, self.audience, compact(self.claims).encode() if claims is None else claims, Payload(state.encode())
-        )
+        written = compact(self.claims).encode() if claims is None else claims
+        return suite.seal(self.key, self.audience, written, Payload(state.encode())).decode()
 
     def service(self, **settings: Any) -> Vector:
         """The service that it is for, as a vector says it."""

@@ -1,0 +1,178 @@
+"""Where the sessions stand in the text of a JSON body, member by member: the plain path, which takes any JSON.
+
+>>> text = '{"data": {"session": {"n": 1}, "id": 12345678901234567890}}'
+>>> [text[place.start : place.end] for place in sessions(text)]
+['{"n": 1}']
+
+What a reader gets wrong: the text is one character a byte (Latin-1), so that every position is one of the body's bytes. JSON's
+own characters are ASCII, and no byte of a longer one in UTF-8 is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from json import JSONDecoder
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from dcaf.core.errors import BodyTooLarge, MalformedJSON
+
+MAX_SESSIONS: Final = 10_000
+"""Messages with a session that are read, at most: a body with more is none that a conversation made."""
+
+SPACE: Final = re.compile(r"[ \t\n\r]*")
+
+
+def _unread(_: str) -> None:
+    """Skip a number: it is only passed over, and reading a very long one costs the square of its length."""
+
+
+_decode: Final = JSONDecoder(parse_int=_unread, parse_float=_unread).raw_decode
+
+
+class Place(NamedTuple):
+    """One member in the text: its value from ``start`` to ``end``, the whole with one comma from ``cut_from`` to ``cut_to``."""
+
+    start: int
+    end: int
+    cut_from: int
+    cut_to: int
+    value: Any
+
+    def __repr__(self) -> str:
+        return f"Place({self.start}, {self.end})"
+
+
+class Member(NamedTuple):
+    """One member of an object: its name, where it begins, and where its value stands."""
+
+    name: str
+    begin: int
+    start: int
+    end: int
+
+
+Inside = Mapping[str, Callable[[str, int], int]]
+
+
+def sessions(text: str) -> list[Place]:
+    """Every ``data.session`` of an object: the top-level one first, then those of ``messages``, last message first.
+
+    Raises:
+        MalformedJSON: A member is repeated on the way to one.
+        BodyTooLarge: There are more of them than are read.
+        RecursionError: It is nested too deep.
+    """
+    groups: list[list[Place]] = []
+    arrays: list[list[Place]] = []
+
+    def in_data(text: str, at: int) -> int:
+        places, end = _in_data(text, at)
+        groups.append(places)
+        return end
+
+    def in_messages(text: str, at: int) -> int:
+        places, end = _in_messages(text, at)
+        arrays.append(places)
+        return end
+
+    members(text, skip(text, 0), {"data": in_data, "messages": in_messages})
+    _only(arrays)
+    return _only(groups) + [place for places in arrays for place in reversed(places)]
+
+
+def members(text: str, at: int, inside: Inside | None = None) -> tuple[list[Member], int]:
+    """The members of the object whose brace stands at ``at``, and where it ends.
+
+    Args:
+        text: The text.
+        at: Of the brace.
+        inside: Name -> what looks into that member's value and tells where it ends.
+    """
+    found, at = [], skip(text, at + 1)
+    while text[at] != "}":
+        name, colon = _decode(text, at)
+        value = skip(text, skip(text, colon) + 1)
+        after = (inside or {}).get(name, end)(text, value)
+        found.append(Member(name, at, value, after))
+        at = _next(text, after)
+    return found, at + 1
+
+
+def end(text: str, at: int) -> int:
+    """Where the value that stands at ``at`` ends."""
+    found: int = _decode(text, at)[1]
+    return found
+
+
+def skip(text: str, at: int) -> int:
+    """Where the white space that begins at ``at`` ends."""
+    found = SPACE.match(text, at)
+    assert found is not None
+    return found.end()
+
+
+def _in_data(text: str, at: int) -> tuple[list[Place], int]:
+    """The places of the members ``session`` of one value, and where the value ends."""
+    if text[at] != "{":
+        return [], end(text, at)
+    found, after = members(text, at)
+    places = [_place(text, found, index) for index, member in enumerate(found) if member.name == "session"]
+    return _only([[place] for place in places]), after
+
+
+def _in_messages(text: str, at: int) -> tuple[list[Place], int]:
+    """The places under ``data`` of each object of one array, and where the array ends."""
+    if text[at] != "[":
+        return [], end(text, at)
+    found: list[Place] = []
+    at = skip(text, at + 1)
+    while text[at] != "]":
+        places, after = _in_message(text, at)
+        found += places
+        if len(found) > MAX_SESSIONS:
+            raise BodyTooLarge(reason="sessions")
+        at = _next(text, after)
+    return found, at + 1
+
+
+def _in_message(text: str, at: int) -> tuple[list[Place], int]:
+    if text[at] != "{":
+        return [], end(text, at)
+    groups: list[list[Place]] = []
+
+    def in_data(text: str, at: int) -> int:
+        places, after = _in_data(text, at)
+        groups.append(places)
+        return after
+
+    _, after = members(text, at, {"data": in_data})
+    return _only(groups), after
+
+
+def _next(text: str, at: int) -> int:
+    at = skip(text, at)
+    return skip(text, at + 1) if text[at] == "," else at
+
+
+def _only(groups: list[list[Place]]) -> list[Place]:
+    """The places of the one member that may have any.
+
+    Raises:
+        MalformedJSON: The member is repeated, or the session in it.
+    """
+    places = [place for group in groups for place in group]
+    if places and len(groups) > 1:
+        raise MalformedJSON(reason="duplicate")
+    return places
+
+
+def _place(text: str, found: list[Member], index: int) -> Place:
+    member = found[index]
+    value = orjson.loads(text[member.start : member.end].encode("latin-1"))
+    if index + 1 < len(found):
+        return Place(member.start, member.end, member.begin, found[index + 1].begin, value)
+    begin = found[index - 1].end if index else member.begin
+    return Place(member.start, member.end, begin, member.end, value)

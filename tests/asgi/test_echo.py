@@ -1,0 +1,124 @@
+"""An envelope that is taken out of a body before it is parsed: what comes of the body is the same, on every input."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+import orjson
+import pytest
+
+from dcaf.asgi import echo, request
+from dcaf.core.errors import DcafError, SessionInvalid
+from dcaf.core.seal import SIGNED, Opened
+from tests.asgi.hostile_bodies import RING, STATES, TOKENS, bodies
+
+SCALE = float(os.environ.get("DCAF_SCALE", "0.02"))
+NUMBER = max(5_000, int(200_000 * SCALE))
+
+
+def verify(token: bytes) -> Opened | None:
+    try:
+        return SIGNED.open(token, RING, "shop")
+    except SessionInvalid:
+        return None
+
+
+def outcome(data: bytes, verified: Any) -> Any:
+    """What comes of a body: its sessions, its winner's token, what the application and a resolver read; or the refusal."""
+    try:
+        body = asyncio.run(_read(data, verified))
+        candidate = body.candidate()
+        token = _token(body, candidate)
+        places = len(body.places)
+        values = body.without_sessions()
+        body.rewrite(candidate, b'{"verified":true}')
+    except DcafError as refusal:
+        return type(refusal)
+    return places, token, values, body.data
+
+
+async def _read(data: bytes, verified: Any) -> request.Body:
+    return await request.read_json(data, verified)
+
+
+def _token(body: request.Body, candidate: Any) -> Any:
+    """The state that the winner seals, or what stands there instead."""
+    if body.opened is not None:
+        return body.opened.payload.data
+    value = None if candidate is None else candidate.value
+    own = value.get("dcaf") if isinstance(value, dict) else None
+    token = own.get("token") if isinstance(own, dict) else None
+    opened = verify(token.encode()) if isinstance(token, str) and token.isascii() else None
+    return value if opened is None else opened.payload.data
+
+
+def differing(number: int, seed: int) -> list[bytes]:
+    return [data for data in bodies(number, seed) if outcome(data, verify) != outcome(data, lambda _: None)]
+
+
+@pytest.fixture(autouse=True)
+def _every_body(monkeypatch: Any) -> None:
+    """Small bodies too, which are parsed whole otherwise."""
+    monkeypatch.setattr(echo, "LEAST_BYTES", 0)
+
+
+def test_both_ways_agree_on_every_body() -> None:
+    assert differing(NUMBER, seed=21) == []
+    taken = sum(echo.find(data, verify) is not None for data in bodies(2_000, seed=21))
+    assert taken > 50
+
+
+def test_control_a_mirror_that_is_not_compared_is_caught(monkeypatch: Any) -> None:
+    monkeypatch.setattr(echo, "_is_mirror", lambda *_: True)
+    assert differing(5_000, seed=22) != []
+
+
+def test_control_a_stand_in_that_is_not_looked_for_is_caught(monkeypatch: Any) -> None:
+    monkeypatch.setattr(echo.Echo, "is_at", lambda *_: True)
+    assert differing(5_000, seed=23) != []
+
+
+def test_control_a_token_that_is_not_verified_is_caught(monkeypatch: Any) -> None:
+    """A token may hold anything then, also what is no JSON."""
+    data = b'{"data":{"session":{"dcaf":{"token":"dcaf1s.\x01"}}}}'
+    taken = Opened("dcaf1s", RING.active, b"{}", SIGNED.open(TOKENS[STATES[0]].encode(), RING, "shop").payload)
+    assert outcome(data, lambda _: taken) != outcome(data, lambda _: None)
+    assert outcome(data, verify) == outcome(data, lambda _: None)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_an_envelope_just_as_it_was_sent_is_taken_out(state: bytes) -> None:
+    sent = orjson.loads(state) | {"dcaf": {"token": TOKENS[state], "expires_at": 1789000000}}
+    for session in (sent, {"dcaf": sent["dcaf"]}, {"dcaf": {"token": TOKENS[state]}}):
+        found = echo.find(orjson.dumps({"messages": [], "data": {"session": session}}), verify)
+        assert found is not None
+        assert found.opened.payload.data == state
+        assert orjson.loads(found.shortened)["data"]["session"] == echo.NONCE
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace(b'"step":1', b'"step":2'),
+        lambda text: text.replace(b'"step":1,', b'"step":1 ,'),
+        lambda text: text.replace(b'"expires_at":1', b'"expires_at":01'),
+        lambda text: text.replace(b'"expires_at":1', b'"expires_at":1,"x":1'),
+        lambda text: text.replace(b'"token":"dcaf1s', b'"token":"dcaf1s '),
+        lambda text: text.replace(b"dcaf1s.k7.", b"dcaf1s.k8."),
+        lambda text: text.replace(b'"step":1,', b'"step":1,"more":1,'),
+    ],
+)
+def test_an_envelope_that_was_changed_is_no_echo(change: Any) -> None:
+    state = b'{"step":1}'
+    sent = orjson.loads(state) | {"dcaf": {"token": TOKENS[state], "expires_at": 1}}
+    data = orjson.dumps({"data": {"session": sent}})
+    assert echo.find(data, verify) is not None
+    assert echo.find(change(data), verify) is None
+
+
+def test_a_body_without_the_end_of_its_envelope_is_no_echo() -> None:
+    whole = orjson.dumps({"data": {"session": {"dcaf": {"token": TOKENS[STATES[1]]}}}})
+    for end in range(len(whole) - 3):
+        assert echo.find(whole[:end], verify) is None

@@ -1,0 +1,175 @@
+"""The parts of the page that a run fills: each is some tables, made of what one part of the run measured."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from typing import Any, Final
+
+from tests.benchmarks.harness import slope
+from tests.benchmarks.sealing import DCAF as SUITES
+from tests.benchmarks.states import LARGE, SIZES
+from tests.benchmarks.streams import FIRST, NUMBERS
+from tests.benchmarks.tables import (
+    by_size,
+    difference,
+    event_costs,
+    faster,
+    figure,
+    microseconds,
+    over,
+    overhead_ratios,
+    overheads,
+    spread_of,
+    table,
+    times,
+    words,
+)
+from tests.benchmarks.targets import Run, targets, times_less
+from tests.benchmarks.turns import BARE, OPERATIONS
+from tests.benchmarks.ways import DCAF, DEFAULT, SESSION_MIDDLEWARE
+
+KIB: Final = 1_024
+WIDTH: Final = 120
+
+
+def short(run: Run) -> str:
+    """The table of the README: what one key written costs, and how many such turns a worker answers."""
+    added = over(run["turns"]["write"], BARE)
+    head = ["µs that the session adds to a turn", *SIZES, "requests/s, 16 KB"]
+    first = [SESSION_MIDDLEWARE, *(figure(us) for us in added[SESSION_MIDDLEWARE].values()), _rate(run, SESSION_MIDDLEWARE)]
+    return table(head, [first, *([name, *_beside(run, added[name], name), _rate(run, name)] for name in DCAF)])
+
+
+def _beside(run: Run, added: Mapping[str, float], name: str) -> list[str]:
+    less = times_less(run, "write", name, SIZES)
+    return [f"{figure(us)} ({times(less[size])}x)" for size, us in added.items()]
+
+
+def _rate(run: Run, name: str) -> str:
+    return f"{run['load'][name]['per_s']:,.0f}"
+
+
+def machine(run: Run) -> str:
+    """Where and when, and with what."""
+    of = run["run"]
+    versions = ", ".join(f"{name} {version}" for name, version in of["versions"].items())
+    rough = "**A quick run: rough figures.** " if of["quick"] else ""
+    where = f"{of['cores']} cores of {of['cpu']}, {of['system']}, Python {of['python']}"
+    return f"{rough}{of['date']}, {of['minutes']} minutes on {where}.\n\n{_folded(versions)}."
+
+
+def reached(run: Run) -> str:
+    """Every target."""
+    rows = [[target.wanted, target.reached, "yes" if target.is_met else "**no**"] for target in targets(run)]
+    met = sum(target.is_met for target in targets(run))
+    return words(["target", "reached", "met"], rows) + f"\n\n{met} of {len(rows)} are met."
+
+
+def turns(run: Run) -> str:
+    """Whole requests: for each operation what each way adds, and how many times less than SessionMiddleware ours add."""
+    return "\n\n".join(_operation(run["turns"][key], text) for key, text in OPERATIONS.items())
+
+
+def _operation(measured: Any, text: str) -> str:
+    alone = ", ".join(microseconds(measured[size][BARE]) for size in SIZES)
+    added = overheads(measured, BARE)
+    less = overhead_ratios(measured, BARE, SESSION_MIDDLEWARE, DCAF)
+    return f"### {text[0].upper()}{text[1:]}\n\n{added}\n\n{less}\n\nWithout a session: {alone} µs. {spread_of(measured)}"
+
+
+def slopes(run: Run) -> str:
+    """How much each KB of state costs a whole request."""
+    measured = run["turns"]["write"]
+    names = next(iter(measured.values()))
+    rows = [
+        [
+            name,
+            figure(slope({SIZES[size] / KIB: measured[size][name]["us"] for size in LARGE})),
+            microseconds(measured["200 B"][name]),
+        ]
+        for name in names
+    ]
+    return table(["one small key written", "µs per KB", "µs at 200 B"], rows)
+
+
+def core(run: Run) -> str:
+    """The sealing core: both operations, and ratios."""
+    one, every = run["sealing"]["one"], run["sealing"]["every"]
+    others = [name for name in one["16 KB"] if not name.startswith(("dcaf", "floor"))]
+    parts = ["### One small key is written", by_size(one), *(faster(one, suite, others) for suite in SUITES)]
+    parts += ["### Every key is read, one is written", by_size(every), *(faster(every, suite, others) for suite in SUITES)]
+    return "\n\n".join(parts)
+
+
+def streams(run: Run) -> str:
+    """First byte and cost of an event."""
+    head = ["µs that the session adds", "first byte", *(f"an event, {few:,} to {more:,}" for few, more in pairwise(NUMBERS))]
+    rows = [
+        [f"`{kind}`", figure(difference(found[FIRST], DEFAULT, BARE)), *map(figure, event_costs(found, DEFAULT, BARE))]
+        for kind, found in run["streams"].items()
+    ]
+    return table(head, rows)
+
+
+def load(run: Run) -> str:
+    """uvicorn under load."""
+    measured = run["load"]
+    head = ["16 KB, one small key written", "requests/s", "p99, ms", "times SessionMiddleware", "client busy", "range/median"]
+    one = next(iter(measured.values()))
+    rows = [[name, *_load_cells(found, measured[SESSION_MIDDLEWARE]["per_s"])] for name, found in measured.items()]
+    return table(head, rows) + f"\n\nHTTP by {one['http']}, the event loop is {one['loop']}'s."
+
+
+def _load_cells(found: Mapping[str, Any], other_per_s: float) -> list[str]:
+    figures = [f"{found['per_s']:,.0f}", figure(found["p99_ms"]), times(found["per_s"] / other_per_s)]
+    return [*figures, f"{found['client_busy']:.0%}", f"{found['spread']:.0%}"]
+
+
+def memory(run: Run) -> str:
+    """Memory of a turn."""
+    head = ["", "peak of a 1 MB turn, times the state", "bytes more after {:,} turns of 16 KB"]
+    measured = run["memory"]
+    head[2] = head[2].format(next(iter(measured.values()))["turns"])
+    return table(head, [[name, times(found["peak"]), f"{found['grown_bytes']:,}"] for name, found in measured.items()])
+
+
+def small(run: Run) -> str:
+    """Import, injection, typed reading."""
+    found = run["small"]
+    imports = table(["a fresh interpreter imports", "ms"], [[name, figure(s * 1e3)] for name, s in found["imports"].items()])
+    calls = table(["a tool's function is called", "µs"], _rows(found["calls"]))
+    reads = table(["a list of four models is read", "µs"], _rows(found["reads"]))
+    return f"{imports}\n\n{calls}\n\n{reads}"
+
+
+def profiles(run: Run) -> str:
+    """What takes most of a turn."""
+    rows = [
+        [name, ", ".join(f"`{place}` {share:.0%}" for place, share in found.items())] for name, found in run["profiles"].items()
+    ]
+    return words(["turn", "own time"], rows)
+
+
+def _rows(samples: Mapping[str, Any]) -> list[list[str]]:
+    return [[name, microseconds(sample)] for name, sample in samples.items()]
+
+
+def _folded(text: str) -> str:
+    return "\n".join(textwrap.wrap(text, WIDTH))
+
+
+PARTS: Final[dict[str, Callable[[Run], str]]] = {
+    "machine": machine,
+    "reached": reached,
+    "turns": turns,
+    "slopes": slopes,
+    "sealing": core,
+    "streams": streams,
+    "load": load,
+    "memory": memory,
+    "small": small,
+    "profiles": profiles,
+}
+"""Name of a place in the template -> what stands there."""

@@ -1,0 +1,151 @@
+"""The targets of the work on speed, and whether a run reached them: a target is met where every figure of it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from tests.benchmarks.others import FLASK, ITSDANGEROUS, STARLETTE
+from tests.benchmarks.sealing import DCAF as SUITES
+from tests.benchmarks.sealing import TOUCH, WHOLE
+from tests.benchmarks.server import SAME_BYTES
+from tests.benchmarks.states import LARGE, SIZES
+from tests.benchmarks.streams import FIRST
+from tests.benchmarks.tables import difference, event_costs, figure, over, ratio, times
+from tests.benchmarks.turns import BARE
+from tests.benchmarks.ways import DCAF, DEFAULT, ENCRYPTED, LEAN, SESSION_MIDDLEWARE
+
+Run: TypeAlias = Mapping[str, Any]
+
+FROM_2_KB: Final = tuple(SIZES)[1:]
+FLAT: Final = 1.5
+"""How much more an event of the longest stream may cost than one of a shorter, where the cost is called flat."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One target, and what a run came to.
+
+    Attributes:
+        wanted: What was to be reached.
+        reached: What was measured, written out.
+        is_met: Whether all of it is as wanted.
+    """
+
+    wanted: str
+    reached: str
+    is_met: bool
+
+
+def targets(run: Run) -> list[Target]:
+    """Every target, for one run."""
+    parts: tuple[Callable[[Run], list[Target]], ...] = (_overheads, _untouched, _floors, _others, _load, _streams, _memory, _small)
+    return [target for part in parts for target in part(run)]
+
+
+def times_less(run: Run, operation: str, name: str, sizes: Iterable[str]) -> dict[str, float]:
+    """Size -> the overhead of Starlette's SessionMiddleware, as a multiple of that of one of ours."""
+    found = over(run["turns"][operation], BARE)
+    return {size: found[SESSION_MIDDLEWARE][size] / found[name][size] for size in sizes}
+
+
+def _at_least(wanted: str, found: Mapping[str, float], limit: float) -> Target:
+    return Target(wanted, _listed(found, times), all(value >= limit for value in found.values()))
+
+
+def _at_most(wanted: str, found: Mapping[str, float], limit: float, write: Callable[[float], str] = times) -> Target:
+    return Target(wanted, _listed(found, write), all(value <= limit for value in found.values()))
+
+
+def _listed(found: Mapping[str, float], write: Callable[[float], str]) -> str:
+    return ", ".join(f"{name}: {write(value)}" for name, value in found.items())
+
+
+def _overheads(run: Run) -> list[Target]:
+    wanted = (
+        (LEAN, 5, tuple(SIZES), "at every size"),
+        (LEAN, 8, LARGE, "from 16 KB"),
+        (ENCRYPTED, 16, LARGE, "from 16 KB"),
+        (DEFAULT, 3, FROM_2_KB, "from 2 KB"),
+    )
+    text = "{}, one small key written: {} times less overhead than SessionMiddleware {}"
+    return [
+        _at_least(text.format(name, limit, where), times_less(run, "write", name, sizes), limit)
+        for name, limit, sizes, where in wanted
+    ]
+
+
+def _untouched(run: Run) -> list[Target]:
+    text = "{}, untouched: 10 times less overhead than SessionMiddleware from 16 KB"
+    return [_at_least(text.format(name), times_less(run, "untouched", name, LARGE), 10) for name in DCAF]
+
+
+def _floors(run: Run) -> list[Target]:
+    one, every = run["sealing"]["one"], run["sealing"]["every"]
+    text = "{}, core, {}: at most 1.5 times the floor from 16 KB"
+    return [
+        _at_most(text.format(suite, what), _large(ratio(table, suite, floor[suite])), 1.5)
+        for suite in SUITES
+        for table, floor, what in ((one, TOUCH, "one small key"), (every, WHOLE, "every key read"))
+    ]
+
+
+def _others(run: Run) -> list[Target]:
+    text = "{}, core, one small key: {} times faster than {} from 16 KB"
+    return [
+        _at_least(text.format(suite, limit, other), _large(ratio(run["sealing"]["one"], other, suite)), limit)
+        for suite in SUITES
+        for other, limit in ((ITSDANGEROUS, 10), (FLASK, 10), (STARLETTE, 4))
+    ]
+
+
+def _large(found: Mapping[str, float | None]) -> dict[str, float]:
+    return {size: value for size, value in found.items() if size in LARGE and value is not None}
+
+
+def _load(run: Run) -> list[Target]:
+    rates = {name: found["per_s"] for name, found in run["load"].items()}
+    bare = {name: rates[SAME_BYTES + (name if name == DEFAULT else LEAN)] for name in DCAF}
+    return [
+        _at_least(
+            "uvicorn, 16 KB, write: 5 times SessionMiddleware's requests per second",
+            {name: rates[name] / rates[SESSION_MIDDLEWARE] for name in DCAF},
+            5,
+        ),
+        _at_least(
+            "uvicorn, 16 KB, write: half the rate of the same bytes without a session",
+            {name: rates[name] / bare[name] for name in DCAF},
+            0.5,
+        ),
+    ]
+
+
+def _streams(run: Run) -> list[Target]:
+    delays = {kind: difference(found[FIRST], DEFAULT, BARE) for kind, found in run["streams"].items()}
+    costs = {kind: event_costs(found, DEFAULT, BARE) for kind, found in run["streams"].items()}
+    growth = {kind: found[-1] / found[-2] for kind, found in costs.items()}
+    return [
+        _at_most("stream: first byte delayed by less than 1 ms", delays, 1_000, _us),
+        _at_most("stream: an event costs less than 3 µs", {kind: found[-1] for kind, found in costs.items()}, 3, _us),
+        _at_most(f"stream: the cost is flat (the last 9,000 events cost at most {FLAT} times those before)", growth, FLAT),
+    ]
+
+
+def _memory(run: Run) -> list[Target]:
+    peaks = {name: run["memory"][name]["peak"] for name in DCAF}
+    return [_at_most("memory of a 1 MB turn: at most 6 times the state", peaks, 6)]
+
+
+def _small(run: Run) -> list[Target]:
+    own = {"dcaf": run["small"]["imports"]["dcaf"] * 1e3}
+    calls = run["small"]["calls"]
+    added = {name: difference(calls, name, "by hand") for name in calls if name.endswith("filled in")}
+    return [
+        _at_most("`import dcaf`: less than 250 ms more than Starlette and pydantic", own, 250, lambda ms: f"{figure(ms)} ms"),
+        _at_most("a tool's call: the session filled in within 2 µs", added, 2, _us),
+    ]
+
+
+def _us(value: float) -> str:
+    return f"{figure(value)} µs"

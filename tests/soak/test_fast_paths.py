@@ -1,0 +1,30 @@
+"""The fast paths beside the plain ones, on a million bodies."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from dcaf.asgi import echo
+from tests.asgi.hostile_bodies import bodies
+from tests.asgi.test_echo import outcome, verify
+from tests.asgi.test_splice import framing, verdict
+
+NUMBER = int(1_000_000 * float(os.environ.get("DCAF_SCALE", "0.02")))
+
+
+@pytest.mark.soak
+def test_a_million_bodies_come_out_the_same_by_either_path(monkeypatch: Any) -> None:
+    monkeypatch.setattr(echo, "LEAST_BYTES", 0)
+    told = {"equal": 0, "left": 0, "taken out": 0}
+    for data in bodies(NUMBER, seed=31):
+        said = verdict(data), framing(data)
+        assert "differs" not in said, data
+        assert outcome(data, verify) == outcome(data, lambda _: None), data
+        told["equal"] += "equal" in said
+        told["left"] += "left" in said
+        told["taken out"] += echo.find(data, verify) is not None
+    print(f"fast paths: 0 of {NUMBER:,} bodies differ; {told}")
+    assert min(told.values()) > NUMBER / 100
