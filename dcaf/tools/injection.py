@@ -55,13 +55,14 @@ class Plan:
     reasons: Mapping[str, str]
 
     @classmethod
-    def of(cls, function: Callable[..., Any], names: Names | None = None, *, waits: bool = False) -> Plan:
+    def of(cls, function: Callable[..., Any], names: Names | None = None, *, waits: bool = False, is_named: bool = True) -> Plan:
         """Read a signature.
 
         Args:
             function: What is to be called.
             names: Where its annotations look for names; None takes what the function itself knows.
             waits: It was written in a class, and its first parameter is the object that it waits for.
+            is_named: Whether the signature must name what the model fills; False where a schema by hand does.
 
         Raises:
             ConfigurationError: A parameter can be filled by nobody, or all of them are hidden behind ``*args`` and ``**kwargs``.
@@ -69,7 +70,7 @@ class Plan:
         names = names or Names.of(function)
         parameters = _parameters(function)[1 if waits else 0 :]
         rest = tuple(item for item in parameters if item.kind in REST)
-        if rest and len(rest) == len(parameters):
+        if is_named and rest and len(rest) == len(parameters):
             raise ConfigurationError(
                 f"{label(function)}: {_star(rest[0])} has no names that a model could fill. Declare the parameters; a decorator "
                 "keeps those of its function with functools.wraps."

@@ -60,7 +60,7 @@ class Reading:
         self._names = names
         self._settings: dict[str, Any] = {"tool": tool, "waits": waits, "given": given, "is_strict": is_strict}
         self._finished: Reading | None = None
-        self.plan = Plan.of(function, names, waits=waits)
+        self.plan = Plan.of(function, names, waits=waits, is_named=given is None)
         self.hidden = self.plan.hidden
         self.said = Docstring.of(documentation(function), hidden=self.hidden)
         self.arguments = Arguments(tool, self.plan, self.said, given)

@@ -31,7 +31,7 @@ def test_it_reads_as_a_session_reads() -> None:
     assert (seen.get("gone"), seen.get("gone", 5), seen.get("gone", Cart(), as_type=Cart)) == (None, 5, Cart())
     assert dict(seen) == dict(session) == seen.copy()
     assert (seen.to_dict(), list(seen), len(seen)) == (session.to_dict(), list(session), len(session))
-    assert (seen.has("n"), "n" in seen, seen.has("gone"), 5 in seen) == (True, True, False, False)
+    assert (seen.has("n"), "n" in seen, seen.has("gone"), "gone" in seen) == (True, True, False, False)
     assert (seen.user["theme"], seen.app["motd"], seen.temp["scratch"]) == ("dark", "hi", 1)
     assert (list(seen.user), seen.user.to_dict(), len(seen.app)) == (["theme"], {"theme": "dark"}, 1)
     assert (seen.id, seen.sequence, seen.created_at, seen.expires_at, seen.restarted) == (None, 0, None, None, None)
@@ -89,7 +89,7 @@ CHANGES: dict[str, Callable[[Any], object]] = {
     "get": lambda seen: seen.get("cart").update(items=[]),
     "typed": lambda seen: seen.get("cart", as_type=Cart).items.append("bolt"),
     "default": lambda seen: seen.get("gone", Cart(), as_type=Cart).items.append("bolt"),
-    "values": lambda seen: [item.clear() for item in seen.values() if isinstance(item, dict)],
+    "values": lambda seen: next(iter(seen.values())).clear(),
     "copy": lambda seen: seen.copy()["cart"].clear(),
 }
 
