@@ -66,7 +66,7 @@ def _rows(plan: Plan) -> Iterator[Row]:
         stars = "**" if parameter.kind is parameter.VAR_KEYWORD else "*"
         yield Row(stars + parameter.name, "nobody", "a model has no names for it, unless input_schema says them")
     for name, fill in plan.injected.items():
-        without = ", else None" if fill.may_be_none else ""
+        without = ", or None" if fill.may_be_none else ""
         yield Row(name, fill.what + without, plan.reasons[name])
 
 

@@ -12,6 +12,7 @@ yet it is no parameter for a model either: it is a mistake.
 
 from __future__ import annotations
 
+import re
 import typing
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -148,8 +149,8 @@ def is_session_like(part: Any) -> bool:
 
 
 def spelled(annotation: Any) -> str:
-    """An annotation, for a reader."""
-    return annotation.__qualname__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
+    """An annotation, for a reader: without the modules of its names."""
+    return annotation.__qualname__ if isinstance(annotation, type) else re.sub(r"\b(\w+\.)+(?=[A-Za-z_])", "", str(annotation))
 
 
 def _key_fill(keys: list[SessionKey], core: Any, metadata: list[Any], default: Any, *, optional: bool) -> KeyFill:
