@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,13 +25,13 @@ from docstring_parser import Docstring as Parsed
 from docstring_parser import epydoc, google, numpydoc, rest
 from docstring_parser.common import ParseError
 
-KEYWORDS: Final = tuple(
+KEYWORDS: Final[tuple[google.Section, ...]] = tuple(
     google.Section(title, "param", google.SectionType.MULTIPLE)
     for title in ("Keyword Args", "Keyword Arguments", "Other Parameters")
 )
 """Sections of the Google form that the parser does not know by itself."""
 
-FORMS: Final = (
+FORMS: Final[tuple[Callable[[str], Parsed], ...]] = (
     rest.parse,
     google.GoogleParser([*google.DEFAULT_SECTIONS, *KEYWORDS]).parse,
     numpydoc.NumpydocParser().parse,

@@ -38,6 +38,7 @@ class Reading:
 
     Attributes:
         plan: Who fills what.
+        hidden: The names under which a model may send nothing.
         said: What the docstring says.
         arguments: The model's part.
         schema: What the model is shown.
@@ -57,22 +58,22 @@ class Reading:
         is_strict: bool = False,
     ) -> None:
         self._function = function
-        self._names = names
         self._settings: dict[str, Any] = {"tool": tool, "waits": waits, "given": given, "is_strict": is_strict}
         self._finished: Reading | None = None
-        self.plan = Plan.of(function, names, waits=waits, is_named=given is None)
-        self.hidden = self.plan.hidden
-        self.said = Docstring.of(documentation(function), hidden=self.hidden)
-        self.arguments = Arguments(tool, self.plan, self.said, given)
-        self.schema = strict(self.arguments.schema, tool=tool) if is_strict else self.arguments.schema
+        self.plan: Plan = Plan.of(function, names, waits=waits, is_named=given is None)
+        self.hidden: frozenset[str] = self.plan.hidden
+        self.said: Docstring = Docstring.of(documentation(function), hidden=self.hidden)
+        self.arguments: Arguments = Arguments(tool, self.plan, self.said, given)
+        self.schema: dict[str, Any] = strict(self.arguments.schema, tool=tool) if is_strict else self.arguments.schema
+        # Kept only while something is missing: the names hold the locals of whoever made the tool.
+        self._names = names if self.plan.lost and not names.is_last else None
 
     def finished(self) -> Reading:
         """The same, or what is known now that the tool is used. Raises as the constructor."""
-        if not self.plan.lost or self._names.is_last:
-            return self
-        if self._finished is None:
+        if self._finished is None and self._names is not None:
             self._finished = Reading(self._function, self._names.at_last(), **self._settings)
+            self._names = None
             for name, lost in self._finished.plan.lost.items():
                 tool = self._settings["tool"]
                 logger.warning("%s: %r takes any JSON value: its annotation names %r, which cannot be found", tool, name, lost)
-        return self._finished
+        return self if self._finished is None else self._finished

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 import textwrap
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -261,3 +263,21 @@ if sys.version_info >= (3, 12):
     def test_an_alias_whose_value_is_nowhere_is_like_an_annotation_that_is(written: Written) -> None:
         module = written("type Size = Nowhere\ndef act(size: Size): return size\n")
         assert run(tool(module.act), {"size": 5}) == 5
+
+
+def test_a_tool_whose_names_are_all_found_keeps_nothing_of_the_function_that_made_it() -> None:
+    class Large: ...
+
+    def around(number: type) -> tuple[Tool[..., Any], weakref.ref[Large]]:
+        large = Large()
+
+        @tool
+        def act(n: number, session: Session) -> Any:  # type: ignore[valid-type]
+            return n
+
+        return act, weakref.ref(large)
+
+    made, large = around(int)
+    gc.collect()
+    assert run(made, {"n": "3"}, Session()) == 3
+    assert large() is None
