@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PEERS := $(VENV)/peers
+FRAMEWORKS := pydantic-ai-slim==2.68.0 openai-agents==0.24.0 fastmcp==4.1.2 google-adk==2.13.0
 
-.PHONY: demo test check promises mutants soak bench format clean
+.PHONY: demo test check promises mutants soak bench signatures format clean
 
 demo: $(READY)
 	$(BIN)/dcaf demo
@@ -34,6 +36,14 @@ soak: $(READY)
 # Ten minutes, with both cores to itself; `make bench BENCH_QUICK=1` prints rough figures in one, and writes nothing.
 bench: $(READY) $(VENV)/bench
 	$(BIN)/python -m tests.benchmarks.measure
+
+signatures: $(PEERS)/.ready
+	PYTHONPATH=. $(PEERS)/bin/python -m tests.peers.signature_table
+
+$(PEERS)/.ready: Makefile
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --editable . $(FRAMEWORKS)
+	touch $(PEERS)/.ready
 
 format: $(READY)
 	$(BIN)/ruff format .

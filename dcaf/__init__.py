@@ -12,7 +12,7 @@ extra.
 """
 
 from dcaf.asgi import SessionMiddleware
-from dcaf.core import ConfigurationError, DcafError, Key, Keyring, Session, current_session
+from dcaf.core import ConfigurationError, DcafError, Key, Keyring, ReadOnlySession, Session, SessionKey, current_session
 from dcaf.tools import Tool, tool
 
 __version__ = "0.1.0"
@@ -22,7 +22,9 @@ __all__ = [
     "DcafError",
     "Key",
     "Keyring",
+    "ReadOnlySession",
     "Session",
+    "SessionKey",
     "SessionMiddleware",
     "Tool",
     "current_session",

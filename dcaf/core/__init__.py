@@ -14,6 +14,7 @@ from dcaf.core.errors import (
     SessionError,
     SessionInvalid,
     SessionMalformed,
+    SessionReadOnlyError,
     SessionTooLarge,
     SessionTypeError,
     SessionUnavailable,
@@ -24,7 +25,9 @@ from dcaf.core.errors import (
     ToolArgumentError,
 )
 from dcaf.core.keys import Key, Keyring
+from dcaf.core.readonly import ReadOnlySession
 from dcaf.core.session import Session
+from dcaf.core.session_key import SessionKey
 
 __all__ = [
     "BodyTooLarge",
@@ -35,13 +38,16 @@ __all__ = [
     "Keyring",
     "MalformedJSON",
     "NotCarriedError",
+    "ReadOnlySession",
     "Session",
     "SessionAliasError",
     "SessionConflict",
     "SessionEnded",
     "SessionError",
     "SessionInvalid",
+    "SessionKey",
     "SessionMalformed",
+    "SessionReadOnlyError",
     "SessionTooLarge",
     "SessionTypeError",
     "SessionUnavailable",

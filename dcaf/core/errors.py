@@ -6,6 +6,7 @@
     │   ├── SessionValueError             this value may not be stored
     │   ├── SessionTypeError              the stored value is not of the type asked for
     │   ├── SessionAliasError             one value was changed through two handles
+    │   ├── SessionReadOnlyError          a session that may only be read was written
     │   ├── NotCarriedError               the session changed on an answer that cannot carry it
     │   └── ToolArgumentError             the model's arguments do not fit the tool
     ├── SessionError                  the client's: its request is answered with a problem
@@ -70,6 +71,12 @@ class SessionAliasError(StateError):
     """One value was changed through two handles, and neither can be dropped without losing a change."""
 
     code = "session-alias"
+
+
+class SessionReadOnlyError(StateError):
+    """A session that may only be read was written; the message says what to declare in order to write."""
+
+    code = "session-read-only"
 
 
 class NotCarriedError(StateError):

@@ -63,7 +63,7 @@ class Session(StateMapping):
     @classmethod
     def _over(cls, state: State) -> Self:
         view = cls.__new__(cls)
-        StateMapping.__init__(view, state, "")
+        view.__dict__.update(_state=state, _prefix="")  # at each call of a tool: past __setattr__, which is for users
         return view
 
     @property

@@ -1,5 +1,6 @@
 """Which parameters of a function dcaf fills itself: read once when it is decorated, filled at each call.
 
+>>> from dcaf.core.session import Session
 >>> def greet(name: str, session: Session) -> str: ...
 >>> plan = Plan.of(greet)
 >>> list(plan.injected), [parameter.name for parameter in plan.open]
@@ -12,15 +13,25 @@ named ``session`` that is annotated as something else is an ordinary one.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import UnionType
-from typing import Annotated, Any, Final, Union, get_args, get_origin, get_type_hints
+from inspect import Parameter
+from typing import Any, Final
 
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session
+from dcaf.tools.annotations import Names, Unresolved
+from dcaf.tools.callables import fixed, label
+from dcaf.tools.fills import Fill, SessionFill, asked_for, is_session_like, spelled, unset
 
-UNNAMED: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+if sys.version_info >= (3, 14):
+    from annotationlib import Format
+
+REST: Final = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+BY_PLACE: Final = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+SESSION: Final = "session"
+"""The name by which a parameter without an annotation asks for the session."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,107 +39,151 @@ class Plan:
     """What to do with each parameter.
 
     Attributes:
-        injected: Name -> the class of session that it gets.
+        injected: Name -> what dcaf puts there.
         open: The others, which the model fills, in the order of the signature, their annotations evaluated.
+        rest: ``*args`` and ``**kwargs``, which nobody fills.
         positional: Name -> default of those that can only be passed by position, in order.
+        lost: Name -> what its annotation names that cannot be found. Such a parameter is open, to any JSON value.
+        reasons: Name -> what in the signature asks for the injection.
     """
 
-    injected: Mapping[str, type[Session]]
-    open: tuple[inspect.Parameter, ...]
-    positional: Mapping[str, Any]
+    injected: Mapping[str, Fill]
+    open: tuple[Parameter, ...]
+    rest: tuple[Parameter, ...]
+    positional: tuple[tuple[str, Any], ...]
+    lost: Mapping[str, str]
+    reasons: Mapping[str, str]
 
     @classmethod
-    def of(cls, function: Callable[..., Any], around: Mapping[str, Any] | None = None) -> Plan:
+    def of(cls, function: Callable[..., Any], names: Names | None = None, *, waits: bool = False, is_named: bool = True) -> Plan:
         """Read a signature.
 
         Args:
             function: What is to be called.
-            around: The local names where it was decorated, which its annotations may use.
+            names: Where its annotations look for names; None takes what the function itself knows.
+            waits: It was written in a class, and its first parameter is the object that it waits for.
+            is_named: Whether the signature must name what the model fills; False where a schema by hand does.
 
         Raises:
-            ConfigurationError: An annotation cannot be evaluated, or a parameter has no name for the model to use.
+            ConfigurationError: A parameter can be filled by nobody, or all of them are hidden behind ``*args`` and ``**kwargs``.
         """
-        parameters = [
-            _evaluated(function, parameter, around or {}) for parameter in inspect.signature(function).parameters.values()
-        ]
-        kinds = {parameter.name: _session_class(parameter) for parameter in parameters}
+        names = names or Names.of(function)
+        parameters = _parameters(function)[1 if waits else 0 :]
+        rest = tuple(item for item in parameters if item.kind in REST)
+        if is_named and rest and len(rest) == len(parameters):
+            raise ConfigurationError(
+                f"{label(function)}: {_star(rest[0])} has no names that a model could fill. Declare the parameters; a decorator "
+                "keeps those of its function with functools.wraps."
+            )
+        read = [_read(label(function), item, names) for item in parameters]
+        named = [item for item in read if item.parameter.kind not in REST]
         return cls(
-            {name: kind for name, kind in kinds.items() if kind is not None},
-            tuple(parameter for parameter in parameters if kinds[parameter.name] is None),
-            {parameter.name: parameter.default for parameter in parameters if parameter.kind is parameter.POSITIONAL_ONLY},
+            {item.parameter.name: item.fill for item in named if item.fill is not None},
+            tuple(item.parameter for item in named if item.fill is None),
+            tuple(item.parameter for item in read if item.parameter.kind in REST),
+            tuple((item.name, item.default) for item in parameters if item.kind is item.POSITIONAL_ONLY),
+            {item.parameter.name: item.lost for item in named if item.lost is not None},
+            {item.parameter.name: _reason(item.parameter) for item in named if item.fill is not None},
         )
 
-    def call(self, function: Callable[..., Any], values: Mapping[str, Any], session: Session | None) -> Any:
+    @property
+    def hidden(self) -> frozenset[str]:
+        """The names under which a model may send nothing: those of what dcaf fills, and ``session``, unless it is open."""
+        return frozenset({*self.injected, SESSION} - {parameter.name for parameter in self.open})
+
+    @property
+    def needs_session(self) -> bool:
+        """Whether it cannot be called without one."""
+        return not all(fill.may_be_none for fill in self.injected.values())
+
+    def call(self, function: Callable[..., Any], values: dict[str, Any], session: Session | None) -> Any:
         """Call the function with the model's values, and the session in every parameter that takes one.
+
+        Args:
+            function: The one that the plan is of, or the same bound to an object.
+            values: The model's, validated; they become this call's own.
+            session: None where no session is running: then what may be None is.
 
         Raises:
             ConfigurationError: It takes a session, and there is none.
         """
-        if self.injected and session is None:
-            raise ConfigurationError(f"{function.__name__} takes a session: pass session=, or run it below SessionMiddleware.")
-        named = dict(values)
-        for name, kind in self.injected.items():
-            assert session is not None
-            named[name] = session if type(session) is kind else kind.of(session)
-        return function(*[named.pop(name, default) for name, default in self.positional.items()], **named)
+        if session is None:
+            self._check_needless(function)
+            values |= dict.fromkeys(self.injected)
+        else:
+            for name, fill in self.injected.items():
+                values[name] = fill(session)
+        if not self.positional:
+            return function(**values)
+        return function(*[values.pop(name, default) for name, default in self.positional], **values)
+
+    def _check_needless(self, function: Callable[..., Any]) -> None:
+        if self.needs_session:
+            raise ConfigurationError(f"{label(function)} takes a session: pass session=, or run it below SessionMiddleware.")
 
 
-def _evaluated(function: Callable[..., Any], parameter: inspect.Parameter, around: Mapping[str, Any]) -> inspect.Parameter:
-    if _is_unbound_self(function, parameter):
-        raise ConfigurationError(f"{_name(function)}: a method is made a tool where it is bound: tool(thing.{_name(function)}).")
-    if parameter.kind in UNNAMED:
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """One parameter: its annotation evaluated, what fills it (None: the model), and what its annotation has lost, if anything."""
+
+    parameter: Parameter
+    fill: Fill | None = None
+    lost: str | None = None
+
+
+def _parameters(function: Callable[..., Any]) -> list[Parameter]:
+    try:
+        if sys.version_info >= (3, 14):
+            found = inspect.signature(function, annotation_format=Format.FORWARDREF)
+        else:
+            found = inspect.signature(function)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"{label(function)}: its parameters cannot be read: {error}.") from None
+    return [item for item in found.parameters.values() if item.name not in fixed(function)]
+
+
+def _read(tool: str, parameter: Parameter, names: Names) -> _Read:
+    where = f"{tool}: the annotation of {parameter.name!r}"
+    if parameter.annotation is unset:
+        is_asked = parameter.name == SESSION and parameter.kind not in REST
+        return _Read(parameter, SessionFill(parameter.default is None, Session) if is_asked else None)
+    try:
+        found = parameter.replace(annotation=names.value(parameter.annotation, where=where))
+        fill = asked_for(found.annotation, parameter.default)
+    except Unresolved as lost:
+        return _lost(where, parameter, names, lost.name)
+    except NameError as error:  # in the value of an alias, which Python reads late
+        return _lost(where, parameter, names, str(error.name))
+    except ConfigurationError as error:
+        raise ConfigurationError(_placed(where, str(error))) from None
+    if fill is not None and parameter.kind in REST:
+        raise ConfigurationError(f"{where}: {_star(parameter)} is never filled with sessions. Declare one parameter for each.")
+    return _Read(found, fill)
+
+
+def _reason(parameter: Parameter) -> str:
+    if parameter.annotation is unset:
+        return f"has no annotation and is named {SESSION}"
+    return f"annotated as {spelled(parameter.annotation)}"
+
+
+def _lost(where: str, parameter: Parameter, names: Names, name: str) -> _Read:
+    """A parameter whose annotation cannot be resolved: any JSON value, unless it could be meant for the session."""
+    hidden = names.hidden(parameter.annotation)
+    if hidden is not None and names.is_last:
         raise ConfigurationError(
-            f"{_name(function)}: *{parameter.name} has no names that a model could fill. Declare the parameters."
+            f"{where} names {hidden!r}, which is defined where dcaf cannot see it, and might be a session. Define it in the "
+            "module, or decorate the function where it is written."
         )
-    plain = inspect.unwrap(function)
-    names = {**getattr(plain, "__globals__", {}), **around, **_nonlocals(plain)}
-    try:
-        return parameter.replace(annotation=_value(parameter.annotation, names))
-    except NameError as error:
-        raise ConfigurationError(
-            f"{_name(function)}: the annotation of {parameter.name!r} names {error.name!r}, which cannot be found. Import it in "
-            "the function's module, outside `if TYPE_CHECKING:`."
-        ) from None
-    except (AttributeError, SyntaxError, TypeError) as error:
-        raise ConfigurationError(f"{_name(function)}: the annotation of {parameter.name!r} cannot be evaluated: {error}.") from None
+    is_meant = parameter.name == SESSION or any(is_session_like(part) for part in names.parts(parameter.annotation))
+    if is_meant and names.is_last:
+        raise ConfigurationError(f"{where} names {name!r}, which cannot be found. Import it in the function's module.")
+    return _Read(parameter.replace(annotation=Any), None, name)
 
 
-def _is_unbound_self(function: Callable[..., Any], parameter: inspect.Parameter) -> bool:
-    """Whether this is the first parameter of a function in the body of a class."""
-    around = getattr(function, "__qualname__", "").rpartition(".")[0]
-    in_class = around != "" and not around.endswith("<locals>") and inspect.isfunction(function)
-    return in_class and parameter.name in {"self", "cls"} and parameter.annotation is parameter.empty
+def _placed(where: str, message: str) -> str:
+    return message if message.startswith(where) else f"{where} {message}"
 
 
-def _value(annotation: Any, names: dict[str, Any]) -> Any:
-    """The annotation itself, with whatever is quoted in it; under PEP 563 all of it is."""
-    holder = type("Holder", (), {"__annotations__": {"value": annotation}})
-    return get_type_hints(holder, names, include_extras=True)["value"]
-
-
-def _nonlocals(function: Callable[..., Any]) -> dict[str, Any]:
-    try:
-        return dict(inspect.getclosurevars(function).nonlocals)
-    except TypeError:  # a callable object has no closure
-        return {}
-
-
-def _session_class(parameter: inspect.Parameter) -> type[Session] | None:
-    if parameter.annotation is inspect.Parameter.empty:
-        return Session if parameter.name == "session" else None
-    return _class_in(parameter.annotation)
-
-
-def _class_in(annotation: Any) -> type[Session] | None:
-    """The session class of ``Session``, ``Session | None``, ``Optional[Session]`` and ``Annotated[Session, ...]``."""
-    origin = get_origin(annotation)
-    if origin is Annotated:
-        return _class_in(get_args(annotation)[0])
-    if origin in (Union, UnionType):
-        others = [item for item in get_args(annotation) if item is not type(None)]
-        return _class_in(others[0]) if len(others) == 1 else None
-    return annotation if isinstance(annotation, type) and issubclass(annotation, Session) else None
-
-
-def _name(function: Callable[..., Any]) -> str:
-    return getattr(function, "__name__", type(function).__name__)
+def _star(parameter: Parameter) -> str:
+    return f"{'**' if parameter.kind is parameter.VAR_KEYWORD else '*'}{parameter.name}"

@@ -1,35 +1,41 @@
-"""What is left for the model to fill: the description, the JSON Schema and the validation of a tool's open parameters.
+"""What is left for the model to fill: the JSON Schema and the validation of a tool's open parameters.
 
->>> import inspect
+>>> from dcaf.tools.injection import Plan
+>>> from dcaf.tools.docstrings import Docstring
 >>> def greet(name: str, times: int = 1) -> str:
 ...     '''Greet the person.
 ...
 ...     Args:
 ...         name: What to call them.
 ...     '''
->>> arguments = Arguments("greet", list(inspect.signature(greet).parameters.values()), greet.__doc__)
+>>> arguments = Arguments("greet", Plan.of(greet), Docstring.of(greet.__doc__))
 >>> arguments.schema["properties"]["name"]
 {'description': 'What to call them.', 'type': 'string'}
 >>> arguments.validate({"name": "Ada"})
 {'name': 'Ada'}
 
 What a reader gets wrong: an injected parameter never comes here, so nothing of it can reach the model, and a value that
-the model sends for one is an unknown argument.
+the model sends for one is not among the arguments.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
+from inspect import Parameter
+from typing import Annotated, Any, Final, cast
 
-from docstring_parser import Docstring, parse
-from pydantic import ConfigDict, Field, PydanticUserError, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, TypeAdapter, ValidationError, create_model
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
 
 from dcaf.core.errors import ConfigurationError, ToolArgumentError
 from dcaf.core.paths import misfit
+from dcaf.tools.docstrings import Docstring
+from dcaf.tools.injection import Plan
+from dcaf.tools.override import further, shown
+
+unset: Final = Parameter.empty
 
 
 class Arguments:
@@ -37,35 +43,32 @@ class Arguments:
 
     Args:
         tool: The tool's name, for messages.
-        parameters: In order, their annotations evaluated; an unannotated one takes any JSON value.
-        docstring: Of the function, in Google, NumPy or Sphinx form; None where it has none.
+        plan: Which parameters are open; one without an annotation takes any JSON value.
+        said: What the docstring says of them.
+        given: A schema that was written by hand, to be shown in place of the one that is made; None to make one.
 
     Attributes:
-        description: What the docstring says before its sections.
         schema: A JSON Schema (2020-12) of an object with one property for each parameter.
 
     Raises:
-        ConfigurationError: pydantic cannot describe a parameter.
+        ConfigurationError: pydantic cannot describe a parameter, or the schema by hand does not fit the parameters.
     """
 
-    def __init__(self, tool: str, parameters: Sequence[inspect.Parameter], docstring: str | None) -> None:
-        self._tool = tool
-        text = parse(inspect.cleandoc(docstring or ""))
-        said = {item.arg_name: item.description for item in text.params}
-        self.description: str = _description(text)
+    def __init__(self, tool: str, plan: Plan, said: Docstring, given: Mapping[str, Any] | None = None) -> None:
+        parameters = [*plan.open, *([] if given is None else further(given, plan, tool=tool))]
         # Fields are numbered and named by alias, so that no parameter's name can clash with an attribute of the model.
         self._names = {f"p{index}": parameter.name for index, parameter in enumerate(parameters)}
-        fields = {
-            field: _field(parameter, said.get(parameter.name)) for field, parameter in zip(self._names, parameters, strict=True)
+        self._model, made = _described(tool, dict(zip(self._names, parameters, strict=True)), said)
+        self.schema: dict[str, Any] = made if given is None else shown(given, plan, tool=tool)
+        self._defaults = {
+            name
+            for name, parameter in zip(self._names, parameters, strict=True)
+            if (parameter.default is unset or isinstance(parameter.default, FieldInfo))
+            and not self._model.model_fields[name].is_required()
         }
-        try:
-            self._model = create_model(tool, __config__=ConfigDict(extra="forbid"), **cast("Any", fields))
-            self.schema: dict[str, Any] = _untitled(self._model.model_json_schema(schema_generator=_Schema))
-        except PydanticUserError as error:
-            raise ConfigurationError(f"{tool}: a parameter cannot be described to a model: {error.message}") from None
 
     def validate(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Check what the model sent; parameters that it left out are left out.
+        """Check what the model sent; parameters that it left out are left out. A null that does not fit counts as left out.
 
         Raises:
             ToolArgumentError: The arguments do not fit; one path and problem a line.
@@ -73,35 +76,75 @@ class Arguments:
         try:
             found = self._model.model_validate(arguments)
         except ValidationError as error:
+            found = self._validated_without_nulls(arguments, error)
+        wanted = found.model_fields_set | self._defaults
+        return {name: getattr(found, field) for field, name in self._names.items() if field in wanted}
+
+    def defaults(self) -> dict[str, Any]:
+        """What the parameters get that are left out and whose default is in a pydantic ``Field``."""
+        fields = self._model.model_fields
+        return {self._names[field]: fields[field].get_default(call_default_factory=True) for field in self._defaults}
+
+    def _validated_without_nulls(self, arguments: Any, error: ValidationError) -> BaseModel:
+        without = deepcopy(arguments)
+        for item in error.errors(include_url=False):
+            if item["input"] is None:
+                _leave_out(without, item["loc"])
+        try:
+            return self._model.model_validate(without)
+        except ValidationError:
             raise ToolArgumentError(misfit("arguments", self._model, error)) from None
-        return {self._names[field]: getattr(found, field) for field in self._names if field in found.model_fields_set}
 
 
 class _Schema(GenerateJsonSchema):
-    """As pydantic's, but a default that JSON cannot say is left out without a warning."""
+    """As pydantic's, without titles made of names, and without a warning for a default that JSON cannot say."""
 
     ignored_warning_kinds = {*GenerateJsonSchema.ignored_warning_kinds, "non-serializable-default"}  # noqa: RUF012 - pydantic's
 
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic's
+        return False
 
-def _field(parameter: inspect.Parameter, said: str | None) -> tuple[Any, Any]:
-    if isinstance(parameter.default, FieldInfo):
-        raise ConfigurationError(
-            f"{parameter.name}: write the default itself, and pydantic's Field into the annotation: "
-            f"{parameter.name}: Annotated[..., Field(...)] = default."
-        )
-    annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
-    default = ... if parameter.default is parameter.empty else parameter.default
+
+def _described(tool: str, parameters: Mapping[str, Parameter], said: Docstring) -> tuple[type[BaseModel], dict[str, Any]]:
+    fields = {field: _field(parameter, said.parameters.get(parameter.name)) for field, parameter in parameters.items()}
+    try:
+        model = create_model(tool, __config__=ConfigDict(extra="forbid"), **cast("Any", fields))
+        schema = model.model_json_schema(schema_generator=_Schema)
+    except PydanticUserError as error:
+        raise ConfigurationError(f"{tool}: {_undescribed(parameters.values(), error)}") from None
+    return model, {"type": "object", "properties": {}} | {key: value for key, value in schema.items() if key != "title"}
+
+
+def _field(parameter: Parameter, said: str | None) -> tuple[Any, Any]:
+    annotation = Any if parameter.annotation is unset else parameter.annotation
     told: dict[str, Any] = {} if said is None else {"description": said}
-    return annotation, Field(default, alias=parameter.name, **told)
+    names: dict[str, Any] = {"alias": parameter.name, "validation_alias": parameter.name}
+    if isinstance(parameter.default, FieldInfo):
+        return Annotated[annotation, parameter.default], Field(**names, **told)
+    default: dict[str, Any] = {} if parameter.default is unset else {"default": parameter.default}
+    return annotation, Field(**default, **names, **told)
 
 
-def _description(text: Docstring) -> str:
-    return "\n\n".join(part for part in (text.short_description, text.long_description) if part)
+def _undescribed(parameters: Iterable[Parameter], error: PydanticUserError) -> str:
+    """Which parameter it is that pydantic cannot describe, and what to write."""
+    for parameter in parameters:
+        try:
+            TypeAdapter(_field(parameter, None)[0]).json_schema()
+        except PydanticUserError:
+            kind = parameter.annotation
+            name = f"{kind.__module__}.{kind.__qualname__}" if isinstance(kind, type) else str(kind)
+            return (
+                f"the parameter {parameter.name!r} is annotated as {name}, which pydantic cannot describe to a model. If the model "
+                "fills it, annotate it as a type such as str or a pydantic model; if it is the session, as dcaf.Session."
+            )
+    return f"a parameter cannot be described to a model: {error.message}"
 
 
-def _untitled(schema: dict[str, Any]) -> dict[str, Any]:
-    """Without the titles that pydantic makes up from names: they tell a model nothing."""
-    properties = {
-        name: {key: value for key, value in item.items() if key != "title"} for name, item in schema.get("properties", {}).items()
-    }
-    return {key: value for key, value in schema.items() if key != "title"} | {"properties": properties}
+def _leave_out(value: Any, place: Sequence[str | int]) -> None:
+    """Take a null out of the object that it is a member of; steps that are no keys are pydantic's names for types."""
+    holder: Any = None
+    for step in place:
+        if (isinstance(value, dict) and step in value) or (isinstance(value, list) and isinstance(step, int) and step < len(value)):
+            holder, last, value = value, step, value[step]  # type: ignore[index]
+    if isinstance(holder, dict) and value is None:
+        del holder[last]

@@ -76,7 +76,17 @@ class Found(NamedTuple):
 
 
 ALLOWED: Final = {
-    Found("tools/injection.py", "get_type_hints"): "evaluates the annotations of the program's own tools, when they are decorated",
+    Found(
+        "tools/annotations.py", "get_type_hints"
+    ): "evaluates the annotations of the program's own tools, when they are decorated",
+    Found("tools/annotations.py", "ForwardRef"): "recognises an annotation that Python has not evaluated",
+    Found("tools/source.py", "importlib"): "for the next two",
+    Found("tools/source.py", "resolve_name"): "the full name of a relative import in the program's own source",
+    Found(
+        "tools/source.py", "import_module"
+    ): "imports what the program's own source imports for its annotations, at a tool's first use",
+    Found("cli/tools.py", "importlib"): "for the next",
+    Found("cli/tools.py", "import_module"): "imports the module that the operator names in `dcaf tools`",
     Found("core/views.py", "get_type_hints"): "evaluates the annotations of the program's own subclasses of Session",
     Found("core/views.py", "get_annotations"): "reads the same without evaluating them",
     Found("cli/__init__.py", "importlib"): "importlib.metadata, for the version that `dcaf --version` prints",

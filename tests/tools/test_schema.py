@@ -74,7 +74,7 @@ def test_any_name_of_a_parameter_works() -> None:
 
     names = ["schema", "copy", "model_dump", "_private", "json", "model_config"]
     assert list(odd.input_schema["properties"]) == names
-    values = odd._arguments.validate(
+    values = odd._read.arguments.validate(
         {"schema": "a", "copy": 1, "model_dump": True, "_private": "p", "json": 1.5, "model_config": "c"}
     )
     assert list(values) == names
@@ -86,7 +86,7 @@ def test_an_unannotated_parameter_takes_any_json_value() -> None:
         return value
 
     assert anything.input_schema["properties"]["value"] == {}
-    assert anything._arguments.validate({"value": [1, {"a": None}]}) == {"value": [1, {"a": None}]}
+    assert anything._read.arguments.validate({"value": [1, {"a": None}]}) == {"value": [1, {"a": None}]}
 
 
 def test_a_parameter_that_cannot_be_described_is_refused_when_the_tool_is_made() -> None:
@@ -94,7 +94,9 @@ def test_a_parameter_that_cannot_be_described_is_refused_when_the_tool_is_made()
 
     def take(thing: Opaque) -> None: ...
 
-    with pytest.raises(ConfigurationError, match="take: a parameter cannot be described to a model"):
+    with pytest.raises(
+        ConfigurationError, match=r"take: the parameter 'thing' is annotated as .*Opaque, which pydantic cannot describe to a model"
+    ):
         tool(take)
 
 
@@ -134,7 +136,7 @@ def test_the_limits_in_an_annotation_bind_the_model() -> None:
     made = tool(described)
     assert (made.input_schema["properties"]["number"]["minimum"], made.input_schema["properties"]["number"]["maximum"]) == (1, 9)
     with pytest.raises(ToolArgumentError) as caught:
-        made._arguments.validate({"number": 10})
+        made._read.arguments.validate({"number": 10})
     assert str(caught.value) == ("the value does not fit described\n  arguments.number: Input should be less than or equal to 9")
 
 
@@ -142,14 +144,43 @@ def test_a_description_in_an_annotation_is_told_where_the_docstring_has_none() -
     assert tool(described).input_schema["properties"]["number"].get("description") == "From one to nine."
 
 
-def test_a_default_that_is_a_pydantic_field_is_refused_with_what_to_write() -> None:
-    """As for a field of a typed session; otherwise the function would get pydantic's object as its argument."""
+def times(
+    number: int = Field(3, ge=1, description="How often."), names: list[str] = Field(default_factory=list)
+) -> tuple[int, Any]:
+    names.append("x")
+    return number, names
 
-    def times(number: int = Field(3, ge=1)) -> int:
+
+def test_a_default_that_is_a_pydantic_field_describes_and_limits_and_is_the_default() -> None:
+    made = tool(times)
+    assert made.input_schema["properties"]["number"] == {"default": 3, "description": "How often.", "minimum": 1, "type": "integer"}
+    assert "required" not in made.input_schema
+    assert [asyncio.run(made.run({})) for _ in range(2)] == [(3, ["x"])] * 2, "a new list each time"
+    assert asyncio.run(made.run({"number": 5, "names": ["a"]})) == (5, ["a", "x"])
+    with pytest.raises(ToolArgumentError, match=r"arguments\.number: Input should be greater than or equal to 1"):
+        asyncio.run(made.run({"number": 0}))
+
+
+def test_a_plain_call_gets_the_default_of_a_pydantic_field_too() -> None:
+    assert tool(times)() == (3, ["x"])
+    assert tool(times)(4) == (4, ["x"])
+    assert tool(times)(names=["a"]) == (3, ["a", "x"])
+
+
+def test_a_pydantic_field_without_a_default_is_required() -> None:
+    def needs(number: int = Field(ge=1)) -> int:
         return number
 
-    with pytest.raises(ConfigurationError, match="Annotated"):
-        tool(times)
+    assert tool(needs).input_schema["required"] == ["number"]
+    assert asyncio.run(tool(needs).run({"number": 2})) == 2
+
+
+def test_a_default_in_an_annotation_is_one() -> None:
+    def has(number: Annotated[int, Field(default=7)]) -> int:
+        return number
+
+    assert "required" not in tool(has).input_schema
+    assert asyncio.run(tool(has).run({})) == 7
 
 
 def test_a_default_that_json_cannot_say_is_left_out_in_silence() -> None:
@@ -186,12 +217,12 @@ def test_a_parameter_may_be_called_like_anything_inside(name: str) -> None:
 @pytest.mark.parametrize("name", ["p0", "p1", "number_", "Number", "model_config", "__class__"])
 def test_no_other_spelling_of_a_parameter_is_taken(name: str) -> None:
     with pytest.raises(ToolArgumentError) as caught:
-        tool(described)._arguments.validate({"number": 1, name: 2})
+        tool(described)._read.arguments.validate({"number": 1, name: 2})
     assert str(caught.value) == f"the value does not fit described\n  arguments.{name}: Extra inputs are not permitted"
 
 
 def test_control_the_parameters_own_name_is_taken() -> None:
-    assert tool(described)._arguments.validate({"number": 1}) == {"number": 1}
+    assert tool(described)._read.arguments.validate({"number": 1}) == {"number": 1}
 
 
 def test_an_alias_in_an_annotation_does_not_rename_the_parameter() -> None:
@@ -216,7 +247,7 @@ def test_models_inside_are_described_by_reference_and_refused_with_their_path() 
         "note": {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None},
     }
     with pytest.raises(ToolArgumentError) as caught:
-        made._arguments.validate({"lines": [{"name": "a"}, {"name": "b", "tags": {"odd key": [1, "x"]}}, {}]})
+        made._read.arguments.validate({"lines": [{"name": "a"}, {"name": "b", "tags": {"odd key": [1, "x"]}}, {}]})
     assert str(caught.value) == (
         "the value does not fit order\n"
         "  arguments.lines[1].tags['odd key'][1]: Input should be a valid integer, unable to parse string as an integer\n"
@@ -231,11 +262,11 @@ def test_a_refusal_never_quotes_a_value_even_where_a_validator_does() -> None:
     def check(value: Annotated[str, AfterValidator(quoting)]) -> None: ...
 
     with pytest.raises(ToolArgumentError) as caught:
-        tool(check)._arguments.validate({"value": "hunter2"})
+        tool(check)._read.arguments.validate({"value": "hunter2"})
     assert str(caught.value) == "the value does not fit check\n  arguments.value: refused by the type's own validator"
 
 
 def test_an_arguments_name_cannot_break_the_line_of_a_message() -> None:
     with pytest.raises(ToolArgumentError) as caught:
-        tool(described)._arguments.validate({"number": 1, "a\nb": 2})
+        tool(described)._read.arguments.validate({"number": 1, "a\nb": 2})
     assert str(caught.value).splitlines()[1:] == [r"  arguments['a\nb']: Extra inputs are not permitted"]

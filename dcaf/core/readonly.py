@@ -1,0 +1,194 @@
+"""A session for code that must not change it: every read, and no write.
+
+>>> from dcaf.core.session import Session
+>>> session = Session.from_dict({"cart": {"items": ["widget"]}})
+>>> seen = ReadOnlySession.of(session)
+>>> seen["cart"]["items"].append("bolt")  # changes a copy
+>>> seen["cart"], session.is_modified
+({'items': ['widget']}, False)
+
+What a reader gets wrong: it is no snapshot. It shows what the session says at the moment of each read; only what it hands out
+is a copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from typing import Any, Final, Self, TypeVar, overload
+
+from typing_extensions import TypeForm
+
+from dcaf.core.errors import ConfigurationError, SessionReadOnlyError
+from dcaf.core.handles import ABSENT
+from dcaf.core.session import Session
+from dcaf.core.state import TEMPORARY
+from dcaf.core.values import from_json, read
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+WRITERS: Final = (
+    *("set", "delete", "clear", "update", "incr", "append", "pop", "popitem", "setdefault"),
+    *("__setitem__", "__delitem__", "__ior__", "__setattr__", "__delattr__"),
+)
+"""What changes a Session; here each of them only says so."""
+
+
+def _refused(name: str) -> Callable[..., Any]:
+    def refuse(_: ReadOnlySession, *__: object, **___: object) -> Any:
+        raise SessionReadOnlyError(
+            f"a ReadOnlySession cannot be written, and {name} writes. Declare the parameter as `session: Session` to write."
+        )
+
+    refuse.__name__ = name
+    return refuse
+
+
+class ReadOnlySession(Mapping[str, Any]):
+    """What a session says, without a way to change it."""
+
+    __slots__ = ("_prefix", "_session")
+    _prefix: str
+    _session: Session
+
+    def __init__(self) -> None:
+        """Look at an empty session that belongs to no conversation."""
+        self._look(Session(), "")
+
+    @classmethod
+    def of(cls, session: Session) -> Self:
+        """Look at a session."""
+        return cls.__new__(cls)._look(session, "")
+
+    def _look(self, session: Session, prefix: str) -> Self:
+        object.__setattr__(self, "_session", session)
+        object.__setattr__(self, "_prefix", prefix)
+        return self
+
+    @overload
+    def get(self, key: str, default: D, *, as_type: TypeForm[T]) -> T | D: ...
+    @overload
+    def get(self, key: str, *, as_type: TypeForm[T]) -> T | None: ...
+    @overload
+    def get(self, key: str, default: Any = None, *, as_type: None = None) -> Any: ...
+
+    def get(self, key: str, default: Any = None, *, as_type: Any = None) -> Any:
+        """Read a value: a copy of its own, each time.
+
+        Args:
+            key: The key.
+            default: What to return where the key is absent.
+            as_type: Any type that pydantic understands: the value comes back validated as it. None returns the JSON value.
+
+        Raises:
+            SessionTypeError: The stored value does not fit ``as_type``; the message has key and path.
+            SessionAliasError, SessionValueError: As ``Session.get``.
+        """
+        data = self._data(key)
+        if data is None:
+            return default
+        return read(data) if as_type is None else from_json(data, as_type, path=self._prefix + key)
+
+    def has(self, key: str) -> bool:
+        """Whether the key is present."""
+        return key in self
+
+    def copy(self) -> dict[str, Any]:
+        """The values as plain JSON in a dict of its own, ``temp:`` keys too."""
+        return {key: self[key] for key in self}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The values as plain JSON in a dict of its own, without the ``temp:`` keys."""
+        return {key: value for key, value in self.copy().items() if self._prefix or not key.startswith(TEMPORARY)}
+
+    @property
+    def temp(self) -> ReadOnlySession:
+        """The ``temp:`` keys, to read."""
+        return self._scope(TEMPORARY)
+
+    @property
+    def user(self) -> ReadOnlySession:
+        """The ``user:`` keys, to read."""
+        return self._scope("user:")
+
+    @property
+    def app(self) -> ReadOnlySession:
+        """The ``app:`` keys, to read."""
+        return self._scope("app:")
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no lasting key is present."""
+        return not self.to_dict()
+
+    @property
+    def id(self) -> str | None:
+        """As ``Session.id``."""
+        return self._session.id
+
+    @property
+    def sequence(self) -> int:
+        """As ``Session.sequence``."""
+        return self._session.sequence
+
+    @property
+    def created_at(self) -> datetime | None:
+        """As ``Session.created_at``."""
+        return self._session.created_at
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """As ``Session.expires_at``."""
+        return self._session.expires_at
+
+    @property
+    def restarted(self) -> str | None:
+        """As ``Session.restarted``."""
+        return self._session.restarted
+
+    def _scope(self, prefix: str) -> ReadOnlySession:
+        return ReadOnlySession.__new__(ReadOnlySession)._look(self._session, prefix)
+
+    def _data(self, key: object) -> bytes | None:
+        """The written value, with what was changed in it; None where the key is absent."""
+        if not isinstance(key, str) or self._prefix + key not in self._session:
+            return None
+        slot = self._session._state.find(self._prefix + key)
+        return None if slot is None else slot.data
+
+    def __getitem__(self, key: str) -> Any:
+        found = self.get(key, ABSENT)
+        if found is ABSENT:
+            raise KeyError(key)
+        return found
+
+    def __contains__(self, key: object) -> bool:
+        return self._data(key) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        length = len(self._prefix)
+        return (key[length:] for key in self._session if key.startswith(self._prefix))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} keys={sorted(self)}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"a {type(self).__name__} is not pickled: take to_dict()")
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        raise ConfigurationError(
+            f"A {cls.__name__} is never read from a request body or from a model's arguments, where the client would write it. "
+            "In a tool declare `session: ReadOnlySession`; elsewhere call dcaf.current_session()."
+        )
+
+
+for _name in WRITERS:  # here, where no type checker sees them: it refuses them before they run
+    setattr(ReadOnlySession, _name, _refused(_name))

@@ -1,0 +1,205 @@
+"""What dcaf puts into a parameter by itself, and how the parameter's annotation asks for it.
+
+>>> from dcaf.core.session import Session
+>>> asked_for(Session | None, unset)
+SessionFill(may_be_none=True, kind=<class 'dcaf.core.session.Session'>)
+>>> asked_for(str, unset) is None
+True
+
+What a reader gets wrong: a session inside something else, as in ``list[Session]`` or ``Session | int``, is asked for by nobody, and
+yet it is no parameter for a model either: it is a mistake.
+"""
+
+from __future__ import annotations
+
+import re
+import typing
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from inspect import Parameter
+from types import UnionType
+from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+from typing_extensions import TypeAliasType
+
+from dcaf.core.errors import ConfigurationError, SessionTypeError
+from dcaf.core.handles import IMMUTABLE
+from dcaf.core.readonly import ReadOnlySession
+from dcaf.core.session import Session
+from dcaf.core.session_key import SessionKey
+from dcaf.core.values import adapter
+
+unset: Final = Parameter.empty
+
+ALIASES: Final = (TypeAliasType, getattr(typing, "TypeAliasType", TypeAliasType))
+"""What ``type X = ...`` makes, of the standard library where it has it, and of typing_extensions."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFill:
+    """The session itself, or a typed view of it.
+
+    Attributes:
+        may_be_none: Whether the parameter gets None where no session is running.
+        kind: The class that it is annotated with.
+    """
+
+    may_be_none: bool
+    kind: type[Session]
+
+    def __call__(self, session: Session) -> Session:
+        """The session as that class."""
+        return session if type(session) is self.kind else self.kind.of(session)
+
+    @property
+    def what(self) -> str:
+        """What the parameter gets, for a table."""
+        return "the session" if self.kind is Session else f"the session as {self.kind.__name__}"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOnlyFill:
+    """The session, to read. Attributes as of ``SessionFill``."""
+
+    may_be_none: bool
+    kind: type[ReadOnlySession]
+
+    def __call__(self, session: Session) -> ReadOnlySession:
+        """A reader of the session."""
+        return self.kind.of(session)
+
+    @property
+    def what(self) -> str:
+        """What the parameter gets, for a table."""
+        return "the session, to read"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFill:
+    """The value of one key.
+
+    Attributes:
+        may_be_none: Whether the parameter gets None where the key is absent, or no session is running.
+        key: The key.
+        as_type: What the value is read as, and written back as.
+        default: Makes the parameter's default, a new one each time; None where it has none.
+    """
+
+    may_be_none: bool
+    key: str
+    as_type: Any
+    default: Callable[[], Any] | None
+
+    def __call__(self, session: Session) -> Any:
+        """The value, live; where the key is absent the default, live too.
+
+        Raises:
+            SessionTypeError: The stored value does not fit, or there is none and the parameter can do without neither.
+        """
+        offered = None if self.default is None else self.default()
+        found = session.get(self.key, offered, as_type=self.as_type)
+        if found is not None or self.may_be_none or self.key in session:
+            return found
+        raise SessionTypeError(
+            f"{self.key}: the session has no such key, and the tool's parameter has no default. Give it one, or allow None."
+        )
+
+    @property
+    def what(self) -> str:
+        """What the parameter gets, for a table."""
+        return f"session[{self.key!r}]"
+
+
+Fill = SessionFill | ReadOnlyFill | KeyFill
+
+
+def asked_for(annotation: Any, default: Any) -> Fill | None:
+    """What an annotation asks dcaf for; None where the parameter is the model's.
+
+    Args:
+        annotation: As it stands, evaluated.
+        default: The parameter's; ``unset`` where it has none.
+
+    Raises:
+        ConfigurationError: A session is in it that nobody can fill; the message goes on after the parameter's name.
+    """
+    core, metadata, optional = _opened(annotation)
+    keys = [item for item in metadata if isinstance(item, SessionKey)]
+    may_be_none = optional or default is None
+    if keys:
+        return _key_fill(keys, core, [item for item in metadata if not isinstance(item, SessionKey)], default, optional=optional)
+    if isinstance(core, type) and issubclass(core, Session):
+        return SessionFill(may_be_none, core)
+    if isinstance(core, type) and issubclass(core, ReadOnlySession):
+        return ReadOnlyFill(may_be_none, core)
+    if any(is_session_like(part) for part in _parts(annotation, set())):
+        raise ConfigurationError(
+            "has a session inside another type, which is filled by nobody: it is never read from a model's arguments. Annotate it "
+            'as Session, Session | None, ReadOnlySession, or Annotated[Cart, SessionKey("cart")].'
+        )
+    return None
+
+
+def is_session_like(part: Any) -> bool:
+    """Whether something found in an annotation is one of the things that dcaf fills."""
+    kinds = (Session, ReadOnlySession, SessionKey)
+    return isinstance(part, SessionKey) or (isinstance(part, type) and issubclass(part, kinds))
+
+
+def spelled(annotation: Any) -> str:
+    """An annotation, for a reader: without the modules of its names."""
+    return annotation.__qualname__ if isinstance(annotation, type) else re.sub(r"\b(\w+\.)+(?=[A-Za-z_])", "", str(annotation))
+
+
+def _key_fill(keys: list[SessionKey], core: Any, metadata: list[Any], default: Any, *, optional: bool) -> KeyFill:
+    if len(keys) > 1:
+        raise ConfigurationError("has two SessionKeys: one parameter is one key.")
+    if any(is_session_like(part) for part in _parts(core, set())):
+        raise ConfigurationError("has a SessionKey around a session: annotate it as one or as the other.")
+    as_type = Annotated[core, *metadata] if metadata else core
+    adapter(as_type)
+    made = _default(default)
+    may_be_none = optional or (made is not None and made() is None)
+    return KeyFill(may_be_none, keys[0].key, Union[as_type, None] if optional else as_type, made)  # noqa: UP007 - as_type may be a form without |
+
+
+def _default(default: Any) -> Callable[[], Any] | None:
+    if isinstance(default, FieldInfo):
+        return None if default.is_required() else lambda: default.get_default(call_default_factory=True)
+    if default is unset:
+        return None
+    if isinstance(default, IMMUTABLE):
+        return lambda: default
+    return lambda: deepcopy(default)
+
+
+def _opened(annotation: Any) -> tuple[Any, list[Any], bool]:
+    """What stands inside Annotated, Optional and aliases: the type, the metadata on the way, and whether None is allowed."""
+    if isinstance(annotation, ALIASES):
+        return _opened(annotation.__value__)
+    if isinstance(annotation, TypeVar) and annotation.__bound__ is not None:
+        return _opened(annotation.__bound__)
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        core, metadata, optional = _opened(arguments[0])
+        return core, [*metadata, *arguments[1:]], optional
+    others = [item for item in arguments if item is not type(None)]
+    if origin in (Union, UnionType) and len(others) == 1:
+        core, metadata, _ = _opened(others[0])
+        return core, metadata, True
+    return annotation, [], False
+
+
+def _parts(annotation: Any, seen: set[int]) -> Iterator[Any]:
+    """An annotation and everything in it, metadata, aliases and bounds too."""
+    if id(annotation) in seen:
+        return
+    seen.add(id(annotation))
+    yield annotation
+    names = ("__value__",) if isinstance(annotation, ALIASES) else ("__supertype__", "__bound__", "__constraints__")
+    further = [getattr(annotation, name, None) for name in names if not isinstance(annotation, type)]
+    for item in (*get_args(annotation), get_origin(annotation), *further):
+        for part in item if isinstance(item, list | tuple) else [item]:
+            yield from _parts(part, seen)
