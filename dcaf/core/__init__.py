@@ -22,7 +22,10 @@ from dcaf.core.errors import (
     SessionValueError,
     StateError,
     StoreError,
+    ToolApprovalError,
     ToolArgumentError,
+    ToolError,
+    ToolTimeoutError,
 )
 from dcaf.core.keys import Key, Keyring
 from dcaf.core.readonly import ReadOnlySession
@@ -55,6 +58,9 @@ __all__ = [
     "SessionValueError",
     "StateError",
     "StoreError",
+    "ToolApprovalError",
     "ToolArgumentError",
+    "ToolError",
+    "ToolTimeoutError",
     "current_session",
 ]

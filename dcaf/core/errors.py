@@ -8,7 +8,10 @@
     │   ├── SessionAliasError             one value was changed through two handles
     │   ├── SessionReadOnlyError          a session that may only be read was written
     │   ├── NotCarriedError               the session changed on an answer that cannot carry it
-    │   └── ToolArgumentError             the model's arguments do not fit the tool
+    │   ├── ToolArgumentError             the model's arguments do not fit the tool
+    │   ├── ToolError                     a tool's own words to the model
+    │   ├── ToolApprovalError             a tool that needs approval was run without one
+    │   └── ToolTimeoutError              a tool took too long
     ├── SessionError                  the client's: its request is answered with a problem
     │   ├── SessionUnsigned               400  a plain object where a sealed session is due
     │   ├── SessionMalformed              400  not an envelope at all
@@ -33,6 +36,7 @@ Why it was refused is in ``error.reason``, for the log alone.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -86,9 +90,35 @@ class NotCarriedError(StateError):
 
 
 class ToolArgumentError(StateError):
-    """The arguments that the model chose do not fit the tool; the message lists path and problem, one a line."""
+    """The arguments that the model chose do not fit the tool; the message lists path and problem, one a line.
+
+    Attributes:
+        problems: Path and problem of each misfit, in the order of the message.
+    """
 
     code = "tool-argument"
+
+    def __init__(self, message: str, problems: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(message)
+        self.problems: tuple[tuple[str, str], ...] = tuple(problems)
+
+
+class ToolError(StateError):
+    """Raised by a tool to tell the model, in words of its own, why it did nothing. The message goes to the model as it is."""
+
+    code = "tool-error"
+
+
+class ToolApprovalError(StateError):
+    """A tool that needs approval was to be run without one. It did not run."""
+
+    code = "tool-approval"
+
+
+class ToolTimeoutError(StateError):
+    """A tool took longer than it may. What it did to the session is gone."""
+
+    code = "tool-timeout"
 
 
 class SessionError(DcafError):

@@ -179,8 +179,8 @@ class Slot:
         if not isinstance(given, IMMUTABLE):
             self.handles.append(Handle(given, None, path=self.key, through=through))
 
-    def amend(self, data: bytes) -> None:
-        """Change a settled value by another way than its handles; they are overtaken, and watched."""
+    def amend(self, data: bytes | None) -> None:
+        """Change a settled value by another way than its handles; they are overtaken, and watched. None makes it absent."""
         self.data = data
         for handle in self.handles:
             handle.stale = True

@@ -36,8 +36,13 @@ class Refusal(Exception):
 def misfit(path: str, as_type: Any, error: ValidationError) -> str:
     """Say where a value does not fit its type, without saying the value."""
     name = as_type.__name__ if isinstance(as_type, type) else str(as_type)
-    lines = [f"{path}{join(item['loc'])}: {_problem(item)}" for item in error.errors(include_input=False, include_url=False)]
+    lines = [f"{where}: {problem}" for where, problem in problems(path, error)]
     return f"the value does not fit {name}\n  " + "\n  ".join(lines)
+
+
+def problems(path: str, error: ValidationError) -> list[tuple[str, str]]:
+    """Path and problem of each misfit, without the value."""
+    return [(path + join(item["loc"]), _problem(item)) for item in error.errors(include_input=False, include_url=False)]
 
 
 def join(steps: Iterable[str | int]) -> str:

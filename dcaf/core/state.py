@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import RLock
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from dcaf.core.base64url import Payload
 from dcaf.core.claims import Claims
@@ -21,6 +21,9 @@ from dcaf.core.errors import SessionInvalid, SessionValueError
 from dcaf.core.handles import Slot
 from dcaf.core.members import join, spans, split
 from dcaf.core.values import read, to_json, write
+
+Change: TypeAlias = Callable[[bytes | None], bytes]
+"""Makes the new value of a key of the present one, both written; None stands for an absent one."""
 
 
 class Standing(NamedTuple):
@@ -111,7 +114,7 @@ class State:
             SessionValueError: The value may not be stored, or the state would be too large.
         """
         with self._lock:
-            slot = self.find(key) if type(key) is str else None
+            slot = self._loaded().get(key) if type(key) is str else None
             name = _checked(key) if slot is None else key
             data = write(to_json(value, as_type, path=name))
             self._check_size({name: data})
@@ -131,7 +134,7 @@ class State:
                 self.put(key, validated, as_type=as_type)
                 self.slot(key).watch(given, as_type)
 
-    def amend(self, key: str, change: Callable[[bytes | None], bytes]) -> None:
+    def amend(self, key: str, change: Change) -> None:
         """Change a value by another way than what was handed out of it, which is overtaken.
 
         Args:
@@ -152,8 +155,10 @@ class State:
     def drop(self, key: str) -> bool:
         """Make a key absent, whatever was done to its value; False where it was absent."""
         with self._lock:
-            slot = self.find(key)
-            if slot is None or (slot.data is None and key not in self):
+            slot = self._loaded().get(key)
+            if slot is not None and slot.data is None:
+                slot.settle()
+            if slot is None or slot.data is None:
                 return False
             slot.drop()
             return True
@@ -200,6 +205,25 @@ class State:
             for key in going:
                 self.slot(key).drop()
             self.put_all(values)
+
+    def overwrite(self, values: Mapping[str, bytes | None], changes: Mapping[str, list[Change]]) -> None:  # noqa: ARG002
+        """Take over written values; what was handed out of them is overtaken.
+
+        Args:
+            values: Key -> value, None for an absent one.
+            changes: Key -> the changes that made it, where they commute. Here the values say all.
+
+        Raises:
+            SessionValueError: The state would be too large. Nothing was changed.
+        """
+        with self._lock:
+            coming = {key: data for key, data in values.items() if data is not None}
+            self._check_size(coming, without=[key for key in values if key not in coming])
+            for key, data in values.items():
+                self.slot(key).amend(data)
+
+    def note_reads(self, keys: set[str]) -> None:
+        """Nobody asks what was read of a state that is no call's own."""
 
     def settle(self) -> None:
         """Write back every handle that changed.

@@ -1,5 +1,7 @@
 """Floor 1: giving a function its session."""
 
+from dcaf.tools.results import Call, Result
 from dcaf.tools.tool import Tool, tool
+from dcaf.tools.turn import Conflict, Turn
 
-__all__ = ["Tool", "tool"]
+__all__ = ["Call", "Conflict", "Result", "Tool", "Turn", "tool"]

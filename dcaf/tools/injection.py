@@ -23,7 +23,7 @@ from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session
 from dcaf.tools.annotations import Names, Unresolved
 from dcaf.tools.callables import fixed, label
-from dcaf.tools.fills import Fill, SessionFill, asked_for, is_session_like, spelled, unset
+from dcaf.tools.fills import Fill, ReadOnlyFill, SessionFill, asked_for, is_session_like, spelled, unset
 
 if sys.version_info >= (3, 14):
     from annotationlib import Format
@@ -90,6 +90,11 @@ class Plan:
     def hidden(self) -> frozenset[str]:
         """The names under which a model may send nothing: those of what dcaf fills, and ``session``, unless it is open."""
         return frozenset({*self.injected, SESSION} - {parameter.name for parameter in self.open})
+
+    @property
+    def writes(self) -> bool:
+        """Whether something of it takes the session to write."""
+        return not all(isinstance(fill, ReadOnlyFill) for fill in self.injected.values())
 
     @property
     def needs_session(self) -> bool:

@@ -30,7 +30,7 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
 
 from dcaf.core.errors import ConfigurationError, ToolArgumentError
-from dcaf.core.paths import misfit
+from dcaf.core.paths import misfit, problems
 from dcaf.tools.docstrings import Docstring
 from dcaf.tools.injection import Plan
 from dcaf.tools.override import further, shown
@@ -93,7 +93,7 @@ class Arguments:
         try:
             return self._model.model_validate(without)
         except ValidationError:
-            raise ToolArgumentError(misfit("arguments", self._model, error)) from None
+            raise ToolArgumentError(misfit("arguments", self._model, error), problems("arguments", error)) from None
 
 
 class _Schema(GenerateJsonSchema):

@@ -26,6 +26,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
+from datetime import timedelta
 from types import MethodType
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, cast, overload
 
@@ -57,9 +58,16 @@ class Tool(Generic[P, R_co]):
         description: What the model is told of it; None takes it from the docstring.
         input_schema: A JSON Schema that was written by hand, to be shown in place of the one that is made.
         strict: Show the model the strict form of the schema.
+        requires_approval: A person must approve each call before it runs.
+        parallel: In a turn, do not wait for other calls; what they did side by side is merged.
+        timeout: How long a call in a turn may take; None is without end. A sync function cannot be stopped: it is left to itself,
+            and what it does to its session afterwards goes nowhere.
 
     Attributes:
         name: As above.
+        requires_approval: As above.
+        parallel: As above.
+        timeout: As above.
         forged: Name -> how often a model sent something for a parameter that dcaf fills, or for ``session``; it was dropped.
 
     Raises:
@@ -74,7 +82,13 @@ class Tool(Generic[P, R_co]):
         description: str | None = None,
         input_schema: Mapping[str, Any] | None = None,
         strict: bool = False,
+        requires_approval: bool = False,
+        parallel: bool = False,
+        timeout: timedelta | None = None,
     ) -> None:
+        self.requires_approval: bool = requires_approval
+        self.parallel: bool = parallel
+        self.timeout: timedelta | None = _time(timeout)
         self._is_of_class = isinstance(function, classmethod)
         is_wrapped = isinstance(function, classmethod | staticmethod)
         called: Callable[..., Any] = cast("Any", function).__func__ if is_wrapped else function
@@ -111,6 +125,11 @@ class Tool(Generic[P, R_co]):
             ConfigurationError: A parameter cannot be described that way; or as ``input_schema``.
         """
         return strict_form(self._read.finished().arguments.schema, tool=self.name)
+
+    @property
+    def writes_session(self) -> bool:
+        """Whether a parameter takes the session, or one of its keys, to write. Raises as ``input_schema``."""
+        return self._read.finished().plan.writes
 
     def explain(self) -> Explanation:
         """Say for every parameter who fills it and why. Raises as ``input_schema``."""
@@ -160,11 +179,7 @@ class Tool(Generic[P, R_co]):
             ToolArgumentError: The arguments do not fit. The function did not run.
             ConfigurationError: The function takes a session, and there is none; or it is a method without its object.
         """
-        result = await self._result(arguments, session)
-        if not is_stream(result):
-            return result
-        async with aclosing(items(result)) as found:
-            return [item async for item in found]
+        return await self._collected(arguments, session)
 
     async def stream(self, arguments: Mapping[str, Any], *, session: Session | None = None) -> AsyncGenerator[Any, None]:
         """Run it, and give what it yields as it comes; of a function that is no generator, its one result.
@@ -179,7 +194,15 @@ class Tool(Generic[P, R_co]):
             async for item in found:
                 yield item
 
-    async def _result(self, arguments: Mapping[str, Any], session: Session | None) -> Any:
+    async def _collected(self, arguments: Mapping[str, Any], session: Session | None, *, abandon: bool = False) -> Any:
+        result = await self._result(arguments, session, abandon=abandon)
+        if not is_stream(result):
+            return result
+        async with aclosing(items(result)) as found:
+            return [item async for item in found]
+
+    async def _result(self, arguments: Mapping[str, Any], session: Session | None, *, abandon: bool = False) -> Any:
+        """Call the function; with ``abandon``, a cancelled call does not wait for its thread, which has a session of its own."""
         if self._waits:
             raise ConfigurationError(
                 f"{self.name} is a method, and there is no object: run the tool of one, thing.{self.name}. On a class method "
@@ -189,7 +212,7 @@ class Tool(Generic[P, R_co]):
         values = read.arguments.validate(self._own(arguments, read.hidden))
         call = functools.partial(read.plan.call, self._function, values, self._session(read, session))
         with calling():
-            result = call() if self._starts_on_loop else await anyio.to_thread.run_sync(call)
+            result = call() if self._starts_on_loop else await anyio.to_thread.run_sync(call, abandon_on_cancel=abandon)
             return await result if inspect.isawaitable(result) else result
 
     def _own(self, arguments: Mapping[str, Any], hidden: frozenset[str]) -> Mapping[str, Any]:
@@ -224,11 +247,14 @@ def tool(
     description: str | None = None,
     input_schema: Mapping[str, Any] | None = None,
     strict: bool = False,
+    requires_approval: bool = False,
+    parallel: bool = False,
+    timeout: timedelta | None = None,
 ) -> Callable[[Callable[P, R_co]], Tool[P, R_co]]: ...
 
 
 def tool(function: Any = None, /, **settings: Any) -> Any:
-    """Make a tool of a function: ``@tool``, or ``@tool(name=..., description=..., input_schema=..., strict=...)``.
+    """Make a tool of a function: ``@tool``, or ``@tool(name=..., timeout=...)`` with any of the settings of ``Tool``.
 
     Raises:
         ConfigurationError: As ``Tool``.
@@ -238,3 +264,9 @@ def tool(function: Any = None, /, **settings: Any) -> Any:
     if not callable(function) and not isinstance(function, classmethod):
         raise ConfigurationError("@tool takes a function; its settings are keyword arguments.")
     return Tool(function._function if isinstance(function, Tool) else function, **settings)
+
+
+def _time(timeout: timedelta | None) -> timedelta | None:
+    if timeout is not None and (not isinstance(timeout, timedelta) or timeout <= timedelta()):
+        raise ConfigurationError("timeout= takes a timedelta over zero, for instance timeout=timedelta(seconds=30).")
+    return timeout

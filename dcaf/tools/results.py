@@ -1,0 +1,98 @@
+"""What a call of a tool comes to, in the words that a model reads: its result, or an error that it can act on.
+
+>>> said_of({"replicas": 3}), said_of("done")
+('{"replicas":3}', 'done')
+>>> print(told_of("scale", ToolArgumentError("", [("arguments.replicas", "Input should be a valid integer")])))
+{"error":{"code":"tool-argument","message":"The arguments do not fit.","problems":[{"path":"arguments.replicas",\
+"problem":"Input should be a valid integer"}]}}
+
+What a reader gets wrong: the message of an exception is for the person who runs the service, and may hold anything. A model reads
+only its type. What a tool has to say to the model it raises as a ToolError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+from pydantic_core import PydanticSerializationError, to_json
+
+from dcaf.core.errors import ToolApprovalError, ToolArgumentError, ToolError, ToolTimeoutError
+from dcaf.tools.tool import Tool
+
+FAILED: Final = "tool-failed"
+"""Code of an exception that is none of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call that a model asks for.
+
+    Attributes:
+        tool: The tool.
+        arguments: Name -> value, as the model sent them.
+        id: What the model calls this call; None where it does not.
+        is_approved: Whether a person has approved it, where that is needed.
+    """
+
+    tool: Tool[..., Any]
+    arguments: Mapping[str, Any] = field(repr=False)
+    id: str | None = None
+    is_approved: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a call came to.
+
+    Attributes:
+        call: The call.
+        text: What the model reads: a string as it is, anything else as JSON, an error as a JSON object.
+        value: What the function returned; None of an error.
+        error: What it raised; None where it did not.
+    """
+
+    call: Call
+    text: str = field(repr=False)
+    value: Any = field(default=None, repr=False)
+    error: Exception | None = field(default=None, repr=False)
+
+    @property
+    def is_error(self) -> bool:
+        """Whether the call failed. Then nothing of what it did to the session is left."""
+        return self.error is not None
+
+
+def said_of(value: Any) -> str:
+    """What a model reads of a result: a string as it is, anything that pydantic can write as JSON.
+
+    Raises:
+        TypeError: Nobody can write it as JSON.
+    """
+    if isinstance(value, str):
+        return value
+    try:
+        return to_json(value, inf_nan_mode="strings").decode()
+    except PydanticSerializationError:
+        raise TypeError(f"the result is a {type(value).__name__}, which cannot be written as JSON") from None
+
+
+def told_of(tool: str, error: Exception) -> str:
+    """What a model reads of an error."""
+    code, message = _code_and_message(tool, error)
+    told: dict[str, Any] = {"code": code, "message": message}
+    if isinstance(error, ToolArgumentError):
+        told["problems"] = [{"path": path, "problem": problem} for path, problem in error.problems]
+    return orjson.dumps({"error": told}).decode()
+
+
+def _code_and_message(tool: str, error: Exception) -> tuple[str, str]:
+    match error:
+        case ToolArgumentError():
+            return error.code, "The arguments do not fit."
+        case ToolError() | ToolApprovalError() | ToolTimeoutError():
+            return error.code, str(error)
+        case _:
+            return FAILED, f"{tool} failed with {type(error).__name__}. Nothing that it did to the session is left."

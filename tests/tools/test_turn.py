@@ -1,0 +1,659 @@
+"""Several calls in one turn: what the session is afterwards, on both event loops."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing
+from datetime import timedelta
+from typing import Annotated, Any
+
+import anyio
+import pytest
+from pydantic import BaseModel
+
+from dcaf import ReadOnlySession, Session, SessionKey, current_session, tool
+from dcaf.core import ConfigurationError, SessionAliasError, ToolApprovalError, ToolArgumentError, ToolError, ToolTimeoutError
+from dcaf.core.state import State
+from dcaf.tools import Call, Turn
+
+both = pytest.mark.parametrize("backend", ["asyncio", "trio"])
+
+
+def on(backend: str, function: Callable[[], Awaitable[Any]]) -> Any:
+    return anyio.run(function, backend=backend)
+
+
+def session_of(**values: Any) -> Session:
+    return Session.from_dict(values)
+
+
+def ran(backend: str, session: Session, *calls: tuple[Any, dict[str, Any]]) -> Any:
+    """Run the calls of one message; gives the turn and the results."""
+    turn = Turn(session)
+
+    async def run() -> Any:
+        return await turn.run_all([Call(called, arguments) for called, arguments in calls])
+
+    return turn, on(backend, run)
+
+
+async def _add_after_waiting(pause_s: float, session: Session) -> int:
+    found = session.get("n", 0)
+    await anyio.sleep(pause_s)
+    session["n"] = found + 1
+    return int(session["n"])
+
+
+async def _set_after_waiting(value: str, pause_s: float, session: Session) -> None:
+    assert session.get("other") is None
+    await anyio.sleep(pause_s)
+    session["k"] = value
+
+
+async def _append_in_place(item: str, session: Session) -> None:
+    session["cart"]["items"].append(item)
+    await anyio.sleep(0.01)
+
+
+async def _set_one(key: str, session: Session) -> None:
+    assert session.get("other") is None
+    await anyio.sleep(0.01)
+    session[key] = key
+
+
+async def _delete(key: str, session: Session) -> None:
+    assert session.get("other") is None
+    await anyio.sleep(0.01)
+    session.delete(key)
+
+
+add, set_k, append, set_one, delete = (
+    tool(name=function.__name__.strip("_"))(function)
+    for function in (_add_after_waiting, _set_after_waiting, _append_in_place, _set_one, _delete)
+)
+add_parallel, set_k_parallel, append_parallel, set_one_parallel, delete_parallel = (
+    tool(name=function.__name__.strip("_"), parallel=True)(function)
+    for function in (_add_after_waiting, _set_after_waiting, _append_in_place, _set_one, _delete)
+)
+
+
+# 1. increment after await
+
+
+@both
+def test_counts_after_waiting_are_not_lost(backend: Any) -> None:
+    session = session_of(n=0)
+    turn, results = ran(backend, session, (add, {"pause_s": 0.02}), (add, {"pause_s": 0.0}))
+    assert session["n"] == 2
+    assert [result.value for result in results] == [1, 2]
+    assert turn.conflicts == []
+
+
+@both
+def test_in_parallel_a_lost_count_is_told_and_never_silent(backend: Any) -> None:
+    session = session_of(n=0)
+    turn, _ = ran(backend, session, (add_parallel, {"pause_s": 0.02}), (add_parallel, {"pause_s": 0.0}))
+    assert session["n"] == 1
+    (conflict,) = turn.conflicts
+    assert (conflict.key, conflict.kind) == ("n", "stale-read")
+
+
+def test_control_without_a_note_of_what_was_read_the_loss_is_silent(monkeypatch: Any) -> None:
+    """The broken twin: equal writes look like one."""
+    monkeypatch.setattr("dcaf.core.overlay.Overlay.find", State.find)
+    session = session_of(n=0)
+    turn, _ = ran("asyncio", session, (add_parallel, {"pause_s": 0.02}), (add_parallel, {"pause_s": 0.0}))
+    assert session["n"] == 1
+    assert turn.conflicts == []
+
+
+def test_control_tools_that_share_the_session_lose_a_count() -> None:
+    session = session_of(n=0)
+
+    async def run() -> None:
+        async with anyio.create_task_group() as group:
+            for pause in (0.02, 0.0):
+                group.start_soon(_add_after_waiting, pause, session)
+
+    anyio.run(run)
+    assert session["n"] == 1
+
+
+@both
+@pytest.mark.parametrize("parallel", [False, True])
+def test_incr_and_append_never_clash(backend: Any, parallel: Any) -> None:
+    @tool(parallel=parallel)
+    async def count(pause_s: float, session: Session) -> None:
+        session.incr("n")
+        session.append("log", pause_s)
+        await anyio.sleep(pause_s)
+        session.incr("n", 10)
+
+    session = session_of(n=5)
+    turn, _ = ran(backend, session, *[(count, {"pause_s": pause}) for pause in (0.03, 0.0, 0.01)])
+    assert session["n"] == 38
+    assert sorted(session["log"]) == [0.0, 0.01, 0.03]
+    assert turn.conflicts == []
+
+
+# 2. append in place
+
+
+@both
+@pytest.mark.parametrize("called", [append, append_parallel])
+def test_items_appended_in_place_are_all_there_in_the_order_of_the_calls(backend: Any, called: Any) -> None:
+    session = session_of(cart={"items": ["x"], "n": 1})
+    turn, _ = ran(backend, session, (called, {"item": "a"}), (called, {"item": "b"}))
+    assert session["cart"] == {"items": ["x", "a", "b"], "n": 1}
+    assert turn.conflicts == []
+
+
+# 3. same key
+
+
+@both
+def test_of_two_writes_of_one_key_the_later_call_wins_however_long_it_takes(backend: Any) -> None:
+    for slow, fast in ((0.02, 0.0), (0.0, 0.02)):
+        session = session_of(k="old")
+        calls = [{"value": "first", "pause_s": slow}, {"value": "second", "pause_s": fast}]
+        turn, _ = ran(backend, session, *[(set_k, call) for call in calls])
+        assert session["k"] == "second"
+        assert turn.conflicts == []
+        session = session_of(k="old")
+        turn, _ = ran(backend, session, *[(set_k_parallel, call) for call in calls])
+        assert session["k"] == "second"
+        (conflict,) = turn.conflicts
+        assert (conflict.key, conflict.path, conflict.kind) == ("k", "", "write-write")
+        assert (conflict.kept, conflict.dropped) == ("set_after_waiting", "set_after_waiting")
+
+
+@both
+def test_an_earlier_call_that_writes_blindly_after_a_later_one_gives_way_and_one_that_read_goes_on(backend: Any) -> None:
+    @tool(parallel=True)
+    async def late(pause_s: float, reads: bool, session: Session) -> None:
+        await anyio.sleep(pause_s)
+        before = session["k"] if reads else "blind"
+        session["k"] = f"{pause_s} after {before}"
+
+    for reads, expected, conflicts in ((False, "0.0 after blind", 1), (True, "0.02 after 0.0 after old", 0)):
+        session = session_of(k="old")
+        turn, _ = ran(backend, session, *[(late, {"pause_s": pause, "reads": reads}) for pause in (0.02, 0.0)])
+        assert session["k"] == expected
+        assert len(turn.conflicts) == conflicts
+
+
+@both
+def test_equal_writes_that_nobody_read_are_no_conflict(backend: Any) -> None:
+    session = session_of(k="old")
+    turn, _ = ran(backend, session, *[(set_k_parallel, {"value": "same", "pause_s": pause}) for pause in (0.02, 0.0)])
+    assert session["k"] == "same"
+    assert turn.conflicts == []
+
+
+@both
+def test_disjoint_members_of_one_object_are_both_kept(backend: Any) -> None:
+    @tool(parallel=True)
+    async def put(name: str, session: Session) -> None:
+        session["cart"][name] = name
+        await anyio.sleep(0.01)
+
+    session = session_of(cart={"x": 1})
+    turn, _ = ran(backend, session, (put, {"name": "a"}), (put, {"name": "b"}))
+    assert session["cart"] == {"x": 1, "a": "a", "b": "b"}
+    assert turn.conflicts == []
+
+
+# 4. disjoint keys
+
+
+@both
+@pytest.mark.parametrize("called", [set_one, set_one_parallel])
+def test_disjoint_keys_are_all_kept(backend: Any, called: Any) -> None:
+    session = session_of(x=1)
+    turn, _ = ran(backend, session, *[(called, {"key": key}) for key in "abc"])
+    assert session.to_dict() == {"x": 1, "a": "a", "b": "b", "c": "c"}
+    assert turn.conflicts == []
+
+
+# 5. raise after write
+
+
+@both
+@pytest.mark.parametrize("kind", ["async", "sync"])
+@pytest.mark.parametrize("parallel", [False, True])
+def test_a_call_that_raises_leaves_nothing_and_the_others_stay(backend: Any, kind: Any, parallel: Any) -> None:
+    def write(session: Session) -> None:
+        session["a"] = "dirty"
+        session["cart"]["items"].append("dirty")
+        session.temp["t"] = "dirty"
+        current_session()["b"] = "dirty"
+        raise ValueError("secret words")
+
+    @tool(parallel=parallel)
+    async def failing(session: Session) -> None:
+        write(session)
+
+    @tool(parallel=parallel)
+    def failing_in_thread(session: Session) -> None:
+        write(session)
+
+    session = session_of(cart={"items": []})
+    called = failing if kind == "async" else failing_in_thread
+    turn, results = ran(backend, session, (called, {}), (set_one, {"key": "k"}), (called, {}))
+    assert session.copy() == {"cart": {"items": []}, "k": "k"}
+    assert [result.is_error for result in results] == [True, False, True]
+    assert "secret" not in results[0].text
+    assert "tool-failed" in results[0].text
+    assert turn.conflicts == []
+
+
+# 6. cancel
+
+
+@both
+def test_a_cancelled_call_leaves_nothing_and_lets_the_next_one_run(backend: Any) -> None:
+    session, turn = session_of(), None
+
+    @tool
+    async def endless(session: Session) -> None:
+        session["a"] = "dirty"
+        await anyio.sleep_forever()
+
+    async def run() -> None:
+        nonlocal turn
+        turn = Turn(session)
+        async with anyio.create_task_group() as group:
+            group.start_soon(turn.run, endless, {})
+            await anyio.sleep(0.01)
+            group.cancel_scope.cancel()
+        await turn.run(set_one, {"key": "k"})
+
+    on(backend, run)
+    assert session.to_dict() == {"k": "k"}
+
+
+@both
+def test_a_call_that_is_cancelled_while_it_waits_does_not_hold_up_the_others(backend: Any) -> None:
+    session = session_of(n=0)
+
+    async def run() -> None:
+        turn = Turn(session)
+        waiting = anyio.CancelScope()
+
+        async def second() -> None:
+            with waiting:
+                await turn.run(add, {"pause_s": 0.0})
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(turn.run, add, {"pause_s": 0.03})
+            await anyio.sleep(0.005)
+            group.start_soon(second)
+            await anyio.sleep(0.005)
+            group.start_soon(turn.run, add, {"pause_s": 0.0})
+            waiting.cancel()
+
+    on(backend, run)
+    assert session["n"] == 2
+
+
+# 7. nested agent
+
+
+@both
+@pytest.mark.parametrize("by", ["the same turn", "a turn of its own", "the tool itself"])
+def test_a_tool_that_calls_tools_neither_deadlocks_nor_leaks(backend: Any, by: Any) -> None:
+    session = session_of(n=0)
+
+    async def run() -> None:
+        turn = Turn(session)
+
+        @tool
+        async def agent(fails: bool, session: Session) -> None:
+            session.incr("n", 100)
+            if by == "the same turn":
+                await turn.run_all([Call(add, {"pause_s": 0.01}), Call(add, {"pause_s": 0.0})])
+            elif by == "a turn of its own":
+                await Turn(session).run_all([Call(add, {"pause_s": 0.01}), Call(add, {"pause_s": 0.0})])
+            else:
+                await add.run({"pause_s": 0.0})
+                await add.run({"pause_s": 0.0})
+            assert session["n"] == 102
+            if fails:
+                raise ValueError
+
+        with anyio.fail_after(5):
+            results = await turn.run_all([Call(agent, {"fails": True}), Call(agent, {"fails": False})])
+        assert [result.is_error for result in results] == [True, False]
+
+    on(backend, run)
+    assert session["n"] == 102
+
+
+# 8. delete
+
+
+@both
+def test_a_deleted_key_stays_deleted_and_a_clash_with_a_write_is_told(backend: Any) -> None:
+    session = session_of(k="old", x=1)
+    turn, _ = ran(backend, session, (set_one, {"key": "k"}), (delete, {"key": "k"}), (delete, {"key": "missing"}))
+    assert session.to_dict() == {"x": 1}
+    assert turn.conflicts == []
+    session = session_of(k="old", x=1)
+    turn, _ = ran(backend, session, (delete_parallel, {"key": "k"}), (set_one_parallel, {"key": "k"}))
+    assert session.to_dict() == {"k": "k", "x": 1}
+    assert [conflict.kind for conflict in turn.conflicts] == ["write-write"]
+
+
+# 9. generator closed early
+
+
+async def _async_steps(session: Session) -> AsyncIterator[int]:
+    for step in range(3):
+        current_session()["step"] = step
+        session.append("steps", step)
+        yield step
+
+
+def _sync_steps(session: Session) -> Iterator[int]:
+    for step in range(3):
+        current_session()["step"] = step
+        session.append("steps", step)
+        yield step
+
+
+@both
+@pytest.mark.parametrize("steps", [_async_steps, _sync_steps])
+def test_a_stream_that_is_read_to_its_end_is_kept_and_one_that_is_closed_is_gone(backend: Any, steps: Any) -> None:
+    called = tool(name="steps")(steps)
+
+    async def run() -> Session:
+        session = session_of(step=-1)
+        turn = Turn(session)
+        async with aclosing(turn.stream(called, {})) as items:
+            async for item in items:
+                assert session["step"] == -1
+                if item == 1:
+                    break
+        assert session.to_dict() == {"step": -1}
+        with pytest.raises(ConfigurationError):
+            current_session()
+        assert [item async for item in turn.stream(called, {})] == [0, 1, 2]
+        assert await turn.run(called, {}) == [0, 1, 2]
+        return session
+
+    assert on(backend, run).to_dict() == {"step": 2, "steps": [0, 1, 2, 0, 1, 2]}
+
+
+# 10. a hundred calls
+
+
+@both
+@pytest.mark.parametrize("parallel", [False, True])
+def test_a_hundred_calls_lose_nothing(backend: Any, parallel: Any) -> None:
+    @tool(parallel=parallel)
+    def count(index: int, session: Session) -> int:
+        session.incr("n")
+        session.append("log", index)
+        session[f"own{index}"] = index
+        return index
+
+    session = session_of()
+    turn, results = ran(backend, session, *[(count, {"index": index}) for index in range(100)])
+    assert session["n"] == 100
+    assert sorted(session["log"]) == list(range(100))
+    assert parallel or session["log"] == list(range(100))
+    assert [result.value for result in results] == list(range(100))
+    assert turn.conflicts == []
+
+
+# Order, reading, threads
+
+
+@both
+def test_writers_keep_their_order_and_the_others_do_not_wait(backend: Any) -> None:
+    said: list[str] = []
+    go = threading.Event()
+
+    @tool
+    def writes(session: Session) -> None:
+        assert go.wait(5)
+        session["k"] = 1
+        said.append("writes")
+
+    @tool
+    async def reads(session: ReadOnlySession) -> None:
+        assert "k" not in session
+        said.append("reads")
+        go.set()
+
+    @tool
+    async def asks_for_nothing() -> None:
+        said.append("nothing")
+
+    turn, results = ran(backend, session_of(), (writes, {}), (reads, {}), (asks_for_nothing, {}))
+    assert not any(result.is_error for result in results)
+    assert said[-1] == "writes"
+    assert sorted(said) == ["nothing", "reads", "writes"]
+    assert turn.conflicts == []
+
+
+@both
+def test_a_later_call_sees_what_an_earlier_one_wrote(backend: Any) -> None:
+    class Cart(BaseModel):
+        items: list[str] = []
+
+    @tool
+    def put(item: str, cart: Annotated[Cart, SessionKey("cart")] = Cart()) -> list[str]:
+        cart.items.append(item)
+        return list(cart.items)
+
+    session = session_of()
+    _, results = ran(backend, session, (put, {"item": "a"}), (put, {"item": "b"}))
+    assert [result.value for result in results] == [["a"], ["a", "b"]]
+    assert session["cart"] == {"items": ["a", "b"]}
+
+
+def test_a_change_by_two_objects_in_one_call_fails_that_call_alone() -> None:
+    @tool
+    def twice(session: Session) -> None:
+        one, other = session.get("k", as_type=dict[str, int]), session["k"]
+        assert one is not None
+        one["a"] = 1
+        other["a"] = 2
+
+    session = session_of(k={"a": 0})
+    _, (result, good) = ran("asyncio", session, (twice, {}), (set_one, {"key": "x"}))
+    assert isinstance(result.error, SessionAliasError)
+    assert not good.is_error
+    assert session.to_dict() == {"k": {"a": 0}, "x": "x"}
+
+
+def test_what_was_handed_out_before_a_turn_is_overtaken_and_not_lost() -> None:
+    session = session_of(cart={"items": []})
+    mine = session["cart"]
+    ran("asyncio", session, (append, {"item": "a"}))
+    assert session["cart"]["items"] == ["a"]
+    mine["items"].append("mine")
+    with pytest.raises(SessionAliasError):
+        session.to_dict()
+
+
+def test_a_write_before_a_call_returned_is_seen_by_it_and_by_nobody_else() -> None:
+    seen: list[Any] = []
+
+    @tool
+    async def slow(session: Session) -> None:
+        session["k"] = "new"
+        await anyio.sleep(0.02)
+        seen.append(session["k"])
+
+    session = session_of(k="old")
+
+    async def run() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(Turn(session).run, slow, {})
+            await anyio.sleep(0.005)
+            seen.append(session["k"])
+
+    anyio.run(run)
+    assert seen == ["old", "new"]
+    assert session["k"] == "new"
+
+
+# Time and approval
+
+
+@both
+@pytest.mark.parametrize("kind", ["async", "sync"])
+def test_a_call_that_takes_too_long_is_stopped_and_leaves_nothing(backend: Any, kind: Any) -> None:
+    late = threading.Event()
+
+    @tool(timeout=timedelta(seconds=0.05))
+    async def slow(session: Session) -> None:
+        session["a"] = "dirty"
+        await anyio.sleep_forever()
+
+    @tool(timeout=timedelta(seconds=0.05))
+    def slow_in_thread(session: Session) -> None:
+        session["a"] = "dirty"
+        time.sleep(0.3)
+        session["b"] = "late"
+        late.set()
+
+    session = session_of()
+    begin = time.monotonic()
+    _, (result, _) = ran(backend, session, (slow if kind == "async" else slow_in_thread, {}), (set_one, {"key": "k"}))
+    assert isinstance(result.error, ToolTimeoutError)
+    assert "0.05 seconds" in result.text
+    assert kind == "async" or late.wait(5)
+    assert session.to_dict() == {"k": "k"}
+    assert time.monotonic() - begin < 5
+
+
+@pytest.mark.parametrize("timeout", [5, 0.5, timedelta(0), timedelta(seconds=-1), "5"])
+def test_a_timeout_that_is_none_is_refused_when_the_tool_is_made(timeout: Any) -> None:
+    with pytest.raises(ConfigurationError, match="timedelta"):
+        tool(timeout=timeout)(lambda: None)
+
+
+def test_a_tool_that_needs_approval_does_not_run_without_one() -> None:
+    @tool(requires_approval=True)
+    def deploy(session: Session) -> str:
+        session["deployed"] = True
+        return "done"
+
+    assert deploy.requires_approval
+    assert not add.requires_approval
+    session = session_of()
+    turn = Turn(session)
+    with pytest.raises(ToolApprovalError):
+        anyio.run(turn.run, deploy, {})
+    (result,) = anyio.run(turn.run_all, [Call(deploy, {})])
+    assert "tool-approval" in result.text
+    assert session.to_dict() == {}
+    (result,) = anyio.run(turn.run_all, [Call(deploy, {}, is_approved=True)])
+    assert result.text == "done"
+    assert session.to_dict() == {"deployed": True}
+
+
+# Results
+
+
+class Plan(BaseModel):
+    name: str
+    due: timedelta = timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("as it is", "as it is"),
+        (None, "null"),
+        ({"a": [1, 2.5, True]}, '{"a":[1,2.5,true]}'),
+        (Plan(name="p"), '{"name":"p","due":"PT1S"}'),
+        ([Plan(name="p")], '[{"name":"p","due":"PT1S"}]'),
+        (float("nan"), '"NaN"'),
+        ("ünïcode", "ünïcode"),
+    ],
+)
+def test_a_model_reads_a_result_as_text(value: Any, text: Any) -> None:
+    @tool
+    def gives() -> Any:
+        return value
+
+    _, (result,) = ran("asyncio", session_of(), (gives, {}))
+    assert result.text == text
+    assert not result.is_error
+
+
+def test_a_result_that_cannot_be_written_is_an_error_and_leaves_nothing() -> None:
+    @tool
+    def gives(session: Session) -> Any:
+        session["a"] = "dirty"
+        return object()
+
+    session = session_of()
+    _, (result,) = ran("asyncio", session, (gives, {}))
+    assert isinstance(result.error, TypeError)
+    assert session.to_dict() == {}
+
+
+def test_errors_tell_the_model_what_to_do_and_nothing_else(caplog: Any) -> None:
+    @tool
+    def scale(replicas: int, names: list[str], session: Session) -> None:
+        if replicas > 9:
+            raise ToolError("At most 9 replicas. Ask the person for fewer.")
+        raise RuntimeError(f"canary {session['secret']}")
+
+    session = session_of(secret="canary-value")
+    calls: list[dict[str, Any]] = [{"replicas": "many", "names": [1]}, {"replicas": 10, "names": []}, {"replicas": 1, "names": []}]
+    with caplog.at_level(logging.DEBUG):
+        _, results = ran("asyncio", session, *[(scale, call) for call in calls])
+    assert isinstance(results[0].error, ToolArgumentError)
+    assert results[0].error.problems == (
+        ("arguments.replicas", "Input should be a valid integer, unable to parse string as an integer"),
+        ("arguments.names[0]", "Input should be a valid string"),
+    )
+    assert '"path":"arguments.names[0]"' in results[0].text
+    assert results[1].text == '{"error":{"code":"tool-error","message":"At most 9 replicas. Ask the person for fewer."}}'
+    assert "RuntimeError" in results[2].text
+    assert "canary" not in results[2].text + caplog.text + repr(results)
+
+
+def test_a_mistake_of_the_developer_is_raised_after_the_others_have_run() -> None:
+    @tool
+    def unbound() -> None:
+        raise ConfigurationError("write something else")
+
+    session = session_of()
+    with pytest.raises(ConfigurationError, match="write something else"):
+        ran("asyncio", session, (unbound, {}), (set_one, {"key": "k"}))
+    assert session.to_dict() == {"k": "k"}
+
+
+def test_the_log_of_a_conflict_names_tools_and_neither_keys_nor_values(caplog: Any) -> None:
+    with caplog.at_level(logging.DEBUG):
+        ran("asyncio", session_of(k="old-canary"), *[(set_k_parallel, {"value": f"canary{n}", "pause_s": 0.0}) for n in (1, 2)])
+    assert "set_after_waiting and set_after_waiting changed one value" in caplog.text
+    assert "canary" not in caplog.text
+
+
+def test_what_a_turn_changed_is_sealed_as_any_change() -> None:
+    session = session_of(k=1)
+    assert not session.is_modified
+    ran("asyncio", session, (set_one, {"key": "new"}))
+    assert session.changes == {"set": {"new": "new"}, "delete": []}
+
+
+def test_a_tool_knows_whether_it_writes() -> None:
+    @tool
+    def reads(session: ReadOnlySession) -> None: ...
+    @tool
+    def nothing(x: int) -> None: ...
+    @tool
+    def one_key(cart: Annotated[dict[str, Any] | None, SessionKey("cart")]) -> None: ...
+
+    assert [called.writes_session for called in (add, reads, nothing, one_key)] == [True, False, False, True]
