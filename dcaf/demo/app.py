@@ -13,8 +13,10 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from dcaf.asgi import SessionMiddleware
+from dcaf.core.current import current_session
 from dcaf.core.keys import Keyring
 from dcaf.demo.planner import plan
+from dcaf.tools import Turn
 
 AUDIENCE: Final = "deploy-agent"
 HELP: Final = "Say: start, service NAME, N replicas, execute, add N THING, one more THING."
@@ -26,7 +28,7 @@ async def chat(request: Request) -> JSONResponse:
     if text is None:
         return JSONResponse({"detail": "Send {'messages': [{'role': 'user', 'content': '...'}]}."}, 400)
     call = plan(text)
-    content = await call.tool.run(call.arguments) if call else HELP
+    content = await Turn(current_session()).run(call.tool, call.arguments) if call else HELP
     return JSONResponse({"role": "assistant", "content": content})
 
 

@@ -28,7 +28,7 @@ before = time.perf_counter()
 import dcaf
 print(json.dumps([before - start, time.perf_counter() - before]))
 """
-ARGUMENTS: Final = {"name": "api", "replicas": 3}
+ARGUMENTS: Final[dict[str, Any]] = {"name": "api", "replicas": 3}
 
 
 class Line(BaseModel):
@@ -67,9 +67,9 @@ def calls(effort: Effort) -> dict[str, Any]:
     whole = tool(set_service_async)
     with asyncio.Runner() as runner:
         subjects = {
-            "by hand": of_function(lambda: set_service(**ARGUMENTS, session=session)),  # type: ignore[arg-type]
-            "session filled in": of_function(lambda: plain.call(set_service, ARGUMENTS, session)),
-            "typed session filled in": of_function(lambda: typed.call(set_service_typed, ARGUMENTS, session)),
+            "by hand": of_function(lambda: set_service(**dict(ARGUMENTS), session=session)),
+            "session filled in": of_function(lambda: plain.call(set_service, dict(ARGUMENTS), session)),
+            "typed session filled in": of_function(lambda: typed.call(set_service_typed, dict(ARGUMENTS), session)),
             "all of Tool.run, validation too": of_coroutine(runner, lambda: whole.run(ARGUMENTS, session=session)),
         }
         return written(interleaved(subjects, effort))
