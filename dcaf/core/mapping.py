@@ -113,12 +113,15 @@ class StateMapping(MutableMapping[str, Any]):
             SessionTypeError: The stored value is not a list.
             SessionValueError: The item may not be stored. Nothing was changed.
         """
+        items: list[Any] = []
 
         def longer(data: bytes | None) -> bytes:
-            items = [] if data is None else read(data)
-            if type(items) is not list:
+            found = [] if data is None else read(data)
+            if type(found) is not list:
                 raise SessionTypeError(f"append({key!r}): the stored value is not a list")
-            return write([*items, to_json(value, path=f"{key}[{len(items)}]")])
+            if not items:
+                items.append(to_json(value, path=f"{key}[{len(found)}]"))
+            return write([*found, *items])
 
         self._state.amend(self._prefix + key, longer)
 

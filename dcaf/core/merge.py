@@ -1,74 +1,88 @@
 """Two changes of one JSON value that were made side by side, as one: three ways, member by member.
 
->>> merge({"a": 1, "b": 1}, {"a": 2, "b": 1}, {"a": 1, "b": 3}, is_read=True)
+>>> merge({"a": 1, "b": 1}, {"a": 2, "b": 1}, {"a": 1, "b": 3})
 ({'a': 2, 'b': 3}, [])
->>> merge(["x"], ["x", "y"], ["x", "z"], is_read=True)
+>>> merge(["x"], ["x", "y"], ["x", "z"])
 (['x', 'y', 'z'], [])
->>> merge({"n": 0}, {"n": 1}, {"n": 2}, is_read=False)
-({'n': 2}, ['.n'])
+>>> merge({"n": 0}, {"n": 1}, {"n": 1})
+({'n': 1}, [('n',)])
 
-What a reader gets wrong: two changes to the same value are not one. Two tools that each read 0 and wrote 1 have lost a count, so
-what was read counts as a clash even where both wrote alike.
+What a reader gets wrong: two equal changes are not one. Two tools that each read 0 and wrote 1 have lost a count, so that is a
+clash as well.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
 
 from dcaf.core.handles import ABSENT
-from dcaf.core.paths import join
 from dcaf.core.values import write
 
-NOTHING: Final[tuple[Any, ...]] = ()
+Path: TypeAlias = tuple[str, ...]
+"""The members on the way to a value, from the outside in."""
+
+ROOT: Final[Path] = ()
 
 
-def merge(base: Any, earlier: Any, later: Any, *, is_read: bool, at: tuple[str | int, ...] = NOTHING) -> tuple[Any, list[str]]:
-    """The merged value, and the paths at which the later change won over the earlier one.
+def merge(
+    base: Any, theirs: Any, mine: Any, *, wins: Callable[[Path], bool] = lambda _: True, at: Path = ROOT
+) -> tuple[Any, list[Path]]:
+    """The merged value, and the paths at which only one of two changes could be kept.
 
     Objects merge by member where all three are objects. Lists merge where both changes only added to the end: first the
-    earlier items, then the later ones. Anything else is one value.
+    items of the one that gives way. Anything else is one value.
 
     Args:
         base: What both changes began with; ``ABSENT`` for none, here and below.
-        earlier: The value after the change that gives way.
-        later: The value after the change that wins.
-        is_read: Whether either may have been computed from what it began with.
-        at: Where these values stand, for the paths.
+        theirs: The value after the one change.
+        mine: The value after the other.
+        wins: Whether, at a path, mine is kept where only one can be.
+        at: Where these values stand.
     """
-    if _same(earlier, base):
-        return later, []
-    if _same(later, base):
-        return earlier, []
-    if all(isinstance(value, dict) for value in (base, earlier, later)):
-        return _objects(base, earlier, later, is_read=is_read, at=at)
-    if all(isinstance(value, list) for value in (base, earlier, later)) and _begin_alike(base, earlier, later):
-        return earlier + later[len(base) :], []
-    if _same(earlier, later) and not is_read:
-        return later, []
-    return later, [join(at)]
+    if same(theirs, base):
+        return mine, []
+    if same(mine, base):
+        return theirs, []
+    if all(isinstance(value, dict) for value in (base, theirs, mine)):
+        return _objects(base, theirs, mine, wins=wins, at=at)
+    first, last = (theirs, mine) if wins(at) else (mine, theirs)
+    if all(isinstance(value, list) for value in (base, first, last)) and _begin_alike(base, first, last):
+        return first + last[len(base) :], []
+    return last, [at]
+
+
+def changes(base: Any, value: Any, at: Path = ROOT) -> list[Path]:
+    """The paths at which a value differs from what it was, as deep as both are objects."""
+    if same(base, value):
+        return []
+    if not (isinstance(base, dict) and isinstance(value, dict)):
+        return [at]
+    names = dict.fromkeys((*base, *value))
+    return [path for name in names for path in changes(base.get(name, ABSENT), value.get(name, ABSENT), (*at, name))]
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two values are written alike: 1, 1.0 and True are three."""
+    if one is other or one is ABSENT or other is ABSENT:
+        return one is other
+    return write(one) == write(other)
 
 
 def _objects(
-    base: dict[str, Any], earlier: dict[str, Any], later: dict[str, Any], *, is_read: bool, at: tuple[str | int, ...]
-) -> tuple[dict[str, Any], list[str]]:
+    base: dict[str, Any], theirs: dict[str, Any], mine: dict[str, Any], *, wins: Callable[[Path], bool], at: Path
+) -> tuple[dict[str, Any], list[Path]]:
     found: dict[str, Any] = {}
-    clashes: list[str] = []
-    for key in dict.fromkeys((*earlier, *later)):
-        values = (side.get(key, ABSENT) for side in (base, earlier, later))
-        value, below = merge(*values, is_read=is_read, at=(*at, key))
+    clashes: list[Path] = []
+    for name in dict.fromkeys((*theirs, *mine)):
+        values = (side.get(name, ABSENT) for side in (base, theirs, mine))
+        value, below = merge(*values, wins=wins, at=(*at, name))
         clashes += below
         if value is not ABSENT:
-            found[key] = value
+            found[name] = value
     return found, clashes
 
 
 def _begin_alike(base: list[Any], *longer: list[Any]) -> bool:
     """Whether lists begin with all of a shorter one."""
-    return all(_same(items[: len(base)], base) for items in longer)
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Whether two values are written alike: 1, 1.0 and True are three."""
-    if one is other or ABSENT in (one, other):
-        return one is other
-    return write(one) == write(other)
+    return all(same(items[: len(base)], base) for items in longer)

@@ -4,9 +4,9 @@
 >>> state = State(Payload(b'{"step":1,"log":["a"]}'))
 >>> one, other = Overlay(state), Overlay(state)
 >>> one.put("step", 2)
->>> other.slot("log").lend().append("b")
->>> one.commit().keys, other.commit().clashes, state.plain()
-(['step'], [], b'{"step":2,"log":["a","b"]}')
+>>> other.find("log").lend().append("b")
+>>> one.commit().clashes, other.commit().clashes, state.plain()
+([], [], b'{"step":2,"log":["a","b"]}')
 
 What a reader gets wrong: reading counts. A call that read a key, and writes it after another call did, has written something that
 was computed from what is no longer there. That is a clash even where both wrote the same.
@@ -15,13 +15,17 @@ was computed from what is no longer there. That is a clash even where both wrote
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from dcaf.core.errors import StateError
 from dcaf.core.handles import ABSENT, Slot
-from dcaf.core.merge import merge
+from dcaf.core.merge import ROOT, Path, changes, merge
 from dcaf.core.state import Change, State
 from dcaf.core.values import read, write
+
+Wins = Callable[[str, Path], bool]
+
+ALWAYS: Final[Wins] = lambda _key, _path: True  # noqa: E731 - a constant
 
 
 class Clash(NamedTuple):
@@ -29,12 +33,12 @@ class Clash(NamedTuple):
 
     Attributes:
         key: The key of the session.
-        path: Where below the key, as in ``.items[0]``; empty for the whole value.
+        path: The members below the key; empty for the whole value.
         kind: ``stale-read`` where the call had read the key before it wrote, else ``write-write``.
     """
 
     key: str
-    path: str
+    path: Path
     kind: Literal["stale-read", "write-write"]
 
 
@@ -42,12 +46,34 @@ class Committed(NamedTuple):
     """What a commit did.
 
     Attributes:
-        keys: The keys that the call had changed.
+        paths: Key -> the paths below it that the call had changed.
         clashes: Where two changes could not both be kept.
     """
 
-    keys: list[str]
+    paths: dict[str, list[Path]]
     clashes: list[Clash]
+
+
+class _Traced(Slot):
+    """A slot that knows whether it was written otherwise than by counting and appending."""
+
+    __slots__ = ("is_rewritten",)
+
+    def __init__(self, key: str, arrived: bytes | None) -> None:
+        super().__init__(key, arrived)
+        self.is_rewritten: bool = False
+
+    def put(self, data: bytes, given: Any, as_type: Any = None) -> None:
+        self.is_rewritten = True
+        super().put(data, given, as_type)
+
+    def drop(self) -> None:
+        self.is_rewritten = True
+        super().drop()
+
+    def _write_back(self, handle: Any) -> None:
+        self.is_rewritten = True
+        super()._write_back(handle)
 
 
 class Overlay(State):
@@ -57,13 +83,32 @@ class Overlay(State):
         parent: The state below. It is looked at when the call first touches its session, and not written before ``commit``.
     """
 
-    __slots__ = ("_changes", "_parent", "_reads")
+    __slots__ = ("_changes", "_parent", "_reads", "_reads_all")
 
     def __init__(self, parent: State) -> None:
         super().__init__(standing=parent.standing, limit_bytes=parent._limit_bytes)
         self._parent = parent
         self._reads: set[str] = set()
+        self._reads_all = False
         self._changes: dict[str, list[Change]] = {}
+
+    def is_over(self, state: State) -> bool:
+        """Whether a state is below this one, however deep."""
+        below: State = self
+        while isinstance(below, Overlay):
+            below = below._parent
+            if below is state:
+                return True
+        return False
+
+    def slot(self, key: str) -> Slot:
+        """As of a state."""
+        with self._lock:
+            slots = self._loaded()
+            if key not in slots:
+                made = super().slot(key)
+                slots[made.key] = _Traced(made.key, None)
+            return slots[key]
 
     def find(self, key: str) -> Slot | None:
         """As of a state; the key counts as read."""
@@ -71,14 +116,27 @@ class Overlay(State):
         return super().find(key)
 
     def __iter__(self) -> Iterator[str]:
-        keys = list(super().__iter__())
-        self._reads.update(keys)
-        return iter(keys)
+        self._reads_all = True
+        return super().__iter__()
 
     def plain(self, shows: Callable[[str], bool] | None = None) -> bytes:
         """As of a state; every key counts as read."""
-        self._reads.update(self._loaded())
-        return super().plain(shows)
+        self._reads_all = True
+        with self._lock:
+            self._loaded()
+            return super().plain(shows)
+
+    def copy(self) -> State:
+        """As of a state; every key counts as read."""
+        self._reads_all = True
+        return super().copy()
+
+    def drop(self, key: str) -> bool:
+        """As of a state; that there was nothing to drop is a read."""
+        was_there = super().drop(key)
+        if not was_there:
+            self._reads.add(key)
+        return was_there
 
     def amend(self, key: str, change: Change) -> None:
         """As of a state; the change itself is remembered, so that it never clashes with another of its kind."""
@@ -86,76 +144,95 @@ class Overlay(State):
             super().amend(key, change)
             self._changes.setdefault(key, []).append(change)
 
-    def commit(self, *, wins: Callable[[str], bool] = lambda _: True) -> Committed:
+    def commit(self, *, wins: Wins = ALWAYS) -> Committed:
         """Make what this call did part of the state below, all of it or, when this raises, nothing.
 
         Args:
-            wins: Whether this call's change of a key wins over what others have committed: it comes later in the turn.
+            wins: Whether this call's change, of a key and at a path, is kept over what others have committed: it comes later.
 
         Raises:
             SessionAliasError, SessionValueError: What the call did cannot be written, or would be too large together.
         """
         with self._lock, self._parent._lock:
+            self.pass_reads()
             if not self.is_touched:
-                return Committed([], [])
+                return Committed({}, [])
             self.settle()
-            self._parent.settle()
             changed = [slot for slot in self._loaded().values() if slot.data != slot.arrived]
-            merged = {slot.key: self._merged(slot, wins=wins(slot.key)) for slot in changed}
-            self._parent.overwrite(
-                {key: data for key, (data, _) in merged.items()},
-                {key: self._changes[key] for key in merged if self._commutes(self._loaded()[key])},
-            )
-            self._parent.note_reads(self._reads)
-            return Committed(list(merged), [clash for _, clashes in merged.values() for clash in clashes])
+            merged = {slot.key: self._merged(slot, self._below(slot.key), wins) for slot in changed}
+            if merged:
+                self._parent.overwrite(
+                    {key: data for key, (data, _) in merged.items()},
+                    {slot.key: self._changes[slot.key] for slot in changed if self._commutes(slot)},
+                )
+            paths = {slot.key: changes(_value(slot.arrived), _value(slot.data)) for slot in changed}
+            return Committed(paths, [clash for _, clashes in merged.values() for clash in clashes])
+
+    def pass_reads(self) -> None:
+        """Count what this call has read as read by the call that it was made within, if it was."""
+        if isinstance(self._parent, Overlay):
+            self._parent._reads |= self._reads
+            self._parent._reads_all |= self._reads_all
 
     def overwrite(self, values: Mapping[str, bytes | None], changes: Mapping[str, list[Change]]) -> None:
         """As of a state; changes that commute stay what they are."""
         super().overwrite(values, changes)
-        for key, own in changes.items():
-            self._changes.setdefault(key, []).extend(own)
-
-    def note_reads(self, keys: set[str]) -> None:
-        """Count keys as read: a call that was made within this one has read them."""
-        self._reads |= keys
+        for key in values:
+            slot = self._loaded()[key]
+            assert isinstance(slot, _Traced)
+            slot.is_rewritten = slot.is_rewritten or key not in changes
+            self._changes.setdefault(key, []).extend(changes.get(key, ()))
 
     def _loaded(self) -> dict[str, Slot]:
         if self._slots is None:
             with self._parent._lock:
                 self._parent.settle()
                 slots = self._parent._loaded().values()
-                self._slots = {slot.key: Slot(slot.key, slot.data) for slot in slots if slot.data is not None}
+                self._slots = {slot.key: _Traced(slot.key, slot.data) for slot in slots if slot.data is not None}
                 self._library, self._at_most_bytes = self._parent._library, self._parent._at_most_bytes
         return self._slots
 
+    def _below(self, key: str) -> bytes | None:
+        """What a key is in the state below, now."""
+        slot = self._parent._loaded().get(key)
+        if slot is None:
+            return None
+        slot.settle()
+        return slot.data
+
     def _commutes(self, slot: Slot) -> bool:
         """Whether all that the call did to a key was to count and to append."""
-        if slot.key not in self._changes:
-            return False
-        return _changed(slot.arrived, self._changes[slot.key]) == slot.data
+        return isinstance(slot, _Traced) and not slot.is_rewritten and slot.key in self._changes
 
-    def _merged(self, slot: Slot, *, wins: bool) -> tuple[bytes | None, list[Clash]]:
+    def _merged(self, slot: Slot, theirs: bytes | None, wins: Wins) -> tuple[bytes | None, list[Clash]]:
         """What a key is to be in the state below, and where one change gave way."""
-        below = self._parent._loaded().get(slot.key)
-        theirs = None if below is None else below.data
-        is_read = slot.key in self._reads
-        if theirs == slot.arrived and (wins or is_read or self._commutes(slot)):
+        if self._commutes(slot):
+            counted = slot.data if theirs == slot.arrived else _changed(theirs, self._changes[slot.key])
+            if counted is not None:
+                return counted, []
+        if not (self._reads_all or slot.key in self._reads or slot.key in self._changes):
+            return _written_blindly(slot, theirs, is_later=wins(slot.key, ROOT))
+        if theirs == slot.arrived:
             return slot.data, []
-        if theirs == slot.arrived:  # written blindly, after a later call had written it
-            return theirs, [Clash(slot.key, "", "write-write")]
-        if self._commutes(slot) and (counted := _changed(theirs, self._changes[slot.key])) is not None:
-            return counted, []
-        base, mine, others = (ABSENT if data is None else read(data) for data in (slot.arrived, slot.data, theirs))
-        earlier, later = (others, mine) if wins else (mine, others)
-        value, paths = merge(base, earlier, later, is_read=is_read)
-        kind: Literal["stale-read", "write-write"] = "stale-read" if is_read else "write-write"
-        return None if value is ABSENT else write(value), [Clash(slot.key, path, kind) for path in paths]
+        value, paths = merge(_value(slot.arrived), _value(theirs), _value(slot.data), wins=lambda path: wins(slot.key, path))
+        return None if value is ABSENT else write(value), [Clash(slot.key, path, "stale-read") for path in paths]
 
 
-def _changed(data: bytes | None, changes: list[Change]) -> bytes | None:
+def _written_blindly(slot: Slot, theirs: bytes | None, *, is_later: bool) -> tuple[bytes | None, list[Clash]]:
+    """One whole value that was written without a look at what it replaces: the later one is kept, and two equal ones are one."""
+    if slot.data == theirs or (is_later and theirs == slot.arrived):
+        return slot.data, []
+    return slot.data if is_later else theirs, [Clash(slot.key, ROOT, "write-write")]
+
+
+def _value(data: bytes | None) -> Any:
+    return ABSENT if data is None else read(data)
+
+
+def _changed(data: bytes | None, made: list[Change]) -> bytes | None:
     """A value after some changes; None where one of them does not fit it any more."""
     try:
-        for change in changes:
+        for change in made:
             data = change(data)
     except StateError:
         return None

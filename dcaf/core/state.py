@@ -222,9 +222,6 @@ class State:
             for key, data in values.items():
                 self.slot(key).amend(data)
 
-    def note_reads(self, keys: set[str]) -> None:
-        """Nobody asks what was read of a state that is no call's own."""
-
     def settle(self) -> None:
         """Write back every handle that changed.
 

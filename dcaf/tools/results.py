@@ -71,11 +71,9 @@ def said_of(value: Any) -> str:
     Raises:
         TypeError: Nobody can write it as JSON.
     """
-    if isinstance(value, str):
-        return value
     try:
-        return to_json(value, inf_nan_mode="strings").decode()
-    except PydanticSerializationError:
+        return value.encode().decode() if isinstance(value, str) else to_json(value, inf_nan_mode="strings").decode()
+    except (PydanticSerializationError, UnicodeEncodeError):
         raise TypeError(f"the result is a {type(value).__name__}, which cannot be written as JSON") from None
 
 
@@ -93,6 +91,6 @@ def _code_and_message(tool: str, error: Exception) -> tuple[str, str]:
         case ToolArgumentError():
             return error.code, "The arguments do not fit."
         case ToolError() | ToolApprovalError() | ToolTimeoutError():
-            return error.code, str(error)
+            return error.code, " ".join(str(part) for part in error.args).encode(errors="replace").decode()
         case _:
             return FAILED, f"{tool} failed with {type(error).__name__}. Nothing that it did to the session is left."

@@ -35,9 +35,14 @@ def is_stream(result: object) -> bool:
     return inspect.isgenerator(result) or inspect.isasyncgen(result)
 
 
-async def items(stream: Stream) -> AsyncGenerator[Any, None]:
-    """What it yields, as it comes."""
-    step, close = _on_loop(stream) if isinstance(stream, AsyncGenerator) else _in_threads(stream)
+async def items(stream: Stream, *, abandon: bool = False) -> AsyncGenerator[Any, None]:
+    """What it yields, as it comes.
+
+    Args:
+        stream: The generator.
+        abandon: Whether a cancelled reader does not wait for the thread of a sync generator; the thread then closes it.
+    """
+    step, close = _on_loop(stream) if isinstance(stream, AsyncGenerator) else _in_threads(stream, abandon=abandon)
     try:
         while (item := await step()) is not END:
             yield item
@@ -57,15 +62,30 @@ def _on_loop(stream: AsyncGenerator[Any, Any]) -> Steps:
     return step, stream.aclose
 
 
-def _in_threads(stream: Generator[Any, Any, Any]) -> Steps:
+def _in_threads(stream: Generator[Any, Any, Any], *, abandon: bool) -> Steps:
     """All its steps run in one context, so that what it sets in a context variable is there in the next."""
     with calling():
         context = copy_context()
+    is_busy = is_left = False
+
+    def advance() -> Any:
+        nonlocal is_busy
+        try:
+            return context.run(next, stream, END)
+        finally:
+            is_busy = False
+            if is_left:
+                context.run(stream.close)
 
     async def step() -> Any:
-        return await anyio.to_thread.run_sync(lambda: context.run(next, stream, END))
+        nonlocal is_busy
+        is_busy = True
+        return await anyio.to_thread.run_sync(advance, abandon_on_cancel=abandon)
 
     async def close() -> None:
-        await anyio.to_thread.run_sync(lambda: context.run(stream.close))
+        nonlocal is_left
+        is_left = is_busy
+        if not is_left:
+            await anyio.to_thread.run_sync(lambda: context.run(stream.close))
 
     return step, close

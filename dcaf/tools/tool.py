@@ -33,7 +33,7 @@ from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, c
 import anyio.to_thread
 
 from dcaf.core.current import calling, current_session
-from dcaf.core.errors import ConfigurationError
+from dcaf.core.errors import ConfigurationError, ToolApprovalError
 from dcaf.core.session import Session
 from dcaf.tools.annotations import Names
 from dcaf.tools.callables import is_written_in_class, name_of, starts_on_loop, waits_for_object
@@ -177,8 +177,10 @@ class Tool(Generic[P, R_co]):
 
         Raises:
             ToolArgumentError: The arguments do not fit. The function did not run.
+            ToolApprovalError: It needs approval. A ``Turn`` can be told that it has one.
             ConfigurationError: The function takes a session, and there is none; or it is a method without its object.
         """
+        self._check_approval()
         return await self._collected(arguments, session)
 
     async def stream(self, arguments: Mapping[str, Any], *, session: Session | None = None) -> AsyncGenerator[Any, None]:
@@ -186,6 +188,12 @@ class Tool(Generic[P, R_co]):
 
         Whoever stops early closes it, with ``contextlib.aclosing``. Arguments and errors are those of ``run``.
         """
+        self._check_approval()
+        async with aclosing(self._pieces(arguments, session)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def _pieces(self, arguments: Mapping[str, Any], session: Session | None) -> AsyncGenerator[Any, None]:
         result = await self._result(arguments, session)
         if not is_stream(result):
             yield result
@@ -198,7 +206,7 @@ class Tool(Generic[P, R_co]):
         result = await self._result(arguments, session, abandon=abandon)
         if not is_stream(result):
             return result
-        async with aclosing(items(result)) as found:
+        async with aclosing(items(result, abandon=abandon)) as found:
             return [item async for item in found]
 
     async def _result(self, arguments: Mapping[str, Any], session: Session | None, *, abandon: bool = False) -> Any:
@@ -214,6 +222,10 @@ class Tool(Generic[P, R_co]):
         with calling():
             result = call() if self._starts_on_loop else await anyio.to_thread.run_sync(call, abandon_on_cancel=abandon)
             return await result if inspect.isawaitable(result) else result
+
+    def _check_approval(self) -> None:
+        if self.requires_approval:
+            raise ToolApprovalError(f"{self.name} needs the approval of a person. Run it in a Turn, with is_approved=True.")
 
     def _own(self, arguments: Mapping[str, Any], hidden: frozenset[str]) -> Mapping[str, Any]:
         """The arguments without those that only dcaf may fill."""

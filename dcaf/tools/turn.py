@@ -16,10 +16,11 @@ What a reader gets wrong: a call that fails leaves nothing behind. What it did t
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -28,14 +29,30 @@ import anyio
 
 from dcaf.core.current import Within, running
 from dcaf.core.errors import ConfigurationError, ToolApprovalError, ToolTimeoutError
-from dcaf.core.overlay import Clash, Overlay
+from dcaf.core.merge import Path
+from dcaf.core.overlay import Overlay
+from dcaf.core.paths import join
 from dcaf.core.session import Session
 from dcaf.tools.results import Call, Result, said_of, told_of
+from dcaf.tools.streams import END
 from dcaf.tools.tool import Tool
 
-END: Final = object()
-
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Which call of a turn it was.
+
+    Attributes:
+        index: Its place in the order in which the calls were made, from 0.
+        tool: Name of its tool.
+        id: What the model calls it; None where it does not.
+    """
+
+    index: int
+    tool: str
+    id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,39 +61,44 @@ class Conflict:
 
     Attributes:
         key: The key of the session.
-        path: Where below the key, as in ``.items[0]``; empty for the whole value.
+        path: Where below the key, as in ``.items``; empty for the whole value.
         kind: ``stale-read`` where the second call to commit had read the key before it wrote, else ``write-write``.
-        kept: Name of the tool whose change was kept: the one that the model called later.
-        dropped: Name of the other; None where it was no call of this turn.
+        kept: The call whose change was kept: the later one of the model.
+        dropped: The other; None where the session was changed by something that is no call of this turn.
     """
 
     key: str
     path: str
     kind: Literal["stale-read", "write-write"]
-    kept: str | None
-    dropped: str | None
+    kept: Caller
+    dropped: Caller | None
 
 
 @dataclass(slots=True, eq=False)
 class _Place:
     """The place of one call in its turn."""
 
-    index: int
-    tool: str
+    caller: Caller
     session: Session
-    conflicts: list[Conflict]
+    outer: _Place | None
     may_run: anyio.Event = field(default_factory=anyio.Event)
-    _within: Turn | None = None
+    reader: int | None = None
+    inner: Turn | None = None
+
+    @property
+    def overlay(self) -> Overlay:
+        """What the call does to its session."""
+        assert isinstance(self.session._state, Overlay)
+        return self.session._state
 
     def within(self) -> Turn:
         """The turn of the calls that this call makes: they see its session, and commit into it."""
-        if self._within is None:
-            self._within = Turn(self.session)
-            self._within.conflicts = self.conflicts
-        return self._within
+        if self.inner is None:
+            self.inner = Turn(self.session)
+        return self.inner
 
 
-_here: Final[ContextVar[tuple[Turn, _Place]]] = ContextVar("dcaf_tool_call")
+_innermost: Final[ContextVar[_Place | None]] = ContextVar("dcaf_tool_call", default=None)
 
 
 class Turn:
@@ -99,7 +121,7 @@ class Turn:
         self.conflicts: list[Conflict] = []
         self._queue: deque[_Place] = deque()
         self._called = 0
-        self._writers: dict[str, _Place] = {}
+        self._writers: dict[str, list[tuple[Path, Caller]]] = {}
 
     async def run(self, tool: Tool[..., Any], arguments: Mapping[str, Any], *, is_approved: bool = False) -> Any:
         """Run a tool, and keep what it did to the session if it returns.
@@ -114,11 +136,12 @@ class Turn:
             ToolArgumentError: The arguments do not fit. It did not run.
             ToolTimeoutError: It took longer than it may.
             SessionAliasError, SessionValueError: What it did to the session cannot be written.
-            ConfigurationError: As ``Tool.run``.
+            ConfigurationError: As ``Tool.run``; or it would wait for a stream that this very task is reading.
         """
         call = Call(tool, arguments, is_approved=is_approved)
-        turn = self._here()
-        return await turn._run(call, turn._enter(call))
+        turn = self._innermost()
+        value, _ = await turn._run(call, turn._enter(call))
+        return value
 
     async def run_all(self, calls: Sequence[Call]) -> list[Result]:
         """Run the calls of one message of a model, and say what came of each, in the same order.
@@ -128,12 +151,16 @@ class Turn:
         Raises:
             ConfigurationError: A tool cannot be called at all. The other calls have run.
         """
-        turn = self._here()
-        places = [turn._enter(call) for call in calls]
+        turn = self._innermost()
         results: dict[int, Result] = {}
+        places: list[_Place | ConfigurationError] = [turn._entered(call) for call in calls]
 
         async def one(index: int) -> None:
-            results[index] = await turn._result(calls[index], places[index])
+            place = places[index]
+            if isinstance(place, _Place):
+                results[index] = await turn._result(calls[index], place)
+            else:
+                results[index] = Result(calls[index], told_of(calls[index].tool.name, place), error=place)
 
         try:
             async with anyio.create_task_group() as group:
@@ -141,7 +168,8 @@ class Turn:
                     group.start_soon(one, index)
         finally:
             for place in places:
-                turn._leave(place)
+                if isinstance(place, _Place):
+                    turn._leave(place)
         wrong = next((result.error for result in results.values() if isinstance(result.error, ConfigurationError)), None)
         if wrong is not None:
             raise wrong
@@ -152,42 +180,56 @@ class Turn:
     ) -> AsyncGenerator[Any, None]:
         """Run a tool and give what it yields as it comes; what it did to the session is kept when it has ended by itself.
 
-        Whoever stops early closes it, with ``contextlib.aclosing``; then nothing is kept. Arguments and errors are those of
-        ``run``, but for the timeout, which is the reader's here.
+        Whoever stops early closes it, with ``contextlib.aclosing``; then nothing is kept. While a stream of a writer is read, the
+        same task cannot run another writer. Arguments and errors are those of ``run``, but for the timeout, which is the
+        reader's here.
         """
         call = Call(tool, arguments, is_approved=is_approved)
-        turn = self._here()
+        turn = self._innermost()
         place = turn._enter(call)
-        async with turn._overlaid(call, place) as session, aclosing(tool.stream(arguments, session=session)) as items:
-            while True:
-                with running(session), Within(_here, (turn, place)):
-                    item = await anext(items, END)
-                if item is END:
-                    break
-                yield item
+        place.reader = anyio.get_current_task().id
+        async with turn._overlaid(call, place) as session:
+            items = tool._pieces(arguments, session)
+            try:
+                while True:
+                    with running(session), Within(_innermost, place):
+                        item = await anext(items, END)
+                    if item is END:
+                        break
+                    yield item
+            finally:
+                with running(session), Within(_innermost, place):
+                    await items.aclose()
 
-    def _here(self) -> Turn:
-        """This turn, or, inside one of its own calls, that call's."""
-        turn, place = _here.get((None, None))
-        return place.within() if turn is self and place is not None else self
+    def _innermost(self) -> Turn:
+        """This turn; or, inside one of its calls, however deep, that of the innermost call over this turn's session."""
+        place = _innermost.get()
+        while place is not None:
+            if place.overlay.is_over(self.session._state):
+                return place.within()
+            place = place.outer
+        return self
 
     async def _result(self, call: Call, place: _Place) -> Result:
         try:
-            value = await self._run(call, place, check=said_of)
+            value, text = await self._run(call, place, write=said_of)
         except Exception as error:  # noqa: BLE001 - whatever a tool raises, the model is told and the turn goes on
             # Only the type: the message of another program's error may quote what it read.
             logger.warning("dcaf: %s failed: %s", call.tool.name, type(error).__name__)
             return Result(call, told_of(call.tool.name, error), error=error)
-        return Result(call, said_of(value), value)
+        except asyncio.CancelledError:  # of something that the tool waited for, and not of this call
+            if _is_cancelled():
+                raise
+            lost = RuntimeError("something that the tool waited for was cancelled")
+            return Result(call, told_of(call.tool.name, lost), error=lost)
+        return Result(call, text, value)
 
-    async def _run(self, call: Call, place: _Place, check: Any = None) -> Any:
-        """Run a call; ``check`` raises where nothing can be done with its value, and then nothing is kept either."""
+    async def _run(self, call: Call, place: _Place, write: Callable[[Any], str] | None = None) -> tuple[Any, str]:
+        """Run a call; gives its value and its text. Where that cannot be written, nothing is kept."""
         async with self._overlaid(call, place) as session:
-            with running(session), Within(_here, (self, place)), _in_time(call.tool):
+            with running(session), Within(_innermost, place), _in_time(call.tool):
                 value = await call.tool._collected(call.arguments, session, abandon=True)
-            if check is not None:
-                check(value)
-            return value
+            return value, "" if write is None else write(value)
 
     @asynccontextmanager
     async def _overlaid(self, call: Call, place: _Place) -> AsyncIterator[Session]:
@@ -199,19 +241,32 @@ class Turn:
             yield place.session
             self._commit(place)
         finally:
+            place.overlay.pass_reads()
             self._leave(place)
 
     def _enter(self, call: Call) -> _Place:
         """Take a place, at once: the order of calls is that of entering."""
+        waits = call.tool.writes_session and not call.tool.parallel
+        if waits and any(place.reader == anyio.get_current_task().id for place in self._queue):
+            raise ConfigurationError(
+                f"{call.tool.name} would wait for the stream that this task is reading. Read the stream to its end, or close it, "
+                "or run the tool from another task."
+            )
         session = Session._over(Overlay(self.session._state))
-        place = _Place(self._called, call.tool.name, session, self.conflicts)
+        place = _Place(Caller(self._called, call.tool.name, call.id), session, _innermost.get())
         self._called += 1
-        if call.tool.writes_session and not call.tool.parallel:
+        if waits:
             self._queue.append(place)
             self._queue[0].may_run.set()
         else:
             place.may_run.set()
         return place
+
+    def _entered(self, call: Call) -> _Place | ConfigurationError:
+        try:
+            return self._enter(call)
+        except ConfigurationError as error:
+            return error
 
     def _leave(self, place: _Place) -> None:
         if place in self._queue:
@@ -220,20 +275,38 @@ class Turn:
                 self._queue[0].may_run.set()
 
     def _commit(self, place: _Place) -> None:
-        overlay = place.session._state
-        assert isinstance(overlay, Overlay)
-        done = overlay.commit(wins=lambda key: key not in self._writers or self._writers[key].index < place.index)
+        """Commit a call's overlay, note who gave way, and remember who wrote what."""
+        caller = place.caller
+        done = place.overlay.commit(wins=lambda key, path: self._latest(key, path, caller).index <= caller.index)
+        self.conflicts += () if place.inner is None else place.inner.conflicts
         for clash in done.clashes:
-            self._note(clash, place, self._writers.get(clash.key))
-        for key in done.keys:
-            if key not in self._writers or self._writers[key].index < place.index:
-                self._writers[key] = place
+            other = self._latest(clash.key, clash.path, None)
+            kept, dropped = (other, caller) if other is not None and other.index > caller.index else (caller, other)
+            self.conflicts.append(Conflict(clash.key, join(clash.path), clash.kind, kept, dropped))
+            logger.warning(
+                "dcaf: %s was kept over %s (%s)",
+                kept.tool,
+                "a change from outside" if dropped is None else dropped.tool,
+                clash.kind,
+            )
+        for key, paths in done.paths.items():
+            self._writers.setdefault(key, []).extend((path, caller) for path in paths)
 
-    def _note(self, clash: Clash, place: _Place, other: _Place | None) -> None:
-        name = None if other is None else other.tool
-        kept, dropped = (name, place.tool) if other is not None and other.index > place.index else (place.tool, name)
-        self.conflicts.append(Conflict(clash.key, clash.path, clash.kind, kept, dropped))
-        logger.warning("dcaf: %s and %s changed one value (%s); the change of %s was kept", place.tool, name, clash.kind, kept)
+    def _latest(self, key: str, path: Path, otherwise: Any) -> Any:
+        """The latest call of the model that has committed a change there, above or below."""
+        found = [caller for written, caller in self._writers.get(key, ()) if _related(written, path)]
+        return max(found, key=lambda caller: caller.index, default=otherwise)
+
+
+def _related(one: Path, other: Path) -> bool:
+    """Whether one path leads to the other, or to what holds it."""
+    return all(first == second for first, second in zip(one, other, strict=False))
+
+
+def _is_cancelled() -> bool:
+    """Whether this very task is being cancelled, by a scope around it or by itself."""
+    task = asyncio.current_task()
+    return anyio.current_effective_deadline() == float("-inf") or (task is not None and task.cancelling() > 0)
 
 
 @contextmanager

@@ -167,7 +167,9 @@ def test_of_two_writes_of_one_key_the_later_call_wins_however_long_it_takes(back
         assert session["k"] == "second"
         (conflict,) = turn.conflicts
         assert (conflict.key, conflict.path, conflict.kind) == ("k", "", "write-write")
-        assert (conflict.kept, conflict.dropped) == ("set_after_waiting", "set_after_waiting")
+        assert conflict.dropped is not None
+        assert (conflict.kept.index, conflict.dropped.index) == (1, 0)
+        assert conflict.kept.tool == conflict.dropped.tool == "set_after_waiting"
 
 
 @both
@@ -551,6 +553,8 @@ def test_a_tool_that_needs_approval_does_not_run_without_one() -> None:
     turn = Turn(session)
     with pytest.raises(ToolApprovalError):
         anyio.run(turn.run, deploy, {})
+    with pytest.raises(ToolApprovalError):
+        anyio.run(lambda: deploy.run({}, session=session))
     (result,) = anyio.run(turn.run_all, [Call(deploy, {})])
     assert "tool-approval" in result.text
     assert session.to_dict() == {}
@@ -637,7 +641,7 @@ def test_a_mistake_of_the_developer_is_raised_after_the_others_have_run() -> Non
 def test_the_log_of_a_conflict_names_tools_and_neither_keys_nor_values(caplog: Any) -> None:
     with caplog.at_level(logging.DEBUG):
         ran("asyncio", session_of(k="old-canary"), *[(set_k_parallel, {"value": f"canary{n}", "pause_s": 0.0}) for n in (1, 2)])
-    assert "set_after_waiting and set_after_waiting changed one value" in caplog.text
+    assert "set_after_waiting was kept over set_after_waiting (write-write)" in caplog.text
     assert "canary" not in caplog.text
 
 
@@ -657,3 +661,344 @@ def test_a_tool_knows_whether_it_writes() -> None:
     def one_key(cart: Annotated[dict[str, Any] | None, SessionKey("cart")]) -> None: ...
 
     assert [called.writes_session for called in (add, reads, nothing, one_key)] == [True, False, False, True]
+
+
+# What a hostile review found
+
+
+@both
+@pytest.mark.parametrize("through", ["the outer turn", "a turn of its own, then the outer one"])
+def test_calls_three_deep_through_one_turn_neither_hang_nor_outlive_their_caller(backend: Any, through: Any) -> None:
+    session = session_of(n=0)
+    turn = Turn(session)
+
+    @tool(parallel=True)
+    async def leaf(session: Session) -> None:
+        session.incr("n")
+
+    @tool
+    async def middle(session: Session) -> None:
+        await turn.run(leaf, {})
+        assert session["n"] == 1
+
+    @tool
+    async def top(session: Session) -> None:
+        await (turn if through == "the outer turn" else Turn(session)).run(middle, {})
+        assert session["n"] == 1
+        raise ValueError
+
+    async def run() -> None:
+        with anyio.fail_after(5):
+            await turn.run_all([Call(top, {})])
+
+    on(backend, run)
+    assert session["n"] == 0
+
+
+@both
+def test_a_call_that_cannot_be_read_holds_up_no_other(backend: Any) -> None:
+    @tool
+    def broken(session: "Sessoin") -> None: ...  # type: ignore[name-defined] # noqa: F821, UP037
+
+    session = session_of()
+    turn = Turn(session)
+
+    async def run() -> None:
+        with anyio.fail_after(5):
+            with pytest.raises(ConfigurationError):
+                await turn.run_all([Call(set_one, {"key": "a"}), Call(broken, {})])
+            await turn.run(set_one, {"key": "b"})
+
+    on(backend, run)
+    assert session.to_dict() == {"a": "a", "b": "b"}
+
+
+def test_a_tool_that_waits_for_something_cancelled_fails_alone() -> None:
+    import asyncio
+
+    @tool
+    async def waits(session: Session) -> None:
+        session["a"] = "dirty"
+        task = asyncio.create_task(asyncio.sleep(9))
+        await asyncio.sleep(0)
+        task.cancel()
+        await task
+
+    session = session_of()
+    _, (result, good) = ran("asyncio", session, (waits, {}), (set_one, {"key": "k"}))
+    assert result.is_error
+    assert not good.is_error
+    assert session.to_dict() == {"k": "k"}
+
+
+class Unsayable(ToolError):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize("error", [ToolError("no file \ud800"), Unsayable("x")])
+def test_an_error_that_cannot_be_said_stops_nothing(error: Any) -> None:
+    @tool
+    def fails() -> None:
+        raise error
+
+    _, (result, good) = ran("asyncio", session_of(), (fails, {}), (set_one, {"key": "k"}))
+    assert '"code":"tool-error"' in result.text
+    assert not good.is_error
+
+
+def test_a_result_is_written_once() -> None:
+    @tool
+    def rows() -> Any:
+        return {"rows": (index for index in range(3))}
+
+    @tool
+    def lone() -> str:
+        return "\ud800"
+
+    _, (result, bad) = ran("asyncio", session_of(), (rows, {}), (lone, {}))
+    assert result.text == '{"rows":[0,1,2]}'
+    assert bad.is_error
+
+
+def side_by_side(session: Session, *bodies: Callable[[Session], Any]) -> Turn:
+    """Run each body as a parallel call that has touched its session before any other is committed."""
+    calls: list[tuple[Any, dict[str, Any]]] = []
+    for index, body in enumerate(bodies):
+
+        async def called(session: Session, body: Any = body, index: int = index) -> None:
+            session.get(f"never {index}")
+            await anyio.sleep(0.01)
+            body(session)
+
+        called.__signature__ = __import__("inspect").Signature(  # type: ignore[attr-defined]
+            [__import__("inspect").Parameter("session", 1, annotation=Session)]
+        )
+        calls.append((tool(name=f"body{index}", parallel=True)(called), {}))
+    turn, results = ran("asyncio", session, *calls)
+    assert not any(result.is_error for result in results), [result.error for result in results]
+    return turn  # type: ignore[no-any-return]
+
+
+def counted_then_written(session: Session) -> None:
+    session.incr("n")
+    session["n"] = 1
+
+
+def test_a_key_that_was_counted_and_then_written_is_written() -> None:
+    session = session_of()
+    turn = side_by_side(session, counted_then_written, lambda session: session.set("n", 4))
+    assert session["n"] == 4
+    assert len(turn.conflicts) == 1
+
+
+def _put(session: Session, value: Any) -> None:
+    session["n"] = value
+
+
+def _lock(session: Session) -> None:
+    try:
+        del session["n"]
+    except KeyError:
+        session["n"] = 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        lambda session: _put(session, session.incr("n") + 10),
+        lambda session: _put(session, __import__("copy").copy(session).get("n", 0) + 1),
+        lambda session: _put(session, session.to_dict().get("n", 0) + 1),
+        lambda session: _put(session, len(session)),
+        lambda session: _put(session, 1 if session.is_empty else 2),
+        lambda session: _put(session, len({**session})),
+        lambda session: _put(session, 2 if "n" in session else 1),
+        lambda session: _put(session, session.get("n", [0], as_type=list[int])[0]),
+        _lock,
+    ],
+)
+def test_whatever_way_a_key_was_read_a_lost_change_is_told(body: Any) -> None:
+    turn = side_by_side(session_of(), body, body)
+    assert [conflict.kind for conflict in turn.conflicts] == ["stale-read"]
+
+
+def test_what_a_nested_call_read_counts_also_where_it_failed() -> None:
+    @tool
+    def tells(session: ReadOnlySession) -> None:
+        raise ToolError(str(session.get("n", 0)))
+
+    @tool(parallel=True)
+    async def agent(session: Session) -> None:
+        (result,) = await Turn(session).run_all([Call(tells, {})])
+        await anyio.sleep(0.01)
+        session["n"] = int(str(result.error)) + 1
+
+    turn, _ = ran("asyncio", session_of(n=0), (agent, {}), (agent, {}))
+    assert [conflict.kind for conflict in turn.conflicts] == ["stale-read"]
+
+
+@pytest.mark.parametrize(
+    ("base", "one", "other", "expected", "conflicts"),
+    [
+        ([], ["a"], ["a"], ["a"], 0),
+        ([], [1, 1], [2, 2], [2, 2], 1),
+        ({}, {"only1": 1}, {"only2": 2}, {"only2": 2}, 1),
+    ],
+)
+def test_whole_values_that_were_written_blindly_are_not_mixed(
+    base: Any, one: Any, other: Any, expected: Any, conflicts: Any
+) -> None:
+    session = session_of(k=base)
+    turn = side_by_side(session, lambda session: session.set("k", one), lambda session: session.set("k", other))
+    assert session["k"] == expected
+    assert len(turn.conflicts) == conflicts
+
+
+def test_a_list_that_was_read_and_set_longer_keeps_both_items() -> None:
+    session = session_of(log=["x"])
+    turn = side_by_side(
+        session,
+        lambda session: session.set("log", [*session["log"], "a"]),
+        lambda session: session.set("log", [*session["log"], "b"]),
+    )
+    assert session["log"] == ["x", "a", "b"]
+    assert turn.conflicts == []
+
+
+def test_the_latest_call_wins_at_each_path_whatever_the_order_in_which_they_end() -> None:
+    @tool(parallel=True)
+    async def put(name: str, value: str, pause_s: float, session: Session) -> None:
+        found = session["d"]
+        await anyio.sleep(pause_s)
+        found[name] = value
+
+    session = session_of(d={"x": "", "y": ""})
+    calls = [{"name": "x", "value": "A", "pause_s": 0.02}, {"name": "x", "value": "B", "pause_s": 0.04}]
+    turn, _ = ran("asyncio", session, *[(put, call) for call in [*calls, {"name": "y", "value": "C", "pause_s": 0.0}]])
+    assert session["d"] == {"x": "B", "y": "C"}
+    (conflict,) = turn.conflicts
+    assert conflict.dropped is not None
+    assert (conflict.path, conflict.kept.index, conflict.dropped.index) == (".x", 1, 0)
+
+
+@both
+@pytest.mark.parametrize("kind", ["async", "sync"])
+def test_what_a_closed_stream_does_while_it_cleans_up_is_gone_too(backend: Any, kind: Any) -> None:
+    async def steps(session: Session) -> AsyncIterator[int]:
+        try:
+            yield 1
+            yield 2
+        finally:
+            current_session()["leak"] = 1
+
+    def steps_in_threads(session: Session) -> Iterator[int]:
+        try:
+            yield 1
+            yield 2
+        finally:
+            current_session()["leak"] = 1
+
+    called = tool(name="steps")(steps if kind == "async" else steps_in_threads)
+    session = session_of()
+
+    async def run() -> None:
+        from dcaf.core.current import running
+
+        with running(session):
+            async with aclosing(Turn(session).stream(called, {})) as pieces:
+                async for _ in pieces:
+                    break
+
+    on(backend, run)
+    assert session.to_dict() == {}
+
+
+@both
+def test_a_writer_that_would_wait_for_the_stream_its_own_task_reads_is_told_so(backend: Any) -> None:
+    called = tool(name="steps")(_async_steps)
+    session = session_of()
+
+    async def run() -> None:
+        turn = Turn(session)
+        with anyio.fail_after(5):
+            async with aclosing(turn.stream(called, {})) as pieces:
+                async for _ in pieces:
+                    with pytest.raises(ConfigurationError, match="reading"):
+                        await turn.run(set_one, {"key": "k"})
+                    break
+            await turn.run(set_one, {"key": "k"})
+
+    on(backend, run)
+    assert session.to_dict() == {"k": "k"}
+
+
+@both
+def test_a_sync_generator_that_takes_too_long_is_stopped_and_closes_itself_later(backend: Any) -> None:
+    closed = threading.Event()
+
+    @tool(timeout=timedelta(seconds=0.05))
+    def slow(session: Session) -> Iterator[int]:
+        try:
+            session["a"] = "dirty"
+            yield 1
+            time.sleep(0.4)
+            yield 2
+        finally:
+            closed.set()
+
+    session = session_of()
+    begin = time.monotonic()
+    seen: list[float] = []
+
+    async def run() -> None:
+        (result,) = await Turn(session).run_all([Call(slow, {})])
+        assert isinstance(result.error, ToolTimeoutError)
+        seen.append(time.monotonic() - begin)
+
+    on(backend, run)
+    assert seen[0] < 0.35
+    assert closed.wait(5)
+    assert session.to_dict() == {}
+
+
+def test_an_item_is_appended_as_it_was_then() -> None:
+    def body(session: Session) -> None:
+        item = {"a": 1}
+        session.append("log", item)
+        item["a"] = 9
+
+    session = session_of()
+    turn = side_by_side(session, body, body)
+    assert session["log"] == [{"a": 1}, {"a": 1}]
+    assert turn.conflicts == []
+
+
+def test_a_reader_commits_nothing_and_so_is_refused_nothing() -> None:
+    state = State(limit_bytes=40)
+    session = Session._over(state)
+    session["log"] = []
+    session["log"].extend(["x" * 60])
+
+    @tool
+    def reads(session: ReadOnlySession) -> int:
+        return len(session)
+
+    _, (result,) = ran("asyncio", session, (reads, {}))
+    assert result.value == 1
+
+
+def test_conflicts_of_a_nested_agent_count_where_its_call_was_kept() -> None:
+    def agent_of(fails: bool) -> Any:
+        @tool(name="agent")
+        async def agent(session: Session) -> None:
+            await Turn(session).run_all([])
+            inner = Turn(session)
+            await inner.run_all([Call(add_parallel, {"pause_s": 0.01}), Call(add_parallel, {"pause_s": 0.0})])
+            assert len(inner.conflicts) == 1
+            if fails:
+                raise ValueError
+
+        return agent
+
+    turn, _ = ran("asyncio", session_of(n=0), (agent_of(fails=True), {}))
+    assert turn.conflicts == []
