@@ -208,9 +208,7 @@ class State:
             SessionAliasError, SessionValueError: As ``Slot.settle``.
         """
         with self._lock:
-            for slot in self._loaded().values():
-                if slot.handles:
-                    slot.settle()
+            self._settle()
 
     def seal(self, sealing: Callable[[Payload], Standing]) -> None:
         """Have the lasting keys sealed. From then on they are what arrived, and only what comes after is a change.
@@ -222,7 +220,7 @@ class State:
             SessionAliasError, SessionValueError: As ``settle``.
         """
         with self._lock:
-            payload = self.payload()
+            payload = self._payload()
             self.standing = sealing(payload)
             self._arrived = payload
             for slot in (self._slots or {}).values():
@@ -236,15 +234,10 @@ class State:
 
     def changed(self) -> list[str]:
         """The lasting keys whose value is not what arrived, or was last sealed. Raises as ``settle``."""
+        if self._slots is None:
+            return []
         with self._lock:
-            if self._slots is None:
-                return []
-            self.settle()
-            return [
-                key
-                for key, slot in self._slots.items()
-                if slot.data is not slot.arrived and slot.data != slot.arrived and not key.startswith(TEMPORARY)
-            ]
+            return self._changed()
 
     def payload(self) -> Payload:
         """What is to be sealed: the lasting keys and the library's own member. Raises as ``settle``.
@@ -252,23 +245,41 @@ class State:
         A state that nobody changed is the very payload that arrived.
         """
         with self._lock:
-            if not self.changed():
-                return self._arrived
-            members = self._present()
-            if self._library is not None:
-                members[RESERVED] = self._library
-            payload = join(members.items())
-            if self._limit_bytes is not None and len(payload.data) > self._limit_bytes:
-                self._check_exactly({})
-            return payload
+            return self._payload()
 
     def plain(self, shows: Callable[[str], bool] | None = None) -> bytes:
         """Write what a tool or an application may see: the lasting keys alone, or some of them. Raises as ``settle``."""
         with self._lock:
             if shows is None and self._slots is None and self._looks_plain():
                 return self._arrived.data
-            self.settle()
-            return join((key, data) for key, data in self._present().items() if shows is None or shows(key)).data
+            self._settle()
+            present = self._present()
+            return join((present if shows is None else {key: present[key] for key in present if shows(key)}).items()).data
+
+    def _settle(self) -> dict[str, Slot]:
+        """The slots, each written back. Raises as ``settle``."""
+        slots = self._loaded()
+        for slot in slots.values():
+            if slot.handles:
+                slot.settle()
+        return slots
+
+    def _changed(self) -> list[str]:
+        if self._slots is None:
+            return []
+        found = [(key, slot) for key, slot in self._settle().items() if slot.data is not slot.arrived]
+        return [key for key, slot in found if slot.data != slot.arrived and not key.startswith(TEMPORARY)]
+
+    def _payload(self) -> Payload:
+        if not self._changed():
+            return self._arrived
+        members = self._present()
+        if self._library is not None:
+            members[RESERVED] = self._library
+        payload = join(members.items())
+        if self._limit_bytes is not None and len(payload.data) > self._limit_bytes:
+            self._check_exactly({})
+        return payload
 
     def _load(self) -> dict[str, Slot]:
         with self._lock:
