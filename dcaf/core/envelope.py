@@ -62,6 +62,9 @@ DEFAULT_LIFETIME: Final = Lifetime(idle_s=7 * 86_400, absolute_s=30 * 86_400)
 class Sealer:
     """Opens what clients send back and seals what they are to keep.
 
+    Attributes:
+        anonymous: The binding of a session of nobody.
+
     Args:
         keys: Who may vouch.
         audience: The service the sessions belong to.
@@ -98,6 +101,7 @@ class Sealer:
                 "audience= must name this service, for instance audience='deploy-agent': no other service's session is accepted."
             )
         self._audience = audience
+        self.anonymous: Binding = Binding(audience)
         self._lifetime = lifetime
         self._mirror = Mirror(mirror)
         self._max_token_bytes = max_token_bytes
