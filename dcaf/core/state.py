@@ -44,6 +44,7 @@ RESERVED: Final = "dcaf"
 TEMPORARY: Final = "temp:"
 """Keys with this prefix live until the turn ends: they are never sealed and never shown."""
 
+AROUND: Final = len('"":,')
 WIDEST: Final = 6
 """Bytes of one character of a written key, at most: that of an escape."""
 
@@ -223,8 +224,9 @@ class State:
             payload = self._payload()
             self.standing = sealing(payload)
             self._arrived = payload
-            for slot in (self._slots or {}).values():
-                slot.arrived = slot.data
+            if self._slots is not None:
+                for slot in self._slots.values():
+                    slot.arrived = slot.data
 
     def refill(self, other: State) -> None:
         """Become what another state is: whoever holds this one sees the other's keys from now on."""
@@ -234,8 +236,6 @@ class State:
 
     def changed(self) -> list[str]:
         """The lasting keys whose value is not what arrived, or was last sealed. Raises as ``settle``."""
-        if self._slots is None:
-            return []
         with self._lock:
             return self._changed()
 
@@ -265,10 +265,11 @@ class State:
         return slots
 
     def _changed(self) -> list[str]:
-        if self._slots is None:
-            return []
-        found = [(key, slot) for key, slot in self._settle().items() if slot.data is not slot.arrived]
-        return [key for key, slot in found if slot.data != slot.arrived and not key.startswith(TEMPORARY)]
+        slots = [] if self._slots is None else self._slots.values()
+        found = [slot for slot in slots if slot.handles or slot.data is not slot.arrived]
+        for slot in found:
+            slot.settle()
+        return [slot.key for slot in found if slot.data != slot.arrived and not slot.key.startswith(TEMPORARY)]
 
     def _payload(self) -> Payload:
         if not self._changed():
@@ -296,21 +297,22 @@ class State:
     def _looks_plain(self) -> bool:
         """Whether what arrived is an object without the library's member, as far as a quick look at its bytes tells."""
         try:
-            data = self._arrived.data
+            data, index = self._arrived.data, self._arrived.index
         except ValueError:
             return False
-        if self._arrived.index is not None:
-            found = spans(data, self._arrived.index)
+        if index is not None:
+            found = spans(data, index)
             return found is not None and all(key != RESERVED for key, _, _ in found)
         return data.startswith(b"{") and data.endswith(b"}") and b'"dcaf"' not in data
 
     def _members(self) -> dict[str, bytes]:
         """The written values that arrived: cut out by the index where there is one, else parsed and written anew."""
         try:
-            found = None if self._arrived.index is None else split(self._arrived.data, self._arrived.index)
+            data, index = self._arrived.data, self._arrived.index
+            found = None if index is None else split(data, index)
             if found is not None:
                 return dict(found)
-            values = read(self._arrived.data)
+            values = read(data)
         except ValueError:
             values = None
         if not isinstance(values, dict):  # sealed with our key, so by another program that has it
@@ -319,13 +321,14 @@ class State:
 
     def _present(self) -> dict[str, bytes]:
         """The lasting keys, as far as written back."""
-        return {key: slot.data for key, slot in self._loaded().items() if slot.data is not None and not key.startswith(TEMPORARY)}
+        slots = self._loaded().values()
+        return {slot.key: slot.data for slot in slots if slot.data is not None and not slot.key.startswith(TEMPORARY)}
 
     def _check_size(self, coming: Mapping[str, bytes], without: Sequence[str] = ()) -> None:
         """Refuse, before anything is stored, what would not fit into a token."""
         self._loaded()
         for key, data in coming.items():
-            self._at_most_bytes += WIDEST * len(key) + len(data) + len('"":,')
+            self._at_most_bytes += WIDEST * len(key) + len(data) + AROUND
         if self._limit_bytes is not None and self._at_most_bytes > self._limit_bytes:
             self._at_most_bytes = self._check_exactly(coming, without)
 
