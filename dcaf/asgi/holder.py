@@ -33,6 +33,9 @@ logger: Final[logging.Logger] = logging.getLogger("dcaf")
 class Holder:
     """Asks the application who is calling, and in which conversation.
 
+    Attributes:
+        is_nobody: Whether nobody is asked, so that every session is anonymous and of no conversation.
+
     Args:
         subject: A function of the scope; None: every session is anonymous.
         conversation: A function of the scope and the body, or a JSON pointer into the body; None: none is named.
@@ -50,6 +53,7 @@ class Holder:
             raise ConfigurationError(
                 f"conversation= takes a function of (scope, body) or a JSON pointer, not {type(conversation).__name__}."
             )
+        self.is_nobody: bool = subject is None and conversation is None
         self._subject = subject
         self._conversation = _pointer(conversation) if isinstance(conversation, str) else conversation
 
@@ -67,7 +71,7 @@ class Holder:
         Raises:
             SessionInvalid: An answer is empty or no string, or there was an exception instead.
         """
-        if self._subject is None and self._conversation is None:
+        if self.is_nobody:
             return None, None
         subject = await self.subject(scope)
         conversation = await _asked("conversation", self._conversation, scope, body()) if self._conversation else None

@@ -22,7 +22,7 @@ from dcaf.asgi import echo
 from dcaf.asgi.flight import Flight
 from dcaf.asgi.headers import Raw, rewritten
 from dcaf.asgi.locate import MAX_STRUCTURE, JSONText, structure
-from dcaf.asgi.threads import off_the_loop
+from dcaf.asgi.threads import INLINE_STRUCTURE, off_the_loop
 from dcaf.asgi.walk import MAX_SESSIONS, Place
 from dcaf.core.errors import BodyTooLarge, EncodedBody
 from dcaf.core.seal import Opened
@@ -112,15 +112,15 @@ async def read_body(scope: Scope, receive: Receive, max_body_bytes: int, flight:
         SessionUnavailable: Too many bytes are being read already.
     """
     announced_bytes = _announced(scope["headers"])
-    reader = _Reader(receive, max_body_bytes, flight)
+    reader = _Reader(max_body_bytes, flight)
     kind = None
     while kind is None and reader.more:  # until it is clear whether it is JSON; white space alone is not
-        kind = is_json(await reader.next())
+        kind = is_json(reader.take(await receive()))
         reader.check(kind=kind)
     if kind and announced_bytes > max_body_bytes:
         raise BodyTooLarge(reason="content-length")
     while kind and reader.more:
-        await reader.next()
+        reader.take(await receive())
         reader.check(kind=kind)
     if reader.disconnected or not kind:
         return Body(reader.data, more=reader.more, disconnected=reader.disconnected)
@@ -139,7 +139,7 @@ async def read_json(data: bytes, verify: Verify) -> Body:
         text, places = await _parsed(found.shortened)
         if places and found.is_at(places[0].value):
             return Body(data, json=text, opened=found.opened, places=places, is_json=True)
-    text, places = await _parsed(data)
+    text, places = _parse(data) if len(data) <= INLINE_STRUCTURE else await _parsed(data)
     return Body(data, json=text, places=places, is_json=True)
 
 
@@ -173,8 +173,9 @@ def is_json(start: bytes) -> bool | None:
 class _Reader:
     """The messages of one body, counted while it could be JSON."""
 
-    def __init__(self, receive: Receive, limit_bytes: int, flight: Flight) -> None:
-        self._receive = receive
+    __slots__ = ("_data", "_flight", "_limit_bytes", "disconnected", "more")
+
+    def __init__(self, limit_bytes: int, flight: Flight) -> None:
         self._limit_bytes = limit_bytes
         self._flight = flight
         self._data: bytes | bytearray = b""
@@ -186,9 +187,8 @@ class _Reader:
         """What was read so far."""
         return bytes(self._data)
 
-    async def next(self) -> bytes:
-        """Read one more message; the client may leave instead."""
-        message = await self._receive()
+    def take(self, message: Message) -> bytes:
+        """Take one more message; the client may have left instead."""
         self.disconnected = message["type"] == "http.disconnect"
         self.more = not self.disconnected and message.get("more_body", False)
         chunk: bytes = message.get("body", b"")

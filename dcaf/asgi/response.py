@@ -14,7 +14,7 @@ from dcaf.asgi.headers import carrying, private
 from dcaf.asgi.outgoing import Outgoing, parsed, route
 from dcaf.asgi.problems import problem
 from dcaf.asgi.stream import Stream, cutter
-from dcaf.asgi.threads import off_the_loop
+from dcaf.asgi.threads import INLINE_STRUCTURE, off_the_loop
 from dcaf.core.errors import NotCarriedError, SessionError, SessionUnavailable
 
 SERVER_ERROR: Final = 500
@@ -53,7 +53,10 @@ class Answer:
         if message["type"] == "http.response.start":
             return await self._begin({**message, "headers": message.get("headers", ())})
         if self._start is not None and message["type"] == "http.response.body":
-            return await self._collect(message)
+            last = message.get("body", b"")
+            if message.get("more_body", False):
+                return await self._collect(last)
+            return await self._complete(bytes(self._body + last) if self._body else last)
         if self._start is not None:
             await self._let_go()
         return await self._send(message)
@@ -92,19 +95,18 @@ class Answer:
             self._refuse_modified()
             await self._pass(start)
 
-    async def _collect(self, message: Message) -> None:
-        if not message.get("more_body", False):
-            last = message.get("body", b"")
-            await self._complete(bytes(self._body + last) if self._body else last)
-            return
-        self._body += message.get("body", b"")
+    async def _collect(self, part: bytes) -> None:
+        self._body += part
         if len(self._body) > self._out.limit_bytes:
             await self._let_go()
             await self._send({"type": "http.response.body", "body": bytes(self._body), "more_body": True})
 
     async def _complete(self, data: bytes) -> None:
+        completed = None
         try:
-            completed = await self._completed(data)
+            if self._may_carry(data):
+                text = parsed(data) if len(data) <= INLINE_STRUCTURE else await off_the_loop(parsed, data)
+                completed = None if text is None else await self._out.completed(text)
         except (SessionError, SessionUnavailable) as refusal:
             await self._refuse(refusal)
             return
@@ -115,12 +117,9 @@ class Answer:
             await self._send({**start, "headers": carrying(start["headers"], len(completed))})
         await self._send({"type": "http.response.body", "body": data if completed is None else completed, "more_body": False})
 
-    async def _completed(self, data: bytes) -> bytes | None:
-        wanted = self._out.is_due or self._out.adopts or b'"session"' in data
-        if not wanted or len(data) > self._out.limit_bytes:
-            return None
-        text = await off_the_loop(parsed, data)
-        return None if text is None else await self._out.completed(text)
+    def _may_carry(self, data: bytes) -> bool:
+        """Whether it is worth while to parse an answer: the session is to go out with it, or stands in it already."""
+        return len(data) <= self._out.limit_bytes and (self._out.is_due or self._out.adopts or b'"session"' in data)
 
     async def _refuse(self, refusal: SessionError | SessionUnavailable) -> None:
         """Answer with the problem instead: another turn came first, or nobody can tell."""

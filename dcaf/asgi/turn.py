@@ -116,7 +116,7 @@ class Turns:
             opened = body.opened or self.sealer.verify(candidate.value)
         except SessionUnsigned as refusal:
             return Turn(self._taken_in(candidate.value, refusal), await self._binding(scope, body), arrived=True)
-        binding = await self._binding(scope, body)
+        binding = self.sealer.anonymous if self.holder.is_nobody else await self._binding(scope, body)
         session = self.sealer.accept(opened, binding)
         if opened is None:
             return Turn(session, binding, arrived=True)

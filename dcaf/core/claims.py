@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
@@ -37,6 +37,8 @@ CHARACTERS_22: Final = re.compile(r"[\w-]{22}", re.ASCII)
 REQUIRED: Final = ("aud", "sid", "seq", "born", "iat", "exp")
 OPTIONAL: Final = ("sub", "cid", "sv", "ep", "ix")
 BOUND: Final = ("aud", "sub", "cid")
+COUNT: Final = frozenset({int})
+"""The type of a number, which no bool is."""
 
 _required: Final = itemgetter(*REQUIRED)
 
@@ -74,7 +76,8 @@ class Claims(NamedTuple):
         """Write the claims as a compact JSON object, absent ones left out."""
         aud, sid, seq, born, iat, exp, *optional = self
         values = {"aud": aud, "sid": sid, "seq": seq, "born": born, "iat": iat, "exp": exp}
-        values |= {name: value for name, value in zip(OPTIONAL, optional, strict=True) if value is not None}
+        if optional.count(None) < len(OPTIONAL):
+            values |= {name: value for name, value in zip(OPTIONAL, optional, strict=True) if value is not None}
         return orjson.dumps(values)
 
     @classmethod
@@ -86,7 +89,7 @@ class Claims(NamedTuple):
         """
         try:
             values = orjson.loads(data)
-            found = cls(*_required(values), *map(values.get, OPTIONAL))
+            found = cls._make((*_required(values), *map(values.get, OPTIONAL)))
         except (orjson.JSONDecodeError, KeyError, TypeError):
             raise SessionInvalid(reason="claims") from None
         if len(values) + found.count(None) != len(found) or not _fit(found):
@@ -136,8 +139,8 @@ class Binding(NamedTuple):
         Raises:
             SessionInvalid: With the reason ``aud``, ``sub`` or ``cid``.
         """
-        expected = (self.audience, *self.digests(suite, key))
-        found = (claims.aud, claims.sub, claims.cid)
+        subject, conversation = self.digests(suite, key)
+        expected, found = (self.audience, subject, conversation), (claims.aud, claims.sub, claims.cid)
         if found != expected:
             raise SessionInvalid(
                 reason=next(name for name, *pair in zip(BOUND, found, expected, strict=True) if pair[0] != pair[1])
@@ -171,11 +174,10 @@ def _fit(claims: tuple[Any, ...]) -> bool:
     return (
         type(aud) is str
         and _is_digest(sid)
-        and _are_counts((seq, born, iat, exp))
         and (sub is None or _is_digest(sub))
         and (cid is None or _is_digest(cid))
-        and _are_counts([number for number in (sv, ep) if number is not None])
-        and (ix is None or (type(ix) is list and _are_counts(ix)))
+        and _are_counts((seq, born, iat, exp, 0 if sv is None else sv, 0 if ep is None else ep))
+        and (ix is None or (type(ix) is list and (not ix or _are_counts(ix))))
     )
 
 
@@ -183,5 +185,5 @@ def _is_digest(value: object) -> bool:
     return type(value) is str and CHARACTERS_22.fullmatch(value) is not None
 
 
-def _are_counts(values: Iterable[object]) -> bool:
-    return all(type(value) is int and 0 <= value <= MAX_INTEGER for value in values)
+def _are_counts(values: Collection[Any]) -> bool:
+    return COUNT.issuperset(map(type, values)) and min(values) >= 0 and max(values) <= MAX_INTEGER

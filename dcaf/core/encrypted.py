@@ -19,10 +19,11 @@ import os
 import re
 from collections.abc import Callable
 from functools import lru_cache
+from threading import get_ident
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers import Cipher, modes
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 
@@ -105,7 +106,8 @@ def decrypt(secret: bytes, nonce: bytes, box: bytes | memoryview, bound_to: byte
 
 def _subkey(secret: bytes, nonce: bytes) -> bytes:
     """Steps 3 to 5 of the specification: CMAC-AES-256 in counter mode over the first half of the nonce."""
-    blocks = b"".join(bytes([0, counter, 0x58, 0]) + nonce[:12] for counter in (1, 2))
+    half = nonce[:12]
+    blocks = b"\0\1X\0" + half + b"\0\2X\0" + half
     mask = _known_cmac_key(secret) * 2
     return _aes(secret, (int.from_bytes(blocks, "big") ^ int.from_bytes(mask, "big")).to_bytes(32, "big"))
 
@@ -121,9 +123,14 @@ _known_cmac_key: Final = lru_cache(maxsize=64)(_cmac_key)
 
 
 def _aes(secret: bytes, blocks: bytes) -> bytes:
+    # Whole blocks leave nothing behind in an encryptor, so it is never finalized, and serves again.
+    return _encryptor(secret, get_ident()).update(blocks)
+
+
+@lru_cache(maxsize=64)
+def _encryptor(secret: bytes, thread: int) -> CipherContext:  # noqa: ARG001 - each thread has one of its own
     # Each block on its own, which is what the specification asks for; no message is encrypted this way.
-    encryptor = Cipher(AES(secret), modes.ECB()).encryptor()  # noqa: S305
-    return encryptor.update(blocks) + encryptor.finalize()
+    return Cipher(AES(secret), modes.ECB()).encryptor()  # noqa: S305
 
 
 @lru_cache(maxsize=256)

@@ -40,6 +40,10 @@ NEW: Final = "new"
 RESTART: Final = b'{"dcaf":{"token":"new"}}'
 """The envelope of a fresh start; a refusal's body carries it, so that a client which adopts it has dropped its dead one."""
 
+EMPTY: Final = b'{"dcaf":{"token":"'
+OTHERS: Final = b',"dcaf":{"token":"'
+"""How the library's own member begins: alone, and after others."""
+
 MIRROR_ALL: Final = True
 SID_BYTES: Final = 16
 PREFIX_BYTES: Final = len(b"dcaf1s.")
@@ -61,6 +65,9 @@ DEFAULT_LIFETIME: Final = Lifetime(idle_s=7 * 86_400, absolute_s=30 * 86_400)
 
 class Sealer:
     """Opens what clients send back and seals what they are to keep.
+
+    Attributes:
+        anonymous: The binding of a session of nobody.
 
     Args:
         keys: Who may vouch.
@@ -98,6 +105,7 @@ class Sealer:
                 "audience= must name this service, for instance audience='deploy-agent': no other service's session is accepted."
             )
         self._audience = audience
+        self.anonymous: Binding = Binding(audience)
         self._lifetime = lifetime
         self._mirror = Mirror(mirror)
         self._max_token_bytes = max_token_bytes
@@ -181,9 +189,7 @@ class Sealer:
 
     def claims_of(self, session: Session) -> Claims:
         """What the last token of a session said of it; of a new one, what it begins with."""
-        if session._standing is None:
-            raise ConfigurationError("Only a session that the middleware began or opened can be sealed.")
-        return session._standing.claims
+        return _standing_of(session).claims
 
     def visible(self, session: Session, *, whole: bool = False) -> bytes:
         """What an application may read of the state in its request body: all of it, or, when encrypting, the mirrored keys."""
@@ -210,21 +216,16 @@ class Sealer:
         Raises:
             SessionAliasError, SessionValueError: What tools did to the session cannot be written.
         """
-        arrived = self.claims_of(session)
+        arrived = _standing_of(session)
         envelope: Pieces = ()
 
         def sealing(payload: Payload) -> Standing:
             nonlocal envelope
-            claims, token = self._token_of(arrived, binding, sequence, payload)
+            claims, token = self._token_of(arrived.claims, binding, sequence, payload)
             shown = self._mirror.shown(session._state)
-            begin = b'{"dcaf":{"token":"' if shown == b"{}" else b',"dcaf":{"token":"'
-            envelope = (
-                memoryview(shown)[: len(shown) - 1 if begin[:1] == b"," else 0],
-                begin,
-                *token,
-                b'","expires_at":%d}}' % claims.exp,
-            )
-            return Standing(claims, session.restarted)
+            before = (EMPTY,) if shown == b"{}" else (memoryview(shown)[:-1], OTHERS)
+            envelope = (*before, *token, b'","expires_at":%d}}' % claims.exp)
+            return Standing(claims, arrived.restarted)
 
         session._state.seal(sealing)
         return envelope
@@ -284,6 +285,13 @@ class Sealer:
                 "sealed under a larger limit. Clear it, or raise the limit"
             )
         return claims, token
+
+
+def _standing_of(session: Session) -> Standing:
+    standing = session._state.standing
+    if standing is None:
+        raise ConfigurationError("Only a session that the middleware began or opened can be sealed.")
+    return standing
 
 
 def _token(member: JSON) -> str:

@@ -131,11 +131,12 @@ class Slot:
         Raises:
             SessionAliasError, SessionValueError: As ``settle``.
         """
-        self._settle_others()
-        found = self._live(None)
-        if found is not None:
-            return found.given
-        self.settle()
+        if self.handles:
+            self._settle_others()
+            found = self._live(None)
+            if found is not None:
+                return found.given
+            self.settle()
         return ABSENT if self.data is None else self._keep(read(self.data), None, lent=True)
 
     def lend_as(self, as_type: Any) -> Any:

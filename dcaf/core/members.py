@@ -33,15 +33,11 @@ NAME: Final = re.compile(rb'("(?:[^"\\]|\\.)*"):')
 
 def join(members: Iterable[tuple[str, bytes]]) -> Payload:
     """One object of keys and written values, with an index where it is large."""
-    pieces: list[bytes] = []
-    lengths: list[int] = []
-    for key, value in members:
-        name = orjson.dumps(key)
-        pieces += (b",", name, b":", value)
-        lengths.append(len(name) + 1 + len(value))
-    data = b"".join([b"{", *pieces[1:], b"}"])
-    indexed = len(data) > INDEXED_BYTES and len(lengths) <= INDEXED_MEMBERS
-    return Payload(data, index=tuple(lengths) if indexed else None)
+    found = list(members)
+    data = orjson.dumps({key: orjson.Fragment(value) for key, value in found})
+    if len(data) <= INDEXED_BYTES or len(found) > INDEXED_MEMBERS:
+        return Payload(data)
+    return Payload(data, index=tuple(len(orjson.dumps(key)) + 1 + len(value) for key, value in found))
 
 
 def split(data: bytes, index: Sequence[int]) -> list[tuple[str, bytes]] | None:

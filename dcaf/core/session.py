@@ -121,7 +121,8 @@ class Session(StateMapping):
     @property
     def sequence(self) -> int:
         """How many changed states were sealed so far; 0 for a new session."""
-        return self._standing.claims.seq if self._standing else 0
+        standing = self._state.standing
+        return standing.claims.seq if standing else 0
 
     @property
     def created_at(self) -> datetime | None:

@@ -47,6 +47,7 @@ RESERVED: Final = "dcaf"
 TEMPORARY: Final = "temp:"
 """Keys with this prefix live until the turn ends: they are never sealed and never shown."""
 
+AROUND: Final = len('"":,')
 WIDEST: Final = 6
 """Bytes of one character of a written key, at most: that of an escape."""
 
@@ -229,9 +230,7 @@ class State:
             SessionAliasError, SessionValueError: As ``Slot.settle``.
         """
         with self._lock:
-            for slot in self._loaded().values():
-                if slot.handles:
-                    slot.settle()
+            self._settle()
 
     def seal(self, sealing: Callable[[Payload], Standing]) -> None:
         """Have the lasting keys sealed. From then on they are what arrived, and only what comes after is a change.
@@ -243,11 +242,12 @@ class State:
             SessionAliasError, SessionValueError: As ``settle``.
         """
         with self._lock:
-            payload = self.payload()
+            payload = self._payload()
             self.standing = sealing(payload)
             self._arrived = payload
-            for slot in (self._slots or {}).values():
-                slot.arrived = slot.data
+            if self._slots is not None:
+                for slot in self._slots.values():
+                    slot.arrived = slot.data
 
     def refill(self, other: State) -> None:
         """Become what another state is: whoever holds this one sees the other's keys from now on."""
@@ -258,14 +258,7 @@ class State:
     def changed(self) -> list[str]:
         """The lasting keys whose value is not what arrived, or was last sealed. Raises as ``settle``."""
         with self._lock:
-            if self._slots is None:
-                return []
-            self.settle()
-            return [
-                key
-                for key, slot in self._slots.items()
-                if slot.data is not slot.arrived and slot.data != slot.arrived and not key.startswith(TEMPORARY)
-            ]
+            return self._changed()
 
     def payload(self) -> Payload:
         """What is to be sealed: the lasting keys and the library's own member. Raises as ``settle``.
@@ -273,23 +266,42 @@ class State:
         A state that nobody changed is the very payload that arrived.
         """
         with self._lock:
-            if not self.changed():
-                return self._arrived
-            members = self._present()
-            if self._library is not None:
-                members[RESERVED] = self._library
-            payload = join(members.items())
-            if self._limit_bytes is not None and len(payload.data) > self._limit_bytes:
-                self._check_exactly({})
-            return payload
+            return self._payload()
 
     def plain(self, shows: Callable[[str], bool] | None = None) -> bytes:
         """Write what a tool or an application may see: the lasting keys alone, or some of them. Raises as ``settle``."""
         with self._lock:
             if shows is None and self._slots is None and self._looks_plain():
                 return self._arrived.data
-            self.settle()
-            return join((key, data) for key, data in self._present().items() if shows is None or shows(key)).data
+            self._settle()
+            present = self._present()
+            return join((present if shows is None else {key: present[key] for key in present if shows(key)}).items()).data
+
+    def _settle(self) -> dict[str, Slot]:
+        """The slots, each written back. Raises as ``settle``."""
+        slots = self._loaded()
+        for slot in slots.values():
+            if slot.handles:
+                slot.settle()
+        return slots
+
+    def _changed(self) -> list[str]:
+        slots = [] if self._slots is None else self._slots.values()
+        found = [slot for slot in slots if slot.handles or slot.data is not slot.arrived]
+        for slot in found:
+            slot.settle()
+        return [slot.key for slot in found if slot.data != slot.arrived and not slot.key.startswith(TEMPORARY)]
+
+    def _payload(self) -> Payload:
+        if not self._changed():
+            return self._arrived
+        members = self._present()
+        if self._library is not None:
+            members[RESERVED] = self._library
+        payload = join(members.items())
+        if self._limit_bytes is not None and len(payload.data) > self._limit_bytes:
+            self._check_exactly({})
+        return payload
 
     def _load(self) -> dict[str, Slot]:
         with self._lock:
@@ -306,21 +318,22 @@ class State:
     def _looks_plain(self) -> bool:
         """Whether what arrived is an object without the library's member, as far as a quick look at its bytes tells."""
         try:
-            data = self._arrived.data
+            data, index = self._arrived.data, self._arrived.index
         except ValueError:
             return False
-        if self._arrived.index is not None:
-            found = spans(data, self._arrived.index)
+        if index is not None:
+            found = spans(data, index)
             return found is not None and all(key != RESERVED for key, _, _ in found)
         return data.startswith(b"{") and data.endswith(b"}") and b'"dcaf"' not in data
 
     def _members(self) -> dict[str, bytes]:
         """The written values that arrived: cut out by the index where there is one, else parsed and written anew."""
         try:
-            found = None if self._arrived.index is None else split(self._arrived.data, self._arrived.index)
+            data, index = self._arrived.data, self._arrived.index
+            found = None if index is None else split(data, index)
             if found is not None:
                 return dict(found)
-            values = read(self._arrived.data)
+            values = read(data)
         except ValueError:
             values = None
         if not isinstance(values, dict):  # sealed with our key, so by another program that has it
@@ -329,13 +342,14 @@ class State:
 
     def _present(self) -> dict[str, bytes]:
         """The lasting keys, as far as written back."""
-        return {key: slot.data for key, slot in self._loaded().items() if slot.data is not None and not key.startswith(TEMPORARY)}
+        slots = self._loaded().values()
+        return {slot.key: slot.data for slot in slots if slot.data is not None and not slot.key.startswith(TEMPORARY)}
 
     def _check_size(self, coming: Mapping[str, bytes], without: Sequence[str] = ()) -> None:
         """Refuse, before anything is stored, what would not fit into a token."""
         self._loaded()
         for key, data in coming.items():
-            self._at_most_bytes += WIDEST * len(key) + len(data) + len('"":,')
+            self._at_most_bytes += WIDEST * len(key) + len(data) + AROUND
         if self._limit_bytes is not None and self._at_most_bytes > self._limit_bytes:
             self._at_most_bytes = self._check_exactly(coming, without)
 
