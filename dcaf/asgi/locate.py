@@ -60,13 +60,15 @@ class JSONText(NamedTuple):
 
     def rewritten(self, places: Sequence[Place], kept: Place | None, value: bytes) -> bytes:
         """The text with another value at one of ``places``, and the others cut out; every other byte as it was."""
-        pieces, at = [], 0
+        pieces: list[bytes] = []
+        at = 0
         for place in places if len(places) == 1 else sorted(places, key=lambda place: place.start):
-            is_kept = kept is not None and place.start == kept.start
-            pieces.append(self.data[at : place.start if is_kept else place.cut_from])
-            if is_kept:
-                pieces.append(value)
-            at = place.end if is_kept else place.cut_to
+            if kept is not None and place.start == kept.start:
+                pieces += (self.data[at : place.start], value)
+                at = place.end
+            else:
+                pieces.append(self.data[at : place.cut_from])
+                at = place.cut_to
         pieces.append(self.data[at:])
         return b"".join(pieces)
 

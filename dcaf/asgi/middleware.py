@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from dcaf.asgi.checkpoint import sending
 from dcaf.asgi.events import Event, Events
 from dcaf.asgi.flight import Flights
+from dcaf.asgi.headers import rewritten
 from dcaf.asgi.holder import Conversation, Holder, Subject
 from dcaf.asgi.outgoing import Outgoing, Terminal, is_done
 from dcaf.asgi.problems import problem
@@ -189,7 +190,9 @@ class SessionMiddleware:
             return None if body.disconnected else (await self._turns.open(scope, body), body)
 
     async def _run(self, turn: Turn, body: Body, scope: Scope, receive: Receive, send: Send) -> None:
-        inner = self._inner(body.scope(scope), turn)
+        inner = self._inner(scope, turn)
+        if body.is_changed:
+            inner["headers"] = rewritten(scope["headers"], len(body.data))
         out = Outgoing(
             inner,
             turn.session,
@@ -227,8 +230,10 @@ class SessionMiddleware:
             await socket.finish()
 
     def _inner(self, scope: Scope, turn: Turn) -> Scope:
-        bound = {"session": turn.session} if self._bind_request_session else {}
-        return {**scope, SCOPE_KEY: turn.session, **bound}
+        inner = {**scope, SCOPE_KEY: turn.session}
+        if self._bind_request_session:
+            inner["session"] = turn.session
+        return inner
 
     def _check_scope(self, scope: Scope) -> None:
         if SCOPE_KEY in scope:

@@ -20,7 +20,7 @@ from starlette.types import Message, Receive, Scope
 
 from dcaf.asgi import echo
 from dcaf.asgi.flight import Flight
-from dcaf.asgi.headers import Raw, rewritten
+from dcaf.asgi.headers import Raw
 from dcaf.asgi.locate import MAX_STRUCTURE, JSONText, structure
 from dcaf.asgi.threads import INLINE_STRUCTURE, off_the_loop
 from dcaf.asgi.walk import MAX_SESSIONS, Place
@@ -95,12 +95,6 @@ class Body:
 
         return replayed
 
-    def scope(self, scope: Scope) -> Scope:
-        """The scope of a rewritten body, whose headers say its length and no longer what is untrue of it."""
-        if not self.is_changed:
-            return scope
-        return {**scope, "headers": rewritten(scope["headers"], len(self.data))}
-
 
 async def read_body(scope: Scope, receive: Receive, max_body_bytes: int, flight: Flight, verify: Verify) -> Body:
     """Read a body as far as it must be read: one that is JSON wholly, any other up to its first bytes.
@@ -114,14 +108,13 @@ async def read_body(scope: Scope, receive: Receive, max_body_bytes: int, flight:
     announced_bytes = _announced(scope["headers"])
     reader = _Reader(max_body_bytes, flight)
     kind = None
-    while kind is None and reader.more:  # until it is clear whether it is JSON; white space alone is not
-        kind = is_json(reader.take(await receive()))
+    while kind is not False and reader.more:
+        chunk = reader.take(await receive())
+        # Until it is clear whether it is JSON; white space alone is not.
+        kind = is_json(chunk) if kind is None else kind
         reader.check(kind=kind)
-    if kind and announced_bytes > max_body_bytes:
-        raise BodyTooLarge(reason="content-length")
-    while kind and reader.more:
-        reader.take(await receive())
-        reader.check(kind=kind)
+        if kind and announced_bytes > max_body_bytes:
+            raise BodyTooLarge(reason="content-length")
     if reader.disconnected or not kind:
         return Body(reader.data, more=reader.more, disconnected=reader.disconnected)
     return await read_json(reader.data, verify)

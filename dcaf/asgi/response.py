@@ -83,14 +83,13 @@ class Answer:
         self._failed = start["status"] >= SERVER_ERROR
         self._out.adopts = self._out.adopts and start["status"] < REDIRECTION
         kind = self._kind(start)
-        lines = cutter(kind, self._out.limit_bytes) if self._streams else None
         if self._failed:
             await self._pass(start)
-        elif lines is not None:
-            self.stream = Stream(self._out, lines, self._send)
-            await self.stream.begin(start)
         elif kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json")):
             self._start = start
+        elif self._streams and (lines := cutter(kind, self._out.limit_bytes)) is not None:
+            self.stream = Stream(self._out, lines, self._send)
+            await self.stream.begin(start)
         else:
             self._refuse_modified()
             await self._pass(start)
