@@ -48,7 +48,7 @@ class Mirror:
             return b"{}"
         data = state.plain(None if self._keys is True else self.shows)
         # Nothing needs to be parsed where no row of digits is long enough.
-        return write(_exact(read(data))) if LONG in data.translate(DIGITS) else data
+        return write(_exact(read(data))) if data.translate(DIGITS).find(LONG) >= 0 else data
 
 
 def _names(keys: Iterable[str]) -> frozenset[str]:

@@ -41,6 +41,7 @@ class Standing(NamedTuple):
 RESERVED: Final = "dcaf"
 """The one key that the library keeps for itself, in the envelope and in the sealed state."""
 
+QUOTED: Final = b'"dcaf"'
 TEMPORARY: Final = "temp:"
 """Keys with this prefix live until the turn ends: they are never sealed and never shown."""
 
@@ -303,7 +304,7 @@ class State:
         if index is not None:
             found = spans(data, index)
             return found is not None and all(key != RESERVED for key, _, _ in found)
-        return data.startswith(b"{") and data.endswith(b"}") and b'"dcaf"' not in data
+        return data.startswith(b"{") and data.endswith(b"}") and data.find(QUOTED) < 0
 
     def _members(self) -> dict[str, bytes]:
         """The written values that arrived: cut out by the index where there is one, else parsed and written anew."""
