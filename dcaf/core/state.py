@@ -257,6 +257,10 @@ class State:
             present = self._present()
             return join((present if shows is None else {key: present[key] for key in present if shows(key)}).items()).data
 
+    def plain_of(self, payload: Payload) -> bytes:
+        """As ``plain``, of a payload that is being sealed: the same bytes, where it was written now and holds nothing else."""
+        return payload.data if payload is not self._arrived and self._library is None else self.plain()
+
     def _settle(self) -> dict[str, Slot]:
         """The slots, each written back. Raises as ``settle``."""
         slots = self._loaded()
