@@ -35,12 +35,12 @@ def is_done(name: str | None, value: Any) -> bool:
 
 def may_be_done(name: str | None, data: bytes) -> bool:
     """Whether it is worth while to parse an event to ask ``is_done``; an escaped text could say anything."""
-    return name == DONE or b'"done"' in data or b"\\u" in data
+    return name == DONE or data.find(b'"done"') >= 0 or data.find(b"\\u") >= 0
 
 
 def says_nothing(chunk: bytes) -> bool:
     """Whether no event in some bytes of a stream can be the one that ``is_done`` looks for, nor ``[DONE]``."""
-    return b"done" not in chunk and b"DONE" not in chunk and b"\\u" not in chunk
+    return chunk.find(b"done") < 0 and chunk.find(b"DONE") < 0 and chunk.find(b"\\u") < 0
 
 
 class Outgoing:

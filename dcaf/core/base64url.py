@@ -15,6 +15,9 @@ from typing import Final
 
 import pybase64
 
+PLUS: Final = ord("+")
+SLASH: Final = ord("/")
+EQUALS: Final = ord("=")
 ALTERNATIVE: Final = b"-_"
 """What base64url has in place of the last two characters of base64 (RFC 4648, section 5)."""
 
@@ -74,7 +77,8 @@ def decode(segment: str | bytes) -> bytes:
 
 def is_foreign(text: bytes) -> bool:
     """Whether a text has one of the characters of standard base64 that the decoder takes for base64url's."""
-    return b"+" in text or b"/" in text or b"=" in text
+    # Numbers, because CPython raises and drops an exception for each ``bytes in bytes`` before it looks: ten times the time.
+    return PLUS in text or SLASH in text or EQUALS in text
 
 
 def _decoded(text: bytes | memoryview) -> bytes:

@@ -222,7 +222,7 @@ class Sealer:
         def sealing(payload: Payload) -> Standing:
             nonlocal envelope
             claims, token = self._token_of(arrived.claims, binding, sequence, payload)
-            shown = self._mirror.shown(session._state)
+            shown = self._mirror.shown(session._state, payload)
             before = (EMPTY,) if shown == b"{}" else (memoryview(shown)[:-1], OTHERS)
             envelope = (*before, *token, b'","expires_at":%d}}' % claims.exp)
             return Standing(claims, arrived.restarted)

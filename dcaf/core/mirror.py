@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from dcaf.core.base64url import Payload
 from dcaf.core.claims import MAX_INTEGER
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.state import State
@@ -42,13 +43,21 @@ class Mirror:
         """Whether a key is shown."""
         return self._keys if isinstance(self._keys, bool) else key in self._keys
 
-    def shown(self, state: State) -> bytes:
-        """The shown keys as written, with the integers that JavaScript would round, those beyond 2**53 - 1, as strings."""
+    def shown(self, state: State, payload: Payload | None = None) -> bytes:
+        """The shown keys as written, with the integers that JavaScript would round, those beyond 2**53 - 1, as strings.
+
+        Args:
+            state: The state.
+            payload: What is being sealed of it, so that what is written there is not written again.
+        """
         if self._keys is False:
             return b"{}"
-        data = state.plain(None if self._keys is True else self.shows)
+        if self._keys is True and payload is not None:
+            data = state.plain_of(payload)
+        else:
+            data = state.plain(None if self._keys is True else self.shows)
         # Nothing needs to be parsed where no row of digits is long enough.
-        return write(_exact(read(data))) if LONG in data.translate(DIGITS) else data
+        return write(_exact(read(data))) if data.translate(DIGITS).find(LONG) >= 0 else data
 
 
 def _names(keys: Iterable[str]) -> frozenset[str]:

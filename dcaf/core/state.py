@@ -44,6 +44,7 @@ class Standing(NamedTuple):
 RESERVED: Final = "dcaf"
 """The one key that the library keeps for itself, in the envelope and in the sealed state."""
 
+QUOTED: Final = b'"dcaf"'
 TEMPORARY: Final = "temp:"
 """Keys with this prefix live until the turn ends: they are never sealed and never shown."""
 
@@ -277,6 +278,10 @@ class State:
             present = self._present()
             return join((present if shows is None else {key: present[key] for key in present if shows(key)}).items()).data
 
+    def plain_of(self, payload: Payload) -> bytes:
+        """As ``plain``, of a payload that is being sealed: the same bytes, where it was written now and holds nothing else."""
+        return payload.data if payload is not self._arrived and self._library is None else self.plain()
+
     def _settle(self) -> dict[str, Slot]:
         """The slots, each written back. Raises as ``settle``."""
         slots = self._loaded()
@@ -324,7 +329,7 @@ class State:
         if index is not None:
             found = spans(data, index)
             return found is not None and all(key != RESERVED for key, _, _ in found)
-        return data.startswith(b"{") and data.endswith(b"}") and b'"dcaf"' not in data
+        return data.startswith(b"{") and data.endswith(b"}") and data.find(QUOTED) < 0
 
     def _members(self) -> dict[str, bytes]:
         """The written values that arrived: cut out by the index where there is one, else parsed and written anew."""

@@ -102,7 +102,7 @@ def mark(value: object, as_type: Any) -> bytes | None:
         found = orjson.dumps(value, option=STRICT) if as_type is None else _fast_dump(value, as_type)
     except (TypeError, ValueError):
         return None
-    return None if b"null" in found else found
+    return None if found.find(b"null") >= 0 else found
 
 
 def read(data: bytes) -> JSON:

@@ -117,3 +117,19 @@ def test_a_value_that_another_programs_index_cut_wrong_is_invalid_when_it_is_rea
     with pytest.raises(SessionInvalid):
         session.get("a")
     assert split(b'{"a":1,"a":2}', (5, 5)) is None
+
+
+@settings(deadline=None, max_examples=max(200, int(20_000 * SCALE)))
+@given(STATES, st.sampled_from(["nothing", "read", "changed", "temporary", "dropped"]), st.booleans())
+def test_what_is_sealed_is_shown_as_if_it_were_written_again(values: Any, done: str, has_own: bool) -> None:
+    session = state_of(orjson.dumps(values | ({"dcaf": {"used": [1]}} if has_own else {})), None)
+    state = session._state
+    if done == "read":
+        list(session.items())
+    elif done == "changed":
+        session["new"] = {"dcaf": [1]}
+    elif done == "temporary":
+        session.temp["new"] = 1
+    elif done == "dropped":
+        session.clear()
+    assert state.plain_of(state.payload()) == state.plain()
