@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, modes
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
 
-from dcaf.core import Key, Keyring, SessionInvalid
+from dcaf.core import Key, Keyring, SessionInvalid, encrypted
 from dcaf.core.base64url import Payload, encode
 from dcaf.core.encrypted import ENCRYPTED, NONCE_BYTES, TAG_BYTES, EncryptedSuite, _bound_to, _cmac_key, encrypt
 
@@ -88,3 +90,10 @@ def test_the_first_subkey_of_cmac_is_the_published_one(secret: str, subkey: str)
 def test_claims_end_at_the_first_line_feed() -> None:
     opened = ENCRYPTED.open(boxed(b'{"a":1}\n{\n}'), RING, "shop")
     assert (opened.claims, opened.payload.data) == (b'{"a":1}', b"{\n}")
+
+
+def test_a_block_cipher_that_serves_again_has_nothing_left_from_before() -> None:
+    secret, text = bytes(range(32)), bytes(range(64))
+    fresh = Cipher(AES(secret), modes.ECB()).encryptor().update(text)
+    encrypted._cmac_key(secret)
+    assert encrypted._aes(secret, text) == encrypted._aes(secret, text) == fresh

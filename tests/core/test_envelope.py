@@ -685,3 +685,20 @@ def test_the_two_characters_of_the_other_alphabet_are_named_for_what_they_are() 
     for bad in ("ab+a", "ab/a"):
         with pytest.raises(ValueError, match=r"^not base64url$"):
             decode(bad)
+
+
+def test_a_token_in_a_larger_text_is_opened_within_the_limit_and_nothing_is_raised_for_any_other() -> None:
+    made = sealer()
+    session = made.start()
+    session["text"] = "x" * 600
+    token = json.loads(made.seal(session, made.binding(), sequence=1))["dcaf"]["token"].encode()
+    for limit, opens in ((len(token), True), (len(token) - 1, False), (len(token) + 1, True)):
+        found = sealer(max_token_bytes=limit).opened(token)
+        assert (found is not None) is opens
+        assert found is None or found.payload.data == b'{"text":"%b"}' % (b"x" * 600)
+    for other in (b"", b"dcaf1s", token[:-1], token + b"x", b"dcaf1e." + token):
+        assert made.opened(other) is None
+
+
+def test_the_binding_of_nobody_is_that_of_no_subject_and_no_conversation() -> None:
+    assert sealer().anonymous == sealer().binding()

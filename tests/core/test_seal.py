@@ -263,3 +263,10 @@ def test_no_refusal_quotes_the_token() -> None:
         SIGNED.open(TOKEN[:-1] + (b"A" if TOKEN[-1:] != b"A" else b"E"), RING, "shop")
     assert str(caught.value) == "The session was not sealed by this service for this caller."
     assert TOKEN[20:40].decode() not in repr(caught.value) + repr(vars(caught.value))
+
+
+@pytest.mark.parametrize("length", [0, 1, 32, 63, 64, 65, 131])
+def test_a_keyed_mac_is_the_hmac_of_any_key(length: Any) -> None:
+    secret = bytes(range(length))
+    for text in (b"", b"x", bytes(200)):
+        assert seal.Keyed(secret).mac(text[:1], text[1:]) == hmac.digest(secret, text, "sha256")
