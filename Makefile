@@ -33,7 +33,7 @@ mutants: $(READY)
 soak: $(READY)
 	DCAF_SCALE=1 $(BIN)/python -m pytest -m soak -s
 
-# Ten minutes, with both cores to itself; `make bench BENCH_QUICK=1` prints rough figures in one, and writes nothing.
+# Seven minutes, with both cores to itself; `make bench BENCH_QUICK=1` prints rough figures in one, and writes nothing.
 bench: $(READY) $(VENV)/bench
 	$(BIN)/python -m tests.benchmarks.measure
 
