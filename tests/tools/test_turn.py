@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 import logging
 import threading
 import time
@@ -771,8 +773,8 @@ def side_by_side(session: Session, *bodies: Callable[[Session], Any]) -> Turn:
             await anyio.sleep(0.01)
             body(session)
 
-        called.__signature__ = __import__("inspect").Signature(  # type: ignore[attr-defined]
-            [__import__("inspect").Parameter("session", 1, annotation=Session)]
+        called.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [inspect.Parameter("session", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Session)]
         )
         calls.append((tool(name=f"body{index}", parallel=True)(called), {}))
     turn, results = ran("asyncio", session, *calls)
@@ -807,7 +809,7 @@ def _lock(session: Session) -> None:
     "body",
     [
         lambda session: _put(session, session.incr("n") + 10),
-        lambda session: _put(session, __import__("copy").copy(session).get("n", 0) + 1),
+        lambda session: _put(session, copy.copy(session).get("n", 0) + 1),
         lambda session: _put(session, session.to_dict().get("n", 0) + 1),
         lambda session: _put(session, len(session)),
         lambda session: _put(session, 1 if session.is_empty else 2),
