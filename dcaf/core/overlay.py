@@ -165,6 +165,8 @@ class Overlay(State):
                     {key: data for key, (data, _) in merged.items()},
                     {slot.key: self._changes[slot.key] for slot in changed if self._commutes(slot)},
                 )
+            if self._library != self._library_arrived:  # small and checked when it was kept: it does not fail after the keys
+                self._parent.keep(self.own())
             paths = {slot.key: changes(_value(slot.arrived), _value(slot.data)) for slot in changed}
             return Committed(paths, [clash for _, clashes in merged.values() for clash in clashes])
 
@@ -189,7 +191,8 @@ class Overlay(State):
                 self._parent.settle()
                 slots = self._parent._loaded().values()
                 self._slots = {slot.key: _Traced(slot.key, slot.data) for slot in slots if slot.data is not None}
-                self._library, self._at_most_bytes = self._parent._library, self._parent._at_most_bytes
+                self._library = self._library_arrived = self._parent._library
+                self._at_most_bytes = self._parent._at_most_bytes
         return self._slots
 
     def _below(self, key: str) -> bytes | None:

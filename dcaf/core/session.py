@@ -95,8 +95,8 @@ class Session(StateMapping):
 
     @property
     def is_modified(self) -> bool:
-        """Whether a lasting value differs from what arrived or was last sealed; setting an equal value is no modification."""
-        return bool(self._state.changed())
+        """Whether what would be sealed now differs from what arrived or was last sealed; setting an equal value is no change."""
+        return self._state.is_changed()
 
     @property
     def is_empty(self) -> bool:

@@ -62,7 +62,7 @@ class State:
         limit_bytes: How large the written state may become; None for no limit.
     """
 
-    __slots__ = ("_arrived", "_at_most_bytes", "_library", "_limit_bytes", "_lock", "_slots", "standing")
+    __slots__ = ("_arrived", "_at_most_bytes", "_library", "_library_arrived", "_limit_bytes", "_lock", "_slots", "standing")
 
     def __init__(self, arrived: Payload | None = None, standing: Standing | None = None, *, limit_bytes: int | None = None) -> None:
         self._arrived = arrived or Payload(b"{}")
@@ -70,6 +70,7 @@ class State:
         self._limit_bytes = limit_bytes
         self._slots: dict[str, Slot] | None = None
         self._library: bytes | None = None
+        self._library_arrived: bytes | None = None
         self._at_most_bytes = 0
         self._lock = RLock()
 
@@ -179,6 +180,7 @@ class State:
             copied = State(self._arrived, self.standing, limit_bytes=self._limit_bytes)
             for key, slot in self._loaded().items():
                 copied.slot(key).data = slot.data
+            copied._library = self._library
             return copied
 
     def put_all(self, values: Mapping[str, object]) -> None:
@@ -224,6 +226,28 @@ class State:
             for key, data in values.items():
                 self.slot(key).amend(data)
 
+    def own(self) -> dict[str, Any]:
+        """The library's own member: a copy, empty where there is none."""
+        with self._lock:
+            self._loaded()
+            found = None if self._library is None else read(self._library)
+            return found if isinstance(found, dict) else {}
+
+    def keep(self, own: Mapping[str, Any]) -> None:
+        """Replace the library's own member; an empty one is left out.
+
+        Raises:
+            SessionValueError: The state would be too large. Nothing was changed.
+        """
+        with self._lock:
+            self._loaded()
+            before, self._library = self._library, write(dict(own)) if own else None
+            try:
+                self._at_most_bytes = self._check_exactly({})
+            except SessionValueError:
+                self._library = before
+                raise
+
     def settle(self) -> None:
         """Write back every handle that changed.
 
@@ -246,6 +270,7 @@ class State:
             payload = self._payload()
             self.standing = sealing(payload)
             self._arrived = payload
+            self._library_arrived = self._library
             if self._slots is not None:
                 for slot in self._slots.values():
                     slot.arrived = slot.data
@@ -254,12 +279,18 @@ class State:
         """Become what another state is: whoever holds this one sees the other's keys from now on."""
         with self._lock:
             self._arrived, self.standing, self._limit_bytes = other._arrived, other.standing, other._limit_bytes
-            self._slots, self._library, self._at_most_bytes = other._slots, other._library, other._at_most_bytes
+            self._slots, self._at_most_bytes = other._slots, other._at_most_bytes
+            self._library, self._library_arrived = other._library, other._library_arrived
 
     def changed(self) -> list[str]:
         """The lasting keys whose value is not what arrived, or was last sealed. Raises as ``settle``."""
         with self._lock:
             return self._changed()
+
+    def is_changed(self) -> bool:
+        """Whether what would be sealed is not what arrived: a key, or the library's own member. Raises as ``settle``."""
+        with self._lock:
+            return bool(self._changed()) or self._library != self._library_arrived
 
     def payload(self) -> Payload:
         """What is to be sealed: the lasting keys and the library's own member. Raises as ``settle``.
@@ -298,7 +329,7 @@ class State:
         return [slot.key for slot in found if slot.data != slot.arrived and not slot.key.startswith(TEMPORARY)]
 
     def _payload(self) -> Payload:
-        if not self._changed():
+        if not self.is_changed():
             return self._arrived
         members = self._present()
         if self._library is not None:
@@ -315,7 +346,7 @@ class State:
     def _loaded(self) -> dict[str, Slot]:
         if self._slots is None:
             members = self._members()
-            self._library = members.pop(RESERVED, None)
+            self._library = self._library_arrived = members.pop(RESERVED, None)
             self._slots = {key: Slot(key, value) for key, value in members.items()}
             self._at_most_bytes = len(self._arrived.data)
         return self._slots

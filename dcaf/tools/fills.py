@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import re
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from inspect import Parameter
 from types import UnionType
-from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Final, TypeVar, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 from typing_extensions import TypeAliasType
@@ -30,6 +30,7 @@ from dcaf.core.readonly import ReadOnlySession
 from dcaf.core.session import Session
 from dcaf.core.session_key import SessionKey
 from dcaf.core.values import adapter
+from dcaf.tools.platform import PLATFORM, PlatformContext, current_platform
 
 unset: Final = Parameter.empty
 
@@ -44,14 +45,21 @@ class SessionFill:
     Attributes:
         may_be_none: Whether the parameter gets None where no session is running.
         kind: The class that it is annotated with.
+        writes: Whether it can write the session.
     """
 
     may_be_none: bool
     kind: type[Session]
+    writes: ClassVar[bool] = True
 
-    def __call__(self, session: Session) -> Session:
+    def __call__(self, session: Session | None) -> Session | None:
         """The session as that class."""
-        return session if type(session) is self.kind else self.kind.of(session)
+        return session if session is None or type(session) is self.kind else self.kind.of(session)
+
+    @property
+    def needs_session(self) -> bool:
+        """Whether there is nothing to put there without one."""
+        return not self.may_be_none
 
     @property
     def what(self) -> str:
@@ -65,10 +73,16 @@ class ReadOnlyFill:
 
     may_be_none: bool
     kind: type[ReadOnlySession]
+    writes: ClassVar[bool] = False
 
-    def __call__(self, session: Session) -> ReadOnlySession:
+    def __call__(self, session: Session | None) -> ReadOnlySession | None:
         """A reader of the session."""
-        return self.kind.of(session)
+        return None if session is None else self.kind.of(session)
+
+    @property
+    def needs_session(self) -> bool:
+        """As of ``SessionFill``."""
+        return not self.may_be_none
 
     @property
     def what(self) -> str:
@@ -91,13 +105,21 @@ class KeyFill:
     key: str
     as_type: Any
     default: Callable[[], Any] | None
+    writes: ClassVar[bool] = True
 
-    def __call__(self, session: Session) -> Any:
+    @property
+    def needs_session(self) -> bool:
+        """As of ``SessionFill``."""
+        return not self.may_be_none
+
+    def __call__(self, session: Session | None) -> Any:
         """The value, live; where the key is absent the default, live too.
 
         Raises:
             SessionTypeError: The stored value does not fit, or there is none and the parameter can do without neither.
         """
+        if session is None:
+            return None
         offered = None if self.default is None else self.default()
         found = session.get(self.key, offered, as_type=self.as_type)
         if found is not None or self.may_be_none or self.key in session:
@@ -112,7 +134,30 @@ class KeyFill:
         return f"session[{self.key!r}]"
 
 
-Fill = SessionFill | ReadOnlyFill | KeyFill
+@dataclass(frozen=True, slots=True)
+class PlatformFill:
+    """What the platform says of the turn; empty where it says nothing.
+
+    Attributes:
+        as_dict: Whether the parameter gets a dict of its own, and not the PlatformContext.
+    """
+
+    as_dict: bool
+    may_be_none: ClassVar[bool] = False
+    needs_session: ClassVar[bool] = False
+    writes: ClassVar[bool] = False
+
+    def __call__(self, _: Session | None) -> PlatformContext | dict[str, Any]:
+        """That of the turn that is running."""
+        return current_platform().to_dict() if self.as_dict else current_platform()
+
+    @property
+    def what(self) -> str:
+        """What the parameter gets, for a table."""
+        return "the platform's context"
+
+
+Fill = SessionFill | ReadOnlyFill | KeyFill | PlatformFill
 
 
 def asked_for(annotation: Any, default: Any) -> Fill | None:
@@ -134,6 +179,8 @@ def asked_for(annotation: Any, default: Any) -> Fill | None:
         return SessionFill(may_be_none, core)
     if isinstance(core, type) and issubclass(core, ReadOnlySession):
         return ReadOnlyFill(may_be_none, core)
+    if isinstance(core, type) and issubclass(core, PlatformContext):
+        return PlatformFill(as_dict=False)
     if any(is_session_like(part) for part in _parts(annotation, set())):
         raise ConfigurationError(
             "has a session inside another type, which is filled by nobody: it is never read from a model's arguments. Annotate it "
@@ -142,9 +189,16 @@ def asked_for(annotation: Any, default: Any) -> Fill | None:
     return None
 
 
+def platform_by_name(name: str, annotation: Any) -> PlatformFill | None:
+    """The platform's context for a parameter of its name that takes any dict; None for another."""
+    core = dict if annotation is unset else _opened(annotation)[0]
+    takes_dict = (get_origin(core) or core) in (dict, Mapping, typing.Any)
+    return PlatformFill(as_dict=True) if name == PLATFORM and takes_dict else None
+
+
 def is_session_like(part: Any) -> bool:
     """Whether something found in an annotation is one of the things that dcaf fills."""
-    kinds = (Session, ReadOnlySession, SessionKey)
+    kinds = (Session, ReadOnlySession, SessionKey, PlatformContext)
     return isinstance(part, SessionKey) or (isinstance(part, type) and issubclass(part, kinds))
 
 

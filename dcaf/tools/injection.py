@@ -23,7 +23,7 @@ from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session
 from dcaf.tools.annotations import Names, Unresolved
 from dcaf.tools.callables import fixed, label
-from dcaf.tools.fills import Fill, ReadOnlyFill, SessionFill, asked_for, is_session_like, spelled, unset
+from dcaf.tools.fills import Fill, SessionFill, asked_for, is_session_like, platform_by_name, spelled, unset
 
 if sys.version_info >= (3, 14):
     from annotationlib import Format
@@ -94,12 +94,12 @@ class Plan:
     @property
     def writes(self) -> bool:
         """Whether something of it takes the session to write."""
-        return not all(isinstance(fill, ReadOnlyFill) for fill in self.injected.values())
+        return any(fill.writes for fill in self.injected.values())
 
     @property
     def needs_session(self) -> bool:
         """Whether it cannot be called without one."""
-        return not all(fill.may_be_none for fill in self.injected.values())
+        return any(fill.needs_session for fill in self.injected.values())
 
     def call(self, function: Callable[..., Any], values: dict[str, Any], session: Session | None) -> Any:
         """Call the function with the model's values, and the session in every parameter that takes one.
@@ -114,10 +114,8 @@ class Plan:
         """
         if session is None:
             self._check_needless(function)
-            values |= dict.fromkeys(self.injected)
-        else:
-            for name, fill in self.injected.items():
-                values[name] = fill(session)
+        for name, fill in self.injected.items():
+            values[name] = fill(session)
         if not self.positional:
             return function(**values)
         return function(*[values.pop(name, default) for name, default in self.positional], **values)
@@ -150,11 +148,10 @@ def _parameters(function: Callable[..., Any]) -> list[Parameter]:
 def _read(tool: str, parameter: Parameter, names: Names) -> _Read:
     where = f"{tool}: the annotation of {parameter.name!r}"
     if parameter.annotation is unset:
-        is_asked = parameter.name == SESSION and parameter.kind not in REST
-        return _Read(parameter, SessionFill(parameter.default is None, Session) if is_asked else None)
+        return _Read(parameter, None if parameter.kind in REST else _by_name(parameter))
     try:
         found = parameter.replace(annotation=names.value(parameter.annotation, where=where))
-        fill = asked_for(found.annotation, parameter.default)
+        fill = asked_for(found.annotation, parameter.default) or platform_by_name(parameter.name, found.annotation)
     except Unresolved as lost:
         return _lost(where, parameter, names, lost.name)
     except NameError as error:  # in the value of an alias, which Python reads late
@@ -166,9 +163,15 @@ def _read(tool: str, parameter: Parameter, names: Names) -> _Read:
     return _Read(found, fill)
 
 
+def _by_name(parameter: Parameter) -> Fill | None:
+    if parameter.name == SESSION:
+        return SessionFill(parameter.default is None, Session)
+    return platform_by_name(parameter.name, unset)
+
+
 def _reason(parameter: Parameter) -> str:
     if parameter.annotation is unset:
-        return f"has no annotation and is named {SESSION}"
+        return f"has no annotation and is named {parameter.name}"
     return f"annotated as {spelled(parameter.annotation)}"
 
 
