@@ -1,4 +1,4 @@
-"""The command line: `dcaf keys new`, `dcaf keys rotate`, `dcaf inspect`, `dcaf tools` and `dcaf demo`.
+"""The command line: `dcaf keys`, `dcaf inspect`, `dcaf tools`, `dcaf demo` and `dcaf serve`.
 
 What a reader gets wrong: `dcaf keys new` prints the key and nothing else, so that it can be captured:
 ``export DCAF_KEYS="$(dcaf keys new)"``.
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from dcaf.cli import demo, inspect, keys, tools
+from dcaf.cli import demo, inspect, keys, serve, tools
 from dcaf.core.errors import DcafError
 
 
@@ -30,6 +30,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="dcaf", description="Session state that travels with an agent's conversation.")
     parser.add_argument("--version", action="version", version=f"dcaf {version('dcaf')}")
     commands = parser.add_subparsers(required=True, metavar="command")
-    for command in (keys, inspect, tools, demo):
+    for command in (keys, inspect, tools, demo, serve):
         command.add_to(commands)
     return parser

@@ -8,15 +8,13 @@ What a reader gets wrong: importing a module runs it. A module that starts a ser
 from __future__ import annotations
 
 import argparse
-import importlib
-import os
-import sys
 from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
 from dcaf.core.errors import ConfigurationError
 from dcaf.tools import Tool
+from dcaf.tools.target import load
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -38,7 +36,7 @@ def _found(target: str) -> list[Tool[..., Any]]:
     Raises:
         ConfigurationError: There is none.
     """
-    value = _value(target)
+    value = load(target)
     found: dict[int, Tool[..., Any]] = {id(item): item for item in _items(value) if isinstance(item, Tool)}
     if not found:
         raise ConfigurationError(f"{target} is no tool, and has none: make one with @tool.")
@@ -51,21 +49,3 @@ def _items(value: Any) -> Iterable[Any]:
     if isinstance(value, Mapping):
         return value.values()
     return value if isinstance(value, list | tuple | set | frozenset) else [value]
-
-
-def _value(target: str) -> Any:
-    name, _, path = target.partition(":")
-    sys.path.insert(0, os.getcwd())  # noqa: PTH109 - what Python itself puts there
-    try:
-        value = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise
-        raise ConfigurationError(f"There is no module {error.name!r} here: give one as package.module:name.") from None
-    finally:
-        sys.path.pop(0)
-    for part in filter(None, path.split(".")):
-        if not hasattr(value, part):
-            raise ConfigurationError(f"{name} has no {path!r}.")
-        value = getattr(value, part)
-    return value

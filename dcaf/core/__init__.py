@@ -2,11 +2,16 @@
 
 from dcaf.core.current import current_session
 from dcaf.core.errors import (
+    AgentError,
     BodyTooLarge,
     ConfigurationError,
     DcafError,
     EncodedBody,
+    InterceptorError,
     MalformedJSON,
+    MalformedRequest,
+    ModelFailedError,
+    ModelLimitError,
     NotCarriedError,
     SessionAliasError,
     SessionConflict,
@@ -26,6 +31,7 @@ from dcaf.core.errors import (
     ToolArgumentError,
     ToolError,
     ToolTimeoutError,
+    TurnTimeoutError,
 )
 from dcaf.core.keys import Key, Keyring
 from dcaf.core.readonly import ReadOnlySession
@@ -33,13 +39,18 @@ from dcaf.core.session import Session
 from dcaf.core.session_key import SessionKey
 
 __all__ = [
+    "AgentError",
     "BodyTooLarge",
     "ConfigurationError",
     "DcafError",
     "EncodedBody",
+    "InterceptorError",
     "Key",
     "Keyring",
     "MalformedJSON",
+    "MalformedRequest",
+    "ModelFailedError",
+    "ModelLimitError",
     "NotCarriedError",
     "ReadOnlySession",
     "Session",
@@ -62,5 +73,6 @@ __all__ = [
     "ToolArgumentError",
     "ToolError",
     "ToolTimeoutError",
+    "TurnTimeoutError",
     "current_session",
 ]

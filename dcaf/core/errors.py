@@ -11,7 +11,12 @@
     │   ├── ToolArgumentError             the model's arguments do not fit the tool
     │   ├── ToolError                     a tool's own words to the model
     │   ├── ToolApprovalError             a tool that needs approval was run without one
-    │   └── ToolTimeoutError              a tool took too long
+    │   ├── ToolTimeoutError              a tool took too long
+    │   └── InterceptorError              an interceptor's own words to the user
+    ├── AgentError                    a turn of an agent could not be finished; the session is as it was before
+    │   ├── ModelFailedError          502  the model, or the way to it, failed
+    │   ├── ModelLimitError           500  the model was called too often in one turn
+    │   └── TurnTimeoutError          504  the turn took too long
     ├── SessionError                  the client's: its request is answered with a problem
     │   ├── SessionUnsigned               400  a plain object where a sealed session is due
     │   ├── SessionMalformed              400  not an envelope at all
@@ -37,7 +42,7 @@ Why it was refused is in ``error.reason``, for the log alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class DcafError(Exception):
@@ -119,6 +124,58 @@ class ToolTimeoutError(StateError):
     """A tool took longer than it may. What it did to the session is gone."""
 
     code = "tool-timeout"
+
+
+class InterceptorError(StateError):
+    """Raised by an interceptor to end the turn, with words of its own for the user.
+
+    Attributes:
+        user_message: What the user reads in place of an answer.
+        reason: Why, in one word, for the program that shows it.
+        details: More for that program; a JSON value.
+    """
+
+    code = "interceptor"
+
+    def __init__(self, user_message: str, *, reason: str = "blocked", details: Any = None) -> None:
+        super().__init__(user_message)
+        self.user_message: str = user_message
+        self.reason: str = reason
+        self.details: Any = details
+
+
+class AgentError(DcafError):
+    """A turn of an agent could not be finished. What it did to the session is gone.
+
+    Attributes:
+        detail: The static sentence that the client is told.
+    """
+
+    code = "agent"
+    detail: ClassVar[str] = "The agent could not finish the turn. The session is as it was before."
+
+
+class ModelFailedError(AgentError):
+    """The model, or the way to it, failed; the message has the type of the error that it was."""
+
+    code = "model-failed"
+    http_status = 502
+    detail = "The model could not be reached, or failed. The session is as it was before. Try again."
+
+
+class ModelLimitError(AgentError):
+    """The model asked for tools again and again, until it was called more often than one turn may."""
+
+    code = "model-limit"
+    detail = "The agent used more steps than one turn may take. The session is as it was before."
+
+
+class TurnTimeoutError(AgentError):
+    """The turn took longer than it may."""
+
+    code = "turn-timeout"
+    http_status = 504
+    detail = "The agent took longer than one turn may take. The session is as it was before."
 
 
 class SessionError(DcafError):
@@ -221,6 +278,23 @@ class EncodedBody(SessionError):
     http_status = 415
     detail = "Send the body without a Content-Encoding."
     offers_restart = False
+
+
+class MalformedRequest(SessionError):
+    """The body is JSON, and no turn of a conversation.
+
+    Attributes:
+        problems: Path and problem of each misfit; none of the values.
+    """
+
+    code = "malformed-request"
+    http_status = 400
+    detail = "The body is not a turn: {'messages': [{'role': 'user', 'content': '...'}], ...}."
+    offers_restart = False
+
+    def __init__(self, problems: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(reason="shape")
+        self.problems: tuple[tuple[str, str], ...] = tuple(problems)
 
 
 class StoreError(DcafError):

@@ -29,6 +29,13 @@ class Keeper(Protocol):
             SessionUnavailable: Nobody can tell.
         """
 
+    async def spend(self, session: Session, key: str) -> bool:
+        """Use something up that may be used once in a session, before what it allows is done; False where it was used before.
+
+        Raises:
+            SessionUnavailable: Nobody can tell.
+        """
+
     async def commit(self, session: Session) -> int:
         """Number the state that a turn leaves behind, before it is sealed.
 
@@ -43,6 +50,10 @@ class Stateless:
 
     async def admit(self, claims: Claims) -> None:
         """Admit it: without a server's memory there is no older and no newer."""
+
+    async def spend(self, session: Session, key: str) -> bool:  # noqa: ARG002
+        """Let it be used: a second use cannot be told from the first."""
+        return True
 
     async def commit(self, session: Session) -> int:
         """One more than the number that arrived where the state changed, else the same; 1 for the first."""

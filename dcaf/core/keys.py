@@ -35,7 +35,7 @@ TEXT_BYTES: Final = frozenset((*b"\t\n\r", *range(0x20, 0x7F)))
 KID: Final = re.compile(r"[A-Za-z0-9]{1,16}", re.ASCII)
 TEXT: Final = re.compile(r"(dcafk1_([A-Za-z0-9]{1,16})_([\w-]{43}))_([\w-]{6})", re.ASCII)
 EPHEMERAL: Final = "tmp"
-MAKE_ONE: Final = "Make a key with `dcaf keys new` and put it into the environment variable DCAF_KEYS."
+MAKE_ONE: Final = 'Make one: export DCAF_KEYS="$(dcaf keys new)"'
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 

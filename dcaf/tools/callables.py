@@ -17,6 +17,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Final
 
+import anyio.to_thread
+
 from dcaf.core.errors import ConfigurationError
 
 LAMBDA: Final = "<lambda>"
@@ -71,6 +73,18 @@ def starts_on_loop(function: Callable[..., Any]) -> bool:
     """Whether calling it does no work yet: it makes a coroutine or a generator."""
     called = type(function).__call__ if _is_object(function) else function
     return any(kind(called) for kind in (inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction))
+
+
+async def outcome(call: Callable[[], Any], *, on_loop: bool, abandon: bool = False) -> Any:
+    """Make a call and wait for what comes of it.
+
+    Args:
+        call: The call.
+        on_loop: As ``starts_on_loop`` says; any other call runs in a thread, with the caller's context variables.
+        abandon: A cancelled call does not wait for its thread.
+    """
+    result = call() if on_loop else await anyio.to_thread.run_sync(call, abandon_on_cancel=abandon)
+    return await result if inspect.isawaitable(result) else result
 
 
 def is_written_in_class(function: Callable[..., Any]) -> bool:

@@ -30,13 +30,11 @@ from datetime import timedelta
 from types import MethodType
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, cast, overload
 
-import anyio.to_thread
-
 from dcaf.core.current import calling, current_session
 from dcaf.core.errors import ConfigurationError, ToolApprovalError
 from dcaf.core.session import Session
 from dcaf.tools.annotations import Names
-from dcaf.tools.callables import is_written_in_class, name_of, starts_on_loop, waits_for_object
+from dcaf.tools.callables import is_written_in_class, name_of, outcome, starts_on_loop, waits_for_object
 from dcaf.tools.explanation import Explanation
 from dcaf.tools.reading import Reading
 from dcaf.tools.streams import is_stream, items
@@ -164,6 +162,23 @@ class Tool(Generic[P, R_co]):
                 f"{owner.__name__}.{name}: call the first parameter of a method self, or write @tool above @staticmethod."
             )
 
+    def check(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Validate a model's arguments without calling the function.
+
+        Args:
+            arguments: Name -> value, as the model sent them.
+
+        Returns:
+            The same, without those that are not the model's to fill.
+
+        Raises:
+            ToolArgumentError: They do not fit.
+        """
+        read = self._read.finished()
+        own = self._own(arguments, read.hidden)
+        read.arguments.validate(own)
+        return dict(own)
+
     async def run(self, arguments: Mapping[str, Any], *, session: Session | None = None) -> Any:
         """Validate a model's arguments and call the function; a sync one runs in a thread, with its context variables.
 
@@ -220,8 +235,7 @@ class Tool(Generic[P, R_co]):
         values = read.arguments.validate(self._own(arguments, read.hidden))
         call = functools.partial(read.plan.call, self._function, values, self._session(read, session))
         with calling():
-            result = call() if self._starts_on_loop else await anyio.to_thread.run_sync(call, abandon_on_cancel=abandon)
-            return await result if inspect.isawaitable(result) else result
+            return await outcome(call, on_loop=self._starts_on_loop, abandon=abandon)
 
     def _check_approval(self) -> None:
         if self.requires_approval:

@@ -22,7 +22,7 @@ from dcaf.testing import SessionClient
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, Recorder, call, envelope, exchange, mounted, opened, scope_of
 
 STEP = {"step": 2}
-MAKE_ONE = "Make a key with `dcaf keys new` and put it into the environment variable DCAF_KEYS."
+MAKE_ONE = 'Make one: export DCAF_KEYS="$(dcaf keys new)"'
 PATHS = 'takes paths, for instance {0}=("/api/chat",), or a function of the scope.'
 TIMEDELTA = "{} must be a timedelta of at least a second, for instance timedelta(days=7)."
 NUMBER = "{} must be a number of bytes, from 1 up."

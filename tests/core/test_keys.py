@@ -25,7 +25,7 @@ SCALE = float(os.environ.get("DCAF_SCALE", "0.02"))
 SECRET = hashlib.sha256(b"a secret of these tests").digest()
 OTHER = hashlib.sha256(b"another one").digest()
 KEY = Key.from_bytes("k7", SECRET)
-MAKE_ONE = "Make a key with `dcaf keys new` and put it into the environment variable DCAF_KEYS."
+MAKE_ONE = 'Make one: export DCAF_KEYS="$(dcaf keys new)"'
 NO_KEY = f"This is not a dcaf key (dcafk1_<kid>_<secret>_<checksum>). {MAKE_ONE}"
 
 SECRETS = st.binary(min_size=32, max_size=32).filter(lambda secret: len(set(secret)) >= 10)

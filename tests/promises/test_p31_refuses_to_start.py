@@ -16,7 +16,7 @@ from tests.asgi.wire import Recorder, call
 
 KEY: Final = Key.generate("k7")
 RING: Final = Keyring(KEY)
-MAKE_ONE: Final = "Make a key with `dcaf keys new` and put it into the environment variable DCAF_KEYS."
+MAKE_ONE: Final = 'Make one: export DCAF_KEYS="$(dcaf keys new)"'
 DAMAGED: Final = KEY.text()[:-1] + ("A" if KEY.text()[-1] != "A" else "B")
 TWICE: Final = "SessionMiddleware is mounted twice around one application. Remove one of the two."
 

@@ -1,0 +1,54 @@
+"""Floor 2: one turn of an agent: messages in, an answer and its session out.
+
+>>> from dcaf import Session
+>>> def counter(messages, context, session: Session) -> AgentResult:
+...     return AgentResult(f"{len(messages)} messages, {session.incr('turns')} turns.")
+>>> Agent(counter).run("hi").text
+'1 messages, 1 turns.'
+
+What a reader gets wrong: the agent and its service are two. ``Agent.run`` needs no server, and any ASGI application can call it.
+"""
+
+from __future__ import annotations
+
+try:
+    import pydantic_ai as _pydantic_ai
+    import rfc8785 as _rfc8785
+except ModuleNotFoundError as _missing:
+    raise ModuleNotFoundError(f"dcaf.agent needs {_missing.name}: pip install 'dcaf[agent]'", name=_missing.name) from None
+
+from dcaf.agent.agent import Agent
+from dcaf.agent.config import RunConfig, StreamingMode
+from dcaf.agent.functions import AgentResult, ProposedCall
+from dcaf.agent.helpdesk import Approval, Data, Message
+from dcaf.agent.interceptors import InterceptedRequest, InterceptedResponse
+from dcaf.agent.response import AgentResponse
+from dcaf.agent.server import create_app
+from dcaf.agent.serving import serve
+from dcaf.core.errors import AgentError, InterceptorError, MalformedRequest, ModelFailedError, ModelLimitError, TurnTimeoutError
+from dcaf.tools.platform import PlatformContext
+
+del _pydantic_ai, _rfc8785
+
+__all__ = [
+    "Agent",
+    "AgentError",
+    "AgentResponse",
+    "AgentResult",
+    "Approval",
+    "Data",
+    "InterceptedRequest",
+    "InterceptedResponse",
+    "InterceptorError",
+    "MalformedRequest",
+    "Message",
+    "ModelFailedError",
+    "ModelLimitError",
+    "PlatformContext",
+    "ProposedCall",
+    "RunConfig",
+    "StreamingMode",
+    "TurnTimeoutError",
+    "create_app",
+    "serve",
+]

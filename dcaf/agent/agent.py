@@ -1,0 +1,241 @@
+"""An agent: a model with tools, or a function, that answers a conversation and keeps a session.
+
+>>> def greeter(messages, context, session: Session) -> str:
+...     return f"Hello number {session.incr('greeted')}."
+>>> agent = Agent(greeter)
+>>> response = agent.run("hi", session={"greeted": 1})
+>>> response.text, response.session
+('Hello number 2.', {'greeted': 2})
+
+What a reader gets wrong: an agent remembers nothing. What it should know of the conversation is in the messages and the session
+that it is given, each time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, TypeAlias, TypeVar
+
+import anyio
+from pydantic import ValidationError
+from pydantic_ai.exceptions import UserError
+from pydantic_ai.models import Model, infer_model
+
+from dcaf.agent.config import RunConfig
+from dcaf.agent.draft import Clock, Mind, Tools
+from dcaf.agent.functions import Filled, FunctionMind
+from dcaf.agent.helpdesk import Event, Message
+from dcaf.agent.interceptors import RequestInterceptor, ResponseInterceptor, listed
+from dcaf.agent.response import AgentResponse
+from dcaf.agent.run import Run, Service
+from dcaf.agent.thinking import ModelMind
+from dcaf.core.errors import ConfigurationError, MalformedRequest
+from dcaf.core.keeper import Keeper, Stateless
+from dcaf.core.session import Session
+from dcaf.tools.tool import Tool, tool
+
+One = TypeVar("One")
+OneOrMore: TypeAlias = "One | Sequence[One] | None"
+Messages: TypeAlias = "str | Sequence[Message | Mapping[str, Any]]"
+"""What the user says, or the conversation, oldest first."""
+
+
+class Agent:
+    """Answers conversations.
+
+    Args:
+        model: A model of pydantic-ai, the name of one (``"anthropic:claude-sonnet-4-5"``), or a function
+            ``(messages, context[, session]) -> AgentResult``.
+        tools: What the model may call: tools, or functions, which are made tools.
+        instructions: What the model is told first: a text, or a function of the session; None for nothing.
+        config: Limits, and what streams.
+        request_interceptors: Functions of the InterceptedRequest: one, a list, or None.
+        response_interceptors: Functions of the InterceptedResponse. While there is one, text leaves only after it has seen it.
+        name: What the service calls it.
+        clock: Seconds since the epoch.
+
+    Raises:
+        ConfigurationError: There is no such model, two tools have one name, or a function cannot be called.
+    """
+
+    def __init__(
+        self,
+        model: Model | str | Callable[..., Any],
+        *,
+        tools: Iterable[Tool[..., Any] | Callable[..., Any]] = (),
+        instructions: str | Callable[..., Any] | None = None,
+        config: RunConfig | None = None,
+        request_interceptors: OneOrMore[RequestInterceptor] = None,
+        response_interceptors: OneOrMore[ResponseInterceptor] = None,
+        name: str = "agent",
+        clock: Clock = time.time,
+    ) -> None:
+        self.name: str = name
+        self.config: RunConfig = config or RunConfig()
+        self.tools: Tools = _named(tools)
+        self._service = Service(
+            _mind(model, self.tools, instructions, self.config, clock),
+            self.tools,
+            self.config,
+            listed("request_interceptors", request_interceptors),
+            listed("response_interceptors", response_interceptors),
+            clock,
+        )
+
+    def run(
+        self,
+        messages: Messages,
+        *,
+        session: Session | Mapping[str, Any] | None = None,
+        context: Mapping[str, Any] | None = None,
+    ) -> AgentResponse:
+        """As ``run_async``, in a program without an event loop.
+
+        Raises:
+            ConfigurationError: An event loop is running here.
+        """
+        if _is_in_loop():
+            raise ConfigurationError("agent.run() was called inside a running event loop. Write `await agent.run_async(...)`.")
+        return anyio.run(functools.partial(self.run_async, messages, session=session, context=context))
+
+    def chat(
+        self,
+        text: str = "",
+        *,
+        after: AgentResponse | None = None,
+        decisions: Mapping[str, bool | str] | None = None,
+        session: Session | Mapping[str, Any] | None = None,
+        context: Mapping[str, Any] | None = None,
+    ) -> AgentResponse:
+        """Say one thing, and go on from an answer; as ``run``.
+
+        Args:
+            text: What the user says.
+            after: The answer before, whose messages and session this goes on from; None begins.
+            decisions: Id of a call that waits -> True to run it, or the reason why not.
+            session: None takes that of ``after``.
+            context: As of ``run_async``.
+        """
+        before = [] if after is None else after.messages
+        decided = None if after is None or not decisions else after.decided(decisions, text)
+        going_on = after.state if session is None and after is not None else session
+        return self.run([*before, decided or Message(role="user", content=text)], session=going_on, context=context)
+
+    async def run_async(
+        self,
+        messages: Messages,
+        *,
+        session: Session | Mapping[str, Any] | None = None,
+        context: Mapping[str, Any] | None = None,
+        keeper: Keeper | None = None,
+    ) -> AgentResponse:
+        """Answer a conversation.
+
+        Args:
+            messages: The conversation, oldest first, or what the user says.
+            session: A Session is written when the turn has ended well, and left as it was when it fails. A dict is not changed.
+                None is an empty session.
+            context: Whatever interceptors, an agent function and tools may need: ``platform_context`` goes to the tools that ask
+                for it.
+            keeper: Who knows which approvals were used; None is nobody.
+
+        Raises:
+            MalformedRequest: The messages are no conversation, or there is nothing to answer.
+            AgentError: The turn could not be finished. The session is as it was.
+        """
+        async with aclosing(self._run(messages, session, context, keeper).events()) as events:
+            async for event in events:
+                if isinstance(event, AgentResponse):
+                    return event
+        raise AssertionError
+
+    async def run_stream(
+        self,
+        messages: Messages,
+        *,
+        session: Session | Mapping[str, Any] | None = None,
+        context: Mapping[str, Any] | None = None,
+        keeper: Keeper | None = None,
+    ) -> AsyncGenerator[Event | AgentResponse, None]:
+        """Answer a conversation, and tell what happens as it happens; the last event is the AgentResponse.
+
+        Whoever stops early closes it, with ``contextlib.aclosing``; the session is then as it was. Arguments and errors are
+        those of ``run_async``.
+        """
+        async with aclosing(self._run(messages, session, context, keeper).events()) as events:
+            async for event in events:
+                yield event
+
+    def _run(
+        self,
+        messages: Messages,
+        session: Session | Mapping[str, Any] | None,
+        context: Mapping[str, Any] | None,
+        keeper: Keeper | None,
+    ) -> Run:
+        own = session if isinstance(session, Session) else Session.from_dict(session)
+        return Run(self._service, read(messages), own, context or {}, keeper or Stateless())
+
+    def __repr__(self) -> str:
+        return f"<Agent {self.name}: {len(self.tools)} tools>"
+
+
+def read(messages: Messages) -> list[Message]:
+    """A conversation, as messages.
+
+    Raises:
+        MalformedRequest: It is none.
+    """
+    if isinstance(messages, str):
+        return [Message(role="user", content=messages)]
+    try:
+        return [item if isinstance(item, Message) else Message.model_validate(item) for item in messages]
+    except ValidationError as error:
+        raise MalformedRequest(problems_of(error)) from None
+
+
+def problems_of(error: ValidationError) -> list[tuple[str, str]]:
+    """Path and problem of each misfit, without the values."""
+    found = error.errors(include_input=False, include_context=False, include_url=False)
+    return [(".".join(map(str, item["loc"])), item["msg"]) for item in found]
+
+
+def _mind(
+    model: Model | str | Callable[..., Any],
+    tools: Tools,
+    instructions: str | Callable[..., Any] | None,
+    config: RunConfig,
+    clock: Clock,
+) -> Mind:
+    if callable(model) and not isinstance(model, Model):
+        if instructions is not None:
+            raise ConfigurationError("instructions= are for a model. An agent function has its own.")
+        return FunctionMind(model, tools, clock)
+    try:
+        found = infer_model(model)
+    except (UserError, ValueError, ImportError) as error:
+        raise ConfigurationError(f"The model cannot be used: {error}") from error
+    told = Filled(instructions, "instructions=", ()) if callable(instructions) else instructions
+    return ModelMind(found, tools, told, config, clock)
+
+
+def _named(tools: Iterable[Tool[..., Any] | Callable[..., Any]]) -> Tools:
+    found: dict[str, Tool[..., Any]] = {}
+    for item in tools:
+        made = item if isinstance(item, Tool) else tool(item)
+        if made.name in found:
+            raise ConfigurationError(f"Two tools are named {made.name!r}. Give one another name: @tool(name=...).")
+        found[made.name] = made
+    return found
+
+
+def _is_in_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -1,0 +1,66 @@
+"""How an agent runs: what streams, how often the model is called, how long a turn takes.
+
+>>> RunConfig(max_model_calls=0)
+Traceback (most recent call last):
+    ...
+dcaf.core.errors.ConfigurationError: max_model_calls must be a number from 1 up.
+
+What a reader gets wrong: a turn that reaches a limit is an error, and leaves the session as it was. It is no shorter answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import IntEnum
+
+from pydantic_ai.settings import ModelSettings
+
+from dcaf.core.errors import ConfigurationError
+
+
+class StreamingMode(IntEnum):
+    """Which way text streams.
+
+    Attributes:
+        NONE: The model is asked for whole answers; a stream has the text in one piece.
+        SSE: Text streams to the client as the model writes it.
+        BIDI: The same, and on a WebSocket the client may send the text ``stop`` to end the turn that is running.
+    """
+
+    NONE = 0
+    SSE = 1
+    BIDI = 2
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """How an agent runs.
+
+    Attributes:
+        streaming_mode: Which way text streams.
+        max_model_calls: How often the model may be called in one turn.
+        timeout: How long a turn may take; None is without end.
+        model_settings: Temperature and the like, as pydantic-ai has them; None leaves them to the model.
+
+    Raises:
+        ConfigurationError: A limit is none.
+    """
+
+    streaming_mode: StreamingMode = StreamingMode.BIDI
+    max_model_calls: int = 20
+    timeout: timedelta | None = timedelta(minutes=5)
+    model_settings: ModelSettings | None = None
+
+    def __post_init__(self) -> None:
+        if type(self.max_model_calls) is not int or self.max_model_calls < 1:
+            raise ConfigurationError("max_model_calls must be a number from 1 up.")
+        if self.timeout is not None and (not isinstance(self.timeout, timedelta) or self.timeout <= timedelta()):
+            raise ConfigurationError("timeout= takes a timedelta over zero, for instance timeout=timedelta(minutes=5), or None.")
+        if not isinstance(self.streaming_mode, StreamingMode):
+            raise ConfigurationError("streaming_mode= takes StreamingMode.NONE, .SSE or .BIDI.")
+
+    @property
+    def timeout_s(self) -> float | None:
+        """The time limit in seconds."""
+        return None if self.timeout is None else self.timeout.total_seconds()

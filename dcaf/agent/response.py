@@ -1,0 +1,91 @@
+"""What an agent answers: the text, what stands beside it, and the session after the turn.
+
+What a reader gets wrong: ``session`` is the state as a dict, to be read. What the next turn should be given is ``state``: it
+carries the calls that wait for approval, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from pydantic_ai.usage import RunUsage
+
+from dcaf.agent.helpdesk import Approval, Data, Message, MetaData
+from dcaf.core.errors import ConfigurationError, InterceptorError
+from dcaf.core.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class AgentResponse:
+    """The answer of one turn.
+
+    Attributes:
+        text: What the user reads.
+        data: What stands beside it; the session is not in it.
+        state: The session after the turn.
+        messages: The conversation with this answer at its end, to go on from.
+        usage: What the model has used, summed over its calls.
+        stop_reason: ``end_turn``, ``tool_use`` where calls wait, ``blocked`` by an interceptor, or ``error`` where the model failed
+            after approved calls had run.
+        blocked: The interceptor's error; None where none ended the turn.
+        type: As of the other events of a run.
+    """
+
+    text: str = field(repr=False)
+    data: Data = field(repr=False)
+    state: Session
+    messages: list[Message] = field(repr=False)
+    usage: RunUsage
+    stop_reason: str = "end_turn"
+    blocked: InterceptorError | None = None
+    type: ClassVar[str] = "done"
+
+    @property
+    def session(self) -> dict[str, Any]:
+        """The state after the turn, as plain JSON in a dict of its own."""
+        return self.state.to_dict()
+
+    @property
+    def needs_approval(self) -> bool:
+        """Whether calls wait for a person."""
+        return bool(self.data.approvals)
+
+    @property
+    def approvals(self) -> list[Approval]:
+        """The calls that wait for a person."""
+        return list(self.data.approvals)
+
+    @property
+    def meta_data(self) -> MetaData:
+        """What a client may show of the turn."""
+        blocked = None if self.blocked is None else {"reason": self.blocked.reason, "details": self.blocked.details}
+        waits = self.needs_approval
+        return MetaData(
+            has_pending_approvals=waits, is_complete=not waits, stop_reason=self.stop_reason, blocked=blocked, request_context=None
+        )
+
+    def to_message(self) -> dict[str, Any]:
+        """The message of the HelpDesk protocol, with the session as plain state in its ``data``."""
+        data = self.data.model_dump(mode="json", exclude_none=True) | {"session": self.session}
+        return {"role": "assistant", "content": self.text, "data": data}
+
+    def decided(self, decisions: Mapping[str, bool | str], text: str = "") -> Message:
+        """The user's next message: decisions about the calls that wait.
+
+        Args:
+            decisions: Id of a call -> True to run it, or the reason why not.
+            text: What else the user says.
+
+        Raises:
+            ConfigurationError: No such call waits; or False, for which a reason is due.
+        """
+        waiting = {item.id: item for item in self.data.approvals}
+        made = []
+        for id_, decision in decisions.items():
+            if id_ not in waiting or decision is False:
+                raise ConfigurationError(f"{id_!r}: say True, or why not, of one of the calls that wait: {', '.join(waiting)}.")
+            said = {"execute": True} if decision is True else {"rejection_reason": decision}
+            made.append(waiting[id_].model_copy(update=said))
+        return Message(role="user", content=text, data=Data(approvals=made))

@@ -1,0 +1,214 @@
+"""One turn of an agent, from the messages to the answer: interceptors, decisions, the mind, interceptors, and then the session.
+
+What a reader gets wrong: all of it works on an overlay of the session. It is committed at the very end, so whatever fails before
+leaves the session as it was.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import anyio
+
+from dcaf.agent.approvals import Verdict, decide, decisions_of
+from dcaf.agent.config import RunConfig
+from dcaf.agent.draft import BETWEEN, Clock, Draft, Mind, Tools
+from dcaf.agent.helpdesk import Data, Event, ExecutedApproval, ExecutedApprovals, Message, TextDelta
+from dcaf.agent.interceptors import InterceptedRequest, InterceptedResponse, RequestInterceptor, ResponseInterceptor, intercepted
+from dcaf.agent.response import AgentResponse
+from dcaf.core.errors import AgentError, InterceptorError, MalformedRequest, TurnTimeoutError
+from dcaf.core.keeper import Keeper, Stateless
+from dcaf.core.overlay import Overlay
+from dcaf.core.session import Session
+from dcaf.tools.platform import PLATFORM, within_platform
+from dcaf.tools.results import Call
+from dcaf.tools.turn import Turn
+
+logger: Final[logging.Logger] = logging.getLogger("dcaf")
+
+NOT_REQUESTED: Final = "That action was not requested in this conversation, so it was not run."
+UNANSWERED: Final = "What you approved was run. The answer could not be finished."
+NO_TOOL: Final = "Refused: no such action can be approved now"
+USED: Final = "Refused: this approval was used before"
+NOTHING_SAID: Final = "the last message must be the user's, and say or decide something"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What stays the same from run to run.
+
+    Attributes:
+        mind: What answers.
+        tools: Name -> tool.
+        config: Its limits.
+        before: Sees the request.
+        after: Sees the response; while there is one, no text leaves before it has seen it.
+        clock: Seconds since the epoch.
+    """
+
+    mind: Mind
+    tools: Tools
+    config: RunConfig
+    before: Sequence[RequestInterceptor]
+    after: Sequence[ResponseInterceptor]
+    clock: Clock
+
+
+@dataclass(slots=True)
+class Run:
+    """One turn.
+
+    Attributes:
+        service: Who serves it.
+        messages: The conversation, oldest first.
+        session: Whose turn it is; written when the turn has ended well.
+        context: What the caller gave for this turn.
+        keeper: Who knows which approvals were used.
+    """
+
+    service: Service
+    messages: list[Message]
+    session: Session
+    context: Mapping[str, Any] = field(repr=False)
+    keeper: Keeper = field(default_factory=Stateless)
+    _ends_at: float = field(init=False, repr=False)
+
+    async def events(self) -> AsyncGenerator[Event | AgentResponse, None]:
+        """What happens, as it happens; the last is the response.
+
+        Raises:
+            MalformedRequest: There is nothing to answer.
+            AgentError: The turn could not be finished. The session is as it was.
+        """
+        limit_s = self.service.config.timeout_s
+        self._ends_at = float("inf") if limit_s is None else anyio.current_time() + limit_s
+        _check(self.messages)
+        state = Overlay(self.session._state)
+        draft = Draft(Session._over(state), list(self.messages), self.context)
+        blocked = await self._before(draft)
+        if blocked is None:
+            async with aclosing(self._answered(draft)) as events:
+                async for event in events:
+                    if not (isinstance(event, TextDelta) and self.service.after):
+                        yield event
+        blocked = await self._after(draft) or blocked
+        if draft.text and (self.service.after or blocked):
+            yield TextDelta(text=draft.text)
+        state.commit()
+        yield self._response(draft, blocked)
+
+    async def _before(self, draft: Draft) -> InterceptorError | None:
+        shown = InterceptedRequest(draft.messages, draft.session, self.context)
+        try:
+            with self._within():
+                seen = await intercepted(self.service.before, shown)
+        except InterceptorError as error:
+            return _block(draft, error)
+        draft.messages = list(seen.messages)
+        _check(draft.messages)
+        return None
+
+    async def _after(self, draft: Draft) -> InterceptorError | None:
+        shown = InterceptedResponse(draft.text, draft.data(self.service.tools), draft.session, self.context)
+        try:
+            with self._within():
+                draft.text = (await intercepted(self.service.after, shown)).text
+        except InterceptorError as error:
+            return _block(draft, error)
+        return None
+
+    async def _answered(self, draft: Draft) -> AsyncGenerator[Event, None]:
+        """Run what was approved, and then ask the mind; what was approved is not lost where that fails."""
+        with self._within():
+            has_run, told = await self._decide(draft)
+        if draft.decided:
+            yield ExecutedApprovals(executed_approvals=list(draft.decided))
+        if draft.decided and not told and not draft.messages[-1].content:
+            draft.text = NOT_REQUESTED
+            yield TextDelta(text=NOT_REQUESTED)
+            return
+        try:
+            async with aclosing(self._stepped(self.service.mind.answer(draft))) as events:
+                async for event in events:
+                    yield event
+        except AgentError as error:
+            if not has_run:
+                raise
+            logger.error("dcaf: %s after approved calls had run", error.code)  # noqa: TRY400 - the message may quote anything
+            draft.stop_reason = "error"
+            said = (BETWEEN if draft.text else "") + UNANSWERED
+            draft.text += said
+            yield TextDelta(text=said)
+
+    async def _decide(self, draft: Draft) -> tuple[bool, bool]:
+        """Run the calls that a person has approved; gives whether one ran, and whether the model is told of any decision."""
+        last = draft.messages[-1]
+        verdicts = decide(draft.session, decisions_of(last.data), now=self.service.clock())
+        asked = [await self._call(verdict, draft.session) for verdict in verdicts]
+        calls = [found for found in asked if isinstance(found, Call)]
+        results = iter(await Turn(draft.session).run_all(calls))
+        outputs = [next(results).text if isinstance(found, Call) else found for found in asked]
+        draft.decided = [_executed(verdict, output) for verdict, output in zip(verdicts, outputs, strict=True)]
+        known = [item for item, verdict in zip(draft.decided, verdicts, strict=True) if verdict.is_known]
+        data = (last.data or Data()).model_copy(update={"executed_approvals": known, "approvals": [], "tool_calls": []})
+        draft.messages[-1] = last.model_copy(update={"data": data})
+        return bool(calls), bool(known)
+
+    async def _call(self, verdict: Verdict, session: Session) -> Call | str:
+        """The call that was approved, or why it does not run. It is used up before it runs."""
+        if verdict.said is not None:
+            return verdict.said
+        tool = self.service.tools.get(verdict.name)
+        if tool is None or not tool.requires_approval:
+            return NO_TOOL
+        if not await self.keeper.spend(session, f"approval:{verdict.id}"):
+            return USED
+        return Call(tool, verdict.input, id=verdict.id, is_approved=True)
+
+    async def _stepped(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
+        """Each step inside the time limit, and with the platform's context; neither reaches the one who reads."""
+        async with aclosing(events):
+            while True:
+                with self._within():
+                    event = await anext(events, None)
+                if event is None:
+                    return
+                yield event
+
+    @contextmanager
+    def _within(self) -> Iterator[None]:
+        with within_platform(self.context.get(PLATFORM)), anyio.CancelScope(deadline=self._ends_at) as scope:
+            yield
+        if scope.cancelled_caught:
+            raise TurnTimeoutError(f"The turn took longer than {self.service.config.timeout_s:g} seconds (timeout).")
+
+    def _response(self, draft: Draft, blocked: InterceptorError | None) -> AgentResponse:
+        data = draft.data(self.service.tools)
+        answer = Message(role="assistant", content=draft.text, data=data)
+        messages = [*draft.messages, answer]
+        return AgentResponse(draft.text, data, self.session, messages, draft.usage, draft.stop_reason, blocked)
+
+
+def _check(messages: Sequence[Message]) -> None:
+    """Refuse a conversation that asks for nothing."""
+    last = messages[-1] if messages else None
+    if last is None or last.role != "user" or not (last.content or _holds_anything(last.data)):
+        raise MalformedRequest([("messages", NOTHING_SAID)])
+
+
+def _holds_anything(data: Data | None) -> bool:
+    return data is not None and any(value for value in data.model_dump(exclude={"session"}).values())
+
+
+def _block(draft: Draft, error: InterceptorError) -> InterceptorError:
+    draft.text = error.user_message
+    draft.stop_reason = "blocked"
+    return error
+
+
+def _executed(verdict: Verdict, output: str) -> ExecutedApproval:
+    return ExecutedApproval(id=verdict.id, type=verdict.type, name=verdict.name, input=verdict.input, output=output)

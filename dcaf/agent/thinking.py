@@ -1,0 +1,171 @@
+"""A language model that calls tools until it answers.
+
+What a reader gets wrong: pydantic-ai asks the models, and does not call the tools. All calls of one message run through one turn
+of ``dcaf.tools``, which gives them their session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterable
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
+
+from pydantic_ai.direct import model_request, model_request_stream
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelRequest,
+    ModelResponse,
+    PartDeltaEvent,
+    PartStartEvent,
+    TextPart,
+    TextPartDelta,
+    ToolCallPart,
+    ToolReturnPart,
+)
+from pydantic_ai.models import Model, ModelRequestParameters
+from pydantic_ai.tools import ToolDefinition
+
+from dcaf.agent.approvals import propose
+from dcaf.agent.config import RunConfig, StreamingMode
+from dcaf.agent.draft import BETWEEN, Clock, Draft, Tools
+from dcaf.agent.functions import Filled
+from dcaf.agent.helpdesk import Event, ExecutedToolCall, ExecutedToolCalls, IntermittentUpdate, TextDelta
+from dcaf.agent.history import history
+from dcaf.core.errors import ModelFailedError, ModelLimitError, StateError, ToolArgumentError, ToolError
+from dcaf.tools.results import Call, told_of
+from dcaf.tools.tool import Tool
+from dcaf.tools.turn import Turn
+
+
+class ModelMind:
+    """A language model with tools.
+
+    Args:
+        model: The model.
+        tools: What it may call.
+        instructions: What it is told first, anew at each call of it; None for nothing.
+        config: Limits, and whether it streams.
+        clock: When a proposal is made.
+    """
+
+    def __init__(self, model: Model, tools: Tools, instructions: Filled | str | None, config: RunConfig, clock: Clock) -> None:
+        self._model = model
+        self._tools = tools
+        self._instructions = instructions
+        self._config = config
+        self._clock = clock
+
+    async def answer(self, draft: Draft) -> AsyncGenerator[Event, None]:
+        """As of a mind."""
+        talk = history(draft.messages)
+        turn = Turn(draft.session)
+        for _ in range(self._config.max_model_calls):
+            async with aclosing(self._asked(talk, draft)) as deltas:
+                async for delta in deltas:
+                    yield delta
+            said = talk[-1]
+            if not isinstance(said, ModelResponse) or not said.tool_calls:
+                return
+            async with aclosing(self._worked(said, turn, draft)) as events:
+                async for event in events:
+                    yield event
+            if draft.pending:
+                return
+            talk.append(ModelRequest(_returned(draft.executed[-len(said.tool_calls) :])))
+        raise ModelLimitError(f"The model was called {self._config.max_model_calls} times without an answer (max_model_calls).")
+
+    async def _asked(self, talk: list[ModelMessage], draft: Draft) -> AsyncGenerator[TextDelta, None]:
+        """Ask the model to go on, give its text as it comes, and add what it said to the talk."""
+        before = BETWEEN if draft.text else ""
+        instructed = [*talk[:-1], await self._instructed(talk[-1], draft)]
+        try:
+            async with aclosing(self._pieces(instructed, talk)) as pieces:
+                async for piece in pieces:
+                    draft.text += before + piece
+                    yield TextDelta(text=before + piece)
+                    before = ""
+        except Exception as error:
+            raise ModelFailedError(f"The model failed with {type(error).__name__}.") from error
+        said = talk[-1]
+        assert isinstance(said, ModelResponse)
+        draft.usage += said.usage
+        draft.usage.requests += 1
+
+    async def _pieces(self, talk: list[ModelMessage], into: list[ModelMessage]) -> AsyncGenerator[str, None]:
+        parameters = ModelRequestParameters(function_tools=[_definition(tool) for tool in self._tools.values()])
+        settings = self._config.model_settings
+        if self._config.streaming_mode is StreamingMode.NONE:
+            said = await model_request(self._model, talk, model_settings=settings, model_request_parameters=parameters)
+            for part in said.parts:
+                if isinstance(part, TextPart) and part.content:
+                    yield part.content
+        else:
+            asking = model_request_stream(self._model, talk, model_settings=settings, model_request_parameters=parameters)
+            async with asking as events:
+                async for text in _texts(events):
+                    yield text
+            said = events.get()
+        into.append(said)
+
+    async def _instructed(self, message: ModelMessage, draft: Draft) -> ModelMessage:
+        found = self._instructions
+        text = await found(draft.session) if isinstance(found, Filled) else found
+        return replace(message, instructions=text) if isinstance(message, ModelRequest) and text else message
+
+    async def _worked(self, said: ModelResponse, turn: Turn, draft: Draft) -> AsyncGenerator[Event, None]:
+        """Run the calls of a message, together; those that need a person wait."""
+        asked = [self._taken(part, draft, said.text) for part in said.tool_calls]
+        calls = [found for found in asked if isinstance(found, Call)]
+        for call in calls:
+            yield IntermittentUpdate(text=f"Calling tool: {call.tool.name}", content={"id": call.id, "name": call.tool.name})
+        results = iter(await turn.run_all(calls))
+        outputs = [next(results).text if isinstance(found, Call) else found for found in asked]
+        ran = [_executed(part, output) for part, output in zip(said.tool_calls, outputs, strict=True) if output is not None]
+        draft.executed += ran
+        if ran:
+            yield ExecutedToolCalls(executed_tool_calls=ran)
+        for event in draft.waiting(self._tools):
+            yield event
+
+    def _taken(self, part: ToolCallPart, draft: Draft, intent: str | None) -> Call | str | None:
+        """The call that a model asks for; a text where it cannot be made, and None where it now waits for a person."""
+        try:
+            tool, arguments = self._read(part)
+            if not tool.requires_approval:
+                return Call(tool, arguments, id=part.tool_call_id)
+            own = tool.check(arguments)
+            propose(draft.session, part.tool_call_id, tool.name, own, now=self._clock())
+        except StateError as error:
+            return told_of(part.tool_name, error)
+        draft.wait_for(tool, part.tool_call_id, own, intent or None)
+        return None
+
+    def _read(self, part: ToolCallPart) -> tuple[Tool[..., Any], dict[str, Any]]:
+        tool = self._tools.get(part.tool_name)
+        if tool is None:
+            raise ToolError(f"There is no tool named {part.tool_name!r}. The tools are: {', '.join(self._tools)}.")
+        try:
+            return tool, part.args_as_dict(raise_if_invalid=True)
+        except (ValueError, AssertionError):
+            raise ToolArgumentError("arguments: not an object", [("arguments", "Input should be a JSON object")]) from None
+
+
+async def _texts(events: AsyncIterable[Any]) -> AsyncGenerator[str, None]:
+    async for event in events:
+        if isinstance(event, PartStartEvent) and isinstance(event.part, TextPart) and event.part.content:
+            yield event.part.content
+        elif isinstance(event, PartDeltaEvent) and isinstance(event.delta, TextPartDelta) and event.delta.content_delta:
+            yield event.delta.content_delta
+
+
+def _definition(tool: Tool[..., Any]) -> ToolDefinition:
+    return ToolDefinition(name=tool.name, description=tool.description or None, parameters_json_schema=tool.input_schema)
+
+
+def _executed(part: ToolCallPart, output: str) -> ExecutedToolCall:
+    return ExecutedToolCall(id=part.tool_call_id, name=part.tool_name, input=part.args_as_dict(), output=output)
+
+
+def _returned(ran: list[ExecutedToolCall]) -> list[ToolReturnPart]:
+    return [ToolReturnPart(call.name, call.output, call.id) for call in ran]

@@ -1,0 +1,38 @@
+"""`dcaf serve module:agent`: an agent over HTTP and WebSocket, with its sessions sealed by the key in the environment.
+
+What a reader gets wrong: the key must outlive the process. Without ``DCAF_KEYS`` nothing is served, and the message has the line
+that makes one.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from dcaf.core.errors import ConfigurationError
+
+try:
+    from dcaf.agent.serving import serve_named
+except ModuleNotFoundError as _missing:
+    if (_missing.name or "").startswith("dcaf"):
+        raise
+    MISSING: str | None = _missing.name
+else:
+    MISSING = None
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    serve = commands.add_parser("serve", help="serve an agent, an agent function, or an application that is ready")
+    serve.add_argument("target", metavar="module:agent", help="what to serve, from this folder or from what is installed")
+    serve.add_argument("--audience", help="name of the service: no other service's session is accepted (default: the target)")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    serve.add_argument("--port", type=int, default=8000, help="port to listen on (default: %(default)s)")
+    serve.add_argument("--reload", action="store_true", help="start anew when a file changes")
+    serve.set_defaults(run=_serve)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    if MISSING is not None:
+        raise ConfigurationError(f"Serving needs {MISSING}: pip install 'dcaf[agent,server]'")
+    serve_named(options.target, audience=options.audience, host=options.host, port=options.port, reload=options.reload)
+    return 0
