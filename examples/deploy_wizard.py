@@ -5,17 +5,20 @@ Run it with: python examples/deploy_wizard.py
 
 from dcaf import Keyring
 from dcaf.demo.app import create_demo
-from dcaf.testing import SessionClient
+from dcaf.testing import Reply, SessionClient
 
 
 def main() -> None:
     """Hold one conversation."""
     with SessionClient(create_demo(Keyring.ephemeral())) as client:
         for text in ("start", "service api", "3 replicas", "add 2 widget", "one more widget", "execute"):
-            reply = client.send(text)
-            print(f"user       {text}")
-            print(f"assistant  {reply.text}")
-            print(f"state      {reply.session}\n")
+            show(text, client.send(text))
+        show("(approves)", client.decide(decision=True))
+
+
+def show(said: str, reply: Reply) -> None:
+    """Print one turn."""
+    print(f"user       {said}\nassistant  {reply.text}\nstate      {reply.session}\n")
 
 
 if __name__ == "__main__":

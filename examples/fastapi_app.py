@@ -1,4 +1,4 @@
-"""The demo's tools under FastAPI.
+"""The demo's agent under FastAPI.
 
 Run it with: pip install fastapi uvicorn && uvicorn fastapi_app:app --app-dir examples
 """
@@ -10,14 +10,9 @@ from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
 from dcaf import Keyring, SessionMiddleware, current_session
-from dcaf.demo.planner import plan
+from dcaf.agent import Message
+from dcaf.demo.app import create_agent
 from dcaf.integrations.fastapi import SessionDep
-
-
-class Message(BaseModel):
-    """One thing that was said; older answers carry more than this."""
-
-    content: str
 
 
 class Turn(BaseModel):
@@ -26,15 +21,15 @@ class Turn(BaseModel):
     messages: Annotated[list[Message], Field(min_length=1)]
 
 
+agent = create_agent()
 api = FastAPI()
 
 
 @api.post("/api/chat")
 async def chat(turn: Turn, session: SessionDep) -> dict[str, object]:
-    """Plan, call the tool, answer."""
-    call = plan(turn.messages[-1].content)
-    content = await call.tool.run(call.arguments, session=session) if call else "Say: start, service NAME, N replicas, execute."
-    return {"role": "assistant", "content": content}
+    """Run the agent on the session, and answer; the middleware seals the session into it."""
+    response = await agent.run_async(turn.messages, session=session)
+    return {"role": "assistant", "content": response.text, "data": response.data.model_dump(exclude={"session"})}
 
 
 @api.post("/api/step")

@@ -12,6 +12,8 @@ What a reader gets wrong: no tool saves anything. What changed is noticed, howev
 
 from __future__ import annotations
 
+from typing import Final
+
 from pydantic import BaseModel
 
 from dcaf.core.session import Session
@@ -62,7 +64,7 @@ def set_replicas(count: int, session: Session) -> str:
     return f"{count} replicas. Step 3: say 'execute' to deploy {session.get('service', 'it')}."
 
 
-@tool
+@tool(requires_approval=True)
 def execute_deploy(session: Session) -> str:
     """Deploy, and reset the session."""
     service, replicas = session.get("service"), session.get("replicas")
@@ -97,3 +99,6 @@ def one_more(name: str, session: Session) -> str:
             item["quantity"] += 1
             return f"{item['quantity']} x {name} in the basket."
     return f"There is no {name} in the basket."
+
+
+TOOLS: Final = (start_deploy, set_service, set_replicas, execute_deploy, add_item, one_more)

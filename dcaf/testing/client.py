@@ -22,7 +22,8 @@ except ModuleNotFoundError:
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp
 
-from dcaf.testing.arrival import held, is_json, session_in
+from dcaf.client.arrival import is_json, session_in
+from dcaf.testing.arrival import held
 
 Echo: TypeAlias = Callable[[Mapping[str, Any]], bytes]
 """How a client writes the session that it sends back: the envelope -> its JSON text."""
@@ -111,11 +112,18 @@ class SessionClient:
             text: What the user says.
             **fields: Further top-level members of this body.
         """
-        self.messages.append({"role": "user", "content": text})
-        reply = self.post(self._body(fields))
-        if reply.code is None and isinstance(reply.body, dict):
-            self.messages.append(reply.body)
-        return reply
+        return self._say({"role": "user", "content": text}, fields)
+
+    def decide(self, decision: bool | str, text: str = "") -> Reply:
+        """Decide about every call that the last answer waits with: send the decisions, as ``send`` does.
+
+        Args:
+            decision: True to run them, or the reason why not.
+            text: What else the user says.
+        """
+        said = {"execute": True} if decision is True else {"rejection_reason": decision}
+        waiting = (self.messages[-1].get("data") or {}).get("approvals", []) if self.messages else []
+        return self._say({"role": "user", "content": text, "data": {"approvals": [item | said for item in waiting]}}, {})
 
     def post(self, body: Any) -> Reply:
         """Send a body of your own, and keep the session of the answer if it has one.
@@ -140,6 +148,13 @@ class SessionClient:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+    def _say(self, message: dict[str, Any], fields: Mapping[str, Any]) -> Reply:
+        self.messages.append(message)
+        reply = self.post(self._body(fields))
+        if reply.code is None and isinstance(reply.body, dict):
+            self.messages.append(reply.body)
+        return reply
 
     def _body(self, fields: Mapping[str, Any]) -> bytes:
         session = b"null" if self.envelope is None else self._echo(self.envelope)

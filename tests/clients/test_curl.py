@@ -13,9 +13,11 @@ from dcaf.testing import tampered
 from tests.conftest import Served
 
 
-def said(curl: str, served: Served, text: str, session: Any) -> dict[str, Any]:
-    """Say one thing, with the session of the last answer; the answer."""
-    body = json.dumps({"messages": [{"role": "user", "content": text}], "data": {"session": session}})
+def said(curl: str, served: Served, text: str, session: Any, approvals: Any = ()) -> dict[str, Any]:
+    """Say one thing, with the session of the last answer, and approve what waits; the answer."""
+    approved = [{**item, "execute": True} for item in approvals]
+    message = {"role": "user", "content": text, "data": {"approvals": approved}}
+    body = json.dumps({"messages": [message], "data": {"session": session}})
     done = subprocess.run(
         [curl, "-sS", f"{served.url}/api/chat", "--data-binary", "@-"], input=body, capture_output=True, text=True, check=True
     )
@@ -36,9 +38,10 @@ def test_the_line_that_the_demo_prints_works_when_pasted(curl: str, served: Serv
 
 
 def test_the_whole_conversation_holds_by_curl(curl: str, served: Served) -> None:
-    session = None
+    session, waiting = None, []
     for text, expected in CONVERSATION:
-        answer = said(curl, served, text, session)
+        answer = said(curl, served, text, session, waiting)
+        waiting = answer["data"]["approvals"]
         session = answer["data"]["session"]
         assert mirror(answer) == expected
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dcaf.demo.story import CONVERSATION
+from dcaf.demo.story import APPROVE, CONVERSATION
 from tests.conftest import Served
 
 CLIENT = Path(__file__).with_name("wizard.mjs")
@@ -36,23 +36,23 @@ def test_the_whole_conversation_holds_in_javascript(node: str, served: Served, m
 
 @pytest.mark.parametrize("mode", ["top", "messages"])
 def test_a_cleared_session_stays_cleared_although_older_messages_carry_sealed_ones(node: str, served: Served, mode: str) -> None:
-    turns = conversation(node, served.url, mode, ["service api", "3 replicas", "execute", "hello", "execute"])
-    assert mirrors(turns)[2:] == [{}, {}, {}]
-    assert turns[4]["content"].startswith("Nothing to deploy")
-    assert [turn["older"] for turn in turns] == [0, 1, 2, 3, 4], "the history must carry what could come back"
+    turns = conversation(node, served.url, mode, ["service api", "3 replicas", "execute", APPROVE, "hello", "execute", APPROVE])
+    assert mirrors(turns)[3:] == [{}, {}, {}, {}]
+    assert turns[6]["content"].startswith("Nothing to deploy")
+    assert [turn["older"] for turn in turns] == [0, 1, 2, 3, 4, 5, 6], "the history must carry what could come back"
 
 
 def test_control_a_client_that_drops_the_cleared_session_falls_back_to_the_one_before(node: str, served: Served) -> None:
     """`{}` is no session, so the newest older one counts: without the sealed empty session the clearing is undone."""
-    turns = conversation(node, served.url, "forgetful", ["service api", "3 replicas", "execute", "hello"])
-    assert [turn["older"] for turn in turns] == [0, 1, 2, 2]
-    assert mirrors(turns)[2] == {}
-    assert mirrors(turns)[3] == {"service": "api", "wizard_step": 3, "replicas": 3}
+    turns = conversation(node, served.url, "forgetful", ["service api", "3 replicas", "execute", APPROVE, "hello"])
+    assert [turn["older"] for turn in turns] == [0, 1, 2, 3, 3]
+    assert mirrors(turns)[3] == {}
+    assert mirrors(turns)[4] == {"service": "api", "wizard_step": 3, "replicas": 3}
 
 
 def test_numbers_that_javascript_edits_in_the_mirror_have_no_effect(node: str, served: Served) -> None:
-    turns = conversation(node, served.url, "edited", ["service api", "3 replicas", "execute"])
-    assert turns[2]["content"] == "Deployed api with 3 replicas."
+    turns = conversation(node, served.url, "edited", ["service api", "3 replicas", "execute", APPROVE])
+    assert turns[3]["content"] == "Deployed api with 3 replicas."
 
 
 def test_control_a_client_that_goes_back_to_an_older_session_gets_its_state_back(node: str, served: Served) -> None:

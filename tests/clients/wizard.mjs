@@ -9,6 +9,7 @@
 // edited-messages  as messages, with every mirror edited likewise
 // forgetful        as messages, but a session without state goes out as {}: a typed client that drops what it does not know
 //
+// The line "(approves)" stands for a click: the calls that wait are approved.
 // One JSON line a turn; `older` counts the sealed sessions that went out in the messages.
 import { createInterface } from "node:readline";
 
@@ -22,6 +23,11 @@ function edited(session) {
   const mirror = Object.entries(session).filter(([key]) => key !== "dcaf");
   const changed = mirror.reverse().map(([key, value]) => [key, typeof value === "number" ? value + 0.5 : "edited"]);
   return { planted: true, ...Object.fromEntries(changed), dcaf: session.dcaf };
+}
+
+function approval() {
+  const waiting = history.at(-1).data.approvals;
+  return { role: "user", content: "", data: { approvals: waiting.map((item) => ({ ...item, execute: true })) } };
 }
 
 function messages() {
@@ -41,7 +47,7 @@ function outgoing() {
 }
 
 for await (const text of createInterface({ input: process.stdin })) {
-  history.push({ role: "user", content: text });
+  history.push(text === "(approves)" ? approval() : { role: "user", content: text });
   const body = { messages: messages(), data: { session: outgoing() } };
   const older = body.messages.filter((message) => message.data?.session?.dcaf?.token).length;
   const response = await fetch(`${url}/api/chat`, { method: "POST", body: JSON.stringify(body) });

@@ -36,7 +36,7 @@ def test_keys_new_prints_one_key_and_nothing_else() -> None:
 def test_the_demo_ends_well_and_shows_what_held() -> None:
     done = run("demo")
     assert done.returncode == 0
-    assert "11 of 11 held." in done.stdout
+    assert "13 of 13 held." in done.stdout
     for shown in (
         "user       execute",
         "assistant  Deployed api with 3 replicas.",

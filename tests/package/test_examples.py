@@ -21,7 +21,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 def test_the_wizard_runs_as_a_program() -> None:
     done = subprocess.run([sys.executable, str(EXAMPLES / "deploy_wizard.py")], capture_output=True, text=True, check=True)
     assert "assistant  Deployed api with 3 replicas.\nstate      {}" in done.stdout
-    assert done.stdout.count("user       ") == 6
+    assert done.stdout.count("user       ") == 7
     assert "'quantity': 3" in done.stdout, "the nested change of the basket is in the state"
 
 
@@ -35,7 +35,8 @@ def test_the_fastapi_example_serves_the_same_tools(monkeypatch: pytest.MonkeyPat
         assert client.send("3 replicas").session == {"service": "api", "wizard_step": 3, "replicas": 3}
         with SessionClient(url, path="/api/step", envelope=client.envelope) as elsewhere:
             assert elsewhere.post({"data": {"session": client.envelope}}).body["step"] == 3
-        assert client.send("execute").session == {}
+        client.send("execute")
+        assert client.decide(decision=True).session == {}
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
@@ -53,6 +54,7 @@ from dcaf.testing import SessionClient, sealed
 envelope = sealed({"service": "api", "replicas": 3}, keys=sys.argv[2], audience="deploy-agent")
 with SessionClient(app, envelope=envelope) as client:
     reply = client.send("execute")
+    reply = reply if reply.code else client.decide(decision=True)
 print(reply.status, reply.code or reply.text)
 """
 
@@ -68,7 +70,7 @@ def test_the_fastapi_example_takes_its_keys_from_the_environment(same: bool, sai
     assert "ephemeral" not in done.stderr
 
 
-@pytest.mark.parametrize("body", [{"messages": []}, {"messages": [{"role": "user"}]}, {"messages": [{"content": None}]}, {}])
+@pytest.mark.parametrize("body", [{"messages": []}, {"messages": [{"role": "system"}]}, {"messages": [{"content": None}]}, {}])
 def test_a_body_that_says_nothing_is_the_clients_fault_in_the_fastapi_example(monkeypatch: pytest.MonkeyPatch, body: Any) -> None:
     monkeypatch.delenv("DCAF_KEYS", raising=False)
     monkeypatch.syspath_prepend(str(EXAMPLES))
