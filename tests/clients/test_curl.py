@@ -38,7 +38,8 @@ def test_the_line_that_the_demo_prints_works_when_pasted(curl: str, served: Serv
 
 
 def test_the_whole_conversation_holds_by_curl(curl: str, served: Served) -> None:
-    session, waiting = None, []
+    session: Any = None
+    waiting: list[Any] = []
     for text, expected in CONVERSATION:
         answer = said(curl, served, text, session, waiting)
         waiting = answer["data"]["approvals"]
