@@ -9,14 +9,6 @@
 What a reader gets wrong: the agent and its service are two. ``Agent.run`` needs no server, and any ASGI application can call it.
 """
 
-from __future__ import annotations
-
-try:
-    import pydantic_ai as _pydantic_ai
-    import rfc8785 as _rfc8785
-except ModuleNotFoundError as _missing:
-    raise ModuleNotFoundError(f"dcaf.agent needs {_missing.name}: pip install 'dcaf[agent]'", name=_missing.name) from None
-
 from dcaf.agent.agent import Agent
 from dcaf.agent.config import RunConfig, StreamingMode
 from dcaf.agent.functions import AgentResult, ProposedCall
@@ -27,8 +19,6 @@ from dcaf.agent.server import create_app
 from dcaf.agent.serving import serve
 from dcaf.core.errors import AgentError, InterceptorError, MalformedRequest, ModelFailedError, ModelLimitError, TurnTimeoutError
 from dcaf.tools.platform import PlatformContext
-
-del _pydantic_ai, _rfc8785
 
 __all__ = [
     "Agent",

@@ -22,8 +22,12 @@ from typing import Any, TypeAlias, TypeVar
 
 import anyio
 from pydantic import ValidationError
-from pydantic_ai.exceptions import UserError
-from pydantic_ai.models import Model, infer_model
+
+try:
+    from pydantic_ai.exceptions import UserError
+    from pydantic_ai.models import Model, infer_model
+except ModuleNotFoundError:
+    raise ModuleNotFoundError("dcaf.agent needs pydantic-ai: pip install 'dcaf[agent]'", name="pydantic_ai") from None
 
 from dcaf.agent.config import RunConfig
 from dcaf.agent.draft import Clock, Mind, Tools

@@ -13,13 +13,14 @@ it, and no client can tell it from one that was cut.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Final
 
 import orjson
 
+from dcaf.client.arrival import LINES, is_json, media_type, session_in
+
 EVENTS: Final = "text/event-stream"
-LINES: Final = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
 LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 MARK: Final = "\ufeff".encode()
 
@@ -53,24 +54,6 @@ def held(content_type: str, text: bytes, old: dict[str, Any] | None, *, whole: b
         session = session_in(_read(event))
         found = found if session is None else session
     return found
-
-
-def session_in(value: Any) -> dict[str, Any] | None:
-    """What stands at ``data.session`` of a JSON value, if it is an object; else None."""
-    data = value.get("data") if isinstance(value, Mapping) else None
-    found = data.get("session") if isinstance(data, Mapping) else None
-    return found if isinstance(found, dict) else None
-
-
-def media_type(content_type: str) -> str:
-    """A Content-Type without its parameters."""
-    return content_type.partition(";")[0].strip().lower()
-
-
-def is_json(content_type: str) -> bool:
-    """Whether an answer of this type is one JSON text."""
-    kind = media_type(content_type)
-    return kind == "application/json" or kind.endswith("+json")
 
 
 def _events(kind: str, text: bytes, *, whole: bool) -> Iterator[bytes]:

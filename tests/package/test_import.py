@@ -15,8 +15,21 @@ import pytest
 import dcaf
 
 PACKAGE = Path(dcaf.__file__).parent
-OPTIONAL = ("cryptography", "uvicorn", "httpx2", "httpx", "fastapi", "pydantic_ai", "redis", "psycopg", "sqlite3", "obstore")
-WINDOWS = ("dcaf", "dcaf.core", "dcaf.asgi", "dcaf.tools", "dcaf.testing")
+OPTIONAL = (
+    "cryptography",
+    "uvicorn",
+    "httpx2",
+    "httpx",
+    "fastapi",
+    "pydantic_ai",
+    "rfc8785",
+    "websockets",
+    "redis",
+    "psycopg",
+    "sqlite3",
+    "obstore",
+)
+WINDOWS = ("dcaf", "dcaf.core", "dcaf.asgi", "dcaf.tools", "dcaf.agent", "dcaf.client", "dcaf.testing")
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 

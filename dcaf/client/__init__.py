@@ -1,0 +1,52 @@
+"""Floor 3: a small client of an agent service, which keeps the session and sends it back."""
+
+from dcaf.client.approvals import Approval, Decision
+from dcaf.client.async_client import AsyncClient
+from dcaf.client.async_stream import AsyncStream
+from dcaf.client.async_websocket import AsyncSocket
+from dcaf.client.client import Client
+from dcaf.client.conversation import Conversation, OnDead
+from dcaf.client.errors import (
+    AnswerUnreadable,
+    ApprovalUnknown,
+    ClientError,
+    ServiceError,
+    ServiceFailed,
+    ServiceUnreachable,
+    SessionDead,
+    TurnConflict,
+    TurnOvertaken,
+    TurnTooLarge,
+    TurnUnfinished,
+)
+from dcaf.client.reply import Event, Reply
+from dcaf.client.stream import Stream
+from dcaf.client.turn import Turn
+from dcaf.client.websocket import Socket
+
+__all__ = [
+    "AnswerUnreadable",
+    "Approval",
+    "ApprovalUnknown",
+    "AsyncClient",
+    "AsyncSocket",
+    "AsyncStream",
+    "Client",
+    "ClientError",
+    "Conversation",
+    "Decision",
+    "Event",
+    "OnDead",
+    "Reply",
+    "ServiceError",
+    "ServiceFailed",
+    "ServiceUnreachable",
+    "SessionDead",
+    "Socket",
+    "Stream",
+    "Turn",
+    "TurnConflict",
+    "TurnOvertaken",
+    "TurnTooLarge",
+    "TurnUnfinished",
+]

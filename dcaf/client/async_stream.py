@@ -1,0 +1,54 @@
+"""The events of one turn under asyncio or trio.
+
+What a reader gets wrong: a stream that is closed before its end has said nothing. The conversation is as it was before, but
+for a session that an event carried which was read. Close it:
+``async with`` does; leaving an ``async for`` alone closes it some time later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from types import TracebackType
+from typing import Self
+
+from dcaf.client.reply import Event, Reply
+from dcaf.client.stream import reply_of
+from dcaf.client.turn import Turn
+
+
+class AsyncStream:
+    """An asynchronous iterator over events, made by ``AsyncClient.stream`` and ``AsyncSocket.stream``.
+
+    Args:
+        turn: Whose events they are.
+        events: Where they come from.
+    """
+
+    def __init__(self, turn: Turn, events: AsyncGenerator[Event]) -> None:
+        self._turn = turn
+        self._events = events
+
+    @property
+    def reply(self) -> Reply:
+        """What the events amount to, after the ``done`` event.
+
+        Raises:
+            TurnUnfinished: It has not come so far.
+        """
+        return reply_of(self._turn)
+
+    async def close(self) -> None:
+        """Stop reading, wherever the answer is."""
+        await self._events.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        return await anext(self._events)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close()

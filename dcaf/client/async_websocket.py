@@ -1,0 +1,122 @@
+"""Many turns over one WebSocket, under asyncio.
+
+    async with client.socket() as socket:
+        await socket.send("deploy the shop")
+        async with socket.stream("and now?") as stream:
+            async for event in stream:
+                print(event.text, end="")
+
+What a reader gets wrong: a turn that is left early closes the connection, because the rest of its frames would still come. The
+next turn opens another one, and goes on with the session of before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from dcaf.client.approvals import Decision
+from dcaf.client.async_stream import AsyncStream
+from dcaf.client.conversation import Conversation
+from dcaf.client.reach import reached
+from dcaf.client.reply import Event, Reply
+from dcaf.client.stream import reply_of
+from dcaf.client.turn import Turn
+from dcaf.client.websocket import MAX_FRAME_BYTES
+
+
+class AsyncSocket:
+    """Turns of one conversation over a WebSocket; made by ``AsyncClient.socket``.
+
+    Args:
+        conversation: What the turns belong to.
+        url: Of the WebSocket.
+        headers: Sent when it is opened.
+        timeout_s: How long nothing may come; None waits forever.
+    """
+
+    def __init__(self, conversation: Conversation, url: str, headers: Mapping[str, str], timeout_s: float | None) -> None:
+        self._conversation = conversation
+        self._url = url
+        self._headers = headers
+        self._timeout_s = timeout_s
+        self._connection: ClientConnection | None = None
+        self._turn: Turn | None = None
+
+    async def send(
+        self, said: str | Mapping[str, Any] = "", /, *, decisions: Mapping[str, Decision] | None = None, **fields: Any
+    ) -> Reply:
+        """Say something, and read its events to the end. Arguments and errors as for ``AsyncClient.send``."""
+        turn = Turn(self._conversation, said, decisions=decisions, fields=fields)
+        async for _ in self._events(turn):
+            pass
+        return reply_of(turn)
+
+    def stream(
+        self, said: str | Mapping[str, Any] = "", /, *, decisions: Mapping[str, Decision] | None = None, **fields: Any
+    ) -> AsyncStream:
+        """Say something, and read its events. Arguments and errors as for ``AsyncClient.stream``.
+
+        A turn that fails or is left early closes the connection, because the rest of its frames would still come.
+        """
+        turn = Turn(self._conversation, said, decisions=decisions, fields=fields)
+        return AsyncStream(turn, self._events(turn))
+
+    async def close(self) -> None:
+        """Close the connection. A further turn opens another one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close()
+
+    async def _events(self, turn: Turn) -> AsyncGenerator[Event]:
+        try:
+            with reached("the WebSocket"):
+                connection = await self._ready(turn)
+                await connection.send(turn.request().decode())
+                while turn.reply is None:
+                    event = turn.frame(await self._next(connection))
+                    if event is not None:
+                        yield event
+                    else:
+                        await connection.send(turn.request().decode())
+        finally:
+            if turn.reply is None and self._turn is turn:
+                await self.close()
+
+    async def _ready(self, turn: Turn) -> ClientConnection:
+        """A connection on which nothing waits to be read: the one there is, if it is open, else a new one."""
+        if self._turn is not None and self._turn.reply is None:
+            await self.close()
+        self._turn = turn
+        if self._connection is None or not await self._is_drained(self._connection, turn):
+            await self.close()
+            self._connection = await connect(
+                self._url, additional_headers=self._headers, open_timeout=self._timeout_s, max_size=MAX_FRAME_BYTES
+            )
+        return self._connection
+
+    async def _is_drained(self, connection: ClientConnection, turn: Turn) -> bool:
+        """Whether a connection is open, after the frames were read that came between two turns, for the sessions in them."""
+        try:
+            async with asyncio.timeout(0):
+                while True:
+                    turn.overheard(await connection.recv())
+        except TimeoutError:
+            return True
+        except ConnectionClosed:
+            return False
+
+    async def _next(self, connection: ClientConnection) -> bytes | str:
+        async with asyncio.timeout(self._timeout_s):
+            return await connection.recv()

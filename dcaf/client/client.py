@@ -1,0 +1,99 @@
+"""A client of an agent service that keeps the session and sends it back.
+
+    with Client("https://agent.example", fields={"thread_id": "th-1"}) as client:
+        reply = client.send("deploy the shop")
+        reply = client.send(decisions={approval.id: True for approval in reply.approvals})
+        with client.stream("and now?") as stream:
+            for event in stream:
+                print(event.text, end="")
+
+What a reader gets wrong: a turn that failed leaves no trace in the conversation, so it can be said again. Nothing is sent again
+by itself, but for the one turn whose session the service found dead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, Self
+
+from dcaf.client.approvals import Decision
+from dcaf.client.base import BaseClient
+from dcaf.client.reach import httpx2, reached
+from dcaf.client.reply import Event, Reply
+from dcaf.client.stream import Stream
+from dcaf.client.turn import Turn
+from dcaf.client.websocket import Socket
+
+
+class Client(BaseClient[httpx2.Client]):
+    """One conversation with an agent service; the arguments are those of BaseClient."""
+
+    def send(
+        self, said: str | Mapping[str, Any] = "", /, *, decisions: Mapping[str, Decision] | None = None, **fields: Any
+    ) -> Reply:
+        """Say something, or decide about approvals, and wait for the whole answer.
+
+        Args:
+            said: The user's words, or a whole message.
+            decisions: About approvals that wait, by id: True, or the reason why not.
+            **fields: Further top-level members of this body.
+
+        Raises:
+            ServiceError: The service refused the turn, or could not do it.
+            ServiceUnreachable: No complete answer came.
+            AnswerUnreadable: An answer came that is not of this protocol.
+            ApprovalUnknown: A decision is about nothing that waits, or a refusal gives no reason.
+            TurnOvertaken: Another turn began before this one had ended.
+        """
+        turn = Turn(self.conversation, said, decisions=decisions, fields=fields)
+        while turn.reply is None:
+            with reached(self._path):
+                answer = self._http.post(self._url(self._path), content=turn.request(), headers=self._headers)
+            turn.answered(answer.status_code, answer.headers, answer.content)
+        return turn.reply
+
+    def stream(
+        self, said: str | Mapping[str, Any] = "", /, *, decisions: Mapping[str, Decision] | None = None, **fields: Any
+    ) -> Stream:
+        """Say something, and read the answer as it comes. Nothing is sent before the first event is asked for.
+
+        Arguments as for ``send``; what ``send`` raises, reading raises here.
+
+        Raises:
+            ApprovalUnknown: A decision is about nothing that waits, or a refusal gives no reason.
+        """
+        turn = Turn(self.conversation, said, decisions=decisions, fields=fields)
+        return Stream(turn, self._events(turn))
+
+    def socket(self) -> Socket:
+        """A WebSocket for turns of this conversation. It connects when its first turn is sent."""
+        return Socket(self.conversation, self._socket_url, self._given, self._timeout_s)
+
+    def close(self) -> None:
+        """Close the connections, but for those of a ready-made ``http``."""
+        if self._is_owner:
+            self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _made(self) -> httpx2.Client:
+        return httpx2.Client(timeout=self._timeout_s)
+
+    def _events(self, turn: Turn) -> Generator[Event]:
+        while turn.reply is None:
+            with reached(self._stream_path), self._streamed(turn.request()) as answer:
+                if not answer.is_success:
+                    turn.answered(answer.status_code, answer.headers, answer.read())
+                    continue
+                for chunk in answer.iter_bytes():
+                    yield from turn.feed(chunk)
+                yield from turn.ended()
+
+    def _streamed(self, body: bytes) -> AbstractContextManager[httpx2.Response]:
+        return self._http.stream("POST", self._url(self._stream_path), content=body, headers=self._headers)

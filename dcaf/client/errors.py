@@ -1,0 +1,148 @@
+"""Why a turn of a client did not come to its end, in one tree, split by what the caller can do about it.
+
+    DcafError
+    └── ClientError                   this turn's message is not kept: send it again, or say something else
+        ├── ServiceError                  the service answered with a problem
+        │   ├── SessionDead                   400, 409  the session was of no use; the next turn begins a new one
+        │   ├── TurnConflict                  409       the session has moved on, or a turn of it is in progress
+        │   ├── TurnTooLarge                  413       the conversation or its session is over a limit
+        │   └── ServiceFailed                 5xx       the service could not do it; a stream's error event, too
+        ├── ServiceUnreachable            no complete answer came
+        ├── AnswerUnreadable              an answer came that is not of this protocol
+        ├── ApprovalUnknown               a decision about nothing that waits for one
+        ├── TurnOvertaken                 another turn of this conversation began before this one had ended
+        └── TurnUnfinished                the reply of a stream was asked for before its end
+
+>>> from dcaf.core.errors import SessionError
+>>> error = TurnConflict("session-conflict", status=409, retry_after=timedelta(seconds=1))
+>>> error.code, error.status, error.retry_after
+('session-conflict', 409, datetime.timedelta(seconds=1))
+>>> isinstance(error, SessionError), error.http_status
+(False, 502)
+
+What a reader gets wrong: these are not the errors of ``dcaf.core``. An agent may itself be the client of another one, and
+what the other refuses must not look like a refusal of its own caller's session.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import ClassVar, Final
+
+from dcaf.core.errors import DcafError
+
+TOKEN: Final = re.compile(r"dcaf1[a-z]\.[\w.-]+")
+MAX_DETAIL: Final = 300
+"""Characters of a service's own words that are repeated: services echo request bodies in validation errors."""
+
+
+class ClientError(DcafError):
+    """A turn did not come to its end. Its message is not kept; the session is the last that the service gave.
+
+    Attributes:
+        code: What happened, in one stable word: the service's own where it gave one.
+    """
+
+    code = "client"
+    http_status: ClassVar[int] = 502
+
+
+class ServiceError(ClientError):
+    """The service answered with a problem.
+
+    Args:
+        code: The problem's code; ``http-404`` and the like where the answer has none.
+        status: HTTP status; None for an error event on a stream or a WebSocket.
+        detail: The service's own words; tokens in it are left out, and it is cut.
+        retry_after: How long the service asks to wait; None where it does not say so in seconds.
+    """
+
+    todo: ClassVar[str] = "Correct the request, then send the turn again."
+
+    def __init__(self, code: str, *, status: int | None = None, detail: str = "", retry_after: timedelta | None = None) -> None:
+        self.code = code  # type: ignore[misc]  # a class has one code elsewhere in the tree: here the service has the word
+        self.status = status
+        self.detail = TOKEN.sub("[token]", detail)[:MAX_DETAIL]
+        self.retry_after = retry_after
+        super().__init__(self._message())
+
+    def _message(self) -> str:
+        how = "an error event" if self.status is None else str(self.status)
+        words = f": {self.detail.rstrip('.')}" if self.detail else ""
+        wait = f" Wait {self.retry_after.total_seconds():g} s." if self.retry_after is not None else ""
+        return f"The service answered with {how}, {self.code}{words}. {self.todo}{wait}"
+
+
+class SessionDead(ServiceError):
+    """The session was of no use to the service, and has been dropped: the next turn begins a new one."""
+
+    todo = "The session is gone: say what it must know again; the next turn begins a new one."
+
+
+class TurnConflict(ServiceError):
+    """The session has moved on, or a turn of it is in progress. If the service gave the current one, it is kept now.
+
+    Args:
+        code: As for ServiceError.
+        status: As for ServiceError.
+        detail: As for ServiceError.
+        retry_after: As for ServiceError.
+        applied: Whether this very turn has been done before, its answer lost; None where the service does not say.
+    """
+
+    todo = "Wait for the turn in progress, then send this one again."
+
+    def __init__(
+        self,
+        code: str,
+        *,
+        status: int | None = None,
+        detail: str = "",
+        retry_after: timedelta | None = None,
+        applied: bool | None = None,
+    ) -> None:
+        super().__init__(code, status=status, detail=detail, retry_after=retry_after)
+        self.applied = applied
+
+
+class TurnTooLarge(ServiceError):
+    """The conversation or its session is over a limit of the service."""
+
+    todo = "Shorten the conversation (client.messages), or have the agent store less, then send the turn again."
+
+
+class ServiceFailed(ServiceError):
+    """The service could not do it. The session is as it was, so the turn can be sent again."""
+
+    todo = "Send the turn again later: the session is as it was."
+
+
+class ServiceUnreachable(ClientError):
+    """No complete answer came: no connection, a timeout, or a stream that broke off. Whether the turn ran is not known."""
+
+    code = "service-unreachable"
+
+
+class AnswerUnreadable(ClientError):
+    """An answer came that is not of this protocol: probably the address or the path is another service's."""
+
+    code = "answer-unreadable"
+
+
+class ApprovalUnknown(ClientError):
+    """A decision about nothing that waits for one, or a refusal that gives no reason. Nothing was sent."""
+
+    code = "approval-unknown"
+
+
+class TurnOvertaken(ClientError):
+    """Another turn of the conversation began before this one had ended. A conversation has one turn at a time."""
+
+    code = "turn-overtaken"
+
+
+class TurnUnfinished(ClientError):
+    """The reply of a stream was asked for before its end. Read its events to the last one first."""
+
+    code = "turn-unfinished"

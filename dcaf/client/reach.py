@@ -1,0 +1,42 @@
+"""The libraries that reach a service, and one error for all of their ways to fail.
+
+What a reader gets wrong: a request that failed may have been served. Nothing is sent again by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+try:
+    import httpx2
+    from websockets.exceptions import InvalidStatus, WebSocketException
+except ModuleNotFoundError as missing:
+    raise ModuleNotFoundError(f"dcaf.client needs {missing.name}: pip install 'dcaf[client]'", name=missing.name) from None
+
+from dcaf.client.errors import ServiceUnreachable
+from dcaf.client.refusals import refused
+
+__all__ = ["httpx2", "reached"]
+
+
+@contextmanager
+def reached(path: str) -> Iterator[None]:
+    """Do something with a service's connection.
+
+    Args:
+        path: What is reached, for the message.
+
+    Raises:
+        ServiceError: It refused a WebSocket before it was open.
+        ServiceUnreachable: No connection, a timeout, or it broke off.
+    """
+    try:
+        yield
+    except InvalidStatus as refusal:
+        raise refused(refusal.response.status_code, refusal.response.headers, None) from refusal
+    except (httpx2.RequestError, WebSocketException, OSError) as error:
+        raise ServiceUnreachable(
+            f"No complete answer came from {path} ({type(error).__name__}); whether the turn ran is not known. "
+            "Its message is not kept: check the address and the service, then send it again."
+        ) from error

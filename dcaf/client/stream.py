@@ -1,0 +1,64 @@
+"""The events of one turn, as they come, and its reply at the end.
+
+What a reader gets wrong: a stream that is closed before its end has said nothing. The conversation is as it was before, but
+for a session that an event carried which was read. Close it: ``with`` does, and so does reading to the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from types import TracebackType
+from typing import Self
+
+from dcaf.client.errors import TurnUnfinished
+from dcaf.client.reply import Event, Reply
+from dcaf.client.turn import Turn
+
+
+class Stream:
+    """An iterator over events, made by ``Client.stream`` and ``Socket.stream``.
+
+    Args:
+        turn: Whose events they are.
+        events: Where they come from.
+    """
+
+    def __init__(self, turn: Turn, events: Generator[Event]) -> None:
+        self._turn = turn
+        self._events = events
+
+    @property
+    def reply(self) -> Reply:
+        """What the events amount to, after the ``done`` event.
+
+        Raises:
+            TurnUnfinished: It has not come so far.
+        """
+        return reply_of(self._turn)
+
+    def close(self) -> None:
+        """Stop reading, wherever the answer is."""
+        self._events.close()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Event:
+        return next(self._events)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def reply_of(turn: Turn) -> Reply:
+    """The reply of a turn that has ended.
+
+    Raises:
+        TurnUnfinished: It has not.
+    """
+    if turn.reply is None:
+        raise TurnUnfinished("The reply is not complete before the done event. Read the events to the last one first.")
+    return turn.reply

@@ -1,0 +1,118 @@
+"""Many turns over one WebSocket.
+
+    with client.socket() as socket:
+        socket.send("deploy the shop")
+        for event in socket.stream("and now?"):
+            print(event.text, end="")
+
+What a reader gets wrong: the session does not belong to the socket. Every frame carries it, so a turn after a lost connection
+opens a new one and goes on, and turns of ``client.send`` may stand between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Final, Self
+
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from dcaf.client.approvals import Decision
+from dcaf.client.conversation import Conversation
+from dcaf.client.reach import reached
+from dcaf.client.reply import Event, Reply
+from dcaf.client.stream import Stream, reply_of
+from dcaf.client.turn import Turn
+
+MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
+"""The longest frame that is read: the results of tools and a session in one event."""
+
+
+class Socket:
+    """Turns of one conversation over a WebSocket; made by ``Client.socket``.
+
+    Args:
+        conversation: What the turns belong to.
+        url: Of the WebSocket.
+        headers: Sent when it is opened.
+        timeout_s: How long nothing may come; None waits forever.
+    """
+
+    def __init__(self, conversation: Conversation, url: str, headers: Mapping[str, str], timeout_s: float | None) -> None:
+        self._conversation = conversation
+        self._url = url
+        self._headers = headers
+        self._timeout_s = timeout_s
+        self._connection: ClientConnection | None = None
+        self._closing = ExitStack()
+        self._turn: Turn | None = None
+
+    def send(
+        self, said: str | Mapping[str, Any] = "", /, *, decisions: Mapping[str, Decision] | None = None, **fields: Any
+    ) -> Reply:
+        """Say something, and read its events to the end. Arguments and errors as for ``Client.send``."""
+        turn = Turn(self._conversation, said, decisions=decisions, fields=fields)
+        for _ in self._events(turn):
+            pass
+        return reply_of(turn)
+
+    def stream(
+        self, said: str | Mapping[str, Any] = "", /, *, decisions: Mapping[str, Decision] | None = None, **fields: Any
+    ) -> Stream:
+        """Say something, and read its events. Arguments and errors as for ``Client.stream``.
+
+        A turn that fails or is left early closes the connection, because the rest of its frames would still come.
+        """
+        turn = Turn(self._conversation, said, decisions=decisions, fields=fields)
+        return Stream(turn, self._events(turn))
+
+    def close(self) -> None:
+        """Close the connection. A further turn opens another one."""
+        self._connection = None
+        self._closing.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _events(self, turn: Turn) -> Generator[Event]:
+        try:
+            with reached("the WebSocket"):
+                connection = self._ready(turn)
+                connection.send(turn.request().decode())
+                while turn.reply is None:
+                    event = turn.frame(connection.recv(self._timeout_s))
+                    if event is not None:
+                        yield event
+                    else:
+                        connection.send(turn.request().decode())
+        finally:
+            if turn.reply is None and self._turn is turn:
+                self.close()
+
+    def _ready(self, turn: Turn) -> ClientConnection:
+        """A connection on which nothing waits to be read: the one there is, if it is open, else a new one."""
+        if self._turn is not None and self._turn.reply is None:
+            self.close()
+        self._turn = turn
+        if self._connection is None or not self._is_drained(self._connection, turn):
+            self.close()
+            connecting = connect(
+                self._url, additional_headers=self._headers, open_timeout=self._timeout_s, max_size=MAX_FRAME_BYTES
+            )
+            self._connection = self._closing.enter_context(connecting)
+        return self._connection
+
+    def _is_drained(self, connection: ClientConnection, turn: Turn) -> bool:
+        """Whether a connection is open, after the frames were read that came between two turns, for the sessions in them."""
+        try:
+            while True:
+                turn.overheard(connection.recv(timeout=0))
+        except TimeoutError:
+            return True
+        except ConnectionClosed:
+            return False
