@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import RLock
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
 
 from dcaf.core.base64url import Payload
 from dcaf.core.claims import Claims
 from dcaf.core.errors import SessionInvalid, SessionValueError
 from dcaf.core.handles import Slot
-from dcaf.core.members import join, spans, split
+from dcaf.core.members import Members, cut
 from dcaf.core.values import read, to_json, write
 
 Change: TypeAlias = Callable[[bytes | None], bytes]
@@ -62,13 +62,16 @@ class State:
         limit_bytes: How large the written state may become; None for no limit.
     """
 
-    __slots__ = ("_arrived", "_at_most_bytes", "_library", "_limit_bytes", "_lock", "_slots", "standing")
+    __slots__ = ("_arrived", "_at_most_bytes", "_library", "_limit_bytes", "_lock", "_members", "_slots", "standing")
+
+    _kind: ClassVar[type[Slot]] = Slot
 
     def __init__(self, arrived: Payload | None = None, standing: Standing | None = None, *, limit_bytes: int | None = None) -> None:
         self._arrived = arrived or Payload(b"{}")
         self.standing = standing
         self._limit_bytes = limit_bytes
-        self._slots: dict[str, Slot] | None = None
+        self._members: Members | None = None
+        self._slots: dict[str, Slot] = {}
         self._library: bytes | None = None
         self._at_most_bytes = 0
         self._lock = RLock()
@@ -76,7 +79,7 @@ class State:
     @property
     def is_touched(self) -> bool:
         """Whether anybody looked at the state; until then it has not been parsed."""
-        return self._slots is not None
+        return self._members is not None
 
     def slot(self, key: str) -> Slot:
         """The slot of a key, made where there is none.
@@ -85,15 +88,15 @@ class State:
             SessionValueError: There may be no such key.
         """
         with self._lock:
-            slots = self._loaded()
-            if key not in slots:
-                slots[_checked(key)] = Slot(key, None)
-            return slots[key]
+            slot = self._found(key)
+            if slot is None:
+                slot = self._slots[_checked(key)] = self._kind(key, None)
+            return slot
 
     def find(self, key: str) -> Slot | None:
         """The slot of a key, if there is one; the key may be absent all the same."""
-        slots = self._slots
-        return (self._load() if slots is None else slots).get(key)
+        slot = self._slots.get(key)
+        return self._found(key) if slot is None else slot
 
     def __contains__(self, key: object) -> bool:
         with self._lock:
@@ -107,7 +110,7 @@ class State:
         """The present keys: as they arrived, then as they were first asked for."""
         with self._lock:
             self.settle()
-            return iter([slot.key for slot in self._loaded().values() if slot.data is not None])
+            return iter([*self._now()])
 
     def put(self, key: str, value: object, *, as_type: Any = None) -> None:
         """Convert, check and store a value; the object itself stays live.
@@ -116,7 +119,7 @@ class State:
             SessionValueError: The value may not be stored, or the state would be too large.
         """
         with self._lock:
-            slot = self._loaded().get(key) if type(key) is str else None
+            slot = self._found(key) if type(key) is str else None
             name = _checked(key) if slot is None else key
             data = write(to_json(value, as_type, path=name))
             self._check_size({name: data})
@@ -157,7 +160,7 @@ class State:
     def drop(self, key: str) -> bool:
         """Make a key absent, whatever was done to its value; False where it was absent."""
         with self._lock:
-            slot = self._loaded().get(key)
+            slot = self._found(key)
             if slot is not None and slot.data is None:
                 slot.settle()
             if slot is None or slot.data is None:
@@ -168,16 +171,16 @@ class State:
     def drop_all(self, *, kept: tuple[str, ...] = (), prefix: str = "") -> None:
         """Make every key with a prefix absent, but for those that begin with one of ``kept``."""
         with self._lock:
-            for key, slot in self._loaded().items():
+            for key in {**self._loaded(), **self._slots}:
                 if key.startswith(prefix) and not (kept and key.startswith(kept)):
-                    slot.drop()
+                    self.slot(key).drop()
 
     def copy(self) -> State:
         """A state of its own with the same keys, and the same that arrived. Raises as ``settle``."""
         with self._lock:
             self.settle()
             copied = State(self._arrived, self.standing, limit_bytes=self._limit_bytes)
-            for key, slot in self._loaded().items():
+            for key, slot in self._slots.items():
                 copied.slot(key).data = slot.data
             return copied
 
@@ -202,7 +205,7 @@ class State:
         with self._lock:
             written = dict(_written(key, value, None) for key, value in values.items())
             self.settle()
-            going = [key for key in self._present() if key not in written]
+            going = [key for key in self._lasting() if key not in written]
             self._check_size(written, without=going)
             for key in going:
                 self.slot(key).drop()
@@ -231,7 +234,9 @@ class State:
             SessionAliasError, SessionValueError: As ``Slot.settle``.
         """
         with self._lock:
-            self._settle()
+            for slot in self._slots.values():
+                if slot.handles:
+                    slot.settle()
 
     def seal(self, sealing: Callable[[Payload], Standing]) -> None:
         """Have the lasting keys sealed. From then on they are what arrived, and only what comes after is a change.
@@ -246,15 +251,15 @@ class State:
             payload = self._payload()
             self.standing = sealing(payload)
             self._arrived = payload
-            if self._slots is not None:
-                for slot in self._slots.values():
-                    slot.arrived = slot.data
+            for slot in self._slots.values():
+                slot.arrived = slot.data
 
     def refill(self, other: State) -> None:
         """Become what another state is: whoever holds this one sees the other's keys from now on."""
         with self._lock:
             self._arrived, self.standing, self._limit_bytes = other._arrived, other.standing, other._limit_bytes
-            self._slots, self._library, self._at_most_bytes = other._slots, other._library, other._at_most_bytes
+            self._members, self._slots = other._members, other._slots
+            self._library, self._at_most_bytes = other._library, other._at_most_bytes
 
     def changed(self) -> list[str]:
         """The lasting keys whose value is not what arrived, or was last sealed. Raises as ``settle``."""
@@ -272,83 +277,90 @@ class State:
     def plain(self, shows: Callable[[str], bool] | None = None) -> bytes:
         """Write what a tool or an application may see: the lasting keys alone, or some of them. Raises as ``settle``."""
         with self._lock:
-            if shows is None and self._slots is None and self._looks_plain():
+            if shows is None and self._members is None and self._looks_plain():
                 return self._arrived.data
-            self._settle()
-            present = self._present()
-            return join((present if shows is None else {key: present[key] for key in present if shows(key)}).items()).data
+            self.settle()
+            present = self._lasting()
+            hidden = [] if shows is None else [key for key in present if not shows(key)]
+            return present.updated(dict.fromkeys(hidden)).payload().data
 
     def plain_of(self, payload: Payload) -> bytes:
         """As ``plain``, of a payload that is being sealed: the same bytes, where it was written now and holds nothing else."""
         return payload.data if payload is not self._arrived and self._library is None else self.plain()
 
-    def _settle(self) -> dict[str, Slot]:
-        """The slots, each written back. Raises as ``settle``."""
-        slots = self._loaded()
-        for slot in slots.values():
+    def _changed(self) -> list[str]:
+        changed = []
+        for key, slot in self._slots.items():
             if slot.handles:
                 slot.settle()
-        return slots
-
-    def _changed(self) -> list[str]:
-        slots = [] if self._slots is None else self._slots.values()
-        found = [slot for slot in slots if slot.handles or slot.data is not slot.arrived]
-        for slot in found:
-            slot.settle()
-        return [slot.key for slot in found if slot.data != slot.arrived and not slot.key.startswith(TEMPORARY)]
+            if slot.data is not slot.arrived and slot.data != slot.arrived and not key.startswith(TEMPORARY):
+                changed.append(key)
+        return changed
 
     def _payload(self) -> Payload:
         if not self._changed():
             return self._arrived
-        members = self._present()
+        members = self._lasting()
         if self._library is not None:
-            members[RESERVED] = self._library
-        payload = join(members.items())
+            members = members.updated({RESERVED: self._library})
+        payload = members.payload()
         if self._limit_bytes is not None and len(payload.data) > self._limit_bytes:
             self._check_exactly({})
         return payload
 
-    def _load(self) -> dict[str, Slot]:
-        with self._lock:
-            return self._loaded()
+    def _found(self, key: str) -> Slot | None:
+        """The slot of a key, made where it arrived and nobody has touched it."""
+        slot = self._slots.get(key)
+        if slot is None:
+            with self._lock:
+                members = self._loaded()
+                if key in members and key not in self._slots:
+                    self._slots[key] = self._kind(key, members.written(key))
+                slot = self._slots.get(key)
+        return slot
 
-    def _loaded(self) -> dict[str, Slot]:
-        if self._slots is None:
-            members = self._members()
-            self._library = members.pop(RESERVED, None)
-            self._slots = {key: Slot(key, value) for key, value in members.items()}
+    def _loaded(self) -> Members:
+        """What arrived, by key; the slots say what has become of it."""
+        if self._members is None:
+            self._members = self._parsed()
             self._at_most_bytes = len(self._arrived.data)
-        return self._slots
+            if RESERVED in self._members:
+                self._library = self._members.written(RESERVED)
+                del self._members[RESERVED]
+        return self._members
 
     def _looks_plain(self) -> bool:
         """Whether what arrived is an object without the library's member, as far as a quick look at its bytes tells."""
         try:
-            data, index = self._arrived.data, self._arrived.index
+            data = self._arrived.data
         except ValueError:
             return False
-        if index is not None:
-            found = spans(data, index)
-            return found is not None and all(key != RESERVED for key, _, _ in found)
         return data.startswith(b"{") and data.endswith(b"}") and data.find(QUOTED) < 0
 
-    def _members(self) -> dict[str, bytes]:
-        """The written values that arrived: cut out by the index where there is one, else parsed and written anew."""
+    def _parsed(self) -> Members:
+        """The members of what arrived: cut by the index where there is one that fits."""
         try:
             data, index = self._arrived.data, self._arrived.index
-            found = None if index is None else split(data, index)
+            found = None if index is None else cut(data, index)
             if found is not None:
-                return dict(found)
+                return found
             values = read(data)
         except ValueError:
             values = None
         if not isinstance(values, dict):  # sealed with our key, so by another program that has it
             raise SessionInvalid(reason="state")
-        return {key: write(value) for key, value in values.items()}
+        return Members(values)
 
-    def _present(self) -> dict[str, bytes]:
-        """The lasting keys, as far as written back."""
-        slots = self._loaded().values()
-        return {slot.key: slot.data for slot in slots if slot.data is not None and not slot.key.startswith(TEMPORARY)}
+    def _now(self) -> Members:
+        """The present keys, as far as written back."""
+        return self._loaded().updated({key: slot.data for key, slot in self._slots.items()})
+
+    def _lasting(self) -> Members:
+        """Those of them that are sealed."""
+        found = self._now()
+        if "\n".join(found).find(TEMPORARY) < 0:  # in one step what is true of nearly every state
+            return found
+        return found.updated({key: None for key in found if key.startswith(TEMPORARY)})
 
     def _check_size(self, coming: Mapping[str, bytes], without: Sequence[str] = ()) -> None:
         """Refuse, before anything is stored, what would not fit into a token."""
@@ -362,7 +374,8 @@ class State:
         """The size of the written state, in bytes; refuse it as ``_check_size``."""
         if self._limit_bytes is None:
             return 0
-        present = {slot.key: slot.data for slot in self._loaded().values() if slot.data is not None} | dict(coming)
+        now = self._now()
+        present = {key: now.written(key) for key in now} | dict(coming)
         lasting = {key: data for key, data in present.items() if not key.startswith(TEMPORARY) and key not in without}
         sizes = {key: len(write(key)) + len(data) + len(":,") for key, data in lasting.items()}
         own = 0 if self._library is None else len(self._library) + len('"dcaf":,')

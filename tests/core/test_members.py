@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dcaf.core import SessionInvalid
 from dcaf.core.base64url import Payload
-from dcaf.core.members import INDEXED_BYTES, INDEXED_MEMBERS, join, split
+from dcaf.core.members import INDEXED_BYTES, INDEXED_MEMBERS, Members, cut
 from dcaf.core.session import Session
 from dcaf.core.state import State
 
@@ -29,6 +29,15 @@ STATES = st.dictionaries(TEXT.filter(lambda key: key != "dcaf" and not key.start
 
 def lengths(values: dict[str, Any]) -> tuple[int, ...]:
     return tuple(len(orjson.dumps({key: value})) - 2 for key, value in values.items())
+
+
+def split(data: bytes, index: Any) -> Any:
+    found = cut(data, index)
+    return None if found is None else [(key, found.written(key)) for key in found]
+
+
+def join(members: Any) -> Payload:
+    return Members().updated(dict(members)).payload()
 
 
 def state_of(data: bytes, index: tuple[int, ...] | None) -> Session:
