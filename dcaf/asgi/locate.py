@@ -60,9 +60,11 @@ class JSONText(NamedTuple):
 
     def rewritten(self, places: Sequence[Place], kept: Place | None, value: bytes) -> bytes:
         """The text with another value at one of ``places``, and the others cut out; every other byte as it was."""
+        if len(places) == 1 and places[0] is kept:
+            return b"".join((self.data[: kept.start], value, self.data[kept.end :]))
         pieces: list[bytes] = []
         at = 0
-        for place in places if len(places) == 1 else sorted(places, key=lambda place: place.start):
+        for place in sorted(places, key=lambda place: place.start):
             if kept is not None and place.start == kept.start:
                 pieces += (self.data[at : place.start], value)
                 at = place.end

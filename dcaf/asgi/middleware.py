@@ -26,14 +26,14 @@ from dcaf.asgi.events import Event, Events
 from dcaf.asgi.flight import Flights
 from dcaf.asgi.headers import rewritten
 from dcaf.asgi.holder import Conversation, Holder, Subject
-from dcaf.asgi.outgoing import Outgoing, Terminal, is_done
 from dcaf.asgi.problems import problem
 from dcaf.asgi.request import Body, read_body
 from dcaf.asgi.response import Answer
 from dcaf.asgi.settings import Keys, Routes, function, keyring, lifetime, one_of, positive, routes, suites
+from dcaf.asgi.terminal import Terminal, is_done
 from dcaf.asgi.turn import Turn, Turns
 from dcaf.asgi.websocket import Socket
-from dcaf.core.current import running
+from dcaf.core.current import Within, begin, end, running
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError, SessionError, SessionUnavailable
 from dcaf.core.keeper import Keeper, Stateless
@@ -135,9 +135,7 @@ class SessionMiddleware:
         self._plain = routes("plain", plain)
         self._exempt = routes("exempt", exempt)
         self._pass_streams = routes("pass_streams", pass_streams)
-        self._terminal = function("terminal", terminal)
         self._max_body_bytes = positive("max_body_bytes", max_body_bytes)
-        self._max_response_bytes = positive("max_response_bytes", max_response_bytes)
         self._flights = Flights(positive("max_bytes_in_flight", max_bytes_in_flight))
         self._bind_request_session = bind_request_session
         self._events = Events(None if on_event is None else function("on_event", on_event))
@@ -164,6 +162,8 @@ class SessionMiddleware:
             restarts=one_of("on_refused", on_refused, ("reject", "restart")) == "restart",
             unsigned=unsigned if isinstance(unsigned, Import) else one_of("unsigned", unsigned, ("reject", "ignore")),
             is_plain=self._plain,
+            terminal=function("terminal", terminal),
+            limit_bytes=positive("max_response_bytes", max_response_bytes),
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -193,23 +193,17 @@ class SessionMiddleware:
         inner = self._inner(scope, turn)
         if body.is_changed:
             inner["headers"] = rewritten(scope["headers"], len(body.data))
-        out = Outgoing(
-            inner,
-            turn.session,
-            arrived=turn.arrived,
-            adopts=body.is_json and self._plain(scope),
-            seal=lambda: self._turns.seal(turn),
-            terminal=self._terminal,
-            limit_bytes=self._max_response_bytes,
-            events=self._events,
-        )
-        answer = Answer(out, send, streams=not self._pass_streams(scope))
-        with running(turn.session), sending(answer.checkpoint):
-            try:
-                await self.app(inner, body.replay(receive), answer.send)
-            except Exception:
-                await answer.fail()
-                raise
+        adopts = body.is_json and self._plain(scope)
+        answer = Answer(inner, turn, self._turns, send, adopts=adopts, passes=self._pass_streams)
+        session, checkpoint = begin(turn.session), sending.set(answer.checkpoint)
+        try:
+            await self.app(inner, body.replay(receive), answer.send)
+        except Exception:
+            await answer.fail()
+            raise
+        finally:
+            sending.reset(checkpoint)
+            end(session)
         answer.look_back()
 
     async def _connect(self, first: Turn, scope: Scope, receive: Receive, send: Send) -> None:
@@ -221,11 +215,9 @@ class SessionMiddleware:
             send,
             first,
             adopts=self._plain(scope),
-            terminal=self._terminal,
             max_body_bytes=self._max_body_bytes,
-            limit_bytes=self._max_response_bytes,
         )
-        with running(first.session), sending(socket.checkpoint):
+        with running(first.session), Within(sending, socket.checkpoint):
             await self.app(inner, socket.receive, socket.send)
             await socket.finish()
 

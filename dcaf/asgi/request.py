@@ -11,7 +11,7 @@ What a reader gets wrong: only one candidate is ever verified, the first by posi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -20,7 +20,7 @@ from starlette.types import Message, Receive, Scope
 
 from dcaf.asgi import echo
 from dcaf.asgi.flight import Flight
-from dcaf.asgi.headers import Raw
+from dcaf.asgi.headers import Raw, is_encoded
 from dcaf.asgi.locate import MAX_STRUCTURE, JSONText, structure
 from dcaf.asgi.threads import INLINE_STRUCTURE, off_the_loop
 from dcaf.asgi.walk import MAX_SESSIONS, Place
@@ -60,7 +60,7 @@ class Body:
     more: bool = False
     json: JSONText | None = None
     opened: Opened | None = None
-    places: tuple[Place, ...] = ()
+    places: Sequence[Place] = ()
     is_json: bool = False
     is_changed: bool = False
     disconnected: bool = False
@@ -106,18 +106,22 @@ async def read_body(scope: Scope, receive: Receive, max_body_bytes: int, flight:
         SessionUnavailable: Too many bytes are being read already.
     """
     announced_bytes = _announced(scope["headers"])
-    reader = _Reader(max_body_bytes, flight)
-    kind = None
-    while kind is not False and reader.more:
-        chunk = reader.take(await receive())
+    data: bytes | bytearray = b""
+    more, kind = True, None
+    while more and kind is not False:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return Body(bytes(data), disconnected=True)
+        chunk, more = message.get("body", b""), message.get("more_body", False)
+        data = _longer(data, chunk) if data else chunk
+        flight.take(len(chunk))
         # Until it is clear whether it is JSON; white space alone is not.
         kind = is_json(chunk) if kind is None else kind
-        reader.check(kind=kind)
+        if kind is not False and len(data) > max_body_bytes:
+            raise BodyTooLarge(reason="length")
         if kind and announced_bytes > max_body_bytes:
             raise BodyTooLarge(reason="content-length")
-    if reader.disconnected or not kind:
-        return Body(reader.data, more=reader.more, disconnected=reader.disconnected)
-    return await read_json(reader.data, verify)
+    return await read_json(bytes(data), verify) if kind else Body(bytes(data), more=more)
 
 
 async def read_json(data: bytes, verify: Verify) -> Body:
@@ -136,7 +140,7 @@ async def read_json(data: bytes, verify: Verify) -> Body:
     return Body(data, json=text, places=places, is_json=True)
 
 
-async def _parsed(data: bytes) -> tuple[JSONText, tuple[Place, ...]]:
+async def _parsed(data: bytes) -> tuple[JSONText, Sequence[Place]]:
     if len(data) > MAX_SESSIONS and (structure(data) > MAX_STRUCTURE or data.count(b'"session"') > MAX_SESSIONS):
         raise BodyTooLarge(reason="structure")
     return await off_the_loop(_parse, data)
@@ -148,12 +152,10 @@ def _announced(headers: Raw) -> int:
     Raises:
         EncodedBody: There is a Content-Encoding.
     """
-    length = b""
-    for name, value in headers:
-        if name == b"content-length":
-            length = value
-        elif name == b"content-encoding" and value.strip().lower() != b"identity":
-            raise EncodedBody(reason="content-encoding")
+    found = dict(headers)
+    if is_encoded(headers, found):
+        raise EncodedBody(reason="content-encoding")
+    length = found.get(b"content-length", b"")
     return int(length[:MOST_DIGITS]) if length.isdigit() else 0
 
 
@@ -163,42 +165,12 @@ def is_json(start: bytes) -> bool | None:
     return text.startswith(b"{") if text else None
 
 
-class _Reader:
-    """The messages of one body, counted while it could be JSON."""
-
-    __slots__ = ("_data", "_flight", "_limit_bytes", "disconnected", "more")
-
-    def __init__(self, limit_bytes: int, flight: Flight) -> None:
-        self._limit_bytes = limit_bytes
-        self._flight = flight
-        self._data: bytes | bytearray = b""
-        self.more = True
-        self.disconnected = False
-
-    @property
-    def data(self) -> bytes:
-        """What was read so far."""
-        return bytes(self._data)
-
-    def take(self, message: Message) -> bytes:
-        """Take one more message; the client may have left instead."""
-        self.disconnected = message["type"] == "http.disconnect"
-        self.more = not self.disconnected and message.get("more_body", False)
-        chunk: bytes = message.get("body", b"")
-        if not self._data:
-            self._data = chunk
-        elif chunk:
-            self._data = self._data if isinstance(self._data, bytearray) else bytearray(self._data)
-            self._data += chunk
-        self._flight.take(len(chunk))
-        return chunk
-
-    def check(self, *, kind: bool | None) -> None:
-        """Refuse more than the limit of what is JSON, or could still be."""
-        if kind is not False and len(self._data) > self._limit_bytes:
-            raise BodyTooLarge(reason="length")
+def _longer(data: bytes | bytearray, chunk: bytes) -> bytearray:
+    longer = data if isinstance(data, bytearray) else bytearray(data)
+    longer += chunk
+    return longer
 
 
-def _parse(data: bytes) -> tuple[JSONText, tuple[Place, ...]]:
+def _parse(data: bytes) -> tuple[JSONText, Sequence[Place]]:
     text = JSONText.read(data)
-    return text, tuple(text.sessions())
+    return text, text.sessions()

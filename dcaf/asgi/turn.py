@@ -15,6 +15,7 @@ from starlette.types import Scope
 from dcaf.asgi.events import Events
 from dcaf.asgi.holder import Holder
 from dcaf.asgi.request import Body
+from dcaf.asgi.terminal import Terminal
 from dcaf.asgi.walk import Place
 from dcaf.core.claims import Binding
 from dcaf.core.envelope import Sealer
@@ -55,6 +56,8 @@ class Turns:
         restarts: Whether a refused session is started empty instead.
         unsigned: What happens to plain sessions.
         is_plain: Whether a route reads and writes the whole state itself.
+        terminal: Which event or frame ends a turn.
+        limit_bytes: The longest JSON answer, event or frame that is completed.
     """
 
     sealer: Sealer
@@ -64,6 +67,8 @@ class Turns:
     restarts: bool
     unsigned: Import | Literal["reject", "ignore"]
     is_plain: Callable[[Scope], bool]
+    terminal: Terminal
+    limit_bytes: int
 
     async def first(self, scope: Scope) -> Turn:
         """Begin a session for a socket, before its first frame. Raises SessionError as ``open``."""

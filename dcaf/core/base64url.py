@@ -63,6 +63,11 @@ def encode(data: bytes) -> str:
     return pybase64.b64encode_as_string(data, ALTERNATIVE).rstrip("=")
 
 
+def encoded(data: bytes) -> bytes:
+    """The same as bytes, as a token has it."""
+    return pybase64.b64encode(data, ALTERNATIVE).rstrip(b"=")
+
+
 def decode(segment: str | bytes) -> bytes:
     """Read unpadded base64url.
 

@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Collection
 from dataclasses import dataclass
-from operator import itemgetter
+from itertools import product
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -34,13 +33,16 @@ MAX_INTEGER: Final = 2**53 - 1
 
 CHARACTERS_22: Final = re.compile(r"[\w-]{22}", re.ASCII)
 """128 bits in base64url: a session id, or the digest of a subject or a conversation."""
-REQUIRED: Final = ("aud", "sid", "seq", "born", "iat", "exp")
 OPTIONAL: Final = ("sub", "cid", "sv", "ep", "ix")
 BOUND: Final = ("aud", "sub", "cid")
 COUNT: Final = frozenset({int})
 """The type of a number, which no bool is."""
 
-_required: Final = itemgetter(*REQUIRED)
+FITTING: Final = frozenset(
+    (str, str, int, int, int, int, *optional)
+    for optional in product(*((kind, type(None)) for kind in (str, str, int, int, list)))
+)
+"""The types that the claims may have, all together: one look tells what eleven would."""
 
 
 class Claims(NamedTuple):
@@ -89,10 +91,10 @@ class Claims(NamedTuple):
         """
         try:
             values = orjson.loads(data)
-            found = cls._make((*_required(values), *map(values.get, OPTIONAL)))
-        except (orjson.JSONDecodeError, KeyError, TypeError):
+            found = cls(**values)
+        except (orjson.JSONDecodeError, TypeError):
             raise SessionInvalid(reason="claims") from None
-        if len(values) + found.count(None) != len(found) or not _fit(found):
+        if None in values.values() or not _fit(found):
             raise SessionInvalid(reason="claims")
         return found if found.ix is None else found._replace(ix=tuple(found.ix))
 
@@ -170,20 +172,15 @@ def digest(secret: bytes, role: str, value: str) -> str:
 
 def _fit(claims: tuple[Any, ...]) -> bool:
     """Whether each claim is of its type; of an optional one, None is its absence."""
-    aud, sid, seq, born, iat, exp, sub, cid, sv, ep, ix = claims
+    if tuple(map(type, claims)) not in FITTING:
+        return False
+    _, sid, seq, born, iat, exp, sub, cid, sv, ep, ix = claims
+    counts = (seq, born, iat, exp, sv or 0, ep or 0)
     return (
-        type(aud) is str
-        and _is_digest(sid)
-        and (sub is None or _is_digest(sub))
-        and (cid is None or _is_digest(cid))
-        and _are_counts((seq, born, iat, exp, 0 if sv is None else sv, 0 if ep is None else ep))
-        and (ix is None or (type(ix) is list and (not ix or _are_counts(ix))))
+        CHARACTERS_22.fullmatch(sid) is not None
+        and (sub is None or CHARACTERS_22.fullmatch(sub) is not None)
+        and (cid is None or CHARACTERS_22.fullmatch(cid) is not None)
+        and min(counts) >= 0
+        and max(counts) <= MAX_INTEGER
+        and (not ix or (COUNT.issuperset(map(type, ix)) and min(ix) >= 0 and max(ix) <= MAX_INTEGER))
     )
-
-
-def _is_digest(value: object) -> bool:
-    return type(value) is str and CHARACTERS_22.fullmatch(value) is not None
-
-
-def _are_counts(values: Collection[Any]) -> bool:
-    return COUNT.issuperset(map(type, values)) and min(values) >= 0 and max(values) <= MAX_INTEGER

@@ -169,7 +169,8 @@ class Sealer:
         claims = self._claims(opened, binding)
         opened.payload.index = claims.ix
         state = State(opened.payload, Standing(claims), limit_bytes=self._limit_bytes)
-        self._migrations.upgrade(state, claims.sv or 0)
+        if (claims.sv or 0) != self._migrations.version:
+            self._migrations.upgrade(state, claims.sv or 0)
         return Session._over(state)
 
     def take_in(self, plain: dict[str, Any], door: Import) -> Session:
@@ -216,19 +217,14 @@ class Sealer:
         Raises:
             SessionAliasError, SessionValueError: What tools did to the session cannot be written.
         """
-        arrived = _standing_of(session)
-        envelope: Pieces = ()
-
-        def sealing(payload: Payload) -> Standing:
-            nonlocal envelope
+        arrived, state = _standing_of(session), session._state
+        with state._lock:
+            payload = state.payload()
             claims, token = self._token_of(arrived.claims, binding, sequence, payload)
-            shown = self._mirror.shown(session._state, payload)
-            before = (EMPTY,) if shown == b"{}" else (memoryview(shown)[:-1], OTHERS)
-            envelope = (*before, *token, b'","expires_at":%d}}' % claims.exp)
-            return Standing(claims, arrived.restarted)
-
-        session._state.seal(sealing)
-        return envelope
+            shown = self._mirror.shown(state, payload)
+            state.arrives(payload, Standing(claims, arrived.restarted))
+        before = (EMPTY,) if shown == b"{}" else (memoryview(shown)[:-1], OTHERS)
+        return (*before, *token, b'","expires_at":%d}}' % claims.exp)
 
     def recheck(self, session: Session) -> None:
         """Judge a session that stays open, on a socket, by the time it is now; it no longer counts as restarted.

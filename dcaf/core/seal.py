@@ -22,7 +22,7 @@ from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from itsdangerous.signer import SigningAlgorithm
 
-from dcaf.core.base64url import Payload, decode, encode, is_foreign
+from dcaf.core.base64url import Payload, decode, encoded, is_foreign
 from dcaf.core.errors import SessionInvalid, SessionTooLarge
 from dcaf.core.keys import KID_CHARACTERS, Key, Keyring
 
@@ -82,8 +82,8 @@ class SignedSuite:
 
     def pieces(self, key: Key, audience: str, claims: bytes, payload: Payload) -> Pieces:
         """Write a token in pieces. A payload that came from a token is copied, not encoded again."""
-        head = f"{self.prefix}.{key.kid}.{encode(claims)}.".encode()
-        return head, payload.segment, b"." + _mac(key, audience, head, payload.segment)
+        head, segment = b"dcaf1s.%b.%b." % (key.kid.encode(), encoded(claims)), payload.segment
+        return head, segment, b"." + _mac(key, audience, head, segment)
 
     def open(self, token: bytes, keys: Keyring, audience: str) -> Opened:
         """Verify a token; nothing in it is decoded before its mac has verified.
@@ -96,7 +96,7 @@ class SignedSuite:
         if head is None or key is None or not hmac.compare_digest(_mac(key, audience, body), token[-MAC_CHARACTERS:]):
             raise _refused(token, key)
         payload = Payload(segment=body[head.end() :])
-        if (token[len(body)] != DOT or is_foreign(token) or not _is_state(payload)) and SHAPE.fullmatch(token) is None:
+        if (token[-MAC_CHARACTERS - 1] != DOT or is_foreign(token) or not _is_state(payload)) and not SHAPE.fullmatch(token):
             raise SessionInvalid(reason="shape")
         return Opened(self.prefix, key, _decoded(head[2], key.kid), payload)
 
@@ -180,4 +180,4 @@ def _keyed(secret: bytes) -> Keyed:
 
 def _mac(key: Key, audience: str, *pieces: bytes | memoryview) -> bytes:
     """What a Signer of itsdangerous appends with this algorithm and ``key_derivation="none"``, without its copies of the text."""
-    return encode(_keyed(key.derive(SignedSuite.prefix, audience, "mac")).mac(*pieces)).encode()
+    return encoded(_keyed(key.derive("dcaf1s", audience, "mac")).mac(*pieces))

@@ -238,18 +238,10 @@ class State:
                 if slot.handles:
                     slot.settle()
 
-    def seal(self, sealing: Callable[[Payload], Standing]) -> None:
-        """Have the lasting keys sealed. From then on they are what arrived, and only what comes after is a change.
-
-        Args:
-            sealing: Is given the payload, and returns what its token says; what it raises leaves the state as it was.
-
-        Raises:
-            SessionAliasError, SessionValueError: As ``settle``.
-        """
+    def arrives(self, payload: Payload, standing: Standing) -> None:
+        """Take what was just sealed of it for what arrived: only what comes after is a change."""
         with self._lock:
-            payload = self._payload()
-            self.standing = sealing(payload)
+            self.standing = standing
             self._arrived = payload
             for slot in self._slots.values():
                 slot.arrived = slot.data
