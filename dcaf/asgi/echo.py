@@ -1,4 +1,4 @@
-"""An envelope that came back just as it was sent is taken out of a large body before it is parsed.
+"""An envelope that came back just as it was sent is taken out of a body before it is parsed.
 
 >>> from dcaf.core.base64url import Payload
 >>> from dcaf.core.keys import Key
@@ -28,8 +28,6 @@ from dcaf.core.seal import Opened
 BEGIN: Final = b'"session":{'
 OWN: Final = b'"dcaf":{"token":"'
 END: Final = re.compile(rb'"(?:,"expires_at":(?:0|[1-9][0-9]{0,14}))?\}\}')
-LEAST_BYTES: Final = 2 * 1024
-"""Smaller bodies are parsed as they are, which is quicker."""
 
 NONCE: Final = secrets.token_hex(16)
 STAND_IN: Final = f'"{NONCE}"'.encode()
@@ -54,21 +52,19 @@ def find(data: bytes, verify: Callable[[bytes], Opened | None]) -> Echo | None:
         verify: Opens a token; None where it is not one of ours.
     """
     begin = data.find(BEGIN)
+    if begin < 0:
+        return None
     start = begin + len(BEGIN) - 1
     own = start + 1 if data.startswith(OWN, start + 1) else data.find(OWN, start)
-    if begin < 0 or own < 0:
-        return None
     token = own + len(OWN)
-    end = END.match(data, data.find(b'"', token))
-    opened = None if end is None else verify(data[token : end.start()])
-    if end is None or opened is None or not _is_mirror(data, start, own, opened):
+    end = END.match(data, data.find(b'"', token)) if own > 0 else None
+    opened = verify(data[token : end.start()]) if end else None
+    if end is None or opened is None or not (own == start + 1 or _is_mirror(data, start, own, opened)):
         return None
     return Echo(b"".join((data[:start], STAND_IN, data[end.end() :])), opened)
 
 
 def _is_mirror(data: bytes, start: int, own: int, opened: Opened) -> bool:
-    """Whether what stands between a brace and the member ``dcaf`` is nothing, or the sealed state and a comma."""
-    if own == start + 1:
-        return True
+    """Whether what stands between a brace and the member ``dcaf`` is the sealed state and a comma."""
     state = opened.payload.data
     return len(state) == own - start and data.startswith(b",", own - 1) and data.startswith(state[:-1], start)

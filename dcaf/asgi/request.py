@@ -131,9 +131,9 @@ async def read_json(data: bytes, verify: Verify) -> Body:
         BodyTooLarge: It has more structure than is parsed.
         MalformedJSON: A strict parser refuses it.
     """
-    found = echo.find(data, verify) if len(data) >= echo.LEAST_BYTES else None
+    found = echo.find(data, verify)
     if found is not None:
-        text, places = await _parsed(found.shortened)
+        text, places = _parse(found.shortened) if len(found.shortened) <= INLINE_STRUCTURE else await _parsed(found.shortened)
         if places and found.is_at(places[0].value):
             return Body(data, json=text, opened=found.opened, places=places, is_json=True)
     text, places = _parse(data) if len(data) <= INLINE_STRUCTURE else await _parsed(data)

@@ -108,7 +108,7 @@ def _value_of(data: bytes, name: int) -> int:
 
 def _end(data: bytes, start: int, value: Any) -> int:
     """Where a value ends that begins at ``start``: most are written as we write them."""
-    if type(value) is dict:
+    if type(value) in (dict, str):
         written = orjson.dumps(value)
         if data.startswith(written, start):
             return start + len(written)

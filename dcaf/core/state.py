@@ -119,7 +119,7 @@ class State:
             SessionValueError: The value may not be stored, or the state would be too large.
         """
         with self._lock:
-            slot = self._found(key) if type(key) is str else None
+            slot = (self._slots.get(key) or self._found(key)) if type(key) is str else None
             name = _checked(key) if slot is None else key
             data = write(to_json(value, as_type, path=name))
             self._check_size({name: data})
@@ -255,8 +255,14 @@ class State:
 
     def changed(self) -> list[str]:
         """The lasting keys whose value is not what arrived, or was last sealed. Raises as ``settle``."""
+        found = []
         with self._lock:
-            return self._changed()
+            for key, slot in self._slots.items():
+                if slot.handles:
+                    slot.settle()
+                if slot.data is not slot.arrived and slot.data != slot.arrived and not key.startswith(TEMPORARY):
+                    found.append(key)
+        return found
 
     def payload(self) -> Payload:
         """What is to be sealed: the lasting keys and the library's own member. Raises as ``settle``.
@@ -264,7 +270,15 @@ class State:
         A state that nobody changed is the very payload that arrived.
         """
         with self._lock:
-            return self._payload()
+            if not self.changed():
+                return self._arrived
+            members = self._lasting()
+            if self._library is not None:
+                members = members.updated({RESERVED: self._library})
+            payload = members.payload()
+            if self._limit_bytes is not None and len(payload.data) > self._limit_bytes:
+                self._check_exactly({})
+            return payload
 
     def plain(self, shows: Callable[[str], bool] | None = None) -> bytes:
         """Write what a tool or an application may see: the lasting keys alone, or some of them. Raises as ``settle``."""
@@ -280,36 +294,13 @@ class State:
         """As ``plain``, of a payload that is being sealed: the same bytes, where it was written now and holds nothing else."""
         return payload.data if payload is not self._arrived and self._library is None else self.plain()
 
-    def _changed(self) -> list[str]:
-        changed = []
-        for key, slot in self._slots.items():
-            if slot.handles:
-                slot.settle()
-            if slot.data is not slot.arrived and slot.data != slot.arrived and not key.startswith(TEMPORARY):
-                changed.append(key)
-        return changed
-
-    def _payload(self) -> Payload:
-        if not self._changed():
-            return self._arrived
-        members = self._lasting()
-        if self._library is not None:
-            members = members.updated({RESERVED: self._library})
-        payload = members.payload()
-        if self._limit_bytes is not None and len(payload.data) > self._limit_bytes:
-            self._check_exactly({})
-        return payload
-
     def _found(self, key: str) -> Slot | None:
         """The slot of a key, made where it arrived and nobody has touched it."""
-        slot = self._slots.get(key)
-        if slot is None:
-            with self._lock:
-                members = self._loaded()
-                if key in members and key not in self._slots:
-                    self._slots[key] = self._kind(key, members.written(key))
-                slot = self._slots.get(key)
-        return slot
+        with self._lock:
+            slot = self._slots.get(key)
+            if slot is None and key in (self._members or self._loaded()):
+                slot = self._slots[key] = self._kind(key, self._loaded().written(key))
+            return slot
 
     def _loaded(self) -> Members:
         """What arrived, by key; the slots say what has become of it."""
@@ -356,7 +347,8 @@ class State:
 
     def _check_size(self, coming: Mapping[str, bytes], without: Sequence[str] = ()) -> None:
         """Refuse, before anything is stored, what would not fit into a token."""
-        self._loaded()
+        if self._members is None:
+            self._loaded()
         for key, data in coming.items():
             self._at_most_bytes += WIDEST * len(key) + len(data) + AROUND
         if self._limit_bytes is not None and self._at_most_bytes > self._limit_bytes:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dcaf.core import Key, Keyring, SessionInvalid, SessionTooLarge, base64url, seal
-from dcaf.core.base64url import Payload, decode, encode
+from dcaf.core.base64url import Payload, decode, decoded, encode
 from dcaf.core.seal import SHAPE, SIGNED, check_text
 
 SCALE = float(os.environ.get("DCAF_SCALE", "0.02"))
@@ -205,8 +205,8 @@ def decodes_nothing_unverified(monkeypatch: Any, verify: Any) -> Any:
 
         return spy
 
-    monkeypatch.setattr(seal, "decode", spied(decode))
-    monkeypatch.setattr(base64url, "_decoded", spied(base64url._decoded))
+    monkeypatch.setattr(seal, "decoded", spied(decoded))
+    monkeypatch.setattr(base64url, "decoded", spied(decoded))
     for token in (TOKEN[:-1] + (b"A" if TOKEN[-1:] != b"A" else b"E"), TOKEN.replace(b".k7.", b".k8."), TOKEN[:-1]):
         with pytest.raises(SessionInvalid):
             verify(token)
@@ -221,7 +221,7 @@ def test_nothing_is_decoded_before_the_mac_has_verified(monkeypatch: Any) -> Non
 
 def test_the_law_of_decoding_catches_a_verifier_that_looks_first(monkeypatch: Any) -> None:
     def eager(token: Any) -> None:
-        seal.decode(token.split(b".")[2])  # type: ignore[attr-defined]
+        seal.decoded(token.split(b".")[2])  # type: ignore[attr-defined]
         opens(token)
 
     with pytest.raises(AssertionError):
