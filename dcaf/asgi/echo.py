@@ -20,9 +20,12 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
+from dcaf.asgi import splice
+from dcaf.asgi.locate import JSONText
+from dcaf.asgi.walk import Place
 from dcaf.core.seal import Opened
 
 BEGIN: Final = b'"session":{'
@@ -34,14 +37,28 @@ STAND_IN: Final = f'"{NONCE}"'.encode()
 
 
 class Echo(NamedTuple):
-    """What was found: the body with a stand-in for the envelope, and the envelope's token, verified."""
+    """What was found: the body with a stand-in for the envelope, and the envelope's token, verified.
+
+    Attributes:
+        begin: Where the name of the member stands.
+    """
 
     shortened: bytes
     opened: Opened
+    begin: int
 
     def is_at(self, value: Any) -> bool:
         """Whether a parsed value is the stand-in."""
         return bool(value == NONCE)
+
+    def parsed(self, data: bytes) -> tuple[JSONText, Sequence[Place]]:
+        """The shortened body, and the places of its sessions: mostly there is none but this one."""
+        text = JSONText.read(data)
+        top = text.value.get("data") if type(text.value) is dict else None
+        if type(top) is not dict or not self.is_at(top.get("session")) or not splice.is_alone(data):
+            return text, text.sessions()
+        start = self.begin + len(BEGIN) - 1
+        return text, [splice.around(data, self.begin, start, start + len(STAND_IN), NONCE)]
 
 
 def find(data: bytes, verify: Callable[[bytes], Opened | None]) -> Echo | None:
@@ -57,11 +74,11 @@ def find(data: bytes, verify: Callable[[bytes], Opened | None]) -> Echo | None:
     start = begin + len(BEGIN) - 1
     own = start + 1 if data.startswith(OWN, start + 1) else data.find(OWN, start)
     token = own + len(OWN)
-    end = END.match(data, data.find(b'"', token)) if own > 0 else None
+    end = END.match(data, data.find(b'"', token)) if own >= 0 else None
     opened = verify(data[token : end.start()]) if end else None
     if end is None or opened is None or not (own == start + 1 or _is_mirror(data, start, own, opened)):
         return None
-    return Echo(b"".join((data[:start], STAND_IN, data[end.end() :])), opened)
+    return Echo(b"".join((data[:start], STAND_IN, data[end.end() :])), opened, begin)
 
 
 def _is_mirror(data: bytes, start: int, own: int, opened: Opened) -> bool:

@@ -30,6 +30,8 @@ from dcaf.core.seal import Opened
 Verify: TypeAlias = Callable[[bytes], Opened | None]
 """Opens a token that stands in a body as it was sent; None where it is not one of ours."""
 
+Parse: TypeAlias = Callable[[bytes], "tuple[JSONText, Sequence[Place]]"]
+
 PASSED_OVER: Final = (
     b"\0"
     + b"".join(mark.encode() for mark in ("\ufeff", "\ufffe", *(chr(code) for code in range(0x3001) if chr(code).isspace())))
@@ -133,17 +135,19 @@ async def read_json(data: bytes, verify: Verify) -> Body:
     """
     found = echo.find(data, verify)
     if found is not None:
-        text, places = _parse(found.shortened) if len(found.shortened) <= INLINE_STRUCTURE else await _parsed(found.shortened)
+        text, places = await _parsed(found.parsed, found.shortened)
         if places and found.is_at(places[0].value):
             return Body(data, json=text, opened=found.opened, places=places, is_json=True)
-    text, places = _parse(data) if len(data) <= INLINE_STRUCTURE else await _parsed(data)
+    text, places = await _parsed(_parse, data)
     return Body(data, json=text, places=places, is_json=True)
 
 
-async def _parsed(data: bytes) -> tuple[JSONText, Sequence[Place]]:
+async def _parsed(parse: Parse, data: bytes) -> tuple[JSONText, Sequence[Place]]:
+    if len(data) <= INLINE_STRUCTURE:
+        return parse(data)
     if len(data) > MAX_SESSIONS and (structure(data) > MAX_STRUCTURE or data.count(b'"session"') > MAX_SESSIONS):
         raise BodyTooLarge(reason="structure")
-    return await off_the_loop(_parse, data)
+    return await off_the_loop(parse, data)
 
 
 def _announced(headers: Raw) -> int:
