@@ -8,7 +8,7 @@ What a reader gets wrong: digests are dropped, not made anew. Nobody asked this 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final, TypeAlias
 
 Raw: TypeAlias = Sequence[tuple[bytes, bytes]]
@@ -21,11 +21,9 @@ STALE: Final = DIGESTS | {b"etag", b"content-length", b"cache-control"}
 NO_STORE: Final = (b"cache-control", b"no-store")
 
 
-def is_encoded(headers: Raw, found: Mapping[bytes, bytes]) -> bool:
-    """Whether a body is not there as it is; ``found`` is a dict of the headers."""
-    return b"content-encoding" in found and any(
-        value.strip().lower() != b"identity" for name, value in headers if name == b"content-encoding"
-    )
+def is_encoded(headers: Raw) -> bool:
+    """Whether a body is not there as it is."""
+    return any(value.strip().lower() != b"identity" for name, value in headers if name == b"content-encoding")
 
 
 def rewritten(headers: Raw, length: int) -> list[tuple[bytes, bytes]]:

@@ -80,7 +80,7 @@ class JSONText(NamedTuple):
         None where it cannot be: not an object, ``data`` is neither object nor null, a member on the way is repeated, or the
         text is nested too deep.
         """
-        if not isinstance(self.value, dict) or not isinstance(self.value.get("data"), dict | None):
+        if not isinstance(self.value, dict) or not isinstance(self.value.get("data", {}), (dict, type(None))):
             return None
         try:
             return splice.frame(self.data, self.value) or self._walked()

@@ -134,7 +134,6 @@ class SessionMiddleware:
         self.app = app
         self._plain = routes("plain", plain)
         self._exempt = routes("exempt", exempt)
-        self._pass_streams = routes("pass_streams", pass_streams)
         self._max_body_bytes = positive("max_body_bytes", max_body_bytes)
         self._flights = Flights(positive("max_bytes_in_flight", max_bytes_in_flight))
         self._bind_request_session = bind_request_session
@@ -162,6 +161,7 @@ class SessionMiddleware:
             restarts=one_of("on_refused", on_refused, ("reject", "restart")) == "restart",
             unsigned=unsigned if isinstance(unsigned, Import) else one_of("unsigned", unsigned, ("reject", "ignore")),
             is_plain=self._plain,
+            passes_streams=routes("pass_streams", pass_streams),
             terminal=function("terminal", terminal),
             limit_bytes=positive("max_response_bytes", max_response_bytes),
         )
@@ -173,28 +173,28 @@ class SessionMiddleware:
             return
         self._check_scope(scope)
         try:
-            serving = await (self._request(scope, receive) if scope["type"] == "http" else self._turns.first(scope))
+            if scope["type"] == "websocket":
+                turn, body = await self._turns.first(scope), None
+            else:
+                with self._flights.begin() as flight:
+                    body = await read_body(scope, receive, self._max_body_bytes, flight, self._turns.sealer.opened)
+                    if body.disconnected:
+                        return
+                    turn = await self._turns.open(scope, body)
         except (SessionError, SessionUnavailable) as refusal:
             self._events.refused(refusal)
             await _refuse(refusal, scope, receive, send)
             return
-        if isinstance(serving, Turn):
-            await self._connect(serving, scope, receive, send)
-        elif serving is not None:
-            await self._run(*serving, scope, receive, send)
-
-    async def _request(self, scope: Scope, receive: Receive) -> tuple[Turn, Body] | None:
-        """The turn of a request; None where the client left before its body was complete."""
-        with self._flights.begin() as flight:
-            body = await read_body(scope, receive, self._max_body_bytes, flight, self._turns.sealer.opened)
-            return None if body.disconnected else (await self._turns.open(scope, body), body)
+        if body is None:
+            await self._connect(turn, scope, receive, send)
+        else:
+            await self._run(turn, body, scope, receive, send)
 
     async def _run(self, turn: Turn, body: Body, scope: Scope, receive: Receive, send: Send) -> None:
         inner = self._inner(scope, turn)
         if body.is_changed:
             inner["headers"] = rewritten(scope["headers"], len(body.data))
-        adopts = body.is_json and self._plain(scope)
-        answer = Answer(inner, turn, self._turns, send, adopts=adopts, passes=self._pass_streams)
+        answer = Answer(inner, turn, self._turns, send, is_json=body.is_json)
         session, checkpoint = begin(turn.session), sending.set(answer.checkpoint)
         try:
             await self.app(inner, body.replay(receive), answer.send)

@@ -82,7 +82,7 @@ class Body:
 
     def rewrite(self, candidate: Place | None, state: bytes) -> None:
         """Put the verified state in the candidate's place, and take every other session out. The parsed text is let go."""
-        if self.json is not None and self.places:
+        if self.json is not None:
             self.data = self.json.rewritten(self.places, candidate, state)
             self.is_changed = True
         self.json, self.places = None, ()
@@ -157,7 +157,7 @@ def _announced(headers: Raw) -> int:
         EncodedBody: There is a Content-Encoding.
     """
     found = dict(headers)
-    if is_encoded(headers, found):
+    if b"content-encoding" in found and is_encoded(headers):
         raise EncodedBody(reason="content-encoding")
     length = found.get(b"content-length", b"")
     return int(length[:MOST_DIGITS]) if length.isdigit() else 0

@@ -6,7 +6,6 @@ would go on with the state of before.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from starlette.types import Message, Scope, Send
@@ -34,8 +33,7 @@ class Answer(Outgoing):
         turn: The turn.
         turns: Who seals it.
         send: Where the answer goes.
-        adopts: As for what it is.
-        passes: The routes whose streams pass as they are.
+        is_json: Whether the request's body was JSON: its answer alone may hold a new state, where its route was named.
     """
 
     stream: Stream | None = None
@@ -43,10 +41,9 @@ class Answer(Outgoing):
     _start: Message | None = None
     _body: bytes | bytearray = b""
 
-    def __init__(self, scope: Scope, turn: Turn, turns: Turns, send: Send, *, adopts: bool, passes: Callable[[Scope], bool]) -> None:
-        super().__init__(scope, turn, turns, adopts=adopts)
+    def __init__(self, scope: Scope, turn: Turn, turns: Turns, send: Send, *, is_json: bool) -> None:
+        super().__init__(scope, turn, turns, adopts=is_json and turns.is_plain(scope))
         self._send = send
-        self._passes = passes
 
     async def send(self, message: Message) -> None:
         """Take the next message of the application.
@@ -87,14 +84,15 @@ class Answer(Outgoing):
             await self.stream.fail()
 
     async def _begin(self, start: Message) -> None:
-        self._failed = start["status"] >= SERVER_ERROR
-        self.adopts = self.adopts and start["status"] < REDIRECTION
+        status = start["status"]
+        self.adopts = self.adopts and status < REDIRECTION
         kind = self._kind(start)
-        if self._failed:
+        if status >= SERVER_ERROR:
+            self._failed = True
             await self._pass(start)
         elif kind == JSON or (kind.startswith("application/") and kind.endswith("+json")):
             self._start = start
-        elif not self._passes(self.scope) and (lines := cutter(kind, self.turns.limit_bytes)) is not None:
+        elif not self.turns.passes_streams(self.scope) and (lines := cutter(kind, self.turns.limit_bytes)) is not None:
             self.stream = Stream(self, lines, self._send)
             await self.stream.begin(start)
         else:
@@ -154,7 +152,7 @@ class Answer(Outgoing):
         if start["status"] in NOT_WHOLE or self.scope["method"] == "HEAD":
             return ""
         found = dict(start["headers"])
-        if is_encoded(start["headers"], found):
+        if b"content-encoding" in found and is_encoded(start["headers"]):
             return ""
         kind: str = found.get(b"content-type", b"").decode("latin-1")
         return kind if kind == JSON else kind.partition(";")[0].strip().lower()

@@ -56,6 +56,7 @@ class Turns:
         restarts: Whether a refused session is started empty instead.
         unsigned: What happens to plain sessions.
         is_plain: Whether a route reads and writes the whole state itself.
+        passes_streams: Whether a route's streams pass as they are.
         terminal: Which event or frame ends a turn.
         limit_bytes: The longest JSON answer, event or frame that is completed.
     """
@@ -67,6 +68,7 @@ class Turns:
     restarts: bool
     unsigned: Import | Literal["reject", "ignore"]
     is_plain: Callable[[Scope], bool]
+    passes_streams: Callable[[Scope], bool]
     terminal: Terminal
     limit_bytes: int
 
@@ -95,7 +97,8 @@ class Turns:
                 raise
             self.events.restarted(refusal)
             turn = Turn(self.sealer.start(restarted=refusal.code), await self._binding(scope, body), arrived=True)
-        body.rewrite(candidate, self.sealer.visible(turn.session, whole=self.is_plain(scope)))
+        if body.places:
+            body.rewrite(candidate, self.sealer.visible(turn.session, whole=self.is_plain(scope)))
         return turn
 
     async def seal(self, turn: Turn) -> Pieces:

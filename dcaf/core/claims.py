@@ -141,8 +141,7 @@ class Binding(NamedTuple):
         Raises:
             SessionInvalid: With the reason ``aud``, ``sub`` or ``cid``.
         """
-        subject, conversation = self.digests(suite, key)
-        expected, found = (self.audience, subject, conversation), (claims.aud, claims.sub, claims.cid)
+        expected, found = (self.audience, *self.digests(suite, key)), (claims.aud, claims.sub, claims.cid)
         if found != expected:
             raise SessionInvalid(
                 reason=next(name for name, *pair in zip(BOUND, found, expected, strict=True) if pair[0] != pair[1])
@@ -174,13 +173,14 @@ def _fit(claims: tuple[Any, ...]) -> bool:
     """Whether each claim is of its type; of an optional one, None is its absence."""
     if tuple(map(type, claims)) not in FITTING:
         return False
-    _, sid, seq, born, iat, exp, sub, cid, sv, ep, ix = claims
-    counts = (seq, born, iat, exp, sv or 0, ep or 0)
+    _, sid, *counts, sub, cid, sv, ep, ix = claims
+    if sv or ep or ix:
+        counts += (sv or 0, ep or 0, *(ix or ()))
     return (
         CHARACTERS_22.fullmatch(sid) is not None
         and (sub is None or CHARACTERS_22.fullmatch(sub) is not None)
         and (cid is None or CHARACTERS_22.fullmatch(cid) is not None)
+        and COUNT.issuperset(map(type, counts))
         and min(counts) >= 0
         and max(counts) <= MAX_INTEGER
-        and (not ix or (COUNT.issuperset(map(type, ix)) and min(ix) >= 0 and max(ix) <= MAX_INTEGER))
     )

@@ -113,7 +113,7 @@ class Sealer:
         self._clock = clock
         self._randomness = randomness
         self._suite = suite
-        self._suites = {accepted.prefix.encode(): accepted for accepted in (suite, *also_accepted)}
+        self._suites = {accepted.prefix.encode() + dot: accepted for accepted in (suite, *also_accepted) for dot in (b".", b"")}
         self._limit_bytes = _room(suite, audience, max_token_bytes)
 
     def binding(self, subject: str | None = None, conversation: str | None = None) -> Binding:
@@ -223,8 +223,8 @@ class Sealer:
             claims, token = self._token_of(arrived.claims, binding, sequence, payload)
             shown = self._mirror.shown(state, payload)
             state.arrives(payload, Standing(claims, arrived.restarted))
-        before = (EMPTY,) if shown == b"{}" else (memoryview(shown)[:-1], OTHERS)
-        return (*before, *token, b'","expires_at":%d}}' % claims.exp)
+        end = b'","expires_at":%d}}' % claims.exp
+        return (EMPTY, *token, end) if shown == b"{}" else (memoryview(shown)[:-1], OTHERS, *token, end)
 
     def recheck(self, session: Session) -> None:
         """Judge a session that stays open, on a socket, by the time it is now; it no longer counts as restarted.
@@ -246,7 +246,7 @@ class Sealer:
         return digest(secret, "sid", sid)
 
     def _verified(self, token: bytes) -> Opened:
-        suite = self._suites.get(token[:PREFIX_BYTES].partition(b".")[0])
+        suite = self._suites.get(token[:PREFIX_BYTES])
         if suite is None:
             raise SessionInvalid(reason="suite" if token.startswith(b"dcaf1") else "shape")
         return suite.open(token, self._keys, self._audience)

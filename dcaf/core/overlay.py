@@ -15,7 +15,7 @@ was computed from what is no longer there. That is a clash even where both wrote
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, cast
 
 from dcaf.core.errors import StateError
 from dcaf.core.handles import ABSENT, Slot
@@ -182,9 +182,9 @@ class Overlay(State):
         if self._members is None:
             with self._parent._lock:
                 self._parent.settle()
-                self._members = self._parent._now()
-                self._library, self._at_most_bytes = self._parent._library, self._parent._at_most_bytes
-        return self._members
+                self._library = self._parent._library
+                self._hold(self._parent._now(), self._parent._at_most_bytes)
+        return cast("Members", self._members)
 
     def _below(self, key: str) -> bytes | None:
         """What a key is in the state below, now."""

@@ -27,6 +27,7 @@ from dcaf.core.errors import SessionInvalid, SessionTooLarge
 from dcaf.core.keys import KID_CHARACTERS, Key, Keyring
 
 MAC_CHARACTERS: Final = 43
+BEFORE_MAC: Final = -MAC_CHARACTERS - 1
 DOT: Final = ord(".")
 BLOCK_BYTES: Final = 64
 HEAD: Final = re.compile(rb"dcaf1s\.([A-Za-z0-9]{1,16})\.([\w-]{2,})\.")
@@ -91,16 +92,17 @@ class SignedSuite:
         Raises:
             SessionInvalid: Shape, key id or mac are not right; the reason says which.
         """
-        head, body = HEAD.match(token), memoryview(token)[: -MAC_CHARACTERS - 1]
+        head, body = HEAD.match(token), memoryview(token)[:BEFORE_MAC]
         key = keys.find(head[1].decode()) if head else None
         if head is None or key is None or not hmac.compare_digest(_mac(key, audience, body), token[-MAC_CHARACTERS:]):
             raise _refused(token, key)
-        payload = Payload(segment=body[head.end() :])
-        # Decoding tells the shape many times faster than a pattern does.
-        if (token[-MAC_CHARACTERS - 1] != DOT or is_foreign(token) or not _is_state(payload)) and not SHAPE.fullmatch(token):
+        segment = body[head.end() :]
+        state = None if is_foreign(token) else _state_in(segment)
+        # A state that can be read has the shape, and tells so many times faster than a pattern does.
+        if (state is None or token[BEFORE_MAC] != DOT) and not SHAPE.fullmatch(token):
             raise SessionInvalid(reason="shape")
         try:
-            return Opened("dcaf1s", key, decoded(head[2]), payload)
+            return Opened("dcaf1s", key, decoded(head[2]), Payload(state, segment=segment))
         except ValueError:  # vouched for by our key, so written by another program with it
             raise SessionInvalid(reason="claims", kid=key.kid) from None
 
@@ -127,12 +129,13 @@ def check_text(token: object, max_token_bytes: int) -> bytes:
     return token.encode()
 
 
-def _is_state(payload: Payload) -> bool:
-    """Whether a segment has the shape of a state for certain."""
+def _state_in(segment: memoryview) -> bytes | None:
+    """The state of a segment; None where there is none in it for certain."""
     try:
-        return len(payload.data) >= len(b"{}")
+        state = decoded(segment)
     except ValueError:
-        return False
+        return None
+    return state if len(state) >= len(b"{}") else None
 
 
 def _refused(token: bytes, key: Key | None) -> SessionInvalid:
@@ -161,11 +164,11 @@ class Keyed(SigningAlgorithm):
         """The mac of a text; the key is the one that it was made with."""
         return self.mac(value)
 
-    def mac(self, *pieces: bytes | memoryview) -> bytes:
-        """The mac of a text in pieces."""
+    def mac(self, text: bytes | memoryview, more: bytes | memoryview = b"") -> bytes:
+        """The mac of a text, in one piece or in two."""
         inner, outer = self._inner.copy(), self._outer.copy()
-        for piece in pieces:
-            inner.update(piece)
+        inner.update(text)
+        inner.update(more)
         outer.update(inner.digest())
         return outer.digest()
 
@@ -175,6 +178,6 @@ def _keyed(secret: bytes) -> Keyed:
     return Keyed(secret)
 
 
-def _mac(key: Key, audience: str, *pieces: bytes | memoryview) -> bytes:
+def _mac(key: Key, audience: str, text: bytes | memoryview, more: bytes | memoryview = b"") -> bytes:
     """What a Signer of itsdangerous appends with this algorithm and ``key_derivation="none"``, without its copies of the text."""
-    return encoded(_keyed(key.derive("dcaf1s", audience, "mac")).mac(*pieces))
+    return encoded(_keyed(key.derive("dcaf1s", audience, "mac")).mac(text, more))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import RLock
-from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Final, NamedTuple, TypeAlias, cast
 
 from dcaf.core.base64url import Payload
 from dcaf.core.claims import Claims
@@ -122,7 +122,7 @@ class State:
             slot = (self._slots.get(key) or self._found(key)) if type(key) is str else None
             name = _checked(key) if slot is None else key
             data = write(to_json(value, as_type, path=name))
-            self._check_size({name: data})
+            self._take(name, data)
             (self.slot(name) if slot is None else slot).put(data, value, as_type)
 
     def put_validated(self, key: str, validated: object, given: object, *, as_type: Any) -> None:
@@ -154,7 +154,7 @@ class State:
             slot = self.slot(key)
             slot.settle()
             data = change(slot.data)
-            self._check_size({key: data})
+            self._take(key, data)
             slot.amend(data)
 
     def drop(self, key: str) -> bool:
@@ -239,12 +239,10 @@ class State:
                     slot.settle()
 
     def arrives(self, payload: Payload, standing: Standing) -> None:
-        """Take what was just sealed of it for what arrived: only what comes after is a change."""
-        with self._lock:
-            self.standing = standing
-            self._arrived = payload
-            for slot in self._slots.values():
-                slot.arrived = slot.data
+        """Take what was just sealed of it for what arrived: only what comes after is a change. The caller has the lock."""
+        self.standing, self._arrived = standing, payload
+        for slot in self._slots.values():
+            slot.arrived = slot.data
 
     def refill(self, other: State) -> None:
         """Become what another state is: whoever holds this one sees the other's keys from now on."""
@@ -255,7 +253,9 @@ class State:
 
     def changed(self) -> list[str]:
         """The lasting keys whose value is not what arrived, or was last sealed. Raises as ``settle``."""
-        found = []
+        found: list[str] = []
+        if not self._slots:
+            return found
         with self._lock:
             for key, slot in self._slots.items():
                 if slot.handles:
@@ -297,20 +297,28 @@ class State:
     def _found(self, key: str) -> Slot | None:
         """The slot of a key, made where it arrived and nobody has touched it."""
         with self._lock:
+            members = self._loaded()
             slot = self._slots.get(key)
-            if slot is None and key in (self._members or self._loaded()):
-                slot = self._slots[key] = self._kind(key, self._loaded().written(key))
+            if slot is None and key in members:
+                slot = self._slots[key] = self._kind(key, members.written(key))
             return slot
 
     def _loaded(self) -> Members:
         """What arrived, by key; the slots say what has become of it."""
         if self._members is None:
-            self._members = self._parsed()
-            self._at_most_bytes = len(self._arrived.data)
-            if RESERVED in self._members:
-                self._library = self._members.written(RESERVED)
-                del self._members[RESERVED]
-        return self._members
+            members = self._parsed()
+            if RESERVED in members:
+                self._library = members.written(RESERVED)
+                del members[RESERVED]
+            self._hold(members, len(self._arrived.data))
+        return cast("Members", self._members)
+
+    def _hold(self, members: Members, at_most_bytes: int) -> None:
+        self._members, self._at_most_bytes = members, at_most_bytes
+        if "\n".join(members).find(TEMPORARY) >= 0:  # in one step what is true of hardly any state
+            for key in members:
+                if key.startswith(TEMPORARY):
+                    self._slots[key] = self._kind(key, members.written(key))
 
     def _looks_plain(self) -> bool:
         """Whether what arrived is an object without the library's member, as far as a quick look at its bytes tells."""
@@ -339,18 +347,20 @@ class State:
         return self._loaded().updated({key: slot.data for key, slot in self._slots.items()})
 
     def _lasting(self) -> Members:
-        """Those of them that are sealed."""
-        found = self._now()
-        if "\n".join(found).find(TEMPORARY) < 0:  # in one step what is true of nearly every state
-            return found
-        return found.updated({key: None for key in found if key.startswith(TEMPORARY)})
+        """Those of them that are sealed; each temporary one has a slot."""
+        slots = self._slots.items()
+        return self._loaded().updated({key: None if key.startswith(TEMPORARY) else slot.data for key, slot in slots})
+
+    def _take(self, key: str, data: bytes) -> None:
+        """Refuse one value as ``_check_size``."""
+        self._at_most_bytes += WIDEST * len(key) + len(data) + AROUND
+        if self._limit_bytes is not None and self._at_most_bytes > self._limit_bytes:
+            self._at_most_bytes = self._check_exactly({key: data})
 
     def _check_size(self, coming: Mapping[str, bytes], without: Sequence[str] = ()) -> None:
         """Refuse, before anything is stored, what would not fit into a token."""
-        if self._members is None:
-            self._loaded()
-        for key, data in coming.items():
-            self._at_most_bytes += WIDEST * len(key) + len(data) + AROUND
+        self._loaded()
+        self._at_most_bytes += sum(WIDEST * len(key) + len(data) + AROUND for key, data in coming.items())
         if self._limit_bytes is not None and self._at_most_bytes > self._limit_bytes:
             self._at_most_bytes = self._check_exactly(coming, without)
 

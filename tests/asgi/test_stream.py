@@ -1047,7 +1047,8 @@ class Adopting(Answer):
     """Broken: it adopts on every route."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **{**options, "adopts": True})
+        super().__init__(*args, **options)
+        self.adopts = True
 
 
 def test_control_adoption_on_every_route_is_caught(monkeypatch: Any) -> None:
