@@ -13,6 +13,7 @@ the application would see another body than the client sent. So the text is cut 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import NoneType
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -80,7 +81,7 @@ class JSONText(NamedTuple):
         None where it cannot be: not an object, ``data`` is neither object nor null, a member on the way is repeated, or the
         text is nested too deep.
         """
-        if not isinstance(self.value, dict) or not isinstance(self.value.get("data", {}), (dict, type(None))):
+        if type(self.value) is not dict or type(self.value.get("data")) not in (dict, NoneType):
             return None
         try:
             return splice.frame(self.data, self.value) or self._walked()

@@ -84,7 +84,8 @@ class Outgoing:
 
         Raises as ``envelope``.
         """
-        self._heed(text)
+        if _plain_session(text.value) is not None:
+            self._heed(text)
         frame = text.frame() if self.is_due else None
         if frame is None:
             return None
@@ -113,8 +114,6 @@ class Outgoing:
 
     def _heed(self, text: JSONText) -> None:
         """Take the application's own object for the new state on a route that was named, and tell of it on any other."""
-        if _plain_session(text.value) is None:
-            return
         if not self.adopts:
             self.turns.events.overwritten(route(self.scope))
         elif not (self._changed or self.session.is_modified):

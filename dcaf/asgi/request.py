@@ -70,7 +70,7 @@ class Body:
     def candidate(self) -> Place | None:
         """The one session to verify: the first that is neither ``null`` nor ``{}``."""
         for place in self.places:
-            if place.value not in (None, {}):
+            if place.value or place.value not in (None, {}):
                 return place
         return None
 
@@ -81,11 +81,11 @@ class Body:
         return orjson.loads(self.json.rewritten(self.places, None, b"")) if self.places else self.json.value
 
     def rewrite(self, candidate: Place | None, state: bytes) -> None:
-        """Put the verified state in the candidate's place, and take every other session out. The parsed text is let go."""
-        if self.json is not None:
+        """Put the verified state in the candidate's place, and take every other session out. What came in is let go."""
+        if self.json is not None and self.places:
             self.data = self.json.rewritten(self.places, candidate, state)
             self.is_changed = True
-        self.json, self.places = None, ()
+        self.json, self.opened, self.places = None, None, ()
 
     def replay(self, receive: Receive) -> Receive:
         """A receive function that gives what was read so far, then what comes."""

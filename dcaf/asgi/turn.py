@@ -89,7 +89,7 @@ class Turns:
             SessionError: The session is refused.
             SessionUnavailable: Nobody can tell whether it is current.
         """
-        candidate = body.candidate()
+        candidate = body.candidate() if body.places else None
         try:
             turn = await self._opened(scope, body, candidate, before)
         except SessionError as refusal:
@@ -97,8 +97,8 @@ class Turns:
                 raise
             self.events.restarted(refusal)
             turn = Turn(self.sealer.start(restarted=refusal.code), await self._binding(scope, body), arrived=True)
-        if body.places:
-            body.rewrite(candidate, self.sealer.visible(turn.session, whole=self.is_plain(scope)))
+        visible = self.sealer.visible(turn.session, whole=self.is_plain(scope)) if body.places else b""
+        body.rewrite(candidate, visible)
         return turn
 
     async def seal(self, turn: Turn) -> Pieces:

@@ -166,11 +166,19 @@ class Sealer:
         """
         if opened is None:
             return self.start()
-        claims = self._claims(opened, binding)
+        claims = None
+        try:
+            claims = Claims.read(opened.claims)
+            binding.check(claims, opened.suite, opened.key)
+            check_times(claims, self._lifetime, int(self._clock()))
+            self._migrations.check(claims.sv or 0)
+        except SessionError as error:
+            error.kid = opened.key.kid
+            error.sid_digest = None if claims is None else self.sid_digest(claims.sid)
+            raise
         opened.payload.index = claims.ix
         state = State(opened.payload, Standing(claims), limit_bytes=self._limit_bytes)
-        if (claims.sv or 0) != self._migrations.version:
-            self._migrations.upgrade(state, claims.sv or 0)
+        self._migrations.upgrade(state, claims.sv or 0)
         return Session._over(state)
 
     def take_in(self, plain: dict[str, Any], door: Import) -> Session:
@@ -220,8 +228,8 @@ class Sealer:
         arrived, state = _standing_of(session), session._state
         with state._lock:
             payload = state.payload()
-            claims, token = self._token_of(arrived.claims, binding, sequence, payload)
             shown = self._mirror.shown(state, payload)
+            claims, token = self._token_of(arrived.claims, binding, sequence, payload)
             state.arrives(payload, Standing(claims, arrived.restarted))
         end = b'","expires_at":%d}}' % claims.exp
         return (EMPTY, *token, end) if shown == b"{}" else (memoryview(shown)[:-1], OTHERS, *token, end)
@@ -250,19 +258,6 @@ class Sealer:
         if suite is None:
             raise SessionInvalid(reason="suite" if token.startswith(b"dcaf1") else "shape")
         return suite.open(token, self._keys, self._audience)
-
-    def _claims(self, opened: Opened, binding: Binding) -> Claims:
-        claims = None
-        try:
-            claims = Claims.read(opened.claims)
-            binding.check(claims, opened.suite, opened.key)
-            check_times(claims, self._lifetime, int(self._clock()))
-            self._migrations.check(claims.sv or 0)
-        except SessionError as error:
-            error.kid = opened.key.kid
-            error.sid_digest = None if claims is None else self.sid_digest(claims.sid)
-            raise
-        return claims
 
     def _token_of(self, arrived: Claims, binding: Binding, sequence: int, payload: Payload) -> tuple[Claims, Pieces]:
         now = int(self._clock())

@@ -186,6 +186,9 @@ class Overlay(State):
                 self._hold(self._parent._now(), self._parent._at_most_bytes)
         return cast("Members", self._members)
 
+    def _is_plain(self) -> bool:
+        return False
+
     def _below(self, key: str) -> bytes | None:
         """What a key is in the state below, now."""
         slot = self._parent._found(key)

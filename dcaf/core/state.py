@@ -79,7 +79,7 @@ class State:
     @property
     def is_touched(self) -> bool:
         """Whether anybody looked at the state; until then it has not been parsed."""
-        return self._members is not None
+        return self._members is not None or bool(self._slots)
 
     def slot(self, key: str) -> Slot:
         """The slot of a key, made where there is none.
@@ -240,6 +240,8 @@ class State:
 
     def arrives(self, payload: Payload, standing: Standing) -> None:
         """Take what was just sealed of it for what arrived: only what comes after is a change. The caller has the lock."""
+        if payload is not self._arrived:
+            self._members = None  # of a large state the old bytes need not wait for the answer
         self.standing, self._arrived = standing, payload
         for slot in self._slots.values():
             slot.arrived = slot.data
@@ -283,7 +285,7 @@ class State:
     def plain(self, shows: Callable[[str], bool] | None = None) -> bytes:
         """Write what a tool or an application may see: the lasting keys alone, or some of them. Raises as ``settle``."""
         with self._lock:
-            if shows is None and self._members is None and self._looks_plain():
+            if shows is None and self._is_plain():
                 return self._arrived.data
             self.settle()
             present = self._lasting()
@@ -320,13 +322,12 @@ class State:
                 if key.startswith(TEMPORARY):
                     self._slots[key] = self._kind(key, members.written(key))
 
-    def _looks_plain(self) -> bool:
-        """Whether what arrived is an object without the library's member, as far as a quick look at its bytes tells."""
-        try:
-            data = self._arrived.data
-        except ValueError:
-            return False
-        return data.startswith(b"{") and data.endswith(b"}") and data.find(QUOTED) < 0
+    def _is_plain(self) -> bool:
+        """Whether what arrived is all that is to be shown: nobody changed it, and it has no member of the library's."""
+        if self._members is None and self._arrived.index is None:
+            return _looks_plain(self._arrived)
+        self._loaded()  # cut by the index, which is quicker than to look at every byte of a large state
+        return self._library is None and not self.changed()
 
     def _parsed(self) -> Members:
         """The members of what arrived: cut by the index where there is one that fits."""
@@ -353,6 +354,8 @@ class State:
 
     def _take(self, key: str, data: bytes) -> None:
         """Refuse one value as ``_check_size``."""
+        if self._members is None:
+            self._loaded()
         self._at_most_bytes += WIDEST * len(key) + len(data) + AROUND
         if self._limit_bytes is not None and self._at_most_bytes > self._limit_bytes:
             self._at_most_bytes = self._check_exactly({key: data})
@@ -382,6 +385,15 @@ class State:
                 f"are {listed}. Store less, raise max_token_bytes, or keep the state on the server"
             )
         return size
+
+
+def _looks_plain(arrived: Payload) -> bool:
+    """Whether it is an object without the library's member, as far as a quick look at its bytes tells."""
+    try:
+        data = arrived.data
+    except ValueError:
+        return False
+    return data.startswith(b"{") and data.endswith(b"}") and data.find(QUOTED) < 0
 
 
 def _written(key: str, value: object, as_type: Any) -> tuple[str, bytes]:

@@ -171,6 +171,12 @@ def test_integers_that_javascript_would_round_are_strings_in_the_mirror_and_exac
     assert repr(opened(member)["n"]) == repr(stored)
 
 
+@pytest.mark.parametrize("before", range(9))
+def test_an_integer_that_javascript_would_round_is_found_wherever_it_stands(before: int) -> None:
+    for number, shown in ((10**15, 10**15), (10**16 - 1, str(10**16 - 1)), (2**64 - 1, str(2**64 - 1))):
+        assert sealed({"k" * before + "n": number})["k" * before + "n"] == shown
+
+
 def test_the_mirror_changes_nothing_of_its_argument() -> None:
     value: dict[str, Any] = {"a": [BIG]}
     _exact(value)
