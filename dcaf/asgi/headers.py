@@ -31,7 +31,9 @@ def rewritten(headers: Raw, length: int) -> list[tuple[bytes, bytes]]:
     new = b"%d" % length
     found = dict(headers)
     if len(found) == len(headers) and DIGESTS.isdisjoint(found):  # in one step what is true of most requests
-        return [*(found | {b"content-length": new} if b"content-length" in found else found).items()]
+        if b"content-length" in found:
+            found[b"content-length"] = new
+        return list(found.items())
     return [(name, new if name == b"content-length" else value) for name, value in headers if name not in DIGESTS]
 
 
