@@ -41,4 +41,3 @@ async def checkpoint() -> None:
             "checkpoint() was called where no stream is being sent. Call it while an NDJSON answer, server-sent events or a "
             "WebSocket turn are on their way."
         )
-

@@ -22,6 +22,7 @@ from dcaf.core.seal import Pieces
 from dcaf.core.session import Session
 from dcaf.core.state import RESERVED
 
+
 class Outgoing:
     """The session of one turn on its way out.
 

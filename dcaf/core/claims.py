@@ -114,6 +114,21 @@ class Claims(NamedTuple):
         return found if found.ix is None else found._replace(ix=tuple(found.ix))
 
 
+class Standing(NamedTuple):
+    """Which session a state is of, and since when.
+
+    Attributes:
+        claims: What its last token said; for a new session, with the sequence 0.
+        restarted: Code of the refusal after which the session was started; None where none was refused.
+    """
+
+    claims: Claims
+    restarted: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Standing(restarted={self.restarted!r})"
+
+
 @dataclass(frozen=True, slots=True)
 class Lifetime:
     """How long a session lives, in seconds: without a turn, and in all."""

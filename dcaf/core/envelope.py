@@ -23,14 +23,14 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from dcaf.core.base64url import Payload, encode
-from dcaf.core.claims import MAX_INTEGER, Binding, Claims, Lifetime, check_times, digest
+from dcaf.core.claims import MAX_INTEGER, Binding, Claims, Lifetime, Standing, check_times, digest
 from dcaf.core.errors import ConfigurationError, SessionError, SessionInvalid, SessionMalformed, SessionUnsigned, SessionValueError
 from dcaf.core.keys import Keyring
 from dcaf.core.migrations import Migrations
 from dcaf.core.mirror import Mirror
 from dcaf.core.seal import SIGNED, Opened, Pieces, Suite, check_text
 from dcaf.core.session import Session
-from dcaf.core.state import RESERVED, Standing, State
+from dcaf.core.state import RESERVED, State
 from dcaf.core.unsigned import Import
 from dcaf.core.values import JSON
 

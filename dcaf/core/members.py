@@ -106,3 +106,12 @@ def _named(names: list[bytes], members: list[memoryview]) -> Cut | None:
         return None
     found = Cut(zip(keys, members, strict=True))
     return found if len(found) == len(members) else None
+
+
+def lacks(payload: Payload, name: bytes) -> bool:
+    """Whether it is an object, and a quoted name stands nowhere in it, as far as a quick look at its bytes tells."""
+    try:
+        data = payload.data
+    except ValueError:
+        return False
+    return data.startswith(b"{") and data.endswith(b"}") and data.find(name) < 0

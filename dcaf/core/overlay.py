@@ -15,7 +15,7 @@ was computed from what is no longer there. That is a clash even where both wrote
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, Literal, NamedTuple, cast
+from typing import Any, Final, Literal, NamedTuple
 
 from dcaf.core.errors import StateError
 from dcaf.core.handles import ABSENT, Slot
@@ -123,7 +123,11 @@ class Overlay(State):
     def copy(self) -> State:
         """As of a state; every key counts as read."""
         self._reads_all = True
-        return super().copy()
+        with self._lock:
+            copied, present = super().copy(), self._now()
+            for key in present:
+                copied.slot(key).data = present.written(key)
+            return copied
 
     def drop(self, key: str) -> bool:
         """As of a state; that there was nothing to drop is a read."""
@@ -179,12 +183,14 @@ class Overlay(State):
 
     def _loaded(self) -> Members:
         """What stood in the state below when it was first looked at."""
-        if self._members is None:
+        members = self._members
+        if members is None:
             with self._parent._lock:
                 self._parent.settle()
+                members = self._parent._now()
                 self._library = self._parent._library
-                self._hold(self._parent._now(), self._parent._at_most_bytes)
-        return cast("Members", self._members)
+                self._hold(members, self._parent._at_most_bytes)
+        return members
 
     def _is_plain(self) -> bool:
         return False

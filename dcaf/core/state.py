@@ -13,32 +13,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import RLock
-from typing import Any, ClassVar, Final, NamedTuple, TypeAlias, cast
+from typing import Any, ClassVar, Final, TypeAlias
 
 from dcaf.core.base64url import Payload
-from dcaf.core.claims import Claims
+from dcaf.core.claims import Standing
 from dcaf.core.errors import SessionInvalid, SessionValueError
 from dcaf.core.handles import Slot
-from dcaf.core.members import Members, cut
+from dcaf.core.members import Members, cut, lacks
 from dcaf.core.values import read, to_json, write
 
 Change: TypeAlias = Callable[[bytes | None], bytes]
 """Makes the new value of a key of the present one, both written; None stands for an absent one."""
-
-
-class Standing(NamedTuple):
-    """Which session a state is of, and since when.
-
-    Attributes:
-        claims: What its last token said; for a new session, with the sequence 0.
-        restarted: Code of the refusal after which the session was started; None where none was refused.
-    """
-
-    claims: Claims
-    restarted: str | None = None
-
-    def __repr__(self) -> str:
-        return f"Standing(restarted={self.restarted!r})"
 
 
 RESERVED: Final = "dcaf"
@@ -307,13 +292,14 @@ class State:
 
     def _loaded(self) -> Members:
         """What arrived, by key; the slots say what has become of it."""
-        if self._members is None:
+        members = self._members
+        if members is None:
             members = self._parsed()
             if RESERVED in members:
                 self._library = members.written(RESERVED)
                 del members[RESERVED]
             self._hold(members, len(self._arrived.data))
-        return cast("Members", self._members)
+        return members
 
     def _hold(self, members: Members, at_most_bytes: int) -> None:
         self._members, self._at_most_bytes = members, at_most_bytes
@@ -324,8 +310,8 @@ class State:
 
     def _is_plain(self) -> bool:
         """Whether what arrived is all that is to be shown: nobody changed it, and it has no member of the library's."""
-        if self._members is None and self._arrived.index is None:
-            return _looks_plain(self._arrived)
+        if self._members is None and not self._slots and self._arrived.index is None:
+            return lacks(self._arrived, QUOTED)
         self._loaded()  # cut by the index, which is quicker than to look at every byte of a large state
         return self._library is None and not self.changed()
 
@@ -385,15 +371,6 @@ class State:
                 f"are {listed}. Store less, raise max_token_bytes, or keep the state on the server"
             )
         return size
-
-
-def _looks_plain(arrived: Payload) -> bool:
-    """Whether it is an object without the library's member, as far as a quick look at its bytes tells."""
-    try:
-        data = arrived.data
-    except ValueError:
-        return False
-    return data.startswith(b"{") and data.endswith(b"}") and data.find(QUOTED) < 0
 
 
 def _written(key: str, value: object, as_type: Any) -> tuple[str, bytes]:

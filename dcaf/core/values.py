@@ -146,8 +146,6 @@ _cached_adapter = lru_cache(maxsize=1024)(_build_adapter)
 
 def _walk(value: object, depth: int) -> JSON:
     kind = type(value)
-    if kind is int and MIN_INTEGER <= cast("int", value) <= MAX_INTEGER:
-        return cast("int", value)
     if kind is str:
         return _text(str(value))
     if kind in ATOMS:

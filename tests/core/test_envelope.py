@@ -25,13 +25,13 @@ from dcaf.core import (
     SessionValueError,
 )
 from dcaf.core.base64url import Payload, decode, encode
-from dcaf.core.claims import Claims, Lifetime, digest
+from dcaf.core.claims import Claims, Lifetime, Standing, digest
 from dcaf.core.encrypted import ENCRYPTED
 from dcaf.core.envelope import NEW, RESTART, Sealer
 from dcaf.core.migrations import Migrations
 from dcaf.core.mirror import _exact
 from dcaf.core.seal import SIGNED
-from dcaf.core.state import Standing, State
+from dcaf.core.state import State
 
 SCALE = float(os.environ.get("DCAF_SCALE", "0.02"))
 NOW = 1_789_000_000

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcaf.core import SessionInvalid
+from dcaf.core import SessionInvalid, SessionValueError
 from dcaf.core.base64url import Payload
 from dcaf.core.members import INDEXED_BYTES, INDEXED_MEMBERS, Members, cut
 from dcaf.core.session import Session
@@ -114,6 +114,43 @@ def test_the_librarys_own_member_is_cut_out_too() -> None:
     payload = session._state.payload()
     assert orjson.loads(payload.data) == {**values, "b": 1}
     assert split(payload.data, payload.index or ()) is not None
+
+
+@pytest.mark.parametrize("size", [10, 5_000])
+def test_what_a_tool_holds_is_live_after_a_seal_too(size: int) -> None:
+    values = {"log": ["x" * size], "step": 1}
+    session = state_of(orjson.dumps(values), lengths(values) if size > INDEXED_BYTES else None)
+    log, state = session["log"], session._state
+    for count in (2, 3):
+        log.append("y")
+        payload = state.payload()
+        state.arrives(payload, state.standing)
+        assert not session.is_modified
+        assert session.to_dict() == orjson.loads(payload.data) == {"log": ["x" * size, *"y" * (count - 1)], "step": 1}
+    log.append("z")
+    assert session.is_modified
+    assert session.to_dict()["log"][-1] == "z"
+    session["step"] = 2
+    assert session.changes == {"set": {"log": log, "step": 2}, "delete": []}
+
+
+def test_a_state_is_searched_for_room_again_after_a_seal() -> None:
+    state = State(Payload(b'{"a":"","b":1}'), limit_bytes=60)
+    state.put("a", "x" * 30)
+    state.arrives(state.payload(), state.standing)
+    with pytest.raises(SessionValueError):
+        state.put("a", "x" * 60)
+    state.put("b", 2)
+    with pytest.raises(SessionValueError):
+        state.put("c", "x" * 30)
+
+
+def test_another_program_s_temporary_keys_are_read_and_not_sealed_again() -> None:
+    for index in (None, (10, 5)):
+        state = State(Payload(b'{"temp:a":1,"b":2}', index=index))
+        assert list(state) == ["temp:a", "b"]
+        state.put("b", 3)
+        assert state.payload().data == b'{"b":3}'
 
 
 def test_what_is_not_even_parsed_is_invalid() -> None:

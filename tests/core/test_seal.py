@@ -241,7 +241,12 @@ def test_an_untouched_state_is_copied_and_not_encoded_again(monkeypatch: Any) ->
     payload = SIGNED.open(TOKEN, RING, "shop").payload
     assert json.loads(payload.data) == {"step": 1}
     encode, encoded = pybase64.b64encode, []
-    monkeypatch.setattr("dcaf.core.base64url.pybase64.b64encode", lambda data, *rest: encoded.append(data) or encode(data, *rest))
+
+    def seen(data: bytes, alternative: bytes) -> bytes:
+        encoded.append(data)
+        return encode(data, alternative)
+
+    monkeypatch.setattr("dcaf.core.base64url.pybase64.b64encode", seen)
     assert SIGNED.seal(KEY, "shop", CLAIMS, payload) == TOKEN
     assert payload.data not in encoded
     SIGNED.seal(KEY, "shop", CLAIMS, Payload(payload.data))
