@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from dcaf.core import SessionInvalid, SessionValueError
 from dcaf.core.base64url import Payload
+from dcaf.core.claims import Claims, Standing
 from dcaf.core.members import INDEXED_BYTES, INDEXED_MEMBERS, Members, cut
 from dcaf.core.session import Session
 from dcaf.core.state import State
 
+STANDING = Standing(Claims("shop", "s" * 22, 1, 0, 0, 9))
 SCALE = float(os.environ.get("DCAF_SCALE", "0.02"))
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8) | st.sampled_from(
     ['":', '\\"', "\\", '{"a":1}', ",", "é", "\0"]
@@ -124,7 +126,7 @@ def test_what_a_tool_holds_is_live_after_a_seal_too(size: int) -> None:
     for count in (2, 3):
         log.append("y")
         payload = state.payload()
-        state.arrives(payload, state.standing)
+        state.arrives(payload, STANDING)
         assert not session.is_modified
         assert session.to_dict() == orjson.loads(payload.data) == {"log": ["x" * size, *"y" * (count - 1)], "step": 1}
     log.append("z")
@@ -137,7 +139,7 @@ def test_what_a_tool_holds_is_live_after_a_seal_too(size: int) -> None:
 def test_a_state_is_searched_for_room_again_after_a_seal() -> None:
     state = State(Payload(b'{"a":"","b":1}'), limit_bytes=60)
     state.put("a", "x" * 30)
-    state.arrives(state.payload(), state.standing)
+    state.arrives(state.payload(), STANDING)
     with pytest.raises(SessionValueError):
         state.put("a", "x" * 60)
     state.put("b", 2)
