@@ -72,7 +72,7 @@ def _names(keys: Iterable[str]) -> frozenset[str]:
 
 def _has_long(data: bytes) -> bool:
     """Whether a row of digits is so long that its number may be rounded; a part of the bytes tells it of most states."""
-    some = data[EACH - 1 :: EACH].translate(DIGITS)
+    some = data[::EACH].translate(DIGITS)
     return some.find(LONG[: len(LONG) // EACH]) >= 0 and data.translate(DIGITS).find(LONG) >= 0
 
 
