@@ -85,7 +85,7 @@ class Answer(Outgoing):
 
     async def _begin(self, start: Message) -> None:
         status = start["status"]
-        self.adopts = self.adopts and status < REDIRECTION
+        self.adopts: bool = self.adopts and status < REDIRECTION
         kind = self._kind(start)
         if status >= SERVER_ERROR:
             self._failed = True
