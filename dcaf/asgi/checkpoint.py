@@ -15,12 +15,13 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Final, TypeAlias
 
-from dcaf.core.current import Within, in_a_call
+from dcaf.core.current import in_a_call
 from dcaf.core.errors import ConfigurationError
 
 Send: TypeAlias = Callable[[], Awaitable[bool]]
 
-_send: Final[ContextVar[Send]] = ContextVar("dcaf_checkpoint")
+sending: Final[ContextVar[Send]] = ContextVar("dcaf_checkpoint")
+"""What ``checkpoint`` sends by; it tells whether it could."""
 
 
 async def checkpoint() -> None:
@@ -34,14 +35,9 @@ async def checkpoint() -> None:
         raise ConfigurationError(
             "checkpoint() was called inside a tool, whose writes are not committed before it returns. Call it between tools."
         )
-    send = _send.get(None)
+    send = sending.get(None)
     if send is None or not await send():
         raise ConfigurationError(
             "checkpoint() was called where no stream is being sent. Call it while an NDJSON answer, server-sent events or a "
             "WebSocket turn are on their way."
         )
-
-
-def sending(send: Send) -> Within[Send]:
-    """Let ``checkpoint`` send by a function, which tells whether it could, for the code inside."""
-    return Within(_send, send)

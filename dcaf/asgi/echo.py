@@ -1,4 +1,4 @@
-"""An envelope that came back just as it was sent is taken out of a large body before it is parsed.
+"""An envelope that came back just as it was sent is taken out of a body before it is parsed.
 
 >>> from dcaf.core.base64url import Payload
 >>> from dcaf.core.keys import Key
@@ -20,30 +20,45 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
+from dcaf.asgi import splice
+from dcaf.asgi.locate import JSONText
+from dcaf.asgi.walk import Place
 from dcaf.core.seal import Opened
 
 BEGIN: Final = b'"session":{'
 OWN: Final = b'"dcaf":{"token":"'
 END: Final = re.compile(rb'"(?:,"expires_at":(?:0|[1-9][0-9]{0,14}))?\}\}')
-LEAST_BYTES: Final = 2 * 1024
-"""Smaller bodies are parsed as they are, which is quicker."""
 
 NONCE: Final = secrets.token_hex(16)
 STAND_IN: Final = f'"{NONCE}"'.encode()
 
 
 class Echo(NamedTuple):
-    """What was found: the body with a stand-in for the envelope, and the envelope's token, verified."""
+    """What was found: the body with a stand-in for the envelope, and the envelope's token, verified.
+
+    Attributes:
+        begin: Where the name of the member stands.
+    """
 
     shortened: bytes
     opened: Opened
+    begin: int
 
     def is_at(self, value: Any) -> bool:
         """Whether a parsed value is the stand-in."""
         return bool(value == NONCE)
+
+    def parsed(self, data: bytes) -> tuple[JSONText, Sequence[Place]]:
+        """The shortened body, and the places of its sessions: mostly there is none but this one."""
+        text = JSONText.read(data)
+        top = text.value.get("data") if type(text.value) is dict else None
+        if type(top) is not dict or not self.is_at(top.get("session")) or not splice.is_alone(data):
+            return text, text.sessions()
+        start = self.begin + len(BEGIN) - 1
+        return text, [splice.around(data, self.begin, start, start + len(STAND_IN), NONCE)]
 
 
 def find(data: bytes, verify: Callable[[bytes], Opened | None]) -> Echo | None:
@@ -54,21 +69,19 @@ def find(data: bytes, verify: Callable[[bytes], Opened | None]) -> Echo | None:
         verify: Opens a token; None where it is not one of ours.
     """
     begin = data.find(BEGIN)
+    if begin < 0:
+        return None
     start = begin + len(BEGIN) - 1
     own = start + 1 if data.startswith(OWN, start + 1) else data.find(OWN, start)
-    if begin < 0 or own < 0:
-        return None
     token = own + len(OWN)
-    end = END.match(data, data.find(b'"', token))
-    opened = None if end is None else verify(data[token : end.start()])
-    if end is None or opened is None or not _is_mirror(data, start, own, opened):
+    end = END.match(data, data.find(b'"', token)) if own >= 0 else None
+    opened = verify(data[token : end.start()]) if end else None
+    if end is None or opened is None or not (own == start + 1 or _is_mirror(data, start, own, opened)):
         return None
-    return Echo(b"".join((data[:start], STAND_IN, data[end.end() :])), opened)
+    return Echo(b"".join((data[:start], STAND_IN, data[end.end() :])), opened, begin)
 
 
 def _is_mirror(data: bytes, start: int, own: int, opened: Opened) -> bool:
-    """Whether what stands between a brace and the member ``dcaf`` is nothing, or the sealed state and a comma."""
-    if own == start + 1:
-        return True
+    """Whether what stands between a brace and the member ``dcaf`` is the sealed state and a comma."""
     state = opened.payload.data
     return len(state) == own - start and data.startswith(b",", own - 1) and data.startswith(state[:-1], start)

@@ -30,22 +30,12 @@ class Flights:
     """
 
     def __init__(self, limit_bytes: int) -> None:
-        self._limit_bytes = limit_bytes
+        self.limit_bytes: int = limit_bytes
         self.taken_bytes: int = 0
 
     def begin(self) -> Flight:
         """Begin to read one; at the end of a ``with`` block, what it took is given back."""
         return Flight(self)
-
-    def take(self, size: int) -> None:
-        """Count some bytes.
-
-        Raises:
-            SessionUnavailable: There are too many.
-        """
-        self.taken_bytes += size
-        if self.taken_bytes > self._limit_bytes:
-            raise SessionUnavailable(reason=IN_FLIGHT)
 
 
 class Flight:
@@ -64,6 +54,12 @@ class Flight:
         self._flights.taken_bytes -= self.taken_bytes
 
     def take(self, size: int) -> None:
-        """Count some bytes of it. Raises as ``Flights.take``."""
+        """Count some bytes of it.
+
+        Raises:
+            SessionUnavailable: There are too many, of all bodies together.
+        """
         self.taken_bytes += size
-        self._flights.take(size)
+        self._flights.taken_bytes += size
+        if self._flights.taken_bytes > self._flights.limit_bytes:
+            raise SessionUnavailable(reason=IN_FLIGHT)

@@ -13,6 +13,7 @@ the application would see another body than the client sent. So the text is cut 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import NoneType
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -60,9 +61,11 @@ class JSONText(NamedTuple):
 
     def rewritten(self, places: Sequence[Place], kept: Place | None, value: bytes) -> bytes:
         """The text with another value at one of ``places``, and the others cut out; every other byte as it was."""
+        if len(places) == 1 and places[0] is kept:
+            return b"".join((self.data[: kept.start], value, self.data[kept.end :]))
         pieces: list[bytes] = []
         at = 0
-        for place in places if len(places) == 1 else sorted(places, key=lambda place: place.start):
+        for place in sorted(places, key=lambda place: place.start):
             if kept is not None and place.start == kept.start:
                 pieces += (self.data[at : place.start], value)
                 at = place.end
@@ -78,7 +81,7 @@ class JSONText(NamedTuple):
         None where it cannot be: not an object, ``data`` is neither object nor null, a member on the way is repeated, or the
         text is nested too deep.
         """
-        if not isinstance(self.value, dict) or not isinstance(self.value.get("data"), dict | None):
+        if type(self.value) is not dict or type(self.value.get("data")) not in (dict, NoneType):
             return None
         try:
             return splice.frame(self.data, self.value) or self._walked()

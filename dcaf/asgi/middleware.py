@@ -26,14 +26,14 @@ from dcaf.asgi.events import Event, Events
 from dcaf.asgi.flight import Flights
 from dcaf.asgi.headers import rewritten
 from dcaf.asgi.holder import Conversation, Holder, Subject
-from dcaf.asgi.outgoing import Outgoing, Terminal, is_done
 from dcaf.asgi.problems import problem
 from dcaf.asgi.request import Body, read_body
 from dcaf.asgi.response import Answer
 from dcaf.asgi.settings import Keys, Routes, function, keyring, lifetime, one_of, positive, routes, suites
+from dcaf.asgi.terminal import Terminal, is_done
 from dcaf.asgi.turn import Turn, Turns
 from dcaf.asgi.websocket import Socket
-from dcaf.core.current import running
+from dcaf.core.current import Within, begin, end, running
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError, SessionError, SessionUnavailable
 from dcaf.core.keeper import Keeper, Stateless
@@ -134,10 +134,7 @@ class SessionMiddleware:
         self.app = app
         self._plain = routes("plain", plain)
         self._exempt = routes("exempt", exempt)
-        self._pass_streams = routes("pass_streams", pass_streams)
-        self._terminal = function("terminal", terminal)
         self._max_body_bytes = positive("max_body_bytes", max_body_bytes)
-        self._max_response_bytes = positive("max_response_bytes", max_response_bytes)
         self._flights = Flights(positive("max_bytes_in_flight", max_bytes_in_flight))
         self._bind_request_session = bind_request_session
         self._events = Events(None if on_event is None else function("on_event", on_event))
@@ -164,6 +161,9 @@ class SessionMiddleware:
             restarts=one_of("on_refused", on_refused, ("reject", "restart")) == "restart",
             unsigned=unsigned if isinstance(unsigned, Import) else one_of("unsigned", unsigned, ("reject", "ignore")),
             is_plain=self._plain,
+            passes_streams=routes("pass_streams", pass_streams),
+            terminal=function("terminal", terminal),
+            limit_bytes=positive("max_response_bytes", max_response_bytes),
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -173,43 +173,37 @@ class SessionMiddleware:
             return
         self._check_scope(scope)
         try:
-            serving = await (self._request(scope, receive) if scope["type"] == "http" else self._turns.first(scope))
+            if scope["type"] == "websocket":
+                turn, body = await self._turns.first(scope), None
+            else:
+                with self._flights.begin() as flight:
+                    body = await read_body(scope, receive, self._max_body_bytes, flight, self._turns.sealer.opened)
+                    if body.disconnected:
+                        return
+                    turn = await self._turns.open(scope, body)
         except (SessionError, SessionUnavailable) as refusal:
             self._events.refused(refusal)
             await _refuse(refusal, scope, receive, send)
             return
-        if isinstance(serving, Turn):
-            await self._connect(serving, scope, receive, send)
-        elif serving is not None:
-            await self._run(*serving, scope, receive, send)
-
-    async def _request(self, scope: Scope, receive: Receive) -> tuple[Turn, Body] | None:
-        """The turn of a request; None where the client left before its body was complete."""
-        with self._flights.begin() as flight:
-            body = await read_body(scope, receive, self._max_body_bytes, flight, self._turns.sealer.opened)
-            return None if body.disconnected else (await self._turns.open(scope, body), body)
+        if body is None:
+            await self._connect(turn, scope, receive, send)
+        else:
+            await self._run(turn, body, scope, receive, send)
 
     async def _run(self, turn: Turn, body: Body, scope: Scope, receive: Receive, send: Send) -> None:
         inner = self._inner(scope, turn)
         if body.is_changed:
             inner["headers"] = rewritten(scope["headers"], len(body.data))
-        out = Outgoing(
-            inner,
-            turn.session,
-            arrived=turn.arrived,
-            adopts=body.is_json and self._plain(scope),
-            seal=lambda: self._turns.seal(turn),
-            terminal=self._terminal,
-            limit_bytes=self._max_response_bytes,
-            events=self._events,
-        )
-        answer = Answer(out, send, streams=not self._pass_streams(scope))
-        with running(turn.session), sending(answer.checkpoint):
-            try:
-                await self.app(inner, body.replay(receive), answer.send)
-            except Exception:
-                await answer.fail()
-                raise
+        answer = Answer(inner, turn, self._turns, send, is_json=body.is_json)
+        session, checkpoint = begin(turn.session), sending.set(answer.checkpoint)
+        try:
+            await self.app(inner, body.replay(receive), answer.send)
+        except Exception:
+            await answer.fail()
+            raise
+        finally:
+            sending.reset(checkpoint)
+            end(session)
         answer.look_back()
 
     async def _connect(self, first: Turn, scope: Scope, receive: Receive, send: Send) -> None:
@@ -221,11 +215,9 @@ class SessionMiddleware:
             send,
             first,
             adopts=self._plain(scope),
-            terminal=self._terminal,
             max_body_bytes=self._max_body_bytes,
-            limit_bytes=self._max_response_bytes,
         )
-        with running(first.session), sending(socket.checkpoint):
+        with running(first.session), Within(sending, socket.checkpoint):
             await self.app(inner, socket.receive, socket.send)
             await socket.finish()
 

@@ -8,39 +8,19 @@ wraps user input in ``{"data": ...}`` would sign it.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeAlias
+from typing import Any
 
 import orjson
 from starlette.types import Scope
 
-from dcaf.asgi.events import Events
 from dcaf.asgi.locate import JSONText
+from dcaf.asgi.terminal import is_done, may_be_done
 from dcaf.asgi.threads import off_the_loop
+from dcaf.asgi.turn import Turn, Turns
 from dcaf.core.errors import MalformedJSON, StateError
 from dcaf.core.seal import Pieces
 from dcaf.core.session import Session
 from dcaf.core.state import RESERVED
-
-Terminal: TypeAlias = Callable[[str | None, Any], bool]
-"""Whether an event ends a turn: a function of its name, None where it has none, and its value, None where it is not JSON."""
-
-DONE: Final = "done"
-
-
-def is_done(name: str | None, value: Any) -> bool:
-    """The event that ends a turn, by default: a JSON object with the type ``done``, or a server-sent event of that name."""
-    return name == DONE or (isinstance(value, dict) and value.get("type") == DONE)
-
-
-def may_be_done(name: str | None, data: bytes) -> bool:
-    """Whether it is worth while to parse an event to ask ``is_done``; an escaped text could say anything."""
-    return name == DONE or data.find(b'"done"') >= 0 or data.find(b"\\u") >= 0
-
-
-def says_nothing(chunk: bytes) -> bool:
-    """Whether no event in some bytes of a stream can be the one that ``is_done`` looks for, nor ``[DONE]``."""
-    return chunk.find(b"done") < 0 and chunk.find(b"DONE") < 0 and chunk.find(b"\\u") < 0
 
 
 class Outgoing:
@@ -48,57 +28,26 @@ class Outgoing:
 
     Args:
         scope: Of the request, for the name of the route.
-        session: The session.
-        arrived: Whether a session came in, so that one goes out in any case.
+        turn: The turn.
+        turns: Who seals it.
         adopts: Whether the application's own plain ``data.session`` is the new state, where nothing else changed it.
-        seal: Makes the envelope of the session as it is then.
-        terminal: Which event ends a turn.
-        limit_bytes: The longest JSON answer, event or frame that is completed.
-        events: Whom to tell of what happened on the way.
     """
 
-    __slots__ = (
-        "_adopted",
-        "_arrived",
-        "_changed",
-        "_envelope",
-        "_seal",
-        "adopts",
-        "events",
-        "limit_bytes",
-        "scope",
-        "session",
-        "terminal",
-    )
+    _envelope: Pieces | None = None
+    _adopted = False
+    _changed = False
 
-    def __init__(
-        self,
-        scope: Scope,
-        session: Session,
-        *,
-        arrived: bool,
-        adopts: bool,
-        seal: Callable[[], Awaitable[Pieces]],
-        terminal: Terminal,
-        limit_bytes: int,
-        events: Events,
-    ) -> None:
+    def __init__(self, scope: Scope, turn: Turn, turns: Turns, *, adopts: bool) -> None:
         self.scope: Scope = scope
-        self.session: Session = session
+        self.session: Session = turn.session
+        self.turns: Turns = turns
         self.adopts: bool = adopts
-        self.terminal: Terminal = terminal
-        self.limit_bytes: int = limit_bytes
-        self.events: Events = events
-        self._arrived = arrived
-        self._seal = seal
-        self._envelope: Pieces | None = None
-        self._adopted = False
-        self._changed = False
+        self._turn = turn
 
     @property
     def is_due(self) -> bool:
         """Whether an answer must carry the session: one came in, or something was stored."""
-        return self._arrived or self._envelope is not None or self.is_changed
+        return self._turn.arrived or self._envelope is not None or self.is_changed
 
     @property
     def is_changed(self) -> bool:
@@ -116,7 +65,7 @@ class Outgoing:
     @property
     def is_private(self) -> bool:
         """Whether the answer was computed from a session."""
-        return self._arrived or self.session._state.is_touched
+        return self._turn.arrived or self.session._state.is_touched
 
     async def envelope(self) -> Pieces:
         """The envelope of the session as it is now, in pieces; the same as before where nothing changed since.
@@ -127,7 +76,7 @@ class Outgoing:
         """
         if self._envelope is None or self.is_changed:
             self._changed = self._changed or (self.adopts and self.is_changed and not self._adopted)
-            self._envelope = await self._seal()
+            self._envelope = await self.turns.seal(self._turn)
             self._adopted = False
         return self._envelope
 
@@ -136,7 +85,8 @@ class Outgoing:
 
         Raises as ``envelope``.
         """
-        self._heed(text)
+        if _plain_session(text.value) is not None:
+            self._heed(text)
         frame = text.frame() if self.is_due else None
         if frame is None:
             return None
@@ -149,10 +99,10 @@ class Outgoing:
 
     async def ends_turn(self, name: str | None, data: bytes) -> tuple[bool, JSONText | None]:
         """Whether an event ends the turn, and its parsed text, where it was parsed and is JSON."""
-        if self.terminal is is_done and not may_be_done(name, data):
+        if self.turns.terminal is is_done and not may_be_done(name, data):
             return False, None
         text = await off_the_loop(parsed, data)
-        return self.terminal(name, None if text is None else text.value), text
+        return self.turns.terminal(name, None if text is None else text.value), text
 
     def look_back(self) -> None:
         """Tell the operator of a change that no answer carried: it came too late, or the answer had no room for it."""
@@ -161,14 +111,12 @@ class Outgoing:
 
     def lose(self) -> None:
         """Tell the operator that a change was sealed and did not arrive, or was not sealed at all."""
-        self.events.lost(route(self.scope))
+        self.turns.events.lost(route(self.scope))
 
     def _heed(self, text: JSONText) -> None:
         """Take the application's own object for the new state on a route that was named, and tell of it on any other."""
-        if _plain_session(text.value) is None:
-            return
         if not self.adopts:
-            self.events.overwritten(route(self.scope))
+            self.turns.events.overwritten(route(self.scope))
         elif not (self._changed or self.session.is_modified):
             # Read once more by the parser that keeps integers of any size, so that too large ones are refused and not rounded.
             found = _plain_session(json.loads(text.data))

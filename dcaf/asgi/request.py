@@ -11,7 +11,7 @@ What a reader gets wrong: only one candidate is ever verified, the first by posi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -20,7 +20,7 @@ from starlette.types import Message, Receive, Scope
 
 from dcaf.asgi import echo
 from dcaf.asgi.flight import Flight
-from dcaf.asgi.headers import Raw
+from dcaf.asgi.headers import Raw, is_encoded
 from dcaf.asgi.locate import MAX_STRUCTURE, JSONText, structure
 from dcaf.asgi.threads import INLINE_STRUCTURE, off_the_loop
 from dcaf.asgi.walk import MAX_SESSIONS, Place
@@ -29,6 +29,8 @@ from dcaf.core.seal import Opened
 
 Verify: TypeAlias = Callable[[bytes], Opened | None]
 """Opens a token that stands in a body as it was sent; None where it is not one of ours."""
+
+Parse: TypeAlias = Callable[[bytes], "tuple[JSONText, Sequence[Place]]"]
 
 PASSED_OVER: Final = (
     b"\0"
@@ -60,7 +62,7 @@ class Body:
     more: bool = False
     json: JSONText | None = None
     opened: Opened | None = None
-    places: tuple[Place, ...] = ()
+    places: Sequence[Place] = ()
     is_json: bool = False
     is_changed: bool = False
     disconnected: bool = False
@@ -68,7 +70,7 @@ class Body:
     def candidate(self) -> Place | None:
         """The one session to verify: the first that is neither ``null`` nor ``{}``."""
         for place in self.places:
-            if place.value not in (None, {}):
+            if place.value or place.value not in (None, {}):
                 return place
         return None
 
@@ -79,11 +81,11 @@ class Body:
         return orjson.loads(self.json.rewritten(self.places, None, b"")) if self.places else self.json.value
 
     def rewrite(self, candidate: Place | None, state: bytes) -> None:
-        """Put the verified state in the candidate's place, and take every other session out. The parsed text is let go."""
+        """Put the verified state in the candidate's place, and take every other session out. What came in is let go."""
         if self.json is not None and self.places:
             self.data = self.json.rewritten(self.places, candidate, state)
             self.is_changed = True
-        self.json, self.places = None, ()
+        self.json, self.opened, self.places = None, None, ()
 
     def replay(self, receive: Receive) -> Receive:
         """A receive function that gives what was read so far, then what comes."""
@@ -106,18 +108,22 @@ async def read_body(scope: Scope, receive: Receive, max_body_bytes: int, flight:
         SessionUnavailable: Too many bytes are being read already.
     """
     announced_bytes = _announced(scope["headers"])
-    reader = _Reader(max_body_bytes, flight)
-    kind = None
-    while kind is not False and reader.more:
-        chunk = reader.take(await receive())
+    data: bytes | bytearray = b""
+    more, kind = True, None
+    while more and kind is not False:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return Body(bytes(data), disconnected=True)
+        chunk, more = message.get("body", b""), message.get("more_body", False)
+        data = _longer(data, chunk) if data else chunk
+        flight.take(len(chunk))
         # Until it is clear whether it is JSON; white space alone is not.
         kind = is_json(chunk) if kind is None else kind
-        reader.check(kind=kind)
+        if kind is not False and len(data) > max_body_bytes:
+            raise BodyTooLarge(reason="length")
         if kind and announced_bytes > max_body_bytes:
             raise BodyTooLarge(reason="content-length")
-    if reader.disconnected or not kind:
-        return Body(reader.data, more=reader.more, disconnected=reader.disconnected)
-    return await read_json(reader.data, verify)
+    return await read_json(bytes(data), verify) if kind else Body(bytes(data), more=more)
 
 
 async def read_json(data: bytes, verify: Verify) -> Body:
@@ -127,19 +133,21 @@ async def read_json(data: bytes, verify: Verify) -> Body:
         BodyTooLarge: It has more structure than is parsed.
         MalformedJSON: A strict parser refuses it.
     """
-    found = echo.find(data, verify) if len(data) >= echo.LEAST_BYTES else None
+    found = echo.find(data, verify)
     if found is not None:
-        text, places = await _parsed(found.shortened)
+        text, places = await _parsed(found.parsed, found.shortened)
         if places and found.is_at(places[0].value):
             return Body(data, json=text, opened=found.opened, places=places, is_json=True)
-    text, places = _parse(data) if len(data) <= INLINE_STRUCTURE else await _parsed(data)
+    text, places = await _parsed(_parse, data)
     return Body(data, json=text, places=places, is_json=True)
 
 
-async def _parsed(data: bytes) -> tuple[JSONText, tuple[Place, ...]]:
+async def _parsed(parse: Parse, data: bytes) -> tuple[JSONText, Sequence[Place]]:
+    if len(data) <= INLINE_STRUCTURE:
+        return parse(data)
     if len(data) > MAX_SESSIONS and (structure(data) > MAX_STRUCTURE or data.count(b'"session"') > MAX_SESSIONS):
         raise BodyTooLarge(reason="structure")
-    return await off_the_loop(_parse, data)
+    return await off_the_loop(parse, data)
 
 
 def _announced(headers: Raw) -> int:
@@ -148,12 +156,10 @@ def _announced(headers: Raw) -> int:
     Raises:
         EncodedBody: There is a Content-Encoding.
     """
-    length = b""
-    for name, value in headers:
-        if name == b"content-length":
-            length = value
-        elif name == b"content-encoding" and value.strip().lower() != b"identity":
-            raise EncodedBody(reason="content-encoding")
+    found = dict(headers)
+    if b"content-encoding" in found and is_encoded(headers):
+        raise EncodedBody(reason="content-encoding")
+    length = found.get(b"content-length", b"")
     return int(length[:MOST_DIGITS]) if length.isdigit() else 0
 
 
@@ -163,42 +169,12 @@ def is_json(start: bytes) -> bool | None:
     return text.startswith(b"{") if text else None
 
 
-class _Reader:
-    """The messages of one body, counted while it could be JSON."""
-
-    __slots__ = ("_data", "_flight", "_limit_bytes", "disconnected", "more")
-
-    def __init__(self, limit_bytes: int, flight: Flight) -> None:
-        self._limit_bytes = limit_bytes
-        self._flight = flight
-        self._data: bytes | bytearray = b""
-        self.more = True
-        self.disconnected = False
-
-    @property
-    def data(self) -> bytes:
-        """What was read so far."""
-        return bytes(self._data)
-
-    def take(self, message: Message) -> bytes:
-        """Take one more message; the client may have left instead."""
-        self.disconnected = message["type"] == "http.disconnect"
-        self.more = not self.disconnected and message.get("more_body", False)
-        chunk: bytes = message.get("body", b"")
-        if not self._data:
-            self._data = chunk
-        elif chunk:
-            self._data = self._data if isinstance(self._data, bytearray) else bytearray(self._data)
-            self._data += chunk
-        self._flight.take(len(chunk))
-        return chunk
-
-    def check(self, *, kind: bool | None) -> None:
-        """Refuse more than the limit of what is JSON, or could still be."""
-        if kind is not False and len(self._data) > self._limit_bytes:
-            raise BodyTooLarge(reason="length")
+def _longer(data: bytes | bytearray, chunk: bytes) -> bytearray:
+    longer = data if isinstance(data, bytearray) else bytearray(data)
+    longer += chunk
+    return longer
 
 
-def _parse(data: bytes) -> tuple[JSONText, tuple[Place, ...]]:
+def _parse(data: bytes) -> tuple[JSONText, Sequence[Place]]:
     text = JSONText.read(data)
-    return text, tuple(text.sessions())
+    return text, text.sessions()

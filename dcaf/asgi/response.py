@@ -8,38 +8,42 @@ from __future__ import annotations
 
 from typing import Final
 
-from starlette.types import Message, Send
+from starlette.types import Message, Scope, Send
 
-from dcaf.asgi.headers import carrying, private
+from dcaf.asgi.headers import carrying, is_encoded, private
 from dcaf.asgi.outgoing import Outgoing, parsed, route
 from dcaf.asgi.problems import problem
 from dcaf.asgi.stream import Stream, cutter
 from dcaf.asgi.threads import INLINE_STRUCTURE, off_the_loop
+from dcaf.asgi.turn import Turn, Turns
 from dcaf.core.errors import NotCarriedError, SessionError, SessionUnavailable
 
+JSON: Final = "application/json"
 SERVER_ERROR: Final = 500
 REDIRECTION: Final = 300
 NOT_WHOLE: Final = (204, 205, 206, 304)
 """Statuses of answers without a body, and with a part of one."""
 
 
-class Answer:
+class Answer(Outgoing):
     """One answer on its way out.
 
     Args:
-        out: The session of the turn.
+        scope: Of the request.
+        turn: The turn.
+        turns: Who seals it.
         send: Where the answer goes.
-        streams: Whether a stream is completed too; else it passes as it is.
+        is_json: Whether the request's body was JSON: its answer alone may hold a new state, where its route was named.
     """
 
-    def __init__(self, out: Outgoing, send: Send, *, streams: bool) -> None:
-        self._out = out
+    stream: Stream | None = None
+    _failed = False
+    _start: Message | None = None
+    _body: bytes | bytearray = b""
+
+    def __init__(self, scope: Scope, turn: Turn, turns: Turns, send: Send, *, is_json: bool) -> None:
+        super().__init__(scope, turn, turns, adopts=is_json and turns.is_plain(scope))
         self._send = send
-        self._streams = streams
-        self._failed = False
-        self._start: Message | None = None
-        self._body = bytearray()
-        self.stream: Stream | None = None
 
     async def send(self, message: Message) -> None:
         """Take the next message of the application.
@@ -56,7 +60,7 @@ class Answer:
             last = message.get("body", b"")
             if message.get("more_body", False):
                 return await self._collect(last)
-            return await self._complete(bytes(self._body + last) if self._body else last)
+            return await self._complete(self._start, bytes(self._body + last) if self._body else last)
         if self._start is not None:
             await self._let_go()
         return await self._send(message)
@@ -67,7 +71,7 @@ class Answer:
         A client that left a stream early has only kept its old session.
         """
         if not self._failed and (self.stream is None or (self.stream.has_ended and not self.stream.is_refused)):
-            self._out.look_back()
+            super().look_back()
 
     async def checkpoint(self) -> bool:
         """Send the session as it is now; False where no stream is being sent. Raises as ``send``."""
@@ -80,49 +84,51 @@ class Answer:
             await self.stream.fail()
 
     async def _begin(self, start: Message) -> None:
-        self._failed = start["status"] >= SERVER_ERROR
-        self._out.adopts = self._out.adopts and start["status"] < REDIRECTION
+        status = start["status"]
+        self.adopts: bool = self.adopts and status < REDIRECTION
         kind = self._kind(start)
-        if self._failed:
+        if status >= SERVER_ERROR:
+            self._failed = True
             await self._pass(start)
-        elif kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json")):
+        elif kind == JSON or (kind.startswith("application/") and kind.endswith("+json")):
             self._start = start
-        elif self._streams and (lines := cutter(kind, self._out.limit_bytes)) is not None:
-            self.stream = Stream(self._out, lines, self._send)
+        elif not self.turns.passes_streams(self.scope) and (lines := cutter(kind, self.turns.limit_bytes)) is not None:
+            self.stream = Stream(self, lines, self._send)
             await self.stream.begin(start)
         else:
             self._refuse_modified()
             await self._pass(start)
 
     async def _collect(self, part: bytes) -> None:
+        self._body = self._body or bytearray()
         self._body += part
-        if len(self._body) > self._out.limit_bytes:
+        if len(self._body) > self.turns.limit_bytes:
             await self._let_go()
             await self._send({"type": "http.response.body", "body": bytes(self._body), "more_body": True})
 
-    async def _complete(self, data: bytes) -> None:
+    async def _complete(self, start: Message, data: bytes) -> None:
         completed = None
         try:
             if self._may_carry(data):
                 text = parsed(data) if len(data) <= INLINE_STRUCTURE else await off_the_loop(parsed, data)
-                completed = None if text is None else await self._out.completed(text)
+                completed = None if text is None else await self.completed(text)
         except (SessionError, SessionUnavailable) as refusal:
             await self._refuse(refusal)
             return
         if completed is None:
             await self._let_go()
         else:
-            start = self._taken()
+            self._start = None
             await self._send({**start, "headers": carrying(start["headers"], len(completed))})
         await self._send({"type": "http.response.body", "body": data if completed is None else completed, "more_body": False})
 
     def _may_carry(self, data: bytes) -> bool:
         """Whether it is worth while to parse an answer: the session is to go out with it, or stands in it already."""
-        return len(data) <= self._out.limit_bytes and (self._out.is_due or self._out.adopts or b'"session"' in data)
+        return len(data) <= self.turns.limit_bytes and (self.is_due or self.adopts or b'"session"' in data)
 
     async def _refuse(self, refusal: SessionError | SessionUnavailable) -> None:
         """Answer with the problem instead: another turn came first, or nobody can tell."""
-        self._out.events.refused(refusal)
+        self.turns.events.refused(refusal)
         self._failed = True
         instead = problem(refusal)
         await self._send({"type": "http.response.start", "status": instead.status_code, "headers": instead.raw_headers})
@@ -134,7 +140,7 @@ class Answer:
         await self._pass(self._taken())
 
     async def _pass(self, start: Message) -> None:
-        await self._send({**start, "headers": private(start["headers"])} if self._out.is_private else start)
+        await self._send({**start, "headers": private(start["headers"])} if self.is_private else start)
 
     def _taken(self) -> Message:
         start, self._start = self._start, None
@@ -143,20 +149,18 @@ class Answer:
 
     def _kind(self, start: Message) -> str:
         """The media type of an answer whose whole body is there as it is; empty for any other."""
-        if start["status"] in NOT_WHOLE or self._out.scope["method"] == "HEAD":
+        if start["status"] in NOT_WHOLE or self.scope["method"] == "HEAD":
             return ""
-        kind = b""
-        for name, value in start["headers"]:
-            if name == b"content-encoding" and value != b"identity":
-                return ""
-            if name == b"content-type":
-                kind = value
-        return kind.decode("latin-1").partition(";")[0].strip().lower()
+        found = dict(start["headers"])
+        if b"content-encoding" in found and is_encoded(start["headers"]):
+            return ""
+        kind: str = found.get(b"content-type", b"").decode("latin-1")
+        return kind if kind == JSON else kind.partition(";")[0].strip().lower()
 
     def _refuse_modified(self) -> None:
-        if self._out.session.is_modified:
+        if self.session.is_modified:
             raise NotCarriedError(
-                f"{self._out.scope['method']} {route(self._out.scope)} changed the session, and its answer cannot carry it: that "
+                f"{self.scope['method']} {route(self.scope)} changed the session, and its answer cannot carry it: that "
                 "takes an unencoded JSON object whose `data` is an object, absent or null, NDJSON, or server-sent events; not a "
                 "redirect or a file. Answer with one, or leave the session alone. Mount compression outside SessionMiddleware."
             )

@@ -23,6 +23,7 @@ from dcaf.asgi import walk
 from dcaf.asgi.walk import MAX_SESSIONS, Place
 
 NAME: Final = b'"session"'
+DATA: Final = b'"data"'
 ESCAPED: Final = b"\\u"
 COLON: Final = re.compile(rb"[ \t\n\r]*:[ \t\n\r]*")
 NEXT: Final = re.compile(rb"[ \t\n\r]*,[ \t\n\r]*")
@@ -37,16 +38,21 @@ def sessions(data: bytes, value: dict[str, Any]) -> list[Place] | None:
     if number == 0:
         return []
     top = value.get("data")
-    if number == 1 == data.count(b'"data"') and type(top) is dict and "session" in top:
+    if number == 1 == data.count(DATA) and type(top) is dict and "session" in top:
         return [_place(data, data.index(NAME), top["session"])]
     found = [value, *_messages(value)]
     below = [item["data"] for item in found if "data" in item]
     carried = [item["session"] for item in below if type(item) is dict and "session" in item]
-    if number != len(carried) or number > MAX_SESSIONS or data.count(b'"data"') != len(below):
+    if number != len(carried) or number > MAX_SESSIONS or data.count(DATA) != len(below):
         return None
     if data.count(b'"messages"') != ("messages" in value):
         return None
     return _in_order(value, data, carried)
+
+
+def is_alone(data: bytes) -> bool:
+    """Whether both names stand once in a text, so that they are those of the one session that its value has."""
+    return data.count(NAME) == 1 == data.count(DATA) and data.find(ESCAPED) < 0
 
 
 def frame(data: bytes, value: dict[str, Any]) -> tuple[bytes, bytes] | None:
@@ -54,19 +60,28 @@ def frame(data: bytes, value: dict[str, Any]) -> tuple[bytes, bytes] | None:
     if data.find(ESCAPED) >= 0:
         return None
     brace = data.index(b"{") + 1
-    number = data.count(b'"data"')
+    number = data.count(DATA)
     if number == 0:
         return data[:brace] + b'"data":{"session":', (b"}," if value else b"}") + data[brace:]
     inside = value.get("data")
     if number != 1 or type(inside) is not dict:
         return None
     if (own := data.count(NAME)) == 0:
-        brace = _value_of(data, data.index(b'"data"')) + 1
+        brace = _value_of(data, data.index(DATA)) + 1
         return data[:brace] + b'"session":', (b"," if inside else b"") + data[brace:]
     if own != 1 or "session" not in inside:
         return None
     start = _value_of(data, data.index(NAME))
     return data[:start], data[_end(data, start, inside["session"]) :]
+
+
+def around(data: bytes, begin: int, start: int, end: int, value: Any) -> Place:
+    """The place of a member whose name begins at ``begin``, and its value at ``start``."""
+    following = NEXT.match(data, end)
+    if following is not None:
+        return Place(start, end, begin, following.end(), value)
+    before = _back(data, begin)
+    return Place(start, end, _back(data, before - 1) if data[before - 1 : before] == b"," else begin, end, value)
 
 
 def _messages(value: dict[str, Any]) -> list[dict[str, Any]]:
@@ -91,12 +106,7 @@ def _in_order(value: dict[str, Any], data: bytes, carried: list[Any]) -> list[Pl
 
 def _place(data: bytes, begin: int, value: Any) -> Place:
     start = _value_of(data, begin)
-    end = _end(data, start, value)
-    following = NEXT.match(data, end)
-    if following is not None:
-        return Place(start, end, begin, following.end(), value)
-    before = _back(data, begin)
-    return Place(start, end, _back(data, before - 1) if data[before - 1 : before] == b"," else begin, end, value)
+    return around(data, begin, start, _end(data, start, value), value)
 
 
 def _value_of(data: bytes, name: int) -> int:
@@ -108,7 +118,7 @@ def _value_of(data: bytes, name: int) -> int:
 
 def _end(data: bytes, start: int, value: Any) -> int:
     """Where a value ends that begins at ``start``: most are written as we write them."""
-    if type(value) is dict:
+    if type(value) in (dict, str):
         written = orjson.dumps(value)
         if data.startswith(written, start):
             return start + len(written)

@@ -14,7 +14,8 @@ from starlette.types import Message, Send
 
 from dcaf.asgi.headers import carrying
 from dcaf.asgi.lines import Cutter, EventStream, LineStream, Piece
-from dcaf.asgi.outgoing import Outgoing, error_text, is_done, says_nothing
+from dcaf.asgi.outgoing import Outgoing, error_text
+from dcaf.asgi.terminal import is_done, says_nothing
 from dcaf.core.errors import SessionError, SessionUnavailable, StateError
 
 LINES: Final = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
@@ -96,7 +97,7 @@ class Stream:
         return (
             message.get("more_body", False)
             and not (self.has_ended or self._owed or self._sending.locked())
-            and self._out.terminal is is_done
+            and self._out.turns.terminal is is_done
             and says_nothing(chunk)
             and self._cutter.is_whole(chunk)
         )
@@ -112,7 +113,7 @@ class Stream:
                 done += b"" if self._out.is_sent else await self._own()
                 self._owed = False
         except (SessionError, SessionUnavailable) as refusal:
-            self._out.events.refused(refusal)
+            self._out.turns.events.refused(refusal)
             self.is_refused = True
             await self._end(bytes(done), refusal.code)
         except StateError:

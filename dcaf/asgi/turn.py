@@ -15,6 +15,7 @@ from starlette.types import Scope
 from dcaf.asgi.events import Events
 from dcaf.asgi.holder import Holder
 from dcaf.asgi.request import Body
+from dcaf.asgi.terminal import Terminal
 from dcaf.asgi.walk import Place
 from dcaf.core.claims import Binding
 from dcaf.core.envelope import Sealer
@@ -55,6 +56,9 @@ class Turns:
         restarts: Whether a refused session is started empty instead.
         unsigned: What happens to plain sessions.
         is_plain: Whether a route reads and writes the whole state itself.
+        passes_streams: Whether a route's streams pass as they are.
+        terminal: Which event or frame ends a turn.
+        limit_bytes: The longest JSON answer, event or frame that is completed.
     """
 
     sealer: Sealer
@@ -64,6 +68,9 @@ class Turns:
     restarts: bool
     unsigned: Import | Literal["reject", "ignore"]
     is_plain: Callable[[Scope], bool]
+    passes_streams: Callable[[Scope], bool]
+    terminal: Terminal
+    limit_bytes: int
 
     async def first(self, scope: Scope) -> Turn:
         """Begin a session for a socket, before its first frame. Raises SessionError as ``open``."""
@@ -82,7 +89,7 @@ class Turns:
             SessionError: The session is refused.
             SessionUnavailable: Nobody can tell whether it is current.
         """
-        candidate = body.candidate()
+        candidate = body.candidate() if body.places else None
         try:
             turn = await self._opened(scope, body, candidate, before)
         except SessionError as refusal:
@@ -90,7 +97,8 @@ class Turns:
                 raise
             self.events.restarted(refusal)
             turn = Turn(self.sealer.start(restarted=refusal.code), await self._binding(scope, body), arrived=True)
-        body.rewrite(candidate, self.sealer.visible(turn.session, whole=self.is_plain(scope)))
+        visible = self.sealer.visible(turn.session, whole=self.is_plain(scope)) if body.places else b""
+        body.rewrite(candidate, visible)
         return turn
 
     async def seal(self, turn: Turn) -> Pieces:

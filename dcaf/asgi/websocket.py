@@ -12,7 +12,7 @@ from typing import Any, Final
 import anyio
 from starlette.types import Message, Receive, Scope, Send
 
-from dcaf.asgi.outgoing import Outgoing, Terminal, error_text
+from dcaf.asgi.outgoing import Outgoing, error_text
 from dcaf.asgi.problems import START_OVER
 from dcaf.asgi.request import is_json, read_json
 from dcaf.asgi.turn import Turn, Turns
@@ -33,9 +33,7 @@ class Socket:
         send: Takes what goes out.
         first: A turn of a new session, for what happens before the first frame.
         adopts: Whether the application's own plain ``data.session`` is the new state, where nothing else changed it.
-        terminal: Which frame ends a turn.
         max_body_bytes: The longest JSON frame that is read.
-        limit_bytes: The longest frame that is completed.
     """
 
     def __init__(
@@ -47,9 +45,7 @@ class Socket:
         first: Turn,
         *,
         adopts: bool,
-        terminal: Terminal,
         max_body_bytes: int,
-        limit_bytes: int,
     ) -> None:
         self._turns = turns
         self._scope = scope
@@ -57,16 +53,14 @@ class Socket:
         self._send = send
         self._session = first.session
         self._adopts = adopts
-        self._terminal = terminal
         self._max_body_bytes = max_body_bytes
-        self._limit_bytes = limit_bytes
         self._sending = anyio.Lock(fast_acquire=True)
         self._last = first
         self._is_busy = False
         self._is_open = False
         self._is_closed = False
         self._is_lost = False
-        self._out = self._outgoing(first, adopts=False)
+        self._out = Outgoing(scope, first, turns, adopts=False)
 
     async def receive(self) -> Message:
         """The next message for the application: a JSON frame has the verified state in it, and any other passes as it is."""
@@ -138,7 +132,7 @@ class Socket:
         elif self._last.is_open:
             self._session.temp.clear()
         self._last = turn._replace(session=self._session)
-        self._out = self._outgoing(self._last, adopts=self._adopts)
+        self._out = Outgoing(self._scope, self._last, self._turns, adopts=self._adopts)
         self._is_busy = True
         return _with(message, body.data)
 
@@ -156,7 +150,7 @@ class Socket:
         self._is_busy = False
         as_bytes = message.get("text") is None
         try:
-            completed = await self._out.completed(text) if len(data) <= self._limit_bytes else None
+            completed = await self._out.completed(text) if len(data) <= self._turns.limit_bytes else None
             if completed is None and not self._out.is_sent:
                 await self._own(as_bytes=as_bytes)
         except (SessionError, SessionUnavailable) as refusal:
@@ -181,18 +175,6 @@ class Socket:
             await self.finish()
             self._is_open, self._is_closed = False, True
             await self._send({"type": "websocket.close", "code": TOO_BIG, "reason": refusal.code})
-
-    def _outgoing(self, turn: Turn, *, adopts: bool) -> Outgoing:
-        return Outgoing(
-            self._scope,
-            self._session,
-            arrived=turn.arrived,
-            adopts=adopts,
-            seal=lambda: self._turns.seal(turn),
-            terminal=self._terminal,
-            limit_bytes=self._limit_bytes,
-            events=self._turns.events,
-        )
 
 
 def _data(message: Message) -> bytes:

@@ -46,21 +46,27 @@ class Payload:
             ValueError: The segment is no base64url; ``is_foreign`` tells the rest.
         """
         if self._data is None:
-            self._data = _decoded(self._segment)
+            self._data = decoded(self._segment)
         return self._data
 
     @property
     def segment(self) -> bytes | memoryview:
         """The same in unpadded base64url; a view where that saves a copy."""
         if not self._segment:
-            padded = pybase64.b64encode(self.data, ALTERNATIVE)
-            self._segment = memoryview(padded)[: len(padded) - -len(self.data) % 3]
+            data = self.data
+            padded = pybase64.b64encode(data, ALTERNATIVE)
+            self._segment = memoryview(padded)[: len(padded) - -len(data) % 3]
         return self._segment
 
 
 def encode(data: bytes) -> str:
     """Write unpadded base64url (RFC 4648, section 5)."""
     return pybase64.b64encode_as_string(data, ALTERNATIVE).rstrip("=")
+
+
+def encoded(data: bytes) -> bytes:
+    """The same as bytes, as a token has it."""
+    return pybase64.b64encode(data, ALTERNATIVE).rstrip(b"=")
 
 
 def decode(segment: str | bytes) -> bytes:
@@ -72,7 +78,7 @@ def decode(segment: str | bytes) -> bytes:
     text = segment.encode() if isinstance(segment, str) else segment
     if is_foreign(text):
         raise ValueError("not base64url")
-    return _decoded(text)
+    return decoded(text)
 
 
 def is_foreign(text: bytes) -> bool:
@@ -81,6 +87,7 @@ def is_foreign(text: bytes) -> bool:
     return PLUS in text or SLASH in text or EQUALS in text
 
 
-def _decoded(text: bytes | memoryview) -> bytes:
+def decoded(text: bytes | memoryview) -> bytes:
+    """As ``decode``, of a text that is known not to be foreign."""
     missing = -len(text) % 4
     return pybase64.b64decode(b"".join((text, b"==="[:missing])) if missing else text, ALTERNATIVE, validate=True)

@@ -76,3 +76,13 @@ def calling() -> Within[bool]:
 def running(session: Session) -> Within[Session]:
     """Make a session the current one for the code inside."""
     return Within(_current, session)
+
+
+def begin(session: Session) -> Token[Session]:
+    """Make a session the current one until ``end``: ``running`` for a caller that has a ``finally`` of its own."""
+    return _current.set(session)
+
+
+def end(token: Token[Session]) -> None:
+    """Make what was current before ``begin`` current again."""
+    _current.reset(token)

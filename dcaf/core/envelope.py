@@ -23,14 +23,14 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from dcaf.core.base64url import Payload, encode
-from dcaf.core.claims import MAX_INTEGER, Binding, Claims, Lifetime, check_times, digest
+from dcaf.core.claims import MAX_INTEGER, Binding, Claims, Lifetime, Standing, check_times, digest
 from dcaf.core.errors import ConfigurationError, SessionError, SessionInvalid, SessionMalformed, SessionUnsigned, SessionValueError
 from dcaf.core.keys import Keyring
 from dcaf.core.migrations import Migrations
 from dcaf.core.mirror import Mirror
 from dcaf.core.seal import SIGNED, Opened, Pieces, Suite, check_text
 from dcaf.core.session import Session
-from dcaf.core.state import RESERVED, Standing, State
+from dcaf.core.state import RESERVED, State
 from dcaf.core.unsigned import Import
 from dcaf.core.values import JSON
 
@@ -113,7 +113,7 @@ class Sealer:
         self._clock = clock
         self._randomness = randomness
         self._suite = suite
-        self._suites = {accepted.prefix.encode(): accepted for accepted in (suite, *also_accepted)}
+        self._suites = {accepted.prefix.encode() + dot: accepted for accepted in (suite, *also_accepted) for dot in (b".", b"")}
         self._limit_bytes = _room(suite, audience, max_token_bytes)
 
     def binding(self, subject: str | None = None, conversation: str | None = None) -> Binding:
@@ -166,7 +166,16 @@ class Sealer:
         """
         if opened is None:
             return self.start()
-        claims = self._claims(opened, binding)
+        claims = None
+        try:
+            claims = Claims.read(opened.claims)
+            binding.check(claims, opened.suite, opened.key)
+            check_times(claims, self._lifetime, int(self._clock()))
+            self._migrations.check(claims.sv or 0)
+        except SessionError as error:
+            error.kid = opened.key.kid
+            error.sid_digest = None if claims is None else self.sid_digest(claims.sid)
+            raise
         opened.payload.index = claims.ix
         state = State(opened.payload, Standing(claims), limit_bytes=self._limit_bytes)
         self._migrations.upgrade(state, claims.sv or 0)
@@ -216,19 +225,14 @@ class Sealer:
         Raises:
             SessionAliasError, SessionValueError: What tools did to the session cannot be written.
         """
-        arrived = _standing_of(session)
-        envelope: Pieces = ()
-
-        def sealing(payload: Payload) -> Standing:
-            nonlocal envelope
+        arrived, state = _standing_of(session), session._state
+        with state._lock:
+            payload = state.payload()
+            shown = self._mirror.shown(state, payload)
             claims, token = self._token_of(arrived.claims, binding, sequence, payload)
-            shown = self._mirror.shown(session._state, payload)
-            before = (EMPTY,) if shown == b"{}" else (memoryview(shown)[:-1], OTHERS)
-            envelope = (*before, *token, b'","expires_at":%d}}' % claims.exp)
-            return Standing(claims, arrived.restarted)
-
-        session._state.seal(sealing)
-        return envelope
+            state.arrives(payload, Standing(claims, arrived.restarted))
+        end = b'","expires_at":%d}}' % claims.exp
+        return (EMPTY, *token, end) if shown == b"{}" else (memoryview(shown)[:-1], OTHERS, *token, end)
 
     def recheck(self, session: Session) -> None:
         """Judge a session that stays open, on a socket, by the time it is now; it no longer counts as restarted.
@@ -250,23 +254,10 @@ class Sealer:
         return digest(secret, "sid", sid)
 
     def _verified(self, token: bytes) -> Opened:
-        suite = self._suites.get(token[:PREFIX_BYTES].partition(b".")[0])
+        suite = self._suites.get(token[:PREFIX_BYTES])
         if suite is None:
             raise SessionInvalid(reason="suite" if token.startswith(b"dcaf1") else "shape")
         return suite.open(token, self._keys, self._audience)
-
-    def _claims(self, opened: Opened, binding: Binding) -> Claims:
-        claims = None
-        try:
-            claims = Claims.read(opened.claims)
-            binding.check(claims, opened.suite, opened.key)
-            check_times(claims, self._lifetime, int(self._clock()))
-            self._migrations.check(claims.sv or 0)
-        except SessionError as error:
-            error.kid = opened.key.kid
-            error.sid_digest = None if claims is None else self.sid_digest(claims.sid)
-            raise
-        return claims
 
     def _token_of(self, arrived: Claims, binding: Binding, sequence: int, payload: Payload) -> tuple[Claims, Pieces]:
         now = int(self._clock())

@@ -137,7 +137,10 @@ class Slot:
             if found is not None:
                 return found.given
             self.settle()
-        return ABSENT if self.data is None else self._keep(read(self.data), None, lent=True)
+        if self.data is None:
+            return ABSENT
+        value = read(self.data)
+        return self._keep(value, None, lent=True) if isinstance(value, (dict, list)) else value
 
     def lend_as(self, as_type: Any) -> Any:
         """Hand out the value as a type: the same object each time, as long as it is the truth. ``ABSENT`` as ``lend``.

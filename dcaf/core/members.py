@@ -1,11 +1,9 @@
 """The members of a written object, apart and together, without parsing what they hold.
 
->>> joined = join([("step", b"1"), ("cart", b'{"items":[]}')])
->>> joined.data
-b'{"step":1,"cart":{"items":[]}}'
->>> split(b'{"step":1,"cart":{"items":[]}}', (8, 19))
-[('step', b'1'), ('cart', b'{"items":[]}')]
->>> split(b'{"step":1,"cart":{"items":[]}}', (8, 18)) is None
+>>> members = cut(b'{"step":1,"cart":{"items":[]}}', (8, 19))
+>>> members.written("step"), members.updated({"step": b"2"}).payload().data
+(b'1', b'{"step":2,"cart":{"items":[]}}')
+>>> cut(b'{"step":1,"cart":{"items":[]}}', (8, 18)) is None
 True
 
 What a reader gets wrong: the index says only where to cut. The keys are read from the state itself, and an index that does not
@@ -15,8 +13,8 @@ fit it is ignored: the state is parsed as if there were none.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Self
 
 import orjson
 
@@ -29,42 +27,91 @@ INDEXED_MEMBERS: Final = 256
 """States of more members than this get none."""
 
 NAME: Final = re.compile(rb'("(?:[^"\\]|\\.)*"):')
+COMMA: Final = ord(",")
+BRACE: Final = ord("}")
 
 
-def join(members: Iterable[tuple[str, bytes]]) -> Payload:
-    """One object of keys and written values, with an index where it is large."""
-    found = list(members)
-    data = orjson.dumps({key: orjson.Fragment(value) for key, value in found})
-    if len(data) <= INDEXED_BYTES or len(found) > INDEXED_MEMBERS:
-        return Payload(data)
-    return Payload(data, index=tuple(len(orjson.dumps(key)) + 1 + len(value) for key, value in found))
+class Members(dict[str, Any]):
+    """The members of an object that was parsed: key -> value, in the order in which they are written."""
+
+    def written(self, key: str) -> bytes:
+        """The written value of a key."""
+        return orjson.dumps(self[key])
+
+    def updated(self, values: Mapping[str, bytes | None]) -> Self:
+        """The same with other values, written; None takes a key out."""
+        found = type(self)(self)
+        for key, data in values.items():
+            if data is None:
+                found.pop(key, None)
+            else:
+                found[key] = self._member(key, data)
+        return found
+
+    def payload(self) -> Payload:
+        """One object of all of them, with an index where it is large."""
+        data = orjson.dumps(self)
+        if len(data) <= INDEXED_BYTES or len(self) > INDEXED_MEMBERS:
+            return Payload(data)
+        return Payload(data, index=tuple(len(orjson.dumps(key)) + 1 + len(self.written(key)) for key in self))
+
+    def _member(self, key: str, data: bytes) -> Any:  # noqa: ARG002 - of one that was cut it is a part
+        return orjson.Fragment(data)
 
 
-def split(data: bytes, index: Sequence[int]) -> list[tuple[str, bytes]] | None:
-    """Keys and written values of an object, cut by the lengths of its members; None where they do not fit it."""
-    found = spans(data, index)
-    return None if found is None else [(key, data[start:end]) for key, start, end in found]
+class Cut(Members):
+    """The members of an object that was cut by its index: key -> the whole member as it is written."""
+
+    def written(self, key: str) -> bytes:
+        """The written value of a key."""
+        name = NAME.match(self[key])
+        assert name is not None
+        return bytes(self[key][name.end() :])
+
+    def payload(self) -> Payload:
+        """One object of all of them, joined once, with an index where it is large."""
+        pieces: list[bytes | memoryview] = [b","] * (2 * len(self) + 1)
+        pieces[1::2] = self.values()
+        pieces[0], pieces[-1] = b"{", b"}"
+        data = b"".join(pieces) if self else b"{}"
+        is_indexed = len(data) > INDEXED_BYTES and len(self) <= INDEXED_MEMBERS
+        return Payload(data, index=tuple(map(len, self.values())) if is_indexed else None)
+
+    def _member(self, key: str, data: bytes) -> Any:
+        return b"%b:%b" % (orjson.dumps(key), data)
 
 
-def spans(data: bytes, index: Sequence[int]) -> list[tuple[str, int, int]] | None:
-    """Keys of an object, and where their values begin and end; None where the lengths of the members do not fit it."""
+def cut(data: bytes, index: Sequence[int]) -> Cut | None:
+    """The members of an object, cut by their lengths; None where those do not fit it."""
     if sum(index) + len(index) + 1 != len(data) or not data.startswith(b"{"):
         return None
-    members, at = [], 1
+    view, last, at = memoryview(data), len(data) - 1, 1
+    names, members = [], []
     for length in index:
-        member = _member(data, at, at + length)
-        at += length + 1
-        if member is None or data[at - 1 : at] != (b"}" if at == len(data) else b","):
+        end = at + length
+        name = NAME.match(data, at, end)
+        if name is None or name.end() == end or data[end] != (BRACE if end == last else COMMA):
             return None
-        members.append(member)
-    return members if len({key for key, _, _ in members}) == len(members) else None
+        names.append(name[1])
+        members.append(view[at:end])
+        at = end + 1
+    return _named(names, members)
 
 
-def _member(data: bytes, start: int, end: int) -> tuple[str, int, int] | None:
-    name = NAME.match(data, start, end)
-    if name is None or name.end() == end:
-        return None
+def _named(names: list[bytes], members: list[memoryview]) -> Cut | None:
+    """Members by their keys; None where a name is none, or repeated."""
     try:
-        return orjson.loads(name[1]), name.end(), end
+        keys: list[str] = orjson.loads(b"[%b]" % b",".join(names))
     except orjson.JSONDecodeError:
         return None
+    found = Cut(zip(keys, members, strict=True))
+    return found if len(found) == len(members) else None
+
+
+def lacks(payload: Payload, name: bytes) -> bool:
+    """Whether it is an object, and a quoted name stands nowhere in it, as far as a quick look at its bytes tells."""
+    try:
+        data = payload.data
+    except ValueError:
+        return False
+    return data.startswith(b"{") and data.endswith(b"}") and data.find(name) < 0

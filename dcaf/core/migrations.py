@@ -66,7 +66,7 @@ class Migrations:
         Raises:
             SessionValueError: A step made a value that may not be stored. Nothing was changed.
         """
-        if not self._due(version):
+        if version == self.version:
             return
         values = cast("dict[str, Any]", read(state.plain()))
         for step in self._due(version):

@@ -19,6 +19,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from dcaf.core.errors import StateError
 from dcaf.core.handles import ABSENT, Slot
+from dcaf.core.members import Members
 from dcaf.core.merge import ROOT, Path, changes, merge
 from dcaf.core.state import Change, State
 from dcaf.core.values import read, write
@@ -85,6 +86,8 @@ class Overlay(State):
 
     __slots__ = ("_changes", "_parent", "_reads", "_reads_all")
 
+    _kind = _Traced
+
     def __init__(self, parent: State) -> None:
         super().__init__(standing=parent.standing, limit_bytes=parent._limit_bytes)
         self._parent = parent
@@ -100,15 +103,6 @@ class Overlay(State):
             if below is state:
                 return True
         return False
-
-    def slot(self, key: str) -> Slot:
-        """As of a state."""
-        with self._lock:
-            slots = self._loaded()
-            if key not in slots:
-                made = super().slot(key)
-                slots[made.key] = _Traced(made.key, None)
-            return slots[key]
 
     def find(self, key: str) -> Slot | None:
         """As of a state; the key counts as read."""
@@ -129,7 +123,11 @@ class Overlay(State):
     def copy(self) -> State:
         """As of a state; every key counts as read."""
         self._reads_all = True
-        return super().copy()
+        with self._lock:
+            copied, present = super().copy(), self._now()
+            for key in present:
+                copied.slot(key).data = present.written(key)
+            return copied
 
     def drop(self, key: str) -> bool:
         """As of a state; that there was nothing to drop is a read."""
@@ -158,7 +156,7 @@ class Overlay(State):
             if not self.is_touched:
                 return Committed({}, [])
             self.settle()
-            changed = [slot for slot in self._loaded().values() if slot.data != slot.arrived]
+            changed = [slot for slot in self._slots.values() if slot.data != slot.arrived]
             merged = {slot.key: self._merged(slot, self._below(slot.key), wins) for slot in changed}
             if merged:
                 self._parent.overwrite(
@@ -180,24 +178,28 @@ class Overlay(State):
         """As of a state; changes that commute stay what they are."""
         super().overwrite(values, changes)
         for key in values:
-            slot = self._loaded()[key]
+            slot = self._slots[key]
             assert isinstance(slot, _Traced)
             slot.is_rewritten = slot.is_rewritten or key not in changes
             self._changes.setdefault(key, []).extend(changes.get(key, ()))
 
-    def _loaded(self) -> dict[str, Slot]:
-        if self._slots is None:
+    def _loaded(self) -> Members:
+        """What stood in the state below when it was first looked at."""
+        members = self._members
+        if members is None:
             with self._parent._lock:
                 self._parent.settle()
-                slots = self._parent._loaded().values()
-                self._slots = {slot.key: _Traced(slot.key, slot.data) for slot in slots if slot.data is not None}
+                members = self._parent._now()
                 self._library = self._library_arrived = self._parent._library
-                self._at_most_bytes = self._parent._at_most_bytes
-        return self._slots
+                self._hold(members, self._parent._at_most_bytes)
+        return members
+
+    def _is_plain(self) -> bool:
+        return False
 
     def _below(self, key: str) -> bytes | None:
         """What a key is in the state below, now."""
-        slot = self._parent._loaded().get(key)
+        slot = self._parent._found(key)
         if slot is None:
             return None
         slot.settle()

@@ -17,9 +17,10 @@ from datetime import UTC, datetime
 from inspect import getattr_static
 from typing import Any, Final, Self, cast
 
+from dcaf.core.claims import Standing
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.mapping import StateMapping
-from dcaf.core.state import TEMPORARY, Standing, State
+from dcaf.core.state import TEMPORARY, State
 from dcaf.core.values import read
 from dcaf.core.views import fields_of, locals_around
 

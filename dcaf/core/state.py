@@ -13,32 +13,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import RLock
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 
 from dcaf.core.base64url import Payload
-from dcaf.core.claims import Claims
+from dcaf.core.claims import Standing
 from dcaf.core.errors import SessionInvalid, SessionValueError
 from dcaf.core.handles import Slot
-from dcaf.core.members import join, spans, split
+from dcaf.core.members import Members, cut, lacks
 from dcaf.core.values import read, to_json, write
 
 Change: TypeAlias = Callable[[bytes | None], bytes]
 """Makes the new value of a key of the present one, both written; None stands for an absent one."""
-
-
-class Standing(NamedTuple):
-    """Which session a state is of, and since when.
-
-    Attributes:
-        claims: What its last token said; for a new session, with the sequence 0.
-        restarted: Code of the refusal after which the session was started; None where none was refused.
-    """
-
-    claims: Claims
-    restarted: str | None = None
-
-    def __repr__(self) -> str:
-        return f"Standing(restarted={self.restarted!r})"
 
 
 RESERVED: Final = "dcaf"
@@ -62,13 +47,26 @@ class State:
         limit_bytes: How large the written state may become; None for no limit.
     """
 
-    __slots__ = ("_arrived", "_at_most_bytes", "_library", "_library_arrived", "_limit_bytes", "_lock", "_slots", "standing")
+    __slots__ = (
+        "_arrived",
+        "_at_most_bytes",
+        "_library",
+        "_library_arrived",
+        "_limit_bytes",
+        "_lock",
+        "_members",
+        "_slots",
+        "standing",
+    )
+
+    _kind: ClassVar[type[Slot]] = Slot
 
     def __init__(self, arrived: Payload | None = None, standing: Standing | None = None, *, limit_bytes: int | None = None) -> None:
         self._arrived = arrived or Payload(b"{}")
         self.standing = standing
         self._limit_bytes = limit_bytes
-        self._slots: dict[str, Slot] | None = None
+        self._members: Members | None = None
+        self._slots: dict[str, Slot] = {}
         self._library: bytes | None = None
         self._library_arrived: bytes | None = None
         self._at_most_bytes = 0
@@ -77,7 +75,7 @@ class State:
     @property
     def is_touched(self) -> bool:
         """Whether anybody looked at the state; until then it has not been parsed."""
-        return self._slots is not None
+        return self._members is not None or bool(self._slots)
 
     def slot(self, key: str) -> Slot:
         """The slot of a key, made where there is none.
@@ -86,15 +84,15 @@ class State:
             SessionValueError: There may be no such key.
         """
         with self._lock:
-            slots = self._loaded()
-            if key not in slots:
-                slots[_checked(key)] = Slot(key, None)
-            return slots[key]
+            slot = self._found(key)
+            if slot is None:
+                slot = self._slots[_checked(key)] = self._kind(key, None)
+            return slot
 
     def find(self, key: str) -> Slot | None:
         """The slot of a key, if there is one; the key may be absent all the same."""
-        slots = self._slots
-        return (self._load() if slots is None else slots).get(key)
+        slot = self._slots.get(key)
+        return self._found(key) if slot is None else slot
 
     def __contains__(self, key: object) -> bool:
         with self._lock:
@@ -108,7 +106,7 @@ class State:
         """The present keys: as they arrived, then as they were first asked for."""
         with self._lock:
             self.settle()
-            return iter([slot.key for slot in self._loaded().values() if slot.data is not None])
+            return iter([*self._now()])
 
     def put(self, key: str, value: object, *, as_type: Any = None) -> None:
         """Convert, check and store a value; the object itself stays live.
@@ -117,10 +115,10 @@ class State:
             SessionValueError: The value may not be stored, or the state would be too large.
         """
         with self._lock:
-            slot = self._loaded().get(key) if type(key) is str else None
+            slot = (self._slots.get(key) or self._found(key)) if type(key) is str else None
             name = _checked(key) if slot is None else key
             data = write(to_json(value, as_type, path=name))
-            self._check_size({name: data})
+            self._take(name, data)
             (self.slot(name) if slot is None else slot).put(data, value, as_type)
 
     def put_validated(self, key: str, validated: object, given: object, *, as_type: Any) -> None:
@@ -152,13 +150,13 @@ class State:
             slot = self.slot(key)
             slot.settle()
             data = change(slot.data)
-            self._check_size({key: data})
+            self._take(key, data)
             slot.amend(data)
 
     def drop(self, key: str) -> bool:
         """Make a key absent, whatever was done to its value; False where it was absent."""
         with self._lock:
-            slot = self._loaded().get(key)
+            slot = self._found(key)
             if slot is not None and slot.data is None:
                 slot.settle()
             if slot is None or slot.data is None:
@@ -169,18 +167,19 @@ class State:
     def drop_all(self, *, kept: tuple[str, ...] = (), prefix: str = "") -> None:
         """Make every key with a prefix absent, but for those that begin with one of ``kept``."""
         with self._lock:
-            for key, slot in self._loaded().items():
+            for key in {**self._loaded(), **self._slots}:
                 if key.startswith(prefix) and not (kept and key.startswith(kept)):
-                    slot.drop()
+                    self.slot(key).drop()
 
     def copy(self) -> State:
         """A state of its own with the same keys, and the same that arrived. Raises as ``settle``."""
         with self._lock:
             self.settle()
             copied = State(self._arrived, self.standing, limit_bytes=self._limit_bytes)
-            for key, slot in self._loaded().items():
+            for key, slot in self._slots.items():
                 copied.slot(key).data = slot.data
-            copied._library = self._library
+            if self._library is not self._library_arrived:
+                copied.keep(self.own())
             return copied
 
     def put_all(self, values: Mapping[str, object]) -> None:
@@ -204,7 +203,7 @@ class State:
         with self._lock:
             written = dict(_written(key, value, None) for key, value in values.items())
             self.settle()
-            going = [key for key in self._present() if key not in written]
+            going = [key for key in self._lasting() if key not in written]
             self._check_size(written, without=going)
             for key in going:
                 self.slot(key).drop()
@@ -241,7 +240,8 @@ class State:
         """
         with self._lock:
             self._loaded()
-            before, self._library = self._library, write(dict(own)) if own else None
+            before, written = self._library, write(dict(own)) if own else None
+            self._library = self._library_arrived if written == self._library_arrived else written
             try:
                 self._at_most_bytes = self._check_exactly({})
             except SessionValueError:
@@ -255,42 +255,41 @@ class State:
             SessionAliasError, SessionValueError: As ``Slot.settle``.
         """
         with self._lock:
-            self._settle()
+            for slot in self._slots.values():
+                if slot.handles:
+                    slot.settle()
 
-    def seal(self, sealing: Callable[[Payload], Standing]) -> None:
-        """Have the lasting keys sealed. From then on they are what arrived, and only what comes after is a change.
-
-        Args:
-            sealing: Is given the payload, and returns what its token says; what it raises leaves the state as it was.
-
-        Raises:
-            SessionAliasError, SessionValueError: As ``settle``.
-        """
-        with self._lock:
-            payload = self._payload()
-            self.standing = sealing(payload)
-            self._arrived = payload
-            self._library_arrived = self._library
-            if self._slots is not None:
-                for slot in self._slots.values():
-                    slot.arrived = slot.data
+    def arrives(self, payload: Payload, standing: Standing) -> None:
+        """Take what was just sealed of it for what arrived: only what comes after is a change. The caller has the lock."""
+        if payload is not self._arrived:
+            self._members = None  # of a large state the old bytes need not wait for the answer
+        self.standing, self._arrived, self._library_arrived = standing, payload, self._library
+        for slot in self._slots.values():
+            slot.arrived = slot.data
 
     def refill(self, other: State) -> None:
         """Become what another state is: whoever holds this one sees the other's keys from now on."""
         with self._lock:
             self._arrived, self.standing, self._limit_bytes = other._arrived, other.standing, other._limit_bytes
-            self._slots, self._at_most_bytes = other._slots, other._at_most_bytes
+            self._members, self._slots, self._at_most_bytes = other._members, other._slots, other._at_most_bytes
             self._library, self._library_arrived = other._library, other._library_arrived
 
     def changed(self) -> list[str]:
         """The lasting keys whose value is not what arrived, or was last sealed. Raises as ``settle``."""
+        found: list[str] = []
+        if not self._slots:
+            return found
         with self._lock:
-            return self._changed()
+            for key, slot in self._slots.items():
+                if slot.handles:
+                    slot.settle()
+                if slot.data is not slot.arrived and slot.data != slot.arrived and not key.startswith(TEMPORARY):
+                    found.append(key)
+        return found
 
     def is_changed(self) -> bool:
         """Whether what would be sealed is not what arrived: a key, or the library's own member. Raises as ``settle``."""
-        with self._lock:
-            return bool(self._changed()) or self._library != self._library_arrived
+        return self._library is not self._library_arrived or bool(self.changed())
 
     def payload(self) -> Payload:
         """What is to be sealed: the lasting keys and the library's own member. Raises as ``settle``.
@@ -298,94 +297,99 @@ class State:
         A state that nobody changed is the very payload that arrived.
         """
         with self._lock:
-            return self._payload()
+            if not self.is_changed():
+                return self._arrived
+            members = self._lasting()
+            if self._library is not None:
+                members = members.updated({RESERVED: self._library})
+            payload = members.payload()
+            if self._limit_bytes is not None and len(payload.data) > self._limit_bytes:
+                self._check_exactly({})
+            return payload
 
     def plain(self, shows: Callable[[str], bool] | None = None) -> bytes:
         """Write what a tool or an application may see: the lasting keys alone, or some of them. Raises as ``settle``."""
         with self._lock:
-            if shows is None and self._slots is None and self._looks_plain():
+            if shows is None and self._is_plain():
                 return self._arrived.data
-            self._settle()
-            present = self._present()
-            return join((present if shows is None else {key: present[key] for key in present if shows(key)}).items()).data
+            self.settle()
+            present = self._lasting()
+            hidden = [] if shows is None else [key for key in present if not shows(key)]
+            return present.updated(dict.fromkeys(hidden)).payload().data
 
     def plain_of(self, payload: Payload) -> bytes:
         """As ``plain``, of a payload that is being sealed: the same bytes, where it was written now and holds nothing else."""
         return payload.data if payload is not self._arrived and self._library is None else self.plain()
 
-    def _settle(self) -> dict[str, Slot]:
-        """The slots, each written back. Raises as ``settle``."""
-        slots = self._loaded()
-        for slot in slots.values():
-            if slot.handles:
-                slot.settle()
-        return slots
-
-    def _changed(self) -> list[str]:
-        slots = [] if self._slots is None else self._slots.values()
-        found = [slot for slot in slots if slot.handles or slot.data is not slot.arrived]
-        for slot in found:
-            slot.settle()
-        return [slot.key for slot in found if slot.data != slot.arrived and not slot.key.startswith(TEMPORARY)]
-
-    def _payload(self) -> Payload:
-        if not self.is_changed():
-            return self._arrived
-        members = self._present()
-        if self._library is not None:
-            members[RESERVED] = self._library
-        payload = join(members.items())
-        if self._limit_bytes is not None and len(payload.data) > self._limit_bytes:
-            self._check_exactly({})
-        return payload
-
-    def _load(self) -> dict[str, Slot]:
+    def _found(self, key: str) -> Slot | None:
+        """The slot of a key, made where it arrived and nobody has touched it."""
         with self._lock:
-            return self._loaded()
+            members = self._loaded()
+            slot = self._slots.get(key)
+            if slot is None and key in members:
+                slot = self._slots[key] = self._kind(key, members.written(key))
+            return slot
 
-    def _loaded(self) -> dict[str, Slot]:
-        if self._slots is None:
-            members = self._members()
-            self._library = self._library_arrived = members.pop(RESERVED, None)
-            self._slots = {key: Slot(key, value) for key, value in members.items()}
-            self._at_most_bytes = len(self._arrived.data)
-        return self._slots
+    def _loaded(self) -> Members:
+        """What arrived, by key; the slots say what has become of it."""
+        members = self._members
+        if members is None:
+            members = self._parsed()
+            if RESERVED in members:
+                self._library = self._library_arrived = members.written(RESERVED)
+                del members[RESERVED]
+            self._hold(members, len(self._arrived.data))
+        return members
 
-    def _looks_plain(self) -> bool:
-        """Whether what arrived is an object without the library's member, as far as a quick look at its bytes tells."""
+    def _hold(self, members: Members, at_most_bytes: int) -> None:
+        self._members, self._at_most_bytes = members, at_most_bytes
+        if "\n".join(members).find(TEMPORARY) >= 0:  # in one step what is true of hardly any state
+            for key in members:
+                if key.startswith(TEMPORARY):
+                    self._slots[key] = self._kind(key, members.written(key))
+
+    def _is_plain(self) -> bool:
+        """Whether what arrived is all that is to be shown: nobody changed it, and it has no member of the library's."""
+        if self._members is None and not self._slots and self._arrived.index is None:
+            return lacks(self._arrived, QUOTED)
+        self._loaded()  # cut by the index, which is quicker than to look at every byte of a large state
+        return self._library is None and not self.changed()
+
+    def _parsed(self) -> Members:
+        """The members of what arrived: cut by the index where there is one that fits."""
         try:
             data, index = self._arrived.data, self._arrived.index
-        except ValueError:
-            return False
-        if index is not None:
-            found = spans(data, index)
-            return found is not None and all(key != RESERVED for key, _, _ in found)
-        return data.startswith(b"{") and data.endswith(b"}") and data.find(QUOTED) < 0
-
-    def _members(self) -> dict[str, bytes]:
-        """The written values that arrived: cut out by the index where there is one, else parsed and written anew."""
-        try:
-            data, index = self._arrived.data, self._arrived.index
-            found = None if index is None else split(data, index)
+            found = None if index is None else cut(data, index)
             if found is not None:
-                return dict(found)
+                return found
             values = read(data)
         except ValueError:
             values = None
         if not isinstance(values, dict):  # sealed with our key, so by another program that has it
             raise SessionInvalid(reason="state")
-        return {key: write(value) for key, value in values.items()}
+        return Members(values)
 
-    def _present(self) -> dict[str, bytes]:
-        """The lasting keys, as far as written back."""
-        slots = self._loaded().values()
-        return {slot.key: slot.data for slot in slots if slot.data is not None and not slot.key.startswith(TEMPORARY)}
+    def _now(self) -> Members:
+        """The present keys, as far as written back."""
+        return self._loaded().updated({key: slot.data for key, slot in self._slots.items()})
+
+    def _lasting(self) -> Members:
+        """Those of them that are sealed; each temporary one has a slot."""
+        slots = self._slots.items()
+        return self._loaded().updated({key: None if key.startswith(TEMPORARY) else slot.data for key, slot in slots})
+
+    def _take(self, key: str, data: bytes) -> None:
+        """Refuse one value as ``_check_size``."""
+        if self._members is None:
+            self._loaded()
+        self._at_most_bytes += WIDEST * len(key) + len(data) + AROUND
+        if self._limit_bytes is not None and self._at_most_bytes > self._limit_bytes:
+            self._at_most_bytes = self._check_exactly({key: data})
 
     def _check_size(self, coming: Mapping[str, bytes], without: Sequence[str] = ()) -> None:
         """Refuse, before anything is stored, what would not fit into a token."""
         self._loaded()
-        for key, data in coming.items():
-            self._at_most_bytes += WIDEST * len(key) + len(data) + AROUND
+        self._at_most_bytes += sum(WIDEST * len(key) + len(data) + AROUND for key, data in coming.items())
         if self._limit_bytes is not None and self._at_most_bytes > self._limit_bytes:
             self._at_most_bytes = self._check_exactly(coming, without)
 
@@ -393,7 +397,8 @@ class State:
         """The size of the written state, in bytes; refuse it as ``_check_size``."""
         if self._limit_bytes is None:
             return 0
-        present = {slot.key: slot.data for slot in self._loaded().values() if slot.data is not None} | dict(coming)
+        now = self._now()
+        present = {key: now.written(key) for key in now} | dict(coming)
         lasting = {key: data for key, data in present.items() if not key.startswith(TEMPORARY) and key not in without}
         sizes = {key: len(write(key)) + len(data) + len(":,") for key, data in lasting.items()}
         own = 0 if self._library is None else len(self._library) + len('"dcaf":,')

@@ -23,7 +23,6 @@ from starlette.testclient import TestClient
 from dcaf import current_session, tool
 from dcaf.asgi import checkpoint
 from dcaf.asgi.lines import Piece
-from dcaf.asgi.outgoing import Outgoing
 from dcaf.asgi.response import Answer
 from dcaf.asgi.stream import EVENTS, LINES, Stream
 from dcaf.core.envelope import Sealer
@@ -1044,15 +1043,16 @@ def test_outside_2xx_nothing_is_adopted(status: int) -> None:
     assert opened(adopted(b'{"own":1}', status=status)) == OLD
 
 
-class Adopting(Outgoing):
+class Adopting(Answer):
     """Broken: it adopts on every route."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **{**options, "adopts": True})
+        super().__init__(*args, **options)
+        self.adopts = True
 
 
 def test_control_adoption_on_every_route_is_caught(monkeypatch: Any) -> None:
-    monkeypatch.setattr("dcaf.asgi.middleware.Outgoing", Adopting)
+    monkeypatch.setattr("dcaf.asgi.middleware.Answer", Adopting)
     with pytest.raises(AssertionError):
         only_named_routes_adopt()
 

@@ -19,7 +19,7 @@ from starlette.websockets import WebSocketDisconnect
 from dcaf.asgi import websocket as module
 from dcaf.asgi.checkpoint import checkpoint
 from dcaf.asgi.events import Events
-from dcaf.asgi.outgoing import is_done
+from dcaf.asgi.terminal import is_done
 from dcaf.asgi.turn import Turn, Turns
 from dcaf.asgi.websocket import Socket
 from dcaf.core import Key, Keyring, Session, current_session

@@ -25,13 +25,13 @@ from dcaf.core import (
     SessionValueError,
 )
 from dcaf.core.base64url import Payload, decode, encode
-from dcaf.core.claims import Claims, Lifetime, digest
+from dcaf.core.claims import Claims, Lifetime, Standing, digest
 from dcaf.core.encrypted import ENCRYPTED
 from dcaf.core.envelope import NEW, RESTART, Sealer
 from dcaf.core.migrations import Migrations
 from dcaf.core.mirror import _exact
 from dcaf.core.seal import SIGNED
-from dcaf.core.state import Standing, State
+from dcaf.core.state import State
 
 SCALE = float(os.environ.get("DCAF_SCALE", "0.02"))
 NOW = 1_789_000_000
@@ -169,6 +169,12 @@ def test_integers_that_javascript_would_round_are_strings_in_the_mirror_and_exac
     member = sealed({"n": stored})
     assert repr(member["n"]) == repr(shown)
     assert repr(opened(member)["n"]) == repr(stored)
+
+
+@pytest.mark.parametrize("before", range(9))
+def test_an_integer_that_javascript_would_round_is_found_wherever_it_stands(before: int) -> None:
+    for number, shown in ((10**15, 10**15), (10**16 - 1, str(10**16 - 1)), (2**64 - 1, str(2**64 - 1))):
+        assert sealed({"k" * before + "n": number})["k" * before + "n"] == shown
 
 
 def test_the_mirror_changes_nothing_of_its_argument() -> None:

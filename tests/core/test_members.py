@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcaf.core import SessionInvalid
+from dcaf.core import SessionInvalid, SessionValueError
 from dcaf.core.base64url import Payload
-from dcaf.core.members import INDEXED_BYTES, INDEXED_MEMBERS, join, split
+from dcaf.core.claims import Claims, Standing
+from dcaf.core.members import INDEXED_BYTES, INDEXED_MEMBERS, Members, cut
 from dcaf.core.session import Session
 from dcaf.core.state import State
 
+STANDING = Standing(Claims("shop", "s" * 22, 1, 0, 0, 9))
 SCALE = float(os.environ.get("DCAF_SCALE", "0.02"))
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8) | st.sampled_from(
     ['":', '\\"', "\\", '{"a":1}', ",", "é", "\0"]
@@ -29,6 +31,15 @@ STATES = st.dictionaries(TEXT.filter(lambda key: key != "dcaf" and not key.start
 
 def lengths(values: dict[str, Any]) -> tuple[int, ...]:
     return tuple(len(orjson.dumps({key: value})) - 2 for key, value in values.items())
+
+
+def split(data: bytes, index: Any) -> Any:
+    found = cut(data, index)
+    return None if found is None else [(key, found.written(key)) for key in found]
+
+
+def join(members: Any) -> Payload:
+    return Members().updated(dict(members)).payload()
 
 
 def state_of(data: bytes, index: tuple[int, ...] | None) -> Session:
@@ -105,6 +116,43 @@ def test_the_librarys_own_member_is_cut_out_too() -> None:
     payload = session._state.payload()
     assert orjson.loads(payload.data) == {**values, "b": 1}
     assert split(payload.data, payload.index or ()) is not None
+
+
+@pytest.mark.parametrize("size", [10, 5_000])
+def test_what_a_tool_holds_is_live_after_a_seal_too(size: int) -> None:
+    values = {"log": ["x" * size], "step": 1}
+    session = state_of(orjson.dumps(values), lengths(values) if size > INDEXED_BYTES else None)
+    log, state = session["log"], session._state
+    for count in (2, 3):
+        log.append("y")
+        payload = state.payload()
+        state.arrives(payload, STANDING)
+        assert not session.is_modified
+        assert session.to_dict() == orjson.loads(payload.data) == {"log": ["x" * size, *"y" * (count - 1)], "step": 1}
+    log.append("z")
+    assert session.is_modified
+    assert session.to_dict()["log"][-1] == "z"
+    session["step"] = 2
+    assert session.changes == {"set": {"log": log, "step": 2}, "delete": []}
+
+
+def test_a_state_is_searched_for_room_again_after_a_seal() -> None:
+    state = State(Payload(b'{"a":"","b":1}'), limit_bytes=60)
+    state.put("a", "x" * 30)
+    state.arrives(state.payload(), STANDING)
+    with pytest.raises(SessionValueError):
+        state.put("a", "x" * 60)
+    state.put("b", 2)
+    with pytest.raises(SessionValueError):
+        state.put("c", "x" * 30)
+
+
+def test_another_program_s_temporary_keys_are_read_and_not_sealed_again() -> None:
+    for index in (None, (10, 5)):
+        state = State(Payload(b'{"temp:a":1,"b":2}', index=index))
+        assert list(state) == ["temp:a", "b"]
+        state.put("b", 3)
+        assert state.payload().data == b'{"b":3}'
 
 
 def test_what_is_not_even_parsed_is_invalid() -> None:

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from dcaf import ReadOnlySession, Session, SessionKey, current_session, tool
 from dcaf.core import ConfigurationError, SessionAliasError, ToolApprovalError, ToolArgumentError, ToolError, ToolTimeoutError
+from dcaf.core.overlay import Overlay
 from dcaf.core.state import State
 from dcaf.tools import Call, Turn
 
@@ -1004,3 +1005,16 @@ def test_conflicts_of_a_nested_agent_count_where_its_call_was_kept() -> None:
 
     turn, _ = ran("asyncio", session_of(n=0), (agent_of(fails=True), {}))
     assert turn.conflicts == []
+
+
+def test_a_copy_of_a_call_s_session_has_every_key_of_it() -> None:
+    session = Session.from_dict({"kept": [1], "changed": 1, "gone": 1})
+    overlay = Session._over(Overlay(session._state))
+    overlay["changed"] = 2
+    del overlay["gone"]
+    overlay.temp["scratch"] = True
+    copied = copy.copy(overlay)
+    assert copied.to_dict() == {"kept": [1], "changed": 2}
+    assert copied.temp["scratch"] is True
+    copied["kept"].append(2)
+    assert overlay["kept"] == [1]
