@@ -1,0 +1,230 @@
+"""Where the session travels beside the body: in a header of its own, or in a cookie.
+
+>>> header = HeaderCarrier()
+>>> header.read({"headers": [(b"dcaf-session", b"dcaf1s.k7.e30.e30.c2ln")]})
+'dcaf1s.k7.e30.e30.c2ln'
+
+What a reader gets wrong: only the token travels here. There is no mirror, and a client that wants to show the state needs a body.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar, Final, Literal, Protocol, TypeAlias
+from urllib.parse import urlsplit
+
+from starlette.types import Scope
+
+from dcaf.asgi.headers import Raw
+from dcaf.core.errors import ConfigurationError, SessionInvalid, SessionTooLarge
+
+BODY: Final = "body"
+SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+"""Methods that change nothing (RFC 9110, section 9.2.1)."""
+
+COOKIE_BYTES: Final = 4096
+"""The longest name and value that browsers keep (RFC 6265bis, section 5.6)."""
+
+NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+"""A token of HTTP (RFC 9110, section 5.6.2), as the name of a cookie must be."""
+
+EPOCH: Final = b"Thu, 01 Jan 1970 00:00:00 GMT"
+
+
+class Carrier(Protocol):
+    """What carries a token beside the body.
+
+    Attributes:
+        name: What the log calls it.
+        restarts: Whether a refused session is started anew by default, because its client has no other way to drop it.
+    """
+
+    name: ClassVar[str]
+    restarts: ClassVar[bool]
+
+    def read(self, scope: Scope) -> str | None:
+        """The token that a request carries; None where it carries none, or where none of it counts.
+
+        Raises:
+            SessionTooLarge: It is over the limit.
+            SessionInvalid: There are several.
+        """
+
+    def write(self, scope: Scope, headers: Raw, token: bytes, *, life_s: int) -> Raw | None:
+        """The headers of an answer, with a token.
+
+        Args:
+            scope: Of the request.
+            headers: Those of the answer so far.
+            token: The token.
+            life_s: How many seconds it is good for.
+
+        Returns:
+            None where the token is too long to be carried so.
+        """
+
+    def clear(self, scope: Scope, headers: Raw) -> Raw:
+        """The headers of an answer that tells the client to drop its session."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderCarrier:
+    """``DCAF-Session``, in requests and in answers.
+
+    Attributes:
+        limit_bytes: The longest token: servers and proxies take headers of 8 KiB.
+    """
+
+    limit_bytes: int = 8 * 1024
+    name: ClassVar[str] = "header"
+    restarts: ClassVar[bool] = False
+    field: ClassVar[bytes] = b"dcaf-session"
+
+    def read(self, scope: Scope) -> str | None:
+        """As of a carrier."""
+        found = [value for name, value in scope["headers"] if name == self.field]
+        if len(found) > 1:
+            raise SessionInvalid(reason="headers")
+        if found and len(found[0]) > self.limit_bytes:
+            raise SessionTooLarge(reason="header")
+        return found[0].decode("latin-1") if found and found[0] else None
+
+    def write(self, scope: Scope, headers: Raw, token: bytes, *, life_s: int) -> Raw | None:  # noqa: ARG002
+        """As of a carrier; scripts of other origins may read it, where they may read the answer at all."""
+        if len(token) > self.limit_bytes:
+            return None
+        return [*_exposing([item for item in headers if item[0] != self.field], b"DCAF-Session"), (self.field, token)]
+
+    def clear(self, scope: Scope, headers: Raw) -> Raw:  # noqa: ARG002
+        """As of a carrier: the token is the wish for a new session."""
+        return [*_exposing(headers, b"DCAF-Session"), (self.field, b"new")]
+
+
+@dataclass(frozen=True, slots=True)
+class CookieCarrier:
+    """A cookie that scripts cannot read. On an unsafe request from another site it is neither read nor set.
+
+    Attributes:
+        cookie: Its name. With the prefix ``__Host-`` a browser takes it only from this very host, over HTTPS (or from localhost).
+        path: Below which it is sent.
+        domain: For which hosts; None is this one alone.
+        secure: Whether it travels over HTTPS alone.
+        same_site: Whether other sites' links send it (``lax``), nothing of theirs does (``strict``), or all (``none``).
+        lasts: Whether it outlives the browser; it ends with the session in any case.
+        partitioned: Whether an embedded site has one for each site that embeds it.
+
+    Raises:
+        ConfigurationError: A browser would not keep it.
+    """
+
+    cookie: str = "__Host-dcaf"
+    path: str = "/"
+    domain: str | None = None
+    secure: bool = True
+    same_site: Literal["lax", "strict", "none"] = "lax"
+    lasts: bool = True
+    partitioned: bool = False
+    name: ClassVar[str] = "cookie"
+    restarts: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.cookie):
+            raise ConfigurationError(f"{self.cookie!r} cannot be the name of a cookie: use letters, digits, - and _.")
+        if self.same_site not in ("lax", "strict", "none"):
+            raise ConfigurationError("same_site= is one of 'lax', 'strict', 'none'.")
+        if any(character in value for value in (self.path, self.domain or "") for character in ";,\r\n \x00"):
+            raise ConfigurationError("path= and domain= of a cookie have no spaces, commas or semicolons.")
+        if self.cookie.startswith("__Host-") and not (self.secure and self.path == "/" and self.domain is None):
+            raise ConfigurationError("A cookie named __Host-... needs secure=True, path='/' and no domain. Name it otherwise.")
+        if (self.same_site == "none" or self.partitioned or self.cookie.startswith("__Secure-")) and not self.secure:
+            raise ConfigurationError("A cookie for other sites, a partitioned one and one named __Secure-... need secure=True.")
+
+    @property
+    def room_bytes(self) -> int:
+        """The longest token that fits beside its name."""
+        return COOKIE_BYTES - len(self.cookie) - len("=")
+
+    def read(self, scope: Scope) -> str | None:
+        """As of a carrier."""
+        found = [] if is_foreign(scope) else list(self._values(scope["headers"]))
+        if len(found) > 1:
+            raise SessionInvalid(reason="cookies")
+        return found[0].decode("latin-1") if found and found[0] else None
+
+    def write(self, scope: Scope, headers: Raw, token: bytes, *, life_s: int) -> Raw | None:
+        """As of a carrier."""
+        if len(token) > self.room_bytes:
+            return None
+        age = b"; Max-Age=%d" % life_s if self.lasts else b""
+        return self._set(scope, headers, token + age)
+
+    def clear(self, scope: Scope, headers: Raw) -> Raw:
+        """As of a carrier."""
+        return self._set(scope, headers, b"null; Expires=" + EPOCH)
+
+    def _set(self, scope: Scope, headers: Raw, value: bytes) -> Raw:
+        if is_foreign(scope):
+            return headers
+        return [*headers, (b"set-cookie", self.cookie.encode() + b"=" + value + self._attributes())]
+
+    def _attributes(self) -> bytes:
+        said = [f"Path={self.path}", "HttpOnly", f"SameSite={self.same_site.capitalize()}"]
+        said += [f"Domain={self.domain}"] if self.domain else []
+        said += [word for word, is_on in (("Secure", self.secure), ("Partitioned", self.partitioned)) if is_on]
+        return "".join(f"; {word}" for word in said).encode("latin-1")
+
+    def _values(self, headers: Raw) -> Iterable[bytes]:
+        for name, line in headers:
+            for pair in line.split(b";") if name == b"cookie" else ():
+                key, _, value = pair.partition(b"=")
+                if key.strip() == self.cookie.encode():
+                    yield value.strip().strip(b'"')
+
+
+Carriers: TypeAlias = "Iterable[str | HeaderCarrier | CookieCarrier]"
+"""``"body"``, ``"header"``, ``"cookie"``, or a carrier with settings of its own."""
+
+
+def is_foreign(scope: Scope) -> bool:
+    """Whether another site's page has a browser make a request that may change something; a WebSocket is one of those.
+
+    A browser says so in Sec-Fetch-Site (Fetch Metadata, section 2.4), an older one in Origin. What says neither is no browser.
+    """
+    if scope["type"] == "http" and scope["method"] in SAFE:
+        return False
+    found = dict(scope["headers"])
+    if b"sec-fetch-site" in found:
+        return bool(found[b"sec-fetch-site"] == b"cross-site")
+    origin = found.get(b"origin")
+    return origin is not None and urlsplit(origin).netloc.lower() != found.get(b"host", b"").lower()
+
+
+def carriers_of(value: Carriers) -> tuple[bool, tuple[Carrier, ...]]:
+    """Whether the body carries, and what else does, by precedence: the header before the cookie.
+
+    Raises:
+        ConfigurationError: There is none, one is unknown, or there are two of one kind.
+    """
+    items = [value] if isinstance(value, str) else list(value)
+    made: list[Carrier] = []
+    for item in items:
+        if isinstance(item, HeaderCarrier | CookieCarrier):
+            made.append(item)
+        elif item in (HeaderCarrier.name, CookieCarrier.name):
+            made.append(HeaderCarrier() if item == HeaderCarrier.name else CookieCarrier())
+        elif item != BODY:
+            raise ConfigurationError(f"carriers= knows 'body', 'header' and 'cookie', and not {item!r}.")
+    if not items or len({item.name for item in made}) != len(made):
+        raise ConfigurationError('carriers= takes one of each kind at most, and one at least: carriers=("body", "cookie").')
+    return BODY in items, tuple(sorted(made, key=lambda item: item.name == CookieCarrier.name))
+
+
+def _exposing(headers: Raw, name: bytes) -> Raw:
+    """The headers, with one more that scripts of other origins may read (Fetch, CORS protocol)."""
+    exposed = b"access-control-expose-headers"
+    before = [value for key, value in headers if key == exposed]
+    if any(name.lower() in value.lower() for value in before):
+        return headers
+    return [*[item for item in headers if item[0] != exposed], (exposed, b", ".join([*before, name]))]
