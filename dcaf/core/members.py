@@ -19,6 +19,8 @@ from typing import Any, Final, Self
 import orjson
 
 from dcaf.core.base64url import Payload
+from dcaf.core.errors import SessionInvalid
+from dcaf.core.values import read
 
 INDEXED_BYTES: Final = 4 * 1024
 """States over this size get an index (docs/protocol.md, section 4)."""
@@ -79,6 +81,25 @@ class Cut(Members):
 
     def _member(self, key: str, data: bytes) -> Any:
         return b"%b:%b" % (orjson.dumps(key), data)
+
+
+def members_of(payload: Payload) -> Members:
+    """The members of a sealed state: cut by the index where there is one that fits, else parsed.
+
+    Raises:
+        SessionInvalid: It is no object: another program that has our key sealed it.
+    """
+    try:
+        data, index = payload.data, payload.index
+        found = None if index is None else cut(data, index)
+        if found is not None:
+            return found
+        values = read(data)
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        raise SessionInvalid(reason="state")
+    return Members(values)
 
 
 def cut(data: bytes, index: Sequence[int]) -> Cut | None:

@@ -163,7 +163,7 @@ class Overlay(State):
                     {key: data for key, (data, _) in merged.items()},
                     {slot.key: self._changes[slot.key] for slot in changed if self._commutes(slot)},
                 )
-            if self._library != self._library_arrived:  # small and checked when it was kept: it does not fail after the keys
+            if self._library != self._own_arrived:  # small and checked when it was kept: it does not fail after the keys
                 self._parent.keep(self.own())
             paths = {slot.key: changes(_value(slot.arrived), _value(slot.data)) for slot in changed}
             return Committed(paths, [clash for _, clashes in merged.values() for clash in clashes])
@@ -190,8 +190,8 @@ class Overlay(State):
             with self._parent._lock:
                 self._parent.settle()
                 members = self._parent._now()
-                self._library = self._library_arrived = self._parent._library
-                self._hold(members, self._parent._at_most_bytes)
+                self._library = self._own_arrived = self._parent._library
+                self._hold(members, self._parent._most_bytes)
         return members
 
     def _is_plain(self) -> bool:

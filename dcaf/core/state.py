@@ -17,9 +17,10 @@ from typing import Any, ClassVar, Final, TypeAlias
 
 from dcaf.core.base64url import Payload
 from dcaf.core.claims import Standing
-from dcaf.core.errors import SessionInvalid, SessionValueError
+from dcaf.core.errors import SessionValueError
 from dcaf.core.handles import Slot
-from dcaf.core.members import Members, cut, lacks
+from dcaf.core.members import Members, lacks, members_of
+from dcaf.core.room import at_most, size_of
 from dcaf.core.values import read, to_json, write
 
 Change: TypeAlias = Callable[[bytes | None], bytes]
@@ -33,10 +34,6 @@ QUOTED: Final = b'"dcaf"'
 TEMPORARY: Final = "temp:"
 """Keys with this prefix live until the turn ends: they are never sealed and never shown."""
 
-AROUND: Final = len('"":,')
-WIDEST: Final = 6
-"""Bytes of one character of a written key, at most: that of an escape."""
-
 
 class State:
     """The keys of one session, shared by every view of it. Each method is atomic; what is handed out of it is not.
@@ -47,17 +44,7 @@ class State:
         limit_bytes: How large the written state may become; None for no limit.
     """
 
-    __slots__ = (
-        "_arrived",
-        "_at_most_bytes",
-        "_library",
-        "_library_arrived",
-        "_limit_bytes",
-        "_lock",
-        "_members",
-        "_slots",
-        "standing",
-    )
+    __slots__ = ("_arrived", "_library", "_limit_bytes", "_lock", "_members", "_most_bytes", "_own_arrived", "_slots", "standing")
 
     _kind: ClassVar[type[Slot]] = Slot
 
@@ -68,8 +55,8 @@ class State:
         self._members: Members | None = None
         self._slots: dict[str, Slot] = {}
         self._library: bytes | None = None
-        self._library_arrived: bytes | None = None
-        self._at_most_bytes = 0
+        self._own_arrived: bytes | None = None
+        self._most_bytes = 0
         self._lock = RLock()
 
     @property
@@ -176,10 +163,10 @@ class State:
         with self._lock:
             self.settle()
             copied = State(self._arrived, self.standing, limit_bytes=self._limit_bytes)
+            copied._loaded()  # first, because it reads the library's member
             for key, slot in self._slots.items():
                 copied.slot(key).data = slot.data
-            if self._library is not self._library_arrived:
-                copied.keep(self.own())
+            copied._library = self._library
             return copied
 
     def put_all(self, values: Mapping[str, object]) -> None:
@@ -240,10 +227,9 @@ class State:
         """
         with self._lock:
             self._loaded()
-            before, written = self._library, write(dict(own)) if own else None
-            self._library = self._library_arrived if written == self._library_arrived else written
+            before, self._library = self._library, write(dict(own)) if own else None
             try:
-                self._at_most_bytes = self._check_exactly({})
+                self._most_bytes = self._check_exactly({})
             except SessionValueError:
                 self._library = before
                 raise
@@ -263,7 +249,7 @@ class State:
         """Take what was just sealed of it for what arrived: only what comes after is a change. The caller has the lock."""
         if payload is not self._arrived:
             self._members = None  # of a large state the old bytes need not wait for the answer
-        self.standing, self._arrived, self._library_arrived = standing, payload, self._library
+        self.standing, self._arrived, self._own_arrived = standing, payload, self._library
         for slot in self._slots.values():
             slot.arrived = slot.data
 
@@ -271,8 +257,8 @@ class State:
         """Become what another state is: whoever holds this one sees the other's keys from now on."""
         with self._lock:
             self._arrived, self.standing, self._limit_bytes = other._arrived, other.standing, other._limit_bytes
-            self._members, self._slots, self._at_most_bytes = other._members, other._slots, other._at_most_bytes
-            self._library, self._library_arrived = other._library, other._library_arrived
+            self._members, self._slots, self._most_bytes = other._members, other._slots, other._most_bytes
+            self._library, self._own_arrived = other._library, other._own_arrived
 
     def changed(self) -> list[str]:
         """The lasting keys whose value is not what arrived, or was last sealed. Raises as ``settle``."""
@@ -289,7 +275,8 @@ class State:
 
     def is_changed(self) -> bool:
         """Whether what would be sealed is not what arrived: a key, or the library's own member. Raises as ``settle``."""
-        return self._library is not self._library_arrived or bool(self.changed())
+        with self._lock:
+            return bool(self.changed()) or self._library != self._own_arrived
 
     def payload(self) -> Payload:
         """What is to be sealed: the lasting keys and the library's own member. Raises as ``settle``.
@@ -334,15 +321,15 @@ class State:
         """What arrived, by key; the slots say what has become of it."""
         members = self._members
         if members is None:
-            members = self._parsed()
+            members = members_of(self._arrived)
             if RESERVED in members:
-                self._library = self._library_arrived = members.written(RESERVED)
+                self._library = self._own_arrived = members.written(RESERVED)
                 del members[RESERVED]
             self._hold(members, len(self._arrived.data))
         return members
 
     def _hold(self, members: Members, at_most_bytes: int) -> None:
-        self._members, self._at_most_bytes = members, at_most_bytes
+        self._members, self._most_bytes = members, at_most_bytes
         if "\n".join(members).find(TEMPORARY) >= 0:  # in one step what is true of hardly any state
             for key in members:
                 if key.startswith(TEMPORARY):
@@ -353,21 +340,7 @@ class State:
         if self._members is None and not self._slots and self._arrived.index is None:
             return lacks(self._arrived, QUOTED)
         self._loaded()  # cut by the index, which is quicker than to look at every byte of a large state
-        return self._library is None and not self.changed()
-
-    def _parsed(self) -> Members:
-        """The members of what arrived: cut by the index where there is one that fits."""
-        try:
-            data, index = self._arrived.data, self._arrived.index
-            found = None if index is None else cut(data, index)
-            if found is not None:
-                return found
-            values = read(data)
-        except ValueError:
-            values = None
-        if not isinstance(values, dict):  # sealed with our key, so by another program that has it
-            raise SessionInvalid(reason="state")
-        return Members(values)
+        return self._library is None and not self.is_changed()
 
     def _now(self) -> Members:
         """The present keys, as far as written back."""
@@ -382,16 +355,16 @@ class State:
         """Refuse one value as ``_check_size``."""
         if self._members is None:
             self._loaded()
-        self._at_most_bytes += WIDEST * len(key) + len(data) + AROUND
-        if self._limit_bytes is not None and self._at_most_bytes > self._limit_bytes:
-            self._at_most_bytes = self._check_exactly({key: data})
+        self._most_bytes += at_most(key, data)
+        if self._limit_bytes is not None and self._most_bytes > self._limit_bytes:
+            self._most_bytes = self._check_exactly({key: data})
 
     def _check_size(self, coming: Mapping[str, bytes], without: Sequence[str] = ()) -> None:
         """Refuse, before anything is stored, what would not fit into a token."""
         self._loaded()
-        self._at_most_bytes += sum(WIDEST * len(key) + len(data) + AROUND for key, data in coming.items())
-        if self._limit_bytes is not None and self._at_most_bytes > self._limit_bytes:
-            self._at_most_bytes = self._check_exactly(coming, without)
+        self._most_bytes += sum(at_most(key, data) for key, data in coming.items())
+        if self._limit_bytes is not None and self._most_bytes > self._limit_bytes:
+            self._most_bytes = self._check_exactly(coming, without)
 
     def _check_exactly(self, coming: Mapping[str, bytes], without: Sequence[str] = ()) -> int:
         """The size of the written state, in bytes; refuse it as ``_check_size``."""
@@ -400,17 +373,7 @@ class State:
         now = self._now()
         present = {key: now.written(key) for key in now} | dict(coming)
         lasting = {key: data for key, data in present.items() if not key.startswith(TEMPORARY) and key not in without}
-        sizes = {key: len(write(key)) + len(data) + len(":,") for key, data in lasting.items()}
-        own = 0 if self._library is None else len(self._library) + len('"dcaf":,')
-        size = sum(sizes.values()) + own + 1
-        if size > self._limit_bytes:
-            largest = sorted(sizes, key=lambda key: -sizes[key])[:3]
-            listed = ", ".join(f"{key!r} ({sizes[key]:,} bytes)" for key in largest)
-            raise SessionValueError(
-                f"the session would be larger than the {self._limit_bytes:,} bytes that fit into its token; the largest keys "
-                f"are {listed}. Store less, raise max_token_bytes, or keep the state on the server"
-            )
-        return size
+        return size_of(lasting, 0 if self._library is None else len(self._library) + len('"dcaf":,'), self._limit_bytes)
 
 
 def _written(key: str, value: object, as_type: Any) -> tuple[str, bytes]:
