@@ -1,41 +1,79 @@
-"""The demo's agent under FastAPI.
+"""The demo's agent under FastAPI: one JSON answer, newline-delimited JSON, server-sent events, and a WebSocket.
 
-Run it with: pip install fastapi uvicorn && uvicorn fastapi_app:app --app-dir examples
+Run it with: pip install fastapi uvicorn websockets && uvicorn fastapi_app:app --app-dir examples
 """
 
+import json
 import os
-from typing import Annotated
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Annotated, Any
 
-from fastapi import FastAPI
-from pydantic import BaseModel, Field
+from fastapi import Depends, FastAPI, Request, WebSocket
+from fastapi.responses import JSONResponse, StreamingResponse
 
-from dcaf import Keyring, SessionMiddleware, current_session
-from dcaf.agent import Message
+from dcaf import DcafError, Keyring, SessionMiddleware, current_session
+from dcaf.agent.exchange import Asked, ended, failed, problem
+from dcaf.agent.helpdesk import Turn
 from dcaf.demo.app import create_agent
 from dcaf.integrations.fastapi import SessionDep
-
-
-class Turn(BaseModel):
-    """The messages of the conversation; ``data`` is the middleware's."""
-
-    messages: Annotated[list[Message], Field(min_length=1)]
-
 
 agent = create_agent()
 api = FastAPI()
 
 
+async def read(request: Request, turn: Turn) -> Asked:  # noqa: ARG001
+    """A dependency: FastAPI checks and documents the ``turn``."""
+    return Asked.read(await request.body())
+
+
+AskedDep = Annotated[Asked, Depends(read)]
+
+
 @api.post("/api/chat")
-async def chat(turn: Turn, session: SessionDep) -> dict[str, object]:
-    """Run the agent on the session, and answer; the middleware seals the session into it."""
-    response = await agent.run_async(turn.messages, session=session)
-    return {"role": "assistant", "content": response.text, "data": response.data.model_dump(exclude={"session"})}
+async def chat(asked: AskedDep, session: SessionDep) -> dict[str, Any]:
+    """Answer in one piece; the middleware seals the session into it."""
+    return asked.answer(await agent.run_async(asked.messages, session=session, context=asked.context))
 
 
-@api.post("/api/step")
-def step() -> dict[str, object]:
-    """The session from anywhere below the middleware, in a thread too."""
-    return {"step": current_session().get("wizard_step", 0)}
+@api.post("/api/chat-stream")
+async def chat_stream(asked: AskedDep) -> StreamingResponse:
+    """Answer as it comes, a line for each event."""
+    return StreamingResponse((json.dumps(event) + "\n" async for event in events(asked)), media_type="application/x-ndjson")
+
+
+@api.post("/api/chat-events")
+async def chat_events(asked: AskedDep) -> StreamingResponse:
+    """The same as server-sent events, for EventSource and fetch."""
+    return StreamingResponse((f"data: {json.dumps(event)}\n\n" async for event in events(asked)), media_type="text/event-stream")
+
+
+@api.websocket("/api/chat-ws")
+async def chat_ws(socket: WebSocket) -> None:
+    """Turn after turn: a frame asks, and frames answer."""
+    await socket.accept()
+    async for text in socket.iter_text():
+        async for event in events(text):
+            await socket.send_json(event)
+
+
+async def events(body: Asked | str) -> AsyncIterator[dict[str, Any]]:
+    """What happens in a turn. The session is that of the turn; what goes wrong is an event too."""
+    try:
+        asked = Asked.read(body) if isinstance(body, str) else body
+        run = agent.run_stream(asked.messages, session=current_session(), context=asked.context)
+        async with aclosing(run) as found:
+            async for event in found:
+                yield asked.event(event)
+    except DcafError as error:
+        yield failed(error)
+        yield ended("error")
+
+
+@api.exception_handler(DcafError)
+async def refused(_: Request, error: Any) -> JSONResponse:
+    """What went wrong in ``chat``, as a problem."""
+    return JSONResponse(problem(error), error.http_status, media_type="application/problem+json")
 
 
 app = SessionMiddleware(api, keys=None if "DCAF_KEYS" in os.environ else Keyring.ephemeral(), audience="deploy-agent")

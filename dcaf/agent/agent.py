@@ -18,7 +18,7 @@ import functools
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import anyio
 from pydantic import ValidationError
@@ -44,6 +44,10 @@ from dcaf.tools.tool import Tool, tool
 
 One = TypeVar("One")
 OneOrMore: TypeAlias = "One | Sequence[One] | None"
+MOST_PROBLEMS: Final = 20
+LONGEST_PATH: Final = 200
+"""Of a refused conversation: whoever sends a hundred thousand misfits is not told of each."""
+
 Messages: TypeAlias = "str | Sequence[Message | Mapping[str, Any]]"
 """What the user says, or the conversation, oldest first."""
 
@@ -121,12 +125,12 @@ class Agent:
             text: What the user says.
             after: The answer before, whose messages and session this goes on from; None begins.
             decisions: Id of a call that waits -> True to run it, or the reason why not.
-            session: None takes that of ``after``.
+            session: None takes a copy of that of ``after``, from which one may go on in several ways.
             context: As of ``run_async``.
         """
         before = [] if after is None else after.messages
         decided = None if after is None or not decisions else after.decided(decisions, text)
-        going_on = after.state if session is None and after is not None else session
+        going_on = _copied(after.state) if session is None and after is not None else session
         return self.run([*before, decided or Message(role="user", content=text)], session=going_on, context=context)
 
     async def run_async(
@@ -188,6 +192,12 @@ class Agent:
         return f"<Agent {self.name}: {len(self.tools)} tools>"
 
 
+def _copied(session: Session) -> Session:
+    copied = session._state.copy()
+    copied.keep(session._state.own())
+    return Session._over(copied)
+
+
 def read(messages: Messages) -> list[Message]:
     """A conversation, as messages.
 
@@ -196,16 +206,20 @@ def read(messages: Messages) -> list[Message]:
     """
     if isinstance(messages, str):
         return [Message(role="user", content=messages)]
-    try:
-        return [item if isinstance(item, Message) else Message.model_validate(item) for item in messages]
-    except ValidationError as error:
-        raise MalformedRequest(problems_of(error)) from None
+    return [item if isinstance(item, Message) else _read(item, at) for at, item in enumerate(messages)]
 
 
-def problems_of(error: ValidationError) -> list[tuple[str, str]]:
-    """Path and problem of each misfit, without the values."""
+def problems_of(error: ValidationError, *place: str | int) -> list[tuple[str, str]]:
+    """Path and problem of the first misfits, without the values; ``place`` is where the value itself stands."""
     found = error.errors(include_input=False, include_context=False, include_url=False)
-    return [(".".join(map(str, item["loc"])), item["msg"]) for item in found]
+    return [(".".join(map(str, (*place, *item["loc"])))[:LONGEST_PATH], item["msg"]) for item in found[:MOST_PROBLEMS]]
+
+
+def _read(item: Any, at: int) -> Message:
+    try:
+        return Message.model_validate(item)
+    except ValidationError as error:
+        raise MalformedRequest(problems_of(error, "messages", at)) from None
 
 
 def _mind(
@@ -238,6 +252,15 @@ def _named(tools: Iterable[Tool[..., Any] | Callable[..., Any]]) -> Tools:
 
 
 def _is_in_loop() -> bool:
+    """Whether an event loop runs in this thread, of asyncio or of trio."""
+    try:
+        anyio.get_cancelled_exc_class()
+    except (RuntimeError, LookupError):
+        return _is_in_asyncio()
+    return True
+
+
+def _is_in_asyncio() -> bool:
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import secrets
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import rfc8785
+from pydantic_core import PydanticSerializationError, to_json
 
 from dcaf.agent.helpdesk import Approval, Data, PendingToolCall
 from dcaf.core.base64url import encode
@@ -29,11 +31,14 @@ from dcaf.core.keys import length_prefixed
 from dcaf.core.session import Session
 
 PENDING: Final = "approvals"
-"""The member of the library's own part of the state: id of a call -> its digest, and when it ends."""
+"""The member of the library's own part of the state: id of a call -> its digest, when it ends, and what its use is known by."""
 
 VALID_S: Final = 5 * 60
 MOST_PENDING: Final = 32
 """Calls that wait at once; the oldest give way, so that a model cannot fill the session with them."""
+
+MOST_BYTES: Final = 64 * 1024
+"""Of the arguments of one call: nobody reads more before saying yes, and a client could have the server digest megabytes."""
 
 UNKNOWN: Final = "Refused: no matching pending approval"
 TWICE: Final = "Refused: decided more than once"
@@ -52,6 +57,7 @@ class Verdict:
         input: Its arguments.
         said: Why it does not run; None where a person has approved it.
         is_known: Whether this session had proposed the call: the model hears of it.
+        use: What a keeper knows the use of this very proposal by: models give one id to several calls.
     """
 
     id: str
@@ -60,6 +66,7 @@ class Verdict:
     input: dict[str, Any] = field(repr=False)
     said: str | None
     is_known: bool = True
+    use: str = field(default="", repr=False)
 
     @property
     def is_approved(self) -> bool:
@@ -83,7 +90,7 @@ def propose(session: Session, id_: str, name: str, arguments: dict[str, Any], *,
     """
     waiting = _waiting(session, now)
     waiting.pop(id_, None)
-    waiting[id_] = [_digest(id_, name, arguments), int(now) + VALID_S]
+    waiting[id_] = [_digest(id_, name, arguments), int(now) + VALID_S, secrets.token_urlsafe(12)]
     _keep(session, dict(list(waiting.items())[-MOST_PENDING:]))
 
 
@@ -111,11 +118,19 @@ def decide(session: Session, decisions: Sequence[Approval], *, now: float) -> li
 
 
 def decisions_of(data: Data | None) -> list[Approval]:
-    """The decisions in a message: those in the older form count too, where the same call is not decided in the newer one."""
+    """The decisions in a message: those in the older form count too, where the newer one does not say the same of that call."""
     if data is None:
         return []
-    decided = {item.id for item in data.approvals if item.execute or item.rejection_reason is not None}
-    return [*data.approvals, *(_newer(item) for item in data.tool_calls if item.id not in decided)]
+    said = {(item.id, item.execute, item.rejection_reason) for item in data.approvals}
+    return [
+        *data.approvals,
+        *(_newer(item) for item in data.tool_calls if (item.id, item.execute, item.rejection_reason) not in said),
+    ]
+
+
+def waits(session: Session, id_: str) -> bool:
+    """Whether a call of that id waits for a person, or did until its time was over."""
+    return id_ in session._state.own().get(PENDING, {})
 
 
 def _newer(item: PendingToolCall) -> Approval:
@@ -124,36 +139,41 @@ def _newer(item: PendingToolCall) -> Approval:
 
 def _verdict(item: Approval, proposed: Any, times: int) -> Verdict:
     said, is_known = _said(item, proposed, times)
-    return Verdict(item.id, item.type, item.name, item.input, said, is_known)
+    return Verdict(item.id, item.type, item.name, item.input, said, is_known, use="" if proposed is None else proposed[2])
 
 
 def _said(item: Approval, proposed: Any, times: int) -> tuple[str | None, bool]:
+    if proposed is not None and times > 1:
+        return TWICE, False
     if not _is_proposed(item, proposed):
         return UNKNOWN, False
-    if times > 1:
-        return TWICE, False
     if item.execute and item.rejection_reason is not None:
         return BOTH, False
     return (None, True) if item.execute else (f"{REJECTED}{item.rejection_reason}", True)
 
 
 def _is_proposed(item: Approval, proposed: Any) -> bool:
+    if proposed is None:
+        return False
     try:
         found = _digest(item.id, item.name, item.input)
     except ToolArgumentError:
         return False
-    return proposed is not None and hmac.compare_digest(found, proposed[0])
+    return hmac.compare_digest(found, proposed[0])
 
 
 def _digest(id_: str, name: str, arguments: dict[str, Any]) -> str:
     """SHA-256 over id, name and canonical arguments (RFC 8785), each with its length before it."""
     try:
-        parts = [length_prefixed(part) for part in (id_, name, rfc8785.dumps(arguments).decode())]
-    except (rfc8785.CanonicalizationError, RecursionError, UnicodeEncodeError):
+        is_long = len(to_json(arguments)) > MOST_BYTES
+        parts = [] if is_long else [length_prefixed(part) for part in (id_, name, rfc8785.dumps(arguments).decode())]
+    except (rfc8785.CanonicalizationError, PydanticSerializationError, RecursionError, UnicodeEncodeError, ValueError):
         raise ToolArgumentError(
             "arguments: not the same in every JSON parser",
             [("arguments", "use integers up to 2**53-1, finite numbers and valid text: a person must approve what you mean")],
         ) from None
+    if is_long:
+        raise ToolArgumentError("arguments: too long", [("arguments", f"use at most {MOST_BYTES} bytes for what needs approval")])
     return encode(hashlib.sha256(b"".join(parts)).digest())
 
 

@@ -51,6 +51,8 @@ class Draft:
         further: Members of the answer's ``data`` that the agent adds.
         usage: What the model has used.
         stop_reason: ``end_turn``, ``tool_use`` where calls wait, ``blocked`` by an interceptor, or ``error``.
+        has_run: Whether calls that a person approved have run: then the turn is kept, whatever comes after.
+        tells_intent: Whether a person who decides is told what the model said beside a call.
     """
 
     session: Session
@@ -63,11 +65,14 @@ class Draft:
     further: dict[str, Any] = field(default_factory=dict, repr=False)
     usage: RunUsage = field(default_factory=RunUsage)
     stop_reason: str = "end_turn"
+    has_run: bool = False
+    tells_intent: bool = True
 
     def wait_for(self, tool: Tool[..., Any], id_: str, arguments: dict[str, Any], intent: str | None) -> None:
         """Note a call that waits for a person."""
+        told = intent if self.tells_intent else None
         self.pending.append(
-            Approval(id=id_, name=tool.name, input=arguments, description=tool.description or tool.name, intent=intent)
+            Approval(id=id_, name=tool.name, input=arguments, description=tool.description or tool.name, intent=told)
         )
         self.stop_reason = "tool_use"
 

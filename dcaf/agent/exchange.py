@@ -10,18 +10,24 @@ nothing that is echoed, stored or shown to a model.
 
 from __future__ import annotations
 
+import json
+import logging
+import traceback
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
 
-import orjson
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError, to_json
 
 from dcaf.agent.agent import problems_of
+from dcaf.agent.functions import OWN
 from dcaf.agent.helpdesk import Done, Error, Event, Message, MetaData, Turn
 from dcaf.agent.response import AgentResponse
 from dcaf.core.errors import AgentError, DcafError, MalformedRequest
 from dcaf.tools.platform import PLATFORM
+
+logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
 CONTEXT_BYTES: Final = 16 * 1024
 """The longest echo of a request's further members."""
@@ -70,7 +76,9 @@ class Asked:
         """An event, as an object; the last one is the end of the turn."""
         if not isinstance(event, AgentResponse):
             return event.model_dump(mode="json")
-        return ended(event.stop_reason, self._meta_data(event.meta_data))
+        further = event.data.model_dump(mode="json", exclude=set(OWN))
+        told = {name: value for name, value in further.items() if value}
+        return ended(event.stop_reason, self._meta_data(event.meta_data)) | ({"data": told} if told else {})
 
     def _meta_data(self, found: MetaData) -> dict[str, Any]:
         echoed = found.model_copy(update={"request_context": self.request_context})
@@ -101,9 +109,27 @@ def problem(error: DcafError) -> dict[str, Any]:
     return told | {"problems": _problems(error)} if isinstance(error, MalformedRequest) else told
 
 
-def line(value: dict[str, Any]) -> bytes:
-    """An event as a line of newline-delimited JSON."""
-    return orjson.dumps(value) + b"\n"
+def refused(error: Exception) -> DcafError:
+    """An error as the client may hear of it, and told to the operator: of one that nobody foresaw, the type and where it was.
+
+    Never its message, which may quote what a model, a tool or a person has said.
+    """
+    if isinstance(error, DcafError):
+        logger.warning("dcaf: a turn failed: %s", error.code)
+        return error
+    logger.error(
+        "dcaf: a turn failed with %s\n%s", type(error).__name__, "".join(traceback.format_tb(error.__traceback__)).rstrip()
+    )
+    return AgentError(type(error).__name__)
+
+
+def written(value: Any) -> bytes:
+    """A value as JSON: integers of any size, and nothing that another parser would refuse."""
+    try:
+        return to_json(value, inf_nan_mode="null")
+    except PydanticSerializationError:  # text that UTF-8 cannot say, which a model or a tool has made
+        sound = json.dumps(value, ensure_ascii=False, default=str).encode(errors="replace")
+        return to_json(json.loads(sound), inf_nan_mode="null")
 
 
 def _detail(error: DcafError) -> str:
@@ -122,4 +148,4 @@ def _bare(message: Message) -> Message:
 
 
 def _echoed(further: dict[str, Any]) -> dict[str, Any] | None:
-    return further if further and len(orjson.dumps(further)) <= CONTEXT_BYTES else None
+    return further if further and len(written(further)) <= CONTEXT_BYTES else None

@@ -15,17 +15,24 @@ import functools
 import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
-from dcaf.agent.approvals import propose
+from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError, to_json
+
+from dcaf.agent.approvals import MOST_PENDING, propose
 from dcaf.agent.draft import Clock, Draft, Tools
-from dcaf.agent.helpdesk import Event, TextDelta
+from dcaf.agent.helpdesk import LONGEST_ID, Data, Event, TextDelta
 from dcaf.core.current import running
 from dcaf.core.errors import ConfigurationError
+from dcaf.core.overlay import Overlay
 from dcaf.core.session import Session
 from dcaf.tools.callables import label, outcome, starts_on_loop
 from dcaf.tools.injection import Plan
 from dcaf.tools.tool import Tool
+
+OWN: Final = frozenset({"session", "tool_calls", "executed_tool_calls", "approvals", "executed_approvals"})
+"""The members of an answer's ``data`` that the library fills."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +58,11 @@ class AgentResult:
 
     Attributes:
         text: What the user reads.
-        data: Further members of the answer's ``data``; ``session`` is not among them.
+        data: Further members of the answer's ``data``; those that the library fills are not among them.
         approvals: The calls that a person should approve.
+
+    Raises:
+        ConfigurationError: The text is none, or the data is no JSON or is the library's to fill.
     """
 
     text: str = field(default="", repr=False)
@@ -60,8 +70,13 @@ class AgentResult:
     approvals: Sequence[ProposedCall] = ()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.text, str):
+            raise ConfigurationError(f"The text of an AgentResult is a {type(self.text).__name__}: give a str.")
         if "session" in self.data:
             raise ConfigurationError("An AgentResult has no session in its data: declare `session: Session`, and write to that.")
+        if not OWN.isdisjoint(self.data):
+            raise ConfigurationError(f"An AgentResult has none of these in its data: {', '.join(sorted(OWN))}.")
+        _check_data(self.data)
 
 
 class Filled:
@@ -88,7 +103,8 @@ class Filled:
         """Call it, with that session as the current one."""
         named = {parameter.name: value for parameter, value in zip(self._plan.open, values, strict=False)}
         with running(session):
-            return await outcome(functools.partial(self._plan.call, self._function, named, session), on_loop=self._on_loop)
+            call = functools.partial(self._plan.call, self._function, named, session)
+            return await outcome(call, on_loop=self._on_loop, abandon=True)
 
 
 class FunctionMind:
@@ -110,19 +126,43 @@ class FunctionMind:
 
     async def answer(self, draft: Draft) -> AsyncGenerator[Event, None]:
         """As of a mind."""
-        result = await self._function(draft.session, draft.messages, draft.context)
-        result = AgentResult(result) if isinstance(result, str) else result
-        if not isinstance(result, AgentResult):
-            raise ConfigurationError(f"The agent function returned a {type(result).__name__}: return an AgentResult, or a text.")
+        result = await self._result(draft)
         for proposed in result.approvals:
-            if self._tools.get(proposed.tool.name) is not proposed.tool:
-                raise ConfigurationError(f"{proposed.tool.name} was proposed, and is none of the agent's tools: add it to tools=.")
-            id_, arguments = proposed.id or uuid.uuid4().hex, dict(proposed.arguments)
-            propose(draft.session, id_, proposed.tool.name, arguments, now=self._clock())
-            draft.wait_for(proposed.tool, id_, arguments, proposed.intent)
+            self._propose(proposed, draft)
         for event in draft.waiting(self._tools):
             yield event
         draft.further.update(result.data)
         if result.text:
             draft.text += result.text
             yield TextDelta(text=result.text)
+
+    async def _result(self, draft: Draft) -> AgentResult:
+        """What the function answers. What it did to the session counts when it has returned, and not where it was stopped."""
+        state = Overlay(draft.session._state)
+        result = await self._function(Session._over(state), draft.messages, draft.context)
+        result = AgentResult(result) if isinstance(result, str) else result
+        if not isinstance(result, AgentResult):
+            raise ConfigurationError(f"The agent function returned a {type(result).__name__}: return an AgentResult, or a text.")
+        state.commit()
+        return result
+
+    def _propose(self, proposed: ProposedCall, draft: Draft) -> None:
+        name, id_ = proposed.tool.name, uuid.uuid4().hex if proposed.id is None else proposed.id
+        if self._tools.get(name) is not proposed.tool:
+            raise ConfigurationError(f"{name} was proposed, and is none of the agent's tools: add it to tools=.")
+        if not proposed.tool.requires_approval:
+            raise ConfigurationError(f"{name} was proposed, and needs no approval: write @tool(requires_approval=True).")
+        if not 0 < len(id_) <= LONGEST_ID or any(item.id == id_ for item in draft.pending):
+            raise ConfigurationError(f"{name} was proposed with an id that is empty, too long or used twice: leave it out.")
+        if len(draft.pending) >= MOST_PENDING:
+            raise ConfigurationError(f"{name} was proposed, and {MOST_PENDING} calls wait already.")
+        arguments = proposed.tool.check(proposed.arguments)
+        propose(draft.session, id_, name, arguments, now=self._clock())
+        draft.wait_for(proposed.tool, id_, arguments, proposed.intent)
+
+
+def _check_data(data: Mapping[str, Any]) -> None:
+    try:
+        to_json(Data(**data).model_dump(mode="json"))
+    except (ValidationError, PydanticSerializationError, TypeError):
+        raise ConfigurationError("The data of an AgentResult is not what the protocol says, or no JSON.") from None

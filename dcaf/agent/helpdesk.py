@@ -9,9 +9,10 @@ session rides in a member that most of them have never heard of.
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import BaseModel, ConfigDict, FailFast, Field, JsonValue, StrictBool, StringConstraints
 
 LONGEST_ID: Final = 256
 """Characters of the id of a call."""
@@ -23,6 +24,10 @@ class Shape(BaseModel):
     """What all shapes share: they keep members that they do not name, and show none of their values in errors."""
 
     model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        named = type(self).model_fields
+        return ((name, value) for name, value in super().__repr_args__() if name in named)
 
 
 class ExecutedToolCall(Shape):
@@ -58,7 +63,7 @@ class Approval(Shape):
     type: str = "tool_call"
     name: str
     input: dict[str, JsonValue] = Field(default_factory=dict, repr=False)
-    execute: bool = False
+    execute: StrictBool = False
     rejection_reason: str | None = None
     description: str = ""
     intent: str | None = None
@@ -70,7 +75,7 @@ class PendingToolCall(Shape):
     id: Identifier
     name: str
     input: dict[str, JsonValue] = Field(default_factory=dict, repr=False)
-    execute: bool = False
+    execute: StrictBool = False
     rejection_reason: str | None = None
     tool_description: str = ""
     input_description: dict[str, JsonValue] = Field(default_factory=dict, repr=False)
@@ -86,10 +91,10 @@ class Data(Shape):
 
     cmds: list[JsonValue] = Field(default_factory=list, repr=False)
     executed_cmds: list[JsonValue] = Field(default_factory=list, repr=False)
-    tool_calls: list[PendingToolCall] = []
-    executed_tool_calls: list[ExecutedToolCall] = []
-    approvals: list[Approval] = []
-    executed_approvals: list[ExecutedApproval] = []
+    tool_calls: Annotated[list[PendingToolCall], FailFast()] = []
+    executed_tool_calls: Annotated[list[ExecutedToolCall], FailFast()] = []
+    approvals: Annotated[list[Approval], FailFast()] = []
+    executed_approvals: Annotated[list[ExecutedApproval], FailFast()] = []
     url_configs: list[JsonValue] = Field(default_factory=list, repr=False)
     session: dict[str, JsonValue] | None = Field(default=None, repr=False)
 
@@ -115,7 +120,7 @@ class Turn(Shape):
         data: Where a client may put the session; anything else in it is passed over.
     """
 
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Annotated[list[Message], Field(min_length=1), FailFast()]
     data: Annotated[dict[str, JsonValue] | None, Field(repr=False)] = None
     platform_context: dict[str, JsonValue] | None = Field(default=None, repr=False)
 

@@ -11,6 +11,7 @@ must be true is in the session.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 from pydantic_ai.messages import (
     ModelMessage,
@@ -23,6 +24,7 @@ from pydantic_ai.messages import (
     ToolReturnPart,
     UserPromptPart,
 )
+from pydantic_core import to_json
 
 from dcaf.agent.helpdesk import ExecutedToolCall, Message
 
@@ -30,16 +32,12 @@ from dcaf.agent.helpdesk import ExecutedToolCall, Message
 def history(messages: Sequence[Message]) -> list[ModelMessage]:
     """The messages, with the calls that have run before the text that came of them; calls that are told twice count once.
 
-    Neighbours of one side are one message, because providers want the sides to take turns.
+    Neighbours of one side are one message, because providers want the sides to take turns. Of calls that share an id each gets
+    one of its own, because providers want that too.
     """
-    told: set[str] = set()
+    told = _Told()
     parts = [part for message in messages for part in _parts(message, told)]
     return list(joined(parts))
-
-
-def ran(calls: Iterable[ExecutedToolCall]) -> list[ModelMessage]:
-    """Calls that have run, as a message of the model and the answer to it; nothing where there are none."""
-    return list(joined(_of_calls(calls)))
 
 
 def joined(parts: Iterable[ModelRequestPart | ModelResponsePart]) -> Iterator[ModelMessage]:
@@ -63,12 +61,30 @@ def joined(parts: Iterable[ModelRequestPart | ModelResponsePart]) -> Iterator[Mo
         yield ModelResponse(said)
 
 
-def _parts(message: Message, told: set[str]) -> Iterator[ModelRequestPart | ModelResponsePart]:
+@dataclass(slots=True)
+class _Told:
+    """The calls that were told so far, and the ids that they were told by."""
+
+    calls: set[tuple[str, str, str, bytes]] = field(default_factory=set)
+    ids: set[str] = field(default_factory=set)
+
+    def new(self, calls: Iterable[ExecutedToolCall]) -> Iterator[ExecutedToolCall]:
+        """Those that were not told yet, each by an id of its own."""
+        for call in calls:
+            known = (call.id, call.name, call.output, to_json(call.input))
+            if known not in self.calls:
+                self.calls.add(known)
+                yield call.model_copy(update={"id": self._free(call.id)})
+
+    def _free(self, id_: str) -> str:
+        found = id_ if id_ not in self.ids else f"{id_}-{len(self.calls)}"
+        self.ids.add(found)
+        return found
+
+
+def _parts(message: Message, told: _Told) -> Iterator[ModelRequestPart | ModelResponsePart]:
     data = message.data
-    calls = [] if data is None else [*data.executed_tool_calls, *data.executed_approvals]
-    new = {call.id: call for call in calls if call.id not in told}
-    told |= new.keys()
-    yield from _of_calls(new.values())
+    yield from _of_calls(told.new([] if data is None else [*data.executed_tool_calls, *data.executed_approvals]))
     if message.content:
         yield UserPromptPart(message.content) if message.role == "user" else TextPart(message.content)
 

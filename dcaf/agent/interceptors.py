@@ -52,7 +52,7 @@ class InterceptedResponse:
         context: As of the request.
     """
 
-    text: str
+    text: str = field(repr=False)
     data: Data
     session: Session
     context: Mapping[str, Any] = field(repr=False)
@@ -79,7 +79,7 @@ async def intercepted(interceptors: Iterable[Callable[[Seen], Any]], seen: Seen)
         state = Overlay(seen.session._state)
         shown = replace(seen, session=Session._over(state))
         with running(shown.session):
-            result = await outcome(functools.partial(interceptor, shown), on_loop=starts_on_loop(interceptor))
+            result = await outcome(functools.partial(interceptor, shown), on_loop=starts_on_loop(interceptor), abandon=True)
         if result is not None and type(result) is not type(seen):
             raise TypeError(
                 f"{label(interceptor)} returned a {type(result).__name__}: return the {type(seen).__name__}, or nothing."

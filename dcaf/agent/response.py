@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import orjson
 from pydantic_ai.usage import RunUsage
+from pydantic_core import to_jsonable_python
 
 from dcaf.agent.helpdesk import Approval, Data, Message, MetaData
 from dcaf.core.errors import ConfigurationError, InterceptorError
@@ -40,12 +42,14 @@ class AgentResponse:
     usage: RunUsage
     stop_reason: str = "end_turn"
     blocked: InterceptorError | None = None
+    _plain: bytes | None = field(default=None, repr=False)
     type: ClassVar[str] = "done"
 
     @property
     def session(self) -> dict[str, Any]:
-        """The state after the turn, as plain JSON in a dict of its own."""
-        return self.state.to_dict()
+        """The state after the turn, as plain JSON in a dict of its own; it stays what it was when the state goes on."""
+        found: dict[str, Any] = self.state.to_dict() if self._plain is None else orjson.loads(self._plain)
+        return found
 
     @property
     def needs_approval(self) -> bool:
@@ -60,7 +64,7 @@ class AgentResponse:
     @property
     def meta_data(self) -> MetaData:
         """What a client may show of the turn."""
-        blocked = None if self.blocked is None else {"reason": self.blocked.reason, "details": self.blocked.details}
+        blocked = None if self.blocked is None else _told(self.blocked)
         waits = self.needs_approval
         return MetaData(
             has_pending_approvals=waits, is_complete=not waits, stop_reason=self.stop_reason, blocked=blocked, request_context=None
@@ -89,3 +93,8 @@ class AgentResponse:
             said = {"execute": True} if decision is True else {"rejection_reason": decision}
             made.append(waiting[id_].model_copy(update=said))
         return Message(role="user", content=text, data=Data(approvals=made))
+
+
+def _told(error: InterceptorError) -> dict[str, Any]:
+    """What a program may read of why a turn was ended; details that are no JSON as their text."""
+    return {"reason": str(error.reason), "details": to_jsonable_python(error.details, serialize_unknown=True)}

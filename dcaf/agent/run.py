@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import anyio
@@ -20,7 +20,7 @@ from dcaf.agent.draft import BETWEEN, Clock, Draft, Mind, Tools
 from dcaf.agent.helpdesk import Data, Event, ExecutedApproval, ExecutedApprovals, Message, TextDelta
 from dcaf.agent.interceptors import InterceptedRequest, InterceptedResponse, RequestInterceptor, ResponseInterceptor, intercepted
 from dcaf.agent.response import AgentResponse
-from dcaf.core.errors import AgentError, InterceptorError, MalformedRequest, TurnTimeoutError
+from dcaf.core.errors import DcafError, InterceptorError, MalformedRequest, TurnTimeoutError
 from dcaf.core.keeper import Keeper, Stateless
 from dcaf.core.overlay import Overlay
 from dcaf.core.session import Session
@@ -34,6 +34,7 @@ NOT_REQUESTED: Final = "That action was not requested in this conversation, so i
 UNANSWERED: Final = "What you approved was run. The answer could not be finished."
 NO_TOOL: Final = "Refused: no such action can be approved now"
 USED: Final = "Refused: this approval was used before"
+STOPPED: Final = "Stopped: it took longer than one turn may take. How far it came is not known."
 NOTHING_SAID: Final = "the last message must be the user's, and say or decide something"
 
 
@@ -88,7 +89,7 @@ class Run:
         self._ends_at = float("inf") if limit_s is None else anyio.current_time() + limit_s
         _check(self.messages)
         state = Overlay(self.session._state)
-        draft = Draft(Session._over(state), list(self.messages), self.context)
+        draft = Draft(Session._over(state), self._own_messages(), self.context, tells_intent=not self.service.after)
         blocked = await self._before(draft)
         if blocked is None:
             async with aclosing(self._answered(draft)) as events:
@@ -98,8 +99,13 @@ class Run:
         blocked = await self._after(draft) or blocked
         if draft.text and (self.service.after or blocked):
             yield TextDelta(text=draft.text)
+        response = self._response(draft, blocked)
         state.commit()
-        yield self._response(draft, blocked)
+        yield replace(response, _plain=self.session._state.plain())
+
+    def _own_messages(self) -> list[Message]:
+        """The messages, for this turn alone: an interceptor may write in them."""
+        return [message.model_copy(deep=True) if self.service.before else message for message in self.messages]
 
     async def _before(self, draft: Draft) -> InterceptorError | None:
         shown = InterceptedRequest(draft.messages, draft.session, self.context)
@@ -108,7 +114,7 @@ class Run:
                 seen = await intercepted(self.service.before, shown)
         except InterceptorError as error:
             return _block(draft, error)
-        draft.messages = list(seen.messages)
+        draft.messages = [Message.model_validate(message) for message in seen.messages]
         _check(draft.messages)
         return None
 
@@ -116,15 +122,17 @@ class Run:
         shown = InterceptedResponse(draft.text, draft.data(self.service.tools), draft.session, self.context)
         try:
             with self._within():
-                draft.text = (await intercepted(self.service.after, shown)).text
+                draft.text = str.__str__((await intercepted(self.service.after, shown)).text)
         except InterceptorError as error:
             return _block(draft, error)
+        except Exception as error:  # noqa: BLE001 - as of the mind
+            draft.text = ""  # which no interceptor has let pass
+            _finish(draft, error)
         return None
 
     async def _answered(self, draft: Draft) -> AsyncGenerator[Event, None]:
         """Run what was approved, and then ask the mind; what was approved is not lost where that fails."""
-        with self._within():
-            has_run, told = await self._decide(draft)
+        told = await self._decide(draft)
         if draft.decided:
             yield ExecutedApprovals(executed_approvals=list(draft.decided))
         if draft.decided and not told and not draft.messages[-1].content:
@@ -135,28 +143,32 @@ class Run:
             async with aclosing(self._stepped(self.service.mind.answer(draft))) as events:
                 async for event in events:
                     yield event
-        except AgentError as error:
-            if not has_run:
-                raise
-            logger.error("dcaf: %s after approved calls had run", error.code)  # noqa: TRY400 - the message may quote anything
-            draft.stop_reason = "error"
-            said = (BETWEEN if draft.text else "") + UNANSWERED
-            draft.text += said
-            yield TextDelta(text=said)
+        except Exception as error:  # noqa: BLE001 - whatever it was, what a person approved has run
+            yield _finish(draft, error)
 
-    async def _decide(self, draft: Draft) -> tuple[bool, bool]:
-        """Run the calls that a person has approved; gives whether one ran, and whether the model is told of any decision."""
+    async def _decide(self, draft: Draft) -> bool:
+        """Run the calls that a person has approved; gives whether the model is told of any decision."""
         last = draft.messages[-1]
         verdicts = decide(draft.session, decisions_of(last.data), now=self.service.clock())
-        asked = [await self._call(verdict, draft.session) for verdict in verdicts]
+        with self._within():
+            asked = [await self._call(verdict, draft.session) for verdict in verdicts]
         calls = [found for found in asked if isinstance(found, Call)]
-        results = iter(await Turn(draft.session).run_all(calls))
-        outputs = [next(results).text if isinstance(found, Call) else found for found in asked]
+        draft.has_run = bool(calls)
+        ran = iter(await self._ran(calls, draft.session))
+        outputs = [next(ran) if isinstance(found, Call) else found for found in asked]
         draft.decided = [_executed(verdict, output) for verdict, output in zip(verdicts, outputs, strict=True)]
         known = [item for item, verdict in zip(draft.decided, verdicts, strict=True) if verdict.is_known]
         data = (last.data or Data()).model_copy(update={"executed_approvals": known, "approvals": [], "tool_calls": []})
         draft.messages[-1] = last.model_copy(update={"data": data})
-        return bool(calls), bool(known)
+        return bool(known)
+
+    async def _ran(self, calls: Sequence[Call], session: Session) -> list[str]:
+        """Run calls; gives what each came to. They are used up, so that the turn goes on where their time is over."""
+        try:
+            with self._within():
+                return [result.text for result in await Turn(session).run_all(calls)]
+        except TurnTimeoutError:
+            return [STOPPED] * len(calls)
 
     async def _call(self, verdict: Verdict, session: Session) -> Call | str:
         """The call that was approved, or why it does not run. It is used up before it runs."""
@@ -165,7 +177,7 @@ class Run:
         tool = self.service.tools.get(verdict.name)
         if tool is None or not tool.requires_approval:
             return NO_TOOL
-        if not await self.keeper.spend(session, f"approval:{verdict.id}"):
+        if not await self.keeper.spend(session, f"approval:{verdict.use}"):
             return USED
         return Call(tool, verdict.input, id=verdict.id, is_approved=True)
 
@@ -208,6 +220,18 @@ def _block(draft: Draft, error: InterceptorError) -> InterceptorError:
     draft.text = error.user_message
     draft.stop_reason = "blocked"
     return error
+
+
+def _finish(draft: Draft, error: Exception) -> TextDelta:
+    """End a turn that failed after approved calls had run, so that they stay used; any other failure goes on."""
+    if not draft.has_run:
+        raise error
+    name = error.code if isinstance(error, DcafError) else type(error).__name__
+    logger.error("dcaf: %s after approved calls had run", name)
+    draft.stop_reason = "error"
+    said = (BETWEEN if draft.text else "") + UNANSWERED
+    draft.text += said
+    return TextDelta(text=said)
 
 
 def _executed(verdict: Verdict, output: str) -> ExecutedApproval:

@@ -11,24 +11,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+import anyio
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from dcaf.agent.agent import Agent
-from dcaf.agent.exchange import Asked, ended, failed, line, problem
+from dcaf.agent.exchange import Asked, ended, failed, problem, refused, written
 from dcaf.agent.openapi import document
 from dcaf.agent.socket import Conversation
 from dcaf.asgi import SessionMiddleware
 from dcaf.core.current import current_session
-from dcaf.core.errors import AgentError, DcafError, MalformedRequest
+from dcaf.core.errors import MalformedRequest
 from dcaf.core.keeper import Keeper, Stateless
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
@@ -78,8 +79,7 @@ def create_app(
         Route("/health", service.health),
         Route("/openapi.json", service.openapi),
     ]
-    app = Starlette(routes=routes, exception_handlers={DcafError: _refused, Exception: _failed})
-    return SessionMiddleware(app, keys=keys, audience=audience, keeper=keeper, **settings)
+    return SessionMiddleware(Starlette(routes=routes), keys=keys, audience=audience, keeper=keeper, **settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,24 +96,31 @@ class HelpDesk:
 
     async def chat(self, request: Request) -> Response:
         """Answer in one piece."""
-        asked = await _asked(request)
-        response = await self.agent.run_async(asked.messages, session=current_session(), context=asked.context, keeper=self.keeper)
-        return JSONResponse(asked.answer(response))
+        try:
+            asked = await _asked(request)
+            response = await self.agent.run_async(
+                asked.messages, session=current_session(), context=asked.context, keeper=self.keeper
+            )
+            return _json(asked.answer(response))
+        except Exception as error:  # noqa: BLE001 - a client gets an answer, whatever it was
+            return _problem(error)
 
     async def stream(self, request: Request) -> Response:
         """Answer as it comes. What is wrong with the body is a problem; what happens later is an event."""
-        return StreamingResponse(self._lines(await _asked(request)), media_type=NDJSON)
+        try:
+            return _Stream(self._lines(await _asked(request)))
+        except MalformedRequest as error:
+            return _problem(error)
 
     async def _lines(self, asked: Asked) -> AsyncGenerator[bytes, None]:
         run = self.agent.run_stream(asked.messages, session=current_session(), context=asked.context, keeper=self.keeper)
         try:
             async with aclosing(run) as events:
                 async for event in events:
-                    yield line(asked.event(event))
-        except DcafError as error:
-            _tell(error)
-            yield line(failed(error))
-            yield line(ended("error"))
+                    yield written(asked.event(event)) + b"\n"
+        except Exception as error:  # noqa: BLE001 - a client gets an answer, whatever it was
+            yield written(failed(refused(error))) + b"\n"
+            yield written(ended("error")) + b"\n"
 
     async def socket(self, websocket: WebSocket) -> None:
         """Answer frame by frame, turn after turn."""
@@ -121,37 +128,57 @@ class HelpDesk:
 
     async def health(self, _: Request) -> Response:
         """Say that the service runs."""
-        return JSONResponse({"status": "ok"})
+        return _json({"status": "ok"})
 
     async def openapi(self, _: Request) -> Response:
         """The OpenAPI document."""
-        return JSONResponse(document(self.agent))
+        return _json(document(self.agent))
+
+
+class _Stream(StreamingResponse):
+    """The lines of a turn, which ends where the client leaves.
+
+    Args:
+        lines: The lines; closed in any case.
+    """
+
+    def __init__(self, lines: AsyncGenerator[bytes, None]) -> None:
+        super().__init__(lines, media_type=NDJSON)
+        self._lines = lines
+
+    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
+        """Send them until the client has left: a turn that says nothing for a minute would not notice before."""
+        async with aclosing(self._lines), anyio.create_task_group() as group:
+            group.start_soon(_leaving, receive, group.cancel_scope)
+            with suppress(OSError):
+                await self.stream_response(send)
+            group.cancel_scope.cancel()
+
+
+async def _leaving(receive: Receive, turn: anyio.CancelScope) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    turn.cancel()
 
 
 async def _asked(request: Request) -> Asked:
     """Read a body; one that is no JSON object is not read to its end, for the middleware has set it no limit."""
-    body = b""
+    body = bytearray()
+    is_object = False
     async for chunk in request.stream():
         body += chunk
-        if body.lstrip(WHITE)[:1] not in (b"{", b"") or (len(body) > BLANKS and not body.lstrip(WHITE)):
-            raise MalformedRequest([("body", "Input should be a JSON object")])
-    return Asked.read(body)
+        if not is_object:
+            start = bytes(body.lstrip(WHITE)[:1])
+            is_object = start == b"{"
+            if start not in {b"{", b""} or (not start and len(body) > BLANKS):
+                raise MalformedRequest([("body", "Input should be a JSON object")])
+    return Asked.read(bytes(body))
 
 
-async def _refused(_: Request, error: Exception) -> Response:
-    assert isinstance(error, DcafError)
-    _tell(error)
-    return _problem(error)
+def _json(value: dict[str, Any]) -> Response:
+    return Response(written(value), media_type="application/json")
 
 
-async def _failed(_: Request, error: Exception) -> Response:
-    return _problem(AgentError(type(error).__name__))
-
-
-def _problem(error: DcafError) -> Response:
-    return JSONResponse(problem(error), error.http_status, {"Cache-Control": "no-store"}, "application/problem+json")
-
-
-def _tell(error: DcafError) -> None:
-    """Only what it was: its message may quote what a model or a tool has said."""
-    logger.warning("dcaf: a turn failed: %s", error.code)
+def _problem(error: Exception) -> Response:
+    told = refused(error)
+    return Response(written(problem(told)), told.http_status, {"Cache-Control": "no-store"}, "application/problem+json")

@@ -6,27 +6,42 @@ comes in here while a turn runs is the client's leaving, or its ``stop``.
 
 from __future__ import annotations
 
-import logging
-import math
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import anyio
-import orjson
 from anyio.streams.memory import MemoryObjectSendStream
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from dcaf.agent.agent import Agent
 from dcaf.agent.config import StreamingMode
-from dcaf.agent.exchange import Asked, ended, failed
+from dcaf.agent.exchange import Asked, ended, failed, refused, written
+from dcaf.agent.response import AgentResponse
 from dcaf.core.current import current_session
-from dcaf.core.errors import DcafError
+from dcaf.core.errors import SessionConflict
 from dcaf.core.keeper import Keeper
-
-logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
 STOP: Final = "stop"
 """The text, no JSON, by which a client ends the turn that is running, where the agent streams both ways."""
+
+MOST_WAITING: Final = 4
+"""Frames that wait for their turn. The middleware lets one turn in at a time, so that these are frames that are no turn."""
+
+
+@dataclass(slots=True, eq=False)
+class _Frame:
+    """A frame that came in.
+
+    Attributes:
+        text: What it says.
+        scope: The turn that it opens runs inside.
+        is_over: Whether it is answered, so that it cannot be stopped any more.
+    """
+
+    text: str = field(repr=False)
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    is_over: bool = False
 
 
 class Conversation:
@@ -42,51 +57,65 @@ class Conversation:
         self._websocket = websocket
         self._agent = agent
         self._keeper = keeper
-        self._running: anyio.CancelScope | None = None
+        self._last: _Frame | None = None
         self._may_stop = agent.config.streaming_mode is StreamingMode.BIDI
 
     async def run(self) -> None:
         """Talk until the client leaves; then the turn that runs is stopped, and keeps nothing."""
         await self._websocket.accept()
-        giving, frames = anyio.create_memory_object_stream[str](math.inf)
+        giving, frames = anyio.create_memory_object_stream[_Frame](MOST_WAITING)
         async with anyio.create_task_group() as group, giving, frames:
             group.start_soon(self._listen, giving, group.cancel_scope)
-            async for text in frames:
-                await self._turn(text)
+            with suppress(WebSocketDisconnect):
+                async for frame in frames:
+                    await self._turn(frame)
+            group.cancel_scope.cancel()
 
-    async def _listen(self, frames: MemoryObjectSendStream[str], connection: anyio.CancelScope) -> None:
+    async def _listen(self, frames: MemoryObjectSendStream[_Frame], connection: anyio.CancelScope) -> None:
         while True:
             message = await self._websocket.receive()
             if message["type"] == "websocket.disconnect":
                 connection.cancel()
                 return
             text = message.get("text")
-            text = message.get("bytes", b"").decode(errors="replace") if text is None else text
-            if text.strip() != STOP or not self._may_stop:
-                await frames.send(text)
-            elif self._running is not None:
-                self._running.cancel()
+            await self._hear((message.get("bytes") or b"").decode(errors="replace") if text is None else text, frames)
 
-    async def _turn(self, text: str) -> None:
-        reason = "error"
-        with anyio.CancelScope() as self._running:
+    async def _hear(self, text: str, frames: MemoryObjectSendStream[_Frame]) -> None:
+        """Have a frame wait for its turn. What is no turn does not wait behind one: it could fill the memory."""
+        running = None if self._last is None or self._last.is_over else self._last
+        if self._may_stop and text.strip() == STOP:
+            if running is not None:
+                running.scope.cancel()
+        elif running is not None and not text.lstrip().startswith("{"):
+            with suppress(WebSocketDisconnect):
+                await self._send(failed(SessionConflict(reason="busy")))
+        else:
+            self._last = _Frame(text)
+            await frames.send(self._last)
+
+    async def _turn(self, frame: _Frame) -> None:
+        reason = None
+        with frame.scope:
             try:
-                await self._answer(Asked.read(text))
-            except DcafError as error:
-                logger.warning("dcaf: a turn on %s failed: %s", self._websocket.scope["path"], error.code)
-                await self._send(failed(error))
-            else:
-                reason = ""
-        stopped = self._running.cancelled_caught
-        self._running = None
-        if stopped or reason:
-            await self._send(ended("stopped" if stopped else reason))
+                await self._answer(frame)
+            except WebSocketDisconnect:
+                raise
+            except Exception as error:  # noqa: BLE001 - a client gets an answer, whatever it was
+                frame.is_over = True
+                await self._send(failed(refused(error)))
+                reason = "error"
+        frame.is_over = True
+        reason = "stopped" if frame.scope.cancelled_caught else reason
+        if reason is not None:
+            await self._send(ended(reason))
 
-    async def _answer(self, asked: Asked) -> None:
+    async def _answer(self, frame: _Frame) -> None:
+        asked = Asked.read(frame.text)
         run = self._agent.run_stream(asked.messages, session=current_session(), context=asked.context, keeper=self._keeper)
         async with aclosing(run) as events:
             async for event in events:
+                frame.is_over = isinstance(event, AgentResponse)
                 await self._send(asked.event(event))
 
     async def _send(self, event: dict[str, Any]) -> None:
-        await self._websocket.send_text(orjson.dumps(event).decode())
+        await self._websocket.send_text(written(event).decode())

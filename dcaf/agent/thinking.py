@@ -6,10 +6,11 @@ of ``dcaf.tools``, which gives them their session.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from pydantic_ai.direct import model_request, model_request_stream
 from pydantic_ai.messages import (
@@ -24,18 +25,23 @@ from pydantic_ai.messages import (
     ToolReturnPart,
 )
 from pydantic_ai.models import Model, ModelRequestParameters
+from pydantic_ai.models.function import FunctionModel
 from pydantic_ai.tools import ToolDefinition
+from pydantic_core import to_jsonable_python
 
-from dcaf.agent.approvals import propose
+from dcaf.agent.approvals import MOST_PENDING, propose, waits
 from dcaf.agent.config import RunConfig, StreamingMode
 from dcaf.agent.draft import BETWEEN, Clock, Draft, Tools
 from dcaf.agent.functions import Filled
-from dcaf.agent.helpdesk import Event, ExecutedToolCall, ExecutedToolCalls, IntermittentUpdate, TextDelta
+from dcaf.agent.helpdesk import LONGEST_ID, Event, ExecutedToolCall, ExecutedToolCalls, IntermittentUpdate, TextDelta
 from dcaf.agent.history import history
-from dcaf.core.errors import ModelFailedError, ModelLimitError, StateError, ToolArgumentError, ToolError
+from dcaf.core.errors import MalformedRequest, ModelFailedError, ModelLimitError, StateError, ToolArgumentError, ToolError
+from dcaf.core.session import Session
 from dcaf.tools.results import Call, told_of
 from dcaf.tools.tool import Tool
 from dcaf.tools.turn import Turn
+
+NOTHING_ASKED: Final = "there is nothing in them that a model could answer"
 
 
 class ModelMind:
@@ -55,10 +61,13 @@ class ModelMind:
         self._instructions = instructions
         self._config = config
         self._clock = clock
+        self._streams = config.streaming_mode is not StreamingMode.NONE and _can_stream(model)
 
     async def answer(self, draft: Draft) -> AsyncGenerator[Event, None]:
         """As of a mind."""
         talk = history(draft.messages)
+        if not _asks(talk):
+            raise MalformedRequest([("messages", NOTHING_ASKED)])
         turn = Turn(draft.session)
         for _ in range(self._config.max_model_calls):
             async with aclosing(self._asked(talk, draft)) as deltas:
@@ -79,23 +88,26 @@ class ModelMind:
         """Ask the model to go on, give its text as it comes, and add what it said to the talk."""
         before = BETWEEN if draft.text else ""
         instructed = [*talk[:-1], await self._instructed(talk[-1], draft)]
+        told: list[str] = []
         try:
             async with aclosing(self._pieces(instructed, talk)) as pieces:
                 async for piece in pieces:
-                    draft.text += before + piece
-                    yield TextDelta(text=before + piece)
-                    before = ""
+                    told.append(piece if told else before + piece)
+                    yield TextDelta(text=told[-1])
         except Exception as error:
             raise ModelFailedError(f"The model failed with {type(error).__name__}.") from error
+        finally:
+            draft.text += "".join(told)  # once: a long answer comes in many thousand pieces
         said = talk[-1]
         assert isinstance(said, ModelResponse)
+        talk[-1] = _with_own_ids(said, talk[:-1], draft.session)
         draft.usage += said.usage
         draft.usage.requests += 1
 
     async def _pieces(self, talk: list[ModelMessage], into: list[ModelMessage]) -> AsyncGenerator[str, None]:
         parameters = ModelRequestParameters(function_tools=[_definition(tool) for tool in self._tools.values()])
         settings = self._config.model_settings
-        if self._config.streaming_mode is StreamingMode.NONE:
+        if not self._streams:
             said = await model_request(self._model, talk, model_settings=settings, model_request_parameters=parameters)
             for part in said.parts:
                 if isinstance(part, TextPart) and part.content:
@@ -134,6 +146,8 @@ class ModelMind:
             tool, arguments = self._read(part)
             if not tool.requires_approval:
                 return Call(tool, arguments, id=part.tool_call_id)
+            if len(draft.pending) >= MOST_PENDING:
+                raise ToolError(f"{MOST_PENDING} calls wait for approval already. Ask for fewer at once.")
             own = tool.check(arguments)
             propose(draft.session, part.tool_call_id, tool.name, own, now=self._clock())
         except StateError as error:
@@ -159,12 +173,38 @@ async def _texts(events: AsyncIterable[Any]) -> AsyncGenerator[str, None]:
             yield event.delta.content_delta
 
 
+def _asks(talk: list[ModelMessage]) -> bool:
+    """Whether it is the model's turn to speak."""
+    return bool(talk) and isinstance(talk[-1], ModelRequest)
+
+
+def _can_stream(model: Model) -> bool:
+    """Whether a model can be asked for its answer piece by piece."""
+    if isinstance(model, FunctionModel):
+        return model.stream_function is not None
+    return type(model).request_stream is not Model.request_stream
+
+
+def _with_own_ids(said: ModelResponse, talk: list[ModelMessage], session: Session) -> ModelResponse:
+    """A message in which no call has the id of another one, nor one that cannot be sent: some models number anew each time."""
+    taken = {part.tool_call_id for message in talk for part in message.parts if isinstance(part, ToolCallPart)}
+    parts = list(said.parts)
+    for at, part in enumerate(parts):
+        if isinstance(part, ToolCallPart):
+            id_ = part.tool_call_id
+            is_free = 0 < len(id_) <= LONGEST_ID and id_ not in taken and not waits(session, id_)
+            parts[at] = part if is_free else replace(part, tool_call_id=uuid.uuid4().hex)
+            taken.add(id_)
+    return replace(said, parts=parts)
+
+
 def _definition(tool: Tool[..., Any]) -> ToolDefinition:
     return ToolDefinition(name=tool.name, description=tool.description or None, parameters_json_schema=tool.input_schema)
 
 
 def _executed(part: ToolCallPart, output: str) -> ExecutedToolCall:
-    return ExecutedToolCall(id=part.tool_call_id, name=part.tool_name, input=part.args_as_dict(), output=output)
+    shown = to_jsonable_python(part.args_as_dict(), serialize_unknown=True)
+    return ExecutedToolCall(id=part.tool_call_id, name=part.tool_name, input=shown, output=output)
 
 
 def _returned(ran: list[ExecutedToolCall]) -> list[ToolReturnPart]:

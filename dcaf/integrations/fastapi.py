@@ -1,4 +1,4 @@
-"""The session in FastAPI endpoints: ``session: SessionDep``.
+"""The session in FastAPI endpoints: ``session: SessionDep``, or typed ``deploy: SessionDep[Deploy]``.
 
 >>> from fastapi import FastAPI
 >>> app = FastAPI()
@@ -6,23 +6,126 @@
 ... async def count(session: SessionDep) -> dict[str, object]:
 ...     return {"step": session.incr("step")}
 
+``SessionData`` shows ``data.session`` in the OpenAPI document, as it is on the wire:
+
+>>> class Turn(BaseModel):
+...     text: str
+...     data: SessionData | None = None
+>>> Turn.model_validate({"text": "hi", "data": {"session": {"step": 1}}}).data.session
+{'step': 1}
+
 What a reader gets wrong: a bare ``session: Session`` parameter would ask FastAPI to read a session from the request body,
 where the client writes it. That is a ConfigurationError.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from collections.abc import Awaitable, Callable
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
 from fastapi import Depends
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from typing_extensions import TypeVar
 
 from dcaf.core.current import current_session
+from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session
 
+S = TypeVar("S", bound=Session, default=Session)
 
-async def _session() -> Session:
-    return current_session()
+ENVELOPE: Final[dict[str, Any]] = {
+    "type": "object",
+    "title": "Session",
+    "description": (
+        "The session. A client keeps the object and sends it back as it is; only dcaf.token counts, and the other members show the "
+        'state. {"dcaf": {"token": "new"}} asks for a fresh start.'
+    ),
+    "properties": {
+        "dcaf": {
+            "type": "object",
+            "title": "Seal",
+            "properties": {
+                "token": {"type": "string"},
+                "expires_at": {"type": "integer", "description": "Seconds since the epoch."},
+            },
+            "required": ["token"],
+        }
+    },
+    "required": ["dcaf"],
+    "additionalProperties": True,
+}
+DATA: Final[dict[str, Any]] = {"type": "object", "properties": {"session": ENVELOPE}, "required": ["session"]}
+PROBLEM: Final[dict[str, Any]] = {
+    "type": "object",
+    "title": "Problem",
+    "description": "Problem details (RFC 9457). A session in data replaces the client's.",
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "code": {"type": "string"},
+        "data": DATA,
+    },
+    "required": ["title", "status", "detail", "code"],
+}
+REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
+    status: {"description": text, "content": {"application/problem+json": {"schema": PROBLEM}}}
+    for status, text in (
+        (400, "The body, or the session in it, is refused."),
+        (409, "The session has ended, or has moved on."),
+        (413, "The body or the session is too large."),
+        (415, "The body is compressed."),
+        (503, "The session cannot be checked right now."),
+    )
+}
+"""What the middleware may answer instead of the application, for ``FastAPI(responses=REFUSALS)``."""
 
 
-SessionDep: TypeAlias = Annotated[Session, Depends(_session)]
-"""The session of the turn, as an endpoint's or a dependency's parameter."""
+class SessionData(BaseModel):
+    """``data`` of a request or an answer, as the OpenAPI document shall show it. A subclass may have further members.
+
+    Attributes:
+        session: In a request the verified state, as far as the application may see it; the client sends the envelope that is
+            documented. In an answer the middleware writes it, and None leaves it out. Nothing is checked against the schema.
+    """
+
+    model_config = ConfigDict(
+        extra="allow", hide_input_in_errors=True, json_schema_extra={"description": "What goes with a message; the session too."}
+    )
+
+    session: Annotated[Any, WithJsonSchema({"anyOf": [ENVELOPE, {"type": "null"}]})] = Field(
+        default=None, repr=False, exclude_if=lambda session: session is None
+    )
+
+
+@cache
+def _dependency(as_type: type[Session]) -> Callable[[], Awaitable[Session]]:
+    """The same function for the same type, so that FastAPI asks it once a request."""
+
+    async def session() -> Session:
+        return current_session(as_type)
+
+    return session
+
+
+if TYPE_CHECKING:
+    SessionDep: TypeAlias = Annotated[S, Depends()]
+else:
+
+    class _Alias(type(Annotated[Session, ...]), _root=True):
+        """``Annotated[Session, Depends(...)]`` that takes a typed session in brackets.
+
+        A generic alias would change the type alone; here the dependency must follow it.
+        """
+
+        def __getitem__(self, as_type: type[S]) -> Any:
+            if not (isinstance(as_type, type) and issubclass(as_type, Session)):
+                raise ConfigurationError(
+                    f"SessionDep[{as_type!r}]: write SessionDep, or SessionDep[...] with a subclass of Session."
+                )
+            return Annotated[as_type, Depends(_dependency(as_type))]
+
+    SessionDep = _Alias(Session, (Depends(_dependency(Session)),))
+"""The session of the turn, as an endpoint's or a dependency's parameter; ``SessionDep[Deploy]`` is the same as a Deploy."""

@@ -23,8 +23,8 @@ PLATFORM: Final = "platform_context"
 """The name by which a parameter that takes a dict asks for it, and the member of a body that it stands in."""
 
 
-class PlatformContext(Mapping[str, Any]):
-    """The members of ``platform_context``, to read.
+class PlatformContext:
+    """The members of ``platform_context``, to read. It is no mapping, so that no session takes it for a value.
 
     Args:
         members: Name -> JSON value.
@@ -35,8 +35,15 @@ class PlatformContext(Mapping[str, Any]):
     def __init__(self, members: Mapping[str, Any] | None = None) -> None:
         self._members: dict[str, Any] = dict(members or {})
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """One member, or the default where there is none."""
+        return self._members.get(name, default)
+
     def __getitem__(self, name: str) -> Any:
         return self._members[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._members
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._members)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
-from typing import Annotated, Any
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated, Any, assert_type
 
 import pytest
-from fastapi import APIRouter, BackgroundTasks, Body, Depends, FastAPI, HTTPException, Request
+from fastapi import APIRouter, BackgroundTasks, Body, Depends, FastAPI, HTTPException, Request, WebSocket
 from fastapi.responses import StreamingResponse
+from fastapi.sse import EventSourceResponse
+from pydantic import BaseModel
+from starlette.testclient import TestClient
 
 from dcaf import ConfigurationError, Keyring, Session, SessionMiddleware, current_session
 from dcaf.core import NotCarriedError
-from dcaf.integrations.fastapi import SessionDep
-from dcaf.testing import SessionClient
+from dcaf.integrations.fastapi import REFUSALS, SessionData, SessionDep
+from dcaf.testing import SessionClient, sealed, tampered
 
 
 def client_of(api: FastAPI, path: str) -> SessionClient:
@@ -236,3 +239,190 @@ def test_no_session_is_ever_built_from_a_body() -> None:
         return session
 
     assert client_of(api, "/mapping").post({"approved": True}).body["approved"] is True
+
+
+class Wizard(Session):
+    step: int = 1
+    names: list[str] = []
+
+
+def stepped(wizard: SessionDep[Wizard]) -> int:
+    wizard.step += 1
+    return wizard.step
+
+
+def test_a_typed_session_is_a_dependency_under_its_name_and_shares_the_state() -> None:
+    api = FastAPI()
+
+    @api.post("/typed")
+    async def endpoint(
+        wizard: SessionDep[Wizard], other: SessionDep[Deploy], session: SessionDep, step: Annotated[int, Depends(stepped)]
+    ) -> dict[str, Any]:
+        assert_type(wizard, Wizard)
+        assert_type(other, Deploy)
+        assert_type(session, Session)
+        wizard.names.append("api")
+        return {"types": [type(one).__name__ for one in (wizard, other, session)], "steps": [step, wizard.step, other.step]}
+
+    client = client_of(api, "/typed")
+    assert client.send("x").body.items() >= {"types": ["Wizard", "Deploy", "Session"], "steps": [2, 2, 2]}.items()
+    assert client.send("x").session == {"step": 3, "names": ["api", "api"]}
+    operation = api.openapi()["paths"]["/typed"]["post"]
+    assert not operation.keys() & {"requestBody", "parameters"}
+
+
+def test_a_typed_session_comes_to_routers_sync_endpoints_and_under_postponed_annotations() -> None:
+    """This module postpones its annotations, so FastAPI evaluates `SessionDep[Wizard]` from its text."""
+    router = APIRouter()
+
+    @router.post("/sync")
+    def endpoint(wizard: SessionDep[Wizard]) -> dict[str, int]:
+        wizard.step += 1
+        return {"step": wizard.step}
+
+    api = FastAPI()
+    api.include_router(router, prefix="/v1")
+    client = client_of(api, "/v1/sync")
+    assert [client.send("x").body["step"] for _ in range(2)] == [2, 3]
+
+
+def test_the_same_typed_session_is_asked_for_once_a_request() -> None:
+    dep: Any = SessionDep
+    assert dep[Wizard] == dep[Wizard]
+    assert dep[Wizard] != dep[Deploy]
+    assert dep[Session] == dep
+
+
+@pytest.mark.parametrize("wrong", [int, dict[str, int], "Wizard", None])
+def test_brackets_around_anything_but_a_session_are_refused_with_what_to_write(wrong: Any) -> None:
+    dep: Any = SessionDep
+    with pytest.raises(ConfigurationError, match="with a subclass of Session"):
+        dep[wrong]
+
+
+class Ask(BaseModel):
+    text: str
+    data: SessionData | None = None
+
+
+class Told(SessionData):
+    links: list[str] = []
+
+
+class Answer(BaseModel):
+    content: str
+    data: Told | None = None
+
+
+def asking() -> FastAPI:
+    api = FastAPI(responses=REFUSALS)
+
+    @api.post("/ask")
+    async def endpoint(ask: Ask, session: SessionDep) -> Answer:
+        session.append("asked", ask.text)
+        seen = None if ask.data is None else ask.data.session
+        return Answer(content=f"{seen}", data=Told(links=["/x"]))
+
+    return api
+
+
+def test_a_model_shows_the_session_in_openapi_as_it_is_on_the_wire() -> None:
+    document = asking().openapi()
+    schemas = document["components"]["schemas"]
+    for name in ("SessionData", "Told"):
+        envelope, null = schemas[name]["properties"]["session"]["anyOf"]
+        assert null == {"type": "null"}
+        assert (envelope["required"], envelope["properties"]["dcaf"]["required"]) == (["dcaf"], ["token"])
+        assert envelope["additionalProperties"] is True, "the mirror"
+    assert schemas["Ask"]["properties"]["data"]["anyOf"][0] == {"$ref": "#/components/schemas/SessionData"}
+    assert schemas["Ask"]["required"] == ["text"]
+    answers = document["paths"]["/ask"]["post"]["responses"]
+    assert {"200", "400", "409", "413", "415", "422", "503"} == answers.keys()
+    assert answers["409"]["content"].keys() == {"application/problem+json"}
+
+
+class Plain(BaseModel):
+    text: str
+
+
+def test_control_a_body_model_without_data_shows_no_session() -> None:
+    """What FastAPI shows by itself: the model, and nothing of what the middleware takes out and puts in."""
+    api = FastAPI()
+
+    @api.post("/plain")
+    async def endpoint(plain: Plain, session: SessionDep) -> dict[str, str]:
+        return {"content": plain.text}
+
+    assert "session" not in str(api.openapi())
+
+
+def test_the_model_reads_the_verified_state_and_is_never_checked_against_the_schema() -> None:
+    client = client_of(asking(), "/ask")
+    assert client.post({"text": "a"}).body["content"] == "None"
+    reply = client.post({"text": "b", "data": {"session": client.envelope, "more": 1}})
+    assert reply.body["content"] == "{'asked': ['a']}"
+    assert (reply.session, reply.body["data"]["links"]) == ({"asked": ["a", "b"]}, ["/x"])
+    assert client.post({"text": "c", "data": {"session": None}}).status == 200
+    assert client.post({"text": "d", "data": {"session": tampered(client.envelope or {})}}).code == "session-invalid"
+
+
+@pytest.mark.parametrize("model", [SessionData(), Told(links=[])])
+def test_a_model_without_a_session_writes_none_so_that_an_answer_without_one_has_none(model: SessionData) -> None:
+    assert "session" not in model.model_dump_json()
+    assert "session" in SessionData(session={"step": 1}).model_dump_json()
+
+
+def test_a_session_is_in_no_repr_of_the_model() -> None:
+    assert "secret" not in repr(SessionData(session={"key": "secret"}))
+
+
+def test_the_middleware_is_mounted_by_add_middleware_too() -> None:
+    api = asking()
+    api.add_middleware(SessionMiddleware, keys=Keyring.ephemeral(), audience="shop")
+    client = SessionClient(api, path="/ask")
+    assert client.post({"text": "a"}).session == {"asked": ["a"]}
+
+
+class Said(BaseModel):
+    type: str
+    n: int
+
+
+def test_the_streams_that_fastapi_makes_of_generators_carry_the_session() -> None:
+    api = FastAPI()
+
+    @api.post("/lines")
+    async def lines(session: SessionDep) -> AsyncIterator[Said]:
+        yield Said(type="text", n=session.incr("n"))
+        yield Said(type="done", n=session.incr("n"))
+
+    @api.post("/events", response_class=EventSourceResponse)
+    async def events(session: SessionDep) -> AsyncIterator[Said]:
+        yield Said(type="text", n=session.incr("n"))
+        yield Said(type="done", n=session.incr("n"))
+
+    for path, kind in (("/lines", "application/jsonl"), ("/events", "text/event-stream")):
+        client = client_of(api, path)
+        reply = client.send("x")
+        assert reply.headers["content-type"].startswith(kind)
+        assert reply.session == {"n": 2}
+        assert client.send("x").session == {"n": 4}
+
+
+def test_a_typed_session_that_a_websocket_took_before_its_first_frame_is_that_of_every_frame() -> None:
+    api = FastAPI()
+
+    @api.websocket("/ws")
+    async def endpoint(socket: WebSocket, wizard: SessionDep[Wizard]) -> None:
+        await socket.accept()
+        async for _ in socket.iter_json():
+            wizard.step += 1
+            await socket.send_json({"type": "done", "step": wizard.step})
+
+    keys = Keyring.ephemeral()
+    app = SessionMiddleware(api, keys=keys, audience="shop")
+    with TestClient(app).websocket_connect("/ws") as socket:
+        socket.send_json({"data": {"session": sealed({"step": 7}, keys=keys, audience="shop")}})
+        assert socket.receive_json()["step"] == 8
+        socket.send_json({})
+        assert socket.receive_json()["data"]["session"]["step"] == 9

@@ -38,6 +38,10 @@ PROMISES: Final = {
     ),
     25: ("what comes from a client is never code", "a module that unpickles"),
     31: ("wrong settings refuse to start, and say what to write", "the right setting, which starts"),
+    33: (
+        "no approval is executed that this session did not ask for, as it asked, in the last five minutes",
+        "approvals on the client's word; arguments that are not looked at",
+    ),
     34: (
         "no unverified state reaches the application, whatever parser it uses",
         "passing on what cannot be parsed; rewriting application/json alone",

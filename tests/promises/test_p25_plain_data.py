@@ -85,8 +85,9 @@ ALLOWED: Final = {
     Found(
         "tools/source.py", "import_module"
     ): "imports what the program's own source imports for its annotations, at a tool's first use",
-    Found("cli/tools.py", "importlib"): "for the next",
-    Found("cli/tools.py", "import_module"): "imports the module that the operator names in `dcaf tools`",
+    Found("tools/target.py", "importlib"): "for the next",
+    Found("tools/target.py", "import_module"): "imports the module that the operator names in `dcaf tools` and `dcaf serve`",
+    Found("agent/openapi.py", "importlib"): "importlib.metadata, for the version in the OpenAPI document",
     Found("core/views.py", "get_type_hints"): "evaluates the annotations of the program's own subclasses of Session",
     Found("core/views.py", "get_annotations"): "reads the same without evaluating them",
     Found("cli/__init__.py", "importlib"): "importlib.metadata, for the version that `dcaf --version` prints",

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from typing_extensions import TypeAliasType
 
 from dcaf import ConfigurationError, Session, tool
-from dcaf.tools.fills import KeyFill
+from dcaf.tools.fills import KeyFill, PlatformFill
 from dcaf.tools.injection import Plan
 
 
@@ -36,7 +36,7 @@ Theirs.__name__ = "Session"
 
 
 def injected(function: Callable[..., Any]) -> dict[str, type]:
-    return {name: fill.kind for name, fill in Plan.of(function).injected.items() if not isinstance(fill, KeyFill)}
+    return {name: fill.kind for name, fill in Plan.of(function).injected.items() if not isinstance(fill, KeyFill | PlatformFill)}
 
 
 def plain(name: str, session: Session) -> None: ...

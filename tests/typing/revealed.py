@@ -5,6 +5,7 @@ from typing import Annotated, Literal, reveal_type
 from pydantic import BaseModel, Field
 
 from dcaf import Session, current_session
+from dcaf.integrations.fastapi import SessionDep
 
 
 class Item(BaseModel):
@@ -32,3 +33,8 @@ def reveal(session: Session) -> None:
     reveal_type(Deploy.of(session).services)  # list[Item]
     reveal_type(current_session(Deploy))  # Deploy
     reveal_type(current_session())  # Session
+
+
+def endpoint(plain: SessionDep, typed: SessionDep[Deploy]) -> None:
+    reveal_type(plain)  # Session
+    reveal_type(typed)  # Deploy

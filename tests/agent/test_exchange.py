@@ -1,0 +1,174 @@
+"""A request's body and its answer: what is taken out, what is echoed, and what is written."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from typing import Any
+
+import pytest
+
+from dcaf.agent import AgentResponse, MalformedRequest
+from dcaf.agent.exchange import CONTEXT_BYTES, Asked, failed, problem, refused, written
+from dcaf.core.errors import AgentError, ModelFailedError, SessionUnavailable
+from tests.agent.agents import agent_of
+
+
+def read(**members: Any) -> Asked:
+    return Asked.read(json.dumps({"messages": [{"role": "user", "content": "hi"}], **members}))
+
+
+def answered(asked: Asked) -> Any:
+    return asked.answer(agent_of().run(asked.messages, context=asked.context))
+
+
+def test_further_members_are_context_and_are_echoed() -> None:
+    asked = read(thread_id="t-1", source="slack", nested={"a": [1]}, big=2**70)
+    assert asked.request_context == {"thread_id": "t-1", "source": "slack", "nested": {"a": [1]}, "big": 2**70}
+    assert asked.context == {**asked.request_context, "platform_context": {}}
+    assert answered(asked)["meta_data"]["request_context"] == asked.request_context
+
+
+def test_messages_data_and_the_platforms_context_are_not_echoed() -> None:
+    asked = read(data={"session": {"a": 1}, "x": 1}, platform_context={"duplo_token": "canary"})
+    assert asked.request_context is None
+    assert asked.context == {"platform_context": {"duplo_token": "canary"}}
+    assert "request_context" not in answered(asked)["meta_data"]
+
+
+def test_the_platforms_context_is_that_of_the_newest_message_and_leaves_all_of_them() -> None:
+    messages = [
+        {"role": "user", "content": "a", "platform_context": {"user_id": "old"}},
+        {"role": "assistant", "content": "b", "platform_context": {"user_id": "mira"}},
+        {"role": "user", "content": "c"},
+    ]
+    asked = Asked.read(json.dumps({"messages": messages, "platform_context": {"user_id": "top"}}))
+    assert asked.context["platform_context"] == {"user_id": "mira"}
+    assert all(message.platform_context is None for message in asked.messages)
+    assert "mira" not in repr(asked)
+
+
+@pytest.mark.parametrize("value", ["x", {"a": 1}, [1], "é", 2**70])
+def test_the_echo_is_at_most_16_kib_long(value: Any) -> None:
+    text = "x" * (CONTEXT_BYTES - len(b'{"a":"","b":}') - len(written(value)))
+    assert CONTEXT_BYTES == 16 * 1024
+    assert read(a=text, b=value).request_context is not None
+    longer = read(a=text + "x", b=value)
+    assert longer.request_context is None
+    assert longer.context["a"] == text + "x"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "{}",
+        "[]",
+        "null",
+        "7",
+        '"messages"',
+        "",
+        "{",
+        "not json",
+        '{"messages": null}',
+        '{"messages": {}}',
+        '{"messages": []}',
+        '{"messages": ["hi"]}',
+        '{"messages": [{}]}',
+        '{"messages": [{"role": "user", "content": "hi"}], "data": []}',
+        '{"messages": [{"role": "user", "content": "hi"}], "platform_context": "x"}',
+        '{"messages": [{"role": "user", "content": "hi", "platform_context": "canary"}]}',
+        '{"messages": [{"role": "user", "content": "hi", "data": "canary"}]}',
+        '{"messages": [{"role": "user", "content": "hi", "data": {"session": []}}]}',
+        '{"messages": [{"role": "user", "content": "hi", "data": {"approvals": [{"id": "c"}]}}]}',
+        '{"messages": [{"role": "user", "content": "\\ud800"}]}',
+        '{"messages": [{"role": "user", "content": "hi"}], "n": ' + "1" * 10_000 + "}",
+    ],
+)
+def test_a_body_that_is_no_turn_is_refused_without_its_values(body: str) -> None:
+    with pytest.raises(MalformedRequest) as caught:
+        Asked.read(body)
+    told = problem(caught.value)
+    assert told["status"] == 400
+    assert told["code"] == "malformed-request"
+    assert told["problems"]
+    assert "canary" not in json.dumps(told)
+
+
+def test_the_problems_of_a_huge_malformed_body_are_few() -> None:
+    many = ",".join(["1"] * 190_000)
+    data = '{"messages": [{"role": "user", "content": "x", "data": {"approvals": [' + many + "]}}]}"
+    for body in ('{"messages": [' + many + "]}", data):
+        start = time.perf_counter()
+        with pytest.raises(MalformedRequest) as caught:
+            Asked.read(body)
+        assert len(written(problem(caught.value))) < 4000
+        assert time.perf_counter() - start < 0.5
+
+
+def test_a_long_name_in_a_body_is_not_sent_back_whole() -> None:
+    body = json.dumps({"messages": [{"role": "user", "content": "x", "data": {"session": {}, "approvals": {"x" * 9000: 1}}}]})
+    with pytest.raises(MalformedRequest) as caught:
+        Asked.read(body)
+    assert len(written(problem(caught.value))) < 4000
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ({"n": 2**80}, b'{"n":1208925819614629174706176}'),
+        ({"n": math.nan}, b'{"n":null}'),
+        ({"n": math.inf}, b'{"n":null}'),
+        ({"n": "\ud800"}, b'{"n":"?"}'),
+        ({"n": ["\ud800", math.nan]}, b'{"n":["?",null]}'),
+        ({"n": "é"}, '{"n":"é"}'.encode()),
+    ],
+)
+def test_whatever_a_model_or_a_tool_says_can_be_written(value: Any, expected: bytes) -> None:
+    assert written(value) == expected
+    json.loads(written(value))
+
+
+def test_the_end_of_a_stream_has_what_the_agent_adds_to_the_data_and_no_session() -> None:
+    from dcaf.agent import Agent, AgentResult
+
+    asked = read(thread_id="t-1")
+    response = Agent(lambda: AgentResult("x", {"url_configs": [1], "extra": 2})).run("hi", session={"a": 1})
+    assert asked.event(response) == {
+        "type": "done",
+        "stop_reason": "end_turn",
+        "meta_data": {
+            "has_pending_approvals": False,
+            "is_complete": True,
+            "stop_reason": "end_turn",
+            "request_context": {"thread_id": "t-1"},
+        },
+        "data": {"url_configs": [1], "extra": 2},
+    }
+    assert "data" not in asked.event(agent_of().run("hi"))
+
+
+def test_an_answer_has_no_session_of_its_own() -> None:
+    response: AgentResponse = agent_of().run("call count")
+    assert "session" not in read().answer(response)["data"]
+
+
+@pytest.mark.parametrize("error", [ValueError("canary"), AgentError("canary"), ModelFailedError("canary"), SessionUnavailable()])
+def test_an_error_is_told_by_a_static_text(error: Exception, caplog: Any) -> None:
+    told = refused(error)
+    assert "canary" not in json.dumps([failed(told), problem(told)])
+    assert "canary" not in caplog.text
+    assert caplog.records
+    assert problem(told)["status"] == told.http_status
+
+
+def test_the_log_says_where_an_unforeseen_error_was(caplog: Any) -> None:
+    def breaks_here() -> None:
+        raise ValueError("canary")
+
+    try:
+        breaks_here()
+    except ValueError as error:
+        refused(error)
+    assert "ValueError" in caplog.text
+    assert "breaks_here" in caplog.text
