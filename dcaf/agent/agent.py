@@ -14,6 +14,7 @@ that it is given, each time.
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
@@ -37,9 +38,11 @@ from dcaf.agent.interceptors import RequestInterceptor, ResponseInterceptor, lis
 from dcaf.agent.response import AgentResponse
 from dcaf.agent.run import Run, Service
 from dcaf.agent.thinking import ModelMind
+from dcaf.core.current import current_session
 from dcaf.core.errors import ConfigurationError, MalformedRequest
 from dcaf.core.keeper import Keeper, Stateless
 from dcaf.core.session import Session
+from dcaf.core.state import RESERVED
 from dcaf.tools.tool import Tool, tool
 
 One = TypeVar("One")
@@ -107,7 +110,9 @@ class Agent:
             ConfigurationError: An event loop is running here.
         """
         if _is_in_loop():
-            raise ConfigurationError("agent.run() was called inside a running event loop. Write `await agent.run_async(...)`.")
+            raise ConfigurationError(
+                "agent.run() was called inside a running event loop. Write `await agent.run_async(...)`, or chat_async."
+            )
         return anyio.run(functools.partial(self.run_async, messages, session=session, context=context))
 
     def chat(
@@ -127,11 +132,25 @@ class Agent:
             decisions: Id of a call that waits -> True to run it, or the reason why not.
             session: None takes a copy of that of ``after``, from which one may go on in several ways.
             context: As of ``run_async``.
+
+        Raises:
+            ConfigurationError: There are decisions, and no answer that they are about.
         """
-        before = [] if after is None else after.messages
-        decided = None if after is None or not decisions else after.decided(decisions, text)
-        going_on = _copied(after.state) if session is None and after is not None else session
-        return self.run([*before, decided or Message(role="user", content=text)], session=going_on, context=context)
+        messages, going_on = _going_on(text, after, decisions, session)
+        return self.run(messages, session=going_on, context=context)
+
+    async def chat_async(
+        self,
+        text: str = "",
+        *,
+        after: AgentResponse | None = None,
+        decisions: Mapping[str, bool | str] | None = None,
+        session: Session | Mapping[str, Any] | None = None,
+        context: Mapping[str, Any] | None = None,
+    ) -> AgentResponse:
+        """As ``chat``, where an event loop is running."""
+        messages, going_on = _going_on(text, after, decisions, session)
+        return await self.run_async(messages, session=going_on, context=context)
 
     async def run_async(
         self,
@@ -146,7 +165,7 @@ class Agent:
         Args:
             messages: The conversation, oldest first, or what the user says.
             session: A Session is written when the turn has ended well, and left as it was when it fails. A dict is not changed.
-                None is an empty session.
+                None takes the session of the turn that is running, below the middleware or in a tool; else an empty one.
             context: Whatever interceptors, an agent function and tools may need: ``platform_context`` goes to the tools that ask
                 for it.
             keeper: Who knows which approvals were used; None is nobody.
@@ -185,17 +204,43 @@ class Agent:
         context: Mapping[str, Any] | None,
         keeper: Keeper | None,
     ) -> Run:
-        own = session if isinstance(session, Session) else Session.from_dict(session)
-        return Run(self._service, read(messages), own, context or {}, keeper or Stateless())
+        if context is not None and not isinstance(context, Mapping):
+            raise ConfigurationError(f"context= takes a dict, not {type(context).__name__}.")
+        return Run(self._service, read(messages), _own(session), context or {}, keeper or Stateless())
 
     def __repr__(self) -> str:
         return f"<Agent {self.name}: {len(self.tools)} tools>"
 
 
-def _copied(session: Session) -> Session:
-    copied = session._state.copy()
-    copied.keep(session._state.own())
-    return Session._over(copied)
+def _own(session: Session | Mapping[str, Any] | None) -> Session:
+    """The session of a run: the one that was given, or made of what was given, or that of the turn that is running."""
+    if isinstance(session, Session):
+        return session
+    if session is not None and not isinstance(session, Mapping):
+        raise ConfigurationError(f"session= takes a Session or a dict of its state, not {type(session).__name__}.")
+    if session is not None and RESERVED in session:
+        raise ConfigurationError("session= has a sealed session in it. The middleware opens those: pass its state, or a Session.")
+    if session is not None:
+        return Session.from_dict(session)
+    try:
+        return current_session()
+    except ConfigurationError:
+        return Session()
+
+
+def _going_on(
+    text: str,
+    after: AgentResponse | None,
+    decisions: Mapping[str, bool | str] | None,
+    session: Session | Mapping[str, Any] | None,
+) -> tuple[list[Message], Session | Mapping[str, Any] | None]:
+    """The messages that follow an answer, and the session that goes with them."""
+    if after is None:
+        if decisions:
+            raise ConfigurationError("decisions= are about the calls of an answer: pass it as after=.")
+        return [Message(role="user", content=text)], session
+    said = after.decided(decisions, text) if decisions else Message(role="user", content=text)
+    return [*after.messages, said], copy.copy(after.state) if session is None else session
 
 
 def read(messages: Messages) -> list[Message]:

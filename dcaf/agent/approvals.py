@@ -41,6 +41,7 @@ MOST_BYTES: Final = 64 * 1024
 """Of the arguments of one call: nobody reads more before saying yes, and a client could have the server digest megabytes."""
 
 UNKNOWN: Final = "Refused: no matching pending approval"
+LATE: Final = "Refused: the five minutes to approve it are over"
 TWICE: Final = "Refused: decided more than once"
 BOTH: Final = "Refused: approved and rejected at once"
 REJECTED: Final = "Rejected: "
@@ -107,8 +108,8 @@ def decide(session: Session, decisions: Sequence[Approval], *, now: float) -> li
     """
     decided = [item for item in decisions if item.execute or item.rejection_reason is not None]
     times = Counter(item.id for item in decided)
-    waiting = _waiting(session, now)
-    verdicts = [_verdict(item, waiting.get(item.id), times[item.id]) for item in decided]
+    proposed, waiting = _proposed(session), _waiting(session, now)
+    verdicts = [_verdict(item, proposed.get(item.id), times[item.id], now) for item in decided]
     for verdict in verdicts:
         if verdict.is_known:
             waiting.pop(verdict.id, None)
@@ -130,23 +131,25 @@ def decisions_of(data: Data | None) -> list[Approval]:
 
 def waits(session: Session, id_: str) -> bool:
     """Whether a call of that id waits for a person, or did until its time was over."""
-    return id_ in session._state.own().get(PENDING, {})
+    return id_ in _proposed(session)
 
 
 def _newer(item: PendingToolCall) -> Approval:
     return Approval(id=item.id, name=item.name, input=item.input, execute=item.execute, rejection_reason=item.rejection_reason)
 
 
-def _verdict(item: Approval, proposed: Any, times: int) -> Verdict:
-    said, is_known = _said(item, proposed, times)
+def _verdict(item: Approval, proposed: Any, times: int, now: float) -> Verdict:
+    said, is_known = _said(item, proposed, times, now)
     return Verdict(item.id, item.type, item.name, item.input, said, is_known, use="" if proposed is None else proposed[2])
 
 
-def _said(item: Approval, proposed: Any, times: int) -> tuple[str | None, bool]:
+def _said(item: Approval, proposed: Any, times: int, now: float) -> tuple[str | None, bool]:
     if proposed is not None and times > 1:
         return TWICE, False
     if not _is_proposed(item, proposed):
         return UNKNOWN, False
+    if now > proposed[1]:
+        return LATE, False
     if item.execute and item.rejection_reason is not None:
         return BOTH, False
     return (None, True) if item.execute else (f"{REJECTED}{item.rejection_reason}", True)
@@ -177,9 +180,14 @@ def _digest(id_: str, name: str, arguments: dict[str, Any]) -> str:
     return encode(hashlib.sha256(b"".join(parts)).digest())
 
 
+def _proposed(session: Session) -> dict[str, Any]:
+    """The calls that wait, and those that did until their time was over: the next decision or proposal takes them out."""
+    found: dict[str, Any] = session._state.own().get(PENDING) or {}
+    return found
+
+
 def _waiting(session: Session, now: float) -> dict[str, Any]:
-    found = session._state.own().get(PENDING)
-    return {id_: proposed for id_, proposed in (found or {}).items() if now <= proposed[1]}
+    return {id_: proposed for id_, proposed in _proposed(session).items() if now <= proposed[1]}
 
 
 def _keep(session: Session, waiting: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ session rides in a member that most of them have never heard of.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, JsonValue, StrictBool, StringConstraints
 
@@ -23,7 +23,7 @@ Identifier = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_I
 class Shape(BaseModel):
     """What all shapes share: they keep members that they do not name, and show none of their values in errors."""
 
-    model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow", hide_input_in_errors=True)
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         named = type(self).model_fields

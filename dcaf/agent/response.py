@@ -88,8 +88,10 @@ class AgentResponse:
         waiting = {item.id: item for item in self.data.approvals}
         made = []
         for id_, decision in decisions.items():
-            if id_ not in waiting or decision is False:
-                raise ConfigurationError(f"{id_!r}: say True, or why not, of one of the calls that wait: {', '.join(waiting)}.")
+            if id_ not in waiting:
+                raise ConfigurationError(f"No call {id_!r} waits. Those that do: {', '.join(waiting) or 'none'}.")
+            if decision is False or decision == "":
+                raise ConfigurationError(f"{id_!r}: a no is its reason, for the model to know. Give it as a text.")
             said = {"execute": True} if decision is True else {"rejection_reason": decision}
             made.append(waiting[id_].model_copy(update=said))
         return Message(role="user", content=text, data=Data(approvals=made))

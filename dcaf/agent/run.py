@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import anyio
 
-from dcaf.agent.approvals import Verdict, decide, decisions_of
+from dcaf.agent.approvals import UNKNOWN, Verdict, decide, decisions_of
 from dcaf.agent.config import RunConfig
 from dcaf.agent.draft import BETWEEN, Clock, Draft, Mind, Tools
 from dcaf.agent.helpdesk import Data, Event, ExecutedApproval, ExecutedApprovals, Message, TextDelta
@@ -136,8 +136,8 @@ class Run:
         if draft.decided:
             yield ExecutedApprovals(executed_approvals=list(draft.decided))
         if draft.decided and not told and not draft.messages[-1].content:
-            draft.text = NOT_REQUESTED
-            yield TextDelta(text=NOT_REQUESTED)
+            draft.text = _not_run(draft.decided)
+            yield TextDelta(text=draft.text)
             return
         try:
             async with aclosing(self._stepped(self.service.mind.answer(draft))) as events:
@@ -232,6 +232,12 @@ def _finish(draft: Draft, error: Exception) -> TextDelta:
     said = (BETWEEN if draft.text else "") + UNANSWERED
     draft.text += said
     return TextDelta(text=said)
+
+
+def _not_run(decided: Sequence[ExecutedApproval]) -> str:
+    """What the user reads where nothing that was decided has run: why, or that nobody had asked for it."""
+    reasons = dict.fromkeys(item.output for item in decided)
+    return NOT_REQUESTED if UNKNOWN in reasons else " ".join(f"{reason}." for reason in reasons)
 
 
 def _executed(verdict: Verdict, output: str) -> ExecutedApproval:

@@ -25,6 +25,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     serve = commands.add_parser("serve", help="serve an agent, an agent function, or an application that is ready")
     serve.add_argument("target", metavar="module:agent", help="what to serve, from this folder or from what is installed")
     serve.add_argument("--audience", help="name of the service: no other service's session is accepted (default: the target)")
+    serve.add_argument(
+        "--conversation", help="where a body names its conversation, for instance /thread_id: sessions are bound to it"
+    )
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     serve.add_argument("--port", type=int, default=8000, help="port to listen on (default: %(default)s)")
     serve.add_argument("--reload", action="store_true", help="start anew when a file changes")
@@ -34,5 +37,12 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def _serve(options: argparse.Namespace) -> int:
     if MISSING is not None:
         raise ConfigurationError(f"Serving needs {MISSING}: pip install 'dcaf[agent,server]'")
-    serve_named(options.target, audience=options.audience, host=options.host, port=options.port, reload=options.reload)
+    serve_named(
+        options.target,
+        audience=options.audience,
+        conversation=options.conversation,
+        host=options.host,
+        port=options.port,
+        reload=options.reload,
+    )
     return 0

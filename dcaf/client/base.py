@@ -60,7 +60,7 @@ class BaseClient(ABC, Generic[HTTP]):
     ) -> None:
         if not base_url.startswith(("http://", "https://")):
             raise ConfigurationError("base_url must begin with http:// or https://, for the WebSocket too.")
-        self.conversation = Conversation(fields=fields, session=session, messages=messages, on_dead=on_dead)
+        self.conversation: Conversation = Conversation(fields=fields, session=session, messages=messages, on_dead=on_dead)
         self._base_url = base_url.rstrip("/")
         self._given = httpx2.Headers(headers)
         self._headers = httpx2.Headers(headers)

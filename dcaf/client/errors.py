@@ -63,7 +63,7 @@ class ServiceError(ClientError):
     def __init__(self, code: str, *, status: int | None = None, detail: str = "", retry_after: timedelta | None = None) -> None:
         self.code = code  # type: ignore[misc]  # a class has one code elsewhere in the tree: here the service has the word
         self.status = status
-        self.detail = TOKEN.sub("[token]", detail)[:MAX_DETAIL]
+        self.detail: str = TOKEN.sub("[token]", detail)[:MAX_DETAIL]
         self.retry_after = retry_after
         super().__init__(self._message())
 

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 try:
     import httpx2
     from websockets.exceptions import InvalidStatus, WebSocketException
-except ModuleNotFoundError as missing:
-    raise ModuleNotFoundError(f"dcaf.client needs {missing.name}: pip install 'dcaf[client]'", name=missing.name) from None
+except ModuleNotFoundError as _missing:
+    raise ModuleNotFoundError(f"dcaf.client needs {_missing.name}: pip install 'dcaf[client]'", name=_missing.name) from None
 
 from dcaf.client.errors import ServiceUnreachable
 from dcaf.client.refusals import refused

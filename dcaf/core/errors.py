@@ -296,6 +296,9 @@ class MalformedRequest(SessionError):
         super().__init__(reason="shape")
         self.problems: tuple[tuple[str, str], ...] = tuple(problems)
 
+    def __str__(self) -> str:
+        return "\n".join([self.detail, *(f"{path}: {problem}" for path, problem in self.problems)])
+
 
 class StoreError(DcafError):
     """A server-side store did not do its part."""

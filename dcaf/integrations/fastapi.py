@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, TypeAlias
 
 from fastapi import Depends
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
@@ -91,7 +91,7 @@ class SessionData(BaseModel):
             documented. In an answer the middleware writes it, and None leaves it out. Nothing is checked against the schema.
     """
 
-    model_config = ConfigDict(
+    model_config: ClassVar[ConfigDict] = ConfigDict(
         extra="allow", hide_input_in_errors=True, json_schema_extra={"description": "What goes with a message; the session too."}
     )
 

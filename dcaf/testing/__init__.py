@@ -1,18 +1,39 @@
 """Floor 3: for the tests of dcaf's users, and for its own."""
 
-from dcaf.testing.arrival import cut, held
-from dcaf.testing.client import Reply, SessionClient
-from dcaf.testing.envelopes import sealed, tampered
-from dcaf.testing.hostile import HARMLESS, MISUSES, Misuse, aborted
+from __future__ import annotations
 
-__all__ = [
+from dcaf.testing.extra import told as _told
+
+try:
+    from dcaf.testing.arrival import cut, held
+    from dcaf.testing.async_client import AsyncSessionClient
+    from dcaf.testing.client import SessionClient
+    from dcaf.testing.clock import FrozenClock
+    from dcaf.testing.echoing import Echo
+    from dcaf.testing.envelopes import expired, sealed, tampered
+    from dcaf.testing.hostile import HARMLESS, MISUSES, Misuse, aborted
+    from dcaf.testing.keys import fixed_keys
+    from dcaf.testing.reply import Reply
+    from dcaf.testing.wires import Wire
+except ModuleNotFoundError as _missing:
+    globals()["__getattr__"] = _told(_missing.name)
+
+del annotations  # no name of this window
+
+__all__ = [  # noqa: RUF022 - capitals by their letters, as in every window of dcaf
+    "AsyncSessionClient",
+    "Echo",
+    "FrozenClock",
     "HARMLESS",
     "MISUSES",
     "Misuse",
     "Reply",
     "SessionClient",
+    "Wire",
     "aborted",
     "cut",
+    "expired",
+    "fixed_keys",
     "held",
     "sealed",
     "tampered",

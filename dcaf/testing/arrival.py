@@ -1,10 +1,12 @@
-r"""What a client holds when its answer broke off: the last complete event that has a session, else the session of before.
+r"""What has come of an answer: its events, and the session that a client holds when the answer broke off.
 
 >>> answer = b'{"data":{"session":{"step":2}}}\n{"data":{"session":{"step":3}}}\n'
 >>> held("application/x-ndjson", cut(answer, 40), {"step": 1})
 {'step': 2}
 >>> held("application/x-ndjson", cut(answer, 10), {"step": 1})
 {'step': 1}
+>>> events_in("text/event-stream", b'event: done\ndata: {"text":"Hi"}\n\ndata: [DONE]\n\n')
+[{'type': 'done', 'text': 'Hi'}]
 
 What a reader gets wrong: an event without its end counts as not there, even where all of its text has come. Browsers drop
 it, and no client can tell it from one that was cut.
@@ -50,32 +52,55 @@ def held(content_type: str, text: bytes, old: dict[str, Any] | None, *, whole: b
         whole: Whether the answer ended by itself. A last line of newline-delimited JSON counts then without its line feed.
     """
     found = old
-    for event in _events(media_type(content_type), text, whole=whole):
+    for _, event in _events(media_type(content_type), text, whole=whole):
         session = session_in(_read(event))
         found = found if session is None else session
     return found
 
 
-def _events(kind: str, text: bytes, *, whole: bool) -> Iterator[bytes]:
+def events_in(content_type: str, text: bytes) -> list[Any]:
+    """The JSON values of a stream that ended by itself, in order; what is no JSON is left out, and no stream has none.
+
+    The name of a server-sent event stands at ``type``, where the event says nothing else there.
+
+    Args:
+        content_type: Of the answer: newline-delimited JSON or server-sent events.
+        text: The answer.
+    """
+    kind = media_type(content_type)
+    if kind != EVENTS and kind not in LINES:
+        return []
+    found = [(name, _read(event)) for name, event in _events(kind, text, whole=True)]
+    return [_named(name, value) for name, value in found if value is not None]
+
+
+def _events(kind: str, text: bytes, *, whole: bool) -> Iterator[tuple[bytes, bytes]]:
+    """The name of each event, empty where it has none, and its data."""
     if kind == EVENTS:
         yield from _server_sent(text)
     elif kind in LINES:
-        yield from (text if whole else text[: text.rfind(b"\n") + 1]).split(b"\n")
+        yield from ((b"", line) for line in (text if whole else text[: text.rfind(b"\n") + 1]).split(b"\n"))
     elif is_json(kind):
-        yield text
+        yield b"", text
 
 
-def _server_sent(text: bytes) -> Iterator[bytes]:
-    """The data of each event that an empty line ends (HTML, section 9.2.6, "Interpreting an event stream")."""
+def _server_sent(text: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Each event that an empty line ends (HTML, section 9.2.6, "Interpreting an event stream")."""
     *lines, _ = LINE_END.split(text.removeprefix(MARK))
-    data: list[bytes] = []
+    name, data = b"", list[bytes]()
     for line in lines:
-        name, _, value = line.partition(b":")
-        if name == b"data":
+        field, _, value = line.partition(b":")
+        if field == b"data":
             data.append(value)  # the space after the colon is white space in JSON, too
+        elif field == b"event":
+            name = value.removeprefix(b" ")
         elif not line:
-            yield b"\n".join(data)
-            data = []
+            yield name, b"\n".join(data)
+            name, data = b"", []
+
+
+def _named(name: bytes, value: Any) -> Any:
+    return {"type": name.decode(errors="replace"), **value} if name and isinstance(value, dict) else value
 
 
 def _read(event: bytes) -> Any:

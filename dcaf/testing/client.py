@@ -9,101 +9,27 @@ how a client gets rid of a session that has ended.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from contextlib import ExitStack
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, cast
 
-try:
-    import httpx2
-except ModuleNotFoundError:
-    raise ModuleNotFoundError("dcaf.testing needs httpx2: pip install 'dcaf[testing]'", name="httpx2") from None
+import httpx2
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 from starlette.testclient import TestClient
-from starlette.types import ASGIApp
 
-from dcaf.client.arrival import is_json, session_in
-from dcaf.testing.arrival import held
-
-Echo: TypeAlias = Callable[[Mapping[str, Any]], bytes]
-"""How a client writes the session that it sends back: the envelope -> its JSON text."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """One answer.
-
-    Attributes:
-        status: HTTP status.
-        body: The JSON body; None where it is something else.
-        headers: By lower-case name.
-        sent_bytes: Length of the request's body.
-        content: The bytes of the body.
-    """
-
-    status: int
-    body: Any
-    headers: Mapping[str, str]
-    sent_bytes: int
-    content: bytes = field(default=b"", repr=False)
-
-    @property
-    def envelope(self) -> dict[str, Any] | None:
-        """What stands at ``data.session``, in a stream of the last event that has one; None where nothing does."""
-        if self.body is None:
-            return held(self.headers.get("content-type", ""), self.content, None, whole=True)
-        return session_in(self.body)
-
-    @property
-    def session(self) -> dict[str, Any]:
-        """The state as the client can read it: the mirror."""
-        return {key: value for key, value in (self.envelope or {}).items() if key != "dcaf"}
-
-    @property
-    def text(self) -> str | None:
-        """What the assistant said, at ``content``."""
-        return self.body.get("content") if isinstance(self.body, dict) else None
-
-    @property
-    def code(self) -> str | None:
-        """Code of the problem; None where the request was served."""
-        return self.body.get("code") if isinstance(self.body, dict) else None
+from dcaf.testing.base import BaseSessionClient, refused
+from dcaf.testing.echoing import content_of, user
+from dcaf.testing.frames import Closed, Frames, frame_of, is_missed, value_of
+from dcaf.testing.inside import InsideSocket
+from dcaf.testing.reply import Reply
+from dcaf.testing.sockets import NetworkSocket, PortalSocket, Socket
 
 
-class SessionClient:
-    """Sends the turns of one conversation.
+class SessionClient(BaseSessionClient):
+    """Sends the turns of one conversation; the arguments are those of BaseSessionClient."""
 
-    Args:
-        app: An ASGI application, called in process, or the base URL of a running one.
-        path: Where the turns are posted.
-        envelope: A session to begin with, as ``sealed`` makes one; None begins without.
-        headers: Sent with every turn.
-        fields: Further top-level members of every body, such as ``thread_id``.
-        echo: How the session is written that is sent back, as ``HARMLESS`` has them; None writes it as it came.
-
-    Attributes:
-        envelope: The session that the next turn will carry.
-        messages: The conversation so far; each answer keeps the session that it carried.
-    """
-
-    def __init__(
-        self,
-        app: ASGIApp | str,
-        *,
-        path: str = "/api/chat",
-        envelope: dict[str, Any] | None = None,
-        headers: Mapping[str, str] | None = None,
-        fields: Mapping[str, Any] | None = None,
-        echo: Echo | None = None,
-    ) -> None:
-        sent = dict(headers or {})
-        self._http = httpx2.Client(base_url=app, headers=sent) if isinstance(app, str) else TestClient(app, headers=sent)
-        self._http.headers.setdefault("content-type", "application/json")
-        self._path = path
-        self._fields = dict(fields or {})
-        self._echo = echo or written
-        self.envelope = envelope
-        self.messages: list[dict[str, Any]] = []
+    _http: httpx2.Client
+    _socket: Socket | None = None
 
     def send(self, text: str, **fields: Any) -> Reply:
         """Say something: the message, the history and the session go out, the answer's session is kept.
@@ -111,8 +37,11 @@ class SessionClient:
         Args:
             text: What the user says.
             **fields: Further top-level members of this body.
+
+        Raises:
+            TimeoutError: On a WebSocket, no frame came that ends the turn.
         """
-        return self._say({"role": "user", "content": text}, fields)
+        return self.kept(self.post(self.asked(user(text), fields)))
 
     def decide(self, decision: bool | str, text: str = "") -> Reply:
         """Decide about every call that the last answer waits with: send the decisions, as ``send`` does.
@@ -120,49 +49,109 @@ class SessionClient:
         Args:
             decision: True to run them, or the reason why not.
             text: What else the user says.
+
+        Raises:
+            TimeoutError: On a WebSocket, no frame came that ends the turn.
         """
-        said = {"execute": True} if decision is True else {"rejection_reason": decision}
-        waiting = (self.messages[-1].get("data") or {}).get("approvals", []) if self.messages else []
-        return self._say({"role": "user", "content": text, "data": {"approvals": [item | said for item in waiting]}}, {})
+        return self.kept(self.post(self.decided(decision, text)))
 
     def post(self, body: Any) -> Reply:
         """Send a body of your own, and keep the session of the answer if it has one.
 
         Args:
             body: A JSON value, or bytes, which are sent as they are.
+
+        Raises:
+            TimeoutError: On a WebSocket, no frame came that ends the turn.
         """
-        content = body if isinstance(body, bytes) else written(body)
+        content = content_of(body)
+        if self._is_socket:
+            return self.adopted(self._converse(content))
         answer = self._http.post(self._path, content=content)
-        value = answer.json() if is_json(answer.headers.get("content-type", "")) else None
-        reply = Reply(answer.status_code, value, dict(answer.headers), len(content), answer.content)
-        if reply.envelope is not None:
-            self.envelope = reply.envelope
-        return reply
+        return self.adopted(Reply.of_answer(answer.status_code, answer.headers, answer.content, sent_bytes=len(content)))
 
     def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
+        """Close the connections, and stop the application if ``with`` has started it. Raises what it raised meanwhile."""
+        with self._closing:
+            self._leave()
+            self._http.close()
 
     def __enter__(self) -> Self:
+        if self._running is not None:
+            try:
+                self._portal().call(self._running.start)
+            except BaseException:
+                self.close()
+                raise
+            self._closing.callback(self._portal().call, self._running.stop)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _say(self, message: dict[str, Any], fields: Mapping[str, Any]) -> Reply:
-        self.messages.append(message)
-        reply = self.post(self._body(fields))
-        if reply.code is None and isinstance(reply.body, dict):
-            self.messages.append(reply.body)
+    def _converse(self, content: bytes) -> Reply:
+        before, socket = self._socket, self._ready()
+        if isinstance(socket, Reply):
+            return socket
+        reply = self._turn(socket, content)
+        return self._converse(content) if socket is before and is_missed(reply) else reply
+
+    def _turn(self, socket: Socket, content: bytes) -> Reply:
+        turn = Frames(self._terminal)
+        socket.send(frame_of(content))
+        try:
+            while not turn.take(socket.receive(self._timeout_s)):
+                pass
+        except TimeoutError:
+            self._leave()
+            raise turn.too_late(self._timeout_s) from None
+        reply = turn.reply(sent_bytes=len(content))
+        if reply.code is not None or reply.close_code is not None:
+            self._leave()
         return reply
 
-    def _body(self, fields: Mapping[str, Any]) -> bytes:
-        session = b"null" if self.envelope is None else self._echo(self.envelope)
-        before = {**self._fields, **fields, "messages": self.messages}
-        before.pop("data", None)
-        return written(before)[:-1] + b',"data":{"session":' + session + b"}}"
+    def _ready(self) -> Socket | Reply:
+        """A socket on which nothing waits to be read: the one there is, if it is open, else a new one; or why there is none."""
+        if self._socket is not None and self._is_drained(self._socket):
+            return self._socket
+        self._leave()
+        self._socket = self._new_socket()
+        refusal = self._socket.open(self._timeout_s)
+        if refusal is None:
+            return self._socket
+        self._leave()
+        return refused(refusal)
 
+    def _is_drained(self, socket: Socket) -> bool:
+        """Whether a socket is open, after the frames were read that came between two turns, for the sessions in them."""
+        try:
+            while not isinstance(heard := socket.receive(0), Closed):
+                self.overheard(value_of(heard))
+        except TimeoutError:
+            return True
+        return False
 
-def written(value: Any) -> bytes:
-    """Compact JSON in the order given, without escapes that are not needed, as most clients write it."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    def _reach(self) -> None:
+        if self._running is None:
+            self._http = httpx2.Client(base_url=self._url, headers=self._headers, timeout=self._timeout_s)
+        else:
+            self._http = TestClient(self._running, headers=self._headers, raise_server_exceptions=self._raises)
+        self._closing = ExitStack()
+
+    def _new_socket(self) -> Socket:
+        if self._running is None:
+            return NetworkSocket(self._socket_url, self._headers)
+        return PortalSocket(self._portal(), InsideSocket(self._running, self._path, self._headers, raises=self._raises))
+
+    def _portal(self) -> BlockingPortal:
+        """The way into the event loop that the application in this process lives in from now on."""
+        inside = cast("TestClient", self._http)
+        if inside.portal is None:
+            inside.portal = self._closing.enter_context(start_blocking_portal())
+            self._closing.callback(setattr, inside, "portal", None)
+        return inside.portal
+
+    def _leave(self) -> None:
+        socket, self._socket = self._socket, None
+        if socket is not None:
+            socket.close()

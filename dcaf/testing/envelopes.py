@@ -1,4 +1,4 @@
-"""Envelopes for tests: sealed at any age and for anyone, or damaged.
+"""Envelopes for tests: sealed at any age and for anyone, expired, or damaged.
 
 >>> from dcaf import Keyring
 >>> envelope = sealed({"step": 2}, keys=Keyring.ephemeral(), audience="shop")
@@ -12,15 +12,25 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Mapping
-from datetime import timedelta
-from typing import Any
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
 import orjson
 
-from dcaf.asgi.settings import suites
+from dcaf.asgi.settings import lifetime, suites
+from dcaf.core.claims import SKEW_S
 from dcaf.core.envelope import Sealer
 from dcaf.core.keys import Keyring
+from dcaf.core.migrations import Migrations
+from dcaf.testing.clock import FrozenClock
+
+IDLE: Final = timedelta(days=7)
+ABSOLUTE: Final = timedelta(days=30)
+"""The timeouts of SessionMiddleware, where it is told no others."""
+
+JUST_OVER: Final = timedelta(seconds=SKEW_S + 1)
+"""How long after its end a session is refused: the clocks of two servers may be apart."""
 
 
 def sealed(
@@ -31,8 +41,13 @@ def sealed(
     subject: str | None = None,
     conversation: str | None = None,
     age: timedelta = timedelta(0),
+    lived: timedelta = timedelta(0),
     sequence: int = 1,
+    version: int = 0,
     encrypt: bool = False,
+    idle_timeout: timedelta = IDLE,
+    absolute_timeout: timedelta = ABSOLUTE,
+    clock: Callable[[], float] = time.time,
 ) -> dict[str, Any]:
     """What a client would send at ``data.session``.
 
@@ -42,17 +57,54 @@ def sealed(
         audience: The service it is for.
         subject: Whom it is bound to: the value itself, not the function.
         conversation: The conversation it is bound to, likewise.
-        age: How long ago it was begun and sealed, with the default timeouts.
+        age: How long ago it was sealed.
+        lived: How long before that it was begun.
         sequence: Its number.
+        version: Of the application's schema, when it was sealed.
         encrypt: Whether it is sealed by the encrypted suite (extra ``crypto``).
+        idle_timeout: As of the middleware that sealed it.
+        absolute_timeout: Likewise.
+        clock: Seconds since the epoch: the middleware's.
+
+    Raises:
+        ConfigurationError: A setting that the middleware would refuse, too.
     """
-    ring = Keyring.parse(keys) if isinstance(keys, str) else keys
+    then = FrozenClock(datetime.fromtimestamp(clock(), UTC) - age - lived)
     (suite,) = suites(encrypt=encrypt, accept_both=False)
-    sealer = Sealer(keys=ring, audience=audience, suite=suite, mirror=not encrypt, clock=lambda: time.time() - age.total_seconds())
+    sealer = Sealer(
+        keys=Keyring.parse(keys) if isinstance(keys, str) else keys,
+        audience=audience,
+        lifetime=lifetime(idle_timeout, absolute_timeout),
+        migrations=Migrations(version),
+        suite=suite,
+        mirror=not encrypt,
+        clock=then,
+    )
     session = sealer.start()
     session.update(state)
+    then.tick(lived)
     envelope: dict[str, Any] = orjson.loads(sealer.seal(session, sealer.binding(subject, conversation), sequence=sequence))
     return envelope
+
+
+def expired(
+    state: Mapping[str, Any],
+    *,
+    keys: Keyring | str,
+    audience: str,
+    idle_timeout: timedelta = IDLE,
+    **settings: Any,
+) -> dict[str, Any]:
+    """What a client sends that was away for too long: genuine, its own, and just past its idle end; 409 ``session-ended``.
+
+    Args:
+        state: The values.
+        keys: The ring whose active key seals, or a key's text.
+        audience: The service it is for.
+        idle_timeout: As of the middleware.
+        **settings: Any other of ``sealed``, but ``age``.
+    """
+    return sealed(state, keys=keys, audience=audience, idle_timeout=idle_timeout, age=idle_timeout + JUST_OVER, **settings)
 
 
 def tampered(envelope: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,9 @@ from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
 
 from dcaf.testing.arrival import cut, held
-from dcaf.testing.client import Echo, Reply, SessionClient, written
+from dcaf.testing.client import SessionClient
+from dcaf.testing.echoing import Echo, user, written
+from dcaf.testing.reply import Reply
 
 Level: TypeAlias = Literal["L0", "L1", "L2"]
 """How much the server remembers: nothing; an epoch for each subject; the newest number of each session."""
@@ -76,7 +78,7 @@ def aborted(client: SessionClient, text: str, *, at: int = 0) -> Reply:
     Args:
         client: Whose answer is cut.
         text: What the user says.
-        at: How many bytes of the answer arrive, of JSON, newline-delimited JSON or server-sent events.
+        at: How many bytes of the answer arrive; of a WebSocket only whole frames count.
 
     Raises:
         ValueError: The answer is not that long.
@@ -84,7 +86,7 @@ def aborted(client: SessionClient, text: str, *, at: int = 0) -> Reply:
     before, said = client.envelope, len(client.messages)
     reply = client.send(text)
     arrived = cut(reply.content, at)
-    client.envelope = held(reply.headers.get("content-type", ""), arrived, before)
+    client.envelope = held(reply.content_type, arrived, before)
     del client.messages[said:]
     return reply
 
@@ -191,13 +193,13 @@ def _short_token(client: SessionClient, _: SessionClient, text: str) -> Reply:
 
 def _short_body(client: SessionClient, _: SessionClient, text: str) -> Reply:
     _served(client.send(text))
-    body = client._body({})
+    body = client.asked(user(text), {})
     return client.post(cut(body, len(body) // 2))
 
 
 def _double_send(client: SessionClient, _: SessionClient, text: str) -> Reply:
     _served(client.send(text))
-    body = client._body({})
+    body = client.asked(user(text), {})
     _served(client.post(body))
     return client.post(body)
 

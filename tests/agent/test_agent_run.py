@@ -602,7 +602,7 @@ def test_one_yes_and_one_no() -> None:
 @pytest.mark.parametrize("decisions", [{"zz": True}, {"c1": False}])
 def test_decided_refuses_what_is_no_decision(decisions: Any) -> None:
     first = agent_of(scripted([wants("drop", {"volume": "pg"})])).run("go")
-    with pytest.raises(ConfigurationError, match="say True, or why not"):
+    with pytest.raises(ConfigurationError, match="waits|a no is its reason"):
         first.decided(decisions)
 
 
@@ -736,7 +736,7 @@ def test_an_approval_that_has_expired_is_not_run() -> None:
     clock.now += 301
     second = agent.chat(after=first, decisions={asked_of(first).id: True})
     assert second.session == {}
-    assert second.text == NOT_REQUESTED
+    assert second.text == "Refused: the five minutes to approve it are over."
 
 
 def test_arguments_that_cannot_be_approved_are_told_to_the_model() -> None:

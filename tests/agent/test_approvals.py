@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from dcaf import Session
 from dcaf.agent.approvals import (
     BOTH,
+    LATE,
     MOST_BYTES,
     MOST_PENDING,
     PENDING,
@@ -162,7 +163,7 @@ def test_arguments_of_any_depth_are_refused_and_crash_nothing() -> None:
         propose(Session(), "c1", "drop", {"x": deep}, now=NOW)
 
 
-@pytest.mark.parametrize(("age_s", "expected"), [(0, None), (VALID_S, None), (VALID_S + 1, UNKNOWN), (10**9, UNKNOWN)])
+@pytest.mark.parametrize(("age_s", "expected"), [(0, None), (VALID_S, None), (VALID_S + 1, LATE), (10**9, LATE)])
 def test_an_approval_expires_after_five_minutes(age_s: int, expected: str | None) -> None:
     assert VALID_S == 300
     assert said(session_with({}), yes({}), now=NOW + age_s) == [expected]

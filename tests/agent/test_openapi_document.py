@@ -46,7 +46,9 @@ def stores(request: Any) -> None:
 @pytest.fixture(scope="module")
 def api() -> Any:
     app = create_app(agent_of(request_interceptors=stores), keys=RING, audience=AUDIENCE)
-    return schemathesis.openapi.from_asgi("/openapi.json", app)
+    found = schemathesis.openapi.from_asgi("/openapi.json", app)
+    found.config.analysis.constants.enabled = False  # of the modules that happen to be loaded
+    return found
 
 
 @dataclass
@@ -95,7 +97,7 @@ def note(figures: Figures, response: Any) -> None:
     lines = [json.loads(line) for line in response.content.splitlines()]
     session = (lines[-1].get("data") or {}).get("session")
     if session is not None:
-        assert opened(session)
+        assert isinstance(opened(session), dict)
         figures.sealed, figures.last = figures.sealed + 1, session
 
 

@@ -141,6 +141,7 @@ def test_a_missing_key_prints_the_line_that_makes_one(
         ("nowhere:agent", "There is no module 'nowhere' here"),
         ("shop:nothing", "shop has no 'nothing'"),
         ("shop:number", "is neither an Agent, nor an agent function, nor an application"),
+        ("shop:Agent", "is neither an Agent, nor an agent function, nor an application"),
         ("shop", "is neither an Agent, nor an agent function, nor an application"),
     ],
 )
@@ -154,6 +155,22 @@ def test_what_cannot_be_served_is_said_in_one_line(
     said = capsys.readouterr().err
     assert told in said
     assert "Traceback" not in said
+
+
+def test_an_audience_for_an_application_that_is_ready_is_refused(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(shop)
+    monkeypatch.setenv("DCAF_KEYS", Key.generate("k1").text())
+    monkeypatch.delitem(sys.modules, "shop", raising=False)
+    assert main(["serve", "shop:ready", "--audience", "another"]) == 2
+    assert "is an application that is ready" in capsys.readouterr().err
+
+
+def test_a_session_is_bound_to_the_conversation_that_is_named(shop: Path) -> None:
+    with served(shop, "shop:agent", "--conversation", "/thread_id") as url, Client(url, fields={"thread_id": "t-1"}) as client:
+        assert [client.send("go").text for _ in range(2)] == ["one 1", "one 2"]
+        assert client.send("go", thread_id="t-2").restarted == "session-invalid"
 
 
 def test_without_uvicorn_it_says_what_to_install(shop: Path) -> None:

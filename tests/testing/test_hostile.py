@@ -24,8 +24,7 @@ from dcaf.asgi import checkpoint
 from dcaf.core.claims import Claims
 from dcaf.core.errors import SessionConflict
 from dcaf.core.keeper import Stateless
-from dcaf.testing import HARMLESS, MISUSES, SessionClient, aborted, held, sealed, tampered
-from dcaf.testing.client import Echo
+from dcaf.testing import HARMLESS, MISUSES, Echo, SessionClient, aborted, held, sealed, tampered
 from tests.asgi.wire import AUDIENCE, RING, Recorder, exchange, messages_of, mounted, scope_of
 from tests.promises.generate import states
 

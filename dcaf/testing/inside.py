@@ -1,0 +1,224 @@
+"""An ASGI application in this event loop: its start and its end, and the WebSockets that are opened to it.
+
+What a reader gets wrong: what the application raises is raised where the client waits for it. An application that ends without a
+word has broken off its connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import unquote
+
+import httpx2
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnect
+
+from dcaf.testing.frames import Closed, Heard, Refusal
+
+ASGI: Final = {"version": "3.0", "spec_version": "2.4"}
+BASE_URL: Final = "http://testserver"
+FORBIDDEN: Final = 403
+FAILED: Final = 500
+GONE: Final = 1000
+LEAVING_S: Final = 5.0
+"""How long an application may go on after the client has left; then it is cancelled."""
+
+
+class Line:
+    """What is said to an application and what it says, and the task that it runs in.
+
+    Args:
+        app: The application.
+        scope: Of the connection.
+    """
+
+    def __init__(self, app: ASGIApp, scope: Scope) -> None:
+        self._said: asyncio.Queue[Message] = asyncio.Queue()
+        self._heard: asyncio.Queue[Message | None] = asyncio.Queue()
+        self._task = asyncio.create_task(self._run(app, scope))
+        self._is_left = False
+
+    def say(self, message: Message) -> None:
+        """Give the application something to receive."""
+        self._said.put_nowait(message)
+
+    async def hear(self) -> Message | None:
+        """The next message of the application; None when it has ended. Raises what it raised."""
+        message = await self._heard.get()
+        if message is None:
+            self._heard.put_nowait(None)
+            await self._task
+        return message
+
+    def heard(self) -> Message | None:
+        """The next message, if it has come."""
+        return None if self._heard.empty() else self._heard.get_nowait()
+
+    async def leave(self, message: Message) -> None:
+        """Say a last message, and see the application end. Raises what it raised."""
+        self._is_left = True
+        self.say(message)
+        await asyncio.wait({self._task}, timeout=LEAVING_S)
+        if not self._task.done():
+            self._task.cancel()
+            await asyncio.wait({self._task})
+        if not self._task.cancelled():
+            self._task.result()
+
+    async def _run(self, app: ASGIApp, scope: Scope) -> None:
+        try:
+            await app(scope, self._said.get, self._send)
+        finally:
+            self._heard.put_nowait(None)
+
+    async def _send(self, message: Message) -> None:
+        if self._is_left and message["type"].startswith("websocket."):
+            raise OSError("the client has left")
+        self._heard.put_nowait(message)
+
+
+class Running:
+    """An application, whose start and end can be awaited; without them it is what it was.
+
+    Args:
+        app: The application.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._state: dict[str, Any] = {}
+        self._life: Line | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a connection on, with what the lifespan has left for it."""
+        if self._state:
+            scope["state"] = {**scope.get("state", {}), **self._state}
+        await self._app(scope, receive, send)
+
+    async def start(self) -> None:
+        """Start it: run the first half of its lifespan, if it has one. Raises what that raises."""
+        life = Line(self._app, {"type": "lifespan", "asgi": ASGI, "state": self._state})
+        life.say({"type": "lifespan.startup"})
+        try:
+            message = await life.hear()
+        except Exception:  # noqa: BLE001 - how an application says that it has no lifespan (ASGI, "Lifespan Protocol")
+            return
+        if message is not None:
+            await _succeeded(life, message)
+            self._life = life
+
+    async def stop(self) -> None:
+        """Stop it: run the second half of its lifespan. Raises what that raises."""
+        life, self._life = self._life, None
+        if life is not None:
+            await life.leave({"type": "lifespan.shutdown"})
+            await _succeeded(life, life.heard())
+
+
+class InsideSocket:
+    """One WebSocket.
+
+    Args:
+        app: The application.
+        path: Where it is, with its query.
+        headers: Sent when it is opened.
+        raises: Whether the application's errors are raised here.
+    """
+
+    def __init__(self, app: ASGIApp, path: str, headers: Mapping[str, str], *, raises: bool) -> None:
+        self._app = app
+        self._scope = _scope_of(httpx2.URL(BASE_URL).join(path), headers)
+        self._raises = raises
+        self._line: Line | None = None
+
+    async def open(self, timeout_s: float) -> Refusal | None:
+        """Open it; the refusal, where the application will not."""
+        self._line = Line(self._app, self._scope)
+        self._line.say({"type": "websocket.connect"})
+        async with asyncio.timeout(timeout_s):
+            message = await self._hear()
+            if message is not None and message["type"] == "websocket.http.response.start":
+                return await self._denied(message)
+        if message is None:
+            return Refusal(FAILED, {})
+        return None if message["type"] == "websocket.accept" else Refusal(FORBIDDEN, {})
+
+    async def send(self, frame: str | bytes) -> None:
+        """Send a frame."""
+        if self._line is not None:
+            self._line.say({"type": "websocket.receive", "text" if isinstance(frame, str) else "bytes": frame})
+
+    async def receive(self, timeout_s: float) -> Heard:
+        """The next frame.
+
+        Raises:
+            TimeoutError: None came.
+        """
+        async with asyncio.timeout(timeout_s):
+            message = await self._hear()
+        if message is None:
+            return Closed()
+        if message["type"] == "websocket.close":
+            return Closed(message.get("code") or GONE)
+        text: str | bytes | None = message.get("text")
+        return message["bytes"] if text is None else text
+
+    async def close(self) -> None:
+        """Leave, and see the application end. Raises what it raised, but for its telling that the client has left."""
+        line, self._line = self._line, None
+        if line is None:
+            return
+        try:
+            await line.leave({"type": "websocket.disconnect", "code": GONE, "reason": ""})
+        except (WebSocketDisconnect, OSError):
+            return
+        except Exception:
+            if self._raises:
+                raise
+
+    async def _hear(self) -> Message | None:
+        if self._line is None:
+            return None
+        try:
+            return await self._line.hear()
+        except Exception:
+            self._line = None  # it has ended, and what it raised is raised once
+            if self._raises:
+                raise
+            return None
+
+    async def _denied(self, start: Message) -> Refusal:
+        body, more = b"", True
+        while more and (message := await self._hear()) is not None:
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in start.get("headers", ())}
+        return Refusal(start["status"], headers, body)
+
+
+async def _succeeded(life: Line, message: Message | None) -> None:
+    """Raise what a half of a lifespan failed with."""
+    if message is not None and message["type"].endswith(".failed"):
+        await life.hear()
+        raise RuntimeError(f"{message['type']}: {message.get('message', '')}")
+
+
+def _scope_of(url: httpx2.URL, headers: Mapping[str, str]) -> Scope:
+    named = {"host": url.netloc.decode(), **{name.lower(): value for name, value in headers.items()}}
+    return {
+        "type": "websocket",
+        "asgi": ASGI,
+        "http_version": "1.1",
+        "scheme": "ws",
+        "path": unquote(url.path),
+        "raw_path": url.raw_path.partition(b"?")[0],
+        "root_path": "",
+        "query_string": url.query,
+        "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in named.items()],
+        "client": ("testclient", 50000),
+        "server": (url.host, 80),
+        "subprotocols": [],
+        "state": {},
+        "extensions": {"websocket.http.response": {}},
+    }

@@ -1,0 +1,123 @@
+"""The WebSockets of the sync client: to an application in this process, and over the network.
+
+What a reader gets wrong: in this process the application runs in an event loop of its own, in another thread. What is given to it
+must not belong to the loop of an asynchronous test; ``AsyncSessionClient`` stays in that loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from typing import Protocol
+
+from anyio.from_thread import BlockingPortal
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from dcaf.testing.frames import BROKEN, Closed, Heard, Refusal
+from dcaf.testing.inside import InsideSocket
+
+
+class Socket(Protocol):
+    """A WebSocket that a turn can be said on."""
+
+    def open(self, timeout_s: float) -> Refusal | None:
+        """Open it; the refusal, where the service will not."""
+
+    def send(self, frame: str | bytes) -> None:
+        """Send a frame; it is lost where the service has closed the socket."""
+
+    def receive(self, timeout_s: float) -> Heard:
+        """The next frame.
+
+        Raises:
+            TimeoutError: None came.
+        """
+
+    def close(self) -> None:
+        """Leave."""
+
+
+class PortalSocket:
+    """A WebSocket in this process.
+
+    Args:
+        portal: Into the event loop that the application runs in.
+        inside: The WebSocket there.
+    """
+
+    def __init__(self, portal: BlockingPortal, inside: InsideSocket) -> None:
+        self._portal = portal
+        self._inside = inside
+
+    def open(self, timeout_s: float) -> Refusal | None:
+        """Open it; the refusal, where the application will not."""
+        return self._portal.call(self._inside.open, timeout_s)
+
+    def send(self, frame: str | bytes) -> None:
+        """Send a frame."""
+        self._portal.call(self._inside.send, frame)
+
+    def receive(self, timeout_s: float) -> Heard:
+        """The next frame. Raises as Socket, and what the application raised."""
+        return self._portal.call(self._inside.receive, timeout_s)
+
+    def close(self) -> None:
+        """Leave, and see the application end. Raises what it raised."""
+        self._portal.call(self._inside.close)
+
+
+class NetworkSocket:
+    """A WebSocket of a running service.
+
+    Args:
+        url: Of the WebSocket.
+        headers: Sent when it is opened.
+    """
+
+    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
+        self._url = url
+        self._headers = headers
+        self._connection: ClientConnection | None = None
+        self._closing = ExitStack()
+
+    def open(self, timeout_s: float) -> Refusal | None:
+        """Open it; the refusal, where the service will not."""
+        try:
+            connecting = connect(self._url, additional_headers=self._headers, open_timeout=timeout_s, max_size=None)
+            self._connection = self._closing.enter_context(connecting)
+        except InvalidStatus as refusal:
+            return refusal_of(refusal)
+        return None
+
+    def send(self, frame: str | bytes) -> None:
+        """Send a frame."""
+        with suppress(ConnectionClosed):  # what receive says next
+            self._open().send(frame)
+
+    def receive(self, timeout_s: float) -> Heard:
+        """The next frame. Raises as Socket."""
+        try:
+            return self._open().recv(timeout_s)
+        except ConnectionClosed as closed:
+            return closed_of(closed)
+
+    def close(self) -> None:
+        """Leave."""
+        self._closing.close()
+
+    def _open(self) -> ClientConnection:
+        if self._connection is None:
+            raise RuntimeError("the WebSocket was not opened")
+        return self._connection
+
+
+def refusal_of(error: InvalidStatus) -> Refusal:
+    """The HTTP answer that came instead of a WebSocket."""
+    answer = error.response
+    return Refusal(answer.status_code, dict(answer.headers.raw_items()), bytes(answer.body or b""))
+
+
+def closed_of(error: ConnectionClosed) -> Closed:
+    """How a connection ended."""
+    return Closed(BROKEN if error.rcvd is None else error.rcvd.code)

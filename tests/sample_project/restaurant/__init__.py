@@ -1,0 +1,1 @@
+"""A restaurant whose waiter is an agent."""
