@@ -602,7 +602,7 @@ def test_one_yes_and_one_no() -> None:
 @pytest.mark.parametrize("decisions", [{"zz": True}, {"c1": False}])
 def test_decided_refuses_what_is_no_decision(decisions: Any) -> None:
     first = agent_of(scripted([wants("drop", {"volume": "pg"})])).run("go")
-    with pytest.raises(ConfigurationError, match="waits|a no is its reason"):
+    with pytest.raises(ConfigurationError, match=r"waits|a no is its reason"):
         first.decided(decisions)
 
 

@@ -41,7 +41,7 @@ def test_below_the_middleware_a_run_takes_the_session_of_the_request(endpoint: A
 
 def test_an_agent_in_a_tool_works_on_the_session_of_its_call_and_shares_its_fate() -> None:
     @tool
-    async def asks(fails: bool, session: Session) -> str:  # noqa: FBT001
+    async def asks(fails: bool, session: Session) -> str:
         answer = (await AGENT.run_async("go")).text
         if fails:
             raise ValueError

@@ -12,7 +12,6 @@ from dcaf.core.errors import ConfigurationError
 from dcaf.testing import FrozenClock, SessionClient, expired, fixed_keys, sealed
 from tests.testing.counting import AUDIENCE, RING, Counter, envelope
 
-pytest_plugins = ["dcaf.testing.plugin"]  # for an environment that was made before dcaf had an entry point
 SECOND = timedelta(seconds=1)
 SKEW = timedelta(seconds=60)
 

@@ -20,7 +20,6 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "tests" / "sample_project"
 NEEDED = ("pyproject.toml", "README.md", "LICENSE")
-ENTRY_POINT = '[project.entry-points.pytest11]\n"dcaf.testing.plugin" = "dcaf.testing.plugin"\n'
 REMEMBERS = 'session.get("order", Order(), as_type=Order)\n    order.dishes'
 FORGETS = "Order()\n    order.dishes"
 
@@ -51,9 +50,6 @@ def wheel(tmp_path_factory: Any) -> Path:
     shutil.copytree(ROOT / "dcaf", folder / "dcaf", ignore=shutil.ignore_patterns("__pycache__"))
     for name in NEEDED:
         shutil.copy(ROOT / name, folder)
-    settings = folder / "pyproject.toml"
-    if ENTRY_POINT not in settings.read_text():
-        settings.write_text(settings.read_text().replace("[project.scripts]", f"{ENTRY_POINT}\n[project.scripts]"))
     built = done(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder, folder=folder)
     assert built.returncode == 0, built.stderr
     (found,) = folder.glob("*.whl")

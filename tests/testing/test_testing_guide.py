@@ -12,7 +12,7 @@ from pathlib import Path
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "testing.md"
 NEEDED = ("anyio", "dcaf.testing.plugin")
 OTHERS = [f"-pno:{point.name}" for point in entry_points(group="pytest11") if point.name not in NEEDED]
-COMMAND = (sys.executable, "-m", "pytest", "-q", "-rf", "-pno:cacheprovider", "-pdcaf.testing.plugin", "-Werror", *OTHERS)
+COMMAND = (sys.executable, "-m", "pytest", "-q", "-rf", "-pno:cacheprovider", "-Werror", *OTHERS)
 
 
 def outcome(folder: Path, text: str) -> tuple[int, str]:
