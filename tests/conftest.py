@@ -20,6 +20,18 @@ import pytest
 REQUIRED: Final = frozenset(name.strip() for name in os.environ.get("DCAF_REQUIRE", "").split(","))
 
 
+ALONE: Final = {"speed", "benchmarks"}
+"""The folders of tests that measure."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say of what measures that nothing runs beside it."""
+    for item in items:
+        if ALONE & set(item.path.parts):
+            item.add_marker("alone")
+
+
 def program(name: str, *elsewhere: Path) -> str:
     """Path of a program; without it the test fails if it is required, and is skipped if not."""
     found = shutil.which(name) or next((str(path) for path in elsewhere if path.exists()), None)

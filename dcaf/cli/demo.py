@@ -6,20 +6,9 @@ What a reader gets wrong: the demo needs the extra ``demo``; the other commands 
 from __future__ import annotations
 
 import argparse
-import sys
 
+from dcaf.cli.loading import loaded
 from dcaf.core.keys import Keyring
-
-try:
-    from dcaf.demo.app import create_demo
-    from dcaf.demo.server import serve
-    from dcaf.demo.story import tell
-except ModuleNotFoundError as _missing:
-    if (_missing.name or "").startswith("dcaf"):
-        raise
-    MISSING: str | None = _missing.name
-else:
-    MISSING = None
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -31,12 +20,11 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def _demo(options: argparse.Namespace) -> int:
-    if MISSING is not None:
-        print(f"dcaf: the demo needs {MISSING}: pip install 'dcaf[demo]'", file=sys.stderr)
-        return 2
-    if not options.serve:
-        return tell()
-    return serve(create_demo(Keyring.ephemeral()), port=options.port, announce=_announce)
+    server, app, story = (loaded(f"dcaf.demo.{name}", what="The demo", extra="demo") for name in ("server", "app", "story"))
+    code: int = (
+        server.serve(app.create_demo(Keyring.ephemeral()), port=options.port, announce=_announce) if options.serve else story.tell()
+    )
+    return code
 
 
 def _announce(url: str) -> None:

@@ -8,16 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from dcaf.core.errors import ConfigurationError
-
-try:
-    from dcaf.agent.serving import serve_named
-except ModuleNotFoundError as _missing:
-    if (_missing.name or "").startswith("dcaf"):
-        raise
-    MISSING: str | None = _missing.name
-else:
-    MISSING = None
+from dcaf.cli.loading import loaded
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -35,9 +26,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def _serve(options: argparse.Namespace) -> int:
-    if MISSING is not None:
-        raise ConfigurationError(f"Serving needs {MISSING}: pip install 'dcaf[agent,server]'")
-    serve_named(
+    loaded("dcaf.agent.serving", what="Serving", extra="agent,server").serve_named(
         options.target,
         audience=options.audience,
         conversation=options.conversation,

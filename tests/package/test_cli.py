@@ -116,7 +116,7 @@ def test_a_key_is_made_without_the_demos_extra_and_the_demo_says_what_to_install
     assert Key.parse(key.stdout.strip())
     demo = subprocess.run([sys.executable, "-c", program, "demo"], capture_output=True, text=True, check=False)
     assert (demo.returncode, demo.stdout) == (2, "")
-    assert demo.stderr == "dcaf: the demo needs uvicorn: pip install 'dcaf[demo]'\n"
+    assert demo.stderr == "dcaf: The demo needs uvicorn: pip install 'dcaf[demo]'\n"
 
 
 def test_the_demo_refuses_an_ephemeral_key_for_several_workers(

@@ -48,6 +48,7 @@ def test_control_the_same_question_sees_a_package_that_is_loaded() -> None:
     assert loaded_by("import dcaf.integrations.fastapi") >= {"fastapi"}
 
 
+@pytest.mark.alone
 def test_importing_dcaf_takes_less_than_half_a_second() -> None:
     def seconds() -> float:
         start = time.perf_counter()

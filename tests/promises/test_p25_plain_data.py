@@ -87,6 +87,8 @@ ALLOWED: Final = {
     ): "imports what the program's own source imports for its annotations, at a tool's first use",
     Found("tools/target.py", "importlib"): "for the next",
     Found("tools/target.py", "import_module"): "imports the module that the operator names in `dcaf tools` and `dcaf serve`",
+    Found("cli/loading.py", "importlib"): "for the next",
+    Found("cli/loading.py", "import_module"): "imports a module of dcaf that only one command needs, a constant in the source",
     Found("agent/openapi.py", "importlib"): "importlib.metadata, for the version in the OpenAPI document",
     Found("core/views.py", "get_type_hints"): "evaluates the annotations of the program's own subclasses of Session",
     Found("core/views.py", "get_annotations"): "reads the same without evaluating them",
