@@ -6,6 +6,7 @@ import time
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_ai.messages import TextPart, ToolCallPart, ToolReturnPart, UserPromptPart
@@ -110,6 +111,7 @@ def test_what_waits_and_what_a_platform_says_is_not_in_it() -> None:
     assert found == [("ModelRequest", ["go"])]
 
 
+@pytest.mark.alone
 def test_a_megabyte_of_history_takes_a_time_that_grows_with_it() -> None:
     def took(number: int) -> float:
         messages = [
