@@ -30,6 +30,9 @@ COOKIE_BYTES: Final = 4096
 NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 """A token of HTTP (RFC 9110, section 5.6.2), as the name of a cookie must be."""
 
+PLAIN: Final = re.compile(r"[!-+\--:<-~]+")
+"""What an attribute of a cookie may be, here: nothing that ends it, or the header, for any reader (RFC 6265bis, section 4.1)."""
+
 EPOCH: Final = b"Thu, 01 Jan 1970 00:00:00 GMT"
 
 
@@ -165,8 +168,10 @@ class CookieCarrier:
             raise ConfigurationError(f"{self.cookie!r} cannot be the name of a cookie: use letters, digits, - and _.")
         if self.same_site not in ("lax", "strict", "none"):
             raise ConfigurationError("same_site= is one of 'lax', 'strict', 'none'.")
-        if any(character in value for value in (self.path, self.domain or "") for character in ";,\r\n \x00"):
-            raise ConfigurationError("path= and domain= of a cookie have no spaces, commas or semicolons.")
+        if not (self.path.startswith("/") and all(PLAIN.fullmatch(value) for value in (self.path, self.domain or "-"))):
+            raise ConfigurationError(
+                "path= begins with a slash, and neither it nor domain= has spaces, commas or semicolons."
+            )
         if self.cookie.startswith("__Host-") and not (self.secure and self.path == "/" and self.domain is None):
             raise ConfigurationError("A cookie named __Host-... needs secure=True, path='/' and no domain. Name it otherwise.")
         if (self.same_site == "none" or self.partitioned or self.cookie.startswith("__Secure-")) and not self.secure:
