@@ -58,6 +58,7 @@ class SessionMiddleware(AnyCarrier):
     def __init__(
         self,
         app: ASGIApp,
+        /,
         keys: Keys = None,
         *,
         session_cookie: str = "session",

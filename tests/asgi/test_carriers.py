@@ -212,7 +212,7 @@ def test_a_new_session_goes_into_the_body_where_the_answer_can_carry_it() -> Non
     assert (sent.header("dcaf-session"), cookie_in(sent)) == (None, None)
 
 
-ELSEWHERE = {
+ELSEWHERE: dict[str, dict[str, Any]] = {
     "text": {"answer": b"text", "headers": TEXT},
     "an array": {"answer": b"[1]"},
     "a redirect": {"answer": b"", "status": 303, "headers": [(b"location", b"/")]},
@@ -223,7 +223,7 @@ ELSEWHERE = {
 
 @pytest.mark.parametrize("case", ELSEWHERE)
 def test_a_new_session_goes_into_the_header_where_the_body_cannot_carry_it(case: str) -> None:
-    made: dict[str, Any] = dict(ELSEWHERE[case])
+    made = ELSEWHERE[case]
     whole = made["answer"] if isinstance(made["answer"], bytes) else b"".join(made["answer"])
     sent, _ = asked(b"", answer=Recorder(tool=count, **made), settings={"max_response_bytes": 50})
     assert sent.body == whole

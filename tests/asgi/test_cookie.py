@@ -105,7 +105,7 @@ def test_the_cookie_ends_with_the_session() -> None:
     session = sealer.start()
     session["n"] = 1
     kept = sealer.token(session, sealer.binding(), sequence=1).decode()
-    later = {"idle_timeout": timedelta(days=30), "absolute_timeout": timedelta(days=30), "clock": lambda: NOW}
+    later: Any = {"idle_timeout": timedelta(days=30), "absolute_timeout": timedelta(days=30), "clock": lambda: NOW}
     renewed = asked(kept, Untouched(count), idle_timeout=timedelta(days=30), clock=lambda: NOW - 24 * DAY)
     assert set_by(asked(set_by(renewed).value, Untouched(count), **later))["max-age"] == str(DAY)
 
