@@ -169,9 +169,7 @@ class CookieCarrier:
         if self.same_site not in ("lax", "strict", "none"):
             raise ConfigurationError("same_site= is one of 'lax', 'strict', 'none'.")
         if not (self.path.startswith("/") and all(PLAIN.fullmatch(value) for value in (self.path, self.domain or "-"))):
-            raise ConfigurationError(
-                "path= begins with a slash, and neither it nor domain= has spaces, commas or semicolons."
-            )
+            raise ConfigurationError("path= begins with a slash, and neither it nor domain= has spaces, commas or semicolons.")
         if self.cookie.startswith("__Host-") and not (self.secure and self.path == "/" and self.domain is None):
             raise ConfigurationError("A cookie named __Host-... needs secure=True, path='/' and no domain. Name it otherwise.")
         if (self.same_site == "none" or self.partitioned or self.cookie.startswith("__Secure-")) and not self.secure:
