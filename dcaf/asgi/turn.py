@@ -6,7 +6,7 @@ nothing before the keeper has admitted the session.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
@@ -108,9 +108,7 @@ class Turns:
         candidate = body.candidate() if body.places and self.in_body else None
         parcel = beside[0] if beside and candidate is None else None
         try:
-            turn = await self._opened(scope, body, candidate or parcel, before)
-            if beside:
-                self._check_agreement(turn, beside)
+            turn = await self._opened(scope, body, candidate or parcel, before, beside)
         except SessionError as refusal:
             if not (self._may_restart(refusal, parcel) and (candidate or before or parcel)):
                 raise
@@ -156,20 +154,20 @@ class Turns:
         restarts = (carrier is not None and carrier.restarts) if self.restarts is None else self.restarts
         return restarts and _is_dead(refusal, carrier)
 
-    def _check_agreement(self, turn: Turn, beside: Sequence[Parcel]) -> None:
+    def _check_agreement(self, session: Session, others: Iterable[Parcel]) -> None:
         """Refuse two sessions in one request; what nobody here has sealed is none.
 
         Raises:
             SessionInvalid: There are two.
         """
-        if turn.kid is None:
-            return
-        for parcel in beside:
+        for parcel in others:
             opened = self.sealer.opened(parcel.token.encode("latin-1"))
-            if opened is not None and Claims.read(opened.claims).sid != turn.session.id:
+            if opened is not None and Claims.read(opened.claims).sid != session.id:
                 raise SessionInvalid(reason=DISAGREEMENT)
 
-    async def _opened(self, scope: Scope, body: Body, candidate: Place | Parcel | None, before: Turn | None) -> Turn:
+    async def _opened(
+        self, scope: Scope, body: Body, candidate: Place | Parcel | None, before: Turn | None, beside: Sequence[Parcel]
+    ) -> Turn:
         if candidate is None and before is not None:
             return await self._continued(before, await self._binding(scope, body))
         if candidate is None:
@@ -182,6 +180,8 @@ class Turns:
         session = self.sealer.accept(opened, binding)
         if opened is None:
             return Turn(session, binding, arrived=True)
+        if beside:
+            self._check_agreement(session, (parcel for parcel in beside if parcel is not candidate))
         await self.keeper.admit(self.sealer.claims_of(session))
         return Turn(session, binding, arrived=True, kid=opened.key.kid)
 

@@ -299,8 +299,9 @@ def test_a_refusal_of_what_may_still_be_good_drops_nothing() -> None:
         async def admit(self, claims: Any) -> None:
             raise SessionConflict(reason="busy")
 
-    sent, _ = asked({}, by_header(token()), by_cookie(token()), settings={"keeper": Busy()})
-    assert (sent.code, sent.header("dcaf-session"), cookie_in(sent)) == ("session-conflict", None, None)
+    for by in (by_header, by_cookie):
+        sent, _ = asked({}, by(token()), settings={"keeper": Busy()})
+        assert (sent.code, sent.header("dcaf-session"), cookie_in(sent)) == ("session-conflict", None, None)
     sent, _ = asked(b'{"a":NaN}', by_header(token()))
     assert (sent.code, sent.header("dcaf-session")) == ("malformed-json", None)
 
@@ -359,6 +360,80 @@ def test_a_session_whose_turn_is_over_when_it_is_sealed_is_answered_with_the_pro
     for header, answer in cases:
         sent, _ = asked({}, header, settings={"keeper": Late()}, answer=answer)
         assert (sent.status, sent.code, len(sent.messages)) == (409, "session-conflict", 2)
+
+
+class Client:
+    """It keeps the header of the last answer that had one, and sends it with the next request."""
+
+    def __init__(self, app: Any, **settings: Any) -> None:
+        self.held, self.service = b"new", mounted(app, carriers=("header",), **settings)
+
+    def ask(self, body: Any = b"", **request: Any) -> Any:
+        sent = call(self.service, body, headers=[by_header(self.held)], **request)
+        found = sent.header("dcaf-session")
+        self.held = self.held if found is None else found.encode()
+        return sent
+
+
+def test_a_client_keeps_its_session_over_errors_that_leave_it_good_and_starts_over_after_those_that_do_not() -> None:
+    now, failing = [1_789_000_000], [0]
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        n = scope["session"].incr("n")
+        await send({"type": "http.response.start", "status": failing[0] or 200})
+        await send({"type": "http.response.body", "body": str(n).encode()})
+
+    client = Client(app, clock=lambda: now[0], max_body_bytes=50)
+    assert [client.ask().body for _ in range(2)] == [b"1", b"2"]
+    failing[0] = 503
+    assert client.ask().status == 503
+    failing[0] = 0
+    assert client.ask({"a": "x" * 60}).code == "body-too-large"
+    assert client.ask(b'{"a":NaN}').code == "malformed-json"
+    assert client.ask().body == b"3"
+    now[0] += 8 * 86_400
+    assert client.ask().code == "session-ended"
+    assert client.ask().body == b"1"
+    client.held = client.held[:-1] + b"!"
+    assert client.ask().code == "session-invalid"
+    assert client.ask().body == b"1"
+
+
+@pytest.mark.parametrize("encrypt", [False, True])
+def test_an_encrypted_session_travels_in_the_header_alike(encrypt: bool) -> None:
+    app = Recorder(b"x", headers=TEXT, tool=count)
+    client = Client(app, encrypt=encrypt)
+    for _ in range(3):
+        client.ask()
+    assert client.held.startswith(b"dcaf1e." if encrypt else b"dcaf1s.")
+    assert app.states[-1] == {"n": 2}
+
+
+def test_two_sessions_are_refused_before_the_keeper_admits_one() -> None:
+    admitted: list[Any] = []
+
+    class Counting(Stateless):
+        async def admit(self, claims: Any) -> None:
+            admitted.append(claims.seq)
+
+    settings = {"keeper": Counting()}
+    assert asked({}, by_header(token()), by_cookie(token()), settings=settings)[0].code == "session-invalid"
+    assert admitted == []
+    asked({}, by_header(token()), settings=settings, answer=Recorder())
+    assert admitted == [1]
+
+
+def test_a_token_beside_the_body_is_verified_once(monkeypatch: Any) -> None:
+    verified: list[bytes] = []
+    original = Sealer._verified
+
+    def counting(self: Any, found: bytes) -> Any:
+        verified.append(found)
+        return original(self, found)
+
+    monkeypatch.setattr(Sealer, "_verified", counting)
+    asked({}, by_header(token()), answer=Recorder())
+    assert len(verified) == 1
 
 
 # Too late
