@@ -314,12 +314,12 @@ def test_a_refused_header_is_started_anew_where_the_application_chose_so() -> No
 
 
 def test_two_headers_are_refused() -> None:
-    sent, _ = asked({}, by_header(token()), by_header(token()))
+    sent, _ = asked({}, by_header(token()), by_header(token()), answer=Recorder())
     assert sent.code == "session-invalid"
 
 
 def test_a_header_over_its_limit_is_refused_before_it_is_verified() -> None:
-    sent, _ = asked({}, by_header(token({"a": "x" * 8000})))
+    sent, _ = asked({}, by_header(token({"a": "x" * 8000})), answer=Recorder())
     assert (sent.status, sent.code, sent.header("dcaf-session")) == (413, "session-too-large", None)
 
 
