@@ -573,6 +573,7 @@ def test_the_token_alone_is_that_of_the_envelope_and_counts_as_what_arrived() ->
         text = made.token(session, binding, sequence=3).decode() if alone else json.loads(made.seal(session, binding, sequence=3))
         tokens.append(text if alone else text["dcaf"]["token"])
         assert (session.is_modified, session.sequence, session.restarted) == (False, 3, "session-ended")
+        assert made.token(session, binding, sequence=3).decode() == tokens[0]
     assert tokens[0] == tokens[1]
     with pytest.raises(ConfigurationError, match="began or opened"):
         made.token(Session(), made.binding(), sequence=1)
