@@ -30,6 +30,9 @@ COOKIE_BYTES: Final = 4096
 NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 """A token of HTTP (RFC 9110, section 5.6.2), as the name of a cookie must be."""
 
+PLAIN: Final = re.compile(r"[!-+\--:<-~]+")
+"""What an attribute of a cookie may be, here: nothing that ends it, or the header, for any reader (RFC 6265bis, section 4.1)."""
+
 EPOCH: Final = b"Thu, 01 Jan 1970 00:00:00 GMT"
 
 
@@ -39,10 +42,19 @@ class Carrier(Protocol):
     Attributes:
         name: What the log calls it.
         restarts: Whether a refused session is started anew by default, because its client has no other way to drop it.
+        rests: Whether a client keeps what it has until it is given another, so that an unchanged session need not go out.
     """
 
     name: ClassVar[str]
     restarts: ClassVar[bool]
+    rests: ClassVar[bool]
+
+    @property
+    def room_bytes(self) -> int:
+        """The longest token that it carries."""
+
+    def serves(self, scope: Scope) -> bool:
+        """Whether it carries anything of this request and its answer."""
 
     def read(self, scope: Scope) -> str | None:
         """The token that a request carries; None where it carries none, or where none of it counts.
@@ -68,6 +80,9 @@ class Carrier(Protocol):
     def clear(self, scope: Scope, headers: Raw) -> Raw:
         """The headers of an answer that tells the client to drop its session."""
 
+    def varied(self, headers: Raw) -> Raw:
+        """The headers of an answer that was computed from what it brought, or from its absence."""
+
 
 @dataclass(frozen=True, slots=True)
 class HeaderCarrier:
@@ -80,7 +95,17 @@ class HeaderCarrier:
     limit_bytes: int = 8 * 1024
     name: ClassVar[str] = "header"
     restarts: ClassVar[bool] = False
+    rests: ClassVar[bool] = False
     field: ClassVar[bytes] = b"dcaf-session"
+
+    @property
+    def room_bytes(self) -> int:
+        """As of a carrier."""
+        return self.limit_bytes
+
+    def serves(self, scope: Scope) -> bool:  # noqa: ARG002
+        """As of a carrier: always, for no page of another site can have a browser send it."""
+        return True
 
     def read(self, scope: Scope) -> str | None:
         """As of a carrier."""
@@ -95,11 +120,19 @@ class HeaderCarrier:
         """As of a carrier; scripts of other origins may read it, where they may read the answer at all."""
         if len(token) > self.limit_bytes:
             return None
-        return [*_exposing([item for item in headers if item[0] != self.field], b"DCAF-Session"), (self.field, token)]
+        return self._set(headers, token)
 
     def clear(self, scope: Scope, headers: Raw) -> Raw:  # noqa: ARG002
         """As of a carrier: the token is the wish for a new session."""
-        return [*_exposing(headers, b"DCAF-Session"), (self.field, b"new")]
+        return self._set(headers, b"new")
+
+    def varied(self, headers: Raw) -> Raw:
+        """As of a carrier: such an answer is not to be stored, and needs no more."""
+        return headers
+
+    def _set(self, headers: Raw, value: bytes) -> Raw:
+        others = [item for item in headers if item[0] != self.field]
+        return [*_listing(others, b"access-control-expose-headers", b"DCAF-Session"), (self.field, value)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +161,15 @@ class CookieCarrier:
     partitioned: bool = False
     name: ClassVar[str] = "cookie"
     restarts: ClassVar[bool] = True
+    rests: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.cookie):
             raise ConfigurationError(f"{self.cookie!r} cannot be the name of a cookie: use letters, digits, - and _.")
         if self.same_site not in ("lax", "strict", "none"):
             raise ConfigurationError("same_site= is one of 'lax', 'strict', 'none'.")
-        if any(character in value for value in (self.path, self.domain or "") for character in ";,\r\n \x00"):
-            raise ConfigurationError("path= and domain= of a cookie have no spaces, commas or semicolons.")
+        if not (self.path.startswith("/") and all(PLAIN.fullmatch(value) for value in (self.path, self.domain or "-"))):
+            raise ConfigurationError("path= begins with a slash, and neither it nor domain= has spaces, commas or semicolons.")
         if self.cookie.startswith("__Host-") and not (self.secure and self.path == "/" and self.domain is None):
             raise ConfigurationError("A cookie named __Host-... needs secure=True, path='/' and no domain. Name it otherwise.")
         if (self.same_site == "none" or self.partitioned or self.cookie.startswith("__Secure-")) and not self.secure:
@@ -145,6 +179,10 @@ class CookieCarrier:
     def room_bytes(self) -> int:
         """The longest token that fits beside its name."""
         return COOKIE_BYTES - len(self.cookie) - len("=")
+
+    def serves(self, scope: Scope) -> bool:
+        """As of a carrier: not where another site's page may be the one that asks."""
+        return not is_foreign(scope)
 
     def read(self, scope: Scope) -> str | None:
         """As of a carrier."""
@@ -163,6 +201,10 @@ class CookieCarrier:
     def clear(self, scope: Scope, headers: Raw) -> Raw:
         """As of a carrier."""
         return self._set(scope, headers, b"null; Expires=" + EPOCH)
+
+    def varied(self, headers: Raw) -> Raw:
+        """As of a carrier."""
+        return _listing(headers, b"vary", b"Cookie")
 
     def _set(self, scope: Scope, headers: Raw, value: bytes) -> Raw:
         if is_foreign(scope):
@@ -198,7 +240,7 @@ def is_foreign(scope: Scope) -> bool:
     if b"sec-fetch-site" in found:
         return bool(found[b"sec-fetch-site"] == b"cross-site")
     origin = found.get(b"origin")
-    return origin is not None and urlsplit(origin).netloc.lower() != found.get(b"host", b"").lower()
+    return origin is not None and _host_of(origin) != found.get(b"host", b"").lower()
 
 
 def carriers_of(value: Carriers) -> tuple[bool, tuple[Carrier, ...]]:
@@ -221,10 +263,18 @@ def carriers_of(value: Carriers) -> tuple[bool, tuple[Carrier, ...]]:
     return BODY in items, tuple(sorted(made, key=lambda item: item.name == CookieCarrier.name))
 
 
-def _exposing(headers: Raw, name: bytes) -> Raw:
-    """The headers, with one more that scripts of other origins may read (Fetch, CORS protocol)."""
-    exposed = b"access-control-expose-headers"
-    before = [value for key, value in headers if key == exposed]
-    if any(name.lower() in value.lower() for value in before):
+def _host_of(origin: bytes) -> bytes | None:
+    """Host and port of an origin, as the header Host has them; None where it is no URL."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
+
+
+def _listing(headers: Raw, field: bytes, name: bytes) -> Raw:
+    """The headers, with one more name in a field that lists names (RFC 9110, section 5.6.1)."""
+    before = [value for key, value in headers if key == field]
+    listed = {item.strip().lower() for value in before for item in value.split(b",")}
+    if name.lower() in listed:
         return headers
-    return [*[item for item in headers if item[0] != exposed], (exposed, b", ".join([*before, name]))]
+    return [*[item for item in headers if item[0] != field], (field, b", ".join([*filter(None, before), name]))]

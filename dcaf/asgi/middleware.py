@@ -21,18 +21,21 @@ from typing import Final, Literal
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from dcaf.asgi.beside import Beside
+from dcaf.asgi.carriers import Carrier, Carriers, carriers_of
 from dcaf.asgi.checkpoint import sending
 from dcaf.asgi.events import Event, Events
 from dcaf.asgi.flight import Flights
 from dcaf.asgi.headers import rewritten
 from dcaf.asgi.holder import Conversation, Holder, Subject
+from dcaf.asgi.parcels import parcels_of
 from dcaf.asgi.problems import problem
-from dcaf.asgi.request import Body, read_body
+from dcaf.asgi.request import Body, read_body, unopened
 from dcaf.asgi.response import Answer
 from dcaf.asgi.settings import Keys, Routes, function, keyring, lifetime, one_of, positive, routes, suites
 from dcaf.asgi.terminal import Terminal, is_done
 from dcaf.asgi.turn import Turn, Turns
-from dcaf.asgi.websocket import Socket
+from dcaf.asgi.websocket import PassingSocket, Socket
 from dcaf.core.current import Within, begin, end, running
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError, SessionError, SessionUnavailable
@@ -73,7 +76,8 @@ class SessionMiddleware:
         idle_timeout: How long a session lives without a turn.
         absolute_timeout: How long it lives in all.
         on_refused: ``"restart"`` starts an empty session instead of refusing one that is invalid or has ended, with the code
-            in ``session.restarted``. An emptied session has lost its guards: refuse unless the client cannot start over.
+            in ``session.restarted``. An emptied session has lost its guards: refuse unless the client cannot start over. None
+            refuses what came by the body or the header, and restarts what came by a cookie.
         unsigned: ``"ignore"`` starts an empty session in place of a plain one; an ``Import`` takes plain ones in until a date.
         max_body_bytes: The longest JSON body that is read.
         max_bytes_in_flight: How many bytes of JSON bodies are read at once in this process; a request over it is answered
@@ -85,6 +89,8 @@ class SessionMiddleware:
             event of that name.
         pass_streams: Routes whose streams pass byte for byte: paths, or a function of the scope. A change there is an error.
         exempt: Routes to leave alone: paths, or a function of the scope.
+        carriers: What the session travels in: ``"body"``, ``"header"`` (``DCAF-Session``), ``"cookie"``, or a HeaderCarrier or
+            CookieCarrier with settings of its own. It returns by what it came by.
         bind_request_session: Whether ``request.session`` is the Session too.
         version: Version of the application's own schema.
         migrations: ``{n: function}``, each making the values of version n out of those of n - 1.
@@ -112,7 +118,7 @@ class SessionMiddleware:
         plain_secret: bool = False,
         idle_timeout: timedelta = timedelta(days=7),
         absolute_timeout: timedelta = timedelta(days=30),
-        on_refused: Literal["reject", "restart"] = "reject",
+        on_refused: Literal["reject", "restart"] | None = None,
         unsigned: Import | Literal["reject", "ignore"] = "reject",
         max_body_bytes: int = 4 * MIB,
         max_bytes_in_flight: int = 256 * MIB,
@@ -121,6 +127,7 @@ class SessionMiddleware:
         terminal: Terminal = is_done,
         pass_streams: Routes = (),
         exempt: Routes = (),
+        carriers: Carriers = ("body",),
         bind_request_session: bool = True,
         version: int = 0,
         migrations: Mapping[int, Migration] | None = None,
@@ -141,12 +148,15 @@ class SessionMiddleware:
         suite, *others = suites(encrypt=encrypt, accept_both=accept_both)
         if encrypt and plain != () and not plain_secret:
             raise ConfigurationError(PLAIN_AND_ENCRYPTED)
+        positive("max_token_bytes", max_token_bytes)
+        in_body, others_by = carriers_of(carriers)
+        room = max_token_bytes if in_body else min(max_token_bytes, max(carrier.room_bytes for carrier in others_by))
         sealer = Sealer(
             keys=keyring(keys),
             audience=audience,
             lifetime=lifetime(idle_timeout, absolute_timeout),
             mirror=(not encrypt) if mirror is None else mirror,
-            max_token_bytes=positive("max_token_bytes", max_token_bytes),
+            max_token_bytes=room,
             migrations=Migrations(version, migrations),
             clock=clock,
             randomness=randomness,
@@ -158,13 +168,16 @@ class SessionMiddleware:
             holder=Holder(subject, conversation),
             keeper=keeper or Stateless(),
             events=self._events,
-            restarts=one_of("on_refused", on_refused, ("reject", "restart")) == "restart",
+            restarts=None if on_refused is None else one_of("on_refused", on_refused, ("reject", "restart")) == "restart",
             unsigned=unsigned if isinstance(unsigned, Import) else one_of("unsigned", unsigned, ("reject", "ignore")),
             is_plain=self._plain,
             passes_streams=routes("pass_streams", pass_streams),
             terminal=function("terminal", terminal),
             limit_bytes=positive("max_response_bytes", max_response_bytes),
+            in_body=in_body,
+            carriers=others_by,
         )
+        self._verify = sealer.opened if in_body else unopened
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection; a lifespan, and exempt routes, pass as they are."""
@@ -172,18 +185,20 @@ class SessionMiddleware:
             await self.app(scope, receive, send)
             return
         self._check_scope(scope)
+        body: Body | None = None
+        beside = parcels_of(self._turns.carriers, scope) if self._turns.carriers else ()
         try:
             if scope["type"] == "websocket":
-                turn, body = await self._turns.first(scope), None
+                turn = await self._turns.first(scope, beside)
             else:
                 with self._flights.begin() as flight:
-                    body = await read_body(scope, receive, self._max_body_bytes, flight, self._turns.sealer.opened)
+                    body = await read_body(scope, receive, self._max_body_bytes, flight, self._verify)
                     if body.disconnected:
                         return
-                    turn = await self._turns.open(scope, body)
+                    turn = await self._turns.open(scope, body, beside=beside)
         except (SessionError, SessionUnavailable) as refusal:
             self._events.refused(refusal)
-            await _refuse(refusal, scope, receive, send)
+            await _refuse(refusal, scope, receive, send, self._turns.dead(refusal, body, beside))
             return
         if body is None:
             await self._connect(turn, scope, receive, send)
@@ -194,7 +209,10 @@ class SessionMiddleware:
         inner = self._inner(scope, turn)
         if body.is_changed:
             inner["headers"] = rewritten(scope["headers"], len(body.data))
-        answer = Answer(inner, turn, self._turns, send, is_json=body.is_json)
+        if turn.carrier is None and self._turns.in_body:
+            answer: Beside = Answer(inner, turn, self._turns, send, is_json=body.is_json)
+        else:
+            answer = Beside(inner, turn, self._turns, send)
         session, checkpoint = begin(turn.session), sending.set(answer.checkpoint)
         try:
             await self.app(inner, body.replay(receive), answer.send)
@@ -208,15 +226,12 @@ class SessionMiddleware:
 
     async def _connect(self, first: Turn, scope: Scope, receive: Receive, send: Send) -> None:
         inner = self._inner(scope, first)
-        socket = Socket(
-            self._turns,
-            inner,
-            receive,
-            send,
-            first,
-            adopts=self._plain(scope),
-            max_body_bytes=self._max_body_bytes,
-        )
+        limit = self._max_body_bytes
+        if self._turns.in_body:
+            adopts = self._plain(scope)
+            socket: Socket | PassingSocket = Socket(self._turns, inner, receive, send, first, adopts=adopts, max_body_bytes=limit)
+        else:
+            socket = PassingSocket(self._turns, inner, receive, send, first, max_body_bytes=limit)
         with running(first.session), Within(sending, socket.checkpoint):
             await self.app(inner, socket.receive, socket.send)
             await socket.finish()
@@ -238,9 +253,14 @@ class SessionMiddleware:
             )
 
 
-async def _refuse(refusal: SessionError | SessionUnavailable, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer with a problem; a WebSocket whose server cannot is closed before it is open."""
+async def _refuse(
+    refusal: SessionError | SessionUnavailable, scope: Scope, receive: Receive, send: Send, dead: Iterable[Carrier]
+) -> None:
+    """Answer with a problem; a WebSocket whose server cannot is closed before it is open. The dead sessions are to be dropped."""
     if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": POLICY, "reason": refusal.code})
-    else:
-        await problem(refusal, http_version=scope.get("http_version", "1.1"))(scope, receive, send)
+        return
+    answer = problem(refusal, http_version=scope.get("http_version", "1.1"))
+    for carrier in dead:
+        answer.raw_headers = list(carrier.clear(scope, answer.raw_headers))
+    await answer(scope, receive, send)

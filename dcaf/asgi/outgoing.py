@@ -64,8 +64,10 @@ class Outgoing:
 
     @property
     def is_private(self) -> bool:
-        """Whether the answer was computed from a session."""
-        return self._turn.arrived or self.session._state.is_touched
+        """Whether the answer was computed from a session; one that rests with its client has to be looked at for that."""
+        carrier = self._turn.carrier
+        rests = carrier is not None and carrier.rests
+        return (self._turn.arrived and not rests) or self.session._state.is_touched
 
     async def envelope(self) -> Pieces:
         """The envelope of the session as it is now, in pieces; the same as before where nothing changed since.

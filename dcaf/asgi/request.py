@@ -163,6 +163,10 @@ def _announced(headers: Raw) -> int:
     return int(length[:MOST_DIGITS]) if length.isdigit() else 0
 
 
+def unopened(_: bytes) -> None:
+    """Open nothing: where bodies carry no session, none of theirs is a candidate."""
+
+
 def is_json(start: bytes) -> bool | None:
     """Whether a body that begins so could be read as a JSON object by anybody; None while too little of it is there."""
     text = start.lstrip(PASSED_OVER)

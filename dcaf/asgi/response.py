@@ -10,23 +10,22 @@ from typing import Final
 
 from starlette.types import Message, Scope, Send
 
-from dcaf.asgi.headers import carrying, is_encoded, private
-from dcaf.asgi.outgoing import Outgoing, parsed, route
-from dcaf.asgi.problems import problem
+from dcaf.asgi.beside import SERVER_ERROR, Beside
+from dcaf.asgi.headers import carrying, is_encoded
+from dcaf.asgi.outgoing import parsed, route
 from dcaf.asgi.stream import Stream, cutter
 from dcaf.asgi.threads import INLINE_STRUCTURE, off_the_loop
 from dcaf.asgi.turn import Turn, Turns
 from dcaf.core.errors import NotCarriedError, SessionError, SessionUnavailable
 
 JSON: Final = "application/json"
-SERVER_ERROR: Final = 500
 REDIRECTION: Final = 300
 NOT_WHOLE: Final = (204, 205, 206, 304)
 """Statuses of answers without a body, and with a part of one."""
 
 
-class Answer(Outgoing):
-    """One answer on its way out.
+class Answer(Beside):
+    """One answer on its way out, whose body carries the session.
 
     Args:
         scope: Of the request.
@@ -37,13 +36,11 @@ class Answer(Outgoing):
     """
 
     stream: Stream | None = None
-    _failed = False
     _start: Message | None = None
     _body: bytes | bytearray = b""
 
     def __init__(self, scope: Scope, turn: Turn, turns: Turns, send: Send, *, is_json: bool) -> None:
-        super().__init__(scope, turn, turns, adopts=is_json and turns.is_plain(scope))
-        self._send = send
+        super().__init__(scope, turn, turns, send, adopts=is_json and turns.is_plain(scope))
 
     async def send(self, message: Message) -> None:
         """Take the next message of the application.
@@ -70,7 +67,7 @@ class Answer(Outgoing):
 
         A client that left a stream early has only kept its old session.
         """
-        if not self._failed and (self.stream is None or (self.stream.has_ended and not self.stream.is_refused)):
+        if self.stream is None or (self.stream.has_ended and not self.stream.is_refused):
             super().look_back()
 
     async def checkpoint(self) -> bool:
@@ -79,25 +76,26 @@ class Answer(Outgoing):
 
     async def fail(self) -> None:
         """The application raised: a stream that has begun ends with an error event, and nothing is sealed."""
-        self._failed = True
+        await super().fail()
         if self.stream is not None:
             await self.stream.fail()
 
     async def _begin(self, start: Message) -> None:
         status = start["status"]
-        self.adopts: bool = self.adopts and status < REDIRECTION
-        kind = self._kind(start)
         if status >= SERVER_ERROR:
             self._failed = True
             await self._pass(start)
-        elif kind == JSON or (kind.startswith("application/") and kind.endswith("+json")):
+            return
+        self.adopts: bool = self.adopts and status < REDIRECTION
+        start = self._dropping(start) if self._turn.stale else start
+        kind = self._kind(start)
+        if kind == JSON or (kind.startswith("application/") and kind.endswith("+json")):
             self._start = start
         elif not self.turns.passes_streams(self.scope) and (lines := cutter(kind, self.turns.limit_bytes)) is not None:
             self.stream = Stream(self, lines, self._send)
             await self.stream.begin(start)
         else:
-            self._refuse_modified()
-            await self._pass(start)
+            await self._pass_by(start)
 
     async def _collect(self, part: bytes) -> None:
         self._body = self._body or bytearray()
@@ -126,21 +124,17 @@ class Answer(Outgoing):
         """Whether it is worth while to parse an answer: the session is to go out with it, or stands in it already."""
         return len(data) <= self.turns.limit_bytes and (self.is_due or self.adopts or b'"session"' in data)
 
-    async def _refuse(self, refusal: SessionError | SessionUnavailable) -> None:
-        """Answer with the problem instead: another turn came first, or nobody can tell."""
-        self.turns.events.refused(refusal)
-        self._failed = True
-        instead = problem(refusal)
-        await self._send({"type": "http.response.start", "status": instead.status_code, "headers": instead.raw_headers})
-        await self._send({"type": "http.response.body", "body": instead.body, "more_body": False})
-
     async def _let_go(self) -> None:
         """Send the start that was held back, as it was."""
-        self._refuse_modified()
-        await self._pass(self._taken())
+        await self._pass_by(self._taken())
 
-    async def _pass(self, start: Message) -> None:
-        await self._send({**start, "headers": private(start["headers"])} if self.is_private else start)
+    async def _pass_by(self, start: Message) -> None:
+        """Send the start of an answer whose body cannot carry the session: of a new one, its headers may."""
+        if self.turns.carriers and not self._turn.arrived:
+            await self._pass_beside(start)
+        else:
+            self._refuse_modified()
+            await self._pass(start)
 
     def _taken(self) -> Message:
         start, self._start = self._start, None

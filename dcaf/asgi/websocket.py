@@ -14,7 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from dcaf.asgi.outgoing import Outgoing, error_text
 from dcaf.asgi.problems import START_OVER
-from dcaf.asgi.request import is_json, read_json
+from dcaf.asgi.request import is_json, read_json, unopened
 from dcaf.asgi.turn import Turn, Turns
 from dcaf.core.errors import BodyTooLarge, SessionConflict, SessionError, SessionUnavailable
 from dcaf.core.session import Session
@@ -175,6 +175,58 @@ class Socket:
             await self.finish()
             self._is_open, self._is_closed = False, True
             await self._send({"type": "websocket.close", "code": TOO_BIG, "reason": refusal.code})
+
+
+class PassingSocket:
+    """A connection whose frames carry no session: those that go out pass, and those that come in have none left in them.
+
+    Args:
+        turns: Who is told of a change.
+        scope: Of the connection.
+        receive: Gives what comes in.
+        send: Takes what goes out.
+        turn: The turn of the handshake, which lasts as long as the connection.
+        max_body_bytes: The longest JSON frame that is read.
+    """
+
+    def __init__(self, turns: Turns, scope: Scope, receive: Receive, send: Send, turn: Turn, *, max_body_bytes: int) -> None:
+        self._receive = receive
+        self.send: Send = send
+        self._max_body_bytes = max_body_bytes
+        self._events = turns.events
+        self._out = Outgoing(scope, turn, turns, adopts=False)
+
+    async def receive(self) -> Message:
+        """The next message for the application."""
+        while True:
+            message = await self._receive()
+            data = _data(message)
+            if message["type"] != "websocket.receive" or not is_json(data):
+                return message
+            try:
+                return await self._emptied(message, data)
+            except SessionError as refusal:
+                self._events.refused(refusal)
+                with suppress(OSError):  # the client has left already, and that comes in next
+                    await self.send(_message(error_text(refusal.code), as_bytes=message.get("text") is None))
+                if refusal.http_status == BodyTooLarge.http_status:
+                    await self.send({"type": "websocket.close", "code": TOO_BIG, "reason": refusal.code})
+                    return {"type": "websocket.disconnect", "code": TOO_BIG}
+
+    async def checkpoint(self) -> bool:
+        """False: no frame carries the session."""
+        return False
+
+    async def finish(self) -> None:
+        """Tell of changes, which nothing carries."""
+        self._out.look_back()
+
+    async def _emptied(self, message: Message, data: bytes) -> Message:
+        if len(data) > self._max_body_bytes:
+            raise BodyTooLarge(reason="length")
+        body = await read_json(data, unopened)
+        body.rewrite(None, b"")
+        return _with(message, body.data) if body.is_changed else message
 
 
 def _data(message: Message) -> bytes:

@@ -60,6 +60,8 @@ LONGEST: Final = Claims(
     ep=MAX_INTEGER,
 )
 """Claims that take as much room as claims can, but for their audience."""
+WORN_AFTER: Final = 10
+"""A token that rests with its client is made anew when this part of the idle timeout is over: a tenth."""
 DEFAULT_LIFETIME: Final = Lifetime(idle_s=7 * 86_400, absolute_s=30 * 86_400)
 
 
@@ -233,6 +235,23 @@ class Sealer:
             state.arrives(payload, Standing(claims, arrived.restarted))
         end = b'","expires_at":%d}}' % claims.exp
         return (EMPTY, *token, end) if shown == b"{}" else (memoryview(shown)[:-1], OTHERS, *token, end)
+
+    def token(self, session: Session, binding: Binding, *, sequence: int) -> bytes:
+        """Seal a session as ``pieces``, for what carries a token alone. Raises as it."""
+        arrived, state = _standing_of(session), session._state
+        with state._lock:
+            payload = state.payload()
+            claims, token = self._token_of(arrived.claims, binding, sequence, payload)
+            state.arrives(payload, Standing(claims, arrived.restarted))
+        return b"".join(token)
+
+    def rest_s(self, session: Session) -> int:
+        """How many seconds the last token of a session is good for."""
+        return max(0, self.claims_of(session).exp - int(self._clock()))
+
+    def is_worn(self, session: Session) -> bool:
+        """Whether the last token of a session is older than a tenth of the idle timeout."""
+        return (int(self._clock()) - self.claims_of(session).iat) * WORN_AFTER > self._lifetime.idle_s
 
     def recheck(self, session: Session) -> None:
         """Judge a session that stays open, on a socket, by the time it is now; it no longer counts as restarted.

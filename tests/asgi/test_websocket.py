@@ -1189,9 +1189,9 @@ def test_control_a_service_that_shares_one_session_is_caught(monkeypatch: Any) -
     shared: list[Any] = []
     original = Turns.first
 
-    async def first(self: Any, scope: Any) -> Any:
+    async def first(self: Any, scope: Any, *beside: Any) -> Any:
         if not shared:
-            shared.append(await original(self, scope))
+            shared.append(await original(self, scope, *beside))
         return shared[0]
 
     monkeypatch.setattr(Turns, "first", first)

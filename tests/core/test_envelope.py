@@ -564,6 +564,30 @@ def test_the_digest_of_a_session_id_is_of_a_role_of_its_own() -> None:
     assert sealer(suite=ENCRYPTED).sid_digest(SID) == digest(KEY.derive("dcaf1e", "shop", "log"), "sid", SID)
 
 
+def test_the_token_alone_is_that_of_the_envelope_and_counts_as_what_arrived() -> None:
+    made, tokens = sealer(randomness=lambda size: b"s" * size), []
+    for alone in (True, False):
+        session = made.start(restarted="session-ended")
+        session["n"] = 1
+        binding = made.binding("ada", "c-1")
+        text = made.token(session, binding, sequence=3).decode() if alone else json.loads(made.seal(session, binding, sequence=3))
+        tokens.append(text if alone else text["dcaf"]["token"])
+        assert (session.is_modified, session.sequence, session.restarted) == (False, 3, "session-ended")
+        assert made.token(session, binding, sequence=3).decode() == tokens[0]
+    assert tokens[0] == tokens[1]
+    with pytest.raises(ConfigurationError, match="began or opened"):
+        made.token(Session(), made.binding(), sequence=1)
+
+
+def test_a_token_rests_until_it_ends_and_is_worn_after_a_tenth_of_the_idle_timeout() -> None:
+    made = sealer(lifetime=Lifetime(idle_s=100, absolute_s=1000))
+    session = made.start()
+    made.token(session, made.binding(), sequence=1)
+    for passed, rest, is_worn in ((0, 100, False), (10, 90, False), (11, 89, True), (100, 0, True), (150, 0, True)):
+        made._clock.now = NOW + passed
+        assert (made.rest_s(session), made.is_worn(session)) == (rest, is_worn)
+
+
 def test_a_session_that_stays_open_is_judged_again_and_no_longer_counts_as_restarted() -> None:
     clock = Clock()
     made = sealer(clock=clock, lifetime=Lifetime(600, 3_600))
