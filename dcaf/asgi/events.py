@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 from dcaf.core.errors import SessionError, SessionUnavailable
 from dcaf.core.keys import EPHEMERAL
@@ -51,11 +51,33 @@ class Event:
     route: str | None = None
 
 
-class Events:
-    """Tells of events; what the application's function raises is logged, and changes nothing."""
+class Watcher(Protocol):
+    """Who is told of every turn, beside the log."""
 
-    def __init__(self, on_event: Callable[[Event], None] | None = None) -> None:
+    def opened(self, *, kid: str | None, request_bytes: int) -> None:
+        """A turn has its session."""
+
+    def sealed(self, *, kid: str, answer_bytes: int) -> None:
+        """A session goes out."""
+
+    def happened(self, event: Event) -> None:
+        """Something else happened."""
+
+
+class Events:
+    """Tells of events; what the application's function raises is logged, and changes nothing.
+
+    Args:
+        on_event: The application's function; None for none.
+        watcher: Who is told of every turn; None is nobody.
+
+    Attributes:
+        watcher: As above.
+    """
+
+    def __init__(self, on_event: Callable[[Event], None] | None = None, watcher: Watcher | None = None) -> None:
         self._on_event = on_event
+        self.watcher: Watcher | None = watcher
         self._told: set[tuple[Name, str]] = set()
 
     def refused(self, refusal: SessionError | SessionUnavailable) -> None:
@@ -107,6 +129,8 @@ class Events:
         facts = {name: getattr(event, name) for name in ("code", "reason", "kid", "sid", "route")}
         said = " ".join(f"{name}={value!r}" for name, value in facts.items() if value is not None)
         logger.log(level, "dcaf: %s %s%s", event.name, said, f". {advice}" if advice else "", extra={"dcaf_event": event})
+        if self.watcher is not None:
+            self.watcher.happened(event)
         if self._on_event is None:
             return
         try:

@@ -32,7 +32,7 @@ from dcaf.asgi.parcels import parcels_of
 from dcaf.asgi.problems import problem
 from dcaf.asgi.request import Body, read_body, unopened
 from dcaf.asgi.response import Answer
-from dcaf.asgi.settings import Keys, Routes, function, keyring, lifetime, one_of, positive, routes, suites
+from dcaf.asgi.settings import Keys, Routes, function, keyring, lifetime, one_of, positive, routes, suites, watcher
 from dcaf.asgi.terminal import Terminal, is_done
 from dcaf.asgi.turn import Turn, Turns
 from dcaf.asgi.websocket import PassingSocket, Socket
@@ -144,7 +144,8 @@ class SessionMiddleware:
         self._max_body_bytes = positive("max_body_bytes", max_body_bytes)
         self._flights = Flights(positive("max_bytes_in_flight", max_bytes_in_flight))
         self._bind_request_session = bind_request_session
-        self._events = Events(None if on_event is None else function("on_event", on_event))
+        level = getattr(keeper, "level", "custom") if keeper else Stateless.level
+        self._events = Events(None if on_event is None else function("on_event", on_event), watcher(level))
         suite, *others = suites(encrypt=encrypt, accept_both=accept_both)
         if encrypt and plain != () and not plain_secret:
             raise ConfigurationError(PLAIN_AND_ENCRYPTED)

@@ -18,6 +18,7 @@ from typing import TypeAlias, TypeVar
 
 from starlette.types import Scope
 
+from dcaf.asgi.events import Watcher
 from dcaf.core.claims import Lifetime
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.keys import Keyring
@@ -130,6 +131,16 @@ def suites(*, encrypt: bool, accept_both: bool) -> list[Suite]:
         raise ConfigurationError(f"Encryption needs {error.name}: pip install 'dcaf[crypto]'") from None
     both = [encrypted, SIGNED] if encrypt else [SIGNED, encrypted]
     return both if accept_both else both[:1]
+
+
+def watcher(level: str) -> Watcher | None:
+    """Who tells OpenTelemetry of every turn; None where its API is not installed."""
+    try:
+        # By name, so that a service without telemetry loads nothing of it.
+        found: Watcher = import_module("dcaf.asgi.telemetry").Telemetry(level)
+    except ModuleNotFoundError:
+        return None
+    return found
 
 
 def routes(name: str, value: Routes) -> Callable[[Scope], bool]:

@@ -114,6 +114,8 @@ class Turns:
                 raise
             self.events.restarted(refusal)
             turn = Turn(self.sealer.start(restarted=refusal.code), await self._binding(scope, body), arrived=True)
+        if self.events.watcher is not None:
+            self.events.watcher.opened(kid=turn.kid, request_bytes=len(body.data))
         visible = self.sealer.visible(turn.session, whole=self.is_plain(scope)) if candidate else b""
         body.rewrite(candidate, visible)
         return turn if not beside else _delivered(turn, parcel, beside)
@@ -135,17 +137,19 @@ class Turns:
         """
         sequence = await self.keeper.commit(turn.session)
         envelope = self.sealer.pieces(turn.session, turn.binding, sequence=sequence)
-        self._tell(turn)
+        self._tell(turn, envelope)
         return envelope
 
     async def token(self, turn: Turn) -> bytes:
         """The token alone of the session as it is now. Raises as ``seal``."""
         sequence = await self.keeper.commit(turn.session)
         token = self.sealer.token(turn.session, turn.binding, sequence=sequence)
-        self._tell(turn)
+        self._tell(turn, (token,))
         return token
 
-    def _tell(self, turn: Turn) -> None:
+    def _tell(self, turn: Turn, sealed: Pieces) -> None:
+        if self.events.watcher is not None:
+            self.events.watcher.sealed(kid=self.sealer.signing_kid(), answer_bytes=sum(map(len, sealed)))
         if turn.kid is not None and turn.kid != self.sealer.signing_kid() and turn.session.id:
             self.events.resealed(turn.kid, self.sealer.sid_digest(turn.session.id))
 

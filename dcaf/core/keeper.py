@@ -11,7 +11,7 @@ be sealed.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from dcaf.core.claims import Claims
 from dcaf.core.session import Session
@@ -46,7 +46,13 @@ class Keeper(Protocol):
 
 
 class Stateless:
-    """Level L0: keeps nothing, admits every verified session, and counts changes."""
+    """Level L0: keeps nothing, admits every verified session, and counts changes.
+
+    Attributes:
+        level: What operators are shown; another keeper may say its own.
+    """
+
+    level: ClassVar[str] = "L0"
 
     async def admit(self, claims: Claims) -> None:
         """Admit it: without a server's memory there is no older and no newer."""

@@ -1,0 +1,68 @@
+"""What OpenTelemetry is told of each turn, where its API is installed: opened, sealed, refused, how large, by which key.
+
+    span event  dcaf.session.opened    dcaf.kind=continued dcaf.level=L0 dcaf.kid=k7 dcaf.request_bytes=812
+    span event  dcaf.session.sealed    dcaf.kid=k7 dcaf.level=L0 dcaf.answer_bytes=640
+    counter     dcaf.session.events    {dcaf.event=refused, dcaf.code=session-invalid}
+
+What a reader gets wrong: the events stand on the span that is current, which another instrumentation began around the middleware.
+There is none of dcaf's own, and nothing of a state, a token or a caller is in them.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from opentelemetry import metrics, trace
+from opentelemetry.util.types import AttributeValue
+
+from dcaf.asgi.events import Event
+
+NAME: Final = "dcaf"
+
+
+class Telemetry:
+    """Tells of the turns of one service; without an SDK it costs a call and does nothing.
+
+    Args:
+        level: What the service keeps: ``L0`` where it is nothing.
+    """
+
+    def __init__(self, level: str) -> None:
+        meter = metrics.get_meter(NAME)
+        self._level = level
+        self._opened = meter.create_counter("dcaf.session.opened", "{session}", "Sessions that a turn began or went on with")
+        self._sealed = meter.create_histogram("dcaf.session.sealed", "By", "Length of what goes out with an answer")
+        self._events = meter.create_counter("dcaf.session.events", "{event}", "Refusals, and what else an operator counts")
+
+    def opened(self, *, kid: str | None, request_bytes: int) -> None:
+        """A turn has its session.
+
+        Args:
+            kid: Id of the key that had sealed it; None for a new one.
+            request_bytes: Length of the body or the frame.
+        """
+        kind: Literal["new", "continued"] = "new" if kid is None else "continued"
+        self._opened.add(1, {"dcaf.kind": kind, "dcaf.level": self._level})
+        self._mark("opened", {"dcaf.kind": kind, "dcaf.kid": kid or "", "dcaf.request_bytes": request_bytes})
+
+    def sealed(self, *, kid: str, answer_bytes: int) -> None:
+        """A session goes out.
+
+        Args:
+            kid: Id of the key that sealed it.
+            answer_bytes: Length of the envelope, or of the token alone.
+        """
+        self._sealed.record(answer_bytes, {"dcaf.level": self._level})
+        self._mark("sealed", {"dcaf.kid": kid, "dcaf.answer_bytes": answer_bytes})
+
+    def happened(self, event: Event) -> None:
+        """Something else happened: a refusal, a restart, a change that was lost."""
+        facts = {"dcaf.code": event.code, "dcaf.reason": event.reason, "dcaf.kid": event.kid, "dcaf.route": event.route}
+        told: dict[str, AttributeValue] = {name: value for name, value in facts.items() if value is not None}
+        self._events.add(1, {"dcaf.event": event.name, "dcaf.code": event.code or "", "dcaf.level": self._level})
+        self._mark(event.name, told)
+
+    def _mark(self, what: str, facts: dict[str, AttributeValue]) -> None:
+        span = trace.get_current_span()
+        if span.is_recording():
+            span.add_event(f"dcaf.session.{what}", {"dcaf.level": self._level, **facts})
