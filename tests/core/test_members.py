@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dcaf.core import SessionInvalid, SessionValueError
 from dcaf.core.base64url import Payload
 from dcaf.core.claims import Claims, Standing
-from dcaf.core.members import INDEXED_BYTES, INDEXED_MEMBERS, Members, cut
+from dcaf.core.members import INDEXED_BYTES, INDEXED_MEMBERS, Members, cut, lacks, members_of
 from dcaf.core.session import Session
 from dcaf.core.state import State
 
@@ -181,3 +181,61 @@ def test_what_is_sealed_is_shown_as_if_it_were_written_again(values: Any, done: 
     elif done == "dropped":
         session.clear()
     assert state.plain_of(state.payload()) == state.plain()
+
+
+def of(members: int, size: int) -> tuple[bytes, tuple[int, ...]]:
+    """A written state of so many members and bytes, and the lengths of its members."""
+    values = {f"k{number:03}": "" for number in range(members)}
+    values["k000"] = "x" * (size - len(orjson.dumps(values)))
+    return orjson.dumps(values), lengths(values)
+
+
+@pytest.mark.parametrize(
+    ("members", "size", "is_indexed"),
+    [
+        (1, INDEXED_BYTES, False),
+        (1, INDEXED_BYTES + 1, True),
+        (3, 100, False),
+        (INDEXED_MEMBERS, INDEXED_BYTES * 2, True),
+        (INDEXED_MEMBERS + 1, INDEXED_BYTES * 2, False),
+    ],
+)
+def test_a_state_that_was_cut_gets_an_index_where_a_parsed_one_does(members: int, size: int, *, is_indexed: bool) -> None:
+    data, index = of(members, size)
+    found = cut(data, index)
+    assert found is not None
+    assert (found.payload().data, found.payload().index) == (data, index if is_indexed else None)
+    parsed = members_of(Payload(data)).payload()
+    assert (parsed.data, parsed.index) == (data, index if is_indexed else None)
+
+
+def test_a_state_that_was_cut_and_emptied_is_an_empty_object() -> None:
+    found = cut(b'{"a":1}', (5,))
+    assert found is not None
+    assert found.updated({"a": None}).payload().data == b"{}"
+
+
+@pytest.mark.parametrize("data", [b"[1]", b'"a"', b"1", b"null", b"{", b""])
+def test_a_state_that_is_no_object_is_refused_for_what_it_is(data: bytes) -> None:
+    with pytest.raises(SessionInvalid) as caught:
+        members_of(Payload(data))
+    assert caught.value.reason == "state"
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b'{"a":1}', True),
+        (b"{}", True),
+        (b'{"dcaf":1}', False),
+        (b'["a"]', False),
+        (b'{"a":1', False),
+        (b'"a":1}', False),
+    ],
+)
+def test_a_name_is_looked_for_in_the_bytes_of_an_object(data: bytes, *, expected: bool) -> None:
+    assert lacks(Payload(data), b'"dcaf"') is expected
+
+
+def test_in_a_state_that_cannot_be_read_nothing_is_known_to_be_absent() -> None:
+    assert not lacks(Payload(None, segment=b"!"), b'"dcaf"')

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dcaf.core import Key, Keyring, SessionInvalid, SessionTooLarge, base64url, seal
-from dcaf.core.base64url import Payload, decode, decoded, encode
+from dcaf.core.base64url import Payload, decode, decoded, encode, encoded
 from dcaf.core.seal import SHAPE, SIGNED, check_text
 
 SCALE = float(os.environ.get("DCAF_SCALE", "0.02"))
@@ -278,3 +278,9 @@ def test_a_keyed_mac_is_the_hmac_of_any_key(length: Any) -> None:
     secret = bytes(range(length))
     for text in (b"", b"x", bytes(200)):
         assert seal.Keyed(secret).mac(text[:1], text[1:]) == hmac.digest(secret, text, "sha256")
+
+
+@pytest.mark.parametrize("data", [bytes([number, number]) for number in range(256)] + [b"", b"a", b"abc", b"\xff" * 7])
+def test_bytes_are_written_as_text_is_with_every_letter_and_without_padding(data: bytes) -> None:
+    assert encoded(data) == encode(data).encode()
+    assert decode(encoded(data)) == data
