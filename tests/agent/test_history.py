@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from itertools import pairwise
 from typing import Any
@@ -119,9 +120,14 @@ def test_a_megabyte_of_history_takes_a_time_that_grows_with_it() -> None:
             for at in range(number)
             for role in ("user", "assistant")
         ]
-        start = time.perf_counter()
-        history(messages)
-        return time.perf_counter() - start
+        gc.collect()
+        gc.disable()  # what it collects is of the whole process
+        try:
+            start = time.perf_counter()
+            history(messages)
+            return time.perf_counter() - start
+        finally:
+            gc.enable()
 
     took(100)
-    assert took(4000) < 40 * max(took(400), 0.001)
+    assert min(took(4000) for _ in range(3)) < 40 * min(took(400) for _ in range(3))
