@@ -11,10 +11,10 @@ FRAMEWORKS := pydantic-ai-slim==2.68.0 openai-agents==0.24.0 fastmcp==4.1.2 goog
 demo: $(READY)
 	$(BIN)/dcaf demo
 
-# On two cores; what measures time, and the promises, one after the other.
+# On two cores; what measures time after that, by itself.
 test: $(READY)
-	DCAF_SCALE=$${DCAF_SCALE:-0.02} $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not soak and not promise and not alone'
-	DCAF_SCALE=$${DCAF_SCALE:-0.02} $(BIN)/python -m pytest -m 'promise or alone'
+	DCAF_SCALE=$${DCAF_SCALE:-0.02} $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not soak and not alone'
+	DCAF_SCALE=$${DCAF_SCALE:-0.02} $(BIN)/python -m pytest -m 'not soak and alone'
 
 check: $(READY)
 	$(BIN)/ruff format --check .

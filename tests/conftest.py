@@ -20,8 +20,8 @@ import pytest
 REQUIRED: Final = frozenset(name.strip() for name in os.environ.get("DCAF_REQUIRE", "").split(","))
 
 
-ALONE: Final = {"speed", "benchmarks"}
-"""The folders of tests that measure."""
+ALONE: Final = {"speed", "benchmarks", "test_p10_limits.py", "test_p11_parsers.py"}
+"""The folders and files of tests that measure time."""
 
 
 @pytest.hookimpl(tryfirst=True)
