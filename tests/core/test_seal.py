@@ -280,7 +280,7 @@ def test_a_keyed_mac_is_the_hmac_of_any_key(length: Any) -> None:
         assert seal.Keyed(secret).mac(text[:1], text[1:]) == hmac.digest(secret, text, "sha256")
 
 
-@pytest.mark.parametrize("data", [bytes([number, number]) for number in range(256)] + [b"", b"a", b"abc", b"\xff" * 7])
+@pytest.mark.parametrize("data", [bytes([number, number]) for number in range(256)] + [b"", b"a", b"ab\x17", b"\xff" * 7])
 def test_bytes_are_written_as_text_is_with_every_letter_and_without_padding(data: bytes) -> None:
     assert encoded(data) == encode(data).encode()
     assert decode(encoded(data)) == data
