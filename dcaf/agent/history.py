@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
 
 from pydantic_ai.messages import (
     ModelMessage,
@@ -42,23 +44,9 @@ def history(messages: Sequence[Message]) -> list[ModelMessage]:
 
 def joined(parts: Iterable[ModelRequestPart | ModelResponsePart]) -> Iterator[ModelMessage]:
     """Messages of parts in a row: a new one wherever the side changes."""
-    asked: list[ModelRequestPart] = []
-    said: list[ModelResponsePart] = []
-    for part in parts:
-        if isinstance(part, UserPromptPart | ToolReturnPart):
-            if said:
-                yield ModelResponse(said)
-                said = []
-            asked.append(part)
-        elif isinstance(part, TextPart | ToolCallPart):
-            if asked:
-                yield ModelRequest(asked)
-                asked = []
-            said.append(part)
-    if asked:
-        yield ModelRequest(asked)
-    if said:
-        yield ModelResponse(said)
+    for is_asked, run in groupby(parts, key=lambda part: isinstance(part, UserPromptPart | ToolReturnPart)):
+        side: list[Any] = [*run]
+        yield ModelRequest(side) if is_asked else ModelResponse(side)
 
 
 @dataclass(slots=True)

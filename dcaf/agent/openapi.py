@@ -18,50 +18,14 @@ from pydantic.json_schema import models_json_schema
 
 from dcaf.agent.agent import Agent
 from dcaf.agent.helpdesk import Answer, Event, Turn
+from dcaf.asgi.schemas import ENVELOPE, PROBLEM, REFUSED
 
 REF: Final = "#/components/schemas/{model}"
-SESSION: Final[dict[str, Any]] = {
-    "type": "object",
-    "description": (
-        "The session. The client keeps the object and sends it back as it is; only dcaf.token counts. The other members show the "
-        'state. {"dcaf": {"token": "new"}} asks for a fresh start.'
-    ),
-    "properties": {
-        "dcaf": {
-            "type": "object",
-            "properties": {
-                "token": {"type": "string"},
-                "expires_at": {"type": "integer", "description": "Seconds since the epoch."},
-            },
-            "required": ["token"],
-        }
-    },
-    "required": ["dcaf"],
-    "additionalProperties": True,
-}
-PROBLEM: Final[dict[str, Any]] = {
-    "type": "object",
-    "description": "Problem details (RFC 9457). A new session in data replaces the client's.",
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "code": {"type": "string"},
-        "problems": {"type": "array", "items": {"type": "object"}},
-        "data": {"type": "object", "properties": {"session": {"$ref": "#/components/schemas/Session"}}},
-    },
-    "required": ["title", "status", "detail", "code"],
-}
-REFUSALS: Final = {
-    "400": "The body, or the session in it, is refused.",
-    "409": "The session has ended, or has moved on.",
-    "413": "The body or the session is too large.",
-    "415": "The body is compressed.",
-    "500": "The agent could not finish the turn.",
-    "502": "The model failed.",
-    "503": "The session cannot be checked right now.",
-    "504": "The turn took too long.",
+PROBLEMS: Final = {"problems": {"type": "array", "items": {"type": "object"}}}
+REFUSALS: Final = REFUSED | {
+    500: "The agent could not finish the turn.",
+    502: "The model failed.",
+    504: "The turn took too long.",
 }
 
 
@@ -86,7 +50,7 @@ def _turn(summary: str, answer: dict[str, Any]) -> dict[str, Any]:
         "requestBody": {"required": True, "content": {"application/json": {"schema": _ref("Turn")}}},
         "responses": {
             "200": {"description": "The answer.", "content": answer},
-            **{status: {"description": text, "content": refused} for status, text in REFUSALS.items()},
+            **{str(status): {"description": text, "content": refused} for status, text in sorted(REFUSALS.items())},
         },
     }
 
@@ -95,7 +59,8 @@ def _schemas() -> dict[str, Any]:
     """The schemas of all shapes; the session is what it is on the wire."""
     _, made = models_json_schema([(Turn, "validation"), (Answer, "validation")], ref_template=REF)
     events = TypeAdapter(Event).json_schema(ref_template=REF)
-    schemas = {**made["$defs"], **events.pop("$defs"), "Event": events, "Session": SESSION, "Problem": PROBLEM}
+    problem = {**PROBLEM, "properties": PROBLEM["properties"] | PROBLEMS}
+    schemas = {**made["$defs"], **events.pop("$defs"), "Event": events, "Session": ENVELOPE, "Problem": problem}
     schemas["Data"]["properties"]["session"] = _or_null("Session")
     schemas["Turn"]["properties"]["data"] = {
         "anyOf": [{"type": "object", "properties": {"session": _or_null("Session")}}, {"type": "null"}],

@@ -28,57 +28,15 @@ from fastapi import Depends
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from typing_extensions import TypeVar
 
+from dcaf.asgi.schemas import ENVELOPE, PROBLEM, REFUSED
 from dcaf.core.current import current_session
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session
 
 S = TypeVar("S", bound=Session, default=Session)
 
-ENVELOPE: Final[dict[str, Any]] = {
-    "type": "object",
-    "title": "Session",
-    "description": (
-        "The session. A client keeps the object and sends it back as it is; only dcaf.token counts, and the other members show the "
-        'state. {"dcaf": {"token": "new"}} asks for a fresh start.'
-    ),
-    "properties": {
-        "dcaf": {
-            "type": "object",
-            "title": "Seal",
-            "properties": {
-                "token": {"type": "string"},
-                "expires_at": {"type": "integer", "description": "Seconds since the epoch."},
-            },
-            "required": ["token"],
-        }
-    },
-    "required": ["dcaf"],
-    "additionalProperties": True,
-}
-DATA: Final[dict[str, Any]] = {"type": "object", "properties": {"session": ENVELOPE}, "required": ["session"]}
-PROBLEM: Final[dict[str, Any]] = {
-    "type": "object",
-    "title": "Problem",
-    "description": "Problem details (RFC 9457). A session in data replaces the client's.",
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "code": {"type": "string"},
-        "data": DATA,
-    },
-    "required": ["title", "status", "detail", "code"],
-}
 REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"description": text, "content": {"application/problem+json": {"schema": PROBLEM}}}
-    for status, text in (
-        (400, "The body, or the session in it, is refused."),
-        (409, "The session has ended, or has moved on."),
-        (413, "The body or the session is too large."),
-        (415, "The body is compressed."),
-        (503, "The session cannot be checked right now."),
-    )
+    status: {"description": text, "content": {"application/problem+json": {"schema": PROBLEM}}} for status, text in REFUSED.items()
 }
 """What the middleware may answer instead of the application, for ``FastAPI(responses=REFUSALS)``."""
 

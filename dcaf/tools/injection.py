@@ -29,7 +29,6 @@ if sys.version_info >= (3, 14):
     from annotationlib import Format
 
 REST: Final = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
-BY_PLACE: Final = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 SESSION: Final = "session"
 """The name by which a parameter without an annotation asks for the session."""
 
