@@ -21,8 +21,8 @@ from dcaf.agent.helpdesk import Answer, Event, Turn
 from dcaf.asgi.schemas import ENVELOPE, PROBLEM, REFUSED
 
 REF: Final = "#/components/schemas/{model}"
-PROBLEMS: Final = {"problems": {"type": "array", "items": {"type": "object"}}}
-REFUSALS: Final = REFUSED | {
+PROBLEMS: Final[dict[str, Any]] = {"problems": {"type": "array", "items": {"type": "object"}}}
+REFUSALS: Final[dict[int, str]] = REFUSED | {
     500: "The agent could not finish the turn.",
     502: "The model failed.",
     504: "The turn took too long.",

@@ -45,7 +45,7 @@ PROBLEM: Final[dict[str, Any]] = {
     },
     "required": ["title", "status", "detail", "code"],
 }
-REFUSED: Final = {
+REFUSED: Final[dict[int, str]] = {
     400: "The body, or the session in it, is refused.",
     409: "The session has ended, or has moved on.",
     413: "The body or the session is too large.",
