@@ -14,6 +14,7 @@ from dcaf.agent.config import RunConfig, StreamingMode
 from dcaf.agent.functions import AgentResult, ProposedCall
 from dcaf.agent.helpdesk import Approval, Data, Message
 from dcaf.agent.interceptors import InterceptedRequest, InterceptedResponse
+from dcaf.agent.page import Page
 from dcaf.agent.response import AgentResponse
 from dcaf.agent.server import create_app
 from dcaf.agent.serving import serve
@@ -34,6 +35,7 @@ __all__ = [
     "Message",
     "ModelFailedError",
     "ModelLimitError",
+    "Page",
     "PlatformContext",
     "ProposedCall",
     "RunConfig",

@@ -19,15 +19,18 @@ import anyio
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from dcaf.agent.agent import Agent
 from dcaf.agent.exchange import Asked, ended, failed, problem, refused, written
 from dcaf.agent.openapi import document
+from dcaf.agent.page import Page
+from dcaf.agent.page import routes as page_routes
 from dcaf.agent.socket import Conversation
 from dcaf.asgi import SessionMiddleware
+from dcaf.asgi.settings import routes as exempted
 from dcaf.core.current import current_session
 from dcaf.core.errors import MalformedRequest
 from dcaf.core.keeper import Keeper, Stateless
@@ -38,6 +41,7 @@ NDJSON: Final = "application/x-ndjson"
 JSON_PATHS: Final = ("/api/chat", "/api/sendMessage")
 STREAM_PATHS: Final = ("/api/chat-stream", "/api/sendMessageStream")
 SOCKET_PATH: Final = "/api/chat-ws"
+OPEN_PATHS: Final = ("/", "/health", "/openapi.json")
 WHITE: Final = b" \t\r\n"
 """White space of JSON (RFC 8259, section 2)."""
 
@@ -51,6 +55,7 @@ def create_app(
     keys: Any = None,
     audience: str,
     keeper: Keeper | None = None,
+    page: Page | bool = False,
     **settings: Any,
 ) -> ASGIApp:
     """The service of an agent.
@@ -60,6 +65,7 @@ def create_app(
         keys: As of SessionMiddleware: a Keyring, the text of a key, or None for ``DCAF_KEYS``.
         audience: The service's name: no other service's session is accepted.
         keeper: Who keeps sessions fresh, and knows which approvals were used; None is nobody.
+        page: Whether a chat page is at ``/``, which shows the session at work; a Page says what stands on it.
         **settings: Any other setting of SessionMiddleware, for instance ``subject=`` and ``conversation="/thread_id"``.
 
     Raises:
@@ -78,8 +84,30 @@ def create_app(
         WebSocketRoute(SOCKET_PATH, service.socket),
         Route("/health", service.health),
         Route("/openapi.json", service.openapi),
+        *_page(page, served, keeper, settings),
     ]
-    return SessionMiddleware(Starlette(routes=routes), keys=keys, audience=audience, keeper=keeper, **settings)
+    exempt = exempted("exempt", settings.pop("exempt", ()))
+    return SessionMiddleware(
+        Starlette(routes=routes),
+        keys=keys,
+        audience=audience,
+        keeper=keeper,
+        exempt=lambda scope: exempt(scope) or _is_open(scope),
+        **settings,
+    )
+
+
+def _is_open(scope: Scope) -> bool:
+    """Whether a route has nothing to do with sessions, so that nobody asks ``subject=`` and ``conversation=`` about it."""
+    path = scope["path"].removeprefix(scope.get("root_path", ""))
+    return path in OPEN_PATHS or path.startswith("/page/")
+
+
+def _page(page: Page | bool, agent: Agent, keeper: Keeper | None, settings: dict[str, Any]) -> list[BaseRoute]:
+    if page is False:
+        return []
+    shown = Page() if page is True else page
+    return page_routes(shown, title=agent.name, keeper=keeper, settings=settings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ except ModuleNotFoundError:  # the extra `agent` answers conversations in any pr
 TARGET: Final = "DCAF_SERVE"
 AUDIENCE: Final = "DCAF_AUDIENCE"
 CONVERSATION: Final = "DCAF_CONVERSATION"
+PAGE: Final = "DCAF_PAGE"
 """Where a process that was started for a reload finds what to serve."""
 
 
@@ -44,7 +45,14 @@ def serve(agent: Agent | Callable[..., Any], *, host: str = "127.0.0.1", port: i
 
 
 def serve_named(
-    target: str, *, audience: str | None = None, conversation: str | None = None, host: str, port: int, reload: bool
+    target: str,
+    *,
+    audience: str | None = None,
+    conversation: str | None = None,
+    page: bool = False,
+    host: str,
+    port: int,
+    reload: bool,
 ) -> None:
     """Serve what a text like ``shop.agents:support`` names.
 
@@ -52,6 +60,7 @@ def serve_named(
         target: Module and name of an Agent, an agent function, or an ASGI application that is ready.
         audience: The service's name; None takes the target's.
         conversation: Where a body names its conversation, as ``/thread_id``; None binds sessions to none.
+        page: Whether a chat page is at ``/``.
         host: Address to listen on.
         port: Port to listen on.
         reload: Whether to start anew when a file changes.
@@ -59,7 +68,7 @@ def serve_named(
     Raises:
         ConfigurationError: There is no such thing, a setting is wrong, or uvicorn is not installed.
     """
-    os.environ |= {TARGET: target, AUDIENCE: audience or "", CONVERSATION: conversation or ""}
+    os.environ |= {TARGET: target, AUDIENCE: audience or "", CONVERSATION: conversation or "", PAGE: "1" if page else ""}
     app = named_app()
     named = f"{__name__}:named_app" if reload else app
     _server().run(named, factory=reload, host=host, port=port, reload=reload, app_dir=os.getcwd())  # noqa: PTH109
@@ -67,14 +76,16 @@ def serve_named(
 
 def named_app() -> ASGIApp:
     """The application that the environment names. Raises as ``serve_named``."""
-    target, audience, conversation = (os.environ[name] for name in (TARGET, AUDIENCE, CONVERSATION))
+    target, audience, conversation, page = (os.environ[name] for name in (TARGET, AUDIENCE, CONVERSATION, PAGE))
     found = load(target)
     if isinstance(found, type) or not (callable(found) or isinstance(found, Agent)):
         raise ConfigurationError(f"{target!r} is neither an Agent, nor an agent function, nor an application. Write module:name.")
     if isinstance(found, Agent) or not _is_app(found):
-        return create_app(found, audience=audience or target, conversation=conversation or None)
-    if audience or conversation:
-        raise ConfigurationError(f"{target!r} is an application that is ready: it has an audience and a conversation of its own.")
+        return create_app(found, audience=audience or target, conversation=conversation or None, page=bool(page))
+    if audience or conversation or page:
+        raise ConfigurationError(
+            f"{target!r} is an application that is ready: its audience, conversation and page are those of its create_app."
+        )
     app: ASGIApp = found
     return app
 

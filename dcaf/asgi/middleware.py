@@ -32,14 +32,14 @@ from dcaf.asgi.parcels import parcels_of
 from dcaf.asgi.problems import problem
 from dcaf.asgi.request import Body, read_body, unopened
 from dcaf.asgi.response import Answer
-from dcaf.asgi.settings import Keys, Routes, function, keyring, lifetime, one_of, positive, routes, suites, watcher
+from dcaf.asgi.settings import MAX_TOKEN_BYTES, Keys, Routes, function, keyring, lifetime, one_of, positive, routes, suites, watcher
 from dcaf.asgi.terminal import Terminal, is_done
 from dcaf.asgi.turn import Turn, Turns
 from dcaf.asgi.websocket import PassingSocket, Socket
 from dcaf.core.current import Within, begin, end, running
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError, SessionError, SessionUnavailable
-from dcaf.core.keeper import Keeper, Stateless
+from dcaf.core.keeper import Keeper, Stateless, level_of
 from dcaf.core.migrations import Migration, Migrations
 from dcaf.core.unsigned import Import
 
@@ -123,7 +123,7 @@ class SessionMiddleware:
         max_body_bytes: int = 4 * MIB,
         max_bytes_in_flight: int = 256 * MIB,
         max_response_bytes: int = 16 * MIB,
-        max_token_bytes: int = MIB // 4,
+        max_token_bytes: int = MAX_TOKEN_BYTES,
         terminal: Terminal = is_done,
         pass_streams: Routes = (),
         exempt: Routes = (),
@@ -144,8 +144,7 @@ class SessionMiddleware:
         self._max_body_bytes = positive("max_body_bytes", max_body_bytes)
         self._flights = Flights(positive("max_bytes_in_flight", max_bytes_in_flight))
         self._bind_request_session = bind_request_session
-        level = getattr(keeper, "level", "custom") if keeper else Stateless.level
-        self._events = Events(None if on_event is None else function("on_event", on_event), watcher(level))
+        self._events = Events(None if on_event is None else function("on_event", on_event), watcher(level_of(keeper)))
         suite, *others = suites(encrypt=encrypt, accept_both=accept_both)
         if encrypt and plain != () and not plain_secret:
             raise ConfigurationError(PLAIN_AND_ENCRYPTED)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from starlette.types import Scope
 
@@ -26,6 +26,9 @@ from dcaf.core.rotation import LiveKeyring
 from dcaf.core.seal import SIGNED, Suite
 
 T = TypeVar("T")
+
+MAX_TOKEN_BYTES: Final = 256 * 1024
+"""The longest token that is accepted where an application says nothing else."""
 
 Keys: TypeAlias = "Keyring | str | Path | Callable[[], Keyring] | None"
 Routes: TypeAlias = "Iterable[str] | Callable[[Scope], bool]"

@@ -6,15 +6,20 @@ What a reader gets wrong: the demo needs the extra ``demo``; the other commands 
 from __future__ import annotations
 
 import argparse
+from datetime import timedelta
+from typing import Final
 
 from dcaf.cli.loading import loaded
 from dcaf.core.keys import Keyring
+
+PACE: Final = timedelta(milliseconds=40)
+"""Before each word, so that a person sees them come."""
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     demo = commands.add_parser("demo", help="run a conversation against a real server, then try to cheat")
-    demo.add_argument("--serve", action="store_true", help="leave the server running, and print a curl line for it")
+    demo.add_argument("--serve", action="store_true", help="leave the server running, with a chat page and a curl line")
     demo.add_argument("--port", type=int, default=0, help="where to serve (default: a free port)")
     demo.set_defaults(run=_demo)
 
@@ -22,7 +27,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def _demo(options: argparse.Namespace) -> int:
     server, app, story = (loaded(f"dcaf.demo.{name}", what="The demo", extra="demo") for name in ("server", "app", "story"))
     code: int = (
-        server.serve(app.create_demo(Keyring.ephemeral()), port=options.port, announce=_announce) if options.serve else story.tell()
+        server.serve(app.create_demo(Keyring.ephemeral(), pace=PACE), port=options.port, announce=_announce)
+        if options.serve
+        else story.tell()
     )
     return code
 
@@ -30,5 +37,6 @@ def _demo(options: argparse.Namespace) -> int:
 def _announce(url: str) -> None:
     body = '{"messages":[{"role":"user","content":"start"}]}'
     print(
-        f"The wizard runs at {url}. Stop it with Ctrl-C. Say something to it:\n\ncurl -s {url}/api/chat -d '{body}'\n", flush=True
+        f"The wizard runs at {url}. Open it in a browser, or say something to it here. Stop it with Ctrl-C.\n\ncurl -s {url}/api/chat -d '{body}'\n",
+        flush=True,
     )

@@ -19,6 +19,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     serve.add_argument(
         "--conversation", help="where a body names its conversation, for instance /thread_id: sessions are bound to it"
     )
+    serve.add_argument("--page", action="store_true", help="with a chat page at /, which shows the session at work")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     serve.add_argument("--port", type=int, default=8000, help="port to listen on (default: %(default)s)")
     serve.add_argument("--reload", action="store_true", help="start anew when a file changes")
@@ -30,6 +31,7 @@ def _serve(options: argparse.Namespace) -> int:
         options.target,
         audience=options.audience,
         conversation=options.conversation,
+        page=options.page,
         host=options.host,
         port=options.port,
         reload=options.reload,

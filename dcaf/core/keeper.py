@@ -64,3 +64,9 @@ class Stateless:
     async def commit(self, session: Session) -> int:
         """One more than the number that arrived where the state changed, else the same; 1 for the first."""
         return max(1, session.sequence + session.is_modified)
+
+
+def level_of(keeper: Keeper | None) -> str:
+    """The level that a keeper says it is, for operators and for the chat page: ``custom`` where it says none; None is L0."""
+    found: str = getattr(keeper, "level", "custom") if keeper else Stateless.level
+    return found

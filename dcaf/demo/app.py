@@ -6,23 +6,26 @@ What a reader gets wrong: only the model is a stand-in. The agent, its tools, th
 
 from __future__ import annotations
 
-from typing import Final
+from datetime import timedelta
+from typing import Any, Final
 
 from starlette.types import ASGIApp
 
-from dcaf.agent import Agent, create_app
+from dcaf.agent import Agent, Page, create_app
 from dcaf.core.keys import Keyring
 from dcaf.demo.model import scripted
 from dcaf.demo.tools import TOOLS
 
 AUDIENCE: Final = "deploy-agent"
+SUGGESTIONS: Final = ("start", "service api", "3 replicas", "execute", "add 2 widget", "one more widget")
 
 
-def create_agent() -> Agent:
-    """The demo's agent."""
-    return Agent(scripted(), tools=TOOLS, name=AUDIENCE)
+def create_agent(*, pace: timedelta = timedelta(0)) -> Agent:
+    """The demo's agent; ``pace`` is what its model waits before each word, for somebody to see them come."""
+    return Agent(scripted(pace), tools=TOOLS, name=AUDIENCE)
 
 
-def create_demo(keys: Keyring) -> ASGIApp:
-    """The demo's application, with the session mounted around it."""
-    return create_app(create_agent(), keys=keys, audience=AUDIENCE)
+def create_demo(keys: Keyring, *, pace: timedelta = timedelta(0), **settings: Any) -> ASGIApp:
+    """The demo's application and its page, with the session mounted around them; settings are those of ``create_app``."""
+    page = Page("Deployment wizard", SUGGESTIONS)
+    return create_app(create_agent(pace=pace), keys=keys, audience=AUDIENCE, page=page, **settings)

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any, Final
 
+import anyio
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart, ToolReturnPart, UserPromptPart
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, DeltaToolCalls, FunctionModel
 
@@ -32,9 +34,15 @@ HELP: Final = "Say: start, service NAME, N replicas, execute, add N THING, one m
 SURE: Final = "This deploys. Are you sure?"
 
 
-def scripted() -> FunctionModel:
-    """The model."""
-    return FunctionModel(answer, stream_function=answer_in_pieces, model_name="scripted")
+def scripted(pace: timedelta = timedelta(0)) -> FunctionModel:
+    """The model; it waits ``pace`` before each word of a stream."""
+
+    async def in_pieces(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str | DeltaToolCalls]:
+        async for piece in answer_in_pieces(messages, info):
+            await anyio.sleep(pace.total_seconds())
+            yield piece
+
+    return FunctionModel(answer, stream_function=in_pieces, model_name="scripted")
 
 
 def choose(text: str) -> tuple[str, dict[str, Any]] | None:

@@ -18,7 +18,6 @@ from starlette.routing import Route, WebSocketRoute
 from dcaf import Key, Keyring, SessionMiddleware
 from dcaf.asgi import CookieCarrier
 from dcaf.core.errors import SessionValueError
-from tests.conftest import REQUIRED, program
 
 NAME = "__Host-dcaf"
 OLD, NEW = Key.generate("k7"), Key.generate("k8")
@@ -28,28 +27,6 @@ START_S = 10.0
 @pytest.fixture(autouse=True)
 def _quiet(caplog: Any) -> None:
     caplog.set_level("CRITICAL", logger="dcaf")
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    """A browser, started once."""
-    path = program("chromium")
-    if "chromium" not in REQUIRED:
-        pytest.importorskip("playwright", reason="playwright, which drives the browser, is not installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(chromium: Any) -> Iterator[Any]:
-    """A page of a visitor who was nowhere before."""
-    context = chromium.new_context()
-    yield context.new_page()
-    context.close()
 
 
 async def home(request: Any) -> Any:

@@ -1,0 +1,113 @@
+"""A chat page that shows the session at work: what the tools see, what travels, and what happens to whoever cheats.
+
+>>> Page(suggestions=("start",)).suggestions
+('start',)
+>>> [route.path for route in routes(Page(), title="greeter", keeper=None, settings={})]
+['/', '/page/settings', '/page']
+
+What a reader gets wrong: the page is a client like any other. It has no key and no route of its own to the session; whatever it
+shows it has read in the answers of the agent's service.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from dcaf.asgi.settings import MAX_TOKEN_BYTES
+from dcaf.core.errors import ConfigurationError
+from dcaf.core.keeper import Keeper, level_of
+
+STATIC: Final = Path(__file__).parent / "static"
+THREAD: Final = "/thread_id"
+HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+    ),
+    "Cache-Control": "no-cache",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+"""Nothing is loaded from elsewhere, nothing inline runs, and no text becomes markup (CSP level 3, Trusted Types)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What the page says of the service.
+
+    Attributes:
+        title: Its heading; empty takes the agent's name.
+        suggestions: What a visitor could say; each is a button.
+
+    Raises:
+        ConfigurationError: A suggestion is no text.
+    """
+
+    title: str = ""
+    suggestions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.suggestions, str) or not all(isinstance(text, str) for text in self.suggestions):
+            raise ConfigurationError('Page(suggestions=) takes texts, for instance Page(suggestions=("start", "help")).')
+
+
+def routes(page: Page, *, title: str, keeper: Keeper | None, settings: Mapping[str, Any]) -> list[BaseRoute]:
+    """The routes of the page, all of them GET.
+
+    Args:
+        page: What it says.
+        title: Its heading where the page has none.
+        keeper: Whose level it shows.
+        settings: Those of the SessionMiddleware around it.
+
+    Raises:
+        ConfigurationError: The session does not travel in the body, where the page reads it.
+    """
+    if "body" not in settings.get("carriers", ("body",)):
+        raise ConfigurationError('page= reads the session in the body: add "body" to carriers=, or leave the page out.')
+    told = _told(page, title, keeper, settings)
+    files = _Files(directory=STATIC)
+
+    async def first(request: Request) -> Response:
+        return await files.get_response("index.html", request.scope)
+
+    async def facts(_: Request) -> Response:
+        return JSONResponse(told, headers=HEADERS)
+
+    return [Route("/", first), Route("/page/settings", facts), Mount("/page", files)]
+
+
+def _told(page: Page, title: str, keeper: Keeper | None, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page knows of the service beside its answers."""
+    conversation = settings.get("conversation")
+    return {
+        "title": page.title or title,
+        "suggestions": page.suggestions,
+        "level": level_of(keeper),
+        "max_token_bytes": settings.get("max_token_bytes", MAX_TOKEN_BYTES),
+        "conversation": conversation if isinstance(conversation, str) else THREAD,
+    }
+
+
+class _Files(StaticFiles):
+    """The page's files, each with the page's headers."""
+
+    def file_response(
+        self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Scope, status_code: int = 200
+    ) -> Response:
+        """A file, or that it has not changed."""
+        response = super().file_response(full_path, stat_result, scope, status_code)
+        response.headers.update(HEADERS)
+        return response

@@ -1,0 +1,177 @@
+// @ts-check
+// The pieces of the page: each function makes elements out of values, as text and never as markup.
+
+import { rows } from "./changes.js";
+import { isNew, mirror } from "./conversation.js";
+import { meaning, moment, read, words } from "./token.js";
+
+/** @typedef {import("./conversation.js").JSONObject} JSONObject */
+/** @typedef {import("./conversation.js").Envelope} Envelope */
+/** @typedef {import("./conversation.js").Outcome} Outcome */
+/** @typedef {import("./conversation.js").Turn} Turn */
+
+const SKEW_S = 60;
+const PARTS = /** @type {Record<string, string[]>} */ ({ dcaf1s: ["suite", "key id", "claims", "state", "seal"], dcaf1e: ["suite", "key id", "sealed box"] });
+const SHOWN = 12;
+
+/**
+ * An element with attributes and children; a text becomes a text node, an attribute that is undefined is left out.
+ * @template {keyof HTMLElementTagNameMap} Name
+ * @param {Name} name
+ * @param {Record<string, string | undefined>} attributes
+ * @param {(Node | string)[]} children
+ */
+export function element(name, attributes = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) if (value !== undefined) made.setAttribute(key, value);
+  made.append(...children);
+  return made;
+}
+
+/** @param {string} label @param {() => void} act @param {Record<string, string | undefined>} attributes */
+export function button(label, act, attributes = {}) {
+  const made = element("button", { type: "button", ...attributes }, label);
+  made.addEventListener("click", act);
+  return made;
+}
+
+/** @param {unknown} value As JSON, in one line. */
+export function json(value) {
+  return JSON.stringify(value) ?? "";
+}
+
+/** @param {"user" | "assistant"} role @param {string} text */
+export function message(role, text) {
+  return element("article", { class: role }, element("h3", {}, role === "user" ? "You" : "Agent"), element("p", {}, text));
+}
+
+/** @param {JSONObject} data What was done beside the text. */
+export function deeds(data) {
+  const calls = (data.executed_tool_calls ?? []).map((/** @type {JSONObject} */ call) => ["called", call]);
+  const decisions = (data.executed_approvals ?? []).map((/** @type {JSONObject} */ call) => ["decided", call]);
+  const items = [...calls, ...decisions].map(([verb, call]) =>
+    element("li", {}, `${verb} `, element("code", {}, `${call.name} ${json(call.input)}`), `: ${call.output}`),
+  );
+  return items.length ? [element("ul", { "aria-label": "Tools" }, ...items)] : [];
+}
+
+/** @param {JSONObject} item @param {(decision: JSONObject) => void} decide A call that waits for a person. */
+export function approval(item, decide) {
+  const reason = element("input", { value: "Not now", "aria-label": `Reason to reject ${item.name}` });
+  return element(
+    "div",
+    { class: "card", role: "group", "aria-label": `Approval of ${item.name}` },
+    element("h3", {}, "Waits for you"),
+    element("p", {}, element("code", {}, `${item.name} ${json(item.input)}`)),
+    element("p", {}, item.description ?? ""),
+    reason,
+    element(
+      "div",
+      { class: "buttons" },
+      button("Approve", () => decide({ execute: true, rejection_reason: null }), { class: "yes" }),
+      button("Reject", () => decide({ execute: false, rejection_reason: reason.value || "Not now" })),
+    ),
+  );
+}
+
+/** @param {Envelope | undefined} before @param {Envelope | undefined} after The state, leaf by leaf, with what the turn did to it. */
+export function state(before, after) {
+  const found = rows(mirror(before), mirror(after)).filter((row) => row.path);
+  if (found.length) return found.map((row) => element("tr", row.mark ? { class: "changed" } : {}, ...leaf(row)));
+  return [across(nothing(after))];
+}
+
+/** @param {string} text A row that says why there are no others. */
+function across(text) {
+  return element("tr", {}, element("td", { colspan: "3" }, text));
+}
+
+/** @param {import("./changes.js").Row} row */
+function leaf(row) {
+  const names = row.path.split(/(?=[.[])/).flatMap((name) => [document.createElement("wbr"), name]);
+  const key = element("th", { scope: "row" }, element("code", {}, ...names));
+  const shown = row.mark === "removed" ? element("del", {}, element("code", {}, json(row.was))) : element("code", {}, json(row.value));
+  const mark = row.mark === "changed" ? element("span", {}, "changed, was ", element("code", {}, json(row.was))) : row.mark;
+  return [key, element("td", {}, shown), element("td", {}, mark)];
+}
+
+/** @param {Envelope | undefined} envelope Why there is nothing to see. */
+function nothing(envelope) {
+  if (!envelope || isNew(envelope)) return "Nothing yet: the next turn begins a new session.";
+  return read(envelope.dcaf?.token)?.claims ? "Empty." : "The service shows nothing of it: the state is encrypted.";
+}
+
+/** @param {Envelope | undefined} envelope @param {number} now */
+export function claims(envelope, now) {
+  const token = read(envelope?.dcaf?.token);
+  if (!token?.claims) return [across(token ? "Encrypted too." : "No session yet.")];
+  return Object.entries(token.claims).map(([name, value]) =>
+    element("tr", {}, element("th", { scope: "row" }, element("code", {}, name)), element("td", {}, element("code", {}, json(value))),
+      element("td", {}, meaning(name, value, now))),
+  );
+}
+
+/** @param {Envelope | undefined} envelope The token, part by part. */
+export function parts(envelope) {
+  const token = read(envelope?.dcaf?.token);
+  if (!token) return [across("No session yet.")];
+  return (PARTS[token.suite] ?? []).map((name, at) => {
+    const piece = token.pieces[at] ?? "";
+    const start = piece.length > SHOWN ? `${piece.slice(0, SHOWN)}…` : piece;
+    return element("tr", {}, element("th", { scope: "row" }, name), element("td", {}, element("code", {}, start)), element("td", {}, String(piece.length)));
+  });
+}
+
+/** @param {Envelope | undefined} envelope Who sealed it, and what that means. */
+export function seal(envelope) {
+  const token = read(envelope?.dcaf?.token);
+  if (!token) return "No session yet.";
+  const means = token.claims ? "signed: you can read it, and not write it" : "encrypted: only the service can read it";
+  return `Key ${token.kid}, ${token.suite}, ${means}.`;
+}
+
+/** @param {Envelope | undefined} envelope @param {number} now */
+export function left(envelope, now) {
+  const end = envelope?.dcaf?.expires_at;
+  if (end === undefined) return "No session yet.";
+  if (now <= end) return `${words(end - now)}, counted anew in each turn.`;
+  return `Over, ${moment(end, now)}. ${now <= end + SKEW_S ? "For a minute the service still takes it." : "The next turn is refused."}`;
+}
+
+/** @param {Turn} turn @param {import("./conversation.js").Conversation} talk @param {() => void} goOn A line of the history. */
+export function turn(turn, talk, goOn) {
+  const isHere = turn === talk.here;
+  const isBranch = turn.parent !== (talk.turns[turn.number - 2] ?? null);
+  const from = isBranch ? `, from ${turn.parent ? `turn ${turn.parent.number}` : "the start"}` : "";
+  const count = rows(mirror(turn.before), mirror(turn.envelope)).filter((row) => row.mark).length;
+  const told = `Turn ${turn.number}${from}: ${count || "no"} ${count === 1 ? "change" : "changes"}`;
+  return element(
+    "li",
+    { "aria-current": isHere ? "step" : undefined, class: isHere ? "here" : undefined },
+    element("div", {}, turn.said, element("br"), element("span", { class: "quiet" }, told)),
+    isHere ? "You are here" : button("Continue from here", goOn, { "aria-label": `Continue from here: turn ${turn.number}, ${turn.said}` }),
+  );
+}
+
+/** @param {string} title @param {string} sent @param {Outcome} outcome @param {import("./cheat.js").Verdict} verdict */
+export function verdict(title, sent, outcome, { isGood, answer, meaning }) {
+  return element(
+    "div",
+    { class: "card" },
+    element("h3", {}, title),
+    element("p", { class: isGood ? "good" : "bad" }, answer),
+    element("dl", {}, fact("Sent", sent), ...came(outcome).map(([name, text]) => fact(name, text))),
+    element("p", {}, meaning),
+  );
+}
+
+/** @param {Outcome} outcome What came back, for a person. */
+function came(outcome) {
+  if (outcome.code) return [["Answer", outcome.detail]];
+  return [["Answer", outcome.text], ["State", json(mirror(outcome.envelope))]];
+}
+
+/** @param {string} name @param {string} text */
+function fact(name, text) {
+  return element("div", {}, element("dt", {}, name), element("dd", {}, text));
+}

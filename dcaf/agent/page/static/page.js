@@ -1,0 +1,223 @@
+// @ts-check
+// The chat page: what a person does goes out as a turn, and what comes back is drawn.
+
+import { mirrored, replayed, tampering } from "./cheat.js";
+import { Conversation, exchange, isNew } from "./conversation.js";
+import * as draw from "./draw.js";
+
+/** @typedef {import("./cheat.js").Attempt} Attempt */
+/** @typedef {import("./conversation.js").JSONObject} JSONObject */
+/** @typedef {import("./conversation.js").Message} Message */
+/** @typedef {import("./conversation.js").Outcome} Outcome */
+/** @typedef {import("./conversation.js").Turn} Turn */
+
+/** @param {string} id @returns {any} */
+const the = (id) => document.getElementById(id);
+const now = () => Date.now() / 1000;
+
+/** @type {JSONObject} */
+let settings = {};
+let talk = new Conversation("");
+/** @type {AbortController | null} What can be stopped. */
+let running = null;
+
+/* Turns */
+
+/** @param {Message} message @param {string} said */
+async function take(message, said) {
+  const mine = talk;
+  const live = draw.message("assistant", "");
+  const shown = [draw.message("user", said), live];
+  notify("");
+  append(shown);
+  const outcome = await alone((signal) => mine.send(message, said, (event) => arrived(event, live), signal));
+  if (talk !== mine) return;
+  if (outcome.code) failed(outcome, message, shown);
+  else finished(live);
+  drawSession();
+  drawTurns();
+}
+
+/** @param {(signal: AbortSignal) => Promise<Outcome>} act What the person waits for; nothing else goes out meanwhile. */
+async function alone(act) {
+  running = new AbortController();
+  the("log").setAttribute("aria-busy", "true");
+  drawButtons();
+  const outcome = await act(running.signal);
+  running = null;
+  the("log").setAttribute("aria-busy", "false");
+  drawButtons();
+  if (document.activeElement === document.body) the("said").focus();
+  return outcome;
+}
+
+/** @param {JSONObject} event @param {HTMLElement} live */
+function arrived(event, live) {
+  if (event.type === "text_delta") /** @type {HTMLElement} */ (live.querySelector("p")).textContent += event.text;
+  if (event.type === "intermittent_update") notify(event.text);
+  the("log").scrollTop = the("log").scrollHeight;
+}
+
+/** @param {HTMLElement} live */
+function finished(live) {
+  live.append(...draw.deeds(talk.here?.answer.data ?? {}));
+  the("log").scrollTop = the("log").scrollHeight;
+  notify(talk.waiting.length ? "A call waits for you." : "");
+}
+
+/** @param {Outcome} outcome @param {Message} message @param {HTMLElement[]} shown */
+function failed(outcome, message, shown) {
+  for (const article of shown) article.remove();
+  the("said").value ||= message.content;
+  const session = isNew(talk.envelope) ? "What the tools remembered is gone: the next turn begins a new session." : "The session is as before.";
+  notify(`Not answered: ${outcome.code}. ${outcome.detail} ${session}${message.content ? " What you wrote is in the box again." : ""}`);
+}
+
+/** @param {string} text */
+function say(text) {
+  if (running || !text.trim()) return;
+  the("said").value = "";
+  take({ role: "user", content: text }, text);
+}
+
+/** @param {JSONObject} item @param {JSONObject} decision */
+function decide(item, decision) {
+  const said = decision.execute ? `(approves ${item.name})` : `(rejects ${item.name}: ${decision.rejection_reason})`;
+  take({ role: "user", content: "", data: { approvals: [{ ...item, ...decision }] } }, said);
+}
+
+/** @param {Turn} turn */
+function goTo(turn) {
+  talk.goTo(turn);
+  notify(`You go on from turn ${turn.number}: its messages, and the session that it left.`);
+  drawAll();
+  the("said").focus();
+}
+
+function startOver() {
+  running?.abort();
+  talk = new Conversation(settings.conversation);
+  notify("A new conversation, without a session.");
+  the("verdict").replaceChildren();
+  drawAll();
+  the("said").focus();
+}
+
+/** @param {() => Attempt} attempt */
+async function cheat(attempt) {
+  const { title, sent, body, judge } = attempt();
+  const outcome = await alone((signal) => exchange(body, undefined, signal));
+  the("verdict").replaceChildren(draw.verdict(title, sent, outcome, judge(outcome)));
+}
+
+/* Drawing */
+
+function drawAll() {
+  const items = path().flatMap((turn) => [draw.message("user", turn.said), answered(turn)]);
+  the("log").replaceChildren(...items);
+  the("log").scrollTop = the("log").scrollHeight;
+  drawSession();
+  drawTurns();
+}
+
+/** The turns from the first to this one. */
+function path() {
+  const found = [];
+  for (let turn = talk.here; turn; turn = turn.parent) found.unshift(turn);
+  return found;
+}
+
+/** @param {Turn} turn */
+function answered(turn) {
+  const made = draw.message("assistant", turn.answer.content);
+  made.append(...draw.deeds(turn.answer.data ?? {}));
+  return made;
+}
+
+/** @param {Node[]} made */
+function append(made) {
+  the("log").append(...made);
+  the("log").scrollTop = the("log").scrollHeight;
+}
+
+/** @param {string} text */
+function notify(text) {
+  the("notice").textContent = text;
+}
+
+function drawSession() {
+  const isHeres = talk.envelope === talk.here?.envelope;
+  const size = isNew(talk.envelope) ? 0 : (talk.envelope?.dcaf?.token?.length ?? 0);
+  the("state").replaceChildren(...draw.state(isHeres ? talk.here?.before : talk.envelope, talk.envelope));
+  the("parts").replaceChildren(...draw.parts(talk.envelope));
+  the("seal").textContent = draw.seal(talk.envelope);
+  the("envelope").textContent = JSON.stringify(talk.envelope ?? null, null, 2);
+  the("size").textContent = `${size.toLocaleString("en")} of ${settings.max_token_bytes.toLocaleString("en")} bytes`;
+  the("meter").value = size;
+  drawTimes();
+}
+
+function drawTimes() {
+  the("left").textContent = draw.left(talk.envelope, now());
+  the("claims").replaceChildren(...draw.claims(talk.envelope, now()));
+}
+
+function drawTurns() {
+  the("waiting").replaceChildren(...talk.waiting.map((item) => draw.approval(item, (decision) => decide(item, decision))));
+  the("turns").replaceChildren(...talk.turns.map((turn) => draw.turn(turn, talk, () => goTo(turn))));
+  the("turns").scrollTop = the("turns").scrollHeight;
+  the("which").replaceChildren(...talk.turns.map((turn) => draw.element("option", {}, `${turn.number}: ${turn.said}`)));
+  the("which").selectedIndex = Math.max(0, talk.turns.length - 2);
+  drawButtons();
+}
+
+function drawButtons() {
+  const isBusy = running !== null;
+  const isEmpty = !talk.envelope || isNew(talk.envelope);
+  the("stop").hidden = !isBusy;
+  for (const button of document.querySelectorAll("button, select")) {
+    /** @type {HTMLButtonElement} */ (button).disabled = isBusy && !["stop", "over"].includes(button.id);
+  }
+  for (const id of ["tamper", "mirror"]) the(id).disabled ||= isEmpty;
+  for (const id of ["replay", "which"]) the(id).disabled ||= !talk.turns.length;
+}
+
+/* The beginning */
+
+/** @param {KeyboardEvent} event Enter sends, but not while an input method composes. */
+function entered(event) {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  say(the("said").value);
+}
+
+/** @param {Event} event */
+function submitted(event) {
+  event.preventDefault();
+  say(the("said").value);
+}
+
+function listen() {
+  the("form").addEventListener("submit", submitted);
+  the("said").addEventListener("keydown", entered);
+  the("stop").addEventListener("click", () => running?.abort());
+  the("over").addEventListener("click", startOver);
+  the("tamper").addEventListener("click", () => cheat(() => tampering(talk)));
+  the("mirror").addEventListener("click", () => cheat(() => mirrored(talk)));
+  the("replay").addEventListener("click", () => cheat(() => replayed(talk.turns[the("which").selectedIndex], settings.level)));
+}
+
+async function begin() {
+  settings = await (await fetch("page/settings")).json();
+  talk = new Conversation(settings.conversation);
+  document.title = the("title").textContent = settings.title;
+  the("level").textContent = settings.level;
+  the("meter").max = settings.max_token_bytes;
+  document.querySelector(`#levels tr[data-level="${CSS.escape(settings.level)}"]`)?.classList.add("here");
+  the("suggestions").replaceChildren(...settings.suggestions.map((/** @type {string} */ text) => draw.button(text, () => say(text))));
+  listen();
+  setInterval(drawTimes, 1000);
+  drawAll();
+}
+
+begin().catch(() => notify("The service does not answer. Load the page again."));

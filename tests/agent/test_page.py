@@ -1,0 +1,141 @@
+"""The chat page as files and headers; tests/browser drives it in a browser."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.testclient import TestClient
+
+from dcaf import Keyring
+from dcaf.agent import Page, create_app
+from dcaf.agent.page import HEADERS, STATIC
+from dcaf.core.errors import ConfigurationError
+from dcaf.core.keeper import Stateless
+
+FILES: Final = sorted(path.name for path in STATIC.iterdir())
+
+
+def greet(_messages: Any, _context: Any) -> str:
+    return "Hello."
+
+
+def served(**settings: Any) -> TestClient:
+    return TestClient(create_app(greet, keys=Keyring.ephemeral(), audience="greeter", **{"page": True, **settings}))
+
+
+def test_the_page_is_off_by_default() -> None:
+    with served(page=False) as client:
+        assert [client.get(path).status_code for path in ("/", "/page/page.js", "/page/settings")] == [404, 404, 404]
+
+
+@pytest.mark.parametrize("path", ["/", "/page/settings", *(f"/page/{name}" for name in FILES)])
+def test_every_file_has_the_policy_and_nothing_of_a_session(path: str) -> None:
+    with served() as client:
+        answer = client.get(path)
+    assert answer.status_code == 200
+    assert {name: answer.headers[name] for name in HEADERS} == HEADERS
+    assert "set-cookie" not in answer.headers
+
+
+def test_the_policy_allows_the_page_s_own_files_and_nothing_else() -> None:
+    policy = dict(part.strip().split(" ", 1) for part in HEADERS["Content-Security-Policy"].split(";"))
+    assert policy["default-src"] == "'none'"
+    assert {sources for name, sources in policy.items() if name.endswith("-src") and name != "default-src"} == {"'self'"}
+    assert "unsafe" not in str(policy)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_file_names_another_address_or_has_anything_inline(name: str) -> None:
+    text = (STATIC / name).read_text()
+    assert set(re.findall(r"(?:https?:)?//[a-z][\w.-]+\.[a-z]+", text)) <= {"http://www.w3.org"}, "an SVG names its language so"
+    if name.endswith(".html"):
+        assert re.findall(r"<style|<script(?![^>]*src=)|\son\w+=|\sstyle=", text) == []
+
+
+def test_a_file_that_has_not_changed_is_not_sent_again_and_has_the_policy_still() -> None:
+    with served() as client:
+        first = client.get("/page/page.js")
+        again = client.get("/page/page.js", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["content-security-policy"] == HEADERS["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize("path", ["/page/", "/page/../__init__.py", "/page/%2e%2e/__init__.py", "/page//etc/passwd", "/page/no.js"])
+def test_nothing_else_is_served(path: str) -> None:
+    with served() as client:
+        assert client.get(path).status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/", "/page/settings", "/page/page.js"])
+def test_the_page_is_only_read(path: str) -> None:
+    with served() as client:
+        assert client.post(path, json={}).status_code == 405
+
+
+def test_it_is_told_what_the_service_is() -> None:
+    with served() as client:
+        assert client.get("/page/settings").json() == {
+            "title": "agent",
+            "suggestions": [],
+            "level": "L0",
+            "max_token_bytes": 262144,
+            "conversation": "/thread_id",
+        }
+    with served(page=Page("Greeter", ("hi",)), max_token_bytes=9000, conversation="/meta/id", keeper=Fresh()) as client:
+        told = client.get("/page/settings").json()
+    assert told == {
+        "title": "Greeter",
+        "suggestions": ["hi"],
+        "level": "L2",
+        "max_token_bytes": 9000,
+        "conversation": "/meta/id",
+    }
+
+
+class Fresh(Stateless):
+    level = "L2"
+
+
+@pytest.mark.parametrize("path", ["/", "/page/page.js", "/page/settings", "/health", "/openapi.json"])
+@pytest.mark.parametrize("prefix", ["", "/agents/greeter"])
+def test_nobody_is_asked_whose_session_it_is_where_there_is_none(path: str, prefix: str) -> None:
+    """Control: the chat itself is refused by functions that fail."""
+    app = create_app(
+        greet,
+        keys=Keyring.ephemeral(),
+        audience="greeter",
+        page=True,
+        subject=lambda scope: scope["user"],
+        conversation=lambda _scope, body: body["thread_id"],
+        exempt=lambda scope: scope["path"].endswith("/other"),
+    )
+    with TestClient(Starlette(routes=[Mount(prefix, app)])) as client:
+        assert client.get(prefix + path).status_code == 200
+        assert client.post(f"{prefix}/api/chat", json={"messages": []}).json()["code"] == "session-invalid"
+        assert client.post(f"{prefix}/other", json={"messages": []}).status_code == 404, "exempt= goes on to count"
+
+
+def test_it_works_below_another_path() -> None:
+    app = create_app(greet, keys=Keyring.ephemeral(), audience="greeter", page=True)
+    client = TestClient(Starlette(routes=[Mount("/agents/greeter", app)]))
+    page = client.get("/agents/greeter/")
+    linked = re.findall(r'(?:src|href)="([^"#]+)"', page.text)
+    assert linked == ["page/icon.svg", "page/page.css", "page/page.js"]
+    assert [client.get(f"/agents/greeter/{link}").status_code for link in linked] == [200, 200, 200]
+
+
+def test_every_file_that_is_used_is_there() -> None:
+    texts = "".join((STATIC / name).read_text() for name in FILES)
+    used = {*re.findall(r'"page/([\w.]+\.\w+)"', texts), *re.findall(r'from "\./([\w.]+)"', texts), "index.html"}
+    assert used == set(FILES)
+
+
+def test_wrong_settings_say_what_to_write() -> None:
+    with pytest.raises(ConfigurationError, match=r'add "body" to carriers='):
+        served(carriers=("cookie",))
+    with pytest.raises(ConfigurationError, match=r'Page\(suggestions=\("start", "help"\)\)'):
+        Page(suggestions="start")  # type: ignore[arg-type]

@@ -1,0 +1,32 @@
+"""A real browser, for every test that needs one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.conftest import REQUIRED, program
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A browser, started once a file: while it runs, this thread has an event loop that other tests would meet."""
+    path = program("chromium")
+    if "chromium" not in REQUIRED:
+        pytest.importorskip("playwright", reason="playwright, which drives the browser, is not installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium: Any) -> Iterator[Any]:
+    """A page of a visitor who was nowhere before."""
+    context = chromium.new_context()
+    yield context.new_page()
+    context.close()

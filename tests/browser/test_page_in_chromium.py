@@ -1,0 +1,436 @@
+"""The chat page in a real browser: a whole conversation, its attacks, and how it looks at three widths in light and dark."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import anyio.to_thread
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from pydantic_ai.models.function import FunctionModel
+
+from dcaf import Keyring, Session, tool
+from dcaf.agent import Agent, Page, create_app
+from dcaf.core.errors import SessionConflict
+from dcaf.core.keeper import Stateless
+from dcaf.demo.app import create_demo
+from dcaf.demo.server import serving
+from dcaf.testing import FrozenClock
+
+WIDTHS: Final = (360, 800, 1400)
+SCHEMES: Final = ("light", "dark")
+SHOTS: Final = Path(__file__).parents[2] / "build" / "screenshots"
+OVERLAPS: Final = Path(__file__).with_name("overlaps.js").read_text()
+AXE_TAGS: Final = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+WAIT_MS: Final = 10_000
+"""The wait for one thing to appear."""
+
+
+@pytest.fixture(autouse=True)
+def _quiet(caplog: Any) -> None:
+    caplog.set_level("CRITICAL", logger="dcaf")
+
+
+class Visitor:
+    """Somebody at the page, who finds everything by the name that a screen reader says."""
+
+    def __init__(self, page: Any, url: str) -> None:
+        self.page = page
+        self.url = url
+        self.errors: list[str] = []
+        self.asked: list[str] = []
+        page.set_default_timeout(WAIT_MS)
+        page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("request", lambda request: self.asked.append(request.url))
+        page.goto(url)
+        self.button("Send").wait_for()
+
+    def button(self, name: str) -> Any:
+        return self.page.get_by_role("button", name=name, exact=True)
+
+    def idle(self) -> None:
+        self.page.locator("#send:enabled").wait_for()
+
+    def say(self, text: str) -> None:
+        self.page.get_by_label("Your message").fill(text)
+        self.page.keyboard.press("Enter")
+        self.idle()
+
+    def press(self, name: str) -> None:
+        self.button(name).click()
+        self.idle()
+
+    def go_on_from(self, number: int) -> None:
+        self.page.get_by_role("button", name=f"Continue from here: turn {number},").click()
+
+    @property
+    def state(self) -> dict[str, tuple[str, str]]:
+        """Leaf of the state -> its value, and what the turn did to it."""
+        rows = [row.locator("th, td").all_inner_texts() for row in self.page.locator("#state tr").all()]
+        return {row[0]: (row[1], row[2]) for row in rows if len(row) == 3}
+
+    @property
+    def values(self) -> dict[str, str]:
+        return {key: value for key, (value, mark) in self.state.items() if mark != "removed"}
+
+    @property
+    def claims(self) -> dict[str, tuple[str, str]]:
+        rows = [row.locator("th, td").all_inner_texts() for row in self.page.locator("#claims tr").all()]
+        return {row[0]: (row[1], row[2]) for row in rows if len(row) == 3}
+
+    @property
+    def last(self) -> str:
+        return str(self.page.locator("#log article").last.inner_text())
+
+    def text(self, place: str) -> str:
+        return str(self.page.locator(f"#{place}").inner_text())
+
+
+@pytest.fixture
+def visit(page: Any) -> Iterator[Any]:
+    """Opens the page of an application."""
+    with ExitStack() as servers:
+        yield lambda app: Visitor(page, servers.enter_context(serving(app)) + "/")
+
+
+def demo(**settings: Any) -> Any:
+    return create_demo(Keyring.ephemeral(), **settings)
+
+
+def looked_at(visitor: Visitor, name: str, *, width: int, scheme: str) -> list[Any]:
+    """Keep a screenshot; whatever overlaps or is cut off in it."""
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    visitor.page.set_viewport_size({"width": width, "height": 900})
+    visitor.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    visitor.page.screenshot(path=SHOTS / f"{name}-{width}-{scheme}.png", full_page=True)
+    found = visitor.page.evaluate(OVERLAPS)
+    assert found["count"] > 40, "there is much to be seen"
+    return list(found["problems"])
+
+
+def violations(visitor: Visitor) -> list[str]:
+    """What axe-core has against the page."""
+    found = Axe().run(visitor.page, options={"runOnly": {"type": "tag", "values": AXE_TAGS}}).response
+    assert len(found["passes"]) > 20, "the rules were really tried"
+    return [f"{item['id']}: {node['html']}" for item in found["violations"] for node in item["nodes"]]
+
+
+def checked(visitor: Visitor, name: str) -> None:
+    """Nothing overlaps at any width in any scheme, and axe-core finds nothing."""
+    for scheme in SCHEMES:
+        for width in WIDTHS:
+            assert looked_at(visitor, name, width=width, scheme=scheme) == [], f"{name} at {width}, {scheme}"
+        assert violations(visitor) == [], f"{name}, {scheme}"
+
+
+def test_a_whole_conversation_with_everything_the_page_shows(visit: Any) -> None:
+    clock = FrozenClock()
+    visitor = visit_at(visit, clock)
+    checked(visitor, "1-empty")
+    the_wizard_asks_for_three_things(visitor)
+    a_person_approves(visitor)
+    cheating_is_shown(visitor)
+    it_branches(visitor)
+    it_expires(visitor, clock)
+    visitor.press("Start over")
+    assert (visitor.text("turns"), visitor.text("state")) == ("", "Nothing yet: the next turn begins a new session.")
+    refusals = [error for error in visitor.errors if "Failed to load resource" in error]
+    assert len(refusals) == 2, "the tampered one and the ended one"
+    assert visitor.errors == refusals
+    assert {url for url in visitor.asked if not url.startswith(visitor.url)} == set(), "nothing is loaded from elsewhere"
+
+
+def the_wizard_asks_for_three_things(visitor: Visitor) -> None:
+    visitor.say("add 2 widget")
+    assert visitor.state["basket.items[0].quantity"] == ("2", "new")
+    visitor.say("one more widget")
+    assert visitor.state == {"basket.items[0].name": ('"widget"', ""), "basket.items[0].quantity": ("3", "changed, was 2")}
+    for text in ("start", "service api", "3 replicas"):
+        visitor.press(text)
+    assert {key: visitor.values[key] for key in ("wizard_step", "service", "replicas")} == {
+        "wizard_step": "3",
+        "service": '"api"',
+        "replicas": "3",
+    }
+    assert {key for key, (_, mark) in visitor.state.items() if mark} == {"wizard_step", "replicas"}
+    assert (visitor.claims["aud"][0], visitor.claims["seq"]) == ('"deploy-agent"', ("5", "changed 5 times"))
+    assert visitor.claims["exp"][1] == "ends in 7 days"
+    assert visitor.text("left").startswith("7 days")
+    assert visitor.text("size").endswith(" of 262,144 bytes")
+
+
+def a_person_approves(visitor: Visitor) -> None:
+    visitor.press("execute")
+    checked(visitor, "2-approval")
+    assert "execute_deploy" in visitor.text("waiting")
+    visitor.press("Approve")
+    assert "Deployed api with 3 replicas." in visitor.last
+    assert {mark for _, mark in visitor.state.values()} == {"removed"}
+    visitor.say("hello")
+    assert visitor.text("state") == "Empty."
+
+
+def cheating_is_shown(visitor: Visitor) -> None:
+    visitor.press("Tamper with the token")
+    assert "Refused: 400 session-invalid" in visitor.text("verdict")
+    visitor.page.get_by_label("Turn to replay").select_option(index=6)
+    visitor.press("Replay an older turn")
+    assert "Accepted: 200" in visitor.text("verdict")
+    assert "Deployed api with 3 replicas." in visitor.text("verdict"), "the approval is used a second time"
+    assert "This service keeps nothing (L0)" in visitor.text("verdict")
+    visitor.press("Edit the mirror")
+    assert "Without effect" in visitor.text("verdict")
+
+
+def it_branches(visitor: Visitor) -> None:
+    visitor.go_on_from(4)
+    assert visitor.values["service"] == '"api"'
+    visitor.say("service web")
+    assert visitor.state["service"] == ('"web"', 'changed, was "api"')
+    assert "from turn 4: 1 change" in visitor.text("turns")
+    visitor.page.locator("summary").click()
+    checked(visitor, "3-branch")
+    visitor.go_on_from(5)
+    assert (visitor.values["service"], visitor.values["replicas"]) == ('"api"', "3"), "the other branch is as it was"
+
+
+def it_expires(visitor: Visitor, clock: FrozenClock) -> None:
+    clock.tick(timedelta(days=8))
+    visitor.page.clock.set_fixed_time(clock.now)
+    visitor.page.clock.run_for(1000)
+    assert visitor.text("left") == "Over, 1 day ago. The next turn is refused."
+    visitor.say("execute")
+    assert visitor.text("notice").startswith("Not answered: session-ended.")
+    assert "the next turn begins a new session" in visitor.text("notice")
+    assert visitor.page.get_by_label("Your message").input_value() == "execute"
+    checked(visitor, "4-expired")
+    visitor.say("start")
+    assert visitor.state == {"wizard_step": ("1", "new")}
+
+
+def visit_at(visit: Any, clock: FrozenClock) -> Visitor:
+    """A visitor whose browser has the service's clock."""
+    opened: Visitor = visit(demo(clock=clock))
+    opened.page.clock.install(time=clock.now)
+    opened.page.clock.set_fixed_time(clock.now)
+    opened.page.reload()
+    opened.button("start").wait_for()
+    return opened
+
+
+def test_control_what_overlaps_or_is_too_wide_is_found(visit: Any) -> None:
+    visitor = visit(demo())
+    visitor.say("start")
+    assert looked_at(visitor, "control", width=800, scheme="light") == []
+    visitor.page.locator("#notice").evaluate("element => element.textContent = 'a notice'")
+    visitor.page.locator("#form").evaluate("element => element.style.marginTop = '-3rem'")
+    assert any("a notice" in str(pair) for pair in looked_at(visitor, "control", width=800, scheme="light"))
+    visitor.page.locator("#form").evaluate("element => element.style.marginTop = ''")
+    visitor.page.locator("#title").evaluate("element => element.style.width = '1000px'")
+    visitor.page.locator("#title").evaluate("element => element.style.textAlign = 'right'")
+    assert "wider than the window" in str(looked_at(visitor, "control", width=800, scheme="light"))
+
+
+def test_control_what_a_screen_reader_could_not_name_is_found(visit: Any) -> None:
+    visitor = visit(demo())
+    visitor.page.locator("label[for=said]").evaluate("element => element.remove()")
+    visitor.page.locator("#send").evaluate("element => element.style.color = '#2a70a0'")
+    found = "\n".join(violations(visitor))
+    assert "label: " in found
+    assert "color-contrast: " in found
+
+
+class Gate:
+    """A model that says one word, and the next one when it is told to."""
+
+    def __init__(self) -> None:
+        self.opened = threading.Event()
+
+    async def words(self, _messages: Any, _info: Any) -> AsyncIterator[str]:
+        yield "first "
+        await anyio.to_thread.run_sync(self.opened.wait, WAIT_MS / 1000, abandon_on_cancel=True)
+        yield "second"
+
+    def app(self) -> Any:
+        agent = Agent(FunctionModel(stream_function=self.words), name="slow")
+        return create_app(agent, keys=Keyring.ephemeral(), audience="slow", page=True)
+
+
+def test_text_is_shown_as_it_arrives(visit: Any) -> None:
+    gate = Gate()
+    visitor = visit(gate.app())
+    visitor.page.get_by_label("Your message").fill("go")
+    visitor.page.keyboard.press("Enter")
+    visitor.page.locator("#log .assistant", has_text="first").wait_for()
+    assert "second" not in visitor.last
+    assert visitor.button("Send").is_disabled()
+    gate.opened.set()
+    visitor.idle()
+    assert "first second" in visitor.last
+
+
+def test_a_turn_that_is_stopped_leaves_the_session_and_the_message(visit: Any) -> None:
+    gate = Gate()
+    visitor = visit(gate.app())
+    visitor.page.get_by_label("Your message").fill("go")
+    visitor.page.keyboard.press("Enter")
+    visitor.page.locator("#log .assistant", has_text="first").wait_for()
+    visitor.press("Stop")
+    assert visitor.text("notice").startswith("Not answered: stopped. You stopped it. The session is as before.")
+    assert visitor.page.get_by_label("Your message").input_value() == "go"
+    gate.opened.set()
+    visitor.page.keyboard.press("Enter")
+    visitor.idle()
+    assert "first second" in visitor.last
+
+
+def test_a_conversation_that_is_left_during_a_turn_is_not_written_into_the_next(visit: Any) -> None:
+    gate = Gate()
+    visitor = visit(gate.app())
+    visitor.page.get_by_label("Your message").fill("go")
+    visitor.page.keyboard.press("Enter")
+    visitor.page.locator("#log .assistant", has_text="first").wait_for()
+    visitor.button("Start over").click()
+    visitor.idle()
+    assert visitor.text("notice") == "A new conversation, without a session."
+    assert visitor.page.locator("#log article").count() == 0
+
+
+def test_a_refusal_gives_its_reason_and_the_tool_does_not_run(visit: Any) -> None:
+    visitor = visit(demo())
+    for text in ("service api", "3 replicas", "execute"):
+        visitor.say(text)
+    visitor.page.get_by_label("Reason to reject execute_deploy").fill("not on a Friday")
+    visitor.press("Reject")
+    assert "not on a Friday" in visitor.last
+    assert visitor.values["replicas"] == "3"
+    assert visitor.text("waiting") == ""
+
+
+def test_everything_can_be_done_with_the_keyboard(visit: Any) -> None:
+    visitor = visit(demo())
+    press = visitor.page.keyboard.press
+    press("Tab")
+    assert visitor.page.locator(":focus").inner_text() == "Skip to the message box"
+    press("Enter")
+    for text in ("service api", "3 replicas", "execute"):
+        visitor.page.keyboard.type(text)
+        press("Enter")
+        visitor.idle()
+        assert visitor.page.locator(":focus").get_attribute("id") == "said"
+    press_until(visitor, "Approve", "Shift+Tab")
+    press("Enter")
+    visitor.idle()
+    visitor.page.locator("#log", has_text="Deployed api with 3 replicas.").wait_for()
+    assert visitor.page.locator(":focus").get_attribute("id") == "said", "the button is gone, and the focus is not lost"
+    press_until(visitor, "Replay an older turn", "Tab")
+    press("Enter")
+    visitor.page.locator("#verdict", has_text="Accepted: 200").wait_for()
+
+
+def press_until(visitor: Visitor, name: str, key: str) -> None:
+    for _ in range(40):
+        visitor.page.keyboard.press(key)
+        if visitor.page.locator(":focus").inner_text() == name:
+            return
+    raise AssertionError(f"{name} cannot be reached")
+
+
+class Newest(Stateless):
+    """A keeper that knows the newest number of each session, as a ledger does."""
+
+    level = "L2"
+
+    def __init__(self) -> None:
+        self.newest: dict[str, int] = {}
+
+    async def admit(self, claims: Any) -> None:
+        if claims.seq < self.newest.get(claims.sid, 0):
+            raise SessionConflict
+
+    async def commit(self, session: Session) -> int:
+        number = await super().commit(session)
+        self.newest[str(session.id)] = number
+        return number
+
+
+def test_a_service_that_remembers_refuses_the_replay_and_the_page_says_so(visit: Any) -> None:
+    visitor = visit(demo(keeper=Newest()))
+    for text in ("start", "service api", "3 replicas"):
+        visitor.say(text)
+    visitor.press("Replay an older turn")
+    assert "Refused: 409 session-conflict" in visitor.text("verdict")
+    assert "This service (L2) knows that it is not the newest turn." in visitor.text("verdict")
+    assert visitor.page.locator("#levels tr.here th").inner_text().startswith("L2")
+    visitor.say("4 replicas")
+    assert visitor.values["replicas"] == "4", "the page has kept its own session"
+
+
+def test_an_encrypted_session_is_said_to_be_one(visit: Any) -> None:
+    visitor = visit(demo(encrypt=True))
+    visitor.say("service api")
+    assert visitor.text("state") == "The service shows nothing of it: the state is encrypted."
+    assert "encrypted: only the service can read it" in visitor.text("seal")
+    assert visitor.claims == {}
+    assert visitor.text("left").startswith("6 days and 23 hours")
+    visitor.press("Tamper with the token")
+    assert "Refused: 400 session-invalid" in visitor.text("verdict")
+
+
+@tool
+def remember(text: str, session: Session) -> str:
+    """Remember a text."""
+    session["note"] = text
+    return text
+
+
+def echo(messages: Any, _context: Any, session: Session) -> str:
+    """An agent that says and stores what it hears."""
+    session[messages[-1].content] = messages[-1].content
+    return str(messages[-1].content)
+
+
+def test_markup_is_text_and_nothing_inline_runs(visit: Any) -> None:
+    visitor = visit(create_app(echo, keys=Keyring.ephemeral(), audience="echo", page=Page("<b>Echo</b>")))
+    bad = "<img src=x onerror=\"document.title='run'\">"
+    visitor.say(bad)
+    assert visitor.text("title") == "<b>Echo</b>"
+    assert bad in visitor.last
+    assert visitor.page.locator("main img").count() == 0
+    with pytest.raises(Exception, match="TrustedScript"):
+        visitor.page.evaluate("() => document.body.setAttribute('onclick', 'document.title = 1')")
+    with pytest.raises(Exception, match="TrustedHTML"):
+        visitor.page.evaluate("() => { document.body.innerHTML = '<b>run</b>' }")
+
+
+def test_sessions_are_bound_to_the_conversation_of_the_page(visit: Any) -> None:
+    visitor = visit(demo(conversation="/meta/thread"))
+    visitor.say("start")
+    assert "bound to this conversation" in visitor.claims["cid"][1]
+    visitor.say("service api")
+    assert visitor.values["service"] == '"api"'
+
+
+@contextmanager
+def stopped() -> Iterator[tuple[str, Any]]:
+    """A service that has ended, and how to end it."""
+    with ExitStack() as stack:
+        yield stack.enter_context(serving(demo())), stack.close
+
+
+def test_a_service_that_is_gone_costs_nothing(page: Any) -> None:
+    with stopped() as (url, stop):
+        visitor = Visitor(page, url + "/")
+        visitor.say("service api")
+        stop()
+        visitor.say("3 replicas")
+        assert visitor.text("notice").startswith(
+            "Not answered: no-answer. The service did not answer to the end. The session is as"
+        )
+        assert visitor.values["service"] == '"api"'
