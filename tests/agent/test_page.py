@@ -138,4 +138,4 @@ def test_wrong_settings_say_what_to_write() -> None:
     with pytest.raises(ConfigurationError, match=r'add "body" to carriers='):
         served(carriers=("cookie",))
     with pytest.raises(ConfigurationError, match=r'Page\(suggestions=\("start", "help"\)\)'):
-        Page(suggestions="start")  # type: ignore[arg-type]
+        Page(suggestions="start")

@@ -12,7 +12,7 @@ shows it has read in the answers of the agent's service.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -56,7 +56,7 @@ class Page:
     """
 
     title: str = ""
-    suggestions: tuple[str, ...] = ()
+    suggestions: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.suggestions, str) or not all(isinstance(text, str) for text in self.suggestions):
