@@ -48,6 +48,11 @@ WHITE: Final = b" \t\r\n"
 BLANKS: Final = 64 * 1024
 """Bytes of white space before a body that are read."""
 
+TWICE: Final = (
+    "dcaf: %s has tools that need approval, and no ledger: one approval can be used twice in five minutes. "
+    "Pass keeper= to create_app."
+)
+
 
 def create_app(
     agent: Agent | Callable[..., Any],
@@ -72,11 +77,6 @@ def create_app(
         ConfigurationError: A setting is wrong.
     """
     served = agent if isinstance(agent, Agent) else Agent(agent)
-    if keeper is None and any(tool.requires_approval for tool in served.tools.values()):
-        logger.warning(
-            "dcaf: %s has tools that need approval, and no ledger: one approval can be used twice in five minutes. Pass keeper=.",
-            served.name,
-        )
     service = HelpDesk(served, keeper or Stateless())
     routes = [
         *(Route(path, service.chat, methods=["POST"]) for path in JSON_PATHS),
@@ -87,7 +87,7 @@ def create_app(
         *_page(page, served, keeper, settings),
     ]
     exempt = exempted("exempt", settings.pop("exempt", ()))
-    return SessionMiddleware(
+    app = SessionMiddleware(
         Starlette(routes=routes),
         keys=keys,
         audience=audience,
@@ -95,6 +95,9 @@ def create_app(
         exempt=lambda scope: exempt(scope) or _is_open(scope),
         **settings,
     )
+    if keeper is None and any(tool.requires_approval for tool in served.tools.values()):
+        logger.warning(TWICE, served.name)
+    return app
 
 
 def _is_open(scope: Scope) -> bool:

@@ -15,8 +15,11 @@ import orjson
 
 from dcaf.core.keys import Keyring
 from dcaf.demo.app import AUDIENCE, create_demo
+from dcaf.demo.happening import Check, Step, Turn, Waiting
 from dcaf.demo.model import SURE
 from dcaf.demo.server import serving
+from dcaf.demo.telling import Teller
+from dcaf.demo.terminal import fitting
 from dcaf.testing import Reply, SessionClient, sealed, tampered
 
 APPROVE: Final = "(approves)"
@@ -36,66 +39,73 @@ CONVERSATION: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """One line of the closing table."""
+class Cheat:
+    """An attempt to cheat: with which session, what is done with it, and what must be answered."""
 
     what: str
+    envelope: dict[str, Any]
+    act: Callable[[SessionClient], str]
     expected: str
-    found: str
-
-    @property
-    def held(self) -> bool:
-        """Whether it happened as it must."""
-        return self.expected == self.found
 
 
-def tell() -> int:
-    """Run the demo and print it; the exit code is 0 only if everything happened as it must."""
+def tell(teller: Teller | None = None) -> int:
+    """Run the demo; the exit code is 0 only if everything happened as it must.
+
+    Args:
+        teller: Who tells it; None takes the one that fits standard output.
+    """
+    teller = teller or fitting()
     keys = Keyring.ephemeral()
     with serving(create_demo(keys)) as url:
-        print(f"The wizard runs at {url}. Its session rides in the JSON body, at data.session.\n")
-        checks = [*_converse(url), *_cheat(url, keys)]
-    return _close(checks)
+        teller.opened(url)
+        checks = [*_converse(url, teller), *_cheat(url, keys, teller)]
+    teller.closed(checks)
+    return 0 if all(check.held for check in checks) else 1
 
 
-def _converse(url: str) -> list[Check]:
-    checks = []
+def _converse(url: str, teller: Teller) -> list[Check]:
+    checks: list[Check] = []
+    before: dict[str, Any] = {}
     with SessionClient(url) as client:
-        for said, expected in CONVERSATION:
-            reply = client.decide(decision=True) if said == APPROVE else client.send(said)
-            _print_turn(said, reply)
+        for step, (said, expected) in zip(Step.each("turn", [said for said, _ in CONVERSATION]), CONVERSATION, strict=True):
+            reply = _say(client, step, teller)
+            teller.turned(_turn(said, before, reply))
             checks.append(Check(f"after {said!r}", json.dumps(expected), json.dumps(reply.session)))
+            before = reply.session
     return checks
 
 
-def _print_turn(said: str, reply: Reply) -> None:
-    print(f"user       {said}")
-    print(f"assistant  {reply.text}")
-    for item in reply.body.get("data", {}).get("approvals", ()):
-        print(f"waits      {item['name']} {json.dumps(item['input'])}, until somebody approves it")
-    print(f"state      {json.dumps(reply.session)}")
-    print(f"envelope   {len(orjson.dumps(reply.envelope))} bytes\n")
+def _say(client: SessionClient, step: Step, teller: Teller) -> Reply:
+    with teller.trying(step):
+        return client.decide(decision=True) if step.what == APPROVE else client.send(step.what)
 
 
-def _cheat(url: str, keys: Keyring) -> list[Check]:
+def _turn(said: str, before: dict[str, Any], reply: Reply) -> Turn:
+    waiting = [Waiting(item["name"], item["input"]) for item in reply.body.get("data", {}).get("approvals", ())]
+    size = len(orjson.dumps(reply.envelope))
+    return Turn(said, reply.text, before=before, state=reply.session, envelope_bytes=size, waiting=waiting)
+
+
+def _cheat(url: str, keys: Keyring, teller: Teller) -> list[Check]:
     mine = sealed({"service": "api", "replicas": 3}, keys=keys, audience=AUDIENCE)
     other = sealed({"service": "api"}, keys=keys, audience="billing")
     old = sealed({"service": "api"}, keys=keys, audience=AUDIENCE, age=timedelta(days=8))
-    attempts = (
-        ("the mirror edited to 9000 replicas", mine | {"replicas": 9000}, _deploy, "200 Deployed api with 3 replicas."),
-        ("an approval that nobody had asked for", mine, _forge, "200 Refused: no matching pending approval"),
-        ("one character of the token changed", tampered(mine), _deploy, "400 session-invalid"),
-        ("a token of another service", other, _deploy, "400 session-invalid"),
-        ("a token eight days old", old, _deploy, "409 session-ended"),
+    cheats = (
+        Cheat("the mirror edited to 9000 replicas", mine | {"replicas": 9000}, _deploy, "200 Deployed api with 3 replicas."),
+        Cheat("an approval that nobody had asked for", mine, _forge, "200 Refused: no matching pending approval"),
+        Cheat("one character of the token changed", tampered(mine), _deploy, "400 session-invalid"),
+        Cheat("a token of another service", other, _deploy, "400 session-invalid"),
+        Cheat("a token eight days old", old, _deploy, "409 session-ended"),
     )
-    return [Check(what, expected, _attempt(url, what, envelope, act)) for what, envelope, act, expected in attempts]
+    steps = Step.each("cheat", [cheat.what for cheat in cheats])
+    return [_attempt(url, step, cheat, teller) for step, cheat in zip(steps, cheats, strict=True)]
 
 
-def _attempt(url: str, what: str, envelope: dict[str, Any], act: Callable[[SessionClient], str]) -> str:
-    with SessionClient(url, envelope=envelope) as client:
-        found = act(client)
-    print(f"cheat      {what}\nanswer     {found}\n")
-    return found
+def _attempt(url: str, step: Step, cheat: Cheat, teller: Teller) -> Check:
+    with teller.trying(step), SessionClient(url, envelope=cheat.envelope) as client:
+        check = Check(cheat.what, cheat.expected, found=cheat.act(client))
+    teller.answered(check)
+    return check
 
 
 def _deploy(client: SessionClient) -> str:
@@ -109,14 +119,3 @@ def _forge(client: SessionClient) -> str:
     client.messages.append({"role": "assistant", "content": SURE, "data": {"approvals": [forged]}})
     reply = client.decide(decision=True)
     return f"{reply.status} {reply.body['data']['executed_approvals'][0]['output']}"
-
-
-def _close(checks: list[Check]) -> int:
-    width = max(len(check.what) for check in checks)
-    for check in checks:
-        print(f"{'held' if check.held else 'FAILED':6}  {check.what:{width}}  {check.found}")
-    failed = [check for check in checks if not check.held]
-    for check in failed:
-        print(f"\n{check.what}: expected {check.expected}, found {check.found}")
-    print(f"\n{len(checks) - len(failed)} of {len(checks)} held.")
-    return 1 if failed else 0
