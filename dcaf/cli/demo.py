@@ -15,6 +15,8 @@ from dcaf.core.keys import Keyring
 PACE: Final = timedelta(milliseconds=40)
 """Before each word, so that a person sees them come."""
 
+SAID: Final = '{"messages":[{"role":"user","content":"start"}]}'
+
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
@@ -26,17 +28,13 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def _demo(options: argparse.Namespace) -> int:
     server, app, story = (loaded(f"dcaf.demo.{name}", what="The demo", extra="demo") for name in ("server", "app", "story"))
-    code: int = (
-        server.serve(app.create_demo(Keyring.ephemeral(), pace=PACE), port=options.port, announce=_announce)
-        if options.serve
-        else story.tell()
-    )
+    if not options.serve:
+        told: int = story.tell()
+        return told
+    code: int = server.serve(app.create_demo(Keyring.ephemeral(), pace=PACE), port=options.port, announce=_announce)
     return code
 
 
 def _announce(url: str) -> None:
-    body = '{"messages":[{"role":"user","content":"start"}]}'
-    print(
-        f"The wizard runs at {url}. Open it in a browser, or say something to it here. Stop it with Ctrl-C.\n\ncurl -s {url}/api/chat -d '{body}'\n",
-        flush=True,
-    )
+    print(f"The wizard runs at {url}. Open it in a browser, or say something to it here. Stop it with Ctrl-C.\n")
+    print(f"curl -s {url}/api/chat -d '{SAID}'\n", flush=True)

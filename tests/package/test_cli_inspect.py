@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from dcaf import Key, Keyring, current_session
 from dcaf.asgi import CookieCarrier
 from dcaf.cli import main
-from dcaf.cli.found import find
-from dcaf.cli.report import report
-from dcaf.cli.sites import Site
-from dcaf.cli.told import moment, span, told
-from dcaf.cli.verdict import Judge
+from dcaf.cli.inspection.found import find
+from dcaf.cli.inspection.report import report
+from dcaf.cli.inspection.sites import Site
+from dcaf.cli.inspection.told import moment, span, told
+from dcaf.cli.inspection.verdict import Judge
 from dcaf.core.base64url import Payload, encode
 from dcaf.core.claims import Binding, Claims
 from dcaf.core.errors import ConfigurationError

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Final
 
-from dcaf.cli.drawn import count, plain
+from dcaf.cli.inspection.drawn import count, plain
 from dcaf.core.claims import SKEW_S, Claims
 
 UNITS: Final = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from dcaf.cli.drawn import count
+from dcaf.cli.inspection.drawn import count
 
 
 def sizes(values: Mapping[str, Any]) -> list[tuple[str, str]]:

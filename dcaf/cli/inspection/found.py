@@ -20,11 +20,11 @@ from typing import Final
 import orjson
 
 from dcaf.asgi.lines import LINE_FEED, MARK
-from dcaf.cli.bodies import in_json
-from dcaf.cli.drawn import count
-from dcaf.cli.heads import Head, split
-from dcaf.cli.sites import Found, Site
-from dcaf.cli.streamed import in_events, in_lines
+from dcaf.cli.inspection.bodies import in_json
+from dcaf.cli.inspection.drawn import count
+from dcaf.cli.inspection.heads import Head, split
+from dcaf.cli.inspection.sites import Found, Site
+from dcaf.cli.inspection.streamed import in_events, in_lines
 from dcaf.core.envelope import NEW
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.state import RESERVED

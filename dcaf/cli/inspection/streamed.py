@@ -17,9 +17,9 @@ import orjson
 
 from dcaf.asgi.lines import EventStream, LineStream, Piece
 from dcaf.asgi.terminal import is_done
-from dcaf.cli.bodies import refused
-from dcaf.cli.drawn import count, plain
-from dcaf.cli.sites import Found, Site
+from dcaf.cli.inspection.bodies import refused
+from dcaf.cli.inspection.drawn import count, plain
+from dcaf.cli.inspection.sites import Found, Site
 
 DATA: Final = "data"
 

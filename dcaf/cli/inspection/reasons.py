@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from dcaf.cli.drawn import plain
+from dcaf.cli.inspection.drawn import plain
 from dcaf.core.claims import Binding, Claims
 
 REASONS: Final = {

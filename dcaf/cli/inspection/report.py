@@ -20,14 +20,14 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from dcaf.asgi.settings import MAX_TOKEN_BYTES
-from dcaf.cli import mirrored
-from dcaf.cli.clear import Clear, in_clear
-from dcaf.cli.drawn import columns, count, plain, tree
-from dcaf.cli.found import find
-from dcaf.cli.reasons import because
-from dcaf.cli.sites import Found, Site
-from dcaf.cli.told import told
-from dcaf.cli.verdict import Judge, Verdict, without_key
+from dcaf.cli.inspection import mirrored
+from dcaf.cli.inspection.clear import Clear, in_clear
+from dcaf.cli.inspection.drawn import columns, count, plain, tree
+from dcaf.cli.inspection.found import find
+from dcaf.cli.inspection.reasons import because
+from dcaf.cli.inspection.sites import Found, Site
+from dcaf.cli.inspection.told import told
+from dcaf.cli.inspection.verdict import Judge, Verdict, without_key
 from dcaf.core.envelope import NEW
 from dcaf.core.errors import SessionError
 

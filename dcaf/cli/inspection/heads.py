@@ -18,8 +18,8 @@ from typing import Final
 from dcaf.asgi.carriers import CookieCarrier, HeaderCarrier
 from dcaf.asgi.headers import Raw, is_encoded
 from dcaf.asgi.parcels import Parcel, parcels_of
-from dcaf.cli.reasons import REASONS
-from dcaf.cli.sites import Site
+from dcaf.cli.inspection.reasons import REASONS
+from dcaf.cli.inspection.sites import Site
 from dcaf.core.envelope import NEW
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.state import RESERVED

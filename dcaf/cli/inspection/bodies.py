@@ -17,9 +17,9 @@ import anyio
 import orjson
 
 from dcaf.asgi.request import read_json, unopened
-from dcaf.cli.drawn import count
-from dcaf.cli.reasons import REASONS
-from dcaf.cli.sites import Found, Site
+from dcaf.cli.inspection.drawn import count
+from dcaf.cli.inspection.reasons import REASONS
+from dcaf.cli.inspection.sites import Found, Site
 from dcaf.core.errors import ConfigurationError, SessionError, SessionUnavailable
 from dcaf.core.state import RESERVED
 
