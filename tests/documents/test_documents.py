@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
-RUN = {"python", "sh", "json"}
+RUN = {"python", "sh", "json", "toml", "js", "ts"}
 PICTURES = {"text", "http"}
 NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
 

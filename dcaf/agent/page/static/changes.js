@@ -11,7 +11,7 @@
  */
 export function rows(before, after) {
   const old = new Map(leaves(before));
-  const kept = Array.from(leaves(after), ([path, value]) => ({ path, value, was: old.get(path), mark: marked(old, path, value) }));
+  const kept = Array.from(leaves(after), ([path, value]) => /** @type {Row} */ ({ path, value, was: old.get(path), mark: marked(old, path, value) }));
   const now = new Set(kept.map((row) => row.path));
   const gone = Array.from(old).filter(([path]) => !now.has(path));
   return [...kept, ...gone.map(([path, was]) => ({ path, value: undefined, was, mark: /** @type {const} */ ("removed") }))];
@@ -30,8 +30,9 @@ function* leaves(value, path = "") {
   else for (const [key, item] of Object.entries(value)) yield* leaves(item, joined(path, key, Array.isArray(value)));
 }
 
-/** @param {string} path @param {string} key @param {boolean} isIndex */
+/** @param {string} path @param {string} key @param {boolean} isIndex A path that no other leaf has, whatever characters are in a key. */
 function joined(path, key, isIndex) {
   if (isIndex) return `${path}[${key}]`;
+  if (key === "" || /[.[\]"]/.test(key)) return `${path}[${JSON.stringify(key)}]`;
   return path ? `${path}.${key}` : key;
 }

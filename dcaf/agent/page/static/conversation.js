@@ -3,6 +3,8 @@
 //
 // What a reader gets wrong: a session is kept as soon as it comes, also from a refusal; a turn counts when it has ended well.
 
+import { sealed } from "./token.js";
+
 /** @typedef {Record<string, any>} JSONObject */
 /** @typedef {JSONObject & {dcaf?: {token?: string, expires_at?: number}}} Envelope What stands at `data.session`. */
 /** @typedef {{role: string, content: string, data?: JSONObject}} Message */
@@ -82,8 +84,9 @@ export class Conversation {
   #keep(message, said, body, messages, before, outcome) {
     const { session, ...data } = outcome.data;
     const answer = { role: "assistant", content: outcome.text, data };
-    const decided = new Set((message.data?.approvals ?? []).map((/** @type {JSONObject} */ item) => item.id));
-    const waiting = [...this.waiting.filter((item) => !decided.has(item.id)), ...(data.approvals ?? [])];
+    const proposed = data.approvals ?? [];
+    const settled = new Set([...(message.data?.approvals ?? []), ...proposed].map((/** @type {JSONObject} */ item) => item.id));
+    const waiting = [...this.waiting.filter((item) => !settled.has(item.id)), ...proposed];
     const turn = {
       number: this.turns.length + 1, parent: this.here, said, body, messages: [...messages, answer], before,
       envelope: this.envelope ?? {}, waiting, answer,
@@ -122,10 +125,10 @@ export function isNew(envelope) {
   return envelope?.dcaf?.token === NEW;
 }
 
-/** @param {Envelope | undefined} envelope The state as the client can read it. */
-export function mirror(envelope) {
-  const { dcaf, ...state } = envelope ?? {};
-  return state;
+/** @param {Envelope | undefined} envelope The state as a client can read it: in a token that is only signed, and in the mirror. */
+export function visible(envelope) {
+  const { dcaf, ...mirror } = envelope ?? {};
+  return { ...sealed(dcaf?.token), ...mirror };
 }
 
 /** @param {Response} response @param {Outcome} outcome @param {Watcher} watch */

@@ -2,8 +2,8 @@
 // The pieces of the page: each function makes elements out of values, as text and never as markup.
 
 import { rows } from "./changes.js";
-import { isNew, mirror } from "./conversation.js";
-import { meaning, moment, read, words } from "./token.js";
+import { isNew, visible } from "./conversation.js";
+import { isEncrypted, meaning, moment, read, words } from "./token.js";
 
 /** @typedef {import("./conversation.js").JSONObject} JSONObject */
 /** @typedef {import("./conversation.js").Envelope} Envelope */
@@ -13,6 +13,8 @@ import { meaning, moment, read, words } from "./token.js";
 const SKEW_S = 60;
 const PARTS = /** @type {Record<string, string[]>} */ ({ dcaf1s: ["suite", "key id", "claims", "state", "seal"], dcaf1e: ["suite", "key id", "sealed box"] });
 const SHOWN = 12;
+const LONG = 300;
+const TITLE = 60;
 
 /**
  * An element with attributes and children; a text becomes a text node, an attribute that is undefined is left out.
@@ -35,22 +37,36 @@ export function button(label, act, attributes = {}) {
   return made;
 }
 
-/** @param {unknown} value As JSON, in one line. */
-export function json(value) {
-  return JSON.stringify(value) ?? "";
+/** @param {unknown} value As JSON, in one line; what would turn the direction of the text around it is escaped. */
+function json(value) {
+  const escaped = (/** @type {string} */ mark) => `\\u${mark.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  return (JSON.stringify(value) ?? "").replace(/\p{Bidi_Control}/gu, escaped);
+}
+
+/** @param {string} text Its beginning, where it is longer than a person would read. */
+function brief(text, most = LONG) {
+  return text.length > most ? `${text.slice(0, most)}… (${text.length.toLocaleString("en")} characters)` : text;
 }
 
 /** @param {"user" | "assistant"} role @param {string} text */
 export function message(role, text) {
-  return element("article", { class: role }, element("h3", {}, role === "user" ? "You" : "Agent"), element("p", {}, text));
+  return element("article", { class: role }, element("h3", {}, role === "user" ? "You" : "Agent"), element("p", { dir: "auto" }, text));
+}
+
+/** @param {HTMLElement} article @param {JSONObject} data What came beside its text, which has ended. */
+export function finish(article, data) {
+  const text = /** @type {HTMLElement} */ (article.querySelector("p"));
+  if (!text.textContent) text.replaceWith(element("p", { class: "quiet" }, "No text."));
+  text.normalize();
+  article.append(...deeds(data));
 }
 
 /** @param {JSONObject} data What was done beside the text. */
-export function deeds(data) {
+function deeds(data) {
   const calls = (data.executed_tool_calls ?? []).map((/** @type {JSONObject} */ call) => ["called", call]);
   const decisions = (data.executed_approvals ?? []).map((/** @type {JSONObject} */ call) => ["decided", call]);
   const items = [...calls, ...decisions].map(([verb, call]) =>
-    element("li", {}, `${verb} `, element("code", {}, `${call.name} ${json(call.input)}`), `: ${call.output}`),
+    element("li", {}, `${verb} `, element("code", {}, `${call.name} ${brief(json(call.input))}`), `: ${brief(call.output)}`),
   );
   return items.length ? [element("ul", { "aria-label": "Tools" }, ...items)] : [];
 }
@@ -62,7 +78,7 @@ export function approval(item, decide) {
     "div",
     { class: "card", role: "group", "aria-label": `Approval of ${item.name}` },
     element("h3", {}, "Waits for you"),
-    element("p", {}, element("code", {}, `${item.name} ${json(item.input)}`)),
+    element("p", { class: "box", role: "group", tabindex: "0", "aria-label": "The call" }, element("code", {}, `${item.name} ${json(item.input)}`)),
     element("p", {}, item.description ?? ""),
     reason,
     element(
@@ -76,9 +92,9 @@ export function approval(item, decide) {
 
 /** @param {Envelope | undefined} before @param {Envelope | undefined} after The state, leaf by leaf, with what the turn did to it. */
 export function state(before, after) {
-  const found = rows(mirror(before), mirror(after)).filter((row) => row.path);
-  if (found.length) return found.map((row) => element("tr", row.mark ? { class: "changed" } : {}, ...leaf(row)));
-  return [across(nothing(after))];
+  const found = rows(visible(before), visible(after)).map((row) => element("tr", row.mark ? { class: "changed" } : {}, ...leaf(row)));
+  if (!found.length) return [across(nothing(after))];
+  return isEncrypted(after?.dcaf?.token) ? [...found, across("The state is encrypted: there may be more than the service shows.")] : found;
 }
 
 /** @param {string} text A row that says why there are no others. */
@@ -90,15 +106,16 @@ function across(text) {
 function leaf(row) {
   const names = row.path.split(/(?=[.[])/).flatMap((name) => [document.createElement("wbr"), name]);
   const key = element("th", { scope: "row" }, element("code", {}, ...names));
-  const shown = row.mark === "removed" ? element("del", {}, element("code", {}, json(row.was))) : element("code", {}, json(row.value));
-  const mark = row.mark === "changed" ? element("span", {}, "changed, was ", element("code", {}, json(row.was))) : row.mark;
+  const [value, was] = [row.value, row.was].map((each) => element("code", {}, brief(json(each))));
+  const shown = row.mark === "removed" ? element("del", {}, was) : value;
+  const mark = row.mark === "changed" ? element("span", {}, "changed, was ", was) : row.mark;
   return [key, element("td", {}, shown), element("td", {}, mark)];
 }
 
 /** @param {Envelope | undefined} envelope Why there is nothing to see. */
 function nothing(envelope) {
   if (!envelope || isNew(envelope)) return "Nothing yet: the next turn begins a new session.";
-  return read(envelope.dcaf?.token)?.claims ? "Empty." : "The service shows nothing of it: the state is encrypted.";
+  return isEncrypted(envelope.dcaf?.token) ? "The service shows nothing of it: the state is encrypted." : "Empty.";
 }
 
 /** @param {Envelope | undefined} envelope @param {number} now */
@@ -106,9 +123,22 @@ export function claims(envelope, now) {
   const token = read(envelope?.dcaf?.token);
   if (!token?.claims) return [across(token ? "Encrypted too." : "No session yet.")];
   return Object.entries(token.claims).map(([name, value]) =>
-    element("tr", {}, element("th", { scope: "row" }, element("code", {}, name)), element("td", {}, element("code", {}, json(value))),
+    element("tr", {}, element("th", { scope: "row" }, element("code", {}, name)), element("td", {}, element("code", {}, brief(json(value)))),
       element("td", {}, meaning(name, value, now))),
   );
+}
+
+/** @param {ParentNode} table @param {Envelope | undefined} envelope @param {number} now The claims that stand there, a moment later. */
+export function age(table, envelope, now) {
+  for (const [at, [name, value]] of Object.entries(read(envelope?.dcaf?.token)?.claims ?? {}).entries()) {
+    const cell = table.querySelectorAll("td:last-child")[at];
+    if (cell) settle(cell, meaning(name, value, now));
+  }
+}
+
+/** @param {Element} place @param {string} text Written only where it is another, so that what a person has selected stays so. */
+export function settle(place, text) {
+  if (place.textContent !== text) place.textContent = text;
 }
 
 /** @param {Envelope | undefined} envelope The token, part by part. */
@@ -134,7 +164,7 @@ export function seal(envelope) {
 export function left(envelope, now) {
   const end = envelope?.dcaf?.expires_at;
   if (end === undefined) return "No session yet.";
-  if (now <= end) return `${words(end - now)}, counted anew in each turn.`;
+  if (now <= end) return `${words(end - now)}. Each turn starts this anew, until the session is older than the service allows.`;
   return `Over, ${moment(end, now)}. ${now <= end + SKEW_S ? "For a minute the service still takes it." : "The next turn is refused."}`;
 }
 
@@ -143,14 +173,29 @@ export function turn(turn, talk, goOn) {
   const isHere = turn === talk.here;
   const isBranch = turn.parent !== (talk.turns[turn.number - 2] ?? null);
   const from = isBranch ? `, from ${turn.parent ? `turn ${turn.parent.number}` : "the start"}` : "";
-  const count = rows(mirror(turn.before), mirror(turn.envelope)).filter((row) => row.mark).length;
-  const told = `Turn ${turn.number}${from}: ${count || "no"} ${count === 1 ? "change" : "changes"}`;
+  const count = changes(turn) || (isEncrypted(turn.envelope.dcaf?.token) ? "no visible" : "no");
+  const told = `Turn ${turn.number}${from}: ${count} ${count === 1 ? "change" : "changes"}`;
   return element(
     "li",
     { "aria-current": isHere ? "step" : undefined, class: isHere ? "here" : undefined },
-    element("div", {}, turn.said, element("br"), element("span", { class: "quiet" }, told)),
-    isHere ? "You are here" : button("Continue from here", goOn, { "aria-label": `Continue from here: turn ${turn.number}, ${turn.said}` }),
+    element("div", {}, element("bdi", {}, brief(turn.said)), element("br"), element("span", { class: "quiet" }, told)),
+    isHere ? "You are here" : button("Continue from here", goOn, { "aria-label": `Continue from here: turn ${turn.number}, ${brief(turn.said, TITLE)}` }),
   );
+}
+
+/** @type {WeakMap<Turn, number>} */
+const counted = new WeakMap();
+
+/** @param {Turn} turn How many leaves it changed; a turn stays as it was, so they are counted once. */
+function changes(turn) {
+  const count = counted.get(turn) ?? rows(visible(turn.before), visible(turn.envelope)).filter((row) => row.mark).length;
+  counted.set(turn, count);
+  return count;
+}
+
+/** @param {Turn} turn A line of the list to choose from. */
+export function option(turn) {
+  return element("option", {}, `${turn.number}: ${brief(turn.said, TITLE)}`);
 }
 
 /** @param {string} title @param {string} sent @param {Outcome} outcome @param {import("./cheat.js").Verdict} verdict */
@@ -159,7 +204,7 @@ export function verdict(title, sent, outcome, { isGood, answer, meaning }) {
     "div",
     { class: "card" },
     element("h3", {}, title),
-    element("p", { class: isGood ? "good" : "bad" }, answer),
+    element("p", { class: isGood === null ? "quiet" : isGood ? "good" : "bad" }, answer),
     element("dl", {}, fact("Sent", sent), ...came(outcome).map(([name, text]) => fact(name, text))),
     element("p", {}, meaning),
   );
@@ -168,7 +213,7 @@ export function verdict(title, sent, outcome, { isGood, answer, meaning }) {
 /** @param {Outcome} outcome What came back, for a person. */
 function came(outcome) {
   if (outcome.code) return [["Answer", outcome.detail]];
-  return [["Answer", outcome.text], ["State", json(mirror(outcome.envelope))]];
+  return [["Answer", brief(outcome.text)], ["State", brief(json(visible(outcome.envelope)))]];
 }
 
 /** @param {string} name @param {string} text */

@@ -8,7 +8,7 @@
 const MEANINGS = /** @type {Record<string, (value: any, now: number) => string>} */ ({
   aud: () => "the service that it is for",
   sid: () => "name of the session, the same in all its turns",
-  seq: (value) => `changed ${value === 1 ? "once" : `${value} times`}`,
+  seq: () => "number of this state; each change counts one more",
   born: (value, now) => `began ${moment(value, now)}`,
   iat: (value, now) => `sealed ${moment(value, now)}`,
   exp: (value, now) => `ends ${moment(value, now)}`,
@@ -26,6 +26,17 @@ export function read(text) {
   if (pieces.length < 3) return null;
   const [suite, kid] = pieces;
   return { suite, kid, claims: suite === "dcaf1s" ? decoded(pieces[2]) : null, pieces };
+}
+
+/** @param {string | undefined} text @returns {Record<string, any>} The state in a token, without the library's own part; empty where nobody can read it. */
+export function sealed(text) {
+  const { dcaf, ...state } = (read(text)?.claims && decoded((text ?? "").split(".")[3])) || {};
+  return state;
+}
+
+/** @param {string | undefined} text Whether there is a state that only the service can read. */
+export function isEncrypted(text) {
+  return read(text)?.claims === null;
 }
 
 /** @param {string} claim @param {any} value @param {number} now Seconds since the epoch. */
@@ -65,10 +76,16 @@ export function forged(text) {
 function decoded(piece) {
   try {
     const binary = atob(piece.replaceAll("-", "+").replaceAll("_", "/"));
-    return JSON.parse(new TextDecoder().decode(Uint8Array.from(binary, (letter) => letter.charCodeAt(0))));
+    return JSON.parse(new TextDecoder().decode(Uint8Array.from(binary, (letter) => letter.charCodeAt(0))), exact);
   } catch {
     return null;
   }
+}
+
+/** @param {string} _ @param {unknown} value @param {{source?: string}} [context] An integer that JavaScript would round is its digits, as in the mirror. */
+function exact(_, value, context) {
+  const isRounded = Number.isInteger(value) && !Number.isSafeInteger(value);
+  return isRounded && /^-?\d+$/.test(context?.source ?? "") ? context?.source : value;
 }
 
 /** @param {unknown} value */

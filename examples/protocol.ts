@@ -1,0 +1,109 @@
+// What travels between a client and the service of an agent, as types. Members that are not named here are kept by both sides.
+
+export type JSONValue = null | boolean | number | string | JSONValue[] | JSONObject;
+export type JSONObject = { [key: string]: JSONValue };
+
+/** data.session: only the token counts. Every other member is a mirror of the state, for display. */
+export interface Session {
+  readonly dcaf: { readonly token: string; readonly expires_at?: number };
+  readonly [key: string]: JSONValue | Session["dcaf"] | undefined;
+}
+
+/** The body of a request. The last message is the user's; any further member goes to the agent, such as thread_id. */
+export interface Turn {
+  messages: Message[];
+  data?: { session?: Session | null };
+  platform_context?: JSONObject | null;
+  [field: string]: unknown;
+}
+
+export interface Message {
+  role: "user" | "assistant";
+  content?: string;
+  data?: Data | null;
+  platform_context?: JSONObject | null;
+}
+
+/** What stands beside the text of a message. */
+export interface Data {
+  session?: Session | null;
+  approvals?: Approval[];
+  executed_approvals?: ExecutedApproval[];
+  executed_tool_calls?: ExecutedToolCall[];
+  tool_calls?: PendingToolCall[];
+  cmds?: JSONValue[];
+  executed_cmds?: JSONValue[];
+  url_configs?: JSONValue[];
+}
+
+/** The answer of POST /api/chat, and what the events of a stream amount to. */
+export interface Answer extends Message {
+  role: "assistant";
+  content: string;
+  data: Data;
+  meta_data?: MetaData;
+}
+
+export interface ToolCall {
+  id: string;
+  name: string;
+  input: JSONObject;
+}
+
+/** A call that waits for a person. It goes back as it came, but for execute, or rejection_reason. */
+export interface Approval extends ToolCall {
+  type: string;
+  execute: boolean;
+  rejection_reason: string | null;
+  description: string;
+  intent: string | null;
+}
+
+/** The same in an older form. */
+export interface PendingToolCall extends ToolCall {
+  execute: boolean;
+  rejection_reason: string | null;
+  tool_description: string;
+  input_description: JSONObject;
+  intent: string | null;
+}
+
+export interface ExecutedToolCall extends ToolCall {
+  output: string;
+}
+
+/** What became of a decision. */
+export interface ExecutedApproval extends ExecutedToolCall {
+  type: string;
+}
+
+export interface MetaData {
+  stop_reason: string; // "end_turn", "tool_use" where calls wait, "blocked", "error", and on a socket "stopped"
+  has_pending_approvals: boolean;
+  is_complete: boolean;
+  blocked?: JSONObject | null;
+  request_context?: JSONObject | null;
+}
+
+/** One line of a stream, one frame of a socket. Pass over those that you do not know. */
+export type AgentEvent =
+  | { type: "text_delta"; text: string }
+  | { type: "intermittent_update"; text: string; content: JSONObject }
+  | { type: "executed_tool_calls"; executed_tool_calls: ExecutedToolCall[] }
+  | { type: "approvals"; approvals: Approval[] }
+  | { type: "tool_calls"; tool_calls: PendingToolCall[] }
+  | { type: "executed_approvals"; executed_approvals: ExecutedApproval[] }
+  | { type: "session"; data: { session: Session } }
+  | { type: "done"; stop_reason: string; meta_data: Partial<MetaData>; data?: Data }
+  | { type: "error"; code: string; error?: string; data?: { session: Session } };
+
+/** Why a turn was refused: the body of an answer that is no success (RFC 9457). */
+export interface Problem {
+  type: string;
+  title: string;
+  status: number;
+  detail: string;
+  code: string;
+  data?: { session: Session }; // adopt it: {"dcaf": {"token": "new"}} says that the session before is dead
+  problems?: { path: string; problem: string }[]; // of "malformed-request"
+}

@@ -1,0 +1,115 @@
+"""Conversations of ``examples/client.mjs`` in one Node.js process, driven over its pipe."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Self
+
+ROOT: Final = Path(__file__).parents[2]
+CLIENT: Final = ROOT / "examples" / "client.mjs"
+DRIVER: Final = Path(__file__).with_name("drive.mjs")
+PATIENCE_S: Final = 60
+
+
+@dataclass(frozen=True)
+class Told:
+    """How things stand after a turn: the answer, or the error; the events that came; what the client keeps."""
+
+    answer: dict[str, Any] | None
+    error: dict[str, Any] | None
+    session: dict[str, Any] | None
+    messages: list[dict[str, Any]]
+    events: list[dict[str, Any]]
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What the session shows."""
+        return {key: value for key, value in (self.session or {}).items() if key != "dcaf"}
+
+    @property
+    def code(self) -> str | None:
+        """Of the error."""
+        return self.error["code"] if self.error else None
+
+
+@dataclass
+class Conversation:
+    """One conversation of the client."""
+
+    process: subprocess.Popen[str]
+    id: int
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    def send(self, said: str | Mapping[str, Any]) -> Told:
+        """Say something, and wait for the end of the turn."""
+        return self.begin(said).ended()
+
+    def decide(self, asked: Told, **decision: Any) -> Told:
+        """Decide about what an answer asks for."""
+        assert asked.answer is not None
+        approvals = [{**item, **decision} for item in asked.answer["data"]["approvals"]]
+        return self.send({"role": "user", "content": "", "data": {"approvals": approvals}})
+
+    def begin(self, said: str | Mapping[str, Any]) -> Self:
+        """Say something."""
+        self.events = []
+        return self.command(say=said)
+
+    def event(self) -> dict[str, Any]:
+        """The next event of the turn."""
+        self.events.append(self._line()["event"])
+        return self.events[-1]
+
+    def ended(self) -> Told:
+        """The end of the command."""
+        line = self._line()
+        while "event" in line:
+            self.events.append(line["event"])
+            line = self._line()
+        return Told(line.get("answer"), line.get("error"), line.get("session"), line["messages"], self.events)
+
+    def command(self, **members: Any) -> Self:
+        """Send one."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"id": self.id, **members}) + "\n")
+        self.process.stdin.flush()
+        return self
+
+    def _line(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line: dict[str, Any] = json.loads(self.process.stdout.readline())
+        return line
+
+
+@dataclass
+class Node:
+    """The process."""
+
+    process: subprocess.Popen[str]
+    numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def conversation(self, url: str, *, session: Any = None, module: Path = CLIENT) -> Conversation:
+        """A new conversation with the service at an address."""
+        made = Conversation(self.process, next(self.numbers))
+        made.command(module=str(module), url=url, session=session).ended()
+        return made
+
+
+@contextmanager
+def driven(node: str) -> Iterator[Node]:
+    """The process, while the block runs; one that hangs is ended."""
+    with subprocess.Popen([node, str(DRIVER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        watchdog = threading.Timer(PATIENCE_S, process.kill)
+        watchdog.start()
+        try:
+            yield Node(process)
+        finally:
+            watchdog.cancel()
+            process.kill()

@@ -1,0 +1,361 @@
+"""``examples/client.mjs``, run by Node.js against real services: it keeps the session, and starts over when it is told to."""
+
+from __future__ import annotations
+
+import json
+import re
+import socketserver
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import anyio.to_thread
+import httpx2
+import pytest
+from pydantic_ai.models.function import FunctionModel
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, StreamingResponse
+from starlette.routing import Route
+
+from dcaf import Key, Keyring
+from dcaf.agent import Agent, create_app
+from dcaf.client import Client, Reply
+from dcaf.core.errors import SessionUnavailable
+from dcaf.core.keeper import Stateless
+from dcaf.demo.app import AUDIENCE, create_agent, create_demo
+from dcaf.demo.server import serving
+from dcaf.demo.story import APPROVE, CONVERSATION
+from dcaf.testing import FrozenClock, expired, sealed, tampered
+from tests.clients.driven import CLIENT, Conversation, Node, Told, driven
+
+KEYS: Final = Keyring.ephemeral()
+NEW: Final = {"dcaf": {"token": "new"}}
+KEEP: Final = "      this.session = session ?? this.session; // keep it, whatever else came with it\n"
+AGAIN: Final = '      if (session?.dcaf?.token === "new" && '
+BROKEN: Final = '    if (last !== "done" && last !== "session") throw'
+
+
+@pytest.fixture(scope="module")
+def browser(node: str) -> Iterator[Node]:
+    """Where the client runs."""
+    with driven(node) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """The demo's service."""
+    with serving(create_demo(KEYS)) as found:
+        yield found
+
+
+@pytest.fixture
+def variant(tmp_path: Path) -> Callable[[str, str], Path]:
+    """The client with one place of it changed."""
+
+    def changed(line: str, by: str) -> Path:
+        text = CLIENT.read_text()
+        assert text.count(line) == 1, "the place is not there any more"
+        (tmp_path / "variant.mjs").write_text(text.replace(line, by))
+        return tmp_path / "variant.mjs"
+
+    return changed
+
+
+def converse(chat: Conversation) -> list[Told]:
+    """The demo's conversation, with its approval."""
+    turns: list[Told] = []
+    for said, _ in CONVERSATION:
+        turns.append(chat.decide(turns[-1], execute=True) if said == APPROVE else chat.send(said))
+    return turns
+
+
+def in_python(client: Client) -> list[Reply]:
+    """The same by dcaf.client."""
+    turns: list[Reply] = []
+    for said, _ in CONVERSATION:
+        decisions = {item.id: True for item in turns[-1].approvals} if said == APPROVE else None
+        turns.append(client.send(decisions=decisions) if decisions else client.send(said))  # type: ignore[arg-type]
+    return turns
+
+
+def same(value: Any) -> Any:
+    """A value without the ids of calls, which are random."""
+    return json.loads(re.sub(r"pyd_ai_[0-9a-f]+", "id", json.dumps(value)))
+
+
+def test_it_is_forty_lines_that_need_nothing_else() -> None:
+    lines = CLIENT.read_text().splitlines()
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 132
+    assert 'Run it with: node examples/client.mjs URL "start" "service api"' in lines[0]
+    assert not re.search(r"^import |\brequire\(|\bimport\(", CLIENT.read_text(), re.MULTILINE)
+
+
+def test_it_runs_as_its_first_line_says(node: str, url: str) -> None:
+    done = subprocess.run([node, str(CLIENT), url, "start", "service api"], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines() == [
+        "Step 1: which service do you want to deploy? { wizard_step: 1, dcaf: '...' }",
+        "Service: api. Step 2: how many replicas? { wizard_step: 2, service: 'api', dcaf: '...' }",
+    ]
+
+
+def test_the_whole_conversation_is_that_of_the_python_client(browser: Node, url: str) -> None:
+    turns = converse(browser.conversation(url))
+    assert [turn.state for turn in turns] == [state for _, state in CONVERSATION]
+    with Client(url) as client:
+        replies = in_python(client)
+        assert [turn.state for turn in turns] == [reply.session for reply in replies]
+        assert [turn.answer and turn.answer["content"] for turn in turns] == [reply.text for reply in replies]
+
+
+def test_what_it_says_next_holds_what_the_python_client_s_streams_hold(browser: Node, url: str) -> None:
+    chat = browser.conversation(url)
+    with Client(url) as client:
+        for said in ("service api", "3 replicas", "execute"):
+            told = chat.send(said)
+            with client.stream(said) as events:
+                list(events)
+            assert same(told.messages) == same(client.messages)
+            assert "dcaf1s" not in json.dumps(told.messages), "older sessions do not travel"
+
+
+def test_a_rejection_reaches_the_agent(browser: Node, url: str) -> None:
+    chat = browser.conversation(url)
+    chat.send("service api")
+    chat.send("3 replicas")
+    refused = chat.decide(chat.send("execute"), rejection_reason="not on a Friday")
+    assert refused.answer is not None
+    assert refused.answer["content"] == "Rejected: not on a Friday"
+    assert refused.state == {"service": "api", "wizard_step": 3, "replicas": 3}
+
+
+def test_control_without_its_line_the_session_is_lost(browser: Node, url: str, variant: Callable[[str, str], Path]) -> None:
+    chat = browser.conversation(url, module=variant(KEEP, ""))
+    turns = converse(chat)
+    assert [turn.state for turn in turns] != [state for _, state in CONVERSATION]
+    assert [turn.session for turn in turns] == [None] * len(turns)
+
+
+@contextmanager
+def gated() -> Iterator[tuple[str, threading.Event, list[bool]]]:
+    """A service whose model says the second half when it is let; and whether it was let, not just tired of waiting."""
+    gate = threading.Event()
+    was_let: list[bool] = []
+
+    async def halves(_messages: Any, _info: Any) -> Any:
+        yield "first "
+        was_let.append(await anyio.to_thread.run_sync(gate.wait, 10))
+        yield "second"
+
+    with serving(create_app(Agent(FunctionModel(stream_function=halves)), keys=KEYS, audience="gated")) as url:
+        yield url, gate, was_let
+
+
+def test_text_is_there_before_the_stream_has_ended(browser: Node) -> None:
+    with gated() as (url, gate, was_let):
+        chat = browser.conversation(url).begin("go on")
+        assert chat.event() == {"type": "text_delta", "text": "first "}
+        gate.set()
+        told = chat.ended()
+    assert was_let == [True]
+    assert told.answer is not None
+    assert told.answer["content"] == "first second"
+
+
+STATE: Final = {"service": "api", "replicas": 3}
+CLOCK: Final = FrozenClock()
+
+
+@pytest.fixture(scope="module")
+def timed() -> Iterator[str]:
+    """The demo under a clock that stands still."""
+    with serving(create_demo(KEYS, clock=CLOCK)) as found:
+        yield found
+
+
+@pytest.mark.parametrize(
+    ("dead", "code"),
+    [
+        (expired(STATE, keys=KEYS, audience=AUDIENCE, clock=CLOCK), "session-ended"),
+        (sealed(STATE, keys=Keyring(Key.generate()), audience=AUDIENCE, clock=CLOCK), "session-invalid"),
+        (tampered(sealed(STATE, keys=KEYS, audience=AUDIENCE, clock=CLOCK)), "session-invalid"),
+        (STATE, "session-unsigned"),
+    ],
+    ids=["expired", "key rotated away", "tampered", "plain"],
+)
+def test_a_dead_session_is_started_over_and_the_answer_says_so(
+    browser: Node, timed: str, variant: Callable[[str, str], Path], dead: Any, code: str
+) -> None:
+    told = browser.conversation(timed, session=dead).send("start")
+    assert told.answer is not None
+    assert (told.answer["restarted"], told.state) == (code, {"wizard_step": 1})
+    with Client(timed, session=dead) as client:
+        assert (client.send("start").restarted, client.session) == (code, told.state)
+
+    control = browser.conversation(timed, session=dead, module=variant(AGAIN, "      if (false && "))
+    assert (control.send("start").code, control.send("start").state) == (code, {"wizard_step": 1})
+
+
+def test_a_session_that_dies_in_a_conversation_is_started_over(browser: Node) -> None:
+    clock = FrozenClock()
+    with serving(create_demo(KEYS, clock=clock)) as url:
+        chat = browser.conversation(url)
+        alive = chat.send("start")
+        clock.tick(timedelta(days=8))
+        told = chat.send("service api")
+    assert alive.answer is not None
+    assert told.answer is not None
+    assert (alive.answer["restarted"], told.answer["restarted"]) == ("", "session-ended")
+    assert told.state == {"service": "api", "wizard_step": 2}
+    assert [message["role"] for message in told.messages] == ["user", "assistant"] * 2
+
+
+@contextmanager
+def scripted(*answers: list[dict[str, Any]] | dict[str, Any]) -> Iterator[tuple[str, list[Any]]]:
+    """A service that gives some streams, or refusals, in turn; and what it was sent."""
+    sent: list[Any] = []
+
+    async def next_one(request: Any) -> Any:
+        sent.append(await request.json())
+        answer = answers[len(sent) - 1]
+        if isinstance(answer, dict):
+            return JSONResponse(answer, 409, media_type="application/problem+json")
+        return StreamingResponse(iter([json.dumps(event) + "\n" for event in answer]), media_type="application/x-ndjson")
+
+    with serving(Starlette(routes=[Route("/api/chat-stream", next_one, methods=["POST"])])) as url:
+        yield url, sent
+
+
+DEAD: Final = {"type": "error", "code": "session-ended", "data": {"session": NEW}}
+TEXT: Final = {"type": "text_delta", "text": "Hello."}
+DONE: Final = {"type": "done", "stop_reason": "end_turn", "meta_data": {}, "data": {"session": {"n": 1, "dcaf": {"token": "a"}}}}
+
+
+def test_an_error_event_that_says_new_starts_over_as_well(browser: Node) -> None:
+    with scripted([DEAD], [TEXT, DONE]) as (url, sent):
+        told = browser.conversation(url, session={"dcaf": {"token": "old"}}).send("hi")
+    assert told.answer is not None
+    assert (told.answer["restarted"], told.answer["content"], told.state) == ("session-ended", "Hello.", {"n": 1})
+    assert [body["data"]["session"] for body in sent] == [{"dcaf": {"token": "old"}}, NEW]
+    assert sent[0]["messages"] == sent[1]["messages"] == [{"role": "user", "content": "hi"}]
+
+
+@pytest.mark.parametrize("answers", [([DEAD], [DEAD]), ({**DEAD, "type": "about:blank"}, [DEAD])])
+def test_it_starts_over_once_and_no_more(browser: Node, answers: Any) -> None:
+    with scripted(*answers) as (url, sent):
+        told = browser.conversation(url).send("hi")
+    assert (told.code, len(sent), told.session, told.messages) == ("session-ended", 2, NEW, [])
+
+
+def test_a_turn_of_which_something_was_shown_is_not_said_again(browser: Node) -> None:
+    with scripted([TEXT, DEAD]) as (url, sent):
+        told = browser.conversation(url).send("hi")
+    assert (told.code, len(sent), told.session) == ("session-ended", 1, NEW)
+
+
+def test_a_conflict_that_brings_the_newer_session_is_an_error_and_the_session_is_kept(browser: Node) -> None:
+    newer = {"n": 2, "dcaf": {"token": "b"}}
+    with scripted({"code": "session-conflict", "data": {"session": newer}}) as (url, sent):
+        told = browser.conversation(url, session={"dcaf": {"token": "a"}}).send("hi")
+    assert (told.code, told.session, len(sent)) == ("session-conflict", newer, 1)
+
+
+def test_an_event_that_it_does_not_know_is_told_and_passed_over(browser: Node) -> None:
+    with scripted([{"type": "plan", "plan": {"steps": 2}}, TEXT, DONE]) as (url, _):
+        told = browser.conversation(url).send("hi")
+    assert [event["type"] for event in told.events] == ["plan", "text_delta", "done"]
+    assert told.answer is not None
+    assert (told.answer["content"], told.state) == ("Hello.", {"n": 1})
+
+
+class Down(Stateless):
+    """A ledger that cannot be reached, when it is told so."""
+
+    is_down = False
+
+    async def admit(self, claims: Any) -> None:
+        """Fail closed."""
+        if self.is_down:
+            raise SessionUnavailable(reason="down")
+
+
+def test_a_refusal_without_a_session_keeps_it(browser: Node, variant: Callable[[str, str], Path]) -> None:
+    """503: the ledger is down. 413: too much was said. The control is a client that keeps whatever comes, also nothing."""
+    keeper = Down()
+    app = create_app(create_agent(), keys=KEYS, audience=AUDIENCE, keeper=keeper, max_body_bytes=4096)
+    careless = variant(KEEP, "      this.session = session;\n")
+    with serving(app) as url:
+        chat, control = browser.conversation(url), browser.conversation(url, module=careless)
+        before, _ = chat.send("service api"), control.send("service api")
+        keeper.is_down = True
+        unavailable, forgotten = chat.send("3 replicas"), control.send("3 replicas")
+        keeper.is_down = False
+        large = chat.send("x" * 5000)
+        after = chat.send("3 replicas")
+    assert (unavailable.code, unavailable.session) == ("session-unavailable", before.session)
+    assert (large.code, large.session, large.messages) == ("body-too-large", before.session, before.messages)
+    assert after.state == {"service": "api", "wizard_step": 3, "replicas": 3}
+    assert (forgotten.code, forgotten.session) == ("session-unavailable", None)
+
+
+def test_no_answer_at_all_keeps_the_session(browser: Node) -> None:
+    session = {"dcaf": {"token": "kept"}}
+    told = browser.conversation("http://127.0.0.1:1", session=session).send("hi")
+    assert told.error
+    assert (told.session, told.messages) == (session, [])
+
+
+@contextmanager
+def cutting(streams: list[tuple[bytes, bool]]) -> Iterator[str]:
+    """A server that sends pieces of streams, one for each request; whether each ends as it should, or the connection breaks."""
+    left = iter(streams)
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            length = 0
+            while line := self.rfile.readline().strip():
+                name, _, value = line.partition(b":")
+                length = int(value) if name.lower() == b"content-length" else length
+            self.rfile.read(length)
+            body, is_whole = next(left)
+            head = (
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+            )
+            chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+            self.wfile.write(head + chunk + (b"0\r\n\r\n" if is_whole else b""))
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def recorded(url: str) -> bytes:
+    """The bytes of a real stream."""
+    body = {"messages": [{"role": "user", "content": "service api"}]}
+    return httpx2.post(f"{url}/api/chat-stream", json=body).content
+
+
+def test_a_stream_that_is_cut_anywhere_leaves_the_session_of_before(
+    browser: Node, url: str, variant: Callable[[str, str], Path]
+) -> None:
+    stream = recorded(url)
+    ends = [0, *(at + 1 for at in range(len(stream)) if stream[at : at + 1] == b"\n")]
+    cuts = sorted({cut for end in ends for cut in (end - 1, end, end + 1) if 0 <= cut < len(stream)})
+    before = {"dcaf": {"token": "before"}}
+    pieces = [(stream[:cut], is_whole) for cut in cuts for is_whole in (False, True)]
+    with cutting([*pieces, (stream, True), (stream[: ends[1]], True)]) as cut_url:
+        told = [browser.conversation(cut_url, session=before).send("hi") for _ in pieces]
+        whole = browser.conversation(cut_url, session=before).send("hi")
+        control = browser.conversation(cut_url, session=before, module=variant(BROKEN, "    if (false) throw")).send("hi")
+    assert len(cuts) > 10
+    assert [turn.session for turn in told] == [before] * len(pieces)
+    assert all(turn.error and turn.messages == [] for turn in told)
+    assert whole.answer is not None
+    assert whole.state == {"service": "api", "wizard_step": 2}
+    assert control.answer is not None, "a client that takes any end for an answer has half an answer"
