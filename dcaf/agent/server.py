@@ -30,9 +30,10 @@ from dcaf.agent.page import Page
 from dcaf.agent.page import routes as page_routes
 from dcaf.agent.socket import Conversation
 from dcaf.asgi import SessionMiddleware
+from dcaf.asgi.carriers import BODY
 from dcaf.asgi.settings import routes as exempted
 from dcaf.core.current import current_session
-from dcaf.core.errors import MalformedRequest
+from dcaf.core.errors import ConfigurationError, MalformedRequest
 from dcaf.core.keeper import Keeper, Stateless
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
@@ -77,6 +78,8 @@ def create_app(
         ConfigurationError: A setting is wrong.
     """
     served = agent if isinstance(agent, Agent) else Agent(agent)
+    carriers = settings.get("carriers", BODY)
+    settings["carriers"] = [carriers] if isinstance(carriers, str) else list(carriers)  # which the page and the middleware read
     service = HelpDesk(served, keeper or Stateless())
     routes = [
         *(Route(path, service.chat, methods=["POST"]) for path in JSON_PATHS),
@@ -109,6 +112,8 @@ def _is_open(scope: Scope) -> bool:
 def _page(page: Page | bool, agent: Agent, keeper: Keeper | None, settings: dict[str, Any]) -> list[BaseRoute]:
     if page is False:
         return []
+    if not isinstance(page, Page | bool):
+        raise ConfigurationError(f"page= takes True, False or a Page, not {type(page).__name__}.")
     shown = Page() if page is True else page
     return page_routes(shown, title=agent.name, keeper=keeper, settings=settings)
 

@@ -250,17 +250,20 @@ def carriers_of(value: Carriers) -> tuple[bool, tuple[Carrier, ...]]:
         ConfigurationError: There is none, one is unknown, or there are two of one kind.
     """
     items = [value] if isinstance(value, str) else list(value)
-    made: list[Carrier] = []
-    for item in items:
-        if isinstance(item, HeaderCarrier | CookieCarrier):
-            made.append(item)
-        elif item in (HeaderCarrier.name, CookieCarrier.name):
-            made.append(HeaderCarrier() if item == HeaderCarrier.name else CookieCarrier())
-        elif item != BODY:
-            raise ConfigurationError(f"carriers= knows 'body', 'header' and 'cookie', and not {item!r}.")
+    made = [_carrier(item) for item in items if item != BODY]
     if not items or len({item.name for item in made}) != len(made):
         raise ConfigurationError('carriers= takes one of each kind at most, and one at least: carriers=("body", "cookie").')
     return BODY in items, tuple(sorted(made, key=lambda item: item.name == CookieCarrier.name))
+
+
+def _carrier(item: Carrier | str) -> Carrier:
+    if isinstance(item, HeaderCarrier | CookieCarrier):
+        return item
+    if item == HeaderCarrier.name:
+        return HeaderCarrier()
+    if item == CookieCarrier.name:
+        return CookieCarrier()
+    raise ConfigurationError(f"carriers= knows 'body', 'header' and 'cookie', and not {item!r}.")
 
 
 def _host_of(origin: bytes) -> bytes | None:

@@ -3,7 +3,7 @@
 >>> Page(suggestions=("start",)).suggestions
 ('start',)
 >>> [route.path for route in routes(Page(), title="greeter", keeper=None, settings={})]
-['/', '/page/settings', '/page']
+['/', '/page/settings', '/page/{name}']
 
 What a reader gets wrong: the page is a client like any other. It has no key and no route of its own to the session; whatever it
 shows it has read in the answers of the agent's service.
@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
@@ -52,15 +52,15 @@ class Page:
         suggestions: What a visitor could say; each is a button.
 
     Raises:
-        ConfigurationError: A suggestion is no text.
+        ConfigurationError: The title or a suggestion is no text.
     """
 
     title: str = ""
     suggestions: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.suggestions, str) or not all(isinstance(text, str) for text in self.suggestions):
-            raise ConfigurationError('Page(suggestions=) takes texts, for instance Page(suggestions=("start", "help")).')
+        if isinstance(self.suggestions, str) or not all(isinstance(text, str) for text in (self.title, *self.suggestions)):
+            raise ConfigurationError('Page takes texts, for instance Page("Shop", suggestions=("start", "help")).')
 
 
 def routes(page: Page, *, title: str, keeper: Keeper | None, settings: Mapping[str, Any]) -> list[BaseRoute]:
@@ -83,10 +83,13 @@ def routes(page: Page, *, title: str, keeper: Keeper | None, settings: Mapping[s
     async def first(request: Request) -> Response:
         return await files.get_response("index.html", request.scope)
 
+    async def file(request: Request) -> Response:
+        return await files.get_response(request.path_params["name"], request.scope)
+
     async def facts(_: Request) -> Response:
         return JSONResponse(told, headers=HEADERS)
 
-    return [Route("/", first), Route("/page/settings", facts), Mount("/page", files)]
+    return [Route("/", first), Route("/page/settings", facts), Route("/page/{name}", file)]
 
 
 def _told(page: Page, title: str, keeper: Keeper | None, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,8 +97,9 @@ def _told(page: Page, title: str, keeper: Keeper | None, settings: Mapping[str, 
     conversation = settings.get("conversation")
     return {
         "title": page.title or title,
-        "suggestions": page.suggestions,
+        "suggestions": list(page.suggestions),
         "level": level_of(keeper),
+        "restarts": settings.get("on_refused") == "restart",
         "max_token_bytes": settings.get("max_token_bytes", MAX_TOKEN_BYTES),
         "conversation": conversation if isinstance(conversation, str) else THREAD,
     }

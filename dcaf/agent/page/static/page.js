@@ -2,21 +2,23 @@
 // The chat page: what a person does goes out as a turn, and what comes back is drawn.
 
 import { mirrored, replayed, tampering } from "./cheat.js";
-import { Conversation, exchange, isNew } from "./conversation.js";
+import { Conversation, exchange, isNew, visible } from "./conversation.js";
 import * as draw from "./draw.js";
 
 /** @typedef {import("./cheat.js").Attempt} Attempt */
+/** @typedef {import("./conversation.js").Envelope} Envelope */
 /** @typedef {import("./conversation.js").JSONObject} JSONObject */
 /** @typedef {import("./conversation.js").Message} Message */
 /** @typedef {import("./conversation.js").Outcome} Outcome */
 /** @typedef {import("./conversation.js").Turn} Turn */
+/** @typedef {import("./cheat.js").Service & {title: string, suggestions: string[], max_token_bytes: number, conversation: string}} Settings */
 
 /** @param {string} id @returns {any} */
 const the = (id) => document.getElementById(id);
 const now = () => Date.now() / 1000;
+const NEAR_PX = 40;
 
-/** @type {JSONObject} */
-let settings = {};
+let settings = /** @type {Settings} */ ({});
 let talk = new Conversation("");
 /** @type {AbortController | null} What can be stopped. */
 let running = null;
@@ -26,16 +28,18 @@ let running = null;
 /** @param {Message} message @param {string} said */
 async function take(message, said) {
   const mine = talk;
+  const before = talk.envelope;
   const live = draw.message("assistant", "");
   const shown = [draw.message("user", said), live];
   notify("");
   append(shown);
   const outcome = await alone((signal) => mine.send(message, said, (event) => arrived(event, live), signal));
   if (talk !== mine) return;
-  if (outcome.code) failed(outcome, message, shown);
+  if (outcome.code) failed(outcome, message, shown, before);
   else finished(live);
   drawSession();
   drawTurns();
+  refocus(the("said"));
 }
 
 /** @param {(signal: AbortSignal) => Promise<Outcome>} act What the person waits for; nothing else goes out meanwhile. */
@@ -47,30 +51,43 @@ async function alone(act) {
   running = null;
   the("log").setAttribute("aria-busy", "false");
   drawButtons();
-  if (document.activeElement === document.body) the("said").focus();
   return outcome;
+}
+
+/** @param {HTMLElement} place Where the focus goes, if it was on a button that went away, or was off for a while. */
+function refocus(place) {
+  if (document.activeElement === document.body) place.focus();
 }
 
 /** @param {JSONObject} event @param {HTMLElement} live */
 function arrived(event, live) {
-  if (event.type === "text_delta") /** @type {HTMLElement} */ (live.querySelector("p")).textContent += event.text;
+  if (event.type === "text_delta") following(() => live.querySelector("p")?.append(event.text));
   if (event.type === "intermittent_update") notify(event.text);
-  the("log").scrollTop = the("log").scrollHeight;
 }
 
 /** @param {HTMLElement} live */
 function finished(live) {
-  live.append(...draw.deeds(talk.here?.answer.data ?? {}));
-  the("log").scrollTop = the("log").scrollHeight;
-  notify(talk.waiting.length ? "A call waits for you." : "");
+  following(() => draw.finish(live, talk.here?.answer.data ?? {}));
+  notify(waiting());
 }
 
-/** @param {Outcome} outcome @param {Message} message @param {HTMLElement[]} shown */
-function failed(outcome, message, shown) {
+function waiting() {
+  const count = talk.waiting.length;
+  return count > 1 ? `${count} calls wait for you.` : count ? "A call waits for you." : "";
+}
+
+/** @param {Outcome} outcome @param {Message} message @param {HTMLElement[]} shown @param {Envelope | undefined} before */
+function failed(outcome, message, shown, before) {
   for (const article of shown) article.remove();
   the("said").value ||= message.content;
-  const session = isNew(talk.envelope) ? "What the tools remembered is gone: the next turn begins a new session." : "The session is as before.";
-  notify(`Not answered: ${outcome.code}. ${outcome.detail} ${session}${message.content ? " What you wrote is in the box again." : ""}`);
+  notify(`Not answered: ${outcome.code}. ${outcome.detail} ${kept(before)}${message.content ? " What you wrote is in the box again." : ""}`);
+}
+
+/** @param {Envelope | undefined} before What became of the session in a turn that failed. */
+function kept(before) {
+  if (isNew(talk.envelope)) return "What the tools remembered is gone: the next turn begins a new session.";
+  const isSame = JSON.stringify(visible(before)) === JSON.stringify(visible(talk.envelope));
+  return isSame ? "The session is as before." : "The session is the one that came all the same.";
 }
 
 /** @param {string} text */
@@ -105,15 +122,27 @@ function startOver() {
 
 /** @param {() => Attempt} attempt */
 async function cheat(attempt) {
-  const { title, sent, body, judge } = attempt();
+  const mine = talk;
+  const pressed = /** @type {HTMLElement} */ (document.activeElement);
+  const { title, sent, body, isHonest, judge } = attempt();
   const outcome = await alone((signal) => exchange(body, undefined, signal));
+  if (talk !== mine) return;
   the("verdict").replaceChildren(draw.verdict(title, sent, outcome, judge(outcome)));
+  if (isHonest && !outcome.code) goOn(outcome.envelope);
+  refocus(pressed);
+}
+
+/** @param {Envelope | undefined} envelope The page's own session, which a turn that is not in the list has moved on. */
+function goOn(envelope) {
+  talk.envelope = envelope ?? talk.envelope;
+  drawSession();
 }
 
 /* Drawing */
 
 function drawAll() {
   const items = path().flatMap((turn) => [draw.message("user", turn.said), answered(turn)]);
+  the("log").setAttribute("aria-live", "off");
   the("log").replaceChildren(...items);
   the("log").scrollTop = the("log").scrollHeight;
   drawSession();
@@ -130,14 +159,28 @@ function path() {
 /** @param {Turn} turn */
 function answered(turn) {
   const made = draw.message("assistant", turn.answer.content);
-  made.append(...draw.deeds(turn.answer.data ?? {}));
+  draw.finish(made, turn.answer.data ?? {});
   return made;
 }
 
 /** @param {Node[]} made */
 function append(made) {
+  the("log").setAttribute("aria-live", "polite");
   the("log").append(...made);
   the("log").scrollTop = the("log").scrollHeight;
+}
+
+/** @param {() => void} write At the log's end, which stays in sight unless the person has scrolled away from it. */
+function following(write) {
+  const log = the("log");
+  const isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < NEAR_PX;
+  write();
+  if (isAtEnd) log.scrollTop = log.scrollHeight;
+}
+
+/** @param {HTMLElement} list @param {Element | null} item Scroll the list, and nothing around it, to the item. */
+function reveal(list, item) {
+  if (item) list.scrollTop += item.getBoundingClientRect().top - list.getBoundingClientRect().top - list.clientHeight / 3;
 }
 
 /** @param {string} text */
@@ -149,6 +192,8 @@ function drawSession() {
   const isHeres = talk.envelope === talk.here?.envelope;
   const size = isNew(talk.envelope) ? 0 : (talk.envelope?.dcaf?.token?.length ?? 0);
   the("state").replaceChildren(...draw.state(isHeres ? talk.here?.before : talk.envelope, talk.envelope));
+  reveal(the("values"), the("state").querySelector(".changed"));
+  the("claims").replaceChildren(...draw.claims(talk.envelope, now()));
   the("parts").replaceChildren(...draw.parts(talk.envelope));
   the("seal").textContent = draw.seal(talk.envelope);
   the("envelope").textContent = JSON.stringify(talk.envelope ?? null, null, 2);
@@ -158,15 +203,15 @@ function drawSession() {
 }
 
 function drawTimes() {
-  the("left").textContent = draw.left(talk.envelope, now());
-  the("claims").replaceChildren(...draw.claims(talk.envelope, now()));
+  draw.settle(the("left"), draw.left(talk.envelope, now()));
+  draw.age(the("claims"), talk.envelope, now());
 }
 
 function drawTurns() {
   the("waiting").replaceChildren(...talk.waiting.map((item) => draw.approval(item, (decision) => decide(item, decision))));
   the("turns").replaceChildren(...talk.turns.map((turn) => draw.turn(turn, talk, () => goTo(turn))));
-  the("turns").scrollTop = the("turns").scrollHeight;
-  the("which").replaceChildren(...talk.turns.map((turn) => draw.element("option", {}, `${turn.number}: ${turn.said}`)));
+  reveal(the("turns"), the("turns").querySelector(".here"));
+  the("which").replaceChildren(...talk.turns.map(draw.option));
   the("which").selectedIndex = Math.max(0, talk.turns.length - 2);
   drawButtons();
 }
@@ -202,9 +247,9 @@ function listen() {
   the("said").addEventListener("keydown", entered);
   the("stop").addEventListener("click", () => running?.abort());
   the("over").addEventListener("click", startOver);
-  the("tamper").addEventListener("click", () => cheat(() => tampering(talk)));
+  the("tamper").addEventListener("click", () => cheat(() => tampering(talk, settings)));
   the("mirror").addEventListener("click", () => cheat(() => mirrored(talk)));
-  the("replay").addEventListener("click", () => cheat(() => replayed(talk.turns[the("which").selectedIndex], settings.level)));
+  the("replay").addEventListener("click", () => cheat(() => replayed(talk.turns[the("which").selectedIndex], settings)));
 }
 
 async function begin() {
@@ -214,7 +259,7 @@ async function begin() {
   the("level").textContent = settings.level;
   the("meter").max = settings.max_token_bytes;
   document.querySelector(`#levels tr[data-level="${CSS.escape(settings.level)}"]`)?.classList.add("here");
-  the("suggestions").replaceChildren(...settings.suggestions.map((/** @type {string} */ text) => draw.button(text, () => say(text))));
+  the("suggestions").replaceChildren(...settings.suggestions.map((text) => draw.button(text, () => say(text))));
   listen();
   setInterval(drawTimes, 1000);
   drawAll();
