@@ -164,7 +164,7 @@ class Overlay(State):
                     {slot.key: self._changes[slot.key] for slot in changed if self._commutes(slot)},
                 )
             if self._library != self._own_arrived:  # small and checked when it was kept: it does not fail after the keys
-                self._parent.keep(self.own())
+                self._parent.keep(self._own_merged())
             paths = {slot.key: changes(_value(slot.arrived), _value(slot.data)) for slot in changed}
             return Committed(paths, [clash for _, clashes in merged.values() for clash in clashes])
 
@@ -205,6 +205,12 @@ class Overlay(State):
         slot.settle()
         return slot.data
 
+    def _own_merged(self) -> dict[str, Any]:
+        """The library's own member with both changes. Each of its members is an object, and an empty one is left out."""
+        base, theirs, mine = (_object(data) for data in (self._own_arrived, self._parent._library, self._library))
+        merged = {name: merge(base.get(name, {}), theirs.get(name, {}), mine.get(name, {}))[0] for name in {**theirs, **mine}}
+        return {name: value for name, value in merged.items() if value}
+
     def _commutes(self, slot: Slot) -> bool:
         """Whether all that the call did to a key was to count and to append."""
         return isinstance(slot, _Traced) and not slot.is_rewritten and slot.key in self._changes
@@ -232,6 +238,12 @@ def _written_blindly(slot: Slot, theirs: bytes | None, *, is_later: bool) -> tup
 
 def _value(data: bytes | None) -> Any:
     return ABSENT if data is None else read(data)
+
+
+def _object(data: bytes | None) -> dict[str, Any]:
+    found = {} if data is None else read(data)
+    assert isinstance(found, dict)
+    return found
 
 
 def _changed(data: bytes | None, made: list[Change]) -> bytes | None:

@@ -12,9 +12,10 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from dcaf import ConfigurationError, Keyring, Session, SessionMiddleware, tool
-from dcaf.agent import Agent, MalformedRequest
+from dcaf.agent import Agent, AgentResult, MalformedRequest, ProposedCall
 from dcaf.agent.agent import Messages
 from dcaf.testing import SessionClient
+from tests.agent.agents import scripted, wants
 
 
 def counting(messages: Any, context: Any, session: Session) -> str:
@@ -103,3 +104,50 @@ def test_chat_goes_on_in_a_loop_too() -> None:
         return first.session
 
     assert asyncio.run(talk()) == {"n": 1}
+
+
+@tool(requires_approval=True)
+def drop(volume: str, session: Session) -> str:
+    """Drop a volume."""
+    session.append("dropped", volume)
+    return f"dropped {volume}"
+
+
+def proposing(volume: str) -> Agent:
+    return Agent(scripted([wants("drop", {"volume": volume}, volume)]), tools=[drop])
+
+
+def approve(response: Any, session: Session) -> Any:
+    yes = [{**item.model_dump(), "execute": True} for item in response.data.approvals]
+    message = {"role": "user", "data": {"approvals": yes}}
+    return Agent(scripted("done"), tools=[drop]).run_async([message], session=session)
+
+
+async def at_once(*turns: Any) -> list[Any]:
+    return await asyncio.gather(*turns)
+
+
+def test_turns_of_one_session_at_once_keep_the_approvals_of_both() -> None:
+    session = Session()
+    asked = asyncio.run(at_once(*(proposing(volume).run_async("go", session=session) for volume in "ab")))
+    for response in asked:
+        asyncio.run(approve(response, session))
+    assert session["dropped"] == ["a", "b"]
+
+
+def test_a_turn_beside_the_one_that_uses_an_approval_does_not_bring_it_back() -> None:
+    async def slow(messages: Any, context: Any, session: Session) -> AgentResult:
+        assert session.is_empty
+        await asyncio.sleep(0)  # the other turn goes on
+        await used.wait()
+        return AgentResult("?", approvals=[ProposedCall(drop, {"volume": "b"})])
+
+    async def uses() -> None:
+        await approve(response, session)
+        used.set()
+
+    session, used = Session(), asyncio.Event()
+    response = proposing("a").run("go", session=session)
+    asyncio.run(at_once(Agent(slow, tools=[drop]).run_async("go", session=session), uses()))
+    asyncio.run(approve(response, session))
+    assert session["dropped"] == ["a"], "it was used once; the slow turn knew it as waiting"
