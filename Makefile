@@ -57,11 +57,13 @@ format: $(READY)
 
 # What the demo runs on, and on top of it what development needs: a newcomer waits for the first alone.
 $(RUNS): pyproject.toml constraints.txt
+	@echo "Installing into $(VENV): less than a minute, once."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo]'
 	touch $@
 
 $(READY): $(RUNS)
+	@echo "Installing what development needs: a minute or two, once."
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 

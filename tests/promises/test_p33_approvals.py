@@ -324,7 +324,7 @@ ATTACKS: Final = [
     in_the_text,
 ]
 CLOCK: Final = Clock(NOW)
-LEVELS: Final[dict[str, Callable[[], Any]]] = {"L0": lambda: None, "L2": Ledger}
+LEVELS: Final[dict[str, Callable[[], Any]]] = {"L0": lambda: None, "the test's own keeper": Ledger}
 PATHS: Final = ["/api/chat", "/api/chat-stream"]
 
 
@@ -351,7 +351,7 @@ def test_no_approval_that_was_not_asked_for_is_executed_over_http(
 ) -> None:
     number = max(len(ATTACKS) * 3, int(OVER_HTTP * scale))
     service, through = attacked(level, number)
-    measured(33, f"{through.total()} of {number:,} over HTTP at {level}")
+    measured(33, f"{through.total()} of {number:,} over HTTP, {level}")
     assert through.total() == 0, through
     assert service.proposed >= number
 
@@ -396,7 +396,8 @@ def test_with_a_ledger_no_replayed_approval_is_executed(scale: float, measured: 
     fresh = Service(Ledger(), CLOCK)
     branches = Service(Ledger(freshness=False), CLOCK)
     answers = asyncio.run(replayed(fresh, number)), asyncio.run(replayed(branches, number))
-    measured(33, f"{len(fresh.ran) + len(branches.ran) - 2} of {2 * number:,} replayed ones with a ledger")
+    ran = len(fresh.ran) + len(branches.ran) - 2
+    measured(33, f"{ran} of {2 * number:,} replayed ones with the test's own keeper, which remembers")
     assert fresh.ran == branches.ran == ["v1"]
     assert {status for status, _ in answers[0]} == {409}
     assert {body[0]["data"]["executed_approvals"][0]["output"] for _, body in answers[1]} == {USED}
