@@ -79,7 +79,7 @@ def create_app(
     """
     served = agent if isinstance(agent, Agent) else Agent(agent)
     carriers = settings.get("carriers", BODY)
-    settings["carriers"] = [carriers] if isinstance(carriers, str) else list(carriers)  # which the page and the middleware read
+    settings["carriers"] = [carriers] if isinstance(carriers, str) else list(carriers)  # both the page and the middleware read it
     service = HelpDesk(served, keeper or Stateless())
     routes = [
         *(Route(path, service.chat, methods=["POST"]) for path in JSON_PATHS),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
 from typing import Any, Final
 
@@ -9,6 +11,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
 
 from dcaf import Keyring
 from dcaf.agent import Page, create_app
@@ -16,6 +19,8 @@ from dcaf.agent.page import HEADERS, STATIC
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.keeper import Stateless
 
+NEW: Final = {"dcaf": {"token": "new"}}
+WRONG: Final[list[dict[str, Any]]] = [{"suggestions": "start"}, {"suggestions": [1]}, {"title": 1}]
 FILES: Final = sorted(path.name for path in STATIC.iterdir())
 
 
@@ -64,16 +69,63 @@ def test_a_file_that_has_not_changed_is_not_sent_again_and_has_the_policy_still(
     assert again.headers["content-security-policy"] == HEADERS["Content-Security-Policy"]
 
 
-@pytest.mark.parametrize("path", ["/page/", "/page/../__init__.py", "/page/%2e%2e/__init__.py", "/page//etc/passwd", "/page/no.js"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/page/",
+        "/page/../__init__.py",
+        "/page/%2e%2e/__init__.py",
+        "/page/%2e%2e%2f__init__.py",
+        "/page//etc/passwd",
+        "/page/no.js",
+        "/page/page.js%00",
+        f"/page/{'a' * 5000}",
+    ],
+)
 def test_nothing_else_is_served(path: str) -> None:
     with served() as client:
         assert client.get(path).status_code == 404
 
 
-@pytest.mark.parametrize("path", ["/", "/page/settings", "/page/page.js"])
-def test_the_page_is_only_read(path: str) -> None:
+@pytest.mark.parametrize("path", ["/", "/page/page.js", "/page/settings"])
+def test_a_socket_to_the_page_is_turned_away(path: str) -> None:
+    with served() as client, pytest.raises(WebSocketDisconnect), client.websocket_connect(path):
+        pass
+
+
+@pytest.mark.parametrize("path", ["/", "/page/settings", "/page/page.js", "/health", "/openapi.json"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+def test_what_nobody_is_asked_about_is_only_read(path: str, method: str) -> None:
     with served() as client:
-        assert client.post(path, json={}).status_code == 405
+        assert client.request(method, path, json={"data": {"session": {"n": 1}}}).status_code == 405
+
+
+@pytest.mark.parametrize("root", ["", "/", "/page", "/page/", "/health", "/a", "/a/"])
+def test_no_way_of_writing_a_path_takes_a_plain_session_past_the_seal(root: str) -> None:
+    """Control: where the path is that of the chat, without a session it answers, and with a plain one it refuses."""
+    app = create_app(greet, keys=Keyring.ephemeral(), audience="greeter", page=True)
+    befores, afters = ("", "/", "/page", "/page/", "/page/..", "/health/..", "/a", "/."), ("/api/chat", "api/chat", "/api/chat/")
+    paths = [root + before + after for before in ("", *befores) for after in afters]
+    assert {status_of(app, root, path, session=True) for path in paths} <= {307, 400, 404, 405}
+    assert {status_of(app, root, path, session=False) for path in paths} >= {200, 404}
+    assert status_of(app, root, f"{root}/api/chat", session=True) == 400
+
+
+def status_of(app: Any, root: str, path: str, *, session: bool) -> int:
+    """What a service answers to a turn, with its path as a server gives it: no client has tidied it."""
+    data = {"session": {"is_admin": True}} if session else {}
+    body = json.dumps({"messages": [{"role": "user", "content": "hi"}], "data": data}).encode()
+    scope = {"type": "http", "method": "POST", "path": path, "root_path": root, "query_string": b"", "headers": []}
+    said: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": body}
+
+    async def send(message: Any) -> None:
+        said.append(message)
+
+    asyncio.run(app(scope, receive, send))
+    return int(said[0]["status"])
 
 
 def test_it_is_told_what_the_service_is() -> None:
@@ -82,15 +134,19 @@ def test_it_is_told_what_the_service_is() -> None:
             "title": "agent",
             "suggestions": [],
             "level": "L0",
+            "restarts": False,
             "max_token_bytes": 262144,
             "conversation": "/thread_id",
         }
-    with served(page=Page("Greeter", ("hi",)), max_token_bytes=9000, conversation="/meta/id", keeper=Fresh()) as client:
+    page = Page("Greeter", ["hi"])
+    settings: dict[str, Any] = {"max_token_bytes": 9000, "conversation": "/meta/id", "keeper": Fresh(), "on_refused": "restart"}
+    with served(page=page, **settings) as client:
         told = client.get("/page/settings").json()
     assert told == {
         "title": "Greeter",
         "suggestions": ["hi"],
         "level": "L2",
+        "restarts": True,
         "max_token_bytes": 9000,
         "conversation": "/meta/id",
     }
@@ -137,5 +193,15 @@ def test_every_file_that_is_used_is_there() -> None:
 def test_wrong_settings_say_what_to_write() -> None:
     with pytest.raises(ConfigurationError, match=r'add "body" to carriers='):
         served(carriers=("cookie",))
-    with pytest.raises(ConfigurationError, match=r'Page\(suggestions=\("start", "help"\)\)'):
-        Page(suggestions="start")
+    for texts in WRONG:
+        with pytest.raises(ConfigurationError, match=r'suggestions=\("start", "help"\)'):
+            Page(**texts)
+    for wrong in (None, "Greeter", 1):
+        with pytest.raises(ConfigurationError, match="page= takes True, False or a Page"):
+            served(page=wrong)
+
+
+def test_to_look_for_the_body_among_the_carriers_takes_none_of_them_away() -> None:
+    with served(carriers=iter(("body", "header"))) as client:
+        answer = client.post("/api/chat", json={"messages": [{"role": "user", "content": "hi"}], "data": {"session": NEW}})
+    assert answer.json()["data"]["session"]["dcaf"]["token"].startswith("dcaf1s.")

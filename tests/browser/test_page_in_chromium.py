@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,21 +13,26 @@ from typing import Any, Final
 import anyio.to_thread
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from pydantic_ai.models.function import FunctionModel
+from pydantic_ai.models.function import DeltaToolCall, FunctionModel
 
 from dcaf import Keyring, Session, tool
-from dcaf.agent import Agent, Page, create_app
+from dcaf.agent import Agent, AgentResult, Page, ProposedCall, create_app
 from dcaf.core.errors import SessionConflict
 from dcaf.core.keeper import Stateless
 from dcaf.demo.app import create_demo
 from dcaf.demo.server import serving
-from dcaf.testing import FrozenClock
+from dcaf.testing import FrozenClock, sealed
 
 WIDTHS: Final = (360, 800, 1400)
+REFLOW_PX: Final = 320
+"""A window of 1280 pixels at 400 % (WCAG 2.2, 1.4.10)."""
+
 SCHEMES: Final = ("light", "dark")
 SHOTS: Final = Path(__file__).parents[2] / "build" / "screenshots"
 OVERLAPS: Final = Path(__file__).with_name("overlaps.js").read_text()
 AXE_TAGS: Final = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+CONTRAST: Final = "color-contrast"
+CELLS: Final = "rows => rows.map(row => Array.from(row.cells, cell => cell.innerText))"
 WAIT_MS: Final = 10_000
 """The wait for one thing to appear."""
 
@@ -72,8 +78,7 @@ class Visitor:
     @property
     def state(self) -> dict[str, tuple[str, str]]:
         """Leaf of the state -> its value, and what the turn did to it."""
-        rows = [row.locator("th, td").all_inner_texts() for row in self.page.locator("#state tr").all()]
-        return {row[0]: (row[1], row[2]) for row in rows if len(row) == 3}
+        return self._table("state")
 
     @property
     def values(self) -> dict[str, str]:
@@ -81,7 +86,10 @@ class Visitor:
 
     @property
     def claims(self) -> dict[str, tuple[str, str]]:
-        rows = [row.locator("th, td").all_inner_texts() for row in self.page.locator("#claims tr").all()]
+        return self._table("claims")
+
+    def _table(self, place: str) -> dict[str, tuple[str, str]]:
+        rows = self.page.locator(f"#{place} tr").evaluate_all(CELLS)
         return {row[0]: (row[1], row[2]) for row in rows if len(row) == 3}
 
     @property
@@ -114,10 +122,11 @@ def looked_at(visitor: Visitor, name: str, *, width: int, scheme: str) -> list[A
     return list(found["problems"])
 
 
-def violations(visitor: Visitor) -> list[str]:
-    """What axe-core has against the page."""
-    found = Axe().run(visitor.page, options={"runOnly": {"type": "tag", "values": AXE_TAGS}}).response
-    assert len(found["passes"]) > 20, "the rules were really tried"
+def violations(visitor: Visitor, *, scheme: str = "light") -> list[str]:
+    """What axe-core has against the page; of the rules only that for contrasts depends on the scheme."""
+    tried: dict[str, Any] = {"type": "tag", "values": AXE_TAGS} if scheme == "light" else {"type": "rule", "values": [CONTRAST]}
+    found = Axe().run(visitor.page, options={"runOnly": tried}).response
+    assert len(found["passes"]) >= (20 if scheme == "light" else 1), "the rules were really tried"
     return [f"{item['id']}: {node['html']}" for item in found["violations"] for node in item["nodes"]]
 
 
@@ -126,12 +135,13 @@ def checked(visitor: Visitor, name: str) -> None:
     for scheme in SCHEMES:
         for width in WIDTHS:
             assert looked_at(visitor, name, width=width, scheme=scheme) == [], f"{name} at {width}, {scheme}"
-        assert violations(visitor) == [], f"{name}, {scheme}"
+        assert violations(visitor, scheme=scheme) == [], f"{name}, {scheme}"
 
 
 def test_a_whole_conversation_with_everything_the_page_shows(visit: Any) -> None:
     clock = FrozenClock()
     visitor = visit_at(visit, clock)
+    assert visitor.page.locator("#notice").evaluate("notice => getComputedStyle(notice).display") == "block", "it can speak"
     checked(visitor, "1-empty")
     the_wizard_asks_for_three_things(visitor)
     a_person_approves(visitor)
@@ -159,9 +169,9 @@ def the_wizard_asks_for_three_things(visitor: Visitor) -> None:
         "replicas": "3",
     }
     assert {key for key, (_, mark) in visitor.state.items() if mark} == {"wizard_step", "replicas"}
-    assert (visitor.claims["aud"][0], visitor.claims["seq"]) == ('"deploy-agent"', ("5", "changed 5 times"))
+    assert (visitor.claims["aud"][0], visitor.claims["seq"][0]) == ('"deploy-agent"', "5")
     assert visitor.claims["exp"][1] == "ends in 7 days"
-    assert visitor.text("left").startswith("7 days")
+    assert visitor.text("left") == "7 days. Each turn starts this anew, until the session is older than the service allows."
     assert visitor.text("size").endswith(" of 262,144 bytes")
 
 
@@ -190,21 +200,28 @@ def cheating_is_shown(visitor: Visitor) -> None:
 
 def it_branches(visitor: Visitor) -> None:
     visitor.go_on_from(4)
+    assert visitor.page.locator("#log").get_attribute("aria-live") == "off", "nobody has to hear it all again"
     assert visitor.values["service"] == '"api"'
     visitor.say("service web")
     assert visitor.state["service"] == ('"web"', 'changed, was "api"')
     assert "from turn 4: 1 change" in visitor.text("turns")
+    assert visitor.page.locator("#log").get_attribute("aria-live") == "polite"
     visitor.page.locator("summary").click()
     checked(visitor, "3-branch")
+    assert looked_at(visitor, "3-branch", width=REFLOW_PX, scheme="light") == []
     visitor.go_on_from(5)
     assert (visitor.values["service"], visitor.values["replicas"]) == ('"api"', "3"), "the other branch is as it was"
 
 
 def it_expires(visitor: Visitor, clock: FrozenClock) -> None:
+    cell = visitor.page.locator("#claims tr", has_text="exp").locator("td").last.element_handle()
     clock.tick(timedelta(days=8))
     visitor.page.clock.set_fixed_time(clock.now)
     visitor.page.clock.run_for(1000)
     assert visitor.text("left") == "Over, 1 day ago. The next turn is refused."
+    assert (cell.is_visible(), cell.inner_text()) == (True, "ends 1 day ago"), (
+        "the cell is the same: who has selected text keeps it"
+    )
     visitor.say("execute")
     assert visitor.text("notice").startswith("Not answered: session-ended.")
     assert "the next turn begins a new session" in visitor.text("notice")
@@ -257,9 +274,9 @@ class Gate:
         await anyio.to_thread.run_sync(self.opened.wait, WAIT_MS / 1000, abandon_on_cancel=True)
         yield "second"
 
-    def app(self) -> Any:
+    def app(self, **settings: Any) -> Any:
         agent = Agent(FunctionModel(stream_function=self.words), name="slow")
-        return create_app(agent, keys=Keyring.ephemeral(), audience="slow", page=True)
+        return create_app(agent, keys=Keyring.ephemeral(), audience="slow", page=True, **settings)
 
 
 def test_text_is_shown_as_it_arrives(visit: Any) -> None:
@@ -302,11 +319,33 @@ def test_a_conversation_that_is_left_during_a_turn_is_not_written_into_the_next(
     assert visitor.page.locator("#log article").count() == 0
 
 
+def test_an_attempt_that_is_left_says_nothing_of_the_next_conversation(visit: Any) -> None:
+    visitor = visit(create_app(slow, keys=Keyring.ephemeral(), audience="slow", page=True))
+    visitor.say("go")
+    visitor.button("Edit the mirror").click()
+    visitor.page.locator("#stop:visible").wait_for()
+    visitor.button("Start over").click()
+    visitor.idle()
+    assert visitor.text("verdict") == ""
+    visitor.say("go")
+    visitor.button("Edit the mirror").click()
+    visitor.press("Stop")
+    assert "Not answered: stopped" in visitor.text("verdict")
+
+
+async def slow(messages: Any, _context: Any, session: Session) -> str:
+    """An agent whose answer to a greeting does not come."""
+    session["said"] = len(messages)
+    if messages[-1].content == "hello":
+        await anyio.sleep(WAIT_MS / 1000)
+    return "Here."
+
+
 def test_a_refusal_gives_its_reason_and_the_tool_does_not_run(visit: Any) -> None:
     visitor = visit(demo())
     for text in ("service api", "3 replicas", "execute"):
         visitor.say(text)
-    visitor.page.get_by_label("Reason to reject execute_deploy").fill("not on a Friday")
+    visitor.page.get_by_role("group", name="Approval of execute_deploy").get_by_label("Reason, if you reject").fill("not on a Friday")
     visitor.press("Reject")
     assert "not on a Friday" in visitor.last
     assert visitor.values["replicas"] == "3"
@@ -332,6 +371,7 @@ def test_everything_can_be_done_with_the_keyboard(visit: Any) -> None:
     press_until(visitor, "Replay an older turn", "Tab")
     press("Enter")
     visitor.page.locator("#verdict", has_text="Accepted: 200").wait_for()
+    assert visitor.page.locator(":focus").inner_text() == "Replay an older turn", "to be tried again with another turn"
 
 
 def press_until(visitor: Visitor, name: str, key: str) -> None:
@@ -366,7 +406,7 @@ def test_a_service_that_remembers_refuses_the_replay_and_the_page_says_so(visit:
         visitor.say(text)
     visitor.press("Replay an older turn")
     assert "Refused: 409 session-conflict" in visitor.text("verdict")
-    assert "This service (L2) knows that it is not the newest turn." in visitor.text("verdict")
+    assert "This service (L2) knows that the conversation has gone on since." in visitor.text("verdict")
     assert visitor.page.locator("#levels tr.here th").inner_text().startswith("L2")
     visitor.say("4 replicas")
     assert visitor.values["replicas"] == "4", "the page has kept its own session"
@@ -378,7 +418,7 @@ def test_an_encrypted_session_is_said_to_be_one(visit: Any) -> None:
     assert visitor.text("state") == "The service shows nothing of it: the state is encrypted."
     assert "encrypted: only the service can read it" in visitor.text("seal")
     assert visitor.claims == {}
-    assert visitor.text("left").startswith("6 days and 23 hours")
+    assert visitor.text("left").startswith("7 days")
     visitor.press("Tamper with the token")
     assert "Refused: 400 session-invalid" in visitor.text("verdict")
 
@@ -434,3 +474,150 @@ def test_a_service_that_is_gone_costs_nothing(page: Any) -> None:
             "Not answered: no-answer. The service did not answer to the end. The session is as"
         )
         assert visitor.values["service"] == '"api"'
+
+
+def test_the_page_waits_for_the_service_and_says_when_it_does_not_come(page: Any) -> None:
+    with serving(demo()) as url:
+        page.route("**/page/settings", lambda route: route.fulfill(status=503, body="{}"))
+        page.goto(url)
+        page.get_by_text("The service does not answer. Load the page again.").wait_for()
+        assert page.locator("button:enabled:visible, select:enabled").count() == 0, "nothing is offered that would do nothing"
+
+
+def test_an_edited_mirror_is_a_turn_like_any_other_where_the_service_takes_only_the_newest(visit: Any) -> None:
+    visitor = visit(create_app(echo, keys=Keyring.ephemeral(), audience="echo", page=True, keeper=Newest()))
+    visitor.say("one")
+    visitor.press("Edit the mirror")
+    assert "Without effect" in visitor.text("verdict")
+    visitor.say("two")
+    assert (visitor.text("notice"), set(visitor.values)) == ("", {"one", "hello", "two"})
+
+
+@pytest.mark.parametrize("mirror", [False, {"service"}])
+def test_a_state_that_is_only_signed_is_shown_whatever_the_mirror_shows(visit: Any, mirror: Any) -> None:
+    visitor = visit(demo(mirror=mirror))
+    visitor.say("service api")
+    assert visitor.state == {"service": ('"api"', "new"), "wizard_step": ("2", "new")}
+    assert "Turn 1: 2 changes" in visitor.text("turns")
+
+
+def test_of_an_encrypted_state_it_is_said_that_there_may_be_more(visit: Any) -> None:
+    visitor = visit(demo(encrypt=True, mirror={"service"}))
+    visitor.say("service api")
+    visitor.say("3 replicas")
+    assert visitor.values == {"service": '"api"'}
+    assert "there may be more than the service shows" in visitor.text("state")
+    assert "Turn 2: no visible changes" in visitor.text("turns")
+
+
+def hoard(messages: Any, _context: Any, session: Session) -> str:
+    """An agent that stores what people would not read."""
+    text = messages[-1].content
+    session.update({f"key_{number}": number for number in range(60)})
+    session.update({"long": "W" * 100_000, "big": 2**53 + 1, "turned": "\u202eevil", "": "unnamed", "a.b": 1, "a": {"b": 2}})
+    session["zz"] = text
+    return "" if text == "nothing" else f"{text} שלום"
+
+
+def test_a_state_that_is_too_much_for_a_person_stays_in_its_place(visit: Any) -> None:
+    visitor = visit(create_app(hoard, keys=Keyring.ephemeral(), audience="hoard", page=True, mirror=False))
+    for number in range(9):
+        visitor.say(f"{number} {'W' * 1000}")
+    looked_at(visitor, "5-much", width=1400, scheme="light")
+    assert visitor.values["long"].endswith("… (100,002 characters)")
+    assert visitor.values["big"] == '"9007199254740993"'
+    assert visitor.values["turned"] == '"\\u202eevil"', "nothing is turned around"
+    assert (visitor.state['[""]'], visitor.state['["a.b"]'], visitor.state["a.b"]) == (('"unnamed"', ""), ("1", ""), ("2", ""))
+    assert is_in_sight(visitor, "#state .changed"), "the change is scrolled to"
+    assert visitor.page.locator("#cheat").bounding_box()["y"] < 2000
+    visitor.go_on_from(2)
+    assert is_in_sight(visitor, "#turns .here")
+    for width in WIDTHS:
+        assert looked_at(visitor, "5-much", width=width, scheme="light") == []
+    assert violations(visitor) == []
+
+
+def is_in_sight(visitor: Visitor, selector: str) -> bool:
+    """Whether something begins where the box that scrolls around it shows it."""
+    place = visitor.page.locator(selector).bounding_box()
+    box = visitor.page.locator("#turns" if "#turns" in selector else "#values").bounding_box()
+    return bool(box["y"] <= place["y"] < box["y"] + box["height"] - 20)
+
+
+def test_an_answer_without_text_is_said_to_be_one(visit: Any) -> None:
+    visitor = visit(create_app(hoard, keys=Keyring.ephemeral(), audience="hoard", page=True))
+    visitor.say("nothing")
+    assert "No text." in visitor.last
+
+
+@tool(requires_approval=True)
+def drop(volume: str, session: Session) -> str:
+    """Drop a volume."""
+    session.append("dropped", volume[:9])
+    return f"Dropped {volume[:9]}."
+
+
+class Dropping:
+    """A model that wants three volumes dropped at once."""
+
+    volumes = ("logs", "cache", "pg" * 5000)
+
+    async def words(self, messages: Any, _info: Any) -> AsyncIterator[Any]:
+        last = messages[-1].parts[-1]
+        if getattr(last, "content", "") != "drop":
+            yield "Done."
+            return
+        yield {at: DeltaToolCall("drop", json.dumps({"volume": it}), tool_call_id=f"c{at}") for at, it in enumerate(self.volumes)}
+
+    def app(self) -> Any:
+        agent = Agent(FunctionModel(stream_function=self.words), tools=[drop], name="dropping")
+        return create_app(agent, keys=Keyring.ephemeral(), audience="dropping", page=True)
+
+
+def test_several_calls_are_decided_one_by_one_on_every_branch(visit: Any) -> None:
+    visitor = visit(Dropping().app())
+    cards = visitor.page.get_by_role("group", name="Approval of drop")
+    visitor.say("drop")
+    assert (visitor.text("notice"), cards.count()) == ("3 calls wait for you.", 3)
+    assert "pg" * 5000 in cards.last.inner_text(), "a person sees all of what they approve"
+    for width in WIDTHS:
+        assert looked_at(visitor, "6-calls", width=width, scheme="light") == []
+    cards.first.get_by_role("button", name="Approve").dblclick()
+    visitor.idle()
+    assert (visitor.values, cards.count()) == ({"dropped[0]": '"logs"'}, 2)
+    cards.first.get_by_role("button", name="Reject").click()
+    visitor.idle()
+    assert "Rejected: Not now" in visitor.last
+    visitor.go_on_from(1)
+    assert (visitor.text("state"), cards.count()) == ("Empty.", 3)
+    visitor.go_on_from(3)
+    assert (visitor.text("notice").startswith("You go on from turn 3"), cards.count()) == (True, 1)
+    cards.first.get_by_role("button", name="Approve").click()
+    visitor.idle()
+    assert visitor.values == {"dropped[0]": '"logs"', "dropped[1]": '"pgpgpgpgp"'}
+
+
+def insistent(_messages: Any, _context: Any) -> AgentResult:
+    """An agent that wants the same in every turn."""
+    return AgentResult("May I?", approvals=[ProposedCall(drop, {"volume": "logs"}, id="c1")])
+
+
+def test_a_call_that_is_proposed_again_waits_once(visit: Any) -> None:
+    visitor = visit(create_app(Agent(insistent, tools=[drop]), keys=Keyring.ephemeral(), audience="insistent", page=True))
+    visitor.say("hi")
+    visitor.say("hi again")
+    assert visitor.text("notice") == "A call waits for you."
+    visitor.press("Approve")
+    assert visitor.values == {"dropped[0]": '"logs"'}
+
+
+def test_a_refusal_that_brings_the_current_session_is_said_to_have_done_so(visit: Any) -> None:
+    """As of the wire protocol, section 7: the answer to a turn whose own answer was lost."""
+    visitor = visit(demo())
+    visitor.say("service api")
+    session = sealed({"service": "web"}, keys=Keyring.ephemeral(), audience="deploy-agent")
+    told = {"code": "session-conflict", "detail": "It has moved on.", "data": {"session": session}}
+    visitor.page.route("**/api/chat-stream", lambda route: route.fulfill(status=409, json=told))
+    visitor.say("3 replicas")
+    assert "It has moved on. The session is the one that came all the same." in visitor.text("notice")
+    assert visitor.values == {"service": '"web"'}

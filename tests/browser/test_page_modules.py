@@ -27,10 +27,12 @@ def call(node: str) -> Iterator[Call]:
         assert said is not None
         assert heard is not None
 
-        def called(module: str, name: str, *args: Any) -> Any:
-            said.write(json.dumps({"module": module, "name": name, "args": args}) + "\n")
+        def called(module: str, name: str, *args: Any, outcome: Any = None) -> Any:
+            said.write(json.dumps({"module": module, "name": name, "args": args, "outcome": outcome}) + "\n")
             said.flush()
-            return json.loads(heard.readline()).get("value")
+            told = json.loads(heard.readline())
+            assert "error" not in told, told
+            return told.get("value")
 
         yield called
         said.close()
@@ -53,6 +55,10 @@ def marks(rows: list[dict[str, Any]]) -> dict[str, str]:
         ({"a": {}}, {"a": {}}, {"a": ""}),
         ({"a": None}, {"a": False}, {"a": "changed"}),
         ({"a": "1"}, {"a": 1}, {"a": "changed"}),
+        ({"": 1}, {"": 2}, {'[""]': "changed"}),
+        ({"": {"": {}}}, {"": {"": {}}}, {'[""][""]': ""}),
+        ({"a.b": 1, "a": {"b": 2}}, {"a.b": 1, "a": {"b": 2}}, {'["a.b"]': "", "a.b": ""}),
+        ({"a[0]": 1, "a": [2]}, {"a[0]": 1, "a": [3]}, {'["a[0]"]': "", "a[0]": "changed"}),
     ],
 )
 def test_each_leaf_says_what_the_turn_did_to_it(call: Call, before: Any, after: Any, found: dict[str, str]) -> None:
@@ -68,10 +74,14 @@ def test_each_leaf_says_what_the_turn_did_to_it(call: Call, before: Any, after: 
         (60, "1 minute"),
         (61, "1 minute and 1 second"),
         (3600, "1 hour"),
-        (86_399, "23 hours and 59 minutes"),
+        (86_340, "23 hours and 59 minutes"),
         (86_400, "1 day"),
         (604_800, "7 days"),
-        (604_799, "6 days and 23 hours"),
+        (604_799.5, "7 days"),
+        (601_200, "6 days and 23 hours"),
+        (3_599.6, "1 hour"),
+        (59.6, "1 minute"),
+        (86_399.6, "1 day"),
     ],
 )
 def test_times_are_said_in_words(call: Call, seconds: float, words: str) -> None:
@@ -88,6 +98,25 @@ def test_a_token_says_its_claims_and_an_encrypted_one_does_not(call: Call) -> No
     assert call("token.js", "read", "new") is None
 
 
+def test_the_state_is_read_from_a_signed_token_whatever_the_mirror_shows(call: Call) -> None:
+    state = {"near": 2**53 - 1, "real": 1.5e300, "name": "Zoë", "list": [{}, None]}
+    envelope = sealed(state, keys=Keyring.ephemeral(), audience="a")
+    assert call("conversation.js", "visible", {"dcaf": envelope["dcaf"]}) == state
+    assert call("conversation.js", "visible", envelope) == state
+
+
+def test_an_integer_that_javascript_rounds_is_shown_as_the_mirror_has_it(call: Call) -> None:
+    envelope = sealed({"n": 2**53 + 1}, keys=Keyring.ephemeral(), audience="a")
+    assert call("conversation.js", "visible", envelope) == {"n": str(2**53 + 1)}
+
+
+def test_of_an_encrypted_session_only_the_mirror_is_seen(call: Call) -> None:
+    envelope = sealed({"n": 1}, keys=Keyring.ephemeral(), audience="a", encrypt=True)
+    assert call("conversation.js", "visible", {"shown": 2, "dcaf": envelope["dcaf"]}) == {"shown": 2}
+    assert call("token.js", "isEncrypted", envelope["dcaf"]["token"])
+    assert not call("token.js", "isEncrypted", "new")
+
+
 @pytest.mark.parametrize("encrypt", [False, True])
 def test_a_forged_token_differs_and_is_refused(call: Call, encrypt: bool) -> None:
     keys = Keyring.ephemeral()
@@ -99,3 +128,86 @@ def test_a_forged_token_differs_and_is_refused(call: Call, encrypt: bool) -> Non
         assert client.send("hello").code == "session-invalid"
     with SessionClient(create_demo(keys, accept_both=True), envelope=envelope) as client:
         assert client.send("hello").status == 200
+
+
+KEYS: Final = Keyring.ephemeral()
+MINE: Final = sealed({"n": 1}, keys=KEYS, audience="a")
+OTHER: Final = sealed({}, keys=KEYS, audience="a")
+TALK: Final = {"envelope": MINE, "here": {"body": '{"data":{"thread":"t-1"},"messages":[]}', "messages": []}}
+TURN: Final = {"number": 1, "said": "hi", "body": "{}", "before": MINE}
+L0: Final = {"level": "L0", "restarts": False}
+UNCLEAR: Final = "This shows nothing of the session. Try it again."
+
+
+def came(code: str = "", status: int = 200, envelope: Any = MINE) -> dict[str, Any]:
+    return {"status": status, "code": code, "detail": "", "text": "", "data": {}, "envelope": envelope}
+
+
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [("tampering", [TALK, L0]), ("mirrored", [TALK]), ("replayed", [TURN, L0])],
+    ids=["tamper", "mirror", "replay"],
+)
+@pytest.mark.parametrize(
+    ("outcome", "answer"),
+    [
+        (came("stopped", 0), "Not answered: stopped"),
+        (came("no-answer", 0), "Not answered: no-answer"),
+        (came("model-failed", 200), "Not answered: model-failed"),
+        (came("session-unavailable", 503), "Refused: 503 session-unavailable"),
+        (came("session-too-large", 413), "Refused: 413 session-too-large"),
+        (came("http-502", 502), "Refused: 502 http-502"),
+    ],
+)
+def test_what_is_no_answer_about_the_session_proves_nothing(call: Call, name: str, args: Any, outcome: Any, answer: str) -> None:
+    assert call("cheat.js", name, *args, outcome=outcome) == {"isGood": None, "answer": answer, "meaning": UNCLEAR}
+
+
+@pytest.mark.parametrize(
+    ("level", "turn", "outcome", "told"),
+    [
+        ("L0", TURN, came(), (False, "keeps nothing (L0)")),
+        ("L1", TURN, came(), (False, "keeps one number a user (L1)")),
+        ("L2", TURN, came(), (False, "(L2) has a keeper that lets older turns in")),
+        ("custom", TURN, came(), (False, "(custom) has a keeper that lets older turns in")),
+        ("L2", TURN, came("session-conflict", 409), (True, "(L2) knows that the conversation has gone on")),
+        ("L0", TURN, came("session-ended", 409), (True, "(L0) knows that this session is over")),
+        ("L0", TURN, came("session-invalid", 400), (True, "(L0) does not take its seal any longer")),
+        ("L2", {**TURN, "before": None}, came(), (True, "a session of its own")),
+        ("L2", {**TURN, "before": {"dcaf": {"token": "new"}}}, came(), (True, "a session of its own")),
+        ("L0", TURN, came(envelope=OTHER), (True, "a session of its own")),
+    ],
+)
+def test_the_page_says_why_a_replay_was_taken_or_refused(call: Call, level: str, turn: Any, outcome: Any, told: Any) -> None:
+    is_good, meaning = told
+    verdict = call("cheat.js", "replayed", turn, {"level": level, "restarts": False}, outcome=outcome)
+    assert verdict["isGood"] is is_good
+    assert meaning in verdict["meaning"]
+
+
+@pytest.mark.parametrize(
+    ("restarts", "outcome", "is_good", "answer"),
+    [
+        (False, came("session-invalid", 400), True, "Refused: 400 session-invalid"),
+        (False, came(envelope=OTHER), False, "Accepted: 200"),
+        (True, came(envelope=OTHER), True, "Started anew: 200"),
+        (True, came(envelope={"forged": True}), False, "Accepted: 200"),
+    ],
+)
+def test_a_service_that_starts_anew_has_not_taken_the_forgery(
+    call: Call, restarts: bool, outcome: Any, is_good: bool, answer: str
+) -> None:
+    verdict = call("cheat.js", "tampering", TALK, {"level": "L0", "restarts": restarts}, outcome=outcome)
+    assert (verdict["isGood"], verdict["answer"]) == (is_good, answer)
+
+
+def test_a_mirror_that_had_an_effect_would_be_told(call: Call) -> None:
+    assert call("cheat.js", "mirrored", TALK, outcome=came())["answer"] == "Without effect"
+    assert call("cheat.js", "mirrored", TALK, outcome=came(envelope={**MINE, "forged": True}))["isGood"] is False
+
+
+def test_an_attempt_has_everything_of_the_last_body_but_its_session(call: Call) -> None:
+    """A conversation may be named inside of ``data``."""
+    sent = json.loads(call("cheat.js", "mirrored", TALK)["body"])
+    assert sent["data"]["thread"] == "t-1"
+    assert sent["data"]["session"] == {**MINE, "forged": True}

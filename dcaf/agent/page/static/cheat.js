@@ -29,8 +29,8 @@ const REFUSALS = /** @type {Record<string, string>} */ ({
   "session-invalid": "does not take its seal any longer: the key is another one now, or the user is.",
 });
 const KEPT = /** @type {Record<string, string>} */ ({
-  L0: "keeps nothing (L0): every session that it ever sealed is good until it expires. A ledger (L2) refuses this.",
-  L1: "keeps one number a user (L1): every session that it ever sealed is good until it expires, or its user logs out. A ledger (L2) refuses this.",
+  L0: "keeps nothing (L0): every session that it ever sealed is good until it expires. A keeper that knows the newest one refuses this.",
+  L1: "keeps one number a user (L1): every session that it ever sealed is good until it expires, or its user logs out. A keeper that knows the newest one refuses this.",
 });
 
 /** @param {Conversation} talk @param {Service} service @returns {Attempt} The state in the token, changed under the old seal. */

@@ -14,7 +14,7 @@ const SKEW_S = 60;
 const PARTS = /** @type {Record<string, string[]>} */ ({ dcaf1s: ["suite", "key id", "claims", "state", "seal"], dcaf1e: ["suite", "key id", "sealed box"] });
 const SHOWN = 12;
 const LONG = 300;
-const TITLE = 60;
+const TITLE = 80;
 
 /**
  * An element with attributes and children; a text becomes a text node, an attribute that is undefined is left out.
@@ -73,20 +73,20 @@ function deeds(data) {
 
 /** @param {JSONObject} item @param {(decision: JSONObject) => void} decide A call that waits for a person. */
 export function approval(item, decide) {
-  const reason = element("input", { value: "Not now", "aria-label": `Reason to reject ${item.name}` });
+  const reason = element("input", { value: "Not now" });
   return element(
     "div",
     { class: "card", role: "group", "aria-label": `Approval of ${item.name}` },
     element("h3", {}, "Waits for you"),
     element("p", { class: "box", role: "group", tabindex: "0", "aria-label": "The call" }, element("code", {}, `${item.name} ${json(item.input)}`)),
     element("p", {}, item.description ?? ""),
-    reason,
     element(
       "div",
       { class: "buttons" },
       button("Approve", () => decide({ execute: true, rejection_reason: null }), { class: "yes" }),
       button("Reject", () => decide({ execute: false, rejection_reason: reason.value || "Not now" })),
     ),
+    element("label", {}, "Reason, if you reject", reason),
   );
 }
 
@@ -174,11 +174,11 @@ export function turn(turn, talk, goOn) {
   const isBranch = turn.parent !== (talk.turns[turn.number - 2] ?? null);
   const from = isBranch ? `, from ${turn.parent ? `turn ${turn.parent.number}` : "the start"}` : "";
   const count = changes(turn) || (isEncrypted(turn.envelope.dcaf?.token) ? "no visible" : "no");
-  const told = `Turn ${turn.number}${from}: ${count} ${count === 1 ? "change" : "changes"}`;
+  const told = `Turn ${turn.number}${from}: ${count} ${count === 1 ? "change" : "changes"}${turn.waiting.length ? ", a call waits" : ""}`;
   return element(
     "li",
     { "aria-current": isHere ? "step" : undefined, class: isHere ? "here" : undefined },
-    element("div", {}, element("bdi", {}, brief(turn.said)), element("br"), element("span", { class: "quiet" }, told)),
+    element("div", {}, element("bdi", {}, brief(turn.said, TITLE)), element("br"), element("span", { class: "quiet" }, told)),
     isHere ? "You are here" : button("Continue from here", goOn, { "aria-label": `Continue from here: turn ${turn.number}, ${brief(turn.said, TITLE)}` }),
   );
 }

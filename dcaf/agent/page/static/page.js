@@ -17,6 +17,7 @@ import * as draw from "./draw.js";
 const the = (id) => document.getElementById(id);
 const now = () => Date.now() / 1000;
 const NEAR_PX = 40;
+const MOST_VERDICTS = 3;
 
 let settings = /** @type {Settings} */ ({});
 let talk = new Conversation("");
@@ -127,7 +128,8 @@ async function cheat(attempt) {
   const { title, sent, body, isHonest, judge } = attempt();
   const outcome = await alone((signal) => exchange(body, undefined, signal));
   if (talk !== mine) return;
-  the("verdict").replaceChildren(draw.verdict(title, sent, outcome, judge(outcome)));
+  the("verdict").prepend(draw.verdict(title, sent, outcome, judge(outcome)));
+  the("verdict").children[MOST_VERDICTS]?.remove();
   if (isHonest && !outcome.code) goOn(outcome.envelope);
   refocus(pressed);
 }
@@ -260,6 +262,8 @@ async function begin() {
   the("meter").max = settings.max_token_bytes;
   document.querySelector(`#levels tr[data-level="${CSS.escape(settings.level)}"]`)?.classList.add("here");
   the("suggestions").replaceChildren(...settings.suggestions.map((text) => draw.button(text, () => say(text))));
+  the("could").hidden = !settings.suggestions.length;
+  notify("");
   listen();
   setInterval(drawTimes, 1000);
   drawAll();

@@ -44,14 +44,15 @@ export function meaning(claim, value, now) {
   return MEANINGS[claim]?.(value, now) ?? "";
 }
 
-/** @param {number} seconds In words, to the next smaller unit: "6 days and 23 hours". */
+/** @param {number} seconds In words, rounded to the next smaller unit: "6 days and 23 hours". */
 export function words(seconds) {
   const at = UNITS.findIndex(([, length]) => seconds >= length);
   if (at < 0) return "less than a second";
-  const [name, length] = UNITS[at];
-  const count = Math.floor(seconds / length);
-  const rest = UNITS[at + 1] && Math.floor((seconds % length) / UNITS[at + 1][1]);
-  return `${counted(count, name)}${rest ? ` and ${counted(rest, UNITS[at + 1][0])}` : ""}`;
+  const [, step] = UNITS[at + 1] ?? UNITS[at];
+  const rounded = Math.round(seconds / step) * step;
+  const [name, length] = UNITS.find(([, unit]) => rounded >= unit) ?? UNITS[at];
+  const rest = Math.round((rounded % length) / step);
+  return `${counted(Math.floor(rounded / length), name)}${rest ? ` and ${counted(rest, (UNITS[at + 1] ?? UNITS[at])[0])}` : ""}`;
 }
 
 /** @param {number} time @param {number} now Both in seconds since the epoch. */
