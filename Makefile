@@ -8,6 +8,9 @@ PEERS := $(VENV)/peers
 COMPILER := $(VENV)/node/.ready
 FRAMEWORKS := pydantic-ai-slim==2.68.0 openai-agents==0.24.0 fastmcp==4.1.2 google-adk==2.13.0
 
+# Python keeps what it has compiled: many tests start programs, and each would compile them again.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test check promises mutants soak bench signatures format clean
 
 demo: $(RUNS)

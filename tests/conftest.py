@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import shutil
@@ -12,26 +13,76 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
+import httpcore2
 import pytest
 
 REQUIRED: Final = frozenset(name.strip() for name in os.environ.get("DCAF_REQUIRE", "").split(","))
 
 collect_ignore = ["conftest.py"]
-"""This file has no doctests, and where a folder before it in the alphabet has a file of this name, pytest takes one for the other."""
+"""It has no doctests, and where a folder before it in the alphabet has a file of this name, pytest takes one for the other."""
 
 ALONE: Final = {"speed", "benchmarks", "test_p10_limits.py", "test_p11_parsers.py"}
 """The folders and files of tests that measure time."""
 
+PARTLY: Final = {"test_history.py", "test_import.py"}
+"""Files some of whose tests do; these are marked one by one."""
+
+LONGEST: Final = (
+    "tests/documents/test_tutorial.py",
+    "tests/browser",
+    "tests/package/test_cli_serve.py",
+    "tests/frameworks/test_framework_matrix.py",
+    "tests/clients",
+    "tests/testing/test_sample_project.py",
+    "tests/typing",
+    "tests/package",
+    "tests/asgi",
+)
+"""Files and folders that take longest, longest first."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the order of the files on several cores too: there the files with most tests would come first."""
+    config.option.loadscopereorder = False
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where what measures runs by itself, leave all other files out: to load them takes longer than to run it."""
+    is_other = collection_path.suffix == ".py" and not (ALONE | PARTLY) & set(collection_path.parts)
+    return True if is_other and config.option.markexpr == "not soak and alone" else None
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say of what measures that nothing runs beside it."""
+    """Say of what measures that nothing runs beside it, and begin with what takes longest: no core waits for it at the end."""
     for item in items:
         if ALONE & set(item.path.parts):
             item.add_marker("alone")
+        elif item.get_closest_marker("alone") and item.path.name not in PARTLY:
+            raise pytest.UsageError(f"{item.nodeid} measures time: name its file in tests/conftest.py")
+    items.sort(key=_rank)
+
+
+def _rank(item: pytest.Item) -> int:
+    return next((at for at, name in enumerate(LONGEST) if item.nodeid.startswith(name)), len(LONGEST))
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage in what the tests make alone: to go through thousands of tests takes a third of a second each time."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def trust() -> Iterator[None]:
+    """The authorities that a client over TLS trusts, read once: to read them takes 40 ms, and a client reads them for http too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("httpcore2.default_ssl_context", cache(httpcore2.default_ssl_context))
+        yield
 
 
 def program(name: str, *elsewhere: Path) -> str:

@@ -406,7 +406,7 @@ REFUSED: dict[str, tuple[Any, Any, Any]] = {
     "another audience": (carrying(envelope(STEP, audience="other")), "session-invalid", True),
     "another subject": (carrying(envelope(STEP, subject="eve")), "session-invalid", True),
     "another conversation": (carrying(envelope(STEP, conversation="t-9")), "session-invalid", True),
-    "the future": (carrying(envelope(STEP, age=timedelta(minutes=-5))), "session-invalid", True),
+    "the future": (carrying(envelope(STEP, age=timedelta(hours=-1))), "session-invalid", True),
     "expired": (carrying(envelope(STEP, age=timedelta(days=8))), "session-ended", True),
     "too old": (carrying(envelope(STEP, age=timedelta(days=31))), "session-ended", True),
     "no JSON": ("{broken", "malformed-json", False),

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from dcaf.demo.story import CONVERSATION
 from dcaf.testing import tampered
 from tests.conftest import Served
 
@@ -38,6 +37,8 @@ def test_the_line_that_the_demo_prints_works_when_pasted(curl: str, served: Serv
 
 
 def test_the_whole_conversation_holds_by_curl(curl: str, served: Served) -> None:
+    from dcaf.demo.story import CONVERSATION  # which loads an agent: tests/clients/test_programs.py asks this file for less
+
     session: Any = None
     waiting: list[Any] = []
     for text, expected in CONVERSATION:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 NEEDS_CURL = "tests/clients/test_curl.py::test_the_line_that_the_demo_prints_works_when_pasted"
+OTHERS = [f"-pno:{point.name}" for point in entry_points(group="pytest11")]
+"""Plugins, some of which take seconds to load."""
 
 
 def outcome(required: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """One test that needs curl, on a path where there is none."""
-    command = [sys.executable, "-m", "pytest", NEEDS_CURL, "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", NEEDS_CURL, "-pno:cacheprovider", *OTHERS]
     settings = {**os.environ, "PATH": str(folder), "DCAF_REQUIRE": required}
     return subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, check=False, timeout=60)
 

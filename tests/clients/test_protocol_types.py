@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -238,6 +240,21 @@ def test_control_a_member_that_only_one_of_them_has_is_found(errors: dict[str, l
 
 def test_the_guide_shows_the_file() -> None:
     assert f"```ts\n{PROTOCOL.read_text()}```" in GUIDE.read_text()
+
+
+def test_the_commands_of_the_guide_compile_its_program_outside_the_project(node: str, tmp_path: Path) -> None:
+    """But for npm's: the types of Node.js are the few that the tests have."""
+    (line,) = re.findall(r"^npx tsc (.*) --types node (.*)$", GUIDE.read_text(), re.MULTILINE)
+    (program,) = re.findall(r"^This is `chat.ts`:\n\n```ts\n(.*?)```$", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
+    for name in ("client.mjs", "protocol.ts"):
+        shutil.copy(ROOT / "examples" / name, tmp_path)
+    (tmp_path / "chat.ts").write_text(program)
+    command = [node, str(typescript._compiler()), *" ".join(line).split(), str(typescript.AMBIENT)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert sorted(path.name for path in (tmp_path / "built").rglob("*.*js")) == ["chat.js", "client.mjs", "protocol.js"]
+    (tmp_path / "chat.ts").write_text(program.replace("event.text;", "event.words;"))
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60).returncode != 0
 
 
 @pytest.mark.parametrize(

@@ -5,42 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from dcaf import Session
+from tests.core.teams import Line, Team, User, changed
 
 
 class Flags(BaseModel):
     a: int = 0
     b: int = 0
-
-
-class User(BaseModel):
-    name: str
-
-
-@dataclass
-class Line:
-    name: str
-
-
-class Team(BaseModel):
-    users: list[User] = []
-    lines: list[Line] = []
-    owner: User | None = None
-    by_role: dict[str, User] = {}
-    tags: set[str] = set()
-    note: str | None = None
-
-
-def changed(stored: dict[str, Any], as_type: Any, change: Any) -> Any:
-    session = Session.from_dict({"k": stored})
-    change(session.get("k", as_type=as_type))
-    return session["k"]
 
 
 def test_a_default_that_is_not_stored_does_not_cost_the_undeclared_members() -> None:
@@ -50,7 +25,7 @@ def test_a_default_that_is_not_stored_does_not_cost_the_undeclared_members() -> 
 @pytest.mark.parametrize("seed", ["0", "1", "2", "3", "4", "5"])
 def test_sets_do_not_cost_the_undeclared_members_under_any_hash_seed(seed: str) -> None:
     code = (
-        "from tests.core.test_undeclared import Team, changed\n"
+        "from tests.core.teams import Team, changed\n"
         "stored = {'tags': ['a', 'b', 'c'], 'note': None, 'und': 1}\n"
         "found = changed(stored, Team, lambda team: (setattr(team, 'note', 'c'), team.tags.discard('b')))\n"
         "assert found['und'] == 1 and found['tags'] == ['a', 'c'] and found['note'] == 'c', found\n"

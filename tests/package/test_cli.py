@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -18,6 +19,7 @@ from dcaf.cli import main
 from dcaf.demo import story
 from dcaf.demo.app import create_demo
 from dcaf.demo.server import serve
+from tests.forked import Forked
 
 DCAF = str(Path(sys.executable).with_name("dcaf"))
 
@@ -55,19 +57,32 @@ def test_control_the_demo_fails_when_something_does_not_hold(
     assert "FAILED  after 'start'" in capsys.readouterr().out
 
 
-def test_a_taken_port_is_said_in_one_line() -> None:
+def forked(said: Path, *arguments: str) -> tuple[int, str]:
+    """The command's exit code, and what it says of an error."""
+    process = Forked(main, ["dcaf", *arguments], folder=said.parent, environment=os.environ, said=said)
+    return process.wait(timeout=60), said.read_text()
+
+
+def test_a_taken_port_is_said_in_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        done = run("demo", "--serve", "--port", str(taken.getsockname()[1]))
+        code, said = forked(tmp_path / "said", "demo", "--serve", "--port", str(taken.getsockname()[1]))
+    assert code == 2
+    assert "Address already in use" in said
+    assert "Traceback" not in said
+
+
+def test_a_wrong_command_line_ends_with_the_exit_code_of_one() -> None:
+    done = run("cook")
     assert done.returncode == 2
-    assert "Address already in use" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert "usage: dcaf" in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [[], ["keys"], ["cook"], ["demo", "--port", "x"]])
-def test_a_wrong_command_line_says_how_to_write_it(arguments: list[str]) -> None:
-    done = run(*arguments)
-    assert done.returncode == 2
-    assert "usage: dcaf" in done.stderr
+def test_a_wrong_command_line_says_how_to_write_it(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "usage: dcaf" in capsys.readouterr().err
 
 
 def test_control_the_demo_fails_when_a_cheat_is_no_cheat(
@@ -104,10 +119,10 @@ def test_an_interrupt_while_the_address_is_printed_ends_it_as_well() -> None:
 
 
 @pytest.mark.parametrize("port", ["70000", "-1"])
-def test_a_port_that_cannot_be_is_said_in_one_line(port: str) -> None:
-    done = run("demo", "--serve", f"--port={port}")
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
+def test_a_port_that_cannot_be_is_said_in_one_line(port: str, tmp_path: Path) -> None:
+    code, said = forked(tmp_path / "said", "demo", "--serve", f"--port={port}")
+    assert code == 2
+    assert "Traceback" not in said
 
 
 def test_a_key_is_made_without_the_demos_extra_and_the_demo_says_what_to_install() -> None:

@@ -20,6 +20,7 @@ import pytest
 from dcaf import Key
 from dcaf.cli import main
 from dcaf.client import Client
+from tests.forked import Forked
 
 DCAF = str(Path(sys.executable).with_name("dcaf"))
 
@@ -49,26 +50,32 @@ def shop(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def served(folder: Path, *arguments: str, **variables: str) -> Iterator[str]:
-    """The command, running; its base URL."""
-    at = port()
+def served(folder: Path, *arguments: str, forked: bool = True, **variables: str) -> Iterator[str]:
+    """The command, running; its base URL. Where it is not forked, it is started as a user starts it."""
+    at, said = port(), folder / "said.txt"
     command = [DCAF, "serve", *arguments, "--port", str(at)]
     settings = {**os.environ, "DCAF_KEYS": Key.generate("k1").text(), "PYTHONDONTWRITEBYTECODE": "1", **variables}
-    with subprocess.Popen(command, cwd=folder, env=settings, stderr=subprocess.PIPE, text=True) as process:
+    process: subprocess.Popen[bytes] | Forked
+    if forked:
+        process = Forked(main, command, folder=folder, environment=settings, said=said)
+    else:
+        with said.open("wb") as out:
+            process = subprocess.Popen(command, cwd=folder, env=settings, stderr=out)
+    try:
+        url = f"http://127.0.0.1:{at}"
+        wait(url, process, said)
+        yield url
+    finally:
+        process.send_signal(signal.SIGINT)
         try:
-            url = f"http://127.0.0.1:{at}"
-            wait(url, process)
-            yield url
-        finally:
-            process.send_signal(signal.SIGINT)
-            try:
-                process.communicate(timeout=20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                raise
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
 
 
-def wait(url: str, process: subprocess.Popen[str]) -> None:
+def wait(url: str, process: subprocess.Popen[bytes] | Forked, said: Path) -> None:
     end = time.monotonic() + 20
     while time.monotonic() < end and process.poll() is None:
         try:
@@ -77,12 +84,12 @@ def wait(url: str, process: subprocess.Popen[str]) -> None:
             time.sleep(0.05)
         else:
             return
-    raise AssertionError(process.communicate(timeout=5)[1] if process.poll() is not None else "it did not start")
+    raise AssertionError(said.read_text() if process.poll() is not None else "it did not start")
 
 
-@pytest.mark.parametrize("target", ["shop:agent", "shop:count", "shop:ready"])
-def test_an_agent_a_function_and_an_application_are_served(shop: Path, target: str) -> None:
-    with served(shop, target) as url, Client(url) as client:
+@pytest.mark.parametrize(("target", "forked"), [("shop:agent", False), ("shop:count", True), ("shop:ready", True)])
+def test_an_agent_a_function_and_an_application_are_served(shop: Path, target: str, forked: bool) -> None:
+    with served(shop, target, forked=forked) as url, Client(url) as client:
         assert [client.send("go").text for _ in range(2)] == ["one 1", "one 2"]
         assert client.session == {"n": 2}
 
@@ -97,7 +104,7 @@ def test_a_session_of_one_audience_is_not_good_for_another(shop: Path) -> None:
 
 
 def test_a_change_of_the_file_is_served_after_a_reload(shop: Path) -> None:
-    with served(shop, "shop:agent", "--reload") as url, Client(url) as client:
+    with served(shop, "shop:agent", "--reload", forked=False) as url, Client(url) as client:
         assert client.send("go").text == "one 1"
         (shop / "shop.py").write_text(SHOP.replace('"one"', '"two"'))
         end = time.monotonic() + 20

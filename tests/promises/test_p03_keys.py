@@ -55,9 +55,10 @@ def accepted(texts: tuple[str, ...], door: Callable[[str], object]) -> list[str]
 
 @pytest.mark.promise(3)
 @pytest.mark.parametrize("door", [Key.parse, Keyring.parse, from_environment, mounted])
-def test_no_published_secret_is_a_key(door: Callable[[str], object], measured: Callable[[int, str], None]) -> None:
+def test_no_published_secret_is_a_key(door: Callable[[str], object], scale: float, measured: Callable[[int, str], None]) -> None:
     words = secrets()
     assert len(words) == PUBLISHED
+    words = words if scale >= 1 or door is not mounted else words[::10]  # a middleware asks Keyring.parse, which reads them all
     found = accepted(words, door)
     measured(3, f"{len(found)} of {len(words):,} published secrets accepted by {getattr(door, '__qualname__', '')}")
     assert found == []

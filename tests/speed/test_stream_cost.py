@@ -90,7 +90,11 @@ def growth(kind: str, number_of_rounds: int = ROUNDS) -> float:
         ]
         return min(long for long, _ in rounds) / min(short for _, short in rounds)
 
-    return asyncio.run(run())
+    gc.freeze()  # what is loaded is not looked at again before each stream
+    try:
+        return asyncio.run(run())
+    finally:
+        gc.unfreeze()
 
 
 def best_of(measure: Callable[[str], float], kind: str, limit: float) -> float:
