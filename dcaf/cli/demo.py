@@ -11,6 +11,7 @@ from typing import Final
 
 from dcaf.cli.loading import loaded
 from dcaf.core.keys import Keyring
+from dcaf.demo.quiet import without_warnings
 
 PACE: Final = timedelta(milliseconds=40)
 """Before each word, so that a person sees them come."""
@@ -31,10 +32,13 @@ def _demo(options: argparse.Namespace) -> int:
     if not options.serve:
         told: int = story.tell()
         return told
-    code: int = server.serve(app.create_demo(Keyring.ephemeral(), pace=PACE), port=options.port, announce=_announce)
+    with without_warnings():
+        demo = app.create_demo(Keyring.ephemeral(), pace=PACE)
+    code: int = server.serve(demo, port=options.port, announce=_announce)
     return code
 
 
 def _announce(url: str) -> None:
-    print(f"The wizard runs at {url}. Open it in a browser, or say something to it here. Stop it with Ctrl-C.\n")
-    print(f"curl -s {url}/api/chat -d '{SAID}'\n", flush=True)
+    print(f"The wizard runs at {url}. Open it in a browser, or talk to it from another terminal:\n")
+    print(f"curl -s {url}/api/chat -d '{SAID}'\n")
+    print("Ctrl-C stops it.", flush=True)

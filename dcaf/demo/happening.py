@@ -3,18 +3,24 @@
 >>> turn = Turn("two", "Noted.", before={"step": 1, "note": "x"}, state={"step": 2, "count": 2}, envelope_bytes=345)
 >>> [(entry.key, entry.value, entry.mark) for entry in turn.entries]
 [('step', 2, 'changed'), ('count', 2, 'new'), ('note', 'x', 'gone')]
+>>> turn.outcome
+'step 2, count 2, note gone'
 
-What a reader gets wrong: the marks compare two states that the client saw. They are for display, as the mirror itself is.
+What a reader gets wrong: marks and outcome compare two states that the client saw. They are for display, as the mirror itself is; a
+check compares the whole state.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 Kind = Literal["turn", "cheat"]
 Mark = Literal["", "new", "changed", "gone"]
+
+ABSENT: Final = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,16 @@ class Turn:
         there = [Entry(key, value, self._mark(key)) for key, value in self.state.items()]
         return there + [Entry(key, value, "gone") for key, value in self.before.items() if key not in self.state]
 
+    @property
+    def outcome(self) -> str:
+        """What the turn did, in a line: the changes, what is gone, and what waits."""
+        found = list(changes(self.before, self.state))
+        gone = ", ".join(path for path, value in found if not value)
+        said = [f"{path} {value}" for path, value in found if value]
+        said += [f"{gone} gone"] if gone else []
+        said += [f"{call.name} waits" for call in self.waiting]
+        return ", ".join(said) or "no change"
+
     def _mark(self, key: str) -> Mark:
         if key not in self.before:
             return "new"
@@ -90,13 +106,50 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line of the closing table."""
+    """One line of the closing table.
+
+    Attributes:
+        what: What was tried.
+        expected: What had to come, whole.
+        found: What came, whole.
+        brief: What came, as the table has it; empty where it has all of it.
+    """
 
     what: str
     expected: str
     found: str
+    brief: str = ""
 
     @property
     def held(self) -> bool:
         """Whether it happened as it must."""
         return self.expected == self.found
+
+    @property
+    def came(self) -> str:
+        """What the table shows."""
+        return self.brief or self.found
+
+
+def changes(before: Any, after: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """What differs between two states: the path of each change, and the new value as JSON, which is empty where it is gone.
+
+    >>> list(changes({"cart": [{"name": "soup", "quantity": 2}]}, {"cart": [{"name": "soup", "quantity": 3}]}))
+    [('cart[0].quantity', '3')]
+    """
+    if before == after:
+        return
+    old, new = _members(before), _members(after)
+    if not old.keys() & new.keys() and path:
+        yield path, json.dumps(after, ensure_ascii=False)
+        return
+    for step, value in new.items():
+        yield from changes(old.get(step, ABSENT), value, f"{path}{step}".lstrip("."))
+    yield from ((f"{path}{step}".lstrip("."), "") for step in old if step not in new)
+
+
+def _members(value: Any) -> dict[str, Any]:
+    """What a value is made of, by the last step of each path."""
+    if isinstance(value, Mapping):
+        return {f".{key}": item for key, item in value.items()}
+    return {f"[{number}]": item for number, item in enumerate(value)} if isinstance(value, list) else {}

@@ -1,6 +1,7 @@
 """`dcaf demo`: a whole conversation over HTTP, then five attempts to cheat, told as they happen.
 
-What a reader gets wrong: every line is what really came back. The story ends with exit code 0 only if all of it held.
+What a reader gets wrong: every line is what really came back. The story ends with exit code 0 only if all of it held. The
+service's warnings are not told: the key of a demo may end with it, and a cheat is refused on purpose.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dcaf.core.keys import Keyring
 from dcaf.demo.app import AUDIENCE, create_demo
 from dcaf.demo.happening import Check, Step, Turn, Waiting
 from dcaf.demo.model import SURE
+from dcaf.demo.quiet import without_warnings
 from dcaf.demo.server import serving
 from dcaf.demo.telling import Teller
 from dcaf.demo.terminal import fitting
@@ -26,16 +28,24 @@ APPROVE: Final = "(approves)"
 """Stands for a click: the decision about the call that waits."""
 
 CONVERSATION: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
-    ("add 2 widget", {"basket": {"items": [{"name": "widget", "quantity": 2}]}}),
-    ("one more widget", {"basket": {"items": [{"name": "widget", "quantity": 3}]}}),
-    ("start", {"basket": {"items": [{"name": "widget", "quantity": 3}]}, "wizard_step": 1}),
-    ("service api", {"basket": {"items": [{"name": "widget", "quantity": 3}]}, "wizard_step": 2, "service": "api"}),
-    ("3 replicas", {"basket": {"items": [{"name": "widget", "quantity": 3}]}, "wizard_step": 3, "service": "api", "replicas": 3}),
-    ("execute", {"basket": {"items": [{"name": "widget", "quantity": 3}]}, "wizard_step": 3, "service": "api", "replicas": 3}),
+    ("start", {"wizard_step": 1}),
+    ("service api", {"wizard_step": 2, "service": "api"}),
+    ("3 replicas", {"wizard_step": 3, "service": "api", "replicas": 3}),
+    ("execute", {"wizard_step": 3, "service": "api", "replicas": 3}),
     (APPROVE, {}),
     ("hello again", {}),
+    ("add 2 widget", {"basket": {"items": [{"name": "widget", "quantity": 2}]}}),
+    ("one more widget", {"basket": {"items": [{"name": "widget", "quantity": 3}]}}),
 )
 """What is said, and the state that every turn must leave behind."""
+
+PARTS: Final = {
+    "start": "A deployment, step by step. The service stores nothing: the client sends the session back with each turn.",
+    "add 2 widget": "Nested changes. The basket is there only to show that a change deep inside the session is noticed, too.",
+}
+"""What a part is there for, by the turn that it begins with."""
+
+CHEATS: Final = "Five attempts to cheat. What one can read in the session is a mirror, for display: only its sealed token counts."
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +65,11 @@ def tell(teller: Teller | None = None) -> int:
         teller: Who tells it; None takes the one that fits standard output.
     """
     teller = teller or fitting()
-    keys = Keyring.ephemeral()
-    with serving(create_demo(keys)) as url:
-        teller.opened(url)
-        checks = [*_converse(url, teller), *_cheat(url, keys, teller)]
+    with without_warnings():
+        keys = Keyring.ephemeral()
+        with serving(create_demo(keys)) as url:
+            teller.opened(url)
+            checks = [*_converse(url, teller), *_cheat(url, keys, teller)]
     teller.closed(checks)
     return 0 if all(check.held for check in checks) else 1
 
@@ -68,9 +79,12 @@ def _converse(url: str, teller: Teller) -> list[Check]:
     before: dict[str, Any] = {}
     with SessionClient(url) as client:
         for step, (said, expected) in zip(Step.each("turn", [said for said, _ in CONVERSATION]), CONVERSATION, strict=True):
+            if said in PARTS:
+                teller.begun(PARTS[said])
             reply = _say(client, step, teller)
-            teller.turned(_turn(said, before, reply))
-            checks.append(Check(f"after {said!r}", json.dumps(expected), json.dumps(reply.session)))
+            turn = _turn(said, before, reply)
+            teller.turned(turn)
+            checks.append(Check(f"after {said!r}", json.dumps(expected), json.dumps(reply.session), brief=turn.outcome))
             before = reply.session
     return checks
 
@@ -92,11 +106,12 @@ def _cheat(url: str, keys: Keyring, teller: Teller) -> list[Check]:
     old = sealed({"service": "api"}, keys=keys, audience=AUDIENCE, age=timedelta(days=8))
     cheats = (
         Cheat("the mirror edited to 9000 replicas", mine | {"replicas": 9000}, _deploy, "200 Deployed api with 3 replicas."),
-        Cheat("an approval that nobody had asked for", mine, _forge, "200 Refused: no matching pending approval"),
+        Cheat("an approval nobody asked for", mine, _forge, "200 Refused: no matching pending approval"),
         Cheat("one character of the token changed", tampered(mine), _deploy, "400 session-invalid"),
         Cheat("a token of another service", other, _deploy, "400 session-invalid"),
         Cheat("a token eight days old", old, _deploy, "409 session-ended"),
     )
+    teller.begun(CHEATS)
     steps = Step.each("cheat", [cheat.what for cheat in cheats])
     return [_attempt(url, step, cheat, teller) for step, cheat in zip(steps, cheats, strict=True)]
 

@@ -16,19 +16,27 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from typing import Final, Protocol
 
 from dcaf.demo.happening import Check, Step, Turn
+
+OPENED: Final = "The wizard runs at {url}. The session of the conversation rides in the JSON body, at data.session."
+QUESTION: Final = "Did all come as it must? After a turn the whole session is compared, after a cheat the answer."
+HEADING: Final = ("held?", "what", "what came")
 
 
 class Teller(Protocol):
     """Whoever tells the story, while it happens.
 
-    ``opened`` comes first and ``closed`` last. Between them each step is ``trying``, and then either ``turned`` or ``answered``.
+    ``opened`` comes first and ``closed`` last. Between them parts are ``begun``, and in a part each step is ``trying``, and then
+    either ``turned`` or ``answered``.
     """
 
     def opened(self, url: str) -> None:
         """The service runs at this base URL."""
+
+    def begun(self, part: str) -> None:
+        """What comes now, and why it is there."""
 
     def trying(self, step: Step) -> AbstractContextManager[object]:
         """A step begins; it runs inside the block, and has ended, or failed, where the block ends."""
@@ -48,7 +56,11 @@ class PlainTeller:
 
     def opened(self, url: str) -> None:
         """Where it runs."""
-        print(f"The wizard runs at {url}. Its session rides in the JSON body, at data.session.\n")
+        print(f"{OPENED.format(url=url)}\n")
+
+    def begun(self, part: str) -> None:
+        """A line of its own."""
+        print(f"{part}\n")
 
     def trying(self, step: Step) -> AbstractContextManager[object]:
         """Nothing: a log says what happened, not what is about to."""
@@ -69,9 +81,11 @@ class PlainTeller:
 
     def closed(self, checks: Sequence[Check]) -> None:
         """The table, then what failed, then how many held."""
-        width = max(len(check.what) for check in checks)
-        for check in checks:
-            print(f"{'held' if check.held else 'FAILED':6}  {check.what:{width}}  {check.found}")
+        rows = [HEADING, *(("held" if check.held else "FAILED", check.what, check.came) for check in checks)]
+        width = max(len(what) for _, what, _ in rows)
+        print(f"{QUESTION}\n")
+        for outcome, what, came in rows:
+            print(f"{outcome:6}  {what:{width}}  {came}")
         failed = [check for check in checks if not check.held]
         for check in failed:
             print(f"\n{check.what}: expected {check.expected}, found {check.found}")

@@ -26,7 +26,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dcaf.demo.happening import Check, Entry, Step, Turn
-from dcaf.demo.telling import PlainTeller, Teller
+from dcaf.demo.telling import HEADING, OPENED, QUESTION, PlainTeller, Teller
 
 WIDE: Final = 60
 """Columns from which on a table has room beside its label."""
@@ -57,7 +57,12 @@ class TerminalTeller:
 
     def opened(self, url: str) -> None:
         """Where it runs."""
-        self._console.print(shown(f"The wizard runs at {url}. Its session rides in the JSON body, at data.session."))
+        self._console.print(shown(OPENED.format(url=url)))
+
+    def begun(self, part: str) -> None:
+        """A line of its own."""
+        self._console.print()
+        self._console.print(shown(part, "cyan"))
 
     def trying(self, step: Step) -> AbstractContextManager[object]:
         """What is being tried, and a line of progress that is gone when the block ends."""
@@ -82,7 +87,8 @@ class TerminalTeller:
         """The table, then what failed in full, then how many held."""
         failed = [check for check in checks if not check.held]
         self._console.print()
-        self._console.print(Rule(Text("checked", "dim"), align="left", style="dim"))
+        self._console.print(Rule(style="dim"))
+        self._console.print(shown(f"{QUESTION}\n", "cyan"))
         self._console.print(closing_table(checks, wide=self._is_wide))
         for check in failed:
             self._console.print(shown(f"\n{check.what}: expected {check.expected}, found {check.found}", "red"))
@@ -138,20 +144,16 @@ def state_table(entries: Sequence[Entry]) -> Table:
 
 
 def closing_table(checks: Sequence[Check], *, wide: bool) -> Table:
-    """What was checked, a line each; where there is room also what was found, cut to a line, for it was shown before."""
+    """What was checked, and how it ended; where there is room also what came."""
     table = Table.grid(padding=(0, 2))
     table.add_column(width=len("FAILED"), no_wrap=True)
     table.add_column(overflow="fold", no_wrap=wide)
+    table.add_column(overflow="fold")
+    table.add_row(*(Text(title, "dim") for title in HEADING[: 3 if wide else 2]))
     for check in checks:
         outcome = Text("held", "green") if check.held else Text("FAILED", "bold red")
-        table.add_row(outcome, shown(check.what), *([_one_line(check.found)] if wide else []))
+        table.add_row(outcome, shown(check.what), *([shown(check.came)] if wide else []))
     return table
-
-
-def _one_line(text: str) -> Text:
-    line = shown(text)
-    line.no_wrap, line.overflow = True, "ellipsis"
-    return line
 
 
 def _json(value: Any) -> str:

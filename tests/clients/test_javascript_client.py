@@ -260,6 +260,13 @@ def test_what_the_service_says_about_the_answer_is_in_the_answer_and_not_in_the_
     assert [sorted(message) for message in told.messages] == [["content", "role"], ["content", "data", "role"]]
 
 
+def test_a_stream_ends_well_with_its_done_event_whatever_that_says(browser: Node) -> None:
+    with scripted([TEXT, {"type": "done"}]) as (url, _):
+        told = browser.conversation(url).send("hi")
+    assert told.answer is not None
+    assert (told.answer["content"], told.answer["meta_data"]) == ("Hello.", {})
+
+
 def test_the_answer_of_a_stream_says_of_itself_what_an_answer_in_one_piece_does(browser: Node, url: str) -> None:
     chat = browser.conversation(url)
     with Client(url) as client:

@@ -281,7 +281,7 @@ def test_a_cookie_that_is_to_be_dropped_tells_to_start_over() -> None:
         (HEAD + b"\r\nBad Gateway", "an HTTP answer, 200: 11 bytes that are no JSON: neither the header"),
         (b"Cookie: __Host-dcaf=a; __Host-dcaf=b\n", "session-invalid, because there are several cookies of this name."),
         (b"DCAF-Session: " + b"a" * 9_000, "session-too-large, because the header is longer than 8 KiB."),
-        (KEY.text().encode(), "This is a key, or has one. It is a secret"),
+        pytest.param(KEY.text().encode(), "This is a key, or has one. It is a secret", id="a key, which is random"),
     ],
 )
 def test_wrong_input_is_named_and_the_remedy_with_it(inspect: Any, given: Any, said: str) -> None:
@@ -465,8 +465,39 @@ def test_the_sid_of_the_log_is_told_so_that_the_two_can_be_joined() -> None:
 )
 def test_a_refusal_is_explained_to_the_operator(member: Any, by: Judge, because: str) -> None:
     text, code = shown(member, by)
-    assert (code, text.splitlines()[-2].startswith("Refused: ")) == (1, True)
-    assert because in text
+    (refused,) = (line for line in text.splitlines() if line.startswith("Refused: "))
+    assert (code, because in refused) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("member", "by", "said"),
+    [
+        (tampered(envelope()), judge(), "A service with these keys would refuse it, and tell the client to start over."),
+        (
+            b"dcaf1s.k7.eyJh.%b.%b" % (b"e" * 262_144, b"A" * 43),
+            judge(),
+            "A service with these keys would refuse it, and tell the client nothing about its session.",
+        ),
+        (b"dcaf1s.cut", None, "Any service would refuse it, and tell the client to start over."),
+    ],
+    ids=["start over", "go on", "any service"],
+)
+def test_what_a_refusal_would_tell_the_client_is_said_as_what_would_be(member: Any, by: Judge | None, said: str) -> None:
+    assert shown(member, by)[0].splitlines()[-1] == said
+
+
+def test_an_unknown_key_asks_whether_the_keys_are_the_service_s() -> None:
+    text, _ = shown(envelope(keys=Keyring(Key.generate("k9"))), judge())
+    assert text.splitlines()[-1] == "Is DCAF_KEYS the service's?"
+
+
+def test_an_ephemeral_key_is_told_as_one_that_lives_in_its_process() -> None:
+    keys = Keyring.ephemeral()
+    text, _ = shown(envelope(keys=keys), judge())
+    assert text.splitlines()[-1] == (
+        f"The key {keys.active.kid} is ephemeral by its name: such a key lives in its process only, and nothing else can verify it."
+    )
+    assert "ephemeral" not in shown(envelope(keys=keys), judge(keys=keys))[0]
 
 
 @pytest.mark.parametrize(
@@ -519,7 +550,7 @@ def test_wrong_settings_are_said_before_anything_is_shown(inspect: Any) -> None:
     for arguments, key, said in (
         ([], KEY.text(), "pass --audience"),
         (["--audience", ""], KEY.text(), "audience= must name this service"),
-        (["--audience", "shop"], "secret", "This is not a dcaf key"),
+        (["--audience", "shop"], "secret", "What is in DCAF_KEYS is not a dcaf key"),
     ):
         code, out, complaint = inspect(envelope(), *arguments, key=key)
         assert (code, out, said in complaint) == (2, "", True)

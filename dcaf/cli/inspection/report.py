@@ -9,7 +9,7 @@ object     1 key
 `-- step   1 byte
 <BLANKLINE>
 Refused with any key: session-unsigned (400), because it is a plain object without `dcaf`: nobody has sealed it.
-The answer tells the client to start over.
+Any service would refuse it, and tell the client to start over.
 
 What a reader gets wrong: no value of a state, no subject and no whole token is in it, so that it can be shown around.
 """
@@ -30,6 +30,7 @@ from dcaf.cli.inspection.told import told
 from dcaf.cli.inspection.verdict import Judge, Verdict, without_key
 from dcaf.core.envelope import NEW
 from dcaf.core.errors import SessionError
+from dcaf.core.keys import EPHEMERAL
 
 MOST: Final = 20
 """Rows of a list, but for the one that counts."""
@@ -132,7 +133,7 @@ def _log(verdict: Verdict) -> list[str]:
 def _ending(verdict: Verdict, clear: Clear, judge: Judge | None) -> list[str]:
     if verdict.refusal is not None:
         why = because(verdict.refusal.reason, judge.binding if judge else None, verdict.claims or clear.claims)
-        return [_refused(verdict.refusal, why, judge), _consequence(verdict.refusal)]
+        return [_refused(verdict.refusal, why, judge), _consequence(verdict.refusal, judge), *_unknown(verdict.refusal)]
     return [UNVERIFIED if judge is None or verdict.claims is None else f"Verified: it is good for {plain(verdict.claims.aud)}."]
 
 
@@ -141,5 +142,19 @@ def _refused(refusal: SessionError, why: str, judge: Judge | None) -> str:
     return f"Refused{whose}: {refusal.code} ({refusal.http_status}), because {why}."
 
 
-def _consequence(refusal: SessionError) -> str:
-    return f"The answer tells the client {'to start over' if refusal.offers_restart else 'nothing about its session'}."
+def _consequence(refusal: SessionError, judge: Judge | None) -> str:
+    who = "Any service" if judge is None else "A service with these keys"
+    return (
+        f"{who} would refuse it, and tell the client {'to start over' if refusal.offers_restart else 'nothing about its session'}."
+    )
+
+
+def _unknown(refusal: SessionError) -> list[str]:
+    """What to look at where the key is not known."""
+    if refusal.reason != "kid":
+        return []
+    if (refusal.kid or "").startswith(EPHEMERAL):
+        return [
+            f"The key {refusal.kid} is ephemeral by its name: such a key lives in its process only, and nothing else can verify it."
+        ]
+    return ["Is DCAF_KEYS the service's?"]
