@@ -117,7 +117,9 @@ class Turn:
         try:
             yield from self.feed(b"\n")
         except AnswerUnreadable as error:
-            raise ServiceUnreachable("The stream broke off in the middle of an event. Send the turn again.") from error
+            raise ServiceUnreachable(
+                "The stream broke off in the middle of an event. The turn may have run: ask before you send it again."
+            ) from error
         if self.reply is None and not self._is_again:
             self._close()
 
@@ -167,7 +169,9 @@ class Turn:
     def _close(self) -> None:
         """End a stream without ``done``: the middleware ends it with a session, for agents that have no such event."""
         if not self._events or self._events[-1].type != "session":
-            raise ServiceUnreachable("The stream ended without its done event. Send the turn again.")
+            raise ServiceUnreachable(
+                "The stream ended without its done event. The turn may have run: ask before you send it again."
+            )
         self._finish(gathered(self._events))
 
     def _finish(self, answer: Mapping[str, Any]) -> None:

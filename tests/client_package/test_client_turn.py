@@ -124,7 +124,7 @@ def test_a_stream_without_done_ends_with_the_session_of_the_middleware() -> None
 @pytest.mark.parametrize("text", [b"", lines(DELTA), lines(carrying(2, type="session"), DELTA), lines(DELTA)[:-4]])
 def test_a_stream_that_ends_before_its_turn_is_an_error_and_its_message_is_not_kept(text: bytes) -> None:
     conversation, turn = going()
-    with pytest.raises(ServiceUnreachable, match="Send the turn again"):
+    with pytest.raises(ServiceUnreachable, match="ask before you send it again"):
         list(itertools.chain(turn.feed(text), turn.ended()))
     assert (conversation.messages, turn.reply) == ([], None)
 
