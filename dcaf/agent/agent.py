@@ -278,12 +278,22 @@ def _mind(
         if instructions is not None:
             raise ConfigurationError("instructions= are for a model. An agent function has its own.")
         return FunctionMind(model, tools, clock)
+    if not isinstance(model, Model | str):
+        raise ConfigurationError(_no_mind(model))
     try:
         found = infer_model(model)
     except (UserError, ValueError, ImportError) as error:
         raise ConfigurationError(f"The model cannot be used: {error}") from error
     told = Filled(instructions, "instructions=", ()) if callable(instructions) else instructions
     return ModelMind(found, tools, told, config, clock)
+
+
+def _no_mind(model: object) -> str:
+    if isinstance(model, Agent):
+        return "This is an Agent already: use it as it is."
+    kind = type(model).__name__
+    article = "An" if kind[0] in "AEIOaeio" else "A"
+    return f"{article} {kind} is neither an Agent, a model, the name of one, nor an agent function."
 
 
 def _named(tools: Iterable[Tool[..., Any] | Callable[..., Any]]) -> Tools:

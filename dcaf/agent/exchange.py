@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import logging
-import traceback
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
@@ -25,6 +24,7 @@ from dcaf.agent.functions import OWN
 from dcaf.agent.helpdesk import Done, Error, Event, Message, MetaData, Turn
 from dcaf.agent.response import AgentResponse
 from dcaf.core.errors import AgentError, DcafError, MalformedRequest
+from dcaf.tools.frames import trace
 from dcaf.tools.platform import PLATFORM
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
@@ -115,11 +115,9 @@ def refused(error: Exception) -> DcafError:
     Never its message, which may quote what a model, a tool or a person has said.
     """
     if isinstance(error, DcafError):
-        logger.warning("dcaf: a turn failed: %s", error.code)
+        logger.warning("dcaf: a turn failed: %s%s", error.code, _listed(error) if isinstance(error, MalformedRequest) else "")
         return error
-    logger.error(
-        "dcaf: a turn failed with %s\n%s", type(error).__name__, "".join(traceback.format_tb(error.__traceback__)).rstrip()
-    )
+    logger.error("dcaf: a turn failed with %s", trace(error))
     return AgentError(type(error).__name__)
 
 
@@ -139,6 +137,12 @@ def _detail(error: DcafError) -> str:
 
 def _problems(error: MalformedRequest) -> list[dict[str, str]]:
     return [{"path": path, "problem": problem} for path, problem in error.problems]
+
+
+def _listed(error: MalformedRequest) -> str:
+    """Path and problem of each misfit, on one line: a path may have a client's own names in it."""
+    found = "; ".join(f"{repr(path)[1:-1]}: {problem}" for path, problem in error.problems)
+    return f" ({found})" if found else ""
 
 
 def _bare(message: Message) -> Message:

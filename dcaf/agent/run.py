@@ -24,6 +24,7 @@ from dcaf.core.errors import DcafError, InterceptorError, MalformedRequest, Turn
 from dcaf.core.keeper import Keeper, Stateless
 from dcaf.core.overlay import Overlay
 from dcaf.core.session import Session
+from dcaf.tools.frames import trace
 from dcaf.tools.platform import PLATFORM, within_platform
 from dcaf.tools.results import Call
 from dcaf.tools.turn import Turn
@@ -226,8 +227,8 @@ def _finish(draft: Draft, error: Exception) -> TextDelta:
     """End a turn that failed after approved calls had run, so that they stay used; any other failure goes on."""
     if not draft.has_run:
         raise error
-    name = error.code if isinstance(error, DcafError) else type(error).__name__
-    logger.error("dcaf: %s after approved calls had run", name)
+    found = error.code if isinstance(error, DcafError) else trace(error)
+    logger.error("dcaf: a turn failed after approved calls had run: %s", found)
     draft.stop_reason = "error"
     said = (BETWEEN if draft.text else "") + UNANSWERED
     draft.text += said

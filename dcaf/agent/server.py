@@ -10,10 +10,12 @@ whatever they answer.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from difflib import get_close_matches
+from inspect import signature
+from typing import Any, ClassVar, Final
 
 import anyio
 from starlette.applications import Starlette
@@ -54,12 +56,19 @@ TWICE: Final = (
     "Pass keeper= to create_app."
 )
 
+MOUNTED_TWICE: Final = (
+    "create_app() brings a SessionMiddleware of its own: mount it as it is, and name its path in exempt= of the one outside, for "
+    'instance exempt=lambda scope: scope["path"].startswith("/support/").'
+)
+NO_SETTINGS: Final = frozenset({"agent", "app", "settings"})
+SETTINGS: Final = "It takes keeper=, page= and the settings of SessionMiddleware."
+
 
 def create_app(
     agent: Agent | Callable[..., Any],
     *,
     keys: Any = None,
-    audience: str,
+    audience: str = "",
     keeper: Keeper | None = None,
     page: Page | bool = False,
     **settings: Any,
@@ -69,7 +78,7 @@ def create_app(
     Args:
         agent: The agent, or an agent function.
         keys: As of SessionMiddleware: a Keyring, the text of a key, or None for ``DCAF_KEYS``.
-        audience: The service's name: no other service's session is accepted.
+        audience: The service's name, which must be given: no other service's session is accepted.
         keeper: Who keeps sessions fresh, and knows which approvals were used; None is nobody.
         page: Whether a chat page is at ``/``, which shows the session at work; a Page says what stands on it.
         **settings: Any other setting of SessionMiddleware, for instance ``subject=`` and ``conversation="/thread_id"``.
@@ -77,6 +86,7 @@ def create_app(
     Raises:
         ConfigurationError: A setting is wrong.
     """
+    _check_names(settings)
     served = agent if isinstance(agent, Agent) else Agent(agent)
     carriers = settings.get("carriers", BODY)
     settings["carriers"] = [carriers] if isinstance(carriers, str) else list(carriers)  # both the page and the middleware read it
@@ -90,7 +100,7 @@ def create_app(
         *_page(page, served, keeper, settings),
     ]
     exempt = exempted("exempt", settings.pop("exempt", ()))
-    app = SessionMiddleware(
+    app = _Service(
         Starlette(routes=routes),
         keys=keys,
         audience=audience,
@@ -101,6 +111,22 @@ def create_app(
     if keeper is None and any(tool.requires_approval for tool in served.tools.values()):
         logger.warning(TWICE, served.name)
     return app
+
+
+class _Service(SessionMiddleware):
+    """What ``create_app`` gives."""
+
+    _twice: ClassVar[str] = MOUNTED_TWICE
+
+
+def _check_names(settings: Iterable[str]) -> None:
+    """Refuse a setting that there is not, with the one that may be meant."""
+    functions = (create_app, SessionMiddleware)
+    known = [name for function in functions for name in signature(function).parameters if name not in NO_SETTINGS]
+    for name in settings:
+        if name not in known:
+            meant = [f"Did you mean {found!r}?" for found in get_close_matches(name, known, n=1)]
+            raise ConfigurationError(" ".join([f"create_app() has no setting {name!r}.", *(meant or [SETTINGS])]))
 
 
 def _is_open(scope: Scope) -> bool:

@@ -18,12 +18,29 @@ DIGESTS: Final = frozenset({b"content-md5", b"digest", b"content-digest", b"repr
 """RFC 1864, RFC 3230, and RFC 9530 that follows it."""
 
 STALE: Final = DIGESTS | {b"etag", b"content-length", b"cache-control"}
+JSON: Final = "application/json"
 NO_STORE: Final = (b"cache-control", b"no-store")
 
 
 def is_encoded(headers: Raw) -> bool:
     """Whether a body is not there as it is."""
-    return any(value.strip().lower() != b"identity" for name, value in headers if name == b"content-encoding")
+    return encoding(headers) != ""
+
+
+def encoding(headers: Raw) -> str:
+    """The first Content-Encoding that is one, or nothing."""
+    found = (value.strip().lower() for name, value in headers if name == b"content-encoding")
+    return next((value.decode("latin-1") or "unnamed" for value in found if value != b"identity"), "")
+
+
+def media_type(headers: Raw) -> str:
+    """The media type, in lower case and without its parameters; nothing where there is none."""
+    return dict(headers).get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
+
+
+def is_json(kind: str) -> bool:
+    """Whether a media type is of JSON."""
+    return kind == JSON or (kind.startswith("application/") and kind.endswith("+json"))
 
 
 def rewritten(headers: Raw, length: int) -> list[tuple[bytes, bytes]]:

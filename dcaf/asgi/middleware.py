@@ -17,7 +17,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -103,6 +103,8 @@ class SessionMiddleware:
         ConfigurationError: A setting is wrong; the message says what to write.
     """
 
+    _twice: ClassVar[str] = MOUNTED_TWICE
+
     def __init__(
         self,
         app: ASGIApp,
@@ -137,7 +139,7 @@ class SessionMiddleware:
         keeper: Keeper | None = None,
     ) -> None:
         if isinstance(app, SessionMiddleware):
-            raise ConfigurationError(MOUNTED_TWICE)
+            raise ConfigurationError(app._twice)
         self.app = app
         self._plain = routes("plain", plain)
         self._exempt = routes("exempt", exempt)
@@ -244,7 +246,7 @@ class SessionMiddleware:
 
     def _check_scope(self, scope: Scope) -> None:
         if SCOPE_KEY in scope:
-            raise ConfigurationError(MOUNTED_TWICE)
+            raise ConfigurationError(self._twice)
         if self._bind_request_session and "session" in scope:
             raise ConfigurationError(
                 f"scope['session'] is taken by another session middleware, perhaps Starlette's SessionMiddleware (it holds a "

@@ -11,17 +11,16 @@ from typing import Final
 from starlette.types import Message, Scope, Send
 
 from dcaf.asgi.beside import SERVER_ERROR, Beside
-from dcaf.asgi.headers import carrying, is_encoded
+from dcaf.asgi.headers import JSON, carrying, is_encoded, is_json, media_type
 from dcaf.asgi.outgoing import parsed, route
 from dcaf.asgi.stream import Stream, cutter
 from dcaf.asgi.threads import INLINE_STRUCTURE, off_the_loop
 from dcaf.asgi.turn import Turn, Turns
+from dcaf.asgi.uncarried import NOT_WHOLE, finding, uncarried
 from dcaf.core.errors import NotCarriedError, SessionError, SessionUnavailable
 
-JSON: Final = "application/json"
 REDIRECTION: Final = 300
-NOT_WHOLE: Final = (204, 205, 206, 304)
-"""Statuses of answers without a body, and with a part of one."""
+JSON_TYPE: Final = JSON.encode()
 
 
 class Answer(Beside):
@@ -59,7 +58,7 @@ class Answer(Beside):
                 return await self._collect(last)
             return await self._complete(self._start, bytes(self._body + last) if self._body else last)
         if self._start is not None:
-            await self._let_go()
+            await self._let_go(None)
         return await self._send(message)
 
     def look_back(self) -> None:
@@ -89,19 +88,19 @@ class Answer(Beside):
         self.adopts: bool = self.adopts and status < REDIRECTION
         start = self._dropping(start) if self._turn.stale else start
         kind = self._kind(start)
-        if kind == JSON or (kind.startswith("application/") and kind.endswith("+json")):
+        if is_json(kind):
             self._start = start
         elif not self.turns.passes_streams(self.scope) and (lines := cutter(kind, self.turns.limit_bytes)) is not None:
             self.stream = Stream(self, lines, self._send)
             await self.stream.begin(start)
         else:
-            await self._pass_by(start)
+            await self._pass_by(start, None)
 
     async def _collect(self, part: bytes) -> None:
         self._body = self._body or bytearray()
         self._body += part
         if len(self._body) > self.turns.limit_bytes:
-            await self._let_go()
+            await self._let_go(self._body)
             await self._send({"type": "http.response.body", "body": bytes(self._body), "more_body": True})
 
     async def _complete(self, start: Message, data: bytes) -> None:
@@ -114,7 +113,7 @@ class Answer(Beside):
             await self._refuse(refusal)
             return
         if completed is None:
-            await self._let_go()
+            await self._let_go(data)
         else:
             self._start = None
             await self._send({**start, "headers": carrying(start["headers"], len(completed))})
@@ -124,16 +123,16 @@ class Answer(Beside):
         """Whether it is worth while to parse an answer: the session is to go out with it, or stands in it already."""
         return len(data) <= self.turns.limit_bytes and (self.is_due or self.adopts or b'"session"' in data)
 
-    async def _let_go(self) -> None:
+    async def _let_go(self, data: bytes | bytearray | None) -> None:
         """Send the start that was held back, as it was."""
-        await self._pass_by(self._taken())
+        await self._pass_by(self._taken(), data)
 
-    async def _pass_by(self, start: Message) -> None:
-        """Send the start of an answer whose body cannot carry the session: of a new one, its headers may."""
+    async def _pass_by(self, start: Message, data: bytes | bytearray | None) -> None:
+        """Send the start of an answer whose body, read or not, cannot carry the session: of a new one, its headers may."""
         if self.turns.carriers and not self._turn.arrived:
             await self._pass_beside(start)
         else:
-            self._refuse_modified()
+            self._refuse_modified(start, data)
             await self._pass(start)
 
     def _taken(self) -> Message:
@@ -148,13 +147,10 @@ class Answer(Beside):
         found = dict(start["headers"])
         if b"content-encoding" in found and is_encoded(start["headers"]):
             return ""
-        kind: str = found.get(b"content-type", b"").decode("latin-1")
-        return kind if kind == JSON else kind.partition(";")[0].strip().lower()
+        return JSON if found.get(b"content-type") == JSON_TYPE else media_type(start["headers"])
 
-    def _refuse_modified(self) -> None:
+    def _refuse_modified(self, start: Message, data: bytes | bytearray | None) -> None:
         if self.session.is_modified:
-            raise NotCarriedError(
-                f"{self.scope['method']} {route(self.scope)} changed the session, and its answer cannot carry it: that "
-                "takes an unencoded JSON object whose `data` is an object, absent or null, NDJSON, or server-sent events; not a "
-                "redirect or a file. Answer with one, or leave the session alone. Mount compression outside SessionMiddleware."
-            )
+            method = self.scope["method"]
+            found = finding(method, start, data, limit_bytes=self.turns.limit_bytes)
+            raise NotCarriedError(uncarried(f"{method} {route(self.scope)}", found))

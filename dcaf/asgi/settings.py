@@ -69,7 +69,8 @@ def _from_file(path: Path) -> Keyring:
     texts = [line for line in lines if line and not line.startswith("#")]
     if not texts:
         raise ConfigurationError(f"The key file {path} has no key. Write one with `dcaf keys new > {path}`.")
-    return Keyring.parse(texts[0], ",".join(texts[1:]))
+    source = f"the key file {path}"
+    return Keyring.parse(texts[0], ",".join(texts[1:]), sources=(source, source))
 
 
 def lifetime(idle: timedelta, absolute: timedelta) -> Lifetime:

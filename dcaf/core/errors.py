@@ -289,7 +289,7 @@ class MalformedRequest(SessionError):
 
     code = "malformed-request"
     http_status = 400
-    detail = "The body is not a turn: {'messages': [{'role': 'user', 'content': '...'}], ...}."
+    detail = 'The body is not a turn. A turn is {"messages": [{"role": "user", "content": "..."}]}.'
     offers_restart = False
 
     def __init__(self, problems: Sequence[tuple[str, str]] = ()) -> None:

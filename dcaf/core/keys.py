@@ -82,8 +82,12 @@ class Key:
         return cls(kid, secret, not_before, revoked)
 
     @classmethod
-    def parse(cls, text: str) -> Key:
+    def parse(cls, text: str, *, source: str = "") -> Key:
         """Read the textual form.
+
+        Args:
+            text: What ``dcaf keys new`` has printed.
+            source: Where the text was found, for the message of an error.
 
         Raises:
             ConfigurationError: It is anything else, or was damaged; the message never has the text.
@@ -94,7 +98,8 @@ class Key:
                 "DCAF_KEYS holds one key, the active one. Put the others into DCAF_KEYS_VERIFY, separated by commas."
             )
         if found is None:
-            raise ConfigurationError(f"This is not a dcaf key (dcafk1_<kid>_<secret>_<checksum>). {MAKE_ONE}")
+            what = f"What is in {source}" if source else "This"
+            raise ConfigurationError(f"{what} is not a dcaf key (dcafk1_<kid>_<secret>_<checksum>). {MAKE_ONE}")
         body, kid, secret, checksum = found.groups()
         if not hmac.compare_digest(_checksum(body), checksum):
             raise ConfigurationError(f"The key {kid!r} is damaged: its checksum does not match. Copy it again, whole.")
@@ -143,14 +148,19 @@ class Keyring:
                 raise ConfigurationError(f"The key id {key.kid!r} stands for two different secrets. Give one of them another id.")
 
     @classmethod
-    def parse(cls, active: str, verify_only: str = "") -> Keyring:
+    def parse(cls, active: str, verify_only: str = "", *, sources: tuple[str, str] = ("", "")) -> Keyring:
         """Read the textual forms: the active key, and the older ones separated by commas.
+
+        Args:
+            active: The key that signs.
+            verify_only: The older ones.
+            sources: Where the two were found, for the message of an error.
 
         Raises:
             ConfigurationError: A text is no key.
         """
-        older = [Key.parse(text.strip()) for text in verify_only.split(",") if text.strip()]
-        return cls(Key.parse(active.strip()), *older)
+        older = [Key.parse(text.strip(), source=sources[1]) for text in verify_only.split(",") if text.strip()]
+        return cls(Key.parse(active.strip(), source=sources[0]), *older)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Keyring:
@@ -165,7 +175,7 @@ class Keyring:
         variables = os.environ if environment is None else environment
         if not variables.get("DCAF_KEYS", "").strip():
             raise ConfigurationError(f"There is no key: pass keys=, or set DCAF_KEYS. {MAKE_ONE}")
-        return cls.parse(variables["DCAF_KEYS"], variables.get("DCAF_KEYS_VERIFY", ""))
+        return cls.parse(variables["DCAF_KEYS"], variables.get("DCAF_KEYS_VERIFY", ""), sources=("DCAF_KEYS", "DCAF_KEYS_VERIFY"))
 
     @classmethod
     def ephemeral(cls) -> Keyring:

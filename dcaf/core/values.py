@@ -27,6 +27,7 @@ from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from dcaf.core.errors import ConfigurationError, SessionInvalid, SessionTypeError, SessionValueError, StateError
+from dcaf.core.misplaced import misplaced
 from dcaf.core.paths import Refusal, misfit
 
 T = TypeVar("T")
@@ -251,9 +252,9 @@ def _dump(value: object, as_type: Any) -> object:
     try:
         return _plain(value, as_type)
     except (PydanticSerializationError, ValueError, RecursionError):
-        raise Refusal(_unwritable(value, as_type)) from None
+        raise _unwritable(value, as_type) from None
     except (PydanticUserError, ConfigurationError):
-        raise Refusal(f"is of type {type(value).__name__}, which cannot be stored") from None
+        raise Refusal(_unknown(value)) from None
 
 
 def _plain(value: object, as_type: Any, *, any_class: bool = False) -> Any:
@@ -266,12 +267,24 @@ def _fast_dump(value: object, as_type: Any) -> bytes:
     return adapter(as_type).dump_json(value, by_alias=False, round_trip=True, warnings="none")
 
 
-def _unwritable(value: object, as_type: Any) -> str:
+def _unwritable(value: object, as_type: Any) -> Refusal:
     """Find out where an object holds something that its own type does not allow."""
     try:
         from_json(_fast_dump(value, as_type), as_type, path="value")
     except SessionTypeError as error:
-        return str(error)
+        return Refusal(str(error))
     except (ValueError, RecursionError):
-        pass
+        return Refusal(_unknown(value))
+    return misplaced(value, as_type, _fits) or Refusal(_unknown(value))
+
+
+def _fits(value: object, as_type: Any) -> bool:
+    try:
+        _plain(value, as_type)
+    except (PydanticSerializationError, PydanticUserError, ConfigurationError, ValueError, RecursionError):
+        return False
+    return True
+
+
+def _unknown(value: object) -> str:
     return f"is of type {type(value).__name__}, which cannot be stored"

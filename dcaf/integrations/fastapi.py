@@ -40,6 +40,8 @@ REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
 }
 """What the middleware may answer instead of the application, for ``FastAPI(responses=REFUSALS)``."""
 
+INSIDE_DEPENDS: Final = "SessionDep is the whole annotation, session: SessionDep. Do not put it into Depends(...)."
+
 
 class SessionData(BaseModel):
     """``data`` of a request or an answer, as the OpenAPI document shall show it. A subclass may have further members.
@@ -83,7 +85,12 @@ else:
                 raise ConfigurationError(
                     f"SessionDep[{as_type!r}]: write SessionDep, or SessionDep[...] with a subclass of Session."
                 )
-            return Annotated[as_type, Depends(_dependency(as_type))]
+            return _Alias(as_type, (Depends(_dependency(as_type)),))
+
+        @property
+        def __signature__(self) -> Any:
+            """FastAPI asks for it where the alias stands in ``Depends(...)``, and would look for its parameters in the query."""
+            raise ConfigurationError(INSIDE_DEPENDS)
 
     SessionDep = _Alias(Session, (Depends(_dependency(Session)),))
 """The session of the turn, as an endpoint's or a dependency's parameter; ``SessionDep[Deploy]`` is the same as a Deploy."""

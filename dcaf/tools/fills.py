@@ -15,7 +15,6 @@ from __future__ import annotations
 import re
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from copy import deepcopy
 from dataclasses import dataclass
 from inspect import Parameter
 from types import UnionType
@@ -25,11 +24,11 @@ from pydantic.fields import FieldInfo
 from typing_extensions import TypeAliasType
 
 from dcaf.core.errors import ConfigurationError, SessionTypeError
-from dcaf.core.handles import IMMUTABLE
 from dcaf.core.readonly import ReadOnlySession
 from dcaf.core.session import Session
 from dcaf.core.session_key import SessionKey
 from dcaf.core.values import adapter
+from dcaf.tools.defaults import maker
 from dcaf.tools.platform import PLATFORM, PlatformContext, current_platform
 
 unset: Final = Parameter.empty
@@ -224,9 +223,7 @@ def _default(default: Any) -> Callable[[], Any] | None:
         return None if default.is_required() else lambda: default.get_default(call_default_factory=True)
     if default is unset:
         return None
-    if isinstance(default, IMMUTABLE):
-        return lambda: default
-    return lambda: deepcopy(default)
+    return maker(default) or (lambda: default)
 
 
 def _opened(annotation: Any) -> tuple[Any, list[Any], bool]:

@@ -14,15 +14,18 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from inspect import Parameter
 from typing import Any, Final
+
+from pydantic.fields import FieldInfo
 
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session
 from dcaf.tools.annotations import Names, Unresolved
 from dcaf.tools.callables import fixed, label
+from dcaf.tools.defaults import maker
 from dcaf.tools.fills import Fill, SessionFill, asked_for, is_session_like, platform_by_name, spelled, unset
 
 if sys.version_info >= (3, 14):
@@ -42,6 +45,7 @@ class Plan:
         open: The others, which the model fills, in the order of the signature, their annotations evaluated.
         rest: ``*args`` and ``**kwargs``, which nobody fills.
         positional: Name -> default of those that can only be passed by position, in order.
+        made: Name -> what makes the default of an open one for each call that leaves it out, where a call could change it.
         lost: Name -> what its annotation names that cannot be found. Such a parameter is open, to any JSON value.
         reasons: Name -> what in the signature asks for the injection.
     """
@@ -50,6 +54,7 @@ class Plan:
     open: tuple[Parameter, ...]
     rest: tuple[Parameter, ...]
     positional: tuple[tuple[str, Any], ...]
+    made: tuple[tuple[str, Callable[[], Any]], ...]
     lost: Mapping[str, str]
     reasons: Mapping[str, str]
 
@@ -64,7 +69,8 @@ class Plan:
             is_named: Whether the signature must name what the model fills; False where a schema by hand does.
 
         Raises:
-            ConfigurationError: A parameter can be filled by nobody, or all of them are hidden behind ``*args`` and ``**kwargs``.
+            ConfigurationError: A parameter can be filled by nobody, its default cannot be copied, or all of them are hidden behind
+                ``*args`` and ``**kwargs``.
         """
         names = names or Names.of(function)
         parameters = _parameters(function)[1 if waits else 0 :]
@@ -76,11 +82,13 @@ class Plan:
             )
         read = [_read(label(function), item, names) for item in parameters]
         named = [item for item in read if item.parameter.kind not in REST]
+        free = tuple(item.parameter for item in named if item.fill is None)
         return cls(
             {item.parameter.name: item.fill for item in named if item.fill is not None},
-            tuple(item.parameter for item in named if item.fill is None),
+            free,
             tuple(item.parameter for item in read if item.parameter.kind in REST),
             tuple((item.name, item.default) for item in parameters if item.kind is item.POSITIONAL_ONLY),
+            tuple(_made(label(function), free)),
             {item.parameter.name: item.lost for item in named if item.lost is not None},
             {item.parameter.name: _reason(item.parameter) for item in named if item.fill is not None},
         )
@@ -115,6 +123,9 @@ class Plan:
             self._check_needless(function)
         for name, fill in self.injected.items():
             values[name] = fill(session)
+        for name, make in self.made:
+            if name not in values:
+                values[name] = make()
         if not self.positional:
             return function(**values)
         return function(*[values.pop(name, default) for name, default in self.positional], **values)
@@ -160,6 +171,19 @@ def _read(tool: str, parameter: Parameter, names: Names) -> _Read:
     if fill is not None and parameter.kind in REST:
         raise ConfigurationError(f"{where}: {_star(parameter)} is never filled with sessions. Declare one parameter for each.")
     return _Read(found, fill)
+
+
+def _made(tool: str, parameters: Iterable[Parameter]) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """What makes the defaults that a call could change; those in a pydantic ``Field`` are made where arguments are validated."""
+    for parameter in parameters:
+        if parameter.default is unset or isinstance(parameter.default, FieldInfo):
+            continue
+        try:
+            make = maker(parameter.default)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{tool}: the parameter {parameter.name!r} {error}") from None
+        if make is not None:
+            yield parameter.name, make
 
 
 def _by_name(parameter: Parameter) -> Fill | None:

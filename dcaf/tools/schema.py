@@ -31,6 +31,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from dcaf.core.errors import ConfigurationError, ToolArgumentError
 from dcaf.core.paths import misfit, problems
+from dcaf.tools.defaults import maker
 from dcaf.tools.docstrings import Docstring
 from dcaf.tools.injection import Plan
 from dcaf.tools.override import further, shown
@@ -66,6 +67,7 @@ class Arguments:
             if (parameter.default is unset or isinstance(parameter.default, FieldInfo))
             and not self._model.model_fields[name].is_required()
         }
+        self._shared = {name for name in self._defaults if _is_shared(tool, self._names[name], self._model.model_fields[name])}
 
     def validate(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Check what the model sent; parameters that it left out are left out. A null that does not fit counts as left out.
@@ -77,8 +79,9 @@ class Arguments:
             found = self._model.model_validate(arguments)
         except ValidationError as error:
             found = self._validated_without_nulls(arguments, error)
-        wanted = found.model_fields_set | self._defaults
-        return {name: getattr(found, field) for field, name in self._names.items() if field in wanted}
+        wanted, shared = found.model_fields_set | self._defaults, self._shared - found.model_fields_set
+        values = {field: getattr(found, field) for field in self._names if field in wanted}
+        return {self._names[field]: deepcopy(value) if field in shared else value for field, value in values.items()}
 
     def defaults(self) -> dict[str, Any]:
         """What the parameters get that are left out and whose default is in a pydantic ``Field``."""
@@ -94,6 +97,14 @@ class Arguments:
             return self._model.model_validate(without)
         except ValidationError:
             raise ToolArgumentError(misfit("arguments", self._model, error), problems("arguments", error)) from None
+
+
+def _is_shared(tool: str, name: str, field: FieldInfo) -> bool:
+    """Whether the default in a ``Field`` is one object that a call could change; pydantic copies only those without a hash."""
+    try:
+        return field.default_factory is None and maker(field.default) is not None
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{tool}: the parameter {name!r} {error}") from None
 
 
 class _Schema(GenerateJsonSchema):

@@ -33,6 +33,7 @@ from dcaf.core.merge import Path
 from dcaf.core.overlay import Overlay
 from dcaf.core.paths import join
 from dcaf.core.session import Session
+from dcaf.tools.frames import trace
 from dcaf.tools.results import Call, Result, said_of, told_of
 from dcaf.tools.streams import END
 from dcaf.tools.tool import Tool
@@ -214,8 +215,7 @@ class Turn:
         try:
             value, text = await self._run(call, place, write=said_of)
         except Exception as error:  # noqa: BLE001 - whatever a tool raises, the model is told and the turn goes on
-            # Only the type: the message of another program's error may quote what it read.
-            logger.warning("dcaf: %s failed: %s", call.tool.name, type(error).__name__)
+            logger.warning("dcaf: %s failed: %s", call.tool.name, trace(error, call.tool._function))
             return Result(call, told_of(call.tool.name, error), error=error)
         except asyncio.CancelledError:  # of something that the tool waited for, and not of this call
             if _is_cancelled():

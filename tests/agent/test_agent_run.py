@@ -646,8 +646,11 @@ def test_an_approval_runs_even_where_the_text_of_the_turn_fails_and_stays_used()
     assert again.session == {"dropped": ["pg"]}
 
 
+SAID = "canary"
+
+
 def _raises(_: Any) -> None:
-    raise ValueError("canary")
+    raise ValueError(SAID)
 
 
 @pytest.mark.parametrize(
@@ -677,7 +680,7 @@ def test_whatever_fails_after_an_approved_call_has_run_the_approval_stays_used(a
     assert agent_of().run([message], session=second.state).text == NOT_REQUESTED
 
 
-def test_a_function_that_fails_after_an_approved_call_leaves_nothing_of_its_own() -> None:
+def test_a_function_that_fails_after_an_approved_call_leaves_nothing_of_its_own_and_says_where_it_was(caplog: Any) -> None:
     def half(messages: Any, context: Any, session: Session) -> str:
         session["half"] = True
         raise ValueError("canary")
@@ -685,6 +688,8 @@ def test_a_function_that_fails_after_an_approved_call_leaves_nothing_of_its_own(
     first = agent_of().run('call drop {"volume": "pg"}')
     second = Agent(half, tools=TOOLS).run([first.decided({asked_of(first).id: True})], session=first.state)
     assert second.session == {"dropped": ["pg"]}
+    assert "a turn failed after approved calls had run: ValueError\n" in caplog.text
+    assert ", in half\n" in caplog.text
 
 
 def test_an_approved_call_that_outlasts_the_turn_is_used_and_the_others_are_kept() -> None:

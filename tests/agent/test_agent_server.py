@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
-from dcaf import Session
+from dcaf import Session, SessionMiddleware
 from dcaf.agent import Agent, AgentResult, InterceptorError, RunConfig, StreamingMode, create_app
 from dcaf.core import ConfigurationError
 from tests.agent.agents import Ledger, agent_of, call, exchange, lines_of, model_of, scripted, wants
@@ -395,6 +398,58 @@ def test_wrong_settings_are_refused() -> None:
         create_app(agent_of(), keys=RING, audience="")
     with pytest.raises(ConfigurationError):
         app_of(lambda a, b, c: "x")
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("encrpyt", "Did you mean 'encrypt'?"),
+        ("audiense", "Did you mean 'audience'?"),
+        ("pages", "Did you mean 'page'?"),
+        ("app", "It takes keeper=, page= and the settings of SessionMiddleware."),
+        ("zzz", "It takes keeper=, page= and the settings of SessionMiddleware."),
+    ],
+)
+def test_a_setting_that_there_is_not_is_refused_with_the_one_that_may_be_meant(name: str, hint: str) -> None:
+    with pytest.raises(ConfigurationError) as told:
+        app_of(**{name: True})
+    assert str(told.value) == f"create_app() has no setting {name!r}. {hint}"
+
+
+def test_a_service_without_a_name_is_refused_with_what_to_write() -> None:
+    with pytest.raises(ConfigurationError, match=r"^audience= must name this service, for instance audience='deploy-agent': "):
+        create_app(agent_of(), keys=RING)
+
+
+@pytest.mark.parametrize("make", [Agent, app_of])
+@pytest.mark.parametrize(("wrong", "said"), [([], "A list"), (7, "An int"), (object(), "An object")])
+def test_what_is_no_agent_is_refused_by_its_kind(make: Callable[[Any], Any], wrong: Any, said: str) -> None:
+    with pytest.raises(ConfigurationError) as told:
+        make(wrong)
+    assert str(told.value) == f"{said} is neither an Agent, a model, the name of one, nor an agent function."
+
+
+def test_an_agent_is_not_made_of_an_agent() -> None:
+    with pytest.raises(ConfigurationError, match="This is an Agent already: use it as it is"):
+        Agent(agent_of())  # type: ignore[arg-type]
+
+
+BRINGS = "create_app() brings a SessionMiddleware of its own: mount it as it is, and name its path in exempt= of the one outside"
+
+
+def test_a_middleware_around_a_service_is_told_what_the_service_brings() -> None:
+    with pytest.raises(ConfigurationError) as told:
+        SessionMiddleware(app_of(), keys=RING, audience=AUDIENCE)
+    assert str(told.value).startswith(BRINGS)
+
+
+def test_a_service_that_is_mounted_below_a_middleware_is_told_so_at_its_first_request() -> None:
+    site = Starlette(routes=[Mount("/support", app_of())])
+    with pytest.raises(ConfigurationError) as told:
+        call(SessionMiddleware(site, keys=RING, audience=AUDIENCE), body_of(), path="/support/api/chat")
+    assert str(told.value).startswith(BRINGS)
+    outside = SessionMiddleware(site, keys=RING, audience=AUDIENCE, exempt=lambda scope: scope["path"].startswith("/support/"))
+    assert state_of(call(outside, body_of(), path="/support/api/chat")) == {"n": 1}
 
 
 def test_health_and_the_document_are_served() -> None:

@@ -162,6 +162,27 @@ def test_an_error_is_told_by_a_static_text(error: Exception, caplog: Any) -> Non
     assert problem(told)["status"] == told.http_status
 
 
+def test_the_log_says_what_is_wrong_with_a_body_and_not_what_is_in_it(caplog: Any) -> None:
+    with pytest.raises(MalformedRequest) as told:
+        Asked.read(b'{"messages":[{"role":"canary","content":7}]}')
+    refused(told.value)
+    assert [record.getMessage() for record in caplog.records] == [
+        "dcaf: a turn failed: malformed-request (messages.0.role: Input should be 'user' or 'assistant'; "
+        "messages.0.content: Input should be a valid string)"
+    ]
+
+
+def test_a_path_cannot_begin_a_line_of_the_log(caplog: Any) -> None:
+    refused(MalformedRequest([("a\nERROR dcaf: b", "Field required")]))
+    assert caplog.records[0].getMessage() == r"dcaf: a turn failed: malformed-request (a\nERROR dcaf: b: Field required)"
+
+
+def test_what_a_turn_is_stands_in_the_problem_as_json() -> None:
+    said = problem(MalformedRequest())["detail"]
+    assert said == 'The body is not a turn. A turn is {"messages": [{"role": "user", "content": "..."}]}.'
+    assert Asked.read(said.removeprefix("The body is not a turn. A turn is ").removesuffix(".")).messages[0].content == "..."
+
+
 def test_the_log_says_where_an_unforeseen_error_was(caplog: Any) -> None:
     def breaks_here() -> None:
         raise ValueError("canary")

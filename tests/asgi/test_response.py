@@ -143,8 +143,10 @@ def test_the_applications_own_object_is_overwritten_and_the_log_says_so_once_a_r
 CANNOT: dict[str, dict[str, Any]] = {
     "text": {"answer": b"hello", "headers": TEXT},
     "no content type": {"answer": b"{}", "headers": ()},
+    "a redirect": {"answer": b"", "headers": (), "status": 303},
     "an array": {"answer": b"[1,2]"},
     "a number": {"answer": b"1.0"},
+    "a string": {"answer": b'"canary"'},
     "data is a list": {"answer": b'{"data":[1]}'},
     "data is a string": {"answer": b'{"data":"x"}'},
     "data is a number": {"answer": b'{"data":0}'},
@@ -163,12 +165,43 @@ CANNOT: dict[str, dict[str, Any]] = {
     "too long in chunks": {"answer": [b'{"a":"'] + [b"x" * 20] * 9 + [b'"}'], "max_response_bytes": 50},
 }
 
+FOUND: dict[str, str] = {
+    "text": "is text/plain, which cannot carry it",
+    "no content type": "has no Content-Type",
+    "a redirect": "is a redirect (303)",
+    "an array": "is a JSON array",
+    "a number": "is a JSON number",
+    "a string": "is a JSON string",
+    "data is a list": 'has a list at "data"',
+    "data is a string": 'has a string at "data"',
+    "data is a number": 'has a number at "data"',
+    "data is false": 'has a boolean at "data"',
+    "data twice": "repeats a member on the way to data.session, or is nested too deep",
+    "session twice": "repeats a member on the way to data.session, or is nested too deep",
+    "malformed": "is not strict JSON",
+    "empty": "is empty",
+    "gzip": "is compressed (gzip): mount compression outside SessionMiddleware",
+    "204": "has no body (204)",
+    "205": "has no body (205)",
+    "304": "has no body (304)",
+    "206": "is partial (206)",
+    "HEAD": "is one to HEAD, which has no body",
+    "too long": "is over max_response_bytes (50)",
+    "too long in chunks": "is over max_response_bytes (50)",
+}
+REMEDY = (
+    " Answer with a JSON object whose `data` is an object, absent or null, with NDJSON or with server-sent events, or leave the "
+    "session alone."
+)
+
 
 @pytest.mark.parametrize("case", CANNOT)
-def test_a_modified_session_on_an_answer_that_cannot_carry_it_is_an_error_that_names_method_and_route(case: Any) -> None:
+def test_a_modified_session_on_an_answer_that_cannot_carry_it_is_an_error_that_says_where_and_why(case: Any) -> None:
     options = {"method": "POST", **CANNOT[case]}
-    with pytest.raises(NotCarriedError, match=rf"{options['method']} /the/route changed the session"):
+    with pytest.raises(NotCarriedError) as told:
         answered(path="/the/route", **options)
+    remedy = "" if case == "gzip" else REMEDY
+    assert str(told.value) == f"{options['method']} /the/route changed the session, and its answer {FOUND[case]}.{remedy}"
 
 
 @pytest.mark.parametrize("case", CANNOT)
@@ -192,7 +225,7 @@ def test_without_a_session_it_passes_with_no_header_added(case: Any) -> None:
 class Silent(Answer):
     """Broken: it sends what it cannot complete, and the change is lost."""
 
-    def _refuse_modified(self) -> None:
+    def _refuse_modified(self, *_: Any) -> None:
         pass
 
 
@@ -371,7 +404,7 @@ def test_a_file_that_the_server_sends_itself_cannot_carry_a_modified_session() -
         await send({"type": "http.response.start", "status": 200, "headers": [JSON_TYPE]})
         await send({"type": "http.response.pathsend", "path": "/x.json"})
 
-    with pytest.raises(NotCarriedError):
+    with pytest.raises(NotCarriedError, match="and its answer is sent by the server itself"):
         call(mounted(app), body_with())
 
 

@@ -466,7 +466,7 @@ def test_a_checkpoint_where_the_session_cannot_go_out_is_an_error(case: str) -> 
 class Silent(Answer):
     """Broken: it passes what it cannot complete, and says nothing."""
 
-    def _refuse_modified(self) -> None:
+    def _refuse_modified(self, *_: Any) -> None:
         pass
 
 
@@ -1140,7 +1140,7 @@ def test_compression_outside_compresses_the_stream_with_the_session() -> None:
 
 
 def test_compression_inside_is_an_error_that_says_so_for_a_changed_session() -> None:
-    with pytest.raises(NotCarriedError, match="Mount compression outside SessionMiddleware"):
+    with pytest.raises(NotCarriedError, match="mount compression outside SessionMiddleware"):
         compressed_outside_carries(service(GZipMiddleware(lines())))
 
 

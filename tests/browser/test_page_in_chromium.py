@@ -345,7 +345,9 @@ def test_a_refusal_gives_its_reason_and_the_tool_does_not_run(visit: Any) -> Non
     visitor = visit(demo())
     for text in ("service api", "3 replicas", "execute"):
         visitor.say(text)
-    visitor.page.get_by_role("group", name="Approval of execute_deploy").get_by_label("Reason, if you reject").fill("not on a Friday")
+    visitor.page.get_by_role("group", name="Approval of execute_deploy").get_by_label("Reason, if you reject").fill(
+        "not on a Friday"
+    )
     visitor.press("Reject")
     assert "not on a Friday" in visitor.last
     assert visitor.values["replicas"] == "3"

@@ -347,6 +347,20 @@ def test_a_ring_is_read_from_the_environment(monkeypatch: Any) -> None:
     assert Keyring.from_environment({"DCAF_KEYS": KEY.text()}).find("old") is None
 
 
+@pytest.mark.parametrize(
+    "environment", [{"DCAF_KEYS": "changeme"}, {"DCAF_KEYS": KEY.text(), "DCAF_KEYS_VERIFY": "changeme"}], ids=["active", "older"]
+)
+def test_what_is_no_key_is_named_by_the_variable_that_it_is_in(environment: Any) -> None:
+    (name,) = (name for name, value in environment.items() if value == "changeme")
+    assert message(lambda: Keyring.from_environment(environment)) == NO_KEY.replace("This", f"What is in {name}")
+
+
+def test_what_is_no_key_is_named_by_where_it_was_found() -> None:
+    assert message(lambda: Key.parse("changeme", source="the vault")) == NO_KEY.replace("This", "What is in the vault")
+    for active, older in (("changeme", ""), (KEY.text(), "changeme")):
+        assert message(lambda active=active, older=older: Keyring.parse(active, older)) == NO_KEY
+
+
 @pytest.mark.parametrize("environment", [{}, {"DCAF_KEYS": ""}, {"DCAF_KEYS": "  "}, {"DCAF_KEYS_VERIFY": KEY.text()}])
 def test_no_key_names_the_command_that_makes_one(environment: Any) -> None:
     assert message(lambda: Keyring.from_environment(environment)) == f"There is no key: pass keys=, or set DCAF_KEYS. {MAKE_ONE}"

@@ -103,6 +103,15 @@ def test_a_key_file_that_is_missing_or_empty_says_what_to_do(tmp_path: Path) -> 
         keyring(empty)
 
 
+@pytest.mark.parametrize("text", ["changeme", f"{NEW.text()}\nchangeme"], ids=["first", "second"])
+def test_a_line_of_a_key_file_that_is_no_key_names_the_file(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "keys"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError) as told:
+        keyring(path)
+    assert str(told.value).startswith(f"What is in the key file {path} is not a dcaf key (")
+
+
 def test_a_key_file_that_is_no_text_says_what_it_should_be(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     path.write_bytes(bytes(range(128, 160)))

@@ -198,11 +198,13 @@ async def a_list(session: SessionDep) -> list[int]:
     return [1]
 
 
-@pytest.mark.parametrize("endpoint", [a_stream, a_list])
-def test_a_change_on_an_answer_that_cannot_carry_it_is_an_error_that_names_the_route(endpoint: Callable[..., Any]) -> None:
+@pytest.mark.parametrize(("endpoint", "found"), [(a_stream, "has no Content-Type"), (a_list, "is a JSON array")])
+def test_a_change_on_an_answer_that_cannot_carry_it_is_an_error_that_names_the_route(
+    endpoint: Callable[..., Any], found: str
+) -> None:
     api = FastAPI()
     api.post("/things/{thing}")(endpoint)
-    with pytest.raises(NotCarriedError, match=r"^POST /things/\{thing\} changed the session, and its answer cannot carry it"):
+    with pytest.raises(NotCarriedError, match=rf"^POST /things/\{{thing\}} changed the session, and its answer {found}\. "):
         client_of(api, "/things/7").send("x")
 
 
@@ -426,3 +428,18 @@ def test_a_typed_session_that_a_websocket_took_before_its_first_frame_is_that_of
         assert socket.receive_json()["step"] == 8
         socket.send_json({})
         assert socket.receive_json()["data"]["session"]["step"] == 9
+
+
+class Counted(Session):
+    n: int = 0
+
+
+def inside_a_default(session: Session = Depends(SessionDep)) -> None: ...
+def inside_an_annotation(session: Annotated[Session, Depends(SessionDep)]) -> None: ...
+def inside_and_typed(session: Annotated[Counted, Depends(SessionDep[Counted])]) -> None: ...
+
+
+@pytest.mark.parametrize("endpoint", [inside_a_default, inside_an_annotation, inside_and_typed])
+def test_the_dependency_inside_depends_is_an_error_when_the_route_is_made(endpoint: Callable[..., None]) -> None:
+    with pytest.raises(ConfigurationError, match=r"SessionDep is the whole annotation.* Do not put it into Depends\(\.\.\.\)"):
+        FastAPI().post("/x")(endpoint)

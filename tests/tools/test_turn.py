@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import logging
 import threading
@@ -13,6 +14,7 @@ from datetime import timedelta
 from typing import Annotated, Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from pydantic import BaseModel
 
@@ -613,7 +615,7 @@ def test_errors_tell_the_model_what_to_do_and_nothing_else(caplog: Any) -> None:
     def scale(replicas: int, names: list[str], session: Session) -> None:
         if replicas > 9:
             raise ToolError("At most 9 replicas. Ask the person for fewer.")
-        raise RuntimeError(f"canary {session['secret']}")
+        raise RuntimeError(f"it is {session['secret']}")
 
     session = session_of(secret="canary-value")
     calls: list[dict[str, Any]] = [{"replicas": "many", "names": [1]}, {"replicas": 10, "names": []}, {"replicas": 1, "names": []}]
@@ -628,6 +630,71 @@ def test_errors_tell_the_model_what_to_do_and_nothing_else(caplog: Any) -> None:
     assert results[1].text == '{"error":{"code":"tool-error","message":"At most 9 replicas. Ask the person for fewer."}}'
     assert "RuntimeError" in results[2].text
     assert "canary" not in results[2].text + caplog.text + repr(results)
+
+
+def broken_pieces(session: Session) -> Iterator[int]:
+    yield 1
+    raise IndexError(session["secret"])
+
+
+async def broken_later(session: Session) -> None:
+    await anyio.lowlevel.checkpoint()
+    raise IndexError(session["secret"])
+
+
+@functools.wraps(broken_later)
+async def broken_inside(*args: Any, **kwargs: Any) -> None:
+    await broken_later(*args, **kwargs)
+
+
+class Broken:
+    def method(self, session: Session) -> None:
+        below = session["secret"]
+        _below(below)
+
+
+def _below(value: str) -> None:
+    raise IndexError(value)
+
+
+@pytest.mark.parametrize(
+    ("function", "first", "last"),
+    [
+        (broken_pieces, "broken_pieces", 'raise IndexError(session["secret"])'),
+        (broken_later, "broken_later", 'raise IndexError(session["secret"])'),
+        (broken_inside, "broken_later", 'raise IndexError(session["secret"])'),
+        (Broken().method, "method", "raise IndexError(value)"),
+    ],
+    ids=["generator", "coroutine", "decorated", "method"],
+)
+def test_the_log_says_where_in_a_tool_an_error_was_and_not_what_it_says(function: Any, first: str, last: str, caplog: Any) -> None:
+    _, (result,) = ran("asyncio", session_of(secret="canary-value"), (tool(function), {}))
+    assert result.is_error
+    (record,) = [record for record in caplog.records if record.name == "dcaf"]
+    told, frame, *_, source = record.getMessage().splitlines()
+    assert told == f"dcaf: {function.__name__} failed: IndexError"
+    assert frame.startswith(f'  File "{__file__}", line ')
+    assert frame.endswith(f", in {first}")
+    assert source.strip() == last
+    assert "canary" not in caplog.text
+
+
+@pytest.mark.parametrize("error", [ToolError("canary"), ToolArgumentError("canary"), ToolTimeoutError("canary")])
+def test_what_a_tool_says_to_the_model_is_no_error_to_be_looked_for(error: Exception, caplog: Any) -> None:
+    def says() -> None:
+        raise error
+
+    ran("asyncio", session_of(), (tool(says), {}))
+    assert [record.getMessage() for record in caplog.records] == [f"dcaf: says failed: {type(error).__name__}"]
+
+
+def test_a_result_that_nobody_can_write_shows_where_it_was_written(caplog: Any) -> None:
+    def gives() -> Any:
+        return object()
+
+    ran("asyncio", session_of(), (tool(gives), {}))
+    assert "dcaf: gives failed: TypeError\n" in caplog.text
+    assert "in said_of" in caplog.text
 
 
 def test_a_mistake_of_the_developer_is_raised_after_the_others_have_run() -> None:

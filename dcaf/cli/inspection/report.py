@@ -35,7 +35,7 @@ from dcaf.core.keys import EPHEMERAL
 MOST: Final = 20
 """Rows of a list, but for the one that counts."""
 
-STARTS_OVER: Final = {
+STARTS_OVER: Final[dict[bool | None, str]] = {
     True: "The service told the client to start over: what the client had before is of no use any more.",
     False: "The client asks for a new session, whatever it had before.",
     None: "In an answer, the service told the client to start over. In a request, the client asks for a new session.",

@@ -1,0 +1,85 @@
+"""Why an answer cannot carry the session, in words for whoever wrote the route.
+
+>>> start = {"status": 200, "headers": [(b"content-type", b"text/plain; charset=utf-8")]}
+>>> finding("POST", start, b"hello", limit_bytes=1024)
+'is text/plain, which cannot carry it'
+
+What a reader gets wrong: it is found when the error is raised, and not before. Most answers carry the session, and are not looked
+at like this. Nothing of an answer's content is in it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from starlette.types import Message
+
+from dcaf.asgi.headers import encoding, is_json, media_type
+from dcaf.asgi.outgoing import parsed
+from dcaf.asgi.stream import cutter
+
+PARTIAL: Final = 206
+BODILESS: Final = (204, 205, 304)
+NOT_WHOLE: Final = (*BODILESS, PARTIAL)
+"""Statuses of answers without a body, and with a part of one."""
+
+REDIRECTS: Final = (301, 302, 303, 307, 308)
+NAMES: Final[dict[type, str]] = {list: "array", str: "string", int: "number", float: "number", bool: "boolean", type(None): "null"}
+
+COMPRESSED: Final = "mount compression outside SessionMiddleware"
+PASSED: Final = "is a stream that pass_streams= leaves alone"
+REMEDY: Final = (
+    "Answer with a JSON object whose `data` is an object, absent or null, with NDJSON or with server-sent events, or leave the "
+    "session alone."
+)
+
+
+def uncarried(route: str, finding: str) -> str:
+    """The whole message: which route, what was found, and what to do."""
+    remedy = "" if finding.endswith(COMPRESSED) else f" {REMEDY}"
+    return f"{route} changed the session, and its answer {finding}.{remedy}"
+
+
+def finding(method: str, start: Message, data: bytes | bytearray | None, *, limit_bytes: int) -> str:
+    """What it is about an answer that cannot carry the session.
+
+    Args:
+        method: Of the request.
+        start: The start of the answer.
+        data: Its body, or what there is of one that is too long; None where the middleware has not read it.
+        limit_bytes: The longest body that is completed.
+    """
+    kind, encoded = media_type(start["headers"]), encoding(start["headers"])
+    if method == "HEAD" or start["status"] in BODILESS:
+        return "is one to HEAD, which has no body" if method == "HEAD" else f"has no body ({start['status']})"
+    if start["status"] == PARTIAL:
+        return "is partial (206)"
+    if encoded:
+        return f"is compressed ({encoded}): {COMPRESSED}"
+    return _of_body(data, limit_bytes) if is_json(kind) else _of_kind(kind, start["status"])
+
+
+def _of_kind(kind: str, status: int) -> str:
+    if cutter(kind, 1) is not None:
+        return PASSED
+    if status in REDIRECTS:
+        return f"is a redirect ({status})"
+    return f"is {kind}, which cannot carry it" if kind else "has no Content-Type"
+
+
+def _of_body(data: bytes | bytearray | None, limit_bytes: int) -> str:
+    if not data:
+        return "is empty" if data == b"" else "is sent by the server itself"
+    if len(data) > limit_bytes:
+        return f"is over max_response_bytes ({limit_bytes:,})"
+    text = parsed(bytes(data))
+    return "is not strict JSON" if text is None else _of_value(text.value)
+
+
+def _of_value(value: Any) -> str:
+    if not isinstance(value, dict):
+        return f"is a JSON {NAMES[type(value)]}"
+    beside = value.get("data")
+    if beside is not None and not isinstance(beside, dict):
+        return f'has a {"list" if isinstance(beside, list) else NAMES[type(beside)]} at "data"'
+    return "repeats a member on the way to data.session, or is nested too deep"
