@@ -45,6 +45,7 @@ soak: $(READY)
 # Seven minutes, with both cores to itself; `make bench BENCH_QUICK=1` prints rough figures in one, and writes nothing.
 bench: $(READY) $(VENV)/bench
 	$(BIN)/python -m tests.benchmarks.measure
+	$(BIN)/python -m tests.peers.why
 
 signatures: $(PEERS)/.ready
 	PYTHONPATH=. $(PEERS)/bin/python -m tests.peers.signature_table
