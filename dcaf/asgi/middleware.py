@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import ClassVar, Final, Literal
 
@@ -28,7 +28,7 @@ from dcaf.asgi.events import Event, Events
 from dcaf.asgi.flight import Flights
 from dcaf.asgi.headers import rewritten
 from dcaf.asgi.holder import Conversation, Holder, Subject
-from dcaf.asgi.parcels import parcels_of
+from dcaf.asgi.parcels import Parcel, parcels_of
 from dcaf.asgi.problems import problem
 from dcaf.asgi.request import Body, read_body, unopened
 from dcaf.asgi.response import Answer
@@ -187,25 +187,32 @@ class SessionMiddleware:
             await self.app(scope, receive, send)
             return
         self._check_scope(scope)
-        body: Body | None = None
         beside = parcels_of(self._turns.carriers, scope) if self._turns.carriers else ()
+        serve = self._serve_socket if scope["type"] == "websocket" else self._serve
+        await serve(scope, receive, send, beside)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, beside: Sequence[Parcel]) -> None:
+        body: Body | None = None
         try:
-            if scope["type"] == "websocket":
-                turn = await self._turns.first(scope, beside)
-            else:
-                with self._flights.begin() as flight:
-                    body = await read_body(scope, receive, self._max_body_bytes, flight, self._verify)
-                    if body.disconnected:
-                        return
-                    turn = await self._turns.open(scope, body, beside=beside)
+            with self._flights.begin() as flight:
+                body = await read_body(scope, receive, self._max_body_bytes, flight, self._verify)
+                if body.disconnected:
+                    return
+                turn = await self._turns.open(scope, body, beside=beside)
         except (SessionError, SessionUnavailable) as refusal:
             self._events.refused(refusal)
             await _refuse(refusal, scope, receive, send, self._turns.dead(refusal, body, beside))
             return
-        if body is None:
-            await self._connect(turn, scope, receive, send)
-        else:
-            await self._run(turn, body, scope, receive, send)
+        await self._run(turn, body, scope, receive, send)
+
+    async def _serve_socket(self, scope: Scope, receive: Receive, send: Send, beside: Sequence[Parcel]) -> None:
+        try:
+            turn = await self._turns.first(scope, beside)
+        except (SessionError, SessionUnavailable) as refusal:
+            self._events.refused(refusal)
+            await _refuse(refusal, scope, receive, send, self._turns.dead(refusal, None, beside))
+            return
+        await self._connect(turn, scope, receive, send)
 
     async def _run(self, turn: Turn, body: Body, scope: Scope, receive: Receive, send: Send) -> None:
         inner = self._inner(scope, turn)
