@@ -33,7 +33,7 @@ OVERLAPS: Final = Path(__file__).with_name("overlaps.js").read_text()
 AXE_TAGS: Final = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 CONTRAST: Final = "color-contrast"
 CELLS: Final = "rows => rows.map(row => Array.from(row.cells, cell => cell.innerText))"
-WAIT_MS: Final = 10_000
+WAIT_MS: Final = 30_000
 """The wait for one thing to appear."""
 
 
