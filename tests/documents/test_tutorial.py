@@ -220,9 +220,12 @@ def test_control_commands_that_do_not_end_are_ended_and_reported(tmp_path: Path,
         follow(f"## Wait\n\n```sh\n{commands}\n```\n", tmp_path, limit=timedelta(seconds=0.5))
 
 
+PULSE: Final = "while sleep 0.02; do echo alive >> pulse; done &\nuntil [ -s pulse ]; do sleep 0.02; done"
+
+
 def test_nothing_is_left_running_when_a_step_fails(tmp_path: Path) -> None:
     with pytest.raises(Untrue):
-        follow("## Wait\n\n```sh\nwhile sleep 0.02; do echo alive >> pulse; done &\nsleep 0.2\nfalse\n```\n", tmp_path)
+        follow(f"## Wait\n\n```sh\n{PULSE}\nfalse\n```\n", tmp_path)
     last = (tmp_path / "pulse").read_text()
     time.sleep(0.2)
     assert last
