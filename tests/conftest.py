@@ -22,8 +22,8 @@ import pytest
 
 REQUIRED: Final = frozenset(name.strip() for name in os.environ.get("DCAF_REQUIRE", "").split(","))
 
-collect_ignore = ["conftest.py"]
-"""It has no doctests, and where a folder before it in the alphabet has a file of this name, pytest takes one for the other."""
+collect_ignore_glob = ["*conftest.py"]
+"""They have no doctests, and where several folders have a file of this name, pytest takes one for the other."""
 
 ALONE: Final = {"speed", "benchmarks", "test_p10_limits.py", "test_p11_parsers.py"}
 """The folders and files of tests that measure time."""

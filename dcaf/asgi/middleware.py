@@ -32,7 +32,20 @@ from dcaf.asgi.parcels import Parcel, parcels_of
 from dcaf.asgi.problems import problem
 from dcaf.asgi.request import Body, read_body, unopened
 from dcaf.asgi.response import Answer
-from dcaf.asgi.settings import MAX_TOKEN_BYTES, Keys, Routes, function, keyring, lifetime, one_of, positive, routes, suites, watcher
+from dcaf.asgi.settings import (
+    MAX_BODY_BYTES,
+    MAX_TOKEN_BYTES,
+    Keys,
+    Routes,
+    function,
+    keyring,
+    lifetime,
+    one_of,
+    positive,
+    routes,
+    suites,
+    watcher,
+)
 from dcaf.asgi.terminal import Terminal, is_done
 from dcaf.asgi.turn import Turn, Turns
 from dcaf.asgi.websocket import PassingSocket, Socket
@@ -122,7 +135,7 @@ class SessionMiddleware:
         absolute_timeout: timedelta = timedelta(days=30),
         on_refused: Literal["reject", "restart"] | None = None,
         unsigned: Import | Literal["reject", "ignore"] = "reject",
-        max_body_bytes: int = 4 * MIB,
+        max_body_bytes: int = MAX_BODY_BYTES,
         max_bytes_in_flight: int = 256 * MIB,
         max_response_bytes: int = 16 * MIB,
         max_token_bytes: int = MAX_TOKEN_BYTES,

@@ -30,6 +30,9 @@ T = TypeVar("T")
 MAX_TOKEN_BYTES: Final = 256 * 1024
 """The longest token that is accepted where an application says nothing else."""
 
+MAX_BODY_BYTES: Final = 4 * 1024 * 1024
+"""The longest JSON body that is read likewise."""
+
 Keys: TypeAlias = "Keyring | str | Path | Callable[[], Keyring] | None"
 Routes: TypeAlias = "Iterable[str] | Callable[[Scope], bool]"
 

@@ -158,13 +158,13 @@ class Overlay(State):
             self.settle()
             changed = [slot for slot in self._slots.values() if slot.data != slot.arrived]
             merged = {slot.key: self._merged(slot, self._below(slot.key), wins) for slot in changed}
-            if merged:
+            own = None if self._library == self._own_arrived else self._own_merged()
+            if merged or own is not None:
                 self._parent.overwrite(
                     {key: data for key, (data, _) in merged.items()},
                     {slot.key: self._changes[slot.key] for slot in changed if self._commutes(slot)},
+                    own,
                 )
-            if self._library != self._own_arrived:  # small and checked when it was kept: it does not fail after the keys
-                self._parent.keep(self._own_merged())
             paths = {slot.key: changes(_value(slot.arrived), _value(slot.data)) for slot in changed}
             return Committed(paths, [clash for _, clashes in merged.values() for clash in clashes])
 
@@ -174,9 +174,14 @@ class Overlay(State):
             self._parent._reads |= self._reads
             self._parent._reads_all |= self._reads_all
 
-    def overwrite(self, values: Mapping[str, bytes | None], changes: Mapping[str, list[Change]]) -> None:
+    def overwrite(
+        self,
+        values: Mapping[str, bytes | None],
+        changes: Mapping[str, list[Change]],
+        own: Mapping[str, Any] | None = None,
+    ) -> None:
         """As of a state; changes that commute stay what they are."""
-        super().overwrite(values, changes)
+        super().overwrite(values, changes, own)
         for key in values:
             slot = self._slots[key]
             assert isinstance(slot, _Traced)

@@ -196,19 +196,33 @@ class State:
                 self.slot(key).drop()
             self.put_all(values)
 
-    def overwrite(self, values: Mapping[str, bytes | None], changes: Mapping[str, list[Change]]) -> None:  # noqa: ARG002
+    def overwrite(
+        self,
+        values: Mapping[str, bytes | None],
+        changes: Mapping[str, list[Change]],  # noqa: ARG002
+        own: Mapping[str, Any] | None = None,
+    ) -> None:
         """Take over written values; what was handed out of them is overtaken.
 
         Args:
             values: Key -> value, None for an absent one.
             changes: Key -> the changes that made it, where they commute. Here the values say all.
+            own: The library's own member, empty for none; None leaves it as it is.
 
         Raises:
             SessionValueError: The state would be too large. Nothing was changed.
         """
         with self._lock:
-            coming = {key: data for key, data in values.items() if data is not None}
-            self._check_size(coming, without=[key for key in values if key not in coming])
+            self._loaded()
+            coming, before = {key: data for key, data in values.items() if data is not None}, self._library
+            if own is not None:
+                self._library = write(dict(own)) if own else None
+                self._most_bytes += at_most(RESERVED, self._library or b"")
+            try:
+                self._check_size(coming, without=[key for key in values if key not in coming])
+            except SessionValueError:
+                self._library = before
+                raise
             for key, data in values.items():
                 self.slot(key).amend(data)
 
@@ -220,19 +234,8 @@ class State:
             return found if isinstance(found, dict) else {}
 
     def keep(self, own: Mapping[str, Any]) -> None:
-        """Replace the library's own member; an empty one is left out.
-
-        Raises:
-            SessionValueError: The state would be too large. Nothing was changed.
-        """
-        with self._lock:
-            self._loaded()
-            before, self._library = self._library, write(dict(own)) if own else None
-            try:
-                self._most_bytes = self._check_exactly({})
-            except SessionValueError:
-                self._library = before
-                raise
+        """Replace the library's own member; an empty one is left out. Raises as ``overwrite``."""
+        self.overwrite({}, {}, own)
 
     def settle(self) -> None:
         """Write back every handle that changed.

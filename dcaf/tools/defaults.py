@@ -22,7 +22,7 @@ from dcaf.core.handles import IMMUTABLE
 
 
 def maker(default: Any) -> Callable[[], Any] | None:
-    """What makes a default for one call; None where all calls may have the same object, because no call can change it.
+    """What makes a default for one call; None where all calls have the same object: it cannot change, or is told by its identity.
 
     Raises:
         ConfigurationError: It cannot be copied; the message goes on after the parameter's name.

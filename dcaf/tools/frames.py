@@ -27,9 +27,12 @@ from dcaf.tools.callables import written
 FORESEEN: Final = (ToolApprovalError, ToolArgumentError, ToolError, ToolTimeoutError)
 """What says all by its type: the code that raised it is not to be looked for."""
 
+MOST: Final = 50
+"""Frames that are shown, the newest: what calls itself without end has a thousand."""
+
 
 def trace(error: BaseException, function: Callable[..., Any] | None = None) -> str:
-    """The type of an exception, and under it the frames that it went through, newest last; never its message.
+    """The type of an exception, and under it the frames that it went through, newest last and no more than MOST; never its message.
 
     Args:
         error: The exception, caught.
@@ -38,7 +41,7 @@ def trace(error: BaseException, function: Callable[..., Any] | None = None) -> s
     name = type(error).__name__
     if isinstance(error, FORESEEN):
         return name
-    return "".join([f"{name}\n", *traceback.format_tb(_from(error.__traceback__, function))]).rstrip()
+    return "".join([f"{name}\n", *traceback.format_tb(_from(error.__traceback__, function), -MOST)]).rstrip()
 
 
 def _from(start: TracebackType | None, function: Callable[..., Any] | None) -> TracebackType | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,9 +20,17 @@ Call = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def call(node: str) -> Iterator[Call]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page's files where Node.js takes them for modules, as a browser does: older ones ask for it."""
+    copied: Path = shutil.copytree(STATIC, tmp_path_factory.mktemp("page") / "static")
+    (copied / "package.json").write_text('{"type": "module"}')
+    return copied
+
+
+@pytest.fixture(scope="module")
+def call(node: str, folder: Path) -> Iterator[Call]:
     """Calls a function of a module."""
-    command = [node, str(MODULES), STATIC.as_uri()]
+    command = [node, str(MODULES), folder.as_uri()]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         said, heard = process.stdin, process.stdout
         assert said is not None
@@ -199,6 +208,14 @@ def test_a_service_that_starts_anew_has_not_taken_the_forgery(
 ) -> None:
     verdict = call("cheat.js", "tampering", TALK, {"level": "L0", "restarts": restarts}, outcome=outcome)
     assert (verdict["isGood"], verdict["answer"]) == (is_good, answer)
+
+
+@pytest.mark.parametrize(("restarts", "is_good"), [(True, None), (False, False)])
+def test_whether_an_encrypted_session_was_begun_anew_is_not_claimed(call: Call, restarts: bool, is_good: bool | None) -> None:
+    before, after = (sealed({}, keys=KEYS, audience="a", encrypt=True) for _ in range(2))
+    service = {"level": "L2", "restarts": restarts}
+    verdict = call("cheat.js", "replayed", {**TURN, "before": before}, service, outcome=came(envelope=after))
+    assert (verdict["isGood"], verdict["answer"]) == (is_good, "Accepted: 200")
 
 
 def test_a_mirror_that_had_an_effect_would_be_told(call: Call) -> None:

@@ -15,7 +15,8 @@ from typing import Any, Final, Self
 ROOT: Final = Path(__file__).parents[2]
 CLIENT: Final = ROOT / "examples" / "client.mjs"
 DRIVER: Final = Path(__file__).with_name("drive.mjs")
-PATIENCE_S: Final = 60
+PATIENCE_S: Final = 300
+"""For all that a file of tests drives, which takes ten seconds on a machine that does nothing else."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Node:
     def conversation(self, url: str, *, session: Any = None, module: Path = CLIENT) -> Conversation:
         """A new conversation with the service at an address."""
         made = Conversation(self.process, next(self.numbers))
-        made.command(module=str(module), url=url, session=session).ended()
+        made.command(module=module.as_uri(), url=url, session=session).ended()
         return made
 
 

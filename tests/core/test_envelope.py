@@ -30,6 +30,7 @@ from dcaf.core.encrypted import ENCRYPTED
 from dcaf.core.envelope import NEW, RESTART, Sealer
 from dcaf.core.migrations import Migrations
 from dcaf.core.mirror import _exact
+from dcaf.core.overlay import Overlay
 from dcaf.core.seal import SIGNED
 from dcaf.core.state import State
 
@@ -494,6 +495,27 @@ def test_a_session_with_the_librarys_own_member_keeps_to_the_limit() -> None:
         session["a"] = "x" * 500
     session["a"] = "x" * 100
     assert len(envelope(session, made)["dcaf"]["token"]) <= 1_000
+
+
+def test_a_call_whose_own_member_does_not_fit_beside_anothers_leaves_nothing_of_it() -> None:
+    state = State(limit_bytes=1_000)
+    one, other = Overlay(state), Overlay(state)
+    for name, call in {"a": one, "b": other}.items():
+        call.keep({"used": {name: "u" * 600}})
+        call.put(name, 1)
+    one.commit()
+    with pytest.raises(SessionValueError, match="would be larger"):
+        other.commit()
+    assert (list(state), state.own()) == (["a"], {"used": {"a": "u" * 600}})
+
+
+def test_a_call_that_makes_room_for_its_own_member_is_taken() -> None:
+    state = State(Payload(b'{"a":"' + b"x" * 800 + b'"}'), limit_bytes=1_000)
+    call = Overlay(state)
+    call.drop("a")
+    call.keep({"used": {"b": "u" * 600}})
+    call.commit()
+    assert (list(state), state.own()) == ([], {"used": {"b": "u" * 600}})
 
 
 def test_a_handle_that_grew_over_the_limit_is_refused_before_it_is_sealed() -> None:

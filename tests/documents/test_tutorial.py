@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -52,11 +56,20 @@ def beside(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def reader(curl: str, beside: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     assert curl
-    for port in set(re.findall(r"127\.0\.0\.1:(\d+)", TUTORIAL)):
-        with socket.socket() as taken:
-            assert taken.connect_ex(("127.0.0.1", int(port))) != 0, f"something else runs on the tutorial's port, {port}"
-    with Terminal(beside, tmp_path_factory.mktemp("desk"), environment()) as terminal:
-        yield Reader(STEPS, terminal)
+    with one_at_a_time():
+        for port in set(re.findall(r"127\.0\.0\.1:(\d+)", TUTORIAL)):
+            with socket.socket() as taken:
+                assert taken.connect_ex(("127.0.0.1", int(port))) != 0, f"something else runs on the tutorial's port, {port}"
+        with Terminal(beside, tmp_path_factory.mktemp("desk"), environment()) as terminal:
+            yield Reader(STEPS, terminal)
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Wait until no other checkout of this user tests its tutorial: the port in the text is one."""
+    with (Path(tempfile.gettempdir()) / f"dcaf-tutorial-{os.getuid()}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.mark.parametrize("step", STEPS, ids=[step.title.lower().replace(" ", "-") for step in STEPS])

@@ -688,6 +688,18 @@ def test_what_a_tool_says_to_the_model_is_no_error_to_be_looked_for(error: Excep
     assert [record.getMessage() for record in caplog.records] == [f"dcaf: says failed: {type(error).__name__}"]
 
 
+def test_what_calls_itself_without_end_does_not_fill_the_log(caplog: Any) -> None:
+    def one(depth: int = 0) -> int:
+        return other(depth + 1)
+
+    def other(depth: int) -> int:
+        return one(depth + 1)
+
+    ran("asyncio", session_of(), (tool(one), {}))
+    assert "dcaf: one failed: RecursionError\n" in caplog.text
+    assert 40 < caplog.text.count("\n  File ") <= 50
+
+
 def test_a_result_that_nobody_can_write_shows_where_it_was_written(caplog: Any) -> None:
     def gives() -> Any:
         return object()

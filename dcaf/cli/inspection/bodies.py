@@ -17,6 +17,7 @@ import anyio
 import orjson
 
 from dcaf.asgi.request import read_json, unopened
+from dcaf.asgi.settings import MAX_BODY_BYTES
 from dcaf.cli.inspection.drawn import count
 from dcaf.cli.inspection.reasons import REASONS
 from dcaf.cli.inspection.sites import Found, Site
@@ -25,9 +26,6 @@ from dcaf.core.state import RESERVED
 
 TOP: Final = "data.session"
 ITSELF: Final = "the object itself"
-MAX_BODY_BYTES: Final = 4 * 1024 * 1024
-"""The largest body that a service reads whose ``max_body_bytes`` says nothing else."""
-
 TOO_LARGE: Final = f"A service whose max_body_bytes is the default, {MAX_BODY_BYTES:,}, refuses this body: 413 body-too-large."
 
 Refusal: TypeAlias = "type[SessionError | SessionUnavailable]"

@@ -23,6 +23,7 @@ import { forged, isEncrypted, read } from "./token.js";
  */
 
 const UNSEALED = "The seal does not fit, so no tool saw it.";
+const UNTOLD = "This service begins a new session instead of refusing, and its sessions are encrypted: the page cannot tell whether it did.";
 const REFUSALS = /** @type {Record<string, string>} */ ({
   "session-conflict": "knows that the conversation has gone on since.",
   "session-ended": "knows that this session is over: its time has passed, or somebody ended it.",
@@ -77,10 +78,11 @@ function ineffective(outcome) {
 }
 
 /** @param {Outcome} outcome @param {Turn} turn @param {Service} service @returns {Verdict} */
-function again(outcome, turn, { level }) {
+function again(outcome, turn, { level, restarts }) {
   if (outcome.code in REFUSALS) return verdict(true, refused(outcome), `This service (${level}) ${REFUSALS[outcome.code]}`);
   if (outcome.code) return unclear(outcome);
   if (isAnother(turn.before, outcome.envelope)) return verdict(true, `Started anew: ${outcome.status}`, "This began a session of its own. It has nothing of yours.");
+  if (restarts && isEncrypted(outcome.envelope?.dcaf?.token)) return verdict(null, accepted(outcome), UNTOLD);
   return verdict(false, accepted(outcome), `This service ${KEPT[level] ?? `(${level}) has a keeper that lets older turns in.`}`);
 }
 
