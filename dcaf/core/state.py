@@ -26,7 +26,6 @@ from dcaf.core.values import read, to_json, write
 Change: TypeAlias = Callable[[bytes | None], bytes]
 """Makes the new value of a key of the present one, both written; None stands for an absent one."""
 
-
 RESERVED: Final = "dcaf"
 """The one key that the library keeps for itself, in the envelope and in the sealed state."""
 

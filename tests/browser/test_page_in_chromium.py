@@ -274,17 +274,22 @@ class Gate:
         await anyio.to_thread.run_sync(self.opened.wait, WAIT_MS / 1000, abandon_on_cancel=True)
         yield "second"
 
-    def app(self, **settings: Any) -> Any:
+    def app(self) -> Any:
         agent = Agent(FunctionModel(stream_function=self.words), name="slow")
-        return create_app(agent, keys=Keyring.ephemeral(), audience="slow", page=True, **settings)
+        return create_app(agent, keys=Keyring.ephemeral(), audience="slow", page=True)
+
+    def begun(self, visit: Any) -> Visitor:
+        """Somebody whose first turn has begun, and waits at the gate."""
+        visitor: Visitor = visit(self.app())
+        visitor.page.get_by_label("Your message").fill("go")
+        visitor.page.keyboard.press("Enter")
+        visitor.page.locator("#log .assistant", has_text="first").wait_for()
+        return visitor
 
 
 def test_text_is_shown_as_it_arrives(visit: Any) -> None:
     gate = Gate()
-    visitor = visit(gate.app())
-    visitor.page.get_by_label("Your message").fill("go")
-    visitor.page.keyboard.press("Enter")
-    visitor.page.locator("#log .assistant", has_text="first").wait_for()
+    visitor = gate.begun(visit)
     assert "second" not in visitor.last
     assert visitor.button("Send").is_disabled()
     gate.opened.set()
@@ -294,10 +299,7 @@ def test_text_is_shown_as_it_arrives(visit: Any) -> None:
 
 def test_a_turn_that_is_stopped_leaves_the_session_and_the_message(visit: Any) -> None:
     gate = Gate()
-    visitor = visit(gate.app())
-    visitor.page.get_by_label("Your message").fill("go")
-    visitor.page.keyboard.press("Enter")
-    visitor.page.locator("#log .assistant", has_text="first").wait_for()
+    visitor = gate.begun(visit)
     visitor.press("Stop")
     assert visitor.text("notice").startswith("Not answered: stopped. You stopped it. The session is as before.")
     assert visitor.page.get_by_label("Your message").input_value() == "go"
@@ -309,10 +311,7 @@ def test_a_turn_that_is_stopped_leaves_the_session_and_the_message(visit: Any) -
 
 def test_a_conversation_that_is_left_during_a_turn_is_not_written_into_the_next(visit: Any) -> None:
     gate = Gate()
-    visitor = visit(gate.app())
-    visitor.page.get_by_label("Your message").fill("go")
-    visitor.page.keyboard.press("Enter")
-    visitor.page.locator("#log .assistant", has_text="first").wait_for()
+    visitor = gate.begun(visit)
     visitor.button("Start over").click()
     visitor.idle()
     assert visitor.text("notice") == "A new conversation, without a session."
