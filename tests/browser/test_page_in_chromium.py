@@ -450,6 +450,14 @@ def test_markup_is_text_and_nothing_inline_runs(visit: Any) -> None:
         visitor.page.evaluate("() => { document.body.innerHTML = '<b>run</b>' }")
 
 
+def test_each_message_has_the_direction_of_its_script(visit: Any) -> None:
+    visitor = visit(create_app(echo, keys=Keyring.ephemeral(), audience="echo", page=True))
+    for text, direction in (("shalom", "ltr"), ("שלום", "rtl")):
+        visitor.say(text)
+        shown = visitor.page.locator("#log article p").all()[-2:]
+        assert [one.evaluate("element => getComputedStyle(element).direction") for one in shown] == [direction] * 2
+
+
 def test_sessions_are_bound_to_the_conversation_of_the_page(visit: Any) -> None:
     visitor = visit(demo(conversation="/meta/thread"))
     visitor.say("start")
