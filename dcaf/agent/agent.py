@@ -24,11 +24,12 @@ from typing import Any, Final, TypeAlias, TypeVar
 import anyio
 from pydantic import ValidationError
 
-try:
+from dcaf.core.extras import extra
+
+with extra("dcaf.agent", "dcaf[agent]"):  # before any other module of this package, each of which needs one of them
+    import rfc8785  # noqa: F401 - for approvals
     from pydantic_ai.exceptions import UserError
     from pydantic_ai.models import Model, infer_model
-except ModuleNotFoundError:
-    raise ModuleNotFoundError("dcaf.agent needs pydantic-ai: pip install 'dcaf[agent]'", name="pydantic_ai") from None
 
 from dcaf.agent.config import RunConfig
 from dcaf.agent.draft import Clock, Mind, Tools

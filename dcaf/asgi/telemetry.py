@@ -12,10 +12,12 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from opentelemetry import metrics, trace
-from opentelemetry.util.types import AttributeValue
-
 from dcaf.asgi.events import Event
+from dcaf.core.extras import extra
+
+with extra("Telemetry", "opentelemetry-api"):
+    from opentelemetry import metrics, trace
+    from opentelemetry.util.types import AttributeValue
 
 NAME: Final = "dcaf"
 

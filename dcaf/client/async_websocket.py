@@ -17,13 +17,10 @@ from collections.abc import AsyncGenerator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
-
 from dcaf.client.approvals import Decision
 from dcaf.client.async_stream import AsyncStream
 from dcaf.client.conversation import Conversation
-from dcaf.client.reach import reached
+from dcaf.client.reach import ConnectionClosed, async_websockets, reached
 from dcaf.client.reply import Event, Reply
 from dcaf.client.stream import reply_of
 from dcaf.client.turn import Turn
@@ -45,7 +42,7 @@ class AsyncSocket:
         self._url = url
         self._headers = headers
         self._timeout_s = timeout_s
-        self._connection: ClientConnection | None = None
+        self._connection: async_websockets.ClientConnection | None = None
         self._turn: Turn | None = None
 
     async def send(
@@ -94,19 +91,19 @@ class AsyncSocket:
             if turn.reply is None and self._turn is turn:
                 await self.close()
 
-    async def _ready(self, turn: Turn) -> ClientConnection:
+    async def _ready(self, turn: Turn) -> async_websockets.ClientConnection:
         """A connection on which nothing waits to be read: the one there is, if it is open, else a new one."""
         if self._turn is not None and self._turn.reply is None:
             await self.close()
         self._turn = turn
         if self._connection is None or not await self._is_drained(self._connection, turn):
             await self.close()
-            self._connection = await connect(
+            self._connection = await async_websockets.connect(
                 self._url, additional_headers=self._headers, open_timeout=self._timeout_s, max_size=MAX_FRAME_BYTES
             )
         return self._connection
 
-    async def _is_drained(self, connection: ClientConnection, turn: Turn) -> bool:
+    async def _is_drained(self, connection: async_websockets.ClientConnection, turn: Turn) -> bool:
         """Whether a connection is open, after the frames were read that came between two turns, for the sessions in them."""
         try:
             async with asyncio.timeout(0):
@@ -117,6 +114,6 @@ class AsyncSocket:
         except ConnectionClosed:
             return False
 
-    async def _next(self, connection: ClientConnection) -> bytes | str:
+    async def _next(self, connection: async_websockets.ClientConnection) -> bytes | str:
         async with asyncio.timeout(self._timeout_s):
             return await connection.recv()

@@ -8,16 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-try:
-    import httpx2
-    from websockets.exceptions import InvalidStatus, WebSocketException
-except ModuleNotFoundError as _missing:
-    raise ModuleNotFoundError(f"dcaf.client needs {_missing.name}: pip install 'dcaf[client]'", name=_missing.name) from None
-
 from dcaf.client.errors import ServiceUnreachable
 from dcaf.client.refusals import refused
+from dcaf.core.extras import extra
 
-__all__ = ["httpx2", "reached"]
+with extra("dcaf.client", "dcaf[client]"):
+    import httpx2
+    import websockets.asyncio.client as async_websockets
+    import websockets.sync.client as sync_websockets
+    from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+
+__all__ = ["ConnectionClosed", "InvalidStatus", "async_websockets", "httpx2", "reached", "sync_websockets"]
 
 
 @contextmanager

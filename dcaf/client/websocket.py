@@ -16,12 +16,9 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Final, Self
 
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import ClientConnection, connect
-
 from dcaf.client.approvals import Decision
 from dcaf.client.conversation import Conversation
-from dcaf.client.reach import reached
+from dcaf.client.reach import ConnectionClosed, reached, sync_websockets
 from dcaf.client.reply import Event, Reply
 from dcaf.client.stream import Stream, reply_of
 from dcaf.client.turn import Turn
@@ -45,7 +42,7 @@ class Socket:
         self._url = url
         self._headers = headers
         self._timeout_s = timeout_s
-        self._connection: ClientConnection | None = None
+        self._connection: sync_websockets.ClientConnection | None = None
         self._closing = ExitStack()
         self._turn: Turn | None = None
 
@@ -94,20 +91,20 @@ class Socket:
             if turn.reply is None and self._turn is turn:
                 self.close()
 
-    def _ready(self, turn: Turn) -> ClientConnection:
+    def _ready(self, turn: Turn) -> sync_websockets.ClientConnection:
         """A connection on which nothing waits to be read: the one there is, if it is open, else a new one."""
         if self._turn is not None and self._turn.reply is None:
             self.close()
         self._turn = turn
         if self._connection is None or not self._is_drained(self._connection, turn):
             self.close()
-            connecting = connect(
+            connecting = sync_websockets.connect(
                 self._url, additional_headers=self._headers, open_timeout=self._timeout_s, max_size=MAX_FRAME_BYTES
             )
             self._connection = self._closing.enter_context(connecting)
         return self._connection
 
-    def _is_drained(self, connection: ClientConnection, turn: Turn) -> bool:
+    def _is_drained(self, connection: sync_websockets.ClientConnection, turn: Turn) -> bool:
         """Whether a connection is open, after the frames were read that came between two turns, for the sessions in them."""
         try:
             while True:

@@ -12,8 +12,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Self
 
-import httpx2
-
+from dcaf.client.reach import httpx2
 from dcaf.testing.async_sockets import AsyncNetworkSocket, AsyncSocket
 from dcaf.testing.base import BaseSessionClient, refused
 from dcaf.testing.echoing import content_of, user

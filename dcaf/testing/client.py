@@ -13,10 +13,10 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self, cast
 
-import httpx2
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from starlette.testclient import TestClient
 
+from dcaf.client.reach import httpx2
 from dcaf.testing.base import BaseSessionClient, refused
 from dcaf.testing.echoing import content_of, user
 from dcaf.testing.frames import Closed, Frames, frame_of, is_missed, value_of

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import unquote
 
-import httpx2
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
+from dcaf.client.reach import httpx2
 from dcaf.testing.frames import Closed, Heard, Refusal
 
 ASGI: Final = {"version": "3.0", "spec_version": "2.4"}
