@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self, cast
 
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.from_thread import BlockingPortal
 from starlette.testclient import TestClient
 
 from dcaf.client.reach import httpx2
@@ -21,6 +21,7 @@ from dcaf.testing.base import BaseSessionClient, refused
 from dcaf.testing.echoing import content_of, user
 from dcaf.testing.frames import Closed, Frames, frame_of, is_missed, value_of
 from dcaf.testing.inside import InsideSocket
+from dcaf.testing.portal import ApplicationLoop
 from dcaf.testing.reply import Reply
 from dcaf.testing.sockets import NetworkSocket, PortalSocket, Socket
 
@@ -147,8 +148,10 @@ class SessionClient(BaseSessionClient):
         """The way into the event loop that the application in this process lives in from now on."""
         inside = cast("TestClient", self._http)
         if inside.portal is None:
-            inside.portal = self._closing.enter_context(start_blocking_portal())
+            loop = ApplicationLoop(self)
+            self._closing.callback(loop.close)
             self._closing.callback(setattr, inside, "portal", None)
+            inside.portal = loop.portal
         return inside.portal
 
     def _leave(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 import dcaf
+from dcaf.testing import fixed_keys
 
 PACKAGE = Path(dcaf.__file__).parent
 MODULES = sorted(
@@ -94,7 +96,8 @@ print(json.dumps(said))
 def without(missing: str, code: str) -> subprocess.CompletedProcess[str]:
     """Run code in an interpreter that lacks a package."""
     command = [sys.executable, "-c", f"import sys; sys.modules[{missing!r}] = None\n{code}"]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    known = {**os.environ, "DCAF_KEYS": fixed_keys().active.text()}
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=known)
 
 
 def imported(missing: str) -> dict[str, Any]:
