@@ -112,21 +112,9 @@ def test_it_ends_where_the_client_was_made_in_another_thread() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_control_a_portal_that_waits_for_its_client_keeps_the_program_alive() -> None:
-    forgetful = """
-from contextlib import ExitStack
-from anyio.from_thread import start_blocking_portal
-import dcaf.testing.client as kit
-class Waiting:
-    def __init__(self, owner):
-        self.stack = ExitStack()
-        self.portal = self.stack.enter_context(start_blocking_portal())
-    def close(self):
-        self.stack.close()
-kit.ApplicationLoop = Waiting
-"""
+def test_control_a_loop_that_does_not_look_keeps_the_program_alive() -> None:
     with pytest.raises(subprocess.TimeoutExpired):
-        ended(f"{APP}\n{forgetful}\n{MADE['inside socket']}", timeout_s=4)
+        ended(f"{APP}\nimport dcaf.testing.portal\ndcaf.testing.portal.WATCH_S = 60\n{MADE['inside socket']}", timeout_s=4)
 
 
 def test_a_client_that_was_collected_leaves_no_thread_and_no_task() -> None:
