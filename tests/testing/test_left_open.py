@@ -112,9 +112,31 @@ def test_it_ends_where_the_client_was_made_in_another_thread() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_control_a_loop_that_does_not_look_keeps_the_program_alive() -> None:
+THREADED = (
+    APP
+    + """
+@asynccontextmanager
+async def lifespan(_):
+    over = threading.Event()
+    threading.Thread(target=over.wait, daemon=False).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+app = SessionMiddleware(Starlette(routes=routes, lifespan=lifespan), keys=fixed_keys(), audience="counter")
+"""
+)
+
+
+def test_it_ends_where_the_application_has_a_thread_that_its_own_end_ends() -> None:
+    done = ended(f"{THREADED}\n{MADE['inside started']}")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_control_a_loop_that_does_not_look_for_the_end_of_the_program_keeps_it_alive() -> None:
     with pytest.raises(subprocess.TimeoutExpired):
-        ended(f"{APP}\nimport dcaf.testing.portal\ndcaf.testing.portal.WATCH_S = 60\n{MADE['inside socket']}", timeout_s=4)
+        ended(f"{THREADED}\nimport dcaf.testing.portal\ndcaf.testing.portal.WATCH_S = 60\n{MADE['inside started']}", timeout_s=4)
 
 
 def test_a_client_that_was_collected_leaves_no_thread_and_no_task() -> None:
