@@ -11,13 +11,15 @@ opens a new one and goes on, and turns of ``client.send`` may stand between.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any, Final, Self
 
 from dcaf.client.approvals import Decision
+from dcaf.client.arguments import check
 from dcaf.client.conversation import Conversation
+from dcaf.client.errors import TurnOvertaken
 from dcaf.client.reach import ConnectionClosed, reached, sync_websockets
 from dcaf.client.reply import Event, Reply
 from dcaf.client.stream import Stream, reply_of
@@ -35,13 +37,16 @@ class Socket:
         url: Of the WebSocket.
         headers: Sent when it is opened.
         timeout_s: How long nothing may come; None waits forever.
+
+    Raises:
+        ConfigurationError: An argument is of a wrong type.
     """
 
     def __init__(self, conversation: Conversation, url: str, headers: Mapping[str, str], timeout_s: float | None) -> None:
-        self._conversation = conversation
-        self._url = url
-        self._headers = headers
-        self._timeout_s = timeout_s
+        self._conversation = check("conversation", conversation, Conversation, "a Conversation")
+        self._url = check("url", url, str, "the URL of a WebSocket")
+        self._headers = check("headers", headers, Mapping, "a mapping of texts: name -> value")
+        self._timeout_s = None if timeout_s is None else check("timeout_s", timeout_s, (int, float), "seconds, or None")
         self._connection: sync_websockets.ClientConnection | None = None
         self._closing = ExitStack()
         self._turn: Turn | None = None
@@ -78,23 +83,22 @@ class Socket:
 
     def _events(self, turn: Turn) -> Generator[Event]:
         try:
-            with reached("the WebSocket"):
+            with reached("the WebSocket", turn):
                 connection = self._ready(turn)
-                connection.send(turn.request().decode())
                 while turn.reply is None:
-                    event = turn.frame(connection.recv(self._timeout_s))
+                    if turn.is_due:
+                        connection.send(turn.request().decode())
+                    event = turn.frame(connection.recv(turn.patience(self._timeout_s)))
                     if event is not None:
                         yield event
-                    else:
-                        connection.send(turn.request().decode())
         finally:
             if turn.reply is None and self._turn is turn:
-                self.close()
+                self._leave(turn)
 
     def _ready(self, turn: Turn) -> sync_websockets.ClientConnection:
         """A connection on which nothing waits to be read: the one there is, if it is open, else a new one."""
         if self._turn is not None and self._turn.reply is None:
-            self.close()
+            self._leave(turn)
         self._turn = turn
         if self._connection is None or not self._is_drained(self._connection, turn):
             self.close()
@@ -103,6 +107,13 @@ class Socket:
             )
             self._connection = self._closing.enter_context(connecting)
         return self._connection
+
+    def _leave(self, turn: Turn) -> None:
+        """Close the connection in the middle of a turn, after the frames were read that have come."""
+        if self._connection is not None:
+            with suppress(TurnOvertaken):
+                turn.leave(_come(self._connection))
+        self.close()
 
     def _is_drained(self, connection: sync_websockets.ClientConnection, turn: Turn) -> bool:
         """Whether a connection is open, after the frames were read that came between two turns, for the sessions in them."""
@@ -113,3 +124,10 @@ class Socket:
             return True
         except ConnectionClosed:
             return False
+
+
+def _come(connection: sync_websockets.ClientConnection) -> Iterator[str | bytes]:
+    """The frames that have come, until there is none."""
+    with suppress(TimeoutError, ConnectionClosed):
+        while True:
+            yield connection.recv(timeout=0)

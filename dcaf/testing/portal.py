@@ -23,8 +23,8 @@ import anyio
 from anyio.from_thread import BlockingPortal
 
 WATCH_S: Final = 0.2
-"""How often the loop looks whether the program has come to its end. Nothing tells it: where the application has threads that its own
-end would end, the interpreter waits for them before it calls what is registered at its exit."""
+"""How often the loop looks whether the program has come to its end. Nothing tells it: where the application has threads that end
+with it, the interpreter waits for them before it calls what is registered at its exit."""
 
 ENDING_S: Final = 5.0
 """How long a program that has come to its end waits for the application."""

@@ -93,7 +93,8 @@ def test_a_stream_left_after_any_event_leaves_the_last_session_that_was_read(kin
     conversation, turn = going()
     for _ in itertools.islice(turn.feed(lines(*events)), read):
         pass
-    expected: list[Any] = [session for event in events[:read] if (session := session_in(event))]
+    came = [session_in(event) for event in events[:-1] if event["type"] == "session"]  # all of it came in one piece
+    expected: list[Any] = [*came, session_in(events[-1])] if read > len(kinds) else came
     assert conversation.envelope == ([OLD, *expected])[-1]
     assert bool(conversation.messages) == (turn.reply is not None) == (read > len(kinds))
 
@@ -214,22 +215,30 @@ def test_it_starts_over_once_and_not_again() -> None:
     assert conversation.messages == []
 
 
-def test_it_does_not_start_over_where_a_part_of_the_answer_has_been_given() -> None:
-    conversation, turn = going()
-    with pytest.raises(SessionDead, match="session-ended"):
-        list(turn.feed(lines(DELTA, {"type": "error", "code": "session-ended", "data": {"session": NEW}})))
-    assert (conversation.envelope, turn.restarted) == (NEW, None)
+DEAD = {"type": "error", "code": "session-ended", "data": {"session": NEW}}
 
 
-def test_what_follows_a_dead_session_in_the_same_bytes_is_not_read() -> None:
+@pytest.mark.parametrize("before", [[], [DELTA]])
+def test_a_turn_is_not_said_again_whose_stream_had_begun_because_it_has_run(before: Any) -> None:
     conversation, turn = going()
-    dead = {"type": "error", "code": "session-ended", "data": {"session": NEW}}
-    assert list(turn.feed(lines(dead, carrying(2, type="done")) + b'{"half')) == []
-    assert [*turn.ended(), turn.reply] == [None]
     turn.request()
-    assert [event.type for event in turn.feed(lines(carrying(3, type="done")))] == ["done"]
+    with pytest.raises(SessionDead, match="session-ended"):
+        list(itertools.chain(turn.feed(lines(*before, DEAD)), turn.ended()))
+    assert (conversation.envelope, turn.restarted, turn.is_due) == (NEW, None, False)
+
+
+def test_on_a_socket_it_is_said_again_where_the_refusal_is_the_first_frame() -> None:
+    conversation, turn = going()
+    turn.request()
+    assert turn.frame(json.dumps(DEAD)) is None
+    assert (turn.is_due, turn.restarted, json.loads(turn.request())["data"]) == (True, "session-ended", {"session": NEW})
+    assert turn.frame(json.dumps(carrying(3, type="done")))
     assert turn.reply
     assert (turn.reply.restarted, conversation.session) == ("session-ended", {"n": 3})
+    _, turn = going()
+    assert turn.frame(json.dumps(DELTA))
+    with pytest.raises(SessionDead, match="session-ended"):
+        turn.frame(json.dumps(DEAD))
 
 
 def test_a_new_session_forgets_what_waited_in_the_old_one() -> None:
