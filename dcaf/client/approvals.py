@@ -74,20 +74,35 @@ def approvals_in(items: Any) -> list[Approval]:
 def waiting_in(messages: Sequence[Mapping[str, Any]]) -> dict[str, Approval]:
     """What waits for a decision at the end of a conversation, by id.
 
-    Every answer of a service says all that waits then. So the newest one that says so counts, but for what was executed since.
-    Only answers are read: a user's message says what was decided, and cannot make anything wait.
+    An answer says all that waits after it. So the newest one that says so counts, but for what was executed since; one that was
+    stopped says nothing of it. Only answers are read: a user's message says what was decided, and can make nothing wait.
 
     Args:
         messages: What was said and answered, oldest first.
     """
     executed: set[str] = set()
     for message in reversed(messages):
-        data = message.get("data") if message.get("role") == "assistant" else None
+        data = value_at(message, "data") if value_at(message, "role") == "assistant" else None
         if isinstance(value_at(data, "approvals"), list):
             found = approvals_in(value_at(data, "approvals"))
             return {one.id: one for one in found if one.id not in executed}
         executed |= {item["id"] for item in _known(value_at(data, "executed_approvals"))}
     return {}
+
+
+def settled(answer: Mapping[str, Any], waiting: Mapping[str, Approval], *, begins: bool) -> dict[str, Any]:
+    """An answer as it is to be kept: where it is known that nothing waits after it, and it says nothing of that, it says so.
+
+    Args:
+        answer: The answer, as a message.
+        waiting: What waited before.
+        begins: Whether its turn has begun a new session, in which nothing waits that waited before.
+    """
+    data = answer.get("data")
+    is_over = begins or value_at(answer.get("meta_data"), "has_pending_approvals") is False
+    if not (waiting and is_over) or isinstance(value_at(data, "approvals"), list):
+        return dict(answer)
+    return {**answer, "data": {**(data if isinstance(data, Mapping) else {}), "approvals": []}}
 
 
 def decided(waiting: Mapping[str, Approval], decisions: Mapping[str, Decision]) -> list[dict[str, Any]]:

@@ -51,6 +51,17 @@ def check(name: str, value: Any, kind: type[T] | tuple[type[T], ...], takes: str
     return value
 
 
+def check_function(name: str, value: T, takes: str) -> T:
+    """A function, or an object that can be called.
+
+    Raises:
+        ConfigurationError: It is something else, or a class where an object of it is due.
+    """
+    if not callable(value) or isinstance(value, type):
+        refuse(name, value, takes)
+    return value
+
+
 def check_path(name: str, value: Any) -> str:
     """A path of a service.
 

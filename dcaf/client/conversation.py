@@ -17,9 +17,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, TypeAlias, get_args
 
-from dcaf.client.approvals import Approval, waiting_in
+from dcaf.client.approvals import Approval, settled, waiting_in
 from dcaf.client.arguments import check, check_messages, check_object, write_json
-from dcaf.client.arrival import is_dead, newest, session_in, value_at
+from dcaf.client.arrival import is_dead, newest, session_in
 from dcaf.core.errors import ConfigurationError
 
 OnDead: TypeAlias = Literal["restart", "raise"]
@@ -115,11 +115,7 @@ class Conversation:
         Raises:
             ConfigurationError: One of them is no message.
         """
-        told = dict(check("answer", answer, Mapping, MESSAGE))
-        data = _data(told)
-        is_silent = not isinstance(data.get("approvals"), list)
-        if is_silent and self.waiting and (begins or value_at(told.get("meta_data"), "has_pending_approvals") is False):
-            told["data"] = {**data, "approvals": []}
+        told = settled(check("answer", answer, Mapping, MESSAGE), waiting_in(self.messages), begins=begins)
         kept = {"role": "assistant"} | {key: told[key] for key in KEPT if key in told}
         self.messages += [_bare(check("message", message, Mapping, MESSAGE)), _bare(kept)]
         self.restarted = None

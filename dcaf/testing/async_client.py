@@ -36,11 +36,12 @@ class AsyncSessionClient(BaseSessionClient):
 
         Raises:
             TimeoutError: On a WebSocket, no frame came that ends the turn.
+            ConfigurationError: An argument is of a wrong type, or no JSON.
         """
         return self.kept(await self.post(self.asked(user(text), fields)))
 
     async def decide(self, decision: bool | str, text: str = "") -> Reply:
-        """Decide about every call that the last answer waits with: send the decisions, as ``send`` does.
+        """Decide about every call that waits (``approvals``): send the decisions, as ``send`` does.
 
         Args:
             decision: True to run them, or the reason why not.
@@ -48,6 +49,8 @@ class AsyncSessionClient(BaseSessionClient):
 
         Raises:
             TimeoutError: On a WebSocket, no frame came that ends the turn.
+            ApprovalUnknown: None waits, or the decision is neither True nor a reason.
+            ConfigurationError: The text is none.
         """
         return self.kept(await self.post(self.decided(decision, text)))
 
@@ -59,6 +62,7 @@ class AsyncSessionClient(BaseSessionClient):
 
         Raises:
             TimeoutError: On a WebSocket, no frame came that ends the turn.
+            ConfigurationError: The body is neither.
         """
         content = content_of(body)
         if self._is_socket:
@@ -94,11 +98,12 @@ class AsyncSessionClient(BaseSessionClient):
         turn = Frames(self._terminal)
         await socket.send(frame_of(content))
         try:
-            while not turn.take(await socket.receive(self._timeout_s)):
+            while not turn.take(await socket.receive(turn.patience(self._timeout_s))):
                 pass
         except TimeoutError:
             await self._leave()
-            raise turn.too_late(self._timeout_s) from None
+            if not turn.has_failed:
+                raise turn.too_late(self._timeout_s) from None
         reply = turn.reply(sent_bytes=len(content))
         if reply.code is not None or reply.close_code is not None:
             await self._leave()

@@ -3,8 +3,8 @@
     client = SessionClient(app)
     client.send("hello").session
 
-What a reader gets wrong: the client adopts ``data.session`` from any answer that has one, refusals and streams too. That is
-how a client gets rid of a session that has ended.
+What a reader gets wrong: the client adopts ``data.session`` from refusals and streams, too. That is how a client gets rid of a
+session that has ended.
 """
 
 from __future__ import annotations
@@ -41,11 +41,12 @@ class SessionClient(BaseSessionClient):
 
         Raises:
             TimeoutError: On a WebSocket, no frame came that ends the turn.
+            ConfigurationError: An argument is of a wrong type, or no JSON.
         """
         return self.kept(self.post(self.asked(user(text), fields)))
 
     def decide(self, decision: bool | str, text: str = "") -> Reply:
-        """Decide about every call that the last answer waits with: send the decisions, as ``send`` does.
+        """Decide about every call that waits (``approvals``): send the decisions, as ``send`` does.
 
         Args:
             decision: True to run them, or the reason why not.
@@ -53,6 +54,8 @@ class SessionClient(BaseSessionClient):
 
         Raises:
             TimeoutError: On a WebSocket, no frame came that ends the turn.
+            ApprovalUnknown: None waits, or the decision is neither True nor a reason.
+            ConfigurationError: The text is none.
         """
         return self.kept(self.post(self.decided(decision, text)))
 
@@ -64,6 +67,7 @@ class SessionClient(BaseSessionClient):
 
         Raises:
             TimeoutError: On a WebSocket, no frame came that ends the turn.
+            ConfigurationError: The body is neither.
         """
         content = content_of(body)
         if self._is_socket:
@@ -101,11 +105,12 @@ class SessionClient(BaseSessionClient):
         turn = Frames(self._terminal)
         socket.send(frame_of(content))
         try:
-            while not turn.take(socket.receive(self._timeout_s)):
+            while not turn.take(socket.receive(turn.patience(self._timeout_s))):
                 pass
         except TimeoutError:
             self._leave()
-            raise turn.too_late(self._timeout_s) from None
+            if not turn.has_failed:
+                raise turn.too_late(self._timeout_s) from None
         reply = turn.reply(sent_bytes=len(content))
         if reply.code is not None or reply.close_code is not None:
             self._leave()

@@ -58,7 +58,11 @@ def events_of(body: Any) -> list[dict[str, Any]]:
         if said == "fail":  # an agent's turn that failed leaves the session as it was; "burn" leaves it changed
             session.clear()
             session.update(before)
-        return [*events, {"type": "error", "error": "The tool broke.", "code": "tool-broke"}, {"type": "done", "stop_reason": "error"}]
+        return [
+            *events,
+            {"type": "error", "error": "The tool broke.", "code": "tool-broke"},
+            {"type": "done", "stop_reason": "error"},
+        ]
     return [*events, {"type": "done", "stop_reason": "end_turn", "meta_data": {"is_complete": not session.get("open")}}]
 
 
