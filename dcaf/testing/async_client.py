@@ -18,7 +18,7 @@ from dcaf.testing.base import BaseSessionClient, refused
 from dcaf.testing.echoing import content_of, user
 from dcaf.testing.frames import Closed, Frames, frame_of, is_missed, value_of
 from dcaf.testing.inside import BASE_URL, InsideSocket
-from dcaf.testing.reply import Reply
+from dcaf.testing.reply import SWITCHED, Reply
 
 
 class AsyncSessionClient(BaseSessionClient):
@@ -66,7 +66,8 @@ class AsyncSessionClient(BaseSessionClient):
         """
         content = content_of(body)
         if self._is_socket:
-            return self.adopted(await self._converse(content))
+            reply = await self._converse(content)
+            return self.adopted(reply) if reply.status == SWITCHED else reply  # a refused handshake carries no session
         answer = await self._http.post(self._path, content=content)
         return self.adopted(Reply.of_answer(answer.status_code, answer.headers, answer.content, sent_bytes=len(content)))
 

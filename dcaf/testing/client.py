@@ -22,7 +22,7 @@ from dcaf.testing.echoing import content_of, user
 from dcaf.testing.frames import Closed, Frames, frame_of, is_missed, value_of
 from dcaf.testing.inside import InsideSocket
 from dcaf.testing.portal import ApplicationLoop
-from dcaf.testing.reply import Reply
+from dcaf.testing.reply import SWITCHED, Reply
 from dcaf.testing.sockets import NetworkSocket, PortalSocket, Socket
 
 
@@ -71,7 +71,8 @@ class SessionClient(BaseSessionClient):
         """
         content = content_of(body)
         if self._is_socket:
-            return self.adopted(self._converse(content))
+            reply = self._converse(content)
+            return self.adopted(reply) if reply.status == SWITCHED else reply  # a refused handshake carries no session
         answer = self._http.post(self._path, content=content)
         return self.adopted(Reply.of_answer(answer.status_code, answer.headers, answer.content, sent_bytes=len(content)))
 
