@@ -227,9 +227,10 @@ class Turn:
         """Keep the sessions of the checkpoints that come before anything else that carries one; gives how many values that were."""
         passed = 0
         for value in values:
-            if value_at(value, "type") == CHECKPOINT:
+            kind = value_at(value, "type")
+            if kind == CHECKPOINT:
                 self._adopt(value)
-            elif session_in(value) is not None or value_at(value, "type") in {"done", "error"}:
+            elif not isinstance(kind, str) or kind in {"done", "error"} or session_in(value) is not None:
                 break
             passed += 1
         return passed

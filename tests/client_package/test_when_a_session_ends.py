@@ -330,7 +330,7 @@ def test_a_client_of_the_kit_keeps_it_too(impostor: Impostor, wire: Any, name: s
         assert client.envelope == (NEW if name == "a stream of events that are none" and wire != "websocket" else OLD)
 
 
-FRAMES = {
+FRAMES: dict[str, list[Any]] = {
     "no json": ["new"],
     "a page": ["<html>"],
     "no event": ['{"data":{"session":{"dcaf":{"token":"new"}}}}'],
