@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from dcaf.client.arguments import check
+from dcaf.client.arguments import check, refuse
 from dcaf.client.arrival import value_at
 from dcaf.client.errors import ApprovalUnknown
 
@@ -61,9 +61,11 @@ class Approval:
         Raises:
             ConfigurationError: It is no mapping, or has no text at ``id``.
         """
-        check("item", item, Mapping, "an item of data.approvals, a mapping")
+        takes = "an item of data.approvals, a mapping with a text at id"
+        if not isinstance(check("item", item, Mapping, takes).get("id"), str):
+            refuse("item", item, takes)
         name, description, intent = (str(item.get(key) or "") for key in ("name", "description", "intent"))
-        return cls(item.get("id"), name, item.get("input"), description, intent, item)  # type: ignore[arg-type]  # checks itself
+        return cls(item["id"], name, item.get("input"), description, intent, item)
 
 
 def approvals_in(items: Any) -> list[Approval]:

@@ -114,16 +114,25 @@ def check_headers(name: str, value: Any) -> dict[str, str]:
     return found
 
 
+def check_many(name: str, value: Any, takes: str) -> Iterable[Any]:
+    """Several values, where one alone, a text or a mapping, is a mistake.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
+    if isinstance(value, str | bytes | bytearray | memoryview | Mapping) or not isinstance(value, Iterable):
+        refuse(name, value, takes)
+    return value
+
+
 def check_messages(name: str, value: Any) -> list[dict[str, Any]]:
     """Messages, oldest first, each a mapping that can be written as JSON.
 
     Raises:
         ConfigurationError: They are something else; the message says which one.
     """
-    takes = "messages, oldest first: a list of mappings with role and content"
-    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
-        refuse(name, value, takes)
-    found = [dict(check(f"{name}[{at}]", one, Mapping, "a mapping with role and content")) for at, one in enumerate(value)]
+    given = check_many(name, value, "messages, oldest first: a list of mappings with role and content")
+    found = [dict(check(f"{name}[{at}]", one, Mapping, "a mapping with role and content")) for at, one in enumerate(given)]
     write_json(name, found)
     return found
 
@@ -161,10 +170,16 @@ def write_json(name: str, value: Any) -> bytes:
             f"{name}: a value in it cannot be written as JSON ({type(error).__name__}). "
             "Give texts, finite numbers, booleans, None, and lists and dicts of them; convert others first."
         ) from None
+    return text.encode() if is_whole(text) else make_whole(text).encode()
+
+
+def is_whole(text: str) -> bool:
+    """Whether a text has no half of a character (UTF-16 surrogates), so that UTF-8 can say it."""
     try:
-        return text.encode()
+        text.encode()
     except UnicodeEncodeError:
-        return make_whole(text).encode()
+        return False
+    return True
 
 
 def make_whole(text: str) -> str:

@@ -41,13 +41,12 @@ def session_in(value: Any) -> dict[str, Any] | None:
 
 def is_sealed(envelope: Mapping[str, Any] | None) -> bool:
     """Whether an object has a token, as every session of this protocol has."""
-    own = (envelope or {}).get("dcaf")
-    return isinstance(own, Mapping) and isinstance(own.get("token"), str)
+    return isinstance(value_at(value_at(envelope, "dcaf"), "token"), str)
 
 
 def is_dead(envelope: Mapping[str, Any] | None) -> bool:
     """Whether an envelope that came in says that the session the client had is of no use any more."""
-    return envelope is not None and is_sealed(envelope) and envelope["dcaf"]["token"] == NEW
+    return bool(value_at(value_at(envelope, "dcaf"), "token") == NEW)
 
 
 def is_dead_by(value: Any, *, status: int | None = None) -> bool:

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from dcaf.client.approvals import Decision, decided
-from dcaf.client.arguments import check, check_object, refuse
+from dcaf.client.arguments import check, check_many, check_object, refuse
 from dcaf.client.arrival import LINES, SUCCESS, is_dead, is_dead_by, is_json, media_type, session_in, value_at
 from dcaf.client.conversation import MESSAGE, Conversation, check_fields
 from dcaf.client.errors import AnswerUnreadable, ServiceError, ServiceUnreachable, TurnOvertaken
@@ -178,7 +178,7 @@ class Turn:
             TurnOvertaken: Another turn began before this one had ended.
             ConfigurationError: The frame is neither text nor bytes.
         """
-        value = _frame(text)
+        value = _frame("text", text)
         is_first = not (self._events or self.failure or self._answer)
         event = self._take(value)
         if self.failure is None or value_at(value, "type") != "error":
@@ -197,7 +197,7 @@ class Turn:
             TurnOvertaken: Another turn has begun.
             ConfigurationError: The frame is neither text nor bytes.
         """
-        value = _frame(text)
+        value = _frame("text", text)
         if self._adopt(value) and is_dead_by(value):
             if self._conversation.on_dead == "raise":
                 raise failed(value)
@@ -212,8 +212,9 @@ class Turn:
 
         Raises:
             TurnOvertaken: Another turn has begun.
+            ConfigurationError: They are no frames.
         """
-        self._adopt_first(_value(frame) for frame in frames)
+        self._adopt_first(_frame("frames", frame) for frame in check_many("frames", frames, "frames: texts, or bytes"))
 
     def _adopt(self, value: Any, *, status: int | None = None) -> bool:
         if self._conversation.turn is not self:
@@ -310,9 +311,9 @@ def _value(text: bytes | str) -> Any:
         return None
 
 
-def _frame(text: bytes | str) -> Any:
+def _frame(name: str, text: bytes | str) -> Any:
     if not isinstance(text, str | bytes):
-        refuse("text", text, "a frame: a text, or bytes")
+        refuse(name, text, "what is in a frame: a text, or bytes")
     return _value(text)
 
 

@@ -59,8 +59,14 @@ def held(content_type: str, text: bytes, old: dict[str, Any] | None, *, whole: b
         ConfigurationError: An argument is of a wrong type.
     """
     check("content_type", content_type, str, "the Content-Type of the answer, a text")
+    check("text", text, bytes, "what has come, in bytes")
     found = None if old is None else check("old", old, dict, "the session that the client held, or None")
-    for _, event in _events(media_type(content_type), check("text", text, bytes, "what has come, in bytes"), whole=whole):
+    return last_session(content_type, text, found, whole=whole)
+
+
+def last_session(content_type: str, text: bytes, found: dict[str, Any] | None, *, whole: bool) -> dict[str, Any] | None:
+    """The session after what has come, as ``held``; what was there before may be anything, as a hostile client has it."""
+    for _, event in _events(media_type(content_type), text, whole=whole):
         found = newest(found, _read(event))
     return found
 

@@ -20,12 +20,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 from dcaf.client.approvals import settled, waiting_in
-from dcaf.client.arguments import check, check_function, check_messages, check_object, refuse
+from dcaf.client.arguments import check, check_function, check_messages, check_object, is_whole, refuse
 from dcaf.client.arrival import is_dead, newest
 from dcaf.client.conversation import FIELDS, SESSION
 from dcaf.client.errors import ApprovalUnknown
 from dcaf.core.errors import ConfigurationError
-from dcaf.testing.arrival import held
+from dcaf.testing.arrival import last_session
 from dcaf.testing.reply import Reply
 
 Echo: TypeAlias = Callable[[Mapping[str, Any]], bytes]
@@ -101,7 +101,7 @@ class Echoing:
         if reply.body is not None:
             self.envelope = newest(self.envelope, reply.body, status=reply.status)
         elif reply.is_stream:
-            self.envelope = held(reply.content_type, reply.content, self.envelope, whole=True)
+            self.envelope = last_session(reply.content_type, reply.content, self.envelope, whole=True)
         return reply
 
     def kept(self, reply: Reply) -> Reply:
@@ -130,7 +130,12 @@ def user(text: str) -> dict[str, Any]:
     Raises:
         ConfigurationError: It is no text.
     """
-    return {"role": "user", "content": check("text", text, str, "what the user says, a text; post takes a whole body")}
+    said = check("text", text, str, "what the user says, a text; post takes a whole body")
+    if not is_whole(said):
+        raise ConfigurationError(
+            "text= has half a character, which UTF-8 cannot say (a lone surrogate). post sends bytes as they are."
+        )
+    return {"role": "user", "content": said}
 
 
 def content_of(body: Any) -> bytes:

@@ -10,17 +10,15 @@ What a reader gets wrong: these are real seals, made with the real keys. An appl
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from types import NoneType
 from typing import Any, Final
 
 import orjson
 
 from dcaf.asgi.settings import lifetime, suites
-from dcaf.client.arguments import check, check_function, refuse
+from dcaf.client.arguments import check, check_function, is_whole, refuse
 from dcaf.client.arrival import is_sealed
 from dcaf.core.claims import SKEW_S
 from dcaf.core.envelope import Sealer
@@ -83,7 +81,8 @@ def sealed(
     check("state", state, Mapping, "the values of the session, a mapping")
     check("encrypt", encrypt, bool, "True or False")
     for name, value in (("subject", subject), ("conversation", conversation)):
-        check(name, value, (str, NoneType), "the value itself, a text that is not empty, or None")
+        if value is not None and (not isinstance(value, str) or not value or not is_whole(value)):
+            refuse(name, value, "the value itself, a text that is not empty, or None")
     then = FrozenClock(_now(clock))
     then.tick(-age - lived)
     (suite,) = suites(encrypt=encrypt, accept_both=False)
@@ -123,7 +122,8 @@ def expired(
     Raises:
         ConfigurationError: As ``sealed``.
     """
-    check("idle_timeout", idle_timeout, timedelta, "a timedelta")
+    if check("idle_timeout", idle_timeout, timedelta, "a timedelta") > LONGEST:
+        raise ConfigurationError(f"idle_timeout= is longer than a session can be told: at most {LONGEST.days} days.")
     return sealed(state, keys=keys, audience=audience, idle_timeout=idle_timeout, age=idle_timeout + JUST_OVER, **settings)
 
 
@@ -134,7 +134,7 @@ def tampered(envelope: Mapping[str, Any]) -> dict[str, Any]:
         ConfigurationError: It has no token in which something is sealed.
     """
     takes = "an envelope: what stands at data.session of an answer, or what sealed() gives"
-    changed = copy.deepcopy(dict(check("envelope", envelope, Mapping, takes)))
+    changed = dict(check("envelope", envelope, Mapping, takes))
     parts = changed["dcaf"]["token"].split(".") if is_sealed(changed) else []
     if len(parts) < PARTS or not all(parts):
         raise ConfigurationError(f"envelope= takes {takes}; this one has no token in which something is sealed.")

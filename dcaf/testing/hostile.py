@@ -85,7 +85,7 @@ class Misuse:
         Raises:
             ConfigurationError: An argument is of a wrong type.
         """
-        if isinstance(settings, str) or not isinstance(settings, Container):
+        if isinstance(settings, str | bytes | bytearray | memoryview) or not isinstance(settings, Container):
             refuse("settings", settings, 'names of settings: {"subject", "conversation"}')
         check_level(level)
         is_detected = level >= self.level and (self.setting is None or self.setting in settings)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from types import NoneType
 from typing import Any, Final, Self
 
-from dcaf.client.arguments import check
+from dcaf.client.arguments import check, check_many
 from dcaf.client.arrival import LINES, SUCCESS, is_json, session_in
 from dcaf.client.reply import Event, gathered
 from dcaf.testing.arrival import events_in, held, is_stream
@@ -80,8 +80,8 @@ class Reply:
             ConfigurationError: An argument is of a wrong type.
         """
         takes = "frames: texts, or bytes"
-        given = [*check("frames", frames, Iterable, takes)]
-        lines = [frame.encode() if isinstance(frame, str) else check("frames", frame, bytes, takes) for frame in given]
+        given = check_many("frames", frames, takes)
+        lines = [_bytes_of(frame) if isinstance(frame, str) else check("frames", frame, bytes, takes) for frame in given]
         # a line feed in JSON is white space, for in a string it is escaped
         content = b"".join(line.replace(b"\n", b" ") + b"\n" for line in lines)
         return cls(SWITCHED, None, {}, sent_bytes, content, close_code)
@@ -133,6 +133,10 @@ class Reply:
             return self.body.get("code")
         errors = [event for event in self.events if isinstance(event, dict) and event.get("type") == "error"]
         return errors[0].get("code", "error") if errors else None
+
+
+def _bytes_of(frame: str) -> bytes:
+    return frame.encode(errors="surrogatepass")
 
 
 def _value(content: bytes) -> Any:

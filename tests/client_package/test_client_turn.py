@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import itertools
 import json
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,9 @@ from dcaf.client import (
     errors,
 )
 from dcaf.client.arrival import session_in
+from dcaf.client.refusals import failed, refused
 from dcaf.core import ConfigurationError, DcafError
+from dcaf.core import errors as core_errors
 from dcaf.core.errors import SessionError
 
 JSON = {"content-type": "application/json"}
@@ -204,6 +207,45 @@ def test_the_services_own_words_are_told_without_tokens_and_not_at_length() -> N
     with pytest.raises(ServiceError) as raised:
         turn.answered(422, JSON, problem("x", detail=[{"input": "dcaf1s.k7"}]))
     assert str(raised.value) == "The service answered with 422, x. Correct the request, then send the turn again."
+
+
+def sayings() -> list[str]:
+    """What a client says of every refusal and every error that this library's services have, as an answer and as an event."""
+    found = []
+    kinds: list[Any] = [
+        one for one in vars(core_errors).values() if isinstance(one, type) and isinstance(vars(one).get("detail"), str)
+    ]
+    for kind, wait, session in itertools.product(kinds, ({}, {"retry-after": "1"}), ({}, {"data": {"session": NEW}})):
+        body = {"code": kind.code, "detail": kind.detail, **session}
+        found.append(str(refused(kind.http_status, wait, body)))
+        found.append(str(failed({"type": "error", "code": kind.code, "error": kind.detail, **session})))
+        found.append(str(refused(kind.http_status, wait, {"code": kind.code, **session})))
+    return found
+
+
+def repeated(said: str) -> list[str]:
+    """What is said twice in one message: three words in a row, and what to do."""
+    words = re.findall(r"[\w-]+", said.lower())
+    rows = [" ".join(words[at : at + 3]) for at in range(len(words) - 2)]
+    advice = ("again", "wait", "as it was")
+    return [row for row in rows if rows.count(row) > 1] + [word for word in advice if said.lower().count(word) > 1]
+
+
+def test_no_message_says_one_thing_twice() -> None:
+    said = sayings()
+    assert len(said) > 100
+    assert {one: repeated(one) for one in said if repeated(one)} == {}
+
+
+def test_control_the_message_of_before_said_it_twice() -> None:
+    before = "The model failed. The session is as it was before. Try again. Send the turn again later: the session is as it was."
+    assert repeated(before) == ["the session is", "session is as", "is as it", "as it was"] * 2 + ["again", "as it was"]
+
+
+def test_a_service_without_words_is_given_some() -> None:
+    assert str(refused(502, {}, None)) == "The service answered with 502, http-502. Send the turn again later."
+    told = refused(502, {"retry-after": "3"}, {"code": "model-failed", "detail": "The model failed. Try again."})
+    assert str(told) == "The service answered with 502, model-failed: The model failed. Try again. It asks to wait 3 s."
 
 
 def test_it_starts_over_once_and_not_again() -> None:
