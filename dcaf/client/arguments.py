@@ -16,6 +16,7 @@ import json
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any, Final, NoReturn, TypeVar
+from urllib.parse import urlsplit
 
 from dcaf.core.errors import ConfigurationError
 
@@ -71,6 +72,8 @@ def check_path(name: str, value: Any) -> str:
     path = check(name, value, str, 'a path that begins with a slash, such as "/api/chat"')
     if not path.startswith("/"):
         raise ConfigurationError(f'{name}= must begin with a slash: "/api/chat". What stands before it is the base URL.')
+    if not path.isprintable() or "#" in path:
+        raise ConfigurationError(f'{name}= has a character that no path has. Write it as in an address: "/api/chat?v=1".')
     return path
 
 
@@ -78,13 +81,25 @@ def check_url(name: str, value: Any) -> str:
     """The base URL of a service, without a slash at its end.
 
     Raises:
-        ConfigurationError: It begins with neither http:// nor https://, or is no URL.
+        ConfigurationError: It begins with neither http:// nor https://, or is no address of a service.
     """
     url = check(name, value, str, "a URL that begins with http:// or https://")
-    scheme, _, host = url.partition("://")
-    if scheme not in {"http", "https"} or not host.strip("/") or any(character.isspace() for character in url):
-        raise ConfigurationError(f"{name} must begin with http:// or https://, for the WebSocket too: https://agent.example")
+    if not url.startswith(("http://", "https://")):
+        raise ConfigurationError(f"{name}= must begin with http:// or https://, for a WebSocket too: https://agent.example")
+    if not _is_address(url):
+        raise ConfigurationError(f"{name}= has no host, a port that there is not, or a query: write it as https://agent.example")
     return url.rstrip("/")
+
+
+def _is_address(url: str) -> bool:
+    """Whether a URL has a host, a port that can be, and nothing behind its path, so that another path can follow."""
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").encode("idna")
+        is_port = parts.port is None or parts.port > 0
+    except (ValueError, UnicodeError):
+        return False
+    return bool(host) and is_port and not (parts.query or parts.fragment) and url.isprintable() and " " not in url
 
 
 def check_wait(name: str, value: Any) -> float:

@@ -23,7 +23,7 @@ from dcaf.client.arguments import check
 from dcaf.client.async_stream import AsyncStream
 from dcaf.client.conversation import Conversation
 from dcaf.client.errors import TurnOvertaken
-from dcaf.client.reach import ConnectionClosed, async_websockets, reached
+from dcaf.client.reach import ConnectionClosed, WebSocketException, async_websockets, reached
 from dcaf.client.reply import Event, Reply
 from dcaf.client.stream import reply_of
 from dcaf.client.turn import Turn
@@ -71,7 +71,9 @@ class AsyncSocket:
         return AsyncStream(turn, self._events(turn))
 
     async def close(self) -> None:
-        """Close the connection. A further turn opens another one."""
+        """Close the connection, after the frames were read that have come. A further turn opens another one."""
+        if self._turn is not None and self._turn.reply is None:
+            await self._hear_out(self._turn)
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
@@ -96,12 +98,13 @@ class AsyncSocket:
                         yield event
         finally:
             if turn.reply is None and self._turn is turn:
-                await self._leave(turn)
+                await self.close()
 
     async def _ready(self, turn: Turn) -> async_websockets.ClientConnection:
         """A connection on which nothing waits to be read: the one there is, if it is open, else a new one."""
         if self._turn is not None and self._turn.reply is None:
-            await self._leave(turn)
+            await self._hear_out(turn)
+            await self.close()
         self._turn = turn
         if self._connection is None or not await self._is_drained(self._connection, turn):
             await self.close()
@@ -110,13 +113,12 @@ class AsyncSocket:
             )
         return self._connection
 
-    async def _leave(self, turn: Turn) -> None:
-        """Close the connection in the middle of a turn, after the frames were read that have come."""
+    async def _hear_out(self, turn: Turn) -> None:
+        """Take what has come of a turn that is left; its session may say what was done."""
         if self._connection is not None:
             frames = await _come(self._connection)
             with suppress(TurnOvertaken):
                 turn.leave(frames)
-        await self.close()
 
     async def _is_drained(self, connection: async_websockets.ClientConnection, turn: Turn) -> bool:
         """Whether a connection is open, after the frames were read that came between two turns, for the sessions in them."""
@@ -133,7 +135,7 @@ class AsyncSocket:
 async def _come(connection: async_websockets.ClientConnection) -> list[bytes | str]:
     """The frames that have come."""
     found: list[bytes | str] = []
-    with suppress(TimeoutError, ConnectionClosed):
+    with suppress(TimeoutError, WebSocketException):  # also of who reads in another task
         async with asyncio.timeout(0):
             while True:
                 found.append(await connection.recv())

@@ -61,9 +61,9 @@ class Conversation:
         if on_dead not in get_args(OnDead):
             raise ConfigurationError('on_dead= is one of two: write on_dead="restart" or on_dead="raise".')
         self._fields = check_fields({} if fields is None else fields)
-        self.envelope = None if session is None else check_object("session", session, SESSION)
+        self.envelope: dict[str, Any] | None = None if session is None else check_object("session", session, SESSION)
         self.messages: list[Mapping[str, Any]] = [*check_messages("messages", messages)]
-        self.on_dead = on_dead
+        self.on_dead: OnDead = on_dead
         self.restarted: str | None = None
         self.turn: object = None
         """The turn that goes on, or the last one."""

@@ -19,7 +19,7 @@ with extra("dcaf.client", "dcaf[client]"):
     import websockets.sync.client as sync_websockets
     from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
-__all__ = ["ConnectionClosed", "InvalidStatus", "async_websockets", "httpx2", "reached", "sync_websockets"]
+__all__ = ["ConnectionClosed", "InvalidStatus", "WebSocketException", "async_websockets", "httpx2", "reached", "sync_websockets"]
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from dcaf.client.conversation import MESSAGE, Conversation, check_fields
 from dcaf.client.errors import AnswerUnreadable, ServiceError, ServiceUnreachable, TurnOvertaken
 from dcaf.client.refusals import code_of, failed, refused
 from dcaf.client.reply import Event, Reply, gathered
+from dcaf.core.errors import ConfigurationError
 
 CHECKPOINT: Final = "session"
 LAST_WORDS_S: Final = 2.0
@@ -67,7 +68,7 @@ class Turn:
         if decisions is not None:
             items = decided(conversation.waiting, decisions)
             self._message |= {"data": {**(self._message.get("data") or {}), "approvals": items}} if items else {}
-        self.is_due = True
+        self.is_due: bool = True
         self.restarted: str | None = conversation.restarted
         self.failure: ServiceError | None = None
         self._conversation = conversation
@@ -183,10 +184,11 @@ class Turn:
         event = self._take(value)
         if self.failure is None or value_at(value, "type") != "error":
             return event
-        if is_first and is_dead_by(value) and self._starts_over(self.failure.code):
-            self.failure = None
-        elif not isinstance(value_at(value, "error"), str):
-            raise self.failure  # a refusal has a code and no words, and is the last frame of its turn
+        if isinstance(value_at(value, "error"), str):
+            return None  # the words of an agent, whose turn has run: a done follows
+        if not (is_first and is_dead_by(value) and self._starts_over(self.failure.code)):
+            raise self.failure  # a refusal has a code alone, and is the last frame of its turn
+        self.failure = None
         return None
 
     def overheard(self, text: bytes | str) -> None:
@@ -293,6 +295,8 @@ class Turn:
 def _message_of(said: str | Mapping[str, Any]) -> dict[str, Any]:
     """What is said, as a message."""
     message = {"role": "user", "content": said} if isinstance(said, str) else check_object("said", said, MESSAGE)
+    if message.get("role") == "assistant":
+        raise ConfigurationError("said= is a message of the user. Its role cannot be assistant: what waits is read from answers.")
     if message.get("data") is not None:
         check("said: data", message["data"], Mapping, "a mapping")
     return message

@@ -20,7 +20,7 @@ from dcaf.client.approvals import Decision
 from dcaf.client.arguments import check
 from dcaf.client.conversation import Conversation
 from dcaf.client.errors import TurnOvertaken
-from dcaf.client.reach import ConnectionClosed, reached, sync_websockets
+from dcaf.client.reach import ConnectionClosed, WebSocketException, reached, sync_websockets
 from dcaf.client.reply import Event, Reply
 from dcaf.client.stream import Stream, reply_of
 from dcaf.client.turn import Turn
@@ -71,7 +71,9 @@ class Socket:
         return Stream(turn, self._events(turn))
 
     def close(self) -> None:
-        """Close the connection. A further turn opens another one."""
+        """Close the connection, after the frames were read that have come. A further turn opens another one."""
+        if self._turn is not None and self._turn.reply is None:
+            self._hear_out(self._turn)
         self._connection = None
         self._closing.close()
 
@@ -93,12 +95,13 @@ class Socket:
                         yield event
         finally:
             if turn.reply is None and self._turn is turn:
-                self._leave(turn)
+                self.close()
 
     def _ready(self, turn: Turn) -> sync_websockets.ClientConnection:
         """A connection on which nothing waits to be read: the one there is, if it is open, else a new one."""
         if self._turn is not None and self._turn.reply is None:
-            self._leave(turn)
+            self._hear_out(turn)
+            self.close()
         self._turn = turn
         if self._connection is None or not self._is_drained(self._connection, turn):
             self.close()
@@ -108,12 +111,11 @@ class Socket:
             self._connection = self._closing.enter_context(connecting)
         return self._connection
 
-    def _leave(self, turn: Turn) -> None:
-        """Close the connection in the middle of a turn, after the frames were read that have come."""
+    def _hear_out(self, turn: Turn) -> None:
+        """Take what has come of a turn that is left; its session may say what was done."""
         if self._connection is not None:
             with suppress(TurnOvertaken):
                 turn.leave(_come(self._connection))
-        self.close()
 
     def _is_drained(self, connection: sync_websockets.ClientConnection, turn: Turn) -> bool:
         """Whether a connection is open, after the frames were read that came between two turns, for the sessions in them."""
@@ -128,6 +130,6 @@ class Socket:
 
 def _come(connection: sync_websockets.ClientConnection) -> Iterator[str | bytes]:
     """The frames that have come, until there is none."""
-    with suppress(TimeoutError, ConnectionClosed):
+    with suppress(TimeoutError, WebSocketException):  # also of who reads in another thread
         while True:
             yield connection.recv(timeout=0)

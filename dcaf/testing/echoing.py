@@ -60,7 +60,7 @@ class Echoing:
         self._fields = check_object("fields", {} if fields is None else fields, FIELDS)
         self._echo = written if echo is None else check_function("echo", echo, "a function of the envelope, or None")
         self._begins = False
-        self.envelope = None if envelope is None else check_object("envelope", envelope, SESSION)
+        self.envelope: dict[str, Any] | None = None if envelope is None else check_object("envelope", envelope, SESSION)
         self.messages: list[dict[str, Any]] = check_messages("messages", messages)
 
     @property

@@ -66,7 +66,7 @@ class Frames:
         self._terminal = terminal
         self._frames: list[str | bytes] = []
         self._closed: Closed | None = None
-        self.has_failed = False
+        self.has_failed: bool = False
 
     def take(self, heard: Heard) -> bool:
         """Take what came; True if it ends the turn."""

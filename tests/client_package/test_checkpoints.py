@@ -156,6 +156,51 @@ def test_it_stays_where_the_reader_raises_or_is_cancelled(server: Any, wire: str
         assert client.session == {"n": 1}
 
 
+@pytest.mark.parametrize("wire", ["socket", "async socket"])
+def test_it_stays_where_the_socket_is_closed_before_the_stream(server: Any, wire: str) -> None:
+    url, service = server
+    service.events, service.end = [DELTA, carrying(1)], "wait"
+
+    async def main() -> Any:
+        async with AsyncClient(url, session=copy.deepcopy(OLD)) as client:
+            socket = client.socket()
+            stream = socket.stream("go")
+            await anext(stream)
+            await asyncio.sleep(0.1)
+            await socket.close()
+            return client.session
+
+    if wire == "async socket":
+        assert asyncio.run(main()) == {"n": 1}
+        return
+    with Client(url, session=copy.deepcopy(OLD)) as client:
+        with client.socket() as speaker:
+            assert next(speaker.stream("go")).type == "text_delta"
+            threading.Event().wait(0.1)
+        assert client.session == {"n": 1}
+
+
+def test_a_socket_can_be_closed_by_another_thread_than_the_one_that_reads(server: Any) -> None:
+    url, service = server
+    service.events, service.end = [DELTA], "wait"
+    found: list[ClientError] = []
+    with Client(url, session=copy.deepcopy(OLD)) as client:
+        socket = client.socket()
+
+        def talk() -> None:
+            try:
+                socket.send("go")
+            except ClientError as error:
+                found.append(error)
+
+        thread = threading.Thread(target=talk)
+        thread.start()
+        threading.Event().wait(0.2)
+        socket.close()
+        thread.join(5)
+    assert [error.code for error in found] == ["service-unreachable"]
+
+
 async def _read(stream: Any) -> None:
     async with stream:
         async for _ in stream:
@@ -175,6 +220,8 @@ def test_a_turn_that_begins_while_another_is_open_goes_on_from_the_checkpoint_th
             await asyncio.sleep(0.1)
             service.events, service.end = [carrying(5, "done")], "now"
             await _read(speaker.stream("and now"))
+            await left.close()
+            await (speaker.close() if "socket" in wire else asyncio.sleep(0))
             return client.session, len(client.messages)
 
     assert asyncio.run(main()) == ({"n": 5}, 2)

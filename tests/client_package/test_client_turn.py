@@ -36,6 +36,7 @@ from dcaf.client.refusals import failed, refused
 from dcaf.core import ConfigurationError, DcafError
 from dcaf.core import errors as core_errors
 from dcaf.core.errors import SessionError
+from dcaf.testing import SessionClient
 
 JSON = {"content-type": "application/json"}
 PROBLEM = {"content-type": "application/problem+json"}
@@ -395,10 +396,59 @@ def test_an_event_without_text_has_an_empty_one() -> None:
     assert [Event(body).text for body in ({"type": "x"}, {"type": "x", "text": None}, {"type": "x", "text": "y"})] == ["", "", "y"]
 
 
-@pytest.mark.parametrize("url", ["ws://x", "x", "ftp://x", ""])
-def test_a_base_url_of_another_kind_is_refused_when_the_client_is_built(url: str) -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("ws://x", "x", "ftp://x", "", "http://", "https:///x", "http://x:99999", "http://x:0", "http://x:y", "http://[::1"),
+        *("http://x?y=1", "http://x/#y", "http:// x", "http://x\n", "http://x/\x00", "http://" + "x" * 80, " http://x"),
+    ],
+)
+@pytest.mark.parametrize("kind", [Client, SessionClient])
+def test_a_base_url_of_another_kind_is_refused_when_the_client_is_built(kind: Any, url: str) -> None:
     with pytest.raises(ConfigurationError, match="https://"):
-        Client(url)
+        kind(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://x", "https://x/", "http://x:8000/base", "http://[::1]:8000", "http://user:word@x", "http://bücher.example"]
+)
+def test_a_base_url_that_can_be_is_taken(url: str) -> None:
+    with Client(url) as client, SessionClient(url) as kit:
+        assert (client.messages, kit.messages) == ([], [])
+
+
+@pytest.mark.parametrize("name", ["path", "stream_path", "socket_path"])
+@pytest.mark.parametrize("path", ["api/chat", "", "/a\n", "/a\x00", "/a#b", "http://y/a"])
+def test_a_path_of_another_kind_is_refused_too(name: str, path: str) -> None:
+    with pytest.raises(ConfigurationError, match=name):
+        Client("http://x", **{name: path})  # type: ignore[arg-type]
+
+
+def test_what_a_client_says_has_not_the_role_of_an_answer() -> None:
+    with pytest.raises(ConfigurationError, match="message of the user"):
+        Turn(Conversation(), {"role": "assistant", "content": "", "data": {"approvals": [{"id": "a"}]}})
+
+
+@pytest.mark.parametrize("fields", [{"messages": []}, {"data": 5}, {"data": {"session": {"n": 1}}}])
+def test_a_field_does_not_take_the_place_of_the_conversation(fields: Any) -> None:
+    for make in (lambda: Conversation(fields=fields), lambda: Turn(Conversation(), "hi", fields=fields)):
+        with pytest.raises(ConfigurationError, match="fields"):
+            make()
+
+
+def test_a_conversation_goes_on_after_half_a_character_in_an_answer() -> None:
+    conversation = Conversation()
+    Turn(conversation, "one").answered(200, JSON, b'{"content":"\\ud83d","data":{"session":{"x":"\\ude00","dcaf":{"token":"t"}}}}')
+    assert json.loads(Turn(conversation, "\ud800two").request())["messages"][-1]["content"] == "\ufffdtwo"
+
+
+def test_a_turn_whose_arguments_are_wrong_overtakes_none() -> None:
+    conversation, turn = going()
+    for said, decisions in (({"a": object()}, None), ("x", {"a": True})):
+        with pytest.raises(DcafError):
+            Turn(conversation, said, decisions=decisions)  # type: ignore[arg-type]
+    turn.answered(200, JSON, b'{"content":"ok"}')
+    assert turn.reply
 
 
 def test_an_unknown_policy_is_refused_when_the_client_is_built() -> None:

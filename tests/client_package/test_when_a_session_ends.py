@@ -190,8 +190,8 @@ def test_an_event_ends_a_session_only_where_it_says_so(wire: str, name: str) -> 
     else:
         kept = NEW if (name, wire) == ("no type", "between two turns") else expected_after(name)
         assert conversation.envelope == kept
-    starts_over = wire == "websocket" and name in {*(f"error {code} and new" for code in DEAD), "a refusal in words"}
-    assert turn.is_due == starts_over, "on a stream that has begun the turn has run, and is not said again"
+    starts_over = wire == "websocket" and name in {f"error {code} and new" for code in DEAD}
+    assert turn.is_due == starts_over, "an agent that has words, or has begun a stream, has run the turn: it is not said again"
 
 
 def test_a_plain_session_is_kept_by_a_client_that_holds_no_sealed_one() -> None:
