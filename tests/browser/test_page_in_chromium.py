@@ -1,4 +1,4 @@
-"""The chat page in a real browser: a whole conversation, its attacks, and how it looks at three widths in light and dark."""
+"""The chat page in a real browser: a whole conversation, its attacks, and how it looks at four widths in light and dark."""
 
 from __future__ import annotations
 
@@ -23,13 +23,22 @@ from dcaf.demo.app import create_demo
 from dcaf.demo.server import serving
 from dcaf.testing import FrozenClock, sealed
 
-WIDTHS: Final = (360, 800, 1400)
+WIDTHS: Final = (360, 414, 800, 1400)
 REFLOW_PX: Final = 320
 """A window of 1280 pixels at 400 % (WCAG 2.2, 1.4.10)."""
 
 SCHEMES: Final = ("light", "dark")
 SHOTS: Final = Path(__file__).parents[2] / "build" / "screenshots"
 OVERLAPS: Final = Path(__file__).with_name("overlaps.js").read_text()
+UNFOLDED: Final = f"""() => {{
+  const closed = [...document.querySelectorAll("details:not([open])")];
+  for (const details of closed) details.open = true;
+  const {{ problems }} = ({OVERLAPS.strip().rstrip(";").partition(chr(10))[2]})();
+  for (const details of closed) details.open = false;
+  return problems;
+}}"""
+"""What overlaps where everything that can be opened is open."""
+
 AXE_TAGS: Final = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 CONTRAST: Final = "color-contrast"
 CELLS: Final = "rows => rows.map(row => Array.from(row.cells, cell => cell.innerText))"
@@ -55,7 +64,7 @@ class Visitor:
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("request", lambda request: self.asked.append(request.url))
         page.goto(url)
-        self.button("Send").wait_for()
+        self.idle()
 
     def button(self, name: str) -> Any:
         return self.page.get_by_role("button", name=name, exact=True)
@@ -118,7 +127,7 @@ def looked_at(visitor: Visitor, name: str, *, width: int, scheme: str) -> list[A
     visitor.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
     visitor.page.screenshot(path=SHOTS / f"{name}-{width}-{scheme}.png", full_page=True)
     found = visitor.page.evaluate(OVERLAPS)
-    assert found["count"] > 40, "there is much to be seen"
+    assert found["count"] > 25, "there is much to be seen"
     return list(found["problems"])
 
 
@@ -135,6 +144,7 @@ def checked(visitor: Visitor, name: str) -> None:
     for scheme in SCHEMES:
         for width in WIDTHS:
             assert looked_at(visitor, name, width=width, scheme=scheme) == [], f"{name} at {width}, {scheme}"
+            assert visitor.page.evaluate(UNFOLDED) == [], f"{name} unfolded at {width}, {scheme}"
         assert violations(visitor, scheme=scheme) == [], f"{name}, {scheme}"
 
 
@@ -206,7 +216,7 @@ def it_branches(visitor: Visitor) -> None:
     assert visitor.state["service"] == ('"web"', 'changed, was "api"')
     assert "from turn 4: 1 change" in visitor.text("turns")
     assert visitor.page.locator("#log").get_attribute("aria-live") == "polite"
-    visitor.page.locator("summary").click()
+    visitor.page.locator("summary", has_text="What travels").click()
     checked(visitor, "3-branch")
     assert looked_at(visitor, "3-branch", width=REFLOW_PX, scheme="light") == []
     visitor.go_on_from(5)
@@ -214,6 +224,8 @@ def it_branches(visitor: Visitor) -> None:
 
 
 def it_expires(visitor: Visitor, clock: FrozenClock) -> None:
+    visitor.page.set_viewport_size({"width": 1400, "height": 900})
+    visitor.page.locator("#claims").wait_for()
     cell = visitor.page.locator("#claims tr", has_text="exp").locator("td").last.element_handle()
     clock.tick(timedelta(days=8))
     visitor.page.clock.set_fixed_time(clock.now)
@@ -301,7 +313,7 @@ def test_a_turn_that_is_stopped_leaves_the_session_and_the_message(visit: Any) -
     gate = Gate()
     visitor = gate.begun(visit)
     visitor.press("Stop")
-    assert visitor.text("notice").startswith("Not answered: stopped. You stopped it. The session is as before.")
+    assert visitor.text("notice") == "You stopped it. The session is as before. What you wrote is in the box again."
     assert visitor.page.get_by_label("Your message").input_value() == "go"
     gate.opened.set()
     visitor.page.keyboard.press("Enter")
@@ -479,9 +491,7 @@ def test_a_service_that_is_gone_costs_nothing(page: Any) -> None:
         visitor.say("service api")
         stop()
         visitor.say("3 replicas")
-        assert visitor.text("notice").startswith(
-            "Not answered: no-answer. The service did not answer to the end. The session is as"
-        )
+        assert visitor.text("notice").startswith("The service did not answer. The session is as before. What you wrote")
         assert visitor.values["service"] == '"api"'
 
 
@@ -628,5 +638,5 @@ def test_a_refusal_that_brings_the_current_session_is_said_to_have_done_so(visit
     told = {"code": "session-conflict", "detail": "It has moved on.", "data": {"session": session}}
     visitor.page.route("**/api/chat-stream", lambda route: route.fulfill(status=409, json=told))
     visitor.say("3 replicas")
-    assert "It has moved on. The session is the one that came all the same." in visitor.text("notice")
+    assert visitor.text("notice").startswith("Not answered: session-conflict. A newer session came all the same, and is kept.")
     assert visitor.values == {"service": '"web"'}

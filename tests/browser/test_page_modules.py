@@ -145,7 +145,7 @@ OTHER: Final = sealed({}, keys=KEYS, audience="a")
 TALK: Final = {"envelope": MINE, "here": {"body": '{"data":{"thread":"t-1"},"messages":[]}', "messages": []}}
 TURN: Final = {"number": 1, "said": "hi", "body": "{}", "before": MINE}
 L0: Final = {"level": "L0", "restarts": False}
-UNCLEAR: Final = "This shows nothing of the session. Try it again."
+UNCLEAR: Final = "This shows nothing of the session."
 
 
 def came(code: str = "", status: int = 200, envelope: Any = MINE) -> dict[str, Any]:
