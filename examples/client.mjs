@@ -1,21 +1,21 @@
 /** @import { AgentEvent, Answer, Answered, Approval, Message, Options, Session, TurnError } from "./protocol" */
 const WORDS = "No whole answer came. The turn may have run: ask before you send it again.";
 const textOf = (/** @type {unknown} */ value, otherwise = "") => (typeof value === "string" && value) || otherwise;
+const listOf = (/** @type {any} */ value) => (Array.isArray(value) ? value : []);
 /** @type {(code: string, words?: unknown, cause?: unknown) => TurnError} */
 const failed = (code, words, cause) => Object.assign(new Error(textOf(words, WORDS), { cause }), { code });
 /** @type {(code: string, signal?: AbortSignal) => (cause: unknown) => never} */
 const failing = (code, signal) => (cause) => { throw failed(signal?.aborted ? "aborted" : code, WORDS, cause); };
-
 export class Conversation { // with an agent, over streams; it keeps the session
   session = /** @type {Session | undefined} */ (undefined); // data.session, as it came
   messages = /** @type {Message[]} */ ([]); // what was said and answered, without sessions
   answer = /** @type {Answered | undefined} */ (undefined); // of the last turn, once it is there
   constructor(/** @type {string} */ url) { this.url = `${url}/api/chat-stream`; }
-  get waiting() { // the calls that wait for a person, by the messages: also where those were stored
+  get waiting() { // the calls that wait for a person, as the answers tell: also where these were stored
     const calls = /** @type {Map<string, Approval>} */ (new Map());
-    for (const { role, data } of this.messages) for (const call of [data?.approvals ?? []].flat()) {
-      if (role === "assistant") calls.set(call?.id, call);
-      else if (call?.execute || typeof call?.rejection_reason === "string") calls.delete(call.id);
+    for (const { data } of this.messages.filter(({ role }) => role === "assistant")) {
+      for (const call of listOf(data?.executed_approvals)) calls.delete(call?.id);
+      for (const call of listOf(data?.approvals)) calls.set(call?.id, call);
     }
     return [...calls.values()].filter((call) => call?.id);
   }
@@ -55,30 +55,30 @@ export class Conversation { // with an agent, over streams; it keeps the session
   /** Why to say the turn once more, and not twice: the session was dead, and nothing was done. Else an error. */
   async #refused(/** @type {Response} */ response, /** @type {string} */ restarted, /** @type {any} */ signal) {
     const problem = await response.json().catch(() => null); // what is no JSON says nothing of the session
-    const isDead = this.#adopt(problem, response.status);
+    const isDead = response.status < 500 && this.#adopt(problem);
     if (signal?.aborted) throw failed("aborted");
     const code = textOf(problem?.code, `http-${response.status}`);
-    if (!isDead || restarted) throw failed(code, textOf(problem?.detail, code));
-    return code;
+    if (isDead && !restarted) return code;
+    throw failed(code, textOf(problem?.detail, code));
   }
-  /** Keeps a session, whatever came with it. @returns {boolean} whether it says that the one before is dead */
-  #adopt(/** @type {any} */ came, status = 200) {
+  #adopt(/** @type {any} */ came) { // keeps a session, whatever came with it; does it say that the one before is dead?
     const token = came?.data?.session?.dcaf?.token;
-    if (typeof token !== "string" || (token === "new" && status >= 500)) return false;
+    if (typeof token !== "string") return false;
     this.session = came.data.session;
     if (token === "new") for (const { data } of this.messages) delete data?.approvals; // which nobody can decide now
     return token === "new";
   }
 }
 function gather(/** @type {any} */ event, /** @type {any} */ answered) {
-  const listOf = (/** @type {any} */ { [event.type]: list }) => (Array.isArray(list) ? list : []); // as approvals
-  const list = [...listOf(answered.data), ...listOf(event)];
-  const { session, ...data } = { ...answered.data, ...(list.length && { [event.type]: list }), ...event.data };
+  const isWaiting = ["approvals", "tool_calls"].includes(event.type); // such a call may be told of again
+  const found = [...listOf(answered.data[event.type]), ...listOf(event[event.type])];
+  const items = [...new Map(found.map((item, at) => [isWaiting ? item?.id : at, item])).values()];
+  const { session, ...data } = { ...answered.data, ...(items.length && { [event.type]: items }), ...event.data };
   answered.data = data;
   if (event.type === "text_delta") answered.content += textOf(event.text);
 }
 async function* eventsOf(/** @type {Response} */ response, /** @type {AbortSignal=} */ signal) {
-  const bytes = /** @type {ReadableStream} */ (response.body ?? new Blob().stream());
+  const bytes = /** @type {any} */ (response.body ?? new Blob().stream());
   const reader = bytes.pipeThrough(new TextDecoderStream()).getReader();
   try {
     for (let begun = "", part = /** @type {any} */ ({}); !part.done; ) {

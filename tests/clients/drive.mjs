@@ -2,22 +2,16 @@
 //
 // A line of JSON comes in: {id, module, url} begins a conversation, {id, kept} gives it what was kept of another, {id, say} says
 // something. With {leave: "break" | "return" | "throw" | "callback", after} the turn is left after so many events, with {abort} it
-// is aborted: before it begins (0), after so many events, or, as {ms}, after a while. With {parts} nothing is sent: the answer is a
-// stream of exactly these parts, in base64, where a real connection would join some; {broken} breaks it at its end.
+// is aborted: before it begins (0), after so many events, or, as {ms}, after a while. With {parts} nothing is sent: the answer comes
+// in these parts, and with {broken} it breaks off at its end. With {silent} no event is told.
 // Lines of JSON go out: {event} as each one comes, and at the end of every command how things stand.
 import { createInterface } from "node:readline";
+import { answerOf } from "./parts.mjs";
 
 const chats = new Map();
 const network = globalThis.fetch;
+const sum = ({ user, system }) => user + system;
 const tell = (what) => console.log(JSON.stringify(what));
-
-/** What fetch would give, if the network left the parts of a stream as they are. */
-function standIn(parts, broken) {
-  const left = parts.map((part) => Uint8Array.from(Buffer.from(part, "base64")));
-  const ending = (controller) => (broken ? controller.error(new TypeError("terminated")) : controller.close());
-  const pull = (controller) => (left.length ? controller.enqueue(left.shift()) : ending(controller));
-  return async () => new Response(new ReadableStream({ pull }));
-}
 
 async function looped(chat, { say, leave, after }, options) {
   let count = 0;
@@ -31,14 +25,14 @@ async function looped(chat, { say, leave, after }, options) {
 }
 
 async function said(chat, command) {
-  const { say, leave, after, abort } = command;
+  const { say, leave, after, abort, silent } = command;
   const controller = new AbortController();
   if (abort === 0) controller.abort();
   if (abort?.ms) setTimeout(() => controller.abort(), abort.ms);
   if (["break", "return", "throw"].includes(leave)) return looped(chat, command, { signal: controller.signal });
   let count = 0;
   return chat.send(say, (event) => {
-    tell({ event });
+    if (!silent) tell({ event });
     count += 1;
     if (count === abort) controller.abort();
     if (leave === "callback" && count === after) throw Object.assign(new Error("left"), { code: "left" });
@@ -49,10 +43,10 @@ async function done(command) {
   const { id, module, url, kept, say, parts, broken } = command;
   if (module) chats.set(id, new (await import(module)).Conversation(url));
   const chat = Object.assign(chats.get(id), kept);
-  globalThis.fetch = parts ? standIn(parts, broken) : network;
+  globalThis.fetch = parts ? async () => answerOf(parts, { broken }) : network;
   const before = process.cpuUsage();
   const answer = say === undefined ? null : await said(chat, command);
-  return { answer: answer ?? null, cpu_us: process.cpuUsage(before).user };
+  return { answer: answer ?? null, cpu_us: sum(process.cpuUsage(before)) };
 }
 
 for await (const line of createInterface({ input: process.stdin })) {

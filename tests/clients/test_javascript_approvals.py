@@ -109,6 +109,33 @@ def test_each_call_waits_once_as_it_was_last_proposed(browser: Node, proposed: A
     assert told[-1].waiting == waiting
 
 
+def test_calls_that_one_answer_tells_of_in_several_events_stand_in_it_once(browser: Node) -> None:
+    """As of a service that tells, whenever that changes, of all that waits."""
+    told = [line(type=kind, **{kind: calls}) for calls in ([ONE], [ONE, TWO]) for kind in ("approvals", "tool_calls")]
+    ran = [line(type="executed_tool_calls", executed_tool_calls=[ONE]) for _ in range(2)]
+    with answering(streamed(*told, *ran, line(type="done"))) as service:
+        answer = browser.conversation(service.url).send("go on").answer
+    assert answer is not None
+    assert answer["data"] == {"approvals": [ONE, TWO], "tool_calls": [ONE, TWO], "executed_tool_calls": [ONE, ONE]}
+
+
+def test_a_decision_that_the_service_did_not_come_to_leaves_the_call_waiting(browser: Node) -> None:
+    """As where an interceptor ended the turn before."""
+    with answering(*turns([ONE]), streamed(line(type="done", meta_data={"stop_reason": "blocked"}))) as service:
+        chat = browser.conversation(service.url)
+        chat.send("go on")
+        assert chat.send(decided(ONE, **YES)).waiting == [ONE]
+
+
+def test_a_decision_in_the_older_form_counts(browser: Node) -> None:
+    """In a conversation that another client has begun."""
+    older = {"role": "user", "content": "", "data": {"tool_calls": [{**ONE, "execute": True}]}}
+    answer = {"role": "assistant", "content": "Done.", "data": {"executed_approvals": [{**ONE, "output": "ok"}]}}
+    asks = {"role": "assistant", "content": "?", "data": {"approvals": [ONE, TWO]}}
+    chat = browser.conversation("http://nowhere", messages=[asks, older, answer])
+    assert chat.command().ended().waiting == [TWO]
+
+
 def test_a_call_that_the_answer_to_a_decision_names_again_waits_on(browser: Node) -> None:
     """As of one that was approved and rejected at once: the service does neither, and says that it waits."""
     with answering(*turns([ONE], [ONE])) as service:
@@ -120,11 +147,11 @@ def test_a_call_that_the_answer_to_a_decision_names_again_waits_on(browser: Node
 @pytest.mark.parametrize(
     ("place", "by"),
     [
-        ("of this.messages) for", "of this.messages.slice(-1)) for"),
-        ('if (role === "assistant") calls', "if (role) calls"),
+        ("of this.messages.filter(", "of this.messages.slice(-1).filter("),
+        ("listOf(data?.executed_approvals)", "[]"),
     ],
 )
-def test_control_a_client_that_reads_one_answer_or_believes_decisions_is_found(
+def test_control_a_client_that_reads_one_answer_or_forgets_what_was_decided_is_found(
     browser: Node, url: str, variant: Callable[[str, str], Path], place: str, by: str
 ) -> None:
     chat = browser.conversation(url, module=variant(place, by))

@@ -30,7 +30,7 @@ from tests.clients.servers import KEYS, answering, scripted, streamed
 
 NEW: Final = {"dcaf": {"token": "new"}}
 KEEP: Final = "    this.session = came.data.session;\n"
-AGAIN: Final = "    if (!isDead || restarted) throw"
+AGAIN: Final = "    if (isDead && !restarted) return code;"
 WORDS: Final = "No whole answer came. The turn may have run: ask before you send it again."
 BROKEN: Final = '    if (!meta_data) throw failure ?? failed("no-end");'
 
@@ -157,7 +157,7 @@ def test_a_dead_session_is_started_over_and_the_answer_says_so(
     with Client(timed, session=dead) as client:
         assert (client.send("start").restarted, client.session) == (code, told.state)
 
-    control = browser.conversation(timed, session=dead, module=variant(AGAIN, "    throw"))
+    control = browser.conversation(timed, session=dead, module=variant(AGAIN, ""))
     assert (control.send("start").code, control.send("start").state) == (code, {"wizard_step": 1})
 
 
@@ -270,14 +270,14 @@ def test_a_refusal_without_a_session_keeps_it(browser: Node, variant: Callable[[
         chat, control = browser.conversation(url), browser.conversation(url, module=careless)
         before, _ = chat.send("service api"), control.send("service api")
         keeper.is_down = True
-        unavailable, forgotten = chat.send("3 replicas"), control.send("3 replicas")
+        unavailable = chat.send("3 replicas")
         keeper.is_down = False
-        large = chat.send("x" * 5000)
+        large, forgotten = chat.send("x" * 5000), control.send("x" * 5000)
         after = chat.send("3 replicas")
     assert (unavailable.code, unavailable.session) == ("session-unavailable", before.session)
     assert (large.code, large.session, large.messages) == ("body-too-large", before.session, before.messages)
     assert after.state == {"service": "api", "wizard_step": 3, "replicas": 3}
-    assert (forgotten.code, forgotten.session) == ("session-unavailable", None)
+    assert (forgotten.code, forgotten.session) == ("body-too-large", None)
 
 
 def test_no_answer_at_all_keeps_the_session(browser: Node) -> None:

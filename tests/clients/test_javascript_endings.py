@@ -149,6 +149,7 @@ def test_no_error_quotes_what_came(browser: Node) -> None:
 NOT_DEAD: Final = {
     "503": problem(503, **NEW_SESSION),
     "500": problem(500, **NEW_SESSION),
+    "500 with another one": problem(500, data={"session": session(7)}),
     "502 of a proxy": refused(502, b"<html>Bad gateway</html>", "text/html"),
     "400 of a proxy": refused(400, b"<html>Bad request</html>", "text/html"),
     "401 without a session": problem(401, code="login"),
@@ -192,7 +193,7 @@ def test_a_refusal_without_a_code_is_said_again_once_too(browser: Node) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line_of_it", "by"), [(" && status >= 500", " && status >= 600"), ("if (!isDead || restarted)", "if (restarted)")]
+    ("line_of_it", "by"), [("response.status < 500 && ", ""), ("if (isDead && !restarted)", "if (!restarted)")]
 )
 def test_control_a_client_that_starts_over_at_any_refusal_is_found(
     browser: Node, variant: Variant, line_of_it: str, by: str

@@ -108,30 +108,26 @@ export function path(turn) {
 }
 
 /**
- * The calls that wait for a person, by what is kept: those that were proposed in this session, and that nobody has decided about.
- * Where the token can be read, it has the last word, for a turn that was not answered may have decided too.
+ * The calls that wait for a person, by what is kept: those that the answers of this session propose, and that none of them has
+ * told the end of. Where the token can be read, it has the last word, for a turn that was not answered may have decided too.
  * @param {Turn | null} turn The last one.
  * @param {Envelope | undefined} envelope The session.
  * @returns {JSONObject[]}
  */
 export function waiting(turn, envelope) {
   const calls = new Map();
-  for (const { before, messages, answer } of path(turn)) {
+  for (const { before, answer } of path(turn)) {
     if (!before || isNew(before)) calls.clear();
-    for (const call of messages.at(-2)?.data?.approvals ?? []) if (isDecision(call)) calls.delete(call.id);
-    for (const call of approvalsIn(answer)) calls.set(call.id, call);
+    for (const call of items(answer, "executed_approvals")) calls.delete(call.id);
+    for (const call of items(answer, "approvals")) calls.set(call.id, call);
   }
   return isNew(envelope) ? [] : [...calls.values()].filter(({ id }) => isWaiting(envelope?.dcaf?.token, id));
 }
 
-/** @param {JSONObject} call */
-function isDecision(call) {
-  return call.execute || typeof call.rejection_reason === "string";
-}
-
-/** @param {Message} message @returns {JSONObject[]} */
-function approvalsIn({ data }) {
-  return Array.isArray(data?.approvals) ? data.approvals.filter((call) => typeof call?.id === "string") : [];
+/** @param {Message} message @param {string} name @returns {JSONObject[]} What stands in a list beside its text, as far as it has ids. */
+export function items({ data }, name) {
+  const found = data?.[name];
+  return Array.isArray(found) ? found.filter((item) => typeof item?.id === "string") : [];
 }
 
 /** @param {Envelope | undefined} envelope The state as a client can read it: in a token that is only signed, and in the mirror. */

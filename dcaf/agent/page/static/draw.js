@@ -2,13 +2,14 @@
 // The pieces of the page: each function makes elements out of values, as text and never as markup.
 
 import { rows } from "./changes.js";
-import { visible, waiting } from "./conversation.js";
+import { items, visible, waiting } from "./conversation.js";
 import { OWN } from "./exchange.js";
 import { isEncrypted, isNew, meaning, moment, read, words } from "./token.js";
 
 /** @typedef {import("./exchange.js").JSONObject} JSONObject */
 /** @typedef {import("./exchange.js").Envelope} Envelope */
 /** @typedef {import("./exchange.js").Outcome} Outcome */
+/** @typedef {import("./conversation.js").Message} Message */
 /** @typedef {import("./conversation.js").Turn} Turn */
 
 const SKEW_S = 60;
@@ -54,28 +55,32 @@ export function message(role, text) {
   return element("article", { class: role }, element("h3", {}, role === "user" ? "You" : "Agent"), element("p", { dir: "auto" }, text));
 }
 
-/** @param {HTMLElement} article @param {JSONObject} data What came beside its text, which has ended. */
-export function finish(article, data) {
+/** @param {HTMLElement} article @param {Message} answer What came, its text too, which has ended. */
+export function finish(article, answer) {
   const text = /** @type {HTMLElement} */ (article.querySelector("p"));
   text.normalize();
-  article.append(...deeds(data, text.textContent ?? ""));
+  article.append(...deeds(answer));
   if (!text.textContent) text.replaceWith(element("p", { class: "quiet" }, "No text."));
 }
 
-/** @param {JSONObject} data @param {string} text What was done beside the text, and what came of it where the text does not say so. */
-function deeds(data, text) {
-  const calls = (data.executed_tool_calls ?? []).map((/** @type {JSONObject} */ call) => ["called", call]);
-  const decisions = (data.executed_approvals ?? []).map((/** @type {JSONObject} */ call) => ["decided", call]);
-  const items = [...calls, ...decisions].map(([verb, call]) =>
-    element("li", {}, `${verb} `, element("code", {}, `${call.name} ${brief(json(call.input))}`), outputOf(call, text)),
-  );
-  return items.length ? [element("ul", { "aria-label": "Tools" }, ...items)] : [];
+/** @param {Message} answer What was done beside its text, and what came of it where the text does not say so. */
+function deeds(answer) {
+  const calls = items(answer, "executed_tool_calls").map((call) => deed("called", call, answer.content));
+  const decisions = items(answer, "executed_approvals").map((call) => deed("decided", call, answer.content));
+  const found = [...calls, ...decisions];
+  return found.length ? [element("ul", { "aria-label": "Tools" }, ...found)] : [];
 }
 
-/** @param {JSONObject} call @param {string} text The result, unless it is the text, or a phrase of it. */
-function outputOf({ output }, text) {
-  const isSaid = text.trim() === output?.trim() || (/\s/.test(output ?? "") && text.includes(output));
-  return !output || isSaid ? "" : `: ${brief(output)}`;
+/** @param {string} verb @param {JSONObject} call @param {string} text */
+function deed(verb, call, text) {
+  return element("li", {}, `${verb} `, element("code", {}, `${call.name} ${brief(json(call.input))}`), result(call, text));
+}
+
+/** @param {any} call @param {string} text What came of a call, unless it is the text, or a phrase of it. */
+function result(call, text) {
+  const output = String(call.output ?? "");
+  const isSaid = text.trim() === output.trim() || (/\s/.test(output) && text.includes(output));
+  return isSaid ? "" : `: ${brief(output)}`;
 }
 
 /** @param {JSONObject} item @param {(decision: JSONObject) => void} decide A call that waits for a person. */
@@ -174,7 +179,7 @@ export function turn(turn, talk, goOn) {
   const isHere = turn === talk.here;
   const isBranch = turn.parent !== (talk.turns[turn.number - 2] ?? null);
   const from = isBranch ? `, from ${turn.parent ? `turn ${turn.parent.number}` : "the start"}` : "";
-  const { changes, waits } = deed(turn);
+  const { changes, waits } = lookedAt(turn);
   const count = changes || (isEncrypted(turn.envelope.dcaf?.token) ? "no visible" : "no");
   const told = `Turn ${turn.number}${from}: ${count} ${count === 1 ? "change" : "changes"}${waits ? ", a call waits" : ""}`;
   return element(
@@ -189,7 +194,7 @@ export function turn(turn, talk, goOn) {
 const known = new WeakMap();
 
 /** @param {Turn} turn How many leaves it changed, and whether a call waited after it; a turn stays as it was, so it is looked at once. */
-function deed(turn) {
+function lookedAt(turn) {
   const found = known.get(turn) ?? {
     changes: rows(visible(turn.before), visible(turn.envelope)).filter((row) => row.mark).length,
     waits: waiting(turn, turn.envelope).length > 0,

@@ -3,8 +3,6 @@
 //
 // What a reader gets wrong: nothing here throws. Why there is no answer is in the outcome, as a code and as a sentence.
 
-import { isNew } from "./token.js";
-
 /** @typedef {Record<string, any>} JSONObject */
 /** @typedef {JSONObject & {dcaf?: {token?: string, expires_at?: number}}} Envelope What stands at `data.session`. */
 /** @typedef {(event: JSONObject) => void} Watcher */
@@ -22,6 +20,8 @@ import { isNew } from "./token.js";
  * @property {Envelope | undefined} envelope The last session of the answer.
  */
 
+const WAITING = ["approvals", "tool_calls"];
+const BROKEN = 500;
 export const OWN = /** @type {Record<string, string>} */ ({
   stopped: "You stopped it.",
   "no-answer": "The service did not answer.",
@@ -77,15 +77,21 @@ function gather(event, outcome) {
   if (event.type === "error") return fail(outcome, textOf(event.code) || "error", textOf(event.error));
   if (event.type === "text_delta") outcome.text += textOf(event.text);
   if (event.type === "done") outcome.isAnswered ||= !outcome.code;
-  const list = [...listOf(outcome.data[event.type]), ...listOf(event[event.type])]; // as approvals, in one event or several
+  const list = joined(event.type, listOf(outcome.data[event.type]), listOf(event[event.type]));
   outcome.data = { ...outcome.data, ...(list.length ? { [event.type]: list } : {}), ...objectOf(event.data) };
   delete outcome.data.session;
 }
 
-/** @param {JSONObject} told @param {Outcome} outcome @param {Adopter} adopt Keep its session; that one is dead, no broken server can say. */
+/** @param {string} type @param {any[]} before @param {any[]} more A list that came in several events; a call that waits may be told of again. */
+function joined(type, before, more) {
+  const all = [...before, ...more];
+  return WAITING.includes(type) ? [...new Map(all.map((call) => [call?.id, call])).values()] : all;
+}
+
+/** @param {JSONObject} told @param {Outcome} outcome @param {Adopter} adopt Keep its session, unless the server says that it is broken. */
 function arrived(told, outcome, adopt) {
   const { session } = objectOf(told.data);
-  if (typeof session?.dcaf?.token !== "string" || (isNew(session) && outcome.status >= 500)) return;
+  if (typeof session?.dcaf?.token !== "string" || outcome.status >= BROKEN) return;
   outcome.envelope = session;
   adopt(session);
 }
@@ -128,7 +134,7 @@ function objectOf(value) {
   return typeof value === "object" && value !== null && !Array.isArray(value) ? value : {};
 }
 
-/** @param {unknown} value @returns {unknown[]} */
+/** @param {unknown} value @returns {any[]} */
 function listOf(value) {
   return Array.isArray(value) ? value : [];
 }

@@ -2,7 +2,7 @@
 // The chat page: what a person does goes out as a turn, and what comes back is drawn.
 
 import { mirrored, replayed, tampering } from "./cheat.js";
-import { Conversation, path, visible } from "./conversation.js";
+import { Conversation, items, path, visible } from "./conversation.js";
 import * as draw from "./draw.js";
 import { exchange, OWN } from "./exchange.js";
 import { keep, restored } from "./kept.js";
@@ -66,17 +66,19 @@ function refocus(place) {
 
 /** @param {JSONObject} event @param {HTMLElement} live */
 function arrived(event, live) {
-  if (event.type === "text_delta") following(() => live.querySelector("p")?.append(event.text));
-  if (event.type === "intermittent_update") notify(event.text);
+  const text = typeof event.text === "string" ? event.text : "";
+  if (event.type === "text_delta") following(() => live.querySelector("p")?.append(text));
+  if (event.type === "intermittent_update") notify(text);
 }
 
 /** @param {HTMLElement} live */
 function finished(live) {
-  following(() => draw.finish(live, talk.here?.answer.data ?? {}));
-  notify(waiting());
+  following(() => draw.finish(live, /** @type {Turn} */ (talk.here).answer));
+  notify(waitingWords());
 }
 
-function waiting() {
+/** What a person is told of the calls that wait. */
+function waitingWords() {
   const count = talk.waiting.length;
   return count > 1 ? `${count} calls wait for you.` : count ? "A call waits for you." : "";
 }
@@ -93,7 +95,7 @@ function failed(outcome, message, shown, before) {
 /** @param {Outcome} outcome @param {Envelope | undefined} before Why a turn failed, and what became of the session: the service may say both itself. */
 function became({ code, detail }, before) {
   const why = code in OWN ? [detail] : [];
-  if (isNew(talk.envelope)) return [...why, "What the tools remembered is gone: the next turn begins a new session."];
+  if (isNew(talk.envelope)) return [...why, "What the tools remembered is gone, and the next turn begins a new session."];
   if (before?.dcaf?.token !== talk.envelope?.dcaf?.token) return [...why, "A newer session came all the same, and is kept."];
   return code in OWN || !detail ? [...why, "The session is as before."] : [detail];
 }
@@ -101,8 +103,8 @@ function became({ code, detail }, before) {
 /** @param {Message} message Whether what it decides about waits no longer, although it was not answered. */
 function taken(message) {
   const waits = new Set(talk.waiting.map((call) => call.id));
-  const decided = message.data?.approvals ?? [];
-  return decided.some((/** @type {JSONObject} */ call) => !waits.has(call.id)) ? ["Your decision has been taken."] : [];
+  const isOver = items(message, "approvals").some((call) => !waits.has(call.id));
+  return isOver && !isNew(talk.envelope) ? ["What you decided about waits no longer."] : [];
 }
 
 /** @param {string} text */
@@ -146,7 +148,7 @@ async function cheat(attempt) {
   if (talk !== mine) return;
   the("verdict").prepend(draw.verdict(title, sent, outcome, judge(outcome)));
   the("verdict").children[MOST_VERDICTS]?.remove();
-  if (isHonest && !outcome.code) goOn(outcome.envelope);
+  if (isHonest) goOn(outcome.envelope);
   refocus(pressed);
 }
 
@@ -159,9 +161,9 @@ function goOn(envelope) {
 /* Drawing */
 
 function drawAll() {
-  const items = path(talk.here).flatMap((turn) => [draw.message("user", turn.said), answered(turn)]);
+  const shown = path(talk.here).flatMap((turn) => [draw.message("user", turn.said), answered(turn)]);
   the("log").setAttribute("aria-live", "off");
-  the("log").replaceChildren(...items);
+  the("log").replaceChildren(...shown);
   toEnd();
   drawSession();
   drawTurns();
@@ -170,7 +172,7 @@ function drawAll() {
 /** @param {Turn} turn */
 function answered(turn) {
   const made = draw.message("assistant", turn.answer.content);
-  draw.finish(made, turn.answer.data ?? {});
+  draw.finish(made, turn.answer);
   return made;
 }
 
@@ -300,7 +302,7 @@ async function load() {
   document.querySelector(`#levels tr[data-level="${CSS.escape(settings.level)}"]`)?.classList.add("here");
   the("suggestions").replaceChildren(...settings.suggestions.map((text) => draw.button(text, () => say(text))));
   the("could").hidden = !settings.suggestions.length;
-  notify(waiting());
+  notify(waitingWords());
   unfold();
   followSize();
   listen();
