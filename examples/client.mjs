@@ -6,6 +6,7 @@ const listOf = (/** @type {any} */ value) => (Array.isArray(value) ? value : [])
 const failed = (code, words, cause) => Object.assign(new Error(textOf(words, WORDS), { cause }), { code });
 /** @type {(code: string, signal?: AbortSignal) => (cause: unknown) => never} */
 const failing = (code, signal) => (cause) => { throw failed(signal?.aborted ? "aborted" : code, WORDS, cause); };
+
 export class Conversation { // with an agent, over streams; it keeps the session
   session = /** @type {Session | undefined} */ (undefined); // data.session, as it came
   messages = /** @type {Message[]} */ ([]); // what was said and answered, without sessions
@@ -36,7 +37,7 @@ export class Conversation { // with an agent, over streams; it keeps the session
     if (!response.ok) return yield* this.stream(message, { signal }, await this.#refused(response, restarted, signal));
     let [failure, meta_data] = /** @type {any[]} */ ([]);
     try {
-      for await (const event of eventsOf(response, signal)) {
+      for await (const event of this.#eventsOf(response, signal)) {
         this.#adopt(event);
         const code = textOf(event.code, "error");
         if (event.type === "error" && !meta_data) failure ??= failed(code, textOf(event.error, code));
@@ -50,7 +51,7 @@ export class Conversation { // with an agent, over streams; it keeps the session
     } catch (error) {
       if (!meta_data) throw failure ?? error; // what is answered stays answered
     }
-    if (!meta_data) throw failure ?? failed("no-end");
+    if (!meta_data) throw failure ?? failed(signal?.aborted ? "aborted" : "no-end");
   }
   /** Why to say the turn once more, and not twice: the session was dead, and nothing was done. Else an error. */
   async #refused(/** @type {Response} */ response, /** @type {string} */ restarted, /** @type {any} */ signal) {
@@ -68,7 +69,34 @@ export class Conversation { // with an agent, over streams; it keeps the session
     if (token === "new") for (const { data } of this.messages) delete data?.approvals; // which nobody can decide now
     return token === "new";
   }
+  async *#eventsOf(/** @type {Response} */ response, /** @type {AbortSignal | undefined} */ signal) {
+    const bytes = /** @type {any} */ (response.body ?? new Blob().stream());
+    const reader = bytes.pipeThrough(new TextDecoderStream()).getReader();
+    const cancel = () => reader.cancel().catch(() => {});
+    let events = /** @type {any[]} */ ([]); // those that have arrived, and nobody has asked for yet
+    signal?.addEventListener("abort", cancel);
+    try {
+      for (let begun = "", part = /** @type {any} */ ({}); !part.done; ) {
+        part = await reader.read().catch(failing("broken-off", signal));
+        const [first, ...lines] = (part.done ? "\n" : part.value).split("\n"); // of this part: a line is joined once
+        lines.unshift(begun + first);
+        begun = lines.pop();
+        events = lines.filter((/** @type {string} */ line) => line.trim()).map(eventIn);
+        while (events.length) {
+          if (signal?.aborted) throw failed("aborted");
+          if (!events[0]) throw failed(part.done ? "no-end" : "not-json");
+          yield events.shift();
+        }
+      }
+    } finally {
+      signal?.removeEventListener("abort", cancel);
+      cancel(); // whoever stops to listen ends the turn, and yet keeps the sessions that have arrived before its end
+      const end = events.findIndex((event) => !event || ["done", "error"].includes(event.type));
+      events.slice(0, end < 0 ? undefined : end).forEach((event) => event.type === "session" && this.#adopt(event));
+    }
+  }
 }
+
 function gather(/** @type {any} */ event, /** @type {any} */ answered) {
   const isWaiting = ["approvals", "tool_calls"].includes(event.type); // such a call may be told of again
   const found = [...listOf(answered.data[event.type]), ...listOf(event[event.type])];
@@ -77,24 +105,8 @@ function gather(/** @type {any} */ event, /** @type {any} */ answered) {
   answered.data = data;
   if (event.type === "text_delta") answered.content += textOf(event.text);
 }
-async function* eventsOf(/** @type {Response} */ response, /** @type {AbortSignal=} */ signal) {
-  const bytes = /** @type {any} */ (response.body ?? new Blob().stream());
-  const reader = bytes.pipeThrough(new TextDecoderStream()).getReader();
-  try {
-    for (let begun = "", part = /** @type {any} */ ({}); !part.done; ) {
-      part = await reader.read().catch(failing("broken-off", signal));
-      const [first, ...lines] = (part.done ? "\n" : part.value).split("\n"); // of this part: a long line is joined once
-      lines.unshift(begun + first);
-      begun = lines.pop();
-      for (const line of lines) if (line.trim()) yield eventIn(line, part.done ? "no-end" : "not-json");
-    }
-  } finally {
-    reader.cancel().catch(() => {}); // whoever stops to listen ends the turn
-  }
-}
-function eventIn(/** @type {string} */ line, /** @type {string} */ otherwise) {
+function eventIn(/** @type {string} */ line) {
   let event;
   try { event = JSON.parse(line); } catch {} // whose words would quote the line
-  if (typeof event?.type !== "string") throw failed(otherwise);
-  return event;
+  return typeof event?.type === "string" ? event : undefined;
 }

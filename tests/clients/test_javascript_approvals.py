@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.clients.driven import Conversation, Node, Told
+from tests.clients.driven import CLIENT, Conversation, Node, Told
 from tests.clients.servers import answering, line, refused, session, streamed
 
 READY: Final = ("service api", "3 replicas", "execute")
@@ -152,10 +152,14 @@ def test_a_call_that_the_answer_to_a_decision_names_again_waits_on(browser: Node
     ],
 )
 def test_control_a_client_that_reads_one_answer_or_forgets_what_was_decided_is_found(
-    browser: Node, url: str, variant: Callable[[str, str], Path], place: str, by: str
+    browser: Node, variant: Callable[[str, str], Path], place: str, by: str
 ) -> None:
-    chat = browser.conversation(url, module=variant(place, by))
-    (call,) = asked(chat).waiting
-    later = chat.send("hello").waiting
-    done = chat.send(decided(call, **YES)).waiting
-    assert (later, done) != ([call], [])
+    """The service tells of a call once; then it is decided."""
+    ran = streamed(line(type="executed_approvals", executed_approvals=[{**ONE, "output": "ok"}]), line(type="done"))
+    found = []
+    for module in (CLIENT, variant(place, by)):
+        with answering(*turns([ONE]), streamed(line(type="done")), ran) as service:
+            chat = browser.conversation(service.url, module=module)
+            said = ["go on", "hello", decided(ONE, **YES)]
+            found.append([chat.send(one).waiting for one in said] == [[ONE], [ONE], []])
+    assert found == [True, False]

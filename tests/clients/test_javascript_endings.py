@@ -12,6 +12,7 @@ import pytest
 
 from tests.clients.driven import Node
 from tests.clients.servers import WAIT_S, answering, line, refused, session, streamed
+from tests.clients.streams import carried
 
 Variant = Callable[[str, str], Path]
 NEW: Final = {"dcaf": {"token": "new"}}
@@ -20,7 +21,7 @@ CHECKPOINT: Final = line(type="session", data={"session": session(1)})
 BEGUN: Final = streamed(TEXT, CHECKPOINT, TEXT, is_whole=False)
 """A stream that says three things, and then nothing for as long as the connection is open."""
 
-CANCEL: Final = "    reader.cancel().catch(() => {}); // whoever stops to listen ends the turn\n"
+CANCEL: Final = "      cancel(); // whoever stops to listen"
 LEAVES: Final = ("break", "return", "throw", "callback")
 
 
@@ -36,7 +37,9 @@ def test_whoever_stops_to_listen_closes_the_connection_and_keeps_what_came(brows
 @pytest.mark.parametrize("leave", LEAVES)
 def test_control_a_reader_that_is_not_cancelled_leaves_the_connection_open(browser: Node, variant: Variant, leave: str) -> None:
     with answering(BEGUN, keeps_open=True) as service:
-        browser.conversation(service.url, module=variant(CANCEL, "")).send("hi", leave=leave, after=2)
+        browser.conversation(service.url, module=variant(CANCEL, "      // whoever stops to listen")).send(
+            "hi", leave=leave, after=2
+        )
         assert not service.left.wait(0.5)
 
 
@@ -62,6 +65,35 @@ def test_a_turn_is_aborted_in_the_middle_and_the_newest_session_that_arrived_is_
         told = browser.conversation(service.url, session=session(0)).send("hi", abort=after)
         assert service.left.wait(WAIT_S)
     assert (told.code, told.session, told.messages, len(told.events)) == ("aborted", session(kept), [], after)
+
+
+ONE_PART: Final = [CHECKPOINT + TEXT + line(type="session", data={"session": session(2)}) + TEXT]
+ENDED: Final = [TEXT + CHECKPOINT + TEXT + line(type="done", data={"session": session(3)})]
+
+
+@pytest.mark.parametrize("leave", [*LEAVES, "abort"])
+@pytest.mark.parametrize(("parts", "kept"), [(ONE_PART, 2), (ENDED, 1)])
+def test_whoever_leaves_keeps_the_checkpoints_that_have_arrived_and_nothing_else(
+    browser: Node, leave: str, parts: list[bytes], kept: int
+) -> None:
+    """Also those that came in one part with what was heard: what is used up is not offered again. The turn's end is no such."""
+    how = {"abort": 1} if leave == "abort" else {"leave": leave, "after": 1}
+    chat = browser.conversation("http://nowhere", session=session(0))
+    told = chat.send("hi", parts=carried(parts), **how)
+    assert (told.session, told.messages, len(told.events)) == (session(kept), [], 1)
+    assert told.code == {"abort": "aborted", "break": None, "return": None}.get(leave, "left")
+
+
+def test_control_a_client_that_drops_what_arrived_offers_it_again(browser: Node, variant: Variant) -> None:
+    chat = browser.conversation("http://nowhere", session=session(0), module=variant("events.slice(0, end <", "[].slice(0, end <"))
+    assert chat.send("hi", parts=carried(ENDED), leave="break", after=1).session == session(0)
+
+
+def test_an_abort_at_any_moment_ends_the_turn(browser: Node, url: str) -> None:
+    """A real service answers in one or two parts; where the body had arrived as a whole, some runtimes never end the read."""
+    for moment in [1, 2, 3] * 20:
+        told = browser.conversation(url).send("service api", abort=moment)
+        assert (told.code, told.session, told.messages) == ("aborted", None, [])
 
 
 def test_a_turn_that_was_answered_stays_answered_whatever_comes_then(browser: Node) -> None:

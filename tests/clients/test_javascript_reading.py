@@ -58,7 +58,7 @@ def test_a_service_that_sends_single_bytes_is_read_too(browser: Node, whole: dic
     [
         ("new TextDecoderStream()", "new TransformStream({ transform: (b, c) => c.enqueue(new TextDecoder().decode(b)) })"),
         ("lines.unshift(begun + first);", "lines.unshift(first);"),
-        ("if (line.trim())", "if (line)"),
+        ("=> line.trim())", "=> line)"),
     ],
 )
 def test_control_a_reader_that_takes_parts_for_lines_or_characters_is_found(
