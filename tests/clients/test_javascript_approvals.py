@@ -160,6 +160,6 @@ def test_control_a_client_that_reads_one_answer_or_forgets_what_was_decided_is_f
     for module in (CLIENT, variant(place, by)):
         with answering(*turns([ONE]), streamed(line(type="done")), ran) as service:
             chat = browser.conversation(service.url, module=module)
-            said = ["go on", "hello", decided(ONE, **YES)]
+            said: list[Any] = ["go on", "hello", decided(ONE, **YES)]
             found.append([chat.send(one).waiting for one in said] == [[ONE], [ONE], []])
     assert found == [True, False]
