@@ -179,6 +179,23 @@ class Tool(Generic[P, R_co]):
         read.arguments.validate(own)
         return dict(own)
 
+    def complete(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Validate a model's arguments without calling the function, and fill in the defaults: what a call of them will get.
+
+        Args:
+            arguments: Name -> value, as the model sent them.
+
+        Returns:
+            The arguments as JSON, converted as their types say, with the defaults of what was left out, at every depth. What does
+            not read back from JSON as the same value (a secret that hides itself, an object) stays as it was sent; a default of
+            that kind is left out, and the call makes it.
+
+        Raises:
+            ToolArgumentError: They do not fit.
+        """
+        read = self._read.finished()
+        return read.arguments.completed(self._own(arguments, read.hidden))
+
     async def run(self, arguments: Mapping[str, Any], *, session: Session | None = None) -> Any:
         """Validate a model's arguments and call the function; a sync one runs in a thread, with its context variables.
 
