@@ -12,6 +12,8 @@
     │   ├── ToolError                     a tool's own words to the model
     │   ├── ToolApprovalError             a tool that needs approval was run without one
     │   ├── ToolTimeoutError              a tool took too long
+    │   ├── ToolConflictError             what a tool did to the session would have undone what another did
+    │   ├── ExitError                     code that was called ended with what would have ended the program
     │   └── InterceptorError              an interceptor's own words to the user
     ├── AgentError                    a turn of an agent could not be finished; the session is as it was before
     │   ├── ModelFailedError          502  the model, or the way to it, failed
@@ -124,6 +126,28 @@ class ToolTimeoutError(StateError):
     """A tool took longer than it may. What it did to the session is gone."""
 
     code = "tool-timeout"
+
+
+class ToolConflictError(StateError):
+    """A tool that declares no session wrote it, and another call had changed what it read. What it did to the session is gone."""
+
+    code = "tool-conflict"
+
+
+class ExitError(StateError):
+    """A tool, an agent function or an interceptor ended with what is no Exception: SystemExit, a cancellation of its own making.
+
+    It would have ended the program, or the task that it ran in. The cause has it.
+
+    Attributes:
+        kind: The name of its class.
+    """
+
+    code = "exit"
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"The code that was called ended with {kind}. Raise an Exception instead.")
+        self.kind: str = kind
 
 
 class InterceptorError(StateError):

@@ -68,7 +68,7 @@ SHAPES: dict[str, tuple[Any, Any, dict[str, Any], dict[str, Any]]] = {
     "a model as the default": (Options, Options(force=False), {}, {"x": {"force": False, "tags": ["all"]}}),
     "a dataclass": (Place, None, {"x": {"city": "Bern"}}, {"x": {"city": "Bern", "floor": 1}}),
     "a list of models": (list[Options], (), {"x": [{}]}, {"x": [{"force": True, "tags": ["all"]}]}),
-    "a model with an alias": (Renamed, Renamed(), {}, {"x": {"diskName": "a"}}),
+    "a model with an alias": (Renamed, Renamed(diskName="a"), {}, {"x": {"diskName": "a"}}),
     "members that nobody reads are gone": (Options, None, {"x": {"fast": 1}}, {"x": {"force": True, "tags": ["all"]}}),
     "a TypedDict": (Loose, {}, {}, {"x": {}}),
     "a time": (datetime, datetime(2026, 1, 2, tzinfo=UTC), {}, {"x": "2026-01-02T00:00:00Z"}),
@@ -123,11 +123,11 @@ def test_control_written_without_a_look_at_what_comes_back_a_secret_would_be_ano
 
 def test_a_default_that_differs_from_call_to_call_is_the_one_that_was_shown() -> None:
     @tool
-    def book(id: str = Field(default_factory=lambda: str(uuid.uuid4()))) -> str:
-        return id
+    def book(number: str = Field(default_factory=lambda: str(uuid.uuid4()))) -> str:
+        return number
 
     shown = book.complete({})
-    assert asyncio.run(book.run(shown)) == shown["id"]
+    assert asyncio.run(book.run(shown)) == shown["number"]
 
 
 def test_what_does_not_fit_is_refused_as_in_a_call() -> None:
