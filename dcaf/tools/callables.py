@@ -3,7 +3,7 @@
 >>> from functools import partial
 >>> def greet(name: str, times: int) -> str:
 ...     '''Greet the person.'''
->>> written(partial(greet, times=2)) is greet, documentation(partial(greet, times=2)), fixed(partial(greet, times=2))
+>>> written(partial(greet, times=2)) is greet, documentation(partial(greet, times=2)), decided(partial(greet, times=2))
 (True, 'Greet the person.', frozenset({'times'}))
 
 What a reader gets wrong: the object that is called and the function that was written are often two: a partial, a bound method and
@@ -70,12 +70,13 @@ def label(function: Callable[..., Any]) -> str:
     return found
 
 
-def fixed(function: Callable[..., Any]) -> frozenset[str]:
-    """The parameters whose values partials have decided by keyword."""
+def decided(function: Callable[..., Any]) -> frozenset[str]:
+    """The parameters whose values partials have decided, wherever they stand behind the function."""
     names: set[str] = set()
-    while isinstance(function, functools.partial):
-        names.update(function.keywords)
-        function = function.func
+    for layer in layers(function):
+        if isinstance(layer, functools.partial):
+            left = _names(layer)
+            names.update(layer.keywords, (name for name in _names(layer.func) if name not in left))
     return frozenset(names)
 
 
@@ -144,9 +145,11 @@ def _is_written_in_class(function: Callable[..., Any]) -> bool:
 
 
 def _waits_for_object(function: Callable[..., Any]) -> bool:
-    """Whether it is such a function, and its first parameter is named as that of a method."""
+    """Whether it is such a function that nobody has bound, and its first parameter is named as that of a method."""
+    if not _is_written_in_class(function) or any(inspect.ismethod(layer) for layer in layers(function)):
+        return False
     code = getattr(written(function), "__code__", None)
-    return _is_written_in_class(function) and code is not None and code.co_argcount > 0 and code.co_varnames[0] in {"self", "cls"}
+    return code is not None and code.co_argcount > 0 and code.co_varnames[0] in {"self", "cls"}
 
 
 def _below(function: Any) -> Any:
@@ -159,7 +162,15 @@ def _below(function: Any) -> Any:
     completed = getattr(function, "__partialmethod__", getattr(function, "_partialmethod", None))
     if isinstance(completed, functools.partialmethod):
         return completed.func
-    return type(function).__call__ if _is_object(function) and hasattr(type(function).__call__, "__globals__") else None
+    call = inspect.getattr_static(type(function), "__call__", None) if _is_object(function) else None
+    return call if inspect.isfunction(call) or hasattr(call, "__wrapped__") else None
+
+
+def _names(function: Callable[..., Any]) -> list[str]:
+    try:
+        return list(inspect.signature(function).parameters)
+    except (TypeError, ValueError, NameError):  # whoever reads it says so
+        return []
 
 
 def _is_object(function: Any) -> bool:

@@ -24,7 +24,7 @@ from pydantic.fields import FieldInfo
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session
 from dcaf.tools.annotations import Names, Unresolved
-from dcaf.tools.callables import fixed, label
+from dcaf.tools.callables import decided, label
 from dcaf.tools.defaults import maker
 from dcaf.tools.fills import Fill, asked_for, is_session_like, spelled, unset
 from dcaf.tools.reserved import RESERVED, filled_by_name
@@ -151,7 +151,8 @@ def _parameters(function: Callable[..., Any]) -> list[Parameter]:
             found = inspect.signature(function)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"{label(function)}: its parameters cannot be read: {error}.") from None
-    return [item for item in found.parameters.values() if item.name not in fixed(function)]
+    names = decided(function)
+    return [item for item in found.parameters.values() if item.name not in names]
 
 
 def _read(tool: str, parameter: Parameter, names: Names) -> _Read:

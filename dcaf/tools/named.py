@@ -14,17 +14,20 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import CodeType, FunctionType, MethodType
+from contextlib import suppress
+from types import CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any, Final, cast
 
 from dcaf.tools.callables import layers, written
 from dcaf.tools.settings import has_settings
 
-DEPTH: Final = 3
+DEPTH: Final = 2
 """How many dots are followed: ``self.client.charge`` has two."""
 
 MOST: Final = 500
 """Objects, and functions, that are looked at: a program names fewer."""
+
+CALLED: Final = (FunctionType, MethodType, functools.partial)
 
 PLAIN: Final = (str, bytes, int, float, complex, bool, type(None), tuple, list, dict, set, frozenset)
 """What has no attributes that somebody wrote."""
@@ -55,11 +58,11 @@ def reached(function: Callable[..., Any]) -> Iterator[Any]:
 
 def _of(layer: Any) -> list[Any]:
     names = _names(getattr(layer, "__code__", None) or getattr(type(layer).__call__, "__code__", None))
-    level = found = [item for item in _roots(layer, names) if not issubclass(type(item), PLAIN)]
+    level = found = [item for item in _roots(layer, names) if not _is(item, PLAIN)]
     for _ in range(DEPTH):
         known = {id(item) for item in found}
         inner = {id(value): value for item in level for value in _attributes(item, names)}
-        level = [value for key, value in inner.items() if key not in known and not issubclass(type(value), PLAIN)]
+        level = [value for key, value in inner.items() if key not in known and not _is(value, PLAIN)]
         found = [*found, *level]
     return found
 
@@ -75,11 +78,11 @@ def _roots(layer: Any, names: Iterable[str]) -> Iterator[Any]:
             continue
     yield from getattr(layer, "__defaults__", None) or ()
     yield from (getattr(layer, "__kwdefaults__", None) or {}).values()
-    if isinstance(layer, MethodType):
+    if _is(layer, MethodType):
         yield layer.__self__
-    elif isinstance(layer, functools.partial):
+    elif _is(layer, functools.partial):
         yield from (*layer.args, *layer.keywords.values())
-    elif not isinstance(layer, FunctionType):
+    elif not _is(layer, FunctionType):
         yield layer
 
 
@@ -92,19 +95,36 @@ def _names(code: CodeType | None) -> list[str]:
 
 def _attributes(item: Any, names: Iterable[str]) -> Iterator[Any]:
     """Those of the names that are attributes, without running a descriptor or a proxy."""
+    spaces = list(_spaces(item))
     for name in names:
-        found = inspect.getattr_static(item, name, None)
-        if isinstance(found, property):
+        found = next((space[name] for space in spaces if name in space), None)
+        if _is(found, property):
             found = found.fget
-        yield found.__func__ if isinstance(found, staticmethod | classmethod) else found
+        elif _is(found, MemberDescriptorType) and not _is(item, type):  # a slot
+            found = getattr(item, name, None)
+        yield found.__func__ if _is(found, (staticmethod, classmethod)) else found
+
+
+def _spaces(item: Any) -> Iterator[Mapping[str, Any]]:
+    if not _is(item, type):
+        with suppress(AttributeError):
+            yield object.__getattribute__(item, "__dict__")
+    if not _is(item, (FunctionType, ModuleType)):
+        kind = item if _is(item, type) else type(item)
+        yield from (type.__dict__["__dict__"].__get__(base) for base in type.__dict__["__mro__"].__get__(kind))
 
 
 def _called(item: Any) -> Callable[..., Any] | None:
     """What runs when something is called, where a person wrote it; asked of its type, since a proxy answers for another object."""
-    if issubclass(type(item), FunctionType | MethodType | functools.partial) or has_settings(item):
+    if _is(item, CALLED) or has_settings(item):
         return cast("Callable[..., Any]", item)
-    by_type = None if isinstance(item, type) else inspect.getattr_static(type(item), "__call__", None)
-    return MethodType(by_type, item) if isinstance(by_type, FunctionType) else None
+    by_type = None if _is(item, type) else inspect.getattr_static(type(item), "__call__", None)
+    return MethodType(by_type, item) if _is(by_type, FunctionType) else None
+
+
+def _is(value: Any, kind: type | tuple[type, ...]) -> bool:
+    """As isinstance, which a proxy answers for another object, or with an error where it has none now."""
+    return issubclass(type(value), kind)
 
 
 def _package(function: Callable[..., Any]) -> str:

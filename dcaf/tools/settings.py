@@ -11,7 +11,7 @@ What a reader gets wrong: None is "not given", and then what stands below counts
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
@@ -70,6 +70,15 @@ class Settings:
                 "without, make a tool of the function itself."
             )
         return self._completed_by(below, [item.name for item in fields(self)])
+
+    def without(self, names: Collection[str]) -> Settings:
+        """These, where some parameters are no longer the model's: a schema by hand does not name them."""
+        if self.input_schema is None or not isinstance(properties := self.input_schema.get("properties"), Mapping):
+            return self
+        schema = {**self.input_schema, "properties": {name: value for name, value in properties.items() if name not in names}}
+        if "required" in schema:
+            schema["required"] = [name for name in schema["required"] if name not in names]
+        return replace(self, input_schema=schema)
 
     def overriding(self, other: Settings) -> Settings:
         """These, and how the method runs that they override where these say nothing; what the model reads is their own."""

@@ -29,6 +29,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import timedelta
+from types import MethodType
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, cast, overload
 from weakref import WeakValueDictionary
 
@@ -36,7 +37,7 @@ from dcaf.core.current import is_call_approved
 from dcaf.core.errors import ConfigurationError, ToolApprovalError
 from dcaf.core.session import Session
 from dcaf.tools.annotations import Names
-from dcaf.tools.callables import Way, name_of
+from dcaf.tools.callables import Way, decided, layers, name_of
 from dcaf.tools.explanation import Explanation
 from dcaf.tools.named import named
 from dcaf.tools.reading import Reading
@@ -94,8 +95,9 @@ class Tool(Generic[P, R_co]):
         own = Settings(name, description, input_schema, strict, requires_approval, parallel, timeout)
         self._way: Way = function._way if is_tool(function) else Way.of(function)  # type: ignore[attr-defined]
         called = self._way.function
+        _check_is_no_method_of_tool(function)
         below, above = settings_below(function), overridden_by(function)
-        settings = own if below is None else own.over(below)
+        settings = own if below is None else own.over(below.without(decided(called)))
         settings = settings if above is None else settings.overriding(above)
         self._settings: Settings = replace(settings, name=settings.name or name_of(called))
         self._check_hides_nothing()
@@ -214,6 +216,14 @@ class Tool(Generic[P, R_co]):
         above = overridden(owner, name)
         if above is not None:
             setattr(owner, name, self._changed(_settings=self._settings.overriding(above)))
+
+    def __eq__(self, other: object) -> bool:
+        if self._bound_to is None or not isinstance(other, Tool) or other._bound_to is None:
+            return self is other
+        return all(mine is its for mine, its in zip(self._bound_to, other._bound_to, strict=True))
+
+    def __hash__(self) -> int:
+        return object.__hash__(self) if self._bound_to is None else hash(tuple(map(id, self._bound_to)))
 
     def __copy__(self) -> Self:
         return self
@@ -357,6 +367,12 @@ def tool(function: Any = None, /, **settings: Any) -> Any:
     if not settings and is_tool(function):
         return function
     return Tool(function, **settings)
+
+
+def _check_is_no_method_of_tool(function: Any) -> None:
+    for layer in layers(function):
+        if isinstance(layer, MethodType) and is_tool(layer.__self__):
+            raise ConfigurationError(f"{layer.__name__} is a method of the tool {layer.__self__.name}: pass the tool itself.")
 
 
 def is_tool(value: object) -> bool:
