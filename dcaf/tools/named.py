@@ -97,7 +97,7 @@ def _attributes(item: Any, names: Iterable[str]) -> Iterator[Any]:
     """Those of the names that are attributes, without running a descriptor or a proxy."""
     spaces = list(_spaces(item))
     for name in names:
-        found = next((space[name] for space in spaces if name in space), None)
+        found: Any = next((space[name] for space in spaces if name in space), None)
         if _is(found, property):
             found = found.fget
         elif _is(found, MemberDescriptorType) and not _is(item, type):  # a slot
@@ -118,7 +118,7 @@ def _called(item: Any) -> Callable[..., Any] | None:
     """What runs when something is called, where a person wrote it; asked of its type, since a proxy answers for another object."""
     if _is(item, CALLED) or has_settings(item):
         return cast("Callable[..., Any]", item)
-    by_type = None if _is(item, type) else inspect.getattr_static(type(item), "__call__", None)
+    by_type: Any = None if _is(item, type) else inspect.getattr_static(type(item), "__call__", None)
     return MethodType(by_type, item) if _is(by_type, FunctionType) else None
 
 

@@ -371,8 +371,9 @@ def tool(function: Any = None, /, **settings: Any) -> Any:
 
 def _check_is_no_method_of_tool(function: Any) -> None:
     for layer in layers(function):
-        if isinstance(layer, MethodType) and is_tool(layer.__self__):
-            raise ConfigurationError(f"{layer.__name__} is a method of the tool {layer.__self__.name}: pass the tool itself.")
+        holder: Any = layer.__self__ if isinstance(layer, MethodType) else None
+        if is_tool(holder):
+            raise ConfigurationError(f"{layer.__name__} is a method of the tool {holder.name}: pass the tool itself.")
 
 
 def is_tool(value: object) -> bool:

@@ -35,7 +35,7 @@ SETTINGS: dict[str, Any] = {
 
 
 @tool(**SETTINGS)
-def wipe(disk: str, session: Session, quick: bool = False) -> str:
+def wipe(disk: str, session: Session, speed: int = 1) -> str:
     """Wipe a disk.
 
     Args:
@@ -47,25 +47,25 @@ def wipe(disk: str, session: Session, quick: bool = False) -> str:
 
 class Disks:
     @tool(**SETTINGS)
-    def wipe(self, disk: str, session: Session, quick: bool = False) -> str:
+    def wipe(self, disk: str, session: Session, speed: int = 1) -> str:
         RAN.append(disk)
         return f"wiped {disk}"
 
     @classmethod
     @tool(**SETTINGS)
-    def below(cls, disk: str, session: Session, quick: bool = False) -> str:
+    def below(cls, disk: str, session: Session, speed: int = 1) -> str:
         RAN.append(disk)
         return f"wiped {disk}"
 
     @tool(**SETTINGS)
     @classmethod
-    def above(cls, disk: str, session: Session, quick: bool = False) -> str:
+    def above(cls, disk: str, session: Session, speed: int = 1) -> str:
         RAN.append(disk)
         return f"wiped {disk}"
 
     @staticmethod
     @tool(**SETTINGS)
-    def static(disk: str, session: Session, quick: bool = False) -> str:
+    def static(disk: str, session: Session, speed: int = 1) -> str:
         RAN.append(disk)
         return f"wiped {disk}"
 
@@ -73,7 +73,7 @@ class Disks:
 
     @functools.singledispatchmethod
     @tool(**SETTINGS)
-    def dispatched(self, disk: str, session: Session, quick: bool = False) -> str:
+    def dispatched(self, disk: str, session: Session, speed: int = 1) -> str:
         RAN.append(disk)
         return f"wiped {disk}"
 
@@ -83,7 +83,7 @@ class Inherited(Disks): ...
 
 class Called:
     @tool(**SETTINGS)
-    def __call__(self, disk: str, session: Session, quick: bool = False) -> str:
+    def __call__(self, disk: str, session: Session, speed: int = 1) -> str:
         RAN.append(disk)
         return f"wiped {disk}"
 
@@ -105,8 +105,8 @@ def audited_async(function: Any) -> Any:
 
 
 def copying(function: Any) -> Any:
-    def inner(disk: str, session: Session, quick: bool = False) -> Any:
-        return function(disk, session, quick)
+    def inner(disk: str, session: Session, speed: int = 1) -> Any:
+        return function(disk, session, speed)
 
     inner.__dict__.update(function.__dict__)
     return inner
@@ -155,7 +155,7 @@ def timed() -> Iterator[None]:
 class Decorated:
     @audited
     @tool(**SETTINGS)
-    def wipe(self, disk: str, session: Session, quick: bool = False) -> str:
+    def wipe(self, disk: str, session: Session, speed: int = 1) -> str:
         RAN.append(disk)
         return f"wiped {disk}"
 
@@ -214,7 +214,7 @@ def test_what_is_made_of_a_tool_has_its_settings(make: Callable[[], Any]) -> Non
     assert {name: getattr(made, name) for name in ("name", "description", "requires_approval", "parallel", "timeout")} == {
         name: SETTINGS[name] for name in ("name", "description", "requires_approval", "parallel", "timeout")
     }
-    assert made.input_schema["required"] == ["disk", "quick"], "the strict form"
+    assert made.input_schema["required"] == ["disk", "speed"], "the strict form"
     assert isinstance(run(made, is_approved=False).error, ToolApprovalError)
     assert RAN == []
 
@@ -262,8 +262,8 @@ def test_an_approval_that_is_needed_is_never_taken_away() -> None:
         with pytest.raises(ConfigurationError) as caught:
             tool(requires_approval=False)(make())
         assert str(caught.value) == (
-            "requires_approval=False: wipe_disk needs the approval of a person, and so does what is made of it. To have it without, "
-            "make a tool of the function itself."
+            "requires_approval=False: wipe_disk needs the approval of a person, and so does what is made of it. To have it "
+            "without, make a tool of the function itself."
         )
 
 
@@ -284,12 +284,12 @@ def test_a_method_of_a_tool_is_no_tool(method: str) -> None:
 
 
 class Plain(Disks):
-    def wipe(self, disk: str, session: Session, quick: bool = False) -> str:
+    def wipe(self, disk: str, session: Session, speed: int = 1) -> str:  # type: ignore[override]
         return super().wipe(disk, session)
 
 
 class PlainAgain(Plain):
-    def wipe(self, disk: str, session: Session, quick: bool = False) -> str:
+    def wipe(self, disk: str, session: Session, speed: int = 1) -> str:  # type: ignore[override]
         """Wipe it again."""
         RAN.append(f"{disk} again")
         return "again"
@@ -297,7 +297,7 @@ class PlainAgain(Plain):
 
 class OwnTool(Disks):
     @tool
-    def wipe(self, disk: str, session: Session, quick: bool = False) -> str:
+    def wipe(self, disk: str, session: Session, speed: int = 1) -> str:  # type: ignore[override]
         """Wipe it otherwise."""
         RAN.append(disk)
         return "otherwise"
@@ -305,7 +305,7 @@ class OwnTool(Disks):
 
 class OwnDecorated(Disks):
     @audited
-    def wipe(self, disk: str, session: Session, quick: bool = False) -> str:
+    def wipe(self, disk: str, session: Session, speed: int = 1) -> str:  # type: ignore[override]
         RAN.append(disk)
         return "decorated"
 
@@ -328,10 +328,10 @@ def test_it_may_say_otherwise_and_the_class_above_stays_what_it_is() -> None:
 
     class DryRun(Disks):
         @tool(requires_approval=False)
-        def wipe(self, disk: str) -> str:
+        def wipe(self, disk: str) -> str:  # type: ignore[override]
             return f"would wipe {disk}"
 
-        above = shared
+        above = shared  # type: ignore[assignment]
 
     assert run(DryRun().wipe, is_approved=False).text == "would wipe a"
     assert DryRun.above.requires_approval
@@ -396,7 +396,7 @@ class Slotted(Holding):
 
 named = tool(name="act")
 HIDING: dict[str, Callable[[], Any]] = {
-    "a lambda": lambda: named(lambda disk, session: wipe(disk, session)),
+    "a lambda": lambda: named(lambda disk, session: wipe(disk, session=session)),
     "a function": lambda: by_name,
     "a default": lambda: by_default,
     "a function in a function": lambda: inside,
@@ -406,7 +406,7 @@ HIDING: dict[str, Callable[[], Any]] = {
     "an object that holds it in a slot": lambda: named(Slotted(wipe)),
     "a method of what holds it": lambda: Holding(wipe).act,
     "a partial that is given it": lambda: named(functools.partial(lambda call, disk, session: call(disk, session), wipe)),
-    "its function, by the tool": lambda: named(lambda disk, session: wipe.__wrapped__(disk, session)),
+    "its function, by the tool": lambda: named(lambda disk, session: wipe._function(disk, session=session)),
 }
 
 

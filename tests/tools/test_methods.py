@@ -148,7 +148,7 @@ def test_what_a_partial_has_decided_stays_decided_behind_a_decorator() -> None:
         return inner(*values, **named)
 
     inner = functools.partial(search, index="public")
-    audited.__wrapped__ = inner  # type: ignore[attr-defined]
+    audited.__wrapped__ = inner
     made = tool(audited)
     assert list(made.input_schema["properties"]) == ["query", "limit"]
     with pytest.raises(Exception, match=r"arguments\.index: Extra inputs are not permitted"):
