@@ -297,7 +297,7 @@ class PlainAgain(Plain):
 
 class OwnTool(Disks):
     @tool
-    def wipe(self, disk: str, session: Session, speed: int = 1) -> str:  # type: ignore[override]
+    def wipe(self, disk: str, session: Session, speed: int = 1) -> str:
         """Wipe it otherwise."""
         RAN.append(disk)
         return "otherwise"
@@ -305,7 +305,7 @@ class OwnTool(Disks):
 
 class OwnDecorated(Disks):
     @audited
-    def wipe(self, disk: str, session: Session, speed: int = 1) -> str:  # type: ignore[override]
+    def wipe(self, disk: str, session: Session, speed: int = 1) -> str:
         RAN.append(disk)
         return "decorated"
 
