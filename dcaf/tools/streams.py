@@ -18,7 +18,7 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AbstractContextManager
 from contextvars import copy_context
 from typing import Any, Final, TypeAlias
@@ -30,6 +30,9 @@ from dcaf.tools.contained import contained, is_cancelled
 from dcaf.tools.threads import call_in_thread, leave_to_thread
 
 Stream: TypeAlias = Generator[Any, Any, Any] | AsyncGenerator[Any, Any]
+
+Inside: TypeAlias = Callable[[], AbstractContextManager[None]]
+"""Says for the code inside that it is a tool's."""
 
 END: Final = object()
 
@@ -51,34 +54,32 @@ async def items(stream: Stream, *, abandon: bool = False, is_approved: bool = Fa
         ExitError: It ended with something that is no Exception, and that is no cancellation from outside.
     """
     within = functools.partial(calling, is_approved=is_approved)
-    step, close = _on_loop(stream, within) if isinstance(stream, AsyncGenerator) else _in_threads(stream, within, abandon=abandon)
+    steps = _OnLoop(stream, within) if isinstance(stream, AsyncGenerator) else _Threaded(stream, within, abandon=abandon)
     try:
-        while (item := await step()) is not END:
+        while (item := await steps.step()) is not END:
             yield item
     finally:
+        is_left = abandon and is_cancelled()
         with anyio.CancelScope(shield=True):  # a cancelled reader still lets the generator clean up
-            await close()
+            await steps.close(is_left=is_left)
 
 
-Steps: TypeAlias = tuple[Callable[[], Awaitable[Any]], Callable[[], Awaitable[Any]]]
-Inside: TypeAlias = Callable[[], AbstractContextManager[None]]
+class _OnLoop:
+    """An async generator."""
 
+    def __init__(self, stream: AsyncGenerator[Any, Any], within: Inside) -> None:
+        self._stream = stream
+        self._within = within
 
-def _on_loop(stream: AsyncGenerator[Any, Any], within: Inside) -> Steps:
-    async def step() -> Any:
-        with within(), contained():
-            return await anext(stream, END)
+    async def step(self) -> Any:
+        """The next item, or END."""
+        with self._within(), contained():
+            return await anext(self._stream, END)
 
-    async def close() -> None:
-        with within(), contained():
-            await stream.aclose()
-
-    return step, close
-
-
-def _in_threads(stream: Generator[Any, Any, Any], within: Inside, *, abandon: bool) -> Steps:
-    steps = _Threaded(stream, within, abandon=abandon)
-    return steps.step, steps.close
+    async def close(self, *, is_left: bool) -> None:  # noqa: ARG002 - as of the other one
+        """Close it."""
+        with self._within(), contained():
+            await self._stream.aclose()
 
 
 class _Threaded:
@@ -97,13 +98,17 @@ class _Threaded:
         with contained():
             return await call_in_thread(self._advance, abandon=self._abandon)
 
-    async def close(self) -> None:
-        """Close it; a thread that is still busy with it does so itself, and where nobody waits any more a free one does."""
+    async def close(self, *, is_left: bool) -> None:
+        """Close it; a thread that is still busy with it does so itself.
+
+        Args:
+            is_left: Nobody waits any more: a thread does it when there is a place.
+        """
         with self._lock:
             self._is_left, is_busy = True, self._is_busy
         if is_busy or not _has_begun(self._stream):
             return
-        if self._abandon and is_cancelled():
+        if is_left:
             leave_to_thread(self._end)
         else:
             with contained():
