@@ -20,12 +20,12 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
-from dcaf.agent.approvals import MOST_PENDING, propose
-from dcaf.agent.draft import Clock, Draft, Tools
+from dcaf.agent.commit import begin_overlay, commit_overlay
+from dcaf.agent.draft import Draft, Tools
 from dcaf.agent.helpdesk import LONGEST_ID, Data, Event, TextDelta
+from dcaf.agent.pending import MOST_PENDING
 from dcaf.core.current import running
 from dcaf.core.errors import ConfigurationError
-from dcaf.core.overlay import Overlay
 from dcaf.core.session import Session
 from dcaf.tools.callables import label, outcome, starts_on_loop
 from dcaf.tools.injection import Plan
@@ -113,23 +113,21 @@ class FunctionMind:
     Args:
         function: The function.
         tools: Those whose calls it may propose.
-        clock: When a proposal is made.
 
     Raises:
         ConfigurationError: The function has parameters that nobody fills.
     """
 
-    def __init__(self, function: Callable[..., Any], tools: Tools, clock: Clock) -> None:
+    def __init__(self, function: Callable[..., Any], tools: Tools) -> None:
         self._function = Filled(function, "The agent function", ("messages", "context"))
         self._tools = tools
-        self._clock = clock
 
     async def answer(self, draft: Draft) -> AsyncGenerator[Event, None]:
         """As of a mind."""
         result = await self._result(draft)
         for proposed in result.approvals:
             self._propose(proposed, draft)
-        for event in draft.waiting(self._tools):
+        for event in draft.tell_waiting():
             yield event
         draft.further.update(result.data)
         if result.text:
@@ -138,12 +136,12 @@ class FunctionMind:
 
     async def _result(self, draft: Draft) -> AgentResult:
         """What the function answers. What it did to the session counts when it has returned, and not where it was stopped."""
-        state = Overlay(draft.session._state)
-        result = await self._function(Session._over(state), draft.messages, draft.context)
+        session = begin_overlay(draft.session)
+        result = await self._function(session, draft.messages, draft.context)
         result = AgentResult(result) if isinstance(result, str) else result
         if not isinstance(result, AgentResult):
             raise ConfigurationError(f"The agent function returned a {type(result).__name__}: return an AgentResult, or a text.")
-        state.commit()
+        draft.conflicts += commit_overlay(session, draft.agent)
         return result
 
     def _propose(self, proposed: ProposedCall, draft: Draft) -> None:
@@ -156,9 +154,7 @@ class FunctionMind:
             raise ConfigurationError(f"{name} was proposed with an id that is empty, too long or used twice: leave it out.")
         if len(draft.pending) >= MOST_PENDING:
             raise ConfigurationError(f"{name} was proposed, and {MOST_PENDING} calls wait already.")
-        arguments = proposed.tool.check(proposed.arguments)
-        propose(draft.session, id_, name, arguments, now=self._clock())
-        draft.wait_for(proposed.tool, id_, arguments, proposed.intent)
+        draft.propose(proposed.tool, id_, proposed.tool.complete(proposed.arguments), proposed.intent)
 
 
 def _check_data(data: Mapping[str, Any]) -> None:

@@ -18,12 +18,13 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, TypeVar
 
+from dcaf.agent.commit import begin_overlay, commit_overlay
 from dcaf.agent.helpdesk import Data, Message
 from dcaf.core.current import running
 from dcaf.core.errors import ConfigurationError
-from dcaf.core.overlay import Overlay
 from dcaf.core.session import Session
 from dcaf.tools.callables import label, outcome, starts_on_loop
+from dcaf.tools.turn import Conflict
 
 
 @dataclass(slots=True)
@@ -64,27 +65,29 @@ ResponseInterceptor: TypeAlias = Callable[[InterceptedResponse], "Answered[Inter
 Answered: TypeAlias = "Seen | Awaitable[Seen | None] | None"
 
 
-async def intercepted(interceptors: Iterable[Callable[[Seen], Any]], seen: Seen) -> Seen:
+async def intercepted(interceptors: Iterable[Callable[[Seen], Any]], seen: Seen, conflicts: list[Conflict] | None = None) -> Seen:
     """Show something to each interceptor in turn; sync ones run in a thread.
 
     Args:
         interceptors: Each returns the object, another of its kind, or None for the one that it got.
         seen: What they see.
+        conflicts: Takes what could not be merged where they return.
 
     Raises:
         InterceptorError: One of them ended the turn.
         TypeError: One of them returned something else.
     """
     for interceptor in interceptors:
-        state = Overlay(seen.session._state)
-        shown = replace(seen, session=Session._over(state))
+        shown = replace(seen, session=begin_overlay(seen.session))
         with running(shown.session):
             result = await outcome(functools.partial(interceptor, shown), on_loop=starts_on_loop(interceptor), abandon=True)
         if result is not None and type(result) is not type(seen):
             raise TypeError(
                 f"{label(interceptor)} returned a {type(result).__name__}: return the {type(seen).__name__}, or nothing."
             )
-        state.commit()
+        clashes = commit_overlay(shown.session, label(interceptor))
+        if conflicts is not None:
+            conflicts += clashes
         seen = replace(shown if result is None else result, session=seen.session)
     return seen
 

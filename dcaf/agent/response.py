@@ -17,6 +17,7 @@ from pydantic_core import to_jsonable_python
 from dcaf.agent.helpdesk import Approval, Data, Message, MetaData
 from dcaf.core.errors import ConfigurationError, InterceptorError
 from dcaf.core.session import Session
+from dcaf.tools.turn import Conflict
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class AgentResponse:
         stop_reason: ``end_turn``, ``tool_use`` where calls wait, ``blocked`` by an interceptor, or ``error`` where the model failed
             after approved calls had run.
         blocked: The interceptor's error; None where none ended the turn.
+        conflicts: What another turn of the same session has changed meanwhile, and of which one change was not kept.
         type: As of the other events of a run.
     """
 
@@ -42,6 +44,7 @@ class AgentResponse:
     usage: RunUsage
     stop_reason: str = "end_turn"
     blocked: InterceptorError | None = None
+    conflicts: list[Conflict] = field(default_factory=list, repr=False)
     _plain: bytes | None = field(default=None, repr=False)
     type: ClassVar[str] = "done"
 

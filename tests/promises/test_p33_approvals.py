@@ -16,10 +16,11 @@ import pytest
 
 from dcaf import Session, tool
 from dcaf.agent import Agent, Approval, create_app
-from dcaf.agent.approvals import VALID_S, Verdict, decide, propose
+from dcaf.agent.approvals import Verdict
+from dcaf.agent.pending import VALID_S, propose
 from dcaf.agent.run import USED
 from dcaf.testing import tampered
-from tests.agent.agents import Clock, Ledger, exchange, obedient
+from tests.agent.agents import Clock, Ledger, decide, exchange, obedient
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, messages_of, scope_of
 
 NUMBER: Final = 100_000
@@ -374,7 +375,8 @@ def test_a_good_approval_is_executed_on_every_wire(level: str) -> None:
 
 @pytest.mark.promise(33)
 def test_approvals_on_the_clients_word_are_caught_over_http(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dcaf.agent.run.decide", on_the_clients_word)
+    monkeypatch.setattr("dcaf.agent.run.judge", on_the_clients_word)
+    monkeypatch.setattr("dcaf.agent.execution.take", lambda *_, **__: [True])
     _, through = attacked("L0", len(ATTACKS) * 2)
     assert through.total() >= len(ATTACKS)
 
