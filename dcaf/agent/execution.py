@@ -7,12 +7,11 @@ which the call is used before the call begins; if it cannot be reached, nothing 
 
 from __future__ import annotations
 
-import copy
 import functools
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any, Final
 
@@ -28,7 +27,7 @@ from dcaf.core.current import current_session
 from dcaf.core.errors import ConfigurationError, SessionConflict, SessionUnavailable, ToolApprovalError
 from dcaf.core.session import Session
 from dcaf.core.state import State
-from dcaf.tools.callables import starts_on_loop, written
+from dcaf.tools.callables import layers
 from dcaf.tools.results import Call, told_of
 from dcaf.tools.tool import Tool
 from dcaf.tools.turn import Turn
@@ -104,10 +103,10 @@ class Execution:
 
     def _beginning(self, item: Approved) -> Tool[..., Any]:
         """The tool, whose function uses the call up when it begins."""
-        tool, begins = copy.copy(item.tool), functools.partial(self._begin, item)
-        tool._function = _after(begins, functools.partial(self._begin_in_thread, item), tool._function)
-        tool._starts_on_loop = starts_on_loop(tool._function)
-        return tool
+        way = item.tool._way
+        begins, begins_in_thread = functools.partial(self._begin, item), functools.partial(self._begin_in_thread, item)
+        made: Tool[..., Any] = item.tool._changed(_way=replace(way, function=_after(begins, begins_in_thread, way.function)))
+        return made
 
     def _begin_in_thread(self, item: Approved) -> None:
         if self._send is None:
@@ -220,9 +219,4 @@ def _after(begins: Callable[[], Awaitable[None]], begins_in_thread: Callable[[],
         inspect.isasyncgenfunction: as_async_items,
         inspect.isgeneratorfunction: as_items,
     }
-    return next((made for is_kind, made in kinds.items() if any(map(is_kind, _stages(function)))), in_thread)
-
-
-def _stages(function: Callable[..., Any]) -> tuple[Any, ...]:
-    """What is called when a function is called: itself, the method of an object, and what was written in the end."""
-    return function, getattr(type(function), "__call__", None), written(function)  # noqa: B004 - whether there is one is not the question
+    return next((made for is_kind, made in kinds.items() if any(map(is_kind, layers(function)))), in_thread)
