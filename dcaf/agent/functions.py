@@ -20,6 +20,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
+from dcaf.agent.arguments import kind_of, require
 from dcaf.agent.commit import begin_overlay, commit_overlay
 from dcaf.agent.draft import Draft, Tools
 from dcaf.agent.helpdesk import LONGEST_ID, Data, Event, TextDelta
@@ -44,12 +45,21 @@ class ProposedCall:
         arguments: Name -> value.
         id: Its id in this conversation; None makes one.
         intent: What to tell the person; None for nothing more than the tool's description.
+
+    Raises:
+        ConfigurationError: One of them is of another kind.
     """
 
     tool: Tool[..., Any]
     arguments: Mapping[str, Any] = field(default_factory=dict, repr=False)
     id: str | None = None
     intent: str | None = None
+
+    def __post_init__(self) -> None:
+        require("tool= of a ProposedCall", self.tool, Tool, "a tool: write @tool(requires_approval=True) above the function")
+        require("arguments= of a ProposedCall", self.arguments, Mapping, "a dict of the tool's arguments")
+        require("id= of a ProposedCall", self.id, str | None, "a text, or None")
+        require("intent= of a ProposedCall", self.intent, str | None, "a text, or None")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +72,7 @@ class AgentResult:
         approvals: The calls that a person should approve.
 
     Raises:
-        ConfigurationError: The text is none, or the data is no JSON or is the library's to fill.
+        ConfigurationError: The text is none, an approval is no ProposedCall, or the data is no JSON or is the library's to fill.
     """
 
     text: str = field(default="", repr=False)
@@ -70,8 +80,11 @@ class AgentResult:
     approvals: Sequence[ProposedCall] = ()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.text, str):
-            raise ConfigurationError(f"The text of an AgentResult is a {type(self.text).__name__}: give a str.")
+        require("text= of an AgentResult", self.text, str, "a text")
+        require("data= of an AgentResult", self.data, Mapping, "a dict")
+        require("approvals= of an AgentResult", self.approvals, list | tuple, "a list of ProposedCalls")
+        for item in self.approvals:
+            require("approvals= of an AgentResult", item, ProposedCall, "a list of ProposedCalls")
         if "session" in self.data:
             raise ConfigurationError("An AgentResult has no session in its data: declare `session: Session`, and write to that.")
         if not OWN.isdisjoint(self.data):
@@ -140,7 +153,7 @@ class FunctionMind:
         result = await self._function(session, draft.messages, draft.context)
         result = AgentResult(result) if isinstance(result, str) else result
         if not isinstance(result, AgentResult):
-            raise ConfigurationError(f"The agent function returned a {type(result).__name__}: return an AgentResult, or a text.")
+            raise ConfigurationError(f"The agent function returned {kind_of(result)}: return an AgentResult, or a text.")
         draft.conflicts += commit_overlay(session, draft.agent)
         return result
 
@@ -154,11 +167,18 @@ class FunctionMind:
             raise ConfigurationError(f"{name} was proposed with an id that is empty, too long or used twice: leave it out.")
         if len(draft.pending) >= MOST_PENDING:
             raise ConfigurationError(f"{name} was proposed, and {MOST_PENDING} calls wait already.")
-        draft.propose(proposed.tool, id_, proposed.tool.complete(proposed.arguments), proposed.intent)
+        draft.propose(proposed.tool, id_, _complete(proposed), proposed.intent)
+
+
+def _complete(proposed: ProposedCall) -> dict[str, Any]:
+    try:
+        return proposed.tool.complete(proposed.arguments)
+    except (RecursionError, TypeError) as error:
+        raise ConfigurationError(f"The arguments of a ProposedCall of {proposed.tool.name} are no JSON.") from error
 
 
 def _check_data(data: Mapping[str, Any]) -> None:
     try:
         to_json(Data(**data).model_dump(mode="json"))
-    except (ValidationError, PydanticSerializationError, TypeError):
+    except (ValidationError, PydanticSerializationError, RecursionError, TypeError, ValueError):
         raise ConfigurationError("The data of an AgentResult is not what the protocol says, or no JSON.") from None

@@ -151,7 +151,7 @@ class Run:
                 seen = await intercepted(self.service.before, shown, draft.conflicts)
         except InterceptorError as error:
             return _block(draft, error)
-        draft.messages = [Message.model_validate(message) for message in seen.messages]
+        draft.messages = seen.messages
         _check(draft.messages)
         return None
 
@@ -159,7 +159,7 @@ class Run:
         shown = InterceptedResponse(draft.text, draft.data(), draft.session, self.context)
         try:
             with self._within():
-                draft.text = str.__str__((await intercepted(self.service.after, shown, draft.conflicts)).text)
+                draft.text = str.__str__((await intercepted(self.service.after, shown, draft.conflicts)).text)  # no subclass
         except InterceptorError as error:
             return _block(draft, error)
         except Exception as error:  # noqa: BLE001 - as of the mind

@@ -163,6 +163,8 @@ class InterceptorError(StateError):
 
     def __init__(self, user_message: str, *, reason: str = "blocked", details: Any = None) -> None:
         super().__init__(user_message)
+        if not isinstance(user_message, str) or not isinstance(reason, str):
+            raise ConfigurationError("An InterceptorError takes the text that the user reads, and reason= in one word.")
         self.user_message: str = user_message
         self.reason: str = reason
         self.details: Any = details
