@@ -115,7 +115,7 @@ def create_app(
         **settings,
     )
     if keeper is None and served._service.tools:
-        _warn_once(served.name)
+        _warn_once(served.name, audience)
     return app
 
 
@@ -126,7 +126,7 @@ class _Service(SessionMiddleware):
 
 
 @cache
-def _warn_once(agent: str) -> None:
+def _warn_once(agent: str, audience: str) -> None:  # noqa: ARG001 - of each service, once
     """Once a process: a module that is imported again, for a reload or by a server's workers, makes its application again."""
     logger.warning(TWICE, agent)
 
