@@ -16,15 +16,21 @@ from __future__ import annotations
 
 import hmac
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+import anyio.to_thread
+from pydantic_core import PydanticSerializationError, to_json
 
 from dcaf.agent.helpdesk import Approval, Data, Message, PendingToolCall
 from dcaf.agent.pending import Proposal, decided_in, digest_of, pending_in, proposed_in, tag_of
+from dcaf.asgi.threads import _parsers
 from dcaf.core.errors import ToolArgumentError
 from dcaf.core.session import Session
 from dcaf.tools.tool import Tool
+
+T = TypeVar("T")
 
 UNKNOWN: Final = "Refused: no matching pending approval"
 BEFORE: Final = "Refused: it was decided before"
@@ -32,6 +38,9 @@ LATE: Final = "Refused: the five minutes to approve it are over"
 TWICE: Final = "Refused: decided more than once"
 BOTH: Final = "Refused: approved and rejected at once"
 REJECTED: Final = "Rejected: "
+
+INLINE_BYTES: Final = 16 * 1024
+"""Arguments of so many bytes in all are digested on the event loop: it takes a few milliseconds."""
 
 MOST_TRIES: Final = 4
 """Times that the arguments of one waiting call are looked for: a client could send thousands of its id."""
@@ -83,13 +92,13 @@ def judge(session: Session, decisions: Sequence[Approval], *, now: float) -> lis
 
 
 def waiting_calls(
-    session: Session, messages: Sequence[Message], tools: Mapping[str, Tool[..., Any]], *, now: float
+    session: Session, told: Sequence[Approval], tools: Mapping[str, Tool[..., Any]], *, now: float
 ) -> dict[str, Approval]:
     """The calls that wait, as far as the conversation tells their arguments: what is not as it was proposed is not among them.
 
     Args:
         session: Whose calls they are: it alone says which calls wait.
-        messages: The conversation; anybody may have written it. Newer messages are looked at first.
+        told: As ``told_in`` found them; anybody may have written them.
         tools: Those whose calls can be decided, which describe them.
         now: Seconds since the epoch.
 
@@ -98,7 +107,7 @@ def waiting_calls(
     """
     pending, tries = pending_in(session, now), Counter[str]()
     found: dict[str, Approval] = {}
-    for item in _told_newest_first(messages) if pending else ():
+    for item in told if pending else ():
         proposal, tool = pending.get(item.id), tools.get(item.name)
         if proposal is None or tool is None or proposal.digest in found or tries[item.id] == MOST_TRIES:
             continue
@@ -106,6 +115,23 @@ def waiting_calls(
         if _is_as_proposed(item, proposal):
             found[proposal.digest] = _restored(item, tool, proposal)
     return found
+
+
+def told_in(messages: Sequence[Message], ids: Container[str]) -> list[Approval]:
+    """What a conversation says of the calls with some ids, in either form, newest first."""
+    found: list[Approval] = []
+    for message in reversed(messages):
+        if message.data is not None:
+            found += (item for item in message.data.approvals if item.id in ids)
+            found += (_newer(item) for item in message.data.tool_calls if item.id in ids)
+    return found
+
+
+async def digesting(call: Callable[[], T], items: Iterable[Approval]) -> T:
+    """Make a call that digests arguments: here if they are short, and in a thread if they are not."""
+    if sum(map(_size, items)) <= INLINE_BYTES:
+        return call()
+    return await anyio.to_thread.run_sync(call, limiter=_parsers())
 
 
 def decisions_of(data: Data | None) -> list[Approval]:
@@ -151,11 +177,11 @@ def _is_as_proposed(item: Approval, proposal: Proposal) -> bool:
     return hmac.compare_digest(found, proposal.digest)
 
 
-def _told_newest_first(messages: Sequence[Message]) -> Iterator[Approval]:
-    for message in reversed(messages):
-        if message.data is not None:
-            yield from message.data.approvals
-            yield from map(_newer, message.data.tool_calls)
+def _size(item: Approval) -> int:
+    try:
+        return len(to_json(item.input))
+    except (PydanticSerializationError, ValueError, RecursionError):
+        return INLINE_BYTES + 1
 
 
 def _restored(item: Approval, tool: Tool[..., Any], proposal: Proposal) -> Approval:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+import uuid
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -123,17 +124,19 @@ class Draft:
 
     def commit(self) -> None:
         """Make what was done so far part of the base, and go on over that. Raises as ``commit_overlay``."""
+        self._tell_of_same_ids()
         self.conflicts += commit_overlay(self.session, self.agent)
         self.session = begin_overlay(self.base)
 
     def propose(self, tool: Tool[..., Any], id_: str, arguments: dict[str, Any], intent: str | None) -> None:
-        """Have a call wait for a person.
+        """Have a call wait for a person. Inside another turn it gets an id that no turn beside this one can have.
 
         Raises:
             ToolApprovalError: Nobody could decide about it: the turn around this one does not know the tool.
             ToolArgumentError, SessionValueError: As ``dcaf.agent.pending.propose``. Nothing waits then.
         """
         self._check_reach(tool)
+        id_ = id_ if self.outer is None else uuid.uuid4().hex
         told = intent if self.tells_intent else None
         digest = propose(self.session, id_, tool.name, arguments, now=self.clock(), intent=told)
         item = Approval(id=id_, name=tool.name, input=arguments, description=tool.description or tool.name, intent=told)
@@ -193,6 +196,13 @@ class Draft:
         """What the session knows as waiting, of the calls that are known here."""
         waiting = pending_in(self.session, self.clock()) if self.known else {}
         return [proposal for proposal in waiting.values() if proposal.digest in self.known]
+
+    def _tell_of_same_ids(self) -> None:
+        """Tell the operator where another turn of this session, beside this one, has proposed a call by the same id."""
+        own = {item.id for item in self.pending}
+        theirs = pending_in(self.base, self.clock()) if own else {}
+        if any(id_ in own and proposal.digest not in self.known for id_, proposal in theirs.items()):
+            logger.warning("dcaf: a call that waited for approval gave way to another turn's call of the same id")
 
     def _check_reach(self, tool: Tool[..., Any]) -> None:
         """Refuse a call that would wait without anybody being asked, before it is sealed that it waits."""

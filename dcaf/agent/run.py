@@ -6,6 +6,7 @@ has begun is used up in the session at once, and what it wrote is kept when it e
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
@@ -20,13 +21,16 @@ from dcaf.agent.approvals import (
     Verdict,
     decided_in_older_form,
     decisions_of,
+    digesting,
     judge,
+    told_in,
     waiting_calls,
 )
 from dcaf.agent.config import RunConfig
 from dcaf.agent.draft import BETWEEN, Clock, Draft, Mind, Tools, around
 from dcaf.agent.execution import Approved, Execution
 from dcaf.agent.helpdesk import (
+    Approval,
     Data,
     Event,
     ExecutedApproval,
@@ -37,7 +41,7 @@ from dcaf.agent.helpdesk import (
     TextDelta,
 )
 from dcaf.agent.interceptors import InterceptedRequest, InterceptedResponse, RequestInterceptor, ResponseInterceptor, intercepted
-from dcaf.agent.pending import settle
+from dcaf.agent.pending import pending_in, settle
 from dcaf.agent.response import AgentResponse
 from dcaf.core.current import Within
 from dcaf.core.errors import DcafError, InterceptorError, MalformedRequest, StateError, ToolArgumentError, TurnTimeoutError
@@ -112,6 +116,7 @@ class Run:
         _check(self.messages)
         draft = self._draft = self._begun()
         try:
+            draft.recall(await self._recalled())
             blocked = await self._before(draft)
             if blocked is None:
                 async with aclosing(self._answered(draft)) as events:
@@ -131,7 +136,7 @@ class Run:
         """The draft of this turn. Its messages are its own where an interceptor may write in them."""
         service = self.service
         messages = [message.model_copy(deep=True) if service.before else message for message in self.messages]
-        draft = Draft(
+        return Draft(
             self.session,
             messages,
             self.context,
@@ -141,8 +146,13 @@ class Run:
             outer=around.get(),
             tells_intent=not service.after,
         )
-        draft.recall(waiting_calls(self.session, self.messages, service.tools, now=service.clock()))
-        return draft
+
+    async def _recalled(self) -> dict[str, Approval]:
+        """The calls that waited before this turn."""
+        now = self.service.clock()
+        pending = pending_in(self.session, now)
+        told = told_in(self.messages, pending) if pending else []
+        return await digesting(functools.partial(waiting_calls, self.session, told, self.service.tools, now=now), told)
 
     async def _before(self, draft: Draft) -> InterceptorError | None:
         shown = InterceptedRequest(draft.messages, draft.session, self.context)
@@ -193,7 +203,9 @@ class Run:
     async def _decide(self, draft: Draft) -> bool:
         """Run the calls that a person has approved; gives whether the model is told of any decision."""
         last = draft.messages[-1]
-        verdicts = judge(self.session, decisions_of(last.data), now=self.service.clock())
+        decisions = decisions_of(last.data)
+        judged = functools.partial(judge, self.session, decisions, now=self.service.clock())
+        verdicts = await digesting(judged, decisions)
         with self._within():
             found = [await self._approved(verdict) for verdict in verdicts]
         calls = [item for item in found if isinstance(item, Approved)]
