@@ -7,6 +7,7 @@ tool, a task and the endpoint all hold the same session from the first frame to 
 from __future__ import annotations
 
 from contextlib import suppress
+from threading import get_ident
 from typing import Any, Final
 
 import anyio
@@ -55,6 +56,7 @@ class Socket:
         self._adopts = adopts
         self._max_body_bytes = max_body_bytes
         self._sending = anyio.Lock(fast_acquire=True)
+        self._thread = get_ident()
         self._last = first
         self._is_busy = False
         self._is_open = False
@@ -99,7 +101,9 @@ class Socket:
             self._is_open = True
 
     async def checkpoint(self) -> bool:
-        """Send the session as it is now; False where the connection is not open. Raises as ``send``."""
+        """Send the session as it is now; False where it is not open, and in another thread's event loop. Raises as ``send``."""
+        if get_ident() != self._thread:
+            return False
         if self._is_open and not self._out.is_sent:
             async with self._sending:
                 await self._own_or_refuse(as_bytes=False)

@@ -16,7 +16,6 @@ What a reader gets wrong: a call that fails leaves nothing behind. What it did t
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -33,6 +32,7 @@ from dcaf.core.merge import Path
 from dcaf.core.overlay import Overlay
 from dcaf.core.paths import join
 from dcaf.core.session import Session
+from dcaf.tools.contained import contained
 from dcaf.tools.frames import trace
 from dcaf.tools.results import Call, Result, said_of, told_of
 from dcaf.tools.streams import END
@@ -190,7 +190,7 @@ class Turn:
         place = turn._enter(call)
         place.reader = anyio.get_current_task().id
         async with turn._overlaid(call, place) as session:
-            items = tool._pieces(arguments, session)
+            items = tool._running.pieces(arguments, session, is_approved=is_approved)
             try:
                 while True:
                     with running(session), Within(_innermost, place):
@@ -217,18 +217,17 @@ class Turn:
         except Exception as error:  # noqa: BLE001 - whatever a tool raises, the model is told and the turn goes on
             logger.warning("dcaf: %s failed: %s", call.tool.name, trace(error, call.tool._function))
             return Result(call, told_of(call.tool.name, error), error=error)
-        except asyncio.CancelledError:  # of something that the tool waited for, and not of this call
-            if _is_cancelled():
-                raise
-            lost = RuntimeError("something that the tool waited for was cancelled")
-            return Result(call, told_of(call.tool.name, lost), error=lost)
         return Result(call, text, value)
 
     async def _run(self, call: Call, place: _Place, write: Callable[[Any], str] | None = None) -> tuple[Any, str]:
         """Run a call; gives its value and its text. Where that cannot be written, nothing is kept."""
+        with contained():  # a result is written, and a change is committed, by code of the application too
+            return await self._run_over(call, place, write)
+
+    async def _run_over(self, call: Call, place: _Place, write: Callable[[Any], str] | None) -> tuple[Any, str]:
         async with self._overlaid(call, place) as session:
             with running(session), Within(_innermost, place), _in_time(call.tool):
-                value = await call.tool._collected(call.arguments, session, abandon=True)
+                value = await call.tool._running.collected(call.arguments, session, abandon=True, is_approved=call.is_approved)
             return value, "" if write is None else write(value)
 
     @asynccontextmanager
@@ -301,12 +300,6 @@ class Turn:
 def _related(one: Path, other: Path) -> bool:
     """Whether one path leads to the other, or to what holds it."""
     return all(first == second for first, second in zip(one, other, strict=False))
-
-
-def _is_cancelled() -> bool:
-    """Whether this very task is being cancelled, by a scope around it or by itself."""
-    task = asyncio.current_task()
-    return anyio.current_effective_deadline() == float("-inf") or (task is not None and task.cancelling() > 0)
 
 
 @contextmanager

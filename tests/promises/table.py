@@ -47,6 +47,10 @@ PROMISES: Final = {
         "passing on what cannot be parsed; rewriting application/json alone",
     ),
     35: ("no signing oracle: nothing of the user's is sealed outside named routes", "adoption on every route"),
+    39: (
+        "what a person approved begins once: it is not offered again, and not used up in vain, however its turn ends",
+        "a turn that rolls back everything; calls that are used up before they begin; a client that is told at the end alone",
+    ),
 }
 """Number -> (promise, control: the broken variant that the same test catches). Numbers are stable; others come later."""
 
