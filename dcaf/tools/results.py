@@ -19,7 +19,7 @@ from typing import Any, Final
 import orjson
 from pydantic_core import PydanticSerializationError, to_json
 
-from dcaf.core.errors import ExitError, ToolApprovalError, ToolArgumentError, ToolError, ToolTimeoutError
+from dcaf.core.errors import ExitError, ToolApprovalError, ToolArgumentError, ToolConflictError, ToolError, ToolTimeoutError
 from dcaf.tools.tool import Tool
 
 FAILED: Final = "tool-failed"
@@ -92,6 +92,8 @@ def _code_and_message(tool: str, error: Exception) -> tuple[str, str]:
             return error.code, "The arguments do not fit."
         case ToolError() | ToolApprovalError() | ToolTimeoutError():
             return error.code, " ".join(str(part) for part in error.args).encode(errors="replace").decode()
+        case ToolConflictError():
+            return error.code, "Another call changed what this one had read. Nothing that it did to the session is left."
         case _:
             kind = error.kind if isinstance(error, ExitError) else type(error).__name__
             return FAILED, f"{tool} failed with {kind}. Nothing that it did to the session is left."

@@ -118,7 +118,7 @@ ANNOTATIONS: dict[str, Any] = {
         )
     },
 }
-DEFAULTS = (inspect.Parameter.empty, None, {}, Field({}), Field(...))
+DEFAULTS: tuple[Any, ...] = (inspect.Parameter.empty, None, {}, Field({}), Field(...))
 KINDS = ("positional_or_keyword", "keyword_only", "positional_only", "var_keyword", "var_positional")
 
 MIRA = {"user_id": "mira", "duplo_token": "secret-1"}
