@@ -51,6 +51,8 @@ R_co = TypeVar("R_co", covariant=True)
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
+NOT_GIVEN: Final = object()
+
 _binding: Final = threading.RLock()  # collecting garbage may run code that looks up a tool
 
 
@@ -369,7 +371,7 @@ def tool(
 ) -> Callable[[Callable[P, R_co]], Tool[P, R_co]]: ...
 
 
-def tool(function: Any = None, /, **settings: Any) -> Any:
+def tool(function: Any = NOT_GIVEN, /, **settings: Any) -> Any:
     """Make a tool of a function: ``@tool``, or ``@tool(name=..., timeout=...)`` with any of the settings of ``Tool``.
 
     A tool without further settings is that tool.
@@ -377,7 +379,8 @@ def tool(function: Any = None, /, **settings: Any) -> Any:
     Raises:
         ConfigurationError: As ``Tool``.
     """
-    if function is None:
+    if function is NOT_GIVEN:
+        Settings(**settings)  # what is wrong with them is said where they stand
         return functools.partial(tool, **settings)
     if not settings and is_tool(function):
         return function

@@ -36,6 +36,7 @@ from dcaf.tools.conflicts import OUTSIDE, Caller, Conflict, log_conflict
 from dcaf.tools.contained import contained
 from dcaf.tools.frames import trace
 from dcaf.tools.results import Call, Result, said_of, told_of
+from dcaf.tools.running import check_session
 from dcaf.tools.streams import END
 from dcaf.tools.tool import Tool
 
@@ -82,9 +83,13 @@ class Turn:
     Attributes:
         session: As above.
         conflicts: What could not be merged, in the order in which it was found. The later call of the model was kept.
+
+    Raises:
+        ConfigurationError: It is no Session.
     """
 
     def __init__(self, session: Session) -> None:
+        check_session("Turn(...)", session)
         self.session: Session = session
         self.conflicts: list[Conflict] = []
         self._queue: deque[_Place] = deque()
@@ -117,8 +122,9 @@ class Turn:
         A call that fails is a Result with an error, and stops no other.
 
         Raises:
-            ConfigurationError: A tool cannot be called at all. The other calls have run.
+            ConfigurationError: A tool cannot be called at all; the other calls have run. Or this is no list of calls; none has.
         """
+        _check_calls(calls)
         turn = self._innermost()
         results: dict[int, Result] = {}
         places: list[_Place | ConfigurationError] = [turn._entered(call) for call in calls]
@@ -287,6 +293,11 @@ class Turn:
         """The latest call of the model that has committed a change there, above or below."""
         found = [caller for written, caller in self._writers.get(key, ()) if _related(written, path)]
         return max(found, key=lambda caller: caller.index, default=otherwise)
+
+
+def _check_calls(calls: object) -> None:
+    if not isinstance(calls, Sequence) or not all(isinstance(call, Call) for call in calls):
+        raise ConfigurationError("run_all takes a list of calls: [Call(tool, arguments), ...].")
 
 
 def _related(one: Path, other: Path) -> bool:
