@@ -188,6 +188,11 @@ class Tool(Generic[P, R_co]):
             )
         return self._reaches
 
+    @property
+    def __isabstractmethod__(self) -> bool:
+        """Whether a class that has it as a method is abstract, as of the function."""
+        return bool(getattr(self._function, "__isabstractmethod__", False))
+
     def explain(self) -> Explanation:
         """Say for every parameter who fills it and why. Raises as ``input_schema``."""
         return Explanation.of(self.name, self._read.finished().plan, reaches_session=self._is_undeclared_writer())

@@ -27,7 +27,7 @@ from typing import Any, Final
 import anyio
 
 from dcaf.core.current import Within, running
-from dcaf.core.errors import ConfigurationError, ToolApprovalError, ToolConflictError, ToolTimeoutError
+from dcaf.core.errors import ConfigurationError, ExitError, ToolApprovalError, ToolConflictError, ToolTimeoutError
 from dcaf.core.merge import Path
 from dcaf.core.overlay import IGNORE, Clash, Look, Overlay
 from dcaf.core.paths import join
@@ -147,7 +147,7 @@ class Turn:
         wrong = next((result.error for result in results.values() if isinstance(result.error, ConfigurationError)), None)
         if wrong is not None:
             raise wrong
-        return [results[index] for index in range(len(calls))]
+        return [results.get(index) or _cancelled_by_itself(call) for index, call in enumerate(calls)]
 
     async def stream(
         self, tool: Tool[..., Any], arguments: Mapping[str, Any], *, is_approved: bool = False
@@ -298,6 +298,12 @@ class Turn:
 def _check_calls(calls: object) -> None:
     if not isinstance(calls, Sequence) or not all(isinstance(call, Call) for call in calls):
         raise ConfigurationError("run_all takes a list of calls: [Call(tool, arguments), ...].")
+
+
+def _cancelled_by_itself(call: Call) -> Result:
+    """What comes of a call whose tool has cancelled the very task that it runs in."""
+    error = ExitError("CancelledError")
+    return Result(call, told_of(call.tool.name, error), error=error)
 
 
 def _related(one: Path, other: Path) -> bool:

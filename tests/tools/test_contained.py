@@ -242,6 +242,32 @@ def test_code_of_the_application_around_a_call_is_contained_too(function: Any) -
     assert after.value == "good"
 
 
+def test_a_tool_that_cancels_its_own_task_fails_alone() -> None:
+    @tool
+    async def cancels(session: Session) -> None:
+        session["dirty"] = 1
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+
+    session = Session()
+    result, after = asyncio.run(Turn(session).run_all([Call(cancels, {}), Call(good, {})]))
+    assert isinstance(result.error, ExitError)
+    assert "cancels failed with CancelledError" in result.text
+    assert after.value == "good"
+    assert session.to_dict() == {"good": 1}
+
+
+def test_what_an_executor_ends_with_ends_the_call() -> None:
+    @tool
+    async def waits() -> None:
+        await asyncio.to_thread(sys.exit, 2)
+
+    (result,) = asyncio.run(Turn(Session()).run_all([Call(waits, {})]))
+    assert isinstance(result.error, ExitError)
+
+
 @both
 def test_what_a_thread_of_its_own_ends_with_is_nobody_elses(backend: str) -> None:
     @tool
