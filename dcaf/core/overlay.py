@@ -14,7 +14,7 @@ was computed from what is no longer there. That is a clash even where both wrote
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 from dcaf.core.errors import StateError
@@ -41,6 +41,11 @@ class Clash(NamedTuple):
     key: str
     path: Path
     kind: Literal["stale-read", "write-write"]
+
+
+Look = Callable[[Sequence[Clash]], None]
+
+IGNORE: Final[Look] = lambda _clashes: None  # noqa: E731 - a constant
 
 
 class Committed(NamedTuple):
@@ -142,11 +147,18 @@ class Overlay(State):
             super().amend(key, change)
             self._changes.setdefault(key, []).append(change)
 
-    def commit(self, *, wins: Wins = ALWAYS) -> Committed:
+    def has_written(self) -> bool:
+        """Whether a commit would change anything. Raises as ``settle``."""
+        with self._lock:
+            self.settle()
+            return self._library != self._own_arrived or any(slot.data != slot.arrived for slot in self._slots.values())
+
+    def commit(self, *, wins: Wins = ALWAYS, look: Look = IGNORE) -> Committed:
         """Make what this call did part of the state below, all of it or, when this raises, nothing.
 
         Args:
             wins: Whether this call's change, of a key and at a path, is kept over what others have committed: it comes later.
+            look: Sees the clashes before anything is written. What it raises ends the commit.
 
         Raises:
             SessionAliasError, SessionValueError: What the call did cannot be written, or would be too large together.
@@ -158,6 +170,8 @@ class Overlay(State):
             self.settle()
             changed = [slot for slot in self._slots.values() if slot.data != slot.arrived]
             merged = {slot.key: self._merged(slot, self._below(slot.key), wins) for slot in changed}
+            clashes = [clash for _, found in merged.values() for clash in found]
+            look(clashes)
             own = None if self._library == self._own_arrived else self._own_merged()
             if merged or own is not None:
                 self._parent.overwrite(
@@ -166,7 +180,7 @@ class Overlay(State):
                     own,
                 )
             paths = {slot.key: changes(_value(slot.arrived), _value(slot.data)) for slot in changed}
-            return Committed(paths, [clash for _, clashes in merged.values() for clash in clashes])
+            return Committed(paths, clashes)
 
     def pass_reads(self) -> None:
         """Count what this call has read as read by the call that it was made within, if it was."""

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final
 
-from dcaf.core.errors import ExitError, ToolApprovalError, ToolArgumentError, ToolError, ToolTimeoutError
+from dcaf.core.errors import ExitError, ToolApprovalError, ToolArgumentError, ToolConflictError, ToolError, ToolTimeoutError
 from dcaf.tools.callables import written
 
 FORESEEN: Final = (ToolApprovalError, ToolArgumentError, ToolError, ToolTimeoutError)
@@ -43,6 +43,8 @@ def trace(error: BaseException, function: Callable[..., Any] | None = None) -> s
     name = type(error).__name__
     if isinstance(error, FORESEEN):
         return name
+    if isinstance(error, ToolConflictError):
+        return f"{name}: {error}"  # our own words, for the developer
     return "".join([f"{name}\n", *traceback.format_tb(_from(error.__traceback__, function), -MOST)]).rstrip()
 
 

@@ -26,7 +26,7 @@ from dcaf.core.session import Session
 from dcaf.tools.annotations import Names, Unresolved
 from dcaf.tools.callables import decided, label
 from dcaf.tools.defaults import maker
-from dcaf.tools.fills import Fill, asked_for, is_session_like, spelled, unset
+from dcaf.tools.fills import Fill, PlatformFill, asked_for, is_session_like, spelled, unset
 from dcaf.tools.reserved import RESERVED, filled_by_name
 
 if sys.version_info >= (3, 14):
@@ -101,6 +101,11 @@ class Plan:
     def writes(self) -> bool:
         """Whether something of it takes the session to write."""
         return any(fill.writes for fill in self.injected.values())
+
+    @property
+    def declares_session(self) -> bool:
+        """Whether something of it takes the session, or one of its keys, be it to read."""
+        return any(not isinstance(fill, PlatformFill) for fill in self.injected.values())
 
     @property
     def needs_session(self) -> bool:

@@ -11,12 +11,15 @@ name that it makes up, is not seen.
 
 from __future__ import annotations
 
+import dis
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from types import CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 from dcaf.tools.callables import layers, written
 from dcaf.tools.settings import has_settings
@@ -26,6 +29,10 @@ DEPTH: Final = 2
 
 MOST: Final = 500
 """Objects, and functions, that are looked at: a program names fewer."""
+
+GLOBAL: Final = ("LOAD_GLOBAL", "LOAD_NAME")
+ATTRIBUTE: Final = ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "IMPORT_FROM")
+IMPORT: Final = ("IMPORT_NAME",)
 
 CALLED: Final = (FunctionType, MethodType, functools.partial)
 
@@ -56,21 +63,40 @@ def reached(function: Callable[..., Any]) -> Iterator[Any]:
                 waiting.append(called)
 
 
+class _Names(NamedTuple):
+    """The names in a piece of code: of globals, of attributes, and of modules that it imports itself."""
+
+    globals: frozenset[str] = frozenset()
+    attributes: frozenset[str] = frozenset()
+    modules: frozenset[str] = frozenset()
+
+
+@lru_cache(maxsize=1024)
+def _names(code: CodeType) -> _Names:
+    """Those of the code, and of the functions inside it."""
+    steps = list(dis.get_instructions(code))
+    found = [frozenset(step.argval for step in steps if step.opname.startswith(kinds)) for kinds in (GLOBAL, ATTRIBUTE, IMPORT)]
+    inside = [_names(item) for item in code.co_consts if isinstance(item, CodeType)]
+    return _Names(*(own.union(*(names[at] for names in inside)) for at, own in enumerate(found)))
+
+
 def _of(layer: Any) -> list[Any]:
-    names = _names(getattr(layer, "__code__", None) or getattr(type(layer).__call__, "__code__", None))
+    code = getattr(layer, "__code__", None) or getattr(type(layer).__call__, "__code__", None)
+    names = _Names() if code is None else _names(code)
     level = found = [item for item in _roots(layer, names) if not _is(item, PLAIN)]
     for _ in range(DEPTH):
         known = {id(item) for item in found}
-        inner = {id(value): value for item in level for value in _attributes(item, names)}
+        inner = {id(value): value for item in level for value in _attributes(item, names.attributes)}
         level = [value for key, value in inner.items() if key not in known and not _is(value, PLAIN)]
         found = [*found, *level]
     return found
 
 
-def _roots(layer: Any, names: Iterable[str]) -> Iterator[Any]:
+def _roots(layer: Any, names: _Names) -> Iterator[Any]:
     """What a name in the code can begin with: a global, what it closes over, a default, its object, what a partial has decided."""
     around: Mapping[str, Any] = getattr(layer, "__globals__", {})
-    yield from (around[name] for name in names if name in around)
+    yield from (around[name] for name in sorted(names.globals) if name in around)
+    yield from (sys.modules[name] for name in sorted(names.modules) if name in sys.modules)
     for cell in getattr(layer, "__closure__", None) or ():
         try:
             yield cell.cell_contents
@@ -84,13 +110,6 @@ def _roots(layer: Any, names: Iterable[str]) -> Iterator[Any]:
         yield from (*layer.args, *layer.keywords.values())
     elif not _is(layer, FunctionType):
         yield layer
-
-
-def _names(code: CodeType | None) -> list[str]:
-    if code is None:
-        return []
-    inside = [name for item in code.co_consts if isinstance(item, CodeType) for name in _names(item)]
-    return list(dict.fromkeys([*code.co_names, *inside]))
 
 
 def _attributes(item: Any, names: Iterable[str]) -> Iterator[Any]:

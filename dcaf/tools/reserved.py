@@ -13,7 +13,7 @@ from __future__ import annotations
 import typing
 from collections.abc import Mapping, MutableMapping
 from types import UnionType
-from typing import Any, Final, Literal, Union, get_args, get_origin
+from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin
 
 from typing_extensions import is_typeddict
 
@@ -25,6 +25,9 @@ from dcaf.tools.platform import PLATFORM
 SESSION: Final = "session"
 
 RESERVED: Final = (SESSION, PLATFORM)
+
+DICTS: Final = (dict, Mapping, MutableMapping)
+"""What takes a plain dict, beside a TypedDict."""
 
 
 def filled_by_name(name: str, annotation: Any, default: Any) -> Fill | None:
@@ -42,26 +45,26 @@ def filled_by_name(name: str, annotation: Any, default: Any) -> Fill | None:
     """
     if name not in RESERVED:
         return None
-    core, _, optional = opened(annotation)
+    core, _, _ = opened(annotation)
     kinds = {_kind(member) for member in (get_args(core) if get_origin(core) in (Union, UnionType) else [core])}
-    if name == SESSION and "dict" not in kinds:
-        return SessionFill(optional or default is None, Session) if kinds & {"any", "mapping"} else None
-    if name == PLATFORM and kinds <= {"any", "mapping", "dict"}:
+    if name == PLATFORM and kinds <= {"unset", "any", "dict"}:
         return PlatformFill(as_dict=True)
-    wanted = "Session" if name == SESSION else "PlatformContext, dict[str, Any] or a TypedDict"
+    if name == SESSION and not kinds & {"any", "dict"}:
+        return SessionFill(default is None, Session) if kinds == {"unset"} else None
+    wanted = "session: Session" if name == SESSION else f"{PLATFORM}: dict[str, Any], or PlatformContext"
     raise ConfigurationError(
-        f"is not what dcaf fills a parameter of that name with, and no model may fill it. Annotate it as {wanted}, or give the "
-        "parameter another name."
+        f"is not what dcaf fills a parameter of that name with, and no model may fill it. Write `{wanted}`, or give the parameter "
+        "another name."
     )
 
 
-def _kind(annotation: Any) -> Literal["any", "mapping", "dict", "other"]:
+def _kind(annotation: Any) -> Literal["unset", "any", "dict", "other"]:
     """What kind of thing fits an annotation, as far as the reserved names care."""
     while hasattr(annotation, "__supertype__"):
         annotation = annotation.__supertype__
     core = get_origin(annotation) or annotation
-    if core in (unset, typing.Any, object):
+    if core is unset:
+        return "unset"
+    if core is typing.Any or core is object or isinstance(core, TypeVar):
         return "any"
-    if core in (Mapping, MutableMapping):
-        return "mapping"
-    return "dict" if core is dict or is_typeddict(core) else "other"
+    return "dict" if is_typeddict(core) or any(core is kind for kind in DICTS) else "other"

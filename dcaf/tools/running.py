@@ -100,6 +100,8 @@ class Running:
         self, arguments: Mapping[str, Any], session: Session | None, *, abandon: bool = False, is_approved: bool = False
     ) -> Any:
         self.check_has_object()
+        if session is not None:
+            check_session("session=", session)
         read, function = self.reading.finished(), self.way.function
         with calling(is_approved=is_approved), contained():
             values = read.arguments.validate(self.own(arguments))
@@ -115,3 +117,16 @@ class Running:
             if read.plan.needs_session:
                 raise
             return None
+
+
+def check_session(where: str, session: object) -> None:
+    """Refuse what is no session, with what to write.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    if not isinstance(session, Session):
+        what = f"the class {session.__name__}" if isinstance(session, type) else f"a {type(session).__name__}"
+        raise ConfigurationError(
+            f"{where} takes a Session, and got {what}. Make one: Session(), or Session.from_dict({{...}}) of plain values."
+        )

@@ -114,13 +114,13 @@ class Arguments:
             return self._model.model_validate(arguments), arguments
         except ValidationError as error:
             first = error
-        without = deepcopy(arguments)
-        for item in first.errors(include_url=False):
-            if item["input"] is None:
-                _leave_out(without, item["loc"])
+        nulls = [item["loc"] for item in first.errors(include_url=False) if item["input"] is None]
         try:
+            without = deepcopy(arguments) if nulls else arguments
+            for place in nulls:
+                _leave_out(without, place)
             return self._model.model_validate(without), without
-        except ValidationError:
+        except (ValidationError, RecursionError):
             raise ToolArgumentError(misfit("arguments", self._model, first), problems("arguments", first)) from None
 
 

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection, Iterable, Mapping
-from copy import deepcopy
 from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from types import MethodType
 from typing import Any, Final
+
+from pydantic_core import from_json, to_json
 
 from dcaf.core.errors import ConfigurationError
 from dcaf.tools.callables import layers
@@ -49,14 +50,13 @@ class Settings:
             raise ConfigurationError('name= takes the name that a model calls, for instance name="deploy".')
         if self.description is not None and not isinstance(self.description, str):
             raise ConfigurationError("description= takes a text.")
-        if self.input_schema is not None and not isinstance(self.input_schema, Mapping):
-            raise ConfigurationError('input_schema= takes a JSON Schema: {"type": "object", "properties": ...}.')
         for name in ("strict", "requires_approval", "parallel"):
             if not isinstance(getattr(self, name), bool | None):
                 raise ConfigurationError(f"{name}= takes True or False.")
         if self.timeout is not None and (not isinstance(self.timeout, timedelta) or self.timeout <= timedelta()):
             raise ConfigurationError("timeout= takes a timedelta over zero, for instance timeout=timedelta(seconds=30).")
-        object.__setattr__(self, "input_schema", deepcopy(self.input_schema))
+        if self.input_schema is not None:
+            object.__setattr__(self, "input_schema", _copied(self.input_schema))
 
     def over(self, below: Settings) -> Settings:
         """These, and those of the tool below where these say nothing.
@@ -87,6 +87,16 @@ class Settings:
     def _completed_by(self, other: Settings, names: Iterable[str]) -> Settings:
         missing = {name: getattr(other, name) for name in names if getattr(self, name) is None}
         return replace(self, **missing)
+
+
+def _copied(schema: object) -> dict[str, Any]:
+    try:
+        found = from_json(to_json(schema)) if isinstance(schema, Mapping) else None
+    except (ValueError, TypeError):  # of pydantic: it is no JSON, or too deep
+        found = None
+    if not isinstance(found, dict):
+        raise ConfigurationError('input_schema= takes a JSON Schema: {"type": "object", "properties": ...}.')
+    return found
 
 
 def has_settings(value: object) -> bool:

@@ -33,13 +33,13 @@ from types import MethodType
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, cast, overload
 from weakref import WeakValueDictionary
 
-from dcaf.core.current import is_call_approved
+from dcaf.core.current import current_session, is_call_approved
 from dcaf.core.errors import ConfigurationError, ToolApprovalError
 from dcaf.core.session import Session
 from dcaf.tools.annotations import Names
 from dcaf.tools.callables import Way, decided, layers, name_of
 from dcaf.tools.explanation import Explanation
-from dcaf.tools.named import named
+from dcaf.tools.named import named, reached
 from dcaf.tools.reading import Reading
 from dcaf.tools.running import Running
 from dcaf.tools.settings import Settings, overridden, overridden_by, settings_below
@@ -50,6 +50,8 @@ Q = ParamSpec("Q")
 R_co = TypeVar("R_co", covariant=True)
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
+
+NOT_GIVEN: Final = object()
 
 _binding: Final = threading.RLock()  # collecting garbage may run code that looks up a tool
 
@@ -103,6 +105,7 @@ class Tool(Generic[P, R_co]):
         self._check_hides_nothing()
         self.forged: Counter[str] = Counter()
         self._tools: WeakValueDictionary[int, Tool[..., Any]] = WeakValueDictionary()
+        self._reaches: bool | None = None
         self._bound_to: tuple[Tool[..., Any], object] | None = None
         self._read = Reading(
             called,
@@ -168,12 +171,31 @@ class Tool(Generic[P, R_co]):
 
     @property
     def writes_session(self) -> bool:
-        """Whether a parameter takes the session, or one of its keys, to write. Raises as ``input_schema``."""
-        return self._read.finished().plan.writes
+        """Whether it may write the session, so that its calls wait for each other.
+
+        A parameter takes it, or one of its keys, to write. Or it declares no session, and its code, or what it names of the same
+        package, calls ``current_session``. Raises as ``input_schema``.
+        """
+        return self._read.finished().plan.writes or self._is_undeclared_writer()
+
+    def _is_undeclared_writer(self) -> bool:
+        if self._reaches is None and self._read.finished().plan.declares_session:
+            self._reaches = False
+        if self._reaches is None:
+            self._reaches = False  # while it is looked for: tools may name each other
+            self._reaches = any(
+                item is current_session or (is_tool(item) and item.writes_session) for item in reached(self._function)
+            )
+        return self._reaches
+
+    @property
+    def __isabstractmethod__(self) -> bool:
+        """Whether a class that has it as a method is abstract, as of the function."""
+        return bool(getattr(self._function, "__isabstractmethod__", False))
 
     def explain(self) -> Explanation:
         """Say for every parameter who fills it and why. Raises as ``input_schema``."""
-        return Explanation.of(self.name, self._read.finished().plan)
+        return Explanation.of(self.name, self._read.finished().plan, reaches_session=self._is_undeclared_writer())
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Call the function itself.
@@ -254,7 +276,7 @@ class Tool(Generic[P, R_co]):
     def _changed(self, **members: Any) -> Any:
         """The same tool but for some of its members."""
         made = object.__new__(type(self))
-        made.__dict__.update(self.__dict__, _tools=WeakValueDictionary(), **members)
+        made.__dict__.update(self.__dict__, _tools=WeakValueDictionary(), _reaches=None, **members)
         made.__dict__["__wrapped__"] = made._way.function
         return made
 
@@ -354,7 +376,7 @@ def tool(
 ) -> Callable[[Callable[P, R_co]], Tool[P, R_co]]: ...
 
 
-def tool(function: Any = None, /, **settings: Any) -> Any:
+def tool(function: Any = NOT_GIVEN, /, **settings: Any) -> Any:
     """Make a tool of a function: ``@tool``, or ``@tool(name=..., timeout=...)`` with any of the settings of ``Tool``.
 
     A tool without further settings is that tool.
@@ -362,7 +384,8 @@ def tool(function: Any = None, /, **settings: Any) -> Any:
     Raises:
         ConfigurationError: As ``Tool``.
     """
-    if function is None:
+    if function is NOT_GIVEN:
+        Settings(**settings)  # what is wrong with them is said where they stand
         return functools.partial(tool, **settings)
     if not settings and is_tool(function):
         return function

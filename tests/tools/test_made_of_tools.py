@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import contextlib
 import copy
@@ -512,6 +513,21 @@ def test_an_agent_is_given_its_own_tools_again() -> None:
     first = Agent(lambda messages, context: "ok", tools=[wipe, shown])
     second = Agent(lambda messages, context: "ok", tools=first.tools.values())
     assert list(second.tools.values()) == list(first.tools.values()) == [wipe, shown]
+
+
+def test_an_abstract_method_stays_abstract() -> None:
+    class Shape(abc.ABC):
+        @tool(requires_approval=True)
+        @abc.abstractmethod
+        def draw(self, colour: str) -> str: ...
+
+    class Square(Shape):
+        def draw(self, colour: str) -> str:  # type: ignore[override]
+            return colour
+
+    with pytest.raises(TypeError, match="abstract"):
+        Shape()  # type: ignore[abstract]
+    assert tool(Square().draw).requires_approval
 
 
 # The tool of one object

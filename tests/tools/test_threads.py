@@ -102,6 +102,13 @@ async def _leave(call: Callable[[], Any], at_once_s: float) -> None:
         await call()
 
 
+async def _leave_once_begun(call: Callable[[], Any], meter: Meter) -> None:
+    async with anyio.create_task_group() as group:
+        group.start_soon(call)
+        await _until(lambda: meter.begun > 0)
+        group.cancel_scope.cancel()
+
+
 async def _measured(make: Any, lasts_s: float = 0.15) -> Meter:
     """As many calls as there are, all of which leave; what still runs then has ended when this returns."""
     limiter, meter = anyio.to_thread.current_default_thread_limiter(), Meter(lasts_s)
@@ -143,7 +150,7 @@ def test_where_all_places_are_taken_a_turn_waits_and_its_time_ends_it(backend: s
     async def main() -> None:
         limiter = anyio.to_thread.current_default_thread_limiter()
         limiter.total_tokens = 1
-        await _leave(_tool(meter), 0.05)
+        await _leave_once_begun(_tool(meter), meter)
         assert limiter.borrowed_tokens == 1
         agent = Agent(lambda messages, context: "ok", config=RunConfig(timeout=timedelta(seconds=0.05)))
         before = time.monotonic()
@@ -189,7 +196,7 @@ def test_a_stream_that_is_left_while_it_waits_for_a_place_is_closed_when_there_i
 @both
 def test_a_thread_that_outlives_its_loop_spoils_nothing(backend: str) -> None:
     meter = Meter(0.3)
-    anyio.run(_leave, _tool(meter), 0.05, backend=backend)
+    anyio.run(_leave_once_begun, _tool(meter), meter, backend=backend)
     assert anyio.run(_tool(Meter(0)), backend=backend) == "ok"
     until = time.monotonic() + 5
     while meter.now and time.monotonic() < until:
