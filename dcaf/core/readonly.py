@@ -13,6 +13,7 @@ is a copy.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final, Self, TypeVar, overload
@@ -24,6 +25,7 @@ from dcaf.core.handles import ABSENT
 from dcaf.core.session import Session
 from dcaf.core.state import TEMPORARY
 from dcaf.core.values import from_json, read
+from dcaf.core.views import SessionType, locals_around, refuse_fields
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -45,7 +47,7 @@ def _refused(name: str) -> Callable[..., Any]:
     return refuse
 
 
-class ReadOnlySession(Mapping[str, Any]):
+class ReadOnlySession(Mapping[str, Any], metaclass=SessionType):
     """What a session says, without a way to change it."""
 
     __slots__ = ("_prefix", "_session")
@@ -55,6 +57,10 @@ class ReadOnlySession(Mapping[str, Any]):
     def __init__(self) -> None:
         """Look at an empty session that belongs to no conversation."""
         self._look(Session(), "")
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        refuse_fields(cls, ReadOnlySession, locals_around(sys._getframe(1)))
 
     @classmethod
     def of(cls, session: Session) -> Self:
