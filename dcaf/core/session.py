@@ -12,7 +12,7 @@ for a detached one. Ask ``session.is_empty``.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from inspect import getattr_static
 from typing import TYPE_CHECKING, Any, Final, Never, Self, cast
@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Final, Never, Self, cast
 from dcaf.core.claims import Standing
 from dcaf.core.errors import ConfigurationError, SessionValueError
 from dcaf.core.mapping import StateMapping
-from dcaf.core.state import TEMPORARY, State
+from dcaf.core.slots import TEMPORARY
+from dcaf.core.state import State
 from dcaf.core.values import read
 from dcaf.core.variables import keep_variables, parametrise
 from dcaf.core.views import SessionType, declare, locals_around
@@ -73,6 +74,11 @@ class Session(StateMapping, metaclass=SessionType):
         )
 
     @classmethod
+    def fromkeys(cls, keys: Iterable[str], value: Any = None) -> Self:
+        """Start from keys that all have one value, as ``from_dict``. Raises as it."""
+        return cls.from_dict(dict.fromkeys(keys, value))
+
+    @classmethod
     def of(cls, session: Session) -> Self:
         """Look at another session through this class: one state, seen by both.
 
@@ -95,6 +101,7 @@ class Session(StateMapping, metaclass=SessionType):
 
     def to_dict(self) -> dict[str, Any]:
         """The values as plain JSON in a dict of its own, without the ``temp:`` keys: what would be sealed now."""
+        self._state.look()
         return cast("dict[str, Any]", read(self._state.plain()))
 
     def clear(self) -> None:
@@ -204,6 +211,8 @@ def not_a_session(what: str, given: object, name: str) -> str:
     if isinstance(given, type):
         return f"{what} takes a session, and not the class {given.__name__}. Write {given.__name__}() for an empty one."
     told = f"{what} takes a Session, and not a {type(given).__name__}."
+    if isinstance(type(given), SessionType):
+        return f"{told} It may only be read: declare `session: Session` where it comes from, to write it too."
     if isinstance(given, StateMapping):
         return f"{told} A scope is a part of one: pass the session, and read the scope from it."
     if isinstance(given, Mapping):

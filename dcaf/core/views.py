@@ -28,7 +28,7 @@ from dcaf.core.errors import ConfigurationError, SessionTypeError
 from dcaf.core.handles import IMMUTABLE
 from dcaf.core.hints import annotations_of, is_constant_hint, need_hint, read_hint
 from dcaf.core.paths import misfit
-from dcaf.core.state import RESERVED
+from dcaf.core.slots import RESERVED
 from dcaf.core.values import adapter, from_json, to_json, write
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ class SessionType(Metaclass):
     """The class of session classes: what is set on one later is checked like what was in it from the beginning."""
 
     if not TYPE_CHECKING:  # they would take it for a class on which anything may be set
+        __instancecheck__ = ABCMeta.__instancecheck__  # that of protocols asks every class whether it is one
+        __subclasscheck__ = ABCMeta.__subclasscheck__
 
         def __setattr__(cls, name: str, value: object) -> None:  # noqa: N805 - this is a metaclass
             if isinstance(getattr(cls, name, None), Field) and not isinstance(value, Field):
