@@ -11,15 +11,10 @@ What a reader gets wrong: nothing here merges. An overlay does, and says what it
 
 from __future__ import annotations
 
-import logging
-from typing import Final
-
 from dcaf.core.overlay import Overlay
 from dcaf.core.paths import join
 from dcaf.core.session import Session
-from dcaf.tools.turn import Caller, Conflict
-
-logger: Final[logging.Logger] = logging.getLogger("dcaf")
+from dcaf.tools.conflicts import OUTSIDE, Caller, Conflict, log_conflict
 
 
 def begin_overlay(session: Session) -> Session:
@@ -41,5 +36,5 @@ def commit_overlay(session: Session, who: str) -> list[Conflict]:
     assert isinstance(state, Overlay)
     clashes = [Conflict(clash.key, join(clash.path), clash.kind, Caller(0, who, None), None) for clash in state.commit().clashes]
     for clash in clashes:
-        logger.warning("dcaf: %s was kept over a change from outside (%s)", who, clash.kind)
+        log_conflict(who, OUTSIDE, clash.kind)
     return clashes

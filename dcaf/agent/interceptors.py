@@ -28,7 +28,7 @@ from dcaf.core.current import running
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session
 from dcaf.tools.callables import label, outcome, starts_on_loop
-from dcaf.tools.turn import Conflict
+from dcaf.tools.conflicts import Conflict
 
 
 @dataclass(slots=True)

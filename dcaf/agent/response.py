@@ -18,7 +18,7 @@ from dcaf.agent.arguments import require
 from dcaf.agent.helpdesk import Approval, Data, Message, MetaData
 from dcaf.core.errors import ConfigurationError, InterceptorError
 from dcaf.core.session import Session
-from dcaf.tools.turn import Conflict
+from dcaf.tools.conflicts import Conflict
 
 
 @dataclass(frozen=True, slots=True)
