@@ -183,7 +183,9 @@ def decided_in(state: State, now: float) -> dict[str, int]:
 
 
 def _came_from_below(state: State, id_: str, use: str) -> bool:
-    """Whether a call waited already when an overlay was begun."""
+    """Whether a call waited already when an overlay was first touched, or where it was not touched yet."""
+    if not state.is_touched:
+        return True
     sealed = _object(state._own_arrived).get(PENDING, {}).get(id_)
     return sealed is not None and sealed[2] == use
 

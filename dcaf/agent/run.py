@@ -237,6 +237,8 @@ class Run:
             with self._within():
                 await execution.run(calls, draft.turn(self.session))
         except TurnTimeoutError:
+            if not any(item.has_begun for item in calls):
+                raise
             logger.warning("dcaf: the time of a turn was over while approved calls ran")
         draft.has_run = any(item.has_begun for item in calls)
         draft.usage.tool_calls += sum(item.has_begun for item in calls)

@@ -263,7 +263,8 @@ def _carrier(item: Carrier | str) -> Carrier:
         return HeaderCarrier()
     if item == CookieCarrier.name:
         return CookieCarrier()
-    raise ConfigurationError(f"carriers= knows 'body', 'header' and 'cookie', and not {item!r}.")
+    what = repr(item) if isinstance(item, str) else type(item).__name__
+    raise ConfigurationError(f"carriers= knows 'body', 'header' and 'cookie', and not {what}.")
 
 
 def _host_of(origin: bytes) -> bytes | None:
