@@ -28,7 +28,7 @@ collect_ignore_glob = ["*conftest.py"]
 ALONE: Final = {"speed", "benchmarks", "test_p10_limits.py", "test_p11_parsers.py", "test_linear_time.py"}
 """The folders and files of tests that measure time."""
 
-PARTLY: Final = {"test_history.py", "test_import.py"}
+PARTLY: Final = {"test_history.py", "test_import.py", "test_large_bodies.py"}
 """Files some of whose tests do; these are marked one by one."""
 
 LONGEST: Final = (

@@ -13,47 +13,37 @@ that it is given, each time.
 
 from __future__ import annotations
 
-import asyncio
-import copy
 import functools
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, Final, TypeAlias, TypeVar
-
-import anyio
-from pydantic import ValidationError
+from typing import Any, TypeAlias, TypeVar
 
 from dcaf.core.extras import extra
 
 with extra("dcaf.agent", "dcaf[agent]"):  # before any other module of this package, each of which needs one of them
     import rfc8785  # noqa: F401 - for approvals
-    from pydantic_ai.exceptions import UserError
-    from pydantic_ai.models import Model, infer_model
+    from pydantic_ai.models import Model
 
+from dcaf.agent.arguments import kind_of, require
 from dcaf.agent.config import RunConfig
+from dcaf.agent.conversation import Messages, context_of, go_on, read, session_of
 from dcaf.agent.draft import Clock, Mind, Tools
 from dcaf.agent.functions import Filled, FunctionMind
-from dcaf.agent.helpdesk import Event, Message
+from dcaf.agent.helpdesk import Event
 from dcaf.agent.interceptors import RequestInterceptor, ResponseInterceptor, listed
+from dcaf.agent.loop import wait_for
+from dcaf.agent.making import instructions_of, model_of, tools_of
 from dcaf.agent.response import AgentResponse
 from dcaf.agent.run import Run, Service
 from dcaf.agent.thinking import ModelMind
-from dcaf.core.current import current_session
-from dcaf.core.errors import ConfigurationError, MalformedRequest
+from dcaf.core.errors import ConfigurationError
 from dcaf.core.keeper import Keeper, Stateless
 from dcaf.core.session import Session
-from dcaf.core.state import RESERVED
-from dcaf.tools.tool import Tool, tool
+from dcaf.tools.tool import Tool
 
 One = TypeVar("One")
 OneOrMore: TypeAlias = "One | Sequence[One] | None"
-MOST_PROBLEMS: Final = 20
-LONGEST_PATH: Final = 200
-"""Of a refused conversation: whoever sends a hundred thousand misfits is not told of each."""
-
-Messages: TypeAlias = "str | Sequence[Message | Mapping[str, Any]]"
-"""What the user says, or the conversation, oldest first."""
 
 
 class Agent:
@@ -88,9 +78,12 @@ class Agent:
         name: str = "agent",
         clock: Clock = time.time,
     ) -> None:
+        require("name=", name, str, "a text")
+        require("config=", config, RunConfig | None, "a RunConfig, as RunConfig(max_model_calls=8)")
+        require("clock=", clock, Callable, "a function that gives seconds since the epoch")
         self.name: str = name
         self.config: RunConfig = config or RunConfig()
-        self.tools: Tools = _named(tools)
+        self.tools: Tools = tools_of(tools)
         self._service = Service(
             _mind(model, self.tools, instructions, self.config),
             _decidable(self.tools, agents),
@@ -113,11 +106,8 @@ class Agent:
         Raises:
             ConfigurationError: An event loop is running here.
         """
-        if _is_in_loop():
-            raise ConfigurationError(
-                "agent.run() was called inside a running event loop. Write `await agent.run_async(...)`, or chat_async."
-            )
-        return anyio.run(functools.partial(self.run_async, messages, session=session, context=context))
+        run = functools.partial(self.run_async, messages, session=session, context=context)
+        return wait_for(run, limit_s=self.config.timeout_s)
 
     def chat(
         self,
@@ -140,7 +130,7 @@ class Agent:
         Raises:
             ConfigurationError: There are decisions, and no answer that they are about.
         """
-        messages, going_on = _going_on(text, after, decisions, session)
+        messages, going_on = go_on(text, after, decisions, session)
         return self.run(messages, session=going_on, context=context)
 
     async def chat_async(
@@ -153,7 +143,7 @@ class Agent:
         context: Mapping[str, Any] | None = None,
     ) -> AgentResponse:
         """As ``chat``, where an event loop is running."""
-        messages, going_on = _going_on(text, after, decisions, session)
+        messages, going_on = go_on(text, after, decisions, session)
         return await self.run_async(messages, session=going_on, context=context)
 
     async def run_async(
@@ -208,67 +198,13 @@ class Agent:
         context: Mapping[str, Any] | None,
         keeper: Keeper | None,
     ) -> Run:
-        if context is not None and not isinstance(context, Mapping):
-            raise ConfigurationError(f"context= takes a dict, not {type(context).__name__}.")
-        return Run(self._service, read(messages), _own(session), context or {}, keeper or Stateless())
+        methods = [name for name in vars(Keeper) if not name.startswith("_")]
+        if keeper is not None and (isinstance(keeper, type) or not all(callable(getattr(keeper, name, None)) for name in methods)):
+            raise ConfigurationError(f"keeper= takes a Keeper, with {', '.join(methods)}, or None; not {kind_of(keeper)}.")
+        return Run(self._service, read(messages), session_of(session), context_of(context), keeper or Stateless())
 
     def __repr__(self) -> str:
         return f"<Agent {self.name}: {len(self.tools)} tools>"
-
-
-def _own(session: Session | Mapping[str, Any] | None) -> Session:
-    """The session of a run: the one that was given, or made of what was given, or that of the turn that is running."""
-    if isinstance(session, Session):
-        return session
-    if session is not None and not isinstance(session, Mapping):
-        raise ConfigurationError(f"session= takes a Session or a dict of its state, not {type(session).__name__}.")
-    if session is not None and RESERVED in session:
-        raise ConfigurationError("session= has a sealed session in it. The middleware opens those: pass its state, or a Session.")
-    if session is not None:
-        return Session.from_dict(session)
-    try:
-        return current_session()
-    except ConfigurationError:
-        return Session()
-
-
-def _going_on(
-    text: str,
-    after: AgentResponse | None,
-    decisions: Mapping[str, bool | str] | None,
-    session: Session | Mapping[str, Any] | None,
-) -> tuple[list[Message], Session | Mapping[str, Any] | None]:
-    """The messages that follow an answer, and the session that goes with them."""
-    if after is None:
-        if decisions:
-            raise ConfigurationError("decisions= are about the calls of an answer: pass it as after=.")
-        return [Message(role="user", content=text)], session
-    said = after.decided(decisions, text) if decisions else Message(role="user", content=text)
-    return [*after.messages, said], copy.copy(after.state) if session is None else session
-
-
-def read(messages: Messages) -> list[Message]:
-    """A conversation, as messages.
-
-    Raises:
-        MalformedRequest: It is none.
-    """
-    if isinstance(messages, str):
-        return [Message(role="user", content=messages)]
-    return [item if isinstance(item, Message) else _read(item, at) for at, item in enumerate(messages)]
-
-
-def problems_of(error: ValidationError, *place: str | int) -> list[tuple[str, str]]:
-    """Path and problem of the first misfits, without the values; ``place`` is where the value itself stands."""
-    found = error.errors(include_input=False, include_context=False, include_url=False)
-    return [(".".join(map(str, (*place, *item["loc"])))[:LONGEST_PATH], item["msg"]) for item in found[:MOST_PROBLEMS]]
-
-
-def _read(item: Any, at: int) -> Message:
-    try:
-        return Message.model_validate(item)
-    except ValidationError as error:
-        raise MalformedRequest(problems_of(error, "messages", at)) from None
 
 
 def _mind(
@@ -277,36 +213,12 @@ def _mind(
     instructions: str | Callable[..., Any] | None,
     config: RunConfig,
 ) -> Mind:
-    if callable(model) and not isinstance(model, Model):
-        if instructions is not None:
+    found, told = model_of(model), instructions_of(instructions)
+    if not isinstance(found, Model):
+        if told is not None:
             raise ConfigurationError("instructions= are for a model. An agent function has its own.")
-        return FunctionMind(model, tools)
-    if not isinstance(model, Model | str):
-        raise ConfigurationError(_no_mind(model))
-    try:
-        found = infer_model(model)
-    except (UserError, ValueError, ImportError) as error:
-        raise ConfigurationError(f"The model cannot be used: {error}") from error
-    told = Filled(instructions, "instructions=", ()) if callable(instructions) else instructions
-    return ModelMind(found, tools, told, config)
-
-
-def _no_mind(model: object) -> str:
-    if isinstance(model, Agent):
-        return "This is an Agent already: use it as it is."
-    kind = type(model).__name__
-    article = "An" if kind[0] in "AEIOaeio" else "A"
-    return f"{article} {kind} is neither an Agent, a model, the name of one, nor an agent function."
-
-
-def _named(tools: Iterable[Tool[..., Any] | Callable[..., Any]]) -> Tools:
-    found: dict[str, Tool[..., Any]] = {}
-    for item in tools:
-        made = item if isinstance(item, Tool) else tool(item)
-        if made.name in found:
-            raise ConfigurationError(f"Two tools are named {made.name!r}. Give one another name: @tool(name=...).")
-        found[made.name] = made
-    return found
+        return FunctionMind(found, tools)
+    return ModelMind(found, tools, Filled(told, "instructions=", ()) if callable(told) else told, config)
 
 
 def _decidable(tools: Tools, agents: Iterable[Agent]) -> Tools:
@@ -328,20 +240,3 @@ def _agents(agents: Any) -> list[Agent]:
         wrong = next((type(item).__name__ for item in found if not isinstance(item, Agent)), "lone Agent")
         raise ConfigurationError(f"agents= takes a list of Agents, not a {wrong}.")
     return found
-
-
-def _is_in_loop() -> bool:
-    """Whether an event loop runs in this thread, of asyncio or of trio."""
-    try:
-        anyio.get_cancelled_exc_class()
-    except (RuntimeError, LookupError):
-        return _is_in_asyncio()
-    return True
-
-
-def _is_in_asyncio() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

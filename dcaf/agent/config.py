@@ -44,7 +44,7 @@ class RunConfig:
         model_settings: Temperature and the like, as pydantic-ai has them; None leaves them to the model.
 
     Raises:
-        ConfigurationError: A limit is none.
+        ConfigurationError: A limit is none, or another member is of another kind.
     """
 
     streaming_mode: StreamingMode = StreamingMode.BIDI
@@ -59,6 +59,8 @@ class RunConfig:
             raise ConfigurationError("timeout= takes a timedelta over zero, for instance timeout=timedelta(minutes=5), or None.")
         if not isinstance(self.streaming_mode, StreamingMode):
             raise ConfigurationError("streaming_mode= takes StreamingMode.NONE, .SSE or .BIDI.")
+        if self.model_settings is not None and not isinstance(self.model_settings, dict):
+            raise ConfigurationError("model_settings= takes a dict, for instance model_settings={'temperature': 0.0}, or None.")
 
     @property
     def timeout_s(self) -> float | None:

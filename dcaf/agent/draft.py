@@ -37,9 +37,6 @@ from dcaf.tools.turn import Turn
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
-BETWEEN: Final = "\n\n"
-"""Stands between what the model says before and after it called tools."""
-
 NOBODY: Final = "{tool} needs the approval of a person, and nobody can be asked for it here. It was not proposed."
 UNREACHABLE: Final = (
     "dcaf: %s wanted the approval of %s, inside a turn of %s, whose answer cannot ask for it: that agent does not know the tool. "
@@ -83,7 +80,7 @@ class Draft:
         usage: What the model has used.
         inner_usage: What the turns inside this one have used.
         conflicts: What could not be merged.
-        stop_reason: ``end_turn``, ``tool_use`` where calls were proposed, ``blocked`` by an interceptor, or ``error``.
+        stop_reason: How it ended, one of the words of the protocol.
         has_run: Whether calls that a person approved have begun: then the turn ends with an answer, whatever comes after.
         tells_intent: Whether a person who decides is told what the model said beside a call.
         is_over: Whether the turn has ended.

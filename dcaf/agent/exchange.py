@@ -12,22 +12,33 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
 
 from pydantic import ValidationError
-from pydantic_core import PydanticSerializationError, to_json
+from pydantic_core import PydanticSerializationError, from_json, to_json
 
-from dcaf.agent.agent import problems_of
+from dcaf.agent.conversation import Fresh, problems_of, read
 from dcaf.agent.functions import OWN
-from dcaf.agent.helpdesk import Done, Error, Event, Message, MetaData, Turn
+from dcaf.agent.helpdesk import READ, Done, Error, Event, Message, MetaData, Turn
 from dcaf.agent.response import AgentResponse
 from dcaf.core.errors import AgentError, DcafError, MalformedRequest
 from dcaf.tools.frames import trace
 from dcaf.tools.platform import PLATFORM
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
+
+MOST_MESSAGES: Final = 5_000
+MOST_CALLS: Final = 5_000
+"""Of a conversation: what each of them costs, reading, telling a model and answering, is time that nobody else has."""
+
+MOST_DECISIONS: Final = 256
+"""Of a message: eight times as many as can wait at once."""
+
+CALLS: Final = ("approvals", "tool_calls", "executed_approvals", "executed_tool_calls")
+"""The members of ``data`` that have them; those that a person decides on come first."""
 
 CONTEXT_BYTES: Final = 16 * 1024
 """The longest echo of a request's further members."""
@@ -54,14 +65,19 @@ class Asked:
         Raises:
             MalformedRequest: It is no turn.
         """
+        members = _members(body)
+        _check_size(members)
+        further = {name: value for name, value in members.items() if name not in Turn.model_fields}
+        named = {name: members[name] for name in Turn.model_fields if name in members}
+        if isinstance(named.get("messages"), list):
+            named["messages"] = read(named["messages"], READ)
         try:
-            turn = Turn.model_validate_json(body)
+            turn = Turn.model_validate(named, context=READ)
         except ValidationError as error:
             raise MalformedRequest(problems_of(error)) from None
-        named = [message.platform_context for message in reversed(turn.messages) if message.platform_context is not None]
-        platform = named[0] if named else turn.platform_context
-        context = {**turn.further, PLATFORM: platform or {}}
-        return cls([_bare(message) for message in turn.messages], context, _echoed(turn.further))
+        told = (message.platform_context for message in reversed(turn.messages) if message.platform_context is not None)
+        platform = next(told, turn.platform_context)
+        return cls(Fresh(map(_bare, turn.messages)), {**further, PLATFORM: platform or {}}, _echoed(further))
 
     def answer(self, response: AgentResponse) -> dict[str, Any]:
         """The body of an answer in one piece."""
@@ -145,10 +161,44 @@ def _listed(error: MalformedRequest) -> str:
     return f" ({found})" if found else ""
 
 
+def _members(body: bytes | str) -> dict[str, Any]:
+    try:
+        found = from_json(body, cache_strings=False)
+    except ValueError as error:
+        raise MalformedRequest([("", f"Invalid JSON: {error}")]) from None
+    if not isinstance(found, dict):
+        raise MalformedRequest([("", "Input should be an object")])
+    return found
+
+
+def _check_size(members: Mapping[str, Any]) -> None:
+    """Refuse a conversation that is larger than any is, before it is looked at: it would take the loop from all others."""
+    messages = members.get("messages")
+    if not isinstance(messages, list) or not messages:
+        return
+    if len(messages) > MOST_MESSAGES:
+        raise MalformedRequest([("messages", f"a conversation may have {MOST_MESSAGES} messages at most")])
+    calls = [_count_calls(message) for message in messages]
+    if sum(map(sum, calls)) > MOST_CALLS:
+        raise MalformedRequest([("messages", f"a conversation may have {MOST_CALLS} calls of tools at most")])
+    if max(calls[-1][:2]) > MOST_DECISIONS:
+        raise MalformedRequest([(f"messages.{len(messages) - 1}.data", f"a message may decide {MOST_DECISIONS} calls at most")])
+
+
+def _count_calls(message: Any) -> list[int]:
+    """How many calls of each kind a message has, in the order of CALLS."""
+    data = message.get("data") if isinstance(message, dict) else None
+    lists = [data.get(name) if isinstance(data, dict) else None for name in CALLS]
+    return [len(found) if isinstance(found, list) else 0 for found in lists]
+
+
 def _bare(message: Message) -> Message:
     """A message without what is not for the conversation."""
-    data = None if message.data is None else message.data.model_copy(update={"session": None})
-    return message.model_copy(update={"platform_context": None, "data": data})
+    if message.platform_context is not None:
+        message.platform_context = None
+    if message.data is not None and message.data.session is not None:
+        message.data.session = None
+    return message
 
 
 def _echoed(further: dict[str, Any]) -> dict[str, Any] | None:

@@ -12,10 +12,59 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, JsonValue, StrictBool, StringConstraints
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    FailFast,
+    Field,
+    JsonValue,
+    PlainSerializer,
+    StrictBool,
+    StringConstraints,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 LONGEST_ID: Final = 256
 """Characters of the id of a call."""
+
+STOP_REASONS: Final = {
+    "end_turn": "the agent has said all that it wanted to",
+    "tool_use": "calls wait for a person",
+    "max_tokens": "the answer was cut off at its length limit",
+    "refusal": "the model, or its provider, refused to answer",
+    "content_filter": "the provider's filter has cut the answer off, or taken it away",
+    "empty": "the model said nothing",
+    "pause_turn": "the provider paused in the middle of the answer",
+    "blocked": "an interceptor ended the turn",
+    "stopped": "the client ended the turn, on a socket",
+    "error": "the model failed after approved calls had run, or in the middle of its answer",
+}
+"""How a turn can end. Others may come later."""
+
+COMPLETE: Final = frozenset({"end_turn", "blocked"})
+"""Those after which nothing is missing."""
+
+READ: Final = object()
+"""The context of a validation of what a JSON parser has read."""
+
+
+def _is_read(kind: type) -> WrapValidator:
+    """Passes over what is inside a value that a JSON parser has read: it is JSON, and to ask each part of it takes long."""
+
+    def check(value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+        return value if info.context is READ and type(value) is kind else handler(value)
+
+    return WrapValidator(check)
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+JSONObject = Annotated[dict[str, JsonValue], _is_read(dict), PlainSerializer(_itself, return_type=Any)]
+JSONList = Annotated[list[JsonValue], _is_read(list), PlainSerializer(_itself, return_type=Any)]
 
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_ID)]
 
@@ -39,7 +88,7 @@ class ExecutedToolCall(Shape):
 
     id: Identifier
     name: str
-    input: dict[str, JsonValue] = Field(default_factory=dict, repr=False)
+    input: JSONObject = Field(default_factory=dict, repr=False)
     output: str = Field(default="", repr=False)
 
 
@@ -62,7 +111,7 @@ class Approval(Shape):
     id: Identifier
     type: str = "tool_call"
     name: str
-    input: dict[str, JsonValue] = Field(default_factory=dict, repr=False)
+    input: JSONObject = Field(default_factory=dict, repr=False)
     execute: StrictBool = False
     rejection_reason: str | None = None
     description: str = ""
@@ -74,11 +123,11 @@ class PendingToolCall(Shape):
 
     id: Identifier
     name: str
-    input: dict[str, JsonValue] = Field(default_factory=dict, repr=False)
+    input: JSONObject = Field(default_factory=dict, repr=False)
     execute: StrictBool = False
     rejection_reason: str | None = None
     tool_description: str = ""
-    input_description: dict[str, JsonValue] = Field(default_factory=dict, repr=False)
+    input_description: JSONObject = Field(default_factory=dict, repr=False)
     intent: str | None = None
 
 
@@ -89,14 +138,14 @@ class Data(Shape):
         session: On the wire the sealed session; behind the middleware the state.
     """
 
-    cmds: list[JsonValue] = Field(default_factory=list, repr=False)
-    executed_cmds: list[JsonValue] = Field(default_factory=list, repr=False)
-    tool_calls: Annotated[list[PendingToolCall], FailFast()] = []
-    executed_tool_calls: Annotated[list[ExecutedToolCall], FailFast()] = []
-    approvals: Annotated[list[Approval], FailFast()] = []
-    executed_approvals: Annotated[list[ExecutedApproval], FailFast()] = []
-    url_configs: list[JsonValue] = Field(default_factory=list, repr=False)
-    session: dict[str, JsonValue] | None = Field(default=None, repr=False)
+    cmds: JSONList = Field(default_factory=list, repr=False)
+    executed_cmds: JSONList = Field(default_factory=list, repr=False)
+    tool_calls: Annotated[list[PendingToolCall], FailFast()] = Field(default_factory=list)
+    executed_tool_calls: Annotated[list[ExecutedToolCall], FailFast()] = Field(default_factory=list)
+    approvals: Annotated[list[Approval], FailFast()] = Field(default_factory=list)
+    executed_approvals: Annotated[list[ExecutedApproval], FailFast()] = Field(default_factory=list)
+    url_configs: JSONList = Field(default_factory=list, repr=False)
+    session: JSONObject | None = Field(default=None, repr=False)
 
 
 class Message(Shape):
@@ -109,7 +158,7 @@ class Message(Shape):
     role: Literal["user", "assistant"]
     content: str = Field(default="", repr=False)
     data: Data | None = Field(default=None, repr=False)
-    platform_context: dict[str, JsonValue] | None = Field(default=None, repr=False)
+    platform_context: JSONObject | None = Field(default=None, repr=False)
 
 
 class Turn(Shape):
@@ -121,8 +170,8 @@ class Turn(Shape):
     """
 
     messages: Annotated[list[Message], Field(min_length=1), FailFast()]
-    data: Annotated[dict[str, JsonValue] | None, Field(repr=False)] = None
-    platform_context: dict[str, JsonValue] | None = Field(default=None, repr=False)
+    data: Annotated[JSONObject | None, Field(repr=False)] = None
+    platform_context: JSONObject | None = Field(default=None, repr=False)
 
     @property
     def further(self) -> dict[str, JsonValue]:
@@ -134,7 +183,8 @@ class MetaData(Shape):
     """What a client may show of the turn.
 
     Attributes:
-        stop_reason: ``end_turn``, ``tool_use`` where calls wait, ``blocked`` by an interceptor, or ``error``.
+        is_complete: Whether nothing is missing: no call waits, and the answer was not cut off, filtered, refused or empty.
+        stop_reason: How the turn ended, one of STOP_REASONS.
         blocked: What an interceptor says of why, for a program: ``reason`` and ``details``; absent where none ended the turn.
         request_context: The request's own further members; absent where they are too long.
     """
@@ -142,8 +192,8 @@ class MetaData(Shape):
     has_pending_approvals: bool = False
     is_complete: bool = True
     stop_reason: str = "end_turn"
-    blocked: dict[str, JsonValue] | None = None
-    request_context: dict[str, JsonValue] | None = Field(default=None, repr=False)
+    blocked: JSONObject | None = None
+    request_context: JSONObject | None = Field(default=None, repr=False)
 
 
 class Answer(Message):
@@ -165,7 +215,7 @@ class IntermittentUpdate(Shape):
 
     type: Literal["intermittent_update"] = "intermittent_update"
     text: str
-    content: dict[str, JsonValue] = Field(default_factory=dict, repr=False)
+    content: JSONObject = Field(default_factory=dict, repr=False)
 
 
 class ToolCalls(Shape):
@@ -202,7 +252,7 @@ class Done(Shape):
     type: Literal["done"] = "done"
     stop_reason: str = "end_turn"
     meta_data: MetaData = Field(default_factory=MetaData)
-    data: dict[str, JsonValue] | None = Field(default=None, repr=False)
+    data: JSONObject | None = Field(default=None, repr=False)
 
 
 class Error(Shape):

@@ -1,7 +1,9 @@
 """A conversation of the HelpDesk protocol as a model reads it.
 
+>>> import asyncio
 >>> from dcaf.agent.helpdesk import Message
->>> [type(part).__name__ for message in history([Message(role="user", content="hi")]) for part in message.parts]
+>>> [message] = asyncio.run(history([Message(role="user", content="hi")]))
+>>> [type(part).__name__ for part in message.parts]
 ['UserPromptPart']
 
 What a reader gets wrong: all of it is the client's word, the results of tools too. A model may be told anything by its user; what
@@ -15,6 +17,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Final
 
+import anyio.lowlevel
 from pydantic_ai.messages import (
     ModelMessage,
     ModelRequest,
@@ -34,8 +37,11 @@ WAITS: Final = (
     "This call waits for the approval of a person, and has not run. Do not make it again: the person decides about this one."
 )
 
+AT_ONCE: Final = 250
+"""Messages that are read before others may have the loop."""
 
-def history(messages: Sequence[Message], waiting: Sequence[Approval] = ()) -> list[ModelMessage]:
+
+async def history(messages: Sequence[Message], waiting: Sequence[Approval] = ()) -> list[ModelMessage]:
     """The messages, with the calls that have run before the text that came of them; calls that are told twice count once.
 
     The calls that wait for a person stand before the last message, as calls whose result is that they wait. Neighbours of one
@@ -44,8 +50,12 @@ def history(messages: Sequence[Message], waiting: Sequence[Approval] = ()) -> li
     """
     told = _Told()
     calls = [ExecutedToolCall(id=item.id, name=item.name, input=item.input, output=WAITS) for item in waiting]
-    *before, last = [list(_parts(message, told)) for message in messages] or [[]]
-    return list(joined([*(part for parts in before for part in parts), *_of_calls(told.new(calls)), *last]))
+    before: list[ModelRequestPart | ModelResponsePart] = []
+    for start in range(0, len(messages) - 1, AT_ONCE):
+        before += (part for message in messages[start : min(start + AT_ONCE, len(messages) - 1)] for part in _parts(message, told))
+        await anyio.lowlevel.checkpoint()
+    last = [part for message in messages[-1:] for part in _parts(message, told)]
+    return list(joined([*before, *_of_calls(told.new(calls)), *last]))
 
 
 def joined(parts: Iterable[ModelRequestPart | ModelResponsePart]) -> Iterator[ModelMessage]:
@@ -62,13 +72,13 @@ class _Told:
     calls: set[tuple[str, str, str, bytes]] = field(default_factory=set)
     ids: set[str] = field(default_factory=set)
 
-    def new(self, calls: Iterable[ExecutedToolCall]) -> Iterator[ExecutedToolCall]:
-        """Those that were not told yet, each by an id of its own."""
+    def new(self, calls: Iterable[ExecutedToolCall]) -> Iterator[tuple[str, ExecutedToolCall]]:
+        """Those that were not told yet, each with an id of its own."""
         for call in calls:
             known = (call.id, call.name, call.output, to_json(call.input))
             if known not in self.calls:
                 self.calls.add(known)
-                yield call.model_copy(update={"id": self._free(call.id)})
+                yield self._free(call.id), call
 
     def _free(self, id_: str) -> str:
         found = id_ if id_ not in self.ids else f"{id_}-{len(self.calls)}"
@@ -83,7 +93,7 @@ def _parts(message: Message, told: _Told) -> Iterator[ModelRequestPart | ModelRe
         yield UserPromptPart(message.content) if message.role == "user" else TextPart(message.content)
 
 
-def _of_calls(calls: Iterable[ExecutedToolCall]) -> Iterator[ModelRequestPart | ModelResponsePart]:
+def _of_calls(calls: Iterable[tuple[str, ExecutedToolCall]]) -> Iterator[ModelRequestPart | ModelResponsePart]:
     found = list(calls)
-    yield from (ToolCallPart(call.name, dict(call.input), call.id) for call in found)
-    yield from (ToolReturnPart(call.name, call.output, call.id) for call in found)
+    yield from (ToolCallPart(call.name, dict(call.input), id_) for id_, call in found)
+    yield from (ToolReturnPart(call.name, call.output, id_) for id_, call in found)

@@ -10,6 +10,8 @@ frame, and gives its events as frames.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -17,7 +19,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import models_json_schema
 
 from dcaf.agent.agent import Agent
-from dcaf.agent.helpdesk import Answer, Event, Turn
+from dcaf.agent.helpdesk import STOP_REASONS, Answer, Event, Turn
 from dcaf.asgi.schemas import ENVELOPE, PROBLEM, REFUSED
 
 REF: Final = "#/components/schemas/{model}"
@@ -55,8 +57,9 @@ def _turn(summary: str, answer: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+@cache
 def _schemas() -> dict[str, Any]:
-    """The schemas of all shapes; the session is what it is on the wire."""
+    """The schemas of all shapes, made once; the session is what it is on the wire."""
     _, made = models_json_schema([(Turn, "validation"), (Answer, "validation")], ref_template=REF)
     events = TypeAdapter(Event).json_schema(ref_template=REF)
     problem = {**PROBLEM, "properties": PROBLEM["properties"] | PROBLEMS}
@@ -66,8 +69,14 @@ def _schemas() -> dict[str, Any]:
         "anyOf": [{"type": "object", "properties": {"session": _or_null("Session")}}, {"type": "null"}],
         "default": None,
     }
+    for shape in ("MetaData", "Done"):
+        schemas[shape]["properties"]["stop_reason"] |= {"description": _listed(STOP_REASONS), "examples": [*STOP_REASONS]}
     schemas["Done"]["properties"]["data"] = {"type": "object", "properties": {"session": _ref("Session")}}
     return schemas
+
+
+def _listed(words: Mapping[str, str]) -> str:
+    return "\n".join(f"- `{word}`: {meaning}" for word, meaning in words.items())
 
 
 def _ref(name: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pydantic_ai.usage import RunUsage
 from pydantic_core import to_jsonable_python
 
 from dcaf.agent.arguments import require
-from dcaf.agent.helpdesk import Approval, Data, Message, MetaData
+from dcaf.agent.helpdesk import COMPLETE, Approval, Data, Message, MetaData
 from dcaf.core.errors import ConfigurationError, InterceptorError
 from dcaf.core.session import Session
 from dcaf.tools.conflicts import Conflict
@@ -31,8 +31,8 @@ class AgentResponse:
         state: The session after the turn.
         messages: The conversation with this answer at its end, to go on from.
         usage: What the model has used, summed over its calls.
-        stop_reason: ``end_turn``, ``tool_use`` where calls wait, ``blocked`` by an interceptor, or ``error`` where the model failed
-            after approved calls had run.
+        stop_reason: How the turn ended: ``end_turn``, ``tool_use`` where calls wait, ``max_tokens`` where it was cut off, and
+            others, with the same words as on the wire.
         blocked: The interceptor's error; None where none ended the turn.
         conflicts: What another turn of the same session has changed meanwhile, and of which one change was not kept.
         type: As of the other events of a run.
@@ -70,8 +70,13 @@ class AgentResponse:
         """What a client may show of the turn."""
         blocked = None if self.blocked is None else _told(self.blocked)
         waits = self.needs_approval
+        is_complete = not waits and self.stop_reason in COMPLETE
         return MetaData(
-            has_pending_approvals=waits, is_complete=not waits, stop_reason=self.stop_reason, blocked=blocked, request_context=None
+            has_pending_approvals=waits,
+            is_complete=is_complete,
+            stop_reason=self.stop_reason,
+            blocked=blocked,
+            request_context=None,
         )
 
     def to_message(self) -> dict[str, Any]:

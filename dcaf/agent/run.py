@@ -26,10 +26,12 @@ from dcaf.agent.approvals import (
     told_in,
     waiting_calls,
 )
+from dcaf.agent.asking import BETWEEN
 from dcaf.agent.config import RunConfig
-from dcaf.agent.draft import BETWEEN, Clock, Draft, Mind, Tools, around
+from dcaf.agent.draft import Clock, Draft, Mind, Tools, around
 from dcaf.agent.execution import Approved, Execution
 from dcaf.agent.helpdesk import (
+    READ,
     Approval,
     Data,
     Event,
@@ -90,7 +92,7 @@ class Run:
 
     Attributes:
         service: Who serves it.
-        messages: The conversation, oldest first.
+        messages: The conversation, oldest first, for this turn alone: an interceptor may write in them.
         session: Whose turn it is; written when the turn has ended well, and at once by what a person has approved.
         context: What the caller gave for this turn.
         keeper: Who knows which approvals were used.
@@ -133,12 +135,10 @@ class Run:
         yield self._response(draft, blocked)
 
     def _begun(self) -> Draft:
-        """The draft of this turn. Its messages are its own where an interceptor may write in them."""
         service = self.service
-        messages = [message.model_copy(deep=True) if service.before else message for message in self.messages]
         return Draft(
             self.session,
-            messages,
+            list(self.messages),
             self.context,
             tools=service.tools,
             clock=service.clock,
@@ -304,7 +304,7 @@ def _check(messages: Sequence[Message]) -> None:
 
 
 def _holds_anything(data: Data | None) -> bool:
-    return data is not None and any(value for value in data.model_dump(exclude={"session"}).values())
+    return data is not None and any(value for name, value in data if name != "session")
 
 
 def _block(draft: Draft, error: InterceptorError) -> InterceptorError:
@@ -343,8 +343,10 @@ def _not_run(decided: Iterable[ExecutedApproval]) -> str:
 
 def _executed(verdict: Verdict, found: Approved | str) -> ExecutedApproval:
     output = found if isinstance(found, str) else found.output
-    return ExecutedApproval(id=verdict.id, type=verdict.type, name=verdict.name, input=verdict.input, output=output)
+    told = {"id": verdict.id, "type": verdict.type, "name": verdict.name, "input": verdict.input, "output": output}
+    return ExecutedApproval.model_validate(told, context=READ)  # the input was looked at when the decision was read
 
 
 def _older(item: ExecutedApproval) -> ExecutedToolCall:
-    return ExecutedToolCall(id=item.id, name=item.name, input=item.input, output=item.output)
+    told = {"id": item.id, "name": item.name, "input": item.input, "output": item.output}
+    return ExecutedToolCall.model_validate(told, context=READ)

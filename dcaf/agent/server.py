@@ -36,6 +36,7 @@ from dcaf.agent.socket import Conversation
 from dcaf.asgi import SessionMiddleware
 from dcaf.asgi.carriers import BODY
 from dcaf.asgi.settings import routes as exempted
+from dcaf.asgi.threads import off_the_loop
 from dcaf.core.current import current_session
 from dcaf.core.errors import ConfigurationError, MalformedRequest
 from dcaf.core.keeper import Keeper, Stateless
@@ -253,7 +254,7 @@ async def _asked(request: Request) -> Asked:
             is_object = start == b"{"
             if start not in {b"{", b""} or (not start and len(body) > BLANKS):
                 raise MalformedRequest([("body", "Input should be a JSON object")])
-    return Asked.read(bytes(body))
+    return await off_the_loop(Asked.read, bytes(body))
 
 
 def _json(value: dict[str, Any]) -> Response:

@@ -18,6 +18,7 @@ from dcaf.agent.agent import Agent
 from dcaf.agent.config import StreamingMode
 from dcaf.agent.exchange import Asked, ended, failed, refused, written
 from dcaf.agent.response import AgentResponse
+from dcaf.asgi.threads import off_the_loop
 from dcaf.core.current import current_session
 from dcaf.core.errors import SessionConflict
 from dcaf.core.keeper import Keeper
@@ -110,7 +111,7 @@ class Conversation:
             await self._send(ended(reason))
 
     async def _answer(self, frame: _Frame) -> None:
-        asked = Asked.read(frame.text)
+        asked = await off_the_loop(Asked.read, frame.text.encode(errors="replace"))
         run = self._agent.run_stream(asked.messages, session=current_session(), context=asked.context, keeper=self._keeper)
         async with aclosing(run) as events:
             async for event in events:

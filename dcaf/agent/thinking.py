@@ -6,34 +6,25 @@ of ``dcaf.tools``, which gives them their session.
 
 from __future__ import annotations
 
+import logging
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Final
 
-from pydantic_ai.direct import model_request, model_request_stream
-from pydantic_ai.messages import (
-    ModelMessage,
-    ModelRequest,
-    ModelResponse,
-    PartDeltaEvent,
-    PartStartEvent,
-    TextPart,
-    TextPartDelta,
-    ToolCallPart,
-    ToolReturnPart,
-)
+from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, ToolCallPart, ToolReturnPart
 from pydantic_ai.models import Model, ModelRequestParameters
-from pydantic_ai.models.function import FunctionModel
 from pydantic_ai.tools import ToolDefinition
 from pydantic_core import to_jsonable_python
 
+from dcaf.agent.asking import BETWEEN, Question
 from dcaf.agent.config import RunConfig, StreamingMode
-from dcaf.agent.draft import BETWEEN, Draft, Tools
+from dcaf.agent.draft import Draft, Tools
 from dcaf.agent.functions import Filled
 from dcaf.agent.helpdesk import LONGEST_ID, Event, ExecutedToolCall, ExecutedToolCalls, IntermittentUpdate, TextDelta
 from dcaf.agent.history import history
+from dcaf.agent.models import describe, renew_client, settings_for, stop_reason
 from dcaf.agent.pending import MOST_PENDING, waits
 from dcaf.core.errors import MalformedRequest, ModelFailedError, ModelLimitError, StateError, ToolArgumentError, ToolError
 from dcaf.core.session import Session
@@ -41,6 +32,12 @@ from dcaf.tools.results import Call, told_of
 from dcaf.tools.tool import Tool
 from dcaf.tools.turn import Turn
 
+logger: Final[logging.Logger] = logging.getLogger("dcaf")
+
+CUT_OFF: Final = (
+    "Your answer reached its length limit before this call was whole, so that it was not run. Call again with shorter arguments, "
+    "or in several calls."
+)
 NOTHING_ASKED: Final = "there is nothing in them that a model could answer"
 
 
@@ -59,20 +56,20 @@ class ModelMind:
         self._tools = tools
         self._instructions = instructions
         self._config = config
-        self._streams = config.streaming_mode is not StreamingMode.NONE and _can_stream(model)
 
     async def answer(self, draft: Draft) -> AsyncGenerator[Event, None]:
         """As of a mind."""
-        talk = history(draft.messages, draft.waiting())
+        talk = await history(draft.messages, draft.waiting())
         if not _asks(talk):
             raise MalformedRequest([("messages", NOTHING_ASKED)])
+        renew_client(self._model)
         turn = draft.turn()
         for _ in range(self._config.max_model_calls):
             async with aclosing(self._asked(talk, draft)) as deltas:
                 async for delta in deltas:
                     yield delta
             said = talk[-1]
-            if not isinstance(said, ModelResponse) or not said.tool_calls:
+            if not isinstance(said, ModelResponse) or not _goes_on(said, draft):
                 return
             async with aclosing(self._worked(said, turn, draft)) as events:
                 async for event in events:
@@ -85,38 +82,29 @@ class ModelMind:
     async def _asked(self, talk: list[ModelMessage], draft: Draft) -> AsyncGenerator[TextDelta, None]:
         """Ask the model to go on, give its text as it comes, and add what it said to the talk."""
         before = BETWEEN if draft.text else ""
-        instructed = [*talk[:-1], await self._instructed(talk[-1], draft)]
+        question = self._question([*talk[:-1], await self._instructed(talk[-1], draft)])
         told: list[str] = []
         try:
-            async with aclosing(self._pieces(instructed, talk)) as pieces:
+            async with aclosing(question.pieces()) as pieces:
                 async for piece in pieces:
-                    told.append(piece if told else before + piece)
-                    yield TextDelta(text=told[-1])
+                    if isinstance(piece, ModelResponse):
+                        talk.append(_with_own_ids(piece, talk, draft.session))
+                        draft.usage += piece.usage
+                    else:
+                        told.append(piece if told else before + piece)
+                        yield TextDelta(text=told[-1])
         except Exception as error:
+            logger.warning("dcaf: the model failed: %s", describe(error))
             raise ModelFailedError(f"The model failed with {type(error).__name__}.") from error
         finally:
             draft.text += "".join(told)  # once: a long answer comes in many thousand pieces
-        said = talk[-1]
-        assert isinstance(said, ModelResponse)
-        talk[-1] = _with_own_ids(said, talk[:-1], draft.session)
-        draft.usage += said.usage
         draft.usage.requests += 1
 
-    async def _pieces(self, talk: list[ModelMessage], into: list[ModelMessage]) -> AsyncGenerator[str, None]:
+    def _question(self, talk: list[ModelMessage]) -> Question:
         parameters = ModelRequestParameters(function_tools=[_definition(tool) for tool in self._tools.values()])
-        settings = self._config.model_settings
-        if not self._streams:
-            said = await model_request(self._model, talk, model_settings=settings, model_request_parameters=parameters)
-            for part in said.parts:
-                if isinstance(part, TextPart) and part.content:
-                    yield part.content
-        else:
-            asking = model_request_stream(self._model, talk, model_settings=settings, model_request_parameters=parameters)
-            async with asking as events:
-                async for text in _texts(events):
-                    yield text
-            said = events.get()
-        into.append(said)
+        settings = settings_for(self._model, self._config.model_settings, talk)
+        streams = self._config.streaming_mode is not StreamingMode.NONE
+        return Question(self._model, talk, settings, parameters, streams)
 
     async def _instructed(self, message: ModelMessage, draft: Draft) -> ModelMessage:
         found = self._instructions
@@ -125,7 +113,7 @@ class ModelMind:
 
     async def _worked(self, said: ModelResponse, turn: Turn, draft: Draft) -> AsyncGenerator[Event, None]:
         """Run the calls of a message, together; those that need a person wait."""
-        asked = [self._taken(part, draft, said.text) for part in said.tool_calls]
+        asked = [self._taken(part, said, draft) for part in said.tool_calls]
         calls = [found for found in asked if isinstance(found, Call)]
         for call in calls:
             yield IntermittentUpdate(text=f"Calling tool: {call.tool.name}", content={"id": call.id, "name": call.tool.name})
@@ -139,15 +127,17 @@ class ModelMind:
         for event in draft.tell_waiting():
             yield event
 
-    def _taken(self, part: ToolCallPart, draft: Draft, intent: str | None) -> Call | str | None:
+    def _taken(self, part: ToolCallPart, said: ModelResponse, draft: Draft) -> Call | str | None:
         """The call that a model asks for; a text where it cannot be made, and None where it now waits for a person."""
         try:
+            if _is_cut_off(part, said):
+                raise ToolError(CUT_OFF)
             tool, arguments = self._read(part)
             if not tool.requires_approval:
                 return Call(tool, arguments, id=part.tool_call_id)
             if len(draft.pending) >= MOST_PENDING:
                 raise ToolError(f"{MOST_PENDING} calls wait for approval already. Ask for fewer at once.")
-            draft.propose(tool, part.tool_call_id, tool.complete(arguments), intent or None)
+            draft.propose(tool, part.tool_call_id, tool.complete(arguments), said.text or None)
         except StateError as error:
             return told_of(part.tool_name, error)
         return None
@@ -162,24 +152,29 @@ class ModelMind:
             raise ToolArgumentError("arguments: not an object", [("arguments", "Input should be a JSON object")]) from None
 
 
-async def _texts(events: AsyncIterable[Any]) -> AsyncGenerator[str, None]:
-    async for event in events:
-        if isinstance(event, PartStartEvent) and isinstance(event.part, TextPart) and event.part.content:
-            yield event.part.content
-        elif isinstance(event, PartDeltaEvent) and isinstance(event.delta, TextPartDelta) and event.delta.content_delta:
-            yield event.delta.content_delta
-
-
 def _asks(talk: list[ModelMessage]) -> bool:
     """Whether it is the model's turn to speak."""
     return bool(talk) and isinstance(talk[-1], ModelRequest)
 
 
-def _can_stream(model: Model) -> bool:
-    """Whether a model can be asked for its answer piece by piece."""
-    if isinstance(model, FunctionModel):
-        return model.stream_function is not None
-    return type(model).request_stream is not Model.request_stream
+def _goes_on(said: ModelResponse, draft: Draft) -> bool:
+    """Whether calls of tools are to be made; where not, the draft is told how the answer ended.
+
+    An answer that was cut off at its length has whole calls before the last one. Of one that was filtered, refused or broken off
+    nothing is done.
+    """
+    reason = stop_reason(said)
+    if said.tool_calls and reason in {"end_turn", "max_tokens"}:
+        return True
+    draft.stop_reason = "end_turn" if reason == "empty" and draft.text.strip() else reason
+    if draft.stop_reason != "end_turn":
+        logger.warning("dcaf: the model's answer ended early: %s", draft.stop_reason)
+    return False
+
+
+def _is_cut_off(part: ToolCallPart, said: ModelResponse) -> bool:
+    """Whether an answer ended within a call: its arguments may be half of what was meant, and be read without an error."""
+    return part is said.parts[-1] and stop_reason(said) == "max_tokens"
 
 
 def _with_own_ids(said: ModelResponse, talk: list[ModelMessage], session: Session) -> ModelResponse:

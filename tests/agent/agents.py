@@ -27,6 +27,9 @@ Part = TextPart | ToolCallPart
 Reply = Callable[[list[ModelMessage]], Sequence[Part]]
 
 
+SECRET = "canary in the model's error"
+
+
 def model_of(reply: Reply) -> FunctionModel:
     """A model that answers as a function says, whole and word by word."""
 
@@ -71,7 +74,7 @@ def obeys(messages: list[ModelMessage]) -> Sequence[Part]:
         outputs = [str(part.content) for part in last.parts if isinstance(part, ToolReturnPart)]
         return [TextPart(f"Done: {'; '.join(outputs)}")]
     if prompts[-1] == "fail":
-        raise ConnectionError("canary in the model's error")
+        raise ConnectionError(SECRET)
     calls = [line.split(" ", 2)[1:] for line in prompts[-1].splitlines() if line.startswith("call ")]
     if not calls:
         return [TextPart(f"You said {prompts[-1]}")]

@@ -476,7 +476,7 @@ def test_an_empty_answer_is_an_empty_text(mode: StreamingMode) -> None:
     session = Session.from_dict({"n": 1})
     agent = agent_of(scripted([wants("count")], ""), config=RunConfig(streaming_mode=mode))
     response = agent.run("go", session=session)
-    assert (response.text, response.stop_reason, response.session) == ("", "end_turn", {"n": 2})
+    assert (response.text, response.stop_reason, response.session) == ("", "empty", {"n": 2})
 
 
 def test_a_model_that_says_nothing_at_all_is_an_empty_text_or_has_failed() -> None:

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from dcaf import ConfigurationError, Keyring, Session, SessionMiddleware, tool
 from dcaf.agent import Agent, AgentResult, MalformedRequest, ProposedCall
-from dcaf.agent.agent import Messages
+from dcaf.agent.conversation import Messages
 from dcaf.testing import SessionClient
 from tests.agent.agents import scripted, wants
 
@@ -62,9 +62,9 @@ def test_elsewhere_a_run_begins_with_an_empty_session() -> None:
 @pytest.mark.parametrize(
     ("session", "told"),
     [
-        ([1], "not list"),
-        ("x", "not str"),
-        ([], "not list"),
+        ([1], "not a list"),
+        ("x", "not a str"),
+        ([], "not a list"),
         ({"dcaf": {"token": "dcaf1s.k.e30.e30.x"}}, "The middleware opens those"),
     ],
 )
@@ -74,7 +74,7 @@ def test_what_is_no_session_is_said_at_once(session: Any, told: str) -> None:
 
 
 def test_a_context_is_a_dict() -> None:
-    with pytest.raises(ConfigurationError, match="context= takes a dict, not str"):
+    with pytest.raises(ConfigurationError, match="context= takes a dict, not a str"):
         AGENT.run("go", context="a")  # type: ignore[arg-type]
 
 

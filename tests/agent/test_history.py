@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import time
 from itertools import pairwise
@@ -18,7 +19,7 @@ from dcaf.agent.history import history
 
 def shown(*messages: Any) -> list[Any]:
     """Side and contents of each message."""
-    found = history([Message.model_validate(message) for message in messages])
+    found = asyncio.run(history([Message.model_validate(message) for message in messages]))
     return [(type(message).__name__, [_shown(part) for part in message.parts]) for message in found]
 
 
@@ -90,7 +91,7 @@ MESSAGES = st.lists(
 
 @given(MESSAGES)
 def test_whatever_a_client_tells_the_sides_take_turns_and_every_call_has_one_answer(messages: Any) -> None:
-    found = history([Message.model_validate(message) for message in messages])
+    found = asyncio.run(history([Message.model_validate(message) for message in messages]))
     assert all(type(one) is not type(other) for one, other in pairwise(found))
     calls = [part.tool_call_id for message in found for part in message.parts if isinstance(part, ToolCallPart)]
     answers = [part.tool_call_id for message in found for part in message.parts if isinstance(part, ToolReturnPart)]
@@ -124,7 +125,7 @@ def test_a_megabyte_of_history_takes_a_time_that_grows_with_it() -> None:
         gc.disable()  # what it collects is of the whole process
         try:
             start = time.perf_counter()
-            history(messages)
+            asyncio.run(history(messages))
             return time.perf_counter() - start
         finally:
             gc.enable()
