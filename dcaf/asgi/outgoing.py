@@ -8,12 +8,14 @@ wraps user input in ``{"data": ...}`` would sign it.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 from starlette.types import Scope
 
 from dcaf.asgi.locate import JSONText
+from dcaf.asgi.planted import clear, may_plant
 from dcaf.asgi.terminal import is_done, may_be_done
 from dcaf.asgi.threads import off_the_loop
 from dcaf.asgi.turn import Turn, Turns
@@ -94,6 +96,23 @@ class Outgoing:
             return None
         before, after = frame
         return b"".join((before, *await self.envelope(), after))
+
+    async def cleared(self, data: bytes, clear: Callable[[bytes], bytes] = clear) -> bytes:
+        """A text without the sessions that the application put into it, which count on a route that ``plain=`` names alone.
+
+        Args:
+            data: What no session of ours stands in.
+            clear: Takes them out.
+
+        Raises:
+            MalformedJSON: A client could read one, and it cannot be taken out.
+        """
+        if not may_plant(data) or self.turns.is_plain(self.scope):
+            return data
+        found = await off_the_loop(clear, data)
+        if found != data:
+            self.turns.events.overwritten(route(self.scope))
+        return found
 
     async def event(self) -> bytes:
         """The text of an event that carries nothing but the session. Raises as ``envelope``."""

@@ -282,7 +282,7 @@ def test_two_terminal_frames_of_one_turn_both_carry_the_session() -> None:
 def test_frames_that_end_no_turn_pass_byte_for_byte() -> None:
     texts = [
         '{ "type":"delta","n":12345678901234567890,"x":1.0,"x":2 }',
-        '{"type":"delta","data":{"session":{"planted":1}}}',
+        '{"type":"delta","session":{"mine":1},"data":{"note":{"session":{"mine":1}}}}',
         '{"nested":{"type":"done"}}',
         '["done"]',
         '"done"',
