@@ -13,8 +13,9 @@ from starlette.types import Message, Scope, Send
 
 from dcaf.asgi.beside import SERVER_ERROR, Beside
 from dcaf.asgi.headers import JSON, carrying, is_encoded, is_json, media_type
-from dcaf.asgi.outgoing import parsed, route
+from dcaf.asgi.outgoing import BEFORE_THE_ANSWER, parsed
 from dcaf.asgi.planted import clear_whole
+from dcaf.asgi.route import name_request
 from dcaf.asgi.stream import Stream, cutter
 from dcaf.asgi.threads import INLINE_STRUCTURE, off_the_loop
 from dcaf.asgi.turn import Turn, Turns
@@ -37,6 +38,7 @@ class Answer(Beside):
     """
 
     stream: Stream | None = None
+    _in_time = BEFORE_THE_ANSWER
     _start: Message | None = None
     _body: bytes | bytearray = b""
 
@@ -155,6 +157,5 @@ class Answer(Beside):
 
     def _refuse_modified(self, start: Message, data: bytes | bytearray | None) -> None:
         if self.session.is_modified:
-            method = self.scope["method"]
-            found = finding(method, start, data, limit_bytes=self.turns.limit_bytes)
-            raise NotCarriedError(uncarried(f"{method} {route(self.scope)}", found))
+            found = finding(self.scope["method"], start, data, limit_bytes=self.turns.limit_bytes)
+            raise NotCarriedError(uncarried(name_request(self.scope), found))

@@ -23,6 +23,8 @@ from dcaf.core.session import Session
 TOO_BIG: Final = 1009
 """Close code: a message that is too big to process (RFC 6455, section 7.4.1)."""
 
+NO_WAY_BACK: Final = 'Frames carry the session where carriers= has "body": SessionMiddleware(..., carriers=("body", "cookie"))'
+
 
 class Socket:
     """One connection.
@@ -204,6 +206,7 @@ class PassingSocket:
         self._max_body_bytes = max_body_bytes
         self._events = turns.events
         self._out = Outgoing(scope, turn, turns, adopts=False)
+        self._out._in_time = NO_WAY_BACK
 
     async def receive(self) -> Message:
         """The next message for the application."""

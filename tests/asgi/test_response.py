@@ -191,8 +191,8 @@ FOUND: dict[str, str] = {
     "too long in chunks": "is over max_response_bytes (50)",
 }
 REMEDY = (
-    " Answer with a JSON object whose `data` is an object, absent or null, with NDJSON or with server-sent events, or leave the "
-    "session alone."
+    " Answer with a JSON object whose `data` is an object, absent or null, with NDJSON or with server-sent events; or let the "
+    'session travel in a header or a cookie, SessionMiddleware(..., carriers=("header",)); or leave the session alone.'
 )
 
 

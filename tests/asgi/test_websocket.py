@@ -843,7 +843,7 @@ def test_a_change_that_the_client_left_before_it_could_be_told_is_lost_once_and_
 
 
 def test_control_a_socket_that_tells_of_no_loss_is_caught(monkeypatch: Any) -> None:
-    monkeypatch.setattr(Events, "lost", lambda self, route: None)
+    monkeypatch.setattr(Events, "lost", lambda self, *_: None)
     for test in (
         test_a_change_that_the_client_left_before_it_could_be_told_is_lost_once_and_raises_nothing,
         test_a_change_after_the_close_is_lost,
