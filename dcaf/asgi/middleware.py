@@ -64,6 +64,7 @@ PLAIN_AND_ENCRYPTED: Final = (
     "plain= with encrypt=True: a plain route reads the whole state in its request body, where frameworks echo it in their "
     "validation errors. Drop one of the two, or pass plain_secret=True."
 )
+DOOR: Final = ", or an Import(until=, accept=) from dcaf.asgi, which takes plain sessions in until a date"
 MOUNTED_TWICE: Final = "SessionMiddleware is mounted twice around one application. Remove one of the two."
 
 
@@ -184,7 +185,7 @@ class SessionMiddleware:
             keeper=keeper or Stateless(),
             events=self._events,
             restarts=None if on_refused is None else one_of("on_refused", on_refused, ("reject", "restart")) == "restart",
-            unsigned=unsigned if isinstance(unsigned, Import) else one_of("unsigned", unsigned, ("reject", "ignore")),
+            unsigned=unsigned if isinstance(unsigned, Import) else one_of("unsigned", unsigned, ("reject", "ignore"), DOOR),
             is_plain=self._plain,
             passes_streams=routes("pass_streams", pass_streams),
             terminal=function("terminal", terminal),

@@ -34,7 +34,10 @@ MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 """The longest JSON body that is read likewise."""
 
 Keys: TypeAlias = "Keyring | str | Path | Callable[[], Keyring] | None"
+"""A ring, the text of one key, a file or a function to be read again every minute, or None for the environment."""
+
 Routes: TypeAlias = "Iterable[str] | Callable[[Scope], bool]"
+"""Whole paths, or a function of the scope that is true for the routes that are meant."""
 
 
 def keyring(keys: Keys) -> Keyring:
@@ -101,14 +104,20 @@ def positive(name: str, value: int) -> int:
     return value
 
 
-def one_of(name: str, value: T, allowed: tuple[T, ...]) -> T:
+def one_of(name: str, value: T, allowed: tuple[T, ...], otherwise: str = "") -> T:
     """One of a few words.
+
+    Args:
+        name: Of the setting.
+        value: What it was given.
+        allowed: The words.
+        otherwise: What else it takes, in words; what that is, the caller has tried.
 
     Raises:
         ConfigurationError: It is something else.
     """
-    if value not in allowed:
-        raise ConfigurationError(f"{name}= is one of {', '.join(map(repr, allowed))}.")
+    if not isinstance(value, str) or value not in allowed:
+        raise ConfigurationError(f"{name}= is one of {', '.join(map(repr, allowed))}{otherwise}.")
     return value
 
 

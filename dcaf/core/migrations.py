@@ -21,6 +21,7 @@ from dcaf.core.state import State
 from dcaf.core.values import read
 
 Migration: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
+"""Makes the values of one version out of those of the version before."""
 
 
 class Migrations:
