@@ -19,6 +19,7 @@ from typing import Final, TypeAlias, TypeVar
 from starlette.types import Scope
 
 from dcaf.asgi.events import Watcher
+from dcaf.core.arguments import kind_of, texts_of
 from dcaf.core.claims import Lifetime
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.keys import Keyring
@@ -54,11 +55,11 @@ def keyring(keys: Keys) -> Keyring:
         return Keyring.parse(keys)
     if isinstance(keys, Keyring):
         return keys
-    if callable(keys):
+    if callable(keys) and not isinstance(keys, type):
         return LiveKeyring(keys)
     raise ConfigurationError(
         "keys= takes a Keyring, the text of a key, a pathlib.Path, a function that gives a Keyring, or None for the environment, "
-        f"not {type(keys).__name__}."
+        f"not {kind_of(keys)}."
     )
 
 
@@ -121,17 +122,6 @@ def one_of(name: str, value: T, allowed: tuple[T, ...], otherwise: str = "") -> 
     return value
 
 
-def function(name: str, value: T) -> T:
-    """A function.
-
-    Raises:
-        ConfigurationError: It is something else.
-    """
-    if not callable(value):
-        raise ConfigurationError(f"{name}= takes a function, not {type(value).__name__}.")
-    return value
-
-
 def suites(*, encrypt: bool, accept_both: bool) -> list[Suite]:
     """The suite that seals, and then those that are accepted too.
 
@@ -165,17 +155,10 @@ def routes(name: str, value: Routes) -> Callable[[Scope], bool]:
     Raises:
         ConfigurationError: It is a bare string, or a path does not begin with a slash.
     """
-    if callable(value):
+    if callable(value) and not isinstance(value, type):
         return value
-    paths = _texts(value)
+    paths = texts_of(value)
     if paths is None or not all(path.startswith("/") for path in paths):
         raise ConfigurationError(f'{name}= takes paths, for instance {name}=("/api/chat",), or a function of the scope.')
-    return lambda scope: scope["path"] in paths
-
-
-def _texts(values: object) -> frozenset[str] | None:
-    """Several texts; None where it is something else, or one text alone."""
-    if isinstance(values, str) or not isinstance(values, Iterable):
-        return None
-    items = list(values)
-    return frozenset(items) if all(isinstance(item, str) for item in items) else None
+    named = frozenset(paths)
+    return lambda scope: scope["path"] in named

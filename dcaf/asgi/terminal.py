@@ -21,7 +21,7 @@ DONE: Final = "done"
 
 def is_done(name: str | None, value: Any) -> bool:
     """The event that ends a turn, by default: a JSON object with the type ``done``, or a server-sent event of that name."""
-    return name == DONE or (isinstance(value, dict) and value.get("type") == DONE)
+    return (isinstance(name, str) and name == DONE) or (isinstance(value, dict) and value.get("type") == DONE)
 
 
 def may_be_done(name: str | None, data: bytes) -> bool:

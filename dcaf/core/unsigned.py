@@ -11,13 +11,13 @@ door for the days of a migration, so it has a date, and what it lets in ends wit
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from dcaf.core.arguments import require, require_plain_function
 from dcaf.core.errors import ConfigurationError, SessionUnsigned
 from dcaf.core.raised import describe_raised
 
@@ -42,8 +42,7 @@ class Import:
     def __post_init__(self) -> None:
         if not isinstance(self.until, datetime) or self.until.tzinfo is None:
             raise ConfigurationError("Import(until=) takes a datetime with a time zone: datetime(2027, 1, 1, tzinfo=UTC).")
-        if not callable(self.accept) or inspect.iscoroutinefunction(self.accept):
-            raise ConfigurationError("Import(accept=) takes a function of the plain object that returns the values to keep.")
+        require_plain_function("Import(accept=)", self.accept, "a function of the plain object that returns the values to keep")
 
     @property
     def until_s(self) -> int:
@@ -56,6 +55,8 @@ class Import:
         Raises:
             SessionUnsigned: The date has passed, or ``accept`` would not have it. What it raised is in the log.
         """
+        if type(now) is not float and type(now) is not int:
+            require("Import.values(now=)", now, (int, float), "a number of seconds since the epoch")
         if now > self.until_s:
             raise SessionUnsigned(reason="until")
         try:
@@ -72,7 +73,7 @@ class Import:
         """Tell the operator of what is no mapping; None is the way to refuse an object."""
         if found is None:
             return
-        instead = ", for instance its model_dump()" if hasattr(found, "model_dump") else ""
+        instead = ", for instance its model_dump()" if hasattr(type(found), "model_dump") else ""
         logger.error(
             "dcaf: Import(accept=) gave a value of type %s. Return a mapping of the values to keep%s, or None to refuse.",
             type(found).__name__,

@@ -54,7 +54,7 @@ def test_the_date_has_a_time_zone(until: Any) -> None:
 def test_what_accepts_is_a_function() -> None:
     with pytest.raises(ConfigurationError) as caught:
         Import(until=UNTIL, accept={"step"})  # type: ignore[arg-type]
-    assert str(caught.value) == "Import(accept=) takes a function of the plain object that returns the values to keep."
+    assert str(caught.value) == "Import(accept=) takes a function of the plain object that returns the values to keep, not a set."
 
 
 @pytest.mark.parametrize(
