@@ -1,7 +1,40 @@
-"""Floor 1: the session on the wire."""
+"""Floor 1: the session on the wire.
 
-from dcaf.asgi.carriers import CookieCarrier, HeaderCarrier
+>>> from dcaf import Keyring
+>>> async def app(scope, receive, send): ...
+>>> service = SessionMiddleware(app, keys=Keyring.ephemeral(), audience="shop", carriers=("body", HeaderCarrier()))
+
+What a reader gets wrong: one class is mounted, and the other names are what its settings take or give.
+"""
+
+from dcaf.asgi.carriers import Carriers, CookieCarrier, HeaderCarrier
 from dcaf.asgi.checkpoint import checkpoint
+from dcaf.asgi.events import Event
+from dcaf.asgi.holder import Conversation, Subject
 from dcaf.asgi.middleware import SessionMiddleware
+from dcaf.asgi.settings import Keys, Routes
+from dcaf.asgi.terminal import Terminal, is_done
+from dcaf.core.claims import Claims
+from dcaf.core.keeper import Keeper, Stateless
+from dcaf.core.migrations import Migration
+from dcaf.core.unsigned import Import
 
-__all__ = ["CookieCarrier", "HeaderCarrier", "SessionMiddleware", "checkpoint"]
+__all__ = [
+    "Carriers",
+    "Claims",
+    "Conversation",
+    "CookieCarrier",
+    "Event",
+    "HeaderCarrier",
+    "Import",
+    "Keeper",
+    "Keys",
+    "Migration",
+    "Routes",
+    "SessionMiddleware",
+    "Stateless",
+    "Subject",
+    "Terminal",
+    "checkpoint",
+    "is_done",
+]

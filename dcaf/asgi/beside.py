@@ -13,12 +13,16 @@ from starlette.types import Message, Scope, Send
 
 from dcaf.asgi.carriers import Carrier
 from dcaf.asgi.headers import Raw, private
-from dcaf.asgi.outgoing import Outgoing, route
+from dcaf.asgi.outgoing import Outgoing
 from dcaf.asgi.problems import problem
+from dcaf.asgi.route import name_request
 from dcaf.asgi.turn import Turn, Turns
 from dcaf.core.errors import NotCarriedError, SessionError, SessionUnavailable
 
 SERVER_ERROR: Final = 500
+BEFORE_THE_START: Final = (
+    "Change the session before the answer starts: header and cookie are written then, and a cookie on no request of another site"
+)
 LARGEST: Final = 3
 """Keys that are named where there is no room for all."""
 
@@ -35,6 +39,7 @@ class Beside(Outgoing):
     """
 
     _failed = False
+    _in_time = BEFORE_THE_START
 
     def __init__(self, scope: Scope, turn: Turn, turns: Turns, send: Send, *, adopts: bool = False) -> None:
         super().__init__(scope, turn, turns, adopts=adopts)
@@ -132,7 +137,7 @@ class Beside(Outgoing):
         largest = sorted(sizes, key=lambda key: -sizes[key])[:LARGEST]
         listed = ", ".join(f"{key!r} ({sizes[key]:,} bytes)" for key in largest)
         return (
-            f"{self.scope['method']} {route(self.scope)} changed the session, and its token of {length:,} bytes is longer than the "
+            f"{name_request(self.scope)} changed the session, and its token of {length:,} bytes is longer than the "
             f"{carrier.room_bytes:,} that a {carrier.name} carries. The largest keys are {listed}. Store less, keep the state on "
             "the server, or let the client send its session in JSON bodies."
         )

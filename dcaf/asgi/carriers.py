@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from starlette.types import Scope
 
 from dcaf.asgi.headers import Raw
+from dcaf.core.arguments import items_of, kind_of, require_bool, require_text
 from dcaf.core.errors import ConfigurationError, SessionInvalid, SessionTooLarge
 
 BODY: Final = "body"
@@ -26,6 +27,9 @@ SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 COOKIE_BYTES: Final = 4096
 """The longest name and value that browsers keep (RFC 6265bis, section 5.6)."""
+
+MAX_HEADER_BYTES: Final = 8 * 1024
+"""The longest header that servers take at their defaults."""
 
 NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 """A token of HTTP (RFC 9110, section 5.6.2), as the name of a cookie must be."""
@@ -90,13 +94,20 @@ class HeaderCarrier:
 
     Attributes:
         limit_bytes: The longest token: servers and proxies take headers of 8 KiB.
+
+    Raises:
+        ConfigurationError: The limit is none, or more than servers take.
     """
 
-    limit_bytes: int = 8 * 1024
+    limit_bytes: int = MAX_HEADER_BYTES
     name: ClassVar[str] = "header"
     restarts: ClassVar[bool] = False
     rests: ClassVar[bool] = False
     field: ClassVar[bytes] = b"dcaf-session"
+
+    def __post_init__(self) -> None:
+        if type(self.limit_bytes) is not int or not 0 < self.limit_bytes <= MAX_HEADER_BYTES:
+            raise ConfigurationError(f"HeaderCarrier(limit_bytes=) takes a number of bytes from 1 to {MAX_HEADER_BYTES:,}.")
 
     @property
     def room_bytes(self) -> int:
@@ -164,11 +175,18 @@ class CookieCarrier:
     rests: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        for name, value in (("secure", self.secure), ("lasts", self.lasts), ("partitioned", self.partitioned)):
+            require_bool(f"CookieCarrier({name}=)", value)
+        for name, text in (("cookie", self.cookie), ("path", self.path), ("domain", "-" if self.domain is None else self.domain)):
+            require_text(f"CookieCarrier({name}=)", text, "as browsers take it in a cookie")
         if not NAME.fullmatch(self.cookie):
             raise ConfigurationError(f"{self.cookie!r} cannot be the name of a cookie: use letters, digits, - and _.")
-        if self.same_site not in ("lax", "strict", "none"):
+        if not isinstance(self.same_site, str) or self.same_site not in ("lax", "strict", "none"):
             raise ConfigurationError("same_site= is one of 'lax', 'strict', 'none'.")
-        if not (self.path.startswith("/") and all(PLAIN.fullmatch(value) for value in (self.path, self.domain or "-"))):
+        if not (
+            self.path.startswith("/")
+            and all(PLAIN.fullmatch(value) for value in (self.path, "-" if self.domain is None else self.domain))
+        ):
             raise ConfigurationError("path= begins with a slash, and neither it nor domain= has spaces, commas or semicolons.")
         if self.cookie.startswith("__Host-") and not (self.secure and self.path == "/" and self.domain is None):
             raise ConfigurationError("A cookie named __Host-... needs secure=True, path='/' and no domain. Name it otherwise.")
@@ -249,22 +267,23 @@ def carriers_of(value: Carriers) -> tuple[bool, tuple[Carrier, ...]]:
     Raises:
         ConfigurationError: There is none, one is unknown, or there are two of one kind.
     """
-    items = [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
-    made = [_carrier(item) for item in items if item != BODY]
+    items = [value] if isinstance(value, str) or not isinstance(value, Iterable) else items_of(value)
+    is_body = [isinstance(item, str) and item == BODY for item in items or ()]
+    made = [_carrier(item) for item, is_own in zip(items or (), is_body, strict=True) if not is_own]
     if not items or len({item.name for item in made}) != len(made):
         raise ConfigurationError('carriers= takes one of each kind at most, and one at least: carriers=("body", "cookie").')
-    return BODY in items, tuple(sorted(made, key=lambda item: item.name == CookieCarrier.name))
+    return any(is_body), tuple(sorted(made, key=lambda item: item.name == CookieCarrier.name))
 
 
 def _carrier(item: Carrier | str) -> Carrier:
     if isinstance(item, HeaderCarrier | CookieCarrier):
         return item
-    if item == HeaderCarrier.name:
+    if isinstance(item, str) and item == HeaderCarrier.name:
         return HeaderCarrier()
-    if item == CookieCarrier.name:
+    if isinstance(item, str) and item == CookieCarrier.name:
         return CookieCarrier()
-    what = repr(item) if isinstance(item, str) else type(item).__name__
-    raise ConfigurationError(f"carriers= knows 'body', 'header' and 'cookie', and not {what}.")
+    found = repr(item) if isinstance(item, str) else kind_of(item)
+    raise ConfigurationError(f"carriers= knows 'body', 'header' and 'cookie', and a HeaderCarrier or a CookieCarrier, not {found}.")
 
 
 def _host_of(origin: bytes) -> bytes | None:

@@ -21,7 +21,7 @@ from dcaf.core.errors import SessionError, SessionUnavailable
 from dcaf.core.keys import EPHEMERAL
 
 REMEMBERED: Final = 1000
-"""Routes and key ids that are told only once, at most; after so many others nothing more is told of new ones."""
+"""Routes, and key ids, that are told only once, at most; after so many others nothing more is told of new ones."""
 
 Name: TypeAlias = Literal["refused", "restarted", "imported", "resealed", "ephemeral", "overwritten", "lost"]
 
@@ -40,7 +40,7 @@ class Event:
         reason: Why, in one word.
         kid: Id of the key that the token named.
         sid: Keyed digest of the session id.
-        route: Of the answer; None before the request was routed.
+        route: The route's own path, where the framework tells it; None before the request was routed.
     """
 
     name: Name
@@ -78,7 +78,7 @@ class Events:
     def __init__(self, on_event: Callable[[Event], None] | None = None, watcher: Watcher | None = None) -> None:
         self._on_event = on_event
         self.watcher: Watcher | None = watcher
-        self._told: set[tuple[Name, str]] = set()
+        self._told: dict[Name, set[str]] = {}
 
     def refused(self, refusal: SessionError | SessionUnavailable) -> None:
         """A request was answered with a problem."""
@@ -96,17 +96,26 @@ class Events:
         """A session that an older key had sealed goes out under the active one."""
         self._tell(logging.INFO, Event("resealed", kid=kid, sid=sid))
 
-    def overwritten(self, route: str) -> None:
-        """The application put a plain object of its own at ``data.session``, where it does not count; told once a route."""
+    def overwritten(self, route: str, naming: str) -> None:
+        """The application put something of its own at ``data.session``, where it does not count; told once a route.
+
+        Args:
+            route: As an operator may read it.
+            naming: What to write so that it counts.
+        """
         self._once(
             Event("overwritten", route=route),
-            f"If that object is the new state, name the route: SessionMiddleware(..., plain=({route!r},)). It must never be built "
-            "from request, document or model text.",
+            f"If that object is the new state, {naming}. It must never be built from request, document or model text.",
         )
 
-    def lost(self, route: str) -> None:
-        """The session was changed after the answer that could have carried it."""
-        self._tell(logging.ERROR, Event("lost", route=route))
+    def lost(self, route: str, advice: str) -> None:
+        """The session was changed after the answer that could have carried it.
+
+        Args:
+            route: As an operator may read it.
+            advice: What to do in time.
+        """
+        self._tell(logging.ERROR, Event("lost", route=route), advice)
 
     def _of_refusal(self, name: Name, refusal: SessionError | SessionUnavailable) -> None:
         reason, kid, sid = (getattr(refusal, field, None) for field in ("reason", "kid", "sid_digest"))
@@ -120,9 +129,9 @@ class Events:
             )
 
     def _once(self, event: Event, advice: str) -> None:
-        key = (event.name, event.route or event.kid or "")
-        if key not in self._told and len(self._told) < REMEMBERED:
-            self._told.add(key)
+        told, key = self._told.setdefault(event.name, set()), event.route or event.kid or ""
+        if key not in told and len(told) < REMEMBERED:
+            told.add(key)
             self._tell(logging.WARNING, event, advice)
 
     def _tell(self, level: int, event: Event, advice: str = "") -> None:

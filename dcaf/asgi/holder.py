@@ -20,10 +20,15 @@ from typing import Any, Final, TypeAlias
 from starlette.types import Scope
 
 from dcaf.core.errors import ConfigurationError, SessionInvalid
+from dcaf.core.raised import describe_raised
 
 Name: TypeAlias = "str | Awaitable[str | None] | None"
 Subject: TypeAlias = Callable[[Scope], Name]
+"""Who is calling: a function of the scope, sync or async, that gives a text, or None for nobody."""
+
 Conversation: TypeAlias = Callable[[Scope, Any], Name]
+"""Which conversation: a function of the scope and the parsed body, sync or async, that gives a text, or None for none."""
+
 
 INDEX: Final = re.compile("0|[1-9][0-9]{0,8}")
 
@@ -84,8 +89,8 @@ async def _asked(name: str, function: Callable[..., Any], *arguments: Any) -> st
         if inspect.isawaitable(found):
             found = await found
     except Exception as error:  # noqa: BLE001 - whatever it raises, the request is refused
-        # Only the type: the message of another program's error may name the caller.
-        logger.error("dcaf: %s= raised %s", name, type(error).__name__)  # noqa: TRY400
+        # Type and place: the message of another program's error may name the caller.
+        logger.error("dcaf: %s= raised %s", name, describe_raised(error))  # noqa: TRY400
         raise SessionInvalid(reason=name) from None
     if found is None:
         return None

@@ -4,7 +4,7 @@ r"""A stream of events, cut where one event ends and the next begins: NDJSON and
 >>> [piece.data for piece in cutter.feed(b'data: {"type":\ndata: "done"}\n\n: ping\n\nda')]
 [b'{"type":\n"done"}', None, None]
 >>> cutter.rest()
-Piece(raw=b'da', name=None, data=None)
+Piece(raw=b'da', name=None, data=None, is_part=False)
 
 What a reader gets wrong: no byte is ever changed or kept longer than its event. What a client could not read yet, it does not
 miss; everything else has left.
@@ -32,11 +32,13 @@ class Piece:
         raw: The bytes, with the ends of their lines.
         name: Of a server-sent event that names itself.
         data: The event's text, its lines joined by line feeds; None where this is no event.
+        is_part: Whether these are a part of an event that is too long to be looked at.
     """
 
     raw: bytes
     name: str | None = None
     data: bytes | None = None
+    is_part: bool = False
 
 
 class Cutter(Protocol):
@@ -131,12 +133,14 @@ class LineStream:
 
     def feed(self, chunk: bytes) -> list[Piece]:
         """The lines that this chunk completes."""
-        return [Piece(line, data=line if whole and line.strip() else None) for line, whole in self._lines.feed(chunk)]
+        return [
+            Piece(line, data=line if whole and line.strip() else None, is_part=not whole) for line, whole in self._lines.feed(chunk)
+        ]
 
     def rest(self) -> Piece:
         """The last line, where nothing ends it."""
         line = self._lines.rest()
-        return Piece(line, data=line if line.strip() and self.is_between else None)
+        return Piece(line, data=line if line.strip() and self.is_between else None, is_part=not self.is_between)
 
     def replaced(self, _piece: Piece, data: bytes, /) -> bytes:
         """The line with another text, and its own end."""
@@ -246,7 +250,7 @@ class EventStream:
             return []
         raw = b"".join(self._event) + line
         self._event, self._held_bytes, self._passing = [], 0, not ends
-        return [Piece(raw)]
+        return [Piece(raw, is_part=True)]
 
     def _taken(self) -> Piece:
         raw = b"".join(self._event)

@@ -37,7 +37,6 @@ from dcaf.asgi.settings import (
     MAX_TOKEN_BYTES,
     Keys,
     Routes,
-    function,
     keyring,
     lifetime,
     one_of,
@@ -49,10 +48,11 @@ from dcaf.asgi.settings import (
 from dcaf.asgi.terminal import Terminal, is_done
 from dcaf.asgi.turn import Turn, Turns
 from dcaf.asgi.websocket import PassingSocket, Socket
+from dcaf.core.arguments import kind_of, require_bool, require_clock, require_function, require_plain_function, texts_of
 from dcaf.core.current import Within, begin, end, running
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError, SessionError, SessionUnavailable
-from dcaf.core.keeper import Keeper, Stateless, level_of
+from dcaf.core.keeper import Keeper, Stateless, level_of, require_keeper
 from dcaf.core.migrations import Migration, Migrations
 from dcaf.core.unsigned import Import
 
@@ -64,6 +64,7 @@ PLAIN_AND_ENCRYPTED: Final = (
     "plain= with encrypt=True: a plain route reads the whole state in its request body, where frameworks echo it in their "
     "validation errors. Drop one of the two, or pass plain_secret=True."
 )
+DOOR: Final = ", or an Import(until=, accept=) from dcaf.asgi, which takes plain sessions in until a date"
 MOUNTED_TWICE: Final = "SessionMiddleware is mounted twice around one application. Remove one of the two."
 
 
@@ -154,14 +155,20 @@ class SessionMiddleware:
         if isinstance(app, SessionMiddleware):
             raise ConfigurationError(app._twice)
         self.app = app
+        require_bool("encrypt=", encrypt)
+        require_bool("accept_both=", accept_both)
+        require_bool("plain_secret=", plain_secret)
+        require_keeper(keeper)
         self._plain = routes("plain", plain)
         self._exempt = routes("exempt", exempt)
         self._max_body_bytes = positive("max_body_bytes", max_body_bytes)
         self._flights = Flights(positive("max_bytes_in_flight", max_bytes_in_flight))
-        self._bind_request_session = bind_request_session
-        self._events = Events(None if on_event is None else function("on_event", on_event), watcher(level_of(keeper)))
+        self._bind_request_session = require_bool("bind_request_session=", bind_request_session)
+        self._events = Events(
+            None if on_event is None else require_plain_function("on_event=", on_event), watcher(level_of(keeper))
+        )
         suite, *others = suites(encrypt=encrypt, accept_both=accept_both)
-        if encrypt and plain != () and not plain_secret:
+        if encrypt and (callable(plain) or texts_of(plain)) and not plain_secret:
             raise ConfigurationError(PLAIN_AND_ENCRYPTED)
         positive("max_token_bytes", max_token_bytes)
         in_body, others_by = carriers_of(carriers)
@@ -173,8 +180,8 @@ class SessionMiddleware:
             mirror=(not encrypt) if mirror is None else mirror,
             max_token_bytes=room,
             migrations=Migrations(version, migrations),
-            clock=clock,
-            randomness=randomness,
+            clock=require_clock("clock=", clock),
+            randomness=require_function("randomness=", randomness),
             suite=suite,
             also_accepted=others,
         )
@@ -184,15 +191,17 @@ class SessionMiddleware:
             keeper=keeper or Stateless(),
             events=self._events,
             restarts=None if on_refused is None else one_of("on_refused", on_refused, ("reject", "restart")) == "restart",
-            unsigned=unsigned if isinstance(unsigned, Import) else one_of("unsigned", unsigned, ("reject", "ignore")),
+            unsigned=unsigned if isinstance(unsigned, Import) else one_of("unsigned", unsigned, ("reject", "ignore"), DOOR),
             is_plain=self._plain,
             passes_streams=routes("pass_streams", pass_streams),
-            terminal=function("terminal", terminal),
+            terminal=require_plain_function("terminal=", terminal),
             limit_bytes=positive("max_response_bytes", max_response_bytes),
             in_body=in_body,
             carriers=others_by,
         )
         self._verify = sealer.opened if in_body else unopened
+        if not callable(app) or isinstance(app, type):
+            raise ConfigurationError(f"SessionMiddleware() takes the ASGI application first, not {kind_of(app)}.")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection; a lifespan, and exempt routes, pass as they are."""

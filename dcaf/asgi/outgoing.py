@@ -8,12 +8,15 @@ wraps user input in ``{"data": ...}`` would sign it.
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 import orjson
 from starlette.types import Scope
 
 from dcaf.asgi.locate import JSONText
+from dcaf.asgi.planted import clear, may_plant
+from dcaf.asgi.route import advise_plain, name_route
 from dcaf.asgi.terminal import is_done, may_be_done
 from dcaf.asgi.threads import off_the_loop
 from dcaf.asgi.turn import Turn, Turns
@@ -21,6 +24,11 @@ from dcaf.core.errors import MalformedJSON, StateError
 from dcaf.core.seal import Pieces
 from dcaf.core.session import Session
 from dcaf.core.state import RESERVED
+
+BEFORE_THE_ANSWER: Final = (
+    "Change the session before the endpoint gives its answer, and not in a background task; in a stream or on a WebSocket before "
+    "the event that ends the turn, and not on a route that pass_streams= names"
+)
 
 
 class Outgoing:
@@ -33,6 +41,7 @@ class Outgoing:
         adopts: Whether the application's own plain ``data.session`` is the new state, where nothing else changed it.
     """
 
+    _in_time: str = BEFORE_THE_ANSWER
     _envelope: Pieces | None = None
     _adopted = False
     _changed = False
@@ -43,6 +52,7 @@ class Outgoing:
         self.turns: Turns = turns
         self.adopts: bool = adopts
         self._turn = turn
+        self._path: str = scope["path"]
 
     @property
     def is_due(self) -> bool:
@@ -95,6 +105,23 @@ class Outgoing:
         before, after = frame
         return b"".join((before, *await self.envelope(), after))
 
+    async def cleared(self, data: bytes, clear: Callable[[bytes], bytes] = clear) -> bytes:
+        """A text without the sessions that the application put into it, which count on a route that ``plain=`` names alone.
+
+        Args:
+            data: What no session of ours stands in.
+            clear: Takes them out.
+
+        Raises:
+            MalformedJSON: A client could read one, and it cannot be taken out.
+        """
+        if not may_plant(data) or self.turns.is_plain(self.scope):
+            return data
+        found = await off_the_loop(clear, data)
+        if found != data:
+            self._tell_overwritten()
+        return found
+
     async def event(self) -> bytes:
         """The text of an event that carries nothing but the session. Raises as ``envelope``."""
         return b"".join((b'{"type":"session","data":{"session":', *await self.envelope(), b"}}"))
@@ -113,23 +140,21 @@ class Outgoing:
 
     def lose(self) -> None:
         """Tell the operator that a change was sealed and did not arrive, or was not sealed at all."""
-        self.turns.events.lost(route(self.scope))
+        self.turns.events.lost(name_route(self.scope), self._in_time)
+
+    def _tell_overwritten(self) -> None:
+        self.turns.events.overwritten(name_route(self.scope), advise_plain(self.scope, self._path))
 
     def _heed(self, text: JSONText) -> None:
         """Take the application's own object for the new state on a route that was named, and tell of it on any other."""
         if not self.adopts:
-            self.turns.events.overwritten(route(self.scope))
+            self._tell_overwritten()
         elif not (self._changed or self.session.is_modified):
             # Read once more by the parser that keeps integers of any size, so that too large ones are refused and not rounded.
             found = _plain_session(json.loads(text.data))
             if isinstance(found, dict) and RESERVED not in found:
                 self.session._state.replace(found)
                 self._adopted = True
-
-
-def route(scope: Scope) -> str:
-    """The route's own path where the framework tells it, else the request's."""
-    return str(getattr(scope.get("route"), "path", scope["path"]))
 
 
 def parsed(data: bytes) -> JSONText | None:

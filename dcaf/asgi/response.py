@@ -6,13 +6,16 @@ would go on with the state of before.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from starlette.types import Message, Scope, Send
 
 from dcaf.asgi.beside import SERVER_ERROR, Beside
 from dcaf.asgi.headers import JSON, carrying, is_encoded, is_json, media_type
-from dcaf.asgi.outgoing import parsed, route
+from dcaf.asgi.outgoing import BEFORE_THE_ANSWER, parsed
+from dcaf.asgi.planted import clear_whole
+from dcaf.asgi.route import name_request
 from dcaf.asgi.stream import Stream, cutter
 from dcaf.asgi.threads import INLINE_STRUCTURE, off_the_loop
 from dcaf.asgi.turn import Turn, Turns
@@ -35,6 +38,7 @@ class Answer(Beside):
     """
 
     stream: Stream | None = None
+    _in_time = BEFORE_THE_ANSWER
     _start: Message | None = None
     _body: bytes | bytearray = b""
 
@@ -80,16 +84,14 @@ class Answer(Beside):
             await self.stream.fail()
 
     async def _begin(self, start: Message) -> None:
-        status = start["status"]
-        if status >= SERVER_ERROR:
-            self._failed = True
-            await self._pass(start)
-            return
+        status, kind = start["status"], self._kind(start)
+        self._failed = self._failed or status >= SERVER_ERROR
         self.adopts: bool = self.adopts and status < REDIRECTION
-        start = self._dropping(start) if self._turn.stale else start
-        kind = self._kind(start)
+        start = self._dropping(start) if self._turn.stale and not self._failed else start
         if is_json(kind):
             self._start = start
+        elif self._failed:
+            await self._pass(start)
         elif not self.turns.passes_streams(self.scope) and (lines := cutter(kind, self.turns.limit_bytes)) is not None:
             self.stream = Stream(self, lines, self._send)
             await self.stream.begin(start)
@@ -109,19 +111,21 @@ class Answer(Beside):
             if self._may_carry(data):
                 text = parsed(data) if len(data) <= INLINE_STRUCTURE else await off_the_loop(parsed, data)
                 completed = None if text is None else await self.completed(text)
+            cleared = data if completed is not None else await self.cleared(data, partial(clear_whole, objects_only=True))
         except (SessionError, SessionUnavailable) as refusal:
             await self._refuse(refusal)
             return
         if completed is None:
-            await self._let_go(data)
+            self._start = start if cleared is data else {**start, "headers": carrying(start["headers"], len(cleared))}
+            await self._let_go(cleared)
         else:
             self._start = None
             await self._send({**start, "headers": carrying(start["headers"], len(completed))})
-        await self._send({"type": "http.response.body", "body": data if completed is None else completed, "more_body": False})
+        await self._send({"type": "http.response.body", "body": cleared if completed is None else completed, "more_body": False})
 
     def _may_carry(self, data: bytes) -> bool:
-        """Whether it is worth while to parse an answer: the session is to go out with it, or stands in it already."""
-        return len(data) <= self.turns.limit_bytes and (self.is_due or self.adopts or b'"session"' in data)
+        """Whether it is worth while to parse an answer: the session is to go out with it."""
+        return len(data) <= self.turns.limit_bytes and not self._failed and (self.is_due or self.adopts)
 
     async def _let_go(self, data: bytes | bytearray | None) -> None:
         """Send the start that was held back, as it was."""
@@ -129,7 +133,9 @@ class Answer(Beside):
 
     async def _pass_by(self, start: Message, data: bytes | bytearray | None) -> None:
         """Send the start of an answer whose body, read or not, cannot carry the session: of a new one, its headers may."""
-        if self.turns.carriers and not self._turn.arrived:
+        if self._failed:
+            await self._pass(start)
+        elif self.turns.carriers and not self._turn.arrived:
             await self._pass_beside(start)
         else:
             self._refuse_modified(start, data)
@@ -151,6 +157,5 @@ class Answer(Beside):
 
     def _refuse_modified(self, start: Message, data: bytes | bytearray | None) -> None:
         if self.session.is_modified:
-            method = self.scope["method"]
-            found = finding(method, start, data, limit_bytes=self.turns.limit_bytes)
-            raise NotCarriedError(uncarried(f"{method} {route(self.scope)}", found))
+            found = finding(self.scope["method"], start, data, limit_bytes=self.turns.limit_bytes)
+            raise NotCarriedError(uncarried(name_request(self.scope), found))

@@ -19,6 +19,7 @@ from typing import Final, TypeAlias, TypeVar
 from starlette.types import Scope
 
 from dcaf.asgi.events import Watcher
+from dcaf.core.arguments import kind_of, texts_of
 from dcaf.core.claims import Lifetime
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.keys import Keyring
@@ -34,7 +35,10 @@ MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 """The longest JSON body that is read likewise."""
 
 Keys: TypeAlias = "Keyring | str | Path | Callable[[], Keyring] | None"
+"""A ring, the text of one key, a file or a function to be read again every minute, or None for the environment."""
+
 Routes: TypeAlias = "Iterable[str] | Callable[[Scope], bool]"
+"""Whole paths, or a function of the scope that is true for the routes that are meant."""
 
 
 def keyring(keys: Keys) -> Keyring:
@@ -51,11 +55,11 @@ def keyring(keys: Keys) -> Keyring:
         return Keyring.parse(keys)
     if isinstance(keys, Keyring):
         return keys
-    if callable(keys):
+    if callable(keys) and not isinstance(keys, type):
         return LiveKeyring(keys)
     raise ConfigurationError(
         "keys= takes a Keyring, the text of a key, a pathlib.Path, a function that gives a Keyring, or None for the environment, "
-        f"not {type(keys).__name__}."
+        f"not {kind_of(keys)}."
     )
 
 
@@ -101,25 +105,20 @@ def positive(name: str, value: int) -> int:
     return value
 
 
-def one_of(name: str, value: T, allowed: tuple[T, ...]) -> T:
+def one_of(name: str, value: T, allowed: tuple[T, ...], otherwise: str = "") -> T:
     """One of a few words.
 
-    Raises:
-        ConfigurationError: It is something else.
-    """
-    if value not in allowed:
-        raise ConfigurationError(f"{name}= is one of {', '.join(map(repr, allowed))}.")
-    return value
-
-
-def function(name: str, value: T) -> T:
-    """A function.
+    Args:
+        name: Of the setting.
+        value: What it was given.
+        allowed: The words.
+        otherwise: What else it takes, in words; what that is, the caller has tried.
 
     Raises:
         ConfigurationError: It is something else.
     """
-    if not callable(value):
-        raise ConfigurationError(f"{name}= takes a function, not {type(value).__name__}.")
+    if not isinstance(value, str) or value not in allowed:
+        raise ConfigurationError(f"{name}= is one of {', '.join(map(repr, allowed))}{otherwise}.")
     return value
 
 
@@ -156,17 +155,10 @@ def routes(name: str, value: Routes) -> Callable[[Scope], bool]:
     Raises:
         ConfigurationError: It is a bare string, or a path does not begin with a slash.
     """
-    if callable(value):
+    if callable(value) and not isinstance(value, type):
         return value
-    paths = _texts(value)
+    paths = texts_of(value)
     if paths is None or not all(path.startswith("/") for path in paths):
         raise ConfigurationError(f'{name}= takes paths, for instance {name}=("/api/chat",), or a function of the scope.')
-    return lambda scope: scope["path"] in paths
-
-
-def _texts(values: object) -> frozenset[str] | None:
-    """Several texts; None where it is something else, or one text alone."""
-    if isinstance(values, str) or not isinstance(values, Iterable):
-        return None
-    items = list(values)
-    return frozenset(items) if all(isinstance(item, str) for item in items) else None
+    named = frozenset(paths)
+    return lambda scope: scope["path"] in named

@@ -16,6 +16,7 @@ from starlette.types import Message, Send
 from dcaf.asgi.headers import carrying
 from dcaf.asgi.lines import Cutter, EventStream, LineStream, Piece
 from dcaf.asgi.outgoing import Outgoing, error_text
+from dcaf.asgi.planted import HINT_BYTES, may_plant
 from dcaf.asgi.terminal import is_done, says_nothing
 from dcaf.core.errors import SessionError, SessionUnavailable, StateError
 
@@ -53,6 +54,8 @@ class Stream:
         self.has_ended: bool = False
         self._gone = False
         self._owed = False
+        self._unread = False
+        self._tail = b""
         self.is_refused: bool = False
 
     async def begin(self, start: Message) -> None:
@@ -114,7 +117,7 @@ class Stream:
             if not more:
                 done += await self._last()
             elif self._owed and self._cutter.is_between:
-                done += b"" if self._out.is_sent else await self._own()
+                done += b"" if self._is_sent else await self._own()
                 self._owed = False
         except (SessionError, SessionUnavailable) as refusal:
             self._out.turns.events.refused(refusal)
@@ -129,22 +132,43 @@ class Stream:
                 await self._give({"type": "http.response.body", "body": bytes(done), "more_body": more})
 
     async def _piece(self, piece: Piece) -> bytes:
-        """The bytes of a piece, with the session in it, or before it, where it ends the turn."""
+        """The bytes of a piece, with the session in it, or before it, where it ends the turn; with none but ours in any case."""
+        if piece.is_part:
+            return self._passed(piece.raw)
+        piece = await self._cleared(piece)
         if piece.data is None:
             return piece.raw
         ends, text = await self._out.ends_turn(piece.name, piece.data)
         if ends and text is not None:
             completed = await self._out.completed(text)
             if completed is not None:
+                self._unread = False
                 return self._cutter.replaced(piece, completed)
-        before = (ends or piece.data.strip() == CLOSER) and not self._out.is_sent
+        before = (ends or piece.data.strip() == CLOSER) and not self._is_sent
         return (await self._own() if before else b"") + piece.raw
+
+    async def _cleared(self, piece: Piece) -> Piece:
+        data = piece.data and await self._out.cleared(piece.data)
+        raw = piece.raw if data is None or data == piece.data else self._cutter.replaced(piece, data)
+        return Piece(await self._out.cleared(raw), piece.name, data)
+
+    def _passed(self, part: bytes) -> bytes:
+        """A part of what is too long to be looked at: if a session could be in it, ours is to come after it."""
+        self._tail += part
+        self._unread = self._unread or (may_plant(self._tail) and not self._out.turns.is_plain(self._out.scope))
+        self._tail = self._tail[-HINT_BYTES:]
+        return part
+
+    @property
+    def _is_sent(self) -> bool:
+        return self._out.is_sent and not self._unread
 
     async def _last(self) -> bytes:
         rest = await self._piece(self._cutter.rest())
-        return rest if self._out.is_sent else self._cutter.closed(rest, await self._own())
+        return rest if self._is_sent else self._cutter.closed(rest, await self._own())
 
     async def _own(self) -> bytes:
+        self._unread = False
         return self._cutter.event("session", await self._out.event())
 
     async def _end(self, done: bytes, code: str) -> None:

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
+from dcaf.asgi.planted import may_plant
+
 Terminal: TypeAlias = Callable[[str | None, Any], bool]
 """Whether an event ends a turn: a function of its name, None where it has none, and its value, None where it is not JSON."""
 
@@ -19,7 +21,7 @@ DONE: Final = "done"
 
 def is_done(name: str | None, value: Any) -> bool:
     """The event that ends a turn, by default: a JSON object with the type ``done``, or a server-sent event of that name."""
-    return name == DONE or (isinstance(value, dict) and value.get("type") == DONE)
+    return (isinstance(name, str) and name == DONE) or (isinstance(value, dict) and value.get("type") == DONE)
 
 
 def may_be_done(name: str | None, data: bytes) -> bool:
@@ -28,5 +30,5 @@ def may_be_done(name: str | None, data: bytes) -> bool:
 
 
 def says_nothing(chunk: bytes) -> bool:
-    """Whether no event in some bytes of a stream can be the one that ``is_done`` looks for, nor ``[DONE]``."""
-    return chunk.find(b"done") < 0 and chunk.find(b"DONE") < 0 and chunk.find(b"\\u") < 0
+    """Whether no event in some bytes of a stream can be the one that ``is_done`` looks for, nor ``[DONE]``, nor have a session."""
+    return chunk.find(b"done") < 0 and chunk.find(b"DONE") < 0 and chunk.find(b"\\u") < 0 and not may_plant(chunk)

@@ -29,8 +29,8 @@ NAMES: Final[dict[type, str]] = {list: "array", str: "string", int: "number", fl
 COMPRESSED: Final = "mount compression outside SessionMiddleware"
 PASSED: Final = "is a stream that pass_streams= leaves alone"
 REMEDY: Final = (
-    "Answer with a JSON object whose `data` is an object, absent or null, with NDJSON or with server-sent events, or leave the "
-    "session alone."
+    "Answer with a JSON object whose `data` is an object, absent or null, with NDJSON or with server-sent events; or let the "
+    'session travel in a header or a cookie, SessionMiddleware(..., carriers=("header",)); or leave the session alone.'
 )
 
 

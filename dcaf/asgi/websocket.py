@@ -23,6 +23,8 @@ from dcaf.core.session import Session
 TOO_BIG: Final = 1009
 """Close code: a message that is too big to process (RFC 6455, section 7.4.1)."""
 
+NO_WAY_BACK: Final = 'Frames carry the session where carriers= has "body": SessionMiddleware(..., carriers=("body", "cookie"))'
+
 
 class Socket:
     """One connection.
@@ -146,21 +148,26 @@ class Socket:
         return session.sequence > 0 and claims(session) == claims(self._session)
 
     async def _frame(self, message: Message, data: bytes) -> None:
-        ends, text = await self._out.ends_turn(None, data) if is_json(data) else (False, None)
-        if not ends or text is None:
-            await self._send(message)
-            return
-        self._out.adopts = self._out.adopts and self._is_busy
-        self._is_busy = False
         as_bytes = message.get("text") is None
         try:
-            completed = await self._out.completed(text) if len(data) <= self._turns.limit_bytes else None
-            if completed is None and not self._out.is_sent:
-                await self._own(as_bytes=as_bytes)
+            completed = await self._completed(data, as_bytes=as_bytes) if is_json(data) else data
         except (SessionError, SessionUnavailable) as refusal:
             await self._refuse(refusal, as_bytes=as_bytes)
         else:
-            await self._send(message if completed is None else _with(message, completed))
+            await self._send(message if completed is data else _with(message, completed))
+
+    async def _completed(self, data: bytes, *, as_bytes: bool) -> bytes:
+        """A JSON frame with the session in it, or after it, where it ends the turn; with none but ours in any case."""
+        cleared = await self._out.cleared(data)
+        ends, text = await self._out.ends_turn(None, cleared)
+        if not ends or text is None:
+            return cleared
+        self._out.adopts = self._out.adopts and self._is_busy
+        self._is_busy = False
+        completed = await self._out.completed(text) if len(data) <= self._turns.limit_bytes else None
+        if completed is None and not self._out.is_sent:
+            await self._own(as_bytes=as_bytes)
+        return cleared if completed is None else completed
 
     async def _own_or_refuse(self, *, as_bytes: bool) -> None:
         try:
@@ -199,6 +206,7 @@ class PassingSocket:
         self._max_body_bytes = max_body_bytes
         self._events = turns.events
         self._out = Outgoing(scope, turn, turns, adopts=False)
+        self._out._in_time = NO_WAY_BACK
 
     async def receive(self) -> Message:
         """The next message for the application."""
@@ -246,4 +254,4 @@ def _message(data: bytes, *, as_bytes: bool) -> dict[str, Any]:
 def _with(message: Message, data: bytes) -> Message:
     """The frame with another text, as what it was: text or bytes."""
     key = "bytes" if message.get("text") is None else "text"
-    return {**message, key: data if key == "bytes" else data.decode()}
+    return {**message, key: data if key == "bytes" else data.decode(errors="surrogatepass")}

@@ -1,5 +1,10 @@
-"""Floor 0: what a session is. Pure: no input or output, no clock, no framework."""
+"""Floor 0: what a session is, how it is sealed, and with which keys. No framework, no network and no event loop.
 
+What a reader gets wrong: it is not without input or a clock. Keys are read from the environment, the envelope and a ring that is
+read again look at the time, and what nobody foresaw goes to the log; clock and randomness are arguments.
+"""
+
+from dcaf.core.claims import Claims
 from dcaf.core.current import current_session
 from dcaf.core.errors import (
     AgentError,
@@ -35,19 +40,24 @@ from dcaf.core.errors import (
     ToolTimeoutError,
     TurnTimeoutError,
 )
+from dcaf.core.keeper import Keeper, Stateless
 from dcaf.core.keys import Key, Keyring
 from dcaf.core.readonly import ReadOnlySession
 from dcaf.core.session import Session
 from dcaf.core.session_key import SessionKey
+from dcaf.core.unsigned import Import
 
 __all__ = [
     "AgentError",
     "BodyTooLarge",
+    "Claims",
     "ConfigurationError",
     "DcafError",
     "EncodedBody",
     "ExitError",
+    "Import",
     "InterceptorError",
+    "Keeper",
     "Key",
     "Keyring",
     "MalformedJSON",
@@ -71,6 +81,7 @@ __all__ = [
     "SessionUnsigned",
     "SessionValueError",
     "StateError",
+    "Stateless",
     "StoreError",
     "ToolApprovalError",
     "ToolArgumentError",

@@ -124,9 +124,13 @@ class Sealer:
         return Binding(self._audience, subject, conversation)
 
     def start(self, *, restarted: str | None = None) -> Session:
-        """Begin a new, empty session; ``restarted`` is the code of the refusal that led to it, if one did."""
+        """Begin a new, empty session; ``restarted`` is the code of the refusal that led to it, if one did.
+
+        Raises:
+            ConfigurationError: ``randomness`` gives something else than so many bytes.
+        """
         now = int(self._clock())
-        sid = encode(self._randomness(SID_BYTES))
+        sid = encode(_random(self._randomness, SID_BYTES))
         claims = Claims(self._audience, sid, 0, now, now, self._lifetime.end(now, now))
         return Session._over(State(standing=Standing(claims, restarted), limit_bytes=self._limit_bytes))
 
@@ -324,3 +328,10 @@ def _room(suite: Suite, audience: str, max_token_bytes: int) -> int:
         taken = max_token_bytes - room * 4 // 3
         raise ConfigurationError(f"max_token_bytes={max_token_bytes} leaves no room for a state; the claims alone take {taken}.")
     return room
+
+
+def _random(randomness: Callable[[int], bytes], number: int) -> bytes:
+    found = randomness(number)
+    if type(found) is not bytes or len(found) != number:
+        raise ConfigurationError("randomness= takes a function that gives as many random bytes as it is asked for: os.urandom.")
+    return found

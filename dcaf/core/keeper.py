@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from typing import ClassVar, Protocol
 
+from dcaf.core.arguments import has_methods, kind_of
 from dcaf.core.claims import Claims
+from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session
 
 
@@ -66,7 +68,17 @@ class Stateless:
         return max(1, session.sequence + session.is_modified)
 
 
+def require_keeper(keeper: Keeper | None) -> None:
+    """Refuse what is no keeper.
+
+    Raises:
+        ConfigurationError: It has not the methods of one, or is a class.
+    """
+    if keeper is not None and not has_methods(keeper, "admit", "spend", "commit"):
+        raise ConfigurationError(f"keeper= takes a Keeper, with admit, spend and commit, or None, not {kind_of(keeper)}.")
+
+
 def level_of(keeper: Keeper | None) -> str:
     """The level that a keeper says it is, for operators and for the chat page: ``custom`` where it says none; None is L0."""
-    found: str = getattr(keeper, "level", "custom") if keeper else Stateless.level
+    found: str = getattr(keeper, "level", "custom") if keeper is not None else Stateless.level
     return found

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, NoReturn
 
+from dcaf.core.arguments import require, require_bool, require_text
 from dcaf.core.base64url import decode, encode
 from dcaf.core.errors import ConfigurationError
 
@@ -35,6 +36,7 @@ TEXT_BYTES: Final = frozenset((*b"\t\n\r", *range(0x20, 0x7F)))
 KID: Final = re.compile(r"[A-Za-z0-9]{1,16}", re.ASCII)
 TEXT: Final = re.compile(r"(dcafk1_([A-Za-z0-9]{1,16})_([\w-]{43}))_([\w-]{6})", re.ASCII)
 EPHEMERAL: Final = "tmp"
+SECONDS: Final = "a number of seconds since the epoch"
 MAKE_ONE: Final = 'Make one: export DCAF_KEYS="$(dcaf keys new)"'
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
@@ -65,12 +67,16 @@ class Key:
             raise ConfigurationError(f"Key {self.kid!r}: the secret's bytes repeat, so they are not random. {MAKE_ONE}")
         if TEXT_BYTES.issuperset(self.secret):
             raise ConfigurationError(f"Key {self.kid!r}: the secret is text, so somebody chose it. {MAKE_ONE}")
+        require("Key(not_before=)", self.not_before, (int, float), SECONDS)
+        require_bool("Key(revoked=)", self.revoked)
 
     @classmethod
     def generate(cls, kid: str | None = None) -> Key:
         """Make a key from the system's randomness; ``kid`` None draws six letters and digits."""
         alphabet = string.ascii_letters + string.digits
-        return cls(kid or "".join(secrets.choice(alphabet) for _ in range(6)), secrets.token_bytes(SECRET_BYTES))
+        return cls(
+            kid if kid is not None else "".join(secrets.choice(alphabet) for _ in range(6)), secrets.token_bytes(SECRET_BYTES)
+        )
 
     @classmethod
     def from_bytes(cls, kid: str, secret: bytes, *, not_before: int = 0, revoked: bool = False) -> Key:
@@ -111,8 +117,17 @@ class Key:
         return f"{body}_{_checksum(body)}"
 
     def derive(self, suite: str, audience: str, role: str) -> bytes:
-        """Derive the 32 bytes that serve one role of one audience (docs/protocol.md, section 4)."""
-        return _derived(self.secret, suite, audience, role)
+        """Derive the 32 bytes that serve one role of one audience (docs/protocol.md, section 4).
+
+        Raises:
+            ConfigurationError: One of them is no text.
+        """
+        try:
+            return _derived(self.secret, suite, audience, role)
+        except Exception:
+            for name, value in (("suite", suite), ("audience", audience), ("role", role)):
+                require_text(f"Key.derive({name}=)", value, "as section 4 of the protocol has it")
+            raise
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Key is not pickled or copied into messages: pass its id")
@@ -159,6 +174,10 @@ class Keyring:
         Raises:
             ConfigurationError: A text is no key.
         """
+        require_text("Keyring.parse(active=)", active, "one key as `dcaf keys new` prints it")
+        require_text("Keyring.parse(verify_only=)", verify_only, "keys with commas between them")
+        if not (isinstance(sources, tuple) and list(map(type, sources)) == [str, str]):
+            raise ConfigurationError("Keyring.parse(sources=) takes two texts, where the keys were found.")
         older = [Key.parse(text.strip(), source=sources[1]) for text in verify_only.split(",") if text.strip()]
         return cls(Key.parse(active.strip(), source=sources[0]), *older)
 
@@ -173,9 +192,14 @@ class Keyring:
             ConfigurationError: There is no key, or a text is none.
         """
         variables = os.environ if environment is None else environment
-        if not variables.get("DCAF_KEYS", "").strip():
+        require("Keyring.from_environment()", variables, Mapping, "a mapping of variables, such as os.environ, or None")
+        active, older = (
+            require_text(f"{name} in the environment", variables.get(name, ""), "as `dcaf keys new` prints it")
+            for name in ("DCAF_KEYS", "DCAF_KEYS_VERIFY")
+        )
+        if not active.strip():
             raise ConfigurationError(f"There is no key: pass keys=, or set DCAF_KEYS. {MAKE_ONE}")
-        return cls.parse(variables["DCAF_KEYS"], variables.get("DCAF_KEYS_VERIFY", ""), sources=("DCAF_KEYS", "DCAF_KEYS_VERIFY"))
+        return cls.parse(active, older, sources=("DCAF_KEYS", "DCAF_KEYS_VERIFY"))
 
     @classmethod
     def ephemeral(cls) -> Keyring:
@@ -204,6 +228,8 @@ class Keyring:
         Raises:
             ConfigurationError: None may sign yet.
         """
+        if type(now) is not float and type(now) is not int:
+            require("Keyring.signer()", now, (int, float), SECONDS)
         for key in self._keys.values():
             if key.not_before <= now and not key.revoked:
                 return key
@@ -211,7 +237,7 @@ class Keyring:
 
     def find(self, kid: str) -> Key | None:
         """The key of an id, if the ring may verify with it: known and not revoked."""
-        key = self._keys.get(kid)
+        key = self._keys.get(kid) if isinstance(kid, str) else None
         return None if key is None or key.revoked else key
 
     def __repr__(self) -> str:

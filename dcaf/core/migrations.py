@@ -14,13 +14,17 @@ What a reader gets wrong: ``migrations[2]`` makes version 2 out of version 1. It
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast
 
 from dcaf.core.errors import ConfigurationError, SessionEnded
 from dcaf.core.state import State
 from dcaf.core.values import read
 
+MAX_VERSION: Final = 2**53 - 1
+"""The largest integer of a claim (docs/protocol.md, section 4)."""
+
 Migration: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
+"""Makes the values of one version out of those of the version before."""
 
 
 class Migrations:
@@ -40,7 +44,7 @@ class Migrations:
             raise ConfigurationError("migrations= takes {version: function}.")
         self.version = version
         self._steps = dict(steps or {})
-        if type(version) is not int or version < 0:
+        if type(version) is not int or not 0 <= version <= MAX_VERSION:
             raise ConfigurationError("version is a number from 0 up: raise it by one with each change of the schema.")
         due = list(range(version - len(self._steps) + 1, version + 1))
         if sorted(self._steps) != due or (due and due[0] < 1):

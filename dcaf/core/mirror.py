@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from dcaf.core.arguments import texts_of
 from dcaf.core.base64url import Payload
 from dcaf.core.claims import MAX_INTEGER
 from dcaf.core.errors import ConfigurationError
@@ -64,10 +65,10 @@ class Mirror:
 
 
 def _names(keys: Iterable[str]) -> frozenset[str]:
-    names = list(keys) if isinstance(keys, Iterable) and not isinstance(keys, str) else [None]
-    if not all(isinstance(name, str) for name in names):
+    names = texts_of(keys)
+    if names is None:
         raise ConfigurationError('mirror= takes True, False, or the keys to show, for instance mirror={"wizard_step"}.')
-    return frozenset(str(name) for name in names)
+    return frozenset(names)
 
 
 def _has_long(data: bytes) -> bool:

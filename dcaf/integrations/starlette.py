@@ -22,6 +22,7 @@ from dcaf.asgi.settings import Keys
 from dcaf.core.errors import ConfigurationError
 
 FORTNIGHT_S: Final = 14 * 24 * 60 * 60
+CENTURY_S: Final = 100 * 365 * 24 * 60 * 60
 ABSOLUTE: Final = timedelta(days=30)
 FIXED: Final = {
     "carriers": "This SessionMiddleware has the cookie alone. For other carriers use dcaf.SessionMiddleware(carriers=...).",
@@ -96,6 +97,6 @@ class SessionMiddleware(AnyCarrier):
 
 
 def _whole(max_age: int) -> int:
-    if type(max_age) is not int or max_age < 1:
-        raise ConfigurationError("max_age= is a number of seconds, from 1 up, or None.")
+    if type(max_age) is not int or not 1 <= max_age <= CENTURY_S:
+        raise ConfigurationError("max_age= is a number of seconds, from 1 up to a hundred years, or None.")
     return max_age

@@ -7,6 +7,8 @@ import json
 from collections import deque
 from typing import Any, Self
 
+from tests.asgi.wire import Route
+
 WAIT_S = 2.0
 CONNECT = {"type": "websocket.connect"}
 DONE = b'{"type":"done"}'
@@ -22,6 +24,7 @@ def scope_of(path: Any = "/ws", **members: Any) -> Any:
         "query_string": b"",
         "headers": [],
         "subprotocols": [],
+        "route": Route(path),
         **members,
     }
 

@@ -207,8 +207,8 @@ def test_what_on_event_raises_changes_nothing(caplog: pytest.LogCaptureFixture) 
     ("settings", "message"),
     [
         ({"on_refused": "forgive"}, "on_refused= is one of 'reject', 'restart'."),
-        ({"unsigned": True}, "unsigned= is one of 'reject', 'ignore'."),
-        ({"on_event": "print"}, "on_event= takes a function, not str."),
+        ({"unsigned": True}, "unsigned= is one of 'reject', 'ignore', or an Import(until=, accept=) from dcaf.asgi"),
+        ({"on_event": "print"}, "on_event= takes a function, not a str."),
         ({"keys": 7}, "keys= takes a Keyring, the text of a key, a pathlib.Path"),
     ],
 )

@@ -282,7 +282,7 @@ def test_two_terminal_frames_of_one_turn_both_carry_the_session() -> None:
 def test_frames_that_end_no_turn_pass_byte_for_byte() -> None:
     texts = [
         '{ "type":"delta","n":12345678901234567890,"x":1.0,"x":2 }',
-        '{"type":"delta","data":{"session":{"planted":1}}}',
+        '{"type":"delta","session":{"mine":1},"data":{"note":{"session":{"mine":1}}}}',
         '{"nested":{"type":"done"}}',
         '["done"]',
         '"done"',
@@ -843,7 +843,7 @@ def test_a_change_that_the_client_left_before_it_could_be_told_is_lost_once_and_
 
 
 def test_control_a_socket_that_tells_of_no_loss_is_caught(monkeypatch: Any) -> None:
-    monkeypatch.setattr(Events, "lost", lambda self, route: None)
+    monkeypatch.setattr(Events, "lost", lambda self, *_: None)
     for test in (
         test_a_change_that_the_client_left_before_it_could_be_told_is_lost_once_and_raises_nothing,
         test_a_change_after_the_close_is_lost,

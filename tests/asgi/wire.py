@@ -67,6 +67,13 @@ def messages_of(body: bytes | Iterable[bytes]) -> list[dict[str, Any]]:
     return [{"type": "http.request", "body": chunk, "more_body": at < last} for at, chunk in enumerate(chunks)]
 
 
+@dataclass
+class Route:
+    """What a framework leaves in the scope: the path that the developer wrote."""
+
+    path: str
+
+
 def scope_of(method: Any = "POST", path: Any = "/api/chat", headers: Any = (JSON_TYPE,), **members: Any) -> Any:
     return {
         "type": "http",
@@ -76,6 +83,7 @@ def scope_of(method: Any = "POST", path: Any = "/api/chat", headers: Any = (JSON
         "path": path,
         "query_string": b"",
         "headers": list(headers),
+        "route": Route(path),
         **members,
     }
 

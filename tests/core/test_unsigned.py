@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from dcaf.core import ConfigurationError, Key, Keyring, SessionUnsigned, SessionValueError
 from dcaf.core.claims import Claims, Lifetime
@@ -52,7 +54,7 @@ def test_the_date_has_a_time_zone(until: Any) -> None:
 def test_what_accepts_is_a_function() -> None:
     with pytest.raises(ConfigurationError) as caught:
         Import(until=UNTIL, accept={"step"})  # type: ignore[arg-type]
-    assert str(caught.value) == "Import(accept=) takes a function of the plain object that returns the values to keep."
+    assert str(caught.value) == "Import(accept=) takes a function of the plain object that returns the values to keep, not a set."
 
 
 @pytest.mark.parametrize(
@@ -77,3 +79,92 @@ def test_a_session_that_was_taken_in_ends_no_later_than_the_door_closes(before_s
     with pytest.raises(SessionValueError, match="would be larger"):
         session["a"] = "x" * 1_000
     assert sealer.take_in({"step": 1}, door).sequence == 0
+
+
+# What the operator is told
+
+
+class Plain(BaseModel):
+    step: int
+
+
+class Strict(Plain):
+    missing: int
+
+
+def looks_up(plain: dict[str, Any]) -> Any:
+    return {"step": plain["stpe"]}
+
+
+def calls_on(plain: dict[str, Any]) -> Any:
+    return looks_up(plain)
+
+
+def divides(plain: dict[str, Any]) -> Any:
+    return {"step": plain["step"] / 0}
+
+
+def quotes(plain: dict[str, Any]) -> Any:
+    raise RuntimeError(f"this will not do: {plain}")
+
+
+def told(accept: Callable[[dict[str, Any]], Any], caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What is logged, of an object with a canary in it that is refused."""
+    caplog.clear()
+    assert reason(Import(until=UNTIL, accept=accept), {"step": 2, "canary": "canary"}, UNTIL_S) == "accept"
+    assert "canary" not in caplog.text
+    assert all(record.exc_info is None for record in caplog.records)
+    return caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("accept", "name", "begins"),
+    [
+        (looks_up, "KeyError", "looks_up"),
+        (calls_on, "KeyError", "calls_on"),
+        (divides, "ZeroDivisionError", "divides"),
+        (quotes, "RuntimeError", "quotes"),
+        (lambda plain: Plain.model_validate({"step": plain}), "ValidationError", "<lambda>"),
+        (Strict.model_validate, "ValidationError", "model_validate"),
+    ],
+)
+def test_what_accept_raises_is_told_by_type_and_place_and_never_by_its_message(
+    accept: Any, name: str, begins: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (line,) = told(accept, caplog)
+    assert line.startswith(f"dcaf: Import(accept=) raised {name} in {begins} (")
+    assert ".py:" in line
+
+
+def test_where_accept_calls_on_both_places_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    (line,) = told(calls_on, caplog)
+    assert re.fullmatch(r"dcaf: Import\(accept=\) raised KeyError in calls_on \(.*:\d+\), from looks_up \(.*:\d+\)", line)
+
+
+@pytest.mark.parametrize("accept", [int, str.upper])
+def test_a_builtin_that_raises_has_a_type_alone(accept: Any, caplog: pytest.LogCaptureFixture) -> None:
+    assert told(accept, caplog) == ["dcaf: Import(accept=) raised TypeError"]
+
+
+@pytest.mark.parametrize(("found", "kind"), [([("step", 2)], "list"), ("step", "str"), (2, "int"), (Plain, "ModelMetaclass")])
+def test_what_is_no_mapping_is_told_with_what_to_return(found: Any, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    (line,) = told(lambda _: found, caplog)
+    assert line.startswith(f"dcaf: Import(accept=) gave a value of type {kind}. Return a mapping of the values to keep")
+
+
+def test_following_what_is_said_of_a_model_takes_the_session_in(caplog: pytest.LogCaptureFixture) -> None:
+    assert "for instance its model_dump()" in told(Plain.model_validate, caplog)[0]
+    door = Import(until=UNTIL, accept=lambda plain: Plain.model_validate(plain).model_dump())
+    assert door.values({"step": 2, "more": 1}, now=UNTIL_S) == {"step": 2}
+
+
+def test_to_refuse_with_none_is_told_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    assert told(lambda _: None, caplog) == []
+
+
+def test_an_async_accept_is_refused_when_it_is_given() -> None:
+    async def accept(plain: dict[str, Any]) -> dict[str, Any]:
+        return plain
+
+    with pytest.raises(ConfigurationError, match=r"Import\(accept=\) takes a function"):
+        Import(until=UNTIL, accept=accept)  # type: ignore[arg-type]

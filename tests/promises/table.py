@@ -30,7 +30,10 @@ PROMISES: Final = {
         "signing the readable object",
     ),
     14: ("the answer to a session that is not authentic is the same bytes, whatever the cause", "an answer that names the reason"),
-    15: ("no log line, traceback, repr or answer has a token, a key, state or a subject", "one that raises or logs the payload"),
+    15: (
+        "no log line, traceback, repr or answer has a token, a key, state or a subject, nor a path that names one",
+        "one that raises or logs the payload; the path that was asked for in place of a route's name",
+    ),
     17: ("nothing of one request is seen by another", "a session in a global instead of a context variable"),
     18: (
         "a stream cut anywhere leaves the client one valid session, and no event waits for a later one",
@@ -46,7 +49,14 @@ PROMISES: Final = {
         "no unverified state reaches the application, whatever parser it uses",
         "passing on what cannot be parsed; rewriting application/json alone",
     ),
-    35: ("no signing oracle: nothing of the user's is sealed outside named routes", "adoption on every route"),
+    35: (
+        "no signing oracle: nothing of the user's is sealed outside named routes, and no client takes a planted session",
+        "adoption on every route; passing on what cannot be completed",
+    ),
+    36: (
+        "a wrong argument at a public entry ends in a DcafError that says what to write",
+        "an entry without its check",
+    ),
     39: (
         "what a person approved begins once: it is not offered again, and not used up in vain, however its turn ends",
         "a turn that rolls back everything; calls that are used up before they begin; a client that is told at the end alone",

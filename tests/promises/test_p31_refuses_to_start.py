@@ -175,10 +175,10 @@ sys.meta_path.insert(0, Blocker())
 from dcaf import ConfigurationError, Key, Keyring, SessionMiddleware
 
 ring = Keyring(Key.generate("k7"))
-SessionMiddleware(None, keys=ring, audience="shop")
+SessionMiddleware(print, keys=ring, audience="shop")
 for setting in ("encrypt", "accept_both"):
     try:
-        SessionMiddleware(None, keys=ring, audience="shop", **{setting: True})
+        SessionMiddleware(print, keys=ring, audience="shop", **{setting: True})
     except ConfigurationError as error:
         print(error)
     else:

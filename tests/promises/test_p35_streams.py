@@ -354,7 +354,11 @@ def test_control_a_stream_that_takes_the_event_s_own_object_is_caught(monkeypatc
         self.adopts = True
         original(self, text)
 
+    async def cleared(self: Any, data: Any, *_: Any) -> Any:
+        return data
+
     monkeypatch.setattr(Outgoing, "_heed", _heed)
+    monkeypatch.setattr(Outgoing, "cleared", cleared)
     with pytest.raises(AssertionError):
         assert_injection_is_overwritten()
 

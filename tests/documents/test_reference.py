@@ -1,0 +1,71 @@
+"""The reference is what the docstrings say, and nothing public is on no page."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dcaf import SessionMiddleware
+from dcaf.agent import Agent, RunConfig, create_app, serve
+from dcaf.asgi import CookieCarrier, HeaderCarrier, Import
+from dcaf.client import AsyncClient, Client
+from dcaf.integrations.starlette import SessionMiddleware as DropIn
+from dcaf.tools import Tool
+from tests.documents import reference
+
+ROOT = Path(__file__).parents[2]
+PAGES = [path for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")) if path.name not in ("decisions.md", "CHANGELOG.md")]
+WORDS = frozenset(re.findall(r"\w+", "\n".join(path.read_text() for path in PAGES)))
+TAKE_SETTINGS: list[Callable[..., Any]] = [
+    SessionMiddleware,
+    DropIn,
+    CookieCarrier,
+    HeaderCarrier,
+    Import,
+    Agent,
+    RunConfig,
+    Tool,
+    Client,
+    AsyncClient,
+    create_app,
+    serve,
+]
+IMPORTED = re.compile(r"^\s*(?:from (dcaf[\w.]*) import|import (dcaf[\w.]*))", re.MULTILINE)
+
+
+def test_the_page_is_what_the_docstrings_say() -> None:
+    assert reference.PAGE.read_text() == reference.rendered(), "run: python -m tests.documents.reference"
+
+
+def test_every_package_that_gives_names_is_on_the_page() -> None:
+    packages = {path.parent for path in (ROOT / "dcaf").rglob("__init__.py") if "__all__" in path.read_text()}
+    named = {".".join(path.relative_to(ROOT).parts) for path in packages}
+    assert named <= {*reference.PACKAGES, *reference.MODULES}
+
+
+@pytest.mark.parametrize("package", [*reference.PACKAGES, *reference.MODULES])
+def test_every_public_name_is_on_a_page(package: str) -> None:
+    assert [name for name in reference.names_of(import_module(package)) if name not in WORDS] == []
+
+
+@pytest.mark.parametrize("taker", TAKE_SETTINGS)
+def test_every_setting_is_on_a_page(taker: Callable[..., Any]) -> None:
+    assert [name for name in inspect.signature(taker).parameters if name not in WORDS] == []
+
+
+def test_what_the_documents_and_the_examples_import_is_public() -> None:
+    files = [*PAGES, *ROOT.glob("examples/*.py")]
+    imported = {(path.name, one or two) for path in files for one, two in IMPORTED.findall(path.read_text())}
+    public = {*reference.PACKAGES, *reference.MODULES, "dcaf.integrations"}
+    assert {(name, module) for name, module in imported if module not in public} == set()
+
+
+def test_control_a_name_that_no_page_has_is_caught() -> None:
+    assert "SessionMiddleware" in WORDS
+    assert "SessionMiddlewares" not in WORDS

@@ -1,0 +1,493 @@
+"""A right call of everything public: what to call, with which arguments, and what to do with what comes of it.
+
+A public callable without a line here fails the promise. A line has the arguments by name; the promise changes them one at a time.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from pydantic_ai.usage import RunUsage
+
+from dcaf import Key, Keyring, ReadOnlySession, Session, SessionMiddleware, current_session, tool
+from dcaf.agent import Agent, AgentResponse, AgentResult, Data, ProposedCall, create_app
+from dcaf.asgi import Import
+from dcaf.client import Approval, AsyncClient, Client, Conversation, Turn
+from dcaf.core.claims import Claims
+from dcaf.core.current import running
+from dcaf.demo.server import serving
+from dcaf.testing import MISUSES, AsyncSessionClient, FrozenClock, Reply, SessionClient
+from dcaf.tools import Call, PlatformContext
+from dcaf.tools import Turn as Calls
+from tests.asgi.wire import call
+from tests.documents.reference import names_of
+
+PACKAGES = (
+    "dcaf.core",
+    "dcaf.tools",
+    "dcaf.asgi",
+    "dcaf.agent",
+    "dcaf.client",
+    "dcaf.integrations.fastapi",
+    "dcaf.integrations.starlette",
+    "dcaf.testing",
+)
+DUNDERS = ("__getitem__", "__setitem__", "__delitem__", "__contains__", "__eq__", "__or__", "__ror__", "__ior__")
+RING = Keyring(Key.generate("k7"))
+UNTIL = datetime(2999, 1, 1, tzinfo=UTC)
+CLAIMS = Claims(aud="shop", sid="a" * 22, seq=1, born=1, iat=1, exp=2)
+TEXT = Key.generate("k8").text()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A right call.
+
+    Attributes:
+        valid: Name -> argument; what is not named takes its default.
+        on: Makes the object whose method is called; None where the callable stands for itself.
+        then: What a caller does with what comes back, or with the object that was made.
+        extra: Names for arguments that a callable takes by ``**``.
+        given: Arguments that a callable takes by ``**``, and needs.
+        is_model: A model of pydantic, which raises pydantic's own errors, as everybody who declares one expects.
+        within: Where it is called.
+        fails: The right call ends in a DcafError too, because what it needs is not there.
+    """
+
+    valid: dict[str, Any] = field(default_factory=dict)
+    on: Callable[[], Any] | None = None
+    then: Callable[[Any], Any] = lambda found: found
+    extra: tuple[str, ...] = ()
+    given: dict[str, Any] = field(default_factory=dict)
+    is_model: bool = False
+    within: Callable[[], Any] = nullcontext
+    fails: bool = False
+
+
+class Fresh:
+    """An argument that is made anew for each call."""
+
+    def __init__(self, made: Callable[[], Any]) -> None:
+        self.made = made
+
+
+def state() -> Session:
+    return Session.from_dict({"a": 1, "n": 2, "l": [1], "user:u": 1})
+
+
+def read_only() -> ReadOnlySession:
+    return ReadOnlySession.of(state())
+
+
+@tool
+def deploy(name: str, session: Session) -> str:
+    """Deploy something."""
+    session["name"] = name
+    return name
+
+
+def greet(name: str) -> str:
+    """Greet somebody."""
+    return name
+
+
+@tool(requires_approval=True)
+def erase(name: str) -> str:
+    """Erase something."""
+    return name
+
+
+@tool
+async def several(number: int) -> AsyncIterator[int]:
+    """Some numbers."""
+    for each in range(number):
+        yield each
+
+
+def answers(messages: Any, context: Any, session: Session) -> AgentResult:
+    waits = [ProposedCall(erase, {"name": "x"})] if "erase" in messages[-1].content else []
+    return AgentResult(f"{session.incr('turns')}", approvals=waits)
+
+
+def agent() -> Agent:
+    return Agent(answers, tools=[deploy, erase])
+
+
+def answer() -> AgentResponse:
+    return agent().run("erase x", session={})
+
+
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    await receive()
+    current_session().incr("n")
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+    await send({"type": "http.response.body", "body": b"{}"})
+
+
+def asked(service: Any) -> Any:
+    """Two requests, with a session and without one."""
+    found = call(service, {"messages": []})
+    return call(service, {"messages": [], "data": {"session": found.envelope if found.body else None}}) if found.messages else found
+
+
+def plain_asked(service: Any) -> Any:
+    return call(service, {"data": {"session": {"step": 2}}})
+
+
+def mounted(door: Any) -> Any:
+    return plain_asked(SessionMiddleware(application, keys=RING, audience="shop", unsigned=door))
+
+
+def carried(carrier: Any) -> Any:
+    return asked(SessionMiddleware(application, keys=RING, audience="shop", carriers=("body", carrier)))
+
+
+@cache
+def url() -> str:
+    """A service of an agent that runs as long as the tests."""
+    served = serving(create_app(agent(), keys=RING, audience="shop"))
+    _OPEN.append(served)
+    return served.__enter__()
+
+
+_OPEN: list[Any] = []
+
+
+def stop() -> None:
+    """Stop the service."""
+    while _OPEN:
+        _OPEN.pop().__exit__(None, None, None)
+    url.cache_clear()
+
+
+def read(found: Any) -> Any:
+    """Read a stream to its end."""
+    return [*found] if hasattr(found, "__iter__") else read_async(found)
+
+
+async def read_async(found: Any) -> Any:
+    return [event async for event in found]
+
+
+def client(**settings: Any) -> Any:
+    return Client(url(), **settings)
+
+
+def async_client(**settings: Any) -> Any:
+    return AsyncClient(url(), **settings)
+
+
+def said(found: Any) -> Any:
+    """Send one turn with a client, and close it."""
+    with found:
+        return found.send("hello")
+
+
+async def said_async(found: Any) -> Any:
+    async with found:
+        return await found.send("hello")
+
+
+def served() -> Any:
+    return create_app(agent(), keys=RING, audience="shop")
+
+
+def proposes(call: Any) -> Any:
+    """An agent function that asks for a call."""
+    return lambda messages, context, session: AgentResult("?", approvals=[call])
+
+
+def gives(found: Any) -> Any:
+    """An agent function that gives what it was given."""
+    return lambda messages, context, session: found
+
+
+def waiting() -> Any:
+    found = SessionClient(served())
+    found.send("erase x")
+    return found
+
+
+def socket_url() -> str:
+    return f"ws{url().removeprefix('http')}/api/chat-ws"
+
+
+def turn() -> Turn:
+    return Turn(Conversation(), "hello")
+
+
+LINE = b'{"type":"text_delta","text":"Hi"}\n{"type":"done","data":{}}\n'
+SCOPE = {"type": "http", "method": "GET", "headers": [], "path": "/"}
+DONE = '{"type":"done","data":{}}'
+JSON = {"content-type": "application/json"}
+
+
+ENTRIES: dict[str, Entry] = {
+    # core
+    "dcaf.core.Claims": Entry(CLAIMS._asdict()),
+    "dcaf.core.Import": Entry({"until": UNTIL, "accept": lambda plain: plain}, then=mounted),
+    "dcaf.core.Import.values": Entry({"plain": {"a": 1}, "now": 1.0}, on=lambda: Import(UNTIL, lambda plain: plain)),
+    "dcaf.core.Key": Entry({"kid": "k7", "secret": bytes(range(32))}, then=lambda key: key.text()),
+    "dcaf.core.Key.generate": Entry({"kid": "k7"}, on=lambda: Key),
+    "dcaf.core.Key.from_bytes": Entry({"kid": "k7", "secret": bytes(range(32))}, on=lambda: Key, then=lambda key: key.text()),
+    "dcaf.core.Key.parse": Entry({"text": TEXT}, on=lambda: Key),
+    "dcaf.core.Key.text": Entry(on=Key.generate),
+    "dcaf.core.Key.derive": Entry({"suite": "dcaf1s", "audience": "shop", "role": "mac"}, on=Key.generate),
+    "dcaf.core.Keyring": Entry(
+        {"active": Key.generate("k1"), "verify_only": Key.generate("k2")}, then=lambda ring: ring.signer(1.0)
+    ),
+    "dcaf.core.Keyring.parse": Entry({"active": TEXT}, on=lambda: Keyring),
+    "dcaf.core.Keyring.from_environment": Entry({"environment": {"DCAF_KEYS": TEXT}}, on=lambda: Keyring),
+    "dcaf.core.Keyring.ephemeral": Entry(on=lambda: Keyring),
+    "dcaf.core.Keyring.signer": Entry({"now": 1.0}, on=lambda: RING),
+    "dcaf.core.Keyring.find": Entry({"kid": "k7"}, on=lambda: RING),
+    "dcaf.core.ReadOnlySession": Entry(then=lambda session: session.to_dict()),
+    "dcaf.core.ReadOnlySession.of": Entry(
+        {"session": Fresh(state)}, on=lambda: ReadOnlySession, then=lambda found: found.to_dict()
+    ),
+    "dcaf.core.ReadOnlySession.get": Entry({"key": "a", "as_type": int}, on=read_only),
+    "dcaf.core.ReadOnlySession.has": Entry({"key": "a"}, on=read_only),
+    "dcaf.core.ReadOnlySession.copy": Entry(on=read_only),
+    "dcaf.core.ReadOnlySession.to_dict": Entry(on=read_only),
+    "dcaf.core.ReadOnlySession.__eq__": Entry({"other": {"a": 1}}, on=read_only),
+    "dcaf.core.ReadOnlySession.__getitem__": Entry({"key": "a"}, on=read_only),
+    "dcaf.core.ReadOnlySession.__contains__": Entry({"key": "a"}, on=read_only),
+    **{
+        f"dcaf.core.ReadOnlySession.{name}": Entry({"__": "a"}, on=read_only, fails=True)
+        for name in (
+            "set",
+            "delete",
+            "clear",
+            "update",
+            "incr",
+            "append",
+            "pop",
+            "popitem",
+            "setdefault",
+            "__delitem__",
+            "__setitem__",
+            "__ior__",
+        )
+    },
+    "dcaf.core.Session": Entry(),
+    "dcaf.core.Session.from_dict": Entry({"data": {"a": 1}}, on=lambda: Session, then=lambda found: found.to_dict()),
+    "dcaf.core.Session.of": Entry({"session": Fresh(state)}, on=lambda: Session, then=lambda found: found.to_dict()),
+    "dcaf.core.Session.get": Entry({"key": "a", "as_type": int}, on=state),
+    "dcaf.core.Session.set": Entry({"key": "a", "value": 1}, on=state),
+    "dcaf.core.Session.incr": Entry({"key": "n"}, on=state),
+    "dcaf.core.Session.append": Entry({"key": "l", "value": 1}, on=state),
+    "dcaf.core.Session.update": Entry({"other": {"b": 1}}, on=state, extra=("c",)),
+    "dcaf.core.Session.pop": Entry({"key": "a"}, on=state),
+    "dcaf.core.Session.popitem": Entry(on=state),
+    "dcaf.core.Session.setdefault": Entry({"key": "b", "default": 1}, on=state),
+    **{
+        f"dcaf.core.Session.{name}": Entry({"key": "a"}, on=state)
+        for name in ("has", "delete", "__getitem__", "__delitem__", "__contains__")
+    },
+    **{f"dcaf.core.Session.{name}": Entry(on=state) for name in ("to_dict", "clear", "copy")},
+    **{f"dcaf.core.Session.{name}": Entry({"other": {"b": 1}}, on=state) for name in ("__eq__", "__or__", "__ror__", "__ior__")},
+    "dcaf.core.Session.__setitem__": Entry({"key": "a", "value": 1}, on=state),
+    "dcaf.core.SessionKey": Entry({"key": "cart"}),
+    "dcaf.core.Stateless": Entry(),
+    "dcaf.core.current_session": Entry(within=lambda: running(state())),
+    # tools
+    "dcaf.tools.Call": Entry({"tool": deploy, "arguments": {"name": "x"}}, then=lambda one: Calls(state()).run_all([one])),
+    "dcaf.tools.Conflict": Entry({"key": "a", "path": "", "kind": "write-write", "kept": None, "dropped": None}),
+    "dcaf.tools.PlatformContext": Entry({"members": {"a": 1}}, then=lambda found: found.to_dict()),
+    "dcaf.tools.PlatformContext.get": Entry({"name": "a"}, on=lambda: PlatformContext({"a": 1})),
+    "dcaf.tools.PlatformContext.to_dict": Entry(on=lambda: PlatformContext({"a": 1})),
+    "dcaf.tools.Result": Entry({"call": None, "text": "x"}),
+    "dcaf.tools.Tool": Entry({"function": greet}, then=lambda found: found.run({"name": "x"})),
+    "dcaf.tools.Tool.explain": Entry(on=lambda: deploy),
+    "dcaf.tools.Tool.check": Entry({"arguments": {"name": "x"}}, on=lambda: deploy),
+    "dcaf.tools.Tool.run": Entry({"arguments": {"name": "x"}, "session": Fresh(state)}, on=lambda: deploy),
+    "dcaf.tools.Tool.stream": Entry({"arguments": {"number": 2}}, on=lambda: several, then=read),
+    "dcaf.tools.Turn": Entry({"session": Fresh(state)}, then=lambda found: found.run(deploy, {"name": "x"})),
+    "dcaf.tools.Turn.run": Entry({"tool": deploy, "arguments": {"name": "x"}}, on=lambda: Calls(state())),
+    "dcaf.tools.Turn.run_all": Entry({"calls": [Call(deploy, {"name": "x"})]}, on=lambda: Calls(state())),
+    "dcaf.tools.Turn.stream": Entry({"tool": several, "arguments": {"number": 2}}, on=lambda: Calls(state()), then=read),
+    "dcaf.tools.tool": Entry(
+        {"function": greet}, extra=("name", "description", "requires_approval", "parallel", "timeout", "strict", "nothing")
+    ),
+    # asgi
+    "dcaf.asgi.SessionMiddleware": Entry({"app": application, "keys": RING, "audience": "shop"}, then=asked),
+    "dcaf.asgi.CookieCarrier": Entry({"secure": False, "cookie": "c"}, then=carried),
+    "dcaf.asgi.HeaderCarrier": Entry(then=carried),
+    "dcaf.asgi.Event": Entry({"name": "lost"}),
+    "dcaf.asgi.checkpoint": Entry(fails=True),
+    "dcaf.asgi.is_done": Entry({"name": None, "value": {"type": "done"}}),
+    # agent
+    "dcaf.agent.Agent": Entry({"model": answers, "tools": [deploy]}, then=lambda found: found.run_async("hi")),
+    "dcaf.agent.Agent.run": Entry({"messages": "hi", "session": {"a": 1}}, on=agent),
+    "dcaf.agent.Agent.chat": Entry({"text": "hi", "session": {"a": 1}}, on=agent),
+    "dcaf.agent.Agent.chat_async": Entry({"text": "hi", "after": None}, on=agent),
+    "dcaf.agent.Agent.run_async": Entry({"messages": [{"role": "user", "content": "hi"}], "session": Fresh(state)}, on=agent),
+    "dcaf.agent.Agent.run_stream": Entry({"messages": "hi", "context": {"a": 1}}, on=agent, then=read),
+    "dcaf.agent.AgentResponse": Entry(
+        {"text": "x", "data": Data(), "state": Fresh(state), "messages": [], "usage": RunUsage()},
+        then=lambda found: (found.to_message(), found.session, found.needs_approval),
+    ),
+    "dcaf.agent.AgentResponse.to_message": Entry(on=answer),
+    "dcaf.agent.AgentResponse.decided": Entry({"decisions": {}, "text": "x"}, on=answer),
+    "dcaf.agent.AgentResult": Entry({"text": "x"}, then=lambda found: Agent(gives(found)).run_async("hi")),
+    "dcaf.agent.Approval": Entry({"id": "c1", "type": "tool_call", "name": "x", "input": {}}, is_model=True),
+    "dcaf.agent.Data": Entry(is_model=True),
+    "dcaf.agent.InterceptedRequest": Entry({"messages": [], "session": Fresh(state), "context": {}}),
+    "dcaf.agent.InterceptedResponse": Entry({"text": "x", "data": Data(), "session": Fresh(state), "context": {}}),
+    "dcaf.agent.Message": Entry({"role": "user", "content": "hi"}, is_model=True),
+    "dcaf.agent.Page": Entry({"title": "x", "suggestions": ["y"]}),
+    "dcaf.agent.ProposedCall": Entry(
+        {"tool": erase, "arguments": {"name": "x"}}, then=lambda found: Agent(proposes(found), tools=[erase]).run_async("hi")
+    ),
+    "dcaf.agent.RunConfig": Entry({"max_model_calls": 2}, then=lambda found: Agent(answers, config=found).run_async("hi")),
+    "dcaf.agent.create_app": Entry(
+        {"agent": Fresh(agent), "keys": RING, "audience": "shop"},
+        then=lambda app: call(app, {"messages": [{"role": "user", "content": "x"}]}),
+        extra=("plain", "exempt", "nothing"),
+    ),
+    "dcaf.agent.serve": Entry(
+        {"agent": Fresh(agent), "host": "127.0.0.1", "port": 1},
+        extra=("audience", "keys", "nothing"),
+        given={"audience": "shop", "keys": RING},
+    ),
+    # client
+    "dcaf.client.Approval": Entry({"id": "c1", "name": "x", "input": {}, "description": "", "intent": "", "body": {}}),
+    "dcaf.client.Approval.read": Entry({"item": {"id": "c1"}}, on=lambda: Approval),
+    "dcaf.client.Client": Entry({"base_url": Fresh(url)}, then=said),
+    "dcaf.client.Client.send": Entry({"said": "hello", "decisions": None}, on=client, extra=("thread_id",)),
+    "dcaf.client.Client.stream": Entry({"said": "hello", "decisions": None}, on=client, then=read, extra=("thread_id",)),
+    "dcaf.client.Client.socket": Entry(on=client),
+    "dcaf.client.Client.close": Entry(on=client),
+    "dcaf.client.AsyncClient": Entry({"base_url": Fresh(url)}, then=said_async),
+    "dcaf.client.AsyncClient.send": Entry({"said": "hello", "decisions": None}, on=async_client, extra=("thread_id",)),
+    "dcaf.client.AsyncClient.stream": Entry({"said": "hello", "decisions": None}, on=async_client, then=read, extra=("thread_id",)),
+    "dcaf.client.AsyncClient.socket": Entry(on=async_client),
+    "dcaf.client.AsyncClient.close": Entry(on=async_client),
+    "dcaf.client.AsyncSocket": Entry(
+        {"conversation": Fresh(Conversation), "url": Fresh(socket_url), "headers": {}, "timeout_s": 5.0}, then=said_async
+    ),
+    "dcaf.client.AsyncSocket.send": Entry(
+        {"said": "hello", "decisions": None}, on=lambda: async_client().socket(), extra=("thread_id",)
+    ),
+    "dcaf.client.AsyncSocket.stream": Entry({"said": "hello"}, on=lambda: async_client().socket(), then=read, extra=("thread_id",)),
+    "dcaf.client.AsyncSocket.close": Entry(on=lambda: async_client().socket()),
+    "dcaf.client.Socket": Entry(
+        {"conversation": Fresh(Conversation), "url": Fresh(socket_url), "headers": {}, "timeout_s": 5.0}, then=said
+    ),
+    "dcaf.client.Socket.send": Entry({"said": "hello", "decisions": None}, on=lambda: client().socket(), extra=("thread_id",)),
+    "dcaf.client.Socket.stream": Entry({"said": "hello"}, on=lambda: client().socket(), then=read, extra=("thread_id",)),
+    "dcaf.client.Socket.close": Entry(on=lambda: client().socket()),
+    "dcaf.client.Conversation": Entry({"fields": {"a": 1}}, then=lambda found: found.body({"role": "user", "content": "x"}, {})),
+    "dcaf.client.Conversation.body": Entry({"message": {"role": "user", "content": "x"}, "fields": {}}, on=Conversation),
+    "dcaf.client.Conversation.adopt": Entry({"value": {"data": {"session": {"a": 1}}}}, on=Conversation),
+    "dcaf.client.Conversation.keep": Entry(
+        {"message": {"content": "x"}, "answer": {"content": "y"}, "decided": []}, on=Conversation
+    ),
+    "dcaf.client.Event": Entry({"body": {"type": "x"}}, then=lambda found: (found.type, found.text)),
+    "dcaf.client.Reply": Entry(
+        {"body": {"content": "x"}}, then=lambda found: (found.text, found.data, found.session, found.approvals)
+    ),
+    "dcaf.client.Turn": Entry({"conversation": Fresh(Conversation), "said": "hello"}, then=lambda found: found.request()),
+    "dcaf.client.Turn.request": Entry(on=turn),
+    "dcaf.client.Turn.answered": Entry({"status": 200, "headers": JSON, "content": b'{"content":"x"}'}, on=turn),
+    "dcaf.client.Turn.feed": Entry({"chunk": LINE}, on=turn, then=read),
+    "dcaf.client.Turn.ended": Entry(on=turn, then=read, fails=True),
+    "dcaf.client.Turn.frame": Entry({"text": DONE}, on=turn),
+    "dcaf.client.Turn.overheard": Entry({"text": DONE}, on=turn),
+    # integrations
+    "dcaf.integrations.fastapi.SessionData": Entry({"session": {"a": 1}}, is_model=True),
+    "dcaf.integrations.starlette.SessionMiddleware": Entry(
+        {"app": application, "keys": RING, "audience": "shop"}, then=asked, extra=("encrypt", "exempt", "secret_key", "nothing")
+    ),
+    # testing
+    "dcaf.testing.SessionClient": Entry({"app": Fresh(served)}, then=lambda found: found.send("hello")),
+    "dcaf.testing.SessionClient.send": Entry({"text": "hello"}, on=lambda: SessionClient(served()), extra=("thread_id",)),
+    "dcaf.testing.SessionClient.decide": Entry({"decision": True, "text": ""}, on=waiting),
+    "dcaf.testing.SessionClient.post": Entry({"body": {"messages": []}}, on=lambda: SessionClient(served())),
+    "dcaf.testing.SessionClient.close": Entry(on=lambda: SessionClient(served())),
+    "dcaf.testing.AsyncSessionClient": Entry({"app": Fresh(served)}, then=lambda found: found.send("hello")),
+    "dcaf.testing.AsyncSessionClient.send": Entry({"text": "hello"}, on=lambda: AsyncSessionClient(served()), extra=("thread_id",)),
+    "dcaf.testing.AsyncSessionClient.decide": Entry({"decision": True, "text": ""}, on=lambda: AsyncSessionClient(served())),
+    "dcaf.testing.AsyncSessionClient.post": Entry({"body": {"messages": []}}, on=lambda: AsyncSessionClient(served())),
+    "dcaf.testing.AsyncSessionClient.close": Entry(on=lambda: AsyncSessionClient(served())),
+    "dcaf.testing.FrozenClock": Entry(then=lambda clock: clock()),
+    "dcaf.testing.FrozenClock.tick": Entry({"by": timedelta(seconds=1)}, on=FrozenClock),
+    "dcaf.testing.Misuse": Entry({"level": "L0", "status": 400, "code": "x", "setting": None, "play": print}),
+    "dcaf.testing.Misuse.expected": Entry({"settings": {"subject"}}, on=lambda: MISUSES["swap users"]),
+    "dcaf.testing.Reply": Entry(
+        {"status": 200, "body": {"content": "x"}, "headers": JSON, "sent_bytes": 1},
+        then=lambda found: (found.session, found.text, found.code),
+    ),
+    "dcaf.testing.Reply.of_answer": Entry({"status": 200, "headers": JSON, "content": b"{}", "sent_bytes": 1}, on=lambda: Reply),
+    "dcaf.testing.Reply.of_frames": Entry({"frames": [DONE], "sent_bytes": 1}, on=lambda: Reply),
+    "dcaf.testing.aborted": Entry({"client": Fresh(lambda: SessionClient(served())), "text": "hello"}),
+    "dcaf.testing.cut": Entry({"body": b"abc", "at": 1}),
+    "dcaf.testing.expired": Entry({"state": {"a": 1}, "keys": RING, "audience": "shop"}, extra=("subject", "nothing")),
+    "dcaf.testing.fixed_keys": Entry(),
+    "dcaf.testing.held": Entry({"content_type": "application/json", "text": b"{}", "old": None}),
+    "dcaf.testing.sealed": Entry({"state": {"a": 1}, "keys": RING, "audience": "shop"}),
+    "dcaf.testing.tampered": Entry({"envelope": {"dcaf": {"token": "dcaf1s.k7.e30.e30.c2ln"}}}),
+}
+"""Name of a public callable -> a right call of it."""
+
+NOBODYS: frozenset[str] = frozenset(
+    [
+        *(
+            f"dcaf.asgi.{made}.{name}"
+            for made in ("CookieCarrier", "HeaderCarrier")
+            for name in ("serves", "read", "write", "clear", "varied")
+        ),
+        *(
+            f"dcaf.testing.{made}.{name}"
+            for made in ("SessionClient", "AsyncSessionClient")
+            for name in ("asked", "decided", "body", "adopted", "kept", "overheard")
+        ),
+        *(f"dcaf.client.{made}{name}" for made in ("Stream", "AsyncStream") for name in ("", ".close")),  # made by a client
+        "dcaf.agent.StreamingMode",  # a choice of three
+        "dcaf.core.Claims.read",
+        "dcaf.core.Claims.write",
+        *(f"dcaf.core.Stateless.{name}" for name in ("admit", "spend", "commit")),  # a keeper is asked by the middleware
+    ]
+)
+"""What only the library itself calls."""
+
+
+def callables() -> Iterator[tuple[str, Any]]:
+    """Every public callable, by its name: functions, classes, and the methods of classes that dcaf has written."""
+    told: set[int] = set()
+    for package in PACKAGES:
+        module = import_module(package)
+        for name in names_of(module):
+            value = getattr(module, name)
+            if id(value) in told or not _is_ours(value):
+                continue
+            told.add(id(value))
+            yield f"{package}.{name}", value
+            if isinstance(value, type):
+                yield from ((f"{package}.{name}.{method}", value) for method in _methods(value))
+
+
+def _is_ours(value: Any) -> bool:
+    """Whether it is called: no exception, whose arguments are words, no alias of types and no Protocol."""
+    is_made = isinstance(value, type) and not issubclass(value, Exception) and not getattr(value, "_is_protocol", False)
+    return is_made or inspect.isroutine(value)
+
+
+def _methods(value: type) -> list[str]:
+    found: dict[str, None] = {}
+    for base in value.__mro__:
+        for name, member in vars(base).items():
+            is_ours = base.__module__.startswith("dcaf") and not name.startswith("_")
+            is_mapping = issubclass(value, Session | ReadOnlySession) and (
+                name in DUNDERS or name in ("pop", "popitem", "setdefault")
+            )
+            if (is_ours or is_mapping) and base is not object and inspect.isroutine(getattr(member, "__func__", member)):
+                found[name] = None
+    return list(found)
