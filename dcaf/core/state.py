@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Final, TypeAlias
 
 from dcaf.core.base64url import Payload
 from dcaf.core.claims import Standing
+from dcaf.core.difference import is_same
 from dcaf.core.errors import SessionValueError
 from dcaf.core.handles import Slot
 from dcaf.core.members import Members, lacks, members_of
@@ -103,7 +104,7 @@ class State:
         with self._lock:
             slot = (self._slots.get(key) or self._found(key)) if type(key) is str else None
             name = _checked(key) if slot is None else key
-            data = write(to_json(value, as_type, path=name))
+            data = write(to_json(value, as_type, path=name, kept=None if slot is None else slot.undeclared))
             self._take(name, data)
             (self.slot(name) if slot is None else slot).put(data, value, as_type)
 
@@ -114,8 +115,7 @@ class State:
             SessionValueError: As ``put``.
         """
         with self._lock:
-            data = write(to_json(validated, as_type, path=key))
-            if _reads_as(given, as_type, data):
+            if is_same(given, validated):
                 self.put(key, given, as_type=as_type)
             else:
                 self.put(key, validated, as_type=as_type)
@@ -175,7 +175,7 @@ class State:
             SessionValueError: As ``put``.
         """
         with self._lock:
-            written = dict(_written(key, value, None) for key, value in values.items())
+            written = dict(self._written(key, value) for key, value in values.items())
             self._check_size(written)
             for (key, data), value in zip(written.items(), values.values(), strict=True):
                 self.slot(key).put(data, value)
@@ -187,7 +187,7 @@ class State:
             SessionValueError: As ``put``.
         """
         with self._lock:
-            written = dict(_written(key, value, None) for key, value in values.items())
+            written = dict(self._written(key, value) for key, value in values.items())
             self.settle()
             going = [key for key in self._lasting() if key not in written]
             self._check_size(written, without=going)
@@ -344,6 +344,11 @@ class State:
         self._loaded()  # cut by the index, which is quicker than to look at every byte of a large state
         return self._library is None and not self.is_changed()
 
+    def _written(self, key: str, value: object) -> tuple[str, bytes]:
+        name = _checked(key)
+        slot = self._slots.get(name)
+        return name, write(to_json(value, path=name, kept=None if slot is None else slot.undeclared))
+
     def _now(self) -> Members:
         """The present keys, as far as written back."""
         return self._loaded().updated({key: slot.data for key, slot in self._slots.items()})
@@ -378,11 +383,6 @@ class State:
         return size_of(lasting, 0 if self._library is None else len(self._library) + len('"dcaf":,'), self._limit_bytes)
 
 
-def _written(key: str, value: object, as_type: Any) -> tuple[str, bytes]:
-    name = _checked(key)
-    return name, write(to_json(value, as_type, path=name))
-
-
 def _checked(key: str) -> str:
     if not isinstance(key, str):
         raise SessionValueError(f"a key of type {type(key).__name__} cannot be stored; keys must be strings")
@@ -390,10 +390,3 @@ def _checked(key: str) -> str:
         raise SessionValueError(f"{key!r} is the library's own key; choose another")
     to_json(str.__str__(key), path="the key")
     return str.__str__(key)
-
-
-def _reads_as(given: object, as_type: Any, data: bytes) -> bool:
-    try:
-        return write(to_json(given, as_type, path="value")) == data
-    except SessionValueError:
-        return False

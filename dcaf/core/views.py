@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, get_origin, get_type_hin
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from dcaf.core.adapters import adapter
 from dcaf.core.errors import ConfigurationError, SessionTypeError
 from dcaf.core.paths import misfit
 from dcaf.core.state import RESERVED
-from dcaf.core.values import adapter
 
 if sys.version_info >= (3, 14):
     from annotationlib import Format, get_annotations
