@@ -37,7 +37,7 @@ NO_TYPES: Final = frozenset(
 )
 """Members of a schema in which no type of a value stands."""
 
-DEFERRED: Final = "call its model_rebuild() where the name is known, or import the name outside `if TYPE_CHECKING:`"
+DEFERRED: Final = "import it where the type is written, outside `if TYPE_CHECKING:`, or call its model_rebuild() where it is known"
 
 
 @dataclass(slots=True)
@@ -93,7 +93,7 @@ def describe(as_type: Any) -> Description:
 
 def once(part: str) -> str:
     """What is said of a part that gives its items one time only."""
-    return f"{part} is an Iterable, Iterator or Generator, whose items can be looked at one time only. Write list[...]"
+    return f"{part} is an Iterable, an Iterator or a Generator, and gives its items one time only. Write list[...]"
 
 
 def same_type(one: Any, other: Any) -> bool:
@@ -132,7 +132,7 @@ def _describe(as_type: Any) -> Description:
     except ConfigurationError:
         raise
     except PydanticUndefinedAnnotation as error:
-        raise ConfigurationError(f"{as_type!r} names {error.name!r}, which is not defined: {DEFERRED}.") from None
+        raise ConfigurationError(f"{as_type!r} names {error.name!r}, which is not found: {DEFERRED}.") from None
     except PydanticUserError as error:
         raise ConfigurationError(f"pydantic cannot describe {as_type!r}: {error.message}") from None
     except Exception as error:  # noqa: BLE001 - a type brings code of its own, and pydantic takes some objects for what they are not
@@ -229,7 +229,9 @@ def _names(fields: Any) -> Names:
 
 
 def _paths(alias: Any) -> list[Sequence[str | int]]:
-    """An alias is a text, a path, or a choice of either."""
+    """An alias is a text, a path, or a list of paths to choose from."""
     if alias is None:
         return []
-    return [[alias]] if isinstance(alias, str) else [[path] if isinstance(path, str) else path for path in alias]
+    if isinstance(alias, str):
+        return [[alias]]
+    return list(alias) if isinstance(alias[0], list) else [alias]

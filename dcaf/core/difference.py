@@ -19,7 +19,7 @@ from dataclasses import is_dataclass
 from decimal import Decimal
 from enum import Enum
 from types import NoneType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from pydantic import BaseModel, RootModel
@@ -29,7 +29,7 @@ from dcaf.core.paths import Refusal
 
 ABSENT: Final = object()
 NOT_FINITE: Final = "is not a finite number, which JSON cannot say"
-ANOTHER: Final = "would come back as another value: its type does not write all of it"
+ANOTHER: Final = "would come back as another value: its type does not write all of it, or reads it otherwise"
 PLAIN: Final = frozenset([str, int, bool, NoneType])
 """Types in which equal values of one type are the same."""
 
@@ -47,20 +47,20 @@ def require_same(given: Any, back: Any) -> None:
     Raises:
         Refusal: Some part is of another type or another value; the first of them, with its path.
     """
-    _same(given, back, set())
+    _same(given, back, {})
 
 
 def is_same(given: Any, back: Any) -> bool:
     """Whether a value came back as the same."""
     try:
-        _same(given, back, set())
+        _same(given, back, {})
     except Refusal:
         return False
     return True
 
 
-Pairs = set[tuple[int, int]]
-"""The objects that were compared, by their ids."""
+Pairs: TypeAlias = dict[tuple[int, int], tuple[object, object]]
+"""The objects that were compared, by their ids, which are theirs as long as they are kept."""
 
 
 def _same(given: Any, back: Any, pairs: Pairs) -> None:
@@ -124,7 +124,7 @@ def _is_known(given: Any, back: Any, pairs: Pairs) -> bool:
     pair = (id(given), id(back))
     if pair in pairs:
         return True
-    pairs.add(pair)
+    pairs[pair] = (given, back)
     return False
 
 

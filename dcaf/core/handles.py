@@ -25,9 +25,10 @@ from uuid import UUID
 
 from dcaf.core.adapters import Description, describe, same_type
 from dcaf.core.difference import is_same
-from dcaf.core.errors import SessionAliasError, SessionTypeError
+from dcaf.core.errors import SessionAliasError, SessionTypeError, SessionValueError
+from dcaf.core.parts import base_of
 from dcaf.core.undeclared import Undeclared
-from dcaf.core.values import from_json, is_marked, mark, read, to_json, write
+from dcaf.core.values import from_json, mark, read, tells_all, to_json, write
 
 IMMUTABLE: Final = (str, int, float, bytes, type(None), date, time, datetime, timedelta, Decimal, UUID, Enum)
 """Types whose objects cannot change in the hands of a tool, and so need no handle."""
@@ -104,7 +105,7 @@ class Handle:
             SessionValueError: It holds something that may not be stored.
         """
         found = mark(self.given, self.kind)
-        if found == self.mark and is_marked(self.given, found):
+        if found == self.mark and tells_all(found, self.given, self.kind):
             return False
         if self.kind is None or self.through is not None:
             return self.written() != self.base
@@ -200,7 +201,7 @@ class Slot:
         Raises:
             SessionValueError: The default itself may not be stored.
         """
-        if isinstance(default, IMMUTABLE):
+        if not _may_change(default):
             return default
         data = write(to_json(default, as_type, path=self.key))
         offered = Handle(default, as_type, path=self.key, base=data)
@@ -218,8 +219,15 @@ class Slot:
         self._keep(given, as_type, undeclared=undeclared)
 
     def watch(self, given: Any, through: Any) -> None:
-        """Let one more object stand for the value, as what a type makes of it: a change to it is one to the session."""
-        if not isinstance(given, IMMUTABLE):
+        """Let one more object stand for the value, as what a type makes of it: a change to it is one to the session.
+
+        One that cannot be written, but only read by the type, is not watched.
+        """
+        try:
+            to_json(given, path=self.key)
+        except SessionValueError:
+            return
+        if _may_change(given):
             self.handles.append(Handle(given, None, path=self.key, base=self.data or b"", through=through))
 
     def amend(self, data: bytes | None) -> None:
@@ -269,9 +277,15 @@ class Slot:
         return None
 
     def _keep(self, given: Any, as_type: Any, *, lent: bool = False, undeclared: Undeclared | None = None) -> Any:
-        if not isinstance(given, IMMUTABLE) and self.data is not None:
+        if self.data is not None and _may_change(given):
             handle = Handle(given, as_type, path=self.key, base=self.data, lent=lent, undeclared=undeclared)
-            if lent and handle.kind is not None and handle.mark != self.data:
-                handle.undeclared = Undeclared(read(self.data), given, handle.kind) or None
+            kind = handle.kind
+            if lent and kind is not None and handle.mark != self.data and (kind.names or kind.rows):
+                handle.undeclared = Undeclared(read(self.data), given, kind) or None
             self.handles.append(handle)
         return given
+
+
+def _may_change(value: object) -> bool:
+    """Whether an object may change in the hands of a tool. None of a subclass of plain values is taken for one that may."""
+    return not isinstance(value, IMMUTABLE) and base_of(value) is value

@@ -105,17 +105,15 @@ class Undeclared:
                     self._collect(item, part)
 
     def _collect_object(self, stored: dict[str, Any], given: Any, names: Names) -> None:
-        rest = {key: Member(item, []) for key, item in stored.items()}
-        for extra in getattr(given, "__pydantic_extra__", None) or ():
-            rest.pop(extra, None)
+        extra = getattr(given, "__pydantic_extra__", None) or {}
+        rest = {key: Member(item, []) for key, item in stored.items() if key not in extra}
         for name, paths in names.items():
             path = next((path for path in (*paths, [name]) if _at(stored, path) is not ABSENT), [name])
             self._collect(_at(stored, path), _part(given, name))
             if len(path) > 1 and path[0] in rest:
                 rest[str(path[0])].placed.append((name, path[1:]))
-            for one in ([name], *paths):
-                if len(one) == 1:
-                    rest.pop(str(one[0]), None)
+        declared = {path[0] for name, paths in names.items() for path in (*paths, [name]) if len(path) == 1}
+        rest = {key: member for key, member in rest.items() if member.placed or key not in declared}
         if rest:
             self._kept[id(given)] = (given, rest)  # the object too, so that its id stays its own
 

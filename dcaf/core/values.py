@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import is_dataclass
 from enum import Enum
 from typing import Any, Final, TypeAlias
 
 import orjson
-from pydantic import RootModel, ValidationError
+from pydantic import BaseModel, RootModel, ValidationError
 
 from dcaf.core.adapters import Description, adapter, describe, once
 from dcaf.core.difference import NOT_FINITE, is_same, require_same
@@ -89,9 +90,7 @@ def write(value: JSON) -> bytes:
 
 
 def mark(value: object, kind: Description | None) -> bytes | None:
-    """Say cheaply how an object looks now: two equal marks mean an unchanged object, but for numbers that are not finite.
-
-    None where only a look at its parts can tell: JSON cannot say it, or its type does not write all of it.
+    """Say cheaply how an object is written now; None where it cannot be.
 
     Args:
         value: The object.
@@ -100,14 +99,19 @@ def mark(value: object, kind: Description | None) -> bytes | None:
     try:
         if kind is None:
             return orjson.dumps(value, option=STRICT)
-        return kind.adapter.dump_json(value, **(WHOLE if kind.has_subclasses else AS_DECLARED)) if kind.writes_all else None
+        return kind.adapter.dump_json(value, **(WHOLE if kind.has_subclasses else AS_DECLARED))
     except Exception:  # noqa: BLE001 - serializers are code of the application, or of some other library
         return None
 
 
-def is_marked(value: object, found: bytes | None) -> bool:
-    """Whether a mark says all; where it has a ``null``, that may be a number that is not finite."""
-    return found is not None and (found.find(b"null") < 0 or not holds_no_number(value))
+def tells_all(found: bytes | None, value: object, kind: Description | None) -> bool:
+    """Whether an object that has the same mark again is unchanged. It is not sure where a type does not write all that it has.
+
+    A ``null`` in a mark may be a number that is not finite.
+    """
+    if found is None or not (kind is None or kind.writes_all):
+        return False
+    return found.find(b"null") < 0 or not holds_no_number(value)
 
 
 def read(data: bytes) -> JSON:
@@ -144,13 +148,17 @@ def _walk(value: object, depth: int, kept: Undeclared | None = None) -> JSON:
 
 def _is_record(kind: type) -> bool:
     """Whether a tuple has members with types of their own, which pydantic can describe."""
-    if not hasattr(kind, "_fields") or not hasattr(kind, "__orig_bases__"):
+    if not hasattr(kind, "_fields") or not any(map(_has_annotations, kind.__mro__)):
         return False
     try:
         describe(kind)
     except ConfigurationError:
         return False
     return True
+
+
+def _has_annotations(kind: type) -> bool:
+    return bool(getattr(kind, "__annotate__", None) or getattr(kind, "__annotations__", None))
 
 
 def _walk_other(value: object, depth: int, kept: Undeclared | None) -> JSON:
@@ -163,11 +171,11 @@ def _walk_other(value: object, depth: int, kept: Undeclared | None) -> JSON:
 
 def _walk_dumped(value: object, as_type: Any, depth: int, kept: Undeclared | None) -> JSON:
     """What a type makes of an object, if it gives it back as the same."""
-    found = _walk(_dump(value, as_type), depth)
-    if describe(as_type).has_sets:
-        found = _arrange(found, value)
-    require_same(value, _read_back(found, as_type))
-    return _with_undeclared(found, value, as_type, kept, depth) if kept else found
+    written = _walk(_dump(value, as_type), depth)
+    require_same(value, _read_back(written, as_type))
+    if kept:
+        return _with_undeclared(written, value, as_type, kept, depth)
+    return _arrange(written, value) if describe(as_type).has_sets else written
 
 
 def _with_undeclared(written: JSON, value: object, as_type: Any, kept: Undeclared, depth: int) -> JSON:
@@ -205,12 +213,12 @@ def _read_back(written: JSON, as_type: Any) -> Any:
         raise Refusal(f"would not be read back: its type's own code raised {type(error).__name__}") from None
 
 
-def _arrange(written: Any, value: Any, kept: Undeclared | None = None, names: Collection[str] = ()) -> Any:
+def _arrange(written: JSON, value: Any, kept: Undeclared | None = None, names: Collection[str] = ()) -> JSON:
     """What was written, beside what it was written from: sets in one order, and undeclared members with their objects."""
     if isinstance(value, RootModel):
         return _arrange(written, value.root, kept, names)
     if isinstance(written, list) and isinstance(value, SEQUENCES) and len(value) == len(written):
-        items: list[Any] = [_arrange(part, item, kept, names) for part, item in zip(written, value, strict=True)]
+        items = [_arrange(part, item, kept, names) for part, item in zip(written, value, strict=True)]
         return sorted(items, key=write) if isinstance(value, SETS) else items
     if not isinstance(written, dict):
         return written
@@ -219,7 +227,7 @@ def _arrange(written: Any, value: Any, kept: Undeclared | None = None, names: Co
     return found if kept is None else kept.restored(found, value, names)
 
 
-def _inside(written: dict[str, Any], value: object) -> Iterator[tuple[str, Any]]:
+def _inside(written: dict[str, JSON], value: object) -> Iterator[tuple[str, Any]]:
     """The objects inside one, by the names under which they were written."""
     if isinstance(value, Mapping):
         return zip(written, value.values(), strict=False)
@@ -269,8 +277,9 @@ def _number(value: Any) -> JSON:
 def _dump(value: object, as_type: Any) -> object:
     try:
         kind = describe(as_type)
-    except ConfigurationError:
-        raise Refusal(f"is of type {type(value).__name__}, which cannot be stored") from None
+    except ConfigurationError as error:
+        reason = f": {error}" if isinstance(value, BaseModel) or is_dataclass(value) else ""
+        raise Refusal(f"is of type {type(value).__name__}, which cannot be stored{reason}") from None
     if kind.read_once is not None:
         raise Refusal(once(kind.read_once))
 

@@ -47,6 +47,10 @@ PROMISES: Final = {
         "passing on what cannot be parsed; rewriting application/json alone",
     ),
     35: ("no signing oracle: nothing of the user's is sealed outside named routes", "adoption on every route"),
+    40: (
+        "a value that was only read is never changed; one that goes in comes out the same, or is refused",
+        "comparing what is written alone",
+    ),
 }
 """Number -> (promise, control: the broken variant that the same test catches). Numbers are stable; others come later."""
 
