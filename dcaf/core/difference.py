@@ -30,6 +30,10 @@ from dcaf.core.paths import Refusal
 ABSENT: Final = object()
 NOT_FINITE: Final = "is not a finite number, which JSON cannot say"
 ANOTHER: Final = "would come back as another value: its type does not write all of it, or reads it otherwise"
+EXCLUDED: Final = (
+    "has exclude=True, so it is not written, and would come back as another value. What is not to be stored belongs in a "
+    "private attribute"
+)
 PLAIN: Final = frozenset([str, int, bool, NoneType])
 """Types in which equal values of one type are the same."""
 
@@ -109,14 +113,21 @@ def _same_members(given: Any, back: Any, pairs: Pairs) -> None:
     if _is_known(given, back, pairs):
         return
     kind = type(back)
-    is_root = issubclass(kind, RootModel)
     for name in fields_of(kind):
         try:
             _same(getattr(given, name, ABSENT), getattr(back, name, ABSENT), pairs)
         except Refusal as refusal:
-            raise refusal.under(None if is_root else name) from None
+            raise _of_member(refusal, kind, name) from None
     if issubclass(kind, BaseModel) and (given.__pydantic_extra__ or back.__pydantic_extra__):
         _same_entries(given.__pydantic_extra__ or {}, back.__pydantic_extra__ or {}, pairs)
+
+
+def _of_member(refusal: Refusal, kind: type, name: str) -> Refusal:
+    if issubclass(kind, RootModel):
+        return refusal
+    if issubclass(kind, BaseModel) and kind.model_fields[name].exclude:
+        return Refusal(EXCLUDED).under(name)
+    return refusal.under(name)
 
 
 def _is_known(given: Any, back: Any, pairs: Pairs) -> bool:

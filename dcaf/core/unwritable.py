@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
-from dcaf.core.parts import SETS, Step, parts_of
+from dcaf.core.parts import ATOMS, SETS, Step, parts_of
 from dcaf.core.paths import Refusal
 
 Dump: TypeAlias = Callable[[Any], object]
@@ -74,6 +74,16 @@ def _under(path: Sequence[Step], refusal: Refusal) -> Refusal:
 def _problem(value: object) -> str:
     if isinstance(value, bytes):
         return AS_BASE64
-    if isinstance(value, str):
+    if isinstance(value, str) and not _is_text(value):
         return "has a lone surrogate, which is no Unicode text"
+    if type(value) in ATOMS:
+        return "cannot be written: the type's own code failed at it"
     return f"is of type {type(value).__name__}, which cannot be stored"
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -14,21 +14,20 @@ type would not give back as the same.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import is_dataclass
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Any, Final, TypeAlias
 
 import orjson
-from pydantic import BaseModel, RootModel, ValidationError
+from pydantic import ValidationError
 
-from dcaf.core.adapters import Description, adapter, describe, once
-from dcaf.core.difference import NOT_FINITE, is_same, require_same
+from dcaf.core.adapters import adapter, describe
+from dcaf.core.difference import NOT_FINITE, require_same
 from dcaf.core.errors import ConfigurationError, SessionInvalid, SessionTypeError, SessionValueError
-from dcaf.core.parts import SEQUENCES, SETS, base_of, holds_no_number
-from dcaf.core.paths import Refusal, locate, misfit
+from dcaf.core.parts import SEQUENCES, SETS, base_of
+from dcaf.core.paths import Refusal, misfit
+from dcaf.core.typed import arrange, dump, read_back, with_undeclared
 from dcaf.core.undeclared import Undeclared
-from dcaf.core.unwritable import find_unwritable
 
 JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | None"
 """A plain JSON value: exactly these builtin types, no subclasses."""
@@ -40,11 +39,6 @@ MIN_INTEGER: Final = -(2**63)
 MAX_INTEGER: Final = 2**64 - 1
 
 ATOMS: Final = (str, int, float, bool, type(None))
-AS_DECLARED: Final[Any] = {"by_alias": False, "round_trip": True, "warnings": "error"}
-WHOLE: Final[Any] = AS_DECLARED | {"serialize_as_any": True}
-"""How an object of a subclass is written so that it is seen in the place of one of the class that is declared."""
-
-STRICT: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 
 
 def to_json(value: object, as_type: Any = None, *, path: str, kept: Undeclared | None = None) -> JSON:
@@ -87,31 +81,6 @@ def from_json(value: bytes, as_type: Any, *, path: str) -> Any:
 def write(value: JSON) -> bytes:
     """Write a plain JSON value as compact UTF-8 bytes."""
     return orjson.dumps(value)
-
-
-def mark(value: object, kind: Description | None) -> bytes | None:
-    """Say cheaply how an object is written now; None where it cannot be.
-
-    Args:
-        value: The object.
-        kind: The type that writes it; None for a container of plain values.
-    """
-    try:
-        if kind is None:
-            return orjson.dumps(value, option=STRICT)
-        return kind.adapter.dump_json(value, **(WHOLE if kind.has_subclasses else AS_DECLARED))
-    except Exception:  # noqa: BLE001 - serializers are code of the application, or of some other library
-        return None
-
-
-def tells_all(found: bytes | None, value: object, kind: Description | None) -> bool:
-    """Whether an object that has the same mark again is unchanged. It is not sure where a type does not write all that it has.
-
-    A ``null`` in a mark may be a number that is not finite.
-    """
-    if found is None or not (kind is None or kind.writes_all):
-        return False
-    return found.find(b"null") < 0 or not holds_no_number(value)
 
 
 def read(data: bytes) -> JSON:
@@ -171,67 +140,13 @@ def _walk_other(value: object, depth: int, kept: Undeclared | None) -> JSON:
 
 def _walk_dumped(value: object, as_type: Any, depth: int, kept: Undeclared | None) -> JSON:
     """What a type makes of an object, if it gives it back as the same."""
-    written = _walk(_dump(value, as_type), depth)
-    require_same(value, _read_back(written, as_type))
+    written: JSON = _walk(dump(value, as_type), depth)
+    require_same(value, read_back(written, as_type))
     if kept:
-        return _with_undeclared(written, value, as_type, kept, depth)
-    return _arrange(written, value) if describe(as_type).has_sets else written
-
-
-def _with_undeclared(written: JSON, value: object, as_type: Any, kept: Undeclared, depth: int) -> JSON:
-    """A written object with as many of its undeclared members as change nothing of what is read.
-
-    A validator may read a name that its type does not declare: what it makes of it would stand in the place of a later change.
-    """
-
-    def arranged(names: list[str]) -> JSON:
-        return _arrange(written, value, kept, names)
-
-    def agrees(names: list[str]) -> bool:
-        try:
-            return is_same(value, _read_back(arranged(names), as_type))
-        except Refusal:
-            return False
-
-    def most(names: list[str], chosen: list[str]) -> list[str]:
-        if agrees([*chosen, *names]):
-            return [*chosen, *names]
-        half = len(names) // 2
-        return most(names[half:], most(names[:half], chosen)) if half else chosen
-
-    return _walk(arranged(most(kept.names, [])), depth)
-
-
-def _read_back(written: JSON, as_type: Any) -> Any:
-    reads = describe(as_type).adapter
-    try:
-        return reads.validate_json(write(written), by_alias=True, by_name=True)
-    except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)[0]
-        raise locate(found, written) from None
-    except Exception as error:  # noqa: BLE001 - validators are code of the application, or of some other library
-        raise Refusal(f"would not be read back: its type's own code raised {type(error).__name__}") from None
-
-
-def _arrange(written: JSON, value: Any, kept: Undeclared | None = None, names: Collection[str] = ()) -> JSON:
-    """What was written, beside what it was written from: sets in one order, and undeclared members with their objects."""
-    if isinstance(value, RootModel):
-        return _arrange(written, value.root, kept, names)
-    if isinstance(written, list) and isinstance(value, SEQUENCES) and len(value) == len(written):
-        items = [_arrange(part, item, kept, names) for part, item in zip(written, value, strict=True)]
-        return sorted(items, key=write) if isinstance(value, SETS) else items
-    if not isinstance(written, dict):
-        return written
-    inside = dict(_inside(written, value))
-    found = {key: _arrange(part, inside[key], kept, names) if key in inside else part for key, part in written.items()}
-    return found if kept is None else kept.restored(found, value, names)
-
-
-def _inside(written: dict[str, JSON], value: object) -> Iterator[tuple[str, Any]]:
-    """The objects inside one, by the names under which they were written."""
-    if isinstance(value, Mapping):
-        return zip(written, value.values(), strict=False)
-    return ((key, getattr(value, key)) for key in written if hasattr(value, key))
+        return _walk(with_undeclared(written, value, as_type, kept), depth)
+    if describe(as_type).has_sets:
+        written = arrange(written, value)
+    return written
 
 
 def _walk_mapping(value: Mapping[Any, Any], depth: int, kept: Undeclared | None) -> dict[str, JSON]:
@@ -272,32 +187,3 @@ def _number(value: Any) -> JSON:
         raise Refusal("is an integer beyond 64 bits; store it as a string")
     number: JSON = value
     return number
-
-
-def _dump(value: object, as_type: Any) -> object:
-    try:
-        kind = describe(as_type)
-    except ConfigurationError as error:
-        reason = f": {error}" if isinstance(value, BaseModel) or is_dataclass(value) else ""
-        raise Refusal(f"is of type {type(value).__name__}, which cannot be stored{reason}") from None
-    if kind.read_once is not None:
-        raise Refusal(once(kind.read_once))
-
-    def dump(include: Any = None) -> object:
-        # By name, and read by name or alias: then whatever aliases a model has, it reads what it wrote.
-        return kind.adapter.dump_python(
-            value, mode="json", by_alias=False, round_trip=True, warnings="none", fallback=_plain, include=include
-        )
-
-    try:
-        return dump()
-    except Exception:  # noqa: BLE001 - serializers are code of the application, or of some other library
-        raise find_unwritable(value, dump) from None
-
-
-def _plain(value: object) -> object:
-    """What pydantic does not know, as a plain value where it equals one (NumPy)."""
-    base = base_of(value)
-    if base is value:
-        raise Refusal(f"is of type {type(value).__name__}, which cannot be stored")
-    return base
