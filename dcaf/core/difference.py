@@ -86,9 +86,9 @@ def _same(given: Any, back: Any, pairs: Pairs) -> None:
 
 def _of_kind(given: Any, back: Any) -> Any:
     """A value of another type as one of the type that came back, where the two are equal and the guide says so."""
-    if isinstance(given, float) and not math.isfinite(given):
-        raise Refusal(NOT_FINITE)
     base = base_of(given)
+    if isinstance(base, float) and not math.isfinite(base):
+        raise Refusal(NOT_FINITE)
     if type(base) is int and type(back) is float and base == back:
         return back
     if type(base) is not type(back):

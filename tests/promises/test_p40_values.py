@@ -229,7 +229,7 @@ def tried(group: Mapping[str, tuple[Any, Make]], scale: float) -> Iterator[tuple
     source = random.Random(40)
     for kind, (as_type, make) in group.items():
         for place in some_places(source, scale):
-            for _ in range(max(1, int(12 * scale))):
+            for _ in range(max(1, int(15 * scale))):
                 yield kind, place, as_type, make(source)
 
 
