@@ -567,6 +567,10 @@ def list_of(as_type: Any) -> Any:
     return list[as_type]
 
 
+def dict_of(as_type: Any) -> Any:
+    return dict[str, as_type]
+
+
 @pytest.mark.parametrize("name", SUBCLASSES)
 def test_a_value_of_a_subclass_that_equals_its_base_is_taken_as_its_base(name: str) -> None:
     value, as_type, base = SUBCLASSES[name]
@@ -579,7 +583,7 @@ def test_a_value_of_a_subclass_that_equals_its_base_is_taken_as_its_base(name: s
     model = found.get("model", as_type=held)
     for one in (
         *(found.get("top", as_type=as_type), found.get("list", as_type=list_of(as_type))[0], model.value, model.some[0]),
-        *(found.get("dict", as_type=dict[str, list_of(as_type)])["a"][0], found.get("appended", as_type=list_of(as_type))[0]),
+        *(found.get("dict", as_type=dict_of(list_of(as_type)))["a"][0], found.get("appended", as_type=list_of(as_type))[0]),
     ):
         assert exact(one) == exact(base)
         assert type(one) is as_type

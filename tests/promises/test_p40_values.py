@@ -259,9 +259,11 @@ def test_the_same_holds_two_levels_down(scale: float, measured: Callable[[int, s
     for _ in range(number):
         kind, inner, outer = source.choice([*KINDS]), source.choice(typed), source.choice(typed)
         as_type, make = KINDS[kind]
-        around = inner.around(as_type)
-        expected = "refused" if kind in LOST else "same"
-        assert comes_back(outer, around, inner.put(around, make(source))) == expected, kind
+        around, value = inner.around(as_type), make(source)
+        expected = {"refused"} if kind in LOST else {"same"}
+        if value is None and inner is PLACES["root model"]:
+            expected.add("refused")  # beside None, null does not say that it was a root model
+        assert comes_back(outer, around, inner.put(around, value)) in expected, kind
     measured(40, f"the same of {number:,} values two levels down")
 
 
