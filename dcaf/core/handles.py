@@ -9,8 +9,8 @@ slot is read again, and before it is sealed, a handle that changed is written ba
 >>> slot.data
 b'{"items":["widget"]}'
 
-What a reader gets wrong: a handle is compared with how it looked when it was handed out, not with the stored bytes. So a
-model that knows only some of the members, and was only read, never erases the others.
+What a reader gets wrong: a handle is compared with what the slot reads as, not with the stored bytes. So a model that knows
+only some of the members, and was only read, never erases the others.
 """
 
 from __future__ import annotations
@@ -23,9 +23,13 @@ from enum import Enum
 from typing import Any, Final
 from uuid import UUID
 
-from dcaf.core.errors import SessionAliasError, StateError
+from dcaf.core.adapters import Description, describe, same_type
+from dcaf.core.difference import is_same
+from dcaf.core.errors import SessionAliasError, SessionTypeError, SessionValueError
+from dcaf.core.parts import base_of
+from dcaf.core.typed import mark, tells_all
 from dcaf.core.undeclared import Undeclared
-from dcaf.core.values import from_json, mark, read, to_json, write
+from dcaf.core.values import from_json, read, to_json, write
 
 IMMUTABLE: Final = (str, int, float, bytes, type(None), date, time, datetime, timedelta, Decimal, UUID, Enum)
 """Types whose objects cannot change in the hands of a tool, and so need no handle."""
@@ -40,35 +44,47 @@ ABSENT: Final = object()
 class Handle:
     """One object in the hands of a tool.
 
-    Attributes:
+    Args:
         given: The object.
         as_type: The type it was asked for as; None for a container that was handed out plain, and for what was given.
+        path: The key, for a message.
+        base: What its slot has of it, as JSON bytes.
         lent: Whether it was handed out of the slot; else it was given to it, or offered as a default.
         through: The type that what was given is written as; None writes it as what it is.
-        base: How it looked, as JSON bytes, when it last agreed with its slot.
-        stale: Its slot has changed since by another way.
         undeclared: What is stored of it and not declared by its type; None where there is nothing.
+
+    Attributes:
+        kind: The type that it is written as; None for a plain container.
+        stale: Its slot has changed since by another way.
     """
 
-    __slots__ = ("as_type", "base", "given", "lent", "mark", "path", "stale", "through", "undeclared")
+    __slots__ = ("_type", "as_type", "base", "given", "kind", "lent", "mark", "path", "stale", "through", "undeclared")
 
-    def __init__(self, given: Any, as_type: Any, *, path: str, lent: bool = False, through: Any = None) -> None:
+    def __init__(
+        self,
+        given: Any,
+        as_type: Any,
+        *,
+        path: str,
+        base: bytes,
+        lent: bool = False,
+        through: Any = None,
+        undeclared: Undeclared | None = None,
+    ) -> None:
         self.given: Any = given
         self.as_type: Any = as_type
         self.path: str = path
         self.lent: bool = lent
         self.through: Any = through
-        self.undeclared: Undeclared | None = None
-        self.agree()
+        self.undeclared: Undeclared | None = undeclared
+        self._type: Any = type(given) if as_type is None and not isinstance(given, CONTAINERS) else as_type
+        self.kind: Description | None = None if self._type is None else describe(self._type)
+        self.agree(base)
 
-    def agree(self) -> None:
-        """Remember how the object looks now, as what its slot knows.
-
-        Raises:
-            SessionValueError: It holds something that may not be stored.
-        """
-        self.mark: bytes | None = mark(self.given, self.as_type)
-        self.base: bytes = self.written() if self.mark is None or self.through is not None else self.mark
+    def agree(self, base: bytes) -> None:
+        """Remember how the object looks now, as what its slot has."""
+        self.base: bytes = base
+        self.mark: bytes | None = mark(self.given, self.kind)
         self.stale: bool = False
 
     def written(self) -> bytes:
@@ -78,7 +94,7 @@ class Handle:
             SessionValueError: It holds something that may not be stored.
             SessionTypeError: It no longer fits the type that it is written through.
         """
-        data = write(to_json(self.given, self.as_type, path=self.path))
+        data = write(to_json(self.given, self.as_type, path=self.path, kept=self.undeclared))
         if self.through is None:
             return data
         return write(to_json(from_json(data, self.through, path=self.path), self.through, path=self.path))
@@ -89,23 +105,36 @@ class Handle:
         Raises:
             SessionValueError: It holds something that may not be stored.
         """
-        if self.mark is not None and mark(self.given, self.as_type) == self.mark:
+        found = mark(self.given, self.kind)
+        if found == self.mark and tells_all(found, self.given, self.kind):
             return False
-        return self.written() not in (self.base, self._rewritten_base())
-
-    def _rewritten_base(self) -> bytes:
-        """The base with its sets in the order of ``written``; the mark has them in the object's own."""
-        if self.as_type is None or self.mark is None:
-            return self.base
-        return write(to_json(from_json(self.base, self.as_type, path=self.path), self.as_type, path=self.path))
+        if self.kind is None or self.through is not None:
+            return self.written() != self.base
+        return self._reads_otherwise(found)
 
     def is_for(self, as_type: Any) -> bool:
         """Whether this is the object to hand out for a type; None asks for the plain value."""
         if self.stale:
             return False
         if self.lent or self.as_type is not None:
-            return self.as_type is as_type or bool(self.as_type == as_type)
-        return type(self.given) is as_type and not isinstance(self.given, CONTAINERS)
+            return same_type(self.as_type, as_type)
+        return type(self.given) is as_type and self.kind is not None
+
+    def _reads_otherwise(self, found: bytes | None) -> bool:
+        """Whether what the slot has reads as another object than this one.
+
+        Where two readings differ from each other, as of a type that gives each object a number of its own, only how the object
+        is written can tell.
+        """
+        try:
+            again = from_json(self.base, self._type, path=self.path)
+            if is_same(self.given, again):
+                return False
+            if is_same(again, from_json(self.base, self._type, path=self.path)):
+                return True
+        except SessionTypeError:
+            pass
+        return found != self.mark
 
 
 class Slot:
@@ -156,16 +185,27 @@ class Slot:
         self.settle()
         return ABSENT if self.data is None else self._keep(from_json(self.data, as_type, path=self.key), as_type, lent=True)
 
+    @property
+    def undeclared(self) -> Undeclared | None:
+        """What is stored and not declared by the types that it was handed out as; None where there is nothing."""
+        if not self.handles:
+            return None
+        found: Undeclared | None = None
+        for handle in self.handles:
+            if handle.undeclared is not None:
+                found = handle.undeclared.joined(found)
+        return found
+
     def offer(self, default: Any, as_type: Any) -> Any:
         """Hand out a default in place of an absent value; it is stored if it changes.
 
         Raises:
             SessionValueError: The default itself may not be stored.
         """
-        if isinstance(default, IMMUTABLE):
+        if not _may_change(default):
             return default
-        offered = Handle(default, as_type, path=self.key)
-        offered.written()
+        data = write(to_json(default, as_type, path=self.key))
+        offered = Handle(default, as_type, path=self.key, base=data)
         for handle in self.handles:
             if handle.is_for(as_type) and handle.base == offered.base:
                 return handle.given
@@ -174,14 +214,22 @@ class Slot:
 
     def put(self, data: bytes, given: Any, as_type: Any = None) -> None:
         """Store a written value. What was handed out before no longer counts; the object it was made from does."""
+        undeclared = self.undeclared
         self.data = data
         self.handles.clear()
-        self._keep(given, as_type)
+        self._keep(given, as_type, undeclared=undeclared)
 
     def watch(self, given: Any, through: Any) -> None:
-        """Let one more object stand for the value, as what a type makes of it: a change to it is one to the session."""
-        if not isinstance(given, IMMUTABLE):
-            self.handles.append(Handle(given, None, path=self.key, through=through))
+        """Let one more object stand for the value, as what a type makes of it: a change to it is one to the session.
+
+        One that cannot be written, but only read by the type, is not watched.
+        """
+        try:
+            to_json(given, path=self.key)
+        except SessionValueError:
+            return
+        if _may_change(given):
+            self.handles.append(Handle(given, None, path=self.key, base=self.data or b"", through=through))
 
     def amend(self, data: bytes | None) -> None:
         """Change a settled value by another way than its handles; they are overtaken, and watched. None makes it absent."""
@@ -217,21 +265,10 @@ class Slot:
             self.settle()
 
     def _write_back(self, handle: Handle) -> None:
-        self.data = self._kept(handle, handle.written())
+        self.data = handle.written()
         for other in self.handles:
             other.stale = True
-        handle.agree()
-
-    def _kept(self, handle: Handle, looks: bytes) -> bytes:
-        """Keep the members that the handle's type does not declare, unless they would change what it reads back."""
-        if handle.undeclared is None:
-            return looks
-        merged = write(handle.undeclared.restored(read(looks), handle.given))
-        try:
-            again = write(to_json(from_json(merged, handle.as_type, path=self.key), handle.as_type, path=self.key))
-        except StateError:
-            return looks
-        return merged if again == looks else looks
+        handle.agree(self.data)
 
     def _live(self, as_type: Any) -> Handle | None:
         if self.data is not None:
@@ -240,10 +277,16 @@ class Slot:
                     return handle
         return None
 
-    def _keep(self, given: Any, as_type: Any, *, lent: bool = False) -> Any:
-        if not isinstance(given, IMMUTABLE):
-            handle = Handle(given, as_type, path=self.key, lent=lent)
-            if lent and as_type is not None and self.data is not None and handle.base != self.data:
-                handle.undeclared = Undeclared(read(self.data), read(handle.base), given)
+    def _keep(self, given: Any, as_type: Any, *, lent: bool = False, undeclared: Undeclared | None = None) -> Any:
+        if self.data is not None and _may_change(given):
+            handle = Handle(given, as_type, path=self.key, base=self.data, lent=lent, undeclared=undeclared)
+            kind = handle.kind
+            if lent and kind is not None and handle.mark != self.data and (kind.names or kind.rows):
+                handle.undeclared = Undeclared(read(self.data), given, kind) or None
             self.handles.append(handle)
         return given
+
+
+def _may_change(value: object) -> bool:
+    """Whether an object may change in the hands of a tool. None of a subclass of plain values is taken for one that may."""
+    return not isinstance(value, IMMUTABLE) and base_of(value) is value

@@ -27,9 +27,9 @@ class Refusal(Exception):
         self.problem: str = problem
         self.path: str = ""
 
-    def under(self, step: str | int) -> Refusal:
-        """The same problem, seen from one container further out."""
-        self.path = join((step,)) + self.path
+    def under(self, step: str | int | None) -> Refusal:
+        """The same problem, seen from one container further out; None where that one adds nothing to a path."""
+        self.path = self.path if step is None else join((step,)) + self.path
         return self
 
 
@@ -43,6 +43,20 @@ def misfit(path: str, as_type: Any, error: ValidationError) -> str:
 def problems(path: str, error: ValidationError) -> list[tuple[str, str]]:
     """Path and problem of each misfit, without the value."""
     return [(path + join(item["loc"]), _problem(item)) for item in error.errors(include_input=False, include_url=False)]
+
+
+def locate(item: Any, written: Any) -> Refusal:
+    """What is wrong with a written value that its type does not read, and where: the labels of unions are no steps."""
+    steps, here = [], written
+    for step in item["loc"]:
+        if (isinstance(here, dict) and step in here) or (isinstance(here, list) and step in range(len(here))):
+            here = here[step]
+            steps.append(step)
+    if item["type"] == "missing":
+        steps.append(item["loc"][-1])
+    refusal = Refusal(f"would not be read back: {_problem(item)}")
+    refusal.path = join(steps)
+    return refusal
 
 
 def join(steps: Iterable[str | int]) -> str:

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from dcaf.core.base64url import Payload
 from dcaf.core.claims import Standing
+from dcaf.core.difference import is_same
 from dcaf.core.errors import SessionValueError
 from dcaf.core.growth import EMPTY, Added, Growth, extended
 from dcaf.core.handles import Slot
@@ -96,7 +97,8 @@ class State(Slots):
         with self._lock:
             slot = self._found(key) if type(key) is str else None
             name = checked(key) if slot is None else key
-            data = write(to_json(value, as_type, path=name))
+            kept = slot.undeclared if slot is not None and slot.handles else None
+            data = write(to_json(value, as_type, path=name, kept=kept))
             self._grow(name, at_most(name, data), lambda: data)
             self._fill(self.slot(name) if slot is None else slot, data, value, as_type)
 
@@ -107,8 +109,7 @@ class State(Slots):
             SessionValueError: As ``put``.
         """
         with self._lock:
-            data = write(to_json(validated, as_type, path=key))
-            if _reads_as(given, as_type, data):
+            if is_same(given, validated):
                 self.put(key, given, as_type=as_type)
             else:
                 self.put(key, validated, as_type=as_type)
@@ -186,7 +187,7 @@ class State(Slots):
             SessionValueError: As ``put``.
         """
         with self._lock:
-            written = dict(_written(key, value, None) for key, value in values.items())
+            written = dict(self._written(key, value) for key, value in values.items())
             self._check_size(written)
             for (key, data), value in zip(written.items(), values.values(), strict=True):
                 self._fill(self.slot(key), data, value)
@@ -198,7 +199,7 @@ class State(Slots):
             SessionValueError: As ``put``.
         """
         with self._lock:
-            written = dict(_written(key, value, None) for key, value in values.items())
+            written = dict(self._written(key, value) for key, value in values.items())
             self.settle()
             going = [key for key in self._lasting() if key not in written]
             self._check_size(written, without=going)
@@ -351,14 +352,7 @@ class State(Slots):
         """Whether the lasting keys have another order than those that arrived, which counts as no change."""
         return bool(self._moved) and [*self._lasting()] != [*self._loaded()]
 
-
-def _written(key: str, value: object, as_type: Any) -> tuple[str, bytes]:
-    name = checked(key)
-    return name, write(to_json(value, as_type, path=name))
-
-
-def _reads_as(given: object, as_type: Any, data: bytes) -> bool:
-    try:
-        return write(to_json(given, as_type, path="value")) == data
-    except SessionValueError:
-        return False
+    def _written(self, key: str, value: object) -> tuple[str, bytes]:
+        name = checked(key)
+        slot = self._slots.get(name)
+        return name, write(to_json(value, path=name, kept=None if slot is None else slot.undeclared))

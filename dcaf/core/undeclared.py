@@ -1,11 +1,12 @@
 """What a stored object has and its type does not declare: kept with the object that it was read into.
 
->>> class Older:
-...     def __init__(self, name): self.name = name
->>> ada, eve = Older("ada"), Older("eve")
->>> kept = Undeclared([{"name": "ada", "admin": True}], [{"name": "ada"}], [ada])
->>> kept.restored([{"name": "eve"}, {"name": "Ada"}], [eve, ada])
-[{'name': 'eve'}, {'name': 'Ada', 'admin': True}]
+>>> from pydantic import BaseModel
+>>> class User(BaseModel):
+...     name: str
+>>> ada, eve = User(name="ada"), User(name="eve")
+>>> kept = Undeclared([{"name": "ada", "admin": True}], [ada], describe(list[User]))
+>>> kept.restored({"name": "Ada"}, ada), kept.restored({"name": "eve"}, eve)
+({'name': 'Ada', 'admin': True}, {'name': 'eve'})
 
 What a reader gets wrong: it goes by identity, not by place and not by what looks alike. A new object that stands where an older
 one stood must not take over what that one did not show.
@@ -13,10 +14,32 @@ one stood must not take over what that one did not show.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import is_dataclass
+from typing import Any, Final, NamedTuple, Self
 
-from dcaf.core.values import JSON
+import orjson
+from pydantic import BaseModel, RootModel
+
+from dcaf.core.adapters import Description, Names, describe
+from dcaf.core.difference import look
+from dcaf.core.parts import SEQUENCES, SETS
+
+ABSENT: Final = object()
+ATOMS: Final = (str, int, float, bool, type(None))
+
+
+class Member(NamedTuple):
+    """One stored member of an object.
+
+    Attributes:
+        item: What is stored.
+        placed: The declared members that are read from inside it (``AliasPath``), and where.
+    """
+
+    item: Any
+    placed: list[tuple[str, Sequence[str | int]]]
 
 
 class Undeclared:
@@ -24,47 +47,136 @@ class Undeclared:
 
     Args:
         stored: The value as it is stored.
-        shown: The same as its type writes it.
-        given: The objects that were handed out for it.
+        given: What was handed out for it.
+        description: The type that it was read as.
     """
 
-    def __init__(self, stored: JSON, shown: JSON, given: object) -> None:
-        self._kept: dict[int, tuple[object, dict[str, JSON]]] = {}
-        self._collect(stored, shown, given)
+    def __init__(self, stored: Any, given: object, description: Description) -> None:
+        self._description = description
+        self._kept: dict[int, tuple[object, dict[str, Member]]] = {}
+        self._collect(stored, given)
 
-    def restored(self, written: JSON, given: object) -> JSON:
-        """What objects look like now, with the undeclared members of those that were handed out."""
-        inside = dict(_inside(written, given))
-        if isinstance(written, list):
-            return [self.restored(item, inside.get(index)) for index, item in enumerate(written)]
-        if not isinstance(written, dict):
-            return written
-        _, kept = self._kept.get(id(given), (None, {}))
-        found = {key: self.restored(item, inside.get(key)) for key, item in written.items()}
-        return found | {key: item for key, item in kept.items() if key not in found}
+    def __bool__(self) -> bool:
+        return bool(self._kept)
 
-    def _collect(self, stored: JSON, shown: JSON, given: object) -> None:
-        if isinstance(stored, dict) and isinstance(shown, dict):
-            kept = {key: item for key, item in stored.items() if key not in shown}
-            if kept:
-                self._kept[id(given)] = (given, kept)  # the object too, so that its id stays its own
-        for key, item in _inside(shown, given):
-            there = _at(stored, key)
-            if there is not None:
-                self._collect(there, _at(shown, key), item)
+    def joined(self, other: Self | None) -> Self:
+        """Those of two."""
+        if other is None:
+            return self
+        found = copy(self)
+        found._kept = self._kept | other._kept
+        return found
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all these members, each once."""
+        return [*dict.fromkeys(name for _, members in self._kept.values() for name in members)]
+
+    def restored(self, written: dict[str, Any], given: object, names: Collection[str] | None = None) -> dict[str, Any]:
+        """An object as its type writes it now, with its undeclared members.
+
+        Args:
+            written: How its type writes it.
+            given: The object.
+            names: The members to keep; None for all.
+        """
+        _, members = self._kept.get(id(given), (None, {}))
+        found = dict(written) if members else written
+        for name, (item, placed) in members.items():
+            if names is not None and name not in names:
+                continue
+            for declared, path in placed:
+                item = _put(item, path, found.pop(declared)) if declared in found else item  # noqa: PLW2901
+            found.setdefault(name, item)
+        return found
+
+    def _collect(self, stored: Any, given: Any) -> None:
+        if isinstance(given, RootModel):
+            self._collect(stored, given.root)
+        elif isinstance(stored, list) and isinstance(given, SEQUENCES):
+            for item, part in _paired(stored, given):
+                self._collect(item, part)
+        elif isinstance(stored, dict):
+            names = self._names(given)
+            if names is not None:
+                self._collect_object(stored, given, names)
+            elif isinstance(given, Mapping) and len(given) == len(stored):
+                for item, part in zip(stored.values(), given.values(), strict=True):
+                    self._collect(item, part)
+
+    def _collect_object(self, stored: dict[str, Any], given: Any, names: Names) -> None:
+        extra = getattr(given, "__pydantic_extra__", None) or {}
+        rest = {key: Member(item, []) for key, item in stored.items() if key not in extra}
+        for name, paths in names.items():
+            path = next((path for path in (*paths, [name]) if _at(stored, path) is not ABSENT), [name])
+            self._collect(_at(stored, path), _part(given, name))
+            if len(path) > 1 and path[0] in rest:
+                rest[str(path[0])].placed.append((name, path[1:]))
+        declared = {path[0] for name, paths in names.items() for path in (*paths, [name]) if len(path) == 1}
+        rest = {key: member for key, member in rest.items() if member.placed or key not in declared}
+        if rest:
+            self._kept[id(given)] = (given, rest)  # the object too, so that its id stays its own
+
+    def _names(self, given: Any) -> Names | None:
+        """How the members of an object are read; None where it declares none."""
+        kind = type(given)
+        if isinstance(given, BaseModel) or is_dataclass(kind):
+            found = self._description.names.get(kind)
+            return describe(kind).names.get(kind) if found is None else found
+        rows = [row for row in self._description.rows if isinstance(given, dict) and given.keys() <= row.keys()]
+        # Which TypedDict a dict was read as, nobody can tell. What all that it may be declare is taken for declared.
+        return {name: [path for row in rows for path in row[name]] for name in given} if rows else None
 
 
-def _inside(written: JSON, given: object) -> Iterator[tuple[Any, object]]:
-    """The objects inside one, by the key or the index under which each was written."""
-    if isinstance(written, list) and isinstance(given, list | tuple) and len(given) == len(written):
-        yield from enumerate(given)
-    elif isinstance(written, dict) and isinstance(given, Mapping):
-        yield from zip(written, given.values(), strict=False)
-    elif isinstance(written, dict):
-        yield from ((key, getattr(given, key)) for key in written if hasattr(given, key))
+def _paired(stored: list[Any], given: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    """Each stored item with what was read of it: by its place, unless that cannot be, as in a set or behind a validator."""
+    items = [*given]
+    if not isinstance(given, SETS) and len(items) == len(stored):
+        pairs = [*zip(stored, items, strict=True)]
+        if all(_is_plausible(*pair) for pair in pairs):
+            return iter(pairs)
+    kinds = {type(item) for item in items if isinstance(item, BaseModel) or is_dataclass(item)}
+    parts = {look(item): item for item in items} if kinds else {}
+    read = ((item, parts.get(_read(item, kind), ABSENT)) for item in stored for kind in kinds)
+    return ((item, part) for item, part in read if part is not ABSENT)
 
 
-def _at(value: JSON, key: Any) -> JSON:
-    if isinstance(value, dict):
-        return value.get(key)
-    return value[key] if isinstance(value, list) and type(key) is int and key < len(value) else None
+def _is_plausible(stored: Any, given: Any) -> bool:
+    """Whether a stored item may be what an object was read from, as far as a quick look at its plain members tells."""
+    if not isinstance(stored, dict) or isinstance(given, Mapping):
+        return True
+    shown = ((item, getattr(given, key, ABSENT)) for key, item in stored.items() if isinstance(item, ATOMS))
+    return all(type(item) is not type(part) or item == part for item, part in shown)
+
+
+def _read(stored: Any, kind: type) -> Any:
+    """How what is read of a stored item looks; ABSENT where it does not fit."""
+    try:
+        return look(describe(kind).adapter.validate_json(orjson.dumps(stored), by_alias=True, by_name=True))
+    except Exception:  # noqa: BLE001 - then it is no such object, whatever its own code has to say of it
+        return ABSENT
+
+
+def _part(given: Any, name: str) -> Any:
+    return given.get(name, ABSENT) if isinstance(given, Mapping) else getattr(given, name, ABSENT)
+
+
+def _at(value: Any, path: Sequence[str | int]) -> Any:
+    """What stands at a path; ABSENT where it leads nowhere."""
+    for step in path:
+        if not isinstance(value, dict if isinstance(step, str) else list):
+            return ABSENT
+        try:
+            value = value[step]  # type: ignore[index]
+        except LookupError:
+            return ABSENT
+    return value
+
+
+def _put(value: Any, path: Sequence[str | int], item: Any) -> Any:
+    """A copy of a value, with another one at a path."""
+    if not path:
+        return item
+    copied: Any = value.copy()
+    copied[path[0]] = _put(value[path[0]], path[1:], item)
+    return copied

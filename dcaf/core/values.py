@@ -7,30 +7,27 @@
 datetime.date(2026, 1, 31)
 
 What a reader gets wrong: nothing is coerced on the way in. A value that JSON cannot say exactly (NaN, an integer
-beyond 64 bits, a lone surrogate, a key that is no string) is refused at once, with its path.
+beyond 64 bits, a lone surrogate, a key that is no string) is refused at once, with its path. So is an object that its own
+type would not give back as the same.
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Iterable, Mapping
-from datetime import date, time, timedelta
-from decimal import Decimal
 from enum import Enum
-from functools import lru_cache
-from typing import Any, Final, NewType, TypeAlias, TypeVar, cast
-from uuid import UUID
+from typing import Any, Final, TypeAlias
 
 import orjson
-from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError
+from pydantic import ValidationError
 
-from dcaf.core.errors import ConfigurationError, SessionInvalid, SessionTypeError, SessionValueError, StateError
-from dcaf.core.misplaced import misplaced
+from dcaf.core.adapters import adapter, describe
+from dcaf.core.difference import NOT_FINITE, require_same
+from dcaf.core.errors import ConfigurationError, SessionInvalid, SessionTypeError, SessionValueError
+from dcaf.core.parts import SEQUENCES, SETS, base_of
 from dcaf.core.paths import Refusal, misfit
-
-T = TypeVar("T")
+from dcaf.core.typed import arrange, dump, read_back, with_undeclared
+from dcaf.core.undeclared import Undeclared
 
 JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | None"
 """A plain JSON value: exactly these builtin types, no subclasses."""
@@ -42,20 +39,9 @@ MIN_INTEGER: Final = -(2**63)
 MAX_INTEGER: Final = 2**64 - 1
 
 ATOMS: Final = (str, int, float, bool, type(None))
-CONTAINERS: Final = (dict, list)
-STRICT: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
-SECRET: Final = b'"**********"'
-"""How pydantic writes a secret: the value is gone."""
-
-EXACT: Final = (Decimal, date, time, timedelta, UUID, Enum, bytes)
-"""Types in which equality says everything, so that one that does not come back equal is refused."""
-
-SETS: Final = (set, frozenset)
-SEQUENCES: Final = (list, tuple, set, frozenset, deque)
-CONFIG: Final = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
 
 
-def to_json(value: object, as_type: Any = None, *, path: str) -> JSON:
+def to_json(value: object, as_type: Any = None, *, path: str, kept: Undeclared | None = None) -> JSON:
     """Copy a value into plain JSON.
 
     Args:
@@ -63,12 +49,13 @@ def to_json(value: object, as_type: Any = None, *, path: str) -> JSON:
         as_type: The declared type that writes it, in JSON mode. None: mappings, sequences and sets are walked, and
             anything else is written by its own class.
         path: Where the value will stand, for the message of a refusal.
+        kept: The members that its objects were handed out without, which are written with them.
 
     Raises:
-        SessionValueError: It cannot be stored exactly.
+        SessionValueError: It cannot be stored exactly, or its type would not give it back as the same.
     """
     try:
-        return _walk(value, MAX_DEPTH) if as_type is None else _walk_dumped(value, as_type, MAX_DEPTH)
+        return _walk(value, MAX_DEPTH, kept) if as_type is None else _walk_dumped(value, as_type, MAX_DEPTH, kept)
     except Refusal as refusal:
         raise SessionValueError(f"{path}{refusal.path}: {refusal.problem}") from None
 
@@ -80,30 +67,20 @@ def from_json(value: bytes, as_type: Any, *, path: str) -> Any:
 
     Raises:
         SessionTypeError: The value does not fit; the message has one path and problem a line, never the value.
-        ConfigurationError: pydantic cannot describe the type.
+        ConfigurationError: pydantic cannot describe the type, or a value of it could be read one time only.
     """
+    reads = adapter(as_type)
     try:
-        return adapter(as_type).validate_json(value, by_alias=True, by_name=True)
+        return reads.validate_json(value, by_alias=True, by_name=True)
     except ValidationError as error:
         raise SessionTypeError(misfit(path, as_type, error)) from None
+    except Exception as error:  # noqa: BLE001 - validators are code of the application, or of some other library
+        raise SessionTypeError(f"{path}: the value does not fit: the type's own code raised {type(error).__name__}") from None
 
 
 def write(value: JSON) -> bytes:
     """Write a plain JSON value as compact UTF-8 bytes."""
     return orjson.dumps(value)
-
-
-def mark(value: object, as_type: Any) -> bytes | None:
-    """Say cheaply how an object looks now: two equal marks mean an unchanged object.
-
-    None where only the careful way can tell: the object holds something that JSON cannot say, or may hold one of
-    the non-finite numbers that both writers show as ``null``.
-    """
-    try:
-        found = orjson.dumps(value, option=STRICT) if as_type is None else _fast_dump(value, as_type)
-    except (TypeError, ValueError):
-        return None
-    return None if found.find(b"null") >= 0 else found
 
 
 def read(data: bytes) -> JSON:
@@ -119,112 +96,76 @@ def read(data: bytes) -> JSON:
     return value
 
 
-def adapter(as_type: Any) -> TypeAdapter[Any]:
-    """The one TypeAdapter of a type, cached where the type can be hashed.
-
-    Raises:
-        ConfigurationError: pydantic cannot describe the type.
-    """
-    try:
-        return _cached_adapter(as_type)
-    except TypeError:
-        return _build_adapter(as_type)
-
-
-def _build_adapter(as_type: Any) -> TypeAdapter[Any]:
-    try:
-        return TypeAdapter(as_type, config=CONFIG)
-    except PydanticUserError as error:
-        if error.code != "type-adapter-config-unused":
-            raise ConfigurationError(f"pydantic cannot describe {as_type!r}: {error.message}") from None
-    # A dataclass or TypedDict takes no config of its own here, but would inherit one inside a list. Under another name it
-    # inherits it alone too, so that a value is written the same wherever it stands. Models keep their own.
-    return TypeAdapter(cast("Any", NewType)("_", as_type), config=CONFIG)
-
-
-_cached_adapter = lru_cache(maxsize=1024)(_build_adapter)
-
-
-def _walk(value: object, depth: int) -> JSON:
+def _walk(value: object, depth: int, kept: Undeclared | None = None) -> JSON:
     kind = type(value)
     if kind is str:
         return _text(str(value))
     if kind in ATOMS:
         return _number(value)
     if not isinstance(value, (Mapping, *SEQUENCES)):
-        return _walk_dumped(value, kind, depth)
+        return _walk_other(value, depth, kept)
     if depth == 0:
         raise Refusal(f"nested deeper than {MAX_DEPTH}")
     if isinstance(value, Mapping):
-        return _walk_mapping(value, depth - 1)
-    if isinstance(value, SETS):
-        return sorted(_walk_sequence(value, depth - 1), key=write)
-    return _walk_sequence(value, depth - 1)
+        found = _walk_mapping(value, depth - 1, kept)
+        return found if kept is None else dict(kept.restored(found, value))
+    if isinstance(value, tuple) and _is_record(kind):
+        return _walk_dumped(value, kind, depth, kept)
+    items = _walk_sequence(value, depth - 1, kept)
+    return sorted(items, key=write) if isinstance(value, SETS) else items
 
 
-def _walk_dumped(value: object, as_type: Any, depth: int) -> JSON:
-    """What an object's own type makes of it, if the type reads it back as what it was."""
-    dumped = _dump(value, as_type)
-    found: JSON = _faithful(_walk(dumped, depth), adapter(as_type).dump_python(value, round_trip=True, warnings="none"))
-    data = write(found)
+def _is_record(kind: type) -> bool:
+    """Whether a tuple has members with types of their own, which pydantic can describe."""
+    if not hasattr(kind, "_fields") or not any(map(_has_annotations, kind.__mro__)):
+        return False
     try:
-        back = from_json(data, as_type, path="")
-    except StateError:
-        raise Refusal(f"is a {type(value).__name__} that its own type would not read back") from None
-    if _is_another(back, value, as_type, data):
-        raise Refusal(f"is a {type(value).__name__} that would come back as another value")
-    return found
+        describe(kind)
+    except ConfigurationError:
+        return False
+    return True
 
 
-def _is_another(back: Any, value: Any, as_type: Any, data: bytes) -> bool:
-    """Whether something of an object is gone: a type that masks or rounds it, or that was meant for its base class."""
-    again = _faithful(_plain(back, as_type), adapter(as_type).dump_python(back, round_trip=True, warnings="none"))
-    if write(again) != data:
-        return True
-    if isinstance(value, EXACT) or SECRET in data:
-        return bool(back != value)
-    return type(back) is type(value) and back != value and _plain(value, as_type, any_class=True) != _plain(value, as_type)
+def _has_annotations(kind: type) -> bool:
+    return bool(getattr(kind, "__annotate__", None) or getattr(kind, "__annotations__", None))
 
 
-def _faithful(written: Any, value: Any) -> Any:
-    """What was written, beside what it was written from: sets in one order, and no number that JSON cannot say.
+def _walk_other(value: object, depth: int, kept: Undeclared | None) -> JSON:
+    """An object that is no container: of a subclass of a plain type, or written by its own class."""
+    base = value if isinstance(value, Enum) else base_of(value)
+    if base is not value:
+        return _walk(base, depth)
+    return _walk_dumped(value, type(value), depth, kept)
 
-    pydantic writes a set as it iterates, and a non-finite number as null where it is not declared as a float.
-    """
-    if isinstance(value, float):
-        _number(float(value))
-    if isinstance(value, Mapping) and isinstance(written, dict) and len(value) == len(written):
-        return {key: _under(key, written[key], item) for key, item in zip(written, value.values(), strict=True)}
-    if isinstance(value, SEQUENCES) and isinstance(written, list) and len(value) == len(written):
-        items = [_under(index, part, item) for index, (part, item) in enumerate(zip(written, value, strict=True))]
-        return sorted(items, key=write) if isinstance(value, SETS) else items
+
+def _walk_dumped(value: object, as_type: Any, depth: int, kept: Undeclared | None) -> JSON:
+    """What a type makes of an object, if it gives it back as the same."""
+    written: JSON = _walk(dump(value, as_type), depth)
+    require_same(value, read_back(written, as_type))
+    if kept:
+        return _walk(with_undeclared(written, value, as_type, kept), depth)
+    if describe(as_type).has_sets:
+        written = arrange(written, value)
     return written
 
 
-def _under(step: str | int, written: Any, value: Any) -> Any:
-    try:
-        return _faithful(written, value)
-    except Refusal as refusal:
-        raise refusal.under(step) from None
-
-
-def _walk_mapping(value: Mapping[Any, Any], depth: int) -> JSON:
+def _walk_mapping(value: Mapping[Any, Any], depth: int, kept: Undeclared | None) -> dict[str, JSON]:
     found: dict[str, JSON] = {}
     for key, item in value.items():
         if not isinstance(key, str):
             raise Refusal(f"has a key of type {type(key).__name__}; keys must be strings")
         try:
-            found[_text(str.__str__(key))] = _walk(item, depth)
+            found[_text(str.__str__(key))] = _walk(item, depth, kept)
         except Refusal as refusal:
             raise refusal.under(key) from None
     return found
 
 
-def _walk_sequence(value: Iterable[Any], depth: int) -> list[JSON]:
+def _walk_sequence(value: Iterable[Any], depth: int, kept: Undeclared | None) -> list[JSON]:
     found: list[JSON] = []
     for index, item in enumerate(value):
         try:
-            found.append(_walk(item, depth))
+            found.append(_walk(item, depth, kept))
         except Refusal as refusal:
             raise refusal.under(index) from None
     return found
@@ -241,50 +182,8 @@ def _text(value: str) -> str:
 
 def _number(value: Any) -> JSON:
     if type(value) is float and not math.isfinite(value):
-        raise Refusal("is not a finite number, which JSON cannot say")
+        raise Refusal(NOT_FINITE)
     if type(value) is int and not MIN_INTEGER <= value <= MAX_INTEGER:
         raise Refusal("is an integer beyond 64 bits; store it as a string")
     number: JSON = value
     return number
-
-
-def _dump(value: object, as_type: Any) -> object:
-    try:
-        return _plain(value, as_type)
-    except (PydanticSerializationError, ValueError, RecursionError):
-        raise _unwritable(value, as_type) from None
-    except (PydanticUserError, ConfigurationError):
-        raise Refusal(_unknown(value)) from None
-
-
-def _plain(value: object, as_type: Any, *, any_class: bool = False) -> Any:
-    # By name, and read by name or alias: then whatever aliases a model has, it reads what it wrote.
-    kind = adapter(as_type)
-    return kind.dump_python(value, mode="json", by_alias=False, round_trip=True, warnings="error", serialize_as_any=any_class)
-
-
-def _fast_dump(value: object, as_type: Any) -> bytes:
-    return adapter(as_type).dump_json(value, by_alias=False, round_trip=True, warnings="none")
-
-
-def _unwritable(value: object, as_type: Any) -> Refusal:
-    """Find out where an object holds something that its own type does not allow."""
-    try:
-        from_json(_fast_dump(value, as_type), as_type, path="value")
-    except SessionTypeError as error:
-        return Refusal(str(error))
-    except (ValueError, RecursionError):
-        return Refusal(_unknown(value))
-    return misplaced(value, as_type, _fits) or Refusal(_unknown(value))
-
-
-def _fits(value: object, as_type: Any) -> bool:
-    try:
-        _plain(value, as_type)
-    except (PydanticSerializationError, PydanticUserError, ConfigurationError, ValueError, RecursionError):
-        return False
-    return True
-
-
-def _unknown(value: object) -> str:
-    return f"is of type {type(value).__name__}, which cannot be stored"

@@ -23,13 +23,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol, get_args, get
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from dcaf.core.adapters import adapter
 from dcaf.core.attributes import check_attribute, check_class, has_attribute
 from dcaf.core.errors import ConfigurationError, SessionTypeError
 from dcaf.core.handles import IMMUTABLE
 from dcaf.core.hints import annotations_of, is_constant_hint, need_hint, read_hint
 from dcaf.core.paths import misfit
 from dcaf.core.slots import RESERVED
-from dcaf.core.values import adapter, from_json, to_json, write
+from dcaf.core.values import from_json, to_json, write
 
 if TYPE_CHECKING:
     from dcaf.core.mapping import StateMapping

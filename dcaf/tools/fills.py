@@ -23,11 +23,11 @@ from typing import Annotated, Any, ClassVar, Final, TypeVar, Union, get_args, ge
 from pydantic.fields import FieldInfo
 from typing_extensions import TypeAliasType
 
+from dcaf.core.adapters import adapter
 from dcaf.core.errors import ConfigurationError, SessionTypeError
 from dcaf.core.readonly import ReadOnlySession
 from dcaf.core.session import Session
 from dcaf.core.session_key import SessionKey
-from dcaf.core.values import adapter
 from dcaf.tools.defaults import maker
 from dcaf.tools.platform import PlatformContext, current_platform
 

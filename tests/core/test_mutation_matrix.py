@@ -668,7 +668,7 @@ def test_a_model_that_allows_extra_members_can_remove_one() -> None:
             "cart",
             Cart,
             lambda v: setattr(v, "items", 3),
-            "cart: the value does not fit Cart\n  value.items: Input should be a valid array",
+            "cart.items: would not be read back: Input should be a valid array",
         ),
         ("cart", Cart, lambda v: v.notes.update(x=float("inf")), "cart.notes.x: is not a finite number, which JSON cannot say"),
     ],

@@ -61,6 +61,10 @@ PROMISES: Final = {
         "what a person approved begins once: it is not offered again, and not used up in vain, however its turn ends",
         "a turn that rolls back everything; calls that are used up before they begin; a client that is told at the end alone",
     ),
+    40: (
+        "a value that was only read is never changed; one that goes in comes out the same, or is refused",
+        "comparing what is written alone",
+    ),
 }
 """Number -> (promise, control: the broken variant that the same test catches). Numbers are stable; others come later."""
 

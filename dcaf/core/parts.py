@@ -1,0 +1,158 @@
+"""What a value is made of, one step down: the members of an object, the items of a container. And plain values under another name.
+
+>>> from collections import deque
+>>> [*parts_of({"a": 1, "b": deque()})], [*parts_of((True, None))], [*parts_of(5)]
+([('a', 1), ('b', deque([]))], [(0, True), (1, None)], [])
+>>> class Shout(str): ...
+>>> type(base_of(Shout("hey")))
+<class 'str'>
+
+What a reader gets wrong: it goes by the class of an object and not by the type that is declared for it, so that an object of a
+subclass shows all that it has.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import date, datetime, time, timedelta
+from functools import lru_cache
+from types import NoneType
+from typing import Any, Final, TypeAlias
+
+from pydantic import BaseModel, RootModel
+
+Step: TypeAlias = "str | int | None"
+"""The name of a member, a key, or the index of an item; None adds nothing to a path."""
+
+ATOMS: Final = frozenset([str, int, float, bool, NoneType])
+SETS: Final = (set, frozenset)
+SEQUENCES: Final = (list, tuple, deque, *SETS)
+
+
+def _real(kind: type) -> type:
+    """The class of the standard library, where a clock that stands still has put another in its place (freezegun)."""
+    return next(base for base in kind.__mro__ if base.__module__ == "datetime")
+
+
+DATE, DATETIME, TIME, TIMEDELTA = _real(date), _real(datetime), _real(time), _real(timedelta)
+
+DAY: Final = ("year", "month", "day")
+CLOCK: Final = ("hour", "minute", "second", "microsecond", "tzinfo", "fold")
+TIMES: Final[dict[type, tuple[str, ...]]] = {
+    DATETIME: (*DAY, *CLOCK),
+    DATE: DAY,
+    TIME: CLOCK,
+    TIMEDELTA: ("days", "seconds", "microseconds"),
+}
+"""What each kind of time is made of; a datetime first, which is a date too."""
+
+
+def parts_of(value: object) -> Iterator[tuple[Step, Any]]:
+    """The parts of a value, by their steps; none where it is no object with members and no container.
+
+    Private attributes of a model are no part of it: no model writes or reads them.
+    """
+    if isinstance(value, BaseModel):
+        return _members(value)
+    if isinstance(value, Mapping):
+        return ((key_step(key), item) for key, item in value.items())
+    if isinstance(value, SEQUENCES):
+        return enumerate(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return ((name, getattr(value, name)) for name in fields_of(type(value)) if hasattr(value, name))
+    return iter(())
+
+
+def _fields_of(kind: Any) -> tuple[str, ...]:
+    """The names of the members that a model or a dataclass declares."""
+    return tuple(kind.model_fields if issubclass(kind, BaseModel) else (item.name for item in dataclasses.fields(kind)))
+
+
+fields_of: Final[Callable[[type], tuple[str, ...]]] = lru_cache(maxsize=1024)(_fields_of)
+
+
+def base_of(value: Any) -> Any:
+    """The plain value that one of a subclass is, where the two are equal; else the value itself.
+
+    Subclasses of the texts, numbers and times of Python are meant, and the numbers, texts and truth values of NumPy.
+    """
+    made = _plain(value)
+    return made if type(made) is not type(value) and (equal(made, value) or _is_nan(made)) else value
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def equal(one: Any, other: Any) -> bool:
+    """Whether two objects call themselves equal; not where their own code fails at it."""
+    try:
+        return bool(one == other)
+    except Exception:  # noqa: BLE001 - the code of some other library runs here
+        return False
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    """The parts of a value without their steps, which is quicker."""
+    if isinstance(value, BaseModel):
+        extra = value.__pydantic_extra__
+        return value.__dict__.values() if not extra else (*value.__dict__.values(), *extra.values())
+    return value.values() if isinstance(value, dict) else (part for _, part in parts_of(value))
+
+
+def key_step(key: object) -> Step:
+    """The step to what stands under a key of a mapping."""
+    if isinstance(key, str):
+        return str.__str__(key)
+    return key if isinstance(key, int) else str(key) if isinstance(key, date) else type(key).__name__
+
+
+def holds_no_number(value: Any) -> bool:
+    """Whether a NaN or an infinity is somewhere in a value."""
+    kind = type(value)
+    if kind in ATOMS:
+        return kind is float and not math.isfinite(value)
+    if kind is list or kind is tuple:
+        return any(map(holds_no_number, value))
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    return any(map(holds_no_number, _inside(value)))
+
+
+def _members(model: BaseModel) -> Iterator[tuple[Step, Any]]:
+    values = model.__dict__
+    is_root = isinstance(model, RootModel)
+    for name in type(model).model_fields:
+        if name in values:
+            yield None if is_root else name, values[name]
+    yield from (model.__pydantic_extra__ or {}).items()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return int.__index__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    return _numpy(value) if type(value).__module__ == "numpy" else _time(value)
+
+
+def _time(value: Any) -> Any:
+    """A time of the standard library's own class."""
+    for kind, names in TIMES.items():
+        if isinstance(value, kind):
+            return kind(**{name: getattr(value, name) for name in names})
+    return value
+
+
+def _numpy(value: Any) -> Any:
+    numpy: Any = sys.modules["numpy"]
+    item = value.item() if isinstance(value, numpy.generic) else value
+    return item if type(item) in (str, int, float, bool) else value
