@@ -26,6 +26,7 @@ from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.settings import ModelSettings
 
 from dcaf.agent.models import cannot, refusal_of
+from dcaf.tools.contained import contained
 
 BETWEEN: Final = "\n\n"
 """Stands between two texts of an answer that something stood between: a call of a tool, thinking, a search of the provider's."""
@@ -53,7 +54,12 @@ class Question:
     streams: bool
 
     async def pieces(self) -> Pieces:
-        """Ask. Raises what the model raises; that its answer was filtered is an answer too."""
+        """Ask. That an answer was filtered is an answer too.
+
+        Raises:
+            ExitError: The model ended with something that is no Exception.
+            Exception: Whatever else it raises.
+        """
         try:
             async with aclosing(self._either()) as pieces:
                 async for piece in pieces:
@@ -80,7 +86,10 @@ class Question:
                 yield piece
 
     async def _whole(self) -> Pieces:
-        said = await model_request(self.model, self.talk, model_settings=self.settings, model_request_parameters=self.parameters)
+        with contained():
+            said = await model_request(
+                self.model, self.talk, model_settings=self.settings, model_request_parameters=self.parameters
+            )
         texts = _Texts()
         text = "".join(texts.more(PartStartEvent(index=at, part=part)) for at, part in enumerate(said.parts))
         for piece in (text, texts.refusal(said)):
@@ -91,12 +100,13 @@ class Question:
     async def _streamed(self) -> Pieces:
         texts = _Texts()
         asking = model_request_stream(self.model, self.talk, model_settings=self.settings, model_request_parameters=self.parameters)
-        async with asking as events:
-            async for event in events:
-                piece = texts.more(event)
-                if piece:
-                    yield piece
-        said = events.get()
+        with contained():
+            async with asking as events:
+                async for event in events:
+                    piece = texts.more(event)
+                    if piece:
+                        yield piece
+            said = events.get()
         refusal = texts.refusal(said)
         if refusal:
             yield refusal

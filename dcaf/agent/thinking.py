@@ -26,7 +26,15 @@ from dcaf.agent.helpdesk import LONGEST_ID, Event, ExecutedToolCall, ExecutedToo
 from dcaf.agent.history import history
 from dcaf.agent.models import describe, renew_client, settings_for, stop_reason
 from dcaf.agent.pending import MOST_PENDING, waits
-from dcaf.core.errors import MalformedRequest, ModelFailedError, ModelLimitError, StateError, ToolArgumentError, ToolError
+from dcaf.core.errors import (
+    ExitError,
+    MalformedRequest,
+    ModelFailedError,
+    ModelLimitError,
+    StateError,
+    ToolArgumentError,
+    ToolError,
+)
 from dcaf.core.session import Session
 from dcaf.tools.results import Call, told_of
 from dcaf.tools.tool import Tool
@@ -95,7 +103,8 @@ class ModelMind:
                         yield TextDelta(text=told[-1])
         except Exception as error:
             logger.warning("dcaf: the model failed: %s", describe(error))
-            raise ModelFailedError(f"The model failed with {type(error).__name__}.") from error
+            kind = error.kind if isinstance(error, ExitError) else type(error).__name__
+            raise ModelFailedError(f"The model failed with {kind}.") from error
         finally:
             draft.text += "".join(told)  # once: a long answer comes in many thousand pieces
         draft.usage.requests += 1

@@ -261,14 +261,33 @@ class Odd(BaseException):
     "error", [KeyError("k"), Odd(), SystemExit(3), KeyboardInterrupt()], ids=lambda error: type(error).__name__
 )
 def test_what_is_raised_reaches_the_caller_with_the_lines_that_raised_it(error: BaseException) -> None:
-    def instructions() -> str:
+    async def raises() -> str:
         raise error
 
     with pytest.raises(type(error)) as caught:
-        Agent("test", instructions=instructions).run("hi")
+        module.wait_for(raises)
     names = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
     assert names[0] == "test_what_is_raised_reaches_the_caller_with_the_lines_that_raised_it"
-    assert "instructions" in names
+    assert names[-1] == "raises"
+    assert agent_of().run("hi").text == "You said hi"
+
+
+@pytest.mark.parametrize(
+    "error", [Odd(), SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit(), StopAsyncIteration()]
+)
+def test_a_model_that_exits_fails_its_turn_and_ends_nothing_else(error: BaseException) -> None:
+    async def exits() -> str:
+        raise error
+
+    async def pieces(messages: list[ModelMessage], info: AgentInfo) -> Any:
+        yield "Well, "
+        raise error
+
+    for model in (whole(exits), FunctionModel(stream_function=pieces)):
+        with pytest.raises(ModelFailedError):
+            Agent(model).run("hi")
+        with pytest.raises(ModelFailedError):
+            asyncio.run(Agent(model).run_async("hi"))
     assert agent_of().run("hi").text == "You said hi"
 
 
