@@ -11,6 +11,7 @@ waited for a client that was forgotten would keep the interpreter alive for ever
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextvars
 import threading
 import weakref
@@ -22,15 +23,11 @@ from typing import Final
 import anyio
 from anyio.from_thread import BlockingPortal
 
-WATCH_S: Final = 0.2
-"""How often the loop looks whether the program has come to its end. Nothing tells it: where the application has threads that end
-with it, the interpreter waits for them before it calls what is registered at its exit."""
-
 ENDING_S: Final = 5.0
-"""How long a program that has come to its end waits for the application."""
+"""How long a program that has come to its end waits for an application to end, too."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Running:
     """A loop that runs.
 
@@ -50,8 +47,9 @@ class _Running:
         """Have it end, from any thread, without waiting for it: the garbage collector calls this wherever it runs."""
         with suppress(RuntimeError):  # it has ended
             self.loop.call_soon_threadsafe(self.stopping.set)
-        if not threading.main_thread().is_alive():
-            self.thread.join(ENDING_S)
+
+
+_OPEN: Final[set[_Running]] = set()
 
 
 class ApplicationLoop:
@@ -69,13 +67,23 @@ class ApplicationLoop:
         # a context of its own: what was current where the client was made is not current in the application
         threading.Thread(target=contextvars.Context().run, args=(_run, begun), name="dcaf-testing", daemon=True).start()
         self._running = begun.result()
-        self._ending = weakref.finalize(owner, self._running.stop)
+        weakref.finalize(owner, self._running.stop).atexit = False
         self.portal: BlockingPortal = self._running.portal
 
     def close(self) -> None:
         """Stop it, and wait until it has ended."""
-        self._ending()
+        self._running.stop()
         self._running.thread.join()
+
+
+@atexit.register
+def end_open_loops() -> None:
+    """Stop the loops of clients that nobody has closed, and give their applications the time to end."""
+    found = list(_OPEN)
+    for running in found:
+        running.stop()
+    for running in found:
+        running.thread.join(ENDING_S)
 
 
 def _run(begun: Future[_Running]) -> None:
@@ -90,8 +98,9 @@ def _run(begun: Future[_Running]) -> None:
 async def _live(begun: Future[_Running]) -> None:
     stopping = asyncio.Event()
     async with BlockingPortal() as portal:
-        begun.set_result(_Running(portal, asyncio.get_running_loop(), stopping, threading.current_thread()))
-        while not stopping.is_set() and threading.main_thread().is_alive():
-            with anyio.move_on_after(WATCH_S):
-                await stopping.wait()
+        running = _Running(portal, asyncio.get_running_loop(), stopping, threading.current_thread())
+        _OPEN.add(running)
+        begun.set_result(running)
+        await stopping.wait()
         await portal.stop(cancel_remaining=True)
+    _OPEN.discard(running)

@@ -112,31 +112,51 @@ def test_it_ends_where_the_client_was_made_in_another_thread() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-THREADED = (
-    APP
-    + """
-@asynccontextmanager
-async def lifespan(_):
-    over = threading.Event()
-    threading.Thread(target=over.wait, daemon=False).start()
-    try:
-        yield
-    finally:
-        over.set()
-
-app = SessionMiddleware(Starlette(routes=routes, lifespan=lifespan), keys=fixed_keys(), audience="counter")
+WORKING = """
+made = []
+def work():
+    made.append(SessionClient(app, wire="websocket"))
+    for _ in range(6):
+        time.sleep(0.1)
+        print([one.send("x").session["n"] for one in made], flush=True)
+made.append(SessionClient(app, wire="websocket"))
+threading.Thread(target=work).start()
 """
-)
 
 
-def test_it_ends_where_the_application_has_a_thread_that_its_own_end_ends() -> None:
-    done = ended(f"{THREADED}\n{MADE['inside started']}")
+def test_a_thread_that_goes_on_after_the_end_of_the_main_one_goes_on_talking() -> None:
+    done = ended(f"{APP}\n{WORKING}")
     assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [f"[{turn}, {turn}]" for turn in range(1, 7)]
 
 
-def test_control_a_loop_that_does_not_look_for_the_end_of_the_program_keeps_it_alive() -> None:
+WAITING = """
+import anyio
+from concurrent.futures import Future
+from anyio.from_thread import BlockingPortal
+import dcaf.testing.client as kit
+
+class Waiting:
+    def __init__(self, owner):
+        begun = Future()
+        threading.Thread(target=anyio.run, args=(self.live, begun)).start()
+        self.portal = begun.result()
+
+    async def live(self, begun):
+        async with BlockingPortal() as portal:
+            begun.set_result(portal)
+            await portal.sleep_until_stopped()
+
+    def close(self):
+        pass
+
+kit.ApplicationLoop = Waiting
+"""
+
+
+def test_control_a_loop_that_waits_for_its_client_keeps_the_program_alive() -> None:
     with pytest.raises(subprocess.TimeoutExpired):
-        ended(f"{THREADED}\nimport dcaf.testing.portal\ndcaf.testing.portal.WATCH_S = 60\n{MADE['inside started']}", timeout_s=4)
+        ended(f"{APP}\n{WAITING}\n{MADE['inside socket']}", timeout_s=4)
 
 
 def test_a_client_that_was_collected_leaves_no_thread_and_no_task() -> None:
