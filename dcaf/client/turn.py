@@ -18,6 +18,7 @@ What a reader gets wrong: events are read as they are asked for, and what the ca
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
@@ -31,6 +32,9 @@ from dcaf.client.reply import Event, Reply, gathered
 from dcaf.core.errors import ConfigurationError
 
 CHECKPOINT: Final = "session"
+TYPE: Final = re.compile(r"[\w.+-]{1,40}/[\w.+-]{1,40}")
+"""A media type that a message can repeat."""
+
 LAST_WORDS_S: Final = 2.0
 """How long a WebSocket is listened to after an error in words: a ``done`` follows, and with it the session."""
 
@@ -114,10 +118,11 @@ class Turn:
         """
         check("status", status, int, "the HTTP status, a number")
         check("content", content, bytes, "the body, in bytes")
-        value = _value(content) if is_json(_content_type(headers)) else None
+        kind = _content_type(headers)
+        value = _value(content) if is_json(kind) else None
         self._adopt(value, status=status)
         if status in SUCCESS:
-            self._finish(_answer_in(value))
+            self._finish(_answer_in(value, media_type(kind)))
         elif not (is_dead_by(value, status=status) and self._starts_over(code_of(value, otherwise=f"http-{status}"))):
             raise refused(status, headers, value)
 
@@ -321,9 +326,10 @@ def _frame(name: str, text: bytes | str) -> Any:
     return _value(text)
 
 
-def _answer_in(value: Any) -> Mapping[str, Any]:
+def _answer_in(value: Any, kind: str) -> Mapping[str, Any]:
     if not isinstance(value, dict) or not isinstance(value.get("content"), str):
+        told = f"The answer ({kind})" if TYPE.fullmatch(kind) else "The answer"
         raise AnswerUnreadable(
-            'The answer is no JSON object with a text at "content". Check that the path is that of an agent service.'
+            f'{told} is no JSON object with a text at "content". Check that the path is that of an agent service.'
         )
     return value

@@ -154,7 +154,8 @@ def test_a_line_that_is_no_event_is_an_error(line: bytes) -> None:
 )
 def test_a_success_that_is_no_message_is_an_error(headers: Any, content: bytes) -> None:
     conversation, turn = going()
-    with pytest.raises(AnswerUnreadable, match="Check that the path"):
+    kind = headers["content-type"]
+    with pytest.raises(AnswerUnreadable, match=rf"The answer \({kind}\).*Check that the path"):
         turn.answered(200, headers, content)
     assert (conversation.messages, conversation.envelope) == ([], OLD)
 
