@@ -1,7 +1,7 @@
 """The events of one turn under asyncio or trio.
 
 What a reader gets wrong: a stream that is closed before its end has said nothing. The conversation is as it was before, but
-for a session that an event carried which was read. Close it:
+for a session that has come in an event of its own. Close it:
 ``async with`` does; leaving an ``async for`` alone closes it some time later.
 """
 

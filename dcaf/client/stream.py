@@ -1,7 +1,7 @@
 """The events of one turn, as they come, and its reply at the end.
 
 What a reader gets wrong: a stream that is closed before its end has said nothing. The conversation is as it was before, but
-for a session that an event carried which was read. Close it: ``with`` does, and so does reading to the end.
+for a session that has come in an event of its own. Close it: ``with`` does, and so does reading to the end.
 """
 
 from __future__ import annotations
