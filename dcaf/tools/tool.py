@@ -21,7 +21,6 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-import logging
 import sys
 import threading
 from collections import Counter
@@ -48,8 +47,6 @@ from dcaf.tools.strict import strict as strict_form
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R_co = TypeVar("R_co", covariant=True)
-
-logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
 NOT_GIVEN: Final = object()
 
@@ -120,6 +117,10 @@ class Tool(Generic[P, R_co]):
     @property
     def _running(self) -> Running:
         return Running(self.name, self._way, self._read, self.forged)
+
+    @property
+    def _waits(self) -> bool:
+        return self._way.waits
 
     @property
     def _function(self) -> Callable[..., Any]:
@@ -262,15 +263,13 @@ class Tool(Generic[P, R_co]):
         """A tool of this one with other settings: ``copy.replace``."""
         return Tool(self, **settings)
 
-    def require_runnable(self) -> None:
+    def _check_runnable(self) -> None:
         """Refuse what could not be run, or would hide a tool: for whoever takes tools and runs them later.
 
         Raises:
-            ConfigurationError: It is a method without its object; it names a tool that needs approval, and needs none; or as
-                ``input_schema``.
+            ConfigurationError: It is a method without its object; or it names a tool that needs approval, and needs none.
         """
         self._running.check_has_object()
-        self._read.finished()
         self._check_hides_nothing()
 
     def _changed(self, **members: Any) -> Any:

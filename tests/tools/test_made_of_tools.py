@@ -419,6 +419,20 @@ def test_what_names_a_tool_that_needs_approval_says_whether_it_does_itself(make:
         tool(make())
 
 
+def test_what_was_defined_later_is_seen_by_the_one_who_takes_the_tool() -> None:
+    def early(disk: str) -> Any:
+        return later(disk)
+
+    made = tool(early)
+    made._check_runnable()
+    later = tool(name="later", requires_approval=True)(lambda disk: disk)
+    with pytest.raises(ConfigurationError, match="early names later, which needs the approval"):
+        made._check_runnable()
+    with pytest.raises(ConfigurationError, match="wipe_disk is a method, and there is no object"):
+        Disks.wipe._check_runnable()
+    Disks().wipe._check_runnable()
+
+
 def test_with_an_approval_of_its_own_it_may_call_it() -> None:
     made = tool(requires_approval=True)(by_name)
     assert isinstance(run(made, is_approved=False).error, ToolApprovalError)
