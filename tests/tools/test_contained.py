@@ -23,8 +23,7 @@ import trio
 from pydantic import BaseModel, BeforeValidator, Field, model_serializer
 
 from dcaf import Session, Tool, tool
-from dcaf.core import DcafError
-from dcaf.core.errors import ExitError
+from dcaf.core import DcafError, ExitError
 from dcaf.tools import Call, Turn, contained
 from dcaf.tools.callables import outcome
 
