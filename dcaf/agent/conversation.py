@@ -76,6 +76,7 @@ def session_of(session: Session | Mapping[str, Any] | None) -> Session:
         ConfigurationError: It is neither a session nor the state of one.
         SessionValueError: It is no state that could be stored.
     """
+    session = getattr(session, "__dcaf_session__", session)  # the dict that shows a session stands for it
     if isinstance(session, Session):
         return session
     if session is None:

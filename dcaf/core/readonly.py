@@ -24,7 +24,7 @@ from dcaf.core.dict_views import Items, Keys, Values
 from dcaf.core.errors import ConfigurationError, SessionReadOnlyError
 from dcaf.core.handles import ABSENT
 from dcaf.core.mapping import StateMapping
-from dcaf.core.session import Session, not_a_session
+from dcaf.core.session import Session, session_behind
 from dcaf.core.slots import TEMPORARY
 from dcaf.core.values import from_json, read
 from dcaf.core.views import SessionType, locals_around, refuse_fields
@@ -72,10 +72,8 @@ class ReadOnlySession(Mapping[str, Any], metaclass=SessionType):
             ConfigurationError: It is none.
         """
         if isinstance(session, ReadOnlySession) and not session._prefix:
-            session = session._session
-        if not isinstance(session, Session):
-            raise ConfigurationError(not_a_session(f"{cls.__name__}.of()", session, "Session"))
-        return cls.__new__(cls)._look(session, "")
+            return cls.__new__(cls)._look(session._session, "")
+        return cls.__new__(cls)._look(session_behind(session, f"{cls.__name__}.of()"), "")
 
     def _look(self, session: Session, prefix: str) -> Self:
         object.__setattr__(self, "_session", session)

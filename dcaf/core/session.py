@@ -85,9 +85,7 @@ class Session(StateMapping, metaclass=SessionType):
         Raises:
             ConfigurationError: It is no session that may be written.
         """
-        if not isinstance(session, Session):
-            raise ConfigurationError(not_a_session(f"{cls.__name__}.of()", session, cls.__name__))
-        return cls._over(session._state)
+        return cls._over(session_behind(session, f"{cls.__name__}.of()", cls.__name__)._state)
 
     @classmethod
     def _over(cls, state: State) -> Self:
@@ -200,14 +198,24 @@ class Session(StateMapping, metaclass=SessionType):
         )
 
 
-def not_a_session(what: str, given: object, name: str) -> str:
-    """What is told where something else stands in the place of a session.
+def session_behind(given: object, what: str, name: str = "Session") -> Session:
+    """The session that was given, or that what was given shows.
 
     Args:
-        what: What takes the session.
-        given: What stands there.
-        name: The class whose ``from_dict`` makes one of plain values.
+        given: A session, or the dict that ``dcaf.integrations.starlette`` makes of one.
+        what: What takes it, for the message.
+        name: The class whose ``from_dict`` makes a session of plain values.
+
+    Raises:
+        ConfigurationError: It is something else.
     """
+    found = given if isinstance(given, Session) else getattr(given, "__dcaf_session__", None)
+    if not isinstance(found, Session):
+        raise ConfigurationError(_not_a_session(given, what, name))
+    return found
+
+
+def _not_a_session(given: object, what: str, name: str) -> str:
     if isinstance(given, type):
         return f"{what} takes a session, and not the class {given.__name__}. Write {given.__name__}() for an empty one."
     told = f"{what} takes a Session, and not a {type(given).__name__}."

@@ -5,21 +5,27 @@
 >>> app = Starlette()
 >>> app.add_middleware(SessionMiddleware, keys=Keyring.ephemeral(), audience="shop", max_age=3600)
 
-What a reader gets wrong: an empty session is true here, so that nobody swaps it for another by ``or``. Write
-``if request.session.is_empty``, or ask for the key.
+What a reader gets wrong: ``request.session`` is a dict here, as Starlette's is, and has a dict's methods alone. What a Session can
+do besides, ``dcaf.current_session()`` can: both are one session.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Literal
 
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
 
 from dcaf.asgi.carriers import CookieCarrier
 from dcaf.asgi.middleware import SessionMiddleware as AnyCarrier
 from dcaf.asgi.settings import Keys
+from dcaf.asgi.turn import Turn
 from dcaf.core.errors import ConfigurationError
+from dcaf.core.session_dict import SessionDict
+
+__all__ = ["Session", "SessionMiddleware"]
+
 
 FORTNIGHT_S: Final = 14 * 24 * 60 * 60
 CENTURY_S: Final = 100 * 365 * 24 * 60 * 60
@@ -33,6 +39,24 @@ FIXED: Final = {
     ),
 }
 """Settings that are not taken, and what to do instead."""
+
+
+class Session(SessionDict):
+    """What ``request.session`` is, by the name that it has in Starlette."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StarlettesCookie(CookieCarrier):
+    """A cookie whose attributes are spelled as Starlette spells them, for whoever compares their text. Attributes as above."""
+
+    def _attributes(self) -> bytes:
+        said = [f"path={self.path}", "httponly", f"samesite={self.same_site}"]
+        said += ["secure"] if self.secure else []
+        said += [f"domain={self.domain}"] if self.domain is not None else []
+        said += ["partitioned"] if self.partitioned else []
+        return "".join(f"; {word}" for word in said).encode("latin-1")
 
 
 class SessionMiddleware(AnyCarrier):
@@ -76,7 +100,7 @@ class SessionMiddleware(AnyCarrier):
         for name in FIXED.keys() & settings.keys():
             raise ConfigurationError(f"{name}=: {FIXED[name]}")
         idle = timedelta(seconds=FORTNIGHT_S if max_age is None else _whole(max_age))
-        cookie = CookieCarrier(
+        cookie = StarlettesCookie(
             session_cookie,
             path=path,
             domain=domain,
@@ -94,6 +118,12 @@ class SessionMiddleware(AnyCarrier):
             carriers=(cookie,),
             **{"on_refused": "restart", **settings},
         )
+
+    def _inner(self, scope: Scope, turn: Turn) -> Scope:
+        inner = super()._inner(scope, turn)
+        if inner.get("session") is turn.session:
+            inner["session"] = Session.of(turn.session)
+        return inner
 
 
 def _whole(max_age: int) -> int:

@@ -100,8 +100,7 @@ class Running:
         self, arguments: Mapping[str, Any], session: Session | None, *, abandon: bool = False, is_approved: bool = False
     ) -> Any:
         self.check_has_object()
-        if session is not None:
-            check_session("session=", session)
+        session = None if session is None else checked_session("session=", session)
         read, function = self.reading.finished(), self.way.function
         with calling(is_approved=is_approved), contained():
             values = read.arguments.validate(self.own(arguments))
@@ -119,14 +118,16 @@ class Running:
             return None
 
 
-def check_session(where: str, session: object) -> None:
-    """Refuse what is no session, with what to write.
+def checked_session(where: str, session: object) -> Session:
+    """The session that was given, or that what was given shows; what is none is refused, with what to write.
 
     Raises:
         ConfigurationError: It is none.
     """
-    if not isinstance(session, Session):
+    found = getattr(session, "__dcaf_session__", session)  # the dict that shows a session stands for it
+    if not isinstance(found, Session):
         what = f"the class {session.__name__}" if isinstance(session, type) else f"a {type(session).__name__}"
         raise ConfigurationError(
             f"{where} takes a Session, and got {what}. Make one: Session(), or Session.from_dict({{...}}) of plain values."
         )
+    return found

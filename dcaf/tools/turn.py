@@ -36,7 +36,7 @@ from dcaf.tools.conflicts import OUTSIDE, Caller, Conflict, log_conflict
 from dcaf.tools.contained import contained
 from dcaf.tools.frames import trace
 from dcaf.tools.results import Call, Result, said_of, told_of
-from dcaf.tools.running import check_session
+from dcaf.tools.running import checked_session
 from dcaf.tools.streams import END
 from dcaf.tools.tool import Tool
 
@@ -89,8 +89,7 @@ class Turn:
     """
 
     def __init__(self, session: Session) -> None:
-        check_session("Turn(...)", session)
-        self.session: Session = session
+        self.session: Session = checked_session("Turn(...)", session)
         self.conflicts: list[Conflict] = []
         self._queue: deque[_Place] = deque()
         self._called = 0

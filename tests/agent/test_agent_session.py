@@ -14,6 +14,7 @@ from starlette.routing import Route
 from dcaf import ConfigurationError, Keyring, Session, SessionMiddleware, tool
 from dcaf.agent import Agent, AgentResult, MalformedRequest, ProposedCall
 from dcaf.agent.conversation import Messages
+from dcaf.core.session_dict import SessionDict
 from dcaf.testing import SessionClient
 from tests.agent.agents import scripted, wants
 
@@ -38,6 +39,12 @@ def test_below_the_middleware_a_run_takes_the_session_of_the_request(endpoint: A
     app = Starlette(routes=[Route("/api/chat", endpoint, methods=["POST"])])
     with SessionClient(SessionMiddleware(app, keys=Keyring.ephemeral(), audience="x")) as client:
         assert [client.send("go").text for _ in range(2)] == ["turn 1", "turn 2"]
+
+
+def test_a_run_takes_the_dict_that_shows_a_session_for_the_session() -> None:
+    shown = SessionDict({"n": 4})
+    assert AGENT.run("go", session=shown).text == "turn 5"
+    assert shown == {"n": 5}
 
 
 def test_an_agent_in_a_tool_works_on_the_session_of_its_call_and_shares_its_fate() -> None:

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import base64
+import copy
 import json
+import pickle
+from collections.abc import Callable
 from datetime import timedelta
 from itertools import product
 from typing import Any
 
+import jinja2
+import orjson
 import pytest
+from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.sessions import SessionMiddleware as Original
-from starlette.requests import HTTPConnection
-from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
 
-from dcaf import ConfigurationError, Key, Keyring
+from dcaf import ConfigurationError, Key, Keyring, Session, current_session
+from dcaf.core import SessionValueError
 from dcaf.integrations.starlette import SessionMiddleware
+
+
+class Basket(Session):
+    items_seen: int = 0
+
 
 RING = Keyring(Key.generate("k7"))
 NOW = 1_789_000_000
@@ -303,13 +315,135 @@ def test_it_restarts_a_refused_cookie_unless_told_otherwise() -> None:
     assert client.get("/view").json() == {"session": {}}
 
 
-def test_an_empty_session_is_true() -> None:
-    async def ask(request: Any) -> Any:
-        return JSONResponse([bool(request.session), request.session.is_empty])
+# What a view does with its session, as of a dict: on both, the same
+
+
+def flash_and_cart(request: Any) -> Any:
+    session = request.session
+    session.setdefault("cart", []).append(1)
+    session |= {"flash": ["hi"]}
+    session["cart"] += [2]
+    return JSONResponse({"popped": session.pop("flash"), "gone": session.pop("gone", None), "rest": session, "n": len(session)})
+
+
+def as_template(request: Any) -> Any:
+    request.session.update(user="ada", id=7)
+    return PlainTextResponse(
+        jinja2.Template("{{ session.user }} {{ session.id }} {{ session.nothing }}").render(session=request.session)
+    )
+
+
+def cleared(request: Any) -> Any:
+    request.session["user:theme"] = "dark"
+    request.session.clear()
+    return JSONResponse([request.session, bool(request.session), request.session == {}])
+
+
+def swapped(request: Any) -> Any:
+    before = copy.deepcopy(request.session)
+    request.session.clear()
+    request.session.update(before, a=1)
+    return JSONResponse([before, request.session, pickle.loads(pickle.dumps(dict(request.session)))])
+
+
+VIEWS: dict[str, Callable[[Any], Any]] = {
+    "JSONResponse(session)": lambda request: JSONResponse(request.session),
+    "json.dumps": lambda request: PlainTextResponse(json.dumps(request.session)),
+    "orjson": lambda request: Response(orjson.dumps(request.session)),
+    "isinstance": lambda request: JSONResponse(isinstance(request.session, dict)),
+    "|": lambda request: JSONResponse([request.session | {"b": 2}, {"b": 2} | request.session]),
+    "**": lambda request: JSONResponse([{**request.session}, dict(**request.session)]),
+    "bool": lambda request: JSONResponse([bool(request.session), not request.session]),
+    "scope": lambda request: JSONResponse(request.scope["session"]),
+    "flash and cart": flash_and_cart,
+    "template": as_template,
+    "cleared": cleared,
+    "swapped": swapped,
+}
+
+
+@pytest.mark.parametrize("row", VIEWS)
+def test_a_view_that_was_written_for_starlettes_dict_answers_the_same(row: str) -> None:
+    def answers(made: Any) -> list[bytes]:
+        app = made()
+        app.router.routes.append(Route("/row", VIEWS[row]))
+        client = TestClient(app)
+        client.get("/row")
+        client.post("/update", json={"a": {"b": [1, {"c": None}]}})
+        return [client.get("/row").content, client.get("/row").content, client.get("/view").content]
+
+    assert answers(ours) == answers(theirs)
+
+
+def test_fastapi_answers_with_the_session_as_with_a_dict() -> None:
+    app = FastAPI()
+    app.add_middleware(SessionMiddleware, keys=RING, audience="shop")
+
+    @app.get("/")
+    def whole(request: Request) -> dict[str, Any]:
+        request.session["n"] = request.session.get("n", 0) + 1
+        return request.session
+
+    client = TestClient(app)
+    assert [client.get("/").json() for _ in range(2)] == [{"n": 1}, {"n": 2}]
+
+
+def test_below_it_current_session_and_request_session_are_one() -> None:
+    async def endpoint(request: Any) -> Any:
+        request.session["a"] = [1]
+        current_session()["a"].append(2)
+        request.session["a"].append(3)
+        current_session(Basket).items_seen += 1
+        return JSONResponse([request.session, request.scope["dcaf.session"].to_dict()])
 
     app = ours()
-    app.router.routes.append(Route("/ask", ask))
-    assert TestClient(app).get("/ask").json() == [True, True]
+    app.router.routes.append(Route("/both", endpoint))
+    expected = {"a": [1, 2, 3], "items_seen": 1}
+    client = TestClient(app)
+    assert client.get("/both").json() == [expected, expected]
+    assert client.get("/view").json() == {"session": expected}
+
+
+def test_whoever_reads_the_whole_session_is_answered_for_himself_alone() -> None:
+    for read in (
+        lambda request: current_session().to_dict(),
+        lambda request: dict(request.session),
+        lambda request: request.session,
+    ):
+        app = ours()
+        app.router.routes.append(Route("/whole", lambda request, read=read: JSONResponse(read(request))))
+        client = TestClient(app)
+        client.post("/update", json={"a": 1})
+        answer = client.get("/whole")
+        assert (answer.json(), answer.headers["vary"], answer.headers["cache-control"]) == ({"a": 1}, "Cookie", "no-store")
+    assert "vary" not in client.get("/nothing").headers
+
+
+def test_it_is_left_alone_where_the_session_is_not_bound() -> None:
+    async def endpoint(request: Any) -> Any:
+        return JSONResponse(["session" in request.scope, current_session().incr("n")])
+
+    app = ours(bind_request_session=False)
+    app.router.routes.append(Route("/unbound", endpoint))
+    client = TestClient(app)
+    assert [client.get("/unbound").json() for _ in range(2)] == [[False, 1], [False, 2]]
+
+
+def test_what_cannot_be_kept_is_refused_where_it_is_written_and_the_rest_stays() -> None:
+    def endpoint(request: Any) -> Any:
+        with pytest.raises(SessionValueError, match="keys must be strings"):
+            request.session[1] = 2
+        with pytest.raises(SessionValueError, match="x: is not a finite number"):
+            request.session.update(u=1, x=float("nan"))
+        with pytest.raises(AttributeError, match="current_session"):
+            request.session.incr("n")
+        return JSONResponse(request.session)
+
+    app = ours()
+    app.router.routes.append(Route("/refused", endpoint))
+    client = TestClient(app)
+    client.post("/update", json={"a": 1})
+    assert client.get("/refused").json() == client.get("/view").json()["session"] == {"a": 1}
 
 
 def test_a_session_of_a_body_is_no_session_here() -> None:

@@ -160,7 +160,7 @@ def _is_ours(error: Exception) -> bool:
 
 
 def test_control_without_a_look_at_the_session_its_inside_says_so(monkeypatch: Any) -> None:
-    monkeypatch.setattr(module, "check_session", lambda *_: None)
+    monkeypatch.setattr(module, "checked_session", lambda _, given: given)
     with pytest.raises(AttributeError):
         test_a_wrong_argument_ends_in_an_error_of_dcaf("tool.run(session=x)")
 
