@@ -295,9 +295,9 @@ def test_a_conversation_that_repeats_an_id_is_not_digested_without_end() -> None
     items = [Approval(id="c1", name="transfer", input=dense) for _ in range(64)]
     told = told_in([Message.model_validate({"role": "user", "content": "x", "data": {"approvals": items}})], {"c1"})
     assert len(told) == 64
-    start = time.perf_counter()
+    start = time.process_time()
     assert waiting_calls(session, told, {"transfer": transfer}, now=NOW) == {}
-    assert time.perf_counter() - start < 0.1 * MOST_TRIES
+    assert time.process_time() - start < 0.1 * MOST_TRIES
 
 
 def test_arguments_that_are_long_are_digested_beside_the_loop() -> None:
