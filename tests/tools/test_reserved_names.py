@@ -339,7 +339,7 @@ def optional(session: Basket[int] | None = None) -> Any:
     return session
 
 
-def annotated(session: Annotated[Basket[list[int]], "said"]) -> Any:
+def annotated(session: Annotated[Basket[int], "said"]) -> Any:
     return session
 
 
@@ -347,7 +347,7 @@ def by_alias(session: Of[int]) -> Any:
     return session
 
 
-def quoted(session: "Basket['int']") -> Any:  # noqa: UP037
+def quoted(session: "Basket[int]") -> Any:  # noqa: UP037
     return session
 
 
@@ -363,7 +363,7 @@ def unbracketed(basket: Basket) -> Any:  # type: ignore[type-arg]
 def test_a_generic_typed_session_is_filled_as_its_class_is(function: Any) -> None:
     session = Session()
     found = asyncio.run(tool(function).run({"session": FORGED}, session=session))
-    assert type(found) is Basket
+    assert isinstance(found, Basket)
     found.numbers.append(7)
     assert session.to_dict() == {"numbers": [7]}
     assert tool(function).input_schema["properties"] == {}
@@ -372,7 +372,7 @@ def test_a_generic_typed_session_is_filled_as_its_class_is(function: Any) -> Non
 def test_it_is_the_current_session_too() -> None:
     @tool
     def act(session: Session) -> Any:
-        return type(current_session(Basket[int])) is Basket
+        return isinstance(current_session(Basket[int]), Basket)
 
     assert asyncio.run(Turn(Session()).run(act, {}))
 

@@ -15,7 +15,7 @@ import pytest
 from dcaf import ConfigurationError, ReadOnlySession, Session, SessionKey, Tool, tool
 from dcaf.core import DcafError, ToolArgumentError
 from dcaf.tools import Call, PlatformContext, Turn
-from dcaf.tools import running as module
+from dcaf.tools import results as module
 
 
 @tool
@@ -159,10 +159,10 @@ def _is_ours(error: Exception) -> bool:
     return len(str(error)) < 600 and (isinstance(error, DcafError) or "argument" in str(error) or "unhashable" in str(error))
 
 
-def test_control_without_a_look_at_the_session_its_inside_says_so(monkeypatch: Any) -> None:
-    monkeypatch.setattr(module, "check_session", lambda *_: None)
+def test_control_without_a_look_at_the_tool_its_inside_says_so(monkeypatch: Any) -> None:
+    monkeypatch.setattr(module, "is_tool", lambda _: True)
     with pytest.raises(AttributeError):
-        test_a_wrong_argument_ends_in_an_error_of_dcaf("tool.run(session=x)")
+        test_a_wrong_argument_ends_in_an_error_of_dcaf("turn.run(x)")
 
 
 MESSAGES: dict[str, tuple[Callable[[], Any], str]] = {
