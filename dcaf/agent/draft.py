@@ -31,8 +31,8 @@ from dcaf.agent.helpdesk import (
 from dcaf.agent.pending import Proposal, pending_in, propose, root_of
 from dcaf.core.errors import ToolApprovalError
 from dcaf.core.session import Session
-from dcaf.tools.tool import Tool
 from dcaf.tools.conflicts import Conflict
+from dcaf.tools.tool import Tool
 from dcaf.tools.turn import Turn
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")

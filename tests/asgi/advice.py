@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import string
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -35,6 +36,7 @@ UNTIL = datetime(2999, 1, 1, tzinfo=UTC)
 KEY = Key.generate("k1")
 HUGE = "x" * 9_000
 WRONG: Any = "Lax"
+ALPHABET = string.ascii_letters + string.digits + "-_"
 
 
 @dataclass(frozen=True)
@@ -92,9 +94,7 @@ def of_file(path: Path) -> Any:
 def unspelled() -> str:
     """A key whose secret is spelled in another way than the canonical one, with the right checksum."""
     text = KEY.text().rpartition("_")[0]
-    other = next(
-        found for found in (text[:-1] + chr(code) for code in range(ord("A"), ord("z"))) if found != text and _same(found, text)
-    )
+    other = next(found for found in (text[:-1] + character for character in ALPHABET) if found != text and _same(found, text))
     return f"{other}_{_checksum(other)}"
 
 
