@@ -215,6 +215,12 @@ def waiting() -> Any:
     return found
 
 
+def waiting_async() -> Any:
+    """The same, with what the other has learned."""
+    known = waiting()
+    return AsyncSessionClient(served(), envelope=known.envelope, messages=known.messages)
+
+
 def socket_url() -> str:
     return f"ws{url().removeprefix('http')}/api/chat-ws"
 
@@ -256,6 +262,8 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.core.ReadOnlySession.has": Entry({"key": "a"}, on=read_only),
     "dcaf.core.ReadOnlySession.copy": Entry(on=read_only),
     "dcaf.core.ReadOnlySession.to_dict": Entry(on=read_only),
+    **{f"dcaf.core.ReadOnlySession.{name}": Entry(on=read_only) for name in ("keys", "items", "values")},
+    **{f"dcaf.core.ReadOnlySession.{name}": Entry({"other": {"b": 1}}, on=read_only) for name in ("__or__", "__ror__")},
     "dcaf.core.ReadOnlySession.__eq__": Entry({"other": {"a": 1}}, on=read_only),
     "dcaf.core.ReadOnlySession.__getitem__": Entry({"key": "a"}, on=read_only),
     "dcaf.core.ReadOnlySession.__contains__": Entry({"key": "a"}, on=read_only),
@@ -285,6 +293,8 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.core.Session.append": Entry({"key": "l", "value": 1}, on=state),
     "dcaf.core.Session.update": Entry({"other": {"b": 1}}, on=state, extra=("c",)),
     "dcaf.core.Session.pop": Entry({"key": "a"}, on=state),
+    **{f"dcaf.core.Session.{name}": Entry(on=state) for name in ("keys", "items", "values")},
+    "dcaf.core.Session.fromkeys": Entry({"keys": ["a"], "value": 1}, on=lambda: Session, then=lambda found: found.to_dict()),
     "dcaf.core.Session.popitem": Entry(on=state),
     "dcaf.core.Session.setdefault": Entry({"key": "b", "default": 1}, on=state),
     **{
@@ -305,6 +315,8 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.tools.PlatformContext.to_dict": Entry(on=lambda: PlatformContext({"a": 1})),
     "dcaf.tools.Result": Entry({"call": None, "text": "x"}),
     "dcaf.tools.Tool": Entry({"function": greet}, then=lambda found: found.run({"name": "x"})),
+    "dcaf.tools.Tool.require_runnable": Entry(on=lambda: deploy),
+    "dcaf.tools.Tool.complete": Entry({"arguments": {"name": "x"}}, on=lambda: deploy),
     "dcaf.tools.Tool.explain": Entry(on=lambda: deploy),
     "dcaf.tools.Tool.check": Entry({"arguments": {"name": "x"}}, on=lambda: deploy),
     "dcaf.tools.Tool.run": Entry({"arguments": {"name": "x"}, "session": Fresh(state)}, on=lambda: deploy),
@@ -387,9 +399,7 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.client.Conversation": Entry({"fields": {"a": 1}}, then=lambda found: found.body({"role": "user", "content": "x"}, {})),
     "dcaf.client.Conversation.body": Entry({"message": {"role": "user", "content": "x"}, "fields": {}}, on=Conversation),
     "dcaf.client.Conversation.adopt": Entry({"value": {"data": {"session": {"a": 1}}}}, on=Conversation),
-    "dcaf.client.Conversation.keep": Entry(
-        {"message": {"content": "x"}, "answer": {"content": "y"}, "decided": []}, on=Conversation
-    ),
+    "dcaf.client.Conversation.keep": Entry({"message": {"content": "x"}, "answer": {"content": "y"}}, on=Conversation),
     "dcaf.client.Event": Entry({"body": {"type": "x"}}, then=lambda found: (found.type, found.text)),
     "dcaf.client.Reply": Entry(
         {"body": {"content": "x"}}, then=lambda found: (found.text, found.data, found.session, found.approvals)
@@ -400,6 +410,9 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.client.Turn.feed": Entry({"chunk": LINE}, on=turn, then=read),
     "dcaf.client.Turn.ended": Entry(on=turn, then=read, fails=True),
     "dcaf.client.Turn.frame": Entry({"text": DONE}, on=turn),
+    "dcaf.client.Turn.is_stream": Entry({"status": 200, "headers": JSON}, on=turn),
+    "dcaf.client.Turn.patience": Entry({"timeout_s": 1.0}, on=turn),
+    "dcaf.client.Turn.leave": Entry({"frames": [DONE]}, on=turn),
     "dcaf.client.Turn.overheard": Entry({"text": DONE}, on=turn),
     # integrations
     "dcaf.integrations.fastapi.SessionData": Entry({"session": {"a": 1}}, is_model=True),
@@ -414,7 +427,7 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.testing.SessionClient.close": Entry(on=lambda: SessionClient(served())),
     "dcaf.testing.AsyncSessionClient": Entry({"app": Fresh(served)}, then=lambda found: found.send("hello")),
     "dcaf.testing.AsyncSessionClient.send": Entry({"text": "hello"}, on=lambda: AsyncSessionClient(served()), extra=("thread_id",)),
-    "dcaf.testing.AsyncSessionClient.decide": Entry({"decision": True, "text": ""}, on=lambda: AsyncSessionClient(served())),
+    "dcaf.testing.AsyncSessionClient.decide": Entry({"decision": True, "text": ""}, on=waiting_async),
     "dcaf.testing.AsyncSessionClient.post": Entry({"body": {"messages": []}}, on=lambda: AsyncSessionClient(served())),
     "dcaf.testing.AsyncSessionClient.close": Entry(on=lambda: AsyncSessionClient(served())),
     "dcaf.testing.FrozenClock": Entry(then=lambda clock: clock()),
