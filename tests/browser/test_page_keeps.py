@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Final
 
 import pytest
@@ -11,7 +12,8 @@ from dcaf.agent import create_app
 from dcaf.core.keeper import Stateless
 from dcaf.demo.app import create_demo
 from dcaf.testing import sealed
-from tests.browser.visitor import altered, answers, demo, slow
+from tests.browser.visitor import Visitor, altered, answers, demo, slow
+from tests.clients.servers import wiping
 
 
 def test_the_marks_of_the_last_turn_stay_until_the_next_one_is_answered(visit: Any) -> None:
@@ -141,6 +143,28 @@ def test_a_decision_that_was_taken_is_not_asked_for_again_though_its_turn_failed
     )
     visitor.reload()
     assert (visitor.cards, visitor.claims["seq"][0]) == ([], "9")
+
+
+@pytest.mark.parametrize("encrypt", [False, True])
+def test_a_call_that_was_approved_and_stopped_has_run_once(page: Any, encrypt: bool) -> None:
+    """Where the token cannot be read, the page cannot know that it is used up, and a second click is answered."""
+    with wiping(page=True, encrypt=encrypt) as (url, wiped):
+        visitor = Visitor(page, url + "/")
+        visitor.say("wipe")
+        before = visitor.text("envelope")
+        visitor.button("Approve").click()
+        visitor.page.wait_for_function(
+            "before => JSON.parse(Object.values(sessionStorage)[0]).envelope.dcaf.token !== before",
+            arg=json.loads(before)["dcaf"]["token"],
+        )
+        visitor.press("Stop")
+        assert visitor.text("notice").startswith("You stopped it. A newer session came all the same, and is kept.")
+        assert visitor.cards == (['wipe {"disk":"a"}'] if encrypt else [])
+        visitor.reload()
+        if encrypt:
+            visitor.press("Approve")
+            assert "That was decided before, so this decision changed nothing." in visitor.last
+        assert (visitor.cards, wiped) == ([], ["a"])
 
 
 def test_a_decision_that_did_not_arrive_can_be_taken_again(visit: Any) -> None:

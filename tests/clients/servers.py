@@ -12,11 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import anyio
+from pydantic_ai.models.function import DeltaToolCall, FunctionModel
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
-from dcaf import Keyring
+from dcaf import Keyring, Session, tool
+from dcaf.agent import Agent, create_app
 from dcaf.demo.server import serving
 
 KEYS: Final = Keyring.ephemeral()
@@ -129,6 +132,28 @@ def _body(request: Any) -> bytes:
         length = int(value) if name.lower() == b"content-length" else length
     found: bytes = request.read(length)
     return found
+
+
+@contextmanager
+def wiping(**settings: Any) -> Iterator[tuple[str, list[str]]]:
+    """An agent that wipes a disk when that is approved, and is not done before it is stopped; and the disks that it has wiped."""
+    wiped: list[str] = []
+
+    @tool(requires_approval=True)
+    async def wipe(disk: str, session: Session) -> str:
+        """Wipe a disk."""
+        wiped.append(disk)
+        session["wiping"] = disk
+        await anyio.sleep(WAIT_S)
+        return "It took too long."
+
+    async def words(messages: Any, _info: Any) -> Any:
+        said = getattr(messages[-1].parts[-1], "content", "")
+        yield {0: DeltaToolCall("wipe", json.dumps({"disk": "a"}), tool_call_id="w1")} if said == "wipe" else "Done."
+
+    agent = Agent(FunctionModel(stream_function=words), tools=[wipe], name="wiping")
+    with serving(create_app(agent, keys=Keyring.ephemeral(), audience="wiping", **settings)) as url:
+        yield url, wiped
 
 
 def line(**event: Any) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 
 from tests.clients.driven import CLIENT, Conversation, Node, Told
-from tests.clients.servers import answering, line, refused, session, streamed
+from tests.clients.servers import answering, line, refused, session, streamed, wiping
 
 READY: Final = ("service api", "3 replicas", "execute")
 DEAD: Final = refused(409, json.dumps({"code": "session-ended", "data": {"session": {"dcaf": {"token": "new"}}}}).encode())
@@ -79,6 +79,22 @@ def test_a_turn_that_failed_decides_nothing(browser: Node) -> None:
         chat = browser.conversation(service.url)
         (call,) = chat.send("do it").waiting
         assert ids(chat.send(decided(call, **YES))) == ["c1"]
+
+
+@pytest.mark.parametrize("how", [{"abort": 1}, {"leave": "break", "after": 1}, {"leave": "callback", "after": 1}])
+def test_what_was_approved_runs_once_though_its_turn_was_left(browser: Node, how: dict[str, Any]) -> None:
+    """The first event of that turn is the session in which the call is used up, before it runs."""
+    with wiping() as (url, wiped):
+        chat = browser.conversation(url)
+        asks = chat.send("wipe")
+        (call,) = asks.waiting
+        left = chat.send(decided(call, **YES), **how)
+        assert ([event["type"] for event in left.events], left.answer) == (["session"], None)
+        assert left.session != asks.session
+        again = chat.send(decided(call, **YES))
+        assert again.answer is not None
+        assert again.answer["content"] == "That was decided before, so this decision changed nothing."
+        assert (wiped, again.waiting) == (["a"], [])
 
 
 def turns(*proposed: Any) -> list[bytes]:

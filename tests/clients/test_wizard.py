@@ -89,7 +89,7 @@ def test_an_approval_works_once_for_one_who_goes_on(url: str, wire: str) -> None
         yes = {"role": "user", "content": "", "data": {"approvals": [{**asked.approvals[0].body, "execute": True}]}}
         assert say(yes).text == "Deployed api with 3 replicas."
         again = say(yes)
-        assert [item["output"] for item in again.executed_approvals] == ["Refused: no matching pending approval"]
+        assert [item["output"] for item in again.executed_approvals] == ["Refused: it was decided before"]
     with Client(url, session=before) as back:
         assert say_over(back, wire)(yes).text == "Deployed api with 3 replicas."
 
