@@ -7,7 +7,7 @@
                 print(event.text, end="")
 
 What a reader gets wrong: a turn that is left early closes the connection, because the rest of its frames would still come. The
-next turn opens another one, and goes on with the session of before.
+next turn opens another one, and goes on with the last session that has come.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from __future__ import annotations
 import dis
 import functools
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -49,8 +50,8 @@ def named(function: Callable[..., Any]) -> list[Any]:
 
 
 def reached(function: Callable[..., Any]) -> Iterator[Any]:
-    """The objects that a function names, and that those functions name which it names, where they are of the same package."""
-    package = _package(function)
+    """The objects that a function names, and that those functions name which it names, in the same package or folder."""
+    home = _home(function)
     waiting, seen = [function], {id(function)}
     while waiting and len(seen) < MOST:
         for item in named(waiting.pop()):
@@ -59,7 +60,7 @@ def reached(function: Callable[..., Any]) -> Iterator[Any]:
             seen.add(id(item))
             yield item
             called = _called(item)
-            if called is not None and _package(called) == package:
+            if called is not None and any(one == other for one, other in zip(_home(called), home, strict=True)):
                 waiting.append(called)
 
 
@@ -146,6 +147,8 @@ def _is(value: Any, kind: type | tuple[type, ...]) -> bool:
     return issubclass(type(value), kind)
 
 
-def _package(function: Callable[..., Any]) -> str:
-    module: str = getattr(written(function), "__module__", None) or ""
-    return module.partition(".")[0]
+def _home(function: Callable[..., Any]) -> tuple[str, str]:
+    """The package, and the folder, that a function was written in."""
+    plain = written(function)
+    module: str = getattr(plain, "__module__", None) or ""
+    return module.partition(".")[0], os.path.dirname(getattr(getattr(plain, "__code__", None), "co_filename", module))  # noqa: PTH120

@@ -175,7 +175,7 @@ class Tool(Generic[P, R_co]):
         """Whether it may write the session, so that its calls wait for each other.
 
         A parameter takes it, or one of its keys, to write. Or it declares no session, and its code, or what it names of the same
-        package, calls ``current_session``. Raises as ``input_schema``.
+        package or folder, calls ``current_session``. Raises as ``input_schema``.
         """
         return self._read.finished().plan.writes or self._is_undeclared_writer()
 

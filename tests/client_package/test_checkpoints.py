@@ -175,7 +175,8 @@ def test_it_stays_where_the_socket_is_closed_before_the_stream(server: Any, wire
         return
     with Client(url, session=copy.deepcopy(OLD)) as client:
         with client.socket() as speaker:
-            assert next(speaker.stream("go")).type == "text_delta"
+            stream = speaker.stream("go")
+            assert next(stream).type == "text_delta"
             threading.Event().wait(0.1)
         assert client.session == {"n": 1}
 

@@ -8,7 +8,7 @@ import socketserver
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -98,6 +98,10 @@ def answering(*answers: bytes, keeps_open: bool = False, pause_s: float = 0) -> 
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
+            with suppress(ConnectionError):  # a client may leave at any time
+                self.answer()
+
+        def answer(self) -> None:
             served.asked.append(json.loads(_body(self.rfile)))
             answer = answers[min(len(served.asked), len(answers)) - 1]
             for part in [answer[at : at + 1] for at in range(len(answer))] if pause_s else [answer]:

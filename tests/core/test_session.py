@@ -219,6 +219,17 @@ def test_a_default_that_changes_is_refused_under_a_key_that_set_refuses(key: Any
     assert state.payload().data == b"{}"
 
 
+@pytest.mark.parametrize(
+    "look", [Session.to_dict, Session.copy, dict, len, lambda session: session.get("a"), lambda session: session.is_empty]
+)
+def test_whoever_looks_at_a_session_has_touched_it(look: Any) -> None:
+    session = Session.from_dict({"a": 1})
+    assert not session.is_modified
+    assert not session._state.is_touched
+    look(session)
+    assert session._state.is_touched
+
+
 def test_a_session_outside_a_conversation_has_no_standing() -> None:
     session = Session()
     assert (session.id, session.sequence, session.created_at, session.expires_at, session.restarted) == (None, 0, None, None, None)

@@ -490,6 +490,12 @@ def test_what_nobody_can_see_beforehand_does_not_run_either(function: Any) -> No
         assert RAN == []
 
 
+@pytest.mark.parametrize("function", [function for function in UNSEEN if function not in (by_method, while_it_is_closed)])
+def test_with_an_approval_of_its_own_what_nobody_can_see_runs(function: Any) -> None:
+    assert not run(tool(requires_approval=True)(function), is_approved=True).is_error
+    assert RAN == ["a"]
+
+
 def test_control_without_a_look_at_the_call_it_would_run(monkeypatch: Any) -> None:
     monkeypatch.setattr(module, "is_call_approved", lambda: None)
     assert run(tool(by_helper), is_approved=False).text == "wiped a"

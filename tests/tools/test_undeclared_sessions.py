@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import importlib
 import threading
 import time
 from contextlib import aclosing
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -198,8 +200,6 @@ def by_look_up_sync(name: str, amount: int) -> str:
 
 
 async def by_import(name: str, amount: int) -> str:
-    import importlib
-
     found = importlib.import_module("dcaf")
     spent = vars(found)["current_session"]().get("spent", 0)
     await pause()
@@ -447,6 +447,27 @@ def test_one_that_is_cancelled_while_it_waits_to_commit_leaves_nothing_and_holds
         return session
 
     assert anyio.run(main, backend=backend).to_dict() == {"slow": 1}
+
+
+def test_a_module_beside_that_of_the_tool_is_looked_at_and_one_elsewhere_is_not(tmp_path: Path, monkeypatch: Any) -> None:
+    helper = "from dcaf import current_session\ndef charge():\n    current_session().incr('n')\n"
+    using = "import {0}\ndef buy():\n    {0}.charge()\n"
+    for path, text in {
+        "flat_billing.py": helper,
+        "flat_tools.py": using.format("flat_billing"),
+        "far/far_billing.py": helper,
+        "far_tools.py": using.format("far_billing"),
+    }.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path / "far")
+    made = {name: tool(importlib.import_module(name).buy) for name in ("flat_tools", "far_tools")}
+    assert {name: item.writes_session for name, item in made.items()} == {"flat_tools": True, "far_tools": False}
+    session = Session()
+    for item in made.values():
+        ran("asyncio", session, Call(item, {}), Call(item, {}))
+    assert session["n"] == 4
 
 
 def test_tools_that_name_each_other_are_looked_at_once() -> None:
