@@ -24,7 +24,7 @@ from dcaf.agent.helpdesk import Message
 from dcaf.agent.response import AgentResponse
 from dcaf.core.current import current_session
 from dcaf.core.errors import ConfigurationError, MalformedRequest
-from dcaf.core.session import Session
+from dcaf.core.session import Session, shown_session
 from dcaf.core.state import RESERVED
 from dcaf.tools.platform import PLATFORM
 
@@ -76,7 +76,7 @@ def session_of(session: Session | Mapping[str, Any] | None) -> Session:
         ConfigurationError: It is neither a session nor the state of one.
         SessionValueError: It is no state that could be stored.
     """
-    session = getattr(session, "__dcaf_session__", session)  # the dict that shows a session stands for it
+    session = shown_session(session)
     if isinstance(session, Session):
         return session
     if session is None:

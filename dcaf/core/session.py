@@ -209,10 +209,15 @@ def session_behind(given: object, what: str, name: str = "Session") -> Session:
     Raises:
         ConfigurationError: It is something else.
     """
-    found = given if isinstance(given, Session) else getattr(given, "__dcaf_session__", None)
+    found = shown_session(given)
     if not isinstance(found, Session):
         raise ConfigurationError(_not_a_session(given, what, name))
     return found
+
+
+def shown_session(given: Any) -> Any:
+    """The session that a dict shows (``dcaf.integrations.starlette``); anything else as it is."""
+    return given.__dcaf_session__ if hasattr(type(given), "__dcaf_session__") else given
 
 
 def _not_a_session(given: object, what: str, name: str) -> str:

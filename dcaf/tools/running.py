@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from dcaf.core.current import calling, current_session
 from dcaf.core.errors import ConfigurationError, ToolArgumentError
-from dcaf.core.session import Session
+from dcaf.core.session import Session, shown_session
 from dcaf.tools.callables import Way, outcome, starts_on_loop
 from dcaf.tools.contained import contained
 from dcaf.tools.reading import Reading
@@ -124,7 +124,7 @@ def checked_session(where: str, session: object) -> Session:
     Raises:
         ConfigurationError: It is none.
     """
-    found = getattr(session, "__dcaf_session__", session)  # the dict that shows a session stands for it
+    found = shown_session(session)
     if not isinstance(found, Session):
         what = f"the class {session.__name__}" if isinstance(session, type) else f"a {type(session).__name__}"
         raise ConfigurationError(

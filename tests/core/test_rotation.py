@@ -86,8 +86,64 @@ def test_a_session_survives_a_rotation_by_file_and_ends_when_its_key_goes(tmp_pa
 
     path.write_text(NEW.text())
     clock.now = 200
+    assert sealer.open(envelope, sealer.binding())["n"] == 1, "it may be half a file"
+    clock.now = 300
     with pytest.raises(Exception, match="not sealed by this service"):
         sealer.open(envelope, sealer.binding())
+
+
+def while_it_is_written(path: Path, before: str, after: str) -> list[str]:
+    """Which moments of a writing lost the older key, where the file is read once while it is written and once after it."""
+    lost = []
+    for written in range(len(after) + 1):
+        clock = Clock()
+        path.write_text(before)
+        live = keyring(path)
+        assert isinstance(live, LiveKeyring)
+        live._clock, live._read_at = clock, 0.0
+        for clock.now, text in ((60, after[:written]), (120, after)):
+            path.write_text(text)
+            lost += [f"{written} at {clock.now}"] * (live.find("old") is None)
+    return lost
+
+
+RING = f"# ours\n{NEW.text()}\n{OLD.text()}\n"
+THIRD = Key.generate("third")
+
+
+@pytest.mark.parametrize("after", [RING, f"{THIRD.text()}\n{RING}", RING.replace("ours", "theirs")])
+def test_a_file_that_is_being_written_forgets_no_key_at_any_moment(tmp_path: Path, after: str) -> None:
+    assert while_it_is_written(tmp_path / "keys", RING, after) == []
+
+
+def test_control_a_ring_that_takes_each_reading_forgets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LiveKeyring, "_take", lambda self, ring: setattr(self, "_ring", ring))
+    assert while_it_is_written(tmp_path / "keys", RING, RING) != []
+
+
+def test_a_revoked_key_is_dropped_at_the_first_reading_and_a_missing_one_at_the_second(caplog: pytest.LogCaptureFixture) -> None:
+    clock, given = Clock(), [Keyring(NEW, OLD)]
+    live = LiveKeyring(lambda: given[0], clock=clock)
+    given[0] = Keyring(NEW, Key.from_bytes("old", OLD.secret, revoked=True))
+    clock.now = 60
+    assert live.find("old") is None
+    assert caplog.messages == []
+    given[0] = Keyring(OLD)
+    clock.now = 120
+    assert live.active is NEW
+    assert [message.partition(";")[0] for message in caplog.messages] == ["dcaf: the key ring that was read lacks keys"]
+    given[0] = Keyring(Key.generate("other"), NEW)  # lacks another one
+    clock.now = 180
+    assert live.active is NEW
+    clock.now = 240
+    assert live.active.kid == "other"
+
+
+def test_a_live_ring_may_be_given_by_the_function_of_another_one() -> None:
+    clock, inner = Clock(), LiveKeyring(lambda: Keyring(NEW, OLD))
+    live = LiveKeyring(lambda: inner, clock=clock)
+    clock.now = 60
+    assert live.active is NEW
 
 
 def token_of(envelope: bytes) -> str:
