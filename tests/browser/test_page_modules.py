@@ -15,8 +15,8 @@ import pytest
 from dcaf import Keyring
 from dcaf.agent.page import STATIC
 from dcaf.testing import SessionClient, sealed
+from tests.clients.hostile_streams import CUTTINGS, LONG, STREAM, WORDS, carried, hostile
 from tests.clients.servers import line, session
-from tests.clients.streams import CUTTINGS, LONG, STREAM, WORDS, carried, hostile
 
 MODULES: Final = Path(__file__).with_name("modules.mjs")
 Call = Callable[..., Any]

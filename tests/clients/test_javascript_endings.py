@@ -11,8 +11,8 @@ from typing import Any, Final
 import pytest
 
 from tests.clients.driven import Node
+from tests.clients.hostile_streams import carried
 from tests.clients.servers import WAIT_S, answering, line, refused, session, streamed
-from tests.clients.streams import carried
 
 Variant = Callable[[str, str], Path]
 NEW: Final = {"dcaf": {"token": "new"}}

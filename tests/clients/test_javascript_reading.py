@@ -10,8 +10,8 @@ from typing import Any, Final
 import pytest
 
 from tests.clients.driven import CLIENT, Node, Told
+from tests.clients.hostile_streams import CRLF, CUTTINGS, LONG, STREAM, WORDS, carried, hostile
 from tests.clients.servers import answering, session, streamed
-from tests.clients.streams import CRLF, CUTTINGS, LONG, STREAM, WORDS, carried, hostile
 
 Variant = Callable[[str, str], Path]
 

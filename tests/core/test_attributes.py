@@ -306,7 +306,7 @@ def test_the_class_is_refused_when_it_is_made_and_not_when_it_is_used(row: str) 
         SHARED[row]()
 
 
-@pytest.mark.parametrize("value", [[], Descriptor(), MappingProxyType({"a": 1})], ids=str)
+@pytest.mark.parametrize("value", [[], Descriptor(), MappingProxyType({"a": 1})], ids=["list", "descriptor", "proxy"])
 def test_control_a_plain_class_shares_its_attributes(value: Any) -> None:
     with pytest.raises((AssertionError, AttributeError)):
         is_safe(lambda: type("View", (Unchecked,), {"notes": value}))
@@ -525,7 +525,7 @@ def test_a_read_only_session_may_have_methods() -> None:
         *((value, False) for value in ([], {}, set(), bytearray(), (1, []), Notes(), object(), Base, Wide(), len, Level)),
         *((value, False) for value in (type("Text", (str,), {})("a"), type("Number", (int,), {})(1), iter(()))),
     ],
-    ids=repr,
+    ids=lambda given: type(given).__name__,
 )
 def test_what_nobody_can_change_is_a_constant(value: Any, expected: bool) -> None:
     assert is_constant(value) is expected
