@@ -15,8 +15,10 @@ from __future__ import annotations
 from contextvars import ContextVar, Token
 from typing import Final, Generic, TypeVar, overload
 
+from dcaf.core.arguments import kind_of
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session
+from dcaf.core.views import SessionType
 
 S = TypeVar("S", bound=Session)
 T = TypeVar("T")
@@ -35,8 +37,13 @@ def current_session(as_type: type[Session] = Session) -> Session:
     """The session of the turn that is running, as a plain or a typed one.
 
     Raises:
-        ConfigurationError: No turn is running here.
+        ConfigurationError: No turn is running here, or what is asked for is no class of sessions.
     """
+    if not (isinstance(as_type, SessionType) and hasattr(as_type, "of")):
+        raise ConfigurationError(
+            f"current_session() takes a subclass of Session, as in current_session(Deploy), and not {kind_of(as_type)}. "
+            "For one key write current_session().get(key, as_type=...)."
+        )
     try:
         session = _current.get()
     except LookupError:

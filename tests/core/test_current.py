@@ -110,3 +110,12 @@ def test_a_thread_of_ones_own_sees_it_only_in_a_copied_context() -> None:
             thread.join()
     assert found == [None, session]
     assert found[1] is session
+
+
+@pytest.mark.parametrize("as_type", [None, 5, "Deploy", int, dict, Session()])
+def test_what_is_no_class_of_sessions_is_told(as_type: Any) -> None:
+    with (
+        running(Session()),
+        pytest.raises(ConfigurationError, match=r"takes a subclass of Session, as in current_session\(Deploy\)"),
+    ):
+        current_session(as_type)
