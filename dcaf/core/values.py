@@ -140,7 +140,10 @@ def _walk_other(value: object, depth: int, kept: Undeclared | None) -> JSON:
 
 def _walk_dumped(value: object, as_type: Any, depth: int, kept: Undeclared | None) -> JSON:
     """What a type makes of an object, if it gives it back as the same."""
-    written: JSON = _walk(dump(value, as_type), depth)
+    dumped = dump(value, as_type)
+    if type(dumped) is type(value) and not isinstance(value, (Mapping, *SEQUENCES, *ATOMS)):  # as of `...`, which stays what it is
+        raise Refusal(f"is of type {type(value).__name__}, which cannot be stored")
+    written: JSON = _walk(dumped, depth)
     require_same(value, read_back(written, as_type))
     if kept:
         return _walk(with_undeclared(written, value, as_type, kept), depth)

@@ -246,7 +246,8 @@ def test_a_model_with_bytes_that_are_no_text_is_kept_or_refused_in_words_of_ours
 
 
 @pytest.mark.parametrize(
-    ("value", "kind"), [(len, "builtin_function_or_method"), (lambda: 0, "function"), (object(), "object"), (int, "type")]
+    ("value", "kind"),
+    [(len, "builtin_function_or_method"), (lambda: 0, "function"), (object(), "object"), (int, "type"), (..., "ellipsis")],
 )
 def test_functions_and_other_objects_are_refused(value: Any, kind: Any) -> None:
     assert refusal({"a b": [value]}) == f"k['a b'][0]: is of type {kind}, which cannot be stored"
