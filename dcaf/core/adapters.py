@@ -21,8 +21,8 @@ from pydantic import ConfigDict, PydanticUndefinedAnnotation, PydanticUserError,
 
 from dcaf.core.errors import ConfigurationError
 
-Names: TypeAlias = "dict[str, list[Sequence[str | int]]]"
-"""Member -> the paths under which it is read, besides its own name: the first step is a key of the object itself."""
+Path: TypeAlias = "Sequence[str | int]"
+"""Where a member is read: the first step is a key of the object itself."""
 
 CONFIG: Final = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
 WRITERS: Final = ("function-plain", "function-wrap", "format", "include-exclude-sequence", "include-exclude-dict")
@@ -38,6 +38,25 @@ NO_TYPES: Final = frozenset(
 """Members of a schema in which no type of a value stands."""
 
 DEFERRED: Final = "import it where the type is written, outside `if TYPE_CHECKING:`, or call its model_rebuild() where it is known"
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """How the members of an object are read.
+
+    Attributes:
+        paths: Member -> the paths under which it is read, besides its own name.
+        keys: The keys of the object that are read whole.
+    """
+
+    paths: dict[str, list[Path]]
+    keys: frozenset[str]
+
+    @classmethod
+    def of(cls, paths: dict[str, list[Path]]) -> Names:
+        """Those of members and their paths."""
+        aliases = (str(path[0]) for some in paths.values() for path in some if len(path) == 1)
+        return cls(paths, frozenset((*paths, *aliases)))
 
 
 @dataclass(slots=True)
@@ -225,10 +244,10 @@ def _named(fields: Any) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _names(fields: Any) -> Names:
-    return {name: _paths(item.get("validation_alias")) for name, item in _named(fields)}
+    return Names.of({name: _paths(item.get("validation_alias")) for name, item in _named(fields)})
 
 
-def _paths(alias: Any) -> list[Sequence[str | int]]:
+def _paths(alias: Any) -> list[Path]:
     """An alias is a text, a path, or a list of paths to choose from."""
     if alias is None:
         return []

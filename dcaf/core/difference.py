@@ -24,7 +24,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, RootModel
 
-from dcaf.core.parts import DATE, DATETIME, SETS, TIME, TIMEDELTA, base_of, equal, fields_of, key_step
+from dcaf.core.parts import DATE, DATETIME, SETS, TIME, TIMEDELTA, base_of, equal, extra_of, fields_of, key_step
 from dcaf.core.paths import Refusal
 
 ABSENT: Final = object()
@@ -51,13 +51,16 @@ def require_same(given: Any, back: Any) -> None:
     Raises:
         Refusal: Some part is of another type or another value; the first of them, with its path.
     """
-    _same(given, back, {})
+    try:
+        _same(given, back, {})
+    except RecursionError:
+        raise Refusal("holds objects inside one another, deeper than can be compared") from None
 
 
 def is_same(given: Any, back: Any) -> bool:
     """Whether a value came back as the same."""
     try:
-        _same(given, back, {})
+        require_same(given, back)
     except Refusal:
         return False
     return True
@@ -118,8 +121,8 @@ def _same_members(given: Any, back: Any, pairs: Pairs) -> None:
             _same(getattr(given, name, ABSENT), getattr(back, name, ABSENT), pairs)
         except Refusal as refusal:
             raise _of_member(refusal, kind, name) from None
-    if issubclass(kind, BaseModel) and (given.__pydantic_extra__ or back.__pydantic_extra__):
-        _same_entries(given.__pydantic_extra__ or {}, back.__pydantic_extra__ or {}, pairs)
+    if extra_of(given) or extra_of(back):
+        _same_entries(extra_of(given), extra_of(back), pairs)
 
 
 def _of_member(refusal: Refusal, kind: type, name: str) -> Refusal:

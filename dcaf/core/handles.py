@@ -188,8 +188,6 @@ class Slot:
     @property
     def undeclared(self) -> Undeclared | None:
         """What is stored and not declared by the types that it was handed out as; None where there is nothing."""
-        if not self.handles:
-            return None
         found: Undeclared | None = None
         for handle in self.handles:
             if handle.undeclared is not None:
@@ -214,10 +212,10 @@ class Slot:
 
     def put(self, data: bytes, given: Any, as_type: Any = None) -> None:
         """Store a written value. What was handed out before no longer counts; the object it was made from does."""
-        undeclared = self.undeclared
+        before = self.undeclared if self.handles else None
         self.data = data
         self.handles.clear()
-        self._keep(given, as_type, undeclared=undeclared)
+        self._keep(given, as_type, undeclared=None if before is None else before.within(given))
 
     def watch(self, given: Any, through: Any) -> None:
         """Let one more object stand for the value, as what a type makes of it: a change to it is one to the session.

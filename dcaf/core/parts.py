@@ -75,6 +75,11 @@ def _fields_of(kind: Any) -> tuple[str, ...]:
 fields_of: Final[Callable[[type], tuple[str, ...]]] = lru_cache(maxsize=1024)(_fields_of)
 
 
+def extra_of(value: object) -> Mapping[str, Any]:
+    """The members that an object has and its class does not declare, where the class allows that."""
+    return getattr(value, "__pydantic_extra__", None) or {}
+
+
 def base_of(value: Any) -> Any:
     """The plain value that one of a subclass is, where the two are equal; else the value itself.
 
@@ -99,8 +104,8 @@ def equal(one: Any, other: Any) -> bool:
 def _inside(value: Any) -> Iterable[Any]:
     """The parts of a value without their steps, which is quicker."""
     if isinstance(value, BaseModel):
-        extra = value.__pydantic_extra__
-        return value.__dict__.values() if not extra else (*value.__dict__.values(), *extra.values())
+        members = map(value.__dict__.get, fields_of(type(value)))
+        return (*members, *extra_of(value).values())
     return value.values() if isinstance(value, dict) else (part for _, part in parts_of(value))
 
 
@@ -111,16 +116,16 @@ def key_step(key: object) -> Step:
     return key if isinstance(key, int) else str(key) if isinstance(key, date) else type(key).__name__
 
 
-def holds_no_number(value: Any) -> bool:
+def holds_non_finite(value: Any) -> bool:
     """Whether a NaN or an infinity is somewhere in a value."""
     kind = type(value)
     if kind in ATOMS:
         return kind is float and not math.isfinite(value)
     if kind is list or kind is tuple:
-        return any(map(holds_no_number, value))
+        return any(map(holds_non_finite, value))
     if isinstance(value, float):
         return not math.isfinite(value)
-    return any(map(holds_no_number, _inside(value)))
+    return any(map(holds_non_finite, _inside(value)))
 
 
 def _members(model: BaseModel) -> Iterator[tuple[Step, Any]]:
@@ -129,7 +134,7 @@ def _members(model: BaseModel) -> Iterator[tuple[Step, Any]]:
     for name in type(model).model_fields:
         if name in values:
             yield None if is_root else name, values[name]
-    yield from (model.__pydantic_extra__ or {}).items()
+    yield from extra_of(model).items()
 
 
 def _plain(value: Any) -> Any:

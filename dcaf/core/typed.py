@@ -22,7 +22,7 @@ from pydantic import BaseModel, RootModel, ValidationError
 from dcaf.core.adapters import Description, describe, once
 from dcaf.core.difference import is_same
 from dcaf.core.errors import ConfigurationError
-from dcaf.core.parts import SEQUENCES, SETS, base_of, holds_no_number
+from dcaf.core.parts import SEQUENCES, SETS, base_of, holds_non_finite
 from dcaf.core.paths import Refusal, locate
 from dcaf.core.undeclared import Undeclared
 from dcaf.core.unwritable import find_unwritable
@@ -56,7 +56,10 @@ def tells_all(found: bytes | None, value: object, kind: Description | None) -> b
     """
     if found is None or not (kind is None or kind.writes_all):
         return False
-    return found.find(b"null") < 0 or not holds_no_number(value)
+    try:
+        return found.find(b"null") < 0 or not holds_non_finite(value)
+    except RecursionError:
+        return False
 
 
 def dump(value: object, as_type: Any) -> object:

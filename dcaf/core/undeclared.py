@@ -14,7 +14,7 @@ one stood must not take over what that one did not show.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from copy import copy
 from dataclasses import is_dataclass
 from typing import Any, Final, NamedTuple, Self
@@ -22,9 +22,9 @@ from typing import Any, Final, NamedTuple, Self
 import orjson
 from pydantic import BaseModel, RootModel
 
-from dcaf.core.adapters import Description, Names, describe
+from dcaf.core.adapters import Description, Names, Path, describe
 from dcaf.core.difference import look
-from dcaf.core.parts import SEQUENCES, SETS
+from dcaf.core.parts import SEQUENCES, SETS, extra_of, parts_of
 
 ABSENT: Final = object()
 ATOMS: Final = (str, int, float, bool, type(None))
@@ -39,7 +39,7 @@ class Member(NamedTuple):
     """
 
     item: Any
-    placed: list[tuple[str, Sequence[str | int]]]
+    placed: list[tuple[str, Path]]
 
 
 class Undeclared:
@@ -67,6 +67,22 @@ class Undeclared:
         found._kept = self._kept | other._kept
         return found
 
+    def within(self, value: object) -> Self | None:
+        """Those of the objects that a value holds; None where it holds none of them."""
+        found = copy(self)
+        found._kept = {}
+        self._find(value, found._kept, set())
+        return found if found._kept else None
+
+    def _find(self, value: object, kept: dict[int, tuple[object, dict[str, Member]]], seen: set[int]) -> None:
+        if id(value) in seen:
+            return
+        seen.add(id(value))
+        if id(value) in self._kept:
+            kept[id(value)] = self._kept[id(value)]
+        for _, part in parts_of(value):
+            self._find(part, kept, seen)
+
     @property
     def names(self) -> list[str]:
         """The names of all these members, each once."""
@@ -91,41 +107,43 @@ class Undeclared:
         return found
 
     def _collect(self, stored: Any, given: Any) -> None:
-        if isinstance(given, RootModel):
+        names = self._names(given) if isinstance(stored, dict) else None
+        if names is not None:
+            self._collect_object(stored, given, names)
+        elif isinstance(given, RootModel):
             self._collect(stored, given.root)
         elif isinstance(stored, list) and isinstance(given, SEQUENCES):
             for item, part in _paired(stored, given):
                 self._collect(item, part)
-        elif isinstance(stored, dict):
-            names = self._names(given)
-            if names is not None:
-                self._collect_object(stored, given, names)
-            elif isinstance(given, Mapping) and len(given) == len(stored):
-                for item, part in zip(stored.values(), given.values(), strict=True):
-                    self._collect(item, part)
+        elif isinstance(stored, dict) and isinstance(given, Mapping) and len(given) == len(stored):
+            for item, part in zip(stored.values(), given.values(), strict=True):
+                self._collect(item, part)
 
     def _collect_object(self, stored: dict[str, Any], given: Any, names: Names) -> None:
-        extra = getattr(given, "__pydantic_extra__", None) or {}
-        rest = {key: Member(item, []) for key, item in stored.items() if key not in extra}
-        for name, paths in names.items():
-            path = next((path for path in (*paths, [name]) if _at(stored, path) is not ABSENT), [name])
-            self._collect(_at(stored, path), _part(given, name))
-            if len(path) > 1 and path[0] in rest:
-                rest[str(path[0])].placed.append((name, path[1:]))
-        declared = {path[0] for name, paths in names.items() for path in (*paths, [name]) if len(path) == 1}
-        rest = {key: member for key, member in rest.items() if member.placed or key not in declared}
+        extra = extra_of(given)
+        rest = {key: Member(item, []) for key, item in stored.items() if key not in names.keys and key not in extra}
+        for name, paths in names.paths.items():
+            path = next((path for path in paths if _at(stored, path) is not ABSENT), (name,))
+            item = _at(stored, path)
+            if isinstance(item, dict | list):
+                self._collect(item, _part(given, name))
+            if len(path) > 1:
+                root = str(path[0])
+                rest.setdefault(root, Member(stored[root], [])).placed.append((name, path[1:]))
         if rest:
             self._kept[id(given)] = (given, rest)  # the object too, so that its id stays its own
 
     def _names(self, given: Any) -> Names | None:
         """How the members of an object are read; None where it declares none."""
         kind = type(given)
+        found = self._description.names.get(kind)
+        if found is not None or kind is list:
+            return found
         if isinstance(given, BaseModel) or is_dataclass(kind):
-            found = self._description.names.get(kind)
-            return describe(kind).names.get(kind) if found is None else found
-        rows = [row for row in self._description.rows if isinstance(given, dict) and given.keys() <= row.keys()]
+            return describe(kind).names.get(kind)
+        rows = [row.paths for row in self._description.rows if isinstance(given, dict) and given.keys() <= row.paths.keys()]
         # Which TypedDict a dict was read as, nobody can tell. What all that it may be declare is taken for declared.
-        return {name: [path for row in rows for path in row[name]] for name in given} if rows else None
+        return Names.of({name: [path for row in rows for path in row[name]] for name in given}) if rows else None
 
 
 def _paired(stored: list[Any], given: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
@@ -161,7 +179,7 @@ def _part(given: Any, name: str) -> Any:
     return given.get(name, ABSENT) if isinstance(given, Mapping) else getattr(given, name, ABSENT)
 
 
-def _at(value: Any, path: Sequence[str | int]) -> Any:
+def _at(value: Any, path: Path) -> Any:
     """What stands at a path; ABSENT where it leads nowhere."""
     for step in path:
         if not isinstance(value, dict if isinstance(step, str) else list):
@@ -173,7 +191,7 @@ def _at(value: Any, path: Sequence[str | int]) -> Any:
     return value
 
 
-def _put(value: Any, path: Sequence[str | int], item: Any) -> Any:
+def _put(value: Any, path: Path, item: Any) -> Any:
     """A copy of a value, with another one at a path."""
     if not path:
         return item

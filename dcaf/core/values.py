@@ -14,7 +14,7 @@ type would not give back as the same.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any, Final, TypeAlias
 
@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from dcaf.core.adapters import adapter, describe
 from dcaf.core.difference import NOT_FINITE, require_same
-from dcaf.core.errors import ConfigurationError, SessionInvalid, SessionTypeError, SessionValueError
+from dcaf.core.errors import ConfigurationError, DcafError, SessionInvalid, SessionTypeError, SessionValueError
 from dcaf.core.parts import SEQUENCES, SETS, base_of
 from dcaf.core.paths import Refusal, misfit
 from dcaf.core.typed import arrange, dump, read_back, with_undeclared
@@ -69,11 +69,27 @@ def from_json(value: bytes, as_type: Any, *, path: str) -> Any:
         SessionTypeError: The value does not fit; the message has one path and problem a line, never the value.
         ConfigurationError: pydantic cannot describe the type, or a value of it could be read one time only.
     """
-    reads = adapter(as_type)
+    validates = adapter(as_type).validate_json
+    return _validated(lambda: validates(value, by_alias=True, by_name=True), as_type, path)
+
+
+def fit(value: object, as_type: Any, *, path: str) -> Any:
+    """Validate a Python value as a type.
+
+    Raises:
+        SessionTypeError, ConfigurationError: As ``from_json``.
+    """
+    validates = adapter(as_type).validate_python
+    return _validated(lambda: validates(value, by_alias=True, by_name=True), as_type, path)
+
+
+def _validated(validate: Callable[[], Any], as_type: Any, path: str) -> Any:
     try:
-        return reads.validate_json(value, by_alias=True, by_name=True)
+        return validate()
     except ValidationError as error:
         raise SessionTypeError(misfit(path, as_type, error)) from None
+    except DcafError:
+        raise
     except Exception as error:  # noqa: BLE001 - validators are code of the application, or of some other library
         raise SessionTypeError(f"{path}: the value does not fit: the type's own code raised {type(error).__name__}") from None
 

@@ -20,17 +20,14 @@ from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol, get_args, get_origin
 
-from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from dcaf.core.adapters import adapter
 from dcaf.core.attributes import check_attribute, check_class, has_attribute
-from dcaf.core.errors import ConfigurationError, SessionTypeError
+from dcaf.core.errors import ConfigurationError
 from dcaf.core.handles import IMMUTABLE
 from dcaf.core.hints import annotations_of, is_constant_hint, need_hint, read_hint
-from dcaf.core.paths import misfit
 from dcaf.core.slots import RESERVED
-from dcaf.core.values import from_json, to_json, write
+from dcaf.core.values import fit, from_json, to_json, write
 
 if TYPE_CHECKING:
     from dcaf.core.mapping import StateMapping
@@ -102,10 +99,7 @@ class Field:
         raise AttributeError(f"{owner.__name__}.{self._name} is not set and has no default")
 
     def __set__(self, session: StateMapping, value: Any) -> None:
-        try:
-            validated = adapter(self.as_type).validate_python(value, by_alias=True, by_name=True)
-        except ValidationError as error:
-            raise SessionTypeError(misfit(self._name, self.as_type, error)) from None
+        validated = fit(value, self.as_type, path=self._name)
         session._state.put_validated(self._name, validated, value, as_type=self.as_type)
 
     def __delete__(self, session: StateMapping) -> None:

@@ -299,3 +299,12 @@ def test_sets_are_compared_without_asking_every_item_for_every_other() -> None:
     COMPARISONS.clear()
     require_same(one, other)
     assert len(COMPARISONS) <= 2_000
+
+
+def test_objects_inside_one_another_without_end_are_refused_in_words_of_ours() -> None:
+    one, other = Opaque(None), Opaque(None)
+    for _ in range(20_000):
+        one, other = Opaque(one), Opaque(other)
+    with pytest.raises(Refusal, match="deeper than can be compared"):
+        require_same(one, other)
+    assert not is_same(one, other)

@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_serializer, field_validator, model_validator
 
 from dcaf import Session
-from dcaf.core import SessionValueError
+from dcaf.core import SessionTypeError, SessionValueError
 from dcaf.core import handles as handles_of
 from dcaf.core.handles import Handle
 
@@ -218,3 +218,54 @@ def test_an_object_of_another_class_that_a_view_reads_is_stored_and_not_watched(
     View.of(session).row = Row()  # type: ignore[assignment]
     assert session.to_dict() == {"row": {"name": "a"}}
     assert View.of(session).row == FromRow(name="a")
+
+
+class Child(BaseModel):
+    name: str | None = None
+    parent: Parent | None = Field(None, exclude=True, repr=False)
+
+
+class Parent(BaseModel):
+    children: list[Child] = []
+
+    @model_validator(mode="after")
+    def link(self) -> Parent:
+        for child in self.children:
+            child.parent = self
+        return self
+
+
+Child.model_rebuild()
+
+
+def test_objects_that_know_who_holds_them_are_stored_and_read() -> None:
+    session = Session()
+    session.set("k", Parent(children=[Child(parent=None), Child(name="b", parent=None)]))
+    session = Session.from_dict(session.to_dict())
+    found = session.get("k", as_type=Parent)
+    assert found is not None
+    assert not session.is_modified
+    found.children[0].name = "a"
+    assert session.to_dict() == {"k": {"children": [{"name": "a"}, {"name": "b"}]}}
+    found.children[0].parent = None
+    with pytest.raises(SessionValueError, match=r"^k\.children\[0\]\.parent: has exclude=True"):
+        session.to_dict()
+
+
+def test_a_typed_session_ends_in_an_error_of_ours_where_a_validator_raises_another() -> None:
+    class Raising(BaseModel):
+        number: int = 0
+
+        @field_validator("number")
+        @classmethod
+        def check(cls, value: int) -> int:
+            raise KeyError("canary")
+
+    class View(Session):
+        held: Raising
+
+    session = Session()
+    with pytest.raises(SessionTypeError) as caught:
+        View.of(session).held = {"number": 3}  # type: ignore[assignment]
+    assert str(caught.value) == "held: the value does not fit: the type's own code raised KeyError"
+    assert session.is_empty

@@ -439,3 +439,13 @@ def test_as_many_names_as_disturb_nothing_are_kept_and_few_readings_are_needed()
     read = 0
     assert session.to_dict() == {"k": {"name": "q", **{f"n{number}": number for number in range(64)}}}
     assert read < 40
+
+
+def test_what_no_longer_stands_in_the_value_is_not_kept() -> None:
+    session = Session()
+    for number in range(50):
+        session.set("k", {"name": "a", "z": number})
+        session.get("k", as_type=Item)
+    kept = session._state.slot("k").undeclared
+    assert kept is not None
+    assert len(kept._kept) == 1

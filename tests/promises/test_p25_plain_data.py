@@ -90,8 +90,9 @@ ALLOWED: Final = {
     Found("cli/loading.py", "importlib"): "for the next",
     Found("cli/loading.py", "import_module"): "imports a module of dcaf that only one command needs, a constant in the source",
     Found("agent/openapi.py", "importlib"): "importlib.metadata, for the version in the OpenAPI document",
-    Found("core/views.py", "get_type_hints"): "evaluates the annotations of the program's own subclasses of Session",
-    Found("core/views.py", "get_annotations"): "reads the same without evaluating them",
+    Found("core/adapters.py", "ForwardRef"): "recognises a type that is only named, to refuse it",
+    Found("core/hints.py", "get_type_hints"): "evaluates the annotations of the program's own subclasses of Session",
+    Found("core/hints.py", "get_annotations"): "reads the same without evaluating them",
     Found("cli/__init__.py", "importlib"): "importlib.metadata, for the version that `dcaf --version` prints",
     Found("asgi/settings.py", "importlib"): "for the next",
     Found(
