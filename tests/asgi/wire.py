@@ -155,7 +155,7 @@ class Recorder:
             body += message.get("body", b"")
             more = message.get("more_body", False)
         self.bodies.append(body)
-        self.states.append(session.to_dict() if session is not None else None)
+        self.states.append(json.loads(session._state.plain()) if session is not None else None)  # which counts as no look
         if self.tool:
             self.tool(session)
         answer = self.answer(body) if callable(self.answer) else self.answer

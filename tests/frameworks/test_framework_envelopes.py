@@ -77,7 +77,10 @@ def test_the_envelopes_of_four_frameworks_on_four_wires_are_the_same_bytes() -> 
     found = {(framework, wire): envelopes(framework, wire) for framework, wire in product(FRAMEWORKS, WIRES)}
     one = found["starlette", "json"]
     assert len(set(one)) == 5, "every turn has another one"
-    assert [cell for cell, those in found.items() if those != one] == []
+    # On a stream the used approval goes out before the tool's answer does, so that the turn of the approval has one envelope more.
+    streamed = [*one[:-1], found["starlette", "ndjson"][-1]]
+    assert streamed[-1] != one[-1]
+    assert [cell for cell, those in found.items() if those != (one if cell[1] == "json" else streamed)] == []
 
 
 @pytest.mark.usefixtures("fixed")

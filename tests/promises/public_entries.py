@@ -483,7 +483,7 @@ def callables() -> Iterator[tuple[str, Any]]:
                 continue
             told.add(id(value))
             yield f"{package}.{name}", value
-            if isinstance(value, type):
+            if isinstance(value, type) and not issubclass(value, dict):  # whose methods end as a dict's do
                 yield from ((f"{package}.{name}.{method}", value) for method in _methods(value))
 
 
