@@ -108,6 +108,8 @@ def describe(as_type: Any) -> Description:
         return _cached(as_type, _meaning(as_type))
     except TypeError:
         return _describe(as_type)
+    except RecursionError:
+        raise ConfigurationError(f"A {type(as_type).__name__} that is nested so deep is no type.") from None
 
 
 def once(part: str) -> str:

@@ -14,8 +14,6 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from pydantic_ai.usage import RunUsage
-
 from dcaf import Key, Keyring, ReadOnlySession, Session, SessionMiddleware, current_session, tool
 from dcaf.agent import Agent, AgentResponse, AgentResult, Data, ProposedCall, create_app
 from dcaf.asgi import Import
@@ -305,6 +303,7 @@ ENTRIES: dict[str, Entry] = {
     **{f"dcaf.core.Session.{name}": Entry({"other": {"b": 1}}, on=state) for name in ("__eq__", "__or__", "__ror__", "__ior__")},
     "dcaf.core.Session.__setitem__": Entry({"key": "a", "value": 1}, on=state),
     "dcaf.core.SessionKey": Entry({"key": "cart"}),
+    "dcaf.integrations.starlette.Session": Entry(),
     "dcaf.core.Stateless": Entry(),
     "dcaf.core.current_session": Entry(within=lambda: running(state())),
     # tools
@@ -342,10 +341,6 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.agent.Agent.chat_async": Entry({"text": "hi", "after": None}, on=agent),
     "dcaf.agent.Agent.run_async": Entry({"messages": [{"role": "user", "content": "hi"}], "session": Fresh(state)}, on=agent),
     "dcaf.agent.Agent.run_stream": Entry({"messages": "hi", "context": {"a": 1}}, on=agent, then=read),
-    "dcaf.agent.AgentResponse": Entry(
-        {"text": "x", "data": Data(), "state": Fresh(state), "messages": [], "usage": RunUsage()},
-        then=lambda found: (found.to_message(), found.session, found.needs_approval),
-    ),
     "dcaf.agent.AgentResponse.to_message": Entry(on=answer),
     "dcaf.agent.AgentResponse.decided": Entry({"decisions": {}, "text": "x"}, on=answer),
     "dcaf.agent.AgentResult": Entry({"text": "x"}, then=lambda found: Agent(gives(found)).run_async("hi")),
@@ -464,6 +459,7 @@ NOBODYS: frozenset[str] = frozenset(
         ),
         *(f"dcaf.client.{made}{name}" for made in ("Stream", "AsyncStream") for name in ("", ".close")),  # made by a client
         "dcaf.agent.StreamingMode",  # a choice of three
+        "dcaf.agent.AgentResponse",  # made by a run
         "dcaf.core.Claims.read",
         "dcaf.core.Claims.write",
         *(f"dcaf.core.Stateless.{name}" for name in ("admit", "spend", "commit")),  # a keeper is asked by the middleware

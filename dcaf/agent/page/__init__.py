@@ -59,7 +59,8 @@ class Page:
     suggestions: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.suggestions, str) or not all(isinstance(text, str) for text in (self.title, *self.suggestions)):
+        given: object = self.suggestions
+        if not isinstance(given, list | tuple) or not all(isinstance(text, str) for text in (self.title, *given)):
             raise ConfigurationError('Page takes texts, for instance Page("Shop", suggestions=("start", "help")).')
 
 
