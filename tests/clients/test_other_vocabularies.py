@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ START = (
 )
 
 
+@cache
 def guide() -> dict[str, Any]:
     """The functions and the streams of the guide's block."""
     block = next(part for part in GUIDE.read_text().split("```python\n") if part.startswith("def of_openai"))
