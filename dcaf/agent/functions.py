@@ -158,7 +158,7 @@ class FunctionMind:
         return result
 
     def _propose(self, proposed: ProposedCall, draft: Draft) -> None:
-        name, id_ = proposed.tool.name, uuid.uuid4().hex if proposed.id is None else proposed.id
+        name, id_ = proposed.tool.name, uuid.uuid4().hex if proposed.id is None else str.__str__(proposed.id)
         if self._tools.get(name) is not proposed.tool:
             raise ConfigurationError(f"{name} was proposed, and is none of the agent's tools: add it to tools=.")
         if not proposed.tool.requires_approval:

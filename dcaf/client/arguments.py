@@ -114,6 +114,20 @@ def check_wait(name: str, value: Any) -> float:
     return wait.total_seconds()
 
 
+def check_seconds(name: str, value: Any) -> float | None:
+    """How long to wait, in seconds; None waits forever.
+
+    Raises:
+        ConfigurationError: It is no number, nothing, or more than a year.
+    """
+    if value is None:
+        return None
+    wait = check(name, value, (int, float), "seconds, or None")
+    if not 0 < wait <= timedelta(days=MOST_DAYS).total_seconds():
+        raise ConfigurationError(f"{name}= must be more than nothing and at most a year, in seconds.")
+    return float(wait)
+
+
 def check_headers(name: str, value: Any) -> dict[str, str]:
     """Headers: name -> value; None is none.
 

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from dcaf.client.approvals import Decision
-from dcaf.client.arguments import check
+from dcaf.client.arguments import check, check_headers, check_seconds
 from dcaf.client.conversation import Conversation
 from dcaf.client.errors import TurnOvertaken
 from dcaf.client.reach import ConnectionClosed, WebSocketException, reached, sync_websockets
@@ -45,8 +45,8 @@ class Socket:
     def __init__(self, conversation: Conversation, url: str, headers: Mapping[str, str], timeout_s: float | None) -> None:
         self._conversation = check("conversation", conversation, Conversation, "a Conversation")
         self._url = check("url", url, str, "the URL of a WebSocket")
-        self._headers = check("headers", headers, Mapping, "a mapping of texts: name -> value")
-        self._timeout_s = None if timeout_s is None else check("timeout_s", timeout_s, (int, float), "seconds, or None")
+        self._headers = check_headers("headers", headers)
+        self._timeout_s = check_seconds("timeout_s", timeout_s)
         self._connection: sync_websockets.ClientConnection | None = None
         self._closing = ExitStack()
         self._turn: Turn | None = None

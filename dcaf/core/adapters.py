@@ -105,9 +105,10 @@ def describe(as_type: Any) -> Description:
         ConfigurationError: pydantic cannot describe it.
     """
     try:
-        return _cached(as_type, _meaning(as_type))
-    except TypeError:
-        return _describe(as_type)
+        try:
+            return _cached(as_type, _meaning(as_type))
+        except TypeError:  # it has no hash
+            return _describe(as_type)
     except RecursionError:
         raise ConfigurationError(f"A {type(as_type).__name__} that is nested so deep is no type.") from None
 

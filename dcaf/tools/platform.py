@@ -57,8 +57,15 @@ class PlatformContext:
         return len(self._members)
 
     def to_dict(self) -> dict[str, Any]:
-        """The members in a dict of its own."""
-        return deepcopy(self._members)
+        """The members in a dict of its own.
+
+        Raises:
+            ConfigurationError: They are nested so deep that they cannot be copied.
+        """
+        try:
+            return deepcopy(self._members)
+        except RecursionError:
+            raise ConfigurationError("platform_context is nested so deep that it cannot be copied.") from None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {len(self)} members>"

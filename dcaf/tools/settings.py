@@ -46,7 +46,7 @@ class Settings:
     timeout: timedelta | None = None
 
     def __post_init__(self) -> None:
-        if self.name is not None and (not isinstance(self.name, str) or not self.name):
+        if self.name is not None and (not isinstance(self.name, str) or not self.name or not self.name.isprintable()):
             raise ConfigurationError('name= takes the name that a model calls, for instance name="deploy".')
         if self.description is not None and not isinstance(self.description, str):
             raise ConfigurationError("description= takes a text.")

@@ -415,12 +415,12 @@ ENTRIES: dict[str, Entry] = {
         {"app": application, "keys": RING, "audience": "shop"}, then=asked, extra=("encrypt", "exempt", "secret_key", "nothing")
     ),
     # testing
-    "dcaf.testing.SessionClient": Entry({"app": Fresh(served)}, then=lambda found: found.send("hello")),
+    "dcaf.testing.SessionClient": Entry({"app": Fresh(served)}),  # an application that answers nothing is told by its transport
     "dcaf.testing.SessionClient.send": Entry({"text": "hello"}, on=lambda: SessionClient(served()), extra=("thread_id",)),
     "dcaf.testing.SessionClient.decide": Entry({"decision": True, "text": ""}, on=waiting),
     "dcaf.testing.SessionClient.post": Entry({"body": {"messages": []}}, on=lambda: SessionClient(served())),
     "dcaf.testing.SessionClient.close": Entry(on=lambda: SessionClient(served())),
-    "dcaf.testing.AsyncSessionClient": Entry({"app": Fresh(served)}, then=lambda found: found.send("hello")),
+    "dcaf.testing.AsyncSessionClient": Entry({"app": Fresh(served)}),
     "dcaf.testing.AsyncSessionClient.send": Entry({"text": "hello"}, on=lambda: AsyncSessionClient(served()), extra=("thread_id",)),
     "dcaf.testing.AsyncSessionClient.decide": Entry({"decision": True, "text": ""}, on=waiting_async),
     "dcaf.testing.AsyncSessionClient.post": Entry({"body": {"messages": []}}, on=lambda: AsyncSessionClient(served())),
