@@ -78,7 +78,7 @@ export interface ExecutedApproval extends ExecutedToolCall {
 }
 
 export interface MetaData {
-  stop_reason: string; // "end_turn", "tool_use" where calls wait, "blocked", "error", and on a socket "stopped"
+  stop_reason: string; // "end_turn", "tool_use" where calls wait, "max_tokens" and others: the guide has the list
   has_pending_approvals: boolean;
   is_complete: boolean;
   blocked?: JSONObject | null;

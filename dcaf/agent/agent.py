@@ -50,7 +50,7 @@ class Agent:
     """Answers conversations.
 
     Args:
-        model: A model of pydantic-ai, the name of one (``"anthropic:claude-sonnet-4-5"``), or a function
+        model: A model of pydantic-ai, the name of one (``"anthropic:claude-sonnet-5-5"``), or a function
             ``(messages, context[, session]) -> AgentResult``.
         tools: What the model may call: tools, or functions, which are made tools.
         instructions: What the model is told first: a text, or a function of the session; None for nothing.
