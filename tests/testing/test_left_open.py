@@ -188,9 +188,9 @@ def test_an_application_whose_client_was_collected_is_told_that_it_has_left() ->
             await send({"type": "websocket.send", "text": '{"type":"done"}'})
 
     SessionClient(app, wire="websocket").send("one")
-    gc.collect()
-    until = time.monotonic() + 5
+    until = time.monotonic() + 20
     while len(told) < 2 and time.monotonic() < until:
+        gc.collect()  # again, as the thread of the application may hold it a moment longer
         time.sleep(0.01)
     assert told == ["websocket.receive", "websocket.disconnect"]
 
