@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from pydantic_ai.direct import model_request, model_request_stream
 from pydantic_ai.exceptions import ContentFilterError
@@ -31,8 +31,8 @@ from dcaf.tools.contained import contained
 BETWEEN: Final = "\n\n"
 """Stands between two texts of an answer that something stood between: a call of a tool, thinking, a search of the provider's."""
 
-Pieces: TypeAlias = AsyncGenerator[str | ModelResponse, None]
-"""Text as it comes; the last one is the whole."""
+Pieces: TypeAlias = AsyncGenerator[Any, None]
+"""Text as it comes; the last one is the whole, a ModelResponse."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,11 @@ class Items(ItemsView[str, Any]):
 
     __slots__ = ()
     _mapping: Any
-    mapping = Keys.mapping
+
+    @property
+    def mapping(self) -> MappingProxyType[str, Any]:
+        """What they are of, to read."""
+        return MappingProxyType(self._mapping)
 
     def __contains__(self, item: object) -> bool:
         return isinstance(item, tuple) and len(item) == 2 and item[0] in self._mapping and super().__contains__(item)  # noqa: PLR2004
@@ -55,7 +59,11 @@ class Values(ValuesView[Any]):
 
     __slots__ = ()
     _mapping: Any
-    mapping = Keys.mapping
+
+    @property
+    def mapping(self) -> MappingProxyType[str, Any]:
+        """What they are of, to read."""
+        return MappingProxyType(self._mapping)
 
     def __iter__(self) -> Iterator[Any]:
         return (self._mapping[key] for key in self._mapping)

@@ -59,7 +59,7 @@ class Slots:
         self._own_arrived: bytes | None = None
         self._most_bytes = 0
         self._lock: AbstractContextManager[object] = RLock()
-        self.size_changes = 0
+        self.size_changes: int = 0
 
     def slot(self, key: str) -> Slot:
         """The slot of a key, made where there is none.
@@ -133,8 +133,11 @@ class Slots:
 
     def _insert(self, slot: Slot) -> None:
         """Let an absent key take the last place, before it becomes present."""
-        self.size_changes += 1
+        self._count_size_change()
         self._move(slot)
+
+    def _count_size_change(self) -> None:
+        self.size_changes += 1
 
     def _move(self, slot: Slot) -> None:
         key = slot.key

@@ -156,7 +156,7 @@ class State(Slots):
             if slot is None or slot.data is None:
                 return False
             slot.drop()
-            self.size_changes += 1
+            self._count_size_change()
             return True
 
     def drop_all(self, *, kept: tuple[str, ...] = (), prefix: str = "") -> None:
@@ -165,7 +165,7 @@ class State(Slots):
             for key in {**self._loaded(), **self._slots}:
                 if key.startswith(prefix) and not (kept and key.startswith(kept)):
                     self.slot(key).drop()
-            self.size_changes += 1
+            self._count_size_change()
 
     def copy(self) -> State:
         """A state of its own with the same keys, and the same that arrived. Raises as ``settle``."""
@@ -248,7 +248,8 @@ class State(Slots):
                 slot = self.slot(key)
                 if slot.data is None and data is not None:
                     self._insert(slot)
-                self.size_changes += data is None
+                if data is None:
+                    self._count_size_change()
                 slot.amend(data)
 
     def own(self) -> dict[str, Any]:
@@ -290,7 +291,7 @@ class State(Slots):
             self._members, self._slots, self._most_bytes = other._members, other._slots, other._most_bytes
             self._library, self._own_arrived = other._library, other._own_arrived
             self._moved, self._tails, self._looked = other._moved, other._tails, other._looked
-            self.size_changes += 1
+            self._count_size_change()
 
     def changed(self) -> list[str]:
         """The lasting keys whose value is not what arrived, or was last sealed. Raises as ``settle``."""
