@@ -33,7 +33,7 @@ from dcaf.agent.page import routes as page_routes
 from dcaf.agent.socket import Conversation
 from dcaf.asgi import SessionMiddleware
 from dcaf.asgi.carriers import BODY
-from dcaf.asgi.settings import routes as exempted
+from dcaf.asgi.config import routes as exempted
 from dcaf.core.current import current_session
 from dcaf.core.errors import ConfigurationError, MalformedRequest
 from dcaf.core.keeper import Keeper, Stateless

@@ -12,13 +12,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Final, Literal, Protocol, TypeAlias
+from typing import Any, ClassVar, Final, Literal, NamedTuple, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
 from starlette.types import Scope
 
 from dcaf.asgi.headers import Raw
-from dcaf.core.errors import ConfigurationError, SessionInvalid, SessionTooLarge
+from dcaf.core.errors import ConfigurationError, SessionError, SessionInvalid, SessionTooLarge
+from dcaf.core.state import RESERVED
 
 BODY: Final = "body"
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
@@ -42,12 +43,12 @@ class Carrier(Protocol):
     Attributes:
         name: What the log calls it.
         restarts: Whether a refused session is started anew by default, because its client has no other way to drop it.
-        rests: Whether a client keeps what it has until it is given another, so that an unchanged session need not go out.
+        keeps: Whether a client keeps what it has until it is given another, so that an unchanged session need not go out.
     """
 
     name: ClassVar[str]
     restarts: ClassVar[bool]
-    rests: ClassVar[bool]
+    keeps: ClassVar[bool]
 
     @property
     def room_bytes(self) -> int:
@@ -95,7 +96,7 @@ class HeaderCarrier:
     limit_bytes: int = 8 * 1024
     name: ClassVar[str] = "header"
     restarts: ClassVar[bool] = False
-    rests: ClassVar[bool] = False
+    keeps: ClassVar[bool] = False
     field: ClassVar[bytes] = b"dcaf-session"
 
     @property
@@ -161,7 +162,7 @@ class CookieCarrier:
     partitioned: bool = False
     name: ClassVar[str] = "cookie"
     restarts: ClassVar[bool] = True
-    rests: ClassVar[bool] = True
+    keeps: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.cookie):
@@ -227,6 +228,52 @@ class CookieCarrier:
 
 Carriers: TypeAlias = "Iterable[str | HeaderCarrier | CookieCarrier]"
 """``"body"``, ``"header"``, ``"cookie"``, or a carrier with settings of its own."""
+
+
+class Presented(NamedTuple):
+    """What one carrier brought beside the body, or could not bring.
+
+    Attributes:
+        carrier: The carrier.
+        token: The token; empty where it could not be read.
+        refusal: Why it could not; None where it could.
+    """
+
+    carrier: Carrier
+    token: str
+    refusal: SessionError | None = None
+
+    def __repr__(self) -> str:
+        return f"Presented({self.carrier.name!r})"
+
+    @property
+    def value(self) -> Any:
+        """What would have stood at ``data.session``.
+
+        Raises:
+            SessionError: It could not be read.
+        """
+        if self.refusal is not None:
+            raise self.refusal
+        return {RESERVED: {"token": self.token}}
+
+
+def find_presented(carriers: Iterable[Carrier], scope: Scope) -> list[Presented]:
+    """What each carrier brought, by precedence; nothing of those that brought nothing.
+
+    >>> scope = {"type": "http", "method": "GET", "headers": [(b"dcaf-session", b"new")]}
+    >>> find_presented((HeaderCarrier(), CookieCarrier()), scope)[0].value
+    {'dcaf': {'token': 'new'}}
+    """
+    found: list[Presented] = []
+    for carrier in carriers:
+        try:
+            token = carrier.read(scope)
+        except SessionError as refusal:
+            found.append(Presented(carrier, "", refusal))
+        else:
+            found += [] if token is None else [Presented(carrier, token)]
+    return found
 
 
 def is_foreign(scope: Scope) -> bool:

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import RLock
-from typing import Any, ClassVar, Final, TypeAlias
+from typing import Any, ClassVar, Final, NoReturn, TypeAlias
 
 from dcaf.core.base64url import Payload
 from dcaf.core.claims import Standing
-from dcaf.core.errors import SessionValueError
+from dcaf.core.errors import SessionClosedError, SessionValueError
 from dcaf.core.handles import Slot
 from dcaf.core.members import Members, lacks, members_of
 from dcaf.core.room import at_most, size_of
@@ -43,7 +43,18 @@ class State:
         limit_bytes: How large the written state may become; None for no limit.
     """
 
-    __slots__ = ("_arrived", "_library", "_limit_bytes", "_lock", "_members", "_most_bytes", "_own_arrived", "_slots", "standing")
+    __slots__ = (
+        "_arrived",
+        "_late",
+        "_library",
+        "_limit_bytes",
+        "_lock",
+        "_members",
+        "_most_bytes",
+        "_own_arrived",
+        "_slots",
+        "standing",
+    )
 
     _kind: ClassVar[type[Slot]] = Slot
 
@@ -57,6 +68,7 @@ class State:
         self._own_arrived: bytes | None = None
         self._most_bytes = 0
         self._lock = RLock()
+        self._late: Callable[[], None] | None = None
 
     @property
     def is_touched(self) -> bool:
@@ -101,6 +113,8 @@ class State:
             SessionValueError: The value may not be stored, or the state would be too large.
         """
         with self._lock:
+            if self._late is not None:
+                self._refuse_late(self._late)
             slot = (self._slots.get(key) or self._found(key)) if type(key) is str else None
             name = _checked(key) if slot is None else key
             data = write(to_json(value, as_type, path=name))
@@ -133,6 +147,8 @@ class State:
             SessionValueError: As ``put``.
         """
         with self._lock:
+            if self._late is not None:
+                self._refuse_late(self._late)
             slot = self.slot(key)
             slot.settle()
             data = change(slot.data)
@@ -142,6 +158,8 @@ class State:
     def drop(self, key: str) -> bool:
         """Make a key absent, whatever was done to its value; False where it was absent."""
         with self._lock:
+            if self._late is not None:
+                self._refuse_late(self._late)
             slot = self._found(key)
             if slot is not None and slot.data is None:
                 slot.settle()
@@ -153,6 +171,8 @@ class State:
     def drop_all(self, *, kept: tuple[str, ...] = (), prefix: str = "") -> None:
         """Make every key with a prefix absent, but for those that begin with one of ``kept``."""
         with self._lock:
+            if self._late is not None:
+                self._refuse_late(self._late)
             for key in {**self._loaded(), **self._slots}:
                 if key.startswith(prefix) and not (kept and key.startswith(kept)):
                     self.slot(key).drop()
@@ -175,6 +195,8 @@ class State:
             SessionValueError: As ``put``.
         """
         with self._lock:
+            if self._late is not None:
+                self._refuse_late(self._late)
             written = dict(_written(key, value, None) for key, value in values.items())
             self._check_size(written)
             for (key, data), value in zip(written.items(), values.values(), strict=True):
@@ -187,6 +209,8 @@ class State:
             SessionValueError: As ``put``.
         """
         with self._lock:
+            if self._late is not None:
+                self._refuse_late(self._late)
             written = dict(_written(key, value, None) for key, value in values.items())
             self.settle()
             going = [key for key in self._lasting() if key not in written]
@@ -212,6 +236,8 @@ class State:
             SessionValueError: The state would be too large. Nothing was changed.
         """
         with self._lock:
+            if self._late is not None:
+                self._refuse_late(self._late)
             self._loaded()
             coming, before = {key: data for key, data in values.items() if data is not None}, self._library
             if own is not None:
@@ -255,6 +281,17 @@ class State:
         for slot in self._slots.values():
             slot.arrived = slot.data
 
+    def end(self, late: Callable[[], None]) -> None:
+        """End the turn: from now on each change is an error, and ``late`` is called."""
+        self._late = late
+
+    def _refuse_late(self, late: Callable[[], None]) -> NoReturn:
+        late()
+        raise SessionClosedError(
+            "The session was changed after its turn was over: the answer has left without the change. Change it before the answer "
+            "is sent, or, in a task that outlives the request, keep what it finds elsewhere and store it in the next turn."
+        )
+
     def refill(self, other: State) -> None:
         """Become what another state is: whoever holds this one sees the other's keys from now on."""
         with self._lock:
@@ -279,6 +316,11 @@ class State:
         """Whether what would be sealed is not what arrived: a key, or the library's own member. Raises as ``settle``."""
         with self._lock:
             return bool(self.changed()) or self._library != self._own_arrived
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether the last token holds the state as it is. Raises as ``settle``."""
+        return self.standing is not None and self.standing.token != () and not self.is_changed()
 
     def payload(self) -> Payload:
         """What is to be sealed: the lasting keys and the library's own member. Raises as ``settle``.

@@ -17,8 +17,8 @@ from typing import Any, Final, Literal
 from starlette.types import ASGIApp
 
 from dcaf.asgi.carriers import CookieCarrier
+from dcaf.asgi.config import Keys
 from dcaf.asgi.middleware import SessionMiddleware as AnyCarrier
-from dcaf.asgi.settings import Keys
 from dcaf.core.errors import ConfigurationError
 
 FORTNIGHT_S: Final = 14 * 24 * 60 * 60

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import orjson
 
-from dcaf.asgi.settings import lifetime, suites
+from dcaf.asgi.config import lifetime, suites
 from dcaf.core.claims import SKEW_S
 from dcaf.core.envelope import Sealer
 from dcaf.core.keys import Keyring

@@ -1,29 +1,38 @@
-"""What an application may say to the middleware, checked when it is said.
+"""What an application may say to the middleware, checked when it is said, and what is the same for all of its turns.
 
 >>> lifetime(timedelta(days=2), timedelta(days=1))
 Traceback (most recent call last):
     ...
 dcaf.core.errors.ConfigurationError: absolute_timeout is shorter than idle_timeout: ...
 
-What a reader gets wrong: nothing here runs in a turn. A wrong setting fails when the middleware is constructed.
+A wrong setting fails when the middleware is constructed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, Literal, TypeAlias, TypeVar
 
 from starlette.types import Scope
 
-from dcaf.asgi.events import Watcher
+from dcaf.asgi.body import Flights
+from dcaf.asgi.carriers import Carrier
+from dcaf.asgi.events import Events, Watcher
+from dcaf.asgi.identity import Identity
+from dcaf.asgi.json_sessions import Verify
+from dcaf.asgi.terminal import Terminal
 from dcaf.core.claims import Lifetime
+from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError
+from dcaf.core.keeper import Keeper
 from dcaf.core.keys import Keyring
 from dcaf.core.rotation import LiveKeyring
 from dcaf.core.seal import SIGNED, Suite
+from dcaf.core.unsigned import Import
 
 T = TypeVar("T")
 
@@ -35,6 +44,47 @@ MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 
 Keys: TypeAlias = "Keyring | str | Path | Callable[[], Keyring] | None"
 Routes: TypeAlias = "Iterable[str] | Callable[[Scope], bool]"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What is the same for all turns of one service.
+
+    Attributes:
+        sealer: Who opens and seals.
+        identity: Whom a session is bound to.
+        keeper: Who judges freshness; None is nobody.
+        events: Whom to tell.
+        restarts: Whether a refused session is started empty instead; None leaves it to what the session came by.
+        unsigned: What happens to plain sessions.
+        is_plain: Whether a route reads and writes the whole state itself.
+        passes_streams: Whether a route's streams pass as they are.
+        terminal: Which event or frame ends a turn.
+        verify: Opens the token that stands first in a body; nothing where bodies carry no session.
+        flights: How many bytes of bodies are being read.
+        max_body_bytes: The longest JSON body or frame that is read.
+        max_response_bytes: The longest JSON answer, event or frame that is completed.
+        in_body: Whether bodies and frames carry sessions.
+        carriers: What else does, by precedence.
+        bind_request_session: Whether ``request.session`` is the Session too.
+    """
+
+    sealer: Sealer
+    identity: Identity
+    keeper: Keeper | None
+    events: Events
+    restarts: bool | None
+    unsigned: Import | Literal["reject", "ignore"]
+    is_plain: Callable[[Scope], bool]
+    passes_streams: Callable[[Scope], bool]
+    terminal: Terminal
+    verify: Verify
+    flights: Flights = field(repr=False)
+    max_body_bytes: int
+    max_response_bytes: int
+    in_body: bool
+    carriers: tuple[Carrier, ...]
+    bind_request_session: bool
 
 
 def keyring(keys: Keys) -> Keyring:
@@ -161,7 +211,14 @@ def routes(name: str, value: Routes) -> Callable[[Scope], bool]:
     paths = _texts(value)
     if paths is None or not all(path.startswith("/") for path in paths):
         raise ConfigurationError(f'{name}= takes paths, for instance {name}=("/api/chat",), or a function of the scope.')
-    return lambda scope: scope["path"] in paths
+    return lambda scope: bool(paths) and route_path(scope) in paths
+
+
+def route_path(scope: Scope) -> str:
+    """The path of a request as the application's routes have it: without that of the place where the application is mounted."""
+    path, root = scope["path"], scope.get("root_path", "")
+    below: str = path[len(root) :] if root and path.startswith(root) else path
+    return below if below.startswith("/") else "/" if below == "" else path
 
 
 def _texts(values: object) -> frozenset[str] | None:
