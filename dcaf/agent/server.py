@@ -105,7 +105,7 @@ def create_app(
         keys=keys,
         audience=audience,
         keeper=keeper,
-        exempt=lambda scope: exempt(scope) or _is_open(scope),
+        exempt=lambda scope: _is_open(scope) or (exempt is not None and exempt(scope)),
         **settings,
     )
     if keeper is None and any(tool.requires_approval for tool in served.tools.values()):

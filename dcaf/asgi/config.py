@@ -57,8 +57,8 @@ class Config:
         events: Whom to tell.
         restarts: Whether a refused session is started empty instead; None leaves it to what the session came by.
         unsigned: What happens to plain sessions.
-        is_plain: Whether a route reads and writes the whole state itself.
-        passes_streams: Whether a route's streams pass as they are.
+        is_plain: Whether a route reads and writes the whole state itself; None where none does.
+        passes_streams: Whether a route's streams pass as they are; None where none does.
         terminal: Which event or frame ends a turn.
         verify: Opens the token that stands first in a body; nothing where bodies carry no session.
         flights: How many bytes of bodies are being read.
@@ -75,8 +75,8 @@ class Config:
     events: Events
     restarts: bool | None
     unsigned: Import | Literal["reject", "ignore"]
-    is_plain: Callable[[Scope], bool]
-    passes_streams: Callable[[Scope], bool]
+    is_plain: Callable[[Scope], bool] | None
+    passes_streams: Callable[[Scope], bool] | None
     terminal: Terminal
     verify: Verify
     flights: Flights = field(repr=False)
@@ -200,8 +200,8 @@ def watcher(level: str) -> Watcher | None:
     return found
 
 
-def routes(name: str, value: Routes) -> Callable[[Scope], bool]:
-    """Whether a scope is one of these routes: whole paths, or a function of the scope.
+def routes(name: str, value: Routes) -> Callable[[Scope], bool] | None:
+    """Whether a scope is one of these routes: whole paths, or a function of the scope. None where none is named.
 
     Raises:
         ConfigurationError: It is a bare string, or a path does not begin with a slash.
@@ -211,7 +211,7 @@ def routes(name: str, value: Routes) -> Callable[[Scope], bool]:
     paths = _texts(value)
     if paths is None or not all(path.startswith("/") for path in paths):
         raise ConfigurationError(f'{name}= takes paths, for instance {name}=("/api/chat",), or a function of the scope.')
-    return lambda scope: bool(paths) and route_path(scope) in paths
+    return (lambda scope: route_path(scope) in paths) if paths else None
 
 
 def route_path(scope: Scope) -> str:

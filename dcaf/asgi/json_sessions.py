@@ -42,7 +42,6 @@ MAX_STRUCTURE: Final = 200_000
 NAME: Final = b'"session"'
 DATA: Final = b'"data"'
 MESSAGES: Final = b'"messages"'
-ESCAPED: Final = (b"\\u006", b"\\u007")
 COLON: Final = re.compile(rb"[ \t\n\r]*:[ \t\n\r]*")
 NEXT: Final = re.compile(rb"[ \t\n\r]*,[ \t\n\r]*")
 WHITE: Final = b" \t\n\r"
@@ -165,7 +164,10 @@ class Found(NamedTuple):
 
     def candidate(self) -> Place | None:
         """The one session to verify: the first that is neither ``null`` nor ``{}``."""
-        return next((place for place in self.places if place.value or place.value not in (None, {})), None)
+        for place in self.places:
+            if place.value or place.value not in (None, {}):
+                return place
+        return None
 
     def strip_sessions(self) -> Any:
         """The value of the body, with every session taken out of it."""
@@ -279,7 +281,7 @@ def _is_alone(data: bytes) -> bool:
 
 
 def _has_escaped_letters(data: bytes) -> bool:
-    return any(data.find(begin) >= 0 for begin in ESCAPED)
+    return data.find(b"\\u006") >= 0 or data.find(b"\\u007") >= 0
 
 
 class _Ends:

@@ -133,7 +133,8 @@ class Turn:
             await self._bind()
         self.session = sealer.accept(opened, self.binding)
         if opened is not None:
-            self._check_agreement()
+            if self.presented:
+                self._check_agreement()
             self.kid = opened.key.kid
             if self.config.keeper is not None:
                 await self.config.keeper.admit(sealer.claims_of(self.session))
@@ -229,8 +230,10 @@ class Turn:
             SessionAliasError, SessionValueError: What tools did to the session cannot be written.
         """
         if self._envelope is None or self.is_changed:
-            self._was_changed = self._was_changed or (self.adopts and self.is_changed and not self._adopted)
-            sequence = await self.commit()
+            if self.adopts:
+                self._was_changed = self._was_changed or (self.is_changed and not self._adopted)
+            keeper = self.config.keeper
+            sequence = None if keeper is None else await keeper.commit(self.session)
             self._envelope = self.config.sealer.pieces(self.session, self.binding, sequence=sequence)
             self._adopted = False
             self._tell(self._envelope)
@@ -238,14 +241,11 @@ class Turn:
 
     async def token(self) -> bytes:
         """The token alone of the session as it is now. Raises as ``envelope``."""
-        sequence = await self.commit()
+        keeper = self.config.keeper
+        sequence = None if keeper is None else await keeper.commit(self.session)
         token = self.config.sealer.token(self.session, self.binding, sequence=sequence)
         self._tell((token,))
         return token
-
-    async def commit(self) -> int | None:
-        """The number of the state that is to be sealed; None where nobody else counts. Raises as ``envelope``."""
-        return None if self.config.keeper is None else await self.config.keeper.commit(self.session)
 
     async def complete(self, text: JSONText) -> bytes | None:
         """A text with the session at its ``data.session``; None where none is due, or it has no room for one.
@@ -273,8 +273,9 @@ class Turn:
 
     def tell_opened(self, size: int) -> None:
         """Tell telemetry that the session is open, which came in so many bytes."""
-        if self.config.events.watcher is not None:
-            self.config.events.watcher.opened(kid=self.kid, request_bytes=size)
+        watcher = self.config.events.watcher
+        if watcher is not None and watcher.is_heard:
+            watcher.opened(kid=self.kid, request_bytes=size)
 
     def lose(self) -> None:
         """Tell the operator that a change was sealed and did not arrive, or was not sealed at all."""
@@ -299,8 +300,9 @@ class Turn:
         standing = self.session._state.standing
         assert standing is not None
         assert standing.kid is not None
-        if self.config.events.watcher is not None:
-            self.config.events.watcher.sealed(kid=standing.kid, answer_bytes=sum(map(len, sealed)))
+        watcher = self.config.events.watcher
+        if watcher is not None and watcher.is_heard:
+            watcher.sealed(kid=standing.kid, answer_bytes=sum(map(len, sealed)))
         if self.kid is not None and self.kid != standing.kid:
             self.config.events.resealed(self.kid, self.config.sealer.sid_digest(standing.claims.sid))
 

@@ -186,7 +186,7 @@ class SessionMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection; a lifespan, and exempt routes, pass as they are."""
-        if scope["type"] not in ("http", "websocket") or self._exempt(scope):
+        if scope["type"] not in ("http", "websocket") or (self._exempt is not None and self._exempt(scope)):
             await self.app(scope, receive, send)
             return
         if SCOPE_KEY in scope or (self._config.bind_request_session and "session" in scope):

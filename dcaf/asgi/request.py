@@ -116,7 +116,7 @@ class RequestSession(Turn):
             inner["session"] = self.session
         self._data = data
         if self.found is not None:
-            self._prepare_body(self.found, whole=config.is_plain(inner))
+            self._prepare_body(self.found, whole=config.is_plain is not None and config.is_plain(inner))
         in_body = config.in_body and self.carrier is None
         self.adopts = self.adopts and in_body
         answer = Answer(self, self._send) if in_body else AnswerBeside(self, self._send)

@@ -129,7 +129,8 @@ class Answer:
         if is_json(kind):
             return Phase.HELD
         config = self._turn.config
-        lines = None if config.passes_streams(self._turn.scope) else cutter(kind, config.max_response_bytes)
+        passes = config.passes_streams is not None and config.passes_streams(self._turn.scope)
+        lines = None if passes else cutter(kind, config.max_response_bytes)
         if lines is None:
             return Phase.PASSES
         self._stream = Stream(self._turn, lines, self._send, owes_checkpoint=self._owes_checkpoint)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from opentelemetry import metrics, trace
+from opentelemetry.metrics import _internal as _metrics
 from opentelemetry.util.types import AttributeValue
 
 from dcaf.asgi.events import Event
@@ -33,6 +34,12 @@ class Telemetry:
         self._opened = meter.create_counter("dcaf.session.opened", "{session}", "Sessions that a turn began or went on with")
         self._sealed = meter.create_histogram("dcaf.session.sealed", "By", "Length of what goes out with an answer")
         self._events = meter.create_counter("dcaf.session.events", "{event}", "Refusals, and what else an operator counts")
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether a provider was set. Without an SDK there is none, and the API's own functions cost more than they do."""
+        # Where a later release has other names for these, it counts as set.
+        return getattr(trace, "_TRACER_PROVIDER", True) is not None or getattr(_metrics, "_METER_PROVIDER", True) is not None
 
     def opened(self, *, kid: str | None, request_bytes: int) -> None:
         """A turn has its session.

@@ -57,7 +57,8 @@ class Socket:
         self._send = send
         self._session: Session = turn.session
         self._turn = turn
-        self._adopts = turn.config.is_plain(scope)
+        is_plain = turn.config.is_plain
+        self._adopts = is_plain is not None and is_plain(scope)
         self._sending = anyio.Lock(fast_acquire=True)
         self._taken: Message | None = None
         self._is_busy = False

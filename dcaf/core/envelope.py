@@ -174,7 +174,9 @@ class Sealer:
             claims = Claims.read(opened.claims)
             binding.check(claims, opened.suite, opened.key)
             check_times(claims, self._lifetime, int(self._clock()))
-            self._migrations.check(claims.sv or 0)
+            version = claims.sv or 0
+            if version != self._migrations.version:
+                self._migrations.check(version)
         except SessionError as error:
             error.kid = opened.key.kid
             error.sid_digest = None if claims is None else self.sid_digest(claims.sid)
@@ -182,8 +184,8 @@ class Sealer:
         opened.payload.index = claims.ix
         standing = Standing(claims, None, (opened.token,), opened.key.kid)
         state = State(opened.payload, standing, limit_bytes=self._limit_bytes)
-        if (claims.sv or 0) != self._migrations.version:
-            self._migrations.upgrade(state, claims.sv or 0)
+        if version != self._migrations.version:
+            self._migrations.upgrade(state, version)
             state.arrives(state.payload(), Standing(claims))
         return Session._over(state)
 
@@ -302,7 +304,7 @@ class Sealer:
             return arrived
         if sequence is None:
             sequence = arrived.claims.seq + (not is_sealed)
-        born, subject, conversation = arrived.claims.born, *binding.digests(self._suite.prefix, key)
+        born, (subject, conversation) = arrived.claims.born, binding.digests(self._suite.prefix, key)
         claims = Claims(
             self._audience,
             arrived.claims.sid,

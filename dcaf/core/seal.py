@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from itsdangerous.signer import SigningAlgorithm
 
-from dcaf.core.base64url import Payload, decoded, encoded, is_foreign
+from dcaf.core.base64url import EQUALS, PLUS, SLASH, Payload, decoded, encoded
 from dcaf.core.errors import SessionInvalid, SessionTooLarge
 from dcaf.core.keys import KID_CHARACTERS, Key, Keyring, derive
 
@@ -98,7 +98,7 @@ class SignedSuite:
         if not hmac.compare_digest(encoded(_signer(key.secret, audience).mac(body)), token[-MAC_CHARACTERS:]):
             raise _refused(token, key)
         segment = body[head.end() :]
-        state = None if is_foreign(token) else _state_in(segment)
+        state = None if PLUS in token or SLASH in token or EQUALS in token else _state_in(segment)
         # A state that can be read has the shape, and tells so many times faster than a pattern does.
         if (state is None or token[BEFORE_MAC] != DOT) and not SHAPE.fullmatch(token):
             raise SessionInvalid(reason="shape")
