@@ -14,7 +14,7 @@ import anyio.to_thread
 from anyio.lowlevel import RunVar
 
 from dcaf.asgi.json_sessions import MAX_STRUCTURE, Found, Verify, count_structure, read_body, shorten
-from dcaf.core.errors import BodyTooLarge
+from dcaf.core.errors import BodyTooLarge, SessionUnavailable
 
 T = TypeVar("T")
 
@@ -48,6 +48,20 @@ class Flights:
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes: int = limit_bytes
         self.taken_bytes: int = 0
+
+    def take(self, size: int) -> None:
+        """Count some bytes of a body.
+
+        Raises:
+            SessionUnavailable: There are too many, of all bodies together.
+        """
+        self.taken_bytes += size
+        if self.taken_bytes > self.limit_bytes:
+            raise SessionUnavailable(reason=IN_FLIGHT)
+
+    def give_back(self, size: int) -> None:
+        """Count them no more."""
+        self.taken_bytes -= size
 
 
 def announced_bytes(headers: Mapping[bytes, bytes]) -> int:

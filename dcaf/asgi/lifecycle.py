@@ -19,7 +19,7 @@ the keeper has admitted the session. Every check stands once, for a request and 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from starlette.types import Scope
@@ -28,6 +28,7 @@ from dcaf.asgi.body import off_the_loop
 from dcaf.asgi.carriers import Carrier, Presented
 from dcaf.asgi.config import Config
 from dcaf.asgi.json_sessions import Found, JSONText, read_text
+from dcaf.asgi.json_walk import Place
 from dcaf.asgi.terminal import is_done, may_be_done
 from dcaf.core.claims import Binding, Claims
 from dcaf.core.errors import (
@@ -102,7 +103,7 @@ class Turn:
         presented = self.presented[0] if self.presented and place is None else None
         try:
             if place is not None or presented is not None:
-                await self._open_sealed((place or presented).value)  # type: ignore[union-attr]
+                await self._open_sealed(place or presented)
             else:
                 await self._bind()
                 await self._begin(before)
@@ -118,8 +119,10 @@ class Turn:
             others = (each.carrier for each in self.presented if each is not presented)
             self.stale = () if self.kid is not None or self.is_unnamed else tuple(others)
 
-    async def _open_sealed(self, member: Any) -> None:
+    async def _open_sealed(self, candidate: Place | Presented | None) -> None:
         """Verify what came in, ask whose it may be, and open it for its holder."""
+        assert candidate is not None
+        member = candidate.value
         sealer, self.arrived = self.config.sealer, True
         try:
             opened = (self.found.opened if self.found is not None else None) or sealer.verify(member)
@@ -134,7 +137,7 @@ class Turn:
         self.session = sealer.accept(opened, self.binding)
         if opened is not None:
             if self.presented:
-                self._check_agreement()
+                self._check_agreement(each for each in self.presented if each is not candidate)
             self.kid = opened.key.kid
             if self.config.keeper is not None:
                 await self.config.keeper.admit(sealer.claims_of(self.session))
@@ -177,13 +180,13 @@ class Turn:
         self.config.events.imported(sealer.sid_digest(sealer.claims_of(session).sid))
         return session
 
-    def _check_agreement(self) -> None:
+    def _check_agreement(self, others: Iterable[Presented]) -> None:
         """Refuse two sessions in one request; what nobody here has sealed is none.
 
         Raises:
             SessionInvalid: There are two.
         """
-        for presented in self.presented:
+        for presented in others:
             opened = self.config.sealer.opened(presented.token.encode("latin-1"))
             if opened is not None and Claims.read(opened.claims).sid != self.session.id:
                 raise SessionInvalid(reason=DISAGREEMENT)

@@ -11,7 +11,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dcaf.asgi.body import IN_FLIGHT, announced_bytes, find_sessions, is_json
+from dcaf.asgi.body import announced_bytes, find_sessions, is_json
 from dcaf.asgi.carriers import find_presented
 from dcaf.asgi.checkpoint import sending
 from dcaf.asgi.config import Config
@@ -89,23 +89,21 @@ class RequestSession(Turn):
                 chunk, self._is_coming = message.get("body", b""), message.get("more_body", False)
                 data = _extend(data, chunk) if data else chunk
                 taken_bytes += len(chunk)
-                flights.taken_bytes += len(chunk)
+                flights.take(len(chunk))
                 # White space alone does not tell what it is.
                 kind = is_json(chunk) if kind is None else kind
                 self._check_length(len(data), kind, headers)
             if kind:
                 self.found = await find_sessions(bytes(data), config.verify)
         finally:
-            flights.taken_bytes -= taken_bytes
+            flights.give_back(taken_bytes)
         return bytes(data)
 
     def _check_length(self, length: int, kind: bool | None, headers: Mapping[bytes, bytes]) -> None:
-        limit_bytes, flights = self.config.max_body_bytes, self.config.flights
-        if flights.taken_bytes > flights.limit_bytes:
-            raise SessionUnavailable(reason=IN_FLIGHT)
+        limit_bytes = self.config.max_body_bytes
         if kind is not False and length > limit_bytes:
             raise BodyTooLarge(reason="length")
-        if kind and self._is_coming and announced_bytes(headers) > limit_bytes:
+        if kind and announced_bytes(headers) > limit_bytes:
             raise BodyTooLarge(reason="content-length")
 
     async def _run(self, app: ASGIApp, data: bytes) -> None:

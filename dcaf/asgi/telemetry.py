@@ -10,6 +10,7 @@ There is none of dcaf's own, and nothing of a state, a token or a caller is in t
 
 from __future__ import annotations
 
+import sys
 from typing import Final, Literal
 
 from opentelemetry import metrics, trace
@@ -37,9 +38,13 @@ class Telemetry:
 
     @property
     def is_heard(self) -> bool:
-        """Whether a provider was set. Without an SDK there is none, and the API's own functions cost more than they do."""
-        # Where a later release has other names for these, it counts as set.
-        return getattr(trace, "_TRACER_PROVIDER", True) is not None or getattr(_metrics, "_METER_PROVIDER", True) is not None
+        """Whether an SDK is loaded, or a provider of another one set: the API alone hears nothing, and is not free."""
+        # Where a later release has other names for the providers, they count as set.
+        return (
+            "opentelemetry.sdk" in sys.modules
+            or getattr(trace, "_TRACER_PROVIDER", True) is not None
+            or getattr(_metrics, "_METER_PROVIDER", True) is not None
+        )
 
     def opened(self, *, kid: str | None, request_bytes: int) -> None:
         """A turn has its session.

@@ -108,7 +108,7 @@ class Socket:
         """Send the session as it is now; False where the connection is not open. Raises as ``send``."""
         if self._is_open and not self._turn.is_sent:
             async with self._sending:
-                await self._send_session(as_bytes=False)
+                await self._send_session()
         return self._is_open
 
     async def finish(self) -> None:
@@ -118,7 +118,7 @@ class Socket:
         try:
             if self._is_open:
                 async with self._sending:
-                    await self._send_session(as_bytes=False)
+                    await self._send_session()
             self._is_lost = self._turn.is_changed
         except OSError:  # the client has left already
             self._is_lost = True
@@ -179,18 +179,22 @@ class Socket:
         try:
             completed = await turn.complete(text) if len(data) <= self._config.max_response_bytes else None
             if completed is None and not turn.is_sent:
-                await self._send(_message(await turn.event(), as_bytes=as_bytes))
+                await self._send_event(as_bytes=as_bytes)
             await self._send(message if completed is None else _with(message, completed))
         except (SessionError, SessionUnavailable) as refusal:
             await self._refuse(refusal, as_bytes=as_bytes)
         finally:
             self._is_busy = False
 
-    async def _send_session(self, *, as_bytes: bool) -> None:
+    async def _send_session(self) -> None:
+        """Send the session as it is now, or why it cannot be sealed."""
         try:
-            await self._send(_message(await self._turn.event(), as_bytes=as_bytes))
+            await self._send_event(as_bytes=False)
         except (SessionError, SessionUnavailable) as refusal:
-            await self._refuse(refusal, as_bytes=as_bytes)
+            await self._refuse(refusal, as_bytes=False)
+
+    async def _send_event(self, *, as_bytes: bool) -> None:
+        await self._send(_message(await self._turn.event(), as_bytes=as_bytes))
 
     async def _refuse(self, refusal: SessionError | SessionUnavailable, *, as_bytes: bool) -> None:
         self._config.events.refused(refusal)

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from dcaf.asgi import SessionMiddleware
 from dcaf.asgi.events import Event
-from dcaf.asgi.problems import json_body, problem
+from dcaf.asgi.problems import build_body
 from dcaf.core.errors import SessionError
 from dcaf.testing import sealed
 from tests.asgi.wire import RING, call
@@ -114,7 +114,7 @@ def test_the_two_suites_answer_with_the_same_bytes() -> None:
 def test_an_answer_that_names_the_reason_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     def telling(refusal: SessionError, *, http_version: str = "1.1") -> Response:
         headers = {"Cache-Control": "no-store"}
-        body = orjson.dumps({**json_body(refusal), "reason": refusal.reason})
+        body = orjson.dumps({**build_body(refusal), "reason": refusal.reason})
         return Response(body, refusal.http_status, headers, "application/problem+json")
 
     monkeypatch.setattr("dcaf.asgi.middleware.problem", telling)
@@ -124,7 +124,7 @@ def test_an_answer_that_names_the_reason_is_caught(monkeypatch: pytest.MonkeyPat
 @pytest.mark.promise(14)
 def test_an_answer_that_names_the_key_in_a_header_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     def telling(refusal: SessionError, *, http_version: str = "1.1") -> Response:
-        found = problem(refusal, http_version=http_version)
+        found = build_problem(refusal, http_version=http_version)
         found.headers["x-kid"] = refusal.kid or ""
         return found
 

@@ -22,11 +22,11 @@ from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 import pytest
+from dcaf.asgi.settings import suites
 from pydantic import AfterValidator, AnyUrl, BaseModel, ConfigDict, Field, ImportString, Json, SecretStr, StringConstraints
 
 from dcaf import ConfigurationError, DcafError, Key, Keyring, Session, SessionMiddleware, current_session, tool
 from dcaf.asgi.events import Event
-from dcaf.asgi.settings import suites
 from dcaf.core.base64url import encode
 from dcaf.core.claims import Binding
 from dcaf.core.envelope import Sealer

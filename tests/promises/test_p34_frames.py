@@ -15,7 +15,7 @@ from starlette.websockets import WebSocket, WebSocketState
 
 from dcaf.asgi import SessionMiddleware
 from dcaf.asgi import middleware as module
-from dcaf.asgi.request import is_json
+from dcaf.asgi.body import is_json
 from dcaf.asgi.websocket import Socket
 from dcaf.core.errors import SessionError
 from dcaf.testing import sealed, tampered

@@ -10,10 +10,10 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-
-from dcaf.asgi import SessionMiddleware
 from dcaf.asgi.outgoing import Outgoing
 from dcaf.asgi.settings import suites
+
+from dcaf.asgi import SessionMiddleware
 from dcaf.core import current_session
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import SessionError, SessionTypeError

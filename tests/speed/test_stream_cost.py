@@ -14,7 +14,7 @@ import pytest
 
 from dcaf import Key, Keyring
 from dcaf.asgi import SessionMiddleware
-from dcaf.asgi.stream import Stream
+from dcaf.asgi.streams import Stream
 from dcaf.testing import sealed
 
 RING = Keyring(Key.generate("k7"))
@@ -129,7 +129,7 @@ class Remembering(Stream):
 
 
 def test_control_a_stream_that_keeps_what_it_has_sent_is_caught(monkeypatch: Any) -> None:
-    monkeypatch.setattr("dcaf.asgi.response.Stream", Remembering)
+    monkeypatch.setattr("dcaf.asgi.responses.Stream", Remembering)
     assert growth("text/event-stream", 1) > 2.0
 
 
@@ -142,5 +142,5 @@ class Hesitating(Stream):
 
 
 def test_control_a_stream_that_waits_before_it_begins_is_caught(monkeypatch: Any) -> None:
-    monkeypatch.setattr("dcaf.asgi.response.Stream", Hesitating)
+    monkeypatch.setattr("dcaf.asgi.responses.Stream", Hesitating)
     assert added_ms("application/x-ndjson", 50) > 1.0
