@@ -30,11 +30,12 @@ POLICY: Final = 1008
 """Close code: a message that violates the policy of the service (RFC 6455, section 7.4.1)."""
 
 LINGER_S: Final = 2.0
-LINGER_BYTES: Final = 4 * 1024 * 1024
+UNREAD_S: Final = 0.25
+LINGER_BYTES: Final = 512 * 1024
 ANNOUNCED_BYTES: Final = 8 * 1024 * 1024
 """For how long, and how much of it, a body that was refused is read and dropped, so that its client reads the answer: a connection
 that is closed while bytes come in is reset, and takes the answer with it. One whose length was announced is read whole up to the
-second figure."""
+last figure; of a longer one the rest is left to itself for a moment, in which its sender cannot go on and reads."""
 
 
 def build_body(refusal: SessionError | SessionUnavailable) -> dict[str, Any]:
@@ -91,10 +92,11 @@ async def refuse(
     if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": POLICY, "reason": refusal.code})
         return
-    answer = build_problem(refusal, http_version=scope.get("http_version", "1.1"))
+    version = scope.get("http_version", "1.1")
+    answer = build_problem(refusal, http_version=version)
     for carrier in dead:
         answer.raw_headers = list(carrier.clear(scope, answer.raw_headers))
-    if not is_coming:
+    if not is_coming or not version.startswith("1"):
         await answer(scope, receive, send)
         return
     await send({"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers})
@@ -105,10 +107,13 @@ async def refuse(
 
 async def _linger(headers: Mapping[bytes, bytes], receive: Receive) -> None:
     """Read and drop what still comes of a body, as far as the limits allow."""
-    limit_bytes = ANNOUNCED_BYTES if 0 < announced_bytes(headers) <= ANNOUNCED_BYTES else LINGER_BYTES
+    announced = announced_bytes(headers)
+    limit_bytes = ANNOUNCED_BYTES if 0 < announced <= ANNOUNCED_BYTES else LINGER_BYTES
     with anyio.move_on_after(LINGER_S):
         while limit_bytes > 0:
             message = await receive()
             if not message.get("more_body", False):
                 return
             limit_bytes -= len(message.get("body", b""))
+        if announced:
+            await anyio.sleep(UNREAD_S)

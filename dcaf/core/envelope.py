@@ -300,7 +300,7 @@ class Sealer:
         now = int(self._clock())
         key = self._keys.signer(now)
         is_sealed = payload is state._arrived and arrived.token != ()
-        if is_sealed and self._rests(arrived, key, now):
+        if is_sealed and self._rests(arrived, key, now) and sum(map(len, arrived.token)) <= self._max_token_bytes:
             return arrived
         if sequence is None:
             sequence = arrived.claims.seq + (not is_sealed)

@@ -112,7 +112,7 @@ class Key:
 
     def derive(self, suite: str, audience: str, role: str) -> bytes:
         """Derive the 32 bytes that serve one role of one audience (docs/protocol.md, section 4)."""
-        return derive(self.secret, suite, audience, role)
+        return _derive(self.secret, suite, audience, role)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Key is not pickled or copied into messages: pass its id")
@@ -238,8 +238,7 @@ def hkdf_sha256(secret: bytes, info: bytes, *, salt: bytes = b"", length: int = 
 
 
 @lru_cache(maxsize=256)
-def derive(secret: bytes, suite: str, audience: str, role: str) -> bytes:
-    """K(role) of the protocol: the 32 bytes of a key that serve one role of one audience."""
+def _derive(secret: bytes, suite: str, audience: str, role: str) -> bytes:
     return hkdf_sha256(secret, b"".join(length_prefixed(part) for part in ("dcaf", "1", suite, audience, role)))
 
 

@@ -23,7 +23,7 @@ from itsdangerous.signer import SigningAlgorithm
 
 from dcaf.core.base64url import EQUALS, PLUS, SLASH, Payload, decoded, encoded
 from dcaf.core.errors import SessionInvalid, SessionTooLarge
-from dcaf.core.keys import KID_CHARACTERS, Key, Keyring, derive
+from dcaf.core.keys import KID_CHARACTERS, Key, Keyring
 
 MAC_CHARACTERS: Final = 43
 BEFORE_MAC: Final = -MAC_CHARACTERS - 1
@@ -83,7 +83,7 @@ class SignedSuite:
     def pieces(self, key: Key, audience: str, claims: bytes, payload: Payload) -> Pieces:
         """Write a token in pieces. A payload that came from a token is copied, not encoded again."""
         head, segment = b"dcaf1s.%b.%b." % (key.kid.encode(), encoded(claims)), payload.segment
-        return head, segment, b"." + encoded(_signer(key.secret, audience).mac(head, segment))
+        return head, segment, b"." + _mac(key, audience, head, segment)
 
     def open(self, token: bytes, keys: Keyring, audience: str) -> Opened:
         """Verify a token; nothing in it is decoded before its mac has verified.
@@ -95,7 +95,7 @@ class SignedSuite:
         key = keys.find(head[1].decode()) if head else None
         if head is None or key is None:
             raise _refused(token, key)
-        if not hmac.compare_digest(encoded(_signer(key.secret, audience).mac(body)), token[-MAC_CHARACTERS:]):
+        if not hmac.compare_digest(_mac(key, audience, body), token[-MAC_CHARACTERS:]):
             raise _refused(token, key)
         segment = body[head.end() :]
         state = None if PLUS in token or SLASH in token or EQUALS in token else _state_in(segment)
@@ -171,6 +171,10 @@ class Keyed(SigningAlgorithm):
 
 
 @lru_cache(maxsize=256)
-def _signer(secret: bytes, audience: str) -> Keyed:
-    """What a Signer of itsdangerous signs with, with ``key_derivation="none"``; it would copy each text twice."""
-    return Keyed(derive(secret, "dcaf1s", audience, "mac"))
+def _keyed(secret: bytes) -> Keyed:
+    return Keyed(secret)
+
+
+def _mac(key: Key, audience: str, text: bytes | memoryview, more: bytes | memoryview = b"") -> bytes:
+    """What a Signer of itsdangerous appends with this algorithm and ``key_derivation="none"``, without its copies of the text."""
+    return encoded(_keyed(key.derive("dcaf1s", audience, "mac")).mac(text, more))
