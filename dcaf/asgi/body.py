@@ -90,8 +90,11 @@ async def find_sessions(data: bytes, verify: Verify) -> Found:
         MalformedJSON: A strict parser refuses it, or a member is repeated on the way to a session.
     """
     short = shorten(data, verify)
-    found = None if short is None else await _limited(short.data, short.read)
-    return await _limited(data, read_body) if found is None else found
+    if short is not None:
+        found = short.read(data) if len(short.data) <= INLINE_STRUCTURE else await _limited(short.data, short.read)
+        if found is not None:
+            return found
+    return await _limited(data, read_body)
 
 
 def unopened(_: bytes) -> None:

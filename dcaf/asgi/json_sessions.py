@@ -211,13 +211,15 @@ class Shortened(NamedTuple):
 
     def _only_place(self, value: Any) -> Place | None:
         """The place of the session, where it is the only one of the text and written as we do; None leaves it to others."""
-        data = value.get("data") if type(value) is dict else None
-        session = data.get("session") if type(data) is dict else None
-        end = AFTER.match(self.data, self.at + len(STAND_IN))
-        if end is None or _token_in(session) != NONCE or not _is_alone(self.data):
+        holder = value.get("data") if type(value) is dict else None
+        session = holder.get("session") if type(holder) is dict else None
+        data, end = self.data, AFTER.match(self.data, self.at + len(STAND_IN))
+        if end is None or _token_in(session) != NONCE or not (data.count(NAME) == 1 == data.count(DATA)):
             return None
-        begin = self.data.index(NAME)
-        start = _value_of(self.data, begin) if self.brace < 0 else self.brace
+        if _has_escaped_letters(data):
+            return None
+        begin = data.index(NAME)
+        start = _value_of(data, begin) if self.brace < 0 else self.brace
         return Place(begin, start, end.end(), session)
 
 
@@ -273,11 +275,6 @@ def _brace_before(data: bytes, own: int, state: bytes) -> int:
 def _token_in(session: Any) -> Any:
     own = session.get("dcaf") if type(session) is dict else None
     return own.get("token") if type(own) is dict else None
-
-
-def _is_alone(data: bytes) -> bool:
-    """Whether both names stand once in a text, so that they are those of the one session that its value has."""
-    return data.count(NAME) == 1 == data.count(DATA) and not _has_escaped_letters(data)
 
 
 def _has_escaped_letters(data: bytes) -> bool:

@@ -27,6 +27,7 @@ from starlette.types import Scope
 from dcaf.asgi.body import off_the_loop
 from dcaf.asgi.carriers import Carrier, Presented
 from dcaf.asgi.config import Config
+from dcaf.asgi.events import Watcher
 from dcaf.asgi.json_sessions import Found, JSONText, read_text
 from dcaf.asgi.json_walk import Place
 from dcaf.asgi.terminal import is_done, may_be_done
@@ -57,6 +58,7 @@ class Turn:
 
     Attributes:
         found: The sessions of the body or frame that opened it; None where that is not JSON.
+        place: The session in it that counts; None where there is none.
         presented: What came beside the body, by precedence.
         session: Its session, once it is open.
         binding: Whom that is bound to.
@@ -77,6 +79,7 @@ class Turn:
         self.config = config
         self.scope = scope
         self.found: Found | None = None
+        self.place: Place | None = None
         self.presented: Sequence[Presented] = ()
         self.arrived = False
         self.kid: str | None = None
@@ -88,6 +91,7 @@ class Turn:
         self._envelope: Pieces | None = None
         self._adopted = False
         self._was_changed = False
+        self._watcher: Watcher | None = None
 
     async def open(self, before: Turn | None = None) -> None:
         """Open the session that counts, or begin one.
@@ -99,7 +103,9 @@ class Turn:
             SessionError: The session is refused.
             SessionUnavailable: Nobody can tell whose it is, or whether it is current.
         """
-        place = self.found.candidate() if self.found is not None and self.config.in_body else None
+        if self.found is not None and self.config.in_body:
+            self.place = self.found.candidate()
+        place = self.place
         presented = self.presented[0] if self.presented and place is None else None
         try:
             if place is not None or presented is not None:
@@ -255,7 +261,7 @@ class Turn:
 
         Raises as ``envelope``.
         """
-        if _plain_session(text.value) is not None:
+        if type(text.value) is dict and "data" in text.value and _plain_session(text.value) is not None:
             self._heed(text)
         frame = text.frame() if self.is_due else None
         if frame is None:
@@ -278,6 +284,7 @@ class Turn:
         """Tell telemetry that the session is open, which came in so many bytes."""
         watcher = self.config.events.watcher
         if watcher is not None and watcher.is_heard:
+            self._watcher = watcher
             watcher.opened(kid=self.kid, request_bytes=size)
 
     def lose(self) -> None:
@@ -303,9 +310,8 @@ class Turn:
         standing = self.session._state.standing
         assert standing is not None
         assert standing.kid is not None
-        watcher = self.config.events.watcher
-        if watcher is not None and watcher.is_heard:
-            watcher.sealed(kid=standing.kid, answer_bytes=sum(map(len, sealed)))
+        if self._watcher is not None:
+            self._watcher.sealed(kid=standing.kid, answer_bytes=sum(map(len, sealed)))
         if self.kid is not None and self.kid != standing.kid:
             self.config.events.resealed(self.kid, self.config.sealer.sid_digest(standing.claims.sid))
 

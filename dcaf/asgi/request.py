@@ -5,7 +5,7 @@ The steps are those of ``lifecycle``; here is what HTTP adds to them: the body t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -56,8 +56,8 @@ class RequestSession(Turn):
             await self.open()
         except (SessionError, SessionUnavailable) as refusal:
             config.events.refused(refusal)
-            in_body = config.in_body and self.found is not None and self.found.candidate() is not None
-            dead = () if in_body and refusal.reason != DISAGREEMENT else find_dead(refusal, self.presented)
+            in_body = self.place is not None and refusal.reason != DISAGREEMENT
+            dead = () if in_body else find_dead(refusal, self.presented)
             await refuse(refusal, self.scope, self._receive, self._send, dead, is_coming=self._is_coming and is_unread(refusal))
             return
         self.tell_opened(len(data))
@@ -91,20 +91,17 @@ class RequestSession(Turn):
                 taken_bytes += len(chunk)
                 flights.take(len(chunk))
                 # White space alone does not tell what it is.
-                kind = is_json(chunk) if kind is None else kind
-                self._check_length(len(data), kind, headers)
+                if kind is None:
+                    kind = is_json(chunk)
+                if kind is not False and len(data) > config.max_body_bytes:
+                    raise BodyTooLarge(reason="length")
+                if kind and announced_bytes(headers) > config.max_body_bytes:
+                    raise BodyTooLarge(reason="content-length")
             if kind:
                 self.found = await find_sessions(bytes(data), config.verify)
         finally:
             flights.give_back(taken_bytes)
         return bytes(data)
-
-    def _check_length(self, length: int, kind: bool | None, headers: Mapping[bytes, bytes]) -> None:
-        limit_bytes = self.config.max_body_bytes
-        if kind is not False and length > limit_bytes:
-            raise BodyTooLarge(reason="length")
-        if kind and announced_bytes(headers) > limit_bytes:
-            raise BodyTooLarge(reason="content-length")
 
     async def _run(self, app: ASGIApp, data: bytes) -> None:
         """Have the application answer; what it reads is the body with the verified state in it."""
@@ -127,7 +124,7 @@ class RequestSession(Turn):
         finally:
             sending.reset(checkpoint)
             end(session)
-            self.release()
+            self.session._state.end(self.lose)
         answer.look_back()
 
     def _prepare_body(self, found: Found, *, whole: bool) -> None:
@@ -135,7 +132,7 @@ class RequestSession(Turn):
         self.adopts, self.found = whole, None
         if not found.places:
             return
-        kept = found.candidate() if self.config.in_body else None
+        kept = self.place
         visible = self.config.sealer.visible(self.session, whole=whole) if kept is not None else b""
         length = found.text.measure(found.places, kept, len(visible))
         self.scope["headers"] = rewritten(self.scope["headers"], length)

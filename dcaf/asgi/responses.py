@@ -126,7 +126,7 @@ class Answer:
         if start["status"] >= SERVER_ERROR:
             return Phase.PASSES
         kind = self._kind(start)
-        if is_json(kind):
+        if kind is JSON or is_json(kind):
             return Phase.HELD
         config = self._turn.config
         passes = config.passes_streams is not None and config.passes_streams(self._turn.scope)
@@ -161,7 +161,8 @@ class Answer:
 
     async def _complete(self, data: bytes) -> None:
         turn, start = self._turn, self._start
-        self._heed_status(start)
+        if turn.adopts:
+            self._heed_status(start)
         completed, self._phase = None, Phase.BEGINS
         try:
             if len(data) <= turn.config.max_response_bytes and (turn.is_due or turn.adopts or b'"session"' in data):
@@ -175,7 +176,8 @@ class Answer:
             await self._pass_by(data)
         else:
             self._phase = Phase.PASSES
-            start = drop_stale(turn, start)
+            if turn.stale:
+                start = drop_stale(turn, start)
             await self._send({**start, "headers": carrying(start["headers"], len(completed))})
         await self._send({"type": "http.response.body", "body": data if completed is None else completed, "more_body": False})
 

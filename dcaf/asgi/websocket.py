@@ -156,7 +156,7 @@ class Socket:
         """Go on with the turn of a frame; the session of the connection becomes that of the frame."""
         found, before = turn.found, self._turn
         assert found is not None
-        kept = found.candidate()
+        kept = turn.place
         visible = b"" if kept is None else self._config.sealer.visible(turn.session, whole=self._adopts)
         if turn.session is not self._session and not _is_echo(turn.session, self._session):
             if before.is_changed:
@@ -164,7 +164,7 @@ class Socket:
             self._session._state.refill(turn.session._state)
         elif before.is_begun:
             self._session.temp.clear()
-        turn.session, turn.adopts, turn.found = self._session, self._adopts, None
+        turn.session, turn.adopts, turn.found, turn.place = self._session, self._adopts, None, None
         self._turn = turn
         return _with(message, found.text.rewritten(found.places, kept, visible)) if found.places else message
 

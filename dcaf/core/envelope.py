@@ -154,8 +154,11 @@ class Sealer:
 
     def opened(self, token: bytes) -> Opened | None:
         """Verify the seal of a token that was found in a larger text; None where ``verify`` would refuse it."""
+        suite = self._suites.get(token[:PREFIX_BYTES])
+        if suite is None or len(token) > self._max_token_bytes:
+            return None
         try:
-            return self._verified(token) if len(token) <= self._max_token_bytes else None
+            return suite.open(token, self._keys, self._audience)
         except SessionError:
             return None
 
@@ -296,7 +299,7 @@ class Sealer:
 
     def _sealed(self, state: State, payload: Payload, binding: Binding, sequence: int | None) -> Standing:
         """The token of a payload that was made of a state, which stands for what arrived from then on."""
-        arrived = _standing(state)
+        arrived = state.standing or _standing(state)
         now = int(self._clock())
         key = self._keys.signer(now)
         is_sealed = payload is state._arrived and arrived.token != ()

@@ -314,6 +314,8 @@ class State:
 
     def is_changed(self) -> bool:
         """Whether what would be sealed is not what arrived: a key, or the library's own member. Raises as ``settle``."""
+        if not self._slots:
+            return self._library != self._own_arrived
         with self._lock:
             return bool(self.changed()) or self._library != self._own_arrived
 
