@@ -39,6 +39,7 @@ from dcaf.core.errors import (
     SessionTooLarge,
     SessionUnavailable,
     SessionUnsigned,
+    SessionValueError,
     StateError,
 )
 from dcaf.core.seal import Pieces
@@ -300,8 +301,7 @@ class Turn:
         if not self.adopts:
             self.config.events.overwritten(route_of(self.scope))
         elif not (self._was_changed or self.session.is_modified):
-            # Read once more by the parser that keeps integers of any size, so that too large ones are refused and not rounded.
-            found = _plain_session(json.loads(text.data))
+            found = _plain_session(_read_exactly(text.data))
             if isinstance(found, dict) and RESERVED not in found:
                 self.session._state.replace(found)
                 self._adopted = True
@@ -339,6 +339,20 @@ def parse(data: bytes) -> JSONText | None:
         return read_text(data)
     except MalformedJSON:
         return None
+
+
+def _read_exactly(data: bytes) -> Any:
+    """Read once more by the parser that keeps integers of any size, so that too large ones are refused and not rounded.
+
+    Raises:
+        SessionValueError: It is nested too deep, or has a number with too many digits, for any session.
+    """
+    try:
+        return json.loads(data)
+    except (RecursionError, ValueError):
+        raise SessionValueError(
+            "data.session of the answer: it is nested too deep, or has too long a number, to be stored"
+        ) from None
 
 
 def _plain_session(value: Any) -> Any:

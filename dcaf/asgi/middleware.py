@@ -43,6 +43,7 @@ from dcaf.asgi.identity import Conversation, Identity, Subject
 from dcaf.asgi.lifecycle import find_dead
 from dcaf.asgi.problems import refuse
 from dcaf.asgi.request import SCOPE_KEY, RequestSession
+from dcaf.asgi.startup import is_in_lifespan, refuse_start
 from dcaf.asgi.terminal import Terminal, is_done
 from dcaf.asgi.websocket import PassingSocket, Socket, open_first
 from dcaf.core.envelope import Sealer
@@ -143,51 +144,58 @@ class SessionMiddleware:
         randomness: Callable[[int], bytes] = os.urandom,
         keeper: Keeper | None = None,
     ) -> None:
-        if isinstance(app, SessionMiddleware):
-            raise ConfigurationError(app._twice)
         self.app = app
-        self._exempt = routes("exempt", exempt)
-        suite, *others = suites(encrypt=encrypt, accept_both=accept_both)
-        if encrypt and plain != () and not plain_secret:
-            raise ConfigurationError(PLAIN_AND_ENCRYPTED)
-        positive("max_token_bytes", max_token_bytes)
-        in_body, others_by = carriers_of(carriers)
-        room = max_token_bytes if in_body else min(max_token_bytes, max(carrier.room_bytes for carrier in others_by))
-        sealer = Sealer(
-            keys=keyring(keys),
-            audience=audience,
-            lifetime=lifetime(idle_timeout, absolute_timeout),
-            mirror=(not encrypt) if mirror is None else mirror,
-            max_token_bytes=room,
-            migrations=Migrations(version, migrations),
-            clock=clock,
-            randomness=randomness,
-            suite=suite,
-            also_accepted=others,
-        )
-        self._config = Config(
-            sealer=sealer,
-            identity=Identity(subject, conversation),
-            keeper=keeper,
-            events=Events(None if on_event is None else function("on_event", on_event), watcher(level_of(keeper))),
-            restarts=None if on_refused is None else one_of("on_refused", on_refused, ("reject", "restart")) == "restart",
-            unsigned=unsigned if isinstance(unsigned, Import) else one_of("unsigned", unsigned, ("reject", "ignore")),
-            is_plain=routes("plain", plain),
-            passes_streams=routes("pass_streams", pass_streams),
-            terminal=function("terminal", terminal),
-            verify=sealer.opened if in_body else unopened,
-            flights=Flights(positive("max_bytes_in_flight", max_bytes_in_flight)),
-            max_body_bytes=positive("max_body_bytes", max_body_bytes),
-            max_response_bytes=positive("max_response_bytes", max_response_bytes),
-            in_body=in_body,
-            carriers=others_by,
-            bind_request_session=bind_request_session,
-        )
+        self._failure: ConfigurationError | None = None
+        try:
+            _check_once(app)
+            self._exempt = routes("exempt", exempt)
+            suite, *others = suites(encrypt=encrypt, accept_both=accept_both)
+            _check_plain(encrypt=encrypt, is_named=plain != (), is_allowed=plain_secret)
+            positive("max_token_bytes", max_token_bytes)
+            in_body, others_by = carriers_of(carriers)
+            room = max_token_bytes if in_body else min(max_token_bytes, max(carrier.room_bytes for carrier in others_by))
+            sealer = Sealer(
+                keys=keyring(keys),
+                audience=audience,
+                lifetime=lifetime(idle_timeout, absolute_timeout),
+                mirror=(not encrypt) if mirror is None else mirror,
+                max_token_bytes=room,
+                migrations=Migrations(version, migrations),
+                clock=clock,
+                randomness=randomness,
+                suite=suite,
+                also_accepted=others,
+            )
+            self._config = Config(
+                sealer=sealer,
+                identity=Identity(subject, conversation),
+                keeper=keeper,
+                events=Events(None if on_event is None else function("on_event", on_event), watcher(level_of(keeper))),
+                restarts=None if on_refused is None else one_of("on_refused", on_refused, ("reject", "restart")) == "restart",
+                unsigned=unsigned if isinstance(unsigned, Import) else one_of("unsigned", unsigned, ("reject", "ignore")),
+                is_plain=routes("plain", plain),
+                passes_streams=routes("pass_streams", pass_streams),
+                terminal=function("terminal", terminal),
+                verify=sealer.opened if in_body else unopened,
+                flights=Flights(positive("max_bytes_in_flight", max_bytes_in_flight)),
+                max_body_bytes=positive("max_body_bytes", max_body_bytes),
+                max_response_bytes=positive("max_response_bytes", max_response_bytes),
+                in_body=in_body,
+                carriers=others_by,
+                bind_request_session=bind_request_session,
+            )
+        except ConfigurationError as failure:
+            if not is_in_lifespan():
+                raise
+            self._failure, self._exempt = failure, self._fail
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection; a lifespan, and exempt routes, pass as they are."""
         if scope["type"] not in ("http", "websocket") or (self._exempt is not None and self._exempt(scope)):
-            await self.app(scope, receive, send)
+            if self._failure is not None and scope["type"] == "lifespan":
+                await refuse_start(self._failure, receive, send)
+            else:
+                await self.app(scope, receive, send)
             return
         if SCOPE_KEY in scope or (self._config.bind_request_session and "session" in scope):
             self._check_scope(scope)
@@ -210,6 +218,10 @@ class SessionMiddleware:
             inner["session"] = turn.session
         await (Socket if config.in_body else PassingSocket)(turn, inner, receive, send).run(self.app)
 
+    def _fail(self, _: Scope) -> bool:
+        assert self._failure is not None
+        raise self._failure
+
     def _check_scope(self, scope: Scope) -> None:
         if SCOPE_KEY in scope:
             raise ConfigurationError(self._twice)
@@ -218,3 +230,13 @@ class SessionMiddleware:
             f"{type(scope['session']).__name__}). Remove that one, or pass bind_request_session=False to dcaf's and use "
             "dcaf.current_session()."
         )
+
+
+def _check_once(app: ASGIApp) -> None:
+    if isinstance(app, SessionMiddleware):
+        raise ConfigurationError(app._twice)
+
+
+def _check_plain(*, encrypt: bool, is_named: bool, is_allowed: bool) -> None:
+    if encrypt and is_named and not is_allowed:
+        raise ConfigurationError(PLAIN_AND_ENCRYPTED)

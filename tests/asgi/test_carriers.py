@@ -13,9 +13,10 @@ from starlette.routing import Route
 from starlette.testclient import TestClient, WebSocketDenialResponse
 
 from dcaf import ConfigurationError, Key, Keyring
-from dcaf.asgi import checkpoint, middleware
+from dcaf.asgi import checkpoint
 from dcaf.asgi.carriers import CookieCarrier, HeaderCarrier, carriers_of, find_presented
 from dcaf.asgi.lifecycle import Turn
+from dcaf.asgi.websocket import open_first
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import NotCarriedError, SessionConflict
 from dcaf.core.keeper import Stateless
@@ -578,14 +579,14 @@ def test_a_session_of_a_handshake_is_not_taken_into_a_conversation() -> None:
 
 
 def test_control_a_handshake_that_is_forgotten_would_move(monkeypatch: Any) -> None:
-    opened_first = middleware.open_first
+    opened_first = open_first
 
     async def forgetting(*arguments: Any) -> Any:
         turn = await opened_first(*arguments)
         turn.carrier = None
         return turn
 
-    monkeypatch.setattr(middleware, "open_first", forgetting)
+    monkeypatch.setattr("dcaf.asgi.middleware.open_first", forgetting)
     with pytest.raises((AssertionError, KeyError)):
         assert_handshake_cannot_move()
 

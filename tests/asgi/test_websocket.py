@@ -16,7 +16,7 @@ from starlette.routing import WebSocketRoute
 from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
 
-from dcaf.asgi import middleware
+from dcaf.asgi import websocket
 from dcaf.asgi import websocket as module
 from dcaf.asgi.checkpoint import checkpoint
 from dcaf.asgi.events import Events
@@ -1198,14 +1198,14 @@ def test_the_sessions_of_two_sockets_do_not_mix() -> None:
 
 def test_control_a_service_that_shares_one_session_is_caught(monkeypatch: Any) -> None:
     shared: list[Any] = []
-    original = middleware.open_first
+    original = websocket.open_first
 
     async def first(*arguments: Any) -> Any:
         if not shared:
             shared.append(await original(*arguments))
         return shared[0]
 
-    monkeypatch.setattr(middleware, "open_first", first)
+    monkeypatch.setattr("dcaf.asgi.middleware.open_first", first)
     with pytest.raises(AssertionError):
         assert_apart()
 

@@ -1,6 +1,6 @@
 """Five planted mistakes, each of which the differential run must notice.
 
-    python -m tests.differential.mutants OLD_TREE [WORLDS]
+python -m tests.differential.mutants OLD_TREE [WORLDS]
 """
 
 from __future__ import annotations
@@ -15,10 +15,26 @@ from tests.differential.run import TREE, compare, played
 
 MUTANTS: Final = {
     "the restart forgets its code": ("asgi/lifecycle.py", "sealer.start(restarted=refusal.code)", "sealer.start()"),
-    "a resting token is not worn before the idle timeout": ("core/envelope.py", "* WORN_AFTER <= self._lifetime.idle_s", "<= self._lifetime.idle_s * 9"),
-    "a member is cut out with the comma before it and after it": ("asgi/json_sessions.py", "return place.begin, following.end()", "return _skip_back(data, place.begin) - 1, following.end()"),
-    "the state that the application reads is the one that it has now": ("asgi/request.py", "self._rewrite = partial(found.text.rewritten, found.places, kept, visible)", "self._rewrite = lambda: found.text.rewritten(found.places, kept, self.session._state.plain())"),
-    "an answer of a named route is adopted whatever its status": ("asgi/responses.py", 'self._turn.adopts and start["status"] < REDIRECTION', "self._turn.adopts"),
+    "a token rests until it ends": (
+        "core/envelope.py",
+        "* WORN_AFTER <= self._lifetime.idle_s",
+        "<= self._lifetime.idle_s * 9",
+    ),
+    "a member is cut out with the comma before it and that after it": (
+        "asgi/json_sessions.py",
+        "return place.begin, following.end()",
+        "return _skip_back(data, place.begin) - 1, following.end()",
+    ),
+    "the application reads the state that the session has by then": (
+        "asgi/request.py",
+        "partial(found.text.rewritten, found.places, kept, visible)",
+        "lambda: found.text.rewritten(found.places, kept, self.session._state.plain())",
+    ),
+    "an answer of a named route is adopted whatever its status": (
+        "asgi/responses.py",
+        'self._turn.adopts and start["status"] < REDIRECTION',
+        "self._turn.adopts",
+    ),
 }
 
 

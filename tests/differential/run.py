@@ -41,13 +41,16 @@ def _says(step: Step, word: str) -> bool:
 
 
 EXPECTED: Final[dict[str, Callable[[Step, Step], bool]]] = {
-    "a stream that failed breaks off after its error event": lambda old, new: _says(new, "internal-error") and _broken(old) == _broken(new),
+    "a stream that failed breaks off after its error event": lambda old, new: (
+        _says(new, "internal-error") and _broken(old) == _broken(new)
+    ),
     "a request without a body that names no conversation leaves a session beside it alone": lambda old, new: (
-        _says(old, "'cid'") or _says(old, '"cid"')
-    ) and new["sent"][:1] != old["sent"][:1],
+        (_says(old, "'cid'") or _says(old, '"cid"')) and new["sent"][:1] != old["sent"][:1]
+    ),
     "a checkpoint before the start goes out with it": lambda old, new: _says(old, '["checkpoint", "ConfigurationError"]'),
-    "what an import or a migration made is no change of the application": lambda old, new: "migrat" in json.dumps([old, new])
-    or _says(old, '"imported"'),
+    "what an import or a migration made is no change of the application": lambda old, new: (
+        "migrat" in json.dumps([old, new]) or _says(old, '"imported"')
+    ),
     "what an import cannot store is a refusal": lambda old, new: bool(old["error"]) and _says(new, "session-unsigned"),
     "an answer that could not be sealed is cleared away for the application's own": lambda old, new: _says(old, "send raised"),
     "a token of a key that signs no more is sealed anew in a cookie too": lambda old, new: (
@@ -76,7 +79,8 @@ def compare(old: dict[str, Any], new: dict[str, Any]) -> str | None:
 
     After the first difference the clients hold different things, so the rest of the world is not compared.
     """
-    for at, (one, other) in enumerate(zip_longest(old["steps"], new["steps"], fillvalue={})):
+    nothing: Step = {"sent": []}
+    for at, (one, other) in enumerate(zip_longest(old["steps"], new["steps"], fillvalue=nothing)):
         if _settled(one) == _settled(other):
             continue
         for name, explains in EXPECTED.items():
