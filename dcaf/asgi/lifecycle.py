@@ -350,9 +350,7 @@ def _read_exactly(data: bytes) -> Any:
     try:
         return json.loads(data)
     except (RecursionError, ValueError):
-        raise SessionValueError(
-            "data.session of the answer: it is nested too deep, or has too long a number, to be stored"
-        ) from None
+        raise SessionValueError("data.session of the answer is nested too deep, or has too long a number, to be stored") from None
 
 
 def _plain_session(value: Any) -> Any:

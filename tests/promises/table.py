@@ -47,6 +47,11 @@ PROMISES: Final = {
         "passing on what cannot be parsed; rewriting application/json alone",
     ),
     35: ("no signing oracle: nothing of the user's is sealed outside named routes", "adoption on every route"),
+    37: (
+        "nothing is read under one limit and written or walked under another",
+        "a session's end found by writing it, under the writer's limit of depth",
+    ),
+    38: ("no parser grows faster than what it reads", "a search that decodes the rest of the text for each session"),
 }
 """Number -> (promise, control: the broken variant that the same test catches). Numbers are stable; others come later."""
 

@@ -1,8 +1,8 @@
 """P37: nothing from outside is read under one limit and written or walked under another: depth and digits, at every place.
 
-A service is asked with values nested 1 to 2,000 deep, and with numbers of 1 to 5,000 digits, wherever a client or an application can
-put one. No answer is a 5xx and no exception comes out, a socket goes on, and an answer takes no more than twice the time of that to
-a flat body of the same size.
+A service is asked with values nested 1 to 2,000 deep, and with numbers of 1 to 5,000 digits, wherever a client or an application
+can put one. No answer is a 5xx and no exception comes out, a socket goes on, and an answer takes no more than twice the time of
+that to a flat body of the same size.
 """
 
 from __future__ import annotations
