@@ -28,6 +28,9 @@ SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 COOKIE_BYTES: Final = 4096
 """The longest name and value that browsers keep (RFC 6265bis, section 5.6)."""
 
+HEADER_BYTES: Final = 8 * 1024
+"""The longest line of a request's head that servers take at their defaults (nginx, uvicorn's httptools, Apache: 8 KiB)."""
+
 NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 """A token of HTTP (RFC 9110, section 5.6.2), as the name of a cookie must be."""
 
@@ -90,14 +93,22 @@ class HeaderCarrier:
     """``DCAF-Session``, in requests and in answers.
 
     Attributes:
-        limit_bytes: The longest token: servers and proxies take headers of 8 KiB.
+        limit_bytes: The longest token. The default fits the buffer that nginx has for the headers of an answer (4 KiB,
+            ``proxy_buffer_size``). Who raises that may raise this, to 8 KiB at most: servers take no longer headers in a request.
+
+    Raises:
+        ConfigurationError: The limit is none, or more than servers take.
     """
 
-    limit_bytes: int = 8 * 1024
+    limit_bytes: int = 3_800
     name: ClassVar[str] = "header"
     restarts: ClassVar[bool] = False
     keeps: ClassVar[bool] = False
     field: ClassVar[bytes] = b"dcaf-session"
+
+    def __post_init__(self) -> None:
+        if type(self.limit_bytes) is not int or not 0 < self.limit_bytes <= HEADER_BYTES:
+            raise ConfigurationError(f"HeaderCarrier(limit_bytes=) takes a number of bytes from 1 to {HEADER_BYTES:,}.")
 
     @property
     def room_bytes(self) -> int:

@@ -29,7 +29,7 @@ import orjson
 from starlette.types import Message, Send
 
 from dcaf.asgi.body import INLINE_STRUCTURE, off_the_loop
-from dcaf.asgi.carriers import Carrier
+from dcaf.asgi.carriers import Carrier, HeaderCarrier
 from dcaf.asgi.diagnostics import NOT_WHOLE, describe_answer, describe_uncarried
 from dcaf.asgi.headers import JSON, Raw, carrying, is_encoded, is_json, media_type, private
 from dcaf.asgi.lifecycle import Turn, parse, route_of
@@ -359,6 +359,12 @@ def _too_long(turn: Turn, carrier: Carrier, length: int) -> str:
     listed = ", ".join(f"{key!r} ({sizes[key]:,} bytes)" for key in largest)
     return (
         f"{turn.scope['method']} {route_of(turn.scope)} changed the session, and its token of {length:,} bytes is longer than the "
-        f"{carrier.room_bytes:,} that a {carrier.name} carries. The largest keys are {listed}. Store less, keep the state on "
-        "the server, or let the client send its session in JSON bodies."
+        f"{carrier.room_bytes:,} that a {carrier.name} carries. The largest keys are {listed}. Store less, {_raise_limit(carrier)}"
+        "keep the state on the server, or let the client send its session in JSON bodies."
     )
+
+
+def _raise_limit(carrier: Carrier) -> str:
+    if not isinstance(carrier, HeaderCarrier):
+        return ""
+    return "raise HeaderCarrier(limit_bytes=) and the header buffers of the proxy in front (nginx: proxy_buffer_size), "
