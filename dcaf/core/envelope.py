@@ -30,7 +30,8 @@ from dcaf.core.migrations import Migrations
 from dcaf.core.mirror import Mirror
 from dcaf.core.seal import SIGNED, Opened, Pieces, Suite, check_text
 from dcaf.core.session import Session
-from dcaf.core.state import RESERVED, State
+from dcaf.core.slots import RESERVED
+from dcaf.core.state import State
 from dcaf.core.unsigned import Import
 from dcaf.core.values import JSON
 

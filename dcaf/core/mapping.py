@@ -6,20 +6,22 @@
 >>> values.get("theme", as_type=str), list(values)
 ('dark', ['theme'])
 
-What a reader gets wrong: what ``get`` and ``[]`` return is live. Changing it changes the session.
+What a reader gets wrong: what ``get`` and ``[]`` return is live. Changing it changes the session. And every method that a dict has
+does here what it does there: what it returns, in which order, and which error it raises.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from typing import Any, ClassVar, Self, TypeVar, cast, overload
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, MutableMapping, ValuesView
+from typing import Any, ClassVar, Self, TypeVar, overload
 
 from typing_extensions import TypeForm
 
-from dcaf.core.errors import SessionTypeError
+from dcaf.core.dict_views import Items, Keys, Values
+from dcaf.core.errors import SessionTypeError, SessionValueError
 from dcaf.core.handles import ABSENT
 from dcaf.core.state import State
-from dcaf.core.values import read, to_json, write
+from dcaf.core.values import read
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -60,14 +62,15 @@ class StateMapping(MutableMapping[str, Any]):
             SessionAliasError: The value was changed through two objects handed out of it.
             SessionValueError: An object handed out of it holds something that may not be stored.
         """
-        slot = self._state.find(self._prefix + key) if isinstance(key, str) else None
+        name = self._name(key)
+        slot = None if name is None else self._state.find(name)
         if slot is not None:
             found = slot.lend() if as_type is None else slot.lend_as(as_type)
             if found is not ABSENT:
                 return found
-        if as_type is None or default is None or not isinstance(key, str):
+        if as_type is None or default is None or name is None:
             return default
-        return self._state.slot(self._prefix + key).offer(default, as_type)
+        return self._state.slot(name).offer(default, as_type)
 
     def set(self, key: str, value: object) -> None:
         """Convert, check and store a value at once. The object stays live: it is stored again if it changes.
@@ -75,7 +78,7 @@ class StateMapping(MutableMapping[str, Any]):
         Raises:
             SessionValueError: It may not be stored; the message has the path. Nothing was changed.
         """
-        self._state.put(self._prefix + key if isinstance(key, str) else key, value)
+        self._state.put(self._new_name(key), value)
 
     def has(self, key: str) -> bool:
         """Whether the key is present."""
@@ -83,56 +86,42 @@ class StateMapping(MutableMapping[str, Any]):
 
     def delete(self, key: str) -> None:
         """Remove a key; removing an absent one changes nothing."""
-        self._state.drop(self._prefix + key)
+        name = self._name(key)
+        if name is not None:
+            self._state.drop(name)
 
     def incr(self, key: str, by: int = 1) -> int:
         """Add to a number and return the sum; an absent key counts as 0.
 
         Raises:
-            SessionTypeError: The stored value is not an integer.
+            SessionTypeError: The stored value is not an integer, or what is to be added is none.
+            SessionValueError: The sum is too large to be stored, or there may be no such key.
         """
         if type(by) is not int:
             raise SessionTypeError(f"incr({key!r}): what is to be added is not an integer")
-        found = 0
-
-        def increased(data: bytes | None) -> bytes:
-            nonlocal found
-            number = 0 if data is None else read(data)
-            if type(number) is not int:
-                raise SessionTypeError(f"incr({key!r}): the stored value is not an integer")
-            found = number + by
-            return write(to_json(found, path=key))
-
-        self._state.amend(self._prefix + key, increased)
-        return found
+        return self._state.add(self._new_name(key), by)
 
     def append(self, key: str, value: object) -> None:
         """Add a copy of one item to the end of a list; an absent key counts as an empty list.
 
         Raises:
             SessionTypeError: The stored value is not a list.
-            SessionValueError: The item may not be stored. Nothing was changed.
+            SessionValueError: The item may not be stored, or there may be no such key. Nothing was changed.
         """
-        items: list[Any] = []
-
-        def longer(data: bytes | None) -> bytes:
-            found = [] if data is None else read(data)
-            if type(found) is not list:
-                raise SessionTypeError(f"append({key!r}): the stored value is not a list")
-            if not items:
-                items.append(to_json(value, path=f"{key}[{len(found)}]"))
-            return write([*found, *items])
-
-        self._state.amend(self._prefix + key, longer)
+        self._state.append(self._new_name(key), value)
 
     def update(self, other: Mapping[str, Any] | Iterable[tuple[str, Any]] = (), /, **values: Any) -> None:  # type: ignore[override]
         """Store several values, or, when one of them is refused, none.
 
         Raises:
             SessionValueError: As ``set``.
+            TypeError: It is given neither a mapping nor pairs.
         """
-        coming: dict[Any, Any] = dict(other, **values)
-        self._state.put_all({self._prefix + key if isinstance(key, str) else key: value for key, value in coming.items()})
+        try:
+            coming: dict[Any, Any] = dict(other, **values)
+        except ValueError:
+            raise TypeError(f"update() takes a mapping, or pairs of a key and a value, not {type(other).__name__}") from None
+        self._state.put_all({self._new_name(key): value for key, value in coming.items()})
 
     def clear(self) -> None:
         """Remove every key."""
@@ -140,7 +129,30 @@ class StateMapping(MutableMapping[str, Any]):
 
     def copy(self) -> dict[str, Any]:
         """The values as plain JSON in a dict of its own, ``temp:`` keys too."""
-        return {key: read(cast("bytes", self._state.slot(self._prefix + key).data)) for key in self}
+        length = len(self._prefix)
+        return {key[length:]: read(data) for key, data in self._state.values(self._prefix).items()}
+
+    def popitem(self) -> tuple[str, Any]:
+        """Remove the last key, and return it with its value.
+
+        Raises:
+            KeyError: There is none.
+        """
+        for key in reversed(self):
+            return key, self.pop(key)
+        raise KeyError("popitem(): the session is empty")
+
+    def keys(self) -> KeysView[str]:
+        """The keys, in the order in which they were set."""
+        return Keys(self)
+
+    def items(self) -> ItemsView[str, Any]:
+        """The keys with their values, which are live."""
+        return Items(self)
+
+    def values(self) -> ValuesView[Any]:
+        """The values, which are live."""
+        return Values(self)
 
     def __getitem__(self, key: str) -> Any:
         found = self.get(key, ABSENT)
@@ -152,18 +164,28 @@ class StateMapping(MutableMapping[str, Any]):
         self.set(key, value)
 
     def __delitem__(self, key: str) -> None:
-        if not isinstance(key, str) or not self._state.drop(self._prefix + key):
+        name = self._name(key)
+        if name is None or not self._state.drop(name):
             raise KeyError(key)
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and self._prefix + key in self._state
+        name = self._name(key)
+        return name is not None and name in self._state
 
     def __iter__(self) -> Iterator[str]:
-        length = len(self._prefix)
-        return (key[length:] for key in list(self._state) if key.startswith(self._prefix))
+        return self._unchanged(self._keys())
+
+    def __reversed__(self) -> Iterator[str]:
+        return self._unchanged(self._keys()[::-1])
 
     def __len__(self) -> int:
-        return sum(1 for _ in self)
+        return len(self._state.keys(self._prefix))
+
+    def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
+        return {**self, **other} if isinstance(other, Mapping) else NotImplemented
+
+    def __ror__(self, other: Mapping[str, Any]) -> dict[str, Any]:
+        return {**other, **self} if isinstance(other, Mapping) else NotImplemented
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Mapping):
@@ -181,3 +203,43 @@ class StateMapping(MutableMapping[str, Any]):
 
     def __reduce__(self) -> Any:
         raise TypeError(f"a {type(self).__name__} is not pickled: seal it, or take to_dict()")
+
+    def _name(self, key: object) -> str | None:
+        """The key with the prefix; None where it is no string, and so is absent."""
+        if isinstance(key, str):
+            return self._prefix + key
+        hash(key)  # as a dict refuses what cannot be a key at all
+        return None
+
+    def _new_name(self, key: object) -> str:
+        """The key with the prefix, of what is to be stored.
+
+        Raises:
+            SessionValueError: It is no string.
+        """
+        if not isinstance(key, str):
+            raise SessionValueError(f"a key of type {type(key).__name__} cannot be stored; keys must be strings")
+        return self._prefix + key
+
+    def _keys(self) -> list[str]:
+        length = len(self._prefix)
+        return [key[length:] for key in self._state.keys(self._prefix)]
+
+    def _unchanged(self, keys: list[str]) -> Iterator[str]:
+        """Go through the keys as long as they are the same ones.
+
+        Raises:
+            RuntimeError: One came or went, as of a dict.
+        """
+        before = self._state.size_changes
+
+        def go() -> Iterator[str]:
+            seen = before
+            for key in [*keys, None]:
+                if self._state.size_changes != seen and {*self._keys()} != {*keys}:
+                    raise RuntimeError("the session changed size during iteration. Go through list(session) instead")
+                seen = self._state.size_changes
+                if key is not None:
+                    yield key
+
+        return go()

@@ -14,17 +14,21 @@ was computed from what is no longer there. That is a clash even where both wrote
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 from dcaf.core.errors import StateError
+from dcaf.core.growth import Added, Appended, Growth
 from dcaf.core.handles import ABSENT, Slot
 from dcaf.core.members import Members
 from dcaf.core.merge import ROOT, Path, changes, merge
-from dcaf.core.state import Change, State
+from dcaf.core.state import State
 from dcaf.core.values import read, write
 
 Wins = Callable[[str, Path], bool]
+
+NOTHING: Final = Added(0)
+"""What is remembered of a key that a call within this one wrote otherwise than by counting and appending."""
 
 ALWAYS: Final[Wins] = lambda _key, _path: True  # noqa: E731 - a constant
 
@@ -93,7 +97,7 @@ class Overlay(State):
         self._parent = parent
         self._reads: set[str] = set()
         self._reads_all = False
-        self._changes: dict[str, list[Change]] = {}
+        self._changes: dict[str, Growth] = {}
 
     def is_over(self, state: State) -> bool:
         """Whether a state is below this one, however deep."""
@@ -109,9 +113,10 @@ class Overlay(State):
         self._reads.add(key)
         return super().find(key)
 
-    def __iter__(self) -> Iterator[str]:
+    def keys(self, prefix: str = "") -> list[str]:
+        """As of a state; every key counts as read."""
         self._reads_all = True
-        return super().__iter__()
+        return super().keys(prefix)
 
     def plain(self, shows: Callable[[str], bool] | None = None) -> bytes:
         """As of a state; every key counts as read."""
@@ -124,9 +129,11 @@ class Overlay(State):
         """As of a state; every key counts as read."""
         self._reads_all = True
         with self._lock:
-            copied, present = super().copy(), self._now()
+            self.settle()
+            copied, present = State(standing=self.standing, limit_bytes=self._limit_bytes), self._now()
             for key in present:
                 copied.slot(key).data = present.written(key)
+            copied._library = self._library
             return copied
 
     def drop(self, key: str) -> bool:
@@ -136,11 +143,18 @@ class Overlay(State):
             self._reads.add(key)
         return was_there
 
-    def amend(self, key: str, change: Change) -> None:
+    def add(self, key: str, by: int) -> int:
         """As of a state; the change itself is remembered, so that it never clashes with another of its kind."""
         with self._lock:
-            super().amend(key, change)
-            self._changes.setdefault(key, []).append(change)
+            found = super().add(key, by)
+            self._remember(key, Added(by))
+            return found
+
+    def append(self, key: str, value: object) -> None:
+        """As ``add``."""
+        with self._lock:
+            super().append(key, value)
+            self._remember(key, Appended([self._tails[key].items[-1]]))
 
     def commit(self, *, wins: Wins = ALWAYS) -> Committed:
         """Make what this call did part of the state below, all of it or, when this raises, nothing.
@@ -157,7 +171,9 @@ class Overlay(State):
                 return Committed({}, [])
             self.settle()
             changed = [slot for slot in self._slots.values() if slot.data != slot.arrived]
-            merged = {slot.key: self._merged(slot, self._below(slot.key), wins) for slot in changed}
+            theirs = {slot.key: self._below(slot.key) for slot in changed}
+            merged = {slot.key: self._merged(slot, theirs[slot.key], wins) for slot in changed}
+            new = [key for key in self._slots if key in self._moved or theirs.get(key, b"") is None]
             own = None if self._library == self._own_arrived else self._own_merged()
             if merged or own is not None:
                 self._parent.overwrite(
@@ -165,6 +181,8 @@ class Overlay(State):
                     {slot.key: self._changes[slot.key] for slot in changed if self._commutes(slot)},
                     own,
                 )
+            for key in new:
+                self._parent.move_to_end(key)
             paths = {slot.key: changes(_value(slot.arrived), _value(slot.data)) for slot in changed}
             return Committed(paths, [clash for _, clashes in merged.values() for clash in clashes])
 
@@ -177,7 +195,7 @@ class Overlay(State):
     def overwrite(
         self,
         values: Mapping[str, bytes | None],
-        changes: Mapping[str, list[Change]],
+        changes: Mapping[str, Growth],
         own: Mapping[str, Any] | None = None,
     ) -> None:
         """As of a state; changes that commute stay what they are."""
@@ -186,7 +204,7 @@ class Overlay(State):
             slot = self._slots[key]
             assert isinstance(slot, _Traced)
             slot.is_rewritten = slot.is_rewritten or key not in changes
-            self._changes.setdefault(key, []).extend(changes.get(key, ()))
+            self._remember(key, changes.get(key, NOTHING))
 
     def _loaded(self) -> Members:
         """What stood in the state below when it was first looked at."""
@@ -201,6 +219,10 @@ class Overlay(State):
 
     def _is_plain(self) -> bool:
         return False
+
+    def _remember(self, key: str, change: Growth) -> None:
+        before = self._changes.get(key)
+        self._changes[key] = change if before is None else before.then(change)
 
     def _below(self, key: str) -> bytes | None:
         """What a key is in the state below, now."""
@@ -223,7 +245,7 @@ class Overlay(State):
     def _merged(self, slot: Slot, theirs: bytes | None, wins: Wins) -> tuple[bytes | None, list[Clash]]:
         """What a key is to be in the state below, and where one change gave way."""
         if self._commutes(slot):
-            counted = slot.data if theirs == slot.arrived else _changed(theirs, self._changes[slot.key])
+            counted = slot.data if theirs == slot.arrived else _changed(theirs, slot.key, self._changes[slot.key])
             if counted is not None:
                 return counted, []
         if not (self._reads_all or slot.key in self._reads or slot.key in self._changes):
@@ -251,11 +273,9 @@ def _object(data: bytes | None) -> dict[str, Any]:
     return found
 
 
-def _changed(data: bytes | None, made: list[Change]) -> bytes | None:
-    """A value after some changes; None where one of them does not fit it any more."""
+def _changed(data: bytes | None, key: str, change: Growth) -> bytes | None:
+    """A value after a change; None where that does not fit it any more."""
     try:
-        for change in made:
-            data = change(data)
+        return change.applied(data, key)
     except StateError:
         return None
-    return data

@@ -13,17 +13,21 @@ is a copy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
 from datetime import datetime
-from typing import Any, Final, Self, TypeVar, overload
+from typing import Any, ClassVar, Final, Self, TypeVar, overload
 
 from typing_extensions import TypeForm
 
+from dcaf.core.dict_views import Items, Keys, Values
 from dcaf.core.errors import ConfigurationError, SessionReadOnlyError
 from dcaf.core.handles import ABSENT
-from dcaf.core.session import Session
-from dcaf.core.state import TEMPORARY
+from dcaf.core.mapping import StateMapping
+from dcaf.core.session import Session, not_a_session
+from dcaf.core.slots import TEMPORARY
 from dcaf.core.values import from_json, read
+from dcaf.core.views import SessionType, locals_around, refuse_fields
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -45,7 +49,7 @@ def _refused(name: str) -> Callable[..., Any]:
     return refuse
 
 
-class ReadOnlySession(Mapping[str, Any]):
+class ReadOnlySession(Mapping[str, Any], metaclass=SessionType):
     """What a session says, without a way to change it."""
 
     __slots__ = ("_prefix", "_session")
@@ -56,9 +60,21 @@ class ReadOnlySession(Mapping[str, Any]):
         """Look at an empty session that belongs to no conversation."""
         self._look(Session(), "")
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        refuse_fields(cls, ReadOnlySession, locals_around(sys._getframe(1)))
+
     @classmethod
-    def of(cls, session: Session) -> Self:
-        """Look at a session."""
+    def of(cls, session: Session | ReadOnlySession) -> Self:
+        """Look at a session.
+
+        Raises:
+            ConfigurationError: It is none.
+        """
+        if isinstance(session, ReadOnlySession) and not session._prefix:
+            session = session._session
+        if not isinstance(session, Session):
+            raise ConfigurationError(not_a_session(f"{cls.__name__}.of()", session, "Session"))
         return cls.__new__(cls)._look(session, "")
 
     def _look(self, session: Session, prefix: str) -> Self:
@@ -96,7 +112,19 @@ class ReadOnlySession(Mapping[str, Any]):
 
     def copy(self) -> dict[str, Any]:
         """The values as plain JSON in a dict of its own, ``temp:`` keys too."""
-        return {key: self[key] for key in self}
+        return self._values.copy()
+
+    def keys(self) -> KeysView[str]:
+        """As of a Session."""
+        return Keys(self)
+
+    def items(self) -> ItemsView[str, Any]:
+        """As of a Session; each value is a copy."""
+        return Items(self)
+
+    def values(self) -> ValuesView[Any]:
+        """As of a Session; each is a copy."""
+        return Values(self)
 
     def to_dict(self) -> dict[str, Any]:
         """The values as plain JSON in a dict of its own, without the ``temp:`` keys."""
@@ -150,11 +178,16 @@ class ReadOnlySession(Mapping[str, Any]):
     def _scope(self, prefix: str) -> ReadOnlySession:
         return ReadOnlySession.__new__(ReadOnlySession)._look(self._session, prefix)
 
+    @property
+    def _values(self) -> StateMapping:
+        """The same keys, to write."""
+        return StateMapping(self._session._state, self._prefix)
+
     def _data(self, key: object) -> bytes | None:
         """The written value, with what was changed in it; None where the key is absent."""
-        if not isinstance(key, str) or self._prefix + key not in self._session:
+        if key not in self._values:
             return None
-        slot = self._session._state.find(self._prefix + key)
+        slot = self._session._state.find(f"{self._prefix}{key}")
         return None if slot is None else slot.data
 
     def __getitem__(self, key: str) -> Any:
@@ -167,11 +200,24 @@ class ReadOnlySession(Mapping[str, Any]):
         return self._data(key) is not None
 
     def __iter__(self) -> Iterator[str]:
-        length = len(self._prefix)
-        return (key[length:] for key in self._session if key.startswith(self._prefix))
+        return iter(self._values)
+
+    def __reversed__(self) -> Iterator[str]:
+        return reversed(self._values)
 
     def __len__(self) -> int:
-        return sum(1 for _ in self)
+        return len(self._values)
+
+    def __eq__(self, other: object) -> bool:
+        return self.copy() == dict(other) if isinstance(other, Mapping) else NotImplemented
+
+    __hash__: ClassVar[None]  # type: ignore[assignment]
+
+    def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
+        return {**self.copy(), **other} if isinstance(other, Mapping) else NotImplemented
+
+    def __ror__(self, other: Mapping[str, Any]) -> dict[str, Any]:
+        return {**other, **self.copy()} if isinstance(other, Mapping) else NotImplemented
 
     def __bool__(self) -> bool:
         return True

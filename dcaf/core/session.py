@@ -12,22 +12,24 @@ for a detached one. Ask ``session.is_empty``.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from inspect import getattr_static
-from typing import Any, Final, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Never, Self, cast
 
 from dcaf.core.claims import Standing
-from dcaf.core.errors import ConfigurationError
+from dcaf.core.errors import ConfigurationError, SessionValueError
 from dcaf.core.mapping import StateMapping
-from dcaf.core.state import TEMPORARY, State
+from dcaf.core.slots import TEMPORARY
+from dcaf.core.state import State
 from dcaf.core.values import read
-from dcaf.core.views import fields_of, locals_around
+from dcaf.core.variables import keep_variables, parametrise
+from dcaf.core.views import SessionType, declare, locals_around
 
 SHARED: Final = ("user:", "app:")
 
 
-class Session(StateMapping):
+class Session(StateMapping, metaclass=SessionType):
     """What an agent remembers between turns.
 
     A subclass with annotations is a typed view of the same keys::
@@ -36,29 +38,55 @@ class Session(StateMapping):
             step: int = 1
     """
 
-    def __init__(self) -> None:
-        """Start an empty session that belongs to no conversation yet."""
+    def __init__(self, *given: Never, **fields: Never) -> None:
+        """Start an empty session that belongs to no conversation yet.
+
+        Raises:
+            ConfigurationError: Something is given to it: values come in through ``from_dict``.
+        """
+        if given or fields:
+            name = type(self).__name__
+            raise ConfigurationError(
+                f"{name}() takes nothing. For plain values write {name}.from_dict({{...}}), and for another view of a session "
+                f"{name}.of(session)."
+            )
         super().__init__(State(), "")
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        for name, descriptor in fields_of(cls, Session, locals_around(sys._getframe(1))).items():
-            setattr(cls, name, descriptor)
+        declare(cls, Session, locals_around(sys._getframe(1)))
+        keep_variables(cls)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any] | None) -> Self:
         """Start from plain values, as if they had arrived: not modified. None is an empty session.
 
         Raises:
-            SessionValueError: A value may not be stored.
+            SessionValueError: A value may not be stored, or these are no values.
         """
-        state = State()
-        state.put_all(data or {})
-        return cls._over(State(state.payload()))
+        if isinstance(data, Mapping) or data is None:
+            state = State()
+            state.put_all(dict(data or {}))
+            return cls._over(State(state.payload()))
+        raise SessionValueError(
+            f"{cls.__name__}.from_dict() takes a dict of plain values, or None, and not a {type(data).__name__}. "
+            "Read a text with json.loads() first."
+        )
+
+    @classmethod
+    def fromkeys(cls, keys: Iterable[str], value: Any = None) -> Self:
+        """Start from keys that all have one value, as ``from_dict``. Raises as it."""
+        return cls.from_dict(dict.fromkeys(keys, value))
 
     @classmethod
     def of(cls, session: Session) -> Self:
-        """Look at another session through this class: one state, seen by both."""
+        """Look at another session through this class: one state, seen by both.
+
+        Raises:
+            ConfigurationError: It is no session that may be written.
+        """
+        if not isinstance(session, Session):
+            raise ConfigurationError(not_a_session(f"{cls.__name__}.of()", session, cls.__name__))
         return cls._over(session._state)
 
     @classmethod
@@ -73,6 +101,7 @@ class Session(StateMapping):
 
     def to_dict(self) -> dict[str, Any]:
         """The values as plain JSON in a dict of its own, without the ``temp:`` keys: what would be sealed now."""
+        self._state.look()
         return cast("dict[str, Any]", read(self._state.plain()))
 
     def clear(self) -> None:
@@ -143,19 +172,24 @@ class Session(StateMapping):
     def __bool__(self) -> bool:
         return True
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not name.startswith("_") and not hasattr(getattr_static(type(self), name, None), "__set__"):
-            raise AttributeError(
-                f"{type(self).__name__} has no field {name!r}, so the value would be lost. Write session[{name!r}] = ..., "
-                "or declare the field in a subclass of Session."
-            )
-        super().__setattr__(name, value)
-
     def __copy__(self) -> Self:
         return type(self)._over(self._state.copy())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self.__copy__()
+
+    if not TYPE_CHECKING:  # they know what Generic and attributes are, and would take any for these
+
+        def __class_getitem__(cls, arguments: Any) -> type[Self]:
+            return parametrise(cls, arguments)
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if not hasattr(getattr_static(type(self), name, None), "__set__"):
+                raise AttributeError(
+                    f"{type(self).__name__} has no field {name!r}, so the value would be lost. Write session[{name!r}] = ..., "
+                    "or declare the field in a subclass of Session."
+                )
+            super().__setattr__(name, value)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
@@ -164,3 +198,23 @@ class Session(StateMapping):
             "Under FastAPI declare `session: SessionDep` (from dcaf.integrations.fastapi); in a tool use dcaf's @tool; "
             f"anywhere else call dcaf.current_session({'' if cls is Session else cls.__name__})."
         )
+
+
+def not_a_session(what: str, given: object, name: str) -> str:
+    """What is told where something else stands in the place of a session.
+
+    Args:
+        what: What takes the session.
+        given: What stands there.
+        name: The class whose ``from_dict`` makes one of plain values.
+    """
+    if isinstance(given, type):
+        return f"{what} takes a session, and not the class {given.__name__}. Write {given.__name__}() for an empty one."
+    told = f"{what} takes a Session, and not a {type(given).__name__}."
+    if isinstance(type(given), SessionType):
+        return f"{told} It may only be read: declare `session: Session` where it comes from, to write it too."
+    if isinstance(given, StateMapping):
+        return f"{told} A scope is a part of one: pass the session, and read the scope from it."
+    if isinstance(given, Mapping):
+        return f"{told} For plain values write {name}.from_dict({{...}})."
+    return f"{told} Below the middleware current_session() gives it."

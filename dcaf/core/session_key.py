@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dcaf.core.errors import ConfigurationError
-from dcaf.core.state import RESERVED
+from dcaf.core.slots import RESERVED
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,86 +11,58 @@ a tool does can read, change or clear it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from threading import RLock
-from typing import Any, ClassVar, Final, NoReturn, TypeAlias
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, NoReturn
 
 from dcaf.core.base64url import Payload
 from dcaf.core.claims import Standing
 from dcaf.core.errors import SessionClosedError, SessionValueError
+from dcaf.core.growth import EMPTY, Added, Growth, extended
 from dcaf.core.handles import Slot
-from dcaf.core.members import Members, lacks, members_of
-from dcaf.core.room import at_most, size_of
+from dcaf.core.members import lacks
+from dcaf.core.room import at_most
+from dcaf.core.slots import RESERVED, TEMPORARY, Slots, checked
 from dcaf.core.values import read, to_json, write
 
-Change: TypeAlias = Callable[[bytes | None], bytes]
-"""Makes the new value of a key of the present one, both written; None stands for an absent one."""
-
-RESERVED: Final = "dcaf"
-"""The one key that the library keeps for itself, in the envelope and in the sealed state."""
+__all__ = ["RESERVED", "TEMPORARY", "State"]
 
 QUOTED: Final = b'"dcaf"'
-TEMPORARY: Final = "temp:"
-"""Keys with this prefix live until the turn ends: they are never sealed and never shown."""
 
 
-class State:
+class State(Slots):
     """The keys of one session, shared by every view of it. Each method is atomic; what is handed out of it is not.
 
     Args:
         arrived: The state as it came in; None for a new, empty one. It is parsed at the first touch.
         standing: Which session it is of; None outside a conversation.
         limit_bytes: How large the written state may become; None for no limit.
+
+    Attributes:
+        standing: As above.
+        size_changes: As of Slots.
     """
 
-    __slots__ = (
-        "_arrived",
-        "_late",
-        "_library",
-        "_limit_bytes",
-        "_lock",
-        "_members",
-        "_most_bytes",
-        "_own_arrived",
-        "_slots",
-        "standing",
-    )
-
-    _kind: ClassVar[type[Slot]] = Slot
+    __slots__ = ("_late", "_looked", "standing")
 
     def __init__(self, arrived: Payload | None = None, standing: Standing | None = None, *, limit_bytes: int | None = None) -> None:
-        self._arrived = arrived or Payload(b"{}")
+        super().__init__(arrived, limit_bytes=limit_bytes)
         self.standing = standing
-        self._limit_bytes = limit_bytes
-        self._members: Members | None = None
-        self._slots: dict[str, Slot] = {}
-        self._library: bytes | None = None
-        self._own_arrived: bytes | None = None
-        self._most_bytes = 0
-        self._lock = RLock()
+        self._looked = False
         self._late: Callable[[], None] | None = None
 
     @property
     def is_touched(self) -> bool:
-        """Whether anybody looked at the state; until then it has not been parsed."""
-        return self._members is not None or bool(self._slots)
+        """Whether anybody looked at the state."""
+        return self._looked or self._members is not None or bool(self._slots)
 
-    def slot(self, key: str) -> Slot:
-        """The slot of a key, made where there is none.
-
-        Raises:
-            SessionValueError: There may be no such key.
-        """
-        with self._lock:
-            slot = self._found(key)
-            if slot is None:
-                slot = self._slots[_checked(key)] = self._kind(key, None)
-            return slot
+    def look(self) -> None:
+        """Say that somebody looks at it all, which may be without parsing it."""
+        self._looked = True
 
     def find(self, key: str) -> Slot | None:
         """The slot of a key, if there is one; the key may be absent all the same."""
         slot = self._slots.get(key)
-        return self._found(key) if slot is None else slot
+        return self._found(key) if slot is None or self._tails else slot
 
     def __contains__(self, key: object) -> bool:
         with self._lock:
@@ -101,10 +73,20 @@ class State:
             return slot.data is not None
 
     def __iter__(self) -> Iterator[str]:
-        """The present keys: as they arrived, then as they were first asked for."""
+        return iter(self.keys())
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """The present keys that begin with a prefix, in order. Raises as ``settle``."""
         with self._lock:
             self.settle()
-            return iter([*self._now()])
+            return [key for key in self._present() if key.startswith(prefix)]
+
+    def values(self, prefix: str = "") -> dict[str, bytes]:
+        """The written values of these keys. Raises as ``settle``."""
+        with self._lock:
+            keys, slots, members = self.keys(prefix), self._slots, self._loaded()
+            data = [slots[key].data if key in slots else members.written(key) for key in keys]
+            return {key: written for key, written in zip(keys, data, strict=True) if written is not None}
 
     def put(self, key: str, value: object, *, as_type: Any = None) -> None:
         """Convert, check and store a value; the object itself stays live.
@@ -115,11 +97,11 @@ class State:
         with self._lock:
             if self._late is not None:
                 self._refuse_late(self._late)
-            slot = (self._slots.get(key) or self._found(key)) if type(key) is str else None
-            name = _checked(key) if slot is None else key
+            slot = self._found(key) if type(key) is str else None
+            name = checked(key) if slot is None else key
             data = write(to_json(value, as_type, path=name))
-            self._take(name, data)
-            (self.slot(name) if slot is None else slot).put(data, value, as_type)
+            self._grow(name, at_most(name, data), lambda: data)
+            self._fill(self.slot(name) if slot is None else slot, data, value, as_type)
 
     def put_validated(self, key: str, validated: object, given: object, *, as_type: Any) -> None:
         """Store a value that was validated as a type; what was given stays live, itself where it is of that type already.
@@ -135,14 +117,11 @@ class State:
                 self.put(key, validated, as_type=as_type)
                 self.slot(key).watch(given, as_type)
 
-    def amend(self, key: str, change: Change) -> None:
-        """Change a value by another way than what was handed out of it, which is overtaken.
-
-        Args:
-            key: The key.
-            change: Makes the new value of the present one, both written; None stands for an absent one.
+    def add(self, key: str, by: int) -> int:
+        """Add to a number, whatever was done to it; an absent one counts as 0. Returns the sum.
 
         Raises:
+            SessionTypeError: The value is no integer.
             SessionAliasError: What was handed out has changed in two ways already.
             SessionValueError: As ``put``.
         """
@@ -151,9 +130,28 @@ class State:
                 self._refuse_late(self._late)
             slot = self.slot(key)
             slot.settle()
-            data = change(slot.data)
-            self._take(key, data)
+            data = Added(by).applied(slot.data, key)
+            self._grow(key, at_most(key, data) if slot.data is None else len(data) - len(slot.data), lambda: data)
+            if slot.data is None:
+                self._insert(slot)
             slot.amend(data)
+            return int(data)
+
+    def append(self, key: str, value: object) -> None:
+        """Add an item to the end of a list, whatever was done to it; an absent one counts as empty.
+
+        Raises:
+            SessionTypeError: The value is no list.
+            SessionAliasError, SessionValueError: As ``add``. Nothing was changed.
+        """
+        with self._lock:
+            if self._late is not None:
+                self._refuse_late(self._late)
+            tail = self._tail(key)
+            item = write(to_json(value, path=f"{key}[{tail.length}]"))
+            self._grow(key, self._bytes_of(tail, item), lambda: extended(tail.slot.data or EMPTY, [*tail.items, item]))
+            self._begin(tail)
+            tail.append(item)
 
     def drop(self, key: str) -> bool:
         """Make a key absent, whatever was done to its value; False where it was absent."""
@@ -166,6 +164,7 @@ class State:
             if slot is None or slot.data is None:
                 return False
             slot.drop()
+            self.size_changes += 1
             return True
 
     def drop_all(self, *, kept: tuple[str, ...] = (), prefix: str = "") -> None:
@@ -176,6 +175,7 @@ class State:
             for key in {**self._loaded(), **self._slots}:
                 if key.startswith(prefix) and not (kept and key.startswith(kept)):
                     self.slot(key).drop()
+            self.size_changes += 1
 
     def copy(self) -> State:
         """A state of its own with the same keys, and the same that arrived. Raises as ``settle``."""
@@ -185,6 +185,8 @@ class State:
             copied._loaded()  # first, because it reads the library's member
             for key, slot in self._slots.items():
                 copied.slot(key).data = slot.data
+            copied._slots = {key: copied._slots[key] for key in self._slots}  # whatever came first when it was loaded
+            copied._moved = {*self._moved}
             copied._library = self._library
             return copied
 
@@ -200,10 +202,10 @@ class State:
             written = dict(_written(key, value, None) for key, value in values.items())
             self._check_size(written)
             for (key, data), value in zip(written.items(), values.values(), strict=True):
-                self.slot(key).put(data, value)
+                self._fill(self.slot(key), data, value)
 
     def replace(self, values: Mapping[str, object]) -> None:
-        """Make these the lasting keys, or, when one of them is refused, change nothing.
+        """Make these the lasting keys, in this order, or, when one of them is refused, change nothing.
 
         Raises:
             SessionValueError: As ``put``.
@@ -216,20 +218,30 @@ class State:
             going = [key for key in self._lasting() if key not in written]
             self._check_size(written, without=going)
             for key in going:
-                self.slot(key).drop()
+                self.drop(key)
             self.put_all(values)
+            if [*self._lasting()] != [*written]:
+                for key in written:
+                    self.move_to_end(key)
+
+    def move_to_end(self, key: str) -> None:
+        """Make a key the last one, if it is present."""
+        with self._lock:
+            slot = self._found(key)
+            if slot is not None and slot.data is not None:
+                self._move(slot)
 
     def overwrite(
         self,
         values: Mapping[str, bytes | None],
-        changes: Mapping[str, list[Change]],  # noqa: ARG002
+        changes: Mapping[str, Growth],  # noqa: ARG002
         own: Mapping[str, Any] | None = None,
     ) -> None:
         """Take over written values; what was handed out of them is overtaken.
 
         Args:
             values: Key -> value, None for an absent one.
-            changes: Key -> the changes that made it, where they commute. Here the values say all.
+            changes: Key -> what made it, where that commutes. Here the values say all.
             own: The library's own member, empty for none; None leaves it as it is.
 
         Raises:
@@ -249,7 +261,11 @@ class State:
                 self._library = before
                 raise
             for key, data in values.items():
-                self.slot(key).amend(data)
+                slot = self.slot(key)
+                if slot.data is None and data is not None:
+                    self._insert(slot)
+                self.size_changes += data is None
+                slot.amend(data)
 
     def own(self) -> dict[str, Any]:
         """The library's own member: a copy, empty where there is none."""
@@ -269,6 +285,7 @@ class State:
             SessionAliasError, SessionValueError: As ``Slot.settle``.
         """
         with self._lock:
+            self._join_all()
             for slot in self._slots.values():
                 if slot.handles:
                     slot.settle()
@@ -278,6 +295,7 @@ class State:
         if payload is not self._arrived:
             self._members = None  # of a large state the old bytes need not wait for the answer
         self.standing, self._arrived, self._own_arrived = standing, payload, self._library
+        self._moved.clear()
         for slot in self._slots.values():
             slot.arrived = slot.data
 
@@ -298,6 +316,8 @@ class State:
             self._arrived, self.standing, self._limit_bytes = other._arrived, other.standing, other._limit_bytes
             self._members, self._slots, self._most_bytes = other._members, other._slots, other._most_bytes
             self._library, self._own_arrived = other._library, other._own_arrived
+            self._moved, self._tails, self._looked = other._moved, other._tails, other._looked
+            self.size_changes += 1
 
     def changed(self) -> list[str]:
         """The lasting keys whose value is not what arrived, or was last sealed. Raises as ``settle``."""
@@ -305,6 +325,7 @@ class State:
         if not self._slots:
             return found
         with self._lock:
+            self._join_all()
             for key, slot in self._slots.items():
                 if slot.handles:
                     slot.settle()
@@ -327,10 +348,10 @@ class State:
     def payload(self) -> Payload:
         """What is to be sealed: the lasting keys and the library's own member. Raises as ``settle``.
 
-        A state that nobody changed is the very payload that arrived.
+        A state that nobody changed is the very payload that arrived, unless its keys have another order now.
         """
         with self._lock:
-            if not self.is_changed():
+            if not (self.is_changed() or self._is_reordered()):
                 return self._arrived
             members = self._lasting()
             if self._library is not None:
@@ -354,86 +375,21 @@ class State:
         """As ``plain``, of a payload that is being sealed: the same bytes, where it was written now and holds nothing else."""
         return payload.data if payload is not self._arrived and self._library is None else self.plain()
 
-    def _found(self, key: str) -> Slot | None:
-        """The slot of a key, made where it arrived and nobody has touched it."""
-        with self._lock:
-            members = self._loaded()
-            slot = self._slots.get(key)
-            if slot is None and key in members:
-                slot = self._slots[key] = self._kind(key, members.written(key))
-            return slot
-
-    def _loaded(self) -> Members:
-        """What arrived, by key; the slots say what has become of it."""
-        members = self._members
-        if members is None:
-            members = members_of(self._arrived)
-            if RESERVED in members:
-                self._library = self._own_arrived = members.written(RESERVED)
-                del members[RESERVED]
-            self._hold(members, len(self._arrived.data))
-        return members
-
-    def _hold(self, members: Members, at_most_bytes: int) -> None:
-        self._members, self._most_bytes = members, at_most_bytes
-        if "\n".join(members).find(TEMPORARY) >= 0:  # in one step what is true of hardly any state
-            for key in members:
-                if key.startswith(TEMPORARY):
-                    self._slots[key] = self._kind(key, members.written(key))
-
     def _is_plain(self) -> bool:
         """Whether what arrived is all that is to be shown: nobody changed it, and it has no member of the library's."""
         if self._members is None and not self._slots and self._arrived.index is None:
             return lacks(self._arrived, QUOTED)
         self._loaded()  # cut by the index, which is quicker than to look at every byte of a large state
-        return self._library is None and not self.is_changed()
+        return self._library is None and not (self.is_changed() or self._is_reordered())
 
-    def _now(self) -> Members:
-        """The present keys, as far as written back."""
-        return self._loaded().updated({key: slot.data for key, slot in self._slots.items()})
-
-    def _lasting(self) -> Members:
-        """Those of them that are sealed; each temporary one has a slot."""
-        slots = self._slots.items()
-        return self._loaded().updated({key: None if key.startswith(TEMPORARY) else slot.data for key, slot in slots})
-
-    def _take(self, key: str, data: bytes) -> None:
-        """Refuse one value as ``_check_size``."""
-        if self._members is None:
-            self._loaded()
-        self._most_bytes += at_most(key, data)
-        if self._limit_bytes is not None and self._most_bytes > self._limit_bytes:
-            self._most_bytes = self._check_exactly({key: data})
-
-    def _check_size(self, coming: Mapping[str, bytes], without: Sequence[str] = ()) -> None:
-        """Refuse, before anything is stored, what would not fit into a token."""
-        self._loaded()
-        self._most_bytes += sum(at_most(key, data) for key, data in coming.items())
-        if self._limit_bytes is not None and self._most_bytes > self._limit_bytes:
-            self._most_bytes = self._check_exactly(coming, without)
-
-    def _check_exactly(self, coming: Mapping[str, bytes], without: Sequence[str] = ()) -> int:
-        """The size of the written state, in bytes; refuse it as ``_check_size``."""
-        if self._limit_bytes is None:
-            return 0
-        now = self._now()
-        present = {key: now.written(key) for key in now} | dict(coming)
-        lasting = {key: data for key, data in present.items() if not key.startswith(TEMPORARY) and key not in without}
-        return size_of(lasting, 0 if self._library is None else len(self._library) + len('"dcaf":,'), self._limit_bytes)
+    def _is_reordered(self) -> bool:
+        """Whether the lasting keys have another order than those that arrived, which counts as no change."""
+        return bool(self._moved) and [*self._lasting()] != [*self._loaded()]
 
 
 def _written(key: str, value: object, as_type: Any) -> tuple[str, bytes]:
-    name = _checked(key)
+    name = checked(key)
     return name, write(to_json(value, as_type, path=name))
-
-
-def _checked(key: str) -> str:
-    if not isinstance(key, str):
-        raise SessionValueError(f"a key of type {type(key).__name__} cannot be stored; keys must be strings")
-    if key == RESERVED:
-        raise SessionValueError(f"{key!r} is the library's own key; choose another")
-    to_json(str.__str__(key), path="the key")
-    return str.__str__(key)
 
 
 def _reads_as(given: object, as_type: Any, data: bytes) -> bool:

@@ -14,47 +14,66 @@ What a reader gets wrong: a default is not stored until it changes, so an untouc
 
 from __future__ import annotations
 
-import sys
+import dataclasses
 from abc import ABCMeta
-from copy import deepcopy
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from dcaf.core.attributes import check_attribute, check_class, has_attribute
 from dcaf.core.errors import ConfigurationError, SessionTypeError
+from dcaf.core.handles import IMMUTABLE
+from dcaf.core.hints import annotations_of, is_constant_hint, need_hint, read_hint
 from dcaf.core.paths import misfit
-from dcaf.core.state import RESERVED
-from dcaf.core.values import adapter
-
-if sys.version_info >= (3, 14):
-    from annotationlib import Format, get_annotations
-else:
-    from inspect import get_annotations
+from dcaf.core.slots import RESERVED
+from dcaf.core.values import adapter, from_json, to_json, write
 
 if TYPE_CHECKING:
     from dcaf.core.mapping import StateMapping
 
+    Metaclass = ABCMeta
+else:
+    Metaclass = type(Protocol)  # of abstract classes too; so a typed session may say which protocol it has
+
 NO_DEFAULT: Final = object()
+MAKES_CLASSES: Final = frozenset({"abc", "typing", "typing_extensions"})
+"""Modules whose frames stand between a class statement and its metaclass."""
+
+
+class SessionType(Metaclass):
+    """The class of session classes: what is set on one later is checked like what was in it from the beginning."""
+
+    if not TYPE_CHECKING:  # they would take it for a class on which anything may be set
+        __instancecheck__ = ABCMeta.__instancecheck__  # that of protocols asks every class whether it is one
+        __subclasscheck__ = ABCMeta.__subclasscheck__
+
+        def __setattr__(cls, name: str, value: object) -> None:  # noqa: N805 - this is a metaclass
+            if isinstance(getattr(cls, name, None), Field) and not isinstance(value, Field):
+                raise ConfigurationError(
+                    f"{cls.__name__}.{name} = ... would write it for all users. Write it on the session: session.{name} = ..."
+                )
+            check_attribute(cls, name, value, allowed=Field, is_declared=False)
+            super().__setattr__(name, value)
 
 
 class Field:
     """One annotated name of a typed session: read, validated and written as its type.
 
     Args:
-        owner: The class that declares it.
         name: The attribute and the key.
-        default: What an absent key reads as, copied for each session. ``NO_DEFAULT``: reading it raises AttributeError.
-        as_type: The annotation with its metadata; None where it cannot be evaluated before it is used.
+        default: What an absent key reads as, made anew for each session. ``NO_DEFAULT``: reading it raises AttributeError.
+        find_type: Gives the annotation with its metadata; it is asked at the first use, when everything is there that it names.
     """
 
-    def __init__(self, owner: type, name: str, default: Any, as_type: Any) -> None:
-        self._owner = owner
+    def __init__(self, name: str, default: Any, find_type: Callable[[], Any]) -> None:
         self._name = name
         self._default = default
-        self._as_type = as_type
+        self._find_type = find_type
+        self._as_type: Any = None
+        self._written: bytes | None = None
 
     @property
     def as_type(self) -> Any:
@@ -64,16 +83,21 @@ class Field:
             ConfigurationError: It names something that cannot be found.
         """
         if self._as_type is None:
-            self._as_type = _late_hints(self._owner)[self._name]
+            self._as_type = self._find_type()
         return self._as_type
+
+    def of_type(self, change: Callable[[Any], Any]) -> Field:
+        """The same field of another type, which is made of its own."""
+        return Field(self._name, self._default, lambda: change(self.as_type))
 
     def __get__(self, session: StateMapping | None, owner: type) -> Any:
         if session is None:
             return self
-        if self._default is not NO_DEFAULT:
-            return session.get(self._name, deepcopy(self._default), as_type=self.as_type)
-        if self._name in session:
+        slot = session._state.find(self._name)
+        if slot is not None and slot.data is not None:
             return session.get(self._name, as_type=self.as_type)
+        if self._default is not NO_DEFAULT:
+            return session.get(self._name, self._new_default(), as_type=self.as_type)
         raise AttributeError(f"{owner.__name__}.{self._name} is not set and has no default")
 
     def __set__(self, session: StateMapping, value: Any) -> None:
@@ -86,71 +110,101 @@ class Field:
     def __delete__(self, session: StateMapping) -> None:
         del session[self._name]
 
+    def _new_default(self) -> Any:
+        """The default as it would come back from a session: no part of it is the object that stands in the class."""
+        if isinstance(self._default, IMMUTABLE):
+            return self._default
+        if self._written is None:
+            self._written = write(to_json(self._default, self.as_type, path=self._name))
+        return from_json(self._written, self.as_type, path=self._name)
 
-def fields_of(cls: type, base: type, namespace: dict[str, Any]) -> dict[str, Field]:
-    """The fields that a class declares itself: its public annotations that are no ClassVar.
+
+def declare(cls: type, base: type, namespace: Mapping[str, Any]) -> None:
+    """Make fields of the public annotations of a class, and refuse what is neither a field, nor a method, nor a constant.
 
     Args:
-        cls: A subclass of Session.
+        cls: A subclass of Session that was just made.
         base: Session itself, whose attributes no field may hide.
         namespace: The local names around the class statement.
 
     Raises:
-        ConfigurationError: A field would hide an attribute of Session, or has a pydantic ``Field`` as its default.
+        ConfigurationError: Something in the class would be shared by all users, or cannot be a field; the message says what
+            to write.
     """
-    hints = _early_hints(cls, namespace)
-    declared = {name: hint for name, hint in _annotations(cls).items() if not name.startswith("_") and not _is_class_variable(hint)}
-    for name in declared:
-        _check(cls, base, name)
-    return {name: Field(cls, name, vars(cls).get(name, NO_DEFAULT), hints.get(name)) for name in declared}
+    for name, field in _fields(cls, base, namespace):
+        setattr(cls, name, field)
+    check_class(cls, base, allowed=Field, namespace=namespace)
 
 
-def locals_around(frame: FrameType | None) -> dict[str, Any]:
+def refuse_fields(cls: type, base: type, namespace: Mapping[str, Any]) -> None:
+    """Refuse what ``declare`` refuses, and fields as well: of a class that reads, and has none.
+
+    Raises:
+        ConfigurationError: As ``declare``, or there is a field.
+    """
+    for name, _ in _fields(cls, base, namespace):
+        raise ConfigurationError(
+            f"{cls.__name__}.{name}: a {base.__name__} has no fields. Read session.get({name!r}, as_type=...), or declare it in a "
+            "subclass of Session."
+        )
+    check_class(cls, base, allowed=Field, namespace=namespace)
+
+
+def locals_around(frame: FrameType | None) -> Mapping[str, Any]:
     """The local names around a class statement, seen from below its metaclass."""
-    while frame is not None and frame.f_globals.get("__name__") == ABCMeta.__module__:
+    while frame is not None and frame.f_globals.get("__name__") in MAKES_CLASSES:
         frame = frame.f_back
     return {} if frame is None else frame.f_locals
+
+
+def _fields(cls: type, base: type, namespace: Mapping[str, Any]) -> Iterator[tuple[str, Field]]:
+    for name, written in annotations_of(cls).items():
+        hint = read_hint(cls, name, namespace)
+        if name.startswith("_") or is_constant_hint(written if hint is None else hint):
+            continue
+        _check(cls, base, name)
+        yield name, Field(name, vars(cls).get(name, NO_DEFAULT), _finder(cls, name, hint))
+
+
+def _finder(cls: type, name: str, hint: Any) -> Callable[[], Any]:
+    """What gives the type of a field: at once where it is known, else when it is asked."""
+    if hint is None:
+        return lambda: _without_default(cls, name, need_hint(cls, name))
+    found = _without_default(cls, name, hint)
+    return lambda: found
 
 
 def _check(cls: type, base: type, name: str) -> None:
     if name == RESERVED:
         raise ConfigurationError(f"{cls.__name__}.{name}: that key is the library's own. Call the field something else.")
-    if hasattr(base, name):
+    if has_attribute(base, name):
         raise ConfigurationError(
-            f"{cls.__name__}.{name}: Session has an attribute of that name. Call the field {name}_value, or use session[{name!r}]."
+            f"{cls.__name__}.{name}: {base.__name__} has an attribute of that name. Call the field {name}_value, or use "
+            f"session[{name!r}]."
         )
-    if isinstance(vars(cls).get(name), FieldInfo):
+    default = vars(cls).get(name)
+    if isinstance(default, FieldInfo | dataclasses.Field):
         raise ConfigurationError(
             f"{cls.__name__}.{name}: write the default itself, and pydantic's Field into the annotation: "
             f"{name}: Annotated[..., Field(...)] = default. A mutable default is copied for each session."
         )
-
-
-def _annotations(cls: type) -> dict[str, Any]:
-    if sys.version_info >= (3, 14):
-        return get_annotations(cls, format=Format.FORWARDREF)
-    return get_annotations(cls)
-
-
-def _is_class_variable(hint: Any) -> bool:
-    if isinstance(hint, str):
-        return hint.replace("typing.", "").startswith("ClassVar")
-    return hint is ClassVar or get_origin(hint) is ClassVar
-
-
-def _early_hints(cls: type, namespace: dict[str, Any]) -> dict[str, Any]:
-    try:
-        return get_type_hints(cls, localns=namespace, include_extras=True)
-    except NameError:
-        return {}
-
-
-@cache
-def _late_hints(cls: type) -> dict[str, Any]:
-    try:
-        return get_type_hints(cls, include_extras=True)
-    except NameError as error:
+    if callable(default) or hasattr(type(default), "__get__"):
         raise ConfigurationError(
-            f"{cls.__name__}: the annotation names {error.name!r}, which cannot be found. Import it in the module where "
-            "the class is defined, outside `if TYPE_CHECKING:`."
-        ) from None
+            f"{cls.__name__}.{name}: the default is a {type(default).__name__}, which no session can hold. Write the value itself, "
+            f"as in {name}: list[str] = []. It is copied for each session."
+        )
+
+
+def _without_default(cls: type, name: str, hint: Any) -> Any:
+    """An annotation, in which no default may stand: it would be a second place for it.
+
+    Raises:
+        ConfigurationError: There is one.
+    """
+    metadata = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
+    if any(isinstance(item, FieldInfo) and not item.is_required() for item in metadata):
+        raise ConfigurationError(
+            f"{cls.__name__}.{name}: the default stands in pydantic's Field. Write it after the annotation: "
+            f"{name}: Annotated[..., Field(...)] = default."
+        )
+    return hint

@@ -83,13 +83,11 @@ class Naive(dict[Any, Any]):
 class Overeager(Session):
     """Takes whoever reads a container for one who changes it."""
 
-    read = False
-
     def get(self, key: Any, default: Any = None, *, as_type: Any = None) -> Any:
-        object.__setattr__(self, "read", True)
+        self.__dict__["read"] = True
         return super().get(key, default, as_type=as_type)
 
-    is_modified = property(lambda self: self.read)
+    is_modified = property(lambda self: "read" in self.__dict__)
 
 
 def _plain(value: Any) -> Any:

@@ -185,36 +185,6 @@ def test_an_undeclared_attribute_is_refused_because_it_would_be_lost() -> None:
     )
 
 
-def kept_or_refused(session: Any, name: str) -> None:
-    try:
-        setattr(session, name, True)
-    except (AttributeError, TypeError):
-        return
-    assert session.to_dict() == {name: True}
-
-
-class Unannotated(Session):
-    flag = False
-
-
-class Shadowing(Deploy):
-    step = 5
-
-
-@pytest.mark.parametrize(("view", "name"), [(Unannotated, "flag"), (Shadowing, "step"), (Deploy, "LIMIT")])
-def test_assigning_to_an_attribute_that_is_no_field_is_kept_or_refused(view: Any, name: Any) -> None:
-    kept_or_refused(view(), name)
-
-
-def test_the_law_of_attributes_catches_a_class_that_takes_any() -> None:
-    class Loose:
-        def to_dict(self) -> Any:
-            return {}
-
-    with pytest.raises(AssertionError):
-        kept_or_refused(Loose(), "flag")
-
-
 def test_a_field_may_not_be_the_librarys_own_key() -> None:
     def use() -> None:
         class Forged(Session):

@@ -118,8 +118,8 @@ def test_an_event_costs_the_same_in_a_stream_of_10_and_of_10_000(kind: str) -> N
 class Remembering(Stream):
     """Broken: it joins all that it has sent with each event."""
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
         self._all: list[bytes] = []
 
     async def _give(self, message: Any) -> None:

@@ -1,0 +1,225 @@
+"""The slots of one state: made when a key is first touched, in the order of a dict, and within the room of a token.
+
+>>> slots = Slots(Payload(b'{"a":1,"b":2}'))
+>>> slots._found("a").data, slots._found("c"), slots._present()
+(b'1', None, ['a', 'b'])
+
+What a reader gets wrong: the order. A key stands where it arrived, and a new one where it was set. One that arrived, was dropped
+and was set again has moved to the place of its slot, as in a dict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from threading import RLock
+from typing import Any, ClassVar, Final
+
+from dcaf.core.base64url import Payload
+from dcaf.core.errors import SessionValueError
+from dcaf.core.growth import EMPTY, Tail, read_list
+from dcaf.core.handles import Slot
+from dcaf.core.members import Members, members_of
+from dcaf.core.room import at_most, size_of
+from dcaf.core.values import ATOMS, read, to_json, write
+
+RESERVED: Final = "dcaf"
+"""The one key that the library keeps for itself, in the envelope and in the sealed state."""
+
+TEMPORARY: Final = "temp:"
+"""Keys with this prefix live until the turn ends: they are never sealed and never shown."""
+
+
+class Slots:
+    """What a state is made of. Whoever calls its methods has the lock.
+
+    Args:
+        arrived: The state as it came in; None for a new, empty one. It is parsed at the first touch.
+        limit_bytes: How large the written state may become; None for no limit.
+
+    Attributes:
+        size_changes: How often a key came or went: who goes through the keys can tell by it that they are others now.
+    """
+
+    __slots__ = (
+        *("_arrived", "_library", "_limit_bytes", "_lock", "_members", "_most_bytes", "_moved", "_own_arrived", "_slots", "_tails"),
+        "size_changes",
+    )
+
+    _kind: ClassVar[type[Slot]] = Slot
+
+    def __init__(self, arrived: Payload | None = None, *, limit_bytes: int | None = None) -> None:
+        self._arrived = arrived or Payload(b"{}")
+        self._limit_bytes = limit_bytes
+        self._members: Members | None = None
+        self._slots: dict[str, Slot] = {}
+        self._moved: set[str] = set()
+        self._tails: dict[str, Tail] = {}
+        self._library: bytes | None = None
+        self._own_arrived: bytes | None = None
+        self._most_bytes = 0
+        self._lock: AbstractContextManager[object] = RLock()
+        self.size_changes = 0
+
+    def slot(self, key: str) -> Slot:
+        """The slot of a key, made where there is none.
+
+        Raises:
+            SessionValueError: There may be no such key.
+        """
+        with self._lock:
+            slot = self._found(key)
+            if slot is None:
+                slot = self._slots[checked(key)] = self._kind(key, None)
+            return slot
+
+    def _found(self, key: str) -> Slot | None:
+        """The slot of a key, made where it arrived and nobody has touched it."""
+        with self._lock:
+            if key in self._tails:
+                self._join(key)
+            slot = self._slots.get(key)
+            if slot is None and key in (members := self._loaded()):
+                slot = self._slots[key] = self._kind(key, members.written(key))
+            return slot
+
+    def _loaded(self) -> Members:
+        """What arrived, by key; the slots say what has become of it."""
+        members = self._members
+        if members is None:
+            members = members_of(self._arrived)
+            if RESERVED in members:
+                self._library = self._own_arrived = members.written(RESERVED)
+                del members[RESERVED]
+            self._hold(members, len(self._arrived.data))
+        return members
+
+    def _hold(self, members: Members, at_most_bytes: int) -> None:
+        self._members, self._most_bytes = members, at_most_bytes
+        if "\n".join(members).find(TEMPORARY) >= 0:  # in one step what is true of hardly any state
+            for key in members:
+                if key.startswith(TEMPORARY):
+                    self._slots[key] = self._kind(key, members.written(key))
+
+    def _present(self) -> list[str]:
+        """The present keys in order, as far as written back."""
+        members, slots, moved = self._loaded(), self._slots, self._moved
+        arrived = [key for key in members if not (key in moved or (key in slots and slots[key].data is None))]
+        return arrived + [key for key, slot in slots.items() if slot.data is not None and (key in moved or key not in members)]
+
+    def _now(self) -> Members:
+        """The present keys and their values, as far as written back."""
+        self._join_all()
+        return self._arrived_here().updated({key: slot.data for key, slot in self._slots.items()})
+
+    def _lasting(self) -> Members:
+        """Those of them that are sealed; each temporary one has a slot."""
+        self._join_all()
+        slots = self._slots.items()
+        return self._arrived_here().updated({key: None if key.startswith(TEMPORARY) else slot.data for key, slot in slots})
+
+    def _arrived_here(self) -> Members:
+        """What arrived, without what has moved to the place of its slot."""
+        members = self._loaded()
+        return members.updated(dict.fromkeys(self._moved)) if self._moved else members
+
+    def _fill(self, slot: Slot, data: bytes, given: object, as_type: Any = None) -> None:
+        """Put a written value into its slot. A container that is plain JSON itself is what ``lend`` hands out, as of a dict."""
+        if slot.data is None:
+            self._insert(slot)
+        slot.put(data, given, as_type)
+        if as_type is None and slot.handles and is_plain(given):
+            slot.handles[0].lent = True
+
+    def _insert(self, slot: Slot) -> None:
+        """Let an absent key take the last place, before it becomes present."""
+        self.size_changes += 1
+        self._move(slot)
+
+    def _move(self, slot: Slot) -> None:
+        key = slot.key
+        if key in self._loaded():
+            self._moved.add(key)
+        self._slots[key] = self._slots.pop(key)
+
+    def _tail(self, key: str) -> Tail:
+        """What waits to be appended to a list; nothing so far, where none has begun."""
+        found = self._tails.get(key)
+        if found is None:
+            slot = self.slot(key)
+            slot.settle()
+            found = Tail(slot, len(read_list(slot.data, key)), [])
+        return found
+
+    def _bytes_of(self, tail: Tail, item: bytes) -> int:
+        """How many bytes an item adds at most."""
+        slot, more_bytes = tail.slot, len(item) + len(",")
+        if slot.key in self._tails:
+            return more_bytes
+        if slot.data is None:
+            return at_most(slot.key, EMPTY) + more_bytes
+        return more_bytes + (len(slot.data) if slot.handles else 0)  # what was handed out may have grown, and nobody has counted it
+
+    def _begin(self, tail: Tail) -> None:
+        """Let items wait, if none do: the list is written compactly, and what was handed out of it is overtaken."""
+        slot = tail.slot
+        if slot.key not in self._tails:
+            if slot.data is None:
+                self._insert(slot)
+            slot.amend(EMPTY if slot.data is None else write(read(slot.data)))
+            self._tails[slot.key] = tail
+
+    def _join(self, key: str) -> None:
+        self._tails.pop(key).join()
+
+    def _join_all(self) -> None:
+        for key in [*self._tails]:
+            self._join(key)
+
+    def _grow(self, key: str, more_bytes: int, data: Callable[[], bytes]) -> None:
+        """Refuse one value, which is written so many bytes longer at most, as ``_check_size``."""
+        self._loaded()
+        if key.startswith(TEMPORARY):
+            return
+        self._most_bytes += more_bytes
+        if self._limit_bytes is not None and self._most_bytes > self._limit_bytes:
+            self._most_bytes = self._check_exactly({key: data()})
+
+    def _check_size(self, coming: Mapping[str, bytes], without: Sequence[str] = ()) -> None:
+        """Refuse, before anything is stored, what would not fit into a token."""
+        self._loaded()
+        self._most_bytes += sum(at_most(key, data) for key, data in coming.items())
+        if self._limit_bytes is not None and self._most_bytes > self._limit_bytes:
+            self._most_bytes = self._check_exactly(coming, without)
+
+    def _check_exactly(self, coming: Mapping[str, bytes], without: Sequence[str] = ()) -> int:
+        """The size of the written state, in bytes; refuse it as ``_check_size``."""
+        if self._limit_bytes is None:
+            return 0
+        now = self._now()
+        present = {key: now.written(key) for key in now} | dict(coming)
+        lasting = {key: data for key, data in present.items() if not key.startswith(TEMPORARY) and key not in without}
+        return size_of(lasting, 0 if self._library is None else len(self._library) + len('"dcaf":,'), self._limit_bytes)
+
+
+def is_plain(value: object) -> bool:
+    """Whether a value is what its own JSON would be read as: of the builtin types alone."""
+    if type(value) is dict:
+        return all(type(key) is str and is_plain(item) for key, item in value.items())
+    if type(value) is list:
+        return all(map(is_plain, value))
+    return type(value) in ATOMS
+
+
+def checked(key: str) -> str:
+    """A key that there may be.
+
+    Raises:
+        SessionValueError: There may not.
+    """
+    if not isinstance(key, str):
+        raise SessionValueError(f"a key of type {type(key).__name__} cannot be stored; keys must be strings")
+    if key == RESERVED:
+        raise SessionValueError(f"{key!r} is the library's own key; choose another")
+    to_json(str.__str__(key), path="the key")
+    return str.__str__(key)
