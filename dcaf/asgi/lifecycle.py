@@ -264,7 +264,7 @@ class Turn:
         """
         if type(text.value) is dict and "data" in text.value and _plain_session(text.value) is not None:
             self._heed(text)
-        frame = text.frame() if self.is_due else None
+        frame = text.frame() if self.arrived or self.is_due else None
         if frame is None:
             return None
         before, after = frame

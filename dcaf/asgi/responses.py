@@ -165,7 +165,7 @@ class Answer:
             self._heed_status(start)
         completed, self._phase = None, Phase.BEGINS
         try:
-            if len(data) <= turn.config.max_response_bytes and (turn.is_due or turn.adopts or b'"session"' in data):
+            if len(data) <= turn.config.max_response_bytes and (turn.arrived or turn.is_due or turn.adopts or b'"session"' in data):
                 text = parse(data) if len(data) <= INLINE_STRUCTURE else await off_the_loop(parse, data)
                 completed = None if text is None else await turn.complete(text)
         except (SessionError, SessionUnavailable) as refusal:

@@ -22,7 +22,7 @@ from dcaf.core.handles import Slot
 from dcaf.core.members import lacks
 from dcaf.core.room import at_most
 from dcaf.core.slots import RESERVED, TEMPORARY, Slots, checked
-from dcaf.core.values import read, to_json, write
+from dcaf.core.values import read, to_json, write, write_atom
 
 __all__ = ["RESERVED", "TEMPORARY", "State"]
 
@@ -99,7 +99,7 @@ class State(Slots):
                 self._refuse_late(self._late)
             slot = self._found(key) if type(key) is str else None
             name = checked(key) if slot is None else key
-            data = write(to_json(value, as_type, path=name))
+            data = write_atom(value) or write(to_json(value, as_type, path=name))
             self._grow(name, at_most(name, data), lambda: data)
             self._fill(self.slot(name) if slot is None else slot, data, value, as_type)
 
@@ -325,7 +325,8 @@ class State(Slots):
         if not self._slots:
             return found
         with self._lock:
-            self._join_all()
+            if self._tails:
+                self._join_all()
             for key, slot in self._slots.items():
                 if slot.handles:
                     slot.settle()
