@@ -27,7 +27,7 @@ export interface Message {
 /** What stands beside the text of a message. */
 export interface Data {
   session?: Session | null;
-  approvals?: Approval[];
+  approvals?: Approval[]; // of an answer: all that wait
   executed_approvals?: ExecutedApproval[];
   executed_tool_calls?: ExecutedToolCall[];
   tool_calls?: PendingToolCall[];
@@ -106,4 +106,19 @@ export interface Problem {
   code: string;
   data?: { session: Session }; // adopt it: {"dcaf": {"token": "new"}} says that the session before is dead
   problems?: { path: string; problem: string }[]; // of "malformed-request"
+}
+
+/** What ends a turn of client.mjs early. */
+export interface Options {
+  signal?: AbortSignal;
+}
+
+/** What a turn of client.mjs gives. */
+export interface Answered extends Answer {
+  restarted: string; // the code of the refusal after which a new session was begun, else empty
+}
+
+/** Why a turn of client.mjs has no answer: the code of the service, or http-404 and the like, or one of its own. */
+export interface TurnError extends Error {
+  code: "aborted" | "no-answer" | "broken-off" | "no-end" | "not-json" | (string & {});
 }

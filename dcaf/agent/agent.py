@@ -24,11 +24,12 @@ from typing import Any, Final, TypeAlias, TypeVar
 import anyio
 from pydantic import ValidationError
 
-try:
+from dcaf.core.extras import extra
+
+with extra("dcaf.agent", "dcaf[agent]"):  # before any other module of this package, each of which needs one of them
+    import rfc8785  # noqa: F401 - for approvals
     from pydantic_ai.exceptions import UserError
     from pydantic_ai.models import Model, infer_model
-except ModuleNotFoundError:
-    raise ModuleNotFoundError("dcaf.agent needs pydantic-ai: pip install 'dcaf[agent]'", name="pydantic_ai") from None
 
 from dcaf.agent.config import RunConfig
 from dcaf.agent.draft import Clock, Mind, Tools
@@ -66,6 +67,7 @@ class Agent:
         config: Limits, and what streams.
         request_interceptors: Functions of the InterceptedRequest: one, a list, or None.
         response_interceptors: Functions of the InterceptedResponse. While there is one, text leaves only after it has seen it.
+        agents: Agents that this one's tools or function ask. What they want a person to approve is asked for in this one's answers.
         name: What the service calls it.
         clock: Seconds since the epoch.
 
@@ -82,6 +84,7 @@ class Agent:
         config: RunConfig | None = None,
         request_interceptors: OneOrMore[RequestInterceptor] = None,
         response_interceptors: OneOrMore[ResponseInterceptor] = None,
+        agents: Iterable[Agent] = (),
         name: str = "agent",
         clock: Clock = time.time,
     ) -> None:
@@ -89,12 +92,13 @@ class Agent:
         self.config: RunConfig = config or RunConfig()
         self.tools: Tools = _named(tools)
         self._service = Service(
-            _mind(model, self.tools, instructions, self.config, clock),
-            self.tools,
+            _mind(model, self.tools, instructions, self.config),
+            _decidable(self.tools, agents),
             self.config,
             listed("request_interceptors", request_interceptors),
             listed("response_interceptors", response_interceptors),
             clock,
+            name,
         )
 
     def run(
@@ -272,12 +276,11 @@ def _mind(
     tools: Tools,
     instructions: str | Callable[..., Any] | None,
     config: RunConfig,
-    clock: Clock,
 ) -> Mind:
     if callable(model) and not isinstance(model, Model):
         if instructions is not None:
             raise ConfigurationError("instructions= are for a model. An agent function has its own.")
-        return FunctionMind(model, tools, clock)
+        return FunctionMind(model, tools)
     if not isinstance(model, Model | str):
         raise ConfigurationError(_no_mind(model))
     try:
@@ -285,7 +288,7 @@ def _mind(
     except (UserError, ValueError, ImportError) as error:
         raise ConfigurationError(f"The model cannot be used: {error}") from error
     told = Filled(instructions, "instructions=", ()) if callable(instructions) else instructions
-    return ModelMind(found, tools, told, config, clock)
+    return ModelMind(found, tools, told, config)
 
 
 def _no_mind(model: object) -> str:
@@ -303,6 +306,27 @@ def _named(tools: Iterable[Tool[..., Any] | Callable[..., Any]]) -> Tools:
         if made.name in found:
             raise ConfigurationError(f"Two tools are named {made.name!r}. Give one another name: @tool(name=...).")
         found[made.name] = made
+    return found
+
+
+def _decidable(tools: Tools, agents: Iterable[Agent]) -> Tools:
+    """The tools whose calls a person can decide about in the answers of an agent: its own, and those of the agents that it asks."""
+    found = {name: item for name, item in tools.items() if item.requires_approval}
+    for agent in _agents(agents):
+        for name, item in agent._service.tools.items():
+            if found.setdefault(name, item) != item:
+                raise ConfigurationError(
+                    f"Two tools that need approval are named {name!r}, one of {agent.name}. Nobody could tell which of them was "
+                    "approved: give one another name, @tool(name=...)."
+                )
+    return found
+
+
+def _agents(agents: Any) -> list[Agent]:
+    found = list(agents) if isinstance(agents, Iterable) and not isinstance(agents, str | bytes) else [agents]
+    if not isinstance(agents, Iterable) or not all(isinstance(item, Agent) for item in found):
+        wrong = next((type(item).__name__ for item in found if not isinstance(item, Agent)), "lone Agent")
+        raise ConfigurationError(f"agents= takes a list of Agents, not a {wrong}.")
     return found
 
 

@@ -20,12 +20,13 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
-from dcaf.agent.approvals import MOST_PENDING, propose
-from dcaf.agent.draft import Clock, Draft, Tools
+from dcaf.agent.arguments import kind_of, require
+from dcaf.agent.commit import begin_overlay, commit_overlay
+from dcaf.agent.draft import Draft, Tools
 from dcaf.agent.helpdesk import LONGEST_ID, Data, Event, TextDelta
+from dcaf.agent.pending import MOST_PENDING
 from dcaf.core.current import running
 from dcaf.core.errors import ConfigurationError
-from dcaf.core.overlay import Overlay
 from dcaf.core.session import Session
 from dcaf.tools.callables import label, outcome, starts_on_loop
 from dcaf.tools.injection import Plan
@@ -44,12 +45,21 @@ class ProposedCall:
         arguments: Name -> value.
         id: Its id in this conversation; None makes one.
         intent: What to tell the person; None for nothing more than the tool's description.
+
+    Raises:
+        ConfigurationError: One of them is of another kind.
     """
 
     tool: Tool[..., Any]
     arguments: Mapping[str, Any] = field(default_factory=dict, repr=False)
     id: str | None = None
     intent: str | None = None
+
+    def __post_init__(self) -> None:
+        require("tool= of a ProposedCall", self.tool, Tool, "a tool: write @tool(requires_approval=True) above the function")
+        require("arguments= of a ProposedCall", self.arguments, Mapping, "a dict of the tool's arguments")
+        require("id= of a ProposedCall", self.id, str | None, "a text, or None")
+        require("intent= of a ProposedCall", self.intent, str | None, "a text, or None")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +72,7 @@ class AgentResult:
         approvals: The calls that a person should approve.
 
     Raises:
-        ConfigurationError: The text is none, or the data is no JSON or is the library's to fill.
+        ConfigurationError: The text is none, an approval is no ProposedCall, or the data is no JSON or is the library's to fill.
     """
 
     text: str = field(default="", repr=False)
@@ -70,8 +80,11 @@ class AgentResult:
     approvals: Sequence[ProposedCall] = ()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.text, str):
-            raise ConfigurationError(f"The text of an AgentResult is a {type(self.text).__name__}: give a str.")
+        require("text= of an AgentResult", self.text, str, "a text")
+        require("data= of an AgentResult", self.data, Mapping, "a dict")
+        require("approvals= of an AgentResult", self.approvals, list | tuple, "a list of ProposedCalls")
+        for item in self.approvals:
+            require("approvals= of an AgentResult", item, ProposedCall, "a list of ProposedCalls")
         if "session" in self.data:
             raise ConfigurationError("An AgentResult has no session in its data: declare `session: Session`, and write to that.")
         if not OWN.isdisjoint(self.data):
@@ -113,23 +126,21 @@ class FunctionMind:
     Args:
         function: The function.
         tools: Those whose calls it may propose.
-        clock: When a proposal is made.
 
     Raises:
         ConfigurationError: The function has parameters that nobody fills.
     """
 
-    def __init__(self, function: Callable[..., Any], tools: Tools, clock: Clock) -> None:
+    def __init__(self, function: Callable[..., Any], tools: Tools) -> None:
         self._function = Filled(function, "The agent function", ("messages", "context"))
         self._tools = tools
-        self._clock = clock
 
     async def answer(self, draft: Draft) -> AsyncGenerator[Event, None]:
         """As of a mind."""
         result = await self._result(draft)
         for proposed in result.approvals:
             self._propose(proposed, draft)
-        for event in draft.waiting(self._tools):
+        for event in draft.tell_waiting():
             yield event
         draft.further.update(result.data)
         if result.text:
@@ -138,12 +149,12 @@ class FunctionMind:
 
     async def _result(self, draft: Draft) -> AgentResult:
         """What the function answers. What it did to the session counts when it has returned, and not where it was stopped."""
-        state = Overlay(draft.session._state)
-        result = await self._function(Session._over(state), draft.messages, draft.context)
+        session = begin_overlay(draft.session)
+        result = await self._function(session, draft.messages, draft.context)
         result = AgentResult(result) if isinstance(result, str) else result
         if not isinstance(result, AgentResult):
-            raise ConfigurationError(f"The agent function returned a {type(result).__name__}: return an AgentResult, or a text.")
-        state.commit()
+            raise ConfigurationError(f"The agent function returned {kind_of(result)}: return an AgentResult, or a text.")
+        draft.conflicts += commit_overlay(session, draft.agent)
         return result
 
     def _propose(self, proposed: ProposedCall, draft: Draft) -> None:
@@ -156,13 +167,18 @@ class FunctionMind:
             raise ConfigurationError(f"{name} was proposed with an id that is empty, too long or used twice: leave it out.")
         if len(draft.pending) >= MOST_PENDING:
             raise ConfigurationError(f"{name} was proposed, and {MOST_PENDING} calls wait already.")
-        arguments = proposed.tool.check(proposed.arguments)
-        propose(draft.session, id_, name, arguments, now=self._clock())
-        draft.wait_for(proposed.tool, id_, arguments, proposed.intent)
+        draft.propose(proposed.tool, id_, _complete(proposed), proposed.intent)
+
+
+def _complete(proposed: ProposedCall) -> dict[str, Any]:
+    try:
+        return proposed.tool.complete(proposed.arguments)
+    except (RecursionError, TypeError) as error:
+        raise ConfigurationError(f"The arguments of a ProposedCall of {proposed.tool.name} are no JSON.") from error
 
 
 def _check_data(data: Mapping[str, Any]) -> None:
     try:
         to_json(Data(**data).model_dump(mode="json"))
-    except (ValidationError, PydanticSerializationError, TypeError):
+    except (ValidationError, PydanticSerializationError, RecursionError, TypeError, ValueError):
         raise ConfigurationError("The data of an AgentResult is not what the protocol says, or no JSON.") from None

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any
+from typing import Any, Final
 
 from pydantic_ai.messages import (
     ModelMessage,
@@ -28,18 +28,24 @@ from pydantic_ai.messages import (
 )
 from pydantic_core import to_json
 
-from dcaf.agent.helpdesk import ExecutedToolCall, Message
+from dcaf.agent.helpdesk import Approval, ExecutedToolCall, Message
+
+WAITS: Final = (
+    "This call waits for the approval of a person, and has not run. Do not make it again: the person decides about this one."
+)
 
 
-def history(messages: Sequence[Message]) -> list[ModelMessage]:
+def history(messages: Sequence[Message], waiting: Sequence[Approval] = ()) -> list[ModelMessage]:
     """The messages, with the calls that have run before the text that came of them; calls that are told twice count once.
 
-    Neighbours of one side are one message, because providers want the sides to take turns. Of calls that share an id each gets
-    one of its own, because providers want that too.
+    The calls that wait for a person stand before the last message, as calls whose result is that they wait. Neighbours of one
+    side are one message, because providers want the sides to take turns. Of calls that share an id each gets one of its own,
+    because providers want that too.
     """
     told = _Told()
-    parts = [part for message in messages for part in _parts(message, told)]
-    return list(joined(parts))
+    calls = [ExecutedToolCall(id=item.id, name=item.name, input=item.input, output=WAITS) for item in waiting]
+    *before, last = [list(_parts(message, told)) for message in messages] or [[]]
+    return list(joined([*(part for parts in before for part in parts), *_of_calls(told.new(calls)), *last]))
 
 
 def joined(parts: Iterable[ModelRequestPart | ModelResponsePart]) -> Iterator[ModelMessage]:

@@ -14,16 +14,21 @@ never looked at it.
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from inspect import signature
 from typing import Any, TypeAlias, TypeVar
 
+from pydantic import ValidationError
+
+from dcaf.agent.arguments import kind_of, require
+from dcaf.agent.commit import begin_overlay, commit_overlay
 from dcaf.agent.helpdesk import Data, Message
 from dcaf.core.current import running
 from dcaf.core.errors import ConfigurationError
-from dcaf.core.overlay import Overlay
 from dcaf.core.session import Session
 from dcaf.tools.callables import label, outcome, starts_on_loop
+from dcaf.tools.conflicts import Conflict
 
 
 @dataclass(slots=True)
@@ -64,28 +69,32 @@ ResponseInterceptor: TypeAlias = Callable[[InterceptedResponse], "Answered[Inter
 Answered: TypeAlias = "Seen | Awaitable[Seen | None] | None"
 
 
-async def intercepted(interceptors: Iterable[Callable[[Seen], Any]], seen: Seen) -> Seen:
+async def intercepted(interceptors: Iterable[Callable[[Seen], Any]], seen: Seen, conflicts: list[Conflict] | None = None) -> Seen:
     """Show something to each interceptor in turn; sync ones run in a thread.
 
     Args:
         interceptors: Each returns the object, another of its kind, or None for the one that it got.
         seen: What they see.
+        conflicts: Takes what could not be merged where they return.
 
     Raises:
         InterceptorError: One of them ended the turn.
-        TypeError: One of them returned something else.
+        ConfigurationError: One of them returned something else, or left what cannot be gone on from.
     """
     for interceptor in interceptors:
-        state = Overlay(seen.session._state)
-        shown = replace(seen, session=Session._over(state))
-        with running(shown.session):
+        session = begin_overlay(seen.session)
+        shown = replace(seen, session=session)
+        with running(session):
             result = await outcome(functools.partial(interceptor, shown), on_loop=starts_on_loop(interceptor), abandon=True)
         if result is not None and type(result) is not type(seen):
-            raise TypeError(
-                f"{label(interceptor)} returned a {type(result).__name__}: return the {type(seen).__name__}, or nothing."
+            raise ConfigurationError(
+                f"{label(interceptor)} returned {kind_of(result)}: return the {type(seen).__name__}, or nothing."
             )
-        state.commit()
-        seen = replace(shown if result is None else result, session=seen.session)
+        found = _checked(shown if result is None else result, label(interceptor))
+        clashes = commit_overlay(session, label(interceptor))
+        if conflicts is not None:
+            conflicts += clashes
+        seen = replace(found, session=seen.session)
     return seen
 
 
@@ -93,9 +102,37 @@ def listed(name: str, value: Any) -> list[Any]:
     """One interceptor, several, or none, as a list.
 
     Raises:
-        ConfigurationError: Something else is among them.
+        ConfigurationError: Something else is among them, or a function that does not take one argument.
     """
-    items = list(value) if isinstance(value, Sequence) else [value] if value is not None else []
-    if not all(callable(item) for item in items):
-        raise ConfigurationError(f"{name}= takes a function or a list of functions.")
+    items = list(value) if isinstance(value, list | tuple) else [value] if value is not None else []
+    for item in items:
+        if not callable(item) or isinstance(item, type):
+            raise ConfigurationError(f"{name}= takes a function or a list of functions, not {kind_of(item)}.")
+        _check_takes_one(name, item)
     return items
+
+
+def _check_takes_one(name: str, function: Callable[..., Any]) -> None:
+    """Refuse a function that cannot be called with what it is to see; one whose parameters nobody can read is taken."""
+    try:
+        signature(function).bind(None)
+    except TypeError:
+        raise ConfigurationError(
+            f"{name}=: {label(function)} is called with one argument, and takes none, or needs more."
+        ) from None
+    except ValueError:
+        return
+
+
+def _checked(seen: Seen, who: str) -> Seen:
+    """What an interceptor has left, if it can be gone on from."""
+    if isinstance(seen, InterceptedResponse):
+        require(f"The text of the response, after {who},", seen.text, str, "a text")
+        return seen
+    require(f"The messages of the request, after {who},", seen.messages, list | tuple, "a list of Messages")
+    try:
+        return replace(seen, messages=[Message.model_validate(message) for message in seen.messages])
+    except ValidationError as error:
+        wrong = error.errors(include_input=False, include_context=False, include_url=False)[0]
+        path = ".".join(map(str, wrong["loc"]))
+        raise ConfigurationError(f"A message of the request, after {who}, is none: {path}: {wrong['msg']}.") from None

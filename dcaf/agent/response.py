@@ -14,9 +14,11 @@ import orjson
 from pydantic_ai.usage import RunUsage
 from pydantic_core import to_jsonable_python
 
+from dcaf.agent.arguments import require
 from dcaf.agent.helpdesk import Approval, Data, Message, MetaData
 from dcaf.core.errors import ConfigurationError, InterceptorError
 from dcaf.core.session import Session
+from dcaf.tools.conflicts import Conflict
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class AgentResponse:
         stop_reason: ``end_turn``, ``tool_use`` where calls wait, ``blocked`` by an interceptor, or ``error`` where the model failed
             after approved calls had run.
         blocked: The interceptor's error; None where none ended the turn.
+        conflicts: What another turn of the same session has changed meanwhile, and of which one change was not kept.
         type: As of the other events of a run.
     """
 
@@ -42,6 +45,7 @@ class AgentResponse:
     usage: RunUsage
     stop_reason: str = "end_turn"
     blocked: InterceptorError | None = None
+    conflicts: list[Conflict] = field(default_factory=list, repr=False)
     _plain: bytes | None = field(default=None, repr=False)
     type: ClassVar[str] = "done"
 
@@ -83,20 +87,28 @@ class AgentResponse:
             text: What else the user says.
 
         Raises:
-            ConfigurationError: No such call waits; or False, for which a reason is due.
+            ConfigurationError: No such call waits; or False, for which a reason is due; or an argument is of another kind.
         """
+        require("decisions= of decided()", decisions, Mapping, "a dict, id of a call -> True or the reason why not")
+        require("text= of decided()", text, str, "a text")
         waiting = {item.id: item for item in self.data.approvals}
         made = []
         for id_, decision in decisions.items():
             if id_ not in waiting:
                 raise ConfigurationError(f"No call {id_!r} waits. Those that do: {', '.join(waiting) or 'none'}.")
-            if decision is False or decision == "":
-                raise ConfigurationError(f"{id_!r}: a no is its reason, for the model to know. Give it as a text.")
+            if decision is not True and not (isinstance(decision, str) and decision):
+                raise ConfigurationError(
+                    f"{id_!r}: a yes is True, and a no is its reason, for the model to know: give it as a text."
+                )
             said = {"execute": True} if decision is True else {"rejection_reason": decision}
             made.append(waiting[id_].model_copy(update=said))
         return Message(role="user", content=text, data=Data(approvals=made))
 
 
 def _told(error: InterceptorError) -> dict[str, Any]:
-    """What a program may read of why a turn was ended; details that are no JSON as their text."""
-    return {"reason": str(error.reason), "details": to_jsonable_python(error.details, serialize_unknown=True)}
+    """What a program may read of why a turn was ended; details that are no JSON as their text, or not at all."""
+    try:
+        details = to_jsonable_python(error.details, serialize_unknown=True)
+    except (ValueError, RecursionError):
+        details = None
+    return {"reason": error.reason, "details": details}

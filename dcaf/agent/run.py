@@ -1,41 +1,63 @@
 """One turn of an agent, from the messages to the answer: interceptors, decisions, the mind, interceptors, and then the session.
 
-What a reader gets wrong: all of it works on an overlay of the session. It is committed at the very end, so whatever fails before
-leaves the session as it was.
+What a reader gets wrong: a turn that fails leaves the session as it was, up to what a person has approved. An approved call that
+has begun is used up in the session at once, and what it wrote is kept when it ends; only the rest of the turn can still be lost.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import anyio
 
-from dcaf.agent.approvals import UNKNOWN, Verdict, decide, decisions_of
+from dcaf.agent.approvals import (
+    BEFORE,
+    UNKNOWN,
+    Verdict,
+    decided_in_older_form,
+    decisions_of,
+    digesting,
+    judge,
+    told_in,
+    waiting_calls,
+)
 from dcaf.agent.config import RunConfig
-from dcaf.agent.draft import BETWEEN, Clock, Draft, Mind, Tools
-from dcaf.agent.helpdesk import Data, Event, ExecutedApproval, ExecutedApprovals, Message, TextDelta
+from dcaf.agent.draft import BETWEEN, Clock, Draft, Mind, Tools, around
+from dcaf.agent.execution import Approved, Execution
+from dcaf.agent.helpdesk import (
+    Approval,
+    Data,
+    Event,
+    ExecutedApproval,
+    ExecutedApprovals,
+    ExecutedToolCall,
+    ExecutedToolCalls,
+    Message,
+    TextDelta,
+)
 from dcaf.agent.interceptors import InterceptedRequest, InterceptedResponse, RequestInterceptor, ResponseInterceptor, intercepted
+from dcaf.agent.pending import pending_in, settle
 from dcaf.agent.response import AgentResponse
-from dcaf.core.errors import DcafError, InterceptorError, MalformedRequest, TurnTimeoutError
+from dcaf.core.current import Within
+from dcaf.core.errors import DcafError, InterceptorError, MalformedRequest, StateError, ToolArgumentError, TurnTimeoutError
 from dcaf.core.keeper import Keeper, Stateless
-from dcaf.core.overlay import Overlay
 from dcaf.core.session import Session
 from dcaf.tools.frames import trace
 from dcaf.tools.platform import PLATFORM, within_platform
-from dcaf.tools.results import Call
-from dcaf.tools.turn import Turn
+from dcaf.tools.results import told_of
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
-NOT_REQUESTED: Final = "That action was not requested in this conversation, so it was not run."
+NOT_WAITING: Final = "No such action waits for a decision in this conversation, so this decision changed nothing."
+DECIDED_BEFORE: Final = "That was decided before, so this decision changed nothing."
 UNANSWERED: Final = "What you approved was run. The answer could not be finished."
 NO_TOOL: Final = "Refused: no such action can be approved now"
 USED: Final = "Refused: this approval was used before"
-STOPPED: Final = "Stopped: it took longer than one turn may take. How far it came is not known."
 NOTHING_SAID: Final = "the last message must be the user's, and say or decide something"
 
 
@@ -45,11 +67,12 @@ class Service:
 
     Attributes:
         mind: What answers.
-        tools: Name -> tool.
+        tools: Name -> tool: those whose calls a person can decide about.
         config: Its limits.
         before: Sees the request.
         after: Sees the response; while there is one, no text leaves before it has seen it.
         clock: Seconds since the epoch.
+        name: The agent's, for the log.
     """
 
     mind: Mind
@@ -58,6 +81,7 @@ class Service:
     before: Sequence[RequestInterceptor]
     after: Sequence[ResponseInterceptor]
     clock: Clock
+    name: str = "agent"
 
 
 @dataclass(slots=True)
@@ -67,7 +91,7 @@ class Run:
     Attributes:
         service: Who serves it.
         messages: The conversation, oldest first.
-        session: Whose turn it is; written when the turn has ended well.
+        session: Whose turn it is; written when the turn has ended well, and at once by what a person has approved.
         context: What the caller gave for this turn.
         keeper: Who knows which approvals were used.
     """
@@ -77,6 +101,7 @@ class Run:
     session: Session
     context: Mapping[str, Any] = field(repr=False)
     keeper: Keeper = field(default_factory=Stateless)
+    _draft: Draft = field(init=False, repr=False)
     _ends_at: float = field(init=False, repr=False)
 
     async def events(self) -> AsyncGenerator[Event | AgentResponse, None]:
@@ -89,41 +114,62 @@ class Run:
         limit_s = self.service.config.timeout_s
         self._ends_at = float("inf") if limit_s is None else anyio.current_time() + limit_s
         _check(self.messages)
-        state = Overlay(self.session._state)
-        draft = Draft(Session._over(state), self._own_messages(), self.context, tells_intent=not self.service.after)
-        blocked = await self._before(draft)
-        if blocked is None:
-            async with aclosing(self._answered(draft)) as events:
-                async for event in events:
-                    if not (isinstance(event, TextDelta) and self.service.after):
-                        yield event
-        blocked = await self._after(draft) or blocked
-        if draft.text and (self.service.after or blocked):
-            yield TextDelta(text=draft.text)
-        response = self._response(draft, blocked)
-        state.commit()
-        yield replace(response, _plain=self.session._state.plain())
+        draft = self._draft = self._begun()
+        try:
+            draft.recall(await self._recalled())
+            blocked = await self._before(draft)
+            if blocked is None:
+                async with aclosing(self._answered(draft)) as events:
+                    async for event in events:
+                        if not (isinstance(event, TextDelta) and self.service.after):
+                            yield event
+            blocked = await self._after(draft) or blocked
+            if draft.text and (self.service.after or blocked):
+                yield TextDelta(text=draft.text)
+            for event in [*self._kept(draft), *draft.tell_waiting()]:
+                yield event
+        finally:
+            draft.end()
+        yield self._response(draft, blocked)
 
-    def _own_messages(self) -> list[Message]:
-        """The messages, for this turn alone: an interceptor may write in them."""
-        return [message.model_copy(deep=True) if self.service.before else message for message in self.messages]
+    def _begun(self) -> Draft:
+        """The draft of this turn. Its messages are its own where an interceptor may write in them."""
+        service = self.service
+        messages = [message.model_copy(deep=True) if service.before else message for message in self.messages]
+        return Draft(
+            self.session,
+            messages,
+            self.context,
+            tools=service.tools,
+            clock=service.clock,
+            agent=service.name,
+            outer=around.get(),
+            tells_intent=not service.after,
+        )
+
+    async def _recalled(self) -> dict[str, Approval]:
+        """The calls that waited before this turn."""
+        now = self.service.clock()
+        pending = pending_in(self.session, now)
+        told = told_in(self.messages, pending) if pending else []
+        return await digesting(functools.partial(waiting_calls, self.session, told, self.service.tools, now=now), told)
 
     async def _before(self, draft: Draft) -> InterceptorError | None:
         shown = InterceptedRequest(draft.messages, draft.session, self.context)
         try:
             with self._within():
-                seen = await intercepted(self.service.before, shown)
+                seen = await intercepted(self.service.before, shown, draft.conflicts)
         except InterceptorError as error:
             return _block(draft, error)
-        draft.messages = [Message.model_validate(message) for message in seen.messages]
+        draft.messages = seen.messages
         _check(draft.messages)
         return None
 
     async def _after(self, draft: Draft) -> InterceptorError | None:
-        shown = InterceptedResponse(draft.text, draft.data(self.service.tools), draft.session, self.context)
+        shown = InterceptedResponse(draft.text, draft.data(), draft.session, self.context)
         try:
             with self._within():
-                draft.text = str.__str__((await intercepted(self.service.after, shown)).text)
+                draft.text = str.__str__((await intercepted(self.service.after, shown, draft.conflicts)).text)  # no subclass
         except InterceptorError as error:
             return _block(draft, error)
         except Exception as error:  # noqa: BLE001 - as of the mind
@@ -131,11 +177,18 @@ class Run:
             _finish(draft, error)
         return None
 
+    def _kept(self, draft: Draft) -> Iterator[Event]:
+        """Make what the rest of the turn did part of the session."""
+        try:
+            draft.commit()
+        except StateError as error:
+            yield _finish(draft, error)
+
     async def _answered(self, draft: Draft) -> AsyncGenerator[Event, None]:
         """Run what was approved, and then ask the mind; what was approved is not lost where that fails."""
         told = await self._decide(draft)
-        if draft.decided:
-            yield ExecutedApprovals(executed_approvals=list(draft.decided))
+        for event in _decided(draft):
+            yield event
         if draft.decided and not told and not draft.messages[-1].content:
             draft.text = _not_run(draft.decided)
             yield TextDelta(text=draft.text)
@@ -150,37 +203,61 @@ class Run:
     async def _decide(self, draft: Draft) -> bool:
         """Run the calls that a person has approved; gives whether the model is told of any decision."""
         last = draft.messages[-1]
-        verdicts = decide(draft.session, decisions_of(last.data), now=self.service.clock())
+        decisions = decisions_of(last.data)
+        judged = functools.partial(judge, self.session, decisions, now=self.service.clock())
+        verdicts = await digesting(judged, decisions)
         with self._within():
-            asked = [await self._call(verdict, draft.session) for verdict in verdicts]
-        calls = [found for found in asked if isinstance(found, Call)]
-        draft.has_run = bool(calls)
-        ran = iter(await self._ran(calls, draft.session))
-        outputs = [next(ran) if isinstance(found, Call) else found for found in asked]
-        draft.decided = [_executed(verdict, output) for verdict, output in zip(verdicts, outputs, strict=True)]
-        known = [item for item, verdict in zip(draft.decided, verdicts, strict=True) if verdict.is_known]
+            found = [await self._approved(verdict) for verdict in verdicts]
+        calls = [item for item in found if isinstance(item, Approved)]
+        await self._execute(calls, draft)
+        done = [verdict.id for verdict, item in zip(verdicts, found, strict=True) if verdict.is_known and isinstance(item, str)]
+        if verdicts:
+            settle(self.session if draft.has_run else draft.session, done, now=self.service.clock())
+        draft.decided = [_executed(*pair) for pair in zip(verdicts, found, strict=True)]
+        older = decided_in_older_form(last.data)
+        draft.decided_older = [_older(item) for item in draft.decided if item.id in older]
+        waits_on = {item.verdict.id for item in calls if not item.has_begun}
+        known = [
+            item for item, verdict in zip(draft.decided, verdicts, strict=True) if verdict.is_known and item.id not in waits_on
+        ]
         data = (last.data or Data()).model_copy(update={"executed_approvals": known, "approvals": [], "tool_calls": []})
         draft.messages[-1] = last.model_copy(update={"data": data})
         return bool(known)
 
-    async def _ran(self, calls: Sequence[Call], session: Session) -> list[str]:
-        """Run calls; gives what each came to. They are used up, so that the turn goes on where their time is over."""
+    async def _execute(self, calls: Sequence[Approved], draft: Draft) -> None:
+        """Run approved calls on the session itself: what they do is kept, however the turn ends.
+
+        What the interceptors did is kept with it, because the calls saw it.
+        """
+        if not calls:
+            return
+        draft.commit()
+        execution = Execution(self.session, clock=self.service.clock, ends_at=self._ends_at)
         try:
             with self._within():
-                return [result.text for result in await Turn(session).run_all(calls)]
+                await execution.run(calls, draft.turn(self.session))
         except TurnTimeoutError:
-            return [STOPPED] * len(calls)
+            logger.warning("dcaf: the time of a turn was over while approved calls ran")
+        draft.has_run = any(item.has_begun for item in calls)
+        draft.usage.tool_calls += sum(item.has_begun for item in calls)
+        error = next((item.error for item in calls if item.error is not None), None)
+        if error is not None and not draft.has_run:
+            raise error
 
-    async def _call(self, verdict: Verdict, session: Session) -> Call | str:
-        """The call that was approved, or why it does not run. It is used up before it runs."""
+    async def _approved(self, verdict: Verdict) -> Approved | str:
+        """The call that was approved, or why it does not run."""
         if verdict.said is not None:
             return verdict.said
         tool = self.service.tools.get(verdict.name)
         if tool is None or not tool.requires_approval:
             return NO_TOOL
-        if not await self.keeper.spend(session, f"approval:{verdict.use}"):
+        try:
+            tool.check(verdict.input)
+        except ToolArgumentError as error:  # the tool is another one than when it was proposed
+            return told_of(tool.name, error)
+        if not await self.keeper.spend(self.session, f"approval:{verdict.use}"):
             return USED
-        return Call(tool, verdict.input, id=verdict.id, is_approved=True)
+        return Approved(verdict, tool)
 
     async def _stepped(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
         """Each step inside the time limit, and with the platform's context; neither reaches the one who reads."""
@@ -194,16 +271,27 @@ class Run:
 
     @contextmanager
     def _within(self) -> Iterator[None]:
-        with within_platform(self.context.get(PLATFORM)), anyio.CancelScope(deadline=self._ends_at) as scope:
+        platform, turn = within_platform(self.context.get(PLATFORM)), Within(around, self._draft)
+        with platform, turn, anyio.CancelScope(deadline=self._ends_at) as scope:
             yield
         if scope.cancelled_caught:
             raise TurnTimeoutError(f"The turn took longer than {self.service.config.timeout_s:g} seconds (timeout).")
 
     def _response(self, draft: Draft, blocked: InterceptorError | None) -> AgentResponse:
-        data = draft.data(self.service.tools)
+        data = draft.data()
+        stop_reason = "tool_use" if draft.stop_reason == "end_turn" and draft.asks_anew() else draft.stop_reason
         answer = Message(role="assistant", content=draft.text, data=data)
-        messages = [*draft.messages, answer]
-        return AgentResponse(draft.text, data, self.session, messages, draft.usage, draft.stop_reason, blocked)
+        return AgentResponse(
+            draft.text,
+            data,
+            self.session,
+            [*draft.messages, answer],
+            draft.total_usage(),
+            stop_reason,
+            blocked,
+            draft.conflicts,
+            _plain=self.session._state.plain(),
+        )
 
 
 def _check(messages: Sequence[Message]) -> None:
@@ -235,11 +323,26 @@ def _finish(draft: Draft, error: Exception) -> TextDelta:
     return TextDelta(text=said)
 
 
-def _not_run(decided: Sequence[ExecutedApproval]) -> str:
-    """What the user reads where nothing that was decided has run: why, or that nobody had asked for it."""
+def _decided(draft: Draft) -> Iterator[Event]:
+    """The events that tell what became of decisions, in the forms in which they came."""
+    if draft.decided:
+        yield ExecutedApprovals(executed_approvals=list(draft.decided))
+    if draft.decided_older:
+        yield ExecutedToolCalls(executed_tool_calls=list(draft.decided_older))
+
+
+def _not_run(decided: Iterable[ExecutedApproval]) -> str:
+    """What the user reads where nothing that was decided has run: why, or that no such call waits."""
     reasons = dict.fromkeys(item.output for item in decided)
-    return NOT_REQUESTED if UNKNOWN in reasons else " ".join(f"{reason}." for reason in reasons)
+    if UNKNOWN in reasons:
+        return NOT_WAITING
+    return DECIDED_BEFORE if reasons.keys() == {BEFORE} else " ".join(f"{reason}." for reason in reasons)
 
 
-def _executed(verdict: Verdict, output: str) -> ExecutedApproval:
+def _executed(verdict: Verdict, found: Approved | str) -> ExecutedApproval:
+    output = found if isinstance(found, str) else found.output
     return ExecutedApproval(id=verdict.id, type=verdict.type, name=verdict.name, input=verdict.input, output=output)
+
+
+def _older(item: ExecutedApproval) -> ExecutedToolCall:
+    return ExecutedToolCall(id=item.id, name=item.name, input=item.input, output=item.output)

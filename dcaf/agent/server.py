@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from inspect import signature
 from typing import Any, ClassVar, Final
 
@@ -26,6 +27,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from dcaf.agent.agent import Agent
+from dcaf.agent.arguments import kind_of
 from dcaf.agent.exchange import Asked, ended, failed, problem, refused, written
 from dcaf.agent.openapi import document
 from dcaf.agent.page import Page
@@ -87,9 +89,13 @@ def create_app(
         ConfigurationError: A setting is wrong.
     """
     _check_names(settings)
+    _check_keeper(keeper)
     served = agent if isinstance(agent, Agent) else Agent(agent)
     carriers = settings.get("carriers", BODY)
-    settings["carriers"] = [carriers] if isinstance(carriers, str) else list(carriers)  # both the page and the middleware read it
+    if isinstance(carriers, Iterable):
+        settings["carriers"] = (
+            [carriers] if isinstance(carriers, str) else list(carriers)
+        )  # both the page and the middleware read it
     service = HelpDesk(served, keeper or Stateless())
     routes = [
         *(Route(path, service.chat, methods=["POST"]) for path in JSON_PATHS),
@@ -108,8 +114,8 @@ def create_app(
         exempt=lambda scope: _is_open(scope) or (exempt is not None and exempt(scope)),
         **settings,
     )
-    if keeper is None and any(tool.requires_approval for tool in served.tools.values()):
-        logger.warning(TWICE, served.name)
+    if keeper is None and served._service.tools:
+        _warn_once(served.name, audience)
     return app
 
 
@@ -117,6 +123,12 @@ class _Service(SessionMiddleware):
     """What ``create_app`` gives."""
 
     _twice: ClassVar[str] = MOUNTED_TWICE
+
+
+@cache
+def _warn_once(agent: str, audience: str) -> None:  # noqa: ARG001 - of each service, once
+    """Once a process: a module that is imported again, for a reload or by a server's workers, makes its application again."""
+    logger.warning(TWICE, agent)
 
 
 def _check_names(settings: Iterable[str]) -> None:
@@ -129,6 +141,13 @@ def _check_names(settings: Iterable[str]) -> None:
             raise ConfigurationError(" ".join([f"create_app() has no setting {name!r}.", *(meant or [SETTINGS])]))
 
 
+def _check_keeper(keeper: Any) -> None:
+    """Refuse what could not be asked: it would be found by the first turn that is."""
+    methods = ("admit", "spend", "commit")
+    if keeper is not None and (isinstance(keeper, type) or not all(callable(getattr(keeper, name, None)) for name in methods)):
+        raise ConfigurationError(f"keeper= takes a Keeper, with admit, spend and commit, or None; not {kind_of(keeper)}.")
+
+
 def _is_open(scope: Scope) -> bool:
     """Whether a route has nothing to do with sessions, so that nobody asks ``subject=`` and ``conversation=`` about it."""
     path = scope["path"].removeprefix(scope.get("root_path", ""))
@@ -139,7 +158,7 @@ def _page(page: Page | bool, agent: Agent, keeper: Keeper | None, settings: dict
     if page is False:
         return []
     if not isinstance(page, Page | bool):
-        raise ConfigurationError(f"page= takes True, False or a Page, not {type(page).__name__}.")
+        raise ConfigurationError(f"page= takes True, False or a Page, not {kind_of(page)}.")
     shown = Page() if page is True else page
     return page_routes(shown, title=agent.name, keeper=keeper, settings=settings)
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 from starlette.types import ASGIApp
 
 from dcaf.agent.agent import Agent
+from dcaf.agent.arguments import require
 from dcaf.agent.server import create_app
 from dcaf.core.errors import ConfigurationError
 from dcaf.tools.target import load
@@ -21,6 +22,7 @@ try:
 except ModuleNotFoundError:  # the extra `agent` answers conversations in any program; only serving them needs a server
     uvicorn = None  # type: ignore[assignment]
 
+LAST_PORT: Final = 65_535
 TARGET: Final = "DCAF_SERVE"
 AUDIENCE: Final = "DCAF_AUDIENCE"
 CONVERSATION: Final = "DCAF_CONVERSATION"
@@ -40,6 +42,9 @@ def serve(agent: Agent | Callable[..., Any], *, host: str = "127.0.0.1", port: i
     Raises:
         ConfigurationError: A setting is wrong, or uvicorn is not installed.
     """
+    require("host=", host, str, "an address, as host='127.0.0.1'")
+    if type(port) is not int or not 0 <= port <= LAST_PORT:
+        raise ConfigurationError(f"port= takes a number from 0 to {LAST_PORT}.")
     app = create_app(agent, **settings)
     _server().run(app, host=host, port=port)
 

@@ -29,12 +29,12 @@ from pydantic_ai.models.function import FunctionModel
 from pydantic_ai.tools import ToolDefinition
 from pydantic_core import to_jsonable_python
 
-from dcaf.agent.approvals import MOST_PENDING, propose, waits
 from dcaf.agent.config import RunConfig, StreamingMode
-from dcaf.agent.draft import BETWEEN, Clock, Draft, Tools
+from dcaf.agent.draft import BETWEEN, Draft, Tools
 from dcaf.agent.functions import Filled
 from dcaf.agent.helpdesk import LONGEST_ID, Event, ExecutedToolCall, ExecutedToolCalls, IntermittentUpdate, TextDelta
 from dcaf.agent.history import history
+from dcaf.agent.pending import MOST_PENDING, waits
 from dcaf.core.errors import MalformedRequest, ModelFailedError, ModelLimitError, StateError, ToolArgumentError, ToolError
 from dcaf.core.session import Session
 from dcaf.tools.results import Call, told_of
@@ -52,23 +52,21 @@ class ModelMind:
         tools: What it may call.
         instructions: What it is told first, anew at each call of it; None for nothing.
         config: Limits, and whether it streams.
-        clock: When a proposal is made.
     """
 
-    def __init__(self, model: Model, tools: Tools, instructions: Filled | str | None, config: RunConfig, clock: Clock) -> None:
+    def __init__(self, model: Model, tools: Tools, instructions: Filled | str | None, config: RunConfig) -> None:
         self._model = model
         self._tools = tools
         self._instructions = instructions
         self._config = config
-        self._clock = clock
         self._streams = config.streaming_mode is not StreamingMode.NONE and _can_stream(model)
 
     async def answer(self, draft: Draft) -> AsyncGenerator[Event, None]:
         """As of a mind."""
-        talk = history(draft.messages)
+        talk = history(draft.messages, draft.waiting())
         if not _asks(talk):
             raise MalformedRequest([("messages", NOTHING_ASKED)])
-        turn = Turn(draft.session)
+        turn = draft.turn()
         for _ in range(self._config.max_model_calls):
             async with aclosing(self._asked(talk, draft)) as deltas:
                 async for delta in deltas:
@@ -132,12 +130,13 @@ class ModelMind:
         for call in calls:
             yield IntermittentUpdate(text=f"Calling tool: {call.tool.name}", content={"id": call.id, "name": call.tool.name})
         results = iter(await turn.run_all(calls))
+        draft.usage.tool_calls += len(calls)
         outputs = [next(results).text if isinstance(found, Call) else found for found in asked]
         ran = [_executed(part, output) for part, output in zip(said.tool_calls, outputs, strict=True) if output is not None]
         draft.executed += ran
         if ran:
             yield ExecutedToolCalls(executed_tool_calls=ran)
-        for event in draft.waiting(self._tools):
+        for event in draft.tell_waiting():
             yield event
 
     def _taken(self, part: ToolCallPart, draft: Draft, intent: str | None) -> Call | str | None:
@@ -148,11 +147,9 @@ class ModelMind:
                 return Call(tool, arguments, id=part.tool_call_id)
             if len(draft.pending) >= MOST_PENDING:
                 raise ToolError(f"{MOST_PENDING} calls wait for approval already. Ask for fewer at once.")
-            own = tool.check(arguments)
-            propose(draft.session, part.tool_call_id, tool.name, own, now=self._clock())
+            draft.propose(tool, part.tool_call_id, tool.complete(arguments), intent or None)
         except StateError as error:
             return told_of(part.tool_name, error)
-        draft.wait_for(tool, part.tool_call_id, own, intent or None)
         return None
 
     def _read(self, part: ToolCallPart) -> tuple[Tool[..., Any], dict[str, Any]]:

@@ -307,7 +307,7 @@ def carriers_of(value: Carriers) -> tuple[bool, tuple[Carrier, ...]]:
     Raises:
         ConfigurationError: There is none, one is unknown, or there are two of one kind.
     """
-    items = [value] if isinstance(value, str) else list(value)
+    items = [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
     made = [_carrier(item) for item in items if item != BODY]
     if not items or len({item.name for item in made}) != len(made):
         raise ConfigurationError('carriers= takes one of each kind at most, and one at least: carriers=("body", "cookie").')

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from threading import get_ident
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -115,7 +116,7 @@ class RequestSession(Turn):
         in_body = config.in_body and self.carrier is None
         self.adopts = self.adopts and in_body
         answer = Answer(self, self._send) if in_body else AnswerBeside(self, self._send)
-        session, checkpoint = begin(self.session), sending.set(answer.checkpoint)
+        session, checkpoint = begin(self.session), sending.set((get_ident(), answer.checkpoint))
         try:
             await app(inner, self._replay, answer.send)
         except Exception:

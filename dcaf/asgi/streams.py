@@ -7,6 +7,7 @@ at the end; the last one counts.
 from __future__ import annotations
 
 from contextlib import suppress
+from threading import get_ident
 from typing import Final
 
 import anyio
@@ -54,6 +55,7 @@ class Stream:
         self._cutter = cutter
         self._send = send
         self._sending = anyio.Lock(fast_acquire=True)
+        self._thread = get_ident()
         self.has_ended: bool = False
         self.is_refused: bool = False
         self._is_giving = False
@@ -88,8 +90,10 @@ class Stream:
     async def checkpoint(self) -> bool:
         """Send the session as it is now; in the middle of an event that has partly left, right after it.
 
-        False where the stream has ended, but for one that was refused. Raises as ``send``.
+        False where the stream has ended, but for one that was refused, and in another thread's event loop. Raises as ``send``.
         """
+        if get_ident() != self._thread:
+            return False
         async with self._sending:
             if self.has_ended:
                 return self.is_refused

@@ -13,11 +13,13 @@ from __future__ import annotations
 import sys
 from typing import Final, Literal
 
-from opentelemetry import metrics, trace
-from opentelemetry.metrics import _internal as _metrics
-from opentelemetry.util.types import AttributeValue
-
 from dcaf.asgi.events import Event
+from dcaf.core.extras import extra
+
+with extra("Telemetry", "opentelemetry-api"):
+    from opentelemetry import metrics, trace
+    from opentelemetry.metrics import _internal as _metrics
+    from opentelemetry.util.types import AttributeValue
 
 NAME: Final = "dcaf"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from threading import get_ident
 from typing import Any, Final
 
 import anyio
@@ -68,7 +69,7 @@ class Socket:
 
     async def run(self, app: ASGIApp) -> None:
         """Have the application serve the connection, and send what it leaves unsealed."""
-        with running(self._session), Within(sending, self.checkpoint):
+        with running(self._session), Within(sending, (get_ident(), self.checkpoint)):
             try:
                 await app(self._scope, self.receive, self.send)
                 await self.finish()
@@ -225,7 +226,7 @@ class PassingSocket:
 
     async def run(self, app: ASGIApp) -> None:
         """Have the application serve the connection, and tell of changes, which nothing carries."""
-        with running(self._turn.session), Within(sending, self.checkpoint):
+        with running(self._turn.session), Within(sending, (get_ident(), self.checkpoint)):
             try:
                 await app(self._scope, self.receive, self._send)
                 if self._turn.is_changed:

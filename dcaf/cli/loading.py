@@ -12,6 +12,7 @@ from importlib import import_module
 from types import ModuleType
 
 from dcaf.core.errors import ConfigurationError
+from dcaf.core.extras import name_extra
 
 
 def loaded(module: str, *, what: str, extra: str) -> ModuleType:
@@ -28,6 +29,7 @@ def loaded(module: str, *, what: str, extra: str) -> ModuleType:
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "dcaf":
+        named = name_extra(what, f"dcaf[{extra}]", error)
+        if named is error:
             raise
-        raise ConfigurationError(f"{what} needs {error.name}: pip install 'dcaf[{extra}]'") from None
+        raise ConfigurationError(str(named)) from None

@@ -29,6 +29,8 @@ from dcaf.client.turn import Turn
 class AsyncClient(BaseClient[httpx2.AsyncClient]):
     """One conversation with an agent service; the arguments are those of BaseClient."""
 
+    _library = httpx2.AsyncClient
+
     async def send(
         self, said: str | Mapping[str, Any] = "", /, *, decisions: Mapping[str, Decision] | None = None, **fields: Any
     ) -> Reply:
@@ -45,6 +47,7 @@ class AsyncClient(BaseClient[httpx2.AsyncClient]):
             AnswerUnreadable: An answer came that is not of this protocol.
             ApprovalUnknown: A decision is about nothing that waits, or a refusal gives no reason.
             TurnOvertaken: Another turn began before this one had ended.
+            ConfigurationError: An argument is of a wrong type, or no JSON.
         """
         turn = Turn(self.conversation, said, decisions=decisions, fields=fields)
         while turn.reply is None:
@@ -62,6 +65,7 @@ class AsyncClient(BaseClient[httpx2.AsyncClient]):
 
         Raises:
             ApprovalUnknown: A decision is about nothing that waits, or a refusal gives no reason.
+            ConfigurationError: An argument is of a wrong type, or no JSON.
         """
         turn = Turn(self.conversation, said, decisions=decisions, fields=fields)
         return AsyncStream(turn, self._events(turn))
@@ -86,9 +90,9 @@ class AsyncClient(BaseClient[httpx2.AsyncClient]):
 
     async def _events(self, turn: Turn) -> AsyncGenerator[Event]:
         while turn.reply is None:
-            with reached(self._stream_path):
+            with reached(self._stream_path, turn):
                 async with self._streamed(turn.request()) as answer:
-                    if not answer.is_success:
+                    if not turn.is_stream(answer.status_code, answer.headers):
                         turn.answered(answer.status_code, answer.headers, await answer.aread())
                         continue
                     async for chunk in answer.aiter_bytes():

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import Self
 
+from dcaf.client.arguments import check
 from dcaf.client.reply import Event, Reply
 from dcaf.client.stream import reply_of
 from dcaf.client.turn import Turn
@@ -22,11 +23,14 @@ class AsyncStream:
     Args:
         turn: Whose events they are.
         events: Where they come from.
+
+    Raises:
+        ConfigurationError: An argument is of a wrong type.
     """
 
     def __init__(self, turn: Turn, events: AsyncGenerator[Event]) -> None:
-        self._turn = turn
-        self._events = events
+        self._turn = check("turn", turn, Turn, "a Turn")
+        self._events = check("events", events, AsyncGenerator, "a generator of events")
 
     @property
     def reply(self) -> Reply:

@@ -14,16 +14,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
-
 from dcaf.client.approvals import Decision
+from dcaf.client.arguments import check
 from dcaf.client.async_stream import AsyncStream
 from dcaf.client.conversation import Conversation
-from dcaf.client.reach import reached
+from dcaf.client.errors import TurnOvertaken
+from dcaf.client.reach import ConnectionClosed, WebSocketException, async_websockets, reached
 from dcaf.client.reply import Event, Reply
 from dcaf.client.stream import reply_of
 from dcaf.client.turn import Turn
@@ -38,14 +38,17 @@ class AsyncSocket:
         url: Of the WebSocket.
         headers: Sent when it is opened.
         timeout_s: How long nothing may come; None waits forever.
+
+    Raises:
+        ConfigurationError: An argument is of a wrong type.
     """
 
     def __init__(self, conversation: Conversation, url: str, headers: Mapping[str, str], timeout_s: float | None) -> None:
-        self._conversation = conversation
-        self._url = url
-        self._headers = headers
-        self._timeout_s = timeout_s
-        self._connection: ClientConnection | None = None
+        self._conversation = check("conversation", conversation, Conversation, "a Conversation")
+        self._url = check("url", url, str, "the URL of a WebSocket")
+        self._headers = check("headers", headers, Mapping, "a mapping of texts: name -> value")
+        self._timeout_s = None if timeout_s is None else check("timeout_s", timeout_s, (int, float), "seconds, or None")
+        self._connection: async_websockets.ClientConnection | None = None
         self._turn: Turn | None = None
 
     async def send(
@@ -68,7 +71,9 @@ class AsyncSocket:
         return AsyncStream(turn, self._events(turn))
 
     async def close(self) -> None:
-        """Close the connection. A further turn opens another one."""
+        """Close the connection, after the frames were read that have come. A further turn opens another one."""
+        if self._turn is not None and self._turn.reply is None:
+            await self._hear_out(self._turn)
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
@@ -81,32 +86,41 @@ class AsyncSocket:
 
     async def _events(self, turn: Turn) -> AsyncGenerator[Event]:
         try:
-            with reached("the WebSocket"):
+            with reached("the WebSocket", turn):
                 connection = await self._ready(turn)
-                await connection.send(turn.request().decode())
                 while turn.reply is None:
-                    event = turn.frame(await self._next(connection))
+                    if turn.is_due:
+                        await connection.send(turn.request().decode())
+                    async with asyncio.timeout(turn.patience(self._timeout_s)):
+                        frame = await connection.recv()
+                    event = turn.frame(frame)
                     if event is not None:
                         yield event
-                    else:
-                        await connection.send(turn.request().decode())
         finally:
             if turn.reply is None and self._turn is turn:
                 await self.close()
 
-    async def _ready(self, turn: Turn) -> ClientConnection:
+    async def _ready(self, turn: Turn) -> async_websockets.ClientConnection:
         """A connection on which nothing waits to be read: the one there is, if it is open, else a new one."""
         if self._turn is not None and self._turn.reply is None:
+            await self._hear_out(turn)
             await self.close()
         self._turn = turn
         if self._connection is None or not await self._is_drained(self._connection, turn):
             await self.close()
-            self._connection = await connect(
+            self._connection = await async_websockets.connect(
                 self._url, additional_headers=self._headers, open_timeout=self._timeout_s, max_size=MAX_FRAME_BYTES
             )
         return self._connection
 
-    async def _is_drained(self, connection: ClientConnection, turn: Turn) -> bool:
+    async def _hear_out(self, turn: Turn) -> None:
+        """Take what has come of a turn that is left; its session may say what was done."""
+        if self._connection is not None:
+            frames = await _come(self._connection)
+            with suppress(TurnOvertaken):
+                turn.leave(frames)
+
+    async def _is_drained(self, connection: async_websockets.ClientConnection, turn: Turn) -> bool:
         """Whether a connection is open, after the frames were read that came between two turns, for the sessions in them."""
         try:
             async with asyncio.timeout(0):
@@ -117,6 +131,12 @@ class AsyncSocket:
         except ConnectionClosed:
             return False
 
-    async def _next(self, connection: ClientConnection) -> bytes | str:
-        async with asyncio.timeout(self._timeout_s):
-            return await connection.recv()
+
+async def _come(connection: async_websockets.ClientConnection) -> list[bytes | str]:
+    """The frames that have come."""
+    found: list[bytes | str] = []
+    with suppress(TimeoutError, WebSocketException):  # also of who reads in another task
+        async with asyncio.timeout(0):
+            while True:
+                found.append(await connection.recv())
+    return found

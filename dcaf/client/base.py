@@ -8,11 +8,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, ClassVar, Final, Generic, TypeVar
 
+from dcaf.client.approvals import Approval
+from dcaf.client.arguments import check, check_headers, check_path, check_url, check_wait
 from dcaf.client.conversation import Conversation, OnDead
 from dcaf.client.reach import httpx2
-from dcaf.core.errors import ConfigurationError
 
 HTTP = TypeVar("HTTP")
 PATIENCE: Final = timedelta(minutes=2)
@@ -40,8 +41,10 @@ class BaseClient(ABC, Generic[HTTP]):
         conversation: What was said, and the session.
 
     Raises:
-        ConfigurationError: ``base_url`` or ``on_dead`` cannot be.
+        ConfigurationError: An argument cannot be; the message says what it takes.
     """
+
+    _library: ClassVar[type]
 
     def __init__(
         self,
@@ -58,17 +61,17 @@ class BaseClient(ABC, Generic[HTTP]):
         timeout: timedelta | None = PATIENCE,
         http: HTTP | None = None,
     ) -> None:
-        if not base_url.startswith(("http://", "https://")):
-            raise ConfigurationError("base_url must begin with http:// or https://, for the WebSocket too.")
+        self._base_url = check_url("base_url", base_url)
         self.conversation: Conversation = Conversation(fields=fields, session=session, messages=messages, on_dead=on_dead)
-        self._base_url = base_url.rstrip("/")
-        self._given = httpx2.Headers(headers)
-        self._headers = httpx2.Headers(headers)
+        self._given = httpx2.Headers(check_headers("headers", headers))
+        self._headers = httpx2.Headers(self._given)
         self._headers["content-type"] = "application/json"
-        self._path = path
-        self._stream_path = stream_path
-        self._socket_url = f"ws{self._base_url.removeprefix('http')}{socket_path}"
-        self._timeout_s = None if timeout is None else timeout.total_seconds()
+        self._path = check_path("path", path)
+        self._stream_path = check_path("stream_path", stream_path)
+        self._socket_url = f"ws{self._base_url.removeprefix('http')}{check_path('socket_path', socket_path)}"
+        self._timeout_s = None if timeout is None else check_wait("timeout", timeout)
+        if http is not None:
+            check("http", http, self._library, f"a ready-made httpx2.{self._library.__name__}, or None")
         self._is_owner = http is None
         self._http: HTTP = self._made() if http is None else http
 
@@ -86,6 +89,13 @@ class BaseClient(ABC, Generic[HTTP]):
     def envelope(self) -> dict[str, Any] | None:
         """What the next turn will carry, to keep it elsewhere; ``session=`` takes it."""
         return self.conversation.envelope
+
+    @property
+    def approvals(self) -> list[Approval]:
+        """What waits for a decision, in the order of the answer that asked. It is read from the messages and the session, so a
+        client that goes on with ``messages=`` and ``session=`` knows it too.
+        """
+        return list(self.conversation.waiting.values())
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {len(self.messages)} messages, session of {len(self.session)} keys>"

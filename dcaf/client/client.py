@@ -30,6 +30,8 @@ from dcaf.client.websocket import Socket
 class Client(BaseClient[httpx2.Client]):
     """One conversation with an agent service; the arguments are those of BaseClient."""
 
+    _library = httpx2.Client
+
     def send(
         self, said: str | Mapping[str, Any] = "", /, *, decisions: Mapping[str, Decision] | None = None, **fields: Any
     ) -> Reply:
@@ -46,6 +48,7 @@ class Client(BaseClient[httpx2.Client]):
             AnswerUnreadable: An answer came that is not of this protocol.
             ApprovalUnknown: A decision is about nothing that waits, or a refusal gives no reason.
             TurnOvertaken: Another turn began before this one had ended.
+            ConfigurationError: An argument is of a wrong type, or no JSON.
         """
         turn = Turn(self.conversation, said, decisions=decisions, fields=fields)
         while turn.reply is None:
@@ -63,6 +66,7 @@ class Client(BaseClient[httpx2.Client]):
 
         Raises:
             ApprovalUnknown: A decision is about nothing that waits, or a refusal gives no reason.
+            ConfigurationError: An argument is of a wrong type, or no JSON.
         """
         turn = Turn(self.conversation, said, decisions=decisions, fields=fields)
         return Stream(turn, self._events(turn))
@@ -87,8 +91,8 @@ class Client(BaseClient[httpx2.Client]):
 
     def _events(self, turn: Turn) -> Generator[Event]:
         while turn.reply is None:
-            with reached(self._stream_path), self._streamed(turn.request()) as answer:
-                if not answer.is_success:
+            with reached(self._stream_path, turn), self._streamed(turn.request()) as answer:
+                if not turn.is_stream(answer.status_code, answer.headers):
                     turn.answered(answer.status_code, answer.headers, answer.read())
                     continue
                 for chunk in answer.iter_bytes():

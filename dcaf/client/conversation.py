@@ -14,18 +14,22 @@ failed the conversation is what it was, but for a session that the service gave 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, TypeAlias, get_args
 
-from dcaf.client.approvals import Approval, approvals_in, left
-from dcaf.client.arrival import is_dead, session_in
+from dcaf.client.approvals import Approval, settled, waiting_in
+from dcaf.client.arguments import check, check_messages, check_object, write_json
+from dcaf.client.arrival import is_dead, newest, session_in
 from dcaf.core.errors import ConfigurationError
 
 OnDead: TypeAlias = Literal["restart", "raise"]
 """What to do when the service says that the session is of no use: say the turn once more in a new one, or raise SessionDead."""
 
 OURS: Final = ("messages", "data")
+KEPT: Final = ("content", "data")
+FIELDS: Final = "a mapping: name -> JSON value"
+SESSION: Final = "the session object of an answer, as client.envelope has it, or None"
+MESSAGE: Final = "a text, or a mapping with role and content"
 
 
 class Conversation:
@@ -40,10 +44,10 @@ class Conversation:
     Attributes:
         envelope: The session that the next turn will carry, as it came; None for none.
         messages: What was said, oldest first; the answers without their sessions.
-        waiting: The approvals that may be decided about, by id.
+        restarted: Code of the refusal after which a new session was begun, until a reply has told of it.
 
     Raises:
-        ConfigurationError: ``on_dead`` is neither of its two values.
+        ConfigurationError: An argument is of a wrong type, or ``on_dead`` is neither of its two values.
     """
 
     def __init__(
@@ -55,12 +59,12 @@ class Conversation:
         on_dead: OnDead = "restart",
     ) -> None:
         if on_dead not in get_args(OnDead):
-            raise ConfigurationError(f'on_dead={on_dead!r} is unknown: write on_dead="restart" or on_dead="raise".')
-        self._fields = dict(fields or {})
-        self.envelope = session
-        self.messages: list[Mapping[str, Any]] = [*messages]
-        self.waiting: dict[str, Approval] = {}
-        self.on_dead = on_dead
+            raise ConfigurationError('on_dead= is one of two: write on_dead="restart" or on_dead="raise".')
+        self._fields = check_fields({} if fields is None else fields)
+        self.envelope: dict[str, Any] | None = None if session is None else check_object("session", session, SESSION)
+        self.messages: list[Mapping[str, Any]] = [*check_messages("messages", messages)]
+        self.on_dead: OnDead = on_dead
+        self.restarted: str | None = None
         self.turn: object = None
         """The turn that goes on, or the last one."""
 
@@ -69,42 +73,71 @@ class Conversation:
         """The state as the client can read it: for display, and as much of it as the service shows."""
         return {key: item for key, item in (self.envelope or {}).items() if key != "dcaf"}
 
+    @property
+    def waiting(self) -> dict[str, Approval]:
+        """The approvals that may be decided about, by id: read from the messages and the session, and held nowhere else."""
+        return {} if is_dead(self.envelope) else waiting_in(self.messages)
+
     def body(self, message: Mapping[str, Any], fields: Mapping[str, Any]) -> bytes:
         """The request of a turn: every message, none of them with a session, and the session at the top.
 
         Args:
             message: What is said now.
             fields: Further top-level members; they win over those of the conversation.
+
+        Raises:
+            ConfigurationError: An argument, or a message that was kept, is no JSON.
         """
-        members = {**self._fields, **fields}
+        members = {**self._fields, **check_fields(fields)}
         data = _data(members) | ({} if self.envelope is None else {"session": self.envelope})
         around = {key: item for key, item in members.items() if key not in OURS}
-        said = [_bare(one) for one in (*self.messages, message)]
-        return _written({**around, "messages": said, **({"data": data} if data else {})})
+        said = [_bare(check("message", one, Mapping, MESSAGE)) for one in (*self.messages, message)]
+        return write_json("messages", {**around, "messages": said, **({"data": data} if data else {})})
 
-    def adopt(self, value: Any) -> bool:
-        """Keep the session of an answer, an event or a frame, if it has one. True if it says that the one before is dead."""
-        found = session_in(value)
-        if found is None:
-            return False
-        self.envelope = found
-        if is_dead(found):
-            self.waiting = {}
-        return is_dead(found)
+    def adopt(self, value: Any, *, status: int | None = None) -> bool:
+        """Keep the session of an answer, an event or a frame, if it has one that counts. True if the one before is dead now.
 
-    def keep(self, message: Mapping[str, Any], answer: Mapping[str, Any], decided: Iterable[str]) -> None:
-        """Keep what was said and what was answered, and know what waits for a decision now.
+        Args:
+            value: The JSON value.
+            status: Of a whole answer; None for an event or a frame.
+        """
+        before, self.envelope = self.envelope, newest(self.envelope, value, status=status)
+        return self.envelope is not before and is_dead(self.envelope)
+
+    def keep(self, message: Mapping[str, Any], answer: Mapping[str, Any], *, begins: bool = False) -> None:
+        """Keep what was said and what was answered.
 
         Args:
             message: What was said.
             answer: The answer, as a message.
-            decided: Ids of the approvals that the message decided about.
+            begins: Whether the turn has begun a new session: then nothing waits that waited before.
+
+        Raises:
+            ConfigurationError: One of them is no message.
         """
-        self.messages += [_bare(message), _bare({key: answer[key] for key in ("role", "content", "data") if key in answer})]
-        self.waiting = left(self.waiting, decided, approvals_in(_data(answer).get("approvals")))
+        told = settled(check("answer", answer, Mapping, MESSAGE), waiting_in(self.messages), begins=begins)
+        kept = {"role": "assistant"} | {key: told[key] for key in KEPT if key in told}
+        self.messages += [_bare(check("message", message, Mapping, MESSAGE)), _bare(kept)]
+        self.restarted = None
 
     def __repr__(self) -> str:
         return f"<Conversation: {len(self.messages)} messages, session of {len(self.session)} keys>"
+
+
+def check_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Further members of a body.
+
+    Raises:
+        ConfigurationError: They are none, or would take the place of the messages or the session.
+    """
+    found = check_object("fields", fields, FIELDS)
+    if "messages" in found:
+        raise ConfigurationError("fields= cannot have messages: they are the conversation's own (messages=, client.messages).")
+    if "data" in found:
+        check("fields: data", found["data"], Mapping, "a mapping")
+        if session_in(found) is not None:
+            raise ConfigurationError("fields= cannot have a session in data: the conversation has its own (session=).")
+    return found
 
 
 def _data(members: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,7 +152,3 @@ def _bare(message: Mapping[str, Any]) -> Mapping[str, Any]:
         return message
     data, rest = _data(message), {key: item for key, item in message.items() if key != "data"}
     return {**rest, "data": data} if data else rest
-
-
-def _written(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()

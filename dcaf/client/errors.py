@@ -28,10 +28,13 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from types import NoneType
 from typing import ClassVar, Final
 
+from dcaf.client.arguments import check
 from dcaf.core.errors import DcafError
 
+AGAIN: Final = re.compile(r"\bagain\b", re.IGNORECASE)
 TOKEN: Final = re.compile(r"dcaf1[a-z]\.[\w.-]+")
 MAX_DETAIL: Final = 300
 """Characters of a service's own words that are repeated: services echo request bodies in validation errors."""
@@ -56,11 +59,18 @@ class ServiceError(ClientError):
         status: HTTP status; None for an error event on a stream or a WebSocket.
         detail: The service's own words; tokens in it are left out, and it is cut.
         retry_after: How long the service asks to wait; None where it does not say so in seconds.
+
+    Raises:
+        ConfigurationError: An argument is of a wrong type.
     """
 
     todo: ClassVar[str] = "Correct the request, then send the turn again."
 
     def __init__(self, code: str, *, status: int | None = None, detail: str = "", retry_after: timedelta | None = None) -> None:
+        check("code", code, str, "a text")
+        check("status", status, (int, NoneType), "an HTTP status, or None")
+        check("detail", detail, str, "a text")
+        check("retry_after", retry_after, (timedelta, NoneType), "a timedelta, or None")
         self.code = code  # type: ignore[misc]  # a class has one code elsewhere in the tree: here the service has the word
         self.status = status
         self.detail: str = TOKEN.sub("[token]", detail)[:MAX_DETAIL]
@@ -70,14 +80,16 @@ class ServiceError(ClientError):
     def _message(self) -> str:
         how = "an error event" if self.status is None else str(self.status)
         words = f": {self.detail.rstrip('.')}" if self.detail else ""
-        wait = f" Wait {self.retry_after.total_seconds():g} s." if self.retry_after is not None else ""
-        return f"The service answered with {how}, {self.code}{words}. {self.todo}{wait}"
+        is_told = AGAIN.search(self.detail) and AGAIN.search(self.todo)  # the service's own words have advice
+        todo = "" if is_told else f" {self.todo}"
+        wait = f" It asks to wait {self.retry_after.total_seconds():g} s." if self.retry_after is not None else ""
+        return f"The service answered with {how}, {self.code}{words}.{todo}{wait}"
 
 
 class SessionDead(ServiceError):
     """The session was of no use to the service, and has been dropped: the next turn begins a new one."""
 
-    todo = "The session is gone: say what it must know again; the next turn begins a new one."
+    todo = "This client has dropped the session: the next turn must say once more what it knew."
 
 
 class TurnConflict(ServiceError):
@@ -89,9 +101,12 @@ class TurnConflict(ServiceError):
         detail: As for ServiceError.
         retry_after: As for ServiceError.
         applied: Whether this very turn has been done before, its answer lost; None where the service does not say.
+
+    Raises:
+        ConfigurationError: An argument is of a wrong type.
     """
 
-    todo = "Wait for the turn in progress, then send this one again."
+    todo = "When the other turn has ended, send this one again."
 
     def __init__(
         self,
@@ -103,6 +118,7 @@ class TurnConflict(ServiceError):
         applied: bool | None = None,
     ) -> None:
         super().__init__(code, status=status, detail=detail, retry_after=retry_after)
+        check("applied", applied, (bool, NoneType), "True, False, or None")
         self.applied = applied
 
 
@@ -113,9 +129,9 @@ class TurnTooLarge(ServiceError):
 
 
 class ServiceFailed(ServiceError):
-    """The service could not do it. The session is as it was, so the turn can be sent again."""
+    """The service could not do it. The client's session is good, so the turn can be sent again."""
 
-    todo = "Send the turn again later: the session is as it was."
+    todo = "Send the turn again later."
 
 
 class ServiceUnreachable(ClientError):

@@ -5,7 +5,7 @@ datetime.timedelta(seconds=2)
 >>> failed({"type": "error", "error": "The tool broke.", "code": "tool"}).code
 'tool'
 
-What a reader gets wrong: whether the session is dead is said by the envelope in the answer, not by the status or the code.
+What a reader gets wrong: a session is dead only where the status, the code and the envelope in the answer all say so.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
 
-from dcaf.client.arrival import is_dead, session_in
+from dcaf.client.arrival import is_dead_by, value_at
 from dcaf.client.errors import ServiceError, ServiceFailed, SessionDead, TurnConflict, TurnTooLarge
 
 SERVER_ERRORS: Final = 500
@@ -25,7 +25,7 @@ TOO_LARGE_CODES: Final = ("body-too-large", "session-too-large")
 
 def code_of(value: Any, *, otherwise: str) -> str:
     """The code that an answer gives."""
-    code = value.get("code") if isinstance(value, Mapping) else None
+    code = value_at(value, "code")
     return code if isinstance(code, str) and code else otherwise
 
 
@@ -55,7 +55,7 @@ def _error(code: str, value: Any, *, status: int | None, detail: str, retry_afte
 
 
 def _class(code: str, value: Any, status: int | None) -> type[ServiceError]:
-    if is_dead(session_in(value)):
+    if is_dead_by(value, status=status):
         return SessionDead
     if status == TOO_LARGE or code in TOO_LARGE_CODES:
         return TurnTooLarge
@@ -64,7 +64,7 @@ def _class(code: str, value: Any, status: int | None) -> type[ServiceError]:
 
 def _text(value: Any, name: str) -> str:
     """The service's own words; what is no text could be an echo of the request."""
-    text = value.get(name) if isinstance(value, Mapping) else None
+    text = value_at(value, name)
     return text if isinstance(text, str) else ""
 
 

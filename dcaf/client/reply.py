@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dcaf.client.approvals import Approval, approvals_in
+from dcaf.client.arguments import check, make_whole, refuse
 from dcaf.client.arrival import session_in
 
 
@@ -26,9 +27,16 @@ class Event:
     Attributes:
         body: All of it. The types of this protocol are ``text_delta``, ``intermittent_update``, ``tool_calls``,
             ``executed_tool_calls``, ``approvals``, ``executed_approvals``, ``session`` and ``done``; there may be others.
+
+    Raises:
+        ConfigurationError: The body is no mapping, or has no text at ``type``.
     """
 
     body: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        if not isinstance(check("body", self.body, Mapping, "a mapping").get("type"), str):
+            refuse("body", self.body, "a mapping with a text at type")
 
     @property
     def type(self) -> str:
@@ -51,11 +59,18 @@ class Reply:
 
     Attributes:
         body: The answer as a message, as it came; of a stream, what its events amount to.
-        restarted: Code of the refusal after which the turn began a new session; None where the session went on.
+        restarted: Code of the refusal after which a new session was begun; None where the session went on.
+
+    Raises:
+        ConfigurationError: The body is no mapping, or the code no text.
     """
 
     body: Mapping[str, Any] = field(default_factory=dict)
     restarted: str | None = None
+
+    def __post_init__(self) -> None:
+        check("body", self.body, Mapping, "a mapping")
+        check("restarted", self.restarted, (str, type(None)), "a code, or None")
 
     @property
     def text(self) -> str:
@@ -75,7 +90,7 @@ class Reply:
 
     @property
     def approvals(self) -> list[Approval]:
-        """What the agent asks to be allowed to do, in its order."""
+        """What the agent asks to be allowed to do, in its order; what waited before this turn and still does is among it."""
         return approvals_in(self.data.get("approvals"))
 
     @property
@@ -99,24 +114,27 @@ class Reply:
 
 
 def gathered(events: Iterable[Event]) -> dict[str, Any]:
-    """The message that a stream amounts to: its text joined, its lists one after the other, its last session."""
+    """The message that a stream amounts to: its text joined, its lists one after the other, its last session.
+
+    Raises:
+        ConfigurationError: Something else than events.
+    """
     text: list[str] = []
     message: dict[str, Any] = {"role": "assistant", "content": ""}
     data: dict[str, Any] = {}
-    for event in events:
-        items = event.body.get(event.type)
+    lists: dict[str, list[Any]] = {}
+    for event in check("events", events, Iterable, "events"):
+        items = check("events", event, Event, "events").body.get(event.type)
         if event.type == "text_delta":
             text.append(event.text)
         elif isinstance(items, list):
-            data[event.type] = [*data.get(event.type, []), *items]
+            if data.get(event.type) is not lists.get(event.type):  # an event has put another list there
+                lists[event.type] = list(_list(data[event.type]))
+            data[event.type] = lists.setdefault(event.type, [])
+            data[event.type].extend(items)
         data |= _object(event.body.get("data"))
         message |= {key: event.body[key] for key in ("meta_data", "stop_reason") if event.type == "done" and key in event.body}
-    return message | {"content": _whole("".join(text))} | ({"data": data} if data else {})
-
-
-def _whole(text: str) -> str:
-    """A text whose halves of a character came in two events (UTF-16 surrogates) made whole; a half alone is replaced."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return message | {"content": make_whole("".join(text))} | ({"data": data} if data else {})
 
 
 def _object(value: Any) -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ from collections.abc import Generator
 from types import TracebackType
 from typing import Self
 
+from dcaf.client.arguments import check
 from dcaf.client.errors import TurnUnfinished
 from dcaf.client.reply import Event, Reply
 from dcaf.client.turn import Turn
@@ -21,11 +22,14 @@ class Stream:
     Args:
         turn: Whose events they are.
         events: Where they come from.
+
+    Raises:
+        ConfigurationError: An argument is of a wrong type.
     """
 
     def __init__(self, turn: Turn, events: Generator[Event]) -> None:
-        self._turn = turn
-        self._events = events
+        self._turn = check("turn", turn, Turn, "a Turn")
+        self._events = check("events", events, Generator, "a generator of events")
 
     @property
     def reply(self) -> Reply:
@@ -44,7 +48,8 @@ class Stream:
         return self
 
     def __next__(self) -> Event:
-        return next(self._events)
+        event: Event = next(self._events)
+        return event
 
     def __enter__(self) -> Self:
         return self

@@ -7,27 +7,32 @@ b'{"messages":[{"role":"user","content":"hello"}]}'
 >>> [event.type for event in events], turn.reply
 (['text_delta', 'done'], <Reply: 2 characters, 0 approvals, session of 1 keys>)
 
-The loop around it is the same on every wire: send ``request()`` and give what comes to ``answered``, ``feed`` and ``ended``, or
-``frame``, until ``reply`` is there. It takes two rounds where the session was dead and the turn begins a new one.
+The loop around it is the same on every wire: send ``request()`` while the turn ``is_due``, and give what comes to ``answered``, to
+``feed`` and ``ended``, or to ``frame``, until ``reply`` is there. It takes two rounds where the session was dead and the turn
+begins a new one.
 
-What a reader gets wrong: events are read as they are asked for. What the caller never asks for has no effect, so a stream
-that is left early leaves the session of before, but for one that has been given already.
+What a reader gets wrong: events are read as they are asked for, and what the caller never asks for is not kept. But an event
+``session`` counts as soon as it has come: it says what was done and must not be done again.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from dcaf.client.approvals import Decision, decided
-from dcaf.client.arrival import is_json
-from dcaf.client.conversation import Conversation
-from dcaf.client.errors import AnswerUnreadable, ServiceUnreachable, TurnOvertaken
+from dcaf.client.arguments import check, check_many, check_object, refuse
+from dcaf.client.arrival import LINES, SUCCESS, is_dead, is_dead_by, is_json, media_type, session_in, value_at
+from dcaf.client.conversation import MESSAGE, Conversation, check_fields
+from dcaf.client.errors import AnswerUnreadable, ServiceError, ServiceUnreachable, TurnOvertaken
 from dcaf.client.refusals import code_of, failed, refused
 from dcaf.client.reply import Event, Reply, gathered
+from dcaf.core.errors import ConfigurationError
 
-SUCCESS: Final = range(200, 300)
+CHECKPOINT: Final = "session"
+LAST_WORDS_S: Final = 2.0
+"""How long a WebSocket is listened to after an error in words: a ``done`` follows, and with it the session."""
 
 
 class Turn:
@@ -40,11 +45,13 @@ class Turn:
         fields: Further top-level members of the body.
 
     Attributes:
-        reply: The answer; None until the turn has ended well.
-        restarted: Code of the refusal after which the turn began a new session; None where the session went on.
+        is_due: Whether the request is to be sent: at first, and once more where the session was dead.
+        restarted: Code of the refusal after which a new session was begun; None where the session went on.
+        failure: Why the turn has failed, while its last events may still come; None where it has not.
 
     Raises:
         ApprovalUnknown: A decision is about nothing that waits, or a refusal gives no reason.
+        ConfigurationError: An argument is of a wrong type, or no JSON.
     """
 
     def __init__(
@@ -55,27 +62,44 @@ class Turn:
         decisions: Mapping[str, Decision] | None = None,
         fields: Mapping[str, Any] | None = None,
     ) -> None:
-        message: dict[str, Any] = {"role": "user", "content": said} if isinstance(said, str) else dict(said)
-        if decisions:
-            message["data"] = {**(message.get("data") or {}), "approvals": decided(conversation.waiting, decisions)}
-        self.reply: Reply | None = None
-        self.restarted: str | None = None
+        check("conversation", conversation, Conversation, "a Conversation")
+        self._message = _message_of(said)
+        self._fields = check_fields({} if fields is None else fields)
+        if decisions is not None:
+            items = decided(conversation.waiting, decisions)
+            self._message |= {"data": {**(self._message.get("data") or {}), "approvals": items}} if items else {}
+        self.is_due: bool = True
+        self.restarted: str | None = conversation.restarted
+        self.failure: ServiceError | None = None
         self._conversation = conversation
-        self._message = message
-        self._decided = list(decisions or ())
-        self._fields = fields or {}
+        self._has_begun_anew = False
+        self._begins = False
         self._events: list[Event] = []
-        self._line = b""
-        self._is_again = False
+        self._rest = bytearray()
+        self._answer: Mapping[str, Any] | None = None
+        self._reply: Reply | None = None
         conversation.turn = self
 
+    @property
+    def reply(self) -> Reply | None:
+        """The answer; None until the turn has ended well."""
+        if self._reply is None and self._answer is not None:
+            answer = gathered(self._events) if self._events else self._answer
+            self._reply = Reply(answer, self.restarted)
+        return self._reply
+
     def request(self) -> bytes:
-        """The JSON body to send, as it is to be sent now."""
-        self._is_again = False
+        """The JSON body to send, as it is to be sent now.
+
+        Raises:
+            ConfigurationError: A message that was kept is no JSON.
+        """
+        self.is_due = False
+        self._begins = is_dead(self._conversation.envelope)
         return self._conversation.body(self._message, self._fields)
 
     def answered(self, status: int, headers: Mapping[str, str], content: bytes) -> None:
-        """Take a whole answer. If there is no reply after it, the request is to be sent once more.
+        """Take a whole answer. If the turn is due after it, the request is to be sent once more.
 
         Args:
             status: HTTP status.
@@ -86,98 +110,201 @@ class Turn:
             ServiceError: The service refused the turn, or could not do it.
             AnswerUnreadable: A success that is no message.
             TurnOvertaken: Another turn began before this one had ended.
+            ConfigurationError: An argument is of a wrong type.
         """
-        value = _value(content) if is_json(headers.get("content-type", "")) else None
-        is_dead = self._adopt(value)
+        check("status", status, int, "the HTTP status, a number")
+        check("content", content, bytes, "the body, in bytes")
+        value = _value(content) if is_json(_content_type(headers)) else None
+        self._adopt(value, status=status)
         if status in SUCCESS:
-            self._finish(_message(value))
-        elif not (is_dead and self._starts_over(code_of(value, otherwise=f"http-{status}"))):
+            self._finish(_answer_in(value))
+        elif not (is_dead_by(value, status=status) and self._starts_over(code_of(value, otherwise=f"http-{status}"))):
             raise refused(status, headers, value)
+
+    def is_stream(self, status: int, headers: Mapping[str, str]) -> bool:
+        """Whether an answer is to be fed as it comes; ``answered`` takes any other, once all of it is there.
+
+        Args:
+            status: HTTP status.
+            headers: By lower-case name.
+
+        Raises:
+            ConfigurationError: An argument is of a wrong type.
+        """
+        check("status", status, int, "the HTTP status, a number")
+        return status in SUCCESS and media_type(_content_type(headers)) in LINES
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
         """The events that some bytes of a stream complete, each read when it is asked for.
 
         Raises:
-            ServiceError: An error event.
+            ServiceError: An error event: when its stream has ended.
             AnswerUnreadable: A line that is no event.
             TurnOvertaken: Another turn began before this one had ended.
+            ConfigurationError: The chunk is not bytes.
         """
-        *lines, self._line = (self._line + chunk).split(b"\n")
-        for line in lines:
-            event = self.frame(line) if line.strip() and not self._is_again else None
-            if event is not None:
-                yield event
+        *lines, rest = check("chunk", chunk, bytes, "a piece of the body, in bytes").split(b"\n")
+        if lines:
+            lines[0] = bytes(self._rest + lines[0])
+            self._rest.clear()
+        self._rest += rest
+        values = [_value(line) for line in lines if line.strip()]
+        return self._read(values, self._adopt_first(values))
 
     def ended(self) -> Iterator[Event]:
-        """The last event of a stream that ended by itself, where no line feed ended it. Raises as ``feed``.
+        """The last event of a stream that ended by itself, where no line feed ended it.
 
         Raises:
+            ServiceError: An error event had come.
             ServiceUnreachable: The stream ended before the turn did.
+            TurnOvertaken: Another turn began before this one had ended.
         """
         try:
             yield from self.feed(b"\n")
         except AnswerUnreadable as error:
-            raise ServiceUnreachable(
+            raise self.failure or ServiceUnreachable(
                 "The stream broke off in the middle of an event. The turn may have run: ask before you send it again."
             ) from error
-        if self.reply is None and not self._is_again:
+        if self.failure is not None:
+            raise self.failure
+        if self._answer is None:
             self._close()
 
     def frame(self, text: bytes | str) -> Event | None:
-        """Take one event. None if the request is to be sent once more. Raises as ``feed``."""
-        value = _value(text)
-        if not isinstance(value, dict) or not isinstance(value.get("type"), str):
-            raise AnswerUnreadable('An event is no JSON object with a "type". Check that the path is that of an agent service.')
-        is_dead = self._adopt(value)
-        if value["type"] == "error" and self.reply is None:
-            if is_dead and self._starts_over(code_of(value, otherwise="error")):
-                return None
-            raise failed(value)
-        self._events.append(Event(value))
-        if value["type"] == "done" or self.reply is not None:
-            self._finish(gathered(self._events))
-        return self._events[-1]
+        """Take one frame of a WebSocket; None where there is no event for the caller in it.
+
+        Raises:
+            ServiceError: An error event: when no more frames of its turn can come.
+            AnswerUnreadable: A frame that is no event.
+            TurnOvertaken: Another turn began before this one had ended.
+            ConfigurationError: The frame is neither text nor bytes.
+        """
+        value = _frame("text", text)
+        is_first = not (self._events or self.failure or self._answer)
+        event = self._take(value)
+        if self.failure is None or value_at(value, "type") != "error":
+            return event
+        if isinstance(value_at(value, "error"), str):
+            return None  # the words of an agent, whose turn has run: a done follows
+        if not (is_first and is_dead_by(value) and self._starts_over(self.failure.code)):
+            raise self.failure  # a refusal has a code alone, and is the last frame of its turn
+        self.failure = None
+        return None
 
     def overheard(self, text: bytes | str) -> None:
         """Take a frame that came on a WebSocket before this turn was sent: its session counts, and nothing else in it.
 
         Raises:
             SessionDead: It says that the session is dead, and the conversation is not to begin a new one by itself.
+            TurnOvertaken: Another turn has begun.
+            ConfigurationError: The frame is neither text nor bytes.
         """
-        value = _value(text)
-        if self._adopt(value):
+        value = _frame("text", text)
+        if self._adopt(value) and is_dead_by(value):
             if self._conversation.on_dead == "raise":
                 raise failed(value)
-            self.restarted = code_of(value, otherwise="error")
+            self._remember(code_of(value, otherwise="error"))
 
-    def _adopt(self, value: Any) -> bool:
+    def patience(self, timeout_s: float | None) -> float | None:
+        """How long to wait for the next frame: as long as nothing may come, but for a turn that has failed."""
+        return timeout_s if self.failure is None else min(LAST_WORDS_S, timeout_s or LAST_WORDS_S)
+
+    def leave(self, frames: Iterable[bytes | str]) -> None:
+        """Take the frames that have come and that nobody will ask for: those of the type ``session`` count, up to the turn's end.
+
+        Raises:
+            TurnOvertaken: Another turn has begun.
+            ConfigurationError: They are no frames.
+        """
+        self._adopt_first(_frame("frames", frame) for frame in check_many("frames", frames, "frames: texts, or bytes"))
+
+    def _adopt(self, value: Any, *, status: int | None = None) -> bool:
         if self._conversation.turn is not self:
             raise TurnOvertaken(
                 "Another turn of this conversation began before this one had ended, so its answer is not kept. "
                 "Say one thing at a time, or make a client for each conversation."
             )
-        return self._conversation.adopt(value)
+        return self._conversation.adopt(value, status=status)
+
+    def _adopt_first(self, values: Iterable[Any]) -> int:
+        """Keep the sessions of the checkpoints that come before anything else that carries one; gives how many values that were."""
+        passed = 0
+        for value in values:
+            kind = value_at(value, "type")
+            if kind == CHECKPOINT:
+                self._adopt(value)
+            elif not isinstance(kind, str) or kind in {"done", "error"} or session_in(value) is not None:
+                break
+            passed += 1
+        return passed
+
+    def _read(self, values: list[Any], adopted: int) -> Iterator[Event]:
+        for at, value in enumerate(values):
+            event = self._take(value, is_adopted=at < adopted)
+            if event is not None:
+                yield event
+
+    def _take(self, value: Any, *, is_adopted: bool = False) -> Event | None:
+        """Take an event; None once the turn has failed."""
+        if not isinstance(value, dict) or not isinstance(value.get("type"), str):
+            raise self.failure or AnswerUnreadable(
+                'An event is no JSON object with a "type". Check that the path is that of an agent service.'
+            )
+        self._adopt(None if is_adopted else value)
+        if self.failure is not None or (value["type"] == "error" and self._answer is None):
+            self._fail(value)
+            return None
+        self._events.append(Event(value))
+        self._reply = None
+        if value["type"] == "done" and self._answer is None:
+            self._finish(gathered(self._events))
+        return self._events[-1]
+
+    def _fail(self, value: dict[str, Any]) -> None:
+        """Note why the turn has failed, and raise it when all that comes after it has come."""
+        if self.failure is not None and value["type"] == "done":
+            raise self.failure
+        self.failure = self.failure or failed(value)
 
     def _starts_over(self, code: str) -> bool:
-        """Whether to say the turn once more: not twice, and not after a part of its answer has been given."""
-        if self._conversation.on_dead == "raise" or self.restarted is not None or self._events:
+        """Whether to say the turn once more: the service has not served it, and not twice."""
+        if self._conversation.on_dead == "raise" or self._has_begun_anew:
             return False
-        self.restarted = code
-        self._is_again = True
+        self._remember(code)
+        self._has_begun_anew = True
+        self.is_due = True
         return True
+
+    def _remember(self, code: str) -> None:
+        """Have a reply tell that a new session was begun: this one, or that of a later turn if this one fails."""
+        self.restarted = self._conversation.restarted = code
 
     def _close(self) -> None:
         """End a stream without ``done``: the middleware ends it with a session, for agents that have no such event."""
-        if not self._events or self._events[-1].type != "session":
+        if not self._events or self._events[-1].type != CHECKPOINT:
             raise ServiceUnreachable(
                 "The stream ended without its done event. The turn may have run: ask before you send it again."
             )
         self._finish(gathered(self._events))
 
     def _finish(self, answer: Mapping[str, Any]) -> None:
-        if self.reply is None:
-            self._conversation.keep(self._message, answer, self._decided)
-        self.reply = Reply(answer, self.restarted)
+        self._conversation.keep(self._message, answer, begins=self._begins)
+        self._answer = answer
+
+
+def _message_of(said: str | Mapping[str, Any]) -> dict[str, Any]:
+    """What is said, as a message."""
+    message = {"role": "user", "content": said} if isinstance(said, str) else check_object("said", said, MESSAGE)
+    if message.get("role") == "assistant":
+        raise ConfigurationError("said= is a message of the user. Its role cannot be assistant: what waits is read from answers.")
+    if message.get("data") is not None:
+        check("said: data", message["data"], Mapping, "a mapping")
+    return message
+
+
+def _content_type(headers: Mapping[str, str]) -> str:
+    found = check("headers", headers, Mapping, "a mapping: lower-case name -> value").get("content-type")
+    return found if isinstance(found, str) else ""
 
 
 def _value(text: bytes | str) -> Any:
@@ -188,7 +315,13 @@ def _value(text: bytes | str) -> Any:
         return None
 
 
-def _message(value: Any) -> Mapping[str, Any]:
+def _frame(name: str, text: bytes | str) -> Any:
+    if not isinstance(text, str | bytes):
+        refuse(name, text, "what is in a frame: a text, or bytes")
+    return _value(text)
+
+
+def _answer_in(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, dict) or not isinstance(value.get("content"), str):
         raise AnswerUnreadable(
             'The answer is no JSON object with a text at "content". Check that the path is that of an agent service.'

@@ -11,17 +11,16 @@ opens a new one and goes on, and turns of ``client.send`` may stand between.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any, Final, Self
 
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import ClientConnection, connect
-
 from dcaf.client.approvals import Decision
+from dcaf.client.arguments import check
 from dcaf.client.conversation import Conversation
-from dcaf.client.reach import reached
+from dcaf.client.errors import TurnOvertaken
+from dcaf.client.reach import ConnectionClosed, WebSocketException, reached, sync_websockets
 from dcaf.client.reply import Event, Reply
 from dcaf.client.stream import Stream, reply_of
 from dcaf.client.turn import Turn
@@ -38,14 +37,17 @@ class Socket:
         url: Of the WebSocket.
         headers: Sent when it is opened.
         timeout_s: How long nothing may come; None waits forever.
+
+    Raises:
+        ConfigurationError: An argument is of a wrong type.
     """
 
     def __init__(self, conversation: Conversation, url: str, headers: Mapping[str, str], timeout_s: float | None) -> None:
-        self._conversation = conversation
-        self._url = url
-        self._headers = headers
-        self._timeout_s = timeout_s
-        self._connection: ClientConnection | None = None
+        self._conversation = check("conversation", conversation, Conversation, "a Conversation")
+        self._url = check("url", url, str, "the URL of a WebSocket")
+        self._headers = check("headers", headers, Mapping, "a mapping of texts: name -> value")
+        self._timeout_s = None if timeout_s is None else check("timeout_s", timeout_s, (int, float), "seconds, or None")
+        self._connection: sync_websockets.ClientConnection | None = None
         self._closing = ExitStack()
         self._turn: Turn | None = None
 
@@ -69,7 +71,9 @@ class Socket:
         return Stream(turn, self._events(turn))
 
     def close(self) -> None:
-        """Close the connection. A further turn opens another one."""
+        """Close the connection, after the frames were read that have come. A further turn opens another one."""
+        if self._turn is not None and self._turn.reply is None:
+            self._hear_out(self._turn)
         self._connection = None
         self._closing.close()
 
@@ -81,33 +85,39 @@ class Socket:
 
     def _events(self, turn: Turn) -> Generator[Event]:
         try:
-            with reached("the WebSocket"):
+            with reached("the WebSocket", turn):
                 connection = self._ready(turn)
-                connection.send(turn.request().decode())
                 while turn.reply is None:
-                    event = turn.frame(connection.recv(self._timeout_s))
+                    if turn.is_due:
+                        connection.send(turn.request().decode())
+                    event = turn.frame(connection.recv(turn.patience(self._timeout_s)))
                     if event is not None:
                         yield event
-                    else:
-                        connection.send(turn.request().decode())
         finally:
             if turn.reply is None and self._turn is turn:
                 self.close()
 
-    def _ready(self, turn: Turn) -> ClientConnection:
+    def _ready(self, turn: Turn) -> sync_websockets.ClientConnection:
         """A connection on which nothing waits to be read: the one there is, if it is open, else a new one."""
         if self._turn is not None and self._turn.reply is None:
+            self._hear_out(turn)
             self.close()
         self._turn = turn
         if self._connection is None or not self._is_drained(self._connection, turn):
             self.close()
-            connecting = connect(
+            connecting = sync_websockets.connect(
                 self._url, additional_headers=self._headers, open_timeout=self._timeout_s, max_size=MAX_FRAME_BYTES
             )
             self._connection = self._closing.enter_context(connecting)
         return self._connection
 
-    def _is_drained(self, connection: ClientConnection, turn: Turn) -> bool:
+    def _hear_out(self, turn: Turn) -> None:
+        """Take what has come of a turn that is left; its session may say what was done."""
+        if self._connection is not None:
+            with suppress(TurnOvertaken):
+                turn.leave(_come(self._connection))
+
+    def _is_drained(self, connection: sync_websockets.ClientConnection, turn: Turn) -> bool:
         """Whether a connection is open, after the frames were read that came between two turns, for the sessions in them."""
         try:
             while True:
@@ -116,3 +126,10 @@ class Socket:
             return True
         except ConnectionClosed:
             return False
+
+
+def _come(connection: sync_websockets.ClientConnection) -> Iterator[str | bytes]:
+    """The frames that have come, until there is none."""
+    with suppress(TimeoutError, WebSocketException):  # also of who reads in another thread
+        while True:
+            yield connection.recv(timeout=0)

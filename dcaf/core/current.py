@@ -22,7 +22,7 @@ S = TypeVar("S", bound=Session)
 T = TypeVar("T")
 
 _current: Final[ContextVar[Session]] = ContextVar("dcaf_current_session")
-_in_a_call: Final[ContextVar[bool]] = ContextVar("dcaf_in_a_call", default=False)
+_call: Final[ContextVar[bool | None]] = ContextVar("dcaf_call", default=None)
 
 
 @overload
@@ -49,7 +49,12 @@ def current_session(as_type: type[Session] = Session) -> Session:
 
 def in_a_call() -> bool:
     """Whether a tool is being called here, whose writes are not committed yet."""
-    return _in_a_call.get()
+    return _call.get() is not None
+
+
+def is_call_approved() -> bool | None:
+    """Whether a person has approved the call of a tool that runs here; None where none does."""
+    return _call.get()
 
 
 class Within(Generic[T]):
@@ -68,9 +73,9 @@ class Within(Generic[T]):
         self._variable.reset(self._token)
 
 
-def calling() -> Within[bool]:
-    """Say that the code inside is a tool's."""
-    return Within(_in_a_call, value=True)
+def calling(*, is_approved: bool = False) -> Within[bool | None]:
+    """Say that the code inside is a tool's, and whether a person has approved its call."""
+    return Within(_call, is_approved)
 
 
 def running(session: Session) -> Within[Session]:

@@ -22,15 +22,17 @@ from functools import lru_cache
 from threading import get_ident
 from typing import Final
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, modes
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.ciphers.algorithms import AES
-
 from dcaf.core.base64url import Payload, decode, encode
 from dcaf.core.errors import SessionInvalid
+from dcaf.core.extras import extra
 from dcaf.core.keys import KID_CHARACTERS, Key, Keyring, length_prefixed
 from dcaf.core.seal import Opened, Pieces
+
+with extra("Encryption", "dcaf[crypto]"):
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, modes
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+    from cryptography.hazmat.primitives.ciphers.algorithms import AES
 
 HEAD: Final = re.compile(rb"dcaf1e\.([A-Za-z0-9]{1,16})\.")
 SHAPE: Final = re.compile(rb"dcaf1e\.([A-Za-z0-9]{1,16})\.([\w-]{54,})")

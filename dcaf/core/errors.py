@@ -13,6 +13,8 @@
     │   ├── ToolError                     a tool's own words to the model
     │   ├── ToolApprovalError             a tool that needs approval was run without one
     │   ├── ToolTimeoutError              a tool took too long
+    │   ├── ToolConflictError             what a tool did to the session would have undone what another did
+    │   ├── ExitError                     code that was called ended with what would have ended the program
     │   └── InterceptorError              an interceptor's own words to the user
     ├── AgentError                    a turn of an agent could not be finished; the session is as it was before
     │   ├── ModelFailedError          502  the model, or the way to it, failed
@@ -133,6 +135,28 @@ class ToolTimeoutError(StateError):
     code = "tool-timeout"
 
 
+class ToolConflictError(StateError):
+    """A tool that declares no session wrote it, and another call had changed what it read. What it did to the session is gone."""
+
+    code = "tool-conflict"
+
+
+class ExitError(StateError):
+    """A tool, an agent function or an interceptor ended with what is no Exception: SystemExit, a cancellation of its own making.
+
+    It would have ended the program, or the task that it ran in. The cause has it.
+
+    Attributes:
+        kind: The name of its class.
+    """
+
+    code = "exit"
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"The code that was called ended with {kind}. Raise an Exception instead.")
+        self.kind: str = kind
+
+
 class InterceptorError(StateError):
     """Raised by an interceptor to end the turn, with words of its own for the user.
 
@@ -146,6 +170,8 @@ class InterceptorError(StateError):
 
     def __init__(self, user_message: str, *, reason: str = "blocked", details: Any = None) -> None:
         super().__init__(user_message)
+        if not isinstance(user_message, str) or not isinstance(reason, str):
+            raise ConfigurationError("An InterceptorError takes the text that the user reads, and reason= in one word.")
         self.user_message: str = user_message
         self.reason: str = reason
         self.details: Any = details

@@ -14,7 +14,7 @@ was computed from what is no longer there. That is a clash even where both wrote
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 from dcaf.core.errors import StateError
@@ -45,6 +45,11 @@ class Clash(NamedTuple):
     key: str
     path: Path
     kind: Literal["stale-read", "write-write"]
+
+
+Look = Callable[[Sequence[Clash]], None]
+
+IGNORE: Final[Look] = lambda _clashes: None  # noqa: E731 - a constant
 
 
 class Committed(NamedTuple):
@@ -161,11 +166,18 @@ class Overlay(State):
             super().append(key, value)
             self._remember(key, Appended([self._tails[key].items[-1]]))
 
-    def commit(self, *, wins: Wins = ALWAYS) -> Committed:
+    def has_written(self) -> bool:
+        """Whether a commit would change anything. Raises as ``settle``."""
+        with self._lock:
+            self.settle()
+            return self._library != self._own_arrived or any(slot.data != slot.arrived for slot in self._slots.values())
+
+    def commit(self, *, wins: Wins = ALWAYS, look: Look = IGNORE) -> Committed:
         """Make what this call did part of the state below, all of it or, when this raises, nothing.
 
         Args:
             wins: Whether this call's change, of a key and at a path, is kept over what others have committed: it comes later.
+            look: Sees the clashes before anything is written. What it raises ends the commit.
 
         Raises:
             SessionAliasError, SessionValueError: What the call did cannot be written, or would be too large together.
@@ -178,6 +190,8 @@ class Overlay(State):
             changed = [slot for slot in self._slots.values() if slot.data != slot.arrived]
             theirs = {slot.key: self._below(slot.key) for slot in changed}
             merged = {slot.key: self._merged(slot, theirs[slot.key], wins) for slot in changed}
+            clashes = [clash for _, found in merged.values() for clash in found]
+            look(clashes)
             new = [key for key in self._slots if key in self._moved or theirs.get(key, b"") is None]
             own = None if self._library == self._own_arrived else self._own_merged()
             if merged or own is not None:
@@ -189,7 +203,7 @@ class Overlay(State):
             for key in new:
                 self._parent.move_to_end(key)
             paths = {slot.key: changes(_value(slot.arrived), _value(slot.data)) for slot in changed}
-            return Committed(paths, [clash for _, clashes in merged.values() for clash in clashes])
+            return Committed(paths, clashes)
 
     def pass_reads(self) -> None:
         """Count what this call has read as read by the call that it was made within, if it was."""

@@ -17,8 +17,12 @@ from datetime import timedelta
 from typing import Any, Final
 
 import anyio
-from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart, ToolReturnPart, UserPromptPart
-from pydantic_ai.models.function import AgentInfo, DeltaToolCall, DeltaToolCalls, FunctionModel
+
+from dcaf.core.extras import extra
+
+with extra("The demo", "dcaf[demo]"):
+    from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart, ToolReturnPart, UserPromptPart
+    from pydantic_ai.models.function import AgentInfo, DeltaToolCall, DeltaToolCalls, FunctionModel
 
 RULES: Final = (
     (r"start", "start_deploy"),

@@ -12,8 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-import uvicorn
 from starlette.types import ASGIApp
+
+from dcaf.core.extras import extra
+
+with extra("The demo", "dcaf[demo]"):
+    import uvicorn
 
 START_S: Final = 10.0
 

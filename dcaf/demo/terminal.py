@@ -18,15 +18,17 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final
 
-from rich.console import Console, RenderableType
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.rule import Rule
-from rich.table import Table
-from rich.text import Text
-
+from dcaf.core.extras import extra
 from dcaf.demo.happening import Check, Entry, Step, Turn
 from dcaf.demo.telling import HEADING, OPENED, QUESTION, PlainTeller, Teller
+
+with extra("The demo", "dcaf[demo]"):
+    from rich.console import Console, RenderableType
+    from rich.live import Live
+    from rich.progress_bar import ProgressBar
+    from rich.rule import Rule
+    from rich.table import Table
+    from rich.text import Text
 
 WIDE: Final = 60
 """Columns from which on a table has room beside its label."""

@@ -24,14 +24,17 @@ from collections.abc import Awaitable, Callable
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, TypeAlias
 
-from fastapi import Depends
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from typing_extensions import TypeVar
 
 from dcaf.asgi.schemas import ENVELOPE, PROBLEM, REFUSED
 from dcaf.core.current import current_session
 from dcaf.core.errors import ConfigurationError
+from dcaf.core.extras import extra
 from dcaf.core.session import Session
+
+with extra("dcaf.integrations.fastapi", "dcaf[fastapi]"):
+    from fastapi import Depends
 
 S = TypeVar("S", bound=Session, default=Session)
 

@@ -16,7 +16,7 @@ try:
     from dcaf.testing.reply import Reply
     from dcaf.testing.wires import Wire
 except ModuleNotFoundError as _missing:
-    globals()["__getattr__"] = _told(_missing.name)
+    globals()["__getattr__"] = _told(_missing)
 
 del annotations  # no name of this window
 

@@ -20,7 +20,9 @@ from typing import Any, Final
 
 import orjson
 
-from dcaf.client.arrival import LINES, is_json, media_type, session_in
+from dcaf.client.arguments import check
+from dcaf.client.arrival import LINES, is_json, media_type, newest
+from dcaf.core.errors import ConfigurationError
 
 EVENTS: Final = "text/event-stream"
 LINE_END: Final = re.compile(rb"\r\n|\n|\r")
@@ -35,10 +37,12 @@ def cut(body: bytes, at: int) -> bytes:
         at: From 0, nothing has come, to its length, all has come.
 
     Raises:
-        ValueError: The body has no such place, so nothing would be cut.
+        ConfigurationError: The body has no such place, so nothing would be cut.
     """
+    check("body", body, bytes, "bytes")
+    check("at", at, int, "a number of bytes")
     if not 0 <= at <= len(body):
-        raise ValueError(f"a body of {len(body)} bytes cannot be cut at {at}")
+        raise ConfigurationError(f"a body of {len(body)} bytes cannot be cut at {at}")
     return body[:at]
 
 
@@ -50,11 +54,20 @@ def held(content_type: str, text: bytes, old: dict[str, Any] | None, *, whole: b
         text: What has come of it.
         old: The session that the client held before; None for none.
         whole: Whether the answer ended by itself. A last line of newline-delimited JSON counts then without its line feed.
+
+    Raises:
+        ConfigurationError: An argument is of a wrong type.
     """
-    found = old
+    check("content_type", content_type, str, "the Content-Type of the answer, a text")
+    check("text", text, bytes, "what has come, in bytes")
+    found = None if old is None else check("old", old, dict, "the session that the client held, or None")
+    return last_session(content_type, text, found, whole=whole)
+
+
+def last_session(content_type: str, text: bytes, found: dict[str, Any] | None, *, whole: bool) -> dict[str, Any] | None:
+    """The session after what has come, as ``held``; what was there before may be anything, as a hostile client has it."""
     for _, event in _events(media_type(content_type), text, whole=whole):
-        session = session_in(_read(event))
-        found = found if session is None else session
+        found = newest(found, _read(event))
     return found
 
 
@@ -66,12 +79,22 @@ def events_in(content_type: str, text: bytes) -> list[Any]:
     Args:
         content_type: Of the answer: newline-delimited JSON or server-sent events.
         text: The answer.
+
+    Raises:
+        ConfigurationError: An argument is of a wrong type.
     """
-    kind = media_type(content_type)
-    if kind != EVENTS and kind not in LINES:
+    check("text", text, bytes, "the answer, in bytes")
+    kind = media_type(check("content_type", content_type, str, "the Content-Type of the answer, a text"))
+    if not is_stream(kind):
         return []
     found = [(name, _read(event)) for name, event in _events(kind, text, whole=True)]
     return [_named(name, value) for name, value in found if value is not None]
+
+
+def is_stream(content_type: str) -> bool:
+    """Whether an answer of this type is a stream of events."""
+    kind = media_type(content_type)
+    return kind == EVENTS or kind in LINES
 
 
 def _events(kind: str, text: bytes, *, whole: bool) -> Iterator[tuple[bytes, bytes]]:

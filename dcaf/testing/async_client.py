@@ -12,14 +12,13 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Self
 
-import httpx2
-
+from dcaf.client.reach import httpx2
 from dcaf.testing.async_sockets import AsyncNetworkSocket, AsyncSocket
 from dcaf.testing.base import BaseSessionClient, refused
 from dcaf.testing.echoing import content_of, user
 from dcaf.testing.frames import Closed, Frames, frame_of, is_missed, value_of
 from dcaf.testing.inside import BASE_URL, InsideSocket
-from dcaf.testing.reply import Reply
+from dcaf.testing.reply import SWITCHED, Reply
 
 
 class AsyncSessionClient(BaseSessionClient):
@@ -37,11 +36,12 @@ class AsyncSessionClient(BaseSessionClient):
 
         Raises:
             TimeoutError: On a WebSocket, no frame came that ends the turn.
+            ConfigurationError: An argument is of a wrong type, or no JSON.
         """
         return self.kept(await self.post(self.asked(user(text), fields)))
 
     async def decide(self, decision: bool | str, text: str = "") -> Reply:
-        """Decide about every call that the last answer waits with: send the decisions, as ``send`` does.
+        """Decide about every call that waits (``approvals``): send the decisions, as ``send`` does.
 
         Args:
             decision: True to run them, or the reason why not.
@@ -49,6 +49,8 @@ class AsyncSessionClient(BaseSessionClient):
 
         Raises:
             TimeoutError: On a WebSocket, no frame came that ends the turn.
+            ApprovalUnknown: None waits, or the decision is neither True nor a reason.
+            ConfigurationError: The text is none.
         """
         return self.kept(await self.post(self.decided(decision, text)))
 
@@ -60,10 +62,12 @@ class AsyncSessionClient(BaseSessionClient):
 
         Raises:
             TimeoutError: On a WebSocket, no frame came that ends the turn.
+            ConfigurationError: The body is neither.
         """
         content = content_of(body)
         if self._is_socket:
-            return self.adopted(await self._converse(content))
+            reply = await self._converse(content)
+            return self.adopted(reply) if reply.status == SWITCHED else reply  # a refused handshake carries no session
         answer = await self._http.post(self._path, content=content)
         return self.adopted(Reply.of_answer(answer.status_code, answer.headers, answer.content, sent_bytes=len(content)))
 
@@ -95,11 +99,12 @@ class AsyncSessionClient(BaseSessionClient):
         turn = Frames(self._terminal)
         await socket.send(frame_of(content))
         try:
-            while not turn.take(await socket.receive(self._timeout_s)):
+            while not turn.take(await socket.receive(turn.patience(self._timeout_s))):
                 pass
         except TimeoutError:
             await self._leave()
-            raise turn.too_late(self._timeout_s) from None
+            if not turn.has_failed:
+                raise turn.too_late(self._timeout_s) from None
         reply = turn.reply(sent_bytes=len(content))
         if reply.code is not None or reply.close_code is not None:
             await self._leave()

@@ -10,9 +10,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
 from typing import Protocol
 
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
-
+from dcaf.client.reach import ConnectionClosed, InvalidStatus, async_websockets
 from dcaf.testing.frames import Heard, Refusal
 from dcaf.testing.sockets import closed_of, refusal_of
 
@@ -48,13 +46,15 @@ class AsyncNetworkSocket:
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
         self._url = url
         self._headers = headers
-        self._connection: ClientConnection | None = None
+        self._connection: async_websockets.ClientConnection | None = None
         self._closing = AsyncExitStack()
 
     async def open(self, timeout_s: float) -> Refusal | None:
         """Open it; the refusal, where the service will not."""
         try:
-            connecting = connect(self._url, additional_headers=self._headers, open_timeout=timeout_s, max_size=None)
+            connecting = async_websockets.connect(
+                self._url, additional_headers=self._headers, open_timeout=timeout_s, max_size=None
+            )
             self._connection = await self._closing.enter_async_context(connecting)
         except InvalidStatus as refusal:
             return refusal_of(refusal)
@@ -77,7 +77,7 @@ class AsyncNetworkSocket:
         """Leave."""
         await self._closing.aclose()
 
-    def _open(self) -> ClientConnection:
+    def _open(self) -> async_websockets.ClientConnection:
         if self._connection is None:
             raise RuntimeError("the WebSocket was not opened")
         return self._connection

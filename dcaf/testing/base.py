@@ -7,18 +7,18 @@ is wrong; asserting is the test's part.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
 from starlette.types import ASGIApp
 
-from dcaf.core.errors import ConfigurationError
+from dcaf.client.arguments import check, check_function, check_url, check_wait
 from dcaf.testing.echoing import Echo, Echoing
 from dcaf.testing.frames import Refusal
 from dcaf.testing.inside import Running
 from dcaf.testing.reply import Reply
-from dcaf.testing.wires import SOCKET, Terminal, Wire, checked_url, headers_of, is_end, path_of
+from dcaf.testing.wires import SOCKET, Terminal, Wire, headers_of, is_end, path_of
 
 PATIENCE: Final = timedelta(seconds=10)
 
@@ -34,6 +34,7 @@ class BaseSessionClient(Echoing, ABC):
         path: Where the turns go; None takes that of the wire: ``/api/chat``, ``/api/chat-stream``, ``/api/chat-events`` or
             ``/api/chat-ws``.
         envelope: A session to begin with, as ``sealed`` makes one; None begins without.
+        messages: What was said before, oldest first.
         headers: Sent with every turn; on a WebSocket when it is opened.
         fields: Further top-level members of every body, such as ``thread_id``.
         echo: How the session is written that is sent back, as ``HARMLESS`` has them; None writes it as it came.
@@ -47,7 +48,7 @@ class BaseSessionClient(Echoing, ABC):
         messages: The conversation so far; each answer keeps the session that it carried.
 
     Raises:
-        ConfigurationError: There is no such wire, the URL cannot be one, or there is no time to wait.
+        ConfigurationError: An argument cannot be; the message says what it takes.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class BaseSessionClient(Echoing, ABC):
         wire: Wire = "json",
         path: str | None = None,
         envelope: dict[str, Any] | None = None,
+        messages: Iterable[Mapping[str, Any]] = (),
         headers: Mapping[str, str] | None = None,
         fields: Mapping[str, Any] | None = None,
         echo: Echo | None = None,
@@ -64,17 +66,15 @@ class BaseSessionClient(Echoing, ABC):
         timeout: timedelta = PATIENCE,
         raise_server_exceptions: bool = True,
     ) -> None:
-        super().__init__(envelope=envelope, fields=fields, echo=echo)
+        super().__init__(envelope=envelope, messages=messages, fields=fields, echo=echo)
         self._path = path_of(wire, path)
         self._is_socket = wire == SOCKET
         self._headers = headers_of(wire, headers)
-        self._terminal = terminal
-        self._timeout_s = timeout.total_seconds()
-        if self._timeout_s <= 0:
-            raise ConfigurationError("timeout= must be more than nothing, for instance timedelta(seconds=10).")
-        self._raises = raise_server_exceptions
-        self._url = checked_url(app) if isinstance(app, str) else ""
-        self._running = None if isinstance(app, str) else Running(app)
+        self._terminal = check_function("terminal", terminal, "a function of None and the JSON value of a frame")
+        self._timeout_s = check_wait("timeout", timeout)
+        self._raises = check("raise_server_exceptions", raise_server_exceptions, bool, "True or False")
+        self._url = check_url("app", app) if isinstance(app, str) else ""
+        self._running = None if isinstance(app, str) else Running(check_function("app", app, "an ASGI application, or a base URL"))
         self._reach()
 
     @property

@@ -3,8 +3,8 @@
     client = SessionClient(app)
     client.send("hello").session
 
-What a reader gets wrong: the client adopts ``data.session`` from any answer that has one, refusals and streams too. That is
-how a client gets rid of a session that has ended.
+What a reader gets wrong: the client adopts ``data.session`` from refusals and streams, too. That is how a client gets rid of a
+session that has ended.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self, cast
 
-import httpx2
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.from_thread import BlockingPortal
 from starlette.testclient import TestClient
 
+from dcaf.client.reach import httpx2
 from dcaf.testing.base import BaseSessionClient, refused
 from dcaf.testing.echoing import content_of, user
 from dcaf.testing.frames import Closed, Frames, frame_of, is_missed, value_of
 from dcaf.testing.inside import InsideSocket
-from dcaf.testing.reply import Reply
+from dcaf.testing.portal import ApplicationLoop
+from dcaf.testing.reply import SWITCHED, Reply
 from dcaf.testing.sockets import NetworkSocket, PortalSocket, Socket
 
 
@@ -40,11 +41,12 @@ class SessionClient(BaseSessionClient):
 
         Raises:
             TimeoutError: On a WebSocket, no frame came that ends the turn.
+            ConfigurationError: An argument is of a wrong type, or no JSON.
         """
         return self.kept(self.post(self.asked(user(text), fields)))
 
     def decide(self, decision: bool | str, text: str = "") -> Reply:
-        """Decide about every call that the last answer waits with: send the decisions, as ``send`` does.
+        """Decide about every call that waits (``approvals``): send the decisions, as ``send`` does.
 
         Args:
             decision: True to run them, or the reason why not.
@@ -52,6 +54,8 @@ class SessionClient(BaseSessionClient):
 
         Raises:
             TimeoutError: On a WebSocket, no frame came that ends the turn.
+            ApprovalUnknown: None waits, or the decision is neither True nor a reason.
+            ConfigurationError: The text is none.
         """
         return self.kept(self.post(self.decided(decision, text)))
 
@@ -63,10 +67,12 @@ class SessionClient(BaseSessionClient):
 
         Raises:
             TimeoutError: On a WebSocket, no frame came that ends the turn.
+            ConfigurationError: The body is neither.
         """
         content = content_of(body)
         if self._is_socket:
-            return self.adopted(self._converse(content))
+            reply = self._converse(content)
+            return self.adopted(reply) if reply.status == SWITCHED else reply  # a refused handshake carries no session
         answer = self._http.post(self._path, content=content)
         return self.adopted(Reply.of_answer(answer.status_code, answer.headers, answer.content, sent_bytes=len(content)))
 
@@ -100,11 +106,12 @@ class SessionClient(BaseSessionClient):
         turn = Frames(self._terminal)
         socket.send(frame_of(content))
         try:
-            while not turn.take(socket.receive(self._timeout_s)):
+            while not turn.take(socket.receive(turn.patience(self._timeout_s))):
                 pass
         except TimeoutError:
             self._leave()
-            raise turn.too_late(self._timeout_s) from None
+            if not turn.has_failed:
+                raise turn.too_late(self._timeout_s) from None
         reply = turn.reply(sent_bytes=len(content))
         if reply.code is not None or reply.close_code is not None:
             self._leave()
@@ -147,8 +154,10 @@ class SessionClient(BaseSessionClient):
         """The way into the event loop that the application in this process lives in from now on."""
         inside = cast("TestClient", self._http)
         if inside.portal is None:
-            inside.portal = self._closing.enter_context(start_blocking_portal())
+            loop = ApplicationLoop(self)
+            self._closing.callback(loop.close)
             self._closing.callback(setattr, inside, "portal", None)
+            inside.portal = loop.portal
         return inside.portal
 
     def _leave(self) -> None:

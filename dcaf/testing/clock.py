@@ -16,6 +16,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from dcaf.client.arguments import check
+from dcaf.core.errors import ConfigurationError
+
 BEGINNING: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -29,21 +32,32 @@ class FrozenClock:
         now: Where it stands, in UTC.
 
     Raises:
-        ValueError: The time has no zone.
+        ConfigurationError: It is no time, or one without a zone.
     """
 
     def __init__(self, now: datetime = BEGINNING) -> None:
-        if now.tzinfo is None:
-            raise ValueError("a clock needs a time with a zone: datetime(2026, 1, 1, tzinfo=UTC)")
-        self.now: datetime = now.astimezone(UTC)
+        if check("now", now, datetime, "a datetime with a zone: datetime(2026, 1, 1, tzinfo=UTC)").tzinfo is None:
+            raise ConfigurationError("a clock needs a time with a zone: datetime(2026, 1, 1, tzinfo=UTC)")
+        try:
+            self.now: datetime = now.astimezone(UTC)
+        except OverflowError:
+            raise ConfigurationError("now= is out of the calendar: a clock stands between the years 1 and 9999, in UTC.") from None
 
     def __call__(self) -> float:
         """Seconds since the epoch."""
         return self.now.timestamp()
 
     def tick(self, by: timedelta = timedelta(seconds=1)) -> None:
-        """Let time pass; a negative one steps back, as clocks of servers do."""
-        self.now += by
+        """Let time pass; a negative one steps back, as clocks of servers do.
+
+        Raises:
+            ConfigurationError: It is no timedelta, or leads out of the calendar.
+        """
+        check("by", by, timedelta, "a timedelta, for instance timedelta(days=8)")
+        try:
+            self.now += by
+        except OverflowError:
+            raise ConfigurationError("by= leads out of the calendar: a clock stands between the years 1 and 9999.") from None
 
     def __repr__(self) -> str:
         return f"FrozenClock({self.now.isoformat()})"

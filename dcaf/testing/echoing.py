@@ -9,17 +9,23 @@ b'{"thread_id":"t-1","messages":[{"role":"user","content":"hi"}],"data":{"sessio
 >>> client.envelope, len(client.messages)
 ({'step': 1, 'dcaf': {'token': 't'}}, 2)
 
-What a reader gets wrong: the session is adopted from any answer that has one, refusals and streams too. That is how a client gets
-rid of a session that has ended, and why it keeps its own through an answer that has none.
+What a reader gets wrong: the session is adopted from refusals and streams too. That is how a client gets rid of a session that has
+ended. It keeps its own through an answer that has none, and through one from 500 on, whatever that has.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
-from dcaf.client.arrival import session_in
+from dcaf.client.approvals import settled, waiting_in
+from dcaf.client.arguments import check, check_function, check_messages, check_object, is_whole, refuse
+from dcaf.client.arrival import is_dead, newest
+from dcaf.client.conversation import FIELDS, SESSION
+from dcaf.client.errors import ApprovalUnknown
+from dcaf.core.errors import ConfigurationError
+from dcaf.testing.arrival import last_session
 from dcaf.testing.reply import Reply
 
 Echo: TypeAlias = Callable[[Mapping[str, Any]], bytes]
@@ -31,68 +37,130 @@ class Echoing:
 
     Args:
         envelope: A session to begin with, as ``sealed`` makes one; None begins without.
+        messages: What was said before, oldest first.
         fields: Further top-level members of every body, such as ``thread_id``.
         echo: How the session is written that is sent back, as ``HARMLESS`` has them; None writes it as it came.
 
     Attributes:
         envelope: The session that the next turn will carry.
         messages: The conversation so far; each answer keeps the session that it carried.
+
+    Raises:
+        ConfigurationError: An argument is of a wrong type, or no JSON.
     """
 
     def __init__(
-        self, *, envelope: dict[str, Any] | None = None, fields: Mapping[str, Any] | None = None, echo: Echo | None = None
+        self,
+        *,
+        envelope: dict[str, Any] | None = None,
+        messages: Iterable[Mapping[str, Any]] = (),
+        fields: Mapping[str, Any] | None = None,
+        echo: Echo | None = None,
     ) -> None:
-        self._fields = dict(fields or {})
-        self._echo = echo or written
-        self.envelope = envelope
-        self.messages: list[dict[str, Any]] = []
+        self._fields = check_object("fields", {} if fields is None else fields, FIELDS)
+        self._echo = written if echo is None else check_function("echo", echo, "a function of the envelope, or None")
+        self._begins = False
+        self.envelope: dict[str, Any] | None = None if envelope is None else check_object("envelope", envelope, SESSION)
+        self.messages: list[dict[str, Any]] = check_messages("messages", messages)
+
+    @property
+    def approvals(self) -> list[dict[str, Any]]:
+        """The calls that wait for a decision, as the answer had them that asked; ``decide`` decides about all of them."""
+        waiting = {} if is_dead(self.envelope) else waiting_in(self.messages)
+        return [dict(one.body) for one in waiting.values()]
 
     def asked(self, message: dict[str, Any], fields: Mapping[str, Any]) -> bytes:
         """Say a message: the body that carries it, the history and the session."""
+        body = self._written([*self.messages, message], fields)
         self.messages.append(message)
-        return self.body(fields)
+        return body
 
     def decided(self, decision: bool | str, text: str) -> bytes:
-        """Decide about every call that the last answer waits with: the body that says so."""
+        """Decide about every call that waits: the body that says so.
+
+        Raises:
+            ApprovalUnknown: None waits, or the decision is neither True nor a reason.
+        """
+        if not self.approvals:
+            raise ApprovalUnknown("Nothing waits for a decision: no answer has asked for one that is still due (client.approvals).")
+        if decision is not True and (not isinstance(decision, str) or not decision):
+            raise ApprovalUnknown("decision= is True to run the calls, or the reason why not, a text.")
         said = {"execute": True} if decision is True else {"rejection_reason": decision}
-        waiting = (self.messages[-1].get("data") or {}).get("approvals", []) if self.messages else []
-        return self.asked({"role": "user", "content": text, "data": {"approvals": [item | said for item in waiting]}}, {})
+        return self.asked({**user(text), "data": {"approvals": [item | said for item in self.approvals]}}, {})
 
     def body(self, fields: Mapping[str, Any] | None = None) -> bytes:
-        """The conversation as it would be sent now."""
-        session = b"null" if self.envelope is None else self._echo(self.envelope)
-        before = {**self._fields, **(fields or {}), "messages": self.messages}
-        before.pop("data", None)
-        return written(before)[:-1] + b',"data":{"session":' + session + b"}}"
+        """The conversation as it would be sent now.
+
+        Raises:
+            ConfigurationError: A field or a message is no JSON, or ``echo=`` does not write bytes.
+        """
+        return self._written(self.messages, {} if fields is None else fields)
 
     def adopted(self, reply: Reply) -> Reply:
-        """Keep the session of an answer, if it has one."""
-        if reply.envelope is not None:
-            self.envelope = reply.envelope
+        """Keep the session of an answer, if it has one that counts."""
+        if reply.body is not None:
+            self.envelope = newest(self.envelope, reply.body, status=reply.status)
+        elif reply.is_stream:
+            self.envelope = last_session(reply.content_type, reply.content, self.envelope, whole=True)
         return reply
 
     def kept(self, reply: Reply) -> Reply:
         """Keep an answer in the history, if the turn was served."""
         if reply.code is None and reply.message is not None:
-            self.messages.append(reply.message)
+            self.messages.append(settled({"role": "assistant", **reply.message}, waiting_in(self.messages), begins=self._begins))
         return reply
 
     def overheard(self, value: Any) -> None:
-        """Keep the session of a frame that came between two turns, if it has one."""
-        found = session_in(value)
-        self.envelope = self.envelope if found is None else found
+        """Keep the session of a frame that came between two turns, if it has one that counts."""
+        self.envelope = newest(self.envelope, value)
+
+    def _written(self, messages: list[dict[str, Any]], fields: Mapping[str, Any]) -> bytes:
+        self._begins = is_dead(self.envelope)
+        session = b"null" if self.envelope is None else self._echo(self.envelope)
+        if not isinstance(session, bytes):
+            refuse("echo", session, "a function that gives the JSON text of the envelope, in bytes")
+        before = {**self._fields, **check_object("fields", fields, FIELDS), "messages": messages}
+        before.pop("data", None)
+        return written(before)[:-1] + b',"data":{"session":' + session + b"}}"
 
 
 def user(text: str) -> dict[str, Any]:
-    """What a user says, as a message."""
-    return {"role": "user", "content": text}
+    """What a user says, as a message.
+
+    Raises:
+        ConfigurationError: It is no text.
+    """
+    said = check("text", text, str, "what the user says, a text; post takes a whole body")
+    if not is_whole(said):
+        raise ConfigurationError(
+            "text= has half a character, which UTF-8 cannot say (a lone surrogate). post sends bytes as they are."
+        )
+    return {"role": "user", "content": said}
 
 
 def content_of(body: Any) -> bytes:
-    """A body as it is sent: bytes as they are, anything else as JSON."""
+    """A body as it is sent: bytes as they are, anything else as JSON.
+
+    Raises:
+        ConfigurationError: It is neither.
+    """
     return body if isinstance(body, bytes) else written(body)
 
 
 def written(value: Any) -> bytes:
-    """Compact JSON in the order given, without escapes that are not needed, as most clients write it."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    """Compact JSON in the order given, without escapes that are not needed, as most clients write it.
+
+    Halves of a character (UTF-16 surrogates) are escaped, as browsers do it.
+
+    Raises:
+        ConfigurationError: It is no JSON value.
+    """
+    try:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigurationError(
+            f"A value of the body cannot be written as JSON ({type(error).__name__}). post sends bytes as they are."
+        ) from None

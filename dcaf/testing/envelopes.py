@@ -10,7 +10,6 @@ What a reader gets wrong: these are real seals, made with the real keys. An appl
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -19,8 +18,11 @@ from typing import Any, Final
 import orjson
 
 from dcaf.asgi.config import lifetime, suites
+from dcaf.client.arguments import check, check_function, is_whole, refuse
+from dcaf.client.arrival import is_sealed
 from dcaf.core.claims import SKEW_S
 from dcaf.core.envelope import Sealer
+from dcaf.core.errors import ConfigurationError
 from dcaf.core.keys import Keyring
 from dcaf.core.migrations import Migrations
 from dcaf.testing.clock import FrozenClock
@@ -28,6 +30,12 @@ from dcaf.testing.clock import FrozenClock
 IDLE: Final = timedelta(days=7)
 ABSOLUTE: Final = timedelta(days=30)
 """The timeouts of SessionMiddleware, where it is told no others."""
+
+LONGEST: Final = timedelta(days=365 * 50)
+"""Further back lies the beginning of the epoch, which claims cannot be before."""
+
+PARTS: Final = 3
+"""Of a token: its suite, its key, and what is sealed."""
 
 JUST_OVER: Final = timedelta(seconds=SKEW_S + 1)
 """How long after its end a session is refused: the clocks of two servers may be apart."""
@@ -69,10 +77,17 @@ def sealed(
     Raises:
         ConfigurationError: A setting that the middleware would refuse, too.
     """
-    then = FrozenClock(datetime.fromtimestamp(clock(), UTC) - age - lived)
+    _check_numbers(age=age, lived=lived, sequence=sequence, version=version)
+    check("state", state, Mapping, "the values of the session, a mapping")
+    check("encrypt", encrypt, bool, "True or False")
+    for name, value in (("subject", subject), ("conversation", conversation)):
+        if value is not None and (not isinstance(value, str) or not value or not is_whole(value)):
+            refuse(name, value, "the value itself, a text that is not empty, or None")
+    then = FrozenClock(_now(clock))
+    then.tick(-age - lived)
     (suite,) = suites(encrypt=encrypt, accept_both=False)
     sealer = Sealer(
-        keys=Keyring.parse(keys) if isinstance(keys, str) else keys,
+        keys=Keyring.parse(keys) if isinstance(keys, str) else check("keys", keys, Keyring, "a Keyring, or the text of a key"),
         audience=audience,
         lifetime=lifetime(idle_timeout, absolute_timeout),
         migrations=Migrations(version),
@@ -103,15 +118,54 @@ def expired(
         audience: The service it is for.
         idle_timeout: As of the middleware.
         **settings: Any other of ``sealed``, but ``age``.
+
+    Raises:
+        ConfigurationError: As ``sealed``.
     """
+    if check("idle_timeout", idle_timeout, timedelta, "a timedelta") > LONGEST:
+        raise ConfigurationError(f"idle_timeout= is longer than a session can be told: at most {LONGEST.days} days.")
     return sealed(state, keys=keys, audience=audience, idle_timeout=idle_timeout, age=idle_timeout + JUST_OVER, **settings)
 
 
 def tampered(envelope: Mapping[str, Any]) -> dict[str, Any]:
-    """The same envelope with one character of what is sealed in it changed."""
-    changed = copy.deepcopy(dict(envelope))
-    parts = changed["dcaf"]["token"].split(".")
+    """The same envelope with one character of what is sealed in it changed.
+
+    Raises:
+        ConfigurationError: It has no token in which something is sealed.
+    """
+    takes = "an envelope: what stands at data.session of an answer, or what sealed() gives"
+    changed = dict(check("envelope", envelope, Mapping, takes))
+    parts = changed["dcaf"]["token"].split(".") if is_sealed(changed) else []
+    if len(parts) < PARTS or not all(parts):
+        raise ConfigurationError(f"envelope= takes {takes}; this one has no token in which something is sealed.")
     sealed_part = parts[min(3, len(parts) - 1)]
     parts[min(3, len(parts) - 1)] = ("f" if sealed_part[0] != "f" else "e") + sealed_part[1:]
-    changed["dcaf"]["token"] = ".".join(parts)
-    return changed
+    return {**changed, "dcaf": {**changed["dcaf"], "token": ".".join(parts)}}
+
+
+def _now(clock: Callable[[], float]) -> datetime:
+    """What a clock says.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    takes = "a function that gives the seconds since the epoch, as time.time"
+    seconds = check_function("clock", clock, takes)()
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (TypeError, ValueError, OverflowError, OSError):
+        refuse("clock", seconds, f"{takes}, within the calendar")
+
+
+def _check_numbers(*, age: timedelta, lived: timedelta, sequence: int, version: int) -> None:
+    """Refuse lengths and numbers that no session has.
+
+    Raises:
+        ConfigurationError: One of them is.
+    """
+    for name, length in (("age", age), ("lived", lived)):
+        if check(name, length, timedelta, "a timedelta, for instance timedelta(days=8)") > LONGEST:
+            raise ConfigurationError(f"{name}= is longer than a session can be told: at most {LONGEST.days} days.")
+    for name, number in (("sequence", sequence), ("version", version)):
+        if not 0 <= check(name, number, int, "a number, from 0 up") < 2**53:
+            raise ConfigurationError(f"{name}= takes a number from 0 to 2**53 - 1.")

@@ -1,6 +1,6 @@
 """What a test is told that has no HTTP library.
 
->>> told("httpx2")("SessionClient")
+>>> told(ModuleNotFoundError(name="httpx2"))("SessionClient")
 Traceback (most recent call last):
     ...
 ModuleNotFoundError: dcaf.testing needs httpx2: pip install 'dcaf[testing]'
@@ -12,24 +12,24 @@ package wherever dcaf is installed, with the extra ``testing`` or without it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
-PACKAGES: Final = ("httpx2", "websockets")
-"""What the extra ``testing`` installs."""
+from dcaf.core.extras import name_extra
 
 
-def told(package: str | None) -> Callable[[str], Any]:
+def told(missing: ModuleNotFoundError) -> Callable[[str], Any]:
     """The ``__getattr__`` of a module whose names need a package that is not installed.
 
     Raises:
-        ModuleNotFoundError: The package is none of the extra.
+        ModuleNotFoundError: What is missing is a module of dcaf.
     """
-    if package not in PACKAGES:
-        raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+    error = name_extra("dcaf.testing", "dcaf[testing]", missing)
+    if error is missing:
+        raise missing
 
     def asked(name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise ModuleNotFoundError(f"dcaf.testing needs {package}: pip install 'dcaf[testing]'", name=package)
+        raise ModuleNotFoundError(str(error), name=error.name)
 
     return asked

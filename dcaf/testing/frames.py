@@ -6,8 +6,8 @@
 >>> turn.reply(sent_bytes=9).text
 'Hi'
 
-What a reader gets wrong: after an error more frames may follow, such as a ``done``. They belong to no turn, so the client leaves
-that socket and opens another one for its next turn.
+What a reader gets wrong: an error in words is not the last frame. A ``done`` follows, and the session in it counts. What may come
+after that belongs to no turn, so the client leaves that socket and opens another one for its next turn.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+from dcaf.client.arrival import value_at
+from dcaf.client.turn import LAST_WORDS_S
 from dcaf.testing.reply import Reply
 from dcaf.testing.wires import Terminal, is_end
 
@@ -55,12 +57,16 @@ class Frames:
 
     Args:
         terminal: Which of them ends it.
+
+    Attributes:
+        has_failed: Whether an error in words has come, so that nothing but its ``done`` is waited for.
     """
 
     def __init__(self, terminal: Terminal = is_end) -> None:
         self._terminal = terminal
         self._frames: list[str | bytes] = []
         self._closed: Closed | None = None
+        self.has_failed: bool = False
 
     def take(self, heard: Heard) -> bool:
         """Take what came; True if it ends the turn."""
@@ -68,7 +74,16 @@ class Frames:
             self._closed = heard
             return True
         self._frames.append(heard)
-        return self._terminal(None, value_of(heard))
+        value = value_of(heard)
+        if not self._terminal(None, value):
+            return False
+        is_worded = value_at(value, "type") == "error" and isinstance(value_at(value, "error"), str)
+        self.has_failed = self.has_failed or is_worded
+        return not is_worded
+
+    def patience(self, timeout_s: float) -> float:
+        """How long to wait for the next frame."""
+        return min(timeout_s, LAST_WORDS_S) if self.has_failed else timeout_s
 
     def reply(self, *, sent_bytes: int) -> Reply:
         """The reply, after the frame that ended the turn."""

@@ -18,9 +18,12 @@ import json
 import re
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, Final, Literal, TypeAlias
+from functools import wraps
+from types import MappingProxyType, NoneType
+from typing import Any, Final, Literal, TypeAlias, get_args
 
+from dcaf.client.arguments import check, check_function, refuse
+from dcaf.client.arrival import is_sealed
 from dcaf.testing.arrival import cut, held
 from dcaf.testing.client import SessionClient
 from dcaf.testing.echoing import Echo, user, written
@@ -31,6 +34,9 @@ Level: TypeAlias = Literal["L0", "L1", "L2"]
 
 Play: TypeAlias = Callable[[SessionClient, SessionClient, str], Reply]
 """A client, another one, and what both say -> the answer that decides."""
+
+FAILED: Final = 500
+"""From here on an answer carries no session (docs/protocol.md, section 3)."""
 
 EXPONENT_FROM: Final = 1e21
 """From here on JavaScript writes a double with an exponent, below it as an integer (ECMA-262, Number::toString)."""
@@ -51,6 +57,9 @@ class Misuse:
         play: Does it, on any service that changes its session with every turn, and gives the answer that decides. The other
             client belongs to another user, or is in another conversation of the same one, whichever is swapped; the rest do
             not use it. It raises ValueError where a turn that leads there is refused or carries no session.
+
+    Raises:
+        ConfigurationError: One of them is of a wrong type.
     """
 
     level: Level
@@ -59,15 +68,38 @@ class Misuse:
     setting: Literal["subject", "conversation"] | None
     play: Play
 
+    def __post_init__(self) -> None:
+        check_level(self.level)
+        check("status", self.status, int, "an HTTP status")
+        check("code", self.code, str, "the code of a refusal")
+        check("setting", self.setting, (str, NoneType), 'one of "subject" and "conversation", or None')
+        check_function("play", self.play, "a function of a client, another one, and what both say")
+
     def expected(self, settings: Container[str] = (), *, level: Level = "L0") -> str | None:
         """Code of the answer that a service must give; None where it is served like any other turn.
 
         Args:
             settings: Which of ``"subject"`` and ``"conversation"`` the service sets.
             level: Of the service.
+
+        Raises:
+            ConfigurationError: An argument is of a wrong type.
         """
+        if isinstance(settings, str | bytes | bytearray | memoryview) or not isinstance(settings, Container):
+            refuse("settings", settings, 'names of settings: {"subject", "conversation"}')
+        check_level(level)
         is_detected = level >= self.level and (self.setting is None or self.setting in settings)
         return self.code if is_detected else None
+
+
+def check_level(level: object) -> None:
+    """Refuse what is no level.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    if level not in get_args(Level):
+        refuse("level", level, f"one of {', '.join(map(repr, get_args(Level)))}")
 
 
 def aborted(client: SessionClient, text: str, *, at: int = 0) -> Reply:
@@ -81,12 +113,13 @@ def aborted(client: SessionClient, text: str, *, at: int = 0) -> Reply:
         at: How many bytes of the answer arrive; of a WebSocket only whole frames count.
 
     Raises:
-        ValueError: The answer is not that long.
+        ConfigurationError: The answer is not that long, or an argument is of a wrong type.
     """
+    check("client", client, SessionClient, "a SessionClient")
     before, said = client.envelope, len(client.messages)
     reply = client.send(text)
     arrived = cut(reply.content, at)
-    client.envelope = held(reply.content_type, arrived, before)
+    client.envelope = before if reply.status >= FAILED else held(reply.content_type, arrived, before)
     del client.messages[said:]
     return reply
 
@@ -147,7 +180,18 @@ def _as_text(change: Callable[[Mapping[str, Any]], Any]) -> Echo:
     return lambda envelope: written(change(envelope))
 
 
-HARMLESS: Final[Mapping[str, Echo]] = MappingProxyType(
+def _of_envelopes(echo: Echo) -> Echo:
+    """A way to write an envelope that refuses what is none."""
+
+    def checked(envelope: Mapping[str, Any]) -> bytes:
+        if not isinstance(envelope, Mapping) or not is_sealed(envelope):
+            refuse("envelope", envelope, "an envelope: what stands at data.session of an answer, with its token")
+        return echo(envelope)
+
+    return checked
+
+
+_WRITERS: Final[Mapping[str, Echo]] = MappingProxyType(
     {
         "reorder keys": _as_text(_members(lambda members: dict(reversed(members.items())))),
         "sort keys": _as_text(_members(lambda members: dict(sorted(members.items())))),
@@ -163,6 +207,8 @@ HARMLESS: Final[Mapping[str, Echo]] = MappingProxyType(
         "drop the mirror": _as_text(lambda envelope: {"dcaf": {"token": envelope["dcaf"]["token"]}}),
     }
 )
+
+HARMLESS: Final[Mapping[str, Echo]] = MappingProxyType({name: _of_envelopes(echo) for name, echo in _WRITERS.items()})
 """What a client may do to the envelope that it echoes: name -> the JSON text it sends. Each must change nothing."""
 
 
@@ -210,15 +256,27 @@ def _answer_lost(client: SessionClient, _: SessionClient, text: str) -> Reply:
     return client.send(text)
 
 
+def _between_clients(play: Play) -> Play:
+    """A misuse that refuses what is no client."""
+
+    @wraps(play)
+    def checked(client: SessionClient, other: SessionClient, text: str) -> Reply:
+        for name, value in (("client", client), ("other", other)):
+            check(name, value, SessionClient, "a SessionClient")
+        return play(client, other, text)
+
+    return checked
+
+
 MISUSES: Final[Mapping[str, Misuse]] = MappingProxyType(
     {
-        "echo an older turn": Misuse("L2", 409, "session-conflict", None, _older_turn),
-        "swap users": Misuse("L0", 400, "session-invalid", "subject", _of_another),
-        "swap conversations": Misuse("L0", 400, "session-invalid", "conversation", _of_another),
-        "truncate the token": Misuse("L0", 400, "session-invalid", None, _short_token),
-        "truncate the body": Misuse("L0", 400, "malformed-json", None, _short_body),
-        "double-send": Misuse("L2", 409, "session-conflict", None, _double_send),
-        "abort mid-stream": Misuse("L2", 409, "session-conflict", None, _answer_lost),
+        "echo an older turn": Misuse("L2", 409, "session-conflict", None, _between_clients(_older_turn)),
+        "swap users": Misuse("L0", 400, "session-invalid", "subject", _between_clients(_of_another)),
+        "swap conversations": Misuse("L0", 400, "session-invalid", "conversation", _between_clients(_of_another)),
+        "truncate the token": Misuse("L0", 400, "session-invalid", None, _between_clients(_short_token)),
+        "truncate the body": Misuse("L0", 400, "malformed-json", None, _between_clients(_short_body)),
+        "double-send": Misuse("L2", 409, "session-conflict", None, _between_clients(_double_send)),
+        "abort mid-stream": Misuse("L2", 409, "session-conflict", None, _between_clients(_answer_lost)),
     }
 )
 """What a client may do with sessions: name -> what it does, and the level and the setting that detect it."""

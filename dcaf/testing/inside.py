@@ -7,14 +7,16 @@ word has broken off its connection.
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import unquote
 
-import httpx2
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
+from dcaf.client.reach import httpx2
 from dcaf.testing.frames import Closed, Heard, Refusal
 
 ASGI: Final = {"version": "3.0", "spec_version": "2.4"}
@@ -25,6 +27,9 @@ GONE: Final = 1000
 LEAVING_S: Final = 5.0
 """How long an application may go on after the client has left; then it is cancelled."""
 
+FORGOTTEN: Final[set[asyncio.Task[None]]] = set()
+"""Applications whose clients are gone, until they have ended: nothing else holds their tasks."""
+
 
 class Line:
     """What is said to an application and what it says, and the task that it runs in.
@@ -32,13 +37,17 @@ class Line:
     Args:
         app: The application.
         scope: Of the connection.
+        owner: Who talks to it. When nothing holds the owner any more, the application is told that it has left.
+        last: What the application is told then.
     """
 
-    def __init__(self, app: ASGIApp, scope: Scope) -> None:
+    def __init__(self, app: ASGIApp, scope: Scope, *, owner: object, last: Message) -> None:
         self._said: asyncio.Queue[Message] = asyncio.Queue()
         self._heard: asyncio.Queue[Message | None] = asyncio.Queue()
         self._task = asyncio.create_task(self._run(app, scope))
         self._is_left = False
+        self._last = last
+        weakref.finalize(owner, _forget, self, asyncio.get_running_loop())
 
     def say(self, message: Message) -> None:
         """Give the application something to receive."""
@@ -56,16 +65,24 @@ class Line:
         """The next message, if it has come."""
         return None if self._heard.empty() else self._heard.get_nowait()
 
-    async def leave(self, message: Message) -> None:
-        """Say a last message, and see the application end. Raises what it raised."""
+    async def leave(self) -> None:
+        """Say the last message, and see the application end. Raises what it raised."""
         self._is_left = True
-        self.say(message)
+        self.say(self._last)
         await asyncio.wait({self._task}, timeout=LEAVING_S)
         if not self._task.done():
             self._task.cancel()
             await asyncio.wait({self._task})
         if not self._task.cancelled():
             self._task.result()
+
+    def forget(self) -> None:
+        """Say the last message, and let the application end when it will."""
+        if not (self._is_left or self._task.done()):
+            self._is_left = True
+            self.say(self._last)
+            FORGOTTEN.add(self._task)
+            self._task.add_done_callback(FORGOTTEN.discard)
 
     async def _run(self, app: ASGIApp, scope: Scope) -> None:
         try:
@@ -99,7 +116,8 @@ class Running:
 
     async def start(self) -> None:
         """Start it: run the first half of its lifespan, if it has one. Raises what that raises."""
-        life = Line(self._app, {"type": "lifespan", "asgi": ASGI, "state": self._state})
+        scope = {"type": "lifespan", "asgi": ASGI, "state": self._state}
+        life = Line(self._app, scope, owner=self, last={"type": "lifespan.shutdown"})
         life.say({"type": "lifespan.startup"})
         try:
             message = await life.hear()
@@ -113,7 +131,7 @@ class Running:
         """Stop it: run the second half of its lifespan. Raises what that raises."""
         life, self._life = self._life, None
         if life is not None:
-            await life.leave({"type": "lifespan.shutdown"})
+            await life.leave()
             await _succeeded(life, life.heard())
 
 
@@ -135,7 +153,8 @@ class InsideSocket:
 
     async def open(self, timeout_s: float) -> Refusal | None:
         """Open it; the refusal, where the application will not."""
-        self._line = Line(self._app, self._scope)
+        leaving = {"type": "websocket.disconnect", "code": GONE, "reason": ""}
+        self._line = Line(self._app, self._scope, owner=self, last=leaving)
         self._line.say({"type": "websocket.connect"})
         async with asyncio.timeout(timeout_s):
             message = await self._hear()
@@ -171,7 +190,7 @@ class InsideSocket:
         if line is None:
             return
         try:
-            await line.leave({"type": "websocket.disconnect", "code": GONE, "reason": ""})
+            await line.leave()
         except (WebSocketDisconnect, OSError):
             return
         except Exception:
@@ -190,11 +209,18 @@ class InsideSocket:
             return None
 
     async def _denied(self, start: Message) -> Refusal:
-        body, more = b"", True
+        parts, more = list[bytes](), True
         while more and (message := await self._hear()) is not None:
-            body, more = body + message.get("body", b""), message.get("more_body", False)
+            parts.append(message.get("body", b""))
+            more = message.get("more_body", False)
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in start.get("headers", ())}
-        return Refusal(start["status"], headers, body)
+        return Refusal(start["status"], headers, b"".join(parts))
+
+
+def _forget(line: Line, loop: asyncio.AbstractEventLoop) -> None:
+    """Nothing holds the client any more: whichever thread the garbage collector runs in, the application is in its loop."""
+    with suppress(RuntimeError):  # which has ended, and the application with it
+        loop.call_soon_threadsafe(line.forget)
 
 
 async def _succeeded(life: Line, message: Message | None) -> None:

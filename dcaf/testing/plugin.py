@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import TypeAlias
 
-import pytest
-
 import dcaf.testing as kit
 from dcaf import Keyring, Session
+from dcaf.core.extras import extra
+
+with extra("dcaf.testing.plugin", "pytest"):
+    import pytest
 
 SessionClients: TypeAlias = "Callable[..., kit.SessionClient]"
 """What the fixture ``session_client`` is: the arguments of SessionClient -> a client."""

@@ -15,11 +15,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import NoneType
 from typing import Any, Final, Self
 
-from dcaf.client.arrival import LINES, is_json, session_in
+from dcaf.client.arguments import check, check_many
+from dcaf.client.arrival import LINES, SUCCESS, is_json, session_in
 from dcaf.client.reply import Event, gathered
-from dcaf.testing.arrival import events_in, held
+from dcaf.testing.arrival import events_in, held, is_stream
 
 SWITCHED: Final = 101
 """Switching Protocols: what a service answers that opens a WebSocket (RFC 6455, section 1.3)."""
@@ -37,6 +39,9 @@ class Reply:
         content: The bytes of the body. Of a WebSocket each frame as one line.
         close_code: With what the service closed the WebSocket before the turn had ended; 1006 where it only broke off, and
             None where it did not.
+
+    Raises:
+        ConfigurationError: One of them is of a wrong type.
     """
 
     status: int
@@ -46,17 +51,37 @@ class Reply:
     content: bytes = field(default=b"", repr=False)
     close_code: int | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("status", "sent_bytes"):
+            check(name, getattr(self, name), int, "a number")
+        check("headers", self.headers, Mapping, "a mapping: lower-case name -> value")
+        check("content", self.content, bytes, "the bytes of the body")
+        check("close_code", self.close_code, (int, NoneType), "a close code, or None")
+
     @classmethod
     def of_answer(cls, status: int, headers: Mapping[str, str], content: bytes, *, sent_bytes: int) -> Self:
-        """The reply that an HTTP answer is."""
-        lower = {name.lower(): value for name, value in headers.items()}
+        """The reply that an HTTP answer is.
+
+        Raises:
+            ConfigurationError: An argument is of a wrong type.
+        """
+        check("content", content, bytes, "the bytes of the body")
+        takes = "a mapping of texts: name -> value"
+        found = check("headers", headers, Mapping, takes)
+        lower = {check("headers", name, str, takes).lower(): check("headers", value, str, takes) for name, value in found.items()}
         body = _value(content) if is_json(lower.get("content-type", "")) else None
         return cls(status, body, lower, sent_bytes, content)
 
     @classmethod
     def of_frames(cls, frames: Iterable[str | bytes], *, sent_bytes: int, close_code: int | None = None) -> Self:
-        """The reply that the frames of one turn are."""
-        lines = [frame.encode() if isinstance(frame, str) else frame for frame in frames]
+        """The reply that the frames of one turn are.
+
+        Raises:
+            ConfigurationError: An argument is of a wrong type.
+        """
+        takes = "frames: texts, or bytes"
+        given = check_many("frames", frames, takes)
+        lines = [_bytes_of(frame) if isinstance(frame, str) else check("frames", frame, bytes, takes) for frame in given]
         # a line feed in JSON is white space, for in a string it is escaped
         content = b"".join(line.replace(b"\n", b" ") + b"\n" for line in lines)
         return cls(SWITCHED, None, {}, sent_bytes, content, close_code)
@@ -65,6 +90,11 @@ class Reply:
     def content_type(self) -> str:
         """What the content is; the frames of a WebSocket are newline-delimited JSON."""
         return LINES[0] if self.status == SWITCHED else self.headers.get("content-type", "")
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it is a stream that the service has begun, or the frames of a WebSocket."""
+        return self.status == SWITCHED or (self.status in SUCCESS and is_stream(self.content_type))
 
     @property
     def events(self) -> list[Any]:
@@ -103,6 +133,10 @@ class Reply:
             return self.body.get("code")
         errors = [event for event in self.events if isinstance(event, dict) and event.get("type") == "error"]
         return errors[0].get("code", "error") if errors else None
+
+
+def _bytes_of(frame: str) -> bytes:
+    return frame.encode(errors="surrogatepass")
 
 
 def _value(content: bytes) -> Any:

@@ -11,9 +11,8 @@ from contextlib import ExitStack, suppress
 from typing import Protocol
 
 from anyio.from_thread import BlockingPortal
-from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import ClientConnection, connect
 
+from dcaf.client.reach import ConnectionClosed, InvalidStatus, sync_websockets
 from dcaf.testing.frames import BROKEN, Closed, Heard, Refusal
 from dcaf.testing.inside import InsideSocket
 
@@ -78,13 +77,13 @@ class NetworkSocket:
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
         self._url = url
         self._headers = headers
-        self._connection: ClientConnection | None = None
+        self._connection: sync_websockets.ClientConnection | None = None
         self._closing = ExitStack()
 
     def open(self, timeout_s: float) -> Refusal | None:
         """Open it; the refusal, where the service will not."""
         try:
-            connecting = connect(self._url, additional_headers=self._headers, open_timeout=timeout_s, max_size=None)
+            connecting = sync_websockets.connect(self._url, additional_headers=self._headers, open_timeout=timeout_s, max_size=None)
             self._connection = self._closing.enter_context(connecting)
         except InvalidStatus as refusal:
             return refusal_of(refusal)
@@ -106,7 +105,7 @@ class NetworkSocket:
         """Leave."""
         self._closing.close()
 
-    def _open(self) -> ClientConnection:
+    def _open(self) -> sync_websockets.ClientConnection:
         if self._connection is None:
             raise RuntimeError("the WebSocket was not opened")
         return self._connection

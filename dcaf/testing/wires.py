@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias, get_args
 
+from dcaf.client.arguments import check, check_headers, check_path
 from dcaf.core.errors import ConfigurationError
 
 Wire: TypeAlias = Literal["json", "ndjson", "sse", "websocket"]
@@ -37,16 +38,21 @@ def path_of(wire: Wire, path: str | None) -> str:
     """Where the turns of a wire go; None takes the path that agent services of this library have.
 
     Raises:
-        ConfigurationError: There is no such wire.
+        ConfigurationError: There is no such wire, or the path is none.
     """
-    if wire not in PATHS:
-        raise ConfigurationError(f"wire={wire!r} is unknown: write one of {', '.join(map(repr, get_args(Wire)))}.")
-    return PATHS[wire] if path is None else path
+    known = ", ".join(map(repr, get_args(Wire)))
+    if check("wire", wire, str, f"one of {known}") not in PATHS:
+        raise ConfigurationError(f"wire={wire!r} is unknown: write one of {known}.")
+    return PATHS[wire] if path is None else check_path("path", path)
 
 
 def headers_of(wire: Wire, headers: Mapping[str, str] | None) -> dict[str, str]:
-    """What is sent with every turn: the headers given, which win, and what the wire says of itself."""
-    given = dict(headers or {})
+    """What is sent with every turn: the headers given, which win, and what the wire says of itself.
+
+    Raises:
+        ConfigurationError: The headers are none.
+    """
+    given = check_headers("headers", headers)
     own = {"accept": ACCEPTED[wire]} if wire == SOCKET else {"accept": ACCEPTED[wire], "content-type": "application/json"}
     names = {name.lower() for name in given}
     return given | {name: value for name, value in own.items() if name not in names}
@@ -55,14 +61,3 @@ def headers_of(wire: Wire, headers: Mapping[str, str] | None) -> dict[str, str]:
 def is_end(_: str | None, value: Any) -> bool:
     """The frame that ends a turn, by default: one of the type ``done``, or ``error``."""
     return isinstance(value, dict) and value.get("type") in ENDS
-
-
-def checked_url(url: str) -> str:
-    """The base URL of a running service, without a slash at its end.
-
-    Raises:
-        ConfigurationError: It begins with neither http:// nor https://.
-    """
-    if not url.startswith(("http://", "https://")):
-        raise ConfigurationError("The base URL must begin with http:// or https://, for a WebSocket too.")
-    return url.rstrip("/")

@@ -1,8 +1,9 @@
 """Floor 1: giving a function its session."""
 
+from dcaf.tools.conflicts import Conflict
 from dcaf.tools.platform import PlatformContext
 from dcaf.tools.results import Call, Result
 from dcaf.tools.tool import Tool, tool
-from dcaf.tools.turn import Conflict, Turn
+from dcaf.tools.turn import Turn
 
 __all__ = ["Call", "Conflict", "PlatformContext", "Result", "Tool", "Turn", "tool"]

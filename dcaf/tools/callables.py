@@ -3,7 +3,7 @@
 >>> from functools import partial
 >>> def greet(name: str, times: int) -> str:
 ...     '''Greet the person.'''
->>> written(partial(greet, times=2)) is greet, documentation(partial(greet, times=2)), fixed(partial(greet, times=2))
+>>> written(partial(greet, times=2)) is greet, documentation(partial(greet, times=2)), decided(partial(greet, times=2))
 (True, 'Greet the person.', frozenset({'times'}))
 
 What a reader gets wrong: the object that is called and the function that was written are often two: a partial, a bound method and
@@ -14,23 +14,33 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
-from typing import Any, Final
-
-import anyio.to_thread
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import MethodType
+from typing import Any, Final, cast
 
 from dcaf.core.errors import ConfigurationError
+from dcaf.tools.contained import contained
+from dcaf.tools.threads import call_in_thread
 
 LAMBDA: Final = "<lambda>"
+MOST_LAYERS: Final = 100
+"""An object that makes up an attribute for each name has no end of them."""
+
+
+def layers(function: Any) -> Iterator[Any]:
+    """What is called, and what stands behind it, the innermost last: below partials, methods, decorators and objects."""
+    seen: set[int] = set()
+    while function is not None and id(function) not in seen and len(seen) < MOST_LAYERS:
+        seen.add(id(function))
+        yield function
+        function = _below(function)
 
 
 def written(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The innermost function: below partials, methods, decorators with ``wraps``, and objects that are called."""
-    while True:
-        below = _below(function)
-        if below is None:
-            return function
-        function = below
+    """The innermost function."""
+    *_, innermost = layers(function)
+    return cast("Callable[..., Any]", innermost)
 
 
 def documentation(function: Callable[..., Any]) -> str | None:
@@ -60,12 +70,13 @@ def label(function: Callable[..., Any]) -> str:
     return found
 
 
-def fixed(function: Callable[..., Any]) -> frozenset[str]:
-    """The parameters whose values partials have decided by keyword."""
+def decided(function: Callable[..., Any]) -> frozenset[str]:
+    """The parameters whose values partials have decided, wherever they stand behind the function."""
     names: set[str] = set()
-    while isinstance(function, functools.partial):
-        names.update(function.keywords)
-        function = function.func
+    for layer in layers(function):
+        if isinstance(layer, functools.partial):
+            left = _names(layer)
+            names.update(layer.keywords, (name for name in _names(layer.func) if name not in left))
     return frozenset(names)
 
 
@@ -76,38 +87,90 @@ def starts_on_loop(function: Callable[..., Any]) -> bool:
 
 
 async def outcome(call: Callable[[], Any], *, on_loop: bool, abandon: bool = False) -> Any:
-    """Make a call and wait for what comes of it.
+    """Make a call of somebody else's code and wait for what comes of it.
 
     Args:
         call: The call.
         on_loop: As ``starts_on_loop`` says; any other call runs in a thread, with the caller's context variables.
-        abandon: A cancelled call does not wait for its thread.
+        abandon: A cancelled call does not wait for its thread, which keeps its place among the threads until it has ended.
+
+    Raises:
+        ExitError: It ended with something that is no Exception, and that is no cancellation from outside.
     """
-    result = call() if on_loop else await anyio.to_thread.run_sync(call, abandon_on_cancel=abandon)
-    return await result if inspect.isawaitable(result) else result
+    with contained():
+        result = call() if on_loop else await call_in_thread(call, abandon=abandon)
+        return await result if inspect.isawaitable(result) else result
 
 
-def is_written_in_class(function: Callable[..., Any]) -> bool:
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a function is called.
+
+    Attributes:
+        function: The function.
+        is_of_class: It is a class method, and waits for a class.
+        waits: Its first parameter is an object, or a class, that it waits for.
+        is_stray: It was written in a class, and is no method by its first parameter.
+    """
+
+    function: Callable[..., Any]
+    is_of_class: bool = False
+    waits: bool = False
+    is_stray: bool = False
+
+    @classmethod
+    def of(cls, function: Any) -> Way:
+        """That of anything that is called, or of what ``classmethod`` and ``staticmethod`` make.
+
+        Raises:
+            ConfigurationError: It is nothing of the kind.
+        """
+        if isinstance(function, classmethod | staticmethod):
+            is_of_class = isinstance(function, classmethod)
+            return cls(function.__func__, is_of_class, is_of_class)
+        if not callable(function):
+            raise ConfigurationError("@tool takes a function; its settings are keyword arguments.")
+        waits = _waits_for_object(function)
+        return cls(function, waits=waits, is_stray=not waits and _is_written_in_class(function))
+
+    def bound(self, holder: object) -> Way:
+        """The same with its object, or its class."""
+        return Way(MethodType(self.function, holder))
+
+
+def _is_written_in_class(function: Callable[..., Any]) -> bool:
     """Whether it is a plain function out of the body of a class, and so waits for an object."""
     around = getattr(function, "__qualname__", "").rpartition(".")[0]
     return inspect.isfunction(function) and around != "" and not around.endswith("<locals>")
 
 
-def waits_for_object(function: Callable[..., Any]) -> bool:
-    """Whether it is such a function, and its first parameter is named as that of a method."""
+def _waits_for_object(function: Callable[..., Any]) -> bool:
+    """Whether it is such a function that nobody has bound, and its first parameter is named as that of a method."""
+    if not _is_written_in_class(function) or any(inspect.ismethod(layer) for layer in layers(function)):
+        return False
     code = getattr(written(function), "__code__", None)
-    return is_written_in_class(function) and code is not None and code.co_argcount > 0 and code.co_varnames[0] in {"self", "cls"}
+    return code is not None and code.co_argcount > 0 and code.co_varnames[0] in {"self", "cls"}
 
 
-def _below(function: Any) -> Callable[..., Any] | None:
+def _below(function: Any) -> Any:
     if isinstance(function, functools.partial):
         return function.func
-    if inspect.ismethod(function):
+    if inspect.ismethod(function) or isinstance(function, classmethod | staticmethod):
         return function.__func__
     if hasattr(function, "__wrapped__"):
-        found: Callable[..., Any] = function.__wrapped__
-        return found
-    return type(function).__call__ if _is_object(function) and inspect.isfunction(type(function).__call__) else None
+        return function.__wrapped__
+    completed = getattr(function, "__partialmethod__", getattr(function, "_partialmethod", None))
+    if isinstance(completed, functools.partialmethod):
+        return completed.func
+    call = inspect.getattr_static(type(function), "__call__", None) if _is_object(function) else None
+    return call if inspect.isfunction(call) or hasattr(call, "__wrapped__") else None
+
+
+def _names(function: Callable[..., Any]) -> list[str]:
+    try:
+        return list(inspect.signature(function).parameters)
+    except (TypeError, ValueError, NameError):  # whoever reads it says so
+        return []
 
 
 def _is_object(function: Any) -> bool:

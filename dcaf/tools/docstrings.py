@@ -1,16 +1,18 @@
-"""What a docstring says of a tool and of each of its parameters, and nothing of those that the model must not see.
+r"""What a docstring says of a tool and of each of its parameters, and nothing of those that the model must not see.
 
 >>> said = Docstring.of('''Greet the person.
 ...
 ... Args:
 ...     name: What to call them.
 ...     session: Where the secret is.
+...
+... Be kind.
 ... ''', hidden={"session"})
 >>> said.description, said.parameters
-('Greet the person.', {'name': 'What to call them.'})
+('Greet the person.\n\nBe kind.', {'name': 'What to call them.'})
 
-What a reader gets wrong: the form is found out, not declared. Of Google, NumPy, Sphinx and Epydoc the one that explains most
-counts. Lines in another form stay in the description, but for those of a hidden parameter.
+What a reader gets wrong: the form is found out, not declared, and there may be several. What is about parameters, results and
+errors, in the form of Google, NumPy, Sphinx or Epydoc, is taken out; all else is the description, wherever it stands.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from docstring_parser import Docstring as Parsed
@@ -31,12 +33,58 @@ KEYWORDS: Final[tuple[google.Section, ...]] = tuple(
 )
 """Sections of the Google form that the parser does not know by itself."""
 
-FORMS: Final[tuple[Callable[[str], Parsed], ...]] = (
-    rest.parse,
-    google.GoogleParser([*google.DEFAULT_SECTIONS, *KEYWORDS]).parse,
-    numpydoc.NumpydocParser().parse,
-    epydoc.parse,
+FORMS: Final[Mapping[str, Callable[[str], Parsed]]] = {
+    "rest": rest.parse,
+    "google": google.GoogleParser([*google.DEFAULT_SECTIONS, *KEYWORDS]).parse,
+    "numpy": numpydoc.NumpydocParser().parse,
+    "epydoc": epydoc.parse,
+}
+
+PARAMETERS: Final = (
+    "Args",
+    "Arguments",
+    "Params",
+    "Parameters",
+    "Keyword Args",
+    "Keyword Arguments",
+    "Other Params",
+    "Other Parameters",
 )
+OUTCOMES: Final = (
+    *(
+        "Return",
+        "Returns",
+        "Yield",
+        "Yields",
+        "Receives",
+        "Raise",
+        "Raises",
+        "Except",
+        "Excepts",
+        "Exception",
+        "Exceptions",
+        "Warns",
+    ),
+)
+ADVICE: Final = (
+    *("Attention", "Caution", "Danger", "Error", "Example", "Examples", "Hint", "Important", "Note", "Notes", "Tip", "Todo"),
+    *("Warning", "Warnings"),
+)
+"""What begins a word to the reader, also among the parameters."""
+
+HEADING: Final = re.compile(rf"({'|'.join((*PARAMETERS, *OUTCOMES))}):\s*$")
+ADVISES: Final = re.compile(rf"({'|'.join(ADVICE)}):")
+ENTRY: Final = re.compile(rf"(?!{ADVISES.pattern})\*{{0,2}}[\w.]+\s*(\([^)]*\))?\s*:")
+NAME: Final = re.compile(r"[\w*{\"'(\[]")
+"""What the line of a name, or of a type, begins with."""
+
+FIELD: Final = re.compile(
+    r"([:@])(param|parameter|arg|argument|key|keyword|kwarg|type|returns?|rtype|yields?|ytype|raises?|excepts?|exception)\b[^:]*:"
+)
+ANY_FIELD: Final = re.compile(r":\w[^:]*:(\s|$)|@\w+")
+
+LONGEST_ENTRY: Final = 3
+"""Words of a line that may name a parameter, a type or an error, and be no sentence: ``dict of str``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +92,7 @@ class Docstring:
     """A docstring, read.
 
     Attributes:
-        description: What it says before its sections, and in notes between them.
+        description: What it says, but for parameters, results and errors.
         parameters: Name -> what it says of that parameter.
     """
 
@@ -59,25 +107,123 @@ class Docstring:
             text: As it was written.
             hidden: Parameters of which nothing may be told.
         """
-        parsed = _parsed(inspect.cleandoc(text or ""))
-        said = {
-            name.strip().lstrip("*"): item.description
-            for item in parsed.params
-            for name in item.arg_name.split(",")
-            if item.description
-        }
-        told = "\n\n".join(part.strip() for part in (parsed.short_description, parsed.long_description) if part)
+        parts = _Parts(inspect.cleandoc(text or "").splitlines())
+        told = re.sub(r"\n{3,}", "\n\n", "\n".join(parts.told)).strip()
+        said = {name: text for form, lines in parts.about.items() for name, text in _said(FORMS[form], lines)}
         return cls(_without(told, hidden), {name: text for name, text in said.items() if name not in hidden})
 
 
-def _parsed(text: str) -> Parsed:
-    found = []
-    for form in FORMS:
-        try:
-            found.append(form(text))
-        except ParseError:  # not in this form
-            continue
-    return max(found, key=lambda parsed: len(parsed.meta), default=Parsed())
+def _said(parse: Callable[[str], Parsed], lines: list[str]) -> Iterator[tuple[str, str]]:
+    """What lines in one form say, parameter by parameter."""
+    try:
+        parsed = parse("\n".join([".", "", *lines]))  # with a first sentence, which the parsers count on
+    except ParseError:  # not in this form after all
+        return
+    for item in parsed.params:
+        for name in item.arg_name.split(","):
+            if item.description:
+                yield name.strip().lstrip("*"), item.description
+
+
+@dataclass(slots=True)
+class _Parts:
+    """The lines of a docstring: those that are told, and by form those that are about parameters. Others are left out."""
+
+    lines: list[str]
+    told: list[str] = field(default_factory=list)
+    about: dict[str, list[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        at = 0
+        while at < len(self.lines):
+            at = self._section(at) or self._underlined(at) or self._fields(at) or self._tell(at)
+
+    def _tell(self, at: int) -> int:
+        self.told.append(self.lines[at])
+        return at + 1
+
+    def _section(self, at: int) -> int | None:
+        """A heading and what is indented below it: the form of Google. Gives where it ends."""
+        found = HEADING.match(self.lines[at])
+        end = at + 1 if found is None else self._indented_to(at + 1)
+        if found is None or end == at + 1:
+            return None
+        if found.group(1) not in PARAMETERS:
+            return end
+        about, told = _entries(self.lines[at + 1 : end])
+        self._take("google", [self.lines[at], *about])
+        self.told += ["", *told, ""]
+        return end
+
+    def _underlined(self, at: int) -> int | None:
+        """A heading with dashes below it, and what follows up to the next one, or to a sentence: the form of NumPy."""
+        title = self.lines[at].strip()
+        if title not in (*PARAMETERS, *OUTCOMES) or not self._is_line(at + 1):
+            return None
+        end = at + 2
+        while end < len(self.lines) and not self._is_line(end + 1) and not self._is_apart(end):
+            end += 1
+        if title in PARAMETERS:
+            self._take("numpy", self.lines[at:end])
+        return end
+
+    def _fields(self, at: int) -> int | None:
+        """``:param name: ...`` or ``@param name: ...`` with the lines that go on from it: the forms of Sphinx and Epydoc."""
+        found = FIELD.match(self.lines[at])
+        if found is None:
+            return None
+        end = at + 1
+        while end < len(self.lines) and self.lines[end].strip() and ANY_FIELD.match(self.lines[end]) is None:
+            end += 1
+        end = max(end, self._indented_to(end)) if self._is_blank(end) else end
+        self._take("rest" if found.group(1) == ":" else "epydoc", self.lines[at:end])
+        return end
+
+    def _take(self, form: str, lines: list[str]) -> list[str]:
+        found = self.about.setdefault(form, [])
+        found += lines
+        return found
+
+    def _indented_to(self, at: int) -> int:
+        """Where the lines end that are indented, or empty; without empty ones at the end."""
+        end = at
+        while end < len(self.lines) and (self._is_blank(end) or _indent(self.lines[end])):
+            end += 1
+        while end > at and self._is_blank(end - 1):
+            end -= 1
+        return end
+
+    def _is_blank(self, at: int) -> bool:
+        return at < len(self.lines) and not self.lines[at].strip()
+
+    def _is_line(self, at: int) -> bool:
+        return at < len(self.lines) and re.fullmatch(r"-{3,}|={3,}", self.lines[at].strip()) is not None
+
+    def _is_apart(self, at: int) -> bool:
+        """Whether a line goes on with something else than a list of names and types: after an empty one, and written otherwise."""
+        line = self.lines[at]
+        if not line.strip() or _indent(line) or not self._is_blank(at - 1):
+            return False
+        if NAME.match(line) is None or ADVISES.match(line) or re.search(r"[.!?]$|\S:$", line.rstrip()):
+            return True
+        is_explained = " : " in line or self._indented_to(at + 1) > at + 1
+        return not is_explained and len(line.split()) > LONGEST_ENTRY
+
+
+def _entries(body: list[str]) -> tuple[list[str], list[str]]:
+    """The lines of a list of parameters, and those between them that are a word to the reader."""
+    about: list[str] = []
+    told: list[str] = []
+    is_told = False
+    for before, line in zip(["", *body], body, strict=False):
+        if line.strip() and _indent(line) == _indent(body[0]):
+            is_told = ENTRY.match(line.strip()) is None and (is_told or not before.strip())
+        (told if is_told else about).append(line)
+    return about, inspect.cleandoc("\n".join(["", *told])).splitlines()
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 def _without(text: str, hidden: Collection[str]) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from inspect import Parameter
+from typing import Final
 
 from pydantic.fields import FieldInfo
 
@@ -35,6 +36,9 @@ class Row:
     why: str
 
 
+REACHED: Final = Row("current_session()", "the session", "called in its code, and no parameter declares it: it may write")
+
+
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """A table, readable with ``str``.
@@ -48,9 +52,15 @@ class Explanation:
     rows: tuple[Row, ...]
 
     @classmethod
-    def of(cls, tool: str, plan: Plan) -> Explanation:
-        """Explain a plan."""
-        return cls(tool, tuple(_rows(plan)))
+    def of(cls, tool: str, plan: Plan, *, reaches_session: bool = False) -> Explanation:
+        """Explain a plan.
+
+        Args:
+            tool: The tool's name.
+            plan: Who fills what.
+            reaches_session: Its code calls ``current_session``, and it declares no session.
+        """
+        return cls(tool, (*_rows(plan), *([REACHED] if reaches_session else [])))
 
     def __str__(self) -> str:
         first = max((len(row.parameter) for row in self.rows), default=0)

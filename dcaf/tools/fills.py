@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from inspect import Parameter
 from types import UnionType
@@ -29,9 +29,12 @@ from dcaf.core.session import Session
 from dcaf.core.session_key import SessionKey
 from dcaf.core.values import adapter
 from dcaf.tools.defaults import maker
-from dcaf.tools.platform import PLATFORM, PlatformContext, current_platform
+from dcaf.tools.platform import PlatformContext, current_platform
 
 unset: Final = Parameter.empty
+
+FILLED: Final = (Session, ReadOnlySession, PlatformContext)
+"""The classes that dcaf fills parameters with."""
 
 ALIASES: Final = (TypeAliasType, getattr(typing, "TypeAliasType", TypeAliasType))
 """What ``type X = ...`` makes, of the standard library where it has it, and of typing_extensions."""
@@ -169,7 +172,7 @@ def asked_for(annotation: Any, default: Any) -> Fill | None:
     Raises:
         ConfigurationError: A session is in it that nobody can fill; the message goes on after the parameter's name.
     """
-    core, metadata, optional = _opened(annotation)
+    core, metadata, optional = opened(annotation)
     keys = [item for item in metadata if isinstance(item, SessionKey)]
     may_be_none = optional or default is None
     if keys:
@@ -188,17 +191,9 @@ def asked_for(annotation: Any, default: Any) -> Fill | None:
     return None
 
 
-def platform_by_name(name: str, annotation: Any) -> PlatformFill | None:
-    """The platform's context for a parameter of its name that takes any dict; None for another."""
-    core = dict if annotation is unset else _opened(annotation)[0]
-    takes_dict = (get_origin(core) or core) in (dict, Mapping, typing.Any)
-    return PlatformFill(as_dict=True) if name == PLATFORM and takes_dict else None
-
-
 def is_session_like(part: Any) -> bool:
     """Whether something found in an annotation is one of the things that dcaf fills."""
-    kinds = (Session, ReadOnlySession, SessionKey, PlatformContext)
-    return isinstance(part, SessionKey) or (isinstance(part, type) and issubclass(part, kinds))
+    return isinstance(part, SessionKey) or (isinstance(part, type) and issubclass(part, (*FILLED, SessionKey)))
 
 
 def spelled(annotation: Any) -> str:
@@ -226,21 +221,23 @@ def _default(default: Any) -> Callable[[], Any] | None:
     return maker(default) or (lambda: default)
 
 
-def _opened(annotation: Any) -> tuple[Any, list[Any], bool]:
+def opened(annotation: Any) -> tuple[Any, list[Any], bool]:
     """What stands inside Annotated, Optional and aliases: the type, the metadata on the way, and whether None is allowed."""
-    if isinstance(annotation, ALIASES):
-        return _opened(annotation.__value__)
-    if isinstance(annotation, TypeVar) and annotation.__bound__ is not None:
-        return _opened(annotation.__bound__)
     origin, arguments = get_origin(annotation), get_args(annotation)
+    alias = next((item for item in (annotation, origin) if isinstance(item, ALIASES)), None)
+    if alias is not None:
+        return opened(alias.__value__)
+    if isinstance(annotation, TypeVar) and annotation.__bound__ is not None:
+        return opened(annotation.__bound__)
     if origin is Annotated:
-        core, metadata, optional = _opened(arguments[0])
+        core, metadata, optional = opened(arguments[0])
         return core, [*metadata, *arguments[1:]], optional
     others = [item for item in arguments if item is not type(None)]
     if origin in (Union, UnionType) and len(others) == 1:
-        core, metadata, _ = _opened(others[0])
+        core, metadata, _ = opened(others[0])
         return core, metadata, True
-    return annotation, [], False
+    is_filled = isinstance(origin, type) and issubclass(origin, FILLED)
+    return origin if is_filled else annotation, [], False  # a generic class of ours has its fields, whatever stands in brackets
 
 
 def _parts(annotation: Any, seen: set[int]) -> Iterator[Any]:

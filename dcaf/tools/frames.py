@@ -21,7 +21,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final
 
-from dcaf.core.errors import ToolApprovalError, ToolArgumentError, ToolError, ToolTimeoutError
+from dcaf.core.errors import ExitError, ToolApprovalError, ToolArgumentError, ToolConflictError, ToolError, ToolTimeoutError
 from dcaf.tools.callables import written
 
 FORESEEN: Final = (ToolApprovalError, ToolArgumentError, ToolError, ToolTimeoutError)
@@ -38,9 +38,13 @@ def trace(error: BaseException, function: Callable[..., Any] | None = None) -> s
         error: The exception, caught.
         function: Leave out the frames before the first one of this function; None leaves out none.
     """
+    if isinstance(error, ExitError) and error.__cause__ is not None:
+        error = error.__cause__
     name = type(error).__name__
     if isinstance(error, FORESEEN):
         return name
+    if isinstance(error, ToolConflictError):
+        return f"{name}: {error}"  # our own words, for the developer
     return "".join([f"{name}\n", *traceback.format_tb(_from(error.__traceback__, function), -MOST)]).rstrip()
 
 

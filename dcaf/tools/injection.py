@@ -24,16 +24,15 @@ from pydantic.fields import FieldInfo
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session
 from dcaf.tools.annotations import Names, Unresolved
-from dcaf.tools.callables import fixed, label
+from dcaf.tools.callables import decided, label
 from dcaf.tools.defaults import maker
-from dcaf.tools.fills import Fill, SessionFill, asked_for, is_session_like, platform_by_name, spelled, unset
+from dcaf.tools.fills import Fill, PlatformFill, asked_for, is_session_like, spelled, unset
+from dcaf.tools.reserved import RESERVED, filled_by_name
 
 if sys.version_info >= (3, 14):
     from annotationlib import Format
 
 REST: Final = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
-SESSION: Final = "session"
-"""The name by which a parameter without an annotation asks for the session."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +94,18 @@ class Plan:
 
     @property
     def hidden(self) -> frozenset[str]:
-        """The names under which a model may send nothing: those of what dcaf fills, and ``session``, unless it is open."""
-        return frozenset({*self.injected, SESSION} - {parameter.name for parameter in self.open})
+        """The names under which a model may send nothing: those of what dcaf fills, and the reserved ones that are not open."""
+        return frozenset({*self.injected, *RESERVED} - {parameter.name for parameter in self.open})
 
     @property
     def writes(self) -> bool:
         """Whether something of it takes the session to write."""
         return any(fill.writes for fill in self.injected.values())
+
+    @property
+    def declares_session(self) -> bool:
+        """Whether something of it takes the session, or one of its keys, be it to read."""
+        return any(not isinstance(fill, PlatformFill) for fill in self.injected.values())
 
     @property
     def needs_session(self) -> bool:
@@ -152,16 +156,19 @@ def _parameters(function: Callable[..., Any]) -> list[Parameter]:
             found = inspect.signature(function)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"{label(function)}: its parameters cannot be read: {error}.") from None
-    return [item for item in found.parameters.values() if item.name not in fixed(function)]
+    names = decided(function)
+    return [item for item in found.parameters.values() if item.name not in names]
 
 
 def _read(tool: str, parameter: Parameter, names: Names) -> _Read:
     where = f"{tool}: the annotation of {parameter.name!r}"
-    if parameter.annotation is unset:
-        return _Read(parameter, None if parameter.kind in REST else _by_name(parameter))
+    if parameter.kind in REST and parameter.name in RESERVED:
+        raise ConfigurationError(f"{tool}: {_star(parameter)} is filled by nobody. Declare {parameter.name!r} without the stars.")
     try:
+        if parameter.annotation is unset:
+            return _Read(parameter, filled_by_name(parameter.name, unset, parameter.default))
         found = parameter.replace(annotation=names.value(parameter.annotation, where=where))
-        fill = asked_for(found.annotation, parameter.default) or platform_by_name(parameter.name, found.annotation)
+        fill = asked_for(found.annotation, parameter.default) or filled_by_name(parameter.name, found.annotation, parameter.default)
     except Unresolved as lost:
         return _lost(where, parameter, names, lost.name)
     except NameError as error:  # in the value of an alias, which Python reads late
@@ -186,12 +193,6 @@ def _made(tool: str, parameters: Iterable[Parameter]) -> Iterator[tuple[str, Cal
             yield parameter.name, make
 
 
-def _by_name(parameter: Parameter) -> Fill | None:
-    if parameter.name == SESSION:
-        return SessionFill(parameter.default is None, Session)
-    return platform_by_name(parameter.name, unset)
-
-
 def _reason(parameter: Parameter) -> str:
     if parameter.annotation is unset:
         return f"has no annotation and is named {parameter.name}"
@@ -206,7 +207,7 @@ def _lost(where: str, parameter: Parameter, names: Names, name: str) -> _Read:
             f"{where} names {hidden!r}, which is defined where dcaf cannot see it, and might be a session. Define it in the "
             "module, or decorate the function where it is written."
         )
-    is_meant = parameter.name == SESSION or any(is_session_like(part) for part in names.parts(parameter.annotation))
+    is_meant = parameter.name in RESERVED or any(is_session_like(part) for part in names.parts(parameter.annotation))
     if is_meant and names.is_last:
         raise ConfigurationError(f"{where} names {name!r}, which cannot be found. Import it in the function's module.")
     return _Read(parameter.replace(annotation=Any), None, name)

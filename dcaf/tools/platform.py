@@ -27,12 +27,17 @@ class PlatformContext:
     """The members of ``platform_context``, to read. It is no mapping, so that no session takes it for a value.
 
     Args:
-        members: Name -> JSON value.
+        members: Name -> JSON value; None is none.
+
+    Raises:
+        ConfigurationError: They are no mapping.
     """
 
     __slots__ = ("_members",)
 
     def __init__(self, members: Mapping[str, Any] | None = None) -> None:
+        if members is not None and not isinstance(members, Mapping):
+            raise ConfigurationError(f"platform_context is a dict, name -> value, and not a {type(members).__name__}.")
         self._members: dict[str, Any] = dict(members or {})
 
     def get(self, name: str, default: Any = None) -> Any:

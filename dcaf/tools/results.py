@@ -19,8 +19,16 @@ from typing import Any, Final
 import orjson
 from pydantic_core import PydanticSerializationError, to_json
 
-from dcaf.core.errors import ToolApprovalError, ToolArgumentError, ToolError, ToolTimeoutError
-from dcaf.tools.tool import Tool
+from dcaf.core.errors import (
+    ConfigurationError,
+    ExitError,
+    ToolApprovalError,
+    ToolArgumentError,
+    ToolConflictError,
+    ToolError,
+    ToolTimeoutError,
+)
+from dcaf.tools.tool import Tool, is_tool
 
 FAILED: Final = "tool-failed"
 """Code of an exception that is none of ours."""
@@ -35,12 +43,23 @@ class Call:
         arguments: Name -> value, as the model sent them.
         id: What the model calls this call; None where it does not.
         is_approved: Whether a person has approved it, where that is needed.
+
+    Raises:
+        ConfigurationError: One of them is of another type; the arguments are looked at when the call runs.
     """
 
     tool: Tool[..., Any]
     arguments: Mapping[str, Any] = field(repr=False)
     id: str | None = None
     is_approved: bool = False
+
+    def __post_init__(self) -> None:
+        if not is_tool(self.tool):
+            raise ConfigurationError(f"A call is of a tool, not of a {type(self.tool).__name__}: write @tool above the function.")
+        if self.id is not None and not isinstance(self.id, str):
+            raise ConfigurationError("id= takes what the model calls the call, a text, or None.")
+        if not isinstance(self.is_approved, bool):
+            raise ConfigurationError("is_approved= takes True or False.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,5 +111,8 @@ def _code_and_message(tool: str, error: Exception) -> tuple[str, str]:
             return error.code, "The arguments do not fit."
         case ToolError() | ToolApprovalError() | ToolTimeoutError():
             return error.code, " ".join(str(part) for part in error.args).encode(errors="replace").decode()
+        case ToolConflictError():
+            return error.code, "Another call changed what this one had read. Nothing that it did to the session is left."
         case _:
-            return FAILED, f"{tool} failed with {type(error).__name__}. Nothing that it did to the session is left."
+            kind = error.kind if isinstance(error, ExitError) else type(error).__name__
+            return FAILED, f"{tool} failed with {kind}. Nothing that it did to the session is left."

@@ -28,6 +28,7 @@ from typing import Annotated, Any, Final, cast
 from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, TypeAdapter, ValidationError, create_model
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import from_json
 
 from dcaf.core.errors import ConfigurationError, ToolArgumentError
 from dcaf.core.paths import misfit, problems
@@ -59,6 +60,7 @@ class Arguments:
         parameters = [*plan.open, *([] if given is None else further(given, plan, tool=tool))]
         # Fields are numbered and named by alias, so that no parameter's name can clash with an attribute of the model.
         self._names = {f"p{index}": parameter.name for index, parameter in enumerate(parameters)}
+        self._further = {parameter.name for parameter in parameters[len(plan.open) :]}
         self._model, made = _described(tool, dict(zip(self._names, parameters, strict=True)), said)
         self.schema: dict[str, Any] = made if given is None else shown(given, plan, tool=tool)
         self._defaults = {
@@ -75,28 +77,51 @@ class Arguments:
         Raises:
             ToolArgumentError: The arguments do not fit; one path and problem a line.
         """
-        try:
-            found = self._model.model_validate(arguments)
-        except ValidationError as error:
-            found = self._validated_without_nulls(arguments, error)
+        found, _ = self._validated(arguments)
         wanted, shared = found.model_fields_set | self._defaults, self._shared - found.model_fields_set
         values = {field: getattr(found, field) for field in self._names if field in wanted}
         return {self._names[field]: deepcopy(value) if field in shared else value for field, value in values.items()}
+
+    def completed(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments as the function will get them, as JSON; what JSON cannot say stays as the model sent it, or is left out.
+
+        Raises:
+            ToolArgumentError: As ``validate``.
+        """
+        found, sent = self._validated(arguments)
+        own = {field: name for field, name in self._names.items() if field in found.model_fields_set or name not in self._further}
+        return {name: value for field, name in own.items() if (value := self._written(found, field, sent)) is not unset}
 
     def defaults(self) -> dict[str, Any]:
         """What the parameters get that are left out and whose default is in a pydantic ``Field``."""
         fields = self._model.model_fields
         return {self._names[field]: fields[field].get_default(call_default_factory=True) for field in self._defaults}
 
-    def _validated_without_nulls(self, arguments: Any, error: ValidationError) -> BaseModel:
-        without = deepcopy(arguments)
-        for item in error.errors(include_url=False):
-            if item["input"] is None:
-                _leave_out(without, item["loc"])
+    def _written(self, found: BaseModel, field: str, sent: Mapping[str, Any]) -> Any:
+        """One argument as JSON, where that reads back as the same value; else what was sent, or ``unset``."""
+        name, value = self._names[field], getattr(found, field)
         try:
-            return self._model.model_validate(without)
-        except ValidationError:
-            raise ToolArgumentError(misfit("arguments", self._model, error), problems("arguments", error)) from None
+            written = from_json(found.model_dump_json(by_alias=True, include={field}, warnings=False))[name]
+            again = getattr(self._model.model_validate({**sent, name: written}), field)
+            is_same = type(again) is type(value) and bool(again == value)
+        except Exception:  # noqa: BLE001 - whatever a type of the application raises while it is written, read or compared
+            is_same = False
+        return written if is_same else sent.get(name, unset)
+
+    def _validated(self, arguments: Mapping[str, Any]) -> tuple[BaseModel, Mapping[str, Any]]:
+        """The arguments validated, and those that were: without the nulls that count as left out."""
+        try:
+            return self._model.model_validate(arguments), arguments
+        except ValidationError as error:
+            first = error
+        nulls = [item["loc"] for item in first.errors(include_url=False) if item["input"] is None]
+        try:
+            without = deepcopy(arguments) if nulls else arguments
+            for place in nulls:
+                _leave_out(without, place)
+            return self._model.model_validate(without), without
+        except (ValidationError, RecursionError):
+            raise ToolArgumentError(misfit("arguments", self._model, first), problems("arguments", first)) from None
 
 
 def _is_shared(tool: str, name: str, field: FieldInfo) -> bool:

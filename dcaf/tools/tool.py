@@ -23,21 +23,26 @@ import functools
 import inspect
 import logging
 import sys
+import threading
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import timedelta
 from types import MethodType
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, cast, overload
+from weakref import WeakValueDictionary
 
-from dcaf.core.current import calling, current_session
+from dcaf.core.current import current_session, is_call_approved
 from dcaf.core.errors import ConfigurationError, ToolApprovalError
 from dcaf.core.session import Session
 from dcaf.tools.annotations import Names
-from dcaf.tools.callables import is_written_in_class, name_of, outcome, starts_on_loop, waits_for_object
+from dcaf.tools.callables import Way, decided, layers, name_of
 from dcaf.tools.explanation import Explanation
+from dcaf.tools.named import named, reached
 from dcaf.tools.reading import Reading
-from dcaf.tools.streams import is_stream, items
+from dcaf.tools.running import Running
+from dcaf.tools.settings import Settings, overridden, overridden_by, settings_below
 from dcaf.tools.strict import strict as strict_form
 
 P = ParamSpec("P")
@@ -46,30 +51,35 @@ R_co = TypeVar("R_co", covariant=True)
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
+NOT_GIVEN: Final = object()
+
+_binding: Final = threading.RLock()  # collecting garbage may run code that looks up a tool
+
 
 class Tool(Generic[P, R_co]):
     """A function that a model may call; in the body of a class a method, which every object of the class has as a tool of its own.
 
+    What is made of a tool (a tool again, a partial, a method, a function that decorates it) is a tool with its settings; those that
+    are given here count before them. A method that overrides a tool keeps of it whether it needs approval, and how it runs.
+
     Args:
-        function: Anything that is called: a function, sync or async, a generator, a method, a partial, an object.
+        function: Anything that is called: a function, sync or async, a generator, a method, a partial, an object, a tool.
         name: What the model calls it; None takes the function's own name.
         description: What the model is told of it; None takes it from the docstring.
         input_schema: A JSON Schema that was written by hand, to be shown in place of the one that is made.
-        strict: Show the model the strict form of the schema.
-        requires_approval: A person must approve each call before it runs.
-        parallel: In a turn, do not wait for other calls; what they did side by side is merged.
+        strict: Show the model the strict form of the schema; None is False.
+        requires_approval: A person must approve each call before it runs; None is False, and refused where the function names a
+            tool that needs approval.
+        parallel: In a turn, do not wait for other calls; what they did side by side is merged. None is False.
         timeout: How long a call in a turn may take; None is without end. A sync function cannot be stopped: it is left to itself,
             and what it does to its session afterwards goes nowhere.
 
     Attributes:
-        name: As above.
-        requires_approval: As above.
-        parallel: As above.
-        timeout: As above.
-        forged: Name -> how often a model sent something for a parameter that dcaf fills, or for ``session``; it was dropped.
+        forged: Name -> how often a model sent something for a parameter that dcaf fills, or for a reserved name; it was dropped.
 
     Raises:
-        ConfigurationError: A parameter can be neither injected nor described.
+        ConfigurationError: A setting is of another type. A parameter can be neither injected nor described. The function hides a
+            tool that needs approval.
     """
 
     def __init__(
@@ -79,32 +89,67 @@ class Tool(Generic[P, R_co]):
         name: str | None = None,
         description: str | None = None,
         input_schema: Mapping[str, Any] | None = None,
-        strict: bool = False,
-        requires_approval: bool = False,
-        parallel: bool = False,
+        strict: bool | None = None,
+        requires_approval: bool | None = None,
+        parallel: bool | None = None,
         timeout: timedelta | None = None,
     ) -> None:
-        self.requires_approval: bool = requires_approval
-        self.parallel: bool = parallel
-        self.timeout: timedelta | None = _time(timeout)
-        self._is_of_class = isinstance(function, classmethod)
-        is_wrapped = isinstance(function, classmethod | staticmethod)
-        called: Callable[..., Any] = cast("Any", function).__func__ if is_wrapped else function
-        self._function = called
-        self._waits = self._is_of_class or (not is_wrapped and waits_for_object(called))
-        self._is_stray = not is_wrapped and not self._waits and is_written_in_class(called)
-        self.name: str = name or name_of(called)
+        own = Settings(name, description, input_schema, strict, requires_approval, parallel, timeout)
+        self._way: Way = function._way if is_tool(function) else Way.of(function)  # type: ignore[attr-defined]
+        called = self._way.function
+        _check_is_no_method_of_tool(function)
+        below, above = settings_below(function), overridden_by(function)
+        settings = own if below is None else own.over(below.without(decided(called)))
+        settings = settings if above is None else settings.overriding(above)
+        self._settings: Settings = replace(settings, name=settings.name or name_of(called))
+        self._check_hides_nothing()
         self.forged: Counter[str] = Counter()
-        self._description = description
-        names = Names.of(called, sys._getframe(1))
-        self._read = Reading(called, names, tool=self.name, waits=self._waits, given=input_schema, is_strict=strict)
-        self._starts_on_loop = starts_on_loop(called)
+        self._tools: WeakValueDictionary[int, Tool[..., Any]] = WeakValueDictionary()
+        self._reaches: bool | None = None
+        self._bound_to: tuple[Tool[..., Any], object] | None = None
+        self._read = Reading(
+            called,
+            Names.of(called, sys._getframe(1)),
+            tool=self.name,
+            waits=self._way.waits,
+            given=self._settings.input_schema,
+            is_strict=bool(self._settings.strict),
+        )
         functools.update_wrapper(self, called, updated=())
+
+    @property
+    def _running(self) -> Running:
+        return Running(self.name, self._way, self._read, self.forged)
+
+    @property
+    def _function(self) -> Callable[..., Any]:
+        return self._way.function
+
+    @property
+    def name(self) -> str:
+        """What the model calls it."""
+        return cast("str", self._settings.name)
+
+    @property
+    def requires_approval(self) -> bool:
+        """Whether a person must approve each call before it runs."""
+        return bool(self._settings.requires_approval)
+
+    @property
+    def parallel(self) -> bool:
+        """Whether its calls in a turn do not wait for others."""
+        return bool(self._settings.parallel)
+
+    @property
+    def timeout(self) -> timedelta | None:
+        """How long a call in a turn may take; None is without end."""
+        return self._settings.timeout
 
     @property
     def description(self) -> str:
         """What the model is told of it."""
-        return self._read.finished().said.description if self._description is None else self._description
+        given = self._settings.description
+        return self._read.finished().said.description if given is None else given
 
     @property
     def input_schema(self) -> dict[str, Any]:
@@ -126,15 +171,43 @@ class Tool(Generic[P, R_co]):
 
     @property
     def writes_session(self) -> bool:
-        """Whether a parameter takes the session, or one of its keys, to write. Raises as ``input_schema``."""
-        return self._read.finished().plan.writes
+        """Whether it may write the session, so that its calls wait for each other.
+
+        A parameter takes it, or one of its keys, to write. Or it declares no session, and its code, or what it names of the same
+        package, calls ``current_session``. Raises as ``input_schema``.
+        """
+        return self._read.finished().plan.writes or self._is_undeclared_writer()
+
+    def _is_undeclared_writer(self) -> bool:
+        if self._reaches is None and self._read.finished().plan.declares_session:
+            self._reaches = False
+        if self._reaches is None:
+            self._reaches = False  # while it is looked for: tools may name each other
+            self._reaches = any(
+                item is current_session or (is_tool(item) and item.writes_session) for item in reached(self._function)
+            )
+        return self._reaches
+
+    @property
+    def __isabstractmethod__(self) -> bool:
+        """Whether a class that has it as a method is abstract, as of the function."""
+        return bool(getattr(self._function, "__isabstractmethod__", False))
 
     def explain(self) -> Explanation:
         """Say for every parameter who fills it and why. Raises as ``input_schema``."""
-        return Explanation.of(self.name, self._read.finished().plan)
+        return Explanation.of(self.name, self._read.finished().plan, reaches_session=self._is_undeclared_writer())
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
-        """Call the function itself."""
+        """Call the function itself.
+
+        Raises:
+            ToolApprovalError: It needs approval, and is called by another tool that was run without one.
+        """
+        if self.requires_approval and is_call_approved() is False:
+            raise ToolApprovalError(
+                f"{self.name} needs the approval of a person, and was called by a tool that was run without one. Give that tool "
+                "requires_approval=True, or ask for the call of this one."
+            )
         missing = self._read.arguments.defaults()
         if missing:
             bound = inspect.signature(self._function).bind_partial(*args, **kwargs).arguments
@@ -147,20 +220,65 @@ class Tool(Generic[P, R_co]):
     def __get__(self: Tool[Concatenate[Any, Q], R_co], instance: object, owner: type | None = None) -> Tool[Q, R_co]: ...
 
     def __get__(self, instance: object | None, owner: type | None = None) -> Any:
-        """The tool of one object, or, of a class method, of one class."""
-        holder = owner if self._is_of_class else instance
-        if holder is None or not self._waits:
+        """The tool of one object, or, of a class method, of one class: the same one as long as somebody holds it."""
+        holder = owner if self._way.is_of_class else instance
+        if holder is None or not self._way.waits:
             return self
-        bound = copy.copy(self)
-        bound._function = bound.__wrapped__ = MethodType(self._function, holder)  # type: ignore[attr-defined]
-        bound._waits = False
-        return bound
+        with _binding:
+            found = self._tools.get(id(holder))
+            if found is None:
+                found = self._tools[id(holder)] = self._changed(_way=self._way.bound(holder), _bound_to=(self, holder))
+            return found
 
     def __set_name__(self, owner: type, name: str) -> None:
-        if self._is_stray and inspect.signature(self._function).parameters:
+        if self._way.is_stray and inspect.signature(self._function).parameters:
             raise ConfigurationError(
                 f"{owner.__name__}.{name}: call the first parameter of a method self, or write @tool above @staticmethod."
             )
+        above = overridden(owner, name)
+        if above is not None:
+            setattr(owner, name, self._changed(_settings=self._settings.overriding(above)))
+
+    def __eq__(self, other: object) -> bool:
+        if self._bound_to is None or not isinstance(other, Tool) or other._bound_to is None:
+            return self is other
+        return all(mine is its for mine, its in zip(self._bound_to, other._bound_to, strict=True))
+
+    def __hash__(self) -> int:
+        return object.__hash__(self) if self._bound_to is None else hash(tuple(map(id, self._bound_to)))
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """Itself, as of a function; that of an object is the tool of the object's copy."""
+        if self._bound_to is not None and not self._bound_to[0]._way.is_of_class:
+            unbound, holder = self._bound_to
+            return unbound.__get__(copy.deepcopy(holder, memo))
+        function = copy.deepcopy(self._way.function, memo)
+        return self if function is self._way.function else self._changed(_way=replace(self._way, function=function))
+
+    def __replace__(self, /, **settings: Any) -> Tool[P, R_co]:
+        """A tool of this one with other settings: ``copy.replace``."""
+        return Tool(self, **settings)
+
+    def require_runnable(self) -> None:
+        """Refuse what could not be run, or would hide a tool: for whoever takes tools and runs them later.
+
+        Raises:
+            ConfigurationError: It is a method without its object; it names a tool that needs approval, and needs none; or as
+                ``input_schema``.
+        """
+        self._running.check_has_object()
+        self._read.finished()
+        self._check_hides_nothing()
+
+    def _changed(self, **members: Any) -> Any:
+        """The same tool but for some of its members."""
+        made = object.__new__(type(self))
+        made.__dict__.update(self.__dict__, _tools=WeakValueDictionary(), _reaches=None, **members)
+        made.__dict__["__wrapped__"] = made._way.function
+        return made
 
     def check(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Validate a model's arguments without calling the function.
@@ -174,10 +292,25 @@ class Tool(Generic[P, R_co]):
         Raises:
             ToolArgumentError: They do not fit.
         """
-        read = self._read.finished()
-        own = self._own(arguments, read.hidden)
-        read.arguments.validate(own)
-        return dict(own)
+        own = self._running.own(arguments)
+        self._read.finished().arguments.validate(own)
+        return own
+
+    def complete(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Validate a model's arguments without calling the function, and fill in the defaults: what a call of them will get.
+
+        Args:
+            arguments: Name -> value, as the model sent them.
+
+        Returns:
+            The arguments as JSON, converted as their types say, with the defaults of what was left out, at every depth. What does
+            not read back from JSON as the same value (a secret that hides itself, an object) stays as it was sent; a default of
+            that kind is left out, and the call makes it.
+
+        Raises:
+            ToolArgumentError: They do not fit.
+        """
+        return self._read.finished().arguments.completed(self._running.own(arguments))
 
     async def run(self, arguments: Mapping[str, Any], *, session: Session | None = None) -> Any:
         """Validate a model's arguments and call the function; a sync one runs in a thread, with its context variables.
@@ -196,7 +329,7 @@ class Tool(Generic[P, R_co]):
             ConfigurationError: The function takes a session, and there is none; or it is a method without its object.
         """
         self._check_approval()
-        return await self._collected(arguments, session)
+        return await self._running.collected(arguments, session)
 
     async def stream(self, arguments: Mapping[str, Any], *, session: Session | None = None) -> AsyncGenerator[Any, None]:
         """Run it, and give what it yields as it comes; of a function that is no generator, its one result.
@@ -204,61 +337,25 @@ class Tool(Generic[P, R_co]):
         Whoever stops early closes it, with ``contextlib.aclosing``. Arguments and errors are those of ``run``.
         """
         self._check_approval()
-        async with aclosing(self._pieces(arguments, session)) as pieces:
+        async with aclosing(self._running.pieces(arguments, session)) as pieces:
             async for piece in pieces:
                 yield piece
 
-    async def _pieces(self, arguments: Mapping[str, Any], session: Session | None) -> AsyncGenerator[Any, None]:
-        result = await self._result(arguments, session)
-        if not is_stream(result):
-            yield result
+    def _check_hides_nothing(self) -> None:
+        """Refuse a function that would run a tool which needs approval, and says nothing of its own approval."""
+        if self._settings.requires_approval is not None:
             return
-        async with aclosing(items(result)) as found:
-            async for item in found:
-                yield item
-
-    async def _collected(self, arguments: Mapping[str, Any], session: Session | None, *, abandon: bool = False) -> Any:
-        result = await self._result(arguments, session, abandon=abandon)
-        if not is_stream(result):
-            return result
-        async with aclosing(items(result, abandon=abandon)) as found:
-            return [item async for item in found]
-
-    async def _result(self, arguments: Mapping[str, Any], session: Session | None, *, abandon: bool = False) -> Any:
-        """Call the function; with ``abandon``, a cancelled call does not wait for its thread, which has a session of its own."""
-        if self._waits:
-            raise ConfigurationError(
-                f"{self.name} is a method, and there is no object: run the tool of one, thing.{self.name}. On a class method "
-                "write @tool above @classmethod."
-            )
-        read = self._read.finished()
-        values = read.arguments.validate(self._own(arguments, read.hidden))
-        call = functools.partial(read.plan.call, self._function, values, self._session(read, session))
-        with calling():
-            return await outcome(call, on_loop=self._starts_on_loop, abandon=abandon)
+        for item in named(self._function):
+            if is_tool(item) and item.requires_approval:
+                raise ConfigurationError(
+                    f"{self.name} names {item.name}, which needs the approval of a person. Give {self.name} "
+                    f"requires_approval=True; or requires_approval=False, and then a call of {item.name} in it fails. A decorator "
+                    "stands below @tool, or keeps the tool with functools.wraps."
+                )
 
     def _check_approval(self) -> None:
         if self.requires_approval:
             raise ToolApprovalError(f"{self.name} needs the approval of a person. Run it in a Turn, with is_approved=True.")
-
-    def _own(self, arguments: Mapping[str, Any], hidden: frozenset[str]) -> Mapping[str, Any]:
-        """The arguments without those that only dcaf may fill."""
-        if not isinstance(arguments, Mapping) or hidden.isdisjoint(arguments):
-            return arguments
-        forged = sorted(hidden & set(arguments))
-        self.forged.update(forged)
-        logger.warning("%s: the model sent %s, which is not its to fill; dropped", self.name, ", ".join(forged))
-        return {name: value for name, value in arguments.items() if name not in hidden}
-
-    def _session(self, read: Reading, given: Session | None) -> Session | None:
-        if given is not None or not read.plan.injected:
-            return given
-        try:
-            return current_session()
-        except ConfigurationError:
-            if read.plan.needs_session:
-                raise
-            return None
 
     def __repr__(self) -> str:
         return f"<Tool {self.name}>"
@@ -272,27 +369,36 @@ def tool(
     name: str | None = None,
     description: str | None = None,
     input_schema: Mapping[str, Any] | None = None,
-    strict: bool = False,
-    requires_approval: bool = False,
-    parallel: bool = False,
+    strict: bool | None = None,
+    requires_approval: bool | None = None,
+    parallel: bool | None = None,
     timeout: timedelta | None = None,
 ) -> Callable[[Callable[P, R_co]], Tool[P, R_co]]: ...
 
 
-def tool(function: Any = None, /, **settings: Any) -> Any:
+def tool(function: Any = NOT_GIVEN, /, **settings: Any) -> Any:
     """Make a tool of a function: ``@tool``, or ``@tool(name=..., timeout=...)`` with any of the settings of ``Tool``.
+
+    A tool without further settings is that tool.
 
     Raises:
         ConfigurationError: As ``Tool``.
     """
-    if function is None:
+    if function is NOT_GIVEN:
+        Settings(**settings)  # what is wrong with them is said where they stand
         return functools.partial(tool, **settings)
-    if not callable(function) and not isinstance(function, classmethod):
-        raise ConfigurationError("@tool takes a function; its settings are keyword arguments.")
-    return Tool(function._function if isinstance(function, Tool) else function, **settings)
+    if not settings and is_tool(function):
+        return function
+    return Tool(function, **settings)
 
 
-def _time(timeout: timedelta | None) -> timedelta | None:
-    if timeout is not None and (not isinstance(timeout, timedelta) or timeout <= timedelta()):
-        raise ConfigurationError("timeout= takes a timedelta over zero, for instance timeout=timedelta(seconds=30).")
-    return timeout
+def _check_is_no_method_of_tool(function: Any) -> None:
+    for layer in layers(function):
+        holder: Any = layer.__self__ if isinstance(layer, MethodType) else None
+        if is_tool(holder):
+            raise ConfigurationError(f"{layer.__name__} is a method of the tool {holder.name}: pass the tool itself.")
+
+
+def is_tool(value: object) -> bool:
+    """Whether it is a tool; asked of its type, since a proxy answers for another object."""
+    return issubclass(type(value), Tool)

@@ -16,63 +16,31 @@ What a reader gets wrong: a call that fails leaves nothing behind. What it did t
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import anyio
 
 from dcaf.core.current import Within, running
-from dcaf.core.errors import ConfigurationError, ToolApprovalError, ToolTimeoutError
+from dcaf.core.errors import ConfigurationError, ExitError, ToolApprovalError, ToolConflictError, ToolTimeoutError
 from dcaf.core.merge import Path
-from dcaf.core.overlay import Overlay
+from dcaf.core.overlay import IGNORE, Clash, Look, Overlay
 from dcaf.core.paths import join
 from dcaf.core.session import Session
+from dcaf.tools.conflicts import OUTSIDE, Caller, Conflict, log_conflict
+from dcaf.tools.contained import contained
 from dcaf.tools.frames import trace
 from dcaf.tools.results import Call, Result, said_of, told_of
+from dcaf.tools.running import check_session
 from dcaf.tools.streams import END
 from dcaf.tools.tool import Tool
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Which call of a turn it was.
-
-    Attributes:
-        index: Its place in the order in which the calls were made, from 0.
-        tool: Name of its tool.
-        id: What the model calls it; None where it does not.
-    """
-
-    index: int
-    tool: str
-    id: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Conflict:
-    """One value that two calls changed, and of which one change was kept.
-
-    Attributes:
-        key: The key of the session.
-        path: Where below the key, as in ``.items``; empty for the whole value.
-        kind: ``stale-read`` where the second call to commit had read the key before it wrote, else ``write-write``.
-        kept: The call whose change was kept: the later one of the model.
-        dropped: The other; None where the session was changed by something that is no call of this turn.
-    """
-
-    key: str
-    path: str
-    kind: Literal["stale-read", "write-write"]
-    kept: Caller
-    dropped: Caller | None
 
 
 @dataclass(slots=True, eq=False)
@@ -115,9 +83,13 @@ class Turn:
     Attributes:
         session: As above.
         conflicts: What could not be merged, in the order in which it was found. The later call of the model was kept.
+
+    Raises:
+        ConfigurationError: It is no Session.
     """
 
     def __init__(self, session: Session) -> None:
+        check_session("Turn(...)", session)
         self.session: Session = session
         self.conflicts: list[Conflict] = []
         self._queue: deque[_Place] = deque()
@@ -150,8 +122,9 @@ class Turn:
         A call that fails is a Result with an error, and stops no other.
 
         Raises:
-            ConfigurationError: A tool cannot be called at all. The other calls have run.
+            ConfigurationError: A tool cannot be called at all; the other calls have run. Or this is no list of calls; none has.
         """
+        _check_calls(calls)
         turn = self._innermost()
         results: dict[int, Result] = {}
         places: list[_Place | ConfigurationError] = [turn._entered(call) for call in calls]
@@ -174,7 +147,7 @@ class Turn:
         wrong = next((result.error for result in results.values() if isinstance(result.error, ConfigurationError)), None)
         if wrong is not None:
             raise wrong
-        return [results[index] for index in range(len(calls))]
+        return [results.get(index) or _cancelled_by_itself(call) for index, call in enumerate(calls)]
 
     async def stream(
         self, tool: Tool[..., Any], arguments: Mapping[str, Any], *, is_approved: bool = False
@@ -190,7 +163,7 @@ class Turn:
         place = turn._enter(call)
         place.reader = anyio.get_current_task().id
         async with turn._overlaid(call, place) as session:
-            items = tool._pieces(arguments, session)
+            items = tool._running.pieces(arguments, session, is_approved=is_approved)
             try:
                 while True:
                     with running(session), Within(_innermost, place):
@@ -217,18 +190,17 @@ class Turn:
         except Exception as error:  # noqa: BLE001 - whatever a tool raises, the model is told and the turn goes on
             logger.warning("dcaf: %s failed: %s", call.tool.name, trace(error, call.tool._function))
             return Result(call, told_of(call.tool.name, error), error=error)
-        except asyncio.CancelledError:  # of something that the tool waited for, and not of this call
-            if _is_cancelled():
-                raise
-            lost = RuntimeError("something that the tool waited for was cancelled")
-            return Result(call, told_of(call.tool.name, lost), error=lost)
         return Result(call, text, value)
 
     async def _run(self, call: Call, place: _Place, write: Callable[[Any], str] | None = None) -> tuple[Any, str]:
         """Run a call; gives its value and its text. Where that cannot be written, nothing is kept."""
+        with contained():  # a result is written, and a change is committed, by code of the application too
+            return await self._run_over(call, place, write)
+
+    async def _run_over(self, call: Call, place: _Place, write: Callable[[Any], str] | None) -> tuple[Any, str]:
         async with self._overlaid(call, place) as session:
             with running(session), Within(_innermost, place), _in_time(call.tool):
-                value = await call.tool._collected(call.arguments, session, abandon=True)
+                value = await call.tool._running.collected(call.arguments, session, abandon=True, is_approved=call.is_approved)
             return value, "" if write is None else write(value)
 
     @asynccontextmanager
@@ -239,7 +211,10 @@ class Turn:
                 raise ToolApprovalError(f"{call.tool.name} needs the approval of a person. Ask for it.")
             await place.may_run.wait()
             yield place.session
-            self._commit(place)
+            if not (call.tool.parallel or call.tool.writes_session) and place.overlay.has_written():
+                await self._commit_undeclared(call.tool, place)
+            else:
+                self._commit(place)
         finally:
             place.overlay.pass_reads()
             self._leave(place)
@@ -247,20 +222,27 @@ class Turn:
     def _enter(self, call: Call) -> _Place:
         """Take a place, at once: the order of calls is that of entering."""
         waits = call.tool.writes_session and not call.tool.parallel
-        if waits and any(place.reader == anyio.get_current_task().id for place in self._queue):
-            raise ConfigurationError(
-                f"{call.tool.name} would wait for the stream that this task is reading. Read the stream to its end, or close it, "
-                "or run the tool from another task."
-            )
+        if waits:
+            self._check_reader(call.tool)
         session = Session._over(Overlay(self.session._state))
         place = _Place(Caller(self._called, call.tool.name, call.id), session, _innermost.get())
         self._called += 1
         if waits:
-            self._queue.append(place)
-            self._queue[0].may_run.set()
+            self._wait(place)
         else:
             place.may_run.set()
         return place
+
+    def _wait(self, place: _Place) -> None:
+        self._queue.append(place)
+        self._queue[0].may_run.set()
+
+    def _check_reader(self, tool: Tool[..., Any]) -> None:
+        if any(place.reader == anyio.get_current_task().id for place in self._queue):
+            raise ConfigurationError(
+                f"{tool.name} would wait for the stream that this task is reading. Read the stream to its end, or close it, "
+                "or run the tool from another task."
+            )
 
     def _entered(self, call: Call) -> _Place | ConfigurationError:
         try:
@@ -274,21 +256,36 @@ class Turn:
             if self._queue:
                 self._queue[0].may_run.set()
 
-    def _commit(self, place: _Place) -> None:
+    async def _commit_undeclared(self, tool: Tool[..., Any], place: _Place) -> None:
+        """Commit a call that has written the session and declares none: after the writers before it, and if none has undone it.
+
+        Raises:
+            ToolConflictError: Another call has changed what it had read.
+        """
+
+        def refuse(clashes: Sequence[Clash]) -> None:
+            if any(clash.kind == "stale-read" for clash in clashes):
+                raise ToolConflictError(
+                    f"{tool.name} wrote the session, and another call had changed what it read. Declare `session: Session`, and "
+                    "its calls wait for each other."
+                )
+
+        self._check_reader(tool)
+        place.may_run = anyio.Event()
+        self._wait(place)
+        await place.may_run.wait()
+        self._commit(place, refuse)
+
+    def _commit(self, place: _Place, look: Look = IGNORE) -> None:
         """Commit a call's overlay, note who gave way, and remember who wrote what."""
         caller = place.caller
-        done = place.overlay.commit(wins=lambda key, path: self._latest(key, path, caller).index <= caller.index)
+        done = place.overlay.commit(wins=lambda key, path: self._latest(key, path, caller).index <= caller.index, look=look)
         self.conflicts += () if place.inner is None else place.inner.conflicts
         for clash in done.clashes:
             other = self._latest(clash.key, clash.path, None)
             kept, dropped = (other, caller) if other is not None and other.index > caller.index else (caller, other)
             self.conflicts.append(Conflict(clash.key, join(clash.path), clash.kind, kept, dropped))
-            logger.warning(
-                "dcaf: %s was kept over %s (%s)",
-                kept.tool,
-                "a change from outside" if dropped is None else dropped.tool,
-                clash.kind,
-            )
+            log_conflict(kept.tool, OUTSIDE if dropped is None else dropped.tool, clash.kind)
         for key, paths in done.paths.items():
             self._writers.setdefault(key, []).extend((path, caller) for path in paths)
 
@@ -298,15 +295,20 @@ class Turn:
         return max(found, key=lambda caller: caller.index, default=otherwise)
 
 
+def _check_calls(calls: object) -> None:
+    if not isinstance(calls, Sequence) or not all(isinstance(call, Call) for call in calls):
+        raise ConfigurationError("run_all takes a list of calls: [Call(tool, arguments), ...].")
+
+
+def _cancelled_by_itself(call: Call) -> Result:
+    """What comes of a call whose tool has cancelled the very task that it runs in."""
+    error = ExitError("CancelledError")
+    return Result(call, told_of(call.tool.name, error), error=error)
+
+
 def _related(one: Path, other: Path) -> bool:
     """Whether one path leads to the other, or to what holds it."""
     return all(first == second for first, second in zip(one, other, strict=False))
-
-
-def _is_cancelled() -> bool:
-    """Whether this very task is being cancelled, by a scope around it or by itself."""
-    task = asyncio.current_task()
-    return anyio.current_effective_deadline() == float("-inf") or (task is not None and task.cancelling() > 0)
 
 
 @contextmanager

@@ -17,6 +17,8 @@ from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 
 from dcaf import Session, Tool, tool
 from dcaf.agent import Agent, AgentResponse, Approval, Message, PlatformContext
+from dcaf.agent.approvals import Verdict, judge
+from dcaf.agent.pending import settle
 from dcaf.core.claims import Claims
 from dcaf.core.errors import SessionConflict
 from tests.asgi.wire import JSON_TYPE, Sent, messages_of, scope_of
@@ -167,6 +169,13 @@ def gathered(agent: Agent, messages: Any, *, backend: str = "asyncio", **options
             return [event async for event in events]
 
     return anyio.run(run, backend=backend)
+
+
+def decide(session: Session, decisions: Sequence[Approval], *, now: float) -> list[Verdict]:
+    """Judge decisions, and use up what was decided, as a turn does."""
+    verdicts = judge(session, decisions, now=now)
+    settle(session, [verdict.id for verdict in verdicts if verdict.is_known], now=now)
+    return verdicts
 
 
 class Clock:

@@ -33,7 +33,8 @@ from dcaf.agent import (
     StreamingMode,
     TurnTimeoutError,
 )
-from dcaf.agent.run import NO_TOOL, NOT_REQUESTED, STOPPED, UNANSWERED, USED
+from dcaf.agent.execution import STOPPED
+from dcaf.agent.run import DECIDED_BEFORE, NO_TOOL, NOT_WAITING, UNANSWERED, USED
 from dcaf.core import ConfigurationError, SessionError
 from tests.agent.agents import (
     TOOLS,
@@ -562,7 +563,7 @@ def test_the_session_alone_carries_what_waits() -> None:
     assert agent.run([decided], session=first.state).session == {"dropped": ["pg"]}
     without = agent.run([decided], session=first.session)
     assert without.session == {}
-    assert without.text == NOT_REQUESTED
+    assert without.text == NOT_WAITING
 
 
 def test_turns_in_between_leave_a_call_waiting() -> None:
@@ -642,7 +643,7 @@ def test_an_approval_runs_even_where_the_text_of_the_turn_fails_and_stays_used()
     assert second.text == UNANSWERED
     assert second.session == {"dropped": ["pg"]}
     again = agent_of().run([first.decided({asked_of(first).id: True})], session=second.state)
-    assert again.text == NOT_REQUESTED
+    assert again.text == DECIDED_BEFORE
     assert again.session == {"dropped": ["pg"]}
 
 
@@ -677,7 +678,7 @@ def test_whatever_fails_after_an_approved_call_has_run_the_approval_stays_used(a
     assert "".join(event.text for event in events if event.type == "text_delta") == UNANSWERED
     assert second.session["dropped"] == ["pg"]
     assert "canary" not in caplog.text
-    assert agent_of().run([message], session=second.state).text == NOT_REQUESTED
+    assert agent_of().run([message], session=second.state).text == DECIDED_BEFORE
 
 
 def test_a_function_that_fails_after_an_approved_call_leaves_nothing_of_its_own_and_says_where_it_was(caplog: Any) -> None:
@@ -698,8 +699,8 @@ def test_an_approved_call_that_outlasts_the_turn_is_used_and_the_others_are_kept
     second = agent.chat(after=first, decisions={item.id: True for item in first.approvals})
     assert second.stop_reason == "error"
     assert second.session == {"dropped": ["pg"]}
-    assert [item.output for item in second.data.executed_approvals] == [STOPPED, STOPPED]
-    assert agent.run([first.decided({first.approvals[1].id: True})], session=second.state).text == NOT_REQUESTED
+    assert [item.output for item in second.data.executed_approvals] == ["pg dropped", STOPPED]
+    assert agent.run([first.decided({first.approvals[1].id: True})], session=second.state).text == DECIDED_BEFORE
 
 
 def test_an_approved_call_that_raises_has_used_the_approval_before_it_ran() -> None:
@@ -714,7 +715,7 @@ def test_an_approved_call_that_raises_has_used_the_approval_before_it_ran() -> N
     assert len(ledger.spent) == 1
     third = anyio.run(functools.partial(agent_of().run_async, [decided], session=replayed, keeper=ledger))
     assert third.data.executed_approvals[0].output == USED
-    assert agent_of().run([decided], session=second.state).text == NOT_REQUESTED
+    assert agent_of().run([decided], session=second.state).text == DECIDED_BEFORE
 
 
 def test_a_keeper_that_cannot_tell_is_asked_before_anything_runs() -> None:

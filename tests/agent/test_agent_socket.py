@@ -236,7 +236,8 @@ def test_approvals_wait_from_turn_to_turn_on_one_connection() -> None:
         decided = {"role": "user", "content": "", "data": {"approvals": [{**waiting, "execute": True}]}}
         peer.say({"messages": [decided]})
         events = heard(peer)
-        assert events[0]["type"] == "executed_approvals"
+        kinds = [event["type"] for event in events]
+        assert kinds[: kinds.index("executed_approvals")] == ["session"] * 2, "before the call begins, and when it has ended"
         assert state_of(events) == {"n": 1, "dropped": ["pg"]}
         peer.say({"messages": [decided]})
         assert state_of(heard(peer)) == {"n": 1, "dropped": ["pg"]}

@@ -12,23 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dcaf import Session
-from dcaf.agent.approvals import (
-    BOTH,
-    LATE,
-    MOST_BYTES,
-    MOST_PENDING,
-    PENDING,
-    REJECTED,
-    TWICE,
-    UNKNOWN,
-    VALID_S,
-    decide,
-    decisions_of,
-    propose,
-    waits,
-)
+from dcaf.agent.approvals import BEFORE, BOTH, LATE, REJECTED, TWICE, UNKNOWN, decisions_of
 from dcaf.agent.helpdesk import Approval, Data
+from dcaf.agent.pending import DECIDED, MOST_BYTES, MOST_PENDING, PENDING, VALID_S, propose, waits
 from dcaf.core import ToolArgumentError
+from tests.agent.agents import decide
 from tests.asgi.wire import envelope
 
 NOW = 1_789_000_000.0
@@ -72,7 +60,7 @@ def as_javascript(value: Any) -> Any:
 def test_what_was_proposed_may_be_approved_once() -> None:
     session = session_with({"volume": "pg"})
     assert said(session, yes({"volume": "pg"})) == [None]
-    assert said(session, yes({"volume": "pg"})) == [UNKNOWN]
+    assert said(session, yes({"volume": "pg"})) == [BEFORE]
 
 
 @given(ARGUMENTS)
@@ -193,8 +181,8 @@ def test_approved_and_rejected_at_once_does_not_run_and_waits_on() -> None:
 def test_a_rejection_is_told_with_its_reason_and_ends_the_waiting() -> None:
     session = session_with({})
     assert said(session, no({})) == [f"{REJECTED}not now"]
-    assert said(session, yes({})) == [UNKNOWN]
-    assert session._state.own() == {}
+    assert said(session, yes({})) == [BEFORE]
+    assert list(session._state.own()) == [DECIDED]
 
 
 def test_a_rejection_of_what_was_not_proposed_is_not_known() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dcaf import Session, current_session
+from dcaf import ConfigurationError, Session, current_session
 from dcaf.agent import InterceptedRequest, InterceptedResponse, InterceptorError, Message, StreamingMode
 from dcaf.agent.config import RunConfig
 from tests.agent.agents import agent_of, asked_of, gathered, scripted, user, wants
@@ -140,18 +140,18 @@ def test_the_session_is_the_current_one_and_the_same_below() -> None:
 
 @pytest.mark.parametrize("returned", [7, "text", {}, Message(role="user", content="x")])
 def test_what_is_returned_must_be_of_the_kind(returned: Any) -> None:
-    with pytest.raises(TypeError, match="return the InterceptedRequest, or nothing"):
+    with pytest.raises(ConfigurationError, match="return the InterceptedRequest, or nothing"):
         agent_of(request_interceptors=lambda _: returned).run("hi")
-    with pytest.raises(TypeError, match="return the InterceptedResponse, or nothing"):
+    with pytest.raises(ConfigurationError, match="return the InterceptedResponse, or nothing"):
         agent_of(response_interceptors=lambda _: returned).run("hi")
 
 
-def test_a_text_that_is_none_is_a_type_error() -> None:
+def test_a_text_that_is_none_is_an_error_that_names_who_left_it() -> None:
     def erase(response: InterceptedResponse) -> None:
         response.text = None  # type: ignore[assignment]
 
     session = Session.from_dict({"n": 1})
-    with pytest.raises(TypeError):
+    with pytest.raises(ConfigurationError, match="The text of the response, after erase, takes a text, not None"):
         agent_of(response_interceptors=erase).run("call count", session=session)
     assert session.to_dict() == {"n": 1}
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
+from dcaf.demo.server import serving
+from tests.browser.visitor import Visitor
 from tests.conftest import REQUIRED, program
 
 
@@ -30,3 +33,15 @@ def page(chromium: Any) -> Iterator[Any]:
     context = chromium.new_context()
     yield context.new_page()
     context.close()
+
+
+@pytest.fixture
+def visit(page: Any) -> Iterator[Any]:
+    """Opens the page of an application."""
+    with ExitStack() as servers:
+        yield lambda app: Visitor(page, servers.enter_context(serving(app)) + "/")
+
+
+@pytest.fixture(autouse=True)
+def _quiet(caplog: Any) -> None:
+    caplog.set_level("CRITICAL", logger="dcaf")

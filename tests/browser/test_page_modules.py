@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ import pytest
 from dcaf import Keyring
 from dcaf.agent.page import STATIC
 from dcaf.testing import SessionClient, sealed
+from tests.clients.servers import line, session
+from tests.clients.streams import CUTTINGS, LONG, STREAM, WORDS, carried, hostile
 
 MODULES: Final = Path(__file__).with_name("modules.mjs")
 Call = Callable[..., Any]
@@ -27,24 +30,37 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copied
 
 
+Ask = Callable[[dict[str, Any]], Any]
+
+
 @pytest.fixture(scope="module")
-def call(node: str, folder: Path) -> Iterator[Call]:
-    """Calls a function of a module."""
+def ask(node: str, folder: Path) -> Iterator[Ask]:
+    """Gives the modules a command, as modules.mjs describes them."""
     command = [node, str(MODULES), folder.as_uri()]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         said, heard = process.stdin, process.stdout
         assert said is not None
         assert heard is not None
 
-        def called(module: str, name: str, *args: Any, outcome: Any = None) -> Any:
-            said.write(json.dumps({"module": module, "name": name, "args": args, "outcome": outcome}) + "\n")
+        def asked(members: dict[str, Any]) -> Any:
+            said.write(json.dumps(members) + "\n")
             said.flush()
             told = json.loads(heard.readline())
             assert "error" not in told, told
             return told.get("value")
 
-        yield called
+        yield asked
         said.close()
+
+
+@pytest.fixture(scope="module")
+def call(ask: Ask) -> Call:
+    """Calls a function of a module."""
+
+    def called(module: str, name: str, *args: Any, outcome: Any = None) -> Any:
+        return ask({"module": module, "name": name, "args": args, "outcome": outcome})
+
+    return called
 
 
 def marks(rows: list[dict[str, Any]]) -> dict[str, str]:
@@ -145,7 +161,7 @@ OTHER: Final = sealed({}, keys=KEYS, audience="a")
 TALK: Final = {"envelope": MINE, "here": {"body": '{"data":{"thread":"t-1"},"messages":[]}', "messages": []}}
 TURN: Final = {"number": 1, "said": "hi", "body": "{}", "before": MINE}
 L0: Final = {"level": "L0", "restarts": False}
-UNCLEAR: Final = "This shows nothing of the session. Try it again."
+UNCLEAR: Final = "This shows nothing of the session."
 
 
 def came(code: str = "", status: int = 200, envelope: Any = MINE) -> dict[str, Any]:
@@ -228,3 +244,98 @@ def test_an_attempt_has_everything_of_the_last_body_but_its_session(call: Call) 
     sent = json.loads(call("cheat.js", "mirrored", TALK)["body"])
     assert sent["data"]["thread"] == "t-1"
     assert sent["data"]["session"] == {**MINE, "forged": True}
+
+
+def exchanged(ask: Ask, *parts: bytes, status: int = 200, **how: Any) -> Any:
+    """What comes of an answer."""
+    told = ask({"parts": carried(parts), "status": status, **how})
+    assert told["polluted"] == []
+    return told
+
+
+def test_however_a_stream_is_cut_the_page_hears_the_same(ask: Ask) -> None:
+    whole = exchanged(ask, STREAM)
+    assert whole["outcome"]["text"] == f"{WORDS}."
+    assert [found["n"] for found in whole["sessions"]] == [1, 2]
+    for name, parts in CUTTINGS.items():
+        told = exchanged(ask, *parts)
+        assert {**told, "cpu_us": 0} == {**whole, "cpu_us": 0}, name
+
+
+def test_whatever_comes_the_page_has_an_answer_or_a_code(ask: Ask, scale: float) -> None:
+    rng = random.Random(16)
+    for _ in range(max(200, int(4000 * scale))):
+        stream = hostile(rng)
+        told = exchanged(ask, stream, broken=rng.random() < 0.3, status=rng.choice([200, 200, 200, 400, 409, 503]))
+        outcome = told["outcome"]
+        assert bool(outcome["code"]) != outcome["isAnswered"], stream
+        assert isinstance(outcome["code"] + outcome["detail"] + outcome["text"], str), stream
+        assert all(isinstance(session["dcaf"]["token"], str) for session in told["sessions"]), stream
+        assert "session" not in outcome["data"], stream
+
+
+def problem(**members: Any) -> bytes:
+    return json.dumps({"code": "session-ended", "detail": "Over.", **members}).encode()
+
+
+NEW: Final = {"dcaf": {"token": "new"}}
+SAYS_NEW: Final = problem(data={"session": NEW})
+TEXT: Final = line(type="text_delta", text="Well, ")
+CHECKPOINT: Final = line(type="session", data={"session": session(1)})
+END: Final = line(type="done", data={"session": session(2)})
+FAILS: Final = line(type="error", code="model-failed", error="It failed.")
+
+
+@pytest.mark.parametrize(
+    ("answer", "how", "code", "sessions"),
+    [
+        ([SAYS_NEW], {"status": 409}, "session-ended", [NEW]),
+        ([SAYS_NEW], {"status": 500}, "session-ended", []),
+        ([SAYS_NEW], {"status": 503}, "session-ended", []),
+        ([problem(data={"session": session(3)})], {"status": 500}, "session-ended", []),
+        ([SAYS_NEW[:-2]], {"status": 409}, "http-409", []),
+        ([SAYS_NEW], {"status": 409, "broken": True}, "http-409", []),
+        ([b"<html>"], {"status": 502}, "http-502", []),
+        ([problem(data={"session": session(3)})], {"status": 409}, "session-ended", [session(3)]),
+        ([CHECKPOINT, TEXT], {"broken": True}, "broken-off", [session(1)]),
+        ([CHECKPOINT, TEXT], {}, "no-end", [session(1)]),
+        ([CHECKPOINT, TEXT, b"{"], {}, "no-end", [session(1)]),
+        ([TEXT, b"<p>\n", CHECKPOINT], {}, "not-json", []),
+        ([TEXT, FAILS, CHECKPOINT, END], {}, "model-failed", [session(1), session(2)]),
+        ([TEXT, CHECKPOINT, END], {"broken": True}, "", [session(1), session(2)]),
+        ([TEXT, END, FAILS], {}, "", [session(2)]),
+        ([TEXT, END, b"<p>\n"], {}, "", [session(2)]),
+        ([TEXT, CHECKPOINT], {"stopAfter": 2}, "stopped", [session(1)]),
+        ([TEXT, CHECKPOINT, END], {"stopAfter": 3}, "", [session(1), session(2)]),
+        ([], {}, "no-end", []),
+    ],
+)
+def test_each_session_is_handed_on_as_it_comes_and_only_a_refusal_can_drop_it(
+    ask: Ask, answer: list[bytes], how: dict[str, Any], code: str, sessions: list[Any]
+) -> None:
+    told = exchanged(ask, *answer, **how)
+    assert (told["outcome"]["code"], told["sessions"]) == (code, sessions)
+    assert told["outcome"].get("envelope") == (sessions[-1] if sessions else None)
+
+
+def test_what_cannot_be_read_ends_the_turn(ask: Ask) -> None:
+    """The rest of the stream is not waited for."""
+    assert exchanged(ask, TEXT, b"<p>\n", TEXT, TEXT)["isCancelled"]
+
+
+SLOW: Final = ("part.value.split(", "(begun + part.value).split(", "[begun + first", "[first")
+
+
+def test_the_page_reads_a_long_line_in_time_that_grows_with_it(ask: Ask, folder: Path, tmp_path: Path) -> None:
+    """The control joins and searches the whole line again for every part of it."""
+    slow: Path = shutil.copytree(folder, tmp_path / "slow")
+    text = (slow / "exchange.js").read_text()
+    (slow / "exchange.js").write_text(text.replace(*SLOW[:2]).replace(*SLOW[2:]))
+
+    def cpu_us(module: Path) -> int:
+        told = [ask({"parts": LONG, "from": module.as_uri()}) for _ in range(2)]
+        assert [one["outcome"]["isAnswered"] for one in told] == [True] * 2
+        found: int = min(one["cpu_us"] for one in told)
+        return found
+
+    assert 2 * cpu_us(folder) < cpu_us(slow)

@@ -43,6 +43,7 @@ def events_of(body: Any) -> list[dict[str, Any]]:
     """What the agent answers to a body: it counts its turns, and does what the last message says."""
     last = body["messages"][-1]
     session = current_session()
+    before = session.to_dict()
     session.append("said", last["content"])
     said, items = last["content"], (last.get("data") or {}).get("approvals") or []
     events: list[dict[str, Any]] = []
@@ -53,14 +54,21 @@ def events_of(body: Any) -> list[dict[str, Any]]:
         second = {**ASKED, "id": "ap-2"}
         events += [{"type": "approvals", "approvals": [ASKED]}, {"type": "approvals", "approvals": [second]}]
     events += [{"type": "text_delta", "text": "turn "}, {"type": "text_delta", "text": str(session.incr("n"))}]
-    if said == "fail":
-        return [*events, {"type": "error", "error": "The tool broke.", "code": "tool-broke"}]
+    if said in {"fail", "burn"}:
+        if said == "fail":  # an agent's turn that failed leaves the session as it was; "burn" leaves it changed
+            session.clear()
+            session.update(before)
+        return [
+            *events,
+            {"type": "error", "error": "The tool broke.", "code": "tool-broke"},
+            {"type": "done", "stop_reason": "error"},
+        ]
     return [*events, {"type": "done", "stop_reason": "end_turn", "meta_data": {"is_complete": not session.get("open")}}]
 
 
 async def chat(request: Request) -> JSONResponse:
     events = events_of(await request.json())
-    if events[-1]["type"] == "error":
+    if events[-1].get("stop_reason") == "error":
         return JSONResponse({"detail": "The tool broke.", "code": "tool-broke"}, 500)
     data: dict[str, Any] = {}
     for event in events:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import itertools
 import json
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,11 @@ from dcaf.client import (
     errors,
 )
 from dcaf.client.arrival import session_in
+from dcaf.client.refusals import failed, refused
 from dcaf.core import ConfigurationError, DcafError
+from dcaf.core import errors as core_errors
 from dcaf.core.errors import SessionError
+from dcaf.testing import SessionClient
 
 JSON = {"content-type": "application/json"}
 PROBLEM = {"content-type": "application/problem+json"}
@@ -93,7 +97,8 @@ def test_a_stream_left_after_any_event_leaves_the_last_session_that_was_read(kin
     conversation, turn = going()
     for _ in itertools.islice(turn.feed(lines(*events)), read):
         pass
-    expected: list[Any] = [session for event in events[:read] if (session := session_in(event))]
+    came = [session_in(event) for event in events[:-1] if event["type"] == "session"]  # all of it came in one piece
+    expected: list[Any] = [*came, session_in(events[-1])] if read > len(kinds) else came
     assert conversation.envelope == ([OLD, *expected])[-1]
     assert bool(conversation.messages) == (turn.reply is not None) == (read > len(kinds))
 
@@ -205,6 +210,45 @@ def test_the_services_own_words_are_told_without_tokens_and_not_at_length() -> N
     assert str(raised.value) == "The service answered with 422, x. Correct the request, then send the turn again."
 
 
+def sayings() -> list[str]:
+    """What a client says of every refusal and every error that this library's services have, as an answer and as an event."""
+    found = []
+    kinds: list[Any] = [
+        one for one in vars(core_errors).values() if isinstance(one, type) and isinstance(vars(one).get("detail"), str)
+    ]
+    for kind, wait, session in itertools.product(kinds, ({}, {"retry-after": "1"}), ({}, {"data": {"session": NEW}})):
+        body = {"code": kind.code, "detail": kind.detail, **session}
+        found.append(str(refused(kind.http_status, wait, body)))
+        found.append(str(failed({"type": "error", "code": kind.code, "error": kind.detail, **session})))
+        found.append(str(refused(kind.http_status, wait, {"code": kind.code, **session})))
+    return found
+
+
+def repeated(said: str) -> list[str]:
+    """What is said twice in one message: three words in a row, and what to do."""
+    words = re.findall(r"[\w-]+", said.lower())
+    rows = [" ".join(words[at : at + 3]) for at in range(len(words) - 2)]
+    advice = ("again", "wait", "as it was")
+    return [row for row in rows if rows.count(row) > 1] + [word for word in advice if said.lower().count(word) > 1]
+
+
+def test_no_message_says_one_thing_twice() -> None:
+    said = sayings()
+    assert len(said) > 100
+    assert {one: repeated(one) for one in said if repeated(one)} == {}
+
+
+def test_control_the_message_of_before_said_it_twice() -> None:
+    before = "The model failed. The session is as it was before. Try again. Send the turn again later: the session is as it was."
+    assert repeated(before) == ["the session is", "session is as", "is as it", "as it was"] * 2 + ["again", "as it was"]
+
+
+def test_a_service_without_words_is_given_some() -> None:
+    assert str(refused(502, {}, None)) == "The service answered with 502, http-502. Send the turn again later."
+    told = refused(502, {"retry-after": "3"}, {"code": "model-failed", "detail": "The model failed. Try again."})
+    assert str(told) == "The service answered with 502, model-failed: The model failed. Try again. It asks to wait 3 s."
+
+
 def test_it_starts_over_once_and_not_again() -> None:
     conversation, turn = going()
     turn.answered(409, PROBLEM, problem("session-ended", data={"session": NEW}))
@@ -214,22 +258,30 @@ def test_it_starts_over_once_and_not_again() -> None:
     assert conversation.messages == []
 
 
-def test_it_does_not_start_over_where_a_part_of_the_answer_has_been_given() -> None:
-    conversation, turn = going()
-    with pytest.raises(SessionDead, match="session-ended"):
-        list(turn.feed(lines(DELTA, {"type": "error", "code": "session-ended", "data": {"session": NEW}})))
-    assert (conversation.envelope, turn.restarted) == (NEW, None)
+DEAD = {"type": "error", "code": "session-ended", "data": {"session": NEW}}
 
 
-def test_what_follows_a_dead_session_in_the_same_bytes_is_not_read() -> None:
+@pytest.mark.parametrize("before", [[], [DELTA]])
+def test_a_turn_is_not_said_again_whose_stream_had_begun_because_it_has_run(before: Any) -> None:
     conversation, turn = going()
-    dead = {"type": "error", "code": "session-ended", "data": {"session": NEW}}
-    assert list(turn.feed(lines(dead, carrying(2, type="done")) + b'{"half')) == []
-    assert [*turn.ended(), turn.reply] == [None]
     turn.request()
-    assert [event.type for event in turn.feed(lines(carrying(3, type="done")))] == ["done"]
+    with pytest.raises(SessionDead, match="session-ended"):
+        list(itertools.chain(turn.feed(lines(*before, DEAD)), turn.ended()))
+    assert (conversation.envelope, turn.restarted, turn.is_due) == (NEW, None, False)
+
+
+def test_on_a_socket_it_is_said_again_where_the_refusal_is_the_first_frame() -> None:
+    conversation, turn = going()
+    turn.request()
+    assert turn.frame(json.dumps(DEAD)) is None
+    assert (turn.is_due, turn.restarted, json.loads(turn.request())["data"]) == (True, "session-ended", {"session": NEW})
+    assert turn.frame(json.dumps(carrying(3, type="done")))
     assert turn.reply
     assert (turn.reply.restarted, conversation.session) == ("session-ended", {"n": 3})
+    _, turn = going()
+    assert turn.frame(json.dumps(DELTA))
+    with pytest.raises(SessionDead, match="session-ended"):
+        turn.frame(json.dumps(DEAD))
 
 
 def test_a_new_session_forgets_what_waited_in_the_old_one() -> None:
@@ -344,10 +396,59 @@ def test_an_event_without_text_has_an_empty_one() -> None:
     assert [Event(body).text for body in ({"type": "x"}, {"type": "x", "text": None}, {"type": "x", "text": "y"})] == ["", "", "y"]
 
 
-@pytest.mark.parametrize("url", ["ws://x", "x", "ftp://x", ""])
-def test_a_base_url_of_another_kind_is_refused_when_the_client_is_built(url: str) -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("ws://x", "x", "ftp://x", "", "http://", "https:///x", "http://x:99999", "http://x:0", "http://x:y", "http://[::1"),
+        *("http://x?y=1", "http://x/#y", "http:// x", "http://x\n", "http://x/\x00", "http://" + "x" * 80, " http://x"),
+    ],
+)
+@pytest.mark.parametrize("kind", [Client, SessionClient])
+def test_a_base_url_of_another_kind_is_refused_when_the_client_is_built(kind: Any, url: str) -> None:
     with pytest.raises(ConfigurationError, match="https://"):
-        Client(url)
+        kind(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://x", "https://x/", "http://x:8000/base", "http://[::1]:8000", "http://user:word@x", "http://bücher.example"]
+)
+def test_a_base_url_that_can_be_is_taken(url: str) -> None:
+    with Client(url) as client, SessionClient(url) as kit:
+        assert (client.messages, kit.messages) == ([], [])
+
+
+@pytest.mark.parametrize("name", ["path", "stream_path", "socket_path"])
+@pytest.mark.parametrize("path", ["api/chat", "", "/a\n", "/a\x00", "/a#b", "http://y/a"])
+def test_a_path_of_another_kind_is_refused_too(name: str, path: str) -> None:
+    with pytest.raises(ConfigurationError, match=name):
+        Client("http://x", **{name: path})  # type: ignore[arg-type]
+
+
+def test_what_a_client_says_has_not_the_role_of_an_answer() -> None:
+    with pytest.raises(ConfigurationError, match="message of the user"):
+        Turn(Conversation(), {"role": "assistant", "content": "", "data": {"approvals": [{"id": "a"}]}})
+
+
+@pytest.mark.parametrize("fields", [{"messages": []}, {"data": 5}, {"data": {"session": {"n": 1}}}])
+def test_a_field_does_not_take_the_place_of_the_conversation(fields: Any) -> None:
+    for make in (lambda: Conversation(fields=fields), lambda: Turn(Conversation(), "hi", fields=fields)):
+        with pytest.raises(ConfigurationError, match="fields"):
+            make()
+
+
+def test_a_conversation_goes_on_after_half_a_character_in_an_answer() -> None:
+    conversation = Conversation()
+    Turn(conversation, "one").answered(200, JSON, b'{"content":"\\ud83d","data":{"session":{"x":"\\ude00","dcaf":{"token":"t"}}}}')
+    assert json.loads(Turn(conversation, "\ud800two").request())["messages"][-1]["content"] == "\ufffdtwo"
+
+
+def test_a_turn_whose_arguments_are_wrong_overtakes_none() -> None:
+    conversation, turn = going()
+    for said, decisions in (({"a": object()}, None), ("x", {"a": True})):
+        with pytest.raises(DcafError):
+            Turn(conversation, said, decisions=decisions)  # type: ignore[arg-type]
+    turn.answered(200, JSON, b'{"content":"ok"}')
+    assert turn.reply
 
 
 def test_an_unknown_policy_is_refused_when_the_client_is_built() -> None:

@@ -142,9 +142,9 @@ def test_control_a_client_that_adopts_from_successes_alone_never_gets_rid_of_its
 ) -> None:
     adopt = Conversation.adopt
 
-    def from_successes(self: Conversation, value: Any) -> bool:
+    def from_successes(self: Conversation, value: Any, *, status: int | None = None) -> bool:
         refusal = not isinstance(value, dict) or "code" in value
-        return False if refusal else adopt(self, value)
+        return False if refusal else adopt(self, value, status=status)
 
     monkeypatch.setattr(Conversation, "adopt", from_successes)
     with talking(wire, url, session=copy.deepcopy(DEAD["session-ended"])) as one:
@@ -187,12 +187,23 @@ def test_a_body_that_is_too_large_keeps_the_session_and_not_the_message(wire: An
 
 def test_a_turn_that_fails_on_the_way_keeps_the_session_and_not_the_message(talk: Talk) -> None:
     talk.say("one")
-    before = copy.deepcopy(talk.client.envelope)
+    before = copy.deepcopy(talk.client.session)
     with pytest.raises(ServiceFailed, match=r"tool-broke: The tool broke\. Send the turn again later") as raised:
         talk.say("fail")
     assert raised.value.status == (500 if talk.wire.endswith("send") else None)
-    assert (talk.client.envelope, len(talk.client.messages)) == (before, 2)
+    assert (talk.client.session, len(talk.client.messages)) == (before, 2)
     assert talk.say("two").session == {"said": ["one", "two"], "n": 2}
+
+
+def test_what_comes_after_an_error_counts_for_its_session(talk: Talk) -> None:
+    """What was done and must not be done again stands in it: an agent's answer has it in the done that follows its error."""
+    talk.say("one")
+    with pytest.raises(ServiceFailed, match="tool-broke"):
+        talk.say("burn")
+    is_whole = talk.wire.endswith("send")  # an answer from 500 on carries no session
+    assert talk.client.session == ({"said": ["one"], "n": 1} if is_whole else {"said": ["one", "burn"], "n": 2})
+    assert talk.say("two").session["n"] == (2 if is_whole else 3)
+    assert len(talk.client.messages) == 4
 
 
 def test_decisions_travel_on_the_last_message(talk: Talk, service: Service) -> None:

@@ -28,6 +28,8 @@ class Told:
     session: dict[str, Any] | None
     messages: list[dict[str, Any]]
     events: list[dict[str, Any]]
+    waiting: list[dict[str, Any]] = field(default_factory=list)
+    cpu_us: int = 0
 
     @property
     def state(self) -> dict[str, Any]:
@@ -48,9 +50,9 @@ class Conversation:
     id: int
     events: list[dict[str, Any]] = field(default_factory=list)
 
-    def send(self, said: str | Mapping[str, Any]) -> Told:
-        """Say something, and wait for the end of the turn."""
-        return self.begin(said).ended()
+    def send(self, said: str | Mapping[str, Any], **how: Any) -> Told:
+        """Say something, and wait for the end of the turn. How it is left or aborted stands in drive.mjs."""
+        return self.begin(said, **how).ended()
 
     def decide(self, asked: Told, **decision: Any) -> Told:
         """Decide about what an answer asks for."""
@@ -58,10 +60,10 @@ class Conversation:
         approvals = [{**item, **decision} for item in asked.answer["data"]["approvals"]]
         return self.send({"role": "user", "content": "", "data": {"approvals": approvals}})
 
-    def begin(self, said: str | Mapping[str, Any]) -> Self:
+    def begin(self, said: str | Mapping[str, Any], **how: Any) -> Self:
         """Say something."""
         self.events = []
-        return self.command(say=said)
+        return self.command(say=said, **how)
 
     def event(self) -> dict[str, Any]:
         """The next event of the turn."""
@@ -74,7 +76,9 @@ class Conversation:
         while "event" in line:
             self.events.append(line["event"])
             line = self._line()
-        return Told(line.get("answer"), line.get("error"), line.get("session"), line["messages"], self.events)
+        assert line.pop("polluted") == [], "no answer writes into the prototype of all objects"
+        told = {"answer": None, "error": None, "session": None, **line}
+        return Told(events=self.events, **told)
 
     def command(self, **members: Any) -> Self:
         """Send one."""
@@ -96,10 +100,11 @@ class Node:
     process: subprocess.Popen[str]
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
-    def conversation(self, url: str, *, session: Any = None, module: Path = CLIENT) -> Conversation:
-        """A new conversation with the service at an address."""
+    def conversation(self, url: str, *, session: Any = None, messages: Any = (), module: Path = CLIENT) -> Conversation:
+        """A conversation with the service at an address: a new one, or one that goes on from what was kept."""
         made = Conversation(self.process, next(self.numbers))
-        made.command(module=module.as_uri(), url=url, session=session).ended()
+        kept = {"messages": list(messages), **({} if session is None else {"session": session})}
+        made.command(module=module.as_uri(), url=url, kept=kept).ended()
         return made
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from dcaf.agent.server import _warn_once
 from dcaf.cli import main
 from dcaf.demo import story
 from dcaf.demo.happening import Check, Step, Turn, Waiting
@@ -123,6 +124,7 @@ def test_what_the_service_would_warn_of_is_not_in_the_story(command: list[str]) 
 
 
 def test_control_the_service_does_warn(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    _warn_once.cache_clear()  # as in a process that has not told of it yet
     monkeypatch.setattr(story, "without_warnings", nullcontext)
     assert story.tell(PlainTeller()) == 0
     said = [record.getMessage() for record in caplog.records if record.name == "dcaf"]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dcaf.core import ConfigurationError
 from dcaf.testing import cut, held
 
 LINES = "application/x-ndjson"
@@ -25,7 +26,7 @@ def after(content_type: str, text: str, **options: Any) -> Any:
 def test_a_body_is_cut_at_every_place_it_has_and_at_no_other() -> None:
     assert [cut(b"abc", at) for at in range(4)] == [b"", b"a", b"ab", b"abc"]
     for at in (-1, 4):
-        with pytest.raises(ValueError, match="a body of 3 bytes cannot be cut at"):
+        with pytest.raises(ConfigurationError, match="a body of 3 bytes cannot be cut at"):
             cut(b"abc", at)
 
 

@@ -22,7 +22,7 @@ from starlette.routing import Route
 from dcaf import Session, SessionMiddleware, current_session
 from dcaf.asgi import checkpoint
 from dcaf.core.claims import Claims
-from dcaf.core.errors import SessionConflict
+from dcaf.core.errors import ConfigurationError, SessionConflict
 from dcaf.core.keeper import Stateless
 from dcaf.testing import HARMLESS, MISUSES, Echo, SessionClient, aborted, held, sealed, tampered
 from tests.asgi.wire import AUDIENCE, RING, Recorder, exchange, messages_of, mounted, scope_of
@@ -431,7 +431,7 @@ def test_an_abort_of_the_first_turn_leaves_no_session() -> None:
 
 
 def test_an_answer_that_is_shorter_than_the_cut_is_an_error_and_no_pass() -> None:
-    with pytest.raises(ValueError, match="cannot be cut at 1000000"):
+    with pytest.raises(ConfigurationError, match="cannot be cut at 1000000"):
         aborted(client(service()), "x", at=1_000_000)
 
 

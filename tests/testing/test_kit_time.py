@@ -89,7 +89,7 @@ def test_a_clock_stands_still_until_it_is_moved() -> None:
 
 
 def test_a_time_without_a_zone_is_refused() -> None:
-    with pytest.raises(ValueError, match="tzinfo=UTC"):
+    with pytest.raises(ConfigurationError, match="tzinfo=UTC"):
         FrozenClock(datetime(2026, 1, 1))  # noqa: DTZ001
 
 

@@ -28,7 +28,7 @@ def test_every_test_of_the_guide_passes(tmp_path: Path) -> None:
     text = GUIDE.read_text()
     code, output = outcome(tmp_path, text)
     assert code == 0, output
-    assert len(re.findall(r"^(?:async )?def test_", text, re.MULTILINE)) == 11
+    assert len(re.findall(r"^(?:async )?def test_", text, re.MULTILINE)) == 12
 
 
 def test_control_a_tool_that_forgets_fails_the_guide(tmp_path: Path) -> None:

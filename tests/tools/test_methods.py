@@ -142,6 +142,20 @@ def test_what_a_partial_has_decided_is_no_longer_the_models() -> None:
         run(made, {"query": "x", "index": "private"})
 
 
+def test_what_a_partial_has_decided_stays_decided_behind_a_decorator() -> None:
+    @functools.wraps(search)
+    def audited(*values: Any, **named: Any) -> Any:
+        return inner(*values, **named)
+
+    inner = functools.partial(search, index="public")
+    audited.__wrapped__ = inner
+    made = tool(audited)
+    assert list(made.input_schema["properties"]) == ["query", "limit"]
+    with pytest.raises(Exception, match=r"arguments\.index: Extra inputs are not permitted"):
+        run(made, {"query": "x", "index": "private"})
+    assert run(made, {"query": "x"}) == "public x 3"
+
+
 def test_a_session_that_a_partial_has_decided_is_not_replaced() -> None:
     own, other = Session(), Session()
     made = tool(name="find")(functools.partial(search, "public", session=own))

@@ -3,12 +3,12 @@
 //
 // What a reader gets wrong: a refusal alone proves nothing. Only some codes are about the session; a server that is down says no too.
 
-import { isNew, visible } from "./conversation.js";
-import { forged, isEncrypted, read } from "./token.js";
+import { visible } from "./conversation.js";
+import { forged, isEncrypted, isNew, read } from "./token.js";
 
 /** @typedef {import("./conversation.js").Conversation} Conversation */
-/** @typedef {import("./conversation.js").Envelope} Envelope */
-/** @typedef {import("./conversation.js").Outcome} Outcome */
+/** @typedef {import("./exchange.js").Envelope} Envelope */
+/** @typedef {import("./exchange.js").Outcome} Outcome */
 /** @typedef {import("./conversation.js").Turn} Turn */
 /** @typedef {{level: string, restarts: boolean}} Service What it says of itself. */
 /** @typedef {{isGood: boolean | null, answer: string, meaning: string}} Verdict Good, bad, or neither where the answer shows nothing. */
@@ -95,7 +95,7 @@ function isAnother(before, after) {
 
 /** @param {Outcome} outcome @returns {Verdict} An answer that has nothing to do with the attempt. */
 function unclear(outcome) {
-  return verdict(null, outcome.status >= 400 ? refused(outcome) : `Not answered: ${outcome.code}`, "This shows nothing of the session. Try it again.");
+  return verdict(null, outcome.status >= 400 ? refused(outcome) : `Not answered: ${outcome.code}`, "This shows nothing of the session.");
 }
 
 /** @param {boolean | null} isGood @param {string} answer @param {string} meaning @returns {Verdict} */

@@ -1,25 +1,17 @@
 // @ts-check
 // A conversation with an agent's service: it sends the session with every turn, and keeps the one that comes back.
 //
-// What a reader gets wrong: a session is kept as soon as it comes, also from a refusal; a turn counts when it has ended well.
+// What a reader gets wrong: a session is kept as soon as it comes, also from a refusal or a turn that fails later. A turn counts
+// when it has been answered.
 
-import { sealed } from "./token.js";
+import { exchange } from "./exchange.js";
+import { isNew, isWaiting, sealed } from "./token.js";
 
-/** @typedef {Record<string, any>} JSONObject */
-/** @typedef {JSONObject & {dcaf?: {token?: string, expires_at?: number}}} Envelope What stands at `data.session`. */
+/** @typedef {import("./exchange.js").JSONObject} JSONObject */
+/** @typedef {import("./exchange.js").Envelope} Envelope */
+/** @typedef {import("./exchange.js").Outcome} Outcome */
+/** @typedef {import("./exchange.js").Watcher} Watcher */
 /** @typedef {{role: string, content: string, data?: JSONObject}} Message */
-/** @typedef {JSONObject & {type: string}} StreamEvent */
-
-/**
- * What came of a body that was sent.
- * @typedef {object} Outcome
- * @property {number} status Of HTTP; 0 where nothing came.
- * @property {string} code Why it went wrong; empty where it did not.
- * @property {string} detail The same for a person.
- * @property {string} text What the assistant said.
- * @property {JSONObject} data What came beside it.
- * @property {Envelope | undefined} envelope The last session of the answer.
- */
 
 /**
  * One turn that was answered.
@@ -31,13 +23,8 @@ import { sealed } from "./token.js";
  * @property {Message[]} messages The whole conversation after it.
  * @property {Envelope | undefined} before The session that went out.
  * @property {Envelope} envelope The session that came back.
- * @property {JSONObject[]} waiting The calls that wait for a person.
  * @property {Message} answer What the assistant said, and did.
  */
-
-/** @typedef {(event: StreamEvent) => void} Watcher */
-
-export const NEW = "new";
 
 export class Conversation {
   /** @param {string} pointer Where a body names its conversation (RFC 6901). */
@@ -50,8 +37,13 @@ export class Conversation {
     this.here = null;
     /** @type {Envelope | undefined} */
     this.envelope = undefined;
-    /** @type {JSONObject[]} */
-    this.waiting = [];
+    /** @type {() => void} Told whenever there is something new to keep. */
+    this.onChange = () => {};
+  }
+
+  /** The calls that wait for a person. */
+  get waiting() {
+    return waiting(this.here, this.envelope);
   }
 
   /**
@@ -66,111 +58,82 @@ export class Conversation {
     const messages = [...(this.here?.messages ?? []), message];
     const body = JSON.stringify(placed({ messages, data: this.envelope ? { session: this.envelope } : {} }, this.pointer, this.id));
     const before = this.envelope;
-    const outcome = await exchange(body, watch, signal);
-    if (outcome.envelope) this.envelope = outcome.envelope;
-    if (isNew(this.envelope)) this.waiting = [];
-    if (!outcome.code) this.#keep(message, said, body, messages, before, outcome);
+    const outcome = await exchange(body, watch, signal, (envelope) => this.adopt(envelope));
+    if (outcome.isAnswered) this.#keep({ said, body, before, messages }, { role: "assistant", content: outcome.text, data: outcome.data });
     return outcome;
+  }
+
+  /** @param {Envelope} envelope The session of an answer, as it comes. */
+  adopt(envelope) {
+    this.envelope = envelope;
+    this.onChange();
   }
 
   /** @param {Turn} turn Whose session and messages the next turn goes on from. */
   goTo(turn) {
     this.here = turn;
-    this.envelope = turn.envelope;
-    this.waiting = turn.waiting;
+    this.adopt(turn.envelope);
   }
 
-  /** @param {Message} message @param {string} said @param {string} body @param {Message[]} messages @param {Envelope | undefined} before @param {Outcome} outcome */
-  #keep(message, said, body, messages, before, outcome) {
-    const { session, ...data } = outcome.data;
-    const answer = { role: "assistant", content: outcome.text, data };
-    const proposed = data.approvals ?? [];
-    const settled = new Set([...(message.data?.approvals ?? []), ...proposed].map((/** @type {JSONObject} */ item) => item.id));
-    const waiting = [...this.waiting.filter((item) => !settled.has(item.id)), ...proposed];
-    const turn = {
-      number: this.turns.length + 1, parent: this.here, said, body, messages: [...messages, answer], before,
-      envelope: this.envelope ?? {}, waiting, answer,
-    };
+  /** @param {{said: string, body: string, before: Envelope | undefined, messages: Message[]}} asked @param {Message} answer */
+  #keep({ messages, ...asked }, answer) {
+    const kept = { messages: [...messages, answer], answer, envelope: this.envelope ?? {} };
+    const turn = { number: this.turns.length + 1, parent: this.here, ...asked, ...kept };
     this.turns.push(turn);
     this.goTo(turn);
   }
+
+  /** What is kept of it, as JSON: each turn names its parent by number, and its answer stands in its messages. */
+  toJSON() {
+    const turns = this.turns.map(({ parent, answer, ...turn }) => ({ ...turn, parent: parent?.number ?? 0 }));
+    return { pointer: this.pointer, id: this.id, turns, here: this.here?.number ?? 0, envelope: this.envelope };
+  }
+
+  /** @param {ReturnType<Conversation["toJSON"]>} kept @returns {Conversation} */
+  static from({ pointer, id, turns, here, envelope }) {
+    const found = Object.assign(new Conversation(pointer), { id, envelope });
+    for (const { parent, ...turn } of turns) {
+      found.turns.push({ ...turn, parent: found.turns[parent - 1] ?? null, answer: turn.messages[turn.messages.length - 1] });
+    }
+    found.here = found.turns[here - 1] ?? null;
+    return found;
+  }
+}
+
+/** @param {Turn | null} turn The turns from the first to this one. */
+export function path(turn) {
+  const found = [];
+  for (let at = turn; at; at = at.parent) found.unshift(at);
+  return found;
 }
 
 /**
- * Send a body and gather what comes; never throws.
- * @param {string} body
- * @param {Watcher} [watch]
- * @param {AbortSignal} [signal]
- * @returns {Promise<Outcome>}
+ * The calls that wait for a person, by what is kept: those that the answers of this session propose, and that none of them has
+ * told the end of. Where the token can be read, it has the last word, for a turn that was not answered may have decided too.
+ * @param {Turn | null} turn The last one.
+ * @param {Envelope | undefined} envelope The session.
+ * @returns {JSONObject[]}
  */
-export async function exchange(body, watch = () => {}, signal = undefined) {
-  /** @type {Outcome} */
-  const outcome = { status: 0, code: "", detail: "", text: "", data: {}, envelope: undefined };
-  try {
-    const headers = { "Content-Type": "application/json" };
-    const response = await fetch("api/chat-stream", { method: "POST", headers, body, signal });
-    outcome.status = response.status;
-    if (response.ok) await streamed(response, outcome, watch);
-    else refused(outcome, await response.json().catch(() => ({})));
-  } catch (error) {
-    const stopped = signal?.aborted;
-    outcome.code = stopped ? "stopped" : "no-answer";
-    outcome.detail = stopped ? "You stopped it." : "The service did not answer to the end.";
+export function waiting(turn, envelope) {
+  const calls = new Map();
+  for (const { before, answer } of path(turn)) {
+    if (!before || isNew(before)) calls.clear();
+    for (const call of items(answer, "executed_approvals")) calls.delete(call.id);
+    for (const call of items(answer, "approvals")) calls.set(call.id, call);
   }
-  return outcome;
+  return isNew(envelope) ? [] : [...calls.values()].filter(({ id }) => isWaiting(envelope?.dcaf?.token, id));
 }
 
-/** @param {Envelope | undefined} envelope Whether it is the wish for a new session, which a service gives with its refusal. */
-export function isNew(envelope) {
-  return envelope?.dcaf?.token === NEW;
+/** @param {Message} message @param {string} name @returns {JSONObject[]} What stands in a list beside its text, as far as it has ids. */
+export function items({ data }, name) {
+  const found = data?.[name];
+  return Array.isArray(found) ? found.filter((item) => typeof item?.id === "string") : [];
 }
 
 /** @param {Envelope | undefined} envelope The state as a client can read it: in a token that is only signed, and in the mirror. */
 export function visible(envelope) {
   const { dcaf, ...mirror } = envelope ?? {};
   return { ...sealed(dcaf?.token), ...mirror };
-}
-
-/** @param {Response} response @param {Outcome} outcome @param {Watcher} watch */
-async function streamed(response, outcome, watch) {
-  let ended = false;
-  for await (const line of lines(response)) {
-    const event = JSON.parse(line);
-    ended ||= event.type === "done";
-    gather(event, outcome);
-    watch(event);
-  }
-  if (!ended && !outcome.code) throw new Error("the stream broke off");
-}
-
-/** @param {StreamEvent} event @param {Outcome} outcome */
-function gather(event, outcome) {
-  const items = event[event.type];
-  if (event.type === "text_delta") outcome.text += event.text;
-  else if (event.type === "error") refused(outcome, event);
-  else if (Array.isArray(items)) outcome.data[event.type] = [...(outcome.data[event.type] ?? []), ...items];
-  Object.assign(outcome.data, event.data);
-  outcome.envelope = event.data?.session ?? outcome.envelope;
-}
-
-/** @param {Outcome} outcome @param {JSONObject} told */
-function refused(outcome, told) {
-  outcome.code = told.code ?? `http-${outcome.status}`;
-  outcome.detail = told.detail ?? told.error ?? "";
-  outcome.envelope = told.data?.session ?? outcome.envelope;
-}
-
-/** @param {Response} response */
-async function* lines(response) {
-  if (!response.body) return;
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
-  for (let read = await reader.read(); !read.done; read = await reader.read()) {
-    const found = (rest + read.value).split("\n");
-    rest = found.pop() ?? "";
-    yield* found.filter((line) => line.trim());
-  }
-  if (rest.trim()) yield rest;
 }
 
 /** @param {JSONObject} body @param {string} pointer @param {string} value The body with a value where a JSON pointer leads. */

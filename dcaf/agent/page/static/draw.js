@@ -2,12 +2,14 @@
 // The pieces of the page: each function makes elements out of values, as text and never as markup.
 
 import { rows } from "./changes.js";
-import { isNew, visible } from "./conversation.js";
-import { isEncrypted, meaning, moment, read, words } from "./token.js";
+import { items, visible, waiting } from "./conversation.js";
+import { OWN } from "./exchange.js";
+import { isEncrypted, isNew, meaning, moment, read, words } from "./token.js";
 
-/** @typedef {import("./conversation.js").JSONObject} JSONObject */
-/** @typedef {import("./conversation.js").Envelope} Envelope */
-/** @typedef {import("./conversation.js").Outcome} Outcome */
+/** @typedef {import("./exchange.js").JSONObject} JSONObject */
+/** @typedef {import("./exchange.js").Envelope} Envelope */
+/** @typedef {import("./exchange.js").Outcome} Outcome */
+/** @typedef {import("./conversation.js").Message} Message */
 /** @typedef {import("./conversation.js").Turn} Turn */
 
 const SKEW_S = 60;
@@ -53,22 +55,32 @@ export function message(role, text) {
   return element("article", { class: role }, element("h3", {}, role === "user" ? "You" : "Agent"), element("p", { dir: "auto" }, text));
 }
 
-/** @param {HTMLElement} article @param {JSONObject} data What came beside its text, which has ended. */
-export function finish(article, data) {
+/** @param {HTMLElement} article @param {Message} answer What came, its text too, which has ended. */
+export function finish(article, answer) {
   const text = /** @type {HTMLElement} */ (article.querySelector("p"));
-  if (!text.textContent) text.replaceWith(element("p", { class: "quiet" }, "No text."));
   text.normalize();
-  article.append(...deeds(data));
+  article.append(...deeds(answer));
+  if (!text.textContent) text.replaceWith(element("p", { class: "quiet" }, "No text."));
 }
 
-/** @param {JSONObject} data What was done beside the text. */
-function deeds(data) {
-  const calls = (data.executed_tool_calls ?? []).map((/** @type {JSONObject} */ call) => ["called", call]);
-  const decisions = (data.executed_approvals ?? []).map((/** @type {JSONObject} */ call) => ["decided", call]);
-  const items = [...calls, ...decisions].map(([verb, call]) =>
-    element("li", {}, `${verb} `, element("code", {}, `${call.name} ${brief(json(call.input))}`), `: ${brief(call.output)}`),
-  );
-  return items.length ? [element("ul", { "aria-label": "Tools" }, ...items)] : [];
+/** @param {Message} answer What was done beside its text, and what came of it where the text does not say so. */
+function deeds(answer) {
+  const calls = items(answer, "executed_tool_calls").map((call) => deed("called", call, answer.content));
+  const decisions = items(answer, "executed_approvals").map((call) => deed("decided", call, answer.content));
+  const found = [...calls, ...decisions];
+  return found.length ? [element("ul", { "aria-label": "Tools" }, ...found)] : [];
+}
+
+/** @param {string} verb @param {JSONObject} call @param {string} text */
+function deed(verb, call, text) {
+  return element("li", {}, `${verb} `, element("code", {}, `${call.name} ${brief(json(call.input))}`), result(call, text));
+}
+
+/** @param {any} call @param {string} text What came of a call, unless it is the text, or a phrase of it. */
+function result(call, text) {
+  const output = String(call.output ?? "");
+  const isSaid = text.trim() === output.trim() || (/\s/.test(output) && text.includes(output));
+  return isSaid ? "" : `: ${brief(output)}`;
 }
 
 /** @param {JSONObject} item @param {(decision: JSONObject) => void} decide A call that waits for a person. */
@@ -77,7 +89,6 @@ export function approval(item, decide) {
   return element(
     "div",
     { class: "card", role: "group", "aria-label": `Approval of ${item.name}` },
-    element("h3", {}, "Waits for you"),
     element("p", { class: "box", role: "group", tabindex: "0", "aria-label": "The call" }, element("code", {}, `${item.name} ${json(item.input)}`)),
     element("p", {}, item.description ?? ""),
     element(
@@ -92,9 +103,11 @@ export function approval(item, decide) {
 
 /** @param {Envelope | undefined} before @param {Envelope | undefined} after The state, leaf by leaf, with what the turn did to it. */
 export function state(before, after) {
+  if (!after || isNew(after)) return [across("Nothing yet: the next turn begins a new session.")];
   const found = rows(visible(before), visible(after)).map((row) => element("tr", row.mark ? { class: "changed" } : {}, ...leaf(row)));
-  if (!found.length) return [across(nothing(after))];
-  return isEncrypted(after?.dcaf?.token) ? [...found, across("The state is encrypted: there may be more than the service shows.")] : found;
+  const isSecret = isEncrypted(after.dcaf?.token);
+  if (!found.length) return [across(isSecret ? "The service shows nothing of it: the state is encrypted." : "Empty.")];
+  return isSecret ? [...found, across("The state is encrypted: there may be more than the service shows.")] : found;
 }
 
 /** @param {string} text A row that says why there are no others. */
@@ -112,16 +125,10 @@ function leaf(row) {
   return [key, element("td", {}, shown), element("td", {}, mark)];
 }
 
-/** @param {Envelope | undefined} envelope Why there is nothing to see. */
-function nothing(envelope) {
-  if (!envelope || isNew(envelope)) return "Nothing yet: the next turn begins a new session.";
-  return isEncrypted(envelope.dcaf?.token) ? "The service shows nothing of it: the state is encrypted." : "Empty.";
-}
-
 /** @param {Envelope | undefined} envelope @param {number} now */
 export function claims(envelope, now) {
   const token = read(envelope?.dcaf?.token);
-  if (!token?.claims) return [across(token ? "Encrypted too." : "No session yet.")];
+  if (!token?.claims) return [across("Encrypted too.")];
   return Object.entries(token.claims).map(([name, value]) =>
     element("tr", {}, element("th", { scope: "row" }, element("code", {}, name)), element("td", {}, element("code", {}, brief(json(value)))),
       element("td", {}, meaning(name, value, now))),
@@ -144,9 +151,8 @@ export function settle(place, text) {
 /** @param {Envelope | undefined} envelope The token, part by part. */
 export function parts(envelope) {
   const token = read(envelope?.dcaf?.token);
-  if (!token) return [across("No session yet.")];
-  return (PARTS[token.suite] ?? []).map((name, at) => {
-    const piece = token.pieces[at] ?? "";
+  return (PARTS[token?.suite ?? ""] ?? []).map((name, at) => {
+    const piece = token?.pieces[at] ?? "";
     const start = piece.length > SHOWN ? `${piece.slice(0, SHOWN)}…` : piece;
     return element("tr", {}, element("th", { scope: "row" }, name), element("td", {}, element("code", {}, start)), element("td", {}, String(piece.length)));
   });
@@ -155,7 +161,7 @@ export function parts(envelope) {
 /** @param {Envelope | undefined} envelope Who sealed it, and what that means. */
 export function seal(envelope) {
   const token = read(envelope?.dcaf?.token);
-  if (!token) return "No session yet.";
+  if (!token) return "";
   const means = token.claims ? "signed: you can read it, and not write it" : "encrypted: only the service can read it";
   return `Key ${token.kid}, ${token.suite}, ${means}.`;
 }
@@ -163,7 +169,7 @@ export function seal(envelope) {
 /** @param {Envelope | undefined} envelope @param {number} now */
 export function left(envelope, now) {
   const end = envelope?.dcaf?.expires_at;
-  if (end === undefined) return "No session yet.";
+  if (end === undefined) return "The service does not say.";
   if (now <= end) return `${words(end - now)}. Each turn starts this anew, until the session is older than the service allows.`;
   return `Over, ${moment(end, now)}. ${now <= end + SKEW_S ? "For a minute the service still takes it." : "The next turn is refused."}`;
 }
@@ -173,8 +179,9 @@ export function turn(turn, talk, goOn) {
   const isHere = turn === talk.here;
   const isBranch = turn.parent !== (talk.turns[turn.number - 2] ?? null);
   const from = isBranch ? `, from ${turn.parent ? `turn ${turn.parent.number}` : "the start"}` : "";
-  const count = changes(turn) || (isEncrypted(turn.envelope.dcaf?.token) ? "no visible" : "no");
-  const told = `Turn ${turn.number}${from}: ${count} ${count === 1 ? "change" : "changes"}${turn.waiting.length ? ", a call waits" : ""}`;
+  const { changes, waits } = lookedAt(turn);
+  const count = changes || (isEncrypted(turn.envelope.dcaf?.token) ? "no visible" : "no");
+  const told = `Turn ${turn.number}${from}: ${count} ${count === 1 ? "change" : "changes"}${waits ? ", a call waits" : ""}`;
   return element(
     "li",
     { "aria-current": isHere ? "step" : undefined, class: isHere ? "here" : undefined },
@@ -183,14 +190,17 @@ export function turn(turn, talk, goOn) {
   );
 }
 
-/** @type {WeakMap<Turn, number>} */
-const counted = new WeakMap();
+/** @type {WeakMap<Turn, {changes: number, waits: boolean}>} */
+const known = new WeakMap();
 
-/** @param {Turn} turn How many leaves it changed; a turn stays as it was, so they are counted once. */
-function changes(turn) {
-  const count = counted.get(turn) ?? rows(visible(turn.before), visible(turn.envelope)).filter((row) => row.mark).length;
-  counted.set(turn, count);
-  return count;
+/** @param {Turn} turn How many leaves it changed, and whether a call waited after it; a turn stays as it was, so it is looked at once. */
+function lookedAt(turn) {
+  const found = known.get(turn) ?? {
+    changes: rows(visible(turn.before), visible(turn.envelope)).filter((row) => row.mark).length,
+    waits: waiting(turn, turn.envelope).length > 0,
+  };
+  known.set(turn, found);
+  return found;
 }
 
 /** @param {Turn} turn A line of the list to choose from. */
@@ -205,14 +215,14 @@ export function verdict(title, sent, outcome, { isGood, answer, meaning }) {
     { class: "card" },
     element("h3", {}, title),
     element("p", { class: isGood === null ? "quiet" : isGood ? "good" : "bad" }, answer),
-    element("dl", {}, fact("Sent", sent), ...came(outcome).map(([name, text]) => fact(name, text))),
+    element("dl", {}, fact("Sent", sent), ...came(outcome, isGood !== null).map(([name, text]) => fact(name, text))),
     element("p", {}, meaning),
   );
 }
 
-/** @param {Outcome} outcome What came back, for a person. */
-function came(outcome) {
-  if (outcome.code) return [["Answer", outcome.detail]];
+/** @param {Outcome} outcome @param {boolean} isKnown What came back, for a person, where neither the code nor the page says the same. */
+function came(outcome, isKnown) {
+  if (outcome.code) return isKnown || outcome.code in OWN || !outcome.detail ? [] : [["Answer", outcome.detail]];
   return [["Answer", brief(outcome.text)], ["State", brief(json(visible(outcome.envelope)))]];
 }
 

@@ -2,14 +2,17 @@
 // The chat page: what a person does goes out as a turn, and what comes back is drawn.
 
 import { mirrored, replayed, tampering } from "./cheat.js";
-import { Conversation, exchange, isNew, visible } from "./conversation.js";
+import { Conversation, items, path, visible } from "./conversation.js";
 import * as draw from "./draw.js";
+import { exchange, OWN } from "./exchange.js";
+import { keep, restored } from "./kept.js";
+import { isNew } from "./token.js";
 
 /** @typedef {import("./cheat.js").Attempt} Attempt */
-/** @typedef {import("./conversation.js").Envelope} Envelope */
-/** @typedef {import("./conversation.js").JSONObject} JSONObject */
+/** @typedef {import("./exchange.js").Envelope} Envelope */
+/** @typedef {import("./exchange.js").JSONObject} JSONObject */
 /** @typedef {import("./conversation.js").Message} Message */
-/** @typedef {import("./conversation.js").Outcome} Outcome */
+/** @typedef {import("./exchange.js").Outcome} Outcome */
 /** @typedef {import("./conversation.js").Turn} Turn */
 /** @typedef {import("./cheat.js").Service & {title: string, suggestions: string[], max_token_bytes: number, conversation: string}} Settings */
 
@@ -18,6 +21,7 @@ const the = (id) => document.getElementById(id);
 const now = () => Date.now() / 1000;
 const NEAR_PX = 40;
 const MOST_VERDICTS = 3;
+const WIDE = matchMedia("(min-width: 45rem)");
 
 let settings = /** @type {Settings} */ ({});
 let talk = new Conversation("");
@@ -62,17 +66,19 @@ function refocus(place) {
 
 /** @param {JSONObject} event @param {HTMLElement} live */
 function arrived(event, live) {
-  if (event.type === "text_delta") following(() => live.querySelector("p")?.append(event.text));
-  if (event.type === "intermittent_update") notify(event.text);
+  const text = typeof event.text === "string" ? event.text : "";
+  if (event.type === "text_delta") following(() => live.querySelector("p")?.append(text));
+  if (event.type === "intermittent_update") notify(text);
 }
 
 /** @param {HTMLElement} live */
 function finished(live) {
-  following(() => draw.finish(live, talk.here?.answer.data ?? {}));
-  notify(waiting());
+  following(() => draw.finish(live, /** @type {Turn} */ (talk.here).answer));
+  notify(waitingWords());
 }
 
-function waiting() {
+/** What a person is told of the calls that wait. */
+function waitingWords() {
   const count = talk.waiting.length;
   return count > 1 ? `${count} calls wait for you.` : count ? "A call waits for you." : "";
 }
@@ -81,14 +87,24 @@ function waiting() {
 function failed(outcome, message, shown, before) {
   for (const article of shown) article.remove();
   the("said").value ||= message.content;
-  notify(`Not answered: ${outcome.code}. ${outcome.detail} ${kept(before)}${message.content ? " What you wrote is in the box again." : ""}`);
+  const code = outcome.code in OWN ? [] : [`Not answered: ${outcome.code}.`];
+  const restored = message.content ? ["What you wrote is in the box again."] : [];
+  notify([...code, ...became(outcome, before), ...taken(message), ...restored].join(" "));
 }
 
-/** @param {Envelope | undefined} before What became of the session in a turn that failed. */
-function kept(before) {
-  if (isNew(talk.envelope)) return "What the tools remembered is gone: the next turn begins a new session.";
-  const isSame = JSON.stringify(visible(before)) === JSON.stringify(visible(talk.envelope));
-  return isSame ? "The session is as before." : "The session is the one that came all the same.";
+/** @param {Outcome} outcome @param {Envelope | undefined} before Why a turn failed, and what became of the session: the service may say both itself. */
+function became({ code, detail }, before) {
+  const why = code in OWN ? [detail] : [];
+  if (isNew(talk.envelope)) return [...why, "What the tools remembered is gone, and the next turn begins a new session."];
+  if (before?.dcaf?.token !== talk.envelope?.dcaf?.token) return [...why, "A newer session came all the same, and is kept."];
+  return code in OWN || !detail ? [...why, "The session is as before."] : [detail];
+}
+
+/** @param {Message} message Whether what it decides about waits no longer, although it was not answered. */
+function taken(message) {
+  const waits = new Set(talk.waiting.map((call) => call.id));
+  const isOver = items(message, "approvals").some((call) => !waits.has(call.id));
+  return isOver && !isNew(talk.envelope) ? ["What you decided about waits no longer."] : [];
 }
 
 /** @param {string} text */
@@ -100,6 +116,7 @@ function say(text) {
 
 /** @param {JSONObject} item @param {JSONObject} decision */
 function decide(item, decision) {
+  if (running) return;
   const said = decision.execute ? `(approves ${item.name})` : `(rejects ${item.name}: ${decision.rejection_reason})`;
   take({ role: "user", content: "", data: { approvals: [{ ...item, ...decision }] } }, said);
 }
@@ -114,7 +131,8 @@ function goTo(turn) {
 
 function startOver() {
   running?.abort();
-  talk = new Conversation(settings.conversation);
+  begin(new Conversation(settings.conversation));
+  keep(talk);
   notify("A new conversation, without a session.");
   the("verdict").replaceChildren();
   drawAll();
@@ -130,38 +148,31 @@ async function cheat(attempt) {
   if (talk !== mine) return;
   the("verdict").prepend(draw.verdict(title, sent, outcome, judge(outcome)));
   the("verdict").children[MOST_VERDICTS]?.remove();
-  if (isHonest && !outcome.code) goOn(outcome.envelope);
+  if (isHonest) goOn(outcome.envelope);
   refocus(pressed);
 }
 
 /** @param {Envelope | undefined} envelope The page's own session, which a turn that is not in the list has moved on. */
 function goOn(envelope) {
-  talk.envelope = envelope ?? talk.envelope;
+  if (envelope) talk.adopt(envelope);
   drawSession();
 }
 
 /* Drawing */
 
 function drawAll() {
-  const items = path().flatMap((turn) => [draw.message("user", turn.said), answered(turn)]);
+  const shown = path(talk.here).flatMap((turn) => [draw.message("user", turn.said), answered(turn)]);
   the("log").setAttribute("aria-live", "off");
-  the("log").replaceChildren(...items);
-  the("log").scrollTop = the("log").scrollHeight;
+  the("log").replaceChildren(...shown);
+  toEnd();
   drawSession();
   drawTurns();
-}
-
-/** The turns from the first to this one. */
-function path() {
-  const found = [];
-  for (let turn = talk.here; turn; turn = turn.parent) found.unshift(turn);
-  return found;
 }
 
 /** @param {Turn} turn */
 function answered(turn) {
   const made = draw.message("assistant", turn.answer.content);
-  draw.finish(made, turn.answer.data ?? {});
+  draw.finish(made, turn.answer);
   return made;
 }
 
@@ -169,15 +180,30 @@ function answered(turn) {
 function append(made) {
   the("log").setAttribute("aria-live", "polite");
   the("log").append(...made);
-  the("log").scrollTop = the("log").scrollHeight;
+  toEnd();
 }
 
 /** @param {() => void} write At the log's end, which stays in sight unless the person has scrolled away from it. */
 function following(write) {
-  const log = the("log");
-  const isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < NEAR_PX;
+  const isAtEnd = nearEnd();
   write();
-  if (isAtEnd) log.scrollTop = log.scrollHeight;
+  if (isAtEnd) toEnd();
+}
+
+function nearEnd() {
+  const { scrollHeight, scrollTop, clientHeight } = the("log");
+  return scrollHeight - scrollTop - clientHeight < NEAR_PX;
+}
+
+function toEnd() {
+  the("log").scrollTop = the("log").scrollHeight;
+}
+
+/** What stands around the log grows and shrinks, and so does the log: its end stays in sight then too. */
+function followSize() {
+  let isAtEnd = true;
+  the("log").addEventListener("scroll", () => (isAtEnd = nearEnd()));
+  new ResizeObserver(() => isAtEnd && toEnd()).observe(the("log"));
 }
 
 /** @param {HTMLElement} list @param {Element | null} item Scroll the list, and nothing around it, to the item. */
@@ -191,9 +217,10 @@ function notify(text) {
 }
 
 function drawSession() {
-  const isHeres = talk.envelope === talk.here?.envelope;
-  const size = isNew(talk.envelope) ? 0 : (talk.envelope?.dcaf?.token?.length ?? 0);
-  the("state").replaceChildren(...draw.state(isHeres ? talk.here?.before : talk.envelope, talk.envelope));
+  const isThere = talk.envelope !== undefined && !isNew(talk.envelope);
+  const size = isThere ? (talk.envelope?.dcaf?.token?.length ?? 0) : 0;
+  the("sealed").hidden = !isThere;
+  the("state").replaceChildren(...draw.state(talk.here?.before, talk.envelope));
   reveal(the("values"), the("state").querySelector(".changed"));
   the("claims").replaceChildren(...draw.claims(talk.envelope, now()));
   the("parts").replaceChildren(...draw.parts(talk.envelope));
@@ -245,6 +272,7 @@ function submitted(event) {
 }
 
 function listen() {
+  WIDE.addEventListener("change", unfold);
   the("form").addEventListener("submit", submitted);
   the("said").addEventListener("keydown", entered);
   the("stop").addEventListener("click", () => running?.abort());
@@ -254,19 +282,32 @@ function listen() {
   the("replay").addEventListener("click", () => cheat(() => replayed(talk.turns[the("which").selectedIndex], settings)));
 }
 
-async function begin() {
+/** @param {Conversation} conversation The one that is shown from now on. */
+function begin(conversation) {
+  talk = conversation;
+  talk.onChange = () => keep(talk);
+}
+
+/** What is behind the conversation is open where there is room beside it, and can be opened everywhere. */
+function unfold() {
+  for (const details of document.querySelectorAll("details")) details.open = WIDE.matches;
+}
+
+async function load() {
   settings = await (await fetch("page/settings")).json();
-  talk = new Conversation(settings.conversation);
+  begin(restored(settings.conversation));
   document.title = the("title").textContent = settings.title;
   the("level").textContent = settings.level;
   the("meter").max = settings.max_token_bytes;
   document.querySelector(`#levels tr[data-level="${CSS.escape(settings.level)}"]`)?.classList.add("here");
   the("suggestions").replaceChildren(...settings.suggestions.map((text) => draw.button(text, () => say(text))));
   the("could").hidden = !settings.suggestions.length;
-  notify("");
+  notify(waitingWords());
+  unfold();
+  followSize();
   listen();
   setInterval(drawTimes, 1000);
   drawAll();
 }
 
-begin().catch(() => notify("The service does not answer. Load the page again."));
+load().catch(() => notify("The service does not answer. Load the page again."));

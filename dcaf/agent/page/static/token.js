@@ -5,6 +5,7 @@
 
 /** @typedef {{suite: string, kid: string, claims: Record<string, any> | null, pieces: string[]}} Token */
 
+const NEW = "new";
 const MEANINGS = /** @type {Record<string, (value: any, now: number) => string>} */ ({
   aud: () => "the service that it is for",
   sid: () => "name of the session, the same in all its turns",
@@ -32,6 +33,17 @@ export function read(text) {
 export function sealed(text) {
   const { dcaf, ...state } = (read(text)?.claims && decoded((text ?? "").split(".")[3])) || {};
   return state;
+}
+
+/** @param {{dcaf?: {token?: string}} | undefined} envelope Whether it is the wish for a new session, which a service gives with its refusal. */
+export function isNew(envelope) {
+  return envelope?.dcaf?.token === NEW;
+}
+
+/** @param {string | undefined} text @param {string} call Whether a call waits for a person, as far as the token can be read. */
+export function isWaiting(text, call) {
+  const state = read(text)?.claims && decoded((text ?? "").split(".")[3]);
+  return state ? Object.hasOwn(state.dcaf?.approvals ?? {}, call) : true;
 }
 
 /** @param {string | undefined} text Whether there is a state that only the service can read. */

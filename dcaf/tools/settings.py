@@ -1,0 +1,124 @@
+"""What a tool was given beside its function; what is made of a tool has it too.
+
+>>> wipe = Settings(name="wipe", requires_approval=True)
+>>> made = Settings(name="wipe_disk", timeout=timedelta(seconds=3)).over(wipe)
+>>> made.name, made.requires_approval, made.timeout
+('wipe_disk', True, datetime.timedelta(seconds=3))
+
+What a reader gets wrong: None is "not given", and then what stands below counts. What needs approval cannot be given False later.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import timedelta
+from types import MethodType
+from typing import Any, Final
+
+from pydantic_core import from_json, to_json
+
+from dcaf.core.errors import ConfigurationError
+from dcaf.tools.callables import layers
+
+NAME: Final = "_settings"
+"""The attribute that a tool has them in: functools.wraps copies it, and so does whoever copies ``__dict__``."""
+
+HOW_IT_RUNS: Final = ("requires_approval", "parallel", "timeout")
+"""What a method keeps that overrides another one; what the model reads of it, it says itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of one tool, as of ``Tool``; None is what was not given.
+
+    Raises:
+        ConfigurationError: One of them is of another type.
+    """
+
+    name: str | None = None
+    description: str | None = None
+    input_schema: Mapping[str, Any] | None = field(default=None, repr=False)
+    strict: bool | None = None
+    requires_approval: bool | None = None
+    parallel: bool | None = None
+    timeout: timedelta | None = None
+
+    def __post_init__(self) -> None:
+        if self.name is not None and (not isinstance(self.name, str) or not self.name):
+            raise ConfigurationError('name= takes the name that a model calls, for instance name="deploy".')
+        if self.description is not None and not isinstance(self.description, str):
+            raise ConfigurationError("description= takes a text.")
+        for name in ("strict", "requires_approval", "parallel"):
+            if not isinstance(getattr(self, name), bool | None):
+                raise ConfigurationError(f"{name}= takes True or False.")
+        if self.timeout is not None and (not isinstance(self.timeout, timedelta) or self.timeout <= timedelta()):
+            raise ConfigurationError("timeout= takes a timedelta over zero, for instance timeout=timedelta(seconds=30).")
+        if self.input_schema is not None:
+            object.__setattr__(self, "input_schema", _copied(self.input_schema))
+
+    def over(self, below: Settings) -> Settings:
+        """These, and those of the tool below where these say nothing.
+
+        Raises:
+            ConfigurationError: An approval that is needed below is not needed here.
+        """
+        if below.requires_approval and self.requires_approval is False:
+            raise ConfigurationError(
+                f"requires_approval=False: {below.name} needs the approval of a person, and so does what is made of it. To have it "
+                "without, make a tool of the function itself."
+            )
+        return self._completed_by(below, [item.name for item in fields(self)])
+
+    def without(self, names: Collection[str]) -> Settings:
+        """These, where some parameters are no longer the model's: a schema by hand does not name them."""
+        if self.input_schema is None or not isinstance(properties := self.input_schema.get("properties"), Mapping):
+            return self
+        schema = {**self.input_schema, "properties": {name: value for name, value in properties.items() if name not in names}}
+        if "required" in schema:
+            schema["required"] = [name for name in schema["required"] if name not in names]
+        return replace(self, input_schema=schema)
+
+    def overriding(self, other: Settings) -> Settings:
+        """These, and how the method runs that they override where these say nothing; what the model reads is their own."""
+        return self._completed_by(other, HOW_IT_RUNS)
+
+    def _completed_by(self, other: Settings, names: Iterable[str]) -> Settings:
+        missing = {name: getattr(other, name) for name in names if getattr(self, name) is None}
+        return replace(self, **missing)
+
+
+def _copied(schema: object) -> dict[str, Any]:
+    try:
+        found = from_json(to_json(schema)) if isinstance(schema, Mapping) else None
+    except (ValueError, TypeError):  # of pydantic: it is no JSON, or too deep
+        found = None
+    if not isinstance(found, dict):
+        raise ConfigurationError('input_schema= takes a JSON Schema: {"type": "object", "properties": ...}.')
+    return found
+
+
+def has_settings(value: object) -> bool:
+    """Whether it is a tool, or has what a decorator copies of one; asked without running a descriptor or a proxy."""
+    return isinstance(inspect.getattr_static(value, NAME, None), Settings)
+
+
+def settings_below(function: Any) -> Settings | None:
+    """Those of the first tool behind a function, or of one whose attributes a decorator has copied; None where there is none."""
+    found = (getattr(layer, NAME, None) for layer in layers(function))
+    return next((item for item in found if isinstance(item, Settings)), None)
+
+
+def overridden(owner: type, name: str) -> Settings | None:
+    """Those of the tool that a class's own method of that name overrides; None where it overrides none."""
+    above = (vars(base)[name] for base in owner.__mro__[1:] if name in vars(base))
+    return next((found for item in above if (found := settings_below(item)) is not None), None)
+
+
+def overridden_by(function: Any) -> Settings | None:
+    """As ``overridden``, of a bound method that is no tool."""
+    if not isinstance(function, MethodType):
+        return None
+    holder = function.__self__
+    return overridden(holder if isinstance(holder, type) else type(holder), function.__name__)
