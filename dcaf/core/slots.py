@@ -74,7 +74,7 @@ class Slots:
             return slot
 
     def peek(self, key: str) -> Any:
-        """The value of a key that nobody has touched, where it cannot change in anybody's hands; ABSENT where its slot must tell."""
+        """The value of a key that nobody has touched and that cannot change in anyone's hands; ABSENT where its slot must tell."""
         if key in self._slots or key in self._tails:
             return ABSENT
         members = self._members
