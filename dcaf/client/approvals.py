@@ -92,6 +92,24 @@ def waiting_in(messages: Sequence[Mapping[str, Any]]) -> dict[str, Approval]:
     return {}
 
 
+def without_executed(messages: Sequence[Mapping[str, Any]], items: Any) -> list[dict[str, Any]]:
+    """Messages of which none offers any more what was executed, or refused, in a turn whose answer may never be complete.
+
+    Args:
+        messages: What was said and answered, oldest first.
+        items: What the service says that became of decisions.
+    """
+    gone = {item["id"] for item in _known(items)}
+    return [_without(message, gone) for message in messages]
+
+
+def _without(message: Mapping[str, Any], gone: set[str]) -> dict[str, Any]:
+    data = value_at(message, "data") if value_at(message, "role") == "assistant" else None
+    asked = value_at(data, "approvals")
+    left = [item for item in asked if value_at(item, "id") not in gone] if isinstance(asked, list) else asked
+    return dict(message) if left == asked else {**message, "data": {**(data or {}), "approvals": left}}
+
+
 def settled(answer: Mapping[str, Any], waiting: Mapping[str, Approval], *, begins: bool) -> dict[str, Any]:
     """An answer as it is to be kept: where it is known that nothing waits after it, and it says nothing of that, it says so.
 

@@ -89,17 +89,20 @@ class AsyncClient(BaseClient[httpx2.AsyncClient]):
         return httpx2.AsyncClient(timeout=self._timeout_s)
 
     async def _events(self, turn: Turn) -> AsyncGenerator[Event]:
-        while turn.reply is None:
-            with reached(self._stream_path, turn):
-                async with self._streamed(turn.request()) as answer:
-                    if not turn.is_stream(answer.status_code, answer.headers):
-                        turn.answered(answer.status_code, answer.headers, await answer.aread())
-                        continue
-                    async for chunk in answer.aiter_bytes():
-                        for event in turn.feed(chunk):
+        try:
+            while turn.reply is None:
+                with reached(self._stream_path, turn):
+                    async with self._streamed(turn.request()) as answer:
+                        if not turn.is_stream(answer.status_code, answer.headers):
+                            turn.answered(answer.status_code, answer.headers, await answer.aread())
+                            continue
+                        async for chunk in answer.aiter_bytes():
+                            for event in turn.feed(chunk):
+                                yield event
+                        for event in turn.ended():
                             yield event
-                    for event in turn.ended():
-                        yield event
+        finally:
+            turn.leave()
 
     def _streamed(self, body: bytes) -> AbstractAsyncContextManager[httpx2.Response]:
         return self._http.stream("POST", self._url(self._stream_path), content=body, headers=self._headers)

@@ -22,7 +22,6 @@ from dcaf.client.approvals import Decision
 from dcaf.client.arguments import check, check_headers, check_seconds
 from dcaf.client.async_stream import AsyncStream
 from dcaf.client.conversation import Conversation
-from dcaf.client.errors import TurnOvertaken
 from dcaf.client.reach import ConnectionClosed, WebSocketException, async_websockets, reached
 from dcaf.client.reply import Event, Reply
 from dcaf.client.stream import reply_of
@@ -73,7 +72,7 @@ class AsyncSocket:
     async def close(self) -> None:
         """Close the connection, after the frames were read that have come. A further turn opens another one."""
         if self._turn is not None and self._turn.reply is None:
-            await self._hear_out(self._turn)
+            await self._leave(self._turn)
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
@@ -103,7 +102,7 @@ class AsyncSocket:
     async def _ready(self, turn: Turn) -> async_websockets.ClientConnection:
         """A connection on which nothing waits to be read: the one there is, if it is open, else a new one."""
         if self._turn is not None and self._turn.reply is None:
-            await self._hear_out(turn)
+            await self._leave(turn)  # by the new turn: the old one is overtaken, and its checkpoints count all the same
             await self.close()
         self._turn = turn
         if self._connection is None or not await self._is_drained(self._connection, turn):
@@ -113,12 +112,9 @@ class AsyncSocket:
             )
         return self._connection
 
-    async def _hear_out(self, turn: Turn) -> None:
-        """Take what has come of a turn that is left; its session may say what was done."""
-        if self._connection is not None:
-            frames = await _come(self._connection)
-            with suppress(TurnOvertaken):
-                turn.leave(frames)
+    async def _leave(self, turn: Turn) -> None:
+        """Leave a turn, with what has come of it: a session in it may say what was done."""
+        turn.leave(() if self._connection is None else await _come(self._connection))
 
     async def _is_drained(self, connection: async_websockets.ClientConnection, turn: Turn) -> bool:
         """Whether a connection is open, after the frames were read that came between two turns, for the sessions in them."""

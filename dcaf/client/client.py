@@ -90,14 +90,17 @@ class Client(BaseClient[httpx2.Client]):
         return httpx2.Client(timeout=self._timeout_s)
 
     def _events(self, turn: Turn) -> Generator[Event]:
-        while turn.reply is None:
-            with reached(self._stream_path, turn), self._streamed(turn.request()) as answer:
-                if not turn.is_stream(answer.status_code, answer.headers):
-                    turn.answered(answer.status_code, answer.headers, answer.read())
-                    continue
-                for chunk in answer.iter_bytes():
-                    yield from turn.feed(chunk)
-                yield from turn.ended()
+        try:
+            while turn.reply is None:
+                with reached(self._stream_path, turn), self._streamed(turn.request()) as answer:
+                    if not turn.is_stream(answer.status_code, answer.headers):
+                        turn.answered(answer.status_code, answer.headers, answer.read())
+                        continue
+                    for chunk in answer.iter_bytes():
+                        yield from turn.feed(chunk)
+                    yield from turn.ended()
+        finally:
+            turn.leave()
 
     def _streamed(self, body: bytes) -> AbstractContextManager[httpx2.Response]:
         return self._http.stream("POST", self._url(self._stream_path), content=body, headers=self._headers)

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, TypeAlias, get_args
 
-from dcaf.client.approvals import Approval, settled, waiting_in
+from dcaf.client.approvals import Approval, settled, waiting_in, without_executed
 from dcaf.client.arguments import check, check_messages, check_object, write_json
 from dcaf.client.arrival import is_dead, newest, session_in
 from dcaf.core.errors import ConfigurationError
@@ -103,6 +103,15 @@ class Conversation:
         """
         before, self.envelope = self.envelope, newest(self.envelope, value, status=status)
         return self.envelope is not before and is_dead(self.envelope)
+
+    def settle(self, items: list[Any]) -> None:
+        """Offer no more what was executed in a turn whose answer is not kept.
+
+        Args:
+            items: What became of decisions, as events ``executed_approvals`` have it.
+        """
+        if items:
+            self.messages[:] = without_executed(self.messages, items)
 
     def keep(self, message: Mapping[str, Any], answer: Mapping[str, Any], *, begins: bool = False) -> None:
         """Keep what was said and what was answered.

@@ -11,8 +11,8 @@ The loop around it is the same on every wire: send ``request()`` while the turn 
 ``feed`` and ``ended``, or to ``frame``, until ``reply`` is there. It takes two rounds where the session was dead and the turn
 begins a new one.
 
-What a reader gets wrong: events are read as they are asked for, and what the caller never asks for is not kept. But an event
-``session`` counts as soon as it has come: it says what was done and must not be done again.
+What a reader gets wrong: events are read as they are asked for, and what the caller never asks for is not kept. But the events
+``session`` and ``executed_approvals`` count as soon as they have come: they say what was done and must not be done again.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from dcaf.client.reply import Event, Reply, gathered
 from dcaf.core.errors import ConfigurationError
 
 CHECKPOINT: Final = "session"
+EXECUTED: Final = "executed_approvals"
 TYPE: Final = re.compile(r"[\w.+-]{1,40}/[\w.+-]{1,40}")
 """A media type that a message can repeat."""
 
@@ -79,6 +80,7 @@ class Turn:
         self._has_begun_anew = False
         self._begins = False
         self._events: list[Event] = []
+        self._executed: list[Any] = []
         self._rest = bytearray()
         self._answer: Mapping[str, Any] | None = None
         self._reply: Reply | None = None
@@ -214,14 +216,19 @@ class Turn:
         """How long to wait for the next frame: as long as nothing may come, but for a turn that has failed."""
         return timeout_s if self.failure is None else min(LAST_WORDS_S, timeout_s or LAST_WORDS_S)
 
-    def leave(self, frames: Iterable[bytes | str]) -> None:
-        """Take the frames that have come and that nobody will ask for: those of the type ``session`` count, up to the turn's end.
+    def leave(self, frames: Iterable[bytes | str] = ()) -> None:
+        """Leave a turn in the middle; what it has executed is offered no more. Nothing happens where it has ended, or is overtaken.
+
+        Args:
+            frames: Those of a WebSocket that have come, and that nobody will ask for. Checkpoints in them count.
 
         Raises:
-            TurnOvertaken: Another turn has begun.
             ConfigurationError: They are no frames.
         """
-        self._adopt_first(_frame("frames", frame) for frame in check_many("frames", frames, "frames: texts, or bytes"))
+        given = check_many("frames", frames, "frames: texts, or bytes")
+        if self._answer is None and self._conversation.turn is self:
+            self._adopt_first(_frame("frames", frame) for frame in given)
+            self._conversation.settle(self._executed)
 
     def _adopt(self, value: Any, *, status: int | None = None) -> bool:
         if self._conversation.turn is not self:
@@ -232,16 +239,27 @@ class Turn:
         return self._conversation.adopt(value, status=status)
 
     def _adopt_first(self, values: Iterable[Any]) -> int:
-        """Keep the sessions of the checkpoints that come before anything else that carries one; gives how many values that were."""
+        """Keep the sessions of the checkpoints that come before anything else that carries one, and note what was executed.
+
+        Returns:
+            How many values were looked at.
+        """
         passed = 0
         for value in values:
             kind = value_at(value, "type")
             if kind == CHECKPOINT:
                 self._adopt(value)
+            elif kind == EXECUTED:
+                self._note(value)
             elif not isinstance(kind, str) or kind in {"done", "error"} or session_in(value) is not None:
                 break
             passed += 1
         return passed
+
+    def _note(self, value: Mapping[str, Any]) -> None:
+        """Note what was executed, in case that the turn has no reply to tell it."""
+        items = value.get(EXECUTED)
+        self._executed += items if isinstance(items, list) else []
 
     def _read(self, values: list[Any], adopted: int) -> Iterator[Event]:
         for at, value in enumerate(values):
@@ -256,6 +274,8 @@ class Turn:
                 'An event is no JSON object with a "type". Check that the path is that of an agent service.'
             )
         self._adopt(None if is_adopted else value)
+        if value["type"] == EXECUTED and not is_adopted:
+            self._note(value)
         if self.failure is not None or (value["type"] == "error" and self._answer is None):
             self._fail(value)
             return None

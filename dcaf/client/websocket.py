@@ -19,7 +19,6 @@ from typing import Any, Final, Self
 from dcaf.client.approvals import Decision
 from dcaf.client.arguments import check, check_headers, check_seconds
 from dcaf.client.conversation import Conversation
-from dcaf.client.errors import TurnOvertaken
 from dcaf.client.reach import ConnectionClosed, WebSocketException, reached, sync_websockets
 from dcaf.client.reply import Event, Reply
 from dcaf.client.stream import Stream, reply_of
@@ -72,8 +71,8 @@ class Socket:
 
     def close(self) -> None:
         """Close the connection, after the frames were read that have come. A further turn opens another one."""
-        if self._turn is not None and self._turn.reply is None:
-            self._hear_out(self._turn)
+        if self._turn is not None:
+            self._leave(self._turn)
         self._connection = None
         self._closing.close()
 
@@ -100,7 +99,7 @@ class Socket:
     def _ready(self, turn: Turn) -> sync_websockets.ClientConnection:
         """A connection on which nothing waits to be read: the one there is, if it is open, else a new one."""
         if self._turn is not None and self._turn.reply is None:
-            self._hear_out(turn)
+            self._leave(turn)  # by the new turn: the old one is overtaken, and its checkpoints count all the same
             self.close()
         self._turn = turn
         if self._connection is None or not self._is_drained(self._connection, turn):
@@ -111,11 +110,9 @@ class Socket:
             self._connection = self._closing.enter_context(connecting)
         return self._connection
 
-    def _hear_out(self, turn: Turn) -> None:
-        """Take what has come of a turn that is left; its session may say what was done."""
-        if self._connection is not None:
-            with suppress(TurnOvertaken):
-                turn.leave(_come(self._connection))
+    def _leave(self, turn: Turn) -> None:
+        """Leave a turn, with what has come of it: a session in it may say what was done."""
+        turn.leave(() if self._connection is None else _come(self._connection))
 
     def _is_drained(self, connection: sync_websockets.ClientConnection, turn: Turn) -> bool:
         """Whether a connection is open, after the frames were read that came between two turns, for the sessions in them."""

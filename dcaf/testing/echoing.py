@@ -19,9 +19,9 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
-from dcaf.client.approvals import settled, waiting_in
+from dcaf.client.approvals import settled, waiting_in, without_executed
 from dcaf.client.arguments import check, check_function, check_messages, check_object, is_whole, refuse
-from dcaf.client.arrival import is_dead, newest
+from dcaf.client.arrival import is_dead, newest, value_at
 from dcaf.client.conversation import FIELDS, SESSION
 from dcaf.client.errors import ApprovalUnknown
 from dcaf.core.errors import ConfigurationError
@@ -105,9 +105,12 @@ class Echoing:
         return reply
 
     def kept(self, reply: Reply) -> Reply:
-        """Keep an answer in the history, if the turn was served."""
+        """Keep an answer in the history, if the turn was served; if not, offer no more what it has executed all the same."""
         if reply.code is None and reply.message is not None:
             self.messages.append(settled({"role": "assistant", **reply.message}, waiting_in(self.messages), begins=self._begins))
+        else:
+            for event in reply.events:
+                self.messages[:] = without_executed(self.messages, value_at(event, "executed_approvals"))
         return reply
 
     def overheard(self, value: Any) -> None:

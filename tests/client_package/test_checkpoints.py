@@ -228,6 +228,64 @@ def test_a_turn_that_begins_while_another_is_open_goes_on_from_the_checkpoint_th
     assert asyncio.run(main()) == ({"n": 5}, 2)
 
 
+ASKED = {"role": "assistant", "content": "?", "data": {"approvals": [{"id": "a"}, {"id": "b"}]}}
+
+
+@pytest.mark.parametrize("wire", STREAMED)
+@pytest.mark.parametrize("rest", [[], [DELTA], [GARBAGE], [ERROR, carrying(9, "done")]])
+def test_what_has_run_is_not_offered_again_where_its_answer_breaks_off(server: Any, wire: str, rest: Any) -> None:
+    url, service = server
+    service.events = [DELTA, carrying(1), EXECUTED, *rest]
+    with talking(wire, url, session=copy.deepcopy(OLD), messages=[ASKED]) as talk:
+        with pytest.raises(ClientError):
+            talk.say(decisions={"a": True})
+        assert [one.id for one in talk.client.approvals] == ["b"]
+        kept = json.loads(json.dumps({"session": talk.client.envelope, "messages": talk.client.messages}))
+    assert list(Conversation(**kept).waiting) == ["b"]
+    assert ASKED["data"] == {"approvals": [{"id": "a"}, {"id": "b"}]}, "what the caller gave is not changed"
+
+
+@pytest.mark.parametrize("wire", ["stream", "socket"])
+def test_nor_where_the_answer_is_left_before_it_was_read(server: Any, wire: str) -> None:
+    url, service = server
+    service.events, service.end = [DELTA, carrying(1), EXECUTED], "wait"
+    with Client(url, session=copy.deepcopy(OLD), messages=[ASKED]) as client:
+        speaker: Any = client.socket() if wire == "socket" else client
+        with speaker.stream(decisions={"a": True}) as stream:
+            assert next(stream).type == "text_delta"
+            threading.Event().wait(0.1)
+        assert [one.id for one in client.approvals] == ["b"]
+
+
+def test_an_answer_that_is_whole_leaves_the_one_that_asked_as_it_came(server: Any) -> None:
+    url, service = server
+    service.events, service.end = [EXECUTED, {"type": "approvals", "approvals": [{"id": "b"}]}, carrying(1, "done")], "now"
+    with Client(url, session=copy.deepcopy(OLD), messages=[ASKED]) as client:
+        with client.stream(decisions={"a": True}) as stream:
+            list(stream)
+        assert client.messages[0] == ASKED
+        assert [one.id for one in client.approvals] == ["b"]
+
+
+def test_control_a_client_that_forgets_it_offers_it_again(server: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(Conversation, "settle", lambda self, items: None)
+    url, service = server
+    service.events = [carrying(1), EXECUTED]
+    with Client(url, session=copy.deepcopy(OLD), messages=[ASKED]) as client:
+        with pytest.raises(ClientError), client.stream(decisions={"a": True}) as stream:
+            list(stream)
+        assert [one.id for one in client.approvals] == ["a", "b"]
+
+
+@pytest.mark.parametrize("wire", ["ndjson", "websocket"])
+def test_a_client_of_the_kit_does_not_offer_it_either(server: Any, wire: Any) -> None:
+    url, service = server
+    service.events, service.end = [carrying(1), EXECUTED, ERROR, carrying(9, "done")], "now"
+    with SessionClient(url, wire=wire, envelope=copy.deepcopy(OLD), messages=[ASKED]) as client:
+        assert client.decide(decision=True).code == "model-failed"
+        assert [one["id"] for one in client.approvals] == ["b"]
+
+
 @pytest.mark.parametrize("wire", ["ndjson", "websocket"])
 @pytest.mark.parametrize("rest", [[], [DELTA], [ERROR, carrying(9, "done")]])
 def test_a_client_of_the_kit_keeps_it_too(server: Any, wire: Any, rest: Any) -> None:
