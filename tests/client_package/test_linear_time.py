@@ -167,7 +167,7 @@ class Rejoining(Turn):
 
 def regathered(size: int) -> Any:
     data: list[Any] = []
-    for _ in range(size // len(LISTED) + 1):
+    for _ in range(size // 16 + 1):
         data = [*data, {"id": "c"}]
     return data
 
