@@ -109,8 +109,11 @@ class Conversation:
 
         Args:
             items: What became of decisions, as events ``executed_approvals`` have it.
+
+        Raises:
+            ConfigurationError: They are no list.
         """
-        if items:
+        if check("items", items, list, "the list of an event executed_approvals"):
             self.messages[:] = without_executed(self.messages, items)
 
     def keep(self, message: Mapping[str, Any], answer: Mapping[str, Any], *, begins: bool = False) -> None:

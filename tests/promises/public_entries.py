@@ -394,6 +394,7 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.client.Conversation": Entry({"fields": {"a": 1}}, then=lambda found: found.body({"role": "user", "content": "x"}, {})),
     "dcaf.client.Conversation.body": Entry({"message": {"role": "user", "content": "x"}, "fields": {}}, on=Conversation),
     "dcaf.client.Conversation.adopt": Entry({"value": {"data": {"session": {"a": 1}}}}, on=Conversation),
+    "dcaf.client.Conversation.settle": Entry({"items": [{"id": "a"}]}, on=Conversation),
     "dcaf.client.Conversation.keep": Entry({"message": {"content": "x"}, "answer": {"content": "y"}}, on=Conversation),
     "dcaf.client.Event": Entry({"body": {"type": "x"}}, then=lambda found: (found.type, found.text)),
     "dcaf.client.Reply": Entry(
