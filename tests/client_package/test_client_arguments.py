@@ -260,6 +260,7 @@ ENTRIES: dict[str, Entry] = {
     "Conversation.adopt": Entry(
         lambda **given: Conversation().adopt(**given), lambda: {"value": {}, "status": 200}, ("value", "status")
     ),
+    "Conversation.settle": Entry(lambda **given: Conversation().settle(**given), lambda: {"items": []}),
     "Conversation.keep": Entry(
         lambda **given: Conversation().keep(**given), lambda: {"message": {}, "answer": {}, "begins": False}, ("begins",)
     ),
