@@ -38,8 +38,9 @@ BEDROCK: Final = "bedrock_additional_model_requests_fields"
 
 def innermost(model: Model) -> Iterator[Model]:
     """The models that are asked in the end, inside wrappers and fallbacks of pydantic-ai."""
-    wrapped = getattr(model, "wrapped", None)
-    inner = [wrapped] if isinstance(wrapped, Model) else [item for item in getattr(model, "models", ()) if isinstance(item, Model)]
+    wrapped, several = getattr(model, "wrapped", None), getattr(model, "models", None)
+    candidates = [wrapped] if isinstance(wrapped, Model) else several if isinstance(several, list | tuple) else ()
+    inner = [item for item in candidates if isinstance(item, Model) and item is not model]
     if not inner:
         yield model
     for item in inner:
@@ -51,9 +52,8 @@ def renew_client(model: Model) -> None:
 
     pydantic-ai's own agent does the same when a run begins. A client that was passed to a provider is left as it is.
     """
-    renew = getattr(model, "_refresh_http_client", None)
-    if renew is not None:
-        renew()
+    with suppress(AttributeError):  # there is none, or the model was made without what a Model has
+        model._refresh_http_client()
 
 
 def cannot(error: BaseException) -> bool:
@@ -110,13 +110,19 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _named(error: BaseException) -> str:
-    status = getattr(error, "status_code", None)
-    if not isinstance(status, int):
-        status = getattr(getattr(error, "response", None), "status_code", None)
+    status = _status(error)
     inner = error.exceptions[:MOST_CAUSES] if isinstance(error, BaseExceptionGroup) else ()
-    told = [f"HTTP {status}"] if isinstance(status, int) else []
-    told += [_named(item) for item in inner]
+    told = [*([] if status is None else [f"HTTP {status}"]), *map(_named, inner)]
     return f"{type(error).__name__} ({', '.join(told)})" if told else type(error).__name__
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status that an error has, by itself or in its response."""
+    try:
+        found = [getattr(error, "status_code", None), getattr(getattr(error, "response", None), "status_code", None)]
+    except Exception:  # noqa: BLE001 - a property of somebody else's error
+        return None
+    return next((status for status in found if isinstance(status, int)), None)
 
 
 def settings_for(model: Model, settings: ModelSettings | None, talk: Sequence[ModelMessage]) -> ModelSettings | None:
@@ -151,7 +157,7 @@ def _begins_without_thinking(talk: Sequence[ModelMessage]) -> bool:
 def _has_budget(model: Model, settings: ModelSettings | None) -> bool:
     merged = _merged(model, settings)
     own = merged.get("anthropic_thinking") or (merged.get(BEDROCK) or {}).get("thinking")
-    if own:
+    if isinstance(own, Mapping) and own:
         return bool(own.get("type") == "enabled")
     profile: Any = _profile(model)
     is_claude = "anthropic_supports_adaptive_thinking" in profile or profile.get("bedrock_thinking_variant") == "anthropic"
@@ -160,10 +166,10 @@ def _has_budget(model: Model, settings: ModelSettings | None) -> bool:
 
 
 def _merged(model: Model, settings: ModelSettings | None) -> dict[str, Any]:
-    return {**(model.settings or {}), **(settings or {})}
+    return {**(getattr(model, "settings", None) or {}), **(settings or {})}
 
 
 def _profile(model: Model) -> ModelProfile:
-    with suppress(NotImplementedError):
+    with suppress(NotImplementedError, AttributeError):
         return model.profile
     return {}

@@ -212,6 +212,16 @@ def test_the_innermost_models_of_all_wrappers_are_found() -> None:
     assert list(innermost(model)) == [one, other]
 
 
+def test_a_model_of_the_house_that_is_made_without_its_base_answers() -> None:
+    class Bare(Whole):
+        models = "a name that means something else"
+
+        def __init__(self) -> None:
+            self.wrapped = self
+
+    assert Agent(Bare(), config=RunConfig(model_settings={"temperature": 0.0})).run("hi").text == "Hello."
+
+
 # two texts
 
 PARTS: dict[str, Callable[[int], ModelResponsePart]] = {
@@ -357,6 +367,15 @@ def test_the_log_says_the_types_and_the_status_of_all_that_was_raised() -> None:
     said = describe(refused)
     assert said.splitlines()[0] == "ModelHTTPError (HTTP 401) from ClientError (HTTP 503) from ConnectionResetError"
     assert describe(group) == "ExceptionGroup (ModelHTTPError (HTTP 401), ValueError)"
+
+
+def test_an_error_whose_parts_cannot_be_read_is_told_by_its_type() -> None:
+    class Odd(Exception):
+        @property
+        def response(self) -> Any:
+            raise RuntimeError("s3cret")
+
+    assert describe(Odd("s3cret")) == "Odd"
 
 
 def test_causes_in_a_circle_are_told_once_more_and_not_for_ever() -> None:
