@@ -28,7 +28,7 @@ from pydantic import BaseModel, RootModel
 Step: TypeAlias = "str | int | None"
 """The name of a member, a key, or the index of an item; None adds nothing to a path."""
 
-ATOMS: Final = frozenset([str, int, float, bool, NoneType])
+ATOMS: Final = (str, int, float, bool, NoneType)
 SETS: Final = (set, frozenset)
 SEQUENCES: Final = (list, tuple, deque, *SETS)
 

@@ -20,8 +20,9 @@ from dcaf.core.errors import SessionValueError
 from dcaf.core.growth import EMPTY, Tail, read_list
 from dcaf.core.handles import Slot
 from dcaf.core.members import Members, members_of
+from dcaf.core.parts import ATOMS
 from dcaf.core.room import at_most, size_of
-from dcaf.core.values import ATOMS, read, to_json, write
+from dcaf.core.values import read, to_json, write
 
 RESERVED: Final = "dcaf"
 """The one key that the library keeps for itself, in the envelope and in the sealed state."""

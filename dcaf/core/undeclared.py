@@ -24,10 +24,9 @@ from pydantic import BaseModel, RootModel
 
 from dcaf.core.adapters import Description, Names, Path, describe
 from dcaf.core.difference import look
-from dcaf.core.parts import SEQUENCES, SETS, extra_of, parts_of
+from dcaf.core.parts import ATOMS, SEQUENCES, SETS, extra_of, parts_of
 
 ABSENT: Final = object()
-ATOMS: Final = (str, int, float, bool, type(None))
 
 
 class Member(NamedTuple):

@@ -24,7 +24,7 @@ from pydantic import ValidationError
 from dcaf.core.adapters import adapter, describe
 from dcaf.core.difference import NOT_FINITE, require_same
 from dcaf.core.errors import ConfigurationError, DcafError, SessionInvalid, SessionTypeError, SessionValueError
-from dcaf.core.parts import SEQUENCES, SETS, base_of
+from dcaf.core.parts import ATOMS, SEQUENCES, SETS, base_of
 from dcaf.core.paths import Refusal, misfit
 from dcaf.core.typed import arrange, dump, read_back, with_undeclared
 from dcaf.core.undeclared import Undeclared
@@ -37,8 +37,6 @@ MAX_DEPTH: Final = 64
 
 MIN_INTEGER: Final = -(2**63)
 MAX_INTEGER: Final = 2**64 - 1
-
-ATOMS: Final = (str, int, float, bool, type(None))
 
 
 def to_json(value: object, as_type: Any = None, *, path: str, kept: Undeclared | None = None) -> JSON:
@@ -157,7 +155,7 @@ def _walk_other(value: object, depth: int, kept: Undeclared | None) -> JSON:
 def _walk_dumped(value: object, as_type: Any, depth: int, kept: Undeclared | None) -> JSON:
     """What a type makes of an object, if it gives it back as the same."""
     dumped = dump(value, as_type)
-    if type(dumped) is type(value) and not isinstance(value, (Mapping, *SEQUENCES, *ATOMS)):  # as of `...`, which stays what it is
+    if not isinstance(dumped, (Mapping, *SEQUENCES, *ATOMS)):  # it is no plain value, and would be written by its type again
         raise Refusal(f"is of type {type(value).__name__}, which cannot be stored")
     written: JSON = _walk(dumped, depth)
     require_same(value, read_back(written, as_type))

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from dcaf.core.current import calling, current_session
 from dcaf.core.errors import ConfigurationError, ToolArgumentError
-from dcaf.core.session import Session, shown_session
+from dcaf.core.session import Session, session_behind
 from dcaf.tools.callables import Way, outcome, starts_on_loop
 from dcaf.tools.contained import contained
 from dcaf.tools.reading import Reading
@@ -100,7 +100,7 @@ class Running:
         self, arguments: Mapping[str, Any], session: Session | None, *, abandon: bool = False, is_approved: bool = False
     ) -> Any:
         self.check_has_object()
-        session = None if session is None else checked_session("session=", session)
+        session = None if session is None else session_behind(session, "session=")
         read, function = self.reading.finished(), self.way.function
         with calling(is_approved=is_approved), contained():
             values = read.arguments.validate(self.own(arguments))
@@ -116,18 +116,3 @@ class Running:
             if read.plan.needs_session:
                 raise
             return None
-
-
-def checked_session(where: str, session: object) -> Session:
-    """The session that was given, or that what was given shows; what is none is refused, with what to write.
-
-    Raises:
-        ConfigurationError: It is none.
-    """
-    found = shown_session(session)
-    if not isinstance(found, Session):
-        what = f"the class {session.__name__}" if isinstance(session, type) else f"a {type(session).__name__}"
-        raise ConfigurationError(
-            f"{where} takes a Session, and got {what}. Make one: Session(), or Session.from_dict({{...}}) of plain values."
-        )
-    return found

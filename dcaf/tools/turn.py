@@ -31,12 +31,11 @@ from dcaf.core.errors import ConfigurationError, ExitError, ToolApprovalError, T
 from dcaf.core.merge import Path
 from dcaf.core.overlay import IGNORE, Clash, Look, Overlay
 from dcaf.core.paths import join
-from dcaf.core.session import Session
+from dcaf.core.session import Session, session_behind
 from dcaf.tools.conflicts import OUTSIDE, Caller, Conflict, log_conflict
 from dcaf.tools.contained import contained
 from dcaf.tools.frames import trace
 from dcaf.tools.results import Call, Result, said_of, told_of
-from dcaf.tools.running import checked_session
 from dcaf.tools.streams import END
 from dcaf.tools.tool import Tool
 
@@ -89,7 +88,7 @@ class Turn:
     """
 
     def __init__(self, session: Session) -> None:
-        self.session: Session = checked_session("Turn(...)", session)
+        self.session: Session = session_behind(session, "Turn(...)")
         self.conflicts: list[Conflict] = []
         self._queue: deque[_Place] = deque()
         self._called = 0

@@ -168,11 +168,11 @@ def test_control_without_a_look_at_the_tool_its_inside_says_so(monkeypatch: Any)
 MESSAGES: dict[str, tuple[Callable[[], Any], str]] = {
     "a dict for a session": (
         lambda: runs(lambda: note.run({"text": "a"}, session={})),  # type: ignore[arg-type]
-        "session= takes a Session, and got a dict. Make one: Session(), or Session.from_dict({...}) of plain values.",
+        "session= takes a Session, and not a dict. For plain values write Session.from_dict({...}).",
     ),
     "the class for a session": (
         lambda: Turn(Session),  # type: ignore[arg-type]
-        "Turn(...) takes a Session, and got the class Session. Make one: Session(), or Session.from_dict({...}) of plain values.",
+        "Turn(...) takes a session, and not the class Session. Write Session() for an empty one.",
     ),
     "a function for a tool": (
         lambda: Call(len, {}),  # type: ignore[arg-type]
