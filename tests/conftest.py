@@ -9,6 +9,7 @@ import gc
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -46,8 +47,14 @@ LONGEST: Final = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep the order of the files on several cores too: there the files with most tests would come first."""
+    """Keep the order of the files on several cores too, and let programs be interrupted whoever started the tests.
+
+    There the files with most tests would come first. A shell that starts a run in the background ignores the interrupt for all
+    that it starts, and the programs of the tests would inherit that.
+    """
     config.option.loadscopereorder = False
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -77,6 +77,7 @@ class Execution:
         self._send = _sender(session)
         self._is_over = False
         self._lock = Lock()
+        self._telling = anyio.Lock()
 
     async def run(self, calls: Sequence[Approved], turn: Turn) -> None:
         """Run calls, side by side as far as their tools allow; what came of each stands in it, also where this is cancelled."""
@@ -121,18 +122,23 @@ class Execution:
         Raises:
             ToolApprovalError: It is not to run; ``item.error`` has the cause, where there is one.
         """
+        if self._send is None:
+            self._use_in_time(item)
+            return
+        async with self._telling:  # no message of another call has a use in it that may be taken back
+            self._use_in_time(item)
+            try:
+                await self._tell_use(self._send, item.verdict.id)
+            except BaseException as error:
+                self._take_back(item, error)
+                if isinstance(error, Exception):
+                    raise ToolApprovalError(OVER) from error
+                raise
+
+    def _use_in_time(self, item: Approved) -> None:
         if anyio.current_effective_deadline() <= anyio.current_time():
             raise ToolApprovalError(OVER)
         self._use(item)
-        if self._send is None:
-            return
-        try:
-            await self._tell_use(self._send, item.verdict.id)
-        except BaseException as error:
-            self._take_back(item, error)
-            if isinstance(error, Exception):
-                raise ToolApprovalError(OVER) from error
-            raise
 
     def _use(self, item: Approved) -> None:
         with self._lock:
@@ -172,8 +178,9 @@ class Execution:
     async def _tell_end(self) -> None:
         """Send the session with what a call wrote; what is wrong with that is met again at the end of the turn."""
         if self._send is not None:
-            with suppress(Exception):
-                await self._send()
+            async with self._telling:
+                with suppress(Exception):
+                    await self._send()
 
 
 def _sender(session: Session) -> Send | None:

@@ -27,8 +27,8 @@ GONE: Final = 1000
 LEAVING_S: Final = 5.0
 """How long an application may go on after the client has left; then it is cancelled."""
 
-FORGOTTEN: Final[set[asyncio.Task[None]]] = set()
-"""Applications whose clients are gone, until they have ended: nothing else holds their tasks."""
+OPEN: Final[set[Line]] = set()
+"""Connections whose applications still run: nothing else holds those whose clients are gone."""
 
 
 class Line:
@@ -47,7 +47,10 @@ class Line:
         self._task = asyncio.create_task(self._run(app, scope))
         self._is_left = False
         self._last = last
-        weakref.finalize(owner, _forget, self, asyncio.get_running_loop())
+        self._loop = asyncio.get_running_loop()
+        OPEN.add(self)
+        self._task.add_done_callback(self._ended)
+        weakref.finalize(owner, _forget, self, self._loop)
 
     def say(self, message: Message) -> None:
         """Give the application something to receive."""
@@ -81,8 +84,20 @@ class Line:
         if not (self._is_left or self._task.done()):
             self._is_left = True
             self.say(self._last)
-            FORGOTTEN.add(self._task)
-            self._task.add_done_callback(FORGOTTEN.discard)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        OPEN.discard(self)
+        if not task.cancelled():
+            task.exception()  # which is raised where the client waits for it, and by nobody where the client is gone
+
+    @staticmethod
+    async def forget_all() -> None:
+        """Say their last messages on all lines of this loop, which is about to end, and give the applications the time to end."""
+        found = [line for line in tuple(OPEN) if line._loop is asyncio.get_running_loop()]
+        for line in found:
+            line.forget()
+        if found:
+            await asyncio.wait({line._task for line in found}, timeout=LEAVING_S)
 
     async def _run(self, app: ASGIApp, scope: Scope) -> None:
         try:

@@ -23,7 +23,9 @@ from typing import Final
 import anyio
 from anyio.from_thread import BlockingPortal
 
-ENDING_S: Final = 5.0
+from dcaf.testing.inside import LEAVING_S, Line
+
+ENDING_S: Final = LEAVING_S + 1
 """How long a program that has come to its end waits for an application to end, too."""
 
 
@@ -102,5 +104,6 @@ async def _live(begun: Future[_Running]) -> None:
         _OPEN.add(running)
         begun.set_result(running)
         await stopping.wait()
+        await Line.forget_all()
         await portal.stop(cancel_remaining=True)
     _OPEN.discard(running)

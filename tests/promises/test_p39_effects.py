@@ -15,7 +15,7 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import aclosing, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -64,10 +64,12 @@ class Trial:
         breaks: Whether the next step of the application raises.
         is_gone: Whether the client has left.
         leaves_after: After how many messages it leaves, in the very step in which it gets the last.
+        way_s: How long a message is on its way, in seconds.
     """
 
     kinds: list[str]
     pause: Callable[[], int]
+    way_s: float = 0
     begun: Counter[str] = field(default_factory=Counter)
     breaks: bool = False
     is_gone: bool = False
@@ -207,7 +209,7 @@ async def over_http(trial: Trial, message: Any, held: Any, act: Any, *, path: st
         return {"type": "http.disconnect"}
 
     async def send(sent: Any) -> None:
-        await asyncio.sleep(0)
+        await asyncio.sleep(trial.way_s)
         if trial.is_gone:
             raise OSError
         if trial.breaks and path != "/api/chat":  # a JSON answer that was not sent is none
@@ -240,7 +242,7 @@ async def over_socket(trial: Trial, message: Any, held: Any, act: Any) -> Any:
     is_done = asyncio.Event()
 
     async def send(sent: Any) -> None:
-        await asyncio.sleep(0)
+        await asyncio.sleep(trial.way_s)
         if trial.is_gone:
             raise OSError
         if sent["type"] == "websocket.send":
@@ -362,11 +364,11 @@ WORDS: Final = {
 }
 
 
-async def tried(wire: Any, happens: Any, point: int) -> tuple[int, int]:
-    """How many calls have begun twice, and how many were used up and never begun."""
+async def tried(wire: Any, happens: Any, point: int, among: Sequence[str] = tuple(KINDS), way_s: float = 0) -> tuple[int, int]:
+    """How many calls have begun twice, and how many were used up and never begun, of some that are chosen among kinds."""
     rng = random.Random(point)
-    kinds = [rng.choice(list(KINDS)) for _ in range(rng.randint(1, 3))]
-    trial = Trial(kinds, lambda: rng.randint(0, 6))
+    kinds = [rng.choice(among) for _ in range(rng.randint(1, 3))]
+    trial = Trial(kinds, lambda: rng.randint(0, 6), way_s)
     TRIAL.set(trial)
     round_ = point * SPAN // POINTS
 
@@ -387,14 +389,14 @@ async def tried(wire: Any, happens: Any, point: int) -> tuple[int, int]:
     return sum(count > 1 for count in counts), sum(count == 0 for count in counts)
 
 
-def swept(wire: Any, happens: Any, points: range, *, until: int | None = None) -> tuple[int, int]:
+def swept(wire: Any, happens: Any, points: range, *, until: int | None = None, **how: Any) -> tuple[int, int]:
     """The same at each point; ``until`` there is one of that kind."""
 
     async def run() -> tuple[int, int]:
         found = [(0, 0)]
         for point in points:
             if until is None or not found[-1][until]:
-                found.append(await tried(wire, happens, point))
+                found.append(await tried(wire, happens, point, **how))
         return sum(twice for twice, _ in found), sum(never for _, never in found)
 
     with asyncio.Runner(loop_factory=TurnedLoop) as runner:
@@ -412,6 +414,23 @@ def test_what_was_approved_begins_once_however_its_turn_ends(wire: Any, scale: f
         39, f"{WORDS[wire]}: {twice} begun twice, {never} used up and never begun, at {len(points)} points for each of: {ends}"
     )
     assert set(found.values()) == {(0, 0)}
+
+
+AT_ONCE: Final[dict[str, Any]] = {"among": ["beside", "in_thread_beside"], "way_s": 0.001}
+"""Calls of which several begin while the message of the first is on its way."""
+
+
+@pytest.mark.promise(39)
+@pytest.mark.parametrize("wire", [over_lines, over_socket], ids=WORDS.get)
+def test_of_calls_that_begin_at_once_none_is_used_up_by_the_message_of_another(
+    wire: Any, scale: float, measured: Callable[[int, str], None]
+) -> None:
+    points = range(0, POINTS, max(1, int(1 / scale) // 4))
+    twice, never = swept(wire, leave_with_a_message, points, **AT_ONCE)
+    measured(
+        39, f"{WORDS[wire]}, calls side by side: {twice} begun twice, {never} used up and never begun, at {len(points)} points"
+    )
+    assert (twice, never) == (0, 0)
 
 
 # controls: each breaks one part of what makes it so
@@ -464,6 +483,27 @@ def tells_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Execution, "_tell_use", tell)
 
 
+class NoLock:
+    """One that everybody has."""
+
+    async def __aenter__(self) -> None:
+        await asyncio.sleep(0)
+
+    async def __aexit__(self, *_: object) -> None:
+        """Nothing."""
+
+
+def tells_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call may be used up while the message of another one is on its way."""
+    made = Execution.__init__
+
+    def make(execution: Execution, *args: Any, **named: Any) -> None:
+        made(execution, *args, **named)
+        execution._telling = NoLock()  # type: ignore[assignment]
+
+    monkeypatch.setattr(Execution, "__init__", make)
+
+
 def can_be_stopped_between(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cancellation reaches the step between using a call up and its beginning."""
 
@@ -471,6 +511,13 @@ def can_be_stopped_between(monkeypatch: pytest.MonkeyPatch) -> None:
         await send()
 
     monkeypatch.setattr(Execution, "_tell_use", tell)
+
+
+@pytest.mark.promise(39)
+@pytest.mark.parametrize("wire", [over_lines, over_socket], ids=WORDS.get)
+def test_calls_that_are_used_up_together_are_caught(wire: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    tells_together(monkeypatch)
+    assert swept(wire, leave_with_a_message, range(POINTS), until=1, **AT_ONCE)[1]
 
 
 CONTROLS: Final = [

@@ -14,7 +14,7 @@ import pytest
 
 from dcaf.demo.server import serving
 from dcaf.testing import SessionClient
-from dcaf.testing.inside import FORGOTTEN
+from dcaf.testing.inside import OPEN
 from tests.testing.counting import Counter
 
 APP = """
@@ -163,15 +163,15 @@ def test_a_client_that_was_collected_leaves_no_thread_and_no_task() -> None:
     def one(wire: Any) -> None:
         assert SessionClient(Counter(), wire=wire).send("one").session == {"n": 1}
 
-    before = set(threading.enumerate())
+    before, opened = set(threading.enumerate()), set(OPEN)
     for wire in ("websocket", "json", "ndjson", "websocket"):
         one(wire)
     gc.collect()
     until = time.monotonic() + 5
-    while (set(threading.enumerate()) - before or FORGOTTEN) and time.monotonic() < until:
+    while (set(threading.enumerate()) - before or OPEN - opened) and time.monotonic() < until:
         time.sleep(0.01)
     assert set(threading.enumerate()) - before == set()
-    assert set() == FORGOTTEN
+    assert OPEN - opened == set()
 
 
 def test_an_application_whose_client_was_collected_is_told_that_it_has_left() -> None:
