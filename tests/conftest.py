@@ -26,10 +26,17 @@ REQUIRED: Final = frozenset(name.strip() for name in os.environ.get("DCAF_REQUIR
 collect_ignore_glob = ["*conftest.py"]
 """They have no doctests, and where several folders have a file of this name, pytest takes one for the other."""
 
-ALONE: Final = {"speed", "benchmarks", "test_p10_limits.py", "test_p11_parsers.py", "test_linear_time.py"}
+ALONE: Final = {
+    "speed",
+    "benchmarks",
+    "test_linear_time.py",
+    "test_p10_limits.py",
+    "test_p11_parsers.py",
+    "test_p38_growth.py",
+}
 """The folders and files of tests that measure time."""
 
-PARTLY: Final = {"test_history.py", "test_import.py", "test_large_bodies.py"}
+PARTLY: Final = {"test_history.py", "test_import.py", "test_large_bodies.py", "test_p37_one_limit.py"}
 """Files some of whose tests do; these are marked one by one."""
 
 LONGEST: Final = (

@@ -25,7 +25,7 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from dcaf.agent.helpdesk import Approval, Data, Message, PendingToolCall
 from dcaf.agent.pending import Proposal, decided_in, digest_of, pending_in, proposed_in, tag_of
-from dcaf.asgi.threads import _parsers
+from dcaf.asgi.body import _parsers
 from dcaf.core.errors import ToolArgumentError
 from dcaf.core.session import Session
 from dcaf.tools.tool import Tool

@@ -12,7 +12,7 @@ import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
-from threading import Lock
+from threading import Lock, get_ident
 from typing import Any, Final
 
 import anyio
@@ -185,12 +185,12 @@ class Execution:
 
 def _sender(session: Session) -> Send | None:
     """What sends a session to its client in the middle of an answer; None where the request's session is another one, or none."""
-    send = sending.get(None)
+    thread, send = sending.get((0, None))
     try:
         is_of_request = root_of(current_session()._state) is root_of(session._state)
     except ConfigurationError:
         return None
-    return send if is_of_request else None
+    return send if is_of_request and thread == get_ident() else None
 
 
 def _after(begins: Callable[[], Awaitable[None]], begins_in_thread: Callable[[], None], function: Callable[..., Any]) -> Any:

@@ -34,9 +34,9 @@ from dcaf.agent.page import Page
 from dcaf.agent.page import routes as page_routes
 from dcaf.agent.socket import Conversation
 from dcaf.asgi import SessionMiddleware
+from dcaf.asgi.body import off_the_loop
 from dcaf.asgi.carriers import BODY
-from dcaf.asgi.settings import routes as exempted
-from dcaf.asgi.threads import off_the_loop
+from dcaf.asgi.config import routes as exempted
 from dcaf.core.current import current_session
 from dcaf.core.errors import ConfigurationError, MalformedRequest
 from dcaf.core.keeper import Keeper, Stateless
@@ -112,7 +112,7 @@ def create_app(
         keys=keys,
         audience=audience,
         keeper=keeper,
-        exempt=lambda scope: exempt(scope) or _is_open(scope),
+        exempt=lambda scope: _is_open(scope) or (exempt is not None and exempt(scope)),
         **settings,
     )
     if keeper is None and served._service.tools:

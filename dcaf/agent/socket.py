@@ -18,7 +18,7 @@ from dcaf.agent.agent import Agent
 from dcaf.agent.config import StreamingMode
 from dcaf.agent.exchange import Asked, ended, failed, refused, written
 from dcaf.agent.response import AgentResponse
-from dcaf.asgi.threads import off_the_loop
+from dcaf.asgi.body import off_the_loop
 from dcaf.core.current import current_session
 from dcaf.core.errors import SessionConflict
 from dcaf.core.keeper import Keeper

@@ -9,10 +9,10 @@ What a reader gets wrong: one class is mounted, and the other names are what its
 
 from dcaf.asgi.carriers import Carriers, CookieCarrier, HeaderCarrier
 from dcaf.asgi.checkpoint import checkpoint
+from dcaf.asgi.config import Keys, Routes
 from dcaf.asgi.events import Event
-from dcaf.asgi.holder import Conversation, Subject
+from dcaf.asgi.identity import Conversation, Subject
 from dcaf.asgi.middleware import SessionMiddleware
-from dcaf.asgi.settings import Keys, Routes
 from dcaf.asgi.terminal import Terminal, is_done
 from dcaf.core.claims import Claims
 from dcaf.core.keeper import Keeper, Stateless

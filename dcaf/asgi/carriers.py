@@ -12,14 +12,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Final, Literal, Protocol, TypeAlias
+from typing import Any, ClassVar, Final, Literal, NamedTuple, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
 from starlette.types import Scope
 
 from dcaf.asgi.headers import Raw
 from dcaf.core.arguments import items_of, kind_of, require_bool, require_text
-from dcaf.core.errors import ConfigurationError, SessionInvalid, SessionTooLarge
+from dcaf.core.errors import ConfigurationError, SessionError, SessionInvalid, SessionTooLarge
+from dcaf.core.state import RESERVED
 
 BODY: Final = "body"
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
@@ -28,8 +29,8 @@ SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 COOKIE_BYTES: Final = 4096
 """The longest name and value that browsers keep (RFC 6265bis, section 5.6)."""
 
-MAX_HEADER_BYTES: Final = 8 * 1024
-"""The longest header that servers take at their defaults."""
+HEADER_BYTES: Final = 8 * 1024
+"""The longest line of a request's head that servers take at their defaults (nginx, uvicorn's httptools, Apache: 8 KiB)."""
 
 NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 """A token of HTTP (RFC 9110, section 5.6.2), as the name of a cookie must be."""
@@ -46,12 +47,12 @@ class Carrier(Protocol):
     Attributes:
         name: What the log calls it.
         restarts: Whether a refused session is started anew by default, because its client has no other way to drop it.
-        rests: Whether a client keeps what it has until it is given another, so that an unchanged session need not go out.
+        keeps: Whether a client keeps what it has until it is given another, so that an unchanged session need not go out.
     """
 
     name: ClassVar[str]
     restarts: ClassVar[bool]
-    rests: ClassVar[bool]
+    keeps: ClassVar[bool]
 
     @property
     def room_bytes(self) -> int:
@@ -93,21 +94,22 @@ class HeaderCarrier:
     """``DCAF-Session``, in requests and in answers.
 
     Attributes:
-        limit_bytes: The longest token: servers and proxies take headers of 8 KiB.
+        limit_bytes: The longest token. The default fits the buffer that nginx has for the headers of an answer (4 KiB,
+            ``proxy_buffer_size``). Who raises that may raise this, to 8 KiB at most: servers take no longer headers in a request.
 
     Raises:
         ConfigurationError: The limit is none, or more than servers take.
     """
 
-    limit_bytes: int = MAX_HEADER_BYTES
+    limit_bytes: int = 3_800
     name: ClassVar[str] = "header"
     restarts: ClassVar[bool] = False
-    rests: ClassVar[bool] = False
+    keeps: ClassVar[bool] = False
     field: ClassVar[bytes] = b"dcaf-session"
 
     def __post_init__(self) -> None:
-        if type(self.limit_bytes) is not int or not 0 < self.limit_bytes <= MAX_HEADER_BYTES:
-            raise ConfigurationError(f"HeaderCarrier(limit_bytes=) takes a number of bytes from 1 to {MAX_HEADER_BYTES:,}.")
+        if type(self.limit_bytes) is not int or not 0 < self.limit_bytes <= HEADER_BYTES:
+            raise ConfigurationError(f"HeaderCarrier(limit_bytes=) takes a number of bytes from 1 to {HEADER_BYTES:,}.")
 
     @property
     def room_bytes(self) -> int:
@@ -172,7 +174,7 @@ class CookieCarrier:
     partitioned: bool = False
     name: ClassVar[str] = "cookie"
     restarts: ClassVar[bool] = True
-    rests: ClassVar[bool] = True
+    keeps: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name, value in (("secure", self.secure), ("lasts", self.lasts), ("partitioned", self.partitioned)):
@@ -245,6 +247,52 @@ class CookieCarrier:
 
 Carriers: TypeAlias = "Iterable[str | HeaderCarrier | CookieCarrier]"
 """``"body"``, ``"header"``, ``"cookie"``, or a carrier with settings of its own."""
+
+
+class Presented(NamedTuple):
+    """What one carrier brought beside the body, or could not bring.
+
+    Attributes:
+        carrier: The carrier.
+        token: The token; empty where it could not be read.
+        refusal: Why it could not; None where it could.
+    """
+
+    carrier: Carrier
+    token: str
+    refusal: SessionError | None = None
+
+    def __repr__(self) -> str:
+        return f"Presented({self.carrier.name!r})"
+
+    @property
+    def value(self) -> Any:
+        """What would have stood at ``data.session``.
+
+        Raises:
+            SessionError: It could not be read.
+        """
+        if self.refusal is not None:
+            raise self.refusal
+        return {RESERVED: {"token": self.token}}
+
+
+def find_presented(carriers: Iterable[Carrier], scope: Scope) -> list[Presented]:
+    """What each carrier brought, by precedence; nothing of those that brought nothing.
+
+    >>> scope = {"type": "http", "method": "GET", "headers": [(b"dcaf-session", b"new")]}
+    >>> find_presented((HeaderCarrier(), CookieCarrier()), scope)[0].value
+    {'dcaf': {'token': 'new'}}
+    """
+    found: list[Presented] = []
+    for carrier in carriers:
+        try:
+            token = carrier.read(scope)
+        except SessionError as refusal:
+            found.append(Presented(carrier, "", refusal))
+        else:
+            found += [] if token is None else [Presented(carrier, token)]
+    return found
 
 
 def is_foreign(scope: Scope) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
+from threading import get_ident
 from typing import Final, TypeAlias
 
 from dcaf.core.current import in_a_call
@@ -20,8 +21,8 @@ from dcaf.core.errors import ConfigurationError
 
 Send: TypeAlias = Callable[[], Awaitable[bool]]
 
-sending: Final[ContextVar[Send]] = ContextVar("dcaf_checkpoint")
-"""What ``checkpoint`` sends by; it tells whether it could."""
+sending: Final[ContextVar[tuple[int, Send]]] = ContextVar("dcaf_checkpoint")
+"""The thread that an answer is sent from, and what ``checkpoint`` sends by; it tells whether it could."""
 
 
 async def checkpoint() -> None:
@@ -35,8 +36,9 @@ async def checkpoint() -> None:
         raise ConfigurationError(
             "checkpoint() was called inside a tool, whose writes are not committed before it returns. Call it between tools."
         )
-    send = sending.get(None)
-    if send is None or not await send():
+    thread, send = sending.get((0, None))
+    # An event loop of another thread has this one's variables, and none of its connections.
+    if send is None or thread != get_ident() or not await send():
         raise ConfigurationError(
             "checkpoint() was called where no stream is being sent. Call it while an NDJSON answer, server-sent events or a "
             "WebSocket turn are on their way."

@@ -54,6 +54,10 @@ class Event:
 class Watcher(Protocol):
     """Who is told of every turn, beside the log."""
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether anybody hears what it is told; else nothing needs to be said."""
+
     def opened(self, *, kid: str | None, request_bytes: int) -> None:
         """A turn has its session."""
 

@@ -15,26 +15,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import ClassVar, Final, Literal
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from dcaf.asgi.beside import Beside
-from dcaf.asgi.carriers import Carrier, Carriers, carriers_of
-from dcaf.asgi.checkpoint import sending
-from dcaf.asgi.events import Event, Events
-from dcaf.asgi.flight import Flights
-from dcaf.asgi.headers import rewritten
-from dcaf.asgi.holder import Conversation, Holder, Subject
-from dcaf.asgi.parcels import Parcel, parcels_of
-from dcaf.asgi.problems import problem
-from dcaf.asgi.request import Body, read_body, unopened
-from dcaf.asgi.response import Answer
-from dcaf.asgi.settings import (
+from dcaf.asgi.body import Flights, unopened
+from dcaf.asgi.carriers import Carriers, carriers_of, find_presented
+from dcaf.asgi.config import (
     MAX_BODY_BYTES,
     MAX_TOKEN_BYTES,
+    Config,
     Keys,
     Routes,
     keyring,
@@ -45,21 +37,23 @@ from dcaf.asgi.settings import (
     suites,
     watcher,
 )
+from dcaf.asgi.events import Event, Events
+from dcaf.asgi.identity import Conversation, Identity, Subject
+from dcaf.asgi.lifecycle import find_dead
+from dcaf.asgi.problems import refuse
+from dcaf.asgi.request import SCOPE_KEY, RequestSession
+from dcaf.asgi.startup import fails_at_start, refuse_start
 from dcaf.asgi.terminal import Terminal, is_done
-from dcaf.asgi.turn import Turn, Turns
-from dcaf.asgi.websocket import PassingSocket, Socket
+from dcaf.asgi.websocket import PassingSocket, Socket, open_first
 from dcaf.core.arguments import kind_of, require_bool, require_clock, require_function, require_plain_function, texts_of
-from dcaf.core.current import Within, begin, end, running
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError, SessionError, SessionUnavailable
-from dcaf.core.keeper import Keeper, Stateless, level_of, require_keeper
+from dcaf.core.keeper import Keeper, level_of, require_keeper
 from dcaf.core.migrations import Migration, Migrations
+from dcaf.core.session import Session
 from dcaf.core.unsigned import Import
 
 MIB: Final = 1024 * 1024
-SCOPE_KEY: Final = "dcaf.session"
-POLICY: Final = 1008
-"""Close code: a message that violates the policy of the service (RFC 6455, section 7.4.1)."""
 PLAIN_AND_ENCRYPTED: Final = (
     "plain= with encrypt=True: a plain route reads the whole state in its request body, where frameworks echo it in their "
     "validation errors. Drop one of the two, or pass plain_secret=True."
@@ -118,7 +112,9 @@ class SessionMiddleware:
     """
 
     _twice: ClassVar[str] = MOUNTED_TWICE
+    _failure: Exception | None
 
+    @fails_at_start
     def __init__(
         self,
         app: ASGIApp,
@@ -155,20 +151,9 @@ class SessionMiddleware:
         if isinstance(app, SessionMiddleware):
             raise ConfigurationError(app._twice)
         self.app = app
-        require_bool("encrypt=", encrypt)
-        require_bool("accept_both=", accept_both)
-        require_bool("plain_secret=", plain_secret)
-        require_keeper(keeper)
-        self._plain = routes("plain", plain)
         self._exempt = routes("exempt", exempt)
-        self._max_body_bytes = positive("max_body_bytes", max_body_bytes)
-        self._flights = Flights(positive("max_bytes_in_flight", max_bytes_in_flight))
-        self._bind_request_session = require_bool("bind_request_session=", bind_request_session)
-        self._events = Events(
-            None if on_event is None else require_plain_function("on_event=", on_event), watcher(level_of(keeper))
-        )
-        suite, *others = suites(encrypt=encrypt, accept_both=accept_both)
-        if encrypt and (callable(plain) or texts_of(plain)) and not plain_secret:
+        suite, *others = suites(encrypt=require_bool("encrypt=", encrypt), accept_both=require_bool("accept_both=", accept_both))
+        if encrypt and (callable(plain) or texts_of(plain)) and not require_bool("plain_secret=", plain_secret):
             raise ConfigurationError(PLAIN_AND_ENCRYPTED)
         positive("max_token_bytes", max_token_bytes)
         in_body, others_by = carriers_of(carriers)
@@ -185,113 +170,68 @@ class SessionMiddleware:
             suite=suite,
             also_accepted=others,
         )
-        self._turns = Turns(
+        require_keeper(keeper)
+        told = None if on_event is None else require_plain_function("on_event=", on_event)
+        self._config = Config(
             sealer=sealer,
-            holder=Holder(subject, conversation),
-            keeper=keeper or Stateless(),
-            events=self._events,
+            identity=Identity(subject, conversation),
+            keeper=keeper,
+            events=Events(told, watcher(level_of(keeper))),
             restarts=None if on_refused is None else one_of("on_refused", on_refused, ("reject", "restart")) == "restart",
             unsigned=unsigned if isinstance(unsigned, Import) else one_of("unsigned", unsigned, ("reject", "ignore"), DOOR),
-            is_plain=self._plain,
+            is_plain=routes("plain", plain),
             passes_streams=routes("pass_streams", pass_streams),
             terminal=require_plain_function("terminal=", terminal),
-            limit_bytes=positive("max_response_bytes", max_response_bytes),
+            verify=sealer.opened if in_body else unopened,
+            flights=Flights(positive("max_bytes_in_flight", max_bytes_in_flight)),
+            max_body_bytes=positive("max_body_bytes", max_body_bytes),
+            max_response_bytes=positive("max_response_bytes", max_response_bytes),
             in_body=in_body,
             carriers=others_by,
+            request_session=self._show if require_bool("bind_request_session=", bind_request_session) else None,
         )
-        self._verify = sealer.opened if in_body else unopened
         if not callable(app) or isinstance(app, type):
             raise ConfigurationError(f"SessionMiddleware() takes the ASGI application first, not {kind_of(app)}.")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection; a lifespan, and exempt routes, pass as they are."""
-        if scope["type"] not in ("http", "websocket") or self._exempt(scope):
+        if self._failure is not None:
+            await refuse_start(self._failure, scope, receive, send)
+            return
+        if scope["type"] not in ("http", "websocket") or (self._exempt is not None and self._exempt(scope)):
             await self.app(scope, receive, send)
             return
-        self._check_scope(scope)
-        beside = parcels_of(self._turns.carriers, scope) if self._turns.carriers else ()
-        serve = self._serve_socket if scope["type"] == "websocket" else self._serve
-        await serve(scope, receive, send, beside)
-
-    async def _serve(self, scope: Scope, receive: Receive, send: Send, beside: Sequence[Parcel]) -> None:
-        body: Body | None = None
-        try:
-            with self._flights.begin() as flight:
-                body = await read_body(scope, receive, self._max_body_bytes, flight, self._verify)
-                if body.disconnected:
-                    return
-                turn = await self._turns.open(scope, body, beside=beside)
-        except (SessionError, SessionUnavailable) as refusal:
-            self._events.refused(refusal)
-            await _refuse(refusal, scope, receive, send, self._turns.dead(refusal, body, beside))
-            return
-        await self._run(turn, body, scope, receive, send)
-
-    async def _serve_socket(self, scope: Scope, receive: Receive, send: Send, beside: Sequence[Parcel]) -> None:
-        try:
-            turn = await self._turns.first(scope, beside)
-        except (SessionError, SessionUnavailable) as refusal:
-            self._events.refused(refusal)
-            await _refuse(refusal, scope, receive, send, self._turns.dead(refusal, None, beside))
-            return
-        await self._connect(turn, scope, receive, send)
-
-    async def _run(self, turn: Turn, body: Body, scope: Scope, receive: Receive, send: Send) -> None:
-        inner = self._inner(scope, turn)
-        if body.is_changed:
-            inner["headers"] = rewritten(scope["headers"], len(body.data))
-        if turn.carrier is None and self._turns.in_body:
-            answer: Beside = Answer(inner, turn, self._turns, send, is_json=body.is_json)
+        if SCOPE_KEY in scope or (self._config.request_session is not None and "session" in scope):
+            self._check_scope(scope)
+        if scope["type"] == "http":
+            await RequestSession(self._config, scope, receive, send).serve(self.app)
         else:
-            answer = Beside(inner, turn, self._turns, send)
-        session, checkpoint = begin(turn.session), sending.set(answer.checkpoint)
+            await self._serve_socket(scope, receive, send)
+
+    async def _serve_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        config = self._config
+        presented = find_presented(config.carriers, scope)
         try:
-            await self.app(inner, body.replay(receive), answer.send)
-        except Exception:
-            await answer.fail()
-            raise
-        finally:
-            sending.reset(checkpoint)
-            end(session)
-        answer.look_back()
+            turn = await open_first(config, scope, presented)
+        except (SessionError, SessionUnavailable) as refusal:
+            config.events.refused(refusal)
+            await refuse(refusal, scope, receive, send, find_dead(refusal, presented))
+            return
+        turn.scope = inner = {**scope, SCOPE_KEY: turn.session}
+        if config.request_session is not None:
+            inner["session"] = config.request_session(turn.session)
+        await (Socket if config.in_body else PassingSocket)(turn, inner, receive, send).run(self.app)
 
-    async def _connect(self, first: Turn, scope: Scope, receive: Receive, send: Send) -> None:
-        inner = self._inner(scope, first)
-        limit = self._max_body_bytes
-        if self._turns.in_body:
-            adopts = self._plain(scope)
-            socket: Socket | PassingSocket = Socket(self._turns, inner, receive, send, first, adopts=adopts, max_body_bytes=limit)
-        else:
-            socket = PassingSocket(self._turns, inner, receive, send, first, max_body_bytes=limit)
-        with running(first.session), Within(sending, socket.checkpoint):
-            await self.app(inner, socket.receive, socket.send)
-            await socket.finish()
-
-    def _inner(self, scope: Scope, turn: Turn) -> Scope:
-        inner = {**scope, SCOPE_KEY: turn.session}
-        if self._bind_request_session:
-            inner["session"] = turn.session
-        return inner
+    @staticmethod
+    def _show(session: Session) -> object:
+        """What ``request.session`` is."""
+        return session
 
     def _check_scope(self, scope: Scope) -> None:
         if SCOPE_KEY in scope:
             raise ConfigurationError(self._twice)
-        if self._bind_request_session and "session" in scope:
-            raise ConfigurationError(
-                f"scope['session'] is taken by another session middleware, perhaps Starlette's SessionMiddleware (it holds a "
-                f"{type(scope['session']).__name__}). Remove that one, or pass bind_request_session=False to dcaf's and use "
-                "dcaf.current_session()."
-            )
-
-
-async def _refuse(
-    refusal: SessionError | SessionUnavailable, scope: Scope, receive: Receive, send: Send, dead: Iterable[Carrier]
-) -> None:
-    """Answer with a problem; a WebSocket whose server cannot is closed before it is open. The dead sessions are to be dropped."""
-    if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
-        await send({"type": "websocket.close", "code": POLICY, "reason": refusal.code})
-        return
-    answer = problem(refusal, http_version=scope.get("http_version", "1.1"))
-    for carrier in dead:
-        answer.raw_headers = list(carrier.clear(scope, answer.raw_headers))
-    await answer(scope, receive, send)
+        raise ConfigurationError(
+            f"scope['session'] is taken by another session middleware, perhaps Starlette's SessionMiddleware (it holds a "
+            f"{type(scope['session']).__name__}). Remove that one, or pass bind_request_session=False to dcaf's and use "
+            "dcaf.current_session()."
+        )

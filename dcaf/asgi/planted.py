@@ -17,7 +17,7 @@ import re
 from json import detect_encoding
 from typing import Final
 
-from dcaf.asgi import walk
+from dcaf.asgi import json_walk
 from dcaf.core.errors import MalformedJSON
 
 HINT_BYTES: Final = 8
@@ -64,7 +64,7 @@ def clear_whole(data: bytes, *, objects_only: bool) -> bytes:
         return data
     if detect_encoding(data).startswith(("utf-16", "utf-32")):
         return _refuse_wide(data, objects_only=objects_only)
-    text = data.decode("latin-1")  # one character a byte, as ``walk`` has it
+    text = data.decode("latin-1")  # one character a byte, as ``json_walk`` has it
     planted = _planted(text, objects_only=objects_only)
     at, pieces = 0, []
     for start, end in planted:
@@ -91,10 +91,11 @@ def _planted(text: str, *, objects_only: bool) -> list[tuple[int, int]]:
     if not text.startswith("{", begin):
         return []
     try:
-        if walk.skip(text, walk.end(text, begin)) != len(text):
+        if json_walk.skip_space(text, json_walk.find_end(text, begin)) != len(text):
             return []
-        inside = [member for member in walk.members(text, begin)[0] if member.name == "data" and text[member.start] == "{"]
-        sessions = [found for data in inside for found in walk.members(text, data.start)[0] if found.name == "session"]
+        top, _ = json_walk.read_members(text, begin)
+        inside = [member for member in top if member.name == "data" and text[member.start] == "{"]
+        sessions = [found for data in inside for found in json_walk.read_members(text, data.start)[0] if found.name == "session"]
     except RecursionError:
         raise MalformedJSON(reason="depth") from None
     except ValueError:

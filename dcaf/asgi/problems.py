@@ -1,30 +1,44 @@
 """What a refused client is told: problem details (RFC 9457), static text, one body a code, byte for byte.
 
 >>> from dcaf.core import SessionInvalid
->>> json_body(SessionInvalid(reason="mac"))["code"]
+>>> build_body(SessionInvalid(reason="mac"))["code"]
 'session-invalid'
 
-What a reader gets wrong: the reason is for the log. Whatever the cause, two answers of one code are the same bytes.
+The reason is for the log. Whatever the cause, two answers of one code are the same bytes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
+import anyio
 import orjson
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
-from dcaf.asgi.flight import IN_FLIGHT
+from dcaf.asgi.body import IN_FLIGHT, announced_bytes
+from dcaf.asgi.carriers import Carrier
 from dcaf.core.envelope import RESTART
 from dcaf.core.errors import SessionError, SessionUnavailable
 
 RETRY_AFTER_S: Final = {"session-conflict": "1", "session-unavailable": "1"}
 START_OVER: Final = {"session": orjson.loads(RESTART)}
 UNREAD: Final = (413, 415)
+POLICY: Final = 1008
+"""Close code: a message that violates the policy of the service (RFC 6455, section 7.4.1)."""
+
+LINGER_S: Final = 2.0
+UNREAD_S: Final = 0.25
+LINGER_BYTES: Final = 512 * 1024
+ANNOUNCED_BYTES: Final = 8 * 1024 * 1024
+"""For how long, and how much of it, a body that was refused is read and dropped, so that its client reads the answer: a connection
+that is closed while bytes come in is reset, and takes the answer with it. One whose length was announced is read whole up to the
+last figure; of a longer one the rest is left to itself for a moment, in which its sender cannot go on and reads."""
 
 
-def json_body(refusal: SessionError | SessionUnavailable) -> dict[str, Any]:
+def build_body(refusal: SessionError | SessionUnavailable) -> dict[str, Any]:
     """The members of the answer; ``data.session`` only where the client should drop the session it has."""
     body = {
         "type": "about:blank",
@@ -36,12 +50,70 @@ def json_body(refusal: SessionError | SessionUnavailable) -> dict[str, Any]:
     return body | ({"data": START_OVER} if refusal.offers_restart else {})
 
 
-def problem(refusal: SessionError | SessionUnavailable, *, http_version: str = "1.1") -> Response:
+def build_problem(refusal: SessionError | SessionUnavailable, *, http_version: str = "1.1") -> Response:
     """The whole answer. Where the body was not read to its end it closes the connection, on HTTP/1.1 alone."""
     headers = {"Cache-Control": "no-store"}
     if refusal.code in RETRY_AFTER_S:
         headers["Retry-After"] = RETRY_AFTER_S[refusal.code]
-    unread = refusal.http_status in UNREAD or refusal.reason == IN_FLIGHT
-    if unread and http_version.startswith("1"):
+    if is_unread(refusal) and http_version.startswith("1"):
         headers["Connection"] = "close"
-    return Response(orjson.dumps(json_body(refusal)), refusal.http_status, headers, "application/problem+json")
+    return Response(orjson.dumps(build_body(refusal)), refusal.http_status, headers, "application/problem+json")
+
+
+def is_unread(refusal: SessionError | SessionUnavailable) -> bool:
+    """Whether the body was perhaps not read to its end when it was refused."""
+    return refusal.http_status in UNREAD or refusal.reason == IN_FLIGHT
+
+
+def error_text(code: str, **members: Any) -> bytes:
+    """The text of an error, as an event or a frame."""
+    return orjson.dumps({"type": "error", "code": code, **members})
+
+
+async def refuse(
+    refusal: SessionError | SessionUnavailable,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    dead: Iterable[Carrier],
+    *,
+    is_coming: bool = False,
+) -> None:
+    """Answer with a problem; a WebSocket whose server cannot is closed before it is open.
+
+    Args:
+        refusal: Why.
+        scope: Of the request, or of the socket.
+        receive: Gives what is still coming.
+        send: Takes the answer.
+        dead: By which carriers the client is to drop what it has.
+        is_coming: Whether a part of the body is still to be received.
+    """
+    if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": POLICY, "reason": refusal.code})
+        return
+    version = scope.get("http_version", "1.1")
+    answer = build_problem(refusal, http_version=version)
+    for carrier in dead:
+        answer.raw_headers = list(carrier.clear(scope, answer.raw_headers))
+    if not is_coming or not version.startswith("1"):
+        await answer(scope, receive, send)
+        return
+    await send({"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers})
+    await send({"type": "http.response.body", "body": answer.body, "more_body": True})
+    await _linger(dict(scope["headers"]), receive)
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _linger(headers: Mapping[bytes, bytes], receive: Receive) -> None:
+    """Read and drop what still comes of a body, as far as the limits allow."""
+    announced = announced_bytes(headers)
+    limit_bytes = ANNOUNCED_BYTES if 0 < announced <= ANNOUNCED_BYTES else LINGER_BYTES
+    with anyio.move_on_after(LINGER_S):
+        while limit_bytes > 0:
+            message = await receive()
+            if not message.get("more_body", False):
+                return
+            limit_bytes -= len(message.get("body", b""))
+        if announced:
+            await anyio.sleep(UNREAD_S)

@@ -1,184 +1,155 @@
-r"""Read, limit and verify a request body, and replay it with the verified state in place of every session.
+"""One HTTP request with a session: read, opened, run, answered.
 
-A body that could be read as JSON by anybody is read here, whatever its method and Content-Type say: one that slipped past
-would carry an unverified session into the application.
-
->>> is_json(b" \n{"), is_json(b"name=ada"), is_json(b" ")
-(True, False, None)
-
-What a reader gets wrong: only one candidate is ever verified, the first by position. If it is refused, no other is tried.
+The steps are those of ``lifecycle``; here is what HTTP adds to them: the body that is received and replayed, and the answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable
+from functools import partial
+from threading import get_ident
+from typing import Final
 
-import orjson
-from starlette.types import Message, Receive, Scope
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dcaf.asgi import echo
-from dcaf.asgi.flight import Flight
-from dcaf.asgi.headers import Raw, is_encoded
-from dcaf.asgi.locate import MAX_STRUCTURE, JSONText, structure
-from dcaf.asgi.threads import INLINE_STRUCTURE, off_the_loop
-from dcaf.asgi.walk import MAX_SESSIONS, Place
-from dcaf.core.errors import BodyTooLarge, EncodedBody
-from dcaf.core.seal import Opened
+from dcaf.asgi.body import announced_bytes, find_sessions, is_json
+from dcaf.asgi.carriers import find_presented
+from dcaf.asgi.checkpoint import sending
+from dcaf.asgi.config import Config
+from dcaf.asgi.headers import is_encoded, rewritten
+from dcaf.asgi.json_sessions import Found
+from dcaf.asgi.lifecycle import DISAGREEMENT, Turn, find_dead
+from dcaf.asgi.problems import is_unread, refuse
+from dcaf.asgi.responses import Answer, AnswerBeside
+from dcaf.core.current import begin, end
+from dcaf.core.errors import BodyTooLarge, EncodedBody, SessionError, SessionUnavailable
 
-Verify: TypeAlias = Callable[[bytes], Opened | None]
-"""Opens a token that stands in a body as it was sent; None where it is not one of ours."""
-
-Parse: TypeAlias = Callable[[bytes], "tuple[JSONText, Sequence[Place]]"]
-
-PASSED_OVER: Final = (
-    b"\0"
-    + b"".join(mark.encode() for mark in ("\ufeff", "\ufffe", *(chr(code) for code in range(0x3001) if chr(code).isspace())))
-    + b"\xfe\xff"
-)
-"""Every byte of white space, of a byte order mark and of the wider encodings: what some parser passes over, or strips."""
-
-MOST_DIGITS: Final = 18
-"""Of a Content-Length that are read: the integer of a longer one could take the loop for itself."""
+SCOPE_KEY: Final = "dcaf.session"
 
 
-@dataclass(slots=True)
-class Body:
-    """What came in: the bytes read so far, and, of a JSON body, its text and the places of its sessions.
+class RequestSession(Turn):
+    """The turn of one request.
 
-    Attributes:
-        data: To be replayed before anything more is received.
-        more: Whether more is to be received.
-        json: The parsed text, until it is rewritten; None for any other body, which passes untouched.
-        opened: What the first of its sessions was sealed with, where that is known already.
-        places: Every ``data.session``, by precedence.
-        is_json: Whether it is JSON.
-        is_changed: Whether it was rewritten.
-        disconnected: The client left before its body was complete.
+    Args:
+        config: The service's.
+        scope: Of the request.
+        receive: Gives its body.
+        send: Takes the answer.
     """
 
-    data: bytes
-    more: bool = False
-    json: JSONText | None = None
-    opened: Opened | None = None
-    places: Sequence[Place] = ()
-    is_json: bool = False
-    is_changed: bool = False
-    disconnected: bool = False
+    def __init__(self, config: Config, scope: Scope, receive: Receive, send: Send) -> None:
+        super().__init__(config, scope)
+        self._receive = receive
+        self._send = send
+        self._data: bytes | None = None
+        self._is_coming = True
+        self._rewrite: Callable[[], bytes] | None = None
 
-    def candidate(self) -> Place | None:
-        """The one session to verify: the first that is neither ``null`` nor ``{}``."""
-        for place in self.places:
-            if place.value or place.value not in (None, {}):
-                return place
-        return None
+    async def serve(self, app: ASGIApp) -> None:
+        """Serve the request, or refuse it."""
+        config = self.config
+        if config.carriers:
+            self.presented = find_presented(config.carriers, self.scope)
+        try:
+            data = await self._receive_body()
+            if data is None:
+                return
+            await self.open()
+        except (SessionError, SessionUnavailable) as refusal:
+            config.events.refused(refusal)
+            in_body = self.place is not None and refusal.reason != DISAGREEMENT
+            dead = () if in_body else find_dead(refusal, self.presented)
+            await refuse(refusal, self.scope, self._receive, self._send, dead, is_coming=self._is_coming and is_unread(refusal))
+            return
+        self.tell_opened(len(data))
+        await self._run(app, data)
 
-    def without_sessions(self) -> Any:
-        """The value of the body with every session gone; None for a body that is not JSON."""
-        if self.json is None:
-            return None
-        return orjson.loads(self.json.rewritten(self.places, None, b"")) if self.places else self.json.value
+    async def _receive_body(self) -> bytes | None:
+        """Read the body as far as it must be read, and find the sessions in it; None where the client has left.
 
-    def rewrite(self, candidate: Place | None, state: bytes) -> None:
-        """Put the verified state in the candidate's place, and take every other session out. What came in is let go."""
-        if self.json is not None and self.places:
-            self.data = self.json.rewritten(self.places, candidate, state)
-            self.is_changed = True
-        self.json, self.opened, self.places = None, None, ()
+        A body that could be read as JSON by anybody is read whole, whatever its method and Content-Type say: one that slipped
+        past would carry an unverified session into the application.
 
-    def replay(self, receive: Receive) -> Receive:
-        """A receive function that gives what was read so far, then what comes."""
-        pending: list[Message] = [{"type": "http.request", "body": self.data, "more_body": self.more}]
-        self.data = b""
+        Raises:
+            EncodedBody: It has a Content-Encoding.
+            BodyTooLarge: It is JSON over the limit; nothing beyond the limit was kept. Or it has more structure than is parsed.
+            MalformedJSON: It is JSON that a strict parser refuses.
+            SessionUnavailable: Too many bytes are being read already.
+        """
+        config, headers = self.config, dict(self.scope["headers"])
+        if b"content-encoding" in headers and is_encoded(self.scope["headers"]):
+            raise EncodedBody(reason="content-encoding")
+        flights, taken_bytes = config.flights, 0
+        data: bytes | bytearray = b""
+        kind: bool | None = None
+        try:
+            while self._is_coming and kind is not False:
+                message = await self._receive()
+                if message["type"] == "http.disconnect":
+                    return None
+                chunk, self._is_coming = message.get("body", b""), message.get("more_body", False)
+                data = _extend(data, chunk) if data else chunk
+                taken_bytes += len(chunk)
+                flights.take(len(chunk))
+                # White space alone does not tell what it is.
+                if kind is None:
+                    kind = is_json(chunk)
+                if kind is not False and len(data) > config.max_body_bytes:
+                    raise BodyTooLarge(reason="length")
+                if kind and announced_bytes(headers) > config.max_body_bytes:
+                    raise BodyTooLarge(reason="content-length")
+            if kind:
+                self.found = await find_sessions(bytes(data), config.verify)
+        finally:
+            flights.give_back(taken_bytes)
+        return bytes(data)
 
-        async def replayed() -> Message:
-            return pending.pop() if pending else await receive()
+    async def _run(self, app: ASGIApp, data: bytes) -> None:
+        """Have the application answer; what it reads is the body with the verified state in it."""
+        config = self.config
+        self.scope = inner = {**self.scope, SCOPE_KEY: self.session}
+        if config.request_session is not None:
+            inner["session"] = config.request_session(self.session)
+        self._data = data
+        if self.found is not None:
+            self._prepare_body(self.found, whole=self.is_plain)
+        in_body = config.in_body and self.carrier is None
+        self.adopts = self.adopts and in_body
+        answer = Answer(self, self._send) if in_body else AnswerBeside(self, self._send)
+        session, checkpoint = begin(self.session), sending.set((get_ident(), answer.checkpoint))
+        try:
+            await app(inner, self._replay, answer.send)
+        except Exception:
+            await answer.fail()
+            raise
+        finally:
+            sending.reset(checkpoint)
+            end(session)
+            self.session._state.end(self.lose)
+        answer.look_back()
 
-        return replayed
+    def _prepare_body(self, found: Found, *, whole: bool) -> None:
+        """Say how long the body is with the verified state in the place of the one that counts; it is made when it is read."""
+        self.adopts, self.found = whole, None
+        if not found.places:
+            return
+        kept = self.place
+        visible = self.config.sealer.visible(self.session, whole=whole) if kept is not None else b""
+        length = found.text.measure(found.places, kept, len(visible))
+        self.scope["headers"] = rewritten(self.scope["headers"], length)
+        self._rewrite = partial(found.text.rewritten, found.places, kept, visible)
+        self._data = b""
 
-
-async def read_body(scope: Scope, receive: Receive, max_body_bytes: int, flight: Flight, verify: Verify) -> Body:
-    """Read a body as far as it must be read: one that is JSON wholly, any other up to its first bytes.
-
-    Raises:
-        EncodedBody: It has a Content-Encoding.
-        BodyTooLarge: It is JSON over the limit; nothing beyond the limit was read.
-        MalformedJSON: It is JSON that a strict parser refuses.
-        SessionUnavailable: Too many bytes are being read already.
-    """
-    announced_bytes = _announced(scope["headers"])
-    data: bytes | bytearray = b""
-    more, kind = True, None
-    while more and kind is not False:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return Body(bytes(data), disconnected=True)
-        chunk, more = message.get("body", b""), message.get("more_body", False)
-        data = _longer(data, chunk) if data else chunk
-        flight.take(len(chunk))
-        # Until it is clear whether it is JSON; white space alone is not.
-        kind = is_json(chunk) if kind is None else kind
-        if kind is not False and len(data) > max_body_bytes:
-            raise BodyTooLarge(reason="length")
-        if kind and announced_bytes > max_body_bytes:
-            raise BodyTooLarge(reason="content-length")
-    return await read_json(bytes(data), verify) if kind else Body(bytes(data), more=more)
-
-
-async def read_json(data: bytes, verify: Verify) -> Body:
-    """Take a whole JSON text, of a body or of a frame.
-
-    Raises:
-        BodyTooLarge: It has more structure than is parsed.
-        MalformedJSON: A strict parser refuses it.
-    """
-    found = echo.find(data, verify)
-    if found is not None:
-        text, places = await _parsed(found.parsed, found.shortened)
-        if places and found.is_at(places[0].value):
-            return Body(data, json=text, opened=found.opened, places=places, is_json=True)
-    text, places = await _parsed(_parse, data)
-    return Body(data, json=text, places=places, is_json=True)
-
-
-async def _parsed(parse: Parse, data: bytes) -> tuple[JSONText, Sequence[Place]]:
-    if len(data) <= INLINE_STRUCTURE:
-        return parse(data)
-    if len(data) > MAX_SESSIONS and (structure(data) > MAX_STRUCTURE or data.count(b'"session"') > MAX_SESSIONS):
-        raise BodyTooLarge(reason="structure")
-    return await off_the_loop(parse, data)
-
-
-def _announced(headers: Raw) -> int:
-    """What Content-Length says; 0 where it says nothing that could be counted.
-
-    Raises:
-        EncodedBody: There is a Content-Encoding.
-    """
-    found = dict(headers)
-    if b"content-encoding" in found and is_encoded(headers):
-        raise EncodedBody(reason="content-encoding")
-    length = found.get(b"content-length", b"")
-    return int(length[:MOST_DIGITS]) if length.isdigit() else 0
-
-
-def unopened(_: bytes) -> None:
-    """Open nothing: where bodies carry no session, none of theirs is a candidate."""
-
-
-def is_json(start: bytes) -> bool | None:
-    """Whether a body that begins so could be read as a JSON object by anybody; None while too little of it is there."""
-    text = start.lstrip(PASSED_OVER)
-    return text.startswith(b"{") if text else None
+    async def _replay(self) -> Message:
+        """What was read of the body, and then what comes."""
+        if self._data is None:
+            return await self._receive()
+        data, self._data = self._data if self._rewrite is None else self._rewrite(), None
+        self._rewrite = None
+        return {"type": "http.request", "body": data, "more_body": self._is_coming}
 
 
-def _longer(data: bytes | bytearray, chunk: bytes) -> bytearray:
+def _extend(data: bytes | bytearray, chunk: bytes) -> bytearray:
     longer = data if isinstance(data, bytearray) else bytearray(data)
     longer += chunk
     return longer
-
-
-def _parse(data: bytes) -> tuple[JSONText, Sequence[Place]]:
-    text = JSONText.read(data)
-    return text, text.sessions()

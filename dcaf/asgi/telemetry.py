@@ -10,6 +10,7 @@ There is none of dcaf's own, and nothing of a state, a token or a caller is in t
 
 from __future__ import annotations
 
+import sys
 from typing import Final, Literal
 
 from dcaf.asgi.events import Event
@@ -17,6 +18,7 @@ from dcaf.core.extras import extra
 
 with extra("Telemetry", "opentelemetry-api"):
     from opentelemetry import metrics, trace
+    from opentelemetry.metrics import _internal as _metrics
     from opentelemetry.util.types import AttributeValue
 
 NAME: Final = "dcaf"
@@ -35,6 +37,16 @@ class Telemetry:
         self._opened = meter.create_counter("dcaf.session.opened", "{session}", "Sessions that a turn began or went on with")
         self._sealed = meter.create_histogram("dcaf.session.sealed", "By", "Length of what goes out with an answer")
         self._events = meter.create_counter("dcaf.session.events", "{event}", "Refusals, and what else an operator counts")
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether an SDK is loaded, or a provider of another one set: the API alone hears nothing, and is not free."""
+        # Where a later release has other names for the providers, they count as set.
+        return (
+            "opentelemetry.sdk" in sys.modules
+            or getattr(trace, "_TRACER_PROVIDER", True) is not None
+            or getattr(_metrics, "_METER_PROVIDER", True) is not None
+        )
 
     def opened(self, *, kid: str | None, request_bytes: int) -> None:
         """A turn has its session.

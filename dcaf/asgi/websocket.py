@@ -1,22 +1,27 @@
 """The session on a WebSocket: one object for the whole connection, a turn for each JSON frame that comes in.
 
-What a reader gets wrong: a frame that carries a session refills the object, and one that carries none goes on with it. So a
-tool, a task and the endpoint all hold the same session from the first frame to the last.
+A frame that carries a session refills the object, and one that carries none goes on with it. So a tool, a task and the endpoint
+all hold the same session from the first frame to the last.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from threading import get_ident
 from typing import Any, Final
 
 import anyio
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dcaf.asgi.outgoing import Outgoing, error_text
-from dcaf.asgi.problems import START_OVER
-from dcaf.asgi.request import is_json, read_json, unopened
-from dcaf.asgi.turn import Turn, Turns
+from dcaf.asgi.body import find_sessions, is_json, unopened
+from dcaf.asgi.carriers import Presented
+from dcaf.asgi.checkpoint import sending
+from dcaf.asgi.config import Config
+from dcaf.asgi.json_sessions import JSONText
+from dcaf.asgi.lifecycle import Turn
+from dcaf.asgi.problems import START_OVER, error_text
+from dcaf.core.current import Within, running
 from dcaf.core.errors import BodyTooLarge, SessionConflict, SessionError, SessionUnavailable
 from dcaf.core.session import Session
 
@@ -26,62 +31,62 @@ TOO_BIG: Final = 1009
 NO_WAY_BACK: Final = 'Frames carry the session where carriers= has "body": SessionMiddleware(..., carriers=("body", "cookie"))'
 
 
+async def open_first(config: Config, scope: Scope, presented: Sequence[Presented]) -> Turn:
+    """Begin a session for a socket, before its first frame, or open that of its handshake. Raises as ``Turn.open``."""
+    turn = Turn(config, scope)
+    turn.is_begun, turn.presented = False, presented
+    if presented:
+        await turn.open()
+        turn.tell_opened(0)
+    else:
+        turn.binding = config.sealer.binding(await config.identity.find_subject(scope))
+        turn.session = config.sealer.start()
+    return turn
+
+
 class Socket:
-    """One connection.
+    """One connection whose frames carry the session.
 
     Args:
-        turns: Who opens and seals.
-        scope: Of the connection.
+        turn: That of before the first frame.
+        scope: Of the connection, as the application has it.
         receive: Gives what comes in.
         send: Takes what goes out.
-        first: A turn of a new session, for what happens before the first frame.
-        adopts: Whether the application's own plain ``data.session`` is the new state, where nothing else changed it.
-        max_body_bytes: The longest JSON frame that is read.
     """
 
-    def __init__(
-        self,
-        turns: Turns,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        first: Turn,
-        *,
-        adopts: bool,
-        max_body_bytes: int,
-    ) -> None:
-        self._turns = turns
+    def __init__(self, turn: Turn, scope: Scope, receive: Receive, send: Send) -> None:
+        self._config = turn.config
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._session = first.session
-        self._adopts = adopts
-        self._max_body_bytes = max_body_bytes
+        self._session: Session = turn.session
+        self._turn = turn
+        self._adopts = turn.is_plain
         self._sending = anyio.Lock(fast_acquire=True)
-        self._thread = get_ident()
-        self._last = first
+        self._taken: Message | None = None
         self._is_busy = False
         self._is_open = False
         self._is_closed = False
         self._is_lost = False
-        self._out = Outgoing(scope, first, turns, adopts=False)
+
+    async def run(self, app: ASGIApp) -> None:
+        """Have the application serve the connection, and send what it leaves unsealed."""
+        with running(self._session), Within(sending, (get_ident(), self.checkpoint)):
+            try:
+                await app(self._scope, self.receive, self.send)
+                await self.finish()
+            finally:
+                self._turn.release()
 
     async def receive(self) -> Message:
         """The next message for the application: a JSON frame has the verified state in it, and any other passes as it is."""
         while True:
-            message = await self._receive()
-            if message["type"] == "websocket.disconnect":
-                self._is_open = False
-            data = _data(message)
-            if message["type"] != "websocket.receive" or not is_json(data):
-                return message
-            try:
-                return await self._opened(message, data)
-            except (SessionError, SessionUnavailable) as refusal:
-                with suppress(OSError):  # the client has left already, and that comes in next
-                    await self._refuse(refusal, as_bytes=message.get("text") is None)
-            if not self._is_open:
-                return {"type": "websocket.disconnect", "code": TOO_BIG}
+            # Kept until it is given: whoever is cancelled while a frame is opened finds it again.
+            message = self._taken = self._taken or await self._receive()
+            given = await self._give(message)
+            self._taken = None
+            if given is not None:
+                return given
 
     async def send(self, message: Message) -> None:
         """Take the next message of the application.
@@ -103,83 +108,107 @@ class Socket:
             self._is_open = True
 
     async def checkpoint(self) -> bool:
-        """Send the session as it is now; False where it is not open, and in another thread's event loop. Raises as ``send``."""
-        if get_ident() != self._thread:
-            return False
-        if self._is_open and not self._out.is_sent:
+        """Send the session as it is now; False where the connection is not open. Raises as ``send``."""
+        if self._is_open and not self._turn.is_sent:
             async with self._sending:
-                await self._own_or_refuse(as_bytes=False)
+                await self._send_session()
         return self._is_open
 
     async def finish(self) -> None:
         """Send the changes that no frame carried, before the connection closes; tell of them where it is closed already."""
-        if self._is_lost or not self._out.is_changed:
+        if self._is_lost or not self._turn.is_changed:
             return
         try:
             if self._is_open:
                 async with self._sending:
-                    await self._own_or_refuse(as_bytes=False)
-            self._is_lost = self._out.is_changed
+                    await self._send_session()
+            self._is_lost = self._turn.is_changed
         except OSError:  # the client has left already
             self._is_lost = True
         if self._is_lost:
-            self._out.lose()
+            self._turn.lose()
 
-    async def _opened(self, message: Message, data: bytes) -> Message:
+    async def _give(self, message: Message) -> Message | None:
+        """What the application gets for a message that came in; None where it was answered here."""
+        if message["type"] == "websocket.disconnect":
+            self._is_open = False
+        data = _data(message)
+        if message["type"] != "websocket.receive" or not is_json(data):
+            return message
+        try:
+            return await self._open(message, data)
+        except (SessionError, SessionUnavailable) as refusal:
+            with suppress(OSError):  # the client has left already, and that comes in next
+                await self._refuse(refusal, as_bytes=message.get("text") is None)
+        return None if self._is_open else {"type": "websocket.disconnect", "code": TOO_BIG}
+
+    async def _open(self, message: Message, data: bytes) -> Message:
+        """Open the turn of a frame; the frame with the verified state in it."""
         if self._is_busy:
             raise SessionConflict(reason="busy")
-        if len(data) > self._max_body_bytes:
+        if len(data) > self._config.max_body_bytes:
             raise BodyTooLarge(reason="length")
-        body = await read_json(data, self._turns.sealer.opened)
-        turn = await self._turns.open(self._scope, body, self._last)
-        if turn.session is not self._session and not self._is_ours(turn.session):
-            self._out.look_back()
-            self._session._state.refill(turn.session._state)
-        elif self._last.is_open:
-            self._session.temp.clear()
-        self._last = turn._replace(session=self._session)
-        self._out = Outgoing(self._scope, self._last, self._turns, adopts=self._adopts)
+        turn = Turn(self._config, self._scope)
+        turn.found = await find_sessions(data, self._config.verify)
+        await turn.open(self._turn)
+        turn.tell_opened(len(data))
         self._is_busy = True
-        return _with(message, body.data)
+        return self._begin(turn, message)
 
-    def _is_ours(self, session: Session) -> bool:
-        """Whether the client has only sent back what it got: then what was handed out of the session stays good."""
-        claims = self._turns.sealer.claims_of
-        return session.sequence > 0 and claims(session) == claims(self._session)
+    def _begin(self, turn: Turn, message: Message) -> Message:
+        """Go on with the turn of a frame; the session of the connection becomes that of the frame."""
+        found, before = turn.found, self._turn
+        assert found is not None
+        kept = turn.place
+        visible = b"" if kept is None else self._config.sealer.visible(turn.session, whole=self._adopts)
+        if turn.session is not self._session and not _is_echo(turn.session, self._session):
+            if before.is_changed:
+                before.lose()
+            self._session._state.refill(turn.session._state)
+        elif before.is_begun:
+            self._session.temp.clear()
+        turn.session, turn.adopts, turn.found, turn.place = self._session, self._adopts, None, None
+        self._turn = turn
+        return _with(message, found.text.rewritten(found.places, kept, visible)) if found.places else message
 
     async def _frame(self, message: Message, data: bytes) -> None:
-        as_bytes = message.get("text") is None
+        if not is_json(data):
+            await self._send(message)
+            return
         try:
-            completed = await self._completed(data, as_bytes=as_bytes) if is_json(data) else data
+            cleared = await self._turn.clear(data)
+            ends, text = await self._turn.ends_turn(None, cleared)
+            if ends and text is not None:
+                await self._end_turn(message, text)
+            else:
+                await self._send(message if cleared is data else _with(message, cleared))
         except (SessionError, SessionUnavailable) as refusal:
-            await self._refuse(refusal, as_bytes=as_bytes)
-        else:
-            await self._send(message if completed is data else _with(message, completed))
+            await self._refuse(refusal, as_bytes=message.get("text") is None)
 
-    async def _completed(self, data: bytes, *, as_bytes: bool) -> bytes:
-        """A JSON frame with the session in it, or after it, where it ends the turn; with none but ours in any case."""
-        cleared = await self._out.cleared(data)
-        ends, text = await self._out.ends_turn(None, cleared)
-        if not ends or text is None:
-            return cleared
-        self._out.adopts = self._out.adopts and self._is_busy
-        self._is_busy = False
-        completed = await self._out.completed(text) if len(data) <= self._turns.limit_bytes else None
-        if completed is None and not self._out.is_sent:
-            await self._own(as_bytes=as_bytes)
-        return cleared if completed is None else completed
-
-    async def _own_or_refuse(self, *, as_bytes: bool) -> None:
+    async def _end_turn(self, message: Message, text: JSONText) -> None:
+        """Send the frame that ends the turn, with the session in it, or before it; when it is sent, the turn is over."""
+        turn, data = self._turn, text.data
+        turn.adopts = turn.adopts and self._is_busy
         try:
-            await self._own(as_bytes=as_bytes)
-        except (SessionError, SessionUnavailable) as refusal:
-            await self._refuse(refusal, as_bytes=as_bytes)
+            completed = await turn.complete(text) if len(data) <= self._config.max_response_bytes else None
+            if completed is None and not turn.is_sent:
+                await self._send_event(as_bytes=message.get("text") is None)
+            await self._send(_with(message, data if completed is None else completed))
+        finally:
+            self._is_busy = False
 
-    async def _own(self, *, as_bytes: bool) -> None:
-        await self._send(_message(await self._out.event(), as_bytes=as_bytes))
+    async def _send_session(self) -> None:
+        """Send the session as it is now, or why it cannot be sealed."""
+        try:
+            await self._send_event(as_bytes=False)
+        except (SessionError, SessionUnavailable) as refusal:
+            await self._refuse(refusal, as_bytes=False)
+
+    async def _send_event(self, *, as_bytes: bool) -> None:
+        await self._send(_message(await self._turn.event(), as_bytes=as_bytes))
 
     async def _refuse(self, refusal: SessionError | SessionUnavailable, *, as_bytes: bool) -> None:
-        self._turns.events.refused(refusal)
+        self._config.events.refused(refusal)
         members = {"data": START_OVER} if refusal.offers_restart else {}
         await self._send(_message(error_text(refusal.code, **members), as_bytes=as_bytes))
         if refusal.http_status == BodyTooLarge.http_status:
@@ -192,53 +221,71 @@ class PassingSocket:
     """A connection whose frames carry no session: those that go out pass, and those that come in have none left in them.
 
     Args:
-        turns: Who is told of a change.
-        scope: Of the connection.
+        turn: That of the handshake, which lasts as long as the connection.
+        scope: Of the connection, as the application has it.
         receive: Gives what comes in.
         send: Takes what goes out.
-        turn: The turn of the handshake, which lasts as long as the connection.
-        max_body_bytes: The longest JSON frame that is read.
     """
 
-    def __init__(self, turns: Turns, scope: Scope, receive: Receive, send: Send, turn: Turn, *, max_body_bytes: int) -> None:
+    def __init__(self, turn: Turn, scope: Scope, receive: Receive, send: Send) -> None:
+        self._turn = turn
+        self._scope = scope
         self._receive = receive
-        self.send: Send = send
-        self._max_body_bytes = max_body_bytes
-        self._events = turns.events
-        self._out = Outgoing(scope, turn, turns, adopts=False)
-        self._out._in_time = NO_WAY_BACK
+        self._send = send
+        self._taken: Message | None = None
+        turn.in_time = NO_WAY_BACK
+
+    async def run(self, app: ASGIApp) -> None:
+        """Have the application serve the connection, and tell of changes, which nothing carries."""
+        with running(self._turn.session), Within(sending, (get_ident(), self.checkpoint)):
+            try:
+                await app(self._scope, self.receive, self._send)
+                if self._turn.is_changed:
+                    self._turn.lose()
+            finally:
+                self._turn.release()
 
     async def receive(self) -> Message:
         """The next message for the application."""
         while True:
-            message = await self._receive()
-            data = _data(message)
-            if message["type"] != "websocket.receive" or not is_json(data):
-                return message
-            try:
-                return await self._emptied(message, data)
-            except SessionError as refusal:
-                self._events.refused(refusal)
-                with suppress(OSError):  # the client has left already, and that comes in next
-                    await self.send(_message(error_text(refusal.code), as_bytes=message.get("text") is None))
-                if refusal.http_status == BodyTooLarge.http_status:
-                    await self.send({"type": "websocket.close", "code": TOO_BIG, "reason": refusal.code})
-                    return {"type": "websocket.disconnect", "code": TOO_BIG}
+            message = self._taken = self._taken or await self._receive()
+            given = await self._give(message)
+            self._taken = None
+            if given is not None:
+                return given
 
     async def checkpoint(self) -> bool:
         """False: no frame carries the session."""
         return False
 
-    async def finish(self) -> None:
-        """Tell of changes, which nothing carries."""
-        self._out.look_back()
+    async def _give(self, message: Message) -> Message | None:
+        data = _data(message)
+        if message["type"] != "websocket.receive" or not is_json(data):
+            return message
+        try:
+            if len(data) > self._turn.config.max_body_bytes:
+                raise BodyTooLarge(reason="length")
+            found = await find_sessions(data, unopened)
+        except SessionError as refusal:
+            return await self._refuse(refusal, as_bytes=message.get("text") is None)
+        return _with(message, found.text.rewritten(found.places, None, b"")) if found.places else message
 
-    async def _emptied(self, message: Message, data: bytes) -> Message:
-        if len(data) > self._max_body_bytes:
-            raise BodyTooLarge(reason="length")
-        body = await read_json(data, unopened)
-        body.rewrite(None, b"")
-        return _with(message, body.data) if body.is_changed else message
+    async def _refuse(self, refusal: SessionError, *, as_bytes: bool) -> Message | None:
+        self._turn.config.events.refused(refusal)
+        with suppress(OSError):  # the client has left already, and that comes in next
+            await self._send(_message(error_text(refusal.code), as_bytes=as_bytes))
+        if refusal.http_status != BodyTooLarge.http_status:
+            return None
+        await self._send({"type": "websocket.close", "code": TOO_BIG, "reason": refusal.code})
+        return {"type": "websocket.disconnect", "code": TOO_BIG}
+
+
+def _is_echo(arrived: Session, kept: Session) -> bool:
+    """Whether the client has only sent back what it got: then what was handed out of the session stays good."""
+    one, other = arrived._state.standing, kept._state.standing
+    if one is None or other is None or not one.token:
+        return False
+    return b"".join(one.token) == b"".join(other.token)
 
 
 def _data(message: Message) -> bytes:

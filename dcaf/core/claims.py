@@ -17,6 +17,7 @@ import hmac
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
@@ -43,7 +44,9 @@ COUNT: Final = frozenset({int})
 COUNTED: Final = r"(0|[1-9][0-9]{0,14})"
 WRITTEN: Final = re.compile(
     r'\{"aud":"([^"\\\x00-\x1f]*)","sid":"([\w-]{22})",'
-    rf'"seq":{COUNTED},"born":{COUNTED},"iat":{COUNTED},"exp":{COUNTED}(?:,"ix":\[([1-9][0-9]{{0,14}}(?:,[1-9][0-9]{{0,14}})*)\])?\}}',
+    rf'"seq":{COUNTED},"born":{COUNTED},"iat":{COUNTED},"exp":{COUNTED}'
+    r'(?:,"sub":"([\w-]{22})")?(?:,"cid":"([\w-]{22})")?'
+    rf'(?:,"sv":{COUNTED})?(?:,"ep":{COUNTED})?(?:,"ix":\[([1-9][0-9]{{0,14}}(?:,[1-9][0-9]{{0,14}})*)\])?\}}',
     re.ASCII,
 )
 """The claims of most tokens, just as ``write`` writes them: whatever fits this needs no further look."""
@@ -82,11 +85,19 @@ class Claims(NamedTuple):
 
     def write(self) -> bytes:
         """Write the claims as a compact JSON object, absent ones left out."""
-        aud, sid, seq, born, iat, exp, *optional = self
-        values = {"aud": aud, "sid": sid, "seq": seq, "born": born, "iat": iat, "exp": exp}
-        if optional.count(None) < len(OPTIONAL):
-            values |= {name: value for name, value in zip(OPTIONAL, optional, strict=True) if value is not None}
-        return orjson.dumps(values)
+        aud, sid, seq, born, iat, exp, sub, cid, sv, ep, ix = self
+        written = f'{{"aud":{_quoted(aud)},"sid":"{sid}","seq":{seq},"born":{born},"iat":{iat},"exp":{exp}'
+        if sub is not None:
+            written += f',"sub":"{sub}"'
+        if cid is not None:
+            written += f',"cid":"{cid}"'
+        if sv is not None:
+            written += f',"sv":{sv}'
+        if ep is not None:
+            written += f',"ep":{ep}'
+        if ix is not None:
+            written += f',"ix":[{",".join(map(str, ix))}]'
+        return (written + "}").encode()
 
     @classmethod
     def read(cls, data: bytes) -> Claims:
@@ -98,9 +109,20 @@ class Claims(NamedTuple):
         written = WRITTEN.fullmatch(data.decode()) if data.isascii() else None
         if written is None:
             return cls._parsed(data)
-        aud, sid, seq, born, iat, exp, ix = written.groups()
-        index = None if ix is None else tuple(map(int, ix.split(",")))
-        return cls(aud, sid, int(seq), int(born), int(iat), int(exp), ix=index)
+        aud, sid, seq, born, iat, exp, sub, cid, sv, ep, ix = written.groups()
+        return cls(
+            aud,
+            sid,
+            int(seq),
+            int(born),
+            int(iat),
+            int(exp),
+            sub,
+            cid,
+            sv if sv is None else int(sv),
+            ep if ep is None else int(ep),
+            ix if ix is None else tuple(map(int, ix.split(","))),
+        )
 
     @classmethod
     def _parsed(cls, data: bytes) -> Claims:
@@ -120,10 +142,15 @@ class Standing(NamedTuple):
     Attributes:
         claims: What its last token said; for a new session, with the sequence 0.
         restarted: Code of the refusal after which the session was started; None where none was refused.
+        token: Its last token, in pieces; empty where none seals this state: of a new session, or of one that an import or a
+            migration has made.
+        kid: Id of the key that sealed that token; None where there is none.
     """
 
     claims: Claims
     restarted: str | None = None
+    token: tuple[bytes | memoryview, ...] = ()
+    kid: str | None = None
 
     def __repr__(self) -> str:
         return f"Standing(restarted={self.restarted!r})"
@@ -171,7 +198,10 @@ class Binding(NamedTuple):
         Raises:
             SessionInvalid: With the reason ``aud``, ``sub`` or ``cid``.
         """
-        expected, found = (self.audience, *self.digests(suite, key)), (claims.aud, claims.sub, claims.cid)
+        found = (claims.aud, claims.sub, claims.cid)
+        if self.subject is None and self.conversation is None and found == (self.audience, None, None):
+            return
+        expected = (self.audience, *self.digests(suite, key))
         if found != expected:
             raise SessionInvalid(
                 reason=next(name for name, *pair in zip(BOUND, found, expected, strict=True) if pair[0] != pair[1])
@@ -197,6 +227,12 @@ def digest(secret: bytes, role: str, value: str) -> str:
     """Show a value only to those who hold the key: the first 16 bytes of an HMAC-SHA-256, as 22 characters."""
     mac = hmac.digest(secret, length_prefixed(role) + length_prefixed(value), "sha256")
     return encode(mac[:16])
+
+
+@lru_cache(maxsize=64)
+def _quoted(text: str) -> str:
+    """A text as JSON."""
+    return orjson.dumps(text).decode()
 
 
 def _fit(claims: tuple[Any, ...]) -> bool:

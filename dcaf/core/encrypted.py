@@ -84,7 +84,7 @@ class EncryptedSuite:
         claims, separator, state = plain.partition(SEPARATOR)
         if not separator:
             raise SessionInvalid(reason="claims", kid=key.kid)
-        return Opened(self.prefix, key, claims, Payload(state))
+        return Opened(self.prefix, key, claims, Payload(state), token)
 
     def room(self, claims_bytes: int, max_token_bytes: int) -> int:
         """How many bytes of state fit into a token beside so many of claims."""

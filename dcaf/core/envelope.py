@@ -25,7 +25,7 @@ from typing import Any, Final
 from dcaf.core.base64url import Payload, encode
 from dcaf.core.claims import MAX_INTEGER, Binding, Claims, Lifetime, Standing, check_times, digest
 from dcaf.core.errors import ConfigurationError, SessionError, SessionInvalid, SessionMalformed, SessionUnsigned, SessionValueError
-from dcaf.core.keys import Keyring
+from dcaf.core.keys import Key, Keyring
 from dcaf.core.migrations import Migrations
 from dcaf.core.mirror import Mirror
 from dcaf.core.seal import SIGNED, Opened, Pieces, Suite, check_text
@@ -116,6 +116,7 @@ class Sealer:
         self._clock = clock
         self._randomness = randomness
         self._suite = suite
+        self._prefix = suite.prefix.encode() + b"."
         self._suites = {accepted.prefix.encode() + dot: accepted for accepted in (suite, *also_accepted) for dot in (b".", b"")}
         self._limit_bytes = _room(suite, audience, max_token_bytes)
 
@@ -158,8 +159,11 @@ class Sealer:
 
     def opened(self, token: bytes) -> Opened | None:
         """Verify the seal of a token that was found in a larger text; None where ``verify`` would refuse it."""
+        suite = self._suites.get(token[:PREFIX_BYTES])
+        if suite is None or len(token) > self._max_token_bytes:
+            return None
         try:
-            return self._verified(token) if len(token) <= self._max_token_bytes else None
+            return suite.open(token, self._keys, self._audience)
         except SessionError:
             return None
 
@@ -178,30 +182,38 @@ class Sealer:
             claims = Claims.read(opened.claims)
             binding.check(claims, opened.suite, opened.key)
             check_times(claims, self._lifetime, int(self._clock()))
-            self._migrations.check(claims.sv or 0)
+            version = claims.sv or 0
+            if version != self._migrations.version:
+                self._migrations.check(version)
         except SessionError as error:
             error.kid = opened.key.kid
             error.sid_digest = None if claims is None else self.sid_digest(claims.sid)
             raise
         opened.payload.index = claims.ix
-        state = State(opened.payload, Standing(claims), limit_bytes=self._limit_bytes)
-        self._migrations.upgrade(state, claims.sv or 0)
+        standing = Standing(claims, None, (opened.token,), opened.key.kid)
+        state = State(opened.payload, standing, limit_bytes=self._limit_bytes)
+        if version != self._migrations.version:
+            self._migrations.upgrade(state, version)
+            state.arrives(state.payload(), Standing(claims))
         return Session._over(state)
 
     def take_in(self, plain: dict[str, Any], door: Import) -> Session:
         """Begin a session with what is kept of a plain one; it is born so early that it ends no later than the door closes.
 
         Raises:
-            SessionUnsigned: The door is closed, or would not have it.
-            SessionValueError: What is kept may not be stored.
+            SessionUnsigned: The door is closed or would not have it, or what is kept of it may not be stored.
         """
         now = int(self._clock())
         values = door.values(plain, now=now)
         born = min(now, door.until_s - self._lifetime.absolute_s)
         claims = self.claims_of(self.start())._replace(born=born, exp=self._lifetime.end(born, now))
-        session = Session._over(State(standing=Standing(claims), limit_bytes=self._limit_bytes))
-        session.update(values)
-        return session
+        state = State(standing=Standing(claims), limit_bytes=self._limit_bytes)
+        try:
+            state.put_all(values)
+        except SessionValueError:
+            raise SessionUnsigned(reason="accept") from None
+        state.arrives(state.payload(), Standing(claims))
+        return Session._over(state)
 
     def claims_of(self, session: Session) -> Claims:
         """What the last token of a session said of it; of a new one, what it begins with."""
@@ -217,46 +229,48 @@ class Sealer:
         """Id of the key that signs now."""
         return self._keys.signer(self._clock()).kid
 
-    def seal(self, session: Session, binding: Binding, *, sequence: int) -> bytes:
+    def seal(self, session: Session, binding: Binding, *, sequence: int | None = None) -> bytes:
         """Seal a session: the whole envelope, a compact JSON object in UTF-8; ``pieces`` in one. Raises as it."""
         return b"".join(self.pieces(session, binding, sequence=sequence))
 
-    def pieces(self, session: Session, binding: Binding, *, sequence: int) -> Pieces:
+    def pieces(self, session: Session, binding: Binding, *, sequence: int | None = None) -> Pieces:
         """Seal a session: the envelope, in pieces. What is sealed counts as what arrived from then on.
+
+        A state that nobody changed rests: its token goes out again, unless the token is worn or another key signs now.
 
         Args:
             session: One that ``start`` or ``open`` of this sealer made.
             binding: Whom it is bound to from now on: the same as when it was opened.
-            sequence: Its number, as the keeper gave it.
+            sequence: Its number, as a keeper gave it. None counts: one more than the last where no token seals this state.
 
         Raises:
             SessionAliasError, SessionValueError: What tools did to the session cannot be written.
         """
-        arrived, state = _standing_of(session), session._state
+        state = session._state
         with state._lock:
             payload = state.payload()
             shown = self._mirror.shown(state, payload)
-            claims, token = self._token_of(arrived.claims, binding, sequence, payload)
-            state.arrives(payload, Standing(claims, arrived.restarted))
-        end = b'","expires_at":%d}}' % claims.exp
-        return (EMPTY, *token, end) if shown == b"{}" else (memoryview(shown)[:-1], OTHERS, *token, end)
+            sealed = self._sealed(state, payload, binding, sequence)
+        end = b'","expires_at":%d}}' % sealed.claims.exp
+        return (EMPTY, *sealed.token, end) if shown == b"{}" else (memoryview(shown)[:-1], OTHERS, *sealed.token, end)
 
-    def token(self, session: Session, binding: Binding, *, sequence: int) -> bytes:
+    def token(self, session: Session, binding: Binding, *, sequence: int | None = None) -> bytes:
         """Seal a session as ``pieces``, for what carries a token alone. Raises as it."""
-        arrived, state = _standing_of(session), session._state
+        state = session._state
         with state._lock:
-            payload = state.payload()
-            claims, token = self._token_of(arrived.claims, binding, sequence, payload)
-            state.arrives(payload, Standing(claims, arrived.restarted))
-        return b"".join(token)
+            return b"".join(self._sealed(state, state.payload(), binding, sequence).token)
+
+    def rests(self, session: Session) -> bool:
+        """Whether the last token of a session is the one that goes out: it is not worn, and its key and suite seal now.
+
+        What was changed in the session since is not looked at.
+        """
+        now = int(self._clock())
+        return self._rests(_standing_of(session), self._keys.signer(now), now)
 
     def rest_s(self, session: Session) -> int:
         """How many seconds the last token of a session is good for."""
         return max(0, self.claims_of(session).exp - int(self._clock()))
-
-    def is_worn(self, session: Session) -> bool:
-        """Whether the last token of a session is older than a tenth of the idle timeout."""
-        return (int(self._clock()) - self.claims_of(session).iat) * WORN_AFTER > self._lifetime.idle_s
 
     def recheck(self, session: Session) -> None:
         """Judge a session that stays open, on a socket, by the time it is now; it no longer counts as restarted.
@@ -264,8 +278,8 @@ class Sealer:
         Raises:
             SessionEnded: It is over.
         """
-        claims = self.claims_of(session)
-        session._state.standing = Standing(claims)
+        standing = _standing_of(session)._replace(restarted=None)
+        session._state.standing, claims = standing, standing.claims
         try:
             check_times(claims, self._lifetime, int(self._clock()))
         except SessionError as error:
@@ -283,14 +297,34 @@ class Sealer:
             raise SessionInvalid(reason="suite" if token.startswith(b"dcaf1") else "shape")
         return suite.open(token, self._keys, self._audience)
 
-    def _token_of(self, arrived: Claims, binding: Binding, sequence: int, payload: Payload) -> tuple[Claims, Pieces]:
+    def _rests(self, standing: Standing, signer: Key, now: int) -> bool:
+        if standing.kid != signer.kid or standing.token[0][:PREFIX_BYTES] != self._prefix:
+            return False
+        return (now - standing.claims.iat) * WORN_AFTER <= self._lifetime.idle_s
+
+    def _sealed(self, state: State, payload: Payload, binding: Binding, sequence: int | None) -> Standing:
+        """The token of a payload that was made of a state, which stands for what arrived from then on."""
+        arrived = state.standing or _standing(state)
         now = int(self._clock())
         key = self._keys.signer(now)
-        subject, conversation = binding.digests(self._suite.prefix, key)
-        end = self._lifetime.end(arrived.born, now)
-        version = self._migrations.version or None
+        is_sealed = payload is state._arrived and arrived.token != ()
+        if is_sealed and self._rests(arrived, key, now) and sum(map(len, arrived.token)) <= self._max_token_bytes:
+            return arrived
+        if sequence is None:
+            sequence = arrived.claims.seq + (not is_sealed)
+        born, (subject, conversation) = arrived.claims.born, binding.digests(self._suite.prefix, key)
         claims = Claims(
-            self._audience, arrived.sid, sequence, arrived.born, now, end, subject, conversation, version, None, payload.index
+            self._audience,
+            arrived.claims.sid,
+            sequence,
+            born,
+            now,
+            self._lifetime.end(born, now),
+            subject,
+            conversation,
+            self._migrations.version or None,
+            None,
+            payload.index,
         )
         token = self._suite.pieces(key, self._audience, claims.write(), payload)
         length = sum(map(len, token))
@@ -299,11 +333,17 @@ class Sealer:
                 f"the token would be {length:,} bytes long, over max_token_bytes={self._max_token_bytes:,}: the session was "
                 "sealed under a larger limit. Clear it, or raise the limit"
             )
-        return claims, token
+        sealed = Standing(claims, arrived.restarted, token, key.kid)
+        state.arrives(payload, sealed)
+        return sealed
 
 
 def _standing_of(session: Session) -> Standing:
-    standing = session._state.standing
+    return _standing(session._state)
+
+
+def _standing(state: State) -> Standing:
+    standing = state.standing
     if standing is None:
         raise ConfigurationError("Only a session that the middleware began or opened can be sealed.")
     return standing

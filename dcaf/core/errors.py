@@ -7,6 +7,7 @@
     │   ├── SessionTypeError              the stored value is not of the type asked for
     │   ├── SessionAliasError             one value was changed through two handles
     │   ├── SessionReadOnlyError          a session that may only be read was written
+    │   ├── SessionClosedError            a session was written after its turn was over
     │   ├── NotCarriedError               the session changed on an answer that cannot carry it
     │   ├── ToolArgumentError             the model's arguments do not fit the tool
     │   ├── ToolError                     a tool's own words to the model
@@ -88,6 +89,12 @@ class SessionReadOnlyError(StateError):
     """A session that may only be read was written; the message says what to declare in order to write."""
 
     code = "session-read-only"
+
+
+class SessionClosedError(StateError):
+    """A session was changed after its turn was over, when no answer can carry the change; it is lost."""
+
+    code = "session-closed"
 
 
 class NotCarriedError(StateError):

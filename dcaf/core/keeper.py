@@ -64,8 +64,8 @@ class Stateless:
         return True
 
     async def commit(self, session: Session) -> int:
-        """One more than the number that arrived where the state changed, else the same; 1 for the first."""
-        return max(1, session.sequence + session.is_modified)
+        """One more than the number that arrived where no token seals the state as it is, else the same."""
+        return session.sequence + (not session._state.is_sealed)
 
 
 def require_keeper(keeper: Keeper | None) -> None:

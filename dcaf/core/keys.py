@@ -123,7 +123,7 @@ class Key:
             ConfigurationError: One of them is no text.
         """
         try:
-            return _derived(self.secret, suite, audience, role)
+            return _derive(self.secret, suite, audience, role)
         except Exception:
             for name, value in (("suite", suite), ("audience", audience), ("role", role)):
                 require_text(f"Key.derive({name}=)", value, "as section 4 of the protocol has it")
@@ -263,11 +263,9 @@ def hkdf_sha256(secret: bytes, info: bytes, *, salt: bytes = b"", length: int = 
     return found[:length]
 
 
-def _derive(secret: bytes, *parts: str) -> bytes:
-    return hkdf_sha256(secret, b"".join(length_prefixed(part) for part in ("dcaf", "1", *parts)))
-
-
-_derived: Final = lru_cache(maxsize=256)(_derive)
+@lru_cache(maxsize=256)
+def _derive(secret: bytes, suite: str, audience: str, role: str) -> bytes:
+    return hkdf_sha256(secret, b"".join(length_prefixed(part) for part in ("dcaf", "1", suite, audience, role)))
 
 
 def _checksum(body: str) -> str:

@@ -63,6 +63,10 @@ class StateMapping(MutableMapping[str, Any]):
             SessionValueError: An object handed out of it holds something that may not be stored.
         """
         name = self._name(key)
+        if name is not None and as_type is None:
+            found = self._state.peek(name)
+            if found is not ABSENT:
+                return found
         slot = None if name is None else self._state.find(name)
         if slot is not None:
             found = slot.lend() if as_type is None else slot.lend_as(as_type)

@@ -113,6 +113,11 @@ class Overlay(State):
                 return True
         return False
 
+    def peek(self, key: str) -> Any:
+        """As of a state; the key counts as read."""
+        self._reads.add(key)
+        return super().peek(key)
+
     def find(self, key: str) -> Slot | None:
         """As of a state; the key counts as read."""
         self._reads.add(key)

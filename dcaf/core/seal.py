@@ -17,30 +17,29 @@ from __future__ import annotations
 import hmac
 import re
 from functools import lru_cache
-from hashlib import sha256
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from itsdangerous.signer import SigningAlgorithm
 
-from dcaf.core.base64url import Payload, decoded, encoded, is_foreign
+from dcaf.core.base64url import EQUALS, PLUS, SLASH, Payload, decoded, encoded
 from dcaf.core.errors import SessionInvalid, SessionTooLarge
 from dcaf.core.keys import KID_CHARACTERS, Key, Keyring
 
 MAC_CHARACTERS: Final = 43
 BEFORE_MAC: Final = -MAC_CHARACTERS - 1
 DOT: Final = ord(".")
-BLOCK_BYTES: Final = 64
 HEAD: Final = re.compile(rb"dcaf1s\.([A-Za-z0-9]{1,16})\.([\w-]{2,})\.")
 SHAPE: Final = re.compile(rb"dcaf1s\.([A-Za-z0-9]{1,16})\.([\w-]{2,})\.([\w-]{3,})\.[\w-]{43}")
 
 
 class Opened(NamedTuple):
-    """What stood in a token whose seal was verified: by which suite and key, the claims as bytes, the state."""
+    """What stood in a token whose seal was verified: by which suite and key, the claims as bytes, the state; and the token."""
 
     suite: str
     key: Key
     claims: bytes
     payload: Payload
+    token: bytes = b""
 
     def __repr__(self) -> str:
         return f"Opened(suite={self.suite!r}, key={self.key!r})"
@@ -94,15 +93,17 @@ class SignedSuite:
         """
         head, body = HEAD.match(token), memoryview(token)[:BEFORE_MAC]
         key = keys.find(head[1].decode()) if head else None
-        if head is None or key is None or not hmac.compare_digest(_mac(key, audience, body), token[-MAC_CHARACTERS:]):
+        if head is None or key is None:
+            raise _refused(token, key)
+        if not hmac.compare_digest(_mac(key, audience, body), token[-MAC_CHARACTERS:]):
             raise _refused(token, key)
         segment = body[head.end() :]
-        state = None if is_foreign(token) else _state_in(segment)
+        state = None if PLUS in token or SLASH in token or EQUALS in token else _state_in(segment)
         # A state that can be read has the shape, and tells so many times faster than a pattern does.
         if (state is None or token[BEFORE_MAC] != DOT) and not SHAPE.fullmatch(token):
             raise SessionInvalid(reason="shape")
         try:
-            return Opened("dcaf1s", key, decoded(head[2]), Payload(state, segment=segment))
+            return Opened("dcaf1s", key, decoded(head[2]), Payload(state, segment=segment), token)
         except ValueError:  # vouched for by our key, so written by another program with it
             raise SessionInvalid(reason="claims", kid=key.kid) from None
 
@@ -147,18 +148,14 @@ def _refused(token: bytes, key: Key | None) -> SessionInvalid:
 
 
 class Keyed(SigningAlgorithm):
-    """HMAC-SHA-256 for itsdangerous, of a key that is mixed in once (RFC 2104, section 4): half the time of a small token.
+    """HMAC-SHA-256 (RFC 2104) for itsdangerous, of a key that is mixed in once and then copied: half the time of a small token.
 
     >>> Keyed(bytes(32)).get_signature(bytes(32), b"text") == hmac.digest(bytes(32), b"text", "sha256")
     True
     """
 
     def __init__(self, secret: bytes) -> None:
-        short = secret if len(secret) <= BLOCK_BYTES else sha256(secret).digest()
-        block = int.from_bytes(short.ljust(BLOCK_BYTES, b"\0"), "big")
-        self._inner, self._outer = (
-            sha256((block ^ int.from_bytes(pad * BLOCK_BYTES, "big")).to_bytes(BLOCK_BYTES, "big")) for pad in (b"\x36", b"\x5c")
-        )
+        self._keyed = hmac.new(secret, digestmod="sha256")
 
     def get_signature(self, key: bytes, value: bytes) -> bytes:  # noqa: ARG002 - itsdangerous passes the key each time
         """The mac of a text; the key is the one that it was made with."""
@@ -166,11 +163,11 @@ class Keyed(SigningAlgorithm):
 
     def mac(self, text: bytes | memoryview, more: bytes | memoryview = b"") -> bytes:
         """The mac of a text, in one piece or in two."""
-        inner, outer = self._inner.copy(), self._outer.copy()
-        inner.update(text)
-        inner.update(more)
-        outer.update(inner.digest())
-        return outer.digest()
+        keyed = self._keyed.copy()
+        keyed.update(text)
+        if more:
+            keyed.update(more)
+        return keyed.digest()
 
 
 @lru_cache(maxsize=256)

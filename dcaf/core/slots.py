@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final
 from dcaf.core.base64url import Payload
 from dcaf.core.errors import SessionValueError
 from dcaf.core.growth import EMPTY, Tail, read_list
-from dcaf.core.handles import Slot
+from dcaf.core.handles import ABSENT, Slot
 from dcaf.core.members import Members, members_of
 from dcaf.core.parts import ATOMS
 from dcaf.core.room import at_most, size_of
@@ -74,6 +74,17 @@ class Slots:
                 slot = self._slots[checked(key)] = self._kind(key, None)
             return slot
 
+    def peek(self, key: str) -> Any:
+        """The value of a key that nobody has touched and that cannot change in anyone's hands; ABSENT where its slot must tell."""
+        if key in self._slots or key in self._tails:
+            return ABSENT
+        members = self._members
+        if members is None:
+            with self._lock:
+                members = self._loaded()
+        value = members.get(key, ABSENT)
+        return value if type(value) in ATOMS else ABSENT
+
     def _found(self, key: str) -> Slot | None:
         """The slot of a key, made where it arrived and nobody has touched it."""
         with self._lock:
@@ -115,7 +126,8 @@ class Slots:
 
     def _lasting(self) -> Members:
         """Those of them that are sealed; each temporary one has a slot."""
-        self._join_all()
+        if self._tails:
+            self._join_all()
         slots = self._slots.items()
         return self._arrived_here().updated({key: None if key.startswith(TEMPORARY) else slot.data for key, slot in slots})
 

@@ -12,18 +12,18 @@ a tool does can read, change or clear it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from dcaf.core.base64url import Payload
 from dcaf.core.claims import Standing
 from dcaf.core.difference import is_same
-from dcaf.core.errors import SessionValueError
+from dcaf.core.errors import SessionClosedError, SessionValueError
 from dcaf.core.growth import EMPTY, Added, Growth, extended
 from dcaf.core.handles import Slot
 from dcaf.core.members import lacks
 from dcaf.core.room import at_most
 from dcaf.core.slots import RESERVED, TEMPORARY, Slots, checked
-from dcaf.core.values import read, to_json, write
+from dcaf.core.values import read, to_json, write, write_atom
 
 __all__ = ["RESERVED", "TEMPORARY", "State"]
 
@@ -43,12 +43,13 @@ class State(Slots):
         size_changes: As of Slots.
     """
 
-    __slots__ = ("_looked", "standing")
+    __slots__ = ("_late", "_looked", "standing")
 
     def __init__(self, arrived: Payload | None = None, standing: Standing | None = None, *, limit_bytes: int | None = None) -> None:
         super().__init__(arrived, limit_bytes=limit_bytes)
         self.standing = standing
         self._looked = False
+        self._late: Callable[[], None] | None = None
 
     @property
     def is_touched(self) -> bool:
@@ -95,10 +96,13 @@ class State(Slots):
             SessionValueError: The value may not be stored, or the state would be too large.
         """
         with self._lock:
+            if self._late is not None:
+                self._refuse_late(self._late)
             slot = self._found(key) if type(key) is str else None
             name = checked(key) if slot is None else key
             kept = slot.undeclared if slot is not None and slot.handles else None
-            data = write(to_json(value, as_type, path=name, kept=kept))
+            plain = write_atom(value) if as_type is None else None
+            data = write(to_json(value, as_type, path=name, kept=kept)) if plain is None else plain
             self._grow(name, at_most(name, data), lambda: data)
             self._fill(self.slot(name) if slot is None else slot, data, value, as_type)
 
@@ -124,6 +128,8 @@ class State(Slots):
             SessionValueError: As ``put``.
         """
         with self._lock:
+            if self._late is not None:
+                self._refuse_late(self._late)
             slot = self.slot(key)
             slot.settle()
             data = Added(by).applied(slot.data, key)
@@ -141,6 +147,8 @@ class State(Slots):
             SessionAliasError, SessionValueError: As ``add``. Nothing was changed.
         """
         with self._lock:
+            if self._late is not None:
+                self._refuse_late(self._late)
             tail = self._tail(key)
             item = write(to_json(value, path=f"{key}[{tail.length}]"))
             self._grow(key, self._bytes_of(tail, item), lambda: extended(tail.slot.data or EMPTY, [*tail.items, item]))
@@ -150,6 +158,8 @@ class State(Slots):
     def drop(self, key: str) -> bool:
         """Make a key absent, whatever was done to its value; False where it was absent."""
         with self._lock:
+            if self._late is not None:
+                self._refuse_late(self._late)
             slot = self._found(key)
             if slot is not None and slot.data is None:
                 slot.settle()
@@ -162,6 +172,8 @@ class State(Slots):
     def drop_all(self, *, kept: tuple[str, ...] = (), prefix: str = "") -> None:
         """Make every key with a prefix absent, but for those that begin with one of ``kept``."""
         with self._lock:
+            if self._late is not None:
+                self._refuse_late(self._late)
             for key in {**self._loaded(), **self._slots}:
                 if key.startswith(prefix) and not (kept and key.startswith(kept)):
                     self.slot(key).drop()
@@ -187,6 +199,8 @@ class State(Slots):
             SessionValueError: As ``put``.
         """
         with self._lock:
+            if self._late is not None:
+                self._refuse_late(self._late)
             written = dict(self._written(key, value) for key, value in values.items())
             self._check_size(written)
             for (key, data), value in zip(written.items(), values.values(), strict=True):
@@ -199,6 +213,8 @@ class State(Slots):
             SessionValueError: As ``put``.
         """
         with self._lock:
+            if self._late is not None:
+                self._refuse_late(self._late)
             written = dict(self._written(key, value) for key, value in values.items())
             self.settle()
             going = [key for key in self._lasting() if key not in written]
@@ -234,6 +250,8 @@ class State(Slots):
             SessionValueError: The state would be too large. Nothing was changed.
         """
         with self._lock:
+            if self._late is not None:
+                self._refuse_late(self._late)
             self._loaded()
             coming, before = {key: data for key, data in values.items() if data is not None}, self._library
             if own is not None:
@@ -284,6 +302,17 @@ class State(Slots):
         for slot in self._slots.values():
             slot.arrived = slot.data
 
+    def end(self, late: Callable[[], None]) -> None:
+        """End the turn: from now on each change is an error, and ``late`` is called."""
+        self._late = late
+
+    def _refuse_late(self, late: Callable[[], None]) -> NoReturn:
+        late()
+        raise SessionClosedError(
+            "The session was changed after its turn was over: the answer has left without the change. Change it before the answer "
+            "is sent, or, in a task that outlives the request, keep what it finds elsewhere and store it in the next turn."
+        )
+
     def refill(self, other: State) -> None:
         """Become what another state is: whoever holds this one sees the other's keys from now on."""
         with self._lock:
@@ -299,7 +328,8 @@ class State(Slots):
         if not self._slots:
             return found
         with self._lock:
-            self._join_all()
+            if self._tails:
+                self._join_all()
             for key, slot in self._slots.items():
                 if slot.handles:
                     slot.settle()
@@ -309,8 +339,15 @@ class State(Slots):
 
     def is_changed(self) -> bool:
         """Whether what would be sealed is not what arrived: a key, or the library's own member. Raises as ``settle``."""
+        if not self._slots:
+            return self._library != self._own_arrived
         with self._lock:
             return bool(self.changed()) or self._library != self._own_arrived
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether the last token holds the state as it is. Raises as ``settle``."""
+        return self.standing is not None and self.standing.token != () and not self.is_changed()
 
     def payload(self) -> Payload:
         """What is to be sealed: the lasting keys and the library's own member. Raises as ``settle``.

@@ -97,6 +97,19 @@ def write(value: JSON) -> bytes:
     return orjson.dumps(value)
 
 
+def write_atom(value: object) -> bytes | None:
+    """Write a value that has no parts and can be stored as it is; None where the careful way must look at it."""
+    kind = type(value)
+    if (
+        (kind is int and MIN_INTEGER <= value <= MAX_INTEGER)  # type: ignore[operator]
+        or (kind is str and value.isascii())  # type: ignore[attr-defined]
+        or kind is bool
+        or value is None
+    ):
+        return orjson.dumps(value)
+    return None
+
+
 def read(data: bytes) -> JSON:
     """Read back what ``write`` wrote.
 

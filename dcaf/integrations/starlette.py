@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Literal
 
-from starlette.types import ASGIApp, Scope
+from starlette.types import ASGIApp
 
 from dcaf.asgi.carriers import CookieCarrier
+from dcaf.asgi.config import Keys
 from dcaf.asgi.middleware import SessionMiddleware as AnyCarrier
-from dcaf.asgi.settings import Keys
-from dcaf.asgi.turn import Turn
+from dcaf.asgi.startup import fails_at_start
 from dcaf.core.errors import ConfigurationError
+from dcaf.core.session import Session as AnySession
 from dcaf.core.session_dict import SessionDict
 
 __all__ = ["Session", "SessionMiddleware"]
@@ -80,6 +81,7 @@ class SessionMiddleware(AnyCarrier):
         ConfigurationError: A setting is wrong; the message says what to write.
     """
 
+    @fails_at_start
     def __init__(
         self,
         app: ASGIApp,
@@ -119,11 +121,9 @@ class SessionMiddleware(AnyCarrier):
             **{"on_refused": "restart", **settings},
         )
 
-    def _inner(self, scope: Scope, turn: Turn) -> Scope:
-        inner = super()._inner(scope, turn)
-        if inner.get("session") is turn.session:
-            inner["session"] = Session.of(turn.session)
-        return inner
+    @staticmethod
+    def _show(session: AnySession) -> object:
+        return Session.of(session)
 
 
 def _whole(max_age: int) -> int:

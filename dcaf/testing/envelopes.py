@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import orjson
 
-from dcaf.asgi.settings import lifetime, suites
+from dcaf.asgi.config import lifetime, suites
 from dcaf.client.arguments import check, check_function, is_whole, refuse
 from dcaf.client.arrival import is_sealed
 from dcaf.core.claims import SKEW_S

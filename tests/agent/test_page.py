@@ -171,7 +171,7 @@ def test_nobody_is_asked_whose_session_it_is_where_there_is_none(path: str, pref
     )
     with TestClient(Starlette(routes=[Mount(prefix, app)])) as client:
         assert client.get(prefix + path).status_code == 200
-        assert client.post(f"{prefix}/api/chat", json={"messages": []}).json()["code"] == "session-invalid"
+        assert client.post(f"{prefix}/api/chat", json={"messages": []}).json()["code"] == "session-unavailable"
         assert client.post(f"{prefix}/other", json={"messages": []}).status_code == 404, "exempt= goes on to count"
 
 

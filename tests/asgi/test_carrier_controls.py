@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from dcaf.asgi.beside import Beside
-from dcaf.asgi.carriers import CookieCarrier, HeaderCarrier
-from dcaf.asgi.parcels import parcels_of
-from dcaf.asgi.request import Body
-from dcaf.asgi.turn import Turns
+from dcaf.asgi import responses
+from dcaf.asgi.carriers import CookieCarrier, HeaderCarrier, find_presented
+from dcaf.asgi.lifecycle import Turn
+from dcaf.asgi.request import RequestSession
+from dcaf.asgi.responses import AnswerBeside
 from dcaf.asgi.websocket import PassingSocket
 from dcaf.core.envelope import Sealer
 from tests.asgi import test_carriers as header
@@ -23,12 +23,8 @@ def _quiet(caplog: Any) -> None:
     caplog.set_level("CRITICAL", logger="dcaf")
 
 
-async def _passing(self: Any, message: Any, data: bytes) -> Any:
+async def _passing(self: Any, message: Any) -> Any:
     return message
-
-
-async def _nothing(self: Any, *_: Any) -> None:
-    """Fail in silence."""
 
 
 def _unclaimed(self: Any, scope: Any) -> Any:
@@ -41,38 +37,38 @@ def _unlimited(self: Any, scope: Any) -> Any:
     return found[0].decode("latin-1") if found else None
 
 
-def _unreplaced(self: Any, candidate: Any, state: Any) -> None:
-    self.json, self.opened, self.places = None, None, ()
+def _unreplaced(self: Any, found: Any, *, whole: Any) -> None:
+    """Leave the body as it came."""
 
 
-def _answered(self: Any, start: Any) -> Any:
-    """The start, with nothing dropped."""
-    return start
+async def _carrying(self: Any, start: Any) -> None:
+    """Begin the answer, whatever its status."""
+    await responses.send_beside(self._turn, start, self._send)
 
 
 Break = tuple[Any, str, Any, Callable[[], None]]
 RULES: dict[str, Break] = {
     "the header comes before the cookie": (
-        "dcaf.asgi.middleware",
-        "parcels_of",
-        lambda carriers, scope: parcels_of(carriers, scope)[::-1],
+        "dcaf.asgi.request",
+        "find_presented",
+        lambda carriers, scope: find_presented(carriers, scope)[::-1],
         lambda: header.test_body_header_cookie_is_the_order(("header", "cookie"), "header"),
     ),
     "a session that began in place of another drops it": (
-        Beside,
-        "_dropping",
-        _answered,
+        "dcaf.asgi.responses",
+        "drop_stale",
+        lambda _, start: start,
         header.test_after_that_refusal_a_client_that_starts_over_can_go_on,
     ),
     "a dead session is dropped by the problem": (
-        Turns,
-        "dead",
+        "dcaf.asgi.request",
+        "find_dead",
         lambda *_: [],
         lambda: header.test_a_dead_session_of_the_header_is_dropped_by_the_problem(b"x", "session-invalid"),
     ),
     "no session of a body reaches a service of other carriers": (
-        Body,
-        "rewrite",
+        RequestSession,
+        "_prepare_body",
         _unreplaced,
         lambda: header.test_where_the_body_is_no_carrier_no_session_of_it_reaches_the_application(
             ("header",), header.carrying({"n": 1})
@@ -80,26 +76,26 @@ RULES: dict[str, Break] = {
     ),
     "nor of a frame": (
         PassingSocket,
-        "_emptied",
+        "_give",
         _passing,
         header.test_where_frames_carry_nothing_they_pass_and_a_change_is_told,
     ),
     "a change of a socket is told": (
-        PassingSocket,
-        "finish",
-        _nothing,
+        Turn,
+        "lose",
+        lambda _: None,
         header.test_where_frames_carry_nothing_they_pass_and_a_change_is_told,
     ),
     "a change after the start is told": (
-        Beside,
+        AnswerBeside,
         "look_back",
         lambda _: None,
         lambda: header.test_a_change_after_the_start_is_told(header.by_header(header.token())),
     ),
     "a server error carries nothing": (
-        Beside,
+        AnswerBeside,
         "_begin",
-        Beside._pass_beside,
+        _carrying,
         header.test_a_server_error_carries_no_session,
     ),
     "a long header is refused": (
@@ -111,13 +107,13 @@ RULES: dict[str, Break] = {
     "two headers are refused": (HeaderCarrier, "read", _unlimited, header.test_two_headers_are_refused),
     "several cookies are refused": (CookieCarrier, "read", _unclaimed, cookie.test_several_cookies_of_one_name_are_refused),
     "an unchanged session is not set again": (
-        Beside,
+        "dcaf.asgi.responses",
         "_is_due_by",
         lambda *_: True,
         cookie.test_parallel_requests_do_not_set_the_state_of_before,
     ),
     "an answer that looked at nothing is left alone": (
-        Beside,
+        Turn,
         "is_private",
         True,
         cookie.test_a_session_that_nobody_looked_at_adds_nothing_to_an_answer,
@@ -130,12 +126,12 @@ RULES: dict[str, Break] = {
     ),
     "a worn token is made anew": (
         Sealer,
-        "is_worn",
-        lambda *_: False,
+        "rests",
+        lambda *_: True,
         lambda: cookie.test_a_token_is_made_anew_after_a_tenth_of_the_idle_timeout(cookie.DAY, is_set=True),
     ),
     "an emptied session deletes the cookie": (
-        Beside,
+        "dcaf.asgi.responses",
         "_is_void",
         lambda _: False,
         cookie.test_an_emptied_session_deletes_the_cookie,

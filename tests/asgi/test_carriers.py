@@ -14,9 +14,9 @@ from starlette.testclient import TestClient, WebSocketDenialResponse
 
 from dcaf import ConfigurationError, Key, Keyring
 from dcaf.asgi import checkpoint
-from dcaf.asgi.carriers import CookieCarrier, HeaderCarrier, carriers_of
-from dcaf.asgi.parcels import parcels_of
-from dcaf.asgi.turn import Turns
+from dcaf.asgi.carriers import CookieCarrier, HeaderCarrier, carriers_of, find_presented
+from dcaf.asgi.lifecycle import Turn
+from dcaf.asgi.websocket import open_first
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import NotCarriedError, SessionConflict
 from dcaf.core.keeper import Stateless
@@ -129,7 +129,7 @@ def assert_two_are_refused(by: Any, carriers: Any = ALL) -> None:
 
 
 def test_control_two_sessions_that_are_not_compared_are_caught(monkeypatch: Any) -> None:
-    monkeypatch.setattr(Turns, "_check_agreement", lambda *_: None)
+    monkeypatch.setattr(Turn, "_check_agreement", lambda *_: None)
     with pytest.raises(AssertionError):
         assert_two_are_refused(by_header)
 
@@ -199,7 +199,7 @@ def test_a_carrier_with_settings_of_its_own_stands_in_its_place() -> None:
 
 
 def test_a_parcel_does_not_show_its_token() -> None:
-    found = parcels_of((HeaderCarrier(),), {"type": "http", "method": "GET", "headers": [by_header(b"secret")]})
+    found = find_presented((HeaderCarrier(),), {"type": "http", "method": "GET", "headers": [by_header(b"secret")]})
     assert "secret" not in repr(found)
 
 
@@ -334,8 +334,9 @@ def test_a_session_too_large_for_the_header_is_an_error_that_says_what_to_do() -
         asked({}, by_header(b"new"), answer=Recorder(b"x", headers=TEXT, tool=grow), path="/cart")
     said = str(told.value)
     assert said.startswith("POST /cart changed the session, and its token of 12,")
-    assert "longer than the 8,192 that a header carries. The largest keys are 'large' (9,002 bytes), 'middle'" in said
-    assert said.endswith("Store less, keep the state on the server, or let the client send its session in JSON bodies.")
+    assert "longer than the 3,800 that a header carries. The largest keys are 'large' (9,002 bytes), 'middle'" in said
+    assert "raise HeaderCarrier(limit_bytes=) and the header buffers of the proxy in front (nginx: proxy_buffer_size)" in said
+    assert said.endswith("keep the state on the server, or let the client send its session in JSON bodies.")
 
 
 def test_an_unchanged_session_that_the_header_cannot_carry_any_more_stays_with_the_client() -> None:
@@ -493,10 +494,23 @@ def test_an_application_that_fails_sends_no_session_and_loses_none() -> None:
 def test_what_comes_beside_the_body_is_bound_to_subject_and_conversation_too() -> None:
     settings = {"subject": lambda scope: "ada", "conversation": "/thread"}
     good = token({"n": 1}, subject="ada", conversation="a")
-    for body, code in (({"thread": "a"}, None), ({"thread": "b"}, "session-invalid"), (b"", "session-invalid")):
+    for body, code in (({"thread": "a"}, None), ({"thread": "b"}, "session-invalid"), ({}, "session-invalid")):
         sent, _ = asked(body, by_header(good), settings=settings, answer=Recorder())
         assert sent.code == code
     sent, _ = asked({"thread": "a"}, by_header(token(subject="eve", conversation="a")), settings=settings)
+    assert sent.code == "session-invalid"
+
+
+@pytest.mark.parametrize("by", [by_header, by_cookie])
+def test_a_request_that_can_name_no_conversation_leaves_the_session_alone(by: Any) -> None:
+    settings = {"subject": lambda scope: "ada", "conversation": "/thread"}
+    good = token({"n": 1}, subject="ada", conversation="a")
+    for body in (b"", b"name=ada"):
+        sent, app = asked(body, by(good), settings=settings, answer=Recorder())
+        assert (sent.status, sent.header("dcaf-session"), sent.header("set-cookie"), app.states) == (200, None, None, [{}])
+    with pytest.raises(NotCarriedError, match="names no conversation"):
+        asked(b"", by(good), settings=settings, answer=Recorder(tool=count))
+    sent, _ = asked(b"", by(token(subject="eve", conversation="a")), settings=settings | {"on_refused": "reject"})
     assert sent.code == "session-invalid"
 
 
@@ -519,7 +533,7 @@ def test_the_token_alone_is_that_of_the_envelope_and_makes_no_mirror(monkeypatch
 
 
 def test_body_alone_asks_no_carrier(monkeypatch: Any) -> None:
-    for name in ("dcaf.asgi.middleware.parcels_of", "dcaf.asgi.beside.Beside._pass_beside", "dcaf.asgi.turn.Turns.token"):
+    for name in ("dcaf.asgi.request.find_presented", "dcaf.asgi.responses.send_beside", "dcaf.asgi.lifecycle.Turn.token"):
         monkeypatch.setattr(name, None)
     sent = call(mounted(Recorder(tool=count)), carrying(envelope({"n": 1})))
     assert opened(sent.envelope) == {"n": 2}
@@ -566,12 +580,14 @@ def test_a_session_of_a_handshake_is_not_taken_into_a_conversation() -> None:
 
 
 def test_control_a_handshake_that_is_forgotten_would_move(monkeypatch: Any) -> None:
-    first = Turns.first
+    opened_first = open_first
 
-    async def forgetting(self: Any, *arguments: Any) -> Any:
-        return (await first(self, *arguments))._replace(carrier=None)
+    async def forgetting(*arguments: Any) -> Any:
+        turn = await opened_first(*arguments)
+        turn.carrier = None
+        return turn
 
-    monkeypatch.setattr(Turns, "first", forgetting)
+    monkeypatch.setattr("dcaf.asgi.middleware.open_first", forgetting)
     with pytest.raises((AssertionError, KeyError)):
         assert_handshake_cannot_move()
 

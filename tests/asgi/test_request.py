@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dcaf import SessionMiddleware
-from dcaf.asgi.request import is_json
+from dcaf.asgi.body import is_json
 from dcaf.testing import tampered
 from tests.asgi.wire import (
     JSON_TYPE,
@@ -210,7 +210,7 @@ def test_a_chunked_body_gets_no_content_length() -> None:
     assert b"content-length" not in dict(app.scopes[0]["headers"])
 
 
-def test_a_json_body_without_a_session_keeps_its_length_and_its_bytes() -> None:
+def test_a_build_body_without_a_session_keeps_its_length_and_its_bytes() -> None:
     body = b' {"a" : 1.0, "a":12345678901234567890123} '
     app, service = app_of()
     call(service, body, headers=with_length(body))

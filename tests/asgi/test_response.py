@@ -15,7 +15,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from dcaf import current_session
-from dcaf.asgi.response import Answer
+from dcaf.asgi.responses import Answer
 from dcaf.core.errors import NotCarriedError, SessionValueError
 from tests.asgi.wire import (
     JSON_TYPE,
@@ -226,12 +226,12 @@ def test_without_a_session_it_passes_with_no_header_added(case: Any) -> None:
 class Silent(Answer):
     """Broken: it sends what it cannot complete, and the change is lost."""
 
-    def _refuse_modified(self, *_: Any) -> None:
+    def _check_unmodified(self, *_: Any) -> None:
         pass
 
 
 def test_control_an_answer_that_silently_drops_a_change_is_caught(monkeypatch: Any) -> None:
-    monkeypatch.setattr("dcaf.asgi.middleware.Answer", Silent)
+    monkeypatch.setattr("dcaf.asgi.request.Answer", Silent)
     with pytest.raises(pytest.fail.Exception), pytest.raises(NotCarriedError):
         answered(b"[1,2]")
 

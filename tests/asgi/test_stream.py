@@ -23,8 +23,8 @@ from starlette.testclient import TestClient
 from dcaf import current_session, tool
 from dcaf.asgi import checkpoint
 from dcaf.asgi.lines import Piece
-from dcaf.asgi.response import Answer
-from dcaf.asgi.stream import EVENTS, LINES, Stream
+from dcaf.asgi.responses import Answer
+from dcaf.asgi.streams import EVENTS, LINES, Stream
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError, NotCarriedError, SessionAliasError, SessionConflict, SessionUnavailable
 from dcaf.core.keeper import Stateless
@@ -333,14 +333,14 @@ class Blind(Stream):
 
 
 def test_control_a_stream_that_looks_at_no_event_is_caught(monkeypatch: Any) -> None:
-    monkeypatch.setattr("dcaf.asgi.response.Stream", Blind)
+    monkeypatch.setattr("dcaf.asgi.responses.Stream", Blind)
     for terminal in TERMINALS:
         with pytest.raises(AssertionError):
             a_terminal_event_carries_the_session(*terminal)
 
 
 def test_control_a_stream_that_ends_without_the_session_is_caught(monkeypatch: Any) -> None:
-    monkeypatch.setattr("dcaf.asgi.response.Stream", SilentAtTheEnd)
+    monkeypatch.setattr("dcaf.asgi.responses.Stream", SilentAtTheEnd)
     with pytest.raises(AssertionError):
         test_a_stream_that_ends_without_such_an_event_or_changes_after_it_gets_one_of_ours(
             NDJSON, (count, b"{}\n"), b"{}\n" + OWN_LINE, [({"step": 3}, 2)]
@@ -377,7 +377,7 @@ class Eager(Stream):
 
 @pytest.mark.parametrize("kind", [NDJSON, EVENTS])
 def test_control_a_session_that_nobody_wanted_is_caught(monkeypatch: Any, kind: str) -> None:
-    monkeypatch.setattr("dcaf.asgi.response.Stream", Eager)
+    monkeypatch.setattr("dcaf.asgi.responses.Stream", Eager)
     with pytest.raises(AssertionError):
         nothing_is_added(kind)
 
@@ -404,7 +404,7 @@ class Untrue(Stream):
 
 
 def test_control_a_start_that_keeps_its_headers_is_caught(monkeypatch: Any) -> None:
-    monkeypatch.setattr("dcaf.asgi.response.Stream", Untrue)
+    monkeypatch.setattr("dcaf.asgi.responses.Stream", Untrue)
     with pytest.raises(AssertionError):
         its_start_says_nothing_untrue()
 
@@ -466,12 +466,12 @@ def test_a_checkpoint_where_the_session_cannot_go_out_is_an_error(case: str) -> 
 class Silent(Answer):
     """Broken: it passes what it cannot complete, and says nothing."""
 
-    def _refuse_modified(self, *_: Any) -> None:
+    def _check_unmodified(self, *_: Any) -> None:
         pass
 
 
 def test_control_a_change_that_is_dropped_silently_is_caught(monkeypatch: Any) -> None:
-    monkeypatch.setattr("dcaf.asgi.middleware.Answer", Silent)
+    monkeypatch.setattr("dcaf.asgi.request.Answer", Silent)
     for case in CANNOT:
         with pytest.raises(pytest.fail.Exception):
             test_a_change_that_a_stream_cannot_carry_is_an_error_before_it_starts(case)
@@ -592,7 +592,7 @@ class Careless(Stream):
 
 
 def test_control_a_checkpoint_in_the_middle_of_an_event_is_caught(monkeypatch: Any) -> None:
-    monkeypatch.setattr("dcaf.asgi.response.Stream", Careless)
+    monkeypatch.setattr("dcaf.asgi.responses.Stream", Careless)
     with pytest.raises(AssertionError):
         a_checkpoint_waits_for_the_end_of_what_is_partly_out()
     with pytest.raises(AssertionError):
@@ -612,9 +612,10 @@ def test_a_checkpoint_outside_a_turn_is_an_error() -> None:
         asyncio.run(checkpoint())
 
 
-def test_a_checkpoint_before_the_stream_starts_is_an_error() -> None:
-    with pytest.raises(ConfigurationError, match="no stream is being sent"):
-        streamed(b"1\n", before=[check])
+def test_a_checkpoint_before_the_stream_starts_goes_out_as_soon_as_it_has_begun() -> None:
+    sent = streamed(b"1\n", before=[count, check])
+    assert sent.body == filled(OWN_LINE + b"1\n", ({"step": 3}, 2))
+    assert [message["type"] for message in sent.messages][:2] == ["http.response.start", "http.response.body"]
 
 
 def test_a_checkpoint_inside_a_tool_is_an_error() -> None:
@@ -743,7 +744,7 @@ class Sealing(Stream):
 
 @pytest.mark.parametrize("broken", [Quiet, Sealing])
 def test_control_a_stream_that_stops_or_seals_when_the_application_raises_is_caught(monkeypatch: Any, broken: Any) -> None:
-    monkeypatch.setattr("dcaf.asgi.response.Stream", broken)
+    monkeypatch.setattr("dcaf.asgi.responses.Stream", broken)
     with pytest.raises(AssertionError):
         an_exception_ends_in_an_error_event()
 
@@ -763,7 +764,7 @@ def test_a_value_that_was_changed_in_two_ways_is_an_error_at_the_event_that_ends
     assert sent.body.startswith(passed)
     assert sent.body.count(b"internal-error") == 1
     assert not TOKEN.search(sent.body)
-    assert sent.messages[-1]["more_body"] is False
+    assert sent.messages[-1]["more_body"] is True
 
 
 def test_a_value_that_was_changed_in_two_ways_is_an_error_at_the_end() -> None:
@@ -864,7 +865,7 @@ class GoingOn(Stream):
 
 @pytest.mark.parametrize("refusal", REFUSALS)
 def test_control_a_stream_that_goes_on_after_a_refusal_is_caught(monkeypatch: Any, refusal: Any) -> None:
-    monkeypatch.setattr("dcaf.asgi.response.Stream", GoingOn)
+    monkeypatch.setattr("dcaf.asgi.responses.Stream", GoingOn)
     with pytest.raises(AssertionError):
         a_refused_commit_is_the_last_event(refusal)
 
@@ -914,7 +915,7 @@ class Insisting(Stream):
 
 
 def test_control_an_error_event_for_a_client_that_is_gone_is_caught(monkeypatch: Any) -> None:
-    monkeypatch.setattr("dcaf.asgi.response.Stream", Insisting)
+    monkeypatch.setattr("dcaf.asgi.responses.Stream", Insisting)
     with pytest.raises(AssertionError):
         nothing_is_tried_when_the_client_is_gone()
 
@@ -1048,14 +1049,14 @@ class Adopting(Answer):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.adopts = True
+        self._turn.adopts = True
 
     async def cleared(self, data: bytes, *_: Any) -> bytes:
         return data
 
 
 def test_control_adoption_on_every_route_is_caught(monkeypatch: Any) -> None:
-    monkeypatch.setattr("dcaf.asgi.middleware.Answer", Adopting)
+    monkeypatch.setattr("dcaf.asgi.request.Answer", Adopting)
     with pytest.raises(AssertionError):
         only_named_routes_adopt()
 
@@ -1099,6 +1100,12 @@ class Sticking(Stateless):
 def test_an_untouched_session_keeps_its_number() -> None:
     numbers = (b'{"type":"done"}\n' * 2, b'{"data":{"session":@},"type":"done"}\n' * 2)
     assert streamed(numbers[0]).body == filled(numbers[1], (OLD, 1), (OLD, 1))
+    assert streamed(numbers[0], options={"keeper": Counting()}).body == filled(numbers[1], (OLD, 1), (OLD, 1))
+
+
+def test_control_a_session_that_never_rests_is_numbered_anew(monkeypatch: Any) -> None:
+    monkeypatch.setattr(Sealer, "_rests", lambda *_: False)
+    numbers = (b'{"type":"done"}\n' * 2, b'{"data":{"session":@},"type":"done"}\n' * 2)
     with pytest.raises(AssertionError):
         assert streamed(numbers[0], options={"keeper": Counting()}).body == filled(numbers[1], (OLD, 1), (OLD, 1))
 

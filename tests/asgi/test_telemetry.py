@@ -170,7 +170,7 @@ import sys
 sys.modules["opentelemetry"] = None
 from dcaf import Keyring, SessionMiddleware
 app = SessionMiddleware(lambda *_: None, keys=Keyring.ephemeral(), audience="x")
-assert app._turns.events.watcher is None
+assert app._config.events.watcher is None
 print("served")
 """
 LATE: Final = "import sys, dcaf; print('opentelemetry' in sys.modules)"

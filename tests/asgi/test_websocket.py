@@ -16,11 +16,12 @@ from starlette.routing import WebSocketRoute
 from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
 
+from dcaf.asgi import websocket
 from dcaf.asgi import websocket as module
 from dcaf.asgi.checkpoint import checkpoint
 from dcaf.asgi.events import Events
+from dcaf.asgi.lifecycle import Turn
 from dcaf.asgi.terminal import is_done
-from dcaf.asgi.turn import Turn, Turns
 from dcaf.asgi.websocket import Socket
 from dcaf.core import Key, Keyring, Session, current_session
 from dcaf.core.envelope import Sealer
@@ -197,8 +198,8 @@ def test_a_placeholder_for_a_session_is_no_session(placeholder: Any) -> None:
 
 
 def test_control_a_socket_that_begins_anew_with_each_frame_is_caught(monkeypatch: Any) -> None:
-    original = Turns.open
-    monkeypatch.setattr(Turns, "open", lambda self, scope, body, before=None: original(self, scope, body))
+    original = Turn.open
+    monkeypatch.setattr(Turn, "open", lambda self, before=None: original(self))
     with pytest.raises(AssertionError):
         assert_kept_before_the_first_frame()
 
@@ -324,10 +325,10 @@ def test_a_terminal_frame_without_room_has_a_frame_of_its_own_before_it(data: An
 
 
 def test_control_a_socket_that_forgets_the_frame_before_is_caught(monkeypatch: Any) -> None:
-    async def _own(self: Any, *, as_bytes: Any) -> None:
+    async def _send_event(self: Any, *, as_bytes: Any) -> None:
         return
 
-    monkeypatch.setattr(Socket, "_own", _own)
+    monkeypatch.setattr(Socket, "_send_event", _send_event)
     with pytest.raises(AssertionError):
         assert_completed_or_preceded([])
 
@@ -445,15 +446,15 @@ def test_a_refused_frame_is_answered_with_its_code_and_never_reaches_the_applica
 
 @pytest.mark.parametrize("name", ["unsigned", "tampered", "NaN", "UTF-16"])
 def test_control_a_socket_that_passes_on_what_it_refuses_is_caught(name: Any, monkeypatch: Any) -> None:
-    original = Socket._opened
+    original = Socket._open
 
-    async def _opened(self: Any, message: Any, data: Any) -> Any:
+    async def _open(self: Any, message: Any, data: Any) -> Any:
         try:
             return await original(self, message, data)
         except Exception:  # noqa: BLE001 - that is what is wrong with it
             return message
 
-    monkeypatch.setattr(Socket, "_opened", _opened)
+    monkeypatch.setattr(Socket, "_open", _open)
     said, code, restart = REFUSED[name]
     with pytest.raises((AssertionError, KeyError)):
         assert_refused(said, error(code, restart=restart))
@@ -604,15 +605,18 @@ def test_no_number_of_turns_on_a_socket_passes_the_absolute_end() -> None:
         assert peer.ask({}) == error("session-ended", restart=True)
 
 
-def test_later_terminal_frames_carry_a_fresh_token() -> None:
-    now = [float(int(time.time()))]
+def test_the_token_rests_until_a_tenth_of_the_idle_timeout_is_over() -> None:
+    now, worn_s = [float(int(time.time()))], 7 * 86_400 // 10
     with Peer(mounted(Agent(), clock=lambda: now[0])) as peer:
         first = peer.ask(carrying(envelope(STEP)))
-        now[0] += 3_600
+        now[0] += worn_s
         second = peer.ask({})
-    assert claims_in(second)["iat"] - claims_in(first)["iat"] == 3_600
-    assert claims_in(second)["exp"] - claims_in(first)["exp"] == 3_600
-    assert second["data"]["session"]["dcaf"]["expires_at"] == claims_in(second)["exp"]
+        now[0] += 1
+        third = peer.ask({})
+    assert second["data"] == first["data"]
+    assert claims_in(third)["iat"] - claims_in(first)["iat"] == worn_s + 1
+    assert claims_in(third)["exp"] - claims_in(first)["exp"] == worn_s + 1
+    assert third["data"]["session"]["dcaf"]["expires_at"] == claims_in(third)["exp"]
 
 
 class Ledger(Stateless):
@@ -660,10 +664,10 @@ def test_the_keeper_is_asked_again_at_each_frame() -> None:
 
 
 def test_control_a_socket_that_asks_the_keeper_once_is_caught(monkeypatch: Any) -> None:
-    async def _continued(self: Any, before: Any, binding: Any) -> Any:
-        return Turn(before.session, binding, arrived=True)
+    async def _begin(self: Any, before: Any) -> Any:
+        self.session, self.arrived = before.session, True
 
-    monkeypatch.setattr(Turns, "_continued", _continued)
+    monkeypatch.setattr(Turn, "_begin", _begin)
     with pytest.raises(AssertionError):
         assert_admitted_each_time()
 
@@ -702,10 +706,10 @@ def test_another_subject_or_conversation_does_not_go_on_with_the_socket_s_sessio
 
 
 def test_control_a_socket_that_is_bound_once_is_caught(monkeypatch: Any) -> None:
-    async def _continued(self: Any, before: Any, binding: Any) -> Any:
-        return before
+    async def _begin(self: Any, before: Any) -> Any:
+        self.session, self.binding, self.arrived = before.session, before.binding, before.arrived
 
-    monkeypatch.setattr(Turns, "_continued", _continued)
+    monkeypatch.setattr(Turn, "_begin", _begin)
     with pytest.raises(AssertionError):
         assert_bound(subject="eve")
 
@@ -1108,31 +1112,38 @@ def nobody(scope: Any) -> Any:
     raise LookupError("ada")
 
 
-@pytest.mark.parametrize("subject", [nobody, lambda scope: "", lambda scope: 7])
-def test_a_subject_that_cannot_be_told_refuses_the_handshake(subject: Any) -> None:
+@pytest.mark.parametrize(
+    ("subject", "status", "code"),
+    [
+        (nobody, 503, "session-unavailable"),
+        (lambda scope: "", 400, "session-invalid"),
+        (lambda scope: 7, 400, "session-invalid"),
+    ],
+)
+def test_a_subject_that_cannot_be_told_refuses_the_handshake(subject: Any, status: int, code: str) -> None:
     app, events = Agent(), list[Any]()
     service = mounted(app, subject=subject, on_event=events.append)
     with Peer(service) as peer:
-        assert peer.opening == {"type": "websocket.close", "code": 1008, "reason": "session-invalid"}
+        assert peer.opening == {"type": "websocket.close", "code": 1008, "reason": code}
         peer.join()
     with Peer(service, extensions={"websocket.http.response": {}}) as peer:
         assert peer.opening["type"] == "websocket.http.response.start"
-        assert peer.opening["status"] == 400
+        assert peer.opening["status"] == status
         assert dict(peer.opening["headers"])[b"content-type"] == b"application/problem+json"
         body = peer.hear()
         assert body["type"] == "websocket.http.response.body"
-        assert json.loads(body["body"])["code"] == "session-invalid"
+        assert json.loads(body["body"])["code"] == code
         peer.join()
     assert app.messages == []
     assert app.session is None
-    assert told(events) == [("refused", "session-invalid", "subject")] * 2
+    assert told(events) == [("refused", code, "subject")] * 2
 
 
 def test_starlettes_client_sees_the_refused_handshake_as_a_problem() -> None:
     service = mounted(Agent(), subject=nobody)
     with pytest.raises(WebSocketDenialResponse) as denied, TestClient(service).websocket_connect("/ws"):
         pass
-    assert (denied.value.status_code, denied.value.json()["code"]) == (400, "session-invalid")
+    assert (denied.value.status_code, denied.value.json()["code"]) == (503, "session-unavailable")
 
 
 def test_control_a_handshake_that_treats_a_failure_as_anonymous_is_caught() -> None:
@@ -1187,14 +1198,14 @@ def test_the_sessions_of_two_sockets_do_not_mix() -> None:
 
 def test_control_a_service_that_shares_one_session_is_caught(monkeypatch: Any) -> None:
     shared: list[Any] = []
-    original = Turns.first
+    original = websocket.open_first
 
-    async def first(self: Any, scope: Any, *beside: Any) -> Any:
+    async def first(*arguments: Any) -> Any:
         if not shared:
-            shared.append(await original(self, scope, *beside))
+            shared.append(await original(*arguments))
         return shared[0]
 
-    monkeypatch.setattr(Turns, "first", first)
+    monkeypatch.setattr("dcaf.asgi.middleware.open_first", first)
     with pytest.raises(AssertionError):
         assert_apart()
 
@@ -1305,8 +1316,8 @@ def test_a_real_server_answers_a_refused_handshake_with_the_problem() -> None:
             with pytest.raises(websockets.InvalidStatus) as refused:
                 await websockets.connect(url)
             response = refused.value.response
-            assert response.status_code == 400
-            assert json.loads(response.body or b"")["code"] == "session-invalid"
+            assert response.status_code == 503
+            assert json.loads(response.body or b"")["code"] == "session-unavailable"
 
     asyncio.run(knock())
 

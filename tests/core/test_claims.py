@@ -98,9 +98,10 @@ def either(reader: Any, data: bytes) -> Any:
 def test_the_claims_of_most_tokens_take_the_short_way(monkeypatch: Any) -> None:
     monkeypatch.setattr(Claims, "_parsed", None)
     claims = Claims("shop", "s" * 22, 2**49, 1, 0, 999_999_999_999_999)
-    for written in (claims, claims._replace(ix=(1, 20, 300))):
+    some: dict[str, Any] = {"sub": "u" * 22, "cid": "c" * 22, "sv": 0, "ep": 2**49, "ix": (1, 20, 300)}
+    for written in (claims, claims._replace(**some), *(claims._replace(**{name: value}) for name, value in some.items())):
         assert Claims.read(written.write()) == written
-    for written in (claims._replace(seq=10**15), claims._replace(aud='"'), claims._replace(aud="é"), claims._replace(sv=1)):
+    for written in (claims._replace(seq=10**15), claims._replace(aud='"'), claims._replace(aud="é"), claims._replace(sv=10**15)):
         with pytest.raises(TypeError):
             Claims.read(written.write())
 

@@ -67,7 +67,8 @@ def test_steps_that_end_at_the_version_are_taken(version: Any, steps: Any) -> No
 def test_an_older_state_is_brought_to_the_present_version_step_by_step() -> None:
     session = opened(sealed({"step": 3, "x": 1}), Migrations(2, {1: rename, 2: double}))
     assert session.to_dict() == {"wizard_step": 6, "x": 1}
-    assert session.is_modified
+    assert not session.is_modified
+    assert not session._state.is_sealed
 
 
 def test_only_the_steps_that_are_due_run() -> None:

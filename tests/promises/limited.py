@@ -29,21 +29,26 @@ async def length(scope: Any, receive: Any, send: Any) -> None:
 
 
 class Counted:
-    """Counts what a service is given of each body."""
+    """Counts what a service is given of each body before it answers; what it drops afterwards has a limit of its own."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        taken = 0
+        taken, is_answered = 0, False
 
         async def counted() -> Any:
             nonlocal taken
             message = await receive()
-            taken += len(message.get("body", b""))
+            taken += 0 if is_answered else len(message.get("body", b""))
             return message
 
-        await self.app(scope, counted, send)
+        async def answered(message: Any) -> None:
+            nonlocal is_answered
+            is_answered = True
+            await send(message)
+
+        await self.app(scope, counted, answered)
         print(taken, flush=True)
 
 

@@ -57,6 +57,11 @@ PROMISES: Final = {
         "a wrong argument at a public entry ends in a DcafError that says what to write",
         "an entry without its check",
     ),
+    37: (
+        "nothing is read under one limit and written or walked under another",
+        "a session's end found by writing it, under the writer's limit of depth",
+    ),
+    38: ("no parser grows faster than what it reads", "a search that decodes the rest of the text for each session"),
     39: (
         "what a person approved begins once: it is not offered again, and not used up in vain, however its turn ends",
         "a turn that rolls back everything; calls that are used up before they begin; a client that is told at the end alone",

@@ -222,12 +222,15 @@ class Endless:
     def __init__(self, sizes: int) -> None:
         self.piece = b"a" * sizes
         self.taken_bytes = 0
+        self.given_bytes = 0
         self.statuses: list[int] = []
 
     async def receive(self) -> Any:
         piece = self.piece if self.taken_bytes else b"{" + self.piece[1:]
-        self.taken_bytes += len(piece)
-        return {"type": "http.request", "body": piece, "more_body": self.taken_bytes < GIB}
+        if not self.statuses:
+            self.taken_bytes += len(piece)
+        self.given_bytes += len(piece)
+        return {"type": "http.request", "body": piece, "more_body": self.given_bytes < GIB}
 
     async def send(self, message: Any) -> None:
         self.statuses += [message["status"]] if "status" in message else []
@@ -242,6 +245,7 @@ def test_no_more_than_the_limit_and_one_message_is_asked_for(size: int, first: b
     asyncio.run(mounted(app, max_body_bytes=LIMIT)(scope_of(), server.receive, server.send))
     assert server.statuses == [413]
     assert server.taken_bytes <= LIMIT + SLACK
+    assert server.given_bytes <= MOST_PUSHED
     assert not app.reached
 
 

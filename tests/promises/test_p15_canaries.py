@@ -25,8 +25,8 @@ import pytest
 from pydantic import AfterValidator, AnyUrl, BaseModel, ConfigDict, Field, ImportString, Json, SecretStr, StringConstraints
 
 from dcaf import ConfigurationError, DcafError, Key, Keyring, Session, SessionMiddleware, current_session, tool
+from dcaf.asgi.config import suites
 from dcaf.asgi.events import Event
-from dcaf.asgi.settings import suites
 from dcaf.core.base64url import encode
 from dcaf.core.claims import Binding
 from dcaf.core.envelope import Sealer
@@ -297,8 +297,8 @@ class Scenario:
             (400, good, self.mounted(conversation=None)),
             (400, good, self.mounted(audience="other")),
             (400, good, self.mounted(keys=Keyring(self.old))),
-            (400, good, self.mounted(subject=fails)),
-            (400, good, self.mounted(conversation=fails)),
+            (503, good, self.mounted(subject=fails)),
+            (503, good, self.mounted(conversation=fails)),
             (400, good, self.mounted(subject=lambda _: [WORD])),
             (400, good, self.mounted(clock=lambda: 1.0)),
             (400, good, self.mounted(encrypt=not self.encrypt)),
@@ -420,8 +420,8 @@ class Scenario:
             *views,
             *held,
             service,
-            service._turns,
-            service._events,
+            service._config,
+            service._config.events,
             sealer.claims_of(session),
             Key.parse(self.key.text()),
         ):

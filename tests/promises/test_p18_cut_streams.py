@@ -17,7 +17,7 @@ import pytest
 from dcaf import Key, Keyring, current_session
 from dcaf.asgi import SessionMiddleware, checkpoint
 from dcaf.asgi.lines import Piece
-from dcaf.asgi.stream import Stream
+from dcaf.asgi.streams import Stream
 from dcaf.core.envelope import Sealer
 
 SCALE = float(os.environ.get("DCAF_SCALE", "0.02"))
@@ -335,7 +335,7 @@ class Anywhere(Stream):
     """Broken: it passes bytes as they come, and writes the session wherever that is."""
 
     async def _body(self, chunk: bytes, *, more: bool) -> None:
-        own = b"" if self._out.is_sent and more else await self._own()
+        own = b"" if self._turn.is_sent and more else await self._own()
         half = len(chunk) // 2
         await self._give({"type": "http.response.body", "body": chunk[:half] + own + chunk[half:], "more_body": more})
 
@@ -360,6 +360,6 @@ class Tidy(Stream):
 def test_control_a_broken_stream_is_caught(monkeypatch: Any, kind: str, broken: Any) -> None:
     script = Script.of(kind, 1, changes_after=True)
     check(script, at_random(1))
-    monkeypatch.setattr("dcaf.asgi.response.Stream", broken)
+    monkeypatch.setattr("dcaf.asgi.responses.Stream", broken)
     with pytest.raises((AssertionError, json.JSONDecodeError)):
         check(script, at_random(1))

@@ -94,9 +94,9 @@ ALLOWED: Final = {
     Found("core/hints.py", "get_type_hints"): "evaluates the annotations of the program's own subclasses of Session",
     Found("core/hints.py", "get_annotations"): "reads the same without evaluating them",
     Found("cli/__init__.py", "importlib"): "importlib.metadata, for the version that `dcaf --version` prints",
-    Found("asgi/settings.py", "importlib"): "for the next",
+    Found("asgi/config.py", "importlib"): "for the next",
     Found(
-        "asgi/settings.py", "import_module"
+        "asgi/config.py", "import_module"
     ): "imports dcaf.core.encrypted and dcaf.asgi.telemetry, constants in the source, only where they are wanted",
 }
 
@@ -140,7 +140,7 @@ def test_nothing_in_the_package_makes_code_out_of_data(measured: Callable[[int, 
 
 @pytest.mark.promise(25)
 def test_each_import_by_name_is_of_a_constant() -> None:
-    tree = ast.parse((PACKAGE / "asgi" / "settings.py").read_text())
+    tree = ast.parse((PACKAGE / "asgi" / "config.py").read_text())
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "import_module"]
     assert [[ast.literal_eval(argument) for argument in node.args] for node in calls] == [
         ["dcaf.core.encrypted"],

@@ -15,7 +15,7 @@ from starlette.websockets import WebSocket, WebSocketState
 
 from dcaf.asgi import SessionMiddleware
 from dcaf.asgi import middleware as module
-from dcaf.asgi.request import is_json
+from dcaf.asgi.body import is_json
 from dcaf.asgi.websocket import Socket
 from dcaf.core.errors import SessionError
 from dcaf.testing import sealed, tampered
@@ -171,9 +171,9 @@ def test_no_parser_of_the_application_sees_a_session_in_a_frame_that_was_not_ver
 class PassesOnWhatItCannotParse(Socket):
     """Broken: a frame that the strict parser refuses is left to the application."""
 
-    async def _opened(self, message: Any, data: Any) -> Any:
+    async def _open(self, message: Any, data: Any) -> Any:
         try:
-            return await super()._opened(message, data)
+            return await super()._open(message, data)
         except SessionError as refusal:
             if refusal.code != "malformed-json":
                 raise
@@ -192,7 +192,7 @@ class ReadsTextAlone(Socket):
             if not is_json(data):
                 return message
             try:
-                return await self._opened(message, data)
+                return await self._open(message, data)
             except SessionError as refusal:
                 await self._refuse(refusal, as_bytes=False)
 

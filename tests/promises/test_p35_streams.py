@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from dcaf.asgi import SessionMiddleware
-from dcaf.asgi.outgoing import Outgoing
-from dcaf.asgi.settings import suites
+from dcaf.asgi.config import suites
+from dcaf.asgi.lifecycle import Turn
 from dcaf.core import current_session
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import SessionError, SessionTypeError
@@ -348,17 +348,17 @@ def test_an_event_that_a_user_s_line_feeds_made_carries_the_service_s_session() 
 
 @pytest.mark.promise(35)
 def test_control_a_stream_that_takes_the_event_s_own_object_is_caught(monkeypatch: Any) -> None:
-    original = Outgoing._heed
+    original = Turn._heed
 
     def _heed(self: Any, text: Any) -> None:
         self.adopts = True
         original(self, text)
 
-    async def cleared(self: Any, data: Any, *_: Any) -> Any:
+    async def clear(self: Any, data: Any, *_: Any) -> Any:
         return data
 
-    monkeypatch.setattr(Outgoing, "_heed", _heed)
-    monkeypatch.setattr(Outgoing, "cleared", cleared)
+    monkeypatch.setattr(Turn, "_heed", _heed)
+    monkeypatch.setattr(Turn, "clear", clear)
     with pytest.raises(AssertionError):
         assert_injection_is_overwritten()
 

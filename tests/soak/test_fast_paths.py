@@ -9,8 +9,8 @@ import pytest
 
 from dcaf.asgi import echo
 from tests.asgi.hostile_bodies import bodies
-from tests.asgi.test_echo import loop, outcome, verify
-from tests.asgi.test_splice import framing, verdict
+from tests.asgi.test_json_quickly import framing, verdict
+from tests.asgi.test_json_tokens import loop, outcome, verify
 
 __all__ = ["loop"]  # the fixture
 NUMBER = int(1_000_000 * float(os.environ.get("DCAF_SCALE", "0.02")))

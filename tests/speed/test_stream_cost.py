@@ -14,7 +14,7 @@ import pytest
 
 from dcaf import Key, Keyring
 from dcaf.asgi import SessionMiddleware
-from dcaf.asgi.stream import Stream
+from dcaf.asgi.streams import Stream
 from dcaf.testing import sealed
 
 RING = Keyring(Key.generate("k7"))
@@ -118,8 +118,8 @@ def test_an_event_costs_the_same_in_a_stream_of_10_and_of_10_000(kind: str) -> N
 class Remembering(Stream):
     """Broken: it joins all that it has sent with each event."""
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
         self._all: list[bytes] = []
 
     async def _give(self, message: Any) -> None:
@@ -129,7 +129,7 @@ class Remembering(Stream):
 
 
 def test_control_a_stream_that_keeps_what_it_has_sent_is_caught(monkeypatch: Any) -> None:
-    monkeypatch.setattr("dcaf.asgi.response.Stream", Remembering)
+    monkeypatch.setattr("dcaf.asgi.responses.Stream", Remembering)
     assert growth("text/event-stream", 1) > 2.0
 
 
@@ -142,5 +142,5 @@ class Hesitating(Stream):
 
 
 def test_control_a_stream_that_waits_before_it_begins_is_caught(monkeypatch: Any) -> None:
-    monkeypatch.setattr("dcaf.asgi.response.Stream", Hesitating)
+    monkeypatch.setattr("dcaf.asgi.responses.Stream", Hesitating)
     assert added_ms("application/x-ndjson", 50) > 1.0

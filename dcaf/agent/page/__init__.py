@@ -23,7 +23,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from dcaf.asgi.settings import MAX_TOKEN_BYTES
+from dcaf.asgi.config import MAX_TOKEN_BYTES
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.keeper import Keeper, level_of
 

@@ -16,8 +16,8 @@ from typing import Any, Final, TypeAlias
 import anyio
 import orjson
 
-from dcaf.asgi.request import read_json, unopened
-from dcaf.asgi.settings import MAX_BODY_BYTES
+from dcaf.asgi.body import find_sessions, unopened
+from dcaf.asgi.config import MAX_BODY_BYTES
 from dcaf.cli.inspection.drawn import count
 from dcaf.cli.inspection.reasons import REASONS
 from dcaf.cli.inspection.sites import Found, Site
@@ -82,21 +82,21 @@ def refused(code: object) -> Refusal | None:
 def _sessions(data: bytes) -> tuple[dict[str, Any], list[Site], Site | None]:
     """What the text means, its sessions, and the one that the middleware would verify."""
     try:
-        body = anyio.run(read_json, data, unopened)
+        body = anyio.run(find_sessions, data, unopened)
     except SessionError as refusal:
         problem = position(data) or REASONS.get(refusal.reason, refusal.reason)
         raise ConfigurationError(
             f"This looks like JSON, and a service would answer {refusal.http_status} {refusal.code}: {problem}. "
             "Give the text as it was sent, from its first brace to its last."
         ) from None
-    value: dict[str, Any] = orjson.loads(data) if body.json is None else body.json.value
+    value: dict[str, Any] = body.text.value
     sites = [Site(name, place.value) for name, place in zip(_names(value), body.places, strict=True)]
     candidate = body.candidate()
     return value, sites, None if candidate is None else sites[body.places.index(candidate)]
 
 
 def _names(value: Mapping[str, Any]) -> list[str]:
-    """Where the sessions of a body stand, in the order of ``JSONText.sessions``."""
+    """Where the sessions of a body stand, in the order of ``JSONText.find_sessions``."""
     messages = value.get("messages")
     items = list(enumerate(messages)) if isinstance(messages, list) else []
     below = [f"messages[{index}].{TOP}" for index, item in reversed(items) if _has_one(item)]

@@ -15,9 +15,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from dcaf.asgi.carriers import CookieCarrier, HeaderCarrier
+from dcaf.asgi.carriers import CookieCarrier, HeaderCarrier, Presented, find_presented
 from dcaf.asgi.headers import Raw, is_encoded
-from dcaf.asgi.parcels import Parcel, parcels_of
 from dcaf.cli.inspection.reasons import REASONS
 from dcaf.cli.inspection.sites import Site
 from dcaf.core.envelope import NEW
@@ -78,7 +77,7 @@ def _head(text: bytes) -> Head:
     headers = [(name.strip().lower(), value.strip()) for name, _, value in (line.partition(b":") for line in text.splitlines())]
     if is_encoded(headers):
         raise ConfigurationError("The body is compressed. Let curl undo it: curl --compressed.")
-    sites = tuple(_site(parcel) for parcel in parcels_of((HeaderCarrier(), CookieCarrier()), _scope(headers)))
+    sites = tuple(_site(each) for each in find_presented((HeaderCarrier(), CookieCarrier()), _scope(headers)))
     status = STATUS.match(text + b"\n")
     if status:
         return Head(f"an HTTP answer, {status[1].decode()}", sites, is_answer=True)
@@ -94,9 +93,9 @@ def _scope(headers: Raw) -> dict[str, object]:
     }
 
 
-def _site(parcel: Parcel) -> Site:
-    where = NAMES[parcel.carrier.name]
-    if parcel.refusal is not None:
-        reason = REASONS.get(parcel.refusal.reason, parcel.refusal.reason)
-        raise ConfigurationError(f"{where}: a service would answer {parcel.refusal.code}, because {reason}.")
-    return Site(where, {RESERVED: {"token": NEW if parcel.token == DROPPED else parcel.token}})
+def _site(presented: Presented) -> Site:
+    where = NAMES[presented.carrier.name]
+    if presented.refusal is not None:
+        reason = REASONS.get(presented.refusal.reason, presented.refusal.reason)
+        raise ConfigurationError(f"{where}: a service would answer {presented.refusal.code}, because {reason}.")
+    return Site(where, {RESERVED: {"token": NEW if presented.token == DROPPED else presented.token}})

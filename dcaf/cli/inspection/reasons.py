@@ -39,7 +39,7 @@ REASONS: Final = {
     "depth": "it is nested too deep",
     "duplicate": "a member is repeated on the way to a session, so that two parsers could read two sessions",
     "sessions": "it has more sessions than are read",
-    "structure": "it has more braces, brackets and commas, or more sessions, than are read",
+    "structure": "it has more braces, brackets and commas than are read",
 }
 """``error.reason`` -> why."""
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from dcaf.asgi.settings import MAX_TOKEN_BYTES
+from dcaf.asgi.config import MAX_TOKEN_BYTES
 from dcaf.cli.inspection import mirrored
 from dcaf.cli.inspection.clear import Clear, in_clear
 from dcaf.cli.inspection.drawn import columns, count, plain, tree

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import orjson
 
-from dcaf.asgi.settings import suites
+from dcaf.asgi.config import suites
 from dcaf.core.claims import Binding, Claims
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import SessionError

@@ -10,7 +10,9 @@ from typing import Any
 import orjson
 import pytest
 
-from dcaf.asgi import echo, request
+from dcaf.asgi import json_sessions
+from dcaf.asgi.body import find_sessions
+from dcaf.asgi.json_sessions import NONCE, Found, Shortened, shorten
 from dcaf.core.errors import DcafError, SessionInvalid
 from dcaf.core.seal import SIGNED, Opened
 from tests.asgi.hostile_bodies import RING, STATES, TOKENS, bodies
@@ -36,18 +38,18 @@ def loop() -> Iterator[asyncio.Runner]:
 def outcome(loop: asyncio.Runner, data: bytes, verified: Any) -> Any:
     """What comes of a body: its sessions, its winner's token, what the application and a resolver read; or the refusal."""
     try:
-        body = loop.run(request.read_json(data, verified))
-        candidate = body.candidate()
-        token = _token(body, candidate)
-        places = len(body.places)
-        values = body.without_sessions()
-        body.rewrite(candidate, b'{"verified":true}')
+        found = loop.run(find_sessions(data, verified))
     except DcafError as refusal:
         return type(refusal)
-    return places, token, values, body.data
+    candidate, state = found.candidate(), b'{"verified":true}'
+    token, places = _token(found, candidate), len(found.places)
+    values = found.strip_sessions()
+    body = found.text.rewritten(found.places, candidate, state)
+    assert len(body) == found.text.measure(found.places, candidate, len(state))
+    return places, token, values, body
 
 
-def _token(body: request.Body, candidate: Any) -> Any:
+def _token(body: Found, candidate: Any) -> Any:
     """The state that the winner seals, or what stands there instead."""
     if body.opened is not None:
         return body.opened.payload.data
@@ -64,17 +66,17 @@ def differing(loop: asyncio.Runner, number: int, seed: int) -> Iterator[bytes]:
 
 def test_both_ways_agree_on_every_body(loop: asyncio.Runner) -> None:
     assert list(differing(loop, NUMBER, seed=21)) == []
-    taken = sum(echo.find(data, verify) is not None for data in bodies(2_000, seed=21))
+    taken = sum(shorten(data, verify) is not None for data in bodies(2_000, seed=21))
     assert taken > 50
 
 
 def test_control_a_mirror_that_is_not_compared_is_caught(loop: asyncio.Runner, monkeypatch: Any) -> None:
-    monkeypatch.setattr(echo, "_is_mirror", lambda *_: True)
+    monkeypatch.setattr(json_sessions, "_brace_before", lambda data, own, state: data.rfind(b"{", 0, own))
     assert any(differing(loop, 5_000, seed=22))
 
 
 def test_control_a_stand_in_that_is_not_looked_for_is_caught(loop: asyncio.Runner, monkeypatch: Any) -> None:
-    monkeypatch.setattr(echo.Echo, "is_at", lambda *_: True)
+    monkeypatch.setattr(json_sessions, "_token_in", lambda _: NONCE)
     assert any(differing(loop, 5_000, seed=23))
 
 
@@ -90,10 +92,30 @@ def test_control_a_token_that_is_not_verified_is_caught(loop: asyncio.Runner) ->
 def test_an_envelope_just_as_it_was_sent_is_taken_out(state: bytes) -> None:
     sent = orjson.loads(state) | {"dcaf": {"token": TOKENS[state], "expires_at": 1789000000}}
     for session in (sent, {"dcaf": sent["dcaf"]}, {"dcaf": {"token": TOKENS[state]}}):
-        found = echo.find(orjson.dumps({"messages": [], "data": {"session": session}}), verify)
-        assert found is not None
-        assert found.opened.payload.data == state
-        assert orjson.loads(found.shortened)["data"]["session"] == echo.NONCE
+        for options in (0, orjson.OPT_INDENT_2):
+            body = orjson.dumps({"messages": [], "data": {"session": session}}, option=options)
+            found = shorten(body, verify)
+            assert found is not None
+            assert found.opened.payload.data == state
+            own = orjson.loads(found.data)["data"]["session"]
+            assert own["dcaf"]["token"] == NONCE
+            assert options or list(own) == ["dcaf"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace(b'"token":"dcaf1s', b'"token":"dcaf1s '),
+        lambda text: text.replace(b"dcaf1s.k7.", b"dcaf1s.k8."),
+        lambda text: text.replace(b'"token":"dcaf1s', b'"token":"x","token":"dcaf1t'),
+    ],
+)
+def test_a_token_that_was_changed_stays_where_it_is(change: Any) -> None:
+    state = b'{"step":1}'
+    sent = orjson.loads(state) | {"dcaf": {"token": TOKENS[state], "expires_at": 1}}
+    data = orjson.dumps({"data": {"session": sent}})
+    assert shorten(data, verify) is not None
+    assert shorten(change(data), verify) is None
 
 
 @pytest.mark.parametrize(
@@ -101,22 +123,18 @@ def test_an_envelope_just_as_it_was_sent_is_taken_out(state: bytes) -> None:
     [
         lambda text: text.replace(b'"step":1', b'"step":2'),
         lambda text: text.replace(b'"step":1,', b'"step":1 ,'),
-        lambda text: text.replace(b'"expires_at":1', b'"expires_at":01'),
-        lambda text: text.replace(b'"expires_at":1', b'"expires_at":1,"x":1'),
-        lambda text: text.replace(b'"token":"dcaf1s', b'"token":"dcaf1s '),
-        lambda text: text.replace(b"dcaf1s.k7.", b"dcaf1s.k8."),
         lambda text: text.replace(b'"step":1,', b'"step":1,"more":1,'),
     ],
 )
-def test_an_envelope_that_was_changed_is_no_echo(change: Any) -> None:
+def test_a_mirror_that_was_changed_stays_where_it_is_and_is_parsed(change: Any) -> None:
     state = b'{"step":1}'
-    sent = orjson.loads(state) | {"dcaf": {"token": TOKENS[state], "expires_at": 1}}
-    data = orjson.dumps({"data": {"session": sent}})
-    assert echo.find(data, verify) is not None
-    assert echo.find(change(data), verify) is None
+    data = change(orjson.dumps({"data": {"session": orjson.loads(state) | {"dcaf": {"token": TOKENS[state]}}}}))
+    found = shorten(data, verify)
+    assert isinstance(found, Shortened)
+    assert found.data == data.replace(TOKENS[state].encode(), NONCE.encode())
 
 
-def test_a_body_without_the_end_of_its_envelope_is_no_echo() -> None:
+def test_a_body_without_the_end_of_its_token_is_left_as_it_is() -> None:
     whole = orjson.dumps({"data": {"session": {"dcaf": {"token": TOKENS[STATES[1]]}}}})
-    for end in range(len(whole) - 3):
-        assert echo.find(whole[:end], verify) is None
+    for end in range(len(whole) - 4):
+        assert shorten(whole[:end], verify) is None

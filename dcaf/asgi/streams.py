@@ -1,7 +1,7 @@
 """Put the session into a stream: into each event that ends a turn, else into an event of its own at the end.
 
-What a reader gets wrong: no event waits for a later one. The session goes out with the event that ends the turn, and a change
-after it goes out once more, at the end; the last one counts.
+No event waits for a later one. The session goes out with the event that ends the turn, and a change after it goes out once more,
+at the end; the last one counts.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import anyio
 from starlette.types import Message, Send
 
 from dcaf.asgi.headers import carrying
-from dcaf.asgi.lines import Cutter, EventStream, LineStream, Piece
-from dcaf.asgi.outgoing import Outgoing, error_text
+from dcaf.asgi.lifecycle import Turn
+from dcaf.asgi.lines import MARK, Cutter, EventStream, LineStream, Piece
 from dcaf.asgi.planted import HINT_BYTES, may_plant
+from dcaf.asgi.problems import error_text
 from dcaf.asgi.terminal import is_done, says_nothing
 from dcaf.core.errors import SessionError, SessionUnavailable, StateError
 
@@ -40,27 +41,37 @@ class Stream:
     """One streamed answer.
 
     Args:
-        out: The session of the turn.
+        turn: The turn.
         cutter: Cuts this kind of stream.
         send: Where the answer goes.
+        owes_checkpoint: Whether the session is to go out as soon as the stream has begun.
+
+    Attributes:
+        has_ended: Whether nothing more goes out.
+        is_refused: Whether it ended because the session could not be sealed.
     """
 
-    def __init__(self, out: Outgoing, cutter: Cutter, send: Send) -> None:
-        self._out = out
+    def __init__(self, turn: Turn, cutter: Cutter, send: Send, *, owes_checkpoint: bool = False) -> None:
+        self._turn = turn
         self._cutter = cutter
         self._send = send
         self._sending = anyio.Lock(fast_acquire=True)
         self._thread = get_ident()
         self.has_ended: bool = False
-        self._gone = False
-        self._owed = False
-        self._unread = False
-        self._tail = b""
         self.is_refused: bool = False
+        self._is_giving = False
+        self._owes_checkpoint = owes_checkpoint
+        self._has_bytes = False
+        self._mark: bytes | None = None
+        self._is_unread = False
+        self._tail = b""
 
     async def begin(self, start: Message) -> None:
         """Send the start at once. What it will carry is not known yet, so it is not to be stored."""
         await self._give({**start, "headers": carrying(start["headers"], None)})
+        if self._owes_checkpoint and not self._turn.is_sent:
+            async with self._sending:
+                await self._body(b"", more=True)
 
     async def send(self, message: Message) -> None:
         """Take the next message of the application.
@@ -69,6 +80,7 @@ class Stream:
             SessionAliasError, SessionValueError: What tools did to the session cannot be written.
         """
         if self._passes(message):
+            self._has_bytes = True
             await self._give(message)
             return
         async with self._sending:
@@ -88,23 +100,27 @@ class Stream:
         async with self._sending:
             if self.has_ended:
                 return self.is_refused
-            self._owed = True
+            self._owes_checkpoint = True
             await self._body(b"", more=True)
             return True
 
     async def fail(self) -> None:
-        """End with an error event: the application raised. The session that the client has stays the one that counts."""
-        if not self.has_ended and not self._gone and self._out.is_due:
+        """Say that the application raised, and end nothing: the server breaks the connection off, as it would without us.
+
+        A client that reads the stream as complete would take half an answer for a whole one.
+        """
+        if not self.has_ended and not self._is_giving and self._turn.is_due:
             with suppress(OSError):  # the client has left, and the application's own exception goes on
-                await self._end(b"", "internal-error")
+                await self._end(b"", "internal-error", more=True)
 
     def _passes(self, message: Message) -> bool:
         """Whether a message is whole events of which none can end the turn: then there is nothing to do for it."""
         chunk = message.get("body", b"")
         return (
             message.get("more_body", False)
-            and not (self.has_ended or self._owed or self._sending.locked())
-            and self._out.turns.terminal is is_done
+            and not (self.has_ended or self._owes_checkpoint or self._sending.locked())
+            and self._mark is None
+            and self._turn.config.terminal is is_done
             and says_nothing(chunk)
             and self._cutter.is_whole(chunk)
         )
@@ -112,15 +128,15 @@ class Stream:
     async def _body(self, chunk: bytes, *, more: bool) -> None:
         done = bytearray()
         try:
-            for piece in self._cutter.feed(chunk):
+            for piece in self._cutter.feed(self._without_mark(chunk, more=more)):
                 done += await self._piece(piece)
             if not more:
                 done += await self._last()
-            elif self._owed and self._cutter.is_between:
+            elif self._owes_checkpoint and self._cutter.is_between:
                 done += b"" if self._is_sent else await self._own()
-                self._owed = False
+                self._owes_checkpoint = False
         except (SessionError, SessionUnavailable) as refusal:
-            self._out.turns.events.refused(refusal)
+            self._turn.config.events.refused(refusal)
             self.is_refused = True
             await self._end(bytes(done), refusal.code)
         except StateError:
@@ -131,52 +147,67 @@ class Stream:
             if done or not chunk or not more:
                 await self._give({"type": "http.response.body", "body": bytes(done), "more_body": more})
 
+    def _without_mark(self, chunk: bytes, *, more: bool) -> bytes:
+        """A chunk without a byte order mark that must stand first, where an event of ours stands there already."""
+        self._has_bytes = self._has_bytes or chunk != b""
+        if self._mark is None:
+            return chunk
+        chunk = self._mark + chunk
+        if more and len(chunk) < len(MARK) and MARK.startswith(chunk):
+            self._mark = chunk
+            return b""
+        self._mark = None
+        return chunk.removeprefix(MARK)
+
     async def _piece(self, piece: Piece) -> bytes:
         """The bytes of a piece, with the session in it, or before it, where it ends the turn; with none but ours in any case."""
         if piece.is_part:
-            return self._passed(piece.raw)
-        piece = await self._cleared(piece)
+            return self._pass_part(piece.raw)
+        piece = await self._clear(piece)
         if piece.data is None:
             return piece.raw
-        ends, text = await self._out.ends_turn(piece.name, piece.data)
+        ends, text = await self._turn.ends_turn(piece.name, piece.data)
         if ends and text is not None:
-            completed = await self._out.completed(text)
+            completed = await self._turn.complete(text)
             if completed is not None:
-                self._unread = False
+                self._is_unread = False
                 return self._cutter.replaced(piece, completed)
         before = (ends or piece.data.strip() == CLOSER) and not self._is_sent
         return (await self._own() if before else b"") + piece.raw
 
-    async def _cleared(self, piece: Piece) -> Piece:
-        data = piece.data and await self._out.cleared(piece.data)
+    async def _clear(self, piece: Piece) -> Piece:
+        data = piece.data and await self._turn.clear(piece.data)
         raw = piece.raw if data is None or data == piece.data else self._cutter.replaced(piece, data)
-        return Piece(await self._out.cleared(raw), piece.name, data)
+        return Piece(await self._turn.clear(raw), piece.name, data)
 
-    def _passed(self, part: bytes) -> bytes:
+    def _pass_part(self, part: bytes) -> bytes:
         """A part of what is too long to be looked at: if a session could be in it, ours is to come after it."""
         self._tail += part
-        self._unread = self._unread or (may_plant(self._tail) and not self._out.turns.is_plain(self._out.scope))
+        self._is_unread = self._is_unread or (may_plant(self._tail) and not self._turn.is_plain)
         self._tail = self._tail[-HINT_BYTES:]
         return part
 
     @property
     def _is_sent(self) -> bool:
-        return self._out.is_sent and not self._unread
+        return self._turn.is_sent and not self._is_unread
 
     async def _last(self) -> bytes:
         rest = await self._piece(self._cutter.rest())
         return rest if self._is_sent else self._cutter.closed(rest, await self._own())
 
     async def _own(self) -> bytes:
-        self._unread = False
-        return self._cutter.event("session", await self._out.event())
+        self._is_unread = False
+        event = self._cutter.event("session", await self._turn.event())
+        if not self._has_bytes:
+            self._mark = b""
+        return event
 
-    async def _end(self, done: bytes, code: str) -> None:
+    async def _end(self, done: bytes, code: str, *, more: bool = False) -> None:
         self.has_ended = True
         body = done + self._cutter.closed(b"", self._cutter.event("error", error_text(code)))
-        await self._give({"type": "http.response.body", "body": body, "more_body": False})
+        await self._give({"type": "http.response.body", "body": body, "more_body": more})
 
     async def _give(self, message: Message) -> None:
-        self._gone = True
+        self._is_giving = True
         await self._send(message)
-        self._gone = False
+        self._is_giving = False

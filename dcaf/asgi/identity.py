@@ -1,12 +1,12 @@
 """Whom the session of a turn is bound to: the application is asked once a turn, after its body was read.
 
 >>> import asyncio
->>> holder = Holder(lambda scope: scope["user"], "/thread_id")
->>> asyncio.run(holder.names({"user": "ada"}, lambda: {"thread_id": "t-7"}))
+>>> identity = Identity(lambda scope: scope["user"], "/thread_id")
+>>> asyncio.run(identity.find({"user": "ada"}, lambda: {"thread_id": "t-7"}))
 ('ada', 't-7')
 
-What a reader gets wrong: a resolver that fails refuses the request. Treating it as anonymous would hand one user's session
-to another.
+A function that answers with nonsense refuses the request, and one that raises says that nobody can tell: the session is neither
+served nor dropped. Treating either as anonymous would hand one user's session to another.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Final, TypeAlias
 
 from starlette.types import Scope
 
-from dcaf.core.errors import ConfigurationError, SessionInvalid
+from dcaf.core.errors import ConfigurationError, SessionInvalid, SessionUnavailable
 from dcaf.core.raised import describe_raised
 
 Name: TypeAlias = "str | Awaitable[str | None] | None"
@@ -35,11 +35,11 @@ INDEX: Final = re.compile("0|[1-9][0-9]{0,8}")
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
 
-class Holder:
+class Identity:
     """Asks the application who is calling, and in which conversation.
 
     Attributes:
-        is_nobody: Whether nobody is asked, so that every session is anonymous and of no conversation.
+        is_anonymous: Whether nobody is asked, so that every session is anonymous and of no conversation.
 
     Args:
         subject: A function of the scope; None: every session is anonymous.
@@ -58,15 +58,15 @@ class Holder:
             raise ConfigurationError(
                 f"conversation= takes a function of (scope, body) or a JSON pointer, not {type(conversation).__name__}."
             )
-        self.is_nobody: bool = subject is None and conversation is None
+        self.is_anonymous: bool = subject is None and conversation is None
         self._subject = subject
-        self._conversation = _pointer(conversation) if isinstance(conversation, str) else conversation
+        self._conversation = _read_pointer(conversation) if isinstance(conversation, str) else conversation
 
-    async def subject(self, scope: Scope) -> str | None:
-        """The subject alone. Raises as ``names``."""
-        return await _asked("subject", self._subject, scope) if self._subject else None
+    async def find_subject(self, scope: Scope) -> str | None:
+        """The subject alone. Raises as ``find``."""
+        return await _ask("subject", self._subject, scope) if self._subject else None
 
-    async def names(self, scope: Scope, body: Callable[[], Any]) -> tuple[str | None, str | None]:
+    async def find(self, scope: Scope, body: Callable[[], Any]) -> tuple[str | None, str | None]:
         """Subject and conversation; None where there is none.
 
         Args:
@@ -74,24 +74,23 @@ class Holder:
             body: Gives the parsed body without any session, None where it is not JSON; called only if it is needed.
 
         Raises:
-            SessionInvalid: An answer is empty or no string, or there was an exception instead.
+            SessionInvalid: An answer is empty or no string.
+            SessionUnavailable: There was an exception instead of an answer.
         """
-        if self.is_nobody:
-            return None, None
-        subject = await self.subject(scope)
-        conversation = await _asked("conversation", self._conversation, scope, body()) if self._conversation else None
+        subject = await self.find_subject(scope)
+        conversation = await _ask("conversation", self._conversation, scope, body()) if self._conversation else None
         return subject, conversation
 
 
-async def _asked(name: str, function: Callable[..., Any], *arguments: Any) -> str | None:
+async def _ask(name: str, function: Callable[..., Any], *arguments: Any) -> str | None:
     try:
         found = function(*arguments)
         if inspect.isawaitable(found):
             found = await found
-    except Exception as error:  # noqa: BLE001 - whatever it raises, the request is refused
+    except Exception as error:  # noqa: BLE001 - whatever it raises, nobody can tell whose session it is
         # Type and place: the message of another program's error may name the caller.
         logger.error("dcaf: %s= raised %s", name, describe_raised(error))  # noqa: TRY400
-        raise SessionInvalid(reason=name) from None
+        raise SessionUnavailable(reason=name) from None
     if found is None:
         return None
     if not isinstance(found, str) or not _is_text(found):
@@ -107,7 +106,7 @@ def _is_text(found: str) -> bool:
         return False
 
 
-def _pointer(pointer: str) -> Conversation:
+def _read_pointer(pointer: str) -> Conversation:
     """Read a JSON pointer (RFC 6901, section 4)."""
     if not pointer.startswith("/"):
         raise ConfigurationError(

@@ -1,11 +1,11 @@
-"""Where the sessions stand in the text of a JSON body, member by member: the plain path, which takes any JSON.
+"""Where the sessions stand in the text of a JSON body, member by member: the slow way, which takes any JSON.
 
 >>> text = '{"data": {"session": {"n": 1}, "id": 12345678901234567890}}'
->>> [text[place.start : place.end] for place in sessions(text)]
+>>> [text[place.start : place.end] for place in find_sessions(text)]
 ['{"n": 1}']
 
-What a reader gets wrong: the text is one character a byte (Latin-1), so that every position is one of the body's bytes. JSON's
-own characters are ASCII, and no byte of a longer one in UTF-8 is.
+The text is one character a byte (Latin-1), so that every position is one of the body's bytes. JSON's own characters are ASCII,
+and no byte of a longer one in UTF-8 is.
 """
 
 from __future__ import annotations
@@ -25,20 +25,19 @@ MAX_SESSIONS: Final = 10_000
 SPACE: Final = re.compile(r"[ \t\n\r]*")
 
 
-def _unread(_: str) -> None:
-    """Skip a number: it is only passed over, and reading a very long one costs the square of its length."""
+def _skip_number(_: str) -> None:
+    """Read nothing of a number: it is only passed over, and reading a very long one costs the square of its length."""
 
 
-_decode: Final = JSONDecoder(parse_int=_unread, parse_float=_unread).raw_decode
+_decode: Final = JSONDecoder(parse_int=_skip_number, parse_float=_skip_number).raw_decode
 
 
 class Place(NamedTuple):
-    """One member in the text: its value from ``start`` to ``end``, the whole with one comma from ``cut_from`` to ``cut_to``."""
+    """One member ``session`` in a text: its name stands at ``begin``, its value from ``start`` to ``end``."""
 
+    begin: int
     start: int
     end: int
-    cut_from: int
-    cut_to: int
     value: Any
 
     def __repr__(self) -> str:
@@ -46,7 +45,7 @@ class Place(NamedTuple):
 
 
 class Member(NamedTuple):
-    """One member of an object: its name, where it begins, and where its value stands."""
+    """One member of an object: its name, where that begins, and where its value stands."""
 
     name: str
     begin: int
@@ -57,7 +56,7 @@ class Member(NamedTuple):
 Inside = Mapping[str, Callable[[str, int], int]]
 
 
-def sessions(text: str) -> list[Place]:
+def find_sessions(text: str) -> list[Place]:
     """Every ``data.session`` of an object: the top-level one first, then those of ``messages``, last message first.
 
     Raises:
@@ -78,36 +77,36 @@ def sessions(text: str) -> list[Place]:
         arrays.append(places)
         return end
 
-    members(text, skip(text, 0), {"data": in_data, "messages": in_messages})
-    _only(arrays)
-    return _only(groups) + [place for places in arrays for place in reversed(places)]
+    read_members(text, skip_space(text, 0), {"data": in_data, "messages": in_messages})
+    _check_only(arrays)
+    return _check_only(groups) + [place for places in arrays for place in reversed(places)]
 
 
-def members(text: str, at: int, inside: Inside | None = None) -> tuple[list[Member], int]:
+def read_members(text: str, at: int, inside: Inside | None = None) -> tuple[list[Member], int]:
     """The members of the object whose brace stands at ``at``, and where it ends.
 
     Args:
         text: The text.
         at: Of the brace.
-        inside: Name -> what looks into that member's value and tells where it ends.
+        inside: Name -> what looks into that member's value and gives where it ends.
     """
-    found, at = [], skip(text, at + 1)
+    found, at = [], skip_space(text, at + 1)
     while text[at] != "}":
         name, colon = _decode(text, at)
-        value = skip(text, skip(text, colon) + 1)
-        after = (inside or {}).get(name, end)(text, value)
+        value = skip_space(text, skip_space(text, colon) + 1)
+        after = (inside or {}).get(name, find_end)(text, value)
         found.append(Member(name, at, value, after))
-        at = _next(text, after)
+        at = _skip_comma(text, after)
     return found, at + 1
 
 
-def end(text: str, at: int) -> int:
+def find_end(text: str, at: int) -> int:
     """Where the value that stands at ``at`` ends."""
     found: int = _decode(text, at)[1]
     return found
 
 
-def skip(text: str, at: int) -> int:
+def skip_space(text: str, at: int) -> int:
     """Where the white space that begins at ``at`` ends."""
     found = SPACE.match(text, at)
     assert found is not None
@@ -117,30 +116,30 @@ def skip(text: str, at: int) -> int:
 def _in_data(text: str, at: int) -> tuple[list[Place], int]:
     """The places of the members ``session`` of one value, and where the value ends."""
     if text[at] != "{":
-        return [], end(text, at)
-    found, after = members(text, at)
-    places = [_place(text, found, index) for index, member in enumerate(found) if member.name == "session"]
-    return _only([[place] for place in places]), after
+        return [], find_end(text, at)
+    members, after = read_members(text, at)
+    places = [_place(text, member) for member in members if member.name == "session"]
+    return _check_only([[place] for place in places]), after
 
 
 def _in_messages(text: str, at: int) -> tuple[list[Place], int]:
     """The places under ``data`` of each object of one array, and where the array ends."""
     if text[at] != "[":
-        return [], end(text, at)
+        return [], find_end(text, at)
     found: list[Place] = []
-    at = skip(text, at + 1)
+    at = skip_space(text, at + 1)
     while text[at] != "]":
         places, after = _in_message(text, at)
         found += places
         if len(found) > MAX_SESSIONS:
             raise BodyTooLarge(reason="sessions")
-        at = _next(text, after)
+        at = _skip_comma(text, after)
     return found, at + 1
 
 
 def _in_message(text: str, at: int) -> tuple[list[Place], int]:
     if text[at] != "{":
-        return [], end(text, at)
+        return [], find_end(text, at)
     groups: list[list[Place]] = []
 
     def in_data(text: str, at: int) -> int:
@@ -148,16 +147,16 @@ def _in_message(text: str, at: int) -> tuple[list[Place], int]:
         groups.append(places)
         return after
 
-    _, after = members(text, at, {"data": in_data})
-    return _only(groups), after
+    _, after = read_members(text, at, {"data": in_data})
+    return _check_only(groups), after
 
 
-def _next(text: str, at: int) -> int:
-    at = skip(text, at)
-    return skip(text, at + 1) if text[at] == "," else at
+def _skip_comma(text: str, at: int) -> int:
+    at = skip_space(text, at)
+    return skip_space(text, at + 1) if text[at] == "," else at
 
 
-def _only(groups: list[list[Place]]) -> list[Place]:
+def _check_only(groups: list[list[Place]]) -> list[Place]:
     """The places of the one member that may have any.
 
     Raises:
@@ -169,10 +168,6 @@ def _only(groups: list[list[Place]]) -> list[Place]:
     return places
 
 
-def _place(text: str, found: list[Member], index: int) -> Place:
-    member = found[index]
+def _place(text: str, member: Member) -> Place:
     value = orjson.loads(text[member.start : member.end].encode("latin-1"))
-    if index + 1 < len(found):
-        return Place(member.start, member.end, member.begin, found[index + 1].begin, value)
-    begin = found[index - 1].end if index else member.begin
-    return Place(member.start, member.end, begin, member.end, value)
+    return Place(member.begin, member.start, member.end, value)

@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 import pytest
 
-from dcaf.asgi import splice, walk
-from dcaf.asgi.locate import JSONText
+from dcaf.asgi import json_sessions, json_walk
+from dcaf.asgi.json_sessions import read_text
 from dcaf.core.errors import DcafError, MalformedJSON
 from tests.asgi.hostile_bodies import bodies
 
@@ -20,7 +20,7 @@ NUMBER = max(5_000, int(200_000 * SCALE))
 def plain(data: bytes) -> Any:
     """What the plain path finds, or why it refuses."""
     try:
-        return walk.sessions(data.decode("latin-1"))
+        return json_walk.find_sessions(data.decode("latin-1"))
     except DcafError as refusal:
         return type(refusal)
 
@@ -28,12 +28,12 @@ def plain(data: bytes) -> Any:
 def verdict(data: bytes) -> str:
     """Whether the fast path agrees with the plain one, leaves the body to it, or differs."""
     try:
-        text = JSONText.read(data)
+        text = read_text(data)
     except MalformedJSON:
         return "no JSON"
     if not isinstance(text.value, dict):
         return "no object"
-    found = splice.sessions(data, text.value)
+    found = json_sessions._find_quickly(data, text.value)
     if found is None:
         return "left"
     return "equal" if found == plain(data) else "differs"
@@ -42,15 +42,15 @@ def verdict(data: bytes) -> str:
 def framing(data: bytes) -> str:
     """The same of an answer's frame."""
     try:
-        text = JSONText.read(data)
+        text = read_text(data)
     except MalformedJSON:
         return "no JSON"
     if not isinstance(text.value, dict) or not isinstance(text.value.get("data"), dict | None):
         return "no object"
-    found = splice.frame(data, text.value)
+    found = json_sessions._frame_quickly(data, text.value)
     if found is None:
         return "left"
-    return "equal" if found == text._walked() else "differs"
+    return "equal" if found == text._frame_by_walking() else "differs"
 
 
 def tally(judge: Any, number: int, seed: int) -> dict[str, int]:
@@ -81,8 +81,8 @@ class CountsNothing(bytes):
 
 def test_control_without_the_counts_the_fast_path_is_wrong(monkeypatch: Any) -> None:
     """What the counts refuse is taken: a repeated member, a name in a string."""
-    sessions = splice.sessions
-    monkeypatch.setattr(splice, "sessions", lambda data, value: sessions(CountsNothing(data), value))
+    sessions = json_sessions._find_quickly
+    monkeypatch.setattr(json_sessions, "_find_quickly", lambda data, value: sessions(CountsNothing(data), value))
     wrong = 0
     for data in bodies(5_000, seed=12):
         try:
@@ -93,7 +93,7 @@ def test_control_without_the_counts_the_fast_path_is_wrong(monkeypatch: Any) -> 
 
 
 def test_control_without_a_look_at_escapes_the_fast_path_is_wrong(monkeypatch: Any) -> None:
-    monkeypatch.setattr(splice, "ESCAPED", b"\0 never there")
+    monkeypatch.setattr(json_sessions, "_has_escaped_letters", lambda _: False)
     data = b'{"data":{"session":{"n":1}},"d\\u0061ta":{"session":{"n":2}}}'
     assert plain(data) is MalformedJSON
     assert verdict(data) == "left" or verdict(data) == "differs"

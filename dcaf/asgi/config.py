@@ -1,30 +1,40 @@
-"""What an application may say to the middleware, checked when it is said.
+"""What an application may say to the middleware, checked when it is said, and what is the same for all of its turns.
 
 >>> lifetime(timedelta(days=2), timedelta(days=1))
 Traceback (most recent call last):
     ...
 dcaf.core.errors.ConfigurationError: absolute_timeout is shorter than idle_timeout: ...
 
-What a reader gets wrong: nothing here runs in a turn. A wrong setting fails when the middleware is constructed.
+A wrong setting fails when the middleware is constructed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, Literal, TypeAlias, TypeVar
 
 from starlette.types import Scope
 
-from dcaf.asgi.events import Watcher
+from dcaf.asgi.body import Flights
+from dcaf.asgi.carriers import Carrier
+from dcaf.asgi.events import Events, Watcher
+from dcaf.asgi.identity import Identity
+from dcaf.asgi.json_sessions import Verify
+from dcaf.asgi.terminal import Terminal
 from dcaf.core.arguments import kind_of, texts_of
 from dcaf.core.claims import Lifetime
+from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError
+from dcaf.core.keeper import Keeper
 from dcaf.core.keys import Keyring
 from dcaf.core.rotation import LiveKeyring
 from dcaf.core.seal import SIGNED, Suite
+from dcaf.core.session import Session
+from dcaf.core.unsigned import Import
 
 T = TypeVar("T")
 
@@ -39,6 +49,47 @@ Keys: TypeAlias = "Keyring | str | Path | Callable[[], Keyring] | None"
 
 Routes: TypeAlias = "Iterable[str] | Callable[[Scope], bool]"
 """Whole paths, or a function of the scope that is true for the routes that are meant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What is the same for all turns of one service.
+
+    Attributes:
+        sealer: Who opens and seals.
+        identity: Whom a session is bound to.
+        keeper: Who judges freshness; None is nobody.
+        events: Whom to tell.
+        restarts: Whether a refused session is started empty instead; None leaves it to what the session came by.
+        unsigned: What happens to plain sessions.
+        is_plain: Whether a route reads and writes the whole state itself; None where none does.
+        passes_streams: Whether a route's streams pass as they are; None where none does.
+        terminal: Which event or frame ends a turn.
+        verify: Opens the token that stands first in a body; nothing where bodies carry no session.
+        flights: How many bytes of bodies are being read.
+        max_body_bytes: The longest JSON body or frame that is read.
+        max_response_bytes: The longest JSON answer, event or frame that is completed.
+        in_body: Whether bodies and frames carry sessions.
+        carriers: What else does, by precedence.
+        request_session: What ``request.session`` is, made of the Session; None where that stays free.
+    """
+
+    sealer: Sealer
+    identity: Identity
+    keeper: Keeper | None
+    events: Events
+    restarts: bool | None
+    unsigned: Import | Literal["reject", "ignore"]
+    is_plain: Callable[[Scope], bool] | None
+    passes_streams: Callable[[Scope], bool] | None
+    terminal: Terminal
+    verify: Verify
+    flights: Flights = field(repr=False)
+    max_body_bytes: int
+    max_response_bytes: int
+    in_body: bool
+    carriers: tuple[Carrier, ...]
+    request_session: Callable[[Session], object] | None
 
 
 def keyring(keys: Keys) -> Keyring:
@@ -149,8 +200,8 @@ def watcher(level: str) -> Watcher | None:
     return found
 
 
-def routes(name: str, value: Routes) -> Callable[[Scope], bool]:
-    """Whether a scope is one of these routes: whole paths, or a function of the scope.
+def routes(name: str, value: Routes) -> Callable[[Scope], bool] | None:
+    """Whether a scope is one of these routes: whole paths, or a function of the scope. None where none is named.
 
     Raises:
         ConfigurationError: It is a bare string, or a path does not begin with a slash.
@@ -161,4 +212,11 @@ def routes(name: str, value: Routes) -> Callable[[Scope], bool]:
     if paths is None or not all(path.startswith("/") for path in paths):
         raise ConfigurationError(f'{name}= takes paths, for instance {name}=("/api/chat",), or a function of the scope.')
     named = frozenset(paths)
-    return lambda scope: scope["path"] in named
+    return (lambda scope: route_path(scope) in named) if named else None
+
+
+def route_path(scope: Scope) -> str:
+    """The path of a request as the application's routes have it: without that of the place where the application is mounted."""
+    path, root = scope["path"], scope.get("root_path", "")
+    below: str = path[len(root) :] if root and path.startswith(root) else path
+    return below if below.startswith("/") else "/" if below == "" else path

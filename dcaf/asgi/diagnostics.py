@@ -1,11 +1,10 @@
 """Why an answer cannot carry the session, in words for whoever wrote the route.
 
 >>> start = {"status": 200, "headers": [(b"content-type", b"text/plain; charset=utf-8")]}
->>> finding("POST", start, b"hello", limit_bytes=1024)
+>>> describe_answer("POST", start, b"hello", limit_bytes=1024)
 'is text/plain, which cannot carry it'
 
-What a reader gets wrong: it is found when the error is raised, and not before. Most answers carry the session, and are not looked
-at like this. Nothing of an answer's content is in it.
+It is found when the error is raised, and not before: most answers carry the session. Nothing of an answer's content is in it.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ from typing import Any, Final
 from starlette.types import Message
 
 from dcaf.asgi.headers import encoding, is_json, media_type
-from dcaf.asgi.outgoing import parsed
-from dcaf.asgi.stream import cutter
+from dcaf.asgi.lifecycle import parse
+from dcaf.asgi.streams import cutter
 
 PARTIAL: Final = 206
 BODILESS: Final = (204, 205, 304)
@@ -34,13 +33,13 @@ REMEDY: Final = (
 )
 
 
-def uncarried(route: str, finding: str) -> str:
+def describe_uncarried(route: str, finding: str) -> str:
     """The whole message: which route, what was found, and what to do."""
     remedy = "" if finding.endswith(COMPRESSED) else f" {REMEDY}"
     return f"{route} changed the session, and its answer {finding}.{remedy}"
 
 
-def finding(method: str, start: Message, data: bytes | bytearray | None, *, limit_bytes: int) -> str:
+def describe_answer(method: str, start: Message, data: bytes | bytearray | None, *, limit_bytes: int) -> str:
     """What it is about an answer that cannot carry the session.
 
     Args:
@@ -72,7 +71,7 @@ def _of_body(data: bytes | bytearray | None, limit_bytes: int) -> str:
         return "is empty" if data == b"" else "is sent by the server itself"
     if len(data) > limit_bytes:
         return f"is over max_response_bytes ({limit_bytes:,})"
-    text = parsed(bytes(data))
+    text = parse(bytes(data))
     return "is not strict JSON" if text is None else _of_value(text.value)
 
 

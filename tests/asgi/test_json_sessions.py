@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcaf.asgi.locate import JSONText, structure
+from dcaf.asgi.json_sessions import count_structure, read_text
 from dcaf.core.errors import MalformedJSON
 
 SPACES = ["", "", "", " ", "\n\t", "\r\n  "]
@@ -189,9 +189,9 @@ def in_bytes(text: str, span: Any) -> tuple[int, ...]:
 
 def replaced(data: bytes, value: bytes) -> bytes:
     """The text with a value in the place of every session, one after the other."""
-    for index in range(len(JSONText.read(data).sessions())):
-        body = JSONText.read(data)
-        places = sorted(body.sessions(), key=lambda place: place.start)
+    for index in range(len(read_text(data).find_sessions())):
+        body = read_text(data)
+        places = sorted(body.find_sessions(), key=lambda place: place.start)
         data = body.rewritten(places[index : index + 1], places[index], value)
     return data
 
@@ -200,7 +200,7 @@ def replaced(data: bytes, value: bytes) -> bytes:
 @settings(max_examples=300, deadline=None)
 def test_the_sessions_are_found_where_they_were_written_and_nowhere_else(written: Any) -> None:
     text, spans = written
-    found = JSONText.read(text.encode()).sessions()
+    found = read_text(text.encode()).find_sessions()
     assert [(place.start, place.end) for place in found] == [in_bytes(text, span)[1:] for span in spans]
     assert [place.value for place in found] == [orjson.loads(text[start:end]) for _, start, end in spans]
 
@@ -222,16 +222,16 @@ def test_replacing_all_sessions_changes_no_other_byte(written: Any, value: Any, 
 @settings(max_examples=300, deadline=None)
 def test_cutting_all_sessions_changes_no_other_byte(written: Any) -> None:
     text, spans = written
-    body = JSONText.read(text.encode())
-    assert_cut(text, spans, body.rewritten(body.sessions(), None, b"").decode())
+    body = read_text(text.encode())
+    assert_cut(text, spans, body.rewritten(body.find_sessions(), None, b"").decode())
 
 
 @given(documents())
 @settings(max_examples=300, deadline=None)
 def test_keeping_one_session_cuts_exactly_the_others(written: Any) -> None:
     text, spans = written
-    body = JSONText.read(text.encode())
-    places = body.sessions()
+    body = read_text(text.encode())
+    places = body.find_sessions()
     for kept in places:
         after = body.rewritten(places, kept, b'"KEPT"').decode()
         start, end = (len(text.encode()[:at].decode()) for at in (kept.start, kept.end))
@@ -261,7 +261,7 @@ def test_control_a_rewriter_that_writes_anew_or_looks_for_the_literal_name_is_ca
     text = '{"a":1,"a":2, "big":12345678901234567890123, "f":1e5, "data": {"sess\\u0069on": {"n": 1}, "x":1.0}}'
     begin, start = text.index('"sess'), text.index('{"n"')
     spans = [(begin, start, start + len('{"n": 1}'))]
-    assert_cut(text, spans, JSONText.read(text.encode()).rewritten(JSONText.read(text.encode()).sessions(), None, b"").decode())
+    assert_cut(text, spans, read_text(text.encode()).rewritten(read_text(text.encode()).find_sessions(), None, b"").decode())
     with pytest.raises(AssertionError):
         assert_cut(text, spans, broken(text))
 
@@ -275,8 +275,8 @@ def _cut(value: Any) -> Any:
 
 
 def test_the_top_level_stands_first_then_the_messages_from_the_last_backwards() -> None:
-    body = JSONText.read(b'{"messages":[{"data":{"session":1}},7,{"data":{"session":2}}],"data":{"session":0}}')
-    assert [place.value for place in body.sessions()] == [0, 2, 1]
+    body = read_text(b'{"messages":[{"data":{"session":1}},7,{"data":{"session":2}}],"data":{"session":0}}')
+    assert [place.value for place in body.find_sessions()] == [0, 2, 1]
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_the_top_level_stands_first_then_the_messages_from_the_last_backwards() 
 )
 def test_a_member_repeated_on_the_way_to_a_session_is_refused(text: Any) -> None:
     with pytest.raises(MalformedJSON):
-        JSONText.read(text.encode()).sessions()
+        read_text(text.encode()).find_sessions()
 
 
 @pytest.mark.parametrize(
@@ -332,7 +332,7 @@ def test_a_member_repeated_elsewhere_is_not_our_business(text: Any) -> None:
 )
 def test_what_a_strict_parser_refuses_is_malformed(data: Any) -> None:
     with pytest.raises(MalformedJSON):
-        JSONText.read(data)
+        read_text(data)
 
 
 @pytest.mark.parametrize("depth", [900, 1000, 1010, 1020, 1100, 5000, 100_000])
@@ -342,18 +342,18 @@ def test_depth_is_either_read_or_malformed_never_another_error(depth: Any, brack
     core = "" if bracket == "[]" else "1"
     data = ('{"data":{"session":{}},"x":' + opening * depth + core + closing * depth + "}").encode()
     try:
-        assert len(JSONText.read(data).sessions()) == 1
+        assert len(read_text(data).find_sessions()) == 1
     except MalformedJSON:
         assert depth > 900
 
 
 def test_a_very_long_number_costs_no_more_than_its_length() -> None:
-    body = JSONText.read(b'{"data":{"session":{"n":0.' + b"1" * 1_000_000 + b"}}}")
-    assert len(body.sessions()) == 1
+    body = read_text(b'{"data":{"session":{"n":0.' + b"1" * 1_000_000 + b"}}}")
+    assert len(body.find_sessions()) == 1
 
 
 def test_structure_counts_braces_brackets_and_commas() -> None:
-    assert structure(b'{"a":[1,2],"b":{}}') == 5
+    assert count_structure(b'{"a":[1,2],"b":{}}') == 5
 
 
 # Answers
@@ -376,7 +376,7 @@ def framed(before_tree: Any, envelope: Any) -> Any:
 @settings(max_examples=300, deadline=None)
 def test_a_frame_sets_the_session_and_keeps_every_other_byte(written: Any) -> None:
     text, spans = written
-    body = JSONText.read(text.encode())
+    body = read_text(text.encode())
     frame = body.frame()
     data = [v for n, v in tree(text) if n == "data"]
     if data and not isinstance(data[0], Obj) and data[0] is not None:
@@ -424,11 +424,11 @@ def _kept(text: Any, spans: Any, frame: Any, wrap: Any) -> Any:
     ],
 )
 def test_where_a_session_cannot_stand_there_is_no_frame(text: Any) -> None:
-    assert JSONText.read(text.encode()).frame() is None
+    assert read_text(text.encode()).frame() is None
 
 
 @pytest.mark.parametrize("depth", [900, 1000, 1010, 1020])
 def test_a_deep_answer_has_a_frame_or_none_never_an_error(depth: Any) -> None:
-    text = JSONText.read(b'{"x":' + b"[" * depth + b"]" * depth + b"}")
+    text = read_text(b'{"x":' + b"[" * depth + b"]" * depth + b"}")
     frame = text.frame()
     assert frame is None or json.loads(frame[0][:1] + b"}") == {}

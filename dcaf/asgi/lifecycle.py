@@ -1,0 +1,389 @@
+"""One turn, from the body that comes in to the envelope that goes out; read it from top to bottom.
+
+    receive   the body, under its limits                       body.receive_body
+    find      its sessions, and the one that counts            body.find_sessions
+    verify    the seal of that one                             Sealer.verify
+    bind      who is calling, in which conversation            Identity.find
+    open      the session for its holder, or a new one         Sealer.accept, Sealer.start, Sealer.take_in
+    run       the application, which reads the plain protocol  request.RequestSession
+    prepare   the state as bytes, whatever was changed in it   State.payload, in Sealer.pieces
+    commit    its number                                       Keeper.commit
+    seal      the envelope                                     Sealer.pieces
+    send      the answer with it                               responses.Answer
+    release   the session: what is written later is an error   State.end
+
+The order is the promise. The seal is verified before anybody is asked who is calling, and the application is told nothing before
+the keeper has admitted the session. Every check stands once, for a request and for a frame of a WebSocket.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+from starlette.types import Scope
+
+from dcaf.asgi.body import off_the_loop
+from dcaf.asgi.carriers import Carrier, Presented
+from dcaf.asgi.config import Config, route_path
+from dcaf.asgi.events import Watcher
+from dcaf.asgi.json_sessions import Found, JSONText, read_text
+from dcaf.asgi.json_walk import Place
+from dcaf.asgi.planted import clear, may_plant
+from dcaf.asgi.route import advise_plain, name_route
+from dcaf.asgi.terminal import is_done, may_be_done
+from dcaf.core.claims import Binding, Claims
+from dcaf.core.errors import (
+    MalformedJSON,
+    SessionError,
+    SessionInvalid,
+    SessionTooLarge,
+    SessionUnavailable,
+    SessionUnsigned,
+    SessionValueError,
+    StateError,
+)
+from dcaf.core.seal import Pieces
+from dcaf.core.session import Session
+from dcaf.core.state import RESERVED
+
+DISAGREEMENT: Final = "carriers"
+"""Why two sessions in one request are refused."""
+
+BEFORE_THE_ANSWER: Final = (
+    "Change the session before the endpoint gives its answer, and not in a background task; in a stream or on a WebSocket before "
+    "the event that ends the turn, and not on a route that pass_streams= names"
+)
+
+
+class Turn:
+    """What is known of one turn, whatever carries it.
+
+    Args:
+        config: The service's.
+        scope: Of the request, or of the socket.
+
+    Attributes:
+        outer: The scope as it came in. That of the application may be another, in which its router has left the route.
+        in_time: When a change would have been carried, for who made one too late.
+        found: The sessions of the body or frame that opened it; None where that is not JSON.
+        place: The session in it that counts; None where there is none.
+        presented: What came beside the body, by precedence.
+        session: Its session, once it is open.
+        binding: Whom that is bound to.
+        arrived: Whether a session came in, so that one goes out in any case.
+        kid: Id of the key that had sealed it; None for a new one.
+        is_begun: Whether a body or a frame opened it; a socket has a turn before its first frame.
+        is_unnamed: Whether a session came in that may be of this conversation or of another, which nothing here names. It is
+            left alone, and the turn has an empty one that nothing carries.
+        carrier: What the session came by beside the body; None where the body brought it, or it is new.
+        stale: By what else something came that does not count any more, since the session was begun in its place.
+        adopts: Whether the application's own plain ``data.session`` is the new state, where nothing else changed it.
+    """
+
+    session: Session
+    binding: Binding
+
+    def __init__(self, config: Config, scope: Scope) -> None:
+        self.config = config
+        self.scope = self.outer = scope
+        self.in_time = BEFORE_THE_ANSWER
+        self.found: Found | None = None
+        self.place: Place | None = None
+        self.presented: Sequence[Presented] = ()
+        self.arrived = False
+        self.kid: str | None = None
+        self.is_begun = True
+        self.is_unnamed = False
+        self.carrier: Carrier | None = None
+        self.stale: tuple[Carrier, ...] = ()
+        self.adopts = False
+        self._envelope: Pieces | None = None
+        self._adopted = False
+        self._was_changed = False
+        self._watcher: Watcher | None = None
+
+    async def open(self, before: Turn | None = None) -> None:
+        """Open the session that counts, or begin one.
+
+        Args:
+            before: The socket's last turn, whose session a frame without one continues; None for a request.
+
+        Raises:
+            SessionError: The session is refused.
+            SessionUnavailable: Nobody can tell whose it is, or whether it is current.
+        """
+        if self.found is not None and self.config.in_body:
+            self.place = self.found.candidate()
+        place = self.place
+        presented = self.presented[0] if self.presented and place is None else None
+        try:
+            if place is not None or presented is not None:
+                await self._open_sealed(place or presented)
+            else:
+                await self._bind()
+                await self._begin(before)
+        except SessionError as refusal:
+            if presented is not None and self._cannot_name(refusal):
+                self.session, self.arrived, self.is_unnamed = self.config.sealer.start(), False, True
+            elif (place or presented or before) and self._may_restart(refusal, presented):
+                await self._restart(refusal)
+            else:
+                raise
+        if self.presented:
+            self.carrier = None if presented is None else presented.carrier
+            others = (each.carrier for each in self.presented if each is not presented)
+            self.stale = () if self.kid is not None or self.is_unnamed else tuple(others)
+
+    async def _open_sealed(self, candidate: Place | Presented | None) -> None:
+        """Verify what came in, ask whose it may be, and open it for its holder."""
+        assert candidate is not None
+        member = candidate.value
+        sealer, self.arrived = self.config.sealer, True
+        try:
+            opened = (self.found.opened if self.found is not None else None) or sealer.verify(member)
+        except SessionUnsigned as refusal:
+            self.session = self._take_in(member, refusal)
+            await self._bind()
+            return
+        if self.config.identity.is_anonymous:
+            self.binding = sealer.anonymous
+        else:
+            await self._bind()
+        self.session = sealer.accept(opened, self.binding)
+        if opened is not None:
+            if self.presented:
+                self._check_agreement(each for each in self.presented if each is not candidate)
+            self.kid = opened.key.kid
+            if self.config.keeper is not None:
+                await self.config.keeper.admit(sealer.claims_of(self.session))
+
+    async def _bind(self) -> None:
+        body = (lambda: None) if self.found is None else self.found.strip_sessions
+        self.binding = self.config.sealer.binding(*await self.config.identity.find(self.scope, body))
+
+    async def _begin(self, before: Turn | None) -> None:
+        """Begin a session, or go on with that of the turn before, as if it had come in again for the same holder.
+
+        Before the first frame nobody can know the conversation, and an empty session that was never sealed is of none.
+        """
+        if before is None:
+            self.session = self.config.sealer.start()
+            return
+        if self.binding.subject != before.binding.subject:
+            raise SessionInvalid(reason="sub")
+        self.session, is_new = before.session, not before.session.sequence
+        may_move = not (before.is_begun or before.carrier) or (is_new and self.session.is_empty and not self.session.is_modified)
+        if self.binding.conversation != before.binding.conversation and not may_move:
+            raise SessionInvalid(reason="cid")
+        self.config.sealer.recheck(self.session)
+        if not is_new and self.config.keeper is not None:
+            await self.config.keeper.admit(self.config.sealer.claims_of(self.session))
+        self.arrived = before.arrived or not is_new
+
+    async def _restart(self, refusal: SessionError) -> None:
+        self.config.events.restarted(refusal)
+        self.session, self.arrived, self.kid = self.config.sealer.start(restarted=refusal.code), True, None
+        await self._bind()
+
+    def _take_in(self, plain: dict[str, Any], refusal: SessionUnsigned) -> Session:
+        sealer, door = self.config.sealer, self.config.unsigned
+        if door == "ignore":
+            return sealer.start()
+        if door == "reject":
+            raise refusal
+        session = sealer.take_in(plain, door)
+        self.config.events.imported(sealer.sid_digest(sealer.claims_of(session).sid))
+        return session
+
+    def _check_agreement(self, others: Iterable[Presented]) -> None:
+        """Refuse two sessions in one request; what nobody here has sealed is none.
+
+        Raises:
+            SessionInvalid: There are two.
+        """
+        for presented in others:
+            opened = self.config.sealer.opened(presented.token.encode("latin-1"))
+            if opened is not None and Claims.read(opened.claims).sid != self.session.id:
+                raise SessionInvalid(reason=DISAGREEMENT)
+
+    def _cannot_name(self, refusal: SessionError) -> bool:
+        """Whether a session was refused only because a request without a JSON body names no conversation."""
+        return refusal.reason == "cid" and self.found is None and self.binding.conversation is None
+
+    def _may_restart(self, refusal: SessionError, presented: Presented | None) -> bool:
+        carrier = None if presented is None else presented.carrier
+        restarts = (carrier is not None and carrier.restarts) if self.config.restarts is None else self.config.restarts
+        return restarts and is_dead(refusal, carrier)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the route reads and writes the whole state itself."""
+        is_plain = self.config.is_plain
+        return is_plain is not None and is_plain(self.outer)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether an answer must carry the session: one came in, or something was stored."""
+        return self.arrived or self._envelope is not None or self.is_changed
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether the session is not what arrived or was last sealed, or can no longer be written."""
+        try:
+            return self.session._state.is_changed()
+        except StateError:
+            return True
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether the client has the session as it is now, or none is due."""
+        return not self.is_due or (self._envelope is not None and not self.is_changed)
+
+    @property
+    def is_private(self) -> bool:
+        """Whether the answer was computed from a session; one that its client keeps has to be looked at for that."""
+        is_kept = self.carrier is not None and self.carrier.keeps
+        return (self.arrived and not is_kept) or self.session._state.is_touched
+
+    async def envelope(self) -> Pieces:
+        """The envelope of the session as it is now, in pieces; the same as before where nothing changed since.
+
+        Raises:
+            SessionConflict: Another turn came first.
+            SessionUnavailable: It could not be written.
+            SessionAliasError, SessionValueError: What tools did to the session cannot be written.
+        """
+        if self._envelope is None or self.is_changed:
+            if self.adopts:
+                self._was_changed = self._was_changed or (self.is_changed and not self._adopted)
+            keeper = self.config.keeper
+            sequence = None if keeper is None else await keeper.commit(self.session)
+            self._envelope = self.config.sealer.pieces(self.session, self.binding, sequence=sequence)
+            self._adopted = False
+            self._tell(self._envelope)
+        return self._envelope
+
+    async def token(self) -> bytes:
+        """The token alone of the session as it is now. Raises as ``envelope``."""
+        keeper = self.config.keeper
+        sequence = None if keeper is None else await keeper.commit(self.session)
+        token = self.config.sealer.token(self.session, self.binding, sequence=sequence)
+        self._tell((token,))
+        return token
+
+    async def complete(self, text: JSONText) -> bytes | None:
+        """A text with the session at its ``data.session``; None where none is due, or it has no room for one.
+
+        Raises as ``envelope``.
+        """
+        if type(text.value) is dict and "data" in text.value and _plain_session(text.value) is not None:
+            self._heed(text)
+        frame = text.frame() if self.arrived or self.is_due else None
+        if frame is None:
+            return None
+        before, after = frame
+        return b"".join((before, *await self.envelope(), after))
+
+    async def clear(self, data: bytes, clear: Callable[[bytes], bytes] = clear) -> bytes:
+        """A text without the sessions that the application put into it, which count on a route that ``plain=`` names alone.
+
+        Args:
+            data: What no session of ours stands in.
+            clear: Takes them out.
+
+        Raises:
+            MalformedJSON: A client could read one, and it cannot be taken out.
+        """
+        if not may_plant(data) or self.is_plain:
+            return data
+        found = await off_the_loop(clear, data)
+        if found != data:
+            self._tell_overwritten()
+        return found
+
+    async def event(self) -> bytes:
+        """The text of an event that carries nothing but the session. Raises as ``envelope``."""
+        return b"".join((b'{"type":"session","data":{"session":', *await self.envelope(), b"}}"))
+
+    async def ends_turn(self, name: str | None, data: bytes) -> tuple[bool, JSONText | None]:
+        """Whether an event ends the turn, and its parsed text, where it was parsed and is JSON."""
+        if self.config.terminal is is_done and not may_be_done(name, data):
+            return False, None
+        text = await off_the_loop(parse, data)
+        return self.config.terminal(name, None if text is None else text.value), text
+
+    def tell_opened(self, size: int) -> None:
+        """Tell telemetry that the session is open, which came in so many bytes."""
+        watcher = self.config.events.watcher
+        if watcher is not None and watcher.is_heard:
+            self._watcher = watcher
+            watcher.opened(kid=self.kid, request_bytes=size)
+
+    def lose(self) -> None:
+        """Tell the operator that a change was sealed and did not arrive, or was not sealed at all."""
+        self.config.events.lost(name_route(self.scope), self.in_time)
+
+    def release(self) -> None:
+        """End the turn: whoever writes its session from now on gets an error, and the operator is told."""
+        self.session._state.end(self.lose)
+
+    def _heed(self, text: JSONText) -> None:
+        """Take the application's own object for the new state on a route that was named, and tell of it on any other."""
+        if not self.adopts:
+            self._tell_overwritten()
+        elif not (self._was_changed or self.session.is_modified):
+            found = _plain_session(_read_exactly(text.data))
+            if isinstance(found, dict) and RESERVED not in found:
+                self.session._state.replace(found)
+                self._adopted = True
+
+    def _tell_overwritten(self) -> None:
+        self.config.events.overwritten(name_route(self.scope), advise_plain(self.scope, route_path(self.outer)))
+
+    def _tell(self, sealed: Pieces) -> None:
+        standing = self.session._state.standing
+        assert standing is not None
+        assert standing.kid is not None
+        if self._watcher is not None:
+            self._watcher.sealed(kid=standing.kid, answer_bytes=sum(map(len, sealed)))
+        if self.kid is not None and self.kid != standing.kid:
+            self.config.events.resealed(self.kid, self.config.sealer.sid_digest(standing.claims.sid))
+
+
+def find_dead(refusal: SessionError | SessionUnavailable, presented: Sequence[Presented]) -> list[Carrier]:
+    """By which carriers a refused request, whose body has no session, brought what the client is to drop."""
+    if refusal.reason == DISAGREEMENT:
+        return [each.carrier for each in presented]
+    return [presented[0].carrier] if presented and is_dead(refusal, presented[0].carrier) else []
+
+
+def is_dead(refusal: SessionError | SessionUnavailable, carrier: Carrier | None) -> bool:
+    """Whether a refused session can never be good again; of a carrier that its client does not control, also one too long."""
+    return refusal.offers_restart or (carrier is not None and carrier.restarts and isinstance(refusal, SessionTooLarge))
+
+
+def parse(data: bytes) -> JSONText | None:
+    """A text, if a strict parser takes it."""
+    try:
+        return read_text(data)
+    except MalformedJSON:
+        return None
+
+
+def _read_exactly(data: bytes) -> Any:
+    """Read once more by the parser that keeps integers of any size, so that too large ones are refused and not rounded.
+
+    Raises:
+        SessionValueError: It is nested too deep, or has a number with too many digits, for any session.
+    """
+    try:
+        return json.loads(data)
+    except (RecursionError, ValueError):
+        raise SessionValueError("data.session of the answer is nested too deep, or has too long a number, to be stored") from None
+
+
+def _plain_session(value: Any) -> Any:
+    data = value.get("data") if isinstance(value, dict) else None
+    return data.get("session") if isinstance(data, dict) else None

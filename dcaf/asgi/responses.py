@@ -1,0 +1,386 @@
+"""Put the session into an answer: into a JSON object, a stream, or the headers. Any other answer passes as it is.
+
+An ``Answer`` carries the session in its body; an ``AnswerBeside`` in a header or a cookie. What an ``Answer`` does with the next
+message of the application depends on where it is:
+
+    phase    message                              what happens                                          next
+    BEGINS   start of JSON                        it is held back                                       HELD
+    BEGINS   any other start, status 500 or more  it passes                                             PASSES
+    BEGINS   start of a stream                    it passes; the stream does the rest                   STREAMS
+    BEGINS   any other start                      it passes, if the session is unmodified               PASSES
+    HELD     a part of the body                   it is kept, up to the limit                           HELD, PASSES
+    HELD     the end of the body                  both leave, with the session; without, from 500 on    PASSES
+    HELD     the end, and it cannot be sealed     the problem leaves instead, or the error is raised    OVER, BEGINS
+    HELD     anything else                        the start passes, if the session is unmodified        PASSES
+    PASSES   anything                             it passes                                             PASSES
+    OVER     anything                             it is dropped                                         OVER
+
+Nothing is sealed for a status of 500 or more. No JSON leaves with a session that is not the service's own (see ``planted``). An
+answer that cannot carry a changed session is an error before it starts: a client that got it would go on with the state of
+before. After the error the answer is at its beginning again, so that the application's own error answer is sent whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum, auto
+from functools import partial
+from typing import Final
+
+import orjson
+from starlette.types import Message, Send
+
+from dcaf.asgi.body import INLINE_STRUCTURE, off_the_loop
+from dcaf.asgi.carriers import Carrier, HeaderCarrier
+from dcaf.asgi.diagnostics import NOT_WHOLE, describe_answer, describe_uncarried
+from dcaf.asgi.headers import JSON, Raw, carrying, is_encoded, is_json, media_type, private
+from dcaf.asgi.lifecycle import Turn, parse
+from dcaf.asgi.planted import clear_whole
+from dcaf.asgi.problems import build_problem
+from dcaf.asgi.route import name_request
+from dcaf.asgi.streams import Stream, cutter
+from dcaf.core.errors import NotCarriedError, SessionError, SessionUnavailable
+
+SERVER_ERROR: Final = 500
+REDIRECTION: Final = 300
+JSON_TYPE: Final = JSON.encode()
+BEFORE_THE_START: Final = (
+    "Change the session before the answer starts: header and cookie are written then, and a cookie on no request of another site"
+)
+LARGEST: Final = 3
+"""Keys that are named where there is no room for all."""
+
+
+class Phase(Enum):
+    """Where an answer is: see the table above."""
+
+    BEGINS = auto()
+    HELD = auto()
+    STREAMS = auto()
+    PASSES = auto()
+    OVER = auto()
+
+
+class Answer:
+    """One answer on its way out, whose body carries the session.
+
+    Args:
+        turn: The turn.
+        send: Where the answer goes.
+    """
+
+    def __init__(self, turn: Turn, send: Send) -> None:
+        self._turn = turn
+        self._send = send
+        self._phase = Phase.BEGINS
+        self._start: Message = {}
+        self._body = bytearray()
+        self._stream: Stream | None = None
+        self._owes_checkpoint = False
+        self._failed = False
+
+    async def send(self, message: Message) -> None:
+        """Take the next message of the application.
+
+        Raises:
+            NotCarriedError: The session was modified, and this answer cannot carry it.
+            SessionAliasError, SessionValueError: What tools did to the session cannot be written.
+        """
+        kind = message["type"]
+        if kind == "http.response.start" and self._phase in (Phase.BEGINS, Phase.HELD):
+            self._start, self._body = {**message, "headers": message.get("headers", ())}, bytearray()
+            self._phase = self._choose(self._start)
+            if self._phase is not Phase.HELD:
+                await self._begin(self._start)
+        elif self._stream is not None:
+            await self._stream.send(message)
+        elif self._phase is not Phase.HELD:
+            if self._phase is not Phase.OVER:
+                await self._send(message)
+        elif kind != "http.response.body":
+            await self._pass_by(None)
+            await self._send(message)
+        elif message.get("more_body", False):
+            await self._collect(message.get("body", b""))
+        else:
+            last = message.get("body", b"")
+            await self._complete(bytes(self._body + last) if self._body else last)
+
+    async def checkpoint(self) -> bool:
+        """Send the session as it is now, or as soon as the stream has begun; False where no stream is sent. Raises as ``send``."""
+        if self._stream is not None:
+            return await self._stream.checkpoint()
+        self._owes_checkpoint = self._phase is Phase.BEGINS
+        return self._owes_checkpoint
+
+    async def fail(self) -> None:
+        """The application raised: a stream that has begun says so, and nothing more is sealed."""
+        self._failed = True
+        if self._stream is not None:
+            await self._stream.fail()
+
+    def look_back(self) -> None:
+        """Tell the operator of a change that nothing carried, in a background task perhaps: it is lost.
+
+        A client that left a stream early has only kept its old session.
+        """
+        has_left = self._stream is not None and not (self._stream.has_ended and not self._stream.is_refused)
+        if not self._failed and not has_left and self._turn.is_changed:
+            self._turn.lose()
+
+    def _choose(self, start: Message) -> Phase:
+        """How an answer leaves that begins so."""
+        kind = self._kind(start)
+        self._failed = self._failed or start["status"] >= SERVER_ERROR
+        if kind is JSON or is_json(kind):
+            return Phase.HELD
+        if self._failed:
+            return Phase.PASSES
+        config = self._turn.config
+        passes = config.passes_streams is not None and config.passes_streams(self._turn.outer)
+        lines = None if passes else cutter(kind, config.max_response_bytes)
+        if lines is None:
+            return Phase.PASSES
+        self._stream = Stream(self._turn, lines, self._send, owes_checkpoint=self._owes_checkpoint)
+        return Phase.STREAMS
+
+    async def _begin(self, start: Message) -> None:
+        """Send the start of an answer that is not held back."""
+        try:
+            if self._stream is None:
+                await self._pass_by(None)
+            else:
+                self._heed_status(start)
+                await self._stream.begin(drop_stale(self._turn, start))
+        except BaseException:
+            self._phase = Phase.BEGINS
+            raise
+
+    async def _collect(self, part: bytes) -> None:
+        self._body += part
+        if len(self._body) > self._turn.config.max_response_bytes:
+            data = bytes(self._body)
+            await self._pass_by(data)
+            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def _complete(self, data: bytes) -> None:
+        turn, start, size = self._turn, self._start, len(data)
+        if turn.adopts:
+            self._heed_status(start)
+        completed, self._phase = None, Phase.BEGINS
+        try:
+            if self._may_carry(data):
+                text = parse(data) if len(data) <= INLINE_STRUCTURE else await off_the_loop(parse, data)
+                completed = None if text is None else await turn.complete(text)
+            if completed is None:
+                data = await turn.clear(data, partial(clear_whole, objects_only=True))
+        except (SessionError, SessionUnavailable) as refusal:
+            self._failed, self._phase = True, Phase.OVER
+            await send_problem(turn, refusal, self._send)
+            return
+        if completed is None:
+            if len(data) != size:
+                self._start = {**start, "headers": carrying(start["headers"], len(data))}
+            await self._pass_by(data)
+        else:
+            self._phase = Phase.PASSES
+            if turn.stale:
+                start = drop_stale(turn, start)
+            await self._send({**start, "headers": carrying(start["headers"], len(completed))})
+        await self._send({"type": "http.response.body", "body": data if completed is None else completed, "more_body": False})
+
+    def _may_carry(self, data: bytes) -> bool:
+        """Whether it is worth while to parse an answer: the session is to go out with it."""
+        turn = self._turn
+        return len(data) <= turn.config.max_response_bytes and not self._failed and (turn.arrived or turn.is_due or turn.adopts)
+
+    async def _pass_by(self, data: bytes | None) -> None:
+        """Send the start of an answer whose body, read or not, cannot carry the session: of a new one, its headers may."""
+        turn, start = self._turn, self._start
+        self._phase = Phase.BEGINS
+        if self._failed:
+            await self._send(mark_private(turn, start))
+        elif turn.config.carriers and not turn.arrived:
+            if not await send_beside(turn, drop_stale(turn, start), self._send):
+                self._failed, self._phase = True, Phase.OVER
+                return
+        else:
+            self._check_unmodified(data)
+            await self._send(mark_private(turn, drop_stale(turn, start)))
+        self._phase = Phase.PASSES
+
+    def _heed_status(self, start: Message) -> None:
+        """Only an answer of a route that was named, and that says that all went well, may hold a new state."""
+        self._turn.adopts = self._turn.adopts and start["status"] < REDIRECTION
+
+    def _kind(self, start: Message) -> str:
+        """The media type of an answer whose whole body is there as it is; empty for any other."""
+        if start["status"] in NOT_WHOLE or self._turn.scope["method"] == "HEAD":
+            return ""
+        found = dict(start["headers"])
+        if b"content-encoding" in found and is_encoded(start["headers"]):
+            return ""
+        return JSON if found.get(b"content-type") == JSON_TYPE else media_type(start["headers"])
+
+    def _check_unmodified(self, data: bytes | None) -> None:
+        """Refuse to send an answer that would lose a change.
+
+        Raises:
+            NotCarriedError: The session was modified.
+            SessionAliasError, SessionValueError: What tools did to it cannot be written.
+        """
+        turn = self._turn
+        if turn.session.is_modified:
+            method, limit = turn.scope["method"], turn.config.max_response_bytes
+            found = describe_answer(method, self._start, data, limit_bytes=limit)
+            raise NotCarriedError(describe_uncarried(name_request(turn.scope), found))
+
+
+class AnswerBeside:
+    """One answer on its way out, whose headers carry the session, and whose body passes as it is.
+
+    What changes the session after the start is too late; the operator is told of it.
+
+    Args:
+        turn: The turn.
+        send: Where the answer goes.
+    """
+
+    def __init__(self, turn: Turn, send: Send) -> None:
+        self._turn = turn
+        self._turn.in_time = BEFORE_THE_START
+        self._send = send
+        self._phase = Phase.BEGINS
+        self._failed = False
+
+    async def send(self, message: Message) -> None:
+        """Take the next message of the application.
+
+        Raises:
+            NotCarriedError: The session was modified, and is too large.
+            SessionAliasError, SessionValueError: What tools did to the session cannot be written.
+        """
+        if message["type"] == "http.response.start" and self._phase is Phase.BEGINS:
+            await self._begin({**message, "headers": message.get("headers", ())})
+        elif self._phase is not Phase.OVER:
+            await self._send(message)
+
+    async def checkpoint(self) -> bool:
+        """False: no stream carries the session."""
+        return False
+
+    async def fail(self) -> None:
+        """The application raised."""
+        self._failed = True
+
+    def look_back(self) -> None:
+        """Tell the operator of a change that the answer did not carry."""
+        if not self._failed and self._turn.is_changed:
+            self._turn.lose()
+
+    async def _begin(self, start: Message) -> None:
+        turn = self._turn
+        if start["status"] >= SERVER_ERROR:
+            self._failed = True
+            await self._send(mark_private(turn, start))
+        elif not await send_beside(turn, drop_stale(turn, start), self._send):
+            self._failed, self._phase = True, Phase.OVER
+            return
+        self._phase = Phase.PASSES
+
+
+async def send_beside(turn: Turn, start: Message, send: Send) -> bool:
+    """Send the start of an answer, with the session in its headers where it is due; False where a problem was sent instead.
+
+    Raises:
+        NotCarriedError: The session was modified, and nothing carries it.
+        SessionAliasError, SessionValueError: What tools did to the session cannot be written.
+    """
+    carrier = turn.carrier or next((each for each in turn.config.carriers if each.serves(turn.scope)), None)
+    try:
+        if carrier is not None and _is_due_by(turn, carrier):
+            headers = await _carried(turn, carrier, start["headers"])
+            start = {**start, "headers": _marked(turn, headers)}
+        else:
+            start = mark_private(turn, start)
+    except (SessionError, SessionUnavailable) as refusal:
+        await send_problem(turn, refusal, send)
+        return False
+    await send(start)
+    return True
+
+
+async def send_problem(turn: Turn, refusal: SessionError | SessionUnavailable, send: Send) -> None:
+    """Answer with the problem instead: another turn came first, or nobody can tell."""
+    turn.config.events.refused(refusal)
+    instead = build_problem(refusal)
+    await send({"type": "http.response.start", "status": instead.status_code, "headers": instead.raw_headers})
+    await send({"type": "http.response.body", "body": instead.body, "more_body": False})
+
+
+def mark_private(turn: Turn, start: Message) -> Message:
+    """The start of an answer, not to be stored where it was computed from a session."""
+    return {**start, "headers": _marked(turn, start["headers"])} if turn.is_private else start
+
+
+def drop_stale(turn: Turn, start: Message) -> Message:
+    """The start, telling the client to drop what it has by another carrier: a session was begun in its place."""
+    for carrier in turn.stale:
+        start = {**start, "headers": carrier.clear(turn.scope, start["headers"])}
+    return start
+
+
+def _marked(turn: Turn, headers: Raw) -> Raw:
+    headers = private(headers)
+    for carrier in turn.config.carriers:
+        headers = carrier.varied(headers)
+    return headers
+
+
+def _is_due_by(turn: Turn, carrier: Carrier) -> bool:
+    """Whether the session goes out: it changed, or it came in and would not be good for as long without it."""
+    if turn.is_changed:
+        return True
+    return turn.arrived and not (carrier.keeps and turn.config.sealer.rests(turn.session))
+
+
+async def _carried(turn: Turn, carrier: Carrier, headers: Raw) -> Raw:
+    is_changed, is_over = turn.is_changed, carrier.keeps and _is_void(turn)
+    if turn.is_unnamed:
+        raise NotCarriedError(_unnamed(turn, carrier))
+    token = await turn.token()
+    if is_over:
+        return carrier.clear(turn.scope, headers)
+    written = carrier.write(turn.scope, headers, token, life_s=turn.config.sealer.rest_s(turn.session))
+    if written is None and is_changed:
+        raise NotCarriedError(_too_long(turn, carrier, len(token)))
+    return headers if written is None else written
+
+
+def _is_void(turn: Turn) -> bool:
+    """Whether there is nothing to keep."""
+    return turn.session.is_empty and not turn.session._state.own()
+
+
+def _unnamed(turn: Turn, carrier: Carrier) -> str:
+    return (
+        f"{name_request(turn.scope)} changed the session, and names no conversation: the {carrier.name} of the "
+        "request holds the session of one, which this would overwrite. Change the session in requests that conversation= can name."
+    )
+
+
+def _too_long(turn: Turn, carrier: Carrier, length: int) -> str:
+    sizes = {key: len(orjson.dumps(value)) for key, value in turn.session.to_dict().items()}
+    largest: Sequence[str] = sorted(sizes, key=lambda key: -sizes[key])[:LARGEST]
+    listed = ", ".join(f"{key!r} ({sizes[key]:,} bytes)" for key in largest)
+    return (
+        f"{name_request(turn.scope)} changed the session, and its token of {length:,} bytes is longer than the "
+        f"{carrier.room_bytes:,} that a {carrier.name} carries. The largest keys are {listed}. Store less, {_raise_limit(carrier)}"
+        "keep the state on the server, or let the client send its session in JSON bodies."
+    )
+
+
+def _raise_limit(carrier: Carrier) -> str:
+    if not isinstance(carrier, HeaderCarrier):
+        return ""
+    return "raise HeaderCarrier(limit_bytes=) and the header buffers of the proxy in front (nginx: proxy_buffer_size), "
