@@ -11,15 +11,20 @@ refused there.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from threading import get_ident
-from typing import Final, TypeAlias
+from typing import Final, Protocol
 
 from dcaf.core.current import in_a_call
 from dcaf.core.errors import ConfigurationError
 
-Send: TypeAlias = Callable[[], Awaitable[bool]]
+
+class Send(Protocol):
+    """Sends the session as it is now; False where no answer that carries it is on its way."""
+
+    async def __call__(self, *, may_wait: bool = False) -> bool:
+        """Send it; where ``may_wait`` is true, as soon as the stream has begun, if none has yet."""
+
 
 sending: Final[ContextVar[tuple[int, Send]]] = ContextVar("dcaf_checkpoint")
 """The thread that an answer is sent from, and what ``checkpoint`` sends by; it tells whether it could."""
@@ -38,7 +43,7 @@ async def checkpoint() -> None:
         )
     thread, send = sending.get((0, None))
     # An event loop of another thread has this one's variables, and none of its connections.
-    if send is None or thread != get_ident() or not await send():
+    if send is None or thread != get_ident() or not await send(may_wait=True):
         raise ConfigurationError(
             "checkpoint() was called where no stream is being sent. Call it while an NDJSON answer, server-sent events or a "
             "WebSocket turn are on their way."

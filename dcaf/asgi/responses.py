@@ -106,12 +106,18 @@ class Answer:
             last = message.get("body", b"")
             await self._complete(bytes(self._body + last) if self._body else last)
 
-    async def checkpoint(self) -> bool:
-        """Send the session as it is now, or as soon as the stream has begun; False where no stream is sent. Raises as ``send``."""
+    async def checkpoint(self, *, may_wait: bool = False) -> bool:
+        """Send the session as it is now; False where no stream is sent.
+
+        Args:
+            may_wait: Whether it goes out as soon as a stream has begun, where nothing has begun yet.
+
+        Raises as ``send``.
+        """
         if self._stream is not None:
             return await self._stream.checkpoint()
-        self._owes_checkpoint = self._phase is Phase.BEGINS
-        return self._owes_checkpoint
+        self._owes_checkpoint = self._owes_checkpoint or (may_wait and self._phase is Phase.BEGINS)
+        return self._owes_checkpoint and may_wait
 
     async def fail(self) -> None:
         """The application raised: a stream that has begun says so, and nothing more is sealed."""
@@ -265,7 +271,7 @@ class AnswerBeside:
         elif self._phase is not Phase.OVER:
             await self._send(message)
 
-    async def checkpoint(self) -> bool:
+    async def checkpoint(self, *, may_wait: bool = False) -> bool:  # noqa: ARG002
         """False: no stream carries the session."""
         return False
 

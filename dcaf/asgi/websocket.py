@@ -107,7 +107,7 @@ class Socket:
         if message["type"] == "websocket.accept":
             self._is_open = True
 
-    async def checkpoint(self) -> bool:
+    async def checkpoint(self, *, may_wait: bool = False) -> bool:  # noqa: ARG002
         """Send the session as it is now; False where the connection is not open. Raises as ``send``."""
         if self._is_open and not self._turn.is_sent:
             async with self._sending:
@@ -254,7 +254,7 @@ class PassingSocket:
             if given is not None:
                 return given
 
-    async def checkpoint(self) -> bool:
+    async def checkpoint(self, *, may_wait: bool = False) -> bool:  # noqa: ARG002
         """False: no frame carries the session."""
         return False
 

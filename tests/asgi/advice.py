@@ -80,6 +80,20 @@ BY_HEADER = {"carriers": ("header",)}
 TEXT = ((b"content-type", b"text/plain"),)
 
 
+def unnamed(body: bytes) -> Any:
+    """A turn that changes its session, which came by a header, with a body that may name its conversation."""
+    sealer = Sealer(keys=RING, audience=AUDIENCE)
+    token = sealer.token(sealer.start(), sealer.binding(None, "a"), sequence=1)
+    service = mounted(Recorder(b"{}", tool=count), conversation="/thread", carriers=("body", "header"))
+    sent = call(service, body, headers=((b"dcaf-session", token),))
+    assert sent.header("dcaf-session")
+
+
+def replaced(value: bytes) -> Any:
+    """A route that replaces the state by its own, which may be one that nothing can store."""
+    return call(mounted(Recorder(b'{"data":{"session":{"deep":%b}}}' % value), plain=("/api/chat",)), {})
+
+
 def written(text: str, act: Callable[[Path], Any]) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "keys")
@@ -444,5 +458,7 @@ ADVICE: list[Advice] = [
         "uncarried(", carried(BY_HEADER, answer=b"", status=303, headers=((b"location", b"/"),)), answer=b"", status=303, headers=()
     ),
     cannot("uncarried(", carried(), headers=(JSON_TYPE, (b"content-encoding", b"gzip"))),
+    Advice("_unnamed(", lambda: unnamed(b""), lambda: unnamed(b'{"thread":"a"}')),
+    Advice("nested ", lambda: replaced(b"[" * 1_010 + b"]" * 1_010), lambda: replaced(b"[]")),
 ]
 """Every message of the middleware, of keys and of sealing."""

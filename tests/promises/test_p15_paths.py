@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from dcaf import DcafError, Key, Keyring, SessionMiddleware
-from dcaf.asgi import outgoing
+from dcaf.asgi import lifecycle
 from dcaf.asgi.events import Event
 from dcaf.testing import sealed, tampered
 from tests.promises.path_apps import ACTIONS, FRAMEWORKS, NAMED
@@ -197,7 +197,7 @@ def test_what_is_told_once_a_route_is_told_once_however_many_users_there_are(fra
 @pytest.mark.promise(15)
 @pytest.mark.parametrize("framework", ["no framework", "Quart"])
 def test_control_the_path_that_was_asked_for_in_place_of_a_name_is_caught(framework: str, monkeypatch: Any) -> None:
-    monkeypatch.setattr(outgoing, "name_route", lambda scope: scope["path"])
+    monkeypatch.setattr(lifecycle, "name_route", lambda scope: scope["path"])
     with suppress(Exception):
         visits(framework)
     assert visits(framework)[2]
