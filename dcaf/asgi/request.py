@@ -55,6 +55,9 @@ class RequestSession(Turn):
             if data is None:
                 return
             await self.open()
+            self.scope = {**self.scope, SCOPE_KEY: self.session}
+            if self.found is not None:
+                self._prepare_body(self.found)
         except (SessionError, SessionUnavailable) as refusal:
             config.events.refused(refusal)
             in_body = self.place is not None and refusal.reason != DISAGREEMENT
@@ -107,18 +110,16 @@ class RequestSession(Turn):
     async def _run(self, app: ASGIApp, data: bytes) -> None:
         """Have the application answer; what it reads is the body with the verified state in it."""
         config = self.config
-        self.scope = inner = {**self.scope, SCOPE_KEY: self.session}
         if config.request_session is not None:
-            inner["session"] = config.request_session(self.session)
-        self._data = data
-        if self.found is not None:
-            self._prepare_body(self.found, whole=self.is_plain)
+            self.scope["session"] = config.request_session(self.session)
+        if self._rewrite is None:
+            self._data = data
         in_body = config.in_body and self.carrier is None
         self.adopts = self.adopts and in_body
         answer = Answer(self, self._send) if in_body else AnswerBeside(self, self._send)
         session, checkpoint = begin(self.session), sending.set((get_ident(), answer.checkpoint))
         try:
-            await app(inner, self._replay, answer.send)
+            await app(self.scope, self._replay, answer.send)
         except Exception:
             await answer.fail()
             raise
@@ -128,13 +129,17 @@ class RequestSession(Turn):
             self.session._state.end(self.lose)
         answer.look_back()
 
-    def _prepare_body(self, found: Found, *, whole: bool) -> None:
-        """Say how long the body is with the verified state in the place of the one that counts; it is made when it is read."""
-        self.adopts, self.found = whole, None
+    def _prepare_body(self, found: Found) -> None:
+        """Say how long the body is with the verified state in the place of the one that counts; it is made when it is read.
+
+        Raises:
+            SessionInvalid: The sealed state is no object: another program that has our key sealed it.
+        """
+        self.adopts, self.found = self.is_plain, None
         if not found.places:
             return
         kept = self.place
-        visible = self.config.sealer.visible(self.session, whole=whole) if kept is not None else b""
+        visible = self.config.sealer.visible(self.session, whole=self.adopts) if kept is not None else b""
         length = found.text.measure(found.places, kept, len(visible))
         self.scope["headers"] = rewritten(self.scope["headers"], length)
         self._rewrite = partial(found.text.rewritten, found.places, kept, visible)

@@ -37,7 +37,7 @@ def _unlimited(self: Any, scope: Any) -> Any:
     return found[0].decode("latin-1") if found else None
 
 
-def _unreplaced(self: Any, found: Any, *, whole: Any) -> None:
+def _unreplaced(self: Any, found: Any) -> None:
     """Leave the body as it came."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dcaf.asgi import problems
-from tests.refusals.service import app
+from tests.refusals.refusing import app
 
 __all__ = ["app"]
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-SERVICE: Final = "tests.refusals.service:app"
+SERVICE: Final = "tests.refusals.refusing:app"
 ROOT: Final = Path(__file__).parents[2]
 SERVERS: Final[dict[str, tuple[str, ...]]] = {
     "uvicorn": ("--host", "127.0.0.1", "--port", "{port}", "--log-level", "critical"),

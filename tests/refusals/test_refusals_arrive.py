@@ -8,8 +8,8 @@ import pytest
 
 from tests.conftest import program
 from tests.refusals.clients import by_httpx
-from tests.refusals.servers import SERVERS, behind_nginx, served
-from tests.refusals.table import BODIES
+from tests.refusals.serving import SERVERS, behind_nginx, served
+from tests.refusals.arrivals import BODIES
 
 ABRUPT = "tests.refusals.abrupt:app"
 TRIES = 4

@@ -1,6 +1,6 @@
 """Whether a refusal arrives: every client, every server, 15 tries each.
 
-python -m tests.refusals.table [TRIES]
+python -m tests.refusals.arrivals [TRIES]
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from typing import Final
 
 from tests.refusals.clients import Client, by_aiohttp, by_httpx, by_requests, curl, fetch
-from tests.refusals.servers import SERVERS, behind_nginx, served
+from tests.refusals.serving import SERVERS, behind_nginx, served
 
 MB: Final = 1_000_000
 BODIES: Final[dict[str, tuple[bytes, dict[str, str], str]]] = {
