@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import program
+from tests.refusals.arrivals import BODIES
 from tests.refusals.clients import by_httpx
 from tests.refusals.serving import SERVERS, behind_nginx, served
-from tests.refusals.arrivals import BODIES
 
 ABRUPT = "tests.refusals.abrupt:app"
 TRIES = 4
