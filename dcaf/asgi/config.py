@@ -33,7 +33,7 @@ from dcaf.core.keeper import Keeper
 from dcaf.core.keys import Keyring
 from dcaf.core.rotation import LiveKeyring
 from dcaf.core.seal import SIGNED, Suite
-from dcaf.core.session import Session
+from dcaf.core.session_dict import SessionDict
 from dcaf.core.unsigned import Import
 
 T = TypeVar("T")
@@ -71,7 +71,8 @@ class Config:
         max_response_bytes: The longest JSON answer, event or frame that is completed.
         in_body: Whether bodies and frames carry sessions.
         carriers: What else does, by precedence.
-        request_session: What ``request.session`` is, made of the Session; None where that stays free.
+        binds_request_session: Whether ``request.session`` is the session too.
+        shown_as: The class of what that is; None is the Session itself.
     """
 
     sealer: Sealer
@@ -89,7 +90,8 @@ class Config:
     max_response_bytes: int
     in_body: bool
     carriers: tuple[Carrier, ...]
-    request_session: Callable[[Session], object] | None
+    binds_request_session: bool
+    shown_as: type[SessionDict] | None
 
 
 def keyring(keys: Keys) -> Keyring:

@@ -56,6 +56,9 @@ AFTER: Final = re.compile(
     rb'[ \t\n\r]*(?:,[ \t\n\r]*"expires_at"[ \t\n\r]*:[ \t\n\r]*(?:0|[1-9][0-9]{0,14})[ \t\n\r]*)?\}[ \t\n\r]*\}'
 )
 
+ESCAPED: Final = re.compile(rb"\\u00[67]")
+"""An escape that may be a letter of a name."""
+
 NONCE: Final = secrets.token_hex(16)
 STAND_IN: Final = f'"{NONCE}"'.encode()
 
@@ -116,10 +119,11 @@ class JSONText(NamedTuple):
         None where it cannot be: not an object, ``data`` is neither object nor null, a member on the way is repeated, or the
         text is nested too deep.
         """
-        if type(self.value) is not dict or type(self.value.get("data")) not in (dict, NoneType):
+        data, value = self.data, self.value
+        if type(value) is not dict or type(value.get("data")) not in (dict, NoneType):
             return None
         try:
-            return _frame_quickly(self.data, self.value) or self._frame_by_walking()
+            return _frame_quickly(data, value) or self._frame_by_walking()
         except RecursionError:
             return None
 
@@ -203,24 +207,15 @@ class Shortened(NamedTuple):
             MalformedJSON, BodyTooLarge: As ``read_body``.
         """
         text = read_text(self.data)
-        place = self._only_place(text.value)
-        if place is not None:
-            return Found(text, (place,), self.opened)
+        data, session = self.data, _session_of(text.value)
+        end = AFTER.match(data, self.at + len(STAND_IN)) if _token_in(session) == NONCE else None
+        # The only session of the text, and written as we write it: its end is known already.
+        if end is not None and data.count(NAME) == 1 == data.count(DATA) and not ESCAPED.search(data):
+            begin = data.index(NAME)
+            start = _value_of(data, begin) if self.brace < 0 else self.brace
+            return Found(text, (Place(begin, start, end.end(), session),), self.opened)
         places = text.find_sessions()
         return Found(text, places, self.opened) if places and _token_in(places[0].value) == NONCE else None
-
-    def _only_place(self, value: Any) -> Place | None:
-        """The place of the session, where it is the only one of the text and written as we do; None leaves it to others."""
-        holder = value.get("data") if type(value) is dict else None
-        session = holder.get("session") if type(holder) is dict else None
-        data, end = self.data, AFTER.match(self.data, self.at + len(STAND_IN))
-        if end is None or _token_in(session) != NONCE or not (data.count(NAME) == 1 == data.count(DATA)):
-            return None
-        if _has_escaped_letters(data):
-            return None
-        begin = data.index(NAME)
-        start = _value_of(data, begin) if self.brace < 0 else self.brace
-        return Place(begin, start, end.end(), session)
 
 
 def read_text(data: bytes) -> JSONText:
@@ -272,13 +267,14 @@ def _brace_before(data: bytes, own: int, state: bytes) -> int:
     return brace if brace >= 0 and data.startswith(b",", own - 1) and data.startswith(state[:-1], brace) else -1
 
 
+def _session_of(value: Any) -> Any:
+    holder = value.get("data") if type(value) is dict else None
+    return holder.get("session") if type(holder) is dict else None
+
+
 def _token_in(session: Any) -> Any:
     own = session.get("dcaf") if type(session) is dict else None
     return own.get("token") if type(own) is dict else None
-
-
-def _has_escaped_letters(data: bytes) -> bool:
-    return data.find(b"\\u006") >= 0 or data.find(b"\\u007") >= 0
 
 
 class _Ends:
@@ -311,7 +307,7 @@ def _write(value: Any) -> bytes | None:
 def _find_quickly(data: bytes, value: dict[str, Any]) -> list[Place] | None:
     """Every ``data.session``, by precedence as ``json_walk.find_sessions``; None where this way cannot tell."""
     number = data.count(NAME)
-    if _has_escaped_letters(data):
+    if ESCAPED.search(data):
         return None
     if number == 0:
         return []
@@ -331,10 +327,10 @@ def _find_quickly(data: bytes, value: dict[str, Any]) -> list[Place] | None:
 def _frame_quickly(data: bytes, value: dict[str, Any]) -> tuple[bytes, bytes] | None:
     """What stands before and after the value of ``data.session``, as ``JSONText.frame``; None where this way cannot tell."""
     number = data.count(DATA)
-    if _has_escaped_letters(data):
+    if ESCAPED.search(data):
         return None
-    brace = data.index(b"{") + 1
     if number == 0:
+        brace = data.index(b"{") + 1
         return data[:brace] + b'"data":{"session":', (b"}," if value else b"}") + data[brace:]
     inside = value.get("data")
     if number != 1 or type(inside) is not dict:

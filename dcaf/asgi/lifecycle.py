@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from starlette.types import Scope
@@ -27,7 +28,7 @@ from starlette.types import Scope
 from dcaf.asgi.body import off_the_loop
 from dcaf.asgi.carriers import Carrier, Presented
 from dcaf.asgi.config import Config, route_path
-from dcaf.asgi.events import Watcher
+from dcaf.asgi.events import Events, Watcher
 from dcaf.asgi.json_sessions import Found, JSONText, read_text
 from dcaf.asgi.json_walk import Place
 from dcaf.asgi.planted import clear, may_plant
@@ -44,7 +45,7 @@ from dcaf.core.errors import (
     SessionValueError,
     StateError,
 )
-from dcaf.core.seal import Pieces
+from dcaf.core.seal import Opened, Pieces
 from dcaf.core.session import Session
 from dcaf.core.state import RESERVED
 
@@ -119,8 +120,10 @@ class Turn:
         place = self.place
         presented = self.presented[0] if self.presented and place is None else None
         try:
-            if place is not None or presented is not None:
-                await self._open_sealed(place or presented)
+            if place is not None:
+                await self._open_sealed(place.value, self.found and self.found.opened)
+            elif presented is not None:
+                await self._open_sealed(presented.value, None)
             else:
                 await self._bind()
                 await self._begin(before)
@@ -136,13 +139,11 @@ class Turn:
             others = (each.carrier for each in self.presented if each is not presented)
             self.stale = () if self.kid is not None or self.is_unnamed else tuple(others)
 
-    async def _open_sealed(self, candidate: Place | Presented | None) -> None:
+    async def _open_sealed(self, member: Any, opened: Opened | None) -> None:
         """Verify what came in, ask whose it may be, and open it for its holder."""
-        assert candidate is not None
-        member = candidate.value
         sealer, self.arrived = self.config.sealer, True
         try:
-            opened = (self.found.opened if self.found is not None else None) or sealer.verify(member)
+            opened = opened or sealer.verify(member)
         except SessionUnsigned as refusal:
             self.session = self._take_in(member, refusal)
             await self._bind()
@@ -154,7 +155,7 @@ class Turn:
         self.session = sealer.accept(opened, self.binding)
         if opened is not None:
             if self.presented:
-                self._check_agreement(each for each in self.presented if each is not candidate)
+                self._check_agreement(self.presented if self.place is not None else self.presented[1:])
             self.kid = opened.key.kid
             if self.config.keeper is not None:
                 await self.config.keeper.admit(sealer.claims_of(self.session))
@@ -323,11 +324,14 @@ class Turn:
 
     def lose(self) -> None:
         """Tell the operator that a change was sealed and did not arrive, or was not sealed at all."""
-        self.config.events.lost(name_route(self.scope), self.in_time)
+        _tell_lost(self.config.events, self.scope, self.in_time)
 
     def release(self) -> None:
         """End the turn: whoever writes its session from now on gets an error, and the operator is told."""
-        self.session._state.end(self.lose)
+        # Of the turn only what names its route: one that its own session held would be left to the garbage collector.
+        scope = self.scope
+        named = {"route": scope.get("route"), "path_template": scope.get("path_template")}
+        self.session._state.end(partial(_tell_lost, self.config.events, named, self.in_time))
 
     def _heed(self, text: JSONText) -> None:
         """Take the application's own object for the new state on a route that was named, and tell of it on any other."""
@@ -370,6 +374,10 @@ def parse(data: bytes) -> JSONText | None:
         return read_text(data)
     except MalformedJSON:
         return None
+
+
+def _tell_lost(events: Events, scope: Scope, in_time: str) -> None:
+    events.lost(name_route(scope), in_time)
 
 
 def _read_exactly(data: bytes) -> Any:

@@ -50,7 +50,7 @@ from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError, SessionError, SessionUnavailable
 from dcaf.core.keeper import Keeper, level_of, require_keeper
 from dcaf.core.migrations import Migration, Migrations
-from dcaf.core.session import Session
+from dcaf.core.session_dict import SessionDict
 from dcaf.core.unsigned import Import
 
 MIB: Final = 1024 * 1024
@@ -112,6 +112,7 @@ class SessionMiddleware:
     """
 
     _twice: ClassVar[str] = MOUNTED_TWICE
+    _shown_as: ClassVar[type[SessionDict] | None] = None
     _failure: Exception | None
 
     @fails_at_start
@@ -188,7 +189,8 @@ class SessionMiddleware:
             max_response_bytes=positive("max_response_bytes", max_response_bytes),
             in_body=in_body,
             carriers=others_by,
-            request_session=self._show if require_bool("bind_request_session=", bind_request_session) else None,
+            binds_request_session=require_bool("bind_request_session=", bind_request_session),
+            shown_as=self._shown_as,
         )
         if not callable(app) or isinstance(app, type):
             raise ConfigurationError(f"SessionMiddleware() takes the ASGI application first, not {kind_of(app)}.")
@@ -201,7 +203,7 @@ class SessionMiddleware:
         if scope["type"] not in ("http", "websocket") or (self._exempt is not None and self._exempt(scope)):
             await self.app(scope, receive, send)
             return
-        if SCOPE_KEY in scope or (self._config.request_session is not None and "session" in scope):
+        if SCOPE_KEY in scope or (self._config.binds_request_session and "session" in scope):
             self._check_scope(scope)
         if scope["type"] == "http":
             await RequestSession(self._config, scope, receive, send).serve(self.app)
@@ -218,14 +220,9 @@ class SessionMiddleware:
             await refuse(refusal, scope, receive, send, find_dead(refusal, presented))
             return
         turn.scope = inner = {**scope, SCOPE_KEY: turn.session}
-        if config.request_session is not None:
-            inner["session"] = config.request_session(turn.session)
+        if config.binds_request_session:
+            inner["session"] = turn.session if config.shown_as is None else config.shown_as.of(turn.session)
         await (Socket if config.in_body else PassingSocket)(turn, inner, receive, send).run(self.app)
-
-    @staticmethod
-    def _show(session: Session) -> object:
-        """What ``request.session`` is."""
-        return session
 
     def _check_scope(self, scope: Scope) -> None:
         if SCOPE_KEY in scope:

@@ -64,7 +64,8 @@ class RequestSession(Turn):
             dead = () if in_body else find_dead(refusal, self.presented)
             await refuse(refusal, self.scope, self._receive, self._send, dead, is_coming=self._is_coming and is_unread(refusal))
             return
-        self.tell_opened(len(data))
+        if config.events.watcher is not None:
+            self.tell_opened(len(data))
         await self._run(app, data)
 
     async def _receive_body(self) -> bytes | None:
@@ -99,7 +100,7 @@ class RequestSession(Turn):
                     kind = is_json(chunk)
                 if kind is not False and len(data) > config.max_body_bytes:
                     raise BodyTooLarge(reason="length")
-                if kind and announced_bytes(headers) > config.max_body_bytes:
+                if kind and self._is_coming and announced_bytes(headers) > config.max_body_bytes:
                     raise BodyTooLarge(reason="content-length")
             if kind:
                 self.found = await find_sessions(bytes(data), config.verify)
@@ -110,8 +111,8 @@ class RequestSession(Turn):
     async def _run(self, app: ASGIApp, data: bytes) -> None:
         """Have the application answer; what it reads is the body with the verified state in it."""
         config = self.config
-        if config.request_session is not None:
-            self.scope["session"] = config.request_session(self.session)
+        if config.binds_request_session:
+            self.scope["session"] = self.session if config.shown_as is None else config.shown_as.of(self.session)
         if self._rewrite is None:
             self._data = data
         in_body = config.in_body and self.carrier is None
@@ -126,7 +127,7 @@ class RequestSession(Turn):
         finally:
             sending.reset(checkpoint)
             end(session)
-            self.session._state.end(self.lose)
+            self.release()
         answer.look_back()
 
     def _prepare_body(self, found: Found) -> None:

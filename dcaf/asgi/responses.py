@@ -175,8 +175,9 @@ class Answer:
             self._heed_status(start)
         completed, self._phase = None, Phase.BEGINS
         try:
-            if self._may_carry(data):
-                text = parse(data) if len(data) <= INLINE_STRUCTURE else await off_the_loop(parse, data)
+            # Only where the session is to go out with it, is an answer worth being parsed.
+            if size <= turn.config.max_response_bytes and not self._failed and (turn.arrived or turn.is_due or turn.adopts):
+                text = parse(data) if size <= INLINE_STRUCTURE else await off_the_loop(parse, data)
                 completed = None if text is None else await turn.complete(text)
             if completed is None:
                 data = await turn.clear(data, partial(clear_whole, objects_only=True))
@@ -194,11 +195,6 @@ class Answer:
                 start = drop_stale(turn, start)
             await self._send({**start, "headers": carrying(start["headers"], len(completed))})
         await self._send({"type": "http.response.body", "body": data if completed is None else completed, "more_body": False})
-
-    def _may_carry(self, data: bytes) -> bool:
-        """Whether it is worth while to parse an answer: the session is to go out with it."""
-        turn = self._turn
-        return len(data) <= turn.config.max_response_bytes and not self._failed and (turn.arrived or turn.is_due or turn.adopts)
 
     async def _pass_by(self, data: bytes | None) -> None:
         """Send the start of an answer whose body, read or not, cannot carry the session: of a new one, its headers may."""

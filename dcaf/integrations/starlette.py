@@ -22,7 +22,6 @@ from dcaf.asgi.config import Keys
 from dcaf.asgi.middleware import SessionMiddleware as AnyCarrier
 from dcaf.asgi.startup import fails_at_start
 from dcaf.core.errors import ConfigurationError
-from dcaf.core.session import Session as AnySession
 from dcaf.core.session_dict import SessionDict
 
 __all__ = ["Session", "SessionMiddleware"]
@@ -81,6 +80,8 @@ class SessionMiddleware(AnyCarrier):
         ConfigurationError: A setting is wrong; the message says what to write.
     """
 
+    _shown_as = Session
+
     @fails_at_start
     def __init__(
         self,
@@ -120,10 +121,6 @@ class SessionMiddleware(AnyCarrier):
             carriers=(cookie,),
             **{"on_refused": "restart", **settings},
         )
-
-    @staticmethod
-    def _show(session: AnySession) -> object:
-        return Session.of(session)
 
 
 def _whole(max_age: int) -> int:

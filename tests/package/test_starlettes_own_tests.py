@@ -96,6 +96,6 @@ def test_control_they_pass_all_on_starlettes_own_middleware(distribution: Path, 
 
 def test_control_a_session_that_is_no_dict_fails_many_of_them(distribution: Path, tmp_path: Path) -> None:
     plain = "from dcaf.integrations.starlette import Session, SessionMiddleware as Base\n"
-    plain += "from dcaf import SessionMiddleware as Plain\nclass SessionMiddleware(Base):\n    _show = staticmethod(Plain._show)"
+    plain += "from dcaf import SessionMiddleware as Plain\nclass SessionMiddleware(Base):\n    _shown_as = None"
     outcomes = run(distribution, tmp_path, f'keys="{Key.generate().text()}", audience="starlette"', plain)
     assert len(failed(outcomes) - BY_CHOICE.keys()) > 5
