@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MethodType
 from typing import Any, Final, cast
 
@@ -111,12 +111,17 @@ class Way:
         is_of_class: It is a class method, and waits for a class.
         waits: Its first parameter is an object, or a class, that it waits for.
         is_stray: It was written in a class, and is no method by its first parameter.
+        starts_on_loop: As the function above says of it, asked once.
     """
 
     function: Callable[..., Any]
     is_of_class: bool = False
     waits: bool = False
     is_stray: bool = False
+    starts_on_loop: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "starts_on_loop", starts_on_loop(self.function))
 
     @classmethod
     def of(cls, function: Any) -> Way:

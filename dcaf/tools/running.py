@@ -17,7 +17,7 @@ from typing import Any, Final
 from dcaf.core.current import calling, current_session
 from dcaf.core.errors import ConfigurationError, ToolArgumentError
 from dcaf.core.session import Session, session_behind
-from dcaf.tools.callables import Way, outcome, starts_on_loop
+from dcaf.tools.callables import Way, outcome
 from dcaf.tools.contained import contained
 from dcaf.tools.reading import Reading
 from dcaf.tools.streams import is_stream, items
@@ -47,13 +47,14 @@ class Running:
         Raises:
             ToolArgumentError: They are no mapping.
         """
-        if not isinstance(arguments, Mapping):
+        if type(arguments) is not dict and not isinstance(arguments, Mapping):
             raise ToolArgumentError("arguments: not an object", [("arguments", "Input should be an object, name -> value")])
         hidden = self.reading.finished().hidden
+        if hidden.isdisjoint(arguments):
+            return dict(arguments)
         forged = sorted(hidden & set(arguments))
-        if forged:
-            self.forged.update(forged)
-            logger.warning("%s: the model sent %s, which is not its to fill; dropped", self.tool, ", ".join(forged))
+        self.forged.update(forged)
+        logger.warning("%s: the model sent %s, which is not its to fill; dropped", self.tool, ", ".join(forged))
         return {name: value for name, value in arguments.items() if name not in hidden}
 
     async def collected(
@@ -105,7 +106,7 @@ class Running:
         with calling(is_approved=is_approved), contained():
             values = read.arguments.validate(self.own(arguments))
             call = functools.partial(read.plan.call, function, values, self._session(read, session))
-            return await outcome(call, on_loop=starts_on_loop(function), abandon=abandon)
+            return await outcome(call, on_loop=self.way.starts_on_loop, abandon=abandon)
 
     def _session(self, read: Reading, given: Session | None) -> Session | None:
         if given is not None or not read.plan.injected:

@@ -78,9 +78,13 @@ class Arguments:
             ToolArgumentError: The arguments do not fit; one path and problem a line.
         """
         found, _ = self._validated(arguments)
-        wanted, shared = found.model_fields_set | self._defaults, self._shared - found.model_fields_set
-        values = {field: getattr(found, field) for field in self._names if field in wanted}
-        return {self._names[field]: deepcopy(value) if field in shared else value for field, value in values.items()}
+        sent = found.model_fields_set
+        values = {}
+        for field, name in self._names.items():
+            if field in sent or field in self._defaults:
+                value = getattr(found, field)
+                values[name] = deepcopy(value) if field in self._shared and field not in sent else value
+        return values
 
     def completed(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments as the function will get them, as JSON; what JSON cannot say stays as the model sent it, or is left out.

@@ -21,6 +21,7 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AbstractContextManager
 from contextvars import copy_context
+from types import AsyncGeneratorType, GeneratorType
 from typing import Any, Final, TypeAlias
 
 import anyio
@@ -39,7 +40,7 @@ END: Final = object()
 
 def is_stream(result: object) -> bool:
     """Whether a result comes in pieces."""
-    return inspect.isgenerator(result) or inspect.isasyncgen(result)
+    return isinstance(result, GeneratorType | AsyncGeneratorType)
 
 
 async def items(stream: Stream, *, abandon: bool = False, is_approved: bool = False) -> AsyncGenerator[Any, None]:

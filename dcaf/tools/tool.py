@@ -353,7 +353,7 @@ class Tool(Generic[P, R_co]):
                 )
 
     def _check_approval(self) -> None:
-        if self.requires_approval:
+        if self._settings.requires_approval:
             raise ToolApprovalError(f"{self.name} needs the approval of a person. Run it in a Turn, with is_approved=True.")
 
     def __repr__(self) -> str:
