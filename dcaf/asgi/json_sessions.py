@@ -14,11 +14,17 @@ the order of the text. In the same way no ``data`` and no ``messages`` is repeat
 A string can end in ``\"session"``, so finding the name alone proves nothing: the counts do. What they do not settle is left to
 ``json_walk``.
 
-**The token is taken out before the text is parsed**, because it may be long, and with it the mirror where it is the sealed state
-byte for byte. A string stands in for the token that only this process knows. Where the parser finds that string at
-``data.session.dcaf.token``, it stood before a value there, and goes on after it as it would have gone on after the token. The
-bytes before the string are then the beginning of the object ``session``, and where the bytes after it are ``}}``, with
-``expires_at`` or without, they are its end. Where the parser does not find it there, the whole text is parsed instead.
+**The token is taken out before the text is parsed**, because it may be long, and with it the mirror: where it is the sealed state
+byte for byte, or, where a client spells it otherwise, once it was parsed by itself and is the beginning of an object. A string
+stands in for the token that only this process knows::
+
+    {"data":{"session":{"step":1,"dcaf":{"token":"dcaf1s.k7...","expires_at":9}},"id":2}}     as it came
+    {"data":{"session":{"dcaf":{"token":"0f3a...","expires_at":9}},"id":2}}                   what is parsed
+
+Where the parser finds that string at ``data.session.dcaf.token``, it stood before a value there, and goes on after it as it would
+have gone on after the token. The bytes before the string are then the beginning of the object ``session``, and where the bytes
+after it are ``}}``, with ``expires_at`` or without, they are its end. Where the parser does not find it there, the whole text is
+parsed instead.
 """
 
 from __future__ import annotations
@@ -36,6 +42,7 @@ from dcaf.asgi.json_walk import MAX_SESSIONS, Place
 from dcaf.core.errors import MalformedJSON
 from dcaf.core.seal import Opened
 
+STRUCTURE: Final = b"{[,"
 MAX_STRUCTURE: Final = 200_000
 """Braces, brackets and commas that are parsed, at most: 16 MiB of ``{},`` would block the event loop for 1.6 s."""
 
@@ -51,6 +58,13 @@ TOKEN: Final = b'"dcaf1'
 
 OWN: Final = b'"dcaf":{"token":'
 """What stands before it, as we write it."""
+
+DCAF: Final = b'"dcaf"'
+ANY_OWN: Final = re.compile(rb'"dcaf"[ \t\n\r]*:[ \t\n\r]*\{[ \t\n\r]*"token"[ \t\n\r]*:[ \t\n\r]*')
+"""The same in any spelling."""
+
+MIRROR_STRUCTURE: Final = 20_000
+"""Braces, brackets and commas of a mirror that is spelled otherwise and parsed by itself: on the event loop, for 2 ms at most."""
 
 AFTER: Final = re.compile(
     rb'[ \t\n\r]*(?:,[ \t\n\r]*"expires_at"[ \t\n\r]*:[ \t\n\r]*(?:0|[1-9][0-9]{0,14})[ \t\n\r]*)?\}[ \t\n\r]*\}'
@@ -250,13 +264,15 @@ def shorten(data: bytes, verify: Verify) -> Shortened | None:
         return None
     own = at - len(OWN)
     brace = _brace_before(data, own, opened.payload.data) if own > 0 and data.startswith(OWN, own) else -1
+    if brace < 0:
+        brace = _brace_of_any(data, at)
     before = data[:at] if brace < 0 else data[: brace + 1] + OWN
     return Shortened(b"".join((before, STAND_IN, data[end + 1 :])), len(before), brace, opened)
 
 
 def count_structure(data: bytes) -> int:
     """How many braces, brackets and commas stand in a body: what parsing it costs, counted without parsing it."""
-    return data.count(b"{") + data.count(b"[") + data.count(b",")
+    return len(data) - len(data.translate(None, STRUCTURE))
 
 
 def _brace_before(data: bytes, own: int, state: bytes) -> int:
@@ -265,6 +281,28 @@ def _brace_before(data: bytes, own: int, state: bytes) -> int:
         return own - 1
     brace = own - len(state)
     return brace if brace >= 0 and data.startswith(b",", own - 1) and data.startswith(state[:-1], brace) else -1
+
+
+def _brace_of_any(data: bytes, at: int) -> int:
+    """Where the object begins that ends with the token at ``at``, however it is spelled; -1 where this way cannot tell.
+
+    What stands before ``dcaf`` in it is JSON, and becomes no part of anything: so it is parsed by itself, and looked at no more.
+    """
+    own = data.rfind(DCAF, 0, at)
+    begin = data.find(NAME, 0, own) if own >= 0 and ANY_OWN.fullmatch(data, own, at) else -1
+    found = COLON.match(data, begin + len(NAME)) if begin >= 0 else None
+    if found is None or not data.startswith(b"{", found.end()):
+        return -1
+    brace = found.end()
+    others = data[brace:own].rstrip(WHITE)
+    if others == b"{":
+        return brace
+    if len(others) > MIRROR_STRUCTURE and count_structure(others) > MIRROR_STRUCTURE:
+        return -1
+    try:
+        return brace if others.endswith(b",") and orjson.loads(others[:-1] + b"}") else -1
+    except orjson.JSONDecodeError:
+        return -1
 
 
 def _session_of(value: Any) -> Any:

@@ -1,19 +1,21 @@
 """One turn, from the body that comes in to the envelope that goes out; read it from top to bottom.
 
-    receive   the body, under its limits                       body.receive_body
+    receive   the body, under its limits                       RequestSession, Socket
     find      its sessions, and the one that counts            body.find_sessions
-    verify    the seal of that one                             Sealer.verify
-    bind      who is calling, in which conversation            Identity.find
+    verify    the seal of that one                             Sealer.opened while it is found, else Sealer.verify
+    bind      who is calling, in which conversation            Identity.find, where anybody is to be asked
     open      the session for its holder, or a new one         Sealer.accept, Sealer.start, Sealer.take_in
-    run       the application, which reads the plain protocol  request.RequestSession
-    prepare   the state as bytes, whatever was changed in it   State.payload, in Sealer.pieces
+    admit     it, if it is current                             Keeper.admit
+    run       the application, which reads the plain protocol  RequestSession, Socket
+    prepare   the state as bytes, whatever was changed in it   State.payload
     commit    its number                                       Keeper.commit
     seal      the envelope                                     Sealer.pieces
-    send      the answer with it                               responses.Answer
+    send      the answer with it                               Answer, AnswerBeside, Stream, Socket
     release   the session: what is written later is an error   State.end
 
 The order is the promise. The seal is verified before anybody is asked who is calling, and the application is told nothing before
-the keeper has admitted the session. Every check stands once, for a request and for a frame of a WebSocket.
+the keeper has admitted the session. What cannot be written is refused before it is numbered. Every check stands once, for a request
+and for a frame of a WebSocket; only a token that ``opened`` did not take goes through ``verify``, which says why.
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ from dcaf.core.errors import (
     SessionValueError,
     StateError,
 )
+from dcaf.core.keeper import Keeper
 from dcaf.core.seal import Opened, Pieces
 from dcaf.core.session import Session
 from dcaf.core.state import RESERVED
@@ -76,10 +79,10 @@ class Turn:
         arrived: Whether a session came in, so that one goes out in any case.
         kid: Id of the key that had sealed it; None for a new one.
         is_begun: Whether a body or a frame opened it; a socket has a turn before its first frame.
-        is_unnamed: Whether a session came in that may be of this conversation or of another, which nothing here names. It is
-            left alone, and the turn has an empty one that nothing carries.
+        is_unnamed: Whether a session came in beside a body that names no conversation, so that nobody can tell whether it is of
+            this one. It is left alone, and the turn has an empty one that nothing carries.
         carrier: What the session came by beside the body; None where the body brought it, or it is new.
-        stale: By what else something came that does not count any more, since the session was begun in its place.
+        stale: Other carriers that brought a session; their client is to drop it, since the turn began a new one.
         adopts: Whether the application's own plain ``data.session`` is the new state, where nothing else changed it.
     """
 
@@ -121,13 +124,14 @@ class Turn:
         presented = self.presented[0] if self.presented and place is None else None
         try:
             if place is not None:
+                # What a body was opened with, while its sessions were found, is the token of the one that counts.
                 await self._open_sealed(place.value, self.found and self.found.opened)
             elif presented is not None:
                 await self._open_sealed(presented.value, None)
             else:
                 await self._bind()
-                await self._begin(before)
-        except SessionError as refusal:
+                await self._start_or_go_on(before)
+        except SessionError as refusal:  # SessionUnavailable is none, and never restarts
             if presented is not None and self._cannot_name(refusal):
                 self.session, self.arrived, self.is_unnamed = self.config.sealer.start(), False, True
             elif (place or presented or before) and self._may_restart(refusal, presented):
@@ -164,10 +168,11 @@ class Turn:
         body = (lambda: None) if self.found is None else self.found.strip_sessions
         self.binding = self.config.sealer.binding(*await self.config.identity.find(self.scope, body))
 
-    async def _begin(self, before: Turn | None) -> None:
+    async def _start_or_go_on(self, before: Turn | None) -> None:
         """Begin a session, or go on with that of the turn before, as if it had come in again for the same holder.
 
-        Before the first frame nobody can know the conversation, and an empty session that was never sealed is of none.
+        The conversation may become another one where the session before is of none: one that was begun before the first frame, when
+        nobody could know it, and one that is new and empty.
         """
         if before is None:
             self.session = self.config.sealer.start()
@@ -189,17 +194,17 @@ class Turn:
         await self._bind()
 
     def _take_in(self, plain: dict[str, Any], refusal: SessionUnsigned) -> Session:
-        sealer, door = self.config.sealer, self.config.unsigned
-        if door == "ignore":
+        sealer, unsigned = self.config.sealer, self.config.unsigned
+        if unsigned == "ignore":
             return sealer.start()
-        if door == "reject":
+        if unsigned == "reject":
             raise refusal
-        session = sealer.take_in(plain, door)
+        session = sealer.take_in(plain, unsigned)
         self.config.events.imported(sealer.sid_digest(sealer.claims_of(session).sid))
         return session
 
     def _check_agreement(self, others: Iterable[Presented]) -> None:
-        """Refuse two sessions in one request; what nobody here has sealed is none.
+        """Refuse two sessions in one request; tokens that are not ours are ignored.
 
         Raises:
             SessionInvalid: There are two.
@@ -259,8 +264,7 @@ class Turn:
         if self._envelope is None or self.is_changed:
             if self.adopts:
                 self._was_changed = self._was_changed or (self.is_changed and not self._adopted)
-            keeper = self.config.keeper
-            sequence = None if keeper is None else await keeper.commit(self.session)
+            sequence = None if self.config.keeper is None else await self._commit(self.config.keeper)
             self._envelope = self.config.sealer.pieces(self.session, self.binding, sequence=sequence)
             self._adopted = False
             self._tell(self._envelope)
@@ -268,11 +272,15 @@ class Turn:
 
     async def token(self) -> bytes:
         """The token alone of the session as it is now. Raises as ``envelope``."""
-        keeper = self.config.keeper
-        sequence = None if keeper is None else await keeper.commit(self.session)
+        sequence = None if self.config.keeper is None else await self._commit(self.config.keeper)
         token = self.config.sealer.token(self.session, self.binding, sequence=sequence)
         self._tell((token,))
         return token
+
+    async def _commit(self, keeper: Keeper) -> int:
+        """The number of the state, which can be written: nothing is numbered that is never sealed."""
+        self.session._state.payload()
+        return await keeper.commit(self.session)
 
     async def complete(self, text: JSONText) -> bytes | None:
         """A text with the session at its ``data.session``; None where none is due, or it has no room for one.
@@ -280,7 +288,7 @@ class Turn:
         Raises as ``envelope``.
         """
         if type(text.value) is dict and "data" in text.value and _plain_session(text.value) is not None:
-            self._heed(text)
+            self._adopt(text)
         frame = text.frame() if self.arrived or self.is_due else None
         if frame is None:
             return None
@@ -322,7 +330,7 @@ class Turn:
             self._watcher = watcher
             watcher.opened(kid=self.kid, request_bytes=size)
 
-    def lose(self) -> None:
+    def tell_lost(self) -> None:
         """Tell the operator that a change was sealed and did not arrive, or was not sealed at all."""
         _tell_lost(self.config.events, self.scope, self.in_time)
 
@@ -333,7 +341,7 @@ class Turn:
         named = {"route": scope.get("route"), "path_template": scope.get("path_template")}
         self.session._state.end(partial(_tell_lost, self.config.events, named, self.in_time))
 
-    def _heed(self, text: JSONText) -> None:
+    def _adopt(self, text: JSONText) -> None:
         """Take the application's own object for the new state on a route that was named, and tell of it on any other."""
         if not self.adopts:
             self._tell_overwritten()

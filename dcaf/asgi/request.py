@@ -128,7 +128,7 @@ class RequestSession(Turn):
             sending.reset(checkpoint)
             end(session)
             self.release()
-        answer.look_back()
+        answer.tell_late_change()
 
     def _prepare_body(self, found: Found) -> None:
         """Say how long the body is with the verified state in the place of the one that counts; it is made when it is read.

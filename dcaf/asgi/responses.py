@@ -10,14 +10,17 @@ message of the application depends on where it is:
     BEGINS   any other start                      it passes, if the session is unmodified               PASSES
     HELD     a part of the body                   it is kept, up to the limit                           HELD, PASSES
     HELD     the end of the body                  both leave, with the session; without, from 500 on    PASSES
-    HELD     the end, and it cannot be sealed     the problem leaves instead, or the error is raised    OVER, BEGINS
+    HELD     the end, and the session is refused  the problem leaves instead                            OVER
+    HELD     the end, and it cannot be written    the error is raised, and nothing was sent             BEGINS
     HELD     anything else                        the start passes, if the session is unmodified        PASSES
     PASSES   anything                             it passes                                             PASSES
     OVER     anything                             it is dropped                                         OVER
 
 Nothing is sealed for a status of 500 or more. No JSON leaves with a session that is not the service's own (see ``planted``). An
 answer that cannot carry a changed session is an error before it starts: a client that got it would go on with the state of
-before. After the error the answer is at its beginning again, so that the application's own error answer is sent whole.
+before. After the error the answer is at its beginning again: an application that begins another one has it sent whole. One around
+the middleware always can. Starlette's error handlers inside it cannot, since they take the first start for sent: the server then
+answers for them.
 """
 
 from __future__ import annotations
@@ -91,14 +94,14 @@ class Answer:
             self._start, self._body = {**message, "headers": message.get("headers", ())}, bytearray()
             self._phase = self._choose(self._start)
             if self._phase is not Phase.HELD:
-                await self._begin(self._start)
+                await self._take_start(self._start)
         elif self._stream is not None:
             await self._stream.send(message)
         elif self._phase is not Phase.HELD:
             if self._phase is not Phase.OVER:
                 await self._send(message)
         elif kind != "http.response.body":
-            await self._pass_by(None)
+            await self._send_start(None)
             await self._send(message)
         elif message.get("more_body", False):
             await self._collect(message.get("body", b""))
@@ -125,14 +128,14 @@ class Answer:
         if self._stream is not None:
             await self._stream.fail()
 
-    def look_back(self) -> None:
+    def tell_late_change(self) -> None:
         """Tell the operator of a change that nothing carried, in a background task perhaps: it is lost.
 
         A client that left a stream early has only kept its old session.
         """
         has_left = self._stream is not None and not (self._stream.has_ended and not self._stream.is_refused)
         if not self._failed and not has_left and self._turn.is_changed:
-            self._turn.lose()
+            self._turn.tell_lost()
 
     def _choose(self, start: Message) -> Phase:
         """How an answer leaves that begins so."""
@@ -150,13 +153,13 @@ class Answer:
         self._stream = Stream(self._turn, lines, self._send, owes_checkpoint=self._owes_checkpoint)
         return Phase.STREAMS
 
-    async def _begin(self, start: Message) -> None:
+    async def _take_start(self, start: Message) -> None:
         """Send the start of an answer that is not held back."""
         try:
             if self._stream is None:
-                await self._pass_by(None)
+                await self._send_start(None)
             else:
-                self._heed_status(start)
+                self._check_adoption(start)
                 await self._stream.begin(drop_stale(self._turn, start))
         except BaseException:
             self._phase = Phase.BEGINS
@@ -166,13 +169,13 @@ class Answer:
         self._body += part
         if len(self._body) > self._turn.config.max_response_bytes:
             data = bytes(self._body)
-            await self._pass_by(data)
+            await self._send_start(data)
             await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def _complete(self, data: bytes) -> None:
         turn, start, size = self._turn, self._start, len(data)
         if turn.adopts:
-            self._heed_status(start)
+            self._check_adoption(start)
         completed, self._phase = None, Phase.BEGINS
         try:
             # Only where the session is to go out with it, is an answer worth being parsed.
@@ -188,7 +191,7 @@ class Answer:
         if completed is None:
             if len(data) != size:
                 self._start = {**start, "headers": carrying(start["headers"], len(data))}
-            await self._pass_by(data)
+            await self._send_start(data)
         else:
             self._phase = Phase.PASSES
             if turn.stale:
@@ -196,8 +199,8 @@ class Answer:
             await self._send({**start, "headers": carrying(start["headers"], len(completed))})
         await self._send({"type": "http.response.body", "body": data if completed is None else completed, "more_body": False})
 
-    async def _pass_by(self, data: bytes | None) -> None:
-        """Send the start of an answer whose body, read or not, cannot carry the session: of a new one, its headers may."""
+    async def _send_start(self, data: bytes | None) -> None:
+        """Send the start of an answer whose body cannot carry the session, or need not. The headers may carry a new session."""
         turn, start = self._turn, self._start
         self._phase = Phase.BEGINS
         if self._failed:
@@ -211,7 +214,7 @@ class Answer:
             await self._send(mark_private(turn, drop_stale(turn, start)))
         self._phase = Phase.PASSES
 
-    def _heed_status(self, start: Message) -> None:
+    def _check_adoption(self, start: Message) -> None:
         """Only an answer of a route that was named, and that says that all went well, may hold a new state."""
         self._turn.adopts = self._turn.adopts and start["status"] < REDIRECTION
 
@@ -263,7 +266,7 @@ class AnswerBeside:
             SessionAliasError, SessionValueError: What tools did to the session cannot be written.
         """
         if message["type"] == "http.response.start" and self._phase is Phase.BEGINS:
-            await self._begin({**message, "headers": message.get("headers", ())})
+            await self._take_start({**message, "headers": message.get("headers", ())})
         elif self._phase is not Phase.OVER:
             await self._send(message)
 
@@ -275,12 +278,12 @@ class AnswerBeside:
         """The application raised."""
         self._failed = True
 
-    def look_back(self) -> None:
+    def tell_late_change(self) -> None:
         """Tell the operator of a change that the answer did not carry."""
         if not self._failed and self._turn.is_changed:
-            self._turn.lose()
+            self._turn.tell_lost()
 
-    async def _begin(self, start: Message) -> None:
+    async def _take_start(self, start: Message) -> None:
         turn = self._turn
         if start["status"] >= SERVER_ERROR:
             self._failed = True

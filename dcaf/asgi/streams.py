@@ -133,7 +133,7 @@ class Stream:
             if not more:
                 done += await self._last()
             elif self._owes_checkpoint and self._cutter.is_between:
-                done += b"" if self._is_sent else await self._own()
+                done += b"" if self._is_sent else await self._session_event()
                 self._owes_checkpoint = False
         except (SessionError, SessionUnavailable) as refusal:
             self._turn.config.events.refused(refusal)
@@ -160,7 +160,7 @@ class Stream:
         return chunk.removeprefix(MARK)
 
     async def _piece(self, piece: Piece) -> bytes:
-        """The bytes of a piece, with the session in it, or before it, where it ends the turn; with none but ours in any case."""
+        """The bytes of a piece, with the session in it, or before it, where it ends the turn; sessions of others are taken out."""
         if piece.is_part:
             return self._pass_part(piece.raw)
         piece = await self._clear(piece)
@@ -173,7 +173,7 @@ class Stream:
                 self._is_unread = False
                 return self._cutter.replaced(piece, completed)
         before = (ends or piece.data.strip() == CLOSER) and not self._is_sent
-        return (await self._own() if before else b"") + piece.raw
+        return (await self._session_event() if before else b"") + piece.raw
 
     async def _clear(self, piece: Piece) -> Piece:
         data = piece.data and await self._turn.clear(piece.data)
@@ -193,9 +193,9 @@ class Stream:
 
     async def _last(self) -> bytes:
         rest = await self._piece(self._cutter.rest())
-        return rest if self._is_sent else self._cutter.closed(rest, await self._own())
+        return rest if self._is_sent else self._cutter.closed(rest, await self._session_event())
 
-    async def _own(self) -> bytes:
+    async def _session_event(self) -> bytes:
         self._is_unread = False
         event = self._cutter.event("session", await self._turn.event())
         if not self._has_bytes:

@@ -126,7 +126,7 @@ class Socket:
         except OSError:  # the client has left already
             self._is_lost = True
         if self._is_lost:
-            self._turn.lose()
+            self._turn.tell_lost()
 
     async def _give(self, message: Message) -> Message | None:
         """What the application gets for a message that came in; None where it was answered here."""
@@ -153,9 +153,9 @@ class Socket:
         await turn.open(self._turn)
         turn.tell_opened(len(data))
         self._is_busy = True
-        return self._begin(turn, message)
+        return self._go_on(turn, message)
 
-    def _begin(self, turn: Turn, message: Message) -> Message:
+    def _go_on(self, turn: Turn, message: Message) -> Message:
         """Go on with the turn of a frame; the session of the connection becomes that of the frame."""
         found, before = turn.found, self._turn
         assert found is not None
@@ -163,7 +163,7 @@ class Socket:
         visible = b"" if kept is None else self._config.sealer.visible(turn.session, whole=self._adopts)
         if turn.session is not self._session and not _is_echo(turn.session, self._session):
             if before.is_changed:
-                before.lose()
+                before.tell_lost()
             self._session._state.refill(turn.session._state)
         elif before.is_begun:
             self._session.temp.clear()
@@ -241,7 +241,7 @@ class PassingSocket:
             try:
                 await app(self._scope, self.receive, self._send)
                 if self._turn.is_changed:
-                    self._turn.lose()
+                    self._turn.tell_lost()
             finally:
                 self._turn.release()
 

@@ -82,19 +82,19 @@ RULES: dict[str, Break] = {
     ),
     "a change of a socket is told": (
         Turn,
-        "lose",
+        "tell_lost",
         lambda _: None,
         header.test_where_frames_carry_nothing_they_pass_and_a_change_is_told,
     ),
     "a change after the start is told": (
         AnswerBeside,
-        "look_back",
+        "tell_late_change",
         lambda _: None,
         lambda: header.test_a_change_after_the_start_is_told(header.by_header(header.token())),
     ),
     "a server error carries nothing": (
         AnswerBeside,
-        "_begin",
+        "_take_start",
         _carrying,
         header.test_a_server_error_carries_no_session,
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -121,17 +122,41 @@ def test_a_token_that_was_changed_stays_where_it_is(change: Any) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda text: text.replace(b'"step":1', b'"step":2'),
-        lambda text: text.replace(b'"step":1,', b'"step":1 ,'),
-        lambda text: text.replace(b'"step":1,', b'"step":1,"more":1,'),
+        lambda text: text.replace(b'"step":1,', b'"step":NaN,'),
+        lambda text: text.replace(b'"step":1,', b'"step":1,,'),
+        lambda text: text.replace(b'"step":1,', b'"step":1},"more":{'),
+        lambda text: text.replace(b'"step":1,', b","),
+        lambda text: text.replace(b'"step":1,', b'"step":1'),
+        lambda text: text.replace(b'"step":1,', b'"step":[%b],' % (b"1," * 20_000 + b"1")),
     ],
 )
-def test_a_mirror_that_was_changed_stays_where_it_is_and_is_parsed(change: Any) -> None:
+def test_what_is_no_mirror_or_a_very_large_one_stays_where_it_is_and_is_parsed(change: Any) -> None:
     state = b'{"step":1}'
     data = change(orjson.dumps({"data": {"session": orjson.loads(state) | {"dcaf": {"token": TOKENS[state]}}}}))
     found = shorten(data, verify)
     assert isinstance(found, Shortened)
     assert found.data == data.replace(TOKENS[state].encode(), NONCE.encode())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace(b'"step":1', b'"step":2'),
+        lambda text: text.replace(b'"step":1,', b'"step": 1 ,\n'),
+        lambda text: text.replace(b'"step":1,', b'"step":1,"more":1,'),
+        lambda text: text.replace(b'"dcaf":{"token":', b'"dcaf" : {\t"token": '),
+        lambda text: json.dumps(json.loads(text), indent=2).encode(),
+    ],
+)
+def test_a_mirror_in_any_spelling_is_taken_out_with_its_token(change: Any) -> None:
+    state = b'{"step":1}'
+    data = change(orjson.dumps({"data": {"session": orjson.loads(state) | {"dcaf": {"token": TOKENS[state]}}}}))
+    found = shorten(data, verify)
+    assert isinstance(found, Shortened)
+    assert b'"step"' not in found.data
+    read = found.read(data)
+    assert read is not None
+    assert read.text.value == {"data": {"session": {"dcaf": {"token": NONCE}}}}
 
 
 def test_a_body_without_the_end_of_its_token_is_left_as_it_is() -> None:

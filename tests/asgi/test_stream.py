@@ -372,7 +372,7 @@ class Eager(Stream):
     """Broken: it ends with the session although none is due."""
 
     async def _last(self) -> bytes:
-        return self._cutter.closed(self._cutter.rest().raw, await self._own())
+        return self._cutter.closed(self._cutter.rest().raw, await self._session_event())
 
 
 @pytest.mark.parametrize("kind", [NDJSON, EVENTS])
@@ -587,7 +587,7 @@ class Careless(Stream):
     """Broken: a checkpoint is written at once, wherever the stream is."""
 
     async def checkpoint(self) -> bool:
-        await self._give({"type": "http.response.body", "body": await self._own(), "more_body": True})
+        await self._give({"type": "http.response.body", "body": await self._session_event(), "more_body": True})
         return True
 
 
@@ -738,7 +738,7 @@ class Sealing(Stream):
     """Broken: it seals what the application that raised had done so far."""
 
     async def fail(self) -> None:
-        await self._give({"type": "http.response.body", "body": await self._own(), "more_body": True})
+        await self._give({"type": "http.response.body", "body": await self._session_event(), "more_body": True})
         await super().fail()
 
 

@@ -664,10 +664,10 @@ def test_the_keeper_is_asked_again_at_each_frame() -> None:
 
 
 def test_control_a_socket_that_asks_the_keeper_once_is_caught(monkeypatch: Any) -> None:
-    async def _begin(self: Any, before: Any) -> Any:
+    async def _start_or_go_on(self: Any, before: Any) -> Any:
         self.session, self.arrived = before.session, True
 
-    monkeypatch.setattr(Turn, "_begin", _begin)
+    monkeypatch.setattr(Turn, "_start_or_go_on", _start_or_go_on)
     with pytest.raises(AssertionError):
         assert_admitted_each_time()
 
@@ -706,10 +706,10 @@ def test_another_subject_or_conversation_does_not_go_on_with_the_socket_s_sessio
 
 
 def test_control_a_socket_that_is_bound_once_is_caught(monkeypatch: Any) -> None:
-    async def _begin(self: Any, before: Any) -> Any:
+    async def _start_or_go_on(self: Any, before: Any) -> Any:
         self.session, self.binding, self.arrived = before.session, before.binding, before.arrived
 
-    monkeypatch.setattr(Turn, "_begin", _begin)
+    monkeypatch.setattr(Turn, "_start_or_go_on", _start_or_go_on)
     with pytest.raises(AssertionError):
         assert_bound(subject="eve")
 

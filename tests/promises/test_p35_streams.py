@@ -348,16 +348,16 @@ def test_an_event_that_a_user_s_line_feeds_made_carries_the_service_s_session() 
 
 @pytest.mark.promise(35)
 def test_control_a_stream_that_takes_the_event_s_own_object_is_caught(monkeypatch: Any) -> None:
-    original = Turn._heed
+    original = Turn._adopt
 
-    def _heed(self: Any, text: Any) -> None:
+    def _adopt(self: Any, text: Any) -> None:
         self.adopts = True
         original(self, text)
 
     async def clear(self: Any, data: Any, *_: Any) -> Any:
         return data
 
-    monkeypatch.setattr(Turn, "_heed", _heed)
+    monkeypatch.setattr(Turn, "_adopt", _adopt)
     monkeypatch.setattr(Turn, "clear", clear)
     with pytest.raises(AssertionError):
         assert_injection_is_overwritten()
