@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 from dcaf import current_session
 from dcaf.asgi.responses import Answer
 from dcaf.core.errors import NotCarriedError, SessionValueError
+from dcaf.core.keeper import Stateless
 from tests.asgi.wire import (
     JSON_TYPE,
     Recorder,
@@ -583,3 +584,31 @@ def test_after_a_turn_no_session_is_current() -> None:
             current_session()
 
     asyncio.run(run())
+
+
+# What is numbered
+
+
+class Numbering(Stateless):
+    """A keeper that counts what it numbers."""
+
+    def __init__(self) -> None:
+        self.numbered = 0
+
+    async def commit(self, session: Any) -> int:
+        self.numbered += 1
+        return self.numbered
+
+
+@pytest.mark.parametrize("carriers", [("body",), ("header",)])
+def test_what_cannot_be_written_is_refused_before_it_is_numbered(carriers: Any) -> None:
+    def write(session: Any) -> None:
+        session["cart"] = {"items": []}
+        session["cart"]["items"].append(object())
+
+    keeper = Numbering()
+    with pytest.raises(SessionValueError):
+        call(mounted(Recorder(tool=write), keeper=keeper, carriers=carriers), {})
+    assert keeper.numbered == 0
+    call(mounted(Recorder(tool=lambda session: session.incr("step")), keeper=keeper, carriers=carriers), {})
+    assert keeper.numbered == 1
