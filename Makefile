@@ -42,7 +42,7 @@ mutants: $(READY)
 soak: $(READY)
 	DCAF_SCALE=1 $(BIN)/python -m pytest -m soak -s
 
-# Seven minutes, with both cores to itself; `make bench BENCH_QUICK=1` prints rough figures in one, and writes nothing.
+# Nine minutes, with both cores to itself; `make bench BENCH_QUICK=1` prints rough figures in one, and writes nothing.
 bench: $(READY) $(VENV)/bench
 	$(BIN)/python -m tests.benchmarks.measure
 	$(BIN)/python -m tests.peers.why

@@ -1,7 +1,7 @@
 """Measures everything and writes the documents: `make bench` ends with ``python -m tests.benchmarks.measure``.
 
     --quick         in two minutes, roughly
-    --only PART     one part of it: turns, sealing, streams, load, memory, profiles or small
+    --only PART     one part of it: turns, spaced, sealing, streams, load, memory, profiles or small
 
 Either of the two prints, and leaves the documents alone, but for --quick --write. BENCH_QUICK=1 is --quick.
 """
@@ -21,7 +21,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, Final
 
-from tests.benchmarks import harness, load, memory, profiles, sealing, small, streams, turns
+from tests.benchmarks import harness, load, memory, profiles, sealing, small, spaced, streams, turns
 from tests.benchmarks.pages import MEASURED, write_documents
 from tests.benchmarks.parts import PARTS, reached
 from tests.benchmarks.ways import DCAF, DEFAULT, ENCRYPTED, LEAN, SESSION_MIDDLEWARE, WAYS
@@ -44,6 +44,7 @@ def parts(*, quick: bool) -> dict[str, Callable[[], Any]]:
     effort, many = (harness.QUICK, 200) if quick else (harness.FULL, 1_000)
     return {
         "turns": lambda: turns.measured(WAYS, effort),
+        "spaced": lambda: spaced.measured([BY_NAME[name] for name in DCAF], effort),
         "sealing": lambda: sealing.measured(effort),
         "streams": lambda: streams.measured(WAYS[0], BY_NAME[DEFAULT], effort),
         "load": lambda: load.measured(load.QUICK if quick else load.FULL),

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from tests.benchmarks.harness import slope
 from tests.benchmarks.sealing import DCAF as SUITES
+from tests.benchmarks.spaced import MEASURED
 from tests.benchmarks.states import LARGE, SIZES
 from tests.benchmarks.streams import FIRST, NUMBERS
 from tests.benchmarks.tables import (
@@ -26,7 +27,7 @@ from tests.benchmarks.tables import (
     times,
     words,
 )
-from tests.benchmarks.targets import Run, targets, times_less
+from tests.benchmarks.targets import Run, spaced_ratio, targets, times_less
 from tests.benchmarks.turns import BARE, OPERATIONS
 from tests.benchmarks.ways import DCAF, DEFAULT, SESSION_MIDDLEWARE
 
@@ -77,6 +78,16 @@ def _operation(measured: Any, text: str) -> str:
     added = overheads(measured, BARE)
     less = overhead_ratios(measured, BARE, SESSION_MIDDLEWARE, DCAF)
     return f"### {text[0].upper()}{text[1:]}\n\n{added}\n\n{less}\n\nWithout a session: {alone} µs. {spread_of(measured)}"
+
+
+def spaced(run: Run) -> str:
+    """How much longer a turn takes whose body was written with spaces."""
+    rows = [
+        [f"{name}, {OPERATIONS[operation]}", *(times(value) for value in spaced_ratio(run, operation, name).values())]
+        for name in DCAF
+        for operation in MEASURED
+    ]
+    return table(["times as long with spaces", *SIZES], rows)
 
 
 def slopes(run: Run) -> str:
@@ -164,6 +175,7 @@ PARTS: Final[dict[str, Callable[[Run], str]]] = {
     "machine": machine,
     "reached": reached,
     "turns": turns,
+    "spaced": spaced,
     "slopes": slopes,
     "sealing": core,
     "streams": streams,
