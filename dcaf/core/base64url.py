@@ -11,7 +11,7 @@ compared as text, before anything is decoded.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pybase64
 
@@ -26,37 +26,36 @@ class Payload:
     """The state of one session: as bytes, or as the segment it arrived in; the other form is made when asked for.
 
     Attributes:
+        data: A compact JSON object in UTF-8. Asking for it raises ValueError where the segment is no base64url; ``is_foreign``
+            tells the rest.
+        segment: The same in unpadded base64url; a view where that saves a copy.
         index: Byte length of each member, in order; None where there is no index.
     """
 
-    __slots__ = ("_data", "_segment", "index")
+    __slots__ = ("data", "index", "segment")
+
+    data: bytes
+    segment: bytes | memoryview
 
     def __init__(
         self, data: bytes | None = None, *, segment: bytes | memoryview = b"", index: tuple[int, ...] | None = None
     ) -> None:
-        self._data: bytes | None = data
-        self._segment: bytes | memoryview = segment
+        if data is not None:
+            self.data = data
+        if segment or data is None:
+            self.segment = segment
         self.index: tuple[int, ...] | None = index
 
-    @property
-    def data(self) -> bytes:
-        """A compact JSON object in UTF-8.
+    if not TYPE_CHECKING:  # they would take any name for an attribute
 
-        Raises:
-            ValueError: The segment is no base64url; ``is_foreign`` tells the rest.
-        """
-        if self._data is None:
-            self._data = decoded(self._segment)
-        return self._data
-
-    @property
-    def segment(self) -> bytes | memoryview:
-        """The same in unpadded base64url; a view where that saves a copy."""
-        if not self._segment:
-            data = self.data
-            padded = pybase64.b64encode(data, ALTERNATIVE)
-            self._segment = memoryview(padded)[: len(padded) - -len(data) % 3]
-        return self._segment
+        def __getattr__(self, name: str) -> Any:
+            """Make the form that is not at hand; Python asks for it once, and for no other attribute."""
+            if name == "data":
+                self.data = decoded(self.segment)
+            elif name == "segment":
+                padded = pybase64.b64encode(self.data, ALTERNATIVE)
+                self.segment = memoryview(padded)[: len(padded) - -len(self.data) % 3]
+            return object.__getattribute__(self, name)
 
 
 def encode(data: bytes) -> str:

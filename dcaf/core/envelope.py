@@ -190,7 +190,8 @@ class Sealer:
             error.sid_digest = None if claims is None else self.sid_digest(claims.sid)
             raise
         opened.payload.index = claims.ix
-        standing = Standing(claims, None, (opened.token,), opened.key.kid)
+        # The same as ``Standing(...)``, which is a function of Python around this one.
+        standing = tuple.__new__(Standing, (claims, None, (opened.token,), opened.key.kid))
         state = State(opened.payload, standing, limit_bytes=self._limit_bytes)
         if version != self._migrations.version:
             self._migrations.upgrade(state, version)

@@ -16,6 +16,7 @@ from threading import RLock
 from typing import Any, ClassVar, Final
 
 from dcaf.core.base64url import Payload
+from dcaf.core.claims import Standing
 from dcaf.core.errors import SessionValueError
 from dcaf.core.growth import EMPTY, Tail, read_list
 from dcaf.core.handles import ABSENT, Slot
@@ -31,26 +32,33 @@ TEMPORARY: Final = "temp:"
 """Keys with this prefix live until the turn ends: they are never sealed and never shown."""
 
 
+Lock: Final = type(RLock())
+"""The class of such a lock; ``RLock`` itself is a function around it."""
+
+
 class Slots:
     """What a state is made of. Whoever calls its methods has the lock.
 
     Args:
         arrived: The state as it came in; None for a new, empty one. It is parsed at the first touch.
+        standing: Which session it is of; None outside a conversation.
         limit_bytes: How large the written state may become; None for no limit.
 
     Attributes:
+        standing: As above.
         size_changes: How often a key came or went: who goes through the keys can tell by it that they are others now.
     """
 
     __slots__ = (
-        *("_arrived", "_library", "_limit_bytes", "_lock", "_members", "_most_bytes", "_moved", "_own_arrived", "_slots", "_tails"),
-        "size_changes",
+        *("_arrived", "_late", "_library", "_limit_bytes", "_lock", "_looked", "_members", "_most_bytes", "_moved", "_own_arrived"),
+        *("_slots", "_tails", "size_changes", "standing"),
     )
 
     _kind: ClassVar[type[Slot]] = Slot
 
-    def __init__(self, arrived: Payload | None = None, *, limit_bytes: int | None = None) -> None:
+    def __init__(self, arrived: Payload | None = None, standing: Standing | None = None, *, limit_bytes: int | None = None) -> None:
         self._arrived = arrived or Payload(b"{}")
+        self.standing = standing
         self._limit_bytes = limit_bytes
         self._members: Members | None = None
         self._slots: dict[str, Slot] = {}
@@ -59,7 +67,9 @@ class Slots:
         self._library: bytes | None = None
         self._own_arrived: bytes | None = None
         self._most_bytes = 0
-        self._lock: AbstractContextManager[object] = RLock()
+        self._lock: AbstractContextManager[object] = Lock()
+        self._looked = False
+        self._late: Callable[[], None] | None = None
         self.size_changes: int = 0
 
     def slot(self, key: str) -> Slot:

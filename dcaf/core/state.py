@@ -43,13 +43,7 @@ class State(Slots):
         size_changes: As of Slots.
     """
 
-    __slots__ = ("_late", "_looked", "standing")
-
-    def __init__(self, arrived: Payload | None = None, standing: Standing | None = None, *, limit_bytes: int | None = None) -> None:
-        super().__init__(arrived, limit_bytes=limit_bytes)
-        self.standing = standing
-        self._looked = False
-        self._late: Callable[[], None] | None = None
+    __slots__ = ()
 
     @property
     def is_touched(self) -> bool:
