@@ -82,7 +82,7 @@ class StateMapping(MutableMapping[str, Any]):
         Raises:
             SessionValueError: It may not be stored; the message has the path. Nothing was changed.
         """
-        self._state.put(self._new_name(key), value)
+        self[key] = value
 
     def has(self, key: str) -> bool:
         """Whether the key is present."""
@@ -165,7 +165,7 @@ class StateMapping(MutableMapping[str, Any]):
         return found
 
     def __setitem__(self, key: str, value: object) -> None:
-        self.set(key, value)
+        self._state.put(self._new_name(key), value)
 
     def __delitem__(self, key: str) -> None:
         name = self._name(key)

@@ -20,7 +20,6 @@ import orjson
 
 from dcaf.core.base64url import Payload
 from dcaf.core.errors import SessionInvalid
-from dcaf.core.values import read
 
 INDEXED_BYTES: Final = 4 * 1024
 """States over this size get an index (docs/protocol.md, section 4)."""
@@ -94,7 +93,7 @@ def members_of(payload: Payload) -> Members:
         found = None if index is None else cut(data, index)
         if found is not None:
             return found
-        values = read(data)
+        values = orjson.loads(data)
     except ValueError:
         values = None
     if not isinstance(values, dict):

@@ -101,7 +101,7 @@ class Slots:
             if key in self._tails:
                 self._join(key)
             slot = self._slots.get(key)
-            if slot is None and key in (members := self._loaded()):
+            if slot is None and key in (members := self._members or self._loaded()):
                 slot = self._slots[key] = self._kind(key, members.written(key))
             return slot
 
@@ -145,14 +145,6 @@ class Slots:
         """What arrived, without what has moved to the place of its slot."""
         members = self._loaded()
         return members.updated(dict.fromkeys(self._moved)) if self._moved else members
-
-    def _fill(self, slot: Slot, data: bytes, given: object, as_type: Any = None) -> None:
-        """Put a written value into its slot. A container that is plain JSON itself is what ``lend`` hands out, as of a dict."""
-        if slot.data is None:
-            self._insert(slot)
-        slot.put(data, given, as_type)
-        if as_type is None and slot.handles and is_plain(given):
-            slot.handles[0].lent = True
 
     def _insert(self, slot: Slot) -> None:
         """Let an absent key take the last place, before it becomes present."""
@@ -204,7 +196,8 @@ class Slots:
 
     def _grow(self, key: str, more_bytes: int, data: Callable[[], bytes]) -> None:
         """Refuse one value, which is written so many bytes longer at most, as ``_check_size``."""
-        self._loaded()
+        if self._members is None:
+            self._loaded()
         if key.startswith(TEMPORARY):
             return
         self._most_bytes += more_bytes
@@ -226,15 +219,6 @@ class Slots:
         present = {key: now.written(key) for key in now} | dict(coming)
         lasting = {key: data for key, data in present.items() if not key.startswith(TEMPORARY) and key not in without}
         return size_of(lasting, 0 if self._library is None else len(self._library) + len('"dcaf":,'), self._limit_bytes)
-
-
-def is_plain(value: object) -> bool:
-    """Whether a value is what its own JSON would be read as: of the builtin types alone."""
-    if type(value) is dict:
-        return all(type(key) is str and is_plain(item) for key, item in value.items())
-    if type(value) is list:
-        return all(map(is_plain, value))
-    return type(value) in ATOMS
 
 
 def checked(key: str) -> str:

@@ -98,7 +98,10 @@ class State(Slots):
             plain = write_atom(value) if as_type is None else None
             data = write(to_json(value, as_type, path=name, kept=kept)) if plain is None else plain
             self._grow(name, at_most(name, data), lambda: data)
-            self._fill(self.slot(name) if slot is None else slot, data, value, as_type)
+            slot = self.slot(name) if slot is None else slot
+            if slot.data is None:
+                self._insert(slot)
+            slot.put(data, value, as_type)
 
     def put_validated(self, key: str, validated: object, given: object, *, as_type: Any) -> None:
         """Store a value that was validated as a type; what was given stays live, itself where it is of that type already.
@@ -198,7 +201,10 @@ class State(Slots):
             written = dict(self._written(key, value) for key, value in values.items())
             self._check_size(written)
             for (key, data), value in zip(written.items(), values.values(), strict=True):
-                self._fill(self.slot(key), data, value)
+                slot = self.slot(key)
+                if slot.data is None:
+                    self._insert(slot)
+                slot.put(data, value)
 
     def replace(self, values: Mapping[str, object]) -> None:
         """Make these the lasting keys, in this order, or, when one of them is refused, change nothing.
@@ -349,7 +355,7 @@ class State(Slots):
         A state that nobody changed is the very payload that arrived, unless its keys have another order now.
         """
         with self._lock:
-            if not (self.is_changed() or self._is_reordered()):
+            if not (self.changed() or self._library != self._own_arrived or (self._moved and self._is_reordered())):
                 return self._arrived
             members = self._lasting()
             if self._library is not None:
