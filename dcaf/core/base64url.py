@@ -28,34 +28,37 @@ class Payload:
     Attributes:
         data: A compact JSON object in UTF-8. Asking for it raises ValueError where the segment is no base64url; ``is_foreign``
             tells the rest.
-        segment: The same in unpadded base64url; a view where that saves a copy.
         index: Byte length of each member, in order; None where there is no index.
     """
 
-    __slots__ = ("data", "index", "segment")
+    __slots__ = ("_segment", "data", "index")
 
     data: bytes
-    segment: bytes | memoryview
 
     def __init__(
         self, data: bytes | None = None, *, segment: bytes | memoryview = b"", index: tuple[int, ...] | None = None
     ) -> None:
         if data is not None:
             self.data = data
-        if segment or data is None:
-            self.segment = segment
+        self._segment: bytes | memoryview = segment
         self.index: tuple[int, ...] | None = index
 
     if not TYPE_CHECKING:  # they would take any name for an attribute
 
         def __getattr__(self, name: str) -> Any:
-            """Make the form that is not at hand; Python asks for it once, and for no other attribute."""
+            """Decode the segment when the bytes are first asked for, and they are not at hand."""
             if name == "data":
-                self.data = decoded(self.segment)
-            elif name == "segment":
-                padded = pybase64.b64encode(self.data, ALTERNATIVE)
-                self.segment = memoryview(padded)[: len(padded) - -len(self.data) % 3]
+                self.data = decoded(self._segment)
             return object.__getattribute__(self, name)
+
+    @property
+    def segment(self) -> bytes | memoryview:
+        """The same in unpadded base64url; a view where that saves a copy."""
+        if not self._segment:
+            padded = pybase64.b64encode(self.data, ALTERNATIVE)
+            padding = -len(self.data) % 3
+            self._segment = memoryview(padded)[:-padding] if padding else padded
+        return self._segment
 
 
 def encode(data: bytes) -> str:

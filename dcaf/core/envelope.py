@@ -314,18 +314,11 @@ class Sealer:
         if sequence is None:
             sequence = arrived.claims.seq + (not is_sealed)
         born, (subject, conversation) = arrived.claims.born, binding.digests(self._suite.prefix, key)
-        claims = Claims(
-            self._audience,
-            arrived.claims.sid,
-            sequence,
-            born,
-            now,
-            self._lifetime.end(born, now),
-            subject,
-            conversation,
-            self._migrations.version or None,
-            None,
-            payload.index,
+        end, version = self._lifetime.end(born, now), self._migrations.version or None
+        # The same as ``Claims(...)``, and as ``Standing(...)`` below, which are functions of Python around this one.
+        claims = tuple.__new__(
+            Claims,
+            (self._audience, arrived.claims.sid, sequence, born, now, end, subject, conversation, version, None, payload.index),
         )
         token = self._suite.pieces(key, self._audience, claims.write(), payload)
         length = sum(map(len, token))
@@ -334,7 +327,7 @@ class Sealer:
                 f"the token would be {length:,} bytes long, over max_token_bytes={self._max_token_bytes:,}: the session was "
                 "sealed under a larger limit. Clear it, or raise the limit"
             )
-        sealed = Standing(claims, arrived.restarted, token, key.kid)
+        sealed = tuple.__new__(Standing, (claims, arrived.restarted, token, key.kid))
         state.arrives(payload, sealed)
         return sealed
 
