@@ -152,7 +152,7 @@ class Slot:
         self.key: str = key
         self.arrived: bytes | None = arrived
         self.data: bytes | None = arrived
-        self.handles: list[Handle] = []
+        self.handles: tuple[Handle, ...] = ()
 
     def lend(self) -> Any:
         """Hand out the plain value; a container is live. ``ABSENT`` where the key is absent.
@@ -207,7 +207,7 @@ class Slot:
         for handle in self.handles:
             if handle.is_for(as_type) and handle.base == offered.base:
                 return handle.given
-        self.handles.append(offered)
+        self.handles += (offered,)
         return default
 
     def put(self, data: bytes, given: Any, as_type: Any = None) -> None:
@@ -218,7 +218,7 @@ class Slot:
         before = None
         if self.handles:
             before = self.undeclared
-            self.handles.clear()
+            self.handles = ()
         self.data = data
         if type(given) not in ATOMS:  # in one step what ``_keep`` would find out of most values
             self._keep(given, as_type, undeclared=None if before is None else before.within(given))
@@ -235,7 +235,7 @@ class Slot:
         except SessionValueError:
             return
         if _may_change(given):
-            self.handles.append(Handle(given, None, path=self.key, base=self.data or b"", through=through))
+            self.handles += (Handle(given, None, path=self.key, base=self.data or b"", through=through),)
 
     def amend(self, data: bytes | None) -> None:
         """Change a settled value by another way than its handles; they are overtaken, and watched. None makes it absent."""
@@ -246,7 +246,7 @@ class Slot:
     def drop(self) -> None:
         """Make the key absent. What was handed out no longer counts."""
         self.data = None
-        self.handles.clear()
+        self.handles = ()
 
     def settle(self) -> None:
         """Write back what changed in the hands of a tool.
@@ -289,7 +289,7 @@ class Slot:
             kind = handle.kind
             if lent and kind is not None and handle.mark != self.data and (kind.names or kind.rows):
                 handle.undeclared = Undeclared(read(self.data), given, kind) or None
-            self.handles.append(handle)
+            self.handles += (handle,)
         return given
 
 

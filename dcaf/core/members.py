@@ -13,7 +13,7 @@ fit it is ignored: the state is parsed as if there were none.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Self
 
 import orjson
@@ -39,9 +39,11 @@ class Members(dict[str, Any]):
         """The written value of a key."""
         return orjson.dumps(self[key])
 
-    def updated(self, values: Mapping[str, bytes | None]) -> Self:
-        """The same with other values, written; None takes a key out."""
+    def updated(self, values: Mapping[str, bytes | None], moved: Iterable[str] = ()) -> Self:
+        """The same with other values, written; None takes a key out. Those of ``moved`` leave their places for new ones."""
         found = type(self)(self)
+        for key in moved:
+            found.pop(key, None)
         for key, data in values.items():
             if data is None:
                 found.pop(key, None)

@@ -97,13 +97,12 @@ class Slots:
 
     def _found(self, key: str) -> Slot | None:
         """The slot of a key, made where it arrived and nobody has touched it."""
-        with self._lock:
-            if key in self._tails:
-                self._join(key)
-            slot = self._slots.get(key)
-            if slot is None and key in (members := self._members or self._loaded()):
-                slot = self._slots[key] = self._kind(key, members.written(key))
-            return slot
+        if key in self._tails:
+            self._join(key)
+        slot = self._slots.get(key)
+        if slot is None and key in (members := self._members or self._loaded()):
+            slot = self._slots[key] = self._kind(key, members.written(key))
+        return slot
 
     def _loaded(self) -> Members:
         """What arrived, by key; the slots say what has become of it."""
@@ -132,19 +131,15 @@ class Slots:
     def _now(self) -> Members:
         """The present keys and their values, as far as written back."""
         self._join_all()
-        return self._arrived_here().updated({key: slot.data for key, slot in self._slots.items()})
+        members = self._members or self._loaded()
+        return members.updated({key: slot.data for key, slot in self._slots.items()}, self._moved)
 
     def _lasting(self) -> Members:
         """Those of them that are sealed; each temporary one has a slot."""
         if self._tails:
             self._join_all()
-        slots = self._slots.items()
-        return self._arrived_here().updated({key: None if key.startswith(TEMPORARY) else slot.data for key, slot in slots})
-
-    def _arrived_here(self) -> Members:
-        """What arrived, without what has moved to the place of its slot."""
-        members = self._loaded()
-        return members.updated(dict.fromkeys(self._moved)) if self._moved else members
+        members, slots = self._members or self._loaded(), self._slots.items()
+        return members.updated({key: None if key.startswith(TEMPORARY) else slot.data for key, slot in slots}, self._moved)
 
     def _insert(self, slot: Slot) -> None:
         """Let an absent key take the last place, before it becomes present."""

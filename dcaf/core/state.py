@@ -57,7 +57,10 @@ class State(Slots):
     def find(self, key: str) -> Slot | None:
         """The slot of a key, if there is one; the key may be absent all the same."""
         slot = self._slots.get(key)
-        return self._found(key) if slot is None or self._tails else slot
+        if slot is None or self._tails:
+            with self._lock:
+                slot = self._found(key)
+        return slot
 
     def __contains__(self, key: object) -> bool:
         with self._lock:
