@@ -27,6 +27,9 @@ INDEXED_BYTES: Final = 4 * 1024
 INDEXED_MEMBERS: Final = 256
 """States of more members than this get none."""
 
+MEMBER_BYTES: Final = 512
+"""Nor do those whose members are smaller than this on average: to cut one out takes as long as to parse some hundred bytes."""
+
 NAME: Final = re.compile(rb'("(?:[^"\\]|\\.)*"):')
 COMMA: Final = ord(",")
 BRACE: Final = ord("}")
@@ -54,7 +57,7 @@ class Members(dict[str, Any]):
     def payload(self) -> Payload:
         """One object of all of them, with an index where it is large."""
         data = orjson.dumps(self)
-        if len(data) <= INDEXED_BYTES or len(self) > INDEXED_MEMBERS:
+        if not is_indexed(len(data), len(self)):
             return Payload(data)
         return Payload(data, index=tuple(len(orjson.dumps(key)) + 1 + len(self.written(key)) for key in self))
 
@@ -77,11 +80,15 @@ class Cut(Members):
         pieces[1::2] = self.values()
         pieces[0], pieces[-1] = b"{", b"}"
         data = b"".join(pieces) if self else b"{}"
-        is_indexed = len(data) > INDEXED_BYTES and len(self) <= INDEXED_MEMBERS
-        return Payload(data, index=tuple(map(len, self.values())) if is_indexed else None)
+        return Payload(data, index=tuple(map(len, self.values())) if is_indexed(len(data), len(self)) else None)
 
     def _member(self, key: str, data: bytes) -> Any:
         return b"%b:%b" % (orjson.dumps(key), data)
+
+
+def is_indexed(size: int, members: int) -> bool:
+    """Whether a state of so many bytes and members gets an index."""
+    return size > INDEXED_BYTES and members <= min(INDEXED_MEMBERS, size // MEMBER_BYTES)
 
 
 def members_of(payload: Payload) -> Members:
