@@ -57,7 +57,7 @@ class Members(dict[str, Any]):
     def payload(self) -> Payload:
         """One object of all of them, with an index where it is large."""
         data = orjson.dumps(self)
-        if not is_indexed(len(data), len(self)):
+        if len(data) <= INDEXED_BYTES or len(self) > most_members(len(data)):
             return Payload(data)
         return Payload(data, index=tuple(len(orjson.dumps(key)) + 1 + len(self.written(key)) for key in self))
 
@@ -80,15 +80,16 @@ class Cut(Members):
         pieces[1::2] = self.values()
         pieces[0], pieces[-1] = b"{", b"}"
         data = b"".join(pieces) if self else b"{}"
-        return Payload(data, index=tuple(map(len, self.values())) if is_indexed(len(data), len(self)) else None)
+        is_indexed = len(data) > INDEXED_BYTES and len(self) <= most_members(len(data))
+        return Payload(data, index=tuple(map(len, self.values())) if is_indexed else None)
 
     def _member(self, key: str, data: bytes) -> Any:
         return b"%b:%b" % (orjson.dumps(key), data)
 
 
-def is_indexed(size: int, members: int) -> bool:
-    """Whether a state of so many bytes and members gets an index."""
-    return size > INDEXED_BYTES and members <= min(INDEXED_MEMBERS, size // MEMBER_BYTES)
+def most_members(size: int) -> int:
+    """How many members a large state of so many bytes may have for an index."""
+    return min(INDEXED_MEMBERS, size // MEMBER_BYTES)
 
 
 def members_of(payload: Payload) -> Members:

@@ -138,8 +138,10 @@ class Slots:
         """Those of them that are sealed; each temporary one has a slot."""
         if self._tails:
             self._join_all()
-        members, slots = self._members or self._loaded(), self._slots.items()
-        return members.updated({key: None if key.startswith(TEMPORARY) else slot.data for key, slot in slots}, self._moved)
+        values: dict[str, bytes | None] = {}
+        for key, slot in self._slots.items():
+            values[key] = None if key.startswith(TEMPORARY) else slot.data
+        return (self._members or self._loaded()).updated(values, self._moved)
 
     def _insert(self, slot: Slot) -> None:
         """Let an absent key take the last place, before it becomes present."""

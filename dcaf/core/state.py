@@ -368,8 +368,15 @@ class State(Slots):
                 self._check_exactly({})
             return payload
 
-    def plain(self, shows: Callable[[str], bool] | None = None) -> bytes:
-        """Write what a tool or an application may see: the lasting keys alone, or some of them. Raises as ``settle``."""
+    def plain(self, shows: Callable[[str], bool] | None = None, payload: Payload | None = None) -> bytes:
+        """Write what a tool or an application may see: the lasting keys alone, or some of them. Raises as ``settle``.
+
+        Args:
+            shows: Tells which of them; None shows all.
+            payload: What is being sealed of the state. Where it was written now and holds nothing else, it is what is shown.
+        """
+        if shows is None and payload is not None and payload is not self._arrived and self._library is None:
+            return payload.data
         with self._lock:
             if shows is None and self._is_plain():
                 return self._arrived.data
@@ -377,10 +384,6 @@ class State(Slots):
             present = self._lasting()
             hidden = [] if shows is None else [key for key in present if not shows(key)]
             return present.updated(dict.fromkeys(hidden)).payload().data
-
-    def plain_of(self, payload: Payload) -> bytes:
-        """As ``plain``, of a payload that is being sealed: the same bytes, where it was written now and holds nothing else."""
-        return payload.data if payload is not self._arrived and self._library is None else self.plain()
 
     def _is_plain(self) -> bool:
         """Whether what arrived is all that is to be shown: nobody changed it, and it has no member of the library's."""

@@ -181,7 +181,7 @@ def test_what_is_sealed_is_shown_as_if_it_were_written_again(values: Any, done: 
         session.temp["new"] = 1
     elif done == "dropped":
         session.clear()
-    assert state.plain_of(state.payload()) == state.plain()
+    assert state.plain(None, state.payload()) == state.plain()
 
 
 def of(members: int, size: int) -> tuple[bytes, tuple[int, ...]]:
