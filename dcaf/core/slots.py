@@ -191,15 +191,15 @@ class Slots:
         for key in [*self._tails]:
             self._join(key)
 
-    def _grow(self, key: str, more_bytes: int, data: Callable[[], bytes]) -> None:
-        """Refuse one value, which is written so many bytes longer at most, as ``_check_size``."""
+    def _grow(self, key: str, more_bytes: int, data: bytes | Callable[[], bytes]) -> None:
+        """Refuse one value, as it is written or as a function writes it, so many bytes longer at most, as ``_check_size``."""
         if self._members is None:
             self._loaded()
         if key.startswith(TEMPORARY):
             return
         self._most_bytes += more_bytes
         if self._limit_bytes is not None and self._most_bytes > self._limit_bytes:
-            self._most_bytes = self._check_exactly({key: data()})
+            self._most_bytes = self._check_exactly({key: data if isinstance(data, bytes) else data()})
 
     def _check_size(self, coming: Mapping[str, bytes], without: Sequence[str] = ()) -> None:
         """Refuse, before anything is stored, what would not fit into a token."""

@@ -97,10 +97,11 @@ class State(Slots):
                 self._refuse_late(self._late)
             slot = self._found(key) if type(key) is str else None
             name = checked(key) if slot is None else key
-            kept = slot.undeclared if slot is not None and slot.handles else None
-            plain = write_atom(value) if as_type is None else None
-            data = write(to_json(value, as_type, path=name, kept=kept)) if plain is None else plain
-            self._grow(name, at_most(name, data), lambda: data)
+            data = write_atom(value) if as_type is None else None
+            if data is None:
+                kept = slot.undeclared if slot is not None and slot.handles else None
+                data = write(to_json(value, as_type, path=name, kept=kept))
+            self._grow(name, at_most(name, data), data)
             slot = self.slot(name) if slot is None else slot
             if slot.data is None:
                 self._insert(slot)
@@ -133,7 +134,7 @@ class State(Slots):
             slot = self.slot(key)
             slot.settle()
             data = Added(by).applied(slot.data, key)
-            self._grow(key, at_most(key, data) if slot.data is None else len(data) - len(slot.data), lambda: data)
+            self._grow(key, at_most(key, data) if slot.data is None else len(data) - len(slot.data), data)
             if slot.data is None:
                 self._insert(slot)
             slot.amend(data)
@@ -358,7 +359,7 @@ class State(Slots):
         A state that nobody changed is the very payload that arrived, unless its keys have another order now.
         """
         with self._lock:
-            if not (self.changed() or self._library != self._own_arrived or (self._moved and self._is_reordered())):
+            if not (self.changed() or self._library != self._own_arrived or self._is_reordered()):
                 return self._arrived
             members = self._lasting()
             if self._library is not None:
