@@ -11,7 +11,7 @@ compared as text, before anything is decoded.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pybase64
 
@@ -26,36 +26,38 @@ class Payload:
     """The state of one session: as bytes, or as the segment it arrived in; the other form is made when asked for.
 
     Attributes:
+        data: A compact JSON object in UTF-8. Asking for it raises ValueError where the segment is no base64url; ``is_foreign``
+            tells the rest.
         index: Byte length of each member, in order; None where there is no index.
     """
 
-    __slots__ = ("_data", "_segment", "index")
+    __slots__ = ("_segment", "data", "index")
+
+    data: bytes
 
     def __init__(
         self, data: bytes | None = None, *, segment: bytes | memoryview = b"", index: tuple[int, ...] | None = None
     ) -> None:
-        self._data: bytes | None = data
+        if data is not None:
+            self.data = data
         self._segment: bytes | memoryview = segment
         self.index: tuple[int, ...] | None = index
 
-    @property
-    def data(self) -> bytes:
-        """A compact JSON object in UTF-8.
+    if not TYPE_CHECKING:  # they would take any name for an attribute
 
-        Raises:
-            ValueError: The segment is no base64url; ``is_foreign`` tells the rest.
-        """
-        if self._data is None:
-            self._data = decoded(self._segment)
-        return self._data
+        def __getattr__(self, name: str) -> Any:
+            """Decode the segment when the bytes are first asked for, and they are not at hand."""
+            if name == "data":
+                self.data = decoded(self._segment)
+            return object.__getattribute__(self, name)
 
     @property
     def segment(self) -> bytes | memoryview:
         """The same in unpadded base64url; a view where that saves a copy."""
         if not self._segment:
-            data = self.data
-            padded = pybase64.b64encode(data, ALTERNATIVE)
-            self._segment = memoryview(padded)[: len(padded) - -len(data) % 3]
+            padded = pybase64.b64encode(self.data, ALTERNATIVE)
+            padding = -len(self.data) % 3
+            self._segment = memoryview(padded)[:-padding] if padding else padded
         return self._segment
 
 

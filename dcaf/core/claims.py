@@ -110,19 +110,10 @@ class Claims(NamedTuple):
         if written is None:
             return cls._parsed(data)
         aud, sid, seq, born, iat, exp, sub, cid, sv, ep, ix = written.groups()
-        return cls(
-            aud,
-            sid,
-            int(seq),
-            int(born),
-            int(iat),
-            int(exp),
-            sub,
-            cid,
-            sv if sv is None else int(sv),
-            ep if ep is None else int(ep),
-            ix if ix is None else tuple(map(int, ix.split(","))),
-        )
+        index = ix if ix is None else tuple(map(int, ix.split(",")))
+        version, epoch = sv if sv is None else int(sv), ep if ep is None else int(ep)
+        # The same as ``cls(...)``, which is a function of Python around this one.
+        return tuple.__new__(cls, (aud, sid, int(seq), int(born), int(iat), int(exp), sub, cid, version, epoch, index))
 
     @classmethod
     def _parsed(cls, data: bytes) -> Claims:

@@ -190,7 +190,8 @@ class Sealer:
             error.sid_digest = None if claims is None else self.sid_digest(claims.sid)
             raise
         opened.payload.index = claims.ix
-        standing = Standing(claims, None, (opened.token,), opened.key.kid)
+        # The same as ``Standing(...)``, which is a function of Python around this one.
+        standing = tuple.__new__(Standing, (claims, None, (opened.token,), opened.key.kid))
         state = State(opened.payload, standing, limit_bytes=self._limit_bytes)
         if version != self._migrations.version:
             self._migrations.upgrade(state, version)
@@ -313,18 +314,11 @@ class Sealer:
         if sequence is None:
             sequence = arrived.claims.seq + (not is_sealed)
         born, (subject, conversation) = arrived.claims.born, binding.digests(self._suite.prefix, key)
-        claims = Claims(
-            self._audience,
-            arrived.claims.sid,
-            sequence,
-            born,
-            now,
-            self._lifetime.end(born, now),
-            subject,
-            conversation,
-            self._migrations.version or None,
-            None,
-            payload.index,
+        end, version = self._lifetime.end(born, now), self._migrations.version or None
+        # The same as ``Claims(...)``, and as ``Standing(...)`` below, which are functions of Python around this one.
+        claims = tuple.__new__(
+            Claims,
+            (self._audience, arrived.claims.sid, sequence, born, now, end, subject, conversation, version, None, payload.index),
         )
         token = self._suite.pieces(key, self._audience, claims.write(), payload)
         length = sum(map(len, token))
@@ -333,7 +327,7 @@ class Sealer:
                 f"the token would be {length:,} bytes long, over max_token_bytes={self._max_token_bytes:,}: the session was "
                 "sealed under a larger limit. Clear it, or raise the limit"
             )
-        sealed = Standing(claims, arrived.restarted, token, key.kid)
+        sealed = tuple.__new__(Standing, (claims, arrived.restarted, token, key.kid))
         state.arrives(payload, sealed)
         return sealed
 

@@ -26,7 +26,7 @@ from uuid import UUID
 from dcaf.core.adapters import Description, describe, same_type
 from dcaf.core.difference import is_same
 from dcaf.core.errors import SessionAliasError, SessionTypeError, SessionValueError
-from dcaf.core.parts import base_of
+from dcaf.core.parts import ATOMS, base_of
 from dcaf.core.typed import mark, tells_all
 from dcaf.core.undeclared import Undeclared
 from dcaf.core.values import from_json, read, to_json, write
@@ -152,7 +152,7 @@ class Slot:
         self.key: str = key
         self.arrived: bytes | None = arrived
         self.data: bytes | None = arrived
-        self.handles: list[Handle] = []
+        self.handles: tuple[Handle, ...] = ()
 
     def lend(self) -> Any:
         """Hand out the plain value; a container is live. ``ABSENT`` where the key is absent.
@@ -207,15 +207,23 @@ class Slot:
         for handle in self.handles:
             if handle.is_for(as_type) and handle.base == offered.base:
                 return handle.given
-        self.handles.append(offered)
+        self.handles += (offered,)
         return default
 
     def put(self, data: bytes, given: Any, as_type: Any = None) -> None:
-        """Store a written value. What was handed out before no longer counts; the object it was made from does."""
-        before = self.undeclared if self.handles else None
+        """Store a written value. What was handed out before no longer counts; the object it was made from does.
+
+        A container that is plain JSON itself is what ``lend`` hands out, as of a dict.
+        """
+        before = None
+        if self.handles:
+            before = self.undeclared
+            self.handles = ()
         self.data = data
-        self.handles.clear()
-        self._keep(given, as_type, undeclared=None if before is None else before.within(given))
+        if type(given) not in ATOMS:  # in one step what ``_keep`` would find out of most values
+            self._keep(given, as_type, undeclared=None if before is None else before.within(given))
+            if as_type is None and self.handles and is_plain(given):
+                self.handles[0].lent = True
 
     def watch(self, given: Any, through: Any) -> None:
         """Let one more object stand for the value, as what a type makes of it: a change to it is one to the session.
@@ -227,7 +235,7 @@ class Slot:
         except SessionValueError:
             return
         if _may_change(given):
-            self.handles.append(Handle(given, None, path=self.key, base=self.data or b"", through=through))
+            self.handles += (Handle(given, None, path=self.key, base=self.data or b"", through=through),)
 
     def amend(self, data: bytes | None) -> None:
         """Change a settled value by another way than its handles; they are overtaken, and watched. None makes it absent."""
@@ -238,7 +246,7 @@ class Slot:
     def drop(self) -> None:
         """Make the key absent. What was handed out no longer counts."""
         self.data = None
-        self.handles.clear()
+        self.handles = ()
 
     def settle(self) -> None:
         """Write back what changed in the hands of a tool.
@@ -281,8 +289,17 @@ class Slot:
             kind = handle.kind
             if lent and kind is not None and handle.mark != self.data and (kind.names or kind.rows):
                 handle.undeclared = Undeclared(read(self.data), given, kind) or None
-            self.handles.append(handle)
+            self.handles += (handle,)
         return given
+
+
+def is_plain(value: object) -> bool:
+    """Whether a value is what its own JSON would be read as: of the builtin types alone."""
+    if type(value) is dict:
+        return all(type(key) is str and is_plain(item) for key, item in value.items())
+    if type(value) is list:
+        return all(map(is_plain, value))
+    return type(value) in ATOMS
 
 
 def _may_change(value: object) -> bool:

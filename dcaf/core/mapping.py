@@ -62,7 +62,7 @@ class StateMapping(MutableMapping[str, Any]):
             SessionAliasError: The value was changed through two objects handed out of it.
             SessionValueError: An object handed out of it holds something that may not be stored.
         """
-        name = self._name(key)
+        name = self._prefix + key if type(key) is str else self._name(key)
         if name is not None and as_type is None:
             found = self._state.peek(name)
             if found is not ABSENT:
@@ -82,7 +82,7 @@ class StateMapping(MutableMapping[str, Any]):
         Raises:
             SessionValueError: It may not be stored; the message has the path. Nothing was changed.
         """
-        self._state.put(self._new_name(key), value)
+        self[key] = value
 
     def has(self, key: str) -> bool:
         """Whether the key is present."""
@@ -165,7 +165,7 @@ class StateMapping(MutableMapping[str, Any]):
         return found
 
     def __setitem__(self, key: str, value: object) -> None:
-        self.set(key, value)
+        self._state.put(self._prefix + key if type(key) is str else self._new_name(key), value)
 
     def __delitem__(self, key: str) -> None:
         name = self._name(key)

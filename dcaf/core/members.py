@@ -13,20 +13,22 @@ fit it is ignored: the state is parsed as if there were none.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Self
 
 import orjson
 
 from dcaf.core.base64url import Payload
 from dcaf.core.errors import SessionInvalid
-from dcaf.core.values import read
 
 INDEXED_BYTES: Final = 4 * 1024
 """States over this size get an index (docs/protocol.md, section 4)."""
 
 INDEXED_MEMBERS: Final = 256
 """States of more members than this get none."""
+
+MEMBER_BYTES: Final = 512
+"""Nor do those whose members are smaller than this on average: to cut one out takes as long as to parse some hundred bytes."""
 
 NAME: Final = re.compile(rb'("(?:[^"\\]|\\.)*"):')
 COMMA: Final = ord(",")
@@ -40,9 +42,11 @@ class Members(dict[str, Any]):
         """The written value of a key."""
         return orjson.dumps(self[key])
 
-    def updated(self, values: Mapping[str, bytes | None]) -> Self:
-        """The same with other values, written; None takes a key out."""
+    def updated(self, values: Mapping[str, bytes | None], moved: Iterable[str] = ()) -> Self:
+        """The same with other values, written; None takes a key out. Those of ``moved`` leave their places for new ones."""
         found = type(self)(self)
+        for key in moved:
+            found.pop(key, None)
         for key, data in values.items():
             if data is None:
                 found.pop(key, None)
@@ -53,7 +57,7 @@ class Members(dict[str, Any]):
     def payload(self) -> Payload:
         """One object of all of them, with an index where it is large."""
         data = orjson.dumps(self)
-        if len(data) <= INDEXED_BYTES or len(self) > INDEXED_MEMBERS:
+        if len(data) <= INDEXED_BYTES or len(self) > most_members(len(data)):
             return Payload(data)
         return Payload(data, index=tuple(len(orjson.dumps(key)) + 1 + len(self.written(key)) for key in self))
 
@@ -76,11 +80,16 @@ class Cut(Members):
         pieces[1::2] = self.values()
         pieces[0], pieces[-1] = b"{", b"}"
         data = b"".join(pieces) if self else b"{}"
-        is_indexed = len(data) > INDEXED_BYTES and len(self) <= INDEXED_MEMBERS
+        is_indexed = len(data) > INDEXED_BYTES and len(self) <= most_members(len(data))
         return Payload(data, index=tuple(map(len, self.values())) if is_indexed else None)
 
     def _member(self, key: str, data: bytes) -> Any:
         return b"%b:%b" % (orjson.dumps(key), data)
+
+
+def most_members(size: int) -> int:
+    """How many members a large state of so many bytes may have for an index."""
+    return min(INDEXED_MEMBERS, size // MEMBER_BYTES)
 
 
 def members_of(payload: Payload) -> Members:
@@ -94,7 +103,7 @@ def members_of(payload: Payload) -> Members:
         found = None if index is None else cut(data, index)
         if found is not None:
             return found
-        values = read(data)
+        values = orjson.loads(data)
     except ValueError:
         values = None
     if not isinstance(values, dict):

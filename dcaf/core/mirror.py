@@ -56,10 +56,7 @@ class Mirror:
         """
         if self._keys is False:
             return b"{}"
-        if self._keys is True and payload is not None:
-            data = state.plain_of(payload)
-        else:
-            data = state.plain(None if self._keys is True else self.shows)
+        data = state.plain(None if self._keys is True else self.shows, payload)
         # Nothing needs to be parsed where no row of digits is long enough.
         return write(_exact(read(data))) if _has_long(data) else data
 

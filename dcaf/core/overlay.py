@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
+from dcaf.core.base64url import Payload
 from dcaf.core.errors import StateError
 from dcaf.core.growth import Added, Appended, Growth
 from dcaf.core.handles import ABSENT, Slot
@@ -128,12 +129,12 @@ class Overlay(State):
         self._reads_all = True
         return super().keys(prefix)
 
-    def plain(self, shows: Callable[[str], bool] | None = None) -> bytes:
+    def plain(self, shows: Callable[[str], bool] | None = None, payload: Payload | None = None) -> bytes:
         """As of a state; every key counts as read."""
         self._reads_all = True
         with self._lock:
             self._loaded()
-            return super().plain(shows)
+            return super().plain(shows, payload)
 
     def copy(self) -> State:
         """As of a state; every key counts as read."""

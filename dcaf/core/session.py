@@ -38,6 +38,8 @@ class Session(StateMapping, metaclass=SessionType):
             step: int = 1
     """
 
+    _prefix = ""
+
     def __init__(self, *given: Never, **fields: Never) -> None:
         """Start an empty session that belongs to no conversation yet.
 
@@ -90,7 +92,7 @@ class Session(StateMapping, metaclass=SessionType):
     @classmethod
     def _over(cls, state: State) -> Self:
         view = cls.__new__(cls)
-        view.__dict__.update(_state=state, _prefix="")  # at each call of a tool: past __setattr__, which is for users
+        object.__setattr__(view, "_state", state)  # at each call of a tool: past __setattr__, which is for users
         return view
 
     @property

@@ -16,6 +16,7 @@ from threading import RLock
 from typing import Any, ClassVar, Final
 
 from dcaf.core.base64url import Payload
+from dcaf.core.claims import Standing
 from dcaf.core.errors import SessionValueError
 from dcaf.core.growth import EMPTY, Tail, read_list
 from dcaf.core.handles import ABSENT, Slot
@@ -31,26 +32,33 @@ TEMPORARY: Final = "temp:"
 """Keys with this prefix live until the turn ends: they are never sealed and never shown."""
 
 
+Lock: Final = type(RLock())
+"""The class of such a lock; ``RLock`` itself is a function around it."""
+
+
 class Slots:
     """What a state is made of. Whoever calls its methods has the lock.
 
     Args:
         arrived: The state as it came in; None for a new, empty one. It is parsed at the first touch.
+        standing: Which session it is of; None outside a conversation.
         limit_bytes: How large the written state may become; None for no limit.
 
     Attributes:
+        standing: As above.
         size_changes: How often a key came or went: who goes through the keys can tell by it that they are others now.
     """
 
     __slots__ = (
-        *("_arrived", "_library", "_limit_bytes", "_lock", "_members", "_most_bytes", "_moved", "_own_arrived", "_slots", "_tails"),
-        "size_changes",
+        *("_arrived", "_late", "_library", "_limit_bytes", "_lock", "_looked", "_members", "_most_bytes", "_moved", "_own_arrived"),
+        *("_slots", "_tails", "size_changes", "standing"),
     )
 
     _kind: ClassVar[type[Slot]] = Slot
 
-    def __init__(self, arrived: Payload | None = None, *, limit_bytes: int | None = None) -> None:
+    def __init__(self, arrived: Payload | None = None, standing: Standing | None = None, *, limit_bytes: int | None = None) -> None:
         self._arrived = arrived or Payload(b"{}")
+        self.standing = standing
         self._limit_bytes = limit_bytes
         self._members: Members | None = None
         self._slots: dict[str, Slot] = {}
@@ -59,7 +67,9 @@ class Slots:
         self._library: bytes | None = None
         self._own_arrived: bytes | None = None
         self._most_bytes = 0
-        self._lock: AbstractContextManager[object] = RLock()
+        self._lock: AbstractContextManager[object] = Lock()
+        self._looked = False
+        self._late: Callable[[], None] | None = None
         self.size_changes: int = 0
 
     def slot(self, key: str) -> Slot:
@@ -87,13 +97,12 @@ class Slots:
 
     def _found(self, key: str) -> Slot | None:
         """The slot of a key, made where it arrived and nobody has touched it."""
-        with self._lock:
-            if key in self._tails:
-                self._join(key)
-            slot = self._slots.get(key)
-            if slot is None and key in (members := self._loaded()):
-                slot = self._slots[key] = self._kind(key, members.written(key))
-            return slot
+        if key in self._tails:
+            self._join(key)
+        slot = self._slots.get(key)
+        if slot is None and key in (members := self._members or self._loaded()):
+            slot = self._slots[key] = self._kind(key, members.written(key))
+        return slot
 
     def _loaded(self) -> Members:
         """What arrived, by key; the slots say what has become of it."""
@@ -122,27 +131,17 @@ class Slots:
     def _now(self) -> Members:
         """The present keys and their values, as far as written back."""
         self._join_all()
-        return self._arrived_here().updated({key: slot.data for key, slot in self._slots.items()})
+        members = self._members or self._loaded()
+        return members.updated({key: slot.data for key, slot in self._slots.items()}, self._moved)
 
     def _lasting(self) -> Members:
         """Those of them that are sealed; each temporary one has a slot."""
         if self._tails:
             self._join_all()
-        slots = self._slots.items()
-        return self._arrived_here().updated({key: None if key.startswith(TEMPORARY) else slot.data for key, slot in slots})
-
-    def _arrived_here(self) -> Members:
-        """What arrived, without what has moved to the place of its slot."""
-        members = self._loaded()
-        return members.updated(dict.fromkeys(self._moved)) if self._moved else members
-
-    def _fill(self, slot: Slot, data: bytes, given: object, as_type: Any = None) -> None:
-        """Put a written value into its slot. A container that is plain JSON itself is what ``lend`` hands out, as of a dict."""
-        if slot.data is None:
-            self._insert(slot)
-        slot.put(data, given, as_type)
-        if as_type is None and slot.handles and is_plain(given):
-            slot.handles[0].lent = True
+        values: dict[str, bytes | None] = {}
+        for key, slot in self._slots.items():
+            values[key] = None if key.startswith(TEMPORARY) else slot.data
+        return (self._members or self._loaded()).updated(values, self._moved)
 
     def _insert(self, slot: Slot) -> None:
         """Let an absent key take the last place, before it becomes present."""
@@ -192,14 +191,15 @@ class Slots:
         for key in [*self._tails]:
             self._join(key)
 
-    def _grow(self, key: str, more_bytes: int, data: Callable[[], bytes]) -> None:
-        """Refuse one value, which is written so many bytes longer at most, as ``_check_size``."""
-        self._loaded()
+    def _grow(self, key: str, more_bytes: int, data: bytes | Callable[[], bytes]) -> None:
+        """Refuse one value, as it is written or as a function writes it, so many bytes longer at most, as ``_check_size``."""
+        if self._members is None:
+            self._loaded()
         if key.startswith(TEMPORARY):
             return
         self._most_bytes += more_bytes
         if self._limit_bytes is not None and self._most_bytes > self._limit_bytes:
-            self._most_bytes = self._check_exactly({key: data()})
+            self._most_bytes = self._check_exactly({key: data if isinstance(data, bytes) else data()})
 
     def _check_size(self, coming: Mapping[str, bytes], without: Sequence[str] = ()) -> None:
         """Refuse, before anything is stored, what would not fit into a token."""
@@ -216,15 +216,6 @@ class Slots:
         present = {key: now.written(key) for key in now} | dict(coming)
         lasting = {key: data for key, data in present.items() if not key.startswith(TEMPORARY) and key not in without}
         return size_of(lasting, 0 if self._library is None else len(self._library) + len('"dcaf":,'), self._limit_bytes)
-
-
-def is_plain(value: object) -> bool:
-    """Whether a value is what its own JSON would be read as: of the builtin types alone."""
-    if type(value) is dict:
-        return all(type(key) is str and is_plain(item) for key, item in value.items())
-    if type(value) is list:
-        return all(map(is_plain, value))
-    return type(value) in ATOMS
 
 
 def checked(key: str) -> str:

@@ -43,13 +43,7 @@ class State(Slots):
         size_changes: As of Slots.
     """
 
-    __slots__ = ("_late", "_looked", "standing")
-
-    def __init__(self, arrived: Payload | None = None, standing: Standing | None = None, *, limit_bytes: int | None = None) -> None:
-        super().__init__(arrived, limit_bytes=limit_bytes)
-        self.standing = standing
-        self._looked = False
-        self._late: Callable[[], None] | None = None
+    __slots__ = ()
 
     @property
     def is_touched(self) -> bool:
@@ -63,7 +57,10 @@ class State(Slots):
     def find(self, key: str) -> Slot | None:
         """The slot of a key, if there is one; the key may be absent all the same."""
         slot = self._slots.get(key)
-        return self._found(key) if slot is None or self._tails else slot
+        if slot is None or self._tails:
+            with self._lock:
+                slot = self._found(key)
+        return slot
 
     def __contains__(self, key: object) -> bool:
         with self._lock:
@@ -100,11 +97,15 @@ class State(Slots):
                 self._refuse_late(self._late)
             slot = self._found(key) if type(key) is str else None
             name = checked(key) if slot is None else key
-            kept = slot.undeclared if slot is not None and slot.handles else None
-            plain = write_atom(value) if as_type is None else None
-            data = write(to_json(value, as_type, path=name, kept=kept)) if plain is None else plain
-            self._grow(name, at_most(name, data), lambda: data)
-            self._fill(self.slot(name) if slot is None else slot, data, value, as_type)
+            data = write_atom(value) if as_type is None else None
+            if data is None:
+                kept = slot.undeclared if slot is not None and slot.handles else None
+                data = write(to_json(value, as_type, path=name, kept=kept))
+            self._grow(name, at_most(name, data), data)
+            slot = self.slot(name) if slot is None else slot
+            if slot.data is None:
+                self._insert(slot)
+            slot.put(data, value, as_type)
 
     def put_validated(self, key: str, validated: object, given: object, *, as_type: Any) -> None:
         """Store a value that was validated as a type; what was given stays live, itself where it is of that type already.
@@ -133,7 +134,7 @@ class State(Slots):
             slot = self.slot(key)
             slot.settle()
             data = Added(by).applied(slot.data, key)
-            self._grow(key, at_most(key, data) if slot.data is None else len(data) - len(slot.data), lambda: data)
+            self._grow(key, at_most(key, data) if slot.data is None else len(data) - len(slot.data), data)
             if slot.data is None:
                 self._insert(slot)
             slot.amend(data)
@@ -204,7 +205,10 @@ class State(Slots):
             written = dict(self._written(key, value) for key, value in values.items())
             self._check_size(written)
             for (key, data), value in zip(written.items(), values.values(), strict=True):
-                self._fill(self.slot(key), data, value)
+                slot = self.slot(key)
+                if slot.data is None:
+                    self._insert(slot)
+                slot.put(data, value)
 
     def replace(self, values: Mapping[str, object]) -> None:
         """Make these the lasting keys, in this order, or, when one of them is refused, change nothing.
@@ -355,7 +359,7 @@ class State(Slots):
         A state that nobody changed is the very payload that arrived, unless its keys have another order now.
         """
         with self._lock:
-            if not (self.is_changed() or self._is_reordered()):
+            if not (self.changed() or self._library != self._own_arrived or self._is_reordered()):
                 return self._arrived
             members = self._lasting()
             if self._library is not None:
@@ -365,8 +369,15 @@ class State(Slots):
                 self._check_exactly({})
             return payload
 
-    def plain(self, shows: Callable[[str], bool] | None = None) -> bytes:
-        """Write what a tool or an application may see: the lasting keys alone, or some of them. Raises as ``settle``."""
+    def plain(self, shows: Callable[[str], bool] | None = None, payload: Payload | None = None) -> bytes:
+        """Write what a tool or an application may see: the lasting keys alone, or some of them. Raises as ``settle``.
+
+        Args:
+            shows: Tells which of them; None shows all.
+            payload: What is being sealed of the state. Where it was written now and holds nothing else, it is what is shown.
+        """
+        if shows is None and payload is not None and payload is not self._arrived and self._library is None:
+            return payload.data
         with self._lock:
             if shows is None and self._is_plain():
                 return self._arrived.data
@@ -374,10 +385,6 @@ class State(Slots):
             present = self._lasting()
             hidden = [] if shows is None else [key for key in present if not shows(key)]
             return present.updated(dict.fromkeys(hidden)).payload().data
-
-    def plain_of(self, payload: Payload) -> bytes:
-        """As ``plain``, of a payload that is being sealed: the same bytes, where it was written now and holds nothing else."""
-        return payload.data if payload is not self._arrived and self._library is None else self.plain()
 
     def _is_plain(self) -> bool:
         """Whether what arrived is all that is to be shown: nobody changed it, and it has no member of the library's."""

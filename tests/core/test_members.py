@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dcaf.core import SessionInvalid, SessionValueError
 from dcaf.core.base64url import Payload
 from dcaf.core.claims import Claims, Standing
-from dcaf.core.members import INDEXED_BYTES, INDEXED_MEMBERS, Members, cut, lacks, members_of
+from dcaf.core.members import INDEXED_BYTES, INDEXED_MEMBERS, MEMBER_BYTES, Members, cut, lacks, members_of
 from dcaf.core.session import Session
 from dcaf.core.state import State
 
@@ -85,9 +85,10 @@ def test_an_index_is_made_for_large_states_of_few_members() -> None:
     large = join([("a", orjson.dumps(small["a"] + "x")), ("é", b"1")])
     assert large.index == (INDEXED_BYTES - 1, 6)
     assert split(large.data, large.index) is not None
-    many = [(f"k{number}", b'"' + b"x" * 40 + b'"') for number in range(INDEXED_MEMBERS + 1)]
+    many = [(f"k{number}", b'"' + b"x" * MEMBER_BYTES + b'"') for number in range(INDEXED_MEMBERS + 1)]
     assert join(many).index is None
     assert join(many[:-1]).index is not None
+    assert join([(key, b"1") for key, _ in many[:-1]] + [("last", many[0][1] * 8)]).index is None
 
 
 def test_only_what_a_turn_touches_is_parsed(monkeypatch: Any) -> None:
@@ -180,7 +181,7 @@ def test_what_is_sealed_is_shown_as_if_it_were_written_again(values: Any, done: 
         session.temp["new"] = 1
     elif done == "dropped":
         session.clear()
-    assert state.plain_of(state.payload()) == state.plain()
+    assert state.plain(None, state.payload()) == state.plain()
 
 
 def of(members: int, size: int) -> tuple[bytes, tuple[int, ...]]:
@@ -196,8 +197,10 @@ def of(members: int, size: int) -> tuple[bytes, tuple[int, ...]]:
         (1, INDEXED_BYTES, False),
         (1, INDEXED_BYTES + 1, True),
         (3, 100, False),
-        (INDEXED_MEMBERS, INDEXED_BYTES * 2, True),
-        (INDEXED_MEMBERS + 1, INDEXED_BYTES * 2, False),
+        (16, MEMBER_BYTES * 16 - 1, False),
+        (16, MEMBER_BYTES * 16, True),
+        (INDEXED_MEMBERS, MEMBER_BYTES * INDEXED_MEMBERS, True),
+        (INDEXED_MEMBERS + 1, MEMBER_BYTES * INDEXED_MEMBERS * 2, False),
     ],
 )
 def test_a_state_that_was_cut_gets_an_index_where_a_parsed_one_does(members: int, size: int, *, is_indexed: bool) -> None:

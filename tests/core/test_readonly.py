@@ -138,4 +138,4 @@ def test_pydantic_never_reads_one_from_a_body() -> None:
 def test_it_does_not_mark_the_session_as_read_by_a_handle() -> None:
     session = filled()
     ReadOnlySession.of(session).get("cart", as_type=Cart)
-    assert session._state.slot("cart").handles == []
+    assert session._state.slot("cart").handles == ()
