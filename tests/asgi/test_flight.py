@@ -302,11 +302,12 @@ def test_white_space_that_never_becomes_a_body_counts_too() -> None:
 def test_two_middlewares_count_apart() -> None:
     async def run() -> None:
         one, two = service_of(), service_of()
-        await fill(one)
+        held = await fill(one)
         sender = Sender(two)
         await sender.say(CHUNK)
         assert (taken(one), taken(two)) == (LIMIT, 1_000)
         await sender.finish()
         assert sender.sent.status == 200
+        assert all(each.sent is not sender.sent for each in held)
 
     asyncio.run(run())
