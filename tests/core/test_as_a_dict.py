@@ -550,7 +550,7 @@ class Forgiving(Session):
 def test_control_a_session_that_does_something_else_is_caught(broken: type[Session], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SUBJECTS, "broken", broken.of)
 
-    @settings(SETTINGS, max_examples=400, phases=[Phase.generate])
+    @settings(SETTINGS, max_examples=4_000, phases=[Phase.generate])
     @given(program=PROGRAMS)
     def compared(program: list[Callable[[World], None]]) -> None:
         run("broken", program)
