@@ -201,6 +201,25 @@ def test_a_handler_of_starlettes_around_the_middleware_answers_alone(broken: str
     assert [message["type"] for message in sent.messages] == ["http.response.start", "http.response.body"]
 
 
+@pytest.mark.parametrize("fails", ["JSON", "a text"])
+def test_one_of_starlettes_inside_it_takes_the_first_start_for_sent_and_nothing_is(fails: str) -> None:
+    """The exception: the server answers then, because nothing was sent."""
+
+    async def chat(request: Any) -> Any:
+        request.session["n"] = 1
+        with_nan(request.session)
+        return JSONResponse({"x": 1}) if fails == "JSON" else PlainTextResponse("text")
+
+    async def sorry(request: Any, error: Exception) -> PlainTextResponse:
+        return PlainTextResponse("sorry", 500)
+
+    app = Starlette(routes=[Route("/api/chat", chat, methods=["POST"])], exception_handlers={DcafError: sorry})
+    sent = Sent()
+    with pytest.raises(RuntimeError, match="response already started"):
+        call(kept(mounted(app), sent), {})
+    assert sent.messages == []
+
+
 def kept(app: Any, sent: Sent) -> Any:
     async def keep(scope: Any, receive: Any, send: Any) -> None:
         async def both(message: Any) -> None:

@@ -80,9 +80,11 @@ def look(session: Session) -> None:
     session.to_dict()
 
 
-def answered_unable(older: Older, unable: str, tool: Any = look) -> tuple[Any, Recorder]:
+def answered_unable(older: Older, unable: str, tool: Any = look, told: Any = None) -> tuple[Any, Recorder]:
     app = Recorder(**UNABLE[unable], tool=tool)
-    service = mounted(app, **older.settings, **({"pass_streams": ("/api/chat",)} if unable == "a stream that passes" else {}))
+    service = mounted(
+        app, **older.settings, **({"pass_streams": ("/api/chat",)} if unable == "a stream that passes" else {}), on_event=told
+    )
     return call(service, {"data": {"session": older.session}}), app
 
 
@@ -90,15 +92,27 @@ def answered_unable(older: Older, unable: str, tool: Any = look) -> tuple[Any, R
 @pytest.mark.parametrize("unable", UNABLE)
 @EVERY
 def test_an_answer_that_carries_no_session_passes_and_the_next_turn_begins_alike(older: str, unable: str, tool: Any) -> None:
-    each = OLDER[older]()
+    each, told = OLDER[older](), list[Any]()
     for _ in range(2):
-        sent, app = answered_unable(each, unable, tool)
+        sent, app = answered_unable(each, unable, tool, told.append)
         wanted = UNABLE[unable]["answer"]
         assert (sent.status, sent.body) == (
             UNABLE[unable].get("status", 200),
             wanted if isinstance(wanted, bytes) else b"".join(wanted),
         )
         assert app.states == [each.state]
+    assert {event.name for event in told} <= {"imported"}
+
+
+@EVERY
+def test_on_a_socket_whose_turn_nothing_ends_nothing_is_lost(older: str) -> None:
+    each, told = OLDER[older](), list[Any]()
+    agent = Agent(look, '{"type":"text_delta"}')
+    with Peer(mounted(agent, **each.settings, on_event=told.append)) as peer:
+        assert peer.ask({"data": {"session": each.session}}) == {"type": "text_delta"}
+        peer.leave()
+    assert agent.states == [each.state]
+    assert {event.name for event in told} <= {"imported"}
 
 
 @EVERY
