@@ -139,8 +139,8 @@ async def _talk(service: Any, frames: list[Any], answers: int) -> list[Any]:
     for frame in frames:
         coming.put_nowait({"type": "websocket.receive", "text": json.dumps(frame)})
         if answers:
-            found.append(json.loads((await asyncio.wait_for(heard.get(), 2))["text"]))
-    await asyncio.wait_for(task, 2)
+            found.append(json.loads((await asyncio.wait_for(heard.get(), 10))["text"]))
+    await asyncio.wait_for(task, 10)
     return found
 
 
@@ -225,7 +225,7 @@ def test_an_end_that_comes_in_is_not_lost_either(way: str) -> None:
         await heard.get()
         coming.put_nowait({"type": "websocket.receive", "text": "{}"})
         coming.put_nowait({"type": "websocket.disconnect", "code": 1001})
-        await asyncio.wait_for(task, 2)
+        await asyncio.wait_for(task, 10)
 
     asyncio.run(run())
     assert ends == [1001]
@@ -243,7 +243,7 @@ def test_a_refused_frame_is_answered_and_the_next_one_is_given(way: str) -> None
         await heard.get()
         coming.put_nowait({"type": "websocket.receive", "text": '{"data":{"session":{"n":1}}}'})
         coming.put_nowait({"type": "websocket.receive", "text": '{"n":7}'})
-        await asyncio.wait_for(task, 2)
+        await asyncio.wait_for(task, 10)
         return [json.loads(heard.get_nowait()["text"]) for _ in range(heard.qsize())]
 
     heard = asyncio.run(run())
