@@ -158,28 +158,6 @@ def test_the_session_of_the_connection_is_that_of_all_its_frames(way: str) -> No
     assert [opened(frame["data"]["session"])["frames"] for frame in heard] == [1, 2, 3, 4, 5]
 
 
-def forgetting(kind: Any) -> Any:
-    async def receive(self: Any) -> Any:
-        while True:
-            given = await self._give(await self._receive())
-            if given is not None:
-                return given
-
-    return receive
-
-
-@pytest.mark.parametrize("way", WAYS)
-def test_control_a_socket_that_keeps_nothing_is_caught(way: str, monkeypatch: Any) -> None:
-    monkeypatch.setattr(Socket, "receive", forgetting(Socket))
-    with pytest.raises((AssertionError, TimeoutError)):
-        asyncio.run(asyncio.wait_for(_short(way), 0.3))
-
-
-async def _short(way: str) -> None:
-    endpoint = Endpoint(WAYS[way], 12, most=1_000)
-    await _talk(mounted(endpoint, **SLOW["all"]), [{"n": number} for number in range(12)], 1)
-
-
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", [Socket, PassingSocket])
 def test_a_large_frame_that_is_parsed_beside_the_loop_is_kept(kind: Any, way: str) -> None:
