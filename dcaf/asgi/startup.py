@@ -15,6 +15,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from starlette.types import Receive, Scope, Send
 
 from dcaf.core.errors import ConfigurationError
+from dcaf.core.raised import describe_raised
 
 Made = TypeVar("Made")
 P = ParamSpec("P")
@@ -22,6 +23,8 @@ P = ParamSpec("P")
 
 def fails_at_start(make: Callable[Concatenate[Made, P], None]) -> Callable[Concatenate[Made, P], None]:
     """What raises for a wrong setting; while a server asks whether the application is ready, the error is kept for the answer.
+
+    So is whatever a function raises that was given as a setting, and is called at once.
 
     Args:
         make: The ``__init__`` of a middleware. What it raised there is its ``_failure`` then, and None if all is well.
@@ -32,7 +35,7 @@ def fails_at_start(make: Callable[Concatenate[Made, P], None]) -> Callable[Conca
         self._failure = None
         try:
             make(self, *args, **kwargs)
-        except (ConfigurationError, TypeError) as failure:
+        except Exception as failure:
             if not is_in_lifespan():
                 raise
             self._failure = failure
@@ -55,5 +58,6 @@ async def refuse_start(failure: Exception, scope: Scope, receive: Receive, send:
     """Say that the application cannot start; the server logs the message, and ends. Raises the failure for any other connection."""
     if scope["type"] != "lifespan":
         raise failure
+    told = str(failure) if isinstance(failure, ConfigurationError | TypeError) else describe_raised(failure)
     await receive()
-    await send({"type": "lifespan.startup.failed", "message": f"dcaf: {failure}"})
+    await send({"type": "lifespan.startup.failed", "message": f"dcaf: {told}"})

@@ -100,12 +100,16 @@ class Socket:
             async with self._sending:
                 await self._frame(message, _data(message))
             return
-        if message["type"] == "websocket.close":
-            await self.finish()
-            self._is_open = False
-        await self._send(message)
         if message["type"] == "websocket.accept":
+            await self._send(message)
             self._is_open = True
+            return
+        try:
+            if message["type"] == "websocket.close":
+                await self.finish()
+        finally:  # what cannot be written keeps no connection open
+            self._is_open = self._is_open and message["type"] != "websocket.close"
+            await self._send(message)
 
     async def checkpoint(self, *, may_wait: bool = False) -> bool:  # noqa: ARG002
         """Send the session as it is now; False where the connection is not open. Raises as ``send``."""
@@ -138,6 +142,7 @@ class Socket:
         try:
             return await self._open(message, data)
         except (SessionError, SessionUnavailable) as refusal:
+            self._taken = None  # it is refused once, whoever is cancelled while that is told
             with suppress(OSError):  # the client has left already, and that comes in next
                 await self._refuse(refusal, as_bytes=message.get("text") is None)
         return None if self._is_open else {"type": "websocket.disconnect", "code": TOO_BIG}
@@ -148,9 +153,10 @@ class Socket:
             raise SessionConflict(reason="busy")
         if len(data) > self._config.max_body_bytes:
             raise BodyTooLarge(reason="length")
-        turn = Turn(self._config, self._scope)
+        turn = Turn(self._config, self._turn.outer)
         turn.found = await find_sessions(data, self._config.verify)
         await turn.open(self._turn)
+        turn.scope = self._scope
         turn.tell_opened(len(data))
         self._is_busy = True
         return self._go_on(turn, message)
@@ -271,6 +277,7 @@ class PassingSocket:
         return _with(message, found.text.rewritten(found.places, None, b"")) if found.places else message
 
     async def _refuse(self, refusal: SessionError, *, as_bytes: bool) -> Message | None:
+        self._taken = None
         self._turn.config.events.refused(refusal)
         with suppress(OSError):  # the client has left already, and that comes in next
             await self._send(_message(error_text(refusal.code), as_bytes=as_bytes))

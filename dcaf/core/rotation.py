@@ -22,6 +22,7 @@ from typing import Final
 
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.keys import Key, Keyring
+from dcaf.core.raised import describe_raised
 
 EVERY_S: Final = 60.0
 
@@ -49,7 +50,14 @@ class LiveKeyring(Keyring):
         self._every_s = every_s
         self._clock = clock
         self._read_at = clock()
-        self._ring = _checked(load())
+        try:
+            self._ring = _checked(load())
+        except ConfigurationError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a loader raises, there is no ring
+            raise ConfigurationError(
+                f"The function that gives the key ring raised {describe_raised(error)}. It must give one when the service starts."
+            ) from None  # the message of another program's error may quote what it read
         self._missed: frozenset[str] = frozenset()
 
     @property

@@ -94,6 +94,10 @@ def replaced(value: bytes) -> Any:
     return call(mounted(Recorder(b'{"data":{"session":{"deep":%b}}}' % value), plain=("/api/chat",)), {})
 
 
+def away() -> Keyring:
+    raise ConnectionError("the vault is away")
+
+
 def written(text: str, act: Callable[[Path], Any]) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "keys")
@@ -413,6 +417,11 @@ ADVICE: list[Advice] = [
         "keys= takes a Keyring, the text of a key",
         lambda: mounted(Recorder(), keys=KEY.secret),
         lambda: [mounted(Recorder(), keys=found) for found in (RING, KEY.text(), lambda: RING)],
+    ),
+    Advice(
+        " It must give one when the service starts.",
+        lambda: mounted(Recorder(), keys=away),
+        lambda: mounted(Recorder(), keys=lambda: RING),
     ),
     Advice("has no key. Write one with", lambda: written("# none\n", of_file), lambda: written(f"{KEY.text()}\n", of_file)),
     Advice(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -275,3 +276,18 @@ def test_on_a_socket_the_applications_own_error_arrives_and_the_next_turn_is_ser
         assert peer.ask({}) == {"type": "error", "code": "own"}
         assert opened(peer.ask({})["data"]["session"]) == {"n": 1}
         peer.leave()
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_on_a_socket_the_applications_own_close_leaves_though_nothing_can_be_sealed(broken: str) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await receive()
+        BROKEN[broken](scope["dcaf.session"])
+        with suppress(DcafError):
+            await send({"type": "websocket.close", "code": 1011})
+
+    with Peer(mounted(app)) as peer:
+        peer.say({})
+        assert peer.hear() == {"type": "websocket.close", "code": 1011}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -212,3 +213,33 @@ def test_a_refused_frame_is_answered_and_the_next_one_is_given(way: str) -> None
     heard = asyncio.run(run())
     assert endpoint.seen == [7]
     assert [frame.get("code") for frame in heard] == ["session-unsigned", None]
+
+
+@pytest.mark.parametrize("carriers", [("body",), ("header",)])
+def test_a_frame_is_refused_once_whoever_is_cancelled_while_that_is_told(carriers: Any) -> None:
+    sent: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        message = None
+        while message is None or message["type"] != "websocket.disconnect":
+            with suppress(TimeoutError):
+                message = await asyncio.wait_for(receive(), 0.01)
+
+    async def connect() -> None:
+        coming: asyncio.Queue[Any] = asyncio.Queue()
+        for message in ({"type": "websocket.connect"}, {"type": "websocket.receive", "text": '{"data":{"session":{"x":1}'}):
+            coming.put_nowait(message)
+
+        async def send(message: Any) -> None:  # as a server's: the message is taken at once, then it waits for its client
+            sent.append(message)
+            await asyncio.sleep(0.05)
+
+        task = asyncio.ensure_future(mounted(app, carriers=carriers)(scope_of(), coming.get, send))
+        await asyncio.sleep(0.3)
+        coming.put_nowait({"type": "websocket.disconnect", "code": 1000})
+        await task
+
+    asyncio.run(connect())
+    assert [json.loads(message["text"])["code"] for message in sent if "text" in message] == ["malformed-json"]

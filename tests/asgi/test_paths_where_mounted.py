@@ -167,7 +167,7 @@ PLACES: dict[str, tuple[Callable[[], Any], str, str]] = {
 }
 
 
-ON_SOCKETS = [name for name in PLACES if "inside" not in name]
+ON_SOCKETS = list(PLACES)
 
 
 def ask(app: Any, path: str, body: Any, root: str) -> Any:

@@ -93,6 +93,11 @@ MOUNTED: dict[str, Callable[[Any, dict[str, Any]], Any]] = {
 }
 KINDS = {"the middleware": SessionMiddleware, "the drop-in": DropIn}
 
+
+def away() -> Any:
+    raise ConnectionError("the vault of ada@example.org")
+
+
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no key": ({"keys": None}, "DCAF_KEYS"),
     "an empty key": ({"keys": ""}, "dcaf keys new"),
@@ -101,6 +106,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a key file that is not there": ({"keys": Path("/nowhere/keys")}, "cannot be read"),
     "a key file that is a folder": ({"keys": Path("/")}, "cannot be read"),
     "a function that gives no ring": ({"keys": lambda: None}, "must give a Keyring"),
+    "a function that cannot give one": ({"keys": away}, "raised ConnectionError in away"),
     "no audience": ({"audience": ""}, "audience= must"),
     "an audience of a wrong type": ({"audience": 7}, "audience= must"),
     "a subject that is no function": ({"subject": "ada"}, "subject= takes"),
