@@ -237,11 +237,12 @@ class Sealer:
     def pieces(self, session: Session, binding: Binding, *, sequence: int | None = None) -> Pieces:
         """Seal a session: the envelope, in pieces. What is sealed counts as what arrived from then on.
 
-        A state that nobody changed rests: its token goes out again, unless the token is worn or another key signs now.
+        A state that nobody changed rests: its token goes out again, unless the token is worn, another key signs now, or the session is
+        bound to somebody else, as one that was begun before its conversation was known.
 
         Args:
             session: One that ``start`` or ``open`` of this sealer made.
-            binding: Whom it is bound to from now on: the same as when it was opened.
+            binding: Whom it is bound to from now on.
             sequence: Its number, as a keeper gave it. None counts: one more than the last where no token seals this state.
 
         Raises:
@@ -309,12 +310,14 @@ class Sealer:
         now = int(self._clock())
         key = self._keys.signer(now)
         is_sealed = payload is state._arrived and arrived.token != ()
-        if is_sealed and self._rests(arrived, key, now) and sum(map(len, arrived.token)) <= self._max_token_bytes:
+        subject, conversation = binding.digests(self._suite.prefix, key)
+        is_bound = arrived.claims.sub == subject and arrived.claims.cid == conversation
+        if is_sealed and is_bound and self._rests(arrived, key, now) and sum(map(len, arrived.token)) <= self._max_token_bytes:
             return arrived
         if sequence is None:
             sequence = arrived.claims.seq + (not is_sealed)
-        born, (subject, conversation) = arrived.claims.born, binding.digests(self._suite.prefix, key)
-        end, version = self._lifetime.end(born, now), self._migrations.version or None
+        born, version = arrived.claims.born, self._migrations.version or None
+        end = self._lifetime.end(born, now)
         # The same as ``Claims(...)``, and as ``Standing(...)`` below, which are functions of Python around this one.
         claims = tuple.__new__(
             Claims,

@@ -603,6 +603,19 @@ def test_the_token_alone_is_that_of_the_envelope_and_counts_as_what_arrived() ->
         made.token(Session(), made.binding(), sequence=1)
 
 
+@pytest.mark.parametrize("bound", [(None, "t1"), ("ada", None), ("ada", "t1")])
+def test_a_token_of_nobody_does_not_rest_once_its_session_is_somebodys(bound: Any) -> None:
+    made = sealer()
+    session = made.start()
+    session["n"] = 1
+    first = made.seal(session, made.binding())
+    second = made.seal(session, made.binding(*bound))
+    assert made.open(json.loads(second), made.binding(*bound)).to_dict() == {"n": 1}
+    with pytest.raises(SessionInvalid):
+        made.open(json.loads(first), made.binding(*bound))
+    assert made.seal(session, made.binding(*bound)) == second
+
+
 def test_a_token_rests_until_it_is_worn_after_a_tenth_of_the_idle_timeout() -> None:
     made = sealer(lifetime=Lifetime(idle_s=100, absolute_s=1000))
     session = made.start()
