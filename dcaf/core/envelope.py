@@ -237,8 +237,8 @@ class Sealer:
     def pieces(self, session: Session, binding: Binding, *, sequence: int | None = None) -> Pieces:
         """Seal a session: the envelope, in pieces. What is sealed counts as what arrived from then on.
 
-        A state that nobody changed rests: its token goes out again, unless the token is worn, another key signs now, or the session is
-        bound to somebody else, as one that was begun before its conversation was known.
+        A state that nobody changed rests: its token goes out again, unless the token is worn, another key signs now, or the session
+        is bound to somebody else, as one that was begun before its conversation was known.
 
         Args:
             session: One that ``start`` or ``open`` of this sealer made.
