@@ -350,8 +350,9 @@ class State(Slots):
 
     @property
     def is_sealed(self) -> bool:
-        """Whether the last token holds the state as it is. Raises as ``settle``."""
-        return self.standing is not None and self.standing.token != () and not self.is_changed()
+        """Whether the last token holds the state as it is, its keys in this order. Raises as ``settle``."""
+        is_held = self.standing is not None and self.standing.token != ()
+        return is_held and not (self.is_changed() or self._is_reordered())
 
     def payload(self) -> Payload:
         """What is to be sealed: the lasting keys and the library's own member. Raises as ``settle``.
