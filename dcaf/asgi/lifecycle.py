@@ -90,19 +90,20 @@ class Turn:
     binding: Binding
 
     def __init__(self, config: Config, scope: Scope) -> None:
-        self.config = config
-        self.scope = self.outer = scope
-        self.in_time = BEFORE_THE_ANSWER
+        self.config: Config = config
+        self.scope: Scope = scope
+        self.outer: Scope = scope
+        self.in_time: str = BEFORE_THE_ANSWER
         self.found: Found | None = None
         self.place: Place | None = None
         self.presented: Sequence[Presented] = ()
-        self.arrived = False
+        self.arrived: bool = False
         self.kid: str | None = None
-        self.is_begun = True
-        self.is_unnamed = False
+        self.is_begun: bool = True
+        self.is_unnamed: bool = False
         self.carrier: Carrier | None = None
         self.stale: tuple[Carrier, ...] = ()
-        self.adopts = False
+        self.adopts: bool = False
         self._envelope: Pieces | None = None
         self._adopted = False
         self._was_changed = False

@@ -5,7 +5,7 @@ The steps are those of ``lifecycle``; here is what HTTP adds to them: the body t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from threading import get_ident
 from typing import Final
@@ -13,7 +13,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dcaf.asgi.body import announced_bytes, find_sessions, is_json
-from dcaf.asgi.carriers import find_presented
+from dcaf.asgi.carriers import Presented, find_presented
 from dcaf.asgi.checkpoint import sending
 from dcaf.asgi.config import Config
 from dcaf.asgi.headers import is_encoded, rewritten
@@ -49,13 +49,13 @@ class RequestSession(Turn):
         """Serve the request, or refuse it."""
         config = self.config
         if config.carriers:
-            self.presented = find_presented(config.carriers, self.scope)
+            self.presented: Sequence[Presented] = find_presented(config.carriers, self.scope)
         try:
             data = await self._receive_body()
             if data is None:
                 return
             await self.open()
-            self.scope = {**self.scope, SCOPE_KEY: self.session}
+            self.scope: Scope = {**self.scope, SCOPE_KEY: self.session}
             if self.found is not None:
                 self._prepare_body(self.found)
         except (SessionError, SessionUnavailable) as refusal:
@@ -136,7 +136,8 @@ class RequestSession(Turn):
         Raises:
             SessionInvalid: The sealed state is no object: another program that has our key sealed it.
         """
-        self.adopts, self.found = self.is_plain, None
+        self.adopts: bool = self.is_plain
+        self.found: Found | None = None
         if not found.places:
             return
         kept = self.place

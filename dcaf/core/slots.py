@@ -58,7 +58,7 @@ class Slots:
 
     def __init__(self, arrived: Payload | None = None, standing: Standing | None = None, *, limit_bytes: int | None = None) -> None:
         self._arrived = arrived or Payload(b"{}")
-        self.standing = standing
+        self.standing: Standing | None = standing
         self._limit_bytes = limit_bytes
         self._members: Members | None = None
         self._slots: dict[str, Slot] = {}
