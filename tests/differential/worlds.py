@@ -26,7 +26,8 @@ def _same_bytes(size: int) -> bytes:
     return hashlib.shake_256(b"nonce").digest(size)
 
 
-os.urandom = _same_bytes  # the nonce of an encrypted token, too, is one that both trees draw: taken when dcaf is imported
+if __name__ == "__main__":
+    os.urandom = _same_bytes  # the nonce of an encrypted token, too, is one that both trees draw: taken when dcaf is imported
 
 from dcaf import Key, Keyring, SessionMiddleware  # noqa: E402
 from dcaf.asgi import checkpoint  # noqa: E402
