@@ -164,7 +164,6 @@ READERS: Final[dict[str, tuple[Callable[[bytes], None], dict[str, Callable[[int]
 def per_byte(read: Callable[[bytes], None], data: bytes) -> float:
     """The least time of some tries, in nanoseconds a byte."""
     repeat, found = max(1, 20_000 // len(data)), []
-    gc.collect()
     gc.disable()  # what it looks at grows with all that the process holds
     try:
         for _ in range(3):
