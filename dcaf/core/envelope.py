@@ -60,7 +60,7 @@ LONGEST: Final = Claims(
     sv=MAX_INTEGER,
     ep=MAX_INTEGER,
 )
-"""Claims that take as much room as claims can, but for their audience."""
+"""Claims that take as much room beside a state as claims can, but for their audience; beside ``at`` there is no state."""
 WORN_AFTER: Final = 10
 """A token that rests with its client is made anew when this part of the idle timeout is over: a tenth."""
 DEFAULT_LIFETIME: Final = Lifetime(idle_s=7 * 86_400, absolute_s=30 * 86_400)
@@ -321,7 +321,20 @@ class Sealer:
         # The same as ``Claims(...)``, and as ``Standing(...)`` below, which are functions of Python around this one.
         claims = tuple.__new__(
             Claims,
-            (self._audience, arrived.claims.sid, sequence, born, now, end, subject, conversation, version, None, payload.index),
+            (
+                self._audience,
+                arrived.claims.sid,
+                sequence,
+                born,
+                now,
+                end,
+                subject,
+                conversation,
+                version,
+                None,
+                None,
+                payload.index,
+            ),
         )
         token = self._suite.pieces(key, self._audience, claims.write(), payload)
         length = sum(map(len, token))
