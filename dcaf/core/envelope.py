@@ -316,25 +316,12 @@ class Sealer:
             return arrived
         if sequence is None:
             sequence = arrived.claims.seq + (not is_sealed)
-        born, version = arrived.claims.born, self._migrations.version or None
+        sid, born, version = arrived.claims.sid, arrived.claims.born, self._migrations.version or None
         end = self._lifetime.end(born, now)
         # The same as ``Claims(...)``, and as ``Standing(...)`` below, which are functions of Python around this one.
         claims = tuple.__new__(
             Claims,
-            (
-                self._audience,
-                arrived.claims.sid,
-                sequence,
-                born,
-                now,
-                end,
-                subject,
-                conversation,
-                version,
-                None,
-                None,
-                payload.index,
-            ),
+            (self._audience, sid, sequence, born, now, end, subject, conversation, version, None, None, payload.index),
         )
         token = self._suite.pieces(key, self._audience, claims.write(), payload)
         length = sum(map(len, token))
