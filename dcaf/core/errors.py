@@ -25,7 +25,9 @@
     │   ├── SessionMalformed              400  not an envelope at all
     │   ├── SessionInvalid                400  not sealed by us, for this holder
     │   ├── SessionEnded                  409  sealed by us, and over
-    │   ├── SessionConflict               409  sealed by us, and not the newest
+    │   ├── SessionConflict               409  sealed by us; a turn is in progress, or an answer was lost
+    │   ├── SessionSuperseded             409  sealed by us, and not the newest
+    │   ├── IdempotencyKeyReused          422  one Idempotency-Key, another request
     │   ├── SessionTooLarge               413  a token over its limit
     │   ├── BodyTooLarge                  413  a body over its limit
     │   ├── MalformedJSON                 400  a body that a strict JSON parser refuses

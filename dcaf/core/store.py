@@ -21,7 +21,7 @@ import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol, TypeVar
 
 from dcaf.core.arguments import has_methods, kind_of
 from dcaf.core.base64url import Payload
@@ -137,8 +137,10 @@ class Lease(Protocol):
         """
 
     async def release(self) -> None:
-        """Let go of the session. Always called, however the turn ended, and perhaps more than once; after a commit there may be
-        nothing to do. Nobody waits for it longer than a few seconds."""
+        """Let go of the session: always called, however the turn ended, and perhaps more than once.
+
+        After a commit there may be nothing to do. Nobody waits for it longer than a few seconds.
+        """
 
 
 class SessionStore(Protocol):
@@ -239,7 +241,8 @@ async def ask(answer: Awaitable[T]) -> T:
     except (SessionError, SessionUnavailable):
         raise
     except Exception as error:
-        logger.error("dcaf: the store failed with %s", type(error).__qualname__)
+        # Not the error itself: those of drivers quote statements, and so state and subjects.
+        logger.error("dcaf: the store failed with %s", type(error).__qualname__)  # noqa: TRY400
         raise SessionUnavailable(reason=FAILED) from error
 
 
@@ -271,7 +274,8 @@ def require_store(store: SessionStore | None) -> None:
     """
     if store is not None and not has_methods(store, "open"):
         raise ConfigurationError(
-            f"store= takes a SessionStore, an object with `async def open(self, request)`, or None for no store; not {kind_of(store)}."
+            "store= takes a SessionStore, an object with `async def open(self, request)`, or None for no store; not "
+            f"{kind_of(store)}."
         )
 
 
