@@ -64,7 +64,7 @@ LONGEST: Final = Claims(
     sv=MAX_INTEGER,
     ep=MAX_INTEGER,
 )
-"""Claims that take as much room as claims can beside a state, but for their audience."""
+"""Claims that take as much room beside a state as claims can, but for their audience; beside ``at`` there is no state."""
 WORN_AFTER: Final = 10
 """A token that rests with its client is made anew when this part of the idle timeout is over: a tenth."""
 DEFAULT_LIFETIME: Final = Lifetime(idle_s=7 * 86_400, absolute_s=30 * 86_400)
@@ -373,13 +373,14 @@ class Sealer:
             return arrived
         if sequence is None:
             sequence = arrived.claims.seq + (not is_sealed)
-        born, version, epoch, place = arrived.claims.born, self._migrations.version or None, arrived.claims.ep, arrived.claims.at
+        _, sid, _, born, _, _, _, _, _, epoch, place, _ = arrived.claims
+        version = self._migrations.version or None
         end = self._lifetime.end(born, now)
         carried = payload if place is None else KEPT
         # The same as ``Claims(...)``, and as ``Standing(...)`` below, which are functions of Python around this one.
         claims = tuple.__new__(
             Claims,
-            (self._audience, arrived.claims.sid, sequence, born, now, end, subject, conversation, version, epoch, place, carried.index),
+            (self._audience, sid, sequence, born, now, end, subject, conversation, version, epoch, place, carried.index),
         )
         token = self._suite.pieces(key, self._audience, claims.write(), carried)
         length = sum(map(len, token))
