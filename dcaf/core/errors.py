@@ -25,7 +25,9 @@
     │   ├── SessionMalformed              400  not an envelope at all
     │   ├── SessionInvalid                400  not sealed by us, for this holder
     │   ├── SessionEnded                  409  sealed by us, and over
-    │   ├── SessionConflict               409  sealed by us, and not the newest
+    │   ├── SessionConflict               409  sealed by us; a turn is in progress, or an answer was lost
+    │   ├── SessionSuperseded             409  sealed by us, and not the newest
+    │   ├── IdempotencyKeyReused          422  one Idempotency-Key, another request
     │   ├── SessionTooLarge               413  a token over its limit
     │   ├── BodyTooLarge                  413  a body over its limit
     │   ├── MalformedJSON                 400  a body that a strict JSON parser refuses
@@ -45,7 +47,7 @@ Why it was refused is in ``error.reason``, for the log alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 
 class DcafError(Exception):
@@ -266,11 +268,52 @@ class SessionEnded(SessionError):
 
 
 class SessionConflict(SessionError):
-    """The token is authentic, but not the newest of its session, or a turn of it is in progress."""
+    """A turn of the session is in progress, or the answer to one was lost.
+
+    Args:
+        reason: Why, in one word, for the log; never sent.
+        envelope: The current envelope as JSON, for a holder whose answer was lost; None for none.
+        applied: Whether what this request asks for was done in the turn whose answer was lost: ``"partial"`` where that turn did
+            not finish, None where nobody says.
+
+    Attributes:
+        envelope, applied: As above.
+    """
 
     code = "session-conflict"
     http_status = 409
     detail = "The session has moved on, or another turn of it is in progress."
+    offers_restart = False
+
+    def __init__(
+        self,
+        *,
+        reason: str = "",
+        kid: str | None = None,
+        sid_digest: str | None = None,
+        envelope: bytes | None = None,
+        applied: bool | Literal["partial"] | None = None,
+    ) -> None:
+        super().__init__(reason=reason, kid=kid, sid_digest=sid_digest)
+        self.envelope: bytes | None = envelope
+        self.applied: bool | Literal["partial"] | None = applied
+
+
+class SessionSuperseded(SessionError):
+    """The token is authentic, but not the newest of its session, and nobody gives the newer one for it."""
+
+    code = "session-superseded"
+    http_status = 409
+    detail = "The session has moved on. Go on with the newest one, which another tab may have, or start a new one."
+    offers_restart = False
+
+
+class IdempotencyKeyReused(SessionError):
+    """The Idempotency-Key of the request was used for another request."""
+
+    code = "idempotency-key-reused"
+    http_status = 422
+    detail = "The Idempotency-Key was used for another request. Send a new one."
     offers_restart = False
 
 

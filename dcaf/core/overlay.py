@@ -15,7 +15,7 @@ was computed from what is no longer there. That is a clash even where both wrote
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from dcaf.core.base64url import Payload
 from dcaf.core.errors import StateError
@@ -25,6 +25,9 @@ from dcaf.core.members import Members
 from dcaf.core.merge import ROOT, Path, changes, merge
 from dcaf.core.state import State
 from dcaf.core.values import read, write
+
+if TYPE_CHECKING:
+    from dcaf.core.store import Lease
 
 Wins = Callable[[str, Path], bool]
 
@@ -101,6 +104,7 @@ class Overlay(State):
     def __init__(self, parent: State) -> None:
         super().__init__(standing=parent.standing, limit_bytes=parent._limit_bytes)
         self._parent = parent
+        self.lease: Lease | None = parent.lease
         self._reads: set[str] = set()
         self._reads_all = False
         self._changes: dict[str, Growth] = {}

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from threading import RLock
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from dcaf.core.base64url import Payload
 from dcaf.core.claims import Standing
@@ -24,6 +24,9 @@ from dcaf.core.members import Members, members_of
 from dcaf.core.parts import ATOMS
 from dcaf.core.room import at_most, size_of
 from dcaf.core.values import read, to_json, write
+
+if TYPE_CHECKING:
+    from dcaf.core.store import Lease
 
 RESERVED: Final = "dcaf"
 """The one key that the library keeps for itself, in the envelope and in the sealed state."""
@@ -46,12 +49,13 @@ class Slots:
 
     Attributes:
         standing: As above.
+        lease: The hold of the turn on the session; None where no store keeps it.
         size_changes: How often a key came or went: who goes through the keys can tell by it that they are others now.
     """
 
     __slots__ = (
         *("_arrived", "_late", "_library", "_limit_bytes", "_lock", "_looked", "_members", "_most_bytes", "_moved", "_own_arrived"),
-        *("_slots", "_tails", "size_changes", "standing"),
+        *("_slots", "_tails", "lease", "size_changes", "standing"),
     )
 
     _kind: ClassVar[type[Slot]] = Slot
@@ -59,6 +63,7 @@ class Slots:
     def __init__(self, arrived: Payload | None = None, standing: Standing | None = None, *, limit_bytes: int | None = None) -> None:
         self._arrived = arrived or Payload(b"{}")
         self.standing: Standing | None = standing
+        self.lease: Lease | None = None
         self._limit_bytes = limit_bytes
         self._members: Members | None = None
         self._slots: dict[str, Slot] = {}

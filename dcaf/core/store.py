@@ -1,0 +1,287 @@
+"""The seam for servers that remember: a store opens each session of each turn, and gives a lease that commits what is sealed.
+
+    open      every session, before the application runs: one that arrived, a new, a restarted, an imported one
+    spend     what may be used once, before what it allows is done
+    latest    a newer state, for stores that merge, before this turn's is made
+    commit    the finished envelope, before it is sent
+    release   always, however the turn ended
+
+>>> import asyncio
+>>> lease = asyncio.run(StatelessStore().open(OpenRequest("A" * 22, None, Binding("shop"))))
+>>> lease.revision, lease.sequence
+(0, 1)
+
+What a reader gets wrong: a store never opens or makes a token. It is asked about claims that were verified for their holder, and
+gets the token when it is finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Final, ParamSpec, Protocol, TypeVar
+
+from dcaf.core.arguments import has_methods, kind_of
+from dcaf.core.base64url import Payload
+from dcaf.core.claims import Binding, Claims
+from dcaf.core.errors import ConfigurationError, SessionClosedError, SessionError, SessionUnavailable
+
+if TYPE_CHECKING:
+    from dcaf.core.session import Session
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+FAILED: Final = "store"
+"""Why a turn is refused whose store failed, or does not know what a token says that it keeps."""
+
+logger: Final[logging.Logger] = logging.getLogger("dcaf")
+
+
+def _no_identity() -> bytes | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRequest:
+    """A session whose turn begins.
+
+    Attributes:
+        session_id: The session's id, of a new one too.
+        claims: What its token says, which was verified for this holder; None where no token seals it: a session that is new, was
+            restarted, or was imported from a plain object.
+        binding: Whom it is bound to, in clear.
+        is_safe: Whether the method of the request promises to change nothing (RFC 9110, section 9.2.1), or nothing was asked yet:
+            the handshake of a WebSocket.
+        idempotency_key: The header ``Idempotency-Key``; None where there is none.
+        identity: Gives what tells this request from others, the SHA-256 of its method, path, query, Content-Type and body; None
+            where the body was not read whole, or this is no request. It is computed when it is called.
+    """
+
+    session_id: str
+    claims: Claims | None
+    binding: Binding
+    is_safe: bool = False
+    idempotency_key: str | None = field(default=None, repr=False)
+    identity: Callable[[], bytes | None] = field(default=_no_identity, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A state that is about to leave: frozen, sealed, and not yet sent.
+
+    Attributes:
+        payload: The whole state, wherever it is kept.
+        claims: What its token says: ``seq`` is its number, ``sv`` the version of its schema.
+        token: The token.
+        envelope: What the client gets at ``data.session``, as JSON; empty where a header or a cookie carries the token alone.
+        is_changed: Whether the state is another one than the turn began with, or than was committed last.
+    """
+
+    payload: Payload = field(repr=False)
+    claims: Claims = field(repr=False)
+    token: bytes = field(repr=False)
+    envelope: bytes = field(repr=False)
+    is_changed: bool
+
+
+class Lease(Protocol):
+    """One turn's hold on one session.
+
+    Attributes:
+        revision: The number of the state that the turn begins with: that of the token, 0 for a new session; where the lease gives a
+            payload, the number of that.
+        sequence: The number of the next changed state, reserved for this turn.
+        epoch: The claim ``ep`` of what is sealed from now on; None for none.
+        place: The claim ``at`` of what is sealed from now on: where the state is kept; None where the token carries it.
+        payload: The state that the server keeps; None where the token carries it.
+        version: The version of the application's schema that the payload is of.
+    """
+
+    revision: int
+    sequence: int
+    epoch: int | None
+    place: str | None
+    payload: Payload | None
+    version: int
+
+    async def spend(self, keys: Sequence[str]) -> bool:
+        """Use up what may be used once in a session, all or none, before what it allows is done; False where one was used before.
+
+        Raises:
+            SessionError: The session is revoked by now, or another turn has taken it over.
+            SessionUnavailable: Nobody can tell. Then nothing is used up, as far as the store can say.
+        """
+
+    async def latest(self) -> Payload | None:
+        """A newer state than the turn began with, over which what the turn did is laid again; None where there is none.
+
+        Only stores that merge have one; ``revision`` and ``sequence`` are those of the newer state from then on.
+        """
+
+    async def commit(self, sealed: Sealed, *, ends_turn: bool) -> None:
+        """Keep what was sealed, if no other turn came first. It is sent after this returns.
+
+        Called again in the turns of streams and sockets, and after ``release`` for what is changed later: that is taken only while
+        no other turn holds the session. ``sequence`` is the next number when it returns.
+
+        Args:
+            sealed: What will be sent.
+            ends_turn: Whether it is a whole answer or the end of a stream's turn, after which others may hold the session. False
+                for a checkpoint.
+
+        Raises:
+            SessionConflict, SessionSuperseded, SessionEnded: Another turn came first, or the session was revoked.
+            SessionUnavailable: It could not be written.
+        """
+
+    async def release(self) -> None:
+        """Let go of the session: always called, however the turn ended, and perhaps more than once.
+
+        After a commit there may be nothing to do. Nobody waits for it longer than a few seconds.
+        """
+
+
+class SessionStore(Protocol):
+    """What stands between opening and sealing: a ledger, a session service, or one of your own.
+
+    Attributes:
+        level: What operators are shown, for instance in telemetry: ``"L2"``, or a name of your own.
+    """
+
+    level: str
+
+    async def open(self, request: OpenRequest) -> Lease:
+        """Open a session before the application runs. Whoever is cancelled in it holds nothing.
+
+        Raises:
+            SessionEnded: It was revoked, or is of an older epoch.
+            SessionConflict: Another turn of it is in progress, or an answer to it was lost.
+            SessionSuperseded: It is not the newest.
+            IdempotencyKeyReused: The key of the request was used for another one.
+            SessionUnavailable: Nobody can tell. Whatever else is raised counts as this.
+        """
+
+
+class StatelessLease:
+    """The lease of a store that keeps nothing, and a base for those that keep something.
+
+    Args:
+        request: The session.
+
+    Attributes:
+        request: As above.
+        revision, sequence, epoch, place, payload, version: As of ``Lease``: the token's number and the next one, no epoch, no place
+            and no payload.
+    """
+
+    def __init__(self, request: OpenRequest) -> None:
+        self.request: OpenRequest = request
+        self.revision: int = 0 if request.claims is None else request.claims.seq
+        self.sequence: int = self.revision + 1
+        self.epoch: int | None = None
+        self.place: str | None = None
+        self.payload: Payload | None = None
+        self.version: int = 0
+
+    async def spend(self, keys: Sequence[str]) -> bool:  # noqa: ARG002
+        """True: a second use cannot be told from the first."""
+        return True
+
+    async def latest(self) -> Payload | None:
+        """None: there is no newer one."""
+        return None
+
+    async def commit(self, sealed: Sealed, *, ends_turn: bool) -> None:  # noqa: ARG002
+        """Count."""
+        self.sequence = sealed.claims.seq + 1
+
+    async def release(self) -> None:
+        """Nothing is held."""
+
+
+class StatelessStore:
+    """Level L0: keeps nothing, opens every session that was verified, and counts its changes. The middleware without ``store=``
+    does the same, and does not ask.
+
+    Attributes:
+        level: ``"L0"``.
+    """
+
+    level: ClassVar[str] = "L0"
+
+    async def open(self, request: OpenRequest) -> Lease:
+        """Open it: without a server's memory there is no older and no newer."""
+        return StatelessLease(request)
+
+
+async def spend(session: Session, keys: Sequence[str]) -> bool:
+    """Use up what may be used once in a session, all or none, before what it allows is done; the store of its turn is asked.
+
+    False where one of them was used before. Where no store keeps the session nobody can know, and all may be used.
+
+    Raises:
+        SessionError: The session is revoked by now, or another turn has taken it over.
+        SessionUnavailable: Nobody can tell.
+        SessionClosedError: The turn is over.
+    """
+    lease: Lease | None = session._state.lease
+    return lease is None or await ask(lease.spend, keys)
+
+
+async def ask(question: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What a store answers. Whatever it raises that is no refusal of its own says that nobody can tell.
+
+    Raises:
+        SessionError: The store refuses the session.
+        SessionClosedError: The turn is over.
+        SessionUnavailable: It failed. The cause is the cause.
+    """
+    try:
+        return await question(*args, **kwargs)
+    except (SessionError, SessionClosedError, SessionUnavailable):
+        raise
+    except Exception as error:
+        # Not the error itself: those of drivers quote statements, and so state and subjects.
+        logger.error("dcaf: the store failed with %s", type(error).__qualname__)  # noqa: TRY400
+        raise SessionUnavailable(reason=FAILED) from error
+
+
+def check_kept(claims: Claims, lease: Lease | None) -> None:
+    """Refuse a token that says that something of it is kept, by whoever does not have that: a process of an older release perhaps.
+
+    Raises:
+        SessionUnavailable: Nobody here has its epoch, or its state.
+    """
+    has_epoch, has_state = lease is not None and lease.epoch is not None, lease is not None and lease.payload is not None
+    if (claims.ep is not None and not has_epoch) or (claims.at is not None and not has_state):
+        raise SessionUnavailable(reason=FAILED)
+
+
+def digest_parts(*parts: bytes) -> bytes:
+    """SHA-256 over parts, each with its length in four bytes before it."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(4, "big") + part)
+    return digest.digest()
+
+
+def require_store(store: SessionStore | None) -> None:
+    """Refuse what is no store.
+
+    Raises:
+        ConfigurationError: It has no ``open``, or is a class.
+    """
+    if store is not None and not has_methods(store, "open"):
+        raise ConfigurationError(
+            "store= takes a SessionStore, an object with `async def open(self, request)`, or None for no store; not "
+            f"{kind_of(store)}."
+        )
+
+
+def level_of(store: SessionStore | None) -> str:
+    """The level that a store says it is, for operators and for the chat page: ``custom`` where it says none; None is L0."""
+    found: str = getattr(store, "level", "custom") if store is not None else StatelessStore.level
+    return found
