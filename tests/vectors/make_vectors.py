@@ -29,7 +29,7 @@ NOW: Final = 1_789_000_000
 LIFE: Final = Lifetime(idle_s=7 * 86_400, absolute_s=30 * 86_400)
 SUITES: Final = ("dcaf1s", "dcaf1e")
 LARGEST: Final = 2**53 - 1
-ORDER: Final = ("aud", "sid", "seq", "born", "iat", "exp", "sub", "cid", "sv", "ep", "ix")
+ORDER: Final = ("aud", "sid", "seq", "born", "iat", "exp", "sub", "cid", "sv", "ep", "at", "ix")
 
 ABOUT: Final = {
     "protocol": 1,
