@@ -1,4 +1,4 @@
-"""Tokens with the claims ``ep`` and ``at``, of both suites: those that are good claims, and those that are none."""
+"""Tokens with the claims ``ep`` and ``at``, good and refused, and claims as no service writes them; of both suites."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from tests.vectors.about import TOKENS_AND_STORES
-from tests.vectors.make_vectors import ABOUT, LARGEST, SUITES, Refusals, Sealed, Vector, accepted, compact
+from tests.vectors.make_vectors import ABOUT, ALPHABET, LARGEST, NOW, SUITES, Refusals, Sealed, Vector, accepted, compact, write_mac
 
 GOOD_PLACES: Final = ("server", "a", "elsewhere", "abcdefghijklmnop")
 NO_PLACES: Final[tuple[tuple[str, Any], ...]] = (
@@ -47,6 +47,34 @@ def good(suite: str) -> Iterator[Vector]:
     twice = Sealed(f"{suite}: a place that is said twice, of which the last counts", suite, at="server")
     claims = compact(twice.claims).replace('"at"', '"at":"","at"')
     yield {**accepted(twice, "{}"), "token": twice.token("{}", claims.encode()), "claims": claims}
+
+
+def spelled(suite: str) -> Iterator[Vector]:
+    """Claims as no service writes them, which every reader takes: whoever sealed them has the key."""
+
+    def of(name: str, change: tuple[str, str] = ("", ""), **claims: Any) -> Vector:
+        sealed = Sealed(f"{suite}: {name}", suite, **claims)
+        text = compact(sealed.claims).replace(*change) if change[0] else compact(sealed.claims)
+        return {**accepted(sealed), "token": sealed.token(claims=text.encode()), "claims": text}
+
+    yield of("claims with white space", (",", " ,\t"))
+    yield of("the number -0", ('"seq":1', '"seq":-0'))
+    yield of("the number 0", seq=0)
+    yield of("born after it was sealed", born=NOW + 9_999)
+    yield of("over before it was sealed", iat=NOW + 50, exp=NOW - 10)
+    if suite == "dcaf1s":
+        yield _respelled("claims", 2)
+        yield _respelled("state", 3)
+
+
+def _respelled(segment: str, at: int) -> Vector:
+    """A signed token in which a segment ends with bits that are of no byte, under a right mac."""
+    made = (Sealed(f"dcaf1s: {segment} that end in bits of no byte", "dcaf1s", seq=10**digits) for digits in range(3))
+    sealed = next(one for one in made if len(one.token().split(".")[at]) % 4 == 3)
+    parts = sealed.token().split(".")[:4]
+    parts[at] = parts[at][:-1] + ALPHABET[ALPHABET.index(parts[at][-1]) + 1]
+    body = ".".join(parts)
+    return {**accepted(sealed), "token": f"{body}.{write_mac(body)}"}
 
 
 def bad(found: Refusals, suite: str) -> None:
@@ -91,7 +119,7 @@ def files() -> dict[str, bytes]:
     for suite in SUITES:
         bad(found, suite)
         without_store(found, suite)
-    vectors = [*good("dcaf1s"), *good("dcaf1e"), *found.vectors]
+    vectors = [*good("dcaf1s"), *good("dcaf1e"), *spelled("dcaf1s"), *spelled("dcaf1e"), *found.vectors]
     lines = ",\n".join(json.dumps(vector) for vector in vectors)
     return {
         "claims.json": f'{{\n"about": {json.dumps(ABOUT | TOKENS_AND_STORES, indent=1)},\n"vectors": [\n{lines}\n]\n}}\n'.encode()

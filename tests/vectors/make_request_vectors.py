@@ -147,6 +147,14 @@ def read() -> list[Vector]:
             service={"accept_both": True},
         ),
         turn(
+            "of a service whose clock has fractions, to the last of them",
+            body,
+            CARRIED,
+            application='{"data":{"session":%}}',
+            token=came(iat=NOW - 604_800, born=NOW - 604_800),
+            service={"now": NOW + 60.999},
+        ),
+        turn(
             "the wish for a new one",
             '{"data":{"session":{"a":1,"dcaf":{"token":"new"}}}}',
             CARRIED,

@@ -14,7 +14,7 @@ from tests.vectors.make_vectors import FOLDER
 from tests.vectors.play import Vector, exchange, talk, text_of
 
 FROZEN: Final = {
-    "requests.json": "0fe18097bfdb05fbd920dcffe965fdab4c0942971a2ddc7eb88cebcf5bbfc1cf",
+    "requests.json": "6a6178c02b04d9bc49dad6a9088fccc2edbe2b5403b116e8e67004e9b93fb184",
     "responses.json": "fafb722c86cac9c68618174c36c2de5c0946bcf39a94b3c02cd39133e17df8fe",
     "events.json": "c770c528aadc609e7a72e84556ece870b5d99a530a39af751c0780acbd4dd0dd",
     "carriers.json": "6b439bb20a535f12a694a2920932a27c9832093659a3641a6165f576af85b6bb",
