@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 import pytest
+from dcaf.core.keeper import Stateless
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.applications import Starlette
@@ -17,7 +18,6 @@ from starlette.testclient import TestClient
 from dcaf import current_session
 from dcaf.asgi.responses import Answer
 from dcaf.core.errors import NotCarriedError, SessionValueError
-from dcaf.core.keeper import Stateless
 from tests.asgi.wire import (
     JSON_TYPE,
     Recorder,

@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from dcaf.core.keeper import Stateless
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.middleware.gzip import GZipMiddleware
@@ -27,7 +28,6 @@ from dcaf.asgi.responses import Answer
 from dcaf.asgi.streams import EVENTS, LINES, Stream
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError, NotCarriedError, SessionAliasError, SessionConflict, SessionUnavailable
-from dcaf.core.keeper import Stateless
 from dcaf.core.session import Session
 from tests.asgi.wire import AUDIENCE, RING, Sent, call, exchange, messages_of, mounted, scope_of
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import uvicorn
 import websockets
+from dcaf.core.keeper import Stateless
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.testclient import TestClient, WebSocketDenialResponse
@@ -26,7 +27,6 @@ from dcaf.asgi.websocket import Socket
 from dcaf.core import Key, Keyring, Session, current_session
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError, SessionAliasError, SessionConflict, SessionEnded, SessionUnavailable
-from dcaf.core.keeper import Stateless
 from dcaf.core.seal import SIGNED
 from dcaf.core.state import State
 from dcaf.testing import tampered
