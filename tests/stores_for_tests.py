@@ -1,8 +1,8 @@
 """The stores that tests mount: small ones that refuse, fail or wait where they are told to, a ledger and a service in memory.
 
 The two in memory keep the rules of docs/protocol.md, section 7, in a dict, and give way to the event loop before and after each
-change, so that a turn can be cancelled there. They are the examples of docs/guides/stores.md at full length, and no engines: nothing
-of them outlives the process.
+change, so that a turn can be cancelled there. They are the examples of docs/guides/stores.md at full length, and no engines:
+nothing of them outlives the process.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import anyio
+import anyio.lowlevel
 
 from dcaf.core import (
     IdempotencyKeyReused,
@@ -84,8 +85,8 @@ class ToldStore:
 
     Args:
         wait_s: For how long it waits at each step; 0 gives way to the event loop once, None not at all.
-        happening: Step -> what is raised there, or a function of what the step is about (the request, the keys, the sealed), async or
-            not. ``after`` makes one that lets the first ones through.
+        happening: Step -> what is raised there, or a function of what the step is about (the request, the keys, the sealed), async
+            or not. It may be changed as a test goes on.
 
     Attributes:
         wait_s, happening: As above.
@@ -103,6 +104,11 @@ class ToldStore:
         self.requests: list[OpenRequest] = []
         self.committed: list[tuple[Sealed, bool]] = []
         self._used: set[tuple[str, str]] = set()
+
+    @property
+    def numbers(self) -> list[int | None]:
+        """The numbers of what was opened; None for what no token seals."""
+        return [None if request.claims is None else request.claims.seq for request in self.requests]
 
     async def open(self, request: OpenRequest) -> Lease:
         self.requests.append(request)
@@ -208,7 +214,7 @@ class MemoryLedger:
         self._states: dict[tuple[str, int], bytes] = {}
 
     async def open(self, request: OpenRequest) -> Lease:
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         row = self._row(request)
         if not request.is_safe:
             self._check_claim(row)
@@ -259,9 +265,9 @@ class MemoryLedger:
     def _check_number(self, row: Row, request: OpenRequest) -> None:
         assert request.claims is not None
         number, answer = request.claims.seq, row.answer
-        if answer is not None and request.idempotency_key is not None and answer.key == request.idempotency_key:
-            if answer.identity != request.identity():
-                raise IdempotencyKeyReused(reason="key")
+        is_same_key = answer is not None and request.idempotency_key is not None and answer.key == request.idempotency_key
+        if is_same_key and answer.identity != request.identity():
+            raise IdempotencyKeyReused(reason="key")
         if self.branches and number <= row.top:
             return
         if number > row.number:
@@ -288,16 +294,16 @@ class LedgerLease(StatelessLease):
         self.sequence = self._reserve()
 
     async def spend(self, keys: Sequence[str]) -> bool:
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         self._check()
         if not self._row.used.isdisjoint(keys):
             return False
         self._row.used.update(keys)
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         return True
 
     async def commit(self, sealed: Sealed, *, ends_turn: bool) -> None:
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         self._check()
         ledger, row = self._ledger, self._row
         ledger.note(self.request.session_id, sealed)
@@ -309,13 +315,13 @@ class LedgerLease(StatelessLease):
         if ends_turn and row.claim is self:
             row.claim = None
         self.sequence = self._reserve()
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
 
     async def release(self) -> None:
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         if self._row.claim is self:
             self._row.claim = None
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
 
     def _reserve(self) -> int:
         if not self._ledger.branches:
@@ -362,7 +368,7 @@ class MemoryService:
         self.sessions: dict[str, Kept] = {}
 
     async def open(self, request: OpenRequest) -> Lease:
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         kept = self.sessions.get(request.session_id)
         if kept is None and request.claims is not None and request.claims.at is not None:
             raise SessionEnded(reason="deleted")
@@ -385,15 +391,15 @@ class ServiceLease(StatelessLease):
             self._go_on(kept)
 
     async def latest(self) -> Payload | None:
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         kept = self._service.sessions.get(self.request.session_id)
         if kept is None or kept.revision == self.revision:
             return None
         self._go_on(kept)
         return kept.payload
 
-    async def commit(self, sealed: Sealed, *, ends_turn: bool) -> None:  # noqa: ARG002
-        await anyio.sleep(0)
+    async def commit(self, sealed: Sealed, *, ends_turn: bool) -> None:
+        await anyio.lowlevel.checkpoint()
         kept = self._service.sessions.get(self.request.session_id)
         if kept is not None and kept.revision != self.revision:
             raise SessionConflict(reason="revision")
@@ -403,7 +409,7 @@ class ServiceLease(StatelessLease):
         kept.messages += self.messages
         self.messages = []
         self.revision, self.sequence = sealed.claims.seq, sealed.claims.seq + 1
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
 
     def _go_on(self, kept: Kept) -> None:
         self.payload, self.version = kept.payload, kept.version
