@@ -1,8 +1,7 @@
 """The stores that tests mount: small ones that refuse, fail or wait where they are told to, a ledger and a service in memory.
 
-The two in memory keep the rules of docs/protocol.md, section 7, in a dict, and give way to the event loop before and after each
-change, so that a turn can be cancelled there. They are the examples of docs/guides/stores.md at full length, and no engines:
-nothing of them outlives the process.
+The two in memory keep the rules of a ledger and of a session service in a dict, and give way to the event loop before and after
+each change, so that a turn can be cancelled there. They are no engines: nothing of them outlives the process.
 """
 
 from __future__ import annotations
@@ -214,7 +213,7 @@ class MemoryLedger:
         self._states: dict[tuple[str, int], bytes] = {}
 
     async def open(self, request: OpenRequest) -> Lease:
-        await anyio.lowlevel.checkpoint()
+        await self.reach("open")
         row = self._row(request)
         if not request.is_safe:
             self._check_claim(row)
@@ -222,6 +221,10 @@ class MemoryLedger:
         if not request.is_safe:
             row.claim, row.claimed_at = lease, self.clock()
         return lease
+
+    async def reach(self, step: str) -> None:
+        """Come to a step: before the change of ``open``, ``spend``, ``commit`` and ``release``, and after it (``spent``, ...)."""
+        await anyio.lowlevel.checkpoint()
 
     def epoch_of(self, request: OpenRequest) -> int | None:
         """The epoch of whom a session is bound to; None for nobody."""
@@ -265,8 +268,8 @@ class MemoryLedger:
     def _check_number(self, row: Row, request: OpenRequest) -> None:
         assert request.claims is not None
         number, answer = request.claims.seq, row.answer
-        is_same_key = answer is not None and request.idempotency_key is not None and answer.key == request.idempotency_key
-        if is_same_key and answer.identity != request.identity():
+        has_key = answer is not None and request.idempotency_key is not None and answer.key == request.idempotency_key
+        if answer is not None and has_key and answer.identity != request.identity():
             raise IdempotencyKeyReused(reason="key")
         if self.branches and number <= row.top:
             return
@@ -294,18 +297,18 @@ class LedgerLease(StatelessLease):
         self.sequence = self._reserve()
 
     async def spend(self, keys: Sequence[str]) -> bool:
-        await anyio.lowlevel.checkpoint()
+        await self._ledger.reach("spend")
         self._check()
         if not self._row.used.isdisjoint(keys):
             return False
         self._row.used.update(keys)
-        await anyio.lowlevel.checkpoint()
+        await self._ledger.reach("spent")
         return True
 
     async def commit(self, sealed: Sealed, *, ends_turn: bool) -> None:
-        await anyio.lowlevel.checkpoint()
-        self._check()
         ledger, row = self._ledger, self._row
+        await ledger.reach("commit")
+        self._check()
         ledger.note(self.request.session_id, sealed)
         if sealed.is_changed:
             row.number, row.base, row.was_presented = sealed.claims.seq, self._base, False
@@ -315,13 +318,13 @@ class LedgerLease(StatelessLease):
         if ends_turn and row.claim is self:
             row.claim = None
         self.sequence = self._reserve()
-        await anyio.lowlevel.checkpoint()
+        await ledger.reach("committed")
 
     async def release(self) -> None:
-        await anyio.lowlevel.checkpoint()
+        await self._ledger.reach("release")
         if self._row.claim is self:
             self._row.claim = None
-        await anyio.lowlevel.checkpoint()
+        await self._ledger.reach("released")
 
     def _reserve(self) -> int:
         if not self._ledger.branches:

@@ -23,9 +23,9 @@ from starlette.routing import BaseRoute, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from dcaf.asgi.config import MAX_TOKEN_BYTES
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.keeper import Keeper, level_of
+from dcaf.core.settings import MAX_TOKEN_BYTES
 
 STATIC: Final = Path(__file__).parent / "static"
 THREAD: Final = "/thread_id"
