@@ -7,6 +7,7 @@ each change, so that a turn can be cancelled there. They are no engines: nothing
 from __future__ import annotations
 
 import hashlib
+import inspect
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -30,7 +31,28 @@ from dcaf.core import (
 )
 
 Step = Literal["open", "spend", "latest", "commit", "release"]
-Happening = Callable[[Any], None] | BaseException | None
+Happening = Callable[[Any], Any] | BaseException | None
+
+
+def after(times: int, error: BaseException) -> Callable[[Any], None]:
+    """A happening that lets a step through so often, and then raises."""
+    left = iter(range(times))
+
+    def happen(_: Any) -> None:
+        if next(left, None) is None:
+            raise error
+
+    return happen
+
+
+def if_sealed(error: BaseException) -> Callable[[OpenRequest], None]:
+    """A happening for ``open`` that refuses the sessions that a token seals, and lets new ones begin."""
+
+    def happen(request: OpenRequest) -> None:
+        if request.claims is not None:
+            raise error
+
+    return happen
 
 
 class Told(StatelessLease):
@@ -62,7 +84,8 @@ class ToldStore:
 
     Args:
         wait_s: For how long it waits at each step; 0 gives way to the event loop once, None not at all.
-        happening: Step -> what is raised there, or a function of what the step is about (the request, the keys, the sealed).
+        happening: Step -> what is raised there, or a function of what the step is about (the request, the keys, the sealed), async
+            or not. It may be changed as a test goes on.
 
     Attributes:
         wait_s, happening: As above.
@@ -81,6 +104,11 @@ class ToldStore:
         self.committed: list[tuple[Sealed, bool]] = []
         self._used: set[tuple[str, str]] = set()
 
+    @property
+    def numbers(self) -> list[int | None]:
+        """The numbers of what was opened; None for what no token seals."""
+        return [None if request.claims is None else request.claims.seq for request in self.requests]
+
     async def open(self, request: OpenRequest) -> Lease:
         self.requests.append(request)
         await self.reach("open", request)
@@ -95,7 +123,9 @@ class ToldStore:
         if isinstance(happening, BaseException):
             raise happening
         if happening is not None:
-            happening(about)
+            found = happening(about)
+            if inspect.isawaitable(found):
+                await found
 
     def use_up(self, keys: Sequence[tuple[str, str]]) -> bool:
         """All or none."""
