@@ -2,6 +2,7 @@
 
     open      every session, before the application runs: one that arrived, a new, a restarted, an imported one
     spend     what may be used once, before what it allows is done
+    give_back what was spent, where what it allows has not begun after all
     latest    a newer state, for stores that merge, before this turn's is made
     commit    the finished envelope, before it is sent
     release   always, however the turn ended
@@ -114,6 +115,15 @@ class Lease(Protocol):
             SessionUnavailable: Nobody can tell. Then nothing is used up, as far as the store can say.
         """
 
+    async def give_back(self, keys: Sequence[str]) -> None:
+        """Have what this turn used up be usable again: what it allows has not begun, and will not in this turn.
+
+        Only keys for which ``spend`` of this lease gave True are given back.
+
+        Raises:
+            SessionUnavailable: The store cannot say. Then they stay used up.
+        """
+
     async def latest(self) -> Payload | None:
         """A newer state than the turn began with, over which what the turn did is laid again; None where there is none.
 
@@ -189,6 +199,9 @@ class StatelessLease:
         """True: a second use cannot be told from the first."""
         return True
 
+    async def give_back(self, keys: Sequence[str]) -> None:
+        """Nothing is remembered."""
+
     async def latest(self) -> Payload | None:
         """None: there is no newer one."""
         return None
@@ -227,6 +240,18 @@ async def spend(session: Session, keys: Sequence[str]) -> bool:
     """
     lease: Lease | None = session._state.lease
     return lease is None or await ask(lease.spend(keys))
+
+
+async def give_back(session: Session, keys: Sequence[str]) -> None:
+    """Have what the turn of a session used up be usable again, because what it allows has not begun.
+
+    Raises:
+        SessionError: The session is revoked by now, or another turn has taken it over.
+        SessionUnavailable: The store cannot say.
+    """
+    lease: Lease | None = session._state.lease
+    if lease is not None:
+        await ask(lease.give_back(keys))
 
 
 async def ask(answer: Awaitable[T]) -> T:
