@@ -15,8 +15,8 @@ from dcaf.asgi.identity import Conversation, Subject
 from dcaf.asgi.middleware import SessionMiddleware
 from dcaf.asgi.terminal import Terminal, is_done
 from dcaf.core.claims import Claims
-from dcaf.core.keeper import Keeper, Stateless
 from dcaf.core.migrations import Migration
+from dcaf.core.store import SessionStore
 from dcaf.core.unsigned import Import
 
 __all__ = [
@@ -27,12 +27,11 @@ __all__ = [
     "Event",
     "HeaderCarrier",
     "Import",
-    "Keeper",
     "Keys",
     "Migration",
     "Routes",
     "SessionMiddleware",
-    "Stateless",
+    "SessionStore",
     "Subject",
     "Terminal",
     "checkpoint",

@@ -29,11 +29,11 @@ from dcaf.core.arguments import kind_of, texts_of
 from dcaf.core.claims import Lifetime
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError
-from dcaf.core.keeper import Keeper
 from dcaf.core.keys import Keyring
 from dcaf.core.rotation import LiveKeyring
 from dcaf.core.seal import SIGNED, Suite
 from dcaf.core.session_dict import SessionDict
+from dcaf.core.store import SessionStore
 from dcaf.core.unsigned import Import
 
 T = TypeVar("T")
@@ -58,7 +58,7 @@ class Config:
     Attributes:
         sealer: Who opens and seals.
         identity: Whom a session is bound to.
-        keeper: Who judges freshness; None is nobody.
+        store: Keeps sessions; None keeps none.
         events: Whom to tell.
         restarts: Whether a refused session is started empty instead; None leaves it to what the session came by.
         unsigned: What happens to plain sessions.
@@ -77,7 +77,7 @@ class Config:
 
     sealer: Sealer
     identity: Identity
-    keeper: Keeper | None
+    store: SessionStore | None
     events: Events
     restarts: bool | None
     unsigned: Import | Literal["reject", "ignore"]

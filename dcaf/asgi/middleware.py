@@ -48,9 +48,9 @@ from dcaf.asgi.websocket import PassingSocket, Socket, open_first
 from dcaf.core.arguments import kind_of, require_bool, require_clock, require_function, require_plain_function, texts_of
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError, SessionError, SessionUnavailable
-from dcaf.core.keeper import Keeper, level_of, require_keeper
 from dcaf.core.migrations import Migration, Migrations
 from dcaf.core.session_dict import SessionDict
+from dcaf.core.store import SessionStore, level_of, require_store
 from dcaf.core.unsigned import Import
 
 MIB: Final = 1024 * 1024
@@ -105,7 +105,8 @@ class SessionMiddleware:
         on_event: Told of each refusal and each other event that an operator counts; must not block.
         clock: Seconds since the epoch.
         randomness: That many random bytes, for session ids.
-        keeper: Who judges freshness; None is the stateless one.
+        store: Opens every session and commits what is sealed of it: a ledger, a session service, or a SessionStore of your own; see
+            the guide on stores. None keeps nothing.
 
     Raises:
         ConfigurationError: A setting is wrong; the message says what to write.
@@ -147,7 +148,7 @@ class SessionMiddleware:
         on_event: Callable[[Event], None] | None = None,
         clock: Callable[[], float] = time.time,
         randomness: Callable[[int], bytes] = os.urandom,
-        keeper: Keeper | None = None,
+        store: SessionStore | None = None,
     ) -> None:
         if isinstance(app, SessionMiddleware):
             raise ConfigurationError(app._twice)
@@ -171,13 +172,13 @@ class SessionMiddleware:
             suite=suite,
             also_accepted=others,
         )
-        require_keeper(keeper)
+        require_store(store)
         told = None if on_event is None else require_plain_function("on_event=", on_event)
         self._config = Config(
             sealer=sealer,
             identity=Identity(subject, conversation),
-            keeper=keeper,
-            events=Events(told, watcher(level_of(keeper))),
+            store=store,
+            events=Events(told, watcher(level_of(store))),
             restarts=None if on_refused is None else one_of("on_refused", on_refused, ("reject", "restart")) == "restart",
             unsigned=unsigned if isinstance(unsigned, Import) else one_of("unsigned", unsigned, ("reject", "ignore"), DOOR),
             is_plain=routes("plain", plain),

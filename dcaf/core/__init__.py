@@ -4,7 +4,8 @@ What a reader gets wrong: it is not without input or a clock. Keys are read from
 read again look at the time, and what nobody foresaw goes to the log; clock and randomness are arguments.
 """
 
-from dcaf.core.claims import Claims
+from dcaf.core.base64url import Payload
+from dcaf.core.claims import Binding, Claims
 from dcaf.core.current import current_session
 from dcaf.core.errors import (
     AgentError,
@@ -13,6 +14,7 @@ from dcaf.core.errors import (
     DcafError,
     EncodedBody,
     ExitError,
+    IdempotencyKeyReused,
     InterceptorError,
     MalformedJSON,
     MalformedRequest,
@@ -20,12 +22,14 @@ from dcaf.core.errors import (
     ModelLimitError,
     NotCarriedError,
     SessionAliasError,
+    SessionClosedError,
     SessionConflict,
     SessionEnded,
     SessionError,
     SessionInvalid,
     SessionMalformed,
     SessionReadOnlyError,
+    SessionSuperseded,
     SessionTooLarge,
     SessionTypeError,
     SessionUnavailable,
@@ -40,34 +44,40 @@ from dcaf.core.errors import (
     ToolTimeoutError,
     TurnTimeoutError,
 )
-from dcaf.core.keeper import Keeper, Stateless
 from dcaf.core.keys import Key, Keyring
 from dcaf.core.readonly import ReadOnlySession
 from dcaf.core.session import Session
 from dcaf.core.session_key import SessionKey
+from dcaf.core.store import Lease, OpenRequest, Sealed, SessionStore, StatelessLease, StatelessStore
 from dcaf.core.unsigned import Import
 
 __all__ = [
     "AgentError",
+    "Binding",
     "BodyTooLarge",
     "Claims",
     "ConfigurationError",
     "DcafError",
     "EncodedBody",
     "ExitError",
+    "IdempotencyKeyReused",
     "Import",
     "InterceptorError",
-    "Keeper",
     "Key",
     "Keyring",
+    "Lease",
     "MalformedJSON",
     "MalformedRequest",
     "ModelFailedError",
     "ModelLimitError",
     "NotCarriedError",
+    "OpenRequest",
+    "Payload",
     "ReadOnlySession",
+    "Sealed",
     "Session",
     "SessionAliasError",
+    "SessionClosedError",
     "SessionConflict",
     "SessionEnded",
     "SessionError",
@@ -75,13 +85,16 @@ __all__ = [
     "SessionKey",
     "SessionMalformed",
     "SessionReadOnlyError",
+    "SessionStore",
+    "SessionSuperseded",
     "SessionTooLarge",
     "SessionTypeError",
     "SessionUnavailable",
     "SessionUnsigned",
     "SessionValueError",
     "StateError",
-    "Stateless",
+    "StatelessLease",
+    "StatelessStore",
     "StoreError",
     "ToolApprovalError",
     "ToolArgumentError",

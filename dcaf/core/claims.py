@@ -35,8 +35,10 @@ MAX_INTEGER: Final = 2**53 - 1
 
 CHARACTERS_22: Final = re.compile(r"[\w-]{22}", re.ASCII)
 """128 bits in base64url: a session id, or the digest of a subject or a conversation."""
+PLACE: Final = re.compile(r"[a-z]{1,16}")
+"""The name of a place where a state is kept."""
 REQUIRED: Final = ("aud", "sid", "seq", "born", "iat", "exp")
-OPTIONAL: Final = ("sub", "cid", "sv", "ep", "ix")
+OPTIONAL: Final = ("sub", "cid", "sv", "ep", "at", "ix")
 BOUND: Final = ("aud", "sub", "cid")
 COUNT: Final = frozenset({int})
 """The type of a number, which no bool is."""
@@ -46,7 +48,8 @@ WRITTEN: Final = re.compile(
     r'\{"aud":"([^"\\\x00-\x1f]*)","sid":"([\w-]{22})",'
     rf'"seq":{COUNTED},"born":{COUNTED},"iat":{COUNTED},"exp":{COUNTED}'
     r'(?:,"sub":"([\w-]{22})")?(?:,"cid":"([\w-]{22})")?'
-    rf'(?:,"sv":{COUNTED})?(?:,"ep":{COUNTED})?(?:,"ix":\[([1-9][0-9]{{0,14}}(?:,[1-9][0-9]{{0,14}})*)\])?\}}',
+    rf'(?:,"sv":{COUNTED})?(?:,"ep":{COUNTED})?(?:,"at":"([a-z]{{1,16}})")?'
+    r'(?:,"ix":\[([1-9][0-9]{0,14}(?:,[1-9][0-9]{0,14})*)\])?\}',
     re.ASCII,
 )
 """The claims of most tokens, just as ``write`` writes them: whatever fits this needs no further look."""
@@ -68,6 +71,8 @@ class Claims(NamedTuple):
         cid: Digest of the conversation; None where the service names none.
         sv: Version of the application's schema; None for 0.
         ep: Epoch of the subject; None at level L0.
+        at: Where the state is kept: ``"server"``; None where the token itself holds it. Another name is a good claim, and whoever
+            opens the session refuses what is kept where he cannot look.
         ix: Byte length of each member of the state, in order; None where there is no index.
     """
 
@@ -81,11 +86,12 @@ class Claims(NamedTuple):
     cid: str | None = None
     sv: int | None = None
     ep: int | None = None
+    at: str | None = None
     ix: tuple[int, ...] | None = None
 
     def write(self) -> bytes:
         """Write the claims as a compact JSON object, absent ones left out."""
-        aud, sid, seq, born, iat, exp, sub, cid, sv, ep, ix = self
+        aud, sid, seq, born, iat, exp, sub, cid, sv, ep, at, ix = self
         written = f'{{"aud":{_quoted(aud)},"sid":"{sid}","seq":{seq},"born":{born},"iat":{iat},"exp":{exp}'
         if sub is not None:
             written += f',"sub":"{sub}"'
@@ -95,6 +101,8 @@ class Claims(NamedTuple):
             written += f',"sv":{sv}'
         if ep is not None:
             written += f',"ep":{ep}'
+        if at is not None:
+            written += f',"at":"{at}"'
         if ix is not None:
             written += f',"ix":[{",".join(map(str, ix))}]'
         return (written + "}").encode()
@@ -109,11 +117,11 @@ class Claims(NamedTuple):
         written = WRITTEN.fullmatch(data.decode()) if data.isascii() else None
         if written is None:
             return cls._parsed(data)
-        aud, sid, seq, born, iat, exp, sub, cid, sv, ep, ix = written.groups()
+        aud, sid, seq, born, iat, exp, sub, cid, sv, ep, at, ix = written.groups()
         index = ix if ix is None else tuple(map(int, ix.split(",")))
         version, epoch = sv if sv is None else int(sv), ep if ep is None else int(ep)
         # The same as ``cls(...)``, which is a function of Python around this one.
-        return tuple.__new__(cls, (aud, sid, int(seq), int(born), int(iat), int(exp), sub, cid, version, epoch, index))
+        return tuple.__new__(cls, (aud, sid, int(seq), int(born), int(iat), int(exp), sub, cid, version, epoch, at, index))
 
     @classmethod
     def _parsed(cls, data: bytes) -> Claims:
@@ -228,19 +236,24 @@ def _quoted(text: str) -> str:
 
 def _fit(claims: tuple[Any, ...]) -> bool:
     """Whether each claim is of its type; of an optional one, None is its absence."""
-    aud, sid, seq, born, iat, exp, sub, cid, sv, ep, ix = claims
+    aud, sid, seq, born, iat, exp, sub, cid, sv, ep, at, ix = claims
     return (
         type(aud) is str
         and _is_digest(sid)
         and (sub is None or _is_digest(sub))
         and (cid is None or _is_digest(cid))
         and _are_counts((seq, born, iat, exp, 0 if sv is None else sv, 0 if ep is None else ep))
+        and (at is None or _is_place(at))
         and (ix is None or (type(ix) is list and (not ix or _are_counts(ix))))
     )
 
 
 def _is_digest(value: object) -> bool:
     return type(value) is str and CHARACTERS_22.fullmatch(value) is not None
+
+
+def _is_place(value: object) -> bool:
+    return type(value) is str and PLACE.fullmatch(value) is not None
 
 
 def _are_counts(values: Collection[Any]) -> bool:

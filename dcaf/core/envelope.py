@@ -20,7 +20,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from dcaf.core.base64url import Payload, encode
 from dcaf.core.claims import MAX_INTEGER, Binding, Claims, Lifetime, Standing, check_times, digest
@@ -31,7 +31,8 @@ from dcaf.core.mirror import Mirror
 from dcaf.core.seal import SIGNED, Opened, Pieces, Suite, check_text
 from dcaf.core.session import Session
 from dcaf.core.slots import RESERVED
-from dcaf.core.state import State
+from dcaf.core.state import Frozen, State
+from dcaf.core.store import Lease, Sealed
 from dcaf.core.unsigned import Import
 from dcaf.core.values import JSON
 
@@ -44,6 +45,9 @@ RESTART: Final = b'{"dcaf":{"token":"new"}}'
 EMPTY: Final = b'{"dcaf":{"token":"'
 OTHERS: Final = b',"dcaf":{"token":"'
 """How the library's own member begins: alone, and after others."""
+
+KEPT: Final = Payload(b"{}")
+"""The state in the token of a session whose state is kept elsewhere."""
 
 MIRROR_ALL: Final = True
 SID_BYTES: Final = 16
@@ -60,7 +64,7 @@ LONGEST: Final = Claims(
     sv=MAX_INTEGER,
     ep=MAX_INTEGER,
 )
-"""Claims that take as much room as claims can, but for their audience."""
+"""Claims that take as much room beside a state as claims can, but for their audience; beside ``at`` there is no state."""
 WORN_AFTER: Final = 10
 """A token that rests with its client is made anew when this part of the idle timeout is over: a tenth."""
 DEFAULT_LIFETIME: Final = Lifetime(idle_s=7 * 86_400, absolute_s=30 * 86_400)
@@ -193,7 +197,7 @@ class Sealer:
         # The same as ``Standing(...)``, which is a function of Python around this one.
         standing = tuple.__new__(Standing, (claims, None, (opened.token,), opened.key.kid))
         state = State(opened.payload, standing, limit_bytes=self._limit_bytes)
-        if version != self._migrations.version:
+        if version != self._migrations.version and claims.at is None:
             self._migrations.upgrade(state, version)
             state.arrives(state.payload(), Standing(claims))
         return Session._over(state)
@@ -230,6 +234,23 @@ class Sealer:
         """Id of the key that signs now."""
         return self._keys.signer(self._clock()).kid
 
+    def resume(self, session: Session, lease: Lease) -> None:
+        """Go on from what a store says of a session: its number, its epoch, where its state is kept, and the state itself.
+
+        Raises:
+            SessionEnded: The state that the server keeps is of a schema that is not known here.
+            SessionValueError: A migration made a value that may not be stored.
+        """
+        state, before = session._state, _standing_of(session)
+        claims = before.claims._replace(seq=lease.revision, ep=lease.epoch, at=lease.place)
+        # A token that says something else does not rest; the state that it seals is no other one for that.
+        standing = before._replace(claims=claims, kid=before.kid if claims == before.claims else None)
+        state.standing = standing
+        if lease.payload is not None and lease.payload.data != state.arrived_data():
+            state.refill(self._restored(lease.payload, lease.version, standing))
+        if lease.place is not None:
+            state.unlimit()
+
     def seal(self, session: Session, binding: Binding, *, sequence: int | None = None) -> bytes:
         """Seal a session: the whole envelope, a compact JSON object in UTF-8; ``pieces`` in one. Raises as it."""
         return b"".join(self.pieces(session, binding, sequence=sequence))
@@ -243,7 +264,7 @@ class Sealer:
         Args:
             session: One that ``start`` or ``open`` of this sealer made.
             binding: Whom it is bound to from now on.
-            sequence: Its number, as a keeper gave it. None counts: one more than the last where no token seals this state.
+            sequence: Its number. None counts: one more than the last where no token seals this state.
 
         Raises:
             SessionAliasError, SessionValueError: What tools did to the session cannot be written.
@@ -253,14 +274,41 @@ class Sealer:
             payload = state.payload()
             shown = self._mirror.shown(state, payload)
             sealed = self._sealed(state, payload, binding, sequence)
-        end = b'","expires_at":%d}}' % sealed.claims.exp
-        return (EMPTY, *sealed.token, end) if shown == b"{}" else (memoryview(shown)[:-1], OTHERS, *sealed.token, end)
+            if sealed is not state.standing:
+                state.arrives(payload, sealed)
+        return _envelope(sealed, shown)
 
     def token(self, session: Session, binding: Binding, *, sequence: int | None = None) -> bytes:
         """Seal a session as ``pieces``, for what carries a token alone. Raises as it."""
         state = session._state
         with state._lock:
-            return b"".join(self._sealed(state, state.payload(), binding, sequence).token)
+            payload = state.payload()
+            sealed = self._sealed(state, payload, binding, sequence)
+            if sealed is not state.standing:
+                state.arrives(payload, sealed)
+        return b"".join(sealed.token)
+
+    def prepare(self, session: Session, binding: Binding, *, sequence: int, has_mirror: bool = True) -> Prepared:
+        """Freeze a session and make its token, before a store commits it. What is written meanwhile belongs to the next seal.
+
+        Args:
+            session: As of ``pieces``.
+            binding: As of ``pieces``.
+            sequence: The number of the state, if it is another one than was sealed last.
+            has_mirror: Whether the whole envelope goes out, and not the token alone.
+
+        Raises:
+            SessionAliasError, SessionValueError: What tools did to the session cannot be written.
+        """
+        state = session._state
+        with state._lock:
+            frozen, arrived = state.freeze(), _standing(state)
+            is_changed = not _is_sealed(state, frozen.payload, arrived)
+            standing = self._sealed(state, frozen.payload, binding, sequence if is_changed else arrived.claims.seq)
+            shown = self._mirror.shown(state, frozen.payload) if has_mirror else b""
+        pieces = _envelope(standing, shown) if has_mirror else ()
+        sealed = Sealed(frozen.payload, standing.claims, b"".join(standing.token), b"".join(pieces), is_changed)
+        return Prepared(sealed, standing, frozen)
 
     def rests(self, session: Session) -> bool:
         """Whether the last token of a session is the one that goes out: it is not worn, and its key and suite seal now.
@@ -304,35 +352,75 @@ class Sealer:
             return False
         return (now - standing.claims.iat) * WORN_AFTER <= self._lifetime.idle_s
 
+    def _restored(self, payload: Payload, version: int, standing: Standing) -> State:
+        """The state that a server has kept, brought to the present version of the schema."""
+        self._migrations.check(version)
+        state = State(payload, standing)
+        if version != self._migrations.version:
+            self._migrations.upgrade(state, version)
+            state.arrives(state.payload(), standing._replace(token=(), kid=None))
+        return state
+
     def _sealed(self, state: State, payload: Payload, binding: Binding, sequence: int | None) -> Standing:
-        """The token of a payload that was made of a state, which stands for what arrived from then on."""
+        """The token of a payload that was made of a state; the last one where that rests."""
         arrived = state.standing or _standing(state)
         now = int(self._clock())
         key = self._keys.signer(now)
-        is_sealed = payload is state._arrived and arrived.token != ()
+        is_sealed = _is_sealed(state, payload, arrived)
         subject, conversation = binding.digests(self._suite.prefix, key)
         is_bound = arrived.claims.sub == subject and arrived.claims.cid == conversation
         if is_sealed and is_bound and self._rests(arrived, key, now) and sum(map(len, arrived.token)) <= self._max_token_bytes:
             return arrived
         if sequence is None:
             sequence = arrived.claims.seq + (not is_sealed)
-        born, version = arrived.claims.born, self._migrations.version or None
+        _, sid, _, born, _, _, _, _, _, epoch, place, _ = arrived.claims
+        version = self._migrations.version or None
         end = self._lifetime.end(born, now)
+        carried = payload if place is None else KEPT
         # The same as ``Claims(...)``, and as ``Standing(...)`` below, which are functions of Python around this one.
         claims = tuple.__new__(
             Claims,
-            (self._audience, arrived.claims.sid, sequence, born, now, end, subject, conversation, version, None, payload.index),
+            (self._audience, sid, sequence, born, now, end, subject, conversation, version, epoch, place, carried.index),
         )
-        token = self._suite.pieces(key, self._audience, claims.write(), payload)
+        token = self._suite.pieces(key, self._audience, claims.write(), carried)
         length = sum(map(len, token))
         if length > self._max_token_bytes:
             raise SessionValueError(
                 f"the token would be {length:,} bytes long, over max_token_bytes={self._max_token_bytes:,}: the session was "
                 "sealed under a larger limit. Clear it, or raise the limit"
             )
-        sealed = tuple.__new__(Standing, (claims, arrived.restarted, token, key.kid))
-        state.arrives(payload, sealed)
-        return sealed
+        return tuple.__new__(Standing, (claims, arrived.restarted, token, key.kid))
+
+
+class Prepared(NamedTuple):
+    """What a store is to commit, and how the session goes on when it has.
+
+    Attributes:
+        sealed: As the store gets it.
+        standing: The session's, once it is committed.
+        frozen: The state as it was sealed.
+    """
+
+    sealed: Sealed
+    standing: Standing
+    frozen: Frozen
+
+    def arrive(self, session: Session) -> None:
+        """Take it for what arrived: only what was written since it was frozen is a change."""
+        with session._state._lock:
+            session._state.arrives(self.frozen.payload, self.standing, self.frozen)
+
+
+def _is_sealed(state: State, payload: Payload, arrived: Standing) -> bool:
+    """Whether the last token seals this very payload of a state."""
+    return payload is state._arrived and arrived.token != ()
+
+
+def _envelope(sealed: Standing, shown: bytes) -> Pieces:
+    """The mirror, and the library's own member."""
+    hint = b"" if sealed.restarted is None else b',"restarted":"%b"' % sealed.restarted.encode()
+    end = b'","expires_at":%d%b}}' % (sealed.claims.exp, hint)
+    return (EMPTY, *sealed.token, end) if shown == b"{}" else (memoryview(shown)[:-1], OTHERS, *sealed.token, end)
 
 
 def _standing_of(session: Session) -> Standing:

@@ -12,7 +12,7 @@ a tool does can read, change or clear it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from dcaf.core.base64url import Payload
 from dcaf.core.claims import Standing
@@ -25,9 +25,25 @@ from dcaf.core.room import at_most
 from dcaf.core.slots import RESERVED, TEMPORARY, Slots, checked
 from dcaf.core.values import read, to_json, write, write_atom
 
-__all__ = ["RESERVED", "TEMPORARY", "State"]
+__all__ = ["RESERVED", "TEMPORARY", "Frozen", "State"]
 
 QUOTED: Final = b'"dcaf"'
+
+
+class Frozen(NamedTuple):
+    """A state at the moment when it was sealed.
+
+    Attributes:
+        payload: What was sealed.
+        values: Key -> value of those that were touched; None for an absent one.
+        library: The library's own member.
+        moved: The keys that had left their places.
+    """
+
+    payload: Payload
+    values: dict[str, bytes | None]
+    library: bytes | None
+    moved: frozenset[str]
 
 
 class State(Slots):
@@ -297,14 +313,42 @@ class State(Slots):
                 if slot.handles:
                     slot.settle()
 
-    def arrives(self, payload: Payload, standing: Standing) -> None:
-        """Take what was just sealed of it for what arrived: only what comes after is a change. The caller has the lock."""
+    def freeze(self) -> Frozen:
+        """What is to be sealed, and how every key stood in it. The caller has the lock. Raises as ``settle``."""
+        payload = self.payload()
+        return Frozen(payload, {key: slot.data for key, slot in self._slots.items()}, self._library, frozenset(self._moved))
+
+    def arrives(self, payload: Payload, standing: Standing, frozen: Frozen | None = None) -> None:
+        """Take what was sealed of it for what arrived: only what comes after is a change. The caller has the lock.
+
+        Args:
+            payload: What was sealed.
+            standing: Of the token.
+            frozen: How the keys stood when it was made; None where that was just now.
+        """
         if payload is not self._arrived:
             self._members = None  # of a large state the old bytes need not wait for the answer
-        self.standing, self._arrived, self._own_arrived = standing, payload, self._library
-        self._moved.clear()
-        for slot in self._slots.values():
-            slot.arrived = slot.data
+        self.standing, self._arrived = standing, payload
+        if frozen is None:
+            self._own_arrived = self._library
+            self._moved.clear()
+            for slot in self._slots.values():
+                slot.arrived = slot.data
+            return
+        self._own_arrived = frozen.library
+        if self._moved == frozen.moved:
+            self._moved.clear()
+        for key, data in frozen.values.items():
+            if key in self._slots:
+                self._slots[key].arrived = data
+
+    def arrived_data(self) -> bytes:
+        """What arrived, or was last sealed, as it was written."""
+        return self._arrived.data
+
+    def unlimit(self) -> None:
+        """Let the written state become as large as its store takes it: no token carries it."""
+        self._limit_bytes = None
 
     def end(self, late: Callable[[], None]) -> None:
         """End the turn: from now on each change is an error, and ``late`` is called."""

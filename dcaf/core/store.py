@@ -22,16 +22,17 @@ import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Final, ParamSpec, Protocol, TypeVar
 
 from dcaf.core.arguments import has_methods, kind_of
 from dcaf.core.base64url import Payload
 from dcaf.core.claims import Binding, Claims
-from dcaf.core.errors import ConfigurationError, SessionError, SessionUnavailable
+from dcaf.core.errors import ConfigurationError, SessionClosedError, SessionError, SessionUnavailable
 
 if TYPE_CHECKING:
     from dcaf.core.session import Session
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 FAILED: Final = "store"
@@ -237,9 +238,10 @@ async def spend(session: Session, keys: Sequence[str]) -> bool:
     Raises:
         SessionError: The session is revoked by now, or another turn has taken it over.
         SessionUnavailable: Nobody can tell.
+        SessionClosedError: The turn is over.
     """
     lease: Lease | None = session._state.lease
-    return lease is None or await ask(lease.spend(keys))
+    return lease is None or await ask(lease.spend, keys)
 
 
 async def give_back(session: Session, keys: Sequence[str]) -> None:
@@ -251,19 +253,20 @@ async def give_back(session: Session, keys: Sequence[str]) -> None:
     """
     lease: Lease | None = session._state.lease
     if lease is not None:
-        await ask(lease.give_back(keys))
+        await ask(lease.give_back, keys)
 
 
-async def ask(answer: Awaitable[T]) -> T:
+async def ask(question: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
     """What a store answers. Whatever it raises that is no refusal of its own says that nobody can tell.
 
     Raises:
         SessionError: The store refuses the session.
+        SessionClosedError: The turn is over.
         SessionUnavailable: It failed. The cause is the cause.
     """
     try:
-        return await answer
-    except (SessionError, SessionUnavailable):
+        return await question(*args, **kwargs)
+    except (SessionError, SessionClosedError, SessionUnavailable):
         raise
     except Exception as error:
         # Not the error itself: those of drivers quote statements, and so state and subjects.
@@ -282,12 +285,11 @@ def check_kept(claims: Claims, lease: Lease | None) -> None:
         raise SessionUnavailable(reason=FAILED)
 
 
-def identity_of(*parts: str | bytes) -> bytes:
-    """SHA-256 over parts, each with its length before it."""
+def digest_parts(*parts: bytes) -> bytes:
+    """SHA-256 over parts, each with its length in four bytes before it."""
     digest = hashlib.sha256()
     for part in parts:
-        data = part.encode() if isinstance(part, str) else part
-        digest.update(len(data).to_bytes(4) + data)
+        digest.update(len(part).to_bytes(4, "big") + part)
     return digest.digest()
 
 

@@ -26,6 +26,7 @@ FULL = {
     "cid": CID,
     "sv": 2,
     "ep": 4,
+    "at": "server",
     "ix": [5, 6],
 }
 REQUIRED = ["aud", "sid", "seq", "born", "iat", "exp"]
@@ -46,7 +47,7 @@ def refused(values: Any) -> Any:
 
 def test_all_claims_are_read_and_written_in_their_order() -> None:
     claims = read(FULL)
-    assert claims == Claims("shop", SID, 3, 1_000, 2_000, 2_600, SUB, CID, 2, 4, (5, 6))
+    assert claims == Claims("shop", SID, 3, 1_000, 2_000, 2_600, SUB, CID, 2, 4, "server", (5, 6))
     assert claims.write() == json.dumps(FULL, separators=(",", ":")).encode()
 
 
@@ -69,6 +70,7 @@ CLAIMS = st.builds(
     cid=st.none() | DIGEST,
     sv=st.none() | COUNTS,
     ep=st.none() | COUNTS,
+    at=st.none() | st.from_regex(r"[a-z]{1,16}", fullmatch=True),
     ix=st.none() | st.lists(COUNTS, max_size=5).map(tuple),
 )
 
@@ -81,7 +83,7 @@ def test_what_was_written_is_read_back(claims: Any) -> None:
 @given(CLAIMS, st.integers(0, 300), st.sampled_from(list(b'0123456789,:"{}[]aZ_-\\ .e\n\x00\x7f')), st.booleans())
 def test_claims_as_they_are_written_are_read_as_any_others(claims: Any, at: int, byte: int, is_plain: bool) -> None:
     """The short way and the long one, on what was written and on what differs from it in one place."""
-    written = (claims._replace(sub=None, cid=None, sv=None, ep=None) if is_plain else claims).write()
+    written = (claims._replace(sub=None, cid=None, sv=None, ep=None, at=None) if is_plain else claims).write()
     at %= len(written)
     for data in (written, written[:at] + bytes([byte]) + written[at + 1 :], written[:at] + written[at + 1 :]):
         assert either(Claims.read, data) == either(Claims._parsed, data)
@@ -98,7 +100,7 @@ def either(reader: Any, data: bytes) -> Any:
 def test_the_claims_of_most_tokens_take_the_short_way(monkeypatch: Any) -> None:
     monkeypatch.setattr(Claims, "_parsed", None)
     claims = Claims("shop", "s" * 22, 2**49, 1, 0, 999_999_999_999_999)
-    some: dict[str, Any] = {"sub": "u" * 22, "cid": "c" * 22, "sv": 0, "ep": 2**49, "ix": (1, 20, 300)}
+    some: dict[str, Any] = {"sub": "u" * 22, "cid": "c" * 22, "sv": 0, "ep": 2**49, "at": "server", "ix": (1, 20, 300)}
     for written in (claims, claims._replace(**some), *(claims._replace(**{name: value}) for name, value in some.items())):
         assert Claims.read(written.write()) == written
     for written in (claims._replace(seq=10**15), claims._replace(aud='"'), claims._replace(aud="é"), claims._replace(sv=10**15)):
@@ -136,6 +138,18 @@ def test_a_count_is_an_integer_from_0_to_2_to_the_53_less_1(name: Any, value: An
 )
 def test_a_digest_is_22_characters_of_base64url(name: Any, value: Any) -> None:
     assert refused(FULL | {name: value}) == "claims"
+
+
+@pytest.mark.parametrize(
+    "value", ["", "a" * 17, "Server", "server ", "server\n", "s\u00e9rver", "a-b", "a1", "\u0430", 5, ["server"]], ids=repr
+)
+def test_a_place_is_one_to_16_small_letters(value: Any) -> None:
+    assert refused(FULL | {"at": value}) == "claims"
+
+
+@pytest.mark.parametrize("value", ["a", "server", "elsewhere", "a" * 16])
+def test_a_place_that_nobody_here_knows_is_a_good_claim(value: Any) -> None:
+    assert read(FULL | {"at": value}).at == value
 
 
 @pytest.mark.parametrize("value", [5, 1.5, ["shop"]])

@@ -340,11 +340,12 @@ def shown_sid(mine: dict[str, Any]) -> str:
 
 
 def test_every_claim_has_words() -> None:
-    whole = Claims("shop", "A" * 22, 1, NOW, NOW, NOW, "B" * 22, "C" * 22, 2, 3, (1, 2))
+    whole = Claims("shop", "A" * 22, 1, NOW, NOW, NOW, "B" * 22, "C" * 22, 2, 3, "server", (1, 2))
     assert [name for name, _ in told(whole, NOW)] == list(Claims._fields)
     words = dict(told(whole, NOW))
     assert words["seq"] == "1: changed once"
     assert words["cid"] == "bound to a conversation"
+    assert words["at"] == "the state is kept elsewhere: server"
     assert (words["ep"], words["ix"]) == ("epoch 3 of the subject", "an index of 2 keys")
 
 

@@ -38,7 +38,8 @@ function readClaims(bytes) {
   const id = (value) => typeof value === "string" && /^[A-Za-z0-9_-]{22}$/.test(value);
   const types = {
     aud: (value) => typeof value === "string", sid: id, seq: count, born: count, iat: count, exp: count,
-    sub: id, cid: id, sv: count, ep: count, ix: (value) => Array.isArray(value) && value.every(count),
+    sub: id, cid: id, sv: count, ep: count, at: (value) => typeof value === "string" && /^[a-z]{1,16}$/.test(value),
+    ix: (value) => Array.isArray(value) && value.every(count),
   };
   check(isObject(claims), "claims");
   check(Object.entries(claims).every(([name, value]) => Object.hasOwn(types, name) && types[name](value)), "claims");

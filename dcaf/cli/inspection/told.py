@@ -74,5 +74,6 @@ def _optional(claims: Claims) -> list[tuple[str, str]]:
     return [
         ("sv", "" if claims.sv is None else f"version {claims.sv:,} of the application's schema"),
         ("ep", "" if claims.ep is None else f"epoch {claims.ep:,} of the subject"),
+        ("at", "" if claims.at is None else f"the state is kept elsewhere: {plain(claims.at)}"),
         ("ix", "" if claims.ix is None else f"an index of {count(len(claims.ix), 'key')}"),
     ]
