@@ -29,7 +29,7 @@ from dcaf.core import (
     StatelessLease,
 )
 
-Step = Literal["open", "spend", "latest", "commit", "release"]
+Step = Literal["open", "spend", "give_back", "latest", "commit", "release"]
 Happening = Callable[[Any], None] | BaseException | None
 
 
@@ -43,6 +43,10 @@ class Told(StatelessLease):
     async def spend(self, keys: Sequence[str]) -> bool:
         await self._store.reach("spend", keys)
         return self._store.use_up([(self.request.session_id, key) for key in keys])
+
+    async def give_back(self, keys: Sequence[str]) -> None:
+        await self._store.reach("give_back", keys)
+        self._store.used.difference_update((self.request.session_id, key) for key in keys)
 
     async def latest(self) -> Payload | None:
         await self._store.reach("latest", None)
@@ -69,6 +73,7 @@ class ToldStore:
         steps: Every step so far, in order.
         requests: What was opened.
         committed: What was committed, and whether it ended its turn.
+        used: What was used up: session id and key.
     """
 
     level = "told"
@@ -79,7 +84,7 @@ class ToldStore:
         self.steps: list[Step] = []
         self.requests: list[OpenRequest] = []
         self.committed: list[tuple[Sealed, bool]] = []
-        self._used: set[tuple[str, str]] = set()
+        self.used: set[tuple[str, str]] = set()
 
     async def open(self, request: OpenRequest) -> Lease:
         self.requests.append(request)
@@ -99,9 +104,9 @@ class ToldStore:
 
     def use_up(self, keys: Sequence[tuple[str, str]]) -> bool:
         """All or none."""
-        if not self._used.isdisjoint(keys):
+        if not self.used.isdisjoint(keys):
             return False
-        self._used.update(keys)
+        self.used.update(keys)
         return True
 
 
@@ -270,6 +275,11 @@ class LedgerLease(StatelessLease):
         self._row.used.update(keys)
         await anyio.sleep(0)
         return True
+
+    async def give_back(self, keys: Sequence[str]) -> None:
+        await anyio.sleep(0)
+        self._row.used.difference_update(keys)
+        await anyio.sleep(0)
 
     async def commit(self, sealed: Sealed, *, ends_turn: bool) -> None:
         await anyio.sleep(0)

@@ -22,7 +22,7 @@ import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Final, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, ParamSpec, Protocol, TypeVar
 
 from dcaf.core.arguments import has_methods, kind_of
 from dcaf.core.base64url import Payload
@@ -223,7 +223,7 @@ class StatelessStore:
         level: ``"L0"``.
     """
 
-    level: ClassVar[str] = "L0"
+    level: str = "L0"
 
     async def open(self, request: OpenRequest) -> Lease:
         """Open it: without a server's memory there is no older and no newer."""
@@ -242,18 +242,6 @@ async def spend(session: Session, keys: Sequence[str]) -> bool:
     """
     lease: Lease | None = session._state.lease
     return lease is None or await ask(lease.spend, keys)
-
-
-async def give_back(session: Session, keys: Sequence[str]) -> None:
-    """Have what the turn of a session used up be usable again, because what it allows has not begun.
-
-    Raises:
-        SessionError: The session is revoked by now, or another turn has taken it over.
-        SessionUnavailable: The store cannot say.
-    """
-    lease: Lease | None = session._state.lease
-    if lease is not None:
-        await ask(lease.give_back, keys)
 
 
 async def ask(question: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
