@@ -7,6 +7,7 @@ each change, so that a turn can be cancelled there. They are no engines: nothing
 from __future__ import annotations
 
 import hashlib
+import inspect
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -29,8 +30,29 @@ from dcaf.core import (
     StatelessLease,
 )
 
-Step = Literal["open", "spend", "latest", "commit", "release"]
-Happening = Callable[[Any], None] | BaseException | None
+Step = Literal["open", "spend", "give_back", "latest", "commit", "release"]
+Happening = Callable[[Any], Any] | BaseException | None
+
+
+def after(times: int, error: BaseException) -> Callable[[Any], None]:
+    """A happening that lets a step through so often, and then raises."""
+    left = iter(range(times))
+
+    def happen(_: Any) -> None:
+        if next(left, None) is None:
+            raise error
+
+    return happen
+
+
+def if_sealed(error: BaseException) -> Callable[[OpenRequest], None]:
+    """A happening for ``open`` that refuses the sessions that a token seals, and lets new ones begin."""
+
+    def happen(request: OpenRequest) -> None:
+        if request.claims is not None:
+            raise error
+
+    return happen
 
 
 class Told(StatelessLease):
@@ -43,6 +65,10 @@ class Told(StatelessLease):
     async def spend(self, keys: Sequence[str]) -> bool:
         await self._store.reach("spend", keys)
         return self._store.use_up([(self.request.session_id, key) for key in keys])
+
+    async def give_back(self, keys: Sequence[str]) -> None:
+        await self._store.reach("give_back", keys)
+        self._store.used.difference_update((self.request.session_id, key) for key in keys)
 
     async def latest(self) -> Payload | None:
         await self._store.reach("latest", None)
@@ -62,13 +88,15 @@ class ToldStore:
 
     Args:
         wait_s: For how long it waits at each step; 0 gives way to the event loop once, None not at all.
-        happening: Step -> what is raised there, or a function of what the step is about (the request, the keys, the sealed).
+        happening: Step -> what is raised there, or a function of what the step is about (the request, the keys, the sealed), async
+            or not. It may be changed as a test goes on.
 
     Attributes:
         wait_s, happening: As above.
         steps: Every step so far, in order.
         requests: What was opened.
         committed: What was committed, and whether it ended its turn.
+        used: What was used up: session id and key.
     """
 
     level = "told"
@@ -79,7 +107,12 @@ class ToldStore:
         self.steps: list[Step] = []
         self.requests: list[OpenRequest] = []
         self.committed: list[tuple[Sealed, bool]] = []
-        self._used: set[tuple[str, str]] = set()
+        self.used: set[tuple[str, str]] = set()
+
+    @property
+    def numbers(self) -> list[int | None]:
+        """The numbers of what was opened; None for what no token seals."""
+        return [None if request.claims is None else request.claims.seq for request in self.requests]
 
     async def open(self, request: OpenRequest) -> Lease:
         self.requests.append(request)
@@ -95,13 +128,15 @@ class ToldStore:
         if isinstance(happening, BaseException):
             raise happening
         if happening is not None:
-            happening(about)
+            found = happening(about)
+            if inspect.isawaitable(found):
+                await found
 
     def use_up(self, keys: Sequence[tuple[str, str]]) -> bool:
         """All or none."""
-        if not self._used.isdisjoint(keys):
+        if not self.used.isdisjoint(keys):
             return False
-        self._used.update(keys)
+        self.used.update(keys)
         return True
 
 
@@ -274,6 +309,11 @@ class LedgerLease(StatelessLease):
         self._row.used.update(keys)
         await self._ledger.reach("spent")
         return True
+
+    async def give_back(self, keys: Sequence[str]) -> None:
+        await anyio.sleep(0)
+        self._row.used.difference_update(keys)
+        await anyio.sleep(0)
 
     async def commit(self, sealed: Sealed, *, ends_turn: bool) -> None:
         ledger, row = self._ledger, self._row
