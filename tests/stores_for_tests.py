@@ -39,14 +39,18 @@ class Told(StatelessLease):
     def __init__(self, store: ToldStore, request: OpenRequest) -> None:
         super().__init__(request)
         self._store = store
+        self._spent: set[tuple[str, str]] = set()
 
     async def spend(self, keys: Sequence[str]) -> bool:
         await self._store.reach("spend", keys)
-        return self._store.use_up([(self.request.session_id, key) for key in keys])
+        used = {(self.request.session_id, key) for key in keys}
+        is_new = self._store.use_up(used)
+        self._spent |= used if is_new else set()
+        return is_new
 
     async def give_back(self, keys: Sequence[str]) -> None:
         await self._store.reach("give_back", keys)
-        self._store.used.difference_update((self.request.session_id, key) for key in keys)
+        self._store.used -= self._spent & {(self.request.session_id, key) for key in keys}
 
     async def latest(self) -> Payload | None:
         await self._store.reach("latest", None)
@@ -102,7 +106,7 @@ class ToldStore:
         if happening is not None:
             happening(about)
 
-    def use_up(self, keys: Sequence[tuple[str, str]]) -> bool:
+    def use_up(self, keys: set[tuple[str, str]]) -> bool:
         """All or none."""
         if not self.used.isdisjoint(keys):
             return False
@@ -266,6 +270,7 @@ class LedgerLease(StatelessLease):
         self._ledger, self._row, self._number, self._base = ledger, row, self.revision, self.revision
         self._identity, self.epoch = request.identity(), ledger.epoch_of(request)
         self.sequence = self._reserve()
+        self._spent: set[str] = set()
 
     async def spend(self, keys: Sequence[str]) -> bool:
         await anyio.sleep(0)
@@ -273,12 +278,13 @@ class LedgerLease(StatelessLease):
         if not self._row.used.isdisjoint(keys):
             return False
         self._row.used.update(keys)
+        self._spent.update(keys)
         await anyio.sleep(0)
         return True
 
     async def give_back(self, keys: Sequence[str]) -> None:
         await anyio.sleep(0)
-        self._row.used.difference_update(keys)
+        self._row.used -= self._spent.intersection(keys)
         await anyio.sleep(0)
 
     async def commit(self, sealed: Sealed, *, ends_turn: bool) -> None:
