@@ -12,7 +12,17 @@ extra.
 """
 
 from dcaf.asgi import SessionMiddleware
-from dcaf.core import ConfigurationError, DcafError, Key, Keyring, ReadOnlySession, Session, SessionKey, current_session
+from dcaf.core import (
+    ConfigurationError,
+    DcafError,
+    Key,
+    Keyring,
+    ReadOnlySession,
+    Session,
+    SessionHost,
+    SessionKey,
+    current_session,
+)
 from dcaf.tools import Tool, tool
 
 __version__ = "0.1.0"
@@ -24,6 +34,7 @@ __all__ = [
     "Keyring",
     "ReadOnlySession",
     "Session",
+    "SessionHost",
     "SessionKey",
     "SessionMiddleware",
     "Tool",

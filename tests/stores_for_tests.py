@@ -1,13 +1,13 @@
 """The stores that tests mount: small ones that refuse, fail or wait where they are told to, a ledger and a service in memory.
 
-The two in memory keep the rules of docs/protocol.md, section 7, in a dict, and give way to the event loop before and after each
-change, so that a turn can be cancelled there. They are the examples of docs/guides/stores.md at full length, and no engines: nothing
-of them outlives the process.
+The two in memory keep the rules of a ledger and of a session service in a dict, and give way to the event loop before and after
+each change, so that a turn can be cancelled there. They are no engines: nothing of them outlives the process.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import anyio
+import anyio.lowlevel
 
 from dcaf.core import (
     IdempotencyKeyReused,
@@ -30,7 +31,28 @@ from dcaf.core import (
 )
 
 Step = Literal["open", "spend", "give_back", "latest", "commit", "release"]
-Happening = Callable[[Any], None] | BaseException | None
+Happening = Callable[[Any], Any] | BaseException | None
+
+
+def after(times: int, error: BaseException) -> Callable[[Any], None]:
+    """A happening that lets a step through so often, and then raises."""
+    left = iter(range(times))
+
+    def happen(_: Any) -> None:
+        if next(left, None) is None:
+            raise error
+
+    return happen
+
+
+def if_sealed(error: BaseException) -> Callable[[OpenRequest], None]:
+    """A happening for ``open`` that refuses the sessions that a token seals, and lets new ones begin."""
+
+    def happen(request: OpenRequest) -> None:
+        if request.claims is not None:
+            raise error
+
+    return happen
 
 
 class Told(StatelessLease):
@@ -70,7 +92,8 @@ class ToldStore:
 
     Args:
         wait_s: For how long it waits at each step; 0 gives way to the event loop once, None not at all.
-        happening: Step -> what is raised there, or a function of what the step is about (the request, the keys, the sealed).
+        happening: Step -> what is raised there, or a function of what the step is about (the request, the keys, the sealed), async
+            or not. It may be changed as a test goes on.
 
     Attributes:
         wait_s, happening: As above.
@@ -90,6 +113,11 @@ class ToldStore:
         self.committed: list[tuple[Sealed, bool]] = []
         self.used: set[tuple[str, str]] = set()
 
+    @property
+    def numbers(self) -> list[int | None]:
+        """The numbers of what was opened; None for what no token seals."""
+        return [None if request.claims is None else request.claims.seq for request in self.requests]
+
     async def open(self, request: OpenRequest) -> Lease:
         self.requests.append(request)
         await self.reach("open", request)
@@ -104,7 +132,9 @@ class ToldStore:
         if isinstance(happening, BaseException):
             raise happening
         if happening is not None:
-            happening(about)
+            found = happening(about)
+            if inspect.isawaitable(found):
+                await found
 
     def use_up(self, keys: set[tuple[str, str]]) -> bool:
         """All or none."""
@@ -192,7 +222,7 @@ class MemoryLedger:
         self._states: dict[tuple[str, int], bytes] = {}
 
     async def open(self, request: OpenRequest) -> Lease:
-        await anyio.sleep(0)
+        await self.reach("open")
         row = self._row(request)
         if not request.is_safe:
             self._check_claim(row)
@@ -200,6 +230,10 @@ class MemoryLedger:
         if not request.is_safe:
             row.claim, row.claimed_at = lease, self.clock()
         return lease
+
+    async def reach(self, step: str) -> None:
+        """Come to a step: before the change of each method but ``latest``, and after it (``spent``, ...)."""
+        await anyio.lowlevel.checkpoint()
 
     def epoch_of(self, request: OpenRequest) -> int | None:
         """The epoch of whom a session is bound to; None for nobody."""
@@ -243,9 +277,9 @@ class MemoryLedger:
     def _check_number(self, row: Row, request: OpenRequest) -> None:
         assert request.claims is not None
         number, answer = request.claims.seq, row.answer
-        if answer is not None and request.idempotency_key is not None and answer.key == request.idempotency_key:
-            if answer.identity != request.identity():
-                raise IdempotencyKeyReused(reason="key")
+        has_key = answer is not None and request.idempotency_key is not None and answer.key == request.idempotency_key
+        if answer is not None and has_key and answer.identity != request.identity():
+            raise IdempotencyKeyReused(reason="key")
         if self.branches and number <= row.top:
             return
         if number > row.number:
@@ -273,24 +307,24 @@ class LedgerLease(StatelessLease):
         self._spent: set[str] = set()
 
     async def spend(self, keys: Sequence[str]) -> bool:
-        await anyio.sleep(0)
+        await self._ledger.reach("spend")
         self._check()
         if not self._row.used.isdisjoint(keys):
             return False
         self._row.used.update(keys)
         self._spent.update(keys)
-        await anyio.sleep(0)
+        await self._ledger.reach("spent")
         return True
 
     async def give_back(self, keys: Sequence[str]) -> None:
-        await anyio.sleep(0)
+        await self._ledger.reach("give_back")
         self._row.used -= self._spent.intersection(keys)
-        await anyio.sleep(0)
+        await self._ledger.reach("given_back")
 
     async def commit(self, sealed: Sealed, *, ends_turn: bool) -> None:
-        await anyio.sleep(0)
-        self._check()
         ledger, row = self._ledger, self._row
+        await ledger.reach("commit")
+        self._check()
         ledger.note(self.request.session_id, sealed)
         if sealed.is_changed:
             row.number, row.base, row.was_presented = sealed.claims.seq, self._base, False
@@ -300,13 +334,13 @@ class LedgerLease(StatelessLease):
         if ends_turn and row.claim is self:
             row.claim = None
         self.sequence = self._reserve()
-        await anyio.sleep(0)
+        await ledger.reach("committed")
 
     async def release(self) -> None:
-        await anyio.sleep(0)
+        await self._ledger.reach("release")
         if self._row.claim is self:
             self._row.claim = None
-        await anyio.sleep(0)
+        await self._ledger.reach("released")
 
     def _reserve(self) -> int:
         if not self._ledger.branches:
@@ -353,7 +387,7 @@ class MemoryService:
         self.sessions: dict[str, Kept] = {}
 
     async def open(self, request: OpenRequest) -> Lease:
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         kept = self.sessions.get(request.session_id)
         if kept is None and request.claims is not None and request.claims.at is not None:
             raise SessionEnded(reason="deleted")
@@ -376,15 +410,15 @@ class ServiceLease(StatelessLease):
             self._go_on(kept)
 
     async def latest(self) -> Payload | None:
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         kept = self._service.sessions.get(self.request.session_id)
         if kept is None or kept.revision == self.revision:
             return None
         self._go_on(kept)
         return kept.payload
 
-    async def commit(self, sealed: Sealed, *, ends_turn: bool) -> None:  # noqa: ARG002
-        await anyio.sleep(0)
+    async def commit(self, sealed: Sealed, *, ends_turn: bool) -> None:
+        await anyio.lowlevel.checkpoint()
         kept = self._service.sessions.get(self.request.session_id)
         if kept is not None and kept.revision != self.revision:
             raise SessionConflict(reason="revision")
@@ -394,7 +428,7 @@ class ServiceLease(StatelessLease):
         kept.messages += self.messages
         self.messages = []
         self.revision, self.sequence = sealed.claims.seq, sealed.claims.seq + 1
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
 
     def _go_on(self, kept: Kept) -> None:
         self.payload, self.version = kept.payload, kept.version

@@ -84,20 +84,15 @@ class RequestSession(Turn):
     def describe(self, claims: Claims | None) -> OpenRequest:
         """As of the turn without a transport, with what tells this request from others."""
         key = dict(self.scope["headers"]).get(b"idempotency-key")
-        return replace(
+        request = replace(
             super().describe(claims),
             is_safe=self.scope["method"] in SAFE,
             idempotency_key=None if key is None else key.decode("latin-1"),
-            identity=self._identify,
         )
-
-    def _identify(self) -> bytes | None:
-        """As of ``OpenRequest.identity``: the body is at hand while the session is opened."""
         if self._data is None or self._is_coming:
-            return None
-        scope = self.scope
-        kind = dict(scope["headers"]).get(b"content-type", b"")
-        return digest_parts(scope["method"].encode(), scope["path"].encode(), scope.get("query_string", b""), kind, self._data)
+            return request
+        # Of the turn only what is digested: a lease that held its turn would be left to the garbage collector.
+        return replace(request, identity=partial(digest_parts, *_request_line(self.scope), self._data))
 
     async def _receive_body(self) -> bytes | None:
         """Read the body as far as it must be read, and find the sessions in it; None where the client has left.
@@ -183,6 +178,12 @@ class RequestSession(Turn):
         data, self._data = self._data if self._rewrite is None else self._rewrite(), None
         self._rewrite = None
         return {"type": "http.request", "body": data, "more_body": self._is_coming}
+
+
+def _request_line(scope: Scope) -> tuple[bytes, ...]:
+    """What tells a request from others beside its body."""
+    kind = dict(scope["headers"]).get(b"content-type", b"")
+    return scope["method"].encode(), scope["path"].encode("utf-8", "surrogatepass"), scope.get("query_string", b""), kind
 
 
 def _extend(data: bytes | bytearray, chunk: bytes) -> bytearray:

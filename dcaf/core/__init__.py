@@ -1,4 +1,5 @@
-"""Floor 0: what a session is, how it is sealed, and with which keys. No framework, no network and no event loop.
+"""Floor 0: what a session is, how it is sealed, and with which keys. No framework and no network;
+what may wait for a store is in ``lifecycle`` and ``host`` alone.
 
 What a reader gets wrong: it is not without input or a clock. Keys are read from the environment, the envelope and a ring that is
 read again look at the time, and what nobody foresaw goes to the log; clock and randomness are arguments.
@@ -44,6 +45,7 @@ from dcaf.core.errors import (
     ToolTimeoutError,
     TurnTimeoutError,
 )
+from dcaf.core.host import HostTurn, SessionHost
 from dcaf.core.keys import Key, Keyring
 from dcaf.core.readonly import ReadOnlySession
 from dcaf.core.session import Session
@@ -60,6 +62,7 @@ __all__ = [
     "DcafError",
     "EncodedBody",
     "ExitError",
+    "HostTurn",
     "IdempotencyKeyReused",
     "Import",
     "InterceptorError",
@@ -81,6 +84,7 @@ __all__ = [
     "SessionConflict",
     "SessionEnded",
     "SessionError",
+    "SessionHost",
     "SessionInvalid",
     "SessionKey",
     "SessionMalformed",

@@ -7,7 +7,7 @@
     prepare   the state as bytes, and its token                      Sealer.prepare
     commit    both, at the store                                     Lease.commit
     seal      from now on only what comes later is a change          Prepared.arrive
-    close     what is written later is an error                      State.end
+    end       what is written later is an error                      State.end
     release   the lease, however the turn ended                      Lease.release
 
 The middleware's turns are these, with what a request and a socket add (``dcaf.asgi.lifecycle``); ``SessionHost`` has them as they
@@ -18,19 +18,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import anyio
 
+from dcaf.core.base64url import Payload
 from dcaf.core.claims import Binding, Claims
 from dcaf.core.envelope import Sealer
-from dcaf.core.errors import SessionClosedError, StateError
+from dcaf.core.errors import SessionConflict, SessionUnavailable, StateError
 from dcaf.core.seal import Pieces
 from dcaf.core.session import Session
-from dcaf.core.store import Lease, OpenRequest, SessionStore, StatelessLease, ask, check_kept
+from dcaf.core.store import Lease, OpenRequest, SessionStore, ask, check_kept
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
+
+MOST_TRIES: Final = 64
+"""How often a turn is laid over a newer state, where one comes between that and its commit each time."""
 
 RELEASE_S: Final = 5.0
 """For how long the end of a turn waits for its store to let go of the session."""
@@ -86,8 +90,8 @@ class Turn:
         if claims is not None:
             check_kept(claims, self.lease)
         if self.lease is not None:
-            self.session._state.lease = self.lease
             self.sealer.resume(self.session, self.lease)
+            self.session._state.lease = self.lease
 
     def describe(self, claims: Claims | None) -> OpenRequest:
         """The session and its turn, as the store is told of them."""
@@ -108,17 +112,29 @@ class Turn:
             SessionUnavailable: It could not be written.
             SessionAliasError, SessionValueError: What tools did to the session cannot be written.
         """
-        prepared = self.sealer.prepare(self.session, self.binding, sequence=lease.sequence, has_mirror=has_mirror)
-        await ask(lease.commit, prepared.sealed, ends_turn=ends_turn)
+        newer = await ask(lease.latest)
+        for _ in range(MOST_TRIES):
+            if newer is not None:
+                self._lay_over(newer, lease)
+            prepared = self.sealer.prepare(self.session, self.binding, sequence=lease.sequence, has_mirror=has_mirror)
+            try:
+                await ask(lease.commit, prepared.sealed, ends_turn=ends_turn)
+                break
+            except SessionConflict:
+                newer = await ask(lease.latest)
+                if newer is None:
+                    raise
+        else:
+            raise SessionUnavailable(reason="contended")
         prepared.arrive(self.session)
         return (prepared.sealed.envelope if has_mirror else prepared.sealed.token,)
 
-    def close(self, late: Callable[[], None]) -> None:
-        """End the turn: whoever writes its session from now on gets an error, and ``late`` is called; nothing is spent any more."""
-        state = self.session._state
-        state.end(late)
-        if state.lease is not None:
-            state.lease = OVER
+    def _lay_over(self, newer: Payload, lease: Lease) -> None:
+        clashes = self.sealer.rebase(self.session, newer, lease.version, lease.revision)
+        if clashes:
+            logger.warning(
+                "dcaf: another turn had changed %d values that this turn changed too; this turn's are kept", len(clashes)
+            )
 
     async def release(self) -> None:
         """Let go of the session, whatever cancels this meanwhile."""
@@ -133,21 +149,6 @@ class Turn:
         except Exception as error:  # noqa: BLE001 - the turn is over; what a store does not let go of it must end by itself
             # Not the error itself: those of drivers quote statements, and so state and subjects.
             logger.error("dcaf: the store could not release a session: %s", type(error).__qualname__)  # noqa: TRY400
-
-
-class _Over(StatelessLease):
-    """The lease of a turn that is over."""
-
-    async def spend(self, keys: Sequence[str]) -> bool:  # noqa: ARG002
-        """Raise: nobody holds the session any more.
-
-        Raises:
-            SessionClosedError: Always.
-        """
-        raise SessionClosedError("The turn is over: nothing of its session can be used up any more. Do it in the next turn.")
-
-
-OVER: Final = _Over(OpenRequest("", None, Binding("")))
 
 
 async def shielded(call: Callable[[], Awaitable[None]]) -> None:

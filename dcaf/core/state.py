@@ -342,17 +342,14 @@ class State(Slots):
             if key in self._slots:
                 self._slots[key].arrived = data
 
-    def arrived_data(self) -> bytes:
-        """What arrived, or was last sealed, as it was written."""
-        return self._arrived.data
-
-    def unlimit(self) -> None:
-        """Let the written state become as large as its store takes it: no token carries it."""
-        self._limit_bytes = None
-
     def end(self, late: Callable[[], None]) -> None:
         """End the turn: from now on each change is an error, and ``late`` is called."""
         self._late = late
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the turn has ended."""
+        return self._late is not None
 
     def _refuse_late(self, late: Callable[[], None]) -> NoReturn:
         late()

@@ -240,7 +240,10 @@ async def spend(session: Session, keys: Sequence[str]) -> bool:
         SessionUnavailable: Nobody can tell.
         SessionClosedError: The turn is over.
     """
-    lease: Lease | None = session._state.lease
+    state = session._state
+    if state.has_ended:
+        raise SessionClosedError("The turn is over: nothing of its session can be used up any more. Do it in the next turn.")
+    lease: Lease | None = state.lease
     return lease is None or await ask(lease.spend, keys)
 
 

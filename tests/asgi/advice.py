@@ -23,12 +23,13 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from dcaf import Key, Keyring, Session, SessionMiddleware, current_session, tool
-from dcaf.asgi import CookieCarrier, HeaderCarrier, Import, Stateless, checkpoint
+from dcaf.asgi import CookieCarrier, HeaderCarrier, Import, checkpoint
 from dcaf.core.arguments import require_bool, require_function, require_plain_function, require_text
 from dcaf.core.base64url import decode
 from dcaf.core.envelope import Sealer
 from dcaf.core.keys import _checksum
 from dcaf.core.rotation import LiveKeyring
+from dcaf.core.store import StatelessStore
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, Recorder, call, envelope, mounted, opened
 
 Act = Callable[[], Any]
@@ -208,10 +209,6 @@ def grown(settings: dict[str, Any]) -> Act:
     return act
 
 
-class Keeps(Stateless):
-    """A keeper."""
-
-
 def refused_sealing() -> Any:
     sealer = Sealer(keys=RING, audience=AUDIENCE)
     return sealer.seal(Session.from_dict({"a": 1}), sealer.binding(), sequence=1)
@@ -245,7 +242,11 @@ ADVICE: list[Advice] = [
         lambda: mounted(Recorder(), audience="deploy-agent"),
     ),
     Advice("Clear it, or raise the limit", under(2_000), lambda: [under(20_000)(), under(2_000, clear=True)()]),
-    Advice("keeper= takes a Keeper", lambda: mounted(Recorder(), keeper=Stateless), lambda: mounted(Recorder(), keeper=Keeps())),
+    Advice(
+        "store= takes a SessionStore",
+        lambda: mounted(Recorder(), store=StatelessStore),
+        lambda: mounted(Recorder(), store=StatelessStore()),
+    ),
     Advice("a Key is not pickled", lambda: pickle.dumps(KEY), lambda: pickle.dumps(KEY.kid)),
     Advice(
         "No key of the ring may sign yet",

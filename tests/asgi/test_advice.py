@@ -27,7 +27,7 @@ FILES = [
     *(ROOT / "asgi").glob("*.py"),
     *(
         ROOT / "core" / f"{name}.py"
-        for name in ("arguments", "envelope", "keeper", "keys", "migrations", "mirror", "rotation", "unsigned")
+        for name in ("arguments", "envelope", "keys", "lifecycle", "migrations", "mirror", "rotation", "store", "unsigned")
     ),
 ]
 TOLD = ("ConfigurationError", "StateError", "NotCarriedError", "SessionValueError", "TypeError")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dcaf import ConfigurationError, Key, Keyring
-from dcaf.asgi.config import keyring
+from dcaf.core.settings import keyring
 from dcaf.core.envelope import Sealer
 from dcaf.core.rotation import LiveKeyring
 from dcaf.core.values import JSON

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dcaf.asgi import SessionMiddleware
-from dcaf.asgi.config import suites
+from dcaf.core.settings import suites
 from dcaf.asgi.lifecycle import Turn
 from dcaf.core import current_session
 from dcaf.core.envelope import Sealer
