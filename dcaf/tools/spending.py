@@ -20,6 +20,7 @@ from dataclasses import replace
 from typing import Final
 
 import anyio
+import anyio.lowlevel
 
 from dcaf.core.errors import SessionClosedError, SessionError, SessionUnavailable
 from dcaf.core.lifecycle import shielded
@@ -66,6 +67,7 @@ class Spending:
             return
         try:
             refused = await self._spend_whole(uses)
+            await anyio.lowlevel.checkpoint_if_cancelled()  # a scope that was cancelled meanwhile says so only here
         except BaseException:
             await self.end(())
             raise
