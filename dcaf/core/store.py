@@ -171,6 +171,9 @@ class StatelessLease:
     Args:
         request: The session.
 
+    Raises:
+        ConfigurationError: It is none.
+
     Attributes:
         request: As above.
         revision, sequence, epoch, place, payload, version: As of ``Lease``: the token's number and the next one, no epoch, no place
@@ -178,6 +181,10 @@ class StatelessLease:
     """
 
     def __init__(self, request: OpenRequest) -> None:
+        if not isinstance(request, OpenRequest):
+            raise ConfigurationError(
+                f"StatelessLease takes the OpenRequest that its store was given to open, not {kind_of(request)}."
+            )
         self.request: OpenRequest = request
         self.revision: int = 0 if request.claims is None else request.claims.seq
         self.sequence: int = self.revision + 1
