@@ -30,7 +30,7 @@ from dcaf.core import (
     StatelessLease,
 )
 
-Step = Literal["open", "spend", "latest", "commit", "release"]
+Step = Literal["open", "spend", "give_back", "latest", "commit", "release"]
 Happening = Callable[[Any], Any] | BaseException | None
 
 
@@ -66,6 +66,10 @@ class Told(StatelessLease):
         await self._store.reach("spend", keys)
         return self._store.use_up([(self.request.session_id, key) for key in keys])
 
+    async def give_back(self, keys: Sequence[str]) -> None:
+        await self._store.reach("give_back", keys)
+        self._store.used.difference_update((self.request.session_id, key) for key in keys)
+
     async def latest(self) -> Payload | None:
         await self._store.reach("latest", None)
         return None
@@ -92,6 +96,7 @@ class ToldStore:
         steps: Every step so far, in order.
         requests: What was opened.
         committed: What was committed, and whether it ended its turn.
+        used: What was used up: session id and key.
     """
 
     level = "told"
@@ -102,7 +107,7 @@ class ToldStore:
         self.steps: list[Step] = []
         self.requests: list[OpenRequest] = []
         self.committed: list[tuple[Sealed, bool]] = []
-        self._used: set[tuple[str, str]] = set()
+        self.used: set[tuple[str, str]] = set()
 
     @property
     def numbers(self) -> list[int | None]:
@@ -129,9 +134,9 @@ class ToldStore:
 
     def use_up(self, keys: Sequence[tuple[str, str]]) -> bool:
         """All or none."""
-        if not self._used.isdisjoint(keys):
+        if not self.used.isdisjoint(keys):
             return False
-        self._used.update(keys)
+        self.used.update(keys)
         return True
 
 
@@ -304,6 +309,11 @@ class LedgerLease(StatelessLease):
         self._row.used.update(keys)
         await self._ledger.reach("spent")
         return True
+
+    async def give_back(self, keys: Sequence[str]) -> None:
+        await anyio.sleep(0)
+        self._row.used.difference_update(keys)
+        await anyio.sleep(0)
 
     async def commit(self, sealed: Sealed, *, ends_turn: bool) -> None:
         ledger, row = self._ledger, self._row

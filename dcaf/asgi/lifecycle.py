@@ -10,7 +10,7 @@
     prepare   the state as bytes, and its token                Sealer.pieces; with a store Sealer.prepare
     commit    both, at the store                               Lease.commit
     send      the answer with it                               Answer, AnswerBeside, Stream, Socket
-    close     the session: what is written later is an error   State.end
+    end       the session: what is written later is an error   State.end
     release   the lease, however the turn ended                Lease.release
 
 The order is the promise. The seal is verified before anybody is asked who is calling, and the application is told nothing before
@@ -158,7 +158,10 @@ class Turn(SessionTurn):
             if self.presented:
                 self._check_agreement(self.presented if self.place is not None else self.presented[1:])
             self.kid = opened.key.kid
-        await self.hold(None if opened is None else sealer.claims_of(self.session))
+        standing = self.session._state.standing
+        assert standing is not None
+        if self.store is not None or standing.claims.ep is not None or standing.claims.at is not None:
+            await self.hold(None if opened is None else standing.claims)
 
     async def _bind(self) -> None:
         body = (lambda: None) if self.found is None else self.found.strip_sessions
@@ -172,7 +175,8 @@ class Turn(SessionTurn):
         """
         if before is None:
             self.session = self.config.sealer.start()
-            await self.hold(None)
+            if self.store is not None:
+                await self.hold(None)
             return
         if self.binding.subject != before.binding.subject:
             raise SessionInvalid(reason="sub")
@@ -334,7 +338,7 @@ class Turn(SessionTurn):
         # Of the turn only what names its route: one that its own session held would be left to the garbage collector.
         scope = self.scope
         named = {"route": scope.get("route"), "path_template": scope.get("path_template")}
-        self.close(partial(_tell_lost, self.config.events, named, self.in_time))
+        self.session._state.end(partial(_tell_lost, self.config.events, named, self.in_time))
 
     def _adopt(self, text: JSONText) -> None:
         """Take the application's own object for the new state on a route that was named, and tell of it on any other."""

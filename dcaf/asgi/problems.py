@@ -27,6 +27,9 @@ from dcaf.core.slots import RESERVED
 RETRY_AFTER_S: Final = {"session-conflict": "1", "session-unavailable": "1"}
 START_OVER: Final = {"session": orjson.loads(RESTART)}
 UNREAD: Final = (413, 415)
+TITLES: Final = {413: "Content Too Large", 422: "Unprocessable Content"}
+"""Phrases of RFC 9110 that Python had in another form before 3.13: one answer is the same bytes, whichever runs it."""
+
 POLICY: Final = 1008
 """Close code: a message that violates the policy of the service (RFC 6455, section 7.4.1)."""
 
@@ -43,7 +46,7 @@ def build_body(refusal: SessionError | SessionUnavailable) -> dict[str, Any]:
     """The members of the answer; ``data.session`` only where the client is to drop the session it has, or to adopt another."""
     body = {
         "type": "about:blank",
-        "title": HTTPStatus(refusal.http_status).phrase,
+        "title": TITLES.get(refusal.http_status) or HTTPStatus(refusal.http_status).phrase,
         "status": refusal.http_status,
         "detail": refusal.detail,
         "code": refusal.code,

@@ -327,7 +327,7 @@ class Sealer:
         state = session._state
         with state._lock:
             frozen, arrived = state.freeze(), _standing(state)
-            is_changed = not _is_sealed(state, frozen.payload, arrived)
+            is_changed = frozen.payload is not state._arrived or arrived.token == ()
             standing = self._sealed(state, frozen.payload, binding, sequence if is_changed else arrived.claims.seq)
             shown = self._mirror.shown(state, frozen.payload) if has_mirror else b""
         pieces = _envelope(standing, shown) if has_mirror else ()
@@ -390,7 +390,7 @@ class Sealer:
         arrived = state.standing or _standing(state)
         now = int(self._clock())
         key = self._keys.signer(now)
-        is_sealed = _is_sealed(state, payload, arrived)
+        is_sealed = payload is state._arrived and arrived.token != ()
         subject, conversation = binding.digests(self._suite.prefix, key)
         is_bound = arrived.claims.sub == subject and arrived.claims.cid == conversation
         if is_sealed and is_bound and self._rests(arrived, key, now) and sum(map(len, arrived.token)) <= self._max_token_bytes:
@@ -433,11 +433,6 @@ class Prepared(NamedTuple):
         """Take it for what arrived: only what was written since it was frozen is a change."""
         with session._state._lock:
             session._state.arrives(self.frozen.payload, self.standing, self.frozen)
-
-
-def _is_sealed(state: State, payload: Payload, arrived: Standing) -> bool:
-    """Whether the last token seals this very payload of a state."""
-    return payload is state._arrived and arrived.token != ()
 
 
 def _envelope(sealed: Standing, shown: bytes) -> Pieces:

@@ -178,7 +178,7 @@ class HostTurn(Turn):
         finally:
             assert self._before is not None
             end(self._before)
-            self.close(_nobody)
+            self.session._state.end(_nobody)
             await self.release()
 
     async def _open(self) -> None:

@@ -7,7 +7,7 @@
     prepare   the state as bytes, and its token                      Sealer.prepare
     commit    both, at the store                                     Lease.commit
     seal      from now on only what comes later is a change          Prepared.arrive
-    close     what is written later is an error                      State.end
+    end       what is written later is an error                      State.end
     release   the lease, however the turn ended                      Lease.release
 
 The middleware's turns are these, with what a request and a socket add (``dcaf.asgi.lifecycle``); ``SessionHost`` has them as they
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import anyio
@@ -26,10 +26,10 @@ import anyio
 from dcaf.core.base64url import Payload
 from dcaf.core.claims import Binding, Claims
 from dcaf.core.envelope import Sealer
-from dcaf.core.errors import SessionClosedError, SessionConflict, SessionUnavailable, StateError
+from dcaf.core.errors import SessionConflict, SessionUnavailable, StateError
 from dcaf.core.seal import Pieces
 from dcaf.core.session import Session
-from dcaf.core.store import Lease, OpenRequest, SessionStore, StatelessLease, ask, check_kept
+from dcaf.core.store import Lease, OpenRequest, SessionStore, ask, check_kept
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
@@ -136,13 +136,6 @@ class Turn:
                 "dcaf: another turn had changed %d values that this turn changed too; this turn's are kept", len(clashes)
             )
 
-    def close(self, late: Callable[[], None]) -> None:
-        """End the turn: whoever writes its session from now on gets an error, and ``late`` is called; nothing is spent any more."""
-        state = self.session._state
-        state.end(late)
-        if state.lease is not None:
-            state.lease = OVER
-
     async def release(self) -> None:
         """Let go of the session, whatever cancels this meanwhile."""
         if self.lease is not None:
@@ -156,21 +149,6 @@ class Turn:
         except Exception as error:  # noqa: BLE001 - the turn is over; what a store does not let go of it must end by itself
             # Not the error itself: those of drivers quote statements, and so state and subjects.
             logger.error("dcaf: the store could not release a session: %s", type(error).__qualname__)  # noqa: TRY400
-
-
-class _Over(StatelessLease):
-    """The lease of a turn that is over."""
-
-    async def spend(self, keys: Sequence[str]) -> bool:  # noqa: ARG002
-        """Raise: nobody holds the session any more.
-
-        Raises:
-            SessionClosedError: Always.
-        """
-        raise SessionClosedError("The turn is over: nothing of its session can be used up any more. Do it in the next turn.")
-
-
-OVER: Final = _Over(OpenRequest("", None, Binding("")))
 
 
 async def shielded(call: Callable[[], Awaitable[None]]) -> None:

@@ -346,6 +346,11 @@ class State(Slots):
         """End the turn: from now on each change is an error, and ``late`` is called."""
         self._late = late
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the turn has ended."""
+        return self._late is not None
+
     def _refuse_late(self, late: Callable[[], None]) -> NoReturn:
         late()
         raise SessionClosedError(

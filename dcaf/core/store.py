@@ -2,6 +2,7 @@
 
     open      every session, before the application runs: one that arrived, a new, a restarted, an imported one
     spend     what may be used once, before what it allows is done
+    give_back what was spent, where what it allows has not begun after all
     latest    a newer state, for stores that merge, before this turn's is made
     commit    the finished envelope, before it is sent
     release   always, however the turn ended
@@ -21,7 +22,7 @@ import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Final, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, ParamSpec, Protocol, TypeVar
 
 from dcaf.core.arguments import has_methods, kind_of
 from dcaf.core.base64url import Payload
@@ -115,6 +116,15 @@ class Lease(Protocol):
             SessionUnavailable: Nobody can tell. Then nothing is used up, as far as the store can say.
         """
 
+    async def give_back(self, keys: Sequence[str]) -> None:
+        """Have what this turn used up be usable again: what it allows has not begun, and will not in this turn.
+
+        Only keys for which ``spend`` of this lease gave True are given back.
+
+        Raises:
+            SessionUnavailable: The store cannot say. Then they stay used up.
+        """
+
     async def latest(self) -> Payload | None:
         """A newer state than the turn began with, over which what the turn did is laid again; None where there is none.
 
@@ -197,6 +207,9 @@ class StatelessLease:
         """True: a second use cannot be told from the first."""
         return True
 
+    async def give_back(self, keys: Sequence[str]) -> None:
+        """Nothing is remembered."""
+
     async def latest(self) -> Payload | None:
         """None: there is no newer one."""
         return None
@@ -217,7 +230,7 @@ class StatelessStore:
         level: ``"L0"``.
     """
 
-    level: ClassVar[str] = "L0"
+    level: str = "L0"
 
     async def open(self, request: OpenRequest) -> Lease:
         """Open it: without a server's memory there is no older and no newer."""
@@ -234,7 +247,10 @@ async def spend(session: Session, keys: Sequence[str]) -> bool:
         SessionUnavailable: Nobody can tell.
         SessionClosedError: The turn is over.
     """
-    lease: Lease | None = session._state.lease
+    state = session._state
+    if state.has_ended:
+        raise SessionClosedError("The turn is over: nothing of its session can be used up any more. Do it in the next turn.")
+    lease: Lease | None = state.lease
     return lease is None or await ask(lease.spend, keys)
 
 

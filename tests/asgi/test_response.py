@@ -601,4 +601,4 @@ def test_what_cannot_be_written_is_refused_before_it_is_committed(carriers: Any)
     assert store.steps == ["open", "latest", "release"]
     call(mounted(Recorder(tool=lambda session: session.incr("step")), store=store, carriers=carriers), {})
     assert [(sealed.claims.seq, ends_turn) for sealed, ends_turn in store.committed] == [(1, carriers == ("body",))]
-    assert store.steps == ["open", "latest", "release", "open", "latest", "commit", "release"]
+    assert store.steps[3:] == ["open", "latest", "commit", "release"]

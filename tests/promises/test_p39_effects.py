@@ -29,7 +29,7 @@ from dcaf import Session, tool
 from dcaf.agent import Agent, AgentResult, ProposedCall, RunConfig, create_app
 from dcaf.agent.draft import Draft
 from dcaf.agent.execution import Approved, Execution
-from dcaf.agent.pending import settle
+from dcaf.tools.proposals import settle
 from tests.asgi.sockets import scope_of as socket_scope
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, messages_of, scope_of
 

@@ -95,7 +95,7 @@ class Client:
 
     service: Any
     session: Any = None
-    answers: list[tuple[int, str | None]] = field(default_factory=list)
+    answers: list[Any] = field(default_factory=list)
 
     async def turn(self, how: str = "ok", *, leaves_after: int | None = None, headers: Any = ()) -> Any:
         """One request; gives the last JSON of its answer, None where none came.
