@@ -311,9 +311,9 @@ class LedgerLease(StatelessLease):
         return True
 
     async def give_back(self, keys: Sequence[str]) -> None:
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         self._row.used.difference_update(keys)
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
 
     async def commit(self, sealed: Sealed, *, ends_turn: bool) -> None:
         ledger, row = self._ledger, self._row
