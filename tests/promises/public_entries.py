@@ -485,7 +485,9 @@ NOBODYS: frozenset[str] = frozenset(
         "dcaf.core.Claims.read",
         "dcaf.core.Claims.write",
         *(f"dcaf.core.Binding.{name}" for name in ("check", "digests")),
-        *(f"dcaf.core.StatelessLease.{name}" for name in ("spend", "latest", "commit", "release")),  # a turn asks its lease
+        *(
+            f"dcaf.core.StatelessLease.{name}" for name in ("spend", "give_back", "latest", "commit", "release")
+        ),  # a turn asks its lease
         "dcaf.core.HostTurn",  # made by a host
         *(f"dcaf.core.HostTurn.{name}" for name in ("close", "commit", "describe", "hold", "release")),
     ]
