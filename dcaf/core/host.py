@@ -42,8 +42,8 @@ class SessionHost:
     """Opens and seals sessions where no middleware does: a middleware with the same settings takes them, and the other way round.
 
     Args:
-        keys, audience, store, encrypt, accept_both, mirror, idle_timeout, absolute_timeout, max_token_bytes, version, migrations,
-            clock, randomness: As of ``SessionMiddleware``.
+        keys, audience, store, encrypt, accept_both, mirror: As of ``SessionMiddleware``.
+        idle_timeout, absolute_timeout, max_token_bytes, version, migrations, clock, randomness: As of ``SessionMiddleware``.
 
     Raises:
         ConfigurationError: A setting is wrong; the message says what to write.

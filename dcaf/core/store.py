@@ -182,7 +182,7 @@ class StatelessLease:
         request: The session.
 
     Raises:
-        ConfigurationError: It is none.
+        ConfigurationError: It is no OpenRequest.
 
     Attributes:
         request: As above.
@@ -223,8 +223,9 @@ class StatelessLease:
 
 
 class StatelessStore:
-    """Level L0: keeps nothing, opens every session that was verified, and counts its changes. The middleware without ``store=``
-    does the same, and does not ask.
+    """Level L0: keeps nothing, opens every session that was verified, and counts its changes.
+
+    The middleware without ``store=`` does the same, and does not ask.
 
     Attributes:
         level: ``"L0"``.
