@@ -27,7 +27,7 @@ from typing import Any, Self
 
 import orjson
 
-from dcaf.core.arguments import kind_of
+from dcaf.core.arguments import require_text
 from dcaf.core.current import begin, end
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError
@@ -42,8 +42,8 @@ class SessionHost:
     """Opens and seals sessions where no middleware does: a middleware with the same settings takes them, and the other way round.
 
     Args:
-        keys, audience, store, encrypt, accept_both, mirror, idle_timeout, absolute_timeout, max_token_bytes, version, migrations,
-            clock, randomness: As of ``SessionMiddleware``.
+        keys, audience, store, encrypt, accept_both, mirror: As of ``SessionMiddleware``.
+        idle_timeout, absolute_timeout, max_token_bytes, version, migrations, clock, randomness: As of ``SessionMiddleware``.
 
     Raises:
         ConfigurationError: A setting is wrong; the message says what to write.
@@ -94,11 +94,11 @@ class SessionHost:
             conversation: Which conversation; None where the service names none.
 
         Raises:
-            ConfigurationError: The subject or the conversation is empty, or no text.
+            ConfigurationError: The subject or the conversation is empty, or no text that UTF-8 can say.
         """
         for name, value in (("subject", subject), ("conversation", conversation)):
-            if value is not None and (not isinstance(value, str) or not value):
-                raise ConfigurationError(f"{name}= is a text that is not empty, or None, and not {kind_of(value)}.")
+            if value is not None and not require_text(f"{name}=", value, "or None"):
+                raise ConfigurationError(f"{name}= is a text that is not empty, or None.")
         return HostTurn(self._sealer, self._store, envelope, subject, conversation)
 
 

@@ -174,8 +174,8 @@ def test_every_mistake_ends_in_dcafs_own_error(scale: float, measured: Callable[
 
 
 CHECKS: dict[str, tuple[str, str]] = {
-    "dcaf.asgi.SessionMiddleware(clock=)": ("dcaf.asgi.middleware.require_clock", "dcaf.asgi.SessionMiddleware"),
-    "dcaf.asgi.SessionMiddleware(keeper=)": ("dcaf.asgi.middleware.require_keeper", "dcaf.asgi.SessionMiddleware"),
+    "dcaf.asgi.SessionMiddleware(clock=)": ("dcaf.core.settings.require_clock", "dcaf.asgi.SessionMiddleware"),
+    "dcaf.asgi.SessionMiddleware(store=)": ("dcaf.asgi.middleware.require_store", "dcaf.asgi.SessionMiddleware"),
     "dcaf.asgi.CookieCarrier(path=)": ("dcaf.asgi.carriers.require_text", "dcaf.asgi.CookieCarrier"),
     "dcaf.core.Keyring.parse(verify_only=)": ("dcaf.core.keys.require_text", "dcaf.core.Keyring.parse"),
 }
