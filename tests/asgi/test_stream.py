@@ -25,9 +25,11 @@ from dcaf.asgi import checkpoint
 from dcaf.asgi.lines import Piece
 from dcaf.asgi.responses import Answer
 from dcaf.asgi.streams import EVENTS, LINES, Stream
+from dcaf.core.base64url import Payload
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError, NotCarriedError, SessionAliasError, SessionConflict, SessionUnavailable
 from dcaf.core.session import Session
+from dcaf.core.state import State
 from dcaf.core.store import StatelessLease
 from tests.asgi.wire import AUDIENCE, RING, Sent, call, exchange, messages_of, mounted, scope_of
 from tests.stores_for_tests import ToldStore, after
@@ -1079,7 +1081,8 @@ def test_an_untouched_session_keeps_its_number() -> None:
 
 
 def test_control_an_untouched_session_taken_for_a_changed_one_is_numbered_anew(monkeypatch: Any) -> None:
-    monkeypatch.setattr("dcaf.core.envelope._is_sealed", lambda *_: False)
+    payload = State.payload
+    monkeypatch.setattr(State, "payload", lambda self: Payload(payload(self).data))
     numbers = (b'{"type":"done"}\n' * 2, b'{"data":{"session":@},"type":"done"}\n' * 2)
     with pytest.raises(AssertionError):
         assert streamed(numbers[0], options={"store": ToldStore()}).body == filled(numbers[1], (OLD, 1), (OLD, 1))
