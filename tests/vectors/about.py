@@ -19,10 +19,10 @@ WIRE: Final[dict[str, Any]] = {
         `plain` routes, `unsigned`, `on_refused`, limits in bytes, schema `version`.
     """),
     "store": join_lines("""
-        A `service` may have a `store`. With `refuses` it refuses to open a session that came in, with that code;
-        `applied` and `envelope` are what it says of an answer that was lost. With `refuses_commit` it refuses to keep
-        what was sealed. With `epoch` it keeps that epoch for every subject. It gives `state`, which has the number
-        `revision`, and keeps it at `place`; without that the token carries it from then on.
+        A `service` may have a `store`. With `refuses` it refuses to open a session that came in, with that code; `applied` and
+        `envelope` are what it says of an answer that was lost. With `refuses_commit` it refuses to keep what was
+        sealed. With `epoch` it keeps that epoch for every subject. With `place` it keeps the state there: `state`,
+        which has the number `revision`.
     """),
     "randomness": join_lines("""
         The id of the n-th session that a vector begins is base64url of the first 16 bytes of SHA-256 of the text
@@ -64,6 +64,14 @@ CONNECTION: Final[dict[str, Any]] = {
         `frame`, which is a text, or a binary frame where `is_binary` is true. `application` is the frame that the
         application reads, and `reads` its state then; both are absent where it reads nothing. Then it does `acts`.
         `client` is what the client gets until it sends the next: frames, and `close` with a code.
+    """),
+}
+
+PLACES: Final[dict[str, Any]] = {
+    **EXCHANGE,
+    "store": join_lines("""
+        A `service` has a `store`, which gives `state` for every session that comes in. It has the number `revision`. With `place`
+        it is kept there; without, the token carries it from then on.
     """),
 }
 

@@ -137,23 +137,6 @@ def with_store() -> list[Vector]:
             service=SERVER,
             states=["{}"],
         ),
-        refused(
-            "kept elsewhere than this service keeps it",
-            UNAVAILABLE,
-            "session-unavailable",
-            503,
-            token=came("{}", at="elsewhere"),
-            service=SERVER,
-        ),
-        of(
-            "put into the token again",
-            CARRIED,
-            token=kept,
-            application=f'{{"data":{{"session":{KEPT}}}}}',
-            reads=KEPT,
-            service={"store": {"state": KEPT, "revision": 5}},
-            states=[KEPT],
-        ),
         of("moved to the server", CARRIED, service={"store": {"place": "server", "state": STATE, "revision": 1}}, states=["{}"]),
         turn(
             "a new session is kept at the server",
