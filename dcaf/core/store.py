@@ -119,10 +119,10 @@ class Lease(Protocol):
     async def give_back(self, keys: Sequence[str]) -> None:
         """Have what this turn used up be usable again: what it allows has not begun, and will not in this turn.
 
-        Only keys for which ``spend`` of this lease gave True are given back.
+        Keys that another turn used up stay so: a turn whose question was not answered gives back what it had asked for.
 
         Raises:
-            SessionUnavailable: The store cannot say. Then they stay used up.
+            SessionUnavailable: It could not be done. Then they stay used up.
         """
 
     async def latest(self) -> Payload | None:

@@ -6,6 +6,7 @@ A public callable without a line here fails the promise. A line has the argument
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from dcaf.core.claims import Claims
 from dcaf.core.current import running
 from dcaf.demo.server import serving
 from dcaf.testing import MISUSES, AsyncSessionClient, FrozenClock, Reply, SessionClient
-from dcaf.tools import Call, PlatformContext
+from dcaf.tools import Call, DecidedCall, PlatformContext, decide, pending, propose
 from dcaf.tools import Turn as Calls
 from tests.asgi.wire import call
 from tests.documents.reference import names_of
@@ -89,6 +90,16 @@ def deploy(name: str, session: Session) -> str:
     """Deploy something."""
     session["name"] = name
     return name
+
+
+def proposed() -> Session:
+    session = state()
+    propose(session, Call(deploy, {"name": "x"}, id="c1"))
+    return session
+
+
+def decided(call: DecidedCall) -> Any:
+    return decide(proposed(), [call])
 
 
 def greet(name: str) -> str:
@@ -309,6 +320,14 @@ ENTRIES: dict[str, Entry] = {
     # tools
     "dcaf.tools.Call": Entry({"tool": deploy, "arguments": {"name": "x"}}, then=lambda one: Calls(state()).run_all([one])),
     "dcaf.tools.Conflict": Entry({"key": "a", "path": "", "kind": "write-write", "kept": None, "dropped": None}),
+    "dcaf.tools.DecidedCall": Entry({"id": "c1", "name": "deploy", "arguments": {}, "execute": True}, then=decided),
+    "dcaf.tools.PendingCall.matches": Entry({"name": "deploy", "arguments": {"name": "x"}}, on=lambda: pending(proposed())[0]),
+    "dcaf.tools.decide": Entry(
+        {"session": Fresh(proposed), "decisions": [DecidedCall("c1", "deploy", {"name": "x"}, execute=True)], "clock": time.time}
+    ),
+    "dcaf.tools.pending": Entry({"session": Fresh(proposed), "clock": time.time}),
+    "dcaf.tools.propose": Entry({"session": Fresh(state), "call": Call(deploy, {"name": "x"}), "clock": time.time}),
+    "dcaf.tools.withdraw": Entry({"session": Fresh(proposed), "ids": ["c1"], "clock": time.time}),
     "dcaf.tools.PlatformContext": Entry({"members": {"a": 1}}, then=lambda found: found.to_dict()),
     "dcaf.tools.PlatformContext.get": Entry({"name": "a"}, on=lambda: PlatformContext({"a": 1})),
     "dcaf.tools.PlatformContext.to_dict": Entry(on=lambda: PlatformContext({"a": 1})),
@@ -459,6 +478,8 @@ NOBODYS: frozenset[str] = frozenset(
             for name in ("asked", "decided", "body", "adopted", "kept", "overheard")
         ),
         *(f"dcaf.client.{made}{name}" for made in ("Stream", "AsyncStream") for name in ("", ".close")),  # made by a client
+        "dcaf.tools.PendingCall",  # made by pending()
+        "dcaf.tools.Verdict",  # made by decide()
         "dcaf.agent.StreamingMode",  # a choice of three
         "dcaf.agent.AgentResponse",  # made by a run
         "dcaf.core.Claims.read",
