@@ -279,7 +279,9 @@ def check_kept(claims: Claims, lease: Lease | None) -> None:
     Raises:
         SessionUnavailable: Nobody here has its epoch, or its state.
     """
-    has_epoch, has_state = lease is not None and lease.epoch is not None, lease is not None and lease.payload is not None
+    has_epoch = lease is not None and lease.epoch is not None
+    # A lease that gives a state and names no place puts it into the token again, wherever it was kept.
+    has_state = lease is not None and lease.payload is not None and lease.place in (None, claims.at)
     if (claims.ep is not None and not has_epoch) or (claims.at is not None and not has_state):
         raise SessionUnavailable(reason=FAILED)
 
