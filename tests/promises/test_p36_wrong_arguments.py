@@ -30,6 +30,7 @@ PYTHONS_OWN = re.compile(
 OF_DICT = (".update", ".__ior__", ".fromkeys", "starlette.Session")
 """What ends as of a dict where it is given no mapping: in a TypeError or a ValueError."""
 
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 PATIENCE_S = 10.0
 EVERY = {name: (entry, value) for name, value in callables() if (entry := ENTRIES.get(name)) is not None}
 
@@ -133,7 +134,6 @@ def misfits(names: list[str], scale: float = 1.0) -> tuple[int, dict[str, dict[s
                 put_away(given)
                 if what is not None:
                     found.setdefault(f"{name}({parameter}=)", {})[kind] = what
-    gc.collect()  # else a connection that a mistake has left open is told of in whichever test runs later
     return number, found
 
 
@@ -150,6 +150,7 @@ def _quiet(caplog: Any, monkeypatch: Any) -> Iterator[None]:
 def _stopped() -> Iterator[None]:
     yield
     stop()
+    gc.collect()  # else what a mistake has left open is told of in whichever test runs then
 
 
 @pytest.mark.promise(36)
@@ -168,7 +169,6 @@ def test_the_right_call_is_right(name: str) -> None:
 
 
 @pytest.mark.promise(36)
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_every_mistake_ends_in_dcafs_own_error(scale: float, measured: Callable[[int, str], None]) -> None:
     number, found = misfits(list(EVERY), scale)
     measured(36, f"{sum(map(len, found.values()))} of {number:,} wrong arguments ended in another exception than a DcafError")
@@ -184,7 +184,6 @@ CHECKS: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.promise(36)
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("entry", CHECKS)
 def test_control_an_entry_without_its_check_is_caught(entry: str, monkeypatch: Any) -> None:
     check, name = CHECKS[entry]
