@@ -20,6 +20,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from contextvars import Token
 from datetime import timedelta
 from types import TracebackType
@@ -142,6 +143,7 @@ class HostTurn(Turn):
         self._given = given
         self.binding = sealer.binding(subject, conversation)
         self._envelope: dict[str, Any] | None = None
+        self._is_used = False
         self._before: Token[Session] | None = None
 
     @property
@@ -159,8 +161,9 @@ class HostTurn(Turn):
         return self._envelope
 
     async def __aenter__(self) -> Self:
-        if self._before is not None:
+        if self._is_used:
             raise ConfigurationError("A turn is used once. Call host.turn(...) for each.")
+        self._is_used = True
         try:
             await self._open()
         except BaseException:
@@ -176,9 +179,11 @@ class HostTurn(Turn):
             if error is None:
                 self._envelope = await self._seal()
         finally:
-            assert self._before is not None
-            end(self._before)
             self.session._state.end(_nobody)
+            if self._before is not None:
+                # The block of a generator that nobody has read to its end is left in another context, which has its own variables.
+                with suppress(ValueError):
+                    end(self._before)
             await self.release()
 
     async def _open(self) -> None:

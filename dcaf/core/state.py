@@ -335,12 +335,20 @@ class State(Slots):
             for slot in self._slots.values():
                 slot.arrived = slot.data
             return
-        self._own_arrived = frozen.library
         if self._moved == frozen.moved:
             self._moved.clear()
         for key, data in frozen.values.items():
             if key in self._slots:
                 self._slots[key].arrived = data
+        self._keep_later(frozen)
+
+    def _keep_later(self, frozen: Frozen) -> None:
+        """Load what was sealed at once where something was written since: loaded later, it would be taken for all there is."""
+        library, most_bytes, self._own_arrived = self._library, self._most_bytes, frozen.library
+        has_later = self._tails or any(slot.data is not slot.arrived for slot in self._slots.values())
+        if has_later or library != frozen.library:
+            self._loaded()
+            self._library, self._most_bytes = library, most_bytes
 
     def end(self, late: Callable[[], None]) -> None:
         """End the turn: from now on each change is an error, and ``late`` is called."""
