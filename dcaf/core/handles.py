@@ -144,15 +144,17 @@ class Slot:
         key: The key.
         arrived: Its value as it came in, as JSON bytes; None where it was absent.
         data: Its value now, as far as written back; None where it is absent.
+        is_rewritten: Whether it was changed otherwise than by ``amend``.
     """
 
-    __slots__ = ("arrived", "data", "handles", "key")
+    __slots__ = ("arrived", "data", "handles", "is_rewritten", "key")
 
     def __init__(self, key: str, arrived: bytes | None) -> None:
         self.key: str = key
         self.arrived: bytes | None = arrived
         self.data: bytes | None = arrived
         self.handles: tuple[Handle, ...] = ()
+        self.is_rewritten: bool = False
 
     def lend(self) -> Any:
         """Hand out the plain value; a container is live. ``ABSENT`` where the key is absent.
@@ -219,7 +221,7 @@ class Slot:
         if self.handles:
             before = self.undeclared
             self.handles = ()
-        self.data = data
+        self.data, self.is_rewritten = data, True
         if type(given) not in ATOMS:  # in one step what ``_keep`` would find out of most values
             self._keep(given, as_type, undeclared=None if before is None else before.within(given))
             if as_type is None and self.handles and is_plain(given):
@@ -245,8 +247,7 @@ class Slot:
 
     def drop(self) -> None:
         """Make the key absent. What was handed out no longer counts."""
-        self.data = None
-        self.handles = ()
+        self.data, self.handles, self.is_rewritten = None, (), True
 
     def settle(self) -> None:
         """Write back what changed in the hands of a tool.
@@ -271,7 +272,7 @@ class Slot:
             self.settle()
 
     def _write_back(self, handle: Handle) -> None:
-        self.data = handle.written()
+        self.data, self.is_rewritten = handle.written(), True
         for other in self.handles:
             other.stale = True
         handle.agree(self.data)

@@ -211,6 +211,8 @@ def session_behind(given: object, what: str, name: str = "Session") -> Session:
     Raises:
         ConfigurationError: It is something else.
     """
+    if isinstance(given, Session):
+        return given
     found = shown_session(given)
     if not isinstance(found, Session):
         raise ConfigurationError(_not_a_session(given, what, name))

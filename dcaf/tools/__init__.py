@@ -3,7 +3,7 @@
 from dcaf.tools.conflicts import Conflict
 from dcaf.tools.platform import PlatformContext
 from dcaf.tools.results import Call, Result
+from dcaf.tools.runner import ToolRunner
 from dcaf.tools.tool import Tool, tool
-from dcaf.tools.turn import Turn
 
-__all__ = ["Call", "Conflict", "PlatformContext", "Result", "Tool", "Turn", "tool"]
+__all__ = ["Call", "Conflict", "PlatformContext", "Result", "Tool", "ToolRunner", "tool"]

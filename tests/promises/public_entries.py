@@ -22,8 +22,7 @@ from dcaf.core.claims import Claims
 from dcaf.core.current import running
 from dcaf.demo.server import serving
 from dcaf.testing import MISUSES, AsyncSessionClient, FrozenClock, Reply, SessionClient
-from dcaf.tools import Call, PlatformContext
-from dcaf.tools import Turn as Calls
+from dcaf.tools import Call, PlatformContext, ToolRunner
 from tests.asgi.wire import call
 from tests.documents.reference import names_of
 
@@ -307,7 +306,7 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.core.Stateless": Entry(),
     "dcaf.core.current_session": Entry(within=lambda: running(state())),
     # tools
-    "dcaf.tools.Call": Entry({"tool": deploy, "arguments": {"name": "x"}}, then=lambda one: Calls(state()).run_all([one])),
+    "dcaf.tools.Call": Entry({"tool": deploy, "arguments": {"name": "x"}}, then=lambda one: ToolRunner.of(state()).run_all([one])),
     "dcaf.tools.Conflict": Entry({"key": "a", "path": "", "kind": "write-write", "kept": None, "dropped": None}),
     "dcaf.tools.PlatformContext": Entry({"members": {"a": 1}}, then=lambda found: found.to_dict()),
     "dcaf.tools.PlatformContext.get": Entry({"name": "a"}, on=lambda: PlatformContext({"a": 1})),
@@ -320,10 +319,16 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.tools.Tool.check": Entry({"arguments": {"name": "x"}}, on=lambda: deploy),
     "dcaf.tools.Tool.run": Entry({"arguments": {"name": "x"}, "session": Fresh(state)}, on=lambda: deploy),
     "dcaf.tools.Tool.stream": Entry({"arguments": {"number": 2}}, on=lambda: several, then=read),
-    "dcaf.tools.Turn": Entry({"session": Fresh(state)}, then=lambda found: found.run(deploy, {"name": "x"})),
-    "dcaf.tools.Turn.run": Entry({"tool": deploy, "arguments": {"name": "x"}}, on=lambda: Calls(state())),
-    "dcaf.tools.Turn.run_all": Entry({"calls": [Call(deploy, {"name": "x"})]}, on=lambda: Calls(state())),
-    "dcaf.tools.Turn.stream": Entry({"tool": several, "arguments": {"number": 2}}, on=lambda: Calls(state()), then=read),
+    "dcaf.tools.ToolRunner": Entry(fails=True),
+    "dcaf.tools.ToolRunner.of": Entry(
+        {"session": Fresh(state)}, on=lambda: ToolRunner, then=lambda found: found.run(deploy, {"name": "x"})
+    ),
+    "dcaf.tools.ToolRunner.run": Entry({"tool": deploy, "arguments": {"name": "x"}}, on=lambda: ToolRunner.of(state())),
+    "dcaf.tools.ToolRunner.run_all": Entry({"calls": [Call(deploy, {"name": "x"})]}, on=lambda: ToolRunner.of(state())),
+    "dcaf.tools.ToolRunner.run_all_sync": Entry({"calls": [Call(deploy, {"name": "x"})]}, on=lambda: ToolRunner.of(state())),
+    "dcaf.tools.ToolRunner.stream": Entry(
+        {"tool": several, "arguments": {"number": 2}}, on=lambda: ToolRunner.of(state()), then=read
+    ),
     "dcaf.tools.tool": Entry(
         {"function": greet}, extra=("name", "description", "requires_approval", "parallel", "timeout", "strict", "nothing")
     ),
