@@ -12,7 +12,17 @@ extra.
 """
 
 from dcaf.asgi import SessionMiddleware
-from dcaf.core import ConfigurationError, DcafError, Key, Keyring, ReadOnlySession, Session, SessionKey, current_session
+from dcaf.core import (
+    ConfigurationError,
+    DcafError,
+    Key,
+    Keyring,
+    ReadOnlySession,
+    Session,
+    SessionKey,
+    current_session,
+    transaction,
+)
 from dcaf.tools import Tool, tool
 
 __version__ = "0.1.0"
@@ -29,4 +39,5 @@ __all__ = [
     "Tool",
     "current_session",
     "tool",
+    "transaction",
 ]

@@ -45,6 +45,7 @@ from dcaf.core.keys import Key, Keyring
 from dcaf.core.readonly import ReadOnlySession
 from dcaf.core.session import Session
 from dcaf.core.session_key import SessionKey
+from dcaf.core.transaction import transaction
 from dcaf.core.unsigned import Import
 
 __all__ = [
@@ -90,4 +91,5 @@ __all__ = [
     "ToolTimeoutError",
     "TurnTimeoutError",
     "current_session",
+    "transaction",
 ]

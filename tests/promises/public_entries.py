@@ -128,6 +128,12 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"{}"})
 
 
+def entered(found: Any) -> None:
+    """Use a context manager."""
+    with found as made:
+        made["n"] = 2
+
+
 def asked(service: Any) -> Any:
     """Two requests, with a session and without one."""
     found = call(service, {"messages": []})
@@ -305,6 +311,7 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.integrations.starlette.Session": Entry(),
     "dcaf.core.Stateless": Entry(),
     "dcaf.core.current_session": Entry(within=lambda: running(state())),
+    "dcaf.core.transaction": Entry({"session": Fresh(state)}, then=entered),
     # tools
     "dcaf.tools.Call": Entry({"tool": deploy, "arguments": {"name": "x"}}, then=lambda one: ToolRunner.of(state()).run_all([one])),
     "dcaf.tools.Conflict": Entry({"key": "a", "path": "", "kind": "write-write", "kept": None, "dropped": None}),
