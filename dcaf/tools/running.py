@@ -54,7 +54,10 @@ class Running:
 
         Raises:
             ToolApprovalError: It does.
+            ConfigurationError: This is neither True nor False.
         """
+        if not isinstance(is_approved, bool):
+            raise ConfigurationError("is_approved= takes True or False.")
         if self.needs_approval and not is_approved:
             raise ToolApprovalError(f"{self.tool} needs the approval of a person. Ask for it.")
 

@@ -345,7 +345,7 @@ class Tool(Generic[P, R_co]):
             ConfigurationError: The function takes a session, and there is none; or it is a method without its object; or it would
                 wait for a stream that this very task is reading.
         """
-        found = self._session_of(session)
+        found = session if isinstance(session, Session) else self._session_of(session)
         if found is None:
             self._running.check_approval(is_approved=is_approved)
             with contained():
