@@ -32,8 +32,11 @@ from types import MethodType
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, cast, overload
 from weakref import WeakValueDictionary
 
+from pydantic_core import core_schema
+
 from dcaf.core.current import current_session, find_session, is_call_approved
 from dcaf.core.errors import ConfigurationError, ToolApprovalError
+from dcaf.core.frameworks import describe_framework
 from dcaf.core.session import Session, session_behind
 from dcaf.tools.annotations import Names
 from dcaf.tools.callables import Way, decided, layers, name_of
@@ -391,6 +394,16 @@ class Tool(Generic[P, R_co]):
                     f"requires_approval=True; or requires_approval=False, and then a call of {item.name} in it fails. A decorator "
                     "stands below @tool, or keeps the tool with functools.wraps."
                 )
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        """Let a field hold a tool; and tell whoever takes a tool for a type, or for a plain function, what to write."""
+        if not is_tool(source):
+            return core_schema.is_instance_schema(cls)
+        raise ConfigurationError(
+            describe_framework(f"What {source.name} takes of a session")
+            or f"{source.name} is a tool of dcaf's, and no type: `{source.name}.check(arguments)` validates what it takes."
+        )
 
     def __repr__(self) -> str:
         return f"<Tool {self.name}>"
