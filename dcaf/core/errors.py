@@ -7,7 +7,7 @@
     │   ├── SessionTypeError              the stored value is not of the type asked for
     │   ├── SessionAliasError             one value was changed through two handles
     │   ├── SessionReadOnlyError          a session that may only be read was written
-    │   ├── SessionClosedError            a session was written after its turn was over
+    │   ├── SessionClosedError            a session was written after its turn or call was over
     │   ├── NotCarriedError               the session changed on an answer that cannot carry it
     │   ├── ToolArgumentError             the model's arguments do not fit the tool
     │   ├── ToolError                     a tool's own words to the model
@@ -94,7 +94,7 @@ class SessionReadOnlyError(StateError):
 
 
 class SessionClosedError(StateError):
-    """A session was changed after its turn was over, when no answer can carry the change; it is lost."""
+    """A session was changed after its turn, its call or its transaction was over: nobody would see the change; it is lost."""
 
     code = "session-closed"
 

@@ -24,8 +24,7 @@ from dcaf.core.claims import Binding, Claims
 from dcaf.core.current import running
 from dcaf.demo.server import serving
 from dcaf.testing import MISUSES, AsyncSessionClient, FrozenClock, Reply, SessionClient
-from dcaf.tools import Call, DecidedCall, PlatformContext, decide, pending, propose
-from dcaf.tools import Turn as Calls
+from dcaf.tools import Call, DecidedCall, PlatformContext, ToolRunner, decide, pending, propose
 from tests.asgi.wire import call
 from tests.documents.reference import names_of
 
@@ -151,6 +150,12 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
     current_session().incr("n")
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
     await send({"type": "http.response.body", "body": b"{}"})
+
+
+def entered(found: Any) -> None:
+    """Use a context manager."""
+    with found as made:
+        made["n"] = 2
 
 
 def asked(service: Any) -> Any:
@@ -338,8 +343,9 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.core.StatelessStore": Entry(),
     "dcaf.core.StatelessStore.open": Entry({"request": OPENED}, on=StatelessStore),
     "dcaf.core.current_session": Entry(within=lambda: running(state())),
+    "dcaf.core.transaction": Entry({"session": Fresh(state)}, then=entered),
     # tools
-    "dcaf.tools.Call": Entry({"tool": deploy, "arguments": {"name": "x"}}, then=lambda one: Calls(state()).run_all([one])),
+    "dcaf.tools.Call": Entry({"tool": deploy, "arguments": {"name": "x"}}, then=lambda one: ToolRunner.of(state()).run_all([one])),
     "dcaf.tools.Conflict": Entry({"key": "a", "path": "", "kind": "write-write", "kept": None, "dropped": None}),
     "dcaf.tools.DecidedCall": Entry({"id": "c1", "name": "deploy", "arguments": {}, "execute": True}, then=decided),
     "dcaf.tools.PendingCall.matches": Entry({"name": "deploy", "arguments": {"name": "x"}}, on=lambda: pending(proposed())[0]),
@@ -360,10 +366,16 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.tools.Tool.check": Entry({"arguments": {"name": "x"}}, on=lambda: deploy),
     "dcaf.tools.Tool.run": Entry({"arguments": {"name": "x"}, "session": Fresh(state)}, on=lambda: deploy),
     "dcaf.tools.Tool.stream": Entry({"arguments": {"number": 2}}, on=lambda: several, then=read),
-    "dcaf.tools.Turn": Entry({"session": Fresh(state)}, then=lambda found: found.run(deploy, {"name": "x"})),
-    "dcaf.tools.Turn.run": Entry({"tool": deploy, "arguments": {"name": "x"}}, on=lambda: Calls(state())),
-    "dcaf.tools.Turn.run_all": Entry({"calls": [Call(deploy, {"name": "x"})]}, on=lambda: Calls(state())),
-    "dcaf.tools.Turn.stream": Entry({"tool": several, "arguments": {"number": 2}}, on=lambda: Calls(state()), then=read),
+    "dcaf.tools.ToolRunner": Entry(fails=True),
+    "dcaf.tools.ToolRunner.of": Entry(
+        {"session": Fresh(state)}, on=lambda: ToolRunner, then=lambda found: found.run(deploy, {"name": "x"})
+    ),
+    "dcaf.tools.ToolRunner.run": Entry({"tool": deploy, "arguments": {"name": "x"}}, on=lambda: ToolRunner.of(state())),
+    "dcaf.tools.ToolRunner.run_all": Entry({"calls": [Call(deploy, {"name": "x"})]}, on=lambda: ToolRunner.of(state())),
+    "dcaf.tools.ToolRunner.run_all_sync": Entry({"calls": [Call(deploy, {"name": "x"})]}, on=lambda: ToolRunner.of(state())),
+    "dcaf.tools.ToolRunner.stream": Entry(
+        {"tool": several, "arguments": {"number": 2}}, on=lambda: ToolRunner.of(state()), then=read
+    ),
     "dcaf.tools.tool": Entry(
         {"function": greet}, extra=("name", "description", "requires_approval", "parallel", "timeout", "strict", "nothing")
     ),
