@@ -181,6 +181,9 @@ class StatelessLease:
     Args:
         request: The session.
 
+    Raises:
+        ConfigurationError: It is no OpenRequest.
+
     Attributes:
         request: As above.
         revision, sequence, epoch, place, payload, version: As of ``Lease``: the token's number and the next one, no epoch, no place
@@ -188,6 +191,10 @@ class StatelessLease:
     """
 
     def __init__(self, request: OpenRequest) -> None:
+        if not isinstance(request, OpenRequest):
+            raise ConfigurationError(
+                f"StatelessLease takes the OpenRequest that its store was given to open, not {kind_of(request)}."
+            )
         self.request: OpenRequest = request
         self.revision: int = 0 if request.claims is None else request.claims.seq
         self.sequence: int = self.revision + 1
@@ -216,8 +223,9 @@ class StatelessLease:
 
 
 class StatelessStore:
-    """Level L0: keeps nothing, opens every session that was verified, and counts its changes. The middleware without ``store=``
-    does the same, and does not ask.
+    """Level L0: keeps nothing, opens every session that was verified, and counts its changes.
+
+    The middleware without ``store=`` does the same, and does not ask.
 
     Attributes:
         level: ``"L0"``.
@@ -271,7 +279,9 @@ def check_kept(claims: Claims, lease: Lease | None) -> None:
     Raises:
         SessionUnavailable: Nobody here has its epoch, or its state.
     """
-    has_epoch, has_state = lease is not None and lease.epoch is not None, lease is not None and lease.payload is not None
+    has_epoch = lease is not None and lease.epoch is not None
+    # A lease that gives a state and names no place puts it into the token again, wherever it was kept.
+    has_state = lease is not None and lease.payload is not None and lease.place in (None, claims.at)
     if (claims.ep is not None and not has_epoch) or (claims.at is not None and not has_state):
         raise SessionUnavailable(reason=FAILED)
 
