@@ -66,6 +66,7 @@ class Spending:
         if not uses or self._lease is None:
             return
         try:
+            await anyio.lowlevel.checkpoint_if_cancelled()
             refused = await self._spend_whole(uses)
             await anyio.lowlevel.checkpoint_if_cancelled()  # a scope that was cancelled meanwhile says so only here
         except BaseException:

@@ -269,6 +269,19 @@ def test_whoever_is_cancelled_while_the_store_answers_has_used_up_nothing(backen
     assert (store.used, store.steps) == (set(), ["open", "spend", "give_back"])
 
 
+def test_whoever_is_cancelled_already_asks_nothing() -> None:
+    async def run(store: ToldStore, session: Session) -> None:
+        kept = await held(session, store)
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await decided(kept, yes("a"))
+        assert (scope.cancelled_caught, ids(kept)) == (True, ["a"])
+
+    store = ToldStore()
+    anyio.run(run, store, waiting("a"))
+    assert store.steps == ["open"]
+
+
 class Database(StatelessLease):
     """A lease that does what it was told, whether somebody still waits for it or not."""
 
