@@ -272,12 +272,19 @@ class Turn(SessionTurn):
             self._tell(self._envelope)
         return self._envelope
 
-    async def token(self) -> bytes:
-        """The token alone of the session as it is now. Raises as ``envelope``."""
+    async def token(self, look: Callable[[bytes], None]) -> bytes:
+        """The token alone of the session as it is now.
+
+        Args:
+            look: As of ``commit``.
+
+        Raises as ``envelope``.
+        """
         if self.lease is None:
             token: Pieces = (self.sealer.token(self.session, self.binding),)
+            look(bytes(token[0]))
         else:
-            token = await self.commit(self.lease, ends_turn=False, has_mirror=False)
+            token = await self.commit(self.lease, ends_turn=False, has_mirror=False, look=look)
         self._tell(token)
         return bytes(token[0])
 

@@ -161,16 +161,17 @@ class Socket:
             raise BodyTooLarge(reason="length")
         turn = Turn(self._config, self._turn.outer)
         turn.found = await find_sessions(data, self._config.verify)
-        await self._turn.release()
-        try:
-            await turn.open(self._turn)
-        except BaseException:
-            await turn.release()
-            raise
-        turn.scope = self._scope
+        # What is being sealed between two turns is committed first: what came of it would be taken for the state of this one.
+        async with self._sending:
+            await self._turn.release()
+            try:
+                await turn.open(self._turn)
+                given = self._go_on(turn, message)
+            except BaseException:
+                await turn.release()
+                raise
         turn.tell_opened(len(data))
-        self._is_busy = True
-        return self._go_on(turn, message)
+        return given
 
     def _go_on(self, turn: Turn, message: Message) -> Message:
         """Go on with the turn of a frame; the session of the connection becomes that of the frame."""
@@ -178,6 +179,7 @@ class Socket:
         assert found is not None
         kept = turn.place
         visible = b"" if kept is None else self._config.sealer.visible(turn.session, whole=self._adopts)
+        given = _with(message, found.text.rewritten(found.places, kept, visible)) if found.places else message
         if turn.session is not self._session and not _is_echo(turn.session, self._session):
             if before.is_changed:
                 before.tell_lost()
@@ -186,8 +188,8 @@ class Socket:
             self._session.temp.clear()
         self._session._state.lease = turn.lease
         turn.session, turn.adopts, turn.found, turn.place = self._session, self._adopts, None, None
-        self._turn = turn
-        return _with(message, found.text.rewritten(found.places, kept, visible)) if found.places else message
+        turn.scope, self._turn, self._is_busy = self._scope, turn, True
+        return given
 
     async def _frame(self, message: Message, data: bytes) -> None:
         if not is_json(data):

@@ -51,6 +51,7 @@ from dcaf.core.readonly import ReadOnlySession
 from dcaf.core.session import Session
 from dcaf.core.session_key import SessionKey
 from dcaf.core.store import Lease, OpenRequest, Sealed, SessionStore, StatelessLease, StatelessStore
+from dcaf.core.transaction import transaction
 from dcaf.core.unsigned import Import
 
 __all__ = [
@@ -107,4 +108,5 @@ __all__ = [
     "ToolTimeoutError",
     "TurnTimeoutError",
     "current_session",
+    "transaction",
 ]

@@ -20,6 +20,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from contextvars import Token
 from datetime import timedelta
 from types import TracebackType
@@ -27,7 +28,7 @@ from typing import Any, Self
 
 import orjson
 
-from dcaf.core.arguments import kind_of
+from dcaf.core.arguments import require_text
 from dcaf.core.current import begin, end
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError
@@ -42,8 +43,8 @@ class SessionHost:
     """Opens and seals sessions where no middleware does: a middleware with the same settings takes them, and the other way round.
 
     Args:
-        keys, audience, store, encrypt, accept_both, mirror, idle_timeout, absolute_timeout, max_token_bytes, version, migrations,
-            clock, randomness: As of ``SessionMiddleware``.
+        keys, audience, store, encrypt, accept_both, mirror: As of ``SessionMiddleware``.
+        idle_timeout, absolute_timeout, max_token_bytes, version, migrations, clock, randomness: As of ``SessionMiddleware``.
 
     Raises:
         ConfigurationError: A setting is wrong; the message says what to write.
@@ -94,11 +95,11 @@ class SessionHost:
             conversation: Which conversation; None where the service names none.
 
         Raises:
-            ConfigurationError: The subject or the conversation is empty, or no text.
+            ConfigurationError: The subject or the conversation is empty, or no text that UTF-8 can say.
         """
         for name, value in (("subject", subject), ("conversation", conversation)):
-            if value is not None and (not isinstance(value, str) or not value):
-                raise ConfigurationError(f"{name}= is a text that is not empty, or None, and not {kind_of(value)}.")
+            if value is not None and not require_text(f"{name}=", value, "or None"):
+                raise ConfigurationError(f"{name}= is a text that is not empty, or None.")
         return HostTurn(self._sealer, self._store, envelope, subject, conversation)
 
 
@@ -142,6 +143,7 @@ class HostTurn(Turn):
         self._given = given
         self.binding = sealer.binding(subject, conversation)
         self._envelope: dict[str, Any] | None = None
+        self._is_used = False
         self._before: Token[Session] | None = None
 
     @property
@@ -159,8 +161,9 @@ class HostTurn(Turn):
         return self._envelope
 
     async def __aenter__(self) -> Self:
-        if self._before is not None:
+        if self._is_used:
             raise ConfigurationError("A turn is used once. Call host.turn(...) for each.")
+        self._is_used = True
         try:
             await self._open()
         except BaseException:
@@ -176,9 +179,11 @@ class HostTurn(Turn):
             if error is None:
                 self._envelope = await self._seal()
         finally:
-            assert self._before is not None
-            end(self._before)
             self.session._state.end(_nobody)
+            if self._before is not None:
+                # The block of a generator that nobody has read to its end is left in another context, which has its own variables.
+                with suppress(ValueError):
+                    end(self._before)
             await self.release()
 
     async def _open(self) -> None:

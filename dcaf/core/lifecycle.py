@@ -99,13 +99,16 @@ class Turn:
         assert session_id is not None
         return OpenRequest(session_id, claims, self.binding)
 
-    async def commit(self, lease: Lease, *, ends_turn: bool, has_mirror: bool = True) -> Pieces:
+    async def commit(
+        self, lease: Lease, *, ends_turn: bool, has_mirror: bool = True, look: Callable[[bytes], None] = lambda _: None
+    ) -> Pieces:
         """Freeze the session and have the store keep it; gives the envelope, or the token alone.
 
         Args:
             lease: The turn's.
             ends_turn: As of ``Lease.commit``.
             has_mirror: Whether the whole envelope goes out, and not the token alone.
+            look: Sees the token before the store does. What it raises ends the commit, and the store has not been asked.
 
         Raises:
             SessionError: Another turn came first, or the session was revoked.
@@ -117,6 +120,7 @@ class Turn:
             if newer is not None:
                 self._lay_over(newer, lease)
             prepared = self.sealer.prepare(self.session, self.binding, sequence=lease.sequence, has_mirror=has_mirror)
+            look(prepared.sealed.token)
             try:
                 await ask(lease.commit, prepared.sealed, ends_turn=ends_turn)
                 break

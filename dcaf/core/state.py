@@ -56,7 +56,7 @@ class State(Slots):
 
     Attributes:
         standing: As above.
-        size_changes: As of Slots.
+        size_changes, queue: As of Slots.
     """
 
     __slots__ = ()
@@ -238,7 +238,7 @@ class State(Slots):
             written = dict(self._written(key, value) for key, value in values.items())
             self.settle()
             going = [key for key in self._lasting() if key not in written]
-            self._check_size(written, without=going)
+            self._check_size({**dict.fromkeys(going), **written})
             for key in going:
                 self.drop(key)
             self.put_all(values)
@@ -272,18 +272,21 @@ class State(Slots):
         with self._lock:
             if self._late is not None:
                 self._refuse_late(self._late)
-            self._loaded()
-            coming, before = {key: data for key, data in values.items() if data is not None}, self._library
+            if self._members is None:
+                self._loaded()
+            before = self._library
             if own is not None:
                 self._library = write(dict(own)) if own else None
                 self._most_bytes += at_most(RESERVED, self._library or b"")
             try:
-                self._check_size(coming, without=[key for key in values if key not in coming])
+                self._check_size(values)
             except SessionValueError:
                 self._library = before
                 raise
             for key, data in values.items():
-                slot = self.slot(key)
+                slot = None if self._tails else self._slots.get(key)
+                if slot is None:
+                    slot = self.slot(key)
                 if slot.data is None and data is not None:
                     self._insert(slot)
                 if data is None:
@@ -308,7 +311,8 @@ class State(Slots):
             SessionAliasError, SessionValueError: As ``Slot.settle``.
         """
         with self._lock:
-            self._join_all()
+            if self._tails:
+                self._join_all()
             for slot in self._slots.values():
                 if slot.handles:
                     slot.settle()
@@ -335,12 +339,20 @@ class State(Slots):
             for slot in self._slots.values():
                 slot.arrived = slot.data
             return
-        self._own_arrived = frozen.library
         if self._moved == frozen.moved:
             self._moved.clear()
         for key, data in frozen.values.items():
             if key in self._slots:
                 self._slots[key].arrived = data
+        self._keep_later(frozen)
+
+    def _keep_later(self, frozen: Frozen) -> None:
+        """Load what was sealed at once where something was written since: loaded later, it would be taken for all there is."""
+        library, most_bytes, self._own_arrived = self._library, self._most_bytes, frozen.library
+        has_later = self._tails or any(slot.data is not slot.arrived for slot in self._slots.values())
+        if has_later or library != frozen.library:
+            self._loaded()
+            self._library, self._most_bytes = library, most_bytes
 
     def end(self, late: Callable[[], None]) -> None:
         """End the turn: from now on each change is an error, and ``late`` is called."""

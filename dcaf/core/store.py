@@ -181,6 +181,9 @@ class StatelessLease:
     Args:
         request: The session.
 
+    Raises:
+        ConfigurationError: It is no OpenRequest.
+
     Attributes:
         request: As above.
         revision, sequence, epoch, place, payload, version: As of ``Lease``: the token's number and the next one, no epoch, no place
@@ -188,6 +191,10 @@ class StatelessLease:
     """
 
     def __init__(self, request: OpenRequest) -> None:
+        if not isinstance(request, OpenRequest):
+            raise ConfigurationError(
+                f"StatelessLease takes the OpenRequest that its store was given to open, not {kind_of(request)}."
+            )
         self.request: OpenRequest = request
         self.revision: int = 0 if request.claims is None else request.claims.seq
         self.sequence: int = self.revision + 1
@@ -216,8 +223,9 @@ class StatelessLease:
 
 
 class StatelessStore:
-    """Level L0: keeps nothing, opens every session that was verified, and counts its changes. The middleware without ``store=``
-    does the same, and does not ask.
+    """Level L0: keeps nothing, opens every session that was verified, and counts its changes.
+
+    The middleware without ``store=`` does the same, and does not ask.
 
     Attributes:
         level: ``"L0"``.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from datetime import timedelta
 from typing import Any
@@ -158,7 +159,9 @@ def test_a_fresh_start_that_is_wished_begins_anew() -> None:
     assert asyncio.run(count(hosted(), {"dcaf": {"token": "new"}}))["n"] == 1
 
 
-@pytest.mark.parametrize("whose", [{"subject": ""}, {"subject": 7}, {"conversation": ""}, {"conversation": b"t"}])
+@pytest.mark.parametrize(
+    "whose", [{"subject": ""}, {"subject": 7}, {"conversation": ""}, {"conversation": b"t"}, {"subject": "\ud800"}]
+)
 def test_who_is_nobody_is_a_wrong_setting(whose: Any) -> None:
     with pytest.raises(ConfigurationError):
         hosted().turn(**whose)
@@ -213,3 +216,38 @@ def test_an_envelope_survives_json() -> None:
     host = hosted()
     first = asyncio.run(count(host))
     assert asyncio.run(count(host, json.loads(json.dumps(first, indent=2))))["n"] == 2
+
+
+def test_a_turn_that_ends_in_another_context_is_released() -> None:
+    """As in a generator that its consumer leaves: the event loop ends its block in a task of its own."""
+    store = MemoryLedger()
+    host = hosted(store=store)
+
+    async def numbers() -> Any:
+        async with host.turn() as turn:
+            yield turn.session.incr("n")
+
+    async def main() -> None:
+        async for number in numbers():
+            assert number == 1
+            break
+        gc.collect()
+        await asyncio.sleep(0.01)
+        turn = host.turn()
+        await asyncio.create_task(turn.__aenter__())
+        await asyncio.create_task(turn.__aexit__(None, None, None))
+        assert turn.envelope
+
+    asyncio.run(main())
+    assert [row.claim for row in store.rows.values()] == [None, None]
+
+
+def test_a_turn_that_two_tasks_begin_is_begun_once() -> None:
+    store = ToldStore(wait_s=0)
+
+    async def main() -> list[Any]:
+        turn = hosted(store=store).turn()
+        return list(await asyncio.gather(turn.__aenter__(), turn.__aenter__(), return_exceptions=True))
+
+    assert [isinstance(found, ConfigurationError) for found in asyncio.run(main())] == [False, True]
+    assert store.steps == ["open"]

@@ -14,7 +14,7 @@ import pytest
 from dcaf import ConfigurationError, Session, tool
 from dcaf.core import OpenRequest, SessionStore, SessionUnavailable, StatelessLease, ToolArgumentError
 from dcaf.core.claims import Binding
-from dcaf.tools import Call, DecidedCall, Turn, Verdict, decide, pending, propose, withdraw
+from dcaf.tools import Call, DecidedCall, ToolRunner, Verdict, decide, pending, propose, withdraw
 from dcaf.tools.proposals import MOST_BYTES, MOST_PENDING, VALID_S
 from dcaf.tools.spending import LEFT
 from dcaf.tools.verdicts import BEFORE, INLINE_BYTES, LATE, REJECTED, TWICE, UNKNOWN, USED
@@ -82,7 +82,7 @@ def test_a_call_is_proposed_shown_approved_and_run(backend: str) -> None:
         said = DecidedCall(call.id or "", call.tool.name, call.arguments, execute=True)
         verdicts = await decide(session, [said])
         calls = [Call(drop, verdict.arguments, id=verdict.id, is_approved=True) for verdict in verdicts if verdict.is_approved]
-        return session, await Turn(session).run_all(calls)
+        return session, await ToolRunner.of(session).run_all(calls)
 
     session, results = anyio.run(run, backend=backend)
     assert [result.text for result in results] == ["pg dropped"]
@@ -161,7 +161,7 @@ def test_what_is_decided_in_a_call_that_is_rolled_back_stays_used() -> None:
 
     async def run() -> Session:
         session = waiting("a")
-        (result,) = await Turn(session).run_all([Call(approve, {})])
+        (result,) = await ToolRunner.of(session).run_all([Call(approve, {})])
         assert result.is_error
         return session
 
