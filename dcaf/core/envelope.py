@@ -24,7 +24,15 @@ from typing import Any, Final, NamedTuple
 
 from dcaf.core.base64url import Payload, encode
 from dcaf.core.claims import MAX_INTEGER, Binding, Claims, Lifetime, Standing, check_times, digest
-from dcaf.core.errors import ConfigurationError, SessionError, SessionInvalid, SessionMalformed, SessionUnsigned, SessionValueError
+from dcaf.core.errors import (
+    ConfigurationError,
+    SessionError,
+    SessionInvalid,
+    SessionMalformed,
+    SessionUnavailable,
+    SessionUnsigned,
+    SessionValueError,
+)
 from dcaf.core.keys import Key, Keyring
 from dcaf.core.migrations import Migrations
 from dcaf.core.mirror import Mirror
@@ -32,7 +40,7 @@ from dcaf.core.seal import SIGNED, Opened, Pieces, Suite, check_text
 from dcaf.core.session import Session
 from dcaf.core.slots import RESERVED
 from dcaf.core.state import Frozen, State
-from dcaf.core.store import Lease, Sealed
+from dcaf.core.store import FAILED, Lease, Sealed
 from dcaf.core.tracked import Tracked
 from dcaf.core.unsigned import Import
 from dcaf.core.values import JSON
@@ -380,6 +388,7 @@ class Sealer:
         """The state that a server has kept, brought to the present version of the schema."""
         self._migrations.check(version)
         state = State(payload, standing)
+        _check_written(state, payload)
         if version != self._migrations.version:
             self._migrations.upgrade(state, version)
             state.arrives(state.payload(), standing._replace(token=(), kid=None))
@@ -440,6 +449,21 @@ def _envelope(sealed: Standing, shown: bytes) -> Pieces:
     hint = b"" if sealed.restarted is None else b',"restarted":"%b"' % sealed.restarted.encode()
     end = b'","expires_at":%d%b}}' % (sealed.claims.exp, hint)
     return (EMPTY, *sealed.token, end) if shown == b"{}" else (memoryview(shown)[:-1], OTHERS, *sealed.token, end)
+
+
+def _check_written(state: State, payload: Payload) -> None:
+    """Refuse what a server has kept and nobody can read; what a token holds is its client's to drop, and this is not.
+
+    Raises:
+        SessionUnavailable: It is no object.
+    """
+    try:
+        if isinstance(payload, Payload) and isinstance(payload.data, bytes):
+            state._loaded()
+            return
+    except (SessionInvalid, ValueError):
+        pass
+    raise SessionUnavailable(reason=FAILED)
 
 
 def _standing_of(session: Session) -> Standing:

@@ -29,7 +29,7 @@ from dcaf.core.envelope import Sealer
 from dcaf.core.errors import SessionConflict, SessionUnavailable, StateError
 from dcaf.core.seal import Pieces
 from dcaf.core.session import Session
-from dcaf.core.store import Lease, OpenRequest, SessionStore, ask, check_kept
+from dcaf.core.store import Lease, OpenRequest, SessionStore, ask, check_kept, check_lease
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
@@ -86,7 +86,8 @@ class Turn:
         """
         if self.store is not None:
             await self.release()
-            self.lease = await ask(self.store.open, self.describe(claims))
+            self.lease = lease = await ask(self.store.open, self.describe(claims))
+            check_lease(lease)
         if claims is not None:
             check_kept(claims, self.lease)
         if self.lease is not None:
@@ -119,6 +120,7 @@ class Turn:
         for _ in range(MOST_TRIES):
             if newer is not None:
                 self._lay_over(newer, lease)
+            check_lease(lease, self.sealer.claims_of(self.session).seq)
             prepared = self.sealer.prepare(self.session, self.binding, sequence=lease.sequence, has_mirror=has_mirror)
             look(prepared.sealed.token)
             try:
