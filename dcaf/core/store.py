@@ -49,6 +49,9 @@ FAILED: Final = "store"
 STEPS: Final = ("spend", "give_back", "latest", "commit", "release")
 """The methods of a lease."""
 
+COUNTS: Final = ("revision", "sequence", "version")
+"""The attributes of a lease that are numbers in any case."""
+
 ABSENT: Final = object()
 """What a lease does not say."""
 
@@ -301,16 +304,16 @@ def check_lease(lease: Lease, last: int | None = None) -> None:
 def _find_wrong(lease: Lease, last: int | None) -> str | None:
     if not has_methods(lease, *STEPS):
         return f"that has not the methods {', '.join(STEPS)}, but is {kind_of(lease)}"
-    counts = {name: getattr(lease, name, None) for name in ("revision", "sequence", "version")}
     epoch, place = getattr(lease, "epoch", ABSENT), getattr(lease, "place", ABSENT)
-    for name, value in (counts | ({} if epoch is None else {"epoch": epoch})).items():
+    for name in COUNTS if epoch is None else (*COUNTS, "epoch"):
+        value = getattr(lease, name, None)
         if type(value) is not int or not 0 <= value <= MAX_INTEGER:
             return f"whose {name} is no number from 0 to 2**53 - 1"
     if place is not None and not (type(place) is str and PLACE.fullmatch(place)):
         return "whose place is not 1 to 16 letters from a to z"
     if not isinstance(getattr(lease, "payload", ABSENT), Payload | None):
         return "whose payload is neither a Payload nor None"
-    if last is not None and counts["sequence"] <= last:
+    if last is not None and lease.sequence <= last:
         return "whose sequence is not larger than the number of what was sealed last"
     return None
 

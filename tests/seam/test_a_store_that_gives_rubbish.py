@@ -31,14 +31,16 @@ class Rubbish:
         self.released += 1
 
 
-NO_NUMBERS = (-1, None, "7", True, 1.5, 2**53)
+NO_NUMBERS: tuple[Any, ...] = (-1, None, "7", True, 1.5, 2**53)
+NO_LEASES: tuple[Any, ...] = (None, True, {}, StatelessLease)
+NO_PAYLOADS: tuple[Any, ...] = (b"{}", "{}", {}, 7)
 GIVEN: dict[str, Rubbish] = {
-    **{f"no lease: {value!r}": Rubbish(value) for value in (None, True, {}, StatelessLease)},
+    **{f"no lease: {value!r}": Rubbish(value) for value in NO_LEASES},
     **{f"{name}={value!r}": Rubbish(**{name: value}) for name in ("revision", "sequence") for value in NO_NUMBERS},
     **{f"epoch={value!r}": Rubbish(epoch=value) for value in NO_NUMBERS if value is not None},
     **{f"version={value!r}": Rubbish(version=value, place="server", payload=Payload(b"{}")) for value in NO_NUMBERS},
     **{f"place={value!r}": Rubbish(place=value, payload=Payload(b"{}")) for value in ("", "my place", "Server", 7, "a" * 17)},
-    **{f"payload={value!r}": Rubbish(place="server", payload=value) for value in (b"{}", "{}", {}, 7)},
+    **{f"payload={value!r}": Rubbish(place="server", payload=value) for value in NO_PAYLOADS},
     **{
         f"state={value!r}": Rubbish(place="server", payload=Payload(value))
         for value in (b"", b"[]", b"{,}", b'{"a":\xff}', b"null")
