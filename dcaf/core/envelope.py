@@ -243,24 +243,33 @@ class Sealer:
         """Id of the key that signs now."""
         return self._keys.signer(self._clock()).kid
 
-    def resume(self, session: Session, lease: Lease) -> None:
+    def resume(self, session: Session, lease: Lease) -> list[str]:
         """Go on from what a store says of a session: its number, its epoch, where its state is kept, and the state itself.
+
+        What was changed in it since it was sealed, on a socket between two turns, is laid over that; gives the keys as ``rebase``.
 
         Raises:
             SessionEnded: The state that the server keeps is of a schema that is not known here.
-            SessionValueError: A migration made a value that may not be stored.
+            SessionUnavailable: It cannot be read.
+            SessionAliasError, SessionValueError: What was done to the session cannot be written, or a migration made a value that
+                may not be stored.
         """
         before = _standing_of(session)
         claims = before.claims._replace(seq=lease.revision, ep=lease.epoch, at=lease.place)
         # A token that says something else does not rest; the state that it seals is no other one for that.
-        session._state.standing = standing = before._replace(claims=claims, kid=before.kid if claims == before.claims else None)
-        if lease.place is None and lease.payload is None:
-            return
+        standing = before._replace(claims=claims, kid=before.kid if claims == before.claims else None)
         if not isinstance(session._state, Tracked):
             # Nobody has looked at it yet: it was opened or begun just now.
-            object.__setattr__(session, "_state", Tracked(session._state._arrived, standing))
-        if lease.payload is not None and lease.payload.data != session._state._arrived.data:
-            session._state.refill(self._restored(lease.payload, lease.version, standing))
+            object.__setattr__(session, "_state", Tracked(session._state._arrived))
+        state = session._state
+        state.standing, clashes = standing, []
+        if lease.payload is not None and lease.payload.data != state._arrived.data:
+            if state.is_changed():
+                clashes = self.rebase(session, lease.payload, lease.version, lease.revision)
+            else:
+                state.refill(self._restored(lease.payload, lease.version, standing))
+        state._limit_bytes = self._limit_bytes if lease.place is None else None
+        return clashes
 
     def rebase(self, session: Session, newer: Payload, version: int, revision: int) -> list[str]:
         """Lay what a turn did over a newer state of its session; gives the keys where another turn's change gave way.
