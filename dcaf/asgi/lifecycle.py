@@ -100,6 +100,7 @@ class Turn(SessionTurn):
         self.stale: tuple[Carrier, ...] = ()
         self.adopts: bool = False
         self._envelope: Pieces | None = None
+        self._has_ended = False
         self._adopted = False
         self._was_changed = False
         self._watcher: Watcher | None = None
@@ -261,13 +262,14 @@ class Turn(SessionTurn):
             SessionUnavailable: It could not be written.
             SessionAliasError, SessionValueError: What tools did to the session cannot be written.
         """
-        if self._envelope is None or self.lease is not None or self.is_changed:
+        if self._envelope is None or self.is_changed or (ends_turn and self.lease is not None and not self._has_ended):
             if self.adopts:
                 self._was_changed = self._was_changed or (self.is_changed and not self._adopted)
             if self.lease is None:
                 self._envelope = self.sealer.pieces(self.session, self.binding)
             else:
                 self._envelope = await self.commit(self.lease, ends_turn=ends_turn)
+                self._has_ended = self._has_ended or ends_turn
             self._adopted = False
             self._tell(self._envelope)
         return self._envelope
