@@ -292,6 +292,8 @@ class MemoryLedger:
         if answer is None or not is_lost or self.clock() - answer.at > self.reissue_s:
             raise SessionSuperseded(reason="seq")
         is_same = answer.identity is not None and answer.identity == request.identity()
+        if not is_same and request.binding.subject is None:  # whoever copied an older token would get the newer one for it
+            raise SessionSuperseded(reason="seq")
         applied: Any = (True if answer.is_whole else "partial") if is_same else False
         raise SessionConflict(reason="lost", envelope=answer.envelope, applied=applied)
 

@@ -38,7 +38,7 @@ from dcaf.asgi.json_walk import Place
 from dcaf.asgi.planted import clear, may_plant
 from dcaf.asgi.route import advise_plain, name_route
 from dcaf.asgi.terminal import is_done, may_be_done
-from dcaf.core.claims import Claims
+from dcaf.core.claims import Binding, Claims
 from dcaf.core.errors import (
     MalformedJSON,
     SessionError,
@@ -100,6 +100,7 @@ class Turn(SessionTurn):
         self.stale: tuple[Carrier, ...] = ()
         self.adopts: bool = False
         self._envelope: Pieces | None = None
+        self._has_ended = False
         self._adopted = False
         self._was_changed = False
         self._watcher: Watcher | None = None
@@ -165,7 +166,7 @@ class Turn(SessionTurn):
 
     async def _bind(self) -> None:
         body = (lambda: None) if self.found is None else self.found.strip_sessions
-        self.binding = self.config.sealer.binding(*await self.config.identity.find(self.scope, body))
+        self.binding: Binding = self.config.sealer.binding(*await self.config.identity.find(self.scope, body))
 
     async def _start_or_go_on(self, before: Turn | None) -> None:
         """Begin a session, or go on with that of the turn before, as if it had come in again for the same holder.
@@ -190,7 +191,9 @@ class Turn(SessionTurn):
 
     async def _restart(self, refusal: SessionError) -> None:
         self.config.events.restarted(refusal)
-        self.session, self.arrived, self.kid = self.config.sealer.start(restarted=refusal.code), True, None
+        self.session: Session = self.config.sealer.start(restarted=refusal.code)
+        self.arrived: bool = True
+        self.kid: str | None = None
         await self._bind()
         await self.hold(None)
 
@@ -261,13 +264,14 @@ class Turn(SessionTurn):
             SessionUnavailable: It could not be written.
             SessionAliasError, SessionValueError: What tools did to the session cannot be written.
         """
-        if self._envelope is None or self.lease is not None or self.is_changed:
+        if self._envelope is None or self.is_changed or (ends_turn and self.lease is not None and not self._has_ended):
             if self.adopts:
                 self._was_changed = self._was_changed or (self.is_changed and not self._adopted)
             if self.lease is None:
                 self._envelope = self.sealer.pieces(self.session, self.binding)
             else:
                 self._envelope = await self.commit(self.lease, ends_turn=ends_turn)
+                self._has_ended = self._has_ended or ends_turn
             self._adopted = False
             self._tell(self._envelope)
         return self._envelope

@@ -24,7 +24,15 @@ from typing import Any, Final, NamedTuple
 
 from dcaf.core.base64url import Payload, encode
 from dcaf.core.claims import MAX_INTEGER, Binding, Claims, Lifetime, Standing, check_times, digest
-from dcaf.core.errors import ConfigurationError, SessionError, SessionInvalid, SessionMalformed, SessionUnsigned, SessionValueError
+from dcaf.core.errors import (
+    ConfigurationError,
+    SessionError,
+    SessionInvalid,
+    SessionMalformed,
+    SessionUnavailable,
+    SessionUnsigned,
+    SessionValueError,
+)
 from dcaf.core.keys import Key, Keyring
 from dcaf.core.migrations import Migrations
 from dcaf.core.mirror import Mirror
@@ -32,7 +40,7 @@ from dcaf.core.seal import SIGNED, Opened, Pieces, Suite, check_text
 from dcaf.core.session import Session
 from dcaf.core.slots import RESERVED
 from dcaf.core.state import Frozen, State
-from dcaf.core.store import Lease, Sealed
+from dcaf.core.store import FAILED, Lease, Sealed
 from dcaf.core.tracked import Tracked
 from dcaf.core.unsigned import Import
 from dcaf.core.values import JSON
@@ -235,24 +243,33 @@ class Sealer:
         """Id of the key that signs now."""
         return self._keys.signer(self._clock()).kid
 
-    def resume(self, session: Session, lease: Lease) -> None:
+    def resume(self, session: Session, lease: Lease) -> list[str]:
         """Go on from what a store says of a session: its number, its epoch, where its state is kept, and the state itself.
+
+        What was changed in it since it was sealed, on a socket between two turns, is laid over that; gives the keys as ``rebase``.
 
         Raises:
             SessionEnded: The state that the server keeps is of a schema that is not known here.
-            SessionValueError: A migration made a value that may not be stored.
+            SessionUnavailable: It cannot be read.
+            SessionAliasError, SessionValueError: What was done to the session cannot be written, or a migration made a value that
+                may not be stored.
         """
         before = _standing_of(session)
         claims = before.claims._replace(seq=lease.revision, ep=lease.epoch, at=lease.place)
         # A token that says something else does not rest; the state that it seals is no other one for that.
-        session._state.standing = standing = before._replace(claims=claims, kid=before.kid if claims == before.claims else None)
-        if lease.place is None and lease.payload is None:
-            return
+        standing = before._replace(claims=claims, kid=before.kid if claims == before.claims else None)
         if not isinstance(session._state, Tracked):
             # Nobody has looked at it yet: it was opened or begun just now.
-            object.__setattr__(session, "_state", Tracked(session._state._arrived, standing))
-        if lease.payload is not None and lease.payload.data != session._state._arrived.data:
-            session._state.refill(self._restored(lease.payload, lease.version, standing))
+            object.__setattr__(session, "_state", Tracked(session._state._arrived))
+        state = session._state
+        state.standing, clashes = standing, []
+        if lease.payload is not None and lease.payload.data != state._arrived.data:
+            if state.is_changed():
+                clashes = self.rebase(session, lease.payload, lease.version, lease.revision)
+            else:
+                state.refill(self._restored(lease.payload, lease.version, standing))
+        state._limit_bytes = self._limit_bytes if lease.place is None else None
+        return clashes
 
     def rebase(self, session: Session, newer: Payload, version: int, revision: int) -> list[str]:
         """Lay what a turn did over a newer state of its session; gives the keys where another turn's change gave way.
@@ -380,6 +397,7 @@ class Sealer:
         """The state that a server has kept, brought to the present version of the schema."""
         self._migrations.check(version)
         state = State(payload, standing)
+        _check_written(state, payload)
         if version != self._migrations.version:
             self._migrations.upgrade(state, version)
             state.arrives(state.payload(), standing._replace(token=(), kid=None))
@@ -440,6 +458,21 @@ def _envelope(sealed: Standing, shown: bytes) -> Pieces:
     hint = b"" if sealed.restarted is None else b',"restarted":"%b"' % sealed.restarted.encode()
     end = b'","expires_at":%d%b}}' % (sealed.claims.exp, hint)
     return (EMPTY, *sealed.token, end) if shown == b"{}" else (memoryview(shown)[:-1], OTHERS, *sealed.token, end)
+
+
+def _check_written(state: State, payload: Payload) -> None:
+    """Refuse what a server has kept and nobody can read; what a token holds is its client's to drop, and this is not.
+
+    Raises:
+        SessionUnavailable: It is no object.
+    """
+    try:
+        if isinstance(payload, Payload) and isinstance(payload.data, bytes):
+            state._loaded()
+            return
+    except (SessionInvalid, ValueError):
+        pass
+    raise SessionUnavailable(reason=FAILED)
 
 
 def _standing_of(session: Session) -> Standing:

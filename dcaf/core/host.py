@@ -29,6 +29,7 @@ from typing import Any, Self
 import orjson
 
 from dcaf.core.arguments import require_text
+from dcaf.core.claims import Binding
 from dcaf.core.current import begin, end
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError
@@ -141,7 +142,7 @@ class HostTurn(Turn):
     ) -> None:
         super().__init__(sealer, store)
         self._given = given
-        self.binding = sealer.binding(subject, conversation)
+        self.binding: Binding = sealer.binding(subject, conversation)
         self._envelope: dict[str, Any] | None = None
         self._is_used = False
         self._before: Token[Session] | None = None
@@ -194,7 +195,7 @@ class HostTurn(Turn):
         self.arrived = True
         opened = self.sealer.verify(dict(self._given) if isinstance(self._given, Mapping) else self._given)
         self.session = self.sealer.accept(opened, self.binding)
-        self.kid = None if opened is None else opened.key.kid
+        self.kid: str | None = None if opened is None else opened.key.kid
         await self.hold(None if opened is None else self.sealer.claims_of(self.session))
 
     async def _seal(self) -> dict[str, Any]:

@@ -23,13 +23,12 @@ from typing import Final
 
 import anyio
 
-from dcaf.core.base64url import Payload
 from dcaf.core.claims import Binding, Claims
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import SessionConflict, SessionUnavailable, StateError
 from dcaf.core.seal import Pieces
 from dcaf.core.session import Session
-from dcaf.core.store import Lease, OpenRequest, SessionStore, ask, check_kept
+from dcaf.core.store import Lease, OpenRequest, SessionStore, ask, check_kept, check_lease
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
@@ -86,11 +85,12 @@ class Turn:
         """
         if self.store is not None:
             await self.release()
-            self.lease = await ask(self.store.open, self.describe(claims))
+            self.lease = lease = await ask(self.store.open, self.describe(claims))
+            check_lease(lease)
         if claims is not None:
             check_kept(claims, self.lease)
         if self.lease is not None:
-            self.sealer.resume(self.session, self.lease)
+            _tell_clashes(self.sealer.resume(self.session, self.lease))
             self.session._state.lease = self.lease
 
     def describe(self, claims: Claims | None) -> OpenRequest:
@@ -118,7 +118,8 @@ class Turn:
         newer = await ask(lease.latest)
         for _ in range(MOST_TRIES):
             if newer is not None:
-                self._lay_over(newer, lease)
+                _tell_clashes(self.sealer.rebase(self.session, newer, lease.version, lease.revision))
+            check_lease(lease, self.sealer.claims_of(self.session).seq)
             prepared = self.sealer.prepare(self.session, self.binding, sequence=lease.sequence, has_mirror=has_mirror)
             look(prepared.sealed.token)
             try:
@@ -133,13 +134,6 @@ class Turn:
         prepared.arrive(self.session)
         return (prepared.sealed.envelope if has_mirror else prepared.sealed.token,)
 
-    def _lay_over(self, newer: Payload, lease: Lease) -> None:
-        clashes = self.sealer.rebase(self.session, newer, lease.version, lease.revision)
-        if clashes:
-            logger.warning(
-                "dcaf: another turn had changed %d values that this turn changed too; this turn's are kept", len(clashes)
-            )
-
     async def release(self) -> None:
         """Let go of the session, whatever cancels this meanwhile."""
         if self.lease is not None:
@@ -153,6 +147,11 @@ class Turn:
         except Exception as error:  # noqa: BLE001 - the turn is over; what a store does not let go of it must end by itself
             # Not the error itself: those of drivers quote statements, and so state and subjects.
             logger.error("dcaf: the store could not release a session: %s", type(error).__qualname__)  # noqa: TRY400
+
+
+def _tell_clashes(keys: list[str]) -> None:
+    if keys:
+        logger.warning("dcaf: another turn had changed %d values that this turn changed too; this turn's are kept", len(keys))
 
 
 async def shielded(call: Callable[[], Awaitable[None]]) -> None:

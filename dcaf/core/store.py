@@ -26,8 +26,16 @@ from typing import TYPE_CHECKING, Final, ParamSpec, Protocol, TypeVar
 
 from dcaf.core.arguments import has_methods, kind_of
 from dcaf.core.base64url import Payload
-from dcaf.core.claims import Binding, Claims
-from dcaf.core.errors import ConfigurationError, SessionClosedError, SessionError, SessionUnavailable
+from dcaf.core.claims import MAX_INTEGER, PLACE, Binding, Claims
+from dcaf.core.errors import (
+    ConfigurationError,
+    IdempotencyKeyReused,
+    SessionClosedError,
+    SessionConflict,
+    SessionEnded,
+    SessionSuperseded,
+    SessionUnavailable,
+)
 
 if TYPE_CHECKING:
     from dcaf.core.session import Session
@@ -37,6 +45,18 @@ T = TypeVar("T")
 
 FAILED: Final = "store"
 """Why a turn is refused whose store failed, or does not know what a token says that it keeps."""
+
+STEPS: Final = ("spend", "give_back", "latest", "commit", "release")
+"""The methods of a lease."""
+
+COUNTS: Final = ("revision", "sequence", "version")
+"""The attributes of a lease that are numbers in any case."""
+
+ABSENT: Final = object()
+"""What a lease does not say."""
+
+REFUSALS: Final = (SessionConflict, SessionEnded, SessionSuperseded, IdempotencyKeyReused, SessionUnavailable, SessionClosedError)
+"""What a store may raise itself: of any other refusal it cannot know."""
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
@@ -265,12 +285,45 @@ async def ask(question: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kw
     """
     try:
         return await question(*args, **kwargs)
-    except (SessionError, SessionClosedError, SessionUnavailable):
+    except REFUSALS:
         raise
     except Exception as error:
         # Not the error itself: those of drivers quote statements, and so state and subjects.
         logger.error("dcaf: the store failed with %s", type(error).__qualname__)  # noqa: TRY400
         raise SessionUnavailable(reason=FAILED) from error
+
+
+def check_lease(lease: Lease, last: int | None = None) -> None:
+    """Refuse a lease by which nothing could be sealed that this service would open again, or that is none.
+
+    Args:
+        lease: What a store gave.
+        last: The number of what was sealed last, which the next one comes after; None where nothing is to be sealed now.
+
+    Raises:
+        SessionUnavailable: It is so. The log names what is wrong.
+    """
+    wrong = _find_wrong(lease, last)
+    if wrong is not None:
+        logger.error("dcaf: the store gave a lease %s", wrong)
+        raise SessionUnavailable(reason=FAILED)
+
+
+def _find_wrong(lease: Lease, last: int | None) -> str | None:
+    if not has_methods(lease, *STEPS):
+        return f"that has not the methods {', '.join(STEPS)}, but is {kind_of(lease)}"
+    epoch, place = getattr(lease, "epoch", ABSENT), getattr(lease, "place", ABSENT)
+    for name in COUNTS if epoch is None else (*COUNTS, "epoch"):
+        value = getattr(lease, name, None)
+        if type(value) is not int or not 0 <= value <= MAX_INTEGER:
+            return f"whose {name} is no number from 0 to 2**53 - 1"
+    if place is not None and not (type(place) is str and PLACE.fullmatch(place)):
+        return "whose place is not 1 to 16 letters from a to z"
+    if not isinstance(getattr(lease, "payload", ABSENT), Payload | None):
+        return "whose payload is neither a Payload nor None"
+    if last is not None and lease.sequence <= last:
+        return "whose sequence is not larger than the number of what was sealed last"
+    return None
 
 
 def check_kept(claims: Claims, lease: Lease | None) -> None:

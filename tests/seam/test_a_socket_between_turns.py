@@ -9,8 +9,8 @@ from typing import Any
 from dcaf.asgi import checkpoint
 from dcaf.core import Payload
 from tests.asgi.sockets import Peer
-from tests.asgi.wire import envelope, mounted, scope_of
-from tests.stores_for_tests import ToldStore
+from tests.asgi.wire import Recorder, call, envelope, mounted, scope_of
+from tests.stores_for_tests import MemoryService, ToldStore
 
 DONE = {"type": "websocket.send", "text": '{"type":"done"}'}
 
@@ -96,12 +96,58 @@ def test_a_frame_whose_state_cannot_be_read_leaves_no_lease_and_no_turn() -> Non
 
     async def open_rubbish(request: Any) -> Any:
         lease = await opening(request)
-        lease.place, lease.payload = "server", kept[-1]
+        if request.claims is not None:
+            lease.place, lease.payload = "server", kept[-1]
         return lease
 
     store.open = open_rubbish  # type: ignore[method-assign]
     with Peer(mounted(app, store=store)) as peer:
-        assert peer.ask(at(envelope({"n": 1})))["type"] == "error"
+        assert peer.ask(at(envelope({"n": 1})))["code"] == "session-unavailable"
         assert store.steps[-1] == "release"
         kept.append(Payload(b'{"n":5}'))
         assert state(peer.ask(at(envelope({"n": 1})))["data"]["session"]) == {"n": 5}
+
+
+def test_what_was_written_between_turns_is_laid_over_what_others_have_committed() -> None:
+    store = MemoryService()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        session = scope["dcaf.session"]
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] == "websocket.receive":
+            await send(DONE)
+            session["between"] = True
+            session.incr("n")
+
+    with Peer(mounted(app, store=store)) as peer:
+        first = peer.ask(at(envelope({"n": 0})))["data"]["session"]
+        call(mounted(Recorder(tool=lambda session: session.incr("n", 10)), store=store), at(first))
+        second = peer.ask({})["data"]["session"]
+    assert state(second) == {"n": 11, "between": True}
+
+
+def test_a_state_that_moves_to_the_server_with_the_first_frame_merges() -> None:
+    """A store that keeps nothing of what has not begun."""
+    service = MemoryService()
+
+    class Late(ToldStore):
+        async def open(self, request: Any) -> Any:
+            return await (super() if request.is_safe else service).open(request)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        session = scope["dcaf.session"]
+        await receive()
+        await send({"type": "websocket.accept"})
+        await receive()
+        session.incr("n")
+        call_beside()
+        await send(DONE)
+
+    def call_beside() -> None:
+        kept = next(iter(service.sessions.values()))
+        kept.payload, kept.revision = Payload(b'{"n":10}'), kept.revision + 1
+
+    first = call(mounted(Recorder(tool=lambda session: session.incr("n")), store=service)).envelope
+    with Peer(mounted(app, store=Late())) as peer:
+        assert state(peer.ask(at(first))["data"]["session"]) == {"n": 11}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dcaf import Session
-from dcaf.core import SessionStore
+from dcaf.core import OpenRequest, Payload, SessionStore, SessionValueError, StatelessLease
 from dcaf.core.base64url import decode
 from dcaf.core.tracked import Tracked
 from tests.asgi.sockets import Peer
@@ -100,7 +100,7 @@ async def side_by_side(store: MemoryService, first: Any, *tools: Any) -> list[An
 
         return app
 
-    clients = [Client(service(store, application(tool)), first) for tool in tools]
+    clients = [Client(service(store, application(tool), subject=None), first) for tool in tools]
     return [found["data"]["session"] for found in await asyncio.gather(*(client.turn() for client in clients))]
 
 
@@ -215,3 +215,51 @@ def test_a_turn_may_be_cancelled_at_every_await() -> None:
             asyncio.run(cancelled(client.turn(shape), after, "task"))
             asyncio.run(client.turn())
             assert client.answers[-1] == (200, None), (shape, after)
+
+
+class Mirroring:
+    """Keeps a state, which the token carries too: as while it moves back to its clients."""
+
+    level = "mirroring"
+
+    def __init__(self, *payloads: bytes) -> None:
+        self.payloads = payloads
+
+    async def open(self, request: OpenRequest) -> Any:
+        return MirroringLease(request, self.payloads)
+
+
+class MirroringLease(StatelessLease):
+    def __init__(self, request: OpenRequest, payloads: Any) -> None:
+        super().__init__(request)
+        self.coming = [*payloads]
+        self.payload = Payload(self.coming.pop(0)) if self.coming else None
+
+    async def latest(self) -> Payload | None:
+        if not self.coming:
+            return None
+        self.revision, self.sequence = self.sequence, self.sequence + 1
+        return Payload(self.coming.pop(0))
+
+
+@pytest.mark.parametrize("payloads", [[b'{"n":5}', b'{"n":20}'], [b'{"n":20}']])
+def test_a_state_that_the_token_carries_too_merges_as_well(payloads: list[bytes]) -> None:
+    class Store(Mirroring):
+        async def open(self, request: OpenRequest) -> Any:
+            lease = await super().open(request)
+            lease.payload, lease.coming = (lease.payload, lease.coming) if len(payloads) > 1 else (None, [*payloads])
+            return lease
+
+    store = Store(*payloads)
+    found = served(store, lambda session: session.incr("n"), served(store, lambda session: session.incr("n")))
+    assert (found["n"], parts(found)[1]) == (21, {"n": 21})
+
+
+def test_a_state_that_moves_back_into_the_token_has_its_limit() -> None:
+    def fill(session: Session) -> None:
+        with pytest.raises(SessionValueError, match="larger than"):
+            session["more"] = "x" * 3000
+
+    first = served(MemoryService(), lambda session: session.update(n=1))
+    found = served(Mirroring(b'{"n":1}'), fill, first, max_token_bytes=2000)
+    assert (found["n"], "at" in parts(found)[0], parts(found)[1]) == (1, False, {"n": 1})

@@ -245,7 +245,7 @@ def test_a_turn_that_ends_in_another_context_is_released() -> None:
 def test_a_turn_that_two_tasks_begin_is_begun_once() -> None:
     store = ToldStore(wait_s=0)
 
-    async def main() -> list[Any]:
+    async def main() -> Any:
         turn = hosted(store=store).turn()
         return list(await asyncio.gather(turn.__aenter__(), turn.__aenter__(), return_exceptions=True))
 
