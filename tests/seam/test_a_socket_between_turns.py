@@ -6,6 +6,8 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
+
 from dcaf.asgi import checkpoint
 from dcaf.core import Payload
 from tests.asgi.sockets import Peer
@@ -151,3 +153,14 @@ def test_a_state_that_moves_to_the_server_with_the_first_frame_merges() -> None:
     first = call(mounted(Recorder(tool=lambda session: session.incr("n")), store=service)).envelope
     with Peer(mounted(app, store=Late())) as peer:
         assert state(peer.ask(at(first))["data"]["session"]) == {"n": 11}
+
+
+def test_a_connection_that_cannot_begin_releases_the_lease_of_its_handshake() -> None:
+    def fail(_: Any) -> bool:
+        raise RuntimeError("a bug")
+
+    store = ToldStore()
+    scope = {**scope_of(path="/ws"), "type": "websocket", "subprotocols": []}
+    with pytest.raises(RuntimeError):
+        asyncio.run(mounted(Recorder(), store=store, plain=fail)(scope, Recorder(), Recorder()))
+    assert store.steps == ["open", "release"]
