@@ -26,6 +26,7 @@ import anyio
 from dcaf.core.claims import Binding, Claims
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import SessionConflict, SessionUnavailable, StateError
+from dcaf.core.raised import describe_raised
 from dcaf.core.seal import Pieces
 from dcaf.core.session import Session
 from dcaf.core.store import Lease, OpenRequest, SessionStore, ask, check_kept, check_lease
@@ -145,8 +146,8 @@ class Turn:
             with anyio.fail_after(RELEASE_S):
                 await self.lease.release()
         except Exception as error:  # noqa: BLE001 - the turn is over; what a store does not let go of it must end by itself
-            # Not the error itself: those of drivers quote statements, and so state and subjects.
-            logger.error("dcaf: the store could not release a session: %s", type(error).__qualname__)  # noqa: TRY400
+            # Not its message: those of drivers quote statements, and so state and subjects.
+            logger.error("dcaf: the store could not release a session: %s", describe_raised(error))  # noqa: TRY400
 
 
 def _tell_clashes(keys: list[str]) -> None:
