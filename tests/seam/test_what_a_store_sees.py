@@ -348,3 +348,10 @@ def test_the_text_of_a_drivers_error_is_in_no_traceback(step: str) -> None:
     with pytest.raises(SessionUnavailable) as caught:
         asyncio.run(run())
     assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("given", [b"", b"[]", b"{}", b'{"dcaf":1}', b'{"dcaf":{"token":7}}', b"\xff", "no bytes", 7])
+def test_an_envelope_that_is_none_is_not_given_again(given: Any) -> None:
+    """As that of a session which a header or a cookie carried."""
+    sent = call(mounted(Recorder(), store=ToldStore(open=SessionConflict(envelope=given, applied=False))), at(envelope({"n": 1})))
+    assert (sent.status, sent.code, sent.json.get("data")) == (409, "session-conflict", None)
