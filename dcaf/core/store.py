@@ -280,8 +280,8 @@ async def ask(question: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kw
         return await question(*args, **kwargs)
     except REFUSALS:
         raise
-    except Exception as error:
-        # Type and place: the messages of drivers quote statements, and so state and subjects, also in a traceback of what is raised.
+    except Exception as error:  # noqa: BLE001 - whatever it raises, nobody can tell whether the session is current
+        # Type and place: messages of drivers quote statements, and so state and subjects, in a traceback of what is raised too.
         logger.error("dcaf: the store failed with %s", describe_raised(error))  # noqa: TRY400
         raise SessionUnavailable(reason=FAILED) from None
 

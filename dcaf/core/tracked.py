@@ -121,6 +121,9 @@ class Tracked(State):
                 slot.arrived = theirs
                 if data != slot.data:
                     slot.amend(data)
+                if data == theirs:  # what was done to it is undone, and does not tell how it is changed from now on
+                    slot.is_rewritten = False
+                    self._grown.pop(key, None)
             self._count_size_change()
             return [key for key, (_, _, is_clash) in merged.items() if is_clash]
 
