@@ -22,6 +22,7 @@ from dcaf.core import (
     SessionHost,
     SessionKey,
     current_session,
+    transaction,
 )
 from dcaf.tools import Tool, tool
 
@@ -40,4 +41,5 @@ __all__ = [
     "Tool",
     "current_session",
     "tool",
+    "transaction",
 ]

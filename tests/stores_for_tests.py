@@ -61,14 +61,18 @@ class Told(StatelessLease):
     def __init__(self, store: ToldStore, request: OpenRequest) -> None:
         super().__init__(request)
         self._store = store
+        self._spent: set[tuple[str, str]] = set()
 
     async def spend(self, keys: Sequence[str]) -> bool:
         await self._store.reach("spend", keys)
-        return self._store.use_up([(self.request.session_id, key) for key in keys])
+        used = {(self.request.session_id, key) for key in keys}
+        is_new = self._store.use_up(used)
+        self._spent |= used if is_new else set()
+        return is_new
 
     async def give_back(self, keys: Sequence[str]) -> None:
         await self._store.reach("give_back", keys)
-        self._store.used.difference_update((self.request.session_id, key) for key in keys)
+        self._store.used -= self._spent & {(self.request.session_id, key) for key in keys}
 
     async def latest(self) -> Payload | None:
         await self._store.reach("latest", None)
@@ -132,7 +136,7 @@ class ToldStore:
             if inspect.isawaitable(found):
                 await found
 
-    def use_up(self, keys: Sequence[tuple[str, str]]) -> bool:
+    def use_up(self, keys: set[tuple[str, str]]) -> bool:
         """All or none."""
         if not self.used.isdisjoint(keys):
             return False
@@ -228,7 +232,7 @@ class MemoryLedger:
         return lease
 
     async def reach(self, step: str) -> None:
-        """Come to a step: before the change of ``open``, ``spend``, ``commit`` and ``release``, and after it (``spent``, ...)."""
+        """Come to a step: before the change of each method but ``latest``, and after it (``spent``, ...)."""
         await anyio.lowlevel.checkpoint()
 
     def epoch_of(self, request: OpenRequest) -> int | None:
@@ -288,6 +292,8 @@ class MemoryLedger:
         if answer is None or not is_lost or self.clock() - answer.at > self.reissue_s:
             raise SessionSuperseded(reason="seq")
         is_same = answer.identity is not None and answer.identity == request.identity()
+        if not is_same and request.binding.subject is None:  # whoever copied an older token would get the newer one for it
+            raise SessionSuperseded(reason="seq")
         applied: Any = (True if answer.is_whole else "partial") if is_same else False
         raise SessionConflict(reason="lost", envelope=answer.envelope, applied=applied)
 
@@ -300,6 +306,7 @@ class LedgerLease(StatelessLease):
         self._ledger, self._row, self._number, self._base = ledger, row, self.revision, self.revision
         self._identity, self.epoch = request.identity(), ledger.epoch_of(request)
         self.sequence = self._reserve()
+        self._spent: set[str] = set()
 
     async def spend(self, keys: Sequence[str]) -> bool:
         await self._ledger.reach("spend")
@@ -307,13 +314,14 @@ class LedgerLease(StatelessLease):
         if not self._row.used.isdisjoint(keys):
             return False
         self._row.used.update(keys)
+        self._spent.update(keys)
         await self._ledger.reach("spent")
         return True
 
     async def give_back(self, keys: Sequence[str]) -> None:
-        await anyio.sleep(0)
-        self._row.used.difference_update(keys)
-        await anyio.sleep(0)
+        await self._ledger.reach("give_back")
+        self._row.used -= self._spent.intersection(keys)
+        await self._ledger.reach("given_back")
 
     async def commit(self, sealed: Sealed, *, ends_turn: bool) -> None:
         ledger, row = self._ledger, self._row

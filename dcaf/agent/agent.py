@@ -17,7 +17,7 @@ import functools
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from dcaf.core.extras import extra
 
@@ -31,17 +31,19 @@ from dcaf.agent.draft import Clock, Mind, Tools
 from dcaf.agent.functions import Filled, FunctionMind
 from dcaf.agent.helpdesk import Event
 from dcaf.agent.interceptors import RequestInterceptor, ResponseInterceptor, listed
-from dcaf.agent.loop import wait_for
 from dcaf.agent.making import instructions_of, model_of, tools_of
 from dcaf.agent.response import AgentResponse
 from dcaf.agent.run import Run, Service
 from dcaf.agent.thinking import ModelMind
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session
+from dcaf.tools.loop import wait_for
 from dcaf.tools.tool import Tool
 
 One = TypeVar("One")
 OneOrMore: TypeAlias = "One | Sequence[One] | None"
+
+IN_LOOP: Final = "agent.run() was called inside a running event loop. Write `await agent.run_async(...)`, or chat_async."
 
 
 class Agent:
@@ -105,7 +107,7 @@ class Agent:
             ConfigurationError: An event loop is running here.
         """
         run = functools.partial(self.run_async, messages, session=session, context=context)
-        return wait_for(run, limit_s=self.config.timeout_s)
+        return wait_for(run, limit_s=self.config.timeout_s, in_loop=IN_LOOP)
 
     def chat(
         self,

@@ -14,7 +14,8 @@ from __future__ import annotations
 from dcaf.core.overlay import Overlay
 from dcaf.core.paths import join
 from dcaf.core.session import Session
-from dcaf.tools.conflicts import OUTSIDE, Caller, Conflict, log_conflict
+from dcaf.core.transaction import OUTSIDE, log_clash
+from dcaf.tools.conflicts import Caller, Conflict
 
 
 def begin_overlay(session: Session) -> Session:
@@ -36,5 +37,5 @@ def commit_overlay(session: Session, who: str) -> list[Conflict]:
     assert isinstance(state, Overlay)
     clashes = [Conflict(clash.key, join(clash.path), clash.kind, Caller(0, who, None), None) for clash in state.commit().clashes]
     for clash in clashes:
-        log_conflict(who, OUTSIDE, clash.kind)
+        log_clash(who, OUTSIDE, clash.kind)
     return clashes

@@ -32,8 +32,8 @@ from dcaf.core.errors import ToolApprovalError
 from dcaf.core.session import Session
 from dcaf.tools.conflicts import Conflict
 from dcaf.tools.proposals import Proposal, add_proposal, pending_in, root_of
+from dcaf.tools.runner import ToolRunner
 from dcaf.tools.tool import Tool
-from dcaf.tools.turn import Turn
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
@@ -114,9 +114,9 @@ class Draft:
     def __post_init__(self) -> None:
         self.session = begin_overlay(self.base)
 
-    def turn(self, session: Session | None = None) -> Turn:
-        """A turn of calls; what clashes in it stands in this draft. None takes the turn's own session."""
-        made = Turn(self.session if session is None else session)
+    def runner(self, session: Session | None = None) -> ToolRunner:
+        """What runs the calls; what clashes among them stands in this draft. None takes the turn's own session."""
+        made = ToolRunner.of(self.session if session is None else session)
         made.conflicts = self.conflicts
         return made
 

@@ -28,8 +28,8 @@ from dcaf.core.state import State
 from dcaf.tools.callables import layers
 from dcaf.tools.proposals import Proposal, give_back, is_sealed_as_waiting, root_of, take
 from dcaf.tools.results import Call, told_of
+from dcaf.tools.runner import ToolRunner
 from dcaf.tools.tool import Tool
-from dcaf.tools.turn import Turn
 from dcaf.tools.verdicts import BEFORE, Verdict
 
 NOT_BEGUN: Final = "Not run: the turn ended before it began. It waits on"
@@ -79,22 +79,22 @@ class Execution:
         self._lock = Lock()
         self._telling = anyio.Lock()
 
-    async def run(self, calls: Sequence[Approved], turn: Turn) -> None:
+    async def run(self, calls: Sequence[Approved], runner: ToolRunner) -> None:
         """Run calls, side by side as far as their tools allow; what came of each stands in it, also where this is cancelled."""
         try:
             async with anyio.create_task_group() as group:
                 for item in calls:
-                    await group.start(self._one, item, turn)
+                    await group.start(self._one, item, runner)
         finally:
             with self._lock:  # what a thread begins later would be sealed by nobody
                 self._is_over = True
 
-    async def _one(self, item: Approved, turn: Turn, *, task_status: TaskStatus[None]) -> None:
+    async def _one(self, item: Approved, runner: ToolRunner, *, task_status: TaskStatus[None]) -> None:
         verdict = item.verdict
         call = Call(self._beginning(item), verdict.arguments, id=verdict.id, is_approved=True)
         task_status.started()  # goes on here, so that the calls take their places in this order
         try:
-            (result,) = await turn.run_all([call])
+            (result,) = await runner.run_all([call])
         except ConfigurationError as error:
             item.error, item.output = error, told_of(item.tool.name, error)
             return

@@ -28,6 +28,7 @@ from dcaf.core.current import running
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session
 from dcaf.tools.callables import label, outcome, starts_on_loop
+from dcaf.tools.contained import contained
 from dcaf.tools.injection import Plan
 from dcaf.tools.proposals import MOST_PENDING
 from dcaf.tools.tool import Tool
@@ -115,7 +116,7 @@ class Filled:
     async def __call__(self, session: Session, *values: Any) -> Any:
         """Call it, with that session as the current one."""
         named = {parameter.name: value for parameter, value in zip(self._plan.open, values, strict=False)}
-        with running(session):
+        with running(session), contained():
             call = functools.partial(self._plan.call, self._function, named, session)
             return await outcome(call, on_loop=self._on_loop, abandon=True)
 

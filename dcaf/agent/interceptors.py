@@ -29,6 +29,7 @@ from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session
 from dcaf.tools.callables import label, outcome, starts_on_loop
 from dcaf.tools.conflicts import Conflict
+from dcaf.tools.contained import contained
 
 
 @dataclass(slots=True)
@@ -84,7 +85,7 @@ async def intercepted(interceptors: Iterable[Callable[[Seen], Any]], seen: Seen,
     for interceptor in interceptors:
         session = begin_overlay(seen.session)
         shown = replace(seen, session=session)
-        with running(session):
+        with running(session), contained():
             result = await outcome(functools.partial(interceptor, shown), on_loop=starts_on_loop(interceptor), abandon=True)
         if result is not None and type(result) is not type(seen):
             raise ConfigurationError(

@@ -226,7 +226,7 @@ class Run:
         execution = Execution(self.session, clock=self.service.clock, ends_at=self._ends_at)
         try:
             with self._within():
-                await execution.run(calls, draft.turn(self.session))
+                await execution.run(calls, draft.runner(self.session))
         except TurnTimeoutError:
             if not any(item.has_begun for item in calls):
                 raise

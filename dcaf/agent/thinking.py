@@ -37,8 +37,8 @@ from dcaf.core.errors import (
 from dcaf.core.session import Session
 from dcaf.tools.proposals import MOST_PENDING, waits
 from dcaf.tools.results import Call, told_of
+from dcaf.tools.runner import ToolRunner
 from dcaf.tools.tool import Tool
-from dcaf.tools.turn import Turn
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
@@ -71,7 +71,7 @@ class ModelMind:
         if not _asks(talk):
             raise MalformedRequest([("messages", NOTHING_ASKED)])
         renew_client(self._model)
-        turn = draft.turn()
+        runner = draft.runner()
         for _ in range(self._config.max_model_calls):
             async with aclosing(self._asked(talk, draft)) as deltas:
                 async for delta in deltas:
@@ -79,7 +79,7 @@ class ModelMind:
             said = talk[-1]
             if not isinstance(said, ModelResponse) or not _goes_on(said, draft):
                 return
-            async with aclosing(self._worked(said, turn, draft)) as events:
+            async with aclosing(self._worked(said, runner, draft)) as events:
                 async for event in events:
                     yield event
             if draft.pending:
@@ -120,13 +120,13 @@ class ModelMind:
         text = await found(draft.session) if isinstance(found, Filled) else found
         return replace(message, instructions=text) if isinstance(message, ModelRequest) and text else message
 
-    async def _worked(self, said: ModelResponse, turn: Turn, draft: Draft) -> AsyncGenerator[Event, None]:
+    async def _worked(self, said: ModelResponse, runner: ToolRunner, draft: Draft) -> AsyncGenerator[Event, None]:
         """Run the calls of a message, together; those that need a person wait."""
         asked = [self._taken(part, said, draft) for part in said.tool_calls]
         calls = [found for found in asked if isinstance(found, Call)]
         for call in calls:
             yield IntermittentUpdate(text=f"Calling tool: {call.tool.name}", content={"id": call.id, "name": call.tool.name})
-        results = iter(await turn.run_all(calls))
+        results = iter(await runner.run_all(calls))
         draft.usage.tool_calls += len(calls)
         outputs = [next(results).text if isinstance(found, Call) else found for found in asked]
         ran = [_executed(part, output) for part, output in zip(said.tool_calls, outputs, strict=True) if output is not None]

@@ -38,7 +38,7 @@ from dcaf.asgi.json_walk import Place
 from dcaf.asgi.planted import clear, may_plant
 from dcaf.asgi.route import advise_plain, name_route
 from dcaf.asgi.terminal import is_done, may_be_done
-from dcaf.core.claims import Claims
+from dcaf.core.claims import Binding, Claims
 from dcaf.core.errors import (
     MalformedJSON,
     SessionError,
@@ -166,7 +166,7 @@ class Turn(SessionTurn):
 
     async def _bind(self) -> None:
         body = (lambda: None) if self.found is None else self.found.strip_sessions
-        self.binding = self.config.sealer.binding(*await self.config.identity.find(self.scope, body))
+        self.binding: Binding = self.config.sealer.binding(*await self.config.identity.find(self.scope, body))
 
     async def _start_or_go_on(self, before: Turn | None) -> None:
         """Begin a session, or go on with that of the turn before, as if it had come in again for the same holder.
@@ -191,7 +191,9 @@ class Turn(SessionTurn):
 
     async def _restart(self, refusal: SessionError) -> None:
         self.config.events.restarted(refusal)
-        self.session, self.arrived, self.kid = self.config.sealer.start(restarted=refusal.code), True, None
+        self.session: Session = self.config.sealer.start(restarted=refusal.code)
+        self.arrived: bool = True
+        self.kid: str | None = None
         await self._bind()
         await self.hold(None)
 

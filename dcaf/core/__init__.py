@@ -1,8 +1,8 @@
-"""Floor 0: what a session is, how it is sealed, and with which keys. No framework and no network;
-what may wait for a store is in ``lifecycle`` and ``host`` alone.
+"""Floor 0: what a session is, how it is sealed, with which keys, and who keeps it. No framework and no network.
 
 What a reader gets wrong: it is not without input or a clock. Keys are read from the environment, the envelope and a ring that is
-read again look at the time, and what nobody foresaw goes to the log; clock and randomness are arguments.
+read again look at the time, and what nobody foresaw goes to the log; clock and randomness are arguments. Where there is a store,
+``lifecycle`` and ``host`` wait for it.
 """
 
 from dcaf.core.base64url import Payload
@@ -51,6 +51,7 @@ from dcaf.core.readonly import ReadOnlySession
 from dcaf.core.session import Session
 from dcaf.core.session_key import SessionKey
 from dcaf.core.store import Lease, OpenRequest, Sealed, SessionStore, StatelessLease, StatelessStore
+from dcaf.core.transaction import transaction
 from dcaf.core.unsigned import Import
 
 __all__ = [
@@ -107,4 +108,5 @@ __all__ = [
     "ToolTimeoutError",
     "TurnTimeoutError",
     "current_session",
+    "transaction",
 ]

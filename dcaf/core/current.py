@@ -54,6 +54,11 @@ def current_session(as_type: type[Session] = Session) -> Session:
     return session if type(session) is as_type else as_type.of(session)
 
 
+def find_session() -> Session | None:
+    """The session of the turn that is running; None where none is."""
+    return _current.get(None)
+
+
 def in_a_call() -> bool:
     """Whether a tool is being called here, whose writes are not committed yet."""
     return _call.get() is not None

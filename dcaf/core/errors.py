@@ -7,7 +7,7 @@
     │   ├── SessionTypeError              the stored value is not of the type asked for
     │   ├── SessionAliasError             one value was changed through two handles
     │   ├── SessionReadOnlyError          a session that may only be read was written
-    │   ├── SessionClosedError            a session was written after its turn was over
+    │   ├── SessionClosedError            a session was written after its turn or call was over
     │   ├── NotCarriedError               the session changed on an answer that cannot carry it
     │   ├── ToolArgumentError             the model's arguments do not fit the tool
     │   ├── ToolError                     a tool's own words to the model
@@ -94,7 +94,7 @@ class SessionReadOnlyError(StateError):
 
 
 class SessionClosedError(StateError):
-    """A session was changed after its turn was over, when no answer can carry the change; it is lost."""
+    """A session was changed after its turn, its call or its transaction was over: nobody would see the change; it is lost."""
 
     code = "session-closed"
 
@@ -272,12 +272,12 @@ class SessionConflict(SessionError):
 
     Args:
         reason: Why, in one word, for the log; never sent.
+        envelope, applied: As below.
+
+    Attributes:
         envelope: The current envelope as JSON, for a holder whose answer was lost; None for none.
         applied: Whether what this request asks for was done in the turn whose answer was lost: ``"partial"`` where that turn did
             not finish, None where nobody says.
-
-    Attributes:
-        envelope, applied: As above.
     """
 
     code = "session-conflict"

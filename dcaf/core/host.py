@@ -29,6 +29,7 @@ from typing import Any, Self
 import orjson
 
 from dcaf.core.arguments import require_text
+from dcaf.core.claims import Binding
 from dcaf.core.current import begin, end
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError
@@ -43,8 +44,8 @@ class SessionHost:
     """Opens and seals sessions where no middleware does: a middleware with the same settings takes them, and the other way round.
 
     Args:
-        keys, audience, store, encrypt, accept_both, mirror, idle_timeout, absolute_timeout, max_token_bytes, version, migrations,
-            clock, randomness: As of ``SessionMiddleware``.
+        keys, audience, store, encrypt, accept_both, mirror: As of ``SessionMiddleware``.
+        idle_timeout, absolute_timeout, max_token_bytes, version, migrations, clock, randomness: As of ``SessionMiddleware``.
 
     Raises:
         ConfigurationError: A setting is wrong; the message says what to write.
@@ -141,7 +142,7 @@ class HostTurn(Turn):
     ) -> None:
         super().__init__(sealer, store)
         self._given = given
-        self.binding = sealer.binding(subject, conversation)
+        self.binding: Binding = sealer.binding(subject, conversation)
         self._envelope: dict[str, Any] | None = None
         self._is_used = False
         self._before: Token[Session] | None = None
@@ -194,7 +195,7 @@ class HostTurn(Turn):
         self.arrived = True
         opened = self.sealer.verify(dict(self._given) if isinstance(self._given, Mapping) else self._given)
         self.session = self.sealer.accept(opened, self.binding)
-        self.kid = None if opened is None else opened.key.kid
+        self.kid: str | None = None if opened is None else opened.key.kid
         await self.hold(None if opened is None else self.sealer.claims_of(self.session))
 
     async def _seal(self) -> dict[str, Any]:

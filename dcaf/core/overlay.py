@@ -34,6 +34,8 @@ Wins = Callable[[str, Path], bool]
 NOTHING: Final = Added(0)
 """What is remembered of a key that a call within this one wrote otherwise than by counting and appending."""
 
+NOTHING_ARRIVED: Final = Payload(b"{}")
+
 ALWAYS: Final[Wins] = lambda _key, _path: True  # noqa: E731 - a constant
 
 
@@ -60,34 +62,16 @@ class Committed(NamedTuple):
     """What a commit did.
 
     Attributes:
-        paths: Key -> the paths below it that the call had changed.
+        written: Key -> what the call had found there, and what it made of it.
         clashes: Where two changes could not both be kept.
     """
 
-    paths: dict[str, list[Path]]
+    written: dict[str, tuple[bytes | None, bytes | None]]
     clashes: list[Clash]
 
-
-class _Traced(Slot):
-    """A slot that knows whether it was written otherwise than by counting and appending."""
-
-    __slots__ = ("is_rewritten",)
-
-    def __init__(self, key: str, arrived: bytes | None) -> None:
-        super().__init__(key, arrived)
-        self.is_rewritten: bool = False
-
-    def put(self, data: bytes, given: Any, as_type: Any = None) -> None:
-        self.is_rewritten = True
-        super().put(data, given, as_type)
-
-    def drop(self) -> None:
-        self.is_rewritten = True
-        super().drop()
-
-    def _write_back(self, handle: Any) -> None:
-        self.is_rewritten = True
-        super()._write_back(handle)
+    def paths(self) -> dict[str, list[Path]]:
+        """Key -> the paths below it that the call had changed."""
+        return {key: changes(_value(before), _value(after)) for key, (before, after) in self.written.items()}
 
 
 class Overlay(State):
@@ -99,10 +83,8 @@ class Overlay(State):
 
     __slots__ = ("_changes", "_parent", "_reads", "_reads_all")
 
-    _kind = _Traced
-
     def __init__(self, parent: State) -> None:
-        super().__init__(standing=parent.standing, limit_bytes=parent._limit_bytes)
+        super().__init__(NOTHING_ARRIVED, parent.standing, limit_bytes=parent._limit_bytes)
         self._parent = parent
         self.lease: Lease | None = parent.lease
         self._reads: set[str] = set()
@@ -187,28 +169,40 @@ class Overlay(State):
         Raises:
             SessionAliasError, SessionValueError: What the call did cannot be written, or would be too large together.
         """
-        with self._lock, self._parent._lock:
-            self.pass_reads()
-            if not self.is_touched:
+        parent = self._parent
+        with self._lock, parent._lock:
+            if isinstance(parent, Overlay):
+                self.pass_reads()
+            if self._members is None and not self._slots:
                 return Committed({}, [])
             self.settle()
-            changed = [slot for slot in self._slots.values() if slot.data != slot.arrived]
-            theirs = {slot.key: self._below(slot.key) for slot in changed}
-            merged = {slot.key: self._merged(slot, theirs[slot.key], wins) for slot in changed}
-            clashes = [clash for _, found in merged.values() for clash in found]
-            look(clashes)
-            new = [key for key in self._slots if key in self._moved or theirs.get(key, b"") is None]
+            values: dict[str, bytes | None] = {}
+            growths: dict[str, Growth] = {}
+            written: dict[str, tuple[bytes | None, bytes | None]] = {}
+            clashes: list[Clash] = []
+            new = {*self._moved}
+            for key, slot in self._slots.items():
+                if slot.data is slot.arrived or slot.data == slot.arrived:
+                    continue
+                theirs = self._below(key)
+                values[key], written[key] = self._merged(slot, theirs, wins, clashes), (slot.arrived, slot.data)
+                if theirs is None:
+                    new.add(key)
+                if self._changes and self._commutes(slot):
+                    growths[key] = self._changes[key]
+            if clashes:
+                look(clashes)
             own = None if self._library == self._own_arrived else self._own_merged()
-            if merged or own is not None:
-                self._parent.overwrite(
-                    {key: data for key, (data, _) in merged.items()},
-                    {slot.key: self._changes[slot.key] for slot in changed if self._commutes(slot)},
-                    own,
-                )
-            for key in new:
+            if values or own is not None:
+                parent.overwrite(values, growths, own)
+            if new:
+                self._place_last(new)
+            return Committed(written, clashes)
+
+    def _place_last(self, keys: set[str]) -> None:
+        for key in self._slots:
+            if key in keys:
                 self._parent.move_to_end(key)
-            paths = {slot.key: changes(_value(slot.arrived), _value(slot.data)) for slot in changed}
-            return Committed(paths, clashes)
 
     def pass_reads(self) -> None:
         """Count what this call has read as read by the call that it was made within, if it was."""
@@ -226,7 +220,6 @@ class Overlay(State):
         super().overwrite(values, changes, own)
         for key in values:
             slot = self._slots[key]
-            assert isinstance(slot, _Traced)
             slot.is_rewritten = slot.is_rewritten or key not in changes
             self._remember(key, changes.get(key, NOTHING))
 
@@ -234,11 +227,13 @@ class Overlay(State):
         """What stood in the state below when it was first looked at."""
         members = self._members
         if members is None:
-            with self._parent._lock:
-                self._parent.settle()
-                members = self._parent._now()
-                self._library = self._own_arrived = self._parent._library
-                self._hold(members, self._parent._most_bytes)
+            parent = self._parent
+            with parent._lock:
+                if parent._slots:
+                    parent.settle()
+                members = parent._now() if parent._slots else parent._loaded()
+                self._library = self._own_arrived = parent._library
+                self._hold(members, parent._most_bytes)
         return members
 
     def _is_plain(self) -> bool:
@@ -253,7 +248,8 @@ class Overlay(State):
         slot = self._parent._found(key)
         if slot is None:
             return None
-        slot.settle()
+        if slot.handles:
+            slot.settle()
         return slot.data
 
     def _own_merged(self) -> dict[str, Any]:
@@ -264,27 +260,29 @@ class Overlay(State):
 
     def _commutes(self, slot: Slot) -> bool:
         """Whether all that the call did to a key was to count and to append."""
-        return isinstance(slot, _Traced) and not slot.is_rewritten and slot.key in self._changes
+        return slot.key in self._changes and not slot.is_rewritten
 
-    def _merged(self, slot: Slot, theirs: bytes | None, wins: Wins) -> tuple[bytes | None, list[Clash]]:
-        """What a key is to be in the state below, and where one change gave way."""
-        if self._commutes(slot):
+    def _merged(self, slot: Slot, theirs: bytes | None, wins: Wins, clashes: list[Clash]) -> bytes | None:
+        """What a key is to be in the state below; where one change gives way is noted."""
+        if self._changes and self._commutes(slot):
             counted = slot.data if theirs == slot.arrived else _changed(theirs, slot.key, self._changes[slot.key])
             if counted is not None:
-                return counted, []
+                return counted
         if not (self._reads_all or slot.key in self._reads or slot.key in self._changes):
-            return _written_blindly(slot, theirs, is_later=wins(slot.key, ROOT))
+            return _written_blindly(slot, theirs, clashes, is_later=wins(slot.key, ROOT))
         if theirs == slot.arrived:
-            return slot.data, []
+            return slot.data
         value, paths = merge(_value(slot.arrived), _value(theirs), _value(slot.data), wins=lambda path: wins(slot.key, path))
-        return None if value is ABSENT else write(value), [Clash(slot.key, path, "stale-read") for path in paths]
+        clashes += [Clash(slot.key, path, "stale-read") for path in paths]
+        return None if value is ABSENT else write(value)
 
 
-def _written_blindly(slot: Slot, theirs: bytes | None, *, is_later: bool) -> tuple[bytes | None, list[Clash]]:
+def _written_blindly(slot: Slot, theirs: bytes | None, clashes: list[Clash], *, is_later: bool) -> bytes | None:
     """One whole value that was written without a look at what it replaces: the later one is kept, and two equal ones are one."""
     if slot.data == theirs or (is_later and theirs == slot.arrived):
-        return slot.data, []
-    return slot.data if is_later else theirs, [Clash(slot.key, ROOT, "write-write")]
+        return slot.data
+    clashes.append(Clash(slot.key, ROOT, "write-write"))
+    return slot.data if is_later else theirs
 
 
 def _value(data: bytes | None) -> Any:

@@ -22,6 +22,7 @@ from typing_extensions import TypeForm
 
 from dcaf.core.dict_views import Items, Keys, Values
 from dcaf.core.errors import ConfigurationError, SessionReadOnlyError
+from dcaf.core.frameworks import describe_framework
 from dcaf.core.handles import ABSENT
 from dcaf.core.mapping import StateMapping
 from dcaf.core.session import Session, session_behind
@@ -229,7 +230,8 @@ class ReadOnlySession(Mapping[str, Any], metaclass=SessionType):
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
         raise ConfigurationError(
-            f"A {cls.__name__} is never read from a request body or from a model's arguments, where the client would write it. "
+            describe_framework(f"A {cls.__name__}")
+            or f"A {cls.__name__} is never read from a request body or from a model's arguments, where the client would write it. "
             "In a tool declare `session: ReadOnlySession`; elsewhere call dcaf.current_session()."
         )
 

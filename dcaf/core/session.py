@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Never, Self, cast
 
 from dcaf.core.claims import Standing
 from dcaf.core.errors import ConfigurationError, SessionValueError
+from dcaf.core.frameworks import describe_framework
 from dcaf.core.mapping import StateMapping
 from dcaf.core.slots import TEMPORARY
 from dcaf.core.state import State
@@ -194,7 +195,8 @@ class Session(StateMapping, metaclass=SessionType):
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
         raise ConfigurationError(
-            f"A {cls.__name__} is never read from a request body or from a model's arguments, where the client would write it. "
+            describe_framework(f"A {cls.__name__}")
+            or f"A {cls.__name__} is never read from a request body or from a model's arguments, where the client would write it. "
             "Under FastAPI declare `session: SessionDep` (from dcaf.integrations.fastapi); in a tool use dcaf's @tool; "
             f"anywhere else call dcaf.current_session({'' if cls is Session else cls.__name__})."
         )
@@ -211,6 +213,8 @@ def session_behind(given: object, what: str, name: str = "Session") -> Session:
     Raises:
         ConfigurationError: It is something else.
     """
+    if isinstance(given, Session):
+        return given
     found = shown_session(given)
     if not isinstance(found, Session):
         raise ConfigurationError(_not_a_session(given, what, name))

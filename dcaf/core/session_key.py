@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dcaf.core.errors import ConfigurationError
+from dcaf.core.frameworks import describe_framework
 from dcaf.core.slots import RESERVED
 
 
@@ -37,6 +38,7 @@ class SessionKey:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         raise ConfigurationError(
-            f"SessionKey({self.key!r}) is filled by dcaf's @tool, in a parameter of a tool. pydantic would read it from a request "
-            "body or from a model's arguments, where the client would write it."
+            describe_framework(f"SessionKey({self.key!r})")
+            or f"SessionKey({self.key!r}) is filled by dcaf's @tool, in a parameter of a tool. pydantic would read it from a "
+            "request body or from a model's arguments, where the client would write it."
         )

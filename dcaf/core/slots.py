@@ -10,10 +10,10 @@ and was set again has moved to the place of its slot, as in a dict.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from threading import RLock
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from dcaf.core.base64url import Payload
 from dcaf.core.claims import Standing
@@ -51,14 +51,13 @@ class Slots:
         standing: As above.
         lease: The hold of the turn on the session; None where no store keeps it.
         size_changes: How often a key came or went: who goes through the keys can tell by it that they are others now.
+        queue: Who runs the tools of a session keeps their order here; None as long as nobody does.
     """
 
     __slots__ = (
         *("_arrived", "_late", "_library", "_limit_bytes", "_lock", "_looked", "_members", "_most_bytes", "_moved", "_own_arrived"),
-        *("_slots", "_tails", "lease", "size_changes", "standing"),
+        *("_slots", "_tails", "lease", "queue", "size_changes", "standing"),
     )
-
-    _kind: ClassVar[type[Slot]] = Slot
 
     def __init__(self, arrived: Payload | None = None, standing: Standing | None = None, *, limit_bytes: int | None = None) -> None:
         self._arrived = arrived or Payload(b"{}")
@@ -76,6 +75,7 @@ class Slots:
         self._looked = False
         self._late: Callable[[], None] | None = None
         self.size_changes: int = 0
+        self.queue: object | None = None
 
     def slot(self, key: str) -> Slot:
         """The slot of a key, made where there is none.
@@ -86,7 +86,7 @@ class Slots:
         with self._lock:
             slot = self._found(key)
             if slot is None:
-                slot = self._slots[checked(key)] = self._kind(key, None)
+                slot = self._slots[checked(key)] = Slot(key, None)
             return slot
 
     def peek(self, key: str) -> Any:
@@ -106,7 +106,7 @@ class Slots:
             self._join(key)
         slot = self._slots.get(key)
         if slot is None and key in (members := self._members or self._loaded()):
-            slot = self._slots[key] = self._kind(key, members.written(key))
+            slot = self._slots[key] = Slot(key, members.written(key))
         return slot
 
     def _loaded(self) -> Members:
@@ -125,7 +125,7 @@ class Slots:
         if "\n".join(members).find(TEMPORARY) >= 0:  # in one step what is true of hardly any state
             for key in members:
                 if key.startswith(TEMPORARY):
-                    self._slots[key] = self._kind(key, members.written(key))
+                    self._slots[key] = Slot(key, members.written(key))
 
     def _present(self) -> list[str]:
         """The present keys in order, as far as written back."""
@@ -206,20 +206,24 @@ class Slots:
         if self._limit_bytes is not None and self._most_bytes > self._limit_bytes:
             self._most_bytes = self._check_exactly({key: data if isinstance(data, bytes) else data()})
 
-    def _check_size(self, coming: Mapping[str, bytes], without: Sequence[str] = ()) -> None:
-        """Refuse, before anything is stored, what would not fit into a token."""
-        self._loaded()
-        self._most_bytes += sum(at_most(key, data) for key, data in coming.items())
+    def _check_size(self, coming: Mapping[str, bytes | None]) -> None:
+        """Refuse, before anything is stored, what would not fit into a token. None takes a key out."""
+        if self._members is None:
+            self._loaded()
+        for key, data in coming.items():
+            if data is not None:
+                self._most_bytes += at_most(key, data)
         if self._limit_bytes is not None and self._most_bytes > self._limit_bytes:
-            self._most_bytes = self._check_exactly(coming, without)
+            self._most_bytes = self._check_exactly(coming)
 
-    def _check_exactly(self, coming: Mapping[str, bytes], without: Sequence[str] = ()) -> int:
+    def _check_exactly(self, coming: Mapping[str, bytes | None]) -> int:
         """The size of the written state, in bytes; refuse it as ``_check_size``."""
         if self._limit_bytes is None:
             return 0
         now = self._now()
-        present = {key: now.written(key) for key in now} | dict(coming)
-        lasting = {key: data for key, data in present.items() if not key.startswith(TEMPORARY) and key not in without}
+        present: dict[str, bytes | None] = {key: now.written(key) for key in now}
+        present.update(coming)
+        lasting = {key: data for key, data in present.items() if data is not None and not key.startswith(TEMPORARY)}
         return size_of(lasting, 0 if self._library is None else len(self._library) + len('"dcaf":,'), self._limit_bytes)
 
 

@@ -56,7 +56,7 @@ class State(Slots):
 
     Attributes:
         standing: As above.
-        size_changes: As of Slots.
+        size_changes, queue: As of Slots.
     """
 
     __slots__ = ()
@@ -238,7 +238,7 @@ class State(Slots):
             written = dict(self._written(key, value) for key, value in values.items())
             self.settle()
             going = [key for key in self._lasting() if key not in written]
-            self._check_size(written, without=going)
+            self._check_size({**dict.fromkeys(going), **written})
             for key in going:
                 self.drop(key)
             self.put_all(values)
@@ -272,18 +272,21 @@ class State(Slots):
         with self._lock:
             if self._late is not None:
                 self._refuse_late(self._late)
-            self._loaded()
-            coming, before = {key: data for key, data in values.items() if data is not None}, self._library
+            if self._members is None:
+                self._loaded()
+            before = self._library
             if own is not None:
                 self._library = write(dict(own)) if own else None
                 self._most_bytes += at_most(RESERVED, self._library or b"")
             try:
-                self._check_size(coming, without=[key for key in values if key not in coming])
+                self._check_size(values)
             except SessionValueError:
                 self._library = before
                 raise
             for key, data in values.items():
-                slot = self.slot(key)
+                slot = None if self._tails else self._slots.get(key)
+                if slot is None:
+                    slot = self.slot(key)
                 if slot.data is None and data is not None:
                     self._insert(slot)
                 if data is None:
@@ -308,7 +311,8 @@ class State(Slots):
             SessionAliasError, SessionValueError: As ``Slot.settle``.
         """
         with self._lock:
-            self._join_all()
+            if self._tails:
+                self._join_all()
             for slot in self._slots.values():
                 if slot.handles:
                     slot.settle()

@@ -140,10 +140,10 @@ class Lease(Protocol):
     async def give_back(self, keys: Sequence[str]) -> None:
         """Have what this turn used up be usable again: what it allows has not begun, and will not in this turn.
 
-        Only keys for which ``spend`` of this lease gave True are given back.
+        Keys that another turn used up stay so: a turn whose question was not answered gives back what it had asked for.
 
         Raises:
-            SessionUnavailable: The store cannot say. Then they stay used up.
+            SessionUnavailable: It could not be done. Then they stay used up.
         """
 
     async def latest(self) -> Payload | None:
@@ -202,6 +202,9 @@ class StatelessLease:
     Args:
         request: The session.
 
+    Raises:
+        ConfigurationError: It is no OpenRequest.
+
     Attributes:
         request: As above.
         revision, sequence, epoch, place, payload, version: As of ``Lease``: the token's number and the next one, no epoch, no place
@@ -209,6 +212,10 @@ class StatelessLease:
     """
 
     def __init__(self, request: OpenRequest) -> None:
+        if not isinstance(request, OpenRequest):
+            raise ConfigurationError(
+                f"StatelessLease takes the OpenRequest that its store was given to open, not {kind_of(request)}."
+            )
         self.request: OpenRequest = request
         self.revision: int = 0 if request.claims is None else request.claims.seq
         self.sequence: int = self.revision + 1
@@ -237,8 +244,9 @@ class StatelessLease:
 
 
 class StatelessStore:
-    """Level L0: keeps nothing, opens every session that was verified, and counts its changes. The middleware without ``store=``
-    does the same, and does not ask.
+    """Level L0: keeps nothing, opens every session that was verified, and counts its changes.
+
+    The middleware without ``store=`` does the same, and does not ask.
 
     Attributes:
         level: ``"L0"``.
@@ -325,7 +333,9 @@ def check_kept(claims: Claims, lease: Lease | None) -> None:
     Raises:
         SessionUnavailable: Nobody here has its epoch, or its state.
     """
-    has_epoch, has_state = lease is not None and lease.epoch is not None, lease is not None and lease.payload is not None
+    has_epoch = lease is not None and lease.epoch is not None
+    # A lease that gives a state and names no place puts it into the token again, wherever it was kept.
+    has_state = lease is not None and lease.payload is not None and lease.place in (None, claims.at)
     if (claims.ep is not None and not has_epoch) or (claims.at is not None and not has_state):
         raise SessionUnavailable(reason=FAILED)
 

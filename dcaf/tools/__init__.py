@@ -4,8 +4,8 @@ from dcaf.tools.approvals import PendingCall, decide, pending, propose, withdraw
 from dcaf.tools.conflicts import Conflict
 from dcaf.tools.platform import PlatformContext
 from dcaf.tools.results import Call, Result
+from dcaf.tools.runner import ToolRunner
 from dcaf.tools.tool import Tool, tool
-from dcaf.tools.turn import Turn
 from dcaf.tools.verdicts import DecidedCall, Verdict
 
 __all__ = [
@@ -16,7 +16,7 @@ __all__ = [
     "PlatformContext",
     "Result",
     "Tool",
-    "Turn",
+    "ToolRunner",
     "Verdict",
     "decide",
     "pending",

@@ -51,7 +51,13 @@ class PendingCall:
     _digest: str = field(repr=False)
 
     def matches(self, name: str, arguments: Mapping[str, Any]) -> bool:
-        """Whether it is a call of this tool with these arguments: a history that a client holds may tell something else."""
+        """Whether it is a call of this tool with these arguments: a history that a client holds may tell something else.
+
+        Raises:
+            ConfigurationError: An argument is of another type.
+        """
+        require("name=", name, str, "a text, the name of the tool")
+        require("arguments=", arguments, Mapping, "a dict of the call's arguments")
         return is_digest_of(self._digest, self.id, name, arguments)
 
 

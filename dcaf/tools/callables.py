@@ -20,7 +20,6 @@ from types import MethodType
 from typing import Any, Final, cast
 
 from dcaf.core.errors import ConfigurationError
-from dcaf.tools.contained import contained
 from dcaf.tools.threads import call_in_thread
 
 LAMBDA: Final = "<lambda>"
@@ -87,19 +86,15 @@ def starts_on_loop(function: Callable[..., Any]) -> bool:
 
 
 async def outcome(call: Callable[[], Any], *, on_loop: bool, abandon: bool = False) -> Any:
-    """Make a call of somebody else's code and wait for what comes of it.
+    """Make a call of somebody else's code and wait for what comes of it. The caller contains what that code does.
 
     Args:
         call: The call.
         on_loop: As ``starts_on_loop`` says; any other call runs in a thread, with the caller's context variables.
         abandon: A cancelled call does not wait for its thread, which keeps its place among the threads until it has ended.
-
-    Raises:
-        ExitError: It ended with something that is no Exception, and that is no cancellation from outside.
     """
-    with contained():
-        result = call() if on_loop else await call_in_thread(call, abandon=abandon)
-        return await result if inspect.isawaitable(result) else result
+    result = call() if on_loop else await call_in_thread(call, abandon=abandon)
+    return await result if inspect.isawaitable(result) else result
 
 
 @dataclass(frozen=True, slots=True)

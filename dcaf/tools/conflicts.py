@@ -8,16 +8,10 @@ What a reader gets wrong: the log has the names of the two, and neither key nor 
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
-
-logger: Final[logging.Logger] = logging.getLogger("dcaf")
+from typing import Literal, TypeAlias
 
 Kind: TypeAlias = Literal["stale-read", "write-write"]
-
-OUTSIDE: Final = "a change from outside"
-"""What the log calls a change that no call has made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +46,3 @@ class Conflict:
     kind: Kind
     kept: Caller
     dropped: Caller | None
-
-
-def log_conflict(kept: str, dropped: str, kind: Kind) -> None:
-    """Say that one change was kept over another: of two calls, or of a run and what has changed its session meanwhile.
-
-    Args:
-        kept: Whose change was kept: the name of a tool, or words.
-        dropped: Whose was not; OUTSIDE where it has no name.
-        kind: As of a Conflict, and of a ``dcaf.core.overlay.Clash``.
-    """
-    logger.warning("dcaf: %s was kept over %s (%s)", kept, dropped, kind)

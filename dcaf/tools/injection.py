@@ -15,7 +15,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from inspect import Parameter
 from typing import Any, Final
 
@@ -47,6 +47,7 @@ class Plan:
         made: Name -> what makes the default of an open one for each call that leaves it out, where a call could change it.
         lost: Name -> what its annotation names that cannot be found. Such a parameter is open, to any JSON value.
         reasons: Name -> what in the signature asks for the injection.
+        writes: Whether something of it takes the session to write.
     """
 
     injected: Mapping[str, Fill]
@@ -56,6 +57,10 @@ class Plan:
     made: tuple[tuple[str, Callable[[], Any]], ...]
     lost: Mapping[str, str]
     reasons: Mapping[str, str]
+    writes: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "writes", any(fill.writes for fill in self.injected.values()))
 
     @classmethod
     def of(cls, function: Callable[..., Any], names: Names | None = None, *, waits: bool = False, is_named: bool = True) -> Plan:
@@ -96,11 +101,6 @@ class Plan:
     def hidden(self) -> frozenset[str]:
         """The names under which a model may send nothing: those of what dcaf fills, and the reserved ones that are not open."""
         return frozenset({*self.injected, *RESERVED} - {parameter.name for parameter in self.open})
-
-    @property
-    def writes(self) -> bool:
-        """Whether something of it takes the session to write."""
-        return any(fill.writes for fill in self.injected.values())
 
     @property
     def declares_session(self) -> bool:

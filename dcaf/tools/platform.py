@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from dcaf.core.current import Within
 from dcaf.core.errors import ConfigurationError
+from dcaf.core.frameworks import describe_framework
 
 PLATFORM: Final = "platform_context"
 """The name by which a parameter that takes a dict asks for it, and the member of a body that it stands in."""
@@ -76,8 +77,9 @@ class PlatformContext:
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
         raise ConfigurationError(
-            f"A {cls.__name__} is filled by dcaf's @tool, in a parameter of a tool. Read from a model's arguments, it would be the "
-            "model's word."
+            describe_framework(f"A {cls.__name__}")
+            or f"A {cls.__name__} is filled by dcaf's @tool, in a parameter of a tool. Read from a model's arguments, it would be "
+            "the model's word."
         )
 
 

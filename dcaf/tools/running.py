@@ -10,13 +10,15 @@ import functools
 import logging
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
-from dcaf.core.current import calling, current_session
-from dcaf.core.errors import ConfigurationError, ToolArgumentError
-from dcaf.core.session import Session, session_behind
+import anyio
+
+from dcaf.core.current import _call
+from dcaf.core.errors import ConfigurationError, ToolApprovalError, ToolArgumentError, ToolTimeoutError
+from dcaf.core.session import Session
 from dcaf.tools.callables import Way, outcome
 from dcaf.tools.contained import contained
 from dcaf.tools.reading import Reading
@@ -34,12 +36,30 @@ class Running:
         way: How its function is called.
         reading: Its parameters.
         forged: Counts what a model sent and may not fill.
+        needs_approval: Whether a person must approve each call.
+        is_parallel: Whether its calls wait for no others.
+        limit_s: How long a call may take; None is without end.
     """
 
     tool: str
     way: Way
     reading: Reading
     forged: Counter[str]
+    needs_approval: bool
+    is_parallel: bool
+    limit_s: float | None
+
+    def check_approval(self, *, is_approved: bool) -> None:
+        """Refuse a call that needs the approval of a person and has none.
+
+        Raises:
+            ToolApprovalError: It does.
+            ConfigurationError: This is neither True nor False.
+        """
+        if not isinstance(is_approved, bool):
+            raise ConfigurationError("is_approved= takes True or False.")
+        if self.needs_approval and not is_approved:
+            raise ToolApprovalError(f"{self.tool} needs the approval of a person. Ask for it.")
 
     def own(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments without those that only dcaf may fill.
@@ -57,31 +77,36 @@ class Running:
         logger.warning("%s: the model sent %s, which is not its to fill; dropped", self.tool, ", ".join(forged))
         return {name: value for name, value in arguments.items() if name not in hidden}
 
-    async def collected(
-        self, arguments: Mapping[str, Any], session: Session | None, *, abandon: bool = False, is_approved: bool = False
-    ) -> Any:
-        """What the function returns; of a generator, a list of what it yields.
+    async def collected(self, arguments: Mapping[str, Any], session: Session | None, *, is_approved: bool = False) -> Any:
+        """What the function returns, if it does so in time; of a generator, a list of what it yields.
+
+        A cancelled call does not wait for its thread. The caller contains what the code of others does.
 
         Args:
             arguments: Name -> value, as the model sent them.
-            session: None takes that of the turn that is running.
-            abandon: A cancelled call does not wait for its thread, which has a session of its own.
+            session: None where there is none.
             is_approved: Whether a person has approved it.
 
         Raises:
+            ToolTimeoutError: It took longer than it may.
             ToolArgumentError, ConfigurationError, ExitError: As ``Tool.run``.
         """
-        result = await self._result(arguments, session, abandon=abandon, is_approved=is_approved)
-        if not is_stream(result):
-            return result
-        async with aclosing(items(result, abandon=abandon, is_approved=is_approved)) as found:
-            return [item async for item in found]
+        with nullcontext() if self.limit_s is None else anyio.move_on_after(self.limit_s):
+            result = await self._result(arguments, session, abandon=True, is_approved=is_approved)
+            if not is_stream(result):
+                return result
+            async with aclosing(items(result, abandon=True, is_approved=is_approved)) as found:
+                return [item async for item in found]
+        raise ToolTimeoutError(
+            f"{self.tool} took longer than {self.limit_s:g} seconds and was stopped. Nothing that it did to the session is left."
+        )
 
     async def pieces(
         self, arguments: Mapping[str, Any], session: Session | None, *, is_approved: bool = False
     ) -> AsyncGenerator[Any, None]:
         """What it yields, as it comes; of a function that is no generator, its one result. Arguments and errors as above."""
-        result = await self._result(arguments, session, is_approved=is_approved)
+        with contained():
+            result = await self._result(arguments, session, is_approved=is_approved)
         if not is_stream(result):
             yield result
             return
@@ -100,20 +125,13 @@ class Running:
     async def _result(
         self, arguments: Mapping[str, Any], session: Session | None, *, abandon: bool = False, is_approved: bool = False
     ) -> Any:
-        self.check_has_object()
-        session = None if session is None else session_behind(session, "session=")
-        read, function = self.reading.finished(), self.way.function
-        with calling(is_approved=is_approved), contained():
-            values = read.arguments.validate(self.own(arguments))
-            call = functools.partial(read.plan.call, function, values, self._session(read, session))
-            return await outcome(call, on_loop=self.way.starts_on_loop, abandon=abandon)
-
-    def _session(self, read: Reading, given: Session | None) -> Session | None:
-        if given is not None or not read.plan.injected:
-            return given
+        if self.way.waits:
+            self.check_has_object()
+        read = self.reading.finished()
+        token = _call.set(is_approved)
         try:
-            return current_session()
-        except ConfigurationError:
-            if read.plan.needs_session:
-                raise
-            return None
+            values = read.arguments.validate(self.own(arguments))
+            call = functools.partial(read.plan.call, self.way.function, values, session)
+            return await outcome(call, on_loop=self.way.starts_on_loop, abandon=abandon)
+        finally:
+            _call.reset(token)

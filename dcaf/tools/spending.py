@@ -20,6 +20,7 @@ from dataclasses import replace
 from typing import Final
 
 import anyio
+import anyio.lowlevel
 
 from dcaf.core.errors import SessionClosedError, SessionError, SessionUnavailable
 from dcaf.core.lifecycle import shielded
@@ -50,7 +51,7 @@ class Spending:
     def __init__(self, session: Session, verdicts: Sequence[Verdict]) -> None:
         self.session: Session = session
         self.verdicts: list[Verdict] = list(verdicts)
-        self._spent: set[str] = set()
+        self._asked: set[str] = set()
         self._lease: Lease | None = session._state.lease  # the session has another one when its turn is over
 
     async def spend(self) -> None:
@@ -66,15 +67,16 @@ class Spending:
             return
         try:
             refused = await self._spend_whole(uses)
+            await anyio.lowlevel.checkpoint_if_cancelled()  # a scope that was cancelled meanwhile says so only here
         except BaseException:
             await self.end(())
             raise
         self.verdicts = [replace(item, reason=USED) if item.use in refused else item for item in self.verdicts]
 
     async def end(self, begun: Iterable[Verdict]) -> None:
-        """Have the store forget what was used up, but for the calls that have begun: no other will."""
-        keys = [_key(use) for use in self._spent.difference(verdict.use for verdict in begun)]
-        self._spent.clear()
+        """Have the store forget what it was asked to use up, but for the calls that have begun: no other will."""
+        keys = [_key(use) for use in self._asked.difference(verdict.use for verdict in begun)]
+        self._asked.clear()
         if not keys:
             return
         await shielded(functools.partial(self._give_back, keys))
@@ -110,8 +112,10 @@ class Spending:
         return set(uses) if len(uses) == 1 else {use for use in uses if not await self._spend([use])}
 
     async def _spend(self, uses: Sequence[str]) -> bool:
+        self._asked.update(uses)  # before the answer, which may be lost on its way
         is_new = await spend(self.session, [_key(use) for use in uses])
-        self._spent.update(uses if is_new else ())
+        if not is_new:
+            self._asked.difference_update(uses)
         return is_new
 
 

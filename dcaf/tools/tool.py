@@ -32,11 +32,16 @@ from types import MethodType
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, cast, overload
 from weakref import WeakValueDictionary
 
-from dcaf.core.current import current_session, is_call_approved
+from pydantic_core import core_schema
+
+from dcaf.core.current import current_session, find_session, is_call_approved
 from dcaf.core.errors import ConfigurationError, ToolApprovalError
-from dcaf.core.session import Session
+from dcaf.core.frameworks import describe_framework
+from dcaf.core.session import Session, session_behind
 from dcaf.tools.annotations import Names
 from dcaf.tools.callables import Way, decided, layers, name_of
+from dcaf.tools.calls import OpenCall
+from dcaf.tools.contained import contained
 from dcaf.tools.explanation import Explanation
 from dcaf.tools.named import named, reached
 from dcaf.tools.reading import Reading
@@ -112,11 +117,12 @@ class Tool(Generic[P, R_co]):
             given=self._settings.input_schema,
             is_strict=bool(self._settings.strict),
         )
+        self._running: Running = self._as_running()
         functools.update_wrapper(self, called, updated=())
 
-    @property
-    def _running(self) -> Running:
-        return Running(self.name, self._way, self._read, self.forged)
+    def _as_running(self) -> Running:
+        limit_s = None if self.timeout is None else self.timeout.total_seconds()
+        return Running(self.name, self._way, self._read, self.forged, self.requires_approval, self.parallel, limit_s)
 
     @property
     def _waits(self) -> bool:
@@ -193,6 +199,12 @@ class Tool(Generic[P, R_co]):
     def __isabstractmethod__(self) -> bool:
         """Whether a class that has it as a method is abstract, as of the function."""
         return bool(getattr(self._function, "__isabstractmethod__", False))
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the function is a generator, sync or async, so that its result comes in pieces: for ``stream``."""
+        kinds = (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+        return any(is_kind(layer) for layer in layers(self._function) for is_kind in kinds)
 
     def explain(self) -> Explanation:
         """Say for every parameter who fills it and why. Raises as ``input_schema``."""
@@ -277,6 +289,7 @@ class Tool(Generic[P, R_co]):
         made = object.__new__(type(self))
         made.__dict__.update(self.__dict__, _tools=WeakValueDictionary(), _reaches=None, **members)
         made.__dict__["__wrapped__"] = made._way.function
+        made._running = made._as_running()
         return made
 
     def check(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -311,34 +324,64 @@ class Tool(Generic[P, R_co]):
         """
         return self._read.finished().arguments.completed(self._running.own(arguments))
 
-    async def run(self, arguments: Mapping[str, Any], *, session: Session | None = None) -> Any:
+    async def run(self, arguments: Mapping[str, Any], *, session: Session | None = None, is_approved: bool = False) -> Any:
         """Validate a model's arguments and call the function; a sync one runs in a thread, with its context variables.
+
+        It is one of the calls on its session, as ``ToolRunner`` describes them: it sees the session as its own, waits for those
+        that write before it, and what it did is kept if it returns.
 
         Args:
             arguments: Name -> value, as the model sent them.
-            session: None takes the session of the turn that is running, where the function declares one. Where no turn is
-                running, a parameter that may be None is None.
+            session: None takes the session of the turn that is running. Where no turn is running, a parameter that may be None is
+                None.
+            is_approved: Whether a person has approved it, where that is needed.
 
         Returns:
             What the function returns; of a generator, a list of what it yields.
 
         Raises:
+            ToolApprovalError: It needs approval, and has none. It did not run.
             ToolArgumentError: The arguments do not fit. The function did not run.
-            ToolApprovalError: It needs approval. A ``Turn`` can be told that it has one.
-            ConfigurationError: The function takes a session, and there is none; or it is a method without its object.
+            ToolTimeoutError: It took longer than it may.
+            ToolConflictError: It declares no session and has written it, after another call had changed what it read.
+            SessionAliasError, SessionValueError: What it did to the session cannot be written.
+            ConfigurationError: The function takes a session, and there is none; or it is a method without its object; or it would
+                wait for a stream that this very task is reading.
         """
-        self._check_approval()
-        return await self._running.collected(arguments, session)
+        found = session if isinstance(session, Session) else self._session_of(session)
+        if found is None:
+            self._running.check_approval(is_approved=is_approved)
+            with contained():
+                return await self._running.collected(arguments, None, is_approved=is_approved)
+        value, _ = await OpenCall(self._running, found, writes=self.writes_session).run(arguments, is_approved=is_approved)
+        return value
 
-    async def stream(self, arguments: Mapping[str, Any], *, session: Session | None = None) -> AsyncGenerator[Any, None]:
+    async def stream(
+        self, arguments: Mapping[str, Any], *, session: Session | None = None, is_approved: bool = False
+    ) -> AsyncGenerator[Any, None]:
         """Run it, and give what it yields as it comes; of a function that is no generator, its one result.
 
-        Whoever stops early closes it, with ``contextlib.aclosing``. Arguments and errors are those of ``run``.
+        What it did is kept when it has ended by itself. Whoever stops early closes it, with ``contextlib.aclosing``; then nothing
+        is kept. While the stream of a writer is read, the same task cannot run another writer. Arguments and errors are those of
+        ``run``, but for the timeout, which is the reader's here.
         """
-        self._check_approval()
-        async with aclosing(self._running.pieces(arguments, session)) as pieces:
+        found = self._session_of(session)
+        if found is None:
+            self._running.check_approval(is_approved=is_approved)
+            pieces = self._running.pieces(arguments, None, is_approved=is_approved)
+        else:
+            call = OpenCall(self._running, found, writes=self.writes_session, is_read=True)
+            pieces = call.stream(arguments, is_approved=is_approved)
+        async with aclosing(pieces):
             async for piece in pieces:
                 yield piece
+
+    def _session_of(self, given: Session | None) -> Session | None:
+        """The session that was given, or that of the turn; None where there is none and it needs none."""
+        if given is not None:
+            return session_behind(given, "session=")
+        found = find_session()
+        return current_session() if found is None and self._read.finished().plan.needs_session else found
 
     def _check_hides_nothing(self) -> None:
         """Refuse a function that would run a tool which needs approval, and says nothing of its own approval."""
@@ -352,9 +395,15 @@ class Tool(Generic[P, R_co]):
                     "stands below @tool, or keeps the tool with functools.wraps."
                 )
 
-    def _check_approval(self) -> None:
-        if self._settings.requires_approval:
-            raise ToolApprovalError(f"{self.name} needs the approval of a person. Run it in a Turn, with is_approved=True.")
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        """Let a field hold a tool; and tell whoever takes a tool for a type, or for a plain function, what to write."""
+        if not is_tool(source):
+            return core_schema.is_instance_schema(cls)
+        raise ConfigurationError(
+            describe_framework(f"What {source.name} takes of a session")
+            or f"{source.name} is a tool of dcaf's, and no type: `{source.name}.check(arguments)` validates what it takes."
+        )
 
     def __repr__(self) -> str:
         return f"<Tool {self.name}>"

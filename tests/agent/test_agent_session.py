@@ -55,10 +55,10 @@ def test_an_agent_in_a_tool_works_on_the_session_of_its_call_and_shares_its_fate
             raise ValueError
         return answer
 
-    from dcaf.tools import Call, Turn
+    from dcaf.tools import Call, ToolRunner
 
     session = Session()
-    asyncio.run(Turn(session).run_all([Call(asks, {"fails": False}), Call(asks, {"fails": True})]))
+    asyncio.run(ToolRunner.of(session).run_all([Call(asks, {"fails": False}), Call(asks, {"fails": True})]))
     assert session.to_dict() == {"n": 1}
 
 

@@ -271,11 +271,11 @@ def test_an_approval_that_is_used_inside_a_tool_stays_used_where_the_tool_fails(
         await inner.run_async(said, session=session)
         raise RuntimeError
 
-    from dcaf.tools import Call, Turn
+    from dcaf.tools import Call, ToolRunner
 
     session = Session()
     inner.run("pay", session=session)
-    asyncio.run(Turn(session).run_all([Call(asks, {})]))
+    asyncio.run(ToolRunner.of(session).run_all([Call(asks, {})]))
     assert (RAN, session.to_dict(), waiting_in(session)) == (["ann"], {}, [])
 
 
@@ -288,10 +288,10 @@ def test_an_approval_that_a_tool_proposed_and_used_leaves_no_trace_where_the_too
         await inner.run_async(said, session=session)
         raise RuntimeError
 
-    from dcaf.tools import Call, Turn
+    from dcaf.tools import Call, ToolRunner
 
     session = Session()
-    asyncio.run(Turn(session).run_all([Call(asks, {})]))
+    asyncio.run(ToolRunner.of(session).run_all([Call(asks, {})]))
     assert (session.to_dict(), session._state.own()) == ({}, {})
 
 

@@ -64,7 +64,8 @@ PROMISES: Final = {
     38: ("no parser grows faster than what it reads", "a search that decodes the rest of the text for each session"),
     39: (
         "what a person approved begins once: it is not offered again, and not used up in vain, however its turn ends",
-        "a turn that rolls back everything; calls that are used up before they begin; a client that is told at the end alone",
+        "a turn that rolls back everything; calls that are used up before they begin; a client that is told at the end alone; "
+        "a store that is not told what has not begun",
     ),
     40: (
         "a value that was only read is never changed; one that goes in comes out the same, or is refused",

@@ -100,7 +100,7 @@ async def side_by_side(store: MemoryService, first: Any, *tools: Any) -> list[An
 
         return app
 
-    clients = [Client(service(store, application(tool)), first) for tool in tools]
+    clients = [Client(service(store, application(tool), subject=None), first) for tool in tools]
     return [found["data"]["session"] for found in await asyncio.gather(*(client.turn() for client in clients))]
 
 

@@ -247,7 +247,7 @@ def test_a_turn_that_two_tasks_begin_is_begun_once() -> None:
 
     async def main() -> Any:
         turn = hosted(store=store).turn()
-        return await asyncio.gather(turn.__aenter__(), turn.__aenter__(), return_exceptions=True)
+        return list(await asyncio.gather(turn.__aenter__(), turn.__aenter__(), return_exceptions=True))
 
     assert [isinstance(found, ConfigurationError) for found in asyncio.run(main())] == [False, True]
     assert store.steps == ["open"]

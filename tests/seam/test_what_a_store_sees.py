@@ -222,7 +222,7 @@ def test_the_handshake_of_a_socket_is_safe_and_its_frames_are_not() -> None:
 
 @pytest.mark.parametrize("store", [None, StatelessStore(), MemoryLedger()])
 def test_a_process_that_does_not_have_what_a_token_says_is_kept_drops_nothing(store: Any) -> None:
-    client = Client(service(MemoryService()))
+    client = Client(service(MemoryService(), subject=None))
     asyncio.run(client.turn())
     found = call(mounted(Recorder(), store=store, on_refused="restart"), at(client.session))
     assert (found.status, found.code) == ((503, "session-unavailable") if store is None or store.level == "L0" else (200, None))
@@ -259,6 +259,17 @@ def test_a_request_that_was_not_applied_may_be_sent_again() -> None:
     client.session = older
     found = asyncio.run(client.turn("ok"))
     assert (found["code"], found["applied"], found["data"]["session"]["dcaf"]["retry"]) == ("session-conflict", False, True)
+
+
+def test_the_newer_session_is_given_to_nobody_who_is_not_bound_and_asks_for_something_else() -> None:
+    client = Client(service(MemoryLedger(), subject=None))
+    asyncio.run(client.turn())
+    older = client.session
+    asyncio.run(client.turn())
+    client.session = older
+    found = asyncio.run(client.turn("stream"))
+    assert client.answers[-1] == (409, "session-superseded")
+    assert "data" not in found
 
 
 def test_an_old_session_is_superseded_when_the_newer_one_has_come_back() -> None:

@@ -24,7 +24,7 @@ from pydantic import BaseModel, BeforeValidator, Field, model_serializer
 
 from dcaf import Session, Tool, tool
 from dcaf.core import DcafError, ExitError
-from dcaf.tools import Call, Turn, contained
+from dcaf.tools import Call, ToolRunner, contained
 from dcaf.tools.callables import outcome
 
 both = pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -137,20 +137,20 @@ async def good(session: Session) -> str:
 
 
 async def _run_all(ends: Tool[..., Any], session: Session) -> BaseException | None:
-    result, after = await Turn(session).run_all([Call(ends, {}), Call(good, {})])
+    result, after = await ToolRunner.of(session).run_all([Call(ends, {}), Call(good, {})])
     assert after.value == "good"
     return result.error
 
 
 async def _run(ends: Tool[..., Any], session: Session) -> BaseException | None:
     with pytest.raises(Exception) as caught:
-        await Turn(session).run(ends, {})
+        await ToolRunner.of(session).run(ends, {})
     return caught.value
 
 
 async def _stream(ends: Tool[..., Any], session: Session) -> BaseException | None:
     with pytest.raises(Exception) as caught:
-        async for _ in Turn(session).stream(ends, {}):
+        async for _ in ToolRunner.of(session).stream(ends, {}):
             pass
     return caught.value
 
@@ -201,7 +201,7 @@ def test_control_where_it_is_not_contained_it_ends_more(kind: Any, monkeypatch: 
 
 
 def test_the_model_reads_its_type_and_the_log_has_type_and_place(caplog: Any) -> None:
-    (result,) = asyncio.run(Turn(Session()).run_all([Call(made(_ends_sync, lambda: SystemExit("secret words")), {})]))
+    (result,) = asyncio.run(ToolRunner.of(Session()).run_all([Call(made(_ends_sync, lambda: SystemExit("secret words")), {})]))
     assert result.text == (
         '{"error":{"code":"tool-failed","message":"ends failed with SystemExit. Nothing that it did to the session is left."}}'
     )
@@ -236,7 +236,7 @@ def in_a_write(session: Session) -> None:
 @pytest.mark.parametrize("function", [in_a_validator, in_a_default, in_a_result, in_a_write])
 def test_code_of_the_application_around_a_call_is_contained_too(function: Any) -> None:
     arguments = {"n": 1} if function is in_a_validator else {}
-    result, after = asyncio.run(Turn(Session()).run_all([Call(tool(function), arguments), Call(good, {})]))
+    result, after = asyncio.run(ToolRunner.of(Session()).run_all([Call(tool(function), arguments), Call(good, {})]))
     assert isinstance(result.error, ExitError | TypeError | DcafError)  # of what is written: that it cannot be
     assert after.value == "good"
 
@@ -251,7 +251,7 @@ def test_a_tool_that_cancels_its_own_task_fails_alone() -> None:
         await asyncio.sleep(0)
 
     session = Session()
-    result, after = asyncio.run(Turn(session).run_all([Call(cancels, {}), Call(good, {})]))
+    result, after = asyncio.run(ToolRunner.of(session).run_all([Call(cancels, {}), Call(good, {})]))
     assert isinstance(result.error, ExitError)
     assert "cancels failed with CancelledError" in result.text
     assert after.value == "good"
@@ -263,7 +263,7 @@ def test_what_an_executor_ends_with_ends_the_call() -> None:
     async def waits() -> None:
         await asyncio.to_thread(sys.exit, 2)
 
-    (result,) = asyncio.run(Turn(Session()).run_all([Call(waits, {})]))
+    (result,) = asyncio.run(ToolRunner.of(Session()).run_all([Call(waits, {})]))
     assert isinstance(result.error, ExitError)
 
 
@@ -315,7 +315,7 @@ async def _swallows(session: Session) -> None:
 @pytest.mark.parametrize("way", ["run", "run_all"])
 def test_who_cancels_a_call_ends_it(backend: str, function: Any, way: str) -> None:
     async def main() -> bool:
-        turn, is_after = Turn(Session()), False
+        turn, is_after = ToolRunner.of(Session()), False
         with anyio.move_on_after(0.05) as scope:
             waiting = tool(function)
             await (turn.run(waiting, {}) if way == "run" else turn.run_all([Call(waiting, {})]))
@@ -327,7 +327,7 @@ def test_who_cancels_a_call_ends_it(backend: str, function: Any, way: str) -> No
 
 def test_a_task_that_is_cancelled_by_asyncio_ends() -> None:
     async def main() -> None:
-        for call in (Turn(Session()).run(tool(_waits), {}), tool(_waits).run({}, session=Session())):
+        for call in (ToolRunner.of(Session()).run(tool(_waits), {}), tool(_waits).run({}, session=Session())):
             task = asyncio.create_task(call)
             await asyncio.sleep(0.01)
             task.cancel()
@@ -335,7 +335,7 @@ def test_a_task_that_is_cancelled_by_asyncio_ends() -> None:
                 await task
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
-                await Turn(Session()).run_all([Call(tool(_waits), {})])
+                await ToolRunner.of(Session()).run_all([Call(tool(_waits), {})])
 
     asyncio.run(main())
 
@@ -388,7 +388,7 @@ def test_a_call_that_is_closed_unfinished_is_closed() -> None:
 PROGRAM = """
 import anyio, os, signal, sys, threading, time
 from dcaf import Session, tool
-from dcaf.tools import Call, Turn, contained
+from dcaf.tools import Call, ToolRunner, contained
 
 contained._is_of_signal = $seen
 
@@ -422,10 +422,10 @@ if $handled:
 
 async def main():
     for item in (makes_its_own, makes_its_own_in_a_thread):
-        (result,) = await Turn(Session()).run_all([Call(item, {})])
+        (result,) = await ToolRunner.of(Session()).run_all([Call(item, {})])
         assert "KeyboardInterrupt" in result.text
     print("contained", flush=True)
-    print("over:", (await Turn(Session()).run_all([Call($tool, {})]))[0].text, flush=True)
+    print("over:", (await ToolRunner.of(Session()).run_all([Call($tool, {})]))[0].text, flush=True)
 
 anyio.run(main, backend="$backend")
 """

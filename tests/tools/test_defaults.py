@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from dcaf import ConfigurationError, Keyring, Session, tool
 from dcaf.agent import Agent, create_app
 from dcaf.testing import SessionClient
-from dcaf.tools import Call, Turn
+from dcaf.tools import Call, ToolRunner
 from dcaf.tools.defaults import maker
 from dcaf.tools.tool import Tool
 from tests.agent.agents import scripted, wants
@@ -167,11 +167,11 @@ async def stream(made: Tool[..., Any], who: str) -> Any:
 
 
 async def in_turn(made: Tool[..., Any], who: str) -> Any:
-    return await Turn(Session()).run(made, {"who": who})
+    return await ToolRunner.of(Session()).run(made, {"who": who})
 
 
 async def in_turns_stream(made: Tool[..., Any], who: str) -> Any:
-    return [item async for item in Turn(Session()).stream(made, {"who": who})]
+    return [item async for item in ToolRunner.of(Session()).stream(made, {"who": who})]
 
 
 async def with_null(made: Tool[..., Any], who: str) -> Any:
@@ -189,7 +189,7 @@ def test_what_one_call_does_to_a_default_is_not_there_in_the_next(function: Call
 
 def test_two_calls_at_once_share_no_default() -> None:
     made = tool(in_coroutine)
-    results = asyncio.run(Turn(Session()).run_all([Call(made, {"who": "ada"}), Call(made, {"who": "eve"})]))
+    results = asyncio.run(ToolRunner.of(Session()).run_all([Call(made, {"who": "ada"}), Call(made, {"who": "eve"})]))
     assert [result.value for result in results] == [1, 1]
 
 

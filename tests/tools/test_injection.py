@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 from typing import Annotated, Any, NewType, Optional
 
@@ -10,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 from typing_extensions import TypeAliasType
 
-from dcaf import ConfigurationError, Session, tool
+from dcaf import ConfigurationError, Session, current_session, tool
 from dcaf.tools.fills import KeyFill, PlatformFill
 from dcaf.tools.injection import Plan
 
@@ -181,21 +182,25 @@ async def in_every_form(first: Session, /, name: str, second: Deploy, *, third: 
 
 
 def test_every_form_in_one_signature_gets_the_same_state() -> None:
+    @tool
+    @functools.wraps(in_every_form)
+    async def steps(*args: Any, **named: Any) -> list[int]:
+        found: list[Any] = await in_every_form(*args, **named)
+        assert [type(item) for item in found] == [Session, Deploy, Session]
+        found[1].step += 1
+        return [item["step"] for item in found]
+
     session = Session()
-    found = asyncio.run(tool(in_every_form).run({"name": "x"}, session=session))
-    assert [type(item) for item in found] == [Session, Deploy, Session]
-    found[1].step += 1
-    assert [item["step"] for item in found] == [2, 2, 2]
+    assert asyncio.run(steps.run({"name": "x"}, session=session)) == [2, 2, 2]
     assert session.to_dict() == {"step": 2}
 
 
-def test_the_very_session_is_injected_where_its_class_is_asked_for() -> None:
+def test_the_session_of_the_call_is_injected_where_its_class_is_asked_for() -> None:
     @tool
-    def same(session: Session) -> int:
-        return id(session)
+    def same(session: Session) -> bool:
+        return session is current_session()
 
-    session = Session()
-    assert asyncio.run(same.run({}, session=session)) == id(session)
+    assert asyncio.run(same.run({}, session=Session()))
 
 
 def test_a_typed_session_that_is_passed_serves_a_tool_that_wants_a_plain_one() -> None:

@@ -20,7 +20,7 @@ import pytest
 from dcaf import ConfigurationError, Session, Tool, tool
 from dcaf.agent import Agent
 from dcaf.core import ToolApprovalError
-from dcaf.tools import Call, Result, Turn
+from dcaf.tools import Call, Result, ToolRunner
 
 module = sys.modules["dcaf.tools.tool"]  # the package has the function by that name
 
@@ -205,7 +205,7 @@ KEEPING: dict[str, Callable[[], Any]] = {
 def run(made: Tool[..., Any], *, is_approved: bool) -> Result:
     RAN.clear()
     call = Call(made, {"disk": "a"}, is_approved=is_approved)
-    (result,) = asyncio.run(Turn(Session()).run_all([call]))
+    (result,) = asyncio.run(ToolRunner.of(Session()).run_all([call]))
     return result
 
 
@@ -255,7 +255,7 @@ def test_a_schema_by_hand_stays_too_without_what_a_partial_has_decided() -> None
         made = tool(decided)
         assert made.input_schema == {"type": "object", "properties": {"quick": {}}, "required": ["quick"]}
         call = Call(made, {"quick": True}, is_approved=True)
-        assert asyncio.run(Turn(Session()).run_all([call]))[0].text == "a True"
+        assert asyncio.run(ToolRunner.of(Session()).run_all([call]))[0].text == "a True"
 
 
 def test_an_approval_that_is_needed_is_never_taken_away() -> None:
@@ -504,7 +504,7 @@ def test_control_without_a_look_at_the_call_it_would_run(monkeypatch: Any) -> No
 def test_a_call_inside_an_approved_one_has_no_approval_from_it() -> None:
     @tool(requires_approval=True)
     async def around(disk: str, session: Session) -> Any:
-        return await Turn(session).run(tool(by_helper), {"disk": disk})
+        return await ToolRunner.of(session).run(tool(by_helper), {"disk": disk})
 
     assert isinstance(run(around, is_approved=True).error, ToolApprovalError)
     assert RAN == []

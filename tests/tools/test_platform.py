@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from dcaf import ConfigurationError, Session, tool
 from dcaf.core import SessionValueError
-from dcaf.tools import Call, PlatformContext, Turn
+from dcaf.tools import Call, PlatformContext, ToolRunner
 from dcaf.tools.injection import Plan
 from dcaf.tools.platform import current_platform, within_platform
 
@@ -64,7 +64,7 @@ def test_each_call_gets_a_dict_of_its_own() -> None:
 
 def test_it_reaches_tools_in_threads_and_beside_each_other() -> None:
     with within_platform(MIRA):
-        results = asyncio.run(Turn(Session()).run_all([Call(whoami, {}), Call(whoami, {})]))
+        results = asyncio.run(ToolRunner.of(Session()).run_all([Call(whoami, {}), Call(whoami, {})]))
     assert [result.text for result in results] == ["mira!", "mira!"]
 
 

@@ -16,7 +16,7 @@ from typing_extensions import ReadOnly, TypeAliasType, TypedDict
 
 from dcaf import ConfigurationError, ReadOnlySession, Session, SessionKey, Tool, tool
 from dcaf.core import DcafError, current_session
-from dcaf.tools import PlatformContext, Turn, injection
+from dcaf.tools import PlatformContext, ToolRunner, injection
 from dcaf.tools.platform import within_platform
 
 Number = TypeVar("Number", int, str)
@@ -153,7 +153,7 @@ def outcome_of(made: Tool[..., Any], name: str) -> Any:
     with within_platform(MIRA):
         given = made.complete({"text": "hi", name: FORGED})
         assert name not in given
-        return asyncio.run(Turn(Session.from_dict({"own": 1})).run(made, {"text": "hi", name: FORGED}))
+        return asyncio.run(ToolRunner.of(Session.from_dict({"own": 1})).run(made, {"text": "hi", name: FORGED}))
 
 
 @pytest.mark.parametrize("annotation", ANNOTATIONS.values(), ids=ANNOTATIONS)
@@ -361,10 +361,15 @@ def unbracketed(basket: Basket) -> Any:  # type: ignore[type-arg]
 
 @pytest.mark.parametrize("function", [parametrised, optional, annotated, by_alias, quoted, under_another_name, unbracketed])
 def test_a_generic_typed_session_is_filled_as_its_class_is(function: Any) -> None:
+    @tool
+    @functools.wraps(function)
+    def fills(**named: Any) -> None:
+        found = function(**named)
+        assert isinstance(found, Basket)
+        found.numbers.append(7)
+
     session = Session()
-    found = asyncio.run(tool(function).run({"session": FORGED}, session=session))
-    assert isinstance(found, Basket)
-    found.numbers.append(7)
+    asyncio.run(fills.run({"session": FORGED}, session=session))
     assert session.to_dict() == {"numbers": [7]}
     assert tool(function).input_schema["properties"] == {}
 
@@ -374,7 +379,7 @@ def test_it_is_the_current_session_too() -> None:
     def act(session: Session) -> Any:
         return isinstance(current_session(Basket[int]), Basket)
 
-    assert asyncio.run(Turn(Session()).run(act, {}))
+    assert asyncio.run(ToolRunner.of(Session()).run(act, {}))
 
 
 @pytest.mark.parametrize("annotation", [list[Basket[int]], Basket[int] | int, dict[str, Basket[str]], type[Session]])

@@ -61,40 +61,61 @@ def test_what_a_generator_yields_is_collected_by_run_and_streamed_by_stream(made
 
 @BOTH
 @KINDS
-def test_a_write_is_in_the_session_as_soon_as_the_piece_that_follows_it_has_come(made: Tool[..., Any], backend: str) -> None:
+def test_what_a_stream_writes_is_in_the_session_when_it_has_ended(made: Tool[..., Any], backend: str) -> None:
     async def turn() -> list[int]:
         session = Session()
-        return [len(session["said"]) async for _ in made.stream({"number": 3}, session=session)]
+        seen = [len(session) async for _ in made.stream({"number": 3}, session=session)]
+        return [*seen, *session["said"]]
 
-    assert anyio.run(turn, backend=backend) == [1, 2, 3]
+    assert anyio.run(turn, backend=backend) == [0, 0, 0, 0, 1, 2]
+
+
+CLOSED: list[int] = []
+
+
+@tool
+def lines_told(session: Session) -> Iterator[int]:
+    """Yield, and tell when it is closed."""
+    try:
+        session["said"] = 1
+        yield 1
+        yield 2
+    finally:
+        CLOSED.append(session["said"])
+
+
+@tool
+async def words_told(session: Session) -> AsyncIterator[int]:
+    """Yield, and tell when it is closed."""
+    try:
+        session["said"] = 1
+        yield 1
+        yield 2
+    finally:
+        await anyio.lowlevel.checkpoint()
+        CLOSED.append(session["said"])
 
 
 @BOTH
-@KINDS
-def test_a_stream_that_is_closed_early_closes_its_generator(made: Tool[..., Any], backend: str) -> None:
-    async def turn() -> Session:
-        session = Session()
-        async with aclosing(made.stream({"number": 9}, session=session)) as found:
-            async for _ in found:
-                break
-        return session
-
-    assert anyio.run(turn, backend=backend).to_dict() == {"said": [0], "closed": True}
-
-
-@BOTH
-@KINDS
-def test_a_stream_that_is_cancelled_closes_its_generator(made: Tool[..., Any], backend: str) -> None:
+@pytest.mark.parametrize("made", [lines_told, words_told], ids=["sync", "async"])
+@pytest.mark.parametrize("end", ["left", "cancelled"])
+def test_a_stream_that_does_not_end_by_itself_closes_its_generator_and_leaves_nothing(
+    made: Tool[..., Any], backend: str, end: str
+) -> None:
     async def turn() -> Session:
         session = Session()
         with anyio.CancelScope() as scope:
-            async with aclosing(made.stream({"number": 9}, session=session)) as found:
+            async with aclosing(made.stream({}, session=session)) as found:
                 async for _ in found:
+                    if end == "left":
+                        break
                     scope.cancel()
                     await anyio.lowlevel.checkpoint()
         return session
 
-    assert anyio.run(turn, backend=backend).to_dict() == {"said": [0], "closed": True}
+    CLOSED.clear()
+    assert anyio.run(turn, backend=backend).to_dict() == {}
+    assert CLOSED == [1]
 
 
 def test_a_sync_generator_runs_in_threads_in_one_context_and_an_async_one_on_the_loop() -> None:

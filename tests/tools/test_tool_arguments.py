@@ -14,7 +14,7 @@ import pytest
 
 from dcaf import ConfigurationError, ReadOnlySession, Session, SessionKey, Tool, tool
 from dcaf.core import DcafError, ToolArgumentError
-from dcaf.tools import Call, PlatformContext, Turn
+from dcaf.tools import Call, PlatformContext, ToolRunner
 from dcaf.tools import results as module
 
 
@@ -67,7 +67,7 @@ WRONG: dict[str, Any] = {
     "a class": dict,
     "Session, the class": Session,
     "Tool, the class": Tool,
-    "Turn, the class": Turn,
+    "ToolRunner, the class": ToolRunner,
     "a Session": Session(),
     "a ReadOnlySession": ReadOnlySession(),
     "a function": lambda: None,
@@ -121,16 +121,18 @@ ENTRIES: dict[str, Callable[[Any], Any]] = {
     "tool.check(x)": note.check,
     "tool.complete(x)": note.complete,
     "tool.complete(text=x)": lambda x: note.complete({"text": x}),
-    "Turn(x)": Turn,
-    "turn.run(x)": lambda x: runs(lambda: Turn(Session()).run(x, {"text": "a"})),
-    "turn.run(tool, x)": lambda x: runs(lambda: Turn(Session()).run(note, x)),
-    "turn.run(is_approved=x)": lambda x: runs(lambda: Turn(Session()).run(note, {"text": "a"}, is_approved=x)),
-    "turn.run_all(x)": lambda x: runs(lambda: Turn(Session()).run_all(x)),
-    "turn.run_all([x])": lambda x: runs(lambda: Turn(Session()).run_all([x])),
-    "turn.stream(x)": lambda x: consumed(Turn(Session()).stream(x, {})),
-    "turn.stream(tool, x)": lambda x: consumed(Turn(Session()).stream(note, x)),
+    "ToolRunner.of(x)": ToolRunner.of,
+    "runner.run(x)": lambda x: runs(lambda: ToolRunner.of(Session()).run(x, {"text": "a"})),
+    "runner.run(tool, x)": lambda x: runs(lambda: ToolRunner.of(Session()).run(note, x)),
+    "runner.run(is_approved=x)": lambda x: runs(lambda: ToolRunner.of(Session()).run(note, {"text": "a"}, is_approved=x)),
+    "runner.run_all(x)": lambda x: runs(lambda: ToolRunner.of(Session()).run_all(x)),
+    "runner.run_all_sync(x)": lambda x: ToolRunner.of(Session()).run_all_sync(x),
+    "tool.run(is_approved=x)": lambda x: runs(lambda: note.run({"text": "a"}, session=Session(), is_approved=x)),
+    "runner.run_all([x])": lambda x: runs(lambda: ToolRunner.of(Session()).run_all([x])),
+    "runner.stream(x)": lambda x: consumed(ToolRunner.of(Session()).stream(x, {})),
+    "runner.stream(tool, x)": lambda x: consumed(ToolRunner.of(Session()).stream(note, x)),
     "Call(x)": lambda x: Call(x, {}),
-    "Call(tool, x)": lambda x: runs(lambda: Turn(Session()).run_all([Call(note, x)])),
+    "Call(tool, x)": lambda x: runs(lambda: ToolRunner.of(Session()).run_all([Call(note, x)])),
     "Call(id=x)": lambda x: Call(note, {}, id=x),
     "Call(is_approved=x)": lambda x: Call(note, {}, is_approved=x),
     "PlatformContext(x)": PlatformContext,
@@ -162,7 +164,7 @@ def _is_ours(error: Exception) -> bool:
 def test_control_without_a_look_at_the_tool_its_inside_says_so(monkeypatch: Any) -> None:
     monkeypatch.setattr(module, "is_tool", lambda _: True)
     with pytest.raises(AttributeError):
-        test_a_wrong_argument_ends_in_an_error_of_dcaf("turn.run(x)")
+        test_a_wrong_argument_ends_in_an_error_of_dcaf("runner.run(x)")
 
 
 MESSAGES: dict[str, tuple[Callable[[], Any], str]] = {
@@ -171,15 +173,15 @@ MESSAGES: dict[str, tuple[Callable[[], Any], str]] = {
         "session= takes a Session, and not a dict. For plain values write Session.from_dict({...}).",
     ),
     "the class for a session": (
-        lambda: Turn(Session),  # type: ignore[arg-type]
-        "Turn(...) takes a session, and not the class Session. Write Session() for an empty one.",
+        lambda: ToolRunner.of(Session),  # type: ignore[arg-type]
+        "ToolRunner.of() takes a session, and not the class Session. Write Session() for an empty one.",
     ),
     "a function for a tool": (
         lambda: Call(len, {}),  # type: ignore[arg-type]
         "A call is of a tool, not of a builtin_function_or_method: write @tool above the function.",
     ),
     "a call for a list of calls": (
-        lambda: runs(lambda: Turn(Session()).run_all(Call(note, {}))),  # type: ignore[arg-type]
+        lambda: runs(lambda: ToolRunner.of(Session()).run_all(Call(note, {}))),  # type: ignore[arg-type]
         "run_all takes a list of calls: [Call(tool, arguments), ...].",
     ),
     "a word for an approval": (
@@ -207,7 +209,7 @@ def test_arguments_that_are_no_object_are_told_to_the_model() -> None:
         with pytest.raises(ToolArgumentError) as caught:
             note.check(arguments)  # type: ignore[arg-type]
         assert caught.value.problems == (("arguments", "Input should be an object, name -> value"),)
-        (result,) = asyncio.run(Turn(Session()).run_all([Call(note, arguments)]))  # type: ignore[arg-type]
+        (result,) = asyncio.run(ToolRunner.of(Session()).run_all([Call(note, arguments)]))  # type: ignore[arg-type]
         assert '"code":"tool-argument"' in result.text
 
 
@@ -227,4 +229,4 @@ def _texts() -> Iterator[str]:
 
 def test_what_is_no_list_is_not_read_as_one() -> None:
     with pytest.raises(ConfigurationError, match="run_all takes a list of calls"):
-        runs(lambda: Turn(Session()).run_all(_texts()))  # type: ignore[arg-type]
+        runs(lambda: ToolRunner.of(Session()).run_all(_texts()))  # type: ignore[arg-type]

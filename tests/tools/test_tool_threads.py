@@ -17,7 +17,7 @@ from dcaf import Session, tool
 from dcaf.agent import Agent, RunConfig
 from dcaf.core import ToolTimeoutError
 from dcaf.core.errors import TurnTimeoutError
-from dcaf.tools import Call, Turn, threads
+from dcaf.tools import Call, ToolRunner, threads
 
 both = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 PLACES = 4
@@ -47,7 +47,7 @@ def _tool(meter: Meter) -> Any:
         meter()
         return "ok"
 
-    return functools.partial(Turn(Session()).run, tool(work), {})
+    return functools.partial(ToolRunner.of(Session()).run, tool(work), {})
 
 
 def _tool_with_a_timeout(meter: Meter) -> Any:
@@ -55,7 +55,7 @@ def _tool_with_a_timeout(meter: Meter) -> Any:
         meter()
         return "ok"
 
-    return functools.partial(Turn(Session()).run_all, [Call(tool(timeout=timedelta(seconds=0.02))(work), {})])
+    return functools.partial(ToolRunner.of(Session()).run_all, [Call(tool(timeout=timedelta(seconds=0.02))(work), {})])
 
 
 def _steps(meter: Meter) -> Any:
@@ -64,7 +64,7 @@ def _steps(meter: Meter) -> Any:
             meter()
             yield index
 
-    return functools.partial(Turn(Session()).run, tool(work), {})
+    return functools.partial(ToolRunner.of(Session()).run, tool(work), {})
 
 
 def _steps_that_are_slow_to_close(meter: Meter) -> Any:
@@ -76,7 +76,7 @@ def _steps_that_are_slow_to_close(meter: Meter) -> Any:
         finally:
             meter()
 
-    return functools.partial(Turn(Session()).run, tool(work), {})
+    return functools.partial(ToolRunner.of(Session()).run, tool(work), {})
 
 
 def _agent_function(meter: Meter) -> Any:
@@ -157,7 +157,7 @@ def test_where_all_places_are_taken_a_turn_waits_and_its_time_ends_it(backend: s
         with pytest.raises(TurnTimeoutError):
             await agent.run_async("hi", session={})
         assert time.monotonic() - before < 0.5
-        (result,) = await Turn(Session()).run_all([Call(tool(name="x", timeout=timedelta(seconds=0.05))(meter), {})])
+        (result,) = await ToolRunner.of(Session()).run_all([Call(tool(name="x", timeout=timedelta(seconds=0.05))(meter), {})])
         assert isinstance(result.error, ToolTimeoutError)
         assert meter.begun == 1
         patient = Agent(lambda messages, context: "ok")
@@ -183,7 +183,7 @@ def test_a_stream_that_is_left_while_it_waits_for_a_place_is_closed_when_there_i
         limiter = anyio.to_thread.current_default_thread_limiter()
         limiter.total_tokens = 1
         async with anyio.create_task_group() as group:
-            group.start_soon(_leave, functools.partial(Turn(Session()).run, steps, {}), 0.3)
+            group.start_soon(_leave, functools.partial(ToolRunner.of(Session()).run, steps, {}), 0.3)
             await _until(lambda: limiter.borrowed_tokens == 1)
             group.start_soon(_leave, _tool(meter), 9)
             await anyio.sleep(0.4)

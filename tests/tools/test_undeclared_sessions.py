@@ -20,8 +20,8 @@ import dcaf
 from dcaf import ConfigurationError, ReadOnlySession, Session, current_session, tool
 from dcaf.core import current
 from dcaf.core.errors import ToolConflictError
-from dcaf.tools import Call, Result, Turn
-from dcaf.tools import turn as turns
+from dcaf.core.overlay import IGNORE
+from dcaf.tools import Call, Result, ToolRunner, calls
 
 both = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
@@ -168,7 +168,7 @@ async def inner_tool(amount: int, session: Session) -> None:
 
 
 async def by_a_tool(amount: int) -> str:
-    await Turn(current.current_session()).run(inner_tool, {"amount": amount})
+    await ToolRunner.of(current.current_session()).run(inner_tool, {"amount": amount})
     return "bought"
 
 
@@ -219,9 +219,9 @@ UNSEEN: dict[str, Any] = {
 } | {"sync": functools.partial(by_look_up_sync, name=""), "import": functools.partial(by_import, name="")}
 
 
-def ran(backend: str, session: Session, *calls: Call) -> tuple[Turn, list[Result]]:
-    async def run() -> tuple[Turn, list[Result]]:
-        turn = Turn(session)
+def ran(backend: str, session: Session, *calls: Call) -> tuple[ToolRunner, list[Result]]:
+    async def run() -> tuple[ToolRunner, list[Result]]:
+        turn = ToolRunner.of(session)
         return turn, await turn.run_all(calls)
 
     return anyio.run(run, backend=backend)
@@ -270,10 +270,10 @@ def test_what_it_does_not_show_is_kept_or_an_error_that_the_model_reads(backend:
 
 @pytest.mark.parametrize("function", [UNSEEN["by_look_up unseen"], UNSEEN["by_look_up nested"]])
 def test_control_where_a_lost_change_is_no_error_it_is_lost(function: Any, monkeypatch: Any, caplog: Any) -> None:
-    async def commits(self: Any, tool: Any, place: Any) -> None:
-        self._commit(place)
+    async def commits(self: Any) -> Any:
+        return IGNORE
 
-    monkeypatch.setattr(turns.Turn, "_commit_undeclared", commits)
+    monkeypatch.setattr(calls.OpenCall, "_line_up_late", commits)
     with pytest.raises(AssertionError):
         test_what_it_does_not_show_is_kept_or_an_error_that_the_model_reads("asyncio", function, caplog)
 
@@ -287,7 +287,7 @@ def test_alone_it_writes(backend: str, item: Any) -> None:
         before = max(session.get("spent", 0), session["account"]["spent"])
 
         async def go(way: str = way) -> Any:
-            turn = Turn(session)
+            turn = ToolRunner.of(session)
             if way == "run":
                 return await turn.run(function, {"amount": 10})
             return (await turn.run_all([Call(function, {"amount": 10})]))[0].error
@@ -367,7 +367,7 @@ def test_a_call_inside_a_call_is_ordered_where_it_is_made(backend: str) -> None:
 
     @tool
     async def both_at_once(session: Session) -> list[bool]:
-        results = await Turn(session).run_all([Call(buy, {"amount": 10}), Call(buy, {"amount": 20})])
+        results = await ToolRunner.of(session).run_all([Call(buy, {"amount": 10}), Call(buy, {"amount": 20})])
         return [result.is_error for result in results]
 
     session = Session.from_dict({"spent": 0})
@@ -402,7 +402,7 @@ def test_those_that_have_nothing_to_do_with_a_session_do_not_wait(backend: str) 
             await barrier.wait()
 
         with anyio.fail_after(5):
-            results = await Turn(Session()).run_all([Call(meets, {"number": number}) for number in range(3)])
+            results = await ToolRunner.of(Session()).run_all([Call(meets, {"number": number}) for number in range(3)])
         assert not any(result.is_error for result in results)
         assert not meets.writes_session
 
@@ -417,7 +417,7 @@ def test_who_reads_a_writers_stream_is_told_that_the_commit_would_wait_for_it(ba
         session["a"] = 1
 
     async def main() -> None:
-        turn = Turn(Session())
+        turn = ToolRunner.of(Session())
         async with aclosing(turn.stream(steps, {})) as items:
             async for _ in items:
                 with pytest.raises(ConfigurationError, match="would wait for the stream that this task is reading"):
@@ -436,7 +436,7 @@ def test_one_that_is_cancelled_while_it_waits_to_commit_leaves_nothing_and_holds
 
     async def main() -> Session:
         session = Session()
-        turn = Turn(session)
+        turn = ToolRunner.of(session)
         async with anyio.create_task_group() as group:
             group.start_soon(turn.run, slow, {})
             await anyio.sleep(0.01)

@@ -67,6 +67,14 @@ CONNECTION: Final[dict[str, Any]] = {
     """),
 }
 
+PLACES: Final[dict[str, Any]] = {
+    **EXCHANGE,
+    "store": join_lines("""
+        A `service` has a `store`, which gives `state` for every session that comes in. It has the number `revision`. With `place`
+        it is kept there; without, the token carries it from then on.
+    """),
+}
+
 TOKENS_AND_STORES: Final = {
     "store": join_lines("""
         A vector with `store` is for a service that keeps nothing (null). What a token says of a store is judged last

@@ -11,6 +11,7 @@ from typing import Final
 from tests.vectors import (
     make_carrier_vectors,
     make_claim_vectors,
+    make_place_vectors,
     make_request_vectors,
     make_response_vectors,
     make_socket_vectors,
@@ -25,6 +26,7 @@ MAKERS: Final = (
     make_carrier_vectors,
     make_socket_vectors,
     make_store_vectors,
+    make_place_vectors,
 )
 
 

@@ -22,7 +22,7 @@ from dcaf import ReadOnlySession, Session, SessionKey, current_session, tool
 from dcaf.core import ConfigurationError, SessionAliasError, ToolApprovalError, ToolArgumentError, ToolError, ToolTimeoutError
 from dcaf.core.overlay import Overlay
 from dcaf.core.state import State
-from dcaf.tools import Call, Turn
+from dcaf.tools import Call, ToolRunner
 
 both = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
@@ -37,7 +37,7 @@ def session_of(**values: Any) -> Session:
 
 def ran(backend: str, session: Session, *calls: tuple[Any, dict[str, Any]]) -> Any:
     """Run the calls of one message; gives the turn and the results."""
-    turn = Turn(session)
+    turn = ToolRunner.of(session)
 
     async def run() -> Any:
         return await turn.run_all([Call(called, arguments) for called, arguments in calls])
@@ -272,7 +272,7 @@ def test_a_cancelled_call_leaves_nothing_and_lets_the_next_one_run(backend: Any)
 
     async def run() -> None:
         nonlocal turn
-        turn = Turn(session)
+        turn = ToolRunner.of(session)
         async with anyio.create_task_group() as group:
             group.start_soon(turn.run, endless, {})
             await anyio.sleep(0.01)
@@ -288,7 +288,7 @@ def test_a_call_that_is_cancelled_while_it_waits_does_not_hold_up_the_others(bac
     session = session_of(n=0)
 
     async def run() -> None:
-        turn = Turn(session)
+        turn = ToolRunner.of(session)
         waiting = anyio.CancelScope()
 
         async def second() -> None:
@@ -316,7 +316,7 @@ def test_a_tool_that_calls_tools_neither_deadlocks_nor_leaks(backend: Any, by: A
     session = session_of(n=0)
 
     async def run() -> None:
-        turn = Turn(session)
+        turn = ToolRunner.of(session)
 
         @tool
         async def agent(fails: bool, session: Session) -> None:
@@ -324,7 +324,7 @@ def test_a_tool_that_calls_tools_neither_deadlocks_nor_leaks(backend: Any, by: A
             if by == "the same turn":
                 await turn.run_all([Call(add, {"pause_s": 0.01}), Call(add, {"pause_s": 0.0})])
             elif by == "a turn of its own":
-                await Turn(session).run_all([Call(add, {"pause_s": 0.01}), Call(add, {"pause_s": 0.0})])
+                await ToolRunner.of(session).run_all([Call(add, {"pause_s": 0.01}), Call(add, {"pause_s": 0.0})])
             else:
                 await add.run({"pause_s": 0.0})
                 await add.run({"pause_s": 0.0})
@@ -379,7 +379,7 @@ def test_a_stream_that_is_read_to_its_end_is_kept_and_one_that_is_closed_is_gone
 
     async def run() -> Session:
         session = session_of(step=-1)
-        turn = Turn(session)
+        turn = ToolRunner.of(session)
         async with aclosing(turn.stream(called, {})) as items:
             async for item in items:
                 assert session["step"] == -1
@@ -502,7 +502,7 @@ def test_a_write_before_a_call_returned_is_seen_by_it_and_by_nobody_else() -> No
 
     async def run() -> None:
         async with anyio.create_task_group() as group:
-            group.start_soon(Turn(session).run, slow, {})
+            group.start_soon(ToolRunner.of(session).run, slow, {})
             await anyio.sleep(0.005)
             seen.append(session["k"])
 
@@ -556,7 +556,7 @@ def test_a_tool_that_needs_approval_does_not_run_without_one() -> None:
     assert deploy.requires_approval
     assert not add.requires_approval
     session = session_of()
-    turn = Turn(session)
+    turn = ToolRunner.of(session)
     with pytest.raises(ToolApprovalError):
         anyio.run(turn.run, deploy, {})
     with pytest.raises(ToolApprovalError):
@@ -753,7 +753,7 @@ def test_a_tool_knows_whether_it_writes() -> None:
 @pytest.mark.parametrize("through", ["the outer turn", "a turn of its own, then the outer one"])
 def test_calls_three_deep_through_one_turn_neither_hang_nor_outlive_their_caller(backend: Any, through: Any) -> None:
     session = session_of(n=0)
-    turn = Turn(session)
+    turn = ToolRunner.of(session)
 
     @tool(parallel=True)
     async def leaf(session: Session) -> None:
@@ -766,7 +766,7 @@ def test_calls_three_deep_through_one_turn_neither_hang_nor_outlive_their_caller
 
     @tool
     async def top(session: Session) -> None:
-        await (turn if through == "the outer turn" else Turn(session)).run(middle, {})
+        await (turn if through == "the outer turn" else ToolRunner.of(session)).run(middle, {})
         assert session["n"] == 1
         raise ValueError
 
@@ -784,7 +784,7 @@ def test_a_call_that_cannot_be_read_holds_up_no_other(backend: Any) -> None:
     def broken(session: "Sessoin") -> None: ...  # type: ignore[name-defined] # noqa: F821, UP037
 
     session = session_of()
-    turn = Turn(session)
+    turn = ToolRunner.of(session)
 
     async def run() -> None:
         with anyio.fail_after(5):
@@ -844,7 +844,7 @@ def test_a_result_is_written_once() -> None:
     assert bad.is_error
 
 
-def side_by_side(session: Session, *bodies: Callable[[Session], Any]) -> Turn:
+def side_by_side(session: Session, *bodies: Callable[[Session], Any]) -> ToolRunner:
     """Run each body as a parallel call that has touched its session before any other is committed."""
     calls: list[tuple[Any, dict[str, Any]]] = []
     for index, body in enumerate(bodies):
@@ -912,7 +912,7 @@ def test_what_a_nested_call_read_counts_also_where_it_failed() -> None:
 
     @tool(parallel=True)
     async def agent(session: Session) -> None:
-        (result,) = await Turn(session).run_all([Call(tells, {})])
+        (result,) = await ToolRunner.of(session).run_all([Call(tells, {})])
         await anyio.sleep(0.01)
         session["n"] = int(str(result.error)) + 1
 
@@ -988,7 +988,7 @@ def test_what_a_closed_stream_does_while_it_cleans_up_is_gone_too(backend: Any, 
         from dcaf.core.current import running
 
         with running(session):
-            async with aclosing(Turn(session).stream(called, {})) as pieces:
+            async with aclosing(ToolRunner.of(session).stream(called, {})) as pieces:
                 async for _ in pieces:
                     break
 
@@ -1002,7 +1002,7 @@ def test_a_writer_that_would_wait_for_the_stream_its_own_task_reads_is_told_so(b
     session = session_of()
 
     async def run() -> None:
-        turn = Turn(session)
+        turn = ToolRunner.of(session)
         with anyio.fail_after(5):
             async with aclosing(turn.stream(called, {})) as pieces:
                 async for _ in pieces:
@@ -1034,7 +1034,7 @@ def test_a_sync_generator_that_takes_too_long_is_stopped_and_closes_itself_later
     seen: list[float] = []
 
     async def run() -> None:
-        (result,) = await Turn(session).run_all([Call(slow, {})])
+        (result,) = await ToolRunner.of(session).run_all([Call(slow, {})])
         assert isinstance(result.error, ToolTimeoutError)
         seen.append(time.monotonic() - begin)
 
@@ -1074,8 +1074,8 @@ def test_conflicts_of_a_nested_agent_count_where_its_call_was_kept() -> None:
     def agent_of(fails: bool) -> Any:
         @tool(name="agent")
         async def agent(session: Session) -> None:
-            await Turn(session).run_all([])
-            inner = Turn(session)
+            await ToolRunner.of(session).run_all([])
+            inner = ToolRunner.of(session)
             await inner.run_all([Call(add_parallel, {"pause_s": 0.01}), Call(add_parallel, {"pause_s": 0.0})])
             assert len(inner.conflicts) == 1
             if fails:

@@ -31,14 +31,14 @@ from dcaf.core.errors import ConfigurationError, TurnTimeoutError
 
 T = TypeVar("T")
 
-IN_LOOP: Final = "agent.run() was called inside a running event loop. Write `await agent.run_async(...)`, or chat_async."
+IN_LOOP: Final = "wait_for() was called inside a running event loop. Await the function itself."
 BLOCKED: Final = (
     "The turn could not begin in {limit_s:g} seconds (timeout): an async function blocks the loop that sync runs share. "
     "Make it a plain function, which gets a thread, or await what it waits for."
 )
 
 
-def wait_for(call: Callable[[], Awaitable[T]], *, limit_s: float | None = None) -> T:
+def wait_for(call: Callable[[], Awaitable[T]], *, limit_s: float | None = None, in_loop: str = IN_LOOP) -> T:
     """Call an async function and wait for it, in a thread that has no event loop.
 
     It sees the caller's context variables. What interrupts the waiting thread, as a KeyboardInterrupt does, cancels the call, and
@@ -47,30 +47,31 @@ def wait_for(call: Callable[[], Awaitable[T]], *, limit_s: float | None = None) 
     Args:
         call: The function.
         limit_s: Seconds until it must have begun; None waits without end.
+        in_loop: What to say where an event loop is running in this thread: what to write instead.
 
     Raises:
         ConfigurationError: An event loop is running in this thread.
         TurnTimeoutError: It could not begin: something blocks the loop.
     """
-    if is_in_loop():
-        raise ConfigurationError(IN_LOOP)
+    if running_loop() is not None:
+        raise ConfigurationError(in_loop)
     if _works_for_loop():
         return _Wait(call, anyio.from_thread.run, anyio.from_thread.run_sync, is_worker=True).result()
     portal = _home.portal(limit_s)
     return _Wait(call, portal.call, portal.call, is_worker=False).result()
 
 
-def is_in_loop() -> bool:
-    """Whether an event loop runs in this thread, of asyncio or of trio.
+def running_loop() -> Any:
+    """The event loop that runs in this thread, of asyncio, or what stands for one of trio; None where there is none.
 
     The thread is asked, and no context variable: those go along into other threads.
     """
     with suppress(RuntimeError):
-        return asyncio.get_running_loop() is not None
+        return asyncio.get_running_loop()
     trio = sys.modules.get("trio")
     with suppress(RuntimeError):
-        return trio is not None and trio.lowlevel.current_trio_token() is not None
-    return False
+        return None if trio is None else trio.lowlevel.current_trio_token()
+    return None
 
 
 @dataclass(frozen=True, slots=True)
