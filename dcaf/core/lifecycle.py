@@ -63,6 +63,7 @@ class Turn:
         self.sealer: Sealer = sealer
         self.store: SessionStore | None = store
         self.lease: Lease | None = None
+        self._is_held: bool = False
         self.arrived: bool = False
         self.kid: str | None = None
 
@@ -87,6 +88,7 @@ class Turn:
         if self.store is not None:
             await self.release()
             self.lease = lease = await ask(self.store.open, self.describe(claims))
+            self._is_held = True
             check_lease(lease)
         if claims is not None:
             check_kept(claims, self.lease)
@@ -136,8 +138,9 @@ class Turn:
         return (prepared.sealed.envelope if has_mirror else prepared.sealed.token,)
 
     async def release(self) -> None:
-        """Let go of the session, whatever cancels this meanwhile."""
-        if self.lease is not None:
+        """Let go of the session, whatever cancels this meanwhile; once, since another turn may hold it by then."""
+        if self._is_held:
+            self._is_held = False
             await shielded(self._release)
 
     async def _release(self) -> None:

@@ -169,7 +169,7 @@ class Lease(Protocol):
         """
 
     async def release(self) -> None:
-        """Let go of the session: always called, however the turn ended, and perhaps more than once.
+        """Let go of the session: called once, however the turn ended.
 
         After a commit there may be nothing to do. Nobody waits for it longer than a few seconds.
         """

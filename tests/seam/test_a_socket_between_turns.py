@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from dcaf.asgi import checkpoint
-from dcaf.core import Payload
+from dcaf.core import Payload, SessionEnded
 from tests.asgi.sockets import Peer
 from tests.asgi.wire import Recorder, call, envelope, mounted, scope_of
-from tests.stores_for_tests import MemoryService, ToldStore
+from tests.stores_for_tests import MemoryService, ToldStore, if_sealed
 
 DONE = {"type": "websocket.send", "text": '{"type":"done"}'}
 
@@ -164,3 +164,39 @@ def test_a_connection_that_cannot_begin_releases_the_lease_of_its_handshake() ->
     with pytest.raises(RuntimeError):
         asyncio.run(mounted(Recorder(), store=store, plain=fail)(scope, Recorder(), Recorder()))
     assert store.steps == ["open", "release"]
+
+
+def test_each_lease_is_released_once() -> None:
+    """A second release might be that of another turn, by a store that does not know them apart."""
+    released: list[Any] = []
+
+    class Counting(ToldStore):
+        async def open(self, request: Any) -> Any:
+            lease = await super().open(request)
+            lease.release = release_of(lease)  # type: ignore[method-assign]
+            return lease
+
+    def release_of(lease: Any) -> Any:
+        async def release() -> None:
+            released.append(lease)
+
+        return release
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await Recorder()(scope, receive, send)
+            return
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] == "websocket.receive":
+            await send(DONE)
+
+    store = Counting()
+    service = mounted(app, store=store, on_refused="restart")
+    with Peer(service) as peer:
+        for frame in ({}, at(envelope({"n": 1})), {}, at({"dcaf": {"token": "dcaf1s.x.y.z.w"}})):
+            peer.ask(frame)
+    call(service, at(envelope({"n": 1})))
+    store.happening["open"] = if_sealed(SessionEnded(reason="revoked"))
+    call(service, at(envelope({"n": 1})))
+    assert len(released) == len(set(map(id, released))) == store.steps.count("open") - 1
