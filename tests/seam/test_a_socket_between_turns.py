@@ -11,7 +11,7 @@ import pytest
 from dcaf.asgi import checkpoint
 from dcaf.core import Payload, SessionEnded
 from tests.asgi.sockets import Peer
-from tests.asgi.wire import Recorder, call, envelope, mounted, scope_of
+from tests.asgi.wire import Recorder, call, envelope, exchange, mounted, scope_of
 from tests.stores_for_tests import MemoryService, ToldStore, if_sealed
 
 DONE = {"type": "websocket.send", "text": '{"type":"done"}'}
@@ -135,7 +135,7 @@ def test_a_state_that_moves_to_the_server_with_the_first_frame_merges() -> None:
 
     class Late(ToldStore):
         async def open(self, request: Any) -> Any:
-            return await (super() if request.is_safe else service).open(request)
+            return await (super().open(request) if request.is_safe else service.open(request))
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         session = scope["dcaf.session"]
@@ -162,7 +162,7 @@ def test_a_connection_that_cannot_begin_releases_the_lease_of_its_handshake() ->
     store = ToldStore()
     scope = {**scope_of(path="/ws"), "type": "websocket", "subprotocols": []}
     with pytest.raises(RuntimeError):
-        asyncio.run(mounted(Recorder(), store=store, plain=fail)(scope, Recorder(), Recorder()))
+        asyncio.run(exchange(mounted(Recorder(), store=store, plain=fail), scope, []))
     assert store.steps == ["open", "release"]
 
 
@@ -194,8 +194,8 @@ def test_each_lease_is_released_once() -> None:
     store = Counting()
     service = mounted(app, store=store, on_refused="restart")
     with Peer(service) as peer:
-        for frame in ({}, at(envelope({"n": 1})), {}, at({"dcaf": {"token": "dcaf1s.x.y.z.w"}})):
-            peer.ask(frame)
+        for session in (None, envelope({"n": 1}), None, {"dcaf": {"token": "dcaf1s.x.y.z.w"}}):
+            peer.ask(at(session))
     call(service, at(envelope({"n": 1})))
     store.happening["open"] = if_sealed(SessionEnded(reason="revoked"))
     call(service, at(envelope({"n": 1})))

@@ -105,7 +105,8 @@ class InterruptedLease(ServiceLease):
 
 def counted(seed: int) -> tuple[int, dict[str, Any]]:
     """A stream with checkpoints, and, whenever one of its commits waits, more of its own writes and other turns' commits."""
-    dice, made, first, streams = random.Random(seed), 0, {}, []
+    dice, made = random.Random(seed), 0
+    streams: list[Session] = []
 
     async def happen() -> None:
         nonlocal made
