@@ -244,6 +244,11 @@ class Turn(SessionTurn):
         return not self.is_due or (self._envelope is not None and not self.is_changed)
 
     @property
+    def is_over(self) -> bool:
+        """Whether the client has the session as it is now, and a store that was told of the turn knows that it is over."""
+        return self.is_sent and (self.lease is None or self._envelope is None or self._has_ended)
+
+    @property
     def is_private(self) -> bool:
         """Whether the answer was computed from a session; one that its client keeps has to be looked at for that."""
         is_kept = self.carrier is not None and self.carrier.keeps

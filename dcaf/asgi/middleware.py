@@ -208,10 +208,15 @@ class SessionMiddleware:
             config.events.refused(refusal)
             await refuse(refusal, scope, receive, send, find_dead(refusal, presented))
             return
-        turn.scope = inner = {**scope, SCOPE_KEY: turn.session}
-        if config.binds_request_session:
-            inner["session"] = turn.session if config.shown_as is None else config.shown_as.of(turn.session)
-        await (Socket if config.in_body else PassingSocket)(turn, inner, receive, send).run(self.app)
+        try:
+            turn.scope = inner = {**scope, SCOPE_KEY: turn.session}
+            if config.binds_request_session:
+                inner["session"] = turn.session if config.shown_as is None else config.shown_as.of(turn.session)
+            socket = (Socket if config.in_body else PassingSocket)(turn, inner, receive, send)
+        except BaseException:  # what plain= raises, perhaps
+            await turn.release()
+            raise
+        await socket.run(self.app)
 
     def _check_scope(self, scope: Scope) -> None:
         if SCOPE_KEY in scope:

@@ -64,12 +64,21 @@ def find_members(refusal: SessionError | SessionUnavailable) -> dict[str, Any]:
     if not isinstance(refusal, SessionConflict):
         return {}
     found: dict[str, Any] = {} if refusal.applied is None else {"applied": refusal.applied}
-    if refusal.envelope is not None:
-        session = orjson.loads(refusal.envelope)
+    session = None if refusal.envelope is None else _read_envelope(refusal.envelope)
+    if session is not None:
         if refusal.applied is False:
             session[RESERVED]["retry"] = True
         found["data"] = {"session": session}
     return found
+
+
+def _read_envelope(envelope: bytes) -> dict[str, Any] | None:
+    """The envelope that a store gives once more; None where it is none, as of a session that a header or a cookie carried."""
+    try:
+        session = orjson.loads(envelope)
+        return session if isinstance(session[RESERVED]["token"], str) else None
+    except (ValueError, TypeError, LookupError):
+        return None
 
 
 def build_problem(refusal: SessionError | SessionUnavailable, *, http_version: str = "1.1") -> Response:

@@ -172,7 +172,7 @@ class Stream:
             if completed is not None:
                 self._is_unread = False
                 return self._cutter.replaced(piece, completed)
-        before = (ends or piece.data.strip() == CLOSER) and not self._is_sent
+        before = (ends or piece.data.strip() == CLOSER) and not self._is_over
         return (await self._session_event(ends_turn=True) if before else b"") + piece.raw
 
     async def _clear(self, piece: Piece) -> Piece:
@@ -191,9 +191,13 @@ class Stream:
     def _is_sent(self) -> bool:
         return self._turn.is_sent and not self._is_unread
 
+    @property
+    def _is_over(self) -> bool:
+        return self._turn.is_over and not self._is_unread
+
     async def _last(self) -> bytes:
         rest = await self._piece(self._cutter.rest())
-        return rest if self._is_sent else self._cutter.closed(rest, await self._session_event(ends_turn=True))
+        return rest if self._is_over else self._cutter.closed(rest, await self._session_event(ends_turn=True))
 
     async def _session_event(self, *, ends_turn: bool) -> bytes:
         self._is_unread = False

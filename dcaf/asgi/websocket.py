@@ -211,7 +211,7 @@ class Socket:
         turn.adopts = turn.adopts and self._is_busy
         try:
             completed = await turn.complete(text) if len(data) <= self._config.max_response_bytes else None
-            if completed is None and not turn.is_sent:
+            if completed is None and not turn.is_over:
                 await self._send_event(ends_turn=True, as_bytes=message.get("text") is None)
             await self._send(_with(message, data if completed is None else completed))
         finally:

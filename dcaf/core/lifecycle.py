@@ -26,6 +26,7 @@ import anyio
 from dcaf.core.claims import Binding, Claims
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import SessionConflict, SessionUnavailable, StateError
+from dcaf.core.raised import describe_raised
 from dcaf.core.seal import Pieces
 from dcaf.core.session import Session
 from dcaf.core.store import Lease, OpenRequest, SessionStore, ask, check_kept, check_lease
@@ -62,6 +63,7 @@ class Turn:
         self.sealer: Sealer = sealer
         self.store: SessionStore | None = store
         self.lease: Lease | None = None
+        self._is_held: bool = False
         self.arrived: bool = False
         self.kid: str | None = None
 
@@ -86,6 +88,7 @@ class Turn:
         if self.store is not None:
             await self.release()
             self.lease = lease = await ask(self.store.open, self.describe(claims))
+            self._is_held = True
             check_lease(lease)
         if claims is not None:
             check_kept(claims, self.lease)
@@ -135,8 +138,9 @@ class Turn:
         return (prepared.sealed.envelope if has_mirror else prepared.sealed.token,)
 
     async def release(self) -> None:
-        """Let go of the session, whatever cancels this meanwhile."""
-        if self.lease is not None:
+        """Let go of the session, whatever cancels this meanwhile; once, since another turn may hold it by then."""
+        if self._is_held:
+            self._is_held = False
             await shielded(self._release)
 
     async def _release(self) -> None:
@@ -145,8 +149,8 @@ class Turn:
             with anyio.fail_after(RELEASE_S):
                 await self.lease.release()
         except Exception as error:  # noqa: BLE001 - the turn is over; what a store does not let go of it must end by itself
-            # Not the error itself: those of drivers quote statements, and so state and subjects.
-            logger.error("dcaf: the store could not release a session: %s", type(error).__qualname__)  # noqa: TRY400
+            # Not its message: those of drivers quote statements, and so state and subjects.
+            logger.error("dcaf: the store could not release a session: %s", describe_raised(error))  # noqa: TRY400
 
 
 def _tell_clashes(keys: list[str]) -> None:

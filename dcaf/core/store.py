@@ -36,6 +36,7 @@ from dcaf.core.errors import (
     SessionSuperseded,
     SessionUnavailable,
 )
+from dcaf.core.raised import describe_raised
 
 if TYPE_CHECKING:
     from dcaf.core.session import Session
@@ -81,8 +82,8 @@ class OpenRequest:
             where the body was not read whole, or this is no request. It is computed when it is called.
     """
 
-    session_id: str
-    claims: Claims | None
+    session_id: str = field(repr=False)
+    claims: Claims | None = field(repr=False)
     binding: Binding
     is_safe: bool = False
     idempotency_key: str | None = field(default=None, repr=False)
@@ -168,7 +169,7 @@ class Lease(Protocol):
         """
 
     async def release(self) -> None:
-        """Let go of the session: always called, however the turn ended, and perhaps more than once.
+        """Let go of the session: called once, however the turn ended.
 
         After a commit there may be nothing to do. Nobody waits for it longer than a few seconds.
         """
@@ -281,16 +282,16 @@ async def ask(question: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kw
     Raises:
         SessionError: The store refuses the session.
         SessionClosedError: The turn is over.
-        SessionUnavailable: It failed. The cause is the cause.
+        SessionUnavailable: It failed; the log says with what, and where.
     """
     try:
         return await question(*args, **kwargs)
     except REFUSALS:
         raise
-    except Exception as error:
-        # Not the error itself: those of drivers quote statements, and so state and subjects.
-        logger.error("dcaf: the store failed with %s", type(error).__qualname__)  # noqa: TRY400
-        raise SessionUnavailable(reason=FAILED) from error
+    except Exception as error:  # noqa: BLE001 - whatever it raises, nobody can tell whether the session is current
+        # Type and place: messages of drivers quote statements, and so state and subjects, in a traceback of what is raised too.
+        logger.error("dcaf: the store failed with %s", describe_raised(error))  # noqa: TRY400
+        raise SessionUnavailable(reason=FAILED) from None
 
 
 def check_lease(lease: Lease, last: int | None = None) -> None:

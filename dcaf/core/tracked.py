@@ -15,7 +15,7 @@ changed member is kept, and where both turns changed one, this turn comes later 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from dcaf.core.base64url import Payload
 from dcaf.core.claims import Standing
@@ -28,14 +28,27 @@ from dcaf.core.state import Frozen, State
 from dcaf.core.values import read, write
 
 
+class _Sealing(NamedTuple):
+    """How the keys of a state that is being committed were changed before it was frozen.
+
+    Attributes:
+        grown: By counting and appending: key -> how.
+        rewritten: The keys that were changed otherwise.
+    """
+
+    grown: dict[str, Growth]
+    rewritten: set[str]
+
+
 class Tracked(State):
     """A state that remembers of each key how it was changed: by counting and appending alone, or otherwise."""
 
-    __slots__ = ("_grown",)
+    __slots__ = ("_grown", "_sealing")
 
     def __init__(self, arrived: Payload | None = None, standing: Standing | None = None, *, limit_bytes: int | None = None) -> None:
         super().__init__(arrived, standing, limit_bytes=limit_bytes)
         self._grown: dict[str, Growth] = {}
+        self._sealing: _Sealing | None = None
 
     def add(self, key: str, by: int) -> int:
         """As of a state."""
@@ -65,18 +78,26 @@ class Tracked(State):
                 else:
                     self._slots[key].is_rewritten = True
 
+    def freeze(self) -> Frozen:
+        """As of a state; how each key is changed from now on is remembered apart."""
+        self._thaw()
+        frozen = super().freeze()
+        self._sealing = _Sealing(self._grown, {key for key, slot in self._slots.items() if slot.is_rewritten})
+        self._forget()
+        return frozen
+
     def arrives(self, payload: Payload, standing: Standing, frozen: Frozen | None = None) -> None:
-        """As of a state; what was changed since it was frozen is merged as a value."""
+        """As of a state; of how the keys were changed only what came since they were frozen is remembered."""
         super().arrives(payload, standing, frozen)
-        self._grown.clear()
-        for slot in self._slots.values():
-            slot.is_rewritten = slot.data != slot.arrived
+        self._sealing = None
+        if frozen is None:
+            self._forget()
 
     def refill(self, other: State) -> None:
         """As of a state."""
         with self._lock:
             super().refill(other)
-            self._grown.clear()
+            self._grown, self._sealing = {}, None
 
     def rebase(self, newer: Payload) -> list[str]:
         """Lay what was changed over a newer state; gives the keys where both had changed one value, and this one's was kept.
@@ -88,6 +109,7 @@ class Tracked(State):
         """
         base = State(newer)
         with self._lock:
+            self._thaw()
             self.settle()
             members = base._loaded()
             merged = {key: self._merged(slot, base) for key, slot in self._slots.items() if not key.startswith(TEMPORARY)}
@@ -99,6 +121,9 @@ class Tracked(State):
                 slot.arrived = theirs
                 if data != slot.data:
                     slot.amend(data)
+                if data == theirs:  # what was done to it is undone, and does not tell how it is changed from now on
+                    slot.is_rewritten = False
+                    self._grown.pop(key, None)
             self._count_size_change()
             return [key for key, (_, _, is_clash) in merged.items() if is_clash]
 
@@ -115,6 +140,21 @@ class Tracked(State):
             return theirs, counted, False
         value, paths = merge(_value(slot.arrived), _value(theirs), _value(slot.data))
         return theirs, None if value is ABSENT else write(value), bool(paths)
+
+    def _forget(self) -> None:
+        self._grown = {}
+        for slot in self._slots.values():
+            slot.is_rewritten = False
+
+    def _thaw(self) -> None:
+        """Take what was frozen for changed still: it was not committed."""
+        if self._sealing is None:
+            return
+        later, (self._grown, rewritten), self._sealing = self._grown, self._sealing, None
+        for key, change in later.items():
+            self._remember(key, change)
+        for key in rewritten:
+            self._slots[key].is_rewritten = True
 
     def _remember(self, key: str, change: Growth) -> None:
         before = self._grown.get(key)

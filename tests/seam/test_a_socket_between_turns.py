@@ -6,11 +6,13 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
+
 from dcaf.asgi import checkpoint
-from dcaf.core import Payload
+from dcaf.core import Payload, SessionEnded
 from tests.asgi.sockets import Peer
-from tests.asgi.wire import Recorder, call, envelope, mounted, scope_of
-from tests.stores_for_tests import MemoryService, ToldStore
+from tests.asgi.wire import Recorder, call, envelope, exchange, mounted, scope_of
+from tests.stores_for_tests import MemoryService, ToldStore, if_sealed
 
 DONE = {"type": "websocket.send", "text": '{"type":"done"}'}
 
@@ -133,7 +135,7 @@ def test_a_state_that_moves_to_the_server_with_the_first_frame_merges() -> None:
 
     class Late(ToldStore):
         async def open(self, request: Any) -> Any:
-            return await (super() if request.is_safe else service).open(request)
+            return await (super().open(request) if request.is_safe else service.open(request))
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         session = scope["dcaf.session"]
@@ -151,3 +153,50 @@ def test_a_state_that_moves_to_the_server_with_the_first_frame_merges() -> None:
     first = call(mounted(Recorder(tool=lambda session: session.incr("n")), store=service)).envelope
     with Peer(mounted(app, store=Late())) as peer:
         assert state(peer.ask(at(first))["data"]["session"]) == {"n": 11}
+
+
+def test_a_connection_that_cannot_begin_releases_the_lease_of_its_handshake() -> None:
+    def fail(_: Any) -> bool:
+        raise RuntimeError("a bug")
+
+    store = ToldStore()
+    scope = {**scope_of(path="/ws"), "type": "websocket", "subprotocols": []}
+    with pytest.raises(RuntimeError):
+        asyncio.run(exchange(mounted(Recorder(), store=store, plain=fail), scope, []))
+    assert store.steps == ["open", "release"]
+
+
+def test_each_lease_is_released_once() -> None:
+    """A second release might be that of another turn, by a store that does not know them apart."""
+    released: list[Any] = []
+
+    class Counting(ToldStore):
+        async def open(self, request: Any) -> Any:
+            lease = await super().open(request)
+            lease.release = release_of(lease)  # type: ignore[method-assign]
+            return lease
+
+    def release_of(lease: Any) -> Any:
+        async def release() -> None:
+            released.append(lease)
+
+        return release
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await Recorder()(scope, receive, send)
+            return
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] == "websocket.receive":
+            await send(DONE)
+
+    store = Counting()
+    service = mounted(app, store=store, on_refused="restart")
+    with Peer(service) as peer:
+        for session in (None, envelope({"n": 1}), None, {"dcaf": {"token": "dcaf1s.x.y.z.w"}}):
+            peer.ask(at(session))
+    call(service, at(envelope({"n": 1})))
+    store.happening["open"] = if_sealed(SessionEnded(reason="revoked"))
+    call(service, at(envelope({"n": 1})))
+    assert len(released) == len(set(map(id, released))) == store.steps.count("open") - 1

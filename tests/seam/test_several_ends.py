@@ -12,7 +12,7 @@ import pytest
 from dcaf import Session
 from dcaf.asgi import checkpoint
 from tests.asgi.sockets import Peer
-from tests.asgi.wire import JSON_TYPE, Sent, call, envelope, exchange, messages_of, mounted, scope_of
+from tests.asgi.wire import JSON_TYPE, Recorder, Sent, call, envelope, exchange, messages_of, mounted, scope_of
 from tests.stores_for_tests import MemoryLedger, ToldStore
 
 LINES = (b"content-type", b"application/x-ndjson")
@@ -122,3 +122,42 @@ def test_a_socket_commits_a_frame_that_ends_its_turn_again_once() -> None:
     with Peer(mounted(app, store=store)) as peer:
         peer.ask(at(envelope({"n": 1})))
     assert len(store.committed) == 1
+
+
+@pytest.mark.parametrize(
+    "last", [b"event: done\ndata: bye\n\n", b"data: [DONE]\n\n", b'event: done\ndata: {"data":1}\n\n', b"data: bye\n\n"]
+)
+@pytest.mark.parametrize("kind", [b"text/event-stream", b"application/x-ndjson"])
+def test_a_turn_whose_session_went_out_before_its_end_is_ended_all_the_same(last: bytes, kind: bytes) -> None:
+    """Or a ledger holds it until the background tasks are done, and takes it for one that was cut."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["dcaf.session"].incr("n")
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind)]})
+        await checkpoint()
+        await send({"type": "http.response.body", "body": last, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    store = ToldStore()
+    call(mounted(app, store=store), {})
+    assert [(sealed.claims.seq, ends_turn) for sealed, ends_turn in store.committed] == [(1, False), (1, True)]
+    store.committed.clear()
+    call(mounted(Recorder(), store=store), {})
+    assert store.committed == []
+
+
+def test_a_frame_that_has_no_room_for_the_session_ends_its_turn_after_a_checkpoint() -> None:
+    store = ToldStore()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await receive()
+        scope["dcaf.session"].incr("n")
+        await checkpoint()
+        await send({"type": "websocket.send", "text": '{"type":"done","data":1}'})
+        await receive()
+
+    with Peer(mounted(app, store=store)) as peer:
+        peer.ask({})
+    assert [ends_turn for _, ends_turn in store.committed] == [False, True]

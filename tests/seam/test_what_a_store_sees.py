@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import traceback
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from dcaf import Key, Keyring
+from dcaf import Key, Keyring, SessionHost
 from dcaf.asgi import Import
 from dcaf.core import (
     Binding,
@@ -22,9 +23,10 @@ from dcaf.core import (
     SessionUnavailable,
     StatelessStore,
 )
+from dcaf.core.claims import Claims
 from dcaf.core.store import spend
 from tests.asgi.sockets import Peer
-from tests.asgi.wire import AUDIENCE, JSON_TYPE, Recorder, call, envelope, mounted
+from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, Recorder, call, envelope, mounted
 from tests.seam.turns import Client, service
 from tests.stores_for_tests import MemoryLedger, MemoryService, ToldStore
 
@@ -341,5 +343,26 @@ def test_without_a_store_nothing_is_awaited_and_all_may_be_used() -> None:
 
 
 def test_nothing_of_a_request_is_in_its_repr() -> None:
-    request = OpenRequest("A" * 22, None, Binding("shop", "ada", "t1"), idempotency_key="secret")
-    assert not any(text in repr(request) for text in ("ada", "t1", "secret"))
+    claims = Claims("shop", "A" * 22, 1, 2, 3, 4, sub="B" * 22)
+    request = OpenRequest("A" * 22, claims, Binding("shop", "ada", "t1"), idempotency_key="secret")
+    assert not any(text in repr(request) for text in ("ada", "t1", "secret", "A" * 22, "B" * 22))
+
+
+@pytest.mark.parametrize("step", ["open", "spend", "latest", "commit"])
+def test_the_text_of_a_drivers_error_is_in_no_traceback(step: str) -> None:
+    happening: dict[str, Any] = {step: ConnectionError("password=hunter2")}
+
+    async def run() -> None:
+        async with SessionHost(keys=RING, audience=AUDIENCE, store=ToldStore(**happening)).turn() as turn:
+            await spend(turn.session, ["a"])
+
+    with pytest.raises(SessionUnavailable) as caught:
+        asyncio.run(run())
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("given", [b"", b"[]", b"{}", b'{"dcaf":1}', b'{"dcaf":{"token":7}}', b"\xff", "no bytes", 7])
+def test_an_envelope_that_is_none_is_not_given_again(given: Any) -> None:
+    """As that of a session which a header or a cookie carried."""
+    sent = call(mounted(Recorder(), store=ToldStore(open=SessionConflict(envelope=given, applied=False))), at(envelope({"n": 1})))
+    assert (sent.status, sent.code, sent.json.get("data")) == (409, "session-conflict", None)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import random
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from dcaf import Session
-from dcaf.core import SessionValueError
-from tests.asgi.wire import call, mounted
-from tests.stores_for_tests import ToldStore
+from dcaf.asgi import checkpoint
+from dcaf.core import Sealed, SessionValueError
+from dcaf.core.tracked import Tracked
+from tests.asgi.wire import Recorder, call, exchange, messages_of, mounted, scope_of
+from tests.stores_for_tests import MemoryService, ServiceLease, ToldStore
 
 LINES = (b"content-type", b"application/x-ndjson")
 
@@ -72,3 +76,79 @@ def test_what_it_takes_of_the_room_in_a_token_is_counted() -> None:
 
     states = committed(own(), lambda session: session.update(b="x" * 1500), fill)
     assert [[*state] for state in states] == [["first"], ["first", "b"]]
+
+
+def grow(session: Session, name: str) -> None:
+    session.incr("n")
+    session.append("log", name)
+
+
+class Interrupted(MemoryService):
+    """Something happens before each commit of a lease, and after it."""
+
+    def __init__(self, happen: Callable[[], Any]) -> None:
+        super().__init__()
+        self.happen = happen
+
+    async def open(self, request: Any) -> Any:
+        lease = await super().open(request)
+        return InterruptedLease(self, self.sessions.get(request.session_id), request) if isinstance(lease, ServiceLease) else lease
+
+
+class InterruptedLease(ServiceLease):
+    async def commit(self, sealed: Sealed, *, ends_turn: bool) -> None:
+        assert isinstance(self._service, Interrupted)
+        await self._service.happen()
+        await super().commit(sealed, ends_turn=ends_turn)
+        await self._service.happen()
+
+
+def counted(seed: int) -> tuple[int, dict[str, Any]]:
+    """A stream with checkpoints, and, whenever one of its commits waits, more of its own writes and other turns' commits."""
+    dice, made = random.Random(seed), 0
+    streams: list[Session] = []
+
+    async def happen() -> None:
+        nonlocal made
+        for _ in range(dice.randrange(3)):
+            if made < 30:
+                made += 1
+                if len(streams) == 1 and dice.random() < 0.5:
+                    grow(streams[0], "mine")
+                else:
+                    await beside()
+
+    async def beside() -> None:
+        other = mounted(Recorder(tool=lambda session: grow(session, "theirs")), store=quiet)
+        await exchange(other, scope_of(), messages_of(json.dumps({"data": {"session": first}}).encode()))
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal made
+        streams.append(scope["dcaf.session"])
+        await send({"type": "http.response.start", "status": 200, "headers": [LINES]})
+        for _ in range(4):
+            made += 1
+            grow(streams[0], "mine")
+            await checkpoint()
+        streams.append(scope["dcaf.session"])  # from now on others write alone
+        await send({"type": "http.response.body", "body": b'{"type":"done"}\n'})
+
+    store, quiet = Interrupted(happen), MemoryService()
+    quiet.sessions = store.sessions
+    first = call(mounted(Recorder(tool=lambda session: session.update(n=0, log=[])), store=quiet)).envelope
+    asyncio.run(exchange(mounted(app, store=store), scope_of(), messages_of(json.dumps({"data": {"session": first}}).encode())))
+    return made, json.loads(next(iter(store.sessions.values())).payload.data)
+
+
+def lost(seed: int) -> bool:
+    made, kept = counted(seed)
+    return (kept["n"], len(kept["log"])) != (made, made)
+
+
+def test_no_count_is_lost_and_none_counts_twice() -> None:
+    assert [seed for seed in range(60) if lost(seed)] == []
+
+
+def test_control_a_state_that_remembers_only_how_it_was_changed_in_all_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Tracked, "_thaw", lambda self: None)
+    assert any(map(lost, range(60)))
