@@ -5,7 +5,7 @@ export type JSONObject = { [key: string]: JSONValue };
 
 /** data.session: only the token counts. Every other member is a mirror of the state, for display. */
 export interface Session {
-  readonly dcaf: { readonly token: string; readonly expires_at?: number };
+  readonly dcaf: { readonly token: string; readonly expires_at?: number; readonly restarted?: string; readonly retry?: boolean };
   readonly [key: string]: JSONValue | Session["dcaf"] | undefined;
 }
 
@@ -95,7 +95,7 @@ export type AgentEvent =
   | { type: "executed_approvals"; executed_approvals: ExecutedApproval[] }
   | { type: "session"; data: { session: Session } }
   | { type: "done"; stop_reason: string; meta_data: Partial<MetaData>; data?: Data }
-  | { type: "error"; code: string; error?: string; data?: { session: Session } };
+  | { type: "error"; code: string; error?: string; applied?: boolean | "partial"; data?: { session: Session } };
 
 /** Why a turn was refused: the body of an answer that is no success (RFC 9457). */
 export interface Problem {
@@ -104,6 +104,7 @@ export interface Problem {
   status: number;
   detail: string;
   code: string;
+  applied?: boolean | "partial"; // of "session-conflict": whether what was asked for has been done
   data?: { session: Session }; // adopt it: {"dcaf": {"token": "new"}} says that the session before is dead
   problems?: { path: string; problem: string }[]; // of "malformed-request"
 }

@@ -22,10 +22,9 @@ from typing import Any, Final, TypeAlias, TypeVar
 from dcaf.core.extras import extra
 
 with extra("dcaf.agent", "dcaf[agent]"):  # before any other module of this package, each of which needs one of them
-    import rfc8785  # noqa: F401 - for approvals
     from pydantic_ai.models import Model
 
-from dcaf.agent.arguments import kind_of, require
+from dcaf.agent.arguments import require
 from dcaf.agent.config import RunConfig
 from dcaf.agent.conversation import Messages, context_of, go_on, read, session_of
 from dcaf.agent.draft import Clock, Mind, Tools
@@ -37,7 +36,6 @@ from dcaf.agent.response import AgentResponse
 from dcaf.agent.run import Run, Service
 from dcaf.agent.thinking import ModelMind
 from dcaf.core.errors import ConfigurationError
-from dcaf.core.keeper import Keeper, Stateless
 from dcaf.core.session import Session
 from dcaf.tools.loop import wait_for
 from dcaf.tools.tool import Tool
@@ -154,7 +152,6 @@ class Agent:
         *,
         session: Session | Mapping[str, Any] | None = None,
         context: Mapping[str, Any] | None = None,
-        keeper: Keeper | None = None,
     ) -> AgentResponse:
         """Answer a conversation.
 
@@ -164,13 +161,12 @@ class Agent:
                 None takes the session of the turn that is running, below the middleware or in a tool; else an empty one.
             context: Whatever interceptors, an agent function and tools may need: ``platform_context`` goes to the tools that ask
                 for it.
-            keeper: Who knows which approvals were used; None is nobody.
 
         Raises:
             MalformedRequest: The messages are no conversation, or there is nothing to answer.
             AgentError: The turn could not be finished. The session is as it was.
         """
-        async with aclosing(self._run(messages, session, context, keeper).events()) as events:
+        async with aclosing(self._run(messages, session, context).events()) as events:
             async for event in events:
                 if isinstance(event, AgentResponse):
                     return event
@@ -182,14 +178,13 @@ class Agent:
         *,
         session: Session | Mapping[str, Any] | None = None,
         context: Mapping[str, Any] | None = None,
-        keeper: Keeper | None = None,
     ) -> AsyncGenerator[Event | AgentResponse, None]:
         """Answer a conversation, and tell what happens as it happens; the last event is the AgentResponse.
 
         Whoever stops early closes it, with ``contextlib.aclosing``; the session is then as it was. Arguments and errors are
         those of ``run_async``.
         """
-        async with aclosing(self._run(messages, session, context, keeper).events()) as events:
+        async with aclosing(self._run(messages, session, context).events()) as events:
             async for event in events:
                 yield event
 
@@ -198,12 +193,8 @@ class Agent:
         messages: Messages,
         session: Session | Mapping[str, Any] | None,
         context: Mapping[str, Any] | None,
-        keeper: Keeper | None,
     ) -> Run:
-        methods = [name for name in vars(Keeper) if not name.startswith("_")]
-        if keeper is not None and (isinstance(keeper, type) or not all(callable(getattr(keeper, name, None)) for name in methods)):
-            raise ConfigurationError(f"keeper= takes a Keeper, with {', '.join(methods)}, or None; not {kind_of(keeper)}.")
-        return Run(self._service, read(messages), session_of(session), context_of(context), keeper or Stateless())
+        return Run(self._service, read(messages), session_of(session), context_of(context))
 
     def __repr__(self) -> str:
         return f"<Agent {self.name}: {len(self.tools)} tools>"

@@ -28,10 +28,10 @@ from dcaf.agent.helpdesk import (
     PendingToolCall,
     ToolCalls,
 )
-from dcaf.agent.pending import Proposal, pending_in, propose, root_of
 from dcaf.core.errors import ToolApprovalError
 from dcaf.core.session import Session
 from dcaf.tools.conflicts import Conflict
+from dcaf.tools.proposals import Proposal, add_proposal, pending_in, root_of
 from dcaf.tools.runner import ToolRunner
 from dcaf.tools.tool import Tool
 
@@ -131,12 +131,12 @@ class Draft:
 
         Raises:
             ToolApprovalError: Nobody could decide about it: the turn around this one does not know the tool.
-            ToolArgumentError, SessionValueError: As ``dcaf.agent.pending.propose``. Nothing waits then.
+            ToolArgumentError, SessionValueError: As ``dcaf.tools.propose``. Nothing waits then.
         """
         self._check_reach(tool)
         id_ = id_ if self.outer is None else uuid.uuid4().hex
         told = intent if self.tells_intent else None
-        digest = propose(self.session, id_, tool.name, arguments, now=self.clock(), intent=told)
+        digest = add_proposal(self.session, id_, tool.name, arguments, now=self.clock(), intent=told)
         item = Approval(id=id_, name=tool.name, input=arguments, description=tool.description or tool.name, intent=told)
         self.known[digest] = item
         self.pending.append(item)

@@ -19,18 +19,18 @@ import anyio
 import anyio.from_thread
 from anyio.abc import TaskStatus
 
-from dcaf.agent.approvals import BEFORE, Verdict
 from dcaf.agent.draft import Clock
-from dcaf.agent.pending import Proposal, give_back, is_sealed_as_waiting, root_of, take
 from dcaf.asgi.checkpoint import Send, sending
 from dcaf.core.current import current_session
 from dcaf.core.errors import ConfigurationError, SessionConflict, SessionUnavailable, ToolApprovalError
 from dcaf.core.session import Session
 from dcaf.core.state import State
 from dcaf.tools.callables import layers
+from dcaf.tools.proposals import Proposal, give_back, is_sealed_as_waiting, root_of, take
 from dcaf.tools.results import Call, told_of
 from dcaf.tools.runner import ToolRunner
 from dcaf.tools.tool import Tool
+from dcaf.tools.verdicts import BEFORE, Verdict
 
 NOT_BEGUN: Final = "Not run: the turn ended before it began. It waits on"
 STOPPED: Final = "Stopped: it took longer than one turn may take. How far it came is not known."
@@ -91,7 +91,7 @@ class Execution:
 
     async def _one(self, item: Approved, runner: ToolRunner, *, task_status: TaskStatus[None]) -> None:
         verdict = item.verdict
-        call = Call(self._beginning(item), verdict.input, id=verdict.id, is_approved=True)
+        call = Call(self._beginning(item), verdict.arguments, id=verdict.id, is_approved=True)
         task_status.started()  # goes on here, so that the calls take their places in this order
         try:
             (result,) = await runner.run_all([call])

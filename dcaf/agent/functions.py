@@ -24,13 +24,13 @@ from dcaf.agent.arguments import kind_of, require
 from dcaf.agent.commit import begin_overlay, commit_overlay
 from dcaf.agent.draft import Draft, Tools
 from dcaf.agent.helpdesk import LONGEST_ID, Data, Event, TextDelta
-from dcaf.agent.pending import MOST_PENDING
 from dcaf.core.current import running
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session
 from dcaf.tools.callables import label, outcome, starts_on_loop
 from dcaf.tools.contained import contained
 from dcaf.tools.injection import Plan
+from dcaf.tools.proposals import MOST_PENDING
 from dcaf.tools.tool import Tool
 
 OWN: Final = frozenset({"session", "tool_calls", "executed_tool_calls", "approvals", "executed_approvals"})

@@ -10,22 +10,12 @@ import functools
 import logging
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import anyio
 
-from dcaf.agent.approvals import (
-    BEFORE,
-    UNKNOWN,
-    Verdict,
-    decided_in_older_form,
-    decisions_of,
-    digesting,
-    judge,
-    told_in,
-    waiting_calls,
-)
+from dcaf.agent.approvals import decided_call, decided_in_older_form, decisions_of, told_in, waiting_calls
 from dcaf.agent.asking import BETWEEN
 from dcaf.agent.config import RunConfig
 from dcaf.agent.draft import Clock, Draft, Mind, Tools, around
@@ -43,15 +33,16 @@ from dcaf.agent.helpdesk import (
     TextDelta,
 )
 from dcaf.agent.interceptors import InterceptedRequest, InterceptedResponse, RequestInterceptor, ResponseInterceptor, intercepted
-from dcaf.agent.pending import pending_in, settle
 from dcaf.agent.response import AgentResponse
 from dcaf.core.current import Within
 from dcaf.core.errors import DcafError, InterceptorError, MalformedRequest, StateError, ToolArgumentError, TurnTimeoutError
-from dcaf.core.keeper import Keeper, Stateless
 from dcaf.core.session import Session
 from dcaf.tools.frames import trace
 from dcaf.tools.platform import PLATFORM, within_platform
+from dcaf.tools.proposals import pending_in, settle
 from dcaf.tools.results import told_of
+from dcaf.tools.spending import Spending
+from dcaf.tools.verdicts import BEFORE, UNKNOWN, Verdict, digesting, judge_message
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
@@ -59,7 +50,6 @@ NOT_WAITING: Final = "No such action waits for a decision in this conversation, 
 DECIDED_BEFORE: Final = "That was decided before, so this decision changed nothing."
 UNANSWERED: Final = "What you approved was run. The answer could not be finished."
 NO_TOOL: Final = "Refused: no such action can be approved now"
-USED: Final = "Refused: this approval was used before"
 NOTHING_SAID: Final = "the last message must be the user's, and say or decide something"
 
 
@@ -95,14 +85,12 @@ class Run:
         messages: The conversation, oldest first, for this turn alone: an interceptor may write in them.
         session: Whose turn it is; written when the turn has ended well, and at once by what a person has approved.
         context: What the caller gave for this turn.
-        keeper: Who knows which approvals were used.
     """
 
     service: Service
     messages: list[Message]
     session: Session
     context: Mapping[str, Any] = field(repr=False)
-    keeper: Keeper = field(default_factory=Stateless)
     _draft: Draft = field(init=False, repr=False)
     _ends_at: float = field(init=False, repr=False)
 
@@ -152,7 +140,8 @@ class Run:
         now = self.service.clock()
         pending = pending_in(self.session, now)
         told = told_in(self.messages, pending) if pending else []
-        return await digesting(functools.partial(waiting_calls, self.session, told, self.service.tools, now=now), told)
+        find = functools.partial(waiting_calls, self.session, told, self.service.tools, now=now)
+        return await digesting(find, [item.input for item in told])
 
     async def _before(self, draft: Draft) -> InterceptorError | None:
         shown = InterceptedRequest(draft.messages, draft.session, self.context)
@@ -203,23 +192,25 @@ class Run:
     async def _decide(self, draft: Draft) -> bool:
         """Run the calls that a person has approved; gives whether the model is told of any decision."""
         last = draft.messages[-1]
-        decisions = decisions_of(last.data)
-        judged = functools.partial(judge, self.session, decisions, now=self.service.clock())
-        verdicts = await digesting(judged, decisions)
+        decisions = [item for item in decisions_of(last.data) if decided_call(item).is_decided]
+        spending = Spending(self.session, await self._judged(decisions))
         with self._within():
-            found = [await self._approved(verdict) for verdict in verdicts]
-        calls = [item for item in found if isinstance(item, Approved)]
-        await self._execute(calls, draft)
-        done = [verdict.id for verdict, item in zip(verdicts, found, strict=True) if verdict.is_known and isinstance(item, str)]
+            await spending.spend()
+        verdicts = spending.verdicts
+        calls = {verdict.id: Approved(verdict, self.service.tools[verdict.name]) for verdict in verdicts if verdict.is_approved}
+        try:
+            await self._execute(list(calls.values()), draft)
+        finally:
+            await spending.end([item.verdict for item in calls.values() if item.has_begun])
+        refused = [verdict.id for verdict in verdicts if verdict.is_known and not verdict.is_approved]
         if verdicts:
-            settle(self.session if draft.has_run else draft.session, done, now=self.service.clock())
-        draft.decided = [_executed(*pair) for pair in zip(verdicts, found, strict=True)]
+            settle(self.session if draft.has_run else draft.session, refused, now=self.service.clock())
+        outputs = [calls[verdict.id].output if verdict.reason is None else verdict.reason for verdict in verdicts]
+        draft.decided = [_executed(*pair) for pair in zip(decisions, outputs, strict=True)]
         older = decided_in_older_form(last.data)
         draft.decided_older = [_older(item) for item in draft.decided if item.id in older]
-        waits_on = {item.verdict.id for item in calls if not item.has_begun}
-        known = [
-            item for item, verdict in zip(draft.decided, verdicts, strict=True) if verdict.is_known and item.id not in waits_on
-        ]
+        told = {*refused, *(id_ for id_, item in calls.items() if item.has_begun)}
+        known = [item for item, verdict in zip(draft.decided, verdicts, strict=True) if verdict.is_known and item.id in told]
         data = (last.data or Data()).model_copy(update={"executed_approvals": known, "approvals": [], "tool_calls": []})
         draft.messages[-1] = last.model_copy(update={"data": data})
         return bool(known)
@@ -246,20 +237,21 @@ class Run:
         if error is not None and not draft.has_run:
             raise error
 
-    async def _approved(self, verdict: Verdict) -> Approved | str:
-        """The call that was approved, or why it does not run."""
-        if verdict.said is not None:
-            return verdict.said
+    async def _judged(self, decisions: Sequence[Approval]) -> list[Verdict]:
+        """What decisions come to, as far as the session and the tools of today say."""
+        verdicts = await judge_message(self.session, [decided_call(item) for item in decisions], now=self.service.clock())
+        return [self._fitting(verdict) if verdict.is_approved else verdict for verdict in verdicts]
+
+    def _fitting(self, verdict: Verdict) -> Verdict:
+        """A verdict, refused where the tool is gone, or is another one than when its call was proposed."""
         tool = self.service.tools.get(verdict.name)
         if tool is None or not tool.requires_approval:
-            return NO_TOOL
+            return replace(verdict, reason=NO_TOOL)
         try:
-            tool.check(verdict.input)
-        except ToolArgumentError as error:  # the tool is another one than when it was proposed
-            return told_of(tool.name, error)
-        if not await self.keeper.spend(self.session, f"approval:{verdict.use}"):
-            return USED
-        return Approved(verdict, tool)
+            tool.check(verdict.arguments)
+        except ToolArgumentError as error:
+            return replace(verdict, reason=told_of(tool.name, error))
+        return verdict
 
     async def _stepped(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
         """Each step inside the time limit, and with the platform's context; neither reaches the one who reads."""
@@ -341,9 +333,8 @@ def _not_run(decided: Iterable[ExecutedApproval]) -> str:
     return DECIDED_BEFORE if reasons.keys() == {BEFORE} else " ".join(f"{reason}." for reason in reasons)
 
 
-def _executed(verdict: Verdict, found: Approved | str) -> ExecutedApproval:
-    output = found if isinstance(found, str) else found.output
-    told = {"id": verdict.id, "type": verdict.type, "name": verdict.name, "input": verdict.input, "output": output}
+def _executed(decision: Approval, output: str) -> ExecutedApproval:
+    told = {"id": decision.id, "type": decision.type, "name": decision.name, "input": decision.input, "output": output}
     return ExecutedApproval.model_validate(told, context=READ)  # the input was looked at when the decision was read
 
 

@@ -39,7 +39,7 @@ from dcaf.asgi.carriers import BODY
 from dcaf.asgi.config import routes as exempted
 from dcaf.core.current import current_session
 from dcaf.core.errors import ConfigurationError, MalformedRequest
-from dcaf.core.keeper import Keeper, Stateless
+from dcaf.core.store import SessionStore, require_store
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
@@ -56,7 +56,7 @@ BLANKS: Final = 64 * 1024
 
 TWICE: Final = (
     "dcaf: %s has tools that need approval, and no ledger: one approval can be used twice in five minutes. "
-    "Pass keeper= to create_app."
+    "Pass store= to create_app."
 )
 
 MOUNTED_TWICE: Final = (
@@ -64,7 +64,7 @@ MOUNTED_TWICE: Final = (
     'instance exempt=lambda scope: scope["path"].startswith("/support/").'
 )
 NO_SETTINGS: Final = frozenset({"agent", "app", "settings"})
-SETTINGS: Final = "It takes keeper=, page= and the settings of SessionMiddleware."
+SETTINGS: Final = "It takes store=, page= and the settings of SessionMiddleware."
 
 
 def create_app(
@@ -72,7 +72,7 @@ def create_app(
     *,
     keys: Any = None,
     audience: str = "",
-    keeper: Keeper | None = None,
+    store: SessionStore | None = None,
     page: Page | bool = False,
     **settings: Any,
 ) -> ASGIApp:
@@ -82,7 +82,7 @@ def create_app(
         agent: The agent, or an agent function.
         keys: As of SessionMiddleware: a Keyring, the text of a key, or None for ``DCAF_KEYS``.
         audience: The service's name, which must be given: no other service's session is accepted.
-        keeper: Who keeps sessions fresh, and knows which approvals were used; None is nobody.
+        store: As of SessionMiddleware: it knows which approvals were used; None keeps nothing.
         page: Whether a chat page is at ``/``, which shows the session at work; a Page says what stands on it.
         **settings: Any other setting of SessionMiddleware, for instance ``subject=`` and ``conversation="/thread_id"``.
 
@@ -90,32 +90,32 @@ def create_app(
         ConfigurationError: A setting is wrong.
     """
     _check_names(settings)
-    _check_keeper(keeper)
+    require_store(store)
     served = agent if isinstance(agent, Agent) else Agent(agent)
     carriers = settings.get("carriers", BODY)
     if isinstance(carriers, Iterable):
         settings["carriers"] = (
             [carriers] if isinstance(carriers, str) else list(carriers)
         )  # both the page and the middleware read it
-    service = HelpDesk(served, keeper or Stateless())
+    service = HelpDesk(served)
     routes = [
         *(Route(path, service.chat, methods=["POST"]) for path in JSON_PATHS),
         *(Route(path, service.stream, methods=["POST"]) for path in STREAM_PATHS),
         WebSocketRoute(SOCKET_PATH, service.socket),
         Route("/health", service.health),
         Route("/openapi.json", service.openapi),
-        *_page(page, served, keeper, settings),
+        *_page(page, served, store, settings),
     ]
     exempt = exempted("exempt", settings.pop("exempt", ()))
     app = _Service(
         Starlette(routes=routes),
         keys=keys,
         audience=audience,
-        keeper=keeper,
+        store=store,
         exempt=lambda scope: _is_open(scope) or (exempt is not None and exempt(scope)),
         **settings,
     )
-    if keeper is None and served._service.tools:
+    if store is None and served._service.tools:
         _warn_once(served.name, audience)
     return app
 
@@ -142,26 +142,19 @@ def _check_names(settings: Iterable[str]) -> None:
             raise ConfigurationError(" ".join([f"create_app() has no setting {name!r}.", *(meant or [SETTINGS])]))
 
 
-def _check_keeper(keeper: Any) -> None:
-    """Refuse what could not be asked: it would be found by the first turn that is."""
-    methods = ("admit", "spend", "commit")
-    if keeper is not None and (isinstance(keeper, type) or not all(callable(getattr(keeper, name, None)) for name in methods)):
-        raise ConfigurationError(f"keeper= takes a Keeper, with admit, spend and commit, or None; not {kind_of(keeper)}.")
-
-
 def _is_open(scope: Scope) -> bool:
     """Whether a route has nothing to do with sessions, so that nobody asks ``subject=`` and ``conversation=`` about it."""
     path = scope["path"].removeprefix(scope.get("root_path", ""))
     return path in OPEN_PATHS or path.startswith("/page/")
 
 
-def _page(page: Page | bool, agent: Agent, keeper: Keeper | None, settings: dict[str, Any]) -> list[BaseRoute]:
+def _page(page: Page | bool, agent: Agent, store: SessionStore | None, settings: dict[str, Any]) -> list[BaseRoute]:
     if page is False:
         return []
     if not isinstance(page, Page | bool):
         raise ConfigurationError(f"page= takes True, False or a Page, not {kind_of(page)}.")
     shown = Page() if page is True else page
-    return page_routes(shown, title=agent.name, keeper=keeper, settings=settings)
+    return page_routes(shown, title=agent.name, store=store, settings=settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,19 +163,15 @@ class HelpDesk:
 
     Attributes:
         agent: Who answers.
-        keeper: Who knows which approvals were used.
     """
 
     agent: Agent
-    keeper: Keeper
 
     async def chat(self, request: Request) -> Response:
         """Answer in one piece."""
         try:
             asked = await _asked(request)
-            response = await self.agent.run_async(
-                asked.messages, session=current_session(), context=asked.context, keeper=self.keeper
-            )
+            response = await self.agent.run_async(asked.messages, session=current_session(), context=asked.context)
             return _json(asked.answer(response))
         except Exception as error:  # noqa: BLE001 - a client gets an answer, whatever it was
             return _problem(error)
@@ -195,7 +184,7 @@ class HelpDesk:
             return _problem(error)
 
     async def _lines(self, asked: Asked) -> AsyncGenerator[bytes, None]:
-        run = self.agent.run_stream(asked.messages, session=current_session(), context=asked.context, keeper=self.keeper)
+        run = self.agent.run_stream(asked.messages, session=current_session(), context=asked.context)
         try:
             async with aclosing(run) as events:
                 async for event in events:
@@ -206,7 +195,7 @@ class HelpDesk:
 
     async def socket(self, websocket: WebSocket) -> None:
         """Answer frame by frame, turn after turn."""
-        await Conversation(websocket, self.agent, self.keeper).run()
+        await Conversation(websocket, self.agent).run()
 
     async def health(self, _: Request) -> Response:
         """Say that the service runs."""

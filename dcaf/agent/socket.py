@@ -21,7 +21,6 @@ from dcaf.agent.response import AgentResponse
 from dcaf.asgi.body import off_the_loop
 from dcaf.core.current import current_session
 from dcaf.core.errors import SessionConflict
-from dcaf.core.keeper import Keeper
 
 STOP: Final = "stop"
 """The text, no JSON, by which a client ends the turn that is running, where the agent streams both ways."""
@@ -51,13 +50,11 @@ class Conversation:
     Args:
         websocket: The connection.
         agent: Who answers.
-        keeper: Who knows which approvals were used.
     """
 
-    def __init__(self, websocket: WebSocket, agent: Agent, keeper: Keeper) -> None:
+    def __init__(self, websocket: WebSocket, agent: Agent) -> None:
         self._websocket = websocket
         self._agent = agent
-        self._keeper = keeper
         self._last: _Frame | None = None
         self._may_stop = agent.config.streaming_mode is StreamingMode.BIDI
 
@@ -112,7 +109,7 @@ class Conversation:
 
     async def _answer(self, frame: _Frame) -> None:
         asked = await off_the_loop(Asked.read, frame.text.encode(errors="replace"))
-        run = self._agent.run_stream(asked.messages, session=current_session(), context=asked.context, keeper=self._keeper)
+        run = self._agent.run_stream(asked.messages, session=current_session(), context=asked.context)
         async with aclosing(run) as events:
             async for event in events:
                 frame.is_over = isinstance(event, AgentResponse)

@@ -25,7 +25,6 @@ from dcaf.agent.functions import Filled
 from dcaf.agent.helpdesk import LONGEST_ID, Event, ExecutedToolCall, ExecutedToolCalls, IntermittentUpdate, TextDelta
 from dcaf.agent.history import history
 from dcaf.agent.models import describe, renew_client, settings_for, stop_reason
-from dcaf.agent.pending import MOST_PENDING, waits
 from dcaf.core.errors import (
     ExitError,
     MalformedRequest,
@@ -36,6 +35,7 @@ from dcaf.core.errors import (
     ToolError,
 )
 from dcaf.core.session import Session
+from dcaf.tools.proposals import MOST_PENDING, waits
 from dcaf.tools.results import Call, told_of
 from dcaf.tools.runner import ToolRunner
 from dcaf.tools.tool import Tool

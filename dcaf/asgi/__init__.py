@@ -9,14 +9,15 @@ What a reader gets wrong: one class is mounted, and the other names are what its
 
 from dcaf.asgi.carriers import Carriers, CookieCarrier, HeaderCarrier
 from dcaf.asgi.checkpoint import checkpoint
-from dcaf.asgi.config import Keys, Routes
+from dcaf.asgi.config import Routes
 from dcaf.asgi.events import Event
 from dcaf.asgi.identity import Conversation, Subject
 from dcaf.asgi.middleware import SessionMiddleware
 from dcaf.asgi.terminal import Terminal, is_done
 from dcaf.core.claims import Claims
-from dcaf.core.keeper import Keeper, Stateless
 from dcaf.core.migrations import Migration
+from dcaf.core.settings import Keys
+from dcaf.core.store import SessionStore
 from dcaf.core.unsigned import Import
 
 __all__ = [
@@ -27,12 +28,11 @@ __all__ = [
     "Event",
     "HeaderCarrier",
     "Import",
-    "Keeper",
     "Keys",
     "Migration",
     "Routes",
     "SessionMiddleware",
-    "Stateless",
+    "SessionStore",
     "Subject",
     "Terminal",
     "checkpoint",

@@ -5,23 +5,25 @@
     verify    the seal of that one                             Sealer.opened while it is found, else Sealer.verify
     bind      who is calling, in which conversation            Identity.find, where anybody is to be asked
     open      the session for its holder, or a new one         Sealer.accept, Sealer.start, Sealer.take_in
-    admit     it, if it is current                             Keeper.admit
+    hold      a lease on it, where a store keeps sessions      SessionStore.open, Sealer.resume
     run       the application, which reads the plain protocol  RequestSession, Socket
-    prepare   the state as bytes, whatever was changed in it   State.payload
-    commit    its number                                       Keeper.commit
-    seal      the envelope                                     Sealer.pieces
+    prepare   the state as bytes, and its token                Sealer.pieces; with a store Sealer.prepare
+    commit    both, at the store                               Lease.commit
     send      the answer with it                               Answer, AnswerBeside, Stream, Socket
-    release   the session: what is written later is an error   State.end
+    end       the session: what is written later is an error   State.end
+    release   the lease, however the turn ended                Lease.release
 
 The order is the promise. The seal is verified before anybody is asked who is calling, and the application is told nothing before
-the keeper has admitted the session. What cannot be written is refused before it is numbered. Every check stands once, for a request
-and for a frame of a WebSocket; only a token that ``opened`` did not take goes through ``verify``, which says why.
+the store has opened the session. It is sealed, then committed, then sent. Every check stands once, for a request and for a frame of
+a WebSocket; only a token that ``opened`` did not take goes through ``verify``, which says why. What needs no transport is
+``dcaf.core.lifecycle``.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -36,7 +38,7 @@ from dcaf.asgi.json_walk import Place
 from dcaf.asgi.planted import clear, may_plant
 from dcaf.asgi.route import advise_plain, name_route
 from dcaf.asgi.terminal import is_done, may_be_done
-from dcaf.core.claims import Binding, Claims
+from dcaf.core.claims import Claims
 from dcaf.core.errors import (
     MalformedJSON,
     SessionError,
@@ -45,12 +47,12 @@ from dcaf.core.errors import (
     SessionUnavailable,
     SessionUnsigned,
     SessionValueError,
-    StateError,
 )
-from dcaf.core.keeper import Keeper
+from dcaf.core.lifecycle import Turn as SessionTurn
 from dcaf.core.seal import Opened, Pieces
 from dcaf.core.session import Session
 from dcaf.core.state import RESERVED
+from dcaf.core.store import OpenRequest
 
 DISAGREEMENT: Final = "carriers"
 """Why two sessions in one request are refused."""
@@ -61,7 +63,7 @@ BEFORE_THE_ANSWER: Final = (
 )
 
 
-class Turn:
+class Turn(SessionTurn):
     """What is known of one turn, whatever carries it.
 
     Args:
@@ -69,15 +71,12 @@ class Turn:
         scope: Of the request, or of the socket.
 
     Attributes:
+        session, binding, lease, arrived, kid: As of the turn without a transport.
         outer: The scope as it came in. That of the application may be another, in which its router has left the route.
         in_time: When a change would have been carried, for who made one too late.
         found: The sessions of the body or frame that opened it; None where that is not JSON.
         place: The session in it that counts; None where there is none.
         presented: What came beside the body, by precedence.
-        session: Its session, once it is open.
-        binding: Whom that is bound to.
-        arrived: Whether a session came in, so that one goes out in any case.
-        kid: Id of the key that had sealed it; None for a new one.
         is_begun: Whether a body or a frame opened it; a socket has a turn before its first frame.
         is_unnamed: Whether a session came in beside a body that names no conversation, so that nobody can tell whether it is of
             this one. It is left alone, and the turn has an empty one that nothing carries.
@@ -86,10 +85,8 @@ class Turn:
         adopts: Whether the application's own plain ``data.session`` is the new state, where nothing else changed it.
     """
 
-    session: Session
-    binding: Binding
-
     def __init__(self, config: Config, scope: Scope) -> None:
+        super().__init__(config.sealer, config.store)
         self.config: Config = config
         self.scope: Scope = scope
         self.outer: Scope = scope
@@ -97,8 +94,6 @@ class Turn:
         self.found: Found | None = None
         self.place: Place | None = None
         self.presented: Sequence[Presented] = ()
-        self.arrived: bool = False
-        self.kid: str | None = None
         self.is_begun: bool = True
         self.is_unnamed: bool = False
         self.carrier: Carrier | None = None
@@ -152,6 +147,7 @@ class Turn:
         except SessionUnsigned as refusal:
             self.session = self._take_in(member, refusal)
             await self._bind()
+            await self.hold(None)
             return
         if self.config.identity.is_anonymous:
             self.binding = sealer.anonymous
@@ -162,8 +158,10 @@ class Turn:
             if self.presented:
                 self._check_agreement(self.presented if self.place is not None else self.presented[1:])
             self.kid = opened.key.kid
-            if self.config.keeper is not None:
-                await self.config.keeper.admit(sealer.claims_of(self.session))
+        standing = self.session._state.standing
+        assert standing is not None
+        if self.store is not None or standing.claims.ep is not None or standing.claims.at is not None:
+            await self.hold(None if opened is None else standing.claims)
 
     async def _bind(self) -> None:
         body = (lambda: None) if self.found is None else self.found.strip_sessions
@@ -177,6 +175,8 @@ class Turn:
         """
         if before is None:
             self.session = self.config.sealer.start()
+            if self.store is not None:
+                await self.hold(None)
             return
         if self.binding.subject != before.binding.subject:
             raise SessionInvalid(reason="sub")
@@ -185,14 +185,14 @@ class Turn:
         if self.binding.conversation != before.binding.conversation and not may_move:
             raise SessionInvalid(reason="cid")
         self.config.sealer.recheck(self.session)
-        if not is_new and self.config.keeper is not None:
-            await self.config.keeper.admit(self.config.sealer.claims_of(self.session))
+        await self.hold(None if is_new else self.config.sealer.claims_of(self.session))
         self.arrived = before.arrived or not is_new
 
     async def _restart(self, refusal: SessionError) -> None:
         self.config.events.restarted(refusal)
         self.session, self.arrived, self.kid = self.config.sealer.start(restarted=refusal.code), True, None
         await self._bind()
+        await self.hold(None)
 
     def _take_in(self, plain: dict[str, Any], refusal: SessionUnsigned) -> Session:
         sealer, unsigned = self.config.sealer, self.config.unsigned
@@ -236,14 +236,6 @@ class Turn:
         return self.arrived or self._envelope is not None or self.is_changed
 
     @property
-    def is_changed(self) -> bool:
-        """Whether the session is not what arrived or was last sealed, or can no longer be written."""
-        try:
-            return self.session._state.is_changed()
-        except StateError:
-            return True
-
-    @property
     def is_sent(self) -> bool:
         """Whether the client has the session as it is now, or none is due."""
         return not self.is_due or (self._envelope is not None and not self.is_changed)
@@ -254,34 +246,47 @@ class Turn:
         is_kept = self.carrier is not None and self.carrier.keeps
         return (self.arrived and not is_kept) or self.session._state.is_touched
 
-    async def envelope(self) -> Pieces:
+    def describe(self, claims: Claims | None) -> OpenRequest:
+        """As of the turn without a transport; before a socket's first frame nothing was asked."""
+        return replace(super().describe(claims), is_safe=not self.is_begun)
+
+    async def envelope(self, *, ends_turn: bool) -> Pieces:
         """The envelope of the session as it is now, in pieces; the same as before where nothing changed since.
 
+        Args:
+            ends_turn: As of ``Lease.commit``.
+
         Raises:
-            SessionConflict: Another turn came first.
+            SessionError: Another turn came first, or the session was revoked.
             SessionUnavailable: It could not be written.
             SessionAliasError, SessionValueError: What tools did to the session cannot be written.
         """
-        if self._envelope is None or self.is_changed:
+        if self._envelope is None or self.lease is not None or self.is_changed:
             if self.adopts:
                 self._was_changed = self._was_changed or (self.is_changed and not self._adopted)
-            sequence = None if self.config.keeper is None else await self._commit(self.config.keeper)
-            self._envelope = self.config.sealer.pieces(self.session, self.binding, sequence=sequence)
+            if self.lease is None:
+                self._envelope = self.sealer.pieces(self.session, self.binding)
+            else:
+                self._envelope = await self.commit(self.lease, ends_turn=ends_turn)
             self._adopted = False
             self._tell(self._envelope)
         return self._envelope
 
-    async def token(self) -> bytes:
-        """The token alone of the session as it is now. Raises as ``envelope``."""
-        sequence = None if self.config.keeper is None else await self._commit(self.config.keeper)
-        token = self.config.sealer.token(self.session, self.binding, sequence=sequence)
-        self._tell((token,))
-        return token
+    async def token(self, look: Callable[[bytes], None]) -> bytes:
+        """The token alone of the session as it is now.
 
-    async def _commit(self, keeper: Keeper) -> int:
-        """The number of the state, which can be written: nothing is numbered that is never sealed."""
-        self.session._state.payload()
-        return await keeper.commit(self.session)
+        Args:
+            look: As of ``commit``.
+
+        Raises as ``envelope``.
+        """
+        if self.lease is None:
+            token: Pieces = (self.sealer.token(self.session, self.binding),)
+            look(bytes(token[0]))
+        else:
+            token = await self.commit(self.lease, ends_turn=False, has_mirror=False, look=look)
+        self._tell(token)
+        return bytes(token[0])
 
     async def complete(self, text: JSONText) -> bytes | None:
         """A text with the session at its ``data.session``; None where none is due, or it has no room for one.
@@ -294,7 +299,7 @@ class Turn:
         if frame is None:
             return None
         before, after = frame
-        return b"".join((before, *await self.envelope(), after))
+        return b"".join((before, *await self.envelope(ends_turn=True), after))
 
     async def clear(self, data: bytes, clear: Callable[[bytes], bytes] = clear) -> bytes:
         """A text without the sessions that the application put into it, which count on a route that ``plain=`` names alone.
@@ -313,9 +318,9 @@ class Turn:
             self._tell_overwritten()
         return found
 
-    async def event(self) -> bytes:
-        """The text of an event that carries nothing but the session. Raises as ``envelope``."""
-        return b"".join((b'{"type":"session","data":{"session":', *await self.envelope(), b"}}"))
+    async def event(self, *, ends_turn: bool) -> bytes:
+        """The text of an event that carries nothing but the session. Arguments and errors are those of ``envelope``."""
+        return b"".join((b'{"type":"session","data":{"session":', *await self.envelope(ends_turn=ends_turn), b"}}"))
 
     async def ends_turn(self, name: str | None, data: bytes) -> tuple[bool, JSONText | None]:
         """Whether an event ends the turn, and its parsed text, where it was parsed and is JSON."""
@@ -335,7 +340,7 @@ class Turn:
         """Tell the operator that a change was sealed and did not arrive, or was not sealed at all."""
         _tell_lost(self.config.events, self.scope, self.in_time)
 
-    def release(self) -> None:
+    def end(self) -> None:
         """End the turn: whoever writes its session from now on gets an error, and the operator is told."""
         # Of the turn only what names its route: one that its own session held would be left to the garbage collector.
         scope = self.scope

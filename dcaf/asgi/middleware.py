@@ -23,20 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dcaf.asgi.body import Flights, unopened
 from dcaf.asgi.carriers import Carriers, carriers_of, find_presented
-from dcaf.asgi.config import (
-    MAX_BODY_BYTES,
-    MAX_TOKEN_BYTES,
-    Config,
-    Keys,
-    Routes,
-    keyring,
-    lifetime,
-    one_of,
-    positive,
-    routes,
-    suites,
-    watcher,
-)
+from dcaf.asgi.config import MAX_BODY_BYTES, Config, Routes, routes, watcher
 from dcaf.asgi.events import Event, Events
 from dcaf.asgi.identity import Conversation, Identity, Subject
 from dcaf.asgi.lifecycle import find_dead
@@ -45,12 +32,12 @@ from dcaf.asgi.request import SCOPE_KEY, RequestSession
 from dcaf.asgi.startup import fails_at_start, refuse_start
 from dcaf.asgi.terminal import Terminal, is_done
 from dcaf.asgi.websocket import PassingSocket, Socket, open_first
-from dcaf.core.arguments import kind_of, require_bool, require_clock, require_function, require_plain_function, texts_of
-from dcaf.core.envelope import Sealer
+from dcaf.core.arguments import kind_of, require_bool, require_plain_function, texts_of
 from dcaf.core.errors import ConfigurationError, SessionError, SessionUnavailable
-from dcaf.core.keeper import Keeper, level_of, require_keeper
-from dcaf.core.migrations import Migration, Migrations
+from dcaf.core.migrations import Migration
 from dcaf.core.session_dict import SessionDict
+from dcaf.core.settings import MAX_TOKEN_BYTES, Keys, build_sealer, one_of, positive
+from dcaf.core.store import SessionStore, level_of, require_store
 from dcaf.core.unsigned import Import
 
 MIB: Final = 1024 * 1024
@@ -105,7 +92,8 @@ class SessionMiddleware:
         on_event: Told of each refusal and each other event that an operator counts; must not block.
         clock: Seconds since the epoch.
         randomness: That many random bytes, for session ids.
-        keeper: Who judges freshness; None is the stateless one.
+        store: Opens every session and commits what is sealed of it: a ledger, a session service, or a SessionStore of your own; see
+            the guide on stores. None keeps nothing.
 
     Raises:
         ConfigurationError: A setting is wrong; the message says what to write.
@@ -147,37 +135,38 @@ class SessionMiddleware:
         on_event: Callable[[Event], None] | None = None,
         clock: Callable[[], float] = time.time,
         randomness: Callable[[int], bytes] = os.urandom,
-        keeper: Keeper | None = None,
+        store: SessionStore | None = None,
     ) -> None:
         if isinstance(app, SessionMiddleware):
             raise ConfigurationError(app._twice)
         self.app = app
         self._exempt = routes("exempt", exempt)
-        suite, *others = suites(encrypt=require_bool("encrypt=", encrypt), accept_both=require_bool("accept_both=", accept_both))
         if encrypt and (callable(plain) or texts_of(plain)) and not require_bool("plain_secret=", plain_secret):
             raise ConfigurationError(PLAIN_AND_ENCRYPTED)
         positive("max_token_bytes", max_token_bytes)
         in_body, others_by = carriers_of(carriers)
         room = max_token_bytes if in_body else min(max_token_bytes, max(carrier.room_bytes for carrier in others_by))
-        sealer = Sealer(
-            keys=keyring(keys),
+        sealer = build_sealer(
+            keys=keys,
             audience=audience,
-            lifetime=lifetime(idle_timeout, absolute_timeout),
-            mirror=(not encrypt) if mirror is None else mirror,
+            encrypt=encrypt,
+            accept_both=accept_both,
+            mirror=mirror,
+            idle_timeout=idle_timeout,
+            absolute_timeout=absolute_timeout,
             max_token_bytes=room,
-            migrations=Migrations(version, migrations),
-            clock=require_clock("clock=", clock),
-            randomness=require_function("randomness=", randomness),
-            suite=suite,
-            also_accepted=others,
+            version=version,
+            migrations=migrations,
+            clock=clock,
+            randomness=randomness,
         )
-        require_keeper(keeper)
+        require_store(store)
         told = None if on_event is None else require_plain_function("on_event=", on_event)
         self._config = Config(
             sealer=sealer,
             identity=Identity(subject, conversation),
-            keeper=keeper,
-            events=Events(told, watcher(level_of(keeper))),
+            store=store,
+            events=Events(told, watcher(level_of(store))),
             restarts=None if on_refused is None else one_of("on_refused", on_refused, ("reject", "restart")) == "restart",
             unsigned=unsigned if isinstance(unsigned, Import) else one_of("unsigned", unsigned, ("reject", "ignore"), DOOR),
             is_plain=routes("plain", plain),

@@ -21,11 +21,15 @@ from starlette.types import Receive, Scope, Send
 from dcaf.asgi.body import IN_FLIGHT, announced_bytes
 from dcaf.asgi.carriers import Carrier
 from dcaf.core.envelope import RESTART
-from dcaf.core.errors import SessionError, SessionUnavailable
+from dcaf.core.errors import SessionConflict, SessionError, SessionUnavailable
+from dcaf.core.slots import RESERVED
 
 RETRY_AFTER_S: Final = {"session-conflict": "1", "session-unavailable": "1"}
 START_OVER: Final = {"session": orjson.loads(RESTART)}
 UNREAD: Final = (413, 415)
+TITLES: Final = {413: "Content Too Large", 422: "Unprocessable Content"}
+"""Phrases of RFC 9110 that Python had in another form before 3.13: one answer is the same bytes, whichever runs it."""
+
 POLICY: Final = 1008
 """Close code: a message that violates the policy of the service (RFC 6455, section 7.4.1)."""
 
@@ -39,15 +43,33 @@ last figure; of a longer one the rest is left to itself for a moment, in which i
 
 
 def build_body(refusal: SessionError | SessionUnavailable) -> dict[str, Any]:
-    """The members of the answer; ``data.session`` only where the client should drop the session it has."""
+    """The members of the answer; ``data.session`` only where the client is to drop the session it has, or to adopt another."""
     body = {
         "type": "about:blank",
-        "title": HTTPStatus(refusal.http_status).phrase,
+        "title": TITLES.get(refusal.http_status) or HTTPStatus(refusal.http_status).phrase,
         "status": refusal.http_status,
         "detail": refusal.detail,
         "code": refusal.code,
     }
-    return body | ({"data": START_OVER} if refusal.offers_restart else {})
+    return body | find_members(refusal)
+
+
+def find_members(refusal: SessionError | SessionUnavailable) -> dict[str, Any]:
+    """What an answer that refuses says of the session: to drop it; or, of one whose answer was lost, the current envelope.
+
+    That carries the hint ``retry`` where the request was not applied: its client may send it again.
+    """
+    if refusal.offers_restart:
+        return {"data": START_OVER}
+    if not isinstance(refusal, SessionConflict):
+        return {}
+    found: dict[str, Any] = {} if refusal.applied is None else {"applied": refusal.applied}
+    if refusal.envelope is not None:
+        session = orjson.loads(refusal.envelope)
+        if refusal.applied is False:
+            session[RESERVED]["retry"] = True
+        found["data"] = {"session": session}
+    return found
 
 
 def build_problem(refusal: SessionError | SessionUnavailable, *, http_version: str = "1.1") -> Response:

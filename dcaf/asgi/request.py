@@ -6,6 +6,7 @@ The steps are those of ``lifecycle``; here is what HTTP adds to them: the body t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from threading import get_ident
 from typing import Final
@@ -21,10 +22,14 @@ from dcaf.asgi.json_sessions import Found
 from dcaf.asgi.lifecycle import DISAGREEMENT, Turn, find_dead
 from dcaf.asgi.problems import is_unread, refuse
 from dcaf.asgi.responses import Answer, AnswerBeside
+from dcaf.core.claims import Claims
 from dcaf.core.current import begin, end
 from dcaf.core.errors import BodyTooLarge, EncodedBody, SessionError, SessionUnavailable
+from dcaf.core.store import OpenRequest, digest_parts
 
 SCOPE_KEY: Final = "dcaf.session"
+SAFE: Final = ("GET", "HEAD", "OPTIONS", "TRACE")
+"""Methods that promise to change nothing (RFC 9110, section 9.2.1)."""
 
 
 class RequestSession(Turn):
@@ -51,22 +56,43 @@ class RequestSession(Turn):
         if config.carriers:
             self.presented: Sequence[Presented] = find_presented(config.carriers, self.scope)
         try:
-            data = await self._receive_body()
-            if data is None:
+            try:
+                data = await self._receive_body()
+                if data is None:
+                    return
+                self._data = data
+                await self.open()
+                self.scope: Scope = {**self.scope, SCOPE_KEY: self.session}
+                if self.found is not None:
+                    self._prepare_body(self.found)
+            except (SessionError, SessionUnavailable) as refusal:
+                await self._refuse(refusal)
                 return
-            await self.open()
-            self.scope: Scope = {**self.scope, SCOPE_KEY: self.session}
-            if self.found is not None:
-                self._prepare_body(self.found)
-        except (SessionError, SessionUnavailable) as refusal:
-            config.events.refused(refusal)
-            in_body = self.place is not None and refusal.reason != DISAGREEMENT
-            dead = () if in_body else find_dead(refusal, self.presented)
-            await refuse(refusal, self.scope, self._receive, self._send, dead, is_coming=self._is_coming and is_unread(refusal))
-            return
-        if config.events.watcher is not None:
-            self.tell_opened(len(data))
-        await self._run(app, data)
+            if config.events.watcher is not None:
+                self.tell_opened(len(data))
+            await self._run(app)
+        finally:
+            if self.lease is not None:
+                await self.release()
+
+    async def _refuse(self, refusal: SessionError | SessionUnavailable) -> None:
+        self.config.events.refused(refusal)
+        in_body = self.place is not None and refusal.reason != DISAGREEMENT
+        dead = () if in_body else find_dead(refusal, self.presented)
+        await refuse(refusal, self.scope, self._receive, self._send, dead, is_coming=self._is_coming and is_unread(refusal))
+
+    def describe(self, claims: Claims | None) -> OpenRequest:
+        """As of the turn without a transport, with what tells this request from others."""
+        key = dict(self.scope["headers"]).get(b"idempotency-key")
+        request = replace(
+            super().describe(claims),
+            is_safe=self.scope["method"] in SAFE,
+            idempotency_key=None if key is None else key.decode("latin-1"),
+        )
+        if self._data is None or self._is_coming:
+            return request
+        # Of the turn only what is digested: a lease that held its turn would be left to the garbage collector.
+        return replace(request, identity=partial(digest_parts, *_request_line(self.scope), self._data))
 
     async def _receive_body(self) -> bytes | None:
         """Read the body as far as it must be read, and find the sessions in it; None where the client has left.
@@ -108,13 +134,11 @@ class RequestSession(Turn):
             flights.give_back(taken_bytes)
         return bytes(data)
 
-    async def _run(self, app: ASGIApp, data: bytes) -> None:
+    async def _run(self, app: ASGIApp) -> None:
         """Have the application answer; what it reads is the body with the verified state in it."""
         config = self.config
         if config.binds_request_session:
             self.scope["session"] = self.session if config.shown_as is None else config.shown_as.of(self.session)
-        if self._rewrite is None:
-            self._data = data
         in_body = config.in_body and self.carrier is None
         self.adopts = self.adopts and in_body
         answer = Answer(self, self._send) if in_body else AnswerBeside(self, self._send)
@@ -127,7 +151,7 @@ class RequestSession(Turn):
         finally:
             sending.reset(checkpoint)
             end(session)
-            self.release()
+            self.end()
         answer.tell_late_change()
 
     def _prepare_body(self, found: Found) -> None:
@@ -154,6 +178,12 @@ class RequestSession(Turn):
         data, self._data = self._data if self._rewrite is None else self._rewrite(), None
         self._rewrite = None
         return {"type": "http.request", "body": data, "more_body": self._is_coming}
+
+
+def _request_line(scope: Scope) -> tuple[bytes, ...]:
+    """What tells a request from others beside its body."""
+    kind = dict(scope["headers"]).get(b"content-type", b"")
+    return scope["method"].encode(), scope["path"].encode("utf-8", "surrogatepass"), scope.get("query_string", b""), kind
 
 
 def _extend(data: bytes | bytearray, chunk: bytes) -> bytearray:

@@ -353,12 +353,15 @@ async def _carried(turn: Turn, carrier: Carrier, headers: Raw) -> Raw:
     is_changed, is_over = turn.is_changed, carrier.keeps and _is_void(turn)
     if turn.is_unnamed:
         raise NotCarriedError(_unnamed(turn, carrier))
-    token = await turn.token()
+
+    def look(token: bytes) -> None:
+        if is_changed and not is_over and len(token) > carrier.room_bytes:
+            raise NotCarriedError(_too_long(turn, carrier, len(token)))
+
+    token = await turn.token(look)
     if is_over:
         return carrier.clear(turn.scope, headers)
     written = carrier.write(turn.scope, headers, token, life_s=turn.config.sealer.rest_s(turn.session))
-    if written is None and is_changed:
-        raise NotCarriedError(_too_long(turn, carrier, len(token)))
     return headers if written is None else written
 
 

@@ -24,6 +24,8 @@ ENVELOPE: Final[dict[str, Any]] = {
             "properties": {
                 "token": {"type": "string"},
                 "expires_at": {"type": "integer", "description": "Seconds since the epoch."},
+                "restarted": {"type": "string", "description": "Code of the refusal after which this session was started."},
+                "retry": {"type": "boolean", "description": "Whether to send the message again with this session."},
             },
             "required": ["token"],
         }
@@ -41,6 +43,7 @@ PROBLEM: Final[dict[str, Any]] = {
         "status": {"type": "integer"},
         "detail": {"type": "string"},
         "code": {"type": "string"},
+        "applied": {"enum": [True, False, "partial"], "description": "Whether what was asked for was done before."},
         "data": {"type": "object", "properties": {"session": ENVELOPE}, "required": ["session"]},
     },
     "required": ["title", "status", "detail", "code"],

@@ -133,7 +133,7 @@ class Stream:
             if not more:
                 done += await self._last()
             elif self._owes_checkpoint and self._cutter.is_between:
-                done += b"" if self._is_sent else await self._session_event()
+                done += b"" if self._is_sent else await self._session_event(ends_turn=False)
                 self._owes_checkpoint = False
         except (SessionError, SessionUnavailable) as refusal:
             self._turn.config.events.refused(refusal)
@@ -173,7 +173,7 @@ class Stream:
                 self._is_unread = False
                 return self._cutter.replaced(piece, completed)
         before = (ends or piece.data.strip() == CLOSER) and not self._is_sent
-        return (await self._session_event() if before else b"") + piece.raw
+        return (await self._session_event(ends_turn=True) if before else b"") + piece.raw
 
     async def _clear(self, piece: Piece) -> Piece:
         data = piece.data and await self._turn.clear(piece.data)
@@ -193,11 +193,11 @@ class Stream:
 
     async def _last(self) -> bytes:
         rest = await self._piece(self._cutter.rest())
-        return rest if self._is_sent else self._cutter.closed(rest, await self._session_event())
+        return rest if self._is_sent else self._cutter.closed(rest, await self._session_event(ends_turn=True))
 
-    async def _session_event(self) -> bytes:
+    async def _session_event(self, *, ends_turn: bool) -> bytes:
         self._is_unread = False
-        event = self._cutter.event("session", await self._turn.event())
+        event = self._cutter.event("session", await self._turn.event(ends_turn=ends_turn))
         if not self._has_bytes:
             self._mark = b""
         return event

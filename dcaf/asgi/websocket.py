@@ -20,7 +20,7 @@ from dcaf.asgi.checkpoint import sending
 from dcaf.asgi.config import Config
 from dcaf.asgi.json_sessions import JSONText
 from dcaf.asgi.lifecycle import Turn
-from dcaf.asgi.problems import START_OVER, error_text
+from dcaf.asgi.problems import error_text, find_members
 from dcaf.core.current import Within, running
 from dcaf.core.errors import BodyTooLarge, SessionConflict, SessionError, SessionUnavailable
 from dcaf.core.session import Session
@@ -35,12 +35,17 @@ async def open_first(config: Config, scope: Scope, presented: Sequence[Presented
     """Begin a session for a socket, before its first frame, or open that of its handshake. Raises as ``Turn.open``."""
     turn = Turn(config, scope)
     turn.is_begun, turn.presented = False, presented
-    if presented:
-        await turn.open()
-        turn.tell_opened(0)
-    else:
-        turn.binding = config.sealer.binding(await config.identity.find_subject(scope))
-        turn.session = config.sealer.start()
+    try:
+        if presented:
+            await turn.open()
+            turn.tell_opened(0)
+        else:
+            turn.binding = config.sealer.binding(await config.identity.find_subject(scope))
+            turn.session = config.sealer.start()
+            await turn.hold(None)
+    except BaseException:
+        await turn.release()
+        raise
     return turn
 
 
@@ -76,7 +81,8 @@ class Socket:
                 await app(self._scope, self.receive, self.send)
                 await self.finish()
             finally:
-                self._turn.release()
+                self._turn.end()
+                await self._turn.release()
 
     async def receive(self) -> Message:
         """The next message for the application: a JSON frame has the verified state in it, and any other passes as it is."""
@@ -115,7 +121,7 @@ class Socket:
         """Send the session as it is now; False where the connection is not open. Raises as ``send``."""
         if self._is_open and not self._turn.is_sent:
             async with self._sending:
-                await self._send_session()
+                await self._send_session(ends_turn=False)
         return self._is_open
 
     async def finish(self) -> None:
@@ -125,7 +131,7 @@ class Socket:
         try:
             if self._is_open:
                 async with self._sending:
-                    await self._send_session()
+                    await self._send_session(ends_turn=True)
             self._is_lost = self._turn.is_changed
         except OSError:  # the client has left already
             self._is_lost = True
@@ -155,11 +161,17 @@ class Socket:
             raise BodyTooLarge(reason="length")
         turn = Turn(self._config, self._turn.outer)
         turn.found = await find_sessions(data, self._config.verify)
-        await turn.open(self._turn)
-        turn.scope = self._scope
+        # What is being sealed between two turns is committed first: what came of it would be taken for the state of this one.
+        async with self._sending:
+            await self._turn.release()
+            try:
+                await turn.open(self._turn)
+                given = self._go_on(turn, message)
+            except BaseException:
+                await turn.release()
+                raise
         turn.tell_opened(len(data))
-        self._is_busy = True
-        return self._go_on(turn, message)
+        return given
 
     def _go_on(self, turn: Turn, message: Message) -> Message:
         """Go on with the turn of a frame; the session of the connection becomes that of the frame."""
@@ -167,15 +179,17 @@ class Socket:
         assert found is not None
         kept = turn.place
         visible = b"" if kept is None else self._config.sealer.visible(turn.session, whole=self._adopts)
+        given = _with(message, found.text.rewritten(found.places, kept, visible)) if found.places else message
         if turn.session is not self._session and not _is_echo(turn.session, self._session):
             if before.is_changed:
                 before.tell_lost()
             self._session._state.refill(turn.session._state)
         elif before.is_begun:
             self._session.temp.clear()
+        self._session._state.lease = turn.lease
         turn.session, turn.adopts, turn.found, turn.place = self._session, self._adopts, None, None
-        self._turn = turn
-        return _with(message, found.text.rewritten(found.places, kept, visible)) if found.places else message
+        turn.scope, self._turn, self._is_busy = self._scope, turn, True
+        return given
 
     async def _frame(self, message: Message, data: bytes) -> None:
         if not is_json(data):
@@ -198,25 +212,25 @@ class Socket:
         try:
             completed = await turn.complete(text) if len(data) <= self._config.max_response_bytes else None
             if completed is None and not turn.is_sent:
-                await self._send_event(as_bytes=message.get("text") is None)
+                await self._send_event(ends_turn=True, as_bytes=message.get("text") is None)
             await self._send(_with(message, data if completed is None else completed))
         finally:
             self._is_busy = False
+            await turn.release()
 
-    async def _send_session(self) -> None:
+    async def _send_session(self, *, ends_turn: bool) -> None:
         """Send the session as it is now, or why it cannot be sealed."""
         try:
-            await self._send_event(as_bytes=False)
+            await self._send_event(ends_turn=ends_turn, as_bytes=False)
         except (SessionError, SessionUnavailable) as refusal:
             await self._refuse(refusal, as_bytes=False)
 
-    async def _send_event(self, *, as_bytes: bool) -> None:
-        await self._send(_message(await self._turn.event(), as_bytes=as_bytes))
+    async def _send_event(self, *, ends_turn: bool, as_bytes: bool) -> None:
+        await self._send(_message(await self._turn.event(ends_turn=ends_turn), as_bytes=as_bytes))
 
     async def _refuse(self, refusal: SessionError | SessionUnavailable, *, as_bytes: bool) -> None:
         self._config.events.refused(refusal)
-        members = {"data": START_OVER} if refusal.offers_restart else {}
-        await self._send(_message(error_text(refusal.code, **members), as_bytes=as_bytes))
+        await self._send(_message(error_text(refusal.code, **find_members(refusal)), as_bytes=as_bytes))
         if refusal.http_status == BodyTooLarge.http_status:
             await self.finish()
             self._is_open, self._is_closed = False, True
@@ -249,7 +263,8 @@ class PassingSocket:
                 if self._turn.is_changed:
                     self._turn.tell_lost()
             finally:
-                self._turn.release()
+                self._turn.end()
+                await self._turn.release()
 
     async def receive(self) -> Message:
         """The next message for the application."""
@@ -292,7 +307,7 @@ def _is_echo(arrived: Session, kept: Session) -> bool:
     one, other = arrived._state.standing, kept._state.standing
     if one is None or other is None or not one.token:
         return False
-    return b"".join(one.token) == b"".join(other.token)
+    return one.claims == other.claims and b"".join(one.token) == b"".join(other.token)
 
 
 def _data(message: Message) -> bytes:

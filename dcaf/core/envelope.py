@@ -33,6 +33,7 @@ from dcaf.core.session import Session
 from dcaf.core.slots import RESERVED
 from dcaf.core.state import Frozen, State
 from dcaf.core.store import Lease, Sealed
+from dcaf.core.tracked import Tracked
 from dcaf.core.unsigned import Import
 from dcaf.core.values import JSON
 
@@ -241,15 +242,38 @@ class Sealer:
             SessionEnded: The state that the server keeps is of a schema that is not known here.
             SessionValueError: A migration made a value that may not be stored.
         """
-        state, before = session._state, _standing_of(session)
+        before = _standing_of(session)
         claims = before.claims._replace(seq=lease.revision, ep=lease.epoch, at=lease.place)
         # A token that says something else does not rest; the state that it seals is no other one for that.
-        standing = before._replace(claims=claims, kid=before.kid if claims == before.claims else None)
-        state.standing = standing
-        if lease.payload is not None and lease.payload.data != state.arrived_data():
-            state.refill(self._restored(lease.payload, lease.version, standing))
-        if lease.place is not None:
-            state.unlimit()
+        session._state.standing = standing = before._replace(claims=claims, kid=before.kid if claims == before.claims else None)
+        if lease.place is None and lease.payload is None:
+            return
+        if not isinstance(session._state, Tracked):
+            # Nobody has looked at it yet: it was opened or begun just now.
+            object.__setattr__(session, "_state", Tracked(session._state._arrived, standing))
+        if lease.payload is not None and lease.payload.data != session._state._arrived.data:
+            session._state.refill(self._restored(lease.payload, lease.version, standing))
+
+    def rebase(self, session: Session, newer: Payload, version: int, revision: int) -> list[str]:
+        """Lay what a turn did over a newer state of its session; gives the keys where another turn's change gave way.
+
+        Args:
+            session: One whose state a store keeps.
+            newer: The state.
+            version: Of the schema that it is of.
+            revision: Its number.
+
+        Raises:
+            SessionEnded: It is of a schema that is not known here.
+            SessionAliasError, SessionValueError: What was done to the session cannot be written.
+        """
+        state, before = session._state, _standing_of(session)
+        standing = before._replace(claims=before.claims._replace(seq=revision), kid=None)
+        restored = self._restored(newer, version, standing)
+        assert isinstance(state, Tracked)
+        with state._lock:
+            state.standing = restored.standing
+            return state.rebase(restored._arrived)
 
     def seal(self, session: Session, binding: Binding, *, sequence: int | None = None) -> bytes:
         """Seal a session: the whole envelope, a compact JSON object in UTF-8; ``pieces`` in one. Raises as it."""
@@ -303,7 +327,7 @@ class Sealer:
         state = session._state
         with state._lock:
             frozen, arrived = state.freeze(), _standing(state)
-            is_changed = not _is_sealed(state, frozen.payload, arrived)
+            is_changed = frozen.payload is not state._arrived or arrived.token == ()
             standing = self._sealed(state, frozen.payload, binding, sequence if is_changed else arrived.claims.seq)
             shown = self._mirror.shown(state, frozen.payload) if has_mirror else b""
         pieces = _envelope(standing, shown) if has_mirror else ()
@@ -366,7 +390,7 @@ class Sealer:
         arrived = state.standing or _standing(state)
         now = int(self._clock())
         key = self._keys.signer(now)
-        is_sealed = _is_sealed(state, payload, arrived)
+        is_sealed = payload is state._arrived and arrived.token != ()
         subject, conversation = binding.digests(self._suite.prefix, key)
         is_bound = arrived.claims.sub == subject and arrived.claims.cid == conversation
         if is_sealed and is_bound and self._rests(arrived, key, now) and sum(map(len, arrived.token)) <= self._max_token_bytes:
@@ -409,11 +433,6 @@ class Prepared(NamedTuple):
         """Take it for what arrived: only what was written since it was frozen is a change."""
         with session._state._lock:
             session._state.arrives(self.frozen.payload, self.standing, self.frozen)
-
-
-def _is_sealed(state: State, payload: Payload, arrived: Standing) -> bool:
-    """Whether the last token seals this very payload of a state."""
-    return payload is state._arrived and arrived.token != ()
 
 
 def _envelope(sealed: Standing, shown: bytes) -> Pieces:

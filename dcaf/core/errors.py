@@ -272,12 +272,12 @@ class SessionConflict(SessionError):
 
     Args:
         reason: Why, in one word, for the log; never sent.
+        envelope, applied: As below.
+
+    Attributes:
         envelope: The current envelope as JSON, for a holder whose answer was lost; None for none.
         applied: Whether what this request asks for was done in the turn whose answer was lost: ``"partial"`` where that turn did
             not finish, None where nobody says.
-
-    Attributes:
-        envelope, applied: As above.
     """
 
     code = "session-conflict"

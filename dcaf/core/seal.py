@@ -93,9 +93,7 @@ class SignedSuite:
         """
         head, body = HEAD.match(token), memoryview(token)[:BEFORE_MAC]
         key = keys.find(head[1].decode()) if head else None
-        if head is None or key is None:
-            raise _refused(token, key)
-        if not hmac.compare_digest(_mac(key, audience, body), token[-MAC_CHARACTERS:]):
+        if head is None or key is None or not hmac.compare_digest(_mac(key, audience, body), token[-MAC_CHARACTERS:]):
             raise _refused(token, key)
         segment = body[head.end() :]
         state = None if PLUS in token or SLASH in token or EQUALS in token else _state_in(segment)

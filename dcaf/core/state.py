@@ -339,24 +339,29 @@ class State(Slots):
             for slot in self._slots.values():
                 slot.arrived = slot.data
             return
-        self._own_arrived = frozen.library
         if self._moved == frozen.moved:
             self._moved.clear()
         for key, data in frozen.values.items():
             if key in self._slots:
                 self._slots[key].arrived = data
+        self._keep_later(frozen)
 
-    def arrived_data(self) -> bytes:
-        """What arrived, or was last sealed, as it was written."""
-        return self._arrived.data
-
-    def unlimit(self) -> None:
-        """Let the written state become as large as its store takes it: no token carries it."""
-        self._limit_bytes = None
+    def _keep_later(self, frozen: Frozen) -> None:
+        """Load what was sealed at once where something was written since: loaded later, it would be taken for all there is."""
+        library, most_bytes, self._own_arrived = self._library, self._most_bytes, frozen.library
+        has_later = self._tails or any(slot.data is not slot.arrived for slot in self._slots.values())
+        if has_later or library != frozen.library:
+            self._loaded()
+            self._library, self._most_bytes = library, most_bytes
 
     def end(self, late: Callable[[], None]) -> None:
         """End the turn: from now on each change is an error, and ``late`` is called."""
         self._late = late
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the turn has ended."""
+        return self._late is not None
 
     def _refuse_late(self, late: Callable[[], None]) -> NoReturn:
         late()

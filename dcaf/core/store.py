@@ -2,6 +2,7 @@
 
     open      every session, before the application runs: one that arrived, a new, a restarted, an imported one
     spend     what may be used once, before what it allows is done
+    give_back what was spent, where what it allows has not begun after all
     latest    a newer state, for stores that merge, before this turn's is made
     commit    the finished envelope, before it is sent
     release   always, however the turn ended
@@ -21,16 +22,17 @@ import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, ParamSpec, Protocol, TypeVar
 
 from dcaf.core.arguments import has_methods, kind_of
 from dcaf.core.base64url import Payload
 from dcaf.core.claims import Binding, Claims
-from dcaf.core.errors import ConfigurationError, SessionError, SessionUnavailable
+from dcaf.core.errors import ConfigurationError, SessionClosedError, SessionError, SessionUnavailable
 
 if TYPE_CHECKING:
     from dcaf.core.session import Session
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 FAILED: Final = "store"
@@ -114,6 +116,15 @@ class Lease(Protocol):
             SessionUnavailable: Nobody can tell. Then nothing is used up, as far as the store can say.
         """
 
+    async def give_back(self, keys: Sequence[str]) -> None:
+        """Have what this turn used up be usable again: what it allows has not begun, and will not in this turn.
+
+        Keys that another turn used up stay so: a turn whose question was not answered gives back what it had asked for.
+
+        Raises:
+            SessionUnavailable: It could not be done. Then they stay used up.
+        """
+
     async def latest(self) -> Payload | None:
         """A newer state than the turn began with, over which what the turn did is laid again; None where there is none.
 
@@ -170,6 +181,9 @@ class StatelessLease:
     Args:
         request: The session.
 
+    Raises:
+        ConfigurationError: It is no OpenRequest.
+
     Attributes:
         request: As above.
         revision, sequence, epoch, place, payload, version: As of ``Lease``: the token's number and the next one, no epoch, no place
@@ -177,6 +191,10 @@ class StatelessLease:
     """
 
     def __init__(self, request: OpenRequest) -> None:
+        if not isinstance(request, OpenRequest):
+            raise ConfigurationError(
+                f"StatelessLease takes the OpenRequest that its store was given to open, not {kind_of(request)}."
+            )
         self.request: OpenRequest = request
         self.revision: int = 0 if request.claims is None else request.claims.seq
         self.sequence: int = self.revision + 1
@@ -188,6 +206,9 @@ class StatelessLease:
     async def spend(self, keys: Sequence[str]) -> bool:  # noqa: ARG002
         """True: a second use cannot be told from the first."""
         return True
+
+    async def give_back(self, keys: Sequence[str]) -> None:
+        """Nothing is remembered."""
 
     async def latest(self) -> Payload | None:
         """None: there is no newer one."""
@@ -202,14 +223,15 @@ class StatelessLease:
 
 
 class StatelessStore:
-    """Level L0: keeps nothing, opens every session that was verified, and counts its changes. The middleware without ``store=``
-    does the same, and does not ask.
+    """Level L0: keeps nothing, opens every session that was verified, and counts its changes.
+
+    The middleware without ``store=`` does the same, and does not ask.
 
     Attributes:
         level: ``"L0"``.
     """
 
-    level: ClassVar[str] = "L0"
+    level: str = "L0"
 
     async def open(self, request: OpenRequest) -> Lease:
         """Open it: without a server's memory there is no older and no newer."""
@@ -224,21 +246,26 @@ async def spend(session: Session, keys: Sequence[str]) -> bool:
     Raises:
         SessionError: The session is revoked by now, or another turn has taken it over.
         SessionUnavailable: Nobody can tell.
+        SessionClosedError: The turn is over.
     """
-    lease: Lease | None = session._state.lease
-    return lease is None or await ask(lease.spend(keys))
+    state = session._state
+    if state.has_ended:
+        raise SessionClosedError("The turn is over: nothing of its session can be used up any more. Do it in the next turn.")
+    lease: Lease | None = state.lease
+    return lease is None or await ask(lease.spend, keys)
 
 
-async def ask(answer: Awaitable[T]) -> T:
+async def ask(question: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
     """What a store answers. Whatever it raises that is no refusal of its own says that nobody can tell.
 
     Raises:
         SessionError: The store refuses the session.
+        SessionClosedError: The turn is over.
         SessionUnavailable: It failed. The cause is the cause.
     """
     try:
-        return await answer
-    except (SessionError, SessionUnavailable):
+        return await question(*args, **kwargs)
+    except (SessionError, SessionClosedError, SessionUnavailable):
         raise
     except Exception as error:
         # Not the error itself: those of drivers quote statements, and so state and subjects.
@@ -252,17 +279,18 @@ def check_kept(claims: Claims, lease: Lease | None) -> None:
     Raises:
         SessionUnavailable: Nobody here has its epoch, or its state.
     """
-    has_epoch, has_state = lease is not None and lease.epoch is not None, lease is not None and lease.payload is not None
+    has_epoch = lease is not None and lease.epoch is not None
+    # A lease that gives a state and names no place puts it into the token again, wherever it was kept.
+    has_state = lease is not None and lease.payload is not None and lease.place in (None, claims.at)
     if (claims.ep is not None and not has_epoch) or (claims.at is not None and not has_state):
         raise SessionUnavailable(reason=FAILED)
 
 
-def identity_of(*parts: str | bytes) -> bytes:
-    """SHA-256 over parts, each with its length before it."""
+def digest_parts(*parts: bytes) -> bytes:
+    """SHA-256 over parts, each with its length in four bytes before it."""
     digest = hashlib.sha256()
     for part in parts:
-        data = part.encode() if isinstance(part, str) else part
-        digest.update(len(data).to_bytes(4) + data)
+        digest.update(len(part).to_bytes(4, "big") + part)
     return digest.digest()
 
 

@@ -55,8 +55,7 @@ class Import:
         Raises:
             SessionUnsigned: The date has passed, or ``accept`` would not have it. What it raised is in the log.
         """
-        if type(now) is not float and type(now) is not int:
-            require("Import.values(now=)", now, (int, float), "a number of seconds since the epoch")
+        require("Import.values(now=)", now, (int, float), "a number of seconds since the epoch")
         if now > self.until_s:
             raise SessionUnsigned(reason="until")
         try:

@@ -18,11 +18,11 @@ from typing import Any, Final, Literal
 from starlette.types import ASGIApp
 
 from dcaf.asgi.carriers import CookieCarrier
-from dcaf.asgi.config import Keys
 from dcaf.asgi.middleware import SessionMiddleware as AnyCarrier
 from dcaf.asgi.startup import fails_at_start
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session_dict import SessionDict
+from dcaf.core.settings import Keys
 
 __all__ = ["Session", "SessionMiddleware"]
 

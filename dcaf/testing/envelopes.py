@@ -17,7 +17,6 @@ from typing import Any, Final
 
 import orjson
 
-from dcaf.asgi.config import lifetime, suites
 from dcaf.client.arguments import check, check_function, is_whole, refuse
 from dcaf.client.arrival import is_sealed
 from dcaf.core.claims import SKEW_S
@@ -25,6 +24,7 @@ from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.keys import Keyring
 from dcaf.core.migrations import Migrations
+from dcaf.core.settings import lifetime, suites
 from dcaf.testing.clock import FrozenClock
 
 IDLE: Final = timedelta(days=7)

@@ -270,7 +270,7 @@ def _between_clients(play: Play) -> Play:
 
 MISUSES: Final[Mapping[str, Misuse]] = MappingProxyType(
     {
-        "echo an older turn": Misuse("L2", 409, "session-conflict", None, _between_clients(_older_turn)),
+        "echo an older turn": Misuse("L2", 409, "session-superseded", None, _between_clients(_older_turn)),
         "swap users": Misuse("L0", 400, "session-invalid", "subject", _between_clients(_of_another)),
         "swap conversations": Misuse("L0", 400, "session-invalid", "conversation", _between_clients(_of_another)),
         "truncate the token": Misuse("L0", 400, "session-invalid", None, _between_clients(_short_token)),

@@ -1,9 +1,26 @@
 """Floor 1: giving a function its session."""
 
+from dcaf.tools.approvals import PendingCall, decide, pending, propose, withdraw
 from dcaf.tools.conflicts import Conflict
 from dcaf.tools.platform import PlatformContext
 from dcaf.tools.results import Call, Result
 from dcaf.tools.runner import ToolRunner
 from dcaf.tools.tool import Tool, tool
+from dcaf.tools.verdicts import DecidedCall, Verdict
 
-__all__ = ["Call", "Conflict", "PlatformContext", "Result", "Tool", "ToolRunner", "tool"]
+__all__ = [
+    "Call",
+    "Conflict",
+    "DecidedCall",
+    "PendingCall",
+    "PlatformContext",
+    "Result",
+    "Tool",
+    "ToolRunner",
+    "Verdict",
+    "decide",
+    "pending",
+    "propose",
+    "tool",
+    "withdraw",
+]

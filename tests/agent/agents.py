@@ -1,4 +1,4 @@
-"""Agents for tests: a model that does what its user says, tools that write, wait and break, and a keeper in memory."""
+"""Agents for tests: a model that does what its user says, tools that write, wait and break, and wires."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 
 from dcaf import Session, Tool, tool
 from dcaf.agent import Agent, AgentResponse, Approval, Message, PlatformContext
-from dcaf.agent.approvals import Verdict, judge
-from dcaf.agent.pending import settle
-from dcaf.core.claims import Claims
-from dcaf.core.errors import SessionConflict
+from dcaf.agent.approvals import decided_call
+from dcaf.core.claims import Binding
+from dcaf.core.store import OpenRequest, SessionStore
+from dcaf.tools import Verdict
+from dcaf.tools import decide as decide_calls
 from tests.asgi.wire import JSON_TYPE, Sent, messages_of, scope_of
 
 Part = TextPart | ToolCallPart
@@ -175,10 +176,19 @@ def gathered(agent: Agent, messages: Any, *, backend: str = "asyncio", **options
 
 
 def decide(session: Session, decisions: Sequence[Approval], *, now: float) -> list[Verdict]:
-    """Judge decisions, and use up what was decided, as a turn does."""
-    verdicts = judge(session, decisions, now=now)
-    settle(session, [verdict.id for verdict in verdicts if verdict.is_known], now=now)
-    return verdicts
+    """Decide about calls as a message says. It takes no event loop, so that a hundred thousand can be tried; long ones do."""
+
+    async def decided() -> list[Verdict]:
+        return await decide_calls(session, [decided_call(item) for item in decisions], clock=lambda: now)
+
+    try:
+        decided().send(None)
+    except StopIteration as stopped:
+        verdicts: list[Verdict] = stopped.value
+        return verdicts
+    except RuntimeError:
+        return asyncio.run(decided())
+    raise AssertionError
 
 
 class Clock:
@@ -191,29 +201,10 @@ class Clock:
         return self.now
 
 
-class Ledger:
-    """A keeper that remembers, in memory: the newest number of each session, and what was used up."""
-
-    def __init__(self, *, freshness: bool = True) -> None:
-        self.newest: dict[str, int] = {}
-        self.spent: set[tuple[str, str]] = set()
-        self.freshness = freshness
-
-    async def admit(self, claims: Claims) -> None:
-        if self.freshness and self.newest.get(claims.sid, claims.seq) != claims.seq:
-            raise SessionConflict(reason="older")
-
-    async def spend(self, session: Session, key: str) -> bool:
-        used = (session.id or "", key)
-        if used in self.spent:
-            return False
-        self.spent.add(used)
-        return True
-
-    async def commit(self, session: Session) -> int:
-        number = max(1, session.sequence + session.is_modified)
-        self.newest[session.id or ""] = number
-        return number
+async def held(session: Session, store: SessionStore) -> Session:
+    """A session, as a turn has it whose store is this."""
+    session._state.lease = await store.open(OpenRequest("A" * 22, None, Binding("tests")))
+    return session
 
 
 async def exchange(app: Any, scope: Any, messages: Any) -> Sent:

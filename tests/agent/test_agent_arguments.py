@@ -116,7 +116,6 @@ ENTRIES: dict[str, Callable[[Any], Any]] = {
     "run(context=)": lambda value: QUIET.run("hi", context=value),
     "run(context={platform_context:})": lambda value: QUIET.run("hi", context={"platform_context": value}),
     "run_async(messages)": lambda value: asyncio.run(QUIET.run_async(value)),
-    "run_async(keeper=)": lambda value: asyncio.run(QUIET.run_async("hi", keeper=value)),
     "run_stream(messages)": lambda value: asyncio.run(streamed(value)),
     "run_stream(session=)": lambda value: asyncio.run(streamed("hi", session=value)),
     "run_stream(context=)": lambda value: asyncio.run(streamed("hi", context=value)),

@@ -98,7 +98,6 @@ def test_what_the_agents_objects_show_has_nothing_of_a_turn() -> None:
     from dcaf.agent.draft import Draft
     from dcaf.agent.exchange import Asked
     from dcaf.agent.run import Run
-    from dcaf.core.keeper import Stateless
 
     body = {
         "messages": [{"role": "user", "content": "canary", "platform_context": {"x": "canary"}, "user": {"id": "canary"}}],
@@ -108,7 +107,7 @@ def test_what_the_agents_objects_show_has_nothing_of_a_turn() -> None:
     asked = Asked.read(json.dumps(body))
     session = Session.from_dict({"x": "canary"})
     agent = Agent(obedient(), tools=[tell])
-    run = Run(agent._service, asked.messages, session, asked.context, Stateless())
+    run = Run(agent._service, asked.messages, session, asked.context)
     draft = Draft(session, asked.messages, asked.context, text="canary", further={"x": "canary"})
     for shown in (asked, asked.messages, agent, run, draft):
         assert "canary" not in repr(shown)

@@ -34,23 +34,25 @@ from dcaf.agent import (
     TurnTimeoutError,
 )
 from dcaf.agent.execution import STOPPED
-from dcaf.agent.run import DECIDED_BEFORE, NO_TOOL, NOT_WAITING, UNANSWERED, USED
-from dcaf.core import ConfigurationError, SessionError
+from dcaf.agent.run import DECIDED_BEFORE, NO_TOOL, NOT_WAITING, UNANSWERED
+from dcaf.core import ConfigurationError, SessionError, SessionStore, SessionUnavailable
+from dcaf.tools.verdicts import USED
 from tests.agent.agents import (
     TOOLS,
     Clock,
-    Ledger,
     agent_of,
     asked_of,
     count,
     drop,
     gathered,
+    held,
     model_of,
     note,
     scripted,
     user,
     wants,
 )
+from tests.stores_for_tests import ToldStore
 
 MODES = list(StreamingMode)
 SHORT = timedelta(milliseconds=80)
@@ -703,34 +705,31 @@ def test_an_approved_call_that_outlasts_the_turn_is_used_and_the_others_are_kept
     assert agent.run([first.decided({first.approvals[1].id: True})], session=second.state).text == DECIDED_BEFORE
 
 
+async def run_on(store: SessionStore, session: Session, message: Message, agent: Agent | None = None) -> AgentResponse:
+    """A turn on a session that a store keeps."""
+    return await (agent or agent_of()).run_async([message], session=await held(session, store))
+
+
 def test_an_approved_call_that_raises_has_used_the_approval_before_it_ran() -> None:
     first = agent_of().run("call explode")
     decided = first.decided({asked_of(first).id: True})
-    ledger = Ledger()
-    replayed = Session._over(first.state._state.copy())
-    replayed._state.keep(first.state._state.own())
-    second = anyio.run(functools.partial(agent_of().run_async, [decided], session=first.state, keeper=ledger))
+    store = ToldStore()
+    replayed = copy.copy(first.state)
+    second = anyio.run(run_on, store, first.state, decided)
     assert "tool-failed" in second.data.executed_approvals[0].output
     assert second.session == {}
-    assert len(ledger.spent) == 1
-    third = anyio.run(functools.partial(agent_of().run_async, [decided], session=replayed, keeper=ledger))
+    assert len(store.used) == 1
+    third = anyio.run(run_on, store, replayed, decided)
     assert third.data.executed_approvals[0].output == USED
     assert agent_of().run([decided], session=second.state).text == DECIDED_BEFORE
 
 
-def test_a_keeper_that_cannot_tell_is_asked_before_anything_runs() -> None:
-    from dcaf.core.errors import SessionUnavailable
-
-    class Down(Ledger):
-        async def spend(self, session: Session, key: str) -> bool:
-            raise SessionUnavailable(reason="down")
-
+def test_a_store_that_cannot_tell_is_asked_before_anything_runs() -> None:
     first = agent_of().run('call drop {"volume": "pg"}')
     before = first.state._state.own()
+    store = ToldStore(spend=SessionUnavailable(reason="down"))
     with pytest.raises(SessionUnavailable):
-        anyio.run(
-            functools.partial(agent_of().run_async, [first.decided({asked_of(first).id: True})], session=first.state, keeper=Down())
-        )
+        anyio.run(run_on, store, first.state, first.decided({asked_of(first).id: True}))
     assert first.session == {}
     assert first.state._state.own() == before
 

@@ -15,8 +15,9 @@ from starlette.routing import Mount
 from dcaf import Session, SessionMiddleware
 from dcaf.agent import Agent, AgentResult, InterceptorError, RunConfig, StreamingMode, create_app
 from dcaf.core import ConfigurationError
-from tests.agent.agents import Ledger, agent_of, call, exchange, lines_of, model_of, scripted, wants
+from tests.agent.agents import agent_of, call, exchange, lines_of, model_of, scripted, wants
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, Sent, envelope, opened, scope_of
+from tests.stores_for_tests import MemoryLedger
 
 PATHS = ["/api/chat", "/api/chat-stream"]
 ALIASES = {"/api/sendMessage": "/api/chat", "/api/sendMessageStream": "/api/chat-stream"}
@@ -382,13 +383,12 @@ def test_a_refused_session_may_be_started_anew(session: Any, path: str) -> None:
     assert restarted[0] is not None
 
 
-def test_a_keeper_is_asked_for_freshness_and_for_approvals() -> None:
-    ledger = Ledger()
-    app = app_of(keeper=ledger)
+def test_a_store_is_asked_for_freshness() -> None:
+    app = app_of(store=MemoryLedger())
     first = call(app, body_of())
     second = call(app, body_of(session=first.envelope))
     assert state_of(second) == {"n": 2}
-    assert call(app, body_of(session=first.envelope)).code == "session-conflict"
+    assert call(app, body_of(session=first.envelope, content="another")).status == 409
 
 
 def test_wrong_settings_are_refused() -> None:
@@ -406,8 +406,8 @@ def test_wrong_settings_are_refused() -> None:
         ("encrpyt", "Did you mean 'encrypt'?"),
         ("audiense", "Did you mean 'audience'?"),
         ("pages", "Did you mean 'page'?"),
-        ("app", "It takes keeper=, page= and the settings of SessionMiddleware."),
-        ("zzz", "It takes keeper=, page= and the settings of SessionMiddleware."),
+        ("app", "It takes store=, page= and the settings of SessionMiddleware."),
+        ("zzz", "It takes store=, page= and the settings of SessionMiddleware."),
     ],
 )
 def test_a_setting_that_there_is_not_is_refused_with_the_one_that_may_be_meant(name: str, hint: str) -> None:

@@ -12,9 +12,10 @@ import pytest
 
 from dcaf import tool
 from dcaf.agent import Agent, RunConfig, StreamingMode, create_app
-from tests.agent.agents import TOOLS, Ledger, agent_of, model_of, obedient, scripted, wants
+from tests.agent.agents import TOOLS, agent_of, model_of, obedient, scripted, wants
 from tests.asgi.sockets import Peer
 from tests.asgi.wire import AUDIENCE, RING, envelope, opened
+from tests.stores_for_tests import MemoryLedger
 
 PATH = "/api/chat-ws"
 WAIT = 'call count\ncall wait {"seconds": 30}'
@@ -228,7 +229,7 @@ def test_a_client_that_cannot_be_reached_any_more_ends_the_connection_without_an
 
 
 def test_approvals_wait_from_turn_to_turn_on_one_connection() -> None:
-    with peer_of(keeper=Ledger()) as peer:
+    with peer_of(store=MemoryLedger()) as peer:
         first = turn(peer, 'call drop {"volume": "pg"}')
         assert first[-1]["stop_reason"] == "tool_use"
         (waiting,) = next(event["approvals"] for event in first if event["type"] == "approvals")

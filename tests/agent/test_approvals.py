@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dcaf import Session
-from dcaf.agent.approvals import BEFORE, BOTH, LATE, REJECTED, TWICE, UNKNOWN, decisions_of
+from dcaf.agent.approvals import decisions_of
 from dcaf.agent.helpdesk import Approval, Data
-from dcaf.agent.pending import DECIDED, MOST_BYTES, MOST_PENDING, PENDING, VALID_S, propose, waits
 from dcaf.core import ToolArgumentError
+from dcaf.tools.proposals import DECIDED, MOST_BYTES, MOST_PENDING, PENDING, VALID_S, add_proposal, waits
+from dcaf.tools.verdicts import BEFORE, BOTH, LATE, REJECTED, TWICE, UNKNOWN
 from tests.agent.agents import decide
 from tests.asgi.wire import envelope
 
@@ -24,12 +25,12 @@ NOW = 1_789_000_000.0
 
 def session_with(arguments: Any, id_: str = "c1", name: str = "drop") -> Session:
     session = Session()
-    propose(session, id_, name, arguments, now=NOW)
+    add_proposal(session, id_, name, arguments, now=NOW)
     return session
 
 
 def said(session: Session, *decisions: Approval, now: float = NOW) -> list[str | None]:
-    return [verdict.said for verdict in decide(session, decisions, now=now)]
+    return [verdict.reason for verdict in decide(session, decisions, now=now)]
 
 
 def yes(arguments: Any, id_: str = "c1", name: str = "drop", **more: Any) -> Approval:
@@ -138,7 +139,7 @@ def test_an_id_and_a_name_cannot_be_divided_otherwise() -> None:
 def test_arguments_that_two_parsers_read_differently_are_refused_at_the_proposal(value: Any) -> None:
     session = Session()
     with pytest.raises(ToolArgumentError) as caught:
-        propose(session, "c1", "drop", {"x": value}, now=NOW)
+        add_proposal(session, "c1", "drop", {"x": value}, now=NOW)
     assert caught.value.problems[0][0] == "arguments"
     assert session._state.own() == {}
 
@@ -148,7 +149,7 @@ def test_arguments_of_any_depth_are_refused_and_crash_nothing() -> None:
     for _ in range(100_000):
         deep = [deep]
     with pytest.raises(ToolArgumentError):
-        propose(Session(), "c1", "drop", {"x": deep}, now=NOW)
+        add_proposal(Session(), "c1", "drop", {"x": deep}, now=NOW)
 
 
 @pytest.mark.parametrize(("age_s", "expected"), [(0, None), (VALID_S, None), (VALID_S + 1, LATE), (10**9, LATE)])
@@ -159,7 +160,7 @@ def test_an_approval_expires_after_five_minutes(age_s: int, expected: str | None
 
 def test_a_decision_takes_what_has_expired_out_of_the_session() -> None:
     session = session_with({})
-    propose(session, "c2", "drop", {}, now=NOW + 200)
+    add_proposal(session, "c2", "drop", {}, now=NOW + 200)
     assert said(session, yes({}, id_="c3"), now=NOW + 301) == [UNKNOWN]
     assert list(session._state.own()[PENDING]) == ["c2"]
 
@@ -187,7 +188,7 @@ def test_a_rejection_is_told_with_its_reason_and_ends_the_waiting() -> None:
 
 def test_a_rejection_of_what_was_not_proposed_is_not_known() -> None:
     (verdict,) = decide(session_with({}), [no({}, id_="c2")], now=NOW)
-    assert (verdict.said, verdict.is_known, verdict.is_approved) == (UNKNOWN, False, False)
+    assert (verdict.reason, verdict.is_known, verdict.is_approved) == (UNKNOWN, False, False)
 
 
 def test_neither_yes_nor_no_leaves_it_waiting_and_changes_nothing() -> None:
@@ -231,7 +232,7 @@ def test_no_data_decides_nothing() -> None:
 def test_at_most_32_calls_wait_and_the_oldest_give_way() -> None:
     session = Session()
     for number in range(MOST_PENDING + 8):
-        propose(session, f"c{number}", "drop", {}, now=NOW)
+        add_proposal(session, f"c{number}", "drop", {}, now=NOW)
     own = session._state.own()[PENDING]
     assert MOST_PENDING == 32
     assert list(own) == [f"c{number}" for number in range(8, 40)]
@@ -241,14 +242,14 @@ def test_each_proposal_is_used_under_a_name_of_its_own() -> None:
     """A model may give the id of a call that was approved long ago to another one."""
     session, uses = Session(), set()
     for _ in range(3):
-        propose(session, "c1", "drop", {}, now=NOW)
+        add_proposal(session, "c1", "drop", {}, now=NOW)
         uses |= {verdict.use for verdict in decide(session, [yes({})], now=NOW)}
     assert len(uses) == 3
 
 
 def test_pending_approvals_survive_clear_and_are_in_no_view() -> None:
     session = Session.from_dict({"step": 1})
-    propose(session, "c1", "drop", {"volume": "pg"}, now=NOW)
+    add_proposal(session, "c1", "drop", {"volume": "pg"}, now=NOW)
     session.clear()
     assert waits(session, "c1")
     assert session.to_dict() == {}
@@ -262,7 +263,7 @@ def test_a_session_with_nothing_but_a_proposal_is_sealed_and_not_shown() -> None
     from tests.asgi.wire import call, mounted
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
-        propose(scope["dcaf.session"], "c1", "drop", {"volume": "pg"}, now=NOW)
+        add_proposal(scope["dcaf.session"], "c1", "drop", {"volume": "pg"}, now=NOW)
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
         await send({"type": "http.response.body", "body": b"{}"})
 

@@ -20,13 +20,14 @@ from starlette.routing import Route
 
 from dcaf import Session, tool
 from dcaf.agent import Agent, AgentResult, ProposedCall, RunConfig, TurnTimeoutError, create_app
-from dcaf.agent.approvals import BEFORE
 from dcaf.agent.execution import NOT_BEGUN, STOPPED
-from dcaf.agent.pending import PENDING
 from dcaf.agent.run import DECIDED_BEFORE, UNANSWERED
 from dcaf.core import SessionUnavailable
-from tests.agent.agents import Ledger, exchange, gathered, lines_of
+from dcaf.tools.proposals import PENDING
+from dcaf.tools.verdicts import BEFORE
+from tests.agent.agents import exchange, gathered, lines_of
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, messages_of, mounted, opened, scope_of
+from tests.stores_for_tests import ToldStore
 
 RAN: list[str] = []
 SHORT = timedelta(milliseconds=80)
@@ -390,21 +391,16 @@ def test_a_client_that_reads_nothing_has_nothing_run_when_the_time_is_over() -> 
     assert RAN == []
 
 
-def test_a_ledger_that_refuses_the_session_in_between_has_nothing_run() -> None:
-    class Overtaken(Ledger):
-        commits = 0
+def test_a_store_that_refuses_the_session_in_between_has_nothing_run_and_nothing_used_up() -> None:
+    def refuse(_: Any) -> None:
+        if len(store.committed) == 1:
+            raise SessionUnavailable(reason="down")
 
-        async def commit(self, session: Session) -> int:
-            Overtaken.commits += 1
-            if Overtaken.commits == 2:
-                raise SessionUnavailable(reason="down")
-            return await super().commit(session)
-
-    agent, keeper = asking((pay, "ann")), Overtaken(freshness=False)
-    held = events_of(agent, {"role": "user", "content": "pay"}, None, keeper=keeper)[-1]["data"]["session"]
-    lines = events_of(agent, yes((pay, "ann")), held, keeper=keeper)
+    agent, store = asking((pay, "ann")), ToldStore(commit=refuse)
+    held = events_of(agent, {"role": "user", "content": "pay"}, None, store=store)[-1]["data"]["session"]
+    lines = events_of(agent, yes((pay, "ann")), held, store=store)
     assert [line.get("code") for line in lines] == ["session-unavailable"]
-    assert RAN == []
+    assert (RAN, store.used, store.steps.count("spend")) == ([], set(), 1)
 
 
 @pytest.mark.parametrize("media_type", ["application/x-ndjson", "text/event-stream"])

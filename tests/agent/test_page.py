@@ -16,8 +16,8 @@ from starlette.websockets import WebSocketDisconnect
 from dcaf import Keyring
 from dcaf.agent import Page, create_app
 from dcaf.agent.page import HEADERS, STATIC
+from dcaf.core import StatelessStore
 from dcaf.core.errors import ConfigurationError
-from dcaf.core.keeper import Stateless
 
 NEW: Final = {"dcaf": {"token": "new"}}
 WRONG: Final[list[dict[str, Any]]] = [{"suggestions": "start"}, {"suggestions": [1]}, {"title": 1}]
@@ -139,7 +139,7 @@ def test_it_is_told_what_the_service_is() -> None:
             "conversation": "/thread_id",
         }
     page = Page("Greeter", ["hi"])
-    settings: dict[str, Any] = {"max_token_bytes": 9000, "conversation": "/meta/id", "keeper": Fresh(), "on_refused": "restart"}
+    settings: dict[str, Any] = {"max_token_bytes": 9000, "conversation": "/meta/id", "store": Fresh(), "on_refused": "restart"}
     with served(page=page, **settings) as client:
         told = client.get("/page/settings").json()
     assert told == {
@@ -152,7 +152,7 @@ def test_it_is_told_what_the_service_is() -> None:
     }
 
 
-class Fresh(Stateless):
+class Fresh(StatelessStore):
     level = "L2"
 
 

@@ -13,11 +13,13 @@ from pydantic_ai.models.function import AgentInfo, FunctionModel
 
 from dcaf import Session, tool
 from dcaf.agent import Agent, AgentResponse, AgentResult, InterceptorError, Message, ProposedCall, create_app
-from dcaf.agent.approvals import BEFORE, MOST_TRIES, UNKNOWN, judge, told_in, waiting_calls
+from dcaf.agent.approvals import MOST_TRIES, told_in, waiting_calls
 from dcaf.agent.helpdesk import Approval
 from dcaf.agent.history import WAITS
-from dcaf.agent.pending import MOST_PENDING, VALID_S, pending_in, propose
 from dcaf.agent.run import DECIDED_BEFORE, NOT_WAITING
+from dcaf.tools import DecidedCall
+from dcaf.tools.proposals import MOST_PENDING, VALID_S, add_proposal, pending_in
+from dcaf.tools.verdicts import BEFORE, UNKNOWN, judge
 from tests.agent.agents import Clock, exchange, gathered, lines_of, model_of, obeys, scripted, wants
 from tests.asgi.sockets import Peer
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, messages_of, scope_of
@@ -291,7 +293,7 @@ def test_control_an_id_alone_would_show_a_forgery(forged: Any, monkeypatch: pyte
 def test_a_conversation_that_repeats_an_id_is_not_digested_without_end() -> None:
     dense: dict[str, Any] = {"list": [{"a": number} for number in range(4000)]}
     session = Session()
-    propose(session, "c1", "transfer", {"to": "ann"}, now=NOW)
+    add_proposal(session, "c1", "transfer", {"to": "ann"}, now=NOW)
     items = [Approval(id="c1", name="transfer", input=dense) for _ in range(64)]
     told = told_in([Message.model_validate({"role": "user", "content": "x", "data": {"approvals": items}})], {"c1"})
     assert len(told) == 64
@@ -306,7 +308,7 @@ def test_arguments_that_are_long_are_digested_beside_the_loop() -> None:
     async def rounds(length: int) -> int:
         session, dense, found = Session(), {"list": [{"a": number} for number in range(length)]}, 0
         for number in range(20):
-            propose(session, f"c{number}", "listing", {**dense, "n": number}, now=time.time())
+            add_proposal(session, f"c{number}", "listing", {**dense, "n": number}, now=time.time())
         yes = [{"id": f"c{number}", "name": "listing", "input": {**dense, "n": -1}, "execute": True} for number in range(20)]
         turn = asyncio.create_task(
             Agent(quiet, tools=[listing]).run_async([{"role": "user", "data": {"approvals": yes}}], session=session)
@@ -404,14 +406,14 @@ def test_what_nobody_knows_anything_of_is_told_so_and_not_that_it_has_not_run() 
 def test_what_was_decided_is_forgotten_after_a_while_and_bounded() -> None:
     session = Session()
     for number in range(MOST_PENDING + 8):
-        propose(session, f"c{number}", "transfer", {}, now=NOW)
+        add_proposal(session, f"c{number}", "transfer", {}, now=NOW)
         from tests.agent.agents import decide
 
         decide(session, [Approval(id=f"c{number}", name="transfer", execute=True)], now=NOW)
 
     def said(id_: str, now: float) -> str | None:
-        (verdict,) = judge(session, [Approval(id=id_, name="transfer", execute=True)], now=now)
-        return verdict.said
+        (verdict,) = judge(session, [DecidedCall(id_, "transfer", {}, execute=True)], now=now)
+        return verdict.reason
 
     assert [said("c0", NOW), said("c39", NOW), said("c39", NOW + VALID_S + 1)] == [UNKNOWN, BEFORE, UNKNOWN]
     assert len(json.dumps(session._state.own())) < 2000
@@ -420,8 +422,8 @@ def test_what_was_decided_is_forgotten_after_a_while_and_bounded() -> None:
 def test_an_id_that_is_proposed_anew_is_not_taken_for_the_one_of_before() -> None:
     session = Session()
     for _ in range(2):
-        propose(session, "c1", "transfer", {}, now=NOW)
-        (verdict,) = judge(session, [Approval(id="c1", name="transfer", execute=True)], now=NOW)
+        add_proposal(session, "c1", "transfer", {}, now=NOW)
+        (verdict,) = judge(session, [DecidedCall("c1", "transfer", {}, execute=True)], now=NOW)
         assert verdict.is_approved
         from tests.agent.agents import decide
 

@@ -11,7 +11,7 @@ import pytest
 
 from dcaf import DcafError, Keyring, Session, tool
 from dcaf.agent import Agent, AgentResponse, AgentResult, Data, InterceptorError, Message, ProposedCall, create_app, serve
-from dcaf.core.keeper import Stateless
+from dcaf.core import StatelessStore
 
 
 @tool(requires_approval=True)
@@ -150,7 +150,7 @@ ENTRIES: dict[str, Callable[[Any], Any]] = {
     "InterceptorError(details=)": lambda wrong: shown(Agent(lambda: "x", request_interceptors=refuses(details=wrong)).run("go")),
     "agents=": lambda wrong: Agent(lambda: "x", agents=wrong),
     "create_app(agent)": lambda wrong: create_app(wrong, **SETTINGS),
-    "create_app(keeper=)": lambda wrong: create_app(AGENT, keeper=wrong, **SETTINGS),
+    "create_app(store=)": lambda wrong: create_app(AGENT, store=wrong, **SETTINGS),
     "create_app(page=)": lambda wrong: create_app(AGENT, page=wrong, **SETTINGS),
     "create_app(audience=)": lambda wrong: create_app(AGENT, keys=SETTINGS["keys"], audience=wrong),
     "create_app(keys=)": lambda wrong: None if callable(wrong) else create_app(AGENT, keys=wrong, audience="shop"),
@@ -193,8 +193,8 @@ def test_what_is_given_by_mistake_ends_in_dcafs_own_error_or_is_taken(entry: str
         ("request_interceptors=", Session, "not the class Session"),
         ("request_interceptors=", lambda: None, "is called with one argument"),
         ("request_interceptors=", lambda a, b: None, "is called with one argument"),
-        ("create_app(keeper=)", Stateless, "keeper= takes a Keeper.*not the class Stateless"),
-        ("create_app(keeper=)", {}, "keeper= takes a Keeper.*not a dict"),
+        ("create_app(store=)", StatelessStore, "store= takes a SessionStore.*not the class StatelessStore"),
+        ("create_app(store=)", {}, "store= takes a SessionStore.*not a dict"),
         ("create_app(page=)", "yes", "page= takes True, False or a Page, not a str"),
         ("create_app(carriers=)", 7, "carriers= knows"),
         ("serve(port=)", "8000", "port= takes a number from 0 to 65535"),
@@ -211,7 +211,7 @@ def test_the_message_names_the_argument_and_what_it_takes(entry: str, wrong: Any
 def test_what_fits_is_taken() -> None:
     Agent(lambda: "x", request_interceptors=[lambda request: None, lambda *_: None])
     assert AgentResult("x", data={"step": 1}, approvals=(ProposedCall(drop, {"volume": "pg"}),)).approvals
-    create_app(AGENT, keeper=Stateless(), carriers=("body", "header"), **SETTINGS)
+    create_app(AGENT, store=StatelessStore(), carriers=("body", "header"), **SETTINGS)
 
 
 @pytest.mark.parametrize("entry", ["AgentResult(text)", "ProposedCall(arguments)", "decided(decisions={})"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 import re
 import string
@@ -23,15 +24,19 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from dcaf import Key, Keyring, Session, SessionMiddleware, current_session, tool
-from dcaf.asgi import CookieCarrier, HeaderCarrier, Import, Stateless, checkpoint
+from dcaf.asgi import CookieCarrier, HeaderCarrier, Import, checkpoint
+from dcaf.core import HostTurn, SessionHost
 from dcaf.core.arguments import require_bool, require_function, require_plain_function, require_text
 from dcaf.core.base64url import decode
+from dcaf.core.claims import Binding
 from dcaf.core.envelope import Sealer
 from dcaf.core.keys import _checksum
 from dcaf.core.rotation import LiveKeyring
+from dcaf.core.store import OpenRequest, StatelessLease, StatelessStore
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, Recorder, call, envelope, mounted, opened
 
 Act = Callable[[], Any]
+HOST = SessionHost(keys=RING, audience=AUDIENCE)
 UNTIL = datetime(2999, 1, 1, tzinfo=UTC)
 KEY = Key.generate("k1")
 HUGE = "x" * 9_000
@@ -208,8 +213,17 @@ def grown(settings: dict[str, Any]) -> Act:
     return act
 
 
-class Keeps(Stateless):
-    """A keeper."""
+def without_a_request(turn: HostTurn, *, times: int = 1, reads_inside: bool = False) -> Any:
+    """Enter a turn so often, and read its envelope."""
+
+    async def act() -> Any:
+        for _ in range(times):
+            async with turn:
+                if reads_inside:
+                    return turn.envelope
+        return turn.envelope
+
+    return asyncio.run(act())
 
 
 def refused_sealing() -> Any:
@@ -245,7 +259,29 @@ ADVICE: list[Advice] = [
         lambda: mounted(Recorder(), audience="deploy-agent"),
     ),
     Advice("Clear it, or raise the limit", under(2_000), lambda: [under(20_000)(), under(2_000, clear=True)()]),
-    Advice("keeper= takes a Keeper", lambda: mounted(Recorder(), keeper=Stateless), lambda: mounted(Recorder(), keeper=Keeps())),
+    Advice(
+        "turn.envelope is there when the block of `async with host.turn(...) as turn` has ended",
+        lambda: without_a_request(HOST.turn(), reads_inside=True),
+        lambda: without_a_request(HOST.turn()),
+    ),
+    Advice(
+        "A turn is used once. Call host.turn(...) for each.",
+        lambda: without_a_request(HOST.turn(), times=2),
+        lambda: [without_a_request(HOST.turn()) for _ in range(2)],
+    ),
+    Advice(
+        "is a text that is not empty, or None", lambda: HOST.turn(subject=""), lambda: HOST.turn(subject="ada", conversation=None)
+    ),
+    Advice(
+        "StatelessLease takes the OpenRequest",
+        lambda: StatelessLease(cast("Any", "A" * 22)),
+        lambda: StatelessLease(OpenRequest("A" * 22, None, Binding(AUDIENCE))),
+    ),
+    Advice(
+        "store= takes a SessionStore",
+        lambda: mounted(Recorder(), store=StatelessStore),
+        lambda: mounted(Recorder(), store=StatelessStore()),
+    ),
     Advice("a Key is not pickled", lambda: pickle.dumps(KEY), lambda: pickle.dumps(KEY.kid)),
     Advice(
         "No key of the ring may sign yet",

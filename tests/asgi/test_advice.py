@@ -27,7 +27,20 @@ FILES = [
     *(ROOT / "asgi").glob("*.py"),
     *(
         ROOT / "core" / f"{name}.py"
-        for name in ("arguments", "envelope", "keeper", "keys", "migrations", "mirror", "rotation", "unsigned")
+        for name in (
+            "arguments",
+            "envelope",
+            "host",
+            "keys",
+            "lifecycle",
+            "merge",
+            "migrations",
+            "mirror",
+            "rotation",
+            "settings",
+            "store",
+            "unsigned",
+        )
     ),
 ]
 TOLD = ("ConfigurationError", "StateError", "NotCarriedError", "SessionValueError", "TypeError")

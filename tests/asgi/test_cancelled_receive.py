@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from dcaf.asgi.websocket import PassingSocket, Socket
-from dcaf.core.keeper import Stateless
 from tests.asgi.sockets import scope_of
 from tests.asgi.wire import envelope, mounted, opened
+from tests.stores_for_tests import ToldStore
 
 TICKS = 6
 
@@ -24,19 +24,16 @@ async def slowly(value: Any) -> Any:
     return value
 
 
-class Slow(Stateless):
-    """A keeper that takes its time."""
-
-    async def admit(self, claims: Any) -> None:
-        await slowly(None)
-
-
 SLOW: dict[str, dict[str, Any]] = {
     "who it is": {"subject": lambda scope: slowly("ada")},
     "which conversation": {"conversation": lambda scope, body: slowly("t1")},
     "both": {"subject": lambda scope: slowly("ada"), "conversation": lambda scope, body: slowly("t1")},
-    "the keeper": {"keeper": Slow()},
-    "all": {"subject": lambda scope: slowly("ada"), "conversation": lambda scope, body: slowly("t1"), "keeper": Slow()},
+    "the store": {"store": ToldStore(open=slowly)},
+    "all": {
+        "subject": lambda scope: slowly("ada"),
+        "conversation": lambda scope, body: slowly("t1"),
+        "store": ToldStore(open=slowly),
+    },
     "nothing": {},
 }
 
@@ -155,7 +152,7 @@ def test_also_one_that_brings_a_session(way: str) -> None:
 @pytest.mark.parametrize("way", WAYS)
 def test_the_session_of_the_connection_is_that_of_all_its_frames(way: str) -> None:
     endpoint = Endpoint(WAYS[way], 5)
-    heard = asyncio.run(_talk(mounted(endpoint, keeper=Slow()), [{"n": number} for number in range(5)], 1))
+    heard = asyncio.run(_talk(mounted(endpoint, store=ToldStore(open=slowly)), [{"n": number} for number in range(5)], 1))
     assert [opened(frame["data"]["session"])["frames"] for frame in heard] == [1, 2, 3, 4, 5]
 
 

@@ -19,11 +19,11 @@ from dcaf.asgi.lifecycle import Turn
 from dcaf.asgi.websocket import open_first
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import NotCarriedError, SessionConflict
-from dcaf.core.keeper import Stateless
 from dcaf.core.mirror import Mirror
 from dcaf.testing import tampered
 from tests.asgi.sockets import Agent, Peer
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, Recorder, call, envelope, mounted, opened
+from tests.stores_for_tests import ToldStore
 
 TEXT = ((b"content-type", b"text/plain"),)
 NDJSON = ((b"content-type", b"application/x-ndjson"),)
@@ -295,12 +295,9 @@ def test_a_dead_session_of_the_header_is_dropped_by_the_problem(value: bytes, co
 
 
 def test_a_refusal_of_what_may_still_be_good_drops_nothing() -> None:
-    class Busy(Stateless):
-        async def admit(self, claims: Any) -> None:
-            raise SessionConflict(reason="busy")
-
+    settings = {"store": ToldStore(open=SessionConflict(reason="busy"))}
     for by in (by_header, by_cookie):
-        sent, _ = asked({}, by(token()), settings={"keeper": Busy()})
+        sent, _ = asked({}, by(token()), settings=settings)
         assert (sent.code, sent.header("dcaf-session"), cookie_in(sent)) == ("session-conflict", None, None)
     sent, _ = asked(b'{"a":NaN}', by_header(token()))
     assert (sent.code, sent.header("dcaf-session")) == ("malformed-json", None)
@@ -353,13 +350,10 @@ def test_where_the_header_alone_carries_set_refuses_what_it_could_not() -> None:
 
 
 def test_a_session_whose_turn_is_over_when_it_is_sealed_is_answered_with_the_problem_alone() -> None:
-    class Late(Stateless):
-        async def commit(self, session: Any) -> int:
-            raise SessionConflict(reason="claim")
-
+    settings = {"store": ToldStore(commit=SessionConflict(reason="claim"))}
     cases = (by_header(token()), Recorder(b"text", headers=TEXT)), ((b"x", b"y"), Recorder(b"a", headers=TEXT, tool=count))
     for header, answer in cases:
-        sent, _ = asked({}, header, settings={"keeper": Late()}, answer=answer)
+        sent, _ = asked({}, header, settings=settings, answer=answer)
         assert (sent.status, sent.code, len(sent.messages)) == (409, "session-conflict", 2)
 
 
@@ -410,18 +404,13 @@ def test_an_encrypted_session_travels_in_the_header_alike(encrypt: bool) -> None
     assert app.states[-1] == {"n": 2}
 
 
-def test_two_sessions_are_refused_before_the_keeper_admits_one() -> None:
-    admitted: list[Any] = []
-
-    class Counting(Stateless):
-        async def admit(self, claims: Any) -> None:
-            admitted.append(claims.seq)
-
-    settings = {"keeper": Counting()}
+def test_two_sessions_are_refused_before_the_store_opens_one() -> None:
+    store = ToldStore()
+    settings = {"store": store}
     assert asked({}, by_header(token()), by_cookie(token()), settings=settings)[0].code == "session-invalid"
-    assert admitted == []
+    assert store.requests == []
     asked({}, by_header(token()), settings=settings, answer=Recorder())
-    assert admitted == [1]
+    assert store.numbers == [1]
 
 
 def test_a_token_beside_the_body_is_verified_once(monkeypatch: Any) -> None:

@@ -15,11 +15,11 @@ from dcaf.asgi.problems import build_problem
 from dcaf.core import Key, Keyring
 from dcaf.core.base64url import Payload, decode, encode
 from dcaf.core.envelope import Sealer
-from dcaf.core.errors import SessionConflict, SessionEnded, SessionUnavailable
-from dcaf.core.keeper import Stateless
+from dcaf.core.errors import IdempotencyKeyReused, SessionConflict, SessionEnded, SessionSuperseded, SessionUnavailable
 from dcaf.core.seal import SIGNED
 from dcaf.testing import SessionClient
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, Recorder, call, envelope, exchange, mounted, opened, scope_of
+from tests.stores_for_tests import ToldStore, if_sealed
 
 STEP = {"step": 2}
 MAKE_ONE = 'Make one: export DCAF_KEYS="$(dcaf keys new)"'
@@ -182,21 +182,6 @@ def test_the_scope_holds_the_session_under_both_names() -> None:
 # Refusals
 
 
-class Ended(Stateless):
-    async def admit(self, claims: Any) -> None:
-        raise SessionEnded(reason="revoked")
-
-
-class Conflicted(Stateless):
-    async def admit(self, claims: Any) -> None:
-        raise SessionConflict(reason="claim")
-
-
-class Unreachable(Stateless):
-    async def admit(self, claims: Any) -> None:
-        raise SessionUnavailable
-
-
 NEWER = mounted(Recorder(tool=count), version=3, migrations=dict.fromkeys((1, 2, 3), dict))
 
 
@@ -208,6 +193,11 @@ def at(session: Any) -> Any:
     return {"data": {"session": session}}
 
 
+def opening(refusal: BaseException) -> dict[str, Any]:
+    """A store that refuses every session that arrives."""
+    return {"store": ToldStore(open=if_sealed(refusal))}
+
+
 ROWS: dict[str, tuple[Any, dict[str, Any], int, str, bool]] = {
     "unsigned": (lambda: at({"step": 2}), {}, 400, "session-unsigned", True),
     "no object": (lambda: at("x"), {}, 400, "session-malformed", True),
@@ -216,9 +206,18 @@ ROWS: dict[str, tuple[Any, dict[str, Any], int, str, bool]] = {
     "expired": (lambda: at(envelope(STEP, age=timedelta(days=8))), {}, 409, "session-ended", True),
     "too old": (lambda: at(envelope(STEP)), {"clock": lambda: time.time() + 40 * 86_400}, 409, "session-ended", True),
     "newer schema": (lambda: at(newer_schema()), {}, 409, "session-ended", True),
-    "revoked": (lambda: at(envelope(STEP)), {"keeper": Ended()}, 409, "session-ended", True),
-    "conflict": (lambda: at(envelope(STEP)), {"keeper": Conflicted()}, 409, "session-conflict", False),
-    "unavailable": (lambda: at(envelope(STEP)), {"keeper": Unreachable()}, 503, "session-unavailable", False),
+    "revoked": (lambda: at(envelope(STEP)), opening(SessionEnded(reason="revoked")), 409, "session-ended", True),
+    "superseded": (lambda: at(envelope(STEP)), opening(SessionSuperseded()), 409, "session-superseded", False),
+    "conflict": (lambda: at(envelope(STEP)), opening(SessionConflict(reason="claim")), 409, "session-conflict", False),
+    "the key of another request": (
+        lambda: at(envelope(STEP)),
+        opening(IdempotencyKeyReused()),
+        422,
+        "idempotency-key-reused",
+        False,
+    ),
+    "unavailable": (lambda: at(envelope(STEP)), opening(SessionUnavailable()), 503, "session-unavailable", False),
+    "broken": (lambda: at(envelope(STEP)), opening(OSError("db:5432 is away")), 503, "session-unavailable", False),
     "body over its limit": (lambda: {"a": "x" * 99}, {"max_body_bytes": 50}, 413, "body-too-large", False),
     "token over its limit": (
         lambda: at({"dcaf": {"token": "x" * 2000}}),
@@ -230,7 +229,13 @@ ROWS: dict[str, tuple[Any, dict[str, Any], int, str, bool]] = {
     "malformed": (lambda: b'{"a":NaN}', {}, 400, "malformed-json", False),
     "repeated": (lambda: b'{"data":{"session":1,"session":2}}', {}, 400, "malformed-json", False),
 }
-TITLES = {400: "Bad Request", 409: "Conflict", 413: ("Content Too Large", "Request Entity Too Large"), 503: "Service Unavailable"}
+TITLES = {
+    400: "Bad Request",
+    409: "Conflict",
+    413: "Content Too Large",
+    422: "Unprocessable Content",
+    503: "Service Unavailable",
+}
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -239,7 +244,7 @@ def test_each_row_of_the_refusal_table(row: Any) -> None:
     app = Recorder(tool=count)
     sent = call(mounted(app, **settings), body())
     assert (sent.status, sent.json["status"], sent.code, app.reached) == (status, status, code, False)
-    assert sent.json["title"] in TITLES[status]
+    assert sent.json["title"] == TITLES[status]
     assert sent.header("content-type") == "application/problem+json"
     assert sent.header("cache-control") == "no-store"
     assert sent.header("content-length") == str(len(sent.body))
@@ -249,19 +254,11 @@ def test_each_row_of_the_refusal_table(row: Any) -> None:
     assert set(sent.json) <= {"type", "title", "status", "detail", "code", "data"}
 
 
-class OvertakenAtTheEnd(Stateless):
-    async def commit(self, session: Any) -> int:
-        raise SessionConflict(reason="commit")
-
-
-class LostAtTheEnd(Stateless):
-    async def commit(self, session: Any) -> int:
-        raise SessionUnavailable
-
-
-@pytest.mark.parametrize(("keeper", "status"), [(OvertakenAtTheEnd(), 409), (LostAtTheEnd(), 503)])
-def test_a_keeper_that_refuses_the_commit_is_answered_like_one_that_refuses_the_turn(keeper: Any, status: Any) -> None:
-    sent = call(mounted(Recorder(tool=count), keeper=keeper), at(envelope(STEP)))
+@pytest.mark.parametrize(
+    ("refusal", "status"), [(SessionConflict(reason="commit"), 409), (SessionUnavailable(), 503), (OSError("away"), 503)]
+)
+def test_a_store_that_refuses_the_commit_is_answered_like_one_that_refuses_the_turn(refusal: Any, status: Any) -> None:
+    sent = call(mounted(Recorder(tool=count), store=ToldStore(commit=refusal)), at(envelope(STEP)))
     assert (sent.status, sent.header("content-type"), sent.header("cache-control")) == (
         status,
         "application/problem+json",

@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 
 from dcaf.asgi.lifecycle import Turn
+from dcaf.core.errors import SessionConflict
+from dcaf.core.store import StatelessStore
 from tests.asgi.sockets import scope_of
 from tests.asgi.wire import JSON_TYPE, call, envelope, mounted
+from tests.stores_for_tests import ToldStore
 
 NDJSON = ((b"content-type", b"application/x-ndjson"),)
 
@@ -43,8 +46,8 @@ def asking(app: Any, body: Any, headers: Any = (JSON_TYPE,), **settings: Any) ->
     return lambda: call(service, body, headers=headers)
 
 
-def talking() -> Callable[[], Any]:
-    service, frame = mounted(talk), json.dumps({"data": {"session": envelope({"step": 1})}})
+def talking(**settings: Any) -> Callable[[], Any]:
+    service, frame = mounted(talk, **settings), json.dumps({"data": {"session": envelope({"step": 1})}})
 
     async def drop(message: Any) -> None: ...
 
@@ -68,6 +71,11 @@ TURNS = {
     "a header": asking(answering(b"hello", headers=()), b"", (TOKEN,), carriers=("header",)),
     "a refusal": asking(answering(b"{}"), {"data": {"session": {"dcaf": {"token": "dcaf1s.x"}}}}),
     "a socket": talking(),
+    "a store": asking(answering(b"{}"), BODY, store=StatelessStore()),
+    "a stream with a store": asking(answering(b'{"type":"done"}\n', headers=NDJSON), BODY, store=StatelessStore()),
+    "a header with a store": asking(answering(b"hello", headers=()), b"", (TOKEN,), carriers=("header",), store=StatelessStore()),
+    "a store that refuses": asking(answering(b"{}"), BODY, store=ToldStore(open=SessionConflict(reason="busy"))),
+    "a socket with a store": talking(store=StatelessStore()),
 }
 
 
@@ -93,5 +101,5 @@ def test_a_turn_leaves_nothing_for_the_garbage_collector(name: str) -> None:
 
 
 def test_control_a_session_that_holds_its_turn_is_caught(monkeypatch: Any) -> None:
-    monkeypatch.setattr(Turn, "release", lambda self: self.session._state.end(self.tell_lost))
+    monkeypatch.setattr(Turn, "end", lambda self: self.session._state.end(self.tell_lost))
     assert "State" in left_by(TURNS["a body"])

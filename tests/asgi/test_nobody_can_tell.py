@@ -11,10 +11,10 @@ import pytest
 
 from dcaf.asgi import identity
 from dcaf.asgi.lifecycle import Turn
-from dcaf.core.errors import SessionEnded, SessionInvalid, SessionUnavailable
-from dcaf.core.keeper import Stateless
+from dcaf.core.errors import SessionEnded, SessionError, SessionInvalid, SessionUnavailable
 from tests.asgi.sockets import Agent, Peer, scope_of
 from tests.asgi.wire import JSON_TYPE, Recorder, call, envelope, mounted
+from tests.stores_for_tests import ToldStore
 
 STATE = {"points": 10}
 ADA = envelope(STATE, subject="ada", conversation="t1")
@@ -45,8 +45,8 @@ class Service:
             "on_refused": "restart",
             **settings,
         }
-        if broken == "keeper":
-            self.settings["keeper"] = Away(self)
+        if broken == "store":
+            self.settings["store"] = ToldStore(open=self._open)
         self.middleware = mounted(self.app, **self.settings)
 
     def _answer(self, name: str, found: str) -> Any:
@@ -56,16 +56,10 @@ class Service:
             raise self.error
         return found
 
-
-class Away(Stateless):
-    """A keeper whose store is away."""
-
-    def __init__(self, service: Service) -> None:
-        self.service = service
-
-    async def admit(self, claims: Any) -> None:
-        if self.service.error is not None:
-            raise SessionUnavailable(reason="store")
+    def _open(self, _: Any) -> None:
+        if self.error is not None:
+            # A refusal is a store's word, and no failure.
+            raise SessionUnavailable(reason="store") if isinstance(self.error, SessionError) else self.error
 
 
 ERRORS: dict[str, Exception] = {
@@ -76,7 +70,7 @@ ERRORS: dict[str, Exception] = {
     "a refusal of ours": SessionInvalid(reason="sub"),
     "an end of ours": SessionEnded(reason="exp"),
 }
-BROKEN = ("subject", "subject, later", "conversation", "conversation, later", "keeper")
+BROKEN = ("subject", "subject, later", "conversation", "conversation, later", "store")
 
 
 def in_body(service: Service) -> Any:
@@ -161,7 +155,7 @@ def opened_for_ada(frame: Any) -> Any:
     return {name: value for name, value in frame["data"]["session"].items() if name != "dcaf"}
 
 
-@pytest.mark.parametrize("broken", ["subject", "subject, later", "keeper"])
+@pytest.mark.parametrize("broken", ["subject", "subject, later", "store"])
 @pytest.mark.parametrize("header", [COOKIE, (b"dcaf-session", TOKEN)], ids=["cookie", "header"])
 def test_a_handshake_that_nobody_can_judge_is_refused_and_drops_nothing(broken: str, header: Any) -> None:
     service = Service(broken, ConnectionError(), carriers=("header", "cookie"), conversation=lambda scope, body: "t1")

@@ -17,7 +17,6 @@ from starlette.testclient import TestClient
 from dcaf import current_session
 from dcaf.asgi.responses import Answer
 from dcaf.core.errors import NotCarriedError, SessionValueError
-from dcaf.core.keeper import Stateless
 from tests.asgi.wire import (
     JSON_TYPE,
     Recorder,
@@ -29,6 +28,7 @@ from tests.asgi.wire import (
     opened,
     scope_of,
 )
+from tests.stores_for_tests import ToldStore
 
 STEP = {"step": 2}
 TEXT = ((b"content-type", b"text/plain"),)
@@ -586,29 +586,19 @@ def test_after_a_turn_no_session_is_current() -> None:
     asyncio.run(run())
 
 
-# What is numbered
-
-
-class Numbering(Stateless):
-    """A keeper that counts what it numbers."""
-
-    def __init__(self) -> None:
-        self.numbered = 0
-
-    async def commit(self, session: Any) -> int:
-        self.numbered += 1
-        return self.numbered
+# What is committed
 
 
 @pytest.mark.parametrize("carriers", [("body",), ("header",)])
-def test_what_cannot_be_written_is_refused_before_it_is_numbered(carriers: Any) -> None:
+def test_what_cannot_be_written_is_refused_before_it_is_committed(carriers: Any) -> None:
     def write(session: Any) -> None:
         session["cart"] = {"items": []}
         session["cart"]["items"].append(object())
 
-    keeper = Numbering()
+    store = ToldStore()
     with pytest.raises(SessionValueError):
-        call(mounted(Recorder(tool=write), keeper=keeper, carriers=carriers), {})
-    assert keeper.numbered == 0
-    call(mounted(Recorder(tool=lambda session: session.incr("step")), keeper=keeper, carriers=carriers), {})
-    assert keeper.numbered == 1
+        call(mounted(Recorder(tool=write), store=store, carriers=carriers), {})
+    assert store.steps == ["open", "latest", "release"]
+    call(mounted(Recorder(tool=lambda session: session.incr("step")), store=store, carriers=carriers), {})
+    assert [(sealed.claims.seq, ends_turn) for sealed, ends_turn in store.committed] == [(1, carriers == ("body",))]
+    assert store.steps[3:] == ["open", "latest", "commit", "release"]

@@ -25,11 +25,14 @@ from dcaf.asgi import checkpoint
 from dcaf.asgi.lines import Piece
 from dcaf.asgi.responses import Answer
 from dcaf.asgi.streams import EVENTS, LINES, Stream
+from dcaf.core.base64url import Payload
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError, NotCarriedError, SessionAliasError, SessionConflict, SessionUnavailable
-from dcaf.core.keeper import Stateless
 from dcaf.core.session import Session
+from dcaf.core.state import State
+from dcaf.core.store import StatelessLease
 from tests.asgi.wire import AUDIENCE, RING, Sent, call, exchange, messages_of, mounted, scope_of
+from tests.stores_for_tests import ToldStore, after
 
 NOW = 1_789_000_000
 OLD = {"step": 2}
@@ -372,7 +375,7 @@ class Eager(Stream):
     """Broken: it ends with the session although none is due."""
 
     async def _last(self) -> bytes:
-        return self._cutter.closed(self._cutter.rest().raw, await self._session_event())
+        return self._cutter.closed(self._cutter.rest().raw, await self._session_event(ends_turn=True))
 
 
 @pytest.mark.parametrize("kind", [NDJSON, EVENTS])
@@ -587,7 +590,7 @@ class Careless(Stream):
     """Broken: a checkpoint is written at once, wherever the stream is."""
 
     async def checkpoint(self) -> bool:
-        await self._give({"type": "http.response.body", "body": await self._session_event(), "more_body": True})
+        await self._give({"type": "http.response.body", "body": await self._session_event(ends_turn=False), "more_body": True})
         return True
 
 
@@ -738,7 +741,7 @@ class Sealing(Stream):
     """Broken: it seals what the application that raised had done so far."""
 
     async def fail(self) -> None:
-        await self._give({"type": "http.response.body", "body": await self._session_event(), "more_body": True})
+        await self._give({"type": "http.response.body", "body": await self._session_event(ends_turn=False), "more_body": True})
         await super().fail()
 
 
@@ -772,20 +775,7 @@ def test_a_value_that_was_changed_in_two_ways_is_an_error_at_the_end() -> None:
     assert sent.body == b'{"a":1}\n{"type":"error","code":"internal-error"}\n'
 
 
-# A keeper that refuses
-
-
-class Refusing(Stateless):
-    """Admits each, and refuses the commits from one on."""
-
-    def __init__(self, refusal: Any, accepted: int = 0) -> None:
-        self.refusal, self.accepted = refusal, accepted
-
-    async def commit(self, session: Session) -> int:
-        self.accepted -= 1
-        if self.accepted < 0:
-            raise self.refusal
-        return await super().commit(session)
+# A store that refuses
 
 
 REFUSALS = [SessionConflict(reason="seq"), SessionUnavailable(reason="down")]
@@ -800,11 +790,13 @@ def a_refused_commit_is_the_last_event(refusal: Any) -> None:
         (count, b"1\n[DONE]\n"),
     ):
         seen: list[Any] = []
-        sent = streamed(*steps, options={"keeper": Refusing(refusal), "on_event": seen.append})
+        sent = streamed(*steps, options={"store": ToldStore(commit=refusal), "on_event": seen.append})
         assert sent.body == b"1\n" + line
         assert [(event.name, event.code) for event in seen] == [("refused", refusal.code)]
     event = b"event: error\ndata: " + line + b"\n"
-    sent = streamed(count, b"data: 1\n\nevent: done\ndata: {}\n\ndata: 2\n\n", kind=EVENTS, options={"keeper": Refusing(refusal)})
+    sent = streamed(
+        count, b"data: 1\n\nevent: done\ndata: {}\n\ndata: 2\n\n", kind=EVENTS, options={"store": ToldStore(commit=refusal)}
+    )
     assert sent.body == b"data: 1\n\n" + event
 
 
@@ -815,23 +807,20 @@ def test_a_commit_that_is_refused_is_the_last_event_and_nothing_follows(refusal:
 
 @pytest.mark.parametrize("refusal", REFUSALS)
 def test_a_second_commit_that_is_refused_leaves_the_first_as_what_counts(refusal: Any) -> None:
-    sent = streamed(count, check, count, b'{"type":"done"}\n2\n', options={"keeper": Refusing(refusal, 1)})
+    sent = streamed(count, check, count, b'{"type":"done"}\n2\n', options={"store": ToldStore(commit=after(1, refusal))})
     assert sent.body == filled(OWN_LINE, ({"step": 3}, 2)) + b'{"type":"error","code":"%b"}\n' % refusal.code.encode()
 
 
 @pytest.mark.parametrize("refusal", REFUSALS)
 def test_a_checkpoint_after_a_refused_commit_is_ignored_like_every_event_after_it(refusal: Any) -> None:
-    sent = streamed(count, check, b"1\n", count, check, b"2\n", options={"keeper": Refusing(refusal)})
+    sent = streamed(count, check, b"1\n", count, check, b"2\n", options={"store": ToldStore(commit=refusal)})
     assert sent.body == b'{"type":"error","code":"%b"}\n' % refusal.code.encode()
 
 
-class Slow(Refusing):
-    """Refuses after a while."""
-
-    async def commit(self, session: Session) -> int:
-        for _ in range(10):
-            await anyio.lowlevel.checkpoint()
-        return await super().commit(session)
+async def refuse_later(_: Any) -> None:
+    for _ in range(10):
+        await anyio.lowlevel.checkpoint()
+    raise SessionConflict(reason="seq")
 
 
 def test_a_task_that_waited_to_send_sends_nothing_after_a_refused_commit() -> None:
@@ -842,14 +831,14 @@ def test_a_task_that_waited_to_send_sends_nothing_after_a_refused_commit() -> No
             tasks.start_soon(checkpoint)
             tasks.start_soon(send, {"type": "http.response.body", "body": b"1\n", "more_body": True})
 
-    sent = asyncio.run(_quietly(service(app, keeper=Slow(SessionConflict(reason="seq")))))
+    sent = asyncio.run(_quietly(service(app, store=ToldStore(commit=refuse_later))))
     assert sent.body == b'{"type":"error","code":"session-conflict"}\n'
     assert [message.get("more_body") for message in sent.messages[1:]] == [False]
 
 
 @pytest.mark.parametrize("refusal", REFUSALS)
 def test_an_exception_after_a_refusal_adds_nothing(refusal: Any) -> None:
-    sent = failing(count, check, fall, options={"keeper": Refusing(refusal)})
+    sent = failing(count, check, fall, options={"store": ToldStore(commit=refusal)})
     assert sent.body == b'{"type":"error","code":"%b"}\n' % refusal.code.encode()
 
 
@@ -892,11 +881,11 @@ class Gone:
 
 def nothing_is_tried_when_the_client_is_gone() -> None:
     seen: list[Any] = []
-    for after in (0, 1, 2):
-        server = Gone(after)
+    for number in (0, 1, 2):
+        server = Gone(number)
         with pytest.raises(OSError):
             server.serve(service(Streaming(b"1\n", count, b"2\n", b'{"type":"done"}\n'), on_event=seen.append))
-        assert (server.tried, len(server.messages)) == (after + 1, after)
+        assert (server.tried, len(server.messages)) == (number + 1, number)
     assert not seen
 
 
@@ -1081,39 +1070,30 @@ def test_each_token_of_a_stream_opens_and_its_number_counts_the_changes() -> Non
     numbers_count_the_changes()
 
 
-class Counting(Stateless):
-    """Broken: it counts an unchanged state too."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-
-    async def commit(self, session: Session) -> int:
-        return session.sequence + 1
-
-
-class Sticking(Stateless):
-    """Broken: it never counts."""
-
-    async def commit(self, session: Session) -> int:
-        return max(1, session.sequence)
+def test_the_numbers_of_a_store_count_the_changes_too() -> None:
+    numbers_count_the_changes(store=ToldStore())
 
 
 def test_an_untouched_session_keeps_its_number() -> None:
     numbers = (b'{"type":"done"}\n' * 2, b'{"data":{"session":@},"type":"done"}\n' * 2)
     assert streamed(numbers[0]).body == filled(numbers[1], (OLD, 1), (OLD, 1))
-    assert streamed(numbers[0], options={"keeper": Counting()}).body == filled(numbers[1], (OLD, 1), (OLD, 1))
+    assert streamed(numbers[0], options={"store": ToldStore()}).body == filled(numbers[1], (OLD, 1), (OLD, 1))
 
 
-def test_control_a_session_that_never_rests_is_numbered_anew(monkeypatch: Any) -> None:
-    monkeypatch.setattr(Sealer, "_rests", lambda *_: False)
+def test_control_an_untouched_session_taken_for_a_changed_one_is_numbered_anew(monkeypatch: Any) -> None:
+    payload = State.payload
+    monkeypatch.setattr(State, "payload", lambda self: Payload(payload(self).data))
     numbers = (b'{"type":"done"}\n' * 2, b'{"data":{"session":@},"type":"done"}\n' * 2)
     with pytest.raises(AssertionError):
-        assert streamed(numbers[0], options={"keeper": Counting()}).body == filled(numbers[1], (OLD, 1), (OLD, 1))
+        assert streamed(numbers[0], options={"store": ToldStore()}).body == filled(numbers[1], (OLD, 1), (OLD, 1))
 
 
-def test_control_a_keeper_that_never_counts_is_caught() -> None:
+def test_control_a_lease_that_never_counts_is_caught(monkeypatch: Any) -> None:
+    async def commit(self: Any, sealed: Any, *, ends_turn: bool) -> None: ...
+
+    monkeypatch.setattr(StatelessLease, "commit", commit)
     with pytest.raises(AssertionError):
-        numbers_count_the_changes(keeper=Sticking())
+        numbers_count_the_changes(store=ToldStore())
 
 
 # Under Starlette, and with compression

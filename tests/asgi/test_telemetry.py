@@ -21,8 +21,8 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from dcaf import Key, Keyring, SessionMiddleware, current_session
-from dcaf.core.keeper import Stateless
 from dcaf.testing import SessionClient, tampered
+from tests.stores_for_tests import MemoryLedger
 
 RING: Final = Keyring(Key.generate("k7"))
 CANARY: Final = "canary-7f3a"
@@ -148,11 +148,8 @@ def test_nothing_of_a_state_a_token_or_a_caller_is_told(monkeypatch: pytest.Monk
     assert "k7" in told, "control: what may be told is there"
 
 
-def test_a_keeper_says_its_level(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Ledger(Stateless):
-        level = "L2"
-
-    watched = Watched(monkeypatch, keeper=Ledger())
+def test_a_store_says_its_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Watched(monkeypatch, store=MemoryLedger())
     with SessionClient(watched) as client:
         client.send("go")
     assert {facts["dcaf.level"] for _, facts in watched.events()} == {"L2"}

@@ -133,7 +133,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "on_event": ({"on_event": "print"}, "on_event="),
     "clock": ({"clock": 7}, "clock="),
     "randomness": ({"randomness": 7}, "randomness="),
-    "keeper": ({"keeper": 7}, "keeper="),
+    "store": ({"store": 7}, "store="),
     "a setting that there is not": ({"audiance": "shop"}, "audiance"),
 }
 OF_THE_MIDDLEWARE: dict[str, tuple[dict[str, Any], str]] = {

@@ -26,12 +26,12 @@ from dcaf.asgi.websocket import Socket
 from dcaf.core import Key, Keyring, Session, current_session
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError, SessionAliasError, SessionConflict, SessionEnded, SessionUnavailable
-from dcaf.core.keeper import Stateless
 from dcaf.core.seal import SIGNED
 from dcaf.core.state import State
 from dcaf.testing import tampered
 from tests.asgi.sockets import DONE, Agent, Peer
 from tests.asgi.wire import AUDIENCE, RING, envelope, mounted, opened
+from tests.stores_for_tests import ToldStore
 
 STEP = {"step": 2}
 NEW = {"dcaf": {"token": "new"}}
@@ -325,7 +325,7 @@ def test_a_terminal_frame_without_room_has_a_frame_of_its_own_before_it(data: An
 
 
 def test_control_a_socket_that_forgets_the_frame_before_is_caught(monkeypatch: Any) -> None:
-    async def _send_event(self: Any, *, as_bytes: Any) -> None:
+    async def _send_event(self: Any, *, ends_turn: Any, as_bytes: Any) -> None:
         return
 
     monkeypatch.setattr(Socket, "_send_event", _send_event)
@@ -619,67 +619,49 @@ def test_the_token_rests_until_a_tenth_of_the_idle_timeout_is_over() -> None:
     assert third["data"]["session"]["dcaf"]["expires_at"] == claims_in(third)["exp"]
 
 
-class Ledger(Stateless):
-    """Admits until it is told otherwise."""
-
-    def __init__(self) -> None:
-        self.admitted: list[Any] = []
-        self.refusal: Any = None
-        self.refuses_commits: Any = None
-
-    async def admit(self, claims: Any) -> None:
-        self.admitted.append(claims.seq)
-        if self.refusal:
-            raise self.refusal
-
-    async def commit(self, session: Any) -> int:
-        if self.refuses_commits:
-            raise self.refuses_commits
-        return await super().commit(session)
-
-
-def assert_admitted_each_time() -> None:
-    ledger = Ledger()
+def assert_opened_each_time() -> None:
+    store = ToldStore()
     app = Agent(count)
-    with Peer(mounted(app, keeper=ledger)) as peer:
+    with Peer(mounted(app, store=store)) as peer:
         peer.ask({})
-        assert ledger.admitted == []
+        assert store.numbers == [None, None], "at the handshake, and at the first frame"
         peer.ask({})
         peer.ask({})
-        assert ledger.admitted == [1, 2]
+        assert store.numbers == [None, None, 1, 2]
         for refusal, code, restart in (
             (SessionEnded(reason="revoked"), "session-ended", True),
             (SessionConflict(reason="claim"), "session-conflict", False),
             (SessionUnavailable(), "session-unavailable", False),
+            (OSError("db:5432 is away"), "session-unavailable", False),
         ):
-            ledger.refusal = refusal
+            store.happening["open"] = refusal
             assert peer.ask({}) == error(code, restart=restart)
-        ledger.refusal = None
+        store.happening.clear()
         assert state_in(peer.ask({})) == {"step": 4}
         assert len(app.messages) == 4
 
 
-def test_the_keeper_is_asked_again_at_each_frame() -> None:
-    assert_admitted_each_time()
+def test_the_store_opens_the_session_again_at_each_frame() -> None:
+    assert_opened_each_time()
 
 
-def test_control_a_socket_that_asks_the_keeper_once_is_caught(monkeypatch: Any) -> None:
+def test_control_a_socket_that_asks_the_store_once_is_caught(monkeypatch: Any) -> None:
     async def _start_or_go_on(self: Any, before: Any) -> Any:
         self.session, self.arrived = before.session, True
 
     monkeypatch.setattr(Turn, "_start_or_go_on", _start_or_go_on)
     with pytest.raises(AssertionError):
-        assert_admitted_each_time()
+        assert_opened_each_time()
 
 
 @pytest.mark.parametrize("refusal", [SessionConflict(reason="claim"), SessionUnavailable()])
 def test_a_terminal_frame_that_cannot_be_sealed_becomes_an_error_and_the_turn_is_over(refusal: Any) -> None:
-    ledger, events = Ledger(), list[Any]()
-    with Peer(mounted(Agent(count), keeper=ledger, on_event=events.append)) as peer:
+    store, events = ToldStore(), list[Any]()
+    with Peer(mounted(Agent(count), store=store, on_event=events.append)) as peer:
         peer.ask({})
-        ledger.refuses_commits = refusal
+        store.happening["commit"] = refusal
         assert peer.ask({}) == error(refusal.code, restart=False)
-        ledger.refuses_commits = None
+        store.happening.clear()
         assert state_in(peer.ask({})) == {"step": 3}
     assert [(event.name, event.code) for event in events] == [("refused", refusal.code)]
 
@@ -725,12 +707,12 @@ def test_what_was_stored_for_one_subject_before_the_first_frame_is_not_sealed_fo
 
 
 def test_what_could_not_be_sealed_for_one_conversation_does_not_go_on_in_another() -> None:
-    ledger = Ledger()
+    store = ToldStore()
     app = Agent(count)
-    with Peer(mounted(app, keeper=ledger, conversation="/thread")) as peer:
-        ledger.refuses_commits = SessionUnavailable()
+    with Peer(mounted(app, store=store, conversation="/thread")) as peer:
+        store.happening["commit"] = SessionUnavailable()
         assert peer.ask({"thread": "t-1"})["type"] == "error"
-        ledger.refuses_commits = None
+        store.happening.clear()
         assert peer.ask({"thread": "t-2"}) == error("session-invalid", restart=True)
         assert state_in_of(peer.ask({"thread": "t-1"}), "t-1") == {"step": 2}
 
@@ -880,9 +862,9 @@ def test_a_change_after_the_close_is_lost() -> None:
 
 
 def test_an_end_that_cannot_be_sealed_says_so_in_an_error_frame() -> None:
-    ledger, events = Ledger(), list[Any]()
-    ledger.refuses_commits = SessionConflict(reason="claim")
-    with Peer(mounted(Ending(closes=True), keeper=ledger, on_event=events.append)) as peer:
+    store, events = ToldStore(), list[Any]()
+    store.happening["commit"] = SessionConflict(reason="claim")
+    with Peer(mounted(Ending(closes=True), store=store, on_event=events.append)) as peer:
         assert peer.frame() == error("session-conflict", restart=False)
         assert peer.hear() == {"type": "websocket.close", "code": 1000}
     assert ("refused", "session-conflict", "claim") in told(events)
@@ -1089,18 +1071,18 @@ def test_a_checkpoint_of_a_session_that_is_not_due_sends_nothing() -> None:
 
 
 def test_a_checkpoint_that_cannot_be_sealed_says_so_in_an_error_frame() -> None:
-    ledger, events = Ledger(), list[Any]()
+    store, events = ToldStore(), list[Any]()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "websocket.accept"})
         await receive()
         current_session().incr("step")
-        ledger.refuses_commits = SessionConflict(reason="claim")
+        store.happening["commit"] = SessionConflict(reason="claim")
         await checkpoint()
         await receive()
 
-    with Peer(mounted(app, keeper=ledger, on_event=events.append)) as peer:
+    with Peer(mounted(app, store=store, on_event=events.append)) as peer:
         assert peer.ask({}) == error("session-conflict", restart=False)
     assert told(events) == [("refused", "session-conflict", "claim")]
 

@@ -15,12 +15,12 @@ from pydantic_ai.models.function import DeltaToolCall, FunctionModel
 
 from dcaf import Keyring, Session, tool
 from dcaf.agent import Agent, AgentResult, Page, ProposedCall, create_app
-from dcaf.core.errors import SessionConflict
-from dcaf.core.keeper import Stateless
+from dcaf.core import OpenRequest, SessionConflict
 from dcaf.demo.server import serving
 from dcaf.testing import FrozenClock, sealed
 from tests.browser.looks import WIDTHS, checked, looked_at, violations
 from tests.browser.visitor import WAIT_MS, Visitor, demo, press_until, slow
+from tests.stores_for_tests import ToldStore
 
 REFLOW_PX: Final = 320
 """A window of 1280 pixels at 400 % (WCAG 2.2, 1.4.10)."""
@@ -257,26 +257,21 @@ def test_everything_can_be_done_with_the_keyboard(visit: Any) -> None:
     assert visitor.page.locator(":focus").inner_text() == "Replay an older turn", "to be tried again with another turn"
 
 
-class Newest(Stateless):
-    """A keeper that knows the newest number of each session, as a ledger does."""
+def newest() -> ToldStore:
+    """A store that knows the newest number of each session, as a ledger does."""
 
-    level = "L2"
-
-    def __init__(self) -> None:
-        self.newest: dict[str, int] = {}
-
-    async def admit(self, claims: Any) -> None:
-        if claims.seq < self.newest.get(claims.sid, 0):
+    def refuse(request: OpenRequest) -> None:
+        numbers = [sealed.claims.seq for sealed, _ in store.committed if sealed.claims.sid == request.session_id]
+        if request.claims is not None and request.claims.seq < max(numbers, default=0):
             raise SessionConflict
 
-    async def commit(self, session: Session) -> int:
-        number = await super().commit(session)
-        self.newest[str(session.id)] = number
-        return number
+    store = ToldStore(open=refuse)
+    store.level = "L2"
+    return store
 
 
 def test_a_service_that_remembers_refuses_the_replay_and_the_page_says_so(visit: Any) -> None:
-    visitor = visit(demo(keeper=Newest()))
+    visitor = visit(demo(store=newest()))
     for text in ("start", "service api", "3 replicas"):
         visitor.say(text)
     visitor.press("Replay an older turn")
@@ -366,7 +361,7 @@ def test_the_page_waits_for_the_service_and_says_when_it_does_not_come(page: Any
 
 
 def test_an_edited_mirror_is_a_turn_like_any_other_where_the_service_takes_only_the_newest(visit: Any) -> None:
-    visitor = visit(create_app(echo, keys=Keyring.ephemeral(), audience="echo", page=True, keeper=Newest()))
+    visitor = visit(create_app(echo, keys=Keyring.ephemeral(), audience="echo", page=True, store=newest()))
     visitor.say("one")
     visitor.press("Edit the mirror")
     assert "Without effect" in visitor.text("verdict")

@@ -7,13 +7,13 @@ from typing import Any, Final
 
 import pytest
 
-from dcaf import Keyring, Session
+from dcaf import Keyring
 from dcaf.agent import create_app
-from dcaf.core.keeper import Stateless
 from dcaf.demo.app import create_demo
 from dcaf.testing import sealed
 from tests.browser.visitor import Visitor, altered, answers, demo, slow
 from tests.clients.servers import wiping
+from tests.stores_for_tests import ToldStore
 
 
 def test_the_marks_of_the_last_turn_stay_until_the_next_one_is_answered(visit: Any) -> None:
@@ -179,21 +179,9 @@ def test_a_decision_that_did_not_arrive_can_be_taken_again(visit: Any) -> None:
     assert "Deployed api with 3 replicas." in visitor.last
 
 
-class Once(Stateless):
-    """A keeper that knows which approvals were used."""
-
-    def __init__(self) -> None:
-        self.used: set[Any] = set()
-
-    async def spend(self, session: Session, key: str) -> bool:
-        is_new = (session.id, key) not in self.used
-        self.used.add((session.id, key))
-        return is_new
-
-
 def test_a_second_click_is_answered_by_what_is_true(visit: Any) -> None:
     """Who goes back to where the call waited, and approves it again, where the service remembers."""
-    visitor = visit(demo(keeper=Once()))
+    visitor = visit(demo(store=ToldStore()))
     for text in ("service api", "3 replicas", "execute"):
         visitor.say(text)
     visitor.press("Approve")

@@ -193,8 +193,8 @@ def test_what_is_no_answer_about_the_session_proves_nothing(call: Call, name: st
     [
         ("L0", TURN, came(), (False, "keeps nothing (L0)")),
         ("L1", TURN, came(), (False, "keeps one number a user (L1)")),
-        ("L2", TURN, came(), (False, "(L2) has a keeper that lets older turns in")),
-        ("custom", TURN, came(), (False, "(custom) has a keeper that lets older turns in")),
+        ("L2", TURN, came(), (False, "(L2) has a store that lets older turns in")),
+        ("custom", TURN, came(), (False, "(custom) has a store that lets older turns in")),
         ("L2", TURN, came("session-conflict", 409), (True, "(L2) knows that the conversation has gone on")),
         ("L0", TURN, came("session-ended", 409), (True, "(L0) knows that this session is over")),
         ("L0", TURN, came("session-invalid", 400), (True, "(L0) does not take its seal any longer")),

@@ -16,10 +16,9 @@ from starlette.websockets import WebSocket
 
 from dcaf import Key, Keyring, SessionMiddleware, current_session
 from dcaf.client import AsyncClient, Client, Reply
-from dcaf.core.claims import Claims
-from dcaf.core.errors import SessionConflict, SessionError, SessionUnavailable
-from dcaf.core.keeper import Stateless
+from dcaf.core.errors import SessionConflict, SessionUnavailable
 from dcaf.testing import sealed
+from tests.stores_for_tests import ToldStore
 
 RING = Keyring(Key.generate("k7"))
 AUDIENCE = "shop"
@@ -99,17 +98,6 @@ async def chat_ws(socket: WebSocket) -> None:
             return
 
 
-class Moody(Stateless):
-    """A keeper that refuses when it is told to."""
-
-    def __init__(self) -> None:
-        self.refusal: SessionError | SessionUnavailable | None = None
-
-    async def admit(self, claims: Claims) -> None:
-        if self.refusal is not None:
-            raise self.refusal
-
-
 class Service:
     """The application, and every body and frame that a client sent to it."""
 
@@ -119,8 +107,8 @@ class Service:
             Route("/api/chat-stream", chat_stream, methods=["POST"]),
             WebSocketRoute("/api/chat-ws", chat_ws),
         ]
-        self.keeper = Moody()
-        self.app = SessionMiddleware(Starlette(routes=routes), keys=RING, audience=AUDIENCE, keeper=self.keeper, **settings)
+        self.store = ToldStore()
+        self.app = SessionMiddleware(Starlette(routes=routes), keys=RING, audience=AUDIENCE, store=self.store, **settings)
         self.texts: list[str] = []
         self.opened = 0
 
@@ -152,7 +140,7 @@ class Service:
 
     def refuse(self, kind: str | None) -> None:
         kinds: dict[str, Any] = {"conflict": SessionConflict(reason="busy"), "unavailable": SessionUnavailable(reason="store")}
-        self.keeper.refusal = None if kind is None else kinds[kind]
+        self.store.happening = {} if kind is None else {"open": kinds[kind]}
 
 
 class Switchboard:

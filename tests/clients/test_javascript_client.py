@@ -20,13 +20,13 @@ from dcaf import Key, Keyring
 from dcaf.agent import Agent, create_app
 from dcaf.client import Client, Reply
 from dcaf.core.errors import SessionUnavailable
-from dcaf.core.keeper import Stateless
 from dcaf.demo.app import AUDIENCE, create_agent, create_demo
 from dcaf.demo.server import serving
 from dcaf.demo.story import APPROVE, CONVERSATION
 from dcaf.testing import FrozenClock, expired, sealed, tampered
 from tests.clients.driven import CLIENT, Conversation, Node, Told
 from tests.clients.servers import KEYS, answering, scripted, streamed
+from tests.stores_for_tests import ToldStore
 
 NEW: Final = {"dcaf": {"token": "new"}}
 KEEP: Final = "    this.session = came.data.session;\n"
@@ -250,28 +250,17 @@ def test_an_event_that_it_does_not_know_is_told_and_passed_over(browser: Node) -
     assert (told.answer["content"], told.state) == ("Hello.", {"n": 1})
 
 
-class Down(Stateless):
-    """A ledger that cannot be reached, when it is told so."""
-
-    is_down = False
-
-    async def admit(self, claims: Any) -> None:
-        """Fail closed."""
-        if self.is_down:
-            raise SessionUnavailable(reason="down")
-
-
 def test_a_refusal_without_a_session_keeps_it(browser: Node, variant: Callable[[str, str], Path]) -> None:
     """503: the ledger is down. 413: too much was said. The control is a client that keeps whatever comes, also nothing."""
-    keeper = Down()
-    app = create_app(create_agent(), keys=KEYS, audience=AUDIENCE, keeper=keeper, max_body_bytes=4096)
+    store = ToldStore()
+    app = create_app(create_agent(), keys=KEYS, audience=AUDIENCE, store=store, max_body_bytes=4096)
     careless = variant("    const token = came", "    if (!came?.data?.session) this.session = undefined;\n    const token = came")
     with serving(app) as url:
         chat, control = browser.conversation(url), browser.conversation(url, module=careless)
         before, _ = chat.send("service api"), control.send("service api")
-        keeper.is_down = True
+        store.happening["open"] = SessionUnavailable(reason="down")
         unavailable = chat.send("3 replicas")
-        keeper.is_down = False
+        store.happening.clear()
         large, forgotten = chat.send("x" * 5000), control.send("x" * 5000)
         after = chat.send("3 replicas")
     assert (unavailable.code, unavailable.session) == ("session-unavailable", before.session)

@@ -616,6 +616,16 @@ def test_a_token_of_nobody_does_not_rest_once_its_session_is_somebodys(bound: An
     assert made.seal(session, made.binding(*bound)) == second
 
 
+@pytest.mark.parametrize("suite", [SIGNED, ENCRYPTED], ids=["signed", "encrypted"])
+def test_the_token_of_a_state_that_nobody_changed_goes_out_again(suite: Any) -> None:
+    made = sealer(suite=suite)
+    first = sealed({"n": 1}, made)
+    session = opened(first, made)
+    assert json.loads(made.seal(session, made.binding())) == first
+    session["n"] = 2
+    assert json.loads(made.seal(session, made.binding()))["dcaf"]["token"] != first["dcaf"]["token"]
+
+
 def test_a_token_rests_until_it_is_worn_after_a_tenth_of_the_idle_timeout() -> None:
     made = sealer(lifetime=Lifetime(idle_s=100, absolute_s=1000))
     session = made.start()

@@ -286,6 +286,40 @@ def test_no_refusal_shows_the_text_of_a_key() -> None:
         shows_nothing("".join(traceback.format_exception(caught.value)))
 
 
+A_TIME = "a number of seconds since the epoch"
+A_KEY = "a text, one key as `dcaf keys new` prints it"
+IN_THE_ENVIRONMENT = "a text, as `dcaf keys new` prints it"
+RING: Any = Keyring
+FROM: Any = Keyring.from_environment
+
+
+@pytest.mark.parametrize(
+    ("make", "argument", "takes"),
+    [
+        (lambda wrong: Key.from_bytes("k7", SECRET, not_before=wrong), "Key(not_before=)", A_TIME),
+        (lambda wrong: Keyring(KEY).signer(wrong), "Keyring.signer()", A_TIME),
+        (lambda wrong: Key.from_bytes("k7", SECRET, revoked=wrong), "Key(revoked=)", "True or False"),
+        (lambda wrong: KEY.derive(wrong, "shop", "mac"), "Key.derive(suite=)", "a text, as section 4 of the protocol has it"),
+        (lambda wrong: KEY.derive("dcaf1s", wrong, "mac"), "Key.derive(audience=)", "a text, as section 4 of the protocol has it"),
+        (lambda wrong: KEY.derive("dcaf1s", "shop", wrong), "Key.derive(role=)", "a text, as section 4 of the protocol has it"),
+        (RING.parse, "Keyring.parse(active=)", A_KEY),
+        (lambda wrong: Keyring.parse("", wrong), "Keyring.parse(verify_only=)", "a text, keys with commas between them"),
+        (FROM, "Keyring.from_environment()", "a mapping of variables, such as os.environ, or None"),
+        (lambda wrong: FROM({"DCAF_KEYS": wrong}), "DCAF_KEYS in the environment", IN_THE_ENVIRONMENT),
+        (lambda wrong: FROM({"DCAF_KEYS_VERIFY": wrong}), "DCAF_KEYS_VERIFY in the environment", IN_THE_ENVIRONMENT),
+    ],
+    ids=lambda item: item if isinstance(item, str) and item.endswith((")", "environment")) else "",
+)
+def test_what_is_given_by_mistake_is_told_with_what_is_taken(make: Any, argument: str, takes: str) -> None:
+    assert message(lambda: make([KEY.text()])) == f"{argument} takes {takes}, not a list."
+
+
+@pytest.mark.parametrize("sources", ["vault", ("vault",), ("vault", None), ["a", "b"], ("a", "b", "c"), None])
+def test_the_keys_of_a_text_were_found_in_two_places(sources: Any) -> None:
+    found = message(lambda: Keyring.parse(KEY.text(), sources=sources))
+    assert found == "Keyring.parse(sources=) takes two texts, where the keys were found."
+
+
 def test_one_id_with_two_secrets_is_refused() -> None:
     found = message(lambda: Keyring(KEY, Key.from_bytes("k8", OTHER), Key.from_bytes("k7", OTHER)))
     assert found == "The key id 'k7' stands for two different secrets. Give one of them another id."
@@ -312,6 +346,11 @@ def test_a_ring_finds_the_keys_that_may_verify() -> None:
         None,
         None,
     )
+
+
+@pytest.mark.parametrize("kid", [None, 7, b"k7", ["k7"], {"k7": 1}])
+def test_a_ring_finds_no_key_by_what_is_no_text(kid: Any) -> None:
+    assert Keyring(KEY).find(kid) is None
 
 
 @pytest.mark.parametrize("revoked_first", [True, False])

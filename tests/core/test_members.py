@@ -212,6 +212,12 @@ def test_a_state_that_was_cut_gets_an_index_where_a_parsed_one_does(members: int
     assert (parsed.data, parsed.index) == (data, index if is_indexed else None)
 
 
+@pytest.mark.parametrize("index", [None, (5, 5)], ids=["parsed", "cut"])
+def test_a_key_that_has_moved_takes_the_last_place_and_one_that_has_gone_takes_none(index: Any) -> None:
+    found = members_of(Payload(b'{"a":1,"b":2}', index=index)).updated({"a": b"3"}, moved=("a", "gone"))
+    assert found.payload().data == b'{"b":2,"a":3}'
+
+
 def test_a_state_that_was_cut_and_emptied_is_an_empty_object() -> None:
     found = cut(b'{"a":1}', (5,))
     assert found is not None

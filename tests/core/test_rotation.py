@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from dcaf import ConfigurationError, Key, Keyring
-from dcaf.asgi.config import keyring
 from dcaf.core.envelope import Sealer
 from dcaf.core.rotation import LiveKeyring
+from dcaf.core.settings import keyring
 from dcaf.core.values import JSON
 
 OLD, NEW = Key.generate("old"), Key.generate("new")

@@ -51,6 +51,13 @@ def test_the_date_has_a_time_zone(until: Any) -> None:
     assert str(caught.value) == "Import(until=) takes a datetime with a time zone: datetime(2027, 1, 1, tzinfo=UTC)."
 
 
+@pytest.mark.parametrize(("now", "kind"), [("1780000000", "a str"), (None, "None"), (True, "a bool"), (UNTIL, "a datetime")])
+def test_the_moment_is_a_number(now: Any, kind: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Import(until=UNTIL, accept=step).values({"step": 2}, now=now)
+    assert str(caught.value) == f"Import.values(now=) takes a number of seconds since the epoch, not {kind}."
+
+
 def test_what_accepts_is_a_function() -> None:
     with pytest.raises(ConfigurationError) as caught:
         Import(until=UNTIL, accept={"step"})  # type: ignore[arg-type]
@@ -79,6 +86,14 @@ def test_a_session_that_was_taken_in_ends_no_later_than_the_door_closes(before_s
     with pytest.raises(SessionValueError, match="would be larger"):
         session["a"] = "x" * 1_000
     assert sealer.take_in({"step": 1}, door).sequence == 0
+
+
+@pytest.mark.parametrize("value", [object(), "x" * 10_000, float("nan")], ids=["no JSON", "too large", "no number"])
+def test_a_value_that_may_not_be_stored_is_refused_as_what_accept_would_not_have(value: Any) -> None:
+    sealer = Sealer(keys=Keyring(KEY), audience="shop", max_token_bytes=1_000, clock=lambda: UNTIL_S)
+    with pytest.raises(SessionUnsigned) as caught:
+        sealer.take_in({}, Import(until=UNTIL, accept=lambda _: {"step": value}))
+    assert caught.value.reason == "accept"
 
 
 # What the operator is told
@@ -149,11 +164,16 @@ def test_a_builtin_that_raises_has_a_type_alone(accept: Any, caplog: pytest.LogC
 @pytest.mark.parametrize(("found", "kind"), [([("step", 2)], "list"), ("step", "str"), (2, "int"), (Plain, "ModelMetaclass")])
 def test_what_is_no_mapping_is_told_with_what_to_return(found: Any, kind: str, caplog: pytest.LogCaptureFixture) -> None:
     (line,) = told(lambda _: found, caplog)
-    assert line.startswith(f"dcaf: Import(accept=) gave a value of type {kind}. Return a mapping of the values to keep")
+    assert line == (
+        f"dcaf: Import(accept=) gave a value of type {kind}. Return a mapping of the values to keep, or None to refuse."
+    )
 
 
 def test_following_what_is_said_of_a_model_takes_the_session_in(caplog: pytest.LogCaptureFixture) -> None:
-    assert "for instance its model_dump()" in told(Plain.model_validate, caplog)[0]
+    assert told(Plain.model_validate, caplog) == [
+        "dcaf: Import(accept=) gave a value of type Plain. Return a mapping of the values to keep, for instance its model_dump(), "
+        "or None to refuse."
+    ]
     door = Import(until=UNTIL, accept=lambda plain: Plain.model_validate(plain).model_dump())
     assert door.values({"step": 2, "more": 1}, now=UNTIL_S) == {"step": 2}
 

@@ -131,7 +131,7 @@ def _errors(errors: Iterable[type[Exception]]) -> Iterator[str]:
         parsed = parse(inspect.cleandoc(error.__doc__ or ""), DocstringStyle.GOOGLE)
         code, status = getattr(error, "code", ""), getattr(error, "http_status", "")
         own = [f"`{item.arg_name}`: {_flat(item.description)}" for item in parsed.params if item.args[0] == "attribute"]
-        said = " ".join([_flat(parsed.short_description), _flat(parsed.long_description), *own]).strip()
+        said = " ".join(filter(None, [_flat(parsed.short_description), _flat(parsed.long_description), *own]))
         yield f"| `{error.__name__}` | `{error.__mro__[1].__name__}` | `{code}` | {status} | {_cell(said)} |"
 
 

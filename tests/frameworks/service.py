@@ -5,10 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from dcaf import Key, Keyring, SessionMiddleware
-from dcaf.core.claims import Claims
-from dcaf.core.errors import SessionError, SessionUnavailable
-from dcaf.core.keeper import Stateless
-from dcaf.core.session import Session
 from tests.frameworks.programs import AUDIENCE, bare
 
 RING = Keyring(Key.from_bytes("k7", bytes(range(32))))
@@ -33,23 +29,3 @@ class Service:
             await send(message)
 
         await self.app(scope, receive, heard)
-
-
-class Moody(Stateless):
-    """A keeper that refuses one turn: when it opens, or when it is written."""
-
-    def __init__(self) -> None:
-        self.at = ""
-        self.refusal: SessionError | SessionUnavailable | None = None
-
-    async def admit(self, claims: Claims) -> None:
-        self._refuse("admit")
-
-    async def commit(self, session: Session) -> int:
-        self._refuse("commit")
-        return await super().commit(session)
-
-    def _refuse(self, at: str) -> None:
-        if self.refusal is not None and self.at == at:
-            refusal, self.refusal = self.refusal, None
-            raise refusal

@@ -13,8 +13,9 @@ from dcaf.core.errors import SessionConflict, SessionUnavailable
 from dcaf.demo.server import serving
 from dcaf.testing import sealed, tampered
 from tests.frameworks.programs import AUDIENCE, FRAMEWORKS
-from tests.frameworks.service import RING, Moody, Service
+from tests.frameworks.service import RING, Service
 from tests.frameworks.talk import WIRES, Talk
+from tests.stores_for_tests import ToldStore
 
 STATE = {"service": "api", "replicas": 3}
 
@@ -30,21 +31,27 @@ def served(request: pytest.FixtureRequest) -> Iterator[tuple[Service, str]]:
         yield service, url
 
 
-@pytest.mark.parametrize("at", ["admit", "commit"])
+@pytest.mark.parametrize("at", ["open", "commit"])
 @pytest.mark.parametrize("refusal", [SessionUnavailable(reason="store"), SessionConflict(reason="busy")], ids=lambda one: one.code)
 @pytest.mark.parametrize("wire", WIRES)
 def test_a_client_keeps_its_session_over_an_answer_that_may_not_cost_it(
     served: tuple[Service, str], wire: str, refusal: Any, at: str
 ) -> None:
     service, url = served
-    keeper = Moody()
-    service.mount(keeper=keeper)
+    store = ToldStore()
+    service.mount(store=store)
+
+    def refuse_once(about: Any) -> None:
+        if about.claims is not None:  # that of a socket's handshake has none
+            store.happening.clear()
+            raise refusal
+
     with Talk(url, wire, session=envelope()) as talk:
         before = talk.token
-        keeper.at, keeper.refusal = at, refusal
+        store.happening[at] = refuse_once
         with pytest.raises(ServiceError) as caught:
             talk.say("4 replicas")
-        assert (caught.value.code, keeper.refusal) == (refusal.code, None)
+        assert (caught.value.code, store.happening) == (refusal.code, {})
         assert caught.value.status in {refusal.http_status, None}
         assert talk.token == before
         assert talk.say("4 replicas").session == {**STATE, "replicas": 4, "wizard_step": 3}

@@ -22,7 +22,6 @@ OPTIONAL = (
     "httpx",
     "fastapi",
     "pydantic_ai",
-    "rfc8785",
     "websockets",
     "redis",
     "psycopg",

@@ -18,9 +18,6 @@ from starlette.requests import HTTPConnection
 from starsessions.stores.base import SessionStore
 
 import dcaf
-from dcaf.core.claims import Claims
-from dcaf.core.errors import SessionConflict
-from dcaf.core.keeper import Stateless
 from tests.benchmarks.states import SIZES, state_of
 from tests.benchmarks.tables import figure, over, table, words
 from tests.benchmarks.turns import BARE
@@ -40,6 +37,7 @@ from tests.peers.baskets import (
 )
 from tests.peers.losses import ROWS, meaning
 from tests.peers.visitors import told
+from tests.stores_for_tests import MemoryLedger
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
 PAGE: Final = DOCS / "why.md"
@@ -147,25 +145,9 @@ class Encrypted(Dcaf):
     settings: ClassVar[dict[str, Any]] = {"encrypt": True}
 
 
-class Newest(Stateless):
-    """Ten lines of what a ledger would do, in one process."""
-
-    def __init__(self) -> None:
-        self._newest: dict[str, int] = {}
-
-    async def admit(self, claims: Claims) -> None:
-        if claims.seq < self._newest.get(claims.sid, 0):
-            raise SessionConflict(reason="older")
-
-    async def commit(self, session: dcaf.Session) -> int:
-        number = await super().commit(session)
-        self._newest[session.id or ""] = number
-        return number
-
-
 class Remembers(Dcaf):
     def mounted(self, app: Any) -> Any:
-        return dcaf.SessionMiddleware(app, keys=self.keys(), audience="shop", keeper=Newest())
+        return dcaf.SessionMiddleware(app, keys=self.keys(), audience="shop", store=MemoryLedger())
 
 
 class Other(NamedTuple):
@@ -203,9 +185,9 @@ OTHERS: Final = (
     Other(DjangoOnServer(), "the engine `cache`", READ),
     Other(Encrypted(), "`encrypt=True`", READ),
     Other(DjangoOnServer(), "the engine `cache`", OLDER),
-    Other(Remembers(), "a `keeper=` of ten lines that remembers the newest number", OLDER),
+    Other(Remembers(), "a `store=` that remembers, in the memory of one process", OLDER),
     Other(DjangoOnServer(), "the engine `cache`", ENDED),
-    Other(Remembers(), "the same keeper", ENDED),
+    Other(Remembers(), "the same store", ENDED),
 )
 
 

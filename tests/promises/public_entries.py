@@ -6,6 +6,7 @@ A public callable without a line here fails the promise. A line has the argument
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -18,11 +19,12 @@ from dcaf import Key, Keyring, ReadOnlySession, Session, SessionMiddleware, curr
 from dcaf.agent import Agent, AgentResponse, AgentResult, Data, ProposedCall, create_app
 from dcaf.asgi import Import
 from dcaf.client import Approval, AsyncClient, Client, Conversation, Turn
-from dcaf.core.claims import Claims
+from dcaf.core import OpenRequest, Payload, SessionHost, StatelessStore
+from dcaf.core.claims import Binding, Claims
 from dcaf.core.current import running
 from dcaf.demo.server import serving
 from dcaf.testing import MISUSES, AsyncSessionClient, FrozenClock, Reply, SessionClient
-from dcaf.tools import Call, PlatformContext, ToolRunner
+from dcaf.tools import Call, DecidedCall, PlatformContext, ToolRunner, decide, pending, propose
 from tests.asgi.wire import call
 from tests.documents.reference import names_of
 
@@ -41,6 +43,7 @@ RING = Keyring(Key.generate("k7"))
 UNTIL = datetime(2999, 1, 1, tzinfo=UTC)
 CLAIMS = Claims(aud="shop", sid="a" * 22, seq=1, born=1, iat=1, exp=2)
 TEXT = Key.generate("k8").text()
+OPENED = OpenRequest("A" * 22, None, Binding("shop"))
 
 
 @dataclass(frozen=True)
@@ -83,11 +86,32 @@ def read_only() -> ReadOnlySession:
     return ReadOnlySession.of(state())
 
 
+def hosting() -> SessionHost:
+    return SessionHost(keys=RING, audience="jobs")
+
+
+async def served_by(turn: Any) -> Any:
+    """A turn without a request, and the envelope that it leaves."""
+    async with turn:
+        turn.session["n"] = 1
+    return turn.envelope
+
+
 @tool
 def deploy(name: str, session: Session) -> str:
     """Deploy something."""
     session["name"] = name
     return name
+
+
+def proposed() -> Session:
+    session = state()
+    propose(session, Call(deploy, {"name": "x"}, id="c1"))
+    return session
+
+
+def decided(call: DecidedCall) -> Any:
+    return decide(proposed(), [call])
 
 
 def greet(name: str) -> str:
@@ -240,6 +264,7 @@ JSON = {"content-type": "application/json"}
 
 ENTRIES: dict[str, Entry] = {
     # core
+    "dcaf.core.Binding": Entry({"audience": "shop", "subject": "ada"}),
     "dcaf.core.Claims": Entry(CLAIMS._asdict()),
     "dcaf.core.Import": Entry({"until": UNTIL, "accept": lambda plain: plain}, then=mounted),
     "dcaf.core.Import.values": Entry({"plain": {"a": 1}, "now": 1.0}, on=lambda: Import(UNTIL, lambda plain: plain)),
@@ -257,6 +282,8 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.core.Keyring.ephemeral": Entry(on=lambda: Keyring),
     "dcaf.core.Keyring.signer": Entry({"now": 1.0}, on=lambda: RING),
     "dcaf.core.Keyring.find": Entry({"kid": "k7"}, on=lambda: RING),
+    "dcaf.core.OpenRequest": Entry({"session_id": "A" * 22, "claims": CLAIMS, "binding": Binding("shop")}),
+    "dcaf.core.Payload": Entry({"data": b"{}"}),
     "dcaf.core.ReadOnlySession": Entry(then=lambda session: session.to_dict()),
     "dcaf.core.ReadOnlySession.of": Entry(
         {"session": Fresh(state)}, on=lambda: ReadOnlySession, then=lambda found: found.to_dict()
@@ -287,6 +314,7 @@ ENTRIES: dict[str, Entry] = {
             "__ior__",
         )
     },
+    "dcaf.core.Sealed": Entry({"payload": Payload(b"{}"), "claims": CLAIMS, "token": b"", "envelope": b"", "is_changed": True}),
     "dcaf.core.Session": Entry(),
     "dcaf.core.Session.from_dict": Entry({"data": {"a": 1}}, on=lambda: Session, then=lambda found: found.to_dict()),
     "dcaf.core.Session.of": Entry({"session": Fresh(state)}, on=lambda: Session, then=lambda found: found.to_dict()),
@@ -307,14 +335,26 @@ ENTRIES: dict[str, Entry] = {
     **{f"dcaf.core.Session.{name}": Entry(on=state) for name in ("to_dict", "clear", "copy")},
     **{f"dcaf.core.Session.{name}": Entry({"other": {"b": 1}}, on=state) for name in ("__eq__", "__or__", "__ror__", "__ior__")},
     "dcaf.core.Session.__setitem__": Entry({"key": "a", "value": 1}, on=state),
+    "dcaf.core.SessionHost": Entry({"keys": RING, "audience": "jobs"}, then=lambda host: served_by(host.turn())),
+    "dcaf.core.SessionHost.turn": Entry({"envelope": None, "subject": "ada"}, on=hosting, then=served_by),
     "dcaf.core.SessionKey": Entry({"key": "cart"}),
     "dcaf.integrations.starlette.Session": Entry(),
-    "dcaf.core.Stateless": Entry(),
+    "dcaf.core.StatelessLease": Entry({"request": OPENED}),
+    "dcaf.core.StatelessStore": Entry(),
+    "dcaf.core.StatelessStore.open": Entry({"request": OPENED}, on=StatelessStore),
     "dcaf.core.current_session": Entry(within=lambda: running(state())),
     "dcaf.core.transaction": Entry({"session": Fresh(state)}, then=entered),
     # tools
     "dcaf.tools.Call": Entry({"tool": deploy, "arguments": {"name": "x"}}, then=lambda one: ToolRunner.of(state()).run_all([one])),
     "dcaf.tools.Conflict": Entry({"key": "a", "path": "", "kind": "write-write", "kept": None, "dropped": None}),
+    "dcaf.tools.DecidedCall": Entry({"id": "c1", "name": "deploy", "arguments": {}, "execute": True}, then=decided),
+    "dcaf.tools.PendingCall.matches": Entry({"name": "deploy", "arguments": {"name": "x"}}, on=lambda: pending(proposed())[0]),
+    "dcaf.tools.decide": Entry(
+        {"session": Fresh(proposed), "decisions": [DecidedCall("c1", "deploy", {"name": "x"}, execute=True)], "clock": time.time}
+    ),
+    "dcaf.tools.pending": Entry({"session": Fresh(proposed), "clock": time.time}),
+    "dcaf.tools.propose": Entry({"session": Fresh(state), "call": Call(deploy, {"name": "x"}), "clock": time.time}),
+    "dcaf.tools.withdraw": Entry({"session": Fresh(proposed), "ids": ["c1"], "clock": time.time}),
     "dcaf.tools.PlatformContext": Entry({"members": {"a": 1}}, then=lambda found: found.to_dict()),
     "dcaf.tools.PlatformContext.get": Entry({"name": "a"}, on=lambda: PlatformContext({"a": 1})),
     "dcaf.tools.PlatformContext.to_dict": Entry(on=lambda: PlatformContext({"a": 1})),
@@ -471,11 +511,18 @@ NOBODYS: frozenset[str] = frozenset(
             for name in ("asked", "decided", "body", "adopted", "kept", "overheard")
         ),
         *(f"dcaf.client.{made}{name}" for made in ("Stream", "AsyncStream") for name in ("", ".close")),  # made by a client
+        "dcaf.tools.PendingCall",  # made by pending()
+        "dcaf.tools.Verdict",  # made by decide()
         "dcaf.agent.StreamingMode",  # a choice of three
         "dcaf.agent.AgentResponse",  # made by a run
         "dcaf.core.Claims.read",
         "dcaf.core.Claims.write",
-        *(f"dcaf.core.Stateless.{name}" for name in ("admit", "spend", "commit")),  # a keeper is asked by the middleware
+        *(f"dcaf.core.Binding.{name}" for name in ("check", "digests")),
+        *(
+            f"dcaf.core.StatelessLease.{name}" for name in ("spend", "give_back", "latest", "commit", "release")
+        ),  # a turn asks its lease
+        "dcaf.core.HostTurn",  # made by a host
+        *(f"dcaf.core.HostTurn.{name}" for name in ("close", "commit", "describe", "hold", "release")),
     ]
 )
 """What only the library itself calls."""

@@ -25,12 +25,12 @@ import pytest
 from pydantic import AfterValidator, AnyUrl, BaseModel, ConfigDict, Field, ImportString, Json, SecretStr, StringConstraints
 
 from dcaf import ConfigurationError, DcafError, Key, Keyring, Session, SessionMiddleware, current_session, tool
-from dcaf.asgi.config import suites
 from dcaf.asgi.events import Event
 from dcaf.core.base64url import encode
 from dcaf.core.claims import Binding
 from dcaf.core.envelope import Sealer
 from dcaf.core.rotation import LiveKeyring
+from dcaf.core.settings import suites
 from dcaf.core.unsigned import Import
 from dcaf.testing import sealed, tampered
 from tests.asgi.wire import JSON_TYPE, Sent, call

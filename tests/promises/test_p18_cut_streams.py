@@ -335,7 +335,7 @@ class Anywhere(Stream):
     """Broken: it passes bytes as they come, and writes the session wherever that is."""
 
     async def _body(self, chunk: bytes, *, more: bool) -> None:
-        own = b"" if self._turn.is_sent and more else await self._session_event()
+        own = b"" if self._turn.is_sent and more else await self._session_event(ends_turn=False)
         half = len(chunk) // 2
         await self._give({"type": "http.response.body", "body": chunk[:half] + own + chunk[half:], "more_body": more})
 

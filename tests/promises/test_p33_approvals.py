@@ -16,13 +16,16 @@ import pytest
 
 from dcaf import Session, tool
 from dcaf.agent import Agent, Approval, create_app
-from dcaf.agent.approvals import Verdict
-from dcaf.agent.pending import VALID_S, propose
-from dcaf.agent.run import USED
+from dcaf.agent.approvals import decided_call
 from dcaf.agent.server import _warn_once
+from dcaf.core import SessionStore
 from dcaf.testing import tampered
-from tests.agent.agents import Clock, Ledger, decide, exchange, obedient
+from dcaf.tools import DecidedCall, Verdict
+from dcaf.tools.proposals import VALID_S, add_proposal
+from dcaf.tools.verdicts import USED
+from tests.agent.agents import Clock, decide, exchange, obedient
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, messages_of, scope_of
+from tests.stores_for_tests import MemoryLedger
 
 NUMBER: Final = 100_000
 OVER_HTTP: Final = 1_000
@@ -44,8 +47,8 @@ class Case:
         self.session, self.other = Session(), Session()
         self.asked = [(f"c{at}", rng.choice(["drop", "scale"]), self.arguments()) for at in range(rng.randint(1, 4))]
         for id_, name, arguments in self.asked:
-            propose(self.session, id_, name, arguments, now=NOW)
-        propose(self.other, "c0", "drop", {"volume": "other", "n": rng.randint(1000, 2000)}, now=NOW)
+            add_proposal(self.session, id_, name, arguments, now=NOW)
+        add_proposal(self.other, "c0", "drop", {"volume": "other", "n": rng.randint(1000, 2000)}, now=NOW)
 
     def arguments(self) -> dict[str, Any]:
         rng = self.rng
@@ -149,15 +152,17 @@ def executed(judge: Judge, number: int) -> tuple[int, int, int]:
     return wrong, good, -(-number // 10)
 
 
-def on_the_clients_word(session: Session, decisions: Sequence[Approval], *, now: float) -> list[Verdict]:
+def on_the_clients_word(session: Session, decisions: Sequence[Approval | DecidedCall], *, now: float) -> list[Verdict]:
     """The broken twin: what the client says is approved is approved."""
-    decided = [item for item in decisions if item.execute or item.rejection_reason is not None]
-    return [
-        Verdict(item.id, item.type, item.name, item.input, None if item.execute else "Rejected", use=item.id) for item in decided
-    ]
+    decided = [item for item in map(as_decided, decisions) if item.is_decided]
+    return [Verdict(item.id, item.name, item.arguments, None if item.execute else "Rejected", use=item.id) for item in decided]
 
 
-def without_the_arguments(session: Session, decisions: Sequence[Approval], *, now: float) -> list[Verdict]:
+def as_decided(item: Approval | DecidedCall) -> DecidedCall:
+    return item if isinstance(item, DecidedCall) else decided_call(item)
+
+
+def without_the_arguments(session: Session, decisions: Sequence[Approval | DecidedCall], *, now: float) -> list[Verdict]:
     """A subtler one: the id must wait, and what it was proposed with is not looked at."""
     waiting = session._state.own().get("approvals", {})
     return [verdict for verdict in on_the_clients_word(session, decisions, now=now) if verdict.id in waiting]
@@ -188,7 +193,7 @@ def test_a_decision_on_the_clients_word_is_caught(broken: Judge) -> None:
 class Service:
     """A service whose dangerous tool notes what it did, and a client that says to it whatever it likes."""
 
-    def __init__(self, keeper: Ledger | None, clock: Clock) -> None:
+    def __init__(self, store: SessionStore | None, clock: Clock) -> None:
         self.ran: list[str] = []
         self.proposed = 0
 
@@ -206,7 +211,7 @@ class Service:
             return "scaled"
 
         agent = Agent(obedient(), tools=[drop, scale], clock=clock)
-        self.app = create_app(agent, keys=RING, audience=AUDIENCE, keeper=keeper, clock=clock)
+        self.app = create_app(agent, keys=RING, audience=AUDIENCE, store=store, clock=clock)
 
     async def ask(self, message: dict[str, Any], envelope: Any = None, *, path: str = "/api/chat", before: Any = ()) -> Any:
         body = {"messages": [*before, {"role": "user", **message}], **({"data": {"session": envelope}} if envelope else {})}
@@ -326,7 +331,7 @@ ATTACKS: Final = [
     in_the_text,
 ]
 CLOCK: Final = Clock(NOW)
-LEVELS: Final[dict[str, Callable[[], Any]]] = {"L0": lambda: None, "the test's own keeper": Ledger}
+LEVELS: Final[dict[str, Callable[[], Any]]] = {"L0": lambda: None, "the ledger of the tests": lambda: MemoryLedger(clock=CLOCK)}
 PATHS: Final = ["/api/chat", "/api/chat-stream"]
 
 
@@ -376,7 +381,7 @@ def test_a_good_approval_is_executed_on_every_wire(level: str) -> None:
 
 @pytest.mark.promise(33)
 def test_approvals_on_the_clients_word_are_caught_over_http(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dcaf.agent.run.judge", on_the_clients_word)
+    monkeypatch.setattr("dcaf.tools.verdicts.judge", on_the_clients_word)
     monkeypatch.setattr("dcaf.agent.execution.take", lambda *_, **__: [True])
     _, through = attacked("L0", len(ATTACKS) * 2)
     assert through.total() >= len(ATTACKS)
@@ -396,11 +401,11 @@ async def replayed(service: Service, times: int) -> list[tuple[int, Any]]:
 @pytest.mark.promise(33)
 def test_with_a_ledger_no_replayed_approval_is_executed(scale: float, measured: Callable[[int, str], None]) -> None:
     number = max(20, int(OVER_HTTP * scale))
-    fresh = Service(Ledger(), CLOCK)
-    branches = Service(Ledger(freshness=False), CLOCK)
+    fresh = Service(MemoryLedger(clock=CLOCK), CLOCK)
+    branches = Service(MemoryLedger(clock=CLOCK, branches=True), CLOCK)
     answers = asyncio.run(replayed(fresh, number)), asyncio.run(replayed(branches, number))
     ran = len(fresh.ran) + len(branches.ran) - 2
-    measured(33, f"{ran} of {2 * number:,} replayed ones with the test's own keeper, which remembers")
+    measured(33, f"{ran} of {2 * number:,} replayed ones with the ledger of the tests")
     assert fresh.ran == branches.ran == ["v1"]
     assert {status for status, _ in answers[0]} == {409}
     assert {body[0]["data"]["executed_approvals"][0]["output"] for _, body in answers[1]} == {USED}
@@ -408,7 +413,7 @@ def test_with_a_ledger_no_replayed_approval_is_executed(scale: float, measured: 
 
 @pytest.mark.promise(33)
 def test_approvals_that_are_sent_at_once_are_executed_once_with_a_ledger() -> None:
-    service = Service(Ledger(freshness=False), CLOCK)
+    service = Service(MemoryLedger(clock=CLOCK, branches=True), CLOCK)
 
     async def run() -> None:
         envelope, call = await service.propose()
@@ -448,7 +453,7 @@ def test_without_a_ledger_a_replay_in_five_minutes_runs_as_documented_and_later_
 def test_a_service_whose_tools_need_approval_warns_at_the_start_without_a_ledger(caplog: pytest.LogCaptureFixture) -> None:
     _warn_once.cache_clear()  # as in a process that has not told of it yet
     with caplog.at_level(logging.WARNING, "dcaf"):
-        Service(Ledger(), CLOCK)
+        Service(MemoryLedger(clock=CLOCK), CLOCK)
         create_app(Agent(obedient()), keys=RING, audience=AUDIENCE)
         assert not caplog.records
         Service(None, CLOCK)

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from dcaf.asgi import SessionMiddleware
-from dcaf.asgi.config import suites
 from dcaf.asgi.lifecycle import Turn
 from dcaf.core import current_session
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import SessionError, SessionTypeError
+from dcaf.core.settings import suites
 from dcaf.testing import sealed
 from tests.asgi import sockets
 from tests.promises.test_p35_no_oracle import CANARY, RING, STATE, TOKEN

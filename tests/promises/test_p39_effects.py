@@ -2,7 +2,8 @@
 
 A turn approves up to three calls, and something happens to it at one point of the event loop: stop, a client that leaves, a
 cancellation, an exception, the end of its time. Then the same is approved once more, with the newest session that the client holds.
-Each call must have begun once: not twice, and not never.
+Each call must have begun once: not twice, and not never. Where a ledger keeps the session, the same is approved with the session of
+before that turn, too: whichever the client has, each call begins once.
 
 What L0 cannot promise is not measured here: a JSON answer that never arrives leaves its client with the session of before.
 """
@@ -10,13 +11,14 @@ What L0 cannot promise is not measured here: a JSON answer that never arrives le
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import json
 import random
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -29,9 +31,16 @@ from dcaf import Session, tool
 from dcaf.agent import Agent, AgentResult, ProposedCall, RunConfig, create_app
 from dcaf.agent.draft import Draft
 from dcaf.agent.execution import Approved, Execution
-from dcaf.agent.pending import settle
+from dcaf.core import OpenRequest
+from dcaf.core.claims import Binding
+from dcaf.tools.proposals import settle
+from dcaf.tools.spending import Spending
 from tests.asgi.sockets import scope_of as socket_scope
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, messages_of, scope_of
+from tests.stores_for_tests import MemoryLedger
+
+LEVELS: Final = {"L0": False, "the ledger of the tests": True}
+"""Whether each has a ledger."""
 
 POINTS: Final = 300
 LATER_S: Final = 3600.0
@@ -65,11 +74,13 @@ class Trial:
         is_gone: Whether the client has left.
         leaves_after: After how many messages it leaves, in the very step in which it gets the last.
         way_s: How long a message is on its way, in seconds.
+        store: What keeps the sessions; None for nothing.
     """
 
     kinds: list[str]
     pause: Callable[[], int]
     way_s: float = 0
+    store: MemoryLedger | None = None
     begun: Counter[str] = field(default_factory=Counter)
     breaks: bool = False
     is_gone: bool = False
@@ -81,6 +92,22 @@ class Trial:
             self.leaves_after -= 1
             self.is_gone = self.is_gone or self.leaves_after <= 0
         return self.is_gone
+
+    @property
+    def app(self) -> Any:
+        """The service."""
+        return APP if self.store is None else create_app(AGENT, keys=RING, audience=AUDIENCE, store=self.store)
+
+    @asynccontextmanager
+    async def session(self, held: Session | None) -> AsyncGenerator[Session]:
+        """The session of a turn in a program."""
+        session = copy.copy(held) if held else Session()
+        lease = session._state.lease = await self.store.open(OpenRequest("A" * 22, None, Binding("tests"))) if self.store else None
+        try:
+            yield session
+        finally:
+            if lease is not None:
+                await lease.release()
 
     async def step(self) -> None:
         """Some rounds of the loop in the application's own code."""
@@ -220,7 +247,7 @@ async def over_http(trial: Trial, message: Any, held: Any, act: Any, *, path: st
             gone.set()
         await asyncio.sleep(0)
 
-    task = asyncio.ensure_future(APP(scope_of("POST", path, [JSON_TYPE]), receive, send))
+    task = asyncio.ensure_future(trial.app(scope_of("POST", path, [JSON_TYPE]), receive, send))
     await act(trial, task, gone=gone)
     with suppress(asyncio.CancelledError, Exception):
         await task
@@ -255,7 +282,7 @@ async def over_socket(trial: Trial, message: Any, held: Any, act: Any) -> Any:
 
     for frame in ({"type": "websocket.connect"}, {"type": "websocket.receive", "text": json.dumps(body_of(message, held))}):
         inbound.put_nowait(frame)
-    task = asyncio.ensure_future(APP(socket_scope("/api/chat-ws"), inbound.get, send))
+    task = asyncio.ensure_future(trial.app(socket_scope("/api/chat-ws"), inbound.get, send))
     await act(trial, task, inbound=inbound)
     if not trial.is_gone:
         await asyncio.wait({task, asyncio.ensure_future(is_done.wait())}, return_when=asyncio.FIRST_COMPLETED)
@@ -266,31 +293,30 @@ async def over_socket(trial: Trial, message: Any, held: Any, act: Any) -> Any:
 
 
 async def in_process(trial: Trial, message: Any, held: Any, act: Any) -> Any:
-    session = held or Session()
-    task = asyncio.ensure_future(AGENT.run_async([message], session=session))
-    await act(trial, task)
-    with suppress(asyncio.CancelledError, Exception):
-        await task
+    async with trial.session(held) as session:
+        task = asyncio.ensure_future(AGENT.run_async([message], session=session))
+        await act(trial, task)
+        with suppress(asyncio.CancelledError, Exception):
+            await task
     return session
 
 
 async def in_a_scope(trial: Trial, message: Any, held: Any, act: Any) -> Any:
-    session, scope = held or Session(), anyio.CancelScope()
+    scope = anyio.CancelScope()
 
     async def run() -> None:
         with scope:
             await AGENT.run_async([message], session=session)
 
-    task = asyncio.ensure_future(run())
-    await act(trial, scope)
-    with suppress(Exception):
-        await task
+    async with trial.session(held) as session:
+        task = asyncio.ensure_future(run())
+        await act(trial, scope)
+        with suppress(Exception):
+            await task
     return session
 
 
 async def by_events(trial: Trial, message: Any, held: Any, act: Any) -> Any:
-    session = held or Session()
-
     async def run() -> None:
         async with aclosing(AGENT.run_stream([message], session=session)) as events:
             async for _ in events:
@@ -298,10 +324,11 @@ async def by_events(trial: Trial, message: Any, held: Any, act: Any) -> Any:
                 if trial.is_gone:
                     break
 
-    task = asyncio.ensure_future(run())
-    await act(trial, task)
-    with suppress(asyncio.CancelledError, Exception):
-        await task
+    async with trial.session(held) as session:
+        task = asyncio.ensure_future(run())
+        await act(trial, task)
+        with suppress(asyncio.CancelledError, Exception):
+            await task
     return session
 
 
@@ -364,11 +391,13 @@ WORDS: Final = {
 }
 
 
-async def tried(wire: Any, happens: Any, point: int, among: Sequence[str] = tuple(KINDS), way_s: float = 0) -> tuple[int, int]:
+async def tried(
+    wire: Any, happens: Any, point: int, among: Sequence[str] = tuple(KINDS), way_s: float = 0, *, has_ledger: bool = False
+) -> tuple[int, int]:
     """How many calls have begun twice, and how many were used up and never begun, of some that are chosen among kinds."""
     rng = random.Random(point)
     kinds = [rng.choice(among) for _ in range(rng.randint(1, 3))]
-    trial = Trial(kinds, lambda: rng.randint(0, 6), way_s)
+    trial = Trial(kinds, lambda: rng.randint(0, 6), way_s, MemoryLedger(branches=True) if has_ledger else None)
     TRIAL.set(trial)
     round_ = point * SPAN // POINTS
 
@@ -377,10 +406,11 @@ async def tried(wire: Any, happens: Any, point: int, among: Sequence[str] = tupl
             await asyncio.sleep(0)
         await happens(trial, task, **how)
 
-    held = await wire(trial, ASK, None, nothing)
-    held = await wire(trial, approved(trial), held, act)
+    before = await wire(trial, ASK, None, nothing)
+    held = await wire(trial, approved(trial), before, act)
     trial.breaks, trial.is_gone, trial.leaves_after = False, False, None
-    await wire(trial, approved(trial), held, nothing)
+    for session in (before, held) if has_ledger else (held,):
+        await wire(trial, approved(trial), session, nothing)
     with suppress(TimeoutError):
         async with asyncio.timeout(LONGEST_S):  # for threads that nobody waits for
             while len(trial.begun) < len(kinds):  # noqa: ASYNC110 - a thread counts
@@ -404,14 +434,19 @@ def swept(wire: Any, happens: Any, points: range, *, until: int | None = None, *
 
 
 @pytest.mark.promise(39)
+@pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("wire", ENDS, ids=WORDS.get)
-def test_what_was_approved_begins_once_however_its_turn_ends(wire: Any, scale: float, measured: Callable[[int, str], None]) -> None:
+def test_what_was_approved_begins_once_however_its_turn_ends(
+    wire: Any, level: str, scale: float, measured: Callable[[int, str], None]
+) -> None:
     points = range(0, POINTS, max(1, int(1 / scale) // 4))
-    found = {happens: swept(wire, happens, points) for happens in ENDS[wire]}
+    found = {happens: swept(wire, happens, points, has_ledger=LEVELS[level]) for happens in ENDS[wire]}
     twice, never = (sum(counts) for counts in zip(*found.values(), strict=True))
     ends = ", ".join(WORDS[happens] for happens in found)
     measured(
-        39, f"{WORDS[wire]}: {twice} begun twice, {never} used up and never begun, at {len(points)} points for each of: {ends}"
+        39,
+        f"{WORDS[wire]}, {level}: {twice} begun twice, {never} used up and never begun, "
+        f"at {len(points)} points for each of: {ends}",
     )
     assert set(found.values()) == {(0, 0)}
 
@@ -421,14 +456,17 @@ AT_ONCE: Final[dict[str, Any]] = {"among": ["beside", "in_thread_beside"], "way_
 
 
 @pytest.mark.promise(39)
+@pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("wire", [over_lines, over_socket], ids=WORDS.get)
 def test_of_calls_that_begin_at_once_none_is_used_up_by_the_message_of_another(
-    wire: Any, scale: float, measured: Callable[[int, str], None]
+    wire: Any, level: str, scale: float, measured: Callable[[int, str], None]
 ) -> None:
     points = range(0, POINTS, max(1, int(1 / scale) // 4))
-    twice, never = swept(wire, leave_with_a_message, points, **AT_ONCE)
+    twice, never = swept(wire, leave_with_a_message, points, has_ledger=LEVELS[level], **AT_ONCE)
     measured(
-        39, f"{WORDS[wire]}, calls side by side: {twice} begun twice, {never} used up and never begun, at {len(points)} points"
+        39,
+        f"{WORDS[wire]}, {level}, calls side by side: {twice} begun twice, {never} used up and never begun, "
+        f"at {len(points)} points",
     )
     assert (twice, never) == (0, 0)
 
@@ -518,6 +556,45 @@ def can_be_stopped_between(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_calls_that_are_used_up_together_are_caught(wire: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     tells_together(monkeypatch)
     assert swept(wire, leave_with_a_message, range(POINTS), until=1, **AT_ONCE)[1]
+
+
+def gives_nothing_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the store has used up stays used up, whether it has begun or not."""
+
+    async def end(*_: Any) -> None:
+        """Nothing."""
+
+    monkeypatch.setattr(Spending, "end", end)
+
+
+def gives_all_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has begun is given back with the rest."""
+    ends = Spending.end
+
+    async def end(spending: Spending, begun: Any) -> None:
+        await ends(spending, ())
+
+    monkeypatch.setattr(Spending, "end", end)
+
+
+@pytest.mark.promise(39)
+@pytest.mark.parametrize(
+    ("broken", "wire", "happens", "kind"),
+    [
+        (gives_nothing_back, in_process, cancel, "never"),
+        (gives_nothing_back, over_socket, stop, "never"),
+        (gives_nothing_back, over_lines, leave, "never"),
+        (gives_all_back, over_lines, leave, "twice"),
+        (gives_all_back, in_process, cancel, "twice"),
+    ],
+    ids=lambda one: str(getattr(one, "__name__", one)),
+)
+def test_what_is_broken_at_the_store_is_caught(
+    broken: Any, wire: Any, happens: Any, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken(monkeypatch)
+    at = ["twice", "never"].index(kind)
+    assert swept(wire, happens, range(POINTS), until=at, has_ledger=True)[at]
 
 
 CONTROLS: Final = [

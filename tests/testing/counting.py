@@ -15,10 +15,9 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from dcaf import SessionMiddleware, current_session
-from dcaf.core.claims import Claims
-from dcaf.core.errors import SessionConflict, SessionError, SessionUnavailable
-from dcaf.core.keeper import Stateless
+from dcaf.core.errors import SessionConflict, SessionUnavailable
 from dcaf.testing import AsyncSessionClient, SessionClient, fixed_keys, sealed
+from tests.stores_for_tests import ToldStore
 
 RING = fixed_keys()
 AUDIENCE = "counter"
@@ -75,16 +74,6 @@ async def chat_ws(socket: WebSocket) -> None:
             await socket.send_json(event)
 
 
-class Moody(Stateless):
-    """A keeper that refuses when it is told to."""
-
-    refusal: SessionError | SessionUnavailable | None = None
-
-    async def admit(self, claims: Claims) -> None:
-        if self.refusal is not None:
-            raise self.refusal
-
-
 REFUSALS: dict[str, Any] = {
     "session-conflict": SessionConflict(reason="busy"),
     "session-unavailable": SessionUnavailable(reason="x"),
@@ -101,8 +90,8 @@ class Counter:
             Route("/api/chat-events", chat_events, methods=["POST"]),
             WebSocketRoute("/api/chat-ws", chat_ws),
         ]
-        self.keeper = Moody()
-        given = {"keys": RING, "audience": AUDIENCE, "keeper": self.keeper, **settings}
+        self.store = ToldStore()
+        given = {"keys": RING, "audience": AUDIENCE, "store": self.store, **settings}
         self.app = SessionMiddleware(Starlette(routes=routes), **given)
         self.texts: list[str | bytes] = []
         self.opened = 0

@@ -19,14 +19,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from dcaf import Session, SessionMiddleware, current_session
+from dcaf import SessionMiddleware, current_session
 from dcaf.asgi import checkpoint
-from dcaf.core.claims import Claims
-from dcaf.core.errors import ConfigurationError, SessionConflict
-from dcaf.core.keeper import Stateless
+from dcaf.core.errors import ConfigurationError
 from dcaf.testing import HARMLESS, MISUSES, Echo, SessionClient, aborted, held, sealed, tampered
 from tests.asgi.wire import AUDIENCE, RING, Recorder, exchange, messages_of, mounted, scope_of
 from tests.promises.generate import states
+from tests.stores_for_tests import MemoryLedger
 
 RICH = {
     "price": 1.0,
@@ -244,21 +243,6 @@ SETTINGS: dict[str, Any] = {
 CHOICES = [(), ("subject",), ("conversation",), ("subject", "conversation")]
 
 
-class Remembering(Stateless):
-    """The least memory of level L2: the newest number of each session."""
-
-    def __init__(self) -> None:
-        self.newest: dict[str | None, int] = {}
-
-    async def admit(self, claims: Claims) -> None:
-        if claims.seq != self.newest.get(claims.sid, claims.seq):
-            raise SessionConflict(reason="seq")
-
-    async def commit(self, session: Session) -> int:
-        self.newest[session.id] = await super().commit(session)
-        return self.newest[session.id]
-
-
 def service(names: tuple[str, ...] = (), **more: Any) -> SessionMiddleware:
     routes = [Route("/api/chat", count, methods=["POST"]), Route("/{kind}", stream, methods=["POST"])]
     chosen = {name: SETTINGS[name] for name in names}
@@ -302,7 +286,7 @@ def test_a_misuse_is_answered_at_level_zero_as_promised(name: str, names: tuple[
 def test_a_misuse_is_answered_by_a_service_that_remembers_as_promised(name: str, names: tuple[str, ...]) -> None:
     misuse = MISUSES[name]
     expected = misuse.expected(names, level="L2")
-    reply = misuse.play(*pair(service(names, keeper=Remembering()), name), "x")
+    reply = misuse.play(*pair(service(names, store=MemoryLedger()), name), "x")
     assert (reply.status, reply.code) == ((misuse.status, expected) if expected else (200, None))
 
 

@@ -118,10 +118,10 @@ def test_a_session_that_may_be_good_is_kept(dial: Dial, service: Counter) -> Non
         talk.send("one")
         for turn, (code, refusal) in enumerate(REFUSALS.items(), start=2):
             before, said = copy.deepcopy(talk.envelope), len(talk.messages)
-            service.keeper.refusal = refusal
+            service.store.happening["open"] = refusal
             assert talk.send("two").code == code
             assert (talk.envelope, len(talk.messages)) == (before, said + 1)
-            service.keeper.refusal = None
+            service.store.happening.clear()
             assert talk.send("three").session == {"n": turn}
 
 
@@ -193,9 +193,9 @@ def test_control_a_client_that_drops_its_session_at_any_refusal_loses_a_good_one
     service = Counter()
     with talking("sync", service, wire=wire) as talk:
         talk.send("one")
-        service.keeper.refusal = REFUSALS["session-unavailable"]
+        service.store.happening["open"] = REFUSALS["session-unavailable"]
         talk.send("two")
-        service.keeper.refusal = None
+        service.store.happening.clear()
         talk.messages.clear()  # where its older sessions are
         assert talk.send("three").session == {"n": 1}
 

@@ -88,7 +88,7 @@ def test_what_it_says_to_give_works() -> None:
 
 def test_a_tool_that_is_taken_for_a_type_says_what_it_is() -> None:
     with pytest.raises(ConfigurationError, match=r"add is a tool of dcaf's, and no type: `add\.check\(arguments\)`"):
-        TypeAdapter(add)  # type: ignore[arg-type]
+        TypeAdapter[Any](add)  # type: ignore[arg-type]
 
 
 def test_a_field_may_hold_a_tool() -> None:

@@ -29,7 +29,8 @@ NOW: Final = 1_789_000_000
 LIFE: Final = Lifetime(idle_s=7 * 86_400, absolute_s=30 * 86_400)
 SUITES: Final = ("dcaf1s", "dcaf1e")
 LARGEST: Final = 2**53 - 1
-ORDER: Final = ("aud", "sid", "seq", "born", "iat", "exp", "sub", "cid", "sv", "ep", "ix")
+ALPHABET: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+ORDER: Final = ("aud", "sid", "seq", "born", "iat", "exp", "sub", "cid", "sv", "ep", "at", "ix")
 
 ABOUT: Final = {
     "protocol": 1,
@@ -244,10 +245,9 @@ def swapped(token: str, at: int) -> str:
 
 def respelled(token: str) -> Iterator[str]:
     """The other spellings of a token whose last character has unused bits."""
-    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     unused = {2: 16, 3: 4}[len(token.rpartition(".")[2]) % 4]
-    found = alphabet.index(token[-1])
-    return (token[:-1] + alphabet[at] for at in range(found - found % unused, found - found % unused + unused) if at != found)
+    found = ALPHABET.index(token[-1])
+    return (token[:-1] + ALPHABET[at] for at in range(found - found % unused, found - found % unused + unused) if at != found)
 
 
 class Refusals:
@@ -403,7 +403,7 @@ def _of_one_suite(found: Refusals) -> None:
         found.add("shape", Sealed(f"dcaf1s: {name}", "dcaf1s"), ".".join(segments))
     for count, (said, text) in enumerate((("of a length that no bytes have", "AAAAA"), ("of 21 characters", "A" * 21))):
         body = f"dcaf1s.{FIRST.kid}.{text}.{parts[3]}"
-        mac = _mac(body)
+        mac = write_mac(body)
         found.add("claims", Sealed(f"dcaf1s: claims {said}, {count}", "dcaf1s"), f"{body}.{mac}")
     box = Sealed("dcaf1e: spelling", "dcaf1e")
     for state in ('{"a":"x"}', '{"a":"xx"}', '{"a":"xxx"}'):
@@ -422,7 +422,8 @@ def _of_one_suite(found: Refusals) -> None:
         found.add("claims", Sealed(f"dcaf1e: {name}", "dcaf1e"), _boxed(f"dcaf1e: {name}", plain))
 
 
-def _mac(body: str) -> str:
+def write_mac(body: str) -> str:
+    """The mac of all that stands before the last dot."""
     secret = FIRST.derive("dcaf1s", "deploy-agent", "mac")
     return Signer(secret, key_derivation="none", digest_method=hashlib.sha256).get_signature(body).decode()
 

@@ -2,6 +2,7 @@
 // One JSON line a vector: {"name","accepted":true,"claims","state"} or {"name","accepted":false,"code","reason"}.
 import { createCipheriv, createDecipheriv, createHash, createHmac, hkdfSync, timingSafeEqual } from "node:crypto";
 import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 const SKEW = 60, DEFAULT_LIMIT = 256 * 1024;
 const SHAPES = {
   dcaf1s: /^dcaf1s\.([A-Za-z0-9]{1,16})\.([A-Za-z0-9_-]{2,})\.([A-Za-z0-9_-]{3,})\.([A-Za-z0-9_-]{43})$/,
@@ -89,6 +90,8 @@ function open(vector) {
   check(vector.now <= claims.exp + SKEW, "exp", "session-ended");
   check(vector.now <= claims.born + vector.absolute + SKEW, "born", "session-ended");
   check((claims.sv ?? 0) === vector.version, "version", "session-ended");
+  const isKept = claims.ep !== undefined || claims.at !== undefined;
+  check(vector.store !== null || !isKept, "store", "session-unavailable"); // a service that keeps nothing, last of all
   return { accepted: true, claims: utf8(bytes), state: utf8(state) };
 }
 function answer(vector) {
@@ -97,5 +100,7 @@ function answer(vector) {
     throw error;
   }
 }
-for (const vector of JSON.parse(readFileSync(process.argv[2], "utf-8")).vectors)
-  console.log(JSON.stringify({ name: vector.name, ...answer(vector) }));
+export { Refused, isObject, open, openToken, readClaims, utf8 };
+if (process.argv[1] === fileURLToPath(import.meta.url))
+  for (const vector of JSON.parse(readFileSync(process.argv[2], "utf-8")).vectors)
+    console.log(JSON.stringify({ name: vector.name, ...answer(vector) }));

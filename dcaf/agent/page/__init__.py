@@ -2,7 +2,7 @@
 
 >>> Page(suggestions=("start",)).suggestions
 ('start',)
->>> [route.path for route in routes(Page(), title="greeter", keeper=None, settings={})]
+>>> [route.path for route in routes(Page(), title="greeter", store=None, settings={})]
 ['/', '/page/settings', '/page/{name}']
 
 What a reader gets wrong: the page is a client like any other. It has no key and no route of its own to the session; whatever it
@@ -23,9 +23,9 @@ from starlette.routing import BaseRoute, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from dcaf.asgi.config import MAX_TOKEN_BYTES
 from dcaf.core.errors import ConfigurationError
-from dcaf.core.keeper import Keeper, level_of
+from dcaf.core.settings import MAX_TOKEN_BYTES
+from dcaf.core.store import SessionStore, level_of
 
 STATIC: Final = Path(__file__).parent / "static"
 THREAD: Final = "/thread_id"
@@ -64,13 +64,13 @@ class Page:
             raise ConfigurationError('Page takes texts, for instance Page("Shop", suggestions=("start", "help")).')
 
 
-def routes(page: Page, *, title: str, keeper: Keeper | None, settings: Mapping[str, Any]) -> list[BaseRoute]:
+def routes(page: Page, *, title: str, store: SessionStore | None, settings: Mapping[str, Any]) -> list[BaseRoute]:
     """The routes of the page, all of them GET.
 
     Args:
         page: What it says.
         title: Its heading where the page has none.
-        keeper: Whose level it shows.
+        store: Whose level it shows; None is L0.
         settings: Those of the SessionMiddleware around it.
 
     Raises:
@@ -78,7 +78,7 @@ def routes(page: Page, *, title: str, keeper: Keeper | None, settings: Mapping[s
     """
     if "body" not in settings.get("carriers", ("body",)):
         raise ConfigurationError('page= reads the session in the body: add "body" to carriers=, or leave the page out.')
-    told = _told(page, title, keeper, settings)
+    told = _told(page, title, store, settings)
     files = _Files(directory=STATIC)
 
     async def first(request: Request) -> Response:
@@ -93,13 +93,13 @@ def routes(page: Page, *, title: str, keeper: Keeper | None, settings: Mapping[s
     return [Route("/", first), Route("/page/settings", facts), Route("/page/{name}", file)]
 
 
-def _told(page: Page, title: str, keeper: Keeper | None, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _told(page: Page, title: str, store: SessionStore | None, settings: Mapping[str, Any]) -> dict[str, Any]:
     """What the page knows of the service beside its answers."""
     conversation = settings.get("conversation")
     return {
         "title": page.title or title,
         "suggestions": list(page.suggestions),
-        "level": level_of(keeper),
+        "level": level_of(store),
         "restarts": settings.get("on_refused") == "restart",
         "max_token_bytes": settings.get("max_token_bytes", MAX_TOKEN_BYTES),
         "conversation": conversation if isinstance(conversation, str) else THREAD,

@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from dcaf.asgi.config import MAX_TOKEN_BYTES
 from dcaf.cli.inspection import mirrored
 from dcaf.cli.inspection.clear import Clear, in_clear
 from dcaf.cli.inspection.drawn import columns, count, plain, tree
@@ -31,6 +30,7 @@ from dcaf.cli.inspection.verdict import Judge, Verdict, without_key
 from dcaf.core.envelope import NEW
 from dcaf.core.errors import SessionError
 from dcaf.core.keys import EPHEMERAL
+from dcaf.core.settings import MAX_TOKEN_BYTES
 
 MOST: Final = 20
 """Rows of a list, but for the one that counts."""

@@ -19,7 +19,6 @@ from typing import Any, Final
 
 import orjson
 
-from dcaf.asgi.config import suites
 from dcaf.core.claims import Binding, Claims
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import SessionError
@@ -27,6 +26,7 @@ from dcaf.core.keys import Key, Keyring
 from dcaf.core.migrations import Migrations
 from dcaf.core.mirror import Mirror
 from dcaf.core.seal import Opened
+from dcaf.core.settings import suites
 
 ENCRYPTED: Final = "dcaf1e."
 BEFORE_THE_KEY: Final = frozenset({"member", "plain", "token", "ascii", "shape"})

@@ -30,8 +30,8 @@ const REFUSALS = /** @type {Record<string, string>} */ ({
   "session-invalid": "does not take its seal any longer: the key is another one now, or the user is.",
 });
 const KEPT = /** @type {Record<string, string>} */ ({
-  L0: "keeps nothing (L0): every session that it ever sealed is good until it expires. A keeper that knows the newest one refuses this.",
-  L1: "keeps one number a user (L1): every session that it ever sealed is good until it expires, or its user logs out. A keeper that knows the newest one refuses this.",
+  L0: "keeps nothing (L0): every session that it ever sealed is good until it expires. A store that knows the newest one refuses this.",
+  L1: "keeps one number a user (L1): every session that it ever sealed is good until it expires, or its user logs out. A store that knows the newest one refuses this.",
 });
 
 /** @param {Conversation} talk @param {Service} service @returns {Attempt} The state in the token, changed under the old seal. */
@@ -83,7 +83,7 @@ function again(outcome, turn, { level, restarts }) {
   if (outcome.code) return unclear(outcome);
   if (isAnother(turn.before, outcome.envelope)) return verdict(true, `Started anew: ${outcome.status}`, "This began a session of its own. It has nothing of yours.");
   if (restarts && isEncrypted(outcome.envelope?.dcaf?.token)) return verdict(null, accepted(outcome), UNTOLD);
-  return verdict(false, accepted(outcome), `This service ${KEPT[level] ?? `(${level}) has a keeper that lets older turns in.`}`);
+  return verdict(false, accepted(outcome), `This service ${KEPT[level] ?? `(${level}) has a store that lets older turns in.`}`);
 }
 
 /** @param {Envelope | undefined} before @param {Envelope | undefined} after Whether a turn that went out with one and came back with the other began a session. */

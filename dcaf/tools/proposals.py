@@ -2,7 +2,7 @@
 
 >>> from dcaf.core.session import Session
 >>> session = Session()
->>> digest = propose(session, "c1", "drop", {"volume": "pg"}, now=0)
+>>> digest = add_proposal(session, "c1", "drop", {"volume": "pg"}, now=0)
 >>> digest == digest_of("c1", "drop", {"volume": "pg"}), list(pending_in(session, now=60)), list(pending_in(session, now=301))
 (True, ['c1'], [])
 
@@ -13,6 +13,7 @@ below an overlay, too.
 from __future__ import annotations
 
 import hashlib
+import hmac
 import secrets
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
@@ -49,7 +50,7 @@ class Proposal(NamedTuple):
     Attributes:
         digest: Of its id, its name and its arguments.
         until: When its time is over, in seconds since the epoch.
-        use: What a keeper knows the use of this very proposal by: models give one id to several calls.
+        use: What a store knows the use of this very proposal by: models give one id to several calls.
         intent: Tag of what the model said beside it; empty where it said nothing.
     """
 
@@ -59,7 +60,9 @@ class Proposal(NamedTuple):
     intent: str = ""
 
 
-def propose(session: Session, id_: str, name: str, arguments: dict[str, Any], *, now: float, intent: str | None = None) -> str:
+def add_proposal(
+    session: Session, id_: str, name: str, arguments: Mapping[str, Any], *, now: float, intent: str | None = None
+) -> str:
     """Have a call wait for a person; gives its digest.
 
     Args:
@@ -90,6 +93,14 @@ def settle(session: Session, ids: Iterable[str], *, now: float) -> None:
     with session._state._lock:
         pending = {id_: proposal for id_, proposal in pending_in(session, now).items() if id_ not in done}
         _keep(session._state, pending, {**decided_in(session._state, now), **done})
+
+
+def remove_proposals(session: Session, ids: Iterable[str], *, now: float) -> None:
+    """Have calls wait no more, of which nobody has decided."""
+    gone = set(ids)
+    with session._state._lock:
+        pending = {id_: proposal for id_, proposal in pending_in(session, now).items() if id_ not in gone}
+        _keep(session._state, pending, decided_in(session._state, now))
 
 
 def take(state: State, id_: str, use: str, *, now: float) -> list[tuple[State, Proposal]]:
@@ -137,15 +148,25 @@ def is_sealed_as_waiting(state: State, id_: str) -> bool:
     return id_ in (_object(state._own_arrived).get(PENDING) or {})
 
 
-def digest_of(id_: str, name: str, arguments: dict[str, Any]) -> str:
+def is_digest_of(digest: str, id_: str, name: str, arguments: Mapping[str, Any]) -> bool:
+    """Whether a digest is that of a call; arguments that have none are those of no call that waits."""
+    try:
+        found = digest_of(id_, name, arguments)
+    except ToolArgumentError:
+        return False
+    return hmac.compare_digest(found, digest)
+
+
+def digest_of(id_: str, name: str, arguments: Mapping[str, Any]) -> str:
     """SHA-256 over id, name and canonical arguments (RFC 8785), each with its length before it.
 
     Raises:
         ToolArgumentError: The arguments have no canonical form, or are too long.
     """
     try:
-        is_long = len(to_json(arguments)) > MOST_BYTES
-        parts = [] if is_long else [length_prefixed(part) for part in (id_, name, rfc8785.dumps(arguments).decode())]
+        plain = dict(arguments)
+        is_long = len(to_json(plain)) > MOST_BYTES
+        parts = [] if is_long else [length_prefixed(part) for part in (id_, name, rfc8785.dumps(plain).decode())]
     except (rfc8785.CanonicalizationError, PydanticSerializationError, RecursionError, UnicodeEncodeError, ValueError):
         raise ToolArgumentError(
             "arguments: not the same in every JSON parser",

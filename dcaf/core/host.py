@@ -1,0 +1,210 @@
+"""Turns without a request: for jobs, queues, tools over stdio, and tests.
+
+>>> import asyncio
+>>> from dcaf.core.keys import Keyring
+>>> host = SessionHost(keys=Keyring.ephemeral(), audience="jobs")
+>>> async def count(envelope):
+...     async with host.turn(envelope) as turn:
+...         turn.session.incr("done")
+...     return turn.envelope
+>>> first = asyncio.run(count(None))
+>>> asyncio.run(count(first))["done"]
+2
+
+What a reader gets wrong: nothing is carried for you. Whoever sent the envelope has to get the new one, as ``data.session`` of a
+message, and sends that with the next.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from contextvars import Token
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+
+from dcaf.core.arguments import require_text
+from dcaf.core.current import begin, end
+from dcaf.core.envelope import Sealer
+from dcaf.core.errors import ConfigurationError
+from dcaf.core.lifecycle import Turn
+from dcaf.core.migrations import Migration
+from dcaf.core.session import Session
+from dcaf.core.settings import MAX_TOKEN_BYTES, Keys, build_sealer
+from dcaf.core.store import SessionStore, require_store
+
+
+class SessionHost:
+    """Opens and seals sessions where no middleware does: a middleware with the same settings takes them, and the other way round.
+
+    Args:
+        keys, audience, store, encrypt, accept_both, mirror: As of ``SessionMiddleware``.
+        idle_timeout, absolute_timeout, max_token_bytes, version, migrations, clock, randomness: As of ``SessionMiddleware``.
+
+    Raises:
+        ConfigurationError: A setting is wrong; the message says what to write.
+    """
+
+    def __init__(
+        self,
+        *,
+        keys: Keys = None,
+        audience: str = "",
+        store: SessionStore | None = None,
+        encrypt: bool = False,
+        accept_both: bool = False,
+        mirror: Iterable[str] | bool | None = None,
+        idle_timeout: timedelta = timedelta(days=7),
+        absolute_timeout: timedelta = timedelta(days=30),
+        max_token_bytes: int = MAX_TOKEN_BYTES,
+        version: int = 0,
+        migrations: Mapping[int, Migration] | None = None,
+        clock: Callable[[], float] = time.time,
+        randomness: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._sealer = build_sealer(
+            keys=keys,
+            audience=audience,
+            encrypt=encrypt,
+            accept_both=accept_both,
+            mirror=mirror,
+            idle_timeout=idle_timeout,
+            absolute_timeout=absolute_timeout,
+            max_token_bytes=max_token_bytes,
+            version=version,
+            migrations=migrations,
+            clock=clock,
+            randomness=randomness,
+        )
+        require_store(store)
+        self._store = store
+
+    def turn(
+        self, envelope: Mapping[str, Any] | None = None, *, subject: str | None = None, conversation: str | None = None
+    ) -> HostTurn:
+        """One turn, as ``async with host.turn(envelope) as turn``.
+
+        Args:
+            envelope: What came at ``data.session`` of the message; None begins a session.
+            subject: Who is calling; None is anonymous.
+            conversation: Which conversation; None where the service names none.
+
+        Raises:
+            ConfigurationError: The subject or the conversation is empty, or no text that UTF-8 can say.
+        """
+        for name, value in (("subject", subject), ("conversation", conversation)):
+            if value is not None and not require_text(f"{name}=", value, "or None"):
+                raise ConfigurationError(f"{name}= is a text that is not empty, or None.")
+        return HostTurn(self._sealer, self._store, envelope, subject, conversation)
+
+
+class HostTurn(Turn):
+    """One turn without a request. Inside the block ``current_session()`` is its session.
+
+    The session is opened when the block begins, and sealed when it ends. A block that raises seals nothing: the envelope of before
+    stays good.
+
+    Args:
+        sealer: Opens and seals.
+        store: Keeps sessions; None keeps none.
+        given: The envelope that came.
+        subject: Who is calling.
+        conversation: Which conversation.
+
+    Attributes:
+        session: The session, inside the block.
+
+    Raises, when the block begins:
+        SessionError: The session is refused.
+        SessionUnavailable: Its store cannot tell.
+
+    Raises, when it ends:
+        SessionError: Another turn came first, or the session was revoked.
+        SessionUnavailable: It could not be written.
+        SessionAliasError, SessionValueError: What was done to the session cannot be written.
+    """
+
+    session: Session
+
+    def __init__(
+        self,
+        sealer: Sealer,
+        store: SessionStore | None,
+        given: Mapping[str, Any] | None,
+        subject: str | None,
+        conversation: str | None,
+    ) -> None:
+        super().__init__(sealer, store)
+        self._given = given
+        self.binding = sealer.binding(subject, conversation)
+        self._envelope: dict[str, Any] | None = None
+        self._is_used = False
+        self._before: Token[Session] | None = None
+
+    @property
+    def envelope(self) -> dict[str, Any]:
+        """What the caller is to have at ``data.session``, when the block has ended.
+
+        Raises:
+            ConfigurationError: The block has not ended, or has raised.
+        """
+        if self._envelope is None:
+            raise ConfigurationError(
+                "turn.envelope is there when the block of `async with host.turn(...) as turn` has ended; one that raised seals "
+                "nothing, and the envelope of before stays good."
+            )
+        return self._envelope
+
+    async def __aenter__(self) -> Self:
+        if self._is_used:
+            raise ConfigurationError("A turn is used once. Call host.turn(...) for each.")
+        self._is_used = True
+        try:
+            await self._open()
+        except BaseException:
+            await self.release()
+            raise
+        self._before = begin(self.session)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self._envelope = await self._seal()
+        finally:
+            self.session._state.end(_nobody)
+            if self._before is not None:
+                # The block of a generator that nobody has read to its end is left in another context, which has its own variables.
+                with suppress(ValueError):
+                    end(self._before)
+            await self.release()
+
+    async def _open(self) -> None:
+        if self._given is None:
+            self.session = self.sealer.start()
+            await self.hold(None)
+            return
+        self.arrived = True
+        opened = self.sealer.verify(dict(self._given) if isinstance(self._given, Mapping) else self._given)
+        self.session = self.sealer.accept(opened, self.binding)
+        self.kid = None if opened is None else opened.key.kid
+        await self.hold(None if opened is None else self.sealer.claims_of(self.session))
+
+    async def _seal(self) -> dict[str, Any]:
+        if self.lease is None:
+            pieces = self.sealer.pieces(self.session, self.binding)
+        else:
+            pieces = await self.commit(self.lease, ends_turn=True)
+        found: dict[str, Any] = orjson.loads(b"".join(pieces))
+        return found
+
+
+def _nobody() -> None:
+    """Nobody is told of a late write but who makes it."""

@@ -1,0 +1,167 @@
+"""What an application may say to whatever opens and seals its sessions, checked when it is said: the middleware, and a host.
+
+>>> lifetime(timedelta(days=2), timedelta(days=1))
+Traceback (most recent call last):
+    ...
+dcaf.core.errors.ConfigurationError: absolute_timeout is shorter than idle_timeout: ...
+
+A wrong setting fails when the middleware or the host is constructed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
+from importlib import import_module
+from pathlib import Path
+from typing import Final, TypeAlias, TypeVar
+
+from dcaf.core.arguments import kind_of, require_bool, require_clock, require_function
+from dcaf.core.claims import Lifetime
+from dcaf.core.envelope import Sealer
+from dcaf.core.errors import ConfigurationError
+from dcaf.core.keys import Keyring
+from dcaf.core.migrations import Migration, Migrations
+from dcaf.core.rotation import LiveKeyring
+from dcaf.core.seal import SIGNED, Suite
+
+T = TypeVar("T")
+
+MAX_TOKEN_BYTES: Final = 256 * 1024
+"""The longest token that is accepted where an application says nothing else."""
+
+Keys: TypeAlias = "Keyring | str | Path | Callable[[], Keyring] | None"
+"""A ring, the text of one key, a file or a function to be read again every minute, or None for the environment."""
+
+
+def build_sealer(
+    *,
+    keys: Keys,
+    audience: str,
+    encrypt: bool,
+    accept_both: bool,
+    mirror: Iterable[str] | bool | None,
+    idle_timeout: timedelta,
+    absolute_timeout: timedelta,
+    max_token_bytes: int,
+    version: int,
+    migrations: Mapping[int, Migration] | None,
+    clock: Callable[[], float],
+    randomness: Callable[[int], bytes],
+) -> Sealer:
+    """What opens and seals, of settings as ``SessionMiddleware`` describes them.
+
+    Raises:
+        ConfigurationError: One of them is wrong.
+    """
+    suite, *others = suites(encrypt=require_bool("encrypt=", encrypt), accept_both=require_bool("accept_both=", accept_both))
+    return Sealer(
+        keys=keyring(keys),
+        audience=audience,
+        lifetime=lifetime(idle_timeout, absolute_timeout),
+        mirror=(not encrypt) if mirror is None else mirror,
+        max_token_bytes=positive("max_token_bytes", max_token_bytes),
+        migrations=Migrations(version, migrations),
+        clock=require_clock("clock=", clock),
+        randomness=require_function("randomness=", randomness),
+        suite=suite,
+        also_accepted=others,
+    )
+
+
+def keyring(keys: Keys) -> Keyring:
+    """A ring as it is, the text of one key, a file or a function to be read again, or, for None, what the environment holds.
+
+    Raises:
+        ConfigurationError: It is none of these, or there is no key.
+    """
+    if isinstance(keys, Path):
+        return LiveKeyring(lambda: _from_file(keys))
+    if keys is None:
+        return Keyring.from_environment()
+    if isinstance(keys, str):
+        return Keyring.parse(keys)
+    if isinstance(keys, Keyring):
+        return keys
+    if callable(keys) and not isinstance(keys, type):
+        return LiveKeyring(keys)
+    raise ConfigurationError(
+        "keys= takes a Keyring, the text of a key, a pathlib.Path, a function that gives a Keyring, or None for the environment, "
+        f"not {kind_of(keys)}."
+    )
+
+
+def _from_file(path: Path) -> Keyring:
+    """One key a line: the active one first. Empty lines and lines that begin with # do not count."""
+    try:
+        lines = [line.strip() for line in path.read_text().splitlines()]
+    except OSError as error:
+        raise ConfigurationError(f"The key file {path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(
+            f"The key file {path} is no text. It has one key a line, as `dcaf keys new` prints them."
+        ) from None
+    texts = [line for line in lines if line and not line.startswith("#")]
+    if not texts:
+        raise ConfigurationError(f"The key file {path} has no key. Write one with `dcaf keys new > {path}`.")
+    source = f"the key file {path}"
+    return Keyring.parse(texts[0], ",".join(texts[1:]), sources=(source, source))
+
+
+def lifetime(idle: timedelta, absolute: timedelta) -> Lifetime:
+    """The two timeouts of a session.
+
+    Raises:
+        ConfigurationError: One is no timedelta of at least a second, or the absolute one is the shorter.
+    """
+    for name, value in (("idle_timeout", idle), ("absolute_timeout", absolute)):
+        if not isinstance(value, timedelta) or value < timedelta(seconds=1):
+            raise ConfigurationError(f"{name} must be a timedelta of at least a second, for instance timedelta(days=7).")
+    if absolute < idle:
+        raise ConfigurationError("absolute_timeout is shorter than idle_timeout: a session would end before it could be idle.")
+    return Lifetime(int(idle.total_seconds()), int(absolute.total_seconds()))
+
+
+def positive(name: str, value: int) -> int:
+    """A number of bytes, from 1 up.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
+    if type(value) is not int or value < 1:
+        raise ConfigurationError(f"{name} must be a number of bytes, from 1 up.")
+    return value
+
+
+def one_of(name: str, value: T, allowed: tuple[T, ...], otherwise: str = "") -> T:
+    """One of a few words.
+
+    Args:
+        name: Of the setting.
+        value: What it was given.
+        allowed: The words.
+        otherwise: What else it takes, in words; what that is, the caller has tried.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
+    if not isinstance(value, str) or value not in allowed:
+        raise ConfigurationError(f"{name}= is one of {', '.join(map(repr, allowed))}{otherwise}.")
+    return value
+
+
+def suites(*, encrypt: bool, accept_both: bool) -> list[Suite]:
+    """The suite that seals, and then those that are accepted too.
+
+    Raises:
+        ConfigurationError: Encryption is asked for, and the extra ``crypto`` is not installed.
+    """
+    if not encrypt and not accept_both:
+        return [SIGNED]
+    try:
+        # By name, so that a service that only signs never loads the cryptography package.
+        encrypted: Suite = import_module("dcaf.core.encrypted").ENCRYPTED
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(f"Encryption needs {error.name}: pip install 'dcaf[crypto]'") from None
+    both = [encrypted, SIGNED] if encrypt else [SIGNED, encrypted]
+    return both if accept_both else both[:1]

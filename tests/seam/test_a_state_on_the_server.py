@@ -1,0 +1,217 @@
+"""The state that a server keeps: its token says where, its turns merge, and what they stage is written with it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from dcaf import Session
+from dcaf.core import SessionStore
+from dcaf.core.base64url import decode
+from dcaf.core.tracked import Tracked
+from tests.asgi.sockets import Peer
+from tests.asgi.wire import Recorder, call, mounted
+from tests.seam.turns import Client, cancelled, service
+from tests.stores_for_tests import MemoryService
+
+
+def at(session: Any) -> Any:
+    return {"data": {"session": session}}
+
+
+def parts(envelope: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The claims and the state of a signed token."""
+    _, _, claims, state, _ = envelope["dcaf"]["token"].split(".")
+    return json.loads(decode(claims)), json.loads(decode(state))
+
+
+def served(store: SessionStore, tool: Any, session: Any = None, **settings: Any) -> Any:
+    sent = call(mounted(Recorder(tool=tool), store=store, **settings), {} if session is None else at(session))
+    assert sent.status == 200, sent.body
+    return sent.envelope
+
+
+def test_the_token_says_where_the_state_is_and_the_mirror_shows_it() -> None:
+    store = MemoryService()
+    first = served(store, lambda session: session.update(step=1, cart=["a"]))
+    claims, state = parts(first)
+    assert (claims["at"], claims["seq"], state) == ("server", 1, {})
+    assert {key: value for key, value in first.items() if key != "dcaf"} == {"step": 1, "cart": ["a"]}
+    second = served(store, lambda session: session["cart"].append("b"), first)
+    assert (parts(second)[0]["seq"], second["cart"]) == (2, ["a", "b"])
+
+
+def test_an_untouched_session_rests() -> None:
+    store = MemoryService()
+    first = served(store, lambda session: session.update(step=1))
+    assert served(store, None, first) == first
+
+
+def test_an_older_token_goes_on_from_the_newest_state() -> None:
+    store = MemoryService()
+    first = served(store, lambda session: session.incr("n"))
+    served(store, lambda session: session.incr("n"), first)
+    third = served(store, None, first)
+    assert (third["n"], parts(third)[0]["seq"]) == (2, 2)
+
+
+def test_a_session_moves_to_the_server_and_keeps_its_number() -> None:
+    store = MemoryService()
+    first = served(None, lambda session: session.update(step=1))  # type: ignore[arg-type]
+    second = served(store, None, first)
+    assert (parts(second)[0]["seq"], parts(second)[0]["at"], second["step"]) == (1, "server", 1)
+    assert served(store, lambda session: session.incr("step"), second)["step"] == 2
+
+
+def test_a_state_on_the_server_has_not_the_limit_of_a_token() -> None:
+    store = MemoryService()
+    first = served(store, lambda session: session.update(long="x" * 5000), max_token_bytes=2000, mirror=False)
+    assert len(first["dcaf"]["token"]) < 600
+    assert served(store, lambda session: session.incr("n"), first, max_token_bytes=2000)["long"] == "x" * 5000
+
+
+def test_a_state_of_an_older_schema_is_brought_to_the_present_one() -> None:
+    store = MemoryService()
+    first = served(store, lambda session: session.update(step=1))
+    settings: dict[str, Any] = {"version": 1, "migrations": {1: lambda values: {"stage": values["step"]}}}
+    second = served(store, None, first, **settings)
+    assert ({key: value for key, value in second.items() if key != "dcaf"}, parts(second)[0]["seq"]) == ({"stage": 1}, 2)
+    assert store.sessions[parts(second)[0]["sid"]].version == 1
+    assert served(store, lambda session: session.incr("stage"), first, **settings)["stage"] == 2
+
+
+async def side_by_side(store: MemoryService, first: Any, *tools: Any) -> list[Any]:
+    """Turns that have all been opened before the first of them commits."""
+    opened, barrier = [], asyncio.Event()
+
+    def application(tool: Any) -> Any:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            tool(scope["dcaf.session"])
+            opened.append(1)
+            if len(opened) == len(tools):
+                barrier.set()
+            await barrier.wait()
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+            await send({"type": "http.response.body", "body": b"{}"})
+
+        return app
+
+    clients = [Client(service(store, application(tool)), first) for tool in tools]
+    return [found["data"]["session"] for found in await asyncio.gather(*(client.turn() for client in clients))]
+
+
+def test_turns_side_by_side_lose_nothing() -> None:
+    """Counts, appends and members of their own, by the session and by what was handed out of it."""
+    store = MemoryService()
+    first = served(store, lambda session: session.update(n=1, log=["a"], cart={"x": 1}))
+
+    def one(session: Session) -> None:
+        session.incr("n", 10)
+        session.append("log", "one")
+        session["cart"]["one"] = 1
+        session["mine"] = True
+
+    def other(session: Session) -> None:
+        session.incr("n", 100)
+        session.append("log", "other")
+        session["cart"]["other"] = 2
+        session["temp:x"] = 1
+
+    found = asyncio.run(side_by_side(store, first, one, other))
+    kept = json.loads(next(iter(store.sessions.values())).payload.data)
+    earlier, later = sorted(found, key=lambda envelope: parts(envelope)[0]["seq"])
+    order = ["a", "other", "one"] if "mine" not in earlier else ["a", "one", "other"]
+    assert kept == {"n": 111, "log": order, "cart": {"x": 1, "one": 1, "other": 2}, "mine": True}
+    assert {key: value for key, value in later.items() if key != "dcaf"} == kept
+    assert [parts(envelope)[0]["seq"] for envelope in (earlier, later)] == [2, 3]
+
+
+def test_ten_turns_side_by_side_lose_nothing() -> None:
+    store = MemoryService()
+    first = served(store, lambda session: session.update(n=0))
+    asyncio.run(side_by_side(store, first, *[lambda session: session.incr("n")] * 10))
+    assert json.loads(next(iter(store.sessions.values())).payload.data) == {"n": 10}
+
+
+def test_where_both_changed_one_value_the_later_is_kept_and_the_operator_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    store = MemoryService()
+    first = served(store, lambda session: session.update(name="a"))
+    tools = [lambda session, name=name: session.update(name=name) for name in "bc"]
+    later = max(asyncio.run(side_by_side(store, first, *tools)), key=lambda envelope: parts(envelope)[0]["seq"])
+    assert json.loads(next(iter(store.sessions.values())).payload.data) == {"name": later["name"]}
+    assert "another turn had changed 1 values" in caplog.text
+
+
+def test_control_a_store_that_is_not_asked_for_the_latest_loses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its compare-and-set refuses the later turn: nothing is lost silently."""
+
+    async def latest(self: Any) -> None:
+        return None
+
+    monkeypatch.setattr("tests.stores_for_tests.ServiceLease.latest", latest)
+    store = MemoryService()
+    first = served(store, lambda session: session.update(n=0))
+    with pytest.raises(KeyError):
+        asyncio.run(side_by_side(store, first, *[lambda session: session.incr("n")] * 2))
+
+
+def test_control_a_rebase_that_forgets_what_counts_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Tracked, "_remember", lambda *_: None)
+    with pytest.raises(AssertionError):
+        test_ten_turns_side_by_side_lose_nothing()
+
+
+def test_what_a_turn_stages_is_written_with_its_state_or_not_at_all() -> None:
+    store = MemoryService()
+    first = served(store, lambda session: session.update(n=0))
+
+    def say(session: Session) -> None:
+        session._state.lease.messages.append("hello")  # type: ignore[union-attr]
+        session.incr("n")
+
+    def fail(session: Session) -> None:
+        say(session)
+        raise RuntimeError
+
+    second = served(store, say, first)
+    with pytest.raises(RuntimeError):
+        call(mounted(Recorder(tool=fail), store=store), at(second))
+    assert next(iter(store.sessions.values())).messages == ["hello"]
+
+
+def test_a_socket_keeps_one_session_whose_state_others_write_too() -> None:
+    store = MemoryService()
+    first = served(store, lambda session: session.update(n=0, log=[]))
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        session = scope["dcaf.session"]
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] == "websocket.receive":
+            session.incr("n")
+            session["log"].append("socket")
+            await send({"type": "websocket.send", "text": '{"type":"done"}'})
+
+    with Peer(mounted(app, store=store)) as peer:
+        one = peer.ask(at(first))["data"]["session"]
+        served(store, lambda session: (session.incr("n", 10), session.append("log", "request")), one)
+        two = peer.ask({})["data"]["session"]
+        served(store, lambda session: (session.incr("n", 10), session.append("log", "request")), one)
+        three = peer.ask(at(two))["data"]["session"]
+    assert [found["n"] for found in (one, two, three)] == [1, 12, 23]
+    assert three["log"] == ["socket", "request", "socket", "request", "socket"]
+
+
+def test_a_turn_may_be_cancelled_at_every_await() -> None:
+    for shape in ("ok", "stream"):
+        for after in range(40):
+            store = MemoryService()
+            client = Client(service(store))
+            asyncio.run(client.turn())
+            asyncio.run(cancelled(client.turn(shape), after, "task"))
+            asyncio.run(client.turn())
+            assert client.answers[-1] == (200, None), (shape, after)
