@@ -81,7 +81,7 @@ $(COMPILER): Makefile | $(READY)
 	touch $@
 
 # Agent frameworks that the tests give dcaf's tools to: what they need is not what dcaf is developed with.
-$(AGENTS): Makefile | $(READY)
+$(AGENTS): Makefile pyproject.toml | $(READY)
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --editable . openai-agents==0.24.0 langgraph==1.2.24 langchain==1.5.2
 	touch $@

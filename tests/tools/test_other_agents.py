@@ -16,7 +16,7 @@ from typing import Final
 import pytest
 
 from tests.conftest import REQUIRED
-from tests.tools.bridges import BRIDGES, CALLS, FAILS, FRAMEWORKS, SYNC_BRIDGES, baskets
+from tests.tools.bridges import BRIDGES, CALLS, FAILS, FRAMEWORKS, SYNC_BRIDGES
 
 ROOT: Final = Path(__file__).parents[2]
 ELSEWHERE: Final = Path(os.environ.get("DCAF_AGENTS", Path(sys.prefix) / "agents")) / "bin" / "python"
@@ -27,15 +27,14 @@ CONTROLS: Final = tuple(way for way in WAYS if "by_function" in way)
 
 @cache
 def found(framework: str) -> dict[str, list[int]]:
-    if framework == "pydantic-ai":
-        return baskets(framework)
-    if not ELSEWHERE.exists():
+    python = Path(sys.executable) if framework == "pydantic-ai" else ELSEWHERE
+    if not python.exists():
         reason = f"{framework} is not installed: run `make test` once"
         if "agents" in REQUIRED:
             pytest.fail(f"{reason}, and DCAF_REQUIRE names agents")
         pytest.skip(reason)
     done = subprocess.run(
-        [str(ELSEWHERE), "-m", "tests.tools.bridges", framework],
+        [str(python), "-m", "tests.tools.bridges", framework],
         capture_output=True,
         text=True,
         check=False,
