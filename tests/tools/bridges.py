@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import anyio
 
-from dcaf import Session, tool
+from dcaf import ConfigurationError, Session, tool
 from dcaf.core.current import running
 from dcaf.tools import Call, ToolRunner
 
@@ -224,5 +224,40 @@ def baskets(name: str) -> dict[str, list[int]]:
     return found
 
 
+def refusals(name: str) -> list[str]:
+    """What is said where the framework is given the tool as it is, in each of its ways to take one."""
+    return [_refusal(way) for way in _ways(name)]
+
+
+def _ways(name: str) -> list[Callable[[], Any]]:
+    if name == "openai-agents":
+        from agents import function_tool
+
+        return [lambda: function_tool(put)]
+    if name == "pydantic-ai":
+        from pydantic_ai import Agent, Tool
+
+        return [lambda: Agent("test", tools=[put]), lambda: Tool(put)]
+    from langchain.agents import create_agent
+    from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
+    from langchain_core.tools import StructuredTool, tool
+    from langgraph.prebuilt import ToolNode
+
+    model = GenericFakeChatModel(messages=iter([]))
+    made: dict[str, list[Callable[[], Any]]] = {
+        "langchain": [lambda: tool(put), lambda: StructuredTool.from_function(put), lambda: create_agent(model, [put])],
+        "langgraph": [lambda: ToolNode([put])],
+    }
+    return made[name]
+
+
+def _refusal(way: Callable[[], Any]) -> str:
+    try:
+        way()
+    except ConfigurationError as error:
+        return str(error)
+    return "it was taken"
+
+
 if __name__ == "__main__":
-    print(json.dumps({name: baskets(name) for name in sys.argv[1:]}))
+    print(json.dumps({name: [baskets(name), refusals(name)] for name in sys.argv[1:]}))

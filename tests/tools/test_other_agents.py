@@ -11,7 +11,7 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -25,8 +25,16 @@ WAYS: Final = (*(f"async, {bridge.__name__}" for bridge in BRIDGES), *(f"sync, {
 CONTROLS: Final = tuple(way for way in WAYS if "by_function" in way)
 
 
-@cache
+TITLES: Final = {"pydantic-ai": "pydantic-ai", "openai-agents": "openai-agents", "langchain": "LangChain", "langgraph": "LangChain"}
+
+
 def found(framework: str) -> dict[str, list[int]]:
+    baskets: dict[str, list[int]] = _told(framework)[0]
+    return baskets
+
+
+@cache
+def _told(framework: str) -> Any:
     python = Path(sys.executable) if framework == "pydantic-ai" else ELSEWHERE
     if not python.exists():
         reason = f"{framework} is not installed: run `make test` once"
@@ -43,8 +51,7 @@ def found(framework: str) -> dict[str, list[int]]:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 0, done.stderr
-    told: dict[str, dict[str, list[int]]] = json.loads(done.stdout)
-    return told[framework]
+    return json.loads(done.stdout)[framework]
 
 
 @pytest.mark.parametrize("way", [way for way in WAYS if way not in CONTROLS])
@@ -62,3 +69,11 @@ def test_calls_of_tasks_keep_the_order_of_the_model(framework: str) -> None:
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_control_the_function_itself_loses_calls(framework: str, way: str) -> None:
     assert len(found(framework)[way]) < len(EXPECTED)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_tool_that_is_given_as_it_is_is_refused_with_what_to_write(framework: str) -> None:
+    begins = f"A Session is filled by dcaf, and never by a model. {TITLES[framework]} takes no tool of dcaf's as it is: "
+    said = _told(framework)[1]
+    assert said
+    assert [text.startswith(begins) for text in said] == [True] * len(said), said
