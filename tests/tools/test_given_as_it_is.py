@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -83,7 +84,7 @@ def test_what_it_says_to_give_works() -> None:
     session = Session()
     made = pydantic_ai.Tool.from_schema(bridge, add.name, add.description, add.input_schema)
     agent = pydantic_ai.Agent("test", tools=[made])
-    assert agent.run_sync("go").output == '{"add":"a"}'
+    assert asyncio.run(agent.run("go")).output == '{"add":"a"}'
 
 
 def test_a_tool_that_is_taken_for_a_type_says_what_it_is() -> None:
