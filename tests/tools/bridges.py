@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import time
+import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import anyio
@@ -24,6 +25,8 @@ from dcaf.tools import Call, ToolRunner
 CALLS: Final = 10
 FAILS: Final = 4
 """Which of the calls raises when it has written."""
+
+_both_have_read: Final = threading.Barrier(2)
 
 Bridge = Callable[[dict[str, Any], Session], Awaitable[Any]]
 SyncBridge = Callable[[dict[str, Any], Session], Any]
@@ -68,9 +71,10 @@ def by_loop_of_its_own(arguments: dict[str, Any], session: Session) -> Any:
 
 
 def by_function_in_a_thread(arguments: dict[str, Any], session: Session) -> Any:
-    """The control there."""
+    """The control there: two of them read before either writes."""
     found = session.get("basket", [])
-    time.sleep(0.003)
+    with suppress(threading.BrokenBarrierError):
+        _both_have_read.wait(5)
     session["basket"] = [*found, arguments["item"]]
     return "put"
 

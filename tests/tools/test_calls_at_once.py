@@ -156,8 +156,9 @@ def test_ten_at_once_lose_nothing_and_one_that_raises_leaves_nothing(way: str, k
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("way", WAYS)
-def test_control_the_function_alone_loses_writes_and_leaves_what_a_failed_one_wrote(way: str, kind: str) -> None:
+def test_control_the_function_alone_loses_writes_and_leaves_what_a_failed_one_wrote(way: str, kind: str, monkeypatch: Any) -> None:
     """What tool.run did before: call the function with the session itself."""
+    monkeypatch.setattr(sys.modules[__name__], "PAUSE_S", 0.05)  # long enough for all to have read, on a machine that is busy
     session, put = Session(), KINDS[kind]
 
     async def one(index: int) -> Any:
