@@ -5,8 +5,8 @@
 >>> queue_of(state) is queue_of(state)
 True
 
-What a reader gets wrong: a loop can end without its tasks, and a writer with it. So whoever waits looks at the one in front once a
-second, and one whose loop has been closed is passed over.
+What a reader gets wrong: a loop can stop without its tasks, and a writer with it. So whoever waits looks at the one in front once a
+second, and one whose loop does not run is passed over. If it runs again, what it waits for is its turn, from the end of the queue.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from dcaf.tools.conflicts import Caller
 from dcaf.tools.loop import running_loop
 
 PATIENCE_S: Final = 1.0
-"""How long one waits before it looks whether the loop of the one in front is still there."""
+"""How long one waits before it looks whether the loop of the one in front still runs."""
 
 
 @dataclass(slots=True, eq=False)
@@ -46,8 +46,8 @@ class Ticket:
 
     @property
     def is_lost(self) -> bool:
-        """Whether nothing will ever come of it: its loop has been closed."""
-        return isinstance(self.loop, asyncio.AbstractEventLoop) and self.loop.is_closed()
+        """Whether nothing comes of it: its loop does not run, and may never do so again."""
+        return isinstance(self.loop, asyncio.AbstractEventLoop) and not self.loop.is_running()
 
     def call(self) -> bool:
         """Say that it is the first; False where nobody is there to hear it."""
@@ -142,6 +142,9 @@ class Queue:
     def _is_first(self, ticket: Ticket) -> bool:
         with self._lock:
             self._pass_over()
+            if ticket not in self._tickets:  # it was passed over, and its loop runs again
+                ticket.due = anyio.Event()
+                self._tickets.append(ticket)
             return self._tickets[0] is ticket
 
     def _pass_over(self) -> None:

@@ -415,7 +415,7 @@ class Held:
         bury(self.task)
 
 
-ENDS = ("raises", "is cancelled", "its loop is closed")
+ENDS = ("raises", "is cancelled", "its loop stands still", "its loop is closed")
 
 
 @pytest.mark.parametrize("how", ENDS)
@@ -480,6 +480,23 @@ def test_one_whose_loop_was_closed_while_it_waited_holds_up_nobody(monkeypatch: 
     assert session["basket"] == [2]
     held.close()
     bury(waiting)
+
+
+def test_one_whose_loop_stood_still_while_it_waited_has_its_turn_when_that_runs_again(monkeypatch: Any) -> None:
+    monkeypatch.setattr(queue, "PATIENCE_S", 0.05)
+    session, put = Session(), KINDS["_put_async"]
+    held = Held(session)
+    still = asyncio.new_event_loop()
+    waiting = [still.create_task(put.run({"item": index}, session=session)) for index in range(3)]
+    still.run_until_complete(asyncio.sleep(0.01))
+    held.end("raises")
+    asyncio.run(put.run({"item": 9}, session=session))
+    assert session["basket"] == [9]
+    still.run_until_complete(asyncio.wait_for(asyncio.gather(*waiting), 10))
+    assert session["basket"] == [9, 0, 1, 2]
+    assert len(queue_of(session._state)._tickets) == 0
+    still.close()
+    held.close()
 
 
 def test_a_loop_that_waits_for_one_in_another_loop_is_not_blocked() -> None:
