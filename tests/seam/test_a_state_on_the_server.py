@@ -272,8 +272,11 @@ def test_a_commit_whose_turn_is_cancelled_meanwhile_is_not_done_twice(monkeypatc
     original = ServiceLease.commit
 
     async def slowly(self: Any, sealed: Any, *, ends_turn: bool) -> None:
+        before = self.revision, self.sequence
         await original(self, sealed, ends_turn=ends_turn)
-        await anyio.sleep(0.05)
+        after, (self.revision, self.sequence) = (self.revision, self.sequence), before
+        await anyio.sleep(0.05)  # the answer of the store is on its way
+        self.revision, self.sequence = after
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/x-ndjson")]})
