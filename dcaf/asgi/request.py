@@ -183,7 +183,8 @@ class RequestSession(Turn):
 def _request_line(scope: Scope) -> tuple[bytes, ...]:
     """What tells a request from others beside its body."""
     kind = dict(scope["headers"]).get(b"content-type", b"")
-    return scope["method"].encode(), scope["path"].encode("utf-8", "surrogatepass"), scope.get("query_string", b""), kind
+    path = scope.get("raw_path") or scope["path"].encode("utf-8", "surrogatepass")
+    return scope["method"].encode(), path, scope.get("query_string", b""), kind
 
 
 def _extend(data: bytes | bytearray, chunk: bytes) -> bytearray:

@@ -243,10 +243,15 @@ class Sealer:
         """Id of the key that signs now."""
         return self._keys.signer(self._clock()).kid
 
-    def resume(self, session: Session, lease: Lease) -> list[str]:
+    def resume(self, session: Session, lease: Lease, *, is_in_doubt: bool = False) -> list[str]:
         """Go on from what a store says of a session: its number, its epoch, where its state is kept, and the state itself.
 
         What was changed in it since it was sealed, on a socket between two turns, is laid over that; gives the keys as ``rebase``.
+
+        Args:
+            session: One that ``start`` or ``open`` of this sealer made.
+            lease: What the store said.
+            is_in_doubt: Whether what was changed may be in the store's state already; then it is not laid over that once more.
 
         Raises:
             SessionEnded: The state that the server keeps is of a schema that is not known here.
@@ -264,7 +269,7 @@ class Sealer:
         state = session._state
         state.standing, clashes = standing, []
         if lease.payload is not None and lease.payload.data != state._arrived.data:
-            if state.is_changed():
+            if state.is_changed() and not is_in_doubt:
                 clashes = self.rebase(session, lease.payload, lease.version, lease.revision)
             else:
                 state.refill(self._restored(lease.payload, lease.version, standing))
@@ -394,7 +399,14 @@ class Sealer:
         return (now - standing.claims.iat) * WORN_AFTER <= self._lifetime.idle_s
 
     def _restored(self, payload: Payload, version: int, standing: Standing) -> State:
-        """The state that a server has kept, brought to the present version of the schema."""
+        """The state that a server has kept, brought to the present version of the schema.
+
+        Raises:
+            SessionUnavailable: It is of a newer one: a process of a newer release has written it, and this one is to drop nothing.
+            SessionEnded: There is no way from its version to the present one.
+        """
+        if version > self._migrations.version:
+            raise SessionUnavailable(reason="version")
         self._migrations.check(version)
         state = State(payload, standing)
         _check_written(state, payload)

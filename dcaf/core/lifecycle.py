@@ -19,22 +19,26 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 import anyio
 
 from dcaf.core.claims import Binding, Claims
-from dcaf.core.envelope import Sealer
+from dcaf.core.envelope import Prepared, Sealer
 from dcaf.core.errors import SessionConflict, SessionUnavailable, StateError
 from dcaf.core.raised import describe_raised
 from dcaf.core.seal import Pieces
 from dcaf.core.session import Session
-from dcaf.core.store import Lease, OpenRequest, SessionStore, ask, check_kept, check_lease
+from dcaf.core.store import FAILED, Lease, OpenRequest, SessionStore, ask, check_kept, check_lease
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
 MOST_TRIES: Final = 64
 """How often a turn is laid over a newer state, where one comes between that and its commit each time."""
+
+COMMIT_S: Final = 30.0
+"""For how long a turn waits for its store to commit; whoever cancels the turn waits as long."""
 
 RELEASE_S: Final = 5.0
 """For how long the end of a turn waits for its store to let go of the session."""
@@ -54,6 +58,7 @@ class Turn:
         lease: The turn's hold on the session; None where no store keeps it.
         arrived: Whether a session came in, so that one goes out in any case.
         kid: Id of the key that had sealed it; None for a new one.
+        is_in_doubt: Whether a commit has failed, so that nobody can tell whether what it was to keep is kept.
     """
 
     session: Session
@@ -63,6 +68,7 @@ class Turn:
         self.sealer: Sealer = sealer
         self.store: SessionStore | None = store
         self.lease: Lease | None = None
+        self.is_in_doubt: bool = False
         self._is_held: bool = False
         self.arrived: bool = False
         self.kid: str | None = None
@@ -93,7 +99,8 @@ class Turn:
         if claims is not None:
             check_kept(claims, self.lease)
         if self.lease is not None:
-            _tell_clashes(self.sealer.resume(self.session, self.lease))
+            _tell_clashes(self.sealer.resume(self.session, self.lease, is_in_doubt=self.is_in_doubt))
+            self.is_in_doubt = False
             self.session._state.lease = self.lease
 
     def describe(self, claims: Claims | None) -> OpenRequest:
@@ -126,7 +133,7 @@ class Turn:
             prepared = self.sealer.prepare(self.session, self.binding, sequence=lease.sequence, has_mirror=has_mirror)
             look(prepared.sealed.token)
             try:
-                await ask(lease.commit, prepared.sealed, ends_turn=ends_turn)
+                await shielded(partial(self._keep, lease, prepared, ends_turn=ends_turn))
                 break
             except SessionConflict:
                 newer = await ask(lease.latest)
@@ -134,8 +141,17 @@ class Turn:
                     raise
         else:
             raise SessionUnavailable(reason="contended")
-        prepared.arrive(self.session)
         return (prepared.sealed.envelope if has_mirror else prepared.sealed.token,)
+
+    async def _keep(self, lease: Lease, prepared: Prepared, *, ends_turn: bool) -> None:
+        """Commit what was prepared, and go on from it: one step, since of half of it nobody could tell what is kept."""
+        try:
+            with anyio.fail_after(COMMIT_S):
+                await ask(lease.commit, prepared.sealed, ends_turn=ends_turn)
+        except (SessionUnavailable, TimeoutError):
+            self.is_in_doubt = True
+            raise SessionUnavailable(reason=FAILED) from None
+        prepared.arrive(self.session)
 
     async def release(self) -> None:
         """Let go of the session, whatever cancels this meanwhile; once, since another turn may hold it by then."""

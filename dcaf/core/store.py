@@ -171,7 +171,7 @@ class Lease(Protocol):
     async def release(self) -> None:
         """Let go of the session: called once, however the turn ended.
 
-        After a commit there may be nothing to do. Nobody waits for it longer than a few seconds.
+        After a commit there may be nothing to do. It is waited for through every cancellation, and for five seconds at most.
         """
 
 
@@ -304,7 +304,10 @@ def check_lease(lease: Lease, last: int | None = None) -> None:
     Raises:
         SessionUnavailable: It is so. The log names what is wrong.
     """
-    wrong = _find_wrong(lease, last)
+    try:
+        wrong = _find_wrong(lease, last)
+    except Exception as error:  # noqa: BLE001 - an attribute may be computed, and fail like any other question
+        wrong = f"that cannot be read: {type(error).__qualname__}"
     if wrong is not None:
         logger.error("dcaf: the store gave a lease %s", wrong)
         raise SessionUnavailable(reason=FAILED)

@@ -6,16 +6,18 @@ import asyncio
 import json
 from typing import Any
 
+import anyio
 import pytest
 
 from dcaf import Session
+from dcaf.asgi import checkpoint
 from dcaf.core import OpenRequest, Payload, SessionStore, SessionValueError, StatelessLease
 from dcaf.core.base64url import decode
 from dcaf.core.tracked import Tracked
 from tests.asgi.sockets import Peer
 from tests.asgi.wire import Recorder, call, mounted
 from tests.seam.turns import Client, cancelled, service
-from tests.stores_for_tests import MemoryService
+from tests.stores_for_tests import MemoryService, ServiceLease
 
 
 def at(session: Any) -> Any:
@@ -263,3 +265,64 @@ def test_a_state_that_moves_back_into_the_token_has_its_limit() -> None:
     first = served(MemoryService(), lambda session: session.update(n=1))
     found = served(Mirroring(b'{"n":1}'), fill, first, max_token_bytes=2000)
     assert (found["n"], "at" in parts(found)[0], parts(found)[1]) == (1, False, {"n": 1})
+
+
+def test_a_commit_whose_turn_is_cancelled_meanwhile_is_not_done_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checkpoint of a stream, under a time-out of the application's own."""
+    original = ServiceLease.commit
+
+    async def slowly(self: Any, sealed: Any, *, ends_turn: bool) -> None:
+        before = self.revision, self.sequence
+        await original(self, sealed, ends_turn=ends_turn)
+        after, (self.revision, self.sequence) = (self.revision, self.sequence), before
+        await anyio.sleep(0.05)  # the answer of the store is on its way
+        self.revision, self.sequence = after
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/x-ndjson")]})
+        scope["dcaf.session"].incr("n")
+        with anyio.move_on_after(0.01):
+            await checkpoint()
+        await send({"type": "http.response.body", "body": b'{"type":"done"}\n'})
+
+    store = MemoryService()
+    first = served(store, lambda session: session.update(n=0))
+    monkeypatch.setattr(ServiceLease, "commit", slowly)
+    call(mounted(app, store=store), at(first))
+    assert json.loads(next(iter(store.sessions.values())).payload.data) == {"n": 1}
+
+
+def test_a_commit_whose_answer_was_lost_is_not_laid_over_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next frame of a socket goes on from what the store has."""
+    original, calls = ServiceLease.commit, []
+
+    async def lost(self: Any, sealed: Any, *, ends_turn: bool) -> None:
+        before = self.revision, self.sequence
+        await original(self, sealed, ends_turn=ends_turn)
+        calls.append(1)
+        if len(calls) == 1:
+            self.revision, self.sequence = before
+            raise ConnectionError
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] == "websocket.receive":
+            scope["dcaf.session"].incr("n")
+            await send({"type": "websocket.send", "text": '{"type":"done"}'})
+
+    store = MemoryService()
+    first = served(store, lambda session: session.update(n=0))
+    monkeypatch.setattr(ServiceLease, "commit", lost)
+    with Peer(mounted(app, store=store)) as peer:
+        assert peer.ask(at(first))["code"] == "session-unavailable"
+        assert peer.ask({})["data"]["session"]["n"] == 2
+
+
+def test_a_state_of_a_newer_schema_is_dropped_by_nobody() -> None:
+    store = MemoryService()
+    first = served(store, lambda session: session.update(step=1))
+    next(iter(store.sessions.values())).version = 3
+    sent = call(mounted(Recorder(), store=store, on_refused="restart"), at(first))
+    assert (sent.status, sent.code) == (503, "session-unavailable")
+    assert "data" not in sent.json
