@@ -16,7 +16,7 @@ from dcaf.core.base64url import decode
 from dcaf.core.tracked import Tracked
 from tests.asgi.sockets import Peer
 from tests.asgi.wire import Recorder, call, mounted
-from tests.seam.turns import Client, cancelled, service
+from tests.seam.seam_turns import Client, cancelled, service
 from tests.stores_for_tests import MemoryService, ServiceLease
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from dcaf.core.errors import SessionValueError
 from dcaf.core.lifecycle import Turn
-from tests.seam.turns import Client, cancelled, service, talked
+from tests.seam.seam_turns import Client, cancelled, service, talked
 from tests.stores_for_tests import MemoryLedger
 
 POINTS = 60

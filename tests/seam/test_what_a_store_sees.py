@@ -27,7 +27,7 @@ from dcaf.core.claims import Claims
 from dcaf.core.store import spend
 from tests.asgi.sockets import Peer
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, Recorder, call, envelope, mounted
-from tests.seam.turns import Client, service
+from tests.seam.seam_turns import Client, service
 from tests.stores_for_tests import MemoryLedger, MemoryService, ToldStore
 
 
