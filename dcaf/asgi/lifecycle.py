@@ -186,7 +186,7 @@ class Turn(SessionTurn):
         if self.binding.conversation != before.binding.conversation and not may_move:
             raise SessionInvalid(reason="cid")
         self.config.sealer.recheck(self.session)
-        self.is_in_doubt = before.is_in_doubt
+        self.is_in_doubt: bool = before.is_in_doubt
         await self.hold(None if is_new else self.config.sealer.claims_of(self.session))
         self.arrived = before.arrived or not is_new
 
