@@ -29,9 +29,7 @@ from typing import Any, Self
 import orjson
 
 from dcaf.core.arguments import require_text
-from dcaf.core.claims import Binding
 from dcaf.core.current import begin, end
-from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.lifecycle import Turn
 from dcaf.core.migrations import Migration
@@ -101,24 +99,20 @@ class SessionHost:
         for name, value in (("subject", subject), ("conversation", conversation)):
             if value is not None and not require_text(f"{name}=", value, "or None"):
                 raise ConfigurationError(f"{name}= is a text that is not empty, or None.")
-        return HostTurn(self._sealer, self._store, envelope, subject, conversation)
+        turn = Turn(self._sealer, self._store)
+        turn.binding = self._sealer.binding(subject, conversation)
+        return HostTurn(turn, envelope)
 
 
-class HostTurn(Turn):
+class HostTurn:
     """One turn without a request. Inside the block ``current_session()`` is its session.
 
     The session is opened when the block begins, and sealed when it ends. A block that raises seals nothing: the envelope of before
     stays good.
 
     Args:
-        sealer: Opens and seals.
-        store: Keeps sessions; None keeps none.
+        turn: The turn.
         given: The envelope that came.
-        subject: Who is calling.
-        conversation: Which conversation.
-
-    Attributes:
-        session: The session, inside the block.
 
     Raises, when the block begins:
         SessionError: The session is refused.
@@ -130,22 +124,24 @@ class HostTurn(Turn):
         SessionAliasError, SessionValueError: What was done to the session cannot be written.
     """
 
-    session: Session
-
-    def __init__(
-        self,
-        sealer: Sealer,
-        store: SessionStore | None,
-        given: Mapping[str, Any] | None,
-        subject: str | None,
-        conversation: str | None,
-    ) -> None:
-        super().__init__(sealer, store)
+    def __init__(self, turn: Turn, given: Mapping[str, Any] | None) -> None:
+        self._turn = turn
         self._given = given
-        self.binding: Binding = sealer.binding(subject, conversation)
         self._envelope: dict[str, Any] | None = None
         self._is_used = False
+        self._session: Session | None = None
         self._before: Token[Session] | None = None
+
+    @property
+    def session(self) -> Session:
+        """The session, from the beginning of the block on.
+
+        Raises:
+            ConfigurationError: The block has not begun.
+        """
+        if self._session is None:
+            raise ConfigurationError("turn.session is there inside the block of `async with host.turn(...) as turn`.")
+        return self._session
 
     @property
     def envelope(self) -> dict[str, Any]:
@@ -166,11 +162,11 @@ class HostTurn(Turn):
             raise ConfigurationError("A turn is used once. Call host.turn(...) for each.")
         self._is_used = True
         try:
-            await self._open()
+            self._session = await _open(self._turn, self._given)
         except BaseException:
-            await self.release()
+            await self._turn.release()
             raise
-        self._before = begin(self.session)
+        self._before = begin(self._session)
         return self
 
     async def __aexit__(
@@ -178,33 +174,36 @@ class HostTurn(Turn):
     ) -> None:
         try:
             if error is None:
-                self._envelope = await self._seal()
+                self._envelope = await _seal(self._turn)
         finally:
-            self.session._state.end(_nobody)
+            self._turn.session._state.end(_nobody)
             if self._before is not None:
                 # The block of a generator that nobody has read to its end is left in another context, which has its own variables.
                 with suppress(ValueError):
                     end(self._before)
-            await self.release()
+            await self._turn.release()
 
-    async def _open(self) -> None:
-        if self._given is None:
-            self.session = self.sealer.start()
-            await self.hold(None)
-            return
-        self.arrived = True
-        opened = self.sealer.verify(dict(self._given) if isinstance(self._given, Mapping) else self._given)
-        self.session = self.sealer.accept(opened, self.binding)
-        self.kid: str | None = None if opened is None else opened.key.kid
-        await self.hold(None if opened is None else self.sealer.claims_of(self.session))
 
-    async def _seal(self) -> dict[str, Any]:
-        if self.lease is None:
-            pieces = self.sealer.pieces(self.session, self.binding)
-        else:
-            pieces = await self.commit(self.lease, ends_turn=True)
-        found: dict[str, Any] = orjson.loads(b"".join(pieces))
-        return found
+async def _open(turn: Turn, given: Mapping[str, Any] | None) -> Session:
+    if given is None:
+        turn.session = turn.sealer.start()
+        await turn.hold(None)
+        return turn.session
+    turn.arrived = True
+    opened = turn.sealer.verify(dict(given) if isinstance(given, Mapping) else given)
+    turn.session = turn.sealer.accept(opened, turn.binding)
+    turn.kid = None if opened is None else opened.key.kid
+    await turn.hold(None if opened is None else turn.sealer.claims_of(turn.session))
+    return turn.session
+
+
+async def _seal(turn: Turn) -> dict[str, Any]:
+    if turn.lease is None:
+        pieces = turn.sealer.pieces(turn.session, turn.binding)
+    else:
+        pieces = await turn.commit(turn.lease, ends_turn=True)
+    found: dict[str, Any] = orjson.loads(b"".join(pieces))
+    return found
 
 
 def _nobody() -> None:

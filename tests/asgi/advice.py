@@ -226,6 +226,16 @@ def without_a_request(turn: HostTurn, *, times: int = 1, reads_inside: bool = Fa
     return asyncio.run(act())
 
 
+def session_inside(turn: HostTurn) -> Any:
+    """Enter a turn, and read its session."""
+
+    async def act() -> Any:
+        async with turn:
+            return turn.session
+
+    return asyncio.run(act())
+
+
 def refused_sealing() -> Any:
     sealer = Sealer(keys=RING, audience=AUDIENCE)
     return sealer.seal(Session.from_dict({"a": 1}), sealer.binding(), sequence=1)
@@ -263,6 +273,11 @@ ADVICE: list[Advice] = [
         "turn.envelope is there when the block of `async with host.turn(...) as turn` has ended",
         lambda: without_a_request(HOST.turn(), reads_inside=True),
         lambda: without_a_request(HOST.turn()),
+    ),
+    Advice(
+        "turn.session is there inside the block of `async with host.turn(...) as turn`",
+        lambda: HOST.turn().session,
+        lambda: session_inside(HOST.turn()),
     ),
     Advice(
         "A turn is used once. Call host.turn(...) for each.",

@@ -522,7 +522,6 @@ NOBODYS: frozenset[str] = frozenset(
             f"dcaf.core.StatelessLease.{name}" for name in ("spend", "give_back", "latest", "commit", "release")
         ),  # a turn asks its lease
         "dcaf.core.HostTurn",  # made by a host
-        *(f"dcaf.core.HostTurn.{name}" for name in ("close", "commit", "describe", "hold", "release")),
     ]
 )
 """What only the library itself calls."""
