@@ -23,6 +23,7 @@ from dcaf.agent.draft import Clock
 from dcaf.asgi.checkpoint import Send, sending
 from dcaf.core.current import current_session
 from dcaf.core.errors import ConfigurationError, SessionConflict, SessionUnavailable, ToolApprovalError
+from dcaf.core.lifecycle import shielded
 from dcaf.core.session import Session
 from dcaf.core.state import State
 from dcaf.tools.callables import layers
@@ -88,6 +89,12 @@ class Execution:
         finally:
             with self._lock:  # what a thread begins later would be sealed by nobody
                 self._is_over = True
+            await shielded(self._wait_for_message)
+
+    async def _wait_for_message(self) -> None:
+        """Wait for the message of a call that begins in a thread: it may be taken back yet, and whoever asks now would not know."""
+        async with self._telling:
+            pass
 
     async def _one(self, item: Approved, runner: ToolRunner, *, task_status: TaskStatus[None]) -> None:
         verdict = item.verdict

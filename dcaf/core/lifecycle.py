@@ -30,18 +30,12 @@ from dcaf.core.errors import SessionConflict, SessionUnavailable, StateError
 from dcaf.core.raised import describe_raised
 from dcaf.core.seal import Pieces
 from dcaf.core.session import Session
-from dcaf.core.store import FAILED, Lease, OpenRequest, SessionStore, ask, check_kept, check_lease
+from dcaf.core.store import Lease, OpenRequest, SessionStore, ask, check_kept, check_lease
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
 MOST_TRIES: Final = 64
 """How often a turn is laid over a newer state, where one comes between that and its commit each time."""
-
-COMMIT_S: Final = 30.0
-"""For how long a turn waits for its store to commit; whoever cancels the turn waits as long."""
-
-RELEASE_S: Final = 5.0
-"""For how long the end of a turn waits for its store to let go of the session."""
 
 
 class Turn:
@@ -146,11 +140,10 @@ class Turn:
     async def _keep(self, lease: Lease, prepared: Prepared, *, ends_turn: bool) -> None:
         """Commit what was prepared, and go on from it: one step, since of half of it nobody could tell what is kept."""
         try:
-            with anyio.fail_after(COMMIT_S):
-                await ask(lease.commit, prepared.sealed, ends_turn=ends_turn)
-        except (SessionUnavailable, TimeoutError):
+            await ask(lease.commit, prepared.sealed, ends_turn=ends_turn)
+        except SessionUnavailable:
             self.is_in_doubt = True
-            raise SessionUnavailable(reason=FAILED) from None
+            raise
         prepared.arrive(self.session)
 
     async def release(self) -> None:
@@ -162,8 +155,7 @@ class Turn:
     async def _release(self) -> None:
         assert self.lease is not None
         try:
-            with anyio.fail_after(RELEASE_S):
-                await self.lease.release()
+            await self.lease.release()
         except Exception as error:  # noqa: BLE001 - the turn is over; what a store does not let go of it must end by itself
             # Not its message: those of drivers quote statements, and so state and subjects.
             logger.error("dcaf: the store could not release a session: %s", describe_raised(error))  # noqa: TRY400

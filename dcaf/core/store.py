@@ -171,7 +171,8 @@ class Lease(Protocol):
     async def release(self) -> None:
         """Let go of the session: called once, however the turn ended.
 
-        After a commit there may be nothing to do. It is waited for through every cancellation, and for five seconds at most.
+        After a commit there may be nothing to do. It is waited for through every cancellation, as ``commit`` is, and as long
+        as it takes: a store has time-outs of its own.
         """
 
 

@@ -30,9 +30,6 @@ from dcaf.tools.verdicts import USED, Verdict
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
-GIVING_BACK_S: Final = 5.0
-"""Nobody waits longer for a store that does not answer, when a turn has ended."""
-
 LEFT: Final = "dcaf: approvals of calls that did not run stay used up, because the store of the session did not answer"
 
 
@@ -85,9 +82,8 @@ class Spending:
     async def _give_back(self, keys: Sequence[str]) -> None:
         assert self._lease is not None
         try:
-            with anyio.fail_after(GIVING_BACK_S):
-                await ask(self._lease.give_back, keys)
-        except (SessionError, SessionClosedError, SessionUnavailable, TimeoutError):
+            await ask(self._lease.give_back, keys)
+        except (SessionError, SessionClosedError, SessionUnavailable):
             logger.warning(LEFT)
 
     async def _spend_whole(self, uses: Sequence[str]) -> set[str]:
