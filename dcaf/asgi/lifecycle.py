@@ -85,6 +85,11 @@ class Turn(SessionTurn):
         adopts: Whether the application's own plain ``data.session`` is the new state, where nothing else changed it.
     """
 
+    __slots__ = (
+        *("_adopted", "_envelope", "_has_ended", "_was_changed", "_watcher", "adopts", "carrier", "config", "found"),
+        *("in_time", "is_begun", "is_unnamed", "outer", "place", "presented", "scope", "stale"),
+    )
+
     def __init__(self, config: Config, scope: Scope) -> None:
         super().__init__(config.sealer, config.store)
         self.config: Config = config

@@ -42,6 +42,8 @@ class RequestSession(Turn):
         send: Takes the answer.
     """
 
+    __slots__ = ("_data", "_is_coming", "_receive", "_rewrite", "_send")
+
     def __init__(self, config: Config, scope: Scope, receive: Receive, send: Send) -> None:
         super().__init__(config, scope)
         self._receive = receive

@@ -55,6 +55,8 @@ class Turn:
         is_in_doubt: Whether a commit has failed, so that nobody can tell whether what it was to keep is kept.
     """
 
+    __slots__ = ("_is_held", "arrived", "binding", "is_in_doubt", "kid", "lease", "sealer", "session", "store")
+
     session: Session
     binding: Binding
 

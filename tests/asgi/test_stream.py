@@ -22,6 +22,7 @@ from starlette.testclient import TestClient
 
 from dcaf import current_session, tool
 from dcaf.asgi import checkpoint
+from dcaf.asgi.lifecycle import Turn
 from dcaf.asgi.lines import Piece
 from dcaf.asgi.responses import Answer
 from dcaf.asgi.streams import EVENTS, LINES, Stream
@@ -1039,13 +1040,14 @@ class Adopting(Answer):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._turn.adopts = True
-        self._turn.clear = self._as_it_is  # type: ignore[assignment,method-assign]
 
-    async def _as_it_is(self, data: bytes, *_: Any) -> bytes:
-        return data
+
+async def as_it_is(_: Any, data: bytes, *__: Any) -> bytes:
+    return data
 
 
 def test_control_adoption_on_every_route_is_caught(monkeypatch: Any) -> None:
+    monkeypatch.setattr(Turn, "clear", as_it_is)
     monkeypatch.setattr("dcaf.asgi.request.Answer", Adopting)
     with pytest.raises(AssertionError):
         only_named_routes_adopt()
