@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from dcaf.core.errors import SessionTypeError
+from dcaf.core.errors import SessionTypeError, StateError
 from dcaf.core.handles import Slot
 from dcaf.core.values import read, to_json, write
 
@@ -65,6 +65,14 @@ class Appended:
 
 
 Growth: TypeAlias = Added | Appended
+
+
+def grow_again(data: bytes | None, key: str, change: Growth) -> bytes | None:
+    """A value after a change; None where that does not fit it any more."""
+    try:
+        return change.applied(data, key)
+    except StateError:
+        return None
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from dcaf.core.handles import ABSENT
-from dcaf.core.values import write
+from dcaf.core.values import read, write
 
 Path: TypeAlias = tuple[str, ...]
 """The members on the way to a value, from the outside in."""
@@ -69,6 +69,18 @@ def same(one: Any, other: Any) -> bool:
     return write(one) == write(other)
 
 
+def value_of(data: bytes | None) -> Any:
+    """A written value; ``ABSENT`` where there is none."""
+    return ABSENT if data is None else read(data)
+
+
+def merge_own(base: bytes | None, theirs: bytes | None, mine: bytes | None) -> dict[str, Any]:
+    """The library's own member with both changes. Each of its members is an object, and an empty one is left out."""
+    before, other, own = (_object(data) for data in (base, theirs, mine))
+    merged = {name: merge(before.get(name, {}), other.get(name, {}), own.get(name, {}))[0] for name in {**other, **own}}
+    return {name: value for name, value in merged.items() if value}
+
+
 def _objects(
     base: dict[str, Any], theirs: dict[str, Any], mine: dict[str, Any], *, wins: Callable[[Path], bool], at: Path
 ) -> tuple[dict[str, Any], list[Path]]:
@@ -86,3 +98,9 @@ def _objects(
 def _begin_alike(base: list[Any], *longer: list[Any]) -> bool:
     """Whether lists begin with all of a shorter one."""
     return all(same(items[: len(base)], base) for items in longer)
+
+
+def _object(data: bytes | None) -> dict[str, Any]:
+    found = {} if data is None else read(data)
+    assert isinstance(found, dict)
+    return found

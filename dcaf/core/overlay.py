@@ -18,13 +18,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from dcaf.core.base64url import Payload
-from dcaf.core.errors import StateError
-from dcaf.core.growth import Added, Appended, Growth
+from dcaf.core.growing import Growing
+from dcaf.core.growth import Added, Growth, grow_again
 from dcaf.core.handles import ABSENT, Slot
 from dcaf.core.members import Members
-from dcaf.core.merge import ROOT, Path, changes, merge
+from dcaf.core.merge import ROOT, Path, changes, merge, merge_own, value_of
 from dcaf.core.state import State
-from dcaf.core.values import read, write
+from dcaf.core.values import write
 
 if TYPE_CHECKING:
     from dcaf.core.store import Lease
@@ -71,17 +71,17 @@ class Committed(NamedTuple):
 
     def paths(self) -> dict[str, list[Path]]:
         """Key -> the paths below it that the call had changed."""
-        return {key: changes(_value(before), _value(after)) for key, (before, after) in self.written.items()}
+        return {key: changes(value_of(before), value_of(after)) for key, (before, after) in self.written.items()}
 
 
-class Overlay(State):
+class Overlay(Growing):
     """What one call reads and writes, over the state of its turn, or over another call's.
 
     Args:
         parent: The state below. It is looked at when the call first touches its session, and not written before ``commit``.
     """
 
-    __slots__ = ("_changes", "_parent", "_reads", "_reads_all")
+    __slots__ = ("_parent", "_reads", "_reads_all")
 
     def __init__(self, parent: State) -> None:
         super().__init__(NOTHING_ARRIVED, parent.standing, limit_bytes=parent._limit_bytes)
@@ -89,7 +89,6 @@ class Overlay(State):
         self.lease: Lease | None = parent.lease
         self._reads: set[str] = set()
         self._reads_all = False
-        self._changes: dict[str, Growth] = {}
 
     def is_over(self, state: State) -> bool:
         """Whether a state is below this one, however deep."""
@@ -140,19 +139,6 @@ class Overlay(State):
             self._reads.add(key)
         return was_there
 
-    def add(self, key: str, by: int) -> int:
-        """As of a state; the change itself is remembered, so that it never clashes with another of its kind."""
-        with self._lock:
-            found = super().add(key, by)
-            self._remember(key, Added(by))
-            return found
-
-    def append(self, key: str, value: object) -> None:
-        """As ``add``."""
-        with self._lock:
-            super().append(key, value)
-            self._remember(key, Appended([self._tails[key].items[-1]]))
-
     def has_written(self) -> bool:
         """Whether a commit would change anything. Raises as ``settle``."""
         with self._lock:
@@ -188,11 +174,11 @@ class Overlay(State):
                 values[key], written[key] = self._merged(slot, theirs, wins, clashes), (slot.arrived, slot.data)
                 if theirs is None:
                     new.add(key)
-                if self._changes and self._commutes(slot):
-                    growths[key] = self._changes[key]
+                if self._grown and self._commutes(slot):
+                    growths[key] = self._grown[key]
             if clashes:
                 look(clashes)
-            own = None if self._library == self._own_arrived else self._own_merged()
+            own = None if self._library == self._own_arrived else merge_own(self._own_arrived, parent._library, self._library)
             if values or own is not None:
                 parent.overwrite(values, growths, own)
             if new:
@@ -239,10 +225,6 @@ class Overlay(State):
     def _is_plain(self) -> bool:
         return False
 
-    def _remember(self, key: str, change: Growth) -> None:
-        before = self._changes.get(key)
-        self._changes[key] = change if before is None else before.then(change)
-
     def _below(self, key: str) -> bytes | None:
         """What a key is in the state below, now."""
         slot = self._parent._found(key)
@@ -252,27 +234,21 @@ class Overlay(State):
             slot.settle()
         return slot.data
 
-    def _own_merged(self) -> dict[str, Any]:
-        """The library's own member with both changes. Each of its members is an object, and an empty one is left out."""
-        base, theirs, mine = (_object(data) for data in (self._own_arrived, self._parent._library, self._library))
-        merged = {name: merge(base.get(name, {}), theirs.get(name, {}), mine.get(name, {}))[0] for name in {**theirs, **mine}}
-        return {name: value for name, value in merged.items() if value}
-
     def _commutes(self, slot: Slot) -> bool:
         """Whether all that the call did to a key was to count and to append."""
-        return slot.key in self._changes and not slot.is_rewritten
+        return slot.key in self._grown and not slot.is_rewritten
 
     def _merged(self, slot: Slot, theirs: bytes | None, wins: Wins, clashes: list[Clash]) -> bytes | None:
         """What a key is to be in the state below; where one change gives way is noted."""
-        if self._changes and self._commutes(slot):
-            counted = slot.data if theirs == slot.arrived else _changed(theirs, slot.key, self._changes[slot.key])
+        if self._grown and self._commutes(slot):
+            counted = slot.data if theirs == slot.arrived else grow_again(theirs, slot.key, self._grown[slot.key])
             if counted is not None:
                 return counted
-        if not (self._reads_all or slot.key in self._reads or slot.key in self._changes):
+        if not (self._reads_all or slot.key in self._reads or slot.key in self._grown):
             return _written_blindly(slot, theirs, clashes, is_later=wins(slot.key, ROOT))
         if theirs == slot.arrived:
             return slot.data
-        value, paths = merge(_value(slot.arrived), _value(theirs), _value(slot.data), wins=lambda path: wins(slot.key, path))
+        value, paths = merge(value_of(slot.arrived), value_of(theirs), value_of(slot.data), wins=lambda path: wins(slot.key, path))
         clashes += [Clash(slot.key, path, "stale-read") for path in paths]
         return None if value is ABSENT else write(value)
 
@@ -283,21 +259,3 @@ def _written_blindly(slot: Slot, theirs: bytes | None, clashes: list[Clash], *, 
         return slot.data
     clashes.append(Clash(slot.key, ROOT, "write-write"))
     return slot.data if is_later else theirs
-
-
-def _value(data: bytes | None) -> Any:
-    return ABSENT if data is None else read(data)
-
-
-def _object(data: bytes | None) -> dict[str, Any]:
-    found = {} if data is None else read(data)
-    assert isinstance(found, dict)
-    return found
-
-
-def _changed(data: bytes | None, key: str, change: Growth) -> bytes | None:
-    """A value after a change; None where that does not fit it any more."""
-    try:
-        return change.applied(data, key)
-    except StateError:
-        return None

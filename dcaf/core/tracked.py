@@ -19,13 +19,13 @@ from typing import Any, NamedTuple
 
 from dcaf.core.base64url import Payload
 from dcaf.core.claims import Standing
-from dcaf.core.errors import StateError
-from dcaf.core.growth import Added, Appended, Growth
+from dcaf.core.growing import Growing
+from dcaf.core.growth import Growth, grow_again
 from dcaf.core.handles import ABSENT, Slot
-from dcaf.core.merge import merge
+from dcaf.core.merge import merge, merge_own, value_of
 from dcaf.core.slots import TEMPORARY
 from dcaf.core.state import Frozen, State
-from dcaf.core.values import read, write
+from dcaf.core.values import write
 
 
 class _Sealing(NamedTuple):
@@ -40,28 +40,14 @@ class _Sealing(NamedTuple):
     rewritten: set[str]
 
 
-class Tracked(State):
+class Tracked(Growing):
     """A state that remembers of each key how it was changed: by counting and appending alone, or otherwise."""
 
-    __slots__ = ("_grown", "_sealing")
+    __slots__ = ("_sealing",)
 
     def __init__(self, arrived: Payload | None = None, standing: Standing | None = None, *, limit_bytes: int | None = None) -> None:
         super().__init__(arrived, standing, limit_bytes=limit_bytes)
-        self._grown: dict[str, Growth] = {}
         self._sealing: _Sealing | None = None
-
-    def add(self, key: str, by: int) -> int:
-        """As of a state."""
-        with self._lock:
-            found = super().add(key, by)
-            self._remember(key, Added(by))
-            return found
-
-    def append(self, key: str, value: object) -> None:
-        """As of a state."""
-        with self._lock:
-            super().append(key, value)
-            self._remember(key, Appended([self._tails[key].items[-1]]))
 
     def overwrite(
         self,
@@ -113,8 +99,8 @@ class Tracked(State):
             self.settle()
             members = base._loaded()
             merged = {key: self._merged(slot, base) for key, slot in self._slots.items() if not key.startswith(TEMPORARY)}
-            own = _merged_own(self._own_arrived, base._library, self._library)
-            self._arrived, self._own_arrived, self._library = newer, base._library, own
+            own = merge_own(self._own_arrived, base._library, self._library)
+            self._arrived, self._own_arrived, self._library = newer, base._library, write(own) if own else None
             self._hold(members, len(newer.data))
             for key, (theirs, data, _) in merged.items():
                 slot = self._slots[key]
@@ -135,10 +121,11 @@ class Tracked(State):
             return theirs, theirs, False
         if theirs == slot.arrived:
             return theirs, slot.data, False
-        counted = None if slot.is_rewritten else _again(theirs, slot.key, self._grown.get(slot.key))
+        change = None if slot.is_rewritten else self._grown.get(slot.key)
+        counted = None if change is None else grow_again(theirs, slot.key, change)
         if counted is not None:
             return theirs, counted, False
-        value, paths = merge(_value(slot.arrived), _value(theirs), _value(slot.data))
+        value, paths = merge(value_of(slot.arrived), value_of(theirs), value_of(slot.data))
         return theirs, None if value is ABSENT else write(value), bool(paths)
 
     def _forget(self) -> None:
@@ -155,34 +142,3 @@ class Tracked(State):
             self._remember(key, change)
         for key in rewritten:
             self._slots[key].is_rewritten = True
-
-    def _remember(self, key: str, change: Growth) -> None:
-        before = self._grown.get(key)
-        self._grown[key] = change if before is None else before.then(change)
-
-
-def _again(data: bytes | None, key: str, change: Growth | None) -> bytes | None:
-    """A value after a change that commutes; None where there is none, or it does not fit the value any more."""
-    if change is None:
-        return None
-    try:
-        return change.applied(data, key)
-    except StateError:
-        return None
-
-
-def _merged_own(base: bytes | None, theirs: bytes | None, mine: bytes | None) -> bytes | None:
-    """The library's own member with both changes. Each of its members is an object, and an empty one is left out."""
-    before, other, own = (_object(data) for data in (base, theirs, mine))
-    merged = {name: merge(before.get(name, {}), other.get(name, {}), own.get(name, {}))[0] for name in {**other, **own}}
-    found = {name: value for name, value in merged.items() if value}
-    return write(found) if found else None
-
-
-def _value(data: bytes | None) -> Any:
-    return ABSENT if data is None else read(data)
-
-
-def _object(data: bytes | None) -> dict[str, Any]:
-    found = {} if data is None else read(data)
-    return found if isinstance(found, dict) else {}
