@@ -21,7 +21,7 @@ from dcaf.demo.model import SURE
 from dcaf.demo.quiet import without_warnings
 from dcaf.demo.server import serving
 from dcaf.demo.telling import Teller
-from dcaf.demo.terminal import fitting
+from dcaf.demo.teller import fitting
 from dcaf.testing import Reply, SessionClient, sealed, tampered
 
 APPROVE: Final = "(approves)"

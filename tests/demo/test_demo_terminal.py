@@ -17,7 +17,7 @@ from dcaf.cli import main
 from dcaf.demo import story
 from dcaf.demo.happening import Check, Step, Turn, Waiting
 from dcaf.demo.telling import PlainTeller, Teller
-from dcaf.demo.terminal import TerminalTeller, fitting
+from dcaf.demo.teller import TerminalTeller, fitting
 from tests.demo.terminals import ENVIRONMENT, Seen, Terminal, become_terminal, run_in_terminal, screen, set_environment
 
 DCAF = str(Path(sys.executable).with_name("dcaf"))
@@ -28,7 +28,7 @@ STEP = Step("turn", 3, 8, "service api")
 LOUD = """
 import sys
 from dcaf.demo.happening import Check, Step
-from dcaf.demo.terminal import fitting
+from dcaf.demo.teller import fitting
 
 teller = fitting()
 with teller.trying(Step("cheat", 1, 1, "it")):
