@@ -11,7 +11,7 @@ from typing import Final
 
 from dcaf.cli.loading import loaded
 from dcaf.core.keys import Keyring
-from dcaf.demo.quiet import without_warnings
+from dcaf.demo.teller import without_warnings
 
 PACE: Final = timedelta(milliseconds=40)
 """Before each word, so that a person sees them come."""

@@ -16,11 +16,11 @@ import orjson
 
 from dcaf.core.keys import Keyring
 from dcaf.demo.app import AUDIENCE, create_demo
-from dcaf.demo.happening import Check, Step, Turn, Waiting
+from dcaf.demo.teller import Check, Step, Turn, Waiting
 from dcaf.demo.model import SURE
-from dcaf.demo.quiet import without_warnings
+from dcaf.demo.teller import without_warnings
 from dcaf.demo.server import serving
-from dcaf.demo.telling import Teller
+from dcaf.demo.teller import Teller
 from dcaf.demo.teller import fitting
 from dcaf.testing import Reply, SessionClient, sealed, tampered
 

@@ -1,4 +1,37 @@
-"""The same story for the eye: in colour, with a line of progress, and the state as a small table that marks what changed.
+"""How `dcaf demo` is told: what happens in it as values, and the teller that prints them.
+
+Keeps the service's warnings out of the demo's story. They are for whoever runs a service, and a demo knows what it does.
+
+>>> with without_warnings():
+...     logging.getLogger("dcaf").isEnabledFor(logging.WARNING), logging.getLogger("dcaf").isEnabledFor(logging.ERROR)
+(False, True)
+
+What a reader gets wrong: the log is not off. An error is still told, and a warning again when the block has ended.
+
+What happens in `dcaf demo`, as values: a step that begins, a turn that has ended, a check of what was found.
+
+>>> turn = Turn("two", "Noted.", before={"step": 1, "note": "x"}, state={"step": 2, "count": 2}, envelope_bytes=345)
+>>> [(entry.key, entry.value, entry.mark) for entry in turn.entries]
+[('step', 2, 'changed'), ('count', 2, 'new'), ('note', 'x', 'gone')]
+>>> turn.outcome
+'step 2, count 2, note gone'
+
+What a reader gets wrong: marks and outcome compare two states that the client saw. They are for display, as the mirror itself is; a
+check compares the whole state.
+
+How `dcaf demo` is told: what a teller is, and the plain one, for pipes, logs and pages.
+
+>>> PlainTeller().turned(Turn("start", "Which service?", before={}, state={"step": 1}, envelope_bytes=345))
+user       start
+assistant  Which service?
+state      {"step": 1}
+envelope   345 bytes
+<BLANKLINE>
+
+What a reader gets wrong: nothing here is for the eye. Programs read these lines, so they stay as they are; a terminal has a teller
+of its own.
+
+The same story for the eye: in colour, with a line of progress, and the state as a small table that marks what changed.
 
 >>> entries = [Entry("step", 2, "changed"), Entry("count", 3, "new"), Entry("price", 7, "")]
 >>> Console(width=40, color_system=None).print(state_table(entries))
@@ -12,15 +45,242 @@ text: neither markup nor a control character in it does anything.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 import json
-import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Final, Protocol
+import sys
 from contextlib import AbstractContextManager
 from typing import Any, Final
-
 from dcaf.core.extras import extra
-from dcaf.demo.happening import Check, Entry, Step, Turn
-from dcaf.demo.telling import HEADING, OPENED, QUESTION, PlainTeller, Teller
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Log errors alone while the block runs, of all threads."""
+    logger = logging.getLogger("dcaf")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+Kind = Literal["turn", "cheat"]
+Mark = Literal["", "new", "changed", "gone"]
+
+ABSENT: Final = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something that is about to be tried.
+
+    Attributes:
+        kind: A turn of the conversation, or an attempt to cheat.
+        number: From 1.
+        of: How many of this kind there are.
+        what: What the user says, or how somebody cheats.
+    """
+
+    kind: Kind
+    number: int
+    of: int
+    what: str
+
+    @classmethod
+    def each(cls, kind: Kind, whats: Sequence[str]) -> list[Step]:
+        """One step for each, numbered."""
+        return [cls(kind, number, len(whats), what) for number, what in enumerate(whats, 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One key of the state after a turn; of a key that is gone, the value that it had."""
+
+    key: str
+    value: Any
+    mark: Mark
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A call that waits for somebody to approve it."""
+
+    name: str
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What was said in one turn, and what came back.
+
+    Attributes:
+        said: What the user said.
+        text: What the assistant said; None where the answer has no text.
+        before: The state that the turn began with.
+        state: The state that it left.
+        envelope_bytes: Length of ``data.session`` as JSON.
+        waiting: The calls that now wait for an approval.
+    """
+
+    said: str
+    text: str | None
+    before: Mapping[str, Any]
+    state: Mapping[str, Any]
+    envelope_bytes: int
+    waiting: Sequence[Waiting] = ()
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The state key by key, with what this turn did to each; at the end the keys that are gone."""
+        there = [Entry(key, value, self._mark(key)) for key, value in self.state.items()]
+        return there + [Entry(key, value, "gone") for key, value in self.before.items() if key not in self.state]
+
+    @property
+    def outcome(self) -> str:
+        """What the turn did, in a line: the changes, what is gone, and what waits."""
+        found = list(changes(self.before, self.state))
+        gone = ", ".join(path for path, value in found if not value)
+        said = [f"{path} {value}" for path, value in found if value]
+        said += [f"{gone} gone"] if gone else []
+        said += [f"{call.name} waits" for call in self.waiting]
+        return ", ".join(said) or "no change"
+
+    def _mark(self, key: str) -> Mark:
+        if key not in self.before:
+            return "new"
+        return "" if self.before[key] == self.state[key] else "changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the closing table.
+
+    Attributes:
+        what: What was tried.
+        expected: What had to come, whole.
+        found: What came, whole.
+        brief: What came, as the table has it; empty where it has all of it.
+    """
+
+    what: str
+    expected: str
+    found: str
+    brief: str = ""
+
+    @property
+    def held(self) -> bool:
+        """Whether it happened as it must."""
+        return self.expected == self.found
+
+    @property
+    def came(self) -> str:
+        """What the table shows."""
+        return self.brief or self.found
+
+
+def changes(before: Any, after: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """What differs between two states: the path of each change, and the new value as JSON, which is empty where it is gone.
+
+    >>> list(changes({"cart": [{"name": "soup", "quantity": 2}]}, {"cart": [{"name": "soup", "quantity": 3}]}))
+    [('cart[0].quantity', '3')]
+    """
+    if before == after:
+        return
+    old, new = _members(before), _members(after)
+    if not old.keys() & new.keys() and path:
+        yield path, json.dumps(after, ensure_ascii=False)
+        return
+    for step, value in new.items():
+        yield from changes(old.get(step, ABSENT), value, f"{path}{step}".lstrip("."))
+    yield from ((f"{path}{step}".lstrip("."), "") for step in old if step not in new)
+
+
+def _members(value: Any) -> dict[str, Any]:
+    """What a value is made of, by the last step of each path."""
+    if isinstance(value, Mapping):
+        return {f".{key}": item for key, item in value.items()}
+    return {f"[{number}]": item for number, item in enumerate(value)} if isinstance(value, list) else {}
+
+
+OPENED: Final = "The wizard runs at {url}. The session of the conversation rides in the JSON body, at data.session."
+QUESTION: Final = "Did all come as it must? After a turn the whole session is compared, after a cheat the answer."
+HEADING: Final = ("held?", "what", "what came")
+
+
+class Teller(Protocol):
+    """Whoever tells the story, while it happens.
+
+    ``opened`` comes first and ``closed`` last. Between them parts are ``begun``, and in a part each step is ``trying``, and then
+    either ``turned`` or ``answered``.
+    """
+
+    def opened(self, url: str) -> None:
+        """The service runs at this base URL."""
+
+    def begun(self, part: str) -> None:
+        """What comes now, and why it is there."""
+
+    def trying(self, step: Step) -> AbstractContextManager[object]:
+        """A step begins; it runs inside the block, and has ended, or failed, where the block ends."""
+
+    def turned(self, turn: Turn) -> None:
+        """The step was a turn, and this came back."""
+
+    def answered(self, check: Check) -> None:
+        """The step was an attempt to cheat, and this was the answer."""
+
+    def closed(self, checks: Sequence[Check]) -> None:
+        """All is over: what was checked, in its order."""
+
+
+class PlainTeller:
+    """Tells it to standard output in plain lines, the same wherever they go."""
+
+    def opened(self, url: str) -> None:
+        """Where it runs."""
+        print(f"{OPENED.format(url=url)}\n")
+
+    def begun(self, part: str) -> None:
+        """A line of its own."""
+        print(f"{part}\n")
+
+    def trying(self, step: Step) -> AbstractContextManager[object]:
+        """Nothing: a log says what happened, not what is about to."""
+        return nullcontext(step)
+
+    def turned(self, turn: Turn) -> None:
+        """One turn, label by label."""
+        print(f"user       {turn.said}")
+        print(f"assistant  {turn.text}")
+        for call in turn.waiting:
+            print(f"waits      {call.name} {json.dumps(call.arguments)}, until somebody approves it")
+        print(f"state      {json.dumps(turn.state)}")
+        print(f"envelope   {turn.envelope_bytes} bytes\n")
+
+    def answered(self, check: Check) -> None:
+        """One attempt, and its answer."""
+        print(f"cheat      {check.what}\nanswer     {check.found}\n")
+
+    def closed(self, checks: Sequence[Check]) -> None:
+        """The table, then what failed, then how many held."""
+        rows = [HEADING, *(("held" if check.held else "FAILED", check.what, check.came) for check in checks)]
+        width = max(len(what) for _, what, _ in rows)
+        print(f"{QUESTION}\n")
+        for outcome, what, came in rows:
+            print(f"{outcome:6}  {what:{width}}  {came}")
+        failed = [check for check in checks if not check.held]
+        for check in failed:
+            print(f"\n{check.what}: expected {check.expected}, found {check.found}")
+        print(f"\n{len(checks) - len(failed)} of {len(checks)} held.")
+
 
 with extra("The demo", "dcaf[demo]"):
     from rich.console import Console, RenderableType

@@ -15,8 +15,8 @@ from rich.console import Console
 from dcaf.agent.server import _warn_once
 from dcaf.cli import main
 from dcaf.demo import story
-from dcaf.demo.happening import Check, Step, Turn, Waiting
-from dcaf.demo.telling import PlainTeller, Teller
+from dcaf.demo.teller import Check, Step, Turn, Waiting
+from dcaf.demo.teller import PlainTeller, Teller
 from dcaf.demo.teller import TerminalTeller, fitting
 from tests.demo.terminals import ENVIRONMENT, Seen, Terminal, become_terminal, run_in_terminal, screen, set_environment
 
@@ -27,7 +27,7 @@ COLOUR = re.compile(r"\x1b\[(?:[\d;]*;)?(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])[;\d]*m"
 STEP = Step("turn", 3, 8, "service api")
 LOUD = """
 import sys
-from dcaf.demo.happening import Check, Step
+from dcaf.demo.teller import Check, Step
 from dcaf.demo.teller import fitting
 
 teller = fitting()
