@@ -17,8 +17,8 @@ import sys
 import time
 from typing import Final
 
-from dcaf.cli.inspection.report import report
-from dcaf.cli.inspection.verdict import Judge
+from dcaf.cli.inspect.command import report
+from dcaf.cli.inspect.verdict import Judge
 from dcaf.core.claims import Binding
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.keys import Keyring

@@ -17,7 +17,7 @@ import orjson
 
 from dcaf.asgi.lines import EventStream, LineStream, Piece
 from dcaf.asgi.terminal import is_done
-from dcaf.cli.inspection.bodies import refused
+from dcaf.cli.inspect.bodies import refused
 from dcaf.cli.inspection.drawn import count, plain
 from dcaf.cli.inspection.sites import Found, Site
 

@@ -22,11 +22,11 @@ from typing import Final
 from dcaf.cli.inspection import mirrored
 from dcaf.cli.inspection.clear import Clear, in_clear
 from dcaf.cli.inspection.drawn import columns, count, plain, tree
-from dcaf.cli.inspection.found import find
+from dcaf.cli.inspect.reader import find
 from dcaf.cli.inspection.reasons import because
 from dcaf.cli.inspection.sites import Found, Site
-from dcaf.cli.inspection.told import told
-from dcaf.cli.inspection.verdict import Judge, Verdict, without_key
+from dcaf.cli.inspect.render import told
+from dcaf.cli.inspect.verdict import Judge, Verdict, without_key
 from dcaf.core.envelope import NEW
 from dcaf.core.errors import SessionError
 from dcaf.core.keys import EPHEMERAL

@@ -20,7 +20,7 @@ from typing import Final
 import orjson
 
 from dcaf.asgi.lines import LINE_FEED, MARK
-from dcaf.cli.inspection.bodies import in_json
+from dcaf.cli.inspect.bodies import in_json
 from dcaf.cli.inspection.drawn import count
 from dcaf.cli.inspection.heads import Head, split
 from dcaf.cli.inspection.sites import Found, Site
