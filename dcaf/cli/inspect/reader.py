@@ -1,4 +1,16 @@
-"""Any text that an operator has at hand -> the sessions in it, and the one that counts.
+r"""Any text that an operator has at hand -> the sessions in it: what `curl -i` prints, a token, a body, a stream.
+
+What `curl -i` prints -> the head of the answer, the sessions in its header and its cookie, and the body.
+
+>>> head, body = split(b"HTTP/1.1 204 No Content\r\nDCAF-Session: new\r\n\r\n")
+>>> head.what, head.sites[0].where, body
+('an HTTP answer, 204', 'header DCAF-Session', b'')
+>>> split(b'{"messages":[]}')
+(None, b'{"messages":[]}')
+
+What a reader gets wrong: only a service that names these carriers looks at them. Where the body has a session, that one counts.
+
+Any text that an operator has at hand -> the sessions in it, and the one that counts.
 
 >>> found = find(b'{"data":{"session":{"dcaf":{"token":"new"}}}}')
 >>> found.what, found.winner.where
@@ -14,20 +26,100 @@ What a reader gets wrong: nothing is guessed where a service would not. A text t
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Final
-
-import orjson
-
-from dcaf.asgi.lines import LINE_FEED, MARK
-from dcaf.cli.inspect.bodies import in_json
-from dcaf.cli.inspection.drawn import count
-from dcaf.cli.inspection.heads import Head, split
-from dcaf.cli.inspection.sites import Found, Site
-from dcaf.cli.inspection.streamed import in_events, in_lines
+from dcaf.asgi.carriers import CookieCarrier, HeaderCarrier, Presented, find_presented
+from dcaf.asgi.headers import Raw, is_encoded
+from dcaf.cli.inspect.verdict import REASONS
+from dcaf.cli.inspect.bodies import Site
 from dcaf.core.envelope import NEW
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.state import RESERVED
+from dataclasses import replace
+import orjson
+from dcaf.asgi.lines import LINE_FEED, MARK
+from dcaf.cli.inspect.command.bodies import in_json
+from dcaf.cli.inspect.render import count
+from dcaf.cli.inspect.bodies import Found, Site
+from dcaf.cli.inspect.bodies import in_events, in_lines
+
+STATUS: Final = re.compile(rb"HTTP/[0-9.]+ ([0-9]{3})\b[^\r\n]*\r?\n")
+REQUEST: Final = re.compile(rb"[A-Z]+ [^ \r\n]+ HTTP/[0-9.]+\r?\n")
+FIELDS: Final = re.compile(rb"(?i:dcaf-session|cookie|set-cookie):")
+END: Final = re.compile(rb"\r?\n\r?\n")
+DROPPED: Final = "null"
+"""The value of a cookie that tells the browser to drop it."""
+
+NAMES: Final = {HeaderCarrier.name: "header DCAF-Session", CookieCarrier.name: f"cookie {CookieCarrier().cookie}"}
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The head of a message.
+
+    Attributes:
+        what: Which kind of message, in words.
+        sites: What its header and its cookie brought, by precedence.
+        is_answer: Whether a service wrote it; None for headers alone.
+    """
+
+    what: str
+    sites: tuple[Site, ...]
+    is_answer: bool | None
+
+
+def split(data: bytes) -> tuple[Head | None, bytes]:
+    """A message's head and body; no head where the text begins with none.
+
+    Of several answers, one after the other as `curl -iL` prints them, the last one counts.
+
+    Raises:
+        ConfigurationError: The body is compressed, or a carrier's token cannot be read.
+    """
+    found = None
+    text = data.lstrip()
+    while _begins(text) and not (found and FIELDS.match(text)):
+        lines, _, text = _parted(text)
+        found = _head(lines)
+    return (None, data) if found is None else (found, text)
+
+
+def _begins(text: bytes) -> bool:
+    return any(pattern.match(text) for pattern in (STATUS, REQUEST, FIELDS))
+
+
+def _parted(text: bytes) -> tuple[bytes, bytes, bytes]:
+    found = END.search(text)
+    return (text, b"", b"") if found is None else (text[: found.start()], found[0], text[found.end() :])
+
+
+def _head(text: bytes) -> Head:
+    headers = [(name.strip().lower(), value.strip()) for name, _, value in (line.partition(b":") for line in text.splitlines())]
+    if is_encoded(headers):
+        raise ConfigurationError("The body is compressed. Let curl undo it: curl --compressed.")
+    sites = tuple(_site(each) for each in find_presented((HeaderCarrier(), CookieCarrier()), _scope(headers)))
+    status = STATUS.match(text + b"\n")
+    if status:
+        return Head(f"an HTTP answer, {status[1].decode()}", sites, is_answer=True)
+    return Head("an HTTP request", sites, is_answer=False) if REQUEST.match(text + b"\n") else Head("headers", sites, None)
+
+
+def _scope(headers: Raw) -> dict[str, object]:
+    """As of a request that carries them; what an answer sets is what the next request brings."""
+    return {
+        "type": "http",
+        "method": "GET",
+        "headers": [(b"cookie" if name == b"set-cookie" else name, value) for name, value in headers],
+    }
+
+
+def _site(presented: Presented) -> Site:
+    where = NAMES[presented.carrier.name]
+    if presented.refusal is not None:
+        reason = REASONS.get(presented.refusal.reason, presented.refusal.reason)
+        raise ConfigurationError(f"{where}: a service would answer {presented.refusal.code}, because {reason}.")
+    return Site(where, {RESERVED: {"token": NEW if presented.token == DROPPED else presented.token}})
+
 
 REMEDY: Final = "Give a token, the object at data.session, the whole body of a request or of an answer, or a stream of events."
 WORD: Final = re.compile(rb"""\s*["']?((?:dcaf1|%b\b)[^\s"']*)["']?\s*""" % NEW.encode())
