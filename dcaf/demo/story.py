@@ -19,7 +19,7 @@ from dcaf.demo.app import AUDIENCE, create_demo
 from dcaf.demo.teller import Check, Step, Turn, Waiting
 from dcaf.demo.model import SURE
 from dcaf.demo.teller import without_warnings
-from dcaf.demo.server import serving
+from dcaf.testing.server import serving
 from dcaf.demo.teller import Teller
 from dcaf.demo.teller import fitting
 from dcaf.testing import Reply, SessionClient, sealed, tampered

@@ -9,12 +9,12 @@ try:
     from dcaf.testing.async_client import AsyncSessionClient
     from dcaf.testing.client import SessionClient
     from dcaf.testing.clock import FrozenClock
-    from dcaf.testing.echoing import Echo
+    from dcaf.testing.conversation import Echo
     from dcaf.testing.envelopes import expired, sealed, tampered
     from dcaf.testing.hostile import HARMLESS, MISUSES, Misuse, aborted
     from dcaf.testing.keys import fixed_keys
     from dcaf.testing.reply import Reply
-    from dcaf.testing.wires import Wire
+    from dcaf.testing.transport import Wire
 except ModuleNotFoundError as _missing:
     globals()["__getattr__"] = _told(_missing)
 

@@ -15,9 +15,9 @@ from typing import Any, Self
 from dcaf.client.reach import httpx2
 from dcaf.testing.async_sockets import AsyncNetworkSocket, AsyncSocket
 from dcaf.testing.base import BaseSessionClient, refused
-from dcaf.testing.echoing import content_of, user
+from dcaf.testing.conversation import content_of, user
 from dcaf.testing.frames import Closed, Frames, frame_of, is_missed, value_of
-from dcaf.testing.inside import BASE_URL, InsideSocket
+from dcaf.testing.asgi import BASE_URL, InsideSocket
 from dcaf.testing.reply import SWITCHED, Reply
 
 

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from dcaf.client.reach import ConnectionClosed, InvalidStatus, async_websockets
 from dcaf.testing.frames import Heard, Refusal
-from dcaf.testing.sockets import closed_of, refusal_of
+from dcaf.testing.websocket import closed_of, refusal_of
 
 
 class AsyncSocket(Protocol):

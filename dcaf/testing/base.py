@@ -14,11 +14,11 @@ from typing import Any, Final
 from starlette.types import ASGIApp
 
 from dcaf.client.arguments import check, check_function, check_url, check_wait
-from dcaf.testing.echoing import Echo, Echoing
+from dcaf.testing.conversation import Echo, Echoing
 from dcaf.testing.frames import Refusal
-from dcaf.testing.inside import Running
+from dcaf.testing.asgi import Running
 from dcaf.testing.reply import Reply
-from dcaf.testing.wires import SOCKET, Terminal, Wire, headers_of, is_end, path_of
+from dcaf.testing.transport import SOCKET, Terminal, Wire, headers_of, is_end, path_of
 
 PATIENCE: Final = timedelta(seconds=10)
 

@@ -18,12 +18,12 @@ from starlette.testclient import TestClient
 
 from dcaf.client.reach import httpx2
 from dcaf.testing.base import BaseSessionClient, refused
-from dcaf.testing.echoing import content_of, user
+from dcaf.testing.conversation import content_of, user
 from dcaf.testing.frames import Closed, Frames, frame_of, is_missed, value_of
-from dcaf.testing.inside import InsideSocket
+from dcaf.testing.asgi import InsideSocket
 from dcaf.testing.portal import ApplicationLoop
 from dcaf.testing.reply import SWITCHED, Reply
-from dcaf.testing.sockets import NetworkSocket, PortalSocket, Socket
+from dcaf.testing.websocket import NetworkSocket, PortalSocket, Socket
 
 
 class SessionClient(BaseSessionClient):

@@ -20,7 +20,7 @@ from typing import Any, Final, TypeAlias
 from dcaf.client.arrival import value_at
 from dcaf.client.turn import LAST_WORDS_S
 from dcaf.testing.reply import Reply
-from dcaf.testing.wires import Terminal, is_end
+from dcaf.testing.transport import Terminal, is_end
 
 BROKEN: Final = 1006
 """What stands for the close code of a connection that was not closed but broke off (RFC 6455, section 7.1.5)."""

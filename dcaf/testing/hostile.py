@@ -26,7 +26,7 @@ from dcaf.client.arguments import check, check_function, refuse
 from dcaf.client.arrival import is_sealed
 from dcaf.testing.arrival import cut, held
 from dcaf.testing.client import SessionClient
-from dcaf.testing.echoing import Echo, user, written
+from dcaf.testing.conversation import Echo, user, written
 from dcaf.testing.reply import Reply
 
 Level: TypeAlias = Literal["L0", "L1", "L2"]

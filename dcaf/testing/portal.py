@@ -23,7 +23,7 @@ from typing import Final
 import anyio
 from anyio.from_thread import BlockingPortal
 
-from dcaf.testing.inside import LEAVING_S, Line
+from dcaf.testing.asgi import LEAVING_S, Line
 
 ENDING_S: Final = LEAVING_S + 1
 """How long a program that has come to its end waits for an application to end, too."""

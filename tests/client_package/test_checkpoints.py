@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from starlette.websockets import WebSocket
 
 from dcaf.client import AnswerUnreadable, AsyncClient, Client, ClientError, Conversation, ServiceFailed, Turn
-from dcaf.demo.server import serving
+from dcaf.testing.server import serving
 from dcaf.testing import SessionClient
 from tests.client_package.services import WIRES, envelope, talking
 

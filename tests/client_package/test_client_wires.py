@@ -21,7 +21,7 @@ from dcaf.client import (
     TurnConflict,
     TurnTooLarge,
 )
-from dcaf.demo.server import serving
+from dcaf.testing.server import serving
 from dcaf.testing import tampered
 from tests.client_package.services import WIRES, Service, Switchboard, Talk, envelope, talking
 

@@ -18,7 +18,7 @@ from dcaf.client.reply import gathered
 from dcaf.testing import Reply, held
 from dcaf.testing.arrival import events_in
 from dcaf.testing.frames import Frames
-from dcaf.testing.inside import InsideSocket
+from dcaf.testing.asgi import InsideSocket
 
 SCALE = float(os.environ.get("DCAF_SCALE", "0.02"))
 SMALLEST, BRIEFLY, LARGEST = 10, 19, 22

@@ -23,9 +23,9 @@ from starlette.websockets import WebSocket
 from websockets.exceptions import WebSocketException
 
 from dcaf.client import ClientError, Conversation, Turn, arrival
-from dcaf.demo.server import serving
+from dcaf.testing.server import serving
 from dcaf.testing import AsyncSessionClient, Reply, SessionClient, held
-from dcaf.testing.echoing import Echoing
+from dcaf.testing.conversation import Echoing
 from tests.client_package.services import WIRES, Service, Talk, talking
 
 NEW = {"dcaf": {"token": "new"}}

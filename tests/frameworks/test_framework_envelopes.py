@@ -13,7 +13,7 @@ from pydantic_ai.models.function import AgentInfo, DeltaToolCalls, FunctionModel
 
 from dcaf.agent import Agent
 from dcaf.demo.model import answer, answer_in_pieces
-from dcaf.demo.server import serving
+from dcaf.testing.server import serving
 from dcaf.demo.tools import TOOLS
 from tests.frameworks.programs import FRAMEWORKS, program
 from tests.frameworks.service import Service

@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 
 from dcaf import Key
-from dcaf.demo.server import serving
+from dcaf.testing.server import serving
 from dcaf.testing import SessionClient
 from tests.frameworks.programs import EXAMPLES, FRAMEWORKS, program
 

@@ -41,7 +41,7 @@ NEEDED = [
     ("dcaf.integrations.fastapi", "fastapi", "dcaf.integrations.fastapi needs fastapi: pip install 'dcaf[fastapi]'"),
     ("dcaf.core.encrypted", "cryptography", "Encryption needs cryptography: pip install 'dcaf[crypto]'"),
     ("dcaf.demo.story", "websockets", "dcaf.testing needs websockets: pip install 'dcaf[testing]'"),
-    ("dcaf.demo.server", "uvicorn", "The demo needs uvicorn: pip install 'dcaf[demo]'"),
+    ("dcaf.testing.server", "uvicorn", "The demo needs uvicorn: pip install 'dcaf[demo]'"),
     ("dcaf.demo.teller", "rich", "The demo needs rich: pip install 'dcaf[demo]'"),
     ("dcaf.demo.app", "pydantic_ai", "dcaf.agent needs pydantic-ai: pip install 'dcaf[agent]'"),
 ]

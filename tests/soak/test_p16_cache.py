@@ -22,7 +22,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 from dcaf import Key, Keyring, SessionMiddleware
-from dcaf.demo.server import serving
+from dcaf.testing.server import serving
 from dcaf.testing import sealed, tampered
 from tests.conftest import program
 

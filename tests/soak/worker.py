@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from dcaf import Keyring, SessionMiddleware
 from dcaf.core.rotation import LiveKeyring
-from dcaf.demo.server import serving
+from dcaf.testing.server import serving
 
 
 async def count(request: Request) -> JSONResponse:

@@ -14,7 +14,7 @@ from anyio.from_thread import BlockingPortal
 
 from dcaf.client.reach import ConnectionClosed, InvalidStatus, sync_websockets
 from dcaf.testing.frames import BROKEN, Closed, Heard, Refusal
-from dcaf.testing.inside import InsideSocket
+from dcaf.testing.asgi import InsideSocket
 
 
 class Socket(Protocol):
