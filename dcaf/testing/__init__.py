@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dcaf.testing.extra import told as _told
+from dcaf.testing.transport import told as _told
 
 try:
-    from dcaf.testing.arrival import cut, held
-    from dcaf.testing.async_client import AsyncSessionClient
+    from dcaf.testing.reply import cut, held
+    from dcaf.testing.client import AsyncSessionClient
     from dcaf.testing.client import SessionClient
     from dcaf.testing.clock import FrozenClock
     from dcaf.testing.conversation import Echo
     from dcaf.testing.envelopes import expired, sealed, tampered
     from dcaf.testing.hostile import HARMLESS, MISUSES, Misuse, aborted
-    from dcaf.testing.keys import fixed_keys
+    from dcaf.testing.envelopes import fixed_keys
     from dcaf.testing.reply import Reply
     from dcaf.testing.transport import Wire
 except ModuleNotFoundError as _missing:

@@ -24,7 +24,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 from dcaf.client.arguments import check, check_function, refuse
 from dcaf.client.arrival import is_sealed
-from dcaf.testing.arrival import cut, held
+from dcaf.testing.reply import cut, held
 from dcaf.testing.client import SessionClient
 from dcaf.testing.conversation import Echo, user, written
 from dcaf.testing.reply import Reply

@@ -16,8 +16,8 @@ from dcaf.client import Conversation, Event, Turn
 from dcaf.client.approvals import waiting_in
 from dcaf.client.reply import gathered
 from dcaf.testing import Reply, held
-from dcaf.testing.arrival import events_in
-from dcaf.testing.frames import Frames
+from dcaf.testing.reply import events_in
+from dcaf.testing.conversation import Frames
 from dcaf.testing.asgi import InsideSocket
 
 SCALE = float(os.environ.get("DCAF_SCALE", "0.02"))
