@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from dcaf.client.arguments import check, refuse
-from dcaf.client.arrival import value_at
+from dcaf.client.envelopes import value_at
 from dcaf.client.errors import ApprovalUnknown
 
 Decision: TypeAlias = Literal[True] | str

@@ -20,7 +20,7 @@ from typing import Any, Self
 from dcaf.client.approvals import Decision
 from dcaf.client.async_stream import AsyncStream
 from dcaf.client.async_websocket import AsyncSocket
-from dcaf.client.base import BaseClient
+from dcaf.client.transport import BaseClient
 from dcaf.client.reach import httpx2, reached
 from dcaf.client.reply import Event, Reply
 from dcaf.client.turn import Turn

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from dcaf.client.approvals import Decision
-from dcaf.client.base import BaseClient
+from dcaf.client.transport import BaseClient
 from dcaf.client.reach import httpx2, reached
 from dcaf.client.reply import Event, Reply
 from dcaf.client.stream import Stream

@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 from dcaf.client.approvals import Approval, settled, waiting_in, without_executed
 from dcaf.client.arguments import check, check_messages, check_object, write_json
-from dcaf.client.arrival import is_dead, newest, session_in
+from dcaf.client.envelopes import is_dead, newest, session_in
 from dcaf.core.errors import ConfigurationError
 
 OnDead: TypeAlias = Literal["restart", "raise"]

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
 
-from dcaf.client.arrival import is_dead_by, value_at
+from dcaf.client.envelopes import is_dead_by, value_at
 from dcaf.client.errors import ServiceError, ServiceFailed, SessionDead, TurnConflict, TurnTooLarge
 
 SERVER_ERRORS: Final = 500

@@ -17,7 +17,7 @@ from typing import Any
 
 from dcaf.client.approvals import Approval, approvals_in
 from dcaf.client.arguments import check, make_whole, refuse
-from dcaf.client.arrival import session_in
+from dcaf.client.envelopes import session_in
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from dcaf.client.approvals import Decision, decided
 from dcaf.client.arguments import check, check_many, check_object, refuse
-from dcaf.client.arrival import LINES, SUCCESS, is_dead, is_dead_by, is_json, media_type, session_in, value_at
+from dcaf.client.envelopes import LINES, SUCCESS, is_dead, is_dead_by, is_json, media_type, session_in, value_at
 from dcaf.client.conversation import MESSAGE, Conversation, check_fields
 from dcaf.client.errors import AnswerUnreadable, ServiceError, ServiceUnreachable, TurnOvertaken
 from dcaf.client.refusals import code_of, failed, refused

@@ -33,7 +33,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 from dcaf.client.approvals import settled, waiting_in, without_executed
 from dcaf.client.arguments import check, check_function, check_messages, check_object, is_whole, refuse
-from dcaf.client.arrival import is_dead, newest, value_at
+from dcaf.client.envelopes import is_dead, newest, value_at
 from dcaf.client.conversation import FIELDS, SESSION
 from dcaf.client.errors import ApprovalUnknown
 from dcaf.core.errors import ConfigurationError
@@ -42,7 +42,7 @@ from dcaf.testing.reply import Reply
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
-from dcaf.client.arrival import value_at
+from dcaf.client.envelopes import value_at
 from dcaf.client.turn import LAST_WORDS_S
 from dcaf.testing.transport import Terminal, is_end
 

@@ -29,7 +29,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 import orjson
 from dcaf.client.arguments import check, check_function, is_whole, refuse
-from dcaf.client.arrival import is_sealed
+from dcaf.client.envelopes import is_sealed
 from dcaf.core.claims import SKEW_S
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError

@@ -23,7 +23,7 @@ from types import MappingProxyType, NoneType
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 from dcaf.client.arguments import check, check_function, refuse
-from dcaf.client.arrival import is_sealed
+from dcaf.client.envelopes import is_sealed
 from dcaf.testing.reply import cut, held
 from dcaf.testing.client import SessionClient
 from dcaf.testing.conversation import Echo, user, written

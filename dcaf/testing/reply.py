@@ -30,7 +30,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 import orjson
 from dcaf.client.arguments import check
-from dcaf.client.arrival import LINES, is_json, media_type, newest
+from dcaf.client.envelopes import LINES, is_json, media_type, newest
 from dcaf.core.errors import ConfigurationError
 import json
 from collections.abc import Iterable, Mapping
@@ -38,7 +38,7 @@ from dataclasses import dataclass, field
 from types import NoneType
 from typing import Any, Final, Self
 from dcaf.client.arguments import check, check_many
-from dcaf.client.arrival import LINES, SUCCESS, is_json, session_in
+from dcaf.client.envelopes import LINES, SUCCESS, is_json, session_in
 from dcaf.client.reply import Event, gathered
 
 EVENTS: Final = "text/event-stream"

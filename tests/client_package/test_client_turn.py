@@ -31,7 +31,7 @@ from dcaf.client import (
     TurnTooLarge,
     errors,
 )
-from dcaf.client.arrival import session_in
+from dcaf.client.envelopes import session_in
 from dcaf.client.refusals import failed, refused
 from dcaf.core import ConfigurationError, DcafError
 from dcaf.core import errors as core_errors
