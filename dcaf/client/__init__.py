@@ -1,9 +1,9 @@
 """Floor 3: a small client of an agent service, which keeps the session and sends it back."""
 
-from dcaf.client.approvals import Approval, Decision
-from dcaf.client.async_client import AsyncClient
-from dcaf.client.async_stream import AsyncStream
-from dcaf.client.async_websocket import AsyncSocket
+from dcaf.client.reply import Approval, Decision
+from dcaf.client.client import AsyncClient
+from dcaf.client.stream import AsyncStream
+from dcaf.client.websocket import AsyncSocket
 from dcaf.client.client import Client
 from dcaf.client.conversation import Conversation, OnDead
 from dcaf.client.errors import (

@@ -1,19 +1,61 @@
-"""What the sync and the async client share: where the service is, and the conversation with it.
+"""Where the service is and which HTTP library reaches it; one error for all of their ways to fail.
+
+The libraries that reach a service, and one error for all of their ways to fail.
+
+What a reader gets wrong: a request that failed may have been served. Nothing is sent again by itself.
+
+What the sync and the async client share: where the service is, and the conversation with it.
 
 What a reader gets wrong: a client is one conversation. Two conversations are two clients; they may share one ``http``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dcaf.client.errors import ServiceUnreachable
+from dcaf.client.errors import refused
+from dcaf.client.turn import Turn
+from dcaf.core.extras import extra
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any, ClassVar, Final, Generic, TypeVar
-
-from dcaf.client.approvals import Approval
+from dcaf.client.reply import Approval
 from dcaf.client.arguments import check, check_headers, check_path, check_url, check_wait
 from dcaf.client.conversation import Conversation, OnDead
-from dcaf.client.reach import httpx2
+
+with extra("dcaf.client", "dcaf[client]"):
+    import httpx2
+    import websockets.asyncio.client as async_websockets
+    import websockets.sync.client as sync_websockets
+    from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+
+__all__ = ["ConnectionClosed", "InvalidStatus", "WebSocketException", "async_websockets", "httpx2", "reached", "sync_websockets"]
+
+
+@contextmanager
+def reached(path: str, turn: Turn | None = None) -> Iterator[None]:
+    """Do something with a service's connection.
+
+    Args:
+        path: What is reached, for the message.
+        turn: What is read; if it has failed, that is why nothing more comes.
+
+    Raises:
+        ServiceError: It refused a WebSocket before it was open, or the turn had failed.
+        ServiceUnreachable: No connection, a timeout, or it broke off.
+    """
+    try:
+        yield
+    except InvalidStatus as refusal:
+        raise refused(refusal.response.status_code, refusal.response.headers, None) from refusal
+    except (httpx2.RequestError, WebSocketException, OSError) as error:
+        raise (turn and turn.failure) or ServiceUnreachable(
+            f"No complete answer came from {path} ({type(error).__name__}); whether the turn ran is not known. "
+            "Its message is not kept: check the address and the service, then send it again."
+        ) from error
+
 
 HTTP = TypeVar("HTTP")
 PATIENCE: Final = timedelta(minutes=2)

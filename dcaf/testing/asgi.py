@@ -25,7 +25,7 @@ from typing import Any, Final
 from urllib.parse import unquote
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
-from dcaf.client.reach import httpx2
+from dcaf.client.transport import httpx2
 from dcaf.testing.conversation import Closed, Heard, Refusal
 import atexit
 import contextvars

@@ -37,7 +37,7 @@ from dcaf.testing.reply import Reply
 from dcaf.testing.transport import SOCKET, Terminal, Wire, headers_of, is_end, path_of
 from types import TracebackType
 from typing import Any, Self
-from dcaf.client.reach import httpx2
+from dcaf.client.transport import httpx2
 from dcaf.testing.websocket import AsyncNetworkSocket, AsyncSocket
 from dcaf.testing.conversation import content_of, user
 from dcaf.testing.conversation import Closed, Frames, frame_of, is_missed, value_of

@@ -31,7 +31,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
-from dcaf.client.approvals import settled, waiting_in, without_executed
+from dcaf.client.reply import settled, waiting_in, without_executed
 from dcaf.client.arguments import check, check_function, check_messages, check_object, is_whole, refuse
 from dcaf.client.envelopes import is_dead, newest, value_at
 from dcaf.client.conversation import FIELDS, SESSION

@@ -16,11 +16,11 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
 from typing import Protocol
-from dcaf.client.reach import ConnectionClosed, InvalidStatus, async_websockets
+from dcaf.client.transport import ConnectionClosed, InvalidStatus, async_websockets
 from dcaf.testing.conversation import Heard, Refusal
 from contextlib import ExitStack, suppress
 from anyio.from_thread import BlockingPortal
-from dcaf.client.reach import ConnectionClosed, InvalidStatus, sync_websockets
+from dcaf.client.transport import ConnectionClosed, InvalidStatus, sync_websockets
 from dcaf.testing.conversation import BROKEN, Closed, Heard, Refusal
 from dcaf.testing.asgi import InsideSocket
 

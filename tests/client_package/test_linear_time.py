@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from dcaf.client import Conversation, Event, Turn
-from dcaf.client.approvals import waiting_in
+from dcaf.client.reply import waiting_in
 from dcaf.client.reply import gathered
 from dcaf.testing import Reply, held
 from dcaf.testing.reply import events_in
