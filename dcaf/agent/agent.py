@@ -27,14 +27,14 @@ with extra("dcaf.agent", "dcaf[agent]"):  # before any other module of this pack
 from dcaf.agent.arguments import require
 from dcaf.agent.config import RunConfig
 from dcaf.agent.conversation import Messages, context_of, go_on, read, session_of
-from dcaf.agent.draft import Clock, Mind, Tools
-from dcaf.agent.functions import Filled, FunctionMind
-from dcaf.agent.helpdesk import Event
+from dcaf.agent.run_state import Clock, Mind, Tools
+from dcaf.agent.function_agent import Filled, FunctionMind
+from dcaf.agent.models import Event
 from dcaf.agent.interceptors import RequestInterceptor, ResponseInterceptor, listed
 from dcaf.agent.making import instructions_of, model_of, tools_of
 from dcaf.agent.response import AgentResponse
-from dcaf.agent.run import Run, Service
-from dcaf.agent.thinking import ModelMind
+from dcaf.agent.runner import Run, Service
+from dcaf.agent.model_loop import ModelMind
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session
 from dcaf.tools.loop import wait_for

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from typing import Any, Final
 
-from dcaf.agent.helpdesk import Approval, Data, Message, PendingToolCall
+from dcaf.agent.models import Approval, Data, Message, PendingToolCall
 from dcaf.core.session import Session
 from dcaf.tools.proposals import Proposal, is_digest_of, pending_in, tag_of
 from dcaf.tools.tool import Tool

@@ -25,7 +25,7 @@ from pydantic_ai.messages import (
 from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.settings import ModelSettings
 
-from dcaf.agent.models import cannot, refusal_of
+from dcaf.agent.backends import cannot, refusal_of
 from dcaf.tools.contained import contained
 
 BETWEEN: Final = "\n\n"

@@ -20,7 +20,7 @@ from typing import Any, Final, TypeAlias
 from pydantic import ValidationError
 
 from dcaf.agent.arguments import kind_of, require
-from dcaf.agent.helpdesk import Message
+from dcaf.agent.models import Message
 from dcaf.agent.response import AgentResponse
 from dcaf.core.current import current_session
 from dcaf.core.errors import ConfigurationError, MalformedRequest

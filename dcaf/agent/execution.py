@@ -19,7 +19,7 @@ import anyio
 import anyio.from_thread
 from anyio.abc import TaskStatus
 
-from dcaf.agent.draft import Clock
+from dcaf.agent.run_state import Clock
 from dcaf.asgi.checkpoint import Send, sending
 from dcaf.core.current import current_session
 from dcaf.core.errors import ConfigurationError, SessionConflict, SessionUnavailable, ToolApprovalError

@@ -1,7 +1,7 @@
 """A conversation of the HelpDesk protocol as a model reads it.
 
 >>> import asyncio
->>> from dcaf.agent.helpdesk import Message
+>>> from dcaf.agent.models import Message
 >>> [message] = asyncio.run(history([Message(role="user", content="hi")]))
 >>> [type(part).__name__ for part in message.parts]
 ['UserPromptPart']
@@ -31,7 +31,7 @@ from pydantic_ai.messages import (
 )
 from pydantic_core import to_json
 
-from dcaf.agent.helpdesk import Approval, ExecutedToolCall, Message
+from dcaf.agent.models import Approval, ExecutedToolCall, Message
 
 WAITS: Final = (
     "This call waits for the approval of a person, and has not run. Do not make it again: the person decides about this one."

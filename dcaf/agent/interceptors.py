@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from dcaf.agent.arguments import kind_of, require
 from dcaf.agent.commit import begin_overlay, commit_overlay
-from dcaf.agent.helpdesk import Data, Message
+from dcaf.agent.models import Data, Message
 from dcaf.core.current import running
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session

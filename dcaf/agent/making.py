@@ -18,7 +18,7 @@ from pydantic_ai.exceptions import UserError
 from pydantic_ai.models import Model, infer_model
 
 from dcaf.agent.arguments import kind_of
-from dcaf.agent.draft import Tools
+from dcaf.agent.run_state import Tools
 from dcaf.core.errors import ConfigurationError
 from dcaf.tools.tool import Tool, tool
 

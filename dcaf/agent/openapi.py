@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import models_json_schema
 
 from dcaf.agent.agent import Agent
-from dcaf.agent.helpdesk import STOP_REASONS, Answer, Event, Turn
+from dcaf.agent.models import STOP_REASONS, Answer, Event, Turn
 from dcaf.asgi.schemas import ENVELOPE, PROBLEM, REFUSED
 
 REF: Final = "#/components/schemas/{model}"

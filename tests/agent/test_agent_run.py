@@ -34,7 +34,7 @@ from dcaf.agent import (
     TurnTimeoutError,
 )
 from dcaf.agent.execution import STOPPED
-from dcaf.agent.run import DECIDED_BEFORE, NO_TOOL, NOT_WAITING, UNANSWERED
+from dcaf.agent.runner import DECIDED_BEFORE, NO_TOOL, NOT_WAITING, UNANSWERED
 from dcaf.core import ConfigurationError, SessionError, SessionStore, SessionUnavailable
 from dcaf.tools.verdicts import USED
 from tests.agent.agents import (

@@ -12,7 +12,7 @@ import pytest
 
 from dcaf import SessionMiddleware
 from dcaf.agent import serve, serving
-from dcaf.agent.serving import named_app, serve_named
+from dcaf.agent.serve import named_app, serve_named
 from dcaf.core import ConfigurationError, Key
 from tests.agent.agents import agent_of
 from tests.asgi.wire import AUDIENCE, RING
@@ -85,7 +85,7 @@ def test_an_application_that_is_ready_is_served_as_it_is(name: str, ran: list[An
 def test_with_a_reload_the_application_is_named_and_each_process_makes_it_anew(ran: list[Any]) -> None:
     serve_named("shop_agents:agent", audience="shop", host="h", port=1, reload=True)
     ((named, settings),) = ran
-    assert named == "dcaf.agent.serving:named_app"
+    assert named == "dcaf.agent.serve:named_app"
     assert settings["factory"]
     assert os.environ[serving.AUDIENCE] == "shop"
     assert isinstance(named_app(), SessionMiddleware)

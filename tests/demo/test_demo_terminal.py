@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from dcaf.agent.server import _warn_once
+from dcaf.agent.app import _warn_once
 from dcaf.cli import main
 from dcaf.demo import story
 from dcaf.demo.teller import Check, Step, Turn, Waiting

@@ -17,7 +17,7 @@ import pytest
 from dcaf import Session, tool
 from dcaf.agent import Agent, Approval, create_app
 from dcaf.agent.approvals import decided_call
-from dcaf.agent.server import _warn_once
+from dcaf.agent.app import _warn_once
 from dcaf.core import SessionStore
 from dcaf.testing import tampered
 from dcaf.tools import DecidedCall, Verdict

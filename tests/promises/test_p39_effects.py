@@ -29,7 +29,7 @@ import pytest
 
 from dcaf import Session, tool
 from dcaf.agent import Agent, AgentResult, ProposedCall, RunConfig, create_app
-from dcaf.agent.draft import Draft
+from dcaf.agent.run_state import Draft
 from dcaf.agent.execution import Approved, Execution
 from dcaf.core import OpenRequest
 from dcaf.core.claims import Binding

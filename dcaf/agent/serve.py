@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 
 from dcaf.agent.agent import Agent
 from dcaf.agent.arguments import require
-from dcaf.agent.server import create_app
+from dcaf.agent.app import create_app
 from dcaf.core.errors import ConfigurationError
 from dcaf.tools.target import load
 

@@ -16,7 +16,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from dcaf.agent.agent import Agent
 from dcaf.agent.config import StreamingMode
-from dcaf.agent.exchange import Asked, ended, failed, refused, written
+from dcaf.agent.codec import Asked, ended, failed, refused, written
 from dcaf.agent.response import AgentResponse
 from dcaf.asgi.body import off_the_loop
 from dcaf.core.current import current_session

@@ -20,11 +20,11 @@ from pydantic_core import to_jsonable_python
 
 from dcaf.agent.asking import BETWEEN, Question
 from dcaf.agent.config import RunConfig, StreamingMode
-from dcaf.agent.draft import Draft, Tools
-from dcaf.agent.functions import Filled
-from dcaf.agent.helpdesk import LONGEST_ID, Event, ExecutedToolCall, ExecutedToolCalls, IntermittentUpdate, TextDelta
+from dcaf.agent.run_state import Draft, Tools
+from dcaf.agent.function_agent import Filled
+from dcaf.agent.models import LONGEST_ID, Event, ExecutedToolCall, ExecutedToolCalls, IntermittentUpdate, TextDelta
 from dcaf.agent.history import history
-from dcaf.agent.models import describe, renew_client, settings_for, stop_reason
+from dcaf.agent.backends import describe, renew_client, settings_for, stop_reason
 from dcaf.core.errors import (
     ExitError,
     MalformedRequest,

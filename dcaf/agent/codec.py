@@ -21,8 +21,8 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from dcaf.agent.conversation import Fresh, problems_of, read
-from dcaf.agent.functions import OWN
-from dcaf.agent.helpdesk import READ, Done, Error, Event, Message, MetaData, Turn
+from dcaf.agent.function_agent import OWN
+from dcaf.agent.models import READ, Done, Error, Event, Message, MetaData, Turn
 from dcaf.agent.response import AgentResponse
 from dcaf.core.errors import AgentError, DcafError, MalformedRequest
 from dcaf.tools.frames import trace

@@ -22,8 +22,8 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from dcaf.agent.arguments import kind_of, require
 from dcaf.agent.commit import begin_overlay, commit_overlay
-from dcaf.agent.draft import Draft, Tools
-from dcaf.agent.helpdesk import LONGEST_ID, Data, Event, TextDelta
+from dcaf.agent.run_state import Draft, Tools
+from dcaf.agent.models import LONGEST_ID, Data, Event, TextDelta
 from dcaf.core.current import running
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session

@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol, TypeAlias
 from pydantic_ai.usage import RunUsage
 
 from dcaf.agent.commit import begin_overlay, commit_overlay
-from dcaf.agent.helpdesk import (
+from dcaf.agent.models import (
     Approval,
     Approvals,
     Data,

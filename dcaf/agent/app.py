@@ -28,11 +28,11 @@ from starlette.websockets import WebSocket
 
 from dcaf.agent.agent import Agent
 from dcaf.agent.arguments import kind_of
-from dcaf.agent.exchange import Asked, ended, failed, problem, refused, written
+from dcaf.agent.codec import Asked, ended, failed, problem, refused, written
 from dcaf.agent.openapi import document
 from dcaf.agent.page import Page
 from dcaf.agent.page import routes as page_routes
-from dcaf.agent.socket import Conversation
+from dcaf.agent.websocket import Conversation
 from dcaf.asgi import SessionMiddleware
 from dcaf.asgi.body import off_the_loop
 from dcaf.asgi.carriers import BODY
