@@ -20,7 +20,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
-from dcaf.agent.conversation import Fresh, problems_of, read
+from dcaf.agent.history import Fresh, problems_of, read
 from dcaf.agent.function_agent import OWN
 from dcaf.agent.models import READ, Done, Error, Event, Message, MetaData, Turn
 from dcaf.agent.response import AgentResponse

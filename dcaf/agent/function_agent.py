@@ -20,8 +20,8 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
-from dcaf.agent.arguments import kind_of, require
-from dcaf.agent.commit import begin_overlay, commit_overlay
+from dcaf.agent.config import kind_of, require
+from dcaf.agent.run_state import begin_overlay, commit_overlay
 from dcaf.agent.run_state import Draft, Tools
 from dcaf.agent.models import LONGEST_ID, Data, Event, TextDelta
 from dcaf.core.current import running

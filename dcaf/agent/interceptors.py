@@ -21,8 +21,8 @@ from typing import Any, TypeAlias, TypeVar
 
 from pydantic import ValidationError
 
-from dcaf.agent.arguments import kind_of, require
-from dcaf.agent.commit import begin_overlay, commit_overlay
+from dcaf.agent.config import kind_of, require
+from dcaf.agent.run_state import begin_overlay, commit_overlay
 from dcaf.agent.models import Data, Message
 from dcaf.core.current import running
 from dcaf.core.errors import ConfigurationError

@@ -1,4 +1,16 @@
-"""One turn's answer while it is being made: what was said, what has run, what waits.
+"""The state of one run: what was said, what has run, what waits; and where its parts are committed.
+
+Where a part of a turn is made part of the session, or of a larger part; what gave way there is told, as it is of tools.
+
+>>> session = Session.from_dict({"n": 0})
+>>> one, other = begin_overlay(session), begin_overlay(session)
+>>> one["n"], other["n"] = one["n"] + 1, other["n"] + 1
+>>> commit_overlay(one, "the first"), [(clash.key, clash.kind, clash.kept.tool) for clash in commit_overlay(other, "the second")]
+([], [('n', 'stale-read', 'the second')])
+
+What a reader gets wrong: nothing here merges. An overlay does, and says what it could not keep; here nobody may throw that away.
+
+One turn's answer while it is being made: what was said, what has run, what waits.
 
 What a reader gets wrong: which calls wait is not kept here. It is what the session knows as waiting, of the calls whose arguments
 the turn knows; a call of an agent that a tool has asked is among them, and one whose tool failed afterwards is not.
@@ -6,6 +18,11 @@ the turn knows; a call of an agent that a tool has asked is among them, and one 
 
 from __future__ import annotations
 
+from dcaf.core.overlay import Overlay
+from dcaf.core.paths import join
+from dcaf.core.session import Session
+from dcaf.core.transaction import OUTSIDE, log_clash
+from dcaf.tools.conflicts import Caller, Conflict
 import logging
 import time
 import uuid
@@ -13,27 +30,36 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeAlias
-
 from pydantic_ai.usage import RunUsage
-
-from dcaf.agent.commit import begin_overlay, commit_overlay
-from dcaf.agent.models import (
-    Approval,
-    Approvals,
-    Data,
-    Event,
-    ExecutedApproval,
-    ExecutedToolCall,
-    Message,
-    PendingToolCall,
-    ToolCalls,
-)
+from dcaf.agent.models import Approval, Approvals, Data, Event, ExecutedApproval, ExecutedToolCall, Message, PendingToolCall, ToolCalls
 from dcaf.core.errors import ToolApprovalError
-from dcaf.core.session import Session
 from dcaf.tools.conflicts import Conflict
 from dcaf.tools.proposals import Proposal, add_proposal, pending_in, root_of
 from dcaf.tools.runner import ToolRunner
 from dcaf.tools.tool import Tool
+
+def begin_overlay(session: Session) -> Session:
+    """A session over another one: what is done to it is its own until it is committed."""
+    return Session._over(Overlay(session._state))
+
+
+def commit_overlay(session: Session, who: str) -> list[Conflict]:
+    """Make an overlaid session part of the one below; gives, and tells the operator, what changed there and was not kept.
+
+    Args:
+        session: As ``begin_overlay`` gave it.
+        who: Whose changes these are, for the log.
+
+    Raises:
+        SessionAliasError, SessionValueError: What was done to it cannot be written. Nothing was committed.
+    """
+    state = session._state
+    assert isinstance(state, Overlay)
+    clashes = [Conflict(clash.key, join(clash.path), clash.kind, Caller(0, who, None), None) for clash in state.commit().clashes]
+    for clash in clashes:
+        log_clash(who, OUTSIDE, clash.kind)
+    return clashes
+
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 

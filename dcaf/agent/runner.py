@@ -16,10 +16,10 @@ from typing import Any, Final
 import anyio
 
 from dcaf.agent.approvals import decided_call, decided_in_older_form, decisions_of, told_in, waiting_calls
-from dcaf.agent.asking import BETWEEN
+from dcaf.agent.model_loop import BETWEEN
 from dcaf.agent.config import RunConfig
 from dcaf.agent.run_state import Clock, Draft, Mind, Tools, around
-from dcaf.agent.execution import Approved, Execution
+from dcaf.agent.approvals import Approved, Execution
 from dcaf.agent.models import (
     READ,
     Approval,

@@ -12,7 +12,7 @@ from typing import Any, Final
 from starlette.types import ASGIApp
 
 from dcaf.agent.agent import Agent
-from dcaf.agent.arguments import require
+from dcaf.agent.config import require
 from dcaf.agent.app import create_app
 from dcaf.core.errors import ConfigurationError
 from dcaf.tools.target import load

@@ -33,7 +33,7 @@ from dcaf.agent import (
     StreamingMode,
     TurnTimeoutError,
 )
-from dcaf.agent.execution import STOPPED
+from dcaf.agent.approvals import STOPPED
 from dcaf.agent.runner import DECIDED_BEFORE, NO_TOOL, NOT_WAITING, UNANSWERED
 from dcaf.core import ConfigurationError, SessionError, SessionStore, SessionUnavailable
 from dcaf.tools.verdicts import USED

@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from dcaf import Session, tool
 from dcaf.agent import Agent, AgentResult, ProposedCall, RunConfig, TurnTimeoutError, create_app
-from dcaf.agent.execution import NOT_BEGUN, STOPPED
+from dcaf.agent.approvals import NOT_BEGUN, STOPPED
 from dcaf.agent.runner import DECIDED_BEFORE, UNANSWERED
 from dcaf.core import SessionUnavailable
 from dcaf.tools.proposals import PENDING

@@ -89,7 +89,7 @@ ALLOWED: Final = {
     Found("tools/target.py", "import_module"): "imports the module that the operator names in `dcaf tools` and `dcaf serve`",
     Found("cli/loading.py", "importlib"): "for the next",
     Found("cli/loading.py", "import_module"): "imports a module of dcaf that only one command needs, a constant in the source",
-    Found("agent/openapi.py", "importlib"): "importlib.metadata, for the version in the OpenAPI document",
+    Found("agent/app.py", "importlib"): "importlib.metadata, for the version in the OpenAPI document",
     Found("core/adapters.py", "ForwardRef"): "recognises a type that is only named, to refuse it",
     Found("core/hints.py", "get_type_hints"): "evaluates the annotations of the program's own subclasses of Session",
     Found("core/hints.py", "get_annotations"): "reads the same without evaluating them",
