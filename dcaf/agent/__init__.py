@@ -19,7 +19,7 @@ from dcaf.agent.response import AgentResponse
 from dcaf.agent.app import create_app
 from dcaf.agent.serve import serve
 from dcaf.core.errors import AgentError, InterceptorError, MalformedRequest, ModelFailedError, ModelLimitError, TurnTimeoutError
-from dcaf.tools.platform import PlatformContext
+from dcaf.tools.platform_context import PlatformContext
 
 __all__ = [
     "Agent",

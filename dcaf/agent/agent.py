@@ -157,7 +157,7 @@ from dcaf.agent.runner import Run, Service
 from dcaf.agent.model_loop import ModelMind
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session
-from dcaf.tools.loop import wait_for
+from dcaf.tools.event_loop import wait_for
 from dcaf.tools.tool import Tool
 
 One = TypeVar("One")

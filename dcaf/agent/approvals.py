@@ -24,7 +24,7 @@ from dcaf.agent.models import Approval, Data, Message, PendingToolCall
 from dcaf.core.session import Session
 from dcaf.tools.proposals import Proposal, is_digest_of, pending_in, tag_of
 from dcaf.tools.tool import Tool
-from dcaf.tools.verdicts import DecidedCall
+from dcaf.tools.decisions import DecidedCall
 import functools
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
@@ -44,7 +44,7 @@ from dcaf.tools.callables import layers
 from dcaf.tools.proposals import Proposal, give_back, is_sealed_as_waiting, root_of, take
 from dcaf.tools.results import Call, told_of
 from dcaf.tools.runner import ToolRunner
-from dcaf.tools.verdicts import BEFORE, Verdict
+from dcaf.tools.decisions import BEFORE, Verdict
 
 MOST_TRIES: Final = 4
 """Times that the arguments of one waiting call are looked for: a client could send thousands of its id."""

@@ -26,7 +26,7 @@ from dcaf.agent.models import READ, Done, Error, Event, Message, MetaData, Turn
 from dcaf.agent.response import AgentResponse
 from dcaf.core.errors import AgentError, DcafError, MalformedRequest
 from dcaf.tools.frames import trace
-from dcaf.tools.platform import PLATFORM
+from dcaf.tools.platform_context import PLATFORM
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 

@@ -45,7 +45,7 @@ from dcaf.core.current import current_session
 from dcaf.core.errors import ConfigurationError, MalformedRequest
 from dcaf.core.session import Session, shown_session
 from dcaf.core.state import RESERVED
-from dcaf.tools.platform import PLATFORM
+from dcaf.tools.platform_context import PLATFORM
 
 WAITS: Final = (
     "This call waits for the approval of a person, and has not run. Do not make it again: the person decides about this one."

@@ -18,7 +18,7 @@ from dcaf.core.transaction import OUTSIDE, Transaction, innermost, log_clash, re
 from dcaf.tools.conflicts import Caller, Conflict
 from dcaf.tools.contained import contained
 from dcaf.tools.queue import queue_of
-from dcaf.tools.running import Running
+from dcaf.tools.execution import Running
 from dcaf.tools.streams import END
 
 

@@ -26,7 +26,7 @@ from dcaf.core.session import Session
 from dcaf.tools.annotations import Names, Unresolved
 from dcaf.tools.callables import decided, label
 from dcaf.tools.defaults import maker
-from dcaf.tools.fills import Fill, PlatformFill, asked_for, is_session_like, spelled, unset
+from dcaf.tools.providers import Fill, PlatformFill, asked_for, is_session_like, spelled, unset
 from dcaf.tools.reserved import RESERVED, filled_by_name
 
 if sys.version_info >= (3, 14):

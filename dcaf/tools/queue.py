@@ -24,7 +24,7 @@ from dcaf.core.errors import ConfigurationError
 from dcaf.core.merge import Path
 from dcaf.core.state import State
 from dcaf.tools.conflicts import Caller
-from dcaf.tools.loop import running_loop
+from dcaf.tools.event_loop import running_loop
 
 PATIENCE_S: Final = 1.0
 """How long one waits before it looks whether the loop of the one in front still runs."""

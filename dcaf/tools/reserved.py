@@ -19,8 +19,8 @@ from typing_extensions import is_typeddict
 
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session
-from dcaf.tools.fills import Fill, PlatformFill, SessionFill, opened, unset
-from dcaf.tools.platform import PLATFORM
+from dcaf.tools.providers import Fill, PlatformFill, SessionFill, opened, unset
+from dcaf.tools.platform_context import PLATFORM
 
 SESSION: Final = "session"
 

@@ -26,7 +26,7 @@ from dcaf.core.errors import SessionClosedError, SessionError, SessionUnavailabl
 from dcaf.core.lifecycle import shielded
 from dcaf.core.session import Session
 from dcaf.core.store import Lease, ask, spend
-from dcaf.tools.verdicts import USED, Verdict
+from dcaf.tools.decisions import USED, Verdict
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 

@@ -42,10 +42,10 @@ from dcaf.tools.annotations import Names
 from dcaf.tools.callables import Way, decided, layers, name_of
 from dcaf.tools.calls import OpenCall
 from dcaf.tools.contained import contained
-from dcaf.tools.explanation import Explanation
-from dcaf.tools.named import named, reached
-from dcaf.tools.reading import Reading
-from dcaf.tools.running import Running
+from dcaf.tools.explain import Explanation
+from dcaf.tools.code_names import named, reached
+from dcaf.tools.parameters import Reading
+from dcaf.tools.execution import Running
 from dcaf.tools.settings import Settings, overridden, overridden_by, settings_below
 from dcaf.tools.strict import strict as strict_form
 

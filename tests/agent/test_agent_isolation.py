@@ -11,7 +11,7 @@ from typing import Any
 
 from dcaf import Session, current_session, tool
 from dcaf.agent import Agent, PlatformContext, create_app
-from dcaf.tools.platform import current_platform
+from dcaf.tools.platform_context import current_platform
 from tests.agent.agents import exchange, lines_of, obedient
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, envelope, messages_of, opened, scope_of
 

@@ -19,7 +19,7 @@ from dcaf.agent.history import WAITS
 from dcaf.agent.runner import DECIDED_BEFORE, NOT_WAITING
 from dcaf.tools import DecidedCall
 from dcaf.tools.proposals import MOST_PENDING, VALID_S, add_proposal, pending_in
-from dcaf.tools.verdicts import BEFORE, UNKNOWN, judge
+from dcaf.tools.decisions import BEFORE, UNKNOWN, judge
 from tests.agent.agents import Clock, exchange, gathered, lines_of, model_of, obeys, scripted, wants
 from tests.asgi.sockets import Peer
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, messages_of, scope_of

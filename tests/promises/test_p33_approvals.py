@@ -22,7 +22,7 @@ from dcaf.core import SessionStore
 from dcaf.testing import tampered
 from dcaf.tools import DecidedCall, Verdict
 from dcaf.tools.proposals import VALID_S, add_proposal
-from dcaf.tools.verdicts import USED
+from dcaf.tools.decisions import USED
 from tests.agent.agents import Clock, decide, exchange, obedient
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, messages_of, scope_of
 from tests.stores_for_tests import MemoryLedger
@@ -381,7 +381,7 @@ def test_a_good_approval_is_executed_on_every_wire(level: str) -> None:
 
 @pytest.mark.promise(33)
 def test_approvals_on_the_clients_word_are_caught_over_http(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dcaf.tools.verdicts.judge", on_the_clients_word)
+    monkeypatch.setattr("dcaf.tools.decisions.judge", on_the_clients_word)
     monkeypatch.setattr("dcaf.agent.approvals.take", lambda *_, **__: [True])
     _, through = attacked("L0", len(ATTACKS) * 2)
     assert through.total() >= len(ATTACKS)

@@ -29,7 +29,7 @@ from dcaf.core.readonly import ReadOnlySession
 from dcaf.core.session import Session
 from dcaf.core.session_key import SessionKey
 from dcaf.tools.defaults import maker
-from dcaf.tools.platform import PlatformContext, current_platform
+from dcaf.tools.platform_context import PlatformContext, current_platform
 
 unset: Final = Parameter.empty
 

@@ -21,7 +21,7 @@ from dcaf.core.errors import ConfigurationError, ToolApprovalError, ToolArgument
 from dcaf.core.session import Session
 from dcaf.tools.callables import Way, outcome
 from dcaf.tools.contained import contained
-from dcaf.tools.reading import Reading
+from dcaf.tools.parameters import Reading
 from dcaf.tools.streams import is_stream, items
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")

@@ -17,7 +17,7 @@ from typing import Final
 
 from pydantic.fields import FieldInfo
 
-from dcaf.tools.fills import spelled
+from dcaf.tools.providers import spelled
 from dcaf.tools.injection import Plan
 
 
