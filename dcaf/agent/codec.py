@@ -25,7 +25,7 @@ from dcaf.agent.function_agent import OWN
 from dcaf.agent.models import READ, Done, Error, Event, Message, MetaData, Turn
 from dcaf.agent.response import AgentResponse
 from dcaf.core.errors import AgentError, DcafError, MalformedRequest
-from dcaf.tools.frames import trace
+from dcaf.tools.results import trace
 from dcaf.tools.platform_context import PLATFORM
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")

@@ -28,7 +28,7 @@ from dcaf.core.current import running
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session
 from dcaf.tools.callables import label, outcome, starts_on_loop
-from dcaf.tools.contained import contained
+from dcaf.tools.threads import contained
 from dcaf.tools.injection import Plan
 from dcaf.tools.proposals import MOST_PENDING
 from dcaf.tools.tool import Tool

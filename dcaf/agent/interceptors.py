@@ -28,8 +28,8 @@ from dcaf.core.current import running
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session
 from dcaf.tools.callables import label, outcome, starts_on_loop
-from dcaf.tools.conflicts import Conflict
-from dcaf.tools.contained import contained
+from dcaf.tools.queue import Conflict
+from dcaf.tools.threads import contained
 
 
 @dataclass(slots=True)

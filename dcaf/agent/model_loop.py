@@ -23,7 +23,7 @@ from pydantic_ai.messages import ModelMessage, ModelResponse, ModelResponseStrea
 from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.settings import ModelSettings
 from dcaf.agent.backends import cannot, refusal_of
-from dcaf.tools.contained import contained
+from dcaf.tools.threads import contained
 import logging
 import uuid
 from dataclasses import replace

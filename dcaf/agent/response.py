@@ -18,7 +18,7 @@ from dcaf.agent.config import require
 from dcaf.agent.models import COMPLETE, Approval, Data, Message, MetaData
 from dcaf.core.errors import ConfigurationError, InterceptorError
 from dcaf.core.session import Session
-from dcaf.tools.conflicts import Conflict
+from dcaf.tools.queue import Conflict
 
 
 @dataclass(frozen=True, slots=True)

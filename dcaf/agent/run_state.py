@@ -22,7 +22,7 @@ from dcaf.core.overlay import Overlay
 from dcaf.core.paths import join
 from dcaf.core.session import Session
 from dcaf.core.transaction import OUTSIDE, log_clash
-from dcaf.tools.conflicts import Caller, Conflict
+from dcaf.tools.queue import Caller, Conflict
 import logging
 import time
 import uuid
@@ -33,7 +33,7 @@ from typing import Any, Final, Protocol, TypeAlias
 from pydantic_ai.usage import RunUsage
 from dcaf.agent.models import Approval, Approvals, Data, Event, ExecutedApproval, ExecutedToolCall, Message, PendingToolCall, ToolCalls
 from dcaf.core.errors import ToolApprovalError
-from dcaf.tools.conflicts import Conflict
+from dcaf.tools.queue import Conflict
 from dcaf.tools.proposals import Proposal, add_proposal, pending_in, root_of
 from dcaf.tools.runner import ToolRunner
 from dcaf.tools.tool import Tool

@@ -37,11 +37,11 @@ from dcaf.agent.response import AgentResponse
 from dcaf.core.current import Within
 from dcaf.core.errors import DcafError, InterceptorError, MalformedRequest, StateError, ToolArgumentError, TurnTimeoutError
 from dcaf.core.session import Session
-from dcaf.tools.frames import trace
+from dcaf.tools.results import trace
 from dcaf.tools.platform_context import PLATFORM, within_platform
 from dcaf.tools.proposals import pending_in, settle
 from dcaf.tools.results import told_of
-from dcaf.tools.spending import Spending
+from dcaf.tools.decisions import Spending
 from dcaf.tools.decisions import BEFORE, UNKNOWN, Verdict, digesting, judge_message
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")

@@ -1,7 +1,7 @@
 """Floor 1: giving a function its session."""
 
 from dcaf.tools.approvals import PendingCall, decide, pending, propose, withdraw
-from dcaf.tools.conflicts import Conflict
+from dcaf.tools.queue import Conflict
 from dcaf.tools.platform_context import PlatformContext
 from dcaf.tools.results import Call, Result
 from dcaf.tools.runner import ToolRunner

@@ -33,7 +33,7 @@ from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session, session_behind
 from dcaf.tools.proposals import add_proposal, is_digest_of, pending_in, remove_proposals, settle, take
 from dcaf.tools.results import Call
-from dcaf.tools.spending import Spending
+from dcaf.tools.decisions import Spending
 from dcaf.tools.decisions import BEFORE, DecidedCall, Verdict, judge_message
 
 

@@ -15,11 +15,11 @@ from dcaf.core.overlay import IGNORE, Clash, Look
 from dcaf.core.paths import join
 from dcaf.core.session import Session
 from dcaf.core.transaction import OUTSIDE, Transaction, innermost, log_clash, refuse_late
-from dcaf.tools.conflicts import Caller, Conflict
-from dcaf.tools.contained import contained
+from dcaf.tools.queue import Caller, Conflict
+from dcaf.tools.threads import contained
 from dcaf.tools.queue import queue_of
 from dcaf.tools.execution import Running
-from dcaf.tools.streams import END
+from dcaf.tools.execution import END
 
 
 class OpenCall(Transaction):

@@ -25,9 +25,9 @@ from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session
 from dcaf.tools.annotations import Names, Unresolved
 from dcaf.tools.callables import decided, label
-from dcaf.tools.defaults import maker
+from dcaf.tools.callables import maker
 from dcaf.tools.providers import Fill, PlatformFill, asked_for, is_session_like, spelled, unset
-from dcaf.tools.reserved import RESERVED, filled_by_name
+from dcaf.tools.providers import RESERVED, filled_by_name
 
 if sys.version_info >= (3, 14):
     from annotationlib import Format

@@ -20,7 +20,7 @@ from dcaf.tools.callables import documentation
 from dcaf.tools.docstrings import Docstring
 from dcaf.tools.injection import Plan
 from dcaf.tools.schema import Arguments
-from dcaf.tools.strict import strict
+from dcaf.tools.schema import strict
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 

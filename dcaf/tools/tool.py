@@ -41,13 +41,13 @@ from dcaf.core.session import Session, session_behind
 from dcaf.tools.annotations import Names
 from dcaf.tools.callables import Way, decided, layers, name_of
 from dcaf.tools.calls import OpenCall
-from dcaf.tools.contained import contained
+from dcaf.tools.threads import contained
 from dcaf.tools.explain import Explanation
 from dcaf.tools.code_names import named, reached
 from dcaf.tools.parameters import Reading
 from dcaf.tools.execution import Running
 from dcaf.tools.settings import Settings, overridden, overridden_by, settings_below
-from dcaf.tools.strict import strict as strict_form
+from dcaf.tools.schema import strict as strict_form
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")

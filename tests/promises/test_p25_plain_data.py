@@ -80,10 +80,10 @@ ALLOWED: Final = {
         "tools/annotations.py", "get_type_hints"
     ): "evaluates the annotations of the program's own tools, when they are decorated",
     Found("tools/annotations.py", "ForwardRef"): "recognises an annotation that Python has not evaluated",
-    Found("tools/source.py", "importlib"): "for the next two",
-    Found("tools/source.py", "resolve_name"): "the full name of a relative import in the program's own source",
+    Found("tools/annotations.py", "importlib"): "for the next two",
+    Found("tools/annotations.py", "resolve_name"): "the full name of a relative import in the program's own source",
     Found(
-        "tools/source.py", "import_module"
+        "tools/annotations.py", "import_module"
     ): "imports what the program's own source imports for its annotations, at a tool's first use",
     Found("tools/target.py", "importlib"): "for the next",
     Found("tools/target.py", "import_module"): "imports the module that the operator names in `dcaf tools` and `dcaf serve`",

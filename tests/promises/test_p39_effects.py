@@ -34,7 +34,7 @@ from dcaf.agent.approvals import Approved, Execution
 from dcaf.core import OpenRequest
 from dcaf.core.claims import Binding
 from dcaf.tools.proposals import settle
-from dcaf.tools.spending import Spending
+from dcaf.tools.decisions import Spending
 from tests.asgi.sockets import scope_of as socket_scope
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, messages_of, scope_of
 from tests.stores_for_tests import MemoryLedger

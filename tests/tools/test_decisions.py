@@ -16,7 +16,7 @@ from dcaf.core import OpenRequest, SessionStore, SessionUnavailable, StatelessLe
 from dcaf.core.claims import Binding
 from dcaf.tools import Call, DecidedCall, ToolRunner, Verdict, decide, pending, propose, withdraw
 from dcaf.tools.proposals import MOST_BYTES, MOST_PENDING, VALID_S
-from dcaf.tools.spending import LEFT
+from dcaf.tools.decisions import LEFT
 from dcaf.tools.decisions import BEFORE, INLINE_BYTES, LATE, REJECTED, TWICE, UNKNOWN, USED
 from tests.stores_for_tests import MemoryLedger, ToldStore
 
