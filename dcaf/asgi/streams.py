@@ -15,7 +15,7 @@ from starlette.types import Message, Send
 
 from dcaf.asgi.headers import carrying
 from dcaf.asgi.lifecycle import Turn
-from dcaf.asgi.lines import MARK, Cutter, EventStream, LineStream, Piece
+from dcaf.asgi.framing import MARK, Cutter, EventStream, LineStream, Piece
 from dcaf.asgi.planted import HINT_BYTES, may_plant
 from dcaf.asgi.problems import error_text
 from dcaf.asgi.terminal import is_done, says_nothing

@@ -47,7 +47,7 @@ from dcaf.cli.inspect.verdict import REASONS
 from dcaf.core.errors import ConfigurationError, SessionError, SessionUnavailable
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
-from dcaf.asgi.lines import EventStream, LineStream, Piece
+from dcaf.asgi.framing import EventStream, LineStream, Piece
 from dcaf.asgi.terminal import is_done
 from dcaf.cli.inspect.render import count, plain
 

@@ -37,7 +37,7 @@ from dcaf.core.errors import ConfigurationError
 from dcaf.core.state import RESERVED
 from dataclasses import replace
 import orjson
-from dcaf.asgi.lines import LINE_FEED, MARK
+from dcaf.asgi.framing import LINE_FEED, MARK
 from dcaf.cli.inspect.command.bodies import in_json
 from dcaf.cli.inspect.render import count
 from dcaf.cli.inspect.bodies import Found, Site
