@@ -28,7 +28,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import models_json_schema
 from dcaf.agent.agent import Agent
 from dcaf.agent.models import STOP_REASONS, Answer, Event, Turn
-from dcaf.asgi.schemas import ENVELOPE, PROBLEM, REFUSED
+from dcaf.asgi.problems import ENVELOPE, PROBLEM, REFUSED
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing, suppress

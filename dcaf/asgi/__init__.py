@@ -8,12 +8,12 @@ What a reader gets wrong: one class is mounted, and the other names are what its
 """
 
 from dcaf.asgi.carriers import Carriers, CookieCarrier, HeaderCarrier
-from dcaf.asgi.checkpoint import checkpoint
+from dcaf.asgi.streams import checkpoint
 from dcaf.asgi.config import Routes
 from dcaf.asgi.events import Event
 from dcaf.asgi.identity import Conversation, Subject
 from dcaf.asgi.middleware import SessionMiddleware
-from dcaf.asgi.terminal import Terminal, is_done
+from dcaf.asgi.config import Terminal, is_done
 from dcaf.core.claims import Claims
 from dcaf.core.migrations import Migration
 from dcaf.core.settings import Keys

@@ -35,9 +35,9 @@ from dcaf.asgi.config import Config, route_path
 from dcaf.asgi.events import Events, Watcher
 from dcaf.asgi.json_sessions import Found, JSONText, read_text
 from dcaf.asgi.json_walk import Place
-from dcaf.asgi.planted import clear, may_plant
-from dcaf.asgi.route import advise_plain, name_route
-from dcaf.asgi.terminal import is_done, may_be_done
+from dcaf.asgi.json_walk import clear, may_plant
+from dcaf.asgi.config import advise_plain, name_route
+from dcaf.asgi.config import is_done, may_be_done
 from dcaf.core.claims import Binding, Claims
 from dcaf.core.errors import (
     MalformedJSON,

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dcaf.asgi.body import announced_bytes, find_sessions, is_json
 from dcaf.asgi.carriers import Presented, find_presented
-from dcaf.asgi.checkpoint import sending
+from dcaf.asgi.streams import sending
 from dcaf.asgi.config import Config
 from dcaf.asgi.headers import is_encoded, rewritten
 from dcaf.asgi.json_sessions import Found

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dcaf.asgi.body import find_sessions, is_json, unopened
 from dcaf.asgi.carriers import Presented
-from dcaf.asgi.checkpoint import sending
+from dcaf.asgi.streams import sending
 from dcaf.asgi.config import Config
 from dcaf.asgi.json_sessions import JSONText
 from dcaf.asgi.lifecycle import Turn

@@ -48,7 +48,7 @@ from dcaf.core.errors import ConfigurationError, SessionError, SessionUnavailabl
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 from dcaf.asgi.framing import EventStream, LineStream, Piece
-from dcaf.asgi.terminal import is_done
+from dcaf.asgi.config import is_done
 from dcaf.cli.inspect.render import count, plain
 
 @dataclass(frozen=True, slots=True)
