@@ -36,7 +36,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final, TypeAlias, TypeVar
-from dcaf.core.extras import extra
+from dcaf.core.importing import extra
 
 TOOLS: Final = "a list of tools or functions"
 INSTRUCTIONS: Final = "a text, a function of the session, or None"

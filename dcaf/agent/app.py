@@ -52,7 +52,7 @@ from dcaf.asgi import SessionMiddleware
 from dcaf.asgi.body import off_the_loop
 from dcaf.asgi.carriers import BODY
 from dcaf.asgi.config import routes as exempted
-from dcaf.core.current import current_session
+from dcaf.core.context import current_session
 from dcaf.core.errors import ConfigurationError, MalformedRequest
 from dcaf.core.store import SessionStore, require_store
 

@@ -36,7 +36,7 @@ import anyio.from_thread
 from anyio.abc import TaskStatus
 from dcaf.agent.run_state import Clock
 from dcaf.asgi.streams import Send, sending
-from dcaf.core.current import current_session
+from dcaf.core.context import current_session
 from dcaf.core.errors import ConfigurationError, SessionConflict, SessionUnavailable, ToolApprovalError
 from dcaf.core.lifecycle import shielded
 from dcaf.core.state import State

@@ -24,7 +24,7 @@ from dcaf.agent.config import kind_of, require
 from dcaf.agent.run_state import begin_overlay, commit_overlay
 from dcaf.agent.run_state import Draft, Tools
 from dcaf.agent.models import LONGEST_ID, Data, Event, TextDelta
-from dcaf.core.current import running
+from dcaf.core.context import running
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session
 from dcaf.tools.callables import label, outcome, starts_on_loop

@@ -41,7 +41,7 @@ from pydantic import ValidationError
 from dcaf.agent.config import kind_of, require
 from dcaf.agent.models import Message
 from dcaf.agent.response import AgentResponse
-from dcaf.core.current import current_session
+from dcaf.core.context import current_session
 from dcaf.core.errors import ConfigurationError, MalformedRequest
 from dcaf.core.session import Session, shown_session
 from dcaf.core.state import RESERVED

@@ -34,7 +34,7 @@ from dcaf.agent.models import (
 )
 from dcaf.agent.interceptors import InterceptedRequest, InterceptedResponse, RequestInterceptor, ResponseInterceptor, intercepted
 from dcaf.agent.response import AgentResponse
-from dcaf.core.current import Within
+from dcaf.core.context import Within
 from dcaf.core.errors import DcafError, InterceptorError, MalformedRequest, StateError, ToolArgumentError, TurnTimeoutError
 from dcaf.core.session import Session
 from dcaf.tools.results import trace

@@ -19,7 +19,7 @@ from dcaf.agent.config import StreamingMode
 from dcaf.agent.codec import Asked, ended, failed, refused, written
 from dcaf.agent.response import AgentResponse
 from dcaf.asgi.body import off_the_loop
-from dcaf.core.current import current_session
+from dcaf.core.context import current_session
 from dcaf.core.errors import SessionConflict
 
 STOP: Final = "stop"

@@ -49,7 +49,7 @@ from dcaf.core.errors import (
     SessionValueError,
 )
 from dcaf.core.lifecycle import Turn as SessionTurn
-from dcaf.core.seal import Opened, Pieces
+from dcaf.core.signing import Opened, Pieces
 from dcaf.core.session import Session
 from dcaf.core.state import RESERVED
 from dcaf.core.store import OpenRequest

@@ -23,7 +23,7 @@ from dcaf.asgi.lifecycle import DISAGREEMENT, Turn, find_dead
 from dcaf.asgi.problems import is_unread, refuse
 from dcaf.asgi.responses import Answer, AnswerBeside
 from dcaf.core.claims import Claims
-from dcaf.core.current import begin, end
+from dcaf.core.context import begin, end
 from dcaf.core.errors import BodyTooLarge, EncodedBody, SessionError, SessionUnavailable
 from dcaf.core.store import OpenRequest, digest_parts
 

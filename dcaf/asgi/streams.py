@@ -32,7 +32,7 @@ from dcaf.asgi.config import is_done, says_nothing
 from dcaf.core.errors import SessionError, SessionUnavailable, StateError
 from contextvars import ContextVar
 from typing import Final, Protocol
-from dcaf.core.current import in_a_call
+from dcaf.core.context import in_a_call
 from dcaf.core.errors import ConfigurationError
 
 LINES: Final = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")

@@ -21,7 +21,7 @@ from dcaf.asgi.config import Config
 from dcaf.asgi.json_sessions import JSONText
 from dcaf.asgi.lifecycle import Turn
 from dcaf.asgi.problems import error_text, find_members
-from dcaf.core.current import Within, running
+from dcaf.core.context import Within, running
 from dcaf.core.errors import BodyTooLarge, SessionConflict, SessionError, SessionUnavailable
 from dcaf.core.session import Session
 

@@ -12,7 +12,7 @@ from importlib import import_module
 from types import ModuleType
 
 from dcaf.core.errors import ConfigurationError
-from dcaf.core.extras import name_extra
+from dcaf.core.importing import name_extra
 
 
 def loaded(module: str, *, what: str, extra: str) -> ModuleType:

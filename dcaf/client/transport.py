@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dcaf.client.errors import ServiceUnreachable
 from dcaf.client.errors import refused
 from dcaf.client.turn import Turn
-from dcaf.core.extras import extra
+from dcaf.core.importing import extra
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from datetime import timedelta

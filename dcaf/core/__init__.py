@@ -7,7 +7,7 @@ read again look at the time, and what nobody foresaw goes to the log; clock and 
 
 from dcaf.core.base64url import Payload
 from dcaf.core.claims import Binding, Claims
-from dcaf.core.current import current_session
+from dcaf.core.context import current_session
 from dcaf.core.errors import (
     AgentError,
     BodyTooLarge,

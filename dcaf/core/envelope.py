@@ -36,14 +36,14 @@ from dcaf.core.errors import (
 from dcaf.core.keys import Key, Keyring
 from dcaf.core.migrations import Migrations
 from dcaf.core.mirror import Mirror
-from dcaf.core.seal import SIGNED, Opened, Pieces, Suite, check_text
+from dcaf.core.signing import SIGNED, Opened, Pieces, Suite, check_text
 from dcaf.core.session import Session
 from dcaf.core.slots import RESERVED
 from dcaf.core.state import Frozen, State
 from dcaf.core.store import FAILED, Lease, Sealed
-from dcaf.core.tracked import Tracked
+from dcaf.core.rebasing import Tracked
 from dcaf.core.unsigned import Import
-from dcaf.core.values import JSON
+from dcaf.core.json_values import JSON
 
 NEW: Final = "new"
 """The token that is the explicit wish for a fresh start."""

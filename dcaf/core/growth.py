@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 
 from dcaf.core.errors import SessionTypeError, StateError
 from dcaf.core.handles import Slot
-from dcaf.core.values import read, to_json, write
+from dcaf.core.json_values import read, to_json, write
 
 EMPTY: Final = b"[]"
 

@@ -21,7 +21,7 @@ from dcaf.core.dict_views import Items, Keys, Values
 from dcaf.core.errors import SessionTypeError, SessionValueError
 from dcaf.core.handles import ABSENT
 from dcaf.core.state import State
-from dcaf.core.values import read
+from dcaf.core.json_values import read
 
 T = TypeVar("T")
 D = TypeVar("D")

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeAlias, cast
 
 from dcaf.core.errors import ConfigurationError, SessionEnded
 from dcaf.core.state import State
-from dcaf.core.values import read
+from dcaf.core.json_values import read
 
 MAX_VERSION: Final = 2**53 - 1
 """The largest integer of a claim (docs/protocol.md, section 4)."""

@@ -21,10 +21,10 @@ from dcaf.core.base64url import Payload
 from dcaf.core.growing import Growing
 from dcaf.core.growth import Added, Growth, grow_again
 from dcaf.core.handles import ABSENT, Slot
-from dcaf.core.members import Members
-from dcaf.core.merge import ROOT, Path, changes, merge, merge_own, value_of
+from dcaf.core.payload import Members
+from dcaf.core.merging import ROOT, Path, changes, merge, merge_own, value_of
 from dcaf.core.state import State
-from dcaf.core.values import write
+from dcaf.core.json_values import write
 
 if TYPE_CHECKING:
     from dcaf.core.store import Lease

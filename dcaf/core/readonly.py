@@ -27,8 +27,8 @@ from dcaf.core.handles import ABSENT
 from dcaf.core.mapping import StateMapping
 from dcaf.core.session import Session, session_behind
 from dcaf.core.slots import TEMPORARY
-from dcaf.core.values import from_json, read
-from dcaf.core.views import SessionType, locals_around, refuse_fields
+from dcaf.core.json_values import from_json, read
+from dcaf.core.typed import SessionType, locals_around, refuse_fields
 
 T = TypeVar("T")
 D = TypeVar("D")

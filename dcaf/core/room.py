@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from dcaf.core.errors import SessionValueError
-from dcaf.core.values import write
+from dcaf.core.json_values import write
 
 AROUND: Final = len('"":,')
 WIDEST: Final = 6

@@ -23,9 +23,9 @@ from dcaf.core.frameworks import describe_framework
 from dcaf.core.mapping import StateMapping
 from dcaf.core.slots import TEMPORARY
 from dcaf.core.state import State
-from dcaf.core.values import read
+from dcaf.core.json_values import read
 from dcaf.core.variables import keep_variables, parametrise
-from dcaf.core.views import SessionType, declare, locals_around
+from dcaf.core.typed import SessionType, declare, locals_around
 
 SHARED: Final = ("user:", "app:")
 

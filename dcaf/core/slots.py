@@ -20,10 +20,10 @@ from dcaf.core.claims import Standing
 from dcaf.core.errors import SessionValueError
 from dcaf.core.growth import EMPTY, Tail, read_list
 from dcaf.core.handles import ABSENT, Slot
-from dcaf.core.members import Members, members_of
+from dcaf.core.payload import Members, members_of
 from dcaf.core.parts import ATOMS
 from dcaf.core.room import at_most, size_of
-from dcaf.core.values import read, to_json, write
+from dcaf.core.json_values import read, to_json, write
 
 if TYPE_CHECKING:
     from dcaf.core.store import Lease

@@ -1,6 +1,6 @@
 """A part of a turn that is kept as a whole, or not at all.
 
->>> from dcaf.core.current import current_session
+>>> from dcaf.core.context import current_session
 >>> session = Session.from_dict({"step": 1})
 >>> with transaction(session) as draft:
 ...     draft["step"] = 2
@@ -22,7 +22,7 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar, Token
 from typing import Final, Literal, NoReturn, TypeVar
 
-from dcaf.core.current import _current
+from dcaf.core.context import _current
 from dcaf.core.errors import SessionClosedError
 from dcaf.core.overlay import Overlay
 from dcaf.core.session import Session, session_behind

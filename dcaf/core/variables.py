@@ -25,7 +25,7 @@ from pydantic import BaseModel
 from typing_extensions import NoDefault
 
 from dcaf.core.errors import ConfigurationError
-from dcaf.core.views import Field
+from dcaf.core.typed import Field
 
 _made: Final[WeakSet[type]] = WeakSet()
 

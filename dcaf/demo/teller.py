@@ -58,7 +58,7 @@ from typing import Final, Protocol
 import sys
 from contextlib import AbstractContextManager
 from typing import Any, Final
-from dcaf.core.extras import extra
+from dcaf.core.importing import extra
 
 @contextmanager
 def without_warnings() -> Iterator[None]:

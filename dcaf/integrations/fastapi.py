@@ -28,9 +28,9 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from typing_extensions import TypeVar
 
 from dcaf.asgi.problems import ENVELOPE, PROBLEM, REFUSED
-from dcaf.core.current import current_session
+from dcaf.core.context import current_session
 from dcaf.core.errors import ConfigurationError
-from dcaf.core.extras import extra
+from dcaf.core.importing import extra
 from dcaf.core.session import Session
 
 with extra("dcaf.integrations.fastapi", "dcaf[fastapi]"):

@@ -14,7 +14,7 @@ from typing import Final
 
 from starlette.types import ASGIApp
 
-from dcaf.core.extras import extra
+from dcaf.core.importing import extra
 
 with extra("The demo", "dcaf[demo]"):
     import uvicorn

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from dcaf.core.extras import name_extra
+from dcaf.core.importing import name_extra
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias, get_args

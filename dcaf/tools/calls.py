@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
 
 from dcaf.core.errors import ToolConflictError
-from dcaf.core.merge import Path
+from dcaf.core.merging import Path
 from dcaf.core.overlay import IGNORE, Clash, Look
 from dcaf.core.paths import join
 from dcaf.core.session import Session

@@ -31,7 +31,7 @@ from contextvars import copy_context
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any, Final, TypeAlias
 import anyio
-from dcaf.core.current import calling
+from dcaf.core.context import calling
 from dcaf.tools.threads import contained, is_cancelled
 from dcaf.tools.threads import call_in_thread, leave_to_thread
 import logging
@@ -40,7 +40,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
-from dcaf.core.current import _call
+from dcaf.core.context import _call
 from dcaf.core.errors import ConfigurationError, ToolApprovalError, ToolArgumentError, ToolTimeoutError
 from dcaf.core.session import Session
 from dcaf.tools.callables import Way, outcome

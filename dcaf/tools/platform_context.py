@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from copy import deepcopy
 from typing import Any, Final
 
-from dcaf.core.current import Within
+from dcaf.core.context import Within
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.frameworks import describe_framework
 

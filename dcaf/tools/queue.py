@@ -30,7 +30,7 @@ from threading import RLock
 from typing import Any, Final
 import anyio
 from dcaf.core.errors import ConfigurationError
-from dcaf.core.merge import Path
+from dcaf.core.merging import Path
 from dcaf.core.state import State
 from dcaf.tools.event_loop import running_loop
 

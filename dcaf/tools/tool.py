@@ -34,7 +34,7 @@ from weakref import WeakValueDictionary
 
 from pydantic_core import core_schema
 
-from dcaf.core.current import current_session, find_session, is_call_approved
+from dcaf.core.context import current_session, find_session, is_call_approved
 from dcaf.core.errors import ConfigurationError, ToolApprovalError
 from dcaf.core.frameworks import describe_framework
 from dcaf.core.session import Session, session_behind

@@ -26,7 +26,7 @@ from dcaf.asgi.websocket import Socket
 from dcaf.core import Key, Keyring, Session, current_session
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError, SessionAliasError, SessionConflict, SessionEnded, SessionUnavailable
-from dcaf.core.seal import SIGNED
+from dcaf.core.signing import SIGNED
 from dcaf.core.state import State
 from dcaf.testing import tampered
 from tests.asgi.sockets import DONE, Agent, Peer

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
-from dcaf.core.difference import is_same, require_same
+from dcaf.core.round_trip import is_same, require_same
 from dcaf.core.paths import Refusal
 
 SCALE: Final = float(os.environ.get("DCAF_SCALE", "0.02"))

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 
 from dcaf.core import Key, Keyring, SessionInvalid, encrypted
 from dcaf.core.base64url import Payload, encode
-from dcaf.core.encrypted import ENCRYPTED, NONCE_BYTES, TAG_BYTES, EncryptedSuite, _bound_to, _cmac_key, encrypt
+from dcaf.core.encryption import ENCRYPTED, NONCE_BYTES, TAG_BYTES, EncryptedSuite, _bound_to, _cmac_key, encrypt
 
 KEY = Key.from_bytes("k7", hashlib.sha256(b"encrypted").digest())
 RING = Keyring(KEY)

@@ -11,7 +11,7 @@ from dcaf.core.envelope import Sealer
 from dcaf.core.keys import Key, Keyring
 from dcaf.core.migrations import Migrations
 from dcaf.core.state import State
-from dcaf.core.values import write
+from dcaf.core.json_values import write
 
 RING = Keyring(Key.generate("k7"))
 

@@ -11,7 +11,7 @@ from dcaf import ConfigurationError, Key, Keyring
 from dcaf.core.envelope import Sealer
 from dcaf.core.rotation import LiveKeyring
 from dcaf.core.settings import keyring
-from dcaf.core.values import JSON
+from dcaf.core.json_values import JSON
 
 OLD, NEW = Key.generate("old"), Key.generate("new")
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from dcaf.core import Key, Keyring, SessionInvalid, SessionTooLarge, base64url, seal
 from dcaf.core.base64url import Payload, decode, decoded, encode, encoded
-from dcaf.core.seal import SHAPE, SIGNED, check_text
+from dcaf.core.signing import SHAPE, SIGNED, check_text
 
 SCALE = float(os.environ.get("DCAF_SCALE", "0.02"))
 KEY = Key.from_bytes("k7", hashlib.sha256(b"seal").digest())

@@ -28,7 +28,7 @@ from dcaf.cli.inspect.command.verdict import Judge
 from dcaf.core.base64url import Payload, encode
 from dcaf.core.claims import Binding, Claims
 from dcaf.core.errors import ConfigurationError
-from dcaf.core.seal import SIGNED
+from dcaf.core.signing import SIGNED
 from dcaf.testing import FrozenClock, Reply, fixed_keys, sealed, tampered
 from tests.asgi import hostile_bodies
 from tests.asgi.wire import Recorder, call, mounted

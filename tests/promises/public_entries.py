@@ -21,7 +21,7 @@ from dcaf.asgi import Import
 from dcaf.client import Approval, AsyncClient, Client, Conversation, Turn
 from dcaf.core import OpenRequest, Payload, SessionHost, StatelessStore
 from dcaf.core.claims import Binding, Claims
-from dcaf.core.current import running
+from dcaf.core.context import running
 from dcaf.testing.server import serving
 from dcaf.testing import MISUSES, AsyncSessionClient, FrozenClock, Reply, SessionClient
 from dcaf.tools import Call, DecidedCall, PlatformContext, ToolRunner, decide, pending, propose

@@ -16,11 +16,11 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 
 from dcaf.core import encrypted
 from dcaf.core.base64url import decode, encode
-from dcaf.core.encrypted import ENCRYPTED, TAG_BYTES, EncryptedSuite
+from dcaf.core.encryption import ENCRYPTED, TAG_BYTES, EncryptedSuite
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import SessionError
 from dcaf.core.keys import Key, Keyring
-from dcaf.core.seal import SIGNED, Opened, SignedSuite, Suite
+from dcaf.core.signing import SIGNED, Opened, SignedSuite, Suite
 
 NOW = 1_789_000_000
 BASE64URL = ascii_letters + digits + "-_"

@@ -18,11 +18,11 @@ from itsdangerous import Signer
 
 from dcaf.core import encrypted
 from dcaf.core.base64url import Payload, decode
-from dcaf.core.encrypted import EncryptedSuite
+from dcaf.core.encryption import EncryptedSuite
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import SessionError, SessionInvalid
 from dcaf.core.keys import Key, Keyring
-from dcaf.core.seal import SIGNED, Opened, SignedSuite, Suite
+from dcaf.core.signing import SIGNED, Opened, SignedSuite, Suite
 
 NOW = 1_789_000_000
 SUITES = ("signed", "encrypted")

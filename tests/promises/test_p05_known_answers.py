@@ -16,9 +16,9 @@ from itsdangerous import Signer
 
 from dcaf.core import encrypted, seal
 from dcaf.core.base64url import Payload, encode
-from dcaf.core.encrypted import ENCRYPTED, decrypt, encrypt
+from dcaf.core.encryption import ENCRYPTED, decrypt, encrypt
 from dcaf.core.keys import Key, Keyring, hkdf_sha256
-from dcaf.core.seal import SIGNED
+from dcaf.core.signing import SIGNED
 
 Measured = Callable[[int, str], None]
 

@@ -22,7 +22,7 @@ from dcaf.asgi.json_walk import find_end
 from dcaf.asgi.framing import EventStream, LineStream
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import DcafError
-from dcaf.core.seal import Opened
+from dcaf.core.signing import Opened
 from tests.asgi.wire import AUDIENCE, RING, envelope
 
 Measured = Callable[[int, str], None]

@@ -985,7 +985,7 @@ def test_what_a_closed_stream_does_while_it_cleans_up_is_gone_too(backend: Any, 
     session = session_of()
 
     async def run() -> None:
-        from dcaf.core.current import running
+        from dcaf.core.context import running
 
         with running(session):
             async with aclosing(ToolRunner.of(session).stream(called, {})) as pieces:

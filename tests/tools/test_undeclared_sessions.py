@@ -130,7 +130,7 @@ async def by_module(amount: int) -> str:
 
 
 async def by_an_import_of_its_own(amount: int) -> str:
-    from dcaf.core.current import current_session as found
+    from dcaf.core.context import current_session as found
 
     spent = found().get("spent", 0)
     await pause()

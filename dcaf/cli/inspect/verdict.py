@@ -44,7 +44,7 @@ from typing import Final, NamedTuple
 from dcaf.core.base64url import decode
 from dcaf.core.claims import Claims
 from dcaf.core.errors import SessionInvalid
-from dcaf.core.seal import SHAPE
+from dcaf.core.signing import SHAPE
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -54,7 +54,7 @@ from dcaf.core.errors import SessionError
 from dcaf.core.keys import Key, Keyring
 from dcaf.core.migrations import Migrations
 from dcaf.core.mirror import Mirror
-from dcaf.core.seal import Opened
+from dcaf.core.signing import Opened
 from dcaf.core.settings import suites
 
 REASONS: Final = {
@@ -112,7 +112,7 @@ def _bound(whom: str, *, found: str | None, given: str | None) -> str:
 
 
 ENCRYPTED_TEXT: Final = re.compile(r"dcaf1e\.([A-Za-z0-9]{1,16})\.[\w-]{54,}", re.ASCII)
-"""As ``dcaf.core.encrypted`` has it, which cannot be loaded without the package that decrypts."""
+"""As ``dcaf.core.encryption`` has it, which cannot be loaded without the package that decrypts."""
 
 ENCRYPTED_SUITE: Final = "dcaf1e (encrypted)"
 

@@ -23,7 +23,7 @@ import orjson
 from pydantic import BaseModel, RootModel
 
 from dcaf.core.adapters import Description, Names, Path, describe
-from dcaf.core.difference import look
+from dcaf.core.round_trip import look
 from dcaf.core.parts import ATOMS, SEQUENCES, SETS, extra_of, parts_of
 
 ABSENT: Final = object()

@@ -18,7 +18,7 @@ from typing import Final, Generic, TypeVar, overload
 from dcaf.core.arguments import kind_of
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session
-from dcaf.core.views import SessionType
+from dcaf.core.typed import SessionType
 
 S = TypeVar("S", bound=Session)
 T = TypeVar("T")

@@ -24,9 +24,9 @@ from typing import Final
 
 from dcaf.core.base64url import Payload, decode, encode
 from dcaf.core.errors import SessionInvalid
-from dcaf.core.extras import extra
+from dcaf.core.importing import extra
 from dcaf.core.keys import KID_CHARACTERS, Key, Keyring, length_prefixed
-from dcaf.core.seal import Opened, Pieces
+from dcaf.core.signing import Opened, Pieces
 
 with extra("Encryption", "dcaf[crypto]"):
     from cryptography.exceptions import InvalidTag

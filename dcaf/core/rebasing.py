@@ -22,10 +22,10 @@ from dcaf.core.claims import Standing
 from dcaf.core.growing import Growing
 from dcaf.core.growth import Growth, grow_again
 from dcaf.core.handles import ABSENT, Slot
-from dcaf.core.merge import merge, merge_own, value_of
+from dcaf.core.merging import merge, merge_own, value_of
 from dcaf.core.slots import TEMPORARY
 from dcaf.core.state import Frozen, State
-from dcaf.core.values import write
+from dcaf.core.json_values import write
 
 
 class _Sealing(NamedTuple):

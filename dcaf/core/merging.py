@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from dcaf.core.handles import ABSENT
-from dcaf.core.values import read, write
+from dcaf.core.json_values import read, write
 
 Path: TypeAlias = tuple[str, ...]
 """The members on the way to a value, from the outside in."""

@@ -27,7 +27,7 @@ import typing_extensions
 from pydantic import BaseModel
 
 from dcaf.core.errors import ConfigurationError
-from dcaf.core.hints import annotations_of, constants_of
+from dcaf.core.annotations import annotations_of, constants_of
 
 SCALARS: Final = (
     *(str, bytes, int, float, complex, bool, type(None), range, EllipsisType, NotImplementedType),
