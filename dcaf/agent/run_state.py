@@ -18,8 +18,8 @@ the turn knows; a call of an agent that a tool has asked is among them, and one 
 
 from __future__ import annotations
 
-from dcaf.core.overlay import Overlay
-from dcaf.core.paths import join
+from dcaf.core.transaction import Overlay
+from dcaf.core.parts import join
 from dcaf.core.session import Session
 from dcaf.core.transaction import OUTSIDE, log_clash
 from dcaf.tools.queue import Caller, Conflict

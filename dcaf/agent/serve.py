@@ -15,7 +15,7 @@ from dcaf.agent.agent import Agent
 from dcaf.agent.config import require
 from dcaf.agent.app import create_app
 from dcaf.core.errors import ConfigurationError
-from dcaf.tools.target import load
+from dcaf.core.importing import load
 
 try:
     import uvicorn

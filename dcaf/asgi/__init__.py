@@ -18,7 +18,7 @@ from dcaf.core.claims import Claims
 from dcaf.core.migrations import Migration
 from dcaf.core.settings import Keys
 from dcaf.core.store import SessionStore
-from dcaf.core.unsigned import Import
+from dcaf.core.migrations import Import
 
 __all__ = [
     "Carriers",

@@ -51,7 +51,7 @@ from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session_dict import SessionDict
 from dcaf.core.store import SessionStore
-from dcaf.core.unsigned import Import
+from dcaf.core.migrations import Import
 
 UNNAMED: Final = "an unnamed route"
 FIELD: Final = re.compile(r"(\{[^{}]*\})")

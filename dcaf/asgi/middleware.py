@@ -25,7 +25,7 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 from starlette.types import Receive, Scope, Send
 from dcaf.core.errors import ConfigurationError
-from dcaf.core.raised import describe_raised
+from dcaf.core.errors import describe_raised
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -48,7 +48,7 @@ from dcaf.core.migrations import Migration
 from dcaf.core.session_dict import SessionDict
 from dcaf.core.settings import MAX_TOKEN_BYTES, Keys, build_sealer, one_of, positive
 from dcaf.core.store import SessionStore, level_of, require_store
-from dcaf.core.unsigned import Import
+from dcaf.core.migrations import Import
 
 Made = TypeVar("Made")
 P = ParamSpec("P")

@@ -9,7 +9,7 @@ import argparse
 from datetime import timedelta
 from typing import Final
 
-from dcaf.cli.loading import loaded
+from dcaf.core.importing import loaded
 from dcaf.core.keys import Keyring
 from dcaf.demo.teller import without_warnings
 

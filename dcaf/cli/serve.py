@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from dcaf.cli.loading import loaded
+from dcaf.core.importing import loaded
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

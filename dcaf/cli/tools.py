@@ -14,7 +14,7 @@ from typing import Any
 
 from dcaf.core.errors import ConfigurationError
 from dcaf.tools import Tool
-from dcaf.tools.target import load
+from dcaf.core.importing import load
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

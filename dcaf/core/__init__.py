@@ -49,10 +49,10 @@ from dcaf.core.host import HostTurn, SessionHost
 from dcaf.core.keys import Key, Keyring
 from dcaf.core.readonly import ReadOnlySession
 from dcaf.core.session import Session
-from dcaf.core.session_key import SessionKey
+from dcaf.core.session import SessionKey
 from dcaf.core.store import Lease, OpenRequest, Sealed, SessionStore, StatelessLease, StatelessStore
 from dcaf.core.transaction import transaction
-from dcaf.core.unsigned import Import
+from dcaf.core.migrations import Import
 
 __all__ = [
     "AgentError",

@@ -42,7 +42,7 @@ from dcaf.core.slots import RESERVED
 from dcaf.core.state import Frozen, State
 from dcaf.core.store import FAILED, Lease, Sealed
 from dcaf.core.rebasing import Tracked
-from dcaf.core.unsigned import Import
+from dcaf.core.migrations import Import
 from dcaf.core.json_values import JSON
 
 NEW: Final = "new"

@@ -27,7 +27,7 @@ from dcaf.core.adapters import Description, describe, same_type
 from dcaf.core.round_trip import is_same
 from dcaf.core.errors import SessionAliasError, SessionTypeError, SessionValueError
 from dcaf.core.parts import ATOMS, base_of
-from dcaf.core.typed_0 import mark, tells_all
+from dcaf.core.typed_objects import mark, tells_all
 from dcaf.core.typed_objects import Undeclared
 from dcaf.core.json_values import from_json, read, to_json, write
 

@@ -25,8 +25,8 @@ from dcaf.core.adapters import adapter, describe
 from dcaf.core.round_trip import NOT_FINITE, require_same
 from dcaf.core.errors import ConfigurationError, DcafError, SessionInvalid, SessionTypeError, SessionValueError
 from dcaf.core.parts import ATOMS, SEQUENCES, SETS, base_of
-from dcaf.core.paths import Refusal, misfit
-from dcaf.core.typed_0 import arrange, dump, read_back, with_undeclared
+from dcaf.core.parts import Refusal, misfit
+from dcaf.core.typed_objects import arrange, dump, read_back, with_undeclared
 from dcaf.core.typed_objects import Undeclared
 
 JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | None"

@@ -20,9 +20,9 @@ from typing import Any, ClassVar, Final, Self, TypeVar, overload
 
 from typing_extensions import TypeForm
 
-from dcaf.core.dict_views import Items, Keys, Values
+from dcaf.core.mapping import Items, Keys, Values
 from dcaf.core.errors import ConfigurationError, SessionReadOnlyError
-from dcaf.core.frameworks import describe_framework
+from dcaf.core.arguments import describe_framework
 from dcaf.core.handles import ABSENT
 from dcaf.core.mapping import StateMapping
 from dcaf.core.session import Session, session_behind

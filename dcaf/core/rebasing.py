@@ -1,4 +1,14 @@
-"""A state that a server keeps, whose changes can be laid once more over a newer one that another turn has committed meanwhile.
+"""Lay the changes of a turn over a newer state that another turn has committed in the meantime.
+
+A state that remembers of each key what was counted and appended, so that it can be done once more over another value.
+
+>>> state = Growing()
+>>> state.add("visits", 1), state.add("visits", 2)
+(1, 3)
+>>> state._grown
+{'visits': Added(by=3)}
+
+A state that a server keeps, whose changes can be laid once more over a newer one that another turn has committed meanwhile.
 
 >>> state = Tracked(Payload(b'{"visits":1,"log":["a"],"step":1}'))
 >>> state.add("visits", 1), state.append("log", "b"), state.put("step", 2)
@@ -14,18 +24,44 @@ changed member is kept, and where both turns changed one, this turn comes later 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
-
 from dcaf.core.base64url import Payload
 from dcaf.core.claims import Standing
-from dcaf.core.growing import Growing
-from dcaf.core.growth import Growth, grow_again
+from dcaf.core.merging import Added, Appended, Growth
+from dcaf.core.state import State
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from dcaf.core.merging import Growth, grow_again
 from dcaf.core.handles import ABSENT, Slot
 from dcaf.core.merging import merge, merge_own, value_of
 from dcaf.core.slots import TEMPORARY
 from dcaf.core.state import Frozen, State
 from dcaf.core.json_values import write
+
+class Growing(State):
+    """What the call of a tool, and a turn whose state a server keeps, have in common. Arguments are those of a state."""
+
+    __slots__ = ("_grown",)
+
+    def __init__(self, arrived: Payload | None = None, standing: Standing | None = None, *, limit_bytes: int | None = None) -> None:
+        super().__init__(arrived, standing, limit_bytes=limit_bytes)
+        self._grown: dict[str, Growth] = {}
+
+    def add(self, key: str, by: int) -> int:
+        """As of a state; the change itself is remembered, so that it never clashes with another of its kind."""
+        with self._lock:
+            found = super().add(key, by)
+            self._remember(key, Added(by))
+            return found
+
+    def append(self, key: str, value: object) -> None:
+        """As ``add``."""
+        with self._lock:
+            super().append(key, value)
+            self._remember(key, Appended([self._tails[key].items[-1]]))
+
+    def _remember(self, key: str, change: Growth) -> None:
+        before = self._grown.get(key)
+        self._grown[key] = change if before is None else before.then(change)
 
 
 class _Sealing(NamedTuple):

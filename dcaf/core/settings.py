@@ -22,7 +22,7 @@ from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.keys import Keyring
 from dcaf.core.migrations import Migration, Migrations
-from dcaf.core.rotation import LiveKeyring
+from dcaf.core.keys import LiveKeyring
 from dcaf.core.signing import SIGNED, Suite
 
 T = TypeVar("T")

@@ -36,7 +36,7 @@ from dcaf.core.errors import (
     SessionSuperseded,
     SessionUnavailable,
 )
-from dcaf.core.raised import describe_raised
+from dcaf.core.errors import describe_raised
 
 if TYPE_CHECKING:
     from dcaf.core.session import Session

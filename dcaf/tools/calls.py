@@ -11,8 +11,8 @@ from typing import Any
 
 from dcaf.core.errors import ToolConflictError
 from dcaf.core.merging import Path
-from dcaf.core.overlay import IGNORE, Clash, Look
-from dcaf.core.paths import join
+from dcaf.core.transaction import IGNORE, Clash, Look
+from dcaf.core.parts import join
 from dcaf.core.session import Session
 from dcaf.core.transaction import OUTSIDE, Transaction, innermost, log_clash, refuse_late
 from dcaf.tools.queue import Caller, Conflict

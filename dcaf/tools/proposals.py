@@ -25,7 +25,7 @@ from dcaf.core.base64url import encode
 from dcaf.core.errors import ToolArgumentError
 from dcaf.core.keys import length_prefixed
 from dcaf.core.payload import lacks
-from dcaf.core.overlay import Overlay
+from dcaf.core.transaction import Overlay
 from dcaf.core.session import Session
 from dcaf.core.state import QUOTED, State
 from dcaf.core.json_values import read

@@ -36,7 +36,7 @@ from dcaf.core.adapters import adapter
 from dcaf.core.errors import ConfigurationError, SessionTypeError
 from dcaf.core.readonly import ReadOnlySession
 from dcaf.core.session import Session
-from dcaf.core.session_key import SessionKey
+from dcaf.core.session import SessionKey
 from dcaf.tools.callables import maker
 from dcaf.tools.platform_context import PlatformContext, current_platform
 from collections.abc import Mapping, MutableMapping

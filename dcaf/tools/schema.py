@@ -55,7 +55,7 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import from_json
 from dcaf.core.errors import ConfigurationError, ToolArgumentError
-from dcaf.core.paths import misfit, problems
+from dcaf.core.parts import misfit, problems
 from dcaf.tools.callables import maker
 from dcaf.tools.docstrings import Docstring
 from typing import Any, Final

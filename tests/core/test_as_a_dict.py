@@ -26,7 +26,7 @@ from dcaf import ReadOnlySession, Session
 from dcaf.core import SessionTypeError, SessionValueError
 from dcaf.core.envelope import Sealer
 from dcaf.core.keys import Key, Keyring
-from dcaf.core.overlay import Overlay
+from dcaf.core.transaction import Overlay
 from dcaf.core.session_dict import DictState, SessionDict
 
 SCALE: Final = float(os.environ.get("DCAF_SCALE", "0.02"))

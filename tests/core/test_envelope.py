@@ -30,7 +30,7 @@ from dcaf.core.encryption import ENCRYPTED
 from dcaf.core.envelope import NEW, RESTART, Sealer
 from dcaf.core.migrations import Migrations
 from dcaf.core.mirror import _exact
-from dcaf.core.overlay import Overlay
+from dcaf.core.transaction import Overlay
 from dcaf.core.signing import SIGNED
 from dcaf.core.state import State
 

@@ -9,7 +9,7 @@ import pytest
 
 from dcaf import ConfigurationError, Key, Keyring
 from dcaf.core.envelope import Sealer
-from dcaf.core.rotation import LiveKeyring
+from dcaf.core.keys import LiveKeyring
 from dcaf.core.settings import keyring
 from dcaf.core.json_values import JSON
 

@@ -85,10 +85,10 @@ ALLOWED: Final = {
     Found(
         "tools/annotations.py", "import_module"
     ): "imports what the program's own source imports for its annotations, at a tool's first use",
-    Found("tools/target.py", "importlib"): "for the next",
-    Found("tools/target.py", "import_module"): "imports the module that the operator names in `dcaf tools` and `dcaf serve`",
-    Found("cli/loading.py", "importlib"): "for the next",
-    Found("cli/loading.py", "import_module"): "imports a module of dcaf that only one command needs, a constant in the source",
+    Found("core/importing.py", "importlib"): "for the next",
+    Found("core/importing.py", "import_module"): "imports the module that the operator names in `dcaf tools` and `dcaf serve`",
+    Found("core/importing.py", "importlib"): "for the next",
+    Found("core/importing.py", "import_module"): "imports a module of dcaf that only one command needs, a constant in the source",
     Found("agent/app.py", "importlib"): "importlib.metadata, for the version in the OpenAPI document",
     Found("core/adapters.py", "ForwardRef"): "recognises a type that is only named, to refuse it",
     Found("core/annotations.py", "get_type_hints"): "evaluates the annotations of the program's own subclasses of Session",
@@ -98,7 +98,7 @@ ALLOWED: Final = {
     Found("asgi/config.py", "import_module"): "imports dcaf.asgi.telemetry, a constant in the source, only where it is wanted",
     Found("core/settings.py", "importlib"): "for the next",
     Found("core/settings.py", "import_module"): "imports dcaf.core.encryption, a constant in the source, only where it is wanted",
-    Found("core/frameworks.py", "importlib"): "find_spec, which imports nothing: whether dcaf has an integration of its own",
+    Found("core/arguments.py", "importlib"): "find_spec, which imports nothing: whether dcaf has an integration of its own",
 }
 
 

@@ -25,7 +25,7 @@ from dcaf.core.envelope import Sealer
 from dcaf.core.handles import Handle
 from dcaf.core.keys import Key, Keyring
 from dcaf.core.parts import base_of
-from dcaf.core.paths import Refusal
+from dcaf.core.parts import Refusal
 from tests.promises.generate import states
 from tests.promises.kinds import BASED, DECLARED, LOST, STORED, Make
 

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from dcaf import Keyring, SessionMiddleware
-from dcaf.core.rotation import LiveKeyring
+from dcaf.core.keys import LiveKeyring
 from dcaf.testing.server import serving
 
 

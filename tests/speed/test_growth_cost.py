@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from dcaf import Session
-from dcaf.core.overlay import Overlay
+from dcaf.core.transaction import Overlay
 from dcaf.core.state import State
 
 FEW, MANY = 1_000, 20_000

@@ -20,7 +20,7 @@ import dcaf
 from dcaf import ConfigurationError, ReadOnlySession, Session, current_session, tool
 from dcaf.core import current
 from dcaf.core.errors import ToolConflictError
-from dcaf.core.overlay import IGNORE
+from dcaf.core.transaction import IGNORE
 from dcaf.tools import Call, Result, ToolRunner, calls
 
 both = pytest.mark.parametrize("backend", ["asyncio", "trio"])
