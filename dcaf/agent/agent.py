@@ -22,24 +22,39 @@ that it is given, each time.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
-from pydantic_ai.exceptions import UserError
-from pydantic_ai.models import Model, infer_model
-from dcaf.agent.config import kind_of
-from dcaf.agent.run_state import Tools
-from dcaf.core.errors import ConfigurationError
-from dcaf.tools.tool import Tool, tool
 import functools
+import inspect
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final, TypeAlias, TypeVar
+
 from dcaf.core.importing import extra
+
+with extra("dcaf.agent", "dcaf[agent]"):  # before any other module of this package, each of which needs one of them
+    from pydantic_ai.exceptions import UserError
+    from pydantic_ai.models import Model, infer_model
+
+from dcaf.agent.config import RunConfig, kind_of, require
+from dcaf.agent.function_agent import Filled, FunctionMind
+from dcaf.agent.history import Messages, context_of, go_on, read, session_of
+from dcaf.agent.interceptors import RequestInterceptor, ResponseInterceptor, listed
+from dcaf.agent.model_loop import ModelMind
+from dcaf.agent.models import Event
+from dcaf.agent.response import AgentResponse
+from dcaf.agent.run_state import Clock, Mind, Tools
+from dcaf.agent.runner import Run, Service
+from dcaf.core.errors import ConfigurationError
+from dcaf.core.session import Session
+from dcaf.tools.event_loop import wait_for
+from dcaf.tools.tool import Tool, tool
 
 TOOLS: Final = "a list of tools or functions"
 INSTRUCTIONS: Final = "a text, a function of the session, or None"
+IN_LOOP: Final = "agent.run() was called inside a running event loop. Write `await agent.run_async(...)`, or chat_async."
+
+One = TypeVar("One")
+OneOrMore: TypeAlias = "One | Sequence[One] | None"
 
 
 def model_of(model: Any) -> Model | Callable[..., Any]:
@@ -139,31 +154,6 @@ def _tool(item: Any) -> Tool[..., Any]:
             f"{name} is a method, and there is no object to call it on: pass that of one, as tools=[thing.{made.name}]."
         )
     return made
-
-
-with extra("dcaf.agent", "dcaf[agent]"):  # before any other module of this package, each of which needs one of them
-    from pydantic_ai.models import Model
-
-from dcaf.agent.config import require
-from dcaf.agent.config import RunConfig
-from dcaf.agent.history import Messages, context_of, go_on, read, session_of
-from dcaf.agent.run_state import Clock, Mind, Tools
-from dcaf.agent.function_agent import Filled, FunctionMind
-from dcaf.agent.models import Event
-from dcaf.agent.interceptors import RequestInterceptor, ResponseInterceptor, listed
-from dcaf.agent.agent import instructions_of, model_of, tools_of
-from dcaf.agent.response import AgentResponse
-from dcaf.agent.runner import Run, Service
-from dcaf.agent.model_loop import ModelMind
-from dcaf.core.errors import ConfigurationError
-from dcaf.core.session import Session
-from dcaf.tools.event_loop import wait_for
-from dcaf.tools.tool import Tool
-
-One = TypeVar("One")
-OneOrMore: TypeAlias = "One | Sequence[One] | None"
-
-IN_LOOP: Final = "agent.run() was called inside a running event loop. Write `await agent.run_async(...)`, or chat_async."
 
 
 class Agent:

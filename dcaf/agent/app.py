@@ -20,31 +20,30 @@ whatever they answer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cache
-from importlib.metadata import version
-from typing import Any, Final
-from pydantic import TypeAdapter
-from pydantic.json_schema import models_json_schema
-from dcaf.agent.agent import Agent
-from dcaf.agent.models import STOP_REASONS, Answer, Event, Turn
-from dcaf.asgi.problems import ENVELOPE, PROBLEM, REFUSED
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
+from importlib.metadata import version
 from inspect import signature
 from typing import Any, ClassVar, Final
+
 import anyio
+from pydantic import TypeAdapter
+from pydantic.json_schema import models_json_schema
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
-from dcaf.agent.config import kind_of
+
+from dcaf.agent.agent import Agent
 from dcaf.agent.codec import Asked, ended, failed, problem, refused, written
+from dcaf.agent.config import kind_of
+from dcaf.agent.models import STOP_REASONS, Answer, Event, Turn
 from dcaf.agent.page import Page
 from dcaf.agent.page import routes as page_routes
 from dcaf.agent.websocket import Conversation
@@ -52,6 +51,7 @@ from dcaf.asgi import SessionMiddleware
 from dcaf.asgi.body import off_the_loop
 from dcaf.asgi.carriers import BODY
 from dcaf.asgi.config import routes as exempted
+from dcaf.asgi.problems import ENVELOPE, PROBLEM, REFUSED
 from dcaf.core.context import current_session
 from dcaf.core.errors import ConfigurationError, MalformedRequest
 from dcaf.core.store import SessionStore, require_store

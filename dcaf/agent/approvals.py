@@ -17,34 +17,33 @@ which the call is used before the call begins; if it cannot be reached, nothing 
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Container, Mapping, Sequence
-from typing import Any, Final
-from dcaf.agent.models import Approval, Data, Message, PendingToolCall
-from dcaf.core.session import Session
-from dcaf.tools.proposals import Proposal, is_digest_of, pending_in, tag_of
-from dcaf.tools.tool import Tool
-from dcaf.tools.decisions import DecidedCall
 import functools
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Generator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from threading import Lock, get_ident
+from typing import Any, Final
+
 import anyio
 import anyio.from_thread
 from anyio.abc import TaskStatus
+
+from dcaf.agent.models import Approval, Data, Message, PendingToolCall
 from dcaf.agent.run_state import Clock
-from dcaf.asgi.streams import Send, sending
+from dcaf.asgi.streams import SendCheckpoint, sending
 from dcaf.core.context import current_session
 from dcaf.core.errors import ConfigurationError, SessionConflict, SessionUnavailable, ToolApprovalError
 from dcaf.core.lifecycle import shielded
+from dcaf.core.session import Session
 from dcaf.core.state import State
 from dcaf.tools.callables import layers
-from dcaf.tools.proposals import Proposal, give_back, is_sealed_as_waiting, root_of, take
+from dcaf.tools.decisions import BEFORE, DecidedCall, Verdict
+from dcaf.tools.proposals import Proposal, give_back, is_digest_of, is_sealed_as_waiting, pending_in, root_of, tag_of, take
 from dcaf.tools.results import Call, told_of
 from dcaf.tools.runner import ToolRunner
-from dcaf.tools.decisions import BEFORE, Verdict
+from dcaf.tools.tool import Tool
 
 MOST_TRIES: Final = 4
 """Times that the arguments of one waiting call are looked for: a client could send thousands of its id."""
@@ -254,7 +253,7 @@ class Execution:
         item.used, item.output = [], NOT_BEGUN
         item.error = error if isinstance(error, Exception) else None
 
-    async def _tell_use(self, send: Send, id_: str) -> None:
+    async def _tell_use(self, send: SendCheckpoint, id_: str) -> None:
         """Send the session in which a call is used. Where nothing carries it before the turn ends, that is how it is.
 
         It cannot be stopped: nobody could tell whether the client has got it.
@@ -282,7 +281,7 @@ class Execution:
                     await self._send()
 
 
-def _sender(session: Session) -> Send | None:
+def _sender(session: Session) -> SendCheckpoint | None:
     """What sends a session to its client in the middle of an answer; None where the request's session is another one, or none."""
     thread, send = sending.get((0, None))
     try:

@@ -20,13 +20,13 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
-from dcaf.agent.history import Fresh, problems_of, read
 from dcaf.agent.function_agent import OWN
+from dcaf.agent.history import Fresh, problems_of, read
 from dcaf.agent.models import READ, Done, Error, Event, Message, MetaData, Turn
 from dcaf.agent.response import AgentResponse
 from dcaf.core.errors import AgentError, DcafError, MalformedRequest
-from dcaf.tools.results import trace
 from dcaf.tools.platform_context import PLATFORM
+from dcaf.tools.results import trace
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 

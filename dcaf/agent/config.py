@@ -24,9 +24,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import IntEnum
-from pydantic_ai.settings import ModelSettings
-from dcaf.core.errors import ConfigurationError
 from typing import Any
+
+from pydantic_ai.settings import ModelSettings
+
+from dcaf.core.errors import ConfigurationError
+
 
 class StreamingMode(IntEnum):
     """Which way text streams.

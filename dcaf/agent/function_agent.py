@@ -21,16 +21,15 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
 from dcaf.agent.config import kind_of, require
-from dcaf.agent.run_state import begin_overlay, commit_overlay
-from dcaf.agent.run_state import Draft, Tools
 from dcaf.agent.models import LONGEST_ID, Data, Event, TextDelta
+from dcaf.agent.run_state import Draft, Tools, begin_overlay, commit_overlay
 from dcaf.core.context import running
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session
 from dcaf.tools.callables import label, outcome, starts_on_loop
-from dcaf.tools.threads import contained
 from dcaf.tools.injection import Plan
 from dcaf.tools.proposals import MOST_PENDING
+from dcaf.tools.threads import contained
 from dcaf.tools.tool import Tool
 
 OWN: Final = frozenset({"session", "tool_calls", "executed_tool_calls", "approvals", "executed_approvals"})

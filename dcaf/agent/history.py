@@ -26,20 +26,29 @@ What a reader gets wrong: what the caller gave is never changed. The messages of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, Final
-import anyio.lowlevel
-from pydantic_ai.messages import ModelMessage, ModelRequest, ModelRequestPart, ModelResponse, ModelResponsePart, TextPart, ToolCallPart, ToolReturnPart, UserPromptPart
-from pydantic_core import to_json
-from dcaf.agent.models import Approval, ExecutedToolCall, Message
-import copy
-from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
+
+import anyio.lowlevel
 from pydantic import ValidationError
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelRequest,
+    ModelRequestPart,
+    ModelResponse,
+    ModelResponsePart,
+    TextPart,
+    ToolCallPart,
+    ToolReturnPart,
+    UserPromptPart,
+)
+from pydantic_core import to_json
+
 from dcaf.agent.config import kind_of, require
-from dcaf.agent.models import Message
+from dcaf.agent.models import Approval, ExecutedToolCall, Message
 from dcaf.agent.response import AgentResponse
 from dcaf.core.context import current_session
 from dcaf.core.errors import ConfigurationError, MalformedRequest

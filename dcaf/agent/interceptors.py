@@ -22,8 +22,8 @@ from typing import Any, TypeAlias, TypeVar
 from pydantic import ValidationError
 
 from dcaf.agent.config import kind_of, require
-from dcaf.agent.run_state import begin_overlay, commit_overlay
 from dcaf.agent.models import Data, Message
+from dcaf.agent.run_state import begin_overlay, commit_overlay
 from dcaf.core.context import running
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session

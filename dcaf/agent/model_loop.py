@@ -13,35 +13,52 @@ of ``dcaf.tools``, which gives them their session.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
-from pydantic_ai.direct import model_request, model_request_stream
-from pydantic_ai.exceptions import ContentFilterError
-from pydantic_ai.messages import ModelMessage, ModelResponse, ModelResponseStreamEvent, PartDeltaEvent, PartStartEvent, TextPart, TextPartDelta
-from pydantic_ai.models import Model, ModelRequestParameters
-from pydantic_ai.settings import ModelSettings
-from dcaf.agent.backends import cannot, refusal_of
-from dcaf.tools.threads import contained
 import logging
 import uuid
-from dataclasses import replace
-from typing import Any, Final
-from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, ToolCallPart, ToolReturnPart
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeAlias
+
+from pydantic_ai.direct import model_request, model_request_stream
+from pydantic_ai.exceptions import ContentFilterError
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelRequest,
+    ModelResponse,
+    ModelResponseStreamEvent,
+    PartDeltaEvent,
+    PartStartEvent,
+    TextPart,
+    TextPartDelta,
+    ToolCallPart,
+    ToolReturnPart,
+)
+from pydantic_ai.models import Model, ModelRequestParameters
+from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import ToolDefinition
 from pydantic_core import to_jsonable_python
+
+from dcaf.agent.backends import cannot, describe, refusal_of, renew_client, settings_for, stop_reason
 from dcaf.agent.config import RunConfig, StreamingMode
-from dcaf.agent.run_state import Draft, Tools
 from dcaf.agent.function_agent import Filled
-from dcaf.agent.models import LONGEST_ID, Event, ExecutedToolCall, ExecutedToolCalls, IntermittentUpdate, TextDelta
 from dcaf.agent.history import history
-from dcaf.agent.backends import describe, renew_client, settings_for, stop_reason
-from dcaf.core.errors import ExitError, MalformedRequest, ModelFailedError, ModelLimitError, StateError, ToolArgumentError, ToolError
+from dcaf.agent.models import LONGEST_ID, Event, ExecutedToolCall, ExecutedToolCalls, IntermittentUpdate, TextDelta
+from dcaf.agent.run_state import Draft, Tools
+from dcaf.core.errors import (
+    ExitError,
+    MalformedRequest,
+    ModelFailedError,
+    ModelLimitError,
+    StateError,
+    ToolArgumentError,
+    ToolError,
+)
 from dcaf.core.session import Session
 from dcaf.tools.proposals import MOST_PENDING, waits
 from dcaf.tools.results import Call, told_of
 from dcaf.tools.runner import ToolRunner
+from dcaf.tools.threads import contained
 from dcaf.tools.tool import Tool
 
 BETWEEN: Final = "\n\n"

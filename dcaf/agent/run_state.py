@@ -18,11 +18,6 @@ the turn knows; a call of an agent that a tool has asked is among them, and one 
 
 from __future__ import annotations
 
-from dcaf.core.transaction import Overlay
-from dcaf.core.parts import join
-from dcaf.core.session import Session
-from dcaf.core.transaction import OUTSIDE, log_clash
-from dcaf.tools.queue import Caller, Conflict
 import logging
 import time
 import uuid
@@ -30,13 +25,29 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeAlias
+
 from pydantic_ai.usage import RunUsage
-from dcaf.agent.models import Approval, Approvals, Data, Event, ExecutedApproval, ExecutedToolCall, Message, PendingToolCall, ToolCalls
+
+from dcaf.agent.models import (
+    Approval,
+    Approvals,
+    Data,
+    Event,
+    ExecutedApproval,
+    ExecutedToolCall,
+    Message,
+    PendingToolCall,
+    ToolCalls,
+)
 from dcaf.core.errors import ToolApprovalError
-from dcaf.tools.queue import Conflict
+from dcaf.core.parts import join
+from dcaf.core.session import Session
+from dcaf.core.transaction import OUTSIDE, Overlay, log_clash
 from dcaf.tools.proposals import Proposal, add_proposal, pending_in, root_of
+from dcaf.tools.queue import Caller, Conflict
 from dcaf.tools.runner import ToolRunner
 from dcaf.tools.tool import Tool
+
 
 def begin_overlay(session: Session) -> Session:
     """A session over another one: what is done to it is its own until it is committed."""

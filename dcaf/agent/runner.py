@@ -15,11 +15,10 @@ from typing import Any, Final
 
 import anyio
 
-from dcaf.agent.approvals import decided_call, decided_in_older_form, decisions_of, told_in, waiting_calls
-from dcaf.agent.model_loop import BETWEEN
+from dcaf.agent.approvals import Approved, Execution, decided_call, decided_in_older_form, decisions_of, told_in, waiting_calls
 from dcaf.agent.config import RunConfig
-from dcaf.agent.run_state import Clock, Draft, Mind, Tools, around
-from dcaf.agent.approvals import Approved, Execution
+from dcaf.agent.interceptors import InterceptedRequest, InterceptedResponse, RequestInterceptor, ResponseInterceptor, intercepted
+from dcaf.agent.model_loop import BETWEEN
 from dcaf.agent.models import (
     READ,
     Approval,
@@ -32,17 +31,15 @@ from dcaf.agent.models import (
     Message,
     TextDelta,
 )
-from dcaf.agent.interceptors import InterceptedRequest, InterceptedResponse, RequestInterceptor, ResponseInterceptor, intercepted
 from dcaf.agent.response import AgentResponse
+from dcaf.agent.run_state import Clock, Draft, Mind, Tools, around
 from dcaf.core.context import Within
 from dcaf.core.errors import DcafError, InterceptorError, MalformedRequest, StateError, ToolArgumentError, TurnTimeoutError
 from dcaf.core.session import Session
-from dcaf.tools.results import trace
+from dcaf.tools.decisions import BEFORE, UNKNOWN, Spending, Verdict, digesting, judge_message
 from dcaf.tools.platform_context import PLATFORM, within_platform
 from dcaf.tools.proposals import pending_in, settle
-from dcaf.tools.results import told_of
-from dcaf.tools.decisions import Spending
-from dcaf.tools.decisions import BEFORE, UNKNOWN, Verdict, digesting, judge_message
+from dcaf.tools.results import told_of, trace
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 

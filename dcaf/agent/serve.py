@@ -12,8 +12,8 @@ from typing import Any, Final
 from starlette.types import ASGIApp
 
 from dcaf.agent.agent import Agent
-from dcaf.agent.config import require
 from dcaf.agent.app import create_app
+from dcaf.agent.config import require
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.importing import load
 

@@ -15,8 +15,8 @@ from anyio.streams.memory import MemoryObjectSendStream
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from dcaf.agent.agent import Agent
-from dcaf.agent.config import StreamingMode
 from dcaf.agent.codec import Asked, ended, failed, refused, written
+from dcaf.agent.config import StreamingMode
 from dcaf.agent.response import AgentResponse
 from dcaf.asgi.body import off_the_loop
 from dcaf.core.context import current_session

@@ -32,26 +32,25 @@ A wrong setting fails when the middleware is constructed.
 from __future__ import annotations
 
 import re
-from typing import Final
-from starlette.types import Scope
-from collections.abc import Callable
-from typing import Any, Final, TypeAlias
-from dcaf.asgi.json_walk import may_plant
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Final, Literal, TypeAlias, TypeVar
+from typing import Any, Final, Literal, TypeAlias, TypeVar
+
+from starlette.types import Scope
+
 from dcaf.asgi.body import Flights
 from dcaf.asgi.carriers import Carrier
 from dcaf.asgi.events import Events, Watcher
 from dcaf.asgi.identity import Identity
 from dcaf.asgi.json_sessions import Verify
+from dcaf.asgi.json_walk import may_plant
 from dcaf.core.arguments import texts_of
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError
+from dcaf.core.migrations import Import
 from dcaf.core.session_dict import SessionDict
 from dcaf.core.store import SessionStore
-from dcaf.core.migrations import Import
 
 UNNAMED: Final = "an unnamed route"
 FIELD: Final = re.compile(r"(\{[^{}]*\})")

@@ -26,14 +26,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from json import JSONDecoder
+from json import JSONDecoder, detect_encoding
 from typing import Any, Final, NamedTuple
+
 import orjson
+
 from dcaf.core.errors import BodyTooLarge, MalformedJSON
-from json import detect_encoding
-from typing import Final
-from dcaf.asgi import json_walk
-from dcaf.core.errors import MalformedJSON
 
 MAX_SESSIONS: Final = 10_000
 """Messages with a session that are read, at most: a body with more is none that a conversation made."""
@@ -233,7 +231,7 @@ def clear_whole(data: bytes, *, objects_only: bool) -> bytes:
         return data
     if detect_encoding(data).startswith(("utf-16", "utf-32")):
         return _refuse_wide(data, objects_only=objects_only)
-    text = data.decode("latin-1")  # one character a byte, as ``json_walk`` has it
+    text = data.decode("latin-1")  # one character a byte, as ``read_members`` has it
     planted = _planted(text, objects_only=objects_only)
     at, pieces = 0, []
     for start, end in planted:
@@ -260,11 +258,11 @@ def _planted(text: str, *, objects_only: bool) -> list[tuple[int, int]]:
     if not text.startswith("{", begin):
         return []
     try:
-        if json_walk.skip_space(text, json_walk.find_end(text, begin)) != len(text):
+        if skip_space(text, find_end(text, begin)) != len(text):
             return []
-        top, _ = json_walk.read_members(text, begin)
+        top, _ = read_members(text, begin)
         inside = [member for member in top if member.name == "data" and text[member.start] == "{"]
-        sessions = [found for data in inside for found in json_walk.read_members(text, data.start)[0] if found.name == "session"]
+        sessions = [found for data in inside for found in read_members(text, data.start)[0] if found.name == "session"]
     except RecursionError:
         raise MalformedJSON(reason="depth") from None
     except ValueError:

@@ -19,36 +19,31 @@ request body *is* the verified state; every other one has been taken out.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
-from starlette.types import Receive, Scope, Send
-from dcaf.core.errors import ConfigurationError
-from dcaf.core.errors import describe_raised
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import ClassVar, Final, Literal
+from functools import wraps
+from typing import Any, ClassVar, Concatenate, Final, Literal, ParamSpec, TypeVar
+
 from starlette.types import ASGIApp, Receive, Scope, Send
+
 from dcaf.asgi.body import Flights, unopened
 from dcaf.asgi.carriers import Carriers, carriers_of, find_presented
-from dcaf.asgi.config import MAX_BODY_BYTES, Config, Routes, routes, watcher
+from dcaf.asgi.config import MAX_BODY_BYTES, Config, Routes, Terminal, is_done, routes, watcher
 from dcaf.asgi.events import Event, Events
 from dcaf.asgi.identity import Conversation, Identity, Subject
 from dcaf.asgi.lifecycle import find_dead
 from dcaf.asgi.problems import refuse
 from dcaf.asgi.request import SCOPE_KEY, RequestSession
-from dcaf.asgi.config import Terminal, is_done
 from dcaf.asgi.websocket import PassingSocket, Socket, open_first
 from dcaf.core.arguments import kind_of, require_bool, require_plain_function, texts_of
-from dcaf.core.errors import ConfigurationError, SessionError, SessionUnavailable
-from dcaf.core.migrations import Migration
+from dcaf.core.errors import ConfigurationError, SessionError, SessionUnavailable, describe_raised
+from dcaf.core.migrations import Import, Migration
 from dcaf.core.session_dict import SessionDict
 from dcaf.core.settings import MAX_TOKEN_BYTES, Keys, build_sealer, one_of, positive
 from dcaf.core.store import SessionStore, level_of, require_store
-from dcaf.core.migrations import Import
 
 Made = TypeVar("Made")
 P = ParamSpec("P")

@@ -21,10 +21,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
+
 import anyio
 import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+
 from dcaf.asgi.body import IN_FLIGHT, announced_bytes
 from dcaf.asgi.carriers import Carrier
 from dcaf.core.envelope import RESTART

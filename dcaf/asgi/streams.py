@@ -19,21 +19,21 @@ refused there.
 from __future__ import annotations
 
 from contextlib import suppress
+from contextvars import ContextVar
 from threading import get_ident
-from typing import Final
+from typing import Final, Protocol
+
 import anyio
 from starlette.types import Message, Send
-from dcaf.asgi.headers import carrying
-from dcaf.asgi.lifecycle import Turn
-from dcaf.asgi.framing import MARK, Cutter, EventStream, LineStream, Piece
-from dcaf.asgi.json_walk import HINT_BYTES, may_plant
-from dcaf.asgi.problems import error_text
+
 from dcaf.asgi.config import is_done, says_nothing
-from dcaf.core.errors import SessionError, SessionUnavailable, StateError
-from contextvars import ContextVar
-from typing import Final, Protocol
+from dcaf.asgi.framing import MARK, Cutter, EventStream, LineStream, Piece
+from dcaf.asgi.headers import carrying
+from dcaf.asgi.json_walk import HINT_BYTES, may_plant
+from dcaf.asgi.lifecycle import Turn
+from dcaf.asgi.problems import error_text
 from dcaf.core.context import in_a_call
-from dcaf.core.errors import ConfigurationError
+from dcaf.core.errors import ConfigurationError, SessionError, SessionUnavailable, StateError
 
 LINES: Final = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
 EVENTS: Final = "text/event-stream"

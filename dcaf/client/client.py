@@ -26,21 +26,17 @@ What a reader gets wrong: asynchronous is not concurrent. A conversation has one
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
 from typing import Any, Self
-from dcaf.client.reply import Decision
-from dcaf.client.transport import BaseClient
-from dcaf.client.transport import httpx2, reached
-from dcaf.client.reply import Event, Reply
-from dcaf.client.stream import Stream
+
+from dcaf.client.reply import Decision, Event, Reply
+from dcaf.client.stream import AsyncStream, Stream
+from dcaf.client.transport import BaseClient, httpx2, reached
 from dcaf.client.turn import Turn
-from dcaf.client.websocket import Socket
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import AbstractAsyncContextManager
-from dcaf.client.stream import AsyncStream
-from dcaf.client.websocket import AsyncSocket
+from dcaf.client.websocket import AsyncSocket, Socket
+
 
 class Client(BaseClient[httpx2.Client]):
     """One conversation with an agent service; the arguments are those of BaseClient."""

@@ -38,14 +38,14 @@ What a reader gets wrong: a session is dead only where the status, the code and 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 from types import NoneType
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
+
 from dcaf.client.arguments import check
-from dcaf.core.errors import DcafError
-from collections.abc import Mapping
-from typing import Any, Final
 from dcaf.client.envelopes import is_dead_by, value_at
+from dcaf.core.errors import DcafError
 
 AGAIN: Final = re.compile(r"\bagain\b", re.IGNORECASE)
 TOKEN: Final = re.compile(r"dcaf1[a-z]\.[\w.-]+")

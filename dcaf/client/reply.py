@@ -26,16 +26,13 @@ What a reader gets wrong: a streamed turn has a reply, too, the same as if it ha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
-from dcaf.client.arguments import check, refuse
-from dcaf.client.envelopes import value_at
-from dcaf.client.errors import ApprovalUnknown
-from collections.abc import Iterable, Mapping
-from typing import Any
+
 from dcaf.client.arguments import check, make_whole, refuse
-from dcaf.client.envelopes import session_in
+from dcaf.client.envelopes import session_in, value_at
+from dcaf.client.errors import ApprovalUnknown
 
 Decision: TypeAlias = Literal[True] | str
 """Yes, or why not."""

@@ -14,14 +14,15 @@ for a session that has come in an event of its own. Close it:
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Generator
 from types import TracebackType
 from typing import Self
+
 from dcaf.client.arguments import check
 from dcaf.client.errors import TurnUnfinished
 from dcaf.client.reply import Event, Reply
 from dcaf.client.turn import Turn
-from collections.abc import AsyncGenerator
+
 
 class Stream:
     """An iterator over events, made by ``Client.stream`` and ``Socket.stream``.

@@ -11,19 +11,18 @@ What a reader gets wrong: a client is one conversation. Two conversations are tw
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dcaf.client.errors import ServiceUnreachable
-from dcaf.client.errors import refused
-from dcaf.client.turn import Turn
-from dcaf.core.importing import extra
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, ClassVar, Final, Generic, TypeVar
-from dcaf.client.reply import Approval
+
 from dcaf.client.arguments import check, check_headers, check_path, check_url, check_wait
 from dcaf.client.conversation import Conversation, OnDead
+from dcaf.client.errors import ServiceUnreachable, refused
+from dcaf.client.reply import Approval
+from dcaf.client.turn import Turn
+from dcaf.core.importing import extra
 
 with extra("dcaf.client", "dcaf[client]"):
     import httpx2

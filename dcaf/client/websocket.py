@@ -24,24 +24,18 @@ next turn opens another one, and goes on with the last session that has come.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+import asyncio
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any, Final, Self
-from dcaf.client.reply import Decision
+
 from dcaf.client.arguments import check, check_headers, check_seconds
 from dcaf.client.conversation import Conversation
-from dcaf.client.transport import ConnectionClosed, WebSocketException, reached, sync_websockets
-from dcaf.client.reply import Event, Reply
-from dcaf.client.stream import Stream, reply_of
+from dcaf.client.reply import Decision, Event, Reply
+from dcaf.client.stream import AsyncStream, Stream, reply_of
+from dcaf.client.transport import ConnectionClosed, WebSocketException, async_websockets, reached, sync_websockets
 from dcaf.client.turn import Turn
-import asyncio
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import suppress
-from typing import Any, Self
-from dcaf.client.stream import AsyncStream
-from dcaf.client.transport import ConnectionClosed, WebSocketException, async_websockets, reached
-from dcaf.client.stream import reply_of
 
 MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
 """The longest frame that is read: the results of tools and a session in one event."""

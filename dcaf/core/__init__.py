@@ -47,12 +47,11 @@ from dcaf.core.errors import (
 )
 from dcaf.core.host import HostTurn, SessionHost
 from dcaf.core.keys import Key, Keyring
+from dcaf.core.migrations import Import
 from dcaf.core.readonly import ReadOnlySession
-from dcaf.core.session import Session
-from dcaf.core.session import SessionKey
+from dcaf.core.session import Session, SessionKey
 from dcaf.core.store import Lease, OpenRequest, Sealed, SessionStore, StatelessLease, StatelessStore
 from dcaf.core.transaction import transaction
-from dcaf.core.migrations import Import
 
 __all__ = [
     "AgentError",

@@ -20,13 +20,13 @@ What a reader gets wrong: no framework is imported here, and none is needed. The
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
-from dcaf.core.errors import ConfigurationError
 import sys
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from types import FrameType
-from typing import Final
+from typing import Any, Final, TypeVar
+
+from dcaf.core.errors import ConfigurationError
 
 T = TypeVar("T")
 

@@ -26,8 +26,8 @@ from uuid import UUID
 import typing_extensions
 from pydantic import BaseModel
 
-from dcaf.core.errors import ConfigurationError
 from dcaf.core.annotations import annotations_of, constants_of
+from dcaf.core.errors import ConfigurationError
 
 SCALARS: Final = (
     *(str, bytes, int, float, complex, bool, type(None), range, EllipsisType, NotImplementedType),

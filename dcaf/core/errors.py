@@ -57,9 +57,10 @@ What a reader gets wrong: the message of the exception is not there on purpose. 
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
-import traceback
+
 
 class DcafError(Exception):
     """The root: catch it to catch everything that dcaf raises on purpose."""

@@ -28,15 +28,17 @@ What a reader gets wrong: the names are constants in this package. Nothing of th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 import importlib
 import os
 import sys
-from typing import Any
-from dcaf.core.errors import ConfigurationError
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
+from typing import Any
+
+from dcaf.core.errors import ConfigurationError
+
 
 @contextmanager
 def extra(module: str, requirement: str) -> Iterator[None]:

@@ -22,12 +22,10 @@ import orjson
 from pydantic import ValidationError
 
 from dcaf.core.adapters import adapter, describe
-from dcaf.core.round_trip import NOT_FINITE, require_same
 from dcaf.core.errors import ConfigurationError, DcafError, SessionInvalid, SessionTypeError, SessionValueError
-from dcaf.core.parts import ATOMS, SEQUENCES, SETS, base_of
-from dcaf.core.parts import Refusal, misfit
-from dcaf.core.typed_objects import arrange, dump, read_back, with_undeclared
-from dcaf.core.typed_objects import Undeclared
+from dcaf.core.parts import ATOMS, SEQUENCES, SETS, Refusal, base_of, misfit
+from dcaf.core.round_trip import NOT_FINITE, require_same
+from dcaf.core.typed_objects import Undeclared, arrange, dump, read_back, with_undeclared
 
 JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | None"
 """A plain JSON value: exactly these builtin types, no subclasses."""

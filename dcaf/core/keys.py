@@ -35,17 +35,15 @@ import os
 import re
 import secrets
 import string
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, NoReturn
+
 from dcaf.core.arguments import require, require_bool, require_text
 from dcaf.core.base64url import decode, encode
-from dcaf.core.errors import ConfigurationError
-import time
-from collections.abc import Callable
-from typing import Final
-from dcaf.core.errors import describe_raised
+from dcaf.core.errors import ConfigurationError, describe_raised
 
 SECRET_BYTES: Final = 32
 KID_CHARACTERS: Final = 16
@@ -306,6 +304,7 @@ def _workers() -> int:
 
 
 EVERY_S: Final = 60.0
+
 
 class LiveKeyring(Keyring):
     """A ring behind a function that gives the present one.

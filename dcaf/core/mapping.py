@@ -23,16 +23,17 @@ does here what it does there: what it returns, in which order, and which error i
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterator, KeysView, ValuesView
-from types import MappingProxyType
-from typing import Any
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, MutableMapping, ValuesView
+from types import MappingProxyType
 from typing import Any, ClassVar, Self, TypeVar, overload
+
 from typing_extensions import TypeForm
+
 from dcaf.core.errors import SessionTypeError, SessionValueError
 from dcaf.core.handles import ABSENT
-from dcaf.core.state import State
 from dcaf.core.json_values import read
+from dcaf.core.state import State
+
 
 class Keys(KeysView[str]):
     """The keys."""

@@ -24,12 +24,11 @@ end; so each is remembered as what it is, and not as the value that it has led t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias
-from dcaf.core.handles import ABSENT
-from dcaf.core.json_values import read, write
 from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
 from dcaf.core.errors import SessionTypeError, StateError
-from dcaf.core.handles import Slot
+from dcaf.core.handles import ABSENT, Slot
 from dcaf.core.json_values import read, to_json, write
 
 Path: TypeAlias = tuple[str, ...]

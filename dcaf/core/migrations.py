@@ -25,18 +25,16 @@ door for the days of a migration, so it has a date, and what it lets in ends wit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias, cast
-from dcaf.core.errors import ConfigurationError, SessionEnded
-from dcaf.core.state import State
-from dcaf.core.json_values import read
 import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeAlias, cast
+
 from dcaf.core.arguments import require, require_plain_function
-from dcaf.core.errors import ConfigurationError, SessionUnsigned
-from dcaf.core.errors import describe_raised
+from dcaf.core.errors import ConfigurationError, SessionEnded, SessionUnsigned, describe_raised
+from dcaf.core.json_values import read
+from dcaf.core.state import State
 
 MAX_VERSION: Final = 2**53 - 1
 """The largest integer of a claim (docs/protocol.md, section 4)."""

@@ -22,10 +22,6 @@ subclass shows all that it has.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Final, get_args
-from pydantic import ValidationError
-from pydantic_core.core_schema import ErrorType
 import dataclasses
 import math
 import sys
@@ -34,8 +30,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime, time, timedelta
 from functools import lru_cache
 from types import NoneType
-from typing import Any, Final, TypeAlias
-from pydantic import BaseModel, RootModel
+from typing import Any, Final, TypeAlias, get_args
+
+from pydantic import BaseModel, RootModel, ValidationError
+from pydantic_core.core_schema import ErrorType
 
 QUOTING: Final = {"value_error", "assertion_error", "union_tag_invalid", "uuid_parsing", "url_parsing"}
 OWN_WORDS: Final = frozenset(get_args(ErrorType)) - QUOTING

@@ -24,18 +24,17 @@ changed member is kept, and where both turns changed one, this turn comes later 
 
 from __future__ import annotations
 
-from dcaf.core.base64url import Payload
-from dcaf.core.claims import Standing
-from dcaf.core.merging import Added, Appended, Growth
-from dcaf.core.state import State
 from collections.abc import Mapping
 from typing import Any, NamedTuple
-from dcaf.core.merging import Growth, grow_again
+
+from dcaf.core.base64url import Payload
+from dcaf.core.claims import Standing
 from dcaf.core.handles import ABSENT, Slot
-from dcaf.core.merging import merge, merge_own, value_of
+from dcaf.core.json_values import write
+from dcaf.core.merging import Added, Appended, Growth, grow_again, merge, merge_own, value_of
 from dcaf.core.slots import TEMPORARY
 from dcaf.core.state import Frozen, State
-from dcaf.core.json_values import write
+
 
 class Growing(State):
     """What the call of a tool, and a turn whose state a server keeps, have in common. Arguments are those of a state."""

@@ -31,18 +31,32 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from decimal import Decimal
 from enum import Enum
 from types import NoneType
 from typing import Any, Final, TypeAlias
 from uuid import UUID
+
 from pydantic import BaseModel, RootModel
-from dcaf.core.parts import DATE, DATETIME, SETS, TIME, TIMEDELTA, base_of, equal, extra_of, fields_of, key_step
-from dcaf.core.parts import Refusal
-from collections.abc import Callable, Sequence
-from dcaf.core.parts import ATOMS, SETS, Step, parts_of
+
+from dcaf.core.parts import (
+    ATOMS,
+    DATE,
+    DATETIME,
+    SETS,
+    TIME,
+    TIMEDELTA,
+    Refusal,
+    Step,
+    base_of,
+    equal,
+    extra_of,
+    fields_of,
+    key_step,
+    parts_of,
+)
 
 ABSENT: Final = object()
 NOT_FINITE: Final = "is not a finite number, which JSON cannot say"

@@ -21,22 +21,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from inspect import getattr_static
 from typing import TYPE_CHECKING, Any, Final, Never, Self, cast
+
+from dcaf.core.arguments import describe_framework
 from dcaf.core.claims import Standing
 from dcaf.core.errors import ConfigurationError, SessionValueError
-from dcaf.core.arguments import describe_framework
-from dcaf.core.mapping import StateMapping
-from dcaf.core.slots import TEMPORARY
-from dcaf.core.state import State
 from dcaf.core.json_values import read
-from dcaf.core.typed import keep_variables, parametrise
-from dcaf.core.typed import SessionType, declare, locals_around
-from dataclasses import dataclass
-from typing import Any
-from dcaf.core.errors import ConfigurationError
-from dcaf.core.slots import RESERVED
+from dcaf.core.mapping import StateMapping
+from dcaf.core.slots import RESERVED, TEMPORARY
+from dcaf.core.state import State
+from dcaf.core.typed import SessionType, declare, keep_variables, locals_around, parametrise
 
 SHARED: Final = ("user:", "app:")
 

@@ -20,9 +20,8 @@ from dcaf.core.arguments import kind_of, require_bool, require_clock, require_fu
 from dcaf.core.claims import Lifetime
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError
-from dcaf.core.keys import Keyring
+from dcaf.core.keys import Keyring, LiveKeyring
 from dcaf.core.migrations import Migration, Migrations
-from dcaf.core.keys import LiveKeyring
 from dcaf.core.signing import SIGNED, Suite
 
 T = TypeVar("T")

@@ -20,21 +20,19 @@ and was set again has moved to the place of its slot, as in a dict.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
-from dcaf.core.errors import SessionValueError
-from dcaf.core.json_values import write
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final
+
 from dcaf.core.base64url import Payload
 from dcaf.core.claims import Standing
-from dcaf.core.merging import EMPTY, Tail, read_list
+from dcaf.core.errors import SessionValueError
 from dcaf.core.handles import ABSENT, Slot
-from dcaf.core.payload import Members, members_of
-from dcaf.core.parts import ATOMS
 from dcaf.core.json_values import read, to_json, write
+from dcaf.core.merging import EMPTY, Tail, read_list
+from dcaf.core.parts import ATOMS
+from dcaf.core.payload import Members, members_of
 
 if TYPE_CHECKING:
     from dcaf.core.store import Lease

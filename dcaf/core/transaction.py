@@ -31,24 +31,22 @@ says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
-from dcaf.core.base64url import Payload
-from dcaf.core.rebasing import Growing
-from dcaf.core.merging import Added, Growth, grow_again
-from dcaf.core.handles import ABSENT, Slot
-from dcaf.core.payload import Members
-from dcaf.core.merging import ROOT, Path, changes, merge, merge_own, value_of
-from dcaf.core.state import State
-from dcaf.core.json_values import write
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar, Token
-from typing import Final, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn, TypeVar
+
+from dcaf.core.base64url import Payload
 from dcaf.core.context import _current
 from dcaf.core.errors import SessionClosedError
+from dcaf.core.handles import ABSENT, Slot
+from dcaf.core.json_values import write
+from dcaf.core.merging import ROOT, Added, Growth, Path, changes, grow_again, merge, merge_own, value_of
+from dcaf.core.payload import Members
+from dcaf.core.rebasing import Growing
 from dcaf.core.session import Session, session_behind
+from dcaf.core.state import State
 
 if TYPE_CHECKING:
     from dcaf.core.store import Lease

@@ -33,22 +33,22 @@ from __future__ import annotations
 import dataclasses
 from abc import ABCMeta
 from collections.abc import Callable, Iterator, Mapping
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol, get_args, get_origin
+from functools import lru_cache
+from inspect import getattr_static
+from types import FrameType, UnionType, new_class
+from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, Protocol, TypeVar, Union, get_args, get_origin
+from weakref import WeakSet
+
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from typing_extensions import NoDefault
+
+from dcaf.core.annotations import annotations_of, is_constant_hint, need_hint, read_hint
 from dcaf.core.class_attributes import check_attribute, check_class, has_attribute
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.handles import IMMUTABLE
-from dcaf.core.annotations import annotations_of, is_constant_hint, need_hint, read_hint
-from dcaf.core.slots import RESERVED
 from dcaf.core.json_values import fit, from_json, to_json, write
-from functools import lru_cache
-from inspect import getattr_static
-from types import UnionType, new_class
-from typing import Any, Final, Generic, TypeVar, Union, get_args, get_origin
-from weakref import WeakSet
-from pydantic import BaseModel
-from typing_extensions import NoDefault
+from dcaf.core.slots import RESERVED
 
 if TYPE_CHECKING:
     from dcaf.core.mapping import StateMapping

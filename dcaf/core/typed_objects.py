@@ -31,20 +31,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from copy import copy
 from dataclasses import is_dataclass
 from typing import Any, Final, NamedTuple, Self
+
 import orjson
-from pydantic import BaseModel, RootModel
-from dcaf.core.adapters import Description, Names, Path, describe
-from dcaf.core.round_trip import look
-from dcaf.core.parts import ATOMS, SEQUENCES, SETS, extra_of, parts_of
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any, Final
 from pydantic import BaseModel, RootModel, ValidationError
-from dcaf.core.adapters import Description, describe, once
-from dcaf.core.round_trip import is_same
+
+from dcaf.core.adapters import Description, Names, Path, describe, once
 from dcaf.core.errors import ConfigurationError
-from dcaf.core.parts import SEQUENCES, SETS, base_of, holds_non_finite
-from dcaf.core.parts import Refusal, locate
-from dcaf.core.round_trip import find_unwritable
+from dcaf.core.parts import ATOMS, SEQUENCES, SETS, Refusal, base_of, extra_of, holds_non_finite, locate, parts_of
+from dcaf.core.round_trip import find_unwritable, is_same, look
 
 ABSENT: Final = object()
 

@@ -45,20 +45,16 @@ text: neither markup nor a control character in it does anything.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Literal
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Final, Protocol
+import logging
 import sys
-from contextlib import AbstractContextManager
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Protocol
+
 from dcaf.core.importing import extra
+
 
 @contextmanager
 def without_warnings() -> Iterator[None]:

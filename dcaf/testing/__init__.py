@@ -5,15 +5,12 @@ from __future__ import annotations
 from dcaf.testing.transport import told as _told
 
 try:
-    from dcaf.testing.reply import cut, held
-    from dcaf.testing.client import AsyncSessionClient
-    from dcaf.testing.client import SessionClient
+    from dcaf.testing.client import AsyncSessionClient, SessionClient
     from dcaf.testing.clock import FrozenClock
     from dcaf.testing.conversation import Echo
-    from dcaf.testing.envelopes import expired, sealed, tampered
+    from dcaf.testing.envelopes import expired, fixed_keys, sealed, tampered
     from dcaf.testing.hostile import HARMLESS, MISUSES, Misuse, aborted
-    from dcaf.testing.envelopes import fixed_keys
-    from dcaf.testing.reply import Reply
+    from dcaf.testing.reply import Reply, cut, held
     from dcaf.testing.transport import Wire
 except ModuleNotFoundError as _missing:
     globals()["__getattr__"] = _told(_missing)

@@ -18,23 +18,24 @@ waited for a client that was forgotten would keep the interpreter alive for ever
 from __future__ import annotations
 
 import asyncio
-import weakref
-from collections.abc import Mapping
-from contextlib import suppress
-from typing import Any, Final
-from urllib.parse import unquote
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from starlette.websockets import WebSocketDisconnect
-from dcaf.client.transport import httpx2
-from dcaf.testing.conversation import Closed, Heard, Refusal
 import atexit
 import contextvars
 import threading
+import weakref
+from collections.abc import Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
+from urllib.parse import unquote
+
 import anyio
 from anyio.from_thread import BlockingPortal
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnect
+
+from dcaf.client.transport import httpx2
+from dcaf.testing.conversation import Closed, Heard, Refusal
 
 ASGI: Final = {"version": "3.0", "spec_version": "2.4"}
 BASE_URL: Final = "http://testserver"

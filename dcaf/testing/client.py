@@ -26,30 +26,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
-from typing import Any, Final
-from starlette.types import ASGIApp
-from dcaf.client.arguments import check, check_function, check_url, check_wait
-from dcaf.testing.conversation import Echo, Echoing
-from dcaf.testing.conversation import Refusal
-from dcaf.testing.asgi import Running
-from dcaf.testing.reply import Reply
-from dcaf.testing.transport import SOCKET, Terminal, Wire, headers_of, is_end, path_of
-from types import TracebackType
-from typing import Any, Self
-from dcaf.client.transport import httpx2
-from dcaf.testing.websocket import AsyncNetworkSocket, AsyncSocket
-from dcaf.testing.conversation import content_of, user
-from dcaf.testing.conversation import Closed, Frames, frame_of, is_missed, value_of
-from dcaf.testing.asgi import BASE_URL, InsideSocket
-from dcaf.testing.reply import SWITCHED, Reply
 from contextlib import ExitStack
-from typing import Any, Self, cast
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Final, Self, cast
+
 from anyio.from_thread import BlockingPortal
 from starlette.testclient import TestClient
-from dcaf.testing.asgi import InsideSocket
-from dcaf.testing.asgi import ApplicationLoop
-from dcaf.testing.websocket import NetworkSocket, PortalSocket, Socket
+from starlette.types import ASGIApp
+
+from dcaf.client.arguments import check, check_function, check_url, check_wait
+from dcaf.client.transport import httpx2
+from dcaf.testing.asgi import BASE_URL, ApplicationLoop, InsideSocket, Running
+from dcaf.testing.conversation import Closed, Echo, Echoing, Frames, Refusal, content_of, frame_of, is_missed, user, value_of
+from dcaf.testing.reply import SWITCHED, Reply
+from dcaf.testing.transport import SOCKET, Terminal, Wire, headers_of, is_end, path_of
+from dcaf.testing.websocket import AsyncNetworkSocket, AsyncSocket, NetworkSocket, PortalSocket, Socket
 
 PATIENCE: Final = timedelta(seconds=10)
 

@@ -30,20 +30,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeAlias
-from dcaf.client.reply import settled, waiting_in, without_executed
-from dcaf.client.arguments import check, check_function, check_messages, check_object, is_whole, refuse
-from dcaf.client.envelopes import is_dead, newest, value_at
-from dcaf.client.conversation import FIELDS, SESSION
-from dcaf.client.errors import ApprovalUnknown
-from dcaf.core.errors import ConfigurationError
-from dcaf.testing.reply import last_session
-from dcaf.testing.reply import Reply
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
-from dcaf.client.envelopes import value_at
+
+from dcaf.client.arguments import check, check_function, check_messages, check_object, is_whole, refuse
+from dcaf.client.conversation import FIELDS, SESSION
+from dcaf.client.envelopes import is_dead, newest, value_at
+from dcaf.client.errors import ApprovalUnknown
+from dcaf.client.reply import settled, waiting_in, without_executed
 from dcaf.client.turn import LAST_WORDS_S
+from dcaf.core.errors import ConfigurationError
+from dcaf.testing.reply import Reply, last_session
 from dcaf.testing.transport import Terminal, is_end
 
 Echo: TypeAlias = Callable[[Mapping[str, Any]], bytes]

@@ -21,19 +21,19 @@ What a reader gets wrong: these are real seals, made with the real keys. An appl
 from __future__ import annotations
 
 import hashlib
-from typing import Final
-from dcaf.core.keys import Key, Keyring
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+
 import orjson
+
 from dcaf.client.arguments import check, check_function, is_whole, refuse
 from dcaf.client.envelopes import is_sealed
 from dcaf.core.claims import SKEW_S
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError
-from dcaf.core.keys import Keyring
+from dcaf.core.keys import Key, Keyring
 from dcaf.core.migrations import Migrations
 from dcaf.core.settings import lifetime, suites
 from dcaf.testing.clock import FrozenClock

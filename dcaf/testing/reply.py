@@ -25,21 +25,19 @@ whether the turn was served.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from typing import Any, Final
-import orjson
-from dcaf.client.arguments import check
-from dcaf.client.envelopes import LINES, is_json, media_type, newest
-from dcaf.core.errors import ConfigurationError
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import NoneType
 from typing import Any, Final, Self
+
+import orjson
+
 from dcaf.client.arguments import check, check_many
-from dcaf.client.envelopes import LINES, SUCCESS, is_json, session_in
+from dcaf.client.envelopes import LINES, SUCCESS, is_json, media_type, newest, session_in
 from dcaf.client.reply import Event, gathered
+from dcaf.core.errors import ConfigurationError
 
 EVENTS: Final = "text/event-stream"
 LINE_END: Final = re.compile(rb"\r\n|\n|\r")

@@ -23,14 +23,14 @@ refused with a JSON problem is read as one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-from dcaf.core.importing import name_extra
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias, get_args
+
 from dcaf.client.arguments import check, check_headers, check_path
 from dcaf.core.errors import ConfigurationError
+from dcaf.core.importing import name_extra
+
 
 def told(missing: ModuleNotFoundError) -> Callable[[str], Any]:
     """The ``__getattr__`` of a module whose names need a package that is not installed.

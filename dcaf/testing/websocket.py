@@ -14,15 +14,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from typing import Protocol
-from dcaf.client.transport import ConnectionClosed, InvalidStatus, async_websockets
-from dcaf.testing.conversation import Heard, Refusal
-from contextlib import ExitStack, suppress
+
 from anyio.from_thread import BlockingPortal
-from dcaf.client.transport import ConnectionClosed, InvalidStatus, sync_websockets
-from dcaf.testing.conversation import BROKEN, Closed, Heard, Refusal
+
+from dcaf.client.transport import ConnectionClosed, InvalidStatus, async_websockets, sync_websockets
 from dcaf.testing.asgi import InsideSocket
+from dcaf.testing.conversation import BROKEN, Closed, Heard, Refusal
+
 
 class AsyncSocket(Protocol):
     """A WebSocket that a turn can be said on; its methods are those of Socket, awaited."""

@@ -30,9 +30,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import resolve_name
-from typing import Any, Final
 from types import FrameType
-from typing import Any, ForwardRef, get_args, get_type_hints
+from typing import Any, Final, ForwardRef, get_args, get_type_hints
+
 from dcaf.core.errors import ConfigurationError
 from dcaf.tools.callables import written
 

@@ -28,16 +28,15 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from types import MethodType
 from typing import Any, Final, cast
+
 from dcaf.core.errors import ConfigurationError
-from dcaf.tools.threads import call_in_thread
-from collections.abc import Callable
-from copy import deepcopy
-from functools import partial
-from typing import Any
 from dcaf.core.handles import IMMUTABLE
+from dcaf.tools.threads import call_in_thread
 
 LAMBDA: Final = "<lambda>"
 MOST_LAYERS: Final = 100

@@ -11,15 +11,12 @@ from typing import Any
 
 from dcaf.core.errors import ToolConflictError
 from dcaf.core.merging import Path
-from dcaf.core.transaction import IGNORE, Clash, Look
 from dcaf.core.parts import join
 from dcaf.core.session import Session
-from dcaf.core.transaction import OUTSIDE, Transaction, innermost, log_clash, refuse_late
-from dcaf.tools.queue import Caller, Conflict
+from dcaf.core.transaction import IGNORE, OUTSIDE, Clash, Look, Transaction, innermost, log_clash, refuse_late
+from dcaf.tools.execution import END, Running
+from dcaf.tools.queue import Caller, Conflict, queue_of
 from dcaf.tools.threads import contained
-from dcaf.tools.queue import queue_of
-from dcaf.tools.execution import Running
-from dcaf.tools.execution import END
 
 
 class OpenCall(Transaction):

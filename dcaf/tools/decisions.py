@@ -29,25 +29,24 @@ whose store is away for one of its calls costs no approval.
 from __future__ import annotations
 
 import functools
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
+
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 from anyio.lowlevel import RunVar
 from pydantic_core import PydanticSerializationError, to_json
+
 from dcaf.core.arguments import require, require_bool
-from dcaf.core.session import Session
-from dcaf.tools.proposals import Proposal, decided_in, is_digest_of, proposed_in
-import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from typing import Final
-import anyio.lowlevel
 from dcaf.core.errors import SessionClosedError, SessionError, SessionUnavailable
 from dcaf.core.lifecycle import shielded
+from dcaf.core.session import Session
 from dcaf.core.store import Lease, ask, spend
+from dcaf.tools.proposals import Proposal, decided_in, is_digest_of, proposed_in
 
 T = TypeVar("T")
 

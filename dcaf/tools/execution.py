@@ -24,28 +24,24 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import AbstractContextManager
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from contextvars import copy_context
+from dataclasses import dataclass
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any, Final, TypeAlias
+
 import anyio
-from dcaf.core.context import calling
-from dcaf.tools.threads import contained, is_cancelled
-from dcaf.tools.threads import call_in_thread, leave_to_thread
-import logging
-from collections import Counter
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing, nullcontext
-from dataclasses import dataclass
-from typing import Any, Final
-from dcaf.core.context import _call
+
+from dcaf.core.context import _call, calling
 from dcaf.core.errors import ConfigurationError, ToolApprovalError, ToolArgumentError, ToolTimeoutError
 from dcaf.core.session import Session
 from dcaf.tools.callables import Way, outcome
-from dcaf.tools.threads import contained
 from dcaf.tools.parameters import Reading
+from dcaf.tools.threads import call_in_thread, contained, is_cancelled, leave_to_thread
 
 Stream: TypeAlias = Generator[Any, Any, Any] | AsyncGenerator[Any, Any]
 

@@ -17,8 +17,8 @@ from typing import Final
 
 from pydantic.fields import FieldInfo
 
-from dcaf.tools.providers import spelled
 from dcaf.tools.injection import Plan
+from dcaf.tools.providers import spelled
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,7 @@ from dcaf.tools.annotations import Names
 from dcaf.tools.callables import documentation
 from dcaf.tools.docstrings import Docstring
 from dcaf.tools.injection import Plan
-from dcaf.tools.schema import Arguments
-from dcaf.tools.schema import strict
+from dcaf.tools.schema import Arguments, strict
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 

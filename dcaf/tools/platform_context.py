@@ -16,9 +16,9 @@ from contextvars import ContextVar
 from copy import deepcopy
 from typing import Any, Final
 
+from dcaf.core.arguments import describe_framework
 from dcaf.core.context import Within
 from dcaf.core.errors import ConfigurationError
-from dcaf.core.arguments import describe_framework
 
 PLATFORM: Final = "platform_context"
 """The name by which a parameter that takes a dict asks for it, and the member of a body that it stands in."""

@@ -25,25 +25,21 @@ from __future__ import annotations
 
 import re
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from inspect import Parameter
 from types import UnionType
-from typing import Annotated, Any, ClassVar, Final, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar, Union, get_args, get_origin
+
 from pydantic.fields import FieldInfo
-from typing_extensions import TypeAliasType
+from typing_extensions import TypeAliasType, is_typeddict
+
 from dcaf.core.adapters import adapter
 from dcaf.core.errors import ConfigurationError, SessionTypeError
 from dcaf.core.readonly import ReadOnlySession
-from dcaf.core.session import Session
-from dcaf.core.session import SessionKey
+from dcaf.core.session import Session, SessionKey
 from dcaf.tools.callables import maker
-from dcaf.tools.platform_context import PlatformContext, current_platform
-from collections.abc import Mapping, MutableMapping
-from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin
-from typing_extensions import is_typeddict
-from dcaf.core.errors import ConfigurationError
-from dcaf.tools.platform_context import PLATFORM
+from dcaf.tools.platform_context import PLATFORM, PlatformContext, current_platform
 
 unset: Final = Parameter.empty
 

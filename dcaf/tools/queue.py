@@ -20,15 +20,15 @@ second, and one whose loop does not run is passed over. If it runs again, what i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
 import asyncio
 from collections import deque
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from threading import RLock
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
+
 import anyio
+
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.merging import Path
 from dcaf.core.state import State

@@ -30,16 +30,24 @@ only its type. What a tool has to say to the model it raises as a ToolError.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final
-from dcaf.core.errors import ExitError, ToolApprovalError, ToolArgumentError, ToolConflictError, ToolError, ToolTimeoutError
-from dcaf.tools.callables import written
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+
 import orjson
 from pydantic_core import PydanticSerializationError, to_json
-from dcaf.core.errors import ConfigurationError, ExitError, ToolApprovalError, ToolArgumentError, ToolConflictError, ToolError, ToolTimeoutError
+
+from dcaf.core.errors import (
+    ConfigurationError,
+    ExitError,
+    ToolApprovalError,
+    ToolArgumentError,
+    ToolConflictError,
+    ToolError,
+    ToolTimeoutError,
+)
+from dcaf.tools.callables import written
 from dcaf.tools.tool import Tool, is_tool
 
 FORESEEN: Final = (ToolApprovalError, ToolArgumentError, ToolError, ToolTimeoutError)

@@ -42,23 +42,22 @@ does not fit counts as left out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from inspect import Parameter
-from typing import Any
-from dcaf.core.errors import ConfigurationError
-from dcaf.tools.injection import Plan
-from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Final, cast
+
 from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, TypeAdapter, ValidationError, create_model
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import from_json
+
 from dcaf.core.errors import ConfigurationError, ToolArgumentError
 from dcaf.core.parts import misfit, problems
 from dcaf.tools.callables import maker
 from dcaf.tools.docstrings import Docstring
-from typing import Any, Final
+from dcaf.tools.injection import Plan
+
 
 def further(given: Mapping[str, Any], plan: Plan, *, tool: str) -> list[Parameter]:
     """What the schema names and ``**kwargs`` takes, as parameters.

@@ -27,18 +27,18 @@ from __future__ import annotations
 
 import asyncio
 import dis
+import functools
 import signal
 import threading
-from collections.abc import Iterator
-from types import CodeType, TracebackType
-from typing import Any, Final
-import anyio
-from dcaf.core.errors import ExitError
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from types import CodeType, TracebackType
 from typing import Any, Final, TypeVar
+
+import anyio
 import anyio.to_thread
+
+from dcaf.core.errors import ExitError
 
 ENDS_ITERATION: Final = (StopIteration, StopAsyncIteration)
 """Exceptions by their class, and yet no errors: where they pass a generator or a coroutine they mean something else."""

@@ -95,8 +95,8 @@ def test_five_hundred_turns_at_once_see_nothing_of_each_other_and_log_nothing(ca
 
 
 def test_what_the_agents_objects_show_has_nothing_of_a_turn() -> None:
-    from dcaf.agent.run_state import Draft
     from dcaf.agent.codec import Asked
+    from dcaf.agent.run_state import Draft
     from dcaf.agent.runner import Run
 
     body = {

@@ -15,8 +15,8 @@ from dcaf import Session
 from dcaf.agent.approvals import decisions_of
 from dcaf.agent.models import Approval, Data
 from dcaf.core import ToolArgumentError
-from dcaf.tools.proposals import DECIDED, MOST_BYTES, MOST_PENDING, PENDING, VALID_S, add_proposal, waits
 from dcaf.tools.decisions import BEFORE, BOTH, LATE, REJECTED, TWICE, UNKNOWN
+from dcaf.tools.proposals import DECIDED, MOST_BYTES, MOST_PENDING, PENDING, VALID_S, add_proposal, waits
 from tests.agent.agents import decide
 from tests.asgi.wire import envelope
 

@@ -23,8 +23,8 @@ from dcaf.agent import Agent, AgentResult, ProposedCall, RunConfig, TurnTimeoutE
 from dcaf.agent.approvals import NOT_BEGUN, STOPPED
 from dcaf.agent.runner import DECIDED_BEFORE, UNANSWERED
 from dcaf.core import SessionUnavailable
-from dcaf.tools.proposals import PENDING
 from dcaf.tools.decisions import BEFORE
+from dcaf.tools.proposals import PENDING
 from tests.agent.agents import exchange, gathered, lines_of
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, messages_of, mounted, opened, scope_of
 from tests.stores_for_tests import ToldStore

@@ -14,7 +14,7 @@ from pydantic_ai.messages import TextPart
 
 from dcaf import SessionMiddleware
 from dcaf.agent import Agent, create_app
-from dcaf.agent import exchange as module
+from dcaf.agent import codec as module
 from dcaf.agent.codec import MOST_CALLS, MOST_DECISIONS, MOST_MESSAGES, Asked
 from dcaf.agent.models import Turn
 from tests.agent.agents import TOOLS, call, exchange, lines_of, model_of

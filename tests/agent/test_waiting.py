@@ -14,12 +14,12 @@ from pydantic_ai.models.function import AgentInfo, FunctionModel
 from dcaf import Session, tool
 from dcaf.agent import Agent, AgentResponse, AgentResult, InterceptorError, Message, ProposedCall, create_app
 from dcaf.agent.approvals import MOST_TRIES, told_in, waiting_calls
-from dcaf.agent.models import Approval
 from dcaf.agent.history import WAITS
+from dcaf.agent.models import Approval
 from dcaf.agent.runner import DECIDED_BEFORE, NOT_WAITING
 from dcaf.tools import DecidedCall
-from dcaf.tools.proposals import MOST_PENDING, VALID_S, add_proposal, pending_in
 from dcaf.tools.decisions import BEFORE, UNKNOWN, judge
+from dcaf.tools.proposals import MOST_PENDING, VALID_S, add_proposal, pending_in
 from tests.agent.agents import Clock, exchange, gathered, lines_of, model_of, obeys, scripted, wants
 from tests.asgi.sockets import Peer
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, messages_of, scope_of

@@ -18,10 +18,10 @@ from starlette.websockets import WebSocketDisconnect
 
 from dcaf.asgi import websocket
 from dcaf.asgi import websocket as module
-from dcaf.asgi.streams import checkpoint
+from dcaf.asgi.config import is_done
 from dcaf.asgi.events import Events
 from dcaf.asgi.lifecycle import Turn
-from dcaf.asgi.config import is_done
+from dcaf.asgi.streams import checkpoint
 from dcaf.asgi.websocket import Socket
 from dcaf.core import Key, Keyring, Session, current_session
 from dcaf.core.envelope import Sealer

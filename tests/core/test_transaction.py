@@ -16,8 +16,8 @@ from dcaf import Session, current_session, tool, transaction
 from dcaf.core import ConfigurationError, SessionAliasError, SessionValueError
 from dcaf.core.context import running
 from dcaf.core.errors import SessionClosedError
-from dcaf.core.transaction import Overlay
 from dcaf.core.state import State
+from dcaf.core.transaction import Overlay
 from dcaf.tools import Call, ToolRunner
 
 

@@ -15,9 +15,7 @@ from rich.console import Console
 from dcaf.agent.app import _warn_once
 from dcaf.cli import main
 from dcaf.demo import story
-from dcaf.demo.teller import Check, Step, Turn, Waiting
-from dcaf.demo.teller import PlainTeller, Teller
-from dcaf.demo.teller import TerminalTeller, fitting
+from dcaf.demo.teller import Check, PlainTeller, Step, Teller, TerminalTeller, Turn, Waiting, fitting
 from tests.demo.terminals import ENVIRONMENT, Seen, Terminal, become_terminal, run_in_terminal, screen, set_environment
 
 DCAF = str(Path(sys.executable).with_name("dcaf"))

@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from dcaf import Key, Keyring, current_session
 from dcaf.asgi import CookieCarrier
 from dcaf.cli import main
-from dcaf.cli.inspect.command.reader import find
-from dcaf.cli.inspect.command.command import report
 from dcaf.cli.inspect.bodies import Site
-from dcaf.cli.inspect.command.render import moment, span, told
-from dcaf.cli.inspect.command.verdict import Judge
+from dcaf.cli.inspect.command import report
+from dcaf.cli.inspect.reader import find
+from dcaf.cli.inspect.render import moment, span, told
+from dcaf.cli.inspect.verdict import Judge
 from dcaf.core.base64url import Payload, encode
 from dcaf.core.claims import Binding, Claims
 from dcaf.core.errors import ConfigurationError

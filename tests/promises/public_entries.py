@@ -22,8 +22,8 @@ from dcaf.client import Approval, AsyncClient, Client, Conversation, Turn
 from dcaf.core import OpenRequest, Payload, SessionHost, StatelessStore
 from dcaf.core.claims import Binding, Claims
 from dcaf.core.context import running
-from dcaf.testing.server import serving
 from dcaf.testing import MISUSES, AsyncSessionClient, FrozenClock, Reply, SessionClient
+from dcaf.testing.server import serving
 from dcaf.tools import Call, DecidedCall, PlatformContext, ToolRunner, decide, pending, propose
 from tests.asgi.wire import call
 from tests.documents.reference import names_of

@@ -16,7 +16,7 @@ import orjson
 import pytest
 from itsdangerous import Signer
 
-from dcaf.core import encrypted
+from dcaf.core import encryption
 from dcaf.core.base64url import Payload, decode
 from dcaf.core.encryption import EncryptedSuite
 from dcaf.core.envelope import Sealer
@@ -205,7 +205,7 @@ class DecodesLeniently(EncryptedSuite):
 
     def open(self, token: bytes, keys: Keyring, audience: str) -> Opened:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(encrypted, "_spelled_once", _decoded)
+            patch.setattr(encryption, "_spelled_once", _decoded)
             return super().open(token, keys, audience)
 
 

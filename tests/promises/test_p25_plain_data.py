@@ -86,9 +86,9 @@ ALLOWED: Final = {
         "tools/annotations.py", "import_module"
     ): "imports what the program's own source imports for its annotations, at a tool's first use",
     Found("core/importing.py", "importlib"): "for the next",
-    Found("core/importing.py", "import_module"): "imports the module that the operator names in `dcaf tools` and `dcaf serve`",
-    Found("core/importing.py", "importlib"): "for the next",
-    Found("core/importing.py", "import_module"): "imports a module of dcaf that only one command needs, a constant in the source",
+    Found(
+        "core/importing.py", "import_module"
+    ): "imports the module that the operator names in `dcaf tools` and `dcaf serve`, and one of dcaf that only one command needs",
     Found("agent/app.py", "importlib"): "importlib.metadata, for the version in the OpenAPI document",
     Found("core/adapters.py", "ForwardRef"): "recognises a type that is only named, to refuse it",
     Found("core/annotations.py", "get_type_hints"): "evaluates the annotations of the program's own subclasses of Session",

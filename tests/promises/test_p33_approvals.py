@@ -16,13 +16,13 @@ import pytest
 
 from dcaf import Session, tool
 from dcaf.agent import Agent, Approval, create_app
-from dcaf.agent.approvals import decided_call
 from dcaf.agent.app import _warn_once
+from dcaf.agent.approvals import decided_call
 from dcaf.core import SessionStore
 from dcaf.testing import tampered
 from dcaf.tools import DecidedCall, Verdict
-from dcaf.tools.proposals import VALID_S, add_proposal
 from dcaf.tools.decisions import USED
+from dcaf.tools.proposals import VALID_S, add_proposal
 from tests.agent.agents import Clock, decide, exchange, obedient
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, messages_of, scope_of
 from tests.stores_for_tests import MemoryLedger

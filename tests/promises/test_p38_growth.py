@@ -17,9 +17,9 @@ import orjson
 import pytest
 
 from dcaf.asgi import body, json_sessions
+from dcaf.asgi.framing import EventStream, LineStream
 from dcaf.asgi.json_sessions import JSONText, read_text
 from dcaf.asgi.json_walk import find_end
-from dcaf.asgi.framing import EventStream, LineStream
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import DcafError
 from dcaf.core.signing import Opened

@@ -29,12 +29,12 @@ import pytest
 
 from dcaf import Session, tool
 from dcaf.agent import Agent, AgentResult, ProposedCall, RunConfig, create_app
-from dcaf.agent.run_state import Draft
 from dcaf.agent.approvals import Approved, Execution
+from dcaf.agent.run_state import Draft
 from dcaf.core import OpenRequest
 from dcaf.core.claims import Binding
-from dcaf.tools.proposals import settle
 from dcaf.tools.decisions import Spending
+from dcaf.tools.proposals import settle
 from tests.asgi.sockets import scope_of as socket_scope
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, messages_of, scope_of
 from tests.stores_for_tests import MemoryLedger

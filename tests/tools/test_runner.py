@@ -20,8 +20,8 @@ from pydantic import BaseModel
 
 from dcaf import ReadOnlySession, Session, SessionKey, current_session, tool
 from dcaf.core import ConfigurationError, SessionAliasError, ToolApprovalError, ToolArgumentError, ToolError, ToolTimeoutError
-from dcaf.core.transaction import Overlay
 from dcaf.core.state import State
+from dcaf.core.transaction import Overlay
 from dcaf.tools import Call, ToolRunner
 
 both = pytest.mark.parametrize("backend", ["asyncio", "trio"])

@@ -16,8 +16,8 @@ from dcaf.core.base64url import Payload, decode
 from dcaf.core.claims import Claims, Lifetime
 from dcaf.core.encryption import EncryptedSuite
 from dcaf.core.envelope import Sealer
-from dcaf.core.payload import INDEXED_BYTES
 from dcaf.core.migrations import Migrations
+from dcaf.core.payload import INDEXED_BYTES
 from dcaf.core.signing import SIGNED, Suite
 from tests.vectors.make_vectors import CLIENTS, FOLDER, files
 

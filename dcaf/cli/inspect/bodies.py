@@ -31,25 +31,22 @@ with that one, or with the one that it had sent.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-from dcaf.core.envelope import NEW
-from dcaf.core.state import RESERVED
-from collections.abc import Iterator, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
+
 import anyio
 import orjson
+
 from dcaf.asgi.body import find_sessions, unopened
-from dcaf.asgi.config import MAX_BODY_BYTES
-from dcaf.cli.inspect.render import count
-from dcaf.cli.inspect.verdict import REASONS
-from dcaf.core.errors import ConfigurationError, SessionError, SessionUnavailable
-from collections.abc import Iterable
-from typing import Any, Final, NamedTuple
+from dcaf.asgi.config import MAX_BODY_BYTES, is_done
 from dcaf.asgi.framing import EventStream, LineStream, Piece
-from dcaf.asgi.config import is_done
 from dcaf.cli.inspect.render import count, plain
+from dcaf.cli.inspect.verdict import REASONS
+from dcaf.core.envelope import NEW
+from dcaf.core.errors import ConfigurationError, SessionError, SessionUnavailable
+from dcaf.core.state import RESERVED
+
 
 @dataclass(frozen=True, slots=True)
 class Site:

@@ -27,29 +27,24 @@ What a reader gets wrong: the explanation is for the operator. On the wire every
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Final
-from dcaf.cli.inspection import mirrored
-from dcaf.cli.inspect.verdict import Clear, in_clear
-from dcaf.cli.inspect.render import columns, count, plain, tree
-from dcaf.cli.inspect.command.reader import find
-from dcaf.cli.inspect.verdict import because
-from dcaf.cli.inspect.bodies import Found, Site
-from dcaf.cli.inspect.command.render import told
-from dcaf.cli.inspect.command.verdict import Judge, Verdict, without_key
-from dcaf.core.envelope import NEW
-from dcaf.core.errors import SessionError
-from dcaf.core.keys import EPHEMERAL
-from dcaf.core.settings import MAX_TOKEN_BYTES
 import argparse
 import io
 import os
 import sys
 import time
-from dcaf.cli.inspect.command.verdict import Judge
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from dcaf.cli.inspect import render
+from dcaf.cli.inspect.bodies import Found, Site
+from dcaf.cli.inspect.reader import find
+from dcaf.cli.inspect.render import columns, count, plain, told, tree
+from dcaf.cli.inspect.verdict import Clear, Judge, Verdict, because, in_clear, without_key
 from dcaf.core.claims import Binding
-from dcaf.core.errors import ConfigurationError
-from dcaf.core.keys import Keyring
+from dcaf.core.envelope import NEW
+from dcaf.core.errors import ConfigurationError, SessionError
+from dcaf.core.keys import EPHEMERAL, Keyring
+from dcaf.core.settings import MAX_TOKEN_BYTES
 
 MOST: Final = 20
 """Rows of a list, but for the one that counts."""
@@ -121,14 +116,14 @@ def _token(token: str, clear: Clear) -> str:
 def _keys(site: Site, verdict: Verdict) -> list[str]:
     """The keys of the state, or, where it was not opened, of the mirror."""
     if verdict.state is not None and verdict.shown is not None:
-        rows = mirrored.rows(site.mirror, verdict.state, verdict.shown)
+        rows = render.rows(site.mirror, verdict.state, verdict.shown)
         title = f"{count(len(verdict.state), 'key')}{'' if site.mirror else '; no mirror came with it'}"
-        note = [NO_EFFECT] if mirrored.is_changed(site.mirror, verdict.shown) else []
+        note = [NO_EFFECT] if render.is_changed(site.mirror, verdict.shown) else []
         return [*_listed("state", title, rows), *note]
     if not site.mirror:
         return columns([("mirror", "none")]) if site.token else []
     title, hint = ("mirror", "; for display, no service reads it back") if site.token else ("object", "")
-    return _listed(title, f"{count(len(site.mirror), 'key')}{hint}", mirrored.sizes(site.mirror))
+    return _listed(title, f"{count(len(site.mirror), 'key')}{hint}", render.sizes(site.mirror))
 
 
 def _listed(name: str, title: str, rows: Sequence[tuple[str, str]]) -> list[str]:

@@ -26,22 +26,20 @@ What a reader gets wrong: nothing is guessed where a service would not. A text t
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
+
+import orjson
+
 from dcaf.asgi.carriers import CookieCarrier, HeaderCarrier, Presented, find_presented
+from dcaf.asgi.framing import LINE_FEED, MARK
 from dcaf.asgi.headers import Raw, is_encoded
+from dcaf.cli.inspect.bodies import Found, Site, in_events, in_json, in_lines
+from dcaf.cli.inspect.render import count
 from dcaf.cli.inspect.verdict import REASONS
-from dcaf.cli.inspect.bodies import Site
 from dcaf.core.envelope import NEW
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.state import RESERVED
-from dataclasses import replace
-import orjson
-from dcaf.asgi.framing import LINE_FEED, MARK
-from dcaf.cli.inspect.command.bodies import in_json
-from dcaf.cli.inspect.render import count
-from dcaf.cli.inspect.bodies import Found, Site
-from dcaf.cli.inspect.bodies import in_events, in_lines
 
 STATUS: Final = re.compile(rb"HTTP/[0-9.]+ ([0-9]{3})\b[^\r\n]*\r?\n")
 REQUEST: Final = re.compile(rb"[A-Z]+ [^ \r\n]+ HTTP/[0-9.]+\r?\n")

@@ -30,14 +30,14 @@ What a reader gets wrong: names and sizes are shown, and never a value. A state 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
-from dcaf.core.claims import SKEW_S, Claims
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
+
 import orjson
+
+from dcaf.core.claims import SKEW_S, Claims
 
 LONGEST: Final = 60
 """Characters of a name that are shown, at most."""

@@ -36,26 +36,23 @@ service with settings of its own may refuse what is verified here, or take what 
 
 from __future__ import annotations
 
-from typing import Final
-from dcaf.cli.inspect.render import plain
-from dcaf.core.claims import Binding, Claims
 import re
-from typing import Final, NamedTuple
-from dcaf.core.base64url import decode
-from dcaf.core.claims import Claims
-from dcaf.core.errors import SessionInvalid
-from dcaf.core.signing import SHAPE
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+
 import orjson
+
+from dcaf.cli.inspect.render import plain
+from dcaf.core.base64url import decode
+from dcaf.core.claims import Binding, Claims
 from dcaf.core.envelope import Sealer
-from dcaf.core.errors import SessionError
+from dcaf.core.errors import SessionError, SessionInvalid
 from dcaf.core.keys import Key, Keyring
 from dcaf.core.migrations import Migrations
 from dcaf.core.mirror import Mirror
-from dcaf.core.signing import Opened
 from dcaf.core.settings import suites
+from dcaf.core.signing import SHAPE, Opened
 
 REASONS: Final = {
     "member": "it is not an object",
