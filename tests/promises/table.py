@@ -1,4 +1,4 @@
-"""Writes docs/promises.md from what a full run measured: `make promises` ends with it."""
+"""Writes docs/evidence/promises.md from what a full run measured: `make promises` ends with it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-DOCS: Final = Path(__file__).parents[2] / "docs"
-MEASURED: Final = DOCS / "measured.json"
-PAGE: Final = DOCS / "promises.md"
-README: Final = DOCS.parent / "README.md"
+ROOT: Final = Path(__file__).parents[2]
+EVIDENCE: Final = ROOT / "docs" / "evidence"
+MEASURED: Final = EVIDENCE / "promises.json"
+PAGE: Final = EVIDENCE / "promises.md"
+README: Final = ROOT / "README.md"
 
 PROMISES: Final = {
     1: ("an altered token is never accepted, in either suite", "a verifier that skips the MAC or the tag"),
