@@ -1,4 +1,4 @@
-"""Writes what a run measured: docs/evidence/performance.md, its two plots, and the table of the README.
+"""Writes what a run measured: docs/evidence/performance.md, its two plots, and the line of the README.
 
     python -m tests.benchmarks.pages
 
@@ -38,7 +38,7 @@ def rendered(run: Run) -> str:
 
 
 def in_readme(text: str, run: Run) -> str:
-    """The README with its table of what a turn costs, for one run."""
+    """The README with its line about what a turn costs, for one run."""
     before, _, rest = text.partition(BEGIN)
     return f"{before}{BEGIN}\n{short(run)}\n{END}{rest.partition(END)[2]}"
 
@@ -71,4 +71,4 @@ def write_documents(run: Run) -> None:
 
 if __name__ == "__main__":
     write_documents(json.loads(MEASURED.read_text()))
-    sys.stdout.write(f"wrote {PAGE.name}, its plots, and the table of {README.name}\n")
+    sys.stdout.write(f"wrote {PAGE.name}, its plots, and the line of {README.name}\n")
