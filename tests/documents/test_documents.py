@@ -59,6 +59,14 @@ def test_every_code_is_on_the_page_of_failures() -> None:
     assert [error.code for error in leaves(DcafError) if error.code != ClientError.code and f"`{error.code}`" not in page] == []
 
 
+def test_control_a_heading_and_a_code_that_no_page_has_are_caught() -> None:
+    found = headings_of(ROOT / "docs" / "guides" / "failures.md")
+    assert "in-clientmjs" in found
+    assert {"in-client.mjs", "in-the-kitchen", "begin-a-new-session"} & found == set()
+    assert ServiceError in leaves(DcafError)
+    assert ClientError not in leaves(DcafError)
+
+
 def headings_of(page: Path) -> set[str]:
     """The headings of a page, spelled as links to them are."""
     text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
