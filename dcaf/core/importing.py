@@ -28,10 +28,9 @@ What a reader gets wrong: the names are constants in this package. Nothing of th
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
@@ -65,6 +64,34 @@ def name_extra(module: str, requirement: str, error: ModuleNotFoundError) -> Mod
     return ModuleNotFoundError(f"{module} needs {package.replace('_', '-')}: pip install '{requirement}'", name=package)
 
 
+def missing_names(module: str, requirement: str, error: ModuleNotFoundError) -> Callable[[str], Any]:
+    """The ``__getattr__`` of a package that can be imported without its extra, and whose names cannot.
+
+    >>> missing_names("dcaf.testing", "dcaf[testing]", ModuleNotFoundError(name="httpx2"))("SessionClient")
+    Traceback (most recent call last):
+        ...
+    ModuleNotFoundError: dcaf.testing needs httpx2: pip install 'dcaf[testing]'
+
+    Args:
+        module: The package, for the message.
+        requirement: What pip is to install.
+        error: What was raised where its modules were imported.
+
+    Raises:
+        ModuleNotFoundError: What is missing is a module of dcaf.
+    """
+    named = name_extra(module, requirement, error)
+    if named is error:
+        raise error
+
+    def refuse(name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise ModuleNotFoundError(str(named), name=named.name)
+
+    return refuse
+
+
 def load(target: str) -> Any:
     """Import a module, from the folder that the program runs in or from what is installed, and look into it.
 
@@ -77,7 +104,7 @@ def load(target: str) -> Any:
     name, _, path = target.partition(":")
     sys.path.insert(0, os.getcwd())  # noqa: PTH109 - what Python itself puts there
     try:
-        value = importlib.import_module(name)
+        value = import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise

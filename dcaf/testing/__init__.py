@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dcaf.testing.transport import told as _told
+from dcaf.core.importing import missing_names as _missing_names
 
 try:
     from dcaf.testing.client import AsyncSessionClient, SessionClient
@@ -13,7 +13,7 @@ try:
     from dcaf.testing.reply import Reply, cut, held
     from dcaf.testing.transport import Wire
 except ModuleNotFoundError as _missing:
-    globals()["__getattr__"] = _told(_missing)
+    globals()["__getattr__"] = _missing_names("dcaf.testing", "dcaf[testing]", _missing)
 
 del annotations  # no name of this window
 

@@ -1,17 +1,5 @@
 """The four wires of the testing clients: where their turns go, what they ask for, and which frame ends a turn.
 
-What a test is told that has no HTTP library.
-
->>> told(ModuleNotFoundError(name="httpx2"))("SessionClient")
-Traceback (most recent call last):
-    ...
-ModuleNotFoundError: dcaf.testing needs httpx2: pip install 'dcaf[testing]'
-
-What a reader gets wrong: it is told when a name is asked for, not when the package is imported. pytest imports the plugin in this
-package wherever dcaf is installed, with the extra ``testing`` or without it.
-
-The four wires: where their turns go, what they ask for, and which frame ends a turn.
-
 >>> path_of("websocket", None), path_of("sse", "/ask")
 ('/api/chat-ws', '/ask')
 >>> is_end(None, {"type": "done"}), is_end(None, {"type": "text_delta"})
@@ -29,26 +17,6 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 from dcaf.client.arguments import check, check_headers, check_path
 from dcaf.core.errors import ConfigurationError
-from dcaf.core.importing import name_extra
-
-
-def told(missing: ModuleNotFoundError) -> Callable[[str], Any]:
-    """The ``__getattr__`` of a module whose names need a package that is not installed.
-
-    Raises:
-        ModuleNotFoundError: What is missing is a module of dcaf.
-    """
-    error = name_extra("dcaf.testing", "dcaf[testing]", missing)
-    if error is missing:
-        raise missing
-
-    def asked(name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        raise ModuleNotFoundError(str(error), name=error.name)
-
-    return asked
-
 
 Wire: TypeAlias = Literal["json", "ndjson", "sse", "websocket"]
 """How a turn travels: answered in one piece, as a stream of lines or of server-sent events, or frame by frame."""
