@@ -43,5 +43,5 @@ def test_every_name_that_is_declared_is_there(module: str) -> None:
 
 
 def test_control_a_private_name_and_a_private_module_are_noticed() -> None:
-    text = "from dcaf import Session, hidden\n>>> from dcaf.core.state import State  # a word\nfrom dcaf.tools import (\n    Call,\n)\n"
+    text = "from dcaf import Session, hidden\n>>> from dcaf.core.state import State\nfrom dcaf.tools import (\n    Call,\n)\n"
     assert undeclared(text) == {("dcaf", "hidden"), ("dcaf.core.state", "State")}
