@@ -108,6 +108,9 @@ class NotCarriedError(StateError):
 class ToolArgumentError(StateError):
     """The arguments that the model chose do not fit the tool; the message lists path and problem, one a line.
 
+    Args:
+        message: What the model is told.
+
     Attributes:
         problems: Path and problem of each misfit, in the order of the message.
     """
@@ -272,7 +275,6 @@ class SessionConflict(SessionError):
 
     Args:
         reason: Why, in one word, for the log; never sent.
-        envelope, applied: As below.
 
     Attributes:
         envelope: The current envelope as JSON, for a holder whose answer was lost; None for none.

@@ -46,6 +46,10 @@ def test_the_pages_are_what_the_docstrings_say() -> None:
     assert reference.render_pages() == TEXTS, "run: python -m tests.documents.reference"
 
 
+def test_nothing_public_is_without_a_description() -> None:
+    assert reference.list_undescribed() == []
+
+
 def test_every_public_name_has_an_entry_of_its_own() -> None:
     headings = {
         page: [reference.get_anchor(line) for line in re.findall(r"^#+ (.+)$", text, re.MULTILINE)] for page, text in TEXTS.items()
