@@ -13,8 +13,8 @@ from fastapi import Depends, FastAPI, Request, WebSocket
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from dcaf import DcafError, Keyring, SessionMiddleware, current_session
-from dcaf.agent.exchange import Asked, ended, failed, problem
-from dcaf.agent.helpdesk import Turn
+from dcaf.agent.codec import Asked, ended, failed, problem
+from dcaf.agent.models import Turn
 from dcaf.demo.app import create_agent
 from dcaf.integrations.fastapi import SessionDep
 

@@ -12,7 +12,7 @@ from typing import Any
 from quart import Quart, request, websocket
 
 from dcaf import DcafError, Keyring, SessionMiddleware, current_session
-from dcaf.agent.exchange import Asked, ended, failed, problem
+from dcaf.agent.codec import Asked, ended, failed, problem
 from dcaf.demo.app import create_agent
 
 agent = create_agent()

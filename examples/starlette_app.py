@@ -16,7 +16,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from dcaf import DcafError, Keyring, SessionMiddleware, current_session
-from dcaf.agent.exchange import Asked, ended, failed, problem
+from dcaf.agent.codec import Asked, ended, failed, problem
 from dcaf.demo.app import create_agent
 
 agent = create_agent()

@@ -10,16 +10,16 @@ What a reader gets wrong: the agent and its service are two. ``Agent.run`` needs
 """
 
 from dcaf.agent.agent import Agent
+from dcaf.agent.app import create_app
 from dcaf.agent.config import RunConfig, StreamingMode
-from dcaf.agent.functions import AgentResult, ProposedCall
-from dcaf.agent.helpdesk import Approval, Data, Message
+from dcaf.agent.function_agent import AgentResult, ProposedCall
 from dcaf.agent.interceptors import InterceptedRequest, InterceptedResponse
+from dcaf.agent.models import Approval, Data, Message
 from dcaf.agent.page import Page
 from dcaf.agent.response import AgentResponse
-from dcaf.agent.server import create_app
-from dcaf.agent.serving import serve
+from dcaf.agent.serve import serve
 from dcaf.core.errors import AgentError, InterceptorError, MalformedRequest, ModelFailedError, ModelLimitError, TurnTimeoutError
-from dcaf.tools.platform import PlatformContext
+from dcaf.tools.platform_context import PlatformContext
 
 __all__ = [
     "Agent",

@@ -1,23 +1,49 @@
-"""Approvals as the HelpDesk protocol has them: what a conversation tells of the calls that wait, and what a message decides.
+"""Approvals in the HelpDesk protocol: what a message decides, and the calls that it allows to run.
+
+Approvals as the HelpDesk protocol has them: what a conversation tells of the calls that wait, and what a message decides.
 
 >>> [said.rejection_reason for said in decisions_of(Data(approvals=[Approval(id="c1", name="drop", rejection_reason="no")]))]
 ['no']
 
 What a reader gets wrong: which calls wait, and what a decision comes to, is not said here: ``dcaf.tools.approvals`` reads that from
 the session. Here is what the client says, in two forms, and none of it is proven.
+
+Runs the calls that a person has approved, so that each has run if it was used up, and was used up if it has run.
+
+What a reader gets wrong: a call is used up in the step in which it begins, and not before. Between the two nothing can stop it: no
+client that leaves, no end of the turn's time, no wait for a thread. Where the client reads a stream, it is sent the session in
+which the call is used before the call begins; if it cannot be reached, nothing has run and the call waits on.
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Generator, Mapping, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field, replace
+from threading import Lock, get_ident
 from typing import Any, Final
 
-from dcaf.agent.helpdesk import Approval, Data, Message, PendingToolCall
+import anyio
+import anyio.from_thread
+from anyio.abc import TaskStatus
+
+from dcaf.agent.models import Approval, Data, Message, PendingToolCall
+from dcaf.agent.run_state import Clock
+from dcaf.asgi.streams import SendCheckpoint, sending
+from dcaf.core.context import current_session
+from dcaf.core.errors import ConfigurationError, SessionConflict, SessionUnavailable, ToolApprovalError
+from dcaf.core.lifecycle import shielded
 from dcaf.core.session import Session
-from dcaf.tools.proposals import Proposal, is_digest_of, pending_in, tag_of
+from dcaf.core.state import State
+from dcaf.tools.callables import layers
+from dcaf.tools.decisions import BEFORE, DecidedCall, Verdict
+from dcaf.tools.proposals import Proposal, give_back, is_digest_of, is_sealed_as_waiting, pending_in, root_of, tag_of, take
+from dcaf.tools.results import Call, told_of
+from dcaf.tools.runner import ToolRunner
 from dcaf.tools.tool import Tool
-from dcaf.tools.verdicts import DecidedCall
 
 MOST_TRIES: Final = 4
 """Times that the arguments of one waiting call are looked for: a client could send thousands of its id."""
@@ -96,3 +122,207 @@ def _newer(item: PendingToolCall) -> Approval:
         rejection_reason=item.rejection_reason,
         intent=item.intent,
     )
+
+
+NOT_BEGUN: Final = "Not run: the turn ended before it began. It waits on"
+STOPPED: Final = "Stopped: it took longer than one turn may take. How far it came is not known."
+OVER: Final = "the turn is over"
+
+
+@dataclass(slots=True, eq=False)
+class Approved:
+    """One call that a person has approved.
+
+    Attributes:
+        verdict: What was decided.
+        tool: Its tool.
+        output: What came of it so far.
+        used: In which states it was used up; none where it has not begun.
+        error: Why it could not begin; None where nothing was wrong.
+    """
+
+    verdict: Verdict
+    tool: Tool[..., Any]
+    output: str = field(default=NOT_BEGUN, repr=False)
+    used: list[tuple[State, Proposal]] = field(default_factory=list, repr=False)
+    error: Exception | None = None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it is used up, and so has run, or runs."""
+        return bool(self.used)
+
+
+class Execution:
+    """The approved calls of one turn.
+
+    Args:
+        session: What knows them as waiting; what they write is committed into it, as each ends.
+        clock: Seconds since the epoch.
+        ends_at: When the time of the turn is over, on the event loop's clock.
+    """
+
+    def __init__(self, session: Session, *, clock: Clock, ends_at: float) -> None:
+        self._session = session
+        self._clock = clock
+        self._ends_at = ends_at
+        self._send = _sender(session)
+        self._is_over = False
+        self._lock = Lock()
+        self._telling = anyio.Lock()
+
+    async def run(self, calls: Sequence[Approved], runner: ToolRunner) -> None:
+        """Run calls, side by side as far as their tools allow; what came of each stands in it, also where this is cancelled."""
+        try:
+            async with anyio.create_task_group() as group:
+                for item in calls:
+                    await group.start(self._one, item, runner)
+        finally:
+            with self._lock:  # what a thread begins later would be sealed by nobody
+                self._is_over = True
+            await shielded(self._wait_for_message)
+
+    async def _wait_for_message(self) -> None:
+        """Wait for the message of a call that begins in a thread: it may be taken back yet, and whoever asks now would not know."""
+        async with self._telling:
+            pass
+
+    async def _one(self, item: Approved, runner: ToolRunner, *, task_status: TaskStatus[None]) -> None:
+        verdict = item.verdict
+        call = Call(self._beginning(item), verdict.arguments, id=verdict.id, is_approved=True)
+        task_status.started()  # goes on here, so that the calls take their places in this order
+        try:
+            (result,) = await runner.run_all([call])
+        except ConfigurationError as error:
+            item.error, item.output = error, told_of(item.tool.name, error)
+            return
+        if item.has_begun:
+            item.output = result.text
+            await self._tell_end()
+
+    def _beginning(self, item: Approved) -> Tool[..., Any]:
+        """The tool, whose function uses the call up when it begins."""
+        tool, way = item.tool, item.tool._way
+        begins, begins_in_thread = functools.partial(self._begin, item), functools.partial(self._begin_in_thread, item)
+        made: Tool[..., Any] = tool._changed(_way=replace(way, function=_after(begins, begins_in_thread, way.function)))
+        made._reaches = tool._is_undeclared_writer()  # which is read off the code of the function alone
+        return made
+
+    def _begin_in_thread(self, item: Approved) -> None:
+        if self._send is None:
+            self._use(item)
+        else:
+            anyio.from_thread.run(self._begin, item)
+
+    async def _begin(self, item: Approved) -> None:
+        """Use a call up, and tell the client; or raise, and then it waits on.
+
+        Raises:
+            ToolApprovalError: It is not to run; ``item.error`` has the cause, where there is one.
+        """
+        if self._send is None:
+            self._use_in_time(item)
+            return
+        async with self._telling:  # no message of another call has a use in it that may be taken back
+            self._use_in_time(item)
+            try:
+                await self._tell_use(self._send, item.verdict.id)
+            except BaseException as error:
+                self._take_back(item, error)
+                if isinstance(error, Exception):
+                    raise ToolApprovalError(OVER) from error
+                raise
+
+    def _use_in_time(self, item: Approved) -> None:
+        if anyio.current_effective_deadline() <= anyio.current_time():
+            raise ToolApprovalError(OVER)
+        self._use(item)
+
+    def _use(self, item: Approved) -> None:
+        with self._lock:
+            if self._is_over:
+                raise ToolApprovalError(OVER)
+            verdict = item.verdict
+            item.used = take(self._session._state, verdict.id, verdict.use, now=self._clock())
+            item.output = STOPPED if item.used else BEFORE
+        if not item.used:
+            raise ToolApprovalError(BEFORE)
+
+    def _take_back(self, item: Approved, error: BaseException) -> None:
+        give_back(item.used, item.verdict.id, now=self._clock())
+        item.used, item.output = [], NOT_BEGUN
+        item.error = error if isinstance(error, Exception) else None
+
+    async def _tell_use(self, send: SendCheckpoint, id_: str) -> None:
+        """Send the session in which a call is used. Where nothing carries it before the turn ends, that is how it is.
+
+        It cannot be stopped: nobody could tell whether the client has got it.
+
+        Raises:
+            SessionUnavailable: The client cannot be reached, or not in time.
+            SessionConflict: Another turn came first.
+        """
+        was_sent = None
+        with anyio.CancelScope(shield=True, deadline=self._ends_at):
+            try:
+                was_sent = await send()
+            except OSError as error:
+                raise SessionUnavailable(reason="client") from error
+        if was_sent is None:
+            raise SessionUnavailable(reason="slow")
+        if was_sent and is_sealed_as_waiting(root_of(self._session._state), id_):
+            raise SessionConflict(reason="unsent")
+
+    async def _tell_end(self) -> None:
+        """Send the session with what a call wrote; what is wrong with that is met again at the end of the turn."""
+        if self._send is not None:
+            async with self._telling:
+                with suppress(Exception):
+                    await self._send()
+
+
+def _sender(session: Session) -> SendCheckpoint | None:
+    """What sends a session to its client in the middle of an answer; None where the request's session is another one, or none."""
+    thread, send = sending.get((0, None))
+    try:
+        is_of_request = root_of(current_session()._state) is root_of(session._state)
+    except ConfigurationError:
+        return None
+    return send if is_of_request and thread == get_ident() else None
+
+
+def _after(begins: Callable[[], Awaitable[None]], begins_in_thread: Callable[[], None], function: Callable[..., Any]) -> Any:
+    """A function of the same kind that begins with something else, in the step in which its own body begins.
+
+    A decorator may hide that its function is async: then the body begins only when somebody waits for what it returns.
+    """
+
+    @functools.wraps(function)
+    async def on_loop(*args: Any, **named: Any) -> Any:
+        await begins()
+        result = function(*args, **named)
+        return await result if inspect.isawaitable(result) else result
+
+    @functools.wraps(function)
+    async def as_async_items(*args: Any, **named: Any) -> AsyncGenerator[Any, None]:
+        await begins()
+        async with aclosing(function(*args, **named)) as items:
+            async for item in items:
+                yield item
+
+    @functools.wraps(function)
+    def as_items(*args: Any, **named: Any) -> Generator[Any, None, Any]:
+        begins_in_thread()
+        return (yield from function(*args, **named))
+
+    @functools.wraps(function)
+    def in_thread(*args: Any, **named: Any) -> Any:
+        begins_in_thread()
+        return function(*args, **named)
+
+    kinds = {
+        inspect.iscoroutinefunction: on_loop,
+        inspect.isasyncgenfunction: as_async_items,
+        inspect.isgeneratorfunction: as_items,
+    }
+    return next((made for is_kind, made in kinds.items() if any(map(is_kind, layers(function)))), in_thread)

@@ -21,15 +21,15 @@ from typing import Any, TypeAlias, TypeVar
 
 from pydantic import ValidationError
 
-from dcaf.agent.arguments import kind_of, require
-from dcaf.agent.commit import begin_overlay, commit_overlay
-from dcaf.agent.helpdesk import Data, Message
-from dcaf.core.current import running
+from dcaf.agent.config import kind_of, require
+from dcaf.agent.models import Data, Message
+from dcaf.agent.run_state import begin_overlay, commit_overlay
+from dcaf.core.context import running
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session
 from dcaf.tools.callables import label, outcome, starts_on_loop
-from dcaf.tools.conflicts import Conflict
-from dcaf.tools.contained import contained
+from dcaf.tools.queue import Conflict
+from dcaf.tools.threads import contained
 
 
 @dataclass(slots=True)

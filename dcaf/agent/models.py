@@ -1,175 +1,320 @@
-"""What pydantic-ai's models are made of, and what dcaf has to know of them and of their answers.
+"""The shapes of the HelpDesk protocol: what a client posts, what it gets, and the events between.
 
->>> from pydantic_ai.models.test import TestModel
->>> from pydantic_ai.models.wrapper import WrapperModel
->>> [type(model).__name__ for model in innermost(WrapperModel(WrapperModel(TestModel())))]
-['TestModel']
+>>> Turn.model_validate({"messages": [{"role": "user", "content": "hi"}], "thread_id": "t-1"}).further
+{'thread_id': 't-1'}
 
-What a reader gets wrong: a model is often several. One stands before another, to log or to limit it, and a fallback stands before
-many. What the outermost says of itself holds for none of those that it asks.
+What a reader gets wrong: members that are not named here are kept. Clients of many versions talk to one service, and the
+session rides in a member that most of them have never heard of.
 """
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from typing import Any, Final, cast
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ThinkingPart, ToolReturnPart
-from pydantic_ai.models import Model, function
-from pydantic_ai.profiles import ModelProfile
-from pydantic_ai.settings import ModelSettings
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    FailFast,
+    Field,
+    JsonValue,
+    PlainSerializer,
+    StrictBool,
+    StringConstraints,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
-ENDED: Final = {"length": "max_tokens", "content_filter": "content_filter", "error": "error"}
-"""What pydantic-ai calls the end of an answer -> ``stop_reason``."""
+LONGEST_ID: Final = 256
+"""Characters of the id of a call."""
 
-STATES: Final = {"suspended": "pause_turn", "incomplete": "error", "interrupted": "error"}
-"""How far an answer came -> ``stop_reason``."""
+STOP_REASONS: Final = {
+    "end_turn": "the agent has said all that it wanted to",
+    "tool_use": "calls wait for a person",
+    "max_tokens": "the answer was cut off at its length limit",
+    "refusal": "the model, or its provider, refused to answer",
+    "content_filter": "the provider's filter has cut the answer off, or taken it away",
+    "empty": "the model said nothing",
+    "pause_turn": "the provider paused in the middle of the answer",
+    "blocked": "an interceptor ended the turn",
+    "stopped": "the client ended the turn, on a socket",
+    "error": "the model failed after approved calls had run, or in the middle of its answer",
+}
+"""How a turn can end. Others may come later."""
 
-MOST_CAUSES: Final = 8
-"""Exceptions that one line names."""
+COMPLETE: Final = frozenset({"end_turn", "blocked"})
+"""Those after which nothing is missing."""
 
-MOST_FRAMES: Final = 5
-"""Frames that are logged, the newest: before them is pydantic-ai, on the way to the provider's client."""
-
-BEDROCK: Final = "bedrock_additional_model_requests_fields"
-
-
-def innermost(model: Model) -> Iterator[Model]:
-    """The models that are asked in the end, inside wrappers and fallbacks of pydantic-ai."""
-    wrapped, several = getattr(model, "wrapped", None), getattr(model, "models", None)
-    candidates = [wrapped] if isinstance(wrapped, Model) else several if isinstance(several, list | tuple) else ()
-    inner = [item for item in candidates if isinstance(item, Model) and item is not model]
-    if not inner:
-        yield model
-    for item in inner:
-        yield from innermost(item)
+READ: Final = object()
+"""The context of a validation of what a JSON parser has read."""
 
 
-def renew_client(model: Model) -> None:
-    """Have a model make its client anew, if it made one itself that an event loop has used which is no more.
+def _is_read(kind: type) -> WrapValidator:
+    """Passes over what is inside a value that a JSON parser has read: it is JSON, and to ask each part of it takes long."""
 
-    pydantic-ai's own agent does the same when a run begins. A client that was passed to a provider is left as it is.
+    def check(value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+        return value if info.context is READ and type(value) is kind else handler(value)
+
+    return WrapValidator(check)
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+JSONObject = Annotated[dict[str, JsonValue], _is_read(dict), PlainSerializer(_itself, return_type=Any)]
+JSONList = Annotated[list[JsonValue], _is_read(list), PlainSerializer(_itself, return_type=Any)]
+
+Identifier = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_ID)]
+
+
+class Shape(BaseModel):
+    """What all shapes share: they keep members that they do not name, and show none of their values in errors."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow", hide_input_in_errors=True)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        named = type(self).model_fields
+        return ((name, value) for name, value in super().__repr_args__() if name in named)
+
+
+class ExecutedToolCall(Shape):
+    """A call that has run.
+
+    Attributes:
+        output: What the model read of its result.
     """
-    with suppress(AttributeError):  # there is none, or the model was made without what a Model has
-        model._refresh_http_client()
+
+    id: Identifier
+    """What the model calls it."""
+    name: str
+    """The tool."""
+    input: JSONObject = Field(default_factory=dict, repr=False)
+    """Its arguments."""
+    output: str = Field(default="", repr=False)
 
 
-def cannot(error: BaseException) -> bool:
-    """Whether a model says by an error that it cannot answer in the way that it was asked, whole or piece by piece.
+class ExecutedApproval(ExecutedToolCall):
+    """A call that a person decided about: its result, or why it did not run."""
 
-    A FunctionModel says so by an assertion. A fallback says it among the errors of all that it has asked.
+    type: str = "tool_call"
+    """``tool_call``, or the kind of command."""
+
+
+class Approval(Shape):
+    """A call that waits for a person, and on its way back the decision.
+
+    Attributes:
+        execute: True is a yes.
+        rejection_reason: A text is a no. With neither the call goes on waiting.
+        description: What the tool does.
+        intent: What the model said beside the call; None where it said nothing.
     """
-    return any(
-        isinstance(item, NotImplementedError)
-        or _is_from(item, function.__name__)
-        or (isinstance(item, BaseExceptionGroup) and any(cannot(inner) for inner in item.exceptions))
-        for item in _causes(error)
-    )
+
+    id: Identifier
+    """What the model calls it; a decision names it."""
+    type: str = "tool_call"
+    """``tool_call``, or the kind of command."""
+    name: str
+    """The tool."""
+    input: JSONObject = Field(default_factory=dict, repr=False)
+    """Its arguments."""
+    execute: StrictBool = False
+    rejection_reason: str | None = None
+    description: str = ""
+    intent: str | None = None
 
 
-def _is_from(error: BaseException, module: str) -> bool:
-    """Whether that module has raised it, and nothing that it has called."""
-    place = error.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    return place is not None and place.tb_frame.f_globals.get("__name__") == module
+class PendingToolCall(Shape):
+    """The same in the older form, which some clients still decide on."""
+
+    id: Identifier
+    """What the model calls it; a decision names it."""
+    name: str
+    """The tool."""
+    input: JSONObject = Field(default_factory=dict, repr=False)
+    """Its arguments."""
+    execute: StrictBool = False
+    """True is a yes."""
+    rejection_reason: str | None = None
+    """A text is a no. With neither the call goes on waiting."""
+    tool_description: str = ""
+    """What the tool does."""
+    input_description: JSONObject = Field(default_factory=dict, repr=False)
+    """What each argument is: name -> text."""
+    intent: str | None = None
+    """What the model said beside the call; None where it said nothing."""
 
 
-def stop_reason(said: ModelResponse) -> str:
-    """How an answer of a model ended: ``end_turn`` where the model has said all that it wanted to, or asks for tools."""
-    details = said.provider_details or {}
-    if refusal_of(said) is not None or details.get("finish_reason") == "refusal":
-        return "refusal"
-    found = STATES.get(said.state) or ENDED.get(said.finish_reason or "")
-    says_nothing = not said.tool_calls and not any(isinstance(part, TextPart) and part.content.strip() for part in said.parts)
-    return found or ("empty" if says_nothing else "end_turn")
+class Data(Shape):
+    """What stands beside the text of a message.
 
-
-def refusal_of(said: ModelResponse) -> str | None:
-    """With which words a model or its provider has refused to answer; None where it did not, or said none."""
-    found = (said.provider_details or {}).get("refusal")
-    return found if isinstance(found, str) and found else None
-
-
-def describe(error: BaseException) -> str:
-    """Why a model failed, for the log: the types of all that was raised, their HTTP status, and the frames; no message."""
-    named = " from ".join(_named(item) for item in _causes(error))
-    return "".join([f"{named}\n", *traceback.format_tb(error.__traceback__, -MOST_FRAMES)]).rstrip()
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An exception, and what it was raised from."""
-    found: BaseException | None = error
-    for _ in range(MOST_CAUSES):
-        if found is None:
-            return
-        yield found
-        found = found.__cause__
-
-
-def _named(error: BaseException) -> str:
-    status = _status(error)
-    inner = error.exceptions[:MOST_CAUSES] if isinstance(error, BaseExceptionGroup) else ()
-    told = [*([] if status is None else [f"HTTP {status}"]), *map(_named, inner)]
-    return f"{type(error).__name__} ({', '.join(told)})" if told else type(error).__name__
-
-
-def _status(error: BaseException) -> int | None:
-    """The HTTP status that an error has, by itself or in its response."""
-    try:
-        found = [getattr(error, "status_code", None), getattr(getattr(error, "response", None), "status_code", None)]
-    except Exception:  # noqa: BLE001 - a property of somebody else's error
-        return None
-    return next((status for status in found if isinstance(status, int)), None)
-
-
-def settings_for(model: Model, settings: ModelSettings | None, talk: Sequence[ModelMessage]) -> ModelSettings | None:
-    """The settings for a request, without a budget for thinking where what was thought before is not there any more.
-
-    Anthropic wants a turn that has called tools back with the thinking that it began with, while thinking has a budget, and says
-    to switch it off where that cannot be. The calls of an earlier turn are known from the messages, which have no thinking. With
-    adaptive thinking there is no such rule.
+    Attributes:
+        session: On the wire the sealed session; behind the middleware the state.
     """
-    if not _begins_without_thinking(talk) or not any(_has_budget(item, settings) for item in innermost(model)):
-        return settings
-    fields: Mapping[str, Any] = {}
-    for item in innermost(model):
-        fields = _merged(item, settings).get(BEDROCK) or fields
-    off: dict[str, Any] = {"thinking": False, "anthropic_thinking": {}}
-    if fields:
-        off[BEDROCK] = {name: value for name, value in fields.items() if name != "thinking"}
-    return cast("ModelSettings", {**(settings or {}), **off})
+
+    cmds: JSONList = Field(default_factory=list, repr=False)
+    """Commands for the client, which an agent function may fill."""
+    executed_cmds: JSONList = Field(default_factory=list, repr=False)
+    """The commands that the client has run."""
+    tool_calls: Annotated[list[PendingToolCall], FailFast()] = Field(default_factory=list)
+    """The calls that wait for a person, in the older form."""
+    executed_tool_calls: Annotated[list[ExecutedToolCall], FailFast()] = Field(default_factory=list)
+    """The calls that have run, those that were decided about in the older form among them."""
+    approvals: Annotated[list[Approval], FailFast()] = Field(default_factory=list)
+    """The calls that wait for a person, and in a user's message the decisions."""
+    executed_approvals: Annotated[list[ExecutedApproval], FailFast()] = Field(default_factory=list)
+    """What became of a person's decisions."""
+    url_configs: JSONList = Field(default_factory=list, repr=False)
+    """Links for the client, which an agent function may fill."""
+    session: JSONObject | None = Field(default=None, repr=False)
 
 
-def _begins_without_thinking(talk: Sequence[ModelMessage]) -> bool:
-    """Whether the talk ends with results of tools, and the turn that called them begins with an answer without thinking."""
-    first: ModelResponse | None = None
-    for message in reversed(talk):
-        if isinstance(message, ModelResponse):
-            first = message
-        elif not any(isinstance(part, ToolReturnPart) for part in message.parts):
-            break
-    return first is not None and not any(isinstance(part, ThinkingPart) for part in first.parts)
+class Message(Shape):
+    """One message of the conversation.
+
+    Attributes:
+        platform_context: What the platform says of the user; never stored, never shown to the model.
+    """
+
+    role: Literal["user", "assistant"]
+    """Whose message it is."""
+    content: str = Field(default="", repr=False)
+    """What was said."""
+    data: Data | None = Field(default=None, repr=False)
+    """What stands beside the text."""
+    platform_context: JSONObject | None = Field(default=None, repr=False)
 
 
-def _has_budget(model: Model, settings: ModelSettings | None) -> bool:
-    merged = _merged(model, settings)
-    own = merged.get("anthropic_thinking") or (merged.get(BEDROCK) or {}).get("thinking")
-    if isinstance(own, Mapping) and own:
-        return bool(own.get("type") == "enabled")
-    profile: Any = _profile(model)
-    is_claude = "anthropic_supports_adaptive_thinking" in profile or profile.get("bedrock_thinking_variant") == "anthropic"
-    is_adaptive = profile.get("anthropic_supports_adaptive_thinking") or profile.get("bedrock_supports_adaptive_thinking")
-    return bool(merged.get("thinking")) and is_claude and not is_adaptive
+class Turn(Shape):
+    """The body of a request, and a frame that opens a turn on a socket.
+
+    Attributes:
+        messages: The conversation, oldest first; the last one is what is to be answered.
+        data: Where a client may put the session; anything else in it is passed over.
+    """
+
+    messages: Annotated[list[Message], Field(min_length=1), FailFast()]
+    data: Annotated[JSONObject | None, Field(repr=False)] = None
+    platform_context: JSONObject | None = Field(default=None, repr=False)
+    """What the platform says of the user; never stored, never shown to the model."""
+
+    @property
+    def further(self) -> dict[str, JsonValue]:
+        """The members that are not named here, such as ``thread_id``."""
+        return dict(self.model_extra or {})
 
 
-def _merged(model: Model, settings: ModelSettings | None) -> dict[str, Any]:
-    return {**(getattr(model, "settings", None) or {}), **(settings or {})}
+class MetaData(Shape):
+    """What a client may show of the turn.
+
+    Attributes:
+        is_complete: Whether nothing is missing: no call waits, and the answer was not cut off, filtered, refused or empty.
+        stop_reason: How the turn ended, one of STOP_REASONS.
+        blocked: What an interceptor says of why, for a program: ``reason`` and ``details``; absent where none ended the turn.
+        request_context: The request's own further members; absent where they are too long.
+    """
+
+    has_pending_approvals: bool = False
+    """Whether calls wait for a person."""
+    is_complete: bool = True
+    stop_reason: str = "end_turn"
+    blocked: JSONObject | None = None
+    request_context: JSONObject | None = Field(default=None, repr=False)
 
 
-def _profile(model: Model) -> ModelProfile:
-    with suppress(NotImplementedError, AttributeError):
-        return model.profile
-    return {}
+class Answer(Message):
+    """The answer of ``POST /api/chat``."""
+
+    role: Literal["user", "assistant"] = "assistant"
+    """Always the assistant's."""
+    meta_data: MetaData = Field(default_factory=MetaData)
+    """What a client may show of the turn."""
+
+
+class TextDelta(Shape):
+    """Some more of the answer's text."""
+
+    type: Literal["text_delta"] = "text_delta"
+    """Which event this is."""
+    text: str = Field(repr=False)
+    """What comes after the text so far."""
+
+
+class IntermittentUpdate(Shape):
+    """What the agent is doing, to be shown while nothing else comes."""
+
+    type: Literal["intermittent_update"] = "intermittent_update"
+    """Which event this is."""
+    text: str
+    """For the user."""
+    content: JSONObject = Field(default_factory=dict, repr=False)
+    """For a program."""
+
+
+class ToolCalls(Shape):
+    """The calls that wait for a person, in the older form."""
+
+    type: Literal["tool_calls"] = "tool_calls"
+    """Which event this is."""
+    tool_calls: list[PendingToolCall]
+    """The calls."""
+
+
+class ExecutedToolCalls(Shape):
+    """Calls that have run."""
+
+    type: Literal["executed_tool_calls"] = "executed_tool_calls"
+    """Which event this is."""
+    executed_tool_calls: list[ExecutedToolCall]
+    """The calls, with their results."""
+
+
+class Approvals(Shape):
+    """The calls that wait for a person."""
+
+    type: Literal["approvals"] = "approvals"
+    """Which event this is."""
+    approvals: list[Approval]
+    """The calls."""
+
+
+class ExecutedApprovals(Shape):
+    """What became of a person's decisions."""
+
+    type: Literal["executed_approvals"] = "executed_approvals"
+    """Which event this is."""
+    executed_approvals: list[ExecutedApproval]
+    """The calls that were decided about, each with its result or why it did not run."""
+
+
+class Done(Shape):
+    """The end of a turn. The session rides in its ``data``."""
+
+    type: Literal["done"] = "done"
+    """Which event this is."""
+    stop_reason: str = "end_turn"
+    """How the turn ended, one of STOP_REASONS."""
+    meta_data: MetaData = Field(default_factory=MetaData)
+    """What a client may show of the turn."""
+    data: JSONObject | None = Field(default=None, repr=False)
+    """What stands beside the text, the session among it."""
+
+
+class Error(Shape):
+    """The end of a turn that could not be finished.
+
+    Attributes:
+        error: For a person.
+        code: For a program.
+    """
+
+    type: Literal["error"] = "error"
+    """Which event this is."""
+    error: str
+    code: str
+
+
+Event = TextDelta | IntermittentUpdate | ToolCalls | ExecutedToolCalls | Approvals | ExecutedApprovals | Done | Error
+"""One line of a stream, one frame of a socket."""

@@ -8,17 +8,15 @@ What a reader gets wrong: one class is mounted, and the other names are what its
 """
 
 from dcaf.asgi.carriers import Carriers, CookieCarrier, HeaderCarrier
-from dcaf.asgi.checkpoint import checkpoint
-from dcaf.asgi.config import Routes
+from dcaf.asgi.config import Routes, Terminal, is_done
 from dcaf.asgi.events import Event
 from dcaf.asgi.identity import Conversation, Subject
 from dcaf.asgi.middleware import SessionMiddleware
-from dcaf.asgi.terminal import Terminal, is_done
+from dcaf.asgi.streams import checkpoint
 from dcaf.core.claims import Claims
-from dcaf.core.migrations import Migration
+from dcaf.core.migrations import Import, Migration
 from dcaf.core.settings import Keys
 from dcaf.core.store import SessionStore
-from dcaf.core.unsigned import Import
 
 __all__ = [
     "Carriers",

@@ -1,4 +1,23 @@
-"""What is the same for all turns of one service, and which routes a setting names.
+"""What is the same for all turns of one service: which routes a setting names, and which events end a turn.
+
+What a route is called where an operator reads it: by the path that the developer wrote, and never by the one that was asked for.
+
+>>> name_route({"path": "/users/ada@example.org/chat"})
+'an unnamed route'
+
+A framework that routes by paths leaves the route's own in the scope: Starlette and FastAPI as ``route``, Litestar as
+``path_template``. Where none does, the path that came in could name the caller in any of its parts, so the route has no name.
+
+What a reader gets wrong: only after the application has routed a request is there a name, in the scope that it was given.
+
+Which event of a stream, and which frame of a WebSocket, ends a turn.
+
+>>> is_done(None, {"type": "done"}), is_done("done", None), may_be_done(None, b'{"type":"token"}')
+(True, True, False)
+
+What a reader gets wrong: the quick looks at the bytes only ever say no. What may be the end is parsed, and then asked.
+
+What is the same for all turns of one service, and which routes a setting names.
 
 >>> routes("exempt", ("/health",))({"path": "/app/health", "root_path": "/app"})
 True
@@ -12,10 +31,11 @@ A wrong setting fails when the middleware is constructed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Final, Literal, TypeAlias, TypeVar
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from starlette.types import Scope
 
@@ -24,13 +44,80 @@ from dcaf.asgi.carriers import Carrier
 from dcaf.asgi.events import Events, Watcher
 from dcaf.asgi.identity import Identity
 from dcaf.asgi.json_sessions import Verify
-from dcaf.asgi.terminal import Terminal
+from dcaf.asgi.json_walk import may_plant
 from dcaf.core.arguments import texts_of
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError
+from dcaf.core.migrations import Import
 from dcaf.core.session_dict import SessionDict
 from dcaf.core.store import SessionStore
-from dcaf.core.unsigned import Import
+
+UNNAMED: Final = "an unnamed route"
+FIELD: Final = re.compile(r"(\{[^{}]*\})")
+"""A part of a route's path that stands for many: ``{name}``, or ``{rest:path}``."""
+
+ANY: Final = "[^/]+"
+REST: Final = ".+"
+
+
+def name_route(scope: Scope) -> str:
+    """The route's own path where the framework tells it."""
+    return _path(scope) or UNNAMED
+
+
+def name_request(scope: Scope) -> str:
+    """Method and route, to begin a sentence with."""
+    path = _path(scope)
+    return f"An unnamed route ({scope['method']})" if path is None else f"{scope['method']} {path}"
+
+
+def advise_plain(scope: Scope, path: str) -> str:
+    """What to give ``plain=`` so that it names this route.
+
+    Args:
+        scope: As the application left it.
+        path: Which the middleware compares.
+    """
+    own = _path(scope)
+    if own == path:
+        return f"name the route: SessionMiddleware(..., plain=({own!r},))"
+    pattern = "" if own is None else "".join(_pattern(part) for part in FIELD.split(own))
+    if re.fullmatch(pattern, path):
+        return f'name the route: SessionMiddleware(..., plain=lambda scope: bool(re.fullmatch({pattern!r}, scope["path"])))'
+    return "name the route: SessionMiddleware(..., plain=...) takes whole paths, or a function of the scope that is true for it"
+
+
+def _path(scope: Scope) -> str | None:
+    found = getattr(scope.get("route"), "path", None) or scope.get("path_template")
+    return found if isinstance(found, str) else None
+
+
+def _pattern(part: str) -> str:
+    if not FIELD.fullmatch(part):
+        return re.escape(part)
+    return REST if part.endswith(":path}") else ANY
+
+
+Terminal: TypeAlias = Callable[[str | None, Any], bool]
+"""Whether an event ends a turn: a function of its name, None where it has none, and its value, None where it is not JSON."""
+
+DONE: Final = "done"
+
+
+def is_done(name: str | None, value: Any) -> bool:
+    """The event that ends a turn, by default: a JSON object with the type ``done``, or a server-sent event of that name."""
+    return (isinstance(name, str) and name == DONE) or (isinstance(value, dict) and value.get("type") == DONE)
+
+
+def may_be_done(name: str | None, data: bytes) -> bool:
+    """Whether it is worth while to parse an event to ask ``is_done``; an escaped text could say anything."""
+    return name == DONE or data.find(b'"done"') >= 0 or data.find(b"\\u") >= 0
+
+
+def says_nothing(chunk: bytes) -> bool:
+    """Whether no event in some bytes of a stream can be the one that ``is_done`` looks for, nor ``[DONE]``, nor have a session."""
+    return chunk.find(b"done") < 0 and chunk.find(b"DONE") < 0 and chunk.find(b"\\u") < 0 and not may_plant(chunk)
+
 
 T = TypeVar("T")
 

@@ -19,8 +19,7 @@ from typing import Any, Final, TypeAlias
 
 from starlette.types import Scope
 
-from dcaf.core.errors import ConfigurationError, SessionInvalid, SessionUnavailable
-from dcaf.core.raised import describe_raised
+from dcaf.core.errors import ConfigurationError, SessionInvalid, SessionUnavailable, describe_raised
 
 Name: TypeAlias = "str | Awaitable[str | None] | None"
 Subject: TypeAlias = Callable[[Scope], Name]

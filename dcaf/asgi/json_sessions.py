@@ -40,7 +40,7 @@ import orjson
 from dcaf.asgi import json_walk
 from dcaf.asgi.json_walk import MAX_SESSIONS, Place
 from dcaf.core.errors import MalformedJSON
-from dcaf.core.seal import Opened
+from dcaf.core.signing import Opened
 
 STRUCTURE: Final = b"{[,"
 MAX_STRUCTURE: Final = 200_000

@@ -1,4 +1,6 @@
-"""Where the sessions stand in the text of a JSON body, member by member: the slow way, which takes any JSON.
+r"""Walk the text of a JSON body member by member: find its sessions, or take out those that a client could plant.
+
+Where the sessions stand in the text of a JSON body, member by member: the slow way, which takes any JSON.
 
 >>> text = '{"data": {"session": {"n": 1}, "id": 12345678901234567890}}'
 >>> [text[place.start : place.end] for place in find_sessions(text)]
@@ -6,13 +8,25 @@
 
 The text is one character a byte (Latin-1), so that every position is one of the body's bytes. JSON's own characters are ASCII,
 and no byte of a longer one in UTF-8 is.
+
+Take out of an application's text every ``data.session`` that a client could read there and take for its own.
+
+The middleware alone says what a client's session is. An event that it cannot complete, because a member is repeated or a strict
+parser refuses it, is still read by other parsers, and each of them reads it in its own way. So what stands at ``data.session``
+becomes ``null`` in all the places where any of them could look, and every other byte stays.
+
+>>> clear(b'{"type":"done","data":{"session":1,"s\\u0065ssion":{"dcaf":{"token":"planted"}}},"score":NaN}')
+b'{"type":"done","data":{"session":null,"s\\u0065ssion":null},"score":NaN}'
+
+What a reader gets wrong: this is not the strict parser. It takes what JavaScript's, Python's and a reader of single lines take,
+and leaves alone only what none of them can read.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from json import JSONDecoder
+from json import JSONDecoder, detect_encoding
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -171,3 +185,87 @@ def _check_only(groups: list[list[Place]]) -> list[Place]:
 def _place(text: str, member: Member) -> Place:
     value = orjson.loads(text[member.start : member.end].encode("latin-1"))
     return Place(member.begin, member.start, member.end, value)
+
+
+HINT_BYTES: Final = 8
+"""How much of a text that comes in parts is looked at again with its next part, so that no hint falls between two."""
+
+BOUNDARY: Final = re.compile(rb"(\r\n|[\n\r\v\f\x1c-\x1e]|\xc2\x85|\xe2\x80[\xa8\xa9])")
+"""Where some reader of lines ends one: the standard for server-sent events, Python's splitlines, and what is built on it."""
+
+BEFORE: Final = re.compile(r"(?:\xef\xbb\xbf)?[ \t\n\r]*+(?:[\w-]*+[ \t]*+:)?+[ \t]*+", re.ASCII)
+"""What may stand before the object in a line: a byte order mark, and the name of a field of a server-sent event."""
+
+
+def may_plant(data: bytes) -> bool:
+    """Whether a text has the name, an escape that could be a letter of it, or a byte of a wider encoding; mostly it has not."""
+    return data.find(b"session") >= 0 or data.find(b"\\u00") >= 0 or data.find(b"\0") >= 0
+
+
+def clear(data: bytes) -> bytes:
+    """An event or a frame without the sessions that a client could find in it, read as a whole or line by line.
+
+    Raises:
+        MalformedJSON: A session stands in it that some parser reads, and that cannot be taken out.
+    """
+    if not may_plant(data):
+        return data
+    data = clear_whole(data, objects_only=False)
+    lines = BOUNDARY.split(data)
+    if len(lines) == 1:
+        return data
+    return b"".join([clear_whole(line, objects_only=False) if line.find(b"{") >= 0 else line for line in lines])
+
+
+def clear_whole(data: bytes, *, objects_only: bool) -> bytes:
+    """One text without the sessions that a client could find in it.
+
+    Args:
+        data: The text.
+        objects_only: Whether what is no object, and so no session to a client, stays.
+
+    Raises:
+        MalformedJSON: As ``clear``.
+    """
+    if not may_plant(data):
+        return data
+    if detect_encoding(data).startswith(("utf-16", "utf-32")):
+        return _refuse_wide(data, objects_only=objects_only)
+    text = data.decode("latin-1")  # one character a byte, as ``read_members`` has it
+    planted = _planted(text, objects_only=objects_only)
+    at, pieces = 0, []
+    for start, end in planted:
+        pieces += [data[at:start], b"null"]
+        at = end
+    return b"".join([*pieces, data[at:]]) if planted else data
+
+
+def _refuse_wide(data: bytes, *, objects_only: bool) -> bytes:
+    """A text of another encoding than UTF-8, as it is, if no session is in it: Python's parser reads these from bytes."""
+    try:
+        text = data.decode(detect_encoding(data))
+    except UnicodeDecodeError:
+        return data
+    if _planted(text.removeprefix("\ufeff"), objects_only=objects_only):
+        raise MalformedJSON(reason="encoding")
+    return data
+
+
+def _planted(text: str, *, objects_only: bool) -> list[tuple[int, int]]:
+    """Where each value of ``data.session`` stands, in order; none where the text is no object to any parser."""
+    found = BEFORE.match(text)
+    begin = found.end() if found else 0
+    if not text.startswith("{", begin):
+        return []
+    try:
+        if skip_space(text, find_end(text, begin)) != len(text):
+            return []
+        top, _ = read_members(text, begin)
+        inside = [member for member in top if member.name == "data" and text[member.start] == "{"]
+        sessions = [found for data in inside for found in read_members(text, data.start)[0] if found.name == "session"]
+    except RecursionError:
+        raise MalformedJSON(reason="depth") from None
+    except ValueError:
+        return []
+    wanted = "{" if objects_only else ""
+    return [(one.start, one.end) for one in sessions if text.startswith(wanted, one.start) and text[one.start : one.end] != "null"]

@@ -31,13 +31,10 @@ from starlette.types import Scope
 
 from dcaf.asgi.body import off_the_loop
 from dcaf.asgi.carriers import Carrier, Presented
-from dcaf.asgi.config import Config, route_path
+from dcaf.asgi.config import Config, advise_plain, is_done, may_be_done, name_route, route_path
 from dcaf.asgi.events import Events, Watcher
 from dcaf.asgi.json_sessions import Found, JSONText, read_text
-from dcaf.asgi.json_walk import Place
-from dcaf.asgi.planted import clear, may_plant
-from dcaf.asgi.route import advise_plain, name_route
-from dcaf.asgi.terminal import is_done, may_be_done
+from dcaf.asgi.json_walk import Place, clear, may_plant
 from dcaf.core.claims import Binding, Claims
 from dcaf.core.errors import (
     MalformedJSON,
@@ -49,8 +46,8 @@ from dcaf.core.errors import (
     SessionValueError,
 )
 from dcaf.core.lifecycle import Turn as SessionTurn
-from dcaf.core.seal import Opened, Pieces
 from dcaf.core.session import Session
+from dcaf.core.signing import Opened, Pieces
 from dcaf.core.state import RESERVED
 from dcaf.core.store import OpenRequest
 

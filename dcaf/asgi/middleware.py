@@ -1,5 +1,11 @@
 """SessionMiddleware: the session of every turn, verified before the application runs and sealed into its answer.
 
+A wrong setting that is found while a framework builds its middleware keeps the server from starting.
+
+Starlette and FastAPI make the middleware of ``add_middleware`` and ``Middleware(...)`` when the first message comes in, which
+is the server's question whether the application is ready. Servers take an exception there for an application that knows no
+lifespan, and serve it: every request would fail. So the question is answered here: it is not ready, and why.
+
 >>> from dcaf.core import Keyring
 >>> async def app(scope, receive, send): ...
 >>> SessionMiddleware(app, keys=Keyring.ephemeral(), audience="")
@@ -14,31 +20,76 @@ request body *is* the verified state; every other one has been taken out.
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import ClassVar, Final, Literal
+from functools import wraps
+from typing import Any, ClassVar, Concatenate, Final, Literal, ParamSpec, TypeVar
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dcaf.asgi.body import Flights, unopened
 from dcaf.asgi.carriers import Carriers, carriers_of, find_presented
-from dcaf.asgi.config import MAX_BODY_BYTES, Config, Routes, routes, watcher
+from dcaf.asgi.config import MAX_BODY_BYTES, Config, Routes, Terminal, is_done, routes, watcher
 from dcaf.asgi.events import Event, Events
 from dcaf.asgi.identity import Conversation, Identity, Subject
 from dcaf.asgi.lifecycle import find_dead
 from dcaf.asgi.problems import refuse
 from dcaf.asgi.request import SCOPE_KEY, RequestSession
-from dcaf.asgi.startup import fails_at_start, refuse_start
-from dcaf.asgi.terminal import Terminal, is_done
 from dcaf.asgi.websocket import PassingSocket, Socket, open_first
 from dcaf.core.arguments import kind_of, require_bool, require_plain_function, texts_of
-from dcaf.core.errors import ConfigurationError, SessionError, SessionUnavailable
-from dcaf.core.migrations import Migration
+from dcaf.core.errors import ConfigurationError, SessionError, SessionUnavailable, describe_raised
+from dcaf.core.migrations import Import, Migration
 from dcaf.core.session_dict import SessionDict
 from dcaf.core.settings import MAX_TOKEN_BYTES, Keys, build_sealer, one_of, positive
 from dcaf.core.store import SessionStore, level_of, require_store
-from dcaf.core.unsigned import Import
+
+Made = TypeVar("Made")
+P = ParamSpec("P")
+
+
+def fails_at_start(make: Callable[Concatenate[Made, P], None]) -> Callable[Concatenate[Made, P], None]:
+    """What raises for a wrong setting; while a server asks whether the application is ready, the error is kept for the answer.
+
+    So is whatever a function raises that was given as a setting, and is called at once.
+
+    Args:
+        make: The ``__init__`` of a middleware. What it raised there is its ``_failure`` then, and None if all is well.
+    """
+
+    @wraps(make)
+    def made(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        self._failure = None
+        try:
+            make(self, *args, **kwargs)
+        except Exception as failure:
+            if not is_in_lifespan():
+                raise
+            self._failure = failure
+
+    return made
+
+
+def is_in_lifespan() -> bool:
+    """Whether the caller runs within an application that was asked whether it is ready."""
+    frame = sys._getframe(1).f_back
+    while frame is not None:
+        scope = frame.f_locals.get("scope")
+        if isinstance(scope, dict) and scope.get("type") == "lifespan":
+            return True
+        frame = frame.f_back
+    return False
+
+
+async def refuse_start(failure: Exception, scope: Scope, receive: Receive, send: Send) -> None:
+    """Say that the application cannot start; the server logs the message, and ends. Raises the failure for any other connection."""
+    if scope["type"] != "lifespan":
+        raise failure
+    told = str(failure) if isinstance(failure, ConfigurationError | TypeError) else describe_raised(failure)
+    await receive()
+    await send({"type": "lifespan.startup.failed", "message": f"dcaf: {told}"})
+
 
 MIB: Final = 1024 * 1024
 PLAIN_AND_ENCRYPTED: Final = (

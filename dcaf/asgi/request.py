@@ -15,15 +15,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dcaf.asgi.body import announced_bytes, find_sessions, is_json
 from dcaf.asgi.carriers import Presented, find_presented
-from dcaf.asgi.checkpoint import sending
 from dcaf.asgi.config import Config
 from dcaf.asgi.headers import is_encoded, rewritten
 from dcaf.asgi.json_sessions import Found
 from dcaf.asgi.lifecycle import DISAGREEMENT, Turn, find_dead
 from dcaf.asgi.problems import is_unread, refuse
 from dcaf.asgi.responses import Answer, AnswerBeside
+from dcaf.asgi.streams import sending
 from dcaf.core.claims import Claims
-from dcaf.core.current import begin, end
+from dcaf.core.context import begin, end
 from dcaf.core.errors import BodyTooLarge, EncodedBody, SessionError, SessionUnavailable
 from dcaf.core.store import OpenRequest, digest_parts
 

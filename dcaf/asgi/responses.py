@@ -35,12 +35,12 @@ from starlette.types import Message, Send
 
 from dcaf.asgi.body import INLINE_STRUCTURE, off_the_loop
 from dcaf.asgi.carriers import Carrier, HeaderCarrier
+from dcaf.asgi.config import name_request
 from dcaf.asgi.diagnostics import NOT_WHOLE, describe_answer, describe_uncarried
 from dcaf.asgi.headers import JSON, Raw, carrying, is_encoded, is_json, media_type, private
+from dcaf.asgi.json_walk import clear_whole
 from dcaf.asgi.lifecycle import Turn, parse
-from dcaf.asgi.planted import clear_whole
 from dcaf.asgi.problems import build_problem
-from dcaf.asgi.route import name_request
 from dcaf.asgi.streams import Stream, cutter
 from dcaf.core.errors import NotCarriedError, SessionError, SessionUnavailable
 

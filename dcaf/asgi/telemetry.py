@@ -14,7 +14,7 @@ import sys
 from typing import Final, Literal
 
 from dcaf.asgi.events import Event
-from dcaf.core.extras import extra
+from dcaf.core.importing import extra
 
 with extra("Telemetry", "opentelemetry-api"):
     from opentelemetry import metrics, trace

@@ -16,12 +16,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dcaf.asgi.body import find_sessions, is_json, unopened
 from dcaf.asgi.carriers import Presented
-from dcaf.asgi.checkpoint import sending
 from dcaf.asgi.config import Config
 from dcaf.asgi.json_sessions import JSONText
 from dcaf.asgi.lifecycle import Turn
 from dcaf.asgi.problems import error_text, find_members
-from dcaf.core.current import Within, running
+from dcaf.asgi.streams import sending
+from dcaf.core.context import Within, running
 from dcaf.core.errors import BodyTooLarge, SessionConflict, SessionError, SessionUnavailable
 from dcaf.core.session import Session
 

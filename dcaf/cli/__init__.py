@@ -11,7 +11,8 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from dcaf.cli import demo, inspect, keys, serve, tools
+from dcaf.cli import demo, keys, serve, tools
+from dcaf.cli.inspect import command as inspect
 from dcaf.core.errors import DcafError
 
 

@@ -9,9 +9,9 @@ import argparse
 from datetime import timedelta
 from typing import Final
 
-from dcaf.cli.loading import loaded
+from dcaf.core.importing import loaded
 from dcaf.core.keys import Keyring
-from dcaf.demo.quiet import without_warnings
+from dcaf.demo.teller import without_warnings
 
 PACE: Final = timedelta(milliseconds=40)
 """Before each word, so that a person sees them come."""
@@ -28,7 +28,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def _demo(options: argparse.Namespace) -> int:
-    server, app, story = (loaded(f"dcaf.demo.{name}", what="The demo", extra="demo") for name in ("server", "app", "story"))
+    modules = ("dcaf.testing.server", "dcaf.demo.app", "dcaf.demo.story")
+    server, app, story = (loaded(name, what="The demo", extra="demo") for name in modules)
     if not options.serve:
         told: int = story.tell()
         return told

@@ -13,8 +13,8 @@ from types import ModuleType
 from typing import Any
 
 from dcaf.core.errors import ConfigurationError
+from dcaf.core.importing import load
 from dcaf.tools import Tool
-from dcaf.tools.target import load
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -1,10 +1,6 @@
 """Floor 3: a small client of an agent service, which keeps the session and sends it back."""
 
-from dcaf.client.approvals import Approval, Decision
-from dcaf.client.async_client import AsyncClient
-from dcaf.client.async_stream import AsyncStream
-from dcaf.client.async_websocket import AsyncSocket
-from dcaf.client.client import Client
+from dcaf.client.client import AsyncClient, Client
 from dcaf.client.conversation import Conversation, OnDead
 from dcaf.client.errors import (
     AnswerUnreadable,
@@ -19,10 +15,10 @@ from dcaf.client.errors import (
     TurnTooLarge,
     TurnUnfinished,
 )
-from dcaf.client.reply import Event, Reply
-from dcaf.client.stream import Stream
+from dcaf.client.reply import Approval, Decision, Event, Reply
+from dcaf.client.stream import AsyncStream, Stream
 from dcaf.client.turn import Turn
-from dcaf.client.websocket import Socket
+from dcaf.client.websocket import AsyncSocket, Socket
 
 __all__ = [
     "AnswerUnreadable",

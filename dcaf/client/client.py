@@ -1,4 +1,6 @@
-"""A client of an agent service that keeps the session and sends it back.
+"""Clients of an agent service that keep the session and send it back: sync, and for asyncio or trio.
+
+A client of an agent service that keeps the session and sends it back.
 
     with Client("https://agent.example", fields={"thread_id": "th-1"}) as client:
         reply = client.send("deploy the shop")
@@ -9,22 +11,31 @@
 
 What a reader gets wrong: a turn that failed leaves no trace in the conversation, so it can be said again. Nothing is sent again
 by itself, but for the one turn whose session the service found dead.
+
+The client for asyncio, and with trio all of it but the WebSocket.
+
+    async with AsyncClient("https://agent.example", fields={"thread_id": "th-1"}) as client:
+        reply = await client.send("deploy the shop")
+        reply = await client.send(decisions={approval.id: True for approval in reply.approvals})
+        async with client.stream("and now?") as stream:
+            async for event in stream:
+                print(event.text, end="")
+
+What a reader gets wrong: asynchronous is not concurrent. A conversation has one turn at a time, and a client is one conversation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
 from typing import Any, Self
 
-from dcaf.client.approvals import Decision
-from dcaf.client.base import BaseClient
-from dcaf.client.reach import httpx2, reached
-from dcaf.client.reply import Event, Reply
-from dcaf.client.stream import Stream
+from dcaf.client.reply import Decision, Event, Reply
+from dcaf.client.stream import AsyncStream, Stream
+from dcaf.client.transport import BaseClient, httpx2, reached
 from dcaf.client.turn import Turn
-from dcaf.client.websocket import Socket
+from dcaf.client.websocket import AsyncSocket, Socket
 
 
 class Client(BaseClient[httpx2.Client]):
@@ -103,4 +114,86 @@ class Client(BaseClient[httpx2.Client]):
             turn.leave()
 
     def _streamed(self, body: bytes) -> AbstractContextManager[httpx2.Response]:
+        return self._http.stream("POST", self._url(self._stream_path), content=body, headers=self._headers)
+
+
+class AsyncClient(BaseClient[httpx2.AsyncClient]):
+    """One conversation with an agent service; the arguments are those of BaseClient."""
+
+    _library = httpx2.AsyncClient
+
+    async def send(
+        self, said: str | Mapping[str, Any] = "", /, *, decisions: Mapping[str, Decision] | None = None, **fields: Any
+    ) -> Reply:
+        """Say something, or decide about approvals, and wait for the whole answer.
+
+        Args:
+            said: The user's words, or a whole message.
+            decisions: About approvals that wait, by id: True, or the reason why not.
+            **fields: Further top-level members of this body.
+
+        Raises:
+            ServiceError: The service refused the turn, or could not do it.
+            ServiceUnreachable: No complete answer came.
+            AnswerUnreadable: An answer came that is not of this protocol.
+            ApprovalUnknown: A decision is about nothing that waits, or a refusal gives no reason.
+            TurnOvertaken: Another turn began before this one had ended.
+            ConfigurationError: An argument is of a wrong type, or no JSON.
+        """
+        turn = Turn(self.conversation, said, decisions=decisions, fields=fields)
+        while turn.reply is None:
+            with reached(self._path):
+                answer = await self._http.post(self._url(self._path), content=turn.request(), headers=self._headers)
+            turn.answered(answer.status_code, answer.headers, answer.content)
+        return turn.reply
+
+    def stream(
+        self, said: str | Mapping[str, Any] = "", /, *, decisions: Mapping[str, Decision] | None = None, **fields: Any
+    ) -> AsyncStream:
+        """Say something, and read the answer as it comes. Nothing is sent before the first event is asked for.
+
+        Arguments as for ``send``; what ``send`` raises, reading raises here.
+
+        Raises:
+            ApprovalUnknown: A decision is about nothing that waits, or a refusal gives no reason.
+            ConfigurationError: An argument is of a wrong type, or no JSON.
+        """
+        turn = Turn(self.conversation, said, decisions=decisions, fields=fields)
+        return AsyncStream(turn, self._events(turn))
+
+    def socket(self) -> AsyncSocket:
+        """A WebSocket for turns of this conversation. It connects when its first turn is sent."""
+        return AsyncSocket(self.conversation, self._socket_url, self._given, self._timeout_s)
+
+    async def close(self) -> None:
+        """Close the connections, but for those of a ready-made ``http``."""
+        if self._is_owner:
+            await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close()
+
+    def _made(self) -> httpx2.AsyncClient:
+        return httpx2.AsyncClient(timeout=self._timeout_s)
+
+    async def _events(self, turn: Turn) -> AsyncGenerator[Event]:
+        try:
+            while turn.reply is None:
+                with reached(self._stream_path, turn):
+                    async with self._streamed(turn.request()) as answer:
+                        if not turn.is_stream(answer.status_code, answer.headers):
+                            turn.answered(answer.status_code, answer.headers, await answer.aread())
+                            continue
+                        async for chunk in answer.aiter_bytes():
+                            for event in turn.feed(chunk):
+                                yield event
+                        for event in turn.ended():
+                            yield event
+        finally:
+            turn.leave()
+
+    def _streamed(self, body: bytes) -> AbstractAsyncContextManager[httpx2.Response]:
         return self._http.stream("POST", self._url(self._stream_path), content=body, headers=self._headers)

@@ -17,9 +17,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, TypeAlias, get_args
 
-from dcaf.client.approvals import Approval, settled, waiting_in, without_executed
 from dcaf.client.arguments import check, check_messages, check_object, write_json
-from dcaf.client.arrival import is_dead, newest, session_in
+from dcaf.client.envelopes import is_dead, newest, session_in
+from dcaf.client.reply import Approval, settled, waiting_in, without_executed
 from dcaf.core.errors import ConfigurationError
 
 OnDead: TypeAlias = Literal["restart", "raise"]

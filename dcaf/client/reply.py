@@ -1,4 +1,19 @@
-"""What comes back: the events of a stream, one by one, and the answer that they amount to.
+"""What comes back: the events of a stream, the answer that they amount to, and the calls that wait for approval.
+
+What an agent wants to do and waits for a person's word, and that word.
+
+>>> asked = Approval.read({"id": "ap-31", "type": "tool_call", "name": "drop_volume", "input": {"volume": "pg"}, "execute": False})
+>>> asked
+Approval(id='ap-31', name='drop_volume')
+>>> decided({"ap-31": asked}, {"ap-31": "Not during trading hours"})[0]["rejection_reason"]
+'Not during trading hours'
+>>> waiting_in([{"role": "assistant", "content": "Shall I?", "data": {"approvals": [asked.body]}}])
+{'ap-31': Approval(id='ap-31', name='drop_volume')}
+
+What a reader gets wrong: a refusal is its reason. ``False`` would be a refusal that the agent cannot explain to anyone, so
+there is no such decision.
+
+What comes back: the events of a stream, one by one, and the answer that they amount to.
 
 >>> pieces = [Event({"type": "text_delta", "text": "Hel"}), Event({"type": "text_delta", "text": "lo"}), Event({"type": "done"})]
 >>> Reply(gathered(pieces)).text
@@ -11,13 +26,151 @@ What a reader gets wrong: a streamed turn has a reply, too, the same as if it ha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
-from dcaf.client.approvals import Approval, approvals_in
 from dcaf.client.arguments import check, make_whole, refuse
-from dcaf.client.arrival import session_in
+from dcaf.client.envelopes import session_in, value_at
+from dcaf.client.errors import ApprovalUnknown
+
+Decision: TypeAlias = Literal[True] | str
+"""Yes, or why not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """One action that waits for a decision.
+
+    Attributes:
+        id: What a decision names.
+        name: The tool, or the kind of command.
+        input: Its arguments.
+        description: What it does, for the person who decides.
+        intent: Why the agent wants it.
+        body: The item as it came, with whatever else it has.
+
+    Raises:
+        ConfigurationError: A text is no text, or the body no mapping.
+    """
+
+    id: str
+    name: str
+    input: Any = field(repr=False)
+    description: str = field(repr=False)
+    intent: str = field(repr=False)
+    body: Mapping[str, Any] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("id", "name", "description", "intent"):
+            check(name, getattr(self, name), str, "a text")
+        check("body", self.body, Mapping, "the item as it came, a mapping")
+
+    @classmethod
+    def read(cls, item: Mapping[str, Any]) -> Approval:
+        """An item of ``data.approvals``; what it lacks is empty.
+
+        Raises:
+            ConfigurationError: It is no mapping, or has no text at ``id``.
+        """
+        takes = "an item of data.approvals, a mapping with a text at id"
+        if not isinstance(check("item", item, Mapping, takes).get("id"), str):
+            refuse("item", item, takes)
+        name, description, intent = (str(item.get(key) or "") for key in ("name", "description", "intent"))
+        return cls(item["id"], name, item.get("input"), description, intent, item)
+
+
+def approvals_in(items: Any) -> list[Approval]:
+    """The approvals of a list, each id once, but for items that nobody could decide about: no object, or no id."""
+    return [Approval.read(item) for item in {item["id"]: item for item in _known(items)}.values()]
+
+
+def waiting_in(messages: Sequence[Mapping[str, Any]]) -> dict[str, Approval]:
+    """What waits for a decision at the end of a conversation, by id.
+
+    An answer says all that waits after it. So the newest one that says so counts, but for what was executed since; one that was
+    stopped says nothing of it. Only answers are read: a user's message says what was decided, and can make nothing wait.
+
+    Args:
+        messages: What was said and answered, oldest first.
+    """
+    executed: set[str] = set()
+    for message in reversed(messages):
+        data = value_at(message, "data") if value_at(message, "role") == "assistant" else None
+        if isinstance(value_at(data, "approvals"), list):
+            found = approvals_in(value_at(data, "approvals"))
+            return {one.id: one for one in found if one.id not in executed}
+        executed |= {item["id"] for item in _known(value_at(data, "executed_approvals"))}
+    return {}
+
+
+def without_executed(messages: Sequence[Mapping[str, Any]], items: Any) -> list[dict[str, Any]]:
+    """Messages of which none offers any more what was executed, or refused, in a turn whose answer may never be complete.
+
+    Args:
+        messages: What was said and answered, oldest first.
+        items: What the service says that became of decisions.
+    """
+    gone = {item["id"] for item in _known(items)}
+    return [_without(message, gone) for message in messages]
+
+
+def _without(message: Mapping[str, Any], gone: set[str]) -> dict[str, Any]:
+    data = value_at(message, "data") if value_at(message, "role") == "assistant" else None
+    asked = value_at(data, "approvals")
+    left = [item for item in asked if value_at(item, "id") not in gone] if isinstance(asked, list) else asked
+    return dict(message) if left == asked else {**message, "data": {**(data or {}), "approvals": left}}
+
+
+def settled(answer: Mapping[str, Any], waiting: Mapping[str, Approval], *, begins: bool) -> dict[str, Any]:
+    """An answer as it is to be kept: where it is known that nothing waits after it, and it says nothing of that, it says so.
+
+    Args:
+        answer: The answer, as a message.
+        waiting: What waited before.
+        begins: Whether its turn has begun a new session, in which nothing waits that waited before.
+    """
+    data = answer.get("data")
+    is_over = begins or value_at(answer.get("meta_data"), "has_pending_approvals") is False
+    if not (waiting and is_over) or isinstance(value_at(data, "approvals"), list):
+        return dict(answer)
+    return {**answer, "data": {**(data if isinstance(data, Mapping) else {}), "approvals": []}}
+
+
+def decided(waiting: Mapping[str, Approval], decisions: Mapping[str, Decision]) -> list[dict[str, Any]]:
+    """The items that carry decisions back.
+
+    Args:
+        waiting: What may be decided about, by id.
+        decisions: By id. What is left out stays undecided.
+
+    Raises:
+        ApprovalUnknown: An id is not waiting, or a refusal gives no reason.
+        ConfigurationError: The decisions are no mapping.
+    """
+    check("decisions", decisions, Mapping, "a mapping: id of an approval -> True, or the reason why not")
+    return [_item(waiting, id_, decision) for id_, decision in decisions.items()]
+
+
+def _known(items: Any) -> list[Mapping[str, Any]]:
+    """Those of a list that have an id."""
+    return [item for item in items if isinstance(value_at(item, "id"), str)] if isinstance(items, list) else []
+
+
+def _item(waiting: Mapping[str, Approval], id_: str, decision: object) -> dict[str, Any]:
+    if id_ not in waiting:
+        known = ", ".join(waiting) or "none"
+        raise ApprovalUnknown(
+            f"No approval {id_!r} waits for a decision. Waiting: {known}. Decide about one of client.approvals; "
+            "a client that goes on elsewhere needs messages= and session= of the one before."
+        )
+    if decision is True:
+        return {**waiting[id_].body, "execute": True, "rejection_reason": None}
+    if not isinstance(decision, str) or not decision:
+        raise ApprovalUnknown(
+            f"The decision about {id_!r} is neither True nor a reason. To refuse, write why: {{{id_!r}: 'reason'}}."
+        )
+    return {**waiting[id_].body, "execute": False, "rejection_reason": decision}
 
 
 @dataclass(frozen=True, slots=True, repr=False)

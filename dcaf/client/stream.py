@@ -1,12 +1,20 @@
-"""The events of one turn, as they come, and its reply at the end.
+"""The events of one turn as they come, and its reply at the end; sync, and under asyncio or trio.
+
+The events of one turn, as they come, and its reply at the end.
 
 What a reader gets wrong: a stream that is closed before its end has said nothing. The conversation is as it was before, but
 for a session that has come in an event of its own. Close it: ``with`` does, and so does reading to the end.
+
+The events of one turn under asyncio or trio.
+
+What a reader gets wrong: a stream that is closed before its end has said nothing. The conversation is as it was before, but
+for a session that has come in an event of its own. Close it:
+``async with`` does; leaving an ``async for`` alone closes it some time later.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Generator
 from types import TracebackType
 from typing import Self
 
@@ -67,3 +75,44 @@ def reply_of(turn: Turn) -> Reply:
     if turn.reply is None:
         raise TurnUnfinished("The reply is not complete before the done event. Read the events to the last one first.")
     return turn.reply
+
+
+class AsyncStream:
+    """An asynchronous iterator over events, made by ``AsyncClient.stream`` and ``AsyncSocket.stream``.
+
+    Args:
+        turn: Whose events they are.
+        events: Where they come from.
+
+    Raises:
+        ConfigurationError: An argument is of a wrong type.
+    """
+
+    def __init__(self, turn: Turn, events: AsyncGenerator[Event]) -> None:
+        self._turn = check("turn", turn, Turn, "a Turn")
+        self._events = check("events", events, AsyncGenerator, "a generator of events")
+
+    @property
+    def reply(self) -> Reply:
+        """What the events amount to, after the ``done`` event.
+
+        Raises:
+            TurnUnfinished: It has not come so far.
+        """
+        return reply_of(self._turn)
+
+    async def close(self) -> None:
+        """Stop reading, wherever the answer is."""
+        await self._events.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        return await anext(self._events)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close()

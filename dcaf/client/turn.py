@@ -22,13 +22,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from dcaf.client.approvals import Decision, decided
 from dcaf.client.arguments import check, check_many, check_object, refuse
-from dcaf.client.arrival import LINES, SUCCESS, is_dead, is_dead_by, is_json, media_type, session_in, value_at
 from dcaf.client.conversation import MESSAGE, Conversation, check_fields
-from dcaf.client.errors import AnswerUnreadable, ServiceError, ServiceUnreachable, TurnOvertaken
-from dcaf.client.refusals import code_of, failed, refused
-from dcaf.client.reply import Event, Reply, gathered
+from dcaf.client.envelopes import LINES, SUCCESS, is_dead, is_dead_by, is_json, media_type, session_in, value_at
+from dcaf.client.errors import AnswerUnreadable, ServiceError, ServiceUnreachable, TurnOvertaken, code_of, failed, refused
+from dcaf.client.reply import Decision, Event, Reply, decided, gathered
 from dcaf.core.errors import ConfigurationError
 
 CHECKPOINT: Final = "session"

@@ -1,4 +1,6 @@
-"""Many turns over one WebSocket.
+"""Many turns over one WebSocket: sync, and under asyncio.
+
+Many turns over one WebSocket.
 
     with client.socket() as socket:
         socket.send("deploy the shop")
@@ -7,21 +9,32 @@
 
 What a reader gets wrong: the session does not belong to the socket. Every frame carries it, so a turn after a lost connection
 opens a new one and goes on, and turns of ``client.send`` may stand between.
+
+Many turns over one WebSocket, under asyncio.
+
+    async with client.socket() as socket:
+        await socket.send("deploy the shop")
+        async with socket.stream("and now?") as stream:
+            async for event in stream:
+                print(event.text, end="")
+
+What a reader gets wrong: a turn that is left early closes the connection, because the rest of its frames would still come. The
+next turn opens another one, and goes on with the last session that has come.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+import asyncio
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any, Final, Self
 
-from dcaf.client.approvals import Decision
 from dcaf.client.arguments import check, check_headers, check_seconds
 from dcaf.client.conversation import Conversation
-from dcaf.client.reach import ConnectionClosed, WebSocketException, reached, sync_websockets
-from dcaf.client.reply import Event, Reply
-from dcaf.client.stream import Stream, reply_of
+from dcaf.client.reply import Decision, Event, Reply
+from dcaf.client.stream import AsyncStream, Stream, reply_of
+from dcaf.client.transport import ConnectionClosed, WebSocketException, async_websockets, reached, sync_websockets
 from dcaf.client.turn import Turn
 
 MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
@@ -130,3 +143,112 @@ def _come(connection: sync_websockets.ClientConnection) -> Iterator[str | bytes]
     with suppress(TimeoutError, WebSocketException):  # also of who reads in another thread
         while True:
             yield connection.recv(timeout=0)
+
+
+class AsyncSocket:
+    """Turns of one conversation over a WebSocket; made by ``AsyncClient.socket``.
+
+    Args:
+        conversation: What the turns belong to.
+        url: Of the WebSocket.
+        headers: Sent when it is opened.
+        timeout_s: How long nothing may come; None waits forever.
+
+    Raises:
+        ConfigurationError: An argument is of a wrong type.
+    """
+
+    def __init__(self, conversation: Conversation, url: str, headers: Mapping[str, str], timeout_s: float | None) -> None:
+        self._conversation = check("conversation", conversation, Conversation, "a Conversation")
+        self._url = check("url", url, str, "the URL of a WebSocket")
+        self._headers = check_headers("headers", headers)
+        self._timeout_s = check_seconds("timeout_s", timeout_s)
+        self._connection: async_websockets.ClientConnection | None = None
+        self._turn: Turn | None = None
+
+    async def send(
+        self, said: str | Mapping[str, Any] = "", /, *, decisions: Mapping[str, Decision] | None = None, **fields: Any
+    ) -> Reply:
+        """Say something, and read its events to the end. Arguments and errors as for ``AsyncClient.send``."""
+        turn = Turn(self._conversation, said, decisions=decisions, fields=fields)
+        async for _ in self._events(turn):
+            pass
+        return reply_of(turn)
+
+    def stream(
+        self, said: str | Mapping[str, Any] = "", /, *, decisions: Mapping[str, Decision] | None = None, **fields: Any
+    ) -> AsyncStream:
+        """Say something, and read its events. Arguments and errors as for ``AsyncClient.stream``.
+
+        A turn that fails or is left early closes the connection, because the rest of its frames would still come.
+        """
+        turn = Turn(self._conversation, said, decisions=decisions, fields=fields)
+        return AsyncStream(turn, self._events(turn))
+
+    async def close(self) -> None:
+        """Close the connection, after the frames were read that have come. A further turn opens another one."""
+        if self._turn is not None and self._turn.reply is None:
+            await self._leave(self._turn)
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close()
+
+    async def _events(self, turn: Turn) -> AsyncGenerator[Event]:
+        try:
+            with reached("the WebSocket", turn):
+                connection = await self._ready(turn)
+                while turn.reply is None:
+                    if turn.is_due:
+                        await connection.send(turn.request().decode())
+                    async with asyncio.timeout(turn.patience(self._timeout_s)):
+                        frame = await connection.recv()
+                    event = turn.frame(frame)
+                    if event is not None:
+                        yield event
+        finally:
+            if turn.reply is None and self._turn is turn:
+                await self.close()
+
+    async def _ready(self, turn: Turn) -> async_websockets.ClientConnection:
+        """A connection on which nothing waits to be read: the one there is, if it is open, else a new one."""
+        if self._turn is not None and self._turn.reply is None:
+            await self._leave(turn)  # by the new turn: the old one is overtaken, and its checkpoints count all the same
+            await self.close()
+        self._turn = turn
+        if self._connection is None or not await self._is_drained(self._connection, turn):
+            await self.close()
+            self._connection = await async_websockets.connect(
+                self._url, additional_headers=self._headers, open_timeout=self._timeout_s, max_size=MAX_FRAME_BYTES
+            )
+        return self._connection
+
+    async def _leave(self, turn: Turn) -> None:
+        """Leave a turn, with what has come of it: a session in it may say what was done."""
+        turn.leave(() if self._connection is None else await _receive(self._connection))
+
+    async def _is_drained(self, connection: async_websockets.ClientConnection, turn: Turn) -> bool:
+        """Whether a connection is open, after the frames were read that came between two turns, for the sessions in them."""
+        try:
+            async with asyncio.timeout(0):
+                while True:
+                    turn.overheard(await connection.recv())
+        except TimeoutError:
+            return True
+        except ConnectionClosed:
+            return False
+
+
+async def _receive(connection: async_websockets.ClientConnection) -> list[bytes | str]:
+    """The frames that have come."""
+    found: list[bytes | str] = []
+    with suppress(TimeoutError, WebSocketException):  # also of who reads in another task
+        async with asyncio.timeout(0):
+            while True:
+                found.append(await connection.recv())
+    return found

@@ -7,7 +7,7 @@ read again look at the time, and what nobody foresaw goes to the log; clock and 
 
 from dcaf.core.base64url import Payload
 from dcaf.core.claims import Binding, Claims
-from dcaf.core.current import current_session
+from dcaf.core.context import current_session
 from dcaf.core.errors import (
     AgentError,
     BodyTooLarge,
@@ -47,12 +47,11 @@ from dcaf.core.errors import (
 )
 from dcaf.core.host import HostTurn, SessionHost
 from dcaf.core.keys import Key, Keyring
+from dcaf.core.migrations import Import
 from dcaf.core.readonly import ReadOnlySession
-from dcaf.core.session import Session
-from dcaf.core.session_key import SessionKey
+from dcaf.core.session import Session, SessionKey
 from dcaf.core.store import Lease, OpenRequest, Sealed, SessionStore, StatelessLease, StatelessStore
 from dcaf.core.transaction import transaction
-from dcaf.core.unsigned import Import
 
 __all__ = [
     "AgentError",

@@ -1,4 +1,6 @@
-"""What somebody gives by mistake: said at once, with the argument's name and what it takes.
+"""Check what a caller gives by mistake: the error names the argument and says what to write.
+
+What somebody gives by mistake: said at once, with the argument's name and what it takes.
 
 >>> require_text("domain=", 7, "the name of a host")
 Traceback (most recent call last):
@@ -6,13 +8,23 @@ Traceback (most recent call last):
 dcaf.core.errors.ConfigurationError: domain= takes a text, the name of a host, not an int.
 
 What a reader gets wrong: the value itself is in no message. It may be a key, a session, or what a person has said.
+
+What to write where an agent framework was given a tool of dcaf's, or a function that takes a session, as if it were its own.
+
+>>> describe_framework("A Session") is None  # nobody's code is below this one
+True
+
+What a reader gets wrong: no framework is imported here, and none is needed. The one that asks is known by its frames.
 """
 
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from importlib.util import find_spec
+from types import FrameType
+from typing import Any, Final, TypeVar
 
 from dcaf.core.errors import ConfigurationError
 
@@ -133,3 +145,45 @@ def require_clock(argument: str, value: Clock) -> Clock:
     clock = require_plain_function(argument, value, "a function that gives the seconds since the epoch, such as time.time")
     require(f"{argument} gives the seconds since the epoch: it", clock(), (int, float), "a number")
     return clock
+
+
+FRAMEWORKS: Final = {
+    "pydantic_ai": ("pydantic-ai", "pydantic_ai"),
+    "agents.function_schema": ("openai-agents", "openai_agents"),
+    "langchain_core": ("LangChain", "langgraph"),
+    "fastmcp": ("FastMCP", "fastmcp"),
+    "mcp.server": ("The MCP SDK", "mcp"),
+    "google.adk": ("google-adk", "adk"),
+}
+"""Module that reads a function's parameters -> what the framework is called, and its integration, where dcaf has one."""
+
+
+def describe_framework(what: str) -> str | None:
+    """What to write instead, where an agent framework is asking for a schema; None where none is.
+
+    Args:
+        what: What it asks about, as the first words of a sentence.
+    """
+    name = _asking()
+    if name is None:
+        return None
+    title, integration = FRAMEWORKS[name]
+    return f"{what} is filled by dcaf, and never by a model. {title} takes no tool of dcaf's as it is: {_instead(integration)}"
+
+
+def _instead(integration: str) -> str:
+    module = f"dcaf.integrations.{integration}"
+    if find_spec(module) is not None:
+        return f"import {module}, which makes one of its own of it."
+    return "give it a function that awaits `tool.run(arguments)`, with `tool.name`, `tool.description` and `tool.input_schema`."
+
+
+def _asking() -> str | None:
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        module = f"{frame.f_globals.get('__name__')}."
+        found = next((name for name in FRAMEWORKS if module.startswith(f"{name}.")), None)
+        if found is not None:
+            return found
+        frame = frame.f_back
+    return None

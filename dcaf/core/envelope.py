@@ -33,17 +33,16 @@ from dcaf.core.errors import (
     SessionUnsigned,
     SessionValueError,
 )
+from dcaf.core.json_values import JSON
 from dcaf.core.keys import Key, Keyring
-from dcaf.core.migrations import Migrations
+from dcaf.core.migrations import Import, Migrations
 from dcaf.core.mirror import Mirror
-from dcaf.core.seal import SIGNED, Opened, Pieces, Suite, check_text
+from dcaf.core.rebasing import Tracked
 from dcaf.core.session import Session
+from dcaf.core.signing import SIGNED, Opened, Pieces, Suite, check_text
 from dcaf.core.slots import RESERVED
 from dcaf.core.state import Frozen, State
 from dcaf.core.store import FAILED, Lease, Sealed
-from dcaf.core.tracked import Tracked
-from dcaf.core.unsigned import Import
-from dcaf.core.values import JSON
 
 NEW: Final = "new"
 """The token that is the explicit wish for a fresh start."""

@@ -24,12 +24,11 @@ from typing import Any, Final
 from uuid import UUID
 
 from dcaf.core.adapters import Description, describe, same_type
-from dcaf.core.difference import is_same
 from dcaf.core.errors import SessionAliasError, SessionTypeError, SessionValueError
+from dcaf.core.json_values import from_json, read, to_json, write
 from dcaf.core.parts import ATOMS, base_of
-from dcaf.core.typed import mark, tells_all
-from dcaf.core.undeclared import Undeclared
-from dcaf.core.values import from_json, read, to_json, write
+from dcaf.core.round_trip import is_same
+from dcaf.core.typed_objects import Undeclared, mark, tells_all
 
 IMMUTABLE: Final = (str, int, float, bytes, type(None), date, time, datetime, timedelta, Decimal, UUID, Enum)
 """Types whose objects cannot change in the hands of a tool, and so need no handle."""

@@ -29,7 +29,7 @@ from typing import Any, Self
 import orjson
 
 from dcaf.core.arguments import require_text
-from dcaf.core.current import begin, end
+from dcaf.core.context import begin, end
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.lifecycle import Turn
 from dcaf.core.migrations import Migration

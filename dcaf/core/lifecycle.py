@@ -26,10 +26,9 @@ import anyio
 
 from dcaf.core.claims import Binding, Claims
 from dcaf.core.envelope import Prepared, Sealer
-from dcaf.core.errors import SessionConflict, SessionUnavailable, StateError
-from dcaf.core.raised import describe_raised
-from dcaf.core.seal import Pieces
+from dcaf.core.errors import SessionConflict, SessionUnavailable, StateError, describe_raised
 from dcaf.core.session import Session
+from dcaf.core.signing import Pieces
 from dcaf.core.store import Lease, OpenRequest, SessionStore, ask, check_kept, check_lease
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")

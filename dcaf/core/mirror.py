@@ -17,8 +17,8 @@ from dcaf.core.arguments import texts_of
 from dcaf.core.base64url import Payload
 from dcaf.core.claims import MAX_INTEGER
 from dcaf.core.errors import ConfigurationError
+from dcaf.core.json_values import JSON, read, write
 from dcaf.core.state import State
-from dcaf.core.values import JSON, read, write
 
 DIGITS: Final = bytes(ord("0") if chr(code) in "0123456789" else ord(" ") for code in range(256))
 """Every digit as 0 and every other byte as a space."""

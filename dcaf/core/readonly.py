@@ -20,15 +20,14 @@ from typing import Any, ClassVar, Final, Self, TypeVar, overload
 
 from typing_extensions import TypeForm
 
-from dcaf.core.dict_views import Items, Keys, Values
+from dcaf.core.arguments import describe_framework
 from dcaf.core.errors import ConfigurationError, SessionReadOnlyError
-from dcaf.core.frameworks import describe_framework
 from dcaf.core.handles import ABSENT
-from dcaf.core.mapping import StateMapping
+from dcaf.core.json_values import from_json, read
+from dcaf.core.mapping import Items, Keys, StateMapping, Values
 from dcaf.core.session import Session, session_behind
 from dcaf.core.slots import TEMPORARY
-from dcaf.core.values import from_json, read
-from dcaf.core.views import SessionType, locals_around, refuse_fields
+from dcaf.core.typed import SessionType, locals_around, refuse_fields
 
 T = TypeVar("T")
 D = TypeVar("D")

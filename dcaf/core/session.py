@@ -7,25 +7,33 @@
 
 What a reader gets wrong: a session is true even when it is empty, so ``session or Session()`` never swaps a live session
 for a detached one. Ask ``session.is_empty``.
+
+One key of the session as a parameter of a tool: ``Annotated[Cart, SessionKey("cart")]``.
+
+>>> SessionKey("cart")
+SessionKey(key='cart')
+
+What a reader gets wrong: the *object* is written back. A number or a string cannot change in place, so a tool that must change
+one takes the session.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from inspect import getattr_static
 from typing import TYPE_CHECKING, Any, Final, Never, Self, cast
 
+from dcaf.core.arguments import describe_framework
 from dcaf.core.claims import Standing
 from dcaf.core.errors import ConfigurationError, SessionValueError
-from dcaf.core.frameworks import describe_framework
+from dcaf.core.json_values import read
 from dcaf.core.mapping import StateMapping
-from dcaf.core.slots import TEMPORARY
+from dcaf.core.slots import RESERVED, TEMPORARY
 from dcaf.core.state import State
-from dcaf.core.values import read
-from dcaf.core.variables import keep_variables, parametrise
-from dcaf.core.views import SessionType, declare, locals_around
+from dcaf.core.typed import SessionType, declare, keep_variables, locals_around, parametrise
 
 SHARED: Final = ("user:", "app:")
 
@@ -237,3 +245,30 @@ def _not_a_session(given: object, what: str, name: str) -> str:
     if isinstance(given, Mapping):
         return f"{told} For plain values write {name}.from_dict({{...}})."
     return f"{told} Below the middleware current_session() gives it."
+
+
+@dataclass(frozen=True, slots=True)
+class SessionKey:
+    """Names the key whose value fills a parameter.
+
+    Attributes:
+        key: As in ``session[key]``, prefix included: ``SessionKey("user:theme")``.
+
+    Raises:
+        ConfigurationError: It is no key that a session can have.
+    """
+
+    key: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.key, str):
+            raise ConfigurationError('SessionKey takes the name of a key: Annotated[Cart, SessionKey("cart")].')
+        if self.key == RESERVED:
+            raise ConfigurationError(f"SessionKey({self.key!r}): that key is the library's own. Choose another.")
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        raise ConfigurationError(
+            describe_framework(f"SessionKey({self.key!r})")
+            or f"SessionKey({self.key!r}) is filled by dcaf's @tool, in a parameter of a tool. pydantic would read it from a "
+            "request body or from a model's arguments, where the client would write it."
+        )

@@ -21,10 +21,10 @@ from contextlib import suppress
 from threading import RLock
 from typing import Any, Final, Self
 
-from dcaf.core.attributes import has_attribute
+from dcaf.core.class_attributes import has_attribute
 from dcaf.core.errors import SessionAliasError, StateError
 from dcaf.core.handles import Slot
-from dcaf.core.members import Members
+from dcaf.core.payload import Members
 from dcaf.core.session import Session
 from dcaf.core.state import State
 

@@ -20,10 +20,9 @@ from dcaf.core.arguments import kind_of, require_bool, require_clock, require_fu
 from dcaf.core.claims import Lifetime
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError
-from dcaf.core.keys import Keyring
+from dcaf.core.keys import Keyring, LiveKeyring
 from dcaf.core.migrations import Migration, Migrations
-from dcaf.core.rotation import LiveKeyring
-from dcaf.core.seal import SIGNED, Suite
+from dcaf.core.signing import SIGNED, Suite
 
 T = TypeVar("T")
 
@@ -160,7 +159,7 @@ def suites(*, encrypt: bool, accept_both: bool) -> list[Suite]:
         return [SIGNED]
     try:
         # By name, so that a service that only signs never loads the cryptography package.
-        encrypted: Suite = import_module("dcaf.core.encrypted").ENCRYPTED
+        encrypted: Suite = import_module("dcaf.core.encryption").ENCRYPTED
     except ModuleNotFoundError as error:
         raise ConfigurationError(f"Encryption needs {error.name}: pip install 'dcaf[crypto]'") from None
     both = [encrypted, SIGNED] if encrypt else [SIGNED, encrypted]

@@ -16,14 +16,13 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 from dcaf.core.base64url import Payload
 from dcaf.core.claims import Standing
-from dcaf.core.difference import is_same
 from dcaf.core.errors import SessionClosedError, SessionValueError
-from dcaf.core.growth import EMPTY, Added, Growth, extended
 from dcaf.core.handles import Slot
-from dcaf.core.members import lacks
-from dcaf.core.room import at_most
-from dcaf.core.slots import RESERVED, TEMPORARY, Slots, checked
-from dcaf.core.values import read, to_json, write, write_atom
+from dcaf.core.json_values import read, to_json, write, write_atom
+from dcaf.core.merging import EMPTY, Added, Growth, extended
+from dcaf.core.payload import lacks
+from dcaf.core.round_trip import is_same
+from dcaf.core.slots import RESERVED, TEMPORARY, Slots, at_most, checked
 
 __all__ = ["RESERVED", "TEMPORARY", "Frozen", "State"]
 

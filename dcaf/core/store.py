@@ -35,8 +35,8 @@ from dcaf.core.errors import (
     SessionEnded,
     SessionSuperseded,
     SessionUnavailable,
+    describe_raised,
 )
-from dcaf.core.raised import describe_raised
 
 if TYPE_CHECKING:
     from dcaf.core.session import Session

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import anyio
 
-from dcaf.core.extras import extra
+from dcaf.core.importing import extra
 
 with extra("The demo", "dcaf[demo]"):
     from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart, ToolReturnPart, UserPromptPart

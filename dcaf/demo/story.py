@@ -16,13 +16,10 @@ import orjson
 
 from dcaf.core.keys import Keyring
 from dcaf.demo.app import AUDIENCE, create_demo
-from dcaf.demo.happening import Check, Step, Turn, Waiting
 from dcaf.demo.model import SURE
-from dcaf.demo.quiet import without_warnings
-from dcaf.demo.server import serving
-from dcaf.demo.telling import Teller
-from dcaf.demo.terminal import fitting
+from dcaf.demo.teller import Check, Step, Teller, Turn, Waiting, fitting, without_warnings
 from dcaf.testing import Reply, SessionClient, sealed, tampered
+from dcaf.testing.server import serving
 
 APPROVE: Final = "(approves)"
 """Stands for a click: the decision about the call that waits."""

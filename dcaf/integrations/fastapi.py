@@ -27,10 +27,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from typing_extensions import TypeVar
 
-from dcaf.asgi.schemas import ENVELOPE, PROBLEM, REFUSED
-from dcaf.core.current import current_session
+from dcaf.asgi.problems import ENVELOPE, PROBLEM, REFUSED
+from dcaf.core.context import current_session
 from dcaf.core.errors import ConfigurationError
-from dcaf.core.extras import extra
+from dcaf.core.importing import extra
 from dcaf.core.session import Session
 
 with extra("dcaf.integrations.fastapi", "dcaf[fastapi]"):

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from dcaf.testing.extra import told as _told
+from dcaf.core.importing import missing_names as _missing_names
 
 try:
-    from dcaf.testing.arrival import cut, held
-    from dcaf.testing.async_client import AsyncSessionClient
-    from dcaf.testing.client import SessionClient
+    from dcaf.testing.client import AsyncSessionClient, SessionClient
     from dcaf.testing.clock import FrozenClock
-    from dcaf.testing.echoing import Echo
-    from dcaf.testing.envelopes import expired, sealed, tampered
+    from dcaf.testing.conversation import Echo
+    from dcaf.testing.envelopes import expired, fixed_keys, sealed, tampered
     from dcaf.testing.hostile import HARMLESS, MISUSES, Misuse, aborted
-    from dcaf.testing.keys import fixed_keys
-    from dcaf.testing.reply import Reply
-    from dcaf.testing.wires import Wire
+    from dcaf.testing.reply import Reply, cut, held
+    from dcaf.testing.transport import Wire
 except ModuleNotFoundError as _missing:
-    globals()["__getattr__"] = _told(_missing)
+    globals()["__getattr__"] = _missing_names("dcaf.testing", "dcaf[testing]", _missing)
 
 del annotations  # no name of this window
 

@@ -1,4 +1,14 @@
-"""Envelopes for tests: sealed at any age and for anyone, expired, or damaged.
+"""Envelopes for tests: sealed at any age and for anyone, expired, or damaged; with keys that are the same in every run.
+
+Keys that are the same in every run, so that a failure can be run again.
+
+>>> fixed_keys()
+Keyring(active='testonly', kids=['testonly'])
+
+What a reader gets wrong: everybody has these keys. A token that begins with ``dcaf1s.testonly.`` vouches for nothing outside of a
+test.
+
+Envelopes for tests: sealed at any age and for anyone, expired, or damaged.
 
 >>> from dcaf import Keyring
 >>> envelope = sealed({"step": 2}, keys=Keyring.ephemeral(), audience="shop")
@@ -10,6 +20,7 @@ What a reader gets wrong: these are real seals, made with the real keys. An appl
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -18,14 +29,22 @@ from typing import Any, Final
 import orjson
 
 from dcaf.client.arguments import check, check_function, is_whole, refuse
-from dcaf.client.arrival import is_sealed
+from dcaf.client.envelopes import is_sealed
 from dcaf.core.claims import SKEW_S
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError
-from dcaf.core.keys import Keyring
+from dcaf.core.keys import Key, Keyring
 from dcaf.core.migrations import Migrations
 from dcaf.core.settings import lifetime, suites
 from dcaf.testing.clock import FrozenClock
+
+KID: Final = "testonly"
+
+
+def fixed_keys() -> Keyring:
+    """A ring with one key that is known to everybody."""
+    return Keyring(Key.from_bytes(KID, hashlib.sha256(b"dcaf.testing").digest()))
+
 
 IDLE: Final = timedelta(days=7)
 ABSOLUTE: Final = timedelta(days=30)

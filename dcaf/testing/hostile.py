@@ -23,11 +23,10 @@ from types import MappingProxyType, NoneType
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 from dcaf.client.arguments import check, check_function, refuse
-from dcaf.client.arrival import is_sealed
-from dcaf.testing.arrival import cut, held
+from dcaf.client.envelopes import is_sealed
 from dcaf.testing.client import SessionClient
-from dcaf.testing.echoing import Echo, user, written
-from dcaf.testing.reply import Reply
+from dcaf.testing.conversation import Echo, user, written
+from dcaf.testing.reply import Reply, cut, held
 
 Level: TypeAlias = Literal["L0", "L1", "L2"]
 """How much the server remembers: nothing; an epoch for each subject; the newest number of each session."""

@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 import dcaf.testing as kit
 from dcaf import Keyring, Session
-from dcaf.core.extras import extra
+from dcaf.core.importing import extra
 
 with extra("dcaf.testing.plugin", "pytest"):
     import pytest

@@ -31,10 +31,9 @@ from typing import Any
 from dcaf.core.arguments import Clock, items_of, kind_of, require, require_clock, texts_of
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session, session_behind
+from dcaf.tools.decisions import BEFORE, DecidedCall, Spending, Verdict, judge_message
 from dcaf.tools.proposals import add_proposal, is_digest_of, pending_in, remove_proposals, settle, take
 from dcaf.tools.results import Call
-from dcaf.tools.spending import Spending
-from dcaf.tools.verdicts import BEFORE, DecidedCall, Verdict, judge_message
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,16 +10,13 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
 
 from dcaf.core.errors import ToolConflictError
-from dcaf.core.merge import Path
-from dcaf.core.overlay import IGNORE, Clash, Look
-from dcaf.core.paths import join
+from dcaf.core.merging import Path
+from dcaf.core.parts import join
 from dcaf.core.session import Session
-from dcaf.core.transaction import OUTSIDE, Transaction, innermost, log_clash, refuse_late
-from dcaf.tools.conflicts import Caller, Conflict
-from dcaf.tools.contained import contained
-from dcaf.tools.queue import queue_of
-from dcaf.tools.running import Running
-from dcaf.tools.streams import END
+from dcaf.core.transaction import IGNORE, OUTSIDE, Clash, Look, Transaction, innermost, log_clash, refuse_late
+from dcaf.tools.execution import END, Running
+from dcaf.tools.queue import Caller, Conflict, queue_of
+from dcaf.tools.threads import contained
 
 
 class OpenCall(Transaction):

@@ -24,10 +24,8 @@ from pydantic.fields import FieldInfo
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session
 from dcaf.tools.annotations import Names, Unresolved
-from dcaf.tools.callables import decided, label
-from dcaf.tools.defaults import maker
-from dcaf.tools.fills import Fill, PlatformFill, asked_for, is_session_like, spelled, unset
-from dcaf.tools.reserved import RESERVED, filled_by_name
+from dcaf.tools.callables import decided, label, maker
+from dcaf.tools.providers import RESERVED, Fill, PlatformFill, asked_for, filled_by_name, is_session_like, spelled, unset
 
 if sys.version_info >= (3, 14):
     from annotationlib import Format

@@ -23,12 +23,12 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from dcaf.core.base64url import encode
 from dcaf.core.errors import ToolArgumentError
+from dcaf.core.json_values import read
 from dcaf.core.keys import length_prefixed
-from dcaf.core.members import lacks
-from dcaf.core.overlay import Overlay
+from dcaf.core.payload import lacks
 from dcaf.core.session import Session
 from dcaf.core.state import QUOTED, State
-from dcaf.core.values import read
+from dcaf.core.transaction import Overlay
 
 PENDING: Final = "approvals"
 """The member of the library's own part of the state: id of a call -> its Proposal."""

@@ -1,4 +1,13 @@
-"""Who may write a session next, of all that call on it, from whatever thread and whatever event loop.
+"""The queue of writers of one session, from whatever thread and event loop, and the conflicts between those that did not wait.
+
+Two changes of one session that could not both be kept: which one was, and a line of the log that says so.
+
+>>> Conflict("cart", ".items", "stale-read", Caller(1, "put", None), None).kept.tool
+'put'
+
+What a reader gets wrong: the log has the names of the two, and neither key nor value, which may be a user's.
+
+Who may write a session next, of all that call on it, from whatever thread and whatever event loop.
 
 >>> from dcaf.core.state import State
 >>> state = State()
@@ -16,15 +25,51 @@ from collections import deque
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from threading import RLock
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 import anyio
 
 from dcaf.core.errors import ConfigurationError
-from dcaf.core.merge import Path
+from dcaf.core.merging import Path
 from dcaf.core.state import State
-from dcaf.tools.conflicts import Caller
-from dcaf.tools.loop import running_loop
+from dcaf.tools.event_loop import running_loop
+
+Kind: TypeAlias = Literal["stale-read", "write-write"]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Which call of a turn it was.
+
+    Attributes:
+        index: Its place in the order in which the calls were made, from 0.
+        tool: Name of its tool.
+        id: What the model calls it; None where it does not.
+    """
+
+    index: int
+    tool: str
+    id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """One value that two calls changed, and of which one change was kept.
+
+    Attributes:
+        key: The key of the session.
+        path: Where below the key, as in ``.items``; empty for the whole value.
+        kind: ``stale-read`` where the second call to commit had read the key before it wrote, else ``write-write``.
+        kept: The call whose change was kept: the later one of the model.
+        dropped: The other; None where the session was changed by something that is no call of this turn.
+    """
+
+    key: str
+    path: str
+    kind: Kind
+    kept: Caller
+    dropped: Caller | None
+
 
 PATIENCE_S: Final = 1.0
 """How long one waits before it looks whether the loop of the one in front still runs."""

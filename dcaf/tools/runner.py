@@ -27,10 +27,9 @@ import anyio
 from dcaf.core.errors import ConfigurationError, ExitError
 from dcaf.core.session import Session, session_behind
 from dcaf.tools.calls import OpenCall
-from dcaf.tools.conflicts import Conflict
-from dcaf.tools.frames import trace
-from dcaf.tools.loop import wait_for
-from dcaf.tools.results import Call, Result, said_of, told_of
+from dcaf.tools.event_loop import wait_for
+from dcaf.tools.queue import Conflict
+from dcaf.tools.results import Call, Result, said_of, told_of, trace
 from dcaf.tools.tool import Tool
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")

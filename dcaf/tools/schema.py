@@ -1,4 +1,18 @@
-"""What is left for the model to fill: the JSON Schema and the validation of a tool's open parameters.
+"""The JSON Schema and the validation of what a model fills; schemas written by hand, and strict ones.
+
+A schema that was written by hand, laid over the parameters that a function really has.
+
+>>> from dcaf.tools.injection import Plan
+>>> def forward(session, **options): ...
+>>> given = {"type": "object", "properties": {"city": {"type": "string"}, "session": {}}, "required": ["session"]}
+>>> [parameter.name for parameter in further(given, Plan.of(forward), tool="forward")]
+['city']
+>>> shown(given, Plan.of(forward), tool="forward")
+{'type': 'object', 'properties': {'city': {'type': 'string'}}, 'required': []}
+
+What a reader gets wrong: the schema is what the model is shown. What it sends is checked against the function's own types.
+
+What is left for the model to fill: the JSON Schema and the validation of a tool's open parameters.
 
 >>> from dcaf.tools.injection import Plan
 >>> from dcaf.tools.docstrings import Docstring
@@ -16,6 +30,14 @@
 
 What a reader gets wrong: an injected parameter never comes here, so nothing of it can reach the model, and a value that
 the model sends for one is not among the arguments.
+
+A schema for providers that take only strict ones: every member is required, and none may be added.
+
+>>> strict({"type": "object", "properties": {"times": {"type": "integer", "default": 1}}}, tool="greet")["properties"]
+{'times': {'anyOf': [{'type': 'integer'}, {'type': 'null'}]}}
+
+What a reader gets wrong: what had a default is still not needed. The model says null instead of leaving it out, and a null that
+does not fit counts as left out.
 """
 
 from __future__ import annotations
@@ -31,11 +53,51 @@ from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import from_json
 
 from dcaf.core.errors import ConfigurationError, ToolArgumentError
-from dcaf.core.paths import misfit, problems
-from dcaf.tools.defaults import maker
+from dcaf.core.parts import misfit, problems
+from dcaf.tools.callables import maker
 from dcaf.tools.docstrings import Docstring
 from dcaf.tools.injection import Plan
-from dcaf.tools.override import further, shown
+
+
+def further(given: Mapping[str, Any], plan: Plan, *, tool: str) -> list[Parameter]:
+    """What the schema names and ``**kwargs`` takes, as parameters.
+
+    Raises:
+        ConfigurationError: The function has no parameter of that name, and no ``**kwargs``.
+    """
+    own = {*plan.hidden, *(parameter.name for parameter in plan.open)}
+    names = [name for name in _properties(given, tool) if name not in own]
+    rest = next((item for item in plan.rest if item.kind is item.VAR_KEYWORD), None)
+    if names and rest is None:
+        raise ConfigurationError(f"{tool}: input_schema has the property {names[0]!r}, and the function no such parameter.")
+    return [Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=rest.annotation) for name in names if rest is not None]
+
+
+def shown(given: Mapping[str, Any], plan: Plan, *, tool: str) -> dict[str, Any]:
+    """What the model is shown: the schema, without the parameters that dcaf fills.
+
+    Raises:
+        ConfigurationError: A parameter that must be filled is not in it.
+    """
+    properties = _properties(given, tool)
+    for parameter in plan.open:
+        if parameter.default is parameter.empty and parameter.name not in properties:
+            raise ConfigurationError(
+                f"{tool}: input_schema has no property {parameter.name!r}, which the function cannot do without."
+            )
+    found = deepcopy(dict(given))
+    found["properties"] = {name: value for name, value in properties.items() if name not in plan.hidden}
+    if "required" in found:
+        found["required"] = [name for name in found["required"] if name not in plan.hidden]
+    return found
+
+
+def _properties(given: Mapping[str, Any], tool: str) -> Mapping[str, Any]:
+    properties = given.get("properties", {})
+    if given.get("type") != "object" or not isinstance(properties, Mapping):
+        raise ConfigurationError(f'{tool}: input_schema is a JSON Schema of an object: {{"type": "object", "properties": ...}}.')
+    return properties
+
 
 unset: Final = Parameter.empty
 
@@ -188,3 +250,78 @@ def _leave_out(value: Any, place: Sequence[str | int]) -> None:
             holder, last, value = value, step, value[step]  # type: ignore[index]
     if isinstance(holder, dict) and value is None:
         del holder[last]
+
+
+INSIDE: Final = ("anyOf", "oneOf", "allOf", "prefixItems")
+"""Members of a schema that are lists of schemas."""
+
+
+def strict(schema: Mapping[str, Any], *, tool: str) -> dict[str, Any]:
+    """The same schema, strict.
+
+    Raises:
+        ConfigurationError: It has a place that strict schemas cannot say: a mapping with any keys, or a value of any type.
+    """
+    return _Strict(schema, tool).object(schema, "arguments")
+
+
+class _Strict:
+    def __init__(self, root: Mapping[str, Any], tool: str) -> None:
+        self._definitions: Mapping[str, Any] = root.get("$defs", {})
+        self._tool = tool
+
+    def any(self, schema: Mapping[str, Any], path: str) -> dict[str, Any]:
+        """One schema, whatever it describes."""
+        if "$ref" in schema and len(schema) > 1:  # strict schemas have nothing beside a reference
+            beside = {key: value for key, value in schema.items() if key != "$ref"}
+            return self.any({**self._target(schema), **beside}, path)
+        if "$ref" in schema:
+            return dict(schema)
+        if schema.get("type") == "object":
+            return self.object(schema, path)
+        found = {key: value for key, value in schema.items() if key not in {"default", "discriminator"}}
+        if not {"type", "enum", "const", "anyOf", "oneOf", "allOf"} & found.keys():
+            raise ConfigurationError(self._unsayable(path, "has a value of any type"))
+        for name in set(INSIDE) & found.keys():
+            found["anyOf" if name == "oneOf" else name] = [self.any(item, path) for item in found.pop(name)]
+        if isinstance(found.get("items"), Mapping):
+            found["items"] = self.any(found["items"], f"{path}[]")
+        return found
+
+    def object(self, schema: Mapping[str, Any], path: str) -> dict[str, Any]:
+        """A schema of an object."""
+        if schema.get("additionalProperties") not in (None, False) or ("properties" not in schema and path != "arguments"):
+            raise ConfigurationError(self._unsayable(path, "is a mapping with any keys"))
+        properties, required = schema.get("properties", {}), schema.get("required", ())
+        found = {key: deepcopy(value) for key, value in schema.items() if key != "default"}
+        found["properties"] = {
+            name: self._member(item, f"{path}.{name}", required=name in required) for name, item in properties.items()
+        }
+        found |= {"required": list(properties), "additionalProperties": False}
+        if "$defs" in schema:
+            found["$defs"] = {name: self.any(item, name) for name, item in schema["$defs"].items()}
+        return found
+
+    def _member(self, schema: Mapping[str, Any], path: str, *, required: bool) -> dict[str, Any]:
+        found = self.any(schema, path)
+        if required or self._takes_null(schema):
+            return found
+        described = {"description": found.pop("description")} if "description" in found else {}
+        return described | {"anyOf": [found, {"type": "null"}]}
+
+    def _takes_null(self, schema: Mapping[str, Any]) -> bool:
+        if "$ref" in schema:
+            return self._takes_null(self._target(schema))
+        kinds = schema.get("type")
+        is_named = kinds == "null" or (isinstance(kinds, list) and "null" in kinds) or None in schema.get("enum", ())
+        return is_named or any(self._takes_null(item) for name in ("anyOf", "oneOf") for item in schema.get(name, ()))
+
+    def _target(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self._definitions[schema["$ref"].removeprefix("#/$defs/")]
+        return found
+
+    def _unsayable(self, path: str, problem: str) -> str:
+        return (
+            f"{self._tool}: {path} {problem}, which a strict schema cannot say. Declare its members, with a pydantic model for "
+            "example, or take the schema that is not strict."
+        )

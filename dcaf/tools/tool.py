@@ -34,20 +34,20 @@ from weakref import WeakValueDictionary
 
 from pydantic_core import core_schema
 
-from dcaf.core.current import current_session, find_session, is_call_approved
+from dcaf.core.arguments import describe_framework
+from dcaf.core.context import current_session, find_session, is_call_approved
 from dcaf.core.errors import ConfigurationError, ToolApprovalError
-from dcaf.core.frameworks import describe_framework
 from dcaf.core.session import Session, session_behind
 from dcaf.tools.annotations import Names
 from dcaf.tools.callables import Way, decided, layers, name_of
 from dcaf.tools.calls import OpenCall
-from dcaf.tools.contained import contained
-from dcaf.tools.explanation import Explanation
-from dcaf.tools.named import named, reached
-from dcaf.tools.reading import Reading
-from dcaf.tools.running import Running
+from dcaf.tools.code_names import named, reached
+from dcaf.tools.execution import Running
+from dcaf.tools.explain import Explanation
+from dcaf.tools.parameters import Reading
+from dcaf.tools.schema import strict as strict_form
 from dcaf.tools.settings import Settings, overridden, overridden_by, settings_below
-from dcaf.tools.strict import strict as strict_form
+from dcaf.tools.threads import contained
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")

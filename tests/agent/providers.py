@@ -28,7 +28,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from dcaf.tools.loop import wait_for
+from dcaf.tools.event_loop import wait_for
 
 Body = dict[str, Any]
 SIGNED = "signed: "

@@ -158,7 +158,7 @@ def test_a_wrong_argument_ends_in_an_error_of_dcafs_own(entry: str, caplog: Any)
 
 def test_passed_on_as_they_are_they_end_elsewhere() -> None:
     """The control: what ran before without a look at its arguments."""
-    from dcaf.agent.run import Run
+    from dcaf.agent.runner import Run
 
     def unchecked(messages: Any) -> Any:
         return Run(QUIET._service, messages, Session(), {})

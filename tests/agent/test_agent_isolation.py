@@ -11,7 +11,7 @@ from typing import Any
 
 from dcaf import Session, current_session, tool
 from dcaf.agent import Agent, PlatformContext, create_app
-from dcaf.tools.platform import current_platform
+from dcaf.tools.platform_context import current_platform
 from tests.agent.agents import exchange, lines_of, obedient
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, envelope, messages_of, opened, scope_of
 
@@ -95,9 +95,9 @@ def test_five_hundred_turns_at_once_see_nothing_of_each_other_and_log_nothing(ca
 
 
 def test_what_the_agents_objects_show_has_nothing_of_a_turn() -> None:
-    from dcaf.agent.draft import Draft
-    from dcaf.agent.exchange import Asked
-    from dcaf.agent.run import Run
+    from dcaf.agent.codec import Asked
+    from dcaf.agent.run_state import Draft
+    from dcaf.agent.runner import Run
 
     body = {
         "messages": [{"role": "user", "content": "canary", "platform_context": {"x": "canary"}, "user": {"id": "canary"}}],

@@ -33,10 +33,10 @@ from dcaf.agent import (
     StreamingMode,
     TurnTimeoutError,
 )
-from dcaf.agent.execution import STOPPED
-from dcaf.agent.run import DECIDED_BEFORE, NO_TOOL, NOT_WAITING, UNANSWERED
+from dcaf.agent.approvals import STOPPED
+from dcaf.agent.runner import DECIDED_BEFORE, NO_TOOL, NOT_WAITING, UNANSWERED
 from dcaf.core import ConfigurationError, SessionError, SessionStore, SessionUnavailable
-from dcaf.tools.verdicts import USED
+from dcaf.tools.decisions import USED
 from tests.agent.agents import (
     TOOLS,
     Clock,
@@ -401,7 +401,7 @@ def test_a_run_that_is_cancelled_leaves_the_session_as_it_was() -> None:
 def test_no_context_variable_is_left_by_a_stream() -> None:
     from contextvars import copy_context
 
-    from dcaf.tools.platform import current_platform
+    from dcaf.tools.platform_context import current_platform
 
     async def run() -> None:
         before = dict(copy_context().items())

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from dcaf import ConfigurationError, Keyring, Session, SessionMiddleware, tool
 from dcaf.agent import Agent, AgentResult, MalformedRequest, ProposedCall
-from dcaf.agent.conversation import Messages
+from dcaf.agent.history import Messages
 from dcaf.core.session_dict import SessionDict
 from dcaf.testing import SessionClient
 from tests.agent.agents import scripted, wants

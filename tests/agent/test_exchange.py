@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dcaf.agent import AgentResponse, MalformedRequest
-from dcaf.agent.exchange import CONTEXT_BYTES, Asked, failed, problem, refused, written
+from dcaf.agent.codec import CONTEXT_BYTES, Asked, failed, problem, refused, written
 from dcaf.core.errors import AgentError, ModelFailedError, SessionUnavailable
 from tests.agent.agents import agent_of
 

@@ -20,11 +20,11 @@ from starlette.routing import Route
 
 from dcaf import Session, tool
 from dcaf.agent import Agent, AgentResult, ProposedCall, RunConfig, TurnTimeoutError, create_app
-from dcaf.agent.execution import NOT_BEGUN, STOPPED
-from dcaf.agent.run import DECIDED_BEFORE, UNANSWERED
+from dcaf.agent.approvals import NOT_BEGUN, STOPPED
+from dcaf.agent.runner import DECIDED_BEFORE, UNANSWERED
 from dcaf.core import SessionUnavailable
+from dcaf.tools.decisions import BEFORE
 from dcaf.tools.proposals import PENDING
-from dcaf.tools.verdicts import BEFORE
 from tests.agent.agents import exchange, gathered, lines_of
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, messages_of, mounted, opened, scope_of
 from tests.stores_for_tests import ToldStore

@@ -325,7 +325,7 @@ def test_it_is_asked_and_decided_over_the_wire(path: str) -> None:
 
 
 def test_a_service_whose_inner_agents_need_approval_warns_too(caplog: Any) -> None:
-    from dcaf.agent.server import _warn_once
+    from dcaf.agent.app import _warn_once
 
     _warn_once.cache_clear()
     create_app(Agent(scripted("x"), agents=[storage()]), keys=RING, audience=AUDIENCE)

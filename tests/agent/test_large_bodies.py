@@ -14,9 +14,9 @@ from pydantic_ai.messages import TextPart
 
 from dcaf import SessionMiddleware
 from dcaf.agent import Agent, create_app
-from dcaf.agent import exchange as module
-from dcaf.agent.exchange import MOST_CALLS, MOST_DECISIONS, MOST_MESSAGES, Asked
-from dcaf.agent.helpdesk import Turn
+from dcaf.agent import codec as module
+from dcaf.agent.codec import MOST_CALLS, MOST_DECISIONS, MOST_MESSAGES, Asked
+from dcaf.agent.models import Turn
 from tests.agent.agents import TOOLS, call, exchange, lines_of, model_of
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, messages_of, scope_of
 
@@ -133,7 +133,7 @@ def test_read_at_once_and_without_a_limit_they_would(monkeypatch: pytest.MonkeyP
     async def here(function: Any, data: bytes) -> Any:
         return function(data)
 
-    monkeypatch.setattr("dcaf.agent.server.off_the_loop", here)
+    monkeypatch.setattr("dcaf.agent.app.off_the_loop", here)
     monkeypatch.setattr(module.Asked, "read", at_once)
     body = json.dumps(BODIES["with all that a message may have"](), separators=(",", ":")).encode()
     bare, _ = held(BARE, "/", body)

@@ -28,9 +28,9 @@ from pydantic_ai.models.function import AgentInfo, FunctionModel
 
 from dcaf import ConfigurationError, Session, current_session, tool
 from dcaf.agent import Agent, ModelFailedError, PlatformContext, RunConfig, TurnTimeoutError
-from dcaf.core.current import running
-from dcaf.tools import loop as module
-from dcaf.tools.platform import current_platform
+from dcaf.core.context import running
+from dcaf.tools import event_loop as module
+from dcaf.tools.platform_context import current_platform
 from tests.agent.agents import agent_of, obedient, scripted, wants
 
 VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("tests_variable", default="unset")

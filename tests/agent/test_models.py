@@ -33,8 +33,8 @@ from pydantic_ai.models.test import TestModel as MadeUp
 from pydantic_ai.models.wrapper import WrapperModel
 
 from dcaf.agent import Agent, ModelFailedError, RunConfig, StreamingMode
-from dcaf.agent.asking import Question, _Texts
-from dcaf.agent.models import describe, innermost, stop_reason
+from dcaf.agent.backends import describe, innermost, stop_reason
+from dcaf.agent.model_loop import Question, _Texts
 from tests.agent.agents import count, gathered, model_of
 
 MODES = list(StreamingMode)

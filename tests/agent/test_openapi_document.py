@@ -23,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from dcaf.agent import create_app
-from dcaf.agent.openapi import document
+from dcaf.agent.app import document
 from tests.agent.agents import agent_of
 from tests.asgi.wire import AUDIENCE, RING, envelope, opened
 

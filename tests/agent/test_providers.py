@@ -21,7 +21,7 @@ from pydantic_ai.models.wrapper import WrapperModel
 
 from dcaf import Keyring, Session, tool
 from dcaf.agent import Agent, ModelFailedError, RunConfig, StreamingMode, create_app
-from dcaf.agent.models import settings_for
+from dcaf.agent.backends import settings_for
 from dcaf.testing import SessionClient
 from tests.agent.agents import asked_of
 from tests.agent.providers import Body, Provider, Said, provider
@@ -247,7 +247,7 @@ def test_an_approved_call_goes_back_to_a_model_that_thinks(kind: str, mode: Stre
 
 def test_without_that_rule_the_service_refuses_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The control."""
-    monkeypatch.setattr("dcaf.agent.thinking.settings_for", lambda model, settings, talk: settings)
+    monkeypatch.setattr("dcaf.agent.model_loop.settings_for", lambda model, settings, talk: settings)
     with provider(approving) as service:
         agent = agent_on(service.claude(), model_settings=BUDGET)
         asked = agent.chat("drop pg")

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from dcaf import Session, tool
 from dcaf.agent import Agent, AgentResult, ProposedCall, create_app
 from dcaf.core import SessionStore, SessionUnavailable
-from dcaf.tools.verdicts import BEFORE, USED
+from dcaf.tools.decisions import BEFORE, USED
 from tests.agent.agents import call, lines_of
 from tests.asgi.sockets import Peer
 from tests.asgi.wire import AUDIENCE, RING, mounted

@@ -14,12 +14,12 @@ from pydantic_ai.models.function import AgentInfo, FunctionModel
 from dcaf import Session, tool
 from dcaf.agent import Agent, AgentResponse, AgentResult, InterceptorError, Message, ProposedCall, create_app
 from dcaf.agent.approvals import MOST_TRIES, told_in, waiting_calls
-from dcaf.agent.helpdesk import Approval
 from dcaf.agent.history import WAITS
-from dcaf.agent.run import DECIDED_BEFORE, NOT_WAITING
+from dcaf.agent.models import Approval
+from dcaf.agent.runner import DECIDED_BEFORE, NOT_WAITING
 from dcaf.tools import DecidedCall
+from dcaf.tools.decisions import BEFORE, UNKNOWN, judge
 from dcaf.tools.proposals import MOST_PENDING, VALID_S, add_proposal, pending_in
-from dcaf.tools.verdicts import BEFORE, UNKNOWN, judge
 from tests.agent.agents import Clock, exchange, gathered, lines_of, model_of, obeys, scripted, wants
 from tests.asgi.sockets import Peer
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, messages_of, scope_of
@@ -282,7 +282,7 @@ def control_taken_on_the_clients_word(session: Session, told: Any, tools: Any, *
 
 @pytest.mark.parametrize("forged", FORGERIES[:5])
 def test_control_an_id_alone_would_show_a_forgery(forged: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dcaf.agent.run.waiting_calls", control_taken_on_the_clients_word)
+    monkeypatch.setattr("dcaf.agent.runner.waiting_calls", control_taken_on_the_clients_word)
     first = agent_of(asks()).chat("send")
     item = {**first.approvals[0].model_dump(), **forged}
     history = [{"role": "assistant", "content": "x", "data": {"approvals": [item]}}]

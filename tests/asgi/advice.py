@@ -30,8 +30,7 @@ from dcaf.core.arguments import require_bool, require_function, require_plain_fu
 from dcaf.core.base64url import decode
 from dcaf.core.claims import Binding
 from dcaf.core.envelope import Sealer
-from dcaf.core.keys import _checksum
-from dcaf.core.rotation import LiveKeyring
+from dcaf.core.keys import LiveKeyring, _checksum
 from dcaf.core.store import OpenRequest, StatelessLease, StatelessStore
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, Recorder, call, envelope, mounted, opened
 

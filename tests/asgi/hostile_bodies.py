@@ -11,7 +11,7 @@ import orjson
 
 from dcaf.core.base64url import Payload
 from dcaf.core.keys import Key, Keyring
-from dcaf.core.seal import SIGNED
+from dcaf.core.signing import SIGNED
 
 KEY = Key.from_bytes("k7", bytes(range(128, 160)))
 RING = Keyring(KEY)

@@ -15,7 +15,7 @@ from dcaf.asgi import json_sessions
 from dcaf.asgi.body import find_sessions
 from dcaf.asgi.json_sessions import NONCE, Found, Shortened, shorten
 from dcaf.core.errors import DcafError, SessionInvalid
-from dcaf.core.seal import SIGNED, Opened
+from dcaf.core.signing import SIGNED, Opened
 from tests.asgi.hostile_bodies import RING, STATES, TOKENS, bodies
 
 SCALE = float(os.environ.get("DCAF_SCALE", "0.02"))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dcaf.asgi.lines import LINE_FEED, Cutter, EventStream, Lines, LineStream, Piece
+from dcaf.asgi.framing import LINE_FEED, Cutter, EventStream, Lines, LineStream, Piece
 
 Make = Callable[[int], Cutter]
 Event = tuple[str | None, bytes]

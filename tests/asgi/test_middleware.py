@@ -16,7 +16,7 @@ from dcaf.core import Key, Keyring
 from dcaf.core.base64url import Payload, decode, encode
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import IdempotencyKeyReused, SessionConflict, SessionEnded, SessionSuperseded, SessionUnavailable
-from dcaf.core.seal import SIGNED
+from dcaf.core.signing import SIGNED
 from dcaf.testing import SessionClient
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, Recorder, call, envelope, exchange, mounted, opened, scope_of
 from tests.stores_for_tests import ToldStore, if_sealed

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dcaf.asgi.planted import BOUNDARY, clear, clear_whole, may_plant
+from dcaf.asgi.json_walk import BOUNDARY, clear, clear_whole, may_plant
 from dcaf.core.errors import MalformedJSON
 
 STAYS = [

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from dcaf import ConfigurationError, Key, Keyring, SessionMiddleware, current_session
 from dcaf.asgi.events import Event
-from dcaf.core.unsigned import Import
+from dcaf.core.migrations import Import
 from dcaf.testing import SessionClient, sealed, tampered
 
 RING = Keyring(Key.generate("k7"))

@@ -570,7 +570,7 @@ def test_control_a_session_kept_in_a_global_is_caught(monkeypatch: Any) -> None:
         def reset(self, token: Any) -> None:
             pass
 
-    monkeypatch.setattr("dcaf.core.current._current", Global())
+    monkeypatch.setattr("dcaf.core.context._current", Global())
     with pytest.raises(AssertionError):
         assert_nobody_saw_another(*asyncio.run(_concurrently(mounted, 50)))
 

@@ -22,8 +22,8 @@ from starlette.testclient import TestClient
 
 from dcaf import current_session, tool
 from dcaf.asgi import checkpoint
+from dcaf.asgi.framing import Piece
 from dcaf.asgi.lifecycle import Turn
-from dcaf.asgi.lines import Piece
 from dcaf.asgi.responses import Answer
 from dcaf.asgi.streams import EVENTS, LINES, Stream
 from dcaf.core.base64url import Payload

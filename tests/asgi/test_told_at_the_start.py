@@ -23,7 +23,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from dcaf import ConfigurationError, SessionMiddleware
-from dcaf.asgi import startup
+from dcaf.asgi import middleware
 from dcaf.integrations.starlette import SessionMiddleware as DropIn
 from tests.asgi.wire import AUDIENCE, RING, call
 
@@ -239,7 +239,7 @@ def test_every_setting_of_the_middleware_is_tried() -> None:
 @pytest.mark.parametrize("mounted", MOUNTED)
 @pytest.mark.parametrize("kind", KINDS)
 def test_control_a_middleware_that_raises_there_is_caught(kind: str, mounted: str, monkeypatch: Any) -> None:
-    monkeypatch.setattr(startup, "is_in_lifespan", lambda: False)
+    monkeypatch.setattr(middleware, "is_in_lifespan", lambda: False)
     app = MOUNTED[mounted](KINDS[kind], {"keys": None, "audience": AUDIENCE})
     with pytest.raises(ConfigurationError):  # which a server takes for an application that knows no lifespan
         assert_does_not_start(app, "DCAF_KEYS")

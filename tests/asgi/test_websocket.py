@@ -18,15 +18,15 @@ from starlette.websockets import WebSocketDisconnect
 
 from dcaf.asgi import websocket
 from dcaf.asgi import websocket as module
-from dcaf.asgi.checkpoint import checkpoint
+from dcaf.asgi.config import is_done
 from dcaf.asgi.events import Events
 from dcaf.asgi.lifecycle import Turn
-from dcaf.asgi.terminal import is_done
+from dcaf.asgi.streams import checkpoint
 from dcaf.asgi.websocket import Socket
 from dcaf.core import Key, Keyring, Session, current_session
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError, SessionAliasError, SessionConflict, SessionEnded, SessionUnavailable
-from dcaf.core.seal import SIGNED
+from dcaf.core.signing import SIGNED
 from dcaf.core.state import State
 from dcaf.testing import tampered
 from tests.asgi.sockets import DONE, Agent, Peer

@@ -1,8 +1,8 @@
-"""Writes what a run measured: docs/performance.md, its two plots, and the table of the README.
+"""Writes what a run measured: docs/evidence/performance.md, its two plots, and the line of the README.
 
     python -m tests.benchmarks.pages
 
-It measures nothing: docs/performance.json has the last run. What a person wrote stands in page.template.
+It measures nothing: docs/evidence/performance.json has the last run. What a person wrote stands in page.template.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from tests.benchmarks.targets import Run
 from tests.benchmarks.turns import BARE
 
 ROOT: Final = Path(__file__).parents[2]
-DOCS: Final = ROOT / "docs"
-MEASURED: Final = DOCS / "performance.json"
-PAGE: Final = DOCS / "performance.md"
+EVIDENCE: Final = ROOT / "docs" / "evidence"
+MEASURED: Final = EVIDENCE / "performance.json"
+PAGE: Final = EVIDENCE / "performance.md"
 README: Final = ROOT / "README.md"
 TEMPLATE: Final = Path(__file__).with_name("page.template")
 BEGIN: Final = "<!-- performance: begin -->"
@@ -38,7 +38,7 @@ def rendered(run: Run) -> str:
 
 
 def in_readme(text: str, run: Run) -> str:
-    """The README with its table of what a turn costs, for one run."""
+    """The README with its line about what a turn costs, for one run."""
     before, _, rest = text.partition(BEGIN)
     return f"{before}{BEGIN}\n{short(run)}\n{END}{rest.partition(END)[2]}"
 
@@ -50,10 +50,10 @@ def pictures(run: Run) -> dict[Path, str]:
     peers = {other: {suite: ratio(core, other, suite)[PLOTTED] for suite in SUITES} for other in others}
     known = {other: {suite: value for suite, value in found.items() if value is not None} for other, found in peers.items()}
     return {
-        DOCS / "performance-overhead.svg": plots.lines(
+        EVIDENCE / "performance-overhead.svg": plots.lines(
             "What a session adds to a turn that writes one small key", "microseconds, over the size of the state", added, SIZES
         ),
-        DOCS / "performance-ratio.svg": plots.bars(
+        EVIDENCE / "performance-ratio.svg": plots.bars(
             f"dcaf's core beside others: open a {PLOTTED} state, write one small key, seal",
             "how many times faster dcaf is, on a logarithmic scale",
             known,
@@ -71,4 +71,4 @@ def write_documents(run: Run) -> None:
 
 if __name__ == "__main__":
     write_documents(json.loads(MEASURED.read_text()))
-    sys.stdout.write(f"wrote {PAGE.name}, its plots, and the table of {README.name}\n")
+    sys.stdout.write(f"wrote {PAGE.name}, its plots, and the line of {README.name}\n")

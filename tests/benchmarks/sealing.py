@@ -10,9 +10,9 @@ import orjson
 from joserfc.errors import JoseError
 
 from dcaf import Key, Keyring, Session
-from dcaf.core.encrypted import ENCRYPTED
+from dcaf.core.encryption import ENCRYPTED
 from dcaf.core.envelope import Sealer
-from dcaf.core.seal import SIGNED
+from dcaf.core.signing import SIGNED
 from tests.benchmarks import floors
 from tests.benchmarks.harness import Effort, interleaved, of_function, written
 from tests.benchmarks.others import OTHERS, SECRET, Sealing

@@ -31,8 +31,8 @@ from dcaf.client import (
     TurnTooLarge,
     errors,
 )
-from dcaf.client.arrival import session_in
-from dcaf.client.refusals import failed, refused
+from dcaf.client.envelopes import session_in
+from dcaf.client.errors import failed, refused
 from dcaf.core import ConfigurationError, DcafError
 from dcaf.core import errors as core_errors
 from dcaf.core.errors import SessionError

@@ -13,12 +13,11 @@ from typing import Any
 import pytest
 
 from dcaf.client import Conversation, Event, Turn
-from dcaf.client.approvals import waiting_in
-from dcaf.client.reply import gathered
+from dcaf.client.reply import gathered, waiting_in
 from dcaf.testing import Reply, held
-from dcaf.testing.arrival import events_in
-from dcaf.testing.frames import Frames
-from dcaf.testing.inside import InsideSocket
+from dcaf.testing.asgi import InsideSocket
+from dcaf.testing.conversation import Frames
+from dcaf.testing.reply import events_in
 
 SCALE = float(os.environ.get("DCAF_SCALE", "0.02"))
 SMALLEST, BRIEFLY, LARGEST = 10, 19, 22

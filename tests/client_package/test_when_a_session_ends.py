@@ -22,10 +22,10 @@ import pytest
 from starlette.websockets import WebSocket
 from websockets.exceptions import WebSocketException
 
-from dcaf.client import ClientError, Conversation, Turn, arrival
-from dcaf.demo.server import serving
+from dcaf.client import ClientError, Conversation, Turn, envelopes
 from dcaf.testing import AsyncSessionClient, Reply, SessionClient, held
-from dcaf.testing.echoing import Echoing
+from dcaf.testing.conversation import Echoing
+from dcaf.testing.server import serving
 from tests.client_package.services import WIRES, Service, Talk, talking
 
 NEW = {"dcaf": {"token": "new"}}
@@ -134,8 +134,8 @@ def test_a_session_ends_only_where_status_code_and_session_say_so() -> None:
 @pytest.mark.parametrize(
     "rule",
     [
-        lambda held, value, status=None: arrival.session_in(value) or held,  # whatever it says, whoever says it
-        lambda held, value, status=None: NEW if arrival.value_at(value, "code") in DEAD else held,  # the code alone
+        lambda held, value, status=None: envelopes.session_in(value) or held,  # whatever it says, whoever says it
+        lambda held, value, status=None: NEW if envelopes.value_at(value, "code") in DEAD else held,  # the code alone
         lambda held, value, status=None: NEW if status in range(400, 500) else held,  # the status alone
         lambda held, value, status=None: held,  # never: a dead session is sent for ever
     ],

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dcaf.demo.app import create_demo
-from dcaf.demo.server import serving
+from dcaf.testing.server import serving
 from tests.clients.driven import CLIENT, Node, driven
 from tests.clients.servers import KEYS
 

@@ -12,7 +12,7 @@ from starlette.routing import Mount, Route
 
 from dcaf import Keyring
 from dcaf.demo.app import create_demo
-from dcaf.demo.server import serving
+from dcaf.testing.server import serving
 from tests.browser.conftest import chromium, page
 from tests.clients.driven import CLIENT
 

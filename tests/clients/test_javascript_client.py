@@ -21,9 +21,9 @@ from dcaf.agent import Agent, create_app
 from dcaf.client import Client, Reply
 from dcaf.core.errors import SessionUnavailable
 from dcaf.demo.app import AUDIENCE, create_agent, create_demo
-from dcaf.demo.server import serving
 from dcaf.demo.story import APPROVE, CONVERSATION
 from dcaf.testing import FrozenClock, expired, sealed, tampered
+from dcaf.testing.server import serving
 from tests.clients.driven import CLIENT, Conversation, Node, Told
 from tests.clients.servers import KEYS, answering, scripted, streamed
 from tests.stores_for_tests import ToldStore

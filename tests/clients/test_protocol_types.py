@@ -20,7 +20,7 @@ from starlette.testclient import TestClient
 
 from dcaf import Keyring, Session, SessionMiddleware, current_session
 from dcaf.agent import Agent, InterceptorError, create_app
-from dcaf.agent.openapi import document
+from dcaf.agent.app import document
 from dcaf.asgi import checkpoint
 from dcaf.demo.app import create_agent, create_demo
 from tests.clients import typescript

@@ -26,8 +26,8 @@ from dcaf import ReadOnlySession, Session
 from dcaf.core import SessionTypeError, SessionValueError
 from dcaf.core.envelope import Sealer
 from dcaf.core.keys import Key, Keyring
-from dcaf.core.overlay import Overlay
 from dcaf.core.session_dict import DictState, SessionDict
+from dcaf.core.transaction import Overlay
 
 SCALE: Final = float(os.environ.get("DCAF_SCALE", "0.02"))
 SEALER: Final = Sealer(keys=Keyring(Key.generate("k7")), audience="shop", clock=lambda: 1_789_000_000)

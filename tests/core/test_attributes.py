@@ -20,7 +20,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from dcaf import ConfigurationError, ReadOnlySession, Session
-from dcaf.core.attributes import is_constant
+from dcaf.core.class_attributes import is_constant
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dcaf.core import ConfigurationError, Session, current_session
-from dcaf.core.current import running
+from dcaf.core.context import running
 
 OUTSIDE = (
     "current_session() was called outside a turn. Mount SessionMiddleware around the application, and call it while a "

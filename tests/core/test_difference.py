@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
-from dcaf.core.difference import is_same, require_same
-from dcaf.core.paths import Refusal
+from dcaf.core.parts import Refusal
+from dcaf.core.round_trip import is_same, require_same
 
 SCALE: Final = float(os.environ.get("DCAF_SCALE", "0.02"))
 EXAMPLES: Final = max(50, int(5_000 * SCALE))

@@ -8,9 +8,9 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, modes
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 
-from dcaf.core import Key, Keyring, SessionInvalid, encrypted
+from dcaf.core import Key, Keyring, SessionInvalid, encryption
 from dcaf.core.base64url import Payload, encode
-from dcaf.core.encrypted import ENCRYPTED, NONCE_BYTES, TAG_BYTES, EncryptedSuite, _bound_to, _cmac_key, encrypt
+from dcaf.core.encryption import ENCRYPTED, NONCE_BYTES, TAG_BYTES, EncryptedSuite, _bound_to, _cmac_key, encrypt
 
 KEY = Key.from_bytes("k7", hashlib.sha256(b"encrypted").digest())
 RING = Keyring(KEY)
@@ -95,5 +95,5 @@ def test_claims_end_at_the_first_line_feed() -> None:
 def test_a_block_cipher_that_serves_again_has_nothing_left_from_before() -> None:
     secret, text = bytes(range(32)), bytes(range(64))
     fresh = Cipher(AES(secret), modes.ECB()).encryptor().update(text)
-    encrypted._cmac_key(secret)
-    assert encrypted._aes(secret, text) == encrypted._aes(secret, text) == fresh
+    encryption._cmac_key(secret)
+    assert encryption._aes(secret, text) == encryption._aes(secret, text) == fresh

@@ -26,13 +26,13 @@ from dcaf.core import (
 )
 from dcaf.core.base64url import Payload, decode, encode
 from dcaf.core.claims import Claims, Lifetime, Standing, digest
-from dcaf.core.encrypted import ENCRYPTED
+from dcaf.core.encryption import ENCRYPTED
 from dcaf.core.envelope import NEW, RESTART, Sealer
 from dcaf.core.migrations import Migrations
 from dcaf.core.mirror import _exact
-from dcaf.core.overlay import Overlay
-from dcaf.core.seal import SIGNED
+from dcaf.core.signing import SIGNED
 from dcaf.core.state import State
+from dcaf.core.transaction import Overlay
 
 SCALE = float(os.environ.get("DCAF_SCALE", "0.02"))
 NOW = 1_789_000_000

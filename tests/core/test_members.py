@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dcaf.core import SessionInvalid, SessionValueError
 from dcaf.core.base64url import Payload
 from dcaf.core.claims import Claims, Standing
-from dcaf.core.members import INDEXED_BYTES, INDEXED_MEMBERS, MEMBER_BYTES, Members, cut, lacks, members_of
+from dcaf.core.payload import INDEXED_BYTES, INDEXED_MEMBERS, MEMBER_BYTES, Members, cut, lacks, members_of
 from dcaf.core.session import Session
 from dcaf.core.state import State
 

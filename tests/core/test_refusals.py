@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, PlainSerializer, field_serializer, field_
 
 from dcaf import Session
 from dcaf.core import SessionValueError
-from dcaf.core.unwritable import find_unwritable
+from dcaf.core.round_trip import find_unwritable
 
 
 class Ticket(BaseModel):

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcaf.core import Key, Keyring, SessionInvalid, SessionTooLarge, base64url, seal
+from dcaf.core import Key, Keyring, SessionInvalid, SessionTooLarge, base64url, signing
 from dcaf.core.base64url import Payload, decode, decoded, encode, encoded
-from dcaf.core.seal import SHAPE, SIGNED, check_text
+from dcaf.core.signing import SHAPE, SIGNED, check_text
 
 SCALE = float(os.environ.get("DCAF_SCALE", "0.02"))
 KEY = Key.from_bytes("k7", hashlib.sha256(b"seal").digest())
@@ -46,7 +46,7 @@ def test_a_token_is_spelled_as_the_protocol_says() -> None:
     assert f"{body}.{encode(hmac.digest(derived, body.encode(), 'sha256'))}".encode() == TOKEN
     signer = itsdangerous.Signer(derived, key_derivation="none", digest_method=hashlib.sha256)
     assert signer.sign(body) == TOKEN
-    keyed = itsdangerous.Signer(derived, key_derivation="none", algorithm=seal.Keyed(derived))
+    keyed = itsdangerous.Signer(derived, key_derivation="none", algorithm=signing.Keyed(derived))
     assert keyed.sign(body) == TOKEN
 
 
@@ -205,7 +205,7 @@ def decodes_nothing_unverified(monkeypatch: Any, verify: Any) -> Any:
 
         return spy
 
-    monkeypatch.setattr(seal, "decoded", spied(decoded))
+    monkeypatch.setattr(signing, "decoded", spied(decoded))
     monkeypatch.setattr(base64url, "decoded", spied(decoded))
     for token in (TOKEN[:-1] + (b"A" if TOKEN[-1:] != b"A" else b"E"), TOKEN.replace(b".k7.", b".k8."), TOKEN[:-1]):
         with pytest.raises(SessionInvalid):
@@ -221,7 +221,7 @@ def test_nothing_is_decoded_before_the_mac_has_verified(monkeypatch: Any) -> Non
 
 def test_the_law_of_decoding_catches_a_verifier_that_looks_first(monkeypatch: Any) -> None:
     def eager(token: Any) -> None:
-        seal.decoded(token.split(b".")[2])  # type: ignore[attr-defined]
+        signing.decoded(token.split(b".")[2])  # type: ignore[attr-defined]
         opens(token)
 
     with pytest.raises(AssertionError):
@@ -277,7 +277,7 @@ def test_no_refusal_quotes_the_token() -> None:
 def test_a_keyed_mac_is_the_hmac_of_any_key(length: Any) -> None:
     secret = bytes(range(length))
     for text in (b"", b"x", bytes(200)):
-        assert seal.Keyed(secret).mac(text[:1], text[1:]) == hmac.digest(secret, text, "sha256")
+        assert signing.Keyed(secret).mac(text[:1], text[1:]) == hmac.digest(secret, text, "sha256")
 
 
 @pytest.mark.parametrize("data", [bytes([number, number]) for number in range(256)] + [b"", b"a", b"ab\x17", b"\xff" * 7])

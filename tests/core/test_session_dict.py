@@ -20,8 +20,8 @@ from pydantic import BaseModel, TypeAdapter
 
 from dcaf import ReadOnlySession, Session, tool
 from dcaf.core import SessionAliasError, SessionValueError
-from dcaf.core.overlay import Overlay
 from dcaf.core.session_dict import SessionDict
+from dcaf.core.transaction import Overlay
 
 
 class Deploy(Session):

@@ -14,10 +14,10 @@ import pytest
 
 from dcaf import Session, current_session, tool, transaction
 from dcaf.core import ConfigurationError, SessionAliasError, SessionValueError
-from dcaf.core.current import running
+from dcaf.core.context import running
 from dcaf.core.errors import SessionClosedError
-from dcaf.core.overlay import Overlay
 from dcaf.core.state import State
+from dcaf.core.transaction import Overlay
 from dcaf.tools import Call, ToolRunner
 
 

@@ -27,7 +27,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from typing_extensions import TypedDict
 
 from dcaf import DcafError, Session
-from dcaf.core.undeclared import Undeclared
+from dcaf.core.typed_objects import Undeclared
 from tests.core.teams import Line, Team, User, changed
 
 T = TypeVar("T")

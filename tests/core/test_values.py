@@ -25,8 +25,8 @@ from typing_extensions import TypedDict
 
 from dcaf.core import ConfigurationError, Session, SessionTypeError, SessionValueError
 from dcaf.core.envelope import Sealer
+from dcaf.core.json_values import MAX_DEPTH, from_json, read, to_json, write
 from dcaf.core.keys import Key, Keyring
-from dcaf.core.values import MAX_DEPTH, from_json, read, to_json, write
 
 SCALE = float(os.environ.get("DCAF_SCALE", "0.02"))
 EXAMPLES = max(25, int(2_500 * SCALE))

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from dcaf import ConfigurationError, Session, current_session
 from dcaf.core import SessionTypeError
-from dcaf.core.current import running
+from dcaf.core.context import running
 
 T = TypeVar("T")
 U = TypeVar("U")

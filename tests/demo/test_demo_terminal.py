@@ -12,12 +12,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from dcaf.agent.server import _warn_once
+from dcaf.agent.app import _warn_once
 from dcaf.cli import main
 from dcaf.demo import story
-from dcaf.demo.happening import Check, Step, Turn, Waiting
-from dcaf.demo.telling import PlainTeller, Teller
-from dcaf.demo.terminal import TerminalTeller, fitting
+from dcaf.demo.teller import Check, PlainTeller, Step, Teller, TerminalTeller, Turn, Waiting, fitting
 from tests.demo.terminals import ENVIRONMENT, Seen, Terminal, become_terminal, run_in_terminal, screen, set_environment
 
 DCAF = str(Path(sys.executable).with_name("dcaf"))
@@ -27,8 +25,8 @@ COLOUR = re.compile(r"\x1b\[(?:[\d;]*;)?(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])[;\d]*m"
 STEP = Step("turn", 3, 8, "service api")
 LOUD = """
 import sys
-from dcaf.demo.happening import Check, Step
-from dcaf.demo.terminal import fitting
+from dcaf.demo.teller import Check, Step
+from dcaf.demo.teller import fitting
 
 teller = fitting()
 with teller.trying(Step("cheat", 1, 1, "it")):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dcaf.cli import demo
-from dcaf.demo.happening import Turn, Waiting, changes
+from dcaf.demo.teller import Turn, Waiting, changes
 
 
 @pytest.mark.parametrize(

@@ -461,7 +461,7 @@ def _raise_if(now: bool) -> None:
 
 
 def _door() -> Any:
-    found: Any = importlib.import_module("dcaf.core.unsigned").Import  # where both trees have it
+    found: Any = importlib.import_module("dcaf.core.migrations").Import  # where both trees have it
     return found(until=datetime(2999, 1, 1, tzinfo=UTC), accept=lambda plain: {"n": plain["n"]})
 
 

@@ -42,10 +42,10 @@ PACKAGES: Final = {
 """Package or module -> what it is for. A name has its entry in the first package after ``dcaf`` that has it."""
 
 MODULES: Final = {
-    "dcaf.agent.exchange": "what a service of your own is made of, under any framework",
-    "dcaf.agent.helpdesk": "the messages and the events of such a service, as models of pydantic",
+    "dcaf.agent.codec": "what a service of your own is made of, under any framework",
+    "dcaf.agent.models": "the messages and the events of such a service, as models of pydantic",
     "dcaf.demo.app": "the demo's agent and its service, which the examples serve (extra `demo`)",
-    "dcaf.demo.server": "a server in a thread, for examples and documents",
+    "dcaf.testing.server": "a server in a thread, for examples and documents",
 }
 """Modules that examples and guides import, and no package repeats."""
 

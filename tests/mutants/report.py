@@ -1,4 +1,4 @@
-"""Says which mutants the tests did not kill, and writes docs/mutants.md: `make mutants` ends with it.
+"""Says which mutants the tests did not kill, and writes docs/evidence/mutants.md: `make mutants` ends with it.
 
 A mutant is the code with one small change. The tests must fail for each; one that they cannot tell from the code is listed in
 explained.toml with the reason.
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 HERE: Final = Path(__file__).parent
-PAGE: Final = HERE.parents[1] / "docs" / "mutants.md"
+PAGE: Final = HERE.parents[1] / "docs" / "evidence" / "mutants.md"
 KILLED: Final = frozenset({"killed", "timeout"})
 MUTMUT: Final = str(Path(sys.executable).with_name("mutmut"))
 

@@ -18,7 +18,7 @@ from dcaf import Key, Keyring
 from dcaf.cli import main
 from dcaf.demo import story
 from dcaf.demo.app import create_demo
-from dcaf.demo.server import serve
+from dcaf.testing.server import serve
 from tests.forked import Forked
 
 DCAF = str(Path(sys.executable).with_name("dcaf"))

@@ -20,15 +20,15 @@ from hypothesis import strategies as st
 from dcaf import Key, Keyring, current_session
 from dcaf.asgi import CookieCarrier
 from dcaf.cli import main
-from dcaf.cli.inspection.found import find
-from dcaf.cli.inspection.report import report
-from dcaf.cli.inspection.sites import Site
-from dcaf.cli.inspection.told import moment, span, told
-from dcaf.cli.inspection.verdict import Judge
+from dcaf.cli.inspect.bodies import Site
+from dcaf.cli.inspect.command import report
+from dcaf.cli.inspect.reader import find
+from dcaf.cli.inspect.render import moment, span, told
+from dcaf.cli.inspect.verdict import Judge
 from dcaf.core.base64url import Payload, encode
 from dcaf.core.claims import Binding, Claims
 from dcaf.core.errors import ConfigurationError
-from dcaf.core.seal import SIGNED
+from dcaf.core.signing import SIGNED
 from dcaf.testing import FrozenClock, Reply, fixed_keys, sealed, tampered
 from tests.asgi import hostile_bodies
 from tests.asgi.wire import Recorder, call, mounted

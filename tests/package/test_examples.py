@@ -12,8 +12,8 @@ from typing import Any, Final
 import pytest
 
 from dcaf import Key
-from dcaf.demo.server import serving
 from dcaf.testing import SessionClient
+from dcaf.testing.server import serving
 from tests.frameworks.programs import EXAMPLES, FRAMEWORKS, program
 
 LONGEST: Final = 85

@@ -39,10 +39,10 @@ NEEDED = [
     ("dcaf.agent", "pydantic_ai", "dcaf.agent needs pydantic-ai: pip install 'dcaf[agent]'"),
     ("dcaf.agent.page", "pydantic_ai", "dcaf.agent needs pydantic-ai: pip install 'dcaf[agent]'"),
     ("dcaf.integrations.fastapi", "fastapi", "dcaf.integrations.fastapi needs fastapi: pip install 'dcaf[fastapi]'"),
-    ("dcaf.core.encrypted", "cryptography", "Encryption needs cryptography: pip install 'dcaf[crypto]'"),
+    ("dcaf.core.encryption", "cryptography", "Encryption needs cryptography: pip install 'dcaf[crypto]'"),
     ("dcaf.demo.story", "websockets", "dcaf.testing needs websockets: pip install 'dcaf[testing]'"),
-    ("dcaf.demo.server", "uvicorn", "The demo needs uvicorn: pip install 'dcaf[demo]'"),
-    ("dcaf.demo.terminal", "rich", "The demo needs rich: pip install 'dcaf[demo]'"),
+    ("dcaf.testing.server", "uvicorn", "The demo needs uvicorn: pip install 'dcaf[demo]'"),
+    ("dcaf.demo.teller", "rich", "The demo needs rich: pip install 'dcaf[demo]'"),
     ("dcaf.demo.app", "pydantic_ai", "dcaf.agent needs pydantic-ai: pip install 'dcaf[agent]'"),
 ]
 SHOP = "import sys, types; sys.modules['shop'] = types.ModuleType('shop'); sys.modules['shop'].agent = lambda messages: 'hi'; "

@@ -1,4 +1,4 @@
-"""Writes the tables of docs/comparison.md: ``python -m tests.peers.comparison`` tries every attack on every system again."""
+"""Writes the tables of docs/evidence/comparison.md: ``python -m tests.peers.comparison`` tries every attack again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.peers.systems import (
     column,
 )
 
-PAGE: Final = Path(__file__).parents[2] / "docs" / "comparison.md"
+PAGE: Final = Path(__file__).parents[2] / "docs" / "evidence" / "comparison.md"
 BEGIN: Final = "<!-- written by python -m tests.peers.comparison -->"
 END: Final = "<!-- until here -->"
 

@@ -1,4 +1,4 @@
-"""Writes the table of signatures in docs/comparison.md: ``make signatures`` gives every framework the matrix again.
+"""Writes the table of signatures in docs/evidence/comparison.md: ``make signatures`` gives every framework the matrix again.
 
 The frameworks are heavy, so they live in an environment of their own, with the versions that the Makefile names.
 """
@@ -21,7 +21,7 @@ from typing import Any, Final
 from tests.peers.frameworks import FRAMEWORKS, Framework
 from tests.tools.signatures import GROUPS, SHAPES, Shape
 
-PAGE: Final = Path(__file__).parents[2] / "docs" / "comparison.md"
+PAGE: Final = Path(__file__).parents[2] / "docs" / "evidence" / "comparison.md"
 BEGIN: Final = "<!-- written by make signatures -->"
 END: Final = "<!-- until here -->"
 OK: Final = "ok"

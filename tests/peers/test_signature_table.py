@@ -31,7 +31,7 @@ def test_the_page_has_every_shape_and_dcaf_is_right_in_each() -> None:
 
 
 def test_the_page_names_the_frameworks_with_the_versions_of_the_makefile() -> None:
-    (line,) = re.findall(r"^FRAMEWORKS := (.*)$", (PAGE.parents[1] / "Makefile").read_text(), re.MULTILINE)
+    (line,) = re.findall(r"^FRAMEWORKS := (.*)$", (PAGE.parents[2] / "Makefile").read_text(), re.MULTILINE)
     pinned = re.findall(r"([a-z-]+)==([\d.]+)", line)
     assert ROWS[0][1:-1] == [f"{name} {version}" for name, version in pinned]
     assert [name for name, _ in pinned] == [item.package for item in FRAMEWORKS[:-1]]

@@ -98,7 +98,7 @@ def test_control_every_row_has_a_dcaf_that_comes_out_otherwise() -> None:
 
 
 def test_control_without_its_mac_dcaf_takes_an_edited_state() -> None:
-    with patch("dcaf.core.seal.hmac.compare_digest", lambda expected, found: True):
+    with patch("dcaf.core.signing.hmac.compare_digest", lambda expected, found: True):
         assert edited(DCAF) == "accepted"
 
 

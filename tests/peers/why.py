@@ -1,6 +1,6 @@
 """Writes the tables of docs/why.md: ``python -m tests.peers.why`` has every system serve every row again.
 
-What a reader gets wrong: the microseconds are quoted from docs/performance.json and not measured here. All else is.
+What a reader gets wrong: the microseconds are quoted from docs/evidence/performance.json and not measured here. All else is.
 """
 
 from __future__ import annotations
@@ -229,8 +229,8 @@ def settings() -> str:
 
 
 def costs() -> str:
-    """Bytes of a session each way, counted here, and the microseconds of docs/performance.json."""
-    us = over(json.loads((DOCS / "performance.json").read_text())["turns"]["write"], BARE)
+    """Bytes of a session each way, counted here, and the microseconds of docs/evidence/performance.json."""
+    us = over(json.loads((DOCS / "evidence" / "performance.json").read_text())["turns"]["write"], BARE)
     bare = _bytes(BARE, SHOWN[0])
     rows = [[name, *(f"{_bytes(name, size) - bare:,} B, {figure(us[name][size])} µs" for size in SHOWN)] for name in PRICED]
     return table(["one small key is written", *(f"state of {size}" for size in SHOWN)], rows)

@@ -21,9 +21,9 @@ from dcaf.asgi import Import
 from dcaf.client import Approval, AsyncClient, Client, Conversation, Turn
 from dcaf.core import OpenRequest, Payload, SessionHost, StatelessStore
 from dcaf.core.claims import Binding, Claims
-from dcaf.core.current import running
-from dcaf.demo.server import serving
+from dcaf.core.context import running
 from dcaf.testing import MISUSES, AsyncSessionClient, FrozenClock, Reply, SessionClient
+from dcaf.testing.server import serving
 from dcaf.tools import Call, DecidedCall, PlatformContext, ToolRunner, decide, pending, propose
 from tests.asgi.wire import call
 from tests.documents.reference import names_of
@@ -384,7 +384,7 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.asgi.CookieCarrier": Entry({"secure": False, "cookie": "c"}, then=carried),
     "dcaf.asgi.HeaderCarrier": Entry(then=carried),
     "dcaf.asgi.Event": Entry({"name": "lost"}),
-    "dcaf.asgi.checkpoint": Entry(fails=True),
+    "dcaf.asgi.streams": Entry(fails=True),
     "dcaf.asgi.is_done": Entry({"name": None, "value": {"type": "done"}}),
     # agent
     "dcaf.agent.Agent": Entry({"model": answers, "tools": [deploy]}, then=lambda found: found.run_async("hi")),

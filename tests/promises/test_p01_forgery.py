@@ -14,13 +14,13 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, modes
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 
-from dcaf.core import encrypted
+from dcaf.core import encryption
 from dcaf.core.base64url import decode, encode
-from dcaf.core.encrypted import ENCRYPTED, TAG_BYTES, EncryptedSuite
+from dcaf.core.encryption import ENCRYPTED, TAG_BYTES, EncryptedSuite
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import SessionError
 from dcaf.core.keys import Key, Keyring
-from dcaf.core.seal import SIGNED, Opened, SignedSuite, Suite
+from dcaf.core.signing import SIGNED, Opened, SignedSuite, Suite
 
 NOW = 1_789_000_000
 BASE64URL = ascii_letters + digits + "-_"
@@ -204,7 +204,7 @@ class ComparesHalfTheMac(SignedSuite):
 def without_the_tag(secret: bytes, nonce: bytes, box: bytes | memoryview, _: bytes) -> bytes:
     """XAES-256-GCM as a stream cipher."""
     counter = nonce[12:] + (2).to_bytes(4, "big")
-    decryptor = Cipher(AES(encrypted._subkey(secret, nonce)), modes.CTR(counter)).decryptor()
+    decryptor = Cipher(AES(encryption._subkey(secret, nonce)), modes.CTR(counter)).decryptor()
     return decryptor.update(box[:-TAG_BYTES]) + decryptor.finalize()
 
 
@@ -213,7 +213,7 @@ class SkipsTheTag(EncryptedSuite):
 
     def open(self, token: bytes, keys: Keyring, audience: str) -> Opened:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(encrypted, "decrypt", without_the_tag)
+            patch.setattr(encryption, "decrypt", without_the_tag)
             return super().open(token, keys, audience)
 
 

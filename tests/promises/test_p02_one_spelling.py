@@ -16,13 +16,13 @@ import orjson
 import pytest
 from itsdangerous import Signer
 
-from dcaf.core import encrypted
+from dcaf.core import encryption
 from dcaf.core.base64url import Payload, decode
-from dcaf.core.encrypted import EncryptedSuite
+from dcaf.core.encryption import EncryptedSuite
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import SessionError, SessionInvalid
 from dcaf.core.keys import Key, Keyring
-from dcaf.core.seal import SIGNED, Opened, SignedSuite, Suite
+from dcaf.core.signing import SIGNED, Opened, SignedSuite, Suite
 
 NOW = 1_789_000_000
 SUITES = ("signed", "encrypted")
@@ -205,7 +205,7 @@ class DecodesLeniently(EncryptedSuite):
 
     def open(self, token: bytes, keys: Keyring, audience: str) -> Opened:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(encrypted, "_spelled_once", _decoded)
+            patch.setattr(encryption, "_spelled_once", _decoded)
             return super().open(token, keys, audience)
 
 

@@ -25,13 +25,13 @@ from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from itsdangerous import Signer, TimestampSigner, URLSafeSerializer, URLSafeTimedSerializer
 from starlette.middleware.sessions import SessionMiddleware
 
-from dcaf.core import encrypted
+from dcaf.core import encryption
 from dcaf.core.base64url import Payload, decode, encode
-from dcaf.core.encrypted import ENCRYPTED
+from dcaf.core.encryption import ENCRYPTED
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import SessionError
 from dcaf.core.keys import Key, Keyring, length_prefixed
-from dcaf.core.seal import SIGNED
+from dcaf.core.signing import SIGNED
 
 NOW = 1_789_000_000
 KID = "k7Qx"
@@ -159,7 +159,7 @@ def bare_boxes(secret: bytes, carried: bytes, source: random.Random) -> Iterator
         for bound_to in (b"", OURS, AUDIENCE.encode()):
             short, long = source.randbytes(12), source.randbytes(24)
             yield encode(short + AESGCM(secret).encrypt(short, carried, bound_to))
-            yield encode(long + encrypted.encrypt(secret, long, carried, bound_to))
+            yield encode(long + encryption.encrypt(secret, long, carried, bound_to))
 
 
 def fernet(secret: bytes, carried: bytes, _: random.Random) -> Iterator[str]:
@@ -296,7 +296,7 @@ def test_control_a_key_derived_without_the_suite_or_the_role_would_serve_another
 
     def box_under_the_mac_key() -> str:
         secret, nonce = who.ring.active.derive("dcaf1s", AUDIENCE, "mac"), bytes(24)
-        box = encrypted.encrypt(secret, nonce, decode(claims) + b"\n" + decode(state), OURS)
+        box = encryption.encrypt(secret, nonce, decode(claims) + b"\n" + decode(state), OURS)
         return f"dcaf1e.{KID}.{encode(nonce + box)}"
 
     assert tried(who.ring, [box_under_the_mac_key()]) == {"tag": 1}

@@ -14,11 +14,11 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from itsdangerous import Signer
 
-from dcaf.core import encrypted, seal
+from dcaf.core import encryption, signing
 from dcaf.core.base64url import Payload, encode
-from dcaf.core.encrypted import ENCRYPTED, decrypt, encrypt
+from dcaf.core.encryption import ENCRYPTED, decrypt, encrypt
 from dcaf.core.keys import Key, Keyring, hkdf_sha256
-from dcaf.core.seal import SIGNED
+from dcaf.core.signing import SIGNED
 
 Measured = Callable[[int, str], None]
 
@@ -138,7 +138,7 @@ class Fixed:
 def mac_of_a_token(secret: bytes, data: bytes) -> str:
     """The mac segment of the signed suite over these bytes."""
     key, body = Fixed(secret), data
-    return seal._mac(key, "shop", body).decode()  # type: ignore[arg-type]
+    return signing._mac(key, "shop", body).decode()  # type: ignore[arg-type]
 
 
 @pytest.mark.promise(5)
@@ -242,7 +242,7 @@ def test_an_encrypted_token_made_by_hand_after_the_document_is_opened(scale: flo
         claims, state, nonce = b'{"n":%d}' % at, source.randbytes(source.randrange(90)), source.randbytes(24)
         secret = derived_by_hand(key.secret, "dcaf", "1", "dcaf1e", audience, "box")
         bound_to = by_hand("dcaf1e") + by_hand("k7Qx") + by_hand(audience)
-        box = AESGCM(encrypted._subkey(secret, nonce)).encrypt(nonce[12:], claims + b"\n" + state, bound_to)
+        box = AESGCM(encryption._subkey(secret, nonce)).encrypt(nonce[12:], claims + b"\n" + state, bound_to)
         opened = ENCRYPTED.open(f"dcaf1e.k7Qx.{segment(nonce + box)}".encode(), Keyring(key), audience)
         assert (opened.claims, opened.payload.data) == (claims, state)
 
@@ -270,7 +270,7 @@ def test_control_one_flipped_bit_is_caught_in_every_answer() -> None:
 
 
 def without_the_carry(secret: bytes) -> bytes:
-    block = int.from_bytes(encrypted._aes(secret, bytes(16)), "big")
+    block = int.from_bytes(encryption._aes(secret, bytes(16)), "big")
     return (block << 1 & (1 << 128) - 1).to_bytes(16, "big")
 
 
@@ -278,7 +278,7 @@ def without_the_carry(secret: bytes) -> bytes:
 def test_control_a_cmac_without_its_carry_is_caught_by_one_vector_and_by_the_accumulated_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(encrypted, "_known_cmac_key", without_the_carry)
+    monkeypatch.setattr(encryption, "_known_cmac_key", without_the_carry)
     wrong = [encrypt(bytes.fromhex(key), XAES_NONCE, XAES_PLAIN, data).hex() != box for key, data, box in XAES.values()]
     assert wrong == [False, True]
     assert accumulated(10_000) != ACCUMULATED[10_000]
@@ -286,10 +286,10 @@ def test_control_a_cmac_without_its_carry_is_caught_by_one_vector_and_by_the_acc
 
 @pytest.mark.promise(5)
 def test_control_another_digest_in_the_signer_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    def salted(secret: bytes) -> seal.Keyed:
-        return seal.Keyed(Signer(secret, digest_method=sha256).derive_key())
+    def salted(secret: bytes) -> signing.Keyed:
+        return signing.Keyed(Signer(secret, digest_method=sha256).derive_key())
 
-    monkeypatch.setattr(seal, "_keyed", salted)
+    monkeypatch.setattr(signing, "_keyed", salted)
     assert all(
         mac_of_a_token(bytes.fromhex(secret), bytes.fromhex(data))[:21] != encode(bytes.fromhex(mac))[:21]
         for secret, data, mac in HMAC.values()

@@ -11,11 +11,11 @@ import orjson
 import pytest
 
 from dcaf.core.claims import Binding, Claims
-from dcaf.core.encrypted import ENCRYPTED
+from dcaf.core.encryption import ENCRYPTED
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import SessionInvalid
 from dcaf.core.keys import Key, Keyring
-from dcaf.core.seal import SIGNED, Suite
+from dcaf.core.signing import SIGNED, Suite
 
 NOW = 1_789_000_000
 SUITES: dict[str, Suite] = {"signed": SIGNED, "encrypted": ENCRYPTED}
@@ -211,7 +211,7 @@ def test_control_one_binding_dropped_is_caught(name: str, broken: type[Binding])
 def derives_for_any_audience(monkeypatch: pytest.MonkeyPatch) -> None:
     derive = Key.derive
     monkeypatch.setattr(Key, "derive", lambda key, suite, _audience, role: derive(key, suite, "any", role))
-    monkeypatch.setattr("dcaf.core.encrypted._bound_to", lambda kid, _audience: kid.encode())
+    monkeypatch.setattr("dcaf.core.encryption._bound_to", lambda kid, _audience: kid.encode())
 
 
 @pytest.mark.promise(6)

@@ -11,11 +11,11 @@ import pytest
 
 from dcaf.core import claims
 from dcaf.core.claims import Binding, Lifetime
-from dcaf.core.encrypted import ENCRYPTED
+from dcaf.core.encryption import ENCRYPTED
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import SessionEnded, SessionError, SessionInvalid
 from dcaf.core.keys import Key, Keyring
-from dcaf.core.seal import SIGNED, Suite
+from dcaf.core.signing import SIGNED, Suite
 
 Measured = Callable[[int, str], None]
 

@@ -29,9 +29,9 @@ from dcaf.asgi.events import Event
 from dcaf.core.base64url import encode
 from dcaf.core.claims import Binding
 from dcaf.core.envelope import Sealer
-from dcaf.core.rotation import LiveKeyring
+from dcaf.core.keys import LiveKeyring
+from dcaf.core.migrations import Import
 from dcaf.core.settings import suites
-from dcaf.core.unsigned import Import
 from dcaf.testing import sealed, tampered
 from tests.asgi.wire import JSON_TYPE, Sent, call
 

@@ -16,7 +16,7 @@ import pytest
 
 from dcaf import Key, Keyring, current_session
 from dcaf.asgi import SessionMiddleware, checkpoint
-from dcaf.asgi.lines import Piece
+from dcaf.asgi.framing import Piece
 from dcaf.asgi.streams import Stream
 from dcaf.core.envelope import Sealer
 

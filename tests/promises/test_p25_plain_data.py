@@ -80,25 +80,25 @@ ALLOWED: Final = {
         "tools/annotations.py", "get_type_hints"
     ): "evaluates the annotations of the program's own tools, when they are decorated",
     Found("tools/annotations.py", "ForwardRef"): "recognises an annotation that Python has not evaluated",
-    Found("tools/source.py", "importlib"): "for the next two",
-    Found("tools/source.py", "resolve_name"): "the full name of a relative import in the program's own source",
+    Found("tools/annotations.py", "importlib"): "for the next two",
+    Found("tools/annotations.py", "resolve_name"): "the full name of a relative import in the program's own source",
     Found(
-        "tools/source.py", "import_module"
+        "tools/annotations.py", "import_module"
     ): "imports what the program's own source imports for its annotations, at a tool's first use",
-    Found("tools/target.py", "importlib"): "for the next",
-    Found("tools/target.py", "import_module"): "imports the module that the operator names in `dcaf tools` and `dcaf serve`",
-    Found("cli/loading.py", "importlib"): "for the next",
-    Found("cli/loading.py", "import_module"): "imports a module of dcaf that only one command needs, a constant in the source",
-    Found("agent/openapi.py", "importlib"): "importlib.metadata, for the version in the OpenAPI document",
+    Found("core/importing.py", "importlib"): "for the next",
+    Found(
+        "core/importing.py", "import_module"
+    ): "imports the module that the operator names in `dcaf tools` and `dcaf serve`, and one of dcaf that only one command needs",
+    Found("agent/app.py", "importlib"): "importlib.metadata, for the version in the OpenAPI document",
     Found("core/adapters.py", "ForwardRef"): "recognises a type that is only named, to refuse it",
-    Found("core/hints.py", "get_type_hints"): "evaluates the annotations of the program's own subclasses of Session",
-    Found("core/hints.py", "get_annotations"): "reads the same without evaluating them",
+    Found("core/annotations.py", "get_type_hints"): "evaluates the annotations of the program's own subclasses of Session",
+    Found("core/annotations.py", "get_annotations"): "reads the same without evaluating them",
     Found("cli/__init__.py", "importlib"): "importlib.metadata, for the version that `dcaf --version` prints",
     Found("asgi/config.py", "importlib"): "for the next",
     Found("asgi/config.py", "import_module"): "imports dcaf.asgi.telemetry, a constant in the source, only where it is wanted",
     Found("core/settings.py", "importlib"): "for the next",
-    Found("core/settings.py", "import_module"): "imports dcaf.core.encrypted, a constant in the source, only where it is wanted",
-    Found("core/frameworks.py", "importlib"): "find_spec, which imports nothing: whether dcaf has an integration of its own",
+    Found("core/settings.py", "import_module"): "imports dcaf.core.encryption, a constant in the source, only where it is wanted",
+    Found("core/arguments.py", "importlib"): "find_spec, which imports nothing: whether dcaf has an integration of its own",
 }
 
 
@@ -141,7 +141,7 @@ def test_nothing_in_the_package_makes_code_out_of_data(measured: Callable[[int, 
 
 @pytest.mark.promise(25)
 def test_each_import_by_name_is_of_a_constant() -> None:
-    for file, module in (("core/settings.py", "dcaf.core.encrypted"), ("asgi/config.py", "dcaf.asgi.telemetry")):
+    for file, module in (("core/settings.py", "dcaf.core.encryption"), ("asgi/config.py", "dcaf.asgi.telemetry")):
         tree = ast.parse((PACKAGE / file).read_text())
         calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "import_module"]
         assert [[ast.literal_eval(argument) for argument in node.args] for node in calls] == [[module]]

@@ -16,13 +16,13 @@ import pytest
 
 from dcaf import Session, tool
 from dcaf.agent import Agent, Approval, create_app
+from dcaf.agent.app import _warn_once
 from dcaf.agent.approvals import decided_call
-from dcaf.agent.server import _warn_once
 from dcaf.core import SessionStore
 from dcaf.testing import tampered
 from dcaf.tools import DecidedCall, Verdict
+from dcaf.tools.decisions import USED
 from dcaf.tools.proposals import VALID_S, add_proposal
-from dcaf.tools.verdicts import USED
 from tests.agent.agents import Clock, decide, exchange, obedient
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, messages_of, scope_of
 from tests.stores_for_tests import MemoryLedger
@@ -381,8 +381,8 @@ def test_a_good_approval_is_executed_on_every_wire(level: str) -> None:
 
 @pytest.mark.promise(33)
 def test_approvals_on_the_clients_word_are_caught_over_http(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dcaf.tools.verdicts.judge", on_the_clients_word)
-    monkeypatch.setattr("dcaf.agent.execution.take", lambda *_, **__: [True])
+    monkeypatch.setattr("dcaf.tools.decisions.judge", on_the_clients_word)
+    monkeypatch.setattr("dcaf.agent.approvals.take", lambda *_, **__: [True])
     _, through = attacked("L0", len(ATTACKS) * 2)
     assert through.total() >= len(ATTACKS)
 

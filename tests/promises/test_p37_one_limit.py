@@ -18,7 +18,7 @@ import pytest
 
 from dcaf.asgi import json_sessions
 from dcaf.core.errors import SessionValueError
-from dcaf.core.unsigned import Import
+from dcaf.core.migrations import Import
 from tests.asgi.sockets import Peer
 from tests.asgi.wire import JSON_TYPE, Recorder, call, envelope, mounted
 

@@ -17,12 +17,12 @@ import orjson
 import pytest
 
 from dcaf.asgi import body, json_sessions
+from dcaf.asgi.framing import EventStream, LineStream
 from dcaf.asgi.json_sessions import JSONText, read_text
 from dcaf.asgi.json_walk import find_end
-from dcaf.asgi.lines import EventStream, LineStream
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import DcafError
-from dcaf.core.seal import Opened
+from dcaf.core.signing import Opened
 from tests.asgi.wire import AUDIENCE, RING, envelope
 
 Measured = Callable[[int, str], None]

@@ -29,12 +29,12 @@ import pytest
 
 from dcaf import Session, tool
 from dcaf.agent import Agent, AgentResult, ProposedCall, RunConfig, create_app
-from dcaf.agent.draft import Draft
-from dcaf.agent.execution import Approved, Execution
+from dcaf.agent.approvals import Approved, Execution
+from dcaf.agent.run_state import Draft
 from dcaf.core import OpenRequest
 from dcaf.core.claims import Binding
+from dcaf.tools.decisions import Spending
 from dcaf.tools.proposals import settle
-from dcaf.tools.spending import Spending
 from tests.asgi.sockets import scope_of as socket_scope
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, messages_of, scope_of
 from tests.stores_for_tests import MemoryLedger
@@ -485,9 +485,9 @@ class RollsBack:
             settle(draft.session, self.used.pop(id(draft.base._state), []), now=draft.clock())
             commits(draft)
 
-        monkeypatch.setattr("dcaf.agent.execution.take", self.take)
-        monkeypatch.setattr("dcaf.agent.execution.give_back", lambda *_, **__: None)
-        monkeypatch.setattr("dcaf.agent.execution.is_sealed_as_waiting", lambda *_: False)
+        monkeypatch.setattr("dcaf.agent.approvals.take", self.take)
+        monkeypatch.setattr("dcaf.agent.approvals.give_back", lambda *_, **__: None)
+        monkeypatch.setattr("dcaf.agent.approvals.is_sealed_as_waiting", lambda *_: False)
         monkeypatch.setattr(Draft, "commit", commit)
 
     def take(self, state: Any, id_: str, use: str, *, now: float) -> list[Any]:

@@ -20,12 +20,11 @@ from pydantic import BaseModel, ConfigDict, RootModel, SecretStr, TypeAdapter, c
 from typing_extensions import TypedDict
 
 from dcaf import DcafError, ReadOnlySession, Session, SessionKey, tool
-from dcaf.core import SessionValueError, values
+from dcaf.core import SessionValueError, json_values
 from dcaf.core.envelope import Sealer
 from dcaf.core.handles import Handle
 from dcaf.core.keys import Key, Keyring
-from dcaf.core.parts import base_of
-from dcaf.core.paths import Refusal
+from dcaf.core.parts import Refusal, base_of
 from tests.promises.generate import states
 from tests.promises.kinds import BASED, DECLARED, LOST, STORED, Make
 
@@ -301,7 +300,7 @@ def by_rewriting(given: Any, back: Any) -> None:
     ],
 )
 def test_control_comparing_what_is_written_alone_is_caught(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(values, "require_same", by_rewriting)
+    monkeypatch.setattr(json_values, "require_same", by_rewriting)
     as_type, make = LOST[kind]
     with pytest.raises((AssertionError, DcafError)):
         assert comes_back(PLACES["top"], as_type, make(random.Random(1))) == "refused"

@@ -13,7 +13,7 @@ from dcaf import Session
 from dcaf.asgi import checkpoint
 from dcaf.core import OpenRequest, Payload, SessionStore, SessionValueError, StatelessLease
 from dcaf.core.base64url import decode
-from dcaf.core.tracked import Tracked
+from dcaf.core.rebasing import Tracked
 from tests.asgi.sockets import Peer
 from tests.asgi.wire import Recorder, call, mounted
 from tests.seam.seam_turns import Client, cancelled, service

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from dcaf.core.base64url import Payload
+from dcaf.core.json_values import write
+from dcaf.core.rebasing import Tracked
 from dcaf.core.state import State
-from dcaf.core.tracked import Tracked
-from dcaf.core.values import write
 
 BASE: dict[str, Any] = {"n": 1, "log": ["a"], "cart": {"x": 1, "deep": {"y": 1}}, "going": 1}
 

@@ -13,7 +13,7 @@ import pytest
 from dcaf import Session
 from dcaf.asgi import checkpoint
 from dcaf.core import Sealed, SessionValueError
-from dcaf.core.tracked import Tracked
+from dcaf.core.rebasing import Tracked
 from tests.asgi.wire import Recorder, call, exchange, messages_of, mounted, scope_of
 from tests.stores_for_tests import MemoryService, ServiceLease, ToldStore
 

@@ -12,8 +12,8 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from dcaf import Keyring, SessionMiddleware
-from dcaf.core.rotation import LiveKeyring
-from dcaf.demo.server import serving
+from dcaf.core.keys import LiveKeyring
+from dcaf.testing.server import serving
 
 
 async def count(request: Request) -> JSONResponse:

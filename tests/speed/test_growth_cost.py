@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from dcaf import Session
-from dcaf.core.overlay import Overlay
 from dcaf.core.state import State
+from dcaf.core.transaction import Overlay
 
 FEW, MANY = 1_000, 20_000
 """A list and one twenty times as long."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import timeit
 
-from dcaf.core.seal import Keyed
+from dcaf.core.signing import Keyed
 
 TEXT, SECRET = bytes(400), bytes(range(32))
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from dcaf.asgi.planted import clear
+from dcaf.asgi.json_walk import clear
 from dcaf.core.errors import MalformedJSON
 
 SHAPES: dict[str, Callable[[int], bytes]] = {

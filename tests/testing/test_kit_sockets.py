@@ -18,8 +18,8 @@ from starlette.websockets import WebSocket
 
 from dcaf import SessionMiddleware, current_session
 from dcaf.core.errors import ConfigurationError
-from dcaf.demo.server import serving
 from dcaf.testing import AsyncSessionClient, Reply, SessionClient
+from dcaf.testing.server import serving
 from tests.testing.counting import AUDIENCE, HOW, RING, Switchboard, talking
 
 DONE = {"type": "done"}
@@ -232,7 +232,7 @@ def test_an_application_that_does_not_notice_the_leaving_is_cancelled(inside: An
             ended.append("cancelled")
             raise
 
-    monkeypatch.setattr("dcaf.testing.inside.LEAVING_S", 0.05)
+    monkeypatch.setattr("dcaf.testing.asgi.LEAVING_S", 0.05)
     with inside(app_of(deaf, session=False)) as talk:
         talk.send("x")
     assert ended == ["cancelled"]

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from dcaf.demo.server import serving
 from dcaf.testing import Reply, SessionClient, expired, tampered
-from dcaf.testing.echoing import Echoing
+from dcaf.testing.conversation import Echoing
+from dcaf.testing.server import serving
 from tests.testing.counting import (
     ASKED,
     AUDIENCE,

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from dcaf.demo.server import serving
 from dcaf.testing import SessionClient
-from dcaf.testing.inside import OPEN
+from dcaf.testing.asgi import OPEN
+from dcaf.testing.server import serving
 from tests.testing.counting import Counter
 
 APP = """

@@ -19,7 +19,7 @@ from typing import Any, Final
 import anyio
 
 from dcaf import ConfigurationError, Session, tool
-from dcaf.core.current import running
+from dcaf.core.context import running
 from dcaf.tools import Call, ToolRunner
 
 CALLS: Final = 10

@@ -23,7 +23,7 @@ import pytest
 
 from dcaf import ReadOnlySession, Session, Tool, current_session, tool
 from dcaf.core import ConfigurationError, ToolApprovalError, ToolTimeoutError
-from dcaf.core.current import running
+from dcaf.core.context import running
 from dcaf.core.errors import SessionClosedError
 from dcaf.tools import Call, ToolRunner, queue
 from dcaf.tools.queue import queue_of

@@ -24,7 +24,7 @@ from pydantic import BaseModel, BeforeValidator, Field, model_serializer
 
 from dcaf import Session, Tool, tool
 from dcaf.core import DcafError, ExitError
-from dcaf.tools import Call, ToolRunner, contained
+from dcaf.tools import Call, ToolRunner, threads
 from dcaf.tools.callables import outcome
 
 both = pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -195,7 +195,7 @@ def test_what_a_tool_ends_with_ends_its_call(backend: str, way: Any, kind: Any, 
 
 @pytest.mark.parametrize("kind", [_ends_async, _ends_sync, _gives_what_is_awaited])
 def test_control_where_it_is_not_contained_it_ends_more(kind: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr(contained.contained, "__exit__", lambda *_: None)
+    monkeypatch.setattr(threads.contained, "__exit__", lambda *_: None)
     with pytest.raises((SystemExit, BaseExceptionGroup)):
         test_what_a_tool_ends_with_ends_its_call("trio", _run_all, kind, lambda: SystemExit(2))
 
@@ -388,9 +388,9 @@ def test_a_call_that_is_closed_unfinished_is_closed() -> None:
 PROGRAM = """
 import anyio, os, signal, sys, threading, time
 from dcaf import Session, tool
-from dcaf.tools import Call, ToolRunner, contained
+from dcaf.tools import Call, ToolRunner, threads
 
-contained._is_of_signal = $seen
+threads._is_of_signal = $seen
 
 @tool
 async def spins(session: Session) -> str:

@@ -15,9 +15,8 @@ from dcaf import ConfigurationError, Session, tool
 from dcaf.core import OpenRequest, SessionStore, SessionUnavailable, StatelessLease, ToolArgumentError
 from dcaf.core.claims import Binding
 from dcaf.tools import Call, DecidedCall, ToolRunner, Verdict, decide, pending, propose, withdraw
+from dcaf.tools.decisions import BEFORE, INLINE_BYTES, LATE, LEFT, REJECTED, TWICE, UNKNOWN, USED
 from dcaf.tools.proposals import MOST_BYTES, MOST_PENDING, VALID_S
-from dcaf.tools.spending import LEFT
-from dcaf.tools.verdicts import BEFORE, INLINE_BYTES, LATE, REJECTED, TWICE, UNKNOWN, USED
 from tests.stores_for_tests import MemoryLedger, ToldStore
 
 NOW = 1_789_000_000.0

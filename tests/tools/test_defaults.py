@@ -18,7 +18,7 @@ from dcaf import ConfigurationError, Keyring, Session, tool
 from dcaf.agent import Agent, create_app
 from dcaf.testing import SessionClient
 from dcaf.tools import Call, ToolRunner
-from dcaf.tools.defaults import maker
+from dcaf.tools.callables import maker
 from dcaf.tools.tool import Tool
 from tests.agent.agents import scripted, wants
 

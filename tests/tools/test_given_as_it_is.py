@@ -12,7 +12,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from dcaf import ReadOnlySession, Session, SessionKey, Tool, tool
 from dcaf.core import ConfigurationError
-from dcaf.core.frameworks import FRAMEWORKS, describe_framework
+from dcaf.core.arguments import FRAMEWORKS, describe_framework
 from dcaf.tools import PlatformContext
 
 

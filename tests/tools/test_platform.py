@@ -14,7 +14,7 @@ from dcaf import ConfigurationError, Session, tool
 from dcaf.core import SessionValueError
 from dcaf.tools import Call, PlatformContext, ToolRunner
 from dcaf.tools.injection import Plan
-from dcaf.tools.platform import current_platform, within_platform
+from dcaf.tools.platform_context import current_platform, within_platform
 
 MIRA = {"user_id": "mira", "duplo_token": "secret-1", "scopes": ["a"]}
 

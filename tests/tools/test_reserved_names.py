@@ -17,7 +17,7 @@ from typing_extensions import ReadOnly, TypeAliasType, TypedDict
 from dcaf import ConfigurationError, ReadOnlySession, Session, SessionKey, Tool, tool
 from dcaf.core import DcafError, current_session
 from dcaf.tools import PlatformContext, ToolRunner, injection
-from dcaf.tools.platform import within_platform
+from dcaf.tools.platform_context import within_platform
 
 Number = TypeVar("Number", int, str)
 Item = TypeVar("Item")

@@ -20,8 +20,8 @@ from pydantic import BaseModel
 
 from dcaf import ReadOnlySession, Session, SessionKey, current_session, tool
 from dcaf.core import ConfigurationError, SessionAliasError, ToolApprovalError, ToolArgumentError, ToolError, ToolTimeoutError
-from dcaf.core.overlay import Overlay
 from dcaf.core.state import State
+from dcaf.core.transaction import Overlay
 from dcaf.tools import Call, ToolRunner
 
 both = pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -108,8 +108,8 @@ def test_in_parallel_a_lost_count_is_told_and_never_silent(backend: Any) -> None
 
 def test_control_without_a_note_of_what_was_read_the_loss_is_silent(monkeypatch: Any) -> None:
     """The broken twin: equal writes look like one."""
-    monkeypatch.setattr("dcaf.core.overlay.Overlay.find", State.find)
-    monkeypatch.setattr("dcaf.core.overlay.Overlay.peek", State.peek)
+    monkeypatch.setattr("dcaf.core.transaction.Overlay.find", State.find)
+    monkeypatch.setattr("dcaf.core.transaction.Overlay.peek", State.peek)
     session = session_of(n=0)
     turn, _ = ran("asyncio", session, (add_parallel, {"pause_s": 0.02}), (add_parallel, {"pause_s": 0.0}))
     assert session["n"] == 1
@@ -985,7 +985,7 @@ def test_what_a_closed_stream_does_while_it_cleans_up_is_gone_too(backend: Any, 
     session = session_of()
 
     async def run() -> None:
-        from dcaf.core.current import running
+        from dcaf.core.context import running
 
         with running(session):
             async with aclosing(ToolRunner.of(session).stream(called, {})) as pieces:

@@ -14,7 +14,7 @@ import pytest
 
 from dcaf import Session, Tool, current_session, tool
 from dcaf.core import ToolArgumentError
-from dcaf.core.current import in_a_call, running
+from dcaf.core.context import in_a_call, running
 
 BOTH = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 CALLER: ContextVar[int] = ContextVar("caller", default=0)

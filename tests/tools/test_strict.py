@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from dcaf import ConfigurationError, Session, tool
 from dcaf.core import ToolArgumentError
-from dcaf.tools.strict import strict
+from dcaf.tools.schema import strict
 
 
 class Line(BaseModel):

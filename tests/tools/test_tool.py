@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from dcaf import ConfigurationError, ReadOnlySession, Session, SessionKey, Tool, current_session, tool
 from dcaf.core import ToolArgumentError
-from dcaf.core.current import running
+from dcaf.core.context import running
 
 
 class Item(BaseModel):

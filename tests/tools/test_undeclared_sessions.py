@@ -18,9 +18,9 @@ import pytest
 
 import dcaf
 from dcaf import ConfigurationError, ReadOnlySession, Session, current_session, tool
-from dcaf.core import current
+from dcaf.core import context
 from dcaf.core.errors import ToolConflictError
-from dcaf.core.overlay import IGNORE
+from dcaf.core.transaction import IGNORE
 from dcaf.tools import Call, Result, ToolRunner, calls
 
 both = pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -130,7 +130,7 @@ async def by_module(amount: int) -> str:
 
 
 async def by_an_import_of_its_own(amount: int) -> str:
-    from dcaf.core.current import current_session as found
+    from dcaf.core.context import current_session as found
 
     spent = found().get("spent", 0)
     await pause()
@@ -168,7 +168,7 @@ async def inner_tool(amount: int, session: Session) -> None:
 
 
 async def by_a_tool(amount: int) -> str:
-    await ToolRunner.of(current.current_session()).run(inner_tool, {"amount": amount})
+    await ToolRunner.of(context.current_session()).run(inner_tool, {"amount": amount})
     return "bought"
 
 
@@ -298,7 +298,7 @@ def test_alone_it_writes(backend: str, item: Any) -> None:
 
 def test_below_no_turn_it_writes_the_session_that_runs() -> None:
     session = Session()
-    with current.running(session):
+    with context.running(session):
         for function in (tool(by_helper), tool(name="buy")(UNSEEN["by_look_up unseen"])):
             asyncio.run(function.run({"amount": 10}))
     assert session.to_dict() == {"spent": 20}

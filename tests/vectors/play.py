@@ -16,8 +16,8 @@ from typing import Any, Final
 from dcaf import SessionMiddleware, current_session
 from dcaf.asgi import checkpoint
 from dcaf.core import Key, Keyring, Session
-from dcaf.core.encrypted import ENCRYPTED
-from dcaf.core.seal import SIGNED
+from dcaf.core.encryption import ENCRYPTED
+from dcaf.core.signing import SIGNED
 from tests.asgi.sockets import Peer
 from tests.asgi.wire import Route, messages_of
 from tests.vectors.keeping import VectorStore

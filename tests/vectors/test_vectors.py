@@ -14,11 +14,11 @@ import pytest
 from dcaf.core import Key, Keyring, SessionError
 from dcaf.core.base64url import Payload, decode
 from dcaf.core.claims import Claims, Lifetime
-from dcaf.core.encrypted import EncryptedSuite
+from dcaf.core.encryption import EncryptedSuite
 from dcaf.core.envelope import Sealer
-from dcaf.core.members import INDEXED_BYTES
 from dcaf.core.migrations import Migrations
-from dcaf.core.seal import SIGNED, Suite
+from dcaf.core.payload import INDEXED_BYTES
+from dcaf.core.signing import SIGNED, Suite
 from tests.vectors.make_vectors import CLIENTS, FOLDER, files
 
 Vector: TypeAlias = dict[str, Any]
@@ -202,14 +202,14 @@ def test_an_opener_that_skips_a_check_is_caught_by_the_vectors(monkeypatch: pyte
         return {vector["reason"] for vector in vectors("refused.json") if opened(vector) != expected(vector)}
 
     assert differing() == set()
-    monkeypatch.setattr("dcaf.core.seal.hmac.compare_digest", lambda _expected, _received: True)
+    monkeypatch.setattr("dcaf.core.signing.hmac.compare_digest", lambda _expected, _received: True)
     assert differing() == {"mac"}
     monkeypatch.undo()
-    monkeypatch.setattr("dcaf.core.encrypted._spelled_once", decode)
+    monkeypatch.setattr("dcaf.core.encryption._spelled_once", decode)
     with pytest.raises(ValueError, match=r"padding|base64|length"):
         differing()
     monkeypatch.undo()
-    monkeypatch.setattr("dcaf.core.encrypted._spelled_once", spelled_anyhow)
+    monkeypatch.setattr("dcaf.core.encryption._spelled_once", spelled_anyhow)
     assert differing() == {"base64"}
     monkeypatch.undo()
     monkeypatch.setattr("dcaf.core.envelope.check_times", lambda *_: None)

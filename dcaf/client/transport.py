@@ -1,0 +1,149 @@
+"""Where the service is and which HTTP library reaches it; one error for all of their ways to fail.
+
+The libraries that reach a service, and one error for all of their ways to fail.
+
+What a reader gets wrong: a request that failed may have been served. Nothing is sent again by itself.
+
+What the sync and the async client share: where the service is, and the conversation with it.
+
+What a reader gets wrong: a client is one conversation. Two conversations are two clients; they may share one ``http``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, ClassVar, Final, Generic, TypeVar
+
+from dcaf.client.arguments import check, check_headers, check_path, check_url, check_wait
+from dcaf.client.conversation import Conversation, OnDead
+from dcaf.client.errors import ServiceUnreachable, refused
+from dcaf.client.reply import Approval
+from dcaf.client.turn import Turn
+from dcaf.core.importing import extra
+
+with extra("dcaf.client", "dcaf[client]"):
+    import httpx2
+    import websockets.asyncio.client as async_websockets
+    import websockets.sync.client as sync_websockets
+    from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+
+__all__ = ["ConnectionClosed", "InvalidStatus", "WebSocketException", "async_websockets", "httpx2", "reached", "sync_websockets"]
+
+
+@contextmanager
+def reached(path: str, turn: Turn | None = None) -> Iterator[None]:
+    """Do something with a service's connection.
+
+    Args:
+        path: What is reached, for the message.
+        turn: What is read; if it has failed, that is why nothing more comes.
+
+    Raises:
+        ServiceError: It refused a WebSocket before it was open, or the turn had failed.
+        ServiceUnreachable: No connection, a timeout, or it broke off.
+    """
+    try:
+        yield
+    except InvalidStatus as refusal:
+        raise refused(refusal.response.status_code, refusal.response.headers, None) from refusal
+    except (httpx2.RequestError, WebSocketException, OSError) as error:
+        raise (turn and turn.failure) or ServiceUnreachable(
+            f"No complete answer came from {path} ({type(error).__name__}); whether the turn ran is not known. "
+            "Its message is not kept: check the address and the service, then send it again."
+        ) from error
+
+
+HTTP = TypeVar("HTTP")
+PATIENCE: Final = timedelta(minutes=2)
+"""Models think for minutes, where HTTP libraries wait for seconds."""
+
+
+class BaseClient(ABC, Generic[HTTP]):
+    """A conversation with an agent service.
+
+    Args:
+        base_url: Of the service: ``https://agent.example``.
+        headers: Sent with every turn, such as Authorization.
+        fields: Further top-level members of every body, such as ``thread_id``.
+        session: A session object to go on with, as an answer had it at ``data.session``; None begins without.
+        messages: What was said before, oldest first.
+        path: Where turns are posted.
+        stream_path: Where turns are posted whose answer is streamed.
+        socket_path: Where the WebSocket is.
+        on_dead: What to do when the service says that the session is of no use: ``"restart"`` says the turn once more in a
+            new one, and ``reply.restarted`` says so; ``"raise"`` raises SessionDead.
+        timeout: How long nothing may come; None waits forever. A ready-made ``http`` has its own.
+        http: A ready-made client of httpx2, which is not closed with this one; None makes one.
+
+    Attributes:
+        conversation: What was said, and the session.
+
+    Raises:
+        ConfigurationError: An argument cannot be; the message says what it takes.
+    """
+
+    _library: ClassVar[type]
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        fields: Mapping[str, Any] | None = None,
+        session: dict[str, Any] | None = None,
+        messages: Iterable[Mapping[str, Any]] = (),
+        path: str = "/api/chat",
+        stream_path: str = "/api/chat-stream",
+        socket_path: str = "/api/chat-ws",
+        on_dead: OnDead = "restart",
+        timeout: timedelta | None = PATIENCE,
+        http: HTTP | None = None,
+    ) -> None:
+        self._base_url = check_url("base_url", base_url)
+        self.conversation: Conversation = Conversation(fields=fields, session=session, messages=messages, on_dead=on_dead)
+        self._given = httpx2.Headers(check_headers("headers", headers))
+        self._headers = httpx2.Headers(self._given)
+        self._headers["content-type"] = "application/json"
+        self._path = check_path("path", path)
+        self._stream_path = check_path("stream_path", stream_path)
+        self._socket_url = f"ws{self._base_url.removeprefix('http')}{check_path('socket_path', socket_path)}"
+        self._timeout_s = None if timeout is None else check_wait("timeout", timeout)
+        if http is not None:
+            check("http", http, self._library, f"a ready-made httpx2.{self._library.__name__}, or None")
+        self._is_owner = http is None
+        self._http: HTTP = self._made() if http is None else http
+
+    @property
+    def messages(self) -> list[Mapping[str, Any]]:
+        """What was said, oldest first; the answers without their sessions."""
+        return self.conversation.messages
+
+    @property
+    def session(self) -> dict[str, Any]:
+        """The state as the client can read it: for display, and as much of it as the service shows."""
+        return self.conversation.session
+
+    @property
+    def envelope(self) -> dict[str, Any] | None:
+        """What the next turn will carry, to keep it elsewhere; ``session=`` takes it."""
+        return self.conversation.envelope
+
+    @property
+    def approvals(self) -> list[Approval]:
+        """What waits for a decision, in the order of the answer that asked. It is read from the messages and the session, so a
+        client that goes on with ``messages=`` and ``session=`` knows it too.
+        """
+        return list(self.conversation.waiting.values())
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {len(self.messages)} messages, session of {len(self.session)} keys>"
+
+    @abstractmethod
+    def _made(self) -> HTTP:
+        """A client of the library."""
+
+    def _url(self, path: str) -> str:
+        return self._base_url + path

@@ -1,0 +1,138 @@
+"""Import what may be missing or is named by text: optional packages, and `package.module:name`.
+
+Imports of what is not in the base installation: where a package is missing, the error says what to install, and for what.
+
+>>> with extra("dcaf.client", "dcaf[client]"):
+...     import a_package_that_is_not_there
+Traceback (most recent call last):
+    ...
+ModuleNotFoundError: dcaf.client needs a-package-that-is-not-there: pip install 'dcaf[client]'
+
+What a reader gets wrong: a library is imported in such a block and nowhere else. A module that also imports it by itself may come
+first, and then the name of the library is all that is said.
+
+What a text like ``shop.agents:support`` names: a module, and something in it.
+
+>>> load("dcaf.core.session:Session.from_dict").__name__
+'from_dict'
+
+What a reader gets wrong: importing a module runs it. A module that starts a server when it is imported does so here too.
+
+A module that only one command needs, loaded when that command runs: the others do not wait for an agent framework.
+
+>>> loaded("dcaf.core.keys", what="the keys", extra="server").__name__
+'dcaf.core.keys'
+
+What a reader gets wrong: the names are constants in this package. Nothing of them comes from the command line.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from dcaf.core.errors import ConfigurationError
+
+
+@contextmanager
+def extra(module: str, requirement: str) -> Iterator[None]:
+    """Import what is not in the base installation.
+
+    Args:
+        module: What needs it, for the message.
+        requirement: What pip is to install.
+
+    Raises:
+        ModuleNotFoundError: It is not installed. Its ``name`` is that of the package.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise name_extra(module, requirement, error) from None
+
+
+def name_extra(module: str, requirement: str, error: ModuleNotFoundError) -> ModuleNotFoundError:
+    """The error that says what to install. A module of dcaf that is missing is nothing that pip could mend: it stays what it is."""
+    package = (error.name or "").partition(".")[0]
+    if package in {"", "dcaf"}:
+        return error
+    return ModuleNotFoundError(f"{module} needs {package.replace('_', '-')}: pip install '{requirement}'", name=package)
+
+
+def missing_names(module: str, requirement: str, error: ModuleNotFoundError) -> Callable[[str], Any]:
+    """The ``__getattr__`` of a package that can be imported without its extra, and whose names cannot.
+
+    >>> missing_names("dcaf.testing", "dcaf[testing]", ModuleNotFoundError(name="httpx2"))("SessionClient")
+    Traceback (most recent call last):
+        ...
+    ModuleNotFoundError: dcaf.testing needs httpx2: pip install 'dcaf[testing]'
+
+    Args:
+        module: The package, for the message.
+        requirement: What pip is to install.
+        error: What was raised where its modules were imported.
+
+    Raises:
+        ModuleNotFoundError: What is missing is a module of dcaf.
+    """
+    named = name_extra(module, requirement, error)
+    if named is error:
+        raise error
+
+    def refuse(name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise ModuleNotFoundError(str(named), name=named.name)
+
+    return refuse
+
+
+def load(target: str) -> Any:
+    """Import a module, from the folder that the program runs in or from what is installed, and look into it.
+
+    Args:
+        target: ``package.module``, or ``package.module:name`` with dots for what is inside of something.
+
+    Raises:
+        ConfigurationError: There is no such module, or nothing of that name in it.
+    """
+    name, _, path = target.partition(":")
+    sys.path.insert(0, os.getcwd())  # noqa: PTH109 - what Python itself puts there
+    try:
+        value = import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        raise ConfigurationError(f"There is no module {error.name!r} here: give one as package.module:name.") from None
+    finally:
+        sys.path.pop(0)
+    for part in filter(None, path.split(".")):
+        if not hasattr(value, part):
+            raise ConfigurationError(f"{name} has no {path!r}.")
+        value = getattr(value, part)
+    return value
+
+
+def loaded(module: str, *, what: str, extra: str) -> ModuleType:
+    """Load a module of dcaf.
+
+    Args:
+        module: Its name.
+        what: What needs it, for the message.
+        extra: What to install where a package is missing.
+
+    Raises:
+        ConfigurationError: A package is missing.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        named = name_extra(what, f"dcaf[{extra}]", error)
+        if named is error:
+            raise
+        raise ConfigurationError(str(named)) from None
