@@ -63,7 +63,12 @@ from typing import Any, ClassVar, Literal
 
 
 class DcafError(Exception):
-    """The root: catch it to catch everything that dcaf raises on purpose."""
+    """The root: catch it to catch everything that dcaf raises on purpose.
+
+    Attributes:
+        code: What the error is called in answers and logs.
+        http_status: The status of the answer where a request ends in it.
+    """
 
     code: ClassVar[str] = "dcaf"
     http_status: ClassVar[int] = 500

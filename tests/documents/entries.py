@@ -72,6 +72,11 @@ def write_table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator
     yield from [f"| {' | '.join(titles)} |", f"|{'---|' * len(titles)}", *lines, ""] if lines else []
 
 
+def wrap(text: str, indent: str = "") -> list[str]:
+    """Lines of prose."""
+    return textwrap.wrap(text, LINE, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
 def _write_class(item: Class, links: Links) -> Iterator[str]:
     arguments = list_arguments(item)
     if arguments or "__init__" in item.members:
@@ -82,9 +87,9 @@ def _write_class(item: Class, links: Links) -> Iterator[str]:
         yield from _write_prose(item.docstring)
     yield from _write_arguments("argument and attribute" if is_record(item) else "argument", arguments, links)
     yield from _write_raises(find_docstring(item), links)
-    attributes = ([f"`{row.name}`", _write_type(row.annotation, links), row.description] for row in list_attributes(item))
+    attributes = ([f"`{row.name}`", _write_type(row.annotation, links), row.description] for row in list_attributes(item, links))
     yield from write_table(["attribute", "type", "what it is"], attributes)
-    for method in list_methods(item):
+    for method in list_methods(item, links):
         yield from [f"### {item.name}.{method.name}", "", *_write_function(method, links)]
 
 
@@ -169,19 +174,13 @@ def _write_arguments(title: str, arguments: list[Row], links: Links) -> Iterator
 def _write_returns(docstring: Docstring | None) -> Iterator[str]:
     for kind, verb in ((DocstringSectionKind.returns, "Returns"), (DocstringSectionKind.yields, "Yields")):
         for section in find_sections(docstring, kind):
-            yield from [*_wrap(f"{verb}: {flatten(' '.join(item.description for item in section.value))}"), ""]
+            yield from [*wrap(f"{verb}: {flatten(' '.join(item.description for item in section.value))}"), ""]
 
 
 def _write_raises(docstring: Docstring | None, links: Links) -> Iterator[str]:
     items = [item for section in find_sections(docstring, DocstringSectionKind.raises) for item in section.value]
-    lines = [
-        line for item in items for line in _wrap(f"- {_write_type(item.annotation, links)}: {flatten(item.description)}", "  ")
-    ]
+    lines = [line for item in items for line in wrap(f"- {_write_type(item.annotation, links)}: {flatten(item.description)}", "  ")]
     yield from ["Raises:", "", *lines, ""] if lines else []
-
-
-def _wrap(text: str, indent: str = "") -> list[str]:
-    return textwrap.wrap(text, LINE, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _write_type(annotation: Annotation, links: Links) -> str:

@@ -7,6 +7,7 @@ whichever class or docstring has them.
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -88,25 +89,29 @@ def list_arguments(item: Class | Function) -> list[Row]:
     ]
 
 
-def list_attributes(item: Class) -> list[Row]:
-    """The public attributes of a class, properties among them, but for those that its constructor takes as they are."""
+def list_attributes(item: Class, documented: Container[str] = ()) -> list[Row]:
+    """The public attributes of a class, properties among them, but for those that its constructor takes as they are.
+
+    A constant of the class without words of its own overrides one that a protocol or a base class describes.
+    """
     arguments = {row.name: row for row in list_arguments(item)}
-    described = _describe_attributes(item)
+    described = _describe_attributes(item, documented)
     rows = []
-    for member in _list_members(item):
+    for member in _list_members(item, documented):
         if isinstance(member, Attribute) and not (is_record(item) and member.name in arguments):
             argument = arguments.get(member.name, NOTHING)
             text = described.get(member.name) or _describe_member(member) or argument.description
-            rows.append(Row(member.name, None, member.annotation or argument.annotation, None, text))
-    return [row for row in rows if row.description or _is_model(item)]
+            if text or _is_model(item) or "class-attribute" not in member.labels:
+                rows.append(Row(member.name, None, member.annotation or argument.annotation, None, text))
+    return rows
 
 
-def list_methods(item: Class) -> list[Function]:
+def list_methods(item: Class, documented: Container[str] = ()) -> list[Function]:
     """The public methods of a class, its own before those of the classes that it extends.
 
     One without a docstring implements a protocol, for the library to call.
     """
-    found = [member for member in _list_members(item) if isinstance(member, Function)]
+    found = [member for member in _list_members(item, documented) if isinstance(member, Function)]
     return [method for method in found if get_summary(method) and not get_summary(method).startswith("As of a carrier")]
 
 
@@ -191,9 +196,9 @@ def _describe_arguments(item: Class | Function) -> dict[str, str]:
     return attributes | _describe_attributes(item) | next(filter(None, described), {})
 
 
-def _describe_attributes(item: Class) -> dict[str, str]:
+def _describe_attributes(item: Class, documented: Container[str] = ()) -> dict[str, str]:
     found: dict[str, str] = {}
-    for base in reversed(_list_lineage(item)):
+    for base in reversed(_list_lineage(item, documented)):
         found |= _describe(base.docstring, DocstringSectionKind.attributes)
     return found
 
@@ -210,14 +215,14 @@ def _describe(docstring: Docstring | None, kind: DocstringSectionKind) -> dict[s
     return {name.strip(): flatten(item.description) for item in items for name in item.name.split(",")}
 
 
-def _list_lineage(item: Class) -> list[Class]:
-    return [item, *item.mro()]
+def _list_lineage(item: Class, documented: Container[str] = ()) -> list[Class]:
+    """The class and those that it extends, but for those that have entries of their own."""
+    return [item, *(base for base in item.mro() if base.path not in documented)]
 
 
-def _list_members(item: Class) -> list[Object]:
-    """The public members; those of a public class that it extends are told there."""
+def _list_members(item: Class, documented: Container[str] = ()) -> list[Object]:
     found: dict[str, Object] = {}
-    for base in _list_lineage(item):
+    for base in _list_lineage(item, documented):
         for name, member in base.members.items():
             if not name.startswith("_") and not member.is_alias and name not in NOT_OURS:
                 found.setdefault(name, resolve(member))

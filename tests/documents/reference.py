@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-import textwrap
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -22,8 +22,8 @@ from typing import Any, Final, TypeVar
 
 from griffe import Class, Function, ModulesCollection, Object, Parser, load
 
-from tests.documents.entries import LINE, write_entry, write_table, write_text
-from tests.documents.objects import get_summary, list_arguments, list_attributes, list_methods, list_unknown, resolve
+from tests.documents.entries import wrap, write_entry, write_table, write_text
+from tests.documents.objects import get_summary, list_arguments, list_attributes, list_unknown, resolve
 
 ROOT: Final = Path(__file__).parents[2]
 FOLDER: Final = ROOT / "docs" / "reference"
@@ -70,6 +70,9 @@ HEAD: Final = """\
 Every public name and every setting, from signatures and docstrings: `python -m tests.documents.reference` writes these pages. The
 guides show them in use.
 """
+
+NAMED: Final = re.compile(r"(?<!\[)`([A-Z]\w+)`")
+"""A class in prose."""
 
 TAIL: Final = "What most programs set: {settings}."
 
@@ -162,19 +165,18 @@ def render_pages() -> dict[str, str]:
     """File name -> text of a page."""
     pages = {"README.md": _render_index()}
     for package in (*PACKAGES, *MODULES):
-        pages[get_page(package)] = "\n".join(_write_page(package))
+        pages[get_page(package)] = "\n".join(_link_names(_write_page(package), package))
     return pages
 
 
 def list_undescribed() -> list[str]:
-    """What has an entry without words: public names, their arguments where a table lists them, attributes and methods."""
+    """What has an entry without words: public names, arguments where a table lists them, and attributes."""
     found = []
     for public in list_entries().values():
         where = f"{public.package}.{public.name}"
         found += [] if get_summary(public.item) else [where]
         if isinstance(public.item, Class):
-            found += [f"{where}.{row.name}" for row in list_attributes(public.item) if not row.description]
-            found += [f"{where}.{method.name}()" for method in list_methods(public.item) if not get_summary(method)]
+            found += [f"{where}.{row.name}" for row in list_attributes(public.item, list_entries()) if not row.description]
         if isinstance(public.item, Class | Function):
             rows = list_arguments(public.item)
             found += [f"{where}({row.name})" for row in rows if not row.description and any(other.description for other in rows)]
@@ -186,7 +188,7 @@ def _render_index() -> str:
     links = {f"{public.package}.{public.name}": public.link for public in list_entries().values()}
     settings = [f"[`{path.rpartition('.')[2]}`]({links[path]})" for path in SETTINGS]
     rows = ([f"[`{name}`]({get_page(name)})", purpose] for name, purpose in {**PACKAGES, **MODULES}.items())
-    tail = textwrap.wrap(TAIL.format(settings=", ".join(settings)), LINE, break_long_words=False, break_on_hyphens=False)
+    tail = wrap(TAIL.format(settings=", ".join(settings)))
     return "\n".join([HEAD, *write_table(["import from", "what is there"], rows), *tail, ""])
 
 
@@ -202,6 +204,32 @@ def _write_page(package: str) -> Iterator[str]:
     yield from write_table(["error", "code", "status", "when"], (_list_error(public) for public in errors))
     for public in sorted(own, key=errors.__contains__):
         yield from write_entry(public.heading, public.item, links)
+
+
+def _link_names(lines: Iterator[str], package: str) -> Iterator[str]:
+    """The lines with a link wherever prose names a public class."""
+    links = _list_links(package)
+    is_code = False
+    for line in lines:
+        is_code ^= line.startswith("```")
+        start, bar, prose = line.removesuffix(" |").rpartition(" | ") if line.startswith("| ") else ("", "", line)
+        linked = (
+            prose
+            if is_code
+            else NAMED.sub(lambda found: f"[{found[0]}]({links[found[1]]})" if found[1] in links else found[0], prose)
+        )
+        yield from (
+            [line] if linked == prose else [f"{start} | {linked} |"] if bar else wrap(linked, "  " if line.startswith("-") else "")
+        )
+
+
+def _list_links(package: str) -> dict[str, str]:
+    """Name -> its entry: that of the package itself, or of ``dcaf``, or the only one."""
+    entries = list_entries()
+    count = Counter(public.name for public in entries.values())
+    found = {public.name: public.link for public in entries.values() if count[public.name] == 1}
+    near = [*list_public()["dcaf"], *list_public()[package]]
+    return found | {public.name: entries[public.item.canonical_path].link for public in near}
 
 
 def _read_about(package: str) -> str:
