@@ -12,7 +12,7 @@ FRAMEWORKS := pydantic-ai-slim==2.68.0 openai-agents==0.24.0 fastmcp==4.1.2 goog
 # Python keeps what it has compiled: many tests start programs, and each would compile them again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check promises mutants soak bench signatures format clean
+.PHONY: demo test check promises mutants soak bench signatures reference site format clean
 
 demo: $(RUNS)
 	$(BIN)/dcaf demo
@@ -49,6 +49,14 @@ soak: $(READY)
 bench: $(READY) $(VENV)/bench
 	$(BIN)/python -m tests.benchmarks.measure
 	$(BIN)/python -m tests.peers.why
+
+# docs/reference/, from signatures and docstrings.
+reference: $(READY)
+	$(BIN)/python -m tests.documents.reference
+
+# Into build/site.
+site: $(READY)
+	$(BIN)/python -m tests.documents.site
 
 signatures: $(PEERS)/.ready
 	PYTHONPATH=. $(PEERS)/bin/python -m tests.peers.signature_table

@@ -164,7 +164,7 @@ def create_app(
         audience: The service's name, which must be given: no other service's session is accepted.
         store: As of SessionMiddleware: it knows which approvals were used; None keeps nothing.
         page: Whether a chat page is at ``/``, which shows the session at work; a Page says what stands on it.
-        **settings: Any other setting of SessionMiddleware, for instance ``subject=`` and ``conversation="/thread_id"``.
+        **settings: Any other setting of ``SessionMiddleware``, for instance ``subject=`` and ``conversation="/thread_id"``.
 
     Raises:
         ConfigurationError: A setting is wrong.

@@ -87,8 +87,11 @@ class ExecutedToolCall(Shape):
     """
 
     id: Identifier
+    """What the model calls it."""
     name: str
+    """The tool."""
     input: JSONObject = Field(default_factory=dict, repr=False)
+    """Its arguments."""
     output: str = Field(default="", repr=False)
 
 
@@ -96,6 +99,7 @@ class ExecutedApproval(ExecutedToolCall):
     """A call that a person decided about: its result, or why it did not run."""
 
     type: str = "tool_call"
+    """``tool_call``, or the kind of command."""
 
 
 class Approval(Shape):
@@ -109,9 +113,13 @@ class Approval(Shape):
     """
 
     id: Identifier
+    """What the model calls it; a decision names it."""
     type: str = "tool_call"
+    """``tool_call``, or the kind of command."""
     name: str
+    """The tool."""
     input: JSONObject = Field(default_factory=dict, repr=False)
+    """Its arguments."""
     execute: StrictBool = False
     rejection_reason: str | None = None
     description: str = ""
@@ -122,13 +130,21 @@ class PendingToolCall(Shape):
     """The same in the older form, which some clients still decide on."""
 
     id: Identifier
+    """What the model calls it; a decision names it."""
     name: str
+    """The tool."""
     input: JSONObject = Field(default_factory=dict, repr=False)
+    """Its arguments."""
     execute: StrictBool = False
+    """True is a yes."""
     rejection_reason: str | None = None
+    """A text is a no. With neither the call goes on waiting."""
     tool_description: str = ""
+    """What the tool does."""
     input_description: JSONObject = Field(default_factory=dict, repr=False)
+    """What each argument is: name -> text."""
     intent: str | None = None
+    """What the model said beside the call; None where it said nothing."""
 
 
 class Data(Shape):
@@ -139,12 +155,19 @@ class Data(Shape):
     """
 
     cmds: JSONList = Field(default_factory=list, repr=False)
+    """Commands for the client, which an agent function may fill."""
     executed_cmds: JSONList = Field(default_factory=list, repr=False)
+    """The commands that the client has run."""
     tool_calls: Annotated[list[PendingToolCall], FailFast()] = Field(default_factory=list)
+    """The calls that wait for a person, in the older form."""
     executed_tool_calls: Annotated[list[ExecutedToolCall], FailFast()] = Field(default_factory=list)
+    """The calls that have run, those that were decided about in the older form among them."""
     approvals: Annotated[list[Approval], FailFast()] = Field(default_factory=list)
+    """The calls that wait for a person, and in a user's message the decisions."""
     executed_approvals: Annotated[list[ExecutedApproval], FailFast()] = Field(default_factory=list)
+    """What became of a person's decisions."""
     url_configs: JSONList = Field(default_factory=list, repr=False)
+    """Links for the client, which an agent function may fill."""
     session: JSONObject | None = Field(default=None, repr=False)
 
 
@@ -156,8 +179,11 @@ class Message(Shape):
     """
 
     role: Literal["user", "assistant"]
+    """Whose message it is."""
     content: str = Field(default="", repr=False)
+    """What was said."""
     data: Data | None = Field(default=None, repr=False)
+    """What stands beside the text."""
     platform_context: JSONObject | None = Field(default=None, repr=False)
 
 
@@ -172,6 +198,7 @@ class Turn(Shape):
     messages: Annotated[list[Message], Field(min_length=1), FailFast()]
     data: Annotated[JSONObject | None, Field(repr=False)] = None
     platform_context: JSONObject | None = Field(default=None, repr=False)
+    """What the platform says of the user; never stored, never shown to the model."""
 
     @property
     def further(self) -> dict[str, JsonValue]:
@@ -190,6 +217,7 @@ class MetaData(Shape):
     """
 
     has_pending_approvals: bool = False
+    """Whether calls wait for a person."""
     is_complete: bool = True
     stop_reason: str = "end_turn"
     blocked: JSONObject | None = None
@@ -200,59 +228,78 @@ class Answer(Message):
     """The answer of ``POST /api/chat``."""
 
     role: Literal["user", "assistant"] = "assistant"
+    """Always the assistant's."""
     meta_data: MetaData = Field(default_factory=MetaData)
+    """What a client may show of the turn."""
 
 
 class TextDelta(Shape):
     """Some more of the answer's text."""
 
     type: Literal["text_delta"] = "text_delta"
+    """Which event this is."""
     text: str = Field(repr=False)
+    """What comes after the text so far."""
 
 
 class IntermittentUpdate(Shape):
     """What the agent is doing, to be shown while nothing else comes."""
 
     type: Literal["intermittent_update"] = "intermittent_update"
+    """Which event this is."""
     text: str
+    """For the user."""
     content: JSONObject = Field(default_factory=dict, repr=False)
+    """For a program."""
 
 
 class ToolCalls(Shape):
     """The calls that wait for a person, in the older form."""
 
     type: Literal["tool_calls"] = "tool_calls"
+    """Which event this is."""
     tool_calls: list[PendingToolCall]
+    """The calls."""
 
 
 class ExecutedToolCalls(Shape):
     """Calls that have run."""
 
     type: Literal["executed_tool_calls"] = "executed_tool_calls"
+    """Which event this is."""
     executed_tool_calls: list[ExecutedToolCall]
+    """The calls, with their results."""
 
 
 class Approvals(Shape):
     """The calls that wait for a person."""
 
     type: Literal["approvals"] = "approvals"
+    """Which event this is."""
     approvals: list[Approval]
+    """The calls."""
 
 
 class ExecutedApprovals(Shape):
     """What became of a person's decisions."""
 
     type: Literal["executed_approvals"] = "executed_approvals"
+    """Which event this is."""
     executed_approvals: list[ExecutedApproval]
+    """The calls that were decided about, each with its result or why it did not run."""
 
 
 class Done(Shape):
     """The end of a turn. The session rides in its ``data``."""
 
     type: Literal["done"] = "done"
+    """Which event this is."""
     stop_reason: str = "end_turn"
+    """How the turn ended, one of STOP_REASONS."""
     meta_data: MetaData = Field(default_factory=MetaData)
+    """What a client may show of the turn."""
     data: JSONObject | None = Field(default=None, repr=False)
+    """What stands beside the text, the session among it."""
 
 
 class Error(Shape):
@@ -264,6 +311,7 @@ class Error(Shape):
     """
 
     type: Literal["error"] = "error"
+    """Which event this is."""
     error: str
     code: str
 

@@ -101,7 +101,7 @@ MOUNTED_TWICE: Final = "SessionMiddleware is mounted twice around one applicatio
 
 
 class SessionMiddleware:
-    """Pure ASGI middleware.
+    """Pure ASGI middleware: it opens the session of each request, and seals it into the answer.
 
     Args:
         app: The application.

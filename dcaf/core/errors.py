@@ -63,7 +63,12 @@ from typing import Any, ClassVar, Literal
 
 
 class DcafError(Exception):
-    """The root: catch it to catch everything that dcaf raises on purpose."""
+    """The root: catch it to catch everything that dcaf raises on purpose.
+
+    Attributes:
+        code: What the error is called in answers and logs.
+        http_status: The status of the answer where a request ends in it.
+    """
 
     code: ClassVar[str] = "dcaf"
     http_status: ClassVar[int] = 500
@@ -119,6 +124,9 @@ class NotCarriedError(StateError):
 
 class ToolArgumentError(StateError):
     """The arguments that the model chose do not fit the tool; the message lists path and problem, one a line.
+
+    Args:
+        message: What the model is told.
 
     Attributes:
         problems: Path and problem of each misfit, in the order of the message.
@@ -284,7 +292,6 @@ class SessionConflict(SessionError):
 
     Args:
         reason: Why, in one word, for the log; never sent.
-        envelope, applied: As below.
 
     Attributes:
         envelope: The current envelope as JSON, for a holder whose answer was lost; None for none.

@@ -208,8 +208,12 @@ class StatelessLease:
 
     Attributes:
         request: As above.
-        revision, sequence, epoch, place, payload, version: As of ``Lease``: the token's number and the next one, no epoch, no place
-            and no payload.
+        revision: The number in the token; 0 for a new session.
+        sequence: The next number.
+        epoch: None: there are no epochs.
+        place: None: the token carries the state.
+        payload: None, for the same reason.
+        version: 0, which nobody reads where there is no payload.
     """
 
     def __init__(self, request: OpenRequest) -> None:

@@ -75,6 +75,7 @@ def _dependency(as_type: type[Session]) -> Callable[[], Awaitable[Session]]:
 
 if TYPE_CHECKING:
     SessionDep: TypeAlias = Annotated[S, Depends()]
+    """The session of the turn, as an endpoint's or a dependency's parameter; ``SessionDep[Deploy]`` is the same as a Deploy."""
 else:
 
     class _Alias(type(Annotated[Session, ...]), _root=True):
@@ -96,4 +97,3 @@ else:
             raise ConfigurationError(INSIDE_DEPENDS)
 
     SessionDep = _Alias(Session, (Depends(_dependency(Session)),))
-"""The session of the turn, as an endpoint's or a dependency's parameter; ``SessionDep[Deploy]`` is the same as a Deploy."""

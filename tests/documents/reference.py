@@ -1,32 +1,32 @@
-"""Writes docs/reference.md from the docstrings: every name that a package gives, and every setting.
+"""Writes docs/reference/ from signatures and docstrings: a page for each public package, and their index.
 
     python -m tests.documents.reference
 
-What a reader gets wrong: nothing is written here by hand but the map of the packages. What is missing on the page is missing in
-a docstring.
+Griffe reads the source, the library that the generators of sites read it with. Nothing is written here by hand but the map of the
+packages: what is missing on a page is missing in a docstring.
 """
 
 from __future__ import annotations
 
-import ast
-import enum
 import inspect
 import re
 import sys
-import textwrap
-from collections.abc import Callable, Iterable, Iterator
-from datetime import timedelta
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
-from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from docstring_parser import Docstring, DocstringStyle, parse
+from griffe import Class, Function, ModulesCollection, Object, Parser, load
+
+from tests.documents.entries import wrap, write_entry, write_table, write_text
+from tests.documents.objects import get_summary, list_arguments, list_attributes, list_unknown, resolve
 
 ROOT: Final = Path(__file__).parents[2]
-PAGE: Final = ROOT / "docs" / "reference.md"
-WIDTH: Final = 120
+FOLDER: Final = ROOT / "docs" / "reference"
 
 PACKAGES: Final = {
     "dcaf": "what most programs need, from the packages below",
@@ -39,7 +39,7 @@ PACKAGES: Final = {
     "dcaf.integrations.starlette": "a drop-in for Starlette's own SessionMiddleware",
     "dcaf.testing": "for your tests (extra `testing`)",
 }
-"""Package or module -> what it is for. A name is told once, in the first package after ``dcaf`` that has it."""
+"""Package or module -> what it is for. A name has its entry in the first package after ``dcaf`` that has it."""
 
 MODULES: Final = {
     "dcaf.agent.codec": "what a service of your own is made of, under any framework",
@@ -49,14 +49,58 @@ MODULES: Final = {
 }
 """Modules that examples and guides import, and no package repeats."""
 
+SETTINGS: Final = (
+    "dcaf.asgi.SessionMiddleware",
+    "dcaf.agent.create_app",
+    "dcaf.client.Client",
+    "dcaf.client.AsyncClient",
+    "dcaf.agent.Agent",
+)
+"""What most programs set."""
+
+QUIET: Final[Any] = {"warnings": False}
+"""Griffe would warn of a line that describes several arguments; ``list_undescribed`` tells what it would."""
+
+READ: Final = ModulesCollection()
+"""What griffe has read."""
+
 HEAD: Final = """\
 # Reference
 
-Every name that a package gives, and every setting, from the docstrings (`python -m tests.documents.reference` writes this page).
-The guides show them in use; [the README](../README.md) lists the guides.
+Every public name and every setting, from signatures and docstrings: `python -m tests.documents.reference` writes these pages. The
+guides show them in use.
+"""
 
-| import from | what is there |
-|---|---|"""
+NAMED: Final = re.compile(r"(?<!\[)`([A-Z]\w+)`")
+"""A class in prose."""
+
+TAIL: Final = "What most programs set: {settings}."
+
+
+@dataclass(frozen=True, slots=True)
+class Public:
+    """A public name.
+
+    Attributes:
+        package: The package that gives it.
+        name: What it is called there.
+        item: What griffe has read of it.
+    """
+
+    package: str
+    name: str
+    item: Object
+
+    @property
+    def heading(self) -> str:
+        """Of its entry; a function with the name of a class, but for the capital, says what it is: anchors have no capitals."""
+        is_second = isinstance(self.item, Function) and self.name.capitalize() in list_names(self.package)
+        return f"{self.name} (function)" if is_second else self.name
+
+    @property
+    def link(self) -> str:
+        """Where its entry is."""
+        return f"{get_page(self.package)}#{get_anchor(self.heading)}"
 
 
 def names_of(module: ModuleType) -> list[str]:
@@ -67,249 +111,155 @@ def names_of(module: ModuleType) -> list[str]:
     return sorted((name for name in own if not name.startswith("_")), key=lambda key: (not key[0].isupper(), key))
 
 
-def rendered() -> str:
-    """The page."""
-    lines = [HEAD, *(f"| [`{name}`](#{_anchor(name)}) | {purpose} |" for name, purpose in {**PACKAGES, **MODULES}.items())]
-    told: dict[int | str, str] = {}
-    for name in [*PACKAGES, *MODULES]:
-        if name != "dcaf":
-            lines += ["", *_package(name, told)]
-    at = lines.index("", 1) if "" in lines[1:] else len(lines)
-    return "\n".join([*lines[:at], "", *_window(told), *lines[at:], ""])
+def get_page(package: str) -> str:
+    """The file name of a package's page."""
+    return f"{package.removeprefix('dcaf.').replace('.', '-')}.md"
 
 
-def _anchor(name: str) -> str:
-    return name.replace(".", "")
+def get_anchor(heading: str) -> str:
+    """What a heading is called in a link, on a code host and on the site."""
+    return re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-")
 
 
-def _window(told: dict[int | str, str]) -> Iterator[str]:
-    """The names of ``dcaf`` itself, each with the package that tells of it."""
-    module = import_module("dcaf")
-    yield "## dcaf"
-    yield ""
-    yield from _paragraph(_first(module.__doc__))
-    yield ""
-    yield "| name | told under |"
-    yield "|---|---|"
-    for name in module.__all__:
-        package = told.get(_key(getattr(module, name), name), "")
-        yield f"| `{name}` | [`{package}`](#{_anchor(package)}) |"
+@cache
+def list_public() -> Mapping[str, list[Public]]:
+    """Package -> its public names."""
+    load("dcaf", search_paths=[ROOT], docstring_parser=Parser.google, docstring_options=QUIET, modules_collection=READ)
+    return {
+        package: [Public(package, name, find(package, name)) for name in list_names(package)] for package in (*PACKAGES, *MODULES)
+    }
 
 
-def _key(value: Any, name: str) -> int | str:
-    return id(value) if isinstance(value, type) or callable(value) else name
-
-
-def _package(package: str, told: dict[int | str, str]) -> Iterator[str]:
+@cache
+def list_names(package: str) -> list[str]:
+    """The public names, and the documented constants and aliases of a module that has no list of its own."""
     module = import_module(package)
-    yield f"## {package}"
-    yield ""
-    yield from _paragraph(_first(module.__doc__))
-    errors, elsewhere = [], []
-    for name in names_of(module):
-        value = getattr(module, name)
-        key = _key(value, name)
-        if key in told:
-            elsewhere.append((name, told[key]))
-            continue
-        told[key] = package
-        if isinstance(value, type) and issubclass(value, Exception):
-            errors.append(value)
-        else:
-            yield from ["", f"### {package}.{name}", "", *_entry(module, name, value)]
-    if errors:
-        yield from ["", f"### The errors of {package}", "", *_errors(errors)]
-    if elsewhere:
-        yield ""
-        yield from _paragraph("Also here: " + ", ".join(f"`{name}` ({where})" for name, where in elsewhere) + ".")
+    if hasattr(module, "__all__"):
+        return names_of(module)
+    members = READ[package].members.items()
+    documented = [name for name, member in members if not member.is_alias and member.is_attribute and member.docstring]
+    own = [name for name in names_of(module) if not isinstance(getattr(module, name), TypeVar)]
+    return sorted(
+        {*own, *(name for name in documented if not name.startswith("_"))}, key=lambda name: (not name[0].isupper(), name)
+    )
 
 
-def _errors(errors: Iterable[type[Exception]]) -> Iterator[str]:
-    yield "| error | is a | code | status | when, and what it has |"
-    yield "|---|---|---|---|---|"
-    for error in errors:
-        parsed = parse(inspect.cleandoc(error.__doc__ or ""), DocstringStyle.GOOGLE)
-        code, status = getattr(error, "code", ""), getattr(error, "http_status", "")
-        own = [f"`{item.arg_name}`: {_flat(item.description)}" for item in parsed.params if item.args[0] == "attribute"]
-        said = " ".join(filter(None, [_flat(parsed.short_description), _flat(parsed.long_description), *own]))
-        yield f"| `{error.__name__}` | `{error.__mro__[1].__name__}` | `{code}` | {status} | {_cell(said)} |"
+def find(package: str, name: str) -> Object:
+    """What a package imports under a name, or defines; a module of that name is not meant."""
+    module = READ[package]
+    where, _, original = module.imports.get(name, f"{package}.{name}").rpartition(".")
+    return find(where, original) if where != package else resolve(module.members[name])
 
 
-def _entry(module: ModuleType, name: str, value: Any) -> Iterator[str]:
-    if isinstance(value, type):
-        yield from _class(value)
-    elif inspect.isroutine(value):
-        yield from _callable(name, value)
-    else:
-        yield from _paragraph(_comment(module, name) or f"`{_written(value)}`")
+@cache
+def list_entries() -> Mapping[str, Public]:
+    """Canonical path -> the public name under which it has its entry."""
+    entries: dict[str, Public] = {}
+    for package, names in list_public().items():
+        for public in names if package != "dcaf" else ():
+            entries.setdefault(public.item.canonical_path, public)
+    return entries
 
 
-def _class(value: type) -> Iterator[str]:
-    parsed = _parsed(value.__doc__)
-    # A class may leave its arguments to the one that it extends.
-    parsed.meta += [] if parsed.params else [item for base in value.__mro__[1:-1] for item in _parsed(_own_doc(base)).params]
-    if _is_made(value):
-        yield from _signature(value.__name__, value)
-        yield ""
-    yield from _text(parsed)
-    members = list(_members(value))
-    if members:
-        yield from ["", "| member | what it does |", "|---|---|"]
-        yield from (f"| `{shown}` | {_cell(said)} |" for shown, said in members)
+def render_pages() -> dict[str, str]:
+    """File name -> text of a page."""
+    pages = {"README.md": _render_index()}
+    for package in (*PACKAGES, *MODULES):
+        pages[get_page(package)] = "\n".join(_link_names(_write_page(package), package))
+    return pages
 
 
-def _own_doc(value: type) -> str | None:
-    return value.__doc__ if value.__module__.startswith("dcaf") else None
+def list_undescribed() -> list[str]:
+    """What has an entry without words: public names, arguments where a table lists them, and attributes."""
+    found = []
+    for public in list_entries().values():
+        where = f"{public.package}.{public.name}"
+        found += [] if get_summary(public.item) else [where]
+        if isinstance(public.item, Class):
+            found += [f"{where}.{row.name}" for row in list_attributes(public.item, list_entries()) if not row.description]
+        if isinstance(public.item, Class | Function):
+            rows = list_arguments(public.item)
+            found += [f"{where}({row.name})" for row in rows if not row.description and any(other.description for other in rows)]
+            found += [f"{where}({name}), which it does not take" for name in list_unknown(public.item)]
+    return found
 
 
-def _is_made(value: type) -> bool:
-    """Whether anybody calls the class: not a Protocol, and not a choice of a few values."""
-    return not getattr(value, "_is_protocol", False) and not issubclass(value, enum.Enum)
+def _render_index() -> str:
+    links = {f"{public.package}.{public.name}": public.link for public in list_entries().values()}
+    settings = [f"[`{path.rpartition('.')[2]}`]({links[path]})" for path in SETTINGS]
+    rows = ([f"[`{name}`]({get_page(name)})", purpose] for name, purpose in {**PACKAGES, **MODULES}.items())
+    tail = wrap(TAIL.format(settings=", ".join(settings)))
+    return "\n".join([HEAD, *write_table(["import from", "what is there"], rows), *tail, ""])
 
 
-def _callable(name: str, value: Callable[..., Any]) -> Iterator[str]:
-    parsed = _parsed(value.__doc__)
-    yield from _signature(name, value)
-    yield ""
-    yield from _text(parsed)
+def _write_page(package: str) -> Iterator[str]:
+    links = {path: public.link for path, public in list_entries().items()}
+    links |= {public.name: public.link for public in list_entries().values() if _is_error(public.item)}
+    names = list_public()[package]
+    own = [public for public in names if list_entries()[public.item.canonical_path] is public]
+    errors = [public for public in own if _is_error(public.item)]
+    yield from [f"# {package}", ""]
+    yield from write_text(_read_about(package))
+    yield from write_table(["name", "what it is"], (_list_name(public) for public in names if public not in errors))
+    yield from write_table(["error", "code", "status", "when"], (_list_error(public) for public in errors))
+    for public in sorted(own, key=errors.__contains__):
+        yield from write_entry(public.heading, public.item, links)
 
 
-def _members(value: type) -> Iterator[tuple[str, str]]:
-    """Methods and properties that dcaf itself has written, in their order, those of the class before those it inherits."""
-    seen = set()
-    for base in value.__mro__:
-        for name, member in vars(base).items() if base.__module__.startswith("dcaf") else ():
-            function = getattr(member, "__func__", member)
-            if name.startswith("_") or name in seen or not (inspect.isroutine(function) or isinstance(member, property)):
-                continue
-            seen.add(name)
-            if not function.__doc__ or function.__doc__.startswith("As of a carrier"):
-                continue  # nobody calls it but the middleware
-            parsed = _parsed(function.__doc__)
-            shown = name if isinstance(member, property) else f"{name}{_parameters(function)}"
-            raised = "; ".join(f"{error.type_name}: {_flat(error.description)}" for error in parsed.raises)
-            said = [_flat(parsed.short_description), _flat(_prose(parsed.long_description)), f"Raises {raised}" if raised else ""]
-            yield shown, " ".join(filter(None, said))
-
-
-def _signature(name: str, value: Callable[..., Any]) -> Iterator[str]:
-    call = f"{name}{_parameters(value)}"
-    yield "```text"
-    yield from textwrap.wrap(call, WIDTH, subsequent_indent=" " * (len(name) + 1), break_long_words=False, break_on_hyphens=False)
-    yield "```"
-
-
-def _parameters(value: Callable[..., Any]) -> str:
-    try:
-        found = inspect.signature(value)
-    except (TypeError, ValueError):
-        return "(...)"
-    parameters = [
-        item.replace(
-            annotation=inspect.Parameter.empty, default=item.default if item.default is item.empty else _Shown(item.default)
+def _link_names(lines: Iterator[str], package: str) -> Iterator[str]:
+    """The lines with a link wherever prose names a public class."""
+    links = _list_links(package)
+    is_code = False
+    for line in lines:
+        is_code ^= line.startswith("```")
+        start, bar, prose = line.removesuffix(" |").rpartition(" | ") if line.startswith("| ") else ("", "", line)
+        linked = (
+            prose
+            if is_code
+            else NAMED.sub(lambda found: f"[{found[0]}]({links[found[1]]})" if found[1] in links else found[0], prose)
         )
-        for item in found.parameters.values()
-        if item.name not in ("self", "cls")
-    ]
-    return str(inspect.Signature(parameters))
+        yield from (
+            [line] if linked == prose else [f"{start} | {linked} |"] if bar else wrap(linked, "  " if line.startswith("-") else "")
+        )
 
 
-class _Shown:
-    """A default, as a program would write it."""
-
-    def __init__(self, value: Any) -> None:
-        self._value = value
-
-    def __repr__(self) -> str:
-        return _written(self._value)
-
-
-def _written(value: Any) -> str:
-    if isinstance(value, timedelta):
-        return f"timedelta(days={value.days})" if value.days else f"timedelta(seconds={int(value.total_seconds())})"
-    if isinstance(value, enum.Enum):
-        return f"{type(value).__name__}.{value.name}"
-    if callable(value):
-        return str(getattr(value, "__qualname__", "..."))
-    found = repr(value)
-    return "..." if found.startswith("<") or " at 0x" in found else found
+def _list_links(package: str) -> dict[str, str]:
+    """Name -> its entry: that of the package itself, or of ``dcaf``, or the only one."""
+    entries = list_entries()
+    count = Counter(public.name for public in entries.values())
+    found = {public.name: public.link for public in entries.values() if count[public.name] == 1}
+    near = [*list_public()["dcaf"], *list_public()[package]]
+    return found | {public.name: entries[public.item.canonical_path].link for public in near}
 
 
-def _text(parsed: Docstring) -> Iterator[str]:
-    """The words of a docstring, its parameters and attributes as a table, its errors as a line."""
-    for at, item in enumerate([parsed.short_description or "", *_paragraphs(parsed.long_description)]):
-        yield from [""] if at else []
-        yield from ["```text", textwrap.dedent(item), "```"] if item.startswith(" ") else _paragraph(item.replace("::", ":"))
-    for kind in ("argument", "attribute"):
-        items = [item for item in parsed.params if (item.args[0] == "attribute") == (kind == "attribute")]
-        yield from ["", f"| {kind} | what it is |", "|---|---|"] if items else []
-        yield from (f"| `{item.arg_name}` | {_cell(_flat(item.description))} |" for item in items)
-    if parsed.returns is not None and parsed.returns.description:
-        yield ""
-        yield from _paragraph(f"Returns {parsed.returns.description}")
-    if parsed.raises:
-        yield ""
-        raised = (f"{item.type_name}: {_flat(item.description)}" for item in parsed.raises)
-        yield from _paragraph("Raises " + " ".join(raised))
+def _read_about(package: str) -> str:
+    return inspect.cleandoc(import_module(package).__doc__ or "")
 
 
-def _parsed(text: str | None) -> Docstring:
-    return parse(inspect.cleandoc(text or ""), DocstringStyle.GOOGLE)
+def _list_name(public: Public) -> list[str]:
+    return [f"[`{public.name}`]({list_entries()[public.item.canonical_path].link})", get_summary(public.item)]
 
 
-def _first(text: str | None) -> str:
-    return _flat(inspect.cleandoc(text or "").partition("\n\n")[0])
+def _list_error(public: Public) -> list[str]:
+    error = getattr(import_module(public.package), public.name)
+    return [f"[`{public.name}`]({public.link})", f"`{error.code}`", str(error.http_status), get_summary(public.item)]
 
 
-def _paragraphs(text: str | None) -> list[str]:
-    """The paragraphs of a description, and programs that it shows; what a doctest shows stands in the guides."""
-    return [part for part in (text or "").split("\n\n") if part.strip() and not part.startswith(">>>")]
+def _is_error(item: Object) -> bool:
+    return isinstance(item, Class) and any(base.name == "DcafError" for base in [item, *item.mro()])
 
 
-def _prose(text: str | None) -> str:
-    return " ".join(part for part in _paragraphs(text) if not part.startswith(" "))
-
-
-def _paragraph(text: str) -> list[str]:
-    return textwrap.wrap(_marked(text), WIDTH, break_long_words=False, break_on_hyphens=False)
-
-
-def _flat(text: str | None) -> str:
-    return _marked(" ".join((text or "").split()))
-
-
-def _marked(text: str) -> str:
-    return re.sub(r"``(.+?)``", r"`\1`", text)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
-
-
-def _comment(module: ModuleType, name: str) -> str:
-    """The string that stands below the definition of a name, in whichever module defines it; without one what it stands for."""
-    for node, following in pairwise(ast.parse(inspect.getsource(_home(module, name))).body):
-        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None and name in _targets(node):
-            value = following.value if isinstance(following, ast.Expr) else None
-            if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                return " ".join(value.value.split())
-            return f"`{ast.unparse(node.value).strip(chr(39))}`"
-    return ""
-
-
-def _home(module: ModuleType, name: str) -> ModuleType:
-    """The module from which a package has a name."""
-    for node in ast.walk(ast.parse(inspect.getsource(module))):
-        if isinstance(node, ast.ImportFrom) and name in (alias.asname or alias.name for alias in node.names):
-            return import_module(str(node.module))
-    return module
-
-
-def _targets(node: ast.Assign | ast.AnnAssign) -> list[str]:
-    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-    return [target.id for target in targets if isinstance(target, ast.Name)]
+def write_pages(folder: Path) -> None:
+    """Write the pages, and take out those of packages that are no longer public."""
+    pages = render_pages()
+    for path in folder.glob("*.md"):
+        if path.name not in pages:
+            path.unlink()
+    for name, text in pages.items():
+        (folder / name).write_text(text)
 
 
 if __name__ == "__main__":
-    PAGE.write_text(rendered())
-    sys.stdout.write(f"wrote {PAGE.name}\n")
+    FOLDER.mkdir(exist_ok=True)
+    write_pages(FOLDER)
+    sys.stdout.write(f"wrote {FOLDER.relative_to(ROOT)}\n")
