@@ -17,7 +17,7 @@ from dcaf.agent.interceptors import InterceptedRequest, InterceptedResponse
 from dcaf.agent.models import Approval, Data, Message
 from dcaf.agent.page import Page
 from dcaf.agent.response import AgentResponse
-from dcaf.agent.serve import serve
+from dcaf.agent.server import serve
 from dcaf.core.errors import AgentError, InterceptorError, MalformedRequest, ModelFailedError, ModelLimitError, TurnTimeoutError
 from dcaf.tools.platform_context import PlatformContext
 

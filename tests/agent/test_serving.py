@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from dcaf import SessionMiddleware
-from dcaf.agent import serve
-from dcaf.agent.serve import named_app, serve_named
+from dcaf.agent import server
+from dcaf.agent.server import named_app, serve_named
 from dcaf.core import ConfigurationError, Key
 from tests.agent.agents import agent_of
 from tests.asgi.wire import AUDIENCE, RING
@@ -47,7 +47,7 @@ def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
     monkeypatch.setenv("DCAF_KEYS", Key.generate("k9").text())
     monkeypatch.delitem(sys.modules, "shop_agents", raising=False)
     monkeypatch.setattr(serve, "uvicorn", SimpleNamespace(run=lambda app, **settings: started.append((app, settings))))
-    for name in (serve.TARGET, serve.AUDIENCE):
+    for name in (server.TARGET, server.AUDIENCE):
         monkeypatch.setenv(name, "")
     return started
 
@@ -85,9 +85,9 @@ def test_an_application_that_is_ready_is_served_as_it_is(name: str, ran: list[An
 def test_with_a_reload_the_application_is_named_and_each_process_makes_it_anew(ran: list[Any]) -> None:
     serve_named("shop_agents:agent", audience="shop", host="h", port=1, reload=True)
     ((named, settings),) = ran
-    assert named == "dcaf.agent.serve:named_app"
+    assert named == "dcaf.agent.server:named_app"
     assert settings["factory"]
-    assert os.environ[serve.AUDIENCE] == "shop"
+    assert os.environ[server.AUDIENCE] == "shop"
     assert isinstance(named_app(), SessionMiddleware)
 
 
