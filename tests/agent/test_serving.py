@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dcaf import SessionMiddleware
-from dcaf.agent import server
+from dcaf.agent import serve, server
 from dcaf.agent.server import named_app, serve_named
 from dcaf.core import ConfigurationError, Key
 from tests.agent.agents import agent_of
@@ -46,7 +46,7 @@ def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DCAF_KEYS", Key.generate("k9").text())
     monkeypatch.delitem(sys.modules, "shop_agents", raising=False)
-    monkeypatch.setattr(serve, "uvicorn", SimpleNamespace(run=lambda app, **settings: started.append((app, settings))))
+    monkeypatch.setattr(server, "uvicorn", SimpleNamespace(run=lambda app, **settings: started.append((app, settings))))
     for name in (server.TARGET, server.AUDIENCE):
         monkeypatch.setenv(name, "")
     return started
@@ -106,6 +106,6 @@ def test_without_a_key_nothing_is_served_and_the_line_that_makes_one_is_told(ran
 
 
 def test_without_uvicorn_the_line_that_installs_it_is_told(ran: list[Any], monkeypatch: Any) -> None:
-    monkeypatch.setattr(serve, "uvicorn", None)
+    monkeypatch.setattr(server, "uvicorn", None)
     with pytest.raises(ConfigurationError, match="pip install"):
         serve(agent_of(), keys=RING, audience=AUDIENCE)
