@@ -56,7 +56,7 @@ reference: $(READY)
 
 # Into build/site.
 site: $(READY)
-	$(BIN)/python -m tests.documents.site
+	$(BIN)/python -m tests.documents.website
 
 signatures: $(PEERS)/.ready
 	PYTHONPATH=. $(PEERS)/bin/python -m tests.peers.signature_table

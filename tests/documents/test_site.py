@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.documents.site import build_site, copy_pages, write_navigation
+from tests.documents.website import build_site, copy_pages, write_navigation
 
 
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:

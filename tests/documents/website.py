@@ -1,6 +1,6 @@
 """Builds the site of the documents, and fails where a link leads nowhere.
 
-    python -m tests.documents.site
+    python -m tests.documents.website
 
 The pages are copied first: the root also holds the virtual environment, which the generator would walk through. The navigation is
 what docs/README.md lists, so a page that moves changes its link there and nothing else.
