@@ -350,8 +350,7 @@ class Sealer:
             frozen, arrived = state.freeze(), _standing(state)
             is_changed = frozen.payload is not state._arrived or arrived.token == ()
             standing = self._sealed(state, frozen.payload, binding, sequence if is_changed else arrived.claims.seq)
-            shown = self._mirror.shown(state, frozen.payload) if has_mirror else b""
-        pieces = _envelope(standing, shown) if has_mirror else ()
+            pieces = _envelope(standing, self._mirror.shown(state, frozen.payload)) if has_mirror else ()
         sealed = Sealed(frozen.payload, standing.claims, b"".join(standing.token), b"".join(pieces), is_changed)
         return Prepared(sealed, standing, frozen)
 

@@ -178,6 +178,14 @@ def test_an_integer_that_javascript_would_round_is_found_wherever_it_stands(befo
         assert sealed({"k" * before + "n": number})["k" * before + "n"] == shown
 
 
+@pytest.mark.parametrize("before", range(4))
+def test_a_mirror_of_all_keys_shows_an_untouched_state_as_it_was_written(before: int) -> None:
+    # As no writer of ours would write it, and with digits wherever they are looked for, but in no long row.
+    written = b'{"b" : 1.0,%b"a":"1   1   1   1   1"' % (b" " * before)
+    shown = sealer().seal(opened(token_of(written + b"}")), sealer().binding())
+    assert shown.startswith(written + b',"dcaf":{"token":"')
+
+
 def test_the_mirror_changes_nothing_of_its_argument() -> None:
     value: dict[str, Any] = {"a": [BIG]}
     _exact(value)
@@ -281,6 +289,13 @@ def test_a_session_keeps_its_id_and_birth_and_takes_the_number_it_is_given() -> 
     assert (after.sid, after.born) == (before.sid, before.born) == (before.sid, NOW)
     assert (before.seq, after.seq, after.iat, after.exp) == (1, 7, NOW + 1_000, NOW + 1_000 + 7 * 86_400)
     assert (after.sub, after.cid, after.sv, after.ep, after.ix) == (None,) * 5
+
+
+@pytest.mark.parametrize("randomness", [lambda size: b"s" * (size - 1), lambda size: "s" * size, bytearray, lambda _: None])
+def test_randomness_that_gives_something_else_than_so_many_bytes_is_refused(randomness: Any) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        sealer(randomness=randomness).start()
+    assert str(caught.value) == "randomness= takes a function that gives as many random bytes as it is asked for: os.urandom."
 
 
 def test_two_new_sessions_have_two_ids() -> None:
@@ -540,6 +555,17 @@ def test_a_token_may_be_as_long_as_the_limit_and_no_longer() -> None:
         f"the token would be {length:,} bytes long, over max_token_bytes={length - 1:,}: the session was sealed under a larger "
         "limit. Clear it, or raise the limit"
     )
+
+
+def test_a_token_as_long_as_the_limit_is_made_and_rests() -> None:
+    token = sealed({"a": "x" * 600})["dcaf"]["token"]
+    limited = sealer(max_token_bytes=len(token), clock=Clock(NOW + 1))
+    session = opened({"dcaf": {"token": token}})
+    assert envelope(session, limited)["dcaf"]["token"] == token
+    session["a"] = "y" * 600
+    made = envelope(session, limited)["dcaf"]["token"]
+    assert len(made) == len(token)
+    assert opened({"dcaf": {"token": made}}, limited).to_dict() == {"a": "y" * 600}
 
 
 @pytest.mark.parametrize("suite", [SIGNED, ENCRYPTED], ids=["signed", "encrypted"])
