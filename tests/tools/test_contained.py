@@ -440,7 +440,7 @@ def _ended(folder: Path, **values: Any) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize(("name", "handled", "tool"), [("SIGINT", 0, "spins"), ("SIGINT", 0, "waits"), ("SIGTERM", 1, "spins")])
 def test_a_signal_to_the_program_still_ends_it(tmp_path: Path, backend: str, name: str, handled: int, tool: str) -> None:
-    done = _ended(tmp_path, backend=backend, signal=name, handled=handled, tool=tool, seen="contained._is_of_signal")
+    done = _ended(tmp_path, backend=backend, signal=name, handled=handled, tool=tool, seen="threads._is_of_signal")
     assert "contained" in done.stdout, done.stderr
     assert "over" not in done.stdout
     assert done.returncode in (7, 1, -signal.SIGINT), done.stderr  # 1: out of a nursery of trio, inside a group
