@@ -165,7 +165,7 @@ def _read(tool: str, parameter: Parameter, names: Names) -> _Read:
     try:
         if parameter.annotation is unset:
             return _Read(parameter, filled_by_name(parameter.name, unset, parameter.default))
-        found = parameter.replace(annotation=names.value(parameter.annotation, where=where))
+        found = parameter.replace(annotation=names.evaluate(parameter.annotation, where=where))
         fill = asked_for(found.annotation, parameter.default) or filled_by_name(parameter.name, found.annotation, parameter.default)
     except Unresolved as lost:
         return _lost(where, parameter, names, lost.name)
@@ -199,13 +199,13 @@ def _reason(parameter: Parameter) -> str:
 
 def _lost(where: str, parameter: Parameter, names: Names, name: str) -> _Read:
     """A parameter whose annotation cannot be resolved: any JSON value, unless it could be meant for the session."""
-    hidden = names.hidden(parameter.annotation)
+    hidden = names.find_hidden(parameter.annotation)
     if hidden is not None and names.is_last:
         raise ConfigurationError(
             f"{where} names {hidden!r}, which is defined where dcaf cannot see it, and might be a session. Define it in the "
             "module, or decorate the function where it is written."
         )
-    is_meant = parameter.name in RESERVED or any(is_session_like(part) for part in names.parts(parameter.annotation))
+    is_meant = parameter.name in RESERVED or any(is_session_like(part) for part in names.find_parts(parameter.annotation))
     if is_meant and names.is_last:
         raise ConfigurationError(f"{where} names {name!r}, which cannot be found. Import it in the function's module.")
     return _Read(parameter.replace(annotation=Any), None, name)
