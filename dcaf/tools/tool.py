@@ -43,8 +43,7 @@ from dcaf.tools.callables import Way, decided, layers, name_of
 from dcaf.tools.calls import OpenCall
 from dcaf.tools.code_names import named, reached
 from dcaf.tools.execution import Running
-from dcaf.tools.explain import Explanation
-from dcaf.tools.parameters import Reading
+from dcaf.tools.parameters import Explanation, Reading
 from dcaf.tools.schema import strict as strict_form
 from dcaf.tools.settings import Settings, overridden, overridden_by, settings_below
 from dcaf.tools.threads import contained
