@@ -25,7 +25,7 @@ from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session
 from dcaf.tools.annotations import Names, Unresolved
 from dcaf.tools.callables import decided, label, maker
-from dcaf.tools.providers import RESERVED, Fill, PlatformFill, asked_for, filled_by_name, is_session_like, spelled, unset
+from dcaf.tools.providers import RESERVED, Fill, find_fill, find_fill_by_name, format_annotation, is_injectable, unset
 
 if sys.version_info >= (3, 14):
     from annotationlib import Format
@@ -103,7 +103,7 @@ class Plan:
     @property
     def declares_session(self) -> bool:
         """Whether something of it takes the session, or one of its keys, be it to read."""
-        return any(not isinstance(fill, PlatformFill) for fill in self.injected.values())
+        return any(fill.takes_session for fill in self.injected.values())
 
     @property
     def needs_session(self) -> bool:
@@ -164,9 +164,11 @@ def _read(tool: str, parameter: Parameter, names: Names) -> _Read:
         raise ConfigurationError(f"{tool}: {_star(parameter)} is filled by nobody. Declare {parameter.name!r} without the stars.")
     try:
         if parameter.annotation is unset:
-            return _Read(parameter, filled_by_name(parameter.name, unset, parameter.default))
+            return _Read(parameter, find_fill_by_name(parameter.name, unset, parameter.default))
         found = parameter.replace(annotation=names.evaluate(parameter.annotation, where=where))
-        fill = asked_for(found.annotation, parameter.default) or filled_by_name(parameter.name, found.annotation, parameter.default)
+        fill = find_fill(found.annotation, parameter.default) or find_fill_by_name(
+            parameter.name, found.annotation, parameter.default
+        )
     except Unresolved as lost:
         return _lost(where, parameter, names, lost.name)
     except NameError as error:  # in the value of an alias, which Python reads late
@@ -194,7 +196,7 @@ def _made(tool: str, parameters: Iterable[Parameter]) -> Iterator[tuple[str, Cal
 def _reason(parameter: Parameter) -> str:
     if parameter.annotation is unset:
         return f"has no annotation and is named {parameter.name}"
-    return f"annotated as {spelled(parameter.annotation)}"
+    return f"annotated as {format_annotation(parameter.annotation)}"
 
 
 def _lost(where: str, parameter: Parameter, names: Names, name: str) -> _Read:
@@ -205,7 +207,7 @@ def _lost(where: str, parameter: Parameter, names: Names, name: str) -> _Read:
             f"{where} names {hidden!r}, which is defined where dcaf cannot see it, and might be a session. Define it in the "
             "module, or decorate the function where it is written."
         )
-    is_meant = parameter.name in RESERVED or any(is_session_like(part) for part in names.find_parts(parameter.annotation))
+    is_meant = parameter.name in RESERVED or any(is_injectable(part) for part in names.find_parts(parameter.annotation))
     if is_meant and names.is_last:
         raise ConfigurationError(f"{where} names {name!r}, which cannot be found. Import it in the function's module.")
     return _Read(parameter.replace(annotation=Any), None, name)

@@ -30,7 +30,7 @@ from dcaf.tools.annotations import Names
 from dcaf.tools.callables import documentation
 from dcaf.tools.docstrings import Docstring
 from dcaf.tools.injection import Plan
-from dcaf.tools.providers import spelled
+from dcaf.tools.providers import format_annotation
 from dcaf.tools.schema import Arguments, strict
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
@@ -154,7 +154,7 @@ def _why_open(parameter: Parameter, lost: str | None) -> str:
         return f"any JSON value, {_need(parameter)}: its annotation names {lost!r}, which cannot be found"
     if parameter.annotation is parameter.empty:
         return f"any JSON value, {_need(parameter)}: it has no annotation"
-    return f"{spelled(parameter.annotation)}, {_need(parameter)}"
+    return f"{format_annotation(parameter.annotation)}, {_need(parameter)}"
 
 
 def _need(parameter: Parameter) -> str:
