@@ -31,7 +31,7 @@ from typing import Any, Final
 
 from dcaf.core.annotations import evaluate, names_in, unquote
 from dcaf.core.errors import ConfigurationError
-from dcaf.tools.callables import written
+from dcaf.tools.callables import find_function
 
 SCOPES: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
@@ -71,7 +71,7 @@ class Names:
     @classmethod
     def of(cls, function: Callable[..., Any], frame: FrameType | None = None) -> Names:
         """Those of a function that is being defined somewhere above a frame; None where that is over."""
-        plain = written(function)
+        plain = find_function(function)
         return cls(plain, _locals_above(frame, plain))
 
     def at_last(self) -> Names:

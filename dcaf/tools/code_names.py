@@ -2,7 +2,7 @@
 
 >>> import math
 >>> def half(number): return math.sqrt(number) / 2
->>> math.sqrt in named(half), math.floor in named(half)
+>>> math.sqrt in find_named(half), math.floor in find_named(half)
 (True, False)
 
 What a reader gets wrong: this is a look at the code, and no proof. What a function takes out of a dict, is passed, or finds by a
@@ -22,7 +22,7 @@ from functools import lru_cache
 from types import CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any, Final, NamedTuple, cast
 
-from dcaf.tools.callables import layers, written
+from dcaf.tools.callables import find_function, layers
 from dcaf.tools.settings import has_settings
 
 DEPTH: Final = 2
@@ -41,7 +41,7 @@ PLAIN: Final = (str, bytes, int, float, complex, bool, type(None), tuple, list, 
 """What has no attributes that somebody wrote."""
 
 
-def named(function: Callable[..., Any]) -> list[Any]:
+def find_named(function: Callable[..., Any]) -> list[Any]:
     """The objects that a function names, and the functions below it that it decorates, binds or completes."""
     found: list[Any] = []
     for layer in layers(function):
@@ -49,12 +49,12 @@ def named(function: Callable[..., Any]) -> list[Any]:
     return found[:MOST]
 
 
-def reached(function: Callable[..., Any]) -> Iterator[Any]:
+def find_reached(function: Callable[..., Any]) -> Iterator[Any]:
     """The objects that a function names, and that those functions name which it names, in the same package or folder."""
     home = _home(function)
     waiting, seen = [function], {id(function)}
     while waiting and len(seen) < MOST:
-        for item in named(waiting.pop()):
+        for item in find_named(waiting.pop()):
             if id(item) in seen:
                 continue
             seen.add(id(item))
@@ -149,6 +149,6 @@ def _is(value: Any, kind: type | tuple[type, ...]) -> bool:
 
 def _home(function: Callable[..., Any]) -> tuple[str, str]:
     """The package, and the folder, that a function was written in."""
-    plain = written(function)
+    plain = find_function(function)
     module: str = getattr(plain, "__module__", None) or ""
     return module.partition(".")[0], os.path.dirname(getattr(getattr(plain, "__code__", None), "co_filename", module))  # noqa: PTH120

@@ -39,7 +39,7 @@ import anyio
 from dcaf.core.context import _call, calling
 from dcaf.core.errors import ConfigurationError, ToolApprovalError, ToolArgumentError, ToolTimeoutError
 from dcaf.core.session import Session
-from dcaf.tools.callables import Way, outcome
+from dcaf.tools.callables import CallTarget, outcome
 from dcaf.tools.parameters import Reading
 from dcaf.tools.threads import call_in_thread, contained, is_cancelled, leave_to_thread
 
@@ -162,7 +162,7 @@ class Running:
 
     Attributes:
         tool: Its name.
-        way: How its function is called.
+        target: How its function is called.
         reading: Its parameters.
         forged: Counts what a model sent and may not fill.
         needs_approval: Whether a person must approve each call.
@@ -171,7 +171,7 @@ class Running:
     """
 
     tool: str
-    way: Way
+    target: CallTarget
     reading: Reading
     forged: Counter[str]
     needs_approval: bool
@@ -245,7 +245,7 @@ class Running:
 
     def check_has_object(self) -> None:
         """Refuse a method that waits for its object."""
-        if self.way.waits:
+        if self.target.waits:
             raise ConfigurationError(
                 f"{self.tool} is a method, and there is no object: run the tool of one, thing.{self.tool}. On a class method "
                 "write @tool above @classmethod."
@@ -254,13 +254,13 @@ class Running:
     async def _result(
         self, arguments: Mapping[str, Any], session: Session | None, *, abandon: bool = False, is_approved: bool = False
     ) -> Any:
-        if self.way.waits:
+        if self.target.waits:
             self.check_has_object()
         read = self.reading.finished()
         token = _call.set(is_approved)
         try:
             values = read.arguments.validate(self.own(arguments))
-            call = functools.partial(read.plan.call, self.way.function, values, session)
-            return await outcome(call, on_loop=self.way.starts_on_loop, abandon=abandon)
+            call = functools.partial(read.plan.call, self.target.function, values, session)
+            return await outcome(call, on_loop=self.target.starts_on_loop, abandon=abandon)
         finally:
             _call.reset(token)

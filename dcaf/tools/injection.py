@@ -24,7 +24,7 @@ from pydantic.fields import FieldInfo
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session
 from dcaf.tools.annotations import Names, Unresolved
-from dcaf.tools.callables import decided, label, maker
+from dcaf.tools.callables import find_decided, find_default_factory, label
 from dcaf.tools.providers import RESERVED, Fill, find_fill, find_fill_by_name, format_annotation, is_injectable, unset
 
 if sys.version_info >= (3, 14):
@@ -154,7 +154,7 @@ def _parameters(function: Callable[..., Any]) -> list[Parameter]:
             found = inspect.signature(function)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"{label(function)}: its parameters cannot be read: {error}.") from None
-    names = decided(function)
+    names = find_decided(function)
     return [item for item in found.parameters.values() if item.name not in names]
 
 
@@ -186,7 +186,7 @@ def _made(tool: str, parameters: Iterable[Parameter]) -> Iterator[tuple[str, Cal
         if parameter.default is unset or isinstance(parameter.default, FieldInfo):
             continue
         try:
-            make = maker(parameter.default)
+            make = find_default_factory(parameter.default)
         except ConfigurationError as error:
             raise ConfigurationError(f"{tool}: the parameter {parameter.name!r} {error}") from None
         if make is not None:

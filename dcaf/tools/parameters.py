@@ -27,7 +27,7 @@ from typing import Any, Final
 from pydantic.fields import FieldInfo
 
 from dcaf.tools.annotations import Names
-from dcaf.tools.callables import documentation
+from dcaf.tools.callables import find_docstring
 from dcaf.tools.docstrings import Docstring
 from dcaf.tools.injection import Plan
 from dcaf.tools.providers import format_annotation
@@ -73,7 +73,7 @@ class Reading:
         self._finished: Reading | None = None
         self.plan: Plan = Plan.of(function, names, waits=waits, is_named=given is None)
         self.hidden: frozenset[str] = self.plan.hidden
-        self.said: Docstring = Docstring.of(documentation(function), hidden=self.hidden)
+        self.said: Docstring = Docstring.of(find_docstring(function), hidden=self.hidden)
         self.arguments: Arguments = Arguments(tool, self.plan, self.said, given)
         self.schema: dict[str, Any] = strict(self.arguments.schema, tool=tool) if is_strict else self.arguments.schema
         # Kept only while something is missing: the names hold the locals of whoever made the tool.

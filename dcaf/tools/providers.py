@@ -34,7 +34,7 @@ from dcaf.core.adapters import adapter
 from dcaf.core.errors import ConfigurationError, SessionTypeError
 from dcaf.core.readonly import ReadOnlySession
 from dcaf.core.session import Session, SessionKey
-from dcaf.tools.callables import maker
+from dcaf.tools.callables import find_default_factory
 from dcaf.tools.platform_context import PLATFORM, PlatformContext, current_platform
 
 unset: Final = Parameter.empty
@@ -299,7 +299,7 @@ def _default(default: Any) -> Callable[[], Any] | None:
         return None if default.is_required() else lambda: default.get_default(call_default_factory=True)
     if default is unset:
         return None
-    return maker(default) or (lambda: default)
+    return find_default_factory(default) or (lambda: default)
 
 
 def _parts(annotation: Any, seen: set[int]) -> Iterator[Any]:

@@ -47,7 +47,7 @@ from dcaf.core.errors import (
     ToolError,
     ToolTimeoutError,
 )
-from dcaf.tools.callables import written
+from dcaf.tools.callables import find_function
 from dcaf.tools.tool import Tool, is_tool
 
 FORESEEN: Final = (ToolApprovalError, ToolArgumentError, ToolError, ToolTimeoutError)
@@ -76,7 +76,7 @@ def trace(error: BaseException, function: Callable[..., Any] | None = None) -> s
 
 def _from(start: TracebackType | None, function: Callable[..., Any] | None) -> TracebackType | None:
     """The part of a traceback that begins with a function, or all of it where the function is not in it."""
-    code = None if function is None else getattr(written(function), "__code__", None)
+    code = None if function is None else getattr(find_function(function), "__code__", None)
     found = start
     while found is not None and found.tb_frame.f_code is not code:
         found = found.tb_next

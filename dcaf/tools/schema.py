@@ -54,7 +54,7 @@ from pydantic_core import from_json
 
 from dcaf.core.errors import ConfigurationError, ToolArgumentError
 from dcaf.core.parts import misfit, problems
-from dcaf.tools.callables import maker
+from dcaf.tools.callables import find_default_factory
 from dcaf.tools.docstrings import Docstring
 from dcaf.tools.injection import Plan
 
@@ -193,7 +193,7 @@ class Arguments:
 def _is_shared(tool: str, name: str, field: FieldInfo) -> bool:
     """Whether the default in a ``Field`` is one object that a call could change; pydantic copies only those without a hash."""
     try:
-        return field.default_factory is None and maker(field.default) is not None
+        return field.default_factory is None and find_default_factory(field.default) is not None
     except ConfigurationError as error:
         raise ConfigurationError(f"{tool}: the parameter {name!r} {error}") from None
 

@@ -39,9 +39,9 @@ from dcaf.core.context import current_session, find_session, is_call_approved
 from dcaf.core.errors import ConfigurationError, ToolApprovalError
 from dcaf.core.session import Session, session_behind
 from dcaf.tools.annotations import Names
-from dcaf.tools.callables import Way, decided, layers, name_of
+from dcaf.tools.callables import CallTarget, find_decided, layers, name_of
 from dcaf.tools.calls import OpenCall
-from dcaf.tools.code_names import named, reached
+from dcaf.tools.code_names import find_named, find_reached
 from dcaf.tools.execution import Running
 from dcaf.tools.parameters import Explanation, Reading
 from dcaf.tools.schema import strict as strict_form
@@ -96,11 +96,11 @@ class Tool(Generic[P, R_co]):
         timeout: timedelta | None = None,
     ) -> None:
         own = Settings(name, description, input_schema, strict, requires_approval, parallel, timeout)
-        self._way: Way = function._way if is_tool(function) else Way.of(function)  # type: ignore[attr-defined]
-        called = self._way.function
+        self._target: CallTarget = function._target if is_tool(function) else CallTarget.of(function)  # type: ignore[attr-defined]
+        called = self._target.function
         _check_is_no_method_of_tool(function)
         below, above = settings_below(function), overridden_by(function)
-        settings = own if below is None else own.over(below.without(decided(called)))
+        settings = own if below is None else own.over(below.without(find_decided(called)))
         settings = settings if above is None else settings.overriding(above)
         self._settings: Settings = replace(settings, name=settings.name or name_of(called))
         self._check_hides_nothing()
@@ -112,7 +112,7 @@ class Tool(Generic[P, R_co]):
             called,
             Names.of(called, sys._getframe(1)),
             tool=self.name,
-            waits=self._way.waits,
+            waits=self._target.waits,
             given=self._settings.input_schema,
             is_strict=bool(self._settings.strict),
         )
@@ -121,15 +121,15 @@ class Tool(Generic[P, R_co]):
 
     def _as_running(self) -> Running:
         limit_s = None if self.timeout is None else self.timeout.total_seconds()
-        return Running(self.name, self._way, self._read, self.forged, self.requires_approval, self.parallel, limit_s)
+        return Running(self.name, self._target, self._read, self.forged, self.requires_approval, self.parallel, limit_s)
 
     @property
     def _waits(self) -> bool:
-        return self._way.waits
+        return self._target.waits
 
     @property
     def _function(self) -> Callable[..., Any]:
-        return self._way.function
+        return self._target.function
 
     @property
     def name(self) -> str:
@@ -190,7 +190,7 @@ class Tool(Generic[P, R_co]):
         if self._reaches is None:
             self._reaches = False  # while it is looked for: tools may name each other
             self._reaches = any(
-                item is current_session or (is_tool(item) and item.writes_session) for item in reached(self._function)
+                item is current_session or (is_tool(item) and item.writes_session) for item in find_reached(self._function)
             )
         return self._reaches
 
@@ -233,17 +233,17 @@ class Tool(Generic[P, R_co]):
 
     def __get__(self, instance: object | None, owner: type | None = None) -> Any:
         """The tool of one object, or, of a class method, of one class: the same one as long as somebody holds it."""
-        holder = owner if self._way.is_of_class else instance
-        if holder is None or not self._way.waits:
+        holder = owner if self._target.is_of_class else instance
+        if holder is None or not self._target.waits:
             return self
         with _binding:
             found = self._tools.get(id(holder))
             if found is None:
-                found = self._tools[id(holder)] = self._changed(_way=self._way.bound(holder), _bound_to=(self, holder))
+                found = self._tools[id(holder)] = self._changed(_target=self._target.bound(holder), _bound_to=(self, holder))
             return found
 
     def __set_name__(self, owner: type, name: str) -> None:
-        if self._way.is_stray and inspect.signature(self._function).parameters:
+        if self._target.is_stray and inspect.signature(self._function).parameters:
             raise ConfigurationError(
                 f"{owner.__name__}.{name}: call the first parameter of a method self, or write @tool above @staticmethod."
             )
@@ -264,11 +264,11 @@ class Tool(Generic[P, R_co]):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         """Itself, as of a function; that of an object is the tool of the object's copy."""
-        if self._bound_to is not None and not self._bound_to[0]._way.is_of_class:
+        if self._bound_to is not None and not self._bound_to[0]._target.is_of_class:
             unbound, holder = self._bound_to
             return unbound.__get__(copy.deepcopy(holder, memo))
-        function = copy.deepcopy(self._way.function, memo)
-        return self if function is self._way.function else self._changed(_way=replace(self._way, function=function))
+        function = copy.deepcopy(self._target.function, memo)
+        return self if function is self._target.function else self._changed(_target=replace(self._target, function=function))
 
     def __replace__(self, /, **settings: Any) -> Tool[P, R_co]:
         """A tool of this one with other settings: ``copy.replace``."""
@@ -287,7 +287,7 @@ class Tool(Generic[P, R_co]):
         """The same tool but for some of its members."""
         made = object.__new__(type(self))
         made.__dict__.update(self.__dict__, _tools=WeakValueDictionary(), _reaches=None, **members)
-        made.__dict__["__wrapped__"] = made._way.function
+        made.__dict__["__wrapped__"] = made._target.function
         made._running = made._as_running()
         return made
 
@@ -386,7 +386,7 @@ class Tool(Generic[P, R_co]):
         """Refuse a function that would run a tool which needs approval, and says nothing of its own approval."""
         if self._settings.requires_approval is not None:
             return
-        for item in named(self._function):
+        for item in find_named(self._function):
             if is_tool(item) and item.requires_approval:
                 raise ConfigurationError(
                     f"{self.name} names {item.name}, which needs the approval of a person. Give {self.name} "
