@@ -1,11 +1,11 @@
-"""What a tool was given beside its function; what is made of a tool has it too.
+"""The settings of a tool: what was given with its function, and what is taken over from the tool that it is made of.
 
 >>> wipe = Settings(name="wipe", requires_approval=True)
 >>> made = Settings(name="wipe_disk", timeout=timedelta(seconds=3)).over(wipe)
 >>> made.name, made.requires_approval, made.timeout
 ('wipe_disk', True, datetime.timedelta(seconds=3))
 
-What a reader gets wrong: None is "not given", and then what stands below counts. What needs approval cannot be given False later.
+None is "not given", and then what stands below counts. What needs approval cannot be given False later.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Settings:
         if self.timeout is not None and (not isinstance(self.timeout, timedelta) or self.timeout <= timedelta()):
             raise ConfigurationError("timeout= takes a timedelta over zero, for instance timeout=timedelta(seconds=30).")
         if self.input_schema is not None:
-            object.__setattr__(self, "input_schema", _copied(self.input_schema))
+            object.__setattr__(self, "input_schema", _copy_schema(self.input_schema))
 
     def over(self, below: Settings) -> Settings:
         """These, and those of the tool below where these say nothing.
@@ -73,12 +73,9 @@ class Settings:
 
     def without(self, names: Collection[str]) -> Settings:
         """These, where some parameters are no longer the model's: a schema by hand does not name them."""
-        if self.input_schema is None or not isinstance(properties := self.input_schema.get("properties"), Mapping):
+        if self.input_schema is None or not isinstance(self.input_schema.get("properties"), Mapping):
             return self
-        schema = {**self.input_schema, "properties": {name: value for name, value in properties.items() if name not in names}}
-        if "required" in schema:
-            schema["required"] = [name for name in schema["required"] if name not in names]
-        return replace(self, input_schema=schema)
+        return replace(self, input_schema=drop_properties(self.input_schema, names))
 
     def overriding(self, other: Settings) -> Settings:
         """These, and how the method runs that they override where these say nothing; what the model reads is their own."""
@@ -89,13 +86,11 @@ class Settings:
         return replace(self, **missing)
 
 
-def _copied(schema: object) -> dict[str, Any]:
-    try:
-        found = from_json(to_json(schema)) if isinstance(schema, Mapping) else None
-    except (ValueError, TypeError):  # of pydantic: it is no JSON, or too deep
-        found = None
-    if not isinstance(found, dict):
-        raise ConfigurationError('input_schema= takes a JSON Schema: {"type": "object", "properties": ...}.')
+def drop_properties(schema: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """The schema of an object without some of its properties."""
+    found = {**schema, "properties": {name: value for name, value in schema["properties"].items() if name not in names}}
+    if "required" in found:
+        found["required"] = [name for name in found["required"] if name not in names]
     return found
 
 
@@ -104,21 +99,31 @@ def has_settings(value: object) -> bool:
     return isinstance(inspect.getattr_static(value, NAME, None), Settings)
 
 
-def settings_below(function: Any) -> Settings | None:
+def find_settings(function: Any) -> Settings | None:
     """Those of the first tool behind a function, or of one whose attributes a decorator has copied; None where there is none."""
     found = (getattr(layer, NAME, None) for layer in layers(function))
     return next((item for item in found if isinstance(item, Settings)), None)
 
 
-def overridden(owner: type, name: str) -> Settings | None:
+def find_overridden(owner: type, name: str) -> Settings | None:
     """Those of the tool that a class's own method of that name overrides; None where it overrides none."""
     above = (vars(base)[name] for base in owner.__mro__[1:] if name in vars(base))
-    return next((found for item in above if (found := settings_below(item)) is not None), None)
+    return next((found for item in above if (found := find_settings(item)) is not None), None)
 
 
-def overridden_by(function: Any) -> Settings | None:
-    """As ``overridden``, of a bound method that is no tool."""
+def find_overridden_by(function: Any) -> Settings | None:
+    """As ``find_overridden``, of a bound method that is no tool."""
     if not isinstance(function, MethodType):
         return None
     holder = function.__self__
-    return overridden(holder if isinstance(holder, type) else type(holder), function.__name__)
+    return find_overridden(holder if isinstance(holder, type) else type(holder), function.__name__)
+
+
+def _copy_schema(schema: object) -> dict[str, Any]:
+    try:
+        found = from_json(to_json(schema)) if isinstance(schema, Mapping) else None
+    except (ValueError, TypeError):  # of pydantic: it is no JSON, or too deep
+        found = None
+    if not isinstance(found, dict):
+        raise ConfigurationError('input_schema= takes a JSON Schema: {"type": "object", "properties": ...}.')
+    return found

@@ -45,7 +45,7 @@ from dcaf.tools.code_names import find_named, find_reached
 from dcaf.tools.execution import Running
 from dcaf.tools.parameters import Explanation, Reading
 from dcaf.tools.schema import strict as strict_form
-from dcaf.tools.settings import Settings, overridden, overridden_by, settings_below
+from dcaf.tools.settings import Settings, find_overridden, find_overridden_by, find_settings
 from dcaf.tools.threads import contained
 
 P = ParamSpec("P")
@@ -99,7 +99,7 @@ class Tool(Generic[P, R_co]):
         self._target: CallTarget = function._target if is_tool(function) else CallTarget.of(function)  # type: ignore[attr-defined]
         called = self._target.function
         _check_is_no_method_of_tool(function)
-        below, above = settings_below(function), overridden_by(function)
+        below, above = find_settings(function), find_overridden_by(function)
         settings = own if below is None else own.over(below.without(find_decided(called)))
         settings = settings if above is None else settings.overriding(above)
         self._settings: Settings = replace(settings, name=settings.name or name_of(called))
@@ -247,7 +247,7 @@ class Tool(Generic[P, R_co]):
             raise ConfigurationError(
                 f"{owner.__name__}.{name}: call the first parameter of a method self, or write @tool above @staticmethod."
             )
-        above = overridden(owner, name)
+        above = find_overridden(owner, name)
         if above is not None:
             setattr(owner, name, self._changed(_settings=self._settings.overriding(above)))
 
@@ -321,7 +321,7 @@ class Tool(Generic[P, R_co]):
         Raises:
             ToolArgumentError: They do not fit.
         """
-        return self._read.finished().arguments.completed(self._running.own(arguments))
+        return self._read.finished().arguments.complete(self._running.own(arguments))
 
     async def run(self, arguments: Mapping[str, Any], *, session: Session | None = None, is_approved: bool = False) -> Any:
         """Validate a model's arguments and call the function; a sync one runs in a thread, with its context variables.
