@@ -40,6 +40,7 @@ from dcaf.core.parts import misfit, problems
 from dcaf.tools.callables import find_default_factory
 from dcaf.tools.docstrings import Docstring
 from dcaf.tools.injection import Plan
+from dcaf.tools.settings import drop_properties
 
 unset: Final = Parameter.empty
 
