@@ -41,7 +41,7 @@ from dcaf.core.state import State
 from dcaf.tools.callables import layers
 from dcaf.tools.decisions import BEFORE, DecidedCall, Verdict
 from dcaf.tools.proposals import Proposal, give_back, is_digest_of, is_sealed_as_waiting, pending_in, root_of, tag_of, take
-from dcaf.tools.results import Call, told_of
+from dcaf.tools.results import Call, format_error
 from dcaf.tools.runner import ToolRunner
 from dcaf.tools.tool import Tool
 
@@ -194,7 +194,7 @@ class Execution:
         try:
             (result,) = await runner.run_all([call])
         except ConfigurationError as error:
-            item.error, item.output = error, told_of(item.tool.name, error)
+            item.error, item.output = error, format_error(item.tool.name, error)
             return
         if item.has_begun:
             item.output = result.text

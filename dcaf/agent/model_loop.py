@@ -56,7 +56,7 @@ from dcaf.core.errors import (
 )
 from dcaf.core.session import Session
 from dcaf.tools.proposals import MOST_PENDING, waits
-from dcaf.tools.results import Call, told_of
+from dcaf.tools.results import Call, format_error
 from dcaf.tools.runner import ToolRunner
 from dcaf.tools.threads import contained
 from dcaf.tools.tool import Tool
@@ -292,7 +292,7 @@ class ModelMind:
                 raise ToolError(f"{MOST_PENDING} calls wait for approval already. Ask for fewer at once.")
             draft.propose(tool, part.tool_call_id, tool.complete(arguments), said.text or None)
         except StateError as error:
-            return told_of(part.tool_name, error)
+            return format_error(part.tool_name, error)
         return None
 
     def _read(self, part: ToolCallPart) -> tuple[Tool[..., Any], dict[str, Any]]:

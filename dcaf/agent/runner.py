@@ -39,7 +39,7 @@ from dcaf.core.session import Session
 from dcaf.tools.decisions import BEFORE, UNKNOWN, Spending, Verdict, digesting, judge_message
 from dcaf.tools.platform_context import PLATFORM, within_platform
 from dcaf.tools.proposals import pending_in, settle
-from dcaf.tools.results import told_of, trace
+from dcaf.tools.results import format_error, format_safe_traceback
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
@@ -247,7 +247,7 @@ class Run:
         try:
             tool.check(verdict.arguments)
         except ToolArgumentError as error:
-            return replace(verdict, reason=told_of(tool.name, error))
+            return replace(verdict, reason=format_error(tool.name, error))
         return verdict
 
     async def _stepped(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
@@ -306,7 +306,7 @@ def _finish(draft: Draft, error: Exception) -> TextDelta:
     """End a turn that failed after approved calls had run, so that they stay used; any other failure goes on."""
     if not draft.has_run:
         raise error
-    found = error.code if isinstance(error, DcafError) else trace(error)
+    found = error.code if isinstance(error, DcafError) else format_safe_traceback(error)
     logger.error("dcaf: a turn failed after approved calls had run: %s", found)
     draft.stop_reason = "error"
     said = (BETWEEN if draft.text else "") + UNANSWERED

@@ -29,7 +29,7 @@ from dcaf.core.session import Session, session_behind
 from dcaf.tools.calls import OpenCall
 from dcaf.tools.event_loop import wait_for
 from dcaf.tools.queue import Conflict
-from dcaf.tools.results import Call, Result, said_of, told_of, trace
+from dcaf.tools.results import Call, Result, format_error, format_result, format_safe_traceback
 from dcaf.tools.tool import Tool
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
@@ -141,7 +141,7 @@ class ToolRunner:
     def _open(self, call: Call, *, is_read: bool = False) -> OpenCall:
         tool = call.tool
         return OpenCall(
-            tool._running,
+            tool._executor,
             self.session,
             id_=call.id,
             writes=tool.writes_session,
@@ -158,12 +158,12 @@ class ToolRunner:
 
 async def _result(call: Call, opened: OpenCall | ConfigurationError) -> Result:
     if isinstance(opened, ConfigurationError):
-        return Result(call, told_of(call.tool.name, opened), error=opened)
+        return Result(call, format_error(call.tool.name, opened), error=opened)
     try:
-        value, text = await opened.run(call.arguments, is_approved=call.is_approved, write=said_of)
+        value, text = await opened.run(call.arguments, is_approved=call.is_approved, write=format_result)
     except Exception as error:  # noqa: BLE001 - whatever a tool raises, the model is told and the other calls go on
-        logger.warning("dcaf: %s failed: %s", call.tool.name, trace(error, call.tool._function))
-        return Result(call, told_of(call.tool.name, error), error=error)
+        logger.warning("dcaf: %s failed: %s", call.tool.name, format_safe_traceback(error, call.tool._function))
+        return Result(call, format_error(call.tool.name, error), error=error)
     return Result(call, text, value)
 
 
@@ -175,4 +175,4 @@ def _check_calls(calls: object) -> None:
 def _cancelled_by_itself(call: Call) -> Result:
     """What comes of a call whose tool has cancelled the very task that it runs in."""
     error = ExitError("CancelledError")
-    return Result(call, told_of(call.tool.name, error), error=error)
+    return Result(call, format_error(call.tool.name, error), error=error)

@@ -42,7 +42,7 @@ from dcaf.tools.annotations import Names
 from dcaf.tools.callables import CallTarget, find_decided, layers, name_of
 from dcaf.tools.calls import OpenCall
 from dcaf.tools.code_names import find_named, find_reached
-from dcaf.tools.execution import Running
+from dcaf.tools.execution import Executor
 from dcaf.tools.parameters import Explanation, Reading
 from dcaf.tools.schema import strict as strict_form
 from dcaf.tools.settings import Settings, find_overridden, find_overridden_by, find_settings
@@ -116,12 +116,12 @@ class Tool(Generic[P, R_co]):
             given=self._settings.input_schema,
             is_strict=bool(self._settings.strict),
         )
-        self._running: Running = self._as_running()
+        self._executor: Executor = self._build_executor()
         functools.update_wrapper(self, called, updated=())
 
-    def _as_running(self) -> Running:
+    def _build_executor(self) -> Executor:
         limit_s = None if self.timeout is None else self.timeout.total_seconds()
-        return Running(self.name, self._target, self._read, self.forged, self.requires_approval, self.parallel, limit_s)
+        return Executor(self.name, self._target, self._read, self.forged, self.requires_approval, self.parallel, limit_s)
 
     @property
     def _waits(self) -> bool:
@@ -280,7 +280,7 @@ class Tool(Generic[P, R_co]):
         Raises:
             ConfigurationError: It is a method without its object; or it names a tool that needs approval, and needs none.
         """
-        self._running.check_has_object()
+        self._executor.check_has_object()
         self._check_hides_nothing()
 
     def _changed(self, **members: Any) -> Any:
@@ -288,7 +288,7 @@ class Tool(Generic[P, R_co]):
         made = object.__new__(type(self))
         made.__dict__.update(self.__dict__, _tools=WeakValueDictionary(), _reaches=None, **members)
         made.__dict__["__wrapped__"] = made._target.function
-        made._running = made._as_running()
+        made._executor = made._build_executor()
         return made
 
     def check(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -303,7 +303,7 @@ class Tool(Generic[P, R_co]):
         Raises:
             ToolArgumentError: They do not fit.
         """
-        own = self._running.own(arguments)
+        own = self._executor.drop_forged(arguments)
         self._read.finished().arguments.validate(own)
         return own
 
@@ -321,7 +321,7 @@ class Tool(Generic[P, R_co]):
         Raises:
             ToolArgumentError: They do not fit.
         """
-        return self._read.finished().arguments.complete(self._running.own(arguments))
+        return self._read.finished().arguments.complete(self._executor.drop_forged(arguments))
 
     async def run(self, arguments: Mapping[str, Any], *, session: Session | None = None, is_approved: bool = False) -> Any:
         """Validate a model's arguments and call the function; a sync one runs in a thread, with its context variables.
@@ -349,10 +349,10 @@ class Tool(Generic[P, R_co]):
         """
         found = session if isinstance(session, Session) else self._session_of(session)
         if found is None:
-            self._running.check_approval(is_approved=is_approved)
+            self._executor.check_approval(is_approved=is_approved)
             with contained():
-                return await self._running.collected(arguments, None, is_approved=is_approved)
-        value, _ = await OpenCall(self._running, found, writes=self.writes_session).run(arguments, is_approved=is_approved)
+                return await self._executor.run(arguments, None, is_approved=is_approved)
+        value, _ = await OpenCall(self._executor, found, writes=self.writes_session).run(arguments, is_approved=is_approved)
         return value
 
     async def stream(
@@ -366,10 +366,10 @@ class Tool(Generic[P, R_co]):
         """
         found = self._session_of(session)
         if found is None:
-            self._running.check_approval(is_approved=is_approved)
-            pieces = self._running.pieces(arguments, None, is_approved=is_approved)
+            self._executor.check_approval(is_approved=is_approved)
+            pieces = self._executor.stream(arguments, None, is_approved=is_approved)
         else:
-            call = OpenCall(self._running, found, writes=self.writes_session, is_read=True)
+            call = OpenCall(self._executor, found, writes=self.writes_session, is_read=True)
             pieces = call.stream(arguments, is_approved=is_approved)
         async with aclosing(pieces):
             async for piece in pieces:

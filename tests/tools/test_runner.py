@@ -707,7 +707,7 @@ def test_a_result_that_nobody_can_write_shows_where_it_was_written(caplog: Any) 
 
     ran("asyncio", session_of(), (tool(gives), {}))
     assert "dcaf: gives failed: TypeError\n" in caplog.text
-    assert "in said_of" in caplog.text
+    assert "in format_result" in caplog.text
 
 
 def test_a_mistake_of_the_developer_is_raised_after_the_others_have_run() -> None:
