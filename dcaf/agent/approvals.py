@@ -40,7 +40,7 @@ from dcaf.core.session import Session
 from dcaf.core.state import State
 from dcaf.tools.callables import layers
 from dcaf.tools.decisions import BEFORE, DecidedCall, Verdict
-from dcaf.tools.proposals import Proposal, give_back, is_digest_of, is_sealed_as_waiting, pending_in, root_of, tag_of, take
+from dcaf.tools.proposals import Proposal, give_back, is_digest_of, is_sealed_as_waiting, pending_in, root_of, tag_of, use_up
 from dcaf.tools.results import Call, format_error
 from dcaf.tools.runner import ToolRunner
 from dcaf.tools.tool import Tool
@@ -243,7 +243,7 @@ class Execution:
             if self._is_over:
                 raise ToolApprovalError(OVER)
             verdict = item.verdict
-            item.used = take(self._session._state, verdict.id, verdict.use, now=self._clock())
+            item.used = use_up(self._session._state, verdict.id, verdict.use, now=self._clock())
             item.output = STOPPED if item.used else BEFORE
         if not item.used:
             raise ToolApprovalError(BEFORE)

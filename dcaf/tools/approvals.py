@@ -32,7 +32,7 @@ from dcaf.core.arguments import Clock, items_of, kind_of, require, require_clock
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session, session_behind
 from dcaf.tools.decisions import BEFORE, DecidedCall, Spending, Verdict, judge_message
-from dcaf.tools.proposals import add_proposal, is_digest_of, pending_in, remove_proposals, settle, take
+from dcaf.tools.proposals import add_proposal, is_digest_of, mark_decided, pending_in, remove_proposals, use_up
 from dcaf.tools.results import Call
 
 
@@ -144,7 +144,7 @@ async def decide(session: Session, decisions: Sequence[DecidedCall], *, clock: C
     verdicts: list[Verdict] = []
     try:
         verdicts = [_used_up(found, verdict, now) for verdict in spending.verdicts]
-        settle(found, [verdict.id for verdict in verdicts if verdict.is_known], now=now)
+        mark_decided(found, [verdict.id for verdict in verdicts if verdict.is_known], now=now)
     finally:
         await spending.end([verdict for verdict in verdicts if verdict.is_approved])
     return verdicts
@@ -152,6 +152,6 @@ async def decide(session: Session, decisions: Sequence[DecidedCall], *, clock: C
 
 def _used_up(session: Session, verdict: Verdict, now: float) -> Verdict:
     """A verdict, and its call is used up in the session where it is to run: down to the state that is sealed."""
-    if verdict.is_approved and not take(session._state, verdict.id, verdict.use, now=now):
+    if verdict.is_approved and not use_up(session._state, verdict.id, verdict.use, now=now):
         return replace(verdict, reason=BEFORE, is_known=False)
     return verdict

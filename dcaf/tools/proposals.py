@@ -6,7 +6,7 @@
 >>> digest == digest_of("c1", "drop", {"volume": "pg"}), list(pending_in(session, now=60)), list(pending_in(session, now=301))
 (True, ['c1'], [])
 
-What a reader gets wrong: what was used must not come back with a turn that is rolled back. ``take`` uses a call up in every state
+What a reader gets wrong: what was used must not come back with a turn that is rolled back. ``use_up`` uses a call up in every state
 below an overlay, too.
 """
 
@@ -51,7 +51,7 @@ class Proposal(NamedTuple):
         digest: Of its id, its name and its arguments.
         until: When its time is over, in seconds since the epoch.
         use: What a store knows the use of this very proposal by: models give one id to several calls.
-        intent: Tag of what the model said beside it; empty where it said nothing.
+        intent: Tag of what the model said with it; empty where it said nothing.
     """
 
     digest: str
@@ -71,7 +71,7 @@ def add_proposal(
         name: Name of the tool.
         arguments: Name -> value.
         now: Seconds since the epoch.
-        intent: What the person is told beside it.
+        intent: What the person is shown with it.
 
     Raises:
         ToolArgumentError: The arguments are not the same in every JSON parser, so nobody could say what was approved.
@@ -87,7 +87,7 @@ def add_proposal(
     return digest
 
 
-def settle(session: Session, ids: Iterable[str], *, now: float) -> None:
+def mark_decided(session: Session, ids: Iterable[str], *, now: float) -> None:
     """Take calls that were decided out of those that wait, and remember that they were."""
     done = dict.fromkeys(ids, int(now) + VALID_S)
     with session._state._lock:
@@ -103,7 +103,7 @@ def remove_proposals(session: Session, ids: Iterable[str], *, now: float) -> Non
         _keep(session._state, pending, decided_in(session._state, now))
 
 
-def take(state: State, id_: str, use: str, *, now: float) -> list[tuple[State, Proposal]]:
+def use_up(state: State, id_: str, use: str, *, now: float) -> list[tuple[State, Proposal]]:
     """Use up a call that waits: in this state and in every one below, down to the one that is sealed.
 
     What an effect has used must not come back with an overlay that is rolled back; so no overlay holds it alone.
@@ -117,7 +117,7 @@ def take(state: State, id_: str, use: str, *, now: float) -> list[tuple[State, P
             return []
         below: list[tuple[State, Proposal]] = []
         if isinstance(state, Overlay) and _came_from_below(state, id_, use):
-            below = take(state._parent, id_, use, now=now)
+            below = use_up(state._parent, id_, use, now=now)
             if not below:
                 return []
         pending = {other: found for other, found in _pending(state, now).items() if other != id_}
@@ -133,7 +133,7 @@ def give_back(used: Iterable[tuple[State, Proposal]], id_: str, *, now: float) -
             _keep(state, {id_: proposal, **_pending(state, now)}, decided)
 
 
-def waits(session: Session, id_: str) -> bool:
+def is_waiting(session: Session, id_: str) -> bool:
     """Whether a call of that id waits for a person, or did until its time was over."""
     return id_ in proposed_in(session._state)
 
@@ -194,13 +194,13 @@ def proposed_in(state: State) -> dict[str, Proposal]:
     return {id_: Proposal(*sealed[:4]) for id_, sealed in _own(state).get(PENDING, {}).items()}
 
 
-def _pending(state: State, now: float) -> dict[str, Proposal]:
-    return {id_: proposal for id_, proposal in proposed_in(state).items() if now <= proposal.until}
-
-
 def decided_in(state: State, now: float) -> dict[str, int]:
     """The calls that were decided a short while ago: id -> until when that is remembered, oldest first."""
     return {id_: until for id_, until in _own(state).get(DECIDED, {}).items() if now <= until}
+
+
+def _pending(state: State, now: float) -> dict[str, Proposal]:
+    return {id_: proposal for id_, proposal in proposed_in(state).items() if now <= proposal.until}
 
 
 def _came_from_below(state: State, id_: str, use: str) -> bool:
