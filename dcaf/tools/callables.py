@@ -97,7 +97,7 @@ def starts_on_loop(function: Callable[..., Any]) -> bool:
 
 
 async def outcome(call: Callable[[], Any], *, on_loop: bool, abandon: bool = False) -> Any:
-    """Make a call of somebody else's code and wait for what comes of it. The caller contains what that code does.
+    """Call code of others and wait for what comes of it. The caller contains what that code does.
 
     Args:
         call: The call.
@@ -109,7 +109,7 @@ async def outcome(call: Callable[[], Any], *, on_loop: bool, abandon: bool = Fal
 
 
 def find_default_factory(default: Any) -> Callable[[], Any] | None:
-    """What makes a default for one call; None where all calls have the same object: it cannot change, or is told by its identity.
+    """What makes a default for one call; None where all calls share the object: it cannot change, or its identity is its meaning.
 
     Raises:
         ConfigurationError: It cannot be copied; the message goes on after the parameter's name.
@@ -162,9 +162,9 @@ class CallTarget:
         waits = _waits_for_object(function)
         return cls(function, waits=waits, is_stray=not waits and _is_written_in_class(function))
 
-    def bound(self, holder: object) -> CallTarget:
+    def bind(self, owner: object) -> CallTarget:
         """The same with its object, or its class."""
-        return CallTarget(MethodType(self.function, holder))
+        return CallTarget(MethodType(self.function, owner))
 
 
 def _is_written_in_class(function: Callable[..., Any]) -> bool:
@@ -209,6 +209,6 @@ def _is_object(function: Any) -> bool:
 
 
 def _is_marker(value: Any) -> bool:
-    """Whether it is told by its identity alone, as ``MISSING = object()``: it holds nothing, and its class has nothing to hold."""
+    """Whether its identity is all its meaning, as of ``MISSING = object()``: it holds nothing, and neither does its class."""
     names = {name for kind in type(value).__mro__ for name in vars(kind)}
     return not getattr(value, "__dict__", None) and all(name.startswith("__") for name in names)

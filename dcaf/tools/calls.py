@@ -1,6 +1,6 @@
 """One call of a tool on a session: a transaction that waits for the writers before it.
 
-What a reader gets wrong: the order is that of arrival. A call that writes takes its place when it is made, not when it first
+The order is that of arrival. A call that writes takes its place when it is made, not when it first
 writes; what only reads, and what is ``parallel``, takes none, and begins at once.
 """
 
@@ -111,7 +111,7 @@ class OpenCall(Transaction):
             self.leave()
 
     def leave(self) -> None:
-        """Make room for the next one; nothing more is kept of this one."""
+        """Let the next one begin; nothing more is kept of this one."""
         if self._has_left:
             return
         self._has_left = True
@@ -128,7 +128,7 @@ class OpenCall(Transaction):
         return self._refuse_stale
 
     def _commit(self, look: Look) -> None:
-        """Commit what it did, note which change gave way, and remember, as long as anybody may ask, who wrote what.
+        """Commit what it did, note which change was dropped, and remember who wrote what while other calls go on.
 
         Raises:
             ToolConflictError: Another call has changed what it had read, and it declares no session.

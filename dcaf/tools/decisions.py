@@ -100,7 +100,7 @@ class Verdict:
         name: Name of the tool.
         arguments: Name -> value; those of an approved call are what was proposed.
         reason: Why it does not run, for the model and for the person; None where it was approved.
-        is_known: Whether this session had proposed the call: then the model hears of the decision.
+        is_known: Whether this session had proposed the call: then the model reads the decision.
         use: What a store knows the use of this very proposal by; empty where there is none.
     """
 

@@ -5,8 +5,8 @@
 >>> wait_for(answer), wait_for(answer)
 (42, 42)
 
-What a reader gets wrong: a thread that works for a running loop, as a sync endpoint or a sync tool does, waits for that one. The
-clients of a service's models then meet its loop alone, whoever calls.
+What a reader gets wrong: a thread that works for a running loop, as that of a sync endpoint or tool does, waits for that one. So
+the clients of a service's models are used in its loop alone.
 """
 
 from __future__ import annotations

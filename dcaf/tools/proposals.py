@@ -38,7 +38,7 @@ DECIDED: Final = "decided"
 
 VALID_S: Final = 5 * 60
 MOST_PENDING: Final = 32
-"""Calls that wait at once, and that are remembered as decided; the oldest give way, so that nobody can fill the session."""
+"""Calls that wait at once, and that are remembered as decided; the oldest are dropped, so that nobody can fill the session."""
 
 MOST_BYTES: Final = 64 * 1024
 """Of the arguments of one call: nobody reads more before saying yes, and a client could have the server digest megabytes."""
@@ -178,7 +178,7 @@ def digest_of(id_: str, name: str, arguments: Mapping[str, Any]) -> str:
 
 
 def tag_of(intent: str | None) -> str:
-    """What tells a text that a person was shown from another one."""
+    """A short digest of a text that a person was shown; empty where there is none."""
     return encode(hashlib.sha256(intent.encode(errors="surrogatepass")).digest()[:12]) if intent else ""
 
 

@@ -8,7 +8,7 @@ True
 'put'
 
 What a reader gets wrong: a loop can stop without its tasks, and a writer with it. So whoever waits looks at the one in front once a
-second, and one whose loop does not run is passed over. If it runs again, it gets a new place at the end of the queue.
+second, and skips one whose loop does not run. If it runs again, it gets a new place at the end of the queue.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ class Queue:
             ticket = Ticket(running_loop())
             if is_read or self._tickets:
                 self._check_reader(tool, ticket, is_read=is_read)
-                self._pass_over()
+                self._skip_lost()
             self._tickets.append(ticket)
             if self._tickets[0] is not ticket:
                 ticket.due = anyio.Event()
@@ -177,13 +177,13 @@ class Queue:
 
     def _is_first(self, ticket: Ticket) -> bool:
         with self._lock:
-            self._pass_over()
-            if ticket not in self._tickets:  # it was passed over, and its loop runs again
+            self._skip_lost()
+            if ticket not in self._tickets:  # it was skipped, and its loop runs again
                 ticket.due = anyio.Event()
                 self._tickets.append(ticket)
             return self._tickets[0] is ticket
 
-    def _pass_over(self) -> None:
+    def _skip_lost(self) -> None:
         while self._tickets and self._tickets[0].is_lost:
             self._tickets.popleft()
 

@@ -199,12 +199,12 @@ def _explain_failure(parameters: Iterable[Parameter], error: PydanticUserError) 
 
 def _leave_out(value: Any, place: Sequence[str | int]) -> None:
     """Take a null out of the object that it is a member of; steps that are no keys are pydantic's names for types."""
-    holder: Any = None
+    parent: Any = None
     for step in place:
         if (isinstance(value, dict) and step in value) or (isinstance(value, list) and isinstance(step, int) and step < len(value)):
-            holder, last, value = value, step, value[step]  # type: ignore[index]
-    if isinstance(holder, dict) and value is None:
-        del holder[last]
+            parent, last, value = value, step, value[step]  # type: ignore[index]
+    if isinstance(parent, dict) and value is None:
+        del parent[last]
 
 
 def _further_parameters(given: Mapping[str, Any], plan: Plan, *, tool: str) -> list[Parameter]:

@@ -23,7 +23,7 @@ from dcaf.core.errors import ConfigurationError
 from dcaf.tools.callables import layers
 
 NAME: Final = "_settings"
-"""The attribute that a tool has them in: functools.wraps copies it, and so does whoever copies ``__dict__``."""
+"""The attribute of a tool that holds them: functools.wraps copies it, as all do that copy ``__dict__``."""
 
 HOW_IT_RUNS: Final = ("requires_approval", "parallel", "timeout")
 """What a method keeps that overrides another one; what the model reads of it, it says itself."""
@@ -115,8 +115,8 @@ def find_overridden_by(function: Any) -> Settings | None:
     """As ``find_overridden``, of a bound method that is no tool."""
     if not isinstance(function, MethodType):
         return None
-    holder = function.__self__
-    return find_overridden(holder if isinstance(holder, type) else type(holder), function.__name__)
+    owner = function.__self__
+    return find_overridden(owner if isinstance(owner, type) else type(owner), function.__name__)
 
 
 def _copy_schema(schema: object) -> dict[str, Any]:

@@ -11,8 +11,8 @@ dcaf.core.errors.ExitError: The code that was called ended with SystemExit. Rais
 >>> anyio.run(call_in_thread, lambda: threading.current_thread() is threading.main_thread())
 False
 
-A cancellation from outside passes, and so does what a signal's handler raises, as Ctrl-C does. Both are told from the code's own by
-where they come from, not by their type.
+A cancellation from outside passes, and so does what a signal's handler raises, as Ctrl-C does. What tells
+them from the code's own is where they come from, not their type.
 
 What a reader gets wrong: the threads are anyio's, and Starlette's sync endpoints have the same (40, unless the application says
 otherwise: ``anyio.to_thread.current_default_thread_limiter().total_tokens``). A call keeps its place among them until it has ended,
@@ -69,7 +69,7 @@ class contained:  # noqa: N801 - it is used as a function is
             raise ExitError(type(error).__name__) from error
 
     def _is_from_outside(self, error: BaseException, trace: TracebackType | None) -> bool:
-        """Whether somebody else ends the code: the one who cancels it, closes it, or has sent a signal."""
+        """Whether the code is ended from outside: it is cancelled or closed, or a signal was sent."""
         leaves = list(_leaves(error))
         if all(isinstance(leaf, anyio.get_cancelled_exc_class()) for leaf in leaves):
             return is_cancelled()
@@ -81,7 +81,7 @@ class contained:  # noqa: N801 - it is used as a function is
 
 
 async def call_in_thread(call: Callable[[], Any], *, abandon: bool = False) -> Any:
-    """Make a call of somebody else's code in a worker thread, with the caller's context variables.
+    """Call code of others in a worker thread, with the caller's context variables.
 
     Args:
         call: The call.

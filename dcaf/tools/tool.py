@@ -66,7 +66,7 @@ class Tool(Generic[P, R_co]):
     Args:
         function: Anything that is called: a function, sync or async, a generator, a method, a partial, an object, a tool.
         name: What the model calls it; None takes the function's own name.
-        description: What the model is told of it; None takes it from the docstring.
+        description: What the model reads of it; None takes it from the docstring.
         input_schema: A JSON Schema that was written by hand, to be shown in place of the one that is made.
         strict: Show the model the strict form of the schema; None is False.
         requires_approval: A person must approve each call before it runs; None is False, and refused where the function names a
@@ -119,18 +119,6 @@ class Tool(Generic[P, R_co]):
         self._executor: Executor = self._build_executor()
         functools.update_wrapper(self, called, updated=())
 
-    def _build_executor(self) -> Executor:
-        limit_s = None if self.timeout is None else self.timeout.total_seconds()
-        return Executor(self.name, self._target, self._read, self.forged, self.requires_approval, self.parallel, limit_s)
-
-    @property
-    def _waits(self) -> bool:
-        return self._target.waits
-
-    @property
-    def _function(self) -> Callable[..., Any]:
-        return self._target.function
-
     @property
     def name(self) -> str:
         """What the model calls it."""
@@ -153,7 +141,7 @@ class Tool(Generic[P, R_co]):
 
     @property
     def description(self) -> str:
-        """What the model is told of it."""
+        """What the model reads of it."""
         given = self._settings.description
         return self._read.finished().said.description if given is None else given
 
@@ -184,21 +172,6 @@ class Tool(Generic[P, R_co]):
         """
         return self._read.finished().plan.writes or self._is_undeclared_writer()
 
-    def _is_undeclared_writer(self) -> bool:
-        if self._reaches is None and self._read.finished().plan.declares_session:
-            self._reaches = False
-        if self._reaches is None:
-            self._reaches = False  # while it is looked for: tools may name each other
-            self._reaches = any(
-                item is current_session or (is_tool(item) and item.writes_session) for item in find_reached(self._function)
-            )
-        return self._reaches
-
-    @property
-    def __isabstractmethod__(self) -> bool:
-        """Whether a class that has it as a method is abstract, as of the function."""
-        return bool(getattr(self._function, "__isabstractmethod__", False))
-
     @property
     def is_stream(self) -> bool:
         """Whether the function is a generator, sync or async, so that its result comes in pieces: for ``stream``."""
@@ -208,88 +181,6 @@ class Tool(Generic[P, R_co]):
     def explain(self) -> Explanation:
         """Say for every parameter who fills it and why. Raises as ``input_schema``."""
         return Explanation.of(self.name, self._read.finished().plan, reaches_session=self._is_undeclared_writer())
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
-        """Call the function itself.
-
-        Raises:
-            ToolApprovalError: It needs approval, and is called by another tool that was run without one.
-        """
-        if self.requires_approval and is_call_approved() is False:
-            raise ToolApprovalError(
-                f"{self.name} needs the approval of a person, and was called by a tool that was run without one. Give that tool "
-                "requires_approval=True, or ask for the call of this one."
-            )
-        missing = self._read.arguments.defaults()
-        if missing:
-            bound = inspect.signature(self._function).bind_partial(*args, **kwargs).arguments
-            kwargs.update({name: value for name, value in missing.items() if name not in bound})
-        return cast("R_co", self._function(*args, **kwargs))
-
-    @overload
-    def __get__(self, instance: None, owner: type | None = None) -> Self: ...
-    @overload
-    def __get__(self: Tool[Concatenate[Any, Q], R_co], instance: object, owner: type | None = None) -> Tool[Q, R_co]: ...
-
-    def __get__(self, instance: object | None, owner: type | None = None) -> Any:
-        """The tool of one object, or, of a class method, of one class: the same one as long as somebody holds it."""
-        holder = owner if self._target.is_of_class else instance
-        if holder is None or not self._target.waits:
-            return self
-        with _binding:
-            found = self._tools.get(id(holder))
-            if found is None:
-                found = self._tools[id(holder)] = self._changed(_target=self._target.bound(holder), _bound_to=(self, holder))
-            return found
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        if self._target.is_stray and inspect.signature(self._function).parameters:
-            raise ConfigurationError(
-                f"{owner.__name__}.{name}: call the first parameter of a method self, or write @tool above @staticmethod."
-            )
-        above = find_overridden(owner, name)
-        if above is not None:
-            setattr(owner, name, self._changed(_settings=self._settings.overriding(above)))
-
-    def __eq__(self, other: object) -> bool:
-        if self._bound_to is None or not isinstance(other, Tool) or other._bound_to is None:
-            return self is other
-        return all(mine is its for mine, its in zip(self._bound_to, other._bound_to, strict=True))
-
-    def __hash__(self) -> int:
-        return object.__hash__(self) if self._bound_to is None else hash(tuple(map(id, self._bound_to)))
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        """Itself, as of a function; that of an object is the tool of the object's copy."""
-        if self._bound_to is not None and not self._bound_to[0]._target.is_of_class:
-            unbound, holder = self._bound_to
-            return unbound.__get__(copy.deepcopy(holder, memo))
-        function = copy.deepcopy(self._target.function, memo)
-        return self if function is self._target.function else self._changed(_target=replace(self._target, function=function))
-
-    def __replace__(self, /, **settings: Any) -> Tool[P, R_co]:
-        """A tool of this one with other settings: ``copy.replace``."""
-        return Tool(self, **settings)
-
-    def _check_runnable(self) -> None:
-        """Refuse what could not be run, or would hide a tool: for whoever takes tools and runs them later.
-
-        Raises:
-            ConfigurationError: It is a method without its object; or it names a tool that needs approval, and needs none.
-        """
-        self._executor.check_has_object()
-        self._check_hides_nothing()
-
-    def _changed(self, **members: Any) -> Any:
-        """The same tool but for some of its members."""
-        made = object.__new__(type(self))
-        made.__dict__.update(self.__dict__, _tools=WeakValueDictionary(), _reaches=None, **members)
-        made.__dict__["__wrapped__"] = made._target.function
-        made._executor = made._build_executor()
-        return made
 
     def check(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Validate a model's arguments without calling the function.
@@ -375,12 +266,130 @@ class Tool(Generic[P, R_co]):
             async for piece in pieces:
                 yield piece
 
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Call the function itself.
+
+        Raises:
+            ToolApprovalError: It needs approval, and is called by another tool that was run without one.
+        """
+        if self.requires_approval and is_call_approved() is False:
+            raise ToolApprovalError(
+                f"{self.name} needs the approval of a person, and was called by a tool that was run without one. Give that tool "
+                "requires_approval=True, or ask for the call of this one."
+            )
+        missing = self._read.arguments.defaults()
+        if missing:
+            bound = inspect.signature(self._function).bind_partial(*args, **kwargs).arguments
+            kwargs.update({name: value for name, value in missing.items() if name not in bound})
+        return cast("R_co", self._function(*args, **kwargs))
+
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Self: ...
+    @overload
+    def __get__(self: Tool[Concatenate[Any, Q], R_co], instance: object, owner: type | None = None) -> Tool[Q, R_co]: ...
+
+    def __get__(self, instance: object | None, owner: type | None = None) -> Any:
+        """The tool of one object, or, of a class method, of one class: the same one as long as it is referenced."""
+        bound_to = owner if self._target.is_of_class else instance
+        if bound_to is None or not self._target.waits:
+            return self
+        with _binding:
+            found = self._tools.get(id(bound_to))
+            if found is None:
+                found = self._tools[id(bound_to)] = self._changed(_target=self._target.bind(bound_to), _bound_to=(self, bound_to))
+            return found
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        if self._target.is_stray and inspect.signature(self._function).parameters:
+            raise ConfigurationError(
+                f"{owner.__name__}.{name}: call the first parameter of a method self, or write @tool above @staticmethod."
+            )
+        above = find_overridden(owner, name)
+        if above is not None:
+            setattr(owner, name, self._changed(_settings=self._settings.overriding(above)))
+
+    @property
+    def __isabstractmethod__(self) -> bool:
+        """Whether a class that has it as a method is abstract, as of the function."""
+        return bool(getattr(self._function, "__isabstractmethod__", False))
+
+    def __eq__(self, other: object) -> bool:
+        if self._bound_to is None or not isinstance(other, Tool) or other._bound_to is None:
+            return self is other
+        return all(mine is its for mine, its in zip(self._bound_to, other._bound_to, strict=True))
+
+    def __hash__(self) -> int:
+        return object.__hash__(self) if self._bound_to is None else hash(tuple(map(id, self._bound_to)))
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """Itself, as of a function; that of an object is the tool of the object's copy."""
+        if self._bound_to is not None and not self._bound_to[0]._target.is_of_class:
+            unbound, instance = self._bound_to
+            return unbound.__get__(copy.deepcopy(instance, memo))
+        function = copy.deepcopy(self._target.function, memo)
+        return self if function is self._target.function else self._changed(_target=replace(self._target, function=function))
+
+    def __replace__(self, /, **settings: Any) -> Tool[P, R_co]:
+        """A tool of this one with other settings: ``copy.replace``."""
+        return Tool(self, **settings)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        """Let a field hold a tool, and refuse to read a tool as a type or as a plain function."""
+        if not is_tool(source):
+            return core_schema.is_instance_schema(cls)
+        raise ConfigurationError(
+            describe_framework(f"What {source.name} takes of a session")
+            or f"{source.name} is a tool of dcaf's, and no type: `{source.name}.check(arguments)` validates what it takes."
+        )
+
+    def __repr__(self) -> str:
+        return f"<Tool {self.name}>"
+
+    @property
+    def _function(self) -> Callable[..., Any]:
+        return self._target.function
+
+    def _build_executor(self) -> Executor:
+        limit_s = None if self.timeout is None else self.timeout.total_seconds()
+        return Executor(self.name, self._target, self._read, self.forged, self.requires_approval, self.parallel, limit_s)
+
+    def _changed(self, **members: Any) -> Any:
+        """The same tool but for some of its members."""
+        made = object.__new__(type(self))
+        made.__dict__.update(self.__dict__, _tools=WeakValueDictionary(), _reaches=None, **members)
+        made.__dict__["__wrapped__"] = made._target.function
+        made._executor = made._build_executor()
+        return made
+
     def _session_of(self, given: Session | None) -> Session | None:
         """The session that was given, or that of the turn; None where there is none and it needs none."""
         if given is not None:
             return session_behind(given, "session=")
         found = find_session()
         return current_session() if found is None and self._read.finished().plan.needs_session else found
+
+    def _is_undeclared_writer(self) -> bool:
+        if self._reaches is None and self._read.finished().plan.declares_session:
+            self._reaches = False
+        if self._reaches is None:
+            self._reaches = False  # while it is looked for: tools may name each other
+            self._reaches = any(
+                item is current_session or (is_tool(item) and item.writes_session) for item in find_reached(self._function)
+            )
+        return self._reaches
+
+    def _check_runnable(self) -> None:
+        """Refuse what could not be run, or would hide a tool: for code that takes tools and runs them later.
+
+        Raises:
+            ConfigurationError: It is a method without its object; or it names a tool that needs approval, and needs none.
+        """
+        self._executor.check_has_object()
+        self._check_hides_nothing()
 
     def _check_hides_nothing(self) -> None:
         """Refuse a function that would run a tool which needs approval, and says nothing of its own approval."""
@@ -393,19 +402,6 @@ class Tool(Generic[P, R_co]):
                     f"requires_approval=True; or requires_approval=False, and then a call of {item.name} in it fails. A decorator "
                     "stands below @tool, or keeps the tool with functools.wraps."
                 )
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
-        """Let a field hold a tool; and tell whoever takes a tool for a type, or for a plain function, what to write."""
-        if not is_tool(source):
-            return core_schema.is_instance_schema(cls)
-        raise ConfigurationError(
-            describe_framework(f"What {source.name} takes of a session")
-            or f"{source.name} is a tool of dcaf's, and no type: `{source.name}.check(arguments)` validates what it takes."
-        )
-
-    def __repr__(self) -> str:
-        return f"<Tool {self.name}>"
 
 
 @overload
@@ -441,9 +437,9 @@ def tool(function: Any = NOT_GIVEN, /, **settings: Any) -> Any:
 
 def _check_is_no_method_of_tool(function: Any) -> None:
     for layer in layers(function):
-        holder: Any = layer.__self__ if isinstance(layer, MethodType) else None
-        if is_tool(holder):
-            raise ConfigurationError(f"{layer.__name__} is a method of the tool {holder.name}: pass the tool itself.")
+        owner: Any = layer.__self__ if isinstance(layer, MethodType) else None
+        if is_tool(owner):
+            raise ConfigurationError(f"{layer.__name__} is a method of the tool {owner.name}: pass the tool itself.")
 
 
 def is_tool(value: object) -> bool:
