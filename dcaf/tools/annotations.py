@@ -12,8 +12,8 @@ not tell what it imports under TYPE_CHECKING, and inside functions.
 >>> source.imports()["D"].find(loads=True), source.binds("D")
 (<class 'decimal.Decimal'>, False)
 
-What a reader gets wrong: nothing is decided by the text of an annotation. What counts is the object that is found, so that another
-library's class of the same name is another class.
+The text of an annotation decides nothing. What counts is the object that is found, so that another library's class of the same name
+is another class.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ the tool was made.
 >>> factory(), factory() is factory(), find_default_factory("nut") is None
 (['nut'], False, True)
 
-What a reader gets wrong: the object that is called and the function that was written are often two: a partial, a bound method and
-a decorated function each stand before another one, and only that one knows the names in its annotations.
+The object that is called and the function that was written are often two: a partial, a bound method and a decorated function each
+stand before another one, and only that one knows the names in its annotations.
 """
 
 from __future__ import annotations

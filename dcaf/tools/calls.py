@@ -1,7 +1,7 @@
 """One call of a tool on a session: a transaction that waits for the writers before it.
 
-The order is that of arrival. A call that writes takes its place when it is made, not when it first
-writes; what only reads, and what is ``parallel``, takes none, and begins at once.
+The order is that of arrival. A call that writes takes its place when it is made, not when it first writes. What only reads, and
+what is ``parallel``, takes none, and begins at once.
 """
 
 from __future__ import annotations
@@ -96,11 +96,7 @@ class OpenCall(Transaction):
                 await self._queue.wait(self._ticket)
             items = executor.stream(arguments, self.session, is_approved=is_approved)
             try:
-                while True:
-                    with self:
-                        item = await anext(items, END)
-                    if item is END:
-                        break
+                while (item := await self._advance(items)) is not END:
                     yield item
             finally:
                 with self:
@@ -118,6 +114,10 @@ class OpenCall(Transaction):
         if self.outer is not None:
             self.overlay.pass_reads()
         self._queue.leave(self._ticket)
+
+    async def _advance(self, items: AsyncGenerator[Any, None]) -> Any:
+        with self:
+            return await anext(items, END)
 
     async def _line_up_late(self) -> Look:
         """Wait to commit what has written and declares no session: after the writers before it, and if none has undone it."""

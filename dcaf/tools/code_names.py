@@ -5,8 +5,8 @@
 >>> math.sqrt in find_named(half), math.floor in find_named(half)
 (True, False)
 
-What a reader gets wrong: this is a look at the code, and no proof. It does not see what a function takes out of a dict, is passed,
-or finds by a name that it makes up.
+This is a look at the code, and no proof. It does not see what a function takes out of a dict, is passed, or finds by a name that it
+makes up.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@
 >>> [verdict.is_approved for verdict in spending.verdicts]  # no store keeps this session, and so nobody knows of another use
 [True]
 
-What a reader gets wrong: an approval that is used up, and whose call then does not begin, is given back. A turn that is stopped,
-whose client leaves or whose store is away for one of its calls costs no approval.
+An approval that is used up, and whose call then does not begin, is given back. A turn that is stopped, whose client leaves or whose
+store is away for one of its calls costs no approval.
 """
 
 from __future__ import annotations

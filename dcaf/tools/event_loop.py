@@ -5,7 +5,7 @@
 >>> wait_for(answer), wait_for(answer)
 (42, 42)
 
-What a reader gets wrong: a thread that works for a running loop, as that of a sync endpoint or tool does, waits for that one. So
+A thread that works for a running loop, as that of a sync endpoint or tool does, waits for that one. So
 the clients of a service's models are used in its loop alone.
 """
 
@@ -20,7 +20,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext, suppress
 from contextvars import Context
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, cast
 
 import anyio
 import anyio.from_thread
@@ -74,14 +74,6 @@ def running_loop() -> Any:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Outcome(Generic[T]):
-    """What came of a call. It is handed over, because an exit that is raised in a loop ends the loop."""
-
-    value: T | None = None
-    error: BaseException | None = None
-
-
 @dataclass(slots=True)
 class _Wait(Generic[T]):
     """One call, and the thread that waits for it.
@@ -105,27 +97,26 @@ class _Wait(Generic[T]):
     def result(self) -> T:
         """What it returns. Raises what it raises."""
         try:
-            outcome: _Outcome[T] = self.run(self._called)
+            value, error = self.run(self._call_and_catch)
         except BaseException:
             self._leave()
             raise
-        if outcome.error is not None:
-            raise outcome.error
-        value: Any = outcome.value
-        result: T = value
-        return result
+        if error is not None:
+            raise error
+        return cast("T", value)
 
-    async def _called(self) -> _Outcome[T]:
+    async def _call_and_catch(self) -> tuple[T | None, BaseException | None]:
+        """What it returns, and what it raises: an exit that is raised in a loop would end the loop."""
         try:
             with anyio.CancelScope() as self._scope, _one_thread_more() if self.is_worker else nullcontext():
-                return _Outcome(None if self.is_left else await self.call())
+                return None if self.is_left else await self.call(), None
         except anyio.get_cancelled_exc_class():
             raise
         except BaseException as error:  # noqa: BLE001 - the waiting thread raises it
-            return _Outcome(error=error)
+            return None, error
         finally:
             self._has_ended.set()
-        return _Outcome()
+        return None, None
 
     def _leave(self) -> None:
         """Stop the call where it goes on: this thread was interrupted."""

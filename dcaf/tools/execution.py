@@ -14,8 +14,8 @@ What a generator yields comes one by one: a sync one is advanced in a thread, an
 Whoever stops early must close it (``contextlib.aclosing``). Then the generator is closed too, at its ``yield``, and what it does in
 ``finally`` has been done when ``aclose`` returns.
 
-What a reader gets wrong: what a model sends for a parameter that dcaf fills is dropped, counted and logged, and is no error. A
-model cannot correct what it was never shown.
+What a model sends for a parameter that dcaf fills is dropped, counted and logged, and is no error: a model cannot correct what it
+was never shown.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ class Plan:
                 f"{label(function)}: {_star(rest[0])} has no names that a model could fill. Declare the parameters; a decorator "
                 "keeps those of its function with functools.wraps."
             )
-        read = [_read(label(function), item, names) for item in parameters]
+        read = [_read_parameter(label(function), item, names) for item in parameters]
         named = [item for item in read if item.parameter.kind not in REST]
         free = tuple(item.parameter for item in named if item.fill is None)
         return cls(
@@ -90,7 +90,7 @@ class Plan:
             free,
             tuple(item.parameter for item in read if item.parameter.kind in REST),
             tuple((item.name, item.default) for item in parameters if item.kind is item.POSITIONAL_ONLY),
-            tuple(_made(label(function), free)),
+            tuple(_default_factories(label(function), free)),
             {item.parameter.name: item.lost for item in named if item.lost is not None},
             {item.parameter.name: _reason(item.parameter) for item in named if item.fill is not None},
         )
@@ -158,7 +158,7 @@ def _parameters(function: Callable[..., Any]) -> list[Parameter]:
     return [item for item in found.parameters.values() if item.name not in names]
 
 
-def _read(tool: str, parameter: Parameter, names: Names) -> _Read:
+def _read_parameter(tool: str, parameter: Parameter, names: Names) -> _Read:
     where = f"{tool}: the annotation of {parameter.name!r}"
     if parameter.kind in REST and parameter.name in RESERVED:
         raise ConfigurationError(f"{tool}: {_star(parameter)} is filled by nobody. Declare {parameter.name!r} without the stars.")
@@ -166,21 +166,21 @@ def _read(tool: str, parameter: Parameter, names: Names) -> _Read:
         if parameter.annotation is unset:
             return _Read(parameter, find_fill_by_name(parameter.name, unset, parameter.default))
         found = parameter.replace(annotation=names.evaluate(parameter.annotation, where=where))
-        fill = find_fill(found.annotation, parameter.default) or find_fill_by_name(
-            parameter.name, found.annotation, parameter.default
-        )
+        asked = found.annotation, parameter.default
+        fill = find_fill(*asked) or find_fill_by_name(parameter.name, *asked)
     except Unresolved as lost:
-        return _lost(where, parameter, names, lost.name)
+        return _read_unresolved(where, parameter, names, lost.name)
     except NameError as error:  # in the value of an alias, which Python reads late
-        return _lost(where, parameter, names, str(error.name))
+        return _read_unresolved(where, parameter, names, str(error.name))
     except ConfigurationError as error:
-        raise ConfigurationError(_placed(where, str(error))) from None
+        message = str(error)
+        raise ConfigurationError(message if message.startswith(where) else f"{where} {message}") from None
     if fill is not None and parameter.kind in REST:
         raise ConfigurationError(f"{where}: {_star(parameter)} is never filled with sessions. Declare one parameter for each.")
     return _Read(found, fill)
 
 
-def _made(tool: str, parameters: Iterable[Parameter]) -> Iterator[tuple[str, Callable[[], Any]]]:
+def _default_factories(tool: str, parameters: Iterable[Parameter]) -> Iterator[tuple[str, Callable[[], Any]]]:
     """What makes the defaults that a call could change; those in a pydantic ``Field`` are made where arguments are validated."""
     for parameter in parameters:
         if parameter.default is unset or isinstance(parameter.default, FieldInfo):
@@ -199,7 +199,7 @@ def _reason(parameter: Parameter) -> str:
     return f"annotated as {format_annotation(parameter.annotation)}"
 
 
-def _lost(where: str, parameter: Parameter, names: Names, name: str) -> _Read:
+def _read_unresolved(where: str, parameter: Parameter, names: Names, name: str) -> _Read:
     """A parameter whose annotation cannot be resolved: any JSON value, unless it could be meant for the session."""
     hidden = names.find_hidden(parameter.annotation)
     if hidden is not None and names.is_last:
@@ -211,10 +211,6 @@ def _lost(where: str, parameter: Parameter, names: Names, name: str) -> _Read:
     if is_meant and names.is_last:
         raise ConfigurationError(f"{where} names {name!r}, which cannot be found. Import it in the function's module.")
     return _Read(parameter.replace(annotation=Any), None, name)
-
-
-def _placed(where: str, message: str) -> str:
-    return message if message.startswith(where) else f"{where} {message}"
 
 
 def _star(parameter: Parameter) -> str:

@@ -76,7 +76,7 @@ class Reading:
         self.said: Docstring = Docstring.of(find_docstring(function), hidden=self.hidden)
         self.arguments: Arguments = Arguments(tool, self.plan, self.said, given)
         self.schema: dict[str, Any] = strict(self.arguments.schema, tool=tool) if is_strict else self.arguments.schema
-        # Kept only while something is missing: the names hold the locals of whoever made the tool.
+        # Kept only while something is missing, because they hold the locals of the code that made the tool.
         self._names = names if self.plan.lost and not names.is_last else None
 
     def finished(self) -> Reading:

@@ -6,8 +6,7 @@
 >>> digest == digest_of("c1", "drop", {"volume": "pg"}), list(pending_in(session, now=60)), list(pending_in(session, now=301))
 (True, ['c1'], [])
 
-What a reader gets wrong: what was used must not come back with a turn that is rolled back. ``use_up`` uses a call up in every state
-below an overlay, too.
+What was used must not come back with a turn that is rolled back. So ``use_up`` uses a call up in every state below an overlay, too.
 """
 
 from __future__ import annotations

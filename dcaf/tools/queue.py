@@ -7,8 +7,8 @@ True
 >>> Conflict("cart", ".items", "stale-read", Caller(1, "put", None), None).kept.tool
 'put'
 
-What a reader gets wrong: a loop can stop without its tasks, and a writer with it. So whoever waits looks at the one in front once a
-second, and skips one whose loop does not run. If it runs again, it gets a new place at the end of the queue.
+A loop can stop without its tasks, and a writer with it. So a writer that waits looks at the one in front once a second, and skips
+one whose loop does not run. If that loop runs again, its writer gets a new place at the end of the queue.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@
 >>> [result.is_error for result in results], session["items"]
 ([False, True, False], ['nut', 'bolt'])
 
-What a reader gets wrong: a call that fails leaves nothing behind. What it did to its session is gone, however far it came.
+A call that fails leaves nothing behind. What it did to its session is gone, however far it came.
 """
 
 from __future__ import annotations

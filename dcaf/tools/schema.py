@@ -20,7 +20,7 @@ instead of leaving it out, and a null that does not fit counts as left out.
 >>> strict(arguments.schema, tool="greet")["properties"]["times"]
 {'anyOf': [{'type': 'integer'}, {'type': 'null'}]}
 
-What a reader gets wrong: a schema by hand is what the model is shown. What it sends is checked against the function's own types.
+A schema by hand is what the model is shown. What it sends is checked against the function's own types.
 """
 
 from __future__ import annotations
