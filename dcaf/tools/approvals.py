@@ -144,15 +144,15 @@ async def decide(session: Session, decisions: Sequence[DecidedCall], *, clock: C
     await spending.spend()
     verdicts: list[Verdict] = []
     try:
-        verdicts = [_used_up(found, verdict, now) for verdict in spending.verdicts]
+        verdicts = [_apply(found, verdict, now) for verdict in spending.verdicts]
         mark_decided(found, [verdict.id for verdict in verdicts if verdict.is_known], now=now)
     finally:
         await spending.end([verdict for verdict in verdicts if verdict.is_approved])
     return verdicts
 
 
-def _used_up(session: Session, verdict: Verdict, now: float) -> Verdict:
-    """A verdict, and its call is used up in the session where it is to run: down to the state that is sealed."""
+def _apply(session: Session, verdict: Verdict, now: float) -> Verdict:
+    """Use up an approved call in the session, down to the state that is sealed; gives the verdict, or why the call does not run."""
     if verdict.is_approved and not use_up(session._state, verdict.id, verdict.use, now=now):
         return replace(verdict, reason=BEFORE, is_known=False)
     return verdict

@@ -57,7 +57,7 @@ def wait_for(call: Callable[[], Awaitable[T]], *, limit_s: float | None = None, 
         raise ConfigurationError(in_loop)
     if _works_for_loop():
         return _Wait(call, anyio.from_thread.run, anyio.from_thread.run_sync, is_worker=True).result()
-    portal = _home.portal(limit_s)
+    portal = _shared.portal(limit_s)
     return _Wait(call, portal.call, portal.call, is_worker=False).result()
 
 
@@ -139,7 +139,7 @@ def _one_thread_more() -> Iterator[None]:
 
 def _works_for_loop() -> bool:
     """Whether this is a worker thread of a loop. Raises what a cancellation raises where its work was cancelled."""
-    if threading.get_ident() == _home.orphan:
+    if threading.get_ident() == _shared.orphan:
         return False
     try:
         anyio.from_thread.check_cancelled()
@@ -148,7 +148,7 @@ def _works_for_loop() -> bool:
     return True
 
 
-class _Home:
+class _SharedLoop:
     """The loop of threads that have none. It begins with the first run, in a thread that keeps no program alive.
 
     Attributes:
@@ -164,7 +164,7 @@ class _Home:
         """The way into the loop, when it answers."""
         with self._lock:
             if self._kept is None or self._kept[1].is_closed():
-                self._kept = _begin()
+                self._kept = _start()
             portal, loop = self._kept
         answers = threading.Event()
         loop.call_soon_threadsafe(answers.set)
@@ -179,15 +179,15 @@ class _Home:
         self._lock = threading.Lock()
 
 
-def _begin() -> tuple[BlockingPortal, asyncio.AbstractEventLoop]:
+def _start() -> tuple[BlockingPortal, asyncio.AbstractEventLoop]:
     ready: Future[BlockingPortal] = Future()
     loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=_keep, args=(loop, ready), name="dcaf sync runs", daemon=True)
+    thread = threading.Thread(target=_run_loop, args=(loop, ready), name="dcaf sync runs", daemon=True)
     Context().run(thread.start)  # some builds of Python hand a thread the context of whoever starts it
     return ready.result(), loop
 
 
-def _keep(loop: asyncio.AbstractEventLoop, ready: Future[BlockingPortal]) -> None:
+def _run_loop(loop: asyncio.AbstractEventLoop, ready: Future[BlockingPortal]) -> None:
     """Run the loop. An exit that one task wants ends none of the others."""
     serving = loop.create_task(_serve(ready))
     while not serving.done():
@@ -201,6 +201,6 @@ async def _serve(ready: Future[BlockingPortal]) -> None:
         await portal.sleep_until_stopped()
 
 
-_home: Final = _Home()
+_shared: Final = _SharedLoop()
 if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_home.begin_anew)
+    os.register_at_fork(after_in_child=_shared.begin_anew)

@@ -92,7 +92,7 @@ class Executor:
         """
         if type(arguments) is not dict and not isinstance(arguments, Mapping):
             raise ToolArgumentError("arguments: not an object", [("arguments", "Input should be an object, name -> value")])
-        hidden = self.reading.finished().hidden
+        hidden = self.reading.finish().hidden
         if hidden.isdisjoint(arguments):
             return dict(arguments)
         forged = sorted(hidden & set(arguments))
@@ -150,7 +150,7 @@ class Executor:
     ) -> Any:
         if self.target.waits:
             self.check_has_object()
-        read = self.reading.finished()
+        read = self.reading.finish()
         token = _call.set(is_approved)
         try:
             values = read.arguments.validate(self.drop_forged(arguments))

@@ -138,7 +138,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
+class _ReadParameter:
     """One parameter: its annotation evaluated, what fills it (None: the model), and what its annotation has lost, if anything."""
 
     parameter: Parameter
@@ -158,13 +158,13 @@ def _parameters(function: Callable[..., Any]) -> list[Parameter]:
     return [item for item in found.parameters.values() if item.name not in names]
 
 
-def _read_parameter(tool: str, parameter: Parameter, names: Names) -> _Read:
+def _read_parameter(tool: str, parameter: Parameter, names: Names) -> _ReadParameter:
     where = f"{tool}: the annotation of {parameter.name!r}"
     if parameter.kind in REST and parameter.name in RESERVED:
         raise ConfigurationError(f"{tool}: {_star(parameter)} is filled by nobody. Declare {parameter.name!r} without the stars.")
     try:
         if parameter.annotation is unset:
-            return _Read(parameter, find_fill_by_name(parameter.name, unset, parameter.default))
+            return _ReadParameter(parameter, find_fill_by_name(parameter.name, unset, parameter.default))
         found = parameter.replace(annotation=names.evaluate(parameter.annotation, where=where))
         asked = found.annotation, parameter.default
         fill = find_fill(*asked) or find_fill_by_name(parameter.name, *asked)
@@ -177,7 +177,7 @@ def _read_parameter(tool: str, parameter: Parameter, names: Names) -> _Read:
         raise ConfigurationError(message if message.startswith(where) else f"{where} {message}") from None
     if fill is not None and parameter.kind in REST:
         raise ConfigurationError(f"{where}: {_star(parameter)} is never filled with sessions. Declare one parameter for each.")
-    return _Read(found, fill)
+    return _ReadParameter(found, fill)
 
 
 def _default_factories(tool: str, parameters: Iterable[Parameter]) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -199,7 +199,7 @@ def _reason(parameter: Parameter) -> str:
     return f"annotated as {format_annotation(parameter.annotation)}"
 
 
-def _read_unresolved(where: str, parameter: Parameter, names: Names, name: str) -> _Read:
+def _read_unresolved(where: str, parameter: Parameter, names: Names, name: str) -> _ReadParameter:
     """A parameter whose annotation cannot be resolved: any JSON value, unless it could be meant for the session."""
     hidden = names.find_hidden(parameter.annotation)
     if hidden is not None and names.is_last:
@@ -210,7 +210,7 @@ def _read_unresolved(where: str, parameter: Parameter, names: Names, name: str) 
     is_meant = parameter.name in RESERVED or any(is_injectable(part) for part in names.find_parts(parameter.annotation))
     if is_meant and names.is_last:
         raise ConfigurationError(f"{where} names {name!r}, which cannot be found. Import it in the function's module.")
-    return _Read(parameter.replace(annotation=Any), None, name)
+    return _ReadParameter(parameter.replace(annotation=Any), None, name)
 
 
 def _star(parameter: Parameter) -> str:

@@ -5,12 +5,12 @@ They are read when the tool is made, and once more at its first use if a name wa
 >>> def greet(name: str, count: "Count") -> str: ...
 >>> reading = Reading(greet, Names.of(greet), tool="greet")
 >>> Count = int  # defined after the tool
->>> reading.plan.lost, reading.finished().plan.lost, reading.finished().arguments.schema["properties"]["count"]
+>>> reading.plan.lost, reading.finish().plan.lost, reading.finish().arguments.schema["properties"]["count"]
 ({'count': 'Count'}, {}, {'type': 'integer'})
 
 What is missing at the first use stays missing; the log and ``explain`` say so.
 
->>> print(Explanation.of("greet", reading.finished().plan))
+>>> print(Explanation.of("greet", reading.finish().plan))
 greet
   name   the model  str, required
   count  the model  int, required
@@ -79,7 +79,7 @@ class Reading:
         # Kept only while something is missing, because they hold the locals of the code that made the tool.
         self._names = names if self.plan.lost and not names.is_last else None
 
-    def finished(self) -> Reading:
+    def finish(self) -> Reading:
         """The same, or what is known now that the tool is used. Raises as the constructor."""
         if self._finished is None and self._names is not None:
             self._finished = Reading(self._function, self._names.at_last(), **self._settings)

@@ -144,7 +144,7 @@ def pending_in(session: Session, now: float) -> dict[str, Proposal]:
 
 def is_sealed_as_waiting(state: State, id_: str) -> bool:
     """Whether a call waits in what was last sealed of a state, whatever has become of it since."""
-    return id_ in (_object(state._own_arrived).get(PENDING) or {})
+    return id_ in (_read_object(state._own_arrived).get(PENDING) or {})
 
 
 def is_digest_of(digest: str, id_: str, name: str, arguments: Mapping[str, Any]) -> bool:
@@ -206,7 +206,7 @@ def _came_from_below(state: State, id_: str, use: str) -> bool:
     """Whether a call waited already when an overlay was first touched, or where it was not touched yet."""
     if not state.is_touched:
         return True
-    sealed = _object(state._own_arrived).get(PENDING, {}).get(id_)
+    sealed = _read_object(state._own_arrived).get(PENDING, {}).get(id_)
     return sealed is not None and sealed[2] == use
 
 
@@ -228,6 +228,6 @@ def _keep(state: State, pending: Mapping[str, Proposal], decided: Mapping[str, i
         state.keep(after)
 
 
-def _object(data: bytes | None) -> dict[str, Any]:
+def _read_object(data: bytes | None) -> dict[str, Any]:
     found = {} if data is None else read(data)
     return found if isinstance(found, dict) else {}

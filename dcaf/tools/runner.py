@@ -100,10 +100,10 @@ class ToolRunner:
         """
         _check_calls(calls)
         results: dict[int, Result] = {}
-        opened = [self._opened(call) for call in calls]
+        opened = [self._try_open(call) for call in calls]
 
         async def one(index: int) -> None:
-            results[index] = await _result(calls[index], opened[index])
+            results[index] = await _run_call(calls[index], opened[index])
 
         try:
             async with anyio.create_task_group() as group:
@@ -116,7 +116,7 @@ class ToolRunner:
         wrong = next((result.error for result in results.values() if isinstance(result.error, ConfigurationError)), None)
         if wrong is not None:
             raise wrong
-        return [results.get(index) or _cancelled_by_itself(call) for index, call in enumerate(calls)]
+        return [results.get(index) or _build_cancelled(call) for index, call in enumerate(calls)]
 
     def run_all_sync(self, calls: Sequence[Call]) -> list[Result]:
         """As ``run_all``, in a thread that has no event loop: in one of an application's own, in a program without a loop.
@@ -149,14 +149,14 @@ class ToolRunner:
             conflicts=self.conflicts,
         )
 
-    def _opened(self, call: Call) -> OpenCall | ConfigurationError:
+    def _try_open(self, call: Call) -> OpenCall | ConfigurationError:
         try:
             return self._open(call)
         except ConfigurationError as error:
             return error
 
 
-async def _result(call: Call, opened: OpenCall | ConfigurationError) -> Result:
+async def _run_call(call: Call, opened: OpenCall | ConfigurationError) -> Result:
     if isinstance(opened, ConfigurationError):
         return Result(call, format_error(call.tool.name, opened), error=opened)
     try:
@@ -172,7 +172,7 @@ def _check_calls(calls: object) -> None:
         raise ConfigurationError("run_all takes a list of calls: [Call(tool, arguments), ...].")
 
 
-def _cancelled_by_itself(call: Call) -> Result:
+def _build_cancelled(call: Call) -> Result:
     """What comes of a call whose tool has cancelled the very task that it runs in."""
     error = ExitError("CancelledError")
     return Result(call, format_error(call.tool.name, error), error=error)

@@ -11,7 +11,7 @@ None is "not given", and then what stands below counts. What needs approval cann
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from types import MethodType
@@ -20,7 +20,7 @@ from typing import Any, Final
 from pydantic_core import from_json, to_json
 
 from dcaf.core.errors import ConfigurationError
-from dcaf.tools.callables import layers
+from dcaf.tools.callables import find_decided, layers, name_of
 
 NAME: Final = "_settings"
 """The attribute of a tool that holds them: functools.wraps copies it, as all do that copy ``__dict__``."""
@@ -84,6 +84,23 @@ class Settings:
     def _completed_by(self, other: Settings, names: Iterable[str]) -> Settings:
         missing = {name: getattr(other, name) for name in names if getattr(self, name) is None}
         return replace(self, **missing)
+
+
+def complete_settings(own: Settings, function: Any, called: Callable[..., Any]) -> Settings:
+    """The settings of a tool: its own, and those of the tool that it is made of, or overrides, where its own say nothing.
+
+    Args:
+        own: What was given with its function.
+        function: What it is made of.
+        called: What it calls.
+
+    Raises:
+        ConfigurationError: An approval that is needed there is not needed here. Or it has no name.
+    """
+    below, above = find_settings(function), find_overridden_by(function)
+    found = own if below is None else own.over(below.without(find_decided(called)))
+    found = found if above is None else found.overriding(above)
+    return replace(found, name=found.name or name_of(called))
 
 
 def drop_properties(schema: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:

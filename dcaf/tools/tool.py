@@ -39,13 +39,13 @@ from dcaf.core.context import current_session, find_session, is_call_approved
 from dcaf.core.errors import ConfigurationError, ToolApprovalError
 from dcaf.core.session import Session, session_behind
 from dcaf.tools.annotations import Names
-from dcaf.tools.callables import CallTarget, find_decided, layers, name_of
+from dcaf.tools.callables import CallTarget, layers
 from dcaf.tools.calls import OpenCall
 from dcaf.tools.code_names import find_named, find_reached
 from dcaf.tools.execution import Executor
 from dcaf.tools.parameters import Explanation, Reading
 from dcaf.tools.schema import strict as strict_form
-from dcaf.tools.settings import Settings, find_overridden, find_overridden_by, find_settings
+from dcaf.tools.settings import Settings, complete_settings, find_overridden
 from dcaf.tools.threads import contained
 
 P = ParamSpec("P")
@@ -99,10 +99,7 @@ class Tool(Generic[P, R_co]):
         self._target: CallTarget = function._target if is_tool(function) else CallTarget.of(function)  # type: ignore[attr-defined]
         called = self._target.function
         _check_is_no_method_of_tool(function)
-        below, above = find_settings(function), find_overridden_by(function)
-        settings = own if below is None else own.over(below.without(find_decided(called)))
-        settings = settings if above is None else settings.overriding(above)
-        self._settings: Settings = replace(settings, name=settings.name or name_of(called))
+        self._settings: Settings = complete_settings(own, function, called)
         self._check_hides_nothing()
         self.forged: Counter[str] = Counter()
         self._tools: WeakValueDictionary[int, Tool[..., Any]] = WeakValueDictionary()
@@ -143,7 +140,7 @@ class Tool(Generic[P, R_co]):
     def description(self) -> str:
         """What the model reads of it."""
         given = self._settings.description
-        return self._read.finished().said.description if given is None else given
+        return self._read.finish().said.description if given is None else given
 
     @property
     def input_schema(self) -> dict[str, Any]:
@@ -152,7 +149,7 @@ class Tool(Generic[P, R_co]):
         Raises:
             ConfigurationError: The annotation of a parameter could not be resolved, and might mean a session.
         """
-        return self._read.finished().schema
+        return self._read.finish().schema
 
     @property
     def strict_schema(self) -> dict[str, Any]:
@@ -161,7 +158,7 @@ class Tool(Generic[P, R_co]):
         Raises:
             ConfigurationError: A parameter cannot be described that way; or as ``input_schema``.
         """
-        return strict_form(self._read.finished().arguments.schema, tool=self.name)
+        return strict_form(self._read.finish().arguments.schema, tool=self.name)
 
     @property
     def writes_session(self) -> bool:
@@ -170,7 +167,7 @@ class Tool(Generic[P, R_co]):
         A parameter takes it, or one of its keys, to write. Or it declares no session, and its code, or what it names of the same
         package or folder, calls ``current_session``. Raises as ``input_schema``.
         """
-        return self._read.finished().plan.writes or self._is_undeclared_writer()
+        return self._read.finish().plan.writes or self._is_undeclared_writer()
 
     @property
     def is_stream(self) -> bool:
@@ -180,7 +177,7 @@ class Tool(Generic[P, R_co]):
 
     def explain(self) -> Explanation:
         """Say for every parameter who fills it and why. Raises as ``input_schema``."""
-        return Explanation.of(self.name, self._read.finished().plan, reaches_session=self._is_undeclared_writer())
+        return Explanation.of(self.name, self._read.finish().plan, reaches_session=self._is_undeclared_writer())
 
     def check(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Validate a model's arguments without calling the function.
@@ -195,7 +192,7 @@ class Tool(Generic[P, R_co]):
             ToolArgumentError: They do not fit.
         """
         own = self._executor.drop_forged(arguments)
-        self._read.finished().arguments.validate(own)
+        self._read.finish().arguments.validate(own)
         return own
 
     def complete(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -212,7 +209,7 @@ class Tool(Generic[P, R_co]):
         Raises:
             ToolArgumentError: They do not fit.
         """
-        return self._read.finished().arguments.complete(self._executor.drop_forged(arguments))
+        return self._read.finish().arguments.complete(self._executor.drop_forged(arguments))
 
     async def run(self, arguments: Mapping[str, Any], *, session: Session | None = None, is_approved: bool = False) -> Any:
         """Validate a model's arguments and call the function; a sync one runs in a thread, with its context variables.
@@ -296,7 +293,7 @@ class Tool(Generic[P, R_co]):
         with _binding:
             found = self._tools.get(id(bound_to))
             if found is None:
-                found = self._tools[id(bound_to)] = self._changed(_target=self._target.bind(bound_to), _bound_to=(self, bound_to))
+                found = self._tools[id(bound_to)] = self._copy_with(_target=self._target.bind(bound_to), _bound_to=(self, bound_to))
             return found
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -306,7 +303,7 @@ class Tool(Generic[P, R_co]):
             )
         above = find_overridden(owner, name)
         if above is not None:
-            setattr(owner, name, self._changed(_settings=self._settings.overriding(above)))
+            setattr(owner, name, self._copy_with(_settings=self._settings.overriding(above)))
 
     @property
     def __isabstractmethod__(self) -> bool:
@@ -330,7 +327,7 @@ class Tool(Generic[P, R_co]):
             unbound, instance = self._bound_to
             return unbound.__get__(copy.deepcopy(instance, memo))
         function = copy.deepcopy(self._target.function, memo)
-        return self if function is self._target.function else self._changed(_target=replace(self._target, function=function))
+        return self if function is self._target.function else self._copy_with(_target=replace(self._target, function=function))
 
     def __replace__(self, /, **settings: Any) -> Tool[P, R_co]:
         """A tool of this one with other settings: ``copy.replace``."""
@@ -357,7 +354,7 @@ class Tool(Generic[P, R_co]):
         limit_s = None if self.timeout is None else self.timeout.total_seconds()
         return Executor(self.name, self._target, self._read, self.forged, self.requires_approval, self.parallel, limit_s)
 
-    def _changed(self, **members: Any) -> Any:
+    def _copy_with(self, **members: Any) -> Any:
         """The same tool but for some of its members."""
         made = object.__new__(type(self))
         made.__dict__.update(self.__dict__, _tools=WeakValueDictionary(), _reaches=None, **members)
@@ -370,10 +367,10 @@ class Tool(Generic[P, R_co]):
         if given is not None:
             return session_behind(given, "session=")
         found = find_session()
-        return current_session() if found is None and self._read.finished().plan.needs_session else found
+        return current_session() if found is None and self._read.finish().plan.needs_session else found
 
     def _is_undeclared_writer(self) -> bool:
-        if self._reaches is None and self._read.finished().plan.declares_session:
+        if self._reaches is None and self._read.finish().plan.declares_session:
             self._reaches = False
         if self._reaches is None:
             self._reaches = False  # while it is looked for: tools may name each other
