@@ -64,7 +64,7 @@ def find_reached(function: Callable[..., Any]) -> Iterator[Any]:
                 waiting.append(called)
 
 
-class _Names(NamedTuple):
+class _CodeNames(NamedTuple):
     """The names in a piece of code: of globals, of attributes, and of modules that it imports itself."""
 
     globals: frozenset[str] = frozenset()
@@ -73,17 +73,17 @@ class _Names(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def _names(code: CodeType) -> _Names:
+def _names(code: CodeType) -> _CodeNames:
     """Those of the code, and of the functions inside it."""
     steps = list(dis.get_instructions(code))
     found = [frozenset(step.argval for step in steps if step.opname.startswith(kinds)) for kinds in (GLOBAL, ATTRIBUTE, IMPORT)]
     inside = [_names(item) for item in code.co_consts if isinstance(item, CodeType)]
-    return _Names(*(own.union(*(names[at] for names in inside)) for at, own in enumerate(found)))
+    return _CodeNames(*(own.union(*(names[at] for names in inside)) for at, own in enumerate(found)))
 
 
 def _find_named_by(layer: Any) -> list[Any]:
     code = getattr(layer, "__code__", None) or getattr(type(layer).__call__, "__code__", None)
-    names = _Names() if code is None else _names(code)
+    names = _CodeNames() if code is None else _names(code)
     level = found = [item for item in _roots(layer, names) if not _is_instance(item, PLAIN)]
     for _ in range(DEPTH):
         known = {id(item) for item in found}
@@ -93,7 +93,7 @@ def _find_named_by(layer: Any) -> list[Any]:
     return found
 
 
-def _roots(layer: Any, names: _Names) -> Iterator[Any]:
+def _roots(layer: Any, names: _CodeNames) -> Iterator[Any]:
     """What a name in the code can begin with: a global, what it closes over, a default, its object, what a partial has decided."""
     around: Mapping[str, Any] = getattr(layer, "__globals__", {})
     yield from (around[name] for name in sorted(names.globals) if name in around)

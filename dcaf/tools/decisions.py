@@ -55,6 +55,8 @@ INLINE_BYTES: Final = 16 * 1024
 
 LEFT: Final = "dcaf: approvals of calls that did not run stay used up, because the store of the session did not answer"
 
+_limiter: Final[RunVar[anyio.CapacityLimiter | None]] = RunVar("dcaf_digesters")
+
 
 @dataclass(frozen=True, slots=True)
 class DecidedCall:
@@ -255,9 +257,6 @@ def _size(arguments: Mapping[str, Any]) -> int:
         return len(to_json(arguments))
     except (PydanticSerializationError, ValueError, RecursionError):
         return INLINE_BYTES + 1
-
-
-_limiter: Final[RunVar[anyio.CapacityLimiter | None]] = RunVar("dcaf_digesters")
 
 
 def _digesters() -> anyio.CapacityLimiter:

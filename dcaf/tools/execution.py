@@ -42,7 +42,7 @@ from dcaf.tools.threads import Handover, call_in_thread, contained, is_cancelled
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
-Stream: TypeAlias = Generator[Any, Any, Any] | AsyncGenerator[Any, Any]
+AnyGenerator: TypeAlias = Generator[Any, Any, Any] | AsyncGenerator[Any, Any]
 
 CallScope: TypeAlias = Callable[[], AbstractContextManager[None]]
 """Makes what says of the code inside it that it is a tool's."""
@@ -116,7 +116,7 @@ class Executor:
         """
         with nullcontext() if self.limit_s is None else anyio.move_on_after(self.limit_s):
             result = await self._call(arguments, session, abandon=True, is_approved=is_approved)
-            if not is_stream(result):
+            if not is_generator(result):
                 return result
             async with aclosing(iterate(result, abandon=True, is_approved=is_approved)) as found:
                 return [item async for item in found]
@@ -130,7 +130,7 @@ class Executor:
         """What it yields, as it comes; of a function that is no generator, its one result. Arguments and errors as above."""
         with contained():
             result = await self._call(arguments, session, is_approved=is_approved)
-        if not is_stream(result):
+        if not is_generator(result):
             yield result
             return
         async with aclosing(iterate(result, is_approved=is_approved)) as found:
@@ -160,12 +160,12 @@ class Executor:
             _call.reset(token)
 
 
-def is_stream(result: object) -> bool:
+def is_generator(result: object) -> bool:
     """Whether a result comes in pieces."""
     return isinstance(result, GeneratorType | AsyncGeneratorType)
 
 
-async def iterate(stream: Stream, *, abandon: bool = False, is_approved: bool = False) -> AsyncGenerator[Any, None]:
+async def iterate(stream: AnyGenerator, *, abandon: bool = False, is_approved: bool = False) -> AsyncGenerator[Any, None]:
     """What a generator yields, as it comes.
 
     Args:

@@ -14,8 +14,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterable, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Final, NamedTuple, TypeVar
 
 import rfc8785
 from pydantic_core import PydanticSerializationError, to_json
@@ -28,6 +28,8 @@ from dcaf.core.payload import lacks
 from dcaf.core.session import Session
 from dcaf.core.state import QUOTED, State
 from dcaf.core.transaction import Overlay
+
+T = TypeVar("T")
 
 PENDING: Final = "approvals"
 """The member of the library's own part of the state: id of a call -> its Proposal."""
@@ -79,9 +81,7 @@ def add_proposal(
     digest = digest_of(id_, name, arguments)
     proposal = Proposal(digest, int(now) + VALID_S, secrets.token_urlsafe(12), tag_of(intent))
     with session._state._lock:
-        pending, decided = pending_in(session, now), decided_in(session._state, now)
-        pending.pop(id_, None)
-        decided.pop(id_, None)
+        pending, decided = _drop(pending_in(session, now), {id_}), _drop(decided_in(session._state, now), {id_})
         _keep(session._state, {**pending, id_: proposal}, decided)
     return digest
 
@@ -90,16 +90,13 @@ def mark_decided(session: Session, ids: Iterable[str], *, now: float) -> None:
     """Take calls that were decided out of those that wait, and remember that they were."""
     done = dict.fromkeys(ids, int(now) + VALID_S)
     with session._state._lock:
-        pending = {id_: proposal for id_, proposal in pending_in(session, now).items() if id_ not in done}
-        _keep(session._state, pending, {**decided_in(session._state, now), **done})
+        _keep(session._state, _drop(pending_in(session, now), done), {**decided_in(session._state, now), **done})
 
 
 def remove_proposals(session: Session, ids: Iterable[str], *, now: float) -> None:
     """Have calls wait no more, of which nobody has decided."""
-    gone = set(ids)
     with session._state._lock:
-        pending = {id_: proposal for id_, proposal in pending_in(session, now).items() if id_ not in gone}
-        _keep(session._state, pending, decided_in(session._state, now))
+        _keep(session._state, _drop(pending_in(session, now), set(ids)), decided_in(session._state, now))
 
 
 def use_up(state: State, id_: str, use: str, *, now: float) -> list[tuple[State, Proposal]]:
@@ -119,8 +116,7 @@ def use_up(state: State, id_: str, use: str, *, now: float) -> list[tuple[State,
             below = use_up(state._parent, id_, use, now=now)
             if not below:
                 return []
-        pending = {other: found for other, found in _pending(state, now).items() if other != id_}
-        _keep(state, pending, {**decided_in(state, now), id_: int(now) + VALID_S})
+        _keep(state, _drop(_pending(state, now), {id_}), {**decided_in(state, now), id_: int(now) + VALID_S})
         return [(state, proposal), *below]
 
 
@@ -128,8 +124,7 @@ def give_back(used: Iterable[tuple[State, Proposal]], id_: str, *, now: float) -
     """Have a call wait again, because it has not run after all."""
     for state, proposal in used:
         with state._lock:
-            decided = {other: until for other, until in decided_in(state, now).items() if other != id_}
-            _keep(state, {id_: proposal, **_pending(state, now)}, decided)
+            _keep(state, {id_: proposal, **_pending(state, now)}, _drop(decided_in(state, now), {id_}))
 
 
 def is_waiting(session: Session, id_: str) -> bool:
@@ -222,10 +217,13 @@ def _keep(state: State, pending: Mapping[str, Proposal], decided: Mapping[str, i
     waiting = {id_: list(proposal if proposal.intent else proposal[:3]) for id_, proposal in list(pending.items())[-MOST_PENDING:]}
     members = {PENDING: waiting, DECIDED: dict(list(decided.items())[-MOST_PENDING:])}
     before = _own(state)
-    others = {name: value for name, value in before.items() if name not in members}
-    after = {**others, **{name: value for name, value in members.items() if value}}
+    after = {**_drop(before, members), **{name: value for name, value in members.items() if value}}
     if after != before:
         state.keep(after)
+
+
+def _drop(members: Mapping[str, T], names: Collection[str]) -> dict[str, T]:
+    return {name: value for name, value in members.items() if name not in names}
 
 
 def _read_object(data: bytes | None) -> dict[str, Any]:

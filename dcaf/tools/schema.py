@@ -40,9 +40,8 @@ from dcaf.core.parts import misfit, problems
 from dcaf.tools.callables import find_default_factory
 from dcaf.tools.docstrings import Docstring
 from dcaf.tools.injection import Plan
+from dcaf.tools.providers import unset
 from dcaf.tools.settings import drop_properties
-
-unset: Final = Parameter.empty
 
 INSIDE: Final = ("anyOf", "oneOf", "allOf", "prefixItems")
 """Members of a schema that are lists of schemas."""
