@@ -31,7 +31,6 @@ from typing import Any, Final, cast
 
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.handles import IMMUTABLE
-from dcaf.tools.threads import call_in_thread
 
 LAMBDA: Final = "<lambda>"
 MOST_LAYERS: Final = 100
@@ -94,18 +93,6 @@ def starts_on_loop(function: Callable[..., Any]) -> bool:
     """Whether calling it does no work yet: it makes a coroutine or a generator."""
     called = type(function).__call__ if _is_object(function) else function
     return any(kind(called) for kind in (inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction))
-
-
-async def outcome(call: Callable[[], Any], *, on_loop: bool, abandon: bool = False) -> Any:
-    """Call code of others and wait for what comes of it. The caller contains what that code does.
-
-    Args:
-        call: The call.
-        on_loop: As ``starts_on_loop`` says; any other call runs in a thread, with the caller's context variables.
-        abandon: A cancelled call does not wait for its thread, which keeps its place among the threads until it has ended.
-    """
-    result = call() if on_loop else await call_in_thread(call, abandon=abandon)
-    return await result if inspect.isawaitable(result) else result
 
 
 def find_default_factory(default: Any) -> Callable[[], Any] | None:

@@ -36,9 +36,9 @@ import anyio
 from dcaf.core.context import _call, calling
 from dcaf.core.errors import ConfigurationError, ToolApprovalError, ToolArgumentError, ToolTimeoutError
 from dcaf.core.session import Session
-from dcaf.tools.callables import CallTarget, outcome
+from dcaf.tools.callables import CallTarget
 from dcaf.tools.parameters import Reading
-from dcaf.tools.threads import Handover, call_in_thread, contained, is_cancelled, leave_to_thread
+from dcaf.tools.threads import Handover, call_and_wait, call_in_thread, contained, is_cancelled, leave_to_thread
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
@@ -155,7 +155,7 @@ class Executor:
         try:
             values = read.arguments.validate(self.drop_forged(arguments))
             call = functools.partial(read.plan.call, self.target.function, values, session)
-            return await outcome(call, on_loop=self.target.starts_on_loop, abandon=abandon)
+            return await call_and_wait(call, on_loop=self.target.starts_on_loop, abandon=abandon)
         finally:
             _call.reset(token)
 

@@ -24,6 +24,7 @@ from __future__ import annotations
 import asyncio
 import dis
 import functools
+import inspect
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -78,6 +79,18 @@ class contained:  # noqa: N801 - it is used as a function is
         if isinstance(error, GeneratorExit):
             return trace is not None and trace.tb_next is None  # thrown in where the code is called, and not raised by it
         return any(_is_of_signal(leaf) for leaf in leaves)
+
+
+async def call_and_wait(call: Callable[[], Any], *, on_loop: bool, abandon: bool = False) -> Any:
+    """Call code of others and wait for what comes of it. The caller contains what that code does.
+
+    Args:
+        call: The call.
+        on_loop: As ``starts_on_loop`` of the callables says; any other call runs in a thread, with the caller's context variables.
+        abandon: A cancelled call does not wait for its thread, which keeps its place among the threads until it has ended.
+    """
+    result = call() if on_loop else await call_in_thread(call, abandon=abandon)
+    return await result if inspect.isawaitable(result) else result
 
 
 async def call_in_thread(call: Callable[[], Any], *, abandon: bool = False) -> Any:

@@ -25,7 +25,7 @@ from pydantic import BaseModel, BeforeValidator, Field, model_serializer
 from dcaf import Session, Tool, tool
 from dcaf.core import DcafError, ExitError
 from dcaf.tools import Call, ToolRunner, threads
-from dcaf.tools.callables import outcome
+from dcaf.tools.threads import call_and_wait
 
 both = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
@@ -377,7 +377,7 @@ def test_a_call_that_is_closed_unfinished_is_closed() -> None:
             closed.append(1)
 
     async def main() -> None:
-        coroutine = outcome(waits, on_loop=True)
+        coroutine = call_and_wait(waits, on_loop=True)
         coroutine.send(None)
         coroutine.close()
 
