@@ -57,7 +57,7 @@ class Names:
         is_last: There is no later time to look again: a module that only the source names, and nobody has loaded, is imported.
 
     Attributes:
-        is_last: As above.
+        is_last: The same.
     """
 
     def __init__(self, function: Callable[..., Any], around: dict[str, Any], *, is_last: bool = False) -> None:

@@ -137,10 +137,10 @@ async def decide(session: Session, decisions: Sequence[DecidedCall], *, clock: C
         ConfigurationError: An argument is of another type.
     """
     found, now = session_behind(session, "decide()"), require_clock("clock=", clock)()
-    said = items_of(decisions)
-    if said is None or not all(isinstance(item, DecidedCall) for item in said):
+    decided = items_of(decisions)
+    if decided is None or not all(isinstance(item, DecidedCall) for item in decided):
         raise ConfigurationError("decide() takes a list of DecidedCall, as DecidedCall(id, name, arguments, execute=True).")
-    spending = Spending(found, await judge_message(found, said, now=now))
+    spending = Spending(found, await judge_message(found, decided, now=now))
     await spending.spend()
     verdicts: list[Verdict] = []
     try:

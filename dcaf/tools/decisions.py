@@ -130,10 +130,10 @@ def judge(session: Session, decisions: Sequence[DecidedCall], *, now: float) -> 
     Returns:
         One for each decision, in order.
     """
-    said = [item for item in decisions if item.is_decided]
-    times = Counter(item.id for item in said)
+    decided_calls = [item for item in decisions if item.is_decided]
+    times = Counter(item.id for item in decided_calls)
     proposed, decided = proposed_in(session._state), decided_in(session._state, now)
-    return [_judge_one(item, proposed.get(item.id), times[item.id], now, was_decided=item.id in decided) for item in said]
+    return [_judge_one(item, proposed.get(item.id), times[item.id], now, was_decided=item.id in decided) for item in decided_calls]
 
 
 async def judge_message(session: Session, decisions: Sequence[DecidedCall], *, now: float) -> list[Verdict]:
@@ -158,8 +158,8 @@ class Spending:
         verdicts: What was decided.
 
     Attributes:
-        session: As above.
-        verdicts: As above; after ``spend`` what was used before is refused.
+        session: The same.
+        verdicts: The same; after ``spend`` what was used before is refused.
     """
 
     def __init__(self, session: Session, verdicts: Sequence[Verdict]) -> None:

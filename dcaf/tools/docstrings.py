@@ -1,6 +1,6 @@
 r"""What a docstring says of a tool and of each of its parameters, and nothing of those that the model must not see.
 
->>> said = Docstring.of('''Greet the person.
+>>> found = Docstring.of('''Greet the person.
 ...
 ... Args:
 ...     name: What to call them.
@@ -8,7 +8,7 @@ r"""What a docstring says of a tool and of each of its parameters, and nothing o
 ...
 ... Be kind.
 ... ''', hidden={"session"})
->>> said.description, said.parameters
+>>> found.description, found.parameters
 ('Greet the person.\n\nBe kind.', {'name': 'What to call them.'})
 
 The form is found out, not declared, and there may be several. What is about parameters, results and errors, in the form of Google,

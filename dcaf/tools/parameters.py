@@ -3,7 +3,7 @@
 They are read when the tool is made, and once more at its first use if a name was missing then.
 
 >>> def greet(name: str, count: "Count") -> str: ...
->>> reading = Reading(greet, Names.of(greet), tool="greet")
+>>> reading = Reading(greet, Names.of(greet), Settings(name="greet"))
 >>> Count = int  # defined after the tool
 >>> reading.plan.lost, reading.finish().plan.lost, reading.finish().arguments.schema["properties"]["count"]
 ({'count': 'Count'}, {}, {'type': 'integer'})
@@ -19,7 +19,7 @@ greet
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from inspect import Parameter
 from typing import Any, Final
@@ -32,8 +32,11 @@ from dcaf.tools.docstrings import Docstring
 from dcaf.tools.injection import Plan
 from dcaf.tools.providers import format_annotation
 from dcaf.tools.schema import Arguments, strict
+from dcaf.tools.settings import Settings
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
+
+LOST: Final = "%s: %r takes any JSON value: its annotation names %r, which cannot be found"
 
 
 class Reading:
@@ -42,15 +45,13 @@ class Reading:
     Args:
         function: What is to be called.
         names: Where its annotations look for names.
-        tool: Its name, for messages.
+        settings: What was given with it: its name, for messages, and how its schema is made.
         waits: Its first parameter is the object that it waits for.
-        given: A schema that was written by hand; None to make one.
-        is_strict: Whether the schema must be one for strict providers.
 
     Attributes:
         plan: Who fills what.
         hidden: The names under which a model may send nothing.
-        said: What the docstring says.
+        docstring: What the docstring says.
         arguments: The model's part.
         schema: What the model is shown.
 
@@ -58,35 +59,27 @@ class Reading:
         ConfigurationError: As ``Plan``, ``Arguments`` and ``strict``.
     """
 
-    def __init__(
-        self,
-        function: Callable[..., Any],
-        names: Names,
-        *,
-        tool: str,
-        waits: bool = False,
-        given: Mapping[str, Any] | None = None,
-        is_strict: bool = False,
-    ) -> None:
+    def __init__(self, function: Callable[..., Any], names: Names, settings: Settings, *, waits: bool = False) -> None:
+        tool, given = settings.name or "", settings.input_schema
         self._function = function
-        self._settings: dict[str, Any] = {"tool": tool, "waits": waits, "given": given, "is_strict": is_strict}
+        self._settings = settings
+        self._waits = waits
         self._finished: Reading | None = None
         self.plan: Plan = Plan.of(function, names, waits=waits, is_named=given is None)
         self.hidden: frozenset[str] = self.plan.hidden
-        self.said: Docstring = Docstring.of(find_docstring(function), hidden=self.hidden)
-        self.arguments: Arguments = Arguments(tool, self.plan, self.said, given)
-        self.schema: dict[str, Any] = strict(self.arguments.schema, tool=tool) if is_strict else self.arguments.schema
+        self.docstring: Docstring = Docstring.of(find_docstring(function), hidden=self.hidden)
+        self.arguments: Arguments = Arguments(tool, self.plan, self.docstring, given)
+        self.schema: dict[str, Any] = strict(self.arguments.schema, tool=tool) if settings.strict else self.arguments.schema
         # Kept only while something is missing, because they hold the locals of the code that made the tool.
         self._names = names if self.plan.lost and not names.is_last else None
 
     def finish(self) -> Reading:
         """The same, or what is known now that the tool is used. Raises as the constructor."""
         if self._finished is None and self._names is not None:
-            self._finished = Reading(self._function, self._names.at_last(), **self._settings)
+            self._finished = Reading(self._function, self._names.at_last(), self._settings, waits=self._waits)
             self._names = None
             for name, lost in self._finished.plan.lost.items():
-                tool = self._settings["tool"]
-                logger.warning("%s: %r takes any JSON value: its annotation names %r, which cannot be found", tool, name, lost)
+                logger.warning(LOST, self._settings.name, name, lost)
         return self if self._finished is None else self._finished
 
 

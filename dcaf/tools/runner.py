@@ -161,7 +161,7 @@ async def _run_call(call: Call, opened: OpenCall | ConfigurationError) -> Result
         return Result(call, format_error(call.tool.name, opened), error=opened)
     try:
         value, text = await opened.run(call.arguments, is_approved=call.is_approved, write=format_result)
-    except Exception as error:  # noqa: BLE001 - whatever a tool raises, the model is told and the other calls go on
+    except Exception as error:  # noqa: BLE001 - whatever a tool raises, the model reads of it and the other calls go on
         logger.warning("dcaf: %s failed: %s", call.tool.name, format_safe_traceback(error, call.tool._function))
         return Result(call, format_error(call.tool.name, error), error=error)
     return Result(call, text, value)

@@ -53,7 +53,7 @@ class Arguments:
     Args:
         tool: The tool's name, for messages.
         plan: Which parameters are open; one without an annotation takes any JSON value.
-        said: What the docstring says of them.
+        docstring: What it says of them.
         given: A schema that was written by hand, to be shown in place of the one that is made; None to make one.
 
     Attributes:
@@ -63,12 +63,12 @@ class Arguments:
         ConfigurationError: pydantic cannot describe a parameter, or the schema by hand does not fit the parameters.
     """
 
-    def __init__(self, tool: str, plan: Plan, said: Docstring, given: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, tool: str, plan: Plan, docstring: Docstring, given: Mapping[str, Any] | None = None) -> None:
         parameters = [*plan.open, *([] if given is None else _further_parameters(given, plan, tool=tool))]
         # Fields are numbered and named by alias, so that no parameter's name can clash with an attribute of the model.
         self._names = {f"p{index}": parameter.name for index, parameter in enumerate(parameters)}
         self._further = {parameter.name for parameter in parameters[len(plan.open) :]}
-        self._model, made = _build_model(tool, dict(zip(self._names, parameters, strict=True)), said)
+        self._model, made = _build_model(tool, dict(zip(self._names, parameters, strict=True)), docstring)
         self.schema: dict[str, Any] = made if given is None else _hide_filled(given, plan, tool=tool)
         self._defaults = {
             name
@@ -161,8 +161,8 @@ class _Schema(GenerateJsonSchema):
         return False
 
 
-def _build_model(tool: str, parameters: Mapping[str, Parameter], said: Docstring) -> tuple[type[BaseModel], dict[str, Any]]:
-    fields = {field: _field(parameter, said.parameters.get(parameter.name)) for field, parameter in parameters.items()}
+def _build_model(tool: str, parameters: Mapping[str, Parameter], docstring: Docstring) -> tuple[type[BaseModel], dict[str, Any]]:
+    fields = {field: _field(parameter, docstring.parameters.get(parameter.name)) for field, parameter in parameters.items()}
     try:
         model = create_model(tool, __config__=ConfigDict(extra="forbid"), **cast("Any", fields))
         schema = model.model_json_schema(schema_generator=_Schema)
@@ -171,9 +171,9 @@ def _build_model(tool: str, parameters: Mapping[str, Parameter], said: Docstring
     return model, {"type": "object", "properties": {}} | {key: value for key, value in schema.items() if key != "title"}
 
 
-def _field(parameter: Parameter, said: str | None) -> tuple[Any, Any]:
+def _field(parameter: Parameter, description: str | None) -> tuple[Any, Any]:
     annotation = Any if parameter.annotation is unset else parameter.annotation
-    described: dict[str, Any] = {} if said is None else {"description": said}
+    described: dict[str, Any] = {} if description is None else {"description": description}
     names: dict[str, Any] = {"alias": parameter.name, "validation_alias": parameter.name}
     if isinstance(parameter.default, FieldInfo):
         return Annotated[annotation, parameter.default], Field(**names, **described)

@@ -11,8 +11,8 @@ dcaf.core.errors.ExitError: The code that was called ended with SystemExit. Rais
 >>> anyio.run(call_in_thread, lambda: threading.current_thread() is threading.main_thread())
 False
 
-A cancellation from outside passes, and so does what a signal's handler raises, as Ctrl-C does. What tells
-them from the code's own is where they come from, not their type.
+A cancellation from outside passes, and so does what a signal's handler raises, as Ctrl-C does. They differ from the code's own by
+where they come from, not by their type.
 
 What a reader gets wrong: the threads are anyio's, and Starlette's sync endpoints have the same (40, unless the application says
 otherwise: ``anyio.to_thread.current_default_thread_limiter().total_tokens``). A call keeps its place among them until it has ended,

@@ -105,14 +105,7 @@ class Tool(Generic[P, R_co]):
         self._tools: WeakValueDictionary[int, Tool[..., Any]] = WeakValueDictionary()
         self._reaches: bool | None = None
         self._bound_to: tuple[Tool[..., Any], object] | None = None
-        self._read = Reading(
-            called,
-            Names.of(called, sys._getframe(1)),
-            tool=self.name,
-            waits=self._target.waits,
-            given=self._settings.input_schema,
-            is_strict=bool(self._settings.strict),
-        )
+        self._read = Reading(called, Names.of(called, sys._getframe(1)), self._settings, waits=self._target.waits)
         self._executor: Executor = self._build_executor()
         functools.update_wrapper(self, called, updated=())
 
@@ -140,7 +133,7 @@ class Tool(Generic[P, R_co]):
     def description(self) -> str:
         """What the model reads of it."""
         given = self._settings.description
-        return self._read.finish().said.description if given is None else given
+        return self._read.finish().docstring.description if given is None else given
 
     @property
     def input_schema(self) -> dict[str, Any]:
