@@ -9,6 +9,8 @@ Typed sessions read those of their class, and tools those of their parameters.
 (typing.ClassVar[int], True)
 >>> read_hint(Deploy, "step") is None
 True
+>>> list(names_in("dict[str, 'Deploy']")), unquote("'Deploy' | None")
+(['dict', 'str', 'Deploy'], 'Deploy | None')
 
 What a reader gets wrong: an annotation that names something below it in its module cannot be evaluated while the class is made. It
 is tried again when the field is first used.
