@@ -40,8 +40,8 @@ from dcaf.core.session import Session
 from dcaf.core.state import State
 from dcaf.tools.callables import layers
 from dcaf.tools.decisions import BEFORE, DecidedCall, Verdict
-from dcaf.tools.proposals import Proposal, give_back, is_digest_of, is_sealed_as_waiting, pending_in, root_of, tag_of, take
-from dcaf.tools.results import Call, told_of
+from dcaf.tools.proposals import Proposal, give_back, is_digest_of, is_sealed_as_waiting, pending_in, root_of, tag_of, use_up
+from dcaf.tools.results import Call, format_error
 from dcaf.tools.runner import ToolRunner
 from dcaf.tools.tool import Tool
 
@@ -194,7 +194,7 @@ class Execution:
         try:
             (result,) = await runner.run_all([call])
         except ConfigurationError as error:
-            item.error, item.output = error, told_of(item.tool.name, error)
+            item.error, item.output = error, format_error(item.tool.name, error)
             return
         if item.has_begun:
             item.output = result.text
@@ -202,9 +202,9 @@ class Execution:
 
     def _beginning(self, item: Approved) -> Tool[..., Any]:
         """The tool, whose function uses the call up when it begins."""
-        tool, way = item.tool, item.tool._way
+        tool, way = item.tool, item.tool._target
         begins, begins_in_thread = functools.partial(self._begin, item), functools.partial(self._begin_in_thread, item)
-        made: Tool[..., Any] = tool._changed(_way=replace(way, function=_after(begins, begins_in_thread, way.function)))
+        made: Tool[..., Any] = tool._copy_with(_target=replace(way, function=_after(begins, begins_in_thread, way.function)))
         made._reaches = tool._is_undeclared_writer()  # which is read off the code of the function alone
         return made
 
@@ -243,7 +243,7 @@ class Execution:
             if self._is_over:
                 raise ToolApprovalError(OVER)
             verdict = item.verdict
-            item.used = take(self._session._state, verdict.id, verdict.use, now=self._clock())
+            item.used = use_up(self._session._state, verdict.id, verdict.use, now=self._clock())
             item.output = STOPPED if item.used else BEFORE
         if not item.used:
             raise ToolApprovalError(BEFORE)

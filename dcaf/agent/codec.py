@@ -26,7 +26,7 @@ from dcaf.agent.models import READ, Done, Error, Event, Message, MetaData, Turn
 from dcaf.agent.response import AgentResponse
 from dcaf.core.errors import AgentError, DcafError, MalformedRequest
 from dcaf.tools.platform_context import PLATFORM
-from dcaf.tools.results import trace
+from dcaf.tools.results import format_safe_traceback
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
@@ -133,7 +133,7 @@ def refused(error: Exception) -> DcafError:
     if isinstance(error, DcafError):
         logger.warning("dcaf: a turn failed: %s%s", error.code, _listed(error) if isinstance(error, MalformedRequest) else "")
         return error
-    logger.error("dcaf: a turn failed with %s", trace(error))
+    logger.error("dcaf: a turn failed with %s", format_safe_traceback(error))
     return AgentError(type(error).__name__)
 
 

@@ -26,10 +26,10 @@ from dcaf.agent.run_state import Draft, Tools, begin_overlay, commit_overlay
 from dcaf.core.context import running
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session
-from dcaf.tools.callables import label, outcome, starts_on_loop
+from dcaf.tools.callables import label, starts_on_loop
 from dcaf.tools.injection import Plan
 from dcaf.tools.proposals import MOST_PENDING
-from dcaf.tools.threads import contained
+from dcaf.tools.threads import call_and_wait, contained
 from dcaf.tools.tool import Tool
 
 OWN: Final = frozenset({"session", "tool_calls", "executed_tool_calls", "approvals", "executed_approvals"})
@@ -117,7 +117,7 @@ class Filled:
         named = {parameter.name: value for parameter, value in zip(self._plan.open, values, strict=False)}
         with running(session), contained():
             call = functools.partial(self._plan.call, self._function, named, session)
-            return await outcome(call, on_loop=self._on_loop, abandon=True)
+            return await call_and_wait(call, on_loop=self._on_loop, abandon=True)
 
 
 class FunctionMind:

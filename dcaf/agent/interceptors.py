@@ -27,9 +27,9 @@ from dcaf.agent.run_state import begin_overlay, commit_overlay
 from dcaf.core.context import running
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session
-from dcaf.tools.callables import label, outcome, starts_on_loop
+from dcaf.tools.callables import label, starts_on_loop
 from dcaf.tools.queue import Conflict
-from dcaf.tools.threads import contained
+from dcaf.tools.threads import call_and_wait, contained
 
 
 @dataclass(slots=True)
@@ -86,7 +86,7 @@ async def intercepted(interceptors: Iterable[Callable[[Seen], Any]], seen: Seen,
         session = begin_overlay(seen.session)
         shown = replace(seen, session=session)
         with running(session), contained():
-            result = await outcome(functools.partial(interceptor, shown), on_loop=starts_on_loop(interceptor), abandon=True)
+            result = await call_and_wait(functools.partial(interceptor, shown), on_loop=starts_on_loop(interceptor), abandon=True)
         if result is not None and type(result) is not type(seen):
             raise ConfigurationError(
                 f"{label(interceptor)} returned {kind_of(result)}: return the {type(seen).__name__}, or nothing."

@@ -55,8 +55,8 @@ from dcaf.core.errors import (
     ToolError,
 )
 from dcaf.core.session import Session
-from dcaf.tools.proposals import MOST_PENDING, waits
-from dcaf.tools.results import Call, told_of
+from dcaf.tools.proposals import MOST_PENDING, is_waiting
+from dcaf.tools.results import Call, format_error
 from dcaf.tools.runner import ToolRunner
 from dcaf.tools.threads import contained
 from dcaf.tools.tool import Tool
@@ -292,7 +292,7 @@ class ModelMind:
                 raise ToolError(f"{MOST_PENDING} calls wait for approval already. Ask for fewer at once.")
             draft.propose(tool, part.tool_call_id, tool.complete(arguments), said.text or None)
         except StateError as error:
-            return told_of(part.tool_name, error)
+            return format_error(part.tool_name, error)
         return None
 
     def _read(self, part: ToolCallPart) -> tuple[Tool[..., Any], dict[str, Any]]:
@@ -337,7 +337,7 @@ def _with_own_ids(said: ModelResponse, talk: list[ModelMessage], session: Sessio
     for at, part in enumerate(parts):
         if isinstance(part, ToolCallPart):
             id_ = part.tool_call_id
-            is_free = 0 < len(id_) <= LONGEST_ID and id_ not in taken and not waits(session, id_)
+            is_free = 0 < len(id_) <= LONGEST_ID and id_ not in taken and not is_waiting(session, id_)
             parts[at] = part if is_free else replace(part, tool_call_id=uuid.uuid4().hex)
             taken.add(id_)
     return replace(said, parts=parts)

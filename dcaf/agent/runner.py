@@ -36,10 +36,10 @@ from dcaf.agent.run_state import Clock, Draft, Mind, Tools, around
 from dcaf.core.context import Within
 from dcaf.core.errors import DcafError, InterceptorError, MalformedRequest, StateError, ToolArgumentError, TurnTimeoutError
 from dcaf.core.session import Session
-from dcaf.tools.decisions import BEFORE, UNKNOWN, Spending, Verdict, digesting, judge_message
+from dcaf.tools.decisions import BEFORE, UNKNOWN, Spending, Verdict, judge_message, run_digest
 from dcaf.tools.platform_context import PLATFORM, within_platform
-from dcaf.tools.proposals import pending_in, settle
-from dcaf.tools.results import told_of, trace
+from dcaf.tools.proposals import mark_decided, pending_in
+from dcaf.tools.results import format_error, format_safe_traceback
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
@@ -138,7 +138,7 @@ class Run:
         pending = pending_in(self.session, now)
         told = told_in(self.messages, pending) if pending else []
         find = functools.partial(waiting_calls, self.session, told, self.service.tools, now=now)
-        return await digesting(find, [item.input for item in told])
+        return await run_digest(find, [item.input for item in told])
 
     async def _before(self, draft: Draft) -> InterceptorError | None:
         shown = InterceptedRequest(draft.messages, draft.session, self.context)
@@ -201,7 +201,7 @@ class Run:
             await spending.end([item.verdict for item in calls.values() if item.has_begun])
         refused = [verdict.id for verdict in verdicts if verdict.is_known and not verdict.is_approved]
         if verdicts:
-            settle(self.session if draft.has_run else draft.session, refused, now=self.service.clock())
+            mark_decided(self.session if draft.has_run else draft.session, refused, now=self.service.clock())
         outputs = [calls[verdict.id].output if verdict.reason is None else verdict.reason for verdict in verdicts]
         draft.decided = [_executed(*pair) for pair in zip(decisions, outputs, strict=True)]
         older = decided_in_older_form(last.data)
@@ -247,7 +247,7 @@ class Run:
         try:
             tool.check(verdict.arguments)
         except ToolArgumentError as error:
-            return replace(verdict, reason=told_of(tool.name, error))
+            return replace(verdict, reason=format_error(tool.name, error))
         return verdict
 
     async def _stepped(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
@@ -306,7 +306,7 @@ def _finish(draft: Draft, error: Exception) -> TextDelta:
     """End a turn that failed after approved calls had run, so that they stay used; any other failure goes on."""
     if not draft.has_run:
         raise error
-    found = error.code if isinstance(error, DcafError) else trace(error)
+    found = error.code if isinstance(error, DcafError) else format_safe_traceback(error)
     logger.error("dcaf: a turn failed after approved calls had run: %s", found)
     draft.stop_reason = "error"
     said = (BETWEEN if draft.text else "") + UNANSWERED

@@ -1,4 +1,6 @@
-"""The annotations of a class, each evaluated by itself, so that one that cannot be is no harm to the others.
+"""Evaluate annotations, each by itself, so that one that cannot be evaluated is no harm to the others.
+
+Typed sessions read those of their class, and tools those of their parameters.
 
 >>> class Deploy:
 ...     LIMIT: "ClassVar[int]" = 3
@@ -7,6 +9,8 @@
 (typing.ClassVar[int], True)
 >>> read_hint(Deploy, "step") is None
 True
+>>> list(names_in("dict[str, 'Deploy']")), unquote("'Deploy' | None")
+(['dict', 'str', 'Deploy'], 'Deploy | None')
 
 What a reader gets wrong: an annotation that names something below it in its module cannot be evaluated while the class is made. It
 is tried again when the field is first used.
@@ -14,10 +18,11 @@ is tried again when the field is first used.
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
-from collections.abc import Mapping
-from typing import Any, ClassVar, Final, get_origin, get_type_hints
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Final, ForwardRef, get_args, get_origin, get_type_hints
 
 from dcaf.core.errors import ConfigurationError
 
@@ -27,6 +32,44 @@ else:
     from inspect import get_annotations
 
 CONSTANT: Final = re.compile(r"\b(ClassVar|Final)\b")
+
+
+def evaluate(annotation: Any, of_module: dict[str, Any], local: dict[str, Any], *, type_parameters: Any = ()) -> Any:
+    """One annotation with its metadata, evaluated with whatever is quoted in it.
+
+    It is the only annotation of a class that is made for it, because ``get_type_hints`` evaluates all those of a class, or none.
+
+    Args:
+        annotation: As it stands.
+        of_module: The global names that it may use.
+        local: The names around it, which count before those.
+        type_parameters: Those of the class that it is of.
+
+    Raises:
+        NameError: It names something that is not there.
+        Exception: Whatever else the expression raises.
+    """
+    members = {"__annotations__": {"value": annotation}, "__type_params__": type_parameters}
+    return get_type_hints(type("Alone", (), members), of_module, local, include_extras=True)["value"]
+
+
+def unquote(text: str) -> str:
+    """The text of an annotation without the quotes in it that ``|`` cannot take: ``"Session" | None``.
+
+    Raises:
+        SyntaxError: It is no expression.
+    """
+    return ast.unparse(_Unquoter().visit(ast.parse(text.strip(), mode="eval")))
+
+
+def names_in(annotation: Any) -> Iterator[str]:
+    """Every name in an annotation that Python has not evaluated, ``a`` and ``a.b``, also those that are quoted in it."""
+    if isinstance(annotation, str):
+        yield from _names_in_text(annotation)
+    elif isinstance(annotation, ForwardRef):
+        yield from _names_in_text(annotation.__forward_arg__)
+    for item in get_args(annotation):
+        yield from names_in(item)
 
 
 def annotations_of(cls: type) -> dict[str, Any]:
@@ -48,7 +91,7 @@ def read_hint(cls: type, name: str, namespace: Mapping[str, Any] | None = None) 
         ConfigurationError: It is no expression of types.
     """
     try:
-        return _evaluated(cls, name, namespace)
+        return _evaluate_hint(cls, name, namespace)
     except (NameError, AttributeError):
         return None
 
@@ -60,7 +103,7 @@ def need_hint(cls: type, name: str) -> Any:
         ConfigurationError: It names something that cannot be found, or is no expression of types.
     """
     try:
-        return _evaluated(cls, name, None)
+        return _evaluate_hint(cls, name, None)
     except (NameError, AttributeError) as error:
         raise ConfigurationError(
             f"{cls.__name__}: the annotation names {error.name!r}, which cannot be found. Import it in the module where "
@@ -81,18 +124,39 @@ def constants_of(cls: type, namespace: Mapping[str, Any] | None = None) -> froze
     return frozenset(name for name, hint in found.items() if is_constant_hint(hint))
 
 
-def _evaluated(cls: type, name: str, namespace: Mapping[str, Any] | None) -> Any:
-    """As ``get_type_hints``, which evaluates all the annotations of a class and of its bases, or none."""
-    alone = {
-        "__annotations__": {name: annotations_of(cls)[name]},
-        "__module__": cls.__module__,
-        "__type_params__": getattr(cls, "__type_params__", ()),
-    }
+def _evaluate_hint(cls: type, name: str, namespace: Mapping[str, Any] | None) -> Any:
+    of_module = vars(sys.modules[cls.__module__]) if cls.__module__ in sys.modules else {}
+    type_parameters = getattr(cls, "__type_params__", ())
     try:
-        return get_type_hints(type(cls.__name__, (), alone), localns=dict(namespace or {}), include_extras=True)[name]
+        return evaluate(annotations_of(cls)[name], of_module, dict(namespace or {}), type_parameters=type_parameters)
     except (NameError, AttributeError):
         raise
     except Exception as error:  # noqa: BLE001 - whatever the expression raises
         raise ConfigurationError(
             f"{cls.__name__}.{name}: the annotation is no type ({type(error).__name__}). Write one, as in {name}: int = 1."
         ) from None
+
+
+def _names_in_text(text: str) -> Iterator[str]:
+    try:
+        tree = ast.parse(text.strip(), mode="eval")
+    except SyntaxError:
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name | ast.Attribute):
+            yield ast.unparse(node)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield from _names_in_text(node.value)
+
+
+class _Unquoter(ast.NodeTransformer):
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        self.generic_visit(node)
+        node.left, node.right = _unquote_node(node.left), _unquote_node(node.right)
+        return node
+
+
+def _unquote_node(node: ast.expr) -> ast.expr:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return ast.parse(node.value, mode="eval").body
+    return node

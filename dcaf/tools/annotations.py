@@ -1,23 +1,19 @@
-"""Evaluate the annotations of a tool's parameters, each alone, wherever its names were imported.
-
-What a module's source imports and defines, where running it does not tell: under TYPE_CHECKING, and inside functions.
-
->>> source = Source("if TYPE_CHECKING: from decimal import Decimal as D", line=3, package="")
->>> source.imports()["D"].found(loading=True), source.binds("D")
-(<class 'decimal.Decimal'>, False)
-
-What a reader gets wrong: the text only says where a name comes from. What it is, is then looked up, so that another library's
-class of the same name is another class.
-
-What an annotation stands for: each parameter's alone, however its names came into the module.
+"""Find the names in the annotations of a tool's parameters, however they came into its module.
 
 >>> from dcaf.core.session import Session
 >>> def greet(name: str, session: "Session") -> "Nowhere": ...
->>> Names.of(greet).value("Session", where="greet")
+>>> Names.of(greet).evaluate("Session", where="greet")
 <class 'dcaf.core.session.Session'>
 
-What a reader gets wrong: nothing is decided by the text of an annotation. A name is looked up where Python would look, then among
-the imports of the source, those under ``if TYPE_CHECKING:`` too, and what counts is the object that is found.
+A name is looked up where Python would look. Then it is looked up among the imports in the source, because running a module does
+not tell what it imports under TYPE_CHECKING, and inside functions.
+
+>>> source = Source("if TYPE_CHECKING: from decimal import Decimal as D", line=3, package="")
+>>> source.imports()["D"].find(loads=True), source.binds("D")
+(<class 'decimal.Decimal'>, False)
+
+The text of an annotation decides nothing. What counts is the object that is found, so that another library's class of the same name
+is another class.
 """
 
 from __future__ import annotations
@@ -31,12 +27,108 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import resolve_name
 from types import FrameType
-from typing import Any, Final, ForwardRef, get_args, get_type_hints
+from typing import Any, Final
 
+from dcaf.core.annotations import evaluate, names_in, unquote
 from dcaf.core.errors import ConfigurationError
-from dcaf.tools.callables import written
+from dcaf.tools.callables import find_function
 
 SCOPES: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+class Unresolved(Exception):
+    """An annotation names something that cannot be found.
+
+    Attributes:
+        name: What it names.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name: str = name
+
+
+class Names:
+    """The names that the annotations of one function may use.
+
+    Args:
+        function: The innermost function.
+        around: The local names of the scopes that it was written in, as far as they are known.
+        is_last: There is no later time to look again: a module that only the source names, and nobody has loaded, is imported.
+
+    Attributes:
+        is_last: The same.
+    """
+
+    def __init__(self, function: Callable[..., Any], around: dict[str, Any], *, is_last: bool = False) -> None:
+        self.is_last: bool = is_last
+        self._function = function
+        self._around = around
+        self._globals: dict[str, Any] = getattr(function, "__globals__", {})
+        self._local = {**around, **_closure(function), **_type_parameters(function)}
+        self._source = Source.of(function)
+
+    @classmethod
+    def of(cls, function: Callable[..., Any], frame: FrameType | None = None) -> Names:
+        """Those of a function that is being defined somewhere above a frame; None where that is over."""
+        plain = find_function(function)
+        return cls(plain, _locals_above(frame, plain))
+
+    def at_last(self) -> Names:
+        """The same, now that whatever was still to be defined is there."""
+        return Names(self._function, self._around, is_last=True)
+
+    def evaluate(self, annotation: Any, *, where: str) -> Any:
+        """The annotation itself, with whatever is quoted in it; under PEP 563 all of it is.
+
+        Args:
+            annotation: As it stands.
+            where: What a message says of its place.
+
+        Raises:
+            Unresolved: It names something that cannot be found.
+            ConfigurationError: It can never be evaluated.
+        """
+        while True:
+            try:
+                return self._evaluate(annotation)
+            except NameError as error:
+                self._import(error.name or str(error))
+            except AttributeError as error:
+                raise Unresolved(str(error.name)) from None
+            except (SyntaxError, TypeError) as error:
+                raise ConfigurationError(f"{where} cannot be evaluated: {error}.") from None
+
+    def find_hidden(self, annotation: Any) -> str | None:
+        """The first name in an annotation that the source defines, and that is out of reach all the same; None if there is none."""
+        roots = [name.partition(".")[0] for name in names_in(annotation)]
+        known = self._local.keys() | self._globals.keys()
+        return next((name for name in roots if self._source.binds(name) and name not in known), None)
+
+    def find_parts(self, annotation: Any) -> Iterator[Any]:
+        """What the names in an annotation stand for, one by one, as far as they can be found."""
+        for name in names_in(annotation):
+            try:
+                yield self.evaluate(name, where=name)
+            except (Unresolved, ConfigurationError):
+                continue
+
+    def _evaluate(self, annotation: Any) -> Any:
+        try:
+            return evaluate(annotation, self._globals, self._local)
+        except TypeError:
+            if not isinstance(annotation, str):
+                raise
+            return evaluate(unquote(annotation), self._globals, self._local)
+
+    def _import(self, name: str) -> None:
+        imports = self._source.imports()
+        if name in self._local or name not in imports:
+            raise Unresolved(name) from None
+        try:
+            self._local[name] = imports[name].find(loads=self.is_last)
+        except LookupError:
+            raise Unresolved(name) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,27 +145,26 @@ class Imported:
     attribute: str = ""
     bound: str = ""
 
-    def found(self, *, loading: bool) -> Any:
+    def find(self, *, loads: bool) -> Any:
         """The object.
 
         Args:
-            loading: Import the module if nobody has yet.
+            loads: Import the module if nobody has yet.
 
         Raises:
             LookupError: The module is not loaded, or has no such name.
         """
         try:
-            module = importlib.import_module(self.module) if loading else sys.modules[self.module]
+            module = importlib.import_module(self.module) if loads else sys.modules[self.module]
         except ImportError:
             raise LookupError(self.module) from None
         if self.bound:
             return sys.modules[self.bound]
         if not self.attribute:
             return module
-        return getattr(module, self.attribute) if hasattr(module, self.attribute) else self._submodule(loading=loading)
-
-    def _submodule(self, *, loading: bool) -> Any:
-        return Imported(f"{self.module}.{self.attribute}").found(loading=loading)
+        if hasattr(module, self.attribute):
+            return getattr(module, self.attribute)
+        return Imported(f"{self.module}.{self.attribute}").find(loads=loads)
 
 
 class Source:
@@ -102,7 +193,7 @@ class Source:
     def imports(self) -> dict[str, Imported]:
         """Name -> what it stands for, by the imports of the module and of the functions around; the innermost counts."""
         found: dict[str, Imported] = {}
-        for node in _around(_parsed(self._text), self._line):
+        for node in _nodes_around(_parse(self._text), self._line):
             if isinstance(node, ast.Import):
                 found |= {alias.asname or alias.name.partition(".")[0]: _module(alias) for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
@@ -115,39 +206,8 @@ class Source:
         return any(
             (isinstance(node, ast.ClassDef) and node.name == name)
             or (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id == name)
-            for node in ast.walk(_parsed(self._text))
+            for node in ast.walk(_parse(self._text))
         )
-
-
-def dotted_names(text: str) -> Iterator[str]:
-    """Every name in an annotation's text, ``a`` and ``a.b``, also those that are quoted in it; none in text that is no Python."""
-    try:
-        tree = ast.parse(text.strip(), mode="eval")
-    except SyntaxError:
-        return
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name | ast.Attribute):
-            yield ast.unparse(node)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield from dotted_names(node.value)
-
-
-def unquoted(text: str) -> str:
-    """The same annotation, without the quotes in it that ``|`` cannot take: ``"Session" | None``."""
-    return ast.unparse(_Unquoted().visit(ast.parse(text.strip(), mode="eval")))
-
-
-class _Unquoted(ast.NodeTransformer):
-    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
-        self.generic_visit(node)
-        node.left, node.right = _opened(node.left), _opened(node.right)
-        return node
-
-
-def _opened(node: ast.expr) -> ast.expr:
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return ast.parse(node.value, mode="eval").body
-    return node
 
 
 def _module(alias: ast.alias) -> Imported:
@@ -155,133 +215,24 @@ def _module(alias: ast.alias) -> Imported:
 
 
 @lru_cache(maxsize=16)
-def _parsed(text: str) -> ast.Module:
+def _parse(text: str) -> ast.Module:
     try:
         return ast.parse(text)
     except SyntaxError:  # a notebook's cell, or a file that has changed since
         return ast.Module([], [])
 
 
-def _around(node: ast.AST, line: int) -> Iterator[ast.AST]:
+def _nodes_around(node: ast.AST, line: int) -> Iterator[ast.AST]:
     """What is inside a node, but for the bodies of functions and classes that the line is not in; deeper scopes come last."""
     deeper = []
     for child in ast.iter_child_nodes(node):
         if not isinstance(child, SCOPES):
             yield child
-            yield from _around(child, line)
+            yield from _nodes_around(child, line)
         elif child.lineno < line <= (child.end_lineno or 0):
             deeper.append(child)
     for scope in deeper:
-        yield from _around(scope, line)
-
-
-class Unresolved(Exception):
-    """An annotation names something that cannot be found.
-
-    Attributes:
-        name: What it names.
-    """
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.name: str = name
-
-
-class Names:
-    """The names that the annotations of one function may use.
-
-    Args:
-        function: What was written.
-        around: The local names of the scopes that it was written in, as far as they are known.
-        loading: Import a module that only the source names and nobody has loaded yet.
-    """
-
-    def __init__(self, function: Callable[..., Any], around: dict[str, Any], *, loading: bool = False) -> None:
-        self._function = function
-        self._around = around
-        self._loading = loading
-        self._globals: dict[str, Any] = getattr(function, "__globals__", {})
-        self._local = {**around, **_closure(function), **_type_parameters(function)}
-        self._source = Source.of(function)
-
-    @classmethod
-    def of(cls, function: Callable[..., Any], frame: FrameType | None = None) -> Names:
-        """Those of a function that is being defined somewhere above a frame; None where that is over."""
-        plain = written(function)
-        return cls(plain, _locals_above(frame, plain))
-
-    @property
-    def is_last(self) -> bool:
-        """Whether there is no later time to look again."""
-        return self._loading
-
-    def at_last(self) -> Names:
-        """The same, now that whatever was still to be defined is there."""
-        return Names(self._function, self._around, loading=True)
-
-    def value(self, annotation: Any, *, where: str) -> Any:
-        """The annotation itself, with whatever is quoted in it; under PEP 563 all of it is.
-
-        Raises:
-            Unresolved: It names something that cannot be found.
-            ConfigurationError: It can never be evaluated.
-        """
-        while True:
-            try:
-                return self._evaluated(annotation)
-            except NameError as error:
-                self._import(error.name or str(error))
-            except AttributeError as error:
-                raise Unresolved(str(error.name)) from None
-            except (SyntaxError, TypeError) as error:
-                raise ConfigurationError(f"{where} cannot be evaluated: {error}.") from None
-
-    def hidden(self, annotation: Any) -> str | None:
-        """The first name in an annotation that the source defines, and that is out of reach all the same; None if there is none."""
-        roots = [name.partition(".")[0] for name in _names_in(annotation)]
-        return next((name for name in roots if self._source.binds(name) and not self._knows(name)), None)
-
-    def parts(self, annotation: Any) -> Iterator[Any]:
-        """What the names in an annotation stand for, one by one, as far as they can be found."""
-        for name in _names_in(annotation):
-            try:
-                yield self.value(name, where=name)
-            except (Unresolved, ConfigurationError):
-                continue
-
-    def _evaluated(self, annotation: Any) -> Any:
-        try:
-            return _hint(annotation, self._globals, self._local)
-        except TypeError:
-            if not isinstance(annotation, str):
-                raise
-            return _hint(unquoted(annotation), self._globals, self._local)
-
-    def _import(self, name: str) -> None:
-        imports = self._source.imports()
-        if name in self._local or name not in imports:
-            raise Unresolved(name) from None
-        try:
-            self._local[name] = imports[name].found(loading=self._loading)
-        except LookupError:
-            raise Unresolved(name) from None
-
-    def _knows(self, name: str) -> bool:
-        return name in self._local or name in self._globals
-
-
-def _hint(annotation: Any, of_module: dict[str, Any], local: dict[str, Any]) -> Any:
-    holder = type("Holder", (), {"__annotations__": {"value": annotation}})
-    return get_type_hints(holder, of_module, local, include_extras=True)["value"]
-
-
-def _names_in(annotation: Any) -> Iterator[str]:
-    if isinstance(annotation, str):
-        yield from dotted_names(annotation)
-    elif isinstance(annotation, ForwardRef):
-        yield from dotted_names(annotation.__forward_arg__)
-    for item in get_args(annotation):
-        yield from _names_in(item)
+        yield from _nodes_around(scope, line)
 
 
 def _locals_above(frame: FrameType | None, function: Callable[..., Any]) -> dict[str, Any]:
@@ -297,11 +248,9 @@ def _locals_above(frame: FrameType | None, function: Callable[..., Any]) -> dict
 
 
 def _closure(function: Callable[..., Any]) -> dict[str, Any]:
-    cells = zip(
-        getattr(getattr(function, "__code__", None), "co_freevars", ()), getattr(function, "__closure__", None) or (), strict=False
-    )
+    names = getattr(getattr(function, "__code__", None), "co_freevars", ())
     found: dict[str, Any] = {}
-    for name, cell in cells:
+    for name, cell in zip(names, getattr(function, "__closure__", None) or (), strict=False):
         try:
             found[name] = cell.cell_contents
         except ValueError:  # not assigned yet: the function itself, while it is being decorated

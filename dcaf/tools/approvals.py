@@ -15,8 +15,8 @@
 >>> [asyncio.run(decide(session, [said]))[0].reason for said in (other, yes, yes)]
 ['Refused: no matching pending approval', None, 'Refused: it was decided before']
 
-What a reader gets wrong: the arguments come back from the client, and only their digest is sealed. What runs is what the
-client sent, because it is proven to be what was proposed.
+What a reader gets wrong: the arguments come back from the client, and only their digest is sealed. What runs is what the client
+sent, because the digest proves that it was proposed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from dcaf.core.arguments import Clock, items_of, kind_of, require, require_clock
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session, session_behind
 from dcaf.tools.decisions import BEFORE, DecidedCall, Spending, Verdict, judge_message
-from dcaf.tools.proposals import add_proposal, is_digest_of, pending_in, remove_proposals, settle, take
+from dcaf.tools.proposals import add_proposal, is_digest_of, mark_decided, pending_in, remove_proposals, use_up
 from dcaf.tools.results import Call
 
 
@@ -50,7 +50,7 @@ class PendingCall:
     _digest: str = field(repr=False)
 
     def matches(self, name: str, arguments: Mapping[str, Any]) -> bool:
-        """Whether it is a call of this tool with these arguments: a history that a client holds may tell something else.
+        """Whether it is a call of this tool with these arguments: the history of a client may say something else.
 
         Raises:
             ConfigurationError: An argument is of another type.
@@ -61,11 +61,11 @@ class PendingCall:
 
 
 def propose(session: Session, call: Call, *, clock: Clock = time.time) -> Call:
-    """Have a call wait for a person, for five minutes. Where 32 wait already, the oldest gives way.
+    """Have a call wait for a person, for five minutes. Where 32 wait already, the oldest is dropped.
 
     Args:
         session: What knows it as waiting from now on, and travels with the conversation.
-        call: The call. One of the same id that waits already gives way to it.
+        call: The call. It replaces one of the same id that waits already.
         clock: Seconds since the epoch.
 
     Returns:
@@ -99,7 +99,7 @@ def pending(session: Session, *, clock: Clock = time.time) -> list[PendingCall]:
 
 
 def withdraw(session: Session, ids: Iterable[str], *, clock: Clock = time.time) -> None:
-    """Have calls wait no more: nobody can approve them from now on. Ids that do not wait are passed over.
+    """Have calls wait no more: nobody can approve them from now on. Ids that do not wait are ignored.
 
     Args:
         session: The session.
@@ -118,8 +118,9 @@ def withdraw(session: Session, ids: Iterable[str], *, clock: Clock = time.time) 
 async def decide(session: Session, decisions: Sequence[DecidedCall], *, clock: Clock = time.time) -> list[Verdict]:
     """Decide about the calls of a session as a person said, and use up what was decided, before any of it runs.
 
-    The store of the session's turn is asked for all that are approved at once. Whoever is cancelled while it answers has used up
-    nothing. After this returns the caller runs what is approved, each once: ``Call(tool, verdict.arguments, is_approved=True)``.
+    The store of the session's turn is asked for all that are approved at once. A caller that is cancelled while it answers has
+    used up nothing. After this returns the caller runs what is approved, each once, as
+    ``Call(tool, verdict.arguments, is_approved=True)``.
 
     Args:
         session: Whose calls they are.
@@ -136,22 +137,22 @@ async def decide(session: Session, decisions: Sequence[DecidedCall], *, clock: C
         ConfigurationError: An argument is of another type.
     """
     found, now = session_behind(session, "decide()"), require_clock("clock=", clock)()
-    said = items_of(decisions)
-    if said is None or not all(isinstance(item, DecidedCall) for item in said):
+    decided = items_of(decisions)
+    if decided is None or not all(isinstance(item, DecidedCall) for item in decided):
         raise ConfigurationError("decide() takes a list of DecidedCall, as DecidedCall(id, name, arguments, execute=True).")
-    spending = Spending(found, await judge_message(found, said, now=now))
+    spending = Spending(found, await judge_message(found, decided, now=now))
     await spending.spend()
     verdicts: list[Verdict] = []
     try:
-        verdicts = [_used_up(found, verdict, now) for verdict in spending.verdicts]
-        settle(found, [verdict.id for verdict in verdicts if verdict.is_known], now=now)
+        verdicts = [_apply(found, verdict, now) for verdict in spending.verdicts]
+        mark_decided(found, [verdict.id for verdict in verdicts if verdict.is_known], now=now)
     finally:
         await spending.end([verdict for verdict in verdicts if verdict.is_approved])
     return verdicts
 
 
-def _used_up(session: Session, verdict: Verdict, now: float) -> Verdict:
-    """A verdict, and its call is used up in the session where it is to run: down to the state that is sealed."""
-    if verdict.is_approved and not take(session._state, verdict.id, verdict.use, now=now):
+def _apply(session: Session, verdict: Verdict, now: float) -> Verdict:
+    """Use up an approved call in the session, down to the state that is sealed; gives the verdict, or why the call does not run."""
+    if verdict.is_approved and not use_up(session._state, verdict.id, verdict.use, now=now):
         return replace(verdict, reason=BEFORE, is_known=False)
     return verdict

@@ -1,26 +1,21 @@
-"""What stands behind a callable: the function that was written, its documentation, its defaults, and how it has to be called.
-
-What stands behind a callable: the function that was written, its documentation, and how it has to be called.
+"""What stands behind a callable: the function that was written, its docstring, its defaults, and how it has to be called.
 
 >>> from functools import partial
 >>> def greet(name: str, times: int) -> str:
 ...     '''Greet the person.'''
->>> written(partial(greet, times=2)) is greet, documentation(partial(greet, times=2)), decided(partial(greet, times=2))
+>>> twice = partial(greet, times=2)
+>>> find_function(twice) is greet, find_docstring(twice), find_decided(twice)
 (True, 'Greet the person.', frozenset({'times'}))
 
-What a reader gets wrong: the object that is called and the function that was written are often two: a partial, a bound method and
-a decorated function each stand before another one, and only that one knows the names in its annotations.
+Python makes the default of a parameter once, for all calls. A tool makes it anew for each call that leaves it out, as it was when
+the tool was made.
 
-A parameter's default, made anew for each call that leaves it out: Python itself makes it once, for all calls.
+>>> factory = find_default_factory(["nut"])
+>>> factory(), factory() is factory(), find_default_factory("nut") is None
+(['nut'], False, True)
 
->>> made = maker(["nut"])
->>> made(), made() is made()
-(['nut'], False)
->>> maker("nut") is None
-True
-
-What a reader gets wrong: it is copied as it was when the tool was made. What a plain call of the function does to its own default
-reaches no call of a model.
+The object that is called and the function that was written are often two: a partial, a bound method and a decorated function each
+stand before another one, and only that one knows the names in its annotations.
 """
 
 from __future__ import annotations
@@ -36,7 +31,6 @@ from typing import Any, Final, cast
 
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.handles import IMMUTABLE
-from dcaf.tools.threads import call_in_thread
 
 LAMBDA: Final = "<lambda>"
 MOST_LAYERS: Final = 100
@@ -52,15 +46,15 @@ def layers(function: Any) -> Iterator[Any]:
         function = _below(function)
 
 
-def written(function: Callable[..., Any]) -> Callable[..., Any]:
+def find_function(function: Callable[..., Any]) -> Callable[..., Any]:
     """The innermost function."""
     *_, innermost = layers(function)
     return cast("Callable[..., Any]", innermost)
 
 
-def documentation(function: Callable[..., Any]) -> str | None:
+def find_docstring(function: Callable[..., Any]) -> str | None:
     """The docstring of what was written; of an object that is called, that of its ``__call__``, else that of its class."""
-    of_function: str | None = written(function).__doc__
+    of_function: str | None = find_function(function).__doc__
     if not _is_object(function):
         return (None if isinstance(function, functools.partial) else function.__doc__) or of_function
     return of_function or function.__doc__
@@ -85,7 +79,7 @@ def label(function: Callable[..., Any]) -> str:
     return found
 
 
-def decided(function: Callable[..., Any]) -> frozenset[str]:
+def find_decided(function: Callable[..., Any]) -> frozenset[str]:
     """The parameters whose values partials have decided, wherever they stand behind the function."""
     names: set[str] = set()
     for layer in layers(function):
@@ -101,20 +95,26 @@ def starts_on_loop(function: Callable[..., Any]) -> bool:
     return any(kind(called) for kind in (inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction))
 
 
-async def outcome(call: Callable[[], Any], *, on_loop: bool, abandon: bool = False) -> Any:
-    """Make a call of somebody else's code and wait for what comes of it. The caller contains what that code does.
+def find_default_factory(default: Any) -> Callable[[], Any] | None:
+    """What makes a default for one call; None where all calls share the object: it cannot change, or its identity is its meaning.
 
-    Args:
-        call: The call.
-        on_loop: As ``starts_on_loop`` says; any other call runs in a thread, with the caller's context variables.
-        abandon: A cancelled call does not wait for its thread, which keeps its place among the threads until it has ended.
+    Raises:
+        ConfigurationError: It cannot be copied; the message goes on after the parameter's name.
     """
-    result = call() if on_loop else await call_in_thread(call, abandon=abandon)
-    return await result if inspect.isawaitable(result) else result
+    if isinstance(default, IMMUTABLE) or _is_marker(default):
+        return None
+    try:
+        found = deepcopy(default)
+    except Exception:  # noqa: BLE001 - whatever an object raises that cannot be copied
+        raise ConfigurationError(
+            f"has a {type(default).__name__} as its default, which cannot be copied, so that all calls would share it. Write None "
+            "as the default and make the object in the function, or decide the parameter with functools.partial."
+        ) from None
+    return None if found is default else partial(deepcopy, found)
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class CallTarget:
     """How a function is called.
 
     Attributes:
@@ -135,7 +135,7 @@ class Way:
         object.__setattr__(self, "starts_on_loop", starts_on_loop(self.function))
 
     @classmethod
-    def of(cls, function: Any) -> Way:
+    def of(cls, function: Any) -> CallTarget:
         """That of anything that is called, or of what ``classmethod`` and ``staticmethod`` make.
 
         Raises:
@@ -149,9 +149,9 @@ class Way:
         waits = _waits_for_object(function)
         return cls(function, waits=waits, is_stray=not waits and _is_written_in_class(function))
 
-    def bound(self, holder: object) -> Way:
+    def bind(self, owner: object) -> CallTarget:
         """The same with its object, or its class."""
-        return Way(MethodType(self.function, holder))
+        return CallTarget(MethodType(self.function, owner))
 
 
 def _is_written_in_class(function: Callable[..., Any]) -> bool:
@@ -164,7 +164,7 @@ def _waits_for_object(function: Callable[..., Any]) -> bool:
     """Whether it is such a function that nobody has bound, and its first parameter is named as that of a method."""
     if not _is_written_in_class(function) or any(inspect.ismethod(layer) for layer in layers(function)):
         return False
-    code = getattr(written(function), "__code__", None)
+    code = getattr(find_function(function), "__code__", None)
     return code is not None and code.co_argcount > 0 and code.co_varnames[0] in {"self", "cls"}
 
 
@@ -195,25 +195,7 @@ def _is_object(function: Any) -> bool:
     return not plain and callable(function)
 
 
-def maker(default: Any) -> Callable[[], Any] | None:
-    """What makes a default for one call; None where all calls have the same object: it cannot change, or is told by its identity.
-
-    Raises:
-        ConfigurationError: It cannot be copied; the message goes on after the parameter's name.
-    """
-    if isinstance(default, IMMUTABLE) or _is_marker(default):
-        return None
-    try:
-        found = deepcopy(default)
-    except Exception:  # noqa: BLE001 - whatever an object raises that cannot be copied
-        raise ConfigurationError(
-            f"has a {type(default).__name__} as its default, which cannot be copied, so that all calls would share it. Write None "
-            "as the default and make the object in the function, or decide the parameter with functools.partial."
-        ) from None
-    return None if found is default else partial(deepcopy, found)
-
-
 def _is_marker(value: Any) -> bool:
-    """Whether it is told by its identity alone, as ``MISSING = object()``: it holds nothing, and its class has nothing to hold."""
+    """Whether its identity is all its meaning, as of ``MISSING = object()``: it holds nothing, and neither does its class."""
     names = {name for kind in type(value).__mro__ for name in vars(kind)}
     return not getattr(value, "__dict__", None) and all(name.startswith("__") for name in names)

@@ -1,7 +1,7 @@
 """One call of a tool on a session: a transaction that waits for the writers before it.
 
-What a reader gets wrong: the order is that of arrival. A call that writes takes its place when it is made, not when it first
-writes; what only reads, and what is ``parallel``, takes none, and begins at once.
+The order is that of arrival. A call that writes takes its place when it is made, not when it first writes. What only reads, and
+what is ``parallel``, takes none, and begins at once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dcaf.core.merging import Path
 from dcaf.core.parts import join
 from dcaf.core.session import Session
 from dcaf.core.transaction import IGNORE, OUTSIDE, Clash, Look, Transaction, innermost, log_clash, refuse_late
-from dcaf.tools.execution import END, Running
+from dcaf.tools.execution import END, Executor
 from dcaf.tools.queue import Caller, Conflict, queue_of
 from dcaf.tools.threads import contained
 
@@ -23,7 +23,7 @@ class OpenCall(Transaction):
     """One call that has arrived. Inside another call on its session, or inside a transaction, it is part of that.
 
     Args:
-        running: The tool.
+        executor: What runs the tool's function.
         session: What it is called on.
         id_: What the model calls the call; None where it does not.
         writes: Whether the tool may write the session.
@@ -38,11 +38,11 @@ class OpenCall(Transaction):
         ConfigurationError: As ``Queue.line_up``. The call has not arrived.
     """
 
-    __slots__ = ("_has_left", "_noted_in", "_queue", "_running", "_ticket", "caller", "conflicts")
+    __slots__ = ("_executor", "_has_left", "_noted_in", "_queue", "_ticket", "caller", "conflicts")
 
     def __init__(
         self,
-        running: Running,
+        executor: Executor,
         session: Session,
         *,
         id_: str | None = None,
@@ -53,11 +53,11 @@ class OpenCall(Transaction):
         state = session._state
         around = innermost(state)
         below = state if around is None else around.overlay
-        self._running = running
+        self._executor = executor
         self._queue = queue_of(below)
-        index, self._ticket = self._queue.enter(running.tool, waits=writes and not running.is_parallel, is_read=is_read)
+        index, self._ticket = self._queue.enter(executor.tool, waits=writes and not executor.is_parallel, is_read=is_read)
         super().__init__(below)
-        self.caller: Caller = Caller(index, running.tool, id_)
+        self.caller: Caller = Caller(index, executor.tool, id_)
         self.conflicts: list[Conflict] = []
         self._noted_in = [around.conflicts] if isinstance(around, OpenCall) else []
         if conflicts is not None and (below is state or not self._noted_in):
@@ -72,15 +72,15 @@ class OpenCall(Transaction):
         Raises:
             ToolApprovalError, ToolTimeoutError, ConfigurationError: As of ``Tool.run``.
         """
-        running = self._running
+        executor = self._executor
         try:
-            if is_approved is not False or running.needs_approval:
-                running.check_approval(is_approved=is_approved)
+            if is_approved is not False or executor.needs_approval:
+                executor.check_approval(is_approved=is_approved)
             if self._ticket is not None and self._ticket.due is not None:  # to ask it is quicker than to wait for nothing
                 await self._queue.wait(self._ticket)
             with contained():  # a result is written, and a change is committed, by code of the application too
                 with self:
-                    value = await running.collected(arguments, self.session, is_approved=is_approved)
+                    value = await executor.run(arguments, self.session, is_approved=is_approved)
                 text = "" if write is None else write(value)
                 self._commit(IGNORE if self._ticket is not None else await self._line_up_late())
             return value, text
@@ -89,18 +89,14 @@ class OpenCall(Transaction):
 
     async def stream(self, arguments: Mapping[str, Any], *, is_approved: bool) -> AsyncGenerator[Any, None]:
         """Run it and give what it yields as it comes; it is kept when it has ended by itself."""
-        running = self._running
+        executor = self._executor
         try:
-            running.check_approval(is_approved=is_approved)
+            executor.check_approval(is_approved=is_approved)
             if self._ticket is not None:
                 await self._queue.wait(self._ticket)
-            items = running.pieces(arguments, self.session, is_approved=is_approved)
+            items = executor.stream(arguments, self.session, is_approved=is_approved)
             try:
-                while True:
-                    with self:
-                        item = await anext(items, END)
-                    if item is END:
-                        break
+                while (item := await self._advance(items)) is not END:
                     yield item
             finally:
                 with self:
@@ -111,7 +107,7 @@ class OpenCall(Transaction):
             self.leave()
 
     def leave(self) -> None:
-        """Make room for the next one; nothing more is kept of this one."""
+        """Let the next one begin; nothing more is kept of this one."""
         if self._has_left:
             return
         self._has_left = True
@@ -119,16 +115,20 @@ class OpenCall(Transaction):
             self.overlay.pass_reads()
         self._queue.leave(self._ticket)
 
+    async def _advance(self, items: AsyncGenerator[Any, None]) -> Any:
+        with self:
+            return await anext(items, END)
+
     async def _line_up_late(self) -> Look:
         """Wait to commit what has written and declares no session: after the writers before it, and if none has undone it."""
-        if self._running.is_parallel or not self.overlay.has_written():
+        if self._executor.is_parallel or not self.overlay.has_written():
             return IGNORE
-        self._ticket = self._queue.line_up(self._running.tool)
+        self._ticket = self._queue.line_up(self._executor.tool)
         await self._queue.wait(self._ticket)
         return self._refuse_stale
 
     def _commit(self, look: Look) -> None:
-        """Commit what it did, note which change gave way, and remember, as long as anybody may ask, who wrote what.
+        """Commit what it did, note which change was dropped, and remember who wrote what while other calls go on.
 
         Raises:
             ToolConflictError: Another call has changed what it had read, and it declares no session.

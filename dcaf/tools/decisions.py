@@ -1,6 +1,4 @@
-"""Decide which approved calls run, and use their approvals up at the store: all or none.
-
-What a client's decisions about calls come to: a call runs that this very session proposed, as it was proposed, not too long ago.
+"""What a client's decisions about calls come to, and their use at the store of the session: of one message all together or none.
 
 >>> from dcaf.core.session import Session
 >>> from dcaf.tools.proposals import add_proposal
@@ -9,21 +7,13 @@ What a client's decisions about calls come to: a call runs that this very sessio
 >>> yes = DecidedCall("c1", "drop", {"volume": "pg-main"}, execute=True)
 >>> [verdict.is_approved for verdict in judge(session, [yes], now=60)]  # another volume than was proposed
 [False]
-
-What a reader gets wrong: the arguments come back from the client, and only their digest is sealed. What runs is what the
-client sent, because it is proven to be what was proposed.
-
-The approvals of one message at the store of their session: used up together before the first call begins, all or none.
-
->>> from dcaf.core.session import Session
->>> yes = Verdict("c1", "drop", {"volume": "pg"}, None, use="x")
->>> spending = Spending(Session(), [yes])
+>>> spending = Spending(session, [Verdict("c1", "drop", {"volume": "pg"}, None, use="x")])
 >>> anyio.run(spending.spend)
->>> [verdict.is_approved for verdict in spending.verdicts]  # nobody keeps the session, and so nobody knows of another use
+>>> [verdict.is_approved for verdict in spending.verdicts]  # no store keeps this session, and so nobody knows of another use
 [True]
 
-What a reader gets wrong: what is used up and then does not begin is given back. A turn that is stopped, whose client leaves or
-whose store is away for one of its calls costs no approval.
+An approval that is used up, and whose call then does not begin, is given back. A turn that is stopped, whose client leaves or whose
+store is away for one of its calls costs no approval.
 """
 
 from __future__ import annotations
@@ -50,6 +40,8 @@ from dcaf.tools.proposals import Proposal, decided_in, is_digest_of, proposed_in
 
 T = TypeVar("T")
 
+logger: Final[logging.Logger] = logging.getLogger("dcaf")
+
 UNKNOWN: Final = "Refused: no matching pending approval"
 BEFORE: Final = "Refused: it was decided before"
 LATE: Final = "Refused: the five minutes to approve it are over"
@@ -60,6 +52,10 @@ REJECTED: Final = "Rejected: "
 
 INLINE_BYTES: Final = 16 * 1024
 """Arguments of so many bytes in all are digested on the event loop: it takes a few milliseconds."""
+
+LEFT: Final = "dcaf: approvals of calls that did not run stay used up, because the store of the session did not answer"
+
+_limiter: Final[RunVar[anyio.CapacityLimiter | None]] = RunVar("dcaf_digesters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +102,7 @@ class Verdict:
         name: Name of the tool.
         arguments: Name -> value; those of an approved call are what was proposed.
         reason: Why it does not run, for the model and for the person; None where it was approved.
-        is_known: Whether this session had proposed the call: then the model hears of the decision.
+        is_known: Whether this session had proposed the call: then the model reads the decision.
         use: What a store knows the use of this very proposal by; empty where there is none.
     """
 
@@ -124,7 +120,7 @@ class Verdict:
 
 
 def judge(session: Session, decisions: Sequence[DecidedCall], *, now: float) -> list[Verdict]:
-    """Judge what a client says about calls. Nothing is changed by it: ``settle`` and ``take`` of ``dcaf.tools.proposals`` do that.
+    """Judge what a client says about calls. Nothing is changed: that is for ``mark_decided`` and ``use_up`` of the proposals.
 
     Args:
         session: Whose calls they are.
@@ -134,67 +130,24 @@ def judge(session: Session, decisions: Sequence[DecidedCall], *, now: float) -> 
     Returns:
         One for each decision, in order.
     """
-    said = [item for item in decisions if item.is_decided]
-    times = Counter(item.id for item in said)
+    decided_calls = [item for item in decisions if item.is_decided]
+    times = Counter(item.id for item in decided_calls)
     proposed, decided = proposed_in(session._state), decided_in(session._state, now)
-    return [_verdict(item, proposed.get(item.id), times[item.id], now, was_decided=item.id in decided) for item in said]
+    return [_judge_one(item, proposed.get(item.id), times[item.id], now, was_decided=item.id in decided) for item in decided_calls]
 
 
 async def judge_message(session: Session, decisions: Sequence[DecidedCall], *, now: float) -> list[Verdict]:
     """As ``judge``: here, or in a thread where the arguments of the calls that wait are long."""
     proposed = proposed_in(session._state)
     digested = [item.arguments for item in decisions if item.is_decided and item.id in proposed]
-    return await digesting(functools.partial(judge, session, decisions, now=now), digested)
+    return await run_digest(functools.partial(judge, session, decisions, now=now), digested)
 
 
-async def digesting(call: Callable[[], T], arguments: Iterable[Mapping[str, Any]]) -> T:
+async def run_digest(call: Callable[[], T], arguments: Iterable[Mapping[str, Any]]) -> T:
     """Make a call that digests arguments: here if they are short, and in a thread if they are not."""
     if sum(map(_size, arguments)) <= INLINE_BYTES:
         return call()
     return await anyio.to_thread.run_sync(call, limiter=_digesters())
-
-
-def _verdict(item: DecidedCall, proposal: Proposal | None, times: int, now: float, *, was_decided: bool) -> Verdict:
-    reason, is_known = (BEFORE, False) if proposal is None and was_decided else _reason(item, proposal, times, now)
-    return Verdict(item.id, item.name, item.arguments, reason, is_known, use="" if proposal is None else proposal.use)
-
-
-def _reason(item: DecidedCall, proposal: Proposal | None, times: int, now: float) -> tuple[str | None, bool]:
-    if proposal is None:
-        return UNKNOWN, False
-    if times > 1:
-        return TWICE, False
-    if not is_digest_of(proposal.digest, item.id, item.name, item.arguments):
-        return UNKNOWN, False
-    if now > proposal.until:
-        return LATE, False
-    if item.execute and item.rejection_reason is not None:
-        return BOTH, False
-    return (None, True) if item.execute else (f"{REJECTED}{item.rejection_reason}", True)
-
-
-def _size(arguments: Mapping[str, Any]) -> int:
-    try:
-        return len(to_json(arguments))
-    except (PydanticSerializationError, ValueError, RecursionError):
-        return INLINE_BYTES + 1
-
-
-_limiter: Final[RunVar[anyio.CapacityLimiter | None]] = RunVar("dcaf_digesters")
-
-
-def _digesters() -> anyio.CapacityLimiter:
-    """Threads of their own, so that a decision never waits behind the application's; an event loop has its own."""
-    found = _limiter.get(None)
-    if found is None:
-        found = anyio.CapacityLimiter(2)
-        _limiter.set(found)
-    return found
-
-
-logger: Final[logging.Logger] = logging.getLogger("dcaf")
-
-LEFT: Final = "dcaf: approvals of calls that did not run stay used up, because the store of the session did not answer"
 
 
 class Spending:
@@ -205,8 +158,8 @@ class Spending:
         verdicts: What was decided.
 
     Attributes:
-        session: As above.
-        verdicts: As above; after ``spend`` what was used before is refused.
+        session: The same.
+        verdicts: The same; after ``spend`` what was used before is refused.
     """
 
     def __init__(self, session: Session, verdicts: Sequence[Verdict]) -> None:
@@ -216,7 +169,7 @@ class Spending:
         self._lease: Lease | None = session._state.lease  # the session has another one when its turn is over
 
     async def spend(self) -> None:
-        """Use up what is approved. Whoever is cancelled meanwhile, or is refused, has used up nothing.
+        """Use up what is approved. A caller that is cancelled meanwhile, or refused, has used up nothing.
 
         Raises:
             SessionError: The session is revoked by now, or another turn has taken it over.
@@ -278,6 +231,41 @@ class Spending:
         if not is_new:
             self._asked.difference_update(uses)
         return is_new
+
+
+def _judge_one(item: DecidedCall, proposal: Proposal | None, times: int, now: float, *, was_decided: bool) -> Verdict:
+    reason, is_known = (BEFORE, False) if proposal is None and was_decided else _find_reason(item, proposal, times, now)
+    return Verdict(item.id, item.name, item.arguments, reason, is_known, use="" if proposal is None else proposal.use)
+
+
+def _find_reason(item: DecidedCall, proposal: Proposal | None, times: int, now: float) -> tuple[str | None, bool]:
+    if proposal is None:
+        return UNKNOWN, False
+    if times > 1:
+        return TWICE, False
+    if not is_digest_of(proposal.digest, item.id, item.name, item.arguments):
+        return UNKNOWN, False
+    if now > proposal.until:
+        return LATE, False
+    if item.execute and item.rejection_reason is not None:
+        return BOTH, False
+    return (None, True) if item.execute else (f"{REJECTED}{item.rejection_reason}", True)
+
+
+def _size(arguments: Mapping[str, Any]) -> int:
+    try:
+        return len(to_json(arguments))
+    except (PydanticSerializationError, ValueError, RecursionError):
+        return INLINE_BYTES + 1
+
+
+def _digesters() -> anyio.CapacityLimiter:
+    """Threads of their own, so that a decision never waits behind the application's; an event loop has its own."""
+    found = _limiter.get(None)
+    if found is None:
+        found = anyio.CapacityLimiter(2)
+        _limiter.set(found)
+    return found
 
 
 def _key(use: str) -> str:

@@ -1,6 +1,6 @@
 r"""What a docstring says of a tool and of each of its parameters, and nothing of those that the model must not see.
 
->>> said = Docstring.of('''Greet the person.
+>>> found = Docstring.of('''Greet the person.
 ...
 ... Args:
 ...     name: What to call them.
@@ -8,11 +8,11 @@ r"""What a docstring says of a tool and of each of its parameters, and nothing o
 ...
 ... Be kind.
 ... ''', hidden={"session"})
->>> said.description, said.parameters
+>>> found.description, found.parameters
 ('Greet the person.\n\nBe kind.', {'name': 'What to call them.'})
 
-What a reader gets wrong: the form is found out, not declared, and there may be several. What is about parameters, results and
-errors, in the form of Google, NumPy, Sphinx or Epydoc, is taken out; all else is the description, wherever it stands.
+The form is found out, not declared, and there may be several. What is about parameters, results and errors, in the form of Google,
+NumPy, Sphinx or Epydoc, is taken out; all else is the description, wherever it stands.
 """
 
 from __future__ import annotations
@@ -41,36 +41,18 @@ FORMS: Final[Mapping[str, Callable[[str], Parsed]]] = {
 }
 
 PARAMETERS: Final = (
-    "Args",
-    "Arguments",
-    "Params",
-    "Parameters",
-    "Keyword Args",
-    "Keyword Arguments",
-    "Other Params",
-    "Other Parameters",
+    *("Args", "Arguments", "Params", "Parameters"),
+    *("Keyword Args", "Keyword Arguments", "Other Params", "Other Parameters"),
 )
 OUTCOMES: Final = (
-    *(
-        "Return",
-        "Returns",
-        "Yield",
-        "Yields",
-        "Receives",
-        "Raise",
-        "Raises",
-        "Except",
-        "Excepts",
-        "Exception",
-        "Exceptions",
-        "Warns",
-    ),
+    *("Return", "Returns", "Yield", "Yields", "Receives"),
+    *("Raise", "Raises", "Except", "Excepts", "Exception", "Exceptions", "Warns"),
 )
 ADVICE: Final = (
     *("Attention", "Caution", "Danger", "Error", "Example", "Examples", "Hint", "Important", "Note", "Notes", "Tip", "Todo"),
     *("Warning", "Warnings"),
 )
-"""What begins a word to the reader, also among the parameters."""
+"""What begins a note to the reader, also among the parameters."""
 
 HEADING: Final = re.compile(rf"({'|'.join((*PARAMETERS, *OUTCOMES))}):\s*$")
 ADVISES: Final = re.compile(rf"({'|'.join(ADVICE)}):")
@@ -105,16 +87,17 @@ class Docstring:
 
         Args:
             text: As it was written.
-            hidden: Parameters of which nothing may be told.
+            hidden: Parameters that the model must not see.
         """
         parts = _Parts(inspect.cleandoc(text or "").splitlines())
-        told = re.sub(r"\n{3,}", "\n\n", "\n".join(parts.told)).strip()
-        said = {name: text for form, lines in parts.about.items() for name, text in _said(FORMS[form], lines)}
-        return cls(_without(told, hidden), {name: text for name, text in said.items() if name not in hidden})
+        description = re.sub(r"\n{3,}", "\n\n", "\n".join(parts.description)).strip()
+        found = {name: about for form, lines in parts.parameters.items() for name, about in _read_parameters(FORMS[form], lines)}
+        visible = {name: about for name, about in found.items() if name not in hidden}
+        return cls("\n".join(_drop_hidden(description, hidden)).strip() if hidden else description, visible)
 
 
-def _said(parse: Callable[[str], Parsed], lines: list[str]) -> Iterator[tuple[str, str]]:
-    """What lines in one form say, parameter by parameter."""
+def _read_parameters(parse: Callable[[str], Parsed], lines: list[str]) -> Iterator[tuple[str, str]]:
+    """Each parameter that lines in one form describe, with its description."""
     try:
         parsed = parse("\n".join([".", "", *lines]))  # with a first sentence, which the parsers count on
     except ParseError:  # not in this form after all
@@ -127,19 +110,19 @@ def _said(parse: Callable[[str], Parsed], lines: list[str]) -> Iterator[tuple[st
 
 @dataclass(slots=True)
 class _Parts:
-    """The lines of a docstring: those that are told, and by form those that are about parameters. Others are left out."""
+    """The lines of a docstring: those of the description, and by form those about parameters. Others are left out."""
 
     lines: list[str]
-    told: list[str] = field(default_factory=list)
-    about: dict[str, list[str]] = field(default_factory=dict)
+    description: list[str] = field(default_factory=list)
+    parameters: dict[str, list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         at = 0
         while at < len(self.lines):
-            at = self._section(at) or self._underlined(at) or self._fields(at) or self._tell(at)
+            at = self._section(at) or self._underlined(at) or self._fields(at) or self._describe(at)
 
-    def _tell(self, at: int) -> int:
-        self.told.append(self.lines[at])
+    def _describe(self, at: int) -> int:
+        self.description.append(self.lines[at])
         return at + 1
 
     def _section(self, at: int) -> int | None:
@@ -150,9 +133,9 @@ class _Parts:
             return None
         if found.group(1) not in PARAMETERS:
             return end
-        about, told = _entries(self.lines[at + 1 : end])
-        self._take("google", [self.lines[at], *about])
-        self.told += ["", *told, ""]
+        entries, notes = _split_notes(self.lines[at + 1 : end])
+        self._add("google", [self.lines[at], *entries])
+        self.description += ["", *notes, ""]
         return end
 
     def _underlined(self, at: int) -> int | None:
@@ -164,7 +147,7 @@ class _Parts:
         while end < len(self.lines) and not self._is_line(end + 1) and not self._is_apart(end):
             end += 1
         if title in PARAMETERS:
-            self._take("numpy", self.lines[at:end])
+            self._add("numpy", self.lines[at:end])
         return end
 
     def _fields(self, at: int) -> int | None:
@@ -176,13 +159,11 @@ class _Parts:
         while end < len(self.lines) and self.lines[end].strip() and ANY_FIELD.match(self.lines[end]) is None:
             end += 1
         end = max(end, self._indented_to(end)) if self._is_blank(end) else end
-        self._take("rest" if found.group(1) == ":" else "epydoc", self.lines[at:end])
+        self._add("rest" if found.group(1) == ":" else "epydoc", self.lines[at:end])
         return end
 
-    def _take(self, form: str, lines: list[str]) -> list[str]:
-        found = self.about.setdefault(form, [])
-        found += lines
-        return found
+    def _add(self, form: str, lines: list[str]) -> None:
+        self.parameters.setdefault(form, []).extend(lines)
 
     def _indented_to(self, at: int) -> int:
         """Where the lines end that are indented, or empty; without empty ones at the end."""
@@ -210,33 +191,29 @@ class _Parts:
         return not is_explained and len(line.split()) > LONGEST_ENTRY
 
 
-def _entries(body: list[str]) -> tuple[list[str], list[str]]:
-    """The lines of a list of parameters, and those between them that are a word to the reader."""
-    about: list[str] = []
-    told: list[str] = []
-    is_told = False
+def _split_notes(body: list[str]) -> tuple[list[str], list[str]]:
+    """The lines of a list of parameters, and those between them that are a note to the reader."""
+    entries: list[str] = []
+    notes: list[str] = []
+    is_note = False
     for before, line in zip(["", *body], body, strict=False):
         if line.strip() and _indent(line) == _indent(body[0]):
-            is_told = ENTRY.match(line.strip()) is None and (is_told or not before.strip())
-        (told if is_told else about).append(line)
-    return about, inspect.cleandoc("\n".join(["", *told])).splitlines()
+            is_note = ENTRY.match(line.strip()) is None and (is_note or not before.strip())
+        (notes if is_note else entries).append(line)
+    return entries, inspect.cleandoc("\n".join(["", *notes])).splitlines()
 
 
 def _indent(line: str) -> int:
     return len(line) - len(line.lstrip())
 
 
-def _without(text: str, hidden: Collection[str]) -> str:
-    """The text without the lines that explain a hidden parameter, in whatever form, and those that are indented below one."""
-    return "\n".join(_kept(text.splitlines(), hidden)).strip() if hidden else text
-
-
-def _kept(lines: list[str], hidden: Collection[str]) -> Iterator[str]:
+def _drop_hidden(text: str, hidden: Collection[str]) -> Iterator[str]:
+    """The lines without those that explain a hidden parameter, in whatever form, and those that are indented below one."""
     names = "|".join(re.escape(name) for name in hidden)
     about = re.compile(rf"\s*([-*+]\s+|[:@]param\s+([\w.\[\]]+\s+)?|:type\s+)?[`*]*({names})[`*]*\s*(\([^)]*\))?\s*(:|--|-\s|$)")
     below: int | None = None
-    for line in lines:
-        indent = len(line) - len(line.lstrip())
+    for line in text.splitlines():
+        indent = _indent(line)
         if below is not None and line.strip() and indent > below:
             continue
         below = indent if about.match(line) else None

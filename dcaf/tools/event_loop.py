@@ -5,8 +5,8 @@
 >>> wait_for(answer), wait_for(answer)
 (42, 42)
 
-What a reader gets wrong: a thread that works for a running loop, as a sync endpoint or a sync tool does, waits for that one. The
-clients of a service's models then meet its loop alone, whoever calls.
+A thread that works for a running loop, as that of a sync endpoint or tool does, waits for that one. So
+the clients of a service's models are used in its loop alone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext, suppress
 from contextvars import Context
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, cast
 
 import anyio
 import anyio.from_thread
@@ -57,7 +57,7 @@ def wait_for(call: Callable[[], Awaitable[T]], *, limit_s: float | None = None, 
         raise ConfigurationError(in_loop)
     if _works_for_loop():
         return _Wait(call, anyio.from_thread.run, anyio.from_thread.run_sync, is_worker=True).result()
-    portal = _home.portal(limit_s)
+    portal = _shared.portal(limit_s)
     return _Wait(call, portal.call, portal.call, is_worker=False).result()
 
 
@@ -72,14 +72,6 @@ def running_loop() -> Any:
     with suppress(RuntimeError):
         return None if trio is None else trio.lowlevel.current_trio_token()
     return None
-
-
-@dataclass(frozen=True, slots=True)
-class _Outcome(Generic[T]):
-    """What came of a call. It is handed over, because an exit that is raised in a loop ends the loop."""
-
-    value: T | None = None
-    error: BaseException | None = None
 
 
 @dataclass(slots=True)
@@ -105,27 +97,26 @@ class _Wait(Generic[T]):
     def result(self) -> T:
         """What it returns. Raises what it raises."""
         try:
-            outcome: _Outcome[T] = self.run(self._called)
+            value, error = self.run(self._call_and_catch)
         except BaseException:
             self._leave()
             raise
-        if outcome.error is not None:
-            raise outcome.error
-        value: Any = outcome.value
-        result: T = value
-        return result
+        if error is not None:
+            raise error
+        return cast("T", value)
 
-    async def _called(self) -> _Outcome[T]:
+    async def _call_and_catch(self) -> tuple[T | None, BaseException | None]:
+        """What it returns, and what it raises: an exit that is raised in a loop would end the loop."""
         try:
             with anyio.CancelScope() as self._scope, _one_thread_more() if self.is_worker else nullcontext():
-                return _Outcome(None if self.is_left else await self.call())
+                return None if self.is_left else await self.call(), None
         except anyio.get_cancelled_exc_class():
             raise
         except BaseException as error:  # noqa: BLE001 - the waiting thread raises it
-            return _Outcome(error=error)
+            return None, error
         finally:
             self._has_ended.set()
-        return _Outcome()
+        return None, None
 
     def _leave(self) -> None:
         """Stop the call where it goes on: this thread was interrupted."""
@@ -148,7 +139,7 @@ def _one_thread_more() -> Iterator[None]:
 
 def _works_for_loop() -> bool:
     """Whether this is a worker thread of a loop. Raises what a cancellation raises where its work was cancelled."""
-    if threading.get_ident() == _home.orphan:
+    if threading.get_ident() == _shared.orphan:
         return False
     try:
         anyio.from_thread.check_cancelled()
@@ -157,7 +148,7 @@ def _works_for_loop() -> bool:
     return True
 
 
-class _Home:
+class _SharedLoop:
     """The loop of threads that have none. It begins with the first run, in a thread that keeps no program alive.
 
     Attributes:
@@ -173,7 +164,7 @@ class _Home:
         """The way into the loop, when it answers."""
         with self._lock:
             if self._kept is None or self._kept[1].is_closed():
-                self._kept = _begin()
+                self._kept = _start()
             portal, loop = self._kept
         answers = threading.Event()
         loop.call_soon_threadsafe(answers.set)
@@ -188,15 +179,15 @@ class _Home:
         self._lock = threading.Lock()
 
 
-def _begin() -> tuple[BlockingPortal, asyncio.AbstractEventLoop]:
+def _start() -> tuple[BlockingPortal, asyncio.AbstractEventLoop]:
     ready: Future[BlockingPortal] = Future()
     loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=_keep, args=(loop, ready), name="dcaf sync runs", daemon=True)
+    thread = threading.Thread(target=_run_loop, args=(loop, ready), name="dcaf sync runs", daemon=True)
     Context().run(thread.start)  # some builds of Python hand a thread the context of whoever starts it
     return ready.result(), loop
 
 
-def _keep(loop: asyncio.AbstractEventLoop, ready: Future[BlockingPortal]) -> None:
+def _run_loop(loop: asyncio.AbstractEventLoop, ready: Future[BlockingPortal]) -> None:
     """Run the loop. An exit that one task wants ends none of the others."""
     serving = loop.create_task(_serve(ready))
     while not serving.done():
@@ -210,6 +201,6 @@ async def _serve(ready: Future[BlockingPortal]) -> None:
         await portal.sleep_until_stopped()
 
 
-_home: Final = _Home()
+_shared: Final = _SharedLoop()
 if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_home.begin_anew)
+    os.register_at_fork(after_in_child=_shared.begin_anew)

@@ -24,8 +24,8 @@ from pydantic.fields import FieldInfo
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session
 from dcaf.tools.annotations import Names, Unresolved
-from dcaf.tools.callables import decided, label, maker
-from dcaf.tools.providers import RESERVED, Fill, PlatformFill, asked_for, filled_by_name, is_session_like, spelled, unset
+from dcaf.tools.callables import find_decided, find_default_factory, label
+from dcaf.tools.providers import RESERVED, Fill, find_fill, find_fill_by_name, format_annotation, is_injectable, unset
 
 if sys.version_info >= (3, 14):
     from annotationlib import Format
@@ -82,7 +82,7 @@ class Plan:
                 f"{label(function)}: {_star(rest[0])} has no names that a model could fill. Declare the parameters; a decorator "
                 "keeps those of its function with functools.wraps."
             )
-        read = [_read(label(function), item, names) for item in parameters]
+        read = [_read_parameter(label(function), item, names) for item in parameters]
         named = [item for item in read if item.parameter.kind not in REST]
         free = tuple(item.parameter for item in named if item.fill is None)
         return cls(
@@ -90,7 +90,7 @@ class Plan:
             free,
             tuple(item.parameter for item in read if item.parameter.kind in REST),
             tuple((item.name, item.default) for item in parameters if item.kind is item.POSITIONAL_ONLY),
-            tuple(_made(label(function), free)),
+            tuple(_default_factories(label(function), free)),
             {item.parameter.name: item.lost for item in named if item.lost is not None},
             {item.parameter.name: _reason(item.parameter) for item in named if item.fill is not None},
         )
@@ -103,7 +103,7 @@ class Plan:
     @property
     def declares_session(self) -> bool:
         """Whether something of it takes the session, or one of its keys, be it to read."""
-        return any(not isinstance(fill, PlatformFill) for fill in self.injected.values())
+        return any(fill.takes_session for fill in self.injected.values())
 
     @property
     def needs_session(self) -> bool:
@@ -138,7 +138,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
+class _ReadParameter:
     """One parameter: its annotation evaluated, what fills it (None: the model), and what its annotation has lost, if anything."""
 
     parameter: Parameter
@@ -154,37 +154,39 @@ def _parameters(function: Callable[..., Any]) -> list[Parameter]:
             found = inspect.signature(function)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"{label(function)}: its parameters cannot be read: {error}.") from None
-    names = decided(function)
+    names = find_decided(function)
     return [item for item in found.parameters.values() if item.name not in names]
 
 
-def _read(tool: str, parameter: Parameter, names: Names) -> _Read:
+def _read_parameter(tool: str, parameter: Parameter, names: Names) -> _ReadParameter:
     where = f"{tool}: the annotation of {parameter.name!r}"
     if parameter.kind in REST and parameter.name in RESERVED:
         raise ConfigurationError(f"{tool}: {_star(parameter)} is filled by nobody. Declare {parameter.name!r} without the stars.")
     try:
         if parameter.annotation is unset:
-            return _Read(parameter, filled_by_name(parameter.name, unset, parameter.default))
-        found = parameter.replace(annotation=names.value(parameter.annotation, where=where))
-        fill = asked_for(found.annotation, parameter.default) or filled_by_name(parameter.name, found.annotation, parameter.default)
+            return _ReadParameter(parameter, find_fill_by_name(parameter.name, unset, parameter.default))
+        found = parameter.replace(annotation=names.evaluate(parameter.annotation, where=where))
+        asked = found.annotation, parameter.default
+        fill = find_fill(*asked) or find_fill_by_name(parameter.name, *asked)
     except Unresolved as lost:
-        return _lost(where, parameter, names, lost.name)
+        return _read_unresolved(where, parameter, names, lost.name)
     except NameError as error:  # in the value of an alias, which Python reads late
-        return _lost(where, parameter, names, str(error.name))
+        return _read_unresolved(where, parameter, names, str(error.name))
     except ConfigurationError as error:
-        raise ConfigurationError(_placed(where, str(error))) from None
+        message = str(error)
+        raise ConfigurationError(message if message.startswith(where) else f"{where} {message}") from None
     if fill is not None and parameter.kind in REST:
         raise ConfigurationError(f"{where}: {_star(parameter)} is never filled with sessions. Declare one parameter for each.")
-    return _Read(found, fill)
+    return _ReadParameter(found, fill)
 
 
-def _made(tool: str, parameters: Iterable[Parameter]) -> Iterator[tuple[str, Callable[[], Any]]]:
+def _default_factories(tool: str, parameters: Iterable[Parameter]) -> Iterator[tuple[str, Callable[[], Any]]]:
     """What makes the defaults that a call could change; those in a pydantic ``Field`` are made where arguments are validated."""
     for parameter in parameters:
         if parameter.default is unset or isinstance(parameter.default, FieldInfo):
             continue
         try:
-            make = maker(parameter.default)
+            make = find_default_factory(parameter.default)
         except ConfigurationError as error:
             raise ConfigurationError(f"{tool}: the parameter {parameter.name!r} {error}") from None
         if make is not None:
@@ -194,25 +196,21 @@ def _made(tool: str, parameters: Iterable[Parameter]) -> Iterator[tuple[str, Cal
 def _reason(parameter: Parameter) -> str:
     if parameter.annotation is unset:
         return f"has no annotation and is named {parameter.name}"
-    return f"annotated as {spelled(parameter.annotation)}"
+    return f"annotated as {format_annotation(parameter.annotation)}"
 
 
-def _lost(where: str, parameter: Parameter, names: Names, name: str) -> _Read:
+def _read_unresolved(where: str, parameter: Parameter, names: Names, name: str) -> _ReadParameter:
     """A parameter whose annotation cannot be resolved: any JSON value, unless it could be meant for the session."""
-    hidden = names.hidden(parameter.annotation)
+    hidden = names.find_hidden(parameter.annotation)
     if hidden is not None and names.is_last:
         raise ConfigurationError(
             f"{where} names {hidden!r}, which is defined where dcaf cannot see it, and might be a session. Define it in the "
             "module, or decorate the function where it is written."
         )
-    is_meant = parameter.name in RESERVED or any(is_session_like(part) for part in names.parts(parameter.annotation))
+    is_meant = parameter.name in RESERVED or any(is_injectable(part) for part in names.find_parts(parameter.annotation))
     if is_meant and names.is_last:
         raise ConfigurationError(f"{where} names {name!r}, which cannot be found. Import it in the function's module.")
-    return _Read(parameter.replace(annotation=Any), None, name)
-
-
-def _placed(where: str, message: str) -> str:
-    return message if message.startswith(where) else f"{where} {message}"
+    return _ReadParameter(parameter.replace(annotation=Any), None, name)
 
 
 def _star(parameter: Parameter) -> str:

@@ -1,4 +1,4 @@
-"""What the platform around a conversation says of it: who asks, from where, with which credentials; for tools, and for nobody else.
+"""What the platform around a conversation says of it, for its tools alone: who asks, from where, with which credentials.
 
 >>> with within_platform({"user_id": "mira", "duplo_token": "secret"}):
 ...     here = current_platform()

@@ -6,8 +6,7 @@
 >>> digest == digest_of("c1", "drop", {"volume": "pg"}), list(pending_in(session, now=60)), list(pending_in(session, now=301))
 (True, ['c1'], [])
 
-What a reader gets wrong: what was used must not come back with a turn that is rolled back. ``take`` uses a call up in every state
-below an overlay, too.
+What was used must not come back with a turn that is rolled back. So ``use_up`` uses a call up in every state below an overlay, too.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterable, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Final, NamedTuple, TypeVar
 
 import rfc8785
 from pydantic_core import PydanticSerializationError, to_json
@@ -30,6 +29,8 @@ from dcaf.core.session import Session
 from dcaf.core.state import QUOTED, State
 from dcaf.core.transaction import Overlay
 
+T = TypeVar("T")
+
 PENDING: Final = "approvals"
 """The member of the library's own part of the state: id of a call -> its Proposal."""
 
@@ -38,7 +39,7 @@ DECIDED: Final = "decided"
 
 VALID_S: Final = 5 * 60
 MOST_PENDING: Final = 32
-"""Calls that wait at once, and that are remembered as decided; the oldest give way, so that nobody can fill the session."""
+"""Calls that wait at once, and that are remembered as decided; the oldest are dropped, so that nobody can fill the session."""
 
 MOST_BYTES: Final = 64 * 1024
 """Of the arguments of one call: nobody reads more before saying yes, and a client could have the server digest megabytes."""
@@ -51,7 +52,7 @@ class Proposal(NamedTuple):
         digest: Of its id, its name and its arguments.
         until: When its time is over, in seconds since the epoch.
         use: What a store knows the use of this very proposal by: models give one id to several calls.
-        intent: Tag of what the model said beside it; empty where it said nothing.
+        intent: Tag of what the model said with it; empty where it said nothing.
     """
 
     digest: str
@@ -71,7 +72,7 @@ def add_proposal(
         name: Name of the tool.
         arguments: Name -> value.
         now: Seconds since the epoch.
-        intent: What the person is told beside it.
+        intent: What the person is shown with it.
 
     Raises:
         ToolArgumentError: The arguments are not the same in every JSON parser, so nobody could say what was approved.
@@ -80,30 +81,25 @@ def add_proposal(
     digest = digest_of(id_, name, arguments)
     proposal = Proposal(digest, int(now) + VALID_S, secrets.token_urlsafe(12), tag_of(intent))
     with session._state._lock:
-        pending, decided = pending_in(session, now), decided_in(session._state, now)
-        pending.pop(id_, None)
-        decided.pop(id_, None)
+        pending, decided = _drop(pending_in(session, now), {id_}), _drop(decided_in(session._state, now), {id_})
         _keep(session._state, {**pending, id_: proposal}, decided)
     return digest
 
 
-def settle(session: Session, ids: Iterable[str], *, now: float) -> None:
+def mark_decided(session: Session, ids: Iterable[str], *, now: float) -> None:
     """Take calls that were decided out of those that wait, and remember that they were."""
     done = dict.fromkeys(ids, int(now) + VALID_S)
     with session._state._lock:
-        pending = {id_: proposal for id_, proposal in pending_in(session, now).items() if id_ not in done}
-        _keep(session._state, pending, {**decided_in(session._state, now), **done})
+        _keep(session._state, _drop(pending_in(session, now), done), {**decided_in(session._state, now), **done})
 
 
 def remove_proposals(session: Session, ids: Iterable[str], *, now: float) -> None:
     """Have calls wait no more, of which nobody has decided."""
-    gone = set(ids)
     with session._state._lock:
-        pending = {id_: proposal for id_, proposal in pending_in(session, now).items() if id_ not in gone}
-        _keep(session._state, pending, decided_in(session._state, now))
+        _keep(session._state, _drop(pending_in(session, now), set(ids)), decided_in(session._state, now))
 
 
-def take(state: State, id_: str, use: str, *, now: float) -> list[tuple[State, Proposal]]:
+def use_up(state: State, id_: str, use: str, *, now: float) -> list[tuple[State, Proposal]]:
     """Use up a call that waits: in this state and in every one below, down to the one that is sealed.
 
     What an effect has used must not come back with an overlay that is rolled back; so no overlay holds it alone.
@@ -117,11 +113,10 @@ def take(state: State, id_: str, use: str, *, now: float) -> list[tuple[State, P
             return []
         below: list[tuple[State, Proposal]] = []
         if isinstance(state, Overlay) and _came_from_below(state, id_, use):
-            below = take(state._parent, id_, use, now=now)
+            below = use_up(state._parent, id_, use, now=now)
             if not below:
                 return []
-        pending = {other: found for other, found in _pending(state, now).items() if other != id_}
-        _keep(state, pending, {**decided_in(state, now), id_: int(now) + VALID_S})
+        _keep(state, _drop(_pending(state, now), {id_}), {**decided_in(state, now), id_: int(now) + VALID_S})
         return [(state, proposal), *below]
 
 
@@ -129,11 +124,10 @@ def give_back(used: Iterable[tuple[State, Proposal]], id_: str, *, now: float) -
     """Have a call wait again, because it has not run after all."""
     for state, proposal in used:
         with state._lock:
-            decided = {other: until for other, until in decided_in(state, now).items() if other != id_}
-            _keep(state, {id_: proposal, **_pending(state, now)}, decided)
+            _keep(state, {id_: proposal, **_pending(state, now)}, _drop(decided_in(state, now), {id_}))
 
 
-def waits(session: Session, id_: str) -> bool:
+def is_waiting(session: Session, id_: str) -> bool:
     """Whether a call of that id waits for a person, or did until its time was over."""
     return id_ in proposed_in(session._state)
 
@@ -145,7 +139,7 @@ def pending_in(session: Session, now: float) -> dict[str, Proposal]:
 
 def is_sealed_as_waiting(state: State, id_: str) -> bool:
     """Whether a call waits in what was last sealed of a state, whatever has become of it since."""
-    return id_ in (_object(state._own_arrived).get(PENDING) or {})
+    return id_ in (_read_object(state._own_arrived).get(PENDING) or {})
 
 
 def is_digest_of(digest: str, id_: str, name: str, arguments: Mapping[str, Any]) -> bool:
@@ -178,7 +172,7 @@ def digest_of(id_: str, name: str, arguments: Mapping[str, Any]) -> str:
 
 
 def tag_of(intent: str | None) -> str:
-    """What tells a text that a person was shown from another one."""
+    """A short digest of a text that a person was shown; empty where there is none."""
     return encode(hashlib.sha256(intent.encode(errors="surrogatepass")).digest()[:12]) if intent else ""
 
 
@@ -194,20 +188,20 @@ def proposed_in(state: State) -> dict[str, Proposal]:
     return {id_: Proposal(*sealed[:4]) for id_, sealed in _own(state).get(PENDING, {}).items()}
 
 
-def _pending(state: State, now: float) -> dict[str, Proposal]:
-    return {id_: proposal for id_, proposal in proposed_in(state).items() if now <= proposal.until}
-
-
 def decided_in(state: State, now: float) -> dict[str, int]:
     """The calls that were decided a short while ago: id -> until when that is remembered, oldest first."""
     return {id_: until for id_, until in _own(state).get(DECIDED, {}).items() if now <= until}
+
+
+def _pending(state: State, now: float) -> dict[str, Proposal]:
+    return {id_: proposal for id_, proposal in proposed_in(state).items() if now <= proposal.until}
 
 
 def _came_from_below(state: State, id_: str, use: str) -> bool:
     """Whether a call waited already when an overlay was first touched, or where it was not touched yet."""
     if not state.is_touched:
         return True
-    sealed = _object(state._own_arrived).get(PENDING, {}).get(id_)
+    sealed = _read_object(state._own_arrived).get(PENDING, {}).get(id_)
     return sealed is not None and sealed[2] == use
 
 
@@ -223,12 +217,15 @@ def _keep(state: State, pending: Mapping[str, Proposal], decided: Mapping[str, i
     waiting = {id_: list(proposal if proposal.intent else proposal[:3]) for id_, proposal in list(pending.items())[-MOST_PENDING:]}
     members = {PENDING: waiting, DECIDED: dict(list(decided.items())[-MOST_PENDING:])}
     before = _own(state)
-    others = {name: value for name, value in before.items() if name not in members}
-    after = {**others, **{name: value for name, value in members.items() if value}}
+    after = {**_drop(before, members), **{name: value for name, value in members.items() if value}}
     if after != before:
         state.keep(after)
 
 
-def _object(data: bytes | None) -> dict[str, Any]:
+def _drop(members: Mapping[str, T], names: Collection[str]) -> dict[str, T]:
+    return {name: value for name, value in members.items() if name not in names}
+
+
+def _read_object(data: bytes | None) -> dict[str, Any]:
     found = {} if data is None else read(data)
     return found if isinstance(found, dict) else {}

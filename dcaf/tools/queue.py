@@ -1,21 +1,14 @@
-"""The queue of writers of one session, from whatever thread and event loop, and the conflicts between those that did not wait.
-
-Two changes of one session that could not both be kept: which one was, and a line of the log that says so.
-
->>> Conflict("cart", ".items", "stale-read", Caller(1, "put", None), None).kept.tool
-'put'
-
-What a reader gets wrong: the log has the names of the two, and neither key nor value, which may be a user's.
-
-Who may write a session next, of all that call on it, from whatever thread and whatever event loop.
+"""The order in which the calls on one session write it, from whatever thread and event loop, and the conflicts of the others.
 
 >>> from dcaf.core.state import State
 >>> state = State()
 >>> queue_of(state) is queue_of(state)
 True
+>>> Conflict("cart", ".items", "stale-read", Caller(1, "put", None), None).kept.tool
+'put'
 
-What a reader gets wrong: a loop can stop without its tasks, and a writer with it. So whoever waits looks at the one in front once a
-second, and one whose loop does not run is passed over. If it runs again, what it waits for is its turn, from the end of the queue.
+A loop can stop without its tasks, and a writer with it. So a writer that waits looks at the one in front once a second, and skips
+one whose loop does not run. If that loop runs again, its writer gets a new place at the end of the queue.
 """
 
 from __future__ import annotations
@@ -35,6 +28,9 @@ from dcaf.core.state import State
 from dcaf.tools.event_loop import running_loop
 
 Kind: TypeAlias = Literal["stale-read", "write-write"]
+
+PATIENCE_S: Final = 1.0
+"""How long one waits before it looks whether the loop of the one in front still runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +67,6 @@ class Conflict:
     dropped: Caller | None
 
 
-PATIENCE_S: Final = 1.0
-"""How long one waits before it looks whether the loop of the one in front still runs."""
-
-
 @dataclass(slots=True, eq=False)
 class Ticket:
     """The place of one writer.
@@ -94,16 +86,16 @@ class Ticket:
         """Whether nothing comes of it: its loop does not run, and may never do so again."""
         return isinstance(self.loop, asyncio.AbstractEventLoop) and not self.loop.is_running()
 
-    def call(self) -> bool:
-        """Say that it is the first; False where nobody is there to hear it."""
+    def wake(self) -> bool:
+        """Wake it, because it is the first; False where its loop is closed."""
         if self.due is None:
             return True
         if self.loop is running_loop():
             self.due.set()
             return True
-        tell = self.loop.call_soon_threadsafe if isinstance(self.loop, asyncio.AbstractEventLoop) else self.loop.run_sync_soon
+        schedule = self.loop.call_soon_threadsafe if isinstance(self.loop, asyncio.AbstractEventLoop) else self.loop.run_sync_soon
         try:
-            tell(self.due.set)
+            schedule(self.due.set)
         except RuntimeError:  # it has been closed
             return False
         return True
@@ -123,9 +115,8 @@ class Queue:
     writers: dict[str, list[tuple[Path, Caller]]] = field(default_factory=dict)
     _called: int = 0
     _tickets: deque[Ticket] = field(default_factory=deque)
-    _lock: AbstractContextManager[object] = field(
-        default_factory=RLock
-    )  # collecting garbage may end a call, whatever a thread does
+    # Reentrant, because collecting garbage may end a call, whatever a thread does.
+    _lock: AbstractContextManager[object] = field(default_factory=RLock)
 
     def enter(self, tool: str, *, waits: bool, is_read: bool = False) -> tuple[int, Ticket | None]:
         """Begin a call; gives its place in the order of all of them, and, where it waits for the writers before it, its ticket.
@@ -152,7 +143,7 @@ class Queue:
                 self.writers.clear()
             if ticket is not None and ticket in self._tickets:
                 self._tickets.remove(ticket)
-            while self._tickets and not self._tickets[0].call():
+            while self._tickets and not self._tickets[0].wake():
                 self._tickets.popleft()
 
     def line_up(self, tool: str, *, is_read: bool = False) -> Ticket:
@@ -165,7 +156,7 @@ class Queue:
             ticket = Ticket(running_loop())
             if is_read or self._tickets:
                 self._check_reader(tool, ticket, is_read=is_read)
-                self._pass_over()
+                self._skip_lost()
             self._tickets.append(ticket)
             if self._tickets[0] is not ticket:
                 ticket.due = anyio.Event()
@@ -181,18 +172,18 @@ class Queue:
 
     def latest(self, key: str, path: Path) -> Caller | None:
         """The latest call of the model that has committed a change there, above or below."""
-        found = [caller for written, caller in self.writers.get(key, ()) if _is_related(written, path)]
+        found = [caller for changed, caller in self.writers.get(key, ()) if _is_related(changed, path)]
         return max(found, key=lambda caller: caller.index, default=None)
 
     def _is_first(self, ticket: Ticket) -> bool:
         with self._lock:
-            self._pass_over()
-            if ticket not in self._tickets:  # it was passed over, and its loop runs again
+            self._skip_lost()
+            if ticket not in self._tickets:  # it was skipped, and its loop runs again
                 ticket.due = anyio.Event()
                 self._tickets.append(ticket)
             return self._tickets[0] is ticket
 
-    def _pass_over(self) -> None:
+    def _skip_lost(self) -> None:
         while self._tickets and self._tickets[0].is_lost:
             self._tickets.popleft()
 

@@ -1,30 +1,25 @@
-"""What a call of a tool comes to: the words that a model reads, and the traceback that the log has.
+"""A call of a tool and what it comes to: its result, the words that a model reads, and the traceback that the log has.
 
-Where an exception of somebody else's code came from, for the log: its type and its frames.
+>>> format_result({"replicas": 3}), format_result("done")
+('{"replicas":3}', 'done')
+>>> print(format_error("scale", ToolArgumentError("", [("arguments.replicas", "Input should be a valid integer")])))
+{"error":{"code":"tool-argument","message":"The arguments do not fit.","problems":[{"path":"arguments.replicas",\
+"problem":"Input should be a valid integer"}]}}
+
+The log has the type of an exception and its frames, and not its message, which may quote what a model, a tool or a person has said.
 
 >>> def note() -> None:
 ...     raise LookupError("what a person has said")
 >>> try:
 ...     note()
 ... except LookupError as error:
-...     print(trace(error, note))
+...     print(format_safe_traceback(error, note))
 LookupError
   File "...", line 2, in note
 ...
 
-What a reader gets wrong: its message is not there on purpose. It may quote what a model, a tool or a person has said; the lines
-of the program cannot.
-
-What a call of a tool comes to, in the words that a model reads: its result, or an error that it can act on.
-
->>> said_of({"replicas": 3}), said_of("done")
-('{"replicas":3}', 'done')
->>> print(told_of("scale", ToolArgumentError("", [("arguments.replicas", "Input should be a valid integer")])))
-{"error":{"code":"tool-argument","message":"The arguments do not fit.","problems":[{"path":"arguments.replicas",\
-"problem":"Input should be a valid integer"}]}}
-
-What a reader gets wrong: the message of an exception is for the person who runs the service, and may hold anything. A model reads
-only its type. What a tool has to say to the model it raises as a ToolError.
+What a reader gets wrong: a model does not read the message of an exception either, but its type. What a tool has to say to the
+model it raises as a ToolError.
 """
 
 from __future__ import annotations
@@ -47,41 +42,14 @@ from dcaf.core.errors import (
     ToolError,
     ToolTimeoutError,
 )
-from dcaf.tools.callables import written
+from dcaf.tools.callables import find_function
 from dcaf.tools.tool import Tool, is_tool
 
 FORESEEN: Final = (ToolApprovalError, ToolArgumentError, ToolError, ToolTimeoutError)
-"""What says all by its type: the code that raised it is not to be looked for."""
+"""Errors whose type says all: nobody has to look for the code that raised them."""
 
-MOST: Final = 50
-"""Frames that are shown, the newest: what calls itself without end has a thousand."""
-
-
-def trace(error: BaseException, function: Callable[..., Any] | None = None) -> str:
-    """The type of an exception, and under it the frames that it went through, newest last and no more than MOST; never its message.
-
-    Args:
-        error: The exception, caught.
-        function: Leave out the frames before the first one of this function; None leaves out none.
-    """
-    if isinstance(error, ExitError) and error.__cause__ is not None:
-        error = error.__cause__
-    name = type(error).__name__
-    if isinstance(error, FORESEEN):
-        return name
-    if isinstance(error, ToolConflictError):
-        return f"{name}: {error}"  # our own words, for the developer
-    return "".join([f"{name}\n", *traceback.format_tb(_from(error.__traceback__, function), -MOST)]).rstrip()
-
-
-def _from(start: TracebackType | None, function: Callable[..., Any] | None) -> TracebackType | None:
-    """The part of a traceback that begins with a function, or all of it where the function is not in it."""
-    code = None if function is None else getattr(written(function), "__code__", None)
-    found = start
-    while found is not None and found.tb_frame.f_code is not code:
-        found = found.tb_next
-    return found or start
-
+MOST_FRAMES: Final = 50
+"""The newest are shown: what calls itself without end has a thousand."""
 
 FAILED: Final = "tool-failed"
 """Code of an exception that is none of ours."""
@@ -137,7 +105,7 @@ class Result:
         return self.error is not None
 
 
-def said_of(value: Any) -> str:
+def format_result(value: Any) -> str:
     """What a model reads of a result: a string as it is, anything that pydantic can write as JSON.
 
     Raises:
@@ -149,13 +117,30 @@ def said_of(value: Any) -> str:
         raise TypeError(f"the result is a {type(value).__name__}, which cannot be written as JSON") from None
 
 
-def told_of(tool: str, error: Exception) -> str:
+def format_error(tool: str, error: Exception) -> str:
     """What a model reads of an error."""
     code, message = _code_and_message(tool, error)
-    told: dict[str, Any] = {"code": code, "message": message}
+    found: dict[str, Any] = {"code": code, "message": message}
     if isinstance(error, ToolArgumentError):
-        told["problems"] = [{"path": path, "problem": problem} for path, problem in error.problems]
-    return orjson.dumps({"error": told}).decode()
+        found["problems"] = [{"path": path, "problem": problem} for path, problem in error.problems]
+    return orjson.dumps({"error": found}).decode()
+
+
+def format_safe_traceback(error: BaseException, function: Callable[..., Any] | None = None) -> str:
+    """The type of an exception, and under it the newest of the frames that it went through, newest last; never its message.
+
+    Args:
+        error: The exception, caught.
+        function: Leave out the frames before the first one of this function; None leaves out none.
+    """
+    if isinstance(error, ExitError) and error.__cause__ is not None:
+        error = error.__cause__
+    name = type(error).__name__
+    if isinstance(error, FORESEEN):
+        return name
+    if isinstance(error, ToolConflictError):
+        return f"{name}: {error}"  # our own words, for the developer
+    return "".join([f"{name}\n", *traceback.format_tb(_start_at(error.__traceback__, function), -MOST_FRAMES)]).rstrip()
 
 
 def _code_and_message(tool: str, error: Exception) -> tuple[str, str]:
@@ -169,3 +154,12 @@ def _code_and_message(tool: str, error: Exception) -> tuple[str, str]:
         case _:
             kind = error.kind if isinstance(error, ExitError) else type(error).__name__
             return FAILED, f"{tool} failed with {kind}. Nothing that it did to the session is left."
+
+
+def _start_at(start: TracebackType | None, function: Callable[..., Any] | None) -> TracebackType | None:
+    """The part of a traceback that begins with a function, or all of it where the function is not in it."""
+    code = None if function is None else getattr(find_function(function), "__code__", None)
+    found = start
+    while found is not None and found.tb_frame.f_code is not code:
+        found = found.tb_next
+    return found or start

@@ -11,7 +11,7 @@
 >>> [result.is_error for result in results], session["items"]
 ([False, True, False], ['nut', 'bolt'])
 
-What a reader gets wrong: a call that fails leaves nothing behind. What it did to its session is gone, however far it came.
+A call that fails leaves nothing behind. What it did to its session is gone, however far it came.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from dcaf.core.session import Session, session_behind
 from dcaf.tools.calls import OpenCall
 from dcaf.tools.event_loop import wait_for
 from dcaf.tools.queue import Conflict
-from dcaf.tools.results import Call, Result, said_of, told_of, trace
+from dcaf.tools.results import Call, Result, format_error, format_result, format_safe_traceback
 from dcaf.tools.tool import Tool
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
@@ -100,10 +100,10 @@ class ToolRunner:
         """
         _check_calls(calls)
         results: dict[int, Result] = {}
-        opened = [self._opened(call) for call in calls]
+        opened = [self._try_open(call) for call in calls]
 
         async def one(index: int) -> None:
-            results[index] = await _result(calls[index], opened[index])
+            results[index] = await _run_call(calls[index], opened[index])
 
         try:
             async with anyio.create_task_group() as group:
@@ -116,7 +116,7 @@ class ToolRunner:
         wrong = next((result.error for result in results.values() if isinstance(result.error, ConfigurationError)), None)
         if wrong is not None:
             raise wrong
-        return [results.get(index) or _cancelled_by_itself(call) for index, call in enumerate(calls)]
+        return [results.get(index) or _build_cancelled(call) for index, call in enumerate(calls)]
 
     def run_all_sync(self, calls: Sequence[Call]) -> list[Result]:
         """As ``run_all``, in a thread that has no event loop: in one of an application's own, in a program without a loop.
@@ -141,7 +141,7 @@ class ToolRunner:
     def _open(self, call: Call, *, is_read: bool = False) -> OpenCall:
         tool = call.tool
         return OpenCall(
-            tool._running,
+            tool._executor,
             self.session,
             id_=call.id,
             writes=tool.writes_session,
@@ -149,21 +149,21 @@ class ToolRunner:
             conflicts=self.conflicts,
         )
 
-    def _opened(self, call: Call) -> OpenCall | ConfigurationError:
+    def _try_open(self, call: Call) -> OpenCall | ConfigurationError:
         try:
             return self._open(call)
         except ConfigurationError as error:
             return error
 
 
-async def _result(call: Call, opened: OpenCall | ConfigurationError) -> Result:
+async def _run_call(call: Call, opened: OpenCall | ConfigurationError) -> Result:
     if isinstance(opened, ConfigurationError):
-        return Result(call, told_of(call.tool.name, opened), error=opened)
+        return Result(call, format_error(call.tool.name, opened), error=opened)
     try:
-        value, text = await opened.run(call.arguments, is_approved=call.is_approved, write=said_of)
-    except Exception as error:  # noqa: BLE001 - whatever a tool raises, the model is told and the other calls go on
-        logger.warning("dcaf: %s failed: %s", call.tool.name, trace(error, call.tool._function))
-        return Result(call, told_of(call.tool.name, error), error=error)
+        value, text = await opened.run(call.arguments, is_approved=call.is_approved, write=format_result)
+    except Exception as error:  # noqa: BLE001 - whatever a tool raises, the model reads of it and the other calls go on
+        logger.warning("dcaf: %s failed: %s", call.tool.name, format_safe_traceback(error, call.tool._function))
+        return Result(call, format_error(call.tool.name, error), error=error)
     return Result(call, text, value)
 
 
@@ -172,7 +172,7 @@ def _check_calls(calls: object) -> None:
         raise ConfigurationError("run_all takes a list of calls: [Call(tool, arguments), ...].")
 
 
-def _cancelled_by_itself(call: Call) -> Result:
+def _build_cancelled(call: Call) -> Result:
     """What comes of a call whose tool has cancelled the very task that it runs in."""
     error = ExitError("CancelledError")
-    return Result(call, told_of(call.tool.name, error), error=error)
+    return Result(call, format_error(call.tool.name, error), error=error)

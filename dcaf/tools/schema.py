@@ -1,18 +1,4 @@
-"""The JSON Schema and the validation of what a model fills; schemas written by hand, and strict ones.
-
-A schema that was written by hand, laid over the parameters that a function really has.
-
->>> from dcaf.tools.injection import Plan
->>> def forward(session, **options): ...
->>> given = {"type": "object", "properties": {"city": {"type": "string"}, "session": {}}, "required": ["session"]}
->>> [parameter.name for parameter in further(given, Plan.of(forward), tool="forward")]
-['city']
->>> shown(given, Plan.of(forward), tool="forward")
-{'type': 'object', 'properties': {'city': {'type': 'string'}}, 'required': []}
-
-What a reader gets wrong: the schema is what the model is shown. What it sends is checked against the function's own types.
-
-What is left for the model to fill: the JSON Schema and the validation of a tool's open parameters.
+"""What a model fills of a tool: the JSON Schema and the validation of its open parameters, also strict or written by hand.
 
 >>> from dcaf.tools.injection import Plan
 >>> from dcaf.tools.docstrings import Docstring
@@ -28,16 +14,13 @@ What is left for the model to fill: the JSON Schema and the validation of a tool
 >>> arguments.validate({"name": "Ada"})
 {'name': 'Ada'}
 
-What a reader gets wrong: an injected parameter never comes here, so nothing of it can reach the model, and a value that
-the model sends for one is not among the arguments.
+Strict schemas, which some providers ask for, require every member. What had a default is still not needed: the model says null
+instead of leaving it out, and a null that does not fit counts as left out.
 
-A schema for providers that take only strict ones: every member is required, and none may be added.
+>>> strict(arguments.schema, tool="greet")["properties"]["times"]
+{'anyOf': [{'type': 'integer'}, {'type': 'null'}]}
 
->>> strict({"type": "object", "properties": {"times": {"type": "integer", "default": 1}}}, tool="greet")["properties"]
-{'times': {'anyOf': [{'type': 'integer'}, {'type': 'null'}]}}
-
-What a reader gets wrong: what had a default is still not needed. The model says null instead of leaving it out, and a null that
-does not fit counts as left out.
+A schema by hand is what the model is shown. What it sends is checked against the function's own types.
 """
 
 from __future__ import annotations
@@ -54,52 +37,14 @@ from pydantic_core import from_json
 
 from dcaf.core.errors import ConfigurationError, ToolArgumentError
 from dcaf.core.parts import misfit, problems
-from dcaf.tools.callables import maker
+from dcaf.tools.callables import find_default_factory
 from dcaf.tools.docstrings import Docstring
 from dcaf.tools.injection import Plan
+from dcaf.tools.providers import unset
+from dcaf.tools.settings import drop_properties
 
-
-def further(given: Mapping[str, Any], plan: Plan, *, tool: str) -> list[Parameter]:
-    """What the schema names and ``**kwargs`` takes, as parameters.
-
-    Raises:
-        ConfigurationError: The function has no parameter of that name, and no ``**kwargs``.
-    """
-    own = {*plan.hidden, *(parameter.name for parameter in plan.open)}
-    names = [name for name in _properties(given, tool) if name not in own]
-    rest = next((item for item in plan.rest if item.kind is item.VAR_KEYWORD), None)
-    if names and rest is None:
-        raise ConfigurationError(f"{tool}: input_schema has the property {names[0]!r}, and the function no such parameter.")
-    return [Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=rest.annotation) for name in names if rest is not None]
-
-
-def shown(given: Mapping[str, Any], plan: Plan, *, tool: str) -> dict[str, Any]:
-    """What the model is shown: the schema, without the parameters that dcaf fills.
-
-    Raises:
-        ConfigurationError: A parameter that must be filled is not in it.
-    """
-    properties = _properties(given, tool)
-    for parameter in plan.open:
-        if parameter.default is parameter.empty and parameter.name not in properties:
-            raise ConfigurationError(
-                f"{tool}: input_schema has no property {parameter.name!r}, which the function cannot do without."
-            )
-    found = deepcopy(dict(given))
-    found["properties"] = {name: value for name, value in properties.items() if name not in plan.hidden}
-    if "required" in found:
-        found["required"] = [name for name in found["required"] if name not in plan.hidden]
-    return found
-
-
-def _properties(given: Mapping[str, Any], tool: str) -> Mapping[str, Any]:
-    properties = given.get("properties", {})
-    if given.get("type") != "object" or not isinstance(properties, Mapping):
-        raise ConfigurationError(f'{tool}: input_schema is a JSON Schema of an object: {{"type": "object", "properties": ...}}.')
-    return properties
-
-
-unset: Final = Parameter.empty
+INSIDE: Final = ("anyOf", "oneOf", "allOf", "prefixItems")
+"""Members of a schema that are lists of schemas."""
 
 
 class Arguments:
@@ -108,7 +53,7 @@ class Arguments:
     Args:
         tool: The tool's name, for messages.
         plan: Which parameters are open; one without an annotation takes any JSON value.
-        said: What the docstring says of them.
+        docstring: What it says of them.
         given: A schema that was written by hand, to be shown in place of the one that is made; None to make one.
 
     Attributes:
@@ -118,13 +63,13 @@ class Arguments:
         ConfigurationError: pydantic cannot describe a parameter, or the schema by hand does not fit the parameters.
     """
 
-    def __init__(self, tool: str, plan: Plan, said: Docstring, given: Mapping[str, Any] | None = None) -> None:
-        parameters = [*plan.open, *([] if given is None else further(given, plan, tool=tool))]
+    def __init__(self, tool: str, plan: Plan, docstring: Docstring, given: Mapping[str, Any] | None = None) -> None:
+        parameters = [*plan.open, *([] if given is None else _further_parameters(given, plan, tool=tool))]
         # Fields are numbered and named by alias, so that no parameter's name can clash with an attribute of the model.
         self._names = {f"p{index}": parameter.name for index, parameter in enumerate(parameters)}
         self._further = {parameter.name for parameter in parameters[len(plan.open) :]}
-        self._model, made = _described(tool, dict(zip(self._names, parameters, strict=True)), said)
-        self.schema: dict[str, Any] = made if given is None else shown(given, plan, tool=tool)
+        self._model, made = _build_model(tool, dict(zip(self._names, parameters, strict=True)), docstring)
+        self.schema: dict[str, Any] = made if given is None else _hide_filled(given, plan, tool=tool)
         self._defaults = {
             name
             for name, parameter in zip(self._names, parameters, strict=True)
@@ -139,7 +84,7 @@ class Arguments:
         Raises:
             ToolArgumentError: The arguments do not fit; one path and problem a line.
         """
-        found, _ = self._validated(arguments)
+        found, _ = self._validate(arguments)
         sent = found.model_fields_set
         values = {}
         for field, name in self._names.items():
@@ -148,22 +93,22 @@ class Arguments:
                 values[name] = deepcopy(value) if field in self._shared and field not in sent else value
         return values
 
-    def completed(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    def complete(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments as the function will get them, as JSON; what JSON cannot say stays as the model sent it, or is left out.
 
         Raises:
             ToolArgumentError: As ``validate``.
         """
-        found, sent = self._validated(arguments)
+        found, sent = self._validate(arguments)
         own = {field: name for field, name in self._names.items() if field in found.model_fields_set or name not in self._further}
-        return {name: value for field, name in own.items() if (value := self._written(found, field, sent)) is not unset}
+        return {name: value for field, name in own.items() if (value := self._to_json(found, field, sent)) is not unset}
 
     def defaults(self) -> dict[str, Any]:
         """What the parameters get that are left out and whose default is in a pydantic ``Field``."""
         fields = self._model.model_fields
         return {self._names[field]: fields[field].get_default(call_default_factory=True) for field in self._defaults}
 
-    def _written(self, found: BaseModel, field: str, sent: Mapping[str, Any]) -> Any:
+    def _to_json(self, found: BaseModel, field: str, sent: Mapping[str, Any]) -> Any:
         """One argument as JSON, where that reads back as the same value; else what was sent, or ``unset``."""
         name, value = self._names[field], getattr(found, field)
         try:
@@ -174,7 +119,7 @@ class Arguments:
             is_same = False
         return written if is_same else sent.get(name, unset)
 
-    def _validated(self, arguments: Mapping[str, Any]) -> tuple[BaseModel, Mapping[str, Any]]:
+    def _validate(self, arguments: Mapping[str, Any]) -> tuple[BaseModel, Mapping[str, Any]]:
         """The arguments validated, and those that were: without the nulls that count as left out."""
         try:
             return self._model.model_validate(arguments), arguments
@@ -190,10 +135,19 @@ class Arguments:
             raise ToolArgumentError(misfit("arguments", self._model, first), problems("arguments", first)) from None
 
 
+def strict(schema: Mapping[str, Any], *, tool: str) -> dict[str, Any]:
+    """The same schema, strict.
+
+    Raises:
+        ConfigurationError: It has a place that strict schemas cannot say: a mapping with any keys, or a value of any type.
+    """
+    return _Strict(schema, tool).object(schema, "arguments")
+
+
 def _is_shared(tool: str, name: str, field: FieldInfo) -> bool:
     """Whether the default in a ``Field`` is one object that a call could change; pydantic copies only those without a hash."""
     try:
-        return field.default_factory is None and maker(field.default) is not None
+        return field.default_factory is None and find_default_factory(field.default) is not None
     except ConfigurationError as error:
         raise ConfigurationError(f"{tool}: the parameter {name!r} {error}") from None
 
@@ -207,27 +161,27 @@ class _Schema(GenerateJsonSchema):
         return False
 
 
-def _described(tool: str, parameters: Mapping[str, Parameter], said: Docstring) -> tuple[type[BaseModel], dict[str, Any]]:
-    fields = {field: _field(parameter, said.parameters.get(parameter.name)) for field, parameter in parameters.items()}
+def _build_model(tool: str, parameters: Mapping[str, Parameter], docstring: Docstring) -> tuple[type[BaseModel], dict[str, Any]]:
+    fields = {field: _field(parameter, docstring.parameters.get(parameter.name)) for field, parameter in parameters.items()}
     try:
         model = create_model(tool, __config__=ConfigDict(extra="forbid"), **cast("Any", fields))
         schema = model.model_json_schema(schema_generator=_Schema)
     except PydanticUserError as error:
-        raise ConfigurationError(f"{tool}: {_undescribed(parameters.values(), error)}") from None
+        raise ConfigurationError(f"{tool}: {_explain_failure(parameters.values(), error)}") from None
     return model, {"type": "object", "properties": {}} | {key: value for key, value in schema.items() if key != "title"}
 
 
-def _field(parameter: Parameter, said: str | None) -> tuple[Any, Any]:
+def _field(parameter: Parameter, description: str | None) -> tuple[Any, Any]:
     annotation = Any if parameter.annotation is unset else parameter.annotation
-    told: dict[str, Any] = {} if said is None else {"description": said}
+    described: dict[str, Any] = {} if description is None else {"description": description}
     names: dict[str, Any] = {"alias": parameter.name, "validation_alias": parameter.name}
     if isinstance(parameter.default, FieldInfo):
-        return Annotated[annotation, parameter.default], Field(**names, **told)
+        return Annotated[annotation, parameter.default], Field(**names, **described)
     default: dict[str, Any] = {} if parameter.default is unset else {"default": parameter.default}
-    return annotation, Field(**default, **names, **told)
+    return annotation, Field(**default, **names, **described)
 
 
-def _undescribed(parameters: Iterable[Parameter], error: PydanticUserError) -> str:
+def _explain_failure(parameters: Iterable[Parameter], error: PydanticUserError) -> str:
     """Which parameter it is that pydantic cannot describe, and what to write."""
     for parameter in parameters:
         try:
@@ -244,44 +198,69 @@ def _undescribed(parameters: Iterable[Parameter], error: PydanticUserError) -> s
 
 def _leave_out(value: Any, place: Sequence[str | int]) -> None:
     """Take a null out of the object that it is a member of; steps that are no keys are pydantic's names for types."""
-    holder: Any = None
+    parent: Any = None
     for step in place:
         if (isinstance(value, dict) and step in value) or (isinstance(value, list) and isinstance(step, int) and step < len(value)):
-            holder, last, value = value, step, value[step]  # type: ignore[index]
-    if isinstance(holder, dict) and value is None:
-        del holder[last]
+            parent, last, value = value, step, value[step]  # type: ignore[index]
+    if isinstance(parent, dict) and value is None:
+        del parent[last]
 
 
-INSIDE: Final = ("anyOf", "oneOf", "allOf", "prefixItems")
-"""Members of a schema that are lists of schemas."""
-
-
-def strict(schema: Mapping[str, Any], *, tool: str) -> dict[str, Any]:
-    """The same schema, strict.
+def _further_parameters(given: Mapping[str, Any], plan: Plan, *, tool: str) -> list[Parameter]:
+    """What the schema names and ``**kwargs`` takes, as parameters.
 
     Raises:
-        ConfigurationError: It has a place that strict schemas cannot say: a mapping with any keys, or a value of any type.
+        ConfigurationError: The function has no parameter of that name, and no ``**kwargs``.
     """
-    return _Strict(schema, tool).object(schema, "arguments")
+    own = {*plan.hidden, *(parameter.name for parameter in plan.open)}
+    names = [name for name in _properties(given, tool) if name not in own]
+    rest = next((item for item in plan.rest if item.kind is item.VAR_KEYWORD), None)
+    if names and rest is None:
+        raise ConfigurationError(f"{tool}: input_schema has the property {names[0]!r}, and the function no such parameter.")
+    return [Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=rest.annotation) for name in names if rest is not None]
+
+
+def _hide_filled(given: Mapping[str, Any], plan: Plan, *, tool: str) -> dict[str, Any]:
+    """What the model is shown: the schema, without the parameters that dcaf fills.
+
+    Raises:
+        ConfigurationError: A parameter that must be filled is not in it.
+    """
+    properties = _properties(given, tool)
+    for parameter in plan.open:
+        if parameter.default is parameter.empty and parameter.name not in properties:
+            raise ConfigurationError(
+                f"{tool}: input_schema has no property {parameter.name!r}, which the function cannot do without."
+            )
+    return deepcopy(drop_properties(given, plan.hidden))
+
+
+def _properties(given: Mapping[str, Any], tool: str) -> Mapping[str, Any]:
+    properties = given.get("properties", {})
+    if given.get("type") != "object" or not isinstance(properties, Mapping):
+        raise ConfigurationError(f'{tool}: input_schema is a JSON Schema of an object: {{"type": "object", "properties": ...}}.')
+    return properties
 
 
 class _Strict:
+    """Makes one schema strict, with the definitions that stand at its root."""
+
     def __init__(self, root: Mapping[str, Any], tool: str) -> None:
         self._definitions: Mapping[str, Any] = root.get("$defs", {})
         self._tool = tool
 
     def any(self, schema: Mapping[str, Any], path: str) -> dict[str, Any]:
         """One schema, whatever it describes."""
-        if "$ref" in schema and len(schema) > 1:  # strict schemas have nothing beside a reference
-            beside = {key: value for key, value in schema.items() if key != "$ref"}
-            return self.any({**self._target(schema), **beside}, path)
+        if "$ref" in schema and len(schema) > 1:  # strict schemas have no other member next to a reference
+            others = {key: value for key, value in schema.items() if key != "$ref"}
+            return self.any({**self._find_definition(schema), **others}, path)
         if "$ref" in schema:
             return dict(schema)
         if schema.get("type") == "object":
             return self.object(schema, path)
         found = {key: value for key, value in schema.items() if key not in {"default", "discriminator"}}
         if not {"type", "enum", "const", "anyOf", "oneOf", "allOf"} & found.keys():
-            raise ConfigurationError(self._unsayable(path, "has a value of any type"))
+            raise ConfigurationError(self._build_message(path, "has a value of any type"))
         for name in set(INSIDE) & found.keys():
             found["anyOf" if name == "oneOf" else name] = [self.any(item, path) for item in found.pop(name)]
         if isinstance(found.get("items"), Mapping):
@@ -291,7 +270,7 @@ class _Strict:
     def object(self, schema: Mapping[str, Any], path: str) -> dict[str, Any]:
         """A schema of an object."""
         if schema.get("additionalProperties") not in (None, False) or ("properties" not in schema and path != "arguments"):
-            raise ConfigurationError(self._unsayable(path, "is a mapping with any keys"))
+            raise ConfigurationError(self._build_message(path, "is a mapping with any keys"))
         properties, required = schema.get("properties", {}), schema.get("required", ())
         found = {key: deepcopy(value) for key, value in schema.items() if key != "default"}
         found["properties"] = {
@@ -311,16 +290,16 @@ class _Strict:
 
     def _takes_null(self, schema: Mapping[str, Any]) -> bool:
         if "$ref" in schema:
-            return self._takes_null(self._target(schema))
+            return self._takes_null(self._find_definition(schema))
         kinds = schema.get("type")
         is_named = kinds == "null" or (isinstance(kinds, list) and "null" in kinds) or None in schema.get("enum", ())
         return is_named or any(self._takes_null(item) for name in ("anyOf", "oneOf") for item in schema.get(name, ()))
 
-    def _target(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _find_definition(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
         found: Mapping[str, Any] = self._definitions[schema["$ref"].removeprefix("#/$defs/")]
         return found
 
-    def _unsayable(self, path: str, problem: str) -> str:
+    def _build_message(self, path: str, problem: str) -> str:
         return (
             f"{self._tool}: {path} {problem}, which a strict schema cannot say. Declare its members, with a pydantic model for "
             "example, or take the schema that is not strict."

@@ -1,17 +1,17 @@
-"""What a tool was given beside its function; what is made of a tool has it too.
+"""The settings of a tool: what was given with its function, and what is taken over from the tool that it is made of.
 
 >>> wipe = Settings(name="wipe", requires_approval=True)
 >>> made = Settings(name="wipe_disk", timeout=timedelta(seconds=3)).over(wipe)
 >>> made.name, made.requires_approval, made.timeout
 ('wipe_disk', True, datetime.timedelta(seconds=3))
 
-What a reader gets wrong: None is "not given", and then what stands below counts. What needs approval cannot be given False later.
+None is "not given", and then what stands below counts. What needs approval cannot be given False later.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from types import MethodType
@@ -20,10 +20,10 @@ from typing import Any, Final
 from pydantic_core import from_json, to_json
 
 from dcaf.core.errors import ConfigurationError
-from dcaf.tools.callables import layers
+from dcaf.tools.callables import find_decided, layers, name_of
 
 NAME: Final = "_settings"
-"""The attribute that a tool has them in: functools.wraps copies it, and so does whoever copies ``__dict__``."""
+"""The attribute of a tool that holds them: functools.wraps copies it, as all do that copy ``__dict__``."""
 
 HOW_IT_RUNS: Final = ("requires_approval", "parallel", "timeout")
 """What a method keeps that overrides another one; what the model reads of it, it says itself."""
@@ -56,7 +56,7 @@ class Settings:
         if self.timeout is not None and (not isinstance(self.timeout, timedelta) or self.timeout <= timedelta()):
             raise ConfigurationError("timeout= takes a timedelta over zero, for instance timeout=timedelta(seconds=30).")
         if self.input_schema is not None:
-            object.__setattr__(self, "input_schema", _copied(self.input_schema))
+            object.__setattr__(self, "input_schema", _copy_schema(self.input_schema))
 
     def over(self, below: Settings) -> Settings:
         """These, and those of the tool below where these say nothing.
@@ -73,12 +73,9 @@ class Settings:
 
     def without(self, names: Collection[str]) -> Settings:
         """These, where some parameters are no longer the model's: a schema by hand does not name them."""
-        if self.input_schema is None or not isinstance(properties := self.input_schema.get("properties"), Mapping):
+        if self.input_schema is None or not isinstance(self.input_schema.get("properties"), Mapping):
             return self
-        schema = {**self.input_schema, "properties": {name: value for name, value in properties.items() if name not in names}}
-        if "required" in schema:
-            schema["required"] = [name for name in schema["required"] if name not in names]
-        return replace(self, input_schema=schema)
+        return replace(self, input_schema=drop_properties(self.input_schema, names))
 
     def overriding(self, other: Settings) -> Settings:
         """These, and how the method runs that they override where these say nothing; what the model reads is their own."""
@@ -89,13 +86,28 @@ class Settings:
         return replace(self, **missing)
 
 
-def _copied(schema: object) -> dict[str, Any]:
-    try:
-        found = from_json(to_json(schema)) if isinstance(schema, Mapping) else None
-    except (ValueError, TypeError):  # of pydantic: it is no JSON, or too deep
-        found = None
-    if not isinstance(found, dict):
-        raise ConfigurationError('input_schema= takes a JSON Schema: {"type": "object", "properties": ...}.')
+def complete_settings(own: Settings, function: Any, called: Callable[..., Any]) -> Settings:
+    """The settings of a tool: its own, and those of the tool that it is made of, or overrides, where its own say nothing.
+
+    Args:
+        own: What was given with its function.
+        function: What it is made of.
+        called: What it calls.
+
+    Raises:
+        ConfigurationError: An approval that is needed there is not needed here. Or it has no name.
+    """
+    below, above = find_settings(function), find_overridden_by(function)
+    found = own if below is None else own.over(below.without(find_decided(called)))
+    found = found if above is None else found.overriding(above)
+    return replace(found, name=found.name or name_of(called))
+
+
+def drop_properties(schema: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """The schema of an object without some of its properties."""
+    found = {**schema, "properties": {name: value for name, value in schema["properties"].items() if name not in names}}
+    if "required" in found:
+        found["required"] = [name for name in found["required"] if name not in names]
     return found
 
 
@@ -104,21 +116,31 @@ def has_settings(value: object) -> bool:
     return isinstance(inspect.getattr_static(value, NAME, None), Settings)
 
 
-def settings_below(function: Any) -> Settings | None:
+def find_settings(function: Any) -> Settings | None:
     """Those of the first tool behind a function, or of one whose attributes a decorator has copied; None where there is none."""
     found = (getattr(layer, NAME, None) for layer in layers(function))
     return next((item for item in found if isinstance(item, Settings)), None)
 
 
-def overridden(owner: type, name: str) -> Settings | None:
+def find_overridden(owner: type, name: str) -> Settings | None:
     """Those of the tool that a class's own method of that name overrides; None where it overrides none."""
     above = (vars(base)[name] for base in owner.__mro__[1:] if name in vars(base))
-    return next((found for item in above if (found := settings_below(item)) is not None), None)
+    return next((found for item in above if (found := find_settings(item)) is not None), None)
 
 
-def overridden_by(function: Any) -> Settings | None:
-    """As ``overridden``, of a bound method that is no tool."""
+def find_overridden_by(function: Any) -> Settings | None:
+    """As ``find_overridden``, of a bound method that is no tool."""
     if not isinstance(function, MethodType):
         return None
-    holder = function.__self__
-    return overridden(holder if isinstance(holder, type) else type(holder), function.__name__)
+    owner = function.__self__
+    return find_overridden(owner if isinstance(owner, type) else type(owner), function.__name__)
+
+
+def _copy_schema(schema: object) -> dict[str, Any]:
+    try:
+        found = from_json(to_json(schema)) if isinstance(schema, Mapping) else None
+    except (ValueError, TypeError):  # of pydantic: it is no JSON, or too deep
+        found = None
+    if not isinstance(found, dict):
+        raise ConfigurationError('input_schema= takes a JSON Schema: {"type": "object", "properties": ...}.')
+    return found

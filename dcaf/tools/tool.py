@@ -39,14 +39,13 @@ from dcaf.core.context import current_session, find_session, is_call_approved
 from dcaf.core.errors import ConfigurationError, ToolApprovalError
 from dcaf.core.session import Session, session_behind
 from dcaf.tools.annotations import Names
-from dcaf.tools.callables import Way, decided, layers, name_of
+from dcaf.tools.callables import CallTarget, layers
 from dcaf.tools.calls import OpenCall
-from dcaf.tools.code_names import named, reached
-from dcaf.tools.execution import Running
-from dcaf.tools.explain import Explanation
-from dcaf.tools.parameters import Reading
+from dcaf.tools.code_names import find_named, find_reached
+from dcaf.tools.execution import Executor
+from dcaf.tools.parameters import Explanation, Reading
 from dcaf.tools.schema import strict as strict_form
-from dcaf.tools.settings import Settings, overridden, overridden_by, settings_below
+from dcaf.tools.settings import Settings, complete_settings, find_overridden
 from dcaf.tools.threads import contained
 
 P = ParamSpec("P")
@@ -67,7 +66,7 @@ class Tool(Generic[P, R_co]):
     Args:
         function: Anything that is called: a function, sync or async, a generator, a method, a partial, an object, a tool.
         name: What the model calls it; None takes the function's own name.
-        description: What the model is told of it; None takes it from the docstring.
+        description: What the model reads of it; None takes it from the docstring.
         input_schema: A JSON Schema that was written by hand, to be shown in place of the one that is made.
         strict: Show the model the strict form of the schema; None is False.
         requires_approval: A person must approve each call before it runs; None is False, and refused where the function names a
@@ -97,40 +96,18 @@ class Tool(Generic[P, R_co]):
         timeout: timedelta | None = None,
     ) -> None:
         own = Settings(name, description, input_schema, strict, requires_approval, parallel, timeout)
-        self._way: Way = function._way if is_tool(function) else Way.of(function)  # type: ignore[attr-defined]
-        called = self._way.function
+        self._target: CallTarget = function._target if is_tool(function) else CallTarget.of(function)  # type: ignore[attr-defined]
+        called = self._target.function
         _check_is_no_method_of_tool(function)
-        below, above = settings_below(function), overridden_by(function)
-        settings = own if below is None else own.over(below.without(decided(called)))
-        settings = settings if above is None else settings.overriding(above)
-        self._settings: Settings = replace(settings, name=settings.name or name_of(called))
+        self._settings: Settings = complete_settings(own, function, called)
         self._check_hides_nothing()
         self.forged: Counter[str] = Counter()
         self._tools: WeakValueDictionary[int, Tool[..., Any]] = WeakValueDictionary()
         self._reaches: bool | None = None
         self._bound_to: tuple[Tool[..., Any], object] | None = None
-        self._read = Reading(
-            called,
-            Names.of(called, sys._getframe(1)),
-            tool=self.name,
-            waits=self._way.waits,
-            given=self._settings.input_schema,
-            is_strict=bool(self._settings.strict),
-        )
-        self._running: Running = self._as_running()
+        self._read = Reading(called, Names.of(called, sys._getframe(1)), self._settings, waits=self._target.waits)
+        self._executor: Executor = self._build_executor()
         functools.update_wrapper(self, called, updated=())
-
-    def _as_running(self) -> Running:
-        limit_s = None if self.timeout is None else self.timeout.total_seconds()
-        return Running(self.name, self._way, self._read, self.forged, self.requires_approval, self.parallel, limit_s)
-
-    @property
-    def _waits(self) -> bool:
-        return self._way.waits
-
-    @property
-    def _function(self) -> Callable[..., Any]:
-        return self._way.function
 
     @property
     def name(self) -> str:
@@ -154,9 +131,9 @@ class Tool(Generic[P, R_co]):
 
     @property
     def description(self) -> str:
-        """What the model is told of it."""
+        """What the model reads of it."""
         given = self._settings.description
-        return self._read.finished().said.description if given is None else given
+        return self._read.finish().docstring.description if given is None else given
 
     @property
     def input_schema(self) -> dict[str, Any]:
@@ -165,7 +142,7 @@ class Tool(Generic[P, R_co]):
         Raises:
             ConfigurationError: The annotation of a parameter could not be resolved, and might mean a session.
         """
-        return self._read.finished().schema
+        return self._read.finish().schema
 
     @property
     def strict_schema(self) -> dict[str, Any]:
@@ -174,7 +151,7 @@ class Tool(Generic[P, R_co]):
         Raises:
             ConfigurationError: A parameter cannot be described that way; or as ``input_schema``.
         """
-        return strict_form(self._read.finished().arguments.schema, tool=self.name)
+        return strict_form(self._read.finish().arguments.schema, tool=self.name)
 
     @property
     def writes_session(self) -> bool:
@@ -183,22 +160,7 @@ class Tool(Generic[P, R_co]):
         A parameter takes it, or one of its keys, to write. Or it declares no session, and its code, or what it names of the same
         package or folder, calls ``current_session``. Raises as ``input_schema``.
         """
-        return self._read.finished().plan.writes or self._is_undeclared_writer()
-
-    def _is_undeclared_writer(self) -> bool:
-        if self._reaches is None and self._read.finished().plan.declares_session:
-            self._reaches = False
-        if self._reaches is None:
-            self._reaches = False  # while it is looked for: tools may name each other
-            self._reaches = any(
-                item is current_session or (is_tool(item) and item.writes_session) for item in reached(self._function)
-            )
-        return self._reaches
-
-    @property
-    def __isabstractmethod__(self) -> bool:
-        """Whether a class that has it as a method is abstract, as of the function."""
-        return bool(getattr(self._function, "__isabstractmethod__", False))
+        return self._read.finish().plan.writes or self._is_undeclared_writer()
 
     @property
     def is_stream(self) -> bool:
@@ -208,89 +170,7 @@ class Tool(Generic[P, R_co]):
 
     def explain(self) -> Explanation:
         """Say for every parameter who fills it and why. Raises as ``input_schema``."""
-        return Explanation.of(self.name, self._read.finished().plan, reaches_session=self._is_undeclared_writer())
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
-        """Call the function itself.
-
-        Raises:
-            ToolApprovalError: It needs approval, and is called by another tool that was run without one.
-        """
-        if self.requires_approval and is_call_approved() is False:
-            raise ToolApprovalError(
-                f"{self.name} needs the approval of a person, and was called by a tool that was run without one. Give that tool "
-                "requires_approval=True, or ask for the call of this one."
-            )
-        missing = self._read.arguments.defaults()
-        if missing:
-            bound = inspect.signature(self._function).bind_partial(*args, **kwargs).arguments
-            kwargs.update({name: value for name, value in missing.items() if name not in bound})
-        return cast("R_co", self._function(*args, **kwargs))
-
-    @overload
-    def __get__(self, instance: None, owner: type | None = None) -> Self: ...
-    @overload
-    def __get__(self: Tool[Concatenate[Any, Q], R_co], instance: object, owner: type | None = None) -> Tool[Q, R_co]: ...
-
-    def __get__(self, instance: object | None, owner: type | None = None) -> Any:
-        """The tool of one object, or, of a class method, of one class: the same one as long as somebody holds it."""
-        holder = owner if self._way.is_of_class else instance
-        if holder is None or not self._way.waits:
-            return self
-        with _binding:
-            found = self._tools.get(id(holder))
-            if found is None:
-                found = self._tools[id(holder)] = self._changed(_way=self._way.bound(holder), _bound_to=(self, holder))
-            return found
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        if self._way.is_stray and inspect.signature(self._function).parameters:
-            raise ConfigurationError(
-                f"{owner.__name__}.{name}: call the first parameter of a method self, or write @tool above @staticmethod."
-            )
-        above = overridden(owner, name)
-        if above is not None:
-            setattr(owner, name, self._changed(_settings=self._settings.overriding(above)))
-
-    def __eq__(self, other: object) -> bool:
-        if self._bound_to is None or not isinstance(other, Tool) or other._bound_to is None:
-            return self is other
-        return all(mine is its for mine, its in zip(self._bound_to, other._bound_to, strict=True))
-
-    def __hash__(self) -> int:
-        return object.__hash__(self) if self._bound_to is None else hash(tuple(map(id, self._bound_to)))
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        """Itself, as of a function; that of an object is the tool of the object's copy."""
-        if self._bound_to is not None and not self._bound_to[0]._way.is_of_class:
-            unbound, holder = self._bound_to
-            return unbound.__get__(copy.deepcopy(holder, memo))
-        function = copy.deepcopy(self._way.function, memo)
-        return self if function is self._way.function else self._changed(_way=replace(self._way, function=function))
-
-    def __replace__(self, /, **settings: Any) -> Tool[P, R_co]:
-        """A tool of this one with other settings: ``copy.replace``."""
-        return Tool(self, **settings)
-
-    def _check_runnable(self) -> None:
-        """Refuse what could not be run, or would hide a tool: for whoever takes tools and runs them later.
-
-        Raises:
-            ConfigurationError: It is a method without its object; or it names a tool that needs approval, and needs none.
-        """
-        self._running.check_has_object()
-        self._check_hides_nothing()
-
-    def _changed(self, **members: Any) -> Any:
-        """The same tool but for some of its members."""
-        made = object.__new__(type(self))
-        made.__dict__.update(self.__dict__, _tools=WeakValueDictionary(), _reaches=None, **members)
-        made.__dict__["__wrapped__"] = made._way.function
-        made._running = made._as_running()
-        return made
+        return Explanation.of(self.name, self._read.finish().plan, reaches_session=self._is_undeclared_writer())
 
     def check(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Validate a model's arguments without calling the function.
@@ -304,8 +184,8 @@ class Tool(Generic[P, R_co]):
         Raises:
             ToolArgumentError: They do not fit.
         """
-        own = self._running.own(arguments)
-        self._read.finished().arguments.validate(own)
+        own = self._executor.drop_forged(arguments)
+        self._read.finish().arguments.validate(own)
         return own
 
     def complete(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -322,7 +202,7 @@ class Tool(Generic[P, R_co]):
         Raises:
             ToolArgumentError: They do not fit.
         """
-        return self._read.finished().arguments.completed(self._running.own(arguments))
+        return self._read.finish().arguments.complete(self._executor.drop_forged(arguments))
 
     async def run(self, arguments: Mapping[str, Any], *, session: Session | None = None, is_approved: bool = False) -> Any:
         """Validate a model's arguments and call the function; a sync one runs in a thread, with its context variables.
@@ -350,10 +230,10 @@ class Tool(Generic[P, R_co]):
         """
         found = session if isinstance(session, Session) else self._session_of(session)
         if found is None:
-            self._running.check_approval(is_approved=is_approved)
+            self._executor.check_approval(is_approved=is_approved)
             with contained():
-                return await self._running.collected(arguments, None, is_approved=is_approved)
-        value, _ = await OpenCall(self._running, found, writes=self.writes_session).run(arguments, is_approved=is_approved)
+                return await self._executor.run(arguments, None, is_approved=is_approved)
+        value, _ = await OpenCall(self._executor, found, writes=self.writes_session).run(arguments, is_approved=is_approved)
         return value
 
     async def stream(
@@ -367,37 +247,88 @@ class Tool(Generic[P, R_co]):
         """
         found = self._session_of(session)
         if found is None:
-            self._running.check_approval(is_approved=is_approved)
-            pieces = self._running.pieces(arguments, None, is_approved=is_approved)
+            self._executor.check_approval(is_approved=is_approved)
+            pieces = self._executor.stream(arguments, None, is_approved=is_approved)
         else:
-            call = OpenCall(self._running, found, writes=self.writes_session, is_read=True)
+            call = OpenCall(self._executor, found, writes=self.writes_session, is_read=True)
             pieces = call.stream(arguments, is_approved=is_approved)
         async with aclosing(pieces):
             async for piece in pieces:
                 yield piece
 
-    def _session_of(self, given: Session | None) -> Session | None:
-        """The session that was given, or that of the turn; None where there is none and it needs none."""
-        if given is not None:
-            return session_behind(given, "session=")
-        found = find_session()
-        return current_session() if found is None and self._read.finished().plan.needs_session else found
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Call the function itself.
 
-    def _check_hides_nothing(self) -> None:
-        """Refuse a function that would run a tool which needs approval, and says nothing of its own approval."""
-        if self._settings.requires_approval is not None:
-            return
-        for item in named(self._function):
-            if is_tool(item) and item.requires_approval:
-                raise ConfigurationError(
-                    f"{self.name} names {item.name}, which needs the approval of a person. Give {self.name} "
-                    f"requires_approval=True; or requires_approval=False, and then a call of {item.name} in it fails. A decorator "
-                    "stands below @tool, or keeps the tool with functools.wraps."
-                )
+        Raises:
+            ToolApprovalError: It needs approval, and is called by another tool that was run without one.
+        """
+        if self.requires_approval and is_call_approved() is False:
+            raise ToolApprovalError(
+                f"{self.name} needs the approval of a person, and was called by a tool that was run without one. Give that tool "
+                "requires_approval=True, or ask for the call of this one."
+            )
+        missing = self._read.arguments.defaults()
+        if missing:
+            bound = inspect.signature(self._function).bind_partial(*args, **kwargs).arguments
+            kwargs.update({name: value for name, value in missing.items() if name not in bound})
+        return cast("R_co", self._function(*args, **kwargs))
+
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Self: ...
+    @overload
+    def __get__(self: Tool[Concatenate[Any, Q], R_co], instance: object, owner: type | None = None) -> Tool[Q, R_co]: ...
+
+    def __get__(self, instance: object | None, owner: type | None = None) -> Any:
+        """The tool of one object, or, of a class method, of one class: the same one as long as it is referenced."""
+        bound_to = owner if self._target.is_of_class else instance
+        if bound_to is None or not self._target.waits:
+            return self
+        with _binding:
+            found = self._tools.get(id(bound_to))
+            if found is None:
+                found = self._tools[id(bound_to)] = self._copy_with(_target=self._target.bind(bound_to), _bound_to=(self, bound_to))
+            return found
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        if self._target.is_stray and inspect.signature(self._function).parameters:
+            raise ConfigurationError(
+                f"{owner.__name__}.{name}: call the first parameter of a method self, or write @tool above @staticmethod."
+            )
+        above = find_overridden(owner, name)
+        if above is not None:
+            setattr(owner, name, self._copy_with(_settings=self._settings.overriding(above)))
+
+    @property
+    def __isabstractmethod__(self) -> bool:
+        """Whether a class that has it as a method is abstract, as of the function."""
+        return bool(getattr(self._function, "__isabstractmethod__", False))
+
+    def __eq__(self, other: object) -> bool:
+        if self._bound_to is None or not isinstance(other, Tool) or other._bound_to is None:
+            return self is other
+        return all(mine is its for mine, its in zip(self._bound_to, other._bound_to, strict=True))
+
+    def __hash__(self) -> int:
+        return object.__hash__(self) if self._bound_to is None else hash(tuple(map(id, self._bound_to)))
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """Itself, as of a function; that of an object is the tool of the object's copy."""
+        if self._bound_to is not None and not self._bound_to[0]._target.is_of_class:
+            unbound, instance = self._bound_to
+            return unbound.__get__(copy.deepcopy(instance, memo))
+        function = copy.deepcopy(self._target.function, memo)
+        return self if function is self._target.function else self._copy_with(_target=replace(self._target, function=function))
+
+    def __replace__(self, /, **settings: Any) -> Tool[P, R_co]:
+        """A tool of this one with other settings: ``copy.replace``."""
+        return Tool(self, **settings)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
-        """Let a field hold a tool; and tell whoever takes a tool for a type, or for a plain function, what to write."""
+        """Let a field hold a tool, and refuse to read a tool as a type or as a plain function."""
         if not is_tool(source):
             return core_schema.is_instance_schema(cls)
         raise ConfigurationError(
@@ -407,6 +338,60 @@ class Tool(Generic[P, R_co]):
 
     def __repr__(self) -> str:
         return f"<Tool {self.name}>"
+
+    @property
+    def _function(self) -> Callable[..., Any]:
+        return self._target.function
+
+    def _build_executor(self) -> Executor:
+        limit_s = None if self.timeout is None else self.timeout.total_seconds()
+        return Executor(self.name, self._target, self._read, self.forged, self.requires_approval, self.parallel, limit_s)
+
+    def _copy_with(self, **members: Any) -> Any:
+        """The same tool but for some of its members."""
+        made = object.__new__(type(self))
+        made.__dict__.update(self.__dict__, _tools=WeakValueDictionary(), _reaches=None, **members)
+        made.__dict__["__wrapped__"] = made._target.function
+        made._executor = made._build_executor()
+        return made
+
+    def _session_of(self, given: Session | None) -> Session | None:
+        """The session that was given, or that of the turn; None where there is none and it needs none."""
+        if given is not None:
+            return session_behind(given, "session=")
+        found = find_session()
+        return current_session() if found is None and self._read.finish().plan.needs_session else found
+
+    def _is_undeclared_writer(self) -> bool:
+        if self._reaches is None and self._read.finish().plan.declares_session:
+            self._reaches = False
+        if self._reaches is None:
+            self._reaches = False  # while it is looked for: tools may name each other
+            self._reaches = any(
+                item is current_session or (is_tool(item) and item.writes_session) for item in find_reached(self._function)
+            )
+        return self._reaches
+
+    def _check_runnable(self) -> None:
+        """Refuse what could not be run, or would hide a tool: for code that takes tools and runs them later.
+
+        Raises:
+            ConfigurationError: It is a method without its object; or it names a tool that needs approval, and needs none.
+        """
+        self._executor.check_has_object()
+        self._check_hides_nothing()
+
+    def _check_hides_nothing(self) -> None:
+        """Refuse a function that would run a tool which needs approval, and says nothing of its own approval."""
+        if self._settings.requires_approval is not None:
+            return
+        for item in find_named(self._function):
+            if is_tool(item) and item.requires_approval:
+                raise ConfigurationError(
+                    f"{self.name} names {item.name}, which needs the approval of a person. Give {self.name} "
+                    f"requires_approval=True; or requires_approval=False, and then a call of {item.name} in it fails. A decorator "
+                    "stands below @tool, or keeps the tool with functools.wraps."
+                )
 
 
 @overload
@@ -442,9 +427,9 @@ def tool(function: Any = NOT_GIVEN, /, **settings: Any) -> Any:
 
 def _check_is_no_method_of_tool(function: Any) -> None:
     for layer in layers(function):
-        holder: Any = layer.__self__ if isinstance(layer, MethodType) else None
-        if is_tool(holder):
-            raise ConfigurationError(f"{layer.__name__} is a method of the tool {holder.name}: pass the tool itself.")
+        owner: Any = layer.__self__ if isinstance(layer, MethodType) else None
+        if is_tool(owner):
+            raise ConfigurationError(f"{layer.__name__} is a method of the tool {owner.name}: pass the tool itself.")
 
 
 def is_tool(value: object) -> bool:

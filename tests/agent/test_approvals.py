@@ -16,7 +16,7 @@ from dcaf.agent.approvals import decisions_of
 from dcaf.agent.models import Approval, Data
 from dcaf.core import ToolArgumentError
 from dcaf.tools.decisions import BEFORE, BOTH, LATE, REJECTED, TWICE, UNKNOWN
-from dcaf.tools.proposals import DECIDED, MOST_BYTES, MOST_PENDING, PENDING, VALID_S, add_proposal, waits
+from dcaf.tools.proposals import DECIDED, MOST_BYTES, MOST_PENDING, PENDING, VALID_S, add_proposal, is_waiting
 from tests.agent.agents import decide
 from tests.asgi.wire import envelope
 
@@ -251,7 +251,7 @@ def test_pending_approvals_survive_clear_and_are_in_no_view() -> None:
     session = Session.from_dict({"step": 1})
     add_proposal(session, "c1", "drop", {"volume": "pg"}, now=NOW)
     session.clear()
-    assert waits(session, "c1")
+    assert is_waiting(session, "c1")
     assert session.to_dict() == {}
     assert session.changes == {"set": {}, "delete": ["step"]}
     assert dict(session.items()) == {}

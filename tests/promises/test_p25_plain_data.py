@@ -76,10 +76,6 @@ class Found(NamedTuple):
 
 
 ALLOWED: Final = {
-    Found(
-        "tools/annotations.py", "get_type_hints"
-    ): "evaluates the annotations of the program's own tools, when they are decorated",
-    Found("tools/annotations.py", "ForwardRef"): "recognises an annotation that Python has not evaluated",
     Found("tools/annotations.py", "importlib"): "for the next two",
     Found("tools/annotations.py", "resolve_name"): "the full name of a relative import in the program's own source",
     Found(
@@ -91,7 +87,10 @@ ALLOWED: Final = {
     ): "imports the module that the operator names in `dcaf tools` and `dcaf serve`, and one of dcaf that only one command needs",
     Found("agent/app.py", "importlib"): "importlib.metadata, for the version in the OpenAPI document",
     Found("core/adapters.py", "ForwardRef"): "recognises a type that is only named, to refuse it",
-    Found("core/annotations.py", "get_type_hints"): "evaluates the annotations of the program's own subclasses of Session",
+    Found(
+        "core/annotations.py", "get_type_hints"
+    ): "evaluates the annotations of the program's own tools, when they are decorated, and of its own subclasses of Session",
+    Found("core/annotations.py", "ForwardRef"): "recognises an annotation that Python has not evaluated",
     Found("core/annotations.py", "get_annotations"): "reads the same without evaluating them",
     Found("cli/__init__.py", "importlib"): "importlib.metadata, for the version that `dcaf --version` prints",
     Found("asgi/config.py", "importlib"): "for the next",

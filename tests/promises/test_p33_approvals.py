@@ -382,7 +382,7 @@ def test_a_good_approval_is_executed_on_every_wire(level: str) -> None:
 @pytest.mark.promise(33)
 def test_approvals_on_the_clients_word_are_caught_over_http(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dcaf.tools.decisions.judge", on_the_clients_word)
-    monkeypatch.setattr("dcaf.agent.approvals.take", lambda *_, **__: [True])
+    monkeypatch.setattr("dcaf.agent.approvals.use_up", lambda *_, **__: [True])
     _, through = attacked("L0", len(ATTACKS) * 2)
     assert through.total() >= len(ATTACKS)
 

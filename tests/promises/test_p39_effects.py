@@ -34,7 +34,7 @@ from dcaf.agent.run_state import Draft
 from dcaf.core import OpenRequest
 from dcaf.core.claims import Binding
 from dcaf.tools.decisions import Spending
-from dcaf.tools.proposals import settle
+from dcaf.tools.proposals import mark_decided
 from tests.asgi.sockets import scope_of as socket_scope
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, messages_of, scope_of
 from tests.stores_for_tests import MemoryLedger
@@ -482,10 +482,10 @@ class RollsBack:
         commits = Draft.commit
 
         def commit(draft: Draft) -> None:
-            settle(draft.session, self.used.pop(id(draft.base._state), []), now=draft.clock())
+            mark_decided(draft.session, self.used.pop(id(draft.base._state), []), now=draft.clock())
             commits(draft)
 
-        monkeypatch.setattr("dcaf.agent.approvals.take", self.take)
+        monkeypatch.setattr("dcaf.agent.approvals.use_up", self.take)
         monkeypatch.setattr("dcaf.agent.approvals.give_back", lambda *_, **__: None)
         monkeypatch.setattr("dcaf.agent.approvals.is_sealed_as_waiting", lambda *_: False)
         monkeypatch.setattr(Draft, "commit", commit)

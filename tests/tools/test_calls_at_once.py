@@ -163,7 +163,7 @@ def test_control_the_function_alone_loses_writes_and_leaves_what_a_failed_one_wr
 
     async def one(index: int) -> Any:
         with running(session):
-            return await put._running.collected({"item": index, "fails": index == 4}, session)
+            return await put._executor.run({"item": index, "fails": index == 4}, session)
 
     WAYS[way](one)
     assert len(session["basket"]) < 9

@@ -115,7 +115,7 @@ def test_control_written_without_a_look_at_what_comes_back_a_secret_would_be_ano
     def careless(self: Any, found: BaseModel, field: str, sent: Any) -> Any:
         return json.loads(found.model_dump_json(by_alias=True, include={field}))[self._names[field]]
 
-    monkeypatch.setattr(schema.Arguments, "_written", careless)
+    monkeypatch.setattr(schema.Arguments, "_to_json", careless)
     for name in ("a secret that was sent", "a model that masks a member"):
         with pytest.raises(AssertionError):
             test_a_call_of_what_was_completed_is_the_call_of_what_was_sent(*SHAPES[name])

@@ -25,7 +25,7 @@ from pydantic import BaseModel, BeforeValidator, Field, model_serializer
 from dcaf import Session, Tool, tool
 from dcaf.core import DcafError, ExitError
 from dcaf.tools import Call, ToolRunner, threads
-from dcaf.tools.callables import outcome
+from dcaf.tools.threads import call_and_wait
 
 both = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
@@ -377,7 +377,7 @@ def test_a_call_that_is_closed_unfinished_is_closed() -> None:
             closed.append(1)
 
     async def main() -> None:
-        coroutine = outcome(waits, on_loop=True)
+        coroutine = call_and_wait(waits, on_loop=True)
         coroutine.send(None)
         coroutine.close()
 
@@ -440,7 +440,7 @@ def _ended(folder: Path, **values: Any) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize(("name", "handled", "tool"), [("SIGINT", 0, "spins"), ("SIGINT", 0, "waits"), ("SIGTERM", 1, "spins")])
 def test_a_signal_to_the_program_still_ends_it(tmp_path: Path, backend: str, name: str, handled: int, tool: str) -> None:
-    done = _ended(tmp_path, backend=backend, signal=name, handled=handled, tool=tool, seen="contained._is_of_signal")
+    done = _ended(tmp_path, backend=backend, signal=name, handled=handled, tool=tool, seen="threads._is_of_signal")
     assert "contained" in done.stdout, done.stderr
     assert "over" not in done.stdout
     assert done.returncode in (7, 1, -signal.SIGINT), done.stderr  # 1: out of a nursery of trio, inside a group

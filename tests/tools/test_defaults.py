@@ -18,7 +18,7 @@ from dcaf import ConfigurationError, Keyring, Session, tool
 from dcaf.agent import Agent, create_app
 from dcaf.testing import SessionClient
 from dcaf.tools import Call, ToolRunner
-from dcaf.tools.callables import maker
+from dcaf.tools.callables import find_default_factory
 from dcaf.tools.tool import Tool
 from tests.agent.agents import scripted, wants
 
@@ -264,7 +264,7 @@ def test_what_no_call_can_change_is_the_same_object_in_each(default: Any) -> Non
     def given(value: Any = default) -> bool:
         return value is default
 
-    assert maker(default) is None
+    assert find_default_factory(default) is None
     assert asyncio.run(tool(given).run({})) is True
 
 

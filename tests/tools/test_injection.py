@@ -13,7 +13,7 @@ from typing_extensions import TypeAliasType
 
 from dcaf import ConfigurationError, Session, current_session, tool
 from dcaf.tools.injection import Plan
-from dcaf.tools.providers import KeyFill, PlatformFill
+from dcaf.tools.providers import ReadOnlyFill, SessionFill
 
 
 class Deploy(Session):
@@ -37,7 +37,7 @@ Theirs.__name__ = "Session"
 
 
 def injected(function: Callable[..., Any]) -> dict[str, type]:
-    return {name: fill.kind for name, fill in Plan.of(function).injected.items() if not isinstance(fill, KeyFill | PlatformFill)}
+    return {name: fill.kind for name, fill in Plan.of(function).injected.items() if isinstance(fill, SessionFill | ReadOnlyFill)}
 
 
 def plain(name: str, session: Session) -> None: ...

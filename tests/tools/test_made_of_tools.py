@@ -227,8 +227,8 @@ def test_it_runs_where_a_person_has_approved_it(make: Callable[[], Any]) -> None
 
 
 def test_control_without_a_look_at_what_stands_below_it_runs_unapproved(monkeypatch: Any) -> None:
-    monkeypatch.setattr(module, "settings_below", lambda _: None)
-    monkeypatch.setattr(module, "named", lambda _: [])
+    monkeypatch.setattr("dcaf.tools.settings.find_settings", lambda _: None)
+    monkeypatch.setattr(module, "find_named", lambda _: [])
     monkeypatch.setattr(module, "is_call_approved", lambda: None)
     with pytest.raises(AssertionError):
         test_what_is_made_of_a_tool_has_its_settings(KEEPING["decorated"])

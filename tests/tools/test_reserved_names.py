@@ -194,7 +194,7 @@ def test_control_what_takes_a_dict_is_filled_and_not_refused(name: str) -> None:
 
 
 def test_control_where_the_name_means_nothing_the_model_says_who_asks(monkeypatch: Any) -> None:
-    monkeypatch.setattr(injection, "filled_by_name", lambda *_: None)
+    monkeypatch.setattr(injection, "find_fill_by_name", lambda *_: None)
     monkeypatch.setattr(injection, "RESERVED", ("session",))
     with pytest.raises(AssertionError):
         _platforms_or_refused(Who, inspect.Parameter.empty, "keyword_only")

@@ -108,8 +108,8 @@ def test_in_parallel_a_lost_count_is_told_and_never_silent(backend: Any) -> None
 
 def test_control_without_a_note_of_what_was_read_the_loss_is_silent(monkeypatch: Any) -> None:
     """The broken twin: equal writes look like one."""
-    monkeypatch.setattr("dcaf.core.transaction.Overlay.find", State.find)
-    monkeypatch.setattr("dcaf.core.transaction.Overlay.peek", State.peek)
+    monkeypatch.setattr(Overlay, "find", State.find)
+    monkeypatch.setattr(Overlay, "peek", State.peek)
     session = session_of(n=0)
     turn, _ = ran("asyncio", session, (add_parallel, {"pause_s": 0.02}), (add_parallel, {"pause_s": 0.0}))
     assert session["n"] == 1
@@ -707,7 +707,7 @@ def test_a_result_that_nobody_can_write_shows_where_it_was_written(caplog: Any) 
 
     ran("asyncio", session_of(), (tool(gives), {}))
     assert "dcaf: gives failed: TypeError\n" in caplog.text
-    assert "in said_of" in caplog.text
+    assert "in format_result" in caplog.text
 
 
 def test_a_mistake_of_the_developer_is_raised_after_the_others_have_run() -> None:

@@ -43,7 +43,7 @@ def test_a_tool_of_any_shape_gets_its_session_and_shows_nothing_of_it(shape: Sha
     found = made(shape, tmp_path)
     session = Session()
     assert tuple(found.input_schema["properties"]) == shape.sees
-    assert tuple(found._read.finished().plan.injected) == shape.injected
+    assert tuple(found._read.finish().plan.injected) == shape.injected
     assert run(found, dict(shape.arguments), session) == shape.expected("Session")
     assert {row.parameter for row in found.explain().rows if row.filled_by != "nobody"} == {*shape.sees, *shape.injected}
 

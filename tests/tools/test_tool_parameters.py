@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from dcaf import ReadOnlySession, Session, SessionKey, tool
-from dcaf.tools.explain import Row
+from dcaf.tools.parameters import Row
 
 
 class Deploy(Session):
