@@ -1,4 +1,4 @@
-"""Approved calls: used in the step in which they begin, told to the client before, and kept whatever comes after."""
+"""ApprovedCall calls: used in the step in which they begin, told to the client before, and kept whatever comes after."""
 
 from __future__ import annotations
 
