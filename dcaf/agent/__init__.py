@@ -6,8 +6,8 @@
 >>> Agent(counter).run("hi").text
 '1 messages, 1 turns.'
 
-What a reader gets wrong: the agent and its service are two. ``Agent.run`` needs no server. ``create_app`` is a service, and
-``ChatRequest`` and the functions beside it are what one under another framework is made of.
+What a reader gets wrong: the agent and its service are two. ``Agent.run`` needs no server. ``create_app`` makes a
+service; ``ChatRequest`` and the ``build_`` functions are for an endpoint of your own, under any framework.
 """
 
 from dcaf.agent.agent import Agent

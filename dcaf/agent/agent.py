@@ -54,7 +54,7 @@ class Agent:
         model: A model of pydantic-ai, the name of one (``"anthropic:claude-sonnet-5-5"``), or a function
             ``(messages, context[, session]) -> AgentResult``.
         tools: What the model may call: tools, or functions, which are made tools.
-        instructions: What the model is told first: a text, or a function of the session; None for nothing.
+        instructions: What each question to the model begins with: a text, or a function of the session; None for nothing.
         config: Limits, and what streams.
         request_interceptors: Functions of the InterceptedRequest: one, a list, or None.
         response_interceptors: Functions of the InterceptedResponse. While there is one, text leaves only after it has seen it.
@@ -106,7 +106,7 @@ class Agent:
 
         Raises:
             ConfigurationError: An event loop is running here.
-            DcafError: As of ``run_async``.
+            DcafError: Whatever ``run_async`` raises.
         """
         run = functools.partial(self.run_async, messages, session=session, context=context)
         return wait_for(run, limit_s=self.config.timeout_s, in_loop=IN_LOOP)
@@ -127,11 +127,11 @@ class Agent:
             after: The answer before, whose messages and session this goes on from; None begins.
             decisions: Id of a call that waits -> True to run it, or the reason why not.
             session: None takes a copy of that of ``after``, from which one may go on in several ways.
-            context: As of ``run_async``.
+            context: The same as in ``run_async``.
 
         Raises:
             ConfigurationError: There are decisions, and no answer that they are about.
-            DcafError: As of ``run``.
+            DcafError: Whatever ``run_async`` raises.
         """
         messages, going_on = continue_from(text, after, decisions, session)
         return self.run(messages, session=going_on, context=context)
@@ -220,7 +220,7 @@ def resolve_model(model: Any) -> Model | Callable[..., Any]:
 
 
 def check_instructions(instructions: Any) -> Any:
-    """What the model is told first.
+    """The instructions that were given.
 
     Raises:
         ConfigurationError: It is no text, no function and not None.

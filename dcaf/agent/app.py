@@ -94,9 +94,9 @@ def create_app(
 
     Args:
         agent: The agent, or an agent function.
-        keys: As of SessionMiddleware: a Keyring, the text of a key, or None for ``DCAF_KEYS``.
+        keys: A Keyring, the text of a key, or None for ``DCAF_KEYS``, as SessionMiddleware takes them.
         audience: The service's name, which must be given: no other service's session is accepted.
-        store: As of SessionMiddleware: it knows which approvals were used; None keeps nothing.
+        store: What opens each session on the server, and knows which approvals were used; None keeps nothing.
         page: Whether a chat page is at ``/``, which shows the session at work; a Page says what stands on it.
         **settings: Any other setting of SessionMiddleware, for instance ``subject=`` and ``conversation="/thread_id"``.
 

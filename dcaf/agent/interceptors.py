@@ -52,9 +52,9 @@ class InterceptedResponse:
 
     Attributes:
         text: What the user will read; may be changed. Empty where calls wait for a person and the model said nothing.
-        data: What stands beside it: calls that have run, and calls that wait. To read.
+        data: The calls that have run, and those that wait; to read.
         session: The session, to read and to write.
-        context: As of the request.
+        context: The same as in the request.
     """
 
     text: str = field(repr=False)

@@ -304,7 +304,7 @@ def _check_asks(talk: list[ModelMessage]) -> None:
 
 
 def _goes_on(said: ModelResponse, state: RunState) -> bool:
-    """Whether calls of tools are to be made; where not, the run is told how the answer ended.
+    """Whether calls of tools are to be made; where not, the run notes how the answer ended.
 
     An answer that was cut off at its length has whole calls before the last one. Of one that was filtered, refused or broken off
     nothing is done.

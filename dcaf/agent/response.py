@@ -35,7 +35,7 @@ class AgentResponse:
             others, with the same words as on the wire.
         blocked: The interceptor's error; None where none ended the turn.
         conflicts: What another turn of the same session has changed at the same time, of which one change was not kept.
-        type: As of the other events of a run.
+        type: ``done``: the response is the last event of a run.
     """
 
     text: str = field(repr=False)

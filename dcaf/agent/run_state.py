@@ -206,7 +206,7 @@ class RunState:
         """Make what was done so far part of the base, and go on over that.
 
         Raises:
-            SessionAliasError, SessionValueError: As of ``commit_overlay``.
+            SessionAliasError, SessionValueError: What was done cannot be written. Nothing was committed.
         """
         self._log_same_ids()
         self.add_conflicts(commit_overlay(self.session, self.agent))
@@ -217,7 +217,7 @@ class RunState:
 
         Raises:
             ToolApprovalError: Nobody could decide about it: the run around this one does not know the tool.
-            ToolArgumentError, SessionValueError: As of ``dcaf.tools.propose``. Nothing waits then.
+            ToolArgumentError, SessionValueError: The arguments cannot be proposed. Nothing waits then.
         """
         self._check_reach(tool)
         id_ = id_ if self.outer is None else uuid.uuid4().hex
@@ -285,7 +285,7 @@ class RunState:
         return [proposal for proposal in waiting.values() if proposal.digest in self.known]
 
     def _log_same_ids(self) -> None:
-        """Tell the operator that another turn of this session has proposed a call by the same id meanwhile."""
+        """Log it where another turn of this session has proposed a call by the same id meanwhile."""
         own = {item.id for item in self.pending}
         theirs = pending_in(self.base, self.clock()) if own else {}
         if any(id_ in own and proposal.digest not in self.known for id_, proposal in theirs.items()):

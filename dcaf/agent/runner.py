@@ -193,7 +193,7 @@ class Run:
             state.replace_text(str.__str__(left.text))  # no subclass
         except InterceptorError as error:
             state.block(error)
-        except Exception as error:  # noqa: BLE001 - as of the backend
+        except Exception as error:  # noqa: BLE001 - whatever it was, what a person approved has run
             state.replace_text("")  # which no interceptor has let pass
             _end_failed(state, error)
 

@@ -37,7 +37,7 @@ def serve(agent: Agent | Callable[..., Any], *, host: str = "127.0.0.1", port: i
         agent: The agent, or an agent function.
         host: Address to listen on.
         port: Port to listen on.
-        **settings: As of ``create_app``: ``audience=``, ``keys=`` and the like.
+        **settings: Those of ``create_app``: ``audience=``, ``keys=`` and the like.
 
     Raises:
         ConfigurationError: A setting is wrong, or uvicorn is not installed.
@@ -83,7 +83,7 @@ def named_app() -> ASGIApp:
     """The application that the environment names.
 
     Raises:
-        ConfigurationError: As of ``serve_named``.
+        ConfigurationError: There is no such thing, or a setting is wrong.
     """
     target, audience, conversation, page = (os.environ[name] for name in (TARGET, AUDIENCE, CONVERSATION, PAGE))
     found = load(target)

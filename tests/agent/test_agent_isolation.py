@@ -108,7 +108,7 @@ def test_what_the_agents_objects_show_has_nothing_of_a_turn() -> None:
     session = Session.from_dict({"x": "canary"})
     agent = Agent(obedient(), tools=[tell])
     run = Run(agent._setup, asked.messages, session, asked.context)
-    draft = RunState(session, asked.messages, asked.context, text="canary", further={"x": "canary"})
-    for shown in (asked, asked.messages, agent, run, draft):
+    state = RunState(session, asked.messages, asked.context, text="canary", further={"x": "canary"})
+    for shown in (asked, asked.messages, agent, run, state):
         assert "canary" not in repr(shown)
     assert opened(envelope({"x": 1})) == {"x": 1}

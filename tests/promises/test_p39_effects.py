@@ -174,7 +174,7 @@ KINDS: Final = {
 }
 
 
-async def mind(messages: Any, context: Any, session: Session) -> AgentResult:
+async def agent_function(messages: Any, context: Any, session: Session) -> AgentResult:
     await TRIAL.get().step()
     session.incr("turns")
     if messages[-1].content == "pay":
@@ -196,7 +196,7 @@ async def after(response: Any) -> None:
 
 
 AGENT: Final = Agent(
-    mind,
+    agent_function,
     tools=KINDS.values(),
     request_interceptors=before,
     response_interceptors=after,
@@ -481,9 +481,9 @@ class RollsBack:
         self.used: dict[int, list[str]] = {}
         commits = RunState.commit
 
-        def commit(draft: RunState) -> None:
-            settle(draft.session, self.used.pop(id(draft.base._state), []), now=draft.clock())
-            commits(draft)
+        def commit(state: RunState) -> None:
+            settle(state.session, self.used.pop(id(state.base._state), []), now=state.clock())
+            commits(state)
 
         monkeypatch.setattr("dcaf.agent.approvals.take", self.take)
         monkeypatch.setattr("dcaf.agent.approvals.give_back", lambda *_, **__: None)
