@@ -36,7 +36,7 @@ from dcaf.agent.agent import Agent
 from dcaf.agent.codec import ChatRequest, build_done_event, build_error_event, build_problem, encode_json, report_failure
 from dcaf.agent.config import describe_kind
 from dcaf.agent.models import STOP_REASONS, Answer, Event, Turn
-from dcaf.agent.page import Page, page_routes
+from dcaf.agent.page import Page, build_page_routes
 from dcaf.agent.websocket import ChatSocket
 from dcaf.asgi import SessionMiddleware
 from dcaf.asgi.body import off_the_loop
@@ -235,7 +235,7 @@ def _list_page_routes(page: Page | bool, agent: Agent, store: SessionStore | Non
     if not isinstance(page, Page | bool):
         raise ConfigurationError(f"page= takes True, False or a Page, not {describe_kind(page)}.")
     shown = Page() if page is True else page
-    return page_routes(shown, title=agent.name, store=store, settings=settings)
+    return build_page_routes(shown, title=agent.name, store=store, settings=settings)
 
 
 @cache

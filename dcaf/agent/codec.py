@@ -233,12 +233,13 @@ def _find_platform(turn: Turn) -> dict[str, Any] | None:
 
 
 def _strip_message(message: Message) -> Message:
-    """A message without what is not for the conversation. It was made for this turn, and is changed in place: a copy takes long."""
-    if message.platform_context is not None:
-        message.platform_context = None
-    if message.data is not None and message.data.session is not None:
-        message.data.session = None
-    return message
+    """A message without the session and the platform's context, which are not for the conversation."""
+    data = message.data
+    if data is not None and data.session is not None:
+        data = data.model_copy(update={"session": None})
+    elif message.platform_context is None:
+        return message
+    return message.model_copy(update={"data": data, "platform_context": None})
 
 
 def _limit_echo(further: dict[str, Any]) -> dict[str, Any] | None:

@@ -88,36 +88,20 @@ class ModelBackend:
         renew_client(self._model)
         runner = state.make_runner()
         for _ in range(self._config.max_model_calls):
-            async with aclosing(self._ask(talk, state)) as deltas:
+            question = self._build_question([*talk[:-1], await self._add_instructions(talk[-1], state)])
+            async with aclosing(_ask(question, state)) as deltas:
                 async for delta in deltas:
                     yield delta
-            said = talk[-1]
-            if not isinstance(said, ModelResponse) or not _goes_on(said, state):
+            said = _with_own_ids(question.said, talk, state.session)
+            if not _goes_on(said, state):
                 return
             async with aclosing(self._run_tools(said, runner, state)) as events:
                 async for event in events:
                     yield event
             if state.pending:
                 return
-            talk.append(ModelRequest(_build_returns(state.executed[-len(said.tool_calls) :])))
+            talk += [said, ModelRequest(_build_returns(state.executed[-len(said.tool_calls) :]))]
         raise ModelLimitError(f"The model was called {self._config.max_model_calls} times without an answer (max_model_calls).")
-
-    async def _ask(self, talk: list[ModelMessage], state: RunState) -> AsyncGenerator[TextDelta, None]:
-        """Ask the model to go on, yield its text as it comes, and add what it said to the talk."""
-        before = BETWEEN if state.text else ""
-        question = self._build_question([*talk[:-1], await self._add_instructions(talk[-1], state)])
-        texts: list[str] = []
-        try:
-            async with aclosing(question.pieces()) as pieces:
-                async for piece in pieces:
-                    texts.append(piece if texts else before + piece)
-                    yield TextDelta(text=texts[-1])
-        except Exception as error:
-            raise _log_failure(error) from error
-        finally:
-            state.add_text("".join(texts))  # once: a long answer comes in many thousand pieces
-        talk.append(_with_own_ids(question.said, talk, state.session))
-        state.count_model_call(question.said.usage)
 
     def _build_question(self, talk: list[ModelMessage]) -> Question:
         parameters = ModelRequestParameters(function_tools=[_build_definition(tool) for tool in self._tools.values()])
@@ -295,6 +279,22 @@ class _Pieces:
         while not piece:
             piece = self._texts.add(await anext(self._events))
         return piece
+
+
+async def _ask(question: Question, state: RunState) -> AsyncGenerator[TextDelta, None]:
+    """Ask a model, yield its text as it comes, and note it in the run."""
+    before = BETWEEN if state.text else ""
+    texts: list[str] = []
+    try:
+        async with aclosing(question.pieces()) as pieces:
+            async for piece in pieces:
+                texts.append(piece if texts else before + piece)
+                yield TextDelta(text=texts[-1])
+    except Exception as error:
+        raise _log_failure(error) from error
+    finally:
+        state.add_text("".join(texts))  # once: a long answer comes in many thousand pieces
+    state.count_model_call(question.said.usage)
 
 
 def _check_asks(talk: list[ModelMessage]) -> None:

@@ -2,7 +2,7 @@
 
 >>> Page(suggestions=("start",)).suggestions
 ('start',)
->>> [route.path for route in page_routes(Page(), title="greeter", store=None, settings={})]
+>>> [route.path for route in build_page_routes(Page(), title="greeter", store=None, settings={})]
 ['/', '/page/settings', '/page/{name}']
 
 What a reader gets wrong: the page is a client like any other. It has no key and no route of its own to the session, and shows only
@@ -64,7 +64,7 @@ class Page:
             raise ConfigurationError('Page takes texts, for instance Page("Shop", suggestions=("start", "help")).')
 
 
-def page_routes(page: Page, *, title: str, store: SessionStore | None, settings: Mapping[str, Any]) -> list[BaseRoute]:
+def build_page_routes(page: Page, *, title: str, store: SessionStore | None, settings: Mapping[str, Any]) -> list[BaseRoute]:
     """The routes of the page, all of them GET.
 
     Args:
