@@ -13,8 +13,7 @@ from fastapi import Depends, FastAPI, Request, WebSocket
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from dcaf import DcafError, Keyring, SessionMiddleware, current_session
-from dcaf.agent.codec import Asked, ended, failed, problem
-from dcaf.agent.models import Turn
+from dcaf.agent import ChatRequest, Turn, build_done_event, build_error_event, build_problem
 from dcaf.demo.app import create_agent
 from dcaf.integrations.fastapi import SessionDep
 
@@ -22,18 +21,18 @@ agent = create_agent()
 api = FastAPI()
 
 
-async def read(request: Request, turn: Turn) -> Asked:  # noqa: ARG001
+async def read(request: Request, turn: Turn) -> ChatRequest:  # noqa: ARG001
     """A dependency: FastAPI checks and documents the ``turn``."""
-    return Asked.read(await request.body())
+    return ChatRequest.read(await request.body())
 
 
-AskedDep = Annotated[Asked, Depends(read)]
+AskedDep = Annotated[ChatRequest, Depends(read)]
 
 
 @api.post("/api/chat")
 async def chat(asked: AskedDep, session: SessionDep) -> dict[str, Any]:
     """Answer in one piece; the middleware seals the session into it."""
-    return asked.answer(await agent.run_async(asked.messages, session=session, context=asked.context))
+    return asked.build_answer(await agent.run_async(asked.messages, session=session, context=asked.context))
 
 
 @api.post("/api/chat-stream")
@@ -57,23 +56,23 @@ async def chat_ws(socket: WebSocket) -> None:
             await socket.send_json(event)
 
 
-async def events(body: Asked | str) -> AsyncIterator[dict[str, Any]]:
+async def events(body: ChatRequest | str) -> AsyncIterator[dict[str, Any]]:
     """What happens in a turn. The session is that of the turn; what goes wrong is an event too."""
     try:
-        asked = Asked.read(body) if isinstance(body, str) else body
+        asked = ChatRequest.read(body) if isinstance(body, str) else body
         run = agent.run_stream(asked.messages, session=current_session(), context=asked.context)
         async with aclosing(run) as found:
             async for event in found:
-                yield asked.event(event)
+                yield asked.build_event(event)
     except DcafError as error:
-        yield failed(error)
-        yield ended("error")
+        yield build_error_event(error)
+        yield build_done_event("error")
 
 
 @api.exception_handler(DcafError)
 async def refused(_: Request, error: Any) -> JSONResponse:
     """What went wrong in ``chat``, as a problem."""
-    return JSONResponse(problem(error), error.http_status, media_type="application/problem+json")
+    return JSONResponse(build_problem(error), error.http_status, media_type="application/problem+json")
 
 
 app = SessionMiddleware(api, keys=None if "DCAF_KEYS" in os.environ else Keyring.ephemeral(), audience="deploy-agent")

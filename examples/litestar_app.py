@@ -14,15 +14,15 @@ from litestar.di import NamedDependency, Provide
 from litestar.response import ServerSentEvent, Stream
 
 from dcaf import DcafError, Keyring, Session, SessionMiddleware, current_session
-from dcaf.agent.codec import Asked, ended, failed, problem
+from dcaf.agent import ChatRequest, build_done_event, build_error_event, build_problem
 from dcaf.demo.app import create_agent
 
 agent = create_agent()
 
 
-async def read(request: Request[Any, Any, Any]) -> Asked:
+async def read(request: Request[Any, Any, Any]) -> ChatRequest:
     """A dependency: what the client asks."""
-    return Asked.read(await request.body())
+    return ChatRequest.read(await request.body())
 
 
 async def session() -> Session:
@@ -31,19 +31,19 @@ async def session() -> Session:
 
 
 @post("/api/chat", status_code=200)
-async def chat(asked: NamedDependency[Asked], session: NamedDependency[Session]) -> dict[str, Any]:
+async def chat(asked: NamedDependency[ChatRequest], session: NamedDependency[Session]) -> dict[str, Any]:
     """Answer in one piece; the middleware seals the session into it."""
-    return asked.answer(await agent.run_async(asked.messages, session=session, context=asked.context))
+    return asked.build_answer(await agent.run_async(asked.messages, session=session, context=asked.context))
 
 
 @post("/api/chat-stream", status_code=200)
-async def chat_stream(asked: NamedDependency[Asked]) -> Stream:
+async def chat_stream(asked: NamedDependency[ChatRequest]) -> Stream:
     """Answer as it comes, a line for each event."""
     return Stream((json.dumps(event) + "\n" async for event in events(asked)), media_type="application/x-ndjson")
 
 
 @post("/api/chat-events", status_code=200)
-async def chat_events(asked: NamedDependency[Asked]) -> ServerSentEvent:
+async def chat_events(asked: NamedDependency[ChatRequest]) -> ServerSentEvent:
     """The same as server-sent events, for EventSource and fetch."""
     return ServerSentEvent(json.dumps(event) async for event in events(asked))
 
@@ -57,22 +57,22 @@ async def chat_ws(socket: WebSocket[Any, Any, Any]) -> None:
             await socket.send_json(event)
 
 
-async def events(body: Asked | str) -> AsyncIterator[dict[str, Any]]:
+async def events(body: ChatRequest | str) -> AsyncIterator[dict[str, Any]]:
     """What happens in a turn. The session is that of the turn; what goes wrong is an event too."""
     try:
-        asked = Asked.read(body) if isinstance(body, str) else body
+        asked = ChatRequest.read(body) if isinstance(body, str) else body
         run = agent.run_stream(asked.messages, session=current_session(), context=asked.context)
         async with aclosing(run) as found:
             async for event in found:
-                yield asked.event(event)
+                yield asked.build_event(event)
     except DcafError as error:
-        yield failed(error)
-        yield ended("error")
+        yield build_error_event(error)
+        yield build_done_event("error")
 
 
 def refused(_: Request[Any, Any, Any], error: DcafError) -> Response[Any]:
     """What went wrong before an answer began, as a problem."""
-    return Response(problem(error), status_code=error.http_status, media_type="application/problem+json")
+    return Response(build_problem(error), status_code=error.http_status, media_type="application/problem+json")
 
 
 api = Litestar(

@@ -12,7 +12,7 @@ from typing import Any
 from quart import Quart, request, websocket
 
 from dcaf import DcafError, Keyring, SessionMiddleware, current_session
-from dcaf.agent.codec import Asked, ended, failed, problem
+from dcaf.agent import ChatRequest, build_done_event, build_error_event, build_problem
 from dcaf.demo.app import create_agent
 
 agent = create_agent()
@@ -22,8 +22,8 @@ app = Quart(__name__)
 @app.post("/api/chat")
 async def chat() -> dict[str, Any]:
     """Answer in one piece; the middleware seals the session into it."""
-    asked = Asked.read(await request.get_data())
-    return asked.answer(await agent.run_async(asked.messages, session=current_session(), context=asked.context))
+    asked = ChatRequest.read(await request.get_data())
+    return asked.build_answer(await agent.run_async(asked.messages, session=current_session(), context=asked.context))
 
 
 @app.post("/api/chat-stream")
@@ -51,20 +51,20 @@ async def chat_ws() -> None:
 async def events(body: bytes | str) -> AsyncIterator[dict[str, Any]]:
     """What happens in a turn. The session is that of the turn; what goes wrong is an event too."""
     try:
-        asked = Asked.read(body)
+        asked = ChatRequest.read(body)
         run = agent.run_stream(asked.messages, session=current_session(), context=asked.context)
         async with aclosing(run) as found:
             async for event in found:
-                yield asked.event(event)
+                yield asked.build_event(event)
     except DcafError as error:
-        yield failed(error)
-        yield ended("error")
+        yield build_error_event(error)
+        yield build_done_event("error")
 
 
 @app.errorhandler(DcafError)
 async def refused(error: Any) -> Any:
     """What went wrong in ``chat``, as a problem."""
-    return problem(error), error.http_status, {"Content-Type": "application/problem+json"}
+    return build_problem(error), error.http_status, {"Content-Type": "application/problem+json"}
 
 
 keys = None if "DCAF_KEYS" in os.environ else Keyring.ephemeral()

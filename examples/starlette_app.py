@@ -16,7 +16,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from dcaf import DcafError, Keyring, SessionMiddleware, current_session
-from dcaf.agent.codec import Asked, ended, failed, problem
+from dcaf.agent import ChatRequest, build_done_event, build_error_event, build_problem
 from dcaf.demo.app import create_agent
 
 agent = create_agent()
@@ -24,9 +24,9 @@ agent = create_agent()
 
 async def chat(request: Request) -> Response:
     """Answer in one piece. ``request.session`` is the session; the middleware seals it into the answer."""
-    asked = Asked.read(await request.body())
+    asked = ChatRequest.read(await request.body())
     response = await agent.run_async(asked.messages, session=request.session, context=asked.context)
-    return JSONResponse(asked.answer(response))
+    return JSONResponse(asked.build_answer(response))
 
 
 async def chat_stream(request: Request) -> Response:
@@ -52,19 +52,19 @@ async def chat_ws(socket: WebSocket) -> None:
 async def events(body: bytes | str) -> AsyncIterator[dict[str, Any]]:
     """What happens in a turn. The session is that of the turn; what goes wrong is an event too."""
     try:
-        asked = Asked.read(body)
+        asked = ChatRequest.read(body)
         run = agent.run_stream(asked.messages, session=current_session(), context=asked.context)
         async with aclosing(run) as found:
             async for event in found:
-                yield asked.event(event)
+                yield asked.build_event(event)
     except DcafError as error:
-        yield failed(error)
-        yield ended("error")
+        yield build_error_event(error)
+        yield build_done_event("error")
 
 
 async def refused(_: Request, error: Any) -> Response:
     """What went wrong in ``chat``, as a problem."""
-    return JSONResponse(problem(error), error.http_status, media_type="application/problem+json")
+    return JSONResponse(build_problem(error), error.http_status, media_type="application/problem+json")
 
 
 api = Starlette(

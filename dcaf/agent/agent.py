@@ -1,23 +1,13 @@
 """An agent: a model with tools, or a function, that answers a conversation and keeps a session.
 
-What an agent is made of: a model or a function that answers, and tools. What can be no part of one is refused here, at once.
-
->>> tools_of([lambda: "now"])
-Traceback (most recent call last):
-    ...
-dcaf.core.errors.ConfigurationError: A lambda has no name of its own: write tool(name=...).
-
-What a reader gets wrong: an Agent of another framework is no model. Its model is one; the whole is asked in an agent function.
-
 >>> def greeter(messages, context, session: Session) -> str:
 ...     return f"Hello number {session.incr('greeted')}."
->>> agent = Agent(greeter)
->>> response = agent.run("hi", session={"greeted": 1})
+>>> response = Agent(greeter).run("hi", session={"greeted": 1})
 >>> response.text, response.session
 ('Hello number 2.', {'greeted': 2})
 
 What a reader gets wrong: an agent remembers nothing. What it should know of the conversation is in the messages and the session
-that it is given, each time.
+that it is given, each time. And an Agent of another framework is no model: its model is one, or a function may call that agent.
 """
 
 from __future__ import annotations
@@ -35,15 +25,15 @@ with extra("dcaf.agent", "dcaf[agent]"):  # before any other module of this pack
     from pydantic_ai.exceptions import UserError
     from pydantic_ai.models import Model, infer_model
 
-from dcaf.agent.config import RunConfig, kind_of, require
-from dcaf.agent.function_agent import Filled, FunctionMind
-from dcaf.agent.history import Messages, context_of, go_on, read, session_of
-from dcaf.agent.interceptors import RequestInterceptor, ResponseInterceptor, listed
-from dcaf.agent.model_loop import ModelMind
+from dcaf.agent.config import RunConfig, describe_kind, require
+from dcaf.agent.function_agent import FunctionBackend, InjectedFunction
+from dcaf.agent.history import Messages, check_context, choose_session, continue_from, read_messages
+from dcaf.agent.interceptors import RequestInterceptor, ResponseInterceptor, list_interceptors
+from dcaf.agent.model_loop import ModelBackend
 from dcaf.agent.models import Event
 from dcaf.agent.response import AgentResponse
-from dcaf.agent.run_state import Clock, Mind, Tools
-from dcaf.agent.runner import Run, Service
+from dcaf.agent.run_state import AgentBackend, Clock, Tools
+from dcaf.agent.runner import AgentSetup, Run
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session
 from dcaf.tools.event_loop import wait_for
@@ -57,105 +47,6 @@ One = TypeVar("One")
 OneOrMore: TypeAlias = "One | Sequence[One] | None"
 
 
-def model_of(model: Any) -> Model | Callable[..., Any]:
-    """The model that was meant, or the agent function.
-
-    Raises:
-        ConfigurationError: It is neither, or the model cannot be used.
-    """
-    if isinstance(model, str):
-        return _named(model)
-    if isinstance(model, Model):
-        return model
-    if isinstance(model, type | Tool) or not callable(model) or _is_foreign_agent(model):
-        raise ConfigurationError(_why_not(model))
-    function: Callable[..., Any] = model
-    return function
-
-
-def instructions_of(instructions: Any) -> Any:
-    """What the model is told first.
-
-    Raises:
-        ConfigurationError: Nobody can be told it.
-    """
-    if isinstance(instructions, type) or not (instructions is None or isinstance(instructions, str) or callable(instructions)):
-        raise ConfigurationError(f"instructions= takes {INSTRUCTIONS}, not {kind_of(instructions)}.")
-    return instructions
-
-
-def tools_of(tools: Any) -> Tools:
-    """Name -> tool; functions are made tools.
-
-    Raises:
-        ConfigurationError: It is no list, two tools have one name, or something in it cannot be called.
-    """
-    found: dict[str, Tool[..., Any]] = {}
-    for item in _listed(tools):
-        made = _tool(item)
-        if made.name in found:
-            raise ConfigurationError(f"Two tools are named {made.name!r}. Give one another name: @tool(name=...).")
-        found[made.name] = made
-    return found
-
-
-def _named(name: str) -> Model:
-    try:
-        return infer_model(name)
-    except (UserError, ValueError, ImportError) as error:
-        raise ConfigurationError(f"The model cannot be used: {error}") from error
-
-
-def _is_foreign_agent(model: Any) -> bool:
-    """Whether something that can be called is an agent of another framework: those are given a text, and no messages."""
-    kind = type(model)
-    if kind.__name__ != "Agent":
-        return False
-    try:
-        return "messages" not in inspect.signature(model).parameters
-    except (TypeError, ValueError):
-        return True
-
-
-def _why_not(model: Any) -> str:
-    """Why something is not what answers, and what to write."""
-    kind = type(model)
-    package = kind.__module__.partition(".")[0]
-    if package == "dcaf" and kind.__name__ == "Agent":
-        return "This is an Agent already: use it as it is."
-    if isinstance(model, Tool):
-        return f"{model.name} is a tool. A model comes first: Agent(model, tools=[{model.name}])."
-    if kind.__name__.endswith("Agent"):
-        return (
-            f"This {kind.__name__} is one of {package}, and none of dcaf. Pass the model that it asks, Agent(model, tools=[...]), "
-            "or call it in an agent function: def answer(messages, context): ..."
-        )
-    made = f" Make one: {model.__name__}(...)." if isinstance(model, type) and issubclass(model, Model) else ""
-    named = kind_of(model)
-    return f"{named[0].upper()}{named[1:]} is neither an Agent, a model, the name of one, nor an agent function.{made}"
-
-
-def _listed(tools: Any) -> Iterable[Any]:
-    if isinstance(tools, Tool) or inspect.isroutine(tools):
-        name = getattr(tools, "name", getattr(tools, "__name__", "it"))
-        raise ConfigurationError(f"tools= takes {TOOLS}. This is one: write tools=[{name}].")
-    if isinstance(tools, str | bytes | Mapping | type) or not isinstance(tools, Iterable):
-        raise ConfigurationError(f"tools= takes {TOOLS}, not {kind_of(tools)}.")
-    return tools
-
-
-def _tool(item: Any) -> Tool[..., Any]:
-    if not isinstance(item, Tool) and not callable(item):
-        raise ConfigurationError(f"tools= takes {TOOLS}, and there is {kind_of(item)} among them.")
-    made = item if isinstance(item, Tool) else tool(item)
-    if made._target.waits:
-        name = getattr(made._target.function, "__qualname__", made.name)
-        raise ConfigurationError(
-            f"{name} is a method, and there is no object to call it on: pass that of one, as tools=[thing.{made.name}]."
-        )
-    return made
-
-
 class Agent:
     """Answers conversations.
 
@@ -163,7 +54,7 @@ class Agent:
         model: A model of pydantic-ai, the name of one (``"anthropic:claude-sonnet-5-5"``), or a function
             ``(messages, context[, session]) -> AgentResult``.
         tools: What the model may call: tools, or functions, which are made tools.
-        instructions: What the model is told first: a text, or a function of the session; None for nothing.
+        instructions: What each question to the model begins with: a text, or a function of the session; None for nothing.
         config: Limits, and what streams.
         request_interceptors: Functions of the InterceptedRequest: one, a list, or None.
         response_interceptors: Functions of the InterceptedResponse. While there is one, text leaves only after it has seen it.
@@ -193,13 +84,13 @@ class Agent:
         require("clock=", clock, Callable, "a function that gives seconds since the epoch")
         self.name: str = name
         self.config: RunConfig = config or RunConfig()
-        self.tools: Tools = tools_of(tools)
-        self._service = Service(
-            _mind(model, self.tools, instructions, self.config),
-            _decidable(self.tools, agents),
+        self.tools: Tools = collect_tools(tools)
+        self._setup = AgentSetup(
+            _build_backend(model, self.tools, instructions, self.config),
+            _collect_decidable(self.tools, agents),
             self.config,
-            listed("request_interceptors", request_interceptors),
-            listed("response_interceptors", response_interceptors),
+            list_interceptors("request_interceptors", request_interceptors),
+            list_interceptors("response_interceptors", response_interceptors),
             clock,
             name,
         )
@@ -211,10 +102,11 @@ class Agent:
         session: Session | Mapping[str, Any] | None = None,
         context: Mapping[str, Any] | None = None,
     ) -> AgentResponse:
-        """As ``run_async``, in a program without an event loop.
+        """Answer as ``run_async`` does, in a program without an event loop.
 
         Raises:
             ConfigurationError: An event loop is running here.
+            DcafError: Whatever ``run_async`` raises.
         """
         run = functools.partial(self.run_async, messages, session=session, context=context)
         return wait_for(run, limit_s=self.config.timeout_s, in_loop=IN_LOOP)
@@ -228,19 +120,20 @@ class Agent:
         session: Session | Mapping[str, Any] | None = None,
         context: Mapping[str, Any] | None = None,
     ) -> AgentResponse:
-        """Say one thing, and go on from an answer; as ``run``.
+        """Say one thing, and go on from an answer, in a program without an event loop.
 
         Args:
             text: What the user says.
             after: The answer before, whose messages and session this goes on from; None begins.
             decisions: Id of a call that waits -> True to run it, or the reason why not.
             session: None takes a copy of that of ``after``, from which one may go on in several ways.
-            context: As of ``run_async``.
+            context: The same as in ``run_async``.
 
         Raises:
             ConfigurationError: There are decisions, and no answer that they are about.
+            DcafError: Whatever ``run_async`` raises.
         """
-        messages, going_on = go_on(text, after, decisions, session)
+        messages, going_on = continue_from(text, after, decisions, session)
         return self.run(messages, session=going_on, context=context)
 
     async def chat_async(
@@ -252,8 +145,8 @@ class Agent:
         session: Session | Mapping[str, Any] | None = None,
         context: Mapping[str, Any] | None = None,
     ) -> AgentResponse:
-        """As ``chat``, where an event loop is running."""
-        messages, going_on = go_on(text, after, decisions, session)
+        """Say one thing as ``chat`` does, where an event loop is running."""
+        messages, going_on = continue_from(text, after, decisions, session)
         return await self.run_async(messages, session=going_on, context=context)
 
     async def run_async(
@@ -289,10 +182,10 @@ class Agent:
         session: Session | Mapping[str, Any] | None = None,
         context: Mapping[str, Any] | None = None,
     ) -> AsyncGenerator[Event | AgentResponse, None]:
-        """Answer a conversation, and tell what happens as it happens; the last event is the AgentResponse.
+        """Answer a conversation, and yield what happens as it happens; the last event is the AgentResponse.
 
-        Whoever stops early closes it, with ``contextlib.aclosing``; the session is then as it was. Arguments and errors are
-        those of ``run_async``.
+        To stop early, close it with ``contextlib.aclosing``; the session is then as it was. Arguments and errors are those of
+        ``run_async``.
         """
         async with aclosing(self._run(messages, session, context).events()) as events:
             async for event in events:
@@ -304,42 +197,146 @@ class Agent:
         session: Session | Mapping[str, Any] | None,
         context: Mapping[str, Any] | None,
     ) -> Run:
-        return Run(self._service, read(messages), session_of(session), context_of(context))
+        return Run(self._setup, read_messages(messages), choose_session(session), check_context(context))
 
     def __repr__(self) -> str:
         return f"<Agent {self.name}: {len(self.tools)} tools>"
 
 
-def _mind(
+def resolve_model(model: Any) -> Model | Callable[..., Any]:
+    """The model that was meant, or the agent function.
+
+    Raises:
+        ConfigurationError: It is neither, or the model cannot be used.
+    """
+    if isinstance(model, str):
+        return _infer_model(model)
+    if isinstance(model, Model):
+        return model
+    if isinstance(model, type | Tool) or not callable(model) or _is_foreign_agent(model):
+        raise ConfigurationError(_explain_no_model(model))
+    function: Callable[..., Any] = model
+    return function
+
+
+def check_instructions(instructions: Any) -> Any:
+    """The instructions that were given.
+
+    Raises:
+        ConfigurationError: It is no text, no function and not None.
+    """
+    if isinstance(instructions, type) or not (instructions is None or isinstance(instructions, str) or callable(instructions)):
+        raise ConfigurationError(f"instructions= takes {INSTRUCTIONS}, not {describe_kind(instructions)}.")
+    return instructions
+
+
+def collect_tools(tools: Any) -> Tools:
+    """Name -> tool; functions are made tools.
+
+    >>> collect_tools([lambda: "now"])
+    Traceback (most recent call last):
+        ...
+    dcaf.core.errors.ConfigurationError: A lambda has no name of its own: write tool(name=...).
+
+    Raises:
+        ConfigurationError: It is no list, two tools have one name, or something in it cannot be called.
+    """
+    found: dict[str, Tool[..., Any]] = {}
+    for item in _check_tool_list(tools):
+        made = _make_tool(item)
+        if made.name in found:
+            raise ConfigurationError(f"Two tools are named {made.name!r}. Give one another name: @tool(name=...).")
+        found[made.name] = made
+    return found
+
+
+def _build_backend(
     model: Model | str | Callable[..., Any],
     tools: Tools,
     instructions: str | Callable[..., Any] | None,
     config: RunConfig,
-) -> Mind:
-    found, told = model_of(model), instructions_of(instructions)
-    if not isinstance(found, Model):
-        if told is not None:
-            raise ConfigurationError("instructions= are for a model. An agent function has its own.")
-        return FunctionMind(found, tools)
-    return ModelMind(found, tools, Filled(told, "instructions=", ()) if callable(told) else told, config)
+) -> AgentBackend:
+    answers, first = resolve_model(model), check_instructions(instructions)
+    if isinstance(answers, Model):
+        return ModelBackend(answers, tools, InjectedFunction(first, "instructions=", ()) if callable(first) else first, config)
+    if first is not None:
+        raise ConfigurationError("instructions= are for a model. An agent function has its own.")
+    return FunctionBackend(answers, tools)
 
 
-def _decidable(tools: Tools, agents: Iterable[Agent]) -> Tools:
+def _collect_decidable(tools: Tools, agents: Iterable[Agent]) -> Tools:
     """The tools whose calls a person can decide about in the answers of an agent: its own, and those of the agents that it asks."""
     found = {name: item for name, item in tools.items() if item.requires_approval}
-    for agent in _agents(agents):
-        for name, item in agent._service.tools.items():
-            if found.setdefault(name, item) != item:
-                raise ConfigurationError(
-                    f"Two tools that need approval are named {name!r}, one of {agent.name}. Nobody could tell which of them was "
-                    "approved: give one another name, @tool(name=...)."
-                )
+    inner = ((agent, name, item) for agent in _list_agents(agents) for name, item in agent._setup.tools.items())
+    for agent, name, item in inner:
+        if found.setdefault(name, item) != item:
+            raise ConfigurationError(
+                f"Two tools that need approval are named {name!r}, one of {agent.name}. Nobody could tell which of them was "
+                "approved: give one another name, @tool(name=...)."
+            )
     return found
 
 
-def _agents(agents: Any) -> list[Agent]:
+def _list_agents(agents: Any) -> list[Agent]:
     found = list(agents) if isinstance(agents, Iterable) and not isinstance(agents, str | bytes) else [agents]
     if not isinstance(agents, Iterable) or not all(isinstance(item, Agent) for item in found):
         wrong = next((type(item).__name__ for item in found if not isinstance(item, Agent)), "lone Agent")
         raise ConfigurationError(f"agents= takes a list of Agents, not a {wrong}.")
     return found
+
+
+def _infer_model(name: str) -> Model:
+    try:
+        return infer_model(name)
+    except (UserError, ValueError, ImportError) as error:
+        raise ConfigurationError(f"The model cannot be used: {error}") from error
+
+
+def _is_foreign_agent(model: Any) -> bool:
+    """Whether something that can be called is an agent of another framework: those take a text, and no messages."""
+    kind = type(model)
+    if kind.__name__ != "Agent":
+        return False
+    try:
+        return "messages" not in inspect.signature(model).parameters
+    except (TypeError, ValueError):
+        return True
+
+
+def _explain_no_model(model: Any) -> str:
+    """Why something is no model and no agent function, and what to write."""
+    kind = type(model)
+    package = kind.__module__.partition(".")[0]
+    if package == "dcaf" and kind.__name__ == "Agent":
+        return "This is an Agent already: use it as it is."
+    if isinstance(model, Tool):
+        return f"{model.name} is a tool. A model comes first: Agent(model, tools=[{model.name}])."
+    if kind.__name__.endswith("Agent"):
+        return (
+            f"This {kind.__name__} is one of {package}, and none of dcaf. Pass the model that it asks, Agent(model, tools=[...]), "
+            "or call it in an agent function: def answer(messages, context): ..."
+        )
+    advice = f" Make one: {model.__name__}(...)." if isinstance(model, type) and issubclass(model, Model) else ""
+    described = describe_kind(model)
+    return f"{described[0].upper()}{described[1:]} is neither an Agent, a model, the name of one, nor an agent function.{advice}"
+
+
+def _check_tool_list(tools: Any) -> Iterable[Any]:
+    if isinstance(tools, Tool) or inspect.isroutine(tools):
+        name = getattr(tools, "name", getattr(tools, "__name__", "it"))
+        raise ConfigurationError(f"tools= takes {TOOLS}. This is one: write tools=[{name}].")
+    if isinstance(tools, str | bytes | Mapping | type) or not isinstance(tools, Iterable):
+        raise ConfigurationError(f"tools= takes {TOOLS}, not {describe_kind(tools)}.")
+    return tools
+
+
+def _make_tool(item: Any) -> Tool[..., Any]:
+    if not isinstance(item, Tool) and not callable(item):
+        raise ConfigurationError(f"tools= takes {TOOLS}, and there is {describe_kind(item)} among them.")
+    made = item if isinstance(item, Tool) else tool(item)
+    if made._way.waits:
+        name = getattr(made._way.function, "__qualname__", made.name)
+        raise ConfigurationError(
+            f"{name} is a method, and there is no object to call it on: pass that of one, as tools=[thing.{made.name}]."
+        )
+    return made

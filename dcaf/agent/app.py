@@ -1,21 +1,13 @@
 """The HelpDesk service of an agent: JSON, newline-delimited JSON and a WebSocket, and its OpenAPI document.
 
-The OpenAPI document of an agent's service, made from the shapes that read and write its bodies.
-
->>> from dcaf.agent.agent import Agent
->>> sorted(document(Agent(lambda messages: "hello"))["paths"])
-['/api/chat', '/api/chat-stream', '/health']
-
-What a reader gets wrong: a WebSocket has no place in OpenAPI. ``/api/chat-ws`` takes the request of ``/api/chat-stream`` as a
-frame, and gives its events as frames.
-
-The HelpDesk service of an agent: JSON, newline-delimited JSON and a WebSocket, with the session mounted around them.
-
 >>> from dcaf.core.keys import Keyring
 >>> app = create_app(lambda messages, context: "Hello.", keys=Keyring.ephemeral(), audience="greeter")
+>>> sorted(build_openapi(Agent(lambda messages: "Hello."))["paths"])
+['/api/chat', '/api/chat-stream', '/health']
 
-What a reader gets wrong: the endpoints do not carry the session. They run the agent on it, and the middleware seals it into
-whatever they answer.
+What a reader gets wrong: the endpoints do not carry the session. They run the agent on it, and the middleware around them seals it
+into whatever they answer. And a WebSocket has no place in OpenAPI: ``/api/chat-ws`` takes the request of ``/api/chat-stream`` as a
+frame, and gives its events as frames.
 """
 
 from __future__ import annotations
@@ -41,12 +33,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from dcaf.agent.agent import Agent
-from dcaf.agent.codec import Asked, ended, failed, problem, refused, written
-from dcaf.agent.config import kind_of
+from dcaf.agent.codec import ChatRequest, build_done_event, build_error_event, build_problem, encode_json, report_failure
+from dcaf.agent.config import describe_kind
 from dcaf.agent.models import STOP_REASONS, Answer, Event, Turn
-from dcaf.agent.page import Page
-from dcaf.agent.page import routes as page_routes
-from dcaf.agent.websocket import Conversation
+from dcaf.agent.page import Page, build_page_routes
+from dcaf.agent.websocket import ChatSocket
 from dcaf.asgi import SessionMiddleware
 from dcaf.asgi.body import off_the_loop
 from dcaf.asgi.carriers import BODY
@@ -55,71 +46,6 @@ from dcaf.asgi.problems import ENVELOPE, PROBLEM, REFUSED
 from dcaf.core.context import current_session
 from dcaf.core.errors import ConfigurationError, MalformedRequest
 from dcaf.core.store import SessionStore, require_store
-
-REF: Final = "#/components/schemas/{model}"
-PROBLEMS: Final[dict[str, Any]] = {"problems": {"type": "array", "items": {"type": "object"}}}
-REFUSALS: Final[dict[int, str]] = REFUSED | {
-    500: "The agent could not finish the turn.",
-    502: "The model failed.",
-    504: "The turn took too long.",
-}
-
-
-def document(agent: Agent) -> dict[str, Any]:
-    """The document, OpenAPI 3.1."""
-    return {
-        "openapi": "3.1.0",
-        "info": {"title": agent.name, "version": version("dcaf")},
-        "paths": {
-            "/api/chat": {"post": _turn("Answer in one piece.", {"application/json": {"schema": _ref("Answer")}})},
-            "/api/chat-stream": {"post": _turn("Answer as it comes.", {"application/x-ndjson": {"itemSchema": _ref("Event")}})},
-            "/health": {"get": {"summary": "Whether the service runs.", "responses": {"200": {"description": "It does."}}}},
-        },
-        "components": {"schemas": _schemas()},
-    }
-
-
-def _turn(summary: str, answer: dict[str, Any]) -> dict[str, Any]:
-    refused = {"application/problem+json": {"schema": _ref("Problem")}}
-    return {
-        "summary": summary,
-        "requestBody": {"required": True, "content": {"application/json": {"schema": _ref("Turn")}}},
-        "responses": {
-            "200": {"description": "The answer.", "content": answer},
-            **{str(status): {"description": text, "content": refused} for status, text in sorted(REFUSALS.items())},
-        },
-    }
-
-
-@cache
-def _schemas() -> dict[str, Any]:
-    """The schemas of all shapes, made once; the session is what it is on the wire."""
-    _, made = models_json_schema([(Turn, "validation"), (Answer, "validation")], ref_template=REF)
-    events = TypeAdapter(Event).json_schema(ref_template=REF)
-    problem = {**PROBLEM, "properties": PROBLEM["properties"] | PROBLEMS}
-    schemas = {**made["$defs"], **events.pop("$defs"), "Event": events, "Session": ENVELOPE, "Problem": problem}
-    schemas["Data"]["properties"]["session"] = _or_null("Session")
-    schemas["Turn"]["properties"]["data"] = {
-        "anyOf": [{"type": "object", "properties": {"session": _or_null("Session")}}, {"type": "null"}],
-        "default": None,
-    }
-    for shape in ("MetaData", "Done"):
-        schemas[shape]["properties"]["stop_reason"] |= {"description": _listed(STOP_REASONS), "examples": [*STOP_REASONS]}
-    schemas["Done"]["properties"]["data"] = {"type": "object", "properties": {"session": _ref("Session")}}
-    return schemas
-
-
-def _listed(words: Mapping[str, str]) -> str:
-    return "\n".join(f"- `{word}`: {meaning}" for word, meaning in words.items())
-
-
-def _ref(name: str) -> dict[str, Any]:
-    return {"$ref": REF.format(model=name)}
-
-
-def _or_null(name: str) -> dict[str, Any]:
-    return {"anyOf": [_ref(name), {"type": "null"}]}
-
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
@@ -146,6 +72,14 @@ MOUNTED_TWICE: Final = (
 NO_SETTINGS: Final = frozenset({"agent", "app", "settings"})
 SETTINGS: Final = "It takes store=, page= and the settings of SessionMiddleware."
 
+REF: Final = "#/components/schemas/{model}"
+PROBLEMS: Final[dict[str, Any]] = {"problems": {"type": "array", "items": {"type": "object"}}}
+REFUSALS: Final[dict[int, str]] = REFUSED | {
+    500: "The agent could not finish the turn.",
+    502: "The model failed.",
+    504: "The turn took too long.",
+}
+
 
 def create_app(
     agent: Agent | Callable[..., Any],
@@ -160,9 +94,9 @@ def create_app(
 
     Args:
         agent: The agent, or an agent function.
-        keys: As of SessionMiddleware: a Keyring, the text of a key, or None for ``DCAF_KEYS``.
+        keys: A Keyring, the text of a key, or None for ``DCAF_KEYS``, as SessionMiddleware takes them.
         audience: The service's name, which must be given: no other service's session is accepted.
-        store: As of SessionMiddleware: it knows which approvals were used; None keeps nothing.
+        store: What opens each session on the server, and knows which approvals were used; None keeps nothing.
         page: Whether a chat page is at ``/``, which shows the session at work; a Page says what stands on it.
         **settings: Any other setting of ``SessionMiddleware``, for instance ``subject=`` and ``conversation="/thread_id"``.
 
@@ -172,69 +106,26 @@ def create_app(
     _check_names(settings)
     require_store(store)
     served = agent if isinstance(agent, Agent) else Agent(agent)
-    carriers = settings.get("carriers", BODY)
-    if isinstance(carriers, Iterable):
-        settings["carriers"] = (
-            [carriers] if isinstance(carriers, str) else list(carriers)
-        )  # both the page and the middleware read it
-    service = HelpDesk(served)
-    routes = [
-        *(Route(path, service.chat, methods=["POST"]) for path in JSON_PATHS),
-        *(Route(path, service.stream, methods=["POST"]) for path in STREAM_PATHS),
-        WebSocketRoute(SOCKET_PATH, service.socket),
-        Route("/health", service.health),
-        Route("/openapi.json", service.openapi),
-        *_page(page, served, store, settings),
-    ]
-    exempt = exempted("exempt", settings.pop("exempt", ()))
-    app = _Service(
+    inner = settings | _list_carriers(settings.get("carriers", BODY))
+    routes = [*_list_routes(HelpDesk(served)), *_list_page_routes(page, served, store, inner)]
+    exempt = exempted("exempt", inner.pop("exempt", ()))
+    app = _ServiceMiddleware(
         Starlette(routes=routes),
         keys=keys,
         audience=audience,
         store=store,
         exempt=lambda scope: _is_open(scope) or (exempt is not None and exempt(scope)),
-        **settings,
+        **inner,
     )
-    if store is None and served._service.tools:
+    if store is None and served._setup.tools:
         _warn_once(served.name, audience)
     return app
 
 
-class _Service(SessionMiddleware):
+class _ServiceMiddleware(SessionMiddleware):
     """What ``create_app`` gives."""
 
     _twice: ClassVar[str] = MOUNTED_TWICE
-
-
-@cache
-def _warn_once(agent: str, audience: str) -> None:  # noqa: ARG001 - of each service, once
-    """Once a process: a module that is imported again, for a reload or by a server's workers, makes its application again."""
-    logger.warning(TWICE, agent)
-
-
-def _check_names(settings: Iterable[str]) -> None:
-    """Refuse a setting that there is not, with the one that may be meant."""
-    functions = (create_app, SessionMiddleware)
-    known = [name for function in functions for name in signature(function).parameters if name not in NO_SETTINGS]
-    for name in settings:
-        if name not in known:
-            meant = [f"Did you mean {found!r}?" for found in get_close_matches(name, known, n=1)]
-            raise ConfigurationError(" ".join([f"create_app() has no setting {name!r}.", *(meant or [SETTINGS])]))
-
-
-def _is_open(scope: Scope) -> bool:
-    """Whether a route has nothing to do with sessions, so that nobody asks ``subject=`` and ``conversation=`` about it."""
-    path = scope["path"].removeprefix(scope.get("root_path", ""))
-    return path in OPEN_PATHS or path.startswith("/page/")
-
-
-def _page(page: Page | bool, agent: Agent, store: SessionStore | None, settings: dict[str, Any]) -> list[BaseRoute]:
-    if page is False:
-        return []
-    if not isinstance(page, Page | bool):
-        raise ConfigurationError(f"page= takes True, False or a Page, not {kind_of(page)}.")
-    shown = Page() if page is True else page
-    return page_routes(shown, title=agent.name, store=store, settings=settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,43 +141,43 @@ class HelpDesk:
     async def chat(self, request: Request) -> Response:
         """Answer in one piece."""
         try:
-            asked = await _asked(request)
+            asked = await _read_request(request)
             response = await self.agent.run_async(asked.messages, session=current_session(), context=asked.context)
-            return _json(asked.answer(response))
+            return _json_response(asked.build_answer(response))
         except Exception as error:  # noqa: BLE001 - a client gets an answer, whatever it was
-            return _problem(error)
+            return _problem_response(error)
 
     async def stream(self, request: Request) -> Response:
         """Answer as it comes. What is wrong with the body is a problem; what happens later is an event."""
         try:
-            return _Stream(self._lines(await _asked(request)))
+            return _LinesResponse(self._lines(await _read_request(request)))
         except MalformedRequest as error:
-            return _problem(error)
+            return _problem_response(error)
 
-    async def _lines(self, asked: Asked) -> AsyncGenerator[bytes, None]:
+    async def _lines(self, asked: ChatRequest) -> AsyncGenerator[bytes, None]:
         run = self.agent.run_stream(asked.messages, session=current_session(), context=asked.context)
         try:
             async with aclosing(run) as events:
                 async for event in events:
-                    yield written(asked.event(event)) + b"\n"
+                    yield encode_json(asked.build_event(event)) + b"\n"
         except Exception as error:  # noqa: BLE001 - a client gets an answer, whatever it was
-            yield written(failed(refused(error))) + b"\n"
-            yield written(ended("error")) + b"\n"
+            yield encode_json(build_error_event(report_failure(error))) + b"\n"
+            yield encode_json(build_done_event("error")) + b"\n"
 
     async def socket(self, websocket: WebSocket) -> None:
         """Answer frame by frame, turn after turn."""
-        await Conversation(websocket, self.agent).run()
+        await ChatSocket(websocket, self.agent).run()
 
     async def health(self, _: Request) -> Response:
         """Say that the service runs."""
-        return _json({"status": "ok"})
+        return _json_response({"status": "ok"})
 
     async def openapi(self, _: Request) -> Response:
         """The OpenAPI document."""
-        return _json(document(self.agent))
+        return _json_response(build_openapi(self.agent))
 
 
-class _Stream(StreamingResponse):
+class _LinesResponse(StreamingResponse):
     """The lines of a turn, which ends where the client leaves.
 
     Args:
@@ -300,19 +191,82 @@ class _Stream(StreamingResponse):
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
         """Send them until the client has left: a turn that says nothing for a minute would not notice before."""
         async with aclosing(self._lines), anyio.create_task_group() as group:
-            group.start_soon(_leaving, receive, group.cancel_scope)
+            group.start_soon(_cancel_on_disconnect, receive, group.cancel_scope)
             with suppress(OSError):
                 await self.stream_response(send)
             group.cancel_scope.cancel()
 
 
-async def _leaving(receive: Receive, turn: anyio.CancelScope) -> None:
+def build_openapi(agent: Agent) -> dict[str, Any]:
+    """The document of a service, OpenAPI 3.1, made from the shapes that read and write its bodies."""
+    lines = {"application/x-ndjson": {"itemSchema": _ref("Event")}}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": agent.name, "version": version("dcaf")},
+        "paths": {
+            "/api/chat": {"post": _build_operation("Answer in one piece.", {"application/json": {"schema": _ref("Answer")}})},
+            "/api/chat-stream": {"post": _build_operation("Answer as it comes.", lines)},
+            "/health": {"get": {"summary": "Whether the service runs.", "responses": {"200": {"description": "It does."}}}},
+        },
+        "components": {"schemas": _build_schemas()},
+    }
+
+
+def _list_carriers(carriers: Any) -> dict[str, Any]:
+    """The setting ``carriers``, as a list where it may be one: the page reads it, and then the middleware."""
+    if isinstance(carriers, str):
+        return {"carriers": [carriers]}
+    return {"carriers": list(carriers)} if isinstance(carriers, Iterable) else {}
+
+
+def _list_routes(service: HelpDesk) -> list[BaseRoute]:
+    return [
+        *(Route(path, service.chat, methods=["POST"]) for path in JSON_PATHS),
+        *(Route(path, service.stream, methods=["POST"]) for path in STREAM_PATHS),
+        WebSocketRoute(SOCKET_PATH, service.socket),
+        Route("/health", service.health),
+        Route("/openapi.json", service.openapi),
+    ]
+
+
+def _list_page_routes(page: Page | bool, agent: Agent, store: SessionStore | None, settings: Mapping[str, Any]) -> list[BaseRoute]:
+    if page is False:
+        return []
+    if not isinstance(page, Page | bool):
+        raise ConfigurationError(f"page= takes True, False or a Page, not {describe_kind(page)}.")
+    shown = Page() if page is True else page
+    return build_page_routes(shown, title=agent.name, store=store, settings=settings)
+
+
+@cache
+def _warn_once(agent: str, audience: str) -> None:  # noqa: ARG001 - of each service, once
+    """Once a process: a module that is imported again, for a reload or by a server's workers, makes its application again."""
+    logger.warning(TWICE, agent)
+
+
+def _check_names(settings: Iterable[str]) -> None:
+    """Refuse a setting that there is not, and name the one that may be meant."""
+    functions = (create_app, SessionMiddleware)
+    known = [name for function in functions for name in signature(function).parameters if name not in NO_SETTINGS]
+    for name in settings:
+        if name not in known:
+            meant = [f"Did you mean {found!r}?" for found in get_close_matches(name, known, n=1)]
+            raise ConfigurationError(" ".join([f"create_app() has no setting {name!r}.", *(meant or [SETTINGS])]))
+
+
+def _is_open(scope: Scope) -> bool:
+    """Whether a route has nothing to do with sessions, so that nobody asks ``subject=`` and ``conversation=`` about it."""
+    path = scope["path"].removeprefix(scope.get("root_path", ""))
+    return path in OPEN_PATHS or path.startswith("/page/")
+
+
+async def _cancel_on_disconnect(receive: Receive, turn: anyio.CancelScope) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     turn.cancel()
 
 
-async def _asked(request: Request) -> Asked:
+async def _read_request(request: Request) -> ChatRequest:
     """Read a body; one that is no JSON object is not read to its end, for the middleware has set it no limit."""
     body = bytearray()
     is_object = False
@@ -323,13 +277,57 @@ async def _asked(request: Request) -> Asked:
             is_object = start == b"{"
             if start not in {b"{", b""} or (not start and len(body) > BLANKS):
                 raise MalformedRequest([("body", "Input should be a JSON object")])
-    return await off_the_loop(Asked.read, bytes(body))
+    return await off_the_loop(ChatRequest.read, bytes(body))
 
 
-def _json(value: dict[str, Any]) -> Response:
-    return Response(written(value), media_type="application/json")
+def _json_response(value: dict[str, Any]) -> Response:
+    return Response(encode_json(value), media_type="application/json")
 
 
-def _problem(error: Exception) -> Response:
-    told = refused(error)
-    return Response(written(problem(told)), told.http_status, {"Cache-Control": "no-store"}, "application/problem+json")
+def _problem_response(error: Exception) -> Response:
+    shown = report_failure(error)
+    headers = {"Cache-Control": "no-store"}
+    return Response(encode_json(build_problem(shown)), shown.http_status, headers, "application/problem+json")
+
+
+def _build_operation(summary: str, answer: dict[str, Any]) -> dict[str, Any]:
+    refused = {"application/problem+json": {"schema": _ref("Problem")}}
+    return {
+        "summary": summary,
+        "requestBody": {"required": True, "content": {"application/json": {"schema": _ref("Turn")}}},
+        "responses": {
+            "200": {"description": "The answer.", "content": answer},
+            **{str(status): {"description": text, "content": refused} for status, text in sorted(REFUSALS.items())},
+        },
+    }
+
+
+@cache
+def _build_schemas() -> dict[str, Any]:
+    """The schemas of all shapes, made once; the session is what it is on the wire."""
+    _, made = models_json_schema([(Turn, "validation"), (Answer, "validation")], ref_template=REF)
+    events = TypeAdapter(Event).json_schema(ref_template=REF)
+    problem = {**PROBLEM, "properties": PROBLEM["properties"] | PROBLEMS}
+    schemas = {**made["$defs"], **events.pop("$defs"), "Event": events, "Session": ENVELOPE, "Problem": problem}
+    schemas["Data"]["properties"]["session"] = _or_null("Session")
+    schemas["Turn"]["properties"]["data"] = {
+        "anyOf": [{"type": "object", "properties": {"session": _or_null("Session")}}, {"type": "null"}],
+        "default": None,
+    }
+    reasons = {"description": _list_words(STOP_REASONS), "examples": [*STOP_REASONS]}
+    for shape in ("MetaData", "Done"):
+        schemas[shape]["properties"]["stop_reason"] |= reasons
+    schemas["Done"]["properties"]["data"] = {"type": "object", "properties": {"session": _ref("Session")}}
+    return schemas
+
+
+def _list_words(words: Mapping[str, str]) -> str:
+    return "\n".join(f"- `{word}`: {meaning}" for word, meaning in words.items())
+
+
+def _ref(name: str) -> dict[str, Any]:
+    return {"$ref": REF.format(model=name)}
+
+
+def _or_null(name: str) -> dict[str, Any]:
+    return {"anyOf": [_ref(name), {"type": "null"}]}

@@ -1,18 +1,14 @@
-"""Approvals in the HelpDesk protocol: what a message decides, and the calls that it allows to run.
+"""Approvals in the HelpDesk protocol: what a message decides, and the approved calls, run so that each runs once.
 
-Approvals as the HelpDesk protocol has them: what a conversation tells of the calls that wait, and what a message decides.
-
->>> [said.rejection_reason for said in decisions_of(Data(approvals=[Approval(id="c1", name="drop", rejection_reason="no")]))]
+>>> [said.rejection_reason for said in read_decisions(Data(approvals=[Approval(id="c1", name="drop", rejection_reason="no")]))]
 ['no']
 
-What a reader gets wrong: which calls wait, and what a decision comes to, is not said here: ``dcaf.tools.approvals`` reads that from
-the session. Here is what the client says, in two forms, and none of it is proven.
-
-Runs the calls that a person has approved, so that each has run if it was used up, and was used up if it has run.
+What the client says, in two forms, is read here; none of it is proven. Which calls wait, and what a decision comes to, the tools
+package reads from the session.
 
 What a reader gets wrong: a call is used up in the step in which it begins, and not before. Between the two nothing can stop it: no
 client that leaves, no end of the turn's time, no wait for a thread. Where the client reads a stream, it is sent the session in
-which the call is used before the call begins; if it cannot be reached, nothing has run and the call waits on.
+which the call is used before the call begins; if it cannot be reached, nothing has run and the call still waits.
 """
 
 from __future__ import annotations
@@ -48,15 +44,19 @@ from dcaf.tools.tool import Tool
 MOST_TRIES: Final = 4
 """Times that the arguments of one waiting call are looked for: a client could send thousands of its id."""
 
+NOT_BEGUN: Final = "Not run: the turn ended before it began. It waits on"
+STOPPED: Final = "Stopped: it took longer than one turn may take. How far it came is not known."
+OVER: Final = "the turn is over"
 
-def waiting_calls(
-    session: Session, told: Sequence[Approval], tools: Mapping[str, Tool[..., Any]], *, now: float
+
+def find_waiting_calls(
+    session: Session, mentions: Sequence[Approval], tools: Mapping[str, Tool[..., Any]], *, now: float
 ) -> dict[str, Approval]:
-    """The calls that wait, as far as the conversation tells their arguments: what is not as it was proposed is not among them.
+    """The calls that wait and whose arguments the conversation has. A mention that is not as it was proposed is passed over.
 
     Args:
         session: Whose calls they are: it alone says which calls wait.
-        told: As ``told_in`` found them; anybody may have written them.
+        mentions: As ``find_mentions`` found them; anybody may have written them.
         tools: Those whose calls can be decided, which describe them.
         now: Seconds since the epoch.
 
@@ -65,72 +65,49 @@ def waiting_calls(
     """
     pending, tries = pending_in(session, now), Counter[str]()
     found: dict[str, Approval] = {}
-    for item in told if pending else ():
+    for item in mentions if pending else ():
         proposal, tool = pending.get(item.id), tools.get(item.name)
         if proposal is None or tool is None or proposal.digest in found or tries[item.id] == MOST_TRIES:
             continue
         tries[item.id] += 1
         if is_digest_of(proposal.digest, item.id, item.name, item.input):
-            found[proposal.digest] = _restored(item, tool, proposal)
+            found[proposal.digest] = _restore_call(item, tool, proposal)
     return found
 
 
-def told_in(messages: Sequence[Message], ids: Container[str]) -> list[Approval]:
+def find_mentions(messages: Sequence[Message], ids: Container[str]) -> list[Approval]:
     """What a conversation says of the calls with some ids, in either form, newest first."""
     found: list[Approval] = []
     for message in reversed(messages):
         if message.data is not None:
             found += (item for item in message.data.approvals if item.id in ids)
-            found += (_newer(item) for item in message.data.tool_calls if item.id in ids)
+            found += (_to_newer_form(item) for item in message.data.tool_calls if item.id in ids)
     return found
 
 
-def decisions_of(data: Data | None) -> list[Approval]:
+def read_decisions(data: Data | None) -> list[Approval]:
     """What a message says of calls: the older form counts too, where the newer one does not say the same of that call."""
     if data is None:
         return []
     said = {(item.id, item.execute, item.rejection_reason) for item in data.approvals}
     return [
         *data.approvals,
-        *(_newer(item) for item in data.tool_calls if (item.id, item.execute, item.rejection_reason) not in said),
+        *(_to_newer_form(item) for item in data.tool_calls if (item.id, item.execute, item.rejection_reason) not in said),
     ]
 
 
-def decided_call(item: Approval) -> DecidedCall:
+def to_decided_call(item: Approval) -> DecidedCall:
     """What a client says of a call, in the words of every transport."""
     return DecidedCall(item.id, item.name, item.input, item.execute, item.rejection_reason)
 
 
-def decided_in_older_form(data: Data | None) -> set[str]:
+def find_older_decisions(data: Data | None) -> set[str]:
     """The ids of the calls that a message decides about in the older form."""
     return {item.id for item in (data.tool_calls if data else ()) if item.execute or item.rejection_reason is not None}
 
 
-def _restored(item: Approval, tool: Tool[..., Any], proposal: Proposal) -> Approval:
-    """A call as it was first told, of what is proven alone: the client may have written anything else into it."""
-    intent = item.intent if tag_of(item.intent) == proposal.intent else None
-    return Approval(id=item.id, name=item.name, input=item.input, description=tool.description or tool.name, intent=intent)
-
-
-def _newer(item: PendingToolCall) -> Approval:
-    """A call of the older form, in the newer one."""
-    return Approval(
-        id=item.id,
-        name=item.name,
-        input=item.input,
-        execute=item.execute,
-        rejection_reason=item.rejection_reason,
-        intent=item.intent,
-    )
-
-
-NOT_BEGUN: Final = "Not run: the turn ended before it began. It waits on"
-STOPPED: Final = "Stopped: it took longer than one turn may take. How far it came is not known."
-OVER: Final = "the turn is over"
-
-
 @dataclass(slots=True, eq=False)
-class Approved:
+class ApprovedCall:
     """One call that a person has approved.
 
     Attributes:
@@ -154,10 +131,10 @@ class Approved:
 
 
 class Execution:
-    """The approved calls of one turn.
+    """Runs the approved calls of one turn.
 
     Args:
-        session: What knows them as waiting; what they write is committed into it, as each ends.
+        session: The session in which they wait; what they write is committed into it, as each ends.
         clock: Seconds since the epoch.
         ends_at: When the time of the turn is over, on the event loop's clock.
     """
@@ -166,30 +143,30 @@ class Execution:
         self._session = session
         self._clock = clock
         self._ends_at = ends_at
-        self._send = _sender(session)
+        self._send = _find_sender(session)
         self._is_over = False
         self._lock = Lock()
-        self._telling = anyio.Lock()
+        self._sending = anyio.Lock()
 
-    async def run(self, calls: Sequence[Approved], runner: ToolRunner) -> None:
-        """Run calls, side by side as far as their tools allow; what came of each stands in it, also where this is cancelled."""
+    async def run(self, calls: Sequence[ApprovedCall], runner: ToolRunner) -> None:
+        """Run calls, side by side as far as their tools allow. Each notes what came of it, also where this is cancelled."""
         try:
             async with anyio.create_task_group() as group:
                 for item in calls:
-                    await group.start(self._one, item, runner)
+                    await group.start(self._run_one, item, runner)
         finally:
             with self._lock:  # what a thread begins later would be sealed by nobody
                 self._is_over = True
             await shielded(self._wait_for_message)
 
     async def _wait_for_message(self) -> None:
-        """Wait for the message of a call that begins in a thread: it may be taken back yet, and whoever asks now would not know."""
-        async with self._telling:
+        """Wait for the message of a call that begins in a thread: until it is sent, the use may still be taken back."""
+        async with self._sending:
             pass
 
-    async def _one(self, item: Approved, runner: ToolRunner, *, task_status: TaskStatus[None]) -> None:
+    async def _run_one(self, item: ApprovedCall, runner: ToolRunner, *, task_status: TaskStatus[None]) -> None:
         verdict = item.verdict
-        call = Call(self._beginning(item), verdict.arguments, id=verdict.id, is_approved=True)
+        call = Call(self._wrap_tool(item), verdict.arguments, id=verdict.id, is_approved=True)
         task_status.started()  # goes on here, so that the calls take their places in this order
         try:
             (result,) = await runner.run_all([call])
@@ -198,47 +175,47 @@ class Execution:
             return
         if item.has_begun:
             item.output = result.text
-            await self._tell_end()
+            await self._send_result()
 
-    def _beginning(self, item: Approved) -> Tool[..., Any]:
+    def _wrap_tool(self, item: ApprovedCall) -> Tool[..., Any]:
         """The tool, whose function uses the call up when it begins."""
-        tool, way = item.tool, item.tool._target
-        begins, begins_in_thread = functools.partial(self._begin, item), functools.partial(self._begin_in_thread, item)
-        made: Tool[..., Any] = tool._copy_with(_target=replace(way, function=_after(begins, begins_in_thread, way.function)))
+        tool, way = item.tool, item.tool._way
+        begin, begin_in_thread = functools.partial(self._begin, item), functools.partial(self._begin_in_thread, item)
+        made: Tool[..., Any] = tool._changed(_way=replace(way, function=_prepend(begin, begin_in_thread, way.function)))
         made._reaches = tool._is_undeclared_writer()  # which is read off the code of the function alone
         return made
 
-    def _begin_in_thread(self, item: Approved) -> None:
+    def _begin_in_thread(self, item: ApprovedCall) -> None:
         if self._send is None:
             self._use(item)
         else:
             anyio.from_thread.run(self._begin, item)
 
-    async def _begin(self, item: Approved) -> None:
-        """Use a call up, and tell the client; or raise, and then it waits on.
+    async def _begin(self, item: ApprovedCall) -> None:
+        """Use a call up, and send the client the session in which it is used.
 
         Raises:
-            ToolApprovalError: It is not to run; ``item.error`` has the cause, where there is one.
+            ToolApprovalError: The call is not to run, and still waits; ``item.error`` has the cause, where there is one.
         """
         if self._send is None:
             self._use_in_time(item)
             return
-        async with self._telling:  # no message of another call has a use in it that may be taken back
+        async with self._sending:  # no message of another call has a use in it that may be taken back
             self._use_in_time(item)
             try:
-                await self._tell_use(self._send, item.verdict.id)
+                await self._send_use(self._send, item.verdict.id)
             except BaseException as error:
                 self._take_back(item, error)
                 if isinstance(error, Exception):
                     raise ToolApprovalError(OVER) from error
                 raise
 
-    def _use_in_time(self, item: Approved) -> None:
+    def _use_in_time(self, item: ApprovedCall) -> None:
         if anyio.current_effective_deadline() <= anyio.current_time():
             raise ToolApprovalError(OVER)
         self._use(item)
 
-    def _use(self, item: Approved) -> None:
+    def _use(self, item: ApprovedCall) -> None:
         with self._lock:
             if self._is_over:
                 raise ToolApprovalError(OVER)
@@ -248,13 +225,13 @@ class Execution:
         if not item.used:
             raise ToolApprovalError(BEFORE)
 
-    def _take_back(self, item: Approved, error: BaseException) -> None:
+    def _take_back(self, item: ApprovedCall, error: BaseException) -> None:
         give_back(item.used, item.verdict.id, now=self._clock())
         item.used, item.output = [], NOT_BEGUN
         item.error = error if isinstance(error, Exception) else None
 
-    async def _tell_use(self, send: SendCheckpoint, id_: str) -> None:
-        """Send the session in which a call is used. Where nothing carries it before the turn ends, that is how it is.
+    async def _send_use(self, send: SendCheckpoint, id_: str) -> None:
+        """Send the session in which a call is used. Where nothing carries it before the turn ends, the call runs all the same.
 
         It cannot be stopped: nobody could tell whether the client has got it.
 
@@ -273,15 +250,32 @@ class Execution:
         if was_sent and is_sealed_as_waiting(root_of(self._session._state), id_):
             raise SessionConflict(reason="unsent")
 
-    async def _tell_end(self) -> None:
+    async def _send_result(self) -> None:
         """Send the session with what a call wrote; what is wrong with that is met again at the end of the turn."""
         if self._send is not None:
-            async with self._telling:
+            async with self._sending:
                 with suppress(Exception):
                     await self._send()
 
 
-def _sender(session: Session) -> SendCheckpoint | None:
+def _restore_call(item: Approval, tool: Tool[..., Any], proposal: Proposal) -> Approval:
+    """A call as it was first shown, of what is proven alone: the client may have written anything else into it."""
+    intent = item.intent if tag_of(item.intent) == proposal.intent else None
+    return Approval(id=item.id, name=item.name, input=item.input, description=tool.description or tool.name, intent=intent)
+
+
+def _to_newer_form(item: PendingToolCall) -> Approval:
+    return Approval(
+        id=item.id,
+        name=item.name,
+        input=item.input,
+        execute=item.execute,
+        rejection_reason=item.rejection_reason,
+        intent=item.intent,
+    )
+
+
+def _find_sender(session: Session) -> SendCheckpoint | None:
     """What sends a session to its client in the middle of an answer; None where the request's session is another one, or none."""
     thread, send = sending.get((0, None))
     try:
@@ -291,7 +285,7 @@ def _sender(session: Session) -> SendCheckpoint | None:
     return send if is_of_request and thread == get_ident() else None
 
 
-def _after(begins: Callable[[], Awaitable[None]], begins_in_thread: Callable[[], None], function: Callable[..., Any]) -> Any:
+def _prepend(begin: Callable[[], Awaitable[None]], begin_in_thread: Callable[[], None], function: Callable[..., Any]) -> Any:
     """A function of the same kind that begins with something else, in the step in which its own body begins.
 
     A decorator may hide that its function is async: then the body begins only when somebody waits for what it returns.
@@ -299,25 +293,25 @@ def _after(begins: Callable[[], Awaitable[None]], begins_in_thread: Callable[[],
 
     @functools.wraps(function)
     async def on_loop(*args: Any, **named: Any) -> Any:
-        await begins()
+        await begin()
         result = function(*args, **named)
         return await result if inspect.isawaitable(result) else result
 
     @functools.wraps(function)
     async def as_async_items(*args: Any, **named: Any) -> AsyncGenerator[Any, None]:
-        await begins()
+        await begin()
         async with aclosing(function(*args, **named)) as items:
             async for item in items:
                 yield item
 
     @functools.wraps(function)
     def as_items(*args: Any, **named: Any) -> Generator[Any, None, Any]:
-        begins_in_thread()
+        begin_in_thread()
         return (yield from function(*args, **named))
 
     @functools.wraps(function)
     def in_thread(*args: Any, **named: Any) -> Any:
-        begins_in_thread()
+        begin_in_thread()
         return function(*args, **named)
 
     kinds = {

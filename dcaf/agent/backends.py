@@ -1,12 +1,12 @@
-"""What pydantic-ai's models are made of, and what dcaf has to know of them and of their answers.
+"""What dcaf has to know of pydantic-ai's models: those inside one, how an answer ended, why one failed, and their thinking.
 
 >>> from pydantic_ai.models.test import TestModel
 >>> from pydantic_ai.models.wrapper import WrapperModel
->>> [type(model).__name__ for model in innermost(WrapperModel(WrapperModel(TestModel())))]
+>>> [type(model).__name__ for model in find_innermost(WrapperModel(WrapperModel(TestModel())))]
 ['TestModel']
 
-What a reader gets wrong: a model is often several. One stands before another, to log or to limit it, and a fallback stands before
-many. What the outermost says of itself holds for none of those that it asks.
+What a reader gets wrong: a model is often several. One wraps another, to log or to limit it, and a fallback wraps many. What the
+outermost says of itself need not hold for those that it asks.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MOST_FRAMES: Final = 5
 BEDROCK: Final = "bedrock_additional_model_requests_fields"
 
 
-def innermost(model: Model) -> Iterator[Model]:
+def find_innermost(model: Model) -> Iterator[Model]:
     """The models that are asked in the end, inside wrappers and fallbacks of pydantic-ai."""
     wrapped, several = getattr(model, "wrapped", None), getattr(model, "models", None)
     candidates = [wrapped] if isinstance(wrapped, Model) else several if isinstance(several, list | tuple) else ()
@@ -44,62 +44,62 @@ def innermost(model: Model) -> Iterator[Model]:
     if not inner:
         yield model
     for item in inner:
-        yield from innermost(item)
+        yield from find_innermost(item)
 
 
 def renew_client(model: Model) -> None:
-    """Have a model make its client anew, if it made one itself that an event loop has used which is no more.
+    """Have a model make its own client anew where an event loop has used it that is closed, as pydantic-ai's agent does too.
 
-    pydantic-ai's own agent does the same when a run begins. A client that was passed to a provider is left as it is.
+    A client that was passed to a provider is left as it is.
     """
     with suppress(AttributeError):  # there is none, or the model was made without what a Model has
         model._refresh_http_client()
 
 
-def cannot(error: BaseException) -> bool:
-    """Whether a model says by an error that it cannot answer in the way that it was asked, whole or piece by piece.
+def is_unsupported(error: BaseException) -> bool:
+    """Whether an error means that a model cannot answer in the way that it was asked, whole or piece by piece.
 
-    A FunctionModel says so by an assertion. A fallback says it among the errors of all that it has asked.
+    A FunctionModel raises an assertion for that, and a fallback raises it among the errors of all that it has asked.
     """
     return any(
         isinstance(item, NotImplementedError)
         or _is_from(item, function.__name__)
-        or (isinstance(item, BaseExceptionGroup) and any(cannot(inner) for inner in item.exceptions))
-        for item in _causes(error)
+        or (isinstance(item, BaseExceptionGroup) and any(is_unsupported(inner) for inner in item.exceptions))
+        for item in _list_causes(error)
     )
 
 
 def _is_from(error: BaseException, module: str) -> bool:
-    """Whether that module has raised it, and nothing that it has called."""
+    """Whether that module itself has raised it."""
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next
     return place is not None and place.tb_frame.f_globals.get("__name__") == module
 
 
-def stop_reason(said: ModelResponse) -> str:
+def read_stop_reason(said: ModelResponse) -> str:
     """How an answer of a model ended: ``end_turn`` where the model has said all that it wanted to, or asks for tools."""
     details = said.provider_details or {}
-    if refusal_of(said) is not None or details.get("finish_reason") == "refusal":
+    if read_refusal(said) is not None or details.get("finish_reason") == "refusal":
         return "refusal"
     found = STATES.get(said.state) or ENDED.get(said.finish_reason or "")
     says_nothing = not said.tool_calls and not any(isinstance(part, TextPart) and part.content.strip() for part in said.parts)
     return found or ("empty" if says_nothing else "end_turn")
 
 
-def refusal_of(said: ModelResponse) -> str | None:
+def read_refusal(said: ModelResponse) -> str | None:
     """With which words a model or its provider has refused to answer; None where it did not, or said none."""
     found = (said.provider_details or {}).get("refusal")
     return found if isinstance(found, str) and found else None
 
 
-def describe(error: BaseException) -> str:
+def describe_failure(error: BaseException) -> str:
     """Why a model failed, for the log: the types of all that was raised, their HTTP status, and the frames; no message."""
-    named = " from ".join(_named(item) for item in _causes(error))
-    return "".join([f"{named}\n", *traceback.format_tb(error.__traceback__, -MOST_FRAMES)]).rstrip()
+    names = " from ".join(_name_error(item) for item in _list_causes(error))
+    return "".join([f"{names}\n", *traceback.format_tb(error.__traceback__, -MOST_FRAMES)]).rstrip()
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def _list_causes(error: BaseException) -> Iterator[BaseException]:
     """An exception, and what it was raised from."""
     found: BaseException | None = error
     for _ in range(MOST_CAUSES):
@@ -109,14 +109,14 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         found = found.__cause__
 
 
-def _named(error: BaseException) -> str:
-    status = _status(error)
+def _name_error(error: BaseException) -> str:
+    status = _find_status(error)
     inner = error.exceptions[:MOST_CAUSES] if isinstance(error, BaseExceptionGroup) else ()
-    told = [*([] if status is None else [f"HTTP {status}"]), *map(_named, inner)]
-    return f"{type(error).__name__} ({', '.join(told)})" if told else type(error).__name__
+    details = [*([] if status is None else [f"HTTP {status}"]), *map(_name_error, inner)]
+    return f"{type(error).__name__} ({', '.join(details)})" if details else type(error).__name__
 
 
-def _status(error: BaseException) -> int | None:
+def _find_status(error: BaseException) -> int | None:
     """The HTTP status that an error has, by itself or in its response."""
     try:
         found = [getattr(error, "status_code", None), getattr(getattr(error, "response", None), "status_code", None)]
@@ -125,18 +125,18 @@ def _status(error: BaseException) -> int | None:
     return next((status for status in found if isinstance(status, int)), None)
 
 
-def settings_for(model: Model, settings: ModelSettings | None, talk: Sequence[ModelMessage]) -> ModelSettings | None:
-    """The settings for a request, without a budget for thinking where what was thought before is not there any more.
+def choose_settings(model: Model, settings: ModelSettings | None, talk: Sequence[ModelMessage]) -> ModelSettings | None:
+    """The settings for a request, without a budget for thinking where the earlier thinking is not in the messages any more.
 
-    Anthropic wants a turn that has called tools back with the thinking that it began with, while thinking has a budget, and says
-    to switch it off where that cannot be. The calls of an earlier turn are known from the messages, which have no thinking. With
-    adaptive thinking there is no such rule.
+    While thinking has a budget, Anthropic wants a turn that has called tools back with the thinking that it began with, and says to
+    switch thinking off where that cannot be. The calls of an earlier turn come from messages, which have no thinking. With adaptive
+    thinking there is no such rule.
     """
-    if not _begins_without_thinking(talk) or not any(_has_budget(item, settings) for item in innermost(model)):
+    if not _begins_without_thinking(talk) or not any(_has_budget(item, settings) for item in find_innermost(model)):
         return settings
     fields: Mapping[str, Any] = {}
-    for item in innermost(model):
-        fields = _merged(item, settings).get(BEDROCK) or fields
+    for item in find_innermost(model):
+        fields = _merge_settings(item, settings).get(BEDROCK) or fields
     off: dict[str, Any] = {"thinking": False, "anthropic_thinking": {}}
     if fields:
         off[BEDROCK] = {name: value for name, value in fields.items() if name != "thinking"}
@@ -155,21 +155,21 @@ def _begins_without_thinking(talk: Sequence[ModelMessage]) -> bool:
 
 
 def _has_budget(model: Model, settings: ModelSettings | None) -> bool:
-    merged = _merged(model, settings)
+    merged = _merge_settings(model, settings)
     own = merged.get("anthropic_thinking") or (merged.get(BEDROCK) or {}).get("thinking")
     if isinstance(own, Mapping) and own:
         return bool(own.get("type") == "enabled")
-    profile: Any = _profile(model)
+    profile: Any = _get_profile(model)
     is_claude = "anthropic_supports_adaptive_thinking" in profile or profile.get("bedrock_thinking_variant") == "anthropic"
     is_adaptive = profile.get("anthropic_supports_adaptive_thinking") or profile.get("bedrock_supports_adaptive_thinking")
     return bool(merged.get("thinking")) and is_claude and not is_adaptive
 
 
-def _merged(model: Model, settings: ModelSettings | None) -> dict[str, Any]:
+def _merge_settings(model: Model, settings: ModelSettings | None) -> dict[str, Any]:
     return {**(getattr(model, "settings", None) or {}), **(settings or {})}
 
 
-def _profile(model: Model) -> ModelProfile:
+def _get_profile(model: Model) -> ModelProfile:
     with suppress(NotImplementedError, AttributeError):
         return model.profile
     return {}

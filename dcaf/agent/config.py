@@ -1,22 +1,15 @@
-"""How an agent runs, and checks of the arguments that are given to it.
-
-How an agent runs: what streams, how often the model is called, how long a turn takes.
+"""How an agent runs: what streams, how often the model is called, how long a turn takes; and how arguments are checked.
 
 >>> RunConfig(max_model_calls=0)
 Traceback (most recent call last):
     ...
 dcaf.core.errors.ConfigurationError: max_model_calls must be a number from 1 up.
-
-What a reader gets wrong: a turn that reaches a limit is an error, and leaves the session as it was. It is no shorter answer.
-
-What a public entry is given by mistake: said at once, with the argument's name and what it takes.
-
 >>> require("text=", 7, str, "a text")
 Traceback (most recent call last):
     ...
 dcaf.core.errors.ConfigurationError: text= takes a text, not an int.
 
-What a reader gets wrong: the message never shows the value, which may be what a person has said.
+What a reader gets wrong: a turn that reaches a limit is an error, and leaves the session as it was. It is no shorter answer.
 """
 
 from __future__ import annotations
@@ -81,7 +74,7 @@ class RunConfig:
 
 
 def require(argument: str, value: Any, kind: Any, takes: str) -> None:
-    """Refuse an argument of another kind.
+    """Refuse an argument of another kind. The message does not show the value, which may be what a person has said.
 
     Args:
         argument: How the user writes it.
@@ -93,10 +86,10 @@ def require(argument: str, value: Any, kind: Any, takes: str) -> None:
         ConfigurationError: It is something else.
     """
     if not isinstance(value, kind):
-        raise ConfigurationError(f"{argument} takes {takes}, not {kind_of(value)}.")
+        raise ConfigurationError(f"{argument} takes {takes}, not {describe_kind(value)}.")
 
 
-def kind_of(value: Any) -> str:
+def describe_kind(value: Any) -> str:
     """What something is, in words: of an instance its class, of a class that it is one."""
     if value is None:
         return "None"

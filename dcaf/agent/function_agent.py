@@ -1,8 +1,8 @@
 """A user's function that an agent calls: instructions that depend on the session, or a whole agent written by hand.
 
 >>> import asyncio
->>> filled = Filled(lambda session: f"step {session['step']}", "instructions=", ())
->>> asyncio.run(filled(Session.from_dict({"step": 2})))
+>>> instructions = InjectedFunction(lambda session: f"step {session['step']}", "instructions=", ())
+>>> asyncio.run(instructions(Session.from_dict({"step": 2})))
 'step 2'
 
 What a reader gets wrong: the session is found as in a tool, by its annotation or its name. Where it stands among the parameters
@@ -20,9 +20,9 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
-from dcaf.agent.config import kind_of, require
+from dcaf.agent.config import describe_kind, require
 from dcaf.agent.models import LONGEST_ID, Data, Event, TextDelta
-from dcaf.agent.run_state import Draft, Tools, begin_overlay, commit_overlay
+from dcaf.agent.run_state import RunState, Tools, begin_overlay, commit_overlay
 from dcaf.core.context import running
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session
@@ -32,7 +32,7 @@ from dcaf.tools.proposals import MOST_PENDING
 from dcaf.tools.threads import call_and_wait, contained
 from dcaf.tools.tool import Tool
 
-OWN: Final = frozenset({"session", "tool_calls", "executed_tool_calls", "approvals", "executed_approvals"})
+LIBRARY_MEMBERS: Final = frozenset({"session", "tool_calls", "executed_tool_calls", "approvals", "executed_approvals"})
 """The members of an answer's ``data`` that the library fills."""
 
 
@@ -87,18 +87,67 @@ class AgentResult:
             require("approvals= of an AgentResult", item, ProposedCall, "a list of ProposedCalls")
         if "session" in self.data:
             raise ConfigurationError("An AgentResult has no session in its data: declare `session: Session`, and write to that.")
-        if not OWN.isdisjoint(self.data):
-            raise ConfigurationError(f"An AgentResult has none of these in its data: {', '.join(sorted(OWN))}.")
+        if not LIBRARY_MEMBERS.isdisjoint(self.data):
+            raise ConfigurationError(f"An AgentResult has none of these in its data: {', '.join(sorted(LIBRARY_MEMBERS))}.")
         _check_data(self.data)
 
 
-class Filled:
-    """A function, called with some values and with its session.
+class FunctionBackend:
+    """An agent written by hand: ``(messages, context[, session]) -> AgentResult``, or the text alone.
+
+    Args:
+        function: The function.
+        tools: Those whose calls it may propose.
+
+    Raises:
+        ConfigurationError: The function has parameters that nobody fills.
+    """
+
+    def __init__(self, function: Callable[..., Any], tools: Tools) -> None:
+        self._function = InjectedFunction(function, "The agent function", ("messages", "context"))
+        self._tools = tools
+
+    async def answer(self, state: RunState) -> AsyncGenerator[Event, None]:
+        result = await self._call(state)
+        for proposed in result.approvals:
+            self._propose(proposed, state)
+        for event in state.announce_waiting():
+            yield event
+        state.add_data(result.data)
+        if result.text:
+            state.add_text(result.text)
+            yield TextDelta(text=result.text)
+
+    async def _call(self, state: RunState) -> AgentResult:
+        """Call the function. What it did to the session is kept when it has returned, and dropped where it was stopped."""
+        session = begin_overlay(state.session)
+        result = await self._function(session, state.messages, state.context)
+        result = AgentResult(result) if isinstance(result, str) else result
+        if not isinstance(result, AgentResult):
+            raise ConfigurationError(f"The agent function returned {describe_kind(result)}: return an AgentResult, or a text.")
+        state.add_conflicts(commit_overlay(session, state.agent))
+        return result
+
+    def _propose(self, proposed: ProposedCall, state: RunState) -> None:
+        name, id_ = proposed.tool.name, uuid.uuid4().hex if proposed.id is None else str.__str__(proposed.id)
+        if self._tools.get(name) is not proposed.tool:
+            raise ConfigurationError(f"{name} was proposed, and is none of the agent's tools: add it to tools=.")
+        if not proposed.tool.requires_approval:
+            raise ConfigurationError(f"{name} was proposed, and needs no approval: write @tool(requires_approval=True).")
+        if not 0 < len(id_) <= LONGEST_ID or any(item.id == id_ for item in state.pending):
+            raise ConfigurationError(f"{name} was proposed with an id that is empty, too long or used twice: leave it out.")
+        if len(state.pending) >= MOST_PENDING:
+            raise ConfigurationError(f"{name} was proposed, and {MOST_PENDING} calls wait already.")
+        state.propose(proposed.tool, id_, _complete_arguments(proposed), proposed.intent)
+
+
+class InjectedFunction:
+    """A function that takes some values by position, and its session by injection.
 
     Args:
         function: Sync or async; a sync one runs in a thread.
-        what: What it is given as, for messages.
-        values: What the values are that it may take, in their order.
+        what: What the function is, for messages.
+        values: The names of the values that it may take, in their order.
 
     Raises:
         ConfigurationError: It has more parameters than there are values for.
@@ -120,57 +169,7 @@ class Filled:
             return await call_and_wait(call, on_loop=self._on_loop, abandon=True)
 
 
-class FunctionMind:
-    """An agent written by hand: ``(messages, context[, session]) -> AgentResult``, or the text alone.
-
-    Args:
-        function: The function.
-        tools: Those whose calls it may propose.
-
-    Raises:
-        ConfigurationError: The function has parameters that nobody fills.
-    """
-
-    def __init__(self, function: Callable[..., Any], tools: Tools) -> None:
-        self._function = Filled(function, "The agent function", ("messages", "context"))
-        self._tools = tools
-
-    async def answer(self, draft: Draft) -> AsyncGenerator[Event, None]:
-        """As of a mind."""
-        result = await self._result(draft)
-        for proposed in result.approvals:
-            self._propose(proposed, draft)
-        for event in draft.tell_waiting():
-            yield event
-        draft.further.update(result.data)
-        if result.text:
-            draft.text += result.text
-            yield TextDelta(text=result.text)
-
-    async def _result(self, draft: Draft) -> AgentResult:
-        """What the function answers. What it did to the session counts when it has returned, and not where it was stopped."""
-        session = begin_overlay(draft.session)
-        result = await self._function(session, draft.messages, draft.context)
-        result = AgentResult(result) if isinstance(result, str) else result
-        if not isinstance(result, AgentResult):
-            raise ConfigurationError(f"The agent function returned {kind_of(result)}: return an AgentResult, or a text.")
-        draft.conflicts += commit_overlay(session, draft.agent)
-        return result
-
-    def _propose(self, proposed: ProposedCall, draft: Draft) -> None:
-        name, id_ = proposed.tool.name, uuid.uuid4().hex if proposed.id is None else str.__str__(proposed.id)
-        if self._tools.get(name) is not proposed.tool:
-            raise ConfigurationError(f"{name} was proposed, and is none of the agent's tools: add it to tools=.")
-        if not proposed.tool.requires_approval:
-            raise ConfigurationError(f"{name} was proposed, and needs no approval: write @tool(requires_approval=True).")
-        if not 0 < len(id_) <= LONGEST_ID or any(item.id == id_ for item in draft.pending):
-            raise ConfigurationError(f"{name} was proposed with an id that is empty, too long or used twice: leave it out.")
-        if len(draft.pending) >= MOST_PENDING:
-            raise ConfigurationError(f"{name} was proposed, and {MOST_PENDING} calls wait already.")
-        draft.propose(proposed.tool, id_, _complete(proposed), proposed.intent)
-
-
-def _complete(proposed: ProposedCall) -> dict[str, Any]:
+def _complete_arguments(proposed: ProposedCall) -> dict[str, Any]:
     try:
         return proposed.tool.complete(proposed.arguments)
     except (RecursionError, TypeError) as error:

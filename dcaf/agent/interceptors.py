@@ -1,14 +1,13 @@
-"""What stands before and after the agent: functions that see the request and the response, and the session of both.
+"""Functions before and after the agent: they see the request and the response, and the session of both.
 
 >>> import asyncio
 >>> async def shout(response: InterceptedResponse) -> None:
 ...     response.text = response.text.upper()
 >>> response = InterceptedResponse("hello", Data(), Session(), {})
->>> asyncio.run(intercepted([shout], response)).text
+>>> asyncio.run(apply_interceptors([shout], response)).text
 'HELLO'
 
-What a reader gets wrong: what an interceptor does to the session is kept when it returns. If it raises, it is as if it had
-never looked at it.
+What a reader gets wrong: what an interceptor does to the session is kept when it returns, and dropped if it raises.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from pydantic import ValidationError
 
-from dcaf.agent.config import kind_of, require
+from dcaf.agent.config import describe_kind, require
 from dcaf.agent.models import Data, Message
 from dcaf.agent.run_state import begin_overlay, commit_overlay
 from dcaf.core.context import running
@@ -53,9 +52,9 @@ class InterceptedResponse:
 
     Attributes:
         text: What the user will read; may be changed. Empty where calls wait for a person and the model said nothing.
-        data: What stands beside it: calls that have run, and calls that wait. To read.
+        data: The calls that have run, and those that wait; to read.
         session: The session, to read and to write.
-        context: As of the request.
+        context: The same as in the request.
     """
 
     text: str = field(repr=False)
@@ -64,42 +63,13 @@ class InterceptedResponse:
     context: Mapping[str, Any] = field(repr=False)
 
 
-Seen = TypeVar("Seen", InterceptedRequest, InterceptedResponse)
-RequestInterceptor: TypeAlias = Callable[[InterceptedRequest], "Answered[InterceptedRequest]"]
-ResponseInterceptor: TypeAlias = Callable[[InterceptedResponse], "Answered[InterceptedResponse]"]
-Answered: TypeAlias = "Seen | Awaitable[Seen | None] | None"
+Intercepted = TypeVar("Intercepted", InterceptedRequest, InterceptedResponse)
+Returned: TypeAlias = "Intercepted | Awaitable[Intercepted | None] | None"
+RequestInterceptor: TypeAlias = Callable[[InterceptedRequest], "Returned[InterceptedRequest]"]
+ResponseInterceptor: TypeAlias = Callable[[InterceptedResponse], "Returned[InterceptedResponse]"]
 
 
-async def intercepted(interceptors: Iterable[Callable[[Seen], Any]], seen: Seen, conflicts: list[Conflict] | None = None) -> Seen:
-    """Show something to each interceptor in turn; sync ones run in a thread.
-
-    Args:
-        interceptors: Each returns the object, another of its kind, or None for the one that it got.
-        seen: What they see.
-        conflicts: Takes what could not be merged where they return.
-
-    Raises:
-        InterceptorError: One of them ended the turn.
-        ConfigurationError: One of them returned something else, or left what cannot be gone on from.
-    """
-    for interceptor in interceptors:
-        session = begin_overlay(seen.session)
-        shown = replace(seen, session=session)
-        with running(session), contained():
-            result = await call_and_wait(functools.partial(interceptor, shown), on_loop=starts_on_loop(interceptor), abandon=True)
-        if result is not None and type(result) is not type(seen):
-            raise ConfigurationError(
-                f"{label(interceptor)} returned {kind_of(result)}: return the {type(seen).__name__}, or nothing."
-            )
-        found = _checked(shown if result is None else result, label(interceptor))
-        clashes = commit_overlay(session, label(interceptor))
-        if conflicts is not None:
-            conflicts += clashes
-        seen = replace(found, session=seen.session)
-    return seen
-
-
-def listed(name: str, value: Any) -> list[Any]:
+def list_interceptors(name: str, value: Any) -> list[Any]:
     """One interceptor, several, or none, as a list.
 
     Raises:
@@ -108,13 +78,64 @@ def listed(name: str, value: Any) -> list[Any]:
     items = list(value) if isinstance(value, list | tuple) else [value] if value is not None else []
     for item in items:
         if not callable(item) or isinstance(item, type):
-            raise ConfigurationError(f"{name}= takes a function or a list of functions, not {kind_of(item)}.")
+            raise ConfigurationError(f"{name}= takes a function or a list of functions, not {describe_kind(item)}.")
         _check_takes_one(name, item)
     return items
 
 
+async def apply_interceptors(
+    interceptors: Iterable[Callable[[Intercepted], Any]],
+    given: Intercepted,
+    report: Callable[[list[Conflict]], None] = lambda _: None,
+) -> Intercepted:
+    """Call each interceptor in turn; sync ones run in a thread.
+
+    Args:
+        interceptors: Each returns the object, another of its kind, or None for the one that it got.
+        given: What the first of them gets.
+        report: Gets what could not be merged when one of them returns.
+
+    Returns:
+        What the last of them has left.
+
+    Raises:
+        InterceptorError: One of them ended the turn.
+        ConfigurationError: One of them returned something else, or left what cannot be gone on from.
+    """
+    for interceptor in interceptors:
+        session = begin_overlay(given.session)
+        result = await _call(interceptor, replace(given, session=session))
+        report(commit_overlay(session, label(interceptor)))
+        given = replace(result, session=given.session)
+    return given
+
+
+async def _call(interceptor: Callable[[Intercepted], Any], given: Intercepted) -> Intercepted:
+    with running(given.session), contained():
+        result = await outcome(functools.partial(interceptor, given), on_loop=starts_on_loop(interceptor), abandon=True)
+    if result is not None and type(result) is not type(given):
+        raise ConfigurationError(
+            f"{label(interceptor)} returned {describe_kind(result)}: return the {type(given).__name__}, or nothing."
+        )
+    return _check_result(given if result is None else result, label(interceptor))
+
+
+def _check_result(result: Intercepted, who: str) -> Intercepted:
+    """What an interceptor has left, if the turn can go on from it; its messages are validated."""
+    if isinstance(result, InterceptedResponse):
+        require(f"The text of the response, after {who},", result.text, str, "a text")
+        return result
+    require(f"The messages of the request, after {who},", result.messages, list | tuple, "a list of Messages")
+    try:
+        return replace(result, messages=[Message.model_validate(message) for message in result.messages])
+    except ValidationError as error:
+        wrong = error.errors(include_input=False, include_context=False, include_url=False)[0]
+        path = ".".join(map(str, wrong["loc"]))
+        raise ConfigurationError(f"A message of the request, after {who}, is none: {path}: {wrong['msg']}.") from None
+
+
 def _check_takes_one(name: str, function: Callable[..., Any]) -> None:
-    """Refuse a function that cannot be called with what it is to see; one whose parameters nobody can read is taken."""
+    """Refuse a function that cannot be called with one argument; one whose parameters nobody can read is taken."""
     try:
         signature(function).bind(None)
     except TypeError:
@@ -123,17 +144,3 @@ def _check_takes_one(name: str, function: Callable[..., Any]) -> None:
         ) from None
     except ValueError:
         return
-
-
-def _checked(seen: Seen, who: str) -> Seen:
-    """What an interceptor has left, if it can be gone on from."""
-    if isinstance(seen, InterceptedResponse):
-        require(f"The text of the response, after {who},", seen.text, str, "a text")
-        return seen
-    require(f"The messages of the request, after {who},", seen.messages, list | tuple, "a list of Messages")
-    try:
-        return replace(seen, messages=[Message.model_validate(message) for message in seen.messages])
-    except ValidationError as error:
-        wrong = error.errors(include_input=False, include_context=False, include_url=False)[0]
-        path = ".".join(map(str, wrong["loc"]))
-        raise ConfigurationError(f"A message of the request, after {who}, is none: {path}: {wrong['msg']}.") from None

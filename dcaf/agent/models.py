@@ -50,8 +50,8 @@ READ: Final = object()
 """The context of a validation of what a JSON parser has read."""
 
 
-def _is_read(kind: type) -> WrapValidator:
-    """Passes over what is inside a value that a JSON parser has read: it is JSON, and to ask each part of it takes long."""
+def _trust_parsed(kind: type) -> WrapValidator:
+    """Skip the validation of a value that a JSON parser has read: it is JSON, and to validate each part of it takes long."""
 
     def check(value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
         return value if info.context is READ and type(value) is kind else handler(value)
@@ -59,18 +59,18 @@ def _is_read(kind: type) -> WrapValidator:
     return WrapValidator(check)
 
 
-def _itself(value: Any) -> Any:
+def _keep(value: Any) -> Any:
     return value
 
 
-JSONObject = Annotated[dict[str, JsonValue], _is_read(dict), PlainSerializer(_itself, return_type=Any)]
-JSONList = Annotated[list[JsonValue], _is_read(list), PlainSerializer(_itself, return_type=Any)]
+JSONObject = Annotated[dict[str, JsonValue], _trust_parsed(dict), PlainSerializer(_keep, return_type=Any)]
+JSONList = Annotated[list[JsonValue], _trust_parsed(list), PlainSerializer(_keep, return_type=Any)]
 
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_ID)]
 
 
 class Shape(BaseModel):
-    """What all shapes share: they keep members that they do not name, and show none of their values in errors."""
+    """The base of all shapes. They keep members that they do not name, and show none of their values in errors."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow", hide_input_in_errors=True)
 
@@ -109,7 +109,7 @@ class Approval(Shape):
         execute: True is a yes.
         rejection_reason: A text is a no. With neither the call goes on waiting.
         description: What the tool does.
-        intent: What the model said beside the call; None where it said nothing.
+        intent: What the model said with the call; None where it said nothing.
     """
 
     id: Identifier
@@ -127,7 +127,7 @@ class Approval(Shape):
 
 
 class PendingToolCall(Shape):
-    """The same in the older form, which some clients still decide on."""
+    """A call that waits, in the older form, which some clients still decide on."""
 
     id: Identifier
     """What the model calls it; a decision names it."""
@@ -148,7 +148,7 @@ class PendingToolCall(Shape):
 
 
 class Data(Shape):
-    """What stands beside the text of a message.
+    """The members of a message other than its text.
 
     Attributes:
         session: On the wire the sealed session; behind the middleware the state.
@@ -191,8 +191,8 @@ class Turn(Shape):
     """The body of a request, and a frame that opens a turn on a socket.
 
     Attributes:
-        messages: The conversation, oldest first; the last one is what is to be answered.
-        data: Where a client may put the session; anything else in it is passed over.
+        messages: The conversation, oldest first; the last one is to be answered.
+        data: Where a client may put the session; its other members are not read.
     """
 
     messages: Annotated[list[Message], Field(min_length=1), FailFast()]

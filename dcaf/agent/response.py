@@ -1,7 +1,7 @@
-"""What an agent answers: the text, what stands beside it, and the session after the turn.
+"""What an agent answers: the text, its data, and the session after the turn.
 
-What a reader gets wrong: ``session`` is the state as a dict, to be read. What the next turn should be given is ``state``: it
-carries the calls that wait for approval, too.
+What a reader gets wrong: ``session`` is the state as a dict, to be read. Give the next turn ``state``: it has the calls that wait
+for approval, too.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ class AgentResponse:
 
     Attributes:
         text: What the user reads.
-        data: What stands beside it; the session is not in it.
+        data: The calls that have run and those that wait, and what the agent adds; the session is not in it.
         state: The session after the turn.
         messages: The conversation with this answer at its end, to go on from.
         usage: What the model has used, summed over its calls.
         stop_reason: How the turn ended: ``end_turn``, ``tool_use`` where calls wait, ``max_tokens`` where it was cut off, and
             others, with the same words as on the wire.
         blocked: The interceptor's error; None where none ended the turn.
-        conflicts: What another turn of the same session has changed meanwhile, and of which one change was not kept.
-        type: As of the other events of a run.
+        conflicts: What another turn of the same session has changed at the same time, of which one change was not kept.
+        type: ``done``: the response is the last event of a run.
     """
 
     text: str = field(repr=False)
@@ -68,14 +68,11 @@ class AgentResponse:
     @property
     def meta_data(self) -> MetaData:
         """What a client may show of the turn."""
-        blocked = None if self.blocked is None else _told(self.blocked)
-        waits = self.needs_approval
-        is_complete = not waits and self.stop_reason in COMPLETE
         return MetaData(
-            has_pending_approvals=waits,
-            is_complete=is_complete,
+            has_pending_approvals=self.needs_approval,
+            is_complete=not self.needs_approval and self.stop_reason in COMPLETE,
             stop_reason=self.stop_reason,
-            blocked=blocked,
+            blocked=None if self.blocked is None else _describe_block(self.blocked),
             request_context=None,
         )
 
@@ -110,7 +107,7 @@ class AgentResponse:
         return Message(role="user", content=text, data=Data(approvals=made))
 
 
-def _told(error: InterceptorError) -> dict[str, Any]:
+def _describe_block(error: InterceptorError) -> dict[str, Any]:
     """What a program may read of why a turn was ended; details that are no JSON as their text, or not at all."""
     try:
         details = to_jsonable_python(error.details, serialize_unknown=True)

@@ -1,6 +1,7 @@
-"""The state of one run: what was said, what has run, what waits; and where its parts are committed.
+"""The state of one run: what was said, what has run, what waits; and the protocol of what answers.
 
-Where a part of a turn is made part of the session, or of a larger part; what gave way there is told, as it is of tools.
+Each part of a turn works on an overlay of the session. ``commit_overlay`` makes it part of the session below, and gives what could
+not be merged there:
 
 >>> session = Session.from_dict({"n": 0})
 >>> one, other = begin_overlay(session), begin_overlay(session)
@@ -8,12 +9,8 @@ Where a part of a turn is made part of the session, or of a larger part; what ga
 >>> commit_overlay(one, "the first"), [(clash.key, clash.kind, clash.kept.tool) for clash in commit_overlay(other, "the second")]
 ([], [('n', 'stale-read', 'the second')])
 
-What a reader gets wrong: nothing here merges. An overlay does, and says what it could not keep; here nobody may throw that away.
-
-One turn's answer while it is being made: what was said, what has run, what waits.
-
-What a reader gets wrong: which calls wait is not kept here. It is what the session knows as waiting, of the calls whose arguments
-the turn knows; a call of an agent that a tool has asked is among them, and one whose tool failed afterwards is not.
+What a reader gets wrong: a run state does not decide which calls wait. The session does; the run state only knows the arguments of
+those calls. A call that an agent inside a tool has proposed is among them, and one whose tool failed afterwards is not.
 """
 
 from __future__ import annotations
@@ -21,12 +18,12 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeAlias
 
-from pydantic_ai.usage import RunUsage
+from pydantic_ai.usage import RequestUsage, RunUsage
 
 from dcaf.agent.models import (
     Approval,
@@ -39,7 +36,7 @@ from dcaf.agent.models import (
     PendingToolCall,
     ToolCalls,
 )
-from dcaf.core.errors import ToolApprovalError
+from dcaf.core.errors import InterceptorError, ToolApprovalError
 from dcaf.core.parts import join
 from dcaf.core.session import Session
 from dcaf.core.transaction import OUTSIDE, Overlay, log_clash
@@ -48,31 +45,10 @@ from dcaf.tools.queue import Caller, Conflict
 from dcaf.tools.runner import ToolRunner
 from dcaf.tools.tool import Tool
 
-
-def begin_overlay(session: Session) -> Session:
-    """A session over another one: what is done to it is its own until it is committed."""
-    return Session._over(Overlay(session._state))
-
-
-def commit_overlay(session: Session, who: str) -> list[Conflict]:
-    """Make an overlaid session part of the one below; gives, and tells the operator, what changed there and was not kept.
-
-    Args:
-        session: As ``begin_overlay`` gave it.
-        who: Whose changes these are, for the log.
-
-    Raises:
-        SessionAliasError, SessionValueError: What was done to it cannot be written. Nothing was committed.
-    """
-    state = session._state
-    assert isinstance(state, Overlay)
-    clashes = [Conflict(clash.key, join(clash.path), clash.kind, Caller(0, who, None), None) for clash in state.commit().clashes]
-    for clash in clashes:
-        log_clash(who, OUTSIDE, clash.kind)
-    return clashes
-
-
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
+
+BETWEEN: Final = "\n\n"
+"""Stands between two texts of an answer that something stood between: a call of a tool, thinking, a search of the provider's."""
 
 NOBODY: Final = "{tool} needs the approval of a person, and nobody can be asked for it here. It was not proposed."
 UNREACHABLE: Final = (
@@ -90,37 +66,49 @@ Clock: TypeAlias = Callable[[], float]
 Tools: TypeAlias = Mapping[str, Tool[..., Any]]
 """Name -> tool."""
 
-around: Final[ContextVar[Draft | None]] = ContextVar("dcaf_turn_around", default=None)
-"""The turn of an agent that is going on here: one that begins inside it hands back what waits and what it has used."""
+enclosing: Final[ContextVar[RunState | None]] = ContextVar("dcaf_enclosing_run", default=None)
+"""The run that is going on here. A run that begins inside it reports to it which calls wait and what it has used."""
+
+
+class AgentBackend(Protocol):
+    """What answers a conversation: a model with its tools, or a function that somebody wrote."""
+
+    def answer(self, state: RunState) -> AsyncGenerator[Event, None]:
+        """Go on from the messages of a run, note in its state what happens, and yield an event for it.
+
+        Raises:
+            AgentError: It could not be finished.
+        """
 
 
 @dataclass(slots=True, eq=False)
-class Draft:
-    """One answer in the making.
+class RunState:
+    """What one run has collected so far. Its methods alone write its fields.
 
     Attributes:
         base: The session that the turn is about.
-        messages: The conversation, the last message with what became of its decisions.
+        messages: The conversation; the decisions of the last message are replaced by what became of them.
         context: What the caller gave for this turn.
         tools: Those whose calls a person can decide about.
         clock: Seconds since the epoch.
-        agent: Whose answer it is, for the log.
-        outer: The turn around this one, in a tool of which, or in an agent function, this one was begun.
-        session: The turn's own, over the base.
+        agent: The agent's name, for the log.
+        outer: The run in whose tool or agent function this one was begun; None where there is none.
+        session: The turn's own session, an overlay of the base.
         text: What was said so far.
         executed: The calls that have run.
         decided: What became of a person's decisions.
-        decided_older: What became of those among them that came in the older form.
-        pending: The calls that this turn has proposed itself.
-        known: The calls whose arguments are known here, by their digests; those that the session knows too wait for a person.
+        decided_older: The same for those decisions that came in the older form.
+        pending: The calls that this run has proposed itself.
+        known: Digest -> call: the calls whose arguments are known here. Those that the session knows too wait for a person.
         further: Members of the answer's ``data`` that the agent adds.
         usage: What the model has used.
-        inner_usage: What the turns inside this one have used.
+        inner_usage: What the runs inside this one have used.
         conflicts: What could not be merged.
-        stop_reason: How it ended, one of the words of the protocol.
-        has_run: Whether calls that a person approved have begun: then the turn ends with an answer, whatever comes after.
-        tells_intent: Whether a person who decides is told what the model said beside a call.
-        is_over: Whether the turn has ended.
+        stop_reason: How the run ended, one of the words of the protocol.
+        blocked: The error of the interceptor that ended the turn; None where none did.
+        has_run: Whether calls that a person approved have begun. Then the turn ends with an answer, whatever comes after.
+        shows_intent: Whether a person who decides reads what the model said with a call.
+        is_over: Whether the run has ended.
     """
 
     base: Session
@@ -129,7 +117,7 @@ class Draft:
     tools: Tools = field(default_factory=dict)
     clock: Clock = time.time
     agent: str = "agent"
-    outer: Draft | None = field(default=None, repr=False)
+    outer: RunState | None = field(default=None, repr=False)
     session: Session = field(init=False)
     text: str = field(default="", repr=False)
     executed: list[ExecutedToolCall] = field(default_factory=list)
@@ -142,98 +130,162 @@ class Draft:
     inner_usage: list[RunUsage] = field(default_factory=list)
     conflicts: list[Conflict] = field(default_factory=list)
     stop_reason: str = "end_turn"
+    blocked: InterceptorError | None = None
     has_run: bool = False
-    tells_intent: bool = True
+    shows_intent: bool = True
     is_over: bool = False
     _earlier: frozenset[str] = frozenset()
-    _told: list[str] = field(default_factory=list)
+    _announced: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.session = begin_overlay(self.base)
 
-    def runner(self, session: Session | None = None) -> ToolRunner:
-        """What runs the calls; what clashes among them stands in this draft. None takes the turn's own session."""
+    def add_text(self, text: str) -> None:
+        """Go on with the answer."""
+        self.text += text
+
+    def replace_text(self, text: str, *, stop_reason: str | None = None) -> None:
+        """Answer something else instead; None leaves how the run ended."""
+        self.text = text
+        self.stop_reason = stop_reason or self.stop_reason
+
+    def block(self, error: InterceptorError) -> None:
+        """Answer what an interceptor says that has ended the turn."""
+        self.blocked = error
+        self.replace_text(error.user_message, stop_reason="blocked")
+
+    def end_as(self, stop_reason: str) -> None:
+        """Note how the run ended."""
+        self.stop_reason = stop_reason
+
+    def replace_messages(self, messages: list[Message]) -> None:
+        """Go on from another conversation."""
+        self.messages = messages
+
+    def add_data(self, members: Mapping[str, Any]) -> None:
+        """Add members to the answer's ``data``."""
+        self.further.update(members)
+
+    def add_executed(self, calls: Sequence[ExecutedToolCall], *, count: int) -> None:
+        """Note calls that have run, or were refused; ``count`` of them have run."""
+        self.executed += calls
+        self.usage.tool_calls += count
+
+    def count_model_call(self, usage: RequestUsage) -> None:
+        """Note that the model has answered once more, and what that has used."""
+        self.usage += usage
+        self.usage.requests += 1
+
+    def add_conflicts(self, conflicts: Iterable[Conflict]) -> None:
+        """Note what could not be merged."""
+        self.conflicts += conflicts
+
+    def count_approved(self, count: int) -> None:
+        """Note how many calls that a person approved have begun."""
+        self.has_run = count > 0
+        self.usage.tool_calls += count
+
+    def add_decided(self, decided: Sequence[ExecutedApproval], older: Sequence[ExecutedToolCall], last: Message) -> None:
+        """Note what became of a person's decisions.
+
+        Args:
+            decided: Each decision, with what came of it.
+            older: Those among them that came in the older form.
+            last: The last message, as the agent is to see it.
+        """
+        self.decided, self.decided_older = list(decided), list(older)
+        self.messages[-1] = last
+
+    def make_runner(self, session: Session | None = None) -> ToolRunner:
+        """What runs calls, and adds what clashes among them to this run; None takes the turn's own session."""
         made = ToolRunner.of(self.session if session is None else session)
         made.conflicts = self.conflicts
         return made
 
     def commit(self) -> None:
-        """Make what was done so far part of the base, and go on over that. Raises as ``commit_overlay``."""
-        self._tell_of_same_ids()
-        self.conflicts += commit_overlay(self.session, self.agent)
+        """Make what was done so far part of the base, and go on over that.
+
+        Raises:
+            SessionAliasError, SessionValueError: What was done cannot be written. Nothing was committed.
+        """
+        self._log_same_ids()
+        self.add_conflicts(commit_overlay(self.session, self.agent))
         self.session = begin_overlay(self.base)
 
     def propose(self, tool: Tool[..., Any], id_: str, arguments: dict[str, Any], intent: str | None) -> None:
-        """Have a call wait for a person. Inside another turn it gets an id that no turn beside this one can have.
+        """Have a call wait for a person. Inside another run it gets an id that no other run of the session can have.
 
         Raises:
-            ToolApprovalError: Nobody could decide about it: the turn around this one does not know the tool.
-            ToolArgumentError, SessionValueError: As ``dcaf.tools.propose``. Nothing waits then.
+            ToolApprovalError: Nobody could decide about it: the run around this one does not know the tool.
+            ToolArgumentError, SessionValueError: The arguments cannot be proposed. Nothing waits then.
         """
         self._check_reach(tool)
         id_ = id_ if self.outer is None else uuid.uuid4().hex
-        told = intent if self.tells_intent else None
-        digest = add_proposal(self.session, id_, tool.name, arguments, now=self.clock(), intent=told)
-        item = Approval(id=id_, name=tool.name, input=arguments, description=tool.description or tool.name, intent=told)
+        shown = intent if self.shows_intent else None
+        digest = add_proposal(self.session, id_, tool.name, arguments, now=self.clock(), intent=shown)
+        item = Approval(id=id_, name=tool.name, input=arguments, description=tool.description or tool.name, intent=shown)
         self.known[digest] = item
         self.pending.append(item)
         self.stop_reason = "tool_use"
 
-    def recall(self, known: Mapping[str, Approval]) -> None:
-        """Know the calls that waited before this turn, as ``waiting_calls`` found them."""
+    def add_earlier(self, known: Mapping[str, Approval]) -> None:
+        """Note the calls that waited before this turn, as ``find_waiting_calls`` found them."""
         self.known.update(known)
         self._earlier = frozenset(known)
 
-    def asks_anew(self) -> bool:
+    def has_new_waiting(self) -> bool:
         """Whether a call waits that did not before this turn."""
-        return any(proposal.digest not in self._earlier for proposal in self._proposals())
+        return any(proposal.digest not in self._earlier for proposal in self._find_proposals())
 
-    def waiting(self) -> list[Approval]:
+    def find_waiting(self) -> list[Approval]:
         """The calls that wait for a person, oldest first."""
-        return [self.known[proposal.digest] for proposal in self._proposals()]
+        return [self.known[proposal.digest] for proposal in self._find_proposals()]
 
-    def tell_waiting(self) -> Iterator[Event]:
-        """The events that tell which calls wait, the newer form and then the older one, where that is not what was told last."""
-        waiting = self.waiting()
+    def announce_waiting(self) -> Iterator[Event]:
+        """The events for the calls that wait, the newer form and then the older one, unless they were announced already."""
+        waiting = self.find_waiting()
         ids = [item.id for item in waiting]
-        if ids != self._told:
-            self._told = ids
+        if ids != self._announced:
+            self._announced = ids
             yield Approvals(approvals=waiting)
-            yield ToolCalls(tool_calls=self._older(waiting))
+            yield ToolCalls(tool_calls=self._to_older_form(waiting))
 
-    def data(self) -> Data:
-        """What stands beside the text of the answer."""
-        waiting = self.waiting()
+    def build_data(self) -> Data:
+        """The ``data`` of the answer."""
+        waiting = self.find_waiting()
         return Data(
             **self.further,
-            tool_calls=self._older(waiting),
+            tool_calls=self._to_older_form(waiting),
             executed_tool_calls=[*self.decided_older, *self.executed],
             approvals=waiting,
             executed_approvals=list(self.decided),
         )
 
-    def total_usage(self) -> RunUsage:
-        """What this turn has used, and those inside it."""
+    def sum_usage(self) -> RunUsage:
+        """What this run and those inside it have used."""
         total = RunUsage()
         for one in (self.usage, *self.inner_usage):
             total.incr(one)
         return total
 
     def end(self) -> None:
-        """Hand back to the turn around this one what it is to tell."""
+        """End the run, and report to the one around it."""
         self.is_over = True
         if self.outer is not None:
-            self.outer.known.update(self.known)
-            self.outer.inner_usage.append(self.total_usage())
-            self.outer.conflicts += self.conflicts
+            self.outer._add_inner(self)
 
-    def _proposals(self) -> list[Proposal]:
-        """What the session knows as waiting, of the calls that are known here."""
+    def _add_inner(self, inner: RunState) -> None:
+        self.known.update(inner.known)
+        self.inner_usage.append(inner.sum_usage())
+        self.add_conflicts(inner.conflicts)
+
+    def _find_proposals(self) -> list[Proposal]:
+        """What waits in the session, of the calls that are known here."""
         waiting = pending_in(self.session, self.clock()) if self.known else {}
         return [proposal for proposal in waiting.values() if proposal.digest in self.known]
 
-    def _tell_of_same_ids(self) -> None:
-        """Tell the operator where another turn of this session, beside this one, has proposed a call by the same id."""
+    def _log_same_ids(self) -> None:
+        """Log it where another turn of this session has proposed a call by the same id meanwhile."""
         own = {item.id for item in self.pending}
         theirs = pending_in(self.base, self.clock()) if own else {}
         if any(id_ in own and proposal.digest not in self.known for id_, proposal in theirs.items()):
@@ -243,15 +295,15 @@ class Draft:
         """Refuse a call that would wait without anybody being asked, before it is sealed that it waits."""
         if self.outer is None:
             return
-        asker = self._asker()
+        asker = self._find_asker()
         if asker is not self and asker.tools.get(tool.name) != tool:
             logger.warning(UNREACHABLE, self.agent, tool.name, asker.agent)
             raise ToolApprovalError(NOBODY.format(tool=tool.name))
         if asker is self and root_of(self.base._state).standing is None:
             logger.warning(APART, self.agent, tool.name, self.outer.agent)
 
-    def _asker(self) -> Draft:
-        """The outermost turn over the same session: its answer is the one that a person reads."""
+    def _find_asker(self) -> RunState:
+        """The outermost run over the same session: its answer is the one that a person reads."""
         root, found, outer = root_of(self.base._state), self, self.outer
         while outer is not None:
             if not outer.is_over and root_of(outer.base._state) is root:
@@ -259,7 +311,7 @@ class Draft:
             outer = outer.outer
         return found
 
-    def _older(self, waiting: list[Approval]) -> list[PendingToolCall]:
+    def _to_older_form(self, waiting: list[Approval]) -> list[PendingToolCall]:
         return [
             PendingToolCall(
                 id=item.id,
@@ -274,12 +326,27 @@ class Draft:
         ]
 
 
-class Mind(Protocol):
-    """What answers a conversation: a model, or a function that somebody wrote."""
+def begin_overlay(session: Session) -> Session:
+    """A session over another one: what is done to it is its own until it is committed."""
+    return Session._over(Overlay(session._state))
 
-    def answer(self, draft: Draft) -> AsyncGenerator[Event, None]:
-        """Go on from the messages of a draft, note in it what happens, and tell of it as it happens.
 
-        Raises:
-            AgentError: It could not be finished.
-        """
+def commit_overlay(session: Session, who: str) -> list[Conflict]:
+    """Make an overlay part of the session below.
+
+    Args:
+        session: As ``begin_overlay`` gave it.
+        who: Whose changes these are, for the log.
+
+    Returns:
+        What changed below and was not kept; the log says so too.
+
+    Raises:
+        SessionAliasError, SessionValueError: What was done to it cannot be written. Nothing was committed.
+    """
+    state = session._state
+    assert isinstance(state, Overlay)
+    clashes = [Conflict(clash.key, join(clash.path), clash.kind, Caller(0, who, None), None) for clash in state.commit().clashes]
+    for clash in clashes:
+        log_clash(who, OUTSIDE, clash.kind)
+    return clashes

@@ -1,4 +1,4 @@
-"""One turn of an agent, from the messages to the answer: interceptors, decisions, the mind, interceptors, and then the session.
+"""One turn of an agent: the interceptors of the request, decisions, the backend, the interceptors of the response, the session.
 
 What a reader gets wrong: a turn that fails leaves the session as it was, up to what a person has approved. An approved call that
 has begun is used up in the session at once, and what it wrote is kept when it ends; only the rest of the turn can still be lost.
@@ -15,10 +15,23 @@ from typing import Any, Final
 
 import anyio
 
-from dcaf.agent.approvals import Approved, Execution, decided_call, decided_in_older_form, decisions_of, told_in, waiting_calls
+from dcaf.agent.approvals import (
+    ApprovedCall,
+    Execution,
+    find_mentions,
+    find_older_decisions,
+    find_waiting_calls,
+    read_decisions,
+    to_decided_call,
+)
 from dcaf.agent.config import RunConfig
-from dcaf.agent.interceptors import InterceptedRequest, InterceptedResponse, RequestInterceptor, ResponseInterceptor, intercepted
-from dcaf.agent.model_loop import BETWEEN
+from dcaf.agent.interceptors import (
+    InterceptedRequest,
+    InterceptedResponse,
+    RequestInterceptor,
+    ResponseInterceptor,
+    apply_interceptors,
+)
 from dcaf.agent.models import (
     READ,
     Approval,
@@ -32,7 +45,7 @@ from dcaf.agent.models import (
     TextDelta,
 )
 from dcaf.agent.response import AgentResponse
-from dcaf.agent.run_state import Clock, Draft, Mind, Tools, around
+from dcaf.agent.run_state import BETWEEN, AgentBackend, Clock, RunState, Tools, enclosing
 from dcaf.core.context import Within
 from dcaf.core.errors import DcafError, InterceptorError, MalformedRequest, StateError, ToolArgumentError, TurnTimeoutError
 from dcaf.core.session import Session
@@ -51,20 +64,20 @@ NOTHING_SAID: Final = "the last message must be the user's, and say or decide so
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class AgentSetup:
     """What stays the same from run to run.
 
     Attributes:
-        mind: What answers.
+        backend: What answers.
         tools: Name -> tool: those whose calls a person can decide about.
         config: Its limits.
-        before: Sees the request.
-        after: Sees the response; while there is one, no text leaves before it has seen it.
+        before: The interceptors of the request.
+        after: The interceptors of the response; while there is one, no text leaves before it has seen it.
         clock: Seconds since the epoch.
         name: The agent's, for the log.
     """
 
-    mind: Mind
+    backend: AgentBackend
     tools: Tools
     config: RunConfig
     before: Sequence[RequestInterceptor]
@@ -78,170 +91,154 @@ class Run:
     """One turn.
 
     Attributes:
-        service: Who serves it.
+        setup: The agent's parts.
         messages: The conversation, oldest first, for this turn alone: an interceptor may write in them.
         session: Whose turn it is; written when the turn has ended well, and at once by what a person has approved.
         context: What the caller gave for this turn.
     """
 
-    service: Service
+    setup: AgentSetup
     messages: list[Message]
     session: Session
     context: Mapping[str, Any] = field(repr=False)
-    _draft: Draft = field(init=False, repr=False)
+    _state: RunState = field(init=False, repr=False)
     _ends_at: float = field(init=False, repr=False)
 
     async def events(self) -> AsyncGenerator[Event | AgentResponse, None]:
-        """What happens, as it happens; the last is the response.
+        """What happens, as it happens; the last event is the response.
 
         Raises:
             MalformedRequest: There is nothing to answer.
             AgentError: The turn could not be finished. The session is as it was.
         """
-        limit_s = self.service.config.timeout_s
+        limit_s = self.setup.config.timeout_s
         self._ends_at = float("inf") if limit_s is None else anyio.current_time() + limit_s
-        _check(self.messages)
-        draft = self._draft = self._begun()
+        _check_last(self.messages)
+        state = self._state = self._begin()
         try:
-            draft.recall(await self._recalled())
-            blocked = await self._before(draft)
-            if blocked is None:
-                async with aclosing(self._answered(draft)) as events:
-                    async for event in events:
-                        if not (isinstance(event, TextDelta) and self.service.after):
-                            yield event
-            blocked = await self._after(draft) or blocked
-            if draft.text and (self.service.after or blocked):
-                yield TextDelta(text=draft.text)
-            for event in [*self._kept(draft), *draft.tell_waiting()]:
+            state.add_earlier(await self._find_earlier())
+            await self._intercept_request(state)
+            async with aclosing(self._answer(state)) as events:
+                async for event in events:
+                    yield event
+            await self._intercept_response(state)
+            for event in self._finish(state):
                 yield event
         finally:
-            draft.end()
-        yield self._response(draft, blocked)
+            state.end()
+        yield self._build_response(state)
 
-    def _begun(self) -> Draft:
-        service = self.service
-        return Draft(
+    def _begin(self) -> RunState:
+        setup = self.setup
+        return RunState(
             self.session,
             list(self.messages),
             self.context,
-            tools=service.tools,
-            clock=service.clock,
-            agent=service.name,
-            outer=around.get(),
-            tells_intent=not service.after,
+            tools=setup.tools,
+            clock=setup.clock,
+            agent=setup.name,
+            outer=enclosing.get(),
+            shows_intent=not setup.after,
         )
 
-    async def _recalled(self) -> dict[str, Approval]:
-        """The calls that waited before this turn."""
-        now = self.service.clock()
+    async def _find_earlier(self) -> dict[str, Approval]:
+        """The calls that waited before this turn, by the digests of their proposals."""
+        now = self.setup.clock()
         pending = pending_in(self.session, now)
-        told = told_in(self.messages, pending) if pending else []
-        find = functools.partial(waiting_calls, self.session, told, self.service.tools, now=now)
-        return await run_digest(find, [item.input for item in told])
+        mentions = find_mentions(self.messages, pending) if pending else []
+        find = functools.partial(find_waiting_calls, self.session, mentions, self.setup.tools, now=now)
+        return await digesting(find, [item.input for item in mentions])
 
-    async def _before(self, draft: Draft) -> InterceptorError | None:
-        shown = InterceptedRequest(draft.messages, draft.session, self.context)
+    async def _intercept_request(self, state: RunState) -> None:
+        given = InterceptedRequest(state.messages, state.session, self.context)
         try:
             with self._within():
-                seen = await intercepted(self.service.before, shown, draft.conflicts)
+                left = await apply_interceptors(self.setup.before, given, state.add_conflicts)
         except InterceptorError as error:
-            return _block(draft, error)
-        draft.messages = seen.messages
-        _check(draft.messages)
-        return None
+            state.block(error)
+            return
+        state.replace_messages(left.messages)
+        _check_last(state.messages)
 
-    async def _after(self, draft: Draft) -> InterceptorError | None:
-        shown = InterceptedResponse(draft.text, draft.data(), draft.session, self.context)
-        try:
-            with self._within():
-                draft.text = str.__str__((await intercepted(self.service.after, shown, draft.conflicts)).text)  # no subclass
-        except InterceptorError as error:
-            return _block(draft, error)
-        except Exception as error:  # noqa: BLE001 - as of the mind
-            draft.text = ""  # which no interceptor has let pass
-            _finish(draft, error)
-        return None
+    async def _answer(self, state: RunState) -> AsyncGenerator[Event, None]:
+        """What happens between the interceptors. Where there are some of the response, no text leaves yet."""
+        if state.blocked is not None:
+            return
+        async with aclosing(self._decide_and_ask(state)) as events:
+            async for event in events:
+                if not (isinstance(event, TextDelta) and self.setup.after):
+                    yield event
 
-    def _kept(self, draft: Draft) -> Iterator[Event]:
-        """Make what the rest of the turn did part of the session."""
-        try:
-            draft.commit()
-        except StateError as error:
-            yield _finish(draft, error)
-
-    async def _answered(self, draft: Draft) -> AsyncGenerator[Event, None]:
-        """Run what was approved, and then ask the mind; what was approved is not lost where that fails."""
-        told = await self._decide(draft)
-        for event in _decided(draft):
+    async def _decide_and_ask(self, state: RunState) -> AsyncGenerator[Event, None]:
+        """Run what was approved, and then ask the backend; what was approved is not lost where that fails."""
+        has_news = await self._decide(state)
+        for event in _list_decided(state):
             yield event
-        if draft.decided and not told and not draft.messages[-1].content:
-            draft.text = _not_run(draft.decided)
-            yield TextDelta(text=draft.text)
+        if state.decided and not has_news and not state.messages[-1].content:
+            state.replace_text(_explain_not_run(state.decided))
+            yield TextDelta(text=state.text)
             return
         try:
-            async with aclosing(self._stepped(self.service.mind.answer(draft))) as events:
+            async with aclosing(self._step_through(self.setup.backend.answer(state))) as events:
                 async for event in events:
                     yield event
         except Exception as error:  # noqa: BLE001 - whatever it was, what a person approved has run
-            yield _finish(draft, error)
+            yield _end_failed(state, error)
 
-    async def _decide(self, draft: Draft) -> bool:
-        """Run the calls that a person has approved; gives whether the model is told of any decision."""
-        last = draft.messages[-1]
-        decisions = [item for item in decisions_of(last.data) if decided_call(item).is_decided]
-        spending = Spending(self.session, await self._judged(decisions))
+    async def _intercept_response(self, state: RunState) -> None:
+        given = InterceptedResponse(state.text, state.build_data(), state.session, self.context)
+        try:
+            with self._within():
+                left = await apply_interceptors(self.setup.after, given, state.add_conflicts)
+            state.replace_text(str.__str__(left.text))  # no subclass
+        except InterceptorError as error:
+            state.block(error)
+        except Exception as error:  # noqa: BLE001 - whatever it was, what a person approved has run
+            state.replace_text("")  # which no interceptor has let pass
+            _end_failed(state, error)
+
+    def _finish(self, state: RunState) -> Iterator[Event]:
+        """Make what the rest of the turn did part of the session, and yield the events that are still due."""
+        if state.text and (self.setup.after or state.blocked):
+            yield TextDelta(text=state.text)
+        try:
+            state.commit()
+        except StateError as error:
+            yield _end_failed(state, error)
+        yield from state.announce_waiting()
+
+    async def _decide(self, state: RunState) -> bool:
+        """Run the calls that a person has approved; gives whether the agent learns of any decision."""
+        last = state.messages[-1]
+        decisions = [item for item in read_decisions(last.data) if to_decided_call(item).is_decided]
+        spending = Spending(self.session, await self._judge(decisions))
         with self._within():
             await spending.spend()
         verdicts = spending.verdicts
-        calls = {verdict.id: Approved(verdict, self.service.tools[verdict.name]) for verdict in verdicts if verdict.is_approved}
+        calls = {item.id: ApprovedCall(item, self.setup.tools[item.name]) for item in verdicts if item.is_approved}
         try:
-            await self._execute(list(calls.values()), draft)
+            await self._execute(list(calls.values()), state)
         finally:
             await spending.end([item.verdict for item in calls.values() if item.has_begun])
         refused = [verdict.id for verdict in verdicts if verdict.is_known and not verdict.is_approved]
         if verdicts:
-            mark_decided(self.session if draft.has_run else draft.session, refused, now=self.service.clock())
+            settle(self.session if state.has_run else state.session, refused, now=self.setup.clock())
         outputs = [calls[verdict.id].output if verdict.reason is None else verdict.reason for verdict in verdicts]
-        draft.decided = [_executed(*pair) for pair in zip(decisions, outputs, strict=True)]
-        older = decided_in_older_form(last.data)
-        draft.decided_older = [_older(item) for item in draft.decided if item.id in older]
-        told = {*refused, *(id_ for id_, item in calls.items() if item.has_begun)}
-        known = [item for item, verdict in zip(draft.decided, verdicts, strict=True) if verdict.is_known and item.id in told]
-        data = (last.data or Data()).model_copy(update={"executed_approvals": known, "approvals": [], "tool_calls": []})
-        draft.messages[-1] = last.model_copy(update={"data": data})
+        decided = [_build_executed(*pair) for pair in zip(decisions, outputs, strict=True)]
+        done = {*refused, *(id_ for id_, item in calls.items() if item.has_begun)}
+        known = [item for item, verdict in zip(decided, verdicts, strict=True) if verdict.is_known and item.id in done]
+        older = find_older_decisions(last.data)
+        state.add_decided(decided, [_to_older_form(item) for item in decided if item.id in older], _replace_decisions(last, known))
         return bool(known)
 
-    async def _execute(self, calls: Sequence[Approved], draft: Draft) -> None:
-        """Run approved calls on the session itself: what they do is kept, however the turn ends.
-
-        What the interceptors did is kept with it, because the calls saw it.
-        """
-        if not calls:
-            return
-        draft.commit()
-        execution = Execution(self.session, clock=self.service.clock, ends_at=self._ends_at)
-        try:
-            with self._within():
-                await execution.run(calls, draft.runner(self.session))
-        except TurnTimeoutError:
-            if not any(item.has_begun for item in calls):
-                raise
-            logger.warning("dcaf: the time of a turn was over while approved calls ran")
-        draft.has_run = any(item.has_begun for item in calls)
-        draft.usage.tool_calls += sum(item.has_begun for item in calls)
-        error = next((item.error for item in calls if item.error is not None), None)
-        if error is not None and not draft.has_run:
-            raise error
-
-    async def _judged(self, decisions: Sequence[Approval]) -> list[Verdict]:
+    async def _judge(self, decisions: Sequence[Approval]) -> list[Verdict]:
         """What decisions come to, as far as the session and the tools of today say."""
-        verdicts = await judge_message(self.session, [decided_call(item) for item in decisions], now=self.service.clock())
-        return [self._fitting(verdict) if verdict.is_approved else verdict for verdict in verdicts]
+        verdicts = await judge_message(self.session, [to_decided_call(item) for item in decisions], now=self.setup.clock())
+        return [self._check_tool(verdict) if verdict.is_approved else verdict for verdict in verdicts]
 
-    def _fitting(self, verdict: Verdict) -> Verdict:
+    def _check_tool(self, verdict: Verdict) -> Verdict:
         """A verdict, refused where the tool is gone, or is another one than when its call was proposed."""
-        tool = self.service.tools.get(verdict.name)
+        tool = self.setup.tools.get(verdict.name)
         if tool is None or not tool.requires_approval:
             return replace(verdict, reason=NO_TOOL)
         try:
@@ -250,8 +247,29 @@ class Run:
             return replace(verdict, reason=format_error(tool.name, error))
         return verdict
 
-    async def _stepped(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
-        """Each step inside the time limit, and with the platform's context; neither reaches the one who reads."""
+    async def _execute(self, calls: Sequence[ApprovedCall], state: RunState) -> None:
+        """Run approved calls on the session itself: what they do is kept, however the turn ends.
+
+        What the interceptors did is kept with it, because the calls saw it.
+        """
+        if not calls:
+            return
+        state.commit()
+        execution = Execution(self.session, clock=self.setup.clock, ends_at=self._ends_at)
+        try:
+            with self._within():
+                await execution.run(calls, state.make_runner(self.session))
+        except TurnTimeoutError:
+            if not any(item.has_begun for item in calls):
+                raise
+            logger.warning("dcaf: the time of a turn was over while approved calls ran")
+        state.count_approved(sum(item.has_begun for item in calls))
+        error = next((item.error for item in calls if item.error is not None), None)
+        if error is not None and not state.has_run:
+            raise error
+
+    async def _step_through(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
+        """Take each step within the time limit and the platform's context, neither of which reaches the one who reads."""
         async with aclosing(events):
             while True:
                 with self._within():
@@ -262,30 +280,30 @@ class Run:
 
     @contextmanager
     def _within(self) -> Iterator[None]:
-        platform, turn = within_platform(self.context.get(PLATFORM)), Within(around, self._draft)
+        platform, turn = within_platform(self.context.get(PLATFORM)), Within(enclosing, self._state)
         with platform, turn, anyio.CancelScope(deadline=self._ends_at) as scope:
             yield
         if scope.cancelled_caught:
-            raise TurnTimeoutError(f"The turn took longer than {self.service.config.timeout_s:g} seconds (timeout).")
+            raise TurnTimeoutError(f"The turn took longer than {self.setup.config.timeout_s:g} seconds (timeout).")
 
-    def _response(self, draft: Draft, blocked: InterceptorError | None) -> AgentResponse:
-        data = draft.data()
-        stop_reason = "tool_use" if draft.stop_reason == "end_turn" and draft.asks_anew() else draft.stop_reason
-        answer = Message(role="assistant", content=draft.text, data=data)
+    def _build_response(self, state: RunState) -> AgentResponse:
+        data = state.build_data()
+        stop_reason = "tool_use" if state.stop_reason == "end_turn" and state.has_new_waiting() else state.stop_reason
+        answer = Message(role="assistant", content=state.text, data=data)
         return AgentResponse(
-            draft.text,
+            state.text,
             data,
             self.session,
-            [*draft.messages, answer],
-            draft.total_usage(),
+            [*state.messages, answer],
+            state.sum_usage(),
             stop_reason,
-            blocked,
-            draft.conflicts,
+            state.blocked,
+            state.conflicts,
             _plain=self.session._state.plain(),
         )
 
 
-def _check(messages: Sequence[Message]) -> None:
+def _check_last(messages: Sequence[Message]) -> None:
     """Refuse a conversation that asks for nothing."""
     last = messages[-1] if messages else None
     if last is None or last.role != "user" or not (last.content or _holds_anything(last.data)):
@@ -296,33 +314,26 @@ def _holds_anything(data: Data | None) -> bool:
     return data is not None and any(value for name, value in data if name != "session")
 
 
-def _block(draft: Draft, error: InterceptorError) -> InterceptorError:
-    draft.text = error.user_message
-    draft.stop_reason = "blocked"
-    return error
-
-
-def _finish(draft: Draft, error: Exception) -> TextDelta:
-    """End a turn that failed after approved calls had run, so that they stay used; any other failure goes on."""
-    if not draft.has_run:
+def _end_failed(state: RunState, error: Exception) -> TextDelta:
+    """End a turn that failed after approved calls had run, so that they stay used; any other failure is raised."""
+    if not state.has_run:
         raise error
     found = error.code if isinstance(error, DcafError) else format_safe_traceback(error)
     logger.error("dcaf: a turn failed after approved calls had run: %s", found)
-    draft.stop_reason = "error"
-    said = (BETWEEN if draft.text else "") + UNANSWERED
-    draft.text += said
+    said = (BETWEEN if state.text else "") + UNANSWERED
+    state.replace_text(state.text + said, stop_reason="error")
     return TextDelta(text=said)
 
 
-def _decided(draft: Draft) -> Iterator[Event]:
-    """The events that tell what became of decisions, in the forms in which they came."""
-    if draft.decided:
-        yield ExecutedApprovals(executed_approvals=list(draft.decided))
-    if draft.decided_older:
-        yield ExecutedToolCalls(executed_tool_calls=list(draft.decided_older))
+def _list_decided(state: RunState) -> Iterator[Event]:
+    """The events for what became of decisions, in the forms in which they came."""
+    if state.decided:
+        yield ExecutedApprovals(executed_approvals=list(state.decided))
+    if state.decided_older:
+        yield ExecutedToolCalls(executed_tool_calls=list(state.decided_older))
 
 
-def _not_run(decided: Iterable[ExecutedApproval]) -> str:
+def _explain_not_run(decided: Iterable[ExecutedApproval]) -> str:
     """What the user reads where nothing that was decided has run: why, or that no such call waits."""
     reasons = dict.fromkeys(item.output for item in decided)
     if UNKNOWN in reasons:
@@ -330,11 +341,17 @@ def _not_run(decided: Iterable[ExecutedApproval]) -> str:
     return DECIDED_BEFORE if reasons.keys() == {BEFORE} else " ".join(f"{reason}." for reason in reasons)
 
 
-def _executed(decision: Approval, output: str) -> ExecutedApproval:
-    told = {"id": decision.id, "type": decision.type, "name": decision.name, "input": decision.input, "output": output}
-    return ExecutedApproval.model_validate(told, context=READ)  # the input was looked at when the decision was read
+def _replace_decisions(last: Message, known: list[ExecutedApproval]) -> Message:
+    """The last message, with what became of its decisions in their place."""
+    data = (last.data or Data()).model_copy(update={"executed_approvals": known, "approvals": [], "tool_calls": []})
+    return last.model_copy(update={"data": data})
 
 
-def _older(item: ExecutedApproval) -> ExecutedToolCall:
-    told = {"id": item.id, "name": item.name, "input": item.input, "output": item.output}
-    return ExecutedToolCall.model_validate(told, context=READ)
+def _build_executed(decision: Approval, output: str) -> ExecutedApproval:
+    members = {"id": decision.id, "type": decision.type, "name": decision.name, "input": decision.input, "output": output}
+    return ExecutedApproval.model_validate(members, context=READ)  # the input was looked at when the decision was read
+
+
+def _to_older_form(item: ExecutedApproval) -> ExecutedToolCall:
+    members = {"id": item.id, "name": item.name, "input": item.input, "output": item.output}
+    return ExecutedToolCall.model_validate(members, context=READ)

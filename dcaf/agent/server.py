@@ -1,4 +1,4 @@
-"""An agent under uvicorn: ``serve(agent, audience=...)`` in a program, and what ``dcaf serve module:agent`` runs.
+"""Serve an agent with uvicorn: ``serve(agent, audience=...)`` in a program, and what ``dcaf serve module:agent`` runs.
 
 What a reader gets wrong: with ``reload`` each new process imports the agent anew, so it is named, and not passed.
 """
@@ -27,7 +27,7 @@ TARGET: Final = "DCAF_SERVE"
 AUDIENCE: Final = "DCAF_AUDIENCE"
 CONVERSATION: Final = "DCAF_CONVERSATION"
 PAGE: Final = "DCAF_PAGE"
-"""Where a process that was started for a reload finds what to serve."""
+"""The environment variables in which a process that was started for a reload finds what to serve."""
 
 
 def serve(agent: Agent | Callable[..., Any], *, host: str = "127.0.0.1", port: int = 8000, **settings: Any) -> None:
@@ -37,7 +37,7 @@ def serve(agent: Agent | Callable[..., Any], *, host: str = "127.0.0.1", port: i
         agent: The agent, or an agent function.
         host: Address to listen on.
         port: Port to listen on.
-        **settings: As of ``create_app``: ``audience=``, ``keys=`` and the like.
+        **settings: Those of ``create_app``: ``audience=``, ``keys=`` and the like.
 
     Raises:
         ConfigurationError: A setting is wrong, or uvicorn is not installed.
@@ -46,7 +46,7 @@ def serve(agent: Agent | Callable[..., Any], *, host: str = "127.0.0.1", port: i
     if type(port) is not int or not 0 <= port <= LAST_PORT:
         raise ConfigurationError(f"port= takes a number from 0 to {LAST_PORT}.")
     app = create_app(agent, **settings)
-    _server().run(app, host=host, port=port)
+    _require_uvicorn().run(app, host=host, port=port)
 
 
 def serve_named(
@@ -75,12 +75,16 @@ def serve_named(
     """
     os.environ |= {TARGET: target, AUDIENCE: audience or "", CONVERSATION: conversation or "", PAGE: "1" if page else ""}
     app = named_app()
-    named = f"{__name__}:named_app" if reload else app
-    _server().run(named, factory=reload, host=host, port=port, reload=reload, app_dir=os.getcwd())  # noqa: PTH109
+    served = f"{__name__}:named_app" if reload else app
+    _require_uvicorn().run(served, factory=reload, host=host, port=port, reload=reload, app_dir=os.getcwd())  # noqa: PTH109
 
 
 def named_app() -> ASGIApp:
-    """The application that the environment names. Raises as ``serve_named``."""
+    """The application that the environment names.
+
+    Raises:
+        ConfigurationError: There is no such thing, or a setting is wrong.
+    """
     target, audience, conversation, page = (os.environ[name] for name in (TARGET, AUDIENCE, CONVERSATION, PAGE))
     found = load(target)
     if isinstance(found, type) or not (callable(found) or isinstance(found, Agent)):
@@ -101,7 +105,7 @@ def _is_app(found: Any) -> bool:
     return names is not None and names.co_varnames[: names.co_argcount][-2:] == ("receive", "send")
 
 
-def _server() -> Any:
+def _require_uvicorn() -> Any:
     if uvicorn is None:
         raise ConfigurationError("Serving needs uvicorn: pip install 'dcaf[agent,server]'")
     return uvicorn

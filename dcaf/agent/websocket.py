@@ -15,7 +15,7 @@ from anyio.streams.memory import MemoryObjectSendStream
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from dcaf.agent.agent import Agent
-from dcaf.agent.codec import Asked, ended, failed, refused, written
+from dcaf.agent.codec import ChatRequest, build_done_event, build_error_event, encode_json, report_failure
 from dcaf.agent.config import StreamingMode
 from dcaf.agent.response import AgentResponse
 from dcaf.asgi.body import off_the_loop
@@ -44,7 +44,7 @@ class _Frame:
     is_over: bool = False
 
 
-class Conversation:
+class ChatSocket:
     """One connection.
 
     Args:
@@ -59,14 +59,14 @@ class Conversation:
         self._may_stop = agent.config.streaming_mode is StreamingMode.BIDI
 
     async def run(self) -> None:
-        """Talk until the client leaves; then the turn that runs is stopped, and keeps nothing."""
+        """Answer frames until the client leaves; then the turn that runs is stopped, and keeps nothing."""
         await self._websocket.accept()
-        giving, frames = anyio.create_memory_object_stream[_Frame](MOST_WAITING)
-        async with anyio.create_task_group() as group, giving, frames:
-            group.start_soon(self._listen, giving, group.cancel_scope)
+        sender, frames = anyio.create_memory_object_stream[_Frame](MOST_WAITING)
+        async with anyio.create_task_group() as group, sender, frames:
+            group.start_soon(self._listen, sender, group.cancel_scope)
             with suppress(WebSocketDisconnect):
                 async for frame in frames:
-                    await self._turn(frame)
+                    await self._run_turn(frame)
             group.cancel_scope.cancel()
 
     async def _listen(self, frames: MemoryObjectSendStream[_Frame], connection: anyio.CancelScope) -> None:
@@ -76,9 +76,9 @@ class Conversation:
                 connection.cancel()
                 return
             text = message.get("text")
-            await self._hear((message.get("bytes") or b"").decode(errors="replace") if text is None else text, frames)
+            await self._accept_frame((message.get("bytes") or b"").decode(errors="replace") if text is None else text, frames)
 
-    async def _hear(self, text: str, frames: MemoryObjectSendStream[_Frame]) -> None:
+    async def _accept_frame(self, text: str, frames: MemoryObjectSendStream[_Frame]) -> None:
         """Have a frame wait for its turn. What is no turn does not wait behind one: it could fill the memory."""
         running = None if self._last is None or self._last.is_over else self._last
         if self._may_stop and text.strip() == STOP:
@@ -86,12 +86,12 @@ class Conversation:
                 running.scope.cancel()
         elif running is not None and not text.lstrip().startswith("{"):
             with suppress(WebSocketDisconnect):
-                await self._send(failed(SessionConflict(reason="busy")))
+                await self._send(build_error_event(SessionConflict(reason="busy")))
         else:
             self._last = _Frame(text)
             await frames.send(self._last)
 
-    async def _turn(self, frame: _Frame) -> None:
+    async def _run_turn(self, frame: _Frame) -> None:
         reason = None
         with frame.scope:
             try:
@@ -100,20 +100,20 @@ class Conversation:
                 raise
             except Exception as error:  # noqa: BLE001 - a client gets an answer, whatever it was
                 frame.is_over = True
-                await self._send(failed(refused(error)))
+                await self._send(build_error_event(report_failure(error)))
                 reason = "error"
         frame.is_over = True
         reason = "stopped" if frame.scope.cancelled_caught else reason
         if reason is not None:
-            await self._send(ended(reason))
+            await self._send(build_done_event(reason))
 
     async def _answer(self, frame: _Frame) -> None:
-        asked = await off_the_loop(Asked.read, frame.text.encode(errors="replace"))
-        run = self._agent.run_stream(asked.messages, session=current_session(), context=asked.context)
+        request = await off_the_loop(ChatRequest.read, frame.text.encode(errors="replace"))
+        run = self._agent.run_stream(request.messages, session=current_session(), context=request.context)
         async with aclosing(run) as events:
             async for event in events:
                 frame.is_over = isinstance(event, AgentResponse)
-                await self._send(asked.event(event))
+                await self._send(request.build_event(event))
 
     async def _send(self, event: dict[str, Any]) -> None:
-        await self._websocket.send_text(written(event).decode())
+        await self._websocket.send_text(encode_json(event).decode())

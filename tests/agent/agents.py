@@ -17,7 +17,7 @@ from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 
 from dcaf import Session, Tool, tool
 from dcaf.agent import Agent, AgentResponse, Approval, Message, PlatformContext
-from dcaf.agent.approvals import decided_call
+from dcaf.agent.approvals import to_decided_call
 from dcaf.core.claims import Binding
 from dcaf.core.store import OpenRequest, SessionStore
 from dcaf.tools import Verdict
@@ -179,7 +179,7 @@ def decide(session: Session, decisions: Sequence[Approval], *, now: float) -> li
     """Decide about calls as a message says. It takes no event loop, so that a hundred thousand can be tried; long ones do."""
 
     async def decided() -> list[Verdict]:
-        return await decide_calls(session, [decided_call(item) for item in decisions], clock=lambda: now)
+        return await decide_calls(session, [to_decided_call(item) for item in decisions], clock=lambda: now)
 
     try:
         decided().send(None)

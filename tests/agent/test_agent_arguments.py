@@ -161,7 +161,7 @@ def test_passed_on_as_they_are_they_end_elsewhere() -> None:
     from dcaf.agent.runner import Run
 
     def unchecked(messages: Any) -> Any:
-        return Run(QUIET._service, messages, Session(), {})
+        return Run(QUIET._setup, messages, Session(), {})
 
     async def run(messages: Any) -> None:
         async with aclosing(unchecked(messages).events()) as events:

@@ -95,8 +95,8 @@ def test_five_hundred_turns_at_once_see_nothing_of_each_other_and_log_nothing(ca
 
 
 def test_what_the_agents_objects_show_has_nothing_of_a_turn() -> None:
-    from dcaf.agent.codec import Asked
-    from dcaf.agent.run_state import Draft
+    from dcaf.agent.codec import ChatRequest
+    from dcaf.agent.run_state import RunState
     from dcaf.agent.runner import Run
 
     body = {
@@ -104,11 +104,11 @@ def test_what_the_agents_objects_show_has_nothing_of_a_turn() -> None:
         "thread_id": "canary",
         "platform_context": {"x": "canary"},
     }
-    asked = Asked.read(json.dumps(body))
+    asked = ChatRequest.read(json.dumps(body))
     session = Session.from_dict({"x": "canary"})
     agent = Agent(obedient(), tools=[tell])
-    run = Run(agent._service, asked.messages, session, asked.context)
-    draft = Draft(session, asked.messages, asked.context, text="canary", further={"x": "canary"})
-    for shown in (asked, asked.messages, agent, run, draft):
+    run = Run(agent._setup, asked.messages, session, asked.context)
+    state = RunState(session, asked.messages, asked.context, text="canary", further={"x": "canary"})
+    for shown in (asked, asked.messages, agent, run, state):
         assert "canary" not in repr(shown)
     assert opened(envelope({"x": 1})) == {"x": 1}

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dcaf import Session
-from dcaf.agent.approvals import decisions_of
+from dcaf.agent.approvals import read_decisions
 from dcaf.agent.models import Approval, Data
 from dcaf.core import ToolArgumentError
 from dcaf.tools.decisions import BEFORE, BOTH, LATE, REJECTED, TWICE, UNKNOWN
@@ -200,13 +200,13 @@ def test_neither_yes_nor_no_leaves_it_waiting_and_changes_nothing() -> None:
 
 def test_the_older_form_decides_too() -> None:
     data = Data.model_validate({"tool_calls": [{"id": "c1", "name": "drop", "input": {"v": 1}, "execute": True}]})
-    assert said(session_with({"v": 1}), *decisions_of(data)) == [None]
+    assert said(session_with({"v": 1}), *read_decisions(data)) == [None]
 
 
 def test_the_same_decision_in_both_forms_is_one() -> None:
     item = {"id": "c1", "name": "drop", "input": {}, "execute": True}
     data = Data.model_validate({"approvals": [item], "tool_calls": [item]})
-    assert said(session_with({}), *decisions_of(data)) == [None]
+    assert said(session_with({}), *read_decisions(data)) == [None]
 
 
 @pytest.mark.parametrize("approved", ["approvals", "tool_calls"])
@@ -214,7 +214,7 @@ def test_a_yes_in_one_form_and_a_no_in_the_other_is_refused(approved: str) -> No
     other = "tool_calls" if approved == "approvals" else "approvals"
     item = {"id": "c1", "name": "drop"}
     data = Data.model_validate({approved: [{**item, "execute": True}], other: [{**item, "rejection_reason": "no"}]})
-    assert said(session_with({}), *decisions_of(data)) == [TWICE, TWICE]
+    assert said(session_with({}), *read_decisions(data)) == [TWICE, TWICE]
 
 
 @pytest.mark.parametrize("decided", ["approvals", "tool_calls"])
@@ -222,11 +222,11 @@ def test_a_decision_in_one_form_counts_where_the_other_is_sent_back_undecided(de
     other = "tool_calls" if decided == "approvals" else "approvals"
     item = {"id": "c1", "name": "drop"}
     data = Data.model_validate({decided: [{**item, "execute": True}], other: [item]})
-    assert said(session_with({}), *decisions_of(data)) == [None]
+    assert said(session_with({}), *read_decisions(data)) == [None]
 
 
 def test_no_data_decides_nothing() -> None:
-    assert decisions_of(None) == []
+    assert read_decisions(None) == []
 
 
 def test_at_most_32_calls_wait_and_the_oldest_give_way() -> None:

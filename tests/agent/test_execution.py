@@ -66,12 +66,12 @@ async def pay_beside(to: str) -> str:
 def asking(*calls: tuple[Any, str], answer: Any = "Done.", **settings: Any) -> Agent:
     """An agent that wants these calls approved, and then answers: with a text, or what a function returns or raises."""
 
-    async def mind(messages: Any, context: Any, session: Session) -> Any:
+    async def agent_function(messages: Any, context: Any, session: Session) -> Any:
         if messages[-1].content == "pay":
             return AgentResult("?", approvals=[ProposedCall(one, {"to": to}, to) for one, to in calls])
         return await answer(session) if callable(answer) else answer
 
-    return Agent(mind, tools=[pay, pay_slowly, pay_beside], **settings)
+    return Agent(agent_function, tools=[pay, pay_slowly, pay_beside], **settings)
 
 
 def yes(*calls: tuple[Any, str]) -> dict[str, Any]:
@@ -82,15 +82,15 @@ def yes(*calls: tuple[Any, str]) -> dict[str, Any]:
 
 
 def stopping(stop: Any) -> Any:
-    """A mind that is stopped while it thinks."""
+    """An agent function that is stopped while it thinks."""
 
-    async def mind(session: Session) -> str:
+    async def agent_function(session: Session) -> str:
         session["talked"] = True
         stop()
         await anyio.sleep(30)
         return ""
 
-    return mind
+    return agent_function
 
 
 def waiting_in(session: Session) -> list[str]:

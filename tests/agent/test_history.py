@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from pydantic_ai.messages import TextPart, ToolCallPart, ToolReturnPart, UserPromptPart
 
 from dcaf.agent import Message
-from dcaf.agent.history import history
+from dcaf.agent.history import build_history
 
 
 def shown(*messages: Any) -> list[Any]:
     """Side and contents of each message."""
-    found = asyncio.run(history([Message.model_validate(message) for message in messages]))
+    found = asyncio.run(build_history([Message.model_validate(message) for message in messages]))
     return [(type(message).__name__, [_shown(part) for part in message.parts]) for message in found]
 
 
@@ -91,7 +91,7 @@ MESSAGES = st.lists(
 
 @given(MESSAGES)
 def test_whatever_a_client_tells_the_sides_take_turns_and_every_call_has_one_answer(messages: Any) -> None:
-    found = asyncio.run(history([Message.model_validate(message) for message in messages]))
+    found = asyncio.run(build_history([Message.model_validate(message) for message in messages]))
     assert all(type(one) is not type(other) for one, other in pairwise(found))
     calls = [part.tool_call_id for message in found for part in message.parts if isinstance(part, ToolCallPart)]
     answers = [part.tool_call_id for message in found for part in message.parts if isinstance(part, ToolReturnPart)]
@@ -125,7 +125,7 @@ def test_a_megabyte_of_history_takes_a_time_that_grows_with_it() -> None:
         gc.disable()  # what it collects is of the whole process
         try:
             start = time.perf_counter()
-            asyncio.run(history(messages))
+            asyncio.run(build_history(messages))
             return time.perf_counter() - start
         finally:
             gc.enable()

@@ -95,7 +95,7 @@ def in_a_thread(inner: Agent) -> Any:
 
 def twice(inner: Agent) -> Any:
     middle = Agent(
-        scripted([wants("ask", {"question": "?"}, "m1")], "Asked."), tools=[awaited(inner)], agents=[inner], name="middle"
+        scripted([wants("ask", {"question": "?"}, "m1")], "ChatRequest."), tools=[awaited(inner)], agents=[inner], name="middle"
     )
     return awaited(middle)
 
@@ -174,7 +174,7 @@ def test_the_agent_in_the_middle_is_not_enough_where_the_outermost_does_not_know
 
 def test_the_outer_agent_may_have_the_tool_itself() -> None:
     inner = storage()
-    outer = Agent(scripted([wants("ask", {"question": "?"})], "Asked.", "Done."), tools=[awaited(inner), drop], name="outer")
+    outer = Agent(scripted([wants("ask", {"question": "?"})], "ChatRequest.", "Done."), tools=[awaited(inner), drop], name="outer")
     asked = outer.run("go")
     outer.chat(after=asked, decisions={asked.approvals[0].id: True})
     assert RAN == ["pg"]

@@ -15,7 +15,7 @@ from pydantic_ai.messages import TextPart
 from dcaf import SessionMiddleware
 from dcaf.agent import Agent, create_app
 from dcaf.agent import codec as module
-from dcaf.agent.codec import MOST_CALLS, MOST_DECISIONS, MOST_MESSAGES, Asked
+from dcaf.agent.codec import MOST_CALLS, MOST_DECISIONS, MOST_MESSAGES, ChatRequest
 from dcaf.agent.models import Turn
 from tests.agent.agents import TOOLS, call, exchange, lines_of, model_of
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, messages_of, scope_of
@@ -127,14 +127,14 @@ def test_others_wait_no_longer_than_for_a_service_that_does_nothing(kind: str) -
 def test_read_at_once_and_without_a_limit_they_would(monkeypatch: pytest.MonkeyPatch) -> None:
     """The control."""
 
-    def at_once(body: bytes) -> Asked:
-        return Asked(Turn.model_validate_json(body).messages, {}, None)
+    def at_once(body: bytes) -> ChatRequest:
+        return ChatRequest(Turn.model_validate_json(body).messages, {}, None)
 
     async def here(function: Any, data: bytes) -> Any:
         return function(data)
 
     monkeypatch.setattr("dcaf.agent.app.off_the_loop", here)
-    monkeypatch.setattr(module.Asked, "read", at_once)
+    monkeypatch.setattr(module.ChatRequest, "read", at_once)
     body = json.dumps(BODIES["with all that a message may have"](), separators=(",", ":")).encode()
     bare, _ = held(BARE, "/", body)
     assert held(FUNCTION, "/api/chat", body)[0] > 0.05 + bare or held(SEEN, "/api/chat", body)[0] > 0.05 + bare

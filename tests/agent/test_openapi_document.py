@@ -23,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from dcaf.agent import create_app
-from dcaf.agent.app import document
+from dcaf.agent.app import build_openapi
 from tests.agent.agents import agent_of
 from tests.asgi.wire import AUDIENCE, RING, envelope, opened
 
@@ -158,7 +158,7 @@ def test_the_service_does_what_its_document_says(api: Any, capsys: Any) -> None:
 
 
 def test_the_document_names_every_shape_once_and_refers_to_none_that_is_missing() -> None:
-    found = document(agent_of(name="shop"))
+    found = build_openapi(agent_of(name="shop"))
     assert found["info"]["title"] == "shop"
     schemas = found["components"]["schemas"]
     refs = set(_refs(found))
@@ -168,7 +168,7 @@ def test_the_document_names_every_shape_once_and_refers_to_none_that_is_missing(
 
 
 def test_the_document_is_open_api_3_1() -> None:
-    jsonschema_rs.meta.validate({"$defs": document(agent_of())["components"]["schemas"]})
+    jsonschema_rs.meta.validate({"$defs": build_openapi(agent_of())["components"]["schemas"]})
 
 
 def _refs(value: Any) -> Any:

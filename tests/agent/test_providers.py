@@ -21,7 +21,7 @@ from pydantic_ai.models.wrapper import WrapperModel
 
 from dcaf import Keyring, Session, tool
 from dcaf.agent import Agent, ModelFailedError, RunConfig, StreamingMode, create_app
-from dcaf.agent.backends import settings_for
+from dcaf.agent.backends import choose_settings
 from dcaf.testing import SessionClient
 from tests.agent.agents import asked_of
 from tests.agent.providers import Body, Provider, Said, provider
@@ -247,7 +247,7 @@ def test_an_approved_call_goes_back_to_a_model_that_thinks(kind: str, mode: Stre
 
 def test_without_that_rule_the_service_refuses_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The control."""
-    monkeypatch.setattr("dcaf.agent.model_loop.settings_for", lambda model, settings, talk: settings)
+    monkeypatch.setattr("dcaf.agent.model_loop.choose_settings", lambda model, settings, talk: settings)
     with provider(approving) as service:
         agent = agent_on(service.claude(), model_settings=BUDGET)
         asked = agent.chat("drop pg")
@@ -271,11 +271,11 @@ def test_adaptive_thinking_and_other_providers_are_left_as_they_are() -> None:
     bare: list[ModelMessage] = [ModelResponse([ToolCallPart("drop", {}, "c1")]), ModelRequest([ToolReturnPart("drop", "ok", "c1")])]
     with provider(counting) as service:
         adaptive: Any = {"anthropic_thinking": {"type": "adaptive"}}
-        assert settings_for(service.claude(), adaptive, bare) is adaptive
-        assert settings_for(service.chat(), {"thinking": "high"}, bare) == {"thinking": "high"}
-        assert settings_for(service.claude(), None, bare) is None
-        assert settings_for(service.claude(), BUDGET, bare) != BUDGET
-        assert settings_for(service.claude(), BUDGET, [*bare, ModelResponse([]), ModelRequest([])]) is BUDGET
+        assert choose_settings(service.claude(), adaptive, bare) is adaptive
+        assert choose_settings(service.chat(), {"thinking": "high"}, bare) == {"thinking": "high"}
+        assert choose_settings(service.claude(), None, bare) is None
+        assert choose_settings(service.claude(), BUDGET, bare) != BUDGET
+        assert choose_settings(service.claude(), BUDGET, [*bare, ModelResponse([]), ModelRequest([])]) is BUDGET
 
 
 @pytest.mark.parametrize("mode", MODES)

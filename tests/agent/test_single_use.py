@@ -41,12 +41,12 @@ def pay(to: str, session: Session) -> str:
 def asking(*names: str) -> Agent:
     """An agent that wants to pay some people, and then is done."""
 
-    def mind(messages: Any, context: Any) -> Any:
+    def agent_function(messages: Any, context: Any) -> Any:
         if messages[-1].data and messages[-1].data.executed_approvals:
             return "Done."
         return AgentResult("May I?", approvals=[ProposedCall(pay, {"to": name}, name) for name in names])
 
-    return Agent(mind, tools=[pay])
+    return Agent(agent_function, tools=[pay])
 
 
 def body_of(message: Any, held: Any = None) -> dict[str, Any]:
@@ -156,10 +156,10 @@ def in_thread(agent: Agent) -> Callable[[Request], Any]:
 
 
 def inside_another(agent: Agent) -> Callable[[Request], Any]:
-    async def mind(messages: Any, context: Any) -> str:
+    async def agent_function(messages: Any, context: Any) -> str:
         return (await agent.run_async(messages)).text
 
-    return whole(Agent(mind, agents=[agent]))
+    return whole(Agent(agent_function, agents=[agent]))
 
 
 def below(endpoint: Callable[[Request], Any], store: SessionStore | None) -> Any:

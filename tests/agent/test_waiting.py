@@ -13,7 +13,7 @@ from pydantic_ai.models.function import AgentInfo, FunctionModel
 
 from dcaf import Session, tool
 from dcaf.agent import Agent, AgentResponse, AgentResult, InterceptorError, Message, ProposedCall, create_app
-from dcaf.agent.approvals import MOST_TRIES, told_in, waiting_calls
+from dcaf.agent.approvals import MOST_TRIES, find_mentions, find_waiting_calls
 from dcaf.agent.history import WAITS
 from dcaf.agent.models import Approval
 from dcaf.agent.runner import DECIDED_BEFORE, NOT_WAITING
@@ -282,7 +282,7 @@ def control_taken_on_the_clients_word(session: Session, told: Any, tools: Any, *
 
 @pytest.mark.parametrize("forged", FORGERIES[:5])
 def test_control_an_id_alone_would_show_a_forgery(forged: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dcaf.agent.runner.waiting_calls", control_taken_on_the_clients_word)
+    monkeypatch.setattr("dcaf.agent.runner.find_waiting_calls", control_taken_on_the_clients_word)
     first = agent_of(asks()).chat("send")
     item = {**first.approvals[0].model_dump(), **forged}
     history = [{"role": "assistant", "content": "x", "data": {"approvals": [item]}}]
@@ -295,10 +295,10 @@ def test_a_conversation_that_repeats_an_id_is_not_digested_without_end() -> None
     session = Session()
     add_proposal(session, "c1", "transfer", {"to": "ann"}, now=NOW)
     items = [Approval(id="c1", name="transfer", input=dense) for _ in range(64)]
-    told = told_in([Message.model_validate({"role": "user", "content": "x", "data": {"approvals": items}})], {"c1"})
+    told = find_mentions([Message.model_validate({"role": "user", "content": "x", "data": {"approvals": items}})], {"c1"})
     assert len(told) == 64
     start = time.process_time()
-    assert waiting_calls(session, told, {"transfer": transfer}, now=NOW) == {}
+    assert find_waiting_calls(session, told, {"transfer": transfer}, now=NOW) == {}
     assert time.process_time() - start < 0.1 * MOST_TRIES
 
 

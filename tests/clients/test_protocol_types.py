@@ -20,7 +20,7 @@ from starlette.testclient import TestClient
 
 from dcaf import Keyring, Session, SessionMiddleware, current_session
 from dcaf.agent import Agent, InterceptorError, create_app
-from dcaf.agent.app import document
+from dcaf.agent.app import build_openapi
 from dcaf.asgi import checkpoint
 from dcaf.demo.app import create_agent, create_demo
 from tests.clients import typescript
@@ -197,7 +197,7 @@ def altered(schemas: dict[str, Any]) -> dict[str, Any]:
 
 def schemas() -> dict[str, Any]:
     """Of a service's OpenAPI document."""
-    found: dict[str, Any] = document(create_agent())["components"]["schemas"]
+    found: dict[str, Any] = build_openapi(create_agent())["components"]["schemas"]
     return found
 
 

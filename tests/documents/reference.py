@@ -33,7 +33,7 @@ PACKAGES: Final = {
     "dcaf.core": "sessions, keys, and every error but the client's",
     "dcaf.tools": "tools, and the calls of one turn",
     "dcaf.asgi": "the middleware, and what its settings take",
-    "dcaf.agent": "an agent, and its service (extra `agent`)",
+    "dcaf.agent": "an agent, its service, and what a service of your own is made of (extra `agent`)",
     "dcaf.client": "a client of such a service (extra `client`)",
     "dcaf.integrations.fastapi": "what an endpoint of FastAPI declares",
     "dcaf.integrations.starlette": "a drop-in for Starlette's own SessionMiddleware",
@@ -42,8 +42,6 @@ PACKAGES: Final = {
 """Package or module -> what it is for. A name has its entry in the first package after ``dcaf`` that has it."""
 
 MODULES: Final = {
-    "dcaf.agent.codec": "what a service of your own is made of, under any framework",
-    "dcaf.agent.models": "the messages and the events of such a service, as models of pydantic",
     "dcaf.demo.app": "the demo's agent and its service, which the examples serve (extra `demo`)",
     "dcaf.testing.server": "a server in a thread, for examples and documents",
 }

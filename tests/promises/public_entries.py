@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import Any
 
 from dcaf import Key, Keyring, ReadOnlySession, Session, SessionMiddleware, current_session, tool
-from dcaf.agent import Agent, AgentResponse, AgentResult, Data, ProposedCall, create_app
+from dcaf.agent import Agent, AgentError, AgentResponse, AgentResult, ChatRequest, Data, ProposedCall, create_app
 from dcaf.asgi import Import
 from dcaf.client import Approval, AsyncClient, Client, Conversation, Turn
 from dcaf.core import OpenRequest, Payload, SessionHost, StatelessStore
@@ -139,6 +139,10 @@ def answers(messages: Any, context: Any, session: Session) -> AgentResult:
 
 def agent() -> Agent:
     return Agent(answers, tools=[deploy, erase])
+
+
+def chat_request() -> ChatRequest:
+    return ChatRequest.read(b'{"messages":[{"role":"user","content":"hi"}]}')
 
 
 def answer() -> AgentResponse:
@@ -406,6 +410,28 @@ ENTRIES: dict[str, Entry] = {
         {"tool": erase, "arguments": {"name": "x"}}, then=lambda found: Agent(proposes(found), tools=[erase]).run_async("hi")
     ),
     "dcaf.agent.RunConfig": Entry({"max_model_calls": 2}, then=lambda found: Agent(answers, config=found).run_async("hi")),
+    "dcaf.agent.Answer": Entry(is_model=True),
+    "dcaf.agent.Approvals": Entry({"approvals": [{"id": "c1", "name": "x"}]}, is_model=True),
+    "dcaf.agent.ChatRequest.read": Entry(
+        {"body": b'{"messages":[{"role":"user","content":"hi"}]}'},
+        on=lambda: ChatRequest,
+        then=lambda found: found.messages,
+    ),
+    "dcaf.agent.ChatRequest.build_answer": Entry({"response": Fresh(answer)}, on=chat_request),
+    "dcaf.agent.ChatRequest.build_event": Entry({"event": Fresh(answer)}, on=chat_request),
+    "dcaf.agent.ExecutedApproval": Entry({"id": "c1", "name": "x"}, is_model=True),
+    "dcaf.agent.ExecutedApprovals": Entry({"executed_approvals": [{"id": "c1", "name": "x"}]}, is_model=True),
+    "dcaf.agent.ExecutedToolCall": Entry({"id": "c1", "name": "x", "output": "y"}, is_model=True),
+    "dcaf.agent.ExecutedToolCalls": Entry({"executed_tool_calls": [{"id": "c1", "name": "x"}]}, is_model=True),
+    "dcaf.agent.IntermittentUpdate": Entry({"text": "x"}, is_model=True),
+    "dcaf.agent.MetaData": Entry(is_model=True),
+    "dcaf.agent.PendingToolCall": Entry({"id": "c1", "name": "x"}, is_model=True),
+    "dcaf.agent.TextDelta": Entry({"text": "x"}, is_model=True),
+    "dcaf.agent.ToolCalls": Entry({"tool_calls": [{"id": "c1", "name": "x"}]}, is_model=True),
+    "dcaf.agent.Turn": Entry({"messages": [{"role": "user", "content": "hi"}]}, is_model=True),
+    "dcaf.agent.build_done_event": Entry({"stop_reason": "error"}),
+    "dcaf.agent.build_error_event": Entry({"error": AgentError("x")}),
+    "dcaf.agent.build_problem": Entry({"error": AgentError("x")}),
     "dcaf.agent.create_app": Entry(
         {"agent": Fresh(agent), "keys": RING, "audience": "shop"},
         then=lambda app: call(app, {"messages": [{"role": "user", "content": "x"}]}),
@@ -515,6 +541,7 @@ NOBODYS: frozenset[str] = frozenset(
         "dcaf.tools.Verdict",  # made by decide()
         "dcaf.agent.StreamingMode",  # a choice of three
         "dcaf.agent.AgentResponse",  # made by a run
+        "dcaf.agent.ChatRequest",  # made by ChatRequest.read()
         "dcaf.core.Claims.read",
         "dcaf.core.Claims.write",
         *(f"dcaf.core.Binding.{name}" for name in ("check", "digests")),

@@ -17,7 +17,7 @@ import pytest
 from dcaf import Session, tool
 from dcaf.agent import Agent, Approval, create_app
 from dcaf.agent.app import _warn_once
-from dcaf.agent.approvals import decided_call
+from dcaf.agent.approvals import to_decided_call
 from dcaf.core import SessionStore
 from dcaf.testing import tampered
 from dcaf.tools import DecidedCall, Verdict
@@ -159,7 +159,7 @@ def on_the_clients_word(session: Session, decisions: Sequence[Approval | Decided
 
 
 def as_decided(item: Approval | DecidedCall) -> DecidedCall:
-    return item if isinstance(item, DecidedCall) else decided_call(item)
+    return item if isinstance(item, DecidedCall) else to_decided_call(item)
 
 
 def without_the_arguments(session: Session, decisions: Sequence[Approval | DecidedCall], *, now: float) -> list[Verdict]:

@@ -29,8 +29,8 @@ import pytest
 
 from dcaf import Session, tool
 from dcaf.agent import Agent, AgentResult, ProposedCall, RunConfig, create_app
-from dcaf.agent.approvals import Approved, Execution
-from dcaf.agent.run_state import Draft
+from dcaf.agent.approvals import ApprovedCall, Execution
+from dcaf.agent.run_state import RunState
 from dcaf.core import OpenRequest
 from dcaf.core.claims import Binding
 from dcaf.tools.decisions import Spending
@@ -174,7 +174,7 @@ KINDS: Final = {
 }
 
 
-async def mind(messages: Any, context: Any, session: Session) -> AgentResult:
+async def agent_function(messages: Any, context: Any, session: Session) -> AgentResult:
     await TRIAL.get().step()
     session.incr("turns")
     if messages[-1].content == "pay":
@@ -196,7 +196,7 @@ async def after(response: Any) -> None:
 
 
 AGENT: Final = Agent(
-    mind,
+    agent_function,
     tools=KINDS.values(),
     request_interceptors=before,
     response_interceptors=after,
@@ -479,16 +479,16 @@ class RollsBack:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.used: dict[int, list[str]] = {}
-        commits = Draft.commit
+        commits = RunState.commit
 
-        def commit(draft: Draft) -> None:
-            mark_decided(draft.session, self.used.pop(id(draft.base._state), []), now=draft.clock())
-            commits(draft)
+        def commit(state: RunState) -> None:
+            settle(state.session, self.used.pop(id(state.base._state), []), now=state.clock())
+            commits(state)
 
         monkeypatch.setattr("dcaf.agent.approvals.use_up", self.take)
         monkeypatch.setattr("dcaf.agent.approvals.give_back", lambda *_, **__: None)
         monkeypatch.setattr("dcaf.agent.approvals.is_sealed_as_waiting", lambda *_: False)
-        monkeypatch.setattr(Draft, "commit", commit)
+        monkeypatch.setattr(RunState, "commit", commit)
 
     def take(self, state: Any, id_: str, use: str, *, now: float) -> list[Any]:
         self.used.setdefault(id(state), []).append(id_)
@@ -504,7 +504,7 @@ def uses_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
             execution._use(item)
         await runs(execution, calls, turn)
 
-    async def begin(execution: Execution, item: Approved) -> None:
+    async def begin(execution: Execution, item: ApprovedCall) -> None:
         await asyncio.sleep(0)
 
     monkeypatch.setattr(Execution, "run", run)
@@ -518,7 +518,7 @@ def tells_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     async def tell(*_: Any) -> None:
         """Nothing."""
 
-    monkeypatch.setattr(Execution, "_tell_use", tell)
+    monkeypatch.setattr(Execution, "_send_use", tell)
 
 
 class NoLock:
@@ -537,7 +537,7 @@ def tells_together(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def make(execution: Execution, *args: Any, **named: Any) -> None:
         made(execution, *args, **named)
-        execution._telling = NoLock()  # type: ignore[assignment]
+        execution._sending = NoLock()  # type: ignore[assignment]
 
     monkeypatch.setattr(Execution, "__init__", make)
 
@@ -548,7 +548,7 @@ def can_be_stopped_between(monkeypatch: pytest.MonkeyPatch) -> None:
     async def tell(execution: Execution, send: Any, id_: str) -> None:
         await send()
 
-    monkeypatch.setattr(Execution, "_tell_use", tell)
+    monkeypatch.setattr(Execution, "_send_use", tell)
 
 
 @pytest.mark.promise(39)

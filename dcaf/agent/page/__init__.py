@@ -2,11 +2,11 @@
 
 >>> Page(suggestions=("start",)).suggestions
 ('start',)
->>> [route.path for route in routes(Page(), title="greeter", store=None, settings={})]
+>>> [route.path for route in build_page_routes(Page(), title="greeter", store=None, settings={})]
 ['/', '/page/settings', '/page/{name}']
 
-What a reader gets wrong: the page is a client like any other. It has no key and no route of its own to the session; whatever it
-shows it has read in the answers of the agent's service.
+What a reader gets wrong: the page is a client like any other. It has no key and no route of its own to the session, and shows only
+what it has read in the answers of the agent's service.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Page:
             raise ConfigurationError('Page takes texts, for instance Page("Shop", suggestions=("start", "help")).')
 
 
-def routes(page: Page, *, title: str, store: SessionStore | None, settings: Mapping[str, Any]) -> list[BaseRoute]:
+def build_page_routes(page: Page, *, title: str, store: SessionStore | None, settings: Mapping[str, Any]) -> list[BaseRoute]:
     """The routes of the page, all of them GET.
 
     Args:
@@ -78,23 +78,23 @@ def routes(page: Page, *, title: str, store: SessionStore | None, settings: Mapp
     """
     if "body" not in settings.get("carriers", ("body",)):
         raise ConfigurationError('page= reads the session in the body: add "body" to carriers=, or leave the page out.')
-    told = _told(page, title, store, settings)
+    facts = _describe_service(page, title, store, settings)
     files = _Files(directory=STATIC)
 
-    async def first(request: Request) -> Response:
+    async def index(request: Request) -> Response:
         return await files.get_response("index.html", request.scope)
 
     async def file(request: Request) -> Response:
         return await files.get_response(request.path_params["name"], request.scope)
 
-    async def facts(_: Request) -> Response:
-        return JSONResponse(told, headers=HEADERS)
+    async def service(_: Request) -> Response:
+        return JSONResponse(facts, headers=HEADERS)
 
-    return [Route("/", first), Route("/page/settings", facts), Route("/page/{name}", file)]
+    return [Route("/", index), Route("/page/settings", service), Route("/page/{name}", file)]
 
 
-def _told(page: Page, title: str, store: SessionStore | None, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page knows of the service beside its answers."""
+def _describe_service(page: Page, title: str, store: SessionStore | None, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page knows of the service, apart from its answers."""
     conversation = settings.get("conversation")
     return {
         "title": page.title or title,
@@ -112,7 +112,7 @@ class _Files(StaticFiles):
     def file_response(
         self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Scope, status_code: int = 200
     ) -> Response:
-        """A file, or that it has not changed."""
+        """A file, or the answer that it has not changed."""
         response = super().file_response(full_path, stat_result, scope, status_code)
         response.headers.update(HEADERS)
         return response

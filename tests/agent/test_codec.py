@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 
 from dcaf.agent import AgentResponse, MalformedRequest
-from dcaf.agent.codec import CONTEXT_BYTES, Asked, failed, problem, refused, written
+from dcaf.agent.codec import CONTEXT_BYTES, ChatRequest, build_error_event, build_problem, encode_json, report_failure
 from dcaf.core.errors import AgentError, ModelFailedError, SessionUnavailable
 from tests.agent.agents import agent_of
 
 
-def read(**members: Any) -> Asked:
-    return Asked.read(json.dumps({"messages": [{"role": "user", "content": "hi"}], **members}))
+def read(**members: Any) -> ChatRequest:
+    return ChatRequest.read(json.dumps({"messages": [{"role": "user", "content": "hi"}], **members}))
 
 
-def answered(asked: Asked) -> Any:
-    return asked.answer(agent_of().run(asked.messages, context=asked.context))
+def answered(asked: ChatRequest) -> Any:
+    return asked.build_answer(agent_of().run(asked.messages, context=asked.context))
 
 
 def test_further_members_are_context_and_are_echoed() -> None:
@@ -43,7 +43,7 @@ def test_the_platforms_context_is_that_of_the_newest_message_and_leaves_all_of_t
         {"role": "assistant", "content": "b", "platform_context": {"user_id": "mira"}},
         {"role": "user", "content": "c"},
     ]
-    asked = Asked.read(json.dumps({"messages": messages, "platform_context": {"user_id": "top"}}))
+    asked = ChatRequest.read(json.dumps({"messages": messages, "platform_context": {"user_id": "top"}}))
     assert asked.context["platform_context"] == {"user_id": "mira"}
     assert all(message.platform_context is None for message in asked.messages)
     assert "mira" not in repr(asked)
@@ -51,7 +51,7 @@ def test_the_platforms_context_is_that_of_the_newest_message_and_leaves_all_of_t
 
 @pytest.mark.parametrize("value", ["x", {"a": 1}, [1], "é", 2**70])
 def test_the_echo_is_at_most_16_kib_long(value: Any) -> None:
-    text = "x" * (CONTEXT_BYTES - len(b'{"a":"","b":}') - len(written(value)))
+    text = "x" * (CONTEXT_BYTES - len(b'{"a":"","b":}') - len(encode_json(value)))
     assert CONTEXT_BYTES == 16 * 1024
     assert read(a=text, b=value).request_context is not None
     longer = read(a=text + "x", b=value)
@@ -87,8 +87,8 @@ def test_the_echo_is_at_most_16_kib_long(value: Any) -> None:
 )
 def test_a_body_that_is_no_turn_is_refused_without_its_values(body: str) -> None:
     with pytest.raises(MalformedRequest) as caught:
-        Asked.read(body)
-    told = problem(caught.value)
+        ChatRequest.read(body)
+    told = build_problem(caught.value)
     assert told["status"] == 400
     assert told["code"] == "malformed-request"
     assert told["problems"]
@@ -101,16 +101,16 @@ def test_the_problems_of_a_huge_malformed_body_are_few() -> None:
     for body in ('{"messages": [' + many + "]}", data):
         start = time.perf_counter()
         with pytest.raises(MalformedRequest) as caught:
-            Asked.read(body)
-        assert len(written(problem(caught.value))) < 4000
+            ChatRequest.read(body)
+        assert len(encode_json(build_problem(caught.value))) < 4000
         assert time.perf_counter() - start < 0.5
 
 
 def test_a_long_name_in_a_body_is_not_sent_back_whole() -> None:
     body = json.dumps({"messages": [{"role": "user", "content": "x", "data": {"session": {}, "approvals": {"x" * 9000: 1}}}]})
     with pytest.raises(MalformedRequest) as caught:
-        Asked.read(body)
-    assert len(written(problem(caught.value))) < 4000
+        ChatRequest.read(body)
+    assert len(encode_json(build_problem(caught.value))) < 4000
 
 
 @pytest.mark.parametrize(
@@ -125,8 +125,8 @@ def test_a_long_name_in_a_body_is_not_sent_back_whole() -> None:
     ],
 )
 def test_whatever_a_model_or_a_tool_says_can_be_written(value: Any, expected: bytes) -> None:
-    assert written(value) == expected
-    json.loads(written(value))
+    assert encode_json(value) == expected
+    json.loads(encode_json(value))
 
 
 def test_the_end_of_a_stream_has_what_the_agent_adds_to_the_data_and_no_session() -> None:
@@ -134,7 +134,7 @@ def test_the_end_of_a_stream_has_what_the_agent_adds_to_the_data_and_no_session(
 
     asked = read(thread_id="t-1")
     response = Agent(lambda: AgentResult("x", {"url_configs": [1], "extra": 2})).run("hi", session={"a": 1})
-    assert asked.event(response) == {
+    assert asked.build_event(response) == {
         "type": "done",
         "stop_reason": "end_turn",
         "meta_data": {
@@ -145,27 +145,27 @@ def test_the_end_of_a_stream_has_what_the_agent_adds_to_the_data_and_no_session(
         },
         "data": {"url_configs": [1], "extra": 2},
     }
-    assert "data" not in asked.event(agent_of().run("hi"))
+    assert "data" not in asked.build_event(agent_of().run("hi"))
 
 
 def test_an_answer_has_no_session_of_its_own() -> None:
     response: AgentResponse = agent_of().run("call count")
-    assert "session" not in read().answer(response)["data"]
+    assert "session" not in read().build_answer(response)["data"]
 
 
 @pytest.mark.parametrize("error", [ValueError("canary"), AgentError("canary"), ModelFailedError("canary"), SessionUnavailable()])
 def test_an_error_is_told_by_a_static_text(error: Exception, caplog: Any) -> None:
-    told = refused(error)
-    assert "canary" not in json.dumps([failed(told), problem(told)])
+    told = report_failure(error)
+    assert "canary" not in json.dumps([build_error_event(told), build_problem(told)])
     assert "canary" not in caplog.text
     assert caplog.records
-    assert problem(told)["status"] == told.http_status
+    assert build_problem(told)["status"] == told.http_status
 
 
 def test_the_log_says_what_is_wrong_with_a_body_and_not_what_is_in_it(caplog: Any) -> None:
     with pytest.raises(MalformedRequest) as told:
-        Asked.read(b'{"messages":[{"role":"canary","content":7}]}')
-    refused(told.value)
+        ChatRequest.read(b'{"messages":[{"role":"canary","content":7}]}')
+    report_failure(told.value)
     assert [record.getMessage() for record in caplog.records] == [
         "dcaf: a turn failed: malformed-request (messages.0.role: Input should be 'user' or 'assistant'; "
         "messages.0.content: Input should be a valid string)"
@@ -173,14 +173,14 @@ def test_the_log_says_what_is_wrong_with_a_body_and_not_what_is_in_it(caplog: An
 
 
 def test_a_path_cannot_begin_a_line_of_the_log(caplog: Any) -> None:
-    refused(MalformedRequest([("a\nERROR dcaf: b", "Field required")]))
+    report_failure(MalformedRequest([("a\nERROR dcaf: b", "Field required")]))
     assert caplog.records[0].getMessage() == r"dcaf: a turn failed: malformed-request (a\nERROR dcaf: b: Field required)"
 
 
 def test_what_a_turn_is_stands_in_the_problem_as_json() -> None:
-    said = problem(MalformedRequest())["detail"]
+    said = build_problem(MalformedRequest())["detail"]
     assert said == 'The body is not a turn. A turn is {"messages": [{"role": "user", "content": "..."}]}.'
-    assert Asked.read(said.removeprefix("The body is not a turn. A turn is ").removesuffix(".")).messages[0].content == "..."
+    assert ChatRequest.read(said.removeprefix("The body is not a turn. A turn is ").removesuffix(".")).messages[0].content == "..."
 
 
 def test_the_log_says_where_an_unforeseen_error_was(caplog: Any) -> None:
@@ -190,6 +190,6 @@ def test_the_log_says_where_an_unforeseen_error_was(caplog: Any) -> None:
     try:
         breaks_here()
     except ValueError as error:
-        refused(error)
+        report_failure(error)
     assert "ValueError" in caplog.text
     assert "breaks_here" in caplog.text

@@ -33,8 +33,8 @@ from pydantic_ai.models.test import TestModel as MadeUp
 from pydantic_ai.models.wrapper import WrapperModel
 
 from dcaf.agent import Agent, ModelFailedError, RunConfig, StreamingMode
-from dcaf.agent.backends import describe, innermost, stop_reason
-from dcaf.agent.model_loop import Question, _Texts
+from dcaf.agent.backends import describe_failure, find_innermost, read_stop_reason
+from dcaf.agent.model_loop import Question, _AnswerText
 from tests.agent.agents import count, gathered, model_of
 
 MODES = list(StreamingMode)
@@ -172,7 +172,7 @@ def test_read_off_the_outermost_class_it_fails(monkeypatch: pytest.MonkeyPatch) 
 
     async def pieces(question: Question) -> Any:
         can = type(question.model).request_stream is not Model.request_stream
-        async for piece in question._streamed() if can else question._whole():
+        async for piece in question._ask_streaming() if can else question._ask_whole():
             yield piece
 
     monkeypatch.setattr(Question, "pieces", pieces)
@@ -209,7 +209,7 @@ def test_a_failure_is_not_asked_again() -> None:
 def test_the_innermost_models_of_all_wrappers_are_found() -> None:
     one, other = Whole(), MadeUp()
     model = InstrumentedModel(FallbackModel(WrapperModel(one), ConcurrencyLimitedModel(other, limiter=1)))
-    assert list(innermost(model)) == [one, other]
+    assert list(find_innermost(model)) == [one, other]
 
 
 def test_a_model_of_the_house_that_is_made_without_its_base_answers() -> None:
@@ -247,26 +247,26 @@ def test_texts_are_apart_where_something_stands_between_them(first: str) -> None
     for kinds in itertools.product([first], PARTS, PARTS, PARTS):
         parts = [PARTS[kind](number) for number, kind in enumerate(kinds)]
         expected = ModelResponse([part for part in parts if part != TextPart("")]).text or ""
-        whole, pieces = _Texts(), _Texts()
-        assert "".join(whole.more(PartStartEvent(index=at, part=part)) for at, part in enumerate(parts)) == expected
-        assert "".join(map(pieces.more, streamed(parts))) == expected
+        whole, pieces = _AnswerText(), _AnswerText()
+        assert "".join(whole.add(PartStartEvent(index=at, part=part)) for at, part in enumerate(parts)) == expected
+        assert "".join(map(pieces.add, streamed(parts))) == expected
 
 
 def test_joined_as_they_come_they_are_not() -> None:
     """The control."""
     parts: list[ModelResponsePart] = [TextPart("First."), ThinkingPart("Hm."), TextPart("Second.")]
     events = [event for event in streamed(parts) if isinstance(event, PartDeltaEvent)]
-    assert "".join(map(_Texts().more, events)) == "First.Second."
+    assert "".join(map(_AnswerText().add, events)) == "First.Second."
 
 
 def test_a_text_that_goes_on_after_another_part_has_begun_is_one() -> None:
-    texts = _Texts()
+    texts = _AnswerText()
     events: list[ModelResponseStreamEvent] = [
         PartStartEvent(index=0, part=TextPart("one ")),
         PartStartEvent(index=1, part=ToolCallPart("count", {}, "c1")),
         PartDeltaEvent(index=0, delta=TextPartDelta("word")),
     ]
-    assert "".join(map(texts.more, events)) == "one word"
+    assert "".join(map(texts.add, events)) == "one word"
 
 
 # how it ended
@@ -306,8 +306,8 @@ def test_every_end_of_an_answer_has_a_word(reason: str, said: dict[str, Any], mo
     "parts", [[], [TextPart("")], [TextPart(" \n")], [ThinkingPart("Hm.")], [ThinkingPart("Hm."), TextPart("")]]
 )
 def test_an_answer_of_nothing_is_empty(parts: list[Any]) -> None:
-    assert stop_reason(ModelResponse(parts)) == "empty"
-    assert stop_reason(ModelResponse(parts, finish_reason="length")) == "max_tokens"
+    assert read_stop_reason(ModelResponse(parts)) == "empty"
+    assert read_stop_reason(ModelResponse(parts, finish_reason="length")) == "max_tokens"
 
 
 def test_nothing_more_to_say_after_a_call_is_the_end_where_something_was_said() -> None:
@@ -364,9 +364,9 @@ def test_the_log_says_the_types_and_the_status_of_all_that_was_raised() -> None:
     refused.__cause__ = ClientError("s3cret")
     refused.__cause__.__cause__ = ConnectionResetError("s3cret")
     group = ExceptionGroup("s3cret", [refused, ValueError("s3cret")])
-    said = describe(refused)
+    said = describe_failure(refused)
     assert said.splitlines()[0] == "ModelHTTPError (HTTP 401) from ClientError (HTTP 503) from ConnectionResetError"
-    assert describe(group) == "ExceptionGroup (ModelHTTPError (HTTP 401), ValueError)"
+    assert describe_failure(group) == "ExceptionGroup (ModelHTTPError (HTTP 401), ValueError)"
 
 
 def test_an_error_whose_parts_cannot_be_read_is_told_by_its_type() -> None:
@@ -375,13 +375,13 @@ def test_an_error_whose_parts_cannot_be_read_is_told_by_its_type() -> None:
         def response(self) -> Any:
             raise RuntimeError("s3cret")
 
-    assert describe(Odd("s3cret")) == "Odd"
+    assert describe_failure(Odd("s3cret")) == "Odd"
 
 
 def test_causes_in_a_circle_are_told_once_more_and_not_for_ever() -> None:
     error = ValueError("s3cret")
     error.__cause__ = error
-    assert describe(error).count("ValueError") == 8
+    assert describe_failure(error).count("ValueError") == 8
     with pytest.raises(ModelFailedError):
         Agent(model_of(lambda _: (_ for _ in ()).throw(error))).run("hi")
 
