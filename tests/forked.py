@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 CONTEXT: Final = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["dcaf.demo.app", "dcaf.agent.server"])
+CONTEXT.set_forkserver_preload(["dcaf.demo.app", "dcaf.agent.serving"])
 
 
 class Forked:

@@ -35,7 +35,7 @@ from dcaf.agent.models import (
 )
 from dcaf.agent.page import Page
 from dcaf.agent.response import AgentResponse
-from dcaf.agent.server import serve
+from dcaf.agent.serving import serve
 from dcaf.core.errors import AgentError, InterceptorError, MalformedRequest, ModelFailedError, ModelLimitError, TurnTimeoutError
 from dcaf.tools.platform_context import PlatformContext
 

@@ -334,8 +334,8 @@ def _make_tool(item: Any) -> Tool[..., Any]:
     if not isinstance(item, Tool) and not callable(item):
         raise ConfigurationError(f"tools= takes {TOOLS}, and there is {describe_kind(item)} among them.")
     made = item if isinstance(item, Tool) else tool(item)
-    if made._way.waits:
-        name = getattr(made._way.function, "__qualname__", made.name)
+    if made._target.waits:
+        name = getattr(made._target.function, "__qualname__", made.name)
         raise ConfigurationError(
             f"{name} is a method, and there is no object to call it on: pass that of one, as tools=[thing.{made.name}]."
         )

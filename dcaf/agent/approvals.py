@@ -179,9 +179,9 @@ class Execution:
 
     def _wrap_tool(self, item: ApprovedCall) -> Tool[..., Any]:
         """The tool, whose function uses the call up when it begins."""
-        tool, way = item.tool, item.tool._way
+        tool, way = item.tool, item.tool._target
         begin, begin_in_thread = functools.partial(self._begin, item), functools.partial(self._begin_in_thread, item)
-        made: Tool[..., Any] = tool._changed(_way=replace(way, function=_prepend(begin, begin_in_thread, way.function)))
+        made: Tool[..., Any] = tool._copy_with(_target=replace(way, function=_prepend(begin, begin_in_thread, way.function)))
         made._reaches = tool._is_undeclared_writer()  # which is read off the code of the function alone
         return made
 

@@ -112,7 +112,7 @@ async def apply_interceptors(
 
 async def _call(interceptor: Callable[[Intercepted], Any], given: Intercepted) -> Intercepted:
     with running(given.session), contained():
-        result = await outcome(functools.partial(interceptor, given), on_loop=starts_on_loop(interceptor), abandon=True)
+        result = await call_and_wait(functools.partial(interceptor, given), on_loop=starts_on_loop(interceptor), abandon=True)
     if result is not None and type(result) is not type(given):
         raise ConfigurationError(
             f"{label(interceptor)} returned {describe_kind(result)}: return the {type(given).__name__}, or nothing."

@@ -147,7 +147,7 @@ class Run:
         pending = pending_in(self.session, now)
         mentions = find_mentions(self.messages, pending) if pending else []
         find = functools.partial(find_waiting_calls, self.session, mentions, self.setup.tools, now=now)
-        return await digesting(find, [item.input for item in mentions])
+        return await run_digest(find, [item.input for item in mentions])
 
     async def _intercept_request(self, state: RunState) -> None:
         given = InterceptedRequest(state.messages, state.session, self.context)
@@ -222,7 +222,7 @@ class Run:
             await spending.end([item.verdict for item in calls.values() if item.has_begun])
         refused = [verdict.id for verdict in verdicts if verdict.is_known and not verdict.is_approved]
         if verdicts:
-            settle(self.session if state.has_run else state.session, refused, now=self.setup.clock())
+            mark_decided(self.session if state.has_run else state.session, refused, now=self.setup.clock())
         outputs = [calls[verdict.id].output if verdict.reason is None else verdict.reason for verdict in verdicts]
         decided = [_build_executed(*pair) for pair in zip(decisions, outputs, strict=True)]
         done = {*refused, *(id_ for id_, item in calls.items() if item.has_begun)}

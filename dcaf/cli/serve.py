@@ -27,7 +27,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def _serve(options: argparse.Namespace) -> int:
-    loaded("dcaf.agent.server", what="Serving", extra="agent,server").serve_named(
+    loaded("dcaf.agent.serving", what="Serving", extra="agent,server").serve_named(
         options.target,
         audience=options.audience,
         conversation=options.conversation,

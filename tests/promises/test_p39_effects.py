@@ -482,7 +482,7 @@ class RollsBack:
         commits = RunState.commit
 
         def commit(state: RunState) -> None:
-            settle(state.session, self.used.pop(id(state.base._state), []), now=state.clock())
+            mark_decided(state.session, self.used.pop(id(state.base._state), []), now=state.clock())
             commits(state)
 
         monkeypatch.setattr("dcaf.agent.approvals.use_up", self.take)

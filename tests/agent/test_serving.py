@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,13 +11,11 @@ from typing import Any
 import pytest
 
 from dcaf import SessionMiddleware
-from dcaf.agent import serve, server
-from dcaf.agent.server import named_app, serve_named
+from dcaf.agent import serve, serving
+from dcaf.agent.serving import named_app, serve_named
 from dcaf.core import ConfigurationError, Key
 from tests.agent.agents import agent_of
 from tests.asgi.wire import AUDIENCE, RING
-
-SERVING = import_module("dcaf.agent.serve")  # under that name the package has the function
 
 MODULE = '''
 from dcaf import Session
@@ -49,8 +46,8 @@ def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DCAF_KEYS", Key.generate("k9").text())
     monkeypatch.delitem(sys.modules, "shop_agents", raising=False)
-    monkeypatch.setattr(SERVING, "uvicorn", SimpleNamespace(run=lambda app, **settings: started.append((app, settings))))
-    for name in (SERVING.TARGET, SERVING.AUDIENCE):
+    monkeypatch.setattr(serving, "uvicorn", SimpleNamespace(run=lambda app, **settings: started.append((app, settings))))
+    for name in (serving.TARGET, serving.AUDIENCE):
         monkeypatch.setenv(name, "")
     return started
 
@@ -88,9 +85,9 @@ def test_an_application_that_is_ready_is_served_as_it_is(name: str, ran: list[An
 def test_with_a_reload_the_application_is_named_and_each_process_makes_it_anew(ran: list[Any]) -> None:
     serve_named("shop_agents:agent", audience="shop", host="h", port=1, reload=True)
     ((named, settings),) = ran
-    assert named == "dcaf.agent.server:named_app"
+    assert named == "dcaf.agent.serving:named_app"
     assert settings["factory"]
-    assert os.environ[SERVING.AUDIENCE] == "shop"
+    assert os.environ[serving.AUDIENCE] == "shop"
     assert isinstance(named_app(), SessionMiddleware)
 
 
@@ -109,6 +106,6 @@ def test_without_a_key_nothing_is_served_and_the_line_that_makes_one_is_told(ran
 
 
 def test_without_uvicorn_the_line_that_installs_it_is_told(ran: list[Any], monkeypatch: Any) -> None:
-    monkeypatch.setattr(SERVING, "uvicorn", None)
+    monkeypatch.setattr(serving, "uvicorn", None)
     with pytest.raises(ConfigurationError, match="pip install"):
         serve(agent_of(), keys=RING, audience=AUDIENCE)
