@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from dcaf import DcafError, Keyring, SessionMiddleware, current_session
 from dcaf.agent.codec import Asked, ended, failed, problem
 from dcaf.agent.models import Turn
-from dcaf.demo.app import create_agent
+from dcaf.demo import create_agent
 from dcaf.integrations.fastapi import SessionDep
 
 agent = create_agent()

@@ -15,7 +15,7 @@ from litestar.response import ServerSentEvent, Stream
 
 from dcaf import DcafError, Keyring, Session, SessionMiddleware, current_session
 from dcaf.agent.codec import Asked, ended, failed, problem
-from dcaf.demo.app import create_agent
+from dcaf.demo import create_agent
 
 agent = create_agent()
 

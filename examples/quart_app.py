@@ -13,7 +13,7 @@ from quart import Quart, request, websocket
 
 from dcaf import DcafError, Keyring, SessionMiddleware, current_session
 from dcaf.agent.codec import Asked, ended, failed, problem
-from dcaf.demo.app import create_agent
+from dcaf.demo import create_agent
 
 agent = create_agent()
 app = Quart(__name__)

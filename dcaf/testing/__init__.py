@@ -5,12 +5,14 @@ from __future__ import annotations
 from dcaf.core.importing import missing_names as _missing_names
 
 try:
+    from dcaf.client import transport as _guarded  # noqa: F401 - first: Starlette's modules would import httpx2 unguarded
     from dcaf.testing.client import AsyncSessionClient, SessionClient
     from dcaf.testing.clock import FrozenClock
     from dcaf.testing.conversation import Echo
     from dcaf.testing.envelopes import expired, fixed_keys, sealed, tampered
     from dcaf.testing.hostile import HARMLESS, MISUSES, Misuse, aborted
     from dcaf.testing.reply import Reply, cut, held
+    from dcaf.testing.server import serving
     from dcaf.testing.transport import Wire
 except ModuleNotFoundError as _missing:
     globals()["__getattr__"] = _missing_names("dcaf.testing", "dcaf[testing]", _missing)
@@ -33,5 +35,6 @@ __all__ = [  # noqa: RUF022 - capitals by their letters, as in every window of d
     "fixed_keys",
     "held",
     "sealed",
+    "serving",
     "tampered",
 ]

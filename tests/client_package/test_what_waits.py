@@ -22,8 +22,7 @@ from starlette.websockets import WebSocket
 from dcaf import SessionMiddleware, current_session, tool
 from dcaf.agent import Agent, create_app
 from dcaf.client import ApprovalUnknown, AsyncClient, Client, Conversation, ServiceFailed, Turn, reply
-from dcaf.testing import SessionClient
-from dcaf.testing.server import serving
+from dcaf.testing import SessionClient, serving
 from tests.client_package.services import AUDIENCE, RING, WIRES, Talk, talking
 from tests.testing.counting import HOW
 from tests.testing.counting import WIRES as KIT_WIRES

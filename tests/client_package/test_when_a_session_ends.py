@@ -23,9 +23,8 @@ from starlette.websockets import WebSocket
 from websockets.exceptions import WebSocketException
 
 from dcaf.client import ClientError, Conversation, Turn, envelopes
-from dcaf.testing import AsyncSessionClient, Reply, SessionClient, held
+from dcaf.testing import AsyncSessionClient, Reply, SessionClient, held, serving
 from dcaf.testing.conversation import Echoing
-from dcaf.testing.server import serving
 from tests.client_package.services import WIRES, Service, Talk, talking
 
 NEW = {"dcaf": {"token": "new"}}

@@ -35,6 +35,7 @@ PACKAGES: Final = {
     "dcaf.asgi": "the middleware, and what its settings take",
     "dcaf.agent": "an agent, and its service (extra `agent`)",
     "dcaf.client": "a client of such a service (extra `client`)",
+    "dcaf.demo": "the demo's agent and its service, which the examples serve (extra `demo`)",
     "dcaf.integrations.fastapi": "what an endpoint of FastAPI declares",
     "dcaf.integrations.starlette": "a drop-in for Starlette's own SessionMiddleware",
     "dcaf.testing": "for your tests (extra `testing`)",
@@ -44,8 +45,6 @@ PACKAGES: Final = {
 MODULES: Final = {
     "dcaf.agent.codec": "what a service of your own is made of, under any framework",
     "dcaf.agent.models": "the messages and the events of such a service, as models of pydantic",
-    "dcaf.demo.app": "the demo's agent and its service, which the examples serve (extra `demo`)",
-    "dcaf.testing.server": "a server in a thread, for examples and documents",
 }
 """Modules that examples and guides import, and no package repeats."""
 

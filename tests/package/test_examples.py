@@ -12,8 +12,7 @@ from typing import Any, Final
 import pytest
 
 from dcaf import Key
-from dcaf.testing import SessionClient
-from dcaf.testing.server import serving
+from dcaf.testing import SessionClient, serving
 from tests.frameworks.programs import EXAMPLES, FRAMEWORKS, program
 
 LONGEST: Final = 85
@@ -47,7 +46,6 @@ ROUND: Final = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from fastapi_app import app
-from dcaf.testing import SessionClient, sealed
 for key in sys.argv[2:]:
     envelope = sealed({"service": "api", "replicas": 3}, keys=key, audience="deploy-agent")
     with SessionClient(app, envelope=envelope) as client:

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from dcaf.testing import Reply, SessionClient, expired, tampered
+from dcaf.testing import Reply, SessionClient, expired, serving, tampered
 from dcaf.testing.conversation import Echoing
-from dcaf.testing.server import serving
 from tests.testing.counting import (
     ASKED,
     AUDIENCE,

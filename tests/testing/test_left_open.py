@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from dcaf.testing import SessionClient
+from dcaf.testing import SessionClient, serving
 from dcaf.testing.asgi import OPEN
-from dcaf.testing.server import serving
 from tests.testing.counting import Counter
 
 APP = """
@@ -25,7 +24,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.routing import WebSocketRoute, Route
 from starlette.responses import JSONResponse
 from dcaf import SessionMiddleware, current_session
-from dcaf.testing import AsyncSessionClient, SessionClient, fixed_keys
 from dcaf.client import AsyncClient, Client
 
 async def talk(socket):
@@ -198,7 +196,6 @@ def test_an_application_whose_client_was_collected_is_told_that_it_has_left() ->
 TESTS = """
 import gc
 import pytest
-from dcaf.testing import AsyncSessionClient, SessionClient
 
 @pytest.fixture
 def anyio_backend():
