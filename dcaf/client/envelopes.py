@@ -16,6 +16,7 @@ the one place that decides, for every client and every wire.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -79,6 +80,14 @@ def newest(held: dict[str, Any] | None, value: Any, *, status: int | None = None
 def value_at(value: Any, name: str) -> Any:
     """A member of a JSON value; None where it is no object, or has none of that name."""
     return value.get(name) if isinstance(value, Mapping) else None
+
+
+def parse_json(text: bytes | str) -> Any:
+    """The JSON value of an answer, an event or a frame; None where it is no JSON."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def media_type(content_type: str) -> str:

@@ -17,14 +17,13 @@ What a reader gets wrong: events are read as they are asked for, and what the ca
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from dcaf.client.arguments import check, check_many, check_object, refuse
 from dcaf.client.conversation import MESSAGE, Conversation, check_fields
-from dcaf.client.envelopes import LINES, SUCCESS, is_dead, is_dead_by, is_json, media_type, session_in, value_at
+from dcaf.client.envelopes import LINES, SUCCESS, is_dead, is_dead_by, is_json, media_type, parse_json, session_in, value_at
 from dcaf.client.errors import AnswerUnreadable, ServiceError, ServiceUnreachable, TurnOvertaken, code_of, failed, refused
 from dcaf.client.reply import Decision, Event, Reply, decided, gathered
 from dcaf.core.errors import ConfigurationError
@@ -119,7 +118,7 @@ class Turn:
         check("status", status, int, "the HTTP status, a number")
         check("content", content, bytes, "the body, in bytes")
         kind = _content_type(headers)
-        value = _value(content) if is_json(kind) else None
+        value = parse_json(content) if is_json(kind) else None
         self._adopt(value, status=status)
         if status in SUCCESS:
             self._finish(_answer_in(value, media_type(kind)))
@@ -153,7 +152,7 @@ class Turn:
             lines[0] = bytes(self._rest + lines[0])
             self._rest.clear()
         self._rest += rest
-        values = [_value(line) for line in lines if line.strip()]
+        values = [parse_json(line) for line in lines if line.strip()]
         return self._read(values, self._adopt_first(values))
 
     def ended(self) -> Iterator[Event]:
@@ -330,18 +329,10 @@ def _content_type(headers: Mapping[str, str]) -> str:
     return found if isinstance(found, str) else ""
 
 
-def _value(text: bytes | str) -> Any:
-    """The JSON value of an answer or an event; None for what is no JSON."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
 def _frame(name: str, text: bytes | str) -> Any:
     if not isinstance(text, str | bytes):
         refuse(name, text, "what is in a frame: a text, or bytes")
-    return _value(text)
+    return parse_json(text)
 
 
 def _answer_in(value: Any, kind: str) -> Mapping[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dcaf.core.importing import missing_names as _missing_names
 
 try:
-    from dcaf.client import transport as _guarded  # noqa: F401 - first: Starlette's modules would import httpx2 unguarded
     from dcaf.testing.client import AsyncSessionClient, SessionClient
     from dcaf.testing.clock import FrozenClock
     from dcaf.testing.conversation import Echo

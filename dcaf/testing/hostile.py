@@ -1,4 +1,4 @@
-"""Clients that do to a session what clients do: change how it is written, or send one that they should not.
+"""Clients that do to a session what clients do: change how it is encode_json, or send one that they should not.
 
 >>> envelope = {"price": 1.0, "note": None, "dcaf": {"token": "dcaf1s.k7.e30", "expires_at": 1789000000}}
 >>> HARMLESS["strip nulls"](envelope)
@@ -25,7 +25,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 from dcaf.client.arguments import check, check_function, refuse
 from dcaf.client.envelopes import is_sealed
 from dcaf.testing.client import SessionClient
-from dcaf.testing.conversation import Echo, user, written
+from dcaf.testing.conversation import Echo, encode_json, user_message
 from dcaf.testing.reply import Reply, cut, held
 
 Level: TypeAlias = Literal["L0", "L1", "L2"]
@@ -176,7 +176,7 @@ def _escaped(envelope: Mapping[str, Any]) -> bytes:
 
 
 def _as_text(change: Callable[[Mapping[str, Any]], Any]) -> Echo:
-    return lambda envelope: written(change(envelope))
+    return lambda envelope: encode_json(change(envelope))
 
 
 def _of_envelopes(echo: Echo) -> Echo:
@@ -198,7 +198,7 @@ _WRITERS: Final[Mapping[str, Echo]] = MappingProxyType(
         "1 becomes 1.0": _as_text(_each(lambda value: float(value) if type(value) is int else value)),
         "round integers to doubles": _as_text(_each(_rounded)),
         "escape unicode": _escaped,
-        "unescape unicode": written,
+        "unescape unicode": encode_json,
         "strip nulls": _as_text(_members(lambda members: {key: item for key, item in members.items() if item is not None})),
         "camelCase keys": _as_text(_members(lambda members: {_camel(key): item for key, item in members.items()})),
         "drop unknown siblings": _as_text(_declared),
@@ -238,13 +238,13 @@ def _short_token(client: SessionClient, _: SessionClient, text: str) -> Reply:
 
 def _short_body(client: SessionClient, _: SessionClient, text: str) -> Reply:
     _served(client.send(text))
-    body = client.asked(user(text), {})
+    body = client.asked(user_message(text), {})
     return client.post(cut(body, len(body) // 2))
 
 
 def _double_send(client: SessionClient, _: SessionClient, text: str) -> Reply:
     _served(client.send(text))
-    body = client.asked(user(text), {})
+    body = client.asked(user_message(text), {})
     _served(client.post(body))
     return client.post(body)
 

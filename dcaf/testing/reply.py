@@ -25,7 +25,6 @@ whether the turn was served.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -35,7 +34,7 @@ from typing import Any, Final, Self
 import orjson
 
 from dcaf.client.arguments import check, check_many
-from dcaf.client.envelopes import LINES, SUCCESS, is_json, media_type, newest, session_in
+from dcaf.client.envelopes import LINES, SUCCESS, is_json, media_type, newest, parse_json, session_in
 from dcaf.client.reply import Event, gathered
 from dcaf.core.errors import ConfigurationError
 
@@ -195,7 +194,7 @@ class Reply:
         takes = "a mapping of texts: name -> value"
         found = check("headers", headers, Mapping, takes)
         lower = {check("headers", name, str, takes).lower(): check("headers", value, str, takes) for name, value in found.items()}
-        body = _value(content) if is_json(lower.get("content-type", "")) else None
+        body = parse_json(content) if is_json(lower.get("content-type", "")) else None
         return cls(status, body, lower, sent_bytes, content)
 
     @classmethod
@@ -263,11 +262,3 @@ class Reply:
 
 def _bytes_of(frame: str) -> bytes:
     return frame.encode(errors="surrogatepass")
-
-
-def _value(content: bytes) -> Any:
-    """The JSON value of a body; None for what is no JSON after all."""
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError):
-        return None

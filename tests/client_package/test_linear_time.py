@@ -15,8 +15,8 @@ import pytest
 from dcaf.client import Conversation, Event, Turn
 from dcaf.client.reply import gathered, waiting_in
 from dcaf.testing import Reply, held
-from dcaf.testing.asgi import InsideSocket
-from dcaf.testing.conversation import Frames
+from dcaf.testing.asgi import InProcessWebSocket
+from dcaf.testing.conversation import TurnFrames
 from dcaf.testing.reply import events_in
 
 SCALE = float(os.environ.get("DCAF_SCALE", "0.02"))
@@ -79,13 +79,13 @@ def denied(size: int) -> None:
             await send({"type": "websocket.http.response.body", "body": b"0123456789abcdef", "more_body": True})
         await send({"type": "websocket.http.response.body", "body": b""})
 
-    refusal = asyncio.run(InsideSocket(app, "/ws", {}, raises=True).open(60))
+    refusal = asyncio.run(InProcessWebSocket(app, "/ws", {}, raises=True).open(60))
     assert refusal
     assert len(refusal.content) >= size
 
 
 def of_frames(size: int) -> None:
-    frames = Frames()
+    frames = TurnFrames()
     for _ in range(size // len(DELTA) + 1):
         frames.take(DELTA)
     frames.take(DONE)

@@ -24,7 +24,7 @@ from websockets.exceptions import WebSocketException
 
 from dcaf.client import ClientError, Conversation, Turn, envelopes
 from dcaf.testing import AsyncSessionClient, Reply, SessionClient, held, serving
-from dcaf.testing.conversation import Echoing
+from dcaf.testing.conversation import EchoConversation
 from tests.client_package.services import WIRES, Service, Talk, talking
 
 NEW = {"dcaf": {"token": "new"}}
@@ -106,7 +106,7 @@ def token_of(envelope: Any) -> Any:
 
 def judged(status: int, kind: str, name: str) -> tuple[Any, bool, Any]:
     """What the client does with an answer: its token, whether it says the turn again; and the token of the testing kit's client."""
-    conversation, kit = Conversation(session=copy.deepcopy(OLD)), Echoing(envelope=copy.deepcopy(OLD))
+    conversation, kit = Conversation(session=copy.deepcopy(OLD)), EchoConversation(envelope=copy.deepcopy(OLD))
     turn = Turn(conversation, "hi")
     turn.request()
     headers = {"content-type": kind} if kind else {}
@@ -167,7 +167,7 @@ def expected_after(name: str) -> Any:
 @pytest.mark.parametrize("wire", ["ndjson", "websocket", "between two turns", "kit", "kit sse", "kit between two turns"])
 def test_an_event_ends_a_session_only_where_it_says_so(wire: str, name: str) -> None:
     text = json.dumps(EVENTS[name])
-    conversation, kit = Conversation(session=copy.deepcopy(OLD)), Echoing(envelope=copy.deepcopy(OLD))
+    conversation, kit = Conversation(session=copy.deepcopy(OLD)), EchoConversation(envelope=copy.deepcopy(OLD))
     turn = Turn(conversation, "hi")
     turn.request()
     with suppress(ClientError):
