@@ -7,7 +7,7 @@ dcaf.core.errors.ConfigurationError: timeout= takes a timedelta, or None, not in
 >>> write_json("fields", {"thread_id": "th-1"})
 b'{"thread_id":"th-1"}'
 
-What a reader gets wrong: the value itself is never in the message. It may be a session, or what a user has said.
+The value itself is never in the message: it may be a session, or what a user has said.
 """
 
 from __future__ import annotations

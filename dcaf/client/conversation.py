@@ -18,8 +18,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 from dcaf.client.arguments import check, check_messages, check_object, write_json
-from dcaf.client.envelopes import is_dead, newest, session_in
-from dcaf.client.reply import Approval, settled, waiting_in, without_executed
+from dcaf.client.envelopes import choose_session, find_session, is_dead
+from dcaf.client.reply import Approval, close_approvals, drop_executed, find_waiting
 from dcaf.core.errors import ConfigurationError
 
 OnDead: TypeAlias = Literal["restart", "raise"]
@@ -76,7 +76,7 @@ class Conversation:
     @property
     def waiting(self) -> dict[str, Approval]:
         """The approvals that may be decided about, by id: read from the messages and the session, and held nowhere else."""
-        return {} if is_dead(self.envelope) else waiting_in(self.messages)
+        return {} if is_dead(self.envelope) else find_waiting(self.messages)
 
     def body(self, message: Mapping[str, Any], fields: Mapping[str, Any]) -> bytes:
         """The request of a turn: every message, none of them with a session, and the session at the top.
@@ -101,7 +101,7 @@ class Conversation:
             value: The JSON value.
             status: Of a whole answer; None for an event or a frame.
         """
-        before, self.envelope = self.envelope, newest(self.envelope, value, status=status)
+        before, self.envelope = self.envelope, choose_session(self.envelope, value, status=status)
         return self.envelope is not before and is_dead(self.envelope)
 
     def settle(self, items: list[Any]) -> None:
@@ -114,7 +114,7 @@ class Conversation:
             ConfigurationError: They are no list.
         """
         if check("items", items, list, "the list of an event executed_approvals"):
-            self.messages[:] = without_executed(self.messages, items)
+            self.messages[:] = drop_executed(self.messages, items)
 
     def keep(self, message: Mapping[str, Any], answer: Mapping[str, Any], *, begins: bool = False) -> None:
         """Keep what was said and what was answered.
@@ -127,7 +127,7 @@ class Conversation:
         Raises:
             ConfigurationError: One of them is no message.
         """
-        told = settled(check("answer", answer, Mapping, MESSAGE), waiting_in(self.messages), begins=begins)
+        told = close_approvals(check("answer", answer, Mapping, MESSAGE), find_waiting(self.messages), begins=begins)
         kept = {"role": "assistant"} | {key: told[key] for key in KEPT if key in told}
         self.messages += [_bare(check("message", message, Mapping, MESSAGE)), _bare(kept)]
         self.restarted = None
@@ -147,7 +147,7 @@ def check_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigurationError("fields= cannot have messages: they are the conversation's own (messages=, client.messages).")
     if "data" in found:
         check("fields: data", found["data"], Mapping, "a mapping")
-        if session_in(found) is not None:
+        if find_session(found) is not None:
             raise ConfigurationError("fields= cannot have a session in data: the conversation has its own (session=).")
     return found
 

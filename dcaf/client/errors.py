@@ -1,6 +1,4 @@
-"""Why a turn of a client failed, in one tree split by what the caller can do; and the answers that say so.
-
-Why a turn of a client did not come to its end, in one tree, split by what the caller can do about it.
+"""Why a turn of a client failed, in one tree, split by what the caller can do; and the answers that say so.
 
     DcafError
     └── ClientError                   this turn's message is not kept: send it again, or say something else
@@ -21,18 +19,15 @@ Why a turn of a client did not come to its end, in one tree, split by what the c
 ('session-conflict', 409, datetime.timedelta(seconds=1))
 >>> isinstance(error, SessionError), error.http_status
 (False, 502)
+>>> error_of_answer(503, {"retry-after": "2"}, {"code": "session-unavailable"}).retry_after
+datetime.timedelta(seconds=2)
+>>> error_of_event({"type": "error", "error": "The tool broke.", "code": "tool"}).code
+'tool'
+
+A session is dead only where the status, the code and the envelope in the answer all say so.
 
 What a reader gets wrong: these are not the errors of ``dcaf.core``. An agent may itself be the client of another one, and
 what the other refuses must not look like a refusal of its own caller's session.
-
-An answer that is no success -> the error that says so.
-
->>> refused(503, {"retry-after": "2"}, {"code": "session-unavailable"}).retry_after
-datetime.timedelta(seconds=2)
->>> failed({"type": "error", "error": "The tool broke.", "code": "tool"}).code
-'tool'
-
-What a reader gets wrong: a session is dead only where the status, the code and the envelope in the answer all say so.
 """
 
 from __future__ import annotations
@@ -189,7 +184,7 @@ def code_of(value: Any, *, otherwise: str) -> str:
     return code if isinstance(code, str) and code else otherwise
 
 
-def refused(status: int, headers: Mapping[str, str], value: Any) -> ServiceError:
+def error_of_answer(status: int, headers: Mapping[str, str], value: Any) -> ServiceError:
     """The error of an HTTP answer.
 
     Args:
@@ -201,7 +196,7 @@ def refused(status: int, headers: Mapping[str, str], value: Any) -> ServiceError
     return _error(code, value, status=status, detail=_text(value, "detail"), retry_after=_seconds(headers.get("retry-after", "")))
 
 
-def failed(event: Mapping[str, Any]) -> ServiceError:
+def error_of_event(event: Mapping[str, Any]) -> ServiceError:
     """The error of an error event."""
     return _error(code_of(event, otherwise="error"), event, status=None, detail=_text(event, "error"), retry_after=None)
 

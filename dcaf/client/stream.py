@@ -1,15 +1,9 @@
 """The events of one turn as they come, and its reply at the end; sync, and under asyncio or trio.
 
-The events of one turn, as they come, and its reply at the end.
+A stream that is closed before its end has said nothing: the conversation is as it was before, but for a session that has come in an
+event of its own. ``with`` closes it, and so does reading to the end.
 
-What a reader gets wrong: a stream that is closed before its end has said nothing. The conversation is as it was before, but
-for a session that has come in an event of its own. Close it: ``with`` does, and so does reading to the end.
-
-The events of one turn under asyncio or trio.
-
-What a reader gets wrong: a stream that is closed before its end has said nothing. The conversation is as it was before, but
-for a session that has come in an event of its own. Close it:
-``async with`` does; leaving an ``async for`` alone closes it some time later.
+What a reader gets wrong: leaving an ``async for`` alone closes an asynchronous stream some time later; ``async with`` closes it.
 """
 
 from __future__ import annotations

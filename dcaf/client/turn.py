@@ -23,9 +23,17 @@ from typing import Any, Final
 
 from dcaf.client.arguments import check, check_many, check_object, refuse
 from dcaf.client.conversation import MESSAGE, Conversation, check_fields
-from dcaf.client.envelopes import LINES, SUCCESS, is_dead, is_dead_by, is_json, media_type, parse_json, session_in, value_at
-from dcaf.client.errors import AnswerUnreadable, ServiceError, ServiceUnreachable, TurnOvertaken, code_of, failed, refused
-from dcaf.client.reply import Decision, Event, Reply, decided, gathered
+from dcaf.client.envelopes import LINES, SUCCESS, find_session, is_dead, is_dead_by, is_json, media_type, parse_json, value_at
+from dcaf.client.errors import (
+    AnswerUnreadable,
+    ServiceError,
+    ServiceUnreachable,
+    TurnOvertaken,
+    code_of,
+    error_of_answer,
+    error_of_event,
+)
+from dcaf.client.reply import Decision, Event, Reply, build_decisions, gather_events
 from dcaf.core.errors import ConfigurationError
 
 CHECKPOINT: Final = "session"
@@ -68,7 +76,7 @@ class Turn:
         self._message = _message_of(said)
         self._fields = check_fields({} if fields is None else fields)
         if decisions is not None:
-            items = decided(conversation.waiting, decisions)
+            items = build_decisions(conversation.waiting, decisions)
             self._message |= {"data": {**(self._message.get("data") or {}), "approvals": items}} if items else {}
         self.is_due: bool = True
         self.restarted: str | None = conversation.restarted
@@ -87,7 +95,7 @@ class Turn:
     def reply(self) -> Reply | None:
         """The answer; None until the turn has ended well."""
         if self._reply is None and self._answer is not None:
-            answer = gathered(self._events) if self._events else self._answer
+            answer = gather_events(self._events) if self._events else self._answer
             self._reply = Reply(answer, self.restarted)
         return self._reply
 
@@ -123,7 +131,7 @@ class Turn:
         if status in SUCCESS:
             self._finish(_answer_in(value, media_type(kind)))
         elif not (is_dead_by(value, status=status) and self._starts_over(code_of(value, otherwise=f"http-{status}"))):
-            raise refused(status, headers, value)
+            raise error_of_answer(status, headers, value)
 
     def is_stream(self, status: int, headers: Mapping[str, str]) -> bool:
         """Whether an answer is to be fed as it comes; ``answered`` takes any other, once all of it is there.
@@ -206,7 +214,7 @@ class Turn:
         value = _frame("text", text)
         if self._adopt(value) and is_dead_by(value):
             if self._conversation.on_dead == "raise":
-                raise failed(value)
+                raise error_of_event(value)
             self._remember(code_of(value, otherwise="error"))
 
     def patience(self, timeout_s: float | None) -> float | None:
@@ -248,7 +256,7 @@ class Turn:
                 self._adopt(value)
             elif kind == EXECUTED:
                 self._note(value)
-            elif not isinstance(kind, str) or kind in {"done", "error"} or session_in(value) is not None:
+            elif not isinstance(kind, str) or kind in {"done", "error"} or find_session(value) is not None:
                 break
             passed += 1
         return passed
@@ -279,14 +287,14 @@ class Turn:
         self._events.append(Event(value))
         self._reply = None
         if value["type"] == "done" and self._answer is None:
-            self._finish(gathered(self._events))
+            self._finish(gather_events(self._events))
         return self._events[-1]
 
     def _fail(self, value: dict[str, Any]) -> None:
         """Note why the turn has failed, and raise it when all that comes after it has come."""
         if self.failure is not None and value["type"] == "done":
             raise self.failure
-        self.failure = self.failure or failed(value)
+        self.failure = self.failure or error_of_event(value)
 
     def _starts_over(self, code: str) -> bool:
         """Whether to say the turn once more: the service has not served it, and not twice."""
@@ -307,7 +315,7 @@ class Turn:
             raise ServiceUnreachable(
                 "The stream ended without its done event. The turn may have run: ask before you send it again."
             )
-        self._finish(gathered(self._events))
+        self._finish(gather_events(self._events))
 
     def _finish(self, answer: Mapping[str, Any]) -> None:
         self._conversation.keep(self._message, answer, begins=self._begins)

@@ -1,25 +1,13 @@
 """Many turns over one WebSocket: sync, and under asyncio.
 
-Many turns over one WebSocket.
-
     with client.socket() as socket:
         socket.send("deploy the shop")
         for event in socket.stream("and now?"):
             print(event.text, end="")
 
-What a reader gets wrong: the session does not belong to the socket. Every frame carries it, so a turn after a lost connection
-opens a new one and goes on, and turns of ``client.send`` may stand between.
-
-Many turns over one WebSocket, under asyncio.
-
-    async with client.socket() as socket:
-        await socket.send("deploy the shop")
-        async with socket.stream("and now?") as stream:
-            async for event in stream:
-                print(event.text, end="")
-
-What a reader gets wrong: a turn that is left early closes the connection, because the rest of its frames would still come. The
-next turn opens another one, and goes on with the last session that has come.
+The session does not belong to the WebSocket. Every frame carries it, so a turn after a lost connection opens a new one and goes on,
+and turns of ``client.send`` may come between. A turn that is left early closes the connection, because the rest of its frames would
+still come; the next turn opens another one, and goes on with the last session that has come.
 """
 
 from __future__ import annotations
@@ -34,7 +22,7 @@ from dcaf.client.arguments import check, check_headers, check_seconds
 from dcaf.client.conversation import Conversation
 from dcaf.client.reply import Decision, Event, Reply
 from dcaf.client.stream import AsyncStream, Stream, reply_of
-from dcaf.client.transport import ConnectionClosed, WebSocketException, async_websockets, reached, sync_websockets
+from dcaf.client.transport import ConnectionClosed, WebSocketException, async_websockets, sync_websockets, translate_errors
 from dcaf.client.turn import Turn
 
 MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
@@ -97,7 +85,7 @@ class Socket:
 
     def _events(self, turn: Turn) -> Generator[Event]:
         try:
-            with reached("the WebSocket", turn):
+            with translate_errors("the WebSocket", turn):
                 connection = self._ready(turn)
                 while turn.reply is None:
                     if turn.is_due:
@@ -201,7 +189,7 @@ class AsyncSocket:
 
     async def _events(self, turn: Turn) -> AsyncGenerator[Event]:
         try:
-            with reached("the WebSocket", turn):
+            with translate_errors("the WebSocket", turn):
                 connection = await self._ready(turn)
                 while turn.reply is None:
                     if turn.is_due:

@@ -33,9 +33,9 @@ from typing import Any, Final, TypeAlias
 
 from dcaf.client.arguments import check, check_function, check_messages, check_object, is_whole, refuse
 from dcaf.client.conversation import FIELDS, SESSION
-from dcaf.client.envelopes import is_dead, newest, parse_json, value_at
+from dcaf.client.envelopes import choose_session, is_dead, parse_json, value_at
 from dcaf.client.errors import ApprovalUnknown
-from dcaf.client.reply import settled, waiting_in, without_executed
+from dcaf.client.reply import close_approvals, drop_executed, find_waiting
 from dcaf.client.turn import LAST_WORDS_S
 from dcaf.core.errors import ConfigurationError
 from dcaf.testing.reply import Reply, last_session
@@ -122,7 +122,7 @@ class EchoConversation:
     @property
     def approvals(self) -> list[dict[str, Any]]:
         """The calls that wait for a decision, as the answer had them that asked; ``decide`` decides about all of them."""
-        waiting = {} if is_dead(self.envelope) else waiting_in(self.messages)
+        waiting = {} if is_dead(self.envelope) else find_waiting(self.messages)
         return [dict(one.body) for one in waiting.values()]
 
     def asked(self, message: dict[str, Any], fields: Mapping[str, Any]) -> bytes:
@@ -155,7 +155,7 @@ class EchoConversation:
     def adopted(self, reply: Reply) -> Reply:
         """Keep the session of an answer, if it has one that counts."""
         if reply.body is not None:
-            self.envelope = newest(self.envelope, reply.body, status=reply.status)
+            self.envelope = choose_session(self.envelope, reply.body, status=reply.status)
         elif reply.is_stream:
             self.envelope = last_session(reply.content_type, reply.content, self.envelope, whole=True)
         return reply
@@ -163,15 +163,17 @@ class EchoConversation:
     def kept(self, reply: Reply) -> Reply:
         """Keep an answer in the history, if the turn was served; if not, offer no more what it has executed all the same."""
         if reply.code is None and reply.message is not None:
-            self.messages.append(settled({"role": "assistant", **reply.message}, waiting_in(self.messages), begins=self._begins))
+            self.messages.append(
+                close_approvals({"role": "assistant", **reply.message}, find_waiting(self.messages), begins=self._begins)
+            )
         else:
             for event in reply.events:
-                self.messages[:] = without_executed(self.messages, value_at(event, "executed_approvals"))
+                self.messages[:] = drop_executed(self.messages, value_at(event, "executed_approvals"))
         return reply
 
     def overheard(self, value: Any) -> None:
         """Keep the session of a frame that came between two turns, if it has one that counts."""
-        self.envelope = newest(self.envelope, value)
+        self.envelope = choose_session(self.envelope, value)
 
     def _build_body(self, messages: list[dict[str, Any]], fields: Mapping[str, Any]) -> bytes:
         self._begins = is_dead(self.envelope)

@@ -1,21 +1,16 @@
 """Envelopes for tests: sealed at any age and for anyone, expired, or damaged; with keys that are the same in every run.
 
-Keys that are the same in every run, so that a failure can be run again.
-
->>> fixed_keys()
-Keyring(active='testonly', kids=['testonly'])
-
-What a reader gets wrong: everybody has these keys. A token that begins with ``dcaf1s.testonly.`` vouches for nothing outside of a
-test.
-
-Envelopes for tests: sealed at any age and for anyone, expired, or damaged.
-
 >>> from dcaf import Keyring
 >>> envelope = sealed({"step": 2}, keys=Keyring.ephemeral(), audience="shop")
 >>> envelope["step"], tampered(envelope)["dcaf"]["token"] == envelope["dcaf"]["token"]
 (2, False)
+>>> fixed_keys()
+Keyring(active='testonly', kids=['testonly'])
 
-What a reader gets wrong: these are real seals, made with the real keys. An application accepts them if they are right.
+These are real seals, made with the real keys, so an application accepts them if they are right.
+
+What a reader gets wrong: everybody has the fixed keys. A token that begins with ``dcaf1s.testonly.`` vouches for nothing outside of
+a test.
 """
 
 from __future__ import annotations

@@ -1,23 +1,16 @@
-r"""One answer, on whatever wire it came: its text, its events, its session and its refusal.
-
-What has come of an answer: its events, and the session that a client holds when the answer broke off.
-
->>> answer = b'{"data":{"session":{"step":2}}}\n{"data":{"session":{"step":3}}}\n'
->>> held("application/x-ndjson", cut(answer, 40), {"step": 1})
-{'step': 2}
->>> held("application/x-ndjson", cut(answer, 10), {"step": 1})
-{'step': 1}
->>> events_in("text/event-stream", b'event: done\ndata: {"text":"Hi"}\n\ndata: [DONE]\n\n')
-[{'type': 'done', 'text': 'Hi'}]
-
-What a reader gets wrong: an event without its end counts as not there, even where all of its text has come. Browsers drop
-it, and no client can tell it from one that was cut.
+r"""One answer, on whatever wire it came: its text, its events, its session and its refusal; and what a part of one amounts to.
 
 >>> reply = Reply.of_frames(['{"type":"text_delta","text":"Hi"}', '{"type":"done","data":{"session":{"step":2}}}'], sent_bytes=9)
 >>> reply.text, reply.session, reply.code
 ('Hi', {'step': 2}, None)
->>> [event["type"] for event in reply.events]
-['text_delta', 'done']
+>>> answer = b'{"data":{"session":{"step":2}}}\n{"data":{"session":{"step":3}}}\n'
+>>> held("application/x-ndjson", cut(answer, 40), {"step": 1})
+{'step': 2}
+>>> events_in("text/event-stream", b'event: done\ndata: {"text":"Hi"}\n\ndata: [DONE]\n\n')
+[{'type': 'done', 'text': 'Hi'}]
+
+An event without its end counts as not there, even where all of its text has come. Browsers drop it, and no client can tell it from
+one that was cut.
 
 What a reader gets wrong: a stream that was refused on its way has the status 200. Ask for ``code``, which says on every wire
 whether the turn was served.
@@ -34,8 +27,8 @@ from typing import Any, Final, Self
 import orjson
 
 from dcaf.client.arguments import check, check_many
-from dcaf.client.envelopes import LINES, SUCCESS, is_json, media_type, newest, parse_json, session_in
-from dcaf.client.reply import Event, gathered
+from dcaf.client.envelopes import LINES, SUCCESS, choose_session, find_session, is_json, media_type, parse_json
+from dcaf.client.reply import Event, gather_events
 from dcaf.core.errors import ConfigurationError
 
 EVENTS: Final = "text/event-stream"
@@ -81,7 +74,7 @@ def held(content_type: str, text: bytes, old: dict[str, Any] | None, *, whole: b
 def last_session(content_type: str, text: bytes, found: dict[str, Any] | None, *, whole: bool) -> dict[str, Any] | None:
     """The session after what has come, as ``held``; what was there before may be anything, as a hostile client has it."""
     for _, event in _events(media_type(content_type), text, whole=whole):
-        found = newest(found, _read(event))
+        found = choose_session(found, _read(event))
     return found
 
 
@@ -231,7 +224,7 @@ class Reply:
         """What stands at ``data.session``, in a stream of the last event that has one; None where nothing does."""
         if self.body is None:
             return held(self.content_type, self.content, None, whole=True)
-        return session_in(self.body)
+        return find_session(self.body)
 
     @property
     def session(self) -> dict[str, Any]:
@@ -244,7 +237,7 @@ class Reply:
         if isinstance(self.body, dict):
             return self.body
         typed = [Event(event) for event in self.events if isinstance(event, dict) and isinstance(event.get("type"), str)]
-        return gathered(typed) if typed else None
+        return gather_events(typed) if typed else None
 
     @property
     def text(self) -> str | None:

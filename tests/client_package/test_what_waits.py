@@ -246,9 +246,9 @@ def test_only_an_answer_says_what_waits(message: Any) -> None:
 def test_control_a_reader_that_believes_every_message_lets_a_user_make_calls_wait(monkeypatch: Any) -> None:
     def naive(messages: Any) -> Any:
         found = [one.get("data") for one in messages if isinstance(one.get("data"), dict)]
-        return {one.id: one for data in found for one in reply.approvals_in(data.get("approvals"))}
+        return {one.id: one for data in found for one in reply.read_approvals(data.get("approvals"))}
 
-    monkeypatch.setattr("dcaf.client.conversation.waiting_in", naive)
+    monkeypatch.setattr("dcaf.client.conversation.find_waiting", naive)
     assert any(list(Conversation(messages=[ASKED, message]).waiting) != ["a", "b"] for message in NO_WORD)
 
 

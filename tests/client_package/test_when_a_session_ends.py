@@ -133,14 +133,14 @@ def test_a_session_ends_only_where_status_code_and_session_say_so() -> None:
 @pytest.mark.parametrize(
     "rule",
     [
-        lambda held, value, status=None: envelopes.session_in(value) or held,  # whatever it says, whoever says it
+        lambda held, value, status=None: envelopes.find_session(value) or held,  # whatever it says, whoever says it
         lambda held, value, status=None: NEW if envelopes.value_at(value, "code") in DEAD else held,  # the code alone
         lambda held, value, status=None: NEW if status in range(400, 500) else held,  # the status alone
         lambda held, value, status=None: held,  # never: a dead session is sent for ever
     ],
 )
 def test_control_a_looser_rule_fails_the_table(rule: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("dcaf.client.conversation.newest", rule)
+    monkeypatch.setattr("dcaf.client.conversation.choose_session", rule)
     assert wrong()
 
 
