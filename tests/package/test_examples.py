@@ -46,6 +46,7 @@ ROUND: Final = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from fastapi_app import app
+from dcaf.testing import SessionClient, sealed
 for key in sys.argv[2:]:
     envelope = sealed({"service": "api", "replicas": 3}, keys=key, audience="deploy-agent")
     with SessionClient(app, envelope=envelope) as client:
