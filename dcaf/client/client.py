@@ -87,7 +87,7 @@ class Client(BaseClient[httpx2.Client]):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _made(self) -> httpx2.Client:
+    def _make_http(self) -> httpx2.Client:
         return httpx2.Client(timeout=self._timeout_s)
 
     def _events(self, turn: Turn) -> Generator[Event]:
@@ -166,7 +166,7 @@ class AsyncClient(BaseClient[httpx2.AsyncClient]):
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.close()
 
-    def _made(self) -> httpx2.AsyncClient:
+    def _make_http(self) -> httpx2.AsyncClient:
         return httpx2.AsyncClient(timeout=self._timeout_s)
 
     async def _events(self, turn: Turn) -> AsyncGenerator[Event]:

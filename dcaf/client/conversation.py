@@ -89,9 +89,9 @@ class Conversation:
             ConfigurationError: An argument, or a message that was kept, is no JSON.
         """
         members = {**self._fields, **check_fields(fields)}
-        data = _data(members) | ({} if self.envelope is None else {"session": self.envelope})
+        data = _data_without_session(members) | ({} if self.envelope is None else {"session": self.envelope})
         around = {key: item for key, item in members.items() if key not in OURS}
-        said = [_bare(check("message", one, Mapping, MESSAGE)) for one in (*self.messages, message)]
+        said = [_without_session(check("message", one, Mapping, MESSAGE)) for one in (*self.messages, message)]
         return write_json("messages", {**around, "messages": said, **({"data": data} if data else {})})
 
     def adopt(self, value: Any, *, status: int | None = None) -> bool:
@@ -129,7 +129,7 @@ class Conversation:
         """
         told = close_approvals(check("answer", answer, Mapping, MESSAGE), find_waiting(self.messages), begins=begins)
         kept = {"role": "assistant"} | {key: told[key] for key in KEPT if key in told}
-        self.messages += [_bare(check("message", message, Mapping, MESSAGE)), _bare(kept)]
+        self.messages += [_without_session(check("message", message, Mapping, MESSAGE)), _without_session(kept)]
         self.restarted = None
 
     def __repr__(self) -> str:
@@ -152,15 +152,15 @@ def check_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _data(members: Mapping[str, Any]) -> dict[str, Any]:
+def _data_without_session(members: Mapping[str, Any]) -> dict[str, Any]:
     """``data`` without the session."""
     data = members.get("data")
     return {key: item for key, item in data.items() if key != "session"} if isinstance(data, Mapping) else {}
 
 
-def _bare(message: Mapping[str, Any]) -> Mapping[str, Any]:
+def _without_session(message: Mapping[str, Any]) -> Mapping[str, Any]:
     """A message without a session, and without a ``data`` that holds nothing else."""
     if "data" not in message:
         return message
-    data, rest = _data(message), {key: item for key, item in message.items() if key != "data"}
+    data, rest = _data_without_session(message), {key: item for key, item in message.items() if key != "data"}
     return {**rest, "data": data} if data else rest

@@ -193,23 +193,25 @@ def error_of_answer(status: int, headers: Mapping[str, str], value: Any) -> Serv
         value: Its JSON value; None where it is something else.
     """
     code = code_of(value, otherwise=f"http-{status}")
-    return _error(code, value, status=status, detail=_text(value, "detail"), retry_after=_seconds(headers.get("retry-after", "")))
+    return _build_error(
+        code, value, status=status, detail=_text_at(value, "detail"), retry_after=_parse_seconds(headers.get("retry-after", ""))
+    )
 
 
 def error_of_event(event: Mapping[str, Any]) -> ServiceError:
     """The error of an error event."""
-    return _error(code_of(event, otherwise="error"), event, status=None, detail=_text(event, "error"), retry_after=None)
+    return _build_error(code_of(event, otherwise="error"), event, status=None, detail=_text_at(event, "error"), retry_after=None)
 
 
-def _error(code: str, value: Any, *, status: int | None, detail: str, retry_after: timedelta | None) -> ServiceError:
+def _build_error(code: str, value: Any, *, status: int | None, detail: str, retry_after: timedelta | None) -> ServiceError:
     if code == CONFLICT:
         applied = value.get("applied")
         told = applied if isinstance(applied, bool) else None
         return TurnConflict(code, status=status, detail=detail, retry_after=retry_after, applied=told)
-    return _class(code, value, status)(code, status=status, detail=detail, retry_after=retry_after)
+    return _choose_class(code, value, status)(code, status=status, detail=detail, retry_after=retry_after)
 
 
-def _class(code: str, value: Any, status: int | None) -> type[ServiceError]:
+def _choose_class(code: str, value: Any, status: int | None) -> type[ServiceError]:
     if is_dead_by(value, status=status):
         return SessionDead
     if status == TOO_LARGE or code in TOO_LARGE_CODES:
@@ -217,12 +219,12 @@ def _class(code: str, value: Any, status: int | None) -> type[ServiceError]:
     return ServiceFailed if status is None or status >= SERVER_ERRORS else ServiceError
 
 
-def _text(value: Any, name: str) -> str:
+def _text_at(value: Any, name: str) -> str:
     """The service's own words; what is no text could be an echo of the request."""
     text = value_at(value, name)
     return text if isinstance(text, str) else ""
 
 
-def _seconds(text: str) -> timedelta | None:
+def _parse_seconds(text: str) -> timedelta | None:
     """A Retry-After of seconds (RFC 9110, section 10.2.3); None for its other form, a date."""
     return timedelta(seconds=int(text)) if text.isascii() and text.isdigit() and len(text) < len(str(timedelta.max.days)) else None

@@ -71,7 +71,7 @@ class Approval:
 
 def read_approvals(items: Any) -> list[Approval]:
     """The approvals of a list, each id once, but for items that nobody could decide about: no object, or no id."""
-    return [Approval.read(item) for item in {item["id"]: item for item in _known(items)}.values()]
+    return [Approval.read(item) for item in {item["id"]: item for item in _with_ids(items)}.values()]
 
 
 def find_waiting(messages: Sequence[Mapping[str, Any]]) -> dict[str, Approval]:
@@ -89,7 +89,7 @@ def find_waiting(messages: Sequence[Mapping[str, Any]]) -> dict[str, Approval]:
         if isinstance(value_at(data, "approvals"), list):
             found = read_approvals(value_at(data, "approvals"))
             return {one.id: one for one in found if one.id not in executed}
-        executed |= {item["id"] for item in _known(value_at(data, "executed_approvals"))}
+        executed |= {item["id"] for item in _with_ids(value_at(data, "executed_approvals"))}
     return {}
 
 
@@ -100,11 +100,11 @@ def drop_executed(messages: Sequence[Mapping[str, Any]], items: Any) -> list[dic
         messages: What was said and answered, oldest first.
         items: What the service says that became of decisions.
     """
-    gone = {item["id"] for item in _known(items)}
-    return [_without(message, gone) for message in messages]
+    gone = {item["id"] for item in _with_ids(items)}
+    return [_drop_from(message, gone) for message in messages]
 
 
-def _without(message: Mapping[str, Any], gone: set[str]) -> dict[str, Any]:
+def _drop_from(message: Mapping[str, Any], gone: set[str]) -> dict[str, Any]:
     data = value_at(message, "data") if value_at(message, "role") == "assistant" else None
     asked = value_at(data, "approvals")
     left = [item for item in asked if value_at(item, "id") not in gone] if isinstance(asked, list) else asked
@@ -138,15 +138,15 @@ def build_decisions(waiting: Mapping[str, Approval], decisions: Mapping[str, Dec
         ConfigurationError: The decisions are no mapping.
     """
     check("decisions", decisions, Mapping, "a mapping: id of an approval -> True, or the reason why not")
-    return [_item(waiting, id_, decision) for id_, decision in decisions.items()]
+    return [_build_decision(waiting, id_, decision) for id_, decision in decisions.items()]
 
 
-def _known(items: Any) -> list[Mapping[str, Any]]:
+def _with_ids(items: Any) -> list[Mapping[str, Any]]:
     """Those of a list that have an id."""
     return [item for item in items if isinstance(value_at(item, "id"), str)] if isinstance(items, list) else []
 
 
-def _item(waiting: Mapping[str, Approval], id_: str, decision: object) -> dict[str, Any]:
+def _build_decision(waiting: Mapping[str, Approval], id_: str, decision: object) -> dict[str, Any]:
     if id_ not in waiting:
         known = ", ".join(waiting) or "none"
         raise ApprovalUnknown(

@@ -117,7 +117,7 @@ class BaseClient(ABC, Generic[HTTP]):
         if http is not None:
             check("http", http, self._library, f"a ready-made httpx2.{self._library.__name__}, or None")
         self._is_owner = http is None
-        self._http: HTTP = self._made() if http is None else http
+        self._http: HTTP = self._make_http() if http is None else http
 
     @property
     def messages(self) -> list[Mapping[str, Any]]:
@@ -145,7 +145,7 @@ class BaseClient(ABC, Generic[HTTP]):
         return f"<{type(self).__name__}: {len(self.messages)} messages, session of {len(self.session)} keys>"
 
     @abstractmethod
-    def _made(self) -> HTTP:
+    def _make_http(self) -> HTTP:
         """A client of the library."""
 
     def _url(self, path: str) -> str:

@@ -73,7 +73,7 @@ class Turn:
         fields: Mapping[str, Any] | None = None,
     ) -> None:
         check("conversation", conversation, Conversation, "a Conversation")
-        self._message = _message_of(said)
+        self._message = _build_message(said)
         self._fields = check_fields({} if fields is None else fields)
         if decisions is not None:
             items = build_decisions(conversation.waiting, decisions)
@@ -129,7 +129,7 @@ class Turn:
         value = parse_json(content) if is_json(kind) else None
         self._adopt(value, status=status)
         if status in SUCCESS:
-            self._finish(_answer_in(value, media_type(kind)))
+            self._finish(_require_answer(value, media_type(kind)))
         elif not (is_dead_by(value, status=status) and self._starts_over(code_of(value, otherwise=f"http-{status}"))):
             raise error_of_answer(status, headers, value)
 
@@ -191,7 +191,7 @@ class Turn:
             TurnOvertaken: Another turn began before this one had ended.
             ConfigurationError: The frame is neither text nor bytes.
         """
-        value = _frame("text", text)
+        value = _parse_frame("text", text)
         is_first = not (self._events or self.failure or self._answer)
         event = self._take(value)
         if self.failure is None or value_at(value, "type") != "error":
@@ -211,7 +211,7 @@ class Turn:
             TurnOvertaken: Another turn has begun.
             ConfigurationError: The frame is neither text nor bytes.
         """
-        value = _frame("text", text)
+        value = _parse_frame("text", text)
         if self._adopt(value) and is_dead_by(value):
             if self._conversation.on_dead == "raise":
                 raise error_of_event(value)
@@ -232,7 +232,7 @@ class Turn:
         """
         given = check_many("frames", frames, "frames: texts, or bytes")
         if self._answer is None and self._conversation.turn is self:
-            self._adopt_first(_frame("frames", frame) for frame in given)
+            self._adopt_first(_parse_frame("frames", frame) for frame in given)
             self._conversation.settle(self._executed)
 
     def _adopt(self, value: Any, *, status: int | None = None) -> bool:
@@ -255,13 +255,13 @@ class Turn:
             if kind == CHECKPOINT:
                 self._adopt(value)
             elif kind == EXECUTED:
-                self._note(value)
+                self._note_executed(value)
             elif not isinstance(kind, str) or kind in {"done", "error"} or find_session(value) is not None:
                 break
             passed += 1
         return passed
 
-    def _note(self, value: Mapping[str, Any]) -> None:
+    def _note_executed(self, value: Mapping[str, Any]) -> None:
         """Note what was executed, in case that the turn has no reply to tell it."""
         items = value.get(EXECUTED)
         self._executed += items if isinstance(items, list) else []
@@ -280,7 +280,7 @@ class Turn:
             )
         self._adopt(None if is_adopted else value)
         if value["type"] == EXECUTED and not is_adopted:
-            self._note(value)
+            self._note_executed(value)
         if self.failure is not None or (value["type"] == "error" and self._answer is None):
             self._fail(value)
             return None
@@ -322,7 +322,7 @@ class Turn:
         self._answer = answer
 
 
-def _message_of(said: str | Mapping[str, Any]) -> dict[str, Any]:
+def _build_message(said: str | Mapping[str, Any]) -> dict[str, Any]:
     """What is said, as a message."""
     message = {"role": "user", "content": said} if isinstance(said, str) else check_object("said", said, MESSAGE)
     if message.get("role") == "assistant":
@@ -337,13 +337,13 @@ def _content_type(headers: Mapping[str, str]) -> str:
     return found if isinstance(found, str) else ""
 
 
-def _frame(name: str, text: bytes | str) -> Any:
+def _parse_frame(name: str, text: bytes | str) -> Any:
     if not isinstance(text, str | bytes):
         refuse(name, text, "what is in a frame: a text, or bytes")
     return parse_json(text)
 
 
-def _answer_in(value: Any, kind: str) -> Mapping[str, Any]:
+def _require_answer(value: Any, kind: str) -> Mapping[str, Any]:
     if not isinstance(value, dict) or not isinstance(value.get("content"), str):
         told = f"The answer ({kind})" if TYPE.fullmatch(kind) else "The answer"
         raise AnswerUnreadable(

@@ -97,7 +97,7 @@ def sealed(
     for name, value in (("subject", subject), ("conversation", conversation)):
         if value is not None and (not isinstance(value, str) or not value or not is_whole(value)):
             refuse(name, value, "the value itself, a text that is not empty, or None")
-    then = FrozenClock(_now(clock))
+    then = FrozenClock(_read_clock(clock))
     then.tick(-age - lived)
     (suite,) = suites(encrypt=encrypt, accept_both=False)
     sealer = Sealer(
@@ -157,7 +157,7 @@ def tampered(envelope: Mapping[str, Any]) -> dict[str, Any]:
     return {**changed, "dcaf": {**changed["dcaf"], "token": ".".join(parts)}}
 
 
-def _now(clock: Callable[[], float]) -> datetime:
+def _read_clock(clock: Callable[[], float]) -> datetime:
     """What a clock says.
 
     Raises:

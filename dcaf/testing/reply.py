@@ -73,8 +73,8 @@ def held(content_type: str, text: bytes, old: dict[str, Any] | None, *, whole: b
 
 def last_session(content_type: str, text: bytes, found: dict[str, Any] | None, *, whole: bool) -> dict[str, Any] | None:
     """The session after what has come, as ``held``; what was there before may be anything, as a hostile client has it."""
-    for _, event in _events(media_type(content_type), text, whole=whole):
-        found = choose_session(found, _read(event))
+    for _, event in _split_events(media_type(content_type), text, whole=whole):
+        found = choose_session(found, _parse_strict(event))
     return found
 
 
@@ -94,8 +94,8 @@ def events_in(content_type: str, text: bytes) -> list[Any]:
     kind = media_type(check("content_type", content_type, str, "the Content-Type of the answer, a text"))
     if not is_stream(kind):
         return []
-    found = [(name, _read(event)) for name, event in _events(kind, text, whole=True)]
-    return [_named(name, value) for name, value in found if value is not None]
+    found = [(name, _parse_strict(event)) for name, event in _split_events(kind, text, whole=True)]
+    return [_add_type(name, value) for name, value in found if value is not None]
 
 
 def is_stream(content_type: str) -> bool:
@@ -104,17 +104,17 @@ def is_stream(content_type: str) -> bool:
     return kind == EVENTS or kind in LINES
 
 
-def _events(kind: str, text: bytes, *, whole: bool) -> Iterator[tuple[bytes, bytes]]:
+def _split_events(kind: str, text: bytes, *, whole: bool) -> Iterator[tuple[bytes, bytes]]:
     """The name of each event, empty where it has none, and its data."""
     if kind == EVENTS:
-        yield from _server_sent(text)
+        yield from _split_server_sent(text)
     elif kind in LINES:
         yield from ((b"", line) for line in (text if whole else text[: text.rfind(b"\n") + 1]).split(b"\n"))
     elif is_json(kind):
         yield b"", text
 
 
-def _server_sent(text: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _split_server_sent(text: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Each event that an empty line ends (HTML, section 9.2.6, "Interpreting an event stream")."""
     *lines, _ = LINE_END.split(text.removeprefix(MARK))
     name, data = b"", list[bytes]()
@@ -129,11 +129,11 @@ def _server_sent(text: bytes) -> Iterator[tuple[bytes, bytes]]:
             name, data = b"", []
 
 
-def _named(name: bytes, value: Any) -> Any:
+def _add_type(name: bytes, value: Any) -> Any:
     return {"type": name.decode(errors="replace"), **value} if name and isinstance(value, dict) else value
 
 
-def _read(event: bytes) -> Any:
+def _parse_strict(event: bytes) -> Any:
     """The value of an event; None where it is not JSON."""
     try:
         return orjson.loads(event)
@@ -199,7 +199,7 @@ class Reply:
         """
         takes = "frames: texts, or bytes"
         given = check_many("frames", frames, takes)
-        lines = [_bytes_of(frame) if isinstance(frame, str) else check("frames", frame, bytes, takes) for frame in given]
+        lines = [_encode_frame(frame) if isinstance(frame, str) else check("frames", frame, bytes, takes) for frame in given]
         # a line feed in JSON is white space, for in a string it is escaped
         content = b"".join(line.replace(b"\n", b" ") + b"\n" for line in lines)
         return cls(SWITCHED, None, {}, sent_bytes, content, close_code)
@@ -253,5 +253,5 @@ class Reply:
         return errors[0].get("code", "error") if errors else None
 
 
-def _bytes_of(frame: str) -> bytes:
+def _encode_frame(frame: str) -> bytes:
     return frame.encode(errors="surrogatepass")
