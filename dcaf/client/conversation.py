@@ -8,8 +8,8 @@ False
 >>> conversation
 <Conversation: 0 messages, session of 1 keys>
 
-What a reader gets wrong: a message is kept when its turn has ended well, the session as soon as it comes. After a turn that
-failed the conversation is what it was, but for a session that the service gave in the meantime.
+A message is kept when its turn has ended well, the session as soon as it comes. After a turn that failed the conversation is what
+it was, but for a session that the service gave in the meantime.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Conversation:
     Attributes:
         envelope: The session that the next turn will carry, as it came; None for none.
         messages: What was said, oldest first; the answers without their sessions.
-        restarted: Code of the refusal after which a new session was begun, until a reply has told of it.
+        restarted: Code of the refusal after which a new session was begun, until a reply has shown it.
 
     Raises:
         ConfigurationError: An argument is of a wrong type, or ``on_dead`` is neither of its two values.
@@ -105,7 +105,7 @@ class Conversation:
         return self.envelope is not before and is_dead(self.envelope)
 
     def settle(self, items: list[Any]) -> None:
-        """Offer no more what was executed in a turn whose answer is not kept.
+        """Remove what was executed, in a turn whose answer is not kept, from the approvals that wait.
 
         Args:
             items: What became of decisions, as events ``executed_approvals`` have it.
@@ -127,8 +127,8 @@ class Conversation:
         Raises:
             ConfigurationError: One of them is no message.
         """
-        told = close_approvals(check("answer", answer, Mapping, MESSAGE), find_waiting(self.messages), begins=begins)
-        kept = {"role": "assistant"} | {key: told[key] for key in KEPT if key in told}
+        closed = close_approvals(check("answer", answer, Mapping, MESSAGE), find_waiting(self.messages), begins=begins)
+        kept = {"role": "assistant"} | {key: closed[key] for key in KEPT if key in closed}
         self.messages += [_without_session(check("message", message, Mapping, MESSAGE)), _without_session(kept)]
         self.restarted = None
 

@@ -88,8 +88,8 @@ class ServiceError(ClientError):
     def _message(self) -> str:
         how = "an error event" if self.status is None else str(self.status)
         words = f": {self.detail.rstrip('.')}" if self.detail else ""
-        is_told = AGAIN.search(self.detail) and AGAIN.search(self.todo)  # the service's own words have advice
-        todo = "" if is_told else f" {self.todo}"
+        has_advice = AGAIN.search(self.detail) and AGAIN.search(self.todo)
+        todo = "" if has_advice else f" {self.todo}"
         wait = f" It asks to wait {self.retry_after.total_seconds():g} s." if self.retry_after is not None else ""
         return f"The service answered with {how}, {self.code}{words}.{todo}{wait}"
 
@@ -206,8 +206,8 @@ def error_of_event(event: Mapping[str, Any]) -> ServiceError:
 def _build_error(code: str, value: Any, *, status: int | None, detail: str, retry_after: timedelta | None) -> ServiceError:
     if code == CONFLICT:
         applied = value.get("applied")
-        told = applied if isinstance(applied, bool) else None
-        return TurnConflict(code, status=status, detail=detail, retry_after=retry_after, applied=told)
+        known = applied if isinstance(applied, bool) else None
+        return TurnConflict(code, status=status, detail=detail, retry_after=retry_after, applied=known)
     return _choose_class(code, value, status)(code, status=status, detail=detail, retry_after=retry_after)
 
 

@@ -77,8 +77,8 @@ def read_approvals(items: Any) -> list[Approval]:
 def find_waiting(messages: Sequence[Mapping[str, Any]]) -> dict[str, Approval]:
     """What waits for a decision at the end of a conversation, by id.
 
-    An answer says all that waits after it. So the newest one that says so counts, but for what was executed since; one that was
-    stopped says nothing of it. Only answers are read: a user's message says what was decided, and can make nothing wait.
+    An answer lists all that waits after it. So the newest list counts, but for what was executed since; an answer that was stopped
+    has none. Only answers are read: a user's message says what was decided, and can make nothing wait.
 
     Args:
         messages: What was said and answered, oldest first.
@@ -94,7 +94,7 @@ def find_waiting(messages: Sequence[Mapping[str, Any]]) -> dict[str, Approval]:
 
 
 def drop_executed(messages: Sequence[Mapping[str, Any]], items: Any) -> list[dict[str, Any]]:
-    """Messages of which none offers any more what was executed, or refused, in a turn whose answer may never be complete.
+    """Messages without the approvals that were executed, or refused, in a turn whose answer may never be complete.
 
     Args:
         messages: What was said and answered, oldest first.
@@ -112,7 +112,7 @@ def _drop_from(message: Mapping[str, Any], gone: set[str]) -> dict[str, Any]:
 
 
 def close_approvals(answer: Mapping[str, Any], waiting: Mapping[str, Approval], *, begins: bool) -> dict[str, Any]:
-    """An answer as it is to be kept: where it is known that nothing waits after it, and it says nothing of that, it says so.
+    """An answer as it is to be kept: with an empty list of approvals where nothing waits after it and it does not say so itself.
 
     Args:
         answer: The answer, as a message.

@@ -38,7 +38,7 @@ __all__ = [
 
 @contextmanager
 def translate_errors(path: str, turn: Turn | None = None) -> Iterator[None]:
-    """Do something with a service's connection.
+    """Raise errors of this package for what fails on the way to a service.
 
     Args:
         path: What is reached, for the message.

@@ -11,8 +11,8 @@ The loop around it is the same on every wire: send ``request()`` while the turn 
 ``feed`` and ``ended``, or to ``frame``, until ``reply`` is there. It takes two rounds where the session was dead and the turn
 begins a new one.
 
-What a reader gets wrong: events are read as they are asked for, and what the caller never asks for is not kept. But the events
-``session`` and ``executed_approvals`` count as soon as they have come: they say what was done and must not be done again.
+Events are read as they are asked for, and what the caller never asks for is not kept. But the events ``session`` and
+``executed_approvals`` count as soon as they have come: they say what was done and must not be done again.
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ class Turn:
         return timeout_s if self.failure is None else min(LAST_WORDS_S, timeout_s or LAST_WORDS_S)
 
     def leave(self, frames: Iterable[bytes | str] = ()) -> None:
-        """Leave a turn in the middle; what it has executed is offered no more. Nothing happens where it has ended, or is overtaken.
+        """Leave a turn in the middle; what it has executed waits no more. Nothing happens where it has ended, or is overtaken.
 
         Args:
             frames: Those of a WebSocket that have come, and that nobody will ask for. Checkpoints in them count.
@@ -345,8 +345,8 @@ def _parse_frame(name: str, text: bytes | str) -> Any:
 
 def _require_answer(value: Any, kind: str) -> Mapping[str, Any]:
     if not isinstance(value, dict) or not isinstance(value.get("content"), str):
-        told = f"The answer ({kind})" if TYPE.fullmatch(kind) else "The answer"
+        subject = f"The answer ({kind})" if TYPE.fullmatch(kind) else "The answer"
         raise AnswerUnreadable(
-            f'{told} is no JSON object with a text at "content". Check that the path is that of an agent service.'
+            f'{subject} is no JSON object with a text at "content". Check that the path is that of an agent service.'
         )
     return value

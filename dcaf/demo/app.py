@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 from dcaf.agent import Agent, Page, create_app
 from dcaf.agent.config import require
 from dcaf.core.keys import Keyring
-from dcaf.demo.model import scripted
+from dcaf.demo.model import make_model
 from dcaf.demo.tools import TOOLS
 
 AUDIENCE: Final = "deploy-agent"
@@ -31,7 +31,7 @@ def create_agent(*, pace: timedelta = timedelta(0)) -> Agent:
         ConfigurationError: It is no timedelta.
     """
     require("pace=", pace, timedelta, "a timedelta, for instance timedelta(milliseconds=40)")
-    return Agent(scripted(pace), tools=TOOLS, name=AUDIENCE)
+    return Agent(make_model(pace), tools=TOOLS, name=AUDIENCE)
 
 
 def create_demo(keys: Keyring, *, pace: timedelta = timedelta(0), **settings: Any) -> ASGIApp:

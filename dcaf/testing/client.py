@@ -6,7 +6,7 @@
     async with AsyncSessionClient(app) as client:
         (await client.send("hello")).session
 
-A client judges nothing. It sends what it is told to and keeps what it gets, also the session of a refusal or of a stream;
+A client judges nothing. It sends what the test gives it and keeps what it gets, also the session of a refusal or of a stream;
 asserting is the test's part. A client is one conversation, which has one turn at a time; two clients may speak at once.
 
 What a reader gets wrong: the application of a synchronous client runs in an event loop of its own, in another thread. What it uses

@@ -43,7 +43,6 @@ from dcaf.testing.reply import Reply, last_session
 Echo: TypeAlias = Callable[[Mapping[str, Any]], bytes]
 """How a client writes the session that it sends back: the envelope -> its JSON text."""
 
-
 Terminal: TypeAlias = Callable[[str | None, Any], bool]
 """Whether a frame ends a turn, as ``SessionMiddleware(terminal=)`` takes it: a function of None and the frame's JSON value."""
 
@@ -161,7 +160,7 @@ class EchoConversation:
         return reply
 
     def kept(self, reply: Reply) -> Reply:
-        """Keep an answer in the history, if the turn was served; if not, offer no more what it has executed all the same."""
+        """Keep an answer in the history, if the turn was served; if not, what it has executed all the same waits no more."""
         if reply.code is None and reply.message is not None:
             self.messages.append(
                 close_approvals({"role": "assistant", **reply.message}, find_waiting(self.messages), begins=self._begins)

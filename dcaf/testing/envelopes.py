@@ -43,7 +43,7 @@ def fixed_keys() -> Keyring:
 
 IDLE: Final = timedelta(days=7)
 ABSOLUTE: Final = timedelta(days=30)
-"""The timeouts of SessionMiddleware, where it is told no others."""
+"""The timeouts of SessionMiddleware by default."""
 
 LONGEST: Final = timedelta(days=365 * 50)
 """Further back lies the beginning of the epoch, which claims cannot be before."""

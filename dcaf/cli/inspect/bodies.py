@@ -65,7 +65,7 @@ class Site:
 
     @property
     def mirror(self) -> dict[str, Any]:
-        """The keys that stand beside the token."""
+        """The keys next to the token: what a client can read."""
         return {key: value for key, value in self.member.items() if key != RESERVED} if isinstance(self.member, dict) else {}
 
     def describe(self) -> str:
@@ -92,7 +92,7 @@ class Found:
         why: Why that one.
         lack: Why there is none; empty where there is one.
         notes: What else is worth knowing, one sentence each.
-        is_answer: Whether a service wrote it; None where that cannot be told.
+        is_answer: Whether a service wrote it; None where that is not known.
     """
 
     what: str
@@ -179,8 +179,8 @@ def _has_one(value: Any) -> bool:
 def _is_answer(value: Mapping[str, Any]) -> bool | None:
     if isinstance(value.get("messages"), list):
         return False
-    is_told = find_refusal(value.get("code")) or value.get("role") == "assistant" or isinstance(value.get("type"), str)
-    return True if is_told else None
+    is_answer = find_refusal(value.get("code")) or value.get("role") == "assistant" or isinstance(value.get("type"), str)
+    return True if is_answer else None
 
 
 def _what(value: Mapping[str, Any], refusal: RefusalClass | None, *, is_answer: bool | None) -> str:
