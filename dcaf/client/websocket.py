@@ -16,7 +16,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Generator, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Generic, Self, TypeVar
 
 from dcaf.client.arguments import check, check_headers, check_seconds
 from dcaf.client.conversation import Conversation
@@ -25,11 +25,12 @@ from dcaf.client.stream import AsyncStream, Stream, require_reply
 from dcaf.client.transport import ConnectionClosed, WebSocketException, async_websockets, sync_websockets, translate_errors
 from dcaf.client.turn import Turn
 
+Connection = TypeVar("Connection")
 MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
 """The longest frame that is read: the results of tools and a session in one event."""
 
 
-class BaseSocket:
+class BaseSocket(Generic[Connection]):
     """What a synchronous and an asynchronous socket share: the conversation, and where its WebSocket is.
 
     Args:
@@ -47,16 +48,16 @@ class BaseSocket:
         self._url = check("url", url, str, "the URL of a WebSocket")
         self._headers = check_headers("headers", headers)
         self._timeout_s = check_seconds("timeout_s", timeout_s)
+        self._connection: Connection | None = None
         self._turn: Turn | None = None
 
 
-class Socket(BaseSocket):
+class Socket(BaseSocket[sync_websockets.ClientConnection]):
     """Turns of one conversation over a WebSocket; made by ``Client.socket``. The arguments are those of BaseSocket."""
 
     def __init__(self, conversation: Conversation, url: str, headers: Mapping[str, str], timeout_s: float | None) -> None:
         super().__init__(conversation, url, headers, timeout_s)
-        self._connection: sync_websockets.ClientConnection | None = None
-        self._closing = ExitStack()
+        self._closing = ExitStack()  # websockets wants a ``with`` block around a synchronous connection
 
     def send(
         self, said: str | Mapping[str, Any] = "", /, *, decisions: Mapping[str, Decision] | None = None, **fields: Any
@@ -133,12 +134,8 @@ class Socket(BaseSocket):
             return False
 
 
-class AsyncSocket(BaseSocket):
+class AsyncSocket(BaseSocket[async_websockets.ClientConnection]):
     """Turns of one conversation over a WebSocket; made by ``AsyncClient.socket``. The arguments are those of BaseSocket."""
-
-    def __init__(self, conversation: Conversation, url: str, headers: Mapping[str, str], timeout_s: float | None) -> None:
-        super().__init__(conversation, url, headers, timeout_s)
-        self._connection: async_websockets.ClientConnection | None = None
 
     async def send(
         self, said: str | Mapping[str, Any] = "", /, *, decisions: Mapping[str, Decision] | None = None, **fields: Any
