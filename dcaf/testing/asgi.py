@@ -63,7 +63,10 @@ class ManagedApplication:
         """Call the application, with the state that its lifespan has made."""
         if self._state:
             scope["state"] = {**scope.get("state", {}), **self._state}
-        await self._app(scope, receive, send)
+        if scope["type"] == "http":
+            await _call_to_end(self._app, scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
     async def start(self) -> None:
         """Run the first half of the lifespan, if there is one. Raises what that raises."""
@@ -321,6 +324,26 @@ def _forget_from_any_thread(connection: ApplicationConnection, loop: asyncio.Abs
     """Nothing holds the client any more: whichever thread the garbage collector runs in, the application is in its loop."""
     with suppress(RuntimeError):  # which has ended, and the application with it
         loop.call_soon_threadsafe(connection.forget)
+
+
+async def _call_to_end(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Call an application, and end its answer where it does not: a server breaks off there, and httpx2 would fail without a word.
+
+    Raises:
+        AssertionError: It sent no answer.
+    """
+    last: Message = {"type": ""}
+
+    async def note(message: Message) -> None:
+        nonlocal last
+        last = message
+        await send(message)
+
+    await app(scope, receive, note)
+    if not last["type"]:
+        raise AssertionError("The application sent no answer.")
+    if last["type"] == "http.response.start" or last.get("more_body"):
+        await send({"type": "http.response.body", "body": b""})
 
 
 async def _raise_failure(lifespan: ApplicationConnection, message: Message | None) -> None:
