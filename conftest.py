@@ -147,8 +147,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def demo_url() -> Iterator[None]:
     """The demo's service, at ``URL`` in the environment."""
     from dcaf import Keyring  # noqa: PLC0415 - this file is read by every run, and the agent takes a second to import
-    from dcaf.demo.app import create_demo  # noqa: PLC0415
-    from dcaf.testing.server import serving  # noqa: PLC0415
+    from dcaf.demo import create_demo  # noqa: PLC0415
+    from dcaf.testing import serving  # noqa: PLC0415
 
     with serving(create_demo(Keyring.ephemeral())) as url, pytest.MonkeyPatch.context() as patch:
         patch.setenv("URL", url)

@@ -4,7 +4,7 @@ Run it with: python examples/deploy_wizard.py
 """
 
 from dcaf import Keyring
-from dcaf.demo.app import create_demo
+from dcaf.demo import create_demo
 from dcaf.testing import Reply, SessionClient
 
 

@@ -1,7 +1,6 @@
 """The command line: `dcaf keys`, `dcaf inspect`, `dcaf tools`, `dcaf demo` and `dcaf serve`.
 
-What a reader gets wrong: `dcaf keys new` prints the key and nothing else, so that it can be captured:
-``export DCAF_KEYS="$(dcaf keys new)"``.
+`dcaf keys new` prints the key and nothing else, so that it can be captured: ``export DCAF_KEYS="$(dcaf keys new)"``.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
-"""`dcaf demo`: the whole story, or with --serve a wizard to talk to.
+"""`dcaf demo`: a conversation against a real server and attempts to cheat, or with --serve a wizard to talk to.
 
-What a reader gets wrong: the demo needs the extra ``demo``; the other commands do not, and run without it.
+Only this command needs the extra ``demo``, so what it needs is imported when it runs.
 """
 
 from __future__ import annotations
 
 import argparse
 from datetime import timedelta
+from types import ModuleType
 from typing import Final
 
 from dcaf.core.importing import loaded
@@ -28,14 +29,16 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def _demo(options: argparse.Namespace) -> int:
-    modules = ("dcaf.testing.server", "dcaf.demo.app", "dcaf.demo.story")
-    server, app, story = (loaded(name, what="The demo", extra="demo") for name in modules)
-    if not options.serve:
-        told: int = story.tell()
-        return told
+    modules = ("uvicorn", "dcaf.testing.server", "dcaf.demo.app", "dcaf.demo.story")
+    _, server, app, story = (loaded(name, what="The demo", extra="demo") for name in modules)
+    code: int = _serve(server, app, port=options.port) if options.serve else story.tell()
+    return code
+
+
+def _serve(server: ModuleType, app: ModuleType, *, port: int) -> int:
     with without_warnings():
         demo = app.create_demo(Keyring.ephemeral(), pace=PACE)
-    code: int = server.serve(demo, port=options.port, announce=_announce)
+    code: int = server.serve(demo, port=port, announce=_announce)
     return code
 
 

@@ -54,13 +54,13 @@ def _rotate(_: argparse.Namespace) -> int:
             new_text=new.text(),
             old=old,
             old_kid=Key.parse(old).kid,
-            verify_new=_joined(new.text(), older),
-            verify_old=_joined(old, older),
+            verify_new=_join(new.text(), older),
+            verify_old=_join(old, older),
         ),
         end="",
     )
     return 0
 
 
-def _joined(first: str, rest: str) -> str:
+def _join(first: str, rest: str) -> str:
     return f"{first},{rest}" if rest else first

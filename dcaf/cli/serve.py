@@ -1,7 +1,6 @@
 """`dcaf serve module:agent`: an agent over HTTP and WebSocket, with its sessions sealed by the key in the environment.
 
-What a reader gets wrong: the key must outlive the process. Without ``DCAF_KEYS`` nothing is served, and the message has the line
-that makes one.
+The key must outlive the process, so without ``DCAF_KEYS`` nothing is served, and the message has the line that makes one.
 """
 
 from __future__ import annotations

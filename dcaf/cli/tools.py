@@ -25,12 +25,12 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def _tools(options: argparse.Namespace) -> int:
-    found = _found(options.target)
+    found = _find_tools(options.target)
     print("\n\n".join(str(tool.explain()) for tool in found))
     return 0
 
 
-def _found(target: str) -> list[Tool[..., Any]]:
+def _find_tools(target: str) -> list[Tool[..., Any]]:
     """The tools that a target names, each once.
 
     Raises:

@@ -7,7 +7,7 @@ dcaf.core.errors.ConfigurationError: timeout= takes a timedelta, or None, not in
 >>> write_json("fields", {"thread_id": "th-1"})
 b'{"thread_id":"th-1"}'
 
-What a reader gets wrong: the value itself is never in the message. It may be a session, or what a user has said.
+The value itself is never in the message: it may be a session, or what a user has said.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ def check_object(name: str, value: Any, takes: str) -> dict[str, Any]:
 def write_json(name: str, value: Any) -> bytes:
     """Compact JSON in the order given, without escapes that are not needed, as most clients write it.
 
-    Halves of a character (UTF-16 surrogates) that stand beside each other are made whole, and a half alone is replaced: no strict
+    Halves of a character (UTF-16 surrogates) that follow each other are made whole, and a half alone is replaced: no strict
     parser would read it, and a conversation that holds one could not go on.
 
     Args:

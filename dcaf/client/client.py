@@ -1,7 +1,5 @@
 """Clients of an agent service that keep the session and send it back: sync, and for asyncio or trio.
 
-A client of an agent service that keeps the session and sends it back.
-
     with Client("https://agent.example", fields={"thread_id": "th-1"}) as client:
         reply = client.send("deploy the shop")
         reply = client.send(decisions={approval.id: True for approval in reply.approvals})
@@ -9,19 +7,11 @@ A client of an agent service that keeps the session and sends it back.
             for event in stream:
                 print(event.text, end="")
 
-What a reader gets wrong: a turn that failed leaves no trace in the conversation, so it can be said again. Nothing is sent again
-by itself, but for the one turn whose session the service found dead.
+``AsyncClient`` has the same methods, awaited; with trio it has no WebSocket. A turn that failed leaves no trace in the
+conversation, so it can be sent again. A client sends nothing twice by itself, but for the one turn whose session the service found
+dead.
 
-The client for asyncio, and with trio all of it but the WebSocket.
-
-    async with AsyncClient("https://agent.example", fields={"thread_id": "th-1"}) as client:
-        reply = await client.send("deploy the shop")
-        reply = await client.send(decisions={approval.id: True for approval in reply.approvals})
-        async with client.stream("and now?") as stream:
-            async for event in stream:
-                print(event.text, end="")
-
-What a reader gets wrong: asynchronous is not concurrent. A conversation has one turn at a time, and a client is one conversation.
+What a reader gets wrong: asynchronous is not concurrent. A client is one conversation, which has one turn at a time.
 """
 
 from __future__ import annotations
@@ -33,7 +23,7 @@ from typing import Any, Self
 
 from dcaf.client.reply import Decision, Event, Reply
 from dcaf.client.stream import AsyncStream, Stream
-from dcaf.client.transport import BaseClient, httpx2, reached
+from dcaf.client.transport import BaseClient, httpx2, translate_errors
 from dcaf.client.turn import Turn
 from dcaf.client.websocket import AsyncSocket, Socket
 
@@ -63,7 +53,7 @@ class Client(BaseClient[httpx2.Client]):
         """
         turn = Turn(self.conversation, said, decisions=decisions, fields=fields)
         while turn.reply is None:
-            with reached(self._path):
+            with translate_errors(self._path):
                 answer = self._http.post(self._url(self._path), content=turn.request(), headers=self._headers)
             turn.answered(answer.status_code, answer.headers, answer.content)
         return turn.reply
@@ -97,13 +87,13 @@ class Client(BaseClient[httpx2.Client]):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _made(self) -> httpx2.Client:
+    def _make_http(self) -> httpx2.Client:
         return httpx2.Client(timeout=self._timeout_s)
 
     def _events(self, turn: Turn) -> Generator[Event]:
         try:
             while turn.reply is None:
-                with reached(self._stream_path, turn), self._streamed(turn.request()) as answer:
+                with translate_errors(self._stream_path, turn), self._streamed(turn.request()) as answer:
                     if not turn.is_stream(answer.status_code, answer.headers):
                         turn.answered(answer.status_code, answer.headers, answer.read())
                         continue
@@ -142,7 +132,7 @@ class AsyncClient(BaseClient[httpx2.AsyncClient]):
         """
         turn = Turn(self.conversation, said, decisions=decisions, fields=fields)
         while turn.reply is None:
-            with reached(self._path):
+            with translate_errors(self._path):
                 answer = await self._http.post(self._url(self._path), content=turn.request(), headers=self._headers)
             turn.answered(answer.status_code, answer.headers, answer.content)
         return turn.reply
@@ -176,13 +166,13 @@ class AsyncClient(BaseClient[httpx2.AsyncClient]):
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.close()
 
-    def _made(self) -> httpx2.AsyncClient:
+    def _make_http(self) -> httpx2.AsyncClient:
         return httpx2.AsyncClient(timeout=self._timeout_s)
 
     async def _events(self, turn: Turn) -> AsyncGenerator[Event]:
         try:
             while turn.reply is None:
-                with reached(self._stream_path, turn):
+                with translate_errors(self._stream_path, turn):
                     async with self._streamed(turn.request()) as answer:
                         if not turn.is_stream(answer.status_code, answer.headers):
                             turn.answered(answer.status_code, answer.headers, await answer.aread())

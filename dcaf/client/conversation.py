@@ -8,8 +8,8 @@ False
 >>> conversation
 <Conversation: 0 messages, session of 1 keys>
 
-What a reader gets wrong: a message is kept when its turn has ended well, the session as soon as it comes. After a turn that
-failed the conversation is what it was, but for a session that the service gave in the meantime.
+A message is kept when its turn has ended well, the session as soon as it comes. After a turn that failed the conversation is what
+it was, but for a session that the service gave in the meantime.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 from dcaf.client.arguments import check, check_messages, check_object, write_json
-from dcaf.client.envelopes import is_dead, newest, session_in
-from dcaf.client.reply import Approval, settled, waiting_in, without_executed
+from dcaf.client.envelopes import choose_session, find_session, is_dead
+from dcaf.client.reply import Approval, close_approvals, drop_executed, find_waiting
 from dcaf.core.errors import ConfigurationError
 
 OnDead: TypeAlias = Literal["restart", "raise"]
@@ -44,7 +44,7 @@ class Conversation:
     Attributes:
         envelope: The session that the next turn will carry, as it came; None for none.
         messages: What was said, oldest first; the answers without their sessions.
-        restarted: Code of the refusal after which a new session was begun, until a reply has told of it.
+        restarted: Code of the refusal after which a new session was begun, until a reply has shown it.
 
     Raises:
         ConfigurationError: An argument is of a wrong type, or ``on_dead`` is neither of its two values.
@@ -76,7 +76,7 @@ class Conversation:
     @property
     def waiting(self) -> dict[str, Approval]:
         """The approvals that may be decided about, by id: read from the messages and the session, and held nowhere else."""
-        return {} if is_dead(self.envelope) else waiting_in(self.messages)
+        return {} if is_dead(self.envelope) else find_waiting(self.messages)
 
     def body(self, message: Mapping[str, Any], fields: Mapping[str, Any]) -> bytes:
         """The request of a turn: every message, none of them with a session, and the session at the top.
@@ -89,9 +89,9 @@ class Conversation:
             ConfigurationError: An argument, or a message that was kept, is no JSON.
         """
         members = {**self._fields, **check_fields(fields)}
-        data = _data(members) | ({} if self.envelope is None else {"session": self.envelope})
+        data = _data_without_session(members) | ({} if self.envelope is None else {"session": self.envelope})
         around = {key: item for key, item in members.items() if key not in OURS}
-        said = [_bare(check("message", one, Mapping, MESSAGE)) for one in (*self.messages, message)]
+        said = [_without_session(check("message", one, Mapping, MESSAGE)) for one in (*self.messages, message)]
         return write_json("messages", {**around, "messages": said, **({"data": data} if data else {})})
 
     def adopt(self, value: Any, *, status: int | None = None) -> bool:
@@ -101,11 +101,11 @@ class Conversation:
             value: The JSON value.
             status: Of a whole answer; None for an event or a frame.
         """
-        before, self.envelope = self.envelope, newest(self.envelope, value, status=status)
+        before, self.envelope = self.envelope, choose_session(self.envelope, value, status=status)
         return self.envelope is not before and is_dead(self.envelope)
 
     def settle(self, items: list[Any]) -> None:
-        """Offer no more what was executed in a turn whose answer is not kept.
+        """Remove what was executed, in a turn whose answer is not kept, from the approvals that wait.
 
         Args:
             items: What became of decisions, as events ``executed_approvals`` have it.
@@ -114,7 +114,7 @@ class Conversation:
             ConfigurationError: They are no list.
         """
         if check("items", items, list, "the list of an event executed_approvals"):
-            self.messages[:] = without_executed(self.messages, items)
+            self.messages[:] = drop_executed(self.messages, items)
 
     def keep(self, message: Mapping[str, Any], answer: Mapping[str, Any], *, begins: bool = False) -> None:
         """Keep what was said and what was answered.
@@ -127,9 +127,9 @@ class Conversation:
         Raises:
             ConfigurationError: One of them is no message.
         """
-        told = settled(check("answer", answer, Mapping, MESSAGE), waiting_in(self.messages), begins=begins)
-        kept = {"role": "assistant"} | {key: told[key] for key in KEPT if key in told}
-        self.messages += [_bare(check("message", message, Mapping, MESSAGE)), _bare(kept)]
+        closed = close_approvals(check("answer", answer, Mapping, MESSAGE), find_waiting(self.messages), begins=begins)
+        kept = {"role": "assistant"} | {key: closed[key] for key in KEPT if key in closed}
+        self.messages += [_without_session(check("message", message, Mapping, MESSAGE)), _without_session(kept)]
         self.restarted = None
 
     def __repr__(self) -> str:
@@ -147,20 +147,20 @@ def check_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigurationError("fields= cannot have messages: they are the conversation's own (messages=, client.messages).")
     if "data" in found:
         check("fields: data", found["data"], Mapping, "a mapping")
-        if session_in(found) is not None:
+        if find_session(found) is not None:
             raise ConfigurationError("fields= cannot have a session in data: the conversation has its own (session=).")
     return found
 
 
-def _data(members: Mapping[str, Any]) -> dict[str, Any]:
+def _data_without_session(members: Mapping[str, Any]) -> dict[str, Any]:
     """``data`` without the session."""
     data = members.get("data")
     return {key: item for key, item in data.items() if key != "session"} if isinstance(data, Mapping) else {}
 
 
-def _bare(message: Mapping[str, Any]) -> Mapping[str, Any]:
+def _without_session(message: Mapping[str, Any]) -> Mapping[str, Any]:
     """A message without a session, and without a ``data`` that holds nothing else."""
     if "data" not in message:
         return message
-    data, rest = _data(message), {key: item for key, item in message.items() if key != "data"}
+    data, rest = _data_without_session(message), {key: item for key, item in message.items() if key != "data"}
     return {**rest, "data": data} if data else rest

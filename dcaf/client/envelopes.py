@@ -1,21 +1,22 @@
 """Where the session stands in an answer, whatever kind of answer it is, and which session a client holds after it.
 
->>> session_in({"role": "assistant", "data": {"session": {"step": 2}}})
+>>> find_session({"role": "assistant", "data": {"session": {"step": 2}}})
 {'step': 2}
->>> session_in({"data": {"session": None}}) is None
+>>> find_session({"data": {"session": None}}) is None
 True
->>> held, new = {"step": 2, "dcaf": {"token": "dcaf1s.k7"}}, {"data": {"session": {"dcaf": {"token": "new"}}}}
->>> newest(held, {"code": "session-ended", **new}, status=409)
+>>> old, new = {"step": 2, "dcaf": {"token": "dcaf1s.k7"}}, {"data": {"session": {"dcaf": {"token": "new"}}}}
+>>> choose_session(old, {"code": "session-ended", **new}, status=409)
 {'dcaf': {'token': 'new'}}
->>> newest(held, {"code": "session-unavailable", **new}, status=503) == newest(held, {"data": {"session": {}}}) == held
+>>> choose_session(old, {"code": "session-unavailable", **new}, status=503) == old
 True
 
-What a reader gets wrong: an answer that cannot tell, such as one of a proxy, must not end a session that is good. ``newest`` is
-the one place that decides, for every client and every wire.
+An answer that cannot tell, such as one of a proxy, must not end a session that is good. ``choose_session`` is the one place that
+decides, for every client and every wire.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -32,7 +33,7 @@ ENDINGS: Final = ("session-unsigned", "session-malformed", "session-invalid", "s
 """Status and code of the refusals that say that the session is of no use (section 6). After any other one it may be good."""
 
 
-def session_in(value: Any) -> dict[str, Any] | None:
+def find_session(value: Any) -> dict[str, Any] | None:
     """What stands at ``data.session`` of a JSON value, if it is an object; else None."""
     data = value.get("data") if isinstance(value, Mapping) else None
     found = data.get("session") if isinstance(data, Mapping) else None
@@ -57,10 +58,10 @@ def is_dead_by(value: Any, *, status: int | None = None) -> bool:
         status: Of the answer; None for an event or a frame.
     """
     is_refusal = status in REFUSED if status is not None else _is_error(value)
-    return is_refusal and value_at(value, "code") in ENDINGS and is_dead(session_in(value))
+    return is_refusal and value_at(value, "code") in ENDINGS and is_dead(find_session(value))
 
 
-def newest(held: dict[str, Any] | None, value: Any, *, status: int | None = None) -> dict[str, Any] | None:
+def choose_session(held: dict[str, Any] | None, value: Any, *, status: int | None = None) -> dict[str, Any] | None:
     """The session that a client holds after an answer: that of the answer, where it has one, else the one from before.
 
     Args:
@@ -68,7 +69,7 @@ def newest(held: dict[str, Any] | None, value: Any, *, status: int | None = None
         value: The JSON value of the whole answer, of an event or a frame; None where it is no JSON.
         status: Of the answer; None for an event or a frame.
     """
-    found = session_in(value)
+    found = find_session(value)
     if found is None or not (status is None or status in SEALED):
         return held
     if is_dead(found) and not _is_served(value, status) and not is_dead_by(value, status=status):
@@ -79,6 +80,14 @@ def newest(held: dict[str, Any] | None, value: Any, *, status: int | None = None
 def value_at(value: Any, name: str) -> Any:
     """A member of a JSON value; None where it is no object, or has none of that name."""
     return value.get(name) if isinstance(value, Mapping) else None
+
+
+def parse_json(text: bytes | str) -> Any:
+    """The JSON value of an answer, an event or a frame; None where it is no JSON."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def media_type(content_type: str) -> str:

@@ -1,6 +1,4 @@
-"""Why a turn of a client failed, in one tree split by what the caller can do; and the answers that say so.
-
-Why a turn of a client did not come to its end, in one tree, split by what the caller can do about it.
+"""Why a turn of a client failed, in one tree, split by what the caller can do; and the answers that say so.
 
     DcafError
     └── ClientError                   this turn's message is not kept: send it again, or say something else
@@ -21,18 +19,15 @@ Why a turn of a client did not come to its end, in one tree, split by what the c
 ('session-conflict', 409, datetime.timedelta(seconds=1))
 >>> isinstance(error, SessionError), error.http_status
 (False, 502)
+>>> error_of_answer(503, {"retry-after": "2"}, {"code": "session-unavailable"}).retry_after
+datetime.timedelta(seconds=2)
+>>> error_of_event({"type": "error", "error": "The tool broke.", "code": "tool"}).code
+'tool'
+
+A session is dead only where the status, the code and the envelope in the answer all say so.
 
 What a reader gets wrong: these are not the errors of ``dcaf.core``. An agent may itself be the client of another one, and
 what the other refuses must not look like a refusal of its own caller's session.
-
-An answer that is no success -> the error that says so.
-
->>> refused(503, {"retry-after": "2"}, {"code": "session-unavailable"}).retry_after
-datetime.timedelta(seconds=2)
->>> failed({"type": "error", "error": "The tool broke.", "code": "tool"}).code
-'tool'
-
-What a reader gets wrong: a session is dead only where the status, the code and the envelope in the answer all say so.
 """
 
 from __future__ import annotations
@@ -93,8 +88,8 @@ class ServiceError(ClientError):
     def _message(self) -> str:
         how = "an error event" if self.status is None else str(self.status)
         words = f": {self.detail.rstrip('.')}" if self.detail else ""
-        is_told = AGAIN.search(self.detail) and AGAIN.search(self.todo)  # the service's own words have advice
-        todo = "" if is_told else f" {self.todo}"
+        has_advice = AGAIN.search(self.detail) and AGAIN.search(self.todo)
+        todo = "" if has_advice else f" {self.todo}"
         wait = f" It asks to wait {self.retry_after.total_seconds():g} s." if self.retry_after is not None else ""
         return f"The service answered with {how}, {self.code}{words}.{todo}{wait}"
 
@@ -189,7 +184,7 @@ def code_of(value: Any, *, otherwise: str) -> str:
     return code if isinstance(code, str) and code else otherwise
 
 
-def refused(status: int, headers: Mapping[str, str], value: Any) -> ServiceError:
+def error_of_answer(status: int, headers: Mapping[str, str], value: Any) -> ServiceError:
     """The error of an HTTP answer.
 
     Args:
@@ -198,23 +193,25 @@ def refused(status: int, headers: Mapping[str, str], value: Any) -> ServiceError
         value: Its JSON value; None where it is something else.
     """
     code = code_of(value, otherwise=f"http-{status}")
-    return _error(code, value, status=status, detail=_text(value, "detail"), retry_after=_seconds(headers.get("retry-after", "")))
+    return _build_error(
+        code, value, status=status, detail=_text_at(value, "detail"), retry_after=_parse_seconds(headers.get("retry-after", ""))
+    )
 
 
-def failed(event: Mapping[str, Any]) -> ServiceError:
+def error_of_event(event: Mapping[str, Any]) -> ServiceError:
     """The error of an error event."""
-    return _error(code_of(event, otherwise="error"), event, status=None, detail=_text(event, "error"), retry_after=None)
+    return _build_error(code_of(event, otherwise="error"), event, status=None, detail=_text_at(event, "error"), retry_after=None)
 
 
-def _error(code: str, value: Any, *, status: int | None, detail: str, retry_after: timedelta | None) -> ServiceError:
+def _build_error(code: str, value: Any, *, status: int | None, detail: str, retry_after: timedelta | None) -> ServiceError:
     if code == CONFLICT:
         applied = value.get("applied")
-        told = applied if isinstance(applied, bool) else None
-        return TurnConflict(code, status=status, detail=detail, retry_after=retry_after, applied=told)
-    return _class(code, value, status)(code, status=status, detail=detail, retry_after=retry_after)
+        known = applied if isinstance(applied, bool) else None
+        return TurnConflict(code, status=status, detail=detail, retry_after=retry_after, applied=known)
+    return _choose_class(code, value, status)(code, status=status, detail=detail, retry_after=retry_after)
 
 
-def _class(code: str, value: Any, status: int | None) -> type[ServiceError]:
+def _choose_class(code: str, value: Any, status: int | None) -> type[ServiceError]:
     if is_dead_by(value, status=status):
         return SessionDead
     if status == TOO_LARGE or code in TOO_LARGE_CODES:
@@ -222,12 +219,12 @@ def _class(code: str, value: Any, status: int | None) -> type[ServiceError]:
     return ServiceFailed if status is None or status >= SERVER_ERRORS else ServiceError
 
 
-def _text(value: Any, name: str) -> str:
+def _text_at(value: Any, name: str) -> str:
     """The service's own words; what is no text could be an echo of the request."""
     text = value_at(value, name)
     return text if isinstance(text, str) else ""
 
 
-def _seconds(text: str) -> timedelta | None:
+def _parse_seconds(text: str) -> timedelta | None:
     """A Retry-After of seconds (RFC 9110, section 10.2.3); None for its other form, a date."""
     return timedelta(seconds=int(text)) if text.isascii() and text.isdigit() and len(text) < len(str(timedelta.max.days)) else None

@@ -1,27 +1,16 @@
 """What comes back: the events of a stream, the answer that they amount to, and the calls that wait for approval.
 
-What an agent wants to do and waits for a person's word, and that word.
-
->>> asked = Approval.read({"id": "ap-31", "type": "tool_call", "name": "drop_volume", "input": {"volume": "pg"}, "execute": False})
->>> asked
-Approval(id='ap-31', name='drop_volume')
->>> decided({"ap-31": asked}, {"ap-31": "Not during trading hours"})[0]["rejection_reason"]
-'Not during trading hours'
->>> waiting_in([{"role": "assistant", "content": "Shall I?", "data": {"approvals": [asked.body]}}])
-{'ap-31': Approval(id='ap-31', name='drop_volume')}
-
-What a reader gets wrong: a refusal is its reason. ``False`` would be a refusal that the agent cannot explain to anyone, so
-there is no such decision.
-
-What comes back: the events of a stream, one by one, and the answer that they amount to.
-
 >>> pieces = [Event({"type": "text_delta", "text": "Hel"}), Event({"type": "text_delta", "text": "lo"}), Event({"type": "done"})]
->>> Reply(gathered(pieces)).text
+>>> Reply(gather_events(pieces)).text
 'Hello'
->>> Event({"type": "done", "data": {"session": {"step": 2}}})
-Event('done')
+>>> asked = Approval.read({"id": "ap-31", "type": "tool_call", "name": "drop_volume", "input": {"volume": "pg"}, "execute": False})
+>>> find_waiting([{"role": "assistant", "content": "Shall I?", "data": {"approvals": [asked.body]}}])
+{'ap-31': Approval(id='ap-31', name='drop_volume')}
+>>> build_decisions({"ap-31": asked}, {"ap-31": "Not during trading hours"})[0]["rejection_reason"]
+'Not during trading hours'
 
-What a reader gets wrong: a streamed turn has a reply, too, the same as if it had been answered at once.
+What a reader gets wrong: a refusal is its reason. ``False`` would be a refusal that the agent cannot explain to anyone, so there is
+no such decision.
 """
 
 from __future__ import annotations
@@ -31,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from dcaf.client.arguments import check, make_whole, refuse
-from dcaf.client.envelopes import session_in, value_at
+from dcaf.client.envelopes import find_session, value_at
 from dcaf.client.errors import ApprovalUnknown
 
 Decision: TypeAlias = Literal[True] | str
@@ -80,16 +69,16 @@ class Approval:
         return cls(item["id"], name, item.get("input"), description, intent, item)
 
 
-def approvals_in(items: Any) -> list[Approval]:
+def read_approvals(items: Any) -> list[Approval]:
     """The approvals of a list, each id once, but for items that nobody could decide about: no object, or no id."""
-    return [Approval.read(item) for item in {item["id"]: item for item in _known(items)}.values()]
+    return [Approval.read(item) for item in {item["id"]: item for item in _with_ids(items)}.values()]
 
 
-def waiting_in(messages: Sequence[Mapping[str, Any]]) -> dict[str, Approval]:
+def find_waiting(messages: Sequence[Mapping[str, Any]]) -> dict[str, Approval]:
     """What waits for a decision at the end of a conversation, by id.
 
-    An answer says all that waits after it. So the newest one that says so counts, but for what was executed since; one that was
-    stopped says nothing of it. Only answers are read: a user's message says what was decided, and can make nothing wait.
+    An answer lists all that waits after it. So the newest list counts, but for what was executed since; an answer that was stopped
+    has none. Only answers are read: a user's message says what was decided, and can make nothing wait.
 
     Args:
         messages: What was said and answered, oldest first.
@@ -98,32 +87,32 @@ def waiting_in(messages: Sequence[Mapping[str, Any]]) -> dict[str, Approval]:
     for message in reversed(messages):
         data = value_at(message, "data") if value_at(message, "role") == "assistant" else None
         if isinstance(value_at(data, "approvals"), list):
-            found = approvals_in(value_at(data, "approvals"))
+            found = read_approvals(value_at(data, "approvals"))
             return {one.id: one for one in found if one.id not in executed}
-        executed |= {item["id"] for item in _known(value_at(data, "executed_approvals"))}
+        executed |= {item["id"] for item in _with_ids(value_at(data, "executed_approvals"))}
     return {}
 
 
-def without_executed(messages: Sequence[Mapping[str, Any]], items: Any) -> list[dict[str, Any]]:
-    """Messages of which none offers any more what was executed, or refused, in a turn whose answer may never be complete.
+def drop_executed(messages: Sequence[Mapping[str, Any]], items: Any) -> list[dict[str, Any]]:
+    """Messages without the approvals that were executed, or refused, in a turn whose answer may never be complete.
 
     Args:
         messages: What was said and answered, oldest first.
         items: What the service says that became of decisions.
     """
-    gone = {item["id"] for item in _known(items)}
-    return [_without(message, gone) for message in messages]
+    gone = {item["id"] for item in _with_ids(items)}
+    return [_drop_from(message, gone) for message in messages]
 
 
-def _without(message: Mapping[str, Any], gone: set[str]) -> dict[str, Any]:
+def _drop_from(message: Mapping[str, Any], gone: set[str]) -> dict[str, Any]:
     data = value_at(message, "data") if value_at(message, "role") == "assistant" else None
     asked = value_at(data, "approvals")
     left = [item for item in asked if value_at(item, "id") not in gone] if isinstance(asked, list) else asked
     return dict(message) if left == asked else {**message, "data": {**(data or {}), "approvals": left}}
 
 
-def settled(answer: Mapping[str, Any], waiting: Mapping[str, Approval], *, begins: bool) -> dict[str, Any]:
-    """An answer as it is to be kept: where it is known that nothing waits after it, and it says nothing of that, it says so.
+def close_approvals(answer: Mapping[str, Any], waiting: Mapping[str, Approval], *, begins: bool) -> dict[str, Any]:
+    """An answer as it is to be kept: with an empty list of approvals where nothing waits after it and it does not say so itself.
 
     Args:
         answer: The answer, as a message.
@@ -137,7 +126,7 @@ def settled(answer: Mapping[str, Any], waiting: Mapping[str, Approval], *, begin
     return {**answer, "data": {**(data if isinstance(data, Mapping) else {}), "approvals": []}}
 
 
-def decided(waiting: Mapping[str, Approval], decisions: Mapping[str, Decision]) -> list[dict[str, Any]]:
+def build_decisions(waiting: Mapping[str, Approval], decisions: Mapping[str, Decision]) -> list[dict[str, Any]]:
     """The items that carry decisions back.
 
     Args:
@@ -149,15 +138,15 @@ def decided(waiting: Mapping[str, Approval], decisions: Mapping[str, Decision]) 
         ConfigurationError: The decisions are no mapping.
     """
     check("decisions", decisions, Mapping, "a mapping: id of an approval -> True, or the reason why not")
-    return [_item(waiting, id_, decision) for id_, decision in decisions.items()]
+    return [_build_decision(waiting, id_, decision) for id_, decision in decisions.items()]
 
 
-def _known(items: Any) -> list[Mapping[str, Any]]:
+def _with_ids(items: Any) -> list[Mapping[str, Any]]:
     """Those of a list that have an id."""
     return [item for item in items if isinstance(value_at(item, "id"), str)] if isinstance(items, list) else []
 
 
-def _item(waiting: Mapping[str, Approval], id_: str, decision: object) -> dict[str, Any]:
+def _build_decision(waiting: Mapping[str, Approval], id_: str, decision: object) -> dict[str, Any]:
     if id_ not in waiting:
         known = ", ".join(waiting) or "none"
         raise ApprovalUnknown(
@@ -239,12 +228,12 @@ class Reply:
     @property
     def session(self) -> dict[str, Any]:
         """The state as the client can read it: for display, and as much of it as the service shows."""
-        return {key: item for key, item in (session_in(self.body) or {}).items() if key != "dcaf"}
+        return {key: item for key, item in (find_session(self.body) or {}).items() if key != "dcaf"}
 
     @property
     def approvals(self) -> list[Approval]:
         """What the agent asks to be allowed to do, in its order; what waited before this turn and still does is among it."""
-        return approvals_in(self.data.get("approvals"))
+        return read_approvals(self.data.get("approvals"))
 
     @property
     def executed_approvals(self) -> list[Any]:
@@ -266,7 +255,7 @@ class Reply:
         return f"<Reply: {counts}{f', restarted: {self.restarted}' if self.restarted else ''}>"
 
 
-def gathered(events: Iterable[Event]) -> dict[str, Any]:
+def gather_events(events: Iterable[Event]) -> dict[str, Any]:
     """The message that a stream amounts to: its text joined, its lists one after the other, its last session.
 
     Raises:

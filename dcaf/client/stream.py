@@ -1,15 +1,9 @@
 """The events of one turn as they come, and its reply at the end; sync, and under asyncio or trio.
 
-The events of one turn, as they come, and its reply at the end.
+A stream that is closed before its end has said nothing: the conversation is as it was before, but for a session that has come in an
+event of its own. ``with`` closes it, and so does reading to the end.
 
-What a reader gets wrong: a stream that is closed before its end has said nothing. The conversation is as it was before, but
-for a session that has come in an event of its own. Close it: ``with`` does, and so does reading to the end.
-
-The events of one turn under asyncio or trio.
-
-What a reader gets wrong: a stream that is closed before its end has said nothing. The conversation is as it was before, but
-for a session that has come in an event of its own. Close it:
-``async with`` does; leaving an ``async for`` alone closes it some time later.
+What a reader gets wrong: leaving an ``async for`` alone closes an asynchronous stream some time later; ``async with`` closes it.
 """
 
 from __future__ import annotations
@@ -24,7 +18,30 @@ from dcaf.client.reply import Event, Reply
 from dcaf.client.turn import Turn
 
 
-class Stream:
+class BaseStream:
+    """What a synchronous and an asynchronous stream share: the turn, and its reply.
+
+    Args:
+        turn: Whose events they are.
+
+    Raises:
+        ConfigurationError: It is no turn.
+    """
+
+    def __init__(self, turn: Turn) -> None:
+        self._turn = check("turn", turn, Turn, "a Turn")
+
+    @property
+    def reply(self) -> Reply:
+        """What the events amount to, after the ``done`` event.
+
+        Raises:
+            TurnUnfinished: It has not come so far.
+        """
+        return require_reply(self._turn)
+
+
+class Stream(BaseStream):
     """An iterator over events, made by ``Client.stream`` and ``Socket.stream``.
 
     Args:
@@ -36,17 +53,8 @@ class Stream:
     """
 
     def __init__(self, turn: Turn, events: Generator[Event]) -> None:
-        self._turn = check("turn", turn, Turn, "a Turn")
+        super().__init__(turn)
         self._events = check("events", events, Generator, "a generator of events")
-
-    @property
-    def reply(self) -> Reply:
-        """What the events amount to, after the ``done`` event.
-
-        Raises:
-            TurnUnfinished: It has not come so far.
-        """
-        return reply_of(self._turn)
 
     def close(self) -> None:
         """Stop reading, wherever the answer is."""
@@ -66,18 +74,7 @@ class Stream:
         self.close()
 
 
-def reply_of(turn: Turn) -> Reply:
-    """The reply of a turn that has ended.
-
-    Raises:
-        TurnUnfinished: It has not.
-    """
-    if turn.reply is None:
-        raise TurnUnfinished("The reply is not complete before the done event. Read the events to the last one first.")
-    return turn.reply
-
-
-class AsyncStream:
+class AsyncStream(BaseStream):
     """An asynchronous iterator over events, made by ``AsyncClient.stream`` and ``AsyncSocket.stream``.
 
     Args:
@@ -89,17 +86,8 @@ class AsyncStream:
     """
 
     def __init__(self, turn: Turn, events: AsyncGenerator[Event]) -> None:
-        self._turn = check("turn", turn, Turn, "a Turn")
+        super().__init__(turn)
         self._events = check("events", events, AsyncGenerator, "a generator of events")
-
-    @property
-    def reply(self) -> Reply:
-        """What the events amount to, after the ``done`` event.
-
-        Raises:
-            TurnUnfinished: It has not come so far.
-        """
-        return reply_of(self._turn)
 
     async def close(self) -> None:
         """Stop reading, wherever the answer is."""
@@ -116,3 +104,14 @@ class AsyncStream:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.close()
+
+
+def require_reply(turn: Turn) -> Reply:
+    """The reply of a turn that has ended.
+
+    Raises:
+        TurnUnfinished: It has not.
+    """
+    if turn.reply is None:
+        raise TurnUnfinished("The reply is not complete before the done event. Read the events to the last one first.")
+    return turn.reply

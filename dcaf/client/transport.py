@@ -1,12 +1,7 @@
-"""Where the service is and which HTTP library reaches it; one error for all of their ways to fail.
+"""Where the service is, which libraries reach it, and one error for all of their ways to fail.
 
-The libraries that reach a service, and one error for all of their ways to fail.
-
-What a reader gets wrong: a request that failed may have been served. Nothing is sent again by itself.
-
-What the sync and the async client share: where the service is, and the conversation with it.
-
-What a reader gets wrong: a client is one conversation. Two conversations are two clients; they may share one ``http``.
+A request that failed may have been served, so nothing is sent again by itself. A client is one conversation; two conversations are
+two clients, which may share one ``http``.
 """
 
 from __future__ import annotations
@@ -19,7 +14,7 @@ from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from dcaf.client.arguments import check, check_headers, check_path, check_url, check_wait
 from dcaf.client.conversation import Conversation, OnDead
-from dcaf.client.errors import ServiceUnreachable, refused
+from dcaf.client.errors import ServiceUnreachable, error_of_answer
 from dcaf.client.reply import Approval
 from dcaf.client.turn import Turn
 from dcaf.core.importing import extra
@@ -30,12 +25,20 @@ with extra("dcaf.client", "dcaf[client]"):
     import websockets.sync.client as sync_websockets
     from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
-__all__ = ["ConnectionClosed", "InvalidStatus", "WebSocketException", "async_websockets", "httpx2", "reached", "sync_websockets"]
+__all__ = [
+    "ConnectionClosed",
+    "InvalidStatus",
+    "WebSocketException",
+    "async_websockets",
+    "httpx2",
+    "sync_websockets",
+    "translate_errors",
+]
 
 
 @contextmanager
-def reached(path: str, turn: Turn | None = None) -> Iterator[None]:
-    """Do something with a service's connection.
+def translate_errors(path: str, turn: Turn | None = None) -> Iterator[None]:
+    """Raise errors of this package for what fails on the way to a service.
 
     Args:
         path: What is reached, for the message.
@@ -48,7 +51,7 @@ def reached(path: str, turn: Turn | None = None) -> Iterator[None]:
     try:
         yield
     except InvalidStatus as refusal:
-        raise refused(refusal.response.status_code, refusal.response.headers, None) from refusal
+        raise error_of_answer(refusal.response.status_code, refusal.response.headers, None) from refusal
     except (httpx2.RequestError, WebSocketException, OSError) as error:
         raise (turn and turn.failure) or ServiceUnreachable(
             f"No complete answer came from {path} ({type(error).__name__}); whether the turn ran is not known. "
@@ -114,7 +117,7 @@ class BaseClient(ABC, Generic[HTTP]):
         if http is not None:
             check("http", http, self._library, f"a ready-made httpx2.{self._library.__name__}, or None")
         self._is_owner = http is None
-        self._http: HTTP = self._made() if http is None else http
+        self._http: HTTP = self._make_http() if http is None else http
 
     @property
     def messages(self) -> list[Mapping[str, Any]]:
@@ -142,7 +145,7 @@ class BaseClient(ABC, Generic[HTTP]):
         return f"<{type(self).__name__}: {len(self.messages)} messages, session of {len(self.session)} keys>"
 
     @abstractmethod
-    def _made(self) -> HTTP:
+    def _make_http(self) -> HTTP:
         """A client of the library."""
 
     def _url(self, path: str) -> str:

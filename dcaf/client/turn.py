@@ -11,22 +11,29 @@ The loop around it is the same on every wire: send ``request()`` while the turn 
 ``feed`` and ``ended``, or to ``frame``, until ``reply`` is there. It takes two rounds where the session was dead and the turn
 begins a new one.
 
-What a reader gets wrong: events are read as they are asked for, and what the caller never asks for is not kept. But the events
-``session`` and ``executed_approvals`` count as soon as they have come: they say what was done and must not be done again.
+Events are read as they are asked for, and what the caller never asks for is not kept. But the events ``session`` and
+``executed_approvals`` count as soon as they have come: they say what was done and must not be done again.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from dcaf.client.arguments import check, check_many, check_object, refuse
 from dcaf.client.conversation import MESSAGE, Conversation, check_fields
-from dcaf.client.envelopes import LINES, SUCCESS, is_dead, is_dead_by, is_json, media_type, session_in, value_at
-from dcaf.client.errors import AnswerUnreadable, ServiceError, ServiceUnreachable, TurnOvertaken, code_of, failed, refused
-from dcaf.client.reply import Decision, Event, Reply, decided, gathered
+from dcaf.client.envelopes import LINES, SUCCESS, find_session, is_dead, is_dead_by, is_json, media_type, parse_json, value_at
+from dcaf.client.errors import (
+    AnswerUnreadable,
+    ServiceError,
+    ServiceUnreachable,
+    TurnOvertaken,
+    code_of,
+    error_of_answer,
+    error_of_event,
+)
+from dcaf.client.reply import Decision, Event, Reply, build_decisions, gather_events
 from dcaf.core.errors import ConfigurationError
 
 CHECKPOINT: Final = "session"
@@ -66,10 +73,10 @@ class Turn:
         fields: Mapping[str, Any] | None = None,
     ) -> None:
         check("conversation", conversation, Conversation, "a Conversation")
-        self._message = _message_of(said)
+        self._message = _build_message(said)
         self._fields = check_fields({} if fields is None else fields)
         if decisions is not None:
-            items = decided(conversation.waiting, decisions)
+            items = build_decisions(conversation.waiting, decisions)
             self._message |= {"data": {**(self._message.get("data") or {}), "approvals": items}} if items else {}
         self.is_due: bool = True
         self.restarted: str | None = conversation.restarted
@@ -88,7 +95,7 @@ class Turn:
     def reply(self) -> Reply | None:
         """The answer; None until the turn has ended well."""
         if self._reply is None and self._answer is not None:
-            answer = gathered(self._events) if self._events else self._answer
+            answer = gather_events(self._events) if self._events else self._answer
             self._reply = Reply(answer, self.restarted)
         return self._reply
 
@@ -119,12 +126,12 @@ class Turn:
         check("status", status, int, "the HTTP status, a number")
         check("content", content, bytes, "the body, in bytes")
         kind = _content_type(headers)
-        value = _value(content) if is_json(kind) else None
+        value = parse_json(content) if is_json(kind) else None
         self._adopt(value, status=status)
         if status in SUCCESS:
-            self._finish(_answer_in(value, media_type(kind)))
+            self._finish(_require_answer(value, media_type(kind)))
         elif not (is_dead_by(value, status=status) and self._starts_over(code_of(value, otherwise=f"http-{status}"))):
-            raise refused(status, headers, value)
+            raise error_of_answer(status, headers, value)
 
     def is_stream(self, status: int, headers: Mapping[str, str]) -> bool:
         """Whether an answer is to be fed as it comes; ``answered`` takes any other, once all of it is there.
@@ -153,7 +160,7 @@ class Turn:
             lines[0] = bytes(self._rest + lines[0])
             self._rest.clear()
         self._rest += rest
-        values = [_value(line) for line in lines if line.strip()]
+        values = [parse_json(line) for line in lines if line.strip()]
         return self._read(values, self._adopt_first(values))
 
     def ended(self) -> Iterator[Event]:
@@ -184,7 +191,7 @@ class Turn:
             TurnOvertaken: Another turn began before this one had ended.
             ConfigurationError: The frame is neither text nor bytes.
         """
-        value = _frame("text", text)
+        value = _parse_frame("text", text)
         is_first = not (self._events or self.failure or self._answer)
         event = self._take(value)
         if self.failure is None or value_at(value, "type") != "error":
@@ -204,10 +211,10 @@ class Turn:
             TurnOvertaken: Another turn has begun.
             ConfigurationError: The frame is neither text nor bytes.
         """
-        value = _frame("text", text)
+        value = _parse_frame("text", text)
         if self._adopt(value) and is_dead_by(value):
             if self._conversation.on_dead == "raise":
-                raise failed(value)
+                raise error_of_event(value)
             self._remember(code_of(value, otherwise="error"))
 
     def patience(self, timeout_s: float | None) -> float | None:
@@ -215,7 +222,7 @@ class Turn:
         return timeout_s if self.failure is None else min(LAST_WORDS_S, timeout_s or LAST_WORDS_S)
 
     def leave(self, frames: Iterable[bytes | str] = ()) -> None:
-        """Leave a turn in the middle; what it has executed is offered no more. Nothing happens where it has ended, or is overtaken.
+        """Leave a turn in the middle; what it has executed waits no more. Nothing happens where it has ended, or is overtaken.
 
         Args:
             frames: Those of a WebSocket that have come, and that nobody will ask for. Checkpoints in them count.
@@ -225,7 +232,7 @@ class Turn:
         """
         given = check_many("frames", frames, "frames: texts, or bytes")
         if self._answer is None and self._conversation.turn is self:
-            self._adopt_first(_frame("frames", frame) for frame in given)
+            self._adopt_first(_parse_frame("frames", frame) for frame in given)
             self._conversation.settle(self._executed)
 
     def _adopt(self, value: Any, *, status: int | None = None) -> bool:
@@ -248,13 +255,13 @@ class Turn:
             if kind == CHECKPOINT:
                 self._adopt(value)
             elif kind == EXECUTED:
-                self._note(value)
-            elif not isinstance(kind, str) or kind in {"done", "error"} or session_in(value) is not None:
+                self._note_executed(value)
+            elif not isinstance(kind, str) or kind in {"done", "error"} or find_session(value) is not None:
                 break
             passed += 1
         return passed
 
-    def _note(self, value: Mapping[str, Any]) -> None:
+    def _note_executed(self, value: Mapping[str, Any]) -> None:
         """Note what was executed, in case that the turn has no reply to tell it."""
         items = value.get(EXECUTED)
         self._executed += items if isinstance(items, list) else []
@@ -273,21 +280,21 @@ class Turn:
             )
         self._adopt(None if is_adopted else value)
         if value["type"] == EXECUTED and not is_adopted:
-            self._note(value)
+            self._note_executed(value)
         if self.failure is not None or (value["type"] == "error" and self._answer is None):
             self._fail(value)
             return None
         self._events.append(Event(value))
         self._reply = None
         if value["type"] == "done" and self._answer is None:
-            self._finish(gathered(self._events))
+            self._finish(gather_events(self._events))
         return self._events[-1]
 
     def _fail(self, value: dict[str, Any]) -> None:
         """Note why the turn has failed, and raise it when all that comes after it has come."""
         if self.failure is not None and value["type"] == "done":
             raise self.failure
-        self.failure = self.failure or failed(value)
+        self.failure = self.failure or error_of_event(value)
 
     def _starts_over(self, code: str) -> bool:
         """Whether to say the turn once more: the service has not served it, and not twice."""
@@ -308,14 +315,14 @@ class Turn:
             raise ServiceUnreachable(
                 "The stream ended without its done event. The turn may have run: ask before you send it again."
             )
-        self._finish(gathered(self._events))
+        self._finish(gather_events(self._events))
 
     def _finish(self, answer: Mapping[str, Any]) -> None:
         self._conversation.keep(self._message, answer, begins=self._begins)
         self._answer = answer
 
 
-def _message_of(said: str | Mapping[str, Any]) -> dict[str, Any]:
+def _build_message(said: str | Mapping[str, Any]) -> dict[str, Any]:
     """What is said, as a message."""
     message = {"role": "user", "content": said} if isinstance(said, str) else check_object("said", said, MESSAGE)
     if message.get("role") == "assistant":
@@ -330,24 +337,16 @@ def _content_type(headers: Mapping[str, str]) -> str:
     return found if isinstance(found, str) else ""
 
 
-def _value(text: bytes | str) -> Any:
-    """The JSON value of an answer or an event; None for what is no JSON."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _frame(name: str, text: bytes | str) -> Any:
+def _parse_frame(name: str, text: bytes | str) -> Any:
     if not isinstance(text, str | bytes):
         refuse(name, text, "what is in a frame: a text, or bytes")
-    return _value(text)
+    return parse_json(text)
 
 
-def _answer_in(value: Any, kind: str) -> Mapping[str, Any]:
+def _require_answer(value: Any, kind: str) -> Mapping[str, Any]:
     if not isinstance(value, dict) or not isinstance(value.get("content"), str):
-        told = f"The answer ({kind})" if TYPE.fullmatch(kind) else "The answer"
+        subject = f"The answer ({kind})" if TYPE.fullmatch(kind) else "The answer"
         raise AnswerUnreadable(
-            f'{told} is no JSON object with a text at "content". Check that the path is that of an agent service.'
+            f'{subject} is no JSON object with a text at "content". Check that the path is that of an agent service.'
         )
     return value

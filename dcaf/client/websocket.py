@@ -1,25 +1,13 @@
 """Many turns over one WebSocket: sync, and under asyncio.
 
-Many turns over one WebSocket.
-
     with client.socket() as socket:
         socket.send("deploy the shop")
         for event in socket.stream("and now?"):
             print(event.text, end="")
 
-What a reader gets wrong: the session does not belong to the socket. Every frame carries it, so a turn after a lost connection
-opens a new one and goes on, and turns of ``client.send`` may stand between.
-
-Many turns over one WebSocket, under asyncio.
-
-    async with client.socket() as socket:
-        await socket.send("deploy the shop")
-        async with socket.stream("and now?") as stream:
-            async for event in stream:
-                print(event.text, end="")
-
-What a reader gets wrong: a turn that is left early closes the connection, because the rest of its frames would still come. The
-next turn opens another one, and goes on with the last session that has come.
+The session does not belong to the WebSocket. Every frame carries it, so a turn after a lost connection opens a new one and goes on,
+and turns of ``client.send`` may come between. A turn that is left early closes the connection, because the rest of its frames would
+still come; the next turn opens another one, and goes on with the last session that has come.
 """
 
 from __future__ import annotations
@@ -28,21 +16,22 @@ import asyncio
 from collections.abc import AsyncGenerator, Generator, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Generic, Self, TypeVar
 
 from dcaf.client.arguments import check, check_headers, check_seconds
 from dcaf.client.conversation import Conversation
 from dcaf.client.reply import Decision, Event, Reply
-from dcaf.client.stream import AsyncStream, Stream, reply_of
-from dcaf.client.transport import ConnectionClosed, WebSocketException, async_websockets, reached, sync_websockets
+from dcaf.client.stream import AsyncStream, Stream, require_reply
+from dcaf.client.transport import ConnectionClosed, WebSocketException, async_websockets, sync_websockets, translate_errors
 from dcaf.client.turn import Turn
 
+Connection = TypeVar("Connection")
 MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
 """The longest frame that is read: the results of tools and a session in one event."""
 
 
-class Socket:
-    """Turns of one conversation over a WebSocket; made by ``Client.socket``.
+class BaseSocket(Generic[Connection]):
+    """What a synchronous and an asynchronous socket share: the conversation, and where its WebSocket is.
 
     Args:
         conversation: What the turns belong to.
@@ -59,9 +48,16 @@ class Socket:
         self._url = check("url", url, str, "the URL of a WebSocket")
         self._headers = check_headers("headers", headers)
         self._timeout_s = check_seconds("timeout_s", timeout_s)
-        self._connection: sync_websockets.ClientConnection | None = None
-        self._closing = ExitStack()
+        self._connection: Connection | None = None
         self._turn: Turn | None = None
+
+
+class Socket(BaseSocket[sync_websockets.ClientConnection]):
+    """Turns of one conversation over a WebSocket; made by ``Client.socket``. The arguments are those of BaseSocket."""
+
+    def __init__(self, conversation: Conversation, url: str, headers: Mapping[str, str], timeout_s: float | None) -> None:
+        super().__init__(conversation, url, headers, timeout_s)
+        self._closing = ExitStack()  # websockets wants a ``with`` block around a synchronous connection
 
     def send(
         self, said: str | Mapping[str, Any] = "", /, *, decisions: Mapping[str, Decision] | None = None, **fields: Any
@@ -70,7 +66,7 @@ class Socket:
         turn = Turn(self._conversation, said, decisions=decisions, fields=fields)
         for _ in self._events(turn):
             pass
-        return reply_of(turn)
+        return require_reply(turn)
 
     def stream(
         self, said: str | Mapping[str, Any] = "", /, *, decisions: Mapping[str, Decision] | None = None, **fields: Any
@@ -97,7 +93,7 @@ class Socket:
 
     def _events(self, turn: Turn) -> Generator[Event]:
         try:
-            with reached("the WebSocket", turn):
+            with translate_errors("the WebSocket", turn):
                 connection = self._ready(turn)
                 while turn.reply is None:
                     if turn.is_due:
@@ -125,7 +121,7 @@ class Socket:
 
     def _leave(self, turn: Turn) -> None:
         """Leave a turn, with what has come of it: a session in it may say what was done."""
-        turn.leave(() if self._connection is None else _come(self._connection))
+        turn.leave(() if self._connection is None else _read_arrived(self._connection))
 
     def _is_drained(self, connection: sync_websockets.ClientConnection, turn: Turn) -> bool:
         """Whether a connection is open, after the frames were read that came between two turns, for the sessions in them."""
@@ -138,33 +134,8 @@ class Socket:
             return False
 
 
-def _come(connection: sync_websockets.ClientConnection) -> Iterator[str | bytes]:
-    """The frames that have come, until there is none."""
-    with suppress(TimeoutError, WebSocketException):  # also of who reads in another thread
-        while True:
-            yield connection.recv(timeout=0)
-
-
-class AsyncSocket:
-    """Turns of one conversation over a WebSocket; made by ``AsyncClient.socket``.
-
-    Args:
-        conversation: What the turns belong to.
-        url: Of the WebSocket.
-        headers: Sent when it is opened.
-        timeout_s: How long nothing may come; None waits forever.
-
-    Raises:
-        ConfigurationError: An argument is of a wrong type.
-    """
-
-    def __init__(self, conversation: Conversation, url: str, headers: Mapping[str, str], timeout_s: float | None) -> None:
-        self._conversation = check("conversation", conversation, Conversation, "a Conversation")
-        self._url = check("url", url, str, "the URL of a WebSocket")
-        self._headers = check_headers("headers", headers)
-        self._timeout_s = check_seconds("timeout_s", timeout_s)
-        self._connection: async_websockets.ClientConnection | None = None
-        self._turn: Turn | None = None
+class AsyncSocket(BaseSocket[async_websockets.ClientConnection]):
+    """Turns of one conversation over a WebSocket; made by ``AsyncClient.socket``. The arguments are those of BaseSocket."""
 
     async def send(
         self, said: str | Mapping[str, Any] = "", /, *, decisions: Mapping[str, Decision] | None = None, **fields: Any
@@ -173,7 +144,7 @@ class AsyncSocket:
         turn = Turn(self._conversation, said, decisions=decisions, fields=fields)
         async for _ in self._events(turn):
             pass
-        return reply_of(turn)
+        return require_reply(turn)
 
     def stream(
         self, said: str | Mapping[str, Any] = "", /, *, decisions: Mapping[str, Decision] | None = None, **fields: Any
@@ -201,7 +172,7 @@ class AsyncSocket:
 
     async def _events(self, turn: Turn) -> AsyncGenerator[Event]:
         try:
-            with reached("the WebSocket", turn):
+            with translate_errors("the WebSocket", turn):
                 connection = await self._ready(turn)
                 while turn.reply is None:
                     if turn.is_due:
@@ -230,7 +201,7 @@ class AsyncSocket:
 
     async def _leave(self, turn: Turn) -> None:
         """Leave a turn, with what has come of it: a session in it may say what was done."""
-        turn.leave(() if self._connection is None else await _receive(self._connection))
+        turn.leave(() if self._connection is None else await _read_arrived_async(self._connection))
 
     async def _is_drained(self, connection: async_websockets.ClientConnection, turn: Turn) -> bool:
         """Whether a connection is open, after the frames were read that came between two turns, for the sessions in them."""
@@ -244,7 +215,14 @@ class AsyncSocket:
             return False
 
 
-async def _receive(connection: async_websockets.ClientConnection) -> list[bytes | str]:
+def _read_arrived(connection: sync_websockets.ClientConnection) -> Iterator[str | bytes]:
+    """The frames that have come, until there is none."""
+    with suppress(TimeoutError, WebSocketException):  # also of who reads in another thread
+        while True:
+            yield connection.recv(timeout=0)
+
+
+async def _read_arrived_async(connection: async_websockets.ClientConnection) -> list[bytes | str]:
     """The frames that have come."""
     found: list[bytes | str] = []
     with suppress(TimeoutError, WebSocketException):  # also of who reads in another task

@@ -1,7 +1,7 @@
 """The demo's service: an agent with six tools on a scripted model, over the HelpDesk protocol.
 
-What a reader gets wrong: only the model is a stand-in. The agent, its tools, the approval and the service are those of a real one;
-`dcaf serve` runs the same with a real model.
+Only the model is a stand-in. The agent, its tools, the approval and the service are those of a real one; `dcaf serve` runs the same
+with a real model.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import Any, Final
 from starlette.types import ASGIApp
 
 from dcaf.agent import Agent, Page, create_app
+from dcaf.agent.config import require
 from dcaf.core.keys import Keyring
-from dcaf.demo.model import scripted
+from dcaf.demo.model import make_model
 from dcaf.demo.tools import TOOLS
 
 AUDIENCE: Final = "deploy-agent"
@@ -21,11 +22,28 @@ SUGGESTIONS: Final = ("start", "service api", "3 replicas", "execute", "add 2 wi
 
 
 def create_agent(*, pace: timedelta = timedelta(0)) -> Agent:
-    """The demo's agent; ``pace`` is what its model waits before each word, for somebody to see them come."""
-    return Agent(scripted(pace), tools=TOOLS, name=AUDIENCE)
+    """The demo's agent.
+
+    Args:
+        pace: How long its model waits before each word, for somebody to see them come.
+
+    Raises:
+        ConfigurationError: It is no timedelta.
+    """
+    require("pace=", pace, timedelta, "a timedelta, for instance timedelta(milliseconds=40)")
+    return Agent(make_model(pace), tools=TOOLS, name=AUDIENCE)
 
 
 def create_demo(keys: Keyring, *, pace: timedelta = timedelta(0), **settings: Any) -> ASGIApp:
-    """The demo's application and its page, with the session mounted around them; settings are those of ``create_app``."""
+    """The demo's application and its page, with the session mounted around them.
+
+    Args:
+        keys: The ring whose active key seals.
+        pace: As of ``create_agent``.
+        **settings: Any other of ``create_app``.
+
+    Raises:
+        ConfigurationError: An argument is of a wrong type, or a setting that ``create_app`` refuses.
+    """
     page = Page("Deployment wizard", SUGGESTIONS)
     return create_app(create_agent(pace=pace), keys=keys, audience=AUDIENCE, page=page, **settings)

@@ -5,8 +5,7 @@
 >>> choose("hello") is None
 True
 
-What a reader gets wrong: it is a model of pydantic-ai like any other, and really calls the tools. A real one chooses them by
-itself; nothing else changes.
+It is a model of pydantic-ai like any other, and really calls the tools. A real one chooses them by itself; nothing else changes.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ HELP: Final = "Say: start, service NAME, N replicas, execute, add N THING, one m
 SURE: Final = "This deploys. Are you sure?"
 
 
-def scripted(pace: timedelta = timedelta(0)) -> FunctionModel:
+def make_model(pace: timedelta = timedelta(0)) -> FunctionModel:
     """The model; it waits ``pace`` before each word of a stream."""
 
     async def in_pieces(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str | DeltaToolCalls]:

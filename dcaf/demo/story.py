@@ -1,7 +1,7 @@
-"""`dcaf demo`: a whole conversation over HTTP, then five attempts to cheat, told as they happen.
+"""`dcaf demo`: a whole conversation over HTTP, then five attempts to cheat, printed as they happen.
 
-What a reader gets wrong: every line is what really came back. The story ends with exit code 0 only if all of it held. The
-service's warnings are not told: the key of a demo may end with it, and a cheat is refused on purpose.
+Every line is what really came back, and the exit code is 0 only if all of it held. The service's warnings are not printed: the key
+of a demo may end with it, and a cheat is refused on purpose.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import orjson
 from dcaf.core.keys import Keyring
 from dcaf.demo.app import AUDIENCE, create_demo
 from dcaf.demo.model import SURE
-from dcaf.demo.teller import Check, Step, Teller, Turn, Waiting, fitting, without_warnings
+from dcaf.demo.teller import OPENED, Check, TurnRecord, WaitingCall, print_cheat, print_checks, print_turn, without_warnings
 from dcaf.testing import Reply, SessionClient, sealed, tampered
 from dcaf.testing.server import serving
 
@@ -55,49 +55,39 @@ class Cheat:
     expected: str
 
 
-def tell(teller: Teller | None = None) -> int:
-    """Run the demo; the exit code is 0 only if everything happened as it must.
-
-    Args:
-        teller: Who tells it; None takes the one that fits standard output.
-    """
-    teller = teller or fitting()
+def tell() -> int:
+    """Run the demo and print it; the exit code is 0 only if everything happened as it must."""
     with without_warnings():
         keys = Keyring.ephemeral()
         with serving(create_demo(keys)) as url:
-            teller.opened(url)
-            checks = [*_converse(url, teller), *_cheat(url, keys, teller)]
-    teller.closed(checks)
+            print(f"{OPENED.format(url=url)}\n")
+            checks = [*_converse(url), *_cheat(url, keys)]
+    print_checks(checks)
     return 0 if all(check.held for check in checks) else 1
 
 
-def _converse(url: str, teller: Teller) -> list[Check]:
+def _converse(url: str) -> list[Check]:
     checks: list[Check] = []
     before: dict[str, Any] = {}
     with SessionClient(url) as client:
-        for step, (said, expected) in zip(Step.each("turn", [said for said, _ in CONVERSATION]), CONVERSATION, strict=True):
+        for said, expected in CONVERSATION:
             if said in PARTS:
-                teller.begun(PARTS[said])
-            reply = _say(client, step, teller)
-            turn = _turn(said, before, reply)
-            teller.turned(turn)
-            checks.append(Check(f"after {said!r}", json.dumps(expected), json.dumps(reply.session), brief=turn.outcome))
+                print(f"{PARTS[said]}\n")
+            reply = client.decide(decision=True) if said == APPROVE else client.send(said)
+            record = _record(said, before, reply)
+            print_turn(record)
+            checks.append(Check(f"after {said!r}", json.dumps(expected), json.dumps(reply.session), brief=record.outcome))
             before = reply.session
     return checks
 
 
-def _say(client: SessionClient, step: Step, teller: Teller) -> Reply:
-    with teller.trying(step):
-        return client.decide(decision=True) if step.what == APPROVE else client.send(step.what)
-
-
-def _turn(said: str, before: dict[str, Any], reply: Reply) -> Turn:
-    waiting = [Waiting(item["name"], item["input"]) for item in reply.body.get("data", {}).get("approvals", ())]
+def _record(said: str, before: dict[str, Any], reply: Reply) -> TurnRecord:
+    waiting = [WaitingCall(item["name"], item["input"]) for item in reply.body.get("data", {}).get("approvals", ())]
     size = len(orjson.dumps(reply.envelope))
-    return Turn(said, reply.text, before=before, state=reply.session, envelope_bytes=size, waiting=waiting)
+    return TurnRecord(said, reply.text, before=before, state=reply.session, envelope_bytes=size, waiting=waiting)
 
 
-def _cheat(url: str, keys: Keyring, teller: Teller) -> list[Check]:
+def _cheat(url: str, keys: Keyring) -> list[Check]:
     mine = sealed({"service": "api", "replicas": 3}, keys=keys, audience=AUDIENCE)
     other = sealed({"service": "api"}, keys=keys, audience="billing")
     old = sealed({"service": "api"}, keys=keys, audience=AUDIENCE, age=timedelta(days=8))
@@ -108,15 +98,14 @@ def _cheat(url: str, keys: Keyring, teller: Teller) -> list[Check]:
         Cheat("a token of another service", other, _deploy, "400 session-invalid"),
         Cheat("a token eight days old", old, _deploy, "409 session-ended"),
     )
-    teller.begun(CHEATS)
-    steps = Step.each("cheat", [cheat.what for cheat in cheats])
-    return [_attempt(url, step, cheat, teller) for step, cheat in zip(steps, cheats, strict=True)]
+    print(f"{CHEATS}\n")
+    return [_attempt(url, cheat) for cheat in cheats]
 
 
-def _attempt(url: str, step: Step, cheat: Cheat, teller: Teller) -> Check:
-    with teller.trying(step), SessionClient(url, envelope=cheat.envelope) as client:
+def _attempt(url: str, cheat: Cheat) -> Check:
+    with SessionClient(url, envelope=cheat.envelope) as client:
         check = Check(cheat.what, cheat.expected, found=cheat.act(client))
-    teller.answered(check)
+    print_cheat(check)
     return check
 
 

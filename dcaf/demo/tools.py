@@ -7,7 +7,7 @@
 >>> session["basket"]
 {'items': [{'name': 'widget', 'quantity': 2}]}
 
-What a reader gets wrong: no tool saves anything. What changed is noticed, however deep it is.
+No tool saves anything: what changed is noticed, however deep it is.
 """
 
 from __future__ import annotations

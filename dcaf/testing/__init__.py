@@ -11,6 +11,7 @@ try:
     from dcaf.testing.envelopes import expired, fixed_keys, sealed, tampered
     from dcaf.testing.hostile import HARMLESS, MISUSES, Misuse, aborted
     from dcaf.testing.reply import Reply, cut, held
+    from dcaf.testing.server import serving
     from dcaf.testing.transport import Wire
 except ModuleNotFoundError as _missing:
     globals()["__getattr__"] = _missing_names("dcaf.testing", "dcaf[testing]", _missing)
@@ -33,5 +34,6 @@ __all__ = [  # noqa: RUF022 - capitals by their letters, as in every window of d
     "fixed_keys",
     "held",
     "sealed",
+    "serving",
     "tampered",
 ]

@@ -8,7 +8,7 @@
 '2026-01-09T00:00:00+00:00'
 
 What a reader gets wrong: everything in one test needs the same clock: the middleware, ``sealed`` and ``expired``. A session that
-was sealed by the real one comes from the future, and is refused as ``session-invalid``.
+was sealed by the real clock comes from the future, and is refused as ``session-invalid``.
 """
 
 from __future__ import annotations

@@ -1,21 +1,16 @@
 """Envelopes for tests: sealed at any age and for anyone, expired, or damaged; with keys that are the same in every run.
 
-Keys that are the same in every run, so that a failure can be run again.
-
->>> fixed_keys()
-Keyring(active='testonly', kids=['testonly'])
-
-What a reader gets wrong: everybody has these keys. A token that begins with ``dcaf1s.testonly.`` vouches for nothing outside of a
-test.
-
-Envelopes for tests: sealed at any age and for anyone, expired, or damaged.
-
 >>> from dcaf import Keyring
 >>> envelope = sealed({"step": 2}, keys=Keyring.ephemeral(), audience="shop")
 >>> envelope["step"], tampered(envelope)["dcaf"]["token"] == envelope["dcaf"]["token"]
 (2, False)
+>>> fixed_keys()
+Keyring(active='testonly', kids=['testonly'])
 
-What a reader gets wrong: these are real seals, made with the real keys. An application accepts them if they are right.
+These are real seals, made with the real keys, so an application accepts them if they are right.
+
+What a reader gets wrong: everybody has the fixed keys. A token that begins with ``dcaf1s.testonly.`` vouches for nothing outside of
+a test.
 """
 
 from __future__ import annotations
@@ -48,7 +43,7 @@ def fixed_keys() -> Keyring:
 
 IDLE: Final = timedelta(days=7)
 ABSOLUTE: Final = timedelta(days=30)
-"""The timeouts of SessionMiddleware, where it is told no others."""
+"""The timeouts of SessionMiddleware by default."""
 
 LONGEST: Final = timedelta(days=365 * 50)
 """Further back lies the beginning of the epoch, which claims cannot be before."""
@@ -102,7 +97,7 @@ def sealed(
     for name, value in (("subject", subject), ("conversation", conversation)):
         if value is not None and (not isinstance(value, str) or not value or not is_whole(value)):
             refuse(name, value, "the value itself, a text that is not empty, or None")
-    then = FrozenClock(_now(clock))
+    then = FrozenClock(_read_clock(clock))
     then.tick(-age - lived)
     (suite,) = suites(encrypt=encrypt, accept_both=False)
     sealer = Sealer(
@@ -162,7 +157,7 @@ def tampered(envelope: Mapping[str, Any]) -> dict[str, Any]:
     return {**changed, "dcaf": {**changed["dcaf"], "token": ".".join(parts)}}
 
 
-def _now(clock: Callable[[], float]) -> datetime:
+def _read_clock(clock: Callable[[], float]) -> datetime:
     """What a clock says.
 
     Raises:

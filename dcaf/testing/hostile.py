@@ -1,4 +1,4 @@
-"""Clients that do to a session what clients do: change how it is written, or send one that they should not.
+"""Clients that do to a session what clients do: change how it is encode_json, or send one that they should not.
 
 >>> envelope = {"price": 1.0, "note": None, "dcaf": {"token": "dcaf1s.k7.e30", "expires_at": 1789000000}}
 >>> HARMLESS["strip nulls"](envelope)
@@ -25,7 +25,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 from dcaf.client.arguments import check, check_function, refuse
 from dcaf.client.envelopes import is_sealed
 from dcaf.testing.client import SessionClient
-from dcaf.testing.conversation import Echo, user, written
+from dcaf.testing.conversation import Echo, encode_json, user_message
 from dcaf.testing.reply import Reply, cut, held
 
 Level: TypeAlias = Literal["L0", "L1", "L2"]
@@ -123,7 +123,7 @@ def aborted(client: SessionClient, text: str, *, at: int = 0) -> Reply:
     return reply
 
 
-def _each(change: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _change_values(change: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """A change of every value at any depth, the innermost first."""
 
     def changed(value: Any) -> Any:
@@ -134,52 +134,52 @@ def _each(change: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return changed
 
 
-def _members(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Any], Any]:
-    return _each(lambda value: change(value) if isinstance(value, dict) else value)
+def _change_objects(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Any], Any]:
+    return _change_values(lambda value: change(value) if isinstance(value, dict) else value)
 
 
-def _camel(name: str) -> str:
+def _camel_case(name: str) -> str:
     return re.sub(r"(?<=[A-Za-z0-9])_([a-z])", lambda found: found[1].upper(), name)
 
 
-def _short(value: Any) -> Any:
+def _shorten_float(value: Any) -> Any:
     is_short = isinstance(value, float) and value.is_integer() and abs(value) < EXPONENT_FROM
     return int(value) if is_short else value
 
 
-def _rounded(value: Any) -> Any:
+def _round_integer(value: Any) -> Any:
     if isinstance(value, str) and SHOWN_AS_TEXT.fullmatch(value):
         return int(float(value))
     return int(float(value)) if type(value) is int else value
 
 
-def _other(value: Any) -> Any:
+def _change_value(value: Any) -> Any:
     if isinstance(value, dict | list):
         return value
     return f"{value}!" if isinstance(value, str) else not value
 
 
-def _edited(envelope: Mapping[str, Any]) -> dict[str, Any]:
+def _edit_mirror(envelope: Mapping[str, Any]) -> dict[str, Any]:
     shown = {key: item for key, item in envelope.items() if key != "dcaf"}
-    return {**_each(_other)(shown), "is_admin": True, "dcaf": {**envelope["dcaf"], "expires_at": 9_999_999_999}}
+    return {**_change_values(_change_value)(shown), "is_admin": True, "dcaf": {**envelope["dcaf"], "expires_at": 9_999_999_999}}
 
 
-def _declared(envelope: Mapping[str, Any]) -> dict[str, Any]:
+def _keep_declared(envelope: Mapping[str, Any]) -> dict[str, Any]:
     known = ("token", "expires_at")
     return {"dcaf": {name: envelope["dcaf"][name] for name in known if name in envelope["dcaf"]}}
 
 
-def _escaped(envelope: Mapping[str, Any]) -> bytes:
+def _escape(envelope: Mapping[str, Any]) -> bytes:
     """All that is not ASCII, as Python and PHP do it, what could be HTML, as Go and .NET do it, and the token's first letter."""
     text = json.dumps(envelope, separators=(",", ":")).replace('"dcaf', '"\\u0064caf')
     return re.sub("[/<>&']", lambda found: f"\\u{ord(found[0]):04x}", text).encode()
 
 
 def _as_text(change: Callable[[Mapping[str, Any]], Any]) -> Echo:
-    return lambda envelope: written(change(envelope))
+    return lambda envelope: encode_json(change(envelope))
 
 
-def _of_envelopes(echo: Echo) -> Echo:
+def _for_envelopes_only(echo: Echo) -> Echo:
     """A way to write an envelope that refuses what is none."""
 
     def checked(envelope: Mapping[str, Any]) -> bytes:
@@ -192,70 +192,70 @@ def _of_envelopes(echo: Echo) -> Echo:
 
 _WRITERS: Final[Mapping[str, Echo]] = MappingProxyType(
     {
-        "reorder keys": _as_text(_members(lambda members: dict(reversed(members.items())))),
-        "sort keys": _as_text(_members(lambda members: dict(sorted(members.items())))),
-        "1.0 becomes 1": _as_text(_each(_short)),
-        "1 becomes 1.0": _as_text(_each(lambda value: float(value) if type(value) is int else value)),
-        "round integers to doubles": _as_text(_each(_rounded)),
-        "escape unicode": _escaped,
-        "unescape unicode": written,
-        "strip nulls": _as_text(_members(lambda members: {key: item for key, item in members.items() if item is not None})),
-        "camelCase keys": _as_text(_members(lambda members: {_camel(key): item for key, item in members.items()})),
-        "drop unknown siblings": _as_text(_declared),
-        "edit the mirror": _as_text(_edited),
+        "reorder keys": _as_text(_change_objects(lambda members: dict(reversed(members.items())))),
+        "sort keys": _as_text(_change_objects(lambda members: dict(sorted(members.items())))),
+        "1.0 becomes 1": _as_text(_change_values(_shorten_float)),
+        "1 becomes 1.0": _as_text(_change_values(lambda value: float(value) if type(value) is int else value)),
+        "round integers to doubles": _as_text(_change_values(_round_integer)),
+        "escape unicode": _escape,
+        "unescape unicode": encode_json,
+        "strip nulls": _as_text(_change_objects(lambda members: {key: item for key, item in members.items() if item is not None})),
+        "camelCase keys": _as_text(_change_objects(lambda members: {_camel_case(key): item for key, item in members.items()})),
+        "drop unknown siblings": _as_text(_keep_declared),
+        "edit the mirror": _as_text(_edit_mirror),
         "drop the mirror": _as_text(lambda envelope: {"dcaf": {"token": envelope["dcaf"]["token"]}}),
     }
 )
 
-HARMLESS: Final[Mapping[str, Echo]] = MappingProxyType({name: _of_envelopes(echo) for name, echo in _WRITERS.items()})
+HARMLESS: Final[Mapping[str, Echo]] = MappingProxyType({name: _for_envelopes_only(echo) for name, echo in _WRITERS.items()})
 """What a client may do to the envelope that it echoes: name -> the JSON text it sends. Each must change nothing."""
 
 
-def _served(reply: Reply) -> dict[str, Any]:
+def _require_session(reply: Reply) -> dict[str, Any]:
     """The session of an answer that leads to a misuse."""
     if reply.code is not None or reply.envelope is None:
         raise ValueError(f"the turn before was answered with {reply.status} and {reply.code or 'no session'}: nothing to misuse")
     return reply.envelope
 
 
-def _older_turn(client: SessionClient, _: SessionClient, text: str) -> Reply:
-    older, *_newer = [_served(client.send(text)) for _ in range(3)]
+def _echo_older_turn(client: SessionClient, _: SessionClient, text: str) -> Reply:
+    older, *_newer = [_require_session(client.send(text)) for _ in range(3)]
     client.envelope = older
     return client.send(text)
 
 
-def _of_another(client: SessionClient, other: SessionClient, text: str) -> Reply:
-    client.envelope = _served(other.send(text))
+def _swap_sessions(client: SessionClient, other: SessionClient, text: str) -> Reply:
+    client.envelope = _require_session(other.send(text))
     return client.send(text)
 
 
-def _short_token(client: SessionClient, _: SessionClient, text: str) -> Reply:
-    envelope = _served(client.send(text))
+def _truncate_token(client: SessionClient, _: SessionClient, text: str) -> Reply:
+    envelope = _require_session(client.send(text))
     token = envelope["dcaf"]["token"]
     client.envelope = {**envelope, "dcaf": {**envelope["dcaf"], "token": token[: len(token) // 2]}}
     return client.send(text)
 
 
-def _short_body(client: SessionClient, _: SessionClient, text: str) -> Reply:
-    _served(client.send(text))
-    body = client.asked(user(text), {})
+def _truncate_body(client: SessionClient, _: SessionClient, text: str) -> Reply:
+    _require_session(client.send(text))
+    body = client.asked(user_message(text), {})
     return client.post(cut(body, len(body) // 2))
 
 
-def _double_send(client: SessionClient, _: SessionClient, text: str) -> Reply:
-    _served(client.send(text))
-    body = client.asked(user(text), {})
-    _served(client.post(body))
+def _send_twice(client: SessionClient, _: SessionClient, text: str) -> Reply:
+    _require_session(client.send(text))
+    body = client.asked(user_message(text), {})
+    _require_session(client.post(body))
     return client.post(body)
 
 
-def _answer_lost(client: SessionClient, _: SessionClient, text: str) -> Reply:
-    _served(client.send(text))
-    _served(aborted(client, text))
+def _lose_answer(client: SessionClient, _: SessionClient, text: str) -> Reply:
+    _require_session(client.send(text))
+    _require_session(aborted(client, text))
     return client.send(text)
 
 
-def _between_clients(play: Play) -> Play:
+def _for_clients_only(play: Play) -> Play:
     """A misuse that refuses what is no client."""
 
     @wraps(play)
@@ -269,13 +269,13 @@ def _between_clients(play: Play) -> Play:
 
 MISUSES: Final[Mapping[str, Misuse]] = MappingProxyType(
     {
-        "echo an older turn": Misuse("L2", 409, "session-superseded", None, _between_clients(_older_turn)),
-        "swap users": Misuse("L0", 400, "session-invalid", "subject", _between_clients(_of_another)),
-        "swap conversations": Misuse("L0", 400, "session-invalid", "conversation", _between_clients(_of_another)),
-        "truncate the token": Misuse("L0", 400, "session-invalid", None, _between_clients(_short_token)),
-        "truncate the body": Misuse("L0", 400, "malformed-json", None, _between_clients(_short_body)),
-        "double-send": Misuse("L2", 409, "session-conflict", None, _between_clients(_double_send)),
-        "abort mid-stream": Misuse("L2", 409, "session-conflict", None, _between_clients(_answer_lost)),
+        "echo an older turn": Misuse("L2", 409, "session-superseded", None, _for_clients_only(_echo_older_turn)),
+        "swap users": Misuse("L0", 400, "session-invalid", "subject", _for_clients_only(_swap_sessions)),
+        "swap conversations": Misuse("L0", 400, "session-invalid", "conversation", _for_clients_only(_swap_sessions)),
+        "truncate the token": Misuse("L0", 400, "session-invalid", None, _for_clients_only(_truncate_token)),
+        "truncate the body": Misuse("L0", 400, "malformed-json", None, _for_clients_only(_truncate_body)),
+        "double-send": Misuse("L2", 409, "session-conflict", None, _for_clients_only(_send_twice)),
+        "abort mid-stream": Misuse("L2", 409, "session-conflict", None, _for_clients_only(_lose_answer)),
     }
 )
 """What a client may do with sessions: name -> what it does, and the level and the setting that detect it."""

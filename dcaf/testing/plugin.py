@@ -4,8 +4,8 @@
         client = session_client(create_app(agent, keys=dcaf_keys, audience="shop"))
         assert client.send("2 widgets").session == {"basket": {"widget": 2}}
 
-What a reader gets wrong: the fixtures are what a test passes on; nothing is patched. An application that is to have these keys and
-this clock is built with them.
+The fixtures are what a test passes on; nothing is patched. An application that is to have these keys and this clock is built with
+them.
 """
 
 from __future__ import annotations

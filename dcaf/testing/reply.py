@@ -1,23 +1,16 @@
-r"""One answer, on whatever wire it came: its text, its events, its session and its refusal.
-
-What has come of an answer: its events, and the session that a client holds when the answer broke off.
-
->>> answer = b'{"data":{"session":{"step":2}}}\n{"data":{"session":{"step":3}}}\n'
->>> held("application/x-ndjson", cut(answer, 40), {"step": 1})
-{'step': 2}
->>> held("application/x-ndjson", cut(answer, 10), {"step": 1})
-{'step': 1}
->>> events_in("text/event-stream", b'event: done\ndata: {"text":"Hi"}\n\ndata: [DONE]\n\n')
-[{'type': 'done', 'text': 'Hi'}]
-
-What a reader gets wrong: an event without its end counts as not there, even where all of its text has come. Browsers drop
-it, and no client can tell it from one that was cut.
+r"""One answer, on whatever wire it came: its text, its events, its session and its refusal; and what a part of one amounts to.
 
 >>> reply = Reply.of_frames(['{"type":"text_delta","text":"Hi"}', '{"type":"done","data":{"session":{"step":2}}}'], sent_bytes=9)
 >>> reply.text, reply.session, reply.code
 ('Hi', {'step': 2}, None)
->>> [event["type"] for event in reply.events]
-['text_delta', 'done']
+>>> answer = b'{"data":{"session":{"step":2}}}\n{"data":{"session":{"step":3}}}\n'
+>>> held("application/x-ndjson", cut(answer, 40), {"step": 1})
+{'step': 2}
+>>> events_in("text/event-stream", b'event: done\ndata: {"text":"Hi"}\n\ndata: [DONE]\n\n')
+[{'type': 'done', 'text': 'Hi'}]
+
+An event without its end counts as not there, even where all of its text has come. Browsers drop it, and no client can tell it from
+one that was cut.
 
 What a reader gets wrong: a stream that was refused on its way has the status 200. Ask for ``code``, which says on every wire
 whether the turn was served.
@@ -25,7 +18,6 @@ whether the turn was served.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -35,8 +27,8 @@ from typing import Any, Final, Self
 import orjson
 
 from dcaf.client.arguments import check, check_many
-from dcaf.client.envelopes import LINES, SUCCESS, is_json, media_type, newest, session_in
-from dcaf.client.reply import Event, gathered
+from dcaf.client.envelopes import LINES, SUCCESS, choose_session, find_session, is_json, media_type, parse_json
+from dcaf.client.reply import Event, gather_events
 from dcaf.core.errors import ConfigurationError
 
 EVENTS: Final = "text/event-stream"
@@ -81,8 +73,8 @@ def held(content_type: str, text: bytes, old: dict[str, Any] | None, *, whole: b
 
 def last_session(content_type: str, text: bytes, found: dict[str, Any] | None, *, whole: bool) -> dict[str, Any] | None:
     """The session after what has come, as ``held``; what was there before may be anything, as a hostile client has it."""
-    for _, event in _events(media_type(content_type), text, whole=whole):
-        found = newest(found, _read(event))
+    for _, event in _split_events(media_type(content_type), text, whole=whole):
+        found = choose_session(found, _parse_strict(event))
     return found
 
 
@@ -102,8 +94,8 @@ def events_in(content_type: str, text: bytes) -> list[Any]:
     kind = media_type(check("content_type", content_type, str, "the Content-Type of the answer, a text"))
     if not is_stream(kind):
         return []
-    found = [(name, _read(event)) for name, event in _events(kind, text, whole=True)]
-    return [_named(name, value) for name, value in found if value is not None]
+    found = [(name, _parse_strict(event)) for name, event in _split_events(kind, text, whole=True)]
+    return [_add_type(name, value) for name, value in found if value is not None]
 
 
 def is_stream(content_type: str) -> bool:
@@ -112,17 +104,17 @@ def is_stream(content_type: str) -> bool:
     return kind == EVENTS or kind in LINES
 
 
-def _events(kind: str, text: bytes, *, whole: bool) -> Iterator[tuple[bytes, bytes]]:
+def _split_events(kind: str, text: bytes, *, whole: bool) -> Iterator[tuple[bytes, bytes]]:
     """The name of each event, empty where it has none, and its data."""
     if kind == EVENTS:
-        yield from _server_sent(text)
+        yield from _split_server_sent(text)
     elif kind in LINES:
         yield from ((b"", line) for line in (text if whole else text[: text.rfind(b"\n") + 1]).split(b"\n"))
     elif is_json(kind):
         yield b"", text
 
 
-def _server_sent(text: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _split_server_sent(text: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Each event that an empty line ends (HTML, section 9.2.6, "Interpreting an event stream")."""
     *lines, _ = LINE_END.split(text.removeprefix(MARK))
     name, data = b"", list[bytes]()
@@ -137,11 +129,11 @@ def _server_sent(text: bytes) -> Iterator[tuple[bytes, bytes]]:
             name, data = b"", []
 
 
-def _named(name: bytes, value: Any) -> Any:
+def _add_type(name: bytes, value: Any) -> Any:
     return {"type": name.decode(errors="replace"), **value} if name and isinstance(value, dict) else value
 
 
-def _read(event: bytes) -> Any:
+def _parse_strict(event: bytes) -> Any:
     """The value of an event; None where it is not JSON."""
     try:
         return orjson.loads(event)
@@ -195,7 +187,7 @@ class Reply:
         takes = "a mapping of texts: name -> value"
         found = check("headers", headers, Mapping, takes)
         lower = {check("headers", name, str, takes).lower(): check("headers", value, str, takes) for name, value in found.items()}
-        body = _value(content) if is_json(lower.get("content-type", "")) else None
+        body = parse_json(content) if is_json(lower.get("content-type", "")) else None
         return cls(status, body, lower, sent_bytes, content)
 
     @classmethod
@@ -207,7 +199,7 @@ class Reply:
         """
         takes = "frames: texts, or bytes"
         given = check_many("frames", frames, takes)
-        lines = [_bytes_of(frame) if isinstance(frame, str) else check("frames", frame, bytes, takes) for frame in given]
+        lines = [_encode_frame(frame) if isinstance(frame, str) else check("frames", frame, bytes, takes) for frame in given]
         # a line feed in JSON is white space, for in a string it is escaped
         content = b"".join(line.replace(b"\n", b" ") + b"\n" for line in lines)
         return cls(SWITCHED, None, {}, sent_bytes, content, close_code)
@@ -232,7 +224,7 @@ class Reply:
         """What stands at ``data.session``, in a stream of the last event that has one; None where nothing does."""
         if self.body is None:
             return held(self.content_type, self.content, None, whole=True)
-        return session_in(self.body)
+        return find_session(self.body)
 
     @property
     def session(self) -> dict[str, Any]:
@@ -245,7 +237,7 @@ class Reply:
         if isinstance(self.body, dict):
             return self.body
         typed = [Event(event) for event in self.events if isinstance(event, dict) and isinstance(event.get("type"), str)]
-        return gathered(typed) if typed else None
+        return gather_events(typed) if typed else None
 
     @property
     def text(self) -> str | None:
@@ -261,13 +253,5 @@ class Reply:
         return errors[0].get("code", "error") if errors else None
 
 
-def _bytes_of(frame: str) -> bytes:
+def _encode_frame(frame: str) -> bytes:
     return frame.encode(errors="surrogatepass")
-
-
-def _value(content: bytes) -> Any:
-    """The JSON value of a body; None for what is no JSON after all."""
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError):
-        return None

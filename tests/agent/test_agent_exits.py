@@ -13,7 +13,7 @@ from pydantic_ai.messages import ModelMessage, TextPart, ToolReturnPart
 from dcaf import Keyring, Session, tool
 from dcaf.agent import Agent, create_app
 from dcaf.client import Client, ClientError
-from dcaf.testing.server import serving
+from dcaf.testing import serving
 from tests.agent.agents import Part, model_of, wants
 
 ENDS: dict[str, Callable[[], Any]] = {

@@ -18,7 +18,7 @@ from websockets.sync.client import connect
 
 from dcaf import Session, tool
 from dcaf.agent import Agent, create_app
-from dcaf.testing.server import serving
+from dcaf.testing import serving
 from tests.agent.agents import TOOLS, agent_of, lines_of, obedient
 from tests.asgi.wire import AUDIENCE, RING, envelope, opened
 

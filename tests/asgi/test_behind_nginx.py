@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from dcaf import current_session
 from dcaf.asgi import HeaderCarrier
-from dcaf.testing.server import serving
+from dcaf.testing import serving
 from tests.asgi.wire import mounted
 from tests.conftest import program
 

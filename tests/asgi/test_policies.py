@@ -71,8 +71,8 @@ def test_a_restart_emits_the_new_session_also_when_nobody_touched_it() -> None:
 
 
 def test_a_malformed_body_is_never_restarted() -> None:
-    served = SessionClient(mounted(on_refused="restart"))._http
-    assert served.post("/api/chat", content=b'{"data":{"session":NaN}}').status_code == 400
+    served = SessionClient(mounted(on_refused="restart"))
+    assert served.post(b'{"data":{"session":NaN}}').status == 400
 
 
 # Plain sessions

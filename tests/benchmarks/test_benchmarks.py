@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from starlette.responses import JSONResponse
 
-from dcaf.testing.server import serving
+from dcaf.testing import serving
 from tests.benchmarks import harness, small
 from tests.benchmarks.client import seen
 from tests.benchmarks.memory import measured as memory_of

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dcaf.testing.server import serving
+from dcaf.testing import serving
 from tests.browser.visitor import Visitor
 from tests.conftest import REQUIRED, program
 

@@ -16,8 +16,7 @@ from pydantic_ai.models.function import DeltaToolCall, FunctionModel
 from dcaf import Keyring, Session, tool
 from dcaf.agent import Agent, AgentResult, Page, ProposedCall, create_app
 from dcaf.core import OpenRequest, SessionConflict
-from dcaf.testing import FrozenClock, sealed
-from dcaf.testing.server import serving
+from dcaf.testing import FrozenClock, sealed, serving
 from tests.browser.looks import WIDTHS, checked, looked_at, violations
 from tests.browser.visitor import WAIT_MS, Visitor, demo, press_until, slow
 from tests.stores_for_tests import ToldStore

@@ -9,7 +9,7 @@ import pytest
 
 from dcaf import Keyring
 from dcaf.agent import create_app
-from dcaf.demo.app import create_demo
+from dcaf.demo import create_demo
 from dcaf.testing import sealed
 from tests.browser.visitor import Visitor, altered, answers, demo, slow
 from tests.clients.servers import wiping

@@ -147,7 +147,7 @@ def test_a_forged_token_differs_and_is_refused(call: Call, encrypt: bool) -> Non
     keys = Keyring.ephemeral()
     envelope = sealed({"name": "Zoë"}, keys=keys, audience="deploy-agent", encrypt=encrypt)
     forged = {"dcaf": {"token": call("token.js", "forged", envelope["dcaf"]["token"])}}
-    from dcaf.demo.app import create_demo
+    from dcaf.demo import create_demo
 
     with SessionClient(create_demo(keys, accept_both=True), envelope=forged) as client:
         assert client.send("hello").code == "session-invalid"

@@ -9,7 +9,7 @@ import anyio
 
 from dcaf import Keyring, Session
 from dcaf.agent.page import STATIC
-from dcaf.demo.app import create_demo
+from dcaf.demo import create_demo
 
 CELLS: Final = "rows => rows.map(row => Array.from(row.cells, cell => cell.innerText))"
 WAIT_MS: Final = 30_000

@@ -20,8 +20,7 @@ from hypothesis import strategies as st
 from starlette.websockets import WebSocket
 
 from dcaf.client import AnswerUnreadable, AsyncClient, Client, ClientError, Conversation, ServiceFailed, Turn
-from dcaf.testing import SessionClient
-from dcaf.testing.server import serving
+from dcaf.testing import SessionClient, serving
 from tests.client_package.services import WIRES, envelope, talking
 
 STREAMED = [wire for wire in WIRES if not wire.endswith("send")]

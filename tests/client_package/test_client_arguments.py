@@ -49,6 +49,7 @@ from dcaf.testing import (
     fixed_keys,
     held,
     sealed,
+    serving,
     tampered,
 )
 from dcaf.testing import Reply as KitReply
@@ -319,6 +320,7 @@ ENTRIES: dict[str, Entry] = {
     "held": Entry(held, lambda: {"content_type": "application/json", "text": b"{}", "old": None, "whole": False}, ("whole",)),
     "sealed": Entry(sealed, seal_settings),
     "expired": Entry(expired, lambda: without(seal_settings(), "age")),
+    "serving": Entry(serving, lambda: {"app": APP, "port": 0}),
     "tampered": Entry(tampered, lambda: {"envelope": ENVELOPE}),
 }
 ONE_MESSAGE = ("AnswerUnreadable", "ApprovalUnknown", "ClientError", "ServiceUnreachable", "TurnOvertaken", "TurnUnfinished")

@@ -24,7 +24,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from dcaf import SessionMiddleware, current_session
 from dcaf.asgi import checkpoint
 from dcaf.client import AsyncClient, Client, ClientError, ServiceUnreachable, TurnOvertaken, TurnUnfinished
-from dcaf.testing.server import serving
+from dcaf.testing import serving
 from tests.client_package.services import AUDIENCE, RING, Service, envelope
 
 pytestmark = pytest.mark.filterwarnings("error")

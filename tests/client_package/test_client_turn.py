@@ -31,8 +31,8 @@ from dcaf.client import (
     TurnTooLarge,
     errors,
 )
-from dcaf.client.envelopes import session_in
-from dcaf.client.errors import failed, refused
+from dcaf.client.envelopes import find_session
+from dcaf.client.errors import error_of_answer, error_of_event
 from dcaf.core import ConfigurationError, DcafError
 from dcaf.core import errors as core_errors
 from dcaf.core.errors import SessionError
@@ -97,8 +97,8 @@ def test_a_stream_left_after_any_event_leaves_the_last_session_that_was_read(kin
     conversation, turn = going()
     for _ in itertools.islice(turn.feed(lines(*events)), read):
         pass
-    came = [session_in(event) for event in events[:-1] if event["type"] == "session"]  # all of it came in one piece
-    expected: list[Any] = [*came, session_in(events[-1])] if read > len(kinds) else came
+    came = [find_session(event) for event in events[:-1] if event["type"] == "session"]  # all of it came in one piece
+    expected: list[Any] = [*came, find_session(events[-1])] if read > len(kinds) else came
     assert conversation.envelope == ([OLD, *expected])[-1]
     assert bool(conversation.messages) == (turn.reply is not None) == (read > len(kinds))
 
@@ -219,9 +219,9 @@ def sayings() -> list[str]:
     ]
     for kind, wait, session in itertools.product(kinds, ({}, {"retry-after": "1"}), ({}, {"data": {"session": NEW}})):
         body = {"code": kind.code, "detail": kind.detail, **session}
-        found.append(str(refused(kind.http_status, wait, body)))
-        found.append(str(failed({"type": "error", "code": kind.code, "error": kind.detail, **session})))
-        found.append(str(refused(kind.http_status, wait, {"code": kind.code, **session})))
+        found.append(str(error_of_answer(kind.http_status, wait, body)))
+        found.append(str(error_of_event({"type": "error", "code": kind.code, "error": kind.detail, **session})))
+        found.append(str(error_of_answer(kind.http_status, wait, {"code": kind.code, **session})))
     return found
 
 
@@ -245,8 +245,8 @@ def test_control_the_message_of_before_said_it_twice() -> None:
 
 
 def test_a_service_without_words_is_given_some() -> None:
-    assert str(refused(502, {}, None)) == "The service answered with 502, http-502. Send the turn again later."
-    told = refused(502, {"retry-after": "3"}, {"code": "model-failed", "detail": "The model failed. Try again."})
+    assert str(error_of_answer(502, {}, None)) == "The service answered with 502, http-502. Send the turn again later."
+    told = error_of_answer(502, {"retry-after": "3"}, {"code": "model-failed", "detail": "The model failed. Try again."})
     assert str(told) == "The service answered with 502, model-failed: The model failed. Try again. It asks to wait 3 s."
 
 

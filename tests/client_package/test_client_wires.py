@@ -21,8 +21,7 @@ from dcaf.client import (
     TurnConflict,
     TurnTooLarge,
 )
-from dcaf.testing import tampered
-from dcaf.testing.server import serving
+from dcaf.testing import serving, tampered
 from tests.client_package.services import WIRES, Service, Switchboard, Talk, envelope, talking
 
 pytestmark = pytest.mark.filterwarnings("error")

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from dcaf.client import Conversation, Event, Turn
-from dcaf.client.reply import gathered, waiting_in
+from dcaf.client.reply import find_waiting, gather_events
 from dcaf.testing import Reply, held
-from dcaf.testing.asgi import InsideSocket
-from dcaf.testing.conversation import Frames
+from dcaf.testing.asgi import InProcessWebSocket
+from dcaf.testing.conversation import TurnFrames
 from dcaf.testing.reply import events_in
 
 SCALE = float(os.environ.get("DCAF_SCALE", "0.02"))
@@ -79,13 +79,13 @@ def denied(size: int) -> None:
             await send({"type": "websocket.http.response.body", "body": b"0123456789abcdef", "more_body": True})
         await send({"type": "websocket.http.response.body", "body": b""})
 
-    refusal = asyncio.run(InsideSocket(app, "/ws", {}, raises=True).open(60))
+    refusal = asyncio.run(InProcessWebSocket(app, "/ws", {}, raises=True).open(60))
     assert refusal
     assert len(refusal.content) >= size
 
 
 def of_frames(size: int) -> None:
-    frames = Frames()
+    frames = TurnFrames()
     for _ in range(size // len(DELTA) + 1):
         frames.take(DELTA)
     frames.take(DONE)
@@ -94,7 +94,7 @@ def of_frames(size: int) -> None:
 
 def many_messages(size: int) -> None:
     message = {"role": "assistant", "content": "x" * 32, "data": {"executed_approvals": [{"id": "a"}]}}
-    waiting_in([message] * (size // 64 + 1))
+    find_waiting([message] * (size // 64 + 1))
 
 
 READERS: dict[str, Callable[[int], Any]] = {
@@ -110,7 +110,7 @@ READERS: dict[str, Callable[[int], Any]] = {
     "errors": lambda size: _suppressed(fed, times(b'{"type":"error","code":"x","error":"y"}\n', size), 512),
     "frames": lambda size: framed(DELTA, size),
     "frames that are lists": lambda size: framed(LISTED, size),
-    "gathered": lambda size: gathered([Event(json.loads(LISTED))] * (size // len(LISTED) + 1)),
+    "gathered": lambda size: gather_events([Event(json.loads(LISTED))] * (size // len(LISTED) + 1)),
     "messages": many_messages,
     "kit: lines": lambda size: held("application/x-ndjson", times(CHECKPOINT, size), None),
     "kit: one long line": lambda size: held("application/x-ndjson", long_line(size), None),

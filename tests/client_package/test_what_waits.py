@@ -22,8 +22,7 @@ from starlette.websockets import WebSocket
 from dcaf import SessionMiddleware, current_session, tool
 from dcaf.agent import Agent, create_app
 from dcaf.client import ApprovalUnknown, AsyncClient, Client, Conversation, ServiceFailed, Turn, reply
-from dcaf.testing import SessionClient
-from dcaf.testing.server import serving
+from dcaf.testing import SessionClient, serving
 from tests.client_package.services import AUDIENCE, RING, WIRES, Talk, talking
 from tests.testing.counting import HOW
 from tests.testing.counting import WIRES as KIT_WIRES
@@ -247,9 +246,9 @@ def test_only_an_answer_says_what_waits(message: Any) -> None:
 def test_control_a_reader_that_believes_every_message_lets_a_user_make_calls_wait(monkeypatch: Any) -> None:
     def naive(messages: Any) -> Any:
         found = [one.get("data") for one in messages if isinstance(one.get("data"), dict)]
-        return {one.id: one for data in found for one in reply.approvals_in(data.get("approvals"))}
+        return {one.id: one for data in found for one in reply.read_approvals(data.get("approvals"))}
 
-    monkeypatch.setattr("dcaf.client.conversation.waiting_in", naive)
+    monkeypatch.setattr("dcaf.client.conversation.find_waiting", naive)
     assert any(list(Conversation(messages=[ASKED, message]).waiting) != ["a", "b"] for message in NO_WORD)
 
 

@@ -23,9 +23,8 @@ from starlette.websockets import WebSocket
 from websockets.exceptions import WebSocketException
 
 from dcaf.client import ClientError, Conversation, Turn, envelopes
-from dcaf.testing import AsyncSessionClient, Reply, SessionClient, held
-from dcaf.testing.conversation import Echoing
-from dcaf.testing.server import serving
+from dcaf.testing import AsyncSessionClient, Reply, SessionClient, held, serving
+from dcaf.testing.conversation import EchoConversation
 from tests.client_package.services import WIRES, Service, Talk, talking
 
 NEW = {"dcaf": {"token": "new"}}
@@ -107,7 +106,7 @@ def token_of(envelope: Any) -> Any:
 
 def judged(status: int, kind: str, name: str) -> tuple[Any, bool, Any]:
     """What the client does with an answer: its token, whether it says the turn again; and the token of the testing kit's client."""
-    conversation, kit = Conversation(session=copy.deepcopy(OLD)), Echoing(envelope=copy.deepcopy(OLD))
+    conversation, kit = Conversation(session=copy.deepcopy(OLD)), EchoConversation(envelope=copy.deepcopy(OLD))
     turn = Turn(conversation, "hi")
     turn.request()
     headers = {"content-type": kind} if kind else {}
@@ -134,14 +133,14 @@ def test_a_session_ends_only_where_status_code_and_session_say_so() -> None:
 @pytest.mark.parametrize(
     "rule",
     [
-        lambda held, value, status=None: envelopes.session_in(value) or held,  # whatever it says, whoever says it
+        lambda held, value, status=None: envelopes.find_session(value) or held,  # whatever it says, whoever says it
         lambda held, value, status=None: NEW if envelopes.value_at(value, "code") in DEAD else held,  # the code alone
         lambda held, value, status=None: NEW if status in range(400, 500) else held,  # the status alone
         lambda held, value, status=None: held,  # never: a dead session is sent for ever
     ],
 )
 def test_control_a_looser_rule_fails_the_table(rule: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("dcaf.client.conversation.newest", rule)
+    monkeypatch.setattr("dcaf.client.conversation.choose_session", rule)
     assert wrong()
 
 
@@ -168,7 +167,7 @@ def expected_after(name: str) -> Any:
 @pytest.mark.parametrize("wire", ["ndjson", "websocket", "between two turns", "kit", "kit sse", "kit between two turns"])
 def test_an_event_ends_a_session_only_where_it_says_so(wire: str, name: str) -> None:
     text = json.dumps(EVENTS[name])
-    conversation, kit = Conversation(session=copy.deepcopy(OLD)), Echoing(envelope=copy.deepcopy(OLD))
+    conversation, kit = Conversation(session=copy.deepcopy(OLD)), EchoConversation(envelope=copy.deepcopy(OLD))
     turn = Turn(conversation, "hi")
     turn.request()
     with suppress(ClientError):

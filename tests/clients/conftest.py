@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dcaf.demo.app import create_demo
-from dcaf.testing.server import serving
+from dcaf.demo import create_demo
+from dcaf.testing import serving
 from tests.clients.driven import CLIENT, Node, driven
 from tests.clients.servers import KEYS
 

@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from dcaf import Keyring, Session, tool
 from dcaf.agent import Agent, create_app
-from dcaf.testing.server import serving
+from dcaf.testing import serving
 
 KEYS: Final = Keyring.ephemeral()
 WAIT_S: Final = 20.0

@@ -11,8 +11,8 @@ from starlette.responses import FileResponse, HTMLResponse
 from starlette.routing import Mount, Route
 
 from dcaf import Keyring
-from dcaf.demo.app import create_demo
-from dcaf.testing.server import serving
+from dcaf.demo import create_demo
+from dcaf.testing import serving
 from tests.browser.conftest import chromium, page
 from tests.clients.driven import CLIENT
 

@@ -20,10 +20,10 @@ from dcaf import Key, Keyring
 from dcaf.agent import Agent, create_app
 from dcaf.client import Client, Reply
 from dcaf.core.errors import SessionUnavailable
-from dcaf.demo.app import AUDIENCE, create_agent, create_demo
+from dcaf.demo import create_agent, create_demo
+from dcaf.demo.app import AUDIENCE
 from dcaf.demo.story import APPROVE, CONVERSATION
-from dcaf.testing import FrozenClock, expired, sealed, tampered
-from dcaf.testing.server import serving
+from dcaf.testing import FrozenClock, expired, sealed, serving, tampered
 from tests.clients.driven import CLIENT, Conversation, Node, Told
 from tests.clients.servers import KEYS, answering, scripted, streamed
 from tests.stores_for_tests import ToldStore

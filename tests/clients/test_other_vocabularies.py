@@ -38,11 +38,11 @@ def transport(terminal: Any, before: str = "") -> httpx2.BaseTransport:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
         await send({"type": "http.response.body", "body": text.encode()})
 
-    app = SessionClient(mounted(application, terminal=terminal))._http
+    app = SessionClient(mounted(application, terminal=terminal), path="/")
 
     def answer(request: httpx2.Request) -> httpx2.Response:
-        found = app.post("/", content=request.read(), headers={"content-type": "application/json"})
-        return httpx2.Response(found.status_code, headers={"content-type": "text/event-stream"}, content=found.content)
+        found = app.post(request.read())
+        return httpx2.Response(found.status, headers={"content-type": "text/event-stream"}, content=found.content)
 
     return httpx2.MockTransport(answer)
 

@@ -22,7 +22,7 @@ from dcaf import Keyring, Session, SessionMiddleware, current_session
 from dcaf.agent import Agent, InterceptorError, create_app
 from dcaf.agent.app import build_openapi
 from dcaf.asgi import checkpoint
-from dcaf.demo.app import create_agent, create_demo
+from dcaf.demo import create_agent, create_demo
 from tests.clients import typescript
 from tests.clients.typescript import ROOT, compiled
 

@@ -11,9 +11,9 @@ import pytest
 from dcaf import Keyring, Session
 from dcaf.agent import Agent, create_app
 from dcaf.client import AsyncClient, Client, Reply
-from dcaf.demo.app import create_demo
+from dcaf.demo import create_demo
 from dcaf.demo.model import SURE
-from dcaf.testing.server import serving
+from dcaf.testing import serving
 
 STEPS: Final = (
     ("start", "Step 1: which service do you want to deploy?", {"wizard_step": 1}),

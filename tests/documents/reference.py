@@ -35,6 +35,7 @@ PACKAGES: Final = {
     "dcaf.asgi": "the middleware, and what its settings take",
     "dcaf.agent": "an agent, its service, and what a service of your own is made of (extra `agent`)",
     "dcaf.client": "a client of such a service (extra `client`)",
+    "dcaf.demo": "the demo's agent and its service, which the examples serve (extra `demo`)",
     "dcaf.integrations.fastapi": "what an endpoint of FastAPI declares",
     "dcaf.integrations.starlette": "a drop-in for Starlette's own SessionMiddleware",
     "dcaf.testing": "for your tests (extra `testing`)",
@@ -42,8 +43,8 @@ PACKAGES: Final = {
 """Package or module -> what it is for. A name has its entry in the first package after ``dcaf`` that has it."""
 
 MODULES: Final = {
-    "dcaf.demo.app": "the demo's agent and its service, which the examples serve (extra `demo`)",
-    "dcaf.testing.server": "a server in a thread, for examples and documents",
+    "dcaf.agent.codec": "what a service of your own is made of, under any framework",
+    "dcaf.agent.models": "the messages and the events of such a service, as models of pydantic",
 }
 """Modules that examples and guides import, and no package repeats."""
 

@@ -14,7 +14,7 @@ from pydantic_ai.models.function import AgentInfo, DeltaToolCalls, FunctionModel
 from dcaf.agent import Agent
 from dcaf.demo.model import answer, answer_in_pieces
 from dcaf.demo.tools import TOOLS
-from dcaf.testing.server import serving
+from dcaf.testing import serving
 from tests.frameworks.programs import FRAMEWORKS, program
 from tests.frameworks.service import Service
 from tests.frameworks.talk import WIRES, Talk

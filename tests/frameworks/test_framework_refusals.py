@@ -10,8 +10,7 @@ import pytest
 
 from dcaf.client import ServiceError, SessionDead
 from dcaf.core.errors import SessionConflict, SessionUnavailable
-from dcaf.testing import sealed, tampered
-from dcaf.testing.server import serving
+from dcaf.testing import sealed, serving, tampered
 from tests.frameworks.programs import AUDIENCE, FRAMEWORKS
 from tests.frameworks.service import RING, Service
 from tests.frameworks.talk import WIRES, Talk

@@ -12,8 +12,7 @@ from pydantic_ai.messages import ModelMessage
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
 from dcaf.agent import Agent
-from dcaf.testing import sealed
-from dcaf.testing.server import serving
+from dcaf.testing import sealed, serving
 from tests.frameworks.programs import AUDIENCE, FRAMEWORKS, program
 from tests.frameworks.service import RING, Service
 from tests.frameworks.talk import Talk, data_of, shared

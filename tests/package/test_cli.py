@@ -16,8 +16,7 @@ import pytest
 
 from dcaf import Key, Keyring
 from dcaf.cli import main
-from dcaf.demo import story
-from dcaf.demo.app import create_demo
+from dcaf.demo import create_demo, story
 from dcaf.testing.server import serve
 from tests.forked import Forked
 

@@ -23,7 +23,7 @@ from dcaf.cli import main
 from dcaf.cli.inspect.bodies import Site
 from dcaf.cli.inspect.command import report
 from dcaf.cli.inspect.reader import find
-from dcaf.cli.inspect.render import moment, span, told
+from dcaf.cli.inspect.render import describe_claims, moment, span
 from dcaf.cli.inspect.verdict import Judge
 from dcaf.core.base64url import Payload, encode
 from dcaf.core.claims import Binding, Claims
@@ -341,8 +341,8 @@ def shown_sid(mine: dict[str, Any]) -> str:
 
 def test_every_claim_has_words() -> None:
     whole = Claims("shop", "A" * 22, 1, NOW, NOW, NOW, "B" * 22, "C" * 22, 2, 3, "server", (1, 2))
-    assert [name for name, _ in told(whole, NOW)] == list(Claims._fields)
-    words = dict(told(whole, NOW))
+    assert [name for name, _ in describe_claims(whole, NOW)] == list(Claims._fields)
+    words = dict(describe_claims(whole, NOW))
     assert words["seq"] == "1: changed once"
     assert words["cid"] == "bound to a conversation"
     assert words["at"] == "the state is kept elsewhere: server"
@@ -369,7 +369,7 @@ def test_a_time_is_said_in_its_two_largest_units(seconds: int, words: str) -> No
 
 def test_what_is_over_and_what_comes_from_the_future_is_said() -> None:
     claims = Claims("shop", "A" * 22, 1, NOW, NOW, NOW + 10)
-    expired, tolerated, early = (dict(told(claims, NOW + at)) for at in (4 * 86_400, 40, -3_600))
+    expired, tolerated, early = (dict(describe_claims(claims, NOW + at)) for at in (4 * 86_400, 40, -3_600))
     assert expired["exp"] == "2026-01-01T00:00:10Z, 3 days and 23 hours ago: it has expired"
     assert tolerated["exp"].endswith("30 seconds ago: it has expired, and is taken for 60 seconds more")
     assert early["iat"] == "2026-01-01T00:00:00Z, in 1 hour: the clock that sealed it is ahead of this one"

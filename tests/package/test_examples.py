@@ -12,8 +12,7 @@ from typing import Any, Final
 import pytest
 
 from dcaf import Key
-from dcaf.testing import SessionClient
-from dcaf.testing.server import serving
+from dcaf.testing import SessionClient, serving
 from tests.frameworks.programs import EXAMPLES, FRAMEWORKS, program
 
 LONGEST: Final = 85

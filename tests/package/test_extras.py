@@ -25,7 +25,6 @@ OPTIONAL = (
     "uvicorn",
     "fastapi",
     "cryptography",
-    "rich",
     "opentelemetry",
     "pytest",
 )
@@ -41,8 +40,6 @@ NEEDED = [
     ("dcaf.integrations.fastapi", "fastapi", "dcaf.integrations.fastapi needs fastapi: pip install 'dcaf[fastapi]'"),
     ("dcaf.core.encryption", "cryptography", "Encryption needs cryptography: pip install 'dcaf[crypto]'"),
     ("dcaf.demo.story", "websockets", "dcaf.testing needs websockets: pip install 'dcaf[testing]'"),
-    ("dcaf.testing.server", "uvicorn", "The demo needs uvicorn: pip install 'dcaf[demo]'"),
-    ("dcaf.demo.teller", "rich", "The demo needs rich: pip install 'dcaf[demo]'"),
     ("dcaf.demo.app", "pydantic_ai", "dcaf.agent needs pydantic-ai: pip install 'dcaf[agent]'"),
 ]
 SHOP = "import sys, types; sys.modules['shop'] = types.ModuleType('shop'); sys.modules['shop'].agent = lambda messages: 'hi'; "
@@ -59,7 +56,7 @@ ENTRIES = [
         "pydantic_ai",
         "dcaf: Serving needs pydantic-ai: pip install 'dcaf[agent,server]'",
     ),
-    (RUN.format(arguments=["demo"]), "rich", "dcaf: The demo needs rich: pip install 'dcaf[demo]'"),
+    (RUN.format(arguments=["demo"]), "uvicorn", "dcaf: The demo needs uvicorn: pip install 'dcaf[demo]'"),
     (RUN.format(arguments=["demo"]), "httpx2", "dcaf: The demo needs httpx2: pip install 'dcaf[demo]'"),
     (RUN.format(arguments=["demo"]), "websockets", "dcaf: The demo needs websockets: pip install 'dcaf[demo]'"),
     (SERVE, "uvicorn", "ConfigurationError: Serving needs uvicorn: pip install 'dcaf[agent,server]'"),
@@ -72,6 +69,16 @@ ENTRIES = [
         "import dcaf.testing as k; k.sealed",
         "websockets",
         "ModuleNotFoundError: dcaf.testing needs websockets: pip install 'dcaf[testing]'",
+    ),
+    (
+        "from dcaf.testing import serving; serving(print)",
+        "uvicorn",
+        "ConfigurationError: dcaf.testing.serving needs uvicorn: pip install 'dcaf[server]'",
+    ),
+    (
+        "from dcaf.demo import create_demo",
+        "pydantic_ai",
+        "ModuleNotFoundError: dcaf.agent needs pydantic-ai: pip install 'dcaf[agent]'",
     ),
     (SEAL, "cryptography", "ConfigurationError: Encryption needs cryptography: pip install 'dcaf[crypto]'"),
     (MOUNT, "cryptography", "ConfigurationError: Encryption needs cryptography: pip install 'dcaf[crypto]'"),

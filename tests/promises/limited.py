@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 from dcaf import Keyring, SessionMiddleware
-from dcaf.testing.server import serving
+from dcaf.testing import serving
 
 
 async def length(scope: Any, receive: Any, send: Any) -> None:

@@ -22,8 +22,7 @@ from dcaf.client import Approval, AsyncClient, Client, Conversation, Turn
 from dcaf.core import OpenRequest, Payload, SessionHost, StatelessStore
 from dcaf.core.claims import Binding, Claims
 from dcaf.core.context import running
-from dcaf.testing import MISUSES, AsyncSessionClient, FrozenClock, Reply, SessionClient
-from dcaf.testing.server import serving
+from dcaf.testing import MISUSES, AsyncSessionClient, FrozenClock, Reply, SessionClient, serving
 from dcaf.tools import Call, DecidedCall, PlatformContext, ToolRunner, decide, pending, propose
 from tests.asgi.wire import call
 from tests.documents.reference import names_of
@@ -34,6 +33,7 @@ PACKAGES = (
     "dcaf.asgi",
     "dcaf.agent",
     "dcaf.client",
+    "dcaf.demo",
     "dcaf.integrations.fastapi",
     "dcaf.integrations.starlette",
     "dcaf.testing",
@@ -488,6 +488,13 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.client.Turn.patience": Entry({"timeout_s": 1.0}, on=turn),
     "dcaf.client.Turn.leave": Entry({"frames": [DONE]}, on=turn),
     "dcaf.client.Turn.overheard": Entry({"text": DONE}, on=turn),
+    # demo
+    "dcaf.demo.create_agent": Entry({"pace": timedelta(0)}, then=lambda found: found.run_async("start")),
+    "dcaf.demo.create_demo": Entry(
+        {"keys": RING, "pace": timedelta(0)},
+        then=lambda app: call(app, {"messages": [{"role": "user", "content": "start"}]}),
+        extra=("plain", "exempt", "nothing"),
+    ),
     # integrations
     "dcaf.integrations.fastapi.SessionData": Entry({"session": {"a": 1}}, is_model=True),
     "dcaf.integrations.starlette.SessionMiddleware": Entry(
@@ -520,6 +527,7 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.testing.fixed_keys": Entry(),
     "dcaf.testing.held": Entry({"content_type": "application/json", "text": b"{}", "old": None}),
     "dcaf.testing.sealed": Entry({"state": {"a": 1}, "keys": RING, "audience": "shop"}),
+    "dcaf.testing.serving": Entry({"app": application, "port": 0}),  # the server runs where it is entered
     "dcaf.testing.tampered": Entry({"envelope": {"dcaf": {"token": "dcaf1s.k7.e30.e30.c2ln"}}}),
 }
 """Name of a public callable -> a right call of it."""

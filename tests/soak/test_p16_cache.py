@@ -22,8 +22,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 from dcaf import Key, Keyring, SessionMiddleware
-from dcaf.testing import sealed, tampered
-from dcaf.testing.server import serving
+from dcaf.testing import sealed, serving, tampered
 from tests.conftest import program
 
 ANSWERS: Final = int(10_000 * float(os.environ.get("DCAF_SCALE", "0.1")))

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from dcaf import Keyring, SessionMiddleware
 from dcaf.core.keys import LiveKeyring
-from dcaf.testing.server import serving
+from dcaf.testing import serving
 
 
 async def count(request: Request) -> JSONResponse:

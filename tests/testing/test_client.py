@@ -9,6 +9,7 @@ import pytest
 
 from dcaf.testing import SessionClient
 from tests.asgi.wire import Recorder
+from tests.testing.counting import HOW, talking
 
 ENVELOPE = {"n": 1, "dcaf": {"token": "new"}}
 
@@ -75,3 +76,35 @@ def test_an_answer_without_a_session_leaves_the_one_of_before(content_type: byte
     client, _ = talk(b"{}", content_type, envelope=ENVELOPE)
     assert client.send("x").envelope is None
     assert client.envelope == ENVELOPE
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_an_answer_that_the_application_does_not_end_is_what_has_come(how: str) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        if scope["path"] == "/nothing":
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+        if scope["path"] == "/half":
+            await send({"type": "http.response.body", "body": b"half", "more_body": True})
+
+    with talking(how, app, path="/half") as talk:
+        assert talk.send("x").content == b"half"
+    with talking(how, app, path="/empty") as talk:
+        assert (talk.send("x").status, talk.send("x").content) == (200, b"")
+    with talking(how, app, path="/nothing") as talk, pytest.raises(AssertionError, match="sent no answer"):
+        talk.send("x")
+    with talking(how, app, path="/nothing", raise_server_exceptions=False) as talk:
+        assert talk.send("x").status == 500
+
+
+@pytest.mark.parametrize(("how", "status"), [("sync", 200), ("async", 307)])
+def test_a_redirect_in_process_is_followed_by_the_sync_client(how: str, status: int) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        code, headers = (200, []) if scope["path"] == "/there" else (307, [(b"location", b"/there")])
+        await send({"type": "http.response.start", "status": code, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+    with talking(how, app) as talk:
+        assert talk.send("x").status == status

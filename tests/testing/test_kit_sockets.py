@@ -18,8 +18,7 @@ from starlette.websockets import WebSocket
 
 from dcaf import SessionMiddleware, current_session
 from dcaf.core.errors import ConfigurationError
-from dcaf.testing import AsyncSessionClient, Reply, SessionClient
-from dcaf.testing.server import serving
+from dcaf.testing import AsyncSessionClient, Reply, SessionClient, serving
 from tests.testing.counting import AUDIENCE, HOW, RING, Switchboard, talking
 
 DONE = {"type": "done"}

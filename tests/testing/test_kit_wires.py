@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from dcaf.testing import Reply, SessionClient, expired, tampered
-from dcaf.testing.conversation import Echoing
-from dcaf.testing.server import serving
+from dcaf.testing import Reply, SessionClient, expired, serving, tampered
+from dcaf.testing.conversation import EchoConversation
 from tests.testing.counting import (
     ASKED,
     AUDIENCE,
@@ -177,19 +176,19 @@ def test_a_path_that_is_not_there_is_an_answer(dial: Dial, way: Any) -> None:
 
 @pytest.mark.parametrize("wire", WIRES)
 def test_control_a_client_that_adopts_from_successes_alone_stays_with_its_dead_session(wire: Any, monkeypatch: Any) -> None:
-    adopted = Echoing.adopted
-    monkeypatch.setattr(Echoing, "adopted", lambda self, reply: reply if reply.code else adopted(self, reply))
+    adopted = EchoConversation.adopted
+    monkeypatch.setattr(EchoConversation, "adopted", lambda self, reply: reply if reply.code else adopted(self, reply))
     with talking("sync", Counter(), wire=wire, envelope=copy.deepcopy(DEAD["session-ended"])) as talk:
         assert [talk.send("one").code for _ in range(2)] == ["session-ended", "session-ended"]
 
 
 @pytest.mark.parametrize("wire", WIRES)
 def test_control_a_client_that_drops_its_session_at_any_refusal_loses_a_good_one(wire: Any, monkeypatch: Any) -> None:
-    def dropping(self: Echoing, reply: Reply) -> Reply:
+    def dropping(self: EchoConversation, reply: Reply) -> Reply:
         self.envelope = None if reply.code else reply.envelope
         return reply
 
-    monkeypatch.setattr(Echoing, "adopted", dropping)
+    monkeypatch.setattr(EchoConversation, "adopted", dropping)
     service = Counter()
     with talking("sync", service, wire=wire) as talk:
         talk.send("one")

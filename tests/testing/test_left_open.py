@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from dcaf.testing import SessionClient
-from dcaf.testing.asgi import OPEN
-from dcaf.testing.server import serving
+from dcaf.testing import SessionClient, serving
+from dcaf.testing.asgi import OPEN_CONNECTIONS
 from tests.testing.counting import Counter
 
 APP = """
@@ -71,7 +70,7 @@ async def main():
     await client.send('x')
 asyncio.run(main())""",
 }
-OURS = ("inside socket", "inside started")
+OURS = ("inside socket", "inside json", "inside started", "network socket")
 """Those with a thread of this library: each is ended in every way."""
 
 ENDS = {
@@ -163,15 +162,15 @@ def test_a_client_that_was_collected_leaves_no_thread_and_no_task() -> None:
     def one(wire: Any) -> None:
         assert SessionClient(Counter(), wire=wire).send("one").session == {"n": 1}
 
-    before, opened = set(threading.enumerate()), set(OPEN)
+    before, opened = set(threading.enumerate()), set(OPEN_CONNECTIONS)
     for wire in ("websocket", "json", "ndjson", "websocket"):
         one(wire)
     gc.collect()
     until = time.monotonic() + 5
-    while (set(threading.enumerate()) - before or OPEN - opened) and time.monotonic() < until:
+    while (set(threading.enumerate()) - before or OPEN_CONNECTIONS - opened) and time.monotonic() < until:
         time.sleep(0.01)
     assert set(threading.enumerate()) - before == set()
-    assert OPEN - opened == set()
+    assert OPEN_CONNECTIONS - opened == set()
 
 
 def test_an_application_whose_client_was_collected_is_told_that_it_has_left() -> None:

@@ -1,29 +1,14 @@
 r"""A JSON text or a stream of events -> the sessions in it, and which of them counts.
 
-The places of a text where sessions stood, and which of them counts.
-
->>> Site("data.session", {"step": 2, "dcaf": {"token": "dcaf1s.k7"}}).told()
-'token of 9 bytes'
->>> Site("data.session", {"step": 2}).told()
-'a plain object, which nobody has sealed'
-
-What a reader gets wrong: a place is a candidate by what stands there alone. Whether its seal is good plays no part, so a session
-that is refused is never replaced by another one of the same text.
-
-A JSON text -> the sessions in it: an envelope, the body of a request, or that of an answer.
-
->>> found = in_json(b'{"messages":[{"data":{"session":{"step":1}}},{"data":{"session":{"step":2}}}]}')
+>>> found = read_json_text(b'{"messages":[{"data":{"session":{"step":1}}},{"data":{"session":{"step":2}}}]}')
 >>> found.what, found.winner, found.why
 ('a JSON request of 2 messages, 78 bytes', Site(where='messages[1].data.session'), 'the last message that has one')
-
-What a reader gets wrong: the places and their order are not told here. The middleware's own reader finds them, so that the two
-cannot differ; this only gives them names.
-
-A stream of events -> the sessions that they carried; the last one counts.
-
->>> found = in_lines(b'{"type":"session","data":{"session":{"step":1}}}\n{"type":"done","data":{"session":{"step":2}}}\n')
+>>> found = read_lines(b'{"type":"session","data":{"session":{"step":1}}}\n{"type":"done","data":{"session":{"step":2}}}\n')
 >>> [site.where for site in found.sites], found.why
 (['event 2, done', 'event 1, session'], 'the last event that carries one')
+
+The middleware's own reader finds the places and their order, so that the two cannot differ; this module only names them. Whether a
+seal is good plays no part, so a session that is refused is never replaced by another one of the same text.
 
 What a reader gets wrong: an event in the middle counts only as long as none follows it. A stream that was cut leaves its client
 with that one, or with the one that it had sent.
@@ -47,6 +32,17 @@ from dcaf.core.envelope import NEW
 from dcaf.core.errors import ConfigurationError, SessionError, SessionUnavailable
 from dcaf.core.state import RESERVED
 
+TOP: Final = "data.session"
+ITSELF: Final = "the object itself"
+TOO_LARGE: Final = f"A service whose max_body_bytes is the default, {MAX_BODY_BYTES:,}, refuses this body: 413 body-too-large."
+
+RefusalClass: TypeAlias = "type[SessionError | SessionUnavailable]"
+
+CODES: Final[dict[str, RefusalClass]] = {SessionUnavailable.code: SessionUnavailable} | {
+    kind.code: kind for kind in SessionError.__subclasses__()
+}
+"""Code of a refusal -> its class."""
+
 
 @dataclass(frozen=True, slots=True)
 class Site:
@@ -69,10 +65,10 @@ class Site:
 
     @property
     def mirror(self) -> dict[str, Any]:
-        """The keys that stand beside the token."""
+        """The keys next to the token: what a client can read."""
         return {key: value for key, value in self.member.items() if key != RESERVED} if isinstance(self.member, dict) else {}
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """What stands there, in a few words that have none of it."""
         if self.member in (None, {}):
             return f"{'null' if self.member is None else '{}'}, as if it were not there"
@@ -96,7 +92,7 @@ class Found:
         why: Why that one.
         lack: Why there is none; empty where there is one.
         notes: What else is worth knowing, one sentence each.
-        is_answer: Whether a service wrote it; None where that cannot be told.
+        is_answer: Whether a service wrote it; None where that is not known.
     """
 
     what: str
@@ -108,19 +104,7 @@ class Found:
     is_answer: bool | None = None
 
 
-TOP: Final = "data.session"
-ITSELF: Final = "the object itself"
-TOO_LARGE: Final = f"A service whose max_body_bytes is the default, {MAX_BODY_BYTES:,}, refuses this body: 413 body-too-large."
-
-Refusal: TypeAlias = "type[SessionError | SessionUnavailable]"
-
-CODES: Final[dict[str, Refusal]] = {SessionUnavailable.code: SessionUnavailable} | {
-    kind.code: kind for kind in SessionError.__subclasses__()
-}
-"""Code of a refusal -> its class."""
-
-
-def in_json(data: bytes, *, is_answer: bool | None = None) -> Found:
+def read_json_text(data: bytes, *, is_answer: bool | None = None) -> Found:
     """Find the sessions of a JSON text.
 
     Args:
@@ -137,7 +121,7 @@ def in_json(data: bytes, *, is_answer: bool | None = None) -> Found:
     if RESERVED in value:
         sites.append(Site(ITSELF, value))
         winner = winner or sites[-1]
-    refusal = refused(value.get("code")) if is_answer else None
+    refusal = find_refusal(value.get("code")) if is_answer else None
     return Found(
         f"{_what(value, refusal, is_answer=is_answer)}, {count(len(data), 'byte')}",
         sites,
@@ -158,7 +142,7 @@ def position(data: bytes) -> str:
     return ""
 
 
-def refused(code: object) -> Refusal | None:
+def find_refusal(code: object) -> RefusalClass | None:
     """The refusal that has a code; None where none has."""
     return CODES.get(code) if isinstance(code, str) else None
 
@@ -195,11 +179,11 @@ def _has_one(value: Any) -> bool:
 def _is_answer(value: Mapping[str, Any]) -> bool | None:
     if isinstance(value.get("messages"), list):
         return False
-    is_told = refused(value.get("code")) or value.get("role") == "assistant" or isinstance(value.get("type"), str)
-    return True if is_told else None
+    is_answer = find_refusal(value.get("code")) or value.get("role") == "assistant" or isinstance(value.get("type"), str)
+    return True if is_answer else None
 
 
-def _what(value: Mapping[str, Any], refusal: Refusal | None, *, is_answer: bool | None) -> str:
+def _what(value: Mapping[str, Any], refusal: RefusalClass | None, *, is_answer: bool | None) -> str:
     if refusal:
         return f"a refusal, {refusal.http_status} {refusal.code}"
     if is_answer is False and isinstance(value.get("messages"), list):
@@ -217,27 +201,24 @@ def _why(winner: Site | None, sites: list[Site]) -> str:
     return "nothing else has one" if winner.where == ITSELF else "the last message that has one"
 
 
-def _lack(value: Mapping[str, Any], sites: list[Site], refusal: Refusal | None) -> str:
+def _lack(value: Mapping[str, Any], sites: list[Site], refusal: RefusalClass | None) -> str:
     if refusal:
         return f"{refusal.code} carries none, so the client keeps the one that it has"
     if sites:
-        return "; ".join(f"{site.where} is {site.told()}" for site in sites[:3])
+        return "; ".join(f"{site.where} is {site.describe()}" for site in sites[:3])
     if not isinstance(value.get("data"), dict | None):
         return "`data` is no object, and a session stands in one"
     return "neither `dcaf` nor `data.session` stands in it. A plain object that was a session is one that nobody has sealed"
 
 
-def _notes(refusal: Refusal | None, data: bytes) -> Iterator[str]:
+def _notes(refusal: RefusalClass | None, data: bytes) -> Iterator[str]:
     if refusal:
         yield f"The service says: {refusal.detail}"
     if len(data) > MAX_BODY_BYTES:
         yield TOO_LARGE
 
 
-DATA: Final = "data"
-
-
-class Event(NamedTuple):
+class StreamEvent(NamedTuple):
     """One event: its place in the stream from 1, the name of a server-sent one, and its JSON value; None where it has none."""
 
     number: int
@@ -247,7 +228,7 @@ class Event(NamedTuple):
     @property
     def session(self) -> Any:
         """What it carries; None where it carries nothing."""
-        data = self.value.get(DATA) if isinstance(self.value, dict) else None
+        data = self.value.get("data") if isinstance(self.value, dict) else None
         found = data.get("session") if isinstance(data, dict) else None
         return found if isinstance(found, dict) and found else None
 
@@ -258,22 +239,22 @@ class Event(NamedTuple):
         return Site(f"event {self.number}, {plain(kind)}" if isinstance(kind, str) else f"event {self.number}", self.session)
 
 
-def in_lines(data: bytes) -> Found:
+def read_lines(data: bytes) -> Found:
     """Find the sessions of newline-delimited JSON."""
     cutter = LineStream(len(data))
-    return _found("an NDJSON stream", [*cutter.feed(data), cutter.rest()], data, rest=b"")
+    return _read_pieces("an NDJSON stream", [*cutter.feed(data), cutter.rest()], data, rest=b"")
 
 
-def in_events(data: bytes) -> Found:
+def read_events(data: bytes) -> Found:
     """Find the sessions of server-sent events. What no empty line ends is no event."""
     cutter = EventStream(len(data))
     pieces = cutter.feed(data)
-    return _found("an SSE stream", pieces, data, rest=cutter.rest().raw.strip())
+    return _read_pieces("an SSE stream", pieces, data, rest=cutter.rest().raw.strip())
 
 
-def _found(kind: str, pieces: Iterable[Piece], data: bytes, *, rest: bytes) -> Found:
+def _read_pieces(kind: str, pieces: Iterable[Piece], data: bytes, *, rest: bytes) -> Found:
     read = [piece for piece in pieces if piece.data is not None]
-    events = [Event(number, piece.name, _value(piece.data)) for number, piece in enumerate(read, 1)]
+    events = [StreamEvent(number, piece.name, _value(piece.data)) for number, piece in enumerate(read, 1)]
     sites = [event.site for event in reversed(events) if event.session]
     return Found(
         f"{kind} of {count(len(events), 'event')}, {count(len(data), 'byte')}",
@@ -286,8 +267,8 @@ def _found(kind: str, pieces: Iterable[Piece], data: bytes, *, rest: bytes) -> F
     )
 
 
-def _stream_notes(events: list[Event], rest: bytes) -> Iterable[str]:
-    refusal = next((kind for event in events if (kind := _refusal_of(event.value))), None)
+def _stream_notes(events: list[StreamEvent], rest: bytes) -> Iterable[str]:
+    refusal = next((kind for event in events if (kind := _refusal_of_event(event.value))), None)
     if refusal:
         yield f"The service ended the stream with the error {refusal.code}."
     elif not any(is_done(event.name, event.value) for event in events):
@@ -296,8 +277,8 @@ def _stream_notes(events: list[Event], rest: bytes) -> Iterable[str]:
         yield f"The last {count(len(rest), 'byte')} are no event, because no empty line ends them: the stream was cut."
 
 
-def _refusal_of(value: Any) -> Any:
-    return refused(value.get("code")) if isinstance(value, dict) and value.get("type") == "error" else None
+def _refusal_of_event(value: Any) -> Any:
+    return find_refusal(value.get("code")) if isinstance(value, dict) and value.get("type") == "error" else None
 
 
 def _value(data: bytes | None) -> Any:

@@ -1,26 +1,18 @@
 r"""Any text that an operator has at hand -> the sessions in it: what `curl -i` prints, a token, a body, a stream.
 
-What `curl -i` prints -> the head of the answer, the sessions in its header and its cookie, and the body.
-
->>> head, body = split(b"HTTP/1.1 204 No Content\r\nDCAF-Session: new\r\n\r\n")
->>> head.what, head.sites[0].where, body
-('an HTTP answer, 204', 'header DCAF-Session', b'')
->>> split(b'{"messages":[]}')
-(None, b'{"messages":[]}')
-
-What a reader gets wrong: only a service that names these carriers looks at them. Where the body has a session, that one counts.
-
-Any text that an operator has at hand -> the sessions in it, and the one that counts.
-
 >>> found = find(b'{"data":{"session":{"dcaf":{"token":"new"}}}}')
 >>> found.what, found.winner.where
 ('a JSON body, 45 bytes', 'data.session')
+>>> head, body = split(b"HTTP/1.1 204 No Content\r\nDCAF-Session: new\r\n\r\n")
+>>> head.what, head.sites[0].where, body
+('an HTTP answer, 204', 'header DCAF-Session', b'')
 >>> find(b"hello")
 Traceback (most recent call last):
     ...
 dcaf.core.errors.ConfigurationError: This is neither a token, nor JSON, nor a stream of events. Give a token, the object at ...
 
-What a reader gets wrong: nothing is guessed where a service would not. A text that is almost JSON is refused here, too.
+Nothing is guessed where a service would not guess: a text that is almost JSON is refused here, too. Only a service that names the
+header or the cookie as a carrier looks at it, and where the body has a session, that one counts.
 """
 
 from __future__ import annotations
@@ -34,7 +26,7 @@ import orjson
 from dcaf.asgi.carriers import CookieCarrier, HeaderCarrier, Presented, find_presented
 from dcaf.asgi.framing import LINE_FEED, MARK
 from dcaf.asgi.headers import Raw, is_encoded
-from dcaf.cli.inspect.bodies import Found, Site, in_events, in_json, in_lines
+from dcaf.cli.inspect.bodies import Found, Site, read_events, read_json_text, read_lines
 from dcaf.cli.inspect.render import count
 from dcaf.cli.inspect.verdict import REASONS
 from dcaf.core.envelope import NEW
@@ -49,6 +41,16 @@ DROPPED: Final = "null"
 """The value of a cookie that tells the browser to drop it."""
 
 NAMES: Final = {HeaderCarrier.name: "header DCAF-Session", CookieCarrier.name: f"cookie {CookieCarrier().cookie}"}
+
+REMEDY: Final = "Give a token, the object at data.session, the whole body of a request or of an answer, or a stream of events."
+WORD: Final = re.compile(rb"""\s*["']?((?:dcaf1|%b\b)[^\s"']*)["']?\s*""" % NEW.encode())
+EVENTS: Final = re.compile(rb"\s*(?:%b)?(?:data|event|id|retry)?:" % MARK)
+KEY: Final = re.compile(rb"\bdcafk1_")
+WIDE: Final = (b"\xff\xfe", b"\xfe\xff")
+"""How the wider encodings of Unicode begin."""
+
+COMPRESSED: Final = b"\x1f\x8b"
+"""How gzip begins (RFC 1952, section 2.3.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,19 @@ class Head:
     is_answer: bool | None
 
 
+def find(data: bytes) -> Found:
+    """Find the sessions of a text.
+
+    Raises:
+        ConfigurationError: There is none in it, or nobody can read it; the message says what it is and what to give.
+    """
+    head, body = split(data)
+    found = _read(body, None) if head is None else _read_message(head, body)
+    if found.winner is None:
+        raise ConfigurationError(f"There is no session in {found.what}: {found.lack}. {' '.join([*found.notes, REMEDY])}")
+    return found
+
+
 def split(data: bytes) -> tuple[Head | None, bytes]:
     """A message's head and body; no head where the text begins with none.
 
@@ -77,7 +92,7 @@ def split(data: bytes) -> tuple[Head | None, bytes]:
     found = None
     text = data.lstrip()
     while _begins(text) and not (found and FIELDS.match(text)):
-        lines, _, text = _parted(text)
+        lines, _, text = _split_head(text)
         found = _head(lines)
     return (None, data) if found is None else (found, text)
 
@@ -86,7 +101,7 @@ def _begins(text: bytes) -> bool:
     return any(pattern.match(text) for pattern in (STATUS, REQUEST, FIELDS))
 
 
-def _parted(text: bytes) -> tuple[bytes, bytes, bytes]:
+def _split_head(text: bytes) -> tuple[bytes, bytes, bytes]:
     found = END.search(text)
     return (text, b"", b"") if found is None else (text[: found.start()], found[0], text[found.end() :])
 
@@ -119,31 +134,7 @@ def _site(presented: Presented) -> Site:
     return Site(where, {RESERVED: {"token": NEW if presented.token == DROPPED else presented.token}})
 
 
-REMEDY: Final = "Give a token, the object at data.session, the whole body of a request or of an answer, or a stream of events."
-WORD: Final = re.compile(rb"""\s*["']?((?:dcaf1|%b\b)[^\s"']*)["']?\s*""" % NEW.encode())
-EVENTS: Final = re.compile(rb"\s*(?:%b)?(?:data|event|id|retry)?:" % MARK)
-KEY: Final = re.compile(rb"\bdcafk1_")
-WIDE: Final = (b"\xff\xfe", b"\xfe\xff")
-"""How the wider encodings of Unicode begin."""
-
-COMPRESSED: Final = b"\x1f\x8b"
-"""How gzip begins (RFC 1952, section 2.3.1)."""
-
-
-def find(data: bytes) -> Found:
-    """Find the sessions of a text.
-
-    Raises:
-        ConfigurationError: There is none in it, or nobody can read it; the message says what it is and what to give.
-    """
-    head, body = split(data)
-    found = _read(body, None) if head is None else _with_head(head, body)
-    if found.winner is None:
-        raise ConfigurationError(f"There is no session in {found.what}: {found.lack}. {' '.join([*found.notes, REMEDY])}")
-    return found
-
-
-def _with_head(head: Head, body: bytes) -> Found:
+def _read_message(head: Head, body: bytes) -> Found:
     """A message: what stands in its body comes before what its header and its cookie brought."""
     found = _foreign(body) if _is_foreign(body) else _read(body, head.is_answer)
     winner = found.winner or next(iter(head.sites), None)
@@ -164,10 +155,10 @@ def _is_foreign(body: bytes) -> bool:
 
 def _read(data: bytes, is_answer: bool | None) -> Found:
     if EVENTS.match(data):
-        return in_events(data)
+        return read_events(data)
     _check(data)
     if data.lstrip().startswith(b"{"):
-        return in_lines(data) if _is_lines(data) else in_json(data, is_answer=is_answer)
+        return read_lines(data) if _is_lines(data) else read_json_text(data, is_answer=is_answer)
     word = WORD.fullmatch(data)
     if word is None:
         raise ConfigurationError(f"This is {_unknown(data)}. {REMEDY}")

@@ -1,31 +1,16 @@
 r"""Trees, columns, claims and times in plain ASCII; and where a mirror differs from the state that was sealed.
 
-Trees, columns and numbers in plain ASCII, for any terminal, log or ticket.
-
 >>> print("\n".join(tree("two things", [("a", "1 byte"), ("long", "2 bytes")], marked=1)))
 two things
 |-- a      1 byte
 `-> long   2 bytes
-
-What a reader gets wrong: names come from whoever sent the text. What is drawn has no control characters of theirs, so it can
-move no cursor.
-
-Claims and times in words.
-
->>> told(Claims(aud="shop", sid="A" * 22, seq=3, born=0, iat=7200, exp=612_000), now=14_400)[2:5]
+>>> describe_claims(Claims(aud="shop", sid="A" * 22, seq=3, born=0, iat=7200, exp=612_000), now=14_400)[2:5]
 [('seq', '3: changed 3 times'), ('born', '1970-01-01T00:00:00Z, 4 hours ago'), ('iat', '1970-01-01T02:00:00Z, 2 hours ago')]
->>> span(597_600)
-'6 days and 22 hours'
-
-What a reader gets wrong: these are the words of the token. Whether anybody vouches for them is another question, which has its own
-line.
-
-The keys of a session and how large they are, and where a mirror differs from the state that was sealed.
-
 >>> rows({"step": 9, "admin": True}, {"step": 2, "cart": []}, {"step": 2, "cart": []})
 [('admin', '4 bytes, planted: it is not in the state'), ('cart', '2 bytes, not mirrored'), ('step', '1 byte, edited in the mirror')]
 
-What a reader gets wrong: names and sizes are shown, and never a value. A state may be private, and what is printed ends in tickets.
+Names come from whoever sent the text, so no control character of theirs is printed. Names and sizes are shown, and never a value: a
+state may be private, and what is printed ends in tickets.
 """
 
 from __future__ import annotations
@@ -41,6 +26,8 @@ from dcaf.core.claims import SKEW_S, Claims
 
 LONGEST: Final = 60
 """Characters of a name that are shown, at most."""
+
+UNITS: Final = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
 
 
 def tree(title: str, rows: Sequence[tuple[str, str]], *, marked: int | None = None) -> list[str]:
@@ -75,10 +62,7 @@ def count(number: int, word: str) -> str:
     return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
 
 
-UNITS: Final = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
-
-
-def told(claims: Claims, now: int) -> list[tuple[str, str]]:
+def describe_claims(claims: Claims, now: int) -> list[tuple[str, str]]:
     """Each claim that is there, by its name, and whether there is a binding; ``now`` in seconds since the epoch."""
     rows = [
         ("aud", plain(claims.aud)),
@@ -150,7 +134,8 @@ def rows(mirror: Mapping[str, Any], state: Mapping[str, Any], shown: Mapping[str
         shown: The mirror as it would have gone out.
     """
     return [
-        (name, f"{size(state.get(name, mirror.get(name)))}{_became(name, mirror, shown)}") for name in sorted({*mirror, *state})
+        (name, f"{size(state.get(name, mirror.get(name)))}{_describe_change(name, mirror, shown)}")
+        for name in sorted({*mirror, *state})
     ]
 
 
@@ -167,7 +152,7 @@ def size(value: Any) -> str:
         return "nested too deep to be written"
 
 
-def _became(name: str, mirror: Mapping[str, Any], shown: Mapping[str, Any]) -> str:
+def _describe_change(name: str, mirror: Mapping[str, Any], shown: Mapping[str, Any]) -> str:
     if name not in shown:
         return ", planted: it is not in the state"
     if name not in mirror:

@@ -1,37 +1,21 @@
 """What the service would say of a session, and what its token shows to anybody: in words for the operator.
 
-Why a session or a body is refused, in words for the operator.
-
->>> because("exp", Binding("shop"), None)
-'it was not used for longer than the idle timeout'
->>> because("sub", Binding("shop"), Claims(aud="shop", sid="A" * 22, seq=1, born=0, iat=0, exp=0, sub="B" * 22))
-'it is bound to a subject: pass --subject'
-
-What a reader gets wrong: these words never leave the operator's terminal. On the wire every cause of a code has one answer.
-
-What a token shows to anybody who has no key.
-
->>> from dcaf.core.keys import Keyring
->>> from dcaf.testing import sealed
->>> found = in_clear(sealed({"n": 1}, keys=Keyring.ephemeral(), audience="shop")["dcaf"]["token"])
->>> found.suite, found.claims.aud
-('dcaf1s (signed)', 'shop')
->>> in_clear("dcaf1s.cut")
-Clear(suite='no known suite', kid=None, claims=None)
-
-What a reader gets wrong: anybody can write a token that shows anything. Here nothing is believed.
-
-What the service would say of a session: whether its seal is good, and for whom.
-
 >>> from dcaf.core.keys import Key, Keyring
 >>> judge = Judge(Keyring(Key.generate("k7")), Binding("shop"), clock=lambda: 1_789_000_000)
 >>> judge.verdict({"step": 2}).refusal.reason
 'plain'
->>> without_key({"dcaf": {"token": "cut"}}).reason
-'shape'
+>>> explain_refusal("exp", Binding("shop"), None)
+'it was not used for longer than the idle timeout'
+>>> from dcaf.testing import sealed
+>>> found = read_clear(sealed({"n": 1}, keys=Keyring.ephemeral(), audience="shop")["dcaf"]["token"])
+>>> found.suite, found.claims.aud
+('dcaf1s (signed)', 'shop')
 
-What a reader gets wrong: it is told for the default limits and timeouts, and for whatever version of the schema the session has. A
-service with settings of its own may refuse what is verified here, or take what is refused.
+What a token shows without a key is not believed: anybody can write a token that shows anything. These words never leave the
+operator's terminal; on the wire every cause of a code has one answer.
+
+What a reader gets wrong: the verdict is for the default limits and timeouts, and for whatever version of the schema the session
+has. A service with settings of its own may refuse what is verified here, or take what is refused.
 """
 
 from __future__ import annotations
@@ -82,8 +66,16 @@ REASONS: Final = {
 }
 """``error.reason`` -> why."""
 
+ENCRYPTED_TEXT: Final = re.compile(r"dcaf1e\.([A-Za-z0-9]{1,16})\.[\w-]{54,}", re.ASCII)
+"""As ``dcaf.core.encryption`` has it, which cannot be loaded without the package that decrypts."""
 
-def because(reason: str, binding: Binding | None, claims: Claims | None) -> str:
+ENCRYPTED_SUITE: Final = "dcaf1e (encrypted)"
+ENCRYPTED: Final = "dcaf1e."
+BEFORE_THE_KEY: Final = frozenset({"member", "plain", "token", "ascii", "shape"})
+"""Reasons that are the same with any key."""
+
+
+def explain_refusal(reason: str, binding: Binding | None, claims: Claims | None) -> str:
     """Why a session is refused.
 
     Args:
@@ -94,24 +86,18 @@ def because(reason: str, binding: Binding | None, claims: Claims | None) -> str:
     if binding is None or claims is None:
         return REASONS.get(reason, reason)
     if reason == "sub":
-        return _bound("subject", found=claims.sub, given=binding.subject)
+        return _explain_binding("subject", found=claims.sub, given=binding.subject)
     if reason == "cid":
-        return _bound("conversation", found=claims.cid, given=binding.conversation)
+        return _explain_binding("conversation", found=claims.cid, given=binding.conversation)
     if reason == "mac" and claims.aud != binding.audience:
         return f"it says that it is for {plain(claims.aud)}, and --audience is {plain(binding.audience)}"
     return REASONS.get(reason, reason)
 
 
-def _bound(whom: str, *, found: str | None, given: str | None) -> str:
+def _explain_binding(whom: str, *, found: str | None, given: str | None) -> str:
     if found is None:
         return f"it is bound to no {whom}, and --{whom} names one"
     return f"it is bound to a {whom}: pass --{whom}" if given is None else f"it is bound to another {whom} than --{whom} names"
-
-
-ENCRYPTED_TEXT: Final = re.compile(r"dcaf1e\.([A-Za-z0-9]{1,16})\.[\w-]{54,}", re.ASCII)
-"""As ``dcaf.core.encryption`` has it, which cannot be loaded without the package that decrypts."""
-
-ENCRYPTED_SUITE: Final = "dcaf1e (encrypted)"
 
 
 class Clear(NamedTuple):
@@ -133,7 +119,7 @@ class Clear(NamedTuple):
         return self.suite == ENCRYPTED_SUITE
 
 
-def in_clear(token: str) -> Clear:
+def read_clear(token: str) -> Clear:
     """Read what can be read without a key."""
     if sealed := ENCRYPTED_TEXT.fullmatch(token):
         return Clear(ENCRYPTED_SUITE, sealed[1])
@@ -148,13 +134,8 @@ def _claims(segment: bytes) -> Claims | None:
         return None
 
 
-ENCRYPTED: Final = "dcaf1e."
-BEFORE_THE_KEY: Final = frozenset({"member", "plain", "token", "ascii", "shape"})
-"""Reasons that are the same with any key."""
-
-
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class SealVerdict:
     """What was decided.
 
     Attributes:
@@ -188,7 +169,7 @@ class Judge:
     binding: Binding = field(repr=False)
     clock: Callable[[], float]
 
-    def verdict(self, member: Any) -> Verdict:
+    def verdict(self, member: Any) -> SealVerdict:
         """Decide about what stood at ``data.session``, which is not the wish for a new session.
 
         Raises:
@@ -200,16 +181,16 @@ class Judge:
             assert opened is not None
             claims = Claims.read(opened.claims)
         except SessionError as refusal:
-            return Verdict(refusal=refusal)
+            return SealVerdict(refusal=refusal)
         return self._accepted(member, opened, claims, sealer.sid_digest(claims.sid))
 
-    def _accepted(self, member: Any, opened: Opened, claims: Claims, sid_digest: str) -> Verdict:
+    def _accepted(self, member: Any, opened: Opened, claims: Claims, sid_digest: str) -> SealVerdict:
         try:
             session = self._sealer(member, claims.sv or 0).accept(opened, self.binding)
             state, shown = session.to_dict(), orjson.loads(Mirror(keys=True).shown(session._state))
         except SessionError as refusal:
-            return Verdict(opened.key.kid, claims, sid_digest, refusal=refusal)
-        return Verdict(opened.key.kid, claims, sid_digest, state, shown)
+            return SealVerdict(opened.key.kid, claims, sid_digest, refusal=refusal)
+        return SealVerdict(opened.key.kid, claims, sid_digest, state, shown)
 
     def _sealer(self, member: Any, version: int = 0) -> Sealer:
         first, *others = suites(encrypt=False, accept_both=_is_encrypted(member))
@@ -223,7 +204,7 @@ class Judge:
         )
 
 
-def without_key(member: Any) -> SessionError | None:
+def refuse_without_key(member: Any) -> SessionError | None:
     """Why any service refuses what stood at ``data.session``, whatever its keys are; None where the key decides."""
     try:
         Sealer(keys=Keyring(Key.generate()), audience="any", max_token_bytes=10**9).verify(member)

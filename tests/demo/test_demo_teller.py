@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dcaf.cli import demo
-from dcaf.demo.teller import Turn, Waiting, changes
+from dcaf.demo.teller import TurnRecord, WaitingCall, find_changes
 
 
 @pytest.mark.parametrize(
@@ -24,13 +24,13 @@ from dcaf.demo.teller import Turn, Waiting, changes
     ],
 )
 def test_a_change_is_told_by_its_path(before: Any, after: Any, found: list[tuple[str, str]]) -> None:
-    assert list(changes(before, after)) == found
+    assert list(find_changes(before, after)) == found
 
 
 def test_the_line_of_a_turn_says_what_changed_what_is_gone_and_what_waits() -> None:
-    waiting = [Waiting("deploy", {})]
-    assert Turn("", "", {"a": 1, "b": 2, "c": 3}, {"a": 2}, 345, waiting).outcome == "a 2, b, c gone, deploy waits"
-    assert Turn("", "", {"a": 1}, {"a": 1}, 345).outcome == "no change"
+    waiting = [WaitingCall("deploy", {})]
+    assert TurnRecord("", "", {"a": 1, "b": 2, "c": 3}, {"a": 2}, 345, waiting).outcome == "a 2, b, c gone, deploy waits"
+    assert TurnRecord("", "", {"a": 1}, {"a": 1}, 345).outcome == "no change"
 
 
 def test_a_demo_that_is_served_says_where_to_talk_to_it(capsys: pytest.CaptureFixture[str]) -> None:
