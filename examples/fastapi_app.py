@@ -13,7 +13,6 @@ from fastapi import Depends, FastAPI, Request, WebSocket
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from dcaf import DcafError, Keyring, SessionMiddleware, current_session
-from dcaf.agent.codec import Asked, ended, failed, problem
 from dcaf.agent.models import Turn
 from dcaf.demo import create_agent
 from dcaf.integrations.fastapi import SessionDep

@@ -14,7 +14,6 @@ from litestar.di import NamedDependency, Provide
 from litestar.response import ServerSentEvent, Stream
 
 from dcaf import DcafError, Keyring, Session, SessionMiddleware, current_session
-from dcaf.agent.codec import Asked, ended, failed, problem
 from dcaf.demo import create_agent
 
 agent = create_agent()

@@ -12,7 +12,6 @@ from typing import Any
 from quart import Quart, request, websocket
 
 from dcaf import DcafError, Keyring, SessionMiddleware, current_session
-from dcaf.agent.codec import Asked, ended, failed, problem
 from dcaf.demo import create_agent
 
 agent = create_agent()

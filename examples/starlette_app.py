@@ -16,7 +16,6 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from dcaf import DcafError, Keyring, SessionMiddleware, current_session
-from dcaf.agent.codec import Asked, ended, failed, problem
 from dcaf.demo import create_agent
 
 agent = create_agent()
