@@ -13,7 +13,7 @@ from fastapi import Depends, FastAPI, Request, WebSocket
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from dcaf import DcafError, Keyring, SessionMiddleware, current_session
-from dcaf.agent.models import Turn
+from dcaf.agent import ChatRequest, Turn, build_done_event, build_error_event, build_problem
 from dcaf.demo import create_agent
 from dcaf.integrations.fastapi import SessionDep
 

@@ -14,6 +14,7 @@ from litestar.di import NamedDependency, Provide
 from litestar.response import ServerSentEvent, Stream
 
 from dcaf import DcafError, Keyring, Session, SessionMiddleware, current_session
+from dcaf.agent import ChatRequest, build_done_event, build_error_event, build_problem
 from dcaf.demo import create_agent
 
 agent = create_agent()

@@ -12,6 +12,7 @@ from typing import Any
 from quart import Quart, request, websocket
 
 from dcaf import DcafError, Keyring, SessionMiddleware, current_session
+from dcaf.agent import ChatRequest, build_done_event, build_error_event, build_problem
 from dcaf.demo import create_agent
 
 agent = create_agent()

@@ -16,6 +16,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from dcaf import DcafError, Keyring, SessionMiddleware, current_session
+from dcaf.agent import ChatRequest, build_done_event, build_error_event, build_problem
 from dcaf.demo import create_agent
 
 agent = create_agent()
