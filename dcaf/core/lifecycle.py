@@ -25,8 +25,8 @@ from typing import Final
 import anyio
 
 from dcaf.core.claims import Binding, Claims
-from dcaf.core.envelope import Prepared, Sealer
 from dcaf.core.errors import SessionConflict, SessionUnavailable, StateError, describe_raised
+from dcaf.core.sealer import Prepared, Sealer
 from dcaf.core.session import Session
 from dcaf.core.signing import Pieces
 from dcaf.core.store import Lease, OpenRequest, SessionStore, ask, check_kept, check_lease

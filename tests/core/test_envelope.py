@@ -27,9 +27,9 @@ from dcaf.core import (
 from dcaf.core.base64url import Payload, decode, encode
 from dcaf.core.claims import Claims, Lifetime, Standing, digest
 from dcaf.core.encryption import ENCRYPTED
-from dcaf.core.envelope import NEW, RESTART, Sealer
+from dcaf.core.envelope import NEW, RESTART, _exact
 from dcaf.core.migrations import Migrations
-from dcaf.core.mirror import _exact
+from dcaf.core.sealer import Sealer
 from dcaf.core.signing import SIGNED
 from dcaf.core.state import State
 from dcaf.core.transaction import Overlay

@@ -24,9 +24,9 @@ from pydantic.alias_generators import to_camel
 from typing_extensions import TypedDict
 
 from dcaf.core import ConfigurationError, Session, SessionTypeError, SessionValueError
-from dcaf.core.envelope import Sealer
 from dcaf.core.json_values import MAX_DEPTH, from_json, read, to_json, write
 from dcaf.core.keys import Key, Keyring
+from dcaf.core.sealer import Sealer
 
 SCALE = float(os.environ.get("DCAF_SCALE", "0.02"))
 EXAMPLES = max(25, int(2_500 * SCALE))

@@ -46,11 +46,11 @@ import orjson
 from dcaf.cli.inspect.render import plain
 from dcaf.core.base64url import decode
 from dcaf.core.claims import Binding, Claims
-from dcaf.core.envelope import Sealer
+from dcaf.core.envelope import Mirror
 from dcaf.core.errors import SessionError, SessionInvalid
 from dcaf.core.keys import Key, Keyring
 from dcaf.core.migrations import Migrations
-from dcaf.core.mirror import Mirror
+from dcaf.core.sealer import Sealer
 from dcaf.core.settings import suites
 from dcaf.core.signing import SHAPE, Opened
 
