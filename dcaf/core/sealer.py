@@ -30,6 +30,7 @@ from dcaf.core.errors import (
 )
 from dcaf.core.json_values import JSON
 from dcaf.core.keys import Key, Keyring
+from dcaf.core.mapping import state_of
 from dcaf.core.migrations import Import, Migrations
 from dcaf.core.rebasing import Tracked
 from dcaf.core.session import Session
@@ -184,10 +185,10 @@ class Sealer:
             error.kid = opened.key.kid
             error.sid_digest = None if claims is None else self.sid_digest(claims.sid)
             raise
-        opened.payload.index = claims.ix
         # The same as ``Standing(...)``, which is a function of Python around this one.
         standing = tuple.__new__(Standing, (claims, None, (opened.token,), opened.key.kid))
-        state = State(opened.payload, standing, limit_bytes=self._limit_bytes)
+        payload = opened.payload if claims.ix is None else opened.payload.with_index(claims.ix)
+        state = State(payload, standing, limit_bytes=self._limit_bytes)
         if version != self._migrations.version and claims.at is None:
             self._migrations.upgrade(state, version)
             state.arrives(state.payload(), Standing(claims))
@@ -218,8 +219,8 @@ class Sealer:
     def visible(self, session: Session, *, whole: bool = False) -> bytes:
         """What an application may read of the state in its request body: all of it, or, when encrypting, the mirrored keys."""
         if whole or self._suite is SIGNED:
-            return session._state.plain()
-        return session._state.plain(self._mirror.shows)
+            return state_of(session).plain()
+        return state_of(session).plain(self._mirror.shows)
 
     def signing_kid(self) -> str:
         """Id of the key that signs now."""
@@ -245,17 +246,17 @@ class Sealer:
         claims = before.claims._replace(seq=lease.revision, ep=lease.epoch, at=lease.place)
         # A token that says something else does not rest; the state that it seals is no other one for that.
         standing = before._replace(claims=claims, kid=before.kid if claims == before.claims else None)
-        if not isinstance(session._state, Tracked):
+        if not isinstance(state_of(session), Tracked):
             # Nobody has looked at it yet: it was opened or begun just now.
-            object.__setattr__(session, "_state", Tracked(session._state._arrived))
-        state = session._state
+            object.__setattr__(session, "_state", Tracked(state_of(session).arrived))
+        state = state_of(session)
         state.standing, clashes = standing, []
-        if lease.payload is not None and lease.payload.data != state._arrived.data:
+        if lease.payload is not None and lease.payload.data != state.arrived.data:
             if state.is_changed() and not is_in_doubt:
                 clashes = self.rebase(session, lease.payload, lease.version, lease.revision)
             else:
                 state.refill(self._restored(lease.payload, lease.version, standing))
-        state._limit_bytes = self._limit_bytes if lease.place is None else None
+        state.limit_bytes = self._limit_bytes if lease.place is None else None
         return clashes
 
     def rebase(self, session: Session, newer: Payload, version: int, revision: int) -> list[str]:
@@ -271,13 +272,13 @@ class Sealer:
             SessionEnded: It is of a schema that is not known here.
             SessionAliasError, SessionValueError: What was done to the session cannot be written.
         """
-        state, before = session._state, _standing_of(session)
+        state, before = state_of(session), _standing_of(session)
         standing = before._replace(claims=before.claims._replace(seq=revision), kid=None)
         restored = self._restored(newer, version, standing)
         assert isinstance(state, Tracked)
-        with state._lock:
+        with state.lock:
             state.standing = restored.standing
-            return state.rebase(restored._arrived)
+            return state.rebase(restored.arrived)
 
     def seal(self, session: Session, binding: Binding, *, sequence: int | None = None) -> bytes:
         """Seal a session: the whole envelope, a compact JSON object in UTF-8; ``pieces`` in one. Raises as it."""
@@ -297,8 +298,8 @@ class Sealer:
         Raises:
             SessionAliasError, SessionValueError: What tools did to the session cannot be written.
         """
-        state = session._state
-        with state._lock:
+        state = state_of(session)
+        with state.lock:
             payload = state.payload()
             shown = self._mirror.shown(state, payload)
             sealed = self._sealed(state, payload, binding, sequence)
@@ -308,8 +309,8 @@ class Sealer:
 
     def token(self, session: Session, binding: Binding, *, sequence: int | None = None) -> bytes:
         """Seal a session as ``pieces``, for what carries a token alone. Raises as it."""
-        state = session._state
-        with state._lock:
+        state = state_of(session)
+        with state.lock:
             payload = state.payload()
             sealed = self._sealed(state, payload, binding, sequence)
             if sealed is not state.standing:
@@ -328,10 +329,10 @@ class Sealer:
         Raises:
             SessionAliasError, SessionValueError: What tools did to the session cannot be written.
         """
-        state = session._state
-        with state._lock:
+        state = state_of(session)
+        with state.lock:
             frozen, arrived = state.freeze(), _standing(state)
-            is_changed = frozen.payload is not state._arrived or arrived.token == ()
+            is_changed = frozen.payload is not state.arrived or arrived.token == ()
             standing = self._sealed(state, frozen.payload, binding, sequence if is_changed else arrived.claims.seq)
             shown = self._mirror.shown(state, frozen.payload) if has_mirror else b""
         pieces = build_envelope(standing, shown) if has_mirror else ()
@@ -357,7 +358,7 @@ class Sealer:
             SessionEnded: It is over.
         """
         standing = _standing_of(session)._replace(restarted=None)
-        session._state.standing, claims = standing, standing.claims
+        state_of(session).standing, claims = standing, standing.claims
         try:
             check_times(claims, self._lifetime, int(self._clock()))
         except SessionError as error:
@@ -402,7 +403,7 @@ class Sealer:
         arrived = state.standing or _standing(state)
         now = int(self._clock())
         key = self._keys.signer(now)
-        is_sealed = payload is state._arrived and arrived.token != ()
+        is_sealed = payload is state.arrived and arrived.token != ()
         subject, conversation = binding.digests(self._suite.prefix, key)
         is_bound = arrived.claims.sub == subject and arrived.claims.cid == conversation
         if is_sealed and is_bound and self._rests(arrived, key, now) and sum(map(len, arrived.token)) <= self._max_token_bytes:
@@ -443,8 +444,8 @@ class Prepared(NamedTuple):
 
     def arrive(self, session: Session) -> None:
         """Take it for what arrived: only what was written since it was frozen is a change."""
-        with session._state._lock:
-            session._state.arrives(self.frozen.payload, self.standing, self.frozen)
+        with state_of(session).lock:
+            state_of(session).arrives(self.frozen.payload, self.standing, self.frozen)
 
 
 def _check_written(state: State, payload: Payload) -> None:
@@ -463,7 +464,7 @@ def _check_written(state: State, payload: Payload) -> None:
 
 
 def _standing_of(session: Session) -> Standing:
-    return _standing(session._state)
+    return _standing(state_of(session))
 
 
 def _standing(state: State) -> Standing:

@@ -134,7 +134,7 @@ class OpenCall(Transaction):
             ToolConflictError: Another call has changed what it had read, and it declares no session.
         """
         below = self.overlay._parent
-        with self.overlay._lock, below._lock:
+        with self.overlay.lock, below.lock:
             done = self.overlay.commit(wins=self._is_later, look=look)
             for clash in done.clashes:
                 self._note(clash)

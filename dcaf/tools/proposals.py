@@ -79,7 +79,7 @@ def add_proposal(
     """
     digest = digest_of(id_, name, arguments)
     proposal = Proposal(digest, int(now) + VALID_S, secrets.token_urlsafe(12), tag_of(intent))
-    with session._state._lock:
+    with session._state.lock:
         pending, decided = pending_in(session, now), decided_in(session._state, now)
         pending.pop(id_, None)
         decided.pop(id_, None)
@@ -90,7 +90,7 @@ def add_proposal(
 def settle(session: Session, ids: Iterable[str], *, now: float) -> None:
     """Take calls that were decided out of those that wait, and remember that they were."""
     done = dict.fromkeys(ids, int(now) + VALID_S)
-    with session._state._lock:
+    with session._state.lock:
         pending = {id_: proposal for id_, proposal in pending_in(session, now).items() if id_ not in done}
         _keep(session._state, pending, {**decided_in(session._state, now), **done})
 
@@ -98,7 +98,7 @@ def settle(session: Session, ids: Iterable[str], *, now: float) -> None:
 def remove_proposals(session: Session, ids: Iterable[str], *, now: float) -> None:
     """Have calls wait no more, of which nobody has decided."""
     gone = set(ids)
-    with session._state._lock:
+    with session._state.lock:
         pending = {id_: proposal for id_, proposal in pending_in(session, now).items() if id_ not in gone}
         _keep(session._state, pending, decided_in(session._state, now))
 
@@ -111,7 +111,7 @@ def take(state: State, id_: str, use: str, *, now: float) -> list[tuple[State, P
     Returns:
         Where it was used, for ``give_back``; nothing where it does not wait any more.
     """
-    with state._lock:
+    with state.lock:
         proposal = proposed_in(state).get(id_)
         if proposal is None or proposal.use != use:
             return []
@@ -128,7 +128,7 @@ def take(state: State, id_: str, use: str, *, now: float) -> list[tuple[State, P
 def give_back(used: Iterable[tuple[State, Proposal]], id_: str, *, now: float) -> None:
     """Have a call wait again, because it has not run after all."""
     for state, proposal in used:
-        with state._lock:
+        with state.lock:
             decided = {other: until for other, until in decided_in(state, now).items() if other != id_}
             _keep(state, {id_: proposal, **_pending(state, now)}, decided)
 
@@ -215,7 +215,7 @@ def _own(state: State) -> dict[str, Any]:
     """The library's own member; a state that nobody has touched stays untouched, where it is plain to see that it has none."""
     while isinstance(state, Overlay) and not state.is_touched:
         state = state._parent
-    return {} if not state.is_touched and lacks(state._arrived, QUOTED) else state.own()
+    return {} if not state.is_touched and lacks(state.arrived, QUOTED) else state.own()
 
 
 def _keep(state: State, pending: Mapping[str, Proposal], decided: Mapping[str, int]) -> None:

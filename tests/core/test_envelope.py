@@ -668,7 +668,7 @@ def test_sealing_makes_the_state_what_arrived() -> None:
 def test_a_large_state_has_its_index_in_the_claims_and_is_cut_by_it() -> None:
     member = sealed({"a": "x" * 5_000, "b": 1})
     assert claims_of(member).ix == (5_006, 5)
-    assert opened(member)._state._arrived.index == (5_006, 5)
+    assert opened(member)._state.arrived.index == (5_006, 5)
     assert claims_of(sealed({"a": "x" * 4_000})).ix is None
 
 

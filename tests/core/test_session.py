@@ -496,7 +496,7 @@ class SessionMachine(RuleBasedStateMachine):
         assert len(self.session) == len(self.model)
         assert self.session.is_empty == (not now)
         if [*before.items()] == [*now.items()]:
-            assert self.session._state.payload() is self.session._state._arrived
+            assert self.session._state.payload() is self.session._state.arrived
 
 
 SETTINGS = settings(
