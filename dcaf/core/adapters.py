@@ -94,7 +94,7 @@ def adapter(as_type: Any) -> TypeAdapter[Any]:
     """
     found = describe(as_type)
     if found.read_once is not None:
-        raise ConfigurationError(once(found.read_once))
+        raise ConfigurationError(describe_read_once(found.read_once))
     return found.adapter
 
 
@@ -113,7 +113,7 @@ def describe(as_type: Any) -> Description:
         raise ConfigurationError(f"A {type(as_type).__name__} that is nested so deep is no type.") from None
 
 
-def once(part: str) -> str:
+def describe_read_once(part: str) -> str:
     """What is said of a part that gives its items one time only."""
     return f"{part} is an Iterable, an Iterator or a Generator, and gives its items one time only. Write list[...]"
 

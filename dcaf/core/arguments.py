@@ -164,21 +164,22 @@ def describe_framework(what: str) -> str | None:
     Args:
         what: What it asks about, as the first words of a sentence.
     """
-    name = _asking()
+    name = _find_framework()
     if name is None:
         return None
     title, integration = FRAMEWORKS[name]
-    return f"{what} is filled by dcaf, and never by a model. {title} takes no tool of dcaf's as it is: {_instead(integration)}"
+    advice = _describe_alternative(integration)
+    return f"{what} is filled by dcaf, and never by a model. {title} takes no tool of dcaf's as it is: {advice}"
 
 
-def _instead(integration: str) -> str:
+def _describe_alternative(integration: str) -> str:
     module = f"dcaf.integrations.{integration}"
     if find_spec(module) is not None:
         return f"import {module}, which makes one of its own of it."
     return "give it a function that awaits `tool.run(arguments)`, with `tool.name`, `tool.description` and `tool.input_schema`."
 
 
-def _asking() -> str | None:
+def _find_framework() -> str | None:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         module = f"{frame.f_globals.get('__name__')}."

@@ -6,7 +6,7 @@
 b'{"step":1}'
 
 What a reader gets wrong: several spellings decode to the same bytes, so decoding never verifies anything. A seal is
-compared as text, before anything is decoded.
+compared as text, before anything is decode_known.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Payload:
         def __getattr__(self, name: str) -> Any:
             """Decode the segment when the bytes are first asked for, and they are not at hand."""
             if name == "data":
-                self.data = decoded(self._segment)
+                self.data = decode_known(self._segment)
             return object.__getattribute__(self, name)
 
     @property
@@ -73,7 +73,7 @@ def encode(data: bytes) -> str:
     return pybase64.b64encode_as_string(data, ALTERNATIVE).rstrip("=")
 
 
-def encoded(data: bytes) -> bytes:
+def encode_as_bytes(data: bytes) -> bytes:
     """The same as bytes, as a token has it."""
     return pybase64.b64encode(data, ALTERNATIVE).rstrip(b"=")
 
@@ -87,7 +87,7 @@ def decode(segment: str | bytes) -> bytes:
     text = segment.encode() if isinstance(segment, str) else segment
     if is_foreign(text):
         raise ValueError("not base64url")
-    return decoded(text)
+    return decode_known(text)
 
 
 def is_foreign(text: bytes) -> bool:
@@ -96,7 +96,7 @@ def is_foreign(text: bytes) -> bool:
     return PLUS in text or SLASH in text or EQUALS in text
 
 
-def decoded(text: bytes | memoryview) -> bytes:
+def decode_known(text: bytes | memoryview) -> bytes:
     """As ``decode``, of a text that is known not to be foreign."""
     missing = -len(text) % 4
     return pybase64.b64decode(b"".join((text, b"==="[:missing])) if missing else text, ALTERNATIVE, validate=True)

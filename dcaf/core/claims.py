@@ -92,7 +92,7 @@ class Claims(NamedTuple):
     def write(self) -> bytes:
         """Write the claims as a compact JSON object, absent ones left out."""
         aud, sid, seq, born, iat, exp, sub, cid, sv, ep, at, ix = self
-        written = f'{{"aud":{_quoted(aud)},"sid":"{sid}","seq":{seq},"born":{born},"iat":{iat},"exp":{exp}'
+        written = f'{{"aud":{_quote(aud)},"sid":"{sid}","seq":{seq},"born":{born},"iat":{iat},"exp":{exp}'
         if sub is not None:
             written += f',"sub":"{sub}"'
         if cid is not None:
@@ -116,7 +116,7 @@ class Claims(NamedTuple):
         """
         written = WRITTEN.fullmatch(data.decode()) if data.isascii() else None
         if written is None:
-            return cls._parsed(data)
+            return cls._parse(data)
         aud, sid, seq, born, iat, exp, sub, cid, sv, ep, at, ix = written.groups()
         index = ix if ix is None else tuple(map(int, ix.split(",")))
         version, epoch = sv if sv is None else int(sv), ep if ep is None else int(ep)
@@ -124,13 +124,13 @@ class Claims(NamedTuple):
         return tuple.__new__(cls, (aud, sid, int(seq), int(born), int(iat), int(exp), sub, cid, version, epoch, at, index))
 
     @classmethod
-    def _parsed(cls, data: bytes) -> Claims:
+    def _parse(cls, data: bytes) -> Claims:
         try:
             values = orjson.loads(data)
             found = cls._make((*_required(values), *map(values.get, OPTIONAL)))
         except (orjson.JSONDecodeError, KeyError, TypeError):
             raise SessionInvalid(reason="claims") from None
-        if len(values) + found.count(None) != len(found) or not _fit(found):
+        if len(values) + found.count(None) != len(found) or not _fits(found):
             raise SessionInvalid(reason="claims")
         return found if found.ix is None else found._replace(ix=tuple(found.ix))
 
@@ -229,12 +229,12 @@ def digest(secret: bytes, role: str, value: str) -> str:
 
 
 @lru_cache(maxsize=64)
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     """A text as JSON."""
     return orjson.dumps(text).decode()
 
 
-def _fit(claims: tuple[Any, ...]) -> bool:
+def _fits(claims: tuple[Any, ...]) -> bool:
     """Whether each claim is of its type; of an optional one, None is its absence."""
     aud, sid, seq, born, iat, exp, sub, cid, sv, ep, at, ix = claims
     return (

@@ -122,7 +122,7 @@ def check_attribute(cls: type, name: str, value: object, *, allowed: type, is_de
     if name in WRITTEN_BY_PYTHON or isinstance(value, allowed) or is_method(value):
         return
     if not (is_constant(value) and (is_declared or _is_dunder(name))):
-        told = _told(name, value, is_declared=is_declared)
+        told = _describe_problem(name, value, is_declared=is_declared)
         raise ConfigurationError(f"{cls.__name__}.{name} {told.format(name=name, kind=type(value).__name__)}")
 
 
@@ -190,7 +190,7 @@ def _of_mixin(cls: type, base: type, mixin: type, name: str) -> ConfigurationErr
     )
 
 
-def _told(name: str, value: object, *, is_declared: bool) -> str:
+def _describe_problem(name: str, value: object, *, is_declared: bool) -> str:
     """What is wrong with an attribute, and what to write."""
     for kind, told in BY_TYPE:
         if isinstance(value, kind):

@@ -71,7 +71,7 @@ class EncryptedSuite:
         key = keys.find(head[1].decode()) if head else None
         data = None if head is None else _spelled_once(token[head.end() :])
         if key is None or data is None or len(data) < NONCE_BYTES + TAG_BYTES:
-            raise _refused(token, key)
+            raise _build_refusal(token, key)
         try:
             plain = decrypt(
                 key.derive(self.prefix, audience, "box"),
@@ -152,7 +152,7 @@ def _spelled_once(box: bytes) -> bytes | None:
     return data if encode(data[len(data) // 3 * 3 :]).encode() == box[len(box) // 4 * 4 :] else None
 
 
-def _refused(token: bytes, key: Key | None) -> SessionInvalid:
+def _build_refusal(token: bytes, key: Key | None) -> SessionInvalid:
     """Why a token was refused before it was decrypted; the shape comes first."""
     found = SHAPE.fullmatch(token)
     if found is None:

@@ -4,8 +4,8 @@ A slot keeps one key's value as JSON bytes, the only truth. Whoever reads it get
 slot is read again, and before it is sealed, a handle that changed is written back.
 
 >>> slot = Slot("cart", b'{"items":[]}')
->>> slot.lend()["items"].append("widget")
->>> slot.settle()
+>>> slot.get_live()["items"].append("widget")
+>>> slot.write_back()
 >>> slot.data
 b'{"items":["widget"]}'
 
@@ -28,7 +28,7 @@ from dcaf.core.errors import SessionAliasError, SessionTypeError, SessionValueEr
 from dcaf.core.json_values import from_json, read, to_json, write
 from dcaf.core.parts import ATOMS, base_of
 from dcaf.core.round_trip import is_same
-from dcaf.core.typed_objects import Undeclared, mark, tells_all
+from dcaf.core.typed_objects import Undeclared, is_conclusive, snapshot
 
 IMMUTABLE: Final = (str, int, float, bytes, type(None), date, time, datetime, timedelta, Decimal, UUID, Enum)
 """Types whose objects cannot change in the hands of a tool, and so need no handle."""
@@ -48,16 +48,28 @@ class Handle:
         as_type: The type it was asked for as; None for a container that was handed out plain, and for what was given.
         path: The key, for a message.
         base: What its slot has of it, as JSON bytes.
-        lent: Whether it was handed out of the slot; else it was given to it, or offered as a default.
+        is_handed_out: Whether it was handed out of the slot; else it was given to it, or offered as a default.
         through: The type that what was given is written as; None writes it as what it is.
         undeclared: What is stored of it and not declared by its type; None where there is nothing.
 
     Attributes:
         kind: The type that it is written as; None for a plain container.
-        stale: Its slot has changed since by another way.
+        is_stale: Its slot has changed since by another way.
     """
 
-    __slots__ = ("_type", "as_type", "base", "given", "kind", "lent", "mark", "path", "stale", "through", "undeclared")
+    __slots__ = (
+        "_type",
+        "as_type",
+        "base",
+        "given",
+        "is_handed_out",
+        "is_stale",
+        "kind",
+        "path",
+        "snapshot",
+        "through",
+        "undeclared",
+    )
 
     def __init__(
         self,
@@ -66,25 +78,25 @@ class Handle:
         *,
         path: str,
         base: bytes,
-        lent: bool = False,
+        is_handed_out: bool = False,
         through: Any = None,
         undeclared: Undeclared | None = None,
     ) -> None:
         self.given: Any = given
         self.as_type: Any = as_type
         self.path: str = path
-        self.lent: bool = lent
+        self.is_handed_out: bool = is_handed_out
         self.through: Any = through
         self.undeclared: Undeclared | None = undeclared
         self._type: Any = type(given) if as_type is None and not isinstance(given, CONTAINERS) else as_type
         self.kind: Description | None = None if self._type is None else describe(self._type)
-        self.agree(base)
+        self.remember(base)
 
-    def agree(self, base: bytes) -> None:
+    def remember(self, base: bytes) -> None:
         """Remember how the object looks now, as what its slot has."""
         self.base: bytes = base
-        self.mark: bytes | None = mark(self.given, self.kind)
-        self.stale: bool = False
+        self.snapshot: bytes | None = snapshot(self.given, self.kind)
+        self.is_stale: bool = False
 
     def written(self) -> bytes:
         """Write the object as it looks now.
@@ -104,8 +116,8 @@ class Handle:
         Raises:
             SessionValueError: It holds something that may not be stored.
         """
-        found = mark(self.given, self.kind)
-        if found == self.mark and tells_all(found, self.given, self.kind):
+        found = snapshot(self.given, self.kind)
+        if found == self.snapshot and is_conclusive(found, self.given, self.kind):
             return False
         if self.kind is None or self.through is not None:
             return self.written() != self.base
@@ -113,9 +125,9 @@ class Handle:
 
     def is_for(self, as_type: Any) -> bool:
         """Whether this is the object to hand out for a type; None asks for the plain value."""
-        if self.stale:
+        if self.is_stale:
             return False
-        if self.lent or self.as_type is not None:
+        if self.is_handed_out or self.as_type is not None:
             return same_type(self.as_type, as_type)
         return type(self.given) is as_type and self.kind is not None
 
@@ -133,7 +145,7 @@ class Handle:
                 return True
         except SessionTypeError:
             pass
-        return found != self.mark
+        return found != self.snapshot
 
 
 class Slot:
@@ -143,7 +155,7 @@ class Slot:
         key: The key.
         arrived: Its value as it came in, as JSON bytes; None where it was absent.
         data: Its value now, as far as written back; None where it is absent.
-        is_rewritten: Whether it was changed otherwise than by ``amend``.
+        is_rewritten: Whether it was changed otherwise than by ``overwrite``.
     """
 
     __slots__ = ("arrived", "data", "handles", "is_rewritten", "key")
@@ -155,36 +167,38 @@ class Slot:
         self.handles: tuple[Handle, ...] = ()
         self.is_rewritten: bool = False
 
-    def lend(self) -> Any:
+    def get_live(self) -> Any:
         """Hand out the plain value; a container is live. ``ABSENT`` where the key is absent.
 
         Raises:
-            SessionAliasError, SessionValueError: As ``settle``.
+            SessionAliasError, SessionValueError: As ``write_back``.
         """
         if self.handles:
-            self._settle_others()
+            self._write_back_others()
             found = self._live(None)
             if found is not None:
                 return found.given
-            self.settle()
+            self.write_back()
         if self.data is None:
             return ABSENT
         value = read(self.data)
-        return self._keep(value, None, lent=True) if isinstance(value, (dict, list)) else value
+        return self._keep(value, None, is_handed_out=True) if isinstance(value, (dict, list)) else value
 
-    def lend_as(self, as_type: Any) -> Any:
-        """Hand out the value as a type: the same object each time, as long as it is the truth. ``ABSENT`` as ``lend``.
+    def get_live_as(self, as_type: Any) -> Any:
+        """Hand out the value as a type: the same object each time, as long as it is the truth. ``ABSENT`` as ``get_live``.
 
         Raises:
             SessionTypeError: The stored value does not fit.
-            SessionAliasError, SessionValueError: As ``settle``.
+            SessionAliasError, SessionValueError: As ``write_back``.
         """
-        self._settle_others()
+        self._write_back_others()
         found = self._live(as_type)
         if found is not None:
             return found.given
-        self.settle()
-        return ABSENT if self.data is None else self._keep(from_json(self.data, as_type, path=self.key), as_type, lent=True)
+        self.write_back()
+        return (
+            ABSENT if self.data is None else self._keep(from_json(self.data, as_type, path=self.key), as_type, is_handed_out=True)
+        )
 
     @property
     def undeclared(self) -> Undeclared | None:
@@ -192,10 +206,10 @@ class Slot:
         found: Undeclared | None = None
         for handle in self.handles:
             if handle.undeclared is not None:
-                found = handle.undeclared.joined(found)
+                found = handle.undeclared.union(found)
         return found
 
-    def offer(self, default: Any, as_type: Any) -> Any:
+    def get_default(self, default: Any, as_type: Any) -> Any:
         """Hand out a default in place of an absent value; it is stored if it changes.
 
         Raises:
@@ -214,7 +228,7 @@ class Slot:
     def put(self, data: bytes, given: Any, as_type: Any = None) -> None:
         """Store a written value. What was handed out before no longer counts; the object it was made from does.
 
-        A container that is plain JSON itself is what ``lend`` hands out, as of a dict.
+        A container that is plain JSON itself is what ``get_live`` hands out, as of a dict.
         """
         before = None
         if self.handles:
@@ -222,9 +236,9 @@ class Slot:
             self.handles = ()
         self.data, self.is_rewritten = data, True
         if type(given) not in ATOMS:  # in one step what ``_keep`` would find out of most values
-            self._keep(given, as_type, undeclared=None if before is None else before.within(given))
+            self._keep(given, as_type, undeclared=None if before is None else before.restrict_to(given))
             if as_type is None and self.handles and is_plain(given):
-                self.handles[0].lent = True
+                self.handles[0].is_handed_out = True
 
     def watch(self, given: Any, through: Any) -> None:
         """Let one more object stand for the value, as what a type makes of it: a change to it is one to the session.
@@ -238,17 +252,17 @@ class Slot:
         if _may_change(given):
             self.handles += (Handle(given, None, path=self.key, base=self.data or b"", through=through),)
 
-    def amend(self, data: bytes | None) -> None:
+    def overwrite(self, data: bytes | None) -> None:
         """Change a settled value by another way than its handles; they are overtaken, and watched. None makes it absent."""
         self.data = data
         for handle in self.handles:
-            handle.stale = True
+            handle.is_stale = True
 
     def drop(self) -> None:
         """Make the key absent. What was handed out no longer counts."""
         self.data, self.handles, self.is_rewritten = None, (), True
 
-    def settle(self) -> None:
+    def write_back(self) -> None:
         """Write back what changed in the hands of a tool.
 
         Raises:
@@ -258,23 +272,23 @@ class Slot:
         changed = [handle for handle in self.handles if handle.is_changed()] if self.handles else None
         if not changed:
             return
-        if len(changed) > 1 or changed[0].stale:
+        if len(changed) > 1 or changed[0].is_stale:
             raise SessionAliasError(
                 f"session[{self.key!r}] was changed through two objects that were handed out of it, and one change would be "
                 "lost. Change it through one of them, or store the result with set()."
             )
-        self._write_back(changed[0])
+        self._write_back_handle(changed[0])
 
-    def _settle_others(self) -> None:
+    def _write_back_others(self) -> None:
         """Settle, but for a single handle on a present key: nothing can have overtaken it, so it may be handed out as it is."""
         if len(self.handles) > 1 or self.data is None:
-            self.settle()
+            self.write_back()
 
-    def _write_back(self, handle: Handle) -> None:
+    def _write_back_handle(self, handle: Handle) -> None:
         self.data, self.is_rewritten = handle.written(), True
         for other in self.handles:
-            other.stale = True
-        handle.agree(self.data)
+            other.is_stale = True
+        handle.remember(self.data)
 
     def _live(self, as_type: Any) -> Handle | None:
         if self.data is not None:
@@ -283,11 +297,11 @@ class Slot:
                     return handle
         return None
 
-    def _keep(self, given: Any, as_type: Any, *, lent: bool = False, undeclared: Undeclared | None = None) -> Any:
+    def _keep(self, given: Any, as_type: Any, *, is_handed_out: bool = False, undeclared: Undeclared | None = None) -> Any:
         if self.data is not None and _may_change(given):
-            handle = Handle(given, as_type, path=self.key, base=self.data, lent=lent, undeclared=undeclared)
+            handle = Handle(given, as_type, path=self.key, base=self.data, is_handed_out=is_handed_out, undeclared=undeclared)
             kind = handle.kind
-            if lent and kind is not None and handle.mark != self.data and (kind.names or kind.rows):
+            if is_handed_out and kind is not None and handle.snapshot != self.data and (kind.names or kind.rows):
                 handle.undeclared = Undeclared(read(self.data), given, kind) or None
             self.handles += (handle,)
         return given

@@ -13,14 +13,14 @@ first, and then the name of the library is all that is said.
 
 What a text like ``shop.agents:support`` names: a module, and something in it.
 
->>> load("dcaf.core.session:Session.from_dict").__name__
+>>> load_target("dcaf.core.session:Session.from_dict").__name__
 'from_dict'
 
 What a reader gets wrong: importing a module runs it. A module that starts a server when it is imported does so here too.
 
-A module that only one command needs, loaded when that command runs: the others do not wait for an agent framework.
+A module that only one command needs, load_module when that command runs: the others do not wait for an agent framework.
 
->>> loaded("dcaf.core.keys", what="the keys", extra="server").__name__
+>>> load_module("dcaf.core.keys", what="the keys", extra="server").__name__
 'dcaf.core.keys'
 
 What a reader gets wrong: the names are constants in this package. Nothing of them comes from the command line.
@@ -92,7 +92,7 @@ def missing_names(module: str, requirement: str, error: ModuleNotFoundError) -> 
     return refuse
 
 
-def load(target: str) -> Any:
+def load_target(target: str) -> Any:
     """Import a module, from the folder that the program runs in or from what is installed, and look into it.
 
     Args:
@@ -118,7 +118,7 @@ def load(target: str) -> Any:
     return value
 
 
-def loaded(module: str, *, what: str, extra: str) -> ModuleType:
+def load_module(module: str, *, what: str, extra: str) -> ModuleType:
     """Load a module of dcaf.
 
     Args:

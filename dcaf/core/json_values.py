@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from dcaf.core.adapters import adapter, describe
 from dcaf.core.errors import ConfigurationError, DcafError, SessionInvalid, SessionTypeError, SessionValueError
-from dcaf.core.parts import ATOMS, SEQUENCES, SETS, Refusal, base_of, misfit
+from dcaf.core.parts import ATOMS, SEQUENCES, SETS, Refusal, base_of, describe_misfit
 from dcaf.core.round_trip import NOT_FINITE, require_same
 from dcaf.core.typed_objects import Undeclared, arrange, dump, read_back, with_undeclared
 
@@ -83,7 +83,7 @@ def _validated(validate: Callable[[], Any], as_type: Any, path: str) -> Any:
     try:
         return validate()
     except ValidationError as error:
-        raise SessionTypeError(misfit(path, as_type, error)) from None
+        raise SessionTypeError(describe_misfit(path, as_type, error)) from None
     except DcafError:
         raise
     except Exception as error:  # noqa: BLE001 - validators are code of the application, or of some other library
@@ -133,7 +133,7 @@ def _walk(value: object, depth: int, kept: Undeclared | None = None) -> JSON:
         raise Refusal(f"nested deeper than {MAX_DEPTH}")
     if isinstance(value, Mapping):
         found = _walk_mapping(value, depth - 1, kept)
-        return found if kept is None else dict(kept.restored(found, value))
+        return found if kept is None else dict(kept.restore(found, value))
     if isinstance(value, tuple) and _is_record(kind):
         return _walk_dumped(value, kind, depth, kept)
     items = _walk_sequence(value, depth - 1, kept)

@@ -328,7 +328,7 @@ class LiveKeyring(Keyring):
         self._clock = clock
         self._read_at = clock()
         try:
-            self._ring = _checked(load())
+            self._ring = _require_ring(load())
         except ConfigurationError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a loader raises, there is no ring
@@ -340,31 +340,31 @@ class LiveKeyring(Keyring):
     @property
     def active(self) -> Key:
         """The key that signs, once its time has come."""
-        return self._now().active
+        return self._current().active
 
     def signer(self, now: float) -> Key:
         """The key that signs at a time. Raises as the ring itself."""
-        return self._now().signer(now)
+        return self._current().signer(now)
 
     def find(self, kid: str) -> Key | None:
         """The key of an id, if the present ring may verify with it."""
-        return self._now().find(kid)
+        return self._current().find(kid)
 
     def __repr__(self) -> str:
         return f"Live{self._ring!r}"
 
-    def _now(self) -> Keyring:
+    def _current(self) -> Keyring:
         now = self._clock()
         if now - self._read_at >= self._every_s:
             self._read_at = now
             try:
-                self._take(_checked(self._load()))
+                self._adopt(_require_ring(self._load()))
             except Exception as error:  # noqa: BLE001 - whatever a loader raises, the service keeps its keys
                 # Only the type: the message of another program's error may quote what it read.
                 logger.error("dcaf: the key ring could not be read again (%s); the one before stays", type(error).__name__)  # noqa: TRY400
         return self._ring
 
-    def _take(self, ring: Keyring) -> None:
+    def _adopt(self, ring: Keyring) -> None:
         """Use it from now on; one that lacks keys, when it lacks them a second time."""
         missed = frozenset(self._ring._keys.keys() - ring._keys.keys())
         if missed <= self._missed:
@@ -374,9 +374,9 @@ class LiveKeyring(Keyring):
         logger.warning("dcaf: the key ring that was read lacks keys; the one before stays until the next reading lacks them too")
 
 
-def _checked(ring: Keyring) -> Keyring:
+def _require_ring(ring: Keyring) -> Keyring:
     if isinstance(ring, LiveKeyring):
-        return ring._now()
+        return ring._current()
     if not isinstance(ring, Keyring):
         raise ConfigurationError(f"The function that reads the keys must give a Keyring, not a {type(ring).__name__}.")
     return ring

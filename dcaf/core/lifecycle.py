@@ -6,7 +6,7 @@
     merge     over a newer state, where the store has one            Lease.latest
     prepare   the state as bytes, and its token                      Sealer.prepare
     commit    both, at the store                                     Lease.commit
-    seal      from now on only what comes later is a change          Prepared.arrive
+    seal      from now on only what comes later is a change          Prepared.mark_sealed
     end       what is written later is an error                      State.end
     release   the lease, however the turn ended                      Lease.release
 
@@ -95,7 +95,7 @@ class Turn:
         if claims is not None:
             check_kept(claims, self.lease)
         if self.lease is not None:
-            _tell_clashes(self.sealer.resume(self.session, self.lease, is_in_doubt=self.is_in_doubt))
+            _log_clashes(self.sealer.resume(self.session, self.lease, is_in_doubt=self.is_in_doubt))
             self.is_in_doubt = False
             state_of(self.session).lease = self.lease
 
@@ -124,12 +124,12 @@ class Turn:
         newer = await ask(lease.latest)
         for _ in range(MOST_TRIES):
             if newer is not None:
-                _tell_clashes(self.sealer.rebase(self.session, newer, lease.version, lease.revision))
+                _log_clashes(self.sealer.rebase(self.session, newer, lease.version, lease.revision))
             check_lease(lease, self.sealer.claims_of(self.session).seq)
             prepared = self.sealer.prepare(self.session, self.binding, sequence=lease.sequence, has_mirror=has_mirror)
             look(prepared.sealed.token)
             try:
-                await shielded(partial(self._keep, lease, prepared, ends_turn=ends_turn))
+                await run_shielded(partial(self._keep, lease, prepared, ends_turn=ends_turn))
                 break
             except SessionConflict:
                 newer = await ask(lease.latest)
@@ -146,13 +146,13 @@ class Turn:
         except SessionUnavailable:
             self.is_in_doubt = True
             raise
-        prepared.arrive(self.session)
+        prepared.mark_sealed(self.session)
 
     async def release(self) -> None:
         """Let go of the session, whatever cancels this meanwhile; once, since another turn may hold it by then."""
         if self._is_held:
             self._is_held = False
-            await shielded(self._release)
+            await run_shielded(self._release)
 
     async def _release(self) -> None:
         assert self.lease is not None
@@ -163,12 +163,12 @@ class Turn:
             logger.error("dcaf: the store could not release a session: %s", describe_raised(error))  # noqa: TRY400
 
 
-def _tell_clashes(keys: list[str]) -> None:
+def _log_clashes(keys: list[str]) -> None:
     if keys:
         logger.warning("dcaf: another turn had changed %d values that this turn changed too; this turn's are kept", len(keys))
 
 
-async def shielded(call: Callable[[], Awaitable[None]]) -> None:
+async def run_shielded(call: Callable[[], Awaitable[None]]) -> None:
     """Make a call and wait for its end, whatever cancels the caller meanwhile: that is raised when the call has ended.
 
     A cancel scope of anyio keeps out those of anyio and trio; a task of asyncio can also be cancelled by itself.

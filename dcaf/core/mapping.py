@@ -143,12 +143,12 @@ class StateMapping(MutableMapping[str, Any]):
                 return found
         slot = None if name is None else self._state.find(name)
         if slot is not None:
-            found = slot.lend() if as_type is None else slot.lend_as(as_type)
+            found = slot.get_live() if as_type is None else slot.get_live_as(as_type)
             if found is not ABSENT:
                 return found
         if as_type is None or default is None or name is None:
             return default
-        return self._state.slot(name).offer(default, as_type)
+        return self._state.slot(name).get_default(default, as_type)
 
     def set(self, key: str, value: object) -> None:
         """Convert, check and store a value at once. The object stays live: it is stored again if it changes.

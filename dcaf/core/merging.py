@@ -14,7 +14,7 @@ clash as well.
 
 Changes that need not know the value they change: counting, and adding to the end of a list.
 
->>> Added(2).then(Added(3)).applied(b"1", "visits"), Appended([b'"b"']).applied(b'["a"]', "log")
+>>> Increment(2).combine(Increment(3)).apply(b"1", "visits"), Append([b'"b"']).apply(b'["a"]', "log")
 (b'6', b'["a","b"]')
 
 What a reader gets wrong: they commute. Two calls that each count, or append, lose nothing of one another, in whatever order they
@@ -81,7 +81,7 @@ def same(one: Any, other: Any) -> bool:
     return write(one) == write(other)
 
 
-def value_of(data: bytes | None) -> Any:
+def read_value(data: bytes | None) -> Any:
     """A written value; ``ABSENT`` where there is none."""
     return ABSENT if data is None else read(data)
 
@@ -122,12 +122,12 @@ EMPTY: Final = b"[]"
 
 
 @dataclass(frozen=True, slots=True)
-class Added:
+class Increment:
     """A number that is added to one; an absent value counts as 0."""
 
     by: int
 
-    def applied(self, data: bytes | None, key: str) -> bytes:
+    def apply(self, data: bytes | None, key: str) -> bytes:
         """The written sum.
 
         Raises:
@@ -139,40 +139,40 @@ class Added:
             raise SessionTypeError(f"incr({key!r}): the stored value is not an integer")
         return write(to_json(number + self.by, path=key))
 
-    def then(self, later: Growth) -> Growth:
+    def combine(self, later: CommutingChange) -> CommutingChange:
         """This change and a later one of its kind, as one; one of another kind stands for itself."""
-        return Added(self.by + later.by) if isinstance(later, Added) else later
+        return Increment(self.by + later.by) if isinstance(later, Increment) else later
 
 
 @dataclass(frozen=True, slots=True)
-class Appended:
+class Append:
     """Items, as they are written, that are added to the end of a list; an absent value counts as an empty one."""
 
     items: list[bytes]
 
-    def applied(self, data: bytes | None, key: str) -> bytes:
+    def apply(self, data: bytes | None, key: str) -> bytes:
         """The written list.
 
         Raises:
             SessionTypeError: The value is no list.
         """
-        return extended(write(read_list(data, key)), self.items)
+        return extend_list(write(read_list(data, key)), self.items)
 
-    def then(self, later: Growth) -> Growth:
-        """As of ``Added``; it is this one that grows, so that n items take n steps."""
-        if not isinstance(later, Appended):
+    def combine(self, later: CommutingChange) -> CommutingChange:
+        """As of ``Increment``. This object is extended, so that n items take n steps."""
+        if not isinstance(later, Append):
             return later
         self.items.extend(later.items)
         return self
 
 
-Growth: TypeAlias = Added | Appended
+CommutingChange: TypeAlias = Increment | Append
 
 
-def grow_again(data: bytes | None, key: str, change: Growth) -> bytes | None:
+def reapply(data: bytes | None, key: str, change: CommutingChange) -> bytes | None:
     """A value after a change; None where that does not fit it any more."""
     try:
-        return change.applied(data, key)
+        return change.apply(data, key)
     except StateError:
         return None
 
@@ -198,7 +198,7 @@ class Tail:
 
     def join(self) -> None:
         """Write them into the slot; none waits any more."""
-        self.slot.amend(extended(self.slot.data or EMPTY, self.items))
+        self.slot.overwrite(extend_list(self.slot.data or EMPTY, self.items))
         self.items.clear()
 
 
@@ -214,6 +214,6 @@ def read_list(data: bytes | None, key: str) -> list[Any]:
     return found
 
 
-def extended(data: bytes, items: list[bytes]) -> bytes:
+def extend_list(data: bytes, items: list[bytes]) -> bytes:
     """A list, compactly written, with more written items at its end."""
     return b"[%b]" % b",".join([data[1:-1], *items] if data != EMPTY else items)

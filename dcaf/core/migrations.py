@@ -140,11 +140,11 @@ class Import:
             logger.error("dcaf: Import(accept=) raised %s", describe_raised(error))  # noqa: TRY400 - its message may quote the object
             raise SessionUnsigned(reason="accept") from None
         if not isinstance(found, Mapping):
-            self._tell_misfit(found)
+            self._log_misfit(found)
             raise SessionUnsigned(reason="accept")
         return found
 
-    def _tell_misfit(self, found: object) -> None:
+    def _log_misfit(self, found: object) -> None:
         """Tell the operator of what is no mapping; None is the way to refuse an object."""
         if found is None:
             return

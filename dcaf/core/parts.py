@@ -54,19 +54,19 @@ class Refusal(Exception):
         return self
 
 
-def misfit(path: str, as_type: Any, error: ValidationError) -> str:
+def describe_misfit(path: str, as_type: Any, error: ValidationError) -> str:
     """Say where a value does not fit its type, without saying the value."""
     name = as_type.__name__ if isinstance(as_type, type) else str(as_type)
-    lines = [f"{where}: {problem}" for where, problem in problems(path, error)]
+    lines = [f"{where}: {problem}" for where, problem in list_problems(path, error)]
     return f"the value does not fit {name}\n  " + "\n  ".join(lines)
 
 
-def problems(path: str, error: ValidationError) -> list[tuple[str, str]]:
+def list_problems(path: str, error: ValidationError) -> list[tuple[str, str]]:
     """Path and problem of each misfit, without the value."""
     return [(path + join(item["loc"]), _problem(item)) for item in error.errors(include_input=False, include_url=False)]
 
 
-def locate(item: Any, written: Any) -> Refusal:
+def locate_misfit(item: Any, written: Any) -> Refusal:
     """What is wrong with a written value that its type does not read, and where: the labels of unions are no steps."""
     steps, here = [], written
     for step in item["loc"]:
@@ -156,14 +156,14 @@ def base_of(value: Any) -> Any:
     Subclasses of the texts, numbers and times of Python are meant, and the numbers, texts and truth values of NumPy.
     """
     made = _plain(value)
-    return made if type(made) is not type(value) and (equal(made, value) or _is_nan(made)) else value
+    return made if type(made) is not type(value) and (is_equal(made, value) or _is_nan(made)) else value
 
 
 def _is_nan(value: object) -> bool:
     return isinstance(value, float) and math.isnan(value)
 
 
-def equal(one: Any, other: Any) -> bool:
+def is_equal(one: Any, other: Any) -> bool:
     """Whether two objects call themselves equal; not where their own code fails at it."""
     try:
         return bool(one == other)

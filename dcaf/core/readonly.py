@@ -39,7 +39,7 @@ WRITERS: Final = (
 """What changes a Session; here each of them only says so."""
 
 
-def _refused(name: str) -> Callable[..., Any]:
+def _build_refusal(name: str) -> Callable[..., Any]:
     def refuse(_: ReadOnlySession, *__: object, **___: object) -> Any:
         raise SessionReadOnlyError(
             f"a ReadOnlySession cannot be written, and {name} writes. Declare the parameter as `session: Session` to write."
@@ -58,7 +58,7 @@ class ReadOnlySession(Mapping[str, Any], metaclass=SessionType):
 
     def __init__(self) -> None:
         """Look at an empty session that belongs to no conversation."""
-        self._look(Session(), "")
+        self._bind(Session(), "")
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -72,10 +72,10 @@ class ReadOnlySession(Mapping[str, Any], metaclass=SessionType):
             ConfigurationError: It is none.
         """
         if isinstance(session, ReadOnlySession) and not session._prefix:
-            return cls.__new__(cls)._look(session._session, "")
-        return cls.__new__(cls)._look(session_behind(session, f"{cls.__name__}.of()"), "")
+            return cls.__new__(cls)._bind(session._session, "")
+        return cls.__new__(cls)._bind(session_behind(session, f"{cls.__name__}.of()"), "")
 
-    def _look(self, session: Session, prefix: str) -> Self:
+    def _bind(self, session: Session, prefix: str) -> Self:
         object.__setattr__(self, "_session", session)
         object.__setattr__(self, "_prefix", prefix)
         return self
@@ -174,7 +174,7 @@ class ReadOnlySession(Mapping[str, Any], metaclass=SessionType):
         return self._session.restarted
 
     def _scope(self, prefix: str) -> ReadOnlySession:
-        return ReadOnlySession.__new__(ReadOnlySession)._look(self._session, prefix)
+        return ReadOnlySession.__new__(ReadOnlySession)._bind(self._session, prefix)
 
     @property
     def _values(self) -> StateMapping:
@@ -236,4 +236,4 @@ class ReadOnlySession(Mapping[str, Any], metaclass=SessionType):
 
 
 for _name in WRITERS:  # here, where no type checker sees them: it refuses them before they run
-    setattr(ReadOnlySession, _name, _refused(_name))
+    setattr(ReadOnlySession, _name, _build_refusal(_name))

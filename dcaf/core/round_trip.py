@@ -51,9 +51,9 @@ from dcaf.core.parts import (
     Refusal,
     Step,
     base_of,
-    equal,
     extra_of,
     fields_of,
+    is_equal,
     key_step,
     parts_of,
 )
@@ -187,9 +187,9 @@ def _same_items(given: Any, back: Any, pairs: Pairs) -> None:
 
 
 def _same_entries(given: Mapping[Any, Any], back: Mapping[Any, Any], pairs: Pairs) -> None:
-    keys = None if {*map(type, given), *map(type, back)} <= TEXT else {look(key): key for key in back}
+    keys = None if {*map(type, given), *map(type, back)} <= TEXT else {fingerprint(key): key for key in back}
     for key, item in given.items():
-        other = key if keys is None else keys.get(look(key), ABSENT)
+        other = key if keys is None else keys.get(fingerprint(key), ABSENT)
         if other not in back:
             raise _lost_key(key, back)
         if keys is not None:
@@ -210,19 +210,19 @@ def _lost_key(key: Any, back: Mapping[Any, Any]) -> Refusal:
 
 
 def _same_set(given: Iterable[Any], back: Iterable[Any], pairs: Pairs) -> None:
-    others = {look(item): item for item in back}
+    others = {fingerprint(item): item for item in back}
     given = [*given]
     if len(given) != len(others):
         raise Refusal(f"has {len(given)} items, and would come back with {len(others)}")
     for item in given:
-        other = others.get(look(item), ABSENT)
+        other = others.get(fingerprint(item), ABSENT)
         if other is ABSENT:
             raise Refusal(f"has an item of type {type(item).__name__}, which would come back as another value")
         _same(item, other, pairs)
 
 
 def _same_value(given: Any, back: Any, _: Pairs) -> None:
-    if look(given) != look(back):
+    if fingerprint(given) != fingerprint(back):
         raise Refusal(ANOTHER)
 
 
@@ -244,7 +244,7 @@ def _same_other(given: Any, back: Any, pairs: Pairs) -> None:
     elif isinstance(back, SETS):
         _same_set(given, back, pairs)
     elif isinstance(back, Enum) or type(back).__eq__ is not NO_EQUALITY:
-        if not equal(given, back):
+        if not is_equal(given, back):
             raise Refusal(ANOTHER)
     elif not _is_known(given, back, pairs):
         # Of an object that is equal to itself alone only what it holds can be compared.
@@ -257,28 +257,28 @@ def _held(value: Any) -> dict[str, Any]:
     return {name: getattr(value, name) for name in slots if hasattr(value, name)} | getattr(value, "__dict__", {})
 
 
-def look(value: Any) -> Any:
+def fingerprint(value: Any) -> Any:
     """Something hashable that two values share if they may be the same, whatever they call equal: to find one of a set."""
     kind = type(value)
     if kind is float and value.is_integer():
         kind, value = int, int(value)  # a whole number where a float is declared comes back as one
     if kind in PLAIN:
         return kind, value
-    if kind in LOOKS:
-        return kind, LOOKS[kind](value)
+    if kind in FINGERPRINTS:
+        return kind, FINGERPRINTS[kind](value)
     base = base_of(value)
-    return look(base) if base is not value else (kind, *_look_inside(value))
+    return fingerprint(base) if base is not value else (kind, *_fingerprint_parts(value))
 
 
-def _look_inside(value: Any) -> Iterator[Any]:
+def _fingerprint_parts(value: Any) -> Iterator[Any]:
     if isinstance(value, BaseModel) or is_dataclass(value):
-        return (look(getattr(value, name, None)) for name in fields_of(type(value)))
+        return (fingerprint(getattr(value, name, None)) for name in fields_of(type(value)))
     if isinstance(value, tuple):
-        return map(look, value)
-    return iter([frozenset(map(look, value))] if isinstance(value, SETS) else [value] if isinstance(value, Hashable) else [])
+        return map(fingerprint, value)
+    return iter([frozenset(map(fingerprint, value))] if isinstance(value, SETS) else [value] if isinstance(value, Hashable) else [])
 
 
-LOOKS: Final[Mapping[type, Callable[[Any], Any]]] = {
+FINGERPRINTS: Final[Mapping[type, Callable[[Any], Any]]] = {
     # Two times of one clock and one distance from UTC. In an hour that comes twice Python calls no two zones equal (PEP 495).
     DATETIME: lambda value: (value.replace(tzinfo=None, fold=0), value.tzinfo is None, value.utcoffset()),
     TIME: lambda value: (value.replace(tzinfo=None, fold=0), value.tzinfo is None, value.utcoffset()),
@@ -289,8 +289,8 @@ LOOKS: Final[Mapping[type, Callable[[Any], Any]]] = {
     bytes: lambda value: value,
     bytearray: bytes,
     float: repr,
-    list: lambda value: tuple(map(look, value)),
-    dict: lambda value: frozenset((look(key), look(item)) for key, item in value.items()),
+    list: lambda value: tuple(map(fingerprint, value)),
+    dict: lambda value: frozenset((fingerprint(key), fingerprint(item)) for key, item in value.items()),
 }
 
 COMPARED: Final[Mapping[type, Callable[[Any, Any, Pairs], None]]] = {

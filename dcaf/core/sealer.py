@@ -32,7 +32,7 @@ from dcaf.core.json_values import JSON
 from dcaf.core.keys import Key, Keyring
 from dcaf.core.mapping import state_of
 from dcaf.core.migrations import Import, Migrations
-from dcaf.core.rebasing import Tracked
+from dcaf.core.rebasing import RebasableState
 from dcaf.core.session import Session
 from dcaf.core.signing import SIGNED, Opened, Pieces, Suite, check_text
 from dcaf.core.state import Frozen, State
@@ -151,7 +151,7 @@ class Sealer:
         token = read_token(member)
         if token == NEW:
             return None
-        return self._verified(check_text(token, self._max_token_bytes))
+        return self._verify(check_text(token, self._max_token_bytes))
 
     def opened(self, token: bytes) -> Opened | None:
         """Verify the seal of a token that was found in a larger text; None where ``verify`` would refuse it."""
@@ -191,7 +191,7 @@ class Sealer:
         state = State(payload, standing, limit_bytes=self._limit_bytes)
         if version != self._migrations.version and claims.at is None:
             self._migrations.upgrade(state, version)
-            state.arrives(state.payload(), Standing(claims))
+            state.mark_sealed(state.payload(), Standing(claims))
         return Session._over(state)
 
     def take_in(self, plain: dict[str, Any], door: Import) -> Session:
@@ -209,7 +209,7 @@ class Sealer:
             state.put_all(values)
         except SessionValueError:
             raise SessionUnsigned(reason="accept") from None
-        state.arrives(state.payload(), Standing(claims))
+        state.mark_sealed(state.payload(), Standing(claims))
         return Session._over(state)
 
     def claims_of(self, session: Session) -> Claims:
@@ -246,16 +246,16 @@ class Sealer:
         claims = before.claims._replace(seq=lease.revision, ep=lease.epoch, at=lease.place)
         # A token that says something else does not rest; the state that it seals is no other one for that.
         standing = before._replace(claims=claims, kid=before.kid if claims == before.claims else None)
-        if not isinstance(state_of(session), Tracked):
+        if not isinstance(state_of(session), RebasableState):
             # Nobody has looked at it yet: it was opened or begun just now.
-            object.__setattr__(session, "_state", Tracked(state_of(session).arrived))
+            object.__setattr__(session, "_state", RebasableState(state_of(session).arrived))
         state = state_of(session)
         state.standing, clashes = standing, []
         if lease.payload is not None and lease.payload.data != state.arrived.data:
             if state.is_changed() and not is_in_doubt:
                 clashes = self.rebase(session, lease.payload, lease.version, lease.revision)
             else:
-                state.refill(self._restored(lease.payload, lease.version, standing))
+                state.refill(self._restore(lease.payload, lease.version, standing))
         state.limit_bytes = self._limit_bytes if lease.place is None else None
         return clashes
 
@@ -274,8 +274,8 @@ class Sealer:
         """
         state, before = state_of(session), _standing_of(session)
         standing = before._replace(claims=before.claims._replace(seq=revision), kid=None)
-        restored = self._restored(newer, version, standing)
-        assert isinstance(state, Tracked)
+        restored = self._restore(newer, version, standing)
+        assert isinstance(state, RebasableState)
         with state.lock:
             state.standing = restored.standing
             return state.rebase(restored.arrived)
@@ -302,9 +302,9 @@ class Sealer:
         with state.lock:
             payload = state.payload()
             shown = self._mirror.shown(state, payload)
-            sealed = self._sealed(state, payload, binding, sequence)
+            sealed = self._seal_state(state, payload, binding, sequence)
             if sealed is not state.standing:
-                state.arrives(payload, sealed)
+                state.mark_sealed(payload, sealed)
         return build_envelope(sealed, shown)
 
     def token(self, session: Session, binding: Binding, *, sequence: int | None = None) -> bytes:
@@ -312,9 +312,9 @@ class Sealer:
         state = state_of(session)
         with state.lock:
             payload = state.payload()
-            sealed = self._sealed(state, payload, binding, sequence)
+            sealed = self._seal_state(state, payload, binding, sequence)
             if sealed is not state.standing:
-                state.arrives(payload, sealed)
+                state.mark_sealed(payload, sealed)
         return b"".join(sealed.token)
 
     def prepare(self, session: Session, binding: Binding, *, sequence: int, has_mirror: bool = True) -> Prepared:
@@ -331,9 +331,9 @@ class Sealer:
         """
         state = state_of(session)
         with state.lock:
-            frozen, arrived = state.freeze(), _standing(state)
+            frozen, arrived = state.freeze(), _require_standing(state)
             is_changed = frozen.payload is not state.arrived or arrived.token == ()
-            standing = self._sealed(state, frozen.payload, binding, sequence if is_changed else arrived.claims.seq)
+            standing = self._seal_state(state, frozen.payload, binding, sequence if is_changed else arrived.claims.seq)
             shown = self._mirror.shown(state, frozen.payload) if has_mirror else b""
         pieces = build_envelope(standing, shown) if has_mirror else ()
         sealed = Sealed(frozen.payload, standing.claims, b"".join(standing.token), b"".join(pieces), is_changed)
@@ -370,7 +370,7 @@ class Sealer:
         secret = self._keys.active.derive(self._suite.prefix, self._audience, "log")
         return digest(secret, "sid", sid)
 
-    def _verified(self, token: bytes) -> Opened:
+    def _verify(self, token: bytes) -> Opened:
         suite = self._suites.get(token[:PREFIX_BYTES])
         if suite is None:
             raise SessionInvalid(reason="suite" if token.startswith(b"dcaf1") else "shape")
@@ -381,7 +381,7 @@ class Sealer:
             return False
         return (now - standing.claims.iat) * WORN_AFTER <= self._lifetime.idle_s
 
-    def _restored(self, payload: Payload, version: int, standing: Standing) -> State:
+    def _restore(self, payload: Payload, version: int, standing: Standing) -> State:
         """The state that a server has kept, brought to the present version of the schema.
 
         Raises:
@@ -395,12 +395,12 @@ class Sealer:
         _check_written(state, payload)
         if version != self._migrations.version:
             self._migrations.upgrade(state, version)
-            state.arrives(state.payload(), standing._replace(token=(), kid=None))
+            state.mark_sealed(state.payload(), standing._replace(token=(), kid=None))
         return state
 
-    def _sealed(self, state: State, payload: Payload, binding: Binding, sequence: int | None) -> Standing:
+    def _seal_state(self, state: State, payload: Payload, binding: Binding, sequence: int | None) -> Standing:
         """The token of a payload that was made of a state; the last one where that rests."""
-        arrived = state.standing or _standing(state)
+        arrived = state.standing or _require_standing(state)
         now = int(self._clock())
         key = self._keys.signer(now)
         is_sealed = payload is state.arrived and arrived.token != ()
@@ -442,10 +442,10 @@ class Prepared(NamedTuple):
     standing: Standing
     frozen: Frozen
 
-    def arrive(self, session: Session) -> None:
+    def mark_sealed(self, session: Session) -> None:
         """Take it for what arrived: only what was written since it was frozen is a change."""
         with state_of(session).lock:
-            state_of(session).arrives(self.frozen.payload, self.standing, self.frozen)
+            state_of(session).mark_sealed(self.frozen.payload, self.standing, self.frozen)
 
 
 def _check_written(state: State, payload: Payload) -> None:
@@ -456,7 +456,7 @@ def _check_written(state: State, payload: Payload) -> None:
     """
     try:
         if isinstance(payload, Payload) and isinstance(payload.data, bytes):
-            state._loaded()
+            state._load()
             return
     except (SessionInvalid, ValueError):
         pass
@@ -464,10 +464,10 @@ def _check_written(state: State, payload: Payload) -> None:
 
 
 def _standing_of(session: Session) -> Standing:
-    return _standing(state_of(session))
+    return _require_standing(state_of(session))
 
 
-def _standing(state: State) -> Standing:
+def _require_standing(state: State) -> Standing:
     standing = state.standing
     if standing is None:
         raise ConfigurationError("Only a session that the middleware began or opened can be sealed.")

@@ -110,7 +110,7 @@ class Session(StateMapping, metaclass=SessionType):
 
     def to_dict(self) -> dict[str, Any]:
         """The values as plain JSON in a dict of its own, without the ``temp:`` keys: what would be sealed now."""
-        self._state.look()
+        self._state.mark_seen()
         return cast("dict[str, Any]", read(self._state.plain()))
 
     def clear(self) -> None:
@@ -145,7 +145,7 @@ class Session(StateMapping, metaclass=SessionType):
     @property
     def changes(self) -> dict[str, Any]:
         """What this turn changed: ``{"set": {key: value}, "delete": [key]}`` against what arrived or was last sealed."""
-        changed = self._state.changed()
+        changed = self._state.changed_keys()
         now = {key: self._state.slot(key).data for key in changed}
         return {
             "set": {key: read(data) for key, data in now.items() if data is not None},

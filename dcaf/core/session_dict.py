@@ -93,20 +93,20 @@ class SessionDict(dict[str, Any]):
     def mark_accessed(self) -> None:
         """Say that somebody asks for it, as ``request.session`` does."""
         self._is_accessed = True
-        self._state.look()
-        self._settle_quietly()
+        self._state.mark_seen()
+        self._write_back_quietly()
 
     def mark_modified(self) -> None:
         """As of Starlette's: nothing needs to be said."""
         self.mark_accessed()
 
-    def _settle_quietly(self) -> None:
+    def _write_back_quietly(self) -> None:
         """Bring in step what can be; a value that was changed in two ways waits for who reads it, or sets it."""
         state = self._state
         with state.lock:
             for slot in state._slots.values():
                 with suppress(StateError):
-                    slot.settle()
+                    slot.write_back()
 
     def __getattr__(self, name: str) -> Any:
         advice = f". Write current_session().{name} instead" if has_attribute(Session, name) else ""
@@ -153,14 +153,14 @@ class DictState(State):
         self._looked = True
         return super().keys(prefix)
 
-    def changed(self) -> list[str]:
+    def changed_keys(self) -> list[str]:
         """As of a state."""
         with self.lock:
-            return super().changed()
+            return super().changed_keys()
 
-    def _now(self) -> Members:
+    def _current_members(self) -> Members:
         self._looked = True  # a tool's call reads it by this way
-        return super()._now()
+        return super()._current_members()
 
     def take_in(self) -> None:
         """Make part of the state what was written into the dict.
@@ -179,14 +179,14 @@ class DictState(State):
         for key in known.keys() - storage.keys():
             self.drop(key)
         self._values = {key: known[key] if key not in coming else (value, b"") for key, value in storage.items()}
-        if self._present() != [*storage]:
+        if self._present_keys() != [*storage]:
             for key in storage:
                 self.move_to_end(key)
 
     def show(self) -> None:
         """Write into the dict what has changed in the state."""
-        self._join_all()
-        present = self._present()
+        self._write_tails()
+        present = self._present_keys()
         for key in dict.keys(self._shown) - set(present):
             dict.__delitem__(self._shown, key)
             del self._values[key]
@@ -205,7 +205,7 @@ class DictState(State):
 
     def _show(self, key: str) -> None:
         slot = self.slot(key)
-        value, (before, data) = slot.lend(), self._values.get(key, (None, None))
+        value, (before, data) = slot.get_live(), self._values.get(key, (None, None))
         if slot.data is not None and (slot.data != data or (isinstance(value, dict | list) and value is not before)):
             dict.__setitem__(self._shown, key, value)
             self._values[key] = (value, slot.data)
@@ -223,7 +223,7 @@ class DictState(State):
         if slot is None or before is None:
             return
         with suppress(StateError):  # what cannot be settled is resolved by what is set now
-            slot.settle()
+            slot.write_back()
         if slot.data != before[1]:
             raise SessionAliasError(
                 f"session[{key!r}] was changed in request.session and by another way, and one change would be lost. Set it again."
@@ -275,10 +275,10 @@ def _method(name: str, *, looks: bool, writes: bool) -> Callable[..., Any]:
         state = self._state
         assert isinstance(state, DictState)
         if looks:
-            state.settle()
+            state.write_back()
         else:
-            self._settle_quietly()
-        state.look()
+            self._write_back_quietly()
+        state.mark_seen()
         found = method(self, *arguments, **named)
         if writes:
             try:

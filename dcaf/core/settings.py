@@ -1,6 +1,6 @@
 """What an application may say to whatever opens and seals its sessions, checked when it is said: the middleware, and a host.
 
->>> lifetime(timedelta(days=2), timedelta(days=1))
+>>> build_lifetime(timedelta(days=2), timedelta(days=1))
 Traceback (most recent call last):
     ...
 dcaf.core.errors.ConfigurationError: absolute_timeout is shorter than idle_timeout: ...
@@ -53,11 +53,11 @@ def build_sealer(
     Raises:
         ConfigurationError: One of them is wrong.
     """
-    suite, *others = suites(encrypt=require_bool("encrypt=", encrypt), accept_both=require_bool("accept_both=", accept_both))
+    suite, *others = choose_suites(encrypt=require_bool("encrypt=", encrypt), accept_both=require_bool("accept_both=", accept_both))
     return Sealer(
-        keys=keyring(keys),
+        keys=build_keyring(keys),
         audience=audience,
-        lifetime=lifetime(idle_timeout, absolute_timeout),
+        lifetime=build_lifetime(idle_timeout, absolute_timeout),
         mirror=(not encrypt) if mirror is None else mirror,
         max_token_bytes=positive("max_token_bytes", max_token_bytes),
         migrations=Migrations(version, migrations),
@@ -68,7 +68,7 @@ def build_sealer(
     )
 
 
-def keyring(keys: Keys) -> Keyring:
+def build_keyring(keys: Keys) -> Keyring:
     """A ring as it is, the text of one key, a file or a function to be read again, or, for None, what the environment holds.
 
     Raises:
@@ -107,7 +107,7 @@ def _from_file(path: Path) -> Keyring:
     return Keyring.parse(texts[0], ",".join(texts[1:]), sources=(source, source))
 
 
-def lifetime(idle: timedelta, absolute: timedelta) -> Lifetime:
+def build_lifetime(idle: timedelta, absolute: timedelta) -> Lifetime:
     """The two timeouts of a session.
 
     Raises:
@@ -149,7 +149,7 @@ def one_of(name: str, value: T, allowed: tuple[T, ...], otherwise: str = "") -> 
     return value
 
 
-def suites(*, encrypt: bool, accept_both: bool) -> list[Suite]:
+def choose_suites(*, encrypt: bool, accept_both: bool) -> list[Suite]:
     """The suite that seals, and then those that are accepted too.
 
     Raises:

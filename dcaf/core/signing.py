@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from itsdangerous.signer import SigningAlgorithm
 
-from dcaf.core.base64url import EQUALS, PLUS, SLASH, Payload, decoded, encoded
+from dcaf.core.base64url import EQUALS, PLUS, SLASH, Payload, decode_known, encode_as_bytes
 from dcaf.core.errors import SessionInvalid, SessionTooLarge
 from dcaf.core.keys import KID_CHARACTERS, Key, Keyring
 
@@ -82,7 +82,7 @@ class SignedSuite:
 
     def pieces(self, key: Key, audience: str, claims: bytes, payload: Payload) -> Pieces:
         """Write a token in pieces. A payload that came from a token is copied, not encoded again."""
-        head, segment = b"dcaf1s.%b.%b." % (key.kid.encode(), encoded(claims)), payload.segment
+        head, segment = b"dcaf1s.%b.%b." % (key.kid.encode(), encode_as_bytes(claims)), payload.segment
         return head, segment, b"." + _mac(key, audience, head, segment)
 
     def open(self, token: bytes, keys: Keyring, audience: str) -> Opened:
@@ -94,7 +94,7 @@ class SignedSuite:
         head, body = HEAD.match(token), memoryview(token)[:BEFORE_MAC]
         key = keys.find(head[1].decode()) if head else None
         if head is None or key is None or not hmac.compare_digest(_mac(key, audience, body), token[-MAC_CHARACTERS:]):
-            raise _refused(token, key)
+            raise _build_refusal(token, key)
         segment = body[head.end() :]
         state = None if PLUS in token or SLASH in token or EQUALS in token else _state_in(segment)
         # A state that can be read has the shape, and tells so many times faster than a pattern does.
@@ -102,7 +102,7 @@ class SignedSuite:
             raise SessionInvalid(reason="shape")
         try:
             # The same as ``Opened(...)``, which is a function of Python around this one.
-            return tuple.__new__(Opened, ("dcaf1s", key, decoded(head[2]), Payload(state, segment=segment), token))
+            return tuple.__new__(Opened, ("dcaf1s", key, decode_known(head[2]), Payload(state, segment=segment), token))
         except ValueError:  # vouched for by our key, so written by another program with it
             raise SessionInvalid(reason="claims", kid=key.kid) from None
 
@@ -132,13 +132,13 @@ def check_text(token: object, max_token_bytes: int) -> bytes:
 def _state_in(segment: memoryview) -> bytes | None:
     """The state of a segment; None where there is none in it for certain."""
     try:
-        state = decoded(segment)
+        state = decode_known(segment)
     except ValueError:
         return None
     return state if len(state) >= len(b"{}") else None
 
 
-def _refused(token: bytes, key: Key | None) -> SessionInvalid:
+def _build_refusal(token: bytes, key: Key | None) -> SessionInvalid:
     """Why a token was refused; the shape comes first."""
     found = SHAPE.fullmatch(token)
     if found is None:
@@ -176,4 +176,4 @@ def _keyed(secret: bytes) -> Keyed:
 
 def _mac(key: Key, audience: str, text: bytes | memoryview, more: bytes | memoryview = b"") -> bytes:
     """What a Signer of itsdangerous appends with this algorithm and ``key_derivation="none"``, without its copies of the text."""
-    return encoded(_keyed(key.derive("dcaf1s", audience, "mac")).mac(text, more))
+    return encode_as_bytes(_keyed(key.derive("dcaf1s", audience, "mac")).mac(text, more))

@@ -2,7 +2,7 @@
 
 How much room the keys of a state take in its token, and what is said where they are too large for it.
 
->>> size_of({"step": b"1"}, 0, 100), at_most("step", b"1")
+>>> count_bytes({"step": b"1"}, 0, 100), count_bytes_at_most("step", b"1")
 (10, 29)
 
 What a reader gets wrong: the first is exact and looks at every key. The second is what one key can add at most; while their sum
@@ -11,7 +11,7 @@ fits, nobody needs to look.
 The slots of one state: made when a key is first touched, in the order of a dict, and within the room of a token.
 
 >>> slots = Slots(Payload(b'{"a":1,"b":2}'))
->>> slots._found("a").data, slots._found("c"), slots._present()
+>>> slots._find_slot("a").data, slots._find_slot("c"), slots._present_keys()
 (b'1', None, ['a', 'b'])
 
 What a reader gets wrong: the order. A key stands where it arrived, and a new one where it was set. One that arrived, was dropped
@@ -42,12 +42,12 @@ WIDEST: Final = 6
 """Bytes of one character of a written key, at most: that of an escape."""
 
 
-def at_most(key: str, data: bytes) -> int:
+def count_bytes_at_most(key: str, data: bytes) -> int:
     """The bytes of one key and its written value, at most."""
     return WIDEST * len(key) + len(data) + AROUND
 
 
-def size_of(lasting: Mapping[str, bytes], own_bytes: int, limit_bytes: int) -> int:
+def count_bytes(lasting: Mapping[str, bytes], own_bytes: int, limit_bytes: int) -> int:
     """The bytes of a written state.
 
     Args:
@@ -127,9 +127,9 @@ class Slots:
             SessionValueError: There may be no such key.
         """
         with self.lock:
-            slot = self._found(key)
+            slot = self._find_slot(key)
             if slot is None:
-                slot = self._slots[checked(key)] = Slot(key, None)
+                slot = self._slots[check_key(key)] = Slot(key, None)
             return slot
 
     def peek(self, key: str) -> Any:
@@ -139,20 +139,20 @@ class Slots:
         members = self._members
         if members is None:
             with self.lock:
-                members = self._loaded()
+                members = self._load()
         value = members.get(key, ABSENT)
         return value if type(value) in ATOMS else ABSENT
 
-    def _found(self, key: str) -> Slot | None:
+    def _find_slot(self, key: str) -> Slot | None:
         """The slot of a key, made where it arrived and nobody has touched it."""
         if key in self._tails:
-            self._join(key)
+            self._write_tail(key)
         slot = self._slots.get(key)
-        if slot is None and key in (members := self._members or self._loaded()):
+        if slot is None and key in (members := self._members or self._load()):
             slot = self._slots[key] = Slot(key, members.written(key))
         return slot
 
-    def _loaded(self) -> Members:
+    def _load(self) -> Members:
         """What arrived, by key; the slots say what has become of it."""
         members = self._members
         if members is None:
@@ -160,36 +160,36 @@ class Slots:
             if RESERVED in members:
                 self._library = self._own_arrived = members.written(RESERVED)
                 del members[RESERVED]
-            self._hold(members, len(self.arrived.data))
+            self._set_members(members, len(self.arrived.data))
         return members
 
-    def _hold(self, members: Members, at_most_bytes: int) -> None:
+    def _set_members(self, members: Members, at_most_bytes: int) -> None:
         self._members, self._most_bytes = members, at_most_bytes
         if "\n".join(members).find(TEMPORARY) >= 0:  # in one step what is true of hardly any state
             for key in members:
                 if key.startswith(TEMPORARY):
                     self._slots[key] = Slot(key, members.written(key))
 
-    def _present(self) -> list[str]:
+    def _present_keys(self) -> list[str]:
         """The present keys in order, as far as written back."""
-        members, slots, moved = self._loaded(), self._slots, self._moved
+        members, slots, moved = self._load(), self._slots, self._moved
         arrived = [key for key in members if not (key in moved or (key in slots and slots[key].data is None))]
         return arrived + [key for key, slot in slots.items() if slot.data is not None and (key in moved or key not in members)]
 
-    def _now(self) -> Members:
+    def _current_members(self) -> Members:
         """The present keys and their values, as far as written back."""
-        self._join_all()
-        members = self._members or self._loaded()
+        self._write_tails()
+        members = self._members or self._load()
         return members.updated({key: slot.data for key, slot in self._slots.items()}, self._moved)
 
-    def _lasting(self) -> Members:
+    def _lasting_members(self) -> Members:
         """Those of them that are sealed; each temporary one has a slot."""
         if self._tails:
-            self._join_all()
+            self._write_tails()
         values: dict[str, bytes | None] = {}
         for key, slot in self._slots.items():
             values[key] = None if key.startswith(TEMPORARY) else slot.data
-        return (self._members or self._loaded()).updated(values, self._moved)
+        return (self._members or self._load()).updated(values, self._moved)
 
     def _insert(self, slot: Slot) -> None:
         """Let an absent key take the last place, before it becomes present."""
@@ -201,7 +201,7 @@ class Slots:
 
     def _move(self, slot: Slot) -> None:
         key = slot.key
-        if key in self._loaded():
+        if key in self._load():
             self._moved.add(key)
         self._slots[key] = self._slots.pop(key)
 
@@ -210,39 +210,39 @@ class Slots:
         found = self._tails.get(key)
         if found is None:
             slot = self.slot(key)
-            slot.settle()
+            slot.write_back()
             found = Tail(slot, len(read_list(slot.data, key)), [])
         return found
 
-    def _bytes_of(self, tail: Tail, item: bytes) -> int:
+    def _count_tail_bytes(self, tail: Tail, item: bytes) -> int:
         """How many bytes an item adds at most."""
         slot, more_bytes = tail.slot, len(item) + len(",")
         if slot.key in self._tails:
             return more_bytes
         if slot.data is None:
-            return at_most(slot.key, EMPTY) + more_bytes
+            return count_bytes_at_most(slot.key, EMPTY) + more_bytes
         return more_bytes + (len(slot.data) if slot.handles else 0)  # what was handed out may have grown, and nobody has counted it
 
-    def _begin(self, tail: Tail) -> None:
+    def _begin_tail(self, tail: Tail) -> None:
         """Let items wait, if none do: the list is written compactly, and what was handed out of it is overtaken."""
         slot = tail.slot
         if slot.key not in self._tails:
             if slot.data is None:
                 self._insert(slot)
-            slot.amend(EMPTY if slot.data is None else write(read(slot.data)))
+            slot.overwrite(EMPTY if slot.data is None else write(read(slot.data)))
             self._tails[slot.key] = tail
 
-    def _join(self, key: str) -> None:
+    def _write_tail(self, key: str) -> None:
         self._tails.pop(key).join()
 
-    def _join_all(self) -> None:
+    def _write_tails(self) -> None:
         for key in [*self._tails]:
-            self._join(key)
+            self._write_tail(key)
 
-    def _grow(self, key: str, more_bytes: int, data: bytes | Callable[[], bytes]) -> None:
+    def _check_growth(self, key: str, more_bytes: int, data: bytes | Callable[[], bytes]) -> None:
         """Refuse one value, as it is written or as a function writes it, so many bytes longer at most, as ``_check_size``."""
         if self._members is None:
-            self._loaded()
+            self._load()
         if key.startswith(TEMPORARY):
             return
         self._most_bytes += more_bytes
@@ -252,10 +252,10 @@ class Slots:
     def _check_size(self, coming: Mapping[str, bytes | None]) -> None:
         """Refuse, before anything is stored, what would not fit into a token. None takes a key out."""
         if self._members is None:
-            self._loaded()
+            self._load()
         for key, data in coming.items():
             if data is not None:
-                self._most_bytes += at_most(key, data)
+                self._most_bytes += count_bytes_at_most(key, data)
         if self.limit_bytes is not None and self._most_bytes > self.limit_bytes:
             self._most_bytes = self._check_exactly(coming)
 
@@ -263,14 +263,14 @@ class Slots:
         """The size of the written state, in bytes; refuse it as ``_check_size``."""
         if self.limit_bytes is None:
             return 0
-        now = self._now()
+        now = self._current_members()
         present: dict[str, bytes | None] = {key: now.written(key) for key in now}
         present.update(coming)
         lasting = {key: data for key, data in present.items() if data is not None and not key.startswith(TEMPORARY)}
-        return size_of(lasting, 0 if self._library is None else len(self._library) + len('"dcaf":,'), self.limit_bytes)
+        return count_bytes(lasting, 0 if self._library is None else len(self._library) + len('"dcaf":,'), self.limit_bytes)
 
 
-def checked(key: str) -> str:
+def check_key(key: str) -> str:
     """A key that there may be.
 
     Raises:

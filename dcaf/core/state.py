@@ -1,8 +1,8 @@
 """All keys of one session: parsed when first touched, compared with what arrived, written as one JSON object.
 
 >>> state = State(Payload(b'{"step":1,"cart":{"items":[]}}'))
->>> state.slot("cart").lend()["items"].append("widget")
->>> state.changed(), state.payload().data
+>>> state.slot("cart").get_live()["items"].append("widget")
+>>> state.changed_keys(), state.payload().data
 (['cart'], b'{"step":1,"cart":{"items":["widget"]}}')
 
 What a reader gets wrong: the member ``dcaf`` of the sealed object is the library's own. It is in no slot, so nothing that
@@ -19,10 +19,10 @@ from dcaf.core.claims import Standing
 from dcaf.core.errors import SessionClosedError, SessionValueError
 from dcaf.core.handles import Slot
 from dcaf.core.json_values import read, to_json, write, write_atom
-from dcaf.core.merging import EMPTY, Added, Growth, extended
+from dcaf.core.merging import EMPTY, CommutingChange, Increment, extend_list
 from dcaf.core.payload import lacks
 from dcaf.core.round_trip import is_same
-from dcaf.core.slots import RESERVED, TEMPORARY, Slots, at_most, checked
+from dcaf.core.slots import RESERVED, TEMPORARY, Slots, check_key, count_bytes_at_most
 
 __all__ = ["RESERVED", "TEMPORARY", "Frozen", "State"]
 
@@ -65,7 +65,7 @@ class State(Slots):
         """Whether anybody looked at the state."""
         return self._looked or self._members is not None or bool(self._slots)
 
-    def look(self) -> None:
+    def mark_seen(self) -> None:
         """Say that somebody looks at it all, which may be without parsing it."""
         self._looked = True
 
@@ -74,7 +74,7 @@ class State(Slots):
         slot = self._slots.get(key)
         if slot is None or self._tails:
             with self.lock:
-                slot = self._found(key)
+                slot = self._find_slot(key)
         return slot
 
     def __contains__(self, key: object) -> bool:
@@ -82,22 +82,22 @@ class State(Slots):
             slot = self.find(key) if isinstance(key, str) else None
             if slot is None:
                 return False
-            slot.settle()
+            slot.write_back()
             return slot.data is not None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.keys())
 
     def keys(self, prefix: str = "") -> list[str]:
-        """The present keys that begin with a prefix, in order. Raises as ``settle``."""
+        """The present keys that begin with a prefix, in order. Raises as ``write_back``."""
         with self.lock:
-            self.settle()
-            return [key for key in self._present() if key.startswith(prefix)]
+            self.write_back()
+            return [key for key in self._present_keys() if key.startswith(prefix)]
 
     def values(self, prefix: str = "") -> dict[str, bytes]:
-        """The written values of these keys. Raises as ``settle``."""
+        """The written values of these keys. Raises as ``write_back``."""
         with self.lock:
-            keys, slots, members = self.keys(prefix), self._slots, self._loaded()
+            keys, slots, members = self.keys(prefix), self._slots, self._load()
             data = [slots[key].data if key in slots else members.written(key) for key in keys]
             return {key: written for key, written in zip(keys, data, strict=True) if written is not None}
 
@@ -110,13 +110,13 @@ class State(Slots):
         with self.lock:
             if self._late is not None:
                 self._refuse_late(self._late)
-            slot = self._found(key) if type(key) is str else None
-            name = checked(key) if slot is None else key
+            slot = self._find_slot(key) if type(key) is str else None
+            name = check_key(key) if slot is None else key
             data = write_atom(value) if as_type is None else None
             if data is None:
                 kept = slot.undeclared if slot is not None and slot.handles else None
                 data = write(to_json(value, as_type, path=name, kept=kept))
-            self._grow(name, at_most(name, data), data)
+            self._check_growth(name, count_bytes_at_most(name, data), data)
             slot = self.slot(name) if slot is None else slot
             if slot.data is None:
                 self._insert(slot)
@@ -147,12 +147,12 @@ class State(Slots):
             if self._late is not None:
                 self._refuse_late(self._late)
             slot = self.slot(key)
-            slot.settle()
-            data = Added(by).applied(slot.data, key)
-            self._grow(key, at_most(key, data) if slot.data is None else len(data) - len(slot.data), data)
+            slot.write_back()
+            data = Increment(by).apply(slot.data, key)
+            self._check_growth(key, count_bytes_at_most(key, data) if slot.data is None else len(data) - len(slot.data), data)
             if slot.data is None:
                 self._insert(slot)
-            slot.amend(data)
+            slot.overwrite(data)
             return int(data)
 
     def append(self, key: str, value: object) -> None:
@@ -167,8 +167,10 @@ class State(Slots):
                 self._refuse_late(self._late)
             tail = self._tail(key)
             item = write(to_json(value, path=f"{key}[{tail.length}]"))
-            self._grow(key, self._bytes_of(tail, item), lambda: extended(tail.slot.data or EMPTY, [*tail.items, item]))
-            self._begin(tail)
+            self._check_growth(
+                key, self._count_tail_bytes(tail, item), lambda: extend_list(tail.slot.data or EMPTY, [*tail.items, item])
+            )
+            self._begin_tail(tail)
             tail.append(item)
 
     def drop(self, key: str) -> bool:
@@ -176,9 +178,9 @@ class State(Slots):
         with self.lock:
             if self._late is not None:
                 self._refuse_late(self._late)
-            slot = self._found(key)
+            slot = self._find_slot(key)
             if slot is not None and slot.data is None:
-                slot.settle()
+                slot.write_back()
             if slot is None or slot.data is None:
                 return False
             slot.drop()
@@ -190,17 +192,17 @@ class State(Slots):
         with self.lock:
             if self._late is not None:
                 self._refuse_late(self._late)
-            for key in {**self._loaded(), **self._slots}:
+            for key in {**self._load(), **self._slots}:
                 if key.startswith(prefix) and not (kept and key.startswith(kept)):
                     self.slot(key).drop()
             self._count_size_change()
 
     def copy(self) -> State:
-        """A state of its own with the same keys, and the same that arrived. Raises as ``settle``."""
+        """A state of its own with the same keys, and the same that arrived. Raises as ``write_back``."""
         with self.lock:
-            self.settle()
+            self.write_back()
             copied = State(self.arrived, self.standing, limit_bytes=self.limit_bytes)
-            copied._loaded()  # first, because it reads the library's member
+            copied._load()  # first, because it reads the library's member
             for key, slot in self._slots.items():
                 copied.slot(key).data = slot.data
             copied._slots = {key: copied._slots[key] for key in self._slots}  # whatever came first when it was loaded
@@ -217,7 +219,7 @@ class State(Slots):
         with self.lock:
             if self._late is not None:
                 self._refuse_late(self._late)
-            written = dict(self._written(key, value) for key, value in values.items())
+            written = dict(self._convert(key, value) for key, value in values.items())
             self._check_size(written)
             for (key, data), value in zip(written.items(), values.values(), strict=True):
                 slot = self.slot(key)
@@ -234,28 +236,28 @@ class State(Slots):
         with self.lock:
             if self._late is not None:
                 self._refuse_late(self._late)
-            written = dict(self._written(key, value) for key, value in values.items())
-            self.settle()
-            going = [key for key in self._lasting() if key not in written]
+            written = dict(self._convert(key, value) for key, value in values.items())
+            self.write_back()
+            going = [key for key in self._lasting_members() if key not in written]
             self._check_size({**dict.fromkeys(going), **written})
             for key in going:
                 self.drop(key)
             self.put_all(values)
-            if [*self._lasting()] != [*written]:
+            if [*self._lasting_members()] != [*written]:
                 for key in written:
                     self.move_to_end(key)
 
     def move_to_end(self, key: str) -> None:
         """Make a key the last one, if it is present."""
         with self.lock:
-            slot = self._found(key)
+            slot = self._find_slot(key)
             if slot is not None and slot.data is not None:
                 self._move(slot)
 
     def overwrite(
         self,
         values: Mapping[str, bytes | None],
-        changes: Mapping[str, Growth],  # noqa: ARG002
+        changes: Mapping[str, CommutingChange],  # noqa: ARG002
         own: Mapping[str, Any] | None = None,
     ) -> None:
         """Take over written values; what was handed out of them is overtaken.
@@ -272,11 +274,11 @@ class State(Slots):
             if self._late is not None:
                 self._refuse_late(self._late)
             if self._members is None:
-                self._loaded()
+                self._load()
             before = self._library
             if own is not None:
                 self._library = write(dict(own)) if own else None
-                self._most_bytes += at_most(RESERVED, self._library or b"")
+                self._most_bytes += count_bytes_at_most(RESERVED, self._library or b"")
             try:
                 self._check_size(values)
             except SessionValueError:
@@ -290,12 +292,12 @@ class State(Slots):
                     self._insert(slot)
                 if data is None:
                     self._count_size_change()
-                slot.amend(data)
+                slot.overwrite(data)
 
     def own(self) -> dict[str, Any]:
         """The library's own member: a copy, empty where there is none."""
         with self.lock:
-            self._loaded()
+            self._load()
             found = None if self._library is None else read(self._library)
             return found if isinstance(found, dict) else {}
 
@@ -303,25 +305,25 @@ class State(Slots):
         """Replace the library's own member; an empty one is left out. Raises as ``overwrite``."""
         self.overwrite({}, {}, own)
 
-    def settle(self) -> None:
+    def write_back(self) -> None:
         """Write back every handle that changed.
 
         Raises:
-            SessionAliasError, SessionValueError: As ``Slot.settle``.
+            SessionAliasError, SessionValueError: As ``Slot.write_back``.
         """
         with self.lock:
             if self._tails:
-                self._join_all()
+                self._write_tails()
             for slot in self._slots.values():
                 if slot.handles:
-                    slot.settle()
+                    slot.write_back()
 
     def freeze(self) -> Frozen:
-        """What is to be sealed, and how every key stood in it. The caller has the lock. Raises as ``settle``."""
+        """What is to be sealed, and how every key stood in it. The caller has the lock. Raises as ``write_back``."""
         payload = self.payload()
         return Frozen(payload, {key: slot.data for key, slot in self._slots.items()}, self._library, frozenset(self._moved))
 
-    def arrives(self, payload: Payload, standing: Standing, frozen: Frozen | None = None) -> None:
+    def mark_sealed(self, payload: Payload, standing: Standing, frozen: Frozen | None = None) -> None:
         """Take what was sealed of it for what arrived: only what comes after is a change. The caller has the lock.
 
         Args:
@@ -350,7 +352,7 @@ class State(Slots):
         library, most_bytes, self._own_arrived = self._library, self._most_bytes, frozen.library
         has_later = self._tails or any(slot.data is not slot.arrived for slot in self._slots.values())
         if has_later or library != frozen.library:
-            self._loaded()
+            self._load()
             self._library, self._most_bytes = library, most_bytes
 
     def end(self, late: Callable[[], None]) -> None:
@@ -378,43 +380,43 @@ class State(Slots):
             self._moved, self._tails, self._looked = other._moved, other._tails, other._looked
             self._count_size_change()
 
-    def changed(self) -> list[str]:
-        """The lasting keys whose value is not what arrived, or was last sealed. Raises as ``settle``."""
+    def changed_keys(self) -> list[str]:
+        """The lasting keys whose value is not what arrived, or was last sealed. Raises as ``write_back``."""
         found: list[str] = []
         if not self._slots:
             return found
         with self.lock:
             if self._tails:
-                self._join_all()
+                self._write_tails()
             for key, slot in self._slots.items():
                 if slot.handles:
-                    slot.settle()
+                    slot.write_back()
                 if slot.data is not slot.arrived and slot.data != slot.arrived and not key.startswith(TEMPORARY):
                     found.append(key)
         return found
 
     def is_changed(self) -> bool:
-        """Whether what would be sealed is not what arrived: a key, or the library's own member. Raises as ``settle``."""
+        """Whether what would be sealed is not what arrived: a key, or the library's own member. Raises as ``write_back``."""
         if not self._slots:
             return self._library != self._own_arrived
         with self.lock:
-            return bool(self.changed()) or self._library != self._own_arrived
+            return bool(self.changed_keys()) or self._library != self._own_arrived
 
     @property
     def is_sealed(self) -> bool:
-        """Whether the last token holds the state as it is, its keys in this order. Raises as ``settle``."""
+        """Whether the last token holds the state as it is, its keys in this order. Raises as ``write_back``."""
         is_held = self.standing is not None and self.standing.token != ()
         return is_held and not (self.is_changed() or self._is_reordered())
 
     def payload(self) -> Payload:
-        """What is to be sealed: the lasting keys and the library's own member. Raises as ``settle``.
+        """What is to be sealed: the lasting keys and the library's own member. Raises as ``write_back``.
 
         A state that nobody changed is the very payload that arrived, unless its keys have another order now.
         """
         with self.lock:
-            if not (self.changed() or self._library != self._own_arrived or self._is_reordered()):
+            if not (self.changed_keys() or self._library != self._own_arrived or self._is_reordered()):
                 return self.arrived
-            members = self._lasting()
+            members = self._lasting_members()
             if self._library is not None:
                 members = members.updated({RESERVED: self._library})
             payload = members.payload()
@@ -423,7 +425,7 @@ class State(Slots):
             return payload
 
     def plain(self, shows: Callable[[str], bool] | None = None, payload: Payload | None = None) -> bytes:
-        """Write what a tool or an application may see: the lasting keys alone, or some of them. Raises as ``settle``.
+        """Write what a tool or an application may see: the lasting keys alone, or some of them. Raises as ``write_back``.
 
         Args:
             shows: Tells which of them; None shows all.
@@ -434,8 +436,8 @@ class State(Slots):
         with self.lock:
             if shows is None and self._is_plain():
                 return self.arrived.data
-            self.settle()
-            present = self._lasting()
+            self.write_back()
+            present = self._lasting_members()
             hidden = [] if shows is None else [key for key in present if not shows(key)]
             return present.updated(dict.fromkeys(hidden)).payload().data
 
@@ -443,14 +445,14 @@ class State(Slots):
         """Whether what arrived is all that is to be shown: nobody changed it, and it has no member of the library's."""
         if self._members is None and not self._slots and self.arrived.index is None:
             return lacks(self.arrived, QUOTED)
-        self._loaded()  # cut by the index, which is quicker than to look at every byte of a large state
+        self._load()  # cut by the index, which is quicker than to look at every byte of a large state
         return self._library is None and not (self.is_changed() or self._is_reordered())
 
     def _is_reordered(self) -> bool:
         """Whether the lasting keys have another order than those that arrived, which counts as no change."""
-        return bool(self._moved) and [*self._lasting()] != [*self._loaded()]
+        return bool(self._moved) and [*self._lasting_members()] != [*self._load()]
 
-    def _written(self, key: str, value: object) -> tuple[str, bytes]:
-        name = checked(key)
+    def _convert(self, key: str, value: object) -> tuple[str, bytes]:
+        name = check_key(key)
         slot = self._slots.get(name)
         return name, write(to_json(value, path=name, kept=None if slot is None else slot.undeclared))

@@ -6,7 +6,7 @@ The session as one call of a tool sees it: its own until it has returned, and th
 >>> state = State(Payload(b'{"step":1,"log":["a"]}'))
 >>> one, other = Overlay(state), Overlay(state)
 >>> one.put("step", 2)
->>> other.find("log").lend().append("b")
+>>> other.find("log").get_live().append("b")
 >>> one.commit().clashes, other.commit().clashes, state.plain()
 ([], [], b'{"step":2,"log":["a","b"]}')
 
@@ -43,9 +43,9 @@ from dcaf.core.errors import SessionClosedError
 from dcaf.core.handles import ABSENT, Slot
 from dcaf.core.json_values import write
 from dcaf.core.mapping import state_of
-from dcaf.core.merging import ROOT, Added, Growth, Path, changes, grow_again, merge, merge_own, value_of
+from dcaf.core.merging import ROOT, CommutingChange, Increment, Path, changes, merge, merge_own, read_value, reapply
 from dcaf.core.payload import Members
-from dcaf.core.rebasing import Growing
+from dcaf.core.rebasing import CommutingState
 from dcaf.core.session import Session, session_behind
 from dcaf.core.state import State
 
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 Wins = Callable[[str, Path], bool]
 
-NOTHING: Final = Added(0)
+NOTHING: Final = Increment(0)
 """What is remembered of a key that a call within this one wrote otherwise than by counting and appending."""
 
 NOTHING_ARRIVED: Final = Payload(b"{}")
@@ -94,10 +94,10 @@ class Committed(NamedTuple):
 
     def paths(self) -> dict[str, list[Path]]:
         """Key -> the paths below it that the call had changed."""
-        return {key: changes(value_of(before), value_of(after)) for key, (before, after) in self.written.items()}
+        return {key: changes(read_value(before), read_value(after)) for key, (before, after) in self.written.items()}
 
 
-class Overlay(Growing):
+class Overlay(CommutingState):
     """What one call reads and writes, over the state of its turn, or over another call's.
 
     Args:
@@ -141,15 +141,15 @@ class Overlay(Growing):
         """As of a state; every key counts as read."""
         self._reads_all = True
         with self.lock:
-            self._loaded()
+            self._load()
             return super().plain(shows, payload)
 
     def copy(self) -> State:
         """As of a state; every key counts as read."""
         self._reads_all = True
         with self.lock:
-            self.settle()
-            copied, present = State(standing=self.standing, limit_bytes=self.limit_bytes), self._now()
+            self.write_back()
+            copied, present = State(standing=self.standing, limit_bytes=self.limit_bytes), self._current_members()
             for key in present:
                 copied.slot(key).data = present.written(key)
             copied._library = self._library
@@ -163,9 +163,9 @@ class Overlay(Growing):
         return was_there
 
     def has_written(self) -> bool:
-        """Whether a commit would change anything. Raises as ``settle``."""
+        """Whether a commit would change anything. Raises as ``write_back``."""
         with self.lock:
-            self.settle()
+            self.write_back()
             return self._library != self._own_arrived or any(slot.data != slot.arrived for slot in self._slots.values())
 
     def commit(self, *, wins: Wins = ALWAYS, look: Look = IGNORE) -> Committed:
@@ -184,21 +184,21 @@ class Overlay(Growing):
                 self.pass_reads()
             if self._members is None and not self._slots:
                 return Committed({}, [])
-            self.settle()
+            self.write_back()
             values: dict[str, bytes | None] = {}
-            growths: dict[str, Growth] = {}
+            growths: dict[str, CommutingChange] = {}
             written: dict[str, tuple[bytes | None, bytes | None]] = {}
             clashes: list[Clash] = []
             new = {*self._moved}
             for key, slot in self._slots.items():
                 if slot.data is slot.arrived or slot.data == slot.arrived:
                     continue
-                theirs = self._below(key)
-                values[key], written[key] = self._merged(slot, theirs, wins, clashes), (slot.arrived, slot.data)
+                theirs = self._read_below(key)
+                values[key], written[key] = self._merge(slot, theirs, wins, clashes), (slot.arrived, slot.data)
                 if theirs is None:
                     new.add(key)
-                if self._grown and self._commutes(slot):
-                    growths[key] = self._grown[key]
+                if self._commuting and self._commutes(slot):
+                    growths[key] = self._commuting[key]
             if clashes:
                 look(clashes)
             own = None if self._library == self._own_arrived else merge_own(self._own_arrived, parent._library, self._library)
@@ -222,7 +222,7 @@ class Overlay(Growing):
     def overwrite(
         self,
         values: Mapping[str, bytes | None],
-        changes: Mapping[str, Growth],
+        changes: Mapping[str, CommutingChange],
         own: Mapping[str, Any] | None = None,
     ) -> None:
         """As of a state; changes that commute stay what they are."""
@@ -232,51 +232,53 @@ class Overlay(Growing):
             slot.is_rewritten = slot.is_rewritten or key not in changes
             self._remember(key, changes.get(key, NOTHING))
 
-    def _loaded(self) -> Members:
+    def _load(self) -> Members:
         """What stood in the state below when it was first looked at."""
         members = self._members
         if members is None:
             parent = self._parent
             with parent.lock:
                 if parent._slots:
-                    parent.settle()
-                members = parent._now() if parent._slots else parent._loaded()
+                    parent.write_back()
+                members = parent._current_members() if parent._slots else parent._load()
                 self._library = self._own_arrived = parent._library
-                self._hold(members, parent._most_bytes)
+                self._set_members(members, parent._most_bytes)
         return members
 
     def _is_plain(self) -> bool:
         return False
 
-    def _below(self, key: str) -> bytes | None:
+    def _read_below(self, key: str) -> bytes | None:
         """What a key is in the state below, now."""
-        slot = self._parent._found(key)
+        slot = self._parent._find_slot(key)
         if slot is None:
             return None
         if slot.handles:
-            slot.settle()
+            slot.write_back()
         return slot.data
 
     def _commutes(self, slot: Slot) -> bool:
         """Whether all that the call did to a key was to count and to append."""
-        return slot.key in self._grown and not slot.is_rewritten
+        return slot.key in self._commuting and not slot.is_rewritten
 
-    def _merged(self, slot: Slot, theirs: bytes | None, wins: Wins, clashes: list[Clash]) -> bytes | None:
+    def _merge(self, slot: Slot, theirs: bytes | None, wins: Wins, clashes: list[Clash]) -> bytes | None:
         """What a key is to be in the state below; where one change gives way is noted."""
-        if self._grown and self._commutes(slot):
-            counted = slot.data if theirs == slot.arrived else grow_again(theirs, slot.key, self._grown[slot.key])
+        if self._commuting and self._commutes(slot):
+            counted = slot.data if theirs == slot.arrived else reapply(theirs, slot.key, self._commuting[slot.key])
             if counted is not None:
                 return counted
-        if not (self._reads_all or slot.key in self._reads or slot.key in self._grown):
-            return _written_blindly(slot, theirs, clashes, is_later=wins(slot.key, ROOT))
+        if not (self._reads_all or slot.key in self._reads or slot.key in self._commuting):
+            return _merge_blindly(slot, theirs, clashes, is_later=wins(slot.key, ROOT))
         if theirs == slot.arrived:
             return slot.data
-        value, paths = merge(value_of(slot.arrived), value_of(theirs), value_of(slot.data), wins=lambda path: wins(slot.key, path))
+        value, paths = merge(
+            read_value(slot.arrived), read_value(theirs), read_value(slot.data), wins=lambda path: wins(slot.key, path)
+        )
         clashes += [Clash(slot.key, path, "stale-read") for path in paths]
         return None if value is ABSENT else write(value)
 
 
-def _written_blindly(slot: Slot, theirs: bytes | None, clashes: list[Clash], *, is_later: bool) -> bytes | None:
+def _merge_blindly(slot: Slot, theirs: bytes | None, clashes: list[Clash], *, is_later: bool) -> bytes | None:
     """One whole value that was written without a look at what it replaces: the later one is kept, and two equal ones are one."""
     if slot.data == theirs or (is_later and theirs == slot.arrived):
         return slot.data
@@ -325,7 +327,7 @@ class Transaction:
         _innermost.reset(innermost)
 
 
-def innermost(state: State) -> Transaction | None:
+def find_innermost(state: State) -> Transaction | None:
     """The innermost transaction that is open here, and is of a state or over it; None where there is none."""
     found = _innermost.get()
     while found is not None:
@@ -352,12 +354,12 @@ def transaction(session: S) -> AbstractContextManager[S]:
         SessionAliasError, SessionValueError: At the end, what was done cannot be written, or would be too large together. Then
             nothing is kept.
     """
-    return _drafted(session_behind(session, "transaction()"))
+    return _draft(session_behind(session, "transaction()"))
 
 
 @contextmanager
-def _drafted(session: Session) -> Iterator[S]:
-    around = innermost(state_of(session))
+def _draft(session: Session) -> Iterator[S]:
+    around = find_innermost(state_of(session))
     below = state_of(session) if around is None else around.overlay
     made = Transaction(below, type(session))
     try:

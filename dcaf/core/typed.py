@@ -236,9 +236,9 @@ def parametrise(cls: type, arguments: Any) -> type:
     """
     given = arguments if isinstance(arguments, tuple) else (arguments,)
     try:
-        return _parametrised(cls, given, repr(given))
+        return _parametrise_cached(cls, given, repr(given))
     except TypeError:  # an argument that cannot be hashed
-        return _parametrised.__wrapped__(cls, given, "")
+        return _parametrise_cached.__wrapped__(cls, given, "")
 
 
 def keep_variables(cls: type) -> None:
@@ -249,7 +249,7 @@ def keep_variables(cls: type) -> None:
 
 
 @lru_cache(maxsize=1024)
-def _parametrised(cls: type, arguments: tuple[Any, ...], _spelled: str) -> type:
+def _parametrise_cached(cls: type, arguments: tuple[Any, ...], _spelled: str) -> type:
     """As ``parametrise``; spelled too, because ``int | str`` and ``str | int`` are equal, and are read in another order."""
     types = _types(cls, arguments)
     free = tuple(dict.fromkeys(each for argument in types.values() for each in _variables(argument)))
@@ -261,7 +261,7 @@ def _parametrised(cls: type, arguments: tuple[Any, ...], _spelled: str) -> type:
     for name in dir(cls):
         field = getattr_static(cls, name, None)
         if isinstance(field, Field):
-            setattr(made, name, field.of_type(lambda as_type: _replaced(as_type, types)))
+            setattr(made, name, field.of_type(lambda as_type: _replace(as_type, types)))
     return made
 
 
@@ -281,12 +281,12 @@ def _types(cls: type, arguments: tuple[Any, ...]) -> dict[Any, Any]:
     return dict(zip(variables, (*arguments, *otherwise), strict=True))
 
 
-def _replaced(hint: Any, types: dict[Any, Any]) -> Any:
+def _replace(hint: Any, types: dict[Any, Any]) -> Any:
     """A type with other types in the place of its variables, however deep they stand."""
     if isinstance(hint, TypeVar):
         return types.get(hint, hint)
     inner = _inner(hint)
-    found = tuple(_replaced(each, types) for each in inner)
+    found = tuple(_replace(each, types) for each in inner)
     if all(one is other for one, other in zip(found, inner, strict=True)):
         return hint
     origin = get_origin(hint) or hint

@@ -7,7 +7,7 @@ What a stored object has and its type does not declare: kept with the object tha
 ...     name: str
 >>> ada, eve = User(name="ada"), User(name="eve")
 >>> kept = Undeclared([{"name": "ada", "admin": True}], [ada], describe(list[User]))
->>> kept.restored({"name": "Ada"}, ada), kept.restored({"name": "eve"}, eve)
+>>> kept.restore({"name": "Ada"}, ada), kept.restore({"name": "eve"}, eve)
 ({'name': 'Ada', 'admin': True}, {'name': 'eve'})
 
 What a reader gets wrong: it goes by identity, not by place and not by what looks alike. A new object that stands where an older
@@ -35,10 +35,10 @@ from typing import Any, Final, NamedTuple, Self
 import orjson
 from pydantic import BaseModel, RootModel, ValidationError
 
-from dcaf.core.adapters import Description, Names, Path, describe, once
+from dcaf.core.adapters import Description, Names, Path, describe, describe_read_once
 from dcaf.core.errors import ConfigurationError
-from dcaf.core.parts import ATOMS, SEQUENCES, SETS, Refusal, base_of, extra_of, holds_non_finite, locate, parts_of
-from dcaf.core.round_trip import find_unwritable, is_same, look
+from dcaf.core.parts import ATOMS, SEQUENCES, SETS, Refusal, base_of, extra_of, holds_non_finite, locate_misfit, parts_of
+from dcaf.core.round_trip import find_unwritable, fingerprint, is_same
 
 ABSENT: Final = object()
 
@@ -72,7 +72,7 @@ class Undeclared:
     def __bool__(self) -> bool:
         return bool(self._kept)
 
-    def joined(self, other: Self | None) -> Self:
+    def union(self, other: Self | None) -> Self:
         """Those of two."""
         if other is None:
             return self
@@ -80,7 +80,7 @@ class Undeclared:
         found._kept = self._kept | other._kept
         return found
 
-    def within(self, value: object) -> Self | None:
+    def restrict_to(self, value: object) -> Self | None:
         """Those of the objects that a value holds; None where it holds none of them."""
         found = copy(self)
         found._kept = {}
@@ -101,7 +101,7 @@ class Undeclared:
         """The names of all these members, each once."""
         return [*dict.fromkeys(name for _, members in self._kept.values() for name in members)]
 
-    def restored(self, written: dict[str, Any], given: object, names: Collection[str] | None = None) -> dict[str, Any]:
+    def restore(self, written: dict[str, Any], given: object, names: Collection[str] | None = None) -> dict[str, Any]:
         """An object as its type writes it now, with its undeclared members.
 
         Args:
@@ -167,7 +167,7 @@ def _paired(stored: list[Any], given: Iterable[Any]) -> Iterator[tuple[Any, Any]
         if all(_is_plausible(*pair) for pair in pairs):
             return iter(pairs)
     kinds = {type(item) for item in items if isinstance(item, BaseModel) or is_dataclass(item)}
-    parts = {look(item): item for item in items} if kinds else {}
+    parts = {fingerprint(item): item for item in items} if kinds else {}
     read = ((item, parts.get(_read(item, kind), ABSENT)) for item in stored for kind in kinds)
     return ((item, part) for item, part in read if part is not ABSENT)
 
@@ -183,7 +183,7 @@ def _is_plausible(stored: Any, given: Any) -> bool:
 def _read(stored: Any, kind: type) -> Any:
     """How what is read of a stored item looks; ABSENT where it does not fit."""
     try:
-        return look(describe(kind).adapter.validate_json(orjson.dumps(stored), by_alias=True, by_name=True))
+        return fingerprint(describe(kind).adapter.validate_json(orjson.dumps(stored), by_alias=True, by_name=True))
     except Exception:  # noqa: BLE001 - then it is no such object, whatever its own code has to say of it
         return ABSENT
 
@@ -220,7 +220,7 @@ WHOLE: Final[Any] = AS_DECLARED | {"serialize_as_any": True}
 STRICT: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 
 
-def mark(value: object, kind: Description | None) -> bytes | None:
+def snapshot(value: object, kind: Description | None) -> bytes | None:
     """Say cheaply how an object is written now; None where it cannot be.
 
     Args:
@@ -235,10 +235,10 @@ def mark(value: object, kind: Description | None) -> bytes | None:
         return None
 
 
-def tells_all(found: bytes | None, value: object, kind: Description | None) -> bool:
-    """Whether an object that has the same mark again is unchanged. It is not sure where a type does not write all that it has.
+def is_conclusive(found: bytes | None, value: object, kind: Description | None) -> bool:
+    """Whether an object that has the same snapshot again is unchanged. It is not sure where a type does not write all that it has.
 
-    A ``null`` in a mark may be a number that is not finite.
+    A ``null`` in a snapshot may be a number that is not finite.
     """
     if found is None or not (kind is None or kind.writes_all):
         return False
@@ -260,7 +260,7 @@ def dump(value: object, as_type: Any) -> object:
         reason = f": {error}" if isinstance(value, BaseModel) or is_dataclass(value) else ""
         raise Refusal(f"is of type {type(value).__name__}, which cannot be stored{reason}") from None
     if kind.read_once is not None:
-        raise Refusal(once(kind.read_once))
+        raise Refusal(describe_read_once(kind.read_once))
 
     def included(include: Any = None) -> object:
         # By name, and read by name or alias: then whatever aliases a model has, it reads what it wrote.
@@ -306,7 +306,7 @@ def read_back(written: Any, as_type: Any) -> Any:
         return reads.validate_json(orjson.dumps(written), by_alias=True, by_name=True)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)[0]
-        raise locate(found, written) from None
+        raise locate_misfit(found, written) from None
     except Exception as error:  # noqa: BLE001 - validators are code of the application, or of some other library
         raise Refusal(f"would not be read back: its type's own code raised {type(error).__name__}") from None
 
@@ -322,7 +322,7 @@ def arrange(written: Any, value: Any, kept: Undeclared | None = None, names: Col
         return written
     inside = dict(_inside(written, value))
     found = {key: arrange(part, inside[key], kept, names) if key in inside else part for key, part in written.items()}
-    return found if kept is None else kept.restored(found, value, names)
+    return found if kept is None else kept.restore(found, value, names)
 
 
 def _inside(written: dict[str, Any], value: object) -> Iterator[tuple[str, Any]]:

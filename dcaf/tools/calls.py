@@ -14,7 +14,7 @@ from dcaf.core.mapping import state_of
 from dcaf.core.merging import Path
 from dcaf.core.parts import join
 from dcaf.core.session import Session
-from dcaf.core.transaction import IGNORE, OUTSIDE, Clash, Look, Transaction, innermost, log_clash, refuse_late
+from dcaf.core.transaction import IGNORE, OUTSIDE, Clash, Look, Transaction, find_innermost, log_clash, refuse_late
 from dcaf.tools.execution import END, Running
 from dcaf.tools.queue import Caller, Conflict, queue_of
 from dcaf.tools.threads import contained
@@ -52,7 +52,7 @@ class OpenCall(Transaction):
         conflicts: list[Conflict] | None = None,
     ) -> None:
         state = state_of(session)
-        around = innermost(state)
+        around = find_innermost(state)
         below = state if around is None else around.overlay
         self._running = running
         self._queue = queue_of(below)

@@ -513,7 +513,7 @@ class Unordered(Session):
     """A key that was dropped and set again stands where it stood before."""
 
     def __iter__(self) -> Iterator[str]:
-        arrived = self._state._loaded()
+        arrived = self._state._load()
         return iter(sorted(self._keys(), key=lambda key: key not in arrived))
 
 
