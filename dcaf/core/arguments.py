@@ -1,20 +1,11 @@
 """Check what a caller gives by mistake: the error names the argument and says what to write.
 
-What somebody gives by mistake: said at once, with the argument's name and what it takes.
-
 >>> require_text("domain=", 7, "the name of a host")
 Traceback (most recent call last):
     ...
 dcaf.core.errors.ConfigurationError: domain= takes a text, the name of a host, not an int.
 
-What a reader gets wrong: the value itself is in no message. It may be a key, a session, or what a person has said.
-
-What to write where an agent framework was given a tool of dcaf's, or a function that takes a session, as if it were its own.
-
->>> describe_framework("A Session") is None  # nobody's code is below this one
-True
-
-What a reader gets wrong: no framework is imported here, and none is needed. The one that asks is known by its frames.
+No message has the value itself, which may be a key, a session, or what a person has said.
 """
 
 from __future__ import annotations

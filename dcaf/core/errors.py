@@ -40,11 +40,6 @@
 >>> str(SessionInvalid(reason="mac", kid="k7"))
 'The session was not sealed by this service for this caller.'
 
-What a reader gets wrong: ``str(error)`` of a SessionError is what the client is told, one static sentence per class.
-Why it was refused is in ``error.reason``, for the log alone.
-
-What a function of the application raised, in words for the log: its type and its place.
-
 >>> def accept(plain): return plain["step"]
 >>> try:
 ...     accept({})
@@ -52,7 +47,8 @@ What a function of the application raised, in words for the log: its type and it
 ...     print(describe_raised(error))
 KeyError in accept (...:1)
 
-What a reader gets wrong: the message of the exception is not there on purpose. It may quote what a caller has sent.
+What a reader gets wrong: ``str(error)`` of a SessionError is the sentence for the client, one static sentence per class. Why it was
+refused is in ``error.reason``, for the log alone.
 """
 
 from __future__ import annotations

@@ -1,29 +1,15 @@
-"""Import what may be missing or is named by text: optional packages, and `package.module:name`.
-
-Imports of what is not in the base installation: where a package is missing, the error says what to install, and for what.
+"""Import what may be missing or is named by text: optional packages, and ``package.module:name``.
 
 >>> with extra("dcaf.client", "dcaf[client]"):
 ...     import a_package_that_is_not_there
 Traceback (most recent call last):
     ...
 ModuleNotFoundError: dcaf.client needs a-package-that-is-not-there: pip install 'dcaf[client]'
-
-What a reader gets wrong: a library is imported in such a block and nowhere else. A module that also imports it by itself may come
-first, and then the name of the library is all that is said.
-
-What a text like ``shop.agents:support`` names: a module, and something in it.
-
 >>> load_target("dcaf.core.session:Session.from_dict").__name__
 'from_dict'
 
-What a reader gets wrong: importing a module runs it. A module that starts a server when it is imported does so here too.
-
-A module that only one command needs, load_module when that command runs: the others do not wait for an agent framework.
-
->>> load_module("dcaf.core.keys", what="the keys", extra="server").__name__
-'dcaf.core.keys'
-
-What a reader gets wrong: the names are constants in this package. Nothing of them comes from the command line.
+What a reader gets wrong: every module that imports an optional package does it inside ``extra``. One that imports it bare may come
+first, and then the error says only the name of the package.
 """
 
 from __future__ import annotations

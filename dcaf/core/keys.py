@@ -1,29 +1,18 @@
-"""Key rings: keys and their text, the ring that names the one which signs, and a ring that is read again while the service runs.
-
-Who may vouch for a session: keys, their textual form, and the ring that names the one which signs.
+"""Keys and key rings: the text of a key, the ring that names the one that signs, and a ring that is read again at run time.
 
 >>> key = Key.generate("k7")
 >>> Key.parse(key.text()) == key
 True
 >>> key
 Key(kid='k7')
-
-What a reader gets wrong: a key is not a password. No text but what ``dcaf keys new`` prints is accepted, so nobody's
-favourite secret, and none that was ever published, can become one.
-
-A key ring that is read again while the service runs, so that rotating a key needs no restart.
-
->>> from dcaf.core.keys import Key
 >>> old, new = Key.generate("old"), Key.generate("new")
->>> rings = [Keyring(old), Keyring(new, old)]
->>> times = iter([0.0, 10.0, 61.0])
+>>> rings, times = [Keyring(old), Keyring(new, old)], iter([0.0, 10.0, 61.0])
 >>> live = LiveKeyring(lambda: rings.pop(0), clock=lambda: next(times))
 >>> live.active.kid, live.active.kid
 ('old', 'new')
 
-What a reader gets wrong: a ring that cannot be read keeps the one before, and so does one that lacks a key, until the next reading
-lacks it too: a file that is being written is not a smaller ring. Both are in the log. ``Key.from_bytes(revoked=True)`` drops one at
-once.
+What a reader gets wrong: a key is not a password. Only text that ``dcaf keys new`` prints is accepted, so nobody's favourite secret
+can become a key.
 """
 
 from __future__ import annotations

@@ -1,24 +1,12 @@
 """Typed reading and writing by key, and the dict's views: what a session and each of its scopes have in common.
 
-``keys()``, ``items()`` and ``values()`` of a session, which do what a dict's do.
-
->>> from dcaf.core.session import Session
->>> session = Session.from_dict({"a": 1, "b": [2]})
->>> list(reversed(session.keys())), "a" in session.items()
-(['b', 'a'], False)
-
-What a reader gets wrong: they show the session as it is when they are asked, and not as it was when they were made.
-
-Typed reading and writing by key: what a session and each of its scopes have in common.
-
 >>> from dcaf.core.state import State
 >>> values = StateMapping(State(), "user:")
 >>> values["theme"] = "dark"
->>> values.get("theme", as_type=str), list(values)
-('dark', ['theme'])
+>>> values.get("theme", as_type=str), list(values), "theme" in values.keys()
+('dark', ['theme'], True)
 
-What a reader gets wrong: what ``get`` and ``[]`` return is live. Changing it changes the session. And every method that a dict has
-does here what it does there: what it returns, in which order, and which error it raises.
+What a reader gets wrong: containers and typed objects that ``get`` and ``[]`` return are live. Changing one changes the session.
 """
 
 from __future__ import annotations

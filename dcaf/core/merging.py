@@ -1,24 +1,16 @@
 """Merge two changes of one JSON value that were made at the same time; counts and appends never conflict.
 
-Two changes of one JSON value that were made side by side, as one: three ways, member by member.
-
 >>> merge({"a": 1, "b": 1}, {"a": 2, "b": 1}, {"a": 1, "b": 3})
 ({'a': 2, 'b': 3}, [])
 >>> merge(["x"], ["x", "y"], ["x", "z"])
 (['x', 'y', 'z'], [])
 >>> merge({"n": 0}, {"n": 1}, {"n": 1})
 ({'n': 1}, [('n',)])
-
-What a reader gets wrong: two equal changes are not one. Two tools that each read 0 and wrote 1 have lost a count, so that is a
-clash as well.
-
-Changes that need not know the value they change: counting, and adding to the end of a list.
-
 >>> Increment(2).combine(Increment(3)).apply(b"1", "visits"), Append([b'"b"']).apply(b'["a"]', "log")
 (b'6', b'["a","b"]')
 
-What a reader gets wrong: they commute. Two calls that each count, or append, lose nothing of one another, in whatever order they
-end; so each is remembered as what it is, and not as the value that it has led to.
+What a reader gets wrong: two equal changes are a conflict as well. Two tools that each read 0 and wrote 1 have lost a count. An
+``Increment`` does not read, so two of them lose nothing, in whichever order they end.
 """
 
 from __future__ import annotations

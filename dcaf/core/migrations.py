@@ -1,6 +1,4 @@
-"""States of before: older schema versions, brought up step by step, and plain unsigned sessions, taken in until a date.
-
-Older state, newer application: bring a state to the present version of the application's schema, step by step.
+"""Sessions of before: older schema versions, brought up step by step, and plain unsigned sessions, taken in until a date.
 
 >>> from dcaf.core.base64url import Payload
 >>> def rename_step(values):
@@ -10,17 +8,13 @@ Older state, newer application: bring a state to the present version of the appl
 >>> state.plain()
 b'{"wizard_step":3}'
 
-What a reader gets wrong: ``migrations[2]`` makes version 2 out of version 1. It gets plain JSON values, not typed ones.
-
-Plain sessions of before: refused, ignored, or taken in until a date.
-
 >>> from datetime import UTC, datetime
 >>> keep_step = Import(until=datetime(2027, 1, 1, tzinfo=UTC), accept=lambda plain: {"step": plain["step"]})
 >>> keep_step.values({"step": 2, "approved": True}, now=1_780_000_000)
 {'step': 2}
 
-What a reader gets wrong: whoever can send a plain object to an ``Import`` can write what ``accept`` lets through. It is a
-door for the days of a migration, so it has a date, and what it lets in ends with it.
+What a reader gets wrong: whoever can send a plain object to an ``Import`` can write what ``accept`` lets through. So it has a date,
+and the sessions that it begins end no later.
 """
 
 from __future__ import annotations

@@ -1,13 +1,4 @@
-"""What a value is made of, one step down, and where in it a problem stands.
-
-Where in a value a problem stands, said without saying the value.
-
->>> join(["items", 2, "unit price"])
-".items[2]['unit price']"
-
-What a reader gets wrong: a message of pydantic may quote the value, and a validator's own words may too. Those are replaced.
-
-What a value is made of, one step down: the members of an object, the items of a container. And plain values under another name.
+"""What a value is made of, one step down, and where in it a problem stands, without a word of the value itself.
 
 >>> from collections import deque
 >>> [*parts_of({"a": 1, "b": deque()})], [*parts_of((True, None))], [*parts_of(5)]
@@ -15,8 +6,10 @@ What a value is made of, one step down: the members of an object, the items of a
 >>> class Shout(str): ...
 >>> type(base_of(Shout("hey")))
 <class 'str'>
+>>> join(["items", 2, "unit price"])
+".items[2]['unit price']"
 
-What a reader gets wrong: it goes by the class of an object and not by the type that is declared for it, so that an object of a
+What a reader gets wrong: the parts go by the class of an object and not by the type that is declared for it, so that an object of a
 subclass shows all that it has.
 """
 

@@ -1,15 +1,5 @@
 """Lay the changes of a turn over a newer state that another turn has committed in the meantime.
 
-A state that remembers of each key what was counted and appended, so that it can be done once more over another value.
-
->>> state = CommutingState()
->>> state.add("visits", 1), state.add("visits", 2)
-(1, 3)
->>> state._commuting
-{'visits': Increment(by=3)}
-
-A state that a server keeps, whose changes can be laid once more over a newer one that another turn has committed meanwhile.
-
 >>> state = RebasableState(Payload(b'{"visits":1,"log":["a"],"step":1}'))
 >>> state.add("visits", 1), state.append("log", "b"), state.put("step", 2)
 (2, None, None)
@@ -18,8 +8,8 @@ A state that a server keeps, whose changes can be laid once more over a newer on
 >>> state.plain()
 b'{"visits":6,"log":["a","c","b"],"step":2,"new":true}'
 
-What a reader gets wrong: this is not a merge of two results. What counts and what appends is done again; of anything else each
-changed member is kept, and where both turns changed one, this turn comes later and its value stays.
+Counts and appends are done again on the newer state. Of everything else each changed member is kept; where both turns changed one,
+the value of this turn stays, because it comes later.
 """
 
 from __future__ import annotations

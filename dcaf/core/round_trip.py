@@ -1,17 +1,10 @@
-r"""Whether a value comes back as it was written, and which part of it its type cannot write.
-
-Whether a value that was written comes back as the same: each part of it, with its exact type.
+r"""Check that a value comes back as it was written, and find the part of it that its type cannot write.
 
 >>> require_same({"a": [1, 2.0]}, {"a": [1, 2.0]})
 >>> require_same({"a": [1, (True, None)]}, {"a": [1, [True, None]]})
 Traceback (most recent call last):
 ...
 dcaf.core.parts.Refusal: is of type tuple, and would come back as list
-
-What a reader gets wrong: it compares the objects, and neither how they are written nor what they say of themselves. A type that
-masks a member writes it the same a second time, and an object may call itself equal to one that it is not.
-
-Which part of a value its type cannot write, where pydantic says only that there is one.
 
 >>> from pydantic import BaseModel, TypeAdapter
 >>> class Page(BaseModel):
@@ -23,8 +16,8 @@ Which part of a value its type cannot write, where pydantic says only that there
 >>> refusal.path, refusal.problem[:28]
 ('[1].thumb', 'holds bytes that are no text')
 
-What a reader gets wrong: it is asked only after a value was refused, to find the words for that. It asks pydantic for fewer and
-fewer parts, so that the settings of each model count.
+What a reader gets wrong: objects are compared part by part, and neither by what they are written as nor by their own ``==``. A type
+that masks a member writes it the same a second time, and an object may call itself equal to one that it is not.
 """
 
 from __future__ import annotations

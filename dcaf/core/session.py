@@ -7,14 +7,6 @@
 
 What a reader gets wrong: a session is true even when it is empty, so ``session or Session()`` never swaps a live session
 for a detached one. Ask ``session.is_empty``.
-
-One key of the session as a parameter of a tool: ``Annotated[Cart, SessionKey("cart")]``.
-
->>> SessionKey("cart")
-SessionKey(key='cart')
-
-What a reader gets wrong: the *object* is written back. A number or a string cannot change in place, so a tool that must change
-one takes the session.
 """
 
 from __future__ import annotations

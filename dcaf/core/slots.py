@@ -1,21 +1,12 @@
 """The slots of one state: made when a key is first touched, in the order of a dict, and within the limit of a token.
 
-How much room the keys of a state take in its token, and what is said where they are too large for it.
-
->>> count_bytes({"step": b"1"}, 0, 100), count_bytes_at_most("step", b"1")
-(10, 29)
-
-What a reader gets wrong: the first is exact and looks at every key. The second is what one key can add at most; while their sum
-fits, nobody needs to look.
-
-The slots of one state: made when a key is first touched, in the order of a dict, and within the room of a token.
-
 >>> slots = Slots(Payload(b'{"a":1,"b":2}'))
 >>> slots._find_slot("a").data, slots._find_slot("c"), slots._present_keys()
 (b'1', None, ['a', 'b'])
+>>> count_bytes({"step": b"1"}, 0, 100), count_bytes_at_most("step", b"1")
+(10, 29)
 
-What a reader gets wrong: the order. A key stands where it arrived, and a new one where it was set. One that arrived, was dropped
-and was set again has moved to the place of its slot, as in a dict.
+The size of a state is counted by an upper bound for each key. Only where their sum is over the limit, every key is counted exactly.
 """
 
 from __future__ import annotations

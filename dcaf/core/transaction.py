@@ -1,19 +1,4 @@
-"""Transactions: a part of a turn that is kept as a whole or not at all, and the session as it sees it.
-
-The session as one call of a tool sees it: its own until it has returned, and then part of the session, or gone.
-
->>> from dcaf.core.base64url import Payload
->>> state = State(Payload(b'{"step":1,"log":["a"]}'))
->>> one, other = Overlay(state), Overlay(state)
->>> one.put("step", 2)
->>> other.find("log").get_live().append("b")
->>> one.commit().clashes, other.commit().clashes, state.plain()
-([], [], b'{"step":2,"log":["a","b"]}')
-
-What a reader gets wrong: reading counts. A call that read a key, and writes it after another call did, has written something that
-was computed from what is no longer there. That is a clash even where both wrote the same.
-
-A part of a turn that is kept as a whole, or not at all.
+"""Transactions: a part of a turn that is kept as a whole or not at all. A call of a tool is one, too.
 
 >>> from dcaf.core.context import current_session
 >>> session = Session.from_dict({"step": 1})
@@ -24,9 +9,18 @@ A part of a turn that is kept as a whole, or not at all.
 >>> session["step"]
 2
 
-What a reader gets wrong: nobody waits for a transaction. What changed in the session meanwhile, and in the transaction too, is
-merged as of two calls of tools that run side by side; where only one change can be kept, it is that of the transaction, and the log
-says so.
+The session inside is an overlay over the state outside, and is merged into it at the end:
+
+>>> from dcaf.core.base64url import Payload
+>>> state = State(Payload(b'{"step":1,"log":["a"]}'))
+>>> one, other = Overlay(state), Overlay(state)
+>>> one.put("step", 2)
+>>> other.find("log").get_live().append("b")
+>>> one.commit().clashes, other.commit().clashes, state.plain()
+([], [], b'{"step":2,"log":["a","b"]}')
+
+What a reader gets wrong: nobody waits for a transaction, and reading counts. If two of them change one value, the later one is kept
+and the log says so; that is a clash even where both wrote the same, if one had read the value first.
 """
 
 from __future__ import annotations

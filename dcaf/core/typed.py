@@ -1,31 +1,20 @@
 """Typed sessions: a subclass of Session with annotations, generic or not, is a view of the same keys.
 
-Typed sessions: a subclass of Session with annotations is a view of the same keys.
-
+>>> from typing import Generic, TypeVar
 >>> from dcaf.core.session import Session
 >>> class Deploy(Session):
 ...     step: int = 1
 ...     services: list[str] = []
->>> session = Session()
->>> Deploy.of(session).services.append("api")
->>> session.to_dict()
-{'services': ['api']}
-
-What a reader gets wrong: a default is not stored until it changes, so an untouched view modifies nothing.
-
-Generic typed sessions: ``class Basket(Session, Generic[Item])``, and ``Basket[int]``, which is a class of its own.
-
->>> from typing import Generic, TypeVar
->>> from dcaf.core.session import Session
 >>> Item = TypeVar("Item")
 >>> class Basket(Session, Generic[Item]):
 ...     numbers: list[Item] = []
 >>> session = Session()
+>>> Deploy.of(session).services.append("api")
 >>> Basket[int].of(session).numbers.append(7)
 >>> session.to_dict(), Basket[int] is Basket[int]
-({'numbers': [7]}, True)
+({'services': ['api'], 'numbers': [7]}, True)
 
-What a reader gets wrong: ``Basket`` without brackets takes any item, as ``list`` does.
+What a reader gets wrong: a default is not stored until it changes, so an untouched view modifies nothing.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""Typed objects in a session: how they are written and read back, and what their types do not declare.
+"""Typed objects in a session: write one, read it back, tell whether it has changed, and keep what its type does not declare.
 
-What a stored object has and its type does not declare: kept with the object that it was read into.
+>>> from datetime import date
+>>> dump(date(2026, 1, 31), date), read_back("2026-01-31", date)
+('2026-01-31', datetime.date(2026, 1, 31))
 
 >>> from pydantic import BaseModel
 >>> class User(BaseModel):
@@ -10,19 +12,8 @@ What a stored object has and its type does not declare: kept with the object tha
 >>> kept.restore({"name": "Ada"}, ada), kept.restore({"name": "eve"}, eve)
 ({'name': 'Ada', 'admin': True}, {'name': 'eve'})
 
-What a reader gets wrong: it goes by identity, not by place and not by what looks alike. A new object that stands where an older
-one stood must not take over what that one did not show.
-
-One object and the type that writes it: how it is written, how it is read back, and whether it looks as it did.
-
->>> from datetime import date
->>> dump(date(2026, 1, 31), date), read_back("2026-01-31", date)
-('2026-01-31', datetime.date(2026, 1, 31))
->>> arrange([{"n": 2}, {"n": 1}], {("n", 2), ("n", 1)})
-[{'n': 1}, {'n': 2}]
-
-What a reader gets wrong: an object is written by the names of its members, whatever aliases they have, and read by either. Then it
-reads what it wrote.
+What a reader gets wrong: undeclared members belong to the very object that was read, and not to its place in the value. A new
+object in the same place does not get them.
 """
 
 from __future__ import annotations
