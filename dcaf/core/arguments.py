@@ -21,6 +21,18 @@ from dcaf.core.errors import ConfigurationError
 
 T = TypeVar("T")
 
+Clock = Callable[[], float]
+
+FRAMEWORKS: Final = {
+    "pydantic_ai": ("pydantic-ai", "pydantic_ai"),
+    "agents.function_schema": ("openai-agents", "openai_agents"),
+    "langchain_core": ("LangChain", "langgraph"),
+    "fastmcp": ("FastMCP", "fastmcp"),
+    "mcp.server": ("The MCP SDK", "mcp"),
+    "google.adk": ("google-adk", "adk"),
+}
+"""Module that reads a function's parameters -> what the framework is called, and its integration, where dcaf has one."""
+
 
 def require(argument: str, value: Any, kind: type[T] | tuple[type[T], ...], takes: str) -> T:
     """An argument of a type.
@@ -124,9 +136,6 @@ def kind_of(value: Any) -> str:
     return f"{'an' if name[:1] in 'AEIOaeio' else 'a'} {name}"
 
 
-Clock = Callable[[], float]
-
-
 def require_clock(argument: str, value: Clock) -> Clock:
     """A function that gives the seconds since the epoch; it is asked once.
 
@@ -136,17 +145,6 @@ def require_clock(argument: str, value: Clock) -> Clock:
     clock = require_plain_function(argument, value, "a function that gives the seconds since the epoch, such as time.time")
     require(f"{argument} gives the seconds since the epoch: it", clock(), (int, float), "a number")
     return clock
-
-
-FRAMEWORKS: Final = {
-    "pydantic_ai": ("pydantic-ai", "pydantic_ai"),
-    "agents.function_schema": ("openai-agents", "openai_agents"),
-    "langchain_core": ("LangChain", "langgraph"),
-    "fastmcp": ("FastMCP", "fastmcp"),
-    "mcp.server": ("The MCP SDK", "mcp"),
-    "google.adk": ("google-adk", "adk"),
-}
-"""Module that reads a function's parameters -> what the framework is called, and its integration, where dcaf has one."""
 
 
 def describe_framework(what: str) -> str | None:

@@ -47,6 +47,8 @@ MAKE_ONE: Final = 'Make one: export DCAF_KEYS="$(dcaf keys new)"'
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
+EVERY_S: Final = 60.0
+
 
 @dataclass(frozen=True, slots=True)
 class Key:
@@ -269,32 +271,6 @@ def hkdf_sha256(secret: bytes, info: bytes, *, salt: bytes = b"", length: int = 
     return found[:length]
 
 
-@lru_cache(maxsize=256)
-def _derive(secret: bytes, suite: str, audience: str, role: str) -> bytes:
-    return hkdf_sha256(secret, b"".join(length_prefixed(part) for part in ("dcaf", "1", suite, audience, role)))
-
-
-def _checksum(body: str) -> str:
-    return encode(hashlib.sha256(body.encode()).digest())[:6]
-
-
-def _decode_secret(kid: str, text: str) -> bytes:
-    secret = decode(text)
-    if encode(secret) != text:
-        raise ConfigurationError(f"The key {kid!r} is not spelled canonically. {MAKE_ONE}")
-    return secret
-
-
-def _workers() -> int:
-    try:
-        return int(os.environ.get("WEB_CONCURRENCY") or 1)
-    except ValueError:
-        return 1
-
-
-EVERY_S: Final = 60.0
-
-
 class LiveKeyring(Keyring):
     """A ring behind a function that gives the present one.
 
@@ -361,6 +337,29 @@ class LiveKeyring(Keyring):
             return
         self._missed = missed
         logger.warning("dcaf: the key ring that was read lacks keys; the one before stays until the next reading lacks them too")
+
+
+@lru_cache(maxsize=256)
+def _derive(secret: bytes, suite: str, audience: str, role: str) -> bytes:
+    return hkdf_sha256(secret, b"".join(length_prefixed(part) for part in ("dcaf", "1", suite, audience, role)))
+
+
+def _checksum(body: str) -> str:
+    return encode(hashlib.sha256(body.encode()).digest())[:6]
+
+
+def _decode_secret(kid: str, text: str) -> bytes:
+    secret = decode(text)
+    if encode(secret) != text:
+        raise ConfigurationError(f"The key {kid!r} is not spelled canonically. {MAKE_ONE}")
+    return secret
+
+
+def _workers() -> int:
+    try:
+        return int(os.environ.get("WEB_CONCURRENCY") or 1)
+    except ValueError:
+        return 1
 
 
 def _require_ring(ring: Keyring) -> Keyring:

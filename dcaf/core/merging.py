@@ -28,6 +28,8 @@ Path: TypeAlias = tuple[str, ...]
 
 ROOT: Final[Path] = ()
 
+EMPTY: Final = b"[]"
+
 
 def merge(
     base: Any, theirs: Any, mine: Any, *, wins: Callable[[Path], bool] = lambda _: True, at: Path = ROOT
@@ -85,34 +87,6 @@ def merge_own(base: bytes | None, theirs: bytes | None, mine: bytes | None) -> d
     return {name: value for name, value in merged.items() if value}
 
 
-def _objects(
-    base: dict[str, Any], theirs: dict[str, Any], mine: dict[str, Any], *, wins: Callable[[Path], bool], at: Path
-) -> tuple[dict[str, Any], list[Path]]:
-    found: dict[str, Any] = {}
-    clashes: list[Path] = []
-    for name in dict.fromkeys((*theirs, *mine)):
-        values = (side.get(name, ABSENT) for side in (base, theirs, mine))
-        value, below = merge(*values, wins=wins, at=(*at, name))
-        clashes += below
-        if value is not ABSENT:
-            found[name] = value
-    return found, clashes
-
-
-def _begin_alike(base: list[Any], *longer: list[Any]) -> bool:
-    """Whether lists begin with all of a shorter one."""
-    return all(same(items[: len(base)], base) for items in longer)
-
-
-def _object(data: bytes | None) -> dict[str, Any]:
-    found = {} if data is None else read(data)
-    assert isinstance(found, dict)
-    return found
-
-
-EMPTY: Final = b"[]"
-
-
 @dataclass(frozen=True, slots=True)
 class Increment:
     """A number that is added to one; an absent value counts as 0."""
@@ -156,9 +130,6 @@ class Append:
             return later
         self.items.extend(later.items)
         return self
-
-
-CommutingChange: TypeAlias = Increment | Append
 
 
 def reapply(data: bytes | None, key: str, change: CommutingChange) -> bytes | None:
@@ -209,3 +180,31 @@ def read_list(data: bytes | None, key: str) -> list[Any]:
 def extend_list(data: bytes, items: list[bytes]) -> bytes:
     """A list, compactly written, with more written items at its end."""
     return b"[%b]" % b",".join([data[1:-1], *items] if data != EMPTY else items)
+
+
+def _objects(
+    base: dict[str, Any], theirs: dict[str, Any], mine: dict[str, Any], *, wins: Callable[[Path], bool], at: Path
+) -> tuple[dict[str, Any], list[Path]]:
+    found: dict[str, Any] = {}
+    clashes: list[Path] = []
+    for name in dict.fromkeys((*theirs, *mine)):
+        values = (side.get(name, ABSENT) for side in (base, theirs, mine))
+        value, below = merge(*values, wins=wins, at=(*at, name))
+        clashes += below
+        if value is not ABSENT:
+            found[name] = value
+    return found, clashes
+
+
+def _begin_alike(base: list[Any], *longer: list[Any]) -> bool:
+    """Whether lists begin with all of a shorter one."""
+    return all(same(items[: len(base)], base) for items in longer)
+
+
+def _object(data: bytes | None) -> dict[str, Any]:
+    found = {} if data is None else read(data)
+    assert isinstance(found, dict)
+    return found
+
+
+CommutingChange: TypeAlias = Increment | Append

@@ -36,6 +36,8 @@ MAX_VERSION: Final = 2**53 - 1
 Migration: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 """Makes the values of one version out of those of the version before."""
 
+logger: Final[logging.Logger] = logging.getLogger("dcaf")
+
 
 class Migrations:
     """The version of the application's schema, and the way to it from older ones.
@@ -89,9 +91,6 @@ class Migrations:
 
     def _due(self, version: int) -> range:
         return range(version + 1, self.version + 1)
-
-
-logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
 
 @dataclass(frozen=True, slots=True)

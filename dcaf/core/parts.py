@@ -28,6 +28,31 @@ from typing import Any, Final, TypeAlias, get_args
 from pydantic import BaseModel, RootModel, ValidationError
 from pydantic_core.core_schema import ErrorType
 
+Step: TypeAlias = "str | int | None"
+"""The name of a member, a key, or the index of an item; None adds nothing to a path."""
+
+ATOMS: Final = (str, int, float, bool, NoneType)
+SETS: Final = (set, frozenset)
+SEQUENCES: Final = (list, tuple, deque, *SETS)
+
+
+def _real(kind: type) -> type:
+    """The class of the standard library, where a clock that stands still has put another in its place (freezegun)."""
+    return next(base for base in kind.__mro__ if base.__module__ == "datetime")
+
+
+DATE, DATETIME, TIME, TIMEDELTA = _real(date), _real(datetime), _real(time), _real(timedelta)
+
+DAY: Final = ("year", "month", "day")
+CLOCK: Final = ("hour", "minute", "second", "microsecond", "tzinfo", "fold")
+TIMES: Final[dict[type, tuple[str, ...]]] = {
+    DATETIME: (*DAY, *CLOCK),
+    DATE: DAY,
+    TIME: CLOCK,
+    TIMEDELTA: ("days", "seconds", "microseconds"),
+}
+"""What each kind of time is made of; a datetime first, which is a date too."""
+
 QUOTING: Final = {"value_error", "assertion_error", "union_tag_invalid", "uuid_parsing", "url_parsing"}
 OWN_WORDS: Final = frozenset(get_args(ErrorType)) - QUOTING
 """Errors whose message is pydantic's own and does not quote the value."""
@@ -78,42 +103,6 @@ def join(steps: Iterable[str | int]) -> str:
     return "".join(_step(step) for step in steps)
 
 
-def _step(step: str | int) -> str:
-    if isinstance(step, int):
-        return f"[{step}]"
-    return f".{step}" if step.isidentifier() else f"[{step!r}]"
-
-
-def _problem(item: Any) -> str:
-    return str(item["msg"]) if item["type"] in OWN_WORDS else "refused by the type's own validator"
-
-
-Step: TypeAlias = "str | int | None"
-"""The name of a member, a key, or the index of an item; None adds nothing to a path."""
-
-ATOMS: Final = (str, int, float, bool, NoneType)
-SETS: Final = (set, frozenset)
-SEQUENCES: Final = (list, tuple, deque, *SETS)
-
-
-def _real(kind: type) -> type:
-    """The class of the standard library, where a clock that stands still has put another in its place (freezegun)."""
-    return next(base for base in kind.__mro__ if base.__module__ == "datetime")
-
-
-DATE, DATETIME, TIME, TIMEDELTA = _real(date), _real(datetime), _real(time), _real(timedelta)
-
-DAY: Final = ("year", "month", "day")
-CLOCK: Final = ("hour", "minute", "second", "microsecond", "tzinfo", "fold")
-TIMES: Final[dict[type, tuple[str, ...]]] = {
-    DATETIME: (*DAY, *CLOCK),
-    DATE: DAY,
-    TIME: CLOCK,
-    TIMEDELTA: ("days", "seconds", "microseconds"),
-}
-"""What each kind of time is made of; a datetime first, which is a date too."""
-
-
 def parts_of(value: object) -> Iterator[tuple[Step, Any]]:
     """The parts of a value, by their steps; none where it is no object with members and no container.
 
@@ -152,24 +141,12 @@ def base_of(value: Any) -> Any:
     return made if type(made) is not type(value) and (is_equal(made, value) or _is_nan(made)) else value
 
 
-def _is_nan(value: object) -> bool:
-    return isinstance(value, float) and math.isnan(value)
-
-
 def is_equal(one: Any, other: Any) -> bool:
     """Whether two objects call themselves equal; not where their own code fails at it."""
     try:
         return bool(one == other)
     except Exception:  # noqa: BLE001 - the code of some other library runs here
         return False
-
-
-def _inside(value: Any) -> Iterable[Any]:
-    """The parts of a value without their steps, which is quicker."""
-    if isinstance(value, BaseModel):
-        members = map(value.__dict__.get, fields_of(type(value)))
-        return (*members, *extra_of(value).values())
-    return value.values() if isinstance(value, dict) else (part for _, part in parts_of(value))
 
 
 def key_step(key: object) -> Step:
@@ -224,3 +201,25 @@ def _numpy(value: Any) -> Any:
     numpy: Any = sys.modules["numpy"]
     item = value.item() if isinstance(value, numpy.generic) else value
     return item if type(item) in (str, int, float, bool) else value
+
+
+def _step(step: str | int) -> str:
+    if isinstance(step, int):
+        return f"[{step}]"
+    return f".{step}" if step.isidentifier() else f"[{step!r}]"
+
+
+def _problem(item: Any) -> str:
+    return str(item["msg"]) if item["type"] in OWN_WORDS else "refused by the type's own validator"
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    """The parts of a value without their steps, which is quicker."""
+    if isinstance(value, BaseModel):
+        members = map(value.__dict__.get, fields_of(type(value)))
+        return (*members, *extra_of(value).values())
+    return value.values() if isinstance(value, dict) else (part for _, part in parts_of(value))

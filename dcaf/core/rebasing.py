@@ -53,18 +53,6 @@ class CommutingState(State):
         self._commuting[key] = change if before is None else before.combine(change)
 
 
-class _Sealing(NamedTuple):
-    """How the keys of a state that is being committed were changed before it was frozen.
-
-    Attributes:
-        grown: By counting and appending: key -> how.
-        rewritten: The keys that were changed otherwise.
-    """
-
-    grown: dict[str, CommutingChange]
-    rewritten: set[str]
-
-
 class RebasableState(CommutingState):
     """A state that remembers of each key how it was changed: by counting and appending alone, or otherwise."""
 
@@ -167,3 +155,15 @@ class RebasableState(CommutingState):
             self._remember(key, change)
         for key in rewritten:
             self._slots[key].is_rewritten = True
+
+
+class _Sealing(NamedTuple):
+    """How the keys of a state that is being committed were changed before it was frozen.
+
+    Attributes:
+        grown: By counting and appending: key -> how.
+        rewritten: The keys that were changed otherwise.
+    """
+
+    grown: dict[str, CommutingChange]
+    rewritten: set[str]

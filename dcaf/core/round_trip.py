@@ -64,6 +64,17 @@ PLAIN: Final = frozenset([str, int, bool, NoneType])
 NO_EQUALITY: Final[Any] = object.__eq__
 TEXT: Final = frozenset([str])
 
+Pairs: TypeAlias = dict[tuple[int, int], tuple[object, object]]
+"""The objects that were compared, by their ids, which are theirs as long as they are kept."""
+
+Dump: TypeAlias = Callable[[Any], object]
+"""Writes the parts of a value that are included: ``{"pages": {1: {"thumb": True}}}``."""
+
+DEEPEST: Final = 64
+AS_BASE64: Final = (
+    'holds bytes that are no text. In the model\'s configuration write ser_json_bytes="base64" and val_json_bytes="base64"'
+)
+
 
 def require_same(given: Any, back: Any) -> None:
     """Refuse a value that did not come back as the same.
@@ -90,8 +101,30 @@ def is_same(given: Any, back: Any) -> bool:
     return True
 
 
-Pairs: TypeAlias = dict[tuple[int, int], tuple[object, object]]
-"""The objects that were compared, by their ids, which are theirs as long as they are kept."""
+def fingerprint(value: Any) -> Any:
+    """Something hashable that two values share if they may be the same, whatever they call equal: to find one of a set."""
+    kind = type(value)
+    if kind is float and value.is_integer():
+        kind, value = int, int(value)  # a whole number where a float is declared comes back as one
+    if kind in PLAIN:
+        return kind, value
+    if kind in FINGERPRINTS:
+        return kind, FINGERPRINTS[kind](value)
+    base = base_of(value)
+    return fingerprint(base) if base is not value else (kind, *_fingerprint_parts(value))
+
+
+def find_unwritable(value: Any, dump: Dump) -> Refusal:
+    """Say what cannot be written, at the innermost part."""
+    whole, path = value, list[Step]()
+    while len(path) < DEEPEST:
+        parts = [] if isinstance(value, SETS) else [*parts_of(value)]
+        step = _first([step for step, _ in parts if step is not None], lambda steps: _fails(dump, path, steps))
+        if step is None:
+            return _under(path, Refusal(_problem(value)))
+        path.append(step)
+        value = next(part for key, part in parts if key == step)
+    return Refusal(f"is of type {type(whole).__name__}, and nested deeper than {DEEPEST}, or holds itself")
 
 
 def _same(given: Any, back: Any, pairs: Pairs) -> None:
@@ -250,71 +283,12 @@ def _held(value: Any) -> dict[str, Any]:
     return {name: getattr(value, name) for name in slots if hasattr(value, name)} | getattr(value, "__dict__", {})
 
 
-def fingerprint(value: Any) -> Any:
-    """Something hashable that two values share if they may be the same, whatever they call equal: to find one of a set."""
-    kind = type(value)
-    if kind is float and value.is_integer():
-        kind, value = int, int(value)  # a whole number where a float is declared comes back as one
-    if kind in PLAIN:
-        return kind, value
-    if kind in FINGERPRINTS:
-        return kind, FINGERPRINTS[kind](value)
-    base = base_of(value)
-    return fingerprint(base) if base is not value else (kind, *_fingerprint_parts(value))
-
-
 def _fingerprint_parts(value: Any) -> Iterator[Any]:
     if isinstance(value, BaseModel) or is_dataclass(value):
         return (fingerprint(getattr(value, name, None)) for name in fields_of(type(value)))
     if isinstance(value, tuple):
         return map(fingerprint, value)
     return iter([frozenset(map(fingerprint, value))] if isinstance(value, SETS) else [value] if isinstance(value, Hashable) else [])
-
-
-FINGERPRINTS: Final[Mapping[type, Callable[[Any], Any]]] = {
-    # Two times of one clock and one distance from UTC. In an hour that comes twice Python calls no two zones equal (PEP 495).
-    DATETIME: lambda value: (value.replace(tzinfo=None, fold=0), value.tzinfo is None, value.utcoffset()),
-    TIME: lambda value: (value.replace(tzinfo=None, fold=0), value.tzinfo is None, value.utcoffset()),
-    DATE: lambda value: value,
-    TIMEDELTA: lambda value: value,
-    Decimal: Decimal.as_tuple,
-    UUID: lambda value: value.int,
-    bytes: lambda value: value,
-    bytearray: bytes,
-    float: repr,
-    list: lambda value: tuple(map(fingerprint, value)),
-    dict: lambda value: frozenset((fingerprint(key), fingerprint(item)) for key, item in value.items()),
-}
-
-COMPARED: Final[Mapping[type, Callable[[Any, Any, Pairs], None]]] = {
-    **dict.fromkeys((DATETIME, TIME, DATE, TIMEDELTA, Decimal, UUID, bytes, bytearray), _same_value),
-    float: _same_number,
-    dict: _same_entries,
-    **dict.fromkeys((list, tuple, deque), _same_items),
-    **dict.fromkeys(SETS, _same_set),
-}
-
-
-Dump: TypeAlias = Callable[[Any], object]
-"""Writes the parts of a value that are included: ``{"pages": {1: {"thumb": True}}}``."""
-
-DEEPEST: Final = 64
-AS_BASE64: Final = (
-    'holds bytes that are no text. In the model\'s configuration write ser_json_bytes="base64" and val_json_bytes="base64"'
-)
-
-
-def find_unwritable(value: Any, dump: Dump) -> Refusal:
-    """Say what cannot be written, at the innermost part."""
-    whole, path = value, list[Step]()
-    while len(path) < DEEPEST:
-        parts = [] if isinstance(value, SETS) else [*parts_of(value)]
-        step = _first([step for step, _ in parts if step is not None], lambda steps: _fails(dump, path, steps))
-        if step is None:
-            return _under(path, Refusal(_problem(value)))
-        path.append(step)
-        value = next(part for key, part in parts if key == step)
-    return Refusal(f"is of type {type(whole).__name__}, and nested deeper than {DEEPEST}, or holds itself")
 
 
 def _first(steps: list[Any], fails: Callable[[list[Any]], bool]) -> Any:
@@ -360,3 +334,28 @@ def _is_text(value: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+FINGERPRINTS: Final[Mapping[type, Callable[[Any], Any]]] = {
+    # Two times of one clock and one distance from UTC. In an hour that comes twice Python calls no two zones equal (PEP 495).
+    DATETIME: lambda value: (value.replace(tzinfo=None, fold=0), value.tzinfo is None, value.utcoffset()),
+    TIME: lambda value: (value.replace(tzinfo=None, fold=0), value.tzinfo is None, value.utcoffset()),
+    DATE: lambda value: value,
+    TIMEDELTA: lambda value: value,
+    Decimal: Decimal.as_tuple,
+    UUID: lambda value: value.int,
+    bytes: lambda value: value,
+    bytearray: bytes,
+    float: repr,
+    list: lambda value: tuple(map(fingerprint, value)),
+    dict: lambda value: frozenset((fingerprint(key), fingerprint(item)) for key, item in value.items()),
+}
+
+
+COMPARED: Final[Mapping[type, Callable[[Any, Any, Pairs], None]]] = {
+    **dict.fromkeys((DATETIME, TIME, DATE, TIMEDELTA, Decimal, UUID, bytes, bytearray), _same_value),
+    float: _same_number,
+    dict: _same_entries,
+    **dict.fromkeys((list, tuple, deque), _same_items),
+    **dict.fromkeys(SETS, _same_set),
+}

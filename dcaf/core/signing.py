@@ -31,6 +31,9 @@ DOT: Final = ord(".")
 HEAD: Final = re.compile(rb"dcaf1s\.([A-Za-z0-9]{1,16})\.([\w-]{2,})\.")
 SHAPE: Final = re.compile(rb"dcaf1s\.([A-Za-z0-9]{1,16})\.([\w-]{2,})\.([\w-]{3,})\.[\w-]{43}")
 
+Pieces: TypeAlias = tuple[bytes | memoryview, ...]
+"""A text in pieces."""
+
 
 class Opened(NamedTuple):
     """What stood in a token whose seal was verified: by which suite and key, the claims as bytes, the state; and the token."""
@@ -43,10 +46,6 @@ class Opened(NamedTuple):
 
     def __repr__(self) -> str:
         return f"Opened(suite={self.suite!r}, key={self.key!r})"
-
-
-Pieces: TypeAlias = tuple[bytes | memoryview, ...]
-"""A text in pieces."""
 
 
 class Suite(Protocol):
@@ -112,9 +111,6 @@ class SignedSuite:
         return (max_token_bytes - beside) * 3 // 4
 
 
-SIGNED: Final = SignedSuite()
-
-
 def check_text(token: object, max_token_bytes: int) -> bytes:
     """Take a token only as ASCII text within its limit, before anything else is done with it.
 
@@ -127,23 +123,6 @@ def check_text(token: object, max_token_bytes: int) -> bytes:
     if len(token) > max_token_bytes:
         raise SessionTooLarge(reason="length")
     return token.encode()
-
-
-def _state_in(segment: memoryview) -> bytes | None:
-    """The state of a segment; None where there is none in it for certain."""
-    try:
-        state = decode_known(segment)
-    except ValueError:
-        return None
-    return state if len(state) >= len(b"{}") else None
-
-
-def _build_refusal(token: bytes, key: Key | None) -> SessionInvalid:
-    """Why a token was refused; the shape comes first."""
-    found = SHAPE.fullmatch(token)
-    if found is None:
-        return SessionInvalid(reason="shape")
-    return SessionInvalid(reason="kid" if key is None else "mac", kid=found[1].decode())
 
 
 class Keyed(SigningAlgorithm):
@@ -169,6 +148,23 @@ class Keyed(SigningAlgorithm):
         return keyed.digest()
 
 
+def _state_in(segment: memoryview) -> bytes | None:
+    """The state of a segment; None where there is none in it for certain."""
+    try:
+        state = decode_known(segment)
+    except ValueError:
+        return None
+    return state if len(state) >= len(b"{}") else None
+
+
+def _build_refusal(token: bytes, key: Key | None) -> SessionInvalid:
+    """Why a token was refused; the shape comes first."""
+    found = SHAPE.fullmatch(token)
+    if found is None:
+        return SessionInvalid(reason="shape")
+    return SessionInvalid(reason="kid" if key is None else "mac", kid=found[1].decode())
+
+
 @lru_cache(maxsize=256)
 def _keyed(secret: bytes) -> Keyed:
     return Keyed(secret)
@@ -177,3 +173,6 @@ def _keyed(secret: bytes) -> Keyed:
 def _mac(key: Key, audience: str, text: bytes | memoryview, more: bytes | memoryview = b"") -> bytes:
     """What a Signer of itsdangerous appends with this algorithm and ``key_derivation="none"``, without its copies of the text."""
     return encode_as_bytes(_keyed(key.derive("dcaf1s", audience, "mac")).mac(text, more))
+
+
+SIGNED: Final = SignedSuite()

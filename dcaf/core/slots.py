@@ -32,6 +32,15 @@ AROUND: Final = len('"":,')
 WIDEST: Final = 6
 """Bytes of one character of a written key, at most: that of an escape."""
 
+RESERVED: Final = "dcaf"
+"""The one key that the library keeps for itself, in the envelope and in the sealed state."""
+
+TEMPORARY: Final = "temp:"
+"""Keys with this prefix live until the turn ends: they are never sealed and never shown."""
+
+Lock: Final = type(RLock())
+"""The class of such a lock; ``RLock`` itself is a function around it."""
+
 
 def count_bytes_at_most(key: str, data: bytes) -> int:
     """The bytes of one key and its written value, at most."""
@@ -59,17 +68,6 @@ def count_bytes(lasting: Mapping[str, bytes], own_bytes: int, limit_bytes: int) 
             f"are {listed}. Store less, raise max_token_bytes, or keep the state on the server"
         )
     return size
-
-
-RESERVED: Final = "dcaf"
-"""The one key that the library keeps for itself, in the envelope and in the sealed state."""
-
-TEMPORARY: Final = "temp:"
-"""Keys with this prefix live until the turn ends: they are never sealed and never shown."""
-
-
-Lock: Final = type(RLock())
-"""The class of such a lock; ``RLock`` itself is a function around it."""
 
 
 class Slots:

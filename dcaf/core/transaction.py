@@ -55,6 +55,17 @@ NOTHING_ARRIVED: Final = Payload(b"{}")
 
 ALWAYS: Final[Wins] = lambda _key, _path: True  # noqa: E731 - a constant
 
+IGNORE: Final[Look] = lambda _clashes: None  # noqa: E731 - a constant
+
+logger: Final[logging.Logger] = logging.getLogger("dcaf")
+
+S = TypeVar("S", bound=Session)
+
+OUTSIDE: Final = "a change from outside"
+"""What the log calls a change that no call has made."""
+
+_innermost: Final[ContextVar[Transaction | None]] = ContextVar("dcaf_transaction", default=None)
+
 
 class Clash(NamedTuple):
     """A value that two calls changed, where one change had to give way.
@@ -68,11 +79,6 @@ class Clash(NamedTuple):
     key: str
     path: Path
     kind: Literal["stale-read", "write-write"]
-
-
-Look = Callable[[Sequence[Clash]], None]
-
-IGNORE: Final[Look] = lambda _clashes: None  # noqa: E731 - a constant
 
 
 class Committed(NamedTuple):
@@ -272,24 +278,6 @@ class Overlay(CommutingState):
         return None if value is ABSENT else write(value)
 
 
-def _merge_blindly(slot: Slot, theirs: bytes | None, clashes: list[Clash], *, is_later: bool) -> bytes | None:
-    """One whole value that was written without a look at what it replaces: the later one is kept, and two equal ones are one."""
-    if slot.data == theirs or (is_later and theirs == slot.arrived):
-        return slot.data
-    clashes.append(Clash(slot.key, ROOT, "write-write"))
-    return slot.data if is_later else theirs
-
-
-logger: Final[logging.Logger] = logging.getLogger("dcaf")
-
-S = TypeVar("S", bound=Session)
-
-OUTSIDE: Final = "a change from outside"
-"""What the log calls a change that no call has made."""
-
-_innermost: Final[ContextVar[Transaction | None]] = ContextVar("dcaf_transaction", default=None)
-
-
 class Transaction:
     """One that is open; a call of a tool is one, too. ``with`` makes it the innermost one, and its session the current one.
 
@@ -351,23 +339,6 @@ def transaction(session: S) -> AbstractContextManager[S]:
     return _draft(session_behind(session, "transaction()"))
 
 
-@contextmanager
-def _draft(session: Session) -> Iterator[S]:
-    around = find_innermost(state_of(session))
-    below = state_of(session) if around is None else around.overlay
-    made = Transaction(below, type(session))
-    try:
-        with made:
-            yield made.session  # type: ignore[misc]
-        with made.overlay.lock, below.lock:  # in this order, as of a commit
-            done = made.overlay.commit()
-            made.overlay._late = refuse_late
-    finally:
-        made.overlay.pass_reads()
-    for clash in done.clashes:
-        log_clash("a transaction", OUTSIDE, clash.kind)
-
-
 def log_clash(kept: str, dropped: str, kind: Literal["stale-read", "write-write"]) -> None:
     """Say that one change was kept over another. Neither key nor value is in it, which may be a user's.
 
@@ -389,3 +360,31 @@ def refuse_late() -> NoReturn:
         "The session was changed after the call, or the transaction, that it was of had ended: nobody would have seen the change. "
         "Await what changes it before the end; a task that outlives it takes the session of the turn, and runs a tool of its own."
     )
+
+
+def _merge_blindly(slot: Slot, theirs: bytes | None, clashes: list[Clash], *, is_later: bool) -> bytes | None:
+    """One whole value that was written without a look at what it replaces: the later one is kept, and two equal ones are one."""
+    if slot.data == theirs or (is_later and theirs == slot.arrived):
+        return slot.data
+    clashes.append(Clash(slot.key, ROOT, "write-write"))
+    return slot.data if is_later else theirs
+
+
+@contextmanager
+def _draft(session: Session) -> Iterator[S]:
+    around = find_innermost(state_of(session))
+    below = state_of(session) if around is None else around.overlay
+    made = Transaction(below, type(session))
+    try:
+        with made:
+            yield made.session  # type: ignore[misc]
+        with made.overlay.lock, below.lock:  # in this order, as of a commit
+            done = made.overlay.commit()
+            made.overlay._late = refuse_late
+    finally:
+        made.overlay.pass_reads()
+    for clash in done.clashes:
+        log_clash("a transaction", OUTSIDE, clash.kind)
+
+
+Look = Callable[[Sequence[Clash]], None]

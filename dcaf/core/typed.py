@@ -46,6 +46,7 @@ else:
     Metaclass = type(Protocol)  # of abstract classes too; so a typed session may say which protocol it has
 
 NO_DEFAULT: Final = object()
+_made: Final[WeakSet[type]] = WeakSet()
 MAKES_CLASSES: Final = frozenset({"abc", "typing", "typing_extensions"})
 """Modules whose frames stand between a class statement and its metaclass."""
 
@@ -161,6 +162,26 @@ def locals_around(frame: FrameType | None) -> Mapping[str, Any]:
     return {} if frame is None else frame.f_locals
 
 
+def parametrise(cls: type, arguments: Any) -> type:
+    """A generic typed session with its type variables replaced: a class of its own, the same one each time.
+
+    Raises:
+        ConfigurationError: The class has no type variables, or another number of them; or an argument is no type.
+    """
+    given = arguments if isinstance(arguments, tuple) else (arguments,)
+    try:
+        return _parametrise_cached(cls, given, repr(given))
+    except TypeError:  # an argument that cannot be hashed
+        return _parametrise_cached.__wrapped__(cls, given, "")
+
+
+def keep_variables(cls: type) -> None:
+    """Let a subclass of ``Basket[Other]`` have its type variables, as a subclass of any other generic class has."""
+    if not getattr(cls, "__parameters__", ()):
+        inherited = [getattr(base, "__parameters__", ()) for base in cls.__bases__ if base in _made]
+        _set_variables(cls, tuple(dict.fromkeys(each for found in inherited for each in found)))
+
+
 def _fields(cls: type, base: type, namespace: Mapping[str, Any]) -> Iterator[tuple[str, Field]]:
     for name, written in annotations_of(cls).items():
         hint = read_hint(cls, name, namespace)
@@ -212,29 +233,6 @@ def _without_default(cls: type, name: str, hint: Any) -> Any:
             f"{name}: Annotated[..., Field(...)] = default."
         )
     return hint
-
-
-_made: Final[WeakSet[type]] = WeakSet()
-
-
-def parametrise(cls: type, arguments: Any) -> type:
-    """A generic typed session with its type variables replaced: a class of its own, the same one each time.
-
-    Raises:
-        ConfigurationError: The class has no type variables, or another number of them; or an argument is no type.
-    """
-    given = arguments if isinstance(arguments, tuple) else (arguments,)
-    try:
-        return _parametrise_cached(cls, given, repr(given))
-    except TypeError:  # an argument that cannot be hashed
-        return _parametrise_cached.__wrapped__(cls, given, "")
-
-
-def keep_variables(cls: type) -> None:
-    """Let a subclass of ``Basket[Other]`` have its type variables, as a subclass of any other generic class has."""
-    if not getattr(cls, "__parameters__", ()):
-        inherited = [getattr(base, "__parameters__", ()) for base in cls.__bases__ if base in _made]
-        _set_variables(cls, tuple(dict.fromkeys(each for found in inherited for each in found)))
 
 
 @lru_cache(maxsize=1024)

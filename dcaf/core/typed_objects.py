@@ -33,6 +33,12 @@ from dcaf.core.round_trip import find_unwritable, fingerprint, is_same
 
 ABSENT: Final = object()
 
+AS_DECLARED: Final[Any] = {"by_alias": False, "round_trip": True, "warnings": "error"}
+WHOLE: Final[Any] = AS_DECLARED | {"serialize_as_any": True}
+"""How an object of a subclass is written so that it is seen in the place of one of the class that is declared."""
+
+STRICT: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
+
 
 class Member(NamedTuple):
     """One stored member of an object.
@@ -150,67 +156,6 @@ class Undeclared:
         return Names.of({name: [path for row in rows for path in row[name]] for name in given}) if rows else None
 
 
-def _paired(stored: list[Any], given: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
-    """Each stored item with what was read of it: by its place, unless that cannot be, as in a set or behind a validator."""
-    items = [*given]
-    if not isinstance(given, SETS) and len(items) == len(stored):
-        pairs = [*zip(stored, items, strict=True)]
-        if all(_is_plausible(*pair) for pair in pairs):
-            return iter(pairs)
-    kinds = {type(item) for item in items if isinstance(item, BaseModel) or is_dataclass(item)}
-    parts = {fingerprint(item): item for item in items} if kinds else {}
-    read = ((item, parts.get(_read(item, kind), ABSENT)) for item in stored for kind in kinds)
-    return ((item, part) for item, part in read if part is not ABSENT)
-
-
-def _is_plausible(stored: Any, given: Any) -> bool:
-    """Whether a stored item may be what an object was read from, as far as a quick look at its plain members tells."""
-    if not isinstance(stored, dict) or isinstance(given, Mapping):
-        return True
-    shown = ((item, getattr(given, key, ABSENT)) for key, item in stored.items() if isinstance(item, ATOMS))
-    return all(type(item) is not type(part) or item == part for item, part in shown)
-
-
-def _read(stored: Any, kind: type) -> Any:
-    """How what is read of a stored item looks; ABSENT where it does not fit."""
-    try:
-        return fingerprint(describe(kind).adapter.validate_json(orjson.dumps(stored), by_alias=True, by_name=True))
-    except Exception:  # noqa: BLE001 - then it is no such object, whatever its own code has to say of it
-        return ABSENT
-
-
-def _part(given: Any, name: str) -> Any:
-    return given.get(name, ABSENT) if isinstance(given, Mapping) else getattr(given, name, ABSENT)
-
-
-def _at(value: Any, path: Path) -> Any:
-    """What stands at a path; ABSENT where it leads nowhere."""
-    for step in path:
-        if not isinstance(value, dict if isinstance(step, str) else list):
-            return ABSENT
-        try:
-            value = value[step]  # type: ignore[index]
-        except LookupError:
-            return ABSENT
-    return value
-
-
-def _put(value: Any, path: Path, item: Any) -> Any:
-    """A copy of a value, with another one at a path."""
-    if not path:
-        return item
-    copied: Any = value.copy()
-    copied[path[0]] = _put(value[path[0]], path[1:], item)
-    return copied
-
-
-AS_DECLARED: Final[Any] = {"by_alias": False, "round_trip": True, "warnings": "error"}
-WHOLE: Final[Any] = AS_DECLARED | {"serialize_as_any": True}
-"""How an object of a subclass is written so that it is seen in the place of one of the class that is declared."""
-
-STRICT: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
-
-
 def snapshot(value: object, kind: Description | None) -> bytes | None:
     """Say cheaply how an object is written now; None where it cannot be.
 
@@ -314,6 +259,60 @@ def arrange(written: Any, value: Any, kept: Undeclared | None = None, names: Col
     inside = dict(_inside(written, value))
     found = {key: arrange(part, inside[key], kept, names) if key in inside else part for key, part in written.items()}
     return found if kept is None else kept.restore(found, value, names)
+
+
+def _paired(stored: list[Any], given: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    """Each stored item with what was read of it: by its place, unless that cannot be, as in a set or behind a validator."""
+    items = [*given]
+    if not isinstance(given, SETS) and len(items) == len(stored):
+        pairs = [*zip(stored, items, strict=True)]
+        if all(_is_plausible(*pair) for pair in pairs):
+            return iter(pairs)
+    kinds = {type(item) for item in items if isinstance(item, BaseModel) or is_dataclass(item)}
+    parts = {fingerprint(item): item for item in items} if kinds else {}
+    read = ((item, parts.get(_read(item, kind), ABSENT)) for item in stored for kind in kinds)
+    return ((item, part) for item, part in read if part is not ABSENT)
+
+
+def _is_plausible(stored: Any, given: Any) -> bool:
+    """Whether a stored item may be what an object was read from, as far as a quick look at its plain members tells."""
+    if not isinstance(stored, dict) or isinstance(given, Mapping):
+        return True
+    shown = ((item, getattr(given, key, ABSENT)) for key, item in stored.items() if isinstance(item, ATOMS))
+    return all(type(item) is not type(part) or item == part for item, part in shown)
+
+
+def _read(stored: Any, kind: type) -> Any:
+    """How what is read of a stored item looks; ABSENT where it does not fit."""
+    try:
+        return fingerprint(describe(kind).adapter.validate_json(orjson.dumps(stored), by_alias=True, by_name=True))
+    except Exception:  # noqa: BLE001 - then it is no such object, whatever its own code has to say of it
+        return ABSENT
+
+
+def _part(given: Any, name: str) -> Any:
+    return given.get(name, ABSENT) if isinstance(given, Mapping) else getattr(given, name, ABSENT)
+
+
+def _at(value: Any, path: Path) -> Any:
+    """What stands at a path; ABSENT where it leads nowhere."""
+    for step in path:
+        if not isinstance(value, dict if isinstance(step, str) else list):
+            return ABSENT
+        try:
+            value = value[step]  # type: ignore[index]
+        except LookupError:
+            return ABSENT
+    return value
+
+
+def _put(value: Any, path: Path, item: Any) -> Any:
+    """A copy of a value, with another one at a path."""
+    if not path:
+        return item
+    copied: Any = value.copy()
+    copied[path[0]] = _put(value[path[0]], path[1:], item)
+    return copied
 
 
 def _inside(written: dict[str, Any], value: object) -> Iterator[tuple[str, Any]]:
