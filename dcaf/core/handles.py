@@ -26,7 +26,7 @@ from uuid import UUID
 from dcaf.core.adapters import Description, describe, same_type
 from dcaf.core.errors import SessionAliasError, SessionTypeError, SessionValueError
 from dcaf.core.json_values import from_json, read, to_json, write
-from dcaf.core.parts import ATOMS, base_of
+from dcaf.core.parts import ABSENT, ATOMS, base_of
 from dcaf.core.round_trip import is_same
 from dcaf.core.typed_objects import Undeclared, is_conclusive, snapshot
 
@@ -35,9 +35,6 @@ IMMUTABLE: Final = (str, int, float, bytes, type(None), date, time, datetime, ti
 
 CONTAINERS: Final = (Mapping, list, tuple, set, frozenset, deque)
 """What may hold objects that JSON cannot say, and so is never handed out in place of the stored value."""
-
-ABSENT: Final = object()
-"""What stands for the value of an absent key."""
 
 
 class Handle:

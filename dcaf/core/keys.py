@@ -47,7 +47,7 @@ MAKE_ONE: Final = 'Make one: export DCAF_KEYS="$(dcaf keys new)"'
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
-EVERY_S: Final = 60.0
+RELOAD_EVERY_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,21 +272,24 @@ def hkdf_sha256(secret: bytes, info: bytes, *, salt: bytes = b"", length: int = 
 
 
 class LiveKeyring(Keyring):
-    """A ring behind a function that gives the present one.
+    """A ring that a function loads again at intervals, so that rotating a key needs no restart.
+
+    Where the function fails, the ring before stays; so it does where a key is missing, until the next load misses it too, because a
+    file that is being written is not a smaller ring. Both are logged. ``Key.from_bytes(revoked=True)`` drops a key at once.
 
     Args:
-        load: Gives the ring as it is now, from a file or a key management service. It is called while a request waits.
-        every_s: How long what it gave is used, in seconds.
+        load: Returns the current ring, from a file or a key management service. It is called while a request waits.
+        every_s: How long a ring is used before it is loaded again, in seconds.
         clock: Seconds that only go forward.
 
     Raises:
-        ConfigurationError: The first ring cannot be had.
+        ConfigurationError: The first ring cannot be loaded.
     """
 
     __slots__ = ("_clock", "_every_s", "_load", "_missed", "_read_at", "_ring")
 
     def __init__(
-        self, load: Callable[[], Keyring], *, every_s: float = EVERY_S, clock: Callable[[], float] = time.monotonic
+        self, load: Callable[[], Keyring], *, every_s: float = RELOAD_EVERY_S, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._load = load
         self._every_s = every_s
@@ -308,11 +311,11 @@ class LiveKeyring(Keyring):
         return self._current().active
 
     def signer(self, now: float) -> Key:
-        """The key that signs at a time. Raises as the ring itself."""
+        """The key that signs at a time. Raises what the ring raises."""
         return self._current().signer(now)
 
     def find(self, kid: str) -> Key | None:
-        """The key of an id, if the present ring may verify with it."""
+        """The key of an id, if the current ring may verify with it."""
         return self._current().find(kid)
 
     def __repr__(self) -> str:
@@ -330,7 +333,7 @@ class LiveKeyring(Keyring):
         return self._ring
 
     def _adopt(self, ring: Keyring) -> None:
-        """Use it from now on; one that lacks keys, when it lacks them a second time."""
+        """Use a ring from now on; one that lacks keys only when it lacks them a second time."""
         missed = frozenset(self._ring._keys.keys() - ring._keys.keys())
         if missed <= self._missed:
             self._ring, self._missed = ring, frozenset()

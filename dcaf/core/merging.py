@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from dcaf.core.errors import SessionTypeError, StateError
-from dcaf.core.handles import ABSENT, Slot
+from dcaf.core.handles import Slot
 from dcaf.core.json_values import read, to_json, write
+from dcaf.core.parts import ABSENT
 
 Path: TypeAlias = tuple[str, ...]
 """The members on the way to a value, from the outside in."""

@@ -34,10 +34,12 @@ Step: TypeAlias = "str | int | None"
 ATOMS: Final = (str, int, float, bool, NoneType)
 SETS: Final = (set, frozenset)
 SEQUENCES: Final = (list, tuple, deque, *SETS)
+ABSENT: Final = object()
+"""Stands for a value that is not there, where None is a value."""
 
 
 def _real(kind: type) -> type:
-    """The class of the standard library, where a clock that stands still has put another in its place (freezegun)."""
+    """The class of the standard library, also where a test has replaced it to stop the clock (freezegun)."""
     return next(base for base in kind.__mro__ if base.__module__ == "datetime")
 
 
@@ -85,7 +87,7 @@ def list_problems(path: str, error: ValidationError) -> list[tuple[str, str]]:
 
 
 def locate_misfit(item: Any, written: Any) -> Refusal:
-    """What is wrong with a written value that its type does not read, and where: the labels of unions are no steps."""
+    """Turn an error of pydantic about a written value into a refusal with its path; the labels of unions are no steps of it."""
     steps, here = [], written
     for step in item["loc"]:
         if (isinstance(here, dict) and step in here) or (isinstance(here, list) and step in range(len(here))):
@@ -104,9 +106,9 @@ def join(steps: Iterable[str | int]) -> str:
 
 
 def parts_of(value: object) -> Iterator[tuple[Step, Any]]:
-    """The parts of a value, by their steps; none where it is no object with members and no container.
+    """The parts of a value with the steps to them; none where it is neither an object with members nor a container.
 
-    Private attributes of a model are no part of it: no model writes or reads them.
+    Private attributes of a model are not among them, because no model writes or reads them.
     """
     if isinstance(value, BaseModel):
         return _members(value)
@@ -128,21 +130,18 @@ fields_of: Final[Callable[[type], tuple[str, ...]]] = lru_cache(maxsize=1024)(_f
 
 
 def extra_of(value: object) -> Mapping[str, Any]:
-    """The members that an object has and its class does not declare, where the class allows that."""
+    """The members that an object has beyond those of its class, where the class allows that."""
     return getattr(value, "__pydantic_extra__", None) or {}
 
 
 def base_of(value: Any) -> Any:
-    """The plain value that one of a subclass is, where the two are equal; else the value itself.
-
-    Subclasses of the texts, numbers and times of Python are meant, and the numbers, texts and truth values of NumPy.
-    """
+    """The plain value that equals one of a subclass of str, a number or a time, or a scalar of NumPy; else the value itself."""
     made = _plain(value)
     return made if type(made) is not type(value) and (is_equal(made, value) or _is_nan(made)) else value
 
 
 def is_equal(one: Any, other: Any) -> bool:
-    """Whether two objects call themselves equal; not where their own code fails at it."""
+    """Whether two objects are equal by their own ``==``; False where that raises."""
     try:
         return bool(one == other)
     except Exception:  # noqa: BLE001 - the code of some other library runs here
@@ -190,7 +189,7 @@ def _plain(value: Any) -> Any:
 
 
 def _time(value: Any) -> Any:
-    """A time of the standard library's own class."""
+    """The same time as an object of the standard library's own class."""
     for kind, names in TIMES.items():
         if isinstance(value, kind):
             return kind(**{name: getattr(value, name) for name in names})
@@ -218,7 +217,7 @@ def _is_nan(value: object) -> bool:
 
 
 def _inside(value: Any) -> Iterable[Any]:
-    """The parts of a value without their steps, which is quicker."""
+    """The parts of a value without the steps to them, which is faster."""
     if isinstance(value, BaseModel):
         members = map(value.__dict__.get, fields_of(type(value)))
         return (*members, *extra_of(value).values())

@@ -22,9 +22,9 @@ from typing_extensions import TypeForm
 
 from dcaf.core.arguments import describe_framework
 from dcaf.core.errors import ConfigurationError, SessionReadOnlyError
-from dcaf.core.handles import ABSENT
 from dcaf.core.json_values import from_json, read
 from dcaf.core.mapping import Items, Keys, StateMapping, Values, state_of
+from dcaf.core.parts import ABSENT
 from dcaf.core.session import Session, session_behind
 from dcaf.core.slots import TEMPORARY
 from dcaf.core.typed import SessionType, locals_around, refuse_fields

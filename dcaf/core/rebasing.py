@@ -19,9 +19,10 @@ from typing import Any, NamedTuple
 
 from dcaf.core.base64url import Payload
 from dcaf.core.claims import Standing
-from dcaf.core.handles import ABSENT, Slot
+from dcaf.core.handles import Slot
 from dcaf.core.json_values import write
 from dcaf.core.merging import Append, CommutingChange, Increment, merge, merge_own, read_value, reapply
+from dcaf.core.parts import ABSENT
 from dcaf.core.slots import TEMPORARY
 from dcaf.core.state import Frozen, State
 

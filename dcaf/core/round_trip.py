@@ -35,6 +35,7 @@ from uuid import UUID
 from pydantic import BaseModel, RootModel
 
 from dcaf.core.parts import (
+    ABSENT,
     ATOMS,
     DATE,
     DATETIME,
@@ -51,7 +52,6 @@ from dcaf.core.parts import (
     parts_of,
 )
 
-ABSENT: Final = object()
 NOT_FINITE: Final = "is not a finite number, which JSON cannot say"
 ANOTHER: Final = "would come back as another value: its type does not write all of it, or reads it otherwise"
 EXCLUDED: Final = (
@@ -65,7 +65,7 @@ NO_EQUALITY: Final[Any] = object.__eq__
 TEXT: Final = frozenset([str])
 
 Pairs: TypeAlias = dict[tuple[int, int], tuple[object, object]]
-"""The objects that were compared, by their ids, which are theirs as long as they are kept."""
+"""The objects that were compared, by their ids. They are kept here, so that no other object gets their ids."""
 
 Dump: TypeAlias = Callable[[Any], object]
 """Writes the parts of a value that are included: ``{"pages": {1: {"thumb": True}}}``."""
@@ -77,14 +77,14 @@ AS_BASE64: Final = (
 
 
 def require_same(given: Any, back: Any) -> None:
-    """Refuse a value that did not come back as the same.
+    """Refuse a value that did not come back the same.
 
     Args:
         given: The value.
         back: What was read of it, after it was written.
 
     Raises:
-        Refusal: Some part is of another type or another value; the first of them, with its path.
+        Refusal: A part is of another type or has another value; the first of them, with its path.
     """
     try:
         _same(given, back, {})
@@ -93,7 +93,7 @@ def require_same(given: Any, back: Any) -> None:
 
 
 def is_same(given: Any, back: Any) -> bool:
-    """Whether a value came back as the same."""
+    """Whether a value came back the same."""
     try:
         require_same(given, back)
     except Refusal:
@@ -102,7 +102,7 @@ def is_same(given: Any, back: Any) -> bool:
 
 
 def fingerprint(value: Any) -> Any:
-    """Something hashable that two values share if they may be the same, whatever they call equal: to find one of a set."""
+    """Something hashable that two values share if they may be the same, whatever their ``==`` says: to find an item of a set."""
     kind = type(value)
     if kind is float and value.is_integer():
         kind, value = int, int(value)  # a whole number where a float is declared comes back as one
@@ -115,7 +115,7 @@ def fingerprint(value: Any) -> Any:
 
 
 def find_unwritable(value: Any, dump: Dump) -> Refusal:
-    """Say what cannot be written, at the innermost part."""
+    """Find the innermost part that cannot be written, by asking pydantic for fewer and fewer parts."""
     whole, path = value, list[Step]()
     while len(path) < DEEPEST:
         parts = [] if isinstance(value, SETS) else [*parts_of(value)]
@@ -145,7 +145,7 @@ def _same(given: Any, back: Any, pairs: Pairs) -> None:
 
 
 def _of_kind(given: Any, back: Any) -> Any:
-    """A value of another type as one of the type that came back, where the two are equal and the guide says so."""
+    """Turn a value into one of the type that came back, where the two are equal and docs/guides/session.md allows it."""
     base = base_of(given)
     if isinstance(base, float) and not math.isfinite(base):
         raise Refusal(NOT_FINITE)
@@ -260,7 +260,7 @@ def _same_number(given: float, back: float, _: Pairs) -> None:
 
 
 def _same_other(given: Any, back: Any, pairs: Pairs) -> None:
-    """Two objects of some class: of a container, or of one that says for itself what is equal."""
+    """Compare two objects of any other class: containers, and objects that define their own ``==``."""
     if given is back:
         return
     if isinstance(back, Mapping):
@@ -273,11 +273,11 @@ def _same_other(given: Any, back: Any, pairs: Pairs) -> None:
         if not is_equal(given, back):
             raise Refusal(ANOTHER)
     elif not _is_known(given, back, pairs):
-        # Of an object that is equal to itself alone only what it holds can be compared.
-        _same_entries(_held(given), _held(back), pairs)
+        # An object without an ``==`` of its own is equal only to itself, so its attributes are compared.
+        _same_entries(_attributes_of(given), _attributes_of(back), pairs)
 
 
-def _held(value: Any) -> dict[str, Any]:
+def _attributes_of(value: Any) -> dict[str, Any]:
     """The attributes of an object."""
     slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
     return {name: getattr(value, name) for name in slots if hasattr(value, name)} | getattr(value, "__dict__", {})
@@ -292,7 +292,7 @@ def _fingerprint_parts(value: Any) -> Iterator[Any]:
 
 
 def _first(steps: list[Any], fails: Callable[[list[Any]], bool]) -> Any:
-    """The first step at which writing fails, by halves; None where it fails at none."""
+    """The first step at which writing fails, found by halves; None where it fails at none."""
     if not steps or not fails(steps):
         return None
     while len(steps) > 1:
@@ -337,7 +337,7 @@ def _is_text(value: str) -> bool:
 
 
 FINGERPRINTS: Final[Mapping[type, Callable[[Any], Any]]] = {
-    # Two times of one clock and one distance from UTC. In an hour that comes twice Python calls no two zones equal (PEP 495).
+    # One clock time with one offset from UTC. In an hour that comes twice Python calls no two zones equal (PEP 495).
     DATETIME: lambda value: (value.replace(tzinfo=None, fold=0), value.tzinfo is None, value.utcoffset()),
     TIME: lambda value: (value.replace(tzinfo=None, fold=0), value.tzinfo is None, value.utcoffset()),
     DATE: lambda value: value,

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, Final
 from dcaf.core.base64url import Payload
 from dcaf.core.claims import Standing
 from dcaf.core.errors import SessionValueError
-from dcaf.core.handles import ABSENT, Slot
+from dcaf.core.handles import Slot
 from dcaf.core.json_values import read, to_json, write
 from dcaf.core.merging import EMPTY, Tail, read_list
-from dcaf.core.parts import ATOMS
+from dcaf.core.parts import ABSENT, ATOMS
 from dcaf.core.payload import Members, members_of
 
 if TYPE_CHECKING:

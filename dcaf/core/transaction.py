@@ -34,10 +34,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn, Typ
 from dcaf.core.base64url import Payload
 from dcaf.core.context import _current
 from dcaf.core.errors import SessionClosedError
-from dcaf.core.handles import ABSENT, Slot
+from dcaf.core.handles import Slot
 from dcaf.core.json_values import write
 from dcaf.core.mapping import state_of
 from dcaf.core.merging import ROOT, CommutingChange, Increment, Path, changes, merge, merge_own, read_value, reapply
+from dcaf.core.parts import ABSENT
 from dcaf.core.payload import Members
 from dcaf.core.rebasing import CommutingState
 from dcaf.core.session import Session, session_behind

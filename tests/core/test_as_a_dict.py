@@ -527,7 +527,7 @@ class Copying(Session):
 class Patient(Session):
     """It goes through the keys that there were when it began, whatever becomes of them."""
 
-    def _unchanged(self, keys: list[str]) -> Iterator[str]:
+    def _iterate(self, keys: list[str]) -> Iterator[str]:
         return iter(keys)
 
 
