@@ -4,7 +4,7 @@
     find      its sessions, and the one that counts            body.find_sessions
     verify    the seal of that one                             Sealer.opened while it is found, else Sealer.verify
     bind      who is calling, in which conversation            Identity.find, where anybody is to be asked
-    open      the session for its holder, or a new one         Sealer.accept, Sealer.start, Sealer.take_in
+    open      the session for its holder, or a new one         Sealer.accept, Sealer.start, Sealer.import_plain
     hold      a lease on it, where a store keeps sessions      SessionStore.open, Sealer.resume
     run       the application, which reads the plain protocol  RequestSession, Socket
     prepare   the state as bytes, and its token                Sealer.pieces; with a store Sealer.prepare
@@ -207,7 +207,7 @@ class Turn(SessionTurn):
             return sealer.start()
         if unsigned == "reject":
             raise refusal
-        session = sealer.take_in(plain, unsigned)
+        session = sealer.import_plain(plain, unsigned)
         self.config.events.imported(sealer.sid_digest(sealer.claims_of(session).sid))
         return session
 

@@ -25,7 +25,7 @@ from dcaf.core.json_values import read, to_json, write
 from dcaf.core.parts import ABSENT
 
 Path: TypeAlias = tuple[str, ...]
-"""The members on the way to a value, from the outside in."""
+"""The names of the members on the way to a value, the outermost first."""
 
 ROOT: Final[Path] = ()
 
@@ -35,17 +35,17 @@ EMPTY: Final = b"[]"
 def merge(
     base: Any, theirs: Any, mine: Any, *, wins: Callable[[Path], bool] = lambda _: True, at: Path = ROOT
 ) -> tuple[Any, list[Path]]:
-    """The merged value, and the paths at which only one of two changes could be kept.
+    """Merge two values three ways; returns the merged value, and the paths at which only one of two changes could be kept.
 
-    Objects merge by member where all three are objects. Lists merge where both changes only added to the end: first the
-    items of the one that gives way. Anything else is one value.
+    Three objects merge member by member. Lists merge where both changes only appended; the items of the losing change come first.
+    Anything else is one value.
 
     Args:
-        base: What both changes began with; ``ABSENT`` for none, here and below.
+        base: The value before both changes; ``ABSENT`` for none, here and below.
         theirs: The value after the one change.
         mine: The value after the other.
-        wins: Whether, at a path, mine is kept where only one can be.
-        at: Where these values stand.
+        wins: Tells whether mine is kept at a path where only one can be.
+        at: The path of these values.
     """
     if same(theirs, base):
         return mine, []
@@ -70,19 +70,19 @@ def changes(base: Any, value: Any, at: Path = ROOT) -> list[Path]:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two values are written alike: 1, 1.0 and True are three."""
+    """Whether two values are written alike; 1, 1.0 and True are not."""
     if one is other or one is ABSENT or other is ABSENT:
         return one is other
     return write(one) == write(other)
 
 
 def read_value(data: bytes | None) -> Any:
-    """A written value; ``ABSENT`` where there is none."""
+    """Read a written value; ``ABSENT`` for None."""
     return ABSENT if data is None else read(data)
 
 
 def merge_own(base: bytes | None, theirs: bytes | None, mine: bytes | None) -> dict[str, Any]:
-    """The library's own member with both changes. Each of its members is an object, and an empty one is left out."""
+    """Merge two changes of the library's own member. Each member of it is an object, and an empty one is left out."""
     before, other, own = (_object(data) for data in (base, theirs, mine))
     merged = {name: merge(before.get(name, {}), other.get(name, {}), own.get(name, {}))[0] for name in {**other, **own}}
     return {name: value for name, value in merged.items() if value}
@@ -95,7 +95,7 @@ class Increment:
     by: int
 
     def apply(self, data: bytes | None, key: str) -> bytes:
-        """The written sum.
+        """Write the sum.
 
         Raises:
             SessionTypeError: The value is no integer.
@@ -107,18 +107,18 @@ class Increment:
         return write(to_json(number + self.by, path=key))
 
     def combine(self, later: CommutingChange) -> CommutingChange:
-        """This change and a later one of its kind, as one; one of another kind stands for itself."""
+        """This change and a later one as one change; a later one of another kind replaces it."""
         return Increment(self.by + later.by) if isinstance(later, Increment) else later
 
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """Items, as they are written, that are added to the end of a list; an absent value counts as an empty one."""
+    """Written items that are added to the end of a list; an absent value counts as an empty one."""
 
     items: list[bytes]
 
     def apply(self, data: bytes | None, key: str) -> bytes:
-        """The written list.
+        """Write the list.
 
         Raises:
             SessionTypeError: The value is no list.
@@ -126,7 +126,7 @@ class Append:
         return extend_list(write(read_list(data, key)), self.items)
 
     def combine(self, later: CommutingChange) -> CommutingChange:
-        """As of ``Increment``. This object is extended, so that n items take n steps."""
+        """As ``Increment.combine``. This object is extended in place, so that n items take n steps."""
         if not isinstance(later, Append):
             return later
         self.items.extend(later.items)
@@ -134,7 +134,7 @@ class Append:
 
 
 def reapply(data: bytes | None, key: str, change: CommutingChange) -> bytes | None:
-    """A value after a change; None where that does not fit it any more."""
+    """Apply a change once more to another value; None where the change no longer fits it."""
     try:
         return change.apply(data, key)
     except StateError:
@@ -143,12 +143,12 @@ def reapply(data: bytes | None, key: str, change: CommutingChange) -> bytes | No
 
 @dataclass(slots=True)
 class Tail:
-    """Items that wait to be written into their slot, until somebody looks at it: then appending n of them takes n steps.
+    """Pending appends: written into their slot when it is next read, so that appending n items takes n steps.
 
     Attributes:
-        slot: The slot; its value is a list, to which handles no longer speak.
-        length: How many items the list has with them.
-        items: They themselves, as they are written.
+        slot: The slot; its value is a list, and its handles are stale.
+        length: The length of the list with the pending items.
+        items: The pending items, written.
     """
 
     slot: Slot
@@ -156,21 +156,21 @@ class Tail:
     items: list[bytes]
 
     def append(self, item: bytes) -> None:
-        """Let one more wait."""
+        """Add a pending item."""
         self.items.append(item)
         self.length += 1
 
     def join(self) -> None:
-        """Write them into the slot; none waits any more."""
+        """Write all pending items into the slot."""
         self.slot.overwrite(extend_list(self.slot.data or EMPTY, self.items))
         self.items.clear()
 
 
 def read_list(data: bytes | None, key: str) -> list[Any]:
-    """A written list, for ``append``; an absent one is empty.
+    """Read a written list for ``append``; an absent one is empty.
 
     Raises:
-        SessionTypeError: It is no list.
+        SessionTypeError: The value is no list.
     """
     found = [] if data is None else read(data)
     if type(found) is not list:
@@ -179,7 +179,7 @@ def read_list(data: bytes | None, key: str) -> list[Any]:
 
 
 def extend_list(data: bytes, items: list[bytes]) -> bytes:
-    """A list, compactly written, with more written items at its end."""
+    """Add written items to the end of a compactly written list."""
     return b"[%b]" % b",".join([data[1:-1], *items] if data != EMPTY else items)
 
 
@@ -198,7 +198,7 @@ def _objects(
 
 
 def _begin_alike(base: list[Any], *longer: list[Any]) -> bool:
-    """Whether lists begin with all of a shorter one."""
+    """Whether each list begins with all items of a shorter one."""
     return all(same(items[: len(base)], base) for items in longer)
 
 

@@ -28,7 +28,7 @@ from dcaf.core.state import Frozen, State
 
 
 class CommutingState(State):
-    """What the call of a tool, and a turn whose state a server keeps, have in common. Arguments are those of a state."""
+    """A state that remembers for each key the increments and appends, so that they can be applied again. Arguments as ``State``."""
 
     __slots__ = ("_commuting",)
 
@@ -37,14 +37,14 @@ class CommutingState(State):
         self._commuting: dict[str, CommutingChange] = {}
 
     def add(self, key: str, by: int) -> int:
-        """As of a state; the change itself is remembered, so that it never clashes with another of its kind."""
+        """As ``State.add``; the increment itself is remembered, so that it never clashes with another one."""
         with self.lock:
             found = super().add(key, by)
             self._remember(key, Increment(by))
             return found
 
     def append(self, key: str, value: object) -> None:
-        """As ``add``."""
+        """As ``State.append``; the item is remembered."""
         with self.lock:
             super().append(key, value)
             self._remember(key, Append([self._tails[key].items[-1]]))
@@ -55,7 +55,7 @@ class CommutingState(State):
 
 
 class RebasableState(CommutingState):
-    """A state that remembers of each key how it was changed: by counting and appending alone, or otherwise."""
+    """The state of a turn whose session a store keeps: what was changed can be laid over a newer state."""
 
     __slots__ = ("_sealing",)
 
@@ -69,7 +69,7 @@ class RebasableState(CommutingState):
         changes: Mapping[str, CommutingChange],
         own: Mapping[str, Any] | None = None,
     ) -> None:
-        """As of a state; changes that commute stay what they are."""
+        """As ``State.overwrite``; ``changes`` are remembered."""
         with self.lock:
             super().overwrite(values, changes, own)
             for key in values:
@@ -79,7 +79,7 @@ class RebasableState(CommutingState):
                     self._slots[key].is_rewritten = True
 
     def freeze(self) -> Frozen:
-        """As of a state; how each key is changed from now on is remembered apart."""
+        """As ``State.freeze``; later changes are remembered separately."""
         self._thaw()
         frozen = super().freeze()
         self._sealing = _Sealing(self._commuting, {key for key, slot in self._slots.items() if slot.is_rewritten})
@@ -87,25 +87,25 @@ class RebasableState(CommutingState):
         return frozen
 
     def mark_sealed(self, payload: Payload, standing: Standing, frozen: Frozen | None = None) -> None:
-        """As of a state; of how the keys were changed only what came since they were frozen is remembered."""
+        """As ``State.mark_sealed``; only the changes since the state was frozen stay remembered."""
         super().mark_sealed(payload, standing, frozen)
         self._sealing = None
         if frozen is None:
             self._forget()
 
     def refill(self, other: State) -> None:
-        """As of a state."""
+        """As ``State.refill``; nothing of before is remembered."""
         with self.lock:
             super().refill(other)
             self._commuting, self._sealing = {}, None
 
     def rebase(self, newer: Payload) -> list[str]:
-        """Lay what was changed over a newer state; gives the keys where both had changed one value, and this one's was kept.
+        """Lay the changes over a newer state; returns the keys where both had changed one value, and this state's was kept.
 
-        What was handed out of a key that the newer state changes is overtaken.
+        Handles of a key that the newer state changes become stale.
 
         Raises:
-            SessionAliasError, SessionValueError: What was done to the session cannot be written.
+            SessionAliasError, SessionValueError: A change cannot be written.
         """
         base = State(newer)
         with self.lock:
@@ -121,14 +121,14 @@ class RebasableState(CommutingState):
                 slot.arrived = theirs
                 if data != slot.data:
                     slot.overwrite(data)
-                if data == theirs:  # what was done to it is undone, and does not tell how it is changed from now on
+                if data == theirs:  # its changes cancel out, and say nothing about later ones
                     slot.is_rewritten = False
                     self._commuting.pop(key, None)
             self._count_size_change()
             return [key for key, (_, _, is_clash) in merged.items() if is_clash]
 
     def _merge(self, slot: Slot, base: State) -> tuple[bytes | None, bytes | None, bool]:
-        """Of one key: the value in the newer state, the one from now on, and whether a change gave way."""
+        """The value of one key in the newer state, its merged value, and whether a change was lost."""
         found = base._find_slot(slot.key)
         theirs = None if found is None else found.data
         if slot.data == slot.arrived:
@@ -148,7 +148,7 @@ class RebasableState(CommutingState):
             slot.is_rewritten = False
 
     def _thaw(self) -> None:
-        """Take what was frozen for changed still: it was not committed."""
+        """Join the changes before and after a freeze whose commit failed."""
         if self._sealing is None:
             return
         later, (self._commuting, rewritten), self._sealing = self._commuting, self._sealing, None
@@ -159,12 +159,12 @@ class RebasableState(CommutingState):
 
 
 class _Sealing(NamedTuple):
-    """How the keys of a state that is being committed were changed before it was frozen.
+    """How the keys of a state were changed before it was frozen for a commit.
 
     Attributes:
-        grown: By counting and appending: key -> how.
-        rewritten: The keys that were changed otherwise.
+        commuting: Key -> its increments or appends.
+        rewritten: The keys that were changed in another way.
     """
 
-    grown: dict[str, CommutingChange]
+    commuting: dict[str, CommutingChange]
     rewritten: set[str]

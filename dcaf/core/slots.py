@@ -28,32 +28,32 @@ from dcaf.core.payload import Members, members_of
 if TYPE_CHECKING:
     from dcaf.core.store import Lease
 
-AROUND: Final = len('"":,')
+PUNCTUATION_BYTES: Final = len('"":,')
 WIDEST: Final = 6
-"""Bytes of one character of a written key, at most: that of an escape."""
+"""The most bytes that one character of a written key takes, as an escape."""
 
 RESERVED: Final = "dcaf"
-"""The one key that the library keeps for itself, in the envelope and in the sealed state."""
+"""The library's own key, in the envelope and in the sealed state."""
 
 TEMPORARY: Final = "temp:"
 """Keys with this prefix live until the turn ends: they are never sealed and never shown."""
 
 Lock: Final = type(RLock())
-"""The class of such a lock; ``RLock`` itself is a function around it."""
+"""The class of a reentrant lock, because ``RLock`` itself is a function around it."""
 
 
 def count_bytes_at_most(key: str, data: bytes) -> int:
-    """The bytes of one key and its written value, at most."""
-    return WIDEST * len(key) + len(data) + AROUND
+    """An upper bound for the bytes of one key and its written value."""
+    return WIDEST * len(key) + len(data) + PUNCTUATION_BYTES
 
 
 def count_bytes(lasting: Mapping[str, bytes], own_bytes: int, limit_bytes: int) -> int:
-    """The bytes of a written state.
+    """Count the bytes of a written state exactly.
 
     Args:
         lasting: Its keys and their written values.
-        own_bytes: Of the library's own member.
-        limit_bytes: How many fit into its token.
+        own_bytes: The size of the library's own member.
+        limit_bytes: How many bytes fit into the token.
 
     Raises:
         SessionValueError: There are more; the message names the largest keys.
@@ -71,19 +71,19 @@ def count_bytes(lasting: Mapping[str, bytes], own_bytes: int, limit_bytes: int) 
 
 
 class Slots:
-    """What a state is made of. Whoever calls its methods has the lock.
+    """The storage of a state, below its atomic methods. Callers of its private methods hold the lock.
 
     Args:
-        arrived: The state as it came in; None for a new, empty one. It is parsed at the first touch.
-        standing: Which session it is of; None outside a conversation.
-        limit_bytes: How large the written state may become; None for no limit.
+        arrived: The state as it came in; None for a new, empty one. It is parsed when it is first touched.
+        standing: The session that the state belongs to; None outside a conversation.
+        limit_bytes: The most bytes that the written state may have; None for no limit.
 
     Attributes:
         arrived, standing, limit_bytes: As above.
-        lock: It makes several steps one; who has it may take it again.
-        lease: The hold of the turn on the session; None where no store keeps it.
-        size_changes: How often a key came or went: who goes through the keys can tell by it that they are others now.
-        queue: Who runs the tools of a session keeps their order here; None as long as nobody does.
+        lock: Makes several steps atomic; whoever holds it may take it again.
+        lease: The turn's lease on the session; None where no store keeps it.
+        size_changes: How often a key came or went, so that an iteration can notice it.
+        queue: Where ``dcaf.tools`` keeps the order of a session's calls; None before the first one.
     """
 
     __slots__ = (
@@ -122,7 +122,7 @@ class Slots:
             return slot
 
     def peek(self, key: str) -> Any:
-        """The value of a key that nobody has touched and that cannot change in anyone's hands; ABSENT where its slot must tell."""
+        """The value of an untouched key that no holder can change; ABSENT where the slot must be asked."""
         if key in self._slots or key in self._tails:
             return ABSENT
         members = self._members
@@ -133,7 +133,7 @@ class Slots:
         return value if type(value) in ATOMS else ABSENT
 
     def _find_slot(self, key: str) -> Slot | None:
-        """The slot of a key, made where it arrived and nobody has touched it."""
+        """The slot of a key, made where the key arrived and is untouched; None where there is no such key."""
         if key in self._tails:
             self._write_tail(key)
         slot = self._slots.get(key)
@@ -142,7 +142,7 @@ class Slots:
         return slot
 
     def _load(self) -> Members:
-        """What arrived, by key; the slots say what has become of it."""
+        """What arrived, by key; the slots have what has changed since."""
         members = self._members
         if members is None:
             members = members_of(self.arrived)
@@ -154,25 +154,25 @@ class Slots:
 
     def _set_members(self, members: Members, at_most_bytes: int) -> None:
         self._members, self._most_bytes = members, at_most_bytes
-        if "\n".join(members).find(TEMPORARY) >= 0:  # in one step what is true of hardly any state
+        if "\n".join(members).find(TEMPORARY) >= 0:  # one search, because hardly any state has one
             for key in members:
                 if key.startswith(TEMPORARY):
                     self._slots[key] = Slot(key, members.written(key))
 
     def _present_keys(self) -> list[str]:
-        """The present keys in order, as far as written back."""
+        """The present keys in order; handles that changed are not written back first."""
         members, slots, moved = self._load(), self._slots, self._moved
         arrived = [key for key in members if not (key in moved or (key in slots and slots[key].data is None))]
         return arrived + [key for key, slot in slots.items() if slot.data is not None and (key in moved or key not in members)]
 
     def _current_members(self) -> Members:
-        """The present keys and their values, as far as written back."""
+        """The present keys and their values; handles that changed are not written back first."""
         self._write_tails()
         members = self._members or self._load()
         return members.updated({key: slot.data for key, slot in self._slots.items()}, self._moved)
 
     def _lasting_members(self) -> Members:
-        """Those of them that are sealed; each temporary one has a slot."""
+        """The members that are sealed. Every temporary key has a slot, so that it can be left out."""
         if self._tails:
             self._write_tails()
         values: dict[str, bytes | None] = {}
@@ -181,7 +181,7 @@ class Slots:
         return (self._members or self._load()).updated(values, self._moved)
 
     def _insert(self, slot: Slot) -> None:
-        """Let an absent key take the last place, before it becomes present."""
+        """Move an absent key to the last place, before it becomes present."""
         self._count_size_change()
         self._move(slot)
 
@@ -195,7 +195,7 @@ class Slots:
         self._slots[key] = self._slots.pop(key)
 
     def _tail(self, key: str) -> Tail:
-        """What waits to be appended to a list; nothing so far, where none has begun."""
+        """The pending appends of a list, empty where there are none so far."""
         found = self._tails.get(key)
         if found is None:
             slot = self.slot(key)
@@ -204,16 +204,16 @@ class Slots:
         return found
 
     def _count_tail_bytes(self, tail: Tail, item: bytes) -> int:
-        """How many bytes an item adds at most."""
+        """An upper bound for the bytes that an item adds."""
         slot, more_bytes = tail.slot, len(item) + len(",")
         if slot.key in self._tails:
             return more_bytes
         if slot.data is None:
             return count_bytes_at_most(slot.key, EMPTY) + more_bytes
-        return more_bytes + (len(slot.data) if slot.handles else 0)  # what was handed out may have grown, and nobody has counted it
+        return more_bytes + (len(slot.data) if slot.handles else 0)  # its handles may have grown uncounted
 
     def _begin_tail(self, tail: Tail) -> None:
-        """Let items wait, if none do: the list is written compactly, and what was handed out of it is overtaken."""
+        """Begin pending appends, if there are none: the list is written compactly, and its handles become stale."""
         slot = tail.slot
         if slot.key not in self._tails:
             if slot.data is None:
@@ -229,7 +229,13 @@ class Slots:
             self._write_tail(key)
 
     def _check_growth(self, key: str, more_bytes: int, data: bytes | Callable[[], bytes]) -> None:
-        """Refuse one value, as it is written or as a function writes it, so many bytes longer at most, as ``_check_size``."""
+        """Refuse one value that would not fit, as ``_check_size`` does.
+
+        Args:
+            key: Its key.
+            more_bytes: An upper bound for the bytes that it adds.
+            data: The written value, or a function that writes it, which is called only where the exact size counts.
+        """
         if self._members is None:
             self._load()
         if key.startswith(TEMPORARY):
@@ -239,7 +245,7 @@ class Slots:
             self._most_bytes = self._check_exactly({key: data if isinstance(data, bytes) else data()})
 
     def _check_size(self, coming: Mapping[str, bytes | None]) -> None:
-        """Refuse, before anything is stored, what would not fit into a token. None takes a key out."""
+        """Refuse values that would not fit into a token, before anything is stored. None stands for an absent key."""
         if self._members is None:
             self._load()
         for key, data in coming.items():
@@ -249,7 +255,7 @@ class Slots:
             self._most_bytes = self._check_exactly(coming)
 
     def _check_exactly(self, coming: Mapping[str, bytes | None]) -> int:
-        """The size of the written state, in bytes; refuse it as ``_check_size``."""
+        """The exact size of the written state in bytes. Raises as ``_check_size``."""
         if self.limit_bytes is None:
             return 0
         now = self._current_members()
@@ -260,10 +266,10 @@ class Slots:
 
 
 def check_key(key: str) -> str:
-    """A key that there may be.
+    """Refuse a key that a session cannot have.
 
     Raises:
-        SessionValueError: There may not.
+        SessionValueError: It is no text, the library's own key, or no Unicode.
     """
     if not isinstance(key, str):
         raise SessionValueError(f"a key of type {type(key).__name__} cannot be stored; keys must be strings")

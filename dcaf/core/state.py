@@ -5,8 +5,7 @@
 >>> state.changed_keys(), state.payload().data
 (['cart'], b'{"step":1,"cart":{"items":["widget"]}}')
 
-What a reader gets wrong: the member ``dcaf`` of the sealed object is the library's own. It is in no slot, so nothing that
-a tool does can read, change or clear it.
+The member ``dcaf`` of the sealed object is the library's own. It is in no slot, so no tool can read, change or clear it.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ QUOTED: Final = b'"dcaf"'
 
 
 class Frozen(NamedTuple):
-    """A state at the moment when it was sealed.
+    """A state as it was when it was sealed.
 
     Attributes:
-        payload: What was sealed.
-        values: Key -> value of those that were touched; None for an absent one.
+        payload: The sealed state.
+        values: Key -> value of the touched keys; None for an absent one.
         library: The library's own member.
-        moved: The keys that had left their places.
+        moved: The arrived keys that had left their places.
     """
 
     payload: Payload
@@ -46,31 +45,24 @@ class Frozen(NamedTuple):
 
 
 class State(Slots):
-    """The keys of one session, shared by every view of it. Each method is atomic; what is handed out of it is not.
+    """The keys of one session, shared by every view of it. Each method is atomic; the live objects that it hands out are not.
 
-    Args:
-        arrived: The state as it came in; None for a new, empty one. It is parsed at the first touch.
-        standing: Which session it is of; None outside a conversation.
-        limit_bytes: How large the written state may become; None for no limit.
-
-    Attributes:
-        standing: As above.
-        size_changes, queue: As of Slots.
+    Arguments and attributes are those of ``Slots``.
     """
 
     __slots__ = ()
 
     @property
     def is_touched(self) -> bool:
-        """Whether anybody looked at the state."""
+        """Whether anything has read or changed the state."""
         return self._looked or self._members is not None or bool(self._slots)
 
     def mark_seen(self) -> None:
-        """Say that somebody looks at it all, which may be without parsing it."""
+        """Count the whole state as read, also where nothing of it is parsed."""
         self._looked = True
 
     def find(self, key: str) -> Slot | None:
-        """The slot of a key, if there is one; the key may be absent all the same."""
+        """The slot of a key, if there is one; the slot of an absent key has no value."""
         slot = self._slots.get(key)
         if slot is None or self._tails:
             with self.lock:
@@ -102,7 +94,7 @@ class State(Slots):
             return {key: written for key, written in zip(keys, data, strict=True) if written is not None}
 
     def put(self, key: str, value: object, *, as_type: Any = None) -> None:
-        """Convert, check and store a value; the object itself stays live.
+        """Convert, check and store a value; the object stays live.
 
         Raises:
             SessionValueError: The value may not be stored, or the state would be too large.
@@ -123,7 +115,7 @@ class State(Slots):
             slot.put(data, value, as_type)
 
     def put_validated(self, key: str, validated: object, given: object, *, as_type: Any) -> None:
-        """Store a value that was validated as a type; what was given stays live, itself where it is of that type already.
+        """Store a value that was validated as a type; the object that was given stays live, too.
 
         Raises:
             SessionValueError: As ``put``.
@@ -136,11 +128,11 @@ class State(Slots):
                 self.slot(key).watch(given, as_type)
 
     def add(self, key: str, by: int) -> int:
-        """Add to a number, whatever was done to it; an absent one counts as 0. Returns the sum.
+        """Add to a number and return the sum; an absent one counts as 0.
 
         Raises:
             SessionTypeError: The value is no integer.
-            SessionAliasError: What was handed out has changed in two ways already.
+            SessionAliasError: Two handles of the value have changed already.
             SessionValueError: As ``put``.
         """
         with self.lock:
@@ -156,7 +148,7 @@ class State(Slots):
             return int(data)
 
     def append(self, key: str, value: object) -> None:
-        """Add an item to the end of a list, whatever was done to it; an absent one counts as empty.
+        """Add an item to the end of a list; an absent one counts as empty.
 
         Raises:
             SessionTypeError: The value is no list.
@@ -174,7 +166,7 @@ class State(Slots):
             tail.append(item)
 
     def drop(self, key: str) -> bool:
-        """Make a key absent, whatever was done to its value; False where it was absent."""
+        """Make a key absent; False where it was absent already."""
         with self.lock:
             if self._late is not None:
                 self._refuse_late(self._late)
@@ -188,7 +180,7 @@ class State(Slots):
             return True
 
     def drop_all(self, *, kept: tuple[str, ...] = (), prefix: str = "") -> None:
-        """Make every key with a prefix absent, but for those that begin with one of ``kept``."""
+        """Make every key with a prefix absent, except those that begin with one of ``kept``."""
         with self.lock:
             if self._late is not None:
                 self._refuse_late(self._late)
@@ -198,20 +190,20 @@ class State(Slots):
             self._count_size_change()
 
     def copy(self) -> State:
-        """A state of its own with the same keys, and the same that arrived. Raises as ``write_back``."""
+        """An independent state with the same keys and the same arrived payload. Raises as ``write_back``."""
         with self.lock:
             self.write_back()
             copied = State(self.arrived, self.standing, limit_bytes=self.limit_bytes)
             copied._load()  # first, because it reads the library's member
             for key, slot in self._slots.items():
                 copied.slot(key).data = slot.data
-            copied._slots = {key: copied._slots[key] for key in self._slots}  # whatever came first when it was loaded
+            copied._slots = {key: copied._slots[key] for key in self._slots}  # in this state's order
             copied._moved = {*self._moved}
             copied._library = self._library
             return copied
 
     def put_all(self, values: Mapping[str, object]) -> None:
-        """Store several values, or none of them.
+        """Store several values or, when one of them is refused, none.
 
         Raises:
             SessionValueError: As ``put``.
@@ -260,11 +252,11 @@ class State(Slots):
         changes: Mapping[str, CommutingChange],  # noqa: ARG002
         own: Mapping[str, Any] | None = None,
     ) -> None:
-        """Take over written values; what was handed out of them is overtaken.
+        """Replace values by written ones; handles of them become stale.
 
         Args:
             values: Key -> value, None for an absent one.
-            changes: Key -> what made it, where that commutes. Here the values say all.
+            changes: Key -> the change that led to its value, where that commutes; a plain state needs the values alone.
             own: The library's own member, empty for none; None leaves it as it is.
 
         Raises:
@@ -319,20 +311,20 @@ class State(Slots):
                     slot.write_back()
 
     def freeze(self) -> Frozen:
-        """What is to be sealed, and how every key stood in it. The caller has the lock. Raises as ``write_back``."""
+        """The payload to seal, and the values in it. The caller holds the lock. Raises as ``write_back``."""
         payload = self.payload()
         return Frozen(payload, {key: slot.data for key, slot in self._slots.items()}, self._library, frozenset(self._moved))
 
     def mark_sealed(self, payload: Payload, standing: Standing, frozen: Frozen | None = None) -> None:
-        """Take what was sealed of it for what arrived: only what comes after is a change. The caller has the lock.
+        """Count only what differs from a sealed payload as a change from now on. The caller holds the lock.
 
         Args:
-            payload: What was sealed.
-            standing: Of the token.
-            frozen: How the keys stood when it was made; None where that was just now.
+            payload: The sealed payload.
+            standing: The standing that its token gives.
+            frozen: The state when the payload was made; None where nothing can have changed since.
         """
         if payload is not self.arrived:
-            self._members = None  # of a large state the old bytes need not wait for the answer
+            self._members = None  # frees the old bytes of a large state before the answer is sent
         self.standing, self.arrived = standing, payload
         if frozen is None:
             self._own_arrived = self._library
@@ -348,7 +340,7 @@ class State(Slots):
         self._keep_later(frozen)
 
     def _keep_later(self, frozen: Frozen) -> None:
-        """Load what was sealed at once where something was written since: loaded later, it would be taken for all there is."""
+        """Load the sealed payload at once where something was written since, so that a later load does not replace that."""
         library, most_bytes, self._own_arrived = self._library, self._most_bytes, frozen.library
         has_later = self._tails or any(slot.data is not slot.arrived for slot in self._slots.values())
         if has_later or library != frozen.library:
@@ -356,7 +348,7 @@ class State(Slots):
             self._library, self._most_bytes = library, most_bytes
 
     def end(self, late: Callable[[], None]) -> None:
-        """End the turn: from now on each change is an error, and ``late`` is called."""
+        """End the turn: from now on each change calls ``late`` and is an error."""
         self._late = late
 
     @property
@@ -372,7 +364,7 @@ class State(Slots):
         )
 
     def refill(self, other: State) -> None:
-        """Become what another state is: whoever holds this one sees the other's keys from now on."""
+        """Take over everything of another state, so that the views of this one show the other's keys."""
         with self.lock:
             self.arrived, self.standing, self.limit_bytes = other.arrived, other.standing, other.limit_bytes
             self._members, self._slots, self._most_bytes = other._members, other._slots, other._most_bytes
@@ -381,7 +373,7 @@ class State(Slots):
             self._count_size_change()
 
     def changed_keys(self) -> list[str]:
-        """The lasting keys whose value is not what arrived, or was last sealed. Raises as ``write_back``."""
+        """The lasting keys whose values differ from what arrived or was last sealed. Raises as ``write_back``."""
         found: list[str] = []
         if not self._slots:
             return found
@@ -396,7 +388,7 @@ class State(Slots):
         return found
 
     def is_changed(self) -> bool:
-        """Whether what would be sealed is not what arrived: a key, or the library's own member. Raises as ``write_back``."""
+        """Whether a lasting key or the library's own member has changed since it arrived. Raises as ``write_back``."""
         if not self._slots:
             return self._library != self._own_arrived
         with self.lock:
@@ -404,14 +396,14 @@ class State(Slots):
 
     @property
     def is_sealed(self) -> bool:
-        """Whether the last token holds the state as it is, its keys in this order. Raises as ``write_back``."""
+        """Whether the last token seals just this state, the order of its keys included. Raises as ``write_back``."""
         is_held = self.standing is not None and self.standing.token != ()
         return is_held and not (self.is_changed() or self._is_reordered())
 
     def payload(self) -> Payload:
-        """What is to be sealed: the lasting keys and the library's own member. Raises as ``write_back``.
+        """The lasting keys and the library's own member, as they are sealed. Raises as ``write_back``.
 
-        A state that nobody changed is the very payload that arrived, unless its keys have another order now.
+        Where nothing has changed, the order of the keys included, it is the very payload that arrived.
         """
         with self.lock:
             if not (self.changed_keys() or self._library != self._own_arrived or self._is_reordered()):
@@ -425,11 +417,11 @@ class State(Slots):
             return payload
 
     def plain(self, shows: Callable[[str], bool] | None = None, payload: Payload | None = None) -> bytes:
-        """Write what a tool or an application may see: the lasting keys alone, or some of them. Raises as ``write_back``.
+        """Write the lasting keys, or some of them, for a tool or an application. Raises as ``write_back``.
 
         Args:
-            shows: Tells which of them; None shows all.
-            payload: What is being sealed of the state. Where it was written now and holds nothing else, it is what is shown.
+            shows: Tells which keys; None shows all.
+            payload: The payload that is being sealed, which need not be written again where it is the same.
         """
         if shows is None and payload is not None and payload is not self.arrived and self._library is None:
             return payload.data
@@ -442,14 +434,14 @@ class State(Slots):
             return present.updated(dict.fromkeys(hidden)).payload().data
 
     def _is_plain(self) -> bool:
-        """Whether what arrived is all that is to be shown: nobody changed it, and it has no member of the library's."""
+        """Whether the arrived payload has just the keys to show: nothing has changed, and the library has no member in it."""
         if self._members is None and not self._slots and self.arrived.index is None:
             return lacks(self.arrived, QUOTED)
-        self._load()  # cut by the index, which is quicker than to look at every byte of a large state
+        self._load()  # cut by the index, which is faster than a search through all bytes of a large state
         return self._library is None and not (self.is_changed() or self._is_reordered())
 
     def _is_reordered(self) -> bool:
-        """Whether the lasting keys have another order than those that arrived, which counts as no change."""
+        """Whether the lasting keys have another order than the arrived ones, which does not count as a change."""
         return bool(self._moved) and [*self._lasting_members()] != [*self._load()]
 
     def _convert(self, key: str, value: object) -> tuple[str, bytes]:

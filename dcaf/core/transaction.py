@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 Wins = Callable[[str, Path], bool]
 
 NOTHING: Final = Increment(0)
-"""What is remembered of a key that a call within this one wrote otherwise than by counting and appending."""
+"""Remembered for a key that an inner call wrote in another way than by increments and appends."""
 
 NOTHING_ARRIVED: Final = Payload(b"{}")
 
@@ -63,13 +63,13 @@ logger: Final[logging.Logger] = logging.getLogger("dcaf")
 S = TypeVar("S", bound=Session)
 
 OUTSIDE: Final = "a change from outside"
-"""What the log calls a change that no call has made."""
+"""The name in the log for a change that no call has made."""
 
 _innermost: Final[ContextVar[Transaction | None]] = ContextVar("dcaf_transaction", default=None)
 
 
 class Clash(NamedTuple):
-    """A value that two calls changed, where one change had to give way.
+    """A value that two calls changed, where only one change could be kept.
 
     Attributes:
         key: The key of the session.
@@ -86,8 +86,8 @@ class Committed(NamedTuple):
     """What a commit did.
 
     Attributes:
-        written: Key -> what the call had found there, and what it made of it.
-        clashes: Where two changes could not both be kept.
+        written: Key -> the value that the call found, and the value that it left.
+        clashes: The values of which only one change could be kept.
     """
 
     written: dict[str, tuple[bytes | None, bytes | None]]
@@ -99,10 +99,10 @@ class Committed(NamedTuple):
 
 
 class Overlay(CommutingState):
-    """What one call reads and writes, over the state of its turn, or over another call's.
+    """What one call reads and writes, over the state of its turn or over another call's overlay.
 
     Args:
-        parent: The state below. It is looked at when the call first touches its session, and not written before ``commit``.
+        parent: The state below. It is read when the call first touches its session, and written by ``commit`` alone.
     """
 
     __slots__ = ("_parent", "_reads", "_reads_all")
@@ -124,29 +124,29 @@ class Overlay(CommutingState):
         return False
 
     def peek(self, key: str) -> Any:
-        """As of a state; the key counts as read."""
+        """As in a state; the key counts as read."""
         self._reads.add(key)
         return super().peek(key)
 
     def find(self, key: str) -> Slot | None:
-        """As of a state; the key counts as read."""
+        """As in a state; the key counts as read."""
         self._reads.add(key)
         return super().find(key)
 
     def keys(self, prefix: str = "") -> list[str]:
-        """As of a state; every key counts as read."""
+        """As in a state; every key counts as read."""
         self._reads_all = True
         return super().keys(prefix)
 
     def plain(self, shows: Callable[[str], bool] | None = None, payload: Payload | None = None) -> bytes:
-        """As of a state; every key counts as read."""
+        """As in a state; every key counts as read."""
         self._reads_all = True
         with self.lock:
             self._load()
             return super().plain(shows, payload)
 
     def copy(self) -> State:
-        """As of a state; every key counts as read."""
+        """As in a state; every key counts as read."""
         self._reads_all = True
         with self.lock:
             self.write_back()
@@ -157,7 +157,7 @@ class Overlay(CommutingState):
             return copied
 
     def drop(self, key: str) -> bool:
-        """As of a state; that there was nothing to drop is a read."""
+        """As in a state; to find nothing to drop counts as a read."""
         was_there = super().drop(key)
         if not was_there:
             self._reads.add(key)
@@ -170,14 +170,14 @@ class Overlay(CommutingState):
             return self._library != self._own_arrived or any(slot.data != slot.arrived for slot in self._slots.values())
 
     def commit(self, *, wins: Wins = ALWAYS, look: Look = IGNORE) -> Committed:
-        """Make what this call did part of the state below, all of it or, when this raises, nothing.
+        """Make the changes of this call part of the state below: all of them or, when this raises, none.
 
         Args:
-            wins: Whether this call's change, of a key and at a path, is kept over what others have committed: it comes later.
-            look: Sees the clashes before anything is written. What it raises ends the commit.
+            wins: Tells for a key and a path whether this call comes later than those that have committed, so that its change is kept.
+            look: Is called with the clashes before anything is written. What it raises ends the commit.
 
         Raises:
-            SessionAliasError, SessionValueError: What the call did cannot be written, or would be too large together.
+            SessionAliasError, SessionValueError: A change cannot be written, or all of them together would be too large.
         """
         parent = self._parent
         with self.lock, parent.lock:
@@ -215,7 +215,7 @@ class Overlay(CommutingState):
                 self._parent.move_to_end(key)
 
     def pass_reads(self) -> None:
-        """Count what this call has read as read by the call that it was made within, if it was."""
+        """Count what this call has read as read by the call around it, if there is one."""
         if isinstance(self._parent, Overlay):
             self._parent._reads |= self._reads
             self._parent._reads_all |= self._reads_all
@@ -226,7 +226,7 @@ class Overlay(CommutingState):
         changes: Mapping[str, CommutingChange],
         own: Mapping[str, Any] | None = None,
     ) -> None:
-        """As of a state; changes that commute stay what they are."""
+        """As in a state; ``changes`` are remembered."""
         super().overwrite(values, changes, own)
         for key in values:
             slot = self._slots[key]
@@ -234,7 +234,7 @@ class Overlay(CommutingState):
             self._remember(key, changes.get(key, NOTHING))
 
     def _load(self) -> Members:
-        """What stood in the state below when it was first looked at."""
+        """The members of the state below, as they were when this call first read it."""
         members = self._members
         if members is None:
             parent = self._parent
@@ -250,7 +250,7 @@ class Overlay(CommutingState):
         return False
 
     def _read_below(self, key: str) -> bytes | None:
-        """What a key is in the state below, now."""
+        """The current value of a key in the state below."""
         slot = self._parent._find_slot(key)
         if slot is None:
             return None
@@ -259,11 +259,11 @@ class Overlay(CommutingState):
         return slot.data
 
     def _commutes(self, slot: Slot) -> bool:
-        """Whether all that the call did to a key was to count and to append."""
+        """Whether the call changed a key by increments or appends alone."""
         return slot.key in self._commuting and not slot.is_rewritten
 
     def _merge(self, slot: Slot, theirs: bytes | None, wins: Wins, clashes: list[Clash]) -> bytes | None:
-        """What a key is to be in the state below; where one change gives way is noted."""
+        """The value that a key gets in the state below; a lost change is added to the clashes."""
         if self._commuting and self._commutes(slot):
             counted = slot.data if theirs == slot.arrived else reapply(theirs, slot.key, self._commuting[slot.key])
             if counted is not None:
@@ -280,16 +280,16 @@ class Overlay(CommutingState):
 
 
 class Transaction:
-    """One that is open; a call of a tool is one, too. ``with`` makes it the innermost one, and its session the current one.
+    """An open transaction. ``with`` makes it the innermost one, and its session the current one.
 
     Args:
-        below: What it is committed into.
+        below: The state that it is committed into.
         kind: The class of its session.
 
     Attributes:
-        outer: The one that was the innermost where this one began.
-        overlay: What is done in it.
-        session: The same, as those who do it see it.
+        outer: The innermost transaction where this one began; None where there was none.
+        overlay: Its changes.
+        session: The session over the overlay, for the code inside.
     """
 
     __slots__ = ("_tokens", "outer", "overlay", "session")
@@ -311,7 +311,7 @@ class Transaction:
 
 
 def find_innermost(state: State) -> Transaction | None:
-    """The innermost transaction that is open here, and is of a state or over it; None where there is none."""
+    """Find the innermost open transaction over a state; None where there is none."""
     found = _innermost.get()
     while found is not None:
         if found.overlay._late is None and (found.overlay is state or found.overlay.is_over(state)):
@@ -323,8 +323,8 @@ def find_innermost(state: State) -> Transaction | None:
 def transaction(session: S) -> AbstractContextManager[S]:
     """Keep all of what the code inside does to a session when it ends, or nothing of it when it raises.
 
-    Inside, ``current_session()`` is the draft, and the tools that run there are part of it, whichever of the two sessions they are
-    given. A transaction inside another one, or inside a call of a tool, is part of that.
+    Inside, ``current_session()`` is the draft, and tools that run there are part of it, whichever of the two sessions they are
+    given. A transaction inside another one, or inside a call of a tool, becomes part of that.
 
     Args:
         session: The session.
@@ -334,25 +334,25 @@ def transaction(session: S) -> AbstractContextManager[S]:
 
     Raises:
         ConfigurationError: It is no Session.
-        SessionAliasError, SessionValueError: At the end, what was done cannot be written, or would be too large together. Then
-            nothing is kept.
+        SessionAliasError, SessionValueError: At the end, a change cannot be written, or all of them would be too large; nothing is
+            kept.
     """
     return _draft(session_behind(session, "transaction()"))
 
 
 def log_clash(kept: str, dropped: str, kind: Literal["stale-read", "write-write"]) -> None:
-    """Say that one change was kept over another. Neither key nor value is in it, which may be a user's.
+    """Log that one change was kept over another, without key and value, which may be a user's.
 
     Args:
-        kept: Whose change was kept: the name of a tool, or words.
-        dropped: Whose was not; OUTSIDE where it has no name.
-        kind: As of a ``dcaf.core.transaction.Clash``.
+        kept: Who made the change that was kept: the name of a tool, or words.
+        dropped: Who made the other; OUTSIDE where it has no name.
+        kind: As in ``Clash``.
     """
     logger.warning("dcaf: %s was kept over %s (%s)", kept, dropped, kind)
 
 
 def refuse_late() -> NoReturn:
-    """Refuse a change to a session that was committed already: called at once where it is what an overlay has for ``end``.
+    """Refuse a change to a draft that was committed already.
 
     Raises:
         SessionClosedError: Always.
@@ -364,7 +364,7 @@ def refuse_late() -> NoReturn:
 
 
 def _merge_blindly(slot: Slot, theirs: bytes | None, clashes: list[Clash], *, is_later: bool) -> bytes | None:
-    """One whole value that was written without a look at what it replaces: the later one is kept, and two equal ones are one."""
+    """Merge a value that was written without a read of the one before: the later one is kept, and two equal ones do not clash."""
     if slot.data == theirs or (is_later and theirs == slot.arrived):
         return slot.data
     clashes.append(Clash(slot.key, ROOT, "write-write"))
@@ -379,7 +379,7 @@ def _draft(session: Session) -> Iterator[S]:
     try:
         with made:
             yield made.session  # type: ignore[misc]
-        with made.overlay.lock, below.lock:  # in this order, as of a commit
+        with made.overlay.lock, below.lock:  # in this order, as in a commit
             done = made.overlay.commit()
             made.overlay._late = refuse_late
     finally:
