@@ -173,7 +173,7 @@ class Overlay(CommutingState):
         """Make the changes of this call part of the state below: all of them or, when this raises, none.
 
         Args:
-            wins: Tells for a key and a path whether this call comes later than those that have committed, so that its change is kept.
+            wins: Tells for a key and a path whether this call comes later than those that committed, so that its change is kept.
             look: Is called with the clashes before anything is written. What it raises ends the commit.
 
         Raises:
