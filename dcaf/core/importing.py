@@ -27,23 +27,23 @@ from dcaf.core.errors import ConfigurationError
 
 @contextmanager
 def extra(module: str, requirement: str) -> Iterator[None]:
-    """Import what is not in the base installation.
+    """Import optional packages inside this context: where one is missing, the error says what to install.
 
     Args:
-        module: What needs it, for the message.
-        requirement: What pip is to install.
+        module: The module that needs them, for the message.
+        requirement: The requirement for pip.
 
     Raises:
-        ModuleNotFoundError: It is not installed. Its ``name`` is that of the package.
+        ModuleNotFoundError: A package is not installed. The error's ``name`` is that of the package.
     """
     try:
         yield
     except ModuleNotFoundError as error:
-        raise name_extra(module, requirement, error) from None
+        raise build_import_error(module, requirement, error) from None
 
 
-def name_extra(module: str, requirement: str, error: ModuleNotFoundError) -> ModuleNotFoundError:
-    """The error that says what to install. A module of dcaf that is missing is nothing that pip could mend: it stays what it is."""
+def build_import_error(module: str, requirement: str, error: ModuleNotFoundError) -> ModuleNotFoundError:
+    """Build the error that says what to install. That a module of dcaf is missing stays as it is, because pip cannot help."""
     package = (error.name or "").partition(".")[0]
     if package in {"", "dcaf"}:
         return error
@@ -60,13 +60,13 @@ def missing_names(module: str, requirement: str, error: ModuleNotFoundError) -> 
 
     Args:
         module: The package, for the message.
-        requirement: What pip is to install.
-        error: What was raised where its modules were imported.
+        requirement: The requirement for pip.
+        error: The error of the import of its modules.
 
     Raises:
-        ModuleNotFoundError: What is missing is a module of dcaf.
+        ModuleNotFoundError: A module of dcaf is missing.
     """
-    named = name_extra(module, requirement, error)
+    named = build_import_error(module, requirement, error)
     if named is error:
         raise error
 
@@ -79,13 +79,13 @@ def missing_names(module: str, requirement: str, error: ModuleNotFoundError) -> 
 
 
 def load_target(target: str) -> Any:
-    """Import a module, from the folder that the program runs in or from what is installed, and look into it.
+    """Import a module from the current folder or from the installed ones, and get a name of it. Importing a module runs it.
 
     Args:
-        target: ``package.module``, or ``package.module:name`` with dots for what is inside of something.
+        target: ``package.module``, or ``package.module:name``, where the name may have dots.
 
     Raises:
-        ConfigurationError: There is no such module, or nothing of that name in it.
+        ConfigurationError: There is no such module, or no such name in it.
     """
     name, _, path = target.partition(":")
     sys.path.insert(0, os.getcwd())  # noqa: PTH109 - what Python itself puts there
@@ -105,12 +105,12 @@ def load_target(target: str) -> Any:
 
 
 def load_module(module: str, *, what: str, extra: str) -> ModuleType:
-    """Load a module of dcaf.
+    """Import a module of dcaf that only one command needs, when that command runs. Its name is a constant of the program.
 
     Args:
-        module: Its name.
+        module: The name of the module.
         what: What needs it, for the message.
-        extra: What to install where a package is missing.
+        extra: The extra to install where a package is missing.
 
     Raises:
         ConfigurationError: A package is missing.
@@ -118,7 +118,7 @@ def load_module(module: str, *, what: str, extra: str) -> ModuleType:
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        named = name_extra(what, f"dcaf[{extra}]", error)
+        named = build_import_error(what, f"dcaf[{extra}]", error)
         if named is error:
             raise
         raise ConfigurationError(str(named)) from None
