@@ -25,7 +25,7 @@ from dcaf.core.errors import ConfigurationError, SessionReadOnlyError
 from dcaf.core.json_values import from_json, read
 from dcaf.core.mapping import Items, Keys, StateMapping, Values, state_of
 from dcaf.core.parts import ABSENT
-from dcaf.core.session import Session, session_behind
+from dcaf.core.session import Session, require_session
 from dcaf.core.slots import TEMPORARY
 from dcaf.core.typed import SessionType, locals_around, refuse_fields
 
@@ -73,7 +73,7 @@ class ReadOnlySession(Mapping[str, Any], metaclass=SessionType):
         """
         if isinstance(session, ReadOnlySession) and not session._prefix:
             return cls.__new__(cls)._bind(session._session, "")
-        return cls.__new__(cls)._bind(session_behind(session, f"{cls.__name__}.of()"), "")
+        return cls.__new__(cls)._bind(require_session(session, f"{cls.__name__}.of()"), "")
 
     def _bind(self, session: Session, prefix: str) -> Self:
         object.__setattr__(self, "_session", session)

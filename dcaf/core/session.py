@@ -88,7 +88,7 @@ class Session(StateMapping, metaclass=SessionType):
         Raises:
             ConfigurationError: It is no session that may be written.
         """
-        return cls._over(state_of(session_behind(session, f"{cls.__name__}.of()", cls.__name__)))
+        return cls._over(state_of(require_session(session, f"{cls.__name__}.of()", cls.__name__)))
 
     @classmethod
     def _over(cls, state: State) -> Self:
@@ -202,7 +202,7 @@ class Session(StateMapping, metaclass=SessionType):
         )
 
 
-def session_behind(given: object, what: str, name: str = "Session") -> Session:
+def require_session(given: object, what: str, name: str = "Session") -> Session:
     """Require a session, or the dict of ``dcaf.integrations.starlette`` that shows one; returns the session.
 
     Args:
@@ -215,13 +215,13 @@ def session_behind(given: object, what: str, name: str = "Session") -> Session:
     """
     if isinstance(given, Session):
         return given
-    found = shown_session(given)
+    found = unwrap_session(given)
     if not isinstance(found, Session):
         raise ConfigurationError(_describe_wrong_type(given, what, name))
     return found
 
 
-def shown_session(given: Any) -> Any:
+def unwrap_session(given: Any) -> Any:
     """The session that a dict of ``dcaf.integrations.starlette`` shows; anything else as it is."""
     return given.__dcaf_session__ if hasattr(type(given), "__dcaf_session__") else given
 

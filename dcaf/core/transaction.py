@@ -41,7 +41,7 @@ from dcaf.core.merging import ROOT, CommutingChange, Increment, Path, changes, m
 from dcaf.core.parts import ABSENT
 from dcaf.core.payload import Members
 from dcaf.core.rebasing import CommutingState
-from dcaf.core.session import Session, session_behind
+from dcaf.core.session import Session, require_session
 from dcaf.core.state import State
 
 if TYPE_CHECKING:
@@ -337,7 +337,7 @@ def transaction(session: S) -> AbstractContextManager[S]:
         SessionAliasError, SessionValueError: At the end, a change cannot be written, or all of them would be too large; nothing is
             kept.
     """
-    return _draft(session_behind(session, "transaction()"))
+    return _draft(require_session(session, "transaction()"))
 
 
 def log_clash(kept: str, dropped: str, kind: Literal["stale-read", "write-write"]) -> None:
