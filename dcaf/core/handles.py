@@ -1,7 +1,7 @@
-"""What was handed out of a session and may have changed: containers and typed objects, key by key.
+"""The live objects that a session hands out, key by key: notice what has changed in them, and write it back.
 
-A slot keeps one key's value as JSON bytes, the only truth. Whoever reads it gets a live object, its handle. Before the
-slot is read again, and before it is sealed, a handle that changed is written back.
+A slot keeps one key's value as JSON bytes. Whoever reads it gets a live object, of which the slot keeps a handle. Before the slot
+is read again, and before the session is sealed, an object that changed is written back.
 
 >>> slot = Slot("cart", b'{"items":[]}')
 >>> slot.get_live()["items"].append("widget")
@@ -9,7 +9,7 @@ slot is read again, and before it is sealed, a handle that changed is written ba
 >>> slot.data
 b'{"items":["widget"]}'
 
-What a reader gets wrong: a handle is compared with what the slot reads as, not with the stored bytes. So a model that knows
+What a reader gets wrong: an object is compared with what the slot reads as, not with the stored bytes. So a model that knows
 only some of the members, and was only read, never erases the others.
 """
 
@@ -31,27 +31,28 @@ from dcaf.core.round_trip import is_same
 from dcaf.core.typed_objects import Undeclared, is_conclusive, snapshot
 
 IMMUTABLE: Final = (str, int, float, bytes, type(None), date, time, datetime, timedelta, Decimal, UUID, Enum)
-"""Types whose objects cannot change in the hands of a tool, and so need no handle."""
+"""Types whose objects cannot change, and so need no handle."""
 
 CONTAINERS: Final = (Mapping, list, tuple, set, frozenset, deque)
-"""What may hold objects that JSON cannot say, and so is never handed out in place of the stored value."""
+"""Containers may hold objects that JSON cannot say, so they are never handed out in place of the stored value."""
 
 
 class Handle:
-    """One object in the hands of a tool.
+    """One live object of a slot.
 
     Args:
         given: The object.
-        as_type: The type it was asked for as; None for a container that was handed out plain, and for what was given.
+        as_type: The type that it was read as; None for a plain container, and for an object that was stored without a type.
         path: The key, for a message.
-        base: What its slot has of it, as JSON bytes.
-        is_handed_out: Whether it was handed out of the slot; else it was given to it, or offered as a default.
-        through: The type that what was given is written as; None writes it as what it is.
-        undeclared: What is stored of it and not declared by its type; None where there is nothing.
+        base: The value in its slot, as JSON bytes.
+        is_handed_out: Whether the slot handed it out; else it was stored, or given as a default.
+        through: A type that the object is converted to when it is written; None for none.
+        undeclared: The stored members that its type does not declare; None where there are none.
 
     Attributes:
-        kind: The type that it is written as; None for a plain container.
-        is_stale: Its slot has changed since by another way.
+        kind: The type that writes it; None for a plain container.
+        snapshot: How it was written fast when it last agreed with its slot.
+        is_stale: Whether the slot has changed since in another way.
     """
 
     __slots__ = (
@@ -90,7 +91,7 @@ class Handle:
         self.remember(base)
 
     def remember(self, base: bytes) -> None:
-        """Remember how the object looks now, as what its slot has."""
+        """Remember how the object looks now; it agrees with a value of its slot."""
         self.base: bytes = base
         self.snapshot: bytes | None = snapshot(self.given, self.kind)
         self.is_stale: bool = False
@@ -108,7 +109,7 @@ class Handle:
         return write(to_json(from_json(data, self.through, path=self.path), self.through, path=self.path))
 
     def is_changed(self) -> bool:
-        """Whether the object looks different from what its slot knows.
+        """Whether the object differs from the value in its slot.
 
         Raises:
             SessionValueError: It holds something that may not be stored.
@@ -121,7 +122,7 @@ class Handle:
         return self._reads_otherwise(found)
 
     def is_for(self, as_type: Any) -> bool:
-        """Whether this is the object to hand out for a type; None asks for the plain value."""
+        """Whether this object can be handed out for a type; None asks for the plain value."""
         if self.is_stale:
             return False
         if self.is_handed_out or self.as_type is not None:
@@ -129,10 +130,9 @@ class Handle:
         return type(self.given) is as_type and self.kind is not None
 
     def _reads_otherwise(self, found: bytes | None) -> bool:
-        """Whether what the slot has reads as another object than this one.
+        """Whether the slot's value reads as another object than this one.
 
-        Where two readings differ from each other, as of a type that gives each object a number of its own, only how the object
-        is written can tell.
+        Where two readings differ, as of a type that numbers its objects, only the written form can tell.
         """
         try:
             again = from_json(self.base, self._type, path=self.path)
@@ -151,8 +151,9 @@ class Slot:
     Attributes:
         key: The key.
         arrived: Its value as it came in, as JSON bytes; None where it was absent.
-        data: Its value now, as far as written back; None where it is absent.
-        is_rewritten: Whether it was changed otherwise than by ``overwrite``.
+        data: Its current value, without unwritten changes of handles; None where it is absent.
+        handles: The live objects.
+        is_rewritten: Whether it was changed in another way than by ``overwrite``.
     """
 
     __slots__ = ("arrived", "data", "handles", "is_rewritten", "key")
@@ -182,7 +183,7 @@ class Slot:
         return self._keep(value, None, is_handed_out=True) if isinstance(value, (dict, list)) else value
 
     def get_live_as(self, as_type: Any) -> Any:
-        """Hand out the value as a type: the same object each time, as long as it is the truth. ``ABSENT`` as ``get_live``.
+        """Hand out the value as a type: the same object each time, as long as it is current. ``ABSENT`` as ``get_live``.
 
         Raises:
             SessionTypeError: The stored value does not fit.
@@ -199,7 +200,7 @@ class Slot:
 
     @property
     def undeclared(self) -> Undeclared | None:
-        """What is stored and not declared by the types that it was handed out as; None where there is nothing."""
+        """The stored members that the types of its handles do not declare; None where there are none."""
         found: Undeclared | None = None
         for handle in self.handles:
             if handle.undeclared is not None:
@@ -215,33 +216,30 @@ class Slot:
         if not _may_change(default):
             return default
         data = write(to_json(default, as_type, path=self.key))
-        offered = Handle(default, as_type, path=self.key, base=data)
+        new = Handle(default, as_type, path=self.key, base=data)
         for handle in self.handles:
-            if handle.is_for(as_type) and handle.base == offered.base:
+            if handle.is_for(as_type) and handle.base == new.base:
                 return handle.given
-        self.handles += (offered,)
+        self.handles += (new,)
         return default
 
     def put(self, data: bytes, given: Any, as_type: Any = None) -> None:
-        """Store a written value. What was handed out before no longer counts; the object it was made from does.
+        """Store a written value. Earlier handles no longer count; the object that it was made from becomes one.
 
-        A container that is plain JSON itself is what ``get_live`` hands out, as of a dict.
+        A container of plain JSON is the very object that ``get_live`` hands out, as in a dict.
         """
         before = None
         if self.handles:
             before = self.undeclared
             self.handles = ()
         self.data, self.is_rewritten = data, True
-        if type(given) not in ATOMS:  # in one step what ``_keep`` would find out of most values
+        if type(given) not in ATOMS:  # spares most values the call of ``_keep``
             self._keep(given, as_type, undeclared=None if before is None else before.restrict_to(given))
             if as_type is None and self.handles and is_plain(given):
                 self.handles[0].is_handed_out = True
 
     def watch(self, given: Any, through: Any) -> None:
-        """Let one more object stand for the value, as what a type makes of it: a change to it is one to the session.
-
-        One that cannot be written, but only read by the type, is not watched.
-        """
+        """Make an object a handle whose changes are converted to a type. One that cannot be written is not watched."""
         try:
             to_json(given, path=self.key)
         except SessionValueError:
@@ -250,20 +248,20 @@ class Slot:
             self.handles += (Handle(given, None, path=self.key, base=self.data or b"", through=through),)
 
     def overwrite(self, data: bytes | None) -> None:
-        """Change a settled value by another way than its handles; they are overtaken, and watched. None makes it absent."""
+        """Replace a value that is written back; its handles become stale, and are still watched. None makes it absent."""
         self.data = data
         for handle in self.handles:
             handle.is_stale = True
 
     def drop(self) -> None:
-        """Make the key absent. What was handed out no longer counts."""
+        """Make the key absent. Its handles no longer count."""
         self.data, self.handles, self.is_rewritten = None, (), True
 
     def write_back(self) -> None:
-        """Write back what changed in the hands of a tool.
+        """Write back the handle that changed, if one did.
 
         Raises:
-            SessionAliasError: Two handles changed, or one that had already been overtaken.
+            SessionAliasError: Two handles changed, or a stale one did.
             SessionValueError: A handle holds something that may not be stored.
         """
         changed = [handle for handle in self.handles if handle.is_changed()] if self.handles else None
@@ -277,7 +275,7 @@ class Slot:
         self._write_back_handle(changed[0])
 
     def _write_back_others(self) -> None:
-        """Settle, but for a single handle on a present key: nothing can have overtaken it, so it may be handed out as it is."""
+        """Write back, unless there is a single handle on a present key: it cannot be stale, so it may be handed out as it is."""
         if len(self.handles) > 1 or self.data is None:
             self.write_back()
 
@@ -305,7 +303,7 @@ class Slot:
 
 
 def is_plain(value: object) -> bool:
-    """Whether a value is what its own JSON would be read as: of the builtin types alone."""
+    """Whether a value has the builtin types alone, so that its JSON reads as an equal one."""
     if type(value) is dict:
         return all(type(key) is str and is_plain(item) for key, item in value.items())
     if type(value) is list:
@@ -314,5 +312,5 @@ def is_plain(value: object) -> bool:
 
 
 def _may_change(value: object) -> bool:
-    """Whether an object may change in the hands of a tool. None of a subclass of plain values is taken for one that may."""
+    """Whether an object may change. An object of a subclass of str or a number counts as one that cannot."""
     return not isinstance(value, IMMUTABLE) and base_of(value) is value

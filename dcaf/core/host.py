@@ -11,8 +11,8 @@
 >>> asyncio.run(count(first))["done"]
 2
 
-What a reader gets wrong: nothing is carried for you. Whoever sent the envelope has to get the new one, as ``data.session`` of a
-message, and sends that with the next.
+What a reader gets wrong: nothing is sent for you. Whoever sent the envelope has to get the new one, as ``data.session`` of a
+message, and send it with the next.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class SessionHost:
     """Opens and seals sessions where no middleware does: a middleware with the same settings takes them, and the other way round.
 
     Args:
-        keys, audience, store, encrypt, accept_both, mirror: As of ``SessionMiddleware``.
-        idle_timeout, absolute_timeout, max_token_bytes, version, migrations, clock, randomness: As of ``SessionMiddleware``.
+        keys, audience, store, encrypt, accept_both, mirror: As in ``SessionMiddleware``.
+        idle_timeout, absolute_timeout, max_token_bytes, version, migrations, clock, randomness: As in ``SessionMiddleware``.
 
     Raises:
         ConfigurationError: A setting is wrong; the message says what to write.
@@ -113,7 +113,7 @@ class HostTurn:
 
     Args:
         turn: The turn.
-        given: The envelope that came.
+        given: The envelope that came in.
 
     Raises, when the block begins:
         SessionError: The session is refused.
@@ -146,7 +146,7 @@ class HostTurn:
 
     @property
     def envelope(self) -> dict[str, Any]:
-        """What the caller is to have at ``data.session``, when the block has ended.
+        """The new envelope for ``data.session`` of the answer, when the block has ended.
 
         Raises:
             ConfigurationError: The block has not ended, or has raised.
@@ -177,9 +177,9 @@ class HostTurn:
             if error is None:
                 self._envelope = await _seal(self._turn)
         finally:
-            state_of(self._turn.session).end(_nobody)
+            state_of(self._turn.session).end(_ignore_late)
             if self._before is not None:
-                # The block of a generator that nobody has read to its end is left in another context, which has its own variables.
+                # A generator that is not read to its end leaves its block in another context, which has variables of its own.
                 with suppress(ValueError):
                     end(self._before)
             await self._turn.release()
@@ -207,5 +207,5 @@ async def _seal(turn: Turn) -> dict[str, Any]:
     return found
 
 
-def _nobody() -> None:
-    """Nobody is told of a late write but who makes it."""
+def _ignore_late() -> None:
+    """A late write raises where it is made, and nothing else happens."""
