@@ -1,11 +1,9 @@
-"""What an application may say to whatever opens and seals its sessions, checked when it is said: the middleware, and a host.
+"""Check the settings of sealing, which the middleware and ``SessionHost`` share, and build the sealer of them.
 
 >>> build_lifetime(timedelta(days=2), timedelta(days=1))
 Traceback (most recent call last):
     ...
 dcaf.core.errors.ConfigurationError: absolute_timeout is shorter than idle_timeout: ...
-
-A wrong setting fails when the middleware or the host is constructed.
 """
 
 from __future__ import annotations
@@ -27,10 +25,10 @@ from dcaf.core.signing import SIGNED, Suite
 T = TypeVar("T")
 
 MAX_TOKEN_BYTES: Final = 256 * 1024
-"""The longest token that is accepted where an application says nothing else."""
+"""The default for the longest token that is accepted."""
 
 Keys: TypeAlias = "Keyring | str | Path | Callable[[], Keyring] | None"
-"""A ring, the text of one key, a file or a function to be read again every minute, or None for the environment."""
+"""A ring, the text of one key, a file or a function that is read again every minute, or None for the environment."""
 
 
 def build_sealer(
@@ -48,7 +46,7 @@ def build_sealer(
     clock: Callable[[], float],
     randomness: Callable[[int], bytes],
 ) -> Sealer:
-    """What opens and seals, of settings as ``SessionMiddleware`` describes them.
+    """Build the sealer from settings as ``SessionMiddleware`` describes them.
 
     Raises:
         ConfigurationError: One of them is wrong.
@@ -69,10 +67,10 @@ def build_sealer(
 
 
 def build_keyring(keys: Keys) -> Keyring:
-    """A ring as it is, the text of one key, a file or a function to be read again, or, for None, what the environment holds.
+    """Build a key ring from whatever ``keys=`` takes.
 
     Raises:
-        ConfigurationError: It is none of these, or there is no key.
+        ConfigurationError: It is nothing that ``keys=`` takes, or there is no key.
     """
     if isinstance(keys, Path):
         return LiveKeyring(lambda: _from_file(keys))
@@ -108,10 +106,10 @@ def _from_file(path: Path) -> Keyring:
 
 
 def build_lifetime(idle: timedelta, absolute: timedelta) -> Lifetime:
-    """The two timeouts of a session.
+    """Build the lifetime of a session from its two timeouts.
 
     Raises:
-        ConfigurationError: One is no timedelta of at least a second, or the absolute one is the shorter.
+        ConfigurationError: One is no timedelta of at least a second, or the absolute one is shorter.
     """
     for name, value in (("idle_timeout", idle), ("absolute_timeout", absolute)):
         if not isinstance(value, timedelta) or value < timedelta(seconds=1):
@@ -122,7 +120,7 @@ def build_lifetime(idle: timedelta, absolute: timedelta) -> Lifetime:
 
 
 def positive(name: str, value: int) -> int:
-    """A number of bytes, from 1 up.
+    """Require a number of bytes from 1 up.
 
     Raises:
         ConfigurationError: It is something else.
@@ -133,13 +131,13 @@ def positive(name: str, value: int) -> int:
 
 
 def one_of(name: str, value: T, allowed: tuple[T, ...], otherwise: str = "") -> T:
-    """One of a few words.
+    """Require one of a few words.
 
     Args:
-        name: Of the setting.
-        value: What it was given.
+        name: The name of the setting.
+        value: Its value.
         allowed: The words.
-        otherwise: What else it takes, in words; what that is, the caller has tried.
+        otherwise: What else the setting takes, in words; the caller has checked that already.
 
     Raises:
         ConfigurationError: It is something else.
@@ -150,10 +148,10 @@ def one_of(name: str, value: T, allowed: tuple[T, ...], otherwise: str = "") -> 
 
 
 def choose_suites(*, encrypt: bool, accept_both: bool) -> list[Suite]:
-    """The suite that seals, and then those that are accepted too.
+    """Choose the suite that seals, followed by those that are accepted as well.
 
     Raises:
-        ConfigurationError: Encryption is asked for, and the extra ``crypto`` is not installed.
+        ConfigurationError: Encryption is on, and the extra ``crypto`` is not installed.
     """
     if not encrypt and not accept_both:
         return [SIGNED]
