@@ -57,7 +57,7 @@ def build_sealer(
         audience=audience,
         lifetime=build_lifetime(idle_timeout, absolute_timeout),
         mirror=(not encrypt) if mirror is None else mirror,
-        max_token_bytes=positive("max_token_bytes", max_token_bytes),
+        max_token_bytes=require_positive("max_token_bytes", max_token_bytes),
         migrations=Migrations(version, migrations),
         clock=require_clock("clock=", clock),
         randomness=require_function("randomness=", randomness),
@@ -119,7 +119,7 @@ def build_lifetime(idle: timedelta, absolute: timedelta) -> Lifetime:
     return Lifetime(int(idle.total_seconds()), int(absolute.total_seconds()))
 
 
-def positive(name: str, value: int) -> int:
+def require_positive(name: str, value: int) -> int:
     """Require a number of bytes from 1 up.
 
     Raises:
@@ -130,7 +130,7 @@ def positive(name: str, value: int) -> int:
     return value
 
 
-def one_of(name: str, value: T, allowed: tuple[T, ...], otherwise: str = "") -> T:
+def require_choice(name: str, value: T, allowed: tuple[T, ...], otherwise: str = "") -> T:
     """Require one of a few words.
 
     Args:
