@@ -5,7 +5,7 @@
 >>> bytes | str == str | bytes, same_type(bytes | str, str | bytes)
 (True, False)
 
-What a reader gets wrong: Python calls ``bytes | str`` and ``str | bytes`` equal, and pydantic reads them differently. So types are
+Python calls ``bytes | str`` and ``str | bytes`` equal, and pydantic reads them differently. So types are
 not cached by their equality alone.
 """
 

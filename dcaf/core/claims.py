@@ -7,8 +7,8 @@
 >>> Claims.read(claims.write()) == claims
 True
 
-What a reader gets wrong: the order of the checks is part of the protocol. Time comes after audience, subject and
-conversation, so that only the rightful holder ever learns that a token expired.
+The order of the checks is part of the protocol: time comes after audience, subject and conversation, so that only the rightful
+holder learns that a token has expired.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ WRITTEN: Final = re.compile(
     r'(?:,"ix":\[([1-9][0-9]{0,14}(?:,[1-9][0-9]{0,14})*)\])?\}',
     re.ASCII,
 )
-"""The claims of most tokens, just as ``write`` writes them: whatever fits this needs no further look."""
+"""Claims as ``write`` writes them, with all types right; anything else is parsed as JSON and checked claim by claim."""
 
 _required: Final = itemgetter(*REQUIRED)
 
@@ -72,7 +72,7 @@ class Claims(NamedTuple):
         sv: Version of the application's schema; None for 0.
         ep: Epoch of the subject; None at level L0.
         at: Where the state is kept: ``"server"``; None where the token itself holds it. Another name is a good claim, and whoever
-            opens the session refuses what is kept where he cannot look.
+            opens the session refuses it without a store of that name.
         ix: Byte length of each member of the state, in order; None where there is no index.
     """
 
@@ -136,14 +136,13 @@ class Claims(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """Which session a state is of, and since when.
+    """The session that a state belongs to, as its last token has it.
 
     Attributes:
-        claims: What its last token said; for a new session, with the sequence 0.
-        restarted: Code of the refusal after which the session was started; None where none was refused.
-        token: Its last token, in pieces; empty where none seals this state: of a new session, or of one that an import or a
-            migration has made.
-        kid: Id of the key that sealed that token; None where there is none.
+        claims: The claims of its last token; a new session has the sequence 0.
+        restarted: The code of the refusal after which the session was started; None where no session was refused.
+        token: Its last token, in pieces; empty where none seals this state: of a new session, or after an import or a migration.
+        kid: The id of the key that sealed that token; None where there is none.
     """
 
     claims: Claims
@@ -168,7 +167,7 @@ class Lifetime:
 
 
 class Binding(NamedTuple):
-    """Whom a session is bound to in this turn.
+    """What a session is bound to in a turn.
 
     Attributes:
         audience: The service.
@@ -223,7 +222,7 @@ def check_times(claims: Claims, lifetime: Lifetime, now: int) -> None:
 
 
 def digest(secret: bytes, role: str, value: str) -> str:
-    """Show a value only to those who hold the key: the first 16 bytes of an HMAC-SHA-256, as 22 characters."""
+    """Digest a value with a key: the first 16 bytes of an HMAC-SHA-256, as 22 characters."""
     mac = hmac.digest(secret, length_prefixed(role) + length_prefixed(value), "sha256")
     return encode(mac[:16])
 
@@ -235,7 +234,7 @@ def _quote(text: str) -> str:
 
 
 def _fits(claims: tuple[Any, ...]) -> bool:
-    """Whether each claim is of its type; of an optional one, None is its absence."""
+    """Whether each claim is of its type; None is an absent optional claim."""
     aud, sid, seq, born, iat, exp, sub, cid, sv, ep, at, ix = claims
     return (
         type(aud) is str

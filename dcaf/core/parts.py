@@ -9,7 +9,7 @@
 >>> join(["items", 2, "unit price"])
 ".items[2]['unit price']"
 
-What a reader gets wrong: the parts go by the class of an object and not by the type that is declared for it, so that an object of a
+The parts go by the class of an object and not by the type that is declared for it, so that an object of a
 subclass shows all that it has.
 """
 

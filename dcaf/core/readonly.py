@@ -7,8 +7,7 @@
 >>> seen["cart"], session.is_modified
 ({'items': ['widget']}, False)
 
-What a reader gets wrong: it is no snapshot. It shows what the session says at the moment of each read; only what it hands out
-is a copy.
+What a reader gets wrong: it is no snapshot. Each read shows the session as it is at that moment; only the values are copies.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ WRITERS: Final = (
     *("set", "delete", "clear", "update", "incr", "append", "pop", "popitem", "setdefault"),
     *("__setitem__", "__delitem__", "__ior__", "__setattr__", "__delattr__"),
 )
-"""What changes a Session; here each of them only says so."""
+"""The methods that change a Session; here each of them raises."""
 
 
 def _build_refusal(name: str) -> Callable[..., Any]:
@@ -50,14 +49,14 @@ def _build_refusal(name: str) -> Callable[..., Any]:
 
 
 class ReadOnlySession(Mapping[str, Any], metaclass=SessionType):
-    """What a session says, without a way to change it."""
+    """A session that can be read and not changed."""
 
     __slots__ = ("_prefix", "_session")
     _prefix: str
     _session: Session
 
     def __init__(self) -> None:
-        """Look at an empty session that belongs to no conversation."""
+        """View an empty session that belongs to no conversation."""
         self._bind(Session(), "")
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -66,10 +65,10 @@ class ReadOnlySession(Mapping[str, Any], metaclass=SessionType):
 
     @classmethod
     def of(cls, session: Session | ReadOnlySession) -> Self:
-        """Look at a session.
+        """View a session.
 
         Raises:
-            ConfigurationError: It is none.
+            ConfigurationError: It is no session.
         """
         if isinstance(session, ReadOnlySession) and not session._prefix:
             return cls.__new__(cls)._bind(session._session, "")
@@ -88,7 +87,7 @@ class ReadOnlySession(Mapping[str, Any], metaclass=SessionType):
     def get(self, key: str, default: Any = None, *, as_type: None = None) -> Any: ...
 
     def get(self, key: str, default: Any = None, *, as_type: Any = None) -> Any:
-        """Read a value: a copy of its own, each time.
+        """Read a value: a new copy each time.
 
         Args:
             key: The key.
@@ -109,23 +108,23 @@ class ReadOnlySession(Mapping[str, Any], metaclass=SessionType):
         return key in self
 
     def copy(self) -> dict[str, Any]:
-        """The values as plain JSON in a dict of its own, ``temp:`` keys too."""
+        """The values as plain JSON in a new dict, ``temp:`` keys too."""
         return self._values.copy()
 
     def keys(self) -> KeysView[str]:
-        """As of a Session."""
+        """The keys, in the order in which they were set."""
         return Keys(self)
 
     def items(self) -> ItemsView[str, Any]:
-        """As of a Session; each value is a copy."""
+        """The keys with copies of their values."""
         return Items(self)
 
     def values(self) -> ValuesView[Any]:
-        """As of a Session; each is a copy."""
+        """Copies of the values."""
         return Values(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """The values as plain JSON in a dict of its own, without the ``temp:`` keys."""
+        """The values as plain JSON in a new dict, without the ``temp:`` keys."""
         return {key: value for key, value in self.copy().items() if self._prefix or not key.startswith(TEMPORARY)}
 
     @property
@@ -150,7 +149,7 @@ class ReadOnlySession(Mapping[str, Any], metaclass=SessionType):
 
     @property
     def id(self) -> str | None:
-        """As ``Session.id``."""
+        """The session's id, as ``Session.id``."""
         return self._session.id
 
     @property
@@ -178,11 +177,11 @@ class ReadOnlySession(Mapping[str, Any], metaclass=SessionType):
 
     @property
     def _values(self) -> StateMapping:
-        """The same keys, to write."""
+        """The mapping of the keys below the prefix."""
         return StateMapping(state_of(self._session), self._prefix)
 
     def _data(self, key: object) -> bytes | None:
-        """The written value, with what was changed in it; None where the key is absent."""
+        """The written value, changes of live objects included; None where the key is absent."""
         if key not in self._values:
             return None
         slot = state_of(self._session).find(f"{self._prefix}{key}")

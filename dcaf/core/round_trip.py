@@ -16,7 +16,7 @@ dcaf.core.parts.Refusal: is of type tuple, and would come back as list
 >>> refusal.path, refusal.problem[:28]
 ('[1].thumb', 'holds bytes that are no text')
 
-What a reader gets wrong: objects are compared part by part, and neither by what they are written as nor by their own ``==``. A type
+Objects are compared part by part, and neither by what they are written as nor by their own ``==``. A type
 that masks a member writes it the same a second time, and an object may call itself equal to one that it is not.
 """
 

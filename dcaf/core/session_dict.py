@@ -9,7 +9,7 @@
 >>> json.dumps(shown) == json.dumps(session.to_dict()) == '{"cart": {"items": ["nut"]}, "user": "ada", "step": 1}'
 True
 
-What a reader gets wrong: overriding the methods is not enough, because code in C reads and writes the storage of a dict directly.
+Overriding the methods is not enough, because code in C reads and writes the storage of a dict directly.
 So whoever takes the lock of the state first takes over what was written into the storage, and at the end writes back what changed.
 """
 

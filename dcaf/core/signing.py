@@ -8,8 +8,8 @@
 >>> SIGNED.open(token, ring, "shop").payload.data
 b'{"step":1}'
 
-What a reader gets wrong: the text of the expected mac is compared with the text received. Decoding first, as
-``Signer.verify_signature`` does, accepts several spellings of one signature; here a token has exactly one.
+The text of the expected mac is compared with the received text. Decoding first, as ``Signer.verify_signature`` does, accepts
+several spellings of one signature; here a token has exactly one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Pieces: TypeAlias = tuple[bytes | memoryview, ...]
 
 
 class Opened(NamedTuple):
-    """What stood in a token whose seal was verified: by which suite and key, the claims as bytes, the state; and the token."""
+    """A token whose seal was verified: its suite and key, its claims as bytes, its state, and the token itself."""
 
     suite: str
     key: Key
@@ -112,7 +112,7 @@ class SignedSuite:
 
 
 def check_text(token: object, max_token_bytes: int) -> bytes:
-    """Take a token only as ASCII text within its limit, before anything else is done with it.
+    """Require a token to be ASCII text within its limit, before anything else is done with it.
 
     Raises:
         SessionInvalid: It is not ASCII text.
@@ -126,7 +126,7 @@ def check_text(token: object, max_token_bytes: int) -> bytes:
 
 
 class Keyed(SigningAlgorithm):
-    """HMAC-SHA-256 (RFC 2104) for itsdangerous, of a key that is mixed in once and then copied: half the time of a small token.
+    """HMAC-SHA-256 (RFC 2104) for itsdangerous. The keyed object is made once and copied, in half the time for a small token.
 
     >>> Keyed(bytes(32)).get_signature(bytes(32), b"text") == hmac.digest(bytes(32), b"text", "sha256")
     True
@@ -136,7 +136,7 @@ class Keyed(SigningAlgorithm):
         self._keyed = hmac.new(secret, digestmod="sha256")
 
     def get_signature(self, key: bytes, value: bytes) -> bytes:  # noqa: ARG002 - itsdangerous passes the key each time
-        """The mac of a text; the key is the one that it was made with."""
+        """The mac of a text, with the key of this object."""
         return self.mac(value)
 
     def mac(self, text: bytes | memoryview, more: bytes | memoryview = b"") -> bytes:
@@ -149,7 +149,7 @@ class Keyed(SigningAlgorithm):
 
 
 def _state_in(segment: memoryview) -> bytes | None:
-    """The state of a segment; None where there is none in it for certain."""
+    """The decoded state of a segment; None where it surely has none."""
     try:
         state = decode_known(segment)
     except ValueError:
@@ -158,7 +158,7 @@ def _state_in(segment: memoryview) -> bytes | None:
 
 
 def _build_refusal(token: bytes, key: Key | None) -> SessionInvalid:
-    """Why a token was refused; the shape comes first."""
+    """The refusal of a token; its shape is checked first."""
     found = SHAPE.fullmatch(token)
     if found is None:
         return SessionInvalid(reason="shape")
@@ -171,7 +171,7 @@ def _keyed(secret: bytes) -> Keyed:
 
 
 def _mac(key: Key, audience: str, text: bytes | memoryview, more: bytes | memoryview = b"") -> bytes:
-    """What a Signer of itsdangerous appends with this algorithm and ``key_derivation="none"``, without its copies of the text."""
+    """The mac that a Signer of itsdangerous appends with ``key_derivation="none"``, without its copies of the text."""
     return encode_as_bytes(_keyed(key.derive("dcaf1s", audience, "mac")).mac(text, more))
 
 

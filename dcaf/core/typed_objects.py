@@ -12,7 +12,7 @@
 >>> kept.restore({"name": "Ada"}, ada), kept.restore({"name": "eve"}, eve)
 ({'name': 'Ada', 'admin': True}, {'name': 'eve'})
 
-What a reader gets wrong: undeclared members belong to the very object that was read, and not to its place in the value. A new
+Undeclared members belong to the very object that was read, and not to its place in the value. A new
 object in the same place does not get them.
 """
 
