@@ -15,7 +15,7 @@ the value of this turn stays, because it comes later.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from dcaf.core.base64url import Payload
 from dcaf.core.claims import Standing
@@ -25,6 +25,9 @@ from dcaf.core.merging import Append, CommutingChange, Increment, merge, merge_o
 from dcaf.core.parts import ABSENT
 from dcaf.core.slots import TEMPORARY
 from dcaf.core.state import Frozen, State
+
+NOTHING: Final = Increment(0)
+"""Remembered for a key that was overwritten in another way than by increments and appends."""
 
 
 class CommutingState(State):
@@ -49,6 +52,20 @@ class CommutingState(State):
             super().append(key, value)
             self._remember(key, Append([self._tails[key].items[-1]]))
 
+    def overwrite(
+        self,
+        values: Mapping[str, bytes | None],
+        changes: Mapping[str, CommutingChange],
+        own: Mapping[str, Any] | None = None,
+    ) -> None:
+        """As ``State.overwrite``; ``changes`` are remembered."""
+        with self.lock:
+            super().overwrite(values, changes, own)
+            for key in values:
+                slot = self._slots[key]
+                slot.is_rewritten = slot.is_rewritten or key not in changes
+                self._remember(key, changes.get(key, NOTHING))
+
     def _remember(self, key: str, change: CommutingChange) -> None:
         before = self._commuting.get(key)
         self._commuting[key] = change if before is None else before.combine(change)
@@ -62,21 +79,6 @@ class RebasableState(CommutingState):
     def __init__(self, arrived: Payload | None = None, standing: Standing | None = None, *, limit_bytes: int | None = None) -> None:
         super().__init__(arrived, standing, limit_bytes=limit_bytes)
         self._sealing: _Sealing | None = None
-
-    def overwrite(
-        self,
-        values: Mapping[str, bytes | None],
-        changes: Mapping[str, CommutingChange],
-        own: Mapping[str, Any] | None = None,
-    ) -> None:
-        """As ``State.overwrite``; ``changes`` are remembered."""
-        with self.lock:
-            super().overwrite(values, changes, own)
-            for key in values:
-                if key in changes:
-                    self._remember(key, changes[key])
-                else:
-                    self._slots[key].is_rewritten = True
 
     def freeze(self) -> Frozen:
         """As ``State.freeze``; later changes are remembered separately."""

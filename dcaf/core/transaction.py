@@ -26,7 +26,7 @@ and the log says so; that is a clash even where both wrote the same, if one had 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn, TypeVar
@@ -37,7 +37,7 @@ from dcaf.core.errors import SessionClosedError
 from dcaf.core.handles import Slot
 from dcaf.core.json_values import write
 from dcaf.core.mapping import state_of
-from dcaf.core.merging import ROOT, CommutingChange, Increment, Path, changes, merge, merge_own, read_value, reapply
+from dcaf.core.merging import ROOT, CommutingChange, Path, changes, merge, merge_own, read_value, reapply
 from dcaf.core.parts import ABSENT
 from dcaf.core.payload import Members
 from dcaf.core.rebasing import CommutingState
@@ -48,9 +48,6 @@ if TYPE_CHECKING:
     from dcaf.core.store import Lease
 
 Wins = Callable[[str, Path], bool]
-
-NOTHING: Final = Increment(0)
-"""Remembered for a key that an inner call wrote in another way than by increments and appends."""
 
 NOTHING_ARRIVED: Final = Payload(b"{}")
 
@@ -187,7 +184,7 @@ class Overlay(CommutingState):
                 return Committed({}, [])
             self.write_back()
             values: dict[str, bytes | None] = {}
-            growths: dict[str, CommutingChange] = {}
+            commuting: dict[str, CommutingChange] = {}
             written: dict[str, tuple[bytes | None, bytes | None]] = {}
             clashes: list[Clash] = []
             new = {*self._moved}
@@ -195,16 +192,18 @@ class Overlay(CommutingState):
                 if slot.data is slot.arrived or slot.data == slot.arrived:
                     continue
                 theirs = self._read_below(key)
-                values[key], written[key] = self._merge(slot, theirs, wins, clashes), (slot.arrived, slot.data)
+                values[key], lost = self._merge(slot, theirs, wins)
+                written[key] = slot.arrived, slot.data
+                clashes += lost
                 if theirs is None:
                     new.add(key)
                 if self._commuting and self._commutes(slot):
-                    growths[key] = self._commuting[key]
+                    commuting[key] = self._commuting[key]
             if clashes:
                 look(clashes)
             own = None if self._library == self._own_arrived else merge_own(self._own_arrived, parent._library, self._library)
             if values or own is not None:
-                parent.overwrite(values, growths, own)
+                parent.overwrite(values, commuting, own)
             if new:
                 self._place_last(new)
             return Committed(written, clashes)
@@ -219,19 +218,6 @@ class Overlay(CommutingState):
         if isinstance(self._parent, Overlay):
             self._parent._reads |= self._reads
             self._parent._reads_all |= self._reads_all
-
-    def overwrite(
-        self,
-        values: Mapping[str, bytes | None],
-        changes: Mapping[str, CommutingChange],
-        own: Mapping[str, Any] | None = None,
-    ) -> None:
-        """As in a state; ``changes`` are remembered."""
-        super().overwrite(values, changes, own)
-        for key in values:
-            slot = self._slots[key]
-            slot.is_rewritten = slot.is_rewritten or key not in changes
-            self._remember(key, changes.get(key, NOTHING))
 
     def _load(self) -> Members:
         """The members of the state below, as they were when this call first read it."""
@@ -262,21 +248,20 @@ class Overlay(CommutingState):
         """Whether the call changed a key by increments or appends alone."""
         return slot.key in self._commuting and not slot.is_rewritten
 
-    def _merge(self, slot: Slot, theirs: bytes | None, wins: Wins, clashes: list[Clash]) -> bytes | None:
-        """The value that a key gets in the state below; a lost change is added to the clashes."""
+    def _merge(self, slot: Slot, theirs: bytes | None, wins: Wins) -> tuple[bytes | None, list[Clash]]:
+        """The value that a key gets in the state below, and the clashes where a change is lost."""
         if self._commuting and self._commutes(slot):
             counted = slot.data if theirs == slot.arrived else reapply(theirs, slot.key, self._commuting[slot.key])
             if counted is not None:
-                return counted
+                return counted, []
         if not (self._reads_all or slot.key in self._reads or slot.key in self._commuting):
-            return _merge_blindly(slot, theirs, clashes, is_later=wins(slot.key, ROOT))
+            return _merge_blindly(slot, theirs, is_later=wins(slot.key, ROOT))
         if theirs == slot.arrived:
-            return slot.data
+            return slot.data, []
         value, paths = merge(
             read_value(slot.arrived), read_value(theirs), read_value(slot.data), wins=lambda path: wins(slot.key, path)
         )
-        clashes += [Clash(slot.key, path, "stale-read") for path in paths]
-        return None if value is ABSENT else write(value)
+        return None if value is ABSENT else write(value), [Clash(slot.key, path, "stale-read") for path in paths]
 
 
 class Transaction:
@@ -363,12 +348,11 @@ def refuse_late() -> NoReturn:
     )
 
 
-def _merge_blindly(slot: Slot, theirs: bytes | None, clashes: list[Clash], *, is_later: bool) -> bytes | None:
+def _merge_blindly(slot: Slot, theirs: bytes | None, *, is_later: bool) -> tuple[bytes | None, list[Clash]]:
     """Merge a value that was written without a read of the one before: the later one is kept, and two equal ones do not clash."""
     if slot.data == theirs or (is_later and theirs == slot.arrived):
-        return slot.data
-    clashes.append(Clash(slot.key, ROOT, "write-write"))
-    return slot.data if is_later else theirs
+        return slot.data, []
+    return slot.data if is_later else theirs, [Clash(slot.key, ROOT, "write-write")]
 
 
 @contextmanager
