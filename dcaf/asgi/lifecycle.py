@@ -45,7 +45,7 @@ from dcaf.core.errors import (
     SessionUnsigned,
     SessionValueError,
 )
-from dcaf.core.lifecycle import Turn as SessionTurn
+from dcaf.core.lifecycle import SessionTurn
 from dcaf.core.mapping import state_of
 from dcaf.core.session import Session
 from dcaf.core.signing import Opened, Pieces

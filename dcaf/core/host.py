@@ -31,7 +31,7 @@ import orjson
 from dcaf.core.arguments import require_text
 from dcaf.core.context import begin, end
 from dcaf.core.errors import ConfigurationError
-from dcaf.core.lifecycle import Turn
+from dcaf.core.lifecycle import SessionTurn
 from dcaf.core.mapping import state_of
 from dcaf.core.migrations import Migration
 from dcaf.core.session import Session
@@ -100,7 +100,7 @@ class SessionHost:
         for name, value in (("subject", subject), ("conversation", conversation)):
             if value is not None and not require_text(f"{name}=", value, "or None"):
                 raise ConfigurationError(f"{name}= is a text that is not empty, or None.")
-        turn = Turn(self._sealer, self._store)
+        turn = SessionTurn(self._sealer, self._store)
         turn.binding = self._sealer.binding(subject, conversation)
         return HostTurn(turn, envelope)
 
@@ -125,7 +125,7 @@ class HostTurn:
         SessionAliasError, SessionValueError: What was done to the session cannot be written.
     """
 
-    def __init__(self, turn: Turn, given: Mapping[str, Any] | None) -> None:
+    def __init__(self, turn: SessionTurn, given: Mapping[str, Any] | None) -> None:
         self._turn = turn
         self._given = given
         self._envelope: dict[str, Any] | None = None
@@ -185,7 +185,7 @@ class HostTurn:
             await self._turn.release()
 
 
-async def _open(turn: Turn, given: Mapping[str, Any] | None) -> Session:
+async def _open(turn: SessionTurn, given: Mapping[str, Any] | None) -> Session:
     if given is None:
         turn.session = turn.sealer.start()
         await turn.hold(None)
@@ -198,7 +198,7 @@ async def _open(turn: Turn, given: Mapping[str, Any] | None) -> Session:
     return turn.session
 
 
-async def _seal(turn: Turn) -> dict[str, Any]:
+async def _seal(turn: SessionTurn) -> dict[str, Any]:
     if turn.lease is None:
         pieces = turn.sealer.pieces(turn.session, turn.binding)
     else:

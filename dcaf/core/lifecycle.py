@@ -38,7 +38,7 @@ MOST_TRIES: Final = 64
 """How often a turn is laid over a newer state and committed again, where other turns commit in between each time."""
 
 
-class Turn:
+class SessionTurn:
     """One turn of one session.
 
     Args:
