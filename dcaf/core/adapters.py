@@ -45,7 +45,7 @@ class Names:
     """How the members of an object are read.
 
     Attributes:
-        paths: Member -> the paths under which it is read, besides its own name.
+        paths: Member -> the paths under which it is read, in addition to its own name.
         keys: The keys of the object that are read whole.
     """
 
@@ -211,7 +211,7 @@ class _Walk:
                 self.visit(inner, path, owner)
 
     def _visit_fields(self, fields: Any, path: str) -> None:
-        for name, item in _named(fields):
+        for name, item in _fields_by_name(fields):
             self.visit(item, f"{path}.{name}")
 
     def _note(self, kind: str, node: dict[str, Any], path: str, owner: type | None) -> tuple[str, type | None]:
@@ -241,13 +241,13 @@ def _writes_all(node: dict[str, Any]) -> bool:
     return writer.get("type") not in WRITERS or own.startswith("pydantic._internal")
 
 
-def _named(fields: Any) -> list[tuple[str, dict[str, Any]]]:
+def _fields_by_name(fields: Any) -> list[tuple[str, dict[str, Any]]]:
     """The fields of an object by name; a schema has them as a mapping or as a list."""
     return [*fields.items()] if isinstance(fields, dict) else [(item["name"], item) for item in fields if isinstance(item, dict)]
 
 
 def _names(fields: Any) -> Names:
-    return Names.of({name: _paths(item.get("validation_alias")) for name, item in _named(fields)})
+    return Names.of({name: _paths(item.get("validation_alias")) for name, item in _fields_by_name(fields)})
 
 
 def _paths(alias: Any) -> list[Path]:

@@ -1,10 +1,10 @@
-"""What may stand in the class of a typed session beside its fields: methods, properties, and constants that nobody can change.
+"""Check the attributes of a typed session's class: fields, methods, properties and immutable constants are allowed.
 
 >>> is_constant(("nut", 2)), is_constant(["nut", 2])
 (True, False)
 
-What a reader gets wrong: a class is one object for all users. A list in it is no part of any session, so what a tool appends
-for one user is read by every other one.
+What a reader gets wrong: a class is one object for all users. A list in it is no part of any session, so what a tool appends for
+one user is read by all others.
 """
 
 from __future__ import annotations

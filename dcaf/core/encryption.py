@@ -87,7 +87,7 @@ class EncryptedSuite:
         return Opened(self.prefix, key, claims, Payload(state), token)
 
     def room(self, claims_bytes: int, max_token_bytes: int) -> int:
-        """How many bytes of state fit into a token beside so many of claims."""
+        """How many bytes of state fit into a token with so many bytes of claims."""
         box = (max_token_bytes - len(self.prefix) - KID_CHARACTERS - len("..")) * 3 // 4
         return box - NONCE_BYTES - claims_bytes - len(SEPARATOR) - TAG_BYTES
 

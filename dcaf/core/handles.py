@@ -96,7 +96,7 @@ class Handle:
         self.snapshot: bytes | None = snapshot(self.given, self.kind)
         self.is_stale: bool = False
 
-    def written(self) -> bytes:
+    def write_value(self) -> bytes:
         """Write the object as it looks now.
 
         Raises:
@@ -118,7 +118,7 @@ class Handle:
         if found == self.snapshot and is_conclusive(found, self.given, self.kind):
             return False
         if self.kind is None or self.through is not None:
-            return self.written() != self.base
+            return self.write_value() != self.base
         return self._reads_otherwise(found)
 
     def is_for(self, as_type: Any) -> bool:
@@ -280,7 +280,7 @@ class Slot:
             self.write_back()
 
     def _write_back_handle(self, handle: Handle) -> None:
-        self.data, self.is_rewritten = handle.written(), True
+        self.data, self.is_rewritten = handle.write_value(), True
         for other in self.handles:
             other.is_stale = True
         handle.remember(self.data)

@@ -160,7 +160,7 @@ class Tail:
         self.items.append(item)
         self.length += 1
 
-    def join(self) -> None:
+    def write(self) -> None:
         """Write all pending items into the slot."""
         self.slot.overwrite(extend_list(self.slot.data or EMPTY, self.items))
         self.items.clear()

@@ -6,7 +6,7 @@
 >>> class Shout(str): ...
 >>> type(base_of(Shout("hey")))
 <class 'str'>
->>> join(["items", 2, "unit price"])
+>>> join_path(["items", 2, "unit price"])
 ".items[2]['unit price']"
 
 The parts go by the class of an object and not by the type that is declared for it, so that an object of a
@@ -70,7 +70,7 @@ class Refusal(Exception):
 
     def under(self, step: str | int | None) -> Refusal:
         """The same problem, seen from one container further out; None where that one adds nothing to a path."""
-        self.path = self.path if step is None else join((step,)) + self.path
+        self.path = self.path if step is None else join_path((step,)) + self.path
         return self
 
 
@@ -83,7 +83,7 @@ def describe_misfit(path: str, as_type: Any, error: ValidationError) -> str:
 
 def list_problems(path: str, error: ValidationError) -> list[tuple[str, str]]:
     """Path and problem of each misfit, without the value."""
-    return [(path + join(item["loc"]), _problem(item)) for item in error.errors(include_input=False, include_url=False)]
+    return [(path + join_path(item["loc"]), _problem(item)) for item in error.errors(include_input=False, include_url=False)]
 
 
 def locate_misfit(item: Any, written: Any) -> Refusal:
@@ -96,11 +96,11 @@ def locate_misfit(item: Any, written: Any) -> Refusal:
     if item["type"] == "missing":
         steps.append(item["loc"][-1])
     refusal = Refusal(f"would not be read back: {_problem(item)}")
-    refusal.path = join(steps)
+    refusal.path = join_path(steps)
     return refusal
 
 
-def join(steps: Iterable[str | int]) -> str:
+def join_path(steps: Iterable[str | int]) -> str:
     """A path as it would be written in Python, after the name of the value."""
     return "".join(_step(step) for step in steps)
 

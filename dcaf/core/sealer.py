@@ -1,4 +1,4 @@
-"""Open what clients send at ``data.session``, and seal what they are to keep: who vouches, for whom, and until when.
+"""Open what clients send at ``data.session``, and seal what they are to keep: with which keys, for whom, and until when.
 
 >>> from dcaf.core.keys import Key, Keyring
 >>> sealer = Sealer(keys=Keyring(Key.generate("k7")), audience="shop", clock=lambda: 1_789_000_000)
@@ -56,7 +56,7 @@ LONGEST: Final = Claims(
     sv=MAX_INTEGER,
     ep=MAX_INTEGER,
 )
-"""The longest claims that a state can have beside it, except for the audience; with ``at`` there is no state."""
+"""The longest claims that a token with a state can have, except for the audience; with ``at`` there is no state."""
 WORN_AFTER: Final = 10
 """An unchanged state keeps its token until this fraction of the idle timeout is over: a tenth."""
 DEFAULT_LIFETIME: Final = Lifetime(idle_s=7 * 86_400, absolute_s=30 * 86_400)
@@ -470,7 +470,7 @@ def _require_standing(state: State) -> Standing:
 
 
 def _room(suite: Suite, audience: str, max_token_bytes: int) -> int:
-    """The bytes of state that fit into a token beside the longest claims of this audience."""
+    """The bytes of state that fit into a token with the longest claims of this audience."""
     room = suite.room(len(LONGEST._replace(aud=audience).write()), max_token_bytes)
     if room < len(b"{}"):
         taken = max_token_bytes - room * 4 // 3

@@ -67,7 +67,7 @@ class Suite(Protocol):
         """
 
     def room(self, claims_bytes: int, max_token_bytes: int) -> int:
-        """How many bytes of state fit into a token beside so many of claims; negative where even those do not."""
+        """How many bytes of state fit into a token with so many bytes of claims; negative where the claims alone do not fit."""
 
 
 class SignedSuite:
@@ -102,13 +102,13 @@ class SignedSuite:
         try:
             # The same as ``Opened(...)``, which is a function of Python around this one.
             return tuple.__new__(Opened, ("dcaf1s", key, decode_known(head[2]), Payload(state, segment=segment), token))
-        except ValueError:  # vouched for by our key, so written by another program with it
+        except ValueError:  # the mac is right, so another program with our key wrote it
             raise SessionInvalid(reason="claims", kid=key.kid) from None
 
     def room(self, claims_bytes: int, max_token_bytes: int) -> int:
-        """How many bytes of state fit into a token beside so many of claims."""
-        beside = len(self.prefix) + KID_CHARACTERS + -(-claims_bytes * 4 // 3) + MAC_CHARACTERS + len("....")
-        return (max_token_bytes - beside) * 3 // 4
+        """How many bytes of state fit into a token with so many bytes of claims."""
+        other = len(self.prefix) + KID_CHARACTERS + -(-claims_bytes * 4 // 3) + MAC_CHARACTERS + len("....")
+        return (max_token_bytes - other) * 3 // 4
 
 
 def check_text(token: object, max_token_bytes: int) -> bytes:

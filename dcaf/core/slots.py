@@ -222,7 +222,7 @@ class Slots:
             self._tails[slot.key] = tail
 
     def _write_tail(self, key: str) -> None:
-        self._tails.pop(key).join()
+        self._tails.pop(key).write()
 
     def _write_tails(self) -> None:
         for key in [*self._tails]:

@@ -121,7 +121,7 @@ class Undeclared:
         elif isinstance(given, RootModel):
             self._collect(stored, given.root)
         elif isinstance(stored, list) and isinstance(given, SEQUENCES):
-            for item, part in _paired(stored, given):
+            for item, part in _pair_items(stored, given):
                 self._collect(item, part)
         elif isinstance(stored, dict) and isinstance(given, Mapping) and len(given) == len(stored):
             for item, part in zip(stored.values(), given.values(), strict=True):
@@ -256,7 +256,7 @@ def arrange(written: Any, value: Any, kept: Undeclared | None = None, names: Col
     return found if kept is None else kept.restore(found, value, names)
 
 
-def _paired(stored: list[Any], given: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+def _pair_items(stored: list[Any], given: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
     """Each stored item with the object that was read from it: by place, unless that cannot be, as in a set or after a validator."""
     items = [*given]
     if not isinstance(given, SETS) and len(items) == len(stored):
