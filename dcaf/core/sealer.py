@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
-from dcaf.core.base64url import Payload, encode
+from dcaf.core.base64url import Payload, add_index, encode
 from dcaf.core.claims import MAX_INTEGER, Binding, Claims, Lifetime, Standing, check_times, digest
 from dcaf.core.envelope import NEW, Mirror, build_envelope, read_token
 from dcaf.core.errors import (
@@ -187,7 +187,7 @@ class Sealer:
             raise
         # The same as ``Standing(...)``, which is a function of Python around this one.
         standing = tuple.__new__(Standing, (claims, None, (opened.token,), opened.key.kid))
-        payload = opened.payload if claims.ix is None else opened.payload.with_index(claims.ix)
+        payload = opened.payload if claims.ix is None else add_index(opened.payload, claims.ix)
         state = State(payload, standing, limit_bytes=self._limit_bytes)
         if version != self._migrations.version and claims.at is None:
             self._migrations.upgrade(state, version)
