@@ -31,7 +31,8 @@ from dcaf.agent.run_state import Clock
 from dcaf.asgi.streams import SendCheckpoint, sending
 from dcaf.core.context import current_session
 from dcaf.core.errors import ConfigurationError, SessionConflict, SessionUnavailable, ToolApprovalError
-from dcaf.core.lifecycle import shielded
+from dcaf.core.lifecycle import run_shielded
+from dcaf.core.mapping import state_of
 from dcaf.core.session import Session
 from dcaf.core.state import State
 from dcaf.tools.callables import layers
@@ -157,7 +158,7 @@ class Execution:
         finally:
             with self._lock:  # what a thread begins later would be sealed by nobody
                 self._is_over = True
-            await shielded(self._wait_for_message)
+            await run_shielded(self._wait_for_message)
 
     async def _wait_for_message(self) -> None:
         """Wait for the message of a call that begins in a thread: until it is sent, the use may still be taken back."""
@@ -247,7 +248,7 @@ class Execution:
                 raise SessionUnavailable(reason="client") from error
         if was_sent is None:
             raise SessionUnavailable(reason="slow")
-        if was_sent and is_sealed_as_waiting(root_of(self._session._state), id_):
+        if was_sent and is_sealed_as_waiting(root_of(state_of(self._session)), id_):
             raise SessionConflict(reason="unsent")
 
     async def _send_result(self) -> None:
@@ -279,7 +280,7 @@ def _find_sender(session: Session) -> SendCheckpoint | None:
     """What sends a session to its client in the middle of an answer; None where the request's session is another one, or none."""
     thread, send = sending.get((0, None))
     try:
-        is_of_request = root_of(current_session()._state) is root_of(session._state)
+        is_of_request = root_of(state_of(current_session())) is root_of(state_of(session))
     except ConfigurationError:
         return None
     return send if is_of_request and thread == get_ident() else None

@@ -299,14 +299,14 @@ class RunState:
         if asker is not self and asker.tools.get(tool.name) != tool:
             logger.warning(UNREACHABLE, self.agent, tool.name, asker.agent)
             raise ToolApprovalError(NOBODY.format(tool=tool.name))
-        if asker is self and root_of(self.base._state).standing is None:
+        if asker is self and root_of(state_of(self.base)).standing is None:
             logger.warning(APART, self.agent, tool.name, self.outer.agent)
 
     def _find_asker(self) -> RunState:
         """The outermost run over the same session: its answer is the one that a person reads."""
         root, found, outer = root_of(self.base._state), self, self.outer
         while outer is not None:
-            if not outer.is_over and root_of(outer.base._state) is root:
+            if not outer.is_over and root_of(state_of(outer.base)) is root:
                 found = outer
             outer = outer.outer
         return found

@@ -48,6 +48,7 @@ from dcaf.agent.response import AgentResponse
 from dcaf.agent.run_state import BETWEEN, AgentBackend, Clock, RunState, Tools, enclosing
 from dcaf.core.context import Within
 from dcaf.core.errors import DcafError, InterceptorError, MalformedRequest, StateError, ToolArgumentError, TurnTimeoutError
+from dcaf.core.mapping import state_of
 from dcaf.core.session import Session
 from dcaf.tools.decisions import BEFORE, UNKNOWN, Spending, Verdict, judge_message, run_digest
 from dcaf.tools.platform_context import PLATFORM, within_platform

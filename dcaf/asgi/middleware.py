@@ -42,7 +42,7 @@ from dcaf.core.arguments import kind_of, require_bool, require_plain_function, t
 from dcaf.core.errors import ConfigurationError, SessionError, SessionUnavailable, describe_raised
 from dcaf.core.migrations import Import, Migration
 from dcaf.core.session_dict import SessionDict
-from dcaf.core.settings import MAX_TOKEN_BYTES, Keys, build_sealer, one_of, positive
+from dcaf.core.settings import MAX_TOKEN_BYTES, Keys, build_sealer, require_choice, require_positive
 from dcaf.core.store import SessionStore, level_of, require_store
 
 Made = TypeVar("Made")
@@ -194,7 +194,7 @@ class SessionMiddleware:
         self._exempt = routes("exempt", exempt)
         if encrypt and (callable(plain) or texts_of(plain)) and not require_bool("plain_secret=", plain_secret):
             raise ConfigurationError(PLAIN_AND_ENCRYPTED)
-        positive("max_token_bytes", max_token_bytes)
+        require_positive("max_token_bytes", max_token_bytes)
         in_body, others_by = carriers_of(carriers)
         room = max_token_bytes if in_body else min(max_token_bytes, max(carrier.room_bytes for carrier in others_by))
         sealer = build_sealer(
@@ -218,15 +218,15 @@ class SessionMiddleware:
             identity=Identity(subject, conversation),
             store=store,
             events=Events(told, watcher(level_of(store))),
-            restarts=None if on_refused is None else one_of("on_refused", on_refused, ("reject", "restart")) == "restart",
-            unsigned=unsigned if isinstance(unsigned, Import) else one_of("unsigned", unsigned, ("reject", "ignore"), DOOR),
+            restarts=None if on_refused is None else require_choice("on_refused", on_refused, ("reject", "restart")) == "restart",
+            unsigned=unsigned if isinstance(unsigned, Import) else require_choice("unsigned", unsigned, ("reject", "ignore"), DOOR),
             is_plain=routes("plain", plain),
             passes_streams=routes("pass_streams", pass_streams),
             terminal=require_plain_function("terminal=", terminal),
             verify=sealer.opened if in_body else unopened,
-            flights=Flights(positive("max_bytes_in_flight", max_bytes_in_flight)),
-            max_body_bytes=positive("max_body_bytes", max_body_bytes),
-            max_response_bytes=positive("max_response_bytes", max_response_bytes),
+            flights=Flights(require_positive("max_bytes_in_flight", max_bytes_in_flight)),
+            max_body_bytes=require_positive("max_body_bytes", max_body_bytes),
+            max_response_bytes=require_positive("max_response_bytes", max_response_bytes),
             in_body=in_body,
             carriers=others_by,
             binds_request_session=require_bool("bind_request_session=", bind_request_session),

@@ -10,7 +10,7 @@ from datetime import timedelta
 from types import ModuleType
 from typing import Final
 
-from dcaf.core.importing import loaded
+from dcaf.core.importing import load_module
 from dcaf.core.keys import Keyring
 from dcaf.demo.teller import without_warnings
 

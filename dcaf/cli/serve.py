@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from dcaf.core.importing import loaded
+from dcaf.core.importing import load_module
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -12,8 +12,8 @@ True
 >>> list(names_in("dict[str, 'Deploy']")), unquote("'Deploy' | None")
 (['dict', 'str', 'Deploy'], 'Deploy | None')
 
-What a reader gets wrong: an annotation that names something below it in its module cannot be evaluated while the class is made. It
-is tried again when the field is first used.
+An annotation that names something further down in its module cannot be evaluated while the class is made. It is evaluated again
+when the field is first used.
 """
 
 from __future__ import annotations
@@ -73,14 +73,14 @@ def names_in(annotation: Any) -> Iterator[str]:
 
 
 def annotations_of(cls: type) -> dict[str, Any]:
-    """What a class itself annotates, as it is written."""
+    """The annotations of a class itself, unevaluated where they are texts."""
     if sys.version_info >= (3, 14):
         return get_annotations(cls, format=Format.FORWARDREF)
     return get_annotations(cls)
 
 
 def read_hint(cls: type, name: str, namespace: Mapping[str, Any] | None = None) -> Any:
-    """The annotation of one name with its metadata; None where it names what is not there yet.
+    """Evaluate the annotation of one name, with its metadata; None where a name in it is not defined yet.
 
     Args:
         cls: The class that annotates it.
@@ -97,7 +97,7 @@ def read_hint(cls: type, name: str, namespace: Mapping[str, Any] | None = None) 
 
 
 def need_hint(cls: type, name: str) -> Any:
-    """The same, where everything has to be there.
+    """Evaluate the annotation of one name where all names in it must be defined.
 
     Raises:
         ConfigurationError: It names something that cannot be found, or is no expression of types.
@@ -112,7 +112,7 @@ def need_hint(cls: type, name: str) -> Any:
 
 
 def is_constant_hint(hint: Any) -> bool:
-    """Whether an annotation declares a constant of the class: ClassVar or Final, evaluated or as it is written."""
+    """Whether an annotation, evaluated or not, declares a constant of the class: ClassVar or Final."""
     if isinstance(hint, str):
         return CONSTANT.search(hint) is not None
     return (get_origin(hint) or hint) in (ClassVar, Final)

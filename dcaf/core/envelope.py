@@ -1,103 +1,58 @@
-"""``data.session`` <-> Session: the mirror for display, the token that counts, and who may have sealed it.
+"""The shape of ``data.session``: the library's member with the token, and the mirror, a plain copy of the state for display.
 
     {"step": 2, "dcaf": {"token": "dcaf1s.k7…", "expires_at": 1789000000}}
 
->>> from dcaf.core.keys import Key, Keyring
->>> sealer = Sealer(keys=Keyring(Key.generate("k7")), audience="shop", clock=lambda: 1_789_000_000)
->>> session = sealer.start()
->>> session["step"] = 2
->>> envelope = sealer.seal(session, sealer.binding(), sequence=1)
->>> import orjson
->>> sealer.open(orjson.loads(envelope), sealer.binding())["step"]
-2
+>>> read_token({"step": 2, "dcaf": {"token": "dcaf1s.k7…", "expires_at": 1789000000}})
+'dcaf1s.k7…'
+>>> from dcaf.core.base64url import Payload
+>>> from dcaf.core.state import State
+>>> Mirror({"id"}).render(State(Payload(b'{"id":1152921504606846976,"secret":1}')))
+b'{"id":"1152921504606846976"}'
 
-What a reader gets wrong: only ``dcaf.token`` is ever read back. The other members are a mirror: the client may edit,
-reorder or drop them without effect.
+What a reader gets wrong: only ``dcaf.token`` is ever read back. The client may edit, reorder or drop the other members without
+effect, and a mirror hides nothing when the token is only signed.
 """
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Callable, Iterable
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable
+from typing import Final
 
-from dcaf.core.base64url import Payload, encode
-from dcaf.core.claims import MAX_INTEGER, Binding, Claims, Lifetime, Standing, check_times, digest
-from dcaf.core.errors import (
-    ConfigurationError,
-    SessionError,
-    SessionInvalid,
-    SessionMalformed,
-    SessionUnavailable,
-    SessionUnsigned,
-    SessionValueError,
-)
-from dcaf.core.json_values import JSON
-from dcaf.core.keys import Key, Keyring
-from dcaf.core.migrations import Import, Migrations
-from dcaf.core.mirror import Mirror
-from dcaf.core.rebasing import Tracked
-from dcaf.core.session import Session
-from dcaf.core.signing import SIGNED, Opened, Pieces, Suite, check_text
+from dcaf.core.arguments import texts_of
+from dcaf.core.base64url import Payload
+from dcaf.core.claims import MAX_INTEGER, Standing
+from dcaf.core.errors import ConfigurationError, SessionMalformed, SessionUnsigned
+from dcaf.core.json_values import JSON, read, write
+from dcaf.core.signing import Pieces
 from dcaf.core.slots import RESERVED
-from dcaf.core.state import Frozen, State
-from dcaf.core.store import FAILED, Lease, Sealed
+from dcaf.core.state import State
 
 NEW: Final = "new"
 """The token that is the explicit wish for a fresh start."""
 
 RESTART: Final = b'{"dcaf":{"token":"new"}}'
-"""The envelope of a fresh start; a refusal's body carries it, so that a client which adopts it has dropped its dead one."""
+"""The envelope of a fresh start. The body of a refusal carries it: a client that adopts it drops the refused session."""
 
-EMPTY: Final = b'{"dcaf":{"token":"'
-OTHERS: Final = b',"dcaf":{"token":"'
-"""How the library's own member begins: alone, and after others."""
+OWN_ALONE: Final = b'{"dcaf":{"token":"'
+OWN_AFTER_OTHERS: Final = b',"dcaf":{"token":"'
+"""How the library's own member begins."""
 
-KEPT: Final = Payload(b"{}")
-"""The state in the token of a session whose state is kept elsewhere."""
+DIGITS: Final = bytes(ord("0") if chr(code) in "0123456789" else ord(" ") for code in range(256))
+"""A table for ``bytes.translate``: every digit becomes 0 and every other byte a space."""
 
-MIRROR_ALL: Final = True
-SID_BYTES: Final = 16
-PREFIX_BYTES: Final = len(b"dcaf1s.")
-LONGEST: Final = Claims(
-    aud="",
-    sid="A" * 22,
-    seq=MAX_INTEGER,
-    born=MAX_INTEGER,
-    iat=MAX_INTEGER,
-    exp=MAX_INTEGER,
-    sub="A" * 22,
-    cid="A" * 22,
-    sv=MAX_INTEGER,
-    ep=MAX_INTEGER,
-)
-"""Claims that take as much room beside a state as claims can, but for their audience; beside ``at`` there is no state."""
-WORN_AFTER: Final = 10
-"""A token that rests with its client is made anew when this part of the idle timeout is over: a tenth."""
-DEFAULT_LIFETIME: Final = Lifetime(idle_s=7 * 86_400, absolute_s=30 * 86_400)
+LONG: Final = b"0" * 16
+"""The digits of the smallest integer that JavaScript may round."""
+
+EACH: Final = 4
+"""One of so many bytes is looked at first: a row of 16 digits has four of them in sequence."""
 
 
-class Sealer:
-    """Opens what clients send back and seals what they are to keep.
-
-    Attributes:
-        anonymous: The binding of a session of nobody.
-
-    Args:
-        keys: Who may vouch.
-        audience: The service the sessions belong to.
-        lifetime: How long a session lives.
-        mirror: The keys to show beside the token: True for all, a set of top-level keys, False for none.
-        max_token_bytes: The longest token that is accepted, and so the longest that is made.
-        migrations: The version of the application's schema and the way to it.
-        clock: Seconds since the epoch.
-        randomness: That many random bytes.
-        suite: What seals, and what a token must have been sealed by.
-        also_accepted: Further suites that a token may have been sealed by, during a migration.
+def read_token(member: JSON) -> str:
+    """The token of what a client sent at ``data.session``.
 
     Raises:
-        ConfigurationError: The audience is empty, the mirror is neither a bool nor keys, or no state would fit into a token.
+        SessionMalformed: It is not an object, or ``dcaf`` has no token.
+        SessionUnsigned: It is a plain object.
     """
 
     def __init__(
@@ -508,17 +463,64 @@ def _token(member: JSON) -> str:
     return token
 
 
-def _room(suite: Suite, audience: str, max_token_bytes: int) -> int:
-    """How many bytes of state fit into a token beside the longest claims of this audience."""
-    room = suite.room(len(LONGEST._replace(aud=audience).write()), max_token_bytes)
-    if room < len(b"{}"):
-        taken = max_token_bytes - room * 4 // 3
-        raise ConfigurationError(f"max_token_bytes={max_token_bytes} leaves no room for a state; the claims alone take {taken}.")
-    return room
+def build_envelope(standing: Standing, mirror: bytes) -> Pieces:
+    """The mirror and the library's own member, as one JSON object in pieces."""
+    hint = b"" if standing.restarted is None else b',"restarted":"%b"' % standing.restarted.encode()
+    end = b'","expires_at":%d%b}}' % (standing.claims.exp, hint)
+    if mirror == b"{}":
+        return (OWN_ALONE, *standing.token, end)
+    return (memoryview(mirror)[:-1], OWN_AFTER_OTHERS, *standing.token, end)
 
 
-def _random(randomness: Callable[[int], bytes], number: int) -> bytes:
-    found = randomness(number)
-    if type(found) is not bytes or len(found) != number:
-        raise ConfigurationError("randomness= takes a function that gives as many random bytes as it is asked for: os.urandom.")
-    return found
+class Mirror:
+    """Which keys are shown.
+
+    Args:
+        keys: True for all, names for some, False for none.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
+
+    def __init__(self, keys: Iterable[str] | bool) -> None:
+        self._keys: bool | frozenset[str] = keys if isinstance(keys, bool) else _names(keys)
+
+    def shows(self, key: str) -> bool:
+        """Whether a key is shown."""
+        return self._keys if isinstance(self._keys, bool) else key in self._keys
+
+    def render(self, state: State, payload: Payload | None = None) -> bytes:
+        """Write the shown keys; integers beyond 2**53 - 1, which JavaScript would round, become strings.
+
+        Args:
+            state: The state.
+            payload: The payload that is being sealed, which need not be written again.
+        """
+        if self._keys is False:
+            return b"{}"
+        data = state.plain(None if self._keys is True else self.shows, payload)
+        # Without a long row of digits nothing needs to be parsed.
+        return write(_exact(read(data))) if _has_long(data) else data
+
+
+def _names(keys: Iterable[str]) -> frozenset[str]:
+    names = texts_of(keys)
+    if names is None:
+        raise ConfigurationError('mirror= takes True, False, or the keys to show, for instance mirror={"wizard_step"}.')
+    return frozenset(names)
+
+
+def _has_long(data: bytes) -> bool:
+    """Whether a number may have so many digits that it is rounded; for most states a part of the bytes tells that."""
+    some = data[::EACH].translate(DIGITS)
+    return some.find(LONG[: len(LONG) // EACH]) >= 0 and data.translate(DIGITS).find(LONG) >= 0
+
+
+def _exact(value: JSON) -> JSON:
+    if isinstance(value, dict):
+        return {key: _exact(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_exact(item) for item in value]
+    if type(value) is int and abs(value) > MAX_INTEGER:
+        return str(value)
+    return value

@@ -30,7 +30,8 @@ from typing import Any
 
 from dcaf.core.arguments import Clock, items_of, kind_of, require, require_clock, texts_of
 from dcaf.core.errors import ConfigurationError
-from dcaf.core.session import Session, session_behind
+from dcaf.core.mapping import state_of
+from dcaf.core.session import Session, require_session
 from dcaf.tools.decisions import BEFORE, DecidedCall, Spending, Verdict, judge_message
 from dcaf.tools.proposals import add_proposal, is_digest_of, mark_decided, pending_in, remove_proposals, use_up
 from dcaf.tools.results import Call
@@ -76,7 +77,7 @@ def propose(session: Session, call: Call, *, clock: Clock = time.time) -> Call:
         SessionValueError: The session is full.
         ConfigurationError: An argument is of another type.
     """
-    found = session_behind(session, "propose()")
+    found = require_session(session, "propose()")
     require("propose()", call, Call, "a Call, as Call(tool, arguments, id=...)")
     now = require_clock("clock=", clock)()
     waiting = replace(call, id=call.id or uuid.uuid4().hex, arguments=call.tool.complete(call.arguments))
@@ -94,7 +95,7 @@ def pending(session: Session, *, clock: Clock = time.time) -> list[PendingCall]:
     Raises:
         ConfigurationError: An argument is of another type.
     """
-    found = pending_in(session_behind(session, "pending()"), require_clock("clock=", clock)())
+    found = pending_in(require_session(session, "pending()"), require_clock("clock=", clock)())
     return [PendingCall(id_, datetime.fromtimestamp(proposal.until, UTC), proposal.digest) for id_, proposal in found.items()]
 
 
@@ -109,7 +110,7 @@ def withdraw(session: Session, ids: Iterable[str], *, clock: Clock = time.time) 
     Raises:
         ConfigurationError: An argument is of another type.
     """
-    found, gone = session_behind(session, "withdraw()"), texts_of(ids)
+    found, gone = require_session(session, "withdraw()"), texts_of(ids)
     if gone is None:
         raise ConfigurationError(f"withdraw() takes the ids of calls, a list of texts, not {kind_of(ids)}.")
     remove_proposals(found, gone, now=require_clock("clock=", clock)())

@@ -10,8 +10,9 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
 
 from dcaf.core.errors import ToolConflictError
+from dcaf.core.mapping import state_of
 from dcaf.core.merging import Path
-from dcaf.core.parts import join
+from dcaf.core.parts import join_path
 from dcaf.core.session import Session
 from dcaf.core.transaction import IGNORE, OUTSIDE, Clash, Look, Transaction, innermost, log_clash, refuse_late
 from dcaf.tools.execution import END, Executor
@@ -50,8 +51,8 @@ class OpenCall(Transaction):
         is_read: bool = False,
         conflicts: list[Conflict] | None = None,
     ) -> None:
-        state = session._state
-        around = innermost(state)
+        state = state_of(session)
+        around = find_innermost(state)
         below = state if around is None else around.overlay
         self._executor = executor
         self._queue = queue_of(below)
@@ -134,14 +135,14 @@ class OpenCall(Transaction):
             ToolConflictError: Another call has changed what it had read, and it declares no session.
         """
         below = self.overlay._parent
-        with self.overlay._lock, below._lock:
+        with self.overlay.lock, below.lock:
             done = self.overlay.commit(wins=self._is_later, look=look)
             for clash in done.clashes:
                 self._note(clash)
             if self._queue.present > 1:
                 for key, paths in done.paths().items():
                     self._queue.writers.setdefault(key, []).extend((path, self.caller) for path in paths)
-            self.overlay._late = refuse_late
+            self.overlay.late = refuse_late
         for noted in self._noted_in:
             noted.extend(self.conflicts)
 
@@ -152,7 +153,7 @@ class OpenCall(Transaction):
     def _note(self, clash: Clash) -> None:
         other = self._queue.latest(clash.key, clash.path)
         kept, dropped = (other, self.caller) if other is not None and other.index > self.caller.index else (self.caller, other)
-        self.conflicts.append(Conflict(clash.key, join(clash.path), clash.kind, kept, dropped))
+        self.conflicts.append(Conflict(clash.key, join_path(clash.path), clash.kind, kept, dropped))
         log_clash(kept.tool, OUTSIDE if dropped is None else dropped.tool, clash.kind)
 
     def _refuse_stale(self, clashes: Sequence[Clash]) -> None:

@@ -33,7 +33,8 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from dcaf.core.arguments import require, require_bool
 from dcaf.core.errors import SessionClosedError, SessionError, SessionUnavailable
-from dcaf.core.lifecycle import shielded
+from dcaf.core.lifecycle import run_shielded
+from dcaf.core.mapping import state_of
 from dcaf.core.session import Session
 from dcaf.core.store import Lease, ask, spend
 from dcaf.tools.proposals import Proposal, decided_in, is_digest_of, proposed_in
@@ -138,7 +139,7 @@ def judge(session: Session, decisions: Sequence[DecidedCall], *, now: float) -> 
 
 async def judge_message(session: Session, decisions: Sequence[DecidedCall], *, now: float) -> list[Verdict]:
     """As ``judge``: here, or in a thread where the arguments of the calls that wait are long."""
-    proposed = proposed_in(session._state)
+    proposed = proposed_in(state_of(session))
     digested = [item.arguments for item in decisions if item.is_decided and item.id in proposed]
     return await run_digest(functools.partial(judge, session, decisions, now=now), digested)
 
@@ -166,7 +167,7 @@ class Spending:
         self.session: Session = session
         self.verdicts: list[Verdict] = list(verdicts)
         self._asked: set[str] = set()
-        self._lease: Lease | None = session._state.lease  # the session has another one when its turn is over
+        self._lease: Lease | None = state_of(session).lease  # the session has another one when its turn is over
 
     async def spend(self) -> None:
         """Use up what is approved. A caller that is cancelled meanwhile, or refused, has used up nothing.
@@ -194,7 +195,7 @@ class Spending:
         self._asked.clear()
         if not keys:
             return
-        await shielded(functools.partial(self._give_back, keys))
+        await run_shielded(functools.partial(self._give_back, keys))
 
     async def _give_back(self, keys: Sequence[str]) -> None:
         assert self._lease is not None
@@ -214,7 +215,7 @@ class Spending:
                 refused.update(await self._spend_all(uses))
                 was_asked = True
 
-        await shielded(ask_all)
+        await run_shielded(ask_all)
         if not was_asked:
             raise SessionUnavailable(reason="slow")
         return refused

@@ -24,6 +24,7 @@ from dcaf.core.base64url import encode
 from dcaf.core.errors import ToolArgumentError
 from dcaf.core.json_values import read
 from dcaf.core.keys import length_prefixed
+from dcaf.core.mapping import state_of
 from dcaf.core.payload import lacks
 from dcaf.core.session import Session
 from dcaf.core.state import QUOTED, State
@@ -107,7 +108,7 @@ def use_up(state: State, id_: str, use: str, *, now: float) -> list[tuple[State,
     Returns:
         Where it was used, for ``give_back``; nothing where it does not wait any more.
     """
-    with state._lock:
+    with state.lock:
         proposal = proposed_in(state).get(id_)
         if proposal is None or proposal.use != use:
             return []
@@ -129,12 +130,12 @@ def give_back(used: Iterable[tuple[State, Proposal]], id_: str, *, now: float) -
 
 def is_waiting(session: Session, id_: str) -> bool:
     """Whether a call of that id waits for a person, or did until its time was over."""
-    return id_ in proposed_in(session._state)
+    return id_ in proposed_in(state_of(session))
 
 
 def pending_in(session: Session, now: float) -> dict[str, Proposal]:
     """The calls of a session that wait now: id -> what is sealed of it, oldest first."""
-    return _pending(session._state, now)
+    return _pending(state_of(session), now)
 
 
 def is_sealed_as_waiting(state: State, id_: str) -> bool:
@@ -209,7 +210,7 @@ def _own(state: State) -> dict[str, Any]:
     """The library's own member; a state that nobody has touched stays untouched, where it is plain to see that it has none."""
     while isinstance(state, Overlay) and not state.is_touched:
         state = state._parent
-    return {} if not state.is_touched and lacks(state._arrived, QUOTED) else state.own()
+    return {} if not state.is_touched and lacks(state.arrived, QUOTED) else state.own()
 
 
 def _keep(state: State, pending: Mapping[str, Proposal], decided: Mapping[str, int]) -> None:

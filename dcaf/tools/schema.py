@@ -132,7 +132,7 @@ class Arguments:
                 _leave_out(without, place)
             return self._model.model_validate(without), without
         except (ValidationError, RecursionError):
-            raise ToolArgumentError(misfit("arguments", self._model, first), problems("arguments", first)) from None
+            raise ToolArgumentError(describe_misfit("arguments", self._model, first), list_problems("arguments", first)) from None
 
 
 def strict(schema: Mapping[str, Any], *, tool: str) -> dict[str, Any]:

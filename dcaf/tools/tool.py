@@ -37,7 +37,7 @@ from pydantic_core import core_schema
 from dcaf.core.arguments import describe_framework
 from dcaf.core.context import current_session, find_session, is_call_approved
 from dcaf.core.errors import ConfigurationError, ToolApprovalError
-from dcaf.core.session import Session, session_behind
+from dcaf.core.session import Session, require_session
 from dcaf.tools.annotations import Names
 from dcaf.tools.callables import CallTarget, layers
 from dcaf.tools.calls import OpenCall

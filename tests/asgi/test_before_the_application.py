@@ -11,8 +11,8 @@ import pytest
 
 from dcaf.asgi import Import
 from dcaf.asgi.lifecycle import Turn
-from dcaf.core.envelope import Sealer
 from dcaf.core.errors import NotCarriedError
+from dcaf.core.sealer import Sealer
 from dcaf.core.session import Session
 from dcaf.core.state import State
 from tests.asgi.sockets import Agent, Peer
@@ -347,6 +347,6 @@ def test_control_an_import_that_stores_unchecked_is_caught(monkeypatch: Any) -> 
     def raises(*_: Any) -> Any:
         raise ValueError("cannot be stored")
 
-    monkeypatch.setattr(Sealer, "take_in", raises)
+    monkeypatch.setattr(Sealer, "import_plain", raises)
     with pytest.raises(ValueError, match="cannot be stored"):
         call(mounted(Recorder(), unsigned=door()), {"data": {"session": {"cart": 1}}})

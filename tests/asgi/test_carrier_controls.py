@@ -13,7 +13,7 @@ from dcaf.asgi.lifecycle import Turn
 from dcaf.asgi.request import RequestSession
 from dcaf.asgi.responses import AnswerBeside
 from dcaf.asgi.websocket import PassingSocket
-from dcaf.core.envelope import Sealer
+from dcaf.core.sealer import Sealer
 from tests.asgi import test_carriers as header
 from tests.asgi import test_cookie as cookie
 

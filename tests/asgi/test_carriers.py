@@ -17,9 +17,9 @@ from dcaf.asgi import checkpoint
 from dcaf.asgi.carriers import CookieCarrier, HeaderCarrier, carriers_of, find_presented
 from dcaf.asgi.lifecycle import Turn
 from dcaf.asgi.websocket import open_first
-from dcaf.core.envelope import Sealer
+from dcaf.core.envelope import Mirror
 from dcaf.core.errors import NotCarriedError, SessionConflict
-from dcaf.core.mirror import Mirror
+from dcaf.core.sealer import Sealer
 from dcaf.testing import tampered
 from tests.asgi.sockets import Agent, Peer
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, Recorder, call, envelope, mounted, opened
@@ -415,13 +415,13 @@ def test_two_sessions_are_refused_before_the_store_opens_one() -> None:
 
 def test_a_token_beside_the_body_is_verified_once(monkeypatch: Any) -> None:
     verified: list[bytes] = []
-    original = Sealer._verified
+    original = Sealer._verify
 
     def counting(self: Any, found: bytes) -> Any:
         verified.append(found)
         return original(self, found)
 
-    monkeypatch.setattr(Sealer, "_verified", counting)
+    monkeypatch.setattr(Sealer, "_verify", counting)
     asked({}, by_header(token()), answer=Recorder())
     assert len(verified) == 1
 
@@ -516,7 +516,7 @@ def test_the_token_alone_is_that_of_the_envelope_and_makes_no_mirror(monkeypatch
     alone, whole = sealer.start(), sealer.start()
     alone["n"] = whole["n"] = 1
     envelope_of = json.loads(sealer.seal(whole, sealer.binding(), sequence=1))
-    monkeypatch.setattr(Mirror, "shown", None)
+    monkeypatch.setattr(Mirror, "render", None)
     assert sealer.token(alone, sealer.binding(), sequence=1).decode() == envelope_of["dcaf"]["token"]
     assert not alone.is_modified
 

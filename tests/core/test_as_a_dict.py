@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 
 from dcaf import ReadOnlySession, Session
 from dcaf.core import SessionTypeError, SessionValueError
-from dcaf.core.envelope import Sealer
 from dcaf.core.keys import Key, Keyring
+from dcaf.core.sealer import Sealer
 from dcaf.core.session_dict import DictState, SessionDict
 from dcaf.core.transaction import Overlay
 
@@ -513,7 +513,7 @@ class Unordered(Session):
     """A key that was dropped and set again stands where it stood before."""
 
     def __iter__(self) -> Iterator[str]:
-        arrived = self._state._loaded()
+        arrived = self._state._load()
         return iter(sorted(self._keys(), key=lambda key: key not in arrived))
 
 
@@ -527,7 +527,7 @@ class Copying(Session):
 class Patient(Session):
     """It goes through the keys that there were when it began, whatever becomes of them."""
 
-    def _unchanged(self, keys: list[str]) -> Iterator[str]:
+    def _iterate(self, keys: list[str]) -> Iterator[str]:
         return iter(keys)
 
 

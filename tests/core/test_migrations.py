@@ -7,10 +7,10 @@ import pytest
 
 from dcaf.core import ConfigurationError, SessionEnded, SessionValueError
 from dcaf.core.base64url import Payload
-from dcaf.core.envelope import Sealer
 from dcaf.core.json_values import write
 from dcaf.core.keys import Key, Keyring
 from dcaf.core.migrations import Migrations
+from dcaf.core.sealer import Sealer
 from dcaf.core.state import State
 
 RING = Keyring(Key.generate("k7"))
@@ -145,5 +145,5 @@ def test_a_large_key_can_be_renamed() -> None:
 def test_a_migration_that_returns_the_same_values_modifies_nothing() -> None:
     state = State(Payload(b'{"a":1,"b":[2]}'))
     Migrations(1, {1: lambda values: values}).upgrade(state, 0)
-    assert state.changed() == []
+    assert state.changed_keys() == []
     assert state.payload().data == write({"a": 1, "b": [2]})

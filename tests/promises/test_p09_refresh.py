@@ -12,9 +12,9 @@ import pytest
 from dcaf.core.base64url import Payload
 from dcaf.core.claims import Binding, Lifetime, Standing
 from dcaf.core.encryption import ENCRYPTED
-from dcaf.core.envelope import Sealer
 from dcaf.core.errors import SessionEnded
 from dcaf.core.keys import Key, Keyring
+from dcaf.core.sealer import Sealer
 from dcaf.core.signing import SIGNED, Suite
 from dcaf.core.state import State
 
@@ -115,10 +115,10 @@ class ForgetsTheEnd(Lifetime):
 class BornAgain(Sealer):
     """Broken as aiohttp-session was (CVE-2018-1000814): a refreshed session is a new one."""
 
-    def _sealed(self, state: State, payload: Payload, binding: Binding, sequence: int | None) -> Standing:
+    def _seal_state(self, state: State, payload: Payload, binding: Binding, sequence: int | None) -> Standing:
         assert state.standing is not None
         state.standing = Standing(state.standing.claims._replace(born=int(self._clock())))
-        return super()._sealed(state, payload, binding, sequence)
+        return super()._seal_state(state, payload, binding, sequence)
 
 
 @pytest.mark.promise(9)

@@ -21,10 +21,10 @@ from typing_extensions import TypedDict
 
 from dcaf import DcafError, ReadOnlySession, Session, SessionKey, tool
 from dcaf.core import SessionValueError, json_values
-from dcaf.core.envelope import Sealer
 from dcaf.core.handles import Handle
 from dcaf.core.keys import Key, Keyring
 from dcaf.core.parts import Refusal, base_of
+from dcaf.core.sealer import Sealer
 from tests.promises.generate import states
 from tests.promises.kinds import BASED, DECLARED, LOST, STORED, Make
 
@@ -383,7 +383,7 @@ def _of(value: Any) -> Session:
 
 @pytest.mark.promise(40)
 def test_control_a_handle_that_is_compared_with_how_it_is_written_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Handle, "is_changed", lambda handle: handle.written() != handle.base)
+    monkeypatch.setattr(Handle, "is_changed", lambda handle: handle.write_value() != handle.base)
     as_type, make = STORED["model that is written otherwise each time"]
     sealed = json.loads(SEALER.seal(_of(make(random.Random(1))), SEALER.binding(), sequence=1))
     with pytest.raises(AssertionError):

@@ -30,12 +30,13 @@ import orjson
 from dcaf.cli.inspect.render import plain
 from dcaf.core.base64url import decode
 from dcaf.core.claims import Binding, Claims
-from dcaf.core.envelope import Sealer
+from dcaf.core.envelope import Mirror
 from dcaf.core.errors import SessionError, SessionInvalid
 from dcaf.core.keys import Key, Keyring
+from dcaf.core.mapping import state_of
 from dcaf.core.migrations import Migrations
-from dcaf.core.mirror import Mirror
-from dcaf.core.settings import suites
+from dcaf.core.sealer import Sealer
+from dcaf.core.settings import choose_suites
 from dcaf.core.signing import SHAPE, Opened
 
 REASONS: Final = {
@@ -187,13 +188,13 @@ class Judge:
     def _accepted(self, member: Any, opened: Opened, claims: Claims, sid_digest: str) -> SealVerdict:
         try:
             session = self._sealer(member, claims.sv or 0).accept(opened, self.binding)
-            state, shown = session.to_dict(), orjson.loads(Mirror(keys=True).shown(session._state))
+            state, shown = session.to_dict(), orjson.loads(Mirror(keys=True).render(state_of(session)))
         except SessionError as refusal:
             return SealVerdict(opened.key.kid, claims, sid_digest, refusal=refusal)
         return SealVerdict(opened.key.kid, claims, sid_digest, state, shown)
 
     def _sealer(self, member: Any, version: int = 0) -> Sealer:
-        first, *others = suites(encrypt=False, accept_both=_is_encrypted(member))
+        first, *others = choose_suites(encrypt=False, accept_both=_is_encrypted(member))
         return Sealer(
             keys=self.keys,
             audience=self.binding.audience,
