@@ -221,7 +221,7 @@ class Execution:
             if self._is_over:
                 raise ToolApprovalError(OVER)
             verdict = item.verdict
-            item.used = use_up(self._session._state, verdict.id, verdict.use, now=self._clock())
+            item.used = use_up(state_of(self._session), verdict.id, verdict.use, now=self._clock())
             item.output = STOPPED if item.used else BEFORE
         if not item.used:
             raise ToolApprovalError(BEFORE)

@@ -37,7 +37,8 @@ from dcaf.agent.models import (
     ToolCalls,
 )
 from dcaf.core.errors import InterceptorError, ToolApprovalError
-from dcaf.core.parts import join
+from dcaf.core.mapping import state_of
+from dcaf.core.parts import join_path
 from dcaf.core.session import Session
 from dcaf.core.transaction import OUTSIDE, Overlay, log_clash
 from dcaf.tools.proposals import Proposal, add_proposal, pending_in, root_of
@@ -304,7 +305,7 @@ class RunState:
 
     def _find_asker(self) -> RunState:
         """The outermost run over the same session: its answer is the one that a person reads."""
-        root, found, outer = root_of(self.base._state), self, self.outer
+        root, found, outer = root_of(state_of(self.base)), self, self.outer
         while outer is not None:
             if not outer.is_over and root_of(state_of(outer.base)) is root:
                 found = outer
@@ -328,7 +329,7 @@ class RunState:
 
 def begin_overlay(session: Session) -> Session:
     """A session over another one: what is done to it is its own until it is committed."""
-    return Session._over(Overlay(session._state))
+    return Session._over(Overlay(state_of(session)))
 
 
 def commit_overlay(session: Session, who: str) -> list[Conflict]:
@@ -344,9 +345,11 @@ def commit_overlay(session: Session, who: str) -> list[Conflict]:
     Raises:
         SessionAliasError, SessionValueError: What was done to it cannot be written. Nothing was committed.
     """
-    state = session._state
+    state = state_of(session)
     assert isinstance(state, Overlay)
-    clashes = [Conflict(clash.key, join(clash.path), clash.kind, Caller(0, who, None), None) for clash in state.commit().clashes]
+    clashes = [
+        Conflict(clash.key, join_path(clash.path), clash.kind, Caller(0, who, None), None) for clash in state.commit().clashes
+    ]
     for clash in clashes:
         log_clash(who, OUTSIDE, clash.kind)
     return clashes

@@ -300,7 +300,7 @@ class Run:
             stop_reason,
             state.blocked,
             state.conflicts,
-            _plain=self.session._state.plain(),
+            _plain=state_of(self.session).plain(),
         )
 
 

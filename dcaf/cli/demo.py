@@ -30,7 +30,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def _demo(options: argparse.Namespace) -> int:
     modules = ("uvicorn", "dcaf.testing.server", "dcaf.demo.app", "dcaf.demo.story")
-    _, server, app, story = (loaded(name, what="The demo", extra="demo") for name in modules)
+    _, server, app, story = (load_module(name, what="The demo", extra="demo") for name in modules)
     code: int = _serve(server, app, port=options.port) if options.serve else story.tell()
     return code
 

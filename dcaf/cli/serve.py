@@ -26,7 +26,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def _serve(options: argparse.Namespace) -> int:
-    loaded("dcaf.agent.serving", what="Serving", extra="agent,server").serve_named(
+    load_module("dcaf.agent.serving", what="Serving", extra="agent,server").serve_named(
         options.target,
         audience=options.audience,
         conversation=options.conversation,

@@ -59,7 +59,7 @@ from typing import Any, ClassVar, Literal
 
 
 class DcafError(Exception):
-    """The root: catch it to catch everything that dcaf raises on purpose.
+    """The base of everything that dcaf raises on purpose.
 
     Attributes:
         code: What the error is called in answers and logs.

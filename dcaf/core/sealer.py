@@ -332,8 +332,7 @@ class Sealer:
             frozen, arrived = state.freeze(), _require_standing(state)
             is_changed = frozen.payload is not state.arrived or arrived.token == ()
             standing = self._seal_state(state, frozen.payload, binding, sequence if is_changed else arrived.claims.seq)
-            shown = self._mirror.render(state, frozen.payload) if has_mirror else b""
-        pieces = build_envelope(standing, shown) if has_mirror else ()
+            pieces = build_envelope(standing, self._mirror.render(state, frozen.payload)) if has_mirror else ()
         sealed = Sealed(frozen.payload, standing.claims, b"".join(standing.token), b"".join(pieces), is_changed)
         return Prepared(sealed, standing, frozen)
 

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp
 
 from dcaf.client.arguments import check, check_function
 from dcaf.core.errors import ConfigurationError
-from dcaf.core.importing import loaded
+from dcaf.core.importing import load_module
 
 if TYPE_CHECKING:
     import uvicorn
@@ -46,7 +46,7 @@ def serving(app: ASGIApp, *, port: int = 0) -> AbstractContextManager[str]:
     check_function("app", app, "an ASGI application")
     if not 0 <= check("port", port, int, "the number of a port; 0 takes a free one") <= MAX_PORT:
         raise ConfigurationError(f"port= takes a number from 0 to {MAX_PORT}; 0 takes a free port.")
-    return _run_server(loaded("uvicorn", what="dcaf.testing.serving", extra="server"), app, port)
+    return _run_server(load_module("uvicorn", what="dcaf.testing.serving", extra="server"), app, port)
 
 
 def serve(app: ASGIApp, *, port: int, announce: Callable[[str], None]) -> int:

@@ -137,7 +137,7 @@ async def decide(session: Session, decisions: Sequence[DecidedCall], *, clock: C
         SessionUnavailable: Its store cannot tell whether one was used before. All wait on.
         ConfigurationError: An argument is of another type.
     """
-    found, now = session_behind(session, "decide()"), require_clock("clock=", clock)()
+    found, now = require_session(session, "decide()"), require_clock("clock=", clock)()
     decided = items_of(decisions)
     if decided is None or not all(isinstance(item, DecidedCall) for item in decided):
         raise ConfigurationError("decide() takes a list of DecidedCall, as DecidedCall(id, name, arguments, execute=True).")
@@ -154,6 +154,6 @@ async def decide(session: Session, decisions: Sequence[DecidedCall], *, clock: C
 
 def _apply(session: Session, verdict: Verdict, now: float) -> Verdict:
     """Use up an approved call in the session, down to the state that is sealed; gives the verdict, or why the call does not run."""
-    if verdict.is_approved and not use_up(session._state, verdict.id, verdict.use, now=now):
+    if verdict.is_approved and not use_up(state_of(session), verdict.id, verdict.use, now=now):
         return replace(verdict, reason=BEFORE, is_known=False)
     return verdict

@@ -14,7 +14,7 @@ from dcaf.core.mapping import state_of
 from dcaf.core.merging import Path
 from dcaf.core.parts import join_path
 from dcaf.core.session import Session
-from dcaf.core.transaction import IGNORE, OUTSIDE, Clash, Look, Transaction, innermost, log_clash, refuse_late
+from dcaf.core.transaction import IGNORE, OUTSIDE, Clash, Look, Transaction, find_innermost, log_clash, refuse_late
 from dcaf.tools.execution import END, Executor
 from dcaf.tools.queue import Caller, Conflict, queue_of
 from dcaf.tools.threads import contained

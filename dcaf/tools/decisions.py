@@ -133,7 +133,7 @@ def judge(session: Session, decisions: Sequence[DecidedCall], *, now: float) -> 
     """
     decided_calls = [item for item in decisions if item.is_decided]
     times = Counter(item.id for item in decided_calls)
-    proposed, decided = proposed_in(session._state), decided_in(session._state, now)
+    proposed, decided = proposed_in(state_of(session)), decided_in(state_of(session), now)
     return [_judge_one(item, proposed.get(item.id), times[item.id], now, was_decided=item.id in decided) for item in decided_calls]
 
 

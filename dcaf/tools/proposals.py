@@ -81,23 +81,23 @@ def add_proposal(
     """
     digest = digest_of(id_, name, arguments)
     proposal = Proposal(digest, int(now) + VALID_S, secrets.token_urlsafe(12), tag_of(intent))
-    with session._state._lock:
-        pending, decided = _drop(pending_in(session, now), {id_}), _drop(decided_in(session._state, now), {id_})
-        _keep(session._state, {**pending, id_: proposal}, decided)
+    with state_of(session).lock:
+        pending, decided = _drop(pending_in(session, now), {id_}), _drop(decided_in(state_of(session), now), {id_})
+        _keep(state_of(session), {**pending, id_: proposal}, decided)
     return digest
 
 
 def mark_decided(session: Session, ids: Iterable[str], *, now: float) -> None:
     """Take calls that were decided out of those that wait, and remember that they were."""
     done = dict.fromkeys(ids, int(now) + VALID_S)
-    with session._state._lock:
-        _keep(session._state, _drop(pending_in(session, now), done), {**decided_in(session._state, now), **done})
+    with state_of(session).lock:
+        _keep(state_of(session), _drop(pending_in(session, now), done), {**decided_in(state_of(session), now), **done})
 
 
 def remove_proposals(session: Session, ids: Iterable[str], *, now: float) -> None:
     """Have calls wait no more, of which nobody has decided."""
-    with session._state._lock:
-        _keep(session._state, _drop(pending_in(session, now), set(ids)), decided_in(session._state, now))
+    with state_of(session).lock:
+        _keep(state_of(session), _drop(pending_in(session, now), set(ids)), decided_in(state_of(session), now))
 
 
 def use_up(state: State, id_: str, use: str, *, now: float) -> list[tuple[State, Proposal]]:
@@ -124,7 +124,7 @@ def use_up(state: State, id_: str, use: str, *, now: float) -> list[tuple[State,
 def give_back(used: Iterable[tuple[State, Proposal]], id_: str, *, now: float) -> None:
     """Have a call wait again, because it has not run after all."""
     for state, proposal in used:
-        with state._lock:
+        with state.lock:
             _keep(state, {id_: proposal, **_pending(state, now)}, _drop(decided_in(state, now), {id_}))
 
 

@@ -36,7 +36,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import from_json
 
 from dcaf.core.errors import ConfigurationError, ToolArgumentError
-from dcaf.core.parts import misfit, problems
+from dcaf.core.parts import describe_misfit, list_problems
 from dcaf.tools.callables import find_default_factory
 from dcaf.tools.docstrings import Docstring
 from dcaf.tools.injection import Plan

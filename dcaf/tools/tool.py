@@ -358,7 +358,7 @@ class Tool(Generic[P, R_co]):
     def _session_of(self, given: Session | None) -> Session | None:
         """The session that was given, or that of the turn; None where there is none and it needs none."""
         if given is not None:
-            return session_behind(given, "session=")
+            return require_session(given, "session=")
         found = find_session()
         return current_session() if found is None and self._read.finish().plan.needs_session else found
 

@@ -9,8 +9,8 @@ import pytest
 from dcaf.core import Key, Keyring, SessionEnded, SessionUnavailable, SessionValueError
 from dcaf.core.base64url import Payload, decode
 from dcaf.core.claims import Claims
-from dcaf.core.envelope import Sealer
 from dcaf.core.migrations import Migrations
+from dcaf.core.sealer import Sealer
 from dcaf.core.store import OpenRequest, StatelessLease
 
 NOW = 1_789_000_000
@@ -90,7 +90,7 @@ def test_what_is_written_while_a_store_commits_is_a_change_of_the_next_turn() ->
     session["a"] = 2
     prepared = made.prepare(session, made.binding(), sequence=2)
     session["b"] = 2
-    prepared.arrive(session)
+    prepared.mark_sealed(session)
     assert session.changes == {"set": {"b": 2}, "delete": []}
     assert (session.sequence, made.claims_of(session)) == (2, prepared.sealed.claims)
     later = made.prepare(session, made.binding(), sequence=3)
@@ -102,7 +102,7 @@ def test_a_committed_state_rests_until_it_is_changed() -> None:
     session = begun(made, {"a": 1})
     session["a"] = 2
     prepared = made.prepare(session, made.binding(), sequence=2)
-    prepared.arrive(session)
+    prepared.mark_sealed(session)
     assert not session.is_modified
     assert made.token(session, made.binding()) == prepared.sealed.token
     session["b"] = 3
