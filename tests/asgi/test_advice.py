@@ -33,13 +33,11 @@ FILES = [
             "host",
             "keys",
             "lifecycle",
-            "merge",
+            "merging",
             "migrations",
             "mirror",
-            "rotation",
             "settings",
             "store",
-            "unsigned",
         )
     ),
 ]
