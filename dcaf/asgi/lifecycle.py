@@ -382,7 +382,7 @@ class Turn(SessionTurn):
             self.config.events.resealed(self.kid, self.config.sealer.sid_digest(standing.claims.sid))
 
 
-def find_dead(refusal: SessionError | SessionUnavailable, presented: Sequence[Presented]) -> list[Carrier]:
+def find_carriers_to_clear(refusal: SessionError | SessionUnavailable, presented: Sequence[Presented]) -> list[Carrier]:
     """By which carriers a refused request, whose body has no session, brought what the client is to drop."""
     if refusal.reason == DISAGREEMENT:
         return [each.carrier for each in presented]

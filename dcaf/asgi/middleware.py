@@ -34,7 +34,7 @@ from dcaf.asgi.carriers import Carriers, carriers_of, find_presented
 from dcaf.asgi.config import MAX_BODY_BYTES, Config, Routes, Terminal, is_done, routes, watcher
 from dcaf.asgi.events import Event, Events
 from dcaf.asgi.identity import Conversation, Identity, Subject
-from dcaf.asgi.lifecycle import find_dead
+from dcaf.asgi.lifecycle import find_carriers_to_clear
 from dcaf.asgi.problems import refuse
 from dcaf.asgi.request import SCOPE_KEY, RequestSession
 from dcaf.asgi.websocket import PassingSocket, Socket, open_first
@@ -257,7 +257,7 @@ class SessionMiddleware:
             turn = await open_first(config, scope, presented)
         except (SessionError, SessionUnavailable) as refusal:
             config.events.refused(refusal)
-            await refuse(refusal, scope, receive, send, find_dead(refusal, presented))
+            await refuse(refusal, scope, receive, send, find_carriers_to_clear(refusal, presented))
             return
         try:
             turn.scope = inner = {**scope, SCOPE_KEY: turn.session}

@@ -18,7 +18,7 @@ from dcaf.asgi.carriers import Presented, find_presented
 from dcaf.asgi.config import Config
 from dcaf.asgi.headers import is_encoded, rewritten
 from dcaf.asgi.json_sessions import Found
-from dcaf.asgi.lifecycle import DISAGREEMENT, Turn, find_dead
+from dcaf.asgi.lifecycle import DISAGREEMENT, Turn, find_carriers_to_clear
 from dcaf.asgi.problems import is_unread, refuse
 from dcaf.asgi.responses import Answer, AnswerBeside
 from dcaf.asgi.streams import sending
@@ -80,7 +80,7 @@ class RequestSession(Turn):
     async def _refuse(self, refusal: SessionError | SessionUnavailable) -> None:
         self.config.events.refused(refusal)
         in_body = self.place is not None and refusal.reason != DISAGREEMENT
-        dead = () if in_body else find_dead(refusal, self.presented)
+        dead = () if in_body else find_carriers_to_clear(refusal, self.presented)
         await refuse(refusal, self.scope, self._receive, self._send, dead, is_coming=self._is_coming and is_unread(refusal))
 
     def describe(self, claims: Claims | None) -> OpenRequest:

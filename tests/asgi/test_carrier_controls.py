@@ -62,7 +62,7 @@ RULES: dict[str, Break] = {
     ),
     "a dead session is dropped by the problem": (
         "dcaf.asgi.request",
-        "find_dead",
+        "find_carriers_to_clear",
         lambda *_: [],
         lambda: header.test_a_dead_session_of_the_header_is_dropped_by_the_problem(b"x", "session-invalid"),
     ),
