@@ -228,7 +228,7 @@ class Turn(SessionTurn):
     def _may_restart(self, refusal: SessionError, presented: Presented | None) -> bool:
         carrier = None if presented is None else presented.carrier
         restarts = (carrier is not None and carrier.restarts) if self.config.restarts is None else self.config.restarts
-        return restarts and is_dead(refusal, carrier)
+        return restarts and is_unrecoverable(refusal, carrier)
 
     @property
     def is_plain(self) -> bool:
@@ -386,10 +386,10 @@ def find_carriers_to_clear(refusal: SessionError | SessionUnavailable, presented
     """By which carriers a refused request, whose body has no session, brought what the client is to drop."""
     if refusal.reason == DISAGREEMENT:
         return [each.carrier for each in presented]
-    return [presented[0].carrier] if presented and is_dead(refusal, presented[0].carrier) else []
+    return [presented[0].carrier] if presented and is_unrecoverable(refusal, presented[0].carrier) else []
 
 
-def is_dead(refusal: SessionError | SessionUnavailable, carrier: Carrier | None) -> bool:
+def is_unrecoverable(refusal: SessionError | SessionUnavailable, carrier: Carrier | None) -> bool:
     """Whether a refused session can never be good again; of a carrier that its client does not control, also one too long."""
     return refusal.offers_restart or (carrier is not None and carrier.restarts and isinstance(refusal, SessionTooLarge))
 
