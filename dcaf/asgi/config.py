@@ -44,7 +44,7 @@ from dcaf.asgi.carriers import Carrier
 from dcaf.asgi.events import Events, Watcher
 from dcaf.asgi.identity import Identity
 from dcaf.asgi.json_sessions import Verify
-from dcaf.asgi.json_walk import may_plant
+from dcaf.asgi.json_walk import may_hold_session
 from dcaf.core.arguments import texts_of
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError
@@ -116,7 +116,7 @@ def may_be_done(name: str | None, data: bytes) -> bool:
 
 def says_nothing(chunk: bytes) -> bool:
     """Whether no event in some bytes of a stream can be the one that ``is_done`` looks for, nor ``[DONE]``, nor have a session."""
-    return chunk.find(b"done") < 0 and chunk.find(b"DONE") < 0 and chunk.find(b"\\u") < 0 and not may_plant(chunk)
+    return chunk.find(b"done") < 0 and chunk.find(b"DONE") < 0 and chunk.find(b"\\u") < 0 and not may_hold_session(chunk)
 
 
 T = TypeVar("T")

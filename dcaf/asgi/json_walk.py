@@ -197,7 +197,7 @@ BEFORE: Final = re.compile(r"(?:\xef\xbb\xbf)?[ \t\n\r]*+(?:[\w-]*+[ \t]*+:)?+[ 
 """What may stand before the object in a line: a byte order mark, and the name of a field of a server-sent event."""
 
 
-def may_plant(data: bytes) -> bool:
+def may_hold_session(data: bytes) -> bool:
     """Whether a text has the name, an escape that could be a letter of it, or a byte of a wider encoding; mostly it has not."""
     return data.find(b"session") >= 0 or data.find(b"\\u00") >= 0 or data.find(b"\0") >= 0
 
@@ -208,7 +208,7 @@ def clear(data: bytes) -> bytes:
     Raises:
         MalformedJSON: A session stands in it that some parser reads, and that cannot be taken out.
     """
-    if not may_plant(data):
+    if not may_hold_session(data):
         return data
     data = clear_whole(data, objects_only=False)
     lines = BOUNDARY.split(data)
@@ -227,7 +227,7 @@ def clear_whole(data: bytes, *, objects_only: bool) -> bytes:
     Raises:
         MalformedJSON: As ``clear``.
     """
-    if not may_plant(data):
+    if not may_hold_session(data):
         return data
     if detect_encoding(data).startswith(("utf-16", "utf-32")):
         return _refuse_wide(data, objects_only=objects_only)

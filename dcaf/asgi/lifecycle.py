@@ -34,7 +34,7 @@ from dcaf.asgi.carriers import Carrier, Presented
 from dcaf.asgi.config import Config, advise_plain, is_done, may_be_done, name_route, route_path
 from dcaf.asgi.events import Events, Watcher
 from dcaf.asgi.json_sessions import Found, JSONText, read_text
-from dcaf.asgi.json_walk import Place, clear, may_plant
+from dcaf.asgi.json_walk import Place, clear, may_hold_session
 from dcaf.core.claims import Binding, Claims
 from dcaf.core.errors import (
     MalformedJSON,
@@ -323,7 +323,7 @@ class Turn(SessionTurn):
         Raises:
             MalformedJSON: A client could read one, and it cannot be taken out.
         """
-        if not may_plant(data) or self.is_plain:
+        if not may_hold_session(data) or self.is_plain:
             return data
         found = await off_the_loop(clear, data)
         if found != data:

@@ -29,7 +29,7 @@ from starlette.types import Message, Send
 from dcaf.asgi.config import is_done, says_nothing
 from dcaf.asgi.framing import MARK, Cutter, EventStream, LineStream, Piece
 from dcaf.asgi.headers import carrying
-from dcaf.asgi.json_walk import HINT_BYTES, may_plant
+from dcaf.asgi.json_walk import HINT_BYTES, may_hold_session
 from dcaf.asgi.lifecycle import Turn
 from dcaf.asgi.problems import error_text
 from dcaf.core.context import in_a_call
@@ -197,7 +197,7 @@ class Stream:
     def _pass_part(self, part: bytes) -> bytes:
         """A part of what is too long to be looked at: if a session could be in it, ours is to come after it."""
         self._tail += part
-        self._is_unread = self._is_unread or (may_plant(self._tail) and not self._turn.is_plain)
+        self._is_unread = self._is_unread or (may_hold_session(self._tail) and not self._turn.is_plain)
         self._tail = self._tail[-HINT_BYTES:]
         return part
 

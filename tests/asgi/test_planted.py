@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dcaf.asgi.json_walk import BOUNDARY, clear, clear_whole, may_plant
+from dcaf.asgi.json_walk import BOUNDARY, clear, clear_whole, may_hold_session
 from dcaf.core.errors import MalformedJSON
 
 STAYS = [
@@ -95,5 +95,5 @@ def test_no_bytes_raise_anything_else(text: Any) -> None:
 
 
 def test_what_has_no_hint_is_not_read() -> None:
-    assert not may_plant(b'{"type":"text_delta","text":"hello \\ud83d\\ude00 \\n","n":[1,2]}')
-    assert may_plant(b'{"data":{"\\u0073ession":1}}')
+    assert not may_hold_session(b'{"type":"text_delta","text":"hello \\ud83d\\ude00 \\n","n":[1,2]}')
+    assert may_hold_session(b'{"data":{"\\u0073ession":1}}')
