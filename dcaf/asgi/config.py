@@ -114,7 +114,7 @@ def may_be_done(name: str | None, data: bytes) -> bool:
     return name == DONE or data.find(b'"done"') >= 0 or data.find(b"\\u") >= 0
 
 
-def says_nothing(chunk: bytes) -> bool:
+def cannot_end_turn(chunk: bytes) -> bool:
     """Whether no event in some bytes of a stream can be the one that ``is_done`` looks for, nor ``[DONE]``, nor have a session."""
     return chunk.find(b"done") < 0 and chunk.find(b"DONE") < 0 and chunk.find(b"\\u") < 0 and not may_hold_session(chunk)
 

@@ -26,7 +26,7 @@ from typing import Final, Protocol
 import anyio
 from starlette.types import Message, Send
 
-from dcaf.asgi.config import is_done, says_nothing
+from dcaf.asgi.config import is_done, cannot_end_turn
 from dcaf.asgi.framing import MARK, Cutter, EventStream, LineStream, Piece
 from dcaf.asgi.headers import carrying
 from dcaf.asgi.json_walk import HINT_BYTES, may_hold_session
@@ -135,7 +135,7 @@ class Stream:
             and not (self.has_ended or self._owes_checkpoint or self._sending.locked())
             and self._mark is None
             and self._turn.config.terminal is is_done
-            and says_nothing(chunk)
+            and cannot_end_turn(chunk)
             and self._cutter.is_whole(chunk)
         )
 
