@@ -97,7 +97,7 @@ async def find_sessions(data: bytes, verify: Verify) -> Found:
     return await _limited(data, read_body)
 
 
-def unopened(_: bytes) -> None:
+def open_nothing(_: bytes) -> None:
     """Open nothing: where bodies carry no session, none of theirs is a candidate."""
 
 

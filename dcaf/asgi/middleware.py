@@ -29,7 +29,7 @@ from typing import Any, ClassVar, Concatenate, Final, Literal, ParamSpec, TypeVa
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from dcaf.asgi.body import Flights, unopened
+from dcaf.asgi.body import Flights, open_nothing
 from dcaf.asgi.carriers import Carriers, carriers_of, find_presented
 from dcaf.asgi.config import MAX_BODY_BYTES, Config, Routes, Terminal, is_done, routes, watcher
 from dcaf.asgi.events import Event, Events
@@ -223,7 +223,7 @@ class SessionMiddleware:
             is_plain=routes("plain", plain),
             passes_streams=routes("pass_streams", pass_streams),
             terminal=require_plain_function("terminal=", terminal),
-            verify=sealer.opened if in_body else unopened,
+            verify=sealer.opened if in_body else open_nothing,
             flights=Flights(positive("max_bytes_in_flight", max_bytes_in_flight)),
             max_body_bytes=positive("max_body_bytes", max_body_bytes),
             max_response_bytes=positive("max_response_bytes", max_response_bytes),

@@ -14,7 +14,7 @@ from typing import Any, Final
 import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dcaf.asgi.body import find_sessions, is_json, unopened
+from dcaf.asgi.body import find_sessions, is_json, open_nothing
 from dcaf.asgi.carriers import Presented
 from dcaf.asgi.config import Config
 from dcaf.asgi.json_sessions import JSONText
@@ -286,7 +286,7 @@ class PassingSocket:
         try:
             if len(data) > self._turn.config.max_body_bytes:
                 raise BodyTooLarge(reason="length")
-            found = await find_sessions(data, unopened)
+            found = await find_sessions(data, open_nothing)
         except SessionError as refusal:
             return await self._refuse(refusal, as_bytes=message.get("text") is None)
         return _with(message, found.text.rewritten(found.places, None, b"")) if found.places else message

@@ -38,7 +38,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import anyio
 import orjson
 
-from dcaf.asgi.body import find_sessions, unopened
+from dcaf.asgi.body import find_sessions, open_nothing
 from dcaf.asgi.config import MAX_BODY_BYTES, is_done
 from dcaf.asgi.framing import EventStream, LineStream, Piece
 from dcaf.cli.inspect.render import count, plain
@@ -166,7 +166,7 @@ def refused(code: object) -> Refusal | None:
 def _sessions(data: bytes) -> tuple[dict[str, Any], list[Site], Site | None]:
     """What the text means, its sessions, and the one that the middleware would verify."""
     try:
-        body = anyio.run(find_sessions, data, unopened)
+        body = anyio.run(find_sessions, data, open_nothing)
     except SessionError as refusal:
         problem = position(data) or REASONS.get(refusal.reason, refusal.reason)
         raise ConfigurationError(
