@@ -309,7 +309,7 @@ def is_foreign(scope: Scope) -> bool:
     return origin is not None and _host_of(origin) != found.get(b"host", b"").lower()
 
 
-def carriers_of(value: Carriers) -> tuple[bool, tuple[Carrier, ...]]:
+def parse_carriers(value: Carriers) -> tuple[bool, tuple[Carrier, ...]]:
     """Whether the body carries, and what else does, by precedence: the header before the cookie.
 
     Raises:

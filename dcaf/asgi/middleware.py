@@ -30,7 +30,7 @@ from typing import Any, ClassVar, Concatenate, Final, Literal, ParamSpec, TypeVa
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dcaf.asgi.body import Flights, open_nothing
-from dcaf.asgi.carriers import Carriers, carriers_of, find_presented
+from dcaf.asgi.carriers import Carriers, parse_carriers, find_presented
 from dcaf.asgi.config import MAX_BODY_BYTES, Config, Routes, Terminal, is_done, routes, watcher
 from dcaf.asgi.events import Event, Events
 from dcaf.asgi.identity import Conversation, Identity, Subject
@@ -195,7 +195,7 @@ class SessionMiddleware:
         if encrypt and (callable(plain) or texts_of(plain)) and not require_bool("plain_secret=", plain_secret):
             raise ConfigurationError(PLAIN_AND_ENCRYPTED)
         positive("max_token_bytes", max_token_bytes)
-        in_body, others_by = carriers_of(carriers)
+        in_body, others_by = parse_carriers(carriers)
         room = max_token_bytes if in_body else min(max_token_bytes, max(carrier.room_bytes for carrier in others_by))
         sealer = build_sealer(
             keys=keys,

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient, WebSocketDenialResponse
 
 from dcaf import ConfigurationError, Key, Keyring
 from dcaf.asgi import checkpoint
-from dcaf.asgi.carriers import CookieCarrier, HeaderCarrier, carriers_of, find_presented
+from dcaf.asgi.carriers import CookieCarrier, HeaderCarrier, parse_carriers, find_presented
 from dcaf.asgi.lifecycle import Turn
 from dcaf.asgi.websocket import open_first
 from dcaf.core.envelope import Sealer
@@ -194,8 +194,8 @@ def test_carriers_that_cannot_be_are_told(value: Any) -> None:
 
 def test_a_carrier_with_settings_of_its_own_stands_in_its_place() -> None:
     header, cookie = HeaderCarrier(limit_bytes=100), CookieCarrier("mine")
-    assert carriers_of((cookie, "body", header)) == (True, (header, cookie))
-    assert carriers_of("header") == (False, (HeaderCarrier(),))
+    assert parse_carriers((cookie, "body", header)) == (True, (header, cookie))
+    assert parse_carriers("header") == (False, (HeaderCarrier(),))
 
 
 def test_a_parcel_does_not_show_its_token() -> None:
