@@ -277,11 +277,11 @@ class Presented(NamedTuple):
         return {RESERVED: {"token": self.token}}
 
 
-def find_presented(carriers: Iterable[Carrier], scope: Scope) -> list[Presented]:
+def find_presented_tokens(carriers: Iterable[Carrier], scope: Scope) -> list[Presented]:
     """What each carrier brought, by precedence; nothing of those that brought nothing.
 
     >>> scope = {"type": "http", "method": "GET", "headers": [(b"dcaf-session", b"new")]}
-    >>> find_presented((HeaderCarrier(), CookieCarrier()), scope)[0].value
+    >>> find_presented_tokens((HeaderCarrier(), CookieCarrier()), scope)[0].value
     {'dcaf': {'token': 'new'}}
     """
     found: list[Presented] = []

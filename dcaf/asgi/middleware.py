@@ -30,7 +30,7 @@ from typing import Any, ClassVar, Concatenate, Final, Literal, ParamSpec, TypeVa
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dcaf.asgi.body import Flights, open_nothing
-from dcaf.asgi.carriers import Carriers, parse_carriers, find_presented
+from dcaf.asgi.carriers import Carriers, parse_carriers, find_presented_tokens
 from dcaf.asgi.config import MAX_BODY_BYTES, Config, Routes, Terminal, is_done, routes, watcher
 from dcaf.asgi.events import Event, Events
 from dcaf.asgi.identity import Conversation, Identity, Subject
@@ -252,7 +252,7 @@ class SessionMiddleware:
 
     async def _serve_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         config = self._config
-        presented = find_presented(config.carriers, scope)
+        presented = find_presented_tokens(config.carriers, scope)
         try:
             turn = await open_first(config, scope, presented)
         except (SessionError, SessionUnavailable) as refusal:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dcaf.asgi import responses
-from dcaf.asgi.carriers import CookieCarrier, HeaderCarrier, find_presented
+from dcaf.asgi.carriers import CookieCarrier, HeaderCarrier, find_presented_tokens
 from dcaf.asgi.lifecycle import Turn
 from dcaf.asgi.request import RequestSession
 from dcaf.asgi.responses import AnswerBeside
@@ -50,8 +50,8 @@ Break = tuple[Any, str, Any, Callable[[], None]]
 RULES: dict[str, Break] = {
     "the header comes before the cookie": (
         "dcaf.asgi.request",
-        "find_presented",
-        lambda carriers, scope: find_presented(carriers, scope)[::-1],
+        "find_presented_tokens",
+        lambda carriers, scope: find_presented_tokens(carriers, scope)[::-1],
         lambda: header.test_body_header_cookie_is_the_order(("header", "cookie"), "header"),
     ),
     "a session that began in place of another drops it": (

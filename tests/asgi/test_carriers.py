@@ -14,7 +14,7 @@ from starlette.testclient import TestClient, WebSocketDenialResponse
 
 from dcaf import ConfigurationError, Key, Keyring
 from dcaf.asgi import checkpoint
-from dcaf.asgi.carriers import CookieCarrier, HeaderCarrier, parse_carriers, find_presented
+from dcaf.asgi.carriers import CookieCarrier, HeaderCarrier, parse_carriers, find_presented_tokens
 from dcaf.asgi.lifecycle import Turn
 from dcaf.asgi.websocket import open_first
 from dcaf.core.envelope import Sealer
@@ -199,7 +199,7 @@ def test_a_carrier_with_settings_of_its_own_stands_in_its_place() -> None:
 
 
 def test_a_parcel_does_not_show_its_token() -> None:
-    found = find_presented((HeaderCarrier(),), {"type": "http", "method": "GET", "headers": [by_header(b"secret")]})
+    found = find_presented_tokens((HeaderCarrier(),), {"type": "http", "method": "GET", "headers": [by_header(b"secret")]})
     assert "secret" not in repr(found)
 
 
@@ -522,7 +522,7 @@ def test_the_token_alone_is_that_of_the_envelope_and_makes_no_mirror(monkeypatch
 
 
 def test_body_alone_asks_no_carrier(monkeypatch: Any) -> None:
-    for name in ("dcaf.asgi.request.find_presented", "dcaf.asgi.responses.send_beside", "dcaf.asgi.lifecycle.Turn.token"):
+    for name in ("dcaf.asgi.request.find_presented_tokens", "dcaf.asgi.responses.send_beside", "dcaf.asgi.lifecycle.Turn.token"):
         monkeypatch.setattr(name, None)
     sent = call(mounted(Recorder(tool=count)), carrying(envelope({"n": 1})))
     assert opened(sent.envelope) == {"n": 2}
