@@ -249,7 +249,7 @@ Carriers: TypeAlias = "Iterable[str | HeaderCarrier | CookieCarrier]"
 """``"body"``, ``"header"``, ``"cookie"``, or a carrier with settings of its own."""
 
 
-class Presented(NamedTuple):
+class PresentedToken(NamedTuple):
     """What one carrier brought beside the body, or could not bring.
 
     Attributes:
@@ -263,7 +263,7 @@ class Presented(NamedTuple):
     refusal: SessionError | None = None
 
     def __repr__(self) -> str:
-        return f"Presented({self.carrier.name!r})"
+        return f"PresentedToken({self.carrier.name!r})"
 
     @property
     def value(self) -> Any:
@@ -277,21 +277,21 @@ class Presented(NamedTuple):
         return {RESERVED: {"token": self.token}}
 
 
-def find_presented_tokens(carriers: Iterable[Carrier], scope: Scope) -> list[Presented]:
+def find_presented_tokens(carriers: Iterable[Carrier], scope: Scope) -> list[PresentedToken]:
     """What each carrier brought, by precedence; nothing of those that brought nothing.
 
     >>> scope = {"type": "http", "method": "GET", "headers": [(b"dcaf-session", b"new")]}
     >>> find_presented_tokens((HeaderCarrier(), CookieCarrier()), scope)[0].value
     {'dcaf': {'token': 'new'}}
     """
-    found: list[Presented] = []
+    found: list[PresentedToken] = []
     for carrier in carriers:
         try:
             token = carrier.read(scope)
         except SessionError as refusal:
-            found.append(Presented(carrier, "", refusal))
+            found.append(PresentedToken(carrier, "", refusal))
         else:
-            found += [] if token is None else [Presented(carrier, token)]
+            found += [] if token is None else [PresentedToken(carrier, token)]
     return found
 
 

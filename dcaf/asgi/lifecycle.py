@@ -30,7 +30,7 @@ from typing import Any, Final
 from starlette.types import Scope
 
 from dcaf.asgi.body import off_the_loop
-from dcaf.asgi.carriers import Carrier, Presented
+from dcaf.asgi.carriers import Carrier, PresentedToken
 from dcaf.asgi.config import Config, advise_plain, is_done, may_be_done, name_route, route_path
 from dcaf.asgi.events import Events, Watcher
 from dcaf.asgi.json_sessions import Found, JSONText, read_text
@@ -95,7 +95,7 @@ class Turn(SessionTurn):
         self.in_time: str = BEFORE_THE_ANSWER
         self.found: Found | None = None
         self.place: Place | None = None
-        self.presented: Sequence[Presented] = ()
+        self.presented: Sequence[PresentedToken] = ()
         self.is_begun: bool = True
         self.is_unnamed: bool = False
         self.carrier: Carrier | None = None
@@ -210,7 +210,7 @@ class Turn(SessionTurn):
         self.config.events.imported(sealer.sid_digest(sealer.claims_of(session).sid))
         return session
 
-    def _check_agreement(self, others: Iterable[Presented]) -> None:
+    def _check_agreement(self, others: Iterable[PresentedToken]) -> None:
         """Refuse two sessions in one request; tokens that are not ours are ignored.
 
         Raises:
@@ -225,7 +225,7 @@ class Turn(SessionTurn):
         """Whether a session was refused only because a request without a JSON body names no conversation."""
         return refusal.reason == "cid" and self.found is None and self.binding.conversation is None
 
-    def _may_restart(self, refusal: SessionError, presented: Presented | None) -> bool:
+    def _may_restart(self, refusal: SessionError, presented: PresentedToken | None) -> bool:
         carrier = None if presented is None else presented.carrier
         restarts = (carrier is not None and carrier.restarts) if self.config.restarts is None else self.config.restarts
         return restarts and is_unrecoverable(refusal, carrier)
@@ -382,7 +382,7 @@ class Turn(SessionTurn):
             self.config.events.resealed(self.kid, self.config.sealer.sid_digest(standing.claims.sid))
 
 
-def find_carriers_to_clear(refusal: SessionError | SessionUnavailable, presented: Sequence[Presented]) -> list[Carrier]:
+def find_carriers_to_clear(refusal: SessionError | SessionUnavailable, presented: Sequence[PresentedToken]) -> list[Carrier]:
     """By which carriers a refused request, whose body has no session, brought what the client is to drop."""
     if refusal.reason == DISAGREEMENT:
         return [each.carrier for each in presented]

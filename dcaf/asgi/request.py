@@ -14,7 +14,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dcaf.asgi.body import announced_bytes, find_sessions, is_json
-from dcaf.asgi.carriers import Presented, find_presented_tokens
+from dcaf.asgi.carriers import PresentedToken, find_presented_tokens
 from dcaf.asgi.config import Config
 from dcaf.asgi.headers import is_encoded, rewritten
 from dcaf.asgi.json_sessions import Found
@@ -56,7 +56,7 @@ class RequestSession(Turn):
         """Serve the request, or refuse it."""
         config = self.config
         if config.carriers:
-            self.presented: Sequence[Presented] = find_presented_tokens(config.carriers, self.scope)
+            self.presented: Sequence[PresentedToken] = find_presented_tokens(config.carriers, self.scope)
         try:
             try:
                 data = await self._receive_body()

@@ -15,7 +15,7 @@ import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dcaf.asgi.body import find_sessions, is_json, open_nothing
-from dcaf.asgi.carriers import Presented
+from dcaf.asgi.carriers import PresentedToken
 from dcaf.asgi.config import Config
 from dcaf.asgi.json_sessions import JSONText
 from dcaf.asgi.lifecycle import Turn
@@ -31,7 +31,7 @@ TOO_BIG: Final = 1009
 NO_WAY_BACK: Final = 'Frames carry the session where carriers= has "body": SessionMiddleware(..., carriers=("body", "cookie"))'
 
 
-async def open_first(config: Config, scope: Scope, presented: Sequence[Presented]) -> Turn:
+async def open_first(config: Config, scope: Scope, presented: Sequence[PresentedToken]) -> Turn:
     """Begin a session for a socket, before its first frame, or open that of its handshake. Raises as ``Turn.open``."""
     turn = Turn(config, scope)
     turn.is_begun, turn.presented = False, presented

@@ -31,7 +31,7 @@ from typing import Final
 
 import orjson
 
-from dcaf.asgi.carriers import CookieCarrier, HeaderCarrier, Presented, find_presented_tokens
+from dcaf.asgi.carriers import CookieCarrier, HeaderCarrier, PresentedToken, find_presented_tokens
 from dcaf.asgi.framing import LINE_FEED, MARK
 from dcaf.asgi.headers import Raw, is_encoded
 from dcaf.cli.inspect.bodies import Found, Site, in_events, in_json, in_lines
@@ -111,7 +111,7 @@ def _scope(headers: Raw) -> dict[str, object]:
     }
 
 
-def _site(presented: Presented) -> Site:
+def _site(presented: PresentedToken) -> Site:
     where = NAMES[presented.carrier.name]
     if presented.refusal is not None:
         reason = REASONS.get(presented.refusal.reason, presented.refusal.reason)
