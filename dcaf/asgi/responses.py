@@ -1,6 +1,6 @@
 """Put the session into an answer: into a JSON object, a stream, or the headers. Any other answer passes as it is.
 
-An ``Answer`` carries the session in its body; an ``AnswerBeside`` in a header or a cookie. What an ``Answer`` does with the next
+An ``Answer`` carries the session in its body; an ``HeaderSender`` in a header or a cookie. What an ``Answer`` does with the next
 message of the application depends on where it is:
 
     phase    message                              what happens                                          next
@@ -241,7 +241,7 @@ class Answer:
             raise NotCarriedError(describe_uncarried(name_request(turn.scope), found))
 
 
-class AnswerBeside:
+class HeaderSender:
     """One answer on its way out, whose headers carry the session, and whose body passes as it is.
 
     What changes the session after the start is too late; the operator is told of it.

@@ -11,7 +11,7 @@ from dcaf.asgi import responses
 from dcaf.asgi.carriers import CookieCarrier, HeaderCarrier, find_presented_tokens
 from dcaf.asgi.lifecycle import Turn
 from dcaf.asgi.request import RequestSession
-from dcaf.asgi.responses import AnswerBeside
+from dcaf.asgi.responses import HeaderSender
 from dcaf.asgi.websocket import PassingSocket
 from dcaf.core.envelope import Sealer
 from tests.asgi import test_carriers as header
@@ -87,13 +87,13 @@ RULES: dict[str, Break] = {
         header.test_where_frames_carry_nothing_they_pass_and_a_change_is_told,
     ),
     "a change after the start is told": (
-        AnswerBeside,
+        HeaderSender,
         "tell_late_change",
         lambda _: None,
         lambda: header.test_a_change_after_the_start_is_told(header.by_header(header.token())),
     ),
     "a server error carries nothing": (
-        AnswerBeside,
+        HeaderSender,
         "_take_start",
         _carrying,
         header.test_a_server_error_carries_no_session,
