@@ -206,7 +206,7 @@ class Answer:
         if self._failed:
             await self._send(mark_private(turn, start))
         elif turn.config.carriers and not turn.arrived:
-            if not await send_beside(turn, drop_stale(turn, start), self._send):
+            if not await send_with_headers(turn, drop_stale(turn, start), self._send):
                 self._failed, self._phase = True, Phase.OVER
                 return
         else:
@@ -288,13 +288,13 @@ class HeaderSender:
         if start["status"] >= SERVER_ERROR:
             self._failed = True
             await self._send(mark_private(turn, start))
-        elif not await send_beside(turn, drop_stale(turn, start), self._send):
+        elif not await send_with_headers(turn, drop_stale(turn, start), self._send):
             self._failed, self._phase = True, Phase.OVER
             return
         self._phase = Phase.PASSES
 
 
-async def send_beside(turn: Turn, start: Message, send: Send) -> bool:
+async def send_with_headers(turn: Turn, start: Message, send: Send) -> bool:
     """Send the start of an answer, with the session in its headers where it is due; False where a problem was sent instead.
 
     Raises:

@@ -43,7 +43,7 @@ def _unreplaced(self: Any, found: Any) -> None:
 
 async def _carrying(self: Any, start: Any) -> None:
     """Begin the answer, whatever its status."""
-    await responses.send_beside(self._turn, start, self._send)
+    await responses.send_with_headers(self._turn, start, self._send)
 
 
 Break = tuple[Any, str, Any, Callable[[], None]]

@@ -522,7 +522,7 @@ def test_the_token_alone_is_that_of_the_envelope_and_makes_no_mirror(monkeypatch
 
 
 def test_body_alone_asks_no_carrier(monkeypatch: Any) -> None:
-    for name in ("dcaf.asgi.request.find_presented_tokens", "dcaf.asgi.responses.send_beside", "dcaf.asgi.lifecycle.Turn.token"):
+    for name in ("dcaf.asgi.request.find_presented_tokens", "dcaf.asgi.responses.send_with_headers", "dcaf.asgi.lifecycle.Turn.token"):
         monkeypatch.setattr(name, None)
     sent = call(mounted(Recorder(tool=count)), carrying(envelope({"n": 1})))
     assert opened(sent.envelope) == {"n": 2}
