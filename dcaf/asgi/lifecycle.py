@@ -348,7 +348,7 @@ class Turn(SessionTurn):
             self._watcher = watcher
             watcher.opened(kid=self.kid, request_bytes=size)
 
-    def tell_lost(self) -> None:
+    def report_lost(self) -> None:
         """Tell the operator that a change was sealed and did not arrive, or was not sealed at all."""
         _tell_lost(self.config.events, self.scope, self.in_time)
 

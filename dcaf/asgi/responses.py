@@ -135,7 +135,7 @@ class Answer:
         """
         has_left = self._stream is not None and not (self._stream.has_ended and not self._stream.is_refused)
         if not self._failed and not has_left and self._turn.is_changed:
-            self._turn.tell_lost()
+            self._turn.report_lost()
 
     def _choose(self, start: Message) -> Phase:
         """How an answer leaves that begins so."""
@@ -281,7 +281,7 @@ class HeaderSender:
     def tell_late_change(self) -> None:
         """Tell the operator of a change that the answer did not carry."""
         if not self._failed and self._turn.is_changed:
-            self._turn.tell_lost()
+            self._turn.report_lost()
 
     async def _take_start(self, start: Message) -> None:
         turn = self._turn

@@ -136,7 +136,7 @@ class Socket:
         except OSError:  # the client has left already
             self._is_lost = True
         if self._is_lost:
-            self._turn.tell_lost()
+            self._turn.report_lost()
 
     async def _give(self, message: Message) -> Message | None:
         """What the application gets for a message that came in; None where it was answered here."""
@@ -182,7 +182,7 @@ class Socket:
         given = _with(message, found.text.rewritten(found.places, kept, visible)) if found.places else message
         if turn.session is not self._session and not _is_echo(turn.session, self._session):
             if before.is_changed:
-                before.tell_lost()
+                before.report_lost()
             self._session._state.refill(turn.session._state)
         elif before.is_begun:
             self._session.temp.clear()
@@ -261,7 +261,7 @@ class PassingSocket:
             try:
                 await app(self._scope, self.receive, self._send)
                 if self._turn.is_changed:
-                    self._turn.tell_lost()
+                    self._turn.report_lost()
             finally:
                 self._turn.end()
                 await self._turn.release()

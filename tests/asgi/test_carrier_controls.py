@@ -82,7 +82,7 @@ RULES: dict[str, Break] = {
     ),
     "a change of a socket is told": (
         Turn,
-        "tell_lost",
+        "report_lost",
         lambda _: None,
         header.test_where_frames_carry_nothing_they_pass_and_a_change_is_told,
     ),
