@@ -350,14 +350,14 @@ class Turn(SessionTurn):
 
     def report_lost(self) -> None:
         """Tell the operator that a change was sealed and did not arrive, or was not sealed at all."""
-        _tell_lost(self.config.events, self.scope, self.in_time)
+        _report_lost(self.config.events, self.scope, self.in_time)
 
     def end(self) -> None:
         """End the turn: whoever writes its session from now on gets an error, and the operator is told."""
         # Of the turn only what names its route: one that its own session held would be left to the garbage collector.
         scope = self.scope
         named = {"route": scope.get("route"), "path_template": scope.get("path_template")}
-        self.session._state.end(partial(_tell_lost, self.config.events, named, self.in_time))
+        self.session._state.end(partial(_report_lost, self.config.events, named, self.in_time))
 
     def _adopt(self, text: JSONText) -> None:
         """Take the application's own object for the new state on a route that was named, and tell of it on any other."""
@@ -402,7 +402,7 @@ def parse(data: bytes) -> JSONText | None:
         return None
 
 
-def _tell_lost(events: Events, scope: Scope, in_time: str) -> None:
+def _report_lost(events: Events, scope: Scope, in_time: str) -> None:
     events.lost(name_route(scope), in_time)
 
 
