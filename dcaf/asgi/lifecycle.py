@@ -327,7 +327,7 @@ class Turn(SessionTurn):
             return data
         found = await off_the_loop(clear, data)
         if found != data:
-            self._tell_overwritten()
+            self._report_overwritten()
         return found
 
     async def event(self, *, ends_turn: bool) -> bytes:
@@ -362,14 +362,14 @@ class Turn(SessionTurn):
     def _adopt(self, text: JSONText) -> None:
         """Take the application's own object for the new state on a route that was named, and tell of it on any other."""
         if not self.adopts:
-            self._tell_overwritten()
+            self._report_overwritten()
         elif not (self._was_changed or self.session.is_modified):
             found = _plain_session(_read_exactly(text.data))
             if isinstance(found, dict) and RESERVED not in found:
                 self.session._state.replace(found)
                 self._adopted = True
 
-    def _tell_overwritten(self) -> None:
+    def _report_overwritten(self) -> None:
         self.config.events.overwritten(name_route(self.scope), advise_plain(self.scope, route_path(self.outer)))
 
     def _tell(self, sealed: Pieces) -> None:
