@@ -154,7 +154,7 @@ class RequestSession(Turn):
             sending.reset(checkpoint)
             end(session)
             self.end()
-        answer.tell_late_change()
+        answer.report_late_change()
 
     def _prepare_body(self, found: Found) -> None:
         """Say how long the body is with the verified state in the place of the one that counts; it is made when it is read.

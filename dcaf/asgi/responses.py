@@ -128,7 +128,7 @@ class Answer:
         if self._stream is not None:
             await self._stream.fail()
 
-    def tell_late_change(self) -> None:
+    def report_late_change(self) -> None:
         """Tell the operator of a change that nothing carried, in a background task perhaps: it is lost.
 
         A client that left a stream early has only kept its old session.
@@ -278,7 +278,7 @@ class HeaderSender:
         """The application raised."""
         self._failed = True
 
-    def tell_late_change(self) -> None:
+    def report_late_change(self) -> None:
         """Tell the operator of a change that the answer did not carry."""
         if not self._failed and self._turn.is_changed:
             self._turn.report_lost()

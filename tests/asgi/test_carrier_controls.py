@@ -88,7 +88,7 @@ RULES: dict[str, Break] = {
     ),
     "a change after the start is told": (
         HeaderSender,
-        "tell_late_change",
+        "report_late_change",
         lambda _: None,
         lambda: header.test_a_change_after_the_start_is_told(header.by_header(header.token())),
     ),
