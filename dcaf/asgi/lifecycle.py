@@ -341,7 +341,7 @@ class Turn(SessionTurn):
         text = await off_the_loop(parse, data)
         return self.config.terminal(name, None if text is None else text.value), text
 
-    def tell_opened(self, size: int) -> None:
+    def report_opened(self, size: int) -> None:
         """Tell telemetry that the session is open, which came in so many bytes."""
         watcher = self.config.events.watcher
         if watcher is not None and watcher.is_heard:

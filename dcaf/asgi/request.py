@@ -71,7 +71,7 @@ class RequestSession(Turn):
                 await self._refuse(refusal)
                 return
             if config.events.watcher is not None:
-                self.tell_opened(len(data))
+                self.report_opened(len(data))
             await self._run(app)
         finally:
             if self.lease is not None:

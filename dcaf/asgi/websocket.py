@@ -38,7 +38,7 @@ async def open_first(config: Config, scope: Scope, presented: Sequence[Presented
     try:
         if presented:
             await turn.open()
-            turn.tell_opened(0)
+            turn.report_opened(0)
         else:
             turn.binding = config.sealer.binding(await config.identity.find_subject(scope))
             turn.session = config.sealer.start()
@@ -170,7 +170,7 @@ class Socket:
             except BaseException:
                 await turn.release()
                 raise
-        turn.tell_opened(len(data))
+        turn.report_opened(len(data))
         return given
 
     def _go_on(self, turn: Turn, message: Message) -> Message:
