@@ -49,7 +49,7 @@ Made = TypeVar("Made")
 P = ParamSpec("P")
 
 
-def fails_at_start(make: Callable[Concatenate[Made, P], None]) -> Callable[Concatenate[Made, P], None]:
+def fail_at_startup(make: Callable[Concatenate[Made, P], None]) -> Callable[Concatenate[Made, P], None]:
     """What raises for a wrong setting; while a server asks whether the application is ready, the error is kept for the answer.
 
     So is whatever a function raises that was given as a setting, and is called at once.
@@ -154,7 +154,7 @@ class SessionMiddleware:
     _shown_as: ClassVar[type[SessionDict] | None] = None
     _failure: Exception | None
 
-    @fails_at_start
+    @fail_at_startup
     def __init__(
         self,
         app: ASGIApp,

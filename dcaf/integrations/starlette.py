@@ -19,7 +19,7 @@ from starlette.types import ASGIApp
 
 from dcaf.asgi.carriers import CookieCarrier
 from dcaf.asgi.middleware import SessionMiddleware as AnyCarrier
-from dcaf.asgi.middleware import fails_at_start
+from dcaf.asgi.middleware import fail_at_startup
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session_dict import SessionDict
 from dcaf.core.settings import Keys
@@ -82,7 +82,7 @@ class SessionMiddleware(AnyCarrier):
 
     _shown_as = Session
 
-    @fails_at_start
+    @fail_at_startup
     def __init__(
         self,
         app: ASGIApp,
