@@ -237,7 +237,7 @@ class Socket:
             await self._send({"type": "websocket.close", "code": TOO_BIG, "reason": refusal.code})
 
 
-class PassingSocket:
+class PassingWebSocket:
     """A connection whose frames carry no session: those that go out pass, and those that come in have none left in them.
 
     Args:

@@ -12,7 +12,7 @@ from dcaf.asgi.carriers import CookieCarrier, HeaderCarrier, find_presented_toke
 from dcaf.asgi.lifecycle import Turn
 from dcaf.asgi.request import RequestSession
 from dcaf.asgi.responses import HeaderSender
-from dcaf.asgi.websocket import PassingSocket
+from dcaf.asgi.websocket import PassingWebSocket
 from dcaf.core.envelope import Sealer
 from tests.asgi import test_carriers as header
 from tests.asgi import test_cookie as cookie
@@ -75,7 +75,7 @@ RULES: dict[str, Break] = {
         ),
     ),
     "nor of a frame": (
-        PassingSocket,
+        PassingWebSocket,
         "_give",
         _passing,
         header.test_where_frames_carry_nothing_they_pass_and_a_change_is_told,
