@@ -37,7 +37,7 @@ from dcaf.asgi.identity import Conversation, Identity, Subject
 from dcaf.asgi.lifecycle import find_carriers_to_clear
 from dcaf.asgi.problems import refuse
 from dcaf.asgi.request import SCOPE_KEY, RequestSession
-from dcaf.asgi.websocket import PassingWebSocket, Socket, open_first
+from dcaf.asgi.websocket import PassingWebSocket, Socket, open_handshake
 from dcaf.core.arguments import kind_of, require_bool, require_plain_function, texts_of
 from dcaf.core.errors import ConfigurationError, SessionError, SessionUnavailable, describe_raised
 from dcaf.core.migrations import Import, Migration
@@ -254,7 +254,7 @@ class SessionMiddleware:
         config = self._config
         presented = find_presented_tokens(config.carriers, scope)
         try:
-            turn = await open_first(config, scope, presented)
+            turn = await open_handshake(config, scope, presented)
         except (SessionError, SessionUnavailable) as refusal:
             config.events.refused(refusal)
             await refuse(refusal, scope, receive, send, find_carriers_to_clear(refusal, presented))

@@ -31,7 +31,7 @@ TOO_BIG: Final = 1009
 NO_WAY_BACK: Final = 'Frames carry the session where carriers= has "body": SessionMiddleware(..., carriers=("body", "cookie"))'
 
 
-async def open_first(config: Config, scope: Scope, presented: Sequence[PresentedToken]) -> Turn:
+async def open_handshake(config: Config, scope: Scope, presented: Sequence[PresentedToken]) -> Turn:
     """Begin a session for a socket, before its first frame, or open that of its handshake. Raises as ``Turn.open``."""
     turn = Turn(config, scope)
     turn.is_begun, turn.presented = False, presented

@@ -16,7 +16,7 @@ from dcaf import ConfigurationError, Key, Keyring
 from dcaf.asgi import checkpoint
 from dcaf.asgi.carriers import CookieCarrier, HeaderCarrier, parse_carriers, find_presented_tokens
 from dcaf.asgi.lifecycle import Turn
-from dcaf.asgi.websocket import open_first
+from dcaf.asgi.websocket import open_handshake
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import NotCarriedError, SessionConflict
 from dcaf.core.mirror import Mirror
@@ -569,14 +569,14 @@ def test_a_session_of_a_handshake_is_not_taken_into_a_conversation() -> None:
 
 
 def test_control_a_handshake_that_is_forgotten_would_move(monkeypatch: Any) -> None:
-    opened_first = open_first
+    opened_first = open_handshake
 
     async def forgetting(*arguments: Any) -> Any:
         turn = await opened_first(*arguments)
         turn.carrier = None
         return turn
 
-    monkeypatch.setattr("dcaf.asgi.middleware.open_first", forgetting)
+    monkeypatch.setattr("dcaf.asgi.middleware.open_handshake", forgetting)
     with pytest.raises((AssertionError, KeyError)):
         assert_handshake_cannot_move()
 

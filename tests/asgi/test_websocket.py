@@ -1180,14 +1180,14 @@ def test_the_sessions_of_two_sockets_do_not_mix() -> None:
 
 def test_control_a_service_that_shares_one_session_is_caught(monkeypatch: Any) -> None:
     shared: list[Any] = []
-    original = websocket.open_first
+    original = websocket.open_handshake
 
     async def first(*arguments: Any) -> Any:
         if not shared:
             shared.append(await original(*arguments))
         return shared[0]
 
-    monkeypatch.setattr("dcaf.asgi.middleware.open_first", first)
+    monkeypatch.setattr("dcaf.asgi.middleware.open_handshake", first)
     with pytest.raises(AssertionError):
         assert_apart()
 
