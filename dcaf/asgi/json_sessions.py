@@ -199,7 +199,7 @@ class Found(NamedTuple):
         return value
 
 
-class Shortened(NamedTuple):
+class ShortenedBody(NamedTuple):
     """A body without its token.
 
     Attributes:
@@ -255,7 +255,7 @@ def read_body(data: bytes) -> Found:
     return Found(text, text.find_sessions())
 
 
-def shorten(data: bytes, verify: Verify) -> Shortened | None:
+def shorten(data: bytes, verify: Verify) -> ShortenedBody | None:
     """Take the first token out of a body, if it is one of ours; None else."""
     at = data.find(TOKEN)
     end = data.find(b'"', at + len(TOKEN)) if at >= 0 else -1
@@ -267,7 +267,7 @@ def shorten(data: bytes, verify: Verify) -> Shortened | None:
     if brace < 0:
         brace = _brace_of_any(data, at)
     before = data[:at] if brace < 0 else data[: brace + 1] + OWN
-    return Shortened(b"".join((before, STAND_IN, data[end + 1 :])), len(before), brace, opened)
+    return ShortenedBody(b"".join((before, STAND_IN, data[end + 1 :])), len(before), brace, opened)
 
 
 def count_structure(data: bytes) -> int:

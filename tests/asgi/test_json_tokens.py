@@ -13,7 +13,7 @@ import pytest
 
 from dcaf.asgi import json_sessions
 from dcaf.asgi.body import find_sessions
-from dcaf.asgi.json_sessions import NONCE, Found, Shortened, shorten
+from dcaf.asgi.json_sessions import NONCE, Found, ShortenedBody, shorten
 from dcaf.core.errors import DcafError, SessionInvalid
 from dcaf.core.signing import SIGNED, Opened
 from tests.asgi.hostile_bodies import RING, STATES, TOKENS, bodies
@@ -134,7 +134,7 @@ def test_what_is_no_mirror_or_a_very_large_one_stays_where_it_is_and_is_parsed(c
     state = b'{"step":1}'
     data = change(orjson.dumps({"data": {"session": orjson.loads(state) | {"dcaf": {"token": TOKENS[state]}}}}))
     found = shorten(data, verify)
-    assert isinstance(found, Shortened)
+    assert isinstance(found, ShortenedBody)
     assert found.data == data.replace(TOKENS[state].encode(), NONCE.encode())
 
 
@@ -152,7 +152,7 @@ def test_a_mirror_in_any_spelling_is_taken_out_with_its_token(change: Any) -> No
     state = b'{"step":1}'
     data = change(orjson.dumps({"data": {"session": orjson.loads(state) | {"dcaf": {"token": TOKENS[state]}}}}))
     found = shorten(data, verify)
-    assert isinstance(found, Shortened)
+    assert isinstance(found, ShortenedBody)
     assert b'"step"' not in found.data
     read = found.read(data)
     assert read is not None
