@@ -20,7 +20,7 @@ from dcaf.asgi.headers import is_encoded, rewritten
 from dcaf.asgi.json_sessions import Found
 from dcaf.asgi.lifecycle import DISAGREEMENT, Turn, find_carriers_to_clear
 from dcaf.asgi.problems import is_unread, refuse
-from dcaf.asgi.responses import Answer, HeaderSender
+from dcaf.asgi.responses import BodySender, HeaderSender
 from dcaf.asgi.streams import sending
 from dcaf.core.claims import Claims
 from dcaf.core.context import begin, end
@@ -143,7 +143,7 @@ class RequestSession(Turn):
             self.scope["session"] = self.session if config.shown_as is None else config.shown_as.of(self.session)
         in_body = config.in_body and self.carrier is None
         self.adopts = self.adopts and in_body
-        answer = Answer(self, self._send) if in_body else HeaderSender(self, self._send)
+        answer = BodySender(self, self._send) if in_body else HeaderSender(self, self._send)
         session, checkpoint = begin(self.session), sending.set((get_ident(), answer.checkpoint))
         try:
             await app(self.scope, self._replay, answer.send)

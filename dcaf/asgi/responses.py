@@ -1,6 +1,6 @@
 """Put the session into an answer: into a JSON object, a stream, or the headers. Any other answer passes as it is.
 
-An ``Answer`` carries the session in its body; an ``HeaderSender`` in a header or a cookie. What an ``Answer`` does with the next
+An ``BodySender`` carries the session in its body; an ``HeaderSender`` in a header or a cookie. What an ``BodySender`` does with the next
 message of the application depends on where it is:
 
     phase    message                              what happens                                          next
@@ -64,7 +64,7 @@ class Phase(Enum):
     OVER = auto()
 
 
-class Answer:
+class BodySender:
     """One answer on its way out, whose body carries the session.
 
     Args:
@@ -316,7 +316,7 @@ async def send_with_headers(turn: Turn, start: Message, send: Send) -> bool:
 
 
 async def send_problem(turn: Turn, refusal: SessionError | SessionUnavailable, send: Send) -> None:
-    """Answer with the problem instead: another turn came first, or nobody can tell."""
+    """BodySender with the problem instead: another turn came first, or nobody can tell."""
     turn.config.events.refused(refusal)
     instead = build_problem(refusal)
     await send({"type": "http.response.start", "status": instead.status_code, "headers": instead.raw_headers})

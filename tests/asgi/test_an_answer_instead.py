@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
 
 from dcaf import Session, SessionMiddleware
-from dcaf.asgi.responses import Answer, Phase
+from dcaf.asgi.responses import BodySender, Phase
 from dcaf.core.errors import DcafError
 from tests.asgi.sockets import Peer
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, Sent, call, envelope, mounted, opened
@@ -149,7 +149,7 @@ def test_and_after_one_that_is_too_long(instead: str) -> None:
 
 @pytest.mark.parametrize("fails", ["JSON", "JSON in parts"])
 def test_control_a_body_that_is_kept_for_the_next_answer_is_caught(fails: str, monkeypatch: Any) -> None:
-    complete = Answer._complete
+    complete = BodySender._complete
 
     async def stays(self: Any, data: bytes) -> None:
         try:
@@ -158,7 +158,7 @@ def test_control_a_body_that_is_kept_for_the_next_answer_is_caught(fails: str, m
             self._phase = Phase.OVER
             raise
 
-    monkeypatch.setattr(Answer, "_complete", stays)
+    monkeypatch.setattr(BodySender, "_complete", stays)
     app = Careful(with_nan, FAILS[fails], INSTEAD["a text"])
     with pytest.raises((AssertionError, IndexError)):
         assert_arrives_whole(app, call(mounted(app), {}))

@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from dcaf import ConfigurationError, current_session
 from dcaf.asgi import checkpoint
-from dcaf.asgi.responses import Answer
+from dcaf.asgi.responses import BodySender
 from dcaf.asgi.streams import Stream
 from tests.asgi.wire import call, envelope, mounted, opened
 
@@ -134,7 +134,7 @@ def test_control_an_answer_that_only_knows_a_stream_that_has_begun_is_caught(kin
     async def refuses(self: Any, *, may_wait: bool = False) -> bool:
         return False if self._stream is None else await self._stream.checkpoint()
 
-    monkeypatch.setattr(Answer, "checkpoint", refuses)
+    monkeypatch.setattr(BodySender, "checkpoint", refuses)
     with pytest.raises((ConfigurationError, BaseExceptionGroup)):
         streamed(kind, checkpoint, 1)
 

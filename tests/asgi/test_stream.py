@@ -24,7 +24,7 @@ from dcaf import current_session, tool
 from dcaf.asgi import checkpoint
 from dcaf.asgi.framing import Piece
 from dcaf.asgi.lifecycle import Turn
-from dcaf.asgi.responses import Answer
+from dcaf.asgi.responses import BodySender
 from dcaf.asgi.streams import EVENTS, LINES, Stream
 from dcaf.core.base64url import Payload
 from dcaf.core.envelope import Sealer
@@ -467,7 +467,7 @@ def test_a_checkpoint_where_the_session_cannot_go_out_is_an_error(case: str) -> 
         streamed(b"1\n", check, **CANNOT[case])
 
 
-class Silent(Answer):
+class Silent(BodySender):
     """Broken: it passes what it cannot complete, and says nothing."""
 
     def _check_unmodified(self, *_: Any) -> None:
@@ -475,7 +475,7 @@ class Silent(Answer):
 
 
 def test_control_a_change_that_is_dropped_silently_is_caught(monkeypatch: Any) -> None:
-    monkeypatch.setattr("dcaf.asgi.request.Answer", Silent)
+    monkeypatch.setattr("dcaf.asgi.request.BodySender", Silent)
     for case in CANNOT:
         with pytest.raises(pytest.fail.Exception):
             test_a_change_that_a_stream_cannot_carry_is_an_error_before_it_starts(case)
@@ -1034,7 +1034,7 @@ def test_outside_2xx_nothing_is_adopted(status: int) -> None:
     assert opened(adopted(b'{"own":1}', status=status)) == OLD
 
 
-class Adopting(Answer):
+class Adopting(BodySender):
     """Broken: it adopts on every route."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -1048,7 +1048,7 @@ async def as_it_is(_: Any, data: bytes, *__: Any) -> bytes:
 
 def test_control_adoption_on_every_route_is_caught(monkeypatch: Any) -> None:
     monkeypatch.setattr(Turn, "clear", as_it_is)
-    monkeypatch.setattr("dcaf.asgi.request.Answer", Adopting)
+    monkeypatch.setattr("dcaf.asgi.request.BodySender", Adopting)
     with pytest.raises(AssertionError):
         only_named_routes_adopt()
 
