@@ -1,15 +1,15 @@
 """One turn, from the body that comes in to the envelope that goes out; read it from top to bottom.
 
-    receive   the body, under its limits                       RequestSession, Socket
+    receive   the body, under its limits                       RequestSession, SessionWebSocket
     find      its sessions, and the one that counts            body.find_sessions
     verify    the seal of that one                             Sealer.opened while it is found, else Sealer.verify
     bind      who is calling, in which conversation            Identity.find, where anybody is to be asked
     open      the session for its holder, or a new one         Sealer.accept, Sealer.start, Sealer.take_in
     hold      a lease on it, where a store keeps sessions      SessionStore.open, Sealer.resume
-    run       the application, which reads the plain protocol  RequestSession, Socket
+    run       the application, which reads the plain protocol  RequestSession, SessionWebSocket
     prepare   the state as bytes, and its token                Sealer.pieces; with a store Sealer.prepare
     commit    both, at the store                               Lease.commit
-    send      the answer with it                               BodySender, HeaderSender, Stream, Socket
+    send      the answer with it                               BodySender, HeaderSender, Stream, SessionWebSocket
     end       the session: what is written later is an error   State.end
     release   the lease, however the turn ended                Lease.release
 

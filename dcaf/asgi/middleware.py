@@ -37,7 +37,7 @@ from dcaf.asgi.identity import Conversation, Identity, Subject
 from dcaf.asgi.lifecycle import find_carriers_to_clear
 from dcaf.asgi.problems import refuse
 from dcaf.asgi.request import SCOPE_KEY, RequestSession
-from dcaf.asgi.websocket import PassingWebSocket, Socket, open_handshake
+from dcaf.asgi.websocket import PassingWebSocket, SessionWebSocket, open_handshake
 from dcaf.core.arguments import kind_of, require_bool, require_plain_function, texts_of
 from dcaf.core.errors import ConfigurationError, SessionError, SessionUnavailable, describe_raised
 from dcaf.core.migrations import Import, Migration
@@ -263,7 +263,7 @@ class SessionMiddleware:
             turn.scope = inner = {**scope, SCOPE_KEY: turn.session}
             if config.binds_request_session:
                 inner["session"] = turn.session if config.shown_as is None else config.shown_as.of(turn.session)
-            socket = (Socket if config.in_body else PassingWebSocket)(turn, inner, receive, send)
+            socket = (SessionWebSocket if config.in_body else PassingWebSocket)(turn, inner, receive, send)
         except BaseException:  # what plain= raises, perhaps
             await turn.release()
             raise

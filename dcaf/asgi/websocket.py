@@ -49,7 +49,7 @@ async def open_handshake(config: Config, scope: Scope, presented: Sequence[Prese
     return turn
 
 
-class Socket:
+class SessionWebSocket:
     """One connection whose frames carry the session.
 
     Args:

@@ -22,7 +22,7 @@ from dcaf.asgi.config import is_done
 from dcaf.asgi.events import Events
 from dcaf.asgi.lifecycle import Turn
 from dcaf.asgi.streams import checkpoint
-from dcaf.asgi.websocket import Socket
+from dcaf.asgi.websocket import SessionWebSocket
 from dcaf.core import Key, Keyring, Session, current_session
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError, SessionAliasError, SessionConflict, SessionEnded, SessionUnavailable
@@ -328,7 +328,7 @@ def test_control_a_socket_that_forgets_the_frame_before_is_caught(monkeypatch: A
     async def _send_event(self: Any, *, ends_turn: Any, as_bytes: Any) -> None:
         return
 
-    monkeypatch.setattr(Socket, "_send_event", _send_event)
+    monkeypatch.setattr(SessionWebSocket, "_send_event", _send_event)
     with pytest.raises(AssertionError):
         assert_completed_or_preceded([])
 
@@ -387,7 +387,7 @@ def test_a_second_frame_before_the_end_of_the_turn_is_refused_and_the_turn_goes_
 
 
 def test_control_a_socket_that_is_never_busy_is_caught(monkeypatch: Any) -> None:
-    monkeypatch.setattr(Socket, "_is_busy", property(lambda self: False, lambda self, value: None), raising=False)
+    monkeypatch.setattr(SessionWebSocket, "_is_busy", property(lambda self: False, lambda self, value: None), raising=False)
     with pytest.raises(AssertionError):
         assert_one_turn_at_a_time()
 
@@ -446,7 +446,7 @@ def test_a_refused_frame_is_answered_with_its_code_and_never_reaches_the_applica
 
 @pytest.mark.parametrize("name", ["unsigned", "tampered", "NaN", "UTF-16"])
 def test_control_a_socket_that_passes_on_what_it_refuses_is_caught(name: Any, monkeypatch: Any) -> None:
-    original = Socket._open
+    original = SessionWebSocket._open
 
     async def _open(self: Any, message: Any, data: Any) -> Any:
         try:
@@ -454,7 +454,7 @@ def test_control_a_socket_that_passes_on_what_it_refuses_is_caught(name: Any, mo
         except Exception:  # noqa: BLE001 - that is what is wrong with it
             return message
 
-    monkeypatch.setattr(Socket, "_open", _open)
+    monkeypatch.setattr(SessionWebSocket, "_open", _open)
     said, code, restart = REFUSED[name]
     with pytest.raises((AssertionError, KeyError)):
         assert_refused(said, error(code, restart=restart))
@@ -778,7 +778,7 @@ def test_control_a_socket_that_only_closes_is_caught(monkeypatch: Any) -> None:
     async def finish(self: Any) -> None:
         return
 
-    monkeypatch.setattr(Socket, "finish", finish)
+    monkeypatch.setattr(SessionWebSocket, "finish", finish)
     for closes in (True, False):
         with pytest.raises(AssertionError):
             assert_sent_before_the_end(closes=closes)
