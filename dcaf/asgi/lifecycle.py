@@ -9,7 +9,7 @@
     run       the application, which reads the plain protocol  RequestSession, SessionWebSocket
     prepare   the state as bytes, and its token                Sealer.pieces; with a store Sealer.prepare
     commit    both, at the store                               Lease.commit
-    send      the answer with it                               BodySender, HeaderSender, Stream, SessionWebSocket
+    send      the answer with it                               BodySender, HeaderSender, SessionStream, SessionWebSocket
     end       the session: what is written later is an error   State.end
     release   the lease, however the turn ended                Lease.release
 

@@ -41,7 +41,7 @@ from dcaf.asgi.headers import JSON, Raw, carrying, is_encoded, is_json, media_ty
 from dcaf.asgi.json_walk import clear_whole
 from dcaf.asgi.lifecycle import Turn, parse
 from dcaf.asgi.problems import build_problem
-from dcaf.asgi.streams import Stream, cutter
+from dcaf.asgi.streams import SessionStream, cutter
 from dcaf.core.errors import NotCarriedError, SessionError, SessionUnavailable
 
 SERVER_ERROR: Final = 500
@@ -78,7 +78,7 @@ class BodySender:
         self._phase = Phase.BEGINS
         self._start: Message = {}
         self._body = bytearray()
-        self._stream: Stream | None = None
+        self._stream: SessionStream | None = None
         self._owes_checkpoint = False
         self._failed = False
 
@@ -150,7 +150,7 @@ class BodySender:
         lines = None if passes else cutter(kind, config.max_response_bytes)
         if lines is None:
             return Phase.PASSES
-        self._stream = Stream(self._turn, lines, self._send, owes_checkpoint=self._owes_checkpoint)
+        self._stream = SessionStream(self._turn, lines, self._send, owes_checkpoint=self._owes_checkpoint)
         return Phase.STREAMS
 
     async def _take_start(self, start: Message) -> None:

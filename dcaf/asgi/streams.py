@@ -51,7 +51,7 @@ def cutter(content_type: str, limit_bytes: int) -> Cutter | None:
     return LineStream(limit_bytes) if content_type in LINES else None
 
 
-class Stream:
+class SessionStream:
     """One streamed answer.
 
     Args:

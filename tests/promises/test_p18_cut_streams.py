@@ -17,7 +17,7 @@ import pytest
 from dcaf import Key, Keyring, current_session
 from dcaf.asgi import SessionMiddleware, checkpoint
 from dcaf.asgi.framing import Piece
-from dcaf.asgi.streams import Stream
+from dcaf.asgi.streams import SessionStream
 from dcaf.core.envelope import Sealer
 
 SCALE = float(os.environ.get("DCAF_SCALE", "0.02"))
@@ -307,7 +307,7 @@ def test_the_reader_that_goes_on_and_one_that_starts_anew_at_each_cut_agree() ->
 # Controls: broken streams that the same check must catch
 
 
-class OneEventBehind(Stream):
+class OneEventBehind(SessionStream):
     """Broken: it holds an event until the next one comes."""
 
     _behind = b""
@@ -321,7 +321,7 @@ class OneEventBehind(Stream):
         return self._behind + rest
 
 
-class OnlyAtTheEnd(Stream):
+class OnlyAtTheEnd(SessionStream):
     """Broken: it writes the session when the stream is over."""
 
     async def checkpoint(self) -> bool:
@@ -331,7 +331,7 @@ class OnlyAtTheEnd(Stream):
         return piece.raw
 
 
-class Anywhere(Stream):
+class Anywhere(SessionStream):
     """Broken: it passes bytes as they come, and writes the session wherever that is."""
 
     async def _body(self, chunk: bytes, *, more: bool) -> None:
@@ -340,14 +340,14 @@ class Anywhere(Stream):
         await self._give({"type": "http.response.body", "body": chunk[:half] + own + chunk[half:], "more_body": more})
 
 
-class Late(Stream):
+class Late(SessionStream):
     """Broken: a checkpoint waits for the end of the turn."""
 
     async def checkpoint(self) -> bool:
         return True
 
 
-class Tidy(Stream):
+class Tidy(SessionStream):
     """Broken: it writes each line end anew."""
 
     async def _piece(self, piece: Piece) -> bytes:
@@ -360,6 +360,6 @@ class Tidy(Stream):
 def test_control_a_broken_stream_is_caught(monkeypatch: Any, kind: str, broken: Any) -> None:
     script = Script.of(kind, 1, changes_after=True)
     check(script, at_random(1))
-    monkeypatch.setattr("dcaf.asgi.responses.Stream", broken)
+    monkeypatch.setattr("dcaf.asgi.responses.SessionStream", broken)
     with pytest.raises((AssertionError, json.JSONDecodeError)):
         check(script, at_random(1))

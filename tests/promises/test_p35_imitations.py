@@ -14,7 +14,7 @@ import pytest
 
 from dcaf import DcafError, Key, Keyring, SessionMiddleware, current_session
 from dcaf.asgi.lifecycle import Turn
-from dcaf.asgi.streams import Stream
+from dcaf.asgi.streams import SessionStream
 from dcaf.core.envelope import Sealer
 from dcaf.testing import sealed
 from tests.asgi import sockets
@@ -258,6 +258,6 @@ def test_control_nothing_of_ours_after_what_was_too_long_to_read_is_caught(node:
     cell = ("lines", "too long", "a genuine session", "nothing", "only", 7)
     body = asyncio.run(answered([cell]))[0]
     assert of_the_turn(list(readers.LINES["Python, lines"](body))[-1])
-    monkeypatch.setattr(Stream, "_pass_part", lambda self, part: part)
+    monkeypatch.setattr(SessionStream, "_pass_part", lambda self, part: part)
     body = asyncio.run(answered([cell]))[0]
     assert not of_the_turn(list(readers.LINES["Python, lines"](body))[-1])
