@@ -45,7 +45,7 @@ from dcaf.core.errors import (
     SessionUnsigned,
     SessionValueError,
 )
-from dcaf.core.lifecycle import Turn as SessionTurn
+from dcaf.core.lifecycle import Turn
 from dcaf.core.session import Session
 from dcaf.core.signing import Opened, Pieces
 from dcaf.core.state import RESERVED
@@ -60,7 +60,7 @@ BEFORE_THE_ANSWER: Final = (
 )
 
 
-class Turn(SessionTurn):
+class ASGITurn(Turn):
     """What is known of one turn, whatever carries it.
 
     Args:
@@ -107,7 +107,7 @@ class Turn(SessionTurn):
         self._was_changed = False
         self._watcher: Watcher | None = None
 
-    async def open(self, before: Turn | None = None) -> None:
+    async def open(self, before: ASGITurn | None = None) -> None:
         """Open the session that counts, or begin one.
 
         Args:
@@ -170,7 +170,7 @@ class Turn(SessionTurn):
         body = (lambda: None) if self.found is None else self.found.strip_sessions
         self.binding: Binding = self.config.sealer.binding(*await self.config.identity.find(self.scope, body))
 
-    async def _start_or_go_on(self, before: Turn | None) -> None:
+    async def _start_or_go_on(self, before: ASGITurn | None) -> None:
         """Begin a session, or go on with that of the turn before, as if it had come in again for the same holder.
 
         The conversation may become another one where the session before is of none: one that was begun before the first frame, when

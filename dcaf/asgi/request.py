@@ -18,7 +18,7 @@ from dcaf.asgi.carriers import PresentedToken, find_presented_tokens
 from dcaf.asgi.config import Config
 from dcaf.asgi.headers import is_encoded, rewritten
 from dcaf.asgi.json_sessions import Found
-from dcaf.asgi.lifecycle import DISAGREEMENT, Turn, find_carriers_to_clear
+from dcaf.asgi.lifecycle import DISAGREEMENT, ASGITurn, find_carriers_to_clear
 from dcaf.asgi.problems import is_unread, refuse
 from dcaf.asgi.responses import BodySender, HeaderSender
 from dcaf.asgi.streams import sending
@@ -32,7 +32,7 @@ SAFE: Final = ("GET", "HEAD", "OPTIONS", "TRACE")
 """Methods that promise to change nothing (RFC 9110, section 9.2.1)."""
 
 
-class RequestSession(Turn):
+class RequestSession(ASGITurn):
     """The turn of one request.
 
     Args:

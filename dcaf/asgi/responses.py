@@ -39,7 +39,7 @@ from dcaf.asgi.config import name_request
 from dcaf.asgi.diagnostics import NOT_WHOLE, describe_answer, describe_uncarried
 from dcaf.asgi.headers import JSON, Raw, carrying, is_encoded, is_json, media_type, private
 from dcaf.asgi.json_walk import clear_whole
-from dcaf.asgi.lifecycle import Turn, parse
+from dcaf.asgi.lifecycle import ASGITurn, parse
 from dcaf.asgi.problems import build_problem
 from dcaf.asgi.streams import SessionStream, cutter
 from dcaf.core.errors import NotCarriedError, SessionError, SessionUnavailable
@@ -72,7 +72,7 @@ class BodySender:
         send: Where the answer goes.
     """
 
-    def __init__(self, turn: Turn, send: Send) -> None:
+    def __init__(self, turn: ASGITurn, send: Send) -> None:
         self._turn = turn
         self._send = send
         self._phase = Phase.BEGINS
@@ -251,7 +251,7 @@ class HeaderSender:
         send: Where the answer goes.
     """
 
-    def __init__(self, turn: Turn, send: Send) -> None:
+    def __init__(self, turn: ASGITurn, send: Send) -> None:
         self._turn = turn
         self._turn.in_time = BEFORE_THE_START
         self._send = send
@@ -294,7 +294,7 @@ class HeaderSender:
         self._phase = Phase.PASSES
 
 
-async def send_with_headers(turn: Turn, start: Message, send: Send) -> bool:
+async def send_with_headers(turn: ASGITurn, start: Message, send: Send) -> bool:
     """Send the start of an answer, with the session in its headers where it is due; False where a problem was sent instead.
 
     Raises:
@@ -315,7 +315,7 @@ async def send_with_headers(turn: Turn, start: Message, send: Send) -> bool:
     return True
 
 
-async def send_problem(turn: Turn, refusal: SessionError | SessionUnavailable, send: Send) -> None:
+async def send_problem(turn: ASGITurn, refusal: SessionError | SessionUnavailable, send: Send) -> None:
     """BodySender with the problem instead: another turn came first, or nobody can tell."""
     turn.config.events.refused(refusal)
     instead = build_problem(refusal)
@@ -323,33 +323,33 @@ async def send_problem(turn: Turn, refusal: SessionError | SessionUnavailable, s
     await send({"type": "http.response.body", "body": instead.body, "more_body": False})
 
 
-def mark_private(turn: Turn, start: Message) -> Message:
+def mark_private(turn: ASGITurn, start: Message) -> Message:
     """The start of an answer, not to be stored where it was computed from a session."""
     return {**start, "headers": _marked(turn, start["headers"])} if turn.is_private else start
 
 
-def drop_stale(turn: Turn, start: Message) -> Message:
+def drop_stale(turn: ASGITurn, start: Message) -> Message:
     """The start, telling the client to drop what it has by another carrier: a session was begun in its place."""
     for carrier in turn.stale:
         start = {**start, "headers": carrier.clear(turn.scope, start["headers"])}
     return start
 
 
-def _marked(turn: Turn, headers: Raw) -> Raw:
+def _marked(turn: ASGITurn, headers: Raw) -> Raw:
     headers = private(headers)
     for carrier in turn.config.carriers:
         headers = carrier.varied(headers)
     return headers
 
 
-def _is_due_by(turn: Turn, carrier: Carrier) -> bool:
+def _is_due_by(turn: ASGITurn, carrier: Carrier) -> bool:
     """Whether the session goes out: it changed, or it came in and would not be good for as long without it."""
     if turn.is_changed:
         return True
     return turn.arrived and not (carrier.keeps and turn.config.sealer.rests(turn.session))
 
 
-async def _carried(turn: Turn, carrier: Carrier, headers: Raw) -> Raw:
+async def _carried(turn: ASGITurn, carrier: Carrier, headers: Raw) -> Raw:
     is_changed, is_over = turn.is_changed, carrier.keeps and _is_void(turn)
     if turn.is_unnamed:
         raise NotCarriedError(_unnamed(turn, carrier))
@@ -365,19 +365,19 @@ async def _carried(turn: Turn, carrier: Carrier, headers: Raw) -> Raw:
     return headers if written is None else written
 
 
-def _is_void(turn: Turn) -> bool:
+def _is_void(turn: ASGITurn) -> bool:
     """Whether there is nothing to keep."""
     return turn.session.is_empty and not turn.session._state.own()
 
 
-def _unnamed(turn: Turn, carrier: Carrier) -> str:
+def _unnamed(turn: ASGITurn, carrier: Carrier) -> str:
     return (
         f"{name_request(turn.scope)} changed the session, and names no conversation: the {carrier.name} of the "
         "request holds the session of one, which this would overwrite. Change the session in requests that conversation= can name."
     )
 
 
-def _too_long(turn: Turn, carrier: Carrier, length: int) -> str:
+def _too_long(turn: ASGITurn, carrier: Carrier, length: int) -> str:
     sizes = {key: len(orjson.dumps(value)) for key, value in turn.session.to_dict().items()}
     largest: Sequence[str] = sorted(sizes, key=lambda key: -sizes[key])[:LARGEST]
     listed = ", ".join(f"{key!r} ({sizes[key]:,} bytes)" for key in largest)

@@ -30,7 +30,7 @@ from dcaf.asgi.config import is_done, cannot_end_turn
 from dcaf.asgi.framing import MARK, Cutter, EventStream, LineStream, Piece
 from dcaf.asgi.headers import carrying
 from dcaf.asgi.json_walk import HINT_BYTES, may_hold_session
-from dcaf.asgi.lifecycle import Turn
+from dcaf.asgi.lifecycle import ASGITurn
 from dcaf.asgi.problems import error_text
 from dcaf.core.context import in_a_call
 from dcaf.core.errors import ConfigurationError, SessionError, SessionUnavailable, StateError
@@ -65,7 +65,7 @@ class SessionStream:
         is_refused: Whether it ended because the session could not be sealed.
     """
 
-    def __init__(self, turn: Turn, cutter: Cutter, send: Send, *, owes_checkpoint: bool = False) -> None:
+    def __init__(self, turn: ASGITurn, cutter: Cutter, send: Send, *, owes_checkpoint: bool = False) -> None:
         self._turn = turn
         self._cutter = cutter
         self._send = send

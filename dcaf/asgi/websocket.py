@@ -18,7 +18,7 @@ from dcaf.asgi.body import find_sessions, is_json, open_nothing
 from dcaf.asgi.carriers import PresentedToken
 from dcaf.asgi.config import Config
 from dcaf.asgi.json_sessions import JSONText
-from dcaf.asgi.lifecycle import Turn
+from dcaf.asgi.lifecycle import ASGITurn
 from dcaf.asgi.problems import error_text, find_members
 from dcaf.asgi.streams import sending
 from dcaf.core.context import Within, running
@@ -31,9 +31,9 @@ TOO_BIG: Final = 1009
 NO_WAY_BACK: Final = 'Frames carry the session where carriers= has "body": SessionMiddleware(..., carriers=("body", "cookie"))'
 
 
-async def open_handshake(config: Config, scope: Scope, presented: Sequence[PresentedToken]) -> Turn:
-    """Begin a session for a socket, before its first frame, or open that of its handshake. Raises as ``Turn.open``."""
-    turn = Turn(config, scope)
+async def open_handshake(config: Config, scope: Scope, presented: Sequence[PresentedToken]) -> ASGITurn:
+    """Begin a session for a socket, before its first frame, or open that of its handshake. Raises as ``ASGITurn.open``."""
+    turn = ASGITurn(config, scope)
     turn.is_begun, turn.presented = False, presented
     try:
         if presented:
@@ -59,7 +59,7 @@ class SessionWebSocket:
         send: Takes what goes out.
     """
 
-    def __init__(self, turn: Turn, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, turn: ASGITurn, scope: Scope, receive: Receive, send: Send) -> None:
         self._config = turn.config
         self._scope = scope
         self._receive = receive
@@ -159,7 +159,7 @@ class SessionWebSocket:
             raise SessionConflict(reason="busy")
         if len(data) > self._config.max_body_bytes:
             raise BodyTooLarge(reason="length")
-        turn = Turn(self._config, self._turn.outer)
+        turn = ASGITurn(self._config, self._turn.outer)
         turn.found = await find_sessions(data, self._config.verify)
         # What is being sealed between two turns is committed first: what came of it would be taken for the state of this one.
         async with self._sending:
@@ -173,7 +173,7 @@ class SessionWebSocket:
         turn.report_opened(len(data))
         return given
 
-    def _go_on(self, turn: Turn, message: Message) -> Message:
+    def _go_on(self, turn: ASGITurn, message: Message) -> Message:
         """Go on with the turn of a frame; the session of the connection becomes that of the frame."""
         found, before = turn.found, self._turn
         assert found is not None
@@ -247,7 +247,7 @@ class PassingWebSocket:
         send: Takes what goes out.
     """
 
-    def __init__(self, turn: Turn, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, turn: ASGITurn, scope: Scope, receive: Receive, send: Send) -> None:
         self._turn = turn
         self._scope = scope
         self._receive = receive

@@ -9,7 +9,7 @@ import pytest
 
 from dcaf.asgi import responses
 from dcaf.asgi.carriers import CookieCarrier, HeaderCarrier, find_presented_tokens
-from dcaf.asgi.lifecycle import Turn
+from dcaf.asgi.lifecycle import ASGITurn
 from dcaf.asgi.request import RequestSession
 from dcaf.asgi.responses import HeaderSender
 from dcaf.asgi.websocket import PassingWebSocket
@@ -81,7 +81,7 @@ RULES: dict[str, Break] = {
         header.test_where_frames_carry_nothing_they_pass_and_a_change_is_told,
     ),
     "a change of a socket is told": (
-        Turn,
+        ASGITurn,
         "report_lost",
         lambda _: None,
         header.test_where_frames_carry_nothing_they_pass_and_a_change_is_told,
@@ -113,7 +113,7 @@ RULES: dict[str, Break] = {
         cookie.test_parallel_requests_do_not_set_the_state_of_before,
     ),
     "an answer that looked at nothing is left alone": (
-        Turn,
+        ASGITurn,
         "is_private",
         True,
         cookie.test_a_session_that_nobody_looked_at_adds_nothing_to_an_answer,

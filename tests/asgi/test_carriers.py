@@ -15,7 +15,7 @@ from starlette.testclient import TestClient, WebSocketDenialResponse
 from dcaf import ConfigurationError, Key, Keyring
 from dcaf.asgi import checkpoint
 from dcaf.asgi.carriers import CookieCarrier, HeaderCarrier, parse_carriers, find_presented_tokens
-from dcaf.asgi.lifecycle import Turn
+from dcaf.asgi.lifecycle import ASGITurn
 from dcaf.asgi.websocket import open_handshake
 from dcaf.core.envelope import Sealer
 from dcaf.core.errors import NotCarriedError, SessionConflict
@@ -129,7 +129,7 @@ def assert_two_are_refused(by: Any, carriers: Any = ALL) -> None:
 
 
 def test_control_two_sessions_that_are_not_compared_are_caught(monkeypatch: Any) -> None:
-    monkeypatch.setattr(Turn, "_check_agreement", lambda *_: None)
+    monkeypatch.setattr(ASGITurn, "_check_agreement", lambda *_: None)
     with pytest.raises(AssertionError):
         assert_two_are_refused(by_header)
 
@@ -522,7 +522,7 @@ def test_the_token_alone_is_that_of_the_envelope_and_makes_no_mirror(monkeypatch
 
 
 def test_body_alone_asks_no_carrier(monkeypatch: Any) -> None:
-    for name in ("dcaf.asgi.request.find_presented_tokens", "dcaf.asgi.responses.send_with_headers", "dcaf.asgi.lifecycle.Turn.token"):
+    for name in ("dcaf.asgi.request.find_presented_tokens", "dcaf.asgi.responses.send_with_headers", "dcaf.asgi.lifecycle.ASGITurn.token"):
         monkeypatch.setattr(name, None)
     sent = call(mounted(Recorder(tool=count)), carrying(envelope({"n": 1})))
     assert opened(sent.envelope) == {"n": 2}

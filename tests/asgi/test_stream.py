@@ -23,7 +23,7 @@ from starlette.testclient import TestClient
 from dcaf import current_session, tool
 from dcaf.asgi import checkpoint
 from dcaf.asgi.framing import Piece
-from dcaf.asgi.lifecycle import Turn
+from dcaf.asgi.lifecycle import ASGITurn
 from dcaf.asgi.responses import BodySender
 from dcaf.asgi.streams import EVENTS, LINES, SessionStream
 from dcaf.core.base64url import Payload
@@ -1047,7 +1047,7 @@ async def as_it_is(_: Any, data: bytes, *__: Any) -> bytes:
 
 
 def test_control_adoption_on_every_route_is_caught(monkeypatch: Any) -> None:
-    monkeypatch.setattr(Turn, "clear", as_it_is)
+    monkeypatch.setattr(ASGITurn, "clear", as_it_is)
     monkeypatch.setattr("dcaf.asgi.request.BodySender", Adopting)
     with pytest.raises(AssertionError):
         only_named_routes_adopt()

@@ -20,7 +20,7 @@ from dcaf.asgi import websocket
 from dcaf.asgi import websocket as module
 from dcaf.asgi.config import is_done
 from dcaf.asgi.events import Events
-from dcaf.asgi.lifecycle import Turn
+from dcaf.asgi.lifecycle import ASGITurn
 from dcaf.asgi.streams import checkpoint
 from dcaf.asgi.websocket import SessionWebSocket
 from dcaf.core import Key, Keyring, Session, current_session
@@ -198,8 +198,8 @@ def test_a_placeholder_for_a_session_is_no_session(placeholder: Any) -> None:
 
 
 def test_control_a_socket_that_begins_anew_with_each_frame_is_caught(monkeypatch: Any) -> None:
-    original = Turn.open
-    monkeypatch.setattr(Turn, "open", lambda self, before=None: original(self))
+    original = ASGITurn.open
+    monkeypatch.setattr(ASGITurn, "open", lambda self, before=None: original(self))
     with pytest.raises(AssertionError):
         assert_kept_before_the_first_frame()
 
@@ -649,7 +649,7 @@ def test_control_a_socket_that_asks_the_store_once_is_caught(monkeypatch: Any) -
     async def _start_or_go_on(self: Any, before: Any) -> Any:
         self.session, self.arrived = before.session, True
 
-    monkeypatch.setattr(Turn, "_start_or_go_on", _start_or_go_on)
+    monkeypatch.setattr(ASGITurn, "_start_or_go_on", _start_or_go_on)
     with pytest.raises(AssertionError):
         assert_opened_each_time()
 
@@ -691,7 +691,7 @@ def test_control_a_socket_that_is_bound_once_is_caught(monkeypatch: Any) -> None
     async def _start_or_go_on(self: Any, before: Any) -> Any:
         self.session, self.binding, self.arrived = before.session, before.binding, before.arrived
 
-    monkeypatch.setattr(Turn, "_start_or_go_on", _start_or_go_on)
+    monkeypatch.setattr(ASGITurn, "_start_or_go_on", _start_or_go_on)
     with pytest.raises(AssertionError):
         assert_bound(subject="eve")
 

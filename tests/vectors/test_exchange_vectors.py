@@ -116,7 +116,7 @@ BROKEN: Final[list[tuple[str, str, Any, int]]] = [
     ("events.json", "dcaf.asgi.streams.CLOSER", b"[OVER]", 1),
     ("events.json", "dcaf.asgi.streams.error_text", lambda code: code.encode(), 3),
     ("carriers.json", "dcaf.asgi.carriers.is_foreign", lambda _: False, 2),
-    ("carriers.json", "dcaf.asgi.lifecycle.Turn._check_agreement", lambda *_: None, 2),
+    ("carriers.json", "dcaf.asgi.lifecycle.ASGITurn._check_agreement", lambda *_: None, 2),
     ("carriers.json", "dcaf.asgi.carriers.COOKIE_BYTES", 200, 3),
     ("stores.json", "dcaf.core.lifecycle.check_kept", lambda *_: None, 5),
     ("places.json", "dcaf.core.lifecycle.check_kept", lambda *_: None, 1),
