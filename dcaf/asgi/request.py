@@ -21,7 +21,7 @@ from dcaf.asgi.json_sessions import Found
 from dcaf.asgi.lifecycle import DISAGREEMENT, ASGITurn, find_carriers_to_clear
 from dcaf.asgi.problems import is_unread, refuse
 from dcaf.asgi.responses import BodySender, HeaderSender
-from dcaf.asgi.streams import sending
+from dcaf.asgi.streams import checkpoint_sender
 from dcaf.core.claims import Claims
 from dcaf.core.context import begin, end
 from dcaf.core.errors import BodyTooLarge, EncodedBody, SessionError, SessionUnavailable
@@ -144,14 +144,14 @@ class RequestSession(ASGITurn):
         in_body = config.in_body and self.carrier is None
         self.adopts = self.adopts and in_body
         answer = BodySender(self, self._send) if in_body else HeaderSender(self, self._send)
-        session, checkpoint = begin(self.session), sending.set((get_ident(), answer.checkpoint))
+        session, checkpoint = begin(self.session), checkpoint_sender.set((get_ident(), answer.checkpoint))
         try:
             await app(self.scope, self._replay, answer.send)
         except Exception:
             await answer.fail()
             raise
         finally:
-            sending.reset(checkpoint)
+            checkpoint_sender.reset(checkpoint)
             end(session)
             self.end()
         answer.report_late_change()

@@ -238,7 +238,7 @@ class SendCheckpoint(Protocol):
         """Send it; where ``may_wait`` is true, as soon as the stream has begun, if none has yet."""
 
 
-sending: Final[ContextVar[tuple[int, SendCheckpoint]]] = ContextVar("dcaf_checkpoint")
+checkpoint_sender: Final[ContextVar[tuple[int, SendCheckpoint]]] = ContextVar("dcaf_checkpoint")
 """The thread that an answer is sent from, and what ``checkpoint`` sends by; it tells whether it could."""
 
 
@@ -253,7 +253,7 @@ async def checkpoint() -> None:
         raise ConfigurationError(
             "checkpoint() was called inside a tool, whose writes are not committed before it returns. Call it between tools."
         )
-    thread, send = sending.get((0, None))
+    thread, send = checkpoint_sender.get((0, None))
     # An event loop of another thread has this one's variables, and none of its connections.
     if send is None or thread != get_ident() or not await send(may_wait=True):
         raise ConfigurationError(

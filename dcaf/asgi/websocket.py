@@ -20,7 +20,7 @@ from dcaf.asgi.config import Config
 from dcaf.asgi.json_sessions import JSONText
 from dcaf.asgi.lifecycle import ASGITurn
 from dcaf.asgi.problems import error_text, find_members
-from dcaf.asgi.streams import sending
+from dcaf.asgi.streams import checkpoint_sender
 from dcaf.core.context import Within, running
 from dcaf.core.errors import BodyTooLarge, SessionConflict, SessionError, SessionUnavailable
 from dcaf.core.session import Session
@@ -76,7 +76,7 @@ class SessionWebSocket:
 
     async def run(self, app: ASGIApp) -> None:
         """Have the application serve the connection, and send what it leaves unsealed."""
-        with running(self._session), Within(sending, (get_ident(), self.checkpoint)):
+        with running(self._session), Within(checkpoint_sender, (get_ident(), self.checkpoint)):
             try:
                 await app(self._scope, self.receive, self.send)
                 await self.finish()
@@ -257,7 +257,7 @@ class PassingWebSocket:
 
     async def run(self, app: ASGIApp) -> None:
         """Have the application serve the connection, and tell of changes, which nothing carries."""
-        with running(self._turn.session), Within(sending, (get_ident(), self.checkpoint)):
+        with running(self._turn.session), Within(checkpoint_sender, (get_ident(), self.checkpoint)):
             try:
                 await app(self._scope, self.receive, self._send)
                 if self._turn.is_changed:
