@@ -38,7 +38,7 @@ INLINE_STRUCTURE: Final = 5_000
 """So are texts with up to so many braces, brackets and commas: finding the sessions among more takes milliseconds."""
 
 
-class Flights:
+class BytesInFlight:
     """How many bytes of bodies are being read at once: bounded for the whole process, however many clients send slowly.
 
     Args:

@@ -39,7 +39,7 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from starlette.types import Scope
 
-from dcaf.asgi.body import Flights
+from dcaf.asgi.body import BytesInFlight
 from dcaf.asgi.carriers import Carrier
 from dcaf.asgi.events import Events, Watcher
 from dcaf.asgi.identity import Identity
@@ -143,7 +143,7 @@ class Config:
         passes_streams: Whether a route's streams pass as they are; None where none does.
         terminal: Which event or frame ends a turn.
         verify: Opens the token that stands first in a body; nothing where bodies carry no session.
-        flights: How many bytes of bodies are being read.
+        bytes_in_flight: How many bytes of bodies are being read.
         max_body_bytes: The longest JSON body or frame that is read.
         max_response_bytes: The longest JSON answer, event or frame that is completed.
         in_body: Whether bodies and frames carry sessions.
@@ -162,7 +162,7 @@ class Config:
     passes_streams: Callable[[Scope], bool] | None
     terminal: Terminal
     verify: Verify
-    flights: Flights = field(repr=False)
+    bytes_in_flight: BytesInFlight = field(repr=False)
     max_body_bytes: int
     max_response_bytes: int
     in_body: bool

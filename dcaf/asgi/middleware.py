@@ -29,7 +29,7 @@ from typing import Any, ClassVar, Concatenate, Final, Literal, ParamSpec, TypeVa
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from dcaf.asgi.body import Flights, open_nothing
+from dcaf.asgi.body import BytesInFlight, open_nothing
 from dcaf.asgi.carriers import Carriers, parse_carriers, find_presented_tokens
 from dcaf.asgi.config import MAX_BODY_BYTES, Config, Routes, Terminal, is_done, routes, watcher
 from dcaf.asgi.events import Event, Events
@@ -224,7 +224,7 @@ class SessionMiddleware:
             passes_streams=routes("pass_streams", pass_streams),
             terminal=require_plain_function("terminal=", terminal),
             verify=sealer.opened if in_body else open_nothing,
-            flights=Flights(positive("max_bytes_in_flight", max_bytes_in_flight)),
+            bytes_in_flight=BytesInFlight(positive("max_bytes_in_flight", max_bytes_in_flight)),
             max_body_bytes=positive("max_body_bytes", max_body_bytes),
             max_response_bytes=positive("max_response_bytes", max_response_bytes),
             in_body=in_body,

@@ -111,7 +111,7 @@ class RequestSession(ASGITurn):
         config, headers = self.config, dict(self.scope["headers"])
         if b"content-encoding" in headers and is_encoded(self.scope["headers"]):
             raise EncodedBody(reason="content-encoding")
-        flights, taken_bytes = config.flights, 0
+        bytes_in_flight, taken_bytes = config.bytes_in_flight, 0
         data: bytes | bytearray = b""
         kind: bool | None = None
         try:
@@ -122,7 +122,7 @@ class RequestSession(ASGITurn):
                 chunk, self._is_coming = message.get("body", b""), message.get("more_body", False)
                 data = _extend(data, chunk) if data else chunk
                 taken_bytes += len(chunk)
-                flights.take(len(chunk))
+                bytes_in_flight.take(len(chunk))
                 # White space alone does not tell what it is.
                 if kind is None:
                     kind = is_json(chunk)
@@ -133,7 +133,7 @@ class RequestSession(ASGITurn):
             if kind:
                 self.found = await find_sessions(bytes(data), config.verify)
         finally:
-            flights.give_back(taken_bytes)
+            bytes_in_flight.give_back(taken_bytes)
         return bytes(data)
 
     async def _run(self, app: ASGIApp) -> None:
