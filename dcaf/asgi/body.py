@@ -13,7 +13,7 @@ import anyio
 import anyio.to_thread
 from anyio.lowlevel import RunVar
 
-from dcaf.asgi.json_sessions import MAX_STRUCTURE, Found, Verify, count_structure, read_body, shorten
+from dcaf.asgi.json_sessions import MAX_STRUCTURE, BodySessions, Verify, count_structure, read_body, shorten
 from dcaf.core.errors import BodyTooLarge, SessionUnavailable
 
 T = TypeVar("T")
@@ -78,7 +78,7 @@ def is_json(start: bytes) -> bool | None:
     return text.startswith(b"{") if text else None
 
 
-async def find_sessions(data: bytes, verify: Verify) -> Found:
+async def find_sessions(data: bytes, verify: Verify) -> BodySessions:
     """Parse a whole JSON text, of a body or of a frame, and find its sessions.
 
     Args:

@@ -167,7 +167,7 @@ class JSONText(NamedTuple):
         return self.data[:start] + before, after + self.data[end:]
 
 
-class Found(NamedTuple):
+class BodySessions(NamedTuple):
     """The sessions of a body.
 
     Attributes:
@@ -214,7 +214,7 @@ class ShortenedBody(NamedTuple):
     brace: int
     opened: Opened
 
-    def read(self, _: bytes) -> Found | None:
+    def read(self, _: bytes) -> BodySessions | None:
         """The sessions of the shortened text; None where the token is not that of the session that counts.
 
         Raises:
@@ -227,9 +227,9 @@ class ShortenedBody(NamedTuple):
         if end is not None and data.count(NAME) == 1 == data.count(DATA) and not ESCAPED.search(data):
             begin = data.index(NAME)
             start = _value_of(data, begin) if self.brace < 0 else self.brace
-            return Found(text, (Place(begin, start, end.end(), session),), self.opened)
+            return BodySessions(text, (Place(begin, start, end.end(), session),), self.opened)
         places = text.find_sessions()
-        return Found(text, places, self.opened) if places and _token_in(places[0].value) == NONCE else None
+        return BodySessions(text, places, self.opened) if places and _token_in(places[0].value) == NONCE else None
 
 
 def read_text(data: bytes) -> JSONText:
@@ -244,7 +244,7 @@ def read_text(data: bytes) -> JSONText:
         raise MalformedJSON(reason="syntax") from None
 
 
-def read_body(data: bytes) -> Found:
+def read_body(data: bytes) -> BodySessions:
     """Parse a body, and find its sessions.
 
     Raises:
@@ -252,7 +252,7 @@ def read_body(data: bytes) -> Found:
         BodyTooLarge: It has more sessions than are read.
     """
     text = read_text(data)
-    return Found(text, text.find_sessions())
+    return BodySessions(text, text.find_sessions())
 
 
 def shorten(data: bytes, verify: Verify) -> ShortenedBody | None:

@@ -33,7 +33,7 @@ from dcaf.asgi.body import off_the_loop
 from dcaf.asgi.carriers import Carrier, PresentedToken
 from dcaf.asgi.config import Config, advise_plain, is_done, may_be_done, name_route, route_path
 from dcaf.asgi.events import Events, Watcher
-from dcaf.asgi.json_sessions import Found, JSONText, read_text
+from dcaf.asgi.json_sessions import BodySessions, JSONText, read_text
 from dcaf.asgi.json_walk import Place, clear, may_hold_session
 from dcaf.core.claims import Binding, Claims
 from dcaf.core.errors import (
@@ -93,7 +93,7 @@ class ASGITurn(Turn):
         self.scope: Scope = scope
         self.outer: Scope = scope
         self.in_time: str = BEFORE_THE_ANSWER
-        self.found: Found | None = None
+        self.found: BodySessions | None = None
         self.place: Place | None = None
         self.presented: Sequence[PresentedToken] = ()
         self.is_begun: bool = True

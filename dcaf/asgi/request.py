@@ -17,7 +17,7 @@ from dcaf.asgi.body import announced_bytes, find_sessions, is_json
 from dcaf.asgi.carriers import PresentedToken, find_presented_tokens
 from dcaf.asgi.config import Config
 from dcaf.asgi.headers import is_encoded, rewritten
-from dcaf.asgi.json_sessions import Found
+from dcaf.asgi.json_sessions import BodySessions
 from dcaf.asgi.lifecycle import DISAGREEMENT, ASGITurn, find_carriers_to_clear
 from dcaf.asgi.problems import is_unread, refuse
 from dcaf.asgi.responses import BodySender, HeaderSender
@@ -156,14 +156,14 @@ class RequestSession(ASGITurn):
             self.end()
         answer.report_late_change()
 
-    def _prepare_body(self, found: Found) -> None:
+    def _prepare_body(self, found: BodySessions) -> None:
         """Say how long the body is with the verified state in the place of the one that counts; it is made when it is read.
 
         Raises:
             SessionInvalid: The sealed state is no object: another program that has our key sealed it.
         """
         self.adopts: bool = self.is_plain
-        self.found: Found | None = None
+        self.found: BodySessions | None = None
         if not found.places:
             return
         kept = self.place

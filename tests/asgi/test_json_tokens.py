@@ -13,7 +13,7 @@ import pytest
 
 from dcaf.asgi import json_sessions
 from dcaf.asgi.body import find_sessions
-from dcaf.asgi.json_sessions import NONCE, Found, ShortenedBody, shorten
+from dcaf.asgi.json_sessions import NONCE, BodySessions, ShortenedBody, shorten
 from dcaf.core.errors import DcafError, SessionInvalid
 from dcaf.core.signing import SIGNED, Opened
 from tests.asgi.hostile_bodies import RING, STATES, TOKENS, bodies
@@ -50,7 +50,7 @@ def outcome(loop: asyncio.Runner, data: bytes, verified: Any) -> Any:
     return places, token, values, body
 
 
-def _token(body: Found, candidate: Any) -> Any:
+def _token(body: BodySessions, candidate: Any) -> Any:
     """The state that the winner seals, or what stands there instead."""
     if body.opened is not None:
         return body.opened.payload.data
