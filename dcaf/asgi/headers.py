@@ -1,6 +1,6 @@
 """The headers of a body that was rewritten: those that would be untrue of it are gone, and its length is the new one.
 
->>> rewritten([(b"digest", b"sha-256=x"), (b"content-length", b"9"), (b"server", b"a")], 12)
+>>> set_length([(b"digest", b"sha-256=x"), (b"content-length", b"9"), (b"server", b"a")], 12)
 [(b'content-length', b'12'), (b'server', b'a')]
 
 What a reader gets wrong: digests are dropped, not made anew. Nobody asked this service to vouch for its bytes twice.
@@ -43,7 +43,7 @@ def is_json(kind: str) -> bool:
     return kind == JSON or (kind.startswith("application/") and kind.endswith("+json"))
 
 
-def rewritten(headers: Raw, length: int) -> list[tuple[bytes, bytes]]:
+def set_length(headers: Raw, length: int) -> list[tuple[bytes, bytes]]:
     """The headers of a request with another body; a length stands there only where one stood."""
     new = b"%d" % length
     found = dict(headers)
@@ -54,12 +54,12 @@ def rewritten(headers: Raw, length: int) -> list[tuple[bytes, bytes]]:
     return [(name, new if name == b"content-length" else value) for name, value in headers if name not in DIGESTS]
 
 
-def carrying(headers: Raw, length: int | None) -> list[tuple[bytes, bytes]]:
+def describe_new_body(headers: Raw, length: int | None) -> list[tuple[bytes, bytes]]:
     """The headers of an answer that carries a session: not to be stored, and of so many bytes; None where nobody can know."""
     kept = [item for item in headers if item[0] not in STALE]
     return [*kept, NO_STORE] if length is None else [*kept, (b"content-length", b"%d" % length), NO_STORE]
 
 
-def private(headers: Raw) -> list[tuple[bytes, bytes]]:
+def forbid_storing(headers: Raw) -> list[tuple[bytes, bytes]]:
     """The headers of an answer that was computed from a session and passes as it is: not to be stored."""
     return [*[item for item in headers if item[0] != NO_STORE[0]], NO_STORE]

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from dcaf.asgi.body import announced_bytes, find_sessions, is_json
 from dcaf.asgi.carriers import PresentedToken, find_presented_tokens
 from dcaf.asgi.config import Config
-from dcaf.asgi.headers import is_encoded, rewritten
+from dcaf.asgi.headers import is_encoded, set_length
 from dcaf.asgi.json_sessions import BodySessions
 from dcaf.asgi.lifecycle import DISAGREEMENT, ASGITurn, find_carriers_to_clear
 from dcaf.asgi.problems import is_unread, refuse
@@ -169,7 +169,7 @@ class RequestSession(ASGITurn):
         kept = self.place
         visible = self.config.sealer.visible(self.session, whole=self.adopts) if kept is not None else b""
         length = found.text.measure(found.places, kept, len(visible))
-        self.scope["headers"] = rewritten(self.scope["headers"], length)
+        self.scope["headers"] = set_length(self.scope["headers"], length)
         self._rewrite = partial(found.text.rewritten, found.places, kept, visible)
         self._data = b""
 

@@ -37,7 +37,7 @@ from dcaf.asgi.body import INLINE_STRUCTURE, off_the_loop
 from dcaf.asgi.carriers import Carrier, HeaderCarrier
 from dcaf.asgi.config import name_request
 from dcaf.asgi.diagnostics import NOT_WHOLE, describe_answer, describe_uncarried
-from dcaf.asgi.headers import JSON, Raw, carrying, is_encoded, is_json, media_type, private
+from dcaf.asgi.headers import JSON, Raw, describe_new_body, is_encoded, is_json, media_type, forbid_storing
 from dcaf.asgi.json_walk import clear_whole
 from dcaf.asgi.lifecycle import ASGITurn, parse
 from dcaf.asgi.problems import build_problem
@@ -190,13 +190,13 @@ class BodySender:
             return
         if completed is None:
             if len(data) != size:
-                self._start = {**start, "headers": carrying(start["headers"], len(data))}
+                self._start = {**start, "headers": describe_new_body(start["headers"], len(data))}
             await self._send_start(data)
         else:
             self._phase = Phase.PASSES
             if turn.stale:
                 start = drop_stale(turn, start)
-            await self._send({**start, "headers": carrying(start["headers"], len(completed))})
+            await self._send({**start, "headers": describe_new_body(start["headers"], len(completed))})
         await self._send({"type": "http.response.body", "body": data if completed is None else completed, "more_body": False})
 
     async def _send_start(self, data: bytes | None) -> None:
@@ -336,7 +336,7 @@ def drop_stale(turn: ASGITurn, start: Message) -> Message:
 
 
 def _marked(turn: ASGITurn, headers: Raw) -> Raw:
-    headers = private(headers)
+    headers = forbid_storing(headers)
     for carrier in turn.config.carriers:
         headers = carrier.varied(headers)
     return headers

@@ -28,7 +28,7 @@ from starlette.types import Message, Send
 
 from dcaf.asgi.config import is_done, cannot_end_turn
 from dcaf.asgi.framing import MARK, Cutter, EventStream, LineStream, Piece
-from dcaf.asgi.headers import carrying
+from dcaf.asgi.headers import describe_new_body
 from dcaf.asgi.json_walk import HINT_BYTES, may_hold_session
 from dcaf.asgi.lifecycle import ASGITurn
 from dcaf.asgi.problems import error_text
@@ -82,7 +82,7 @@ class SessionStream:
 
     async def begin(self, start: Message) -> None:
         """Send the start at once. What it will carry is not known yet, so it is not to be stored."""
-        await self._give({**start, "headers": carrying(start["headers"], None)})
+        await self._give({**start, "headers": describe_new_body(start["headers"], None)})
         if self._owes_checkpoint and not self._turn.is_sent:
             async with self._sending:
                 await self._body(b"", more=True)
