@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from starlette.types import Message
 
-from dcaf.asgi.headers import encoding, is_json, media_type
+from dcaf.asgi.headers import encoding, is_json_type, media_type
 from dcaf.asgi.lifecycle import parse
 from dcaf.asgi.streams import cutter
 
@@ -55,7 +55,7 @@ def describe_answer(method: str, start: Message, data: bytes | bytearray | None,
         return "is partial (206)"
     if encoded:
         return f"is compressed ({encoded}): {COMPRESSED}"
-    return _of_body(data, limit_bytes) if is_json(kind) else _of_kind(kind, start["status"])
+    return _of_body(data, limit_bytes) if is_json_type(kind) else _of_kind(kind, start["status"])
 
 
 def _of_kind(kind: str, status: int) -> str:

@@ -38,7 +38,7 @@ def media_type(headers: Raw) -> str:
     return dict(headers).get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
 
 
-def is_json(kind: str) -> bool:
+def is_json_type(kind: str) -> bool:
     """Whether a media type is of JSON."""
     return kind == JSON or (kind.startswith("application/") and kind.endswith("+json"))
 

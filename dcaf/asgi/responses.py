@@ -37,7 +37,7 @@ from dcaf.asgi.body import INLINE_STRUCTURE, off_the_loop
 from dcaf.asgi.carriers import Carrier, HeaderCarrier
 from dcaf.asgi.config import name_request
 from dcaf.asgi.diagnostics import NOT_WHOLE, describe_answer, describe_uncarried
-from dcaf.asgi.headers import JSON, Raw, describe_new_body, is_encoded, is_json, media_type, forbid_storing
+from dcaf.asgi.headers import JSON, Raw, describe_new_body, is_encoded, is_json_type, media_type, forbid_storing
 from dcaf.asgi.json_walk import clear_whole
 from dcaf.asgi.lifecycle import ASGITurn, parse
 from dcaf.asgi.problems import build_problem
@@ -141,7 +141,7 @@ class BodySender:
         """How an answer leaves that begins so."""
         kind = self._kind(start)
         self._failed = self._failed or start["status"] >= SERVER_ERROR
-        if kind is JSON or is_json(kind):
+        if kind is JSON or is_json_type(kind):
             return Phase.HELD
         if self._failed:
             return Phase.PASSES
