@@ -1,6 +1,6 @@
 r"""What a body is, and the sessions in it: parsed under limits, off the event loop where it is large.
 
->>> is_json(b" \n{"), is_json(b"name=ada"), is_json(b" ")
+>>> may_be_json(b" \n{"), may_be_json(b"name=ada"), may_be_json(b" ")
 (True, False, None)
 """
 
@@ -70,7 +70,7 @@ def announced_bytes(headers: Mapping[bytes, bytes]) -> int:
     return int(length[:MOST_DIGITS]) if length.isdigit() else 0
 
 
-def is_json(start: bytes) -> bool | None:
+def may_be_json(start: bytes) -> bool | None:
     """Whether a body that begins so could be read as a JSON object by anybody; None while too little of it is there."""
     if start.startswith(b"{"):
         return True

@@ -13,7 +13,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dcaf.asgi.body import announced_bytes, find_sessions, is_json
+from dcaf.asgi.body import announced_bytes, find_sessions, may_be_json
 from dcaf.asgi.carriers import PresentedToken, find_presented_tokens
 from dcaf.asgi.config import Config
 from dcaf.asgi.headers import is_encoded, set_length
@@ -125,7 +125,7 @@ class RequestSession(ASGITurn):
                 bytes_in_flight.take(len(chunk))
                 # White space alone does not tell what it is.
                 if kind is None:
-                    kind = is_json(chunk)
+                    kind = may_be_json(chunk)
                 if kind is not False and len(data) > config.max_body_bytes:
                     raise BodyTooLarge(reason="length")
                 if kind and self._is_coming and announced_bytes(headers) > config.max_body_bytes:

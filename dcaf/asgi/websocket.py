@@ -14,7 +14,7 @@ from typing import Any, Final
 import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dcaf.asgi.body import find_sessions, is_json, open_nothing
+from dcaf.asgi.body import find_sessions, may_be_json, open_nothing
 from dcaf.asgi.carriers import PresentedToken
 from dcaf.asgi.config import Config
 from dcaf.asgi.json_sessions import JSONText
@@ -143,7 +143,7 @@ class SessionWebSocket:
         if message["type"] == "websocket.disconnect":
             self._is_open = False
         data = _data(message)
-        if message["type"] != "websocket.receive" or not is_json(data):
+        if message["type"] != "websocket.receive" or not may_be_json(data):
             return message
         try:
             return await self._open(message, data)
@@ -192,7 +192,7 @@ class SessionWebSocket:
         return given
 
     async def _frame(self, message: Message, data: bytes) -> None:
-        if not is_json(data):
+        if not may_be_json(data):
             await self._send(message)
             return
         try:
@@ -281,7 +281,7 @@ class PassingWebSocket:
 
     async def _give(self, message: Message) -> Message | None:
         data = _data(message)
-        if message["type"] != "websocket.receive" or not is_json(data):
+        if message["type"] != "websocket.receive" or not may_be_json(data):
             return message
         try:
             if len(data) > self._turn.config.max_body_bytes:

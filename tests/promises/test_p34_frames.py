@@ -15,7 +15,7 @@ from starlette.websockets import WebSocket, WebSocketState
 
 from dcaf.asgi import SessionMiddleware
 from dcaf.asgi import middleware as module
-from dcaf.asgi.body import is_json
+from dcaf.asgi.body import may_be_json
 from dcaf.asgi.websocket import SessionWebSocket
 from dcaf.core.errors import SessionError
 from dcaf.testing import sealed, tampered
@@ -189,7 +189,7 @@ class ReadsTextAlone(SessionWebSocket):
             if message["type"] != "websocket.receive" or message.get("text") is None:
                 return message
             data = message["text"].encode(errors="surrogatepass")
-            if not is_json(data):
+            if not may_be_json(data):
                 return message
             try:
                 return await self._open(message, data)
