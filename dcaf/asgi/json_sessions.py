@@ -1,7 +1,7 @@
 r"""Find every session in a JSON body, put the verified state in the place of one, and keep every other byte.
 
 >>> body = read_text(b'{"data": {"session": {"n": 1}, "id": 12345678901234567890}}')
->>> body.rewritten(body.find_sessions(), body.find_sessions()[0], b'{"n":2}')
+>>> body.rewrite(body.find_sessions(), body.find_sessions()[0], b'{"n":2}')
 b'{"data": {"session": {"n":2}, "id": 12345678901234567890}}'
 
 Parsing and writing again would round big integers and drop repeated members: the application would see another body than the
@@ -101,7 +101,7 @@ class JSONText(NamedTuple):
         except RecursionError:
             raise MalformedJSON(reason="depth") from None
 
-    def rewritten(self, places: Sequence[Place], kept: Place | None, value: bytes) -> bytes:
+    def rewrite(self, places: Sequence[Place], kept: Place | None, value: bytes) -> bytes:
         """The text with another value at one of ``places``, and the others cut out with one comma each."""
         data = self.data
         if len(places) == 1 and places[0] is kept:
@@ -120,7 +120,7 @@ class JSONText(NamedTuple):
         return b"".join(pieces)
 
     def measure(self, places: Sequence[Place], kept: Place | None, size: int) -> int:
-        """The length of ``rewritten`` with a value of so many bytes."""
+        """The length of ``rewrite`` with a value of so many bytes."""
         removed = 0
         for place in places:
             begin, end = (place.start, place.end) if place is kept else _cut(self.data, place)

@@ -170,7 +170,7 @@ class RequestSession(ASGITurn):
         visible = self.config.sealer.visible(self.session, whole=self.adopts) if kept is not None else b""
         length = found.text.measure(found.places, kept, len(visible))
         self.scope["headers"] = set_length(self.scope["headers"], length)
-        self._rewrite = partial(found.text.rewritten, found.places, kept, visible)
+        self._rewrite = partial(found.text.rewrite, found.places, kept, visible)
         self._data = b""
 
     async def _replay(self) -> Message:

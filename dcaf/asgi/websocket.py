@@ -179,7 +179,7 @@ class SessionWebSocket:
         assert found is not None
         kept = turn.place
         visible = b"" if kept is None else self._config.sealer.visible(turn.session, whole=self._adopts)
-        given = _with(message, found.text.rewritten(found.places, kept, visible)) if found.places else message
+        given = _with(message, found.text.rewrite(found.places, kept, visible)) if found.places else message
         if turn.session is not self._session and not _is_echo(turn.session, self._session):
             if before.is_changed:
                 before.report_lost()
@@ -289,7 +289,7 @@ class PassingWebSocket:
             found = await find_sessions(data, open_nothing)
         except SessionError as refusal:
             return await self._refuse(refusal, as_bytes=message.get("text") is None)
-        return _with(message, found.text.rewritten(found.places, None, b"")) if found.places else message
+        return _with(message, found.text.rewrite(found.places, None, b"")) if found.places else message
 
     async def _refuse(self, refusal: SessionError, *, as_bytes: bool) -> Message | None:
         self._taken = None

@@ -45,7 +45,7 @@ def outcome(loop: asyncio.Runner, data: bytes, verified: Any) -> Any:
     candidate, state = found.candidate(), b'{"verified":true}'
     token, places = _token(found, candidate), len(found.places)
     values = found.strip_sessions()
-    body = found.text.rewritten(found.places, candidate, state)
+    body = found.text.rewrite(found.places, candidate, state)
     assert len(body) == found.text.measure(found.places, candidate, len(state))
     return places, token, values, body
 

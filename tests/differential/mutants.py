@@ -27,8 +27,8 @@ MUTANTS: Final = {
     ),
     "the application reads the state that the session has by then": (
         "asgi/request.py",
-        "partial(found.text.rewritten, found.places, kept, visible)",
-        "lambda: found.text.rewritten(found.places, kept, self.session._state.plain())",
+        "partial(found.text.rewrite, found.places, kept, visible)",
+        "lambda: found.text.rewrite(found.places, kept, self.session._state.plain())",
     ),
     "an answer of a named route is adopted whatever its status": (
         "asgi/responses.py",
