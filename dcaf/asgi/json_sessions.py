@@ -127,7 +127,7 @@ class JSONText(NamedTuple):
             removed += end - begin
         return len(self.data) - removed + (0 if kept is None else size)
 
-    def frame(self) -> tuple[bytes, bytes] | None:
+    def split_at_session(self) -> tuple[bytes, bytes] | None:
         """What stands before and after the value of ``data.session``, which is made where it is absent.
 
         None where it cannot be: not an object, ``data`` is neither object nor null, a member on the way is repeated, or the
@@ -137,11 +137,11 @@ class JSONText(NamedTuple):
         if type(value) is not dict or type(value.get("data")) not in (dict, NoneType):
             return None
         try:
-            return _frame_quickly(data, value) or self._frame_by_walking()
+            return _split_quickly(data, value) or self._split_by_walking()
         except RecursionError:
             return None
 
-    def _frame_by_walking(self) -> tuple[bytes, bytes] | None:
+    def _split_by_walking(self) -> tuple[bytes, bytes] | None:
         text = self.data.decode("latin-1")
         first = json_walk.skip_space(text, 0)
         top, _ = json_walk.read_members(text, first)
@@ -152,9 +152,9 @@ class JSONText(NamedTuple):
             return self._around(first + 1, first + 1, b'"data":{"session":', b"}," if top else b"}")
         if text[data[0].start] != "{":
             return self._around(data[0].start, data[0].end, b'{"session":', b"}")
-        return self._frame_in_data(text, data[0].start)
+        return self._split_in_data(text, data[0].start)
 
-    def _frame_in_data(self, text: str, brace: int) -> tuple[bytes, bytes] | None:
+    def _split_in_data(self, text: str, brace: int) -> tuple[bytes, bytes] | None:
         members, _ = json_walk.read_members(text, brace)
         found = [member for member in members if member.name == "session"]
         if len(found) > 1:
@@ -362,8 +362,8 @@ def _find_quickly(data: bytes, value: dict[str, Any]) -> list[Place] | None:
     return _places_in_order(value, data, carried)
 
 
-def _frame_quickly(data: bytes, value: dict[str, Any]) -> tuple[bytes, bytes] | None:
-    """What stands before and after the value of ``data.session``, as ``JSONText.frame``; None where this way cannot tell."""
+def _split_quickly(data: bytes, value: dict[str, Any]) -> tuple[bytes, bytes] | None:
+    """What stands before and after the value of ``data.session``, as ``JSONText.split_at_session``; None where this way cannot tell."""
     number = data.count(DATA)
     if ESCAPED.search(data):
         return None

@@ -307,7 +307,7 @@ class ASGITurn(Turn):
         """
         if type(text.value) is dict and "data" in text.value and _plain_session(text.value) is not None:
             self._adopt(text)
-        frame = text.frame() if self.arrived or self.is_due else None
+        frame = text.split_at_session() if self.arrived or self.is_due else None
         if frame is None:
             return None
         before, after = frame

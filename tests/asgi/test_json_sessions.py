@@ -377,7 +377,7 @@ def framed(before_tree: Any, envelope: Any) -> Any:
 def test_a_frame_sets_the_session_and_keeps_every_other_byte(written: Any) -> None:
     text, spans = written
     body = read_text(text.encode())
-    frame = body.frame()
+    frame = body.split_at_session()
     data = [v for n, v in tree(text) if n == "data"]
     if data and not isinstance(data[0], Obj) and data[0] is not None:
         assert frame is None
@@ -424,11 +424,11 @@ def _kept(text: Any, spans: Any, frame: Any, wrap: Any) -> Any:
     ],
 )
 def test_where_a_session_cannot_stand_there_is_no_frame(text: Any) -> None:
-    assert read_text(text.encode()).frame() is None
+    assert read_text(text.encode()).split_at_session() is None
 
 
 @pytest.mark.parametrize("depth", [900, 1000, 1010, 1020])
 def test_a_deep_answer_has_a_frame_or_none_never_an_error(depth: Any) -> None:
     text = read_text(b'{"x":' + b"[" * depth + b"]" * depth + b"}")
-    frame = text.frame()
+    frame = text.split_at_session()
     assert frame is None or json.loads(frame[0][:1] + b"}") == {}

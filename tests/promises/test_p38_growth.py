@@ -126,7 +126,7 @@ def frame(data: bytes) -> None:
         text: JSONText = read_text(data)
     except DcafError:
         return
-    text.frame()
+    text.split_at_session()
 
 
 def cut(kind: Any, size: int) -> Callable[[bytes], None]:
