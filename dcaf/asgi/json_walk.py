@@ -15,7 +15,7 @@ The middleware alone says what a client's session is. An event that it cannot co
 parser refuses it, is still read by other parsers, and each of them reads it in its own way. So what stands at ``data.session``
 becomes ``null`` in all the places where any of them could look, and every other byte stays.
 
->>> clear(b'{"type":"done","data":{"session":1,"s\\u0065ssion":{"dcaf":{"token":"planted"}}},"score":NaN}')
+>>> remove_sessions(b'{"type":"done","data":{"session":1,"s\\u0065ssion":{"dcaf":{"token":"planted"}}},"score":NaN}')
 b'{"type":"done","data":{"session":null,"s\\u0065ssion":null},"score":NaN}'
 
 What a reader gets wrong: this is not the strict parser. It takes what JavaScript's, Python's and a reader of single lines take,
@@ -202,7 +202,7 @@ def may_hold_session(data: bytes) -> bool:
     return data.find(b"session") >= 0 or data.find(b"\\u00") >= 0 or data.find(b"\0") >= 0
 
 
-def clear(data: bytes) -> bytes:
+def remove_sessions(data: bytes) -> bytes:
     """An event or a frame without the sessions that a client could find in it, read as a whole or line by line.
 
     Raises:
@@ -210,14 +210,14 @@ def clear(data: bytes) -> bytes:
     """
     if not may_hold_session(data):
         return data
-    data = clear_whole(data, objects_only=False)
+    data = remove_sessions_of_text(data, objects_only=False)
     lines = BOUNDARY.split(data)
     if len(lines) == 1:
         return data
-    return b"".join([clear_whole(line, objects_only=False) if line.find(b"{") >= 0 else line for line in lines])
+    return b"".join([remove_sessions_of_text(line, objects_only=False) if line.find(b"{") >= 0 else line for line in lines])
 
 
-def clear_whole(data: bytes, *, objects_only: bool) -> bytes:
+def remove_sessions_of_text(data: bytes, *, objects_only: bool) -> bytes:
     """One text without the sessions that a client could find in it.
 
     Args:
@@ -225,14 +225,14 @@ def clear_whole(data: bytes, *, objects_only: bool) -> bytes:
         objects_only: Whether what is no object, and so no session to a client, stays.
 
     Raises:
-        MalformedJSON: As ``clear``.
+        MalformedJSON: As ``remove_sessions``.
     """
     if not may_hold_session(data):
         return data
     if detect_encoding(data).startswith(("utf-16", "utf-32")):
         return _refuse_wide(data, objects_only=objects_only)
     text = data.decode("latin-1")  # one character a byte, as ``read_members`` has it
-    planted = _planted(text, objects_only=objects_only)
+    planted = _find_removable(text, objects_only=objects_only)
     at, pieces = 0, []
     for start, end in planted:
         pieces += [data[at:start], b"null"]
@@ -246,12 +246,12 @@ def _refuse_wide(data: bytes, *, objects_only: bool) -> bytes:
         text = data.decode(detect_encoding(data))
     except UnicodeDecodeError:
         return data
-    if _planted(text.removeprefix("\ufeff"), objects_only=objects_only):
+    if _find_removable(text.removeprefix("\ufeff"), objects_only=objects_only):
         raise MalformedJSON(reason="encoding")
     return data
 
 
-def _planted(text: str, *, objects_only: bool) -> list[tuple[int, int]]:
+def _find_removable(text: str, *, objects_only: bool) -> list[tuple[int, int]]:
     """Where each value of ``data.session`` stands, in order; none where the text is no object to any parser."""
     found = BEFORE.match(text)
     begin = found.end() if found else 0

@@ -34,7 +34,7 @@ from dcaf.asgi.carriers import Carrier, PresentedToken
 from dcaf.asgi.config import Config, advise_plain, is_done, may_be_done, name_route, route_path
 from dcaf.asgi.events import Events, Watcher
 from dcaf.asgi.json_sessions import BodySessions, JSONText, read_text
-from dcaf.asgi.json_walk import Place, clear, may_hold_session
+from dcaf.asgi.json_walk import Place, may_hold_session, remove_sessions
 from dcaf.core.claims import Binding, Claims
 from dcaf.core.errors import (
     MalformedJSON,
@@ -313,19 +313,19 @@ class ASGITurn(Turn):
         before, after = frame
         return b"".join((before, *await self.envelope(ends_turn=True), after))
 
-    async def clear(self, data: bytes, clear: Callable[[bytes], bytes] = clear) -> bytes:
+    async def remove_sessions(self, data: bytes, remove: Callable[[bytes], bytes] = remove_sessions) -> bytes:
         """A text without the sessions that the application put into it, which count on a route that ``plain=`` names alone.
 
         Args:
             data: What no session of ours stands in.
-            clear: Takes them out.
+            remove: Takes them out.
 
         Raises:
             MalformedJSON: A client could read one, and it cannot be taken out.
         """
         if not may_hold_session(data) or self.is_plain:
             return data
-        found = await off_the_loop(clear, data)
+        found = await off_the_loop(remove, data)
         if found != data:
             self._report_overwritten()
         return found

@@ -38,7 +38,7 @@ from dcaf.asgi.carriers import Carrier, HeaderCarrier
 from dcaf.asgi.config import name_request
 from dcaf.asgi.diagnostics import NOT_WHOLE, describe_answer, describe_uncarried
 from dcaf.asgi.headers import JSON, Raw, describe_new_body, is_encoded, is_json_type, media_type, forbid_storing
-from dcaf.asgi.json_walk import clear_whole
+from dcaf.asgi.json_walk import remove_sessions_of_text
 from dcaf.asgi.lifecycle import ASGITurn, parse
 from dcaf.asgi.problems import build_problem
 from dcaf.asgi.streams import SessionStream, cutter
@@ -183,7 +183,7 @@ class BodySender:
                 text = parse(data) if size <= INLINE_STRUCTURE else await off_the_loop(parse, data)
                 completed = None if text is None else await turn.complete(text)
             if completed is None:
-                data = await turn.clear(data, partial(clear_whole, objects_only=True))
+                data = await turn.remove_sessions(data, partial(remove_sessions_of_text, objects_only=True))
         except (SessionError, SessionUnavailable) as refusal:
             self._failed, self._phase = True, Phase.OVER
             await send_problem(turn, refusal, self._send)

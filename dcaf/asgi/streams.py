@@ -190,9 +190,9 @@ class SessionStream:
         return (await self._session_event(ends_turn=True) if before else b"") + piece.raw
 
     async def _clear(self, piece: Piece) -> Piece:
-        data = piece.data and await self._turn.clear(piece.data)
+        data = piece.data and await self._turn.remove_sessions(piece.data)
         raw = piece.raw if data is None or data == piece.data else self._cutter.replaced(piece, data)
-        return Piece(await self._turn.clear(raw), piece.name, data)
+        return Piece(await self._turn.remove_sessions(raw), piece.name, data)
 
     def _pass_part(self, part: bytes) -> bytes:
         """A part of what is too long to be looked at: if a session could be in it, ours is to come after it."""

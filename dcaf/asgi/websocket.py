@@ -196,7 +196,7 @@ class SessionWebSocket:
             await self._send(message)
             return
         try:
-            cleared = await self._turn.clear(data)
+            cleared = await self._turn.remove_sessions(data)
             ends, text = await self._turn.ends_turn(None, cleared)
             if ends and text is not None:
                 await self._end_turn(message, text)

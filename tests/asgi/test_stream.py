@@ -1047,7 +1047,7 @@ async def as_it_is(_: Any, data: bytes, *__: Any) -> bytes:
 
 
 def test_control_adoption_on_every_route_is_caught(monkeypatch: Any) -> None:
-    monkeypatch.setattr(ASGITurn, "clear", as_it_is)
+    monkeypatch.setattr(ASGITurn, "remove_sessions", as_it_is)
     monkeypatch.setattr("dcaf.asgi.request.BodySender", Adopting)
     with pytest.raises(AssertionError):
         only_named_routes_adopt()

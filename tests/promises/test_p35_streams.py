@@ -358,7 +358,7 @@ def test_control_a_stream_that_takes_the_event_s_own_object_is_caught(monkeypatc
         return data
 
     monkeypatch.setattr(ASGITurn, "_adopt", _adopt)
-    monkeypatch.setattr(ASGITurn, "clear", clear)
+    monkeypatch.setattr(ASGITurn, "remove_sessions", clear)
     with pytest.raises(AssertionError):
         assert_injection_is_overwritten()
 
