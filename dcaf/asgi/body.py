@@ -18,7 +18,7 @@ from dcaf.core.errors import BodyTooLarge, SessionUnavailable
 
 T = TypeVar("T")
 
-PASSED_OVER: Final = (
+SKIPPED: Final = (
     b"\0"
     + b"".join(mark.encode() for mark in ("\ufeff", "\ufffe", *(chr(code) for code in range(0x3001) if chr(code).isspace())))
     + b"\xfe\xff"
@@ -74,7 +74,7 @@ def may_be_json(start: bytes) -> bool | None:
     """Whether a body that begins so could be read as a JSON object by anybody; None while too little of it is there."""
     if start.startswith(b"{"):
         return True
-    text = start.lstrip(PASSED_OVER)
+    text = start.lstrip(SKIPPED)
     return text.startswith(b"{") if text else None
 
 
