@@ -30,7 +30,7 @@ from typing import Any, ClassVar, Concatenate, Final, Literal, ParamSpec, TypeVa
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dcaf.asgi.body import BytesInFlight, open_nothing
-from dcaf.asgi.carriers import Carriers, parse_carriers, find_presented_tokens
+from dcaf.asgi.carriers import Carriers, find_presented_tokens, parse_carriers
 from dcaf.asgi.config import MAX_BODY_BYTES, Config, Routes, Terminal, is_done, routes, watcher
 from dcaf.asgi.events import Event, Events
 from dcaf.asgi.identity import Conversation, Identity, Subject

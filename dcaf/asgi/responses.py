@@ -37,7 +37,7 @@ from dcaf.asgi.body import INLINE_STRUCTURE, off_the_loop
 from dcaf.asgi.carriers import Carrier, HeaderCarrier
 from dcaf.asgi.config import name_request
 from dcaf.asgi.diagnostics import NOT_WHOLE, describe_answer, describe_uncarried
-from dcaf.asgi.headers import JSON, Raw, describe_new_body, is_encoded, is_json_type, media_type, forbid_storing
+from dcaf.asgi.headers import JSON, Raw, describe_new_body, forbid_storing, is_encoded, is_json_type, media_type
 from dcaf.asgi.json_walk import remove_sessions_of_text
 from dcaf.asgi.lifecycle import ASGITurn, parse
 from dcaf.asgi.problems import build_problem

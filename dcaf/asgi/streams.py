@@ -26,7 +26,7 @@ from typing import Final, Protocol
 import anyio
 from starlette.types import Message, Send
 
-from dcaf.asgi.config import is_done, cannot_end_turn
+from dcaf.asgi.config import cannot_end_turn, is_done
 from dcaf.asgi.framing import MARK, Cutter, EventStream, LineStream, Piece
 from dcaf.asgi.headers import describe_new_body
 from dcaf.asgi.json_walk import HINT_BYTES, may_hold_session

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient, WebSocketDenialResponse
 
 from dcaf import ConfigurationError, Key, Keyring
 from dcaf.asgi import checkpoint
-from dcaf.asgi.carriers import CookieCarrier, HeaderCarrier, parse_carriers, find_presented_tokens
+from dcaf.asgi.carriers import CookieCarrier, HeaderCarrier, find_presented_tokens, parse_carriers
 from dcaf.asgi.lifecycle import ASGITurn
 from dcaf.asgi.websocket import open_handshake
 from dcaf.core.envelope import Sealer
@@ -522,7 +522,11 @@ def test_the_token_alone_is_that_of_the_envelope_and_makes_no_mirror(monkeypatch
 
 
 def test_body_alone_asks_no_carrier(monkeypatch: Any) -> None:
-    for name in ("dcaf.asgi.request.find_presented_tokens", "dcaf.asgi.responses.send_with_headers", "dcaf.asgi.lifecycle.ASGITurn.token"):
+    for name in (
+        "dcaf.asgi.request.find_presented_tokens",
+        "dcaf.asgi.responses.send_with_headers",
+        "dcaf.asgi.lifecycle.ASGITurn.token",
+    ):
         monkeypatch.setattr(name, None)
     sent = call(mounted(Recorder(tool=count)), carrying(envelope({"n": 1})))
     assert opened(sent.envelope) == {"n": 2}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dcaf.asgi.json_walk import BOUNDARY, remove_sessions, remove_sessions_of_text, may_hold_session
+from dcaf.asgi.json_walk import BOUNDARY, may_hold_session, remove_sessions, remove_sessions_of_text
 from dcaf.core.errors import MalformedJSON
 
 STAYS = [
