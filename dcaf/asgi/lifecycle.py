@@ -261,7 +261,7 @@ class ASGITurn(Turn):
         """As of the turn without a transport; before a socket's first frame nothing was asked."""
         return replace(super().describe(claims), is_safe=not self.is_begun)
 
-    async def envelope(self, *, ends_turn: bool) -> Pieces:
+    async def seal_envelope(self, *, ends_turn: bool) -> Pieces:
         """The envelope of the session as it is now, in pieces; the same as before where nothing changed since.
 
         Args:
@@ -284,13 +284,13 @@ class ASGITurn(Turn):
             self._tell(self._envelope)
         return self._envelope
 
-    async def token(self, look: Callable[[bytes], None]) -> bytes:
+    async def seal_token(self, look: Callable[[bytes], None]) -> bytes:
         """The token alone of the session as it is now.
 
         Args:
             look: As of ``commit``.
 
-        Raises as ``envelope``.
+        Raises as ``seal_envelope``.
         """
         if self.lease is None:
             token: Pieces = (self.sealer.token(self.session, self.binding),)
@@ -303,7 +303,7 @@ class ASGITurn(Turn):
     async def complete(self, text: JSONText) -> bytes | None:
         """A text with the session at its ``data.session``; None where none is due, or it has no room for one.
 
-        Raises as ``envelope``.
+        Raises as ``seal_envelope``.
         """
         if type(text.value) is dict and "data" in text.value and _plain_session(text.value) is not None:
             self._adopt(text)
@@ -311,7 +311,7 @@ class ASGITurn(Turn):
         if frame is None:
             return None
         before, after = frame
-        return b"".join((before, *await self.envelope(ends_turn=True), after))
+        return b"".join((before, *await self.seal_envelope(ends_turn=True), after))
 
     async def remove_sessions(self, data: bytes, remove: Callable[[bytes], bytes] = remove_sessions) -> bytes:
         """A text without the sessions that the application put into it, which count on a route that ``plain=`` names alone.
@@ -330,9 +330,9 @@ class ASGITurn(Turn):
             self._report_overwritten()
         return found
 
-    async def event(self, *, ends_turn: bool) -> bytes:
-        """The text of an event that carries nothing but the session. Arguments and errors are those of ``envelope``."""
-        return b"".join((b'{"type":"session","data":{"session":', *await self.envelope(ends_turn=ends_turn), b"}}"))
+    async def seal_event(self, *, ends_turn: bool) -> bytes:
+        """The text of an event that carries nothing but the session. Arguments and errors are those of ``seal_envelope``."""
+        return b"".join((b'{"type":"session","data":{"session":', *await self.seal_envelope(ends_turn=ends_turn), b"}}"))
 
     async def ends_turn(self, name: str | None, data: bytes) -> tuple[bool, JSONText | None]:
         """Whether an event ends the turn, and its parsed text, where it was parsed and is JSON."""

@@ -358,7 +358,7 @@ async def _carried(turn: ASGITurn, carrier: Carrier, headers: Raw) -> Raw:
         if is_changed and not is_over and len(token) > carrier.room_bytes:
             raise NotCarriedError(_too_long(turn, carrier, len(token)))
 
-    token = await turn.token(look)
+    token = await turn.seal_token(look)
     if is_over:
         return carrier.clear(turn.scope, headers)
     written = carrier.write(turn.scope, headers, token, life_s=turn.config.sealer.rest_s(turn.session))

@@ -215,7 +215,7 @@ class SessionStream:
 
     async def _session_event(self, *, ends_turn: bool) -> bytes:
         self._is_unread = False
-        event = self._cutter.event("session", await self._turn.event(ends_turn=ends_turn))
+        event = self._cutter.event("session", await self._turn.seal_event(ends_turn=ends_turn))
         if not self._has_bytes:
             self._mark = b""
         return event

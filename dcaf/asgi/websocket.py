@@ -226,7 +226,7 @@ class SessionWebSocket:
             await self._refuse(refusal, as_bytes=False)
 
     async def _send_event(self, *, ends_turn: bool, as_bytes: bool) -> None:
-        await self._send(_message(await self._turn.event(ends_turn=ends_turn), as_bytes=as_bytes))
+        await self._send(_message(await self._turn.seal_event(ends_turn=ends_turn), as_bytes=as_bytes))
 
     async def _refuse(self, refusal: SessionError | SessionUnavailable, *, as_bytes: bool) -> None:
         self._config.events.refused(refusal)

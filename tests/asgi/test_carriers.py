@@ -525,7 +525,7 @@ def test_body_alone_asks_no_carrier(monkeypatch: Any) -> None:
     for name in (
         "dcaf.asgi.request.find_presented_tokens",
         "dcaf.asgi.responses.send_with_headers",
-        "dcaf.asgi.lifecycle.ASGITurn.token",
+        "dcaf.asgi.lifecycle.ASGITurn.seal_token",
     ):
         monkeypatch.setattr(name, None)
     sent = call(mounted(Recorder(tool=count)), carrying(envelope({"n": 1})))
