@@ -50,13 +50,13 @@ class Cutter(Protocol):
     def rest(self) -> Piece:
         """What is left when the stream ends; empty where nothing is."""
 
-    def replaced(self, piece: Piece, data: bytes, /) -> bytes:
+    def replace_data(self, piece: Piece, data: bytes, /) -> bytes:
         """An event with another text, which has no more lines than its own."""
 
-    def event(self, name: str, data: bytes, /) -> bytes:
+    def write_event(self, name: str, data: bytes, /) -> bytes:
         """An event of our own, of one line."""
 
-    def closed(self, rest: bytes, event: bytes) -> bytes:
+    def close(self, rest: bytes, event: bytes) -> bytes:
         """What a stream ends with: what was left of it, and an event of our own."""
 
     @property
@@ -142,15 +142,15 @@ class LineStream:
         line = self._lines.rest()
         return Piece(line, data=line if line.strip() and self.is_between else None, is_part=not self.is_between)
 
-    def replaced(self, _piece: Piece, data: bytes, /) -> bytes:
+    def replace_data(self, _piece: Piece, data: bytes, /) -> bytes:
         """The line with another text, and its own end."""
         return data
 
-    def event(self, _name: str, data: bytes, /) -> bytes:
+    def write_event(self, _name: str, data: bytes, /) -> bytes:
         """One line; its name stands in the text alone."""
         return data + b"\n"
 
-    def closed(self, rest: bytes, event: bytes) -> bytes:
+    def close(self, rest: bytes, event: bytes) -> bytes:
         """The event on a line of its own."""
         apart = b"" if self.is_between and (not rest or rest.endswith(b"\n")) else b"\n"
         return rest + apart + event
@@ -193,17 +193,17 @@ class EventStream:
         self._opening, self._event, self._held_bytes = None, [], 0
         return Piece(raw)
 
-    def replaced(self, piece: Piece, data: bytes, /) -> bytes:
+    def replace_data(self, piece: Piece, data: bytes, /) -> bytes:
         """The event with another text on the lines of its own."""
         texts = iter(data.split(b"\n"))
         lines = [_rewritten(line, texts) if _field(line)[0] == b"data" else line for line in _split(piece.raw)]
         return b"".join(lines)
 
-    def event(self, name: str, data: bytes, /) -> bytes:
+    def write_event(self, name: str, data: bytes, /) -> bytes:
         """A named event."""
         return b"event: %b\ndata: %b\n\n" % (name.encode(), data)
 
-    def closed(self, rest: bytes, event: bytes) -> bytes:
+    def close(self, rest: bytes, event: bytes) -> bytes:
         """The event before what no empty line ends, so that a browser drops that as before."""
         return event + rest if self.is_between else rest + b"\n\n" + event
 

@@ -185,13 +185,13 @@ class SessionStream:
             completed = await self._turn.complete(text)
             if completed is not None:
                 self._is_unread = False
-                return self._cutter.replaced(piece, completed)
+                return self._cutter.replace_data(piece, completed)
         before = (ends or piece.data.strip() == CLOSER) and not self._is_over
         return (await self._session_event(ends_turn=True) if before else b"") + piece.raw
 
     async def _clear(self, piece: Piece) -> Piece:
         data = piece.data and await self._turn.remove_sessions(piece.data)
-        raw = piece.raw if data is None or data == piece.data else self._cutter.replaced(piece, data)
+        raw = piece.raw if data is None or data == piece.data else self._cutter.replace_data(piece, data)
         return Piece(await self._turn.remove_sessions(raw), piece.name, data)
 
     def _pass_part(self, part: bytes) -> bytes:
@@ -211,18 +211,18 @@ class SessionStream:
 
     async def _last(self) -> bytes:
         rest = await self._piece(self._cutter.rest())
-        return rest if self._is_over else self._cutter.closed(rest, await self._session_event(ends_turn=True))
+        return rest if self._is_over else self._cutter.close(rest, await self._session_event(ends_turn=True))
 
     async def _session_event(self, *, ends_turn: bool) -> bytes:
         self._is_unread = False
-        event = self._cutter.event("session", await self._turn.seal_event(ends_turn=ends_turn))
+        event = self._cutter.write_event("session", await self._turn.seal_event(ends_turn=ends_turn))
         if not self._has_bytes:
             self._mark = b""
         return event
 
     async def _end(self, done: bytes, code: str, *, more: bool = False) -> None:
         self.has_ended = True
-        body = done + self._cutter.closed(b"", self._cutter.event("error", error_text(code)))
+        body = done + self._cutter.close(b"", self._cutter.write_event("error", error_text(code)))
         await self._give({"type": "http.response.body", "body": body, "more_body": more})
 
     async def _give(self, message: Message) -> None:

@@ -376,7 +376,7 @@ class Eager(SessionStream):
     """Broken: it ends with the session although none is due."""
 
     async def _last(self) -> bytes:
-        return self._cutter.closed(self._cutter.rest().raw, await self._session_event(ends_turn=True))
+        return self._cutter.close(self._cutter.rest().raw, await self._session_event(ends_turn=True))
 
 
 @pytest.mark.parametrize("kind", [NDJSON, EVENTS])
