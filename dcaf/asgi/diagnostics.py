@@ -15,7 +15,7 @@ from starlette.types import Message
 
 from dcaf.asgi.headers import encoding, is_json_type, media_type
 from dcaf.asgi.lifecycle import parse
-from dcaf.asgi.streams import cutter
+from dcaf.asgi.streams import choose_cutter
 
 PARTIAL: Final = 206
 BODILESS: Final = (204, 205, 304)
@@ -59,7 +59,7 @@ def describe_answer(method: str, start: Message, data: bytes | bytearray | None,
 
 
 def _of_kind(kind: str, status: int) -> str:
-    if cutter(kind, 1) is not None:
+    if choose_cutter(kind, 1) is not None:
         return PASSED
     if status in REDIRECTS:
         return f"is a redirect ({status})"

@@ -41,7 +41,7 @@ from dcaf.asgi.headers import JSON, Raw, describe_new_body, forbid_storing, is_e
 from dcaf.asgi.json_walk import remove_sessions_of_text
 from dcaf.asgi.lifecycle import ASGITurn, parse
 from dcaf.asgi.problems import build_problem
-from dcaf.asgi.streams import SessionStream, cutter
+from dcaf.asgi.streams import SessionStream, choose_cutter
 from dcaf.core.errors import NotCarriedError, SessionError, SessionUnavailable
 
 SERVER_ERROR: Final = 500
@@ -147,7 +147,7 @@ class BodySender:
             return Phase.PASSES
         config = self._turn.config
         passes = config.passes_streams is not None and config.passes_streams(self._turn.outer)
-        lines = None if passes else cutter(kind, config.max_response_bytes)
+        lines = None if passes else choose_cutter(kind, config.max_response_bytes)
         if lines is None:
             return Phase.PASSES
         self._stream = SessionStream(self._turn, lines, self._send, owes_checkpoint=self._owes_checkpoint)

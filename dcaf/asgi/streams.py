@@ -44,7 +44,7 @@ WHOLE: Final = ("http.response.pathsend",)
 """Messages by which the server itself sends the whole answer."""
 
 
-def cutter(content_type: str, limit_bytes: int) -> Cutter | None:
+def choose_cutter(content_type: str, limit_bytes: int) -> Cutter | None:
     """What cuts streams of a media type; None for any other."""
     if content_type == EVENTS:
         return EventStream(limit_bytes)
