@@ -19,9 +19,9 @@ What a reader gets wrong: the quick looks at the bytes only ever say no. What ma
 
 What is the same for all turns of one service, and which routes a setting names.
 
->>> routes("exempt", ("/health",))({"path": "/app/health", "root_path": "/app"})
+>>> parse_routes("exempt", ("/health",))({"path": "/app/health", "root_path": "/app"})
 True
->>> routes("exempt", "health")
+>>> parse_routes("exempt", "health")
 Traceback (most recent call last):
     ...
 dcaf.core.errors.ConfigurationError: exempt= takes paths, for instance exempt=("/api/chat",), or a function of the scope.
@@ -171,7 +171,7 @@ class Config:
     shown_as: type[SessionDict] | None
 
 
-def watcher(level: str) -> Watcher | None:
+def load_telemetry(level: str) -> Watcher | None:
     """Who tells OpenTelemetry of every turn; None where its API is not installed."""
     try:
         # By name, so that a service without telemetry loads nothing of it.
@@ -181,7 +181,7 @@ def watcher(level: str) -> Watcher | None:
     return found
 
 
-def routes(name: str, value: Routes) -> Callable[[Scope], bool] | None:
+def parse_routes(name: str, value: Routes) -> Callable[[Scope], bool] | None:
     """Whether a scope is one of these routes: whole paths, or a function of the scope. None where none is named.
 
     Raises:

@@ -31,7 +31,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dcaf.asgi.body import BytesInFlight, open_nothing
 from dcaf.asgi.carriers import Carriers, find_presented_tokens, parse_carriers
-from dcaf.asgi.config import MAX_BODY_BYTES, Config, Routes, Terminal, is_done, routes, watcher
+from dcaf.asgi.config import MAX_BODY_BYTES, Config, Routes, Terminal, is_done, load_telemetry, parse_routes
 from dcaf.asgi.events import Event, Events
 from dcaf.asgi.identity import Conversation, Identity, Subject
 from dcaf.asgi.lifecycle import find_carriers_to_clear
@@ -191,7 +191,7 @@ class SessionMiddleware:
         if isinstance(app, SessionMiddleware):
             raise ConfigurationError(app._twice)
         self.app = app
-        self._exempt = routes("exempt", exempt)
+        self._exempt = parse_routes("exempt", exempt)
         if encrypt and (callable(plain) or texts_of(plain)) and not require_bool("plain_secret=", plain_secret):
             raise ConfigurationError(PLAIN_AND_ENCRYPTED)
         positive("max_token_bytes", max_token_bytes)
@@ -217,11 +217,11 @@ class SessionMiddleware:
             sealer=sealer,
             identity=Identity(subject, conversation),
             store=store,
-            events=Events(told, watcher(level_of(store))),
+            events=Events(told, load_telemetry(level_of(store))),
             restarts=None if on_refused is None else one_of("on_refused", on_refused, ("reject", "restart")) == "restart",
             unsigned=unsigned if isinstance(unsigned, Import) else one_of("unsigned", unsigned, ("reject", "ignore"), DOOR),
-            is_plain=routes("plain", plain),
-            passes_streams=routes("pass_streams", pass_streams),
+            is_plain=parse_routes("plain", plain),
+            passes_streams=parse_routes("pass_streams", pass_streams),
             terminal=require_plain_function("terminal=", terminal),
             verify=sealer.opened if in_body else open_nothing,
             bytes_in_flight=BytesInFlight(positive("max_bytes_in_flight", max_bytes_in_flight)),
