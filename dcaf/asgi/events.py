@@ -58,13 +58,13 @@ class Watcher(Protocol):
     def is_heard(self) -> bool:
         """Whether anybody hears what it is told; else nothing needs to be said."""
 
-    def opened(self, *, kid: str | None, request_bytes: int) -> None:
+    def record_opened(self, *, kid: str | None, request_bytes: int) -> None:
         """A turn has its session."""
 
-    def sealed(self, *, kid: str, answer_bytes: int) -> None:
+    def record_sealed(self, *, kid: str, answer_bytes: int) -> None:
         """A session goes out."""
 
-    def happened(self, event: Event) -> None:
+    def record_event(self, event: Event) -> None:
         """Something else happened."""
 
 
@@ -143,7 +143,7 @@ class Events:
         said = " ".join(f"{name}={value!r}" for name, value in facts.items() if value is not None)
         logger.log(level, "dcaf: %s %s%s", event.name, said, f". {advice}" if advice else "", extra={"dcaf_event": event})
         if self.watcher is not None:
-            self.watcher.happened(event)
+            self.watcher.record_event(event)
         if self._on_event is None:
             return
         try:

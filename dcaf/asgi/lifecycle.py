@@ -346,7 +346,7 @@ class ASGITurn(Turn):
         watcher = self.config.events.watcher
         if watcher is not None and watcher.is_heard:
             self._watcher = watcher
-            watcher.opened(kid=self.kid, request_bytes=size)
+            watcher.record_opened(kid=self.kid, request_bytes=size)
 
     def report_lost(self) -> None:
         """Tell the operator that a change was sealed and did not arrive, or was not sealed at all."""
@@ -377,7 +377,7 @@ class ASGITurn(Turn):
         assert standing is not None
         assert standing.kid is not None
         if self._watcher is not None:
-            self._watcher.sealed(kid=standing.kid, answer_bytes=sum(map(len, sealed)))
+            self._watcher.record_sealed(kid=standing.kid, answer_bytes=sum(map(len, sealed)))
         if self.kid is not None and self.kid != standing.kid:
             self.config.events.resealed(self.kid, self.config.sealer.sid_digest(standing.claims.sid))
 

@@ -48,7 +48,7 @@ class Telemetry:
             or getattr(_metrics, "_METER_PROVIDER", True) is not None
         )
 
-    def opened(self, *, kid: str | None, request_bytes: int) -> None:
+    def record_opened(self, *, kid: str | None, request_bytes: int) -> None:
         """A turn has its session.
 
         Args:
@@ -59,7 +59,7 @@ class Telemetry:
         self._opened.add(1, {"dcaf.kind": kind, "dcaf.level": self._level})
         self._mark("opened", {"dcaf.kind": kind, "dcaf.kid": kid or "", "dcaf.request_bytes": request_bytes})
 
-    def sealed(self, *, kid: str, answer_bytes: int) -> None:
+    def record_sealed(self, *, kid: str, answer_bytes: int) -> None:
         """A session goes out.
 
         Args:
@@ -69,7 +69,7 @@ class Telemetry:
         self._sealed.record(answer_bytes, {"dcaf.level": self._level})
         self._mark("sealed", {"dcaf.kid": kid, "dcaf.answer_bytes": answer_bytes})
 
-    def happened(self, event: Event) -> None:
+    def record_event(self, event: Event) -> None:
         """Something else happened: a refusal, a restart, a change that was lost."""
         facts = {"dcaf.code": event.code, "dcaf.reason": event.reason, "dcaf.kid": event.kid, "dcaf.route": event.route}
         told: dict[str, AttributeValue] = {name: value for name, value in facts.items() if value is not None}
