@@ -2,7 +2,7 @@
 
 >>> from dcaf.core.errors import SessionInvalid
 >>> seen = []
->>> Events(seen.append).refused(SessionInvalid(reason="mac", kid="k7"))
+>>> Events(seen.append).report_refusal(SessionInvalid(reason="mac", kid="k7"))
 >>> seen[0].name, seen[0].code, seen[0].reason, seen[0].kid
 ('refused', 'session-invalid', 'mac', 'k7')
 
@@ -84,23 +84,23 @@ class Events:
         self.watcher: Watcher | None = watcher
         self._told: dict[Name, set[str]] = {}
 
-    def refused(self, refusal: SessionError | SessionUnavailable) -> None:
+    def report_refusal(self, refusal: SessionError | SessionUnavailable) -> None:
         """A request was answered with a problem."""
         self._of_refusal("refused", refusal)
 
-    def restarted(self, refusal: SessionError) -> None:
+    def report_restart(self, refusal: SessionError) -> None:
         """A session was started empty instead of being refused."""
         self._of_refusal("restarted", refusal)
 
-    def imported(self, sid: str) -> None:
+    def report_import(self, sid: str) -> None:
         """A plain session was taken in."""
         self._tell(logging.INFO, Event("imported", sid=sid))
 
-    def resealed(self, kid: str, sid: str) -> None:
+    def report_reseal(self, kid: str, sid: str) -> None:
         """A session that an older key had sealed goes out under the active one."""
         self._tell(logging.INFO, Event("resealed", kid=kid, sid=sid))
 
-    def overwritten(self, route: str, naming: str) -> None:
+    def report_overwrite(self, route: str, naming: str) -> None:
         """The application put something of its own at ``data.session``, where it does not count; told once a route.
 
         Args:
@@ -112,7 +112,7 @@ class Events:
             f"If that object is the new state, {naming}. It must never be built from request, document or model text.",
         )
 
-    def lost(self, route: str, advice: str) -> None:
+    def report_lost_change(self, route: str, advice: str) -> None:
         """The session was changed after the answer that could have carried it.
 
         Args:

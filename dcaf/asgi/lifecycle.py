@@ -193,7 +193,7 @@ class ASGITurn(Turn):
         self.arrived = before.arrived or not is_new
 
     async def _restart(self, refusal: SessionError) -> None:
-        self.config.events.restarted(refusal)
+        self.config.events.report_restart(refusal)
         self.session: Session = self.config.sealer.start(restarted=refusal.code)
         self.arrived: bool = True
         self.kid: str | None = None
@@ -207,7 +207,7 @@ class ASGITurn(Turn):
         if unsigned == "reject":
             raise refusal
         session = sealer.take_in(plain, unsigned)
-        self.config.events.imported(sealer.sid_digest(sealer.claims_of(session).sid))
+        self.config.events.report_import(sealer.sid_digest(sealer.claims_of(session).sid))
         return session
 
     def _check_agreement(self, others: Iterable[PresentedToken]) -> None:
@@ -370,7 +370,7 @@ class ASGITurn(Turn):
                 self._adopted = True
 
     def _report_overwritten(self) -> None:
-        self.config.events.overwritten(name_route(self.scope), advise_plain(self.scope, route_path(self.outer)))
+        self.config.events.report_overwrite(name_route(self.scope), advise_plain(self.scope, route_path(self.outer)))
 
     def _tell(self, sealed: Pieces) -> None:
         standing = self.session._state.standing
@@ -379,7 +379,7 @@ class ASGITurn(Turn):
         if self._watcher is not None:
             self._watcher.record_sealed(kid=standing.kid, answer_bytes=sum(map(len, sealed)))
         if self.kid is not None and self.kid != standing.kid:
-            self.config.events.resealed(self.kid, self.config.sealer.sid_digest(standing.claims.sid))
+            self.config.events.report_reseal(self.kid, self.config.sealer.sid_digest(standing.claims.sid))
 
 
 def find_carriers_to_clear(refusal: SessionError | SessionUnavailable, presented: Sequence[PresentedToken]) -> list[Carrier]:
@@ -403,7 +403,7 @@ def parse(data: bytes) -> JSONText | None:
 
 
 def _report_lost(events: Events, scope: Scope, in_time: str) -> None:
-    events.lost(name_route(scope), in_time)
+    events.report_lost_change(name_route(scope), in_time)
 
 
 def _read_exactly(data: bytes) -> Any:

@@ -256,7 +256,7 @@ class SessionMiddleware:
         try:
             turn = await open_handshake(config, scope, presented)
         except (SessionError, SessionUnavailable) as refusal:
-            config.events.refused(refusal)
+            config.events.report_refusal(refusal)
             await refuse(refusal, scope, receive, send, find_carriers_to_clear(refusal, presented))
             return
         try:

@@ -78,7 +78,7 @@ class RequestSession(ASGITurn):
                 await self.release()
 
     async def _refuse(self, refusal: SessionError | SessionUnavailable) -> None:
-        self.config.events.refused(refusal)
+        self.config.events.report_refusal(refusal)
         in_body = self.place is not None and refusal.reason != DISAGREEMENT
         dead = () if in_body else find_carriers_to_clear(refusal, self.presented)
         await refuse(refusal, self.scope, self._receive, self._send, dead, is_coming=self._is_coming and is_unread(refusal))

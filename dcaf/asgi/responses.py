@@ -317,7 +317,7 @@ async def send_with_headers(turn: ASGITurn, start: Message, send: Send) -> bool:
 
 async def send_problem(turn: ASGITurn, refusal: SessionError | SessionUnavailable, send: Send) -> None:
     """BodySender with the problem instead: another turn came first, or nobody can tell."""
-    turn.config.events.refused(refusal)
+    turn.config.events.report_refusal(refusal)
     instead = build_problem(refusal)
     await send({"type": "http.response.start", "status": instead.status_code, "headers": instead.raw_headers})
     await send({"type": "http.response.body", "body": instead.body, "more_body": False})

@@ -150,7 +150,7 @@ class SessionStream:
                 done += b"" if self._is_sent else await self._session_event(ends_turn=False)
                 self._owes_checkpoint = False
         except (SessionError, SessionUnavailable) as refusal:
-            self._turn.config.events.refused(refusal)
+            self._turn.config.events.report_refusal(refusal)
             self.is_refused = True
             await self._end(bytes(done), refusal.code)
         except StateError:

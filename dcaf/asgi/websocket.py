@@ -229,7 +229,7 @@ class SessionWebSocket:
         await self._send(_message(await self._turn.seal_event(ends_turn=ends_turn), as_bytes=as_bytes))
 
     async def _refuse(self, refusal: SessionError | SessionUnavailable, *, as_bytes: bool) -> None:
-        self._config.events.refused(refusal)
+        self._config.events.report_refusal(refusal)
         await self._send(_message(error_text(refusal.code, **find_members(refusal)), as_bytes=as_bytes))
         if refusal.http_status == BodyTooLarge.http_status:
             await self.finish()
@@ -293,7 +293,7 @@ class PassingWebSocket:
 
     async def _refuse(self, refusal: SessionError, *, as_bytes: bool) -> Message | None:
         self._taken = None
-        self._turn.config.events.refused(refusal)
+        self._turn.config.events.report_refusal(refusal)
         with suppress(OSError):  # the client has left already, and that comes in next
             await self._send(_message(error_text(refusal.code), as_bytes=as_bytes))
         if refusal.http_status != BodyTooLarge.http_status:

@@ -829,7 +829,7 @@ def test_a_change_that_the_client_left_before_it_could_be_told_is_lost_once_and_
 
 
 def test_control_a_socket_that_tells_of_no_loss_is_caught(monkeypatch: Any) -> None:
-    monkeypatch.setattr(Events, "lost", lambda self, *_: None)
+    monkeypatch.setattr(Events, "report_lost_change", lambda self, *_: None)
     for test in (
         test_a_change_that_the_client_left_before_it_could_be_told_is_lost_once_and_raises_nothing,
         test_a_change_after_the_close_is_lost,
@@ -1231,13 +1231,13 @@ def test_refused_and_lost_events_have_codes_and_no_token_state_or_subject() -> N
 
 
 def test_control_an_event_that_quotes_is_caught(monkeypatch: Any) -> None:
-    original = Events.refused
+    original = Events.report_refusal
 
     def refused(self: Any, refusal: Any) -> None:
         refusal.kid = CANARY
         original(self, refusal)
 
-    monkeypatch.setattr(Events, "refused", refused)
+    monkeypatch.setattr(Events, "report_refusal", refused)
     with pytest.raises(AssertionError):
         assert_events_say_nothing()
 
