@@ -23,7 +23,7 @@ from dcaf.core.keys import EPHEMERAL
 REMEMBERED: Final = 1000
 """Routes, and key ids, that are told only once, at most; after so many others nothing more is told of new ones."""
 
-Name: TypeAlias = Literal["refused", "restarted", "imported", "resealed", "ephemeral", "overwritten", "lost"]
+EventName: TypeAlias = Literal["refused", "restarted", "imported", "resealed", "ephemeral", "overwritten", "lost"]
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
@@ -43,7 +43,7 @@ class Event:
         route: The route's own path, where the framework tells it; None before the request was routed.
     """
 
-    name: Name
+    name: EventName
     code: str | None = None
     reason: str | None = None
     kid: str | None = None
@@ -82,7 +82,7 @@ class Events:
     def __init__(self, on_event: Callable[[Event], None] | None = None, watcher: Watcher | None = None) -> None:
         self._on_event = on_event
         self.watcher: Watcher | None = watcher
-        self._told: dict[Name, set[str]] = {}
+        self._told: dict[EventName, set[str]] = {}
 
     def report_refusal(self, refusal: SessionError | SessionUnavailable) -> None:
         """A request was answered with a problem."""
@@ -121,7 +121,7 @@ class Events:
         """
         self._tell(logging.ERROR, Event("lost", route=route), advice)
 
-    def _of_refusal(self, name: Name, refusal: SessionError | SessionUnavailable) -> None:
+    def _of_refusal(self, name: EventName, refusal: SessionError | SessionUnavailable) -> None:
         reason, kid, sid = (getattr(refusal, field, None) for field in ("reason", "kid", "sid_digest"))
         # Another subject's session is an attack or a grave mistake; the rest are clients with old or broken ones.
         self._tell(logging.ERROR if reason == "sub" else logging.WARNING, Event(name, refusal.code, reason, kid, sid))

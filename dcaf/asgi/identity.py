@@ -21,11 +21,11 @@ from starlette.types import Scope
 
 from dcaf.core.errors import ConfigurationError, SessionInvalid, SessionUnavailable, describe_raised
 
-Name: TypeAlias = "str | Awaitable[str | None] | None"
-Subject: TypeAlias = Callable[[Scope], Name]
+MaybeName: TypeAlias = "str | Awaitable[str | None] | None"
+Subject: TypeAlias = Callable[[Scope], MaybeName]
 """Who is calling: a function of the scope, sync or async, that gives a text, or None for nobody."""
 
-Conversation: TypeAlias = Callable[[Scope, Any], Name]
+Conversation: TypeAlias = Callable[[Scope, Any], MaybeName]
 """Which conversation: a function of the scope and the parsed body, sync or async, that gives a text, or None for none."""
 
 
