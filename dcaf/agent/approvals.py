@@ -36,6 +36,7 @@ from dcaf.asgi.streams import SendCheckpoint, checkpoint_sender
 from dcaf.core.context import current_session
 from dcaf.core.errors import ConfigurationError, SessionConflict, SessionUnavailable, ToolApprovalError
 from dcaf.core.lifecycle import shielded
+from dcaf.core.mapping import state_of
 from dcaf.core.session import Session
 from dcaf.core.state import State
 from dcaf.tools.callables import layers
@@ -243,7 +244,7 @@ class Execution:
             if self._is_over:
                 raise ToolApprovalError(OVER)
             verdict = item.verdict
-            item.used = take(self._session._state, verdict.id, verdict.use, now=self._clock())
+            item.used = take(state_of(self._session), verdict.id, verdict.use, now=self._clock())
             item.output = STOPPED if item.used else BEFORE
         if not item.used:
             raise ToolApprovalError(BEFORE)
@@ -270,7 +271,7 @@ class Execution:
                 raise SessionUnavailable(reason="client") from error
         if was_sent is None:
             raise SessionUnavailable(reason="slow")
-        if was_sent and is_sealed_as_waiting(root_of(self._session._state), id_):
+        if was_sent and is_sealed_as_waiting(root_of(state_of(self._session)), id_):
             raise SessionConflict(reason="unsent")
 
     async def _tell_end(self) -> None:
@@ -285,7 +286,7 @@ def _sender(session: Session) -> SendCheckpoint | None:
     """What sends a session to its client in the middle of an answer; None where the request's session is another one, or none."""
     thread, send = checkpoint_sender.get((0, None))
     try:
-        is_of_request = root_of(current_session()._state) is root_of(session._state)
+        is_of_request = root_of(state_of(current_session())) is root_of(state_of(session))
     except ConfigurationError:
         return None
     return send if is_of_request and thread == get_ident() else None

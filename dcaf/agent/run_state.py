@@ -40,6 +40,7 @@ from dcaf.agent.models import (
     ToolCalls,
 )
 from dcaf.core.errors import ToolApprovalError
+from dcaf.core.mapping import state_of
 from dcaf.core.parts import join
 from dcaf.core.session import Session
 from dcaf.core.transaction import OUTSIDE, Overlay, log_clash
@@ -51,7 +52,7 @@ from dcaf.tools.tool import Tool
 
 def begin_overlay(session: Session) -> Session:
     """A session over another one: what is done to it is its own until it is committed."""
-    return Session._over(Overlay(session._state))
+    return Session._over(Overlay(state_of(session)))
 
 
 def commit_overlay(session: Session, who: str) -> list[Conflict]:
@@ -64,7 +65,7 @@ def commit_overlay(session: Session, who: str) -> list[Conflict]:
     Raises:
         SessionAliasError, SessionValueError: What was done to it cannot be written. Nothing was committed.
     """
-    state = session._state
+    state = state_of(session)
     assert isinstance(state, Overlay)
     clashes = [Conflict(clash.key, join(clash.path), clash.kind, Caller(0, who, None), None) for clash in state.commit().clashes]
     for clash in clashes:
@@ -247,14 +248,14 @@ class Draft:
         if asker is not self and asker.tools.get(tool.name) != tool:
             logger.warning(UNREACHABLE, self.agent, tool.name, asker.agent)
             raise ToolApprovalError(NOBODY.format(tool=tool.name))
-        if asker is self and root_of(self.base._state).standing is None:
+        if asker is self and root_of(state_of(self.base)).standing is None:
             logger.warning(APART, self.agent, tool.name, self.outer.agent)
 
     def _asker(self) -> Draft:
         """The outermost turn over the same session: its answer is the one that a person reads."""
-        root, found, outer = root_of(self.base._state), self, self.outer
+        root, found, outer = root_of(state_of(self.base)), self, self.outer
         while outer is not None:
-            if not outer.is_over and root_of(outer.base._state) is root:
+            if not outer.is_over and root_of(state_of(outer.base)) is root:
                 found = outer
             outer = outer.outer
         return found

@@ -35,6 +35,7 @@ from dcaf.agent.response import AgentResponse
 from dcaf.agent.run_state import Clock, Draft, Mind, Tools, around
 from dcaf.core.context import Within
 from dcaf.core.errors import DcafError, InterceptorError, MalformedRequest, StateError, ToolArgumentError, TurnTimeoutError
+from dcaf.core.mapping import state_of
 from dcaf.core.session import Session
 from dcaf.tools.decisions import BEFORE, UNKNOWN, Spending, Verdict, digesting, judge_message
 from dcaf.tools.platform_context import PLATFORM, within_platform
@@ -281,7 +282,7 @@ class Run:
             stop_reason,
             blocked,
             draft.conflicts,
-            _plain=self.session._state.plain(),
+            _plain=state_of(self.session).plain(),
         )
 
 

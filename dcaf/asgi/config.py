@@ -46,9 +46,9 @@ from dcaf.asgi.identity import Identity
 from dcaf.asgi.json_sessions import Verify
 from dcaf.asgi.json_walk import may_hold_session
 from dcaf.core.arguments import texts_of
-from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.migrations import Import
+from dcaf.core.sealer import Sealer
 from dcaf.core.session_dict import SessionDict
 from dcaf.core.store import SessionStore
 

@@ -46,6 +46,7 @@ from dcaf.core.errors import (
     SessionValueError,
 )
 from dcaf.core.lifecycle import Turn
+from dcaf.core.mapping import state_of
 from dcaf.core.session import Session
 from dcaf.core.signing import Opened, Pieces
 from dcaf.core.state import RESERVED
@@ -161,7 +162,7 @@ class ASGITurn(Turn):
             if self.presented:
                 self._check_agreement(self.presented if self.place is not None else self.presented[1:])
             self.kid = opened.key.kid
-        standing = self.session._state.standing
+        standing = state_of(self.session).standing
         assert standing is not None
         if self.store is not None or standing.claims.ep is not None or standing.claims.at is not None:
             await self.hold(None if opened is None else standing.claims)
@@ -255,7 +256,7 @@ class ASGITurn(Turn):
     def is_private(self) -> bool:
         """Whether the answer was computed from a session; one that its client keeps has to be looked at for that."""
         is_kept = self.carrier is not None and self.carrier.keeps
-        return (self.arrived and not is_kept) or self.session._state.is_touched
+        return (self.arrived and not is_kept) or state_of(self.session).is_touched
 
     def describe(self, claims: Claims | None) -> OpenRequest:
         """As of the turn without a transport; before a socket's first frame nothing was asked."""
@@ -357,7 +358,7 @@ class ASGITurn(Turn):
         # Of the turn only what names its route: one that its own session held would be left to the garbage collector.
         scope = self.scope
         named = {"route": scope.get("route"), "path_template": scope.get("path_template")}
-        self.session._state.end(partial(_report_lost, self.config.events, named, self.in_time))
+        state_of(self.session).end(partial(_report_lost, self.config.events, named, self.in_time))
 
     def _adopt(self, text: JSONText) -> None:
         """Take the application's own object for the new state on a route that was named, and tell of it on any other."""
@@ -366,14 +367,14 @@ class ASGITurn(Turn):
         elif not (self._was_changed or self.session.is_modified):
             found = _plain_session(_read_exactly(text.data))
             if isinstance(found, dict) and RESERVED not in found:
-                self.session._state.replace(found)
+                state_of(self.session).replace(found)
                 self._adopted = True
 
     def _report_overwritten(self) -> None:
         self.config.events.report_overwrite(name_route(self.scope), advise_plain(self.scope, route_path(self.outer)))
 
     def _tell(self, sealed: Pieces) -> None:
-        standing = self.session._state.standing
+        standing = state_of(self.session).standing
         assert standing is not None
         assert standing.kid is not None
         if self._watcher is not None:

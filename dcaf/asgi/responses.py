@@ -43,6 +43,7 @@ from dcaf.asgi.lifecycle import ASGITurn, parse
 from dcaf.asgi.problems import build_problem
 from dcaf.asgi.streams import SessionStream, choose_cutter
 from dcaf.core.errors import NotCarriedError, SessionError, SessionUnavailable
+from dcaf.core.mapping import state_of
 
 SERVER_ERROR: Final = 500
 REDIRECTION: Final = 300
@@ -367,7 +368,7 @@ async def _carried(turn: ASGITurn, carrier: Carrier, headers: Raw) -> Raw:
 
 def _is_void(turn: ASGITurn) -> bool:
     """Whether there is nothing to keep."""
-    return turn.session.is_empty and not turn.session._state.own()
+    return turn.session.is_empty and not state_of(turn.session).own()
 
 
 def _unnamed(turn: ASGITurn, carrier: Carrier) -> str:

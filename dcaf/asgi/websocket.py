@@ -23,6 +23,7 @@ from dcaf.asgi.problems import error_text, find_members
 from dcaf.asgi.streams import checkpoint_sender
 from dcaf.core.context import Within, running
 from dcaf.core.errors import BodyTooLarge, SessionConflict, SessionError, SessionUnavailable
+from dcaf.core.mapping import state_of
 from dcaf.core.session import Session
 
 TOO_BIG: Final = 1009
@@ -183,10 +184,10 @@ class SessionWebSocket:
         if turn.session is not self._session and not _is_echo(turn.session, self._session):
             if before.is_changed:
                 before.report_lost()
-            self._session._state.refill(turn.session._state)
+            state_of(self._session).refill(state_of(turn.session))
         elif before.is_begun:
             self._session.temp.clear()
-        self._session._state.lease = turn.lease
+        state_of(self._session).lease = turn.lease
         turn.session, turn.adopts, turn.found, turn.place = self._session, self._adopts, None, None
         turn.scope, self._turn, self._is_busy = self._scope, turn, True
         return given
@@ -304,7 +305,7 @@ class PassingWebSocket:
 
 def _is_echo(arrived: Session, kept: Session) -> bool:
     """Whether the client has only sent back what it got: then what was handed out of the session stays good."""
-    one, other = arrived._state.standing, kept._state.standing
+    one, other = state_of(arrived).standing, state_of(kept).standing
     if one is None or other is None or not one.token:
         return False
     return one.claims == other.claims and b"".join(one.token) == b"".join(other.token)

@@ -60,6 +60,13 @@ class Payload:
             self._segment = memoryview(padded)[:-padding] if padding else padded
         return self._segment
 
+    def with_index(self, index: tuple[int, ...]) -> Payload:
+        """The same state with an index."""
+        try:
+            return Payload(self.data, segment=self._segment, index=index)
+        except ValueError:  # whoever asks for the bytes gets this error
+            return Payload(segment=self._segment, index=index)
+
 
 def encode(data: bytes) -> str:
     """Write unpadded base64url (RFC 4648, section 5)."""

@@ -32,6 +32,7 @@ from dcaf.core.arguments import require_text
 from dcaf.core.context import begin, end
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.lifecycle import Turn
+from dcaf.core.mapping import state_of
 from dcaf.core.migrations import Migration
 from dcaf.core.session import Session
 from dcaf.core.settings import MAX_TOKEN_BYTES, Keys, build_sealer
@@ -176,7 +177,7 @@ class HostTurn:
             if error is None:
                 self._envelope = await _seal(self._turn)
         finally:
-            self._turn.session._state.end(_nobody)
+            state_of(self._turn.session).end(_nobody)
             if self._before is not None:
                 # The block of a generator that nobody has read to its end is left in another context, which has its own variables.
                 with suppress(ValueError):

@@ -25,8 +25,9 @@ from typing import Final
 import anyio
 
 from dcaf.core.claims import Binding, Claims
-from dcaf.core.envelope import Prepared, Sealer
 from dcaf.core.errors import SessionConflict, SessionUnavailable, StateError, describe_raised
+from dcaf.core.mapping import state_of
+from dcaf.core.sealer import Prepared, Sealer
 from dcaf.core.session import Session
 from dcaf.core.signing import Pieces
 from dcaf.core.store import Lease, OpenRequest, SessionStore, ask, check_kept, check_lease
@@ -72,7 +73,7 @@ class Turn:
     def is_changed(self) -> bool:
         """Whether the session is not what arrived or was last sealed, or can no longer be written."""
         try:
-            return self.session._state.is_changed()
+            return state_of(self.session).is_changed()
         except StateError:
             return True
 
@@ -96,7 +97,7 @@ class Turn:
         if self.lease is not None:
             _tell_clashes(self.sealer.resume(self.session, self.lease, is_in_doubt=self.is_in_doubt))
             self.is_in_doubt = False
-            self.session._state.lease = self.lease
+            state_of(self.session).lease = self.lease
 
     def describe(self, claims: Claims | None) -> OpenRequest:
         """The session and its turn, as the store is told of them."""

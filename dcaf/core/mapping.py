@@ -23,9 +23,10 @@ does here what it does there: what it returns, in which order, and which error i
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, MutableMapping, ValuesView
+from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, MutableMapping, ValuesView
+from operator import attrgetter
 from types import MappingProxyType
-from typing import Any, ClassVar, Self, TypeVar, overload
+from typing import Any, ClassVar, Final, Self, TypeVar, overload
 
 from typing_extensions import TypeForm
 
@@ -94,6 +95,10 @@ class Values(ValuesView[Any]):
 
 T = TypeVar("T")
 D = TypeVar("D")
+
+
+state_of: Final[Callable[[StateMapping], State]] = attrgetter("_state")
+"""The state behind a session or a scope, for the rest of the library; no user of a session sees it."""
 
 
 class StateMapping(MutableMapping[str, Any]):

@@ -24,7 +24,7 @@ from dcaf.core.arguments import describe_framework
 from dcaf.core.errors import ConfigurationError, SessionReadOnlyError
 from dcaf.core.handles import ABSENT
 from dcaf.core.json_values import from_json, read
-from dcaf.core.mapping import Items, Keys, StateMapping, Values
+from dcaf.core.mapping import Items, Keys, StateMapping, Values, state_of
 from dcaf.core.session import Session, session_behind
 from dcaf.core.slots import TEMPORARY
 from dcaf.core.typed import SessionType, locals_around, refuse_fields
@@ -179,13 +179,13 @@ class ReadOnlySession(Mapping[str, Any], metaclass=SessionType):
     @property
     def _values(self) -> StateMapping:
         """The same keys, to write."""
-        return StateMapping(self._session._state, self._prefix)
+        return StateMapping(state_of(self._session), self._prefix)
 
     def _data(self, key: object) -> bytes | None:
         """The written value, with what was changed in it; None where the key is absent."""
         if key not in self._values:
             return None
-        slot = self._session._state.find(f"{self._prefix}{key}")
+        slot = state_of(self._session).find(f"{self._prefix}{key}")
         return None if slot is None else slot.data
 
     def __getitem__(self, key: str) -> Any:

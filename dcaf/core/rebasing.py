@@ -47,14 +47,14 @@ class Growing(State):
 
     def add(self, key: str, by: int) -> int:
         """As of a state; the change itself is remembered, so that it never clashes with another of its kind."""
-        with self._lock:
+        with self.lock:
             found = super().add(key, by)
             self._remember(key, Added(by))
             return found
 
     def append(self, key: str, value: object) -> None:
         """As ``add``."""
-        with self._lock:
+        with self.lock:
             super().append(key, value)
             self._remember(key, Appended([self._tails[key].items[-1]]))
 
@@ -91,7 +91,7 @@ class Tracked(Growing):
         own: Mapping[str, Any] | None = None,
     ) -> None:
         """As of a state; changes that commute stay what they are."""
-        with self._lock:
+        with self.lock:
             super().overwrite(values, changes, own)
             for key in values:
                 if key in changes:
@@ -116,7 +116,7 @@ class Tracked(Growing):
 
     def refill(self, other: State) -> None:
         """As of a state."""
-        with self._lock:
+        with self.lock:
             super().refill(other)
             self._grown, self._sealing = {}, None
 
@@ -129,13 +129,13 @@ class Tracked(Growing):
             SessionAliasError, SessionValueError: What was done to the session cannot be written.
         """
         base = State(newer)
-        with self._lock:
+        with self.lock:
             self._thaw()
             self.settle()
             members = base._loaded()
             merged = {key: self._merged(slot, base) for key, slot in self._slots.items() if not key.startswith(TEMPORARY)}
             own = merge_own(self._own_arrived, base._library, self._library)
-            self._arrived, self._own_arrived, self._library = newer, base._library, write(own) if own else None
+            self.arrived, self._own_arrived, self._library = newer, base._library, write(own) if own else None
             self._hold(members, len(newer.data))
             for key, (theirs, data, _) in merged.items():
                 slot = self._slots[key]

@@ -30,7 +30,7 @@ from dcaf.core.arguments import describe_framework
 from dcaf.core.claims import Standing
 from dcaf.core.errors import ConfigurationError, SessionValueError
 from dcaf.core.json_values import read
-from dcaf.core.mapping import StateMapping
+from dcaf.core.mapping import StateMapping, state_of
 from dcaf.core.slots import RESERVED, TEMPORARY
 from dcaf.core.state import State
 from dcaf.core.typed import SessionType, declare, keep_variables, locals_around, parametrise
@@ -96,7 +96,7 @@ class Session(StateMapping, metaclass=SessionType):
         Raises:
             ConfigurationError: It is no session that may be written.
         """
-        return cls._over(session_behind(session, f"{cls.__name__}.of()", cls.__name__)._state)
+        return cls._over(state_of(session_behind(session, f"{cls.__name__}.of()", cls.__name__)))
 
     @classmethod
     def _over(cls, state: State) -> Self:

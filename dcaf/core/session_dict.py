@@ -24,6 +24,7 @@ from typing import Any, Final, Self
 from dcaf.core.class_attributes import has_attribute
 from dcaf.core.errors import SessionAliasError, StateError
 from dcaf.core.handles import Slot
+from dcaf.core.mapping import state_of
 from dcaf.core.payload import Members
 from dcaf.core.session import Session
 from dcaf.core.state import State
@@ -64,7 +65,7 @@ class SessionDict(dict[str, Any]):
     def _bind(self, session: Session) -> Self:
         self._is_accessed = False
         self._session = session
-        session.__dict__["_state"] = DictState(self, session._state)
+        session.__dict__["_state"] = DictState(self, state_of(session))
         return self
 
     @property
@@ -74,7 +75,7 @@ class SessionDict(dict[str, Any]):
 
     @property
     def _state(self) -> State:
-        return self._session._state
+        return state_of(self._session)
 
     @property
     def accessed(self) -> bool:
@@ -102,7 +103,7 @@ class SessionDict(dict[str, Any]):
     def _settle_quietly(self) -> None:
         """Bring in step what can be; a value that was changed in two ways waits for who reads it, or sets it."""
         state = self._state
-        with state._lock:
+        with state.lock:
             for slot in state._slots.values():
                 with suppress(StateError):
                     slot.settle()
@@ -132,7 +133,7 @@ class DictState(State):
         super().__init__()
         self._shown = shown
         self._values: dict[str, tuple[Any, bytes]] = {}
-        self._lock = Gate(self.take_in, self.show)
+        self.lock = Gate(self.take_in, self.show)
         self.refill(state)
         self._looked = False
 
@@ -144,7 +145,7 @@ class DictState(State):
     def find(self, key: str) -> Slot | None:
         """As of a state."""
         self._looked = True
-        with self._lock:
+        with self.lock:
             return super().find(key)
 
     def keys(self, prefix: str = "") -> list[str]:
@@ -154,7 +155,7 @@ class DictState(State):
 
     def changed(self) -> list[str]:
         """As of a state."""
-        with self._lock:
+        with self.lock:
             return super().changed()
 
     def _now(self) -> Members:
@@ -281,7 +282,7 @@ def _method(name: str, *, looks: bool, writes: bool) -> Callable[..., Any]:
         found = method(self, *arguments, **named)
         if writes:
             try:
-                with state._lock:
+                with state.lock:
                     pass
             except StateError:
                 state.undo()

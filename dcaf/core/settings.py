@@ -18,10 +18,10 @@ from typing import Final, TypeAlias, TypeVar
 
 from dcaf.core.arguments import kind_of, require_bool, require_clock, require_function
 from dcaf.core.claims import Lifetime
-from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.keys import Keyring, LiveKeyring
 from dcaf.core.migrations import Migration, Migrations
+from dcaf.core.sealer import Sealer
 from dcaf.core.signing import SIGNED, Suite
 
 T = TypeVar("T")

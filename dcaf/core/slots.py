@@ -90,22 +90,23 @@ class Slots:
         limit_bytes: How large the written state may become; None for no limit.
 
     Attributes:
-        standing: As above.
+        arrived, standing, limit_bytes: As above.
+        lock: It makes several steps one; who has it may take it again.
         lease: The hold of the turn on the session; None where no store keeps it.
         size_changes: How often a key came or went: who goes through the keys can tell by it that they are others now.
         queue: Who runs the tools of a session keeps their order here; None as long as nobody does.
     """
 
     __slots__ = (
-        *("_arrived", "_late", "_library", "_limit_bytes", "_lock", "_looked", "_members", "_most_bytes", "_moved", "_own_arrived"),
-        *("_slots", "_tails", "lease", "queue", "size_changes", "standing"),
+        *("_late", "_library", "_looked", "_members", "_most_bytes", "_moved", "_own_arrived", "_slots", "_tails"),
+        *("arrived", "lease", "limit_bytes", "lock", "queue", "size_changes", "standing"),
     )
 
     def __init__(self, arrived: Payload | None = None, standing: Standing | None = None, *, limit_bytes: int | None = None) -> None:
-        self._arrived = arrived or Payload(b"{}")
+        self.arrived: Payload = arrived or Payload(b"{}")
         self.standing: Standing | None = standing
         self.lease: Lease | None = None
-        self._limit_bytes = limit_bytes
+        self.limit_bytes: int | None = limit_bytes
         self._members: Members | None = None
         self._slots: dict[str, Slot] = {}
         self._moved: set[str] = set()
@@ -113,7 +114,7 @@ class Slots:
         self._library: bytes | None = None
         self._own_arrived: bytes | None = None
         self._most_bytes = 0
-        self._lock: AbstractContextManager[object] = Lock()
+        self.lock: AbstractContextManager[object] = Lock()
         self._looked = False
         self._late: Callable[[], None] | None = None
         self.size_changes: int = 0
@@ -125,7 +126,7 @@ class Slots:
         Raises:
             SessionValueError: There may be no such key.
         """
-        with self._lock:
+        with self.lock:
             slot = self._found(key)
             if slot is None:
                 slot = self._slots[checked(key)] = Slot(key, None)
@@ -137,7 +138,7 @@ class Slots:
             return ABSENT
         members = self._members
         if members is None:
-            with self._lock:
+            with self.lock:
                 members = self._loaded()
         value = members.get(key, ABSENT)
         return value if type(value) in ATOMS else ABSENT
@@ -155,11 +156,11 @@ class Slots:
         """What arrived, by key; the slots say what has become of it."""
         members = self._members
         if members is None:
-            members = members_of(self._arrived)
+            members = members_of(self.arrived)
             if RESERVED in members:
                 self._library = self._own_arrived = members.written(RESERVED)
                 del members[RESERVED]
-            self._hold(members, len(self._arrived.data))
+            self._hold(members, len(self.arrived.data))
         return members
 
     def _hold(self, members: Members, at_most_bytes: int) -> None:
@@ -245,7 +246,7 @@ class Slots:
         if key.startswith(TEMPORARY):
             return
         self._most_bytes += more_bytes
-        if self._limit_bytes is not None and self._most_bytes > self._limit_bytes:
+        if self.limit_bytes is not None and self._most_bytes > self.limit_bytes:
             self._most_bytes = self._check_exactly({key: data if isinstance(data, bytes) else data()})
 
     def _check_size(self, coming: Mapping[str, bytes | None]) -> None:
@@ -255,18 +256,18 @@ class Slots:
         for key, data in coming.items():
             if data is not None:
                 self._most_bytes += at_most(key, data)
-        if self._limit_bytes is not None and self._most_bytes > self._limit_bytes:
+        if self.limit_bytes is not None and self._most_bytes > self.limit_bytes:
             self._most_bytes = self._check_exactly(coming)
 
     def _check_exactly(self, coming: Mapping[str, bytes | None]) -> int:
         """The size of the written state, in bytes; refuse it as ``_check_size``."""
-        if self._limit_bytes is None:
+        if self.limit_bytes is None:
             return 0
         now = self._now()
         present: dict[str, bytes | None] = {key: now.written(key) for key in now}
         present.update(coming)
         lasting = {key: data for key, data in present.items() if data is not None and not key.startswith(TEMPORARY)}
-        return size_of(lasting, 0 if self._library is None else len(self._library) + len('"dcaf":,'), self._limit_bytes)
+        return size_of(lasting, 0 if self._library is None else len(self._library) + len('"dcaf":,'), self.limit_bytes)
 
 
 def checked(key: str) -> str:

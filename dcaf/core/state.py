@@ -73,12 +73,12 @@ class State(Slots):
         """The slot of a key, if there is one; the key may be absent all the same."""
         slot = self._slots.get(key)
         if slot is None or self._tails:
-            with self._lock:
+            with self.lock:
                 slot = self._found(key)
         return slot
 
     def __contains__(self, key: object) -> bool:
-        with self._lock:
+        with self.lock:
             slot = self.find(key) if isinstance(key, str) else None
             if slot is None:
                 return False
@@ -90,13 +90,13 @@ class State(Slots):
 
     def keys(self, prefix: str = "") -> list[str]:
         """The present keys that begin with a prefix, in order. Raises as ``settle``."""
-        with self._lock:
+        with self.lock:
             self.settle()
             return [key for key in self._present() if key.startswith(prefix)]
 
     def values(self, prefix: str = "") -> dict[str, bytes]:
         """The written values of these keys. Raises as ``settle``."""
-        with self._lock:
+        with self.lock:
             keys, slots, members = self.keys(prefix), self._slots, self._loaded()
             data = [slots[key].data if key in slots else members.written(key) for key in keys]
             return {key: written for key, written in zip(keys, data, strict=True) if written is not None}
@@ -107,7 +107,7 @@ class State(Slots):
         Raises:
             SessionValueError: The value may not be stored, or the state would be too large.
         """
-        with self._lock:
+        with self.lock:
             if self._late is not None:
                 self._refuse_late(self._late)
             slot = self._found(key) if type(key) is str else None
@@ -128,7 +128,7 @@ class State(Slots):
         Raises:
             SessionValueError: As ``put``.
         """
-        with self._lock:
+        with self.lock:
             if is_same(given, validated):
                 self.put(key, given, as_type=as_type)
             else:
@@ -143,7 +143,7 @@ class State(Slots):
             SessionAliasError: What was handed out has changed in two ways already.
             SessionValueError: As ``put``.
         """
-        with self._lock:
+        with self.lock:
             if self._late is not None:
                 self._refuse_late(self._late)
             slot = self.slot(key)
@@ -162,7 +162,7 @@ class State(Slots):
             SessionTypeError: The value is no list.
             SessionAliasError, SessionValueError: As ``add``. Nothing was changed.
         """
-        with self._lock:
+        with self.lock:
             if self._late is not None:
                 self._refuse_late(self._late)
             tail = self._tail(key)
@@ -173,7 +173,7 @@ class State(Slots):
 
     def drop(self, key: str) -> bool:
         """Make a key absent, whatever was done to its value; False where it was absent."""
-        with self._lock:
+        with self.lock:
             if self._late is not None:
                 self._refuse_late(self._late)
             slot = self._found(key)
@@ -187,7 +187,7 @@ class State(Slots):
 
     def drop_all(self, *, kept: tuple[str, ...] = (), prefix: str = "") -> None:
         """Make every key with a prefix absent, but for those that begin with one of ``kept``."""
-        with self._lock:
+        with self.lock:
             if self._late is not None:
                 self._refuse_late(self._late)
             for key in {**self._loaded(), **self._slots}:
@@ -197,9 +197,9 @@ class State(Slots):
 
     def copy(self) -> State:
         """A state of its own with the same keys, and the same that arrived. Raises as ``settle``."""
-        with self._lock:
+        with self.lock:
             self.settle()
-            copied = State(self._arrived, self.standing, limit_bytes=self._limit_bytes)
+            copied = State(self.arrived, self.standing, limit_bytes=self.limit_bytes)
             copied._loaded()  # first, because it reads the library's member
             for key, slot in self._slots.items():
                 copied.slot(key).data = slot.data
@@ -214,7 +214,7 @@ class State(Slots):
         Raises:
             SessionValueError: As ``put``.
         """
-        with self._lock:
+        with self.lock:
             if self._late is not None:
                 self._refuse_late(self._late)
             written = dict(self._written(key, value) for key, value in values.items())
@@ -231,7 +231,7 @@ class State(Slots):
         Raises:
             SessionValueError: As ``put``.
         """
-        with self._lock:
+        with self.lock:
             if self._late is not None:
                 self._refuse_late(self._late)
             written = dict(self._written(key, value) for key, value in values.items())
@@ -247,7 +247,7 @@ class State(Slots):
 
     def move_to_end(self, key: str) -> None:
         """Make a key the last one, if it is present."""
-        with self._lock:
+        with self.lock:
             slot = self._found(key)
             if slot is not None and slot.data is not None:
                 self._move(slot)
@@ -268,7 +268,7 @@ class State(Slots):
         Raises:
             SessionValueError: The state would be too large. Nothing was changed.
         """
-        with self._lock:
+        with self.lock:
             if self._late is not None:
                 self._refuse_late(self._late)
             if self._members is None:
@@ -294,7 +294,7 @@ class State(Slots):
 
     def own(self) -> dict[str, Any]:
         """The library's own member: a copy, empty where there is none."""
-        with self._lock:
+        with self.lock:
             self._loaded()
             found = None if self._library is None else read(self._library)
             return found if isinstance(found, dict) else {}
@@ -309,7 +309,7 @@ class State(Slots):
         Raises:
             SessionAliasError, SessionValueError: As ``Slot.settle``.
         """
-        with self._lock:
+        with self.lock:
             if self._tails:
                 self._join_all()
             for slot in self._slots.values():
@@ -329,9 +329,9 @@ class State(Slots):
             standing: Of the token.
             frozen: How the keys stood when it was made; None where that was just now.
         """
-        if payload is not self._arrived:
+        if payload is not self.arrived:
             self._members = None  # of a large state the old bytes need not wait for the answer
-        self.standing, self._arrived = standing, payload
+        self.standing, self.arrived = standing, payload
         if frozen is None:
             self._own_arrived = self._library
             self._moved.clear()
@@ -371,8 +371,8 @@ class State(Slots):
 
     def refill(self, other: State) -> None:
         """Become what another state is: whoever holds this one sees the other's keys from now on."""
-        with self._lock:
-            self._arrived, self.standing, self._limit_bytes = other._arrived, other.standing, other._limit_bytes
+        with self.lock:
+            self.arrived, self.standing, self.limit_bytes = other.arrived, other.standing, other.limit_bytes
             self._members, self._slots, self._most_bytes = other._members, other._slots, other._most_bytes
             self._library, self._own_arrived = other._library, other._own_arrived
             self._moved, self._tails, self._looked = other._moved, other._tails, other._looked
@@ -383,7 +383,7 @@ class State(Slots):
         found: list[str] = []
         if not self._slots:
             return found
-        with self._lock:
+        with self.lock:
             if self._tails:
                 self._join_all()
             for key, slot in self._slots.items():
@@ -397,7 +397,7 @@ class State(Slots):
         """Whether what would be sealed is not what arrived: a key, or the library's own member. Raises as ``settle``."""
         if not self._slots:
             return self._library != self._own_arrived
-        with self._lock:
+        with self.lock:
             return bool(self.changed()) or self._library != self._own_arrived
 
     @property
@@ -411,14 +411,14 @@ class State(Slots):
 
         A state that nobody changed is the very payload that arrived, unless its keys have another order now.
         """
-        with self._lock:
+        with self.lock:
             if not (self.changed() or self._library != self._own_arrived or self._is_reordered()):
-                return self._arrived
+                return self.arrived
             members = self._lasting()
             if self._library is not None:
                 members = members.updated({RESERVED: self._library})
             payload = members.payload()
-            if self._limit_bytes is not None and len(payload.data) > self._limit_bytes:
+            if self.limit_bytes is not None and len(payload.data) > self.limit_bytes:
                 self._check_exactly({})
             return payload
 
@@ -429,11 +429,11 @@ class State(Slots):
             shows: Tells which of them; None shows all.
             payload: What is being sealed of the state. Where it was written now and holds nothing else, it is what is shown.
         """
-        if shows is None and payload is not None and payload is not self._arrived and self._library is None:
+        if shows is None and payload is not None and payload is not self.arrived and self._library is None:
             return payload.data
-        with self._lock:
+        with self.lock:
             if shows is None and self._is_plain():
-                return self._arrived.data
+                return self.arrived.data
             self.settle()
             present = self._lasting()
             hidden = [] if shows is None else [key for key in present if not shows(key)]
@@ -441,8 +441,8 @@ class State(Slots):
 
     def _is_plain(self) -> bool:
         """Whether what arrived is all that is to be shown: nobody changed it, and it has no member of the library's."""
-        if self._members is None and not self._slots and self._arrived.index is None:
-            return lacks(self._arrived, QUOTED)
+        if self._members is None and not self._slots and self.arrived.index is None:
+            return lacks(self.arrived, QUOTED)
         self._loaded()  # cut by the index, which is quicker than to look at every byte of a large state
         return self._library is None and not (self.is_changed() or self._is_reordered())
 

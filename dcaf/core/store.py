@@ -37,6 +37,7 @@ from dcaf.core.errors import (
     SessionUnavailable,
     describe_raised,
 )
+from dcaf.core.mapping import state_of
 
 if TYPE_CHECKING:
     from dcaf.core.session import Session
@@ -270,7 +271,7 @@ async def spend(session: Session, keys: Sequence[str]) -> bool:
         SessionUnavailable: Nobody can tell.
         SessionClosedError: The turn is over.
     """
-    state = session._state
+    state = state_of(session)
     if state.has_ended:
         raise SessionClosedError("The turn is over: nothing of its session can be used up any more. Do it in the next turn.")
     lease: Lease | None = state.lease

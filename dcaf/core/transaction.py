@@ -42,6 +42,7 @@ from dcaf.core.context import _current
 from dcaf.core.errors import SessionClosedError
 from dcaf.core.handles import ABSENT, Slot
 from dcaf.core.json_values import write
+from dcaf.core.mapping import state_of
 from dcaf.core.merging import ROOT, Added, Growth, Path, changes, grow_again, merge, merge_own, value_of
 from dcaf.core.payload import Members
 from dcaf.core.rebasing import Growing
@@ -106,7 +107,7 @@ class Overlay(Growing):
     __slots__ = ("_parent", "_reads", "_reads_all")
 
     def __init__(self, parent: State) -> None:
-        super().__init__(NOTHING_ARRIVED, parent.standing, limit_bytes=parent._limit_bytes)
+        super().__init__(NOTHING_ARRIVED, parent.standing, limit_bytes=parent.limit_bytes)
         self._parent = parent
         self.lease: Lease | None = parent.lease
         self._reads: set[str] = set()
@@ -139,16 +140,16 @@ class Overlay(Growing):
     def plain(self, shows: Callable[[str], bool] | None = None, payload: Payload | None = None) -> bytes:
         """As of a state; every key counts as read."""
         self._reads_all = True
-        with self._lock:
+        with self.lock:
             self._loaded()
             return super().plain(shows, payload)
 
     def copy(self) -> State:
         """As of a state; every key counts as read."""
         self._reads_all = True
-        with self._lock:
+        with self.lock:
             self.settle()
-            copied, present = State(standing=self.standing, limit_bytes=self._limit_bytes), self._now()
+            copied, present = State(standing=self.standing, limit_bytes=self.limit_bytes), self._now()
             for key in present:
                 copied.slot(key).data = present.written(key)
             copied._library = self._library
@@ -163,7 +164,7 @@ class Overlay(Growing):
 
     def has_written(self) -> bool:
         """Whether a commit would change anything. Raises as ``settle``."""
-        with self._lock:
+        with self.lock:
             self.settle()
             return self._library != self._own_arrived or any(slot.data != slot.arrived for slot in self._slots.values())
 
@@ -178,7 +179,7 @@ class Overlay(Growing):
             SessionAliasError, SessionValueError: What the call did cannot be written, or would be too large together.
         """
         parent = self._parent
-        with self._lock, parent._lock:
+        with self.lock, parent.lock:
             if isinstance(parent, Overlay):
                 self.pass_reads()
             if self._members is None and not self._slots:
@@ -236,7 +237,7 @@ class Overlay(Growing):
         members = self._members
         if members is None:
             parent = self._parent
-            with parent._lock:
+            with parent.lock:
                 if parent._slots:
                     parent.settle()
                 members = parent._now() if parent._slots else parent._loaded()
@@ -356,13 +357,13 @@ def transaction(session: S) -> AbstractContextManager[S]:
 
 @contextmanager
 def _drafted(session: Session) -> Iterator[S]:
-    around = innermost(session._state)
-    below = session._state if around is None else around.overlay
+    around = innermost(state_of(session))
+    below = state_of(session) if around is None else around.overlay
     made = Transaction(below, type(session))
     try:
         with made:
             yield made.session  # type: ignore[misc]
-        with made.overlay._lock, below._lock:  # in this order, as of a commit
+        with made.overlay.lock, below.lock:  # in this order, as of a commit
             done = made.overlay.commit()
             made.overlay._late = refuse_late
     finally:

@@ -48,11 +48,10 @@ from dcaf.core.class_attributes import check_attribute, check_class, has_attribu
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.handles import IMMUTABLE
 from dcaf.core.json_values import fit, from_json, to_json, write
+from dcaf.core.mapping import StateMapping, state_of
 from dcaf.core.slots import RESERVED
 
 if TYPE_CHECKING:
-    from dcaf.core.mapping import StateMapping
-
     Metaclass = ABCMeta
 else:
     Metaclass = type(Protocol)  # of abstract classes too; so a typed session may say which protocol it has
@@ -112,7 +111,7 @@ class Field:
     def __get__(self, session: StateMapping | None, owner: type) -> Any:
         if session is None:
             return self
-        slot = session._state.find(self._name)
+        slot = state_of(session).find(self._name)
         if slot is not None and slot.data is not None:
             return session.get(self._name, as_type=self.as_type)
         if self._default is not NO_DEFAULT:
@@ -121,7 +120,7 @@ class Field:
 
     def __set__(self, session: StateMapping, value: Any) -> None:
         validated = fit(value, self.as_type, path=self._name)
-        session._state.put_validated(self._name, validated, value, as_type=self.as_type)
+        state_of(session).put_validated(self._name, validated, value, as_type=self.as_type)
 
     def __delete__(self, session: StateMapping) -> None:
         del session[self._name]

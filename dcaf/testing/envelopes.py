@@ -31,10 +31,10 @@ import orjson
 from dcaf.client.arguments import check, check_function, is_whole, refuse
 from dcaf.client.envelopes import is_sealed
 from dcaf.core.claims import SKEW_S
-from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.keys import Key, Keyring
 from dcaf.core.migrations import Migrations
+from dcaf.core.sealer import Sealer
 from dcaf.core.settings import lifetime, suites
 from dcaf.testing.clock import FrozenClock
 

@@ -30,6 +30,7 @@ from typing import Any
 
 from dcaf.core.arguments import Clock, items_of, kind_of, require, require_clock, texts_of
 from dcaf.core.errors import ConfigurationError
+from dcaf.core.mapping import state_of
 from dcaf.core.session import Session, session_behind
 from dcaf.tools.decisions import BEFORE, DecidedCall, Spending, Verdict, judge_message
 from dcaf.tools.proposals import add_proposal, is_digest_of, pending_in, remove_proposals, settle, take
@@ -152,6 +153,6 @@ async def decide(session: Session, decisions: Sequence[DecidedCall], *, clock: C
 
 def _used_up(session: Session, verdict: Verdict, now: float) -> Verdict:
     """A verdict, and its call is used up in the session where it is to run: down to the state that is sealed."""
-    if verdict.is_approved and not take(session._state, verdict.id, verdict.use, now=now):
+    if verdict.is_approved and not take(state_of(session), verdict.id, verdict.use, now=now):
         return replace(verdict, reason=BEFORE, is_known=False)
     return verdict

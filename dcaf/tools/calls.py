@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
 
 from dcaf.core.errors import ToolConflictError
+from dcaf.core.mapping import state_of
 from dcaf.core.merging import Path
 from dcaf.core.parts import join
 from dcaf.core.session import Session
@@ -50,7 +51,7 @@ class OpenCall(Transaction):
         is_read: bool = False,
         conflicts: list[Conflict] | None = None,
     ) -> None:
-        state = session._state
+        state = state_of(session)
         around = innermost(state)
         below = state if around is None else around.overlay
         self._running = running
@@ -134,7 +135,7 @@ class OpenCall(Transaction):
             ToolConflictError: Another call has changed what it had read, and it declares no session.
         """
         below = self.overlay._parent
-        with self.overlay._lock, below._lock:
+        with self.overlay.lock, below.lock:
             done = self.overlay.commit(wins=self._is_later, look=look)
             for clash in done.clashes:
                 self._note(clash)

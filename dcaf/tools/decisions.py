@@ -44,6 +44,7 @@ from pydantic_core import PydanticSerializationError, to_json
 from dcaf.core.arguments import require, require_bool
 from dcaf.core.errors import SessionClosedError, SessionError, SessionUnavailable
 from dcaf.core.lifecycle import shielded
+from dcaf.core.mapping import state_of
 from dcaf.core.session import Session
 from dcaf.core.store import Lease, ask, spend
 from dcaf.tools.proposals import Proposal, decided_in, is_digest_of, proposed_in
@@ -136,13 +137,13 @@ def judge(session: Session, decisions: Sequence[DecidedCall], *, now: float) -> 
     """
     said = [item for item in decisions if item.is_decided]
     times = Counter(item.id for item in said)
-    proposed, decided = proposed_in(session._state), decided_in(session._state, now)
+    proposed, decided = proposed_in(state_of(session)), decided_in(state_of(session), now)
     return [_verdict(item, proposed.get(item.id), times[item.id], now, was_decided=item.id in decided) for item in said]
 
 
 async def judge_message(session: Session, decisions: Sequence[DecidedCall], *, now: float) -> list[Verdict]:
     """As ``judge``: here, or in a thread where the arguments of the calls that wait are long."""
-    proposed = proposed_in(session._state)
+    proposed = proposed_in(state_of(session))
     digested = [item.arguments for item in decisions if item.is_decided and item.id in proposed]
     return await digesting(functools.partial(judge, session, decisions, now=now), digested)
 
@@ -213,7 +214,7 @@ class Spending:
         self.session: Session = session
         self.verdicts: list[Verdict] = list(verdicts)
         self._asked: set[str] = set()
-        self._lease: Lease | None = session._state.lease  # the session has another one when its turn is over
+        self._lease: Lease | None = state_of(session).lease  # the session has another one when its turn is over
 
     async def spend(self) -> None:
         """Use up what is approved. Whoever is cancelled meanwhile, or is refused, has used up nothing.

@@ -25,6 +25,7 @@ from dcaf.core.base64url import encode
 from dcaf.core.errors import ToolArgumentError
 from dcaf.core.json_values import read
 from dcaf.core.keys import length_prefixed
+from dcaf.core.mapping import state_of
 from dcaf.core.payload import lacks
 from dcaf.core.session import Session
 from dcaf.core.state import QUOTED, State
@@ -79,28 +80,28 @@ def add_proposal(
     """
     digest = digest_of(id_, name, arguments)
     proposal = Proposal(digest, int(now) + VALID_S, secrets.token_urlsafe(12), tag_of(intent))
-    with session._state._lock:
-        pending, decided = pending_in(session, now), decided_in(session._state, now)
+    with state_of(session).lock:
+        pending, decided = pending_in(session, now), decided_in(state_of(session), now)
         pending.pop(id_, None)
         decided.pop(id_, None)
-        _keep(session._state, {**pending, id_: proposal}, decided)
+        _keep(state_of(session), {**pending, id_: proposal}, decided)
     return digest
 
 
 def settle(session: Session, ids: Iterable[str], *, now: float) -> None:
     """Take calls that were decided out of those that wait, and remember that they were."""
     done = dict.fromkeys(ids, int(now) + VALID_S)
-    with session._state._lock:
+    with state_of(session).lock:
         pending = {id_: proposal for id_, proposal in pending_in(session, now).items() if id_ not in done}
-        _keep(session._state, pending, {**decided_in(session._state, now), **done})
+        _keep(state_of(session), pending, {**decided_in(state_of(session), now), **done})
 
 
 def remove_proposals(session: Session, ids: Iterable[str], *, now: float) -> None:
     """Have calls wait no more, of which nobody has decided."""
     gone = set(ids)
-    with session._state._lock:
+    with state_of(session).lock:
         pending = {id_: proposal for id_, proposal in pending_in(session, now).items() if id_ not in gone}
-        _keep(session._state, pending, decided_in(session._state, now))
+        _keep(state_of(session), pending, decided_in(state_of(session), now))
 
 
 def take(state: State, id_: str, use: str, *, now: float) -> list[tuple[State, Proposal]]:
@@ -111,7 +112,7 @@ def take(state: State, id_: str, use: str, *, now: float) -> list[tuple[State, P
     Returns:
         Where it was used, for ``give_back``; nothing where it does not wait any more.
     """
-    with state._lock:
+    with state.lock:
         proposal = proposed_in(state).get(id_)
         if proposal is None or proposal.use != use:
             return []
@@ -128,19 +129,19 @@ def take(state: State, id_: str, use: str, *, now: float) -> list[tuple[State, P
 def give_back(used: Iterable[tuple[State, Proposal]], id_: str, *, now: float) -> None:
     """Have a call wait again, because it has not run after all."""
     for state, proposal in used:
-        with state._lock:
+        with state.lock:
             decided = {other: until for other, until in decided_in(state, now).items() if other != id_}
             _keep(state, {id_: proposal, **_pending(state, now)}, decided)
 
 
 def waits(session: Session, id_: str) -> bool:
     """Whether a call of that id waits for a person, or did until its time was over."""
-    return id_ in proposed_in(session._state)
+    return id_ in proposed_in(state_of(session))
 
 
 def pending_in(session: Session, now: float) -> dict[str, Proposal]:
     """The calls of a session that wait now: id -> what is sealed of it, oldest first."""
-    return _pending(session._state, now)
+    return _pending(state_of(session), now)
 
 
 def is_sealed_as_waiting(state: State, id_: str) -> bool:
@@ -215,7 +216,7 @@ def _own(state: State) -> dict[str, Any]:
     """The library's own member; a state that nobody has touched stays untouched, where it is plain to see that it has none."""
     while isinstance(state, Overlay) and not state.is_touched:
         state = state._parent
-    return {} if not state.is_touched and lacks(state._arrived, QUOTED) else state.own()
+    return {} if not state.is_touched and lacks(state.arrived, QUOTED) else state.own()
 
 
 def _keep(state: State, pending: Mapping[str, Proposal], decided: Mapping[str, int]) -> None:

@@ -210,7 +210,7 @@ def queue_of(state: State) -> Queue:
     """The one queue of a state."""
     queue = state.queue
     if queue is None:
-        with state._lock:
+        with state.lock:
             queue = state.queue = state.queue or Queue()
     assert isinstance(queue, Queue)
     return queue

@@ -63,7 +63,7 @@ async def one(app: Any, number: int, rng: random.Random) -> None:
     assert {word for word in sent.body.decode().replace('"', " ").replace("\\", " ").split() if word.startswith("canary")} <= {who}
     last = list(lines_of(sent.body))[-1]
     if "session" in (last.get("data") or {}):
-        from dcaf.core.envelope import Sealer
+        from dcaf.core.sealer import Sealer
 
         sealer = Sealer(keys=RING, audience=AUDIENCE)
         state = sealer.open(last["data"]["session"], sealer.binding(subject=who)).to_dict()

@@ -29,8 +29,8 @@ from dcaf.core import HostTurn, SessionHost
 from dcaf.core.arguments import require_bool, require_function, require_plain_function, require_text
 from dcaf.core.base64url import decode
 from dcaf.core.claims import Binding
-from dcaf.core.envelope import Sealer
 from dcaf.core.keys import LiveKeyring, _checksum
+from dcaf.core.sealer import Sealer
 from dcaf.core.store import OpenRequest, StatelessLease, StatelessStore
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, Recorder, call, envelope, mounted, opened
 

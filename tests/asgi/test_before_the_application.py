@@ -11,8 +11,8 @@ import pytest
 
 from dcaf.asgi import Import
 from dcaf.asgi.lifecycle import ASGITurn
-from dcaf.core.envelope import Sealer
 from dcaf.core.errors import NotCarriedError
+from dcaf.core.sealer import Sealer
 from dcaf.core.session import Session
 from dcaf.core.state import State
 from tests.asgi.sockets import Agent, Peer

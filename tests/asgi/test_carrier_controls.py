@@ -13,7 +13,7 @@ from dcaf.asgi.lifecycle import ASGITurn
 from dcaf.asgi.request import RequestSession
 from dcaf.asgi.responses import HeaderSender
 from dcaf.asgi.websocket import PassingWebSocket
-from dcaf.core.envelope import Sealer
+from dcaf.core.sealer import Sealer
 from tests.asgi import test_carriers as header
 from tests.asgi import test_cookie as cookie
 

@@ -17,9 +17,9 @@ from dcaf.asgi import checkpoint
 from dcaf.asgi.carriers import CookieCarrier, HeaderCarrier, find_presented_tokens, parse_carriers
 from dcaf.asgi.lifecycle import ASGITurn
 from dcaf.asgi.websocket import open_handshake
-from dcaf.core.envelope import Sealer
+from dcaf.core.envelope import Mirror
 from dcaf.core.errors import NotCarriedError, SessionConflict
-from dcaf.core.mirror import Mirror
+from dcaf.core.sealer import Sealer
 from dcaf.testing import tampered
 from tests.asgi.sockets import Agent, Peer
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, Recorder, call, envelope, mounted, opened

@@ -18,8 +18,8 @@ from starlette.testclient import TestClient
 
 from dcaf import ConfigurationError, Key, Keyring
 from dcaf.asgi.carriers import COOKIE_BYTES, NAME, CookieCarrier, is_foreign
-from dcaf.core.envelope import Sealer
 from dcaf.core.errors import NotCarriedError, SessionInvalid, SessionValueError
+from dcaf.core.sealer import Sealer
 from dcaf.testing import tampered
 from tests.asgi.wire import AUDIENCE, RING, Recorder, call, envelope, mounted, opened
 

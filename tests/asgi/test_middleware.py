@@ -14,8 +14,8 @@ from dcaf import ConfigurationError, SessionMiddleware
 from dcaf.asgi.problems import build_problem
 from dcaf.core import Key, Keyring
 from dcaf.core.base64url import Payload, decode, encode
-from dcaf.core.envelope import Sealer
 from dcaf.core.errors import IdempotencyKeyReused, SessionConflict, SessionEnded, SessionSuperseded, SessionUnavailable
+from dcaf.core.sealer import Sealer
 from dcaf.core.signing import SIGNED
 from dcaf.testing import SessionClient
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, Recorder, call, envelope, exchange, mounted, opened, scope_of

@@ -27,8 +27,8 @@ from dcaf.asgi.lifecycle import ASGITurn
 from dcaf.asgi.responses import BodySender
 from dcaf.asgi.streams import EVENTS, LINES, SessionStream
 from dcaf.core.base64url import Payload
-from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError, NotCarriedError, SessionAliasError, SessionConflict, SessionUnavailable
+from dcaf.core.sealer import Sealer
 from dcaf.core.session import Session
 from dcaf.core.state import State
 from dcaf.core.store import StatelessLease

@@ -24,8 +24,8 @@ from dcaf.asgi.lifecycle import ASGITurn
 from dcaf.asgi.streams import checkpoint
 from dcaf.asgi.websocket import SessionWebSocket
 from dcaf.core import Key, Keyring, Session, current_session
-from dcaf.core.envelope import Sealer
 from dcaf.core.errors import ConfigurationError, SessionAliasError, SessionConflict, SessionEnded, SessionUnavailable
+from dcaf.core.sealer import Sealer
 from dcaf.core.signing import SIGNED
 from dcaf.core.state import State
 from dcaf.testing import tampered

@@ -129,7 +129,7 @@ def envelope(state: Any = None, **options: Any) -> Any:
 
 def opened(found: Any) -> Any:
     """The state that a sealed session holds, by the library's own verification."""
-    from dcaf.core.envelope import Sealer
+    from dcaf.core.sealer import Sealer
 
     sealer = Sealer(keys=RING, audience=AUDIENCE)
     return sealer.open(found, sealer.binding()).to_dict()

@@ -11,7 +11,7 @@ from joserfc.errors import JoseError
 
 from dcaf import Key, Keyring, Session
 from dcaf.core.encryption import ENCRYPTED
-from dcaf.core.envelope import Sealer
+from dcaf.core.sealer import Sealer
 from dcaf.core.signing import SIGNED
 from tests.benchmarks import floors
 from tests.benchmarks.harness import Effort, interleaved, of_function, written

@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 
 from dcaf import ReadOnlySession, Session
 from dcaf.core import SessionTypeError, SessionValueError
-from dcaf.core.envelope import Sealer
 from dcaf.core.keys import Key, Keyring
+from dcaf.core.sealer import Sealer
 from dcaf.core.session_dict import DictState, SessionDict
 from dcaf.core.transaction import Overlay
 

@@ -27,9 +27,9 @@ from dcaf.core import (
 from dcaf.core.base64url import Payload, decode, encode
 from dcaf.core.claims import Claims, Lifetime, Standing, digest
 from dcaf.core.encryption import ENCRYPTED
-from dcaf.core.envelope import NEW, RESTART, Sealer
+from dcaf.core.envelope import NEW, RESTART, _exact
 from dcaf.core.migrations import Migrations
-from dcaf.core.mirror import _exact
+from dcaf.core.sealer import Sealer
 from dcaf.core.signing import SIGNED
 from dcaf.core.state import State
 from dcaf.core.transaction import Overlay
@@ -668,7 +668,7 @@ def test_sealing_makes_the_state_what_arrived() -> None:
 def test_a_large_state_has_its_index_in_the_claims_and_is_cut_by_it() -> None:
     member = sealed({"a": "x" * 5_000, "b": 1})
     assert claims_of(member).ix == (5_006, 5)
-    assert opened(member)._state._arrived.index == (5_006, 5)
+    assert opened(member)._state.arrived.index == (5_006, 5)
     assert claims_of(sealed({"a": "x" * 4_000})).ix is None
 
 

@@ -7,10 +7,10 @@ import pytest
 
 from dcaf.core import ConfigurationError, SessionEnded, SessionValueError
 from dcaf.core.base64url import Payload
-from dcaf.core.envelope import Sealer
 from dcaf.core.json_values import write
 from dcaf.core.keys import Key, Keyring
 from dcaf.core.migrations import Migrations
+from dcaf.core.sealer import Sealer
 from dcaf.core.state import State
 
 RING = Keyring(Key.generate("k7"))

@@ -17,8 +17,8 @@ import pytest
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from dcaf.core import Session, SessionAliasError, SessionValueError
-from dcaf.core.envelope import Sealer
 from dcaf.core.keys import Key, Keyring
+from dcaf.core.sealer import Sealer
 
 SEALER = Sealer(keys=Keyring(Key.generate("k7")), audience="shop", clock=lambda: 1_789_000_000)
 ALIASED = (

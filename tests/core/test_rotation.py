@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from dcaf import ConfigurationError, Key, Keyring
-from dcaf.core.envelope import Sealer
 from dcaf.core.json_values import JSON
 from dcaf.core.keys import LiveKeyring
+from dcaf.core.sealer import Sealer
 from dcaf.core.settings import keyring
 
 OLD, NEW = Key.generate("old"), Key.generate("new")

@@ -15,8 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from pydantic import BaseModel, TypeAdapter
 
 from dcaf.core import ConfigurationError, Session, SessionTypeError, SessionValueError
-from dcaf.core.envelope import Sealer
 from dcaf.core.keys import Key, Keyring
+from dcaf.core.sealer import Sealer
 from dcaf.core.store import OpenRequest, StatelessStore
 
 SCALE = float(os.environ.get("DCAF_SCALE", "0.02"))
@@ -496,7 +496,7 @@ class SessionMachine(RuleBasedStateMachine):
         assert len(self.session) == len(self.model)
         assert self.session.is_empty == (not now)
         if [*before.items()] == [*now.items()]:
-            assert self.session._state.payload() is self.session._state._arrived
+            assert self.session._state.payload() is self.session._state.arrived
 
 
 SETTINGS = settings(

@@ -13,8 +13,8 @@ from pydantic import BaseModel
 
 from dcaf.core import ConfigurationError, Key, Keyring, SessionUnsigned, SessionValueError
 from dcaf.core.claims import Claims, Lifetime
-from dcaf.core.envelope import Sealer
 from dcaf.core.migrations import Import
+from dcaf.core.sealer import Sealer
 
 UNTIL = datetime(2027, 1, 1, tzinfo=UTC)
 UNTIL_S = int(UNTIL.timestamp())

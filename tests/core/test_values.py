@@ -24,9 +24,9 @@ from pydantic.alias_generators import to_camel
 from typing_extensions import TypedDict
 
 from dcaf.core import ConfigurationError, Session, SessionTypeError, SessionValueError
-from dcaf.core.envelope import Sealer
 from dcaf.core.json_values import MAX_DEPTH, from_json, read, to_json, write
 from dcaf.core.keys import Key, Keyring
+from dcaf.core.sealer import Sealer
 
 SCALE = float(os.environ.get("DCAF_SCALE", "0.02"))
 EXAMPLES = max(25, int(2_500 * SCALE))
@@ -271,7 +271,7 @@ def test_a_refusal_never_quotes_the_value() -> None:
 
 def test_a_state_over_its_limit_is_refused_and_names_the_largest_keys() -> None:
     session = Sealer(keys=Keyring(Key.generate()), audience="shop", max_token_bytes=2_000).start()
-    room = session._state._limit_bytes
+    room = session._state.limit_bytes
     session.set("small", 1)
     session.set("middle", "m" * 300)
     with pytest.raises(SessionValueError) as caught:

@@ -16,7 +16,7 @@ from tests.differential.run import TREE, compare, played
 MUTANTS: Final = {
     "the restart forgets its code": ("asgi/lifecycle.py", "sealer.start(restarted=refusal.code)", "sealer.start()"),
     "a token rests until it ends": (
-        "core/envelope.py",
+        "core/sealer.py",
         "* WORN_AFTER <= self._lifetime.idle_s",
         "<= self._lifetime.idle_s * 9",
     ),

@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from dcaf.core import encryption
 from dcaf.core.base64url import decode, encode
 from dcaf.core.encryption import ENCRYPTED, TAG_BYTES, EncryptedSuite
-from dcaf.core.envelope import Sealer
 from dcaf.core.errors import SessionError
 from dcaf.core.keys import Key, Keyring
+from dcaf.core.sealer import Sealer
 from dcaf.core.signing import SIGNED, Opened, SignedSuite, Suite
 
 NOW = 1_789_000_000

@@ -19,9 +19,9 @@ from itsdangerous import Signer
 from dcaf.core import encryption
 from dcaf.core.base64url import Payload, decode
 from dcaf.core.encryption import EncryptedSuite
-from dcaf.core.envelope import Sealer
 from dcaf.core.errors import SessionError, SessionInvalid
 from dcaf.core.keys import Key, Keyring
+from dcaf.core.sealer import Sealer
 from dcaf.core.signing import SIGNED, Opened, SignedSuite, Suite
 
 NOW = 1_789_000_000

@@ -28,9 +28,9 @@ from starlette.middleware.sessions import SessionMiddleware
 from dcaf.core import encryption
 from dcaf.core.base64url import Payload, decode, encode
 from dcaf.core.encryption import ENCRYPTED
-from dcaf.core.envelope import Sealer
 from dcaf.core.errors import SessionError
 from dcaf.core.keys import Key, Keyring, length_prefixed
+from dcaf.core.sealer import Sealer
 from dcaf.core.signing import SIGNED
 
 NOW = 1_789_000_000

@@ -12,9 +12,9 @@ import pytest
 
 from dcaf.core.claims import Binding, Claims
 from dcaf.core.encryption import ENCRYPTED
-from dcaf.core.envelope import Sealer
 from dcaf.core.errors import SessionInvalid
 from dcaf.core.keys import Key, Keyring
+from dcaf.core.sealer import Sealer
 from dcaf.core.signing import SIGNED, Suite
 
 NOW = 1_789_000_000

@@ -12,9 +12,9 @@ import pytest
 from dcaf.core import claims
 from dcaf.core.claims import Binding, Lifetime
 from dcaf.core.encryption import ENCRYPTED
-from dcaf.core.envelope import Sealer
 from dcaf.core.errors import SessionEnded, SessionError, SessionInvalid
 from dcaf.core.keys import Key, Keyring
+from dcaf.core.sealer import Sealer
 from dcaf.core.signing import SIGNED, Suite
 
 Measured = Callable[[int, str], None]
@@ -267,7 +267,7 @@ def test_control_a_lifetime_that_forgets_the_absolute_end_is_caught() -> None:
 
 @pytest.mark.promise(8)
 def test_control_a_token_that_is_believed_although_it_is_over_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dcaf.core.envelope.check_times", lambda *_: None)
+    monkeypatch.setattr("dcaf.core.sealer.check_times", lambda *_: None)
     late, _ = immortal(SIGNED, 3)
     assert late > 0
     assert wrong_answers(SIGNED, 5)[0] > 0

@@ -12,9 +12,9 @@ import pytest
 from dcaf.core.base64url import Payload
 from dcaf.core.claims import Binding, Lifetime, Standing
 from dcaf.core.encryption import ENCRYPTED
-from dcaf.core.envelope import Sealer
 from dcaf.core.errors import SessionEnded
 from dcaf.core.keys import Key, Keyring
+from dcaf.core.sealer import Sealer
 from dcaf.core.signing import SIGNED, Suite
 from dcaf.core.state import State
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dcaf import Key, Keyring
-from dcaf.core.envelope import Sealer
+from dcaf.core.sealer import Sealer
 from tests.promises.generate import states
 
 ECHO = Path(__file__).with_name("echo.mjs")

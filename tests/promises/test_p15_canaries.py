@@ -28,9 +28,9 @@ from dcaf import ConfigurationError, DcafError, Key, Keyring, Session, SessionMi
 from dcaf.asgi.events import Event
 from dcaf.core.base64url import encode
 from dcaf.core.claims import Binding
-from dcaf.core.envelope import Sealer
 from dcaf.core.keys import LiveKeyring
 from dcaf.core.migrations import Import
+from dcaf.core.sealer import Sealer
 from dcaf.core.settings import suites
 from dcaf.testing import sealed, tampered
 from tests.asgi.wire import JSON_TYPE, Sent, call

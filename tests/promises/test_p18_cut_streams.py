@@ -18,7 +18,7 @@ from dcaf import Key, Keyring, current_session
 from dcaf.asgi import SessionMiddleware, checkpoint
 from dcaf.asgi.framing import Piece
 from dcaf.asgi.streams import SessionStream
-from dcaf.core.envelope import Sealer
+from dcaf.core.sealer import Sealer
 
 SCALE = float(os.environ.get("DCAF_SCALE", "0.02"))
 RANDOM = max(2, int(150 * SCALE))

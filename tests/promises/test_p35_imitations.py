@@ -15,7 +15,7 @@ import pytest
 from dcaf import DcafError, Key, Keyring, SessionMiddleware, current_session
 from dcaf.asgi.lifecycle import ASGITurn
 from dcaf.asgi.streams import SessionStream
-from dcaf.core.envelope import Sealer
+from dcaf.core.sealer import Sealer
 from dcaf.testing import sealed
 from tests.asgi import sockets
 from tests.promises import readers

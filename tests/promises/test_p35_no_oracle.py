@@ -14,8 +14,8 @@ import pytest
 
 from dcaf.asgi import SessionMiddleware
 from dcaf.core import Key, Keyring, current_session
-from dcaf.core.envelope import Sealer
 from dcaf.core.errors import NotCarriedError, SessionError, SessionValueError
+from dcaf.core.sealer import Sealer
 from dcaf.testing import sealed
 
 SCALE = float(os.environ.get("DCAF_SCALE", "0.02"))

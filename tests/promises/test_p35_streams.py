@@ -14,8 +14,8 @@ import pytest
 from dcaf.asgi import SessionMiddleware
 from dcaf.asgi.lifecycle import ASGITurn
 from dcaf.core import current_session
-from dcaf.core.envelope import Sealer
 from dcaf.core.errors import SessionError, SessionTypeError
+from dcaf.core.sealer import Sealer
 from dcaf.core.settings import suites
 from dcaf.testing import sealed
 from tests.asgi import sockets

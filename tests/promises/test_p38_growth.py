@@ -20,8 +20,8 @@ from dcaf.asgi import body, json_sessions
 from dcaf.asgi.framing import EventStream, LineStream
 from dcaf.asgi.json_sessions import JSONText, read_text
 from dcaf.asgi.json_walk import find_end
-from dcaf.core.envelope import Sealer
 from dcaf.core.errors import DcafError
+from dcaf.core.sealer import Sealer
 from dcaf.core.signing import Opened
 from tests.asgi.wire import AUDIENCE, RING, envelope
 

@@ -21,10 +21,10 @@ from typing_extensions import TypedDict
 
 from dcaf import DcafError, ReadOnlySession, Session, SessionKey, tool
 from dcaf.core import SessionValueError, json_values
-from dcaf.core.envelope import Sealer
 from dcaf.core.handles import Handle
 from dcaf.core.keys import Key, Keyring
 from dcaf.core.parts import Refusal, base_of
+from dcaf.core.sealer import Sealer
 from tests.promises.generate import states
 from tests.promises.kinds import BASED, DECLARED, LOST, STORED, Make
 

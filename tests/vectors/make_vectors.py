@@ -18,8 +18,8 @@ from itsdangerous import Signer
 from dcaf.core.base64url import Payload, encode
 from dcaf.core.claims import Binding, Lifetime
 from dcaf.core.encryption import EncryptedSuite, encrypt
-from dcaf.core.envelope import Sealer
 from dcaf.core.keys import Key, Keyring, length_prefixed
+from dcaf.core.sealer import Sealer
 from dcaf.core.signing import SIGNED
 
 Vector: TypeAlias = dict[str, Any]

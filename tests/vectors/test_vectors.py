@@ -15,9 +15,9 @@ from dcaf.core import Key, Keyring, SessionError
 from dcaf.core.base64url import Payload, decode
 from dcaf.core.claims import Claims, Lifetime
 from dcaf.core.encryption import EncryptedSuite
-from dcaf.core.envelope import Sealer
 from dcaf.core.migrations import Migrations
 from dcaf.core.payload import INDEXED_BYTES
+from dcaf.core.sealer import Sealer
 from dcaf.core.signing import SIGNED, Suite
 from tests.vectors.make_vectors import CLIENTS, FOLDER, files
 
@@ -212,5 +212,5 @@ def test_an_opener_that_skips_a_check_is_caught_by_the_vectors(monkeypatch: pyte
     monkeypatch.setattr("dcaf.core.encryption._spelled_once", spelled_anyhow)
     assert differing() == {"base64"}
     monkeypatch.undo()
-    monkeypatch.setattr("dcaf.core.envelope.check_times", lambda *_: None)
+    monkeypatch.setattr("dcaf.core.sealer.check_times", lambda *_: None)
     assert differing() == {"iat", "exp", "born"}

@@ -11,9 +11,9 @@ from typing import Any, Final
 import pytest
 
 from dcaf import SessionMiddleware, current_session
-from dcaf.core.envelope import Sealer
 from dcaf.core.errors import NotCarriedError
 from dcaf.core.keys import Keyring
+from dcaf.core.sealer import Sealer
 from tests.asgi.wire import call
 from tests.vectors.make_vectors import FOLDER
 from tests.vectors.make_wire_vectors import Vector, files

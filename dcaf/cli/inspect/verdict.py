@@ -46,11 +46,12 @@ import orjson
 from dcaf.cli.inspect.render import plain
 from dcaf.core.base64url import decode
 from dcaf.core.claims import Binding, Claims
-from dcaf.core.envelope import Sealer
+from dcaf.core.envelope import Mirror
 from dcaf.core.errors import SessionError, SessionInvalid
 from dcaf.core.keys import Key, Keyring
+from dcaf.core.mapping import state_of
 from dcaf.core.migrations import Migrations
-from dcaf.core.mirror import Mirror
+from dcaf.core.sealer import Sealer
 from dcaf.core.settings import suites
 from dcaf.core.signing import SHAPE, Opened
 
@@ -206,7 +207,7 @@ class Judge:
     def _accepted(self, member: Any, opened: Opened, claims: Claims, sid_digest: str) -> Verdict:
         try:
             session = self._sealer(member, claims.sv or 0).accept(opened, self.binding)
-            state, shown = session.to_dict(), orjson.loads(Mirror(keys=True).shown(session._state))
+            state, shown = session.to_dict(), orjson.loads(Mirror(keys=True).shown(state_of(session)))
         except SessionError as refusal:
             return Verdict(opened.key.kid, claims, sid_digest, refusal=refusal)
         return Verdict(opened.key.kid, claims, sid_digest, state, shown)

@@ -1,0 +1,490 @@
+"""Open what clients send at ``data.session``, and seal what they are to keep: who vouches, for whom, and until when.
+
+>>> from dcaf.core.keys import Key, Keyring
+>>> sealer = Sealer(keys=Keyring(Key.generate("k7")), audience="shop", clock=lambda: 1_789_000_000)
+>>> session = sealer.start()
+>>> session["step"] = 2
+>>> envelope = sealer.seal(session, sealer.binding(), sequence=1)
+>>> import orjson
+>>> sealer.open(orjson.loads(envelope), sealer.binding())["step"]
+2
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple
+
+from dcaf.core.base64url import Payload, encode
+from dcaf.core.claims import MAX_INTEGER, Binding, Claims, Lifetime, Standing, check_times, digest
+from dcaf.core.envelope import NEW, Mirror, build_envelope, read_token
+from dcaf.core.errors import (
+    ConfigurationError,
+    SessionError,
+    SessionInvalid,
+    SessionUnavailable,
+    SessionUnsigned,
+    SessionValueError,
+)
+from dcaf.core.json_values import JSON
+from dcaf.core.keys import Key, Keyring
+from dcaf.core.mapping import state_of
+from dcaf.core.migrations import Import, Migrations
+from dcaf.core.rebasing import Tracked
+from dcaf.core.session import Session
+from dcaf.core.signing import SIGNED, Opened, Pieces, Suite, check_text
+from dcaf.core.state import Frozen, State
+from dcaf.core.store import FAILED, Lease, Sealed
+
+KEPT: Final = Payload(b"{}")
+"""The state in the token of a session whose state is kept elsewhere."""
+
+MIRROR_ALL: Final = True
+SID_BYTES: Final = 16
+PREFIX_BYTES: Final = len(b"dcaf1s.")
+LONGEST: Final = Claims(
+    aud="",
+    sid="A" * 22,
+    seq=MAX_INTEGER,
+    born=MAX_INTEGER,
+    iat=MAX_INTEGER,
+    exp=MAX_INTEGER,
+    sub="A" * 22,
+    cid="A" * 22,
+    sv=MAX_INTEGER,
+    ep=MAX_INTEGER,
+)
+"""Claims that take as much room beside a state as claims can, but for their audience; beside ``at`` there is no state."""
+WORN_AFTER: Final = 10
+"""A token that rests with its client is made anew when this part of the idle timeout is over: a tenth."""
+DEFAULT_LIFETIME: Final = Lifetime(idle_s=7 * 86_400, absolute_s=30 * 86_400)
+
+
+class Sealer:
+    """Opens what clients send back and seals what they are to keep.
+
+    Attributes:
+        anonymous: The binding of a session of nobody.
+
+    Args:
+        keys: Who may vouch.
+        audience: The service the sessions belong to.
+        lifetime: How long a session lives.
+        mirror: The keys to show beside the token: True for all, a set of top-level keys, False for none.
+        max_token_bytes: The longest token that is accepted, and so the longest that is made.
+        migrations: The version of the application's schema and the way to it.
+        clock: Seconds since the epoch.
+        randomness: That many random bytes.
+        suite: What seals, and what a token must have been sealed by.
+        also_accepted: Further suites that a token may have been sealed by, during a migration.
+
+    Raises:
+        ConfigurationError: The audience is empty, the mirror is neither a bool nor keys, or no state would fit into a token.
+    """
+
+    def __init__(
+        self,
+        *,
+        keys: Keyring,
+        audience: str,
+        lifetime: Lifetime = DEFAULT_LIFETIME,
+        mirror: Iterable[str] | bool = MIRROR_ALL,
+        max_token_bytes: int = 256 * 1024,
+        migrations: Migrations | None = None,
+        clock: Callable[[], float] = time.time,
+        randomness: Callable[[int], bytes] = os.urandom,
+        suite: Suite = SIGNED,
+        also_accepted: Iterable[Suite] = (),
+    ) -> None:
+        self._keys = keys
+        if not isinstance(audience, str) or not audience or not audience.isprintable():
+            raise ConfigurationError(
+                "audience= must name this service, for instance audience='deploy-agent': no other service's session is accepted."
+            )
+        self._audience = audience
+        self.anonymous: Binding = Binding(audience)
+        self._lifetime = lifetime
+        self._mirror = Mirror(mirror)
+        self._max_token_bytes = max_token_bytes
+        self._migrations = migrations or Migrations()
+        self._clock = clock
+        self._randomness = randomness
+        self._suite = suite
+        self._prefix = suite.prefix.encode() + b"."
+        self._suites = {accepted.prefix.encode() + dot: accepted for accepted in (suite, *also_accepted) for dot in (b".", b"")}
+        self._limit_bytes = _room(suite, audience, max_token_bytes)
+
+    def binding(self, subject: str | None = None, conversation: str | None = None) -> Binding:
+        """Whom the session of a turn is bound to."""
+        return Binding(self._audience, subject, conversation)
+
+    def start(self, *, restarted: str | None = None) -> Session:
+        """Begin a new, empty session; ``restarted`` is the code of the refusal that led to it, if one did.
+
+        Raises:
+            ConfigurationError: ``randomness`` gives something else than so many bytes.
+        """
+        now = int(self._clock())
+        sid = encode(_random(self._randomness, SID_BYTES))
+        claims = Claims(self._audience, sid, 0, now, now, self._lifetime.end(now, now))
+        return Session._over(State(standing=Standing(claims, restarted), limit_bytes=self._limit_bytes))
+
+    def open(self, member: JSON, binding: Binding) -> Session:
+        """Open what a client sent at ``data.session``: ``verify`` and ``accept`` in one.
+
+        Raises:
+            SessionError: As either.
+        """
+        return self.accept(self.verify(member), binding)
+
+    def verify(self, member: JSON) -> Opened | None:
+        """Verify the seal of what a client sent at ``data.session``; None is the explicit wish for a fresh start.
+
+        Raises:
+            SessionMalformed: It is not an object, or ``dcaf`` has no token.
+            SessionUnsigned: It is a plain object.
+            SessionInvalid: The token was not sealed by us.
+            SessionTooLarge: It is over the limit.
+        """
+        token = read_token(member)
+        if token == NEW:
+            return None
+        return self._verified(check_text(token, self._max_token_bytes))
+
+    def opened(self, token: bytes) -> Opened | None:
+        """Verify the seal of a token that was found in a larger text; None where ``verify`` would refuse it."""
+        suite = self._suites.get(token[:PREFIX_BYTES])
+        if suite is None or len(token) > self._max_token_bytes:
+            return None
+        try:
+            return suite.open(token, self._keys, self._audience)
+        except SessionError:
+            return None
+
+    def accept(self, opened: Opened | None, binding: Binding) -> Session:
+        """Take a verified token for its holder, or start anew.
+
+        Raises:
+            SessionInvalid: It was sealed for another audience, subject or conversation, or in the future.
+            SessionEnded: It is over, or of a schema that is not known here.
+            SessionValueError: A migration made a value that may not be stored.
+        """
+        if opened is None:
+            return self.start()
+        claims = None
+        try:
+            claims = Claims.read(opened.claims)
+            binding.check(claims, opened.suite, opened.key)
+            check_times(claims, self._lifetime, int(self._clock()))
+            version = claims.sv or 0
+            if version != self._migrations.version:
+                self._migrations.check(version)
+        except SessionError as error:
+            error.kid = opened.key.kid
+            error.sid_digest = None if claims is None else self.sid_digest(claims.sid)
+            raise
+        # The same as ``Standing(...)``, which is a function of Python around this one.
+        standing = tuple.__new__(Standing, (claims, None, (opened.token,), opened.key.kid))
+        payload = opened.payload if claims.ix is None else opened.payload.with_index(claims.ix)
+        state = State(payload, standing, limit_bytes=self._limit_bytes)
+        if version != self._migrations.version and claims.at is None:
+            self._migrations.upgrade(state, version)
+            state.arrives(state.payload(), Standing(claims))
+        return Session._over(state)
+
+    def take_in(self, plain: dict[str, Any], door: Import) -> Session:
+        """Begin a session with what is kept of a plain one; it is born so early that it ends no later than the door closes.
+
+        Raises:
+            SessionUnsigned: The door is closed or would not have it, or what is kept of it may not be stored.
+        """
+        now = int(self._clock())
+        values = door.values(plain, now=now)
+        born = min(now, door.until_s - self._lifetime.absolute_s)
+        claims = self.claims_of(self.start())._replace(born=born, exp=self._lifetime.end(born, now))
+        state = State(standing=Standing(claims), limit_bytes=self._limit_bytes)
+        try:
+            state.put_all(values)
+        except SessionValueError:
+            raise SessionUnsigned(reason="accept") from None
+        state.arrives(state.payload(), Standing(claims))
+        return Session._over(state)
+
+    def claims_of(self, session: Session) -> Claims:
+        """What the last token of a session said of it; of a new one, what it begins with."""
+        return _standing_of(session).claims
+
+    def visible(self, session: Session, *, whole: bool = False) -> bytes:
+        """What an application may read of the state in its request body: all of it, or, when encrypting, the mirrored keys."""
+        if whole or self._suite is SIGNED:
+            return state_of(session).plain()
+        return state_of(session).plain(self._mirror.shows)
+
+    def signing_kid(self) -> str:
+        """Id of the key that signs now."""
+        return self._keys.signer(self._clock()).kid
+
+    def resume(self, session: Session, lease: Lease, *, is_in_doubt: bool = False) -> list[str]:
+        """Go on from what a store says of a session: its number, its epoch, where its state is kept, and the state itself.
+
+        What was changed in it since it was sealed, on a socket between two turns, is laid over that; gives the keys as ``rebase``.
+
+        Args:
+            session: One that ``start`` or ``open`` of this sealer made.
+            lease: What the store said.
+            is_in_doubt: Whether what was changed may be in the store's state already; then it is not laid over that once more.
+
+        Raises:
+            SessionEnded: The state that the server keeps is of a schema that is not known here.
+            SessionUnavailable: It cannot be read.
+            SessionAliasError, SessionValueError: What was done to the session cannot be written, or a migration made a value that
+                may not be stored.
+        """
+        before = _standing_of(session)
+        claims = before.claims._replace(seq=lease.revision, ep=lease.epoch, at=lease.place)
+        # A token that says something else does not rest; the state that it seals is no other one for that.
+        standing = before._replace(claims=claims, kid=before.kid if claims == before.claims else None)
+        if not isinstance(state_of(session), Tracked):
+            # Nobody has looked at it yet: it was opened or begun just now.
+            object.__setattr__(session, "_state", Tracked(state_of(session).arrived))
+        state = state_of(session)
+        state.standing, clashes = standing, []
+        if lease.payload is not None and lease.payload.data != state.arrived.data:
+            if state.is_changed() and not is_in_doubt:
+                clashes = self.rebase(session, lease.payload, lease.version, lease.revision)
+            else:
+                state.refill(self._restored(lease.payload, lease.version, standing))
+        state.limit_bytes = self._limit_bytes if lease.place is None else None
+        return clashes
+
+    def rebase(self, session: Session, newer: Payload, version: int, revision: int) -> list[str]:
+        """Lay what a turn did over a newer state of its session; gives the keys where another turn's change gave way.
+
+        Args:
+            session: One whose state a store keeps.
+            newer: The state.
+            version: Of the schema that it is of.
+            revision: Its number.
+
+        Raises:
+            SessionEnded: It is of a schema that is not known here.
+            SessionAliasError, SessionValueError: What was done to the session cannot be written.
+        """
+        state, before = state_of(session), _standing_of(session)
+        standing = before._replace(claims=before.claims._replace(seq=revision), kid=None)
+        restored = self._restored(newer, version, standing)
+        assert isinstance(state, Tracked)
+        with state.lock:
+            state.standing = restored.standing
+            return state.rebase(restored.arrived)
+
+    def seal(self, session: Session, binding: Binding, *, sequence: int | None = None) -> bytes:
+        """Seal a session: the whole envelope, a compact JSON object in UTF-8; ``pieces`` in one. Raises as it."""
+        return b"".join(self.pieces(session, binding, sequence=sequence))
+
+    def pieces(self, session: Session, binding: Binding, *, sequence: int | None = None) -> Pieces:
+        """Seal a session: the envelope, in pieces. What is sealed counts as what arrived from then on.
+
+        A state that nobody changed rests: its token goes out again, unless the token is worn, another key signs now, or the session
+        is bound to somebody else, as one that was begun before its conversation was known.
+
+        Args:
+            session: One that ``start`` or ``open`` of this sealer made.
+            binding: Whom it is bound to from now on.
+            sequence: Its number. None counts: one more than the last where no token seals this state.
+
+        Raises:
+            SessionAliasError, SessionValueError: What tools did to the session cannot be written.
+        """
+        state = state_of(session)
+        with state.lock:
+            payload = state.payload()
+            shown = self._mirror.shown(state, payload)
+            sealed = self._sealed(state, payload, binding, sequence)
+            if sealed is not state.standing:
+                state.arrives(payload, sealed)
+        return build_envelope(sealed, shown)
+
+    def token(self, session: Session, binding: Binding, *, sequence: int | None = None) -> bytes:
+        """Seal a session as ``pieces``, for what carries a token alone. Raises as it."""
+        state = state_of(session)
+        with state.lock:
+            payload = state.payload()
+            sealed = self._sealed(state, payload, binding, sequence)
+            if sealed is not state.standing:
+                state.arrives(payload, sealed)
+        return b"".join(sealed.token)
+
+    def prepare(self, session: Session, binding: Binding, *, sequence: int, has_mirror: bool = True) -> Prepared:
+        """Freeze a session and make its token, before a store commits it. What is written meanwhile belongs to the next seal.
+
+        Args:
+            session: As of ``pieces``.
+            binding: As of ``pieces``.
+            sequence: The number of the state, if it is another one than was sealed last.
+            has_mirror: Whether the whole envelope goes out, and not the token alone.
+
+        Raises:
+            SessionAliasError, SessionValueError: What tools did to the session cannot be written.
+        """
+        state = state_of(session)
+        with state.lock:
+            frozen, arrived = state.freeze(), _standing(state)
+            is_changed = frozen.payload is not state.arrived or arrived.token == ()
+            standing = self._sealed(state, frozen.payload, binding, sequence if is_changed else arrived.claims.seq)
+            shown = self._mirror.shown(state, frozen.payload) if has_mirror else b""
+        pieces = build_envelope(standing, shown) if has_mirror else ()
+        sealed = Sealed(frozen.payload, standing.claims, b"".join(standing.token), b"".join(pieces), is_changed)
+        return Prepared(sealed, standing, frozen)
+
+    def rests(self, session: Session) -> bool:
+        """Whether the last token of a session is the one that goes out: it is not worn, and its key and suite seal now.
+
+        What was changed in the session since is not looked at.
+        """
+        now = int(self._clock())
+        return self._rests(_standing_of(session), self._keys.signer(now), now)
+
+    def rest_s(self, session: Session) -> int:
+        """How many seconds the last token of a session is good for."""
+        return max(0, self.claims_of(session).exp - int(self._clock()))
+
+    def recheck(self, session: Session) -> None:
+        """Judge a session that stays open, on a socket, by the time it is now; it no longer counts as restarted.
+
+        Raises:
+            SessionEnded: It is over.
+        """
+        standing = _standing_of(session)._replace(restarted=None)
+        state_of(session).standing, claims = standing, standing.claims
+        try:
+            check_times(claims, self._lifetime, int(self._clock()))
+        except SessionError as error:
+            error.sid_digest = self.sid_digest(claims.sid)
+            raise
+
+    def sid_digest(self, sid: str) -> str:
+        """What the log shows in place of a session id: a keyed digest, the same as long as the active key is."""
+        secret = self._keys.active.derive(self._suite.prefix, self._audience, "log")
+        return digest(secret, "sid", sid)
+
+    def _verified(self, token: bytes) -> Opened:
+        suite = self._suites.get(token[:PREFIX_BYTES])
+        if suite is None:
+            raise SessionInvalid(reason="suite" if token.startswith(b"dcaf1") else "shape")
+        return suite.open(token, self._keys, self._audience)
+
+    def _rests(self, standing: Standing, signer: Key, now: int) -> bool:
+        if standing.kid != signer.kid or standing.token[0][:PREFIX_BYTES] != self._prefix:
+            return False
+        return (now - standing.claims.iat) * WORN_AFTER <= self._lifetime.idle_s
+
+    def _restored(self, payload: Payload, version: int, standing: Standing) -> State:
+        """The state that a server has kept, brought to the present version of the schema.
+
+        Raises:
+            SessionUnavailable: It is of a newer one: a process of a newer release has written it, and this one is to drop nothing.
+            SessionEnded: There is no way from its version to the present one.
+        """
+        if version > self._migrations.version:
+            raise SessionUnavailable(reason="version")
+        self._migrations.check(version)
+        state = State(payload, standing)
+        _check_written(state, payload)
+        if version != self._migrations.version:
+            self._migrations.upgrade(state, version)
+            state.arrives(state.payload(), standing._replace(token=(), kid=None))
+        return state
+
+    def _sealed(self, state: State, payload: Payload, binding: Binding, sequence: int | None) -> Standing:
+        """The token of a payload that was made of a state; the last one where that rests."""
+        arrived = state.standing or _standing(state)
+        now = int(self._clock())
+        key = self._keys.signer(now)
+        is_sealed = payload is state.arrived and arrived.token != ()
+        subject, conversation = binding.digests(self._suite.prefix, key)
+        is_bound = arrived.claims.sub == subject and arrived.claims.cid == conversation
+        if is_sealed and is_bound and self._rests(arrived, key, now) and sum(map(len, arrived.token)) <= self._max_token_bytes:
+            return arrived
+        if sequence is None:
+            sequence = arrived.claims.seq + (not is_sealed)
+        _, sid, _, born, _, _, _, _, _, epoch, place, _ = arrived.claims
+        version = self._migrations.version or None
+        end = self._lifetime.end(born, now)
+        carried = payload if place is None else KEPT
+        # The same as ``Claims(...)``, and as ``Standing(...)`` below, which are functions of Python around this one.
+        claims = tuple.__new__(
+            Claims,
+            (self._audience, sid, sequence, born, now, end, subject, conversation, version, epoch, place, carried.index),
+        )
+        token = self._suite.pieces(key, self._audience, claims.write(), carried)
+        length = sum(map(len, token))
+        if length > self._max_token_bytes:
+            raise SessionValueError(
+                f"the token would be {length:,} bytes long, over max_token_bytes={self._max_token_bytes:,}: the session was "
+                "sealed under a larger limit. Clear it, or raise the limit"
+            )
+        return tuple.__new__(Standing, (claims, arrived.restarted, token, key.kid))
+
+
+class Prepared(NamedTuple):
+    """What a store is to commit, and how the session goes on when it has.
+
+    Attributes:
+        sealed: As the store gets it.
+        standing: The session's, once it is committed.
+        frozen: The state as it was sealed.
+    """
+
+    sealed: Sealed
+    standing: Standing
+    frozen: Frozen
+
+    def arrive(self, session: Session) -> None:
+        """Take it for what arrived: only what was written since it was frozen is a change."""
+        with state_of(session).lock:
+            state_of(session).arrives(self.frozen.payload, self.standing, self.frozen)
+
+
+def _check_written(state: State, payload: Payload) -> None:
+    """Refuse what a server has kept and nobody can read; what a token holds is its client's to drop, and this is not.
+
+    Raises:
+        SessionUnavailable: It is no object.
+    """
+    try:
+        if isinstance(payload, Payload) and isinstance(payload.data, bytes):
+            state._loaded()
+            return
+    except (SessionInvalid, ValueError):
+        pass
+    raise SessionUnavailable(reason=FAILED)
+
+
+def _standing_of(session: Session) -> Standing:
+    return _standing(state_of(session))
+
+
+def _standing(state: State) -> Standing:
+    standing = state.standing
+    if standing is None:
+        raise ConfigurationError("Only a session that the middleware began or opened can be sealed.")
+    return standing
+
+
+def _room(suite: Suite, audience: str, max_token_bytes: int) -> int:
+    """How many bytes of state fit into a token beside the longest claims of this audience."""
+    room = suite.room(len(LONGEST._replace(aud=audience).write()), max_token_bytes)
+    if room < len(b"{}"):
+        taken = max_token_bytes - room * 4 // 3
+        raise ConfigurationError(f"max_token_bytes={max_token_bytes} leaves no room for a state; the claims alone take {taken}.")
+    return room
+
+
+def _random(randomness: Callable[[int], bytes], number: int) -> bytes:
+    found = randomness(number)
+    if type(found) is not bytes or len(found) != number:
+        raise ConfigurationError("randomness= takes a function that gives as many random bytes as it is asked for: os.urandom.")
+    return found
