@@ -41,8 +41,9 @@ from dcaf.asgi.websocket import PassingWebSocket, SessionWebSocket, open_handsha
 from dcaf.core.arguments import kind_of, require_bool, require_plain_function, texts_of
 from dcaf.core.errors import ConfigurationError, SessionError, SessionUnavailable, describe_raised
 from dcaf.core.migrations import Import, Migration
+from dcaf.core.sealer import MAX_TOKEN_BYTES
 from dcaf.core.session_dict import SessionDict
-from dcaf.core.settings import MAX_TOKEN_BYTES, Keys, build_sealer, one_of, positive
+from dcaf.core.settings import ABSOLUTE_TIMEOUT, IDLE_TIMEOUT, Keys, build_sealer, one_of, positive
 from dcaf.core.store import SessionStore, level_of, require_store
 
 Made = TypeVar("Made")
@@ -168,8 +169,8 @@ class SessionMiddleware:
         mirror: Iterable[str] | bool | None = None,
         plain: Routes = (),
         plain_secret: bool = False,
-        idle_timeout: timedelta = timedelta(days=7),
-        absolute_timeout: timedelta = timedelta(days=30),
+        idle_timeout: timedelta = IDLE_TIMEOUT,
+        absolute_timeout: timedelta = ABSOLUTE_TIMEOUT,
         on_refused: Literal["reject", "restart"] | None = None,
         unsigned: Import | Literal["reject", "ignore"] = "reject",
         max_body_bytes: int = MAX_BODY_BYTES,

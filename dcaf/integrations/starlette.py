@@ -22,14 +22,13 @@ from dcaf.asgi.middleware import SessionMiddleware as AnyCarrier
 from dcaf.asgi.middleware import fail_at_startup
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session_dict import SessionDict
-from dcaf.core.settings import Keys
+from dcaf.core.settings import ABSOLUTE_TIMEOUT, Keys
 
 __all__ = ["Session", "SessionMiddleware"]
 
 
 FORTNIGHT_S: Final = 14 * 24 * 60 * 60
 CENTURY_S: Final = 100 * 365 * 24 * 60 * 60
-ABSOLUTE: Final = timedelta(days=30)
 FIXED: Final = {
     "carriers": "This SessionMiddleware has the cookie alone. For other carriers use dcaf.SessionMiddleware(carriers=...).",
     "idle_timeout": "Here the idle timeout is max_age=, in seconds, as in Starlette.",
@@ -117,7 +116,7 @@ class SessionMiddleware(AnyCarrier):
             keys=keys,
             audience=audience,
             idle_timeout=idle,
-            absolute_timeout=max(ABSOLUTE, idle) if absolute_timeout is None else absolute_timeout,
+            absolute_timeout=max(ABSOLUTE_TIMEOUT, idle) if absolute_timeout is None else absolute_timeout,
             carriers=(cookie,),
             **{"on_refused": "restart", **settings},
         )
