@@ -14,7 +14,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dcaf.asgi.body import announced_bytes, find_sessions, may_be_json
-from dcaf.asgi.carriers import PresentedToken, find_presented_tokens
+from dcaf.asgi.carriers import SAFE_METHODS, PresentedToken, find_presented_tokens
 from dcaf.asgi.config import Config
 from dcaf.asgi.headers import is_encoded, set_length
 from dcaf.asgi.json_sessions import BodySessions
@@ -28,8 +28,6 @@ from dcaf.core.errors import BodyTooLarge, EncodedBody, SessionError, SessionUna
 from dcaf.core.store import OpenRequest, digest_parts
 
 SCOPE_KEY: Final = "dcaf.session"
-SAFE: Final = ("GET", "HEAD", "OPTIONS", "TRACE")
-"""Methods that promise to change nothing (RFC 9110, section 9.2.1)."""
 
 
 class RequestSession(ASGITurn):
@@ -88,7 +86,7 @@ class RequestSession(ASGITurn):
         key = dict(self.scope["headers"]).get(b"idempotency-key")
         request = replace(
             super().describe(claims),
-            is_safe=self.scope["method"] in SAFE,
+            is_safe=self.scope["method"] in SAFE_METHODS,
             idempotency_key=None if key is None else key.decode("latin-1"),
         )
         if self._data is None or self._is_coming:
