@@ -95,7 +95,7 @@ class HeaderCarrier:
 
     Attributes:
         limit_bytes: The longest token. The default fits the buffer that nginx has for the headers of an answer (4 KiB,
-            ``proxy_buffer_size``). Whoever raises that may raise this, to 8 KiB at most: servers take no longer headers in a request.
+            ``proxy_buffer_size``). Whoever raises that may raise this, to 8 KiB at most: servers take no longer ones.
 
     Raises:
         ConfigurationError: The limit is not a number of bytes, or is more than servers take.
