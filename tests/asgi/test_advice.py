@@ -35,7 +35,7 @@ FILES = [
             "lifecycle",
             "merging",
             "migrations",
-            "mirror",
+            "sealer",
             "settings",
             "store",
         )

@@ -384,7 +384,7 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.asgi.CookieCarrier": Entry({"secure": False, "cookie": "c"}, then=carried),
     "dcaf.asgi.HeaderCarrier": Entry(then=carried),
     "dcaf.asgi.Event": Entry({"name": "lost"}),
-    "dcaf.asgi.streams": Entry(fails=True),
+    "dcaf.asgi.checkpoint": Entry(fails=True),
     "dcaf.asgi.is_done": Entry({"name": None, "value": {"type": "done"}}),
     # agent
     "dcaf.agent.Agent": Entry({"model": answers, "tools": [deploy]}, then=lambda found: found.run_async("hi")),
