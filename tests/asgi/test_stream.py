@@ -325,14 +325,14 @@ def test_the_rest_of_an_event_over_the_limit_takes_no_session_along(kind: str, r
 class SilentAtTheEnd(SessionStream):
     """Broken: a stream without a terminal event ends without the session."""
 
-    async def _last(self) -> bytes:
-        return await self._piece(self._cutter.rest())
+    async def _finish(self) -> bytes:
+        return await self._complete_piece(self._cutter.rest())
 
 
 class Blind(SessionStream):
     """Broken: it looks at no event, and writes the session at the end."""
 
-    async def _piece(self, piece: Piece) -> bytes:
+    async def _complete_piece(self, piece: Piece) -> bytes:
         return piece.raw
 
 
@@ -375,7 +375,7 @@ def test_a_session_that_came_in_goes_out_although_nobody_touched_it(kind: str) -
 class Eager(SessionStream):
     """Broken: it ends with the session although none is due."""
 
-    async def _last(self) -> bytes:
+    async def _finish(self) -> bytes:
         return self._cutter.close(self._cutter.rest().raw, await self._session_event(ends_turn=True))
 
 
@@ -404,7 +404,7 @@ class Untrue(SessionStream):
     """Broken: it keeps the headers."""
 
     async def begin(self, start: Any) -> None:
-        await self._give(start)
+        await self._send_message(start)
 
 
 def test_control_a_start_that_keeps_its_headers_is_caught(monkeypatch: Any) -> None:
@@ -591,7 +591,7 @@ class Careless(SessionStream):
     """Broken: a checkpoint is written at once, wherever the stream is."""
 
     async def checkpoint(self) -> bool:
-        await self._give({"type": "http.response.body", "body": await self._session_event(ends_turn=False), "more_body": True})
+        await self._send_message({"type": "http.response.body", "body": await self._session_event(ends_turn=False), "more_body": True})
         return True
 
 
@@ -742,7 +742,7 @@ class Sealing(SessionStream):
     """Broken: it seals what the application that raised had done so far."""
 
     async def fail(self) -> None:
-        await self._give({"type": "http.response.body", "body": await self._session_event(ends_turn=False), "more_body": True})
+        await self._send_message({"type": "http.response.body", "body": await self._session_event(ends_turn=False), "more_body": True})
         await super().fail()
 
 
@@ -848,7 +848,7 @@ class GoingOn(SessionStream):
 
     async def send(self, message: Any) -> None:
         if message["type"] == "http.response.body" and self.has_ended:
-            await self._give(message)
+            await self._send_message(message)
         else:
             await super().send(message)
 
@@ -897,7 +897,7 @@ def test_when_the_client_is_gone_no_error_event_is_tried() -> None:
 class Insisting(SessionStream):
     """Broken: it tries to tell a client that is gone."""
 
-    async def _give(self, message: Any) -> None:
+    async def _send_message(self, message: Any) -> None:
         try:
             await self._send(message)
         finally:

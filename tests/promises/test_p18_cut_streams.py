@@ -312,12 +312,12 @@ class OneEventBehind(SessionStream):
 
     _behind = b""
 
-    async def _piece(self, piece: Piece) -> bytes:
-        given, self._behind = self._behind, await super()._piece(piece)
+    async def _complete_piece(self, piece: Piece) -> bytes:
+        given, self._behind = self._behind, await super()._complete_piece(piece)
         return given
 
-    async def _last(self) -> bytes:
-        rest = await super()._last()
+    async def _finish(self) -> bytes:
+        rest = await super()._finish()
         return self._behind + rest
 
 
@@ -327,17 +327,17 @@ class OnlyAtTheEnd(SessionStream):
     async def checkpoint(self) -> bool:
         return True
 
-    async def _piece(self, piece: Piece) -> bytes:
+    async def _complete_piece(self, piece: Piece) -> bytes:
         return piece.raw
 
 
 class Anywhere(SessionStream):
     """Broken: it passes bytes as they come, and writes the session wherever that is."""
 
-    async def _body(self, chunk: bytes, *, more: bool) -> None:
+    async def _send_body(self, chunk: bytes, *, more: bool) -> None:
         own = b"" if self._turn.is_sent and more else await self._session_event(ends_turn=False)
         half = len(chunk) // 2
-        await self._give({"type": "http.response.body", "body": chunk[:half] + own + chunk[half:], "more_body": more})
+        await self._send_message({"type": "http.response.body", "body": chunk[:half] + own + chunk[half:], "more_body": more})
 
 
 class Late(SessionStream):
@@ -350,8 +350,8 @@ class Late(SessionStream):
 class Tidy(SessionStream):
     """Broken: it writes each line end anew."""
 
-    async def _piece(self, piece: Piece) -> bytes:
-        return (await super()._piece(piece)).replace(b"\r\n", b"\n")
+    async def _complete_piece(self, piece: Piece) -> bytes:
+        return (await super()._complete_piece(piece)).replace(b"\r\n", b"\n")
 
 
 @pytest.mark.promise(18)

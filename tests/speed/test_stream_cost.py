@@ -122,10 +122,10 @@ class Remembering(SessionStream):
         super().__init__(*args, **options)
         self._all: list[bytes] = []
 
-    async def _give(self, message: Any) -> None:
+    async def _send_message(self, message: Any) -> None:
         self._all.append(message.get("body", b""))
         b"".join(self._all)
-        await super()._give(message)
+        await super()._send_message(message)
 
 
 def test_control_a_stream_that_keeps_what_it_has_sent_is_caught(monkeypatch: Any) -> None:
