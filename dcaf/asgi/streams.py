@@ -24,6 +24,7 @@ from starlette.types import Message, Send
 
 from dcaf.asgi.config import cannot_end_turn, is_done
 from dcaf.asgi.framing import MARK, Cutter, EventStream, LineStream, Piece
+from dcaf.asgi.headers import describe_new_body
 from dcaf.asgi.json_walk import HINT_BYTES, may_hold_session
 from dcaf.asgi.lifecycle import ASGITurn
 from dcaf.asgi.problems import error_text
