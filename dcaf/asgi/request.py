@@ -78,8 +78,8 @@ class RequestSession(ASGITurn):
     async def _refuse(self, refusal: SessionError | SessionUnavailable) -> None:
         self.config.events.report_refusal(refusal)
         in_body = self.place is not None and refusal.reason != DISAGREEMENT
-        dead = () if in_body else find_carriers_to_clear(refusal, self.presented)
-        await refuse(refusal, self.scope, self._receive, self._send, dead, is_coming=self._is_coming and is_unread(refusal))
+        to_clear = () if in_body else find_carriers_to_clear(refusal, self.presented)
+        await refuse(refusal, self.scope, self._receive, self._send, to_clear, is_coming=self._is_coming and is_unread(refusal))
 
     def describe(self, claims: Claims | None) -> OpenRequest:
         """As of the turn without a transport, with what tells this request from others."""
