@@ -363,7 +363,7 @@ def _find_quickly(data: bytes, value: dict[str, Any]) -> list[Place] | None:
 
 
 def _split_quickly(data: bytes, value: dict[str, Any]) -> tuple[bytes, bytes] | None:
-    """What stands before and after the value of ``data.session``, as ``JSONText.split_at_session``; None where this way cannot tell."""
+    """What stands before and after the value of ``data.session``, as ``split_at_session``; None where this way cannot tell."""
     number = data.count(DATA)
     if ESCAPED.search(data):
         return None

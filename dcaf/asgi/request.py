@@ -160,7 +160,7 @@ class RequestSession(ASGITurn):
         Raises:
             SessionInvalid: The sealed state is no object: another program that has our key sealed it.
         """
-        self.adopts: bool = self.is_plain
+        self.adopts: bool = self.config.is_plain is not None and self.is_plain
         self.found: BodySessions | None = None
         if not found.places:
             return

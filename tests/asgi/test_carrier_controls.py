@@ -132,7 +132,7 @@ RULES: dict[str, Break] = {
     ),
     "an emptied session deletes the cookie": (
         "dcaf.asgi.responses",
-        "_is_void",
+        "_is_empty",
         lambda _: False,
         cookie.test_an_emptied_session_deletes_the_cookie,
     ),

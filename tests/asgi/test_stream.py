@@ -591,7 +591,9 @@ class Careless(SessionStream):
     """Broken: a checkpoint is written at once, wherever the stream is."""
 
     async def checkpoint(self) -> bool:
-        await self._send_message({"type": "http.response.body", "body": await self._session_event(ends_turn=False), "more_body": True})
+        await self._send_message(
+            {"type": "http.response.body", "body": await self._session_event(ends_turn=False), "more_body": True}
+        )
         return True
 
 
@@ -742,7 +744,9 @@ class Sealing(SessionStream):
     """Broken: it seals what the application that raised had done so far."""
 
     async def fail(self) -> None:
-        await self._send_message({"type": "http.response.body", "body": await self._session_event(ends_turn=False), "more_body": True})
+        await self._send_message(
+            {"type": "http.response.body", "body": await self._session_event(ends_turn=False), "more_body": True}
+        )
         await super().fail()
 
 
