@@ -906,7 +906,7 @@ def test_json_in_bytes_is_read_and_answered_as_bytes() -> None:
 
 
 def test_control_a_socket_that_only_knows_text_is_caught(monkeypatch: Any) -> None:
-    monkeypatch.setattr(module, "_message", lambda data, *, as_bytes: {"type": "websocket.send", "text": data.decode()})
+    monkeypatch.setattr(module, "_make_frame", lambda data, *, as_bytes: {"type": "websocket.send", "text": data.decode()})
     with pytest.raises((AssertionError, KeyError)):
         assert_answered_as_bytes()
 
