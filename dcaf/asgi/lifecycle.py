@@ -1,10 +1,10 @@
-"""One turn, from the body that comes in to the envelope that goes out; read it from top to bottom.
+"""The turn of a request or a frame, from the body that comes in to the envelope that goes out.
 
     receive   the body, under its limits                       RequestSession, SessionWebSocket
     find      its sessions, and the one that counts            body.find_sessions
     verify    the seal of that one                             Sealer.opened while it is found, else Sealer.verify
     bind      who is calling, in which conversation            Identity.find, where anybody is to be asked
-    open      the session for its holder, or a new one         Sealer.accept, Sealer.start, Sealer.take_in
+    open      the session for that identity, or a new one      Sealer.accept, Sealer.start, Sealer.take_in
     hold      a lease on it, where a store keeps sessions      SessionStore.open, Sealer.resume
     run       the application, which reads the plain protocol  RequestSession, SessionWebSocket
     prepare   the state as bytes, and its token                Sealer.pieces; with a store Sealer.prepare
@@ -13,10 +13,10 @@
     end       the session: what is written later is an error   State.end
     release   the lease, however the turn ended                Lease.release
 
-The order is the promise. The seal is verified before anybody is asked who is calling, and the application is told nothing before
-the store has opened the session. It is sealed, then committed, then sent. Every check stands once, for a request and for a frame of
-a WebSocket; only a token that ``opened`` did not take goes through ``verify``, which says why. What needs no transport is
-``dcaf.core.lifecycle``.
+The order is the promise. The seal is verified before the application is asked who is calling, and the application runs only after
+the store has opened the session, which is prepared, then committed, then sent. Every check stands once, for a request and for a
+frame of a WebSocket; only a token that ``opened`` did not take goes through ``verify``, which says why. The steps that need no
+transport are in ``dcaf.core.lifecycle``.
 """
 
 from __future__ import annotations
@@ -62,24 +62,24 @@ BEFORE_THE_ANSWER: Final = (
 
 
 class ASGITurn(Turn):
-    """What is known of one turn, whatever carries it.
+    """The turn of a request, or of one frame of a socket.
 
     Args:
-        config: The service's.
+        config: The settings of the service.
         scope: Of the request, or of the socket.
 
     Attributes:
         session, binding, lease, arrived, kid: As of the turn without a transport.
-        outer: The scope as it came in. That of the application may be another, in which its router has left the route.
-        in_time: When a change would have been carried, for who made one too late.
-        found: The sessions of the body or frame that opened it; None where that is not JSON.
-        place: The session in it that counts; None where there is none.
-        presented: What came beside the body, by precedence.
-        is_begun: Whether a body or a frame opened it; a socket has a turn before its first frame.
-        is_unnamed: Whether a session came in beside a body that names no conversation, so that nobody can tell whether it is of
-            this one. It is left alone, and the turn has an empty one that nothing carries.
-        carrier: What the session came by beside the body; None where the body brought it, or it is new.
-        stale: Other carriers that brought a session; their client is to drop it, since the turn began a new one.
+        outer: The scope as it came in. The application has a copy, in which its router leaves the route.
+        in_time: Advice for an application that changed the session too late.
+        found: The sessions of the body or frame that opened the turn; None where that is not JSON.
+        place: The one of these that counts; None where none does.
+        presented: The tokens in the header and the cookie, by precedence.
+        is_begun: Whether a body or a frame opened the turn; a socket has a turn before its first frame.
+        is_unnamed: Whether the token of a header or cookie came with a request that names no conversation, so that nobody can tell
+            whether it belongs to this one. It is left alone, and the turn has an empty session that nothing carries.
+        carrier: The carrier of the session; None where the body carried it, or it is new.
+        stale: The other carriers with a session; the client is to drop those, since the turn began a new one.
         adopts: Whether the application's own plain ``data.session`` is the new state, where nothing else changed it.
     """
 
@@ -112,7 +112,7 @@ class ASGITurn(Turn):
         """Open the session that counts, or begin one.
 
         Args:
-            before: The socket's last turn, whose session a frame without one continues; None for a request.
+            before: The last turn of the socket, whose session a frame without one continues; None for a request.
 
         Raises:
             SessionError: The session is refused.
@@ -124,14 +124,14 @@ class ASGITurn(Turn):
         presented = self.presented[0] if self.presented and place is None else None
         try:
             if place is not None:
-                # What a body was opened with, while its sessions were found, is the token of the one that counts.
+                # A token that was opened while the sessions were found is that of the session that counts.
                 await self._open_sealed(place.value, self.found and self.found.opened)
             elif presented is not None:
                 await self._open_sealed(presented.value, None)
             else:
                 await self._bind()
                 await self._start_or_go_on(before)
-        except SessionError as refusal:  # SessionUnavailable is none, and never restarts
+        except SessionError as refusal:  # not SessionUnavailable, after which nothing restarts
             if presented is not None and self._cannot_name(refusal):
                 self.session, self.arrived, self.is_unnamed = self.config.sealer.start(), False, True
             elif (place or presented or before) and self._may_restart(refusal, presented):
@@ -144,12 +144,12 @@ class ASGITurn(Turn):
             self.stale = () if self.kid is not None or self.is_unnamed else tuple(others)
 
     async def _open_sealed(self, member: Any, opened: Opened | None) -> None:
-        """Verify what came in, ask whose it may be, and open it for its holder."""
+        """Verify a session that came in, ask who is calling, and open it for that identity."""
         sealer, self.arrived = self.config.sealer, True
         try:
             opened = opened or sealer.verify(member)
         except SessionUnsigned as refusal:
-            self.session = self._take_in(member, refusal)
+            self.session = self._take_plain(member, refusal)
             await self._bind()
             await self.hold(None)
             return
@@ -172,10 +172,10 @@ class ASGITurn(Turn):
         self.binding: Binding = self.config.sealer.binding(*await self.config.identity.find(self.scope, body))
 
     async def _start_or_go_on(self, before: ASGITurn | None) -> None:
-        """Begin a session, or go on with that of the turn before, as if it had come in again for the same holder.
+        """Begin a session, or go on with that of the turn before, as if it had come in again for the same identity.
 
-        The conversation may become another one where the session before is of none: one that was begun before the first frame, when
-        nobody could know it, and one that is new and empty.
+        The conversation may change where the session belongs to none yet: it was begun before the first frame, when nobody could
+        know the conversation, or it is new and empty.
         """
         if before is None:
             self.session = self.config.sealer.start()
@@ -201,7 +201,7 @@ class ASGITurn(Turn):
         await self._bind()
         await self.hold(None)
 
-    def _take_in(self, plain: dict[str, Any], refusal: SessionUnsigned) -> Session:
+    def _take_plain(self, plain: dict[str, Any], refusal: SessionUnsigned) -> Session:
         sealer, unsigned = self.config.sealer, self.config.unsigned
         if unsigned == "ignore":
             return sealer.start()
@@ -212,7 +212,7 @@ class ASGITurn(Turn):
         return session
 
     def _check_agreement(self, others: Iterable[PresentedToken]) -> None:
-        """Refuse two sessions in one request; tokens that are not ours are ignored.
+        """Refuse two different sessions in one request; tokens that are not ours are ignored.
 
         Raises:
             SessionInvalid: There are two.
@@ -249,17 +249,17 @@ class ASGITurn(Turn):
 
     @property
     def is_over(self) -> bool:
-        """Whether the client has the session as it is now, and a store that was told of the turn knows that it is over."""
+        """Whether the client has the session as it is now, and the store, if any, knows that the turn is over."""
         return self.is_sent and (self.lease is None or self._envelope is None or self._has_ended)
 
     @property
     def is_private(self) -> bool:
-        """Whether the answer was computed from a session; one that its client keeps has to be looked at for that."""
+        """Whether the answer was computed from a session; of one in a cookie, only if the application has looked at it."""
         is_kept = self.carrier is not None and self.carrier.keeps
         return (self.arrived and not is_kept) or state_of(self.session).is_touched
 
     def describe(self, claims: Claims | None) -> OpenRequest:
-        """As of the turn without a transport; before a socket's first frame nothing was asked."""
+        """What the store is asked; before the first frame of a socket the request is safe, since it asks for nothing."""
         return replace(super().describe(claims), is_safe=not self.is_begun)
 
     async def seal_envelope(self, *, ends_turn: bool) -> Pieces:
@@ -282,7 +282,7 @@ class ASGITurn(Turn):
                 self._envelope = await self.commit(self.lease, ends_turn=ends_turn)
                 self._has_ended = self._has_ended or ends_turn
             self._adopted = False
-            self._tell(self._envelope)
+            self._report_sealed(self._envelope)
         return self._envelope
 
     async def seal_token(self, look: Callable[[bytes], None]) -> bytes:
@@ -298,15 +298,15 @@ class ASGITurn(Turn):
             look(bytes(token[0]))
         else:
             token = await self.commit(self.lease, ends_turn=False, has_mirror=False, look=look)
-        self._tell(token)
+        self._report_sealed(token)
         return bytes(token[0])
 
     async def complete(self, text: JSONText) -> bytes | None:
-        """A text with the session at its ``data.session``; None where none is due, or it has no room for one.
+        """A text with the session at its ``data.session``; None where no session is due, or the text has no room for it.
 
         Raises as ``seal_envelope``.
         """
-        if type(text.value) is dict and "data" in text.value and _plain_session(text.value) is not None:
+        if type(text.value) is dict and "data" in text.value and _find_session(text.value) is not None:
             self._adopt(text)
         frame = text.split_at_session() if self.arrived or self.is_due else None
         if frame is None:
@@ -315,57 +315,57 @@ class ASGITurn(Turn):
         return b"".join((before, *await self.seal_envelope(ends_turn=True), after))
 
     async def remove_sessions(self, data: bytes, remove: Callable[[bytes], bytes] = remove_sessions) -> bytes:
-        """A text without the sessions that the application put into it, which count on a route that ``plain=`` names alone.
+        """A text without the sessions that the application put into it; they count only on a route that ``plain=`` names.
 
         Args:
-            data: What no session of ours stands in.
-            remove: Takes them out.
+            data: A text without a session of ours.
+            remove: Takes the sessions out.
 
         Raises:
-            MalformedJSON: A client could read one, and it cannot be taken out.
+            MalformedJSON: A client could read a session in it that cannot be taken out.
         """
         if not may_hold_session(data) or self.is_plain:
             return data
-        found = await off_the_loop(remove, data)
-        if found != data:
+        cleared = await off_the_loop(remove, data)
+        if cleared != data:
             self._report_overwritten()
-        return found
+        return cleared
 
     async def seal_event(self, *, ends_turn: bool) -> bytes:
-        """The text of an event that carries nothing but the session. Arguments and errors are those of ``seal_envelope``."""
+        """The text of an event with the session alone. Arguments and errors are those of ``seal_envelope``."""
         return b"".join((b'{"type":"session","data":{"session":', *await self.seal_envelope(ends_turn=ends_turn), b"}}"))
 
     async def ends_turn(self, name: str | None, data: bytes) -> tuple[bool, JSONText | None]:
-        """Whether an event ends the turn, and its parsed text, where it was parsed and is JSON."""
+        """Whether an event ends the turn, and its parsed text; None where it was not parsed, or is not JSON."""
         if self.config.terminal is is_done and not may_be_done(name, data):
             return False, None
         text = await off_the_loop(parse, data)
         return self.config.terminal(name, None if text is None else text.value), text
 
     def report_opened(self, size: int) -> None:
-        """Tell telemetry that the session is open, which came in so many bytes."""
+        """Tell telemetry that the session is open, and how many bytes the body or frame has."""
         watcher = self.config.events.watcher
         if watcher is not None and watcher.is_heard:
             self._watcher = watcher
             watcher.record_opened(kid=self.kid, request_bytes=size)
 
     def report_lost(self) -> None:
-        """Tell the operator that a change was sealed and did not arrive, or was not sealed at all."""
+        """Report that a change was not sealed, or was sealed and did not arrive."""
         _report_lost(self.config.events, self.scope, self.in_time)
 
     def end(self) -> None:
-        """End the turn: whoever writes its session from now on gets an error, and the operator is told."""
-        # Of the turn only what names its route: one that its own session held would be left to the garbage collector.
+        """End the turn: a write to its session from now on raises an error, and is reported."""
+        # Only the parts of the scope that name the route: a session that held its turn would be left to the garbage collector.
         scope = self.scope
         named = {"route": scope.get("route"), "path_template": scope.get("path_template")}
         state_of(self.session).end(partial(_report_lost, self.config.events, named, self.in_time))
 
     def _adopt(self, text: JSONText) -> None:
-        """Take the application's own object for the new state on a route that was named, and tell of it on any other."""
+        """Take the application's own object for the new state on a route that ``plain=`` names; report it on any other."""
         if not self.adopts:
             self._report_overwritten()
         elif not (self._was_changed or self.session.is_modified):
-            found = _plain_session(_read_exactly(text.data))
+            found = _find_session(_read_exactly(text.data))
             if isinstance(found, dict) and RESERVED not in found:
                 state_of(self.session).replace(found)
                 self._adopted = True
@@ -373,7 +373,7 @@ class ASGITurn(Turn):
     def _report_overwritten(self) -> None:
         self.config.events.report_overwrite(name_route(self.scope), advise_plain(self.scope, route_path(self.outer)))
 
-    def _tell(self, sealed: Pieces) -> None:
+    def _report_sealed(self, sealed: Pieces) -> None:
         standing = state_of(self.session).standing
         assert standing is not None
         assert standing.kid is not None
@@ -384,19 +384,19 @@ class ASGITurn(Turn):
 
 
 def find_carriers_to_clear(refusal: SessionError | SessionUnavailable, presented: Sequence[PresentedToken]) -> list[Carrier]:
-    """By which carriers a refused request, whose body has no session, brought what the client is to drop."""
+    """The carriers whose session the client of a refused request is to drop, where its body has none."""
     if refusal.reason == DISAGREEMENT:
         return [each.carrier for each in presented]
     return [presented[0].carrier] if presented and is_unrecoverable(refusal, presented[0].carrier) else []
 
 
 def is_unrecoverable(refusal: SessionError | SessionUnavailable, carrier: Carrier | None) -> bool:
-    """Whether a refused session can never be good again; of a carrier that its client does not control, also one too long."""
+    """Whether a refused session can never be good again; in a cookie, which its client does not control, also one too long."""
     return refusal.offers_restart or (carrier is not None and carrier.restarts and isinstance(refusal, SessionTooLarge))
 
 
 def parse(data: bytes) -> JSONText | None:
-    """A text, if a strict parser takes it."""
+    """Parse a text; None where a strict parser refuses it."""
     try:
         return read_text(data)
     except MalformedJSON:
@@ -408,10 +408,10 @@ def _report_lost(events: Events, scope: Scope, in_time: str) -> None:
 
 
 def _read_exactly(data: bytes) -> Any:
-    """Read once more by the parser that keeps integers of any size, so that too large ones are refused and not rounded.
+    """Parse a text with integers of any size, so that too large ones are refused and not rounded.
 
     Raises:
-        SessionValueError: It is nested too deep, or has a number with too many digits, for any session.
+        SessionValueError: The text is nested too deep for a session, or has a number with too many digits.
     """
     try:
         return json.loads(data)
@@ -419,6 +419,6 @@ def _read_exactly(data: bytes) -> Any:
         raise SessionValueError("data.session of the answer is nested too deep, or has too long a number, to be stored") from None
 
 
-def _plain_session(value: Any) -> Any:
+def _find_session(value: Any) -> Any:
     data = value.get("data") if isinstance(value, dict) else None
     return data.get("session") if isinstance(data, dict) else None

@@ -1,7 +1,4 @@
-"""One HTTP request with a session: read, opened, run, answered.
-
-The steps are those of ``lifecycle``; here is what HTTP adds to them: the body that is received and replayed, and the answer.
-"""
+"""Serve one HTTP request with a session: the body that is received and replayed, the steps of ``lifecycle``, and the answer."""
 
 from __future__ import annotations
 
@@ -34,7 +31,7 @@ class RequestSession(ASGITurn):
     """The turn of one request.
 
     Args:
-        config: The service's.
+        config: The settings of the service.
         scope: Of the request.
         receive: Gives its body.
         send: Takes the answer.
@@ -82,7 +79,7 @@ class RequestSession(ASGITurn):
         await refuse(refusal, self.scope, self._receive, self._send, to_clear, is_coming=self._is_coming and is_unread(refusal))
 
     def describe(self, claims: Claims | None) -> OpenRequest:
-        """As of the turn without a transport, with what tells this request from others."""
+        """What the store is asked, with what tells this request from others."""
         key = dict(self.scope["headers"]).get(b"idempotency-key")
         request = replace(
             super().describe(claims),
@@ -91,19 +88,19 @@ class RequestSession(ASGITurn):
         )
         if self._data is None or self._is_coming:
             return request
-        # Of the turn only what is digested: a lease that held its turn would be left to the garbage collector.
+        # Only what is digested: a lease that held its turn would be left to the garbage collector.
         return replace(request, identity=partial(digest_parts, *_request_line(self.scope), self._data))
 
     async def _receive_body(self) -> bytes | None:
         """Read the body as far as it must be read, and find the sessions in it; None where the client has left.
 
-        A body that could be read as JSON by anybody is read whole, whatever its method and Content-Type say: one that slipped
-        past would carry an unverified session into the application.
+        A body that anybody could read as JSON is read whole, whatever its method and Content-Type say: otherwise an unverified
+        session could reach the application.
 
         Raises:
             EncodedBody: It has a Content-Encoding.
-            BodyTooLarge: It is JSON over the limit; nothing beyond the limit was kept. Or it has more structure than is parsed.
-            MalformedJSON: It is JSON that a strict parser refuses.
+            BodyTooLarge: It is JSON over the limit, and nothing beyond the limit was kept; or it has more structure than is parsed.
+            MalformedJSON: A strict parser refuses it.
             SessionUnavailable: Too many bytes are being read already.
         """
         config, headers = self.config, dict(self.scope["headers"])
@@ -121,7 +118,7 @@ class RequestSession(ASGITurn):
                 data = _extend(data, chunk) if data else chunk
                 taken_bytes += len(chunk)
                 bytes_in_flight.take(len(chunk))
-                # White space alone does not tell what it is.
+                # None so far: the first chunks may be white space alone.
                 if kind is None:
                     kind = may_be_json(chunk)
                 if kind is not False and len(data) > config.max_body_bytes:
@@ -135,7 +132,7 @@ class RequestSession(ASGITurn):
         return bytes(data)
 
     async def _run(self, app: ASGIApp) -> None:
-        """Have the application answer; what it reads is the body with the verified state in it."""
+        """Have the application answer; it reads the body with the verified state in it."""
         config = self.config
         if config.binds_request_session:
             self.scope["session"] = self.session if config.shown_as is None else config.shown_as.of(self.session)
@@ -155,10 +152,10 @@ class RequestSession(ASGITurn):
         answer.report_late_change()
 
     def _prepare_body(self, found: BodySessions) -> None:
-        """Say how long the body is with the verified state in the place of the one that counts; it is made when it is read.
+        """Set the length of the body with the verified state in it; the body itself is written only if it is read.
 
         Raises:
-            SessionInvalid: The sealed state is no object: another program that has our key sealed it.
+            SessionInvalid: The sealed state is not an object: another program that has our key sealed it.
         """
         self.adopts: bool = self.config.is_plain is not None and self.is_plain
         self.found: BodySessions | None = None
@@ -172,7 +169,7 @@ class RequestSession(ASGITurn):
         self._data = b""
 
     async def _replay(self) -> Message:
-        """What was read of the body, and then what comes."""
+        """The part of the body that was read, then the rest as it comes."""
         if self._data is None:
             return await self._receive()
         data, self._data = self._data if self._rewrite is None else self._rewrite(), None
@@ -181,7 +178,7 @@ class RequestSession(ASGITurn):
 
 
 def _request_line(scope: Scope) -> tuple[bytes, ...]:
-    """What tells a request from others beside its body."""
+    """What tells a request from others, besides its body."""
     kind = dict(scope["headers"]).get(b"content-type", b"")
     path = scope.get("raw_path") or scope["path"].encode("utf-8", "surrogatepass")
     return scope["method"].encode(), path, scope.get("query_string", b""), kind
