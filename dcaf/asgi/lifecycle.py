@@ -33,7 +33,7 @@ from dcaf.asgi.body import off_the_loop
 from dcaf.asgi.carriers import Carrier, PresentedToken
 from dcaf.asgi.config import Config, advise_plain, is_done, may_be_done, name_route, route_path
 from dcaf.asgi.events import Events, Watcher
-from dcaf.asgi.json_sessions import BodySessions, JSONText, read_text
+from dcaf.asgi.json_sessions import BodySessions, JSONText, find_session, read_text
 from dcaf.asgi.json_walk import Place, may_hold_session, remove_sessions
 from dcaf.core.claims import Binding, Claims
 from dcaf.core.errors import (
@@ -306,7 +306,7 @@ class ASGITurn(Turn):
 
         Raises as ``seal_envelope``.
         """
-        if type(text.value) is dict and "data" in text.value and _find_session(text.value) is not None:
+        if type(text.value) is dict and "data" in text.value and find_session(text.value) is not None:
             self._adopt(text)
         frame = text.split_at_session() if self.arrived or self.is_due else None
         if frame is None:
@@ -365,7 +365,7 @@ class ASGITurn(Turn):
         if not self.adopts:
             self._report_overwritten()
         elif not (self._was_changed or self.session.is_modified):
-            found = _find_session(_read_exactly(text.data))
+            found = find_session(_read_exactly(text.data))
             if isinstance(found, dict) and RESERVED not in found:
                 state_of(self.session).replace(found)
                 self._adopted = True
@@ -417,8 +417,3 @@ def _read_exactly(data: bytes) -> Any:
         return json.loads(data)
     except (RecursionError, ValueError):
         raise SessionValueError("data.session of the answer is nested too deep, or has too long a number, to be stored") from None
-
-
-def _find_session(value: Any) -> Any:
-    data = value.get("data") if isinstance(value, dict) else None
-    return data.get("session") if isinstance(data, dict) else None

@@ -72,12 +72,12 @@ def test_both_ways_agree_on_every_body(loop: asyncio.Runner) -> None:
 
 
 def test_control_a_mirror_that_is_not_compared_is_caught(loop: asyncio.Runner, monkeypatch: Any) -> None:
-    monkeypatch.setattr(json_sessions, "_brace_before", lambda data, own, state: data.rfind(b"{", 0, own))
+    monkeypatch.setattr(json_sessions, "_find_brace_before", lambda data, own, state: data.rfind(b"{", 0, own))
     assert any(differing(loop, 5_000, seed=22))
 
 
 def test_control_a_stand_in_that_is_not_looked_for_is_caught(loop: asyncio.Runner, monkeypatch: Any) -> None:
-    monkeypatch.setattr(json_sessions, "_token_in", lambda _: NONCE)
+    monkeypatch.setattr(json_sessions, "_find_token", lambda _: NONCE)
     assert any(differing(loop, 5_000, seed=23))
 
 

@@ -23,7 +23,7 @@ MUTANTS: Final = {
     "a member is cut out with the comma before it and that after it": (
         "asgi/json_sessions.py",
         "return place.begin, following.end()",
-        "return _skip_back(data, place.begin) - 1, following.end()",
+        "return _skip_space_back(data, place.begin) - 1, following.end()",
     ),
     "the application reads the state that the session has by then": (
         "asgi/request.py",

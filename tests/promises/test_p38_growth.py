@@ -227,7 +227,7 @@ def test_control_a_search_that_begins_anew_and_in_no_thread_holds_the_loop(monke
     async def here(function: Callable[[bytes], Any], data: bytes) -> Any:
         return function(data)
 
-    monkeypatch.setattr(json_sessions, "_Ends", DecodesAnew)
+    monkeypatch.setattr(json_sessions, "_EndFinder", DecodesAnew)
     monkeypatch.setattr(body, "off_the_loop", here)
     ordinary, hostile = (BODIES[name](1 << 20) for name in ("messages without", "messages with a long session"))
     assert _held(hostile.encode()) > 2 * _least(lambda: _timed(lambda: json.loads(ordinary)))
@@ -289,7 +289,7 @@ class DecodesAnew:
 
 @pytest.mark.promise(38)
 def test_control_a_search_that_begins_anew_for_each_session_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_sessions, "_Ends", DecodesAnew)
+    monkeypatch.setattr(json_sessions, "_EndFinder", DecodesAnew)
     readers = {"find": (find, {"messages with a long session": BODIES["messages with a long session"]})}
     grown, _ = steepest(readers, 20)
     assert grown > MOST
