@@ -219,10 +219,10 @@ class CookieCarrier:
         return [*headers, (b"set-cookie", self.cookie.encode() + b"=" + value + self._attributes())]
 
     def _attributes(self) -> bytes:
-        said = [f"Path={self.path}", "HttpOnly", f"SameSite={self.same_site.capitalize()}"]
-        said += [f"Domain={self.domain}"] if self.domain else []
-        said += [word for word, is_on in (("Secure", self.secure), ("Partitioned", self.partitioned)) if is_on]
-        return "".join(f"; {word}" for word in said).encode("latin-1")
+        words = [f"Path={self.path}", "HttpOnly", f"SameSite={self.same_site.capitalize()}"]
+        words += [f"Domain={self.domain}"] if self.domain else []
+        words += [word for word, is_on in (("Secure", self.secure), ("Partitioned", self.partitioned)) if is_on]
+        return "".join(f"; {word}" for word in words).encode("latin-1")
 
     def _values(self, headers: Raw) -> Iterable[bytes]:
         for name, line in headers:
