@@ -1,4 +1,4 @@
-"""Where the session travels beside the body: in a header of its own, or in a cookie.
+"""Carry the session outside the body: in a header of its own, or in a cookie.
 
 >>> header = HeaderCarrier()
 >>> header.read({"headers": [(b"dcaf-session", b"dcaf1s.k7.e30.e30.c2ln")]})
@@ -42,7 +42,7 @@ EPOCH: Final = b"Thu, 01 Jan 1970 00:00:00 GMT"
 
 
 class Carrier(Protocol):
-    """Carries a token beside the body.
+    """Carries a token outside the body.
 
     Attributes:
         name: What the log calls it.
@@ -70,17 +70,7 @@ class Carrier(Protocol):
         """
 
     def write(self, scope: Scope, headers: Raw, token: bytes, *, life_s: int) -> Raw | None:
-        """The headers of an answer, with a token.
-
-        Args:
-            scope: Of the request.
-            headers: Those of the answer so far.
-            token: The token.
-            life_s: How many seconds it is good for.
-
-        Returns:
-            None where the token is too long to be carried so.
-        """
+        """The headers of an answer with a token, which is valid for so many seconds; None where the token is too long."""
 
     def clear(self, scope: Scope, headers: Raw) -> Raw:
         """The headers of an answer that tells the client to drop its session."""
@@ -240,8 +230,7 @@ class PresentedToken(NamedTuple):
     """The token that a request has in one carrier, or why it could not be read.
 
     Attributes:
-        carrier: The carrier.
-        token: The token; empty where it could not be read.
+        token: Empty where it could not be read.
         refusal: Why it could not; None where it could.
     """
 

@@ -58,19 +58,16 @@ class Config:
     """The checked settings of one service.
 
     Attributes:
-        sealer: Opens and seals sessions.
-        identity: Asks whom a session is bound to.
-        store: Keeps sessions; None keeps none.
-        events: Reports to the operator.
+        sealer, identity, store, events: Opens and seals sessions, asks who is calling, keeps sessions, reports to the operator.
         restarts: Whether a refused session is started empty instead; None leaves that to its carrier.
         unsigned: What happens to plain sessions.
-        is_plain: Whether a route reads and writes the whole state itself; None where none does.
-        passes_streams: Whether a route's streams pass as they are; None where none does.
+        is_plain, passes_streams: Whether a route reads and writes the whole state itself, and whether its streams pass as they are;
+            None where no route does.
         terminal: Which event or frame ends a turn.
         verify: Opens the token that stands first in a body; opens none where bodies carry no session.
         bytes_in_flight: Counts the bytes of bodies that are being read.
-        max_body_bytes: The longest JSON body or frame that is read.
-        max_response_bytes: The longest JSON answer, event or frame that is completed.
+        max_body_bytes, max_response_bytes: The longest body or frame that is read, and the longest answer, event or frame that is
+            completed.
         in_body: Whether bodies and frames carry sessions.
         carriers: The other carriers, by precedence.
         binds_request_session: Whether ``request.session`` is the session too.

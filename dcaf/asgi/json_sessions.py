@@ -192,8 +192,8 @@ class BodySessions(NamedTuple):
         value = self.text.value
         if isinstance(value, dict):
             messages = value.get("messages")
-            for holder in (value, *(messages if isinstance(messages, list) else ())):
-                data = holder.get("data") if isinstance(holder, dict) else None
+            for carrying in (value, *(messages if isinstance(messages, list) else ())):
+                data = carrying.get("data") if isinstance(carrying, dict) else None
                 if isinstance(data, dict):
                     data.pop("session", None)
         return value
@@ -307,8 +307,8 @@ def _find_any_brace(data: bytes, at: int) -> int:
 
 def find_session(value: Any) -> Any:
     """What stands at ``data.session`` of a parsed text; None where nothing does."""
-    holder = value.get("data") if type(value) is dict else None
-    return holder.get("session") if type(holder) is dict else None
+    data = value.get("data") if type(value) is dict else None
+    return data.get("session") if type(data) is dict else None
 
 
 def _find_token(session: Any) -> Any:

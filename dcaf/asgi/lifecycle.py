@@ -64,13 +64,9 @@ BEFORE_THE_ANSWER: Final = (
 class ASGITurn(Turn):
     """The turn of a request, or of one frame of a socket.
 
-    Args:
-        config: The settings of the service.
-        scope: Of the request, or of the socket.
-
     Attributes:
         session, binding, lease, arrived, kid: As of the turn without a transport.
-        outer: The scope as it came in. The application has a copy, in which its router leaves the route.
+        outer: The scope of the request or the socket as it came in; the router leaves the route in the copy of the application.
         in_time: Advice for an application that changed the session too late.
         found: The sessions of the body or frame that opened the turn; None where that is not JSON.
         place: The one of these that counts; None where none does.
@@ -265,9 +261,6 @@ class ASGITurn(Turn):
     async def seal_envelope(self, *, ends_turn: bool) -> Pieces:
         """The envelope of the session as it is now, in pieces; the same as before where nothing changed since.
 
-        Args:
-            ends_turn: As of ``Lease.commit``.
-
         Raises:
             SessionError: Another turn came first, or the session was revoked.
             SessionUnavailable: It could not be written.
@@ -286,13 +279,7 @@ class ASGITurn(Turn):
         return self._envelope
 
     async def seal_token(self, look: Callable[[bytes], None]) -> bytes:
-        """The token alone of the session as it is now.
-
-        Args:
-            look: As of ``commit``.
-
-        Raises as ``seal_envelope``.
-        """
+        """The token alone of the session as it is now. Raises as ``seal_envelope``; ``look`` is as of ``commit``."""
         if self.lease is None:
             token: Pieces = (self.sealer.token(self.session, self.binding),)
             look(bytes(token[0]))

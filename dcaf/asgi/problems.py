@@ -164,9 +164,7 @@ async def refuse(
 
     Args:
         refusal: Why.
-        scope: Of the request, or of the socket.
-        receive: Gives what is still coming.
-        send: Takes the answer.
+        scope, receive, send: Those of the request or of the socket.
         to_clear: The carriers whose session the client is to drop.
         is_coming: Whether a part of the body is still to be received.
     """

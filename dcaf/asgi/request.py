@@ -28,14 +28,7 @@ SCOPE_KEY: Final = "dcaf.session"
 
 
 class RequestSession(ASGITurn):
-    """The turn of one request.
-
-    Args:
-        config: The settings of the service.
-        scope: Of the request.
-        receive: Gives its body.
-        send: Takes the answer.
-    """
+    """The turn of one request."""
 
     __slots__ = ("_data", "_is_coming", "_receive", "_rewrite", "_send")
 

@@ -65,12 +65,7 @@ class Phase(Enum):
 
 
 class BodySender:
-    """Sends one answer whose body carries the session.
-
-    Args:
-        turn: The turn.
-        send: Where the answer goes.
-    """
+    """Sends one answer whose body carries the session."""
 
     def __init__(self, turn: ASGITurn, send: Send) -> None:
         self._turn = turn
@@ -253,10 +248,6 @@ class HeaderSender:
     """Sends one answer whose headers carry the session, and whose body passes.
 
     The headers are sent when the answer starts. Later changes are lost, and reported as the event ``lost``.
-
-    Args:
-        turn: The turn.
-        send: Where the answer goes.
     """
 
     def __init__(self, turn: ASGITurn, send: Send) -> None:

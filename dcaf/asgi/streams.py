@@ -75,9 +75,7 @@ class SessionStream:
     """A streamed answer that carries the session.
 
     Args:
-        turn: The turn.
-        cutter: Cuts this kind of stream.
-        send: Where the answer goes.
+        turn, cutter, send: The turn, what cuts this kind of stream, and where the answer goes.
         owes_checkpoint: Whether the session is to go out as soon as the stream has begun.
 
     Attributes:

@@ -57,8 +57,7 @@ class Connection(ABC):
     Args:
         turn: The turn before the first frame.
         scope: Of the connection, as the application has it.
-        receive: Gives what comes in.
-        send: Takes what goes out.
+        receive, send: Those of the server.
     """
 
     def __init__(self, turn: ASGITurn, scope: Scope, receive: Receive, send: Send) -> None:
