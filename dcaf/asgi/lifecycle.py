@@ -128,11 +128,7 @@ class ASGITurn(Turn):
                 await self._bind()
                 await self._start_or_go_on(before)
         except SessionError as refusal:  # not SessionUnavailable, after which nothing restarts
-            if presented is not None and self._cannot_name(refusal):
-                self.session, self.arrived, self.is_unnamed = self.config.sealer.start(), False, True
-            elif (place or presented or before) and self._may_restart(refusal, presented):
-                await self._restart(refusal)
-            else:
+            if not await self._begin_instead(refusal, presented, had_session=bool(place or presented or before)):
                 raise
         if self.presented:
             self.carrier = None if presented is None else presented.carrier
@@ -189,13 +185,20 @@ class ASGITurn(Turn):
         await self.hold(None if is_new else self.config.sealer.claims_of(self.session))
         self.arrived = before.arrived or not is_new
 
-    async def _restart(self, refusal: SessionError) -> None:
+    async def _begin_instead(self, refusal: SessionError, presented: PresentedToken | None, *, had_session: bool) -> bool:
+        """Begin an empty session in place of a refused one; False where the refusal stands."""
+        if presented is not None and self._cannot_name(refusal):
+            self.session, self.arrived, self.is_unnamed = self.config.sealer.start(), False, True
+            return True
+        if not had_session or not self._may_restart(refusal, presented):
+            return False
         self.config.events.report_restart(refusal)
         self.session: Session = self.config.sealer.start(restarted=refusal.code)
         self.arrived: bool = True
         self.kid: str | None = None
         await self._bind()
         await self.hold(None)
+        return True
 
     def _take_plain(self, plain: dict[str, Any], refusal: SessionUnsigned) -> Session:
         sealer, unsigned = self.config.sealer, self.config.unsigned

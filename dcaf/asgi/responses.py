@@ -304,7 +304,7 @@ async def send_with_headers(turn: ASGITurn, start: Message, send: Send) -> bool:
     try:
         if carrier is not None and _is_due_by(turn, carrier):
             headers = await _add_session(turn, carrier, start["headers"])
-            start = {**start, "headers": _mark_private(turn, headers)}
+            start = {**start, "headers": _forbid_storing(turn, headers)}
         else:
             start = mark_private(turn, start)
     except (SessionError, SessionUnavailable) as refusal:
@@ -324,7 +324,7 @@ async def send_problem(turn: ASGITurn, refusal: SessionError | SessionUnavailabl
 
 def mark_private(turn: ASGITurn, start: Message) -> Message:
     """The start of an answer, marked as not to be stored if it was computed from a session."""
-    return {**start, "headers": _mark_private(turn, start["headers"])} if turn.is_private else start
+    return {**start, "headers": _forbid_storing(turn, start["headers"])} if turn.is_private else start
 
 
 def drop_stale(turn: ASGITurn, start: Message) -> Message:
@@ -334,7 +334,7 @@ def drop_stale(turn: ASGITurn, start: Message) -> Message:
     return start
 
 
-def _mark_private(turn: ASGITurn, headers: Raw) -> Raw:
+def _forbid_storing(turn: ASGITurn, headers: Raw) -> Raw:
     headers = forbid_storing(headers)
     for carrier in turn.config.carriers:
         headers = carrier.varied(headers)
