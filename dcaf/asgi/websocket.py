@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import suppress
+from enum import Enum, auto
 from threading import get_ident
 from typing import Any, Final
 
@@ -31,6 +32,23 @@ TOO_BIG: Final = 1009
 """Close code: a message that is too big to process (RFC 6455, section 7.4.1)."""
 
 NO_WAY_BACK: Final = 'Frames carry the session where carriers= has "body": SessionMiddleware(..., carriers=("body", "cookie"))'
+
+
+class Phase(Enum):
+    """The phase of a connection.
+
+        CONNECTING  accepted by the application         OPEN
+        OPEN        closed by the application           CLOSED
+        any         the client has left                 CLOSED
+        any         a frame is too big: closed by us    CUT_OFF
+
+    Once it is cut off, what the application sends is dropped.
+    """
+
+    CONNECTING = auto()
+    OPEN = auto()
+    CLOSED = auto()
+    CUT_OFF = auto()
 
 
 async def open_handshake(config: Config, scope: Scope, presented: Sequence[PresentedToken]) -> ASGITurn:
@@ -84,7 +102,7 @@ class Connection(ABC):
         while True:
             # Kept until the application has it: if it is cancelled while a frame is opened, it gets the frame the next time.
             message = self._taken = self._taken or await self._receive()
-            given = await self._give(message)
+            given = await self._admit(message)
             self._taken = None
             if given is not None:
                 return given
@@ -106,7 +124,7 @@ class Connection(ABC):
         """Send the changes that no frame carried, before the connection closes; report them where that is not possible."""
 
     @abstractmethod
-    async def _give(self, message: Message) -> Message | None:
+    async def _admit(self, message: Message) -> Message | None:
         """What the application gets for a message that came in; None where it was answered here."""
 
 
@@ -117,40 +135,37 @@ class SessionWebSocket(Connection):
         super().__init__(turn, scope, receive, send)
         self._adopts = turn.is_plain
         self._sending = anyio.Lock(fast_acquire=True)
+        self._phase = Phase.CONNECTING
         self._is_busy = False
-        self._is_open = False
-        self._is_closed = False
         self._is_lost = False
 
     async def send(self, message: Message) -> None:
-        if self._is_closed:
+        if self._phase is Phase.CUT_OFF:
             return
         if message["type"] == "websocket.send":
             async with self._sending:
-                await self._frame(message, _read_data(message))
+                await self._send_frame(message, _read_data(message))
             return
         if message["type"] == "websocket.accept":
             await self._send(message)
-            self._is_open = True
+            self._phase = Phase.OPEN
             return
-        try:
-            if message["type"] == "websocket.close":
-                await self.finish()
-        finally:  # what cannot be written keeps no connection open
-            self._is_open = self._is_open and message["type"] != "websocket.close"
-            await self._send(message)
+        if message["type"] == "websocket.close":
+            await self._close(message)
+            return
+        await self._send(message)
 
     async def checkpoint(self, *, may_wait: bool = False) -> bool:  # noqa: ARG002
-        if self._is_open and not self._turn.is_sent:
+        if self._phase is Phase.OPEN and not self._turn.is_sent:
             async with self._sending:
                 await self._send_session(ends_turn=False)
-        return self._is_open
+        return self._phase is Phase.OPEN
 
     async def finish(self) -> None:
         if self._is_lost or not self._turn.is_changed:
             return
         try:
-            if self._is_open:
+            if self._phase is Phase.OPEN:
                 async with self._sending:
                     await self._send_session(ends_turn=True)
             self._is_lost = self._turn.is_changed
@@ -159,9 +174,9 @@ class SessionWebSocket(Connection):
         if self._is_lost:
             self._turn.report_lost()
 
-    async def _give(self, message: Message) -> Message | None:
+    async def _admit(self, message: Message) -> Message | None:
         if message["type"] == "websocket.disconnect":
-            self._is_open = False
+            self._mark_closed()
         data = _read_data(message)
         if message["type"] != "websocket.receive" or not may_be_json(data):
             return message
@@ -171,7 +186,7 @@ class SessionWebSocket(Connection):
             self._taken = None  # it is refused once, even if the application is cancelled meanwhile
             with suppress(OSError):  # the client has left already: that message comes in next
                 await self._refuse(refusal, as_bytes=message.get("text") is None)
-        return None if self._is_open else {"type": "websocket.disconnect", "code": TOO_BIG}
+        return None if self._phase is Phase.OPEN else {"type": "websocket.disconnect", "code": TOO_BIG}
 
     async def _open(self, message: Message, data: bytes) -> Message:
         """Open the turn of a frame; the frame with the verified state in it."""
@@ -211,7 +226,19 @@ class SessionWebSocket(Connection):
         turn.scope, self._turn, self._is_busy = self._scope, turn, True
         return given
 
-    async def _frame(self, message: Message, data: bytes) -> None:
+    async def _close(self, message: Message) -> None:
+        """Close the connection, even if the session cannot be written."""
+        try:
+            await self.finish()
+        finally:
+            self._mark_closed()
+            await self._send(message)
+
+    def _mark_closed(self) -> None:
+        if self._phase is not Phase.CUT_OFF:
+            self._phase = Phase.CLOSED
+
+    async def _send_frame(self, message: Message, data: bytes) -> None:
         if not may_be_json(data):
             await self._send(message)
             return
@@ -253,7 +280,7 @@ class SessionWebSocket(Connection):
         await self._send(_make_frame(error_text(refusal.code, **find_members(refusal)), as_bytes=as_bytes))
         if refusal.http_status == BodyTooLarge.http_status:
             await self.finish()
-            self._is_open, self._is_closed = False, True
+            self._phase = Phase.CUT_OFF
             await self._send({"type": "websocket.close", "code": TOO_BIG, "reason": refusal.code})
 
 
@@ -277,7 +304,7 @@ class PassingWebSocket(Connection):
     async def checkpoint(self, *, may_wait: bool = False) -> bool:  # noqa: ARG002
         return False
 
-    async def _give(self, message: Message) -> Message | None:
+    async def _admit(self, message: Message) -> Message | None:
         data = _read_data(message)
         if message["type"] != "websocket.receive" or not may_be_json(data):
             return message
