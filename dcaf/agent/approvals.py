@@ -35,7 +35,7 @@ from dcaf.agent.run_state import Clock
 from dcaf.asgi.streams import SendCheckpoint, checkpoint_sender
 from dcaf.core.context import current_session
 from dcaf.core.errors import ConfigurationError, SessionConflict, SessionUnavailable, ToolApprovalError
-from dcaf.core.lifecycle import shielded
+from dcaf.core.lifecycle import run_shielded
 from dcaf.core.mapping import state_of
 from dcaf.core.session import Session
 from dcaf.core.state import State
@@ -181,7 +181,7 @@ class Execution:
         finally:
             with self._lock:  # what a thread begins later would be sealed by nobody
                 self._is_over = True
-            await shielded(self._wait_for_message)
+            await run_shielded(self._wait_for_message)
 
     async def _wait_for_message(self) -> None:
         """Wait for the message of a call that begins in a thread: it may be taken back yet, and whoever asks now would not know."""

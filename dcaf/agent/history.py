@@ -52,7 +52,7 @@ from dcaf.agent.models import Approval, ExecutedToolCall, Message
 from dcaf.agent.response import AgentResponse
 from dcaf.core.context import current_session
 from dcaf.core.errors import ConfigurationError, MalformedRequest
-from dcaf.core.session import Session, shown_session
+from dcaf.core.session import Session, unwrap_session
 from dcaf.core.state import RESERVED
 from dcaf.tools.platform_context import PLATFORM
 
@@ -170,7 +170,7 @@ def session_of(session: Session | Mapping[str, Any] | None) -> Session:
         ConfigurationError: It is neither a session nor the state of one.
         SessionValueError: It is no state that could be stored.
     """
-    session = shown_session(session)
+    session = unwrap_session(session)
     if isinstance(session, Session):
         return session
     if session is None:

@@ -41,7 +41,7 @@ from dcaf.agent.models import (
 )
 from dcaf.core.errors import ToolApprovalError
 from dcaf.core.mapping import state_of
-from dcaf.core.parts import join
+from dcaf.core.parts import join_path
 from dcaf.core.session import Session
 from dcaf.core.transaction import OUTSIDE, Overlay, log_clash
 from dcaf.tools.proposals import Proposal, add_proposal, pending_in, root_of
@@ -67,7 +67,9 @@ def commit_overlay(session: Session, who: str) -> list[Conflict]:
     """
     state = state_of(session)
     assert isinstance(state, Overlay)
-    clashes = [Conflict(clash.key, join(clash.path), clash.kind, Caller(0, who, None), None) for clash in state.commit().clashes]
+    clashes = [
+        Conflict(clash.key, join_path(clash.path), clash.kind, Caller(0, who, None), None) for clash in state.commit().clashes
+    ]
     for clash in clashes:
         log_clash(who, OUTSIDE, clash.kind)
     return clashes

@@ -15,7 +15,7 @@ from dcaf.agent.agent import Agent
 from dcaf.agent.app import create_app
 from dcaf.agent.config import require
 from dcaf.core.errors import ConfigurationError
-from dcaf.core.importing import load
+from dcaf.core.importing import load_target
 
 try:
     import uvicorn
@@ -82,7 +82,7 @@ def serve_named(
 def named_app() -> ASGIApp:
     """The application that the environment names. Raises as ``serve_named``."""
     target, audience, conversation, page = (os.environ[name] for name in (TARGET, AUDIENCE, CONVERSATION, PAGE))
-    found = load(target)
+    found = load_target(target)
     if isinstance(found, type) or not (callable(found) or isinstance(found, Agent)):
         raise ConfigurationError(f"{target!r} is neither an Agent, nor an agent function, nor an application. Write module:name.")
     if isinstance(found, Agent) or not _is_app(found):

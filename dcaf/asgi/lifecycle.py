@@ -4,7 +4,7 @@
     find      its sessions, and the one that counts            body.find_sessions
     verify    the seal of that one                             Sealer.opened while it is found, else Sealer.verify
     bind      who is calling, in which conversation            Identity.find, where anybody is to be asked
-    open      the session for that identity, or a new one      Sealer.accept, Sealer.start, Sealer.take_in
+    open      the session for that identity, or a new one      Sealer.accept, Sealer.start, Sealer.import_plain
     hold      a lease on it, where a store keeps sessions      SessionStore.open, Sealer.resume
     run       the application, which reads the plain protocol  RequestSession, SessionWebSocket
     prepare   the state as bytes, and its token                Sealer.pieces; with a store Sealer.prepare
@@ -45,7 +45,7 @@ from dcaf.core.errors import (
     SessionUnsigned,
     SessionValueError,
 )
-from dcaf.core.lifecycle import Turn
+from dcaf.core.lifecycle import SessionTurn
 from dcaf.core.mapping import state_of
 from dcaf.core.session import Session
 from dcaf.core.signing import Opened, Pieces
@@ -61,7 +61,7 @@ BEFORE_THE_ANSWER: Final = (
 )
 
 
-class ASGITurn(Turn):
+class ASGITurn(SessionTurn):
     """The turn of a request, or of one frame of a socket.
 
     Attributes:
@@ -206,7 +206,7 @@ class ASGITurn(Turn):
             return sealer.start()
         if unsigned == "reject":
             raise refusal
-        session = sealer.take_in(plain, unsigned)
+        session = sealer.import_plain(plain, unsigned)
         self.config.events.report_import(sealer.sid_digest(sealer.claims_of(session).sid))
         return session
 

@@ -42,7 +42,7 @@ from dcaf.core.errors import ConfigurationError, SessionError, SessionUnavailabl
 from dcaf.core.migrations import Import, Migration
 from dcaf.core.sealer import MAX_TOKEN_BYTES
 from dcaf.core.session_dict import SessionDict
-from dcaf.core.settings import ABSOLUTE_TIMEOUT, IDLE_TIMEOUT, Keys, build_sealer, one_of, positive
+from dcaf.core.settings import ABSOLUTE_TIMEOUT, IDLE_TIMEOUT, Keys, build_sealer, require_choice, require_positive
 from dcaf.core.store import SessionStore, level_of, require_store
 
 Made = TypeVar("Made")
@@ -179,7 +179,7 @@ class SessionMiddleware:
             mirror=mirror,
             idle_timeout=idle_timeout,
             absolute_timeout=absolute_timeout,
-            max_token_bytes=_limit_token(positive("max_token_bytes", max_token_bytes), others_by, in_body=in_body),
+            max_token_bytes=_limit_token(require_positive("max_token_bytes", max_token_bytes), others_by, in_body=in_body),
             version=version,
             migrations=migrations,
             clock=clock,
@@ -190,15 +190,15 @@ class SessionMiddleware:
             identity=Identity(subject, conversation),
             store=store,
             events=_make_events(on_event, store),
-            restarts=None if on_refused is None else one_of("on_refused", on_refused, ("reject", "restart")) == "restart",
-            unsigned=unsigned if isinstance(unsigned, Import) else one_of("unsigned", unsigned, ("reject", "ignore"), OR_IMPORT),
+            restarts=None if on_refused is None else require_choice("on_refused", on_refused, ("reject", "restart")) == "restart",
+            unsigned=_require_unsigned(unsigned),
             is_plain=parse_routes("plain", plain),
             passes_streams=parse_routes("pass_streams", pass_streams),
             terminal=require_plain_function("terminal=", terminal),
             verify=sealer.opened if in_body else open_nothing,
-            bytes_in_flight=BytesInFlight(positive("max_bytes_in_flight", max_bytes_in_flight)),
-            max_body_bytes=positive("max_body_bytes", max_body_bytes),
-            max_response_bytes=positive("max_response_bytes", max_response_bytes),
+            bytes_in_flight=BytesInFlight(require_positive("max_bytes_in_flight", max_bytes_in_flight)),
+            max_body_bytes=require_positive("max_body_bytes", max_body_bytes),
+            max_response_bytes=require_positive("max_response_bytes", max_response_bytes),
             in_body=in_body,
             carriers=others_by,
             binds_request_session=require_bool("bind_request_session=", bind_request_session),
@@ -279,6 +279,10 @@ def _check_plain(plain: Routes, *, encrypt: bool, plain_secret: bool) -> None:
     """Refuse a plain route on an encrypted session that nobody has allowed."""
     if encrypt and (callable(plain) or texts_of(plain)) and not require_bool("plain_secret=", plain_secret):
         raise ConfigurationError(PLAIN_AND_ENCRYPTED)
+
+
+def _require_unsigned(unsigned: Import | Literal["reject", "ignore"]) -> Import | Literal["reject", "ignore"]:
+    return unsigned if isinstance(unsigned, Import) else require_choice("unsigned", unsigned, ("reject", "ignore"), OR_IMPORT)
 
 
 def _limit_token(max_token_bytes: int, carriers: Sequence[Carrier], *, in_body: bool) -> int:

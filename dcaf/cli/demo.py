@@ -9,7 +9,7 @@ import argparse
 from datetime import timedelta
 from typing import Final
 
-from dcaf.core.importing import loaded
+from dcaf.core.importing import load_module
 from dcaf.core.keys import Keyring
 from dcaf.demo.teller import without_warnings
 
@@ -29,7 +29,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def _demo(options: argparse.Namespace) -> int:
     modules = ("dcaf.testing.server", "dcaf.demo.app", "dcaf.demo.story")
-    server, app, story = (loaded(name, what="The demo", extra="demo") for name in modules)
+    server, app, story = (load_module(name, what="The demo", extra="demo") for name in modules)
     if not options.serve:
         told: int = story.tell()
         return told

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from dcaf.core.importing import loaded
+from dcaf.core.importing import load_module
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -27,7 +27,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def _serve(options: argparse.Namespace) -> int:
-    loaded("dcaf.agent.serve", what="Serving", extra="agent,server").serve_named(
+    load_module("dcaf.agent.serve", what="Serving", extra="agent,server").serve_named(
         options.target,
         audience=options.audience,
         conversation=options.conversation,

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from dcaf.core.errors import ConfigurationError
-from dcaf.core.importing import load
+from dcaf.core.importing import load_target
 from dcaf.tools import Tool
 
 
@@ -36,7 +36,7 @@ def _found(target: str) -> list[Tool[..., Any]]:
     Raises:
         ConfigurationError: There is none.
     """
-    value = load(target)
+    value = load_target(target)
     found: dict[int, Tool[..., Any]] = {id(item): item for item in _items(value) if isinstance(item, Tool)}
     if not found:
         raise ConfigurationError(f"{target} is no tool, and has none: make one with @tool.")

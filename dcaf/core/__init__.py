@@ -1,8 +1,6 @@
-"""Floor 0: what a session is, how it is sealed, with which keys, and who keeps it. No framework and no network.
+"""What a session is, how it is sealed, with which keys, and who keeps it. No framework and no network.
 
-What a reader gets wrong: it is not without input or a clock. Keys are read from the environment, the envelope and a ring that is
-read again look at the time, and what nobody foresaw goes to the log; clock and randomness are arguments. Where there is a store,
-``lifecycle`` and ``host`` wait for it.
+Clock and randomness are arguments. Only ``lifecycle`` and ``host`` are async, because they wait for a store where there is one.
 """
 
 from dcaf.core.base64url import Payload

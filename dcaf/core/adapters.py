@@ -5,8 +5,8 @@
 >>> bytes | str == str | bytes, same_type(bytes | str, str | bytes)
 (True, False)
 
-What a reader gets wrong: Python calls ``bytes | str`` and ``str | bytes`` equal, and pydantic reads them differently. So no
-type is looked up by its equality alone.
+Python calls ``bytes | str`` and ``str | bytes`` equal, and pydantic reads them differently. So types are
+not cached by their equality alone.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from pydantic import ConfigDict, PydanticUndefinedAnnotation, PydanticUserError,
 from dcaf.core.errors import ConfigurationError
 
 Path: TypeAlias = "Sequence[str | int]"
-"""Where a member is read: the first step is a key of the object itself."""
+"""The way to a member in what is read; the first step is a key of the object itself."""
 
 CONFIG: Final = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
 WRITERS: Final = ("function-plain", "function-wrap", "format", "include-exclude-sequence", "include-exclude-dict")
-"""Kinds of serializers that may write less than what is there."""
+"""Kinds of serializers that may not write everything."""
 
 ROUNDING: Final = ("ser_json_temporal", "ser_json_timedelta")
-"""Settings of a model by which a time is written as a number."""
+"""Settings of a model that write a time as a number."""
 
 SETS: Final = ("set", "frozenset")
 NO_TYPES: Final = frozenset(
     ["metadata", "default", "serialization", "computed_fields", "config", "cls", "expected", "members", "function"]
 )
-"""Members of a schema in which no type of a value stands."""
+"""Members of a schema that hold no schema of a part."""
 
 DEFERRED: Final = "import it where the type is written, outside `if TYPE_CHECKING:`, or call its model_rebuild() where it is known"
 
@@ -45,7 +45,7 @@ class Names:
     """How the members of an object are read.
 
     Attributes:
-        paths: Member -> the paths under which it is read, besides its own name.
+        paths: Member -> the paths under which it is read, in addition to its own name.
         keys: The keys of the object that are read whole.
     """
 
@@ -54,7 +54,7 @@ class Names:
 
     @classmethod
     def of(cls, paths: dict[str, list[Path]]) -> Names:
-        """Those of members and their paths."""
+        """Build the names from members and their paths."""
         aliases = (str(path[0]) for some in paths.values() for path in some if len(path) == 1)
         return cls(paths, frozenset((*paths, *aliases)))
 
@@ -65,10 +65,10 @@ class Description:
 
     Attributes:
         adapter: The one TypeAdapter of it.
-        read_once: Which part of it gives its items one time only, as ``Cart.items``; None where none does.
-        has_sets: Whether a set may stand in a value, whose items have no order of their own.
-        writes_all: Whether everything that is there is seen in how it is written: no serializer of a program's own masks or
-            rounds it, and nothing is excluded.
+        read_once: The part that can be iterated only once, as ``Cart.items``; None where there is none.
+        has_sets: Whether a value may have a set in it, whose items have no order.
+        writes_all: Whether the written form has everything: no serializer of an application masks or rounds it, and nothing is
+            excluded.
         names: Model or dataclass -> how its members are read.
         rows: The same of each TypedDict.
     """
@@ -82,7 +82,7 @@ class Description:
 
     @property
     def has_subclasses(self) -> bool:
-        """Whether an object of a subclass may stand where one of its classes is declared."""
+        """Whether one of its classes has subclasses, whose objects may take the place of the declared class's."""
         return any(map(type.__subclasses__, self.names))
 
 
@@ -90,11 +90,11 @@ def adapter(as_type: Any) -> TypeAdapter[Any]:
     """The one TypeAdapter of a type.
 
     Raises:
-        ConfigurationError: pydantic cannot describe the type, or a value of it could be read one time only.
+        ConfigurationError: pydantic cannot describe the type, or a value of it could be iterated only once.
     """
     found = describe(as_type)
     if found.read_once is not None:
-        raise ConfigurationError(once(found.read_once))
+        raise ConfigurationError(describe_read_once(found.read_once))
     return found.adapter
 
 
@@ -113,8 +113,8 @@ def describe(as_type: Any) -> Description:
         raise ConfigurationError(f"A {type(as_type).__name__} that is nested so deep is no type.") from None
 
 
-def once(part: str) -> str:
-    """What is said of a part that gives its items one time only."""
+def describe_read_once(part: str) -> str:
+    """The message for a part that can be iterated only once."""
     return f"{part} is an Iterable, an Iterator or a Generator, and gives its items one time only. Write list[...]"
 
 
@@ -124,7 +124,7 @@ def same_type(one: Any, other: Any) -> bool:
 
 
 def _meaning(as_type: Any) -> Any:
-    """What a type is, so that two of them are equal where they mean the same: arms in their order, True apart from 1."""
+    """A key that two types share if they mean the same: the arms of a union in order, and True different from 1."""
     if isinstance(as_type, type):
         return as_type
     origin, inner = get_origin(as_type), get_args(as_type)
@@ -138,14 +138,14 @@ def _meaning(as_type: Any) -> Any:
 
 
 def _describe(as_type: Any) -> Description:
-    name = next(_texts(as_type), None)
+    name = next(_forward_names(as_type), None)
     if name is not None:
         raise ConfigurationError(
             f"{as_type!r} names {name!r} by a text, which cannot be looked up here. Pass the type itself, without quotes."
         )
     try:
-        # A model, dataclass or TypedDict takes no config of its own here, but a dataclass in a list would. Under another name
-        # it inherits it alone too, so that a value is written the same wherever it stands. Models keep their own.
+        # pydantic refuses a config for a model, dataclass or TypedDict itself, but a dataclass in a list inherits it. Behind a
+        # NewType it always does, so that a value is written the same wherever it stands. Models keep their own config.
         made = _adapt(TypeAdapter, cast("Any", NewType)("_", as_type), CONFIG)
         if not made.pydantic_complete:
             _rebuild(made)
@@ -157,27 +157,27 @@ def _describe(as_type: Any) -> Description:
         raise ConfigurationError(f"{as_type!r} names {error.name!r}, which is not found: {DEFERRED}.") from None
     except PydanticUserError as error:
         raise ConfigurationError(f"pydantic cannot describe {as_type!r}: {error.message}") from None
-    except Exception as error:  # noqa: BLE001 - a type brings code of its own, and pydantic takes some objects for what they are not
+    except Exception as error:  # noqa: BLE001 - a type may run code of its own
         raise ConfigurationError(f"pydantic cannot describe {as_type!r}: {type(error).__name__}") from None
     return found
 
 
 _cached = lru_cache(maxsize=1024)(lambda as_type, _: _describe(as_type))
 
-# pydantic looks a name up where it is called from too. From here it would find what this library happens to import.
+# pydantic also looks names up in the module that calls it. These functions have no globals, so it finds none of this library's.
 _adapt: Final[Any] = FunctionType((lambda *_: _[0](_[1], config=_[2])).__code__, {})
 _rebuild: Final[Any] = FunctionType((lambda *_: _[0].rebuild(raise_errors=True)).__code__, {})
 
 
-def _texts(as_type: Any) -> Iterator[str]:
-    """The types inside one that are only named."""
+def _forward_names(as_type: Any) -> Iterator[str]:
+    """The names of types inside a type that are given as texts."""
     if isinstance(as_type, str | ForwardRef):
         yield as_type if isinstance(as_type, str) else as_type.__forward_arg__
     elif get_origin(as_type) is Annotated:
-        yield from _texts(get_args(as_type)[0])
+        yield from _forward_names(get_args(as_type)[0])
     elif get_origin(as_type) is not Literal:
         for inner in as_type if isinstance(as_type, list) else get_args(as_type):
-            yield from _texts(inner)
+            yield from _forward_names(inner)
 
 
 def _name(as_type: Any) -> str:
@@ -185,17 +185,17 @@ def _name(as_type: Any) -> str:
 
 
 class _Walk:
-    """One walk over a schema: each mapping with a ``type`` is a part, whatever its kind, and may hold others."""
+    """Walks over a schema: each mapping with a ``type`` is a part, whatever its kind, and may hold others."""
 
     def __init__(self, found: Description) -> None:
         self._found = found
 
     def visit(self, node: Any, path: str, owner: type | None = None) -> None:
-        """Note what a part of a schema says, and the parts inside it.
+        """Add a part of a schema and the parts inside it to the description.
 
         Args:
             node: The part, or a collection of parts.
-            path: Where it stands, for a message.
+            path: Its path, for a message.
             owner: The model or dataclass whose members these are.
         """
         kind = node.get("type") if isinstance(node, dict) else None
@@ -211,11 +211,11 @@ class _Walk:
                 self.visit(inner, path, owner)
 
     def _visit_fields(self, fields: Any, path: str) -> None:
-        for name, item in _named(fields):
+        for name, item in _fields_by_name(fields):
             self.visit(item, f"{path}.{name}")
 
     def _note(self, kind: str, node: dict[str, Any], path: str, owner: type | None) -> tuple[str, type | None]:
-        """Note one part; where those inside it stand, and whose members they are."""
+        """Add one part; returns the path and the owner of the parts inside it."""
         found = self._found
         found.has_sets |= kind in SETS
         found.writes_all &= _writes_all(node)
@@ -231,7 +231,7 @@ class _Walk:
 
 
 def _writes_all(node: dict[str, Any]) -> bool:
-    """Whether a part is written whole, as far as its schema tells."""
+    """Whether everything of a part is written, as far as its schema tells."""
     if node.get("serialization_exclude") or node.get("serialization_exclude_if"):
         return False
     if any(name.startswith(ROUNDING) for name in node.get("config") or ()):
@@ -241,17 +241,17 @@ def _writes_all(node: dict[str, Any]) -> bool:
     return writer.get("type") not in WRITERS or own.startswith("pydantic._internal")
 
 
-def _named(fields: Any) -> list[tuple[str, dict[str, Any]]]:
-    """The fields of an object by their names: a schema has them as a mapping, or as a list."""
+def _fields_by_name(fields: Any) -> list[tuple[str, dict[str, Any]]]:
+    """The fields of an object by name; a schema has them as a mapping or as a list."""
     return [*fields.items()] if isinstance(fields, dict) else [(item["name"], item) for item in fields if isinstance(item, dict)]
 
 
 def _names(fields: Any) -> Names:
-    return Names.of({name: _paths(item.get("validation_alias")) for name, item in _named(fields)})
+    return Names.of({name: _paths(item.get("validation_alias")) for name, item in _fields_by_name(fields)})
 
 
 def _paths(alias: Any) -> list[Path]:
-    """An alias is a text, a path, or a list of paths to choose from."""
+    """The paths of an alias, which is a text, a path, or a list of paths."""
     if alias is None:
         return []
     if isinstance(alias, str):

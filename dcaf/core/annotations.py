@@ -1,4 +1,4 @@
-"""The annotations of a class, each evaluated by itself, so that one that cannot be is no harm to the others.
+"""The annotations of a class, each evaluated by itself, so that one that cannot be evaluated does not affect the others.
 
 >>> class Deploy:
 ...     LIMIT: "ClassVar[int]" = 3
@@ -8,8 +8,8 @@
 >>> read_hint(Deploy, "step") is None
 True
 
-What a reader gets wrong: an annotation that names something below it in its module cannot be evaluated while the class is made. It
-is tried again when the field is first used.
+An annotation that names something further down in its module cannot be evaluated while the class is made. It is evaluated again
+when the field is first used.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ CONSTANT: Final = re.compile(r"\b(ClassVar|Final)\b")
 
 
 def annotations_of(cls: type) -> dict[str, Any]:
-    """What a class itself annotates, as it is written."""
+    """The annotations of a class itself, unevaluated where they are texts."""
     if sys.version_info >= (3, 14):
         return get_annotations(cls, format=Format.FORWARDREF)
     return get_annotations(cls)
 
 
 def read_hint(cls: type, name: str, namespace: Mapping[str, Any] | None = None) -> Any:
-    """The annotation of one name with its metadata; None where it names what is not there yet.
+    """Evaluate the annotation of one name, with its metadata; None where a name in it is not defined yet.
 
     Args:
         cls: The class that annotates it.
@@ -48,19 +48,19 @@ def read_hint(cls: type, name: str, namespace: Mapping[str, Any] | None = None) 
         ConfigurationError: It is no expression of types.
     """
     try:
-        return _evaluated(cls, name, namespace)
+        return _evaluate(cls, name, namespace)
     except (NameError, AttributeError):
         return None
 
 
 def need_hint(cls: type, name: str) -> Any:
-    """The same, where everything has to be there.
+    """Evaluate the annotation of one name where all names in it must be defined.
 
     Raises:
         ConfigurationError: It names something that cannot be found, or is no expression of types.
     """
     try:
-        return _evaluated(cls, name, None)
+        return _evaluate(cls, name, None)
     except (NameError, AttributeError) as error:
         raise ConfigurationError(
             f"{cls.__name__}: the annotation names {error.name!r}, which cannot be found. Import it in the module where "
@@ -69,7 +69,7 @@ def need_hint(cls: type, name: str) -> Any:
 
 
 def is_constant_hint(hint: Any) -> bool:
-    """Whether an annotation declares a constant of the class: ClassVar or Final, evaluated or as it is written."""
+    """Whether an annotation, evaluated or not, declares a constant of the class: ClassVar or Final."""
     if isinstance(hint, str):
         return CONSTANT.search(hint) is not None
     return (get_origin(hint) or hint) in (ClassVar, Final)
@@ -81,8 +81,8 @@ def constants_of(cls: type, namespace: Mapping[str, Any] | None = None) -> froze
     return frozenset(name for name, hint in found.items() if is_constant_hint(hint))
 
 
-def _evaluated(cls: type, name: str, namespace: Mapping[str, Any] | None) -> Any:
-    """As ``get_type_hints``, which evaluates all the annotations of a class and of its bases, or none."""
+def _evaluate(cls: type, name: str, namespace: Mapping[str, Any] | None) -> Any:
+    """Evaluate one annotation, where ``get_type_hints`` would evaluate all of a class and its bases, or none."""
     alone = {
         "__annotations__": {name: annotations_of(cls)[name]},
         "__module__": cls.__module__,

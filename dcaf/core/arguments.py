@@ -1,20 +1,11 @@
 """Check what a caller gives by mistake: the error names the argument and says what to write.
 
-What somebody gives by mistake: said at once, with the argument's name and what it takes.
-
 >>> require_text("domain=", 7, "the name of a host")
 Traceback (most recent call last):
     ...
 dcaf.core.errors.ConfigurationError: domain= takes a text, the name of a host, not an int.
 
-What a reader gets wrong: the value itself is in no message. It may be a key, a session, or what a person has said.
-
-What to write where an agent framework was given a tool of dcaf's, or a function that takes a session, as if it were its own.
-
->>> describe_framework("A Session") is None  # nobody's code is below this one
-True
-
-What a reader gets wrong: no framework is imported here, and none is needed. The one that asks is known by its frames.
+No message has the value itself, which may be a key, a session, or what a person has said.
 """
 
 from __future__ import annotations
@@ -30,15 +21,27 @@ from dcaf.core.errors import ConfigurationError
 
 T = TypeVar("T")
 
+Clock = Callable[[], float]
+
+FRAMEWORKS: Final = {
+    "pydantic_ai": ("pydantic-ai", "pydantic_ai"),
+    "agents.function_schema": ("openai-agents", "openai_agents"),
+    "langchain_core": ("LangChain", "langgraph"),
+    "fastmcp": ("FastMCP", "fastmcp"),
+    "mcp.server": ("The MCP SDK", "mcp"),
+    "google.adk": ("google-adk", "adk"),
+}
+"""Module that reads a function's parameters -> the name of the framework, and of dcaf's integration, which need not exist."""
+
 
 def require(argument: str, value: Any, kind: type[T] | tuple[type[T], ...], takes: str) -> T:
-    """An argument of a type.
+    """Require an argument of a type.
 
     Args:
-        argument: How it is written: ``"keys="``, or ``"Session.of()"`` for the only one.
-        value: What was given.
-        kind: What it must be an instance of. A boolean is no number here.
-        takes: What it takes, in words.
+        argument: Its name in the message: ``"keys="``, or ``"Session.of()"`` for the only argument of a function.
+        value: The argument.
+        kind: The type. A boolean is no number here.
+        takes: The type in words.
 
     Raises:
         ConfigurationError: It is of another type.
@@ -49,11 +52,10 @@ def require(argument: str, value: Any, kind: type[T] | tuple[type[T], ...], take
 
 
 def require_text(argument: str, value: Any, meaning: str) -> str:
-    """A text that UTF-8 can say.
+    """Require a text that UTF-8 can encode.
 
     Args:
-        argument: As of ``require``.
-        value: What was given.
+        argument, value: As ``require``.
         meaning: What the text is.
 
     Raises:
@@ -66,7 +68,7 @@ def require_text(argument: str, value: Any, meaning: str) -> str:
 
 
 def require_bool(argument: str, value: Any) -> bool:
-    """True or False.
+    """Require True or False.
 
     Raises:
         ConfigurationError: It is something else, such as the text "false", which would count as true.
@@ -75,7 +77,7 @@ def require_bool(argument: str, value: Any) -> bool:
 
 
 def require_function(argument: str, value: T, takes: str = "a function") -> T:
-    """A function, or anything else that is called.
+    """Require a callable.
 
     Raises:
         ConfigurationError: It is something else.
@@ -86,7 +88,7 @@ def require_function(argument: str, value: T, takes: str = "a function") -> T:
 
 
 def require_plain_function(argument: str, value: T, takes: str = "a function") -> T:
-    """A function that is called and gives its answer at once.
+    """Require a callable that is not async.
 
     Raises:
         ConfigurationError: It is something else, or it is async.
@@ -98,13 +100,13 @@ def require_plain_function(argument: str, value: T, takes: str = "a function") -
 
 
 def texts_of(value: object) -> list[str] | None:
-    """Several texts; None where it is something else, or one text alone."""
+    """The texts of an iterable; None for anything else, a single text included."""
     items = None if isinstance(value, str) else items_of(value)
     return items if items is not None and all(isinstance(item, str) for item in items) else None
 
 
 def items_of(value: object) -> list[Any] | None:
-    """What an iterable has; None where it is none."""
+    """The items of an iterable; None for anything else."""
     if not isinstance(value, Iterable) or isinstance(value, type):
         return None
     try:
@@ -114,7 +116,7 @@ def items_of(value: object) -> list[Any] | None:
 
 
 def has_methods(value: object, *names: str) -> bool:
-    """Whether an object, and no class, has methods of these names."""
+    """Whether a value has methods of these names and is no class."""
     try:
         return not isinstance(value, type) and all(callable(getattr(value, name, None)) for name in names)
     except Exception:  # noqa: BLE001 - whatever an object raises when it is asked
@@ -122,7 +124,7 @@ def has_methods(value: object, *names: str) -> bool:
 
 
 def kind_of(value: Any) -> str:
-    """What something is, in words: of an object its class, of a class that it is one."""
+    """Describe a value by its class, in words; a class is called one."""
     if value is None:
         return "None"
     if isinstance(value, type):
@@ -133,52 +135,41 @@ def kind_of(value: Any) -> str:
     return f"{'an' if name[:1] in 'AEIOaeio' else 'a'} {name}"
 
 
-Clock = Callable[[], float]
-
-
 def require_clock(argument: str, value: Clock) -> Clock:
-    """A function that gives the seconds since the epoch; it is asked once.
+    """Require a function that returns the seconds since the epoch; it is called once.
 
     Raises:
-        ConfigurationError: It is no function, or gives no number.
+        ConfigurationError: It is no function, or returns no number.
     """
     clock = require_plain_function(argument, value, "a function that gives the seconds since the epoch, such as time.time")
     require(f"{argument} gives the seconds since the epoch: it", clock(), (int, float), "a number")
     return clock
 
 
-FRAMEWORKS: Final = {
-    "pydantic_ai": ("pydantic-ai", "pydantic_ai"),
-    "agents.function_schema": ("openai-agents", "openai_agents"),
-    "langchain_core": ("LangChain", "langgraph"),
-    "fastmcp": ("FastMCP", "fastmcp"),
-    "mcp.server": ("The MCP SDK", "mcp"),
-    "google.adk": ("google-adk", "adk"),
-}
-"""Module that reads a function's parameters -> what the framework is called, and its integration, where dcaf has one."""
-
-
 def describe_framework(what: str) -> str | None:
-    """What to write instead, where an agent framework is asking for a schema; None where none is.
+    """Say what to write instead, where an agent framework asks for a schema; None where none does.
+
+    No framework is imported for this: the one that asks is known by the frames of the stack.
 
     Args:
-        what: What it asks about, as the first words of a sentence.
+        what: The subject of the sentence.
     """
-    name = _asking()
+    name = _find_framework()
     if name is None:
         return None
     title, integration = FRAMEWORKS[name]
-    return f"{what} is filled by dcaf, and never by a model. {title} takes no tool of dcaf's as it is: {_instead(integration)}"
+    advice = _describe_alternative(integration)
+    return f"{what} is filled by dcaf, and never by a model. {title} takes no tool of dcaf's as it is: {advice}"
 
 
-def _instead(integration: str) -> str:
+def _describe_alternative(integration: str) -> str:
     module = f"dcaf.integrations.{integration}"
     if find_spec(module) is not None:
         return f"import {module}, which makes one of its own of it."
     return "give it a function that awaits `tool.run(arguments)`, with `tool.name`, `tool.description` and `tool.input_schema`."
 
 
-def _asking() -> str | None:
+def _find_framework() -> str | None:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         module = f"{frame.f_globals.get('__name__')}."

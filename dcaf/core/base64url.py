@@ -5,8 +5,8 @@
 >>> Payload(segment=b"eyJzdGVwIjoxfQ").data
 b'{"step":1}'
 
-What a reader gets wrong: several spellings decode to the same bytes, so decoding never verifies anything. A seal is
-compared as text, before anything is decoded.
+What a reader gets wrong: several spellings decode to the same bytes, so decoding verifies nothing. A seal is compared as text,
+before anything is decoded.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ PLUS: Final = ord("+")
 SLASH: Final = ord("/")
 EQUALS: Final = ord("=")
 ALTERNATIVE: Final = b"-_"
-"""What base64url has in place of the last two characters of base64 (RFC 4648, section 5)."""
+"""The last two characters of base64url's alphabet (RFC 4648, section 5)."""
 
 
 class Payload:
-    """The state of one session: as bytes, or as the segment it arrived in; the other form is made when asked for.
+    """The state of one session: as bytes, or as the segment it arrived in. The other form is made when it is first asked for.
 
     Attributes:
-        data: A compact JSON object in UTF-8. Asking for it raises ValueError where the segment is no base64url; ``is_foreign``
-            tells the rest.
+        data: A compact JSON object in UTF-8. Reading it raises ValueError where the segment is no base64url; characters of plain
+            base64 are found by ``is_foreign`` alone.
         index: Byte length of each member, in order; None where there is no index.
     """
 
@@ -43,17 +43,17 @@ class Payload:
         self._segment: bytes | memoryview = segment
         self.index: tuple[int, ...] | None = index
 
-    if not TYPE_CHECKING:  # they would take any name for an attribute
+    if not TYPE_CHECKING:  # type checkers would allow any attribute
 
         def __getattr__(self, name: str) -> Any:
-            """Decode the segment when the bytes are first asked for, and they are not at hand."""
+            """Decode the segment when the bytes are first read."""
             if name == "data":
-                self.data = decoded(self._segment)
+                self.data = decode_known(self._segment)
             return object.__getattribute__(self, name)
 
     @property
     def segment(self) -> bytes | memoryview:
-        """The same in unpadded base64url; a view where that saves a copy."""
+        """The state in unpadded base64url; a view where that saves a copy."""
         if not self._segment:
             padded = pybase64.b64encode(self.data, ALTERNATIVE)
             padding = -len(self.data) % 3
@@ -64,7 +64,7 @@ class Payload:
         """The same state with an index."""
         try:
             return Payload(self.data, segment=self._segment, index=index)
-        except ValueError:  # whoever asks for the bytes gets this error
+        except ValueError:  # reading the bytes later raises it again
             return Payload(segment=self._segment, index=index)
 
 
@@ -73,8 +73,8 @@ def encode(data: bytes) -> str:
     return pybase64.b64encode_as_string(data, ALTERNATIVE).rstrip("=")
 
 
-def encoded(data: bytes) -> bytes:
-    """The same as bytes, as a token has it."""
+def encode_as_bytes(data: bytes) -> bytes:
+    """Write unpadded base64url as bytes."""
     return pybase64.b64encode(data, ALTERNATIVE).rstrip(b"=")
 
 
@@ -87,16 +87,16 @@ def decode(segment: str | bytes) -> bytes:
     text = segment.encode() if isinstance(segment, str) else segment
     if is_foreign(text):
         raise ValueError("not base64url")
-    return decoded(text)
+    return decode_known(text)
 
 
 def is_foreign(text: bytes) -> bool:
-    """Whether a text has one of the characters of standard base64 that the decoder takes for base64url's."""
+    """Whether a text has a character of plain base64, which the decoder would accept."""
     # Numbers, because CPython raises and drops an exception for each ``bytes in bytes`` before it looks: ten times the time.
     return PLUS in text or SLASH in text or EQUALS in text
 
 
-def decoded(text: bytes | memoryview) -> bytes:
-    """As ``decode``, of a text that is known not to be foreign."""
+def decode_known(text: bytes | memoryview) -> bytes:
+    """Read a text that is known not to be foreign. Raises as ``decode``."""
     missing = -len(text) % 4
     return pybase64.b64decode(b"".join((text, b"==="[:missing])) if missing else text, ALTERNATIVE, validate=True)

@@ -7,8 +7,8 @@
 >>> Claims.read(claims.write()) == claims
 True
 
-What a reader gets wrong: the order of the checks is part of the protocol. Time comes after audience, subject and
-conversation, so that only the rightful holder ever learns that a token expired.
+The order of the checks is part of the protocol: time comes after audience, subject and conversation, so that only the rightful
+holder learns that a token has expired.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ WRITTEN: Final = re.compile(
     r'(?:,"ix":\[([1-9][0-9]{0,14}(?:,[1-9][0-9]{0,14})*)\])?\}',
     re.ASCII,
 )
-"""The claims of most tokens, just as ``write`` writes them: whatever fits this needs no further look."""
+"""Claims as ``write`` writes them, with all types right; anything else is parsed as JSON and checked claim by claim."""
 
 _required: Final = itemgetter(*REQUIRED)
 
@@ -72,7 +72,7 @@ class Claims(NamedTuple):
         sv: Version of the application's schema; None for 0.
         ep: Epoch of the subject; None at level L0.
         at: Where the state is kept: ``"server"``; None where the token itself holds it. Another name is a good claim, and whoever
-            opens the session refuses what is kept where he cannot look.
+            opens the session refuses it without a store of that name.
         ix: Byte length of each member of the state, in order; None where there is no index.
     """
 
@@ -92,7 +92,7 @@ class Claims(NamedTuple):
     def write(self) -> bytes:
         """Write the claims as a compact JSON object, absent ones left out."""
         aud, sid, seq, born, iat, exp, sub, cid, sv, ep, at, ix = self
-        written = f'{{"aud":{_quoted(aud)},"sid":"{sid}","seq":{seq},"born":{born},"iat":{iat},"exp":{exp}'
+        written = f'{{"aud":{_quote(aud)},"sid":"{sid}","seq":{seq},"born":{born},"iat":{iat},"exp":{exp}'
         if sub is not None:
             written += f',"sub":"{sub}"'
         if cid is not None:
@@ -116,7 +116,7 @@ class Claims(NamedTuple):
         """
         written = WRITTEN.fullmatch(data.decode()) if data.isascii() else None
         if written is None:
-            return cls._parsed(data)
+            return cls._parse(data)
         aud, sid, seq, born, iat, exp, sub, cid, sv, ep, at, ix = written.groups()
         index = ix if ix is None else tuple(map(int, ix.split(",")))
         version, epoch = sv if sv is None else int(sv), ep if ep is None else int(ep)
@@ -124,26 +124,25 @@ class Claims(NamedTuple):
         return tuple.__new__(cls, (aud, sid, int(seq), int(born), int(iat), int(exp), sub, cid, version, epoch, at, index))
 
     @classmethod
-    def _parsed(cls, data: bytes) -> Claims:
+    def _parse(cls, data: bytes) -> Claims:
         try:
             values = orjson.loads(data)
             found = cls._make((*_required(values), *map(values.get, OPTIONAL)))
         except (orjson.JSONDecodeError, KeyError, TypeError):
             raise SessionInvalid(reason="claims") from None
-        if len(values) + found.count(None) != len(found) or not _fit(found):
+        if len(values) + found.count(None) != len(found) or not _fits(found):
             raise SessionInvalid(reason="claims")
         return found if found.ix is None else found._replace(ix=tuple(found.ix))
 
 
 class Standing(NamedTuple):
-    """Which session a state is of, and since when.
+    """The session that a state belongs to, as its last token has it.
 
     Attributes:
-        claims: What its last token said; for a new session, with the sequence 0.
-        restarted: Code of the refusal after which the session was started; None where none was refused.
-        token: Its last token, in pieces; empty where none seals this state: of a new session, or of one that an import or a
-            migration has made.
-        kid: Id of the key that sealed that token; None where there is none.
+        claims: The claims of its last token; a new session has the sequence 0.
+        restarted: The code of the refusal after which the session was started; None where no session was refused.
+        token: Its last token, in pieces; empty where none seals this state: of a new session, or after an import or a migration.
+        kid: The id of the key that sealed that token; None where there is none.
     """
 
     claims: Claims
@@ -168,7 +167,7 @@ class Lifetime:
 
 
 class Binding(NamedTuple):
-    """Whom a session is bound to in this turn.
+    """What a session is bound to in a turn.
 
     Attributes:
         audience: The service.
@@ -223,19 +222,19 @@ def check_times(claims: Claims, lifetime: Lifetime, now: int) -> None:
 
 
 def digest(secret: bytes, role: str, value: str) -> str:
-    """Show a value only to those who hold the key: the first 16 bytes of an HMAC-SHA-256, as 22 characters."""
+    """Digest a value with a key: the first 16 bytes of an HMAC-SHA-256, as 22 characters."""
     mac = hmac.digest(secret, length_prefixed(role) + length_prefixed(value), "sha256")
     return encode(mac[:16])
 
 
 @lru_cache(maxsize=64)
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     """A text as JSON."""
     return orjson.dumps(text).decode()
 
 
-def _fit(claims: tuple[Any, ...]) -> bool:
-    """Whether each claim is of its type; of an optional one, None is its absence."""
+def _fits(claims: tuple[Any, ...]) -> bool:
+    """Whether each claim is of its type; None is an absent optional claim."""
     aud, sid, seq, born, iat, exp, sub, cid, sv, ep, at, ix = claims
     return (
         type(aud) is str

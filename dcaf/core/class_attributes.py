@@ -1,10 +1,10 @@
-"""What may stand in the class of a typed session beside its fields: methods, properties, and constants that nobody can change.
+"""Check the attributes of a typed session's class: fields, methods, properties and immutable constants are allowed.
 
 >>> is_constant(("nut", 2)), is_constant(["nut", 2])
 (True, False)
 
-What a reader gets wrong: a class is one object for all users. A list in it is no part of any session, so what a tool appends
-for one user is read by every other one.
+What a reader gets wrong: a class is one object for all users. A list in it is no part of any session, so what a tool appends for
+one user is read by all others.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ BY_TYPE: Final[tuple[tuple[type, str], ...]] = (
         "is a class inside the class, which all users share. Write it beside the session's class, and use it in an annotation.",
     ),
 )
-"""What is told of attributes of some types."""
+"""The messages for attributes of some types."""
 
 MUTABLE: Final = (
     "is declared as a constant, and is a {kind} that can be changed: one for all users. Drop ClassVar, so that it is a field of "
@@ -82,16 +82,16 @@ WRITTEN_BY_PYTHON: Final = frozenset(
 
 
 def check_class(cls: type, base: type, *, allowed: type, namespace: Mapping[str, Any]) -> None:
-    """Check what a class that was just made has in it, and what it gets of classes that were never checked.
+    """Check the attributes of a new class, and those that it inherits from classes that were never checked.
 
     Args:
         cls: The class.
-        base: The library's own, whose attributes and subclasses are not looked at again.
-        allowed: The type of its fields.
+        base: The library's own class, which is not checked, nor are its subclasses again.
+        allowed: The type of the fields.
         namespace: The local names around the class statement.
 
     Raises:
-        ConfigurationError: Something in it would be shared by all users, or lost; the message says what to write.
+        ConfigurationError: An attribute would be shared by all users, or lost; the message says what to write.
     """
     constants = constants_of(cls, namespace)
     for name, value in vars(cls).items():
@@ -110,7 +110,7 @@ def check_attribute(cls: type, name: str, value: object, *, allowed: type, is_de
     """Check one attribute.
 
     Args:
-        cls: The class that has it, or is to have it.
+        cls: The class that has it, or gets it.
         name: Its name.
         value: The attribute.
         allowed: The type of the fields.
@@ -122,17 +122,17 @@ def check_attribute(cls: type, name: str, value: object, *, allowed: type, is_de
     if name in WRITTEN_BY_PYTHON or isinstance(value, allowed) or is_method(value):
         return
     if not (is_constant(value) and (is_declared or _is_dunder(name))):
-        told = _told(name, value, is_declared=is_declared)
-        raise ConfigurationError(f"{cls.__name__}.{name} {told.format(name=name, kind=type(value).__name__)}")
+        problem = _describe_problem(name, value, is_declared=is_declared)
+        raise ConfigurationError(f"{cls.__name__}.{name} {problem.format(name=name, kind=type(value).__name__)}")
 
 
 def has_attribute(base: type, name: str) -> bool:
-    """Whether the objects of a class have an attribute of a name, by the class or by one that it inherits."""
+    """Whether a class or one of its bases defines an attribute of a name."""
     return any(name in vars(each) for each in base.__mro__)
 
 
 def is_method(value: object) -> bool:
-    """Whether an attribute of a class is code alone: a function in one of Python's own wrappers, or a property."""
+    """Whether an attribute of a class is a function, one in a wrapper of Python's own, or a property."""
     if type(value) in (staticmethod, classmethod):
         return is_method(value.__func__)  # type: ignore[attr-defined]  # as the line above says
     if type(value) in (partialmethod, singledispatchmethod):
@@ -141,7 +141,7 @@ def is_method(value: object) -> bool:
 
 
 def is_constant(value: object) -> bool:
-    """Whether nobody can change an object, nor what is in it."""
+    """Whether an object and everything in it is immutable."""
     if isinstance(value, Enum):
         return is_constant(value.value)
     parts = _parts(value)
@@ -149,7 +149,7 @@ def is_constant(value: object) -> bool:
 
 
 def _parts(value: object) -> Iterator[object] | None:
-    """What is in an object that cannot be changed itself; None where it can."""
+    """The parts of an object that is immutable itself; None where it is not."""
     if isinstance(value, BaseModel):
         is_fixed = value.model_config.get("frozen") and not value.__pydantic_private__ and not value.__pydantic_extra__
         return iter([getattr(value, name) for name in type(value).model_fields]) if is_fixed else None
@@ -166,7 +166,7 @@ def _parts(value: object) -> Iterator[object] | None:
 
 
 def _mixins(cls: type, base: type) -> Iterator[type]:
-    """The bases that are no session, and so were not checked when they were made."""
+    """The bases that are no sessions, and so have not been checked before."""
     known = OF_TYPING.union(base.__mro__)
     return (each for each in cls.__mro__[1:] if each not in known and not issubclass(each, base))
 
@@ -190,11 +190,11 @@ def _of_mixin(cls: type, base: type, mixin: type, name: str) -> ConfigurationErr
     )
 
 
-def _told(name: str, value: object, *, is_declared: bool) -> str:
+def _describe_problem(name: str, value: object, *, is_declared: bool) -> str:
     """What is wrong with an attribute, and what to write."""
-    for kind, told in BY_TYPE:
+    for kind, problem in BY_TYPE:
         if isinstance(value, kind):
-            return told
+            return problem
     if is_declared:
         return MUTABLE
     if hasattr(type(value), "__get__"):

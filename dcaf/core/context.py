@@ -6,8 +6,8 @@
 ...     current_session()["step"]
 1
 
-What a reader gets wrong: this is a context variable. Threads started by anyio, asyncio and Starlette see it; a thread
-that you start yourself sees it only in a copied context.
+What a reader gets wrong: it is a context variable. Threads started by anyio, asyncio and Starlette see it; a thread that you start
+yourself sees it only in a copied context.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def current_session(as_type: type[Session] = Session) -> Session:
     """The session of the turn that is running, as a plain or a typed one.
 
     Raises:
-        ConfigurationError: No turn is running here, or what is asked for is no class of sessions.
+        ConfigurationError: No turn is running here, or ``as_type`` is no class of sessions.
     """
     if not (isinstance(as_type, SessionType) and hasattr(as_type, "of")):
         raise ConfigurationError(
@@ -60,12 +60,12 @@ def find_session() -> Session | None:
 
 
 def in_a_call() -> bool:
-    """Whether a tool is being called here, whose writes are not committed yet."""
+    """Whether a tool is running here, whose writes are not committed yet."""
     return _call.get() is not None
 
 
 def is_call_approved() -> bool | None:
-    """Whether a person has approved the call of a tool that runs here; None where none does."""
+    """Whether a person has approved the call of the tool that runs here; None where none runs."""
     return _call.get()
 
 
@@ -86,7 +86,7 @@ class Within(Generic[T]):
 
 
 def calling(*, is_approved: bool = False) -> Within[bool | None]:
-    """Say that the code inside is a tool's, and whether a person has approved its call."""
+    """Mark the code inside as a tool's, with or without a person's approval of its call."""
     return Within(_call, is_approved)
 
 

@@ -9,8 +9,8 @@
 >>> ENCRYPTED.open(token, ring, "shop").payload.data
 b'{"step":1}'
 
-What a reader gets wrong: it is AES-256-GCM with a nonce long enough to be drawn at random for ever, not a cipher of our own.
-The nonce's first half derives a key, its second half is that key's nonce.
+XAES-256-GCM is AES-256-GCM with a nonce long enough to be drawn at random without a limit: its first half derives a key, and its
+second half is that key's nonce.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class EncryptedSuite:
         self._randomness = randomness
 
     def seal(self, key: Key, audience: str, claims: bytes, payload: Payload) -> bytes:
-        """Write a token, each time another one."""
+        """Write a token; each call makes another one."""
         return b"".join(self.pieces(key, audience, claims, payload))
 
     def pieces(self, key: Key, audience: str, claims: bytes, payload: Payload) -> Pieces:
@@ -71,7 +71,7 @@ class EncryptedSuite:
         key = keys.find(head[1].decode()) if head else None
         data = None if head is None else _spelled_once(token[head.end() :])
         if key is None or data is None or len(data) < NONCE_BYTES + TAG_BYTES:
-            raise _refused(token, key)
+            raise _build_refusal(token, key)
         try:
             plain = decrypt(
                 key.derive(self.prefix, audience, "box"),
@@ -87,7 +87,7 @@ class EncryptedSuite:
         return Opened(self.prefix, key, claims, Payload(state), token)
 
     def room(self, claims_bytes: int, max_token_bytes: int) -> int:
-        """How many bytes of state fit into a token beside so many of claims."""
+        """How many bytes of state fit into a token with so many bytes of claims."""
         box = (max_token_bytes - len(self.prefix) - KID_CHARACTERS - len("..")) * 3 // 4
         return box - NONCE_BYTES - claims_bytes - len(SEPARATOR) - TAG_BYTES
 
@@ -141,9 +141,9 @@ def _bound_to(kid: str, audience: str) -> bytes:
 
 
 def _spelled_once(box: bytes) -> bytes | None:
-    """Decode strictly: of the spellings that decode to the same bytes, one is accepted; None for any other.
+    """Decode strictly: of all spellings of the same bytes only one is accepted; None for any other.
 
-    They differ in the last characters alone, in the bits that stand for no byte.
+    They differ only in the last characters, in bits that belong to no byte.
     """
     try:
         data = decode(box)
@@ -152,8 +152,8 @@ def _spelled_once(box: bytes) -> bytes | None:
     return data if encode(data[len(data) // 3 * 3 :]).encode() == box[len(box) // 4 * 4 :] else None
 
 
-def _refused(token: bytes, key: Key | None) -> SessionInvalid:
-    """Why a token was refused before it was decrypted; the shape comes first."""
+def _build_refusal(token: bytes, key: Key | None) -> SessionInvalid:
+    """The refusal of a token that was not decrypted; its shape is checked first."""
     found = SHAPE.fullmatch(token)
     if found is None:
         return SessionInvalid(reason="shape")

@@ -1,4 +1,4 @@
-"""The shape of ``data.session``: the member that counts, with its token, and beside it the mirror, a plain copy for display.
+"""The shape of ``data.session``: the library's member with the token, and the mirror, a plain copy of the state for display.
 
     {"step": 2, "dcaf": {"token": "dcaf1s.k7…", "expires_at": 1789000000}}
 

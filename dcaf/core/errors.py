@@ -40,11 +40,6 @@
 >>> str(SessionInvalid(reason="mac", kid="k7"))
 'The session was not sealed by this service for this caller.'
 
-What a reader gets wrong: ``str(error)`` of a SessionError is what the client is told, one static sentence per class.
-Why it was refused is in ``error.reason``, for the log alone.
-
-What a function of the application raised, in words for the log: its type and its place.
-
 >>> def accept(plain): return plain["step"]
 >>> try:
 ...     accept({})
@@ -52,7 +47,8 @@ What a function of the application raised, in words for the log: its type and it
 ...     print(describe_raised(error))
 KeyError in accept (...:1)
 
-What a reader gets wrong: the message of the exception is not there on purpose. It may quote what a caller has sent.
+What a reader gets wrong: ``str(error)`` of a SessionError is the sentence for the client, one static sentence per class. Why it was
+refused is in ``error.reason``, for the log alone.
 """
 
 from __future__ import annotations
@@ -63,7 +59,7 @@ from typing import Any, ClassVar, Literal
 
 
 class DcafError(Exception):
-    """The root: catch it to catch everything that dcaf raises on purpose."""
+    """The base of everything that dcaf raises on purpose."""
 
     code: ClassVar[str] = "dcaf"
     http_status: ClassVar[int] = 500
@@ -76,7 +72,7 @@ class ConfigurationError(DcafError):
 
 
 class StateError(DcafError):
-    """Code of the application did something to its session that cannot be done."""
+    """Code of the application did something to its session that is not possible."""
 
     code = "state"
 
@@ -121,7 +117,7 @@ class ToolArgumentError(StateError):
     """The arguments that the model chose do not fit the tool; the message lists path and problem, one a line.
 
     Attributes:
-        problems: Path and problem of each misfit, in the order of the message.
+        problems: The path and the problem of each misfit, in the order of the message.
     """
 
     code = "tool-argument"
@@ -132,7 +128,7 @@ class ToolArgumentError(StateError):
 
 
 class ToolError(StateError):
-    """Raised by a tool to tell the model, in words of its own, why it did nothing. The message goes to the model as it is."""
+    """Raised by a tool to say to the model why it did nothing. The message goes to the model as it is."""
 
     code = "tool-error"
 
@@ -144,13 +140,13 @@ class ToolApprovalError(StateError):
 
 
 class ToolTimeoutError(StateError):
-    """A tool took longer than it may. What it did to the session is gone."""
+    """A tool took longer than it may. Its changes of the session are dropped."""
 
     code = "tool-timeout"
 
 
 class ToolConflictError(StateError):
-    """A tool that declares no session wrote it, and another call had changed what it read. What it did to the session is gone."""
+    """A tool that declares no session wrote it, and another call had changed what it read. Its changes are dropped."""
 
     code = "tool-conflict"
 
@@ -192,10 +188,10 @@ class InterceptorError(StateError):
 
 
 class AgentError(DcafError):
-    """A turn of an agent could not be finished. What it did to the session is gone.
+    """A turn of an agent could not be finished. Its changes of the session are dropped.
 
     Attributes:
-        detail: The static sentence that the client is told.
+        detail: The static sentence for the client.
     """
 
     code = "agent"
@@ -203,7 +199,7 @@ class AgentError(DcafError):
 
 
 class ModelFailedError(AgentError):
-    """The model, or the way to it, failed; the message has the type of the error that it was."""
+    """The model, or the way to it, failed; the message has the type of the original error."""
 
     code = "model-failed"
     http_status = 502
@@ -229,9 +225,9 @@ class SessionError(DcafError):
     """The client's session or body is refused.
 
     Attributes:
-        detail: The static sentence that the client is told.
-        offers_restart: True where the answer's body carries the wish for a new session, so that a client which
-            adopts ``data.session`` from any answer has dropped its dead one.
+        detail: The static sentence for the client.
+        offers_restart: Whether the answer's body carries the wish for a new session, so that a client which adopts ``data.session``
+            from any answer drops the refused one.
         reason: Why, in one word, for the log; never sent.
         kid: Id of the key that the token names, for the log; None where no token was read so far.
         sid_digest: Keyed digest of the session id, for the log; None where the claims were not read.
@@ -256,7 +252,7 @@ class SessionUnsigned(SessionError):
 
 
 class SessionMalformed(SessionError):
-    """What stands at ``data.session`` is no envelope."""
+    """The value at ``data.session`` is no envelope."""
 
     code = "session-malformed"
     http_status = 400
@@ -412,10 +408,13 @@ class SessionUnavailable(StoreError):
 
 
 def describe_raised(error: BaseException) -> str:
-    """The type of an exception that was caught where a function was called, and where in that function it came up."""
-    frames = traceback.extract_tb(error.__traceback__)[1:]  # the first is who caught it
+    """Describe an exception of a called function for the log: its type, and where in that function it was raised.
+
+    The message of the exception is left out, because it may quote what a caller has sent.
+    """
+    frames = traceback.extract_tb(error.__traceback__)[1:]  # the first frame is the one that caught it
     places = [f"{frame.name} ({frame.filename}:{frame.lineno})" for frame in frames]
-    said = type(error).__name__
+    name = type(error).__name__
     if places:
-        said += f" in {places[0]}"
-    return f"{said}, from {places[-1]}" if len(places) > 1 else said
+        name += f" in {places[0]}"
+    return f"{name}, from {places[-1]}" if len(places) > 1 else name

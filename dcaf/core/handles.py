@@ -1,15 +1,15 @@
-"""What was handed out of a session and may have changed: containers and typed objects, key by key.
+"""The live objects that a session hands out, key by key: notice what has changed in them, and write it back.
 
-A slot keeps one key's value as JSON bytes, the only truth. Whoever reads it gets a live object, its handle. Before the
-slot is read again, and before it is sealed, a handle that changed is written back.
+A slot keeps one key's value as JSON bytes. Whoever reads it gets a live object, of which the slot keeps a handle. Before the slot
+is read again, and before the session is sealed, an object that changed is written back.
 
 >>> slot = Slot("cart", b'{"items":[]}')
->>> slot.lend()["items"].append("widget")
->>> slot.settle()
+>>> slot.get_live()["items"].append("widget")
+>>> slot.write_back()
 >>> slot.data
 b'{"items":["widget"]}'
 
-What a reader gets wrong: a handle is compared with what the slot reads as, not with the stored bytes. So a model that knows
+What a reader gets wrong: an object is compared with what the slot reads as, not with the stored bytes. So a model that knows
 only some of the members, and was only read, never erases the others.
 """
 
@@ -26,38 +26,48 @@ from uuid import UUID
 from dcaf.core.adapters import Description, describe, same_type
 from dcaf.core.errors import SessionAliasError, SessionTypeError, SessionValueError
 from dcaf.core.json_values import from_json, read, to_json, write
-from dcaf.core.parts import ATOMS, base_of
+from dcaf.core.parts import ABSENT, ATOMS, base_of
 from dcaf.core.round_trip import is_same
-from dcaf.core.typed_objects import Undeclared, mark, tells_all
+from dcaf.core.typed_objects import Undeclared, is_conclusive, snapshot
 
 IMMUTABLE: Final = (str, int, float, bytes, type(None), date, time, datetime, timedelta, Decimal, UUID, Enum)
-"""Types whose objects cannot change in the hands of a tool, and so need no handle."""
+"""Types whose objects cannot change, and so need no handle."""
 
 CONTAINERS: Final = (Mapping, list, tuple, set, frozenset, deque)
-"""What may hold objects that JSON cannot say, and so is never handed out in place of the stored value."""
-
-ABSENT: Final = object()
-"""What stands for the value of an absent key."""
+"""Containers may hold objects that JSON cannot say, so they are never handed out in place of the stored value."""
 
 
 class Handle:
-    """One object in the hands of a tool.
+    """One live object of a slot.
 
     Args:
         given: The object.
-        as_type: The type it was asked for as; None for a container that was handed out plain, and for what was given.
+        as_type: The type that it was read as; None for a plain container, and for an object that was stored without a type.
         path: The key, for a message.
-        base: What its slot has of it, as JSON bytes.
-        lent: Whether it was handed out of the slot; else it was given to it, or offered as a default.
-        through: The type that what was given is written as; None writes it as what it is.
-        undeclared: What is stored of it and not declared by its type; None where there is nothing.
+        base: The value in its slot, as JSON bytes.
+        is_handed_out: Whether the slot handed it out; else it was stored, or given as a default.
+        through: A type that the object is converted to when it is written; None for none.
+        undeclared: The stored members that its type does not declare; None where there are none.
 
     Attributes:
-        kind: The type that it is written as; None for a plain container.
-        stale: Its slot has changed since by another way.
+        kind: The type that writes it; None for a plain container.
+        snapshot: How it was written fast when it last agreed with its slot.
+        is_stale: Whether the slot has changed since in another way.
     """
 
-    __slots__ = ("_type", "as_type", "base", "given", "kind", "lent", "mark", "path", "stale", "through", "undeclared")
+    __slots__ = (
+        "_type",
+        "as_type",
+        "base",
+        "given",
+        "is_handed_out",
+        "is_stale",
+        "kind",
+        "path",
+        "snapshot",
+        "through",
+        "undeclared",
+    )
 
     def __init__(
         self,
@@ -66,27 +76,27 @@ class Handle:
         *,
         path: str,
         base: bytes,
-        lent: bool = False,
+        is_handed_out: bool = False,
         through: Any = None,
         undeclared: Undeclared | None = None,
     ) -> None:
         self.given: Any = given
         self.as_type: Any = as_type
         self.path: str = path
-        self.lent: bool = lent
+        self.is_handed_out: bool = is_handed_out
         self.through: Any = through
         self.undeclared: Undeclared | None = undeclared
         self._type: Any = type(given) if as_type is None and not isinstance(given, CONTAINERS) else as_type
         self.kind: Description | None = None if self._type is None else describe(self._type)
-        self.agree(base)
+        self.remember(base)
 
-    def agree(self, base: bytes) -> None:
-        """Remember how the object looks now, as what its slot has."""
+    def remember(self, base: bytes) -> None:
+        """Remember how the object looks now; it agrees with a value of its slot."""
         self.base: bytes = base
-        self.mark: bytes | None = mark(self.given, self.kind)
-        self.stale: bool = False
+        self.snapshot: bytes | None = snapshot(self.given, self.kind)
+        self.is_stale: bool = False
 
-    def written(self) -> bytes:
+    def write_value(self) -> bytes:
         """Write the object as it looks now.
 
         Raises:
@@ -99,31 +109,30 @@ class Handle:
         return write(to_json(from_json(data, self.through, path=self.path), self.through, path=self.path))
 
     def is_changed(self) -> bool:
-        """Whether the object looks different from what its slot knows.
+        """Whether the object differs from the value in its slot.
 
         Raises:
             SessionValueError: It holds something that may not be stored.
         """
-        found = mark(self.given, self.kind)
-        if found == self.mark and tells_all(found, self.given, self.kind):
+        found = snapshot(self.given, self.kind)
+        if found == self.snapshot and is_conclusive(found, self.given, self.kind):
             return False
         if self.kind is None or self.through is not None:
-            return self.written() != self.base
+            return self.write_value() != self.base
         return self._reads_otherwise(found)
 
     def is_for(self, as_type: Any) -> bool:
-        """Whether this is the object to hand out for a type; None asks for the plain value."""
-        if self.stale:
+        """Whether this object can be handed out for a type; None asks for the plain value."""
+        if self.is_stale:
             return False
-        if self.lent or self.as_type is not None:
+        if self.is_handed_out or self.as_type is not None:
             return same_type(self.as_type, as_type)
         return type(self.given) is as_type and self.kind is not None
 
     def _reads_otherwise(self, found: bytes | None) -> bool:
-        """Whether what the slot has reads as another object than this one.
+        """Whether the slot's value reads as another object than this one.
 
-        Where two readings differ from each other, as of a type that gives each object a number of its own, only how the object
-        is written can tell.
+        Where two readings differ, as of a type that numbers its objects, only the written form can tell.
         """
         try:
             again = from_json(self.base, self._type, path=self.path)
@@ -133,7 +142,7 @@ class Handle:
                 return True
         except SessionTypeError:
             pass
-        return found != self.mark
+        return found != self.snapshot
 
 
 class Slot:
@@ -142,8 +151,9 @@ class Slot:
     Attributes:
         key: The key.
         arrived: Its value as it came in, as JSON bytes; None where it was absent.
-        data: Its value now, as far as written back; None where it is absent.
-        is_rewritten: Whether it was changed otherwise than by ``amend``.
+        data: Its current value, without unwritten changes of handles; None where it is absent.
+        handles: The live objects.
+        is_rewritten: Whether it was changed in another way than by ``overwrite``.
     """
 
     __slots__ = ("arrived", "data", "handles", "is_rewritten", "key")
@@ -155,47 +165,49 @@ class Slot:
         self.handles: tuple[Handle, ...] = ()
         self.is_rewritten: bool = False
 
-    def lend(self) -> Any:
+    def get_live(self) -> Any:
         """Hand out the plain value; a container is live. ``ABSENT`` where the key is absent.
 
         Raises:
-            SessionAliasError, SessionValueError: As ``settle``.
+            SessionAliasError, SessionValueError: As ``write_back``.
         """
         if self.handles:
-            self._settle_others()
+            self._write_back_others()
             found = self._live(None)
             if found is not None:
                 return found.given
-            self.settle()
+            self.write_back()
         if self.data is None:
             return ABSENT
         value = read(self.data)
-        return self._keep(value, None, lent=True) if isinstance(value, (dict, list)) else value
+        return self._keep(value, None, is_handed_out=True) if isinstance(value, (dict, list)) else value
 
-    def lend_as(self, as_type: Any) -> Any:
-        """Hand out the value as a type: the same object each time, as long as it is the truth. ``ABSENT`` as ``lend``.
+    def get_live_as(self, as_type: Any) -> Any:
+        """Hand out the value as a type: the same object each time, as long as it is current. ``ABSENT`` as ``get_live``.
 
         Raises:
             SessionTypeError: The stored value does not fit.
-            SessionAliasError, SessionValueError: As ``settle``.
+            SessionAliasError, SessionValueError: As ``write_back``.
         """
-        self._settle_others()
+        self._write_back_others()
         found = self._live(as_type)
         if found is not None:
             return found.given
-        self.settle()
-        return ABSENT if self.data is None else self._keep(from_json(self.data, as_type, path=self.key), as_type, lent=True)
+        self.write_back()
+        return (
+            ABSENT if self.data is None else self._keep(from_json(self.data, as_type, path=self.key), as_type, is_handed_out=True)
+        )
 
     @property
     def undeclared(self) -> Undeclared | None:
-        """What is stored and not declared by the types that it was handed out as; None where there is nothing."""
+        """The stored members that the types of its handles do not declare; None where there are none."""
         found: Undeclared | None = None
         for handle in self.handles:
             if handle.undeclared is not None:
-                found = handle.undeclared.joined(found)
+                found = handle.undeclared.union(found)
         return found
 
-    def offer(self, default: Any, as_type: Any) -> Any:
+    def get_default(self, default: Any, as_type: Any) -> Any:
         """Hand out a default in place of an absent value; it is stored if it changes.
 
         Raises:
@@ -204,33 +216,30 @@ class Slot:
         if not _may_change(default):
             return default
         data = write(to_json(default, as_type, path=self.key))
-        offered = Handle(default, as_type, path=self.key, base=data)
+        new = Handle(default, as_type, path=self.key, base=data)
         for handle in self.handles:
-            if handle.is_for(as_type) and handle.base == offered.base:
+            if handle.is_for(as_type) and handle.base == new.base:
                 return handle.given
-        self.handles += (offered,)
+        self.handles += (new,)
         return default
 
     def put(self, data: bytes, given: Any, as_type: Any = None) -> None:
-        """Store a written value. What was handed out before no longer counts; the object it was made from does.
+        """Store a written value. Earlier handles no longer count; the object that it was made from becomes one.
 
-        A container that is plain JSON itself is what ``lend`` hands out, as of a dict.
+        A container of plain JSON is the very object that ``get_live`` hands out, as in a dict.
         """
         before = None
         if self.handles:
             before = self.undeclared
             self.handles = ()
         self.data, self.is_rewritten = data, True
-        if type(given) not in ATOMS:  # in one step what ``_keep`` would find out of most values
-            self._keep(given, as_type, undeclared=None if before is None else before.within(given))
+        if type(given) not in ATOMS:  # spares most values the call of ``_keep``
+            self._keep(given, as_type, undeclared=None if before is None else before.restrict_to(given))
             if as_type is None and self.handles and is_plain(given):
-                self.handles[0].lent = True
+                self.handles[0].is_handed_out = True
 
     def watch(self, given: Any, through: Any) -> None:
-        """Let one more object stand for the value, as what a type makes of it: a change to it is one to the session.
-
-        One that cannot be written, but only read by the type, is not watched.
-        """
+        """Make an object a handle whose changes are converted to a type. One that cannot be written is not watched."""
         try:
             to_json(given, path=self.key)
         except SessionValueError:
@@ -238,43 +247,43 @@ class Slot:
         if _may_change(given):
             self.handles += (Handle(given, None, path=self.key, base=self.data or b"", through=through),)
 
-    def amend(self, data: bytes | None) -> None:
-        """Change a settled value by another way than its handles; they are overtaken, and watched. None makes it absent."""
+    def overwrite(self, data: bytes | None) -> None:
+        """Replace a value that is written back; its handles become stale, and are still watched. None makes it absent."""
         self.data = data
         for handle in self.handles:
-            handle.stale = True
+            handle.is_stale = True
 
     def drop(self) -> None:
-        """Make the key absent. What was handed out no longer counts."""
+        """Make the key absent. Its handles no longer count."""
         self.data, self.handles, self.is_rewritten = None, (), True
 
-    def settle(self) -> None:
-        """Write back what changed in the hands of a tool.
+    def write_back(self) -> None:
+        """Write back the handle that changed, if one did.
 
         Raises:
-            SessionAliasError: Two handles changed, or one that had already been overtaken.
+            SessionAliasError: Two handles changed, or a stale one did.
             SessionValueError: A handle holds something that may not be stored.
         """
         changed = [handle for handle in self.handles if handle.is_changed()] if self.handles else None
         if not changed:
             return
-        if len(changed) > 1 or changed[0].stale:
+        if len(changed) > 1 or changed[0].is_stale:
             raise SessionAliasError(
                 f"session[{self.key!r}] was changed through two objects that were handed out of it, and one change would be "
                 "lost. Change it through one of them, or store the result with set()."
             )
-        self._write_back(changed[0])
+        self._write_back_handle(changed[0])
 
-    def _settle_others(self) -> None:
-        """Settle, but for a single handle on a present key: nothing can have overtaken it, so it may be handed out as it is."""
+    def _write_back_others(self) -> None:
+        """Write back, unless there is a single handle on a present key: it cannot be stale, so it may be handed out as it is."""
         if len(self.handles) > 1 or self.data is None:
-            self.settle()
+            self.write_back()
 
-    def _write_back(self, handle: Handle) -> None:
-        self.data, self.is_rewritten = handle.written(), True
+    def _write_back_handle(self, handle: Handle) -> None:
+        self.data, self.is_rewritten = handle.write_value(), True
         for other in self.handles:
-            other.stale = True
-        handle.agree(self.data)
+            other.is_stale = True
+        handle.remember(self.data)
 
     def _live(self, as_type: Any) -> Handle | None:
         if self.data is not None:
@@ -283,18 +292,18 @@ class Slot:
                     return handle
         return None
 
-    def _keep(self, given: Any, as_type: Any, *, lent: bool = False, undeclared: Undeclared | None = None) -> Any:
+    def _keep(self, given: Any, as_type: Any, *, is_handed_out: bool = False, undeclared: Undeclared | None = None) -> Any:
         if self.data is not None and _may_change(given):
-            handle = Handle(given, as_type, path=self.key, base=self.data, lent=lent, undeclared=undeclared)
+            handle = Handle(given, as_type, path=self.key, base=self.data, is_handed_out=is_handed_out, undeclared=undeclared)
             kind = handle.kind
-            if lent and kind is not None and handle.mark != self.data and (kind.names or kind.rows):
+            if is_handed_out and kind is not None and handle.snapshot != self.data and (kind.names or kind.rows):
                 handle.undeclared = Undeclared(read(self.data), given, kind) or None
             self.handles += (handle,)
         return given
 
 
 def is_plain(value: object) -> bool:
-    """Whether a value is what its own JSON would be read as: of the builtin types alone."""
+    """Whether a value has the builtin types alone, so that its JSON reads as an equal one."""
     if type(value) is dict:
         return all(type(key) is str and is_plain(item) for key, item in value.items())
     if type(value) is list:
@@ -303,5 +312,5 @@ def is_plain(value: object) -> bool:
 
 
 def _may_change(value: object) -> bool:
-    """Whether an object may change in the hands of a tool. None of a subclass of plain values is taken for one that may."""
+    """Whether an object may change. An object of a subclass of str or a number counts as one that cannot."""
     return not isinstance(value, IMMUTABLE) and base_of(value) is value

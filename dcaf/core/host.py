@@ -11,8 +11,8 @@
 >>> asyncio.run(count(first))["done"]
 2
 
-What a reader gets wrong: nothing is carried for you. Whoever sent the envelope has to get the new one, as ``data.session`` of a
-message, and sends that with the next.
+What a reader gets wrong: nothing is sent for you. Whoever sent the envelope has to get the new one, as ``data.session`` of a
+message, and send it with the next.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import orjson
 from dcaf.core.arguments import require_text
 from dcaf.core.context import begin, end
 from dcaf.core.errors import ConfigurationError
-from dcaf.core.lifecycle import Turn
+from dcaf.core.lifecycle import SessionTurn
 from dcaf.core.mapping import state_of
 from dcaf.core.migrations import Migration
 from dcaf.core.sealer import MAX_TOKEN_BYTES
@@ -44,8 +44,8 @@ class SessionHost:
     """Opens and seals sessions where no middleware does: a middleware with the same settings takes them, and the other way round.
 
     Args:
-        keys, audience, store, encrypt, accept_both, mirror: As of ``SessionMiddleware``.
-        idle_timeout, absolute_timeout, max_token_bytes, version, migrations, clock, randomness: As of ``SessionMiddleware``.
+        keys, audience, store, encrypt, accept_both, mirror: As in ``SessionMiddleware``.
+        idle_timeout, absolute_timeout, max_token_bytes, version, migrations, clock, randomness: As in ``SessionMiddleware``.
 
     Raises:
         ConfigurationError: A setting is wrong; the message says what to write.
@@ -101,7 +101,7 @@ class SessionHost:
         for name, value in (("subject", subject), ("conversation", conversation)):
             if value is not None and not require_text(f"{name}=", value, "or None"):
                 raise ConfigurationError(f"{name}= is a text that is not empty, or None.")
-        turn = Turn(self._sealer, self._store)
+        turn = SessionTurn(self._sealer, self._store)
         turn.binding = self._sealer.binding(subject, conversation)
         return HostTurn(turn, envelope)
 
@@ -114,7 +114,7 @@ class HostTurn:
 
     Args:
         turn: The turn.
-        given: The envelope that came.
+        given: The envelope that came in.
 
     Raises, when the block begins:
         SessionError: The session is refused.
@@ -126,7 +126,7 @@ class HostTurn:
         SessionAliasError, SessionValueError: What was done to the session cannot be written.
     """
 
-    def __init__(self, turn: Turn, given: Mapping[str, Any] | None) -> None:
+    def __init__(self, turn: SessionTurn, given: Mapping[str, Any] | None) -> None:
         self._turn = turn
         self._given = given
         self._envelope: dict[str, Any] | None = None
@@ -147,7 +147,7 @@ class HostTurn:
 
     @property
     def envelope(self) -> dict[str, Any]:
-        """What the caller is to have at ``data.session``, when the block has ended.
+        """The new envelope for ``data.session`` of the answer, when the block has ended.
 
         Raises:
             ConfigurationError: The block has not ended, or has raised.
@@ -178,15 +178,15 @@ class HostTurn:
             if error is None:
                 self._envelope = await _seal(self._turn)
         finally:
-            state_of(self._turn.session).end(_nobody)
+            state_of(self._turn.session).end(_ignore_late)
             if self._before is not None:
-                # The block of a generator that nobody has read to its end is left in another context, which has its own variables.
+                # A generator that is not read to its end leaves its block in another context, which has variables of its own.
                 with suppress(ValueError):
                     end(self._before)
             await self._turn.release()
 
 
-async def _open(turn: Turn, given: Mapping[str, Any] | None) -> Session:
+async def _open(turn: SessionTurn, given: Mapping[str, Any] | None) -> Session:
     if given is None:
         turn.session = turn.sealer.start()
         await turn.hold(None)
@@ -199,7 +199,7 @@ async def _open(turn: Turn, given: Mapping[str, Any] | None) -> Session:
     return turn.session
 
 
-async def _seal(turn: Turn) -> dict[str, Any]:
+async def _seal(turn: SessionTurn) -> dict[str, Any]:
     if turn.lease is None:
         pieces = turn.sealer.pieces(turn.session, turn.binding)
     else:
@@ -208,5 +208,5 @@ async def _seal(turn: Turn) -> dict[str, Any]:
     return found
 
 
-def _nobody() -> None:
-    """Nobody is told of a late write but who makes it."""
+def _ignore_late() -> None:
+    """A late write raises where it is made, and nothing else happens."""

@@ -1,29 +1,15 @@
-"""Import what may be missing or is named by text: optional packages, and `package.module:name`.
-
-Imports of what is not in the base installation: where a package is missing, the error says what to install, and for what.
+"""Import what may be missing or is named by text: optional packages, and ``package.module:name``.
 
 >>> with extra("dcaf.client", "dcaf[client]"):
 ...     import a_package_that_is_not_there
 Traceback (most recent call last):
     ...
 ModuleNotFoundError: dcaf.client needs a-package-that-is-not-there: pip install 'dcaf[client]'
-
-What a reader gets wrong: a library is imported in such a block and nowhere else. A module that also imports it by itself may come
-first, and then the name of the library is all that is said.
-
-What a text like ``shop.agents:support`` names: a module, and something in it.
-
->>> load("dcaf.core.session:Session.from_dict").__name__
+>>> load_target("dcaf.core.session:Session.from_dict").__name__
 'from_dict'
 
-What a reader gets wrong: importing a module runs it. A module that starts a server when it is imported does so here too.
-
-A module that only one command needs, loaded when that command runs: the others do not wait for an agent framework.
-
->>> loaded("dcaf.core.keys", what="the keys", extra="server").__name__
-'dcaf.core.keys'
-
-What a reader gets wrong: the names are constants in this package. Nothing of them comes from the command line.
+What a reader gets wrong: every module that imports an optional package does it inside ``extra``. One that imports it bare may come
+first, and then the error says only the name of the package.
 """
 
 from __future__ import annotations
@@ -41,23 +27,23 @@ from dcaf.core.errors import ConfigurationError
 
 @contextmanager
 def extra(module: str, requirement: str) -> Iterator[None]:
-    """Import what is not in the base installation.
+    """Import optional packages inside this context: where one is missing, the error says what to install.
 
     Args:
-        module: What needs it, for the message.
-        requirement: What pip is to install.
+        module: The module that needs them, for the message.
+        requirement: The requirement for pip.
 
     Raises:
-        ModuleNotFoundError: It is not installed. Its ``name`` is that of the package.
+        ModuleNotFoundError: A package is not installed. The error's ``name`` is that of the package.
     """
     try:
         yield
     except ModuleNotFoundError as error:
-        raise name_extra(module, requirement, error) from None
+        raise build_import_error(module, requirement, error) from None
 
 
-def name_extra(module: str, requirement: str, error: ModuleNotFoundError) -> ModuleNotFoundError:
-    """The error that says what to install. A module of dcaf that is missing is nothing that pip could mend: it stays what it is."""
+def build_import_error(module: str, requirement: str, error: ModuleNotFoundError) -> ModuleNotFoundError:
+    """Build the error that says what to install. That a module of dcaf is missing stays as it is, because pip cannot help."""
     package = (error.name or "").partition(".")[0]
     if package in {"", "dcaf"}:
         return error
@@ -74,13 +60,13 @@ def missing_names(module: str, requirement: str, error: ModuleNotFoundError) -> 
 
     Args:
         module: The package, for the message.
-        requirement: What pip is to install.
-        error: What was raised where its modules were imported.
+        requirement: The requirement for pip.
+        error: The error of the import of its modules.
 
     Raises:
-        ModuleNotFoundError: What is missing is a module of dcaf.
+        ModuleNotFoundError: A module of dcaf is missing.
     """
-    named = name_extra(module, requirement, error)
+    named = build_import_error(module, requirement, error)
     if named is error:
         raise error
 
@@ -92,14 +78,14 @@ def missing_names(module: str, requirement: str, error: ModuleNotFoundError) -> 
     return refuse
 
 
-def load(target: str) -> Any:
-    """Import a module, from the folder that the program runs in or from what is installed, and look into it.
+def load_target(target: str) -> Any:
+    """Import a module from the current folder or from the installed ones, and get a name of it. Importing a module runs it.
 
     Args:
-        target: ``package.module``, or ``package.module:name`` with dots for what is inside of something.
+        target: ``package.module``, or ``package.module:name``, where the name may have dots.
 
     Raises:
-        ConfigurationError: There is no such module, or nothing of that name in it.
+        ConfigurationError: There is no such module, or no such name in it.
     """
     name, _, path = target.partition(":")
     sys.path.insert(0, os.getcwd())  # noqa: PTH109 - what Python itself puts there
@@ -118,13 +104,13 @@ def load(target: str) -> Any:
     return value
 
 
-def loaded(module: str, *, what: str, extra: str) -> ModuleType:
-    """Load a module of dcaf.
+def load_module(module: str, *, what: str, extra: str) -> ModuleType:
+    """Import a module of dcaf that only one command needs, when that command runs. Its name is a constant of the program.
 
     Args:
-        module: Its name.
+        module: The name of the module.
         what: What needs it, for the message.
-        extra: What to install where a package is missing.
+        extra: The extra to install where a package is missing.
 
     Raises:
         ConfigurationError: A package is missing.
@@ -132,7 +118,7 @@ def loaded(module: str, *, what: str, extra: str) -> ModuleType:
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        named = name_extra(what, f"dcaf[{extra}]", error)
+        named = build_import_error(what, f"dcaf[{extra}]", error)
         if named is error:
             raise
         raise ConfigurationError(str(named)) from None

@@ -1,4 +1,4 @@
-"""A Python value <-> a JSON value, exactly: what may be stored, and how a typed value comes back.
+"""Convert Python values to JSON values and back, exactly, and refuse what would not come back the same.
 
 >>> from datetime import date
 >>> to_json({"due": date(2026, 1, 31), "tags": ("a", "b")}, path="order")
@@ -6,9 +6,8 @@
 >>> from_json(b'"2026-01-31"', date, path="order.due")
 datetime.date(2026, 1, 31)
 
-What a reader gets wrong: nothing is coerced on the way in. A value that JSON cannot say exactly (NaN, an integer
-beyond 64 bits, a lone surrogate, a key that is no string) is refused at once, with its path. So is an object that its own
-type would not give back as the same.
+What a reader gets wrong: nothing is coerced. A value that JSON cannot say exactly (NaN, an integer beyond 64 bits, a lone
+surrogate, a key that is no string) is refused with its path, and so is an object that its own type would read back as another one.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from pydantic import ValidationError
 
 from dcaf.core.adapters import adapter, describe
 from dcaf.core.errors import ConfigurationError, DcafError, SessionInvalid, SessionTypeError, SessionValueError
-from dcaf.core.parts import ATOMS, SEQUENCES, SETS, Refusal, base_of, misfit
+from dcaf.core.parts import ATOMS, SEQUENCES, SETS, Refusal, base_of, describe_misfit
 from dcaf.core.round_trip import NOT_FINITE, require_same
 from dcaf.core.typed_objects import Undeclared, arrange, dump, read_back, with_undeclared
 
@@ -44,11 +43,11 @@ def to_json(value: object, as_type: Any = None, *, path: str, kept: Undeclared |
         value: Anything that pydantic can describe, in containers of any of Python's own kinds.
         as_type: The declared type that writes it, in JSON mode. None: mappings, sequences and sets are walked, and
             anything else is written by its own class.
-        path: Where the value will stand, for the message of a refusal.
-        kept: The members that its objects were handed out without, which are written with them.
+        path: The path of the value, for the message of a refusal.
+        kept: The undeclared members of its objects, which are written with them.
 
     Raises:
-        SessionValueError: It cannot be stored exactly, or its type would not give it back as the same.
+        SessionValueError: It cannot be stored exactly, or its type would not read it back the same.
     """
     try:
         return _walk(value, MAX_DEPTH, kept) if as_type is None else _walk_dumped(value, as_type, MAX_DEPTH, kept)
@@ -63,10 +62,10 @@ def from_json(value: bytes, as_type: Any, *, path: str) -> Any:
 
     Raises:
         SessionTypeError: The value does not fit; the message has one path and problem a line, never the value.
-        ConfigurationError: pydantic cannot describe the type, or a value of it could be read one time only.
+        ConfigurationError: pydantic cannot describe the type, or a value of it could be iterated only once.
     """
     validates = adapter(as_type).validate_json
-    return _validated(lambda: validates(value, by_alias=True, by_name=True), as_type, path)
+    return _validate(lambda: validates(value, by_alias=True, by_name=True), as_type, path)
 
 
 def fit(value: object, as_type: Any, *, path: str) -> Any:
@@ -76,14 +75,14 @@ def fit(value: object, as_type: Any, *, path: str) -> Any:
         SessionTypeError, ConfigurationError: As ``from_json``.
     """
     validates = adapter(as_type).validate_python
-    return _validated(lambda: validates(value, by_alias=True, by_name=True), as_type, path)
+    return _validate(lambda: validates(value, by_alias=True, by_name=True), as_type, path)
 
 
-def _validated(validate: Callable[[], Any], as_type: Any, path: str) -> Any:
+def _validate(validate: Callable[[], Any], as_type: Any, path: str) -> Any:
     try:
         return validate()
     except ValidationError as error:
-        raise SessionTypeError(misfit(path, as_type, error)) from None
+        raise SessionTypeError(describe_misfit(path, as_type, error)) from None
     except DcafError:
         raise
     except Exception as error:  # noqa: BLE001 - validators are code of the application, or of some other library
@@ -96,7 +95,7 @@ def write(value: JSON) -> bytes:
 
 
 def write_atom(value: object) -> bytes | None:
-    """Write a value that has no parts and can be stored as it is; None where the careful way must look at it."""
+    """Write a value without parts that can be stored as it is; None where ``to_json`` must check it."""
     kind = type(value)
     if (
         (kind is int and MIN_INTEGER <= value <= MAX_INTEGER)  # type: ignore[operator]
@@ -133,7 +132,7 @@ def _walk(value: object, depth: int, kept: Undeclared | None = None) -> JSON:
         raise Refusal(f"nested deeper than {MAX_DEPTH}")
     if isinstance(value, Mapping):
         found = _walk_mapping(value, depth - 1, kept)
-        return found if kept is None else dict(kept.restored(found, value))
+        return found if kept is None else dict(kept.restore(found, value))
     if isinstance(value, tuple) and _is_record(kind):
         return _walk_dumped(value, kind, depth, kept)
     items = _walk_sequence(value, depth - 1, kept)
@@ -141,7 +140,7 @@ def _walk(value: object, depth: int, kept: Undeclared | None = None) -> JSON:
 
 
 def _is_record(kind: type) -> bool:
-    """Whether a tuple has members with types of their own, which pydantic can describe."""
+    """Whether a tuple has annotated members that pydantic can describe."""
     if not hasattr(kind, "_fields") or not any(map(_has_annotations, kind.__mro__)):
         return False
     try:
@@ -164,9 +163,9 @@ def _walk_other(value: object, depth: int, kept: Undeclared | None) -> JSON:
 
 
 def _walk_dumped(value: object, as_type: Any, depth: int, kept: Undeclared | None) -> JSON:
-    """What a type makes of an object, if it gives it back as the same."""
+    """Write an object by a type, if the type reads it back the same."""
     dumped = dump(value, as_type)
-    if not isinstance(dumped, (Mapping, *SEQUENCES, *ATOMS)):  # it is no plain value, and would be written by its type again
+    if not isinstance(dumped, (Mapping, *SEQUENCES, *ATOMS)):  # no plain value: its type would have to write it again
         raise Refusal(f"is of type {type(value).__name__}, which cannot be stored")
     written: JSON = _walk(dumped, depth)
     require_same(value, read_back(written, as_type))

@@ -2,16 +2,16 @@
 
     accept    the session of a verified token, for its holder        Sealer.accept, Sealer.start
     hold      a lease on it, from the store that keeps sessions      SessionStore.open, Sealer.resume
-    run       whoever has the turn
+    run       the application
     merge     over a newer state, where the store has one            Lease.latest
     prepare   the state as bytes, and its token                      Sealer.prepare
     commit    both, at the store                                     Lease.commit
-    seal      from now on only what comes later is a change          Prepared.arrive
+    seal      from now on only what comes later is a change          Prepared.mark_sealed
     end       what is written later is an error                      State.end
     release   the lease, however the turn ended                      Lease.release
 
-The middleware's turns are these, with what a request and a socket add (``dcaf.asgi.lifecycle``); ``SessionHost`` has them as they
-are. Without a store nothing is awaited: a state is sealed where it stands.
+The middleware adds what a request and a socket need (``dcaf.asgi.lifecycle``); ``SessionHost`` uses these steps as they are.
+Without a store nothing is awaited.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ from dcaf.core.store import Lease, OpenRequest, SessionStore, ask, check_kept, c
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
 MOST_TRIES: Final = 64
-"""How often a turn is laid over a newer state, where one comes between that and its commit each time."""
+"""How often a turn is laid over a newer state and committed again, where other turns commit in between each time."""
 
 
-class Turn:
-    """What is known of one turn.
+class SessionTurn:
+    """One turn of one session.
 
     Args:
         sealer: Opens and seals.
-        store: Keeps sessions; None keeps none.
+        store: Keeps sessions; None where none does.
 
     Attributes:
         sealer, store: As above.
         session: The turn's session, once it is open.
-        binding: Whom that is bound to.
-        lease: The turn's hold on the session; None where no store keeps it.
+        binding: The binding of the session.
+        lease: The turn's lease on the session; None where no store keeps it.
         arrived: Whether a session came in, so that one goes out in any case.
-        kid: Id of the key that had sealed it; None for a new one.
-        is_in_doubt: Whether a commit has failed, so that nobody can tell whether what it was to keep is kept.
+        kid: The id of the key that had sealed it; None for a new session.
+        is_in_doubt: Whether a commit has failed, so that nobody can tell whether its state is kept.
     """
 
     __slots__ = ("_is_held", "arrived", "binding", "is_in_doubt", "kid", "lease", "sealer", "session", "store")
@@ -71,21 +71,21 @@ class Turn:
 
     @property
     def is_changed(self) -> bool:
-        """Whether the session is not what arrived or was last sealed, or can no longer be written."""
+        """Whether the session differs from what arrived or was last sealed, or can no longer be written."""
         try:
             return state_of(self.session).is_changed()
         except StateError:
             return True
 
     async def hold(self, claims: Claims | None) -> None:
-        """Ask the store for the session, and go on from what it says.
+        """Ask the store for a lease on the session, and apply it.
 
         Args:
-            claims: What its token says; None where none seals it.
+            claims: The claims of its token; None where no token seals it.
 
         Raises:
-            SessionError: The store refuses it.
-            SessionUnavailable: It cannot tell, or nobody here has what the token says is kept.
+            SessionError: The store refuses the session.
+            SessionUnavailable: The store failed, or nobody here has the state that the token says is kept.
         """
         if self.store is not None:
             await self.release()
@@ -95,12 +95,12 @@ class Turn:
         if claims is not None:
             check_kept(claims, self.lease)
         if self.lease is not None:
-            _tell_clashes(self.sealer.resume(self.session, self.lease, is_in_doubt=self.is_in_doubt))
+            _log_clashes(self.sealer.resume(self.session, self.lease, is_in_doubt=self.is_in_doubt))
             self.is_in_doubt = False
             state_of(self.session).lease = self.lease
 
     def describe(self, claims: Claims | None) -> OpenRequest:
-        """The session and its turn, as the store is told of them."""
+        """The request for the store: the session and its turn."""
         session_id = self.session.id
         assert session_id is not None
         return OpenRequest(session_id, claims, self.binding)
@@ -108,28 +108,28 @@ class Turn:
     async def commit(
         self, lease: Lease, *, ends_turn: bool, has_mirror: bool = True, look: Callable[[bytes], None] = lambda _: None
     ) -> Pieces:
-        """Freeze the session and have the store keep it; gives the envelope, or the token alone.
+        """Freeze the session and commit it at the store; returns the envelope, or the token alone.
 
         Args:
-            lease: The turn's.
-            ends_turn: As of ``Lease.commit``.
+            lease: The turn's lease.
+            ends_turn: As in ``Lease.commit``.
             has_mirror: Whether the whole envelope goes out, and not the token alone.
-            look: Sees the token before the store does. What it raises ends the commit, and the store has not been asked.
+            look: Is called with the token before the store is asked. What it raises ends the commit.
 
         Raises:
             SessionError: Another turn came first, or the session was revoked.
-            SessionUnavailable: It could not be written.
-            SessionAliasError, SessionValueError: What tools did to the session cannot be written.
+            SessionUnavailable: The session could not be written.
+            SessionAliasError, SessionValueError: A change cannot be written.
         """
         newer = await ask(lease.latest)
         for _ in range(MOST_TRIES):
             if newer is not None:
-                _tell_clashes(self.sealer.rebase(self.session, newer, lease.version, lease.revision))
+                _log_clashes(self.sealer.rebase(self.session, newer, lease.version, lease.revision))
             check_lease(lease, self.sealer.claims_of(self.session).seq)
             prepared = self.sealer.prepare(self.session, self.binding, sequence=lease.sequence, has_mirror=has_mirror)
             look(prepared.sealed.token)
             try:
-                await shielded(partial(self._keep, lease, prepared, ends_turn=ends_turn))
+                await run_shielded(partial(self._keep, lease, prepared, ends_turn=ends_turn))
                 break
             except SessionConflict:
                 newer = await ask(lease.latest)
@@ -140,38 +140,38 @@ class Turn:
         return (prepared.sealed.envelope if has_mirror else prepared.sealed.token,)
 
     async def _keep(self, lease: Lease, prepared: Prepared, *, ends_turn: bool) -> None:
-        """Commit what was prepared, and go on from it: one step, since of half of it nobody could tell what is kept."""
+        """Commit what was prepared and mark it as sealed, in one step, so that a cancellation cannot come between."""
         try:
             await ask(lease.commit, prepared.sealed, ends_turn=ends_turn)
         except SessionUnavailable:
             self.is_in_doubt = True
             raise
-        prepared.arrive(self.session)
+        prepared.mark_sealed(self.session)
 
     async def release(self) -> None:
-        """Let go of the session, whatever cancels this meanwhile; once, since another turn may hold it by then."""
+        """Release the lease, whatever cancels this meanwhile; only once, since another turn may hold the session by then."""
         if self._is_held:
             self._is_held = False
-            await shielded(self._release)
+            await run_shielded(self._release)
 
     async def _release(self) -> None:
         assert self.lease is not None
         try:
             await self.lease.release()
-        except Exception as error:  # noqa: BLE001 - the turn is over; what a store does not let go of it must end by itself
-            # Not its message: those of drivers quote statements, and so state and subjects.
+        except Exception as error:  # noqa: BLE001 - the turn is over; a store must end by itself what it cannot release
+            # Not the message: drivers quote statements in it, and so state and subjects.
             logger.error("dcaf: the store could not release a session: %s", describe_raised(error))  # noqa: TRY400
 
 
-def _tell_clashes(keys: list[str]) -> None:
+def _log_clashes(keys: list[str]) -> None:
     if keys:
         logger.warning("dcaf: another turn had changed %d values that this turn changed too; this turn's are kept", len(keys))
 
 
-async def shielded(call: Callable[[], Awaitable[None]]) -> None:
-    """Make a call and wait for its end, whatever cancels the caller meanwhile: that is raised when the call has ended.
+async def run_shielded(call: Callable[[], Awaitable[None]]) -> None:
+    """Make a call and wait for its end; a cancellation of the caller is raised when the call has ended.
 
-    A cancel scope of anyio keeps out those of anyio and trio; a task of asyncio can also be cancelled by itself.
+    A cancel scope of anyio shields from those of anyio and trio; a task of asyncio can also be cancelled by itself.
     """
     with anyio.CancelScope(shield=True):
         if not _runs_on_asyncio():

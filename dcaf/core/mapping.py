@@ -1,29 +1,17 @@
 """Typed reading and writing by key, and the dict's views: what a session and each of its scopes have in common.
 
-``keys()``, ``items()`` and ``values()`` of a session, which do what a dict's do.
-
->>> from dcaf.core.session import Session
->>> session = Session.from_dict({"a": 1, "b": [2]})
->>> list(reversed(session.keys())), "a" in session.items()
-(['b', 'a'], False)
-
-What a reader gets wrong: they show the session as it is when they are asked, and not as it was when they were made.
-
-Typed reading and writing by key: what a session and each of its scopes have in common.
-
 >>> from dcaf.core.state import State
 >>> values = StateMapping(State(), "user:")
 >>> values["theme"] = "dark"
->>> values.get("theme", as_type=str), list(values)
-('dark', ['theme'])
+>>> values.get("theme", as_type=str), list(values), "theme" in values.keys()
+('dark', ['theme'], True)
 
-What a reader gets wrong: what ``get`` and ``[]`` return is live. Changing it changes the session. And every method that a dict has
-does here what it does there: what it returns, in which order, and which error it raises.
+What a reader gets wrong: containers and typed objects that ``get`` and ``[]`` return are live. Changing one changes the session.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, MutableMapping, ValuesView
+from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, MappingView, MutableMapping, ValuesView
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Self, TypeVar, overload
@@ -31,21 +19,27 @@ from typing import Any, ClassVar, Final, Self, TypeVar, overload
 from typing_extensions import TypeForm
 
 from dcaf.core.errors import SessionTypeError, SessionValueError
-from dcaf.core.handles import ABSENT
 from dcaf.core.json_values import read
+from dcaf.core.parts import ABSENT
 from dcaf.core.state import State
 
 
-class Keys(KeysView[str]):
-    """The keys."""
+class View(MappingView):
+    """A view of a mapping, with the attribute that a dict's views have besides those of ``collections.abc``."""
 
     __slots__ = ()
     _mapping: Any
 
     @property
     def mapping(self) -> MappingProxyType[str, Any]:
-        """What they are of, to read."""
+        """The mapping, read-only."""
         return MappingProxyType(self._mapping)
+
+
+class Keys(View, KeysView[str]):
+    """The keys, as they are when they are asked for."""
+
+    __slots__ = ()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._mapping)
@@ -54,16 +48,10 @@ class Keys(KeysView[str]):
         return iter(reversed(self._mapping))
 
 
-class Items(ItemsView[str, Any]):
+class Items(View, ItemsView[str, Any]):
     """The keys with their values."""
 
     __slots__ = ()
-    _mapping: Any
-
-    @property
-    def mapping(self) -> MappingProxyType[str, Any]:
-        """What they are of, to read."""
-        return MappingProxyType(self._mapping)
 
     def __contains__(self, item: object) -> bool:
         return isinstance(item, tuple) and len(item) == 2 and item[0] in self._mapping and super().__contains__(item)  # noqa: PLR2004
@@ -75,16 +63,10 @@ class Items(ItemsView[str, Any]):
         return ((key, self._mapping[key]) for key in reversed(self._mapping))
 
 
-class Values(ValuesView[Any]):
+class Values(View, ValuesView[Any]):
     """The values."""
 
     __slots__ = ()
-    _mapping: Any
-
-    @property
-    def mapping(self) -> MappingProxyType[str, Any]:
-        """What they are of, to read."""
-        return MappingProxyType(self._mapping)
 
     def __iter__(self) -> Iterator[Any]:
         return (self._mapping[key] for key in self._mapping)
@@ -143,12 +125,12 @@ class StateMapping(MutableMapping[str, Any]):
                 return found
         slot = None if name is None else self._state.find(name)
         if slot is not None:
-            found = slot.lend() if as_type is None else slot.lend_as(as_type)
+            found = slot.get_live() if as_type is None else slot.get_live_as(as_type)
             if found is not ABSENT:
                 return found
         if as_type is None or default is None or name is None:
             return default
-        return self._state.slot(name).offer(default, as_type)
+        return self._state.slot(name).get_default(default, as_type)
 
     def set(self, key: str, value: object) -> None:
         """Convert, check and store a value at once. The object stays live: it is stored again if it changes.
@@ -206,7 +188,7 @@ class StateMapping(MutableMapping[str, Any]):
         self._state.drop_all(prefix=self._prefix)
 
     def copy(self) -> dict[str, Any]:
-        """The values as plain JSON in a dict of its own, ``temp:`` keys too."""
+        """The values as plain JSON in a new dict, ``temp:`` keys too."""
         length = len(self._prefix)
         return {key[length:]: read(data) for key, data in self._state.values(self._prefix).items()}
 
@@ -251,10 +233,10 @@ class StateMapping(MutableMapping[str, Any]):
         return name is not None and name in self._state
 
     def __iter__(self) -> Iterator[str]:
-        return self._unchanged(self._keys())
+        return self._iterate(self._keys())
 
     def __reversed__(self) -> Iterator[str]:
-        return self._unchanged(self._keys()[::-1])
+        return self._iterate(self._keys()[::-1])
 
     def __len__(self) -> int:
         return len(self._state.keys(self._prefix))
@@ -286,11 +268,11 @@ class StateMapping(MutableMapping[str, Any]):
         """The key with the prefix; None where it is no string, and so is absent."""
         if isinstance(key, str):
             return self._prefix + key
-        hash(key)  # as a dict refuses what cannot be a key at all
+        hash(key)  # raises TypeError as a dict does for what cannot be a key at all
         return None
 
     def _new_name(self, key: object) -> str:
-        """The key with the prefix, of what is to be stored.
+        """The key with the prefix, for a value that is to be stored.
 
         Raises:
             SessionValueError: It is no string.
@@ -303,11 +285,11 @@ class StateMapping(MutableMapping[str, Any]):
         length = len(self._prefix)
         return [key[length:] for key in self._state.keys(self._prefix)]
 
-    def _unchanged(self, keys: list[str]) -> Iterator[str]:
-        """Go through the keys as long as they are the same ones.
+    def _iterate(self, keys: list[str]) -> Iterator[str]:
+        """Iterate over the keys as long as none comes or goes.
 
         Raises:
-            RuntimeError: One came or went, as of a dict.
+            RuntimeError: One came or went, as in a dict.
         """
         before = self._state.size_changes
 

@@ -1,6 +1,4 @@
-"""States of before: older schema versions, brought up step by step, and plain unsigned sessions, taken in until a date.
-
-Older state, newer application: bring a state to the present version of the application's schema, step by step.
+"""Sessions of before: older schema versions, brought up step by step, and plain unsigned sessions, taken in until a date.
 
 >>> from dcaf.core.base64url import Payload
 >>> def rename_step(values):
@@ -10,17 +8,13 @@ Older state, newer application: bring a state to the present version of the appl
 >>> state.plain()
 b'{"wizard_step":3}'
 
-What a reader gets wrong: ``migrations[2]`` makes version 2 out of version 1. It gets plain JSON values, not typed ones.
-
-Plain sessions of before: refused, ignored, or taken in until a date.
-
 >>> from datetime import UTC, datetime
 >>> keep_step = Import(until=datetime(2027, 1, 1, tzinfo=UTC), accept=lambda plain: {"step": plain["step"]})
 >>> keep_step.values({"step": 2, "approved": True}, now=1_780_000_000)
 {'step': 2}
 
-What a reader gets wrong: whoever can send a plain object to an ``Import`` can write what ``accept`` lets through. It is a
-door for the days of a migration, so it has a date, and what it lets in ends with it.
+What a reader gets wrong: whoever can send a plain object to an ``Import`` can write what ``accept`` lets through. So it has a date,
+and the sessions that it begins end no later.
 """
 
 from __future__ import annotations
@@ -40,16 +34,20 @@ MAX_VERSION: Final = 2**53 - 1
 """The largest integer of a claim (docs/protocol.md, section 4)."""
 
 Migration: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
-"""Makes the values of one version out of those of the version before."""
+"""Makes the values of one version from those of the version before."""
+
+logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
 
 class Migrations:
     """The version of the application's schema, and the way to it from older ones.
 
+    A step gets and returns plain JSON values, not typed ones.
+
     Args:
-        version: The present version; 0 where the application has never changed its schema.
-        steps: ``{n: function}``, each making the values of version n out of those of n - 1. They end at ``version``
-            without a gap; a session older than the first of them has ended.
+        version: The current version; 0 where the application has never changed its schema.
+        steps: ``{n: function}``, each making the values of version n from those of n - 1. They lead to ``version`` without a gap; a
+            session older than the first of them has ended.
 
     Raises:
         ConfigurationError: The version is negative, or the steps do not lead to it.
@@ -70,18 +68,18 @@ class Migrations:
             )
 
     def check(self, version: int) -> None:
-        """Refuse a state for which there is no way to the present version.
+        """Refuse a state for which there is no way to the current version.
 
         Raises:
-            SessionEnded: It is newer than the present one, or older than the first step.
+            SessionEnded: It is newer than the current version, or older than the first step.
         """
         if version == self.version:
             return
-        if version > self.version or any(step not in self._steps for step in self._due(version)):
+        if version > self.version or any(step not in self._steps for step in self._steps_from(version)):
             raise SessionEnded(reason="version")
 
     def upgrade(self, state: State, version: int) -> None:
-        """Bring a state from a checked version to the present one. What a step raises is not caught.
+        """Upgrade a state from a checked version to the current one. What a step raises is not caught.
 
         Raises:
             SessionValueError: A step made a value that may not be stored. Nothing was changed.
@@ -89,24 +87,21 @@ class Migrations:
         if version == self.version:
             return
         values = cast("dict[str, Any]", read(state.plain()))
-        for step in self._due(version):
+        for step in self._steps_from(version):
             values = self._steps[step](values)
         state.replace(values)
 
-    def _due(self, version: int) -> range:
+    def _steps_from(self, version: int) -> range:
         return range(version + 1, self.version + 1)
-
-
-logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """How plain sessions are taken in.
+    """How plain sessions are imported until a date.
 
     Attributes:
         until: After this moment they are refused; sessions made of them end no later. With a time zone.
-        accept: Validates and narrows: gets the plain object, returns the values to keep. None, or an exception, refuses it.
+        accept: Gets the plain object and returns the values to keep. None, or an exception, refuses it.
 
     Raises:
         ConfigurationError: ``until`` has no time zone, or ``accept`` is no function, or an async one.
@@ -126,10 +121,10 @@ class Import:
         return int(self.until.timestamp())
 
     def values(self, plain: dict[str, Any], *, now: float) -> Mapping[str, Any]:
-        """What is kept of a plain object at a moment, in seconds since the epoch.
+        """The values to keep of a plain object; ``now`` in seconds since the epoch.
 
         Raises:
-            SessionUnsigned: The date has passed, or ``accept`` would not have it. What it raised is in the log.
+            SessionUnsigned: The date has passed, or ``accept`` refused the object. What it raised is in the log.
         """
         require("Import.values(now=)", now, (int, float), "a number of seconds since the epoch")
         if now > self.until_s:
@@ -140,12 +135,12 @@ class Import:
             logger.error("dcaf: Import(accept=) raised %s", describe_raised(error))  # noqa: TRY400 - its message may quote the object
             raise SessionUnsigned(reason="accept") from None
         if not isinstance(found, Mapping):
-            self._tell_misfit(found)
+            self._log_misfit(found)
             raise SessionUnsigned(reason="accept")
         return found
 
-    def _tell_misfit(self, found: object) -> None:
-        """Tell the operator of what is no mapping; None is the way to refuse an object."""
+    def _log_misfit(self, found: object) -> None:
+        """Log a value that is no mapping; None is the regular way to refuse an object."""
         if found is None:
             return
         instead = ", for instance its model_dump()" if hasattr(type(found), "model_dump") else ""

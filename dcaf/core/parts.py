@@ -1,13 +1,4 @@
-"""What a value is made of, one step down, and where in it a problem stands.
-
-Where in a value a problem stands, said without saying the value.
-
->>> join(["items", 2, "unit price"])
-".items[2]['unit price']"
-
-What a reader gets wrong: a message of pydantic may quote the value, and a validator's own words may too. Those are replaced.
-
-What a value is made of, one step down: the members of an object, the items of a container. And plain values under another name.
+"""What a value is made of, one step down, and where in it a problem stands, without a word of the value itself.
 
 >>> from collections import deque
 >>> [*parts_of({"a": 1, "b": deque()})], [*parts_of((True, None))], [*parts_of(5)]
@@ -15,8 +6,10 @@ What a value is made of, one step down: the members of an object, the items of a
 >>> class Shout(str): ...
 >>> type(base_of(Shout("hey")))
 <class 'str'>
+>>> join_path(["items", 2, "unit price"])
+".items[2]['unit price']"
 
-What a reader gets wrong: it goes by the class of an object and not by the type that is declared for it, so that an object of a
+The parts go by the class of an object and not by the type that is declared for it, so that an object of a
 subclass shows all that it has.
 """
 
@@ -35,76 +28,18 @@ from typing import Any, Final, TypeAlias, get_args
 from pydantic import BaseModel, RootModel, ValidationError
 from pydantic_core.core_schema import ErrorType
 
-QUOTING: Final = {"value_error", "assertion_error", "union_tag_invalid", "uuid_parsing", "url_parsing"}
-OWN_WORDS: Final = frozenset(get_args(ErrorType)) - QUOTING
-"""Errors whose message is pydantic's own and does not quote the value."""
-
-
-class Refusal(Exception):
-    """A value may not be stored; each container that it passes on its way up adds its step to the path."""
-
-    def __init__(self, problem: str) -> None:
-        super().__init__(problem)
-        self.problem: str = problem
-        self.path: str = ""
-
-    def under(self, step: str | int | None) -> Refusal:
-        """The same problem, seen from one container further out; None where that one adds nothing to a path."""
-        self.path = self.path if step is None else join((step,)) + self.path
-        return self
-
-
-def misfit(path: str, as_type: Any, error: ValidationError) -> str:
-    """Say where a value does not fit its type, without saying the value."""
-    name = as_type.__name__ if isinstance(as_type, type) else str(as_type)
-    lines = [f"{where}: {problem}" for where, problem in problems(path, error)]
-    return f"the value does not fit {name}\n  " + "\n  ".join(lines)
-
-
-def problems(path: str, error: ValidationError) -> list[tuple[str, str]]:
-    """Path and problem of each misfit, without the value."""
-    return [(path + join(item["loc"]), _problem(item)) for item in error.errors(include_input=False, include_url=False)]
-
-
-def locate(item: Any, written: Any) -> Refusal:
-    """What is wrong with a written value that its type does not read, and where: the labels of unions are no steps."""
-    steps, here = [], written
-    for step in item["loc"]:
-        if (isinstance(here, dict) and step in here) or (isinstance(here, list) and step in range(len(here))):
-            here = here[step]
-            steps.append(step)
-    if item["type"] == "missing":
-        steps.append(item["loc"][-1])
-    refusal = Refusal(f"would not be read back: {_problem(item)}")
-    refusal.path = join(steps)
-    return refusal
-
-
-def join(steps: Iterable[str | int]) -> str:
-    """A path as it would be written in Python, after the name of the value."""
-    return "".join(_step(step) for step in steps)
-
-
-def _step(step: str | int) -> str:
-    if isinstance(step, int):
-        return f"[{step}]"
-    return f".{step}" if step.isidentifier() else f"[{step!r}]"
-
-
-def _problem(item: Any) -> str:
-    return str(item["msg"]) if item["type"] in OWN_WORDS else "refused by the type's own validator"
-
-
 Step: TypeAlias = "str | int | None"
 """The name of a member, a key, or the index of an item; None adds nothing to a path."""
 
 ATOMS: Final = (str, int, float, bool, NoneType)
 SETS: Final = (set, frozenset)
 SEQUENCES: Final = (list, tuple, deque, *SETS)
+ABSENT: Final = object()
+"""Stands for a value that is not there, where None is a value."""
 
 
 def _real(kind: type) -> type:
-    """The class of the standard library, where a clock that stands still has put another in its place (freezegun)."""
+    """The class of the standard library, also where a test has replaced it to stop the clock (freezegun)."""
     return next(base for base in kind.__mro__ if base.__module__ == "datetime")
 
 
@@ -120,11 +55,60 @@ TIMES: Final[dict[type, tuple[str, ...]]] = {
 }
 """What each kind of time is made of; a datetime first, which is a date too."""
 
+QUOTING: Final = {"value_error", "assertion_error", "union_tag_invalid", "uuid_parsing", "url_parsing"}
+OWN_WORDS: Final = frozenset(get_args(ErrorType)) - QUOTING
+"""Errors whose message is pydantic's own and does not quote the value."""
+
+
+class Refusal(Exception):
+    """A value may not be stored; each container that it passes on its way up adds its step to the path."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem: str = problem
+        self.path: str = ""
+
+    def under(self, step: str | int | None) -> Refusal:
+        """The same problem, seen from one container further out; None where that one adds nothing to a path."""
+        self.path = self.path if step is None else join_path((step,)) + self.path
+        return self
+
+
+def describe_misfit(path: str, as_type: Any, error: ValidationError) -> str:
+    """Say where a value does not fit its type, without saying the value."""
+    name = as_type.__name__ if isinstance(as_type, type) else str(as_type)
+    lines = [f"{where}: {problem}" for where, problem in list_problems(path, error)]
+    return f"the value does not fit {name}\n  " + "\n  ".join(lines)
+
+
+def list_problems(path: str, error: ValidationError) -> list[tuple[str, str]]:
+    """Path and problem of each misfit, without the value."""
+    return [(path + join_path(item["loc"]), _problem(item)) for item in error.errors(include_input=False, include_url=False)]
+
+
+def locate_misfit(item: Any, written: Any) -> Refusal:
+    """Turn an error of pydantic about a written value into a refusal with its path; the labels of unions are no steps of it."""
+    steps, here = [], written
+    for step in item["loc"]:
+        if (isinstance(here, dict) and step in here) or (isinstance(here, list) and step in range(len(here))):
+            here = here[step]
+            steps.append(step)
+    if item["type"] == "missing":
+        steps.append(item["loc"][-1])
+    refusal = Refusal(f"would not be read back: {_problem(item)}")
+    refusal.path = join_path(steps)
+    return refusal
+
+
+def join_path(steps: Iterable[str | int]) -> str:
+    """A path as it would be written in Python, after the name of the value."""
+    return "".join(_step(step) for step in steps)
+
 
 def parts_of(value: object) -> Iterator[tuple[Step, Any]]:
-    """The parts of a value, by their steps; none where it is no object with members and no container.
+    """The parts of a value with the steps to them; none where it is neither an object with members nor a container.
 
-    Private attributes of a model are no part of it: no model writes or reads them.
+    Private attributes of a model are not among them, because no model writes or reads them.
     """
     if isinstance(value, BaseModel):
         return _members(value)
@@ -146,37 +130,22 @@ fields_of: Final[Callable[[type], tuple[str, ...]]] = lru_cache(maxsize=1024)(_f
 
 
 def extra_of(value: object) -> Mapping[str, Any]:
-    """The members that an object has and its class does not declare, where the class allows that."""
+    """The members that an object has beyond those of its class, where the class allows that."""
     return getattr(value, "__pydantic_extra__", None) or {}
 
 
 def base_of(value: Any) -> Any:
-    """The plain value that one of a subclass is, where the two are equal; else the value itself.
-
-    Subclasses of the texts, numbers and times of Python are meant, and the numbers, texts and truth values of NumPy.
-    """
+    """The plain value that equals one of a subclass of str, a number or a time, or a scalar of NumPy; else the value itself."""
     made = _plain(value)
-    return made if type(made) is not type(value) and (equal(made, value) or _is_nan(made)) else value
+    return made if type(made) is not type(value) and (is_equal(made, value) or _is_nan(made)) else value
 
 
-def _is_nan(value: object) -> bool:
-    return isinstance(value, float) and math.isnan(value)
-
-
-def equal(one: Any, other: Any) -> bool:
-    """Whether two objects call themselves equal; not where their own code fails at it."""
+def is_equal(one: Any, other: Any) -> bool:
+    """Whether two objects are equal by their own ``==``; False where that raises."""
     try:
         return bool(one == other)
     except Exception:  # noqa: BLE001 - the code of some other library runs here
         return False
-
-
-def _inside(value: Any) -> Iterable[Any]:
-    """The parts of a value without their steps, which is quicker."""
-    if isinstance(value, BaseModel):
-        members = map(value.__dict__.get, fields_of(type(value)))
-        return (*members, *extra_of(value).values())
-    return value.values() if isinstance(value, dict) else (part for _, part in parts_of(value))
 
 
 def key_step(key: object) -> Step:
@@ -220,7 +189,7 @@ def _plain(value: Any) -> Any:
 
 
 def _time(value: Any) -> Any:
-    """A time of the standard library's own class."""
+    """The same time as an object of the standard library's own class."""
     for kind, names in TIMES.items():
         if isinstance(value, kind):
             return kind(**{name: getattr(value, name) for name in names})
@@ -231,3 +200,25 @@ def _numpy(value: Any) -> Any:
     numpy: Any = sys.modules["numpy"]
     item = value.item() if isinstance(value, numpy.generic) else value
     return item if type(item) in (str, int, float, bool) else value
+
+
+def _step(step: str | int) -> str:
+    if isinstance(step, int):
+        return f"[{step}]"
+    return f".{step}" if step.isidentifier() else f"[{step!r}]"
+
+
+def _problem(item: Any) -> str:
+    return str(item["msg"]) if item["type"] in OWN_WORDS else "refused by the type's own validator"
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    """The parts of a value without the steps to them, which is faster."""
+    if isinstance(value, BaseModel):
+        members = map(value.__dict__.get, fields_of(type(value)))
+        return (*members, *extra_of(value).values())
+    return value.values() if isinstance(value, dict) else (part for _, part in parts_of(value))

@@ -1,4 +1,4 @@
-"""The members of a written object, apart and together, without parsing what they hold.
+"""Cut a written JSON object into its members and join them again, without parsing the values.
 
 >>> members = cut(b'{"step":1,"cart":{"items":[]}}', (8, 19))
 >>> members.written("step"), members.updated({"step": b"2"}).payload().data
@@ -6,8 +6,7 @@
 >>> cut(b'{"step":1,"cart":{"items":[]}}', (8, 18)) is None
 True
 
-What a reader gets wrong: the index says only where to cut. The keys are read from the state itself, and an index that does not
-fit it is ignored: the state is parsed as if there were none.
+The index says only where to cut. The keys are read from the state itself; where the index does not fit, the state is parsed.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ INDEXED_MEMBERS: Final = 256
 """States of more members than this get none."""
 
 MEMBER_BYTES: Final = 512
-"""Nor do those whose members are smaller than this on average: to cut one out takes as long as to parse some hundred bytes."""
+"""Nor do states whose members are smaller than this on average: cutting one takes as long as parsing some hundred bytes."""
 
 NAME: Final = re.compile(rb'("(?:[^"\\]|\\.)*"):')
 COMMA: Final = ord(",")
@@ -43,7 +42,7 @@ class Members(dict[str, Any]):
         return orjson.dumps(self[key])
 
     def updated(self, values: Mapping[str, bytes | None], moved: Iterable[str] = ()) -> Self:
-        """The same with other values, written; None takes a key out. Those of ``moved`` leave their places for new ones."""
+        """A copy with other written values; None removes a key. The keys of ``moved`` move to the end."""
         found = type(self)(self)
         for key in moved:
             found.pop(key, None)
@@ -55,7 +54,7 @@ class Members(dict[str, Any]):
         return found
 
     def payload(self) -> Payload:
-        """One object of all of them, with an index where it is large."""
+        """All members as one object, with an index where it is large."""
         data = orjson.dumps(self)
         if len(data) <= INDEXED_BYTES or len(self) > most_members(len(data)):
             return Payload(data)
@@ -75,7 +74,7 @@ class Cut(Members):
         return bytes(self[key][name.end() :])
 
     def payload(self) -> Payload:
-        """One object of all of them, joined once, with an index where it is large."""
+        """All members as one object, joined once, with an index where it is large."""
         pieces: list[bytes | memoryview] = [b","] * (2 * len(self) + 1)
         pieces[1::2] = self.values()
         pieces[0], pieces[-1] = b"{", b"}"
@@ -88,7 +87,7 @@ class Cut(Members):
 
 
 def most_members(size: int) -> int:
-    """How many members a large state of so many bytes may have for an index."""
+    """The most members that a state of so many bytes may have to get an index."""
     return min(INDEXED_MEMBERS, size // MEMBER_BYTES)
 
 
@@ -129,7 +128,7 @@ def cut(data: bytes, index: Sequence[int]) -> Cut | None:
 
 
 def _named(names: list[bytes], members: list[memoryview]) -> Cut | None:
-    """Members by their keys; None where a name is none, or repeated."""
+    """Members by their keys; None where a name is no JSON text, or is repeated."""
     try:
         keys: list[str] = orjson.loads(b"[%b]" % b",".join(names))
     except orjson.JSONDecodeError:
@@ -139,7 +138,7 @@ def _named(names: list[bytes], members: list[memoryview]) -> Cut | None:
 
 
 def lacks(payload: Payload, name: bytes) -> bool:
-    """Whether it is an object, and a quoted name stands nowhere in it, as far as a quick look at its bytes tells."""
+    """Whether a payload is an object whose bytes do not have a quoted name anywhere."""
     try:
         data = payload.data
     except ValueError:

@@ -7,8 +7,7 @@
 >>> seen["cart"], session.is_modified
 ({'items': ['widget']}, False)
 
-What a reader gets wrong: it is no snapshot. It shows what the session says at the moment of each read; only what it hands out
-is a copy.
+What a reader gets wrong: it is no snapshot. Each read shows the session as it is at that moment; only the values are copies.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from typing_extensions import TypeForm
 
 from dcaf.core.arguments import describe_framework
 from dcaf.core.errors import ConfigurationError, SessionReadOnlyError
-from dcaf.core.handles import ABSENT
 from dcaf.core.json_values import from_json, read
 from dcaf.core.mapping import Items, Keys, StateMapping, Values, state_of
-from dcaf.core.session import Session, session_behind
+from dcaf.core.parts import ABSENT
+from dcaf.core.session import Session, require_session
 from dcaf.core.slots import TEMPORARY
 from dcaf.core.typed import SessionType, locals_around, refuse_fields
 
@@ -36,10 +35,10 @@ WRITERS: Final = (
     *("set", "delete", "clear", "update", "incr", "append", "pop", "popitem", "setdefault"),
     *("__setitem__", "__delitem__", "__ior__", "__setattr__", "__delattr__"),
 )
-"""What changes a Session; here each of them only says so."""
+"""The methods that change a Session; here each of them raises."""
 
 
-def _refused(name: str) -> Callable[..., Any]:
+def _build_refusal(name: str) -> Callable[..., Any]:
     def refuse(_: ReadOnlySession, *__: object, **___: object) -> Any:
         raise SessionReadOnlyError(
             f"a ReadOnlySession cannot be written, and {name} writes. Declare the parameter as `session: Session` to write."
@@ -50,15 +49,15 @@ def _refused(name: str) -> Callable[..., Any]:
 
 
 class ReadOnlySession(Mapping[str, Any], metaclass=SessionType):
-    """What a session says, without a way to change it."""
+    """A session that can be read and not changed."""
 
     __slots__ = ("_prefix", "_session")
     _prefix: str
     _session: Session
 
     def __init__(self) -> None:
-        """Look at an empty session that belongs to no conversation."""
-        self._look(Session(), "")
+        """View an empty session that belongs to no conversation."""
+        self._bind(Session(), "")
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -66,16 +65,16 @@ class ReadOnlySession(Mapping[str, Any], metaclass=SessionType):
 
     @classmethod
     def of(cls, session: Session | ReadOnlySession) -> Self:
-        """Look at a session.
+        """View a session.
 
         Raises:
-            ConfigurationError: It is none.
+            ConfigurationError: It is no session.
         """
         if isinstance(session, ReadOnlySession) and not session._prefix:
-            return cls.__new__(cls)._look(session._session, "")
-        return cls.__new__(cls)._look(session_behind(session, f"{cls.__name__}.of()"), "")
+            return cls.__new__(cls)._bind(session._session, "")
+        return cls.__new__(cls)._bind(require_session(session, f"{cls.__name__}.of()"), "")
 
-    def _look(self, session: Session, prefix: str) -> Self:
+    def _bind(self, session: Session, prefix: str) -> Self:
         object.__setattr__(self, "_session", session)
         object.__setattr__(self, "_prefix", prefix)
         return self
@@ -88,7 +87,7 @@ class ReadOnlySession(Mapping[str, Any], metaclass=SessionType):
     def get(self, key: str, default: Any = None, *, as_type: None = None) -> Any: ...
 
     def get(self, key: str, default: Any = None, *, as_type: Any = None) -> Any:
-        """Read a value: a copy of its own, each time.
+        """Read a value: a new copy each time.
 
         Args:
             key: The key.
@@ -109,23 +108,23 @@ class ReadOnlySession(Mapping[str, Any], metaclass=SessionType):
         return key in self
 
     def copy(self) -> dict[str, Any]:
-        """The values as plain JSON in a dict of its own, ``temp:`` keys too."""
+        """The values as plain JSON in a new dict, ``temp:`` keys too."""
         return self._values.copy()
 
     def keys(self) -> KeysView[str]:
-        """As of a Session."""
+        """The keys, in the order in which they were set."""
         return Keys(self)
 
     def items(self) -> ItemsView[str, Any]:
-        """As of a Session; each value is a copy."""
+        """The keys with copies of their values."""
         return Items(self)
 
     def values(self) -> ValuesView[Any]:
-        """As of a Session; each is a copy."""
+        """Copies of the values."""
         return Values(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """The values as plain JSON in a dict of its own, without the ``temp:`` keys."""
+        """The values as plain JSON in a new dict, without the ``temp:`` keys."""
         return {key: value for key, value in self.copy().items() if self._prefix or not key.startswith(TEMPORARY)}
 
     @property
@@ -150,7 +149,7 @@ class ReadOnlySession(Mapping[str, Any], metaclass=SessionType):
 
     @property
     def id(self) -> str | None:
-        """As ``Session.id``."""
+        """The session's id, as ``Session.id``."""
         return self._session.id
 
     @property
@@ -174,15 +173,15 @@ class ReadOnlySession(Mapping[str, Any], metaclass=SessionType):
         return self._session.restarted
 
     def _scope(self, prefix: str) -> ReadOnlySession:
-        return ReadOnlySession.__new__(ReadOnlySession)._look(self._session, prefix)
+        return ReadOnlySession.__new__(ReadOnlySession)._bind(self._session, prefix)
 
     @property
     def _values(self) -> StateMapping:
-        """The same keys, to write."""
+        """The mapping of the keys below the prefix."""
         return StateMapping(state_of(self._session), self._prefix)
 
     def _data(self, key: object) -> bytes | None:
-        """The written value, with what was changed in it; None where the key is absent."""
+        """The written value, changes of live objects included; None where the key is absent."""
         if key not in self._values:
             return None
         slot = state_of(self._session).find(f"{self._prefix}{key}")
@@ -236,4 +235,4 @@ class ReadOnlySession(Mapping[str, Any], metaclass=SessionType):
 
 
 for _name in WRITERS:  # here, where no type checker sees them: it refuses them before they run
-    setattr(ReadOnlySession, _name, _refused(_name))
+    setattr(ReadOnlySession, _name, _build_refusal(_name))

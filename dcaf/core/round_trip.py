@@ -1,17 +1,10 @@
-r"""Whether a value comes back as it was written, and which part of it its type cannot write.
-
-Whether a value that was written comes back as the same: each part of it, with its exact type.
+r"""Check that a value comes back as it was written, and find the part of it that its type cannot write.
 
 >>> require_same({"a": [1, 2.0]}, {"a": [1, 2.0]})
 >>> require_same({"a": [1, (True, None)]}, {"a": [1, [True, None]]})
 Traceback (most recent call last):
 ...
 dcaf.core.parts.Refusal: is of type tuple, and would come back as list
-
-What a reader gets wrong: it compares the objects, and neither how they are written nor what they say of themselves. A type that
-masks a member writes it the same a second time, and an object may call itself equal to one that it is not.
-
-Which part of a value its type cannot write, where pydantic says only that there is one.
 
 >>> from pydantic import BaseModel, TypeAdapter
 >>> class Page(BaseModel):
@@ -23,8 +16,8 @@ Which part of a value its type cannot write, where pydantic says only that there
 >>> refusal.path, refusal.problem[:28]
 ('[1].thumb', 'holds bytes that are no text')
 
-What a reader gets wrong: it is asked only after a value was refused, to find the words for that. It asks pydantic for fewer and
-fewer parts, so that the settings of each model count.
+Objects are compared part by part, and neither by what they are written as nor by their own ``==``. A type
+that masks a member writes it the same a second time, and an object may call itself equal to one that it is not.
 """
 
 from __future__ import annotations
@@ -42,6 +35,7 @@ from uuid import UUID
 from pydantic import BaseModel, RootModel
 
 from dcaf.core.parts import (
+    ABSENT,
     ATOMS,
     DATE,
     DATETIME,
@@ -51,14 +45,13 @@ from dcaf.core.parts import (
     Refusal,
     Step,
     base_of,
-    equal,
     extra_of,
     fields_of,
+    is_equal,
     key_step,
     parts_of,
 )
 
-ABSENT: Final = object()
 NOT_FINITE: Final = "is not a finite number, which JSON cannot say"
 ANOTHER: Final = "would come back as another value: its type does not write all of it, or reads it otherwise"
 EXCLUDED: Final = (
@@ -71,16 +64,27 @@ PLAIN: Final = frozenset([str, int, bool, NoneType])
 NO_EQUALITY: Final[Any] = object.__eq__
 TEXT: Final = frozenset([str])
 
+Pairs: TypeAlias = dict[tuple[int, int], tuple[object, object]]
+"""The objects that were compared, by their ids. They are kept here, so that no other object gets their ids."""
+
+Dump: TypeAlias = Callable[[Any], object]
+"""Writes the parts of a value that are included: ``{"pages": {1: {"thumb": True}}}``."""
+
+DEEPEST: Final = 64
+AS_BASE64: Final = (
+    'holds bytes that are no text. In the model\'s configuration write ser_json_bytes="base64" and val_json_bytes="base64"'
+)
+
 
 def require_same(given: Any, back: Any) -> None:
-    """Refuse a value that did not come back as the same.
+    """Refuse a value that did not come back the same.
 
     Args:
         given: The value.
         back: What was read of it, after it was written.
 
     Raises:
-        Refusal: Some part is of another type or another value; the first of them, with its path.
+        Refusal: A part is of another type or has another value; the first of them, with its path.
     """
     try:
         _same(given, back, {})
@@ -89,7 +93,7 @@ def require_same(given: Any, back: Any) -> None:
 
 
 def is_same(given: Any, back: Any) -> bool:
-    """Whether a value came back as the same."""
+    """Whether a value came back the same."""
     try:
         require_same(given, back)
     except Refusal:
@@ -97,8 +101,30 @@ def is_same(given: Any, back: Any) -> bool:
     return True
 
 
-Pairs: TypeAlias = dict[tuple[int, int], tuple[object, object]]
-"""The objects that were compared, by their ids, which are theirs as long as they are kept."""
+def fingerprint(value: Any) -> Any:
+    """Something hashable that two values share if they may be the same, whatever their ``==`` says: to find an item of a set."""
+    kind = type(value)
+    if kind is float and value.is_integer():
+        kind, value = int, int(value)  # a whole number where a float is declared comes back as one
+    if kind in PLAIN:
+        return kind, value
+    if kind in FINGERPRINTS:
+        return kind, FINGERPRINTS[kind](value)
+    base = base_of(value)
+    return fingerprint(base) if base is not value else (kind, *_fingerprint_parts(value))
+
+
+def find_unwritable(value: Any, dump: Dump) -> Refusal:
+    """Find the innermost part that cannot be written, by asking pydantic for fewer and fewer parts."""
+    whole, path = value, list[Step]()
+    while len(path) < DEEPEST:
+        parts = [] if isinstance(value, SETS) else [*parts_of(value)]
+        step = _first([step for step, _ in parts if step is not None], lambda steps: _fails(dump, path, steps))
+        if step is None:
+            return _under(path, Refusal(_problem(value)))
+        path.append(step)
+        value = next(part for key, part in parts if key == step)
+    return Refusal(f"is of type {type(whole).__name__}, and nested deeper than {DEEPEST}, or holds itself")
 
 
 def _same(given: Any, back: Any, pairs: Pairs) -> None:
@@ -119,7 +145,7 @@ def _same(given: Any, back: Any, pairs: Pairs) -> None:
 
 
 def _of_kind(given: Any, back: Any) -> Any:
-    """A value of another type as one of the type that came back, where the two are equal and the guide says so."""
+    """Turn a value into one of the type that came back, where the two are equal and docs/guides/session.md allows it."""
     base = base_of(given)
     if isinstance(base, float) and not math.isfinite(base):
         raise Refusal(NOT_FINITE)
@@ -187,9 +213,9 @@ def _same_items(given: Any, back: Any, pairs: Pairs) -> None:
 
 
 def _same_entries(given: Mapping[Any, Any], back: Mapping[Any, Any], pairs: Pairs) -> None:
-    keys = None if {*map(type, given), *map(type, back)} <= TEXT else {look(key): key for key in back}
+    keys = None if {*map(type, given), *map(type, back)} <= TEXT else {fingerprint(key): key for key in back}
     for key, item in given.items():
-        other = key if keys is None else keys.get(look(key), ABSENT)
+        other = key if keys is None else keys.get(fingerprint(key), ABSENT)
         if other not in back:
             raise _lost_key(key, back)
         if keys is not None:
@@ -210,19 +236,19 @@ def _lost_key(key: Any, back: Mapping[Any, Any]) -> Refusal:
 
 
 def _same_set(given: Iterable[Any], back: Iterable[Any], pairs: Pairs) -> None:
-    others = {look(item): item for item in back}
+    others = {fingerprint(item): item for item in back}
     given = [*given]
     if len(given) != len(others):
         raise Refusal(f"has {len(given)} items, and would come back with {len(others)}")
     for item in given:
-        other = others.get(look(item), ABSENT)
+        other = others.get(fingerprint(item), ABSENT)
         if other is ABSENT:
             raise Refusal(f"has an item of type {type(item).__name__}, which would come back as another value")
         _same(item, other, pairs)
 
 
 def _same_value(given: Any, back: Any, _: Pairs) -> None:
-    if look(given) != look(back):
+    if fingerprint(given) != fingerprint(back):
         raise Refusal(ANOTHER)
 
 
@@ -234,7 +260,7 @@ def _same_number(given: float, back: float, _: Pairs) -> None:
 
 
 def _same_other(given: Any, back: Any, pairs: Pairs) -> None:
-    """Two objects of some class: of a container, or of one that says for itself what is equal."""
+    """Compare two objects of any other class: containers, and objects that define their own ``==``."""
     if given is back:
         return
     if isinstance(back, Mapping):
@@ -244,88 +270,29 @@ def _same_other(given: Any, back: Any, pairs: Pairs) -> None:
     elif isinstance(back, SETS):
         _same_set(given, back, pairs)
     elif isinstance(back, Enum) or type(back).__eq__ is not NO_EQUALITY:
-        if not equal(given, back):
+        if not is_equal(given, back):
             raise Refusal(ANOTHER)
     elif not _is_known(given, back, pairs):
-        # Of an object that is equal to itself alone only what it holds can be compared.
-        _same_entries(_held(given), _held(back), pairs)
+        # An object without an ``==`` of its own is equal only to itself, so its attributes are compared.
+        _same_entries(_attributes_of(given), _attributes_of(back), pairs)
 
 
-def _held(value: Any) -> dict[str, Any]:
+def _attributes_of(value: Any) -> dict[str, Any]:
     """The attributes of an object."""
     slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
     return {name: getattr(value, name) for name in slots if hasattr(value, name)} | getattr(value, "__dict__", {})
 
 
-def look(value: Any) -> Any:
-    """Something hashable that two values share if they may be the same, whatever they call equal: to find one of a set."""
-    kind = type(value)
-    if kind is float and value.is_integer():
-        kind, value = int, int(value)  # a whole number where a float is declared comes back as one
-    if kind in PLAIN:
-        return kind, value
-    if kind in LOOKS:
-        return kind, LOOKS[kind](value)
-    base = base_of(value)
-    return look(base) if base is not value else (kind, *_look_inside(value))
-
-
-def _look_inside(value: Any) -> Iterator[Any]:
+def _fingerprint_parts(value: Any) -> Iterator[Any]:
     if isinstance(value, BaseModel) or is_dataclass(value):
-        return (look(getattr(value, name, None)) for name in fields_of(type(value)))
+        return (fingerprint(getattr(value, name, None)) for name in fields_of(type(value)))
     if isinstance(value, tuple):
-        return map(look, value)
-    return iter([frozenset(map(look, value))] if isinstance(value, SETS) else [value] if isinstance(value, Hashable) else [])
-
-
-LOOKS: Final[Mapping[type, Callable[[Any], Any]]] = {
-    # Two times of one clock and one distance from UTC. In an hour that comes twice Python calls no two zones equal (PEP 495).
-    DATETIME: lambda value: (value.replace(tzinfo=None, fold=0), value.tzinfo is None, value.utcoffset()),
-    TIME: lambda value: (value.replace(tzinfo=None, fold=0), value.tzinfo is None, value.utcoffset()),
-    DATE: lambda value: value,
-    TIMEDELTA: lambda value: value,
-    Decimal: Decimal.as_tuple,
-    UUID: lambda value: value.int,
-    bytes: lambda value: value,
-    bytearray: bytes,
-    float: repr,
-    list: lambda value: tuple(map(look, value)),
-    dict: lambda value: frozenset((look(key), look(item)) for key, item in value.items()),
-}
-
-COMPARED: Final[Mapping[type, Callable[[Any, Any, Pairs], None]]] = {
-    **dict.fromkeys((DATETIME, TIME, DATE, TIMEDELTA, Decimal, UUID, bytes, bytearray), _same_value),
-    float: _same_number,
-    dict: _same_entries,
-    **dict.fromkeys((list, tuple, deque), _same_items),
-    **dict.fromkeys(SETS, _same_set),
-}
-
-
-Dump: TypeAlias = Callable[[Any], object]
-"""Writes the parts of a value that are included: ``{"pages": {1: {"thumb": True}}}``."""
-
-DEEPEST: Final = 64
-AS_BASE64: Final = (
-    'holds bytes that are no text. In the model\'s configuration write ser_json_bytes="base64" and val_json_bytes="base64"'
-)
-
-
-def find_unwritable(value: Any, dump: Dump) -> Refusal:
-    """Say what cannot be written, at the innermost part."""
-    whole, path = value, list[Step]()
-    while len(path) < DEEPEST:
-        parts = [] if isinstance(value, SETS) else [*parts_of(value)]
-        step = _first([step for step, _ in parts if step is not None], lambda steps: _fails(dump, path, steps))
-        if step is None:
-            return _under(path, Refusal(_problem(value)))
-        path.append(step)
-        value = next(part for key, part in parts if key == step)
-    return Refusal(f"is of type {type(whole).__name__}, and nested deeper than {DEEPEST}, or holds itself")
+        return map(fingerprint, value)
+    return iter([frozenset(map(fingerprint, value))] if isinstance(value, SETS) else [value] if isinstance(value, Hashable) else [])
 
 
 def _first(steps: list[Any], fails: Callable[[list[Any]], bool]) -> Any:
-    """The first step at which writing fails, by halves; None where it fails at none."""
+    """The first step at which writing fails, found by halves; None where it fails at none."""
     if not steps or not fails(steps):
         return None
     while len(steps) > 1:
@@ -367,3 +334,28 @@ def _is_text(value: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+FINGERPRINTS: Final[Mapping[type, Callable[[Any], Any]]] = {
+    # One clock time with one offset from UTC. In an hour that comes twice Python calls no two zones equal (PEP 495).
+    DATETIME: lambda value: (value.replace(tzinfo=None, fold=0), value.tzinfo is None, value.utcoffset()),
+    TIME: lambda value: (value.replace(tzinfo=None, fold=0), value.tzinfo is None, value.utcoffset()),
+    DATE: lambda value: value,
+    TIMEDELTA: lambda value: value,
+    Decimal: Decimal.as_tuple,
+    UUID: lambda value: value.int,
+    bytes: lambda value: value,
+    bytearray: bytes,
+    float: repr,
+    list: lambda value: tuple(map(fingerprint, value)),
+    dict: lambda value: frozenset((fingerprint(key), fingerprint(item)) for key, item in value.items()),
+}
+
+
+COMPARED: Final[Mapping[type, Callable[[Any, Any, Pairs], None]]] = {
+    **dict.fromkeys((DATETIME, TIME, DATE, TIMEDELTA, Decimal, UUID, bytes, bytearray), _same_value),
+    float: _same_number,
+    dict: _same_entries,
+    **dict.fromkeys((list, tuple, deque), _same_items),
+    **dict.fromkeys(SETS, _same_set),
+}

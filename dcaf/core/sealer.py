@@ -1,4 +1,4 @@
-"""Open what clients send at ``data.session``, and seal what they are to keep: who vouches, for whom, and until when.
+"""Open what clients send at ``data.session``, and seal what they are to keep: with which keys, for whom, and until when.
 
 >>> from dcaf.core.keys import Key, Keyring
 >>> sealer = Sealer(keys=Keyring(Key.generate("k7")), audience="shop", clock=lambda: 1_789_000_000)
@@ -32,14 +32,14 @@ from dcaf.core.json_values import JSON
 from dcaf.core.keys import Key, Keyring
 from dcaf.core.mapping import state_of
 from dcaf.core.migrations import Import, Migrations
-from dcaf.core.rebasing import Tracked
+from dcaf.core.rebasing import RebasableState
 from dcaf.core.session import Session
 from dcaf.core.signing import SIGNED, Opened, Pieces, Suite, check_text
 from dcaf.core.state import Frozen, State
 from dcaf.core.store import FAILED, Lease, Sealed
 
-KEPT: Final = Payload(b"{}")
-"""The state in the token of a session whose state is kept elsewhere."""
+ELSEWHERE: Final = Payload(b"{}")
+"""The state in the token of a session whose state the server keeps."""
 
 MIRROR_ALL: Final = True
 SID_BYTES: Final = 16
@@ -56,9 +56,9 @@ LONGEST: Final = Claims(
     sv=MAX_INTEGER,
     ep=MAX_INTEGER,
 )
-"""Claims that take as much room beside a state as claims can, but for their audience; beside ``at`` there is no state."""
+"""The longest claims that a token with a state can have, except for the audience; with ``at`` there is no state."""
 WORN_AFTER: Final = 10
-"""A token that rests with its client is made anew when this part of the idle timeout is over: a tenth."""
+"""An unchanged state keeps its token until this fraction of the idle timeout is over: a tenth."""
 MAX_TOKEN_BYTES: Final = 256 * 1024
 """The longest token that is accepted where an application says nothing else."""
 
@@ -68,20 +68,20 @@ DEFAULT_LIFETIME: Final = Lifetime(idle_s=7 * 86_400, absolute_s=30 * 86_400)
 class Sealer:
     """Opens what clients send back and seals what they are to keep.
 
-    Attributes:
-        anonymous: The binding of a session of nobody.
-
     Args:
-        keys: Who may vouch.
-        audience: The service the sessions belong to.
+        keys: The keys that sign and verify.
+        audience: The service that the sessions belong to.
         lifetime: How long a session lives.
         mirror: The keys to show beside the token: True for all, a set of top-level keys, False for none.
         max_token_bytes: The longest token that is accepted, and so the longest that is made.
         migrations: The version of the application's schema and the way to it.
-        clock: Seconds since the epoch.
-        randomness: That many random bytes.
-        suite: What seals, and what a token must have been sealed by.
-        also_accepted: Further suites that a token may have been sealed by, during a migration.
+        clock: Returns the seconds since the epoch.
+        randomness: Returns as many random bytes as it is asked for.
+        suite: The suite that seals, and that a token must have been sealed by.
+        also_accepted: Further suites that are accepted, during a migration.
+
+    Attributes:
+        anonymous: The binding of a session without a subject.
 
     Raises:
         ConfigurationError: The audience is empty, the mirror is neither a bool nor keys, or no state would fit into a token.
@@ -120,7 +120,7 @@ class Sealer:
         self._limit_bytes = _room(suite, audience, max_token_bytes)
 
     def binding(self, subject: str | None = None, conversation: str | None = None) -> Binding:
-        """Whom the session of a turn is bound to."""
+        """The binding of a turn's session."""
         return Binding(self._audience, subject, conversation)
 
     def start(self, *, restarted: str | None = None) -> Session:
@@ -154,10 +154,10 @@ class Sealer:
         token = read_token(member)
         if token == NEW:
             return None
-        return self._verified(check_text(token, self._max_token_bytes))
+        return self._verify(check_text(token, self._max_token_bytes))
 
     def opened(self, token: bytes) -> Opened | None:
-        """Verify the seal of a token that was found in a larger text; None where ``verify`` would refuse it."""
+        """Verify the seal of a token that was found in a larger text; None where ``verify`` would refuse the token."""
         suite = self._suites.get(token[:PREFIX_BYTES])
         if suite is None or len(token) > self._max_token_bytes:
             return None
@@ -167,7 +167,7 @@ class Sealer:
             return None
 
     def accept(self, opened: Opened | None, binding: Binding) -> Session:
-        """Take a verified token for its holder, or start anew.
+        """Check a verified token against who presents it, and make its session; None starts a new session.
 
         Raises:
             SessionInvalid: It was sealed for another audience, subject or conversation, or in the future.
@@ -194,168 +194,163 @@ class Sealer:
         state = State(payload, standing, limit_bytes=self._limit_bytes)
         if version != self._migrations.version and claims.at is None:
             self._migrations.upgrade(state, version)
-            state.arrives(state.payload(), Standing(claims))
+            state.mark_sealed(state.payload(), Standing(claims))
         return Session._over(state)
 
-    def take_in(self, plain: dict[str, Any], door: Import) -> Session:
-        """Begin a session with what is kept of a plain one; it is born so early that it ends no later than the door closes.
+    def import_plain(self, plain: dict[str, Any], rule: Import) -> Session:
+        """Begin a session with the accepted values of a plain one; its birth is set so that it ends no later than the import does.
 
         Raises:
-            SessionUnsigned: The door is closed or would not have it, or what is kept of it may not be stored.
+            SessionUnsigned: The import is over or refuses it, or a value may not be stored.
         """
         now = int(self._clock())
-        values = door.values(plain, now=now)
-        born = min(now, door.until_s - self._lifetime.absolute_s)
+        values = rule.values(plain, now=now)
+        born = min(now, rule.until_s - self._lifetime.absolute_s)
         claims = self.claims_of(self.start())._replace(born=born, exp=self._lifetime.end(born, now))
         state = State(standing=Standing(claims), limit_bytes=self._limit_bytes)
         try:
             state.put_all(values)
         except SessionValueError:
             raise SessionUnsigned(reason="accept") from None
-        state.arrives(state.payload(), Standing(claims))
+        state.mark_sealed(state.payload(), Standing(claims))
         return Session._over(state)
 
     def claims_of(self, session: Session) -> Claims:
-        """What the last token of a session said of it; of a new one, what it begins with."""
+        """The claims of a session's last token, or those that a new session begins with."""
         return _standing_of(session).claims
 
     def visible(self, session: Session, *, whole: bool = False) -> bytes:
-        """What an application may read of the state in its request body: all of it, or, when encrypting, the mirrored keys."""
+        """The state that an application may read in its request body: all of it or, when encrypting, the mirrored keys."""
         if whole or self._suite is SIGNED:
             return state_of(session).plain()
         return state_of(session).plain(self._mirror.shows)
 
     def signing_kid(self) -> str:
-        """Id of the key that signs now."""
+        """The id of the key that signs now."""
         return self._keys.signer(self._clock()).kid
 
     def resume(self, session: Session, lease: Lease, *, is_in_doubt: bool = False) -> list[str]:
-        """Go on from what a store says of a session: its number, its epoch, where its state is kept, and the state itself.
+        """Apply a store's lease to a session: its number, its epoch, where its state is kept, and the state itself.
 
-        What was changed in it since it was sealed, on a socket between two turns, is laid over that; gives the keys as ``rebase``.
+        Changes since the last seal, on a socket between two turns, are laid over that state. Returns the keys as ``rebase``.
 
         Args:
             session: One that ``start`` or ``open`` of this sealer made.
-            lease: What the store said.
-            is_in_doubt: Whether what was changed may be in the store's state already; then it is not laid over that once more.
+            lease: The lease.
+            is_in_doubt: Whether the store's state may have the changes already; then they are not laid over it once more.
 
         Raises:
             SessionEnded: The state that the server keeps is of a schema that is not known here.
-            SessionUnavailable: It cannot be read.
-            SessionAliasError, SessionValueError: What was done to the session cannot be written, or a migration made a value that
-                may not be stored.
+            SessionUnavailable: That state cannot be read.
+            SessionAliasError, SessionValueError: A change cannot be written, or a migration made a value that may not be stored.
         """
         before = _standing_of(session)
         claims = before.claims._replace(seq=lease.revision, ep=lease.epoch, at=lease.place)
-        # A token that says something else does not rest; the state that it seals is no other one for that.
+        # A token with other claims is not sent again; the state in it may be the same all the same.
         standing = before._replace(claims=claims, kid=before.kid if claims == before.claims else None)
-        if not isinstance(state_of(session), Tracked):
-            # Nobody has looked at it yet: it was opened or begun just now.
-            object.__setattr__(session, "_state", Tracked(state_of(session).arrived))
+        if not isinstance(state_of(session), RebasableState):
+            # The session was opened or begun just now, so nothing has touched its state yet.
+            object.__setattr__(session, "_state", RebasableState(state_of(session).arrived))
         state = state_of(session)
         state.standing, clashes = standing, []
         if lease.payload is not None and lease.payload.data != state.arrived.data:
             if state.is_changed() and not is_in_doubt:
                 clashes = self.rebase(session, lease.payload, lease.version, lease.revision)
             else:
-                state.refill(self._restored(lease.payload, lease.version, standing))
+                state.refill(self._restore(lease.payload, lease.version, standing))
         state.limit_bytes = self._limit_bytes if lease.place is None else None
         return clashes
 
     def rebase(self, session: Session, newer: Payload, version: int, revision: int) -> list[str]:
-        """Lay what a turn did over a newer state of its session; gives the keys where another turn's change gave way.
+        """Lay the changes of a turn over a newer state; returns the keys of which another turn's change was lost.
 
         Args:
             session: One whose state a store keeps.
-            newer: The state.
-            version: Of the schema that it is of.
+            newer: The newer state.
+            version: The version of its schema.
             revision: Its number.
 
         Raises:
             SessionEnded: It is of a schema that is not known here.
-            SessionAliasError, SessionValueError: What was done to the session cannot be written.
+            SessionAliasError, SessionValueError: A change cannot be written.
         """
         state, before = state_of(session), _standing_of(session)
         standing = before._replace(claims=before.claims._replace(seq=revision), kid=None)
-        restored = self._restored(newer, version, standing)
-        assert isinstance(state, Tracked)
+        restored = self._restore(newer, version, standing)
+        assert isinstance(state, RebasableState)
         with state.lock:
             state.standing = restored.standing
             return state.rebase(restored.arrived)
 
     def seal(self, session: Session, binding: Binding, *, sequence: int | None = None) -> bytes:
-        """Seal a session: the whole envelope, a compact JSON object in UTF-8; ``pieces`` in one. Raises as it."""
+        """Seal a session as ``pieces``, joined: the whole envelope, a compact JSON object in UTF-8."""
         return b"".join(self.pieces(session, binding, sequence=sequence))
 
     def pieces(self, session: Session, binding: Binding, *, sequence: int | None = None) -> Pieces:
-        """Seal a session: the envelope, in pieces. What is sealed counts as what arrived from then on.
+        """Seal a session: the envelope, in pieces. From then on only what differs from it is a change.
 
-        A state that nobody changed rests: its token goes out again, unless the token is worn, another key signs now, or the session
-        is bound to somebody else, as one that was begun before its conversation was known.
+        The token of an unchanged state goes out again, unless a tenth of the idle timeout is over, another key signs now, or the
+        binding is another one, as of a session that was begun before its conversation was known.
 
         Args:
             session: One that ``start`` or ``open`` of this sealer made.
-            binding: Whom it is bound to from now on.
-            sequence: Its number. None counts: one more than the last where no token seals this state.
+            binding: Its binding from now on.
+            sequence: The number of the state. None: one more than the last where no token seals this state.
 
         Raises:
-            SessionAliasError, SessionValueError: What tools did to the session cannot be written.
+            SessionAliasError, SessionValueError: A change cannot be written.
         """
         state = state_of(session)
         with state.lock:
             payload = state.payload()
             shown = self._mirror.shown(state, payload)
-            sealed = self._sealed(state, payload, binding, sequence)
+            sealed = self._seal_state(state, payload, binding, sequence)
             if sealed is not state.standing:
-                state.arrives(payload, sealed)
+                state.mark_sealed(payload, sealed)
         return build_envelope(sealed, shown)
 
     def token(self, session: Session, binding: Binding, *, sequence: int | None = None) -> bytes:
-        """Seal a session as ``pieces``, for what carries a token alone. Raises as it."""
+        """Seal a session as ``pieces``, for a carrier of the token alone."""
         state = state_of(session)
         with state.lock:
             payload = state.payload()
-            sealed = self._sealed(state, payload, binding, sequence)
+            sealed = self._seal_state(state, payload, binding, sequence)
             if sealed is not state.standing:
-                state.arrives(payload, sealed)
+                state.mark_sealed(payload, sealed)
         return b"".join(sealed.token)
 
     def prepare(self, session: Session, binding: Binding, *, sequence: int, has_mirror: bool = True) -> Prepared:
         """Freeze a session and make its token, before a store commits it. What is written meanwhile belongs to the next seal.
 
         Args:
-            session: As of ``pieces``.
-            binding: As of ``pieces``.
-            sequence: The number of the state, if it is another one than was sealed last.
+            session, binding: As ``pieces``.
+            sequence: The number of the state, if it has changed since it was sealed last.
             has_mirror: Whether the whole envelope goes out, and not the token alone.
 
         Raises:
-            SessionAliasError, SessionValueError: What tools did to the session cannot be written.
+            SessionAliasError, SessionValueError: A change cannot be written.
         """
         state = state_of(session)
         with state.lock:
-            frozen, arrived = state.freeze(), _standing(state)
+            frozen, arrived = state.freeze(), _require_standing(state)
             is_changed = frozen.payload is not state.arrived or arrived.token == ()
-            standing = self._sealed(state, frozen.payload, binding, sequence if is_changed else arrived.claims.seq)
+            standing = self._seal_state(state, frozen.payload, binding, sequence if is_changed else arrived.claims.seq)
             shown = self._mirror.shown(state, frozen.payload) if has_mirror else b""
         pieces = build_envelope(standing, shown) if has_mirror else ()
         sealed = Sealed(frozen.payload, standing.claims, b"".join(standing.token), b"".join(pieces), is_changed)
         return Prepared(sealed, standing, frozen)
 
     def rests(self, session: Session) -> bool:
-        """Whether the last token of a session is the one that goes out: it is not worn, and its key and suite seal now.
-
-        What was changed in the session since is not looked at.
-        """
+        """Whether the last token of a session can go out again, as far as its age, its key and its suite tell."""
         now = int(self._clock())
         return self._rests(_standing_of(session), self._keys.signer(now), now)
 
     def rest_s(self, session: Session) -> int:
-        """How many seconds the last token of a session is good for."""
+        """The seconds until the last token of a session ends."""
         return max(0, self.claims_of(session).exp - int(self._clock()))
 
     def recheck(self, session: Session) -> None:
-        """Judge a session that stays open, on a socket, by the time it is now; it no longer counts as restarted.
+        """Check the times of a session that stays open, on a socket; it no longer counts as restarted.
 
         Raises:
             SessionEnded: It is over.
@@ -369,11 +364,11 @@ class Sealer:
             raise
 
     def sid_digest(self, sid: str) -> str:
-        """What the log shows in place of a session id: a keyed digest, the same as long as the active key is."""
+        """The keyed digest that the log has in place of a session id, the same as long as the active key is the same."""
         secret = self._keys.active.derive(self._suite.prefix, self._audience, "log")
         return digest(secret, "sid", sid)
 
-    def _verified(self, token: bytes) -> Opened:
+    def _verify(self, token: bytes) -> Opened:
         suite = self._suites.get(token[:PREFIX_BYTES])
         if suite is None:
             raise SessionInvalid(reason="suite" if token.startswith(b"dcaf1") else "shape")
@@ -384,12 +379,12 @@ class Sealer:
             return False
         return (now - standing.claims.iat) * WORN_AFTER <= self._lifetime.idle_s
 
-    def _restored(self, payload: Payload, version: int, standing: Standing) -> State:
-        """The state that a server has kept, brought to the present version of the schema.
+    def _restore(self, payload: Payload, version: int, standing: Standing) -> State:
+        """The state that a server keeps, upgraded to the current version of the schema.
 
         Raises:
-            SessionUnavailable: It is of a newer one: a process of a newer release has written it, and this one is to drop nothing.
-            SessionEnded: There is no way from its version to the present one.
+            SessionUnavailable: It is of a newer version. A process of a newer release wrote it, and this one must drop nothing.
+            SessionEnded: There is no way from its version to the current one.
         """
         if version > self._migrations.version:
             raise SessionUnavailable(reason="version")
@@ -398,12 +393,12 @@ class Sealer:
         _check_written(state, payload)
         if version != self._migrations.version:
             self._migrations.upgrade(state, version)
-            state.arrives(state.payload(), standing._replace(token=(), kid=None))
+            state.mark_sealed(state.payload(), standing._replace(token=(), kid=None))
         return state
 
-    def _sealed(self, state: State, payload: Payload, binding: Binding, sequence: int | None) -> Standing:
-        """The token of a payload that was made of a state; the last one where that rests."""
-        arrived = state.standing or _standing(state)
+    def _seal_state(self, state: State, payload: Payload, binding: Binding, sequence: int | None) -> Standing:
+        """The standing with a new token for a payload of a state, or with the last token where that goes out again."""
+        arrived = state.standing or _require_standing(state)
         now = int(self._clock())
         key = self._keys.signer(now)
         is_sealed = payload is state.arrived and arrived.token != ()
@@ -416,7 +411,7 @@ class Sealer:
         _, sid, _, born, _, _, _, _, _, epoch, place, _ = arrived.claims
         version = self._migrations.version or None
         end = self._lifetime.end(born, now)
-        carried = payload if place is None else KEPT
+        carried = payload if place is None else ELSEWHERE
         # The same as ``Claims(...)``, and as ``Standing(...)`` below, which are functions of Python around this one.
         claims = tuple.__new__(
             Claims,
@@ -433,11 +428,11 @@ class Sealer:
 
 
 class Prepared(NamedTuple):
-    """What a store is to commit, and how the session goes on when it has.
+    """What a store is to commit, and how the session goes on afterwards.
 
     Attributes:
-        sealed: As the store gets it.
-        standing: The session's, once it is committed.
+        sealed: What the store gets.
+        standing: The standing of the session once it is committed.
         frozen: The state as it was sealed.
     """
 
@@ -445,21 +440,21 @@ class Prepared(NamedTuple):
     standing: Standing
     frozen: Frozen
 
-    def arrive(self, session: Session) -> None:
-        """Take it for what arrived: only what was written since it was frozen is a change."""
+    def mark_sealed(self, session: Session) -> None:
+        """Count only what was written since the freeze as a change from now on."""
         with state_of(session).lock:
-            state_of(session).arrives(self.frozen.payload, self.standing, self.frozen)
+            state_of(session).mark_sealed(self.frozen.payload, self.standing, self.frozen)
 
 
 def _check_written(state: State, payload: Payload) -> None:
-    """Refuse what a server has kept and nobody can read; what a token holds is its client's to drop, and this is not.
+    """Refuse a kept state that cannot be read. A client may drop a broken token, but nobody may drop a state of the server.
 
     Raises:
         SessionUnavailable: It is no object.
     """
     try:
         if isinstance(payload, Payload) and isinstance(payload.data, bytes):
-            state._loaded()
+            state._load()
             return
     except (SessionInvalid, ValueError):
         pass
@@ -467,10 +462,10 @@ def _check_written(state: State, payload: Payload) -> None:
 
 
 def _standing_of(session: Session) -> Standing:
-    return _standing(state_of(session))
+    return _require_standing(state_of(session))
 
 
-def _standing(state: State) -> Standing:
+def _require_standing(state: State) -> Standing:
     standing = state.standing
     if standing is None:
         raise ConfigurationError("Only a session that the middleware began or opened can be sealed.")
@@ -478,7 +473,7 @@ def _standing(state: State) -> Standing:
 
 
 def _room(suite: Suite, audience: str, max_token_bytes: int) -> int:
-    """How many bytes of state fit into a token beside the longest claims of this audience."""
+    """The bytes of state that fit into a token with the longest claims of this audience."""
     room = suite.room(len(LONGEST._replace(aud=audience).write()), max_token_bytes)
     if room < len(b"{}"):
         taken = max_token_bytes - room * 4 // 3

@@ -7,14 +7,6 @@
 
 What a reader gets wrong: a session is true even when it is empty, so ``session or Session()`` never swaps a live session
 for a detached one. Ask ``session.is_empty``.
-
-One key of the session as a parameter of a tool: ``Annotated[Cart, SessionKey("cart")]``.
-
->>> SessionKey("cart")
-SessionKey(key='cart')
-
-What a reader gets wrong: the *object* is written back. A number or a string cannot change in place, so a tool that must change
-one takes the session.
 """
 
 from __future__ import annotations
@@ -53,7 +45,7 @@ class Session(StateMapping, metaclass=SessionType):
         """Start an empty session that belongs to no conversation yet.
 
         Raises:
-            ConfigurationError: Something is given to it: values come in through ``from_dict``.
+            ConfigurationError: It was called with arguments; values come in through ``from_dict``.
         """
         if given or fields:
             name = type(self).__name__
@@ -73,7 +65,7 @@ class Session(StateMapping, metaclass=SessionType):
         """Start from plain values, as if they had arrived: not modified. None is an empty session.
 
         Raises:
-            SessionValueError: A value may not be stored, or these are no values.
+            SessionValueError: A value may not be stored, or ``data`` is no mapping.
         """
         if isinstance(data, Mapping) or data is None:
             state = State()
@@ -86,22 +78,22 @@ class Session(StateMapping, metaclass=SessionType):
 
     @classmethod
     def fromkeys(cls, keys: Iterable[str], value: Any = None) -> Self:
-        """Start from keys that all have one value, as ``from_dict``. Raises as it."""
+        """Start from keys that all have one value. Raises as ``from_dict``."""
         return cls.from_dict(dict.fromkeys(keys, value))
 
     @classmethod
     def of(cls, session: Session) -> Self:
-        """Look at another session through this class: one state, seen by both.
+        """View another session through this class: both share one state.
 
         Raises:
             ConfigurationError: It is no session that may be written.
         """
-        return cls._over(state_of(session_behind(session, f"{cls.__name__}.of()", cls.__name__)))
+        return cls._over(state_of(require_session(session, f"{cls.__name__}.of()", cls.__name__)))
 
     @classmethod
     def _over(cls, state: State) -> Self:
         view = cls.__new__(cls)
-        object.__setattr__(view, "_state", state)  # at each call of a tool: past __setattr__, which is for users
+        object.__setattr__(view, "_state", state)  # __setattr__ is for users, and slower
         return view
 
     @property
@@ -109,8 +101,8 @@ class Session(StateMapping, metaclass=SessionType):
         return self._state.standing
 
     def to_dict(self) -> dict[str, Any]:
-        """The values as plain JSON in a dict of its own, without the ``temp:`` keys: what would be sealed now."""
-        self._state.look()
+        """The values as plain JSON in a new dict, without the ``temp:`` keys: what would be sealed now."""
+        self._state.mark_seen()
         return cast("dict[str, Any]", read(self._state.plain()))
 
     def clear(self) -> None:
@@ -145,7 +137,7 @@ class Session(StateMapping, metaclass=SessionType):
     @property
     def changes(self) -> dict[str, Any]:
         """What this turn changed: ``{"set": {key: value}, "delete": [key]}`` against what arrived or was last sealed."""
-        changed = self._state.changed()
+        changed = self._state.changed_keys()
         now = {key: self._state.slot(key).data for key in changed}
         return {
             "set": {key: read(data) for key, data in now.items() if data is not None},
@@ -175,7 +167,7 @@ class Session(StateMapping, metaclass=SessionType):
 
     @property
     def restarted(self) -> str | None:
-        """Code of the refusal after which this session was started empty; None where none was refused."""
+        """The code of the refusal after which this session was started empty; None where no session was refused."""
         return self._standing.restarted if self._standing else None
 
     def __bool__(self) -> bool:
@@ -187,7 +179,7 @@ class Session(StateMapping, metaclass=SessionType):
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self.__copy__()
 
-    if not TYPE_CHECKING:  # they know what Generic and attributes are, and would take any for these
+    if not TYPE_CHECKING:  # type checkers would accept any argument and any attribute because of these
 
         def __class_getitem__(cls, arguments: Any) -> type[Self]:
             return parametrise(cls, arguments)
@@ -210,46 +202,52 @@ class Session(StateMapping, metaclass=SessionType):
         )
 
 
-def session_behind(given: object, what: str, name: str = "Session") -> Session:
-    """The session that was given, or that what was given shows.
+def require_session(given: object, what: str, name: str = "Session") -> Session:
+    """Require a session, or the dict of ``dcaf.integrations.starlette`` that shows one; returns the session.
 
     Args:
-        given: A session, or the dict that ``dcaf.integrations.starlette`` makes of one.
-        what: What takes it, for the message.
-        name: The class whose ``from_dict`` makes a session of plain values.
+        given: The argument.
+        what: The function that takes it, for the message.
+        name: The class whose ``from_dict`` makes a session of plain values, for the message.
 
     Raises:
         ConfigurationError: It is something else.
     """
     if isinstance(given, Session):
         return given
-    found = shown_session(given)
+    found = unwrap_session(given)
     if not isinstance(found, Session):
-        raise ConfigurationError(_not_a_session(given, what, name))
+        raise ConfigurationError(_describe_wrong_type(given, what, name))
     return found
 
 
-def shown_session(given: Any) -> Any:
-    """The session that a dict shows (``dcaf.integrations.starlette``); anything else as it is."""
+def unwrap_session(given: Any) -> Any:
+    """The session that a dict of ``dcaf.integrations.starlette`` shows; anything else as it is."""
     return given.__dcaf_session__ if hasattr(type(given), "__dcaf_session__") else given
 
 
-def _not_a_session(given: object, what: str, name: str) -> str:
+def _describe_wrong_type(given: object, what: str, name: str) -> str:
     if isinstance(given, type):
         return f"{what} takes a session, and not the class {given.__name__}. Write {given.__name__}() for an empty one."
-    told = f"{what} takes a Session, and not a {type(given).__name__}."
+    problem = f"{what} takes a Session, and not a {type(given).__name__}."
     if isinstance(type(given), SessionType):
-        return f"{told} It may only be read: declare `session: Session` where it comes from, to write it too."
+        return f"{problem} It may only be read: declare `session: Session` where it comes from, to write it too."
     if isinstance(given, StateMapping):
-        return f"{told} A scope is a part of one: pass the session, and read the scope from it."
+        return f"{problem} A scope is a part of one: pass the session, and read the scope from it."
     if isinstance(given, Mapping):
-        return f"{told} For plain values write {name}.from_dict({{...}})."
-    return f"{told} Below the middleware current_session() gives it."
+        return f"{problem} For plain values write {name}.from_dict({{...}})."
+    return f"{problem} Below the middleware current_session() gives it."
 
 
 @dataclass(frozen=True, slots=True)
 class SessionKey:
-    """Names the key whose value fills a parameter.
+    """Fills a parameter of a tool with the value of one key: ``Annotated[Cart, SessionKey("cart")]``.
+
+    >>> SessionKey("cart")
+    SessionKey(key='cart')
+
+    The object is written back when it changes. A number or a text cannot change in place, so a tool that is to change one takes the
+    session.
 
     Attributes:
         key: As in ``session[key]``, prefix included: ``SessionKey("user:theme")``.

@@ -1,4 +1,4 @@
-"""A session as a dict: a real one, for code that was written for one, kept in step with the session in both directions.
+"""A session as a real dict, for code that needs one; the dict and the session follow each other's changes.
 
 >>> import json
 >>> session = Session.from_dict({"cart": {"items": []}})
@@ -9,9 +9,8 @@
 >>> json.dumps(shown) == json.dumps(session.to_dict()) == '{"cart": {"items": ["nut"]}, "user": "ada", "step": 1}'
 True
 
-What a reader gets wrong: its methods are not enough. What is written in C reads and writes the storage of a dict, and calls
-nobody. So the storage is always right: whoever takes the lock of the state takes in first what was written into the storage, and
-leaves there what has become of it.
+Overriding the methods is not enough, because code in C reads and writes the storage of a dict directly.
+So whoever takes the lock of the state first takes over what was written into the storage, and at the end writes back what changed.
 """
 
 from __future__ import annotations
@@ -43,12 +42,12 @@ BOTH: Final = ("pop", "popitem", "setdefault")
 
 
 class SessionDict(dict[str, Any]):
-    """The keys of a session, as a dict with the attributes that Starlette's own sessions have.
+    """The keys of a session, as a dict with the attributes of Starlette's own sessions.
 
-    What a dict takes and a session does not is refused where it is written: values that JSON cannot say, keys that are no strings.
+    What a session cannot store is refused where it is written: values that JSON cannot say, and keys that are no strings.
 
     Args:
-        *values: As of a dict: what arrived, so that it is not modified.
+        *values: As in a dict. They count as arrived, so that the session is not modified.
         **named: Likewise.
     """
 
@@ -59,7 +58,7 @@ class SessionDict(dict[str, Any]):
 
     @classmethod
     def of(cls, session: Session) -> Self:
-        """Show a session. Views of it that were made before do not see what is written from now on."""
+        """Show a session. Views of it that were made before do not see later changes."""
         return cls.__new__(cls)._bind(session)
 
     def _bind(self, session: Session) -> Self:
@@ -70,7 +69,7 @@ class SessionDict(dict[str, Any]):
 
     @property
     def __dcaf_session__(self) -> Session:
-        """The session, for whoever takes one."""
+        """The session, for functions that take one."""
         return self._session
 
     @property
@@ -79,34 +78,34 @@ class SessionDict(dict[str, Any]):
 
     @property
     def accessed(self) -> bool:
-        """Whether somebody asked for it, or changed it."""
+        """Whether the session was asked for or changed."""
         return self._is_accessed or self.modified
 
     @property
     def modified(self) -> bool:
-        """Whether it is not what arrived. It may be set, and is found out in any case, also inside the values."""
+        """Whether it differs from what arrived, also inside the values. Setting it has no effect."""
         return self._session.is_modified
 
     @modified.setter
     def modified(self, value: bool) -> None: ...
 
     def mark_accessed(self) -> None:
-        """Say that somebody asks for it, as ``request.session`` does."""
+        """Count the session as asked for, as ``request.session`` does."""
         self._is_accessed = True
-        self._state.look()
-        self._settle_quietly()
+        self._state.mark_seen()
+        self._write_back_quietly()
 
     def mark_modified(self) -> None:
-        """As of Starlette's: nothing needs to be said."""
+        """As in Starlette's sessions; changes are noticed without it."""
         self.mark_accessed()
 
-    def _settle_quietly(self) -> None:
-        """Bring in step what can be; a value that was changed in two ways waits for who reads it, or sets it."""
+    def _write_back_quietly(self) -> None:
+        """Write back all handles that can be; a value that was changed in two ways raises where it is read."""
         state = self._state
         with state.lock:
             for slot in state._slots.values():
                 with suppress(StateError):
-                    slot.settle()
+                    slot.write_back()
 
     def __getattr__(self, name: str) -> Any:
         advice = f". Write current_session().{name} instead" if has_attribute(Session, name) else ""
@@ -120,11 +119,11 @@ class SessionDict(dict[str, Any]):
 
 
 class DictState(State):
-    """A state whose keys stand in a dict, too.
+    """A state whose keys are in a dict, too.
 
     Args:
         shown: The dict.
-        state: Whose place this one takes.
+        state: The state that this one replaces.
     """
 
     __slots__ = ("_shown", "_values")
@@ -139,35 +138,32 @@ class DictState(State):
 
     @property
     def is_touched(self) -> bool:
-        """Whether anybody looked at the state: of this one, all of it is parsed at once."""
+        """Whether anything has read or changed the state; that it is parsed does not tell, because the dict needs all of it."""
         return self._looked or any(slot.data is not slot.arrived and slot.data != slot.arrived for slot in self._slots.values())
 
     def find(self, key: str) -> Slot | None:
-        """As of a state."""
         self._looked = True
         with self.lock:
             return super().find(key)
 
     def keys(self, prefix: str = "") -> list[str]:
-        """As of a state."""
         self._looked = True
         return super().keys(prefix)
 
-    def changed(self) -> list[str]:
-        """As of a state."""
+    def changed_keys(self) -> list[str]:
         with self.lock:
-            return super().changed()
+            return super().changed_keys()
 
-    def _now(self) -> Members:
-        self._looked = True  # a tool's call reads it by this way
-        return super()._now()
+    def _current_members(self) -> Members:
+        self._looked = True  # a tool's call reads the state this way
+        return super()._current_members()
 
     def take_in(self) -> None:
-        """Make part of the state what was written into the dict.
+        """Store what was written into the dict.
 
         Raises:
-            SessionAliasError: A value was changed there, and by another way too.
-            SessionValueError: It may not be stored.
+            SessionAliasError: A value was changed in the dict and in another way.
+            SessionValueError: A value may not be stored.
         """
         if self._is_in_step():
             return
@@ -179,14 +175,14 @@ class DictState(State):
         for key in known.keys() - storage.keys():
             self.drop(key)
         self._values = {key: known[key] if key not in coming else (value, b"") for key, value in storage.items()}
-        if self._present() != [*storage]:
+        if self._present_keys() != [*storage]:
             for key in storage:
                 self.move_to_end(key)
 
     def show(self) -> None:
-        """Write into the dict what has changed in the state."""
-        self._join_all()
-        present = self._present()
+        """Write the changes of the state into the dict."""
+        self._write_tails()
+        present = self._present_keys()
         for key in dict.keys(self._shown) - set(present):
             dict.__delitem__(self._shown, key)
             del self._values[key]
@@ -199,31 +195,31 @@ class DictState(State):
             dict.update(self._shown, in_order)
 
     def undo(self) -> None:
-        """Give the dict back what it had."""
+        """Restore the dict as it was after the last ``show``."""
         dict.clear(self._shown)
         dict.update(self._shown, {key: value for key, (value, _) in self._values.items()})
 
     def _show(self, key: str) -> None:
         slot = self.slot(key)
-        value, (before, data) = slot.lend(), self._values.get(key, (None, None))
+        value, (before, data) = slot.get_live(), self._values.get(key, (None, None))
         if slot.data is not None and (slot.data != data or (isinstance(value, dict | list) and value is not before)):
             dict.__setitem__(self._shown, key, value)
             self._values[key] = (value, slot.data)
 
     def _is_in_step(self) -> bool:
-        """Whether the dict is as it was left."""
+        """Whether nothing was written into the dict since the last ``show``."""
         values, known = dict.items(self._shown), self._values.items()
         return len(values) == len(known) and all(
             key is name and value is before for (key, value), (name, (before, _)) in zip(values, known, strict=True)
         )
 
     def _check(self, key: str) -> None:
-        """Refuse a value that was written into the dict, where the one before it has changed unseen in the meantime."""
+        """Refuse a value that was written into the dict where the state has another change of it."""
         slot, before = self._slots.get(key), self._values.get(key)
         if slot is None or before is None:
             return
-        with suppress(StateError):  # what cannot be settled is resolved by what is set now
-            slot.settle()
+        with suppress(StateError):  # a value that was changed in two ways is replaced by the one that is set now
+            slot.write_back()
         if slot.data != before[1]:
             raise SessionAliasError(
                 f"session[{key!r}] was changed in request.session and by another way, and one change would be lost. Set it again."
@@ -231,7 +227,7 @@ class DictState(State):
 
 
 class Gate:
-    """The lock of a state that is shown: who comes in takes in what was written outside, and who leaves shows what changed."""
+    """The lock of a state with a dict: takes over what was written into the dict at the start, and shows changes at the end."""
 
     def __init__(self, enter: Callable[[], None], leave: Callable[[], None]) -> None:
         self._lock = RLock()
@@ -246,7 +242,7 @@ class Gate:
             if self._depth == 1:
                 self._enter()
         except BaseException:
-            self._go()
+            self._leave_once()
             raise
 
     def __exit__(self, *raised: object) -> None:
@@ -254,20 +250,20 @@ class Gate:
             if self._depth == 1:
                 self._leave()
         finally:
-            self._go()
+            self._leave_once()
 
-    def _go(self) -> None:
+    def _leave_once(self) -> None:
         self._depth -= 1
         self._lock.release()
 
 
-def _method(name: str, *, looks: bool, writes: bool) -> Callable[..., Any]:
-    """A method of a dict, between what is brought in step before it and after it.
+def _build_method(name: str, *, looks: bool, writes: bool) -> Callable[..., Any]:
+    """A method of a dict, with the dict brought up to date before it and the state after it.
 
     Args:
         name: Its name.
-        looks: Whether it returns values: then one that was changed in two ways is an error.
-        writes: Whether it changes the dict: then what is refused is undone.
+        looks: Whether it returns values; a value that was changed in two ways is an error then.
+        writes: Whether it changes the dict; a refused change is undone then.
     """
     method = getattr(dict, name)
 
@@ -275,10 +271,10 @@ def _method(name: str, *, looks: bool, writes: bool) -> Callable[..., Any]:
         state = self._state
         assert isinstance(state, DictState)
         if looks:
-            state.settle()
+            state.write_back()
         else:
-            self._settle_quietly()
-        state.look()
+            self._write_back_quietly()
+        state.mark_seen()
         found = method(self, *arguments, **named)
         if writes:
             try:
@@ -294,4 +290,4 @@ def _method(name: str, *, looks: bool, writes: bool) -> Callable[..., Any]:
 
 
 for _name in (*READERS, *WRITERS, *BOTH):  # here, where type checkers see those of a dict
-    setattr(SessionDict, _name, _method(_name, looks=_name not in WRITERS, writes=_name not in READERS))
+    setattr(SessionDict, _name, _build_method(_name, looks=_name not in WRITERS, writes=_name not in READERS))

@@ -1,11 +1,9 @@
-"""What an application may say to whatever opens and seals its sessions, checked when it is said: the middleware, and a host.
+"""Check the settings of sealing, which the middleware and ``SessionHost`` share, and build the sealer of them.
 
->>> lifetime(timedelta(days=2), timedelta(days=1))
+>>> build_lifetime(timedelta(days=2), timedelta(days=1))
 Traceback (most recent call last):
     ...
 dcaf.core.errors.ConfigurationError: absolute_timeout is shorter than idle_timeout: ...
-
-A wrong setting fails when the middleware or the host is constructed.
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ ABSOLUTE_TIMEOUT: Final = timedelta(seconds=DEFAULT_LIFETIME.absolute_s)
 """How long a session lives where an application says nothing else."""
 
 Keys: TypeAlias = "Keyring | str | Path | Callable[[], Keyring] | None"
-"""A ring, the text of one key, a file or a function to be read again every minute, or None for the environment."""
+"""A ring, the text of one key, a file or a function that is read again every minute, or None for the environment."""
 
 
 def build_sealer(
@@ -49,18 +47,18 @@ def build_sealer(
     clock: Callable[[], float],
     randomness: Callable[[int], bytes],
 ) -> Sealer:
-    """What opens and seals, of settings as ``SessionMiddleware`` describes them.
+    """Build the sealer from settings as ``SessionMiddleware`` describes them.
 
     Raises:
         ConfigurationError: One of them is wrong.
     """
-    suite, *others = suites(encrypt=require_bool("encrypt=", encrypt), accept_both=require_bool("accept_both=", accept_both))
+    suite, *others = choose_suites(encrypt=require_bool("encrypt=", encrypt), accept_both=require_bool("accept_both=", accept_both))
     return Sealer(
-        keys=keyring(keys),
+        keys=build_keyring(keys),
         audience=audience,
-        lifetime=lifetime(idle_timeout, absolute_timeout),
+        lifetime=build_lifetime(idle_timeout, absolute_timeout),
         mirror=(not encrypt) if mirror is None else mirror,
-        max_token_bytes=positive("max_token_bytes", max_token_bytes),
+        max_token_bytes=require_positive("max_token_bytes", max_token_bytes),
         migrations=Migrations(version, migrations),
         clock=require_clock("clock=", clock),
         randomness=require_function("randomness=", randomness),
@@ -69,11 +67,11 @@ def build_sealer(
     )
 
 
-def keyring(keys: Keys) -> Keyring:
-    """A ring as it is, the text of one key, a file or a function to be read again, or, for None, what the environment holds.
+def build_keyring(keys: Keys) -> Keyring:
+    """Build a key ring from whatever ``keys=`` takes.
 
     Raises:
-        ConfigurationError: It is none of these, or there is no key.
+        ConfigurationError: It is nothing that ``keys=`` takes, or there is no key.
     """
     if isinstance(keys, Path):
         return LiveKeyring(lambda: _from_file(keys))
@@ -108,11 +106,11 @@ def _from_file(path: Path) -> Keyring:
     return Keyring.parse(texts[0], ",".join(texts[1:]), sources=(source, source))
 
 
-def lifetime(idle: timedelta, absolute: timedelta) -> Lifetime:
-    """The two timeouts of a session.
+def build_lifetime(idle: timedelta, absolute: timedelta) -> Lifetime:
+    """Build the lifetime of a session from its two timeouts.
 
     Raises:
-        ConfigurationError: One is no timedelta of at least a second, or the absolute one is the shorter.
+        ConfigurationError: One is no timedelta of at least a second, or the absolute one is shorter.
     """
     for name, value in (("idle_timeout", idle), ("absolute_timeout", absolute)):
         if not isinstance(value, timedelta) or value < timedelta(seconds=1):
@@ -122,8 +120,8 @@ def lifetime(idle: timedelta, absolute: timedelta) -> Lifetime:
     return Lifetime(int(idle.total_seconds()), int(absolute.total_seconds()))
 
 
-def positive(name: str, value: int) -> int:
-    """A number of bytes, from 1 up.
+def require_positive(name: str, value: int) -> int:
+    """Require a number of bytes from 1 up.
 
     Raises:
         ConfigurationError: It is something else.
@@ -133,14 +131,14 @@ def positive(name: str, value: int) -> int:
     return value
 
 
-def one_of(name: str, value: T, allowed: tuple[T, ...], otherwise: str = "") -> T:
-    """One of a few words.
+def require_choice(name: str, value: T, allowed: tuple[T, ...], otherwise: str = "") -> T:
+    """Require one of a few words.
 
     Args:
-        name: Of the setting.
-        value: What it was given.
+        name: The name of the setting.
+        value: Its value.
         allowed: The words.
-        otherwise: What else it takes, in words; what that is, the caller has tried.
+        otherwise: What else the setting takes, in words; the caller has checked that already.
 
     Raises:
         ConfigurationError: It is something else.
@@ -150,11 +148,11 @@ def one_of(name: str, value: T, allowed: tuple[T, ...], otherwise: str = "") -> 
     return value
 
 
-def suites(*, encrypt: bool, accept_both: bool) -> list[Suite]:
-    """The suite that seals, and then those that are accepted too.
+def choose_suites(*, encrypt: bool, accept_both: bool) -> list[Suite]:
+    """Choose the suite that seals, followed by those that are accepted as well.
 
     Raises:
-        ConfigurationError: Encryption is asked for, and the extra ``crypto`` is not installed.
+        ConfigurationError: Encryption is on, and the extra ``crypto`` is not installed.
     """
     if not encrypt and not accept_both:
         return [SIGNED]

@@ -8,8 +8,8 @@
 >>> SIGNED.open(token, ring, "shop").payload.data
 b'{"step":1}'
 
-What a reader gets wrong: the text of the expected mac is compared with the text received. Decoding first, as
-``Signer.verify_signature`` does, accepts several spellings of one signature; here a token has exactly one.
+The text of the expected mac is compared with the received text. Decoding first, as ``Signer.verify_signature`` does, accepts
+several spellings of one signature; here a token has exactly one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from itsdangerous.signer import SigningAlgorithm
 
-from dcaf.core.base64url import EQUALS, PLUS, SLASH, Payload, decoded, encoded
+from dcaf.core.base64url import EQUALS, PLUS, SLASH, Payload, decode_known, encode_as_bytes
 from dcaf.core.errors import SessionInvalid, SessionTooLarge
 from dcaf.core.keys import KID_CHARACTERS, Key, Keyring
 
@@ -31,9 +31,12 @@ DOT: Final = ord(".")
 HEAD: Final = re.compile(rb"dcaf1s\.([A-Za-z0-9]{1,16})\.([\w-]{2,})\.")
 SHAPE: Final = re.compile(rb"dcaf1s\.([A-Za-z0-9]{1,16})\.([\w-]{2,})\.([\w-]{3,})\.[\w-]{43}")
 
+Pieces: TypeAlias = tuple[bytes | memoryview, ...]
+"""A text in pieces."""
+
 
 class Opened(NamedTuple):
-    """What stood in a token whose seal was verified: by which suite and key, the claims as bytes, the state; and the token."""
+    """A token whose seal was verified: its suite and key, its claims as bytes, its state, and the token itself."""
 
     suite: str
     key: Key
@@ -43,10 +46,6 @@ class Opened(NamedTuple):
 
     def __repr__(self) -> str:
         return f"Opened(suite={self.suite!r}, key={self.key!r})"
-
-
-Pieces: TypeAlias = tuple[bytes | memoryview, ...]
-"""A text in pieces."""
 
 
 class Suite(Protocol):
@@ -68,7 +67,7 @@ class Suite(Protocol):
         """
 
     def room(self, claims_bytes: int, max_token_bytes: int) -> int:
-        """How many bytes of state fit into a token beside so many of claims; negative where even those do not."""
+        """How many bytes of state fit into a token with so many bytes of claims; negative where the claims alone do not fit."""
 
 
 class SignedSuite:
@@ -82,7 +81,7 @@ class SignedSuite:
 
     def pieces(self, key: Key, audience: str, claims: bytes, payload: Payload) -> Pieces:
         """Write a token in pieces. A payload that came from a token is copied, not encoded again."""
-        head, segment = b"dcaf1s.%b.%b." % (key.kid.encode(), encoded(claims)), payload.segment
+        head, segment = b"dcaf1s.%b.%b." % (key.kid.encode(), encode_as_bytes(claims)), payload.segment
         return head, segment, b"." + _mac(key, audience, head, segment)
 
     def open(self, token: bytes, keys: Keyring, audience: str) -> Opened:
@@ -94,7 +93,7 @@ class SignedSuite:
         head, body = HEAD.match(token), memoryview(token)[:BEFORE_MAC]
         key = keys.find(head[1].decode()) if head else None
         if head is None or key is None or not hmac.compare_digest(_mac(key, audience, body), token[-MAC_CHARACTERS:]):
-            raise _refused(token, key)
+            raise _build_refusal(token, key)
         segment = body[head.end() :]
         state = None if PLUS in token or SLASH in token or EQUALS in token else _state_in(segment)
         # A state that can be read has the shape, and tells so many times faster than a pattern does.
@@ -102,21 +101,18 @@ class SignedSuite:
             raise SessionInvalid(reason="shape")
         try:
             # The same as ``Opened(...)``, which is a function of Python around this one.
-            return tuple.__new__(Opened, ("dcaf1s", key, decoded(head[2]), Payload(state, segment=segment), token))
-        except ValueError:  # vouched for by our key, so written by another program with it
+            return tuple.__new__(Opened, ("dcaf1s", key, decode_known(head[2]), Payload(state, segment=segment), token))
+        except ValueError:  # the mac is right, so another program with our key wrote it
             raise SessionInvalid(reason="claims", kid=key.kid) from None
 
     def room(self, claims_bytes: int, max_token_bytes: int) -> int:
-        """How many bytes of state fit into a token beside so many of claims."""
-        beside = len(self.prefix) + KID_CHARACTERS + -(-claims_bytes * 4 // 3) + MAC_CHARACTERS + len("....")
-        return (max_token_bytes - beside) * 3 // 4
-
-
-SIGNED: Final = SignedSuite()
+        """How many bytes of state fit into a token with so many bytes of claims."""
+        other = len(self.prefix) + KID_CHARACTERS + -(-claims_bytes * 4 // 3) + MAC_CHARACTERS + len("....")
+        return (max_token_bytes - other) * 3 // 4
 
 
 def check_text(token: object, max_token_bytes: int) -> bytes:
-    """Take a token only as ASCII text within its limit, before anything else is done with it.
+    """Require a token to be ASCII text within its limit, before anything else is done with it.
 
     Raises:
         SessionInvalid: It is not ASCII text.
@@ -129,25 +125,8 @@ def check_text(token: object, max_token_bytes: int) -> bytes:
     return token.encode()
 
 
-def _state_in(segment: memoryview) -> bytes | None:
-    """The state of a segment; None where there is none in it for certain."""
-    try:
-        state = decoded(segment)
-    except ValueError:
-        return None
-    return state if len(state) >= len(b"{}") else None
-
-
-def _refused(token: bytes, key: Key | None) -> SessionInvalid:
-    """Why a token was refused; the shape comes first."""
-    found = SHAPE.fullmatch(token)
-    if found is None:
-        return SessionInvalid(reason="shape")
-    return SessionInvalid(reason="kid" if key is None else "mac", kid=found[1].decode())
-
-
 class Keyed(SigningAlgorithm):
-    """HMAC-SHA-256 (RFC 2104) for itsdangerous, of a key that is mixed in once and then copied: half the time of a small token.
+    """HMAC-SHA-256 (RFC 2104) for itsdangerous. The keyed object is made once and copied, in half the time for a small token.
 
     >>> Keyed(bytes(32)).get_signature(bytes(32), b"text") == hmac.digest(bytes(32), b"text", "sha256")
     True
@@ -157,7 +136,7 @@ class Keyed(SigningAlgorithm):
         self._keyed = hmac.new(secret, digestmod="sha256")
 
     def get_signature(self, key: bytes, value: bytes) -> bytes:  # noqa: ARG002 - itsdangerous passes the key each time
-        """The mac of a text; the key is the one that it was made with."""
+        """The mac of a text, with the key of this object."""
         return self.mac(value)
 
     def mac(self, text: bytes | memoryview, more: bytes | memoryview = b"") -> bytes:
@@ -169,11 +148,31 @@ class Keyed(SigningAlgorithm):
         return keyed.digest()
 
 
+def _state_in(segment: memoryview) -> bytes | None:
+    """The decoded state of a segment; None where it surely has none."""
+    try:
+        state = decode_known(segment)
+    except ValueError:
+        return None
+    return state if len(state) >= len(b"{}") else None
+
+
+def _build_refusal(token: bytes, key: Key | None) -> SessionInvalid:
+    """The refusal of a token; its shape is checked first."""
+    found = SHAPE.fullmatch(token)
+    if found is None:
+        return SessionInvalid(reason="shape")
+    return SessionInvalid(reason="kid" if key is None else "mac", kid=found[1].decode())
+
+
 @lru_cache(maxsize=256)
 def _keyed(secret: bytes) -> Keyed:
     return Keyed(secret)
 
 
 def _mac(key: Key, audience: str, text: bytes | memoryview, more: bytes | memoryview = b"") -> bytes:
-    """What a Signer of itsdangerous appends with this algorithm and ``key_derivation="none"``, without its copies of the text."""
-    return encoded(_keyed(key.derive("dcaf1s", audience, "mac")).mac(text, more))
+    """The mac that a Signer of itsdangerous appends with ``key_derivation="none"``, without its copies of the text."""
+    return encode_as_bytes(_keyed(key.derive("dcaf1s", audience, "mac")).mac(text, more))
+
+
+SIGNED: Final = SignedSuite()

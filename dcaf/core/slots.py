@@ -1,21 +1,12 @@
 """The slots of one state: made when a key is first touched, in the order of a dict, and within the limit of a token.
 
-How much room the keys of a state take in its token, and what is said where they are too large for it.
-
->>> size_of({"step": b"1"}, 0, 100), at_most("step", b"1")
+>>> slots = Slots(Payload(b'{"a":1,"b":2}'))
+>>> slots._find_slot("a").data, slots._find_slot("c"), slots._present_keys()
+(b'1', None, ['a', 'b'])
+>>> count_bytes({"step": b"1"}, 0, 100), count_bytes_at_most("step", b"1")
 (10, 29)
 
-What a reader gets wrong: the first is exact and looks at every key. The second is what one key can add at most; while their sum
-fits, nobody needs to look.
-
-The slots of one state: made when a key is first touched, in the order of a dict, and within the room of a token.
-
->>> slots = Slots(Payload(b'{"a":1,"b":2}'))
->>> slots._found("a").data, slots._found("c"), slots._present()
-(b'1', None, ['a', 'b'])
-
-What a reader gets wrong: the order. A key stands where it arrived, and a new one where it was set. One that arrived, was dropped
-and was set again has moved to the place of its slot, as in a dict.
+The size of a state is counted by an upper bound for each key. Only where their sum is over the limit, every key is counted exactly.
 """
 
 from __future__ import annotations
@@ -28,32 +19,41 @@ from typing import TYPE_CHECKING, Any, Final
 from dcaf.core.base64url import Payload
 from dcaf.core.claims import Standing
 from dcaf.core.errors import SessionValueError
-from dcaf.core.handles import ABSENT, Slot
+from dcaf.core.handles import Slot
 from dcaf.core.json_values import read, to_json, write
 from dcaf.core.merging import EMPTY, Tail, read_list
-from dcaf.core.parts import ATOMS
+from dcaf.core.parts import ABSENT, ATOMS
 from dcaf.core.payload import Members, members_of
 
 if TYPE_CHECKING:
     from dcaf.core.store import Lease
 
-AROUND: Final = len('"":,')
+PUNCTUATION_BYTES: Final = len('"":,')
 WIDEST: Final = 6
-"""Bytes of one character of a written key, at most: that of an escape."""
+"""The most bytes that one character of a written key takes, as an escape."""
+
+RESERVED: Final = "dcaf"
+"""The library's own key, in the envelope and in the sealed state."""
+
+TEMPORARY: Final = "temp:"
+"""Keys with this prefix live until the turn ends: they are never sealed and never shown."""
+
+Lock: Final = type(RLock())
+"""The class of a reentrant lock, because ``RLock`` itself is a function around it."""
 
 
-def at_most(key: str, data: bytes) -> int:
-    """The bytes of one key and its written value, at most."""
-    return WIDEST * len(key) + len(data) + AROUND
+def count_bytes_at_most(key: str, data: bytes) -> int:
+    """An upper bound for the bytes of one key and its written value."""
+    return WIDEST * len(key) + len(data) + PUNCTUATION_BYTES
 
 
-def size_of(lasting: Mapping[str, bytes], own_bytes: int, limit_bytes: int) -> int:
-    """The bytes of a written state.
+def count_bytes(lasting: Mapping[str, bytes], own_bytes: int, limit_bytes: int) -> int:
+    """Count the bytes of a written state exactly.
 
     Args:
         lasting: Its keys and their written values.
-        own_bytes: Of the library's own member.
-        limit_bytes: How many fit into its token.
+        own_bytes: The size of the library's own member.
+        limit_bytes: How many bytes fit into the token.
 
     Raises:
         SessionValueError: There are more; the message names the largest keys.
@@ -70,31 +70,20 @@ def size_of(lasting: Mapping[str, bytes], own_bytes: int, limit_bytes: int) -> i
     return size
 
 
-RESERVED: Final = "dcaf"
-"""The one key that the library keeps for itself, in the envelope and in the sealed state."""
-
-TEMPORARY: Final = "temp:"
-"""Keys with this prefix live until the turn ends: they are never sealed and never shown."""
-
-
-Lock: Final = type(RLock())
-"""The class of such a lock; ``RLock`` itself is a function around it."""
-
-
 class Slots:
-    """What a state is made of. Whoever calls its methods has the lock.
+    """The storage of a state, below its atomic methods. Callers of its private methods hold the lock.
 
     Args:
-        arrived: The state as it came in; None for a new, empty one. It is parsed at the first touch.
-        standing: Which session it is of; None outside a conversation.
-        limit_bytes: How large the written state may become; None for no limit.
+        arrived: The state as it came in; None for a new, empty one. It is parsed when it is first touched.
+        standing: The session that the state belongs to; None outside a conversation.
+        limit_bytes: The most bytes that the written state may have; None for no limit.
 
     Attributes:
         arrived, standing, limit_bytes: As above.
-        lock: It makes several steps one; who has it may take it again.
-        lease: The hold of the turn on the session; None where no store keeps it.
-        size_changes: How often a key came or went: who goes through the keys can tell by it that they are others now.
-        queue: Who runs the tools of a session keeps their order here; None as long as nobody does.
+        lock: Makes several steps atomic; whoever holds it may take it again.
+        lease: The turn's lease on the session; None where no store keeps it.
+        size_changes: How often a key came or went, so that an iteration can notice it.
+        queue: Where ``dcaf.tools`` keeps the order of a session's calls; None before the first one.
     """
 
     __slots__ = (
@@ -127,72 +116,72 @@ class Slots:
             SessionValueError: There may be no such key.
         """
         with self.lock:
-            slot = self._found(key)
+            slot = self._find_slot(key)
             if slot is None:
-                slot = self._slots[checked(key)] = Slot(key, None)
+                slot = self._slots[check_key(key)] = Slot(key, None)
             return slot
 
     def peek(self, key: str) -> Any:
-        """The value of a key that nobody has touched and that cannot change in anyone's hands; ABSENT where its slot must tell."""
+        """The value of an untouched key that no holder can change; ABSENT where the slot must be asked."""
         if key in self._slots or key in self._tails:
             return ABSENT
         members = self._members
         if members is None:
             with self.lock:
-                members = self._loaded()
+                members = self._load()
         value = members.get(key, ABSENT)
         return value if type(value) in ATOMS else ABSENT
 
-    def _found(self, key: str) -> Slot | None:
-        """The slot of a key, made where it arrived and nobody has touched it."""
+    def _find_slot(self, key: str) -> Slot | None:
+        """The slot of a key, made where the key arrived and is untouched; None where there is no such key."""
         if key in self._tails:
-            self._join(key)
+            self._write_tail(key)
         slot = self._slots.get(key)
-        if slot is None and key in (members := self._members or self._loaded()):
+        if slot is None and key in (members := self._members or self._load()):
             slot = self._slots[key] = Slot(key, members.written(key))
         return slot
 
-    def _loaded(self) -> Members:
-        """What arrived, by key; the slots say what has become of it."""
+    def _load(self) -> Members:
+        """What arrived, by key; the slots have what has changed since."""
         members = self._members
         if members is None:
             members = members_of(self.arrived)
             if RESERVED in members:
                 self._library = self._own_arrived = members.written(RESERVED)
                 del members[RESERVED]
-            self._hold(members, len(self.arrived.data))
+            self._set_members(members, len(self.arrived.data))
         return members
 
-    def _hold(self, members: Members, at_most_bytes: int) -> None:
+    def _set_members(self, members: Members, at_most_bytes: int) -> None:
         self._members, self._most_bytes = members, at_most_bytes
-        if "\n".join(members).find(TEMPORARY) >= 0:  # in one step what is true of hardly any state
+        if "\n".join(members).find(TEMPORARY) >= 0:  # one search, because hardly any state has one
             for key in members:
                 if key.startswith(TEMPORARY):
                     self._slots[key] = Slot(key, members.written(key))
 
-    def _present(self) -> list[str]:
-        """The present keys in order, as far as written back."""
-        members, slots, moved = self._loaded(), self._slots, self._moved
+    def _present_keys(self) -> list[str]:
+        """The present keys in order; handles that changed are not written back first."""
+        members, slots, moved = self._load(), self._slots, self._moved
         arrived = [key for key in members if not (key in moved or (key in slots and slots[key].data is None))]
         return arrived + [key for key, slot in slots.items() if slot.data is not None and (key in moved or key not in members)]
 
-    def _now(self) -> Members:
-        """The present keys and their values, as far as written back."""
-        self._join_all()
-        members = self._members or self._loaded()
+    def _current_members(self) -> Members:
+        """The present keys and their values; handles that changed are not written back first."""
+        self._write_tails()
+        members = self._members or self._load()
         return members.updated({key: slot.data for key, slot in self._slots.items()}, self._moved)
 
-    def _lasting(self) -> Members:
-        """Those of them that are sealed; each temporary one has a slot."""
+    def _lasting_members(self) -> Members:
+        """The members that are sealed. Every temporary key has a slot, so that it can be left out."""
         if self._tails:
-            self._join_all()
+            self._write_tails()
         values: dict[str, bytes | None] = {}
         for key, slot in self._slots.items():
             values[key] = None if key.startswith(TEMPORARY) else slot.data
-        return (self._members or self._loaded()).updated(values, self._moved)
+        return (self._members or self._load()).updated(values, self._moved)
 
     def _insert(self, slot: Slot) -> None:
-        """Let an absent key take the last place, before it becomes present."""
+        """Move an absent key to the last place, before it becomes present."""
         self._count_size_change()
         self._move(slot)
 
@@ -201,48 +190,54 @@ class Slots:
 
     def _move(self, slot: Slot) -> None:
         key = slot.key
-        if key in self._loaded():
+        if key in self._load():
             self._moved.add(key)
         self._slots[key] = self._slots.pop(key)
 
     def _tail(self, key: str) -> Tail:
-        """What waits to be appended to a list; nothing so far, where none has begun."""
+        """The pending appends of a list, empty where there are none so far."""
         found = self._tails.get(key)
         if found is None:
             slot = self.slot(key)
-            slot.settle()
+            slot.write_back()
             found = Tail(slot, len(read_list(slot.data, key)), [])
         return found
 
-    def _bytes_of(self, tail: Tail, item: bytes) -> int:
-        """How many bytes an item adds at most."""
+    def _count_tail_bytes(self, tail: Tail, item: bytes) -> int:
+        """An upper bound for the bytes that an item adds."""
         slot, more_bytes = tail.slot, len(item) + len(",")
         if slot.key in self._tails:
             return more_bytes
         if slot.data is None:
-            return at_most(slot.key, EMPTY) + more_bytes
-        return more_bytes + (len(slot.data) if slot.handles else 0)  # what was handed out may have grown, and nobody has counted it
+            return count_bytes_at_most(slot.key, EMPTY) + more_bytes
+        return more_bytes + (len(slot.data) if slot.handles else 0)  # its handles may have grown uncounted
 
-    def _begin(self, tail: Tail) -> None:
-        """Let items wait, if none do: the list is written compactly, and what was handed out of it is overtaken."""
+    def _begin_tail(self, tail: Tail) -> None:
+        """Begin pending appends, if there are none: the list is written compactly, and its handles become stale."""
         slot = tail.slot
         if slot.key not in self._tails:
             if slot.data is None:
                 self._insert(slot)
-            slot.amend(EMPTY if slot.data is None else write(read(slot.data)))
+            slot.overwrite(EMPTY if slot.data is None else write(read(slot.data)))
             self._tails[slot.key] = tail
 
-    def _join(self, key: str) -> None:
-        self._tails.pop(key).join()
+    def _write_tail(self, key: str) -> None:
+        self._tails.pop(key).write()
 
-    def _join_all(self) -> None:
+    def _write_tails(self) -> None:
         for key in [*self._tails]:
-            self._join(key)
+            self._write_tail(key)
 
-    def _grow(self, key: str, more_bytes: int, data: bytes | Callable[[], bytes]) -> None:
-        """Refuse one value, as it is written or as a function writes it, so many bytes longer at most, as ``_check_size``."""
+    def _check_growth(self, key: str, more_bytes: int, data: bytes | Callable[[], bytes]) -> None:
+        """Refuse one value that would not fit, as ``_check_size`` does.
+
+        Args:
+            key: Its key.
+            more_bytes: An upper bound for the bytes that it adds.
+            data: The written value, or a function that writes it, which is called only where the exact size counts.
+        """
         if self._members is None:
-            self._loaded()
+            self._load()
         if key.startswith(TEMPORARY):
             return
         self._most_bytes += more_bytes
@@ -250,31 +245,31 @@ class Slots:
             self._most_bytes = self._check_exactly({key: data if isinstance(data, bytes) else data()})
 
     def _check_size(self, coming: Mapping[str, bytes | None]) -> None:
-        """Refuse, before anything is stored, what would not fit into a token. None takes a key out."""
+        """Refuse values that would not fit into a token, before anything is stored. None stands for an absent key."""
         if self._members is None:
-            self._loaded()
+            self._load()
         for key, data in coming.items():
             if data is not None:
-                self._most_bytes += at_most(key, data)
+                self._most_bytes += count_bytes_at_most(key, data)
         if self.limit_bytes is not None and self._most_bytes > self.limit_bytes:
             self._most_bytes = self._check_exactly(coming)
 
     def _check_exactly(self, coming: Mapping[str, bytes | None]) -> int:
-        """The size of the written state, in bytes; refuse it as ``_check_size``."""
+        """The exact size of the written state in bytes. Raises as ``_check_size``."""
         if self.limit_bytes is None:
             return 0
-        now = self._now()
+        now = self._current_members()
         present: dict[str, bytes | None] = {key: now.written(key) for key in now}
         present.update(coming)
         lasting = {key: data for key, data in present.items() if data is not None and not key.startswith(TEMPORARY)}
-        return size_of(lasting, 0 if self._library is None else len(self._library) + len('"dcaf":,'), self.limit_bytes)
+        return count_bytes(lasting, 0 if self._library is None else len(self._library) + len('"dcaf":,'), self.limit_bytes)
 
 
-def checked(key: str) -> str:
-    """A key that there may be.
+def check_key(key: str) -> str:
+    """Refuse a key that a session cannot have.
 
     Raises:
-        SessionValueError: There may not.
+        SessionValueError: It is no text, the library's own key, or no Unicode.
     """
     if not isinstance(key, str):
         raise SessionValueError(f"a key of type {type(key).__name__} cannot be stored; keys must be strings")

@@ -1,12 +1,11 @@
 """All keys of one session: parsed when first touched, compared with what arrived, written as one JSON object.
 
 >>> state = State(Payload(b'{"step":1,"cart":{"items":[]}}'))
->>> state.slot("cart").lend()["items"].append("widget")
->>> state.changed(), state.payload().data
+>>> state.slot("cart").get_live()["items"].append("widget")
+>>> state.changed_keys(), state.payload().data
 (['cart'], b'{"step":1,"cart":{"items":["widget"]}}')
 
-What a reader gets wrong: the member ``dcaf`` of the sealed object is the library's own. It is in no slot, so nothing that
-a tool does can read, change or clear it.
+The member ``dcaf`` of the sealed object is the library's own. It is in no slot, so no tool can read, change or clear it.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from dcaf.core.claims import Standing
 from dcaf.core.errors import SessionClosedError, SessionValueError
 from dcaf.core.handles import Slot
 from dcaf.core.json_values import read, to_json, write, write_atom
-from dcaf.core.merging import EMPTY, Added, Growth, extended
+from dcaf.core.merging import EMPTY, CommutingChange, Increment, extend_list
 from dcaf.core.payload import lacks
 from dcaf.core.round_trip import is_same
-from dcaf.core.slots import RESERVED, TEMPORARY, Slots, at_most, checked
+from dcaf.core.slots import RESERVED, TEMPORARY, Slots, check_key, count_bytes_at_most
 
 __all__ = ["RESERVED", "TEMPORARY", "Frozen", "State"]
 
@@ -30,13 +29,13 @@ QUOTED: Final = b'"dcaf"'
 
 
 class Frozen(NamedTuple):
-    """A state at the moment when it was sealed.
+    """A state as it was when it was sealed.
 
     Attributes:
-        payload: What was sealed.
-        values: Key -> value of those that were touched; None for an absent one.
+        payload: The sealed state.
+        values: Key -> value of the touched keys; None for an absent one.
         library: The library's own member.
-        moved: The keys that had left their places.
+        moved: The arrived keys that had left their places.
     """
 
     payload: Payload
@@ -46,35 +45,28 @@ class Frozen(NamedTuple):
 
 
 class State(Slots):
-    """The keys of one session, shared by every view of it. Each method is atomic; what is handed out of it is not.
+    """The keys of one session, shared by every view of it. Each method is atomic; the live objects that it hands out are not.
 
-    Args:
-        arrived: The state as it came in; None for a new, empty one. It is parsed at the first touch.
-        standing: Which session it is of; None outside a conversation.
-        limit_bytes: How large the written state may become; None for no limit.
-
-    Attributes:
-        standing: As above.
-        size_changes, queue: As of Slots.
+    Arguments and attributes are those of ``Slots``.
     """
 
     __slots__ = ()
 
     @property
     def is_touched(self) -> bool:
-        """Whether anybody looked at the state."""
+        """Whether anything has read or changed the state."""
         return self._looked or self._members is not None or bool(self._slots)
 
-    def look(self) -> None:
-        """Say that somebody looks at it all, which may be without parsing it."""
+    def mark_seen(self) -> None:
+        """Count the whole state as read, also where nothing of it is parsed."""
         self._looked = True
 
     def find(self, key: str) -> Slot | None:
-        """The slot of a key, if there is one; the key may be absent all the same."""
+        """The slot of a key, if there is one; the slot of an absent key has no value."""
         slot = self._slots.get(key)
         if slot is None or self._tails:
             with self.lock:
-                slot = self._found(key)
+                slot = self._find_slot(key)
         return slot
 
     def __contains__(self, key: object) -> bool:
@@ -82,27 +74,27 @@ class State(Slots):
             slot = self.find(key) if isinstance(key, str) else None
             if slot is None:
                 return False
-            slot.settle()
+            slot.write_back()
             return slot.data is not None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.keys())
 
     def keys(self, prefix: str = "") -> list[str]:
-        """The present keys that begin with a prefix, in order. Raises as ``settle``."""
+        """The present keys that begin with a prefix, in order. Raises as ``write_back``."""
         with self.lock:
-            self.settle()
-            return [key for key in self._present() if key.startswith(prefix)]
+            self.write_back()
+            return [key for key in self._present_keys() if key.startswith(prefix)]
 
     def values(self, prefix: str = "") -> dict[str, bytes]:
-        """The written values of these keys. Raises as ``settle``."""
+        """The written values of these keys. Raises as ``write_back``."""
         with self.lock:
-            keys, slots, members = self.keys(prefix), self._slots, self._loaded()
+            keys, slots, members = self.keys(prefix), self._slots, self._load()
             data = [slots[key].data if key in slots else members.written(key) for key in keys]
             return {key: written for key, written in zip(keys, data, strict=True) if written is not None}
 
     def put(self, key: str, value: object, *, as_type: Any = None) -> None:
-        """Convert, check and store a value; the object itself stays live.
+        """Convert, check and store a value; the object stays live.
 
         Raises:
             SessionValueError: The value may not be stored, or the state would be too large.
@@ -110,20 +102,20 @@ class State(Slots):
         with self.lock:
             if self._late is not None:
                 self._refuse_late(self._late)
-            slot = self._found(key) if type(key) is str else None
-            name = checked(key) if slot is None else key
+            slot = self._find_slot(key) if type(key) is str else None
+            name = check_key(key) if slot is None else key
             data = write_atom(value) if as_type is None else None
             if data is None:
                 kept = slot.undeclared if slot is not None and slot.handles else None
                 data = write(to_json(value, as_type, path=name, kept=kept))
-            self._grow(name, at_most(name, data), data)
+            self._check_growth(name, count_bytes_at_most(name, data), data)
             slot = self.slot(name) if slot is None else slot
             if slot.data is None:
                 self._insert(slot)
             slot.put(data, value, as_type)
 
     def put_validated(self, key: str, validated: object, given: object, *, as_type: Any) -> None:
-        """Store a value that was validated as a type; what was given stays live, itself where it is of that type already.
+        """Store a value that was validated as a type; the object that was given stays live, too.
 
         Raises:
             SessionValueError: As ``put``.
@@ -136,27 +128,27 @@ class State(Slots):
                 self.slot(key).watch(given, as_type)
 
     def add(self, key: str, by: int) -> int:
-        """Add to a number, whatever was done to it; an absent one counts as 0. Returns the sum.
+        """Add to a number and return the sum; an absent one counts as 0.
 
         Raises:
             SessionTypeError: The value is no integer.
-            SessionAliasError: What was handed out has changed in two ways already.
+            SessionAliasError: Two handles of the value have changed already.
             SessionValueError: As ``put``.
         """
         with self.lock:
             if self._late is not None:
                 self._refuse_late(self._late)
             slot = self.slot(key)
-            slot.settle()
-            data = Added(by).applied(slot.data, key)
-            self._grow(key, at_most(key, data) if slot.data is None else len(data) - len(slot.data), data)
+            slot.write_back()
+            data = Increment(by).apply(slot.data, key)
+            self._check_growth(key, count_bytes_at_most(key, data) if slot.data is None else len(data) - len(slot.data), data)
             if slot.data is None:
                 self._insert(slot)
-            slot.amend(data)
+            slot.overwrite(data)
             return int(data)
 
     def append(self, key: str, value: object) -> None:
-        """Add an item to the end of a list, whatever was done to it; an absent one counts as empty.
+        """Add an item to the end of a list; an absent one counts as empty.
 
         Raises:
             SessionTypeError: The value is no list.
@@ -167,18 +159,20 @@ class State(Slots):
                 self._refuse_late(self._late)
             tail = self._tail(key)
             item = write(to_json(value, path=f"{key}[{tail.length}]"))
-            self._grow(key, self._bytes_of(tail, item), lambda: extended(tail.slot.data or EMPTY, [*tail.items, item]))
-            self._begin(tail)
+            self._check_growth(
+                key, self._count_tail_bytes(tail, item), lambda: extend_list(tail.slot.data or EMPTY, [*tail.items, item])
+            )
+            self._begin_tail(tail)
             tail.append(item)
 
     def drop(self, key: str) -> bool:
-        """Make a key absent, whatever was done to its value; False where it was absent."""
+        """Make a key absent; False where it was absent already."""
         with self.lock:
             if self._late is not None:
                 self._refuse_late(self._late)
-            slot = self._found(key)
+            slot = self._find_slot(key)
             if slot is not None and slot.data is None:
-                slot.settle()
+                slot.write_back()
             if slot is None or slot.data is None:
                 return False
             slot.drop()
@@ -186,30 +180,30 @@ class State(Slots):
             return True
 
     def drop_all(self, *, kept: tuple[str, ...] = (), prefix: str = "") -> None:
-        """Make every key with a prefix absent, but for those that begin with one of ``kept``."""
+        """Make every key with a prefix absent, except those that begin with one of ``kept``."""
         with self.lock:
             if self._late is not None:
                 self._refuse_late(self._late)
-            for key in {**self._loaded(), **self._slots}:
+            for key in {**self._load(), **self._slots}:
                 if key.startswith(prefix) and not (kept and key.startswith(kept)):
                     self.slot(key).drop()
             self._count_size_change()
 
     def copy(self) -> State:
-        """A state of its own with the same keys, and the same that arrived. Raises as ``settle``."""
+        """An independent state with the same keys and the same arrived payload. Raises as ``write_back``."""
         with self.lock:
-            self.settle()
+            self.write_back()
             copied = State(self.arrived, self.standing, limit_bytes=self.limit_bytes)
-            copied._loaded()  # first, because it reads the library's member
+            copied._load()  # first, because it reads the library's member
             for key, slot in self._slots.items():
                 copied.slot(key).data = slot.data
-            copied._slots = {key: copied._slots[key] for key in self._slots}  # whatever came first when it was loaded
+            copied._slots = {key: copied._slots[key] for key in self._slots}  # in this state's order
             copied._moved = {*self._moved}
             copied._library = self._library
             return copied
 
     def put_all(self, values: Mapping[str, object]) -> None:
-        """Store several values, or none of them.
+        """Store several values or, when one of them is refused, none.
 
         Raises:
             SessionValueError: As ``put``.
@@ -217,7 +211,7 @@ class State(Slots):
         with self.lock:
             if self._late is not None:
                 self._refuse_late(self._late)
-            written = dict(self._written(key, value) for key, value in values.items())
+            written = dict(self._convert(key, value) for key, value in values.items())
             self._check_size(written)
             for (key, data), value in zip(written.items(), values.values(), strict=True):
                 slot = self.slot(key)
@@ -234,35 +228,35 @@ class State(Slots):
         with self.lock:
             if self._late is not None:
                 self._refuse_late(self._late)
-            written = dict(self._written(key, value) for key, value in values.items())
-            self.settle()
-            going = [key for key in self._lasting() if key not in written]
+            written = dict(self._convert(key, value) for key, value in values.items())
+            self.write_back()
+            going = [key for key in self._lasting_members() if key not in written]
             self._check_size({**dict.fromkeys(going), **written})
             for key in going:
                 self.drop(key)
             self.put_all(values)
-            if [*self._lasting()] != [*written]:
+            if [*self._lasting_members()] != [*written]:
                 for key in written:
                     self.move_to_end(key)
 
     def move_to_end(self, key: str) -> None:
         """Make a key the last one, if it is present."""
         with self.lock:
-            slot = self._found(key)
+            slot = self._find_slot(key)
             if slot is not None and slot.data is not None:
                 self._move(slot)
 
     def overwrite(
         self,
         values: Mapping[str, bytes | None],
-        changes: Mapping[str, Growth],  # noqa: ARG002
+        changes: Mapping[str, CommutingChange],  # noqa: ARG002
         own: Mapping[str, Any] | None = None,
     ) -> None:
-        """Take over written values; what was handed out of them is overtaken.
+        """Replace values by written ones; handles of them become stale.
 
         Args:
             values: Key -> value, None for an absent one.
-            changes: Key -> what made it, where that commutes. Here the values say all.
+            changes: Key -> the change that led to its value, where that commutes; a plain state needs the values alone.
             own: The library's own member, empty for none; None leaves it as it is.
 
         Raises:
@@ -272,11 +266,11 @@ class State(Slots):
             if self._late is not None:
                 self._refuse_late(self._late)
             if self._members is None:
-                self._loaded()
+                self._load()
             before = self._library
             if own is not None:
                 self._library = write(dict(own)) if own else None
-                self._most_bytes += at_most(RESERVED, self._library or b"")
+                self._most_bytes += count_bytes_at_most(RESERVED, self._library or b"")
             try:
                 self._check_size(values)
             except SessionValueError:
@@ -290,12 +284,12 @@ class State(Slots):
                     self._insert(slot)
                 if data is None:
                     self._count_size_change()
-                slot.amend(data)
+                slot.overwrite(data)
 
     def own(self) -> dict[str, Any]:
         """The library's own member: a copy, empty where there is none."""
         with self.lock:
-            self._loaded()
+            self._load()
             found = None if self._library is None else read(self._library)
             return found if isinstance(found, dict) else {}
 
@@ -303,34 +297,34 @@ class State(Slots):
         """Replace the library's own member; an empty one is left out. Raises as ``overwrite``."""
         self.overwrite({}, {}, own)
 
-    def settle(self) -> None:
+    def write_back(self) -> None:
         """Write back every handle that changed.
 
         Raises:
-            SessionAliasError, SessionValueError: As ``Slot.settle``.
+            SessionAliasError, SessionValueError: As ``Slot.write_back``.
         """
         with self.lock:
             if self._tails:
-                self._join_all()
+                self._write_tails()
             for slot in self._slots.values():
                 if slot.handles:
-                    slot.settle()
+                    slot.write_back()
 
     def freeze(self) -> Frozen:
-        """What is to be sealed, and how every key stood in it. The caller has the lock. Raises as ``settle``."""
+        """The payload to seal, and the values in it. The caller holds the lock. Raises as ``write_back``."""
         payload = self.payload()
         return Frozen(payload, {key: slot.data for key, slot in self._slots.items()}, self._library, frozenset(self._moved))
 
-    def arrives(self, payload: Payload, standing: Standing, frozen: Frozen | None = None) -> None:
-        """Take what was sealed of it for what arrived: only what comes after is a change. The caller has the lock.
+    def mark_sealed(self, payload: Payload, standing: Standing, frozen: Frozen | None = None) -> None:
+        """Count only what differs from a sealed payload as a change from now on. The caller holds the lock.
 
         Args:
-            payload: What was sealed.
-            standing: Of the token.
-            frozen: How the keys stood when it was made; None where that was just now.
+            payload: The sealed payload.
+            standing: The standing that its token gives.
+            frozen: The state when the payload was made; None where nothing can have changed since.
         """
         if payload is not self.arrived:
-            self._members = None  # of a large state the old bytes need not wait for the answer
+            self._members = None  # frees the old bytes of a large state before the answer is sent
         self.standing, self.arrived = standing, payload
         if frozen is None:
             self._own_arrived = self._library
@@ -346,15 +340,15 @@ class State(Slots):
         self._keep_later(frozen)
 
     def _keep_later(self, frozen: Frozen) -> None:
-        """Load what was sealed at once where something was written since: loaded later, it would be taken for all there is."""
+        """Load the sealed payload at once where something was written since, so that a later load does not replace that."""
         library, most_bytes, self._own_arrived = self._library, self._most_bytes, frozen.library
         has_later = self._tails or any(slot.data is not slot.arrived for slot in self._slots.values())
         if has_later or library != frozen.library:
-            self._loaded()
+            self._load()
             self._library, self._most_bytes = library, most_bytes
 
     def end(self, late: Callable[[], None]) -> None:
-        """End the turn: from now on each change is an error, and ``late`` is called."""
+        """End the turn: from now on each change calls ``late`` and is an error."""
         self._late = late
 
     @property
@@ -370,7 +364,7 @@ class State(Slots):
         )
 
     def refill(self, other: State) -> None:
-        """Become what another state is: whoever holds this one sees the other's keys from now on."""
+        """Take over everything of another state, so that the views of this one show the other's keys."""
         with self.lock:
             self.arrived, self.standing, self.limit_bytes = other.arrived, other.standing, other.limit_bytes
             self._members, self._slots, self._most_bytes = other._members, other._slots, other._most_bytes
@@ -378,43 +372,43 @@ class State(Slots):
             self._moved, self._tails, self._looked = other._moved, other._tails, other._looked
             self._count_size_change()
 
-    def changed(self) -> list[str]:
-        """The lasting keys whose value is not what arrived, or was last sealed. Raises as ``settle``."""
+    def changed_keys(self) -> list[str]:
+        """The lasting keys whose values differ from what arrived or was last sealed. Raises as ``write_back``."""
         found: list[str] = []
         if not self._slots:
             return found
         with self.lock:
             if self._tails:
-                self._join_all()
+                self._write_tails()
             for key, slot in self._slots.items():
                 if slot.handles:
-                    slot.settle()
+                    slot.write_back()
                 if slot.data is not slot.arrived and slot.data != slot.arrived and not key.startswith(TEMPORARY):
                     found.append(key)
         return found
 
     def is_changed(self) -> bool:
-        """Whether what would be sealed is not what arrived: a key, or the library's own member. Raises as ``settle``."""
+        """Whether a lasting key or the library's own member has changed since it arrived. Raises as ``write_back``."""
         if not self._slots:
             return self._library != self._own_arrived
         with self.lock:
-            return bool(self.changed()) or self._library != self._own_arrived
+            return bool(self.changed_keys()) or self._library != self._own_arrived
 
     @property
     def is_sealed(self) -> bool:
-        """Whether the last token holds the state as it is, its keys in this order. Raises as ``settle``."""
+        """Whether the last token seals just this state, the order of its keys included. Raises as ``write_back``."""
         is_held = self.standing is not None and self.standing.token != ()
         return is_held and not (self.is_changed() or self._is_reordered())
 
     def payload(self) -> Payload:
-        """What is to be sealed: the lasting keys and the library's own member. Raises as ``settle``.
+        """The lasting keys and the library's own member, as they are sealed. Raises as ``write_back``.
 
-        A state that nobody changed is the very payload that arrived, unless its keys have another order now.
+        Where nothing has changed, the order of the keys included, it is the very payload that arrived.
         """
         with self.lock:
-            if not (self.changed() or self._library != self._own_arrived or self._is_reordered()):
+            if not (self.changed_keys() or self._library != self._own_arrived or self._is_reordered()):
                 return self.arrived
-            members = self._lasting()
+            members = self._lasting_members()
             if self._library is not None:
                 members = members.updated({RESERVED: self._library})
             payload = members.payload()
@@ -423,34 +417,34 @@ class State(Slots):
             return payload
 
     def plain(self, shows: Callable[[str], bool] | None = None, payload: Payload | None = None) -> bytes:
-        """Write what a tool or an application may see: the lasting keys alone, or some of them. Raises as ``settle``.
+        """Write the lasting keys, or some of them, for a tool or an application. Raises as ``write_back``.
 
         Args:
-            shows: Tells which of them; None shows all.
-            payload: What is being sealed of the state. Where it was written now and holds nothing else, it is what is shown.
+            shows: Tells which keys; None shows all.
+            payload: The payload that is being sealed, which need not be written again where it is the same.
         """
         if shows is None and payload is not None and payload is not self.arrived and self._library is None:
             return payload.data
         with self.lock:
             if shows is None and self._is_plain():
                 return self.arrived.data
-            self.settle()
-            present = self._lasting()
+            self.write_back()
+            present = self._lasting_members()
             hidden = [] if shows is None else [key for key in present if not shows(key)]
             return present.updated(dict.fromkeys(hidden)).payload().data
 
     def _is_plain(self) -> bool:
-        """Whether what arrived is all that is to be shown: nobody changed it, and it has no member of the library's."""
+        """Whether the arrived payload has just the keys to show: nothing has changed, and the library has no member in it."""
         if self._members is None and not self._slots and self.arrived.index is None:
             return lacks(self.arrived, QUOTED)
-        self._loaded()  # cut by the index, which is quicker than to look at every byte of a large state
+        self._load()  # cut by the index, which is faster than a search through all bytes of a large state
         return self._library is None and not (self.is_changed() or self._is_reordered())
 
     def _is_reordered(self) -> bool:
-        """Whether the lasting keys have another order than those that arrived, which counts as no change."""
-        return bool(self._moved) and [*self._lasting()] != [*self._loaded()]
+        """Whether the lasting keys have another order than the arrived ones, which does not count as a change."""
+        return bool(self._moved) and [*self._lasting_members()] != [*self._load()]
 
-    def _written(self, key: str, value: object) -> tuple[str, bytes]:
-        name = checked(key)
+    def _convert(self, key: str, value: object) -> tuple[str, bytes]:
+        name = check_key(key)
         slot = self._slots.get(name)
         return name, write(to_json(value, path=name, kept=None if slot is None else slot.undeclared))

@@ -1,9 +1,9 @@
-"""The seam for servers that remember: a store opens each session of each turn, and gives a lease that commits what is sealed.
+"""The interface for servers that keep sessions: a store opens each session of each turn, and its lease commits what is sealed.
 
     open      every session, before the application runs: one that arrived, a new, a restarted, an imported one
     spend     what may be used once, before what it allows is done
     give_back what was spent, where what it allows has not begun after all
-    latest    a newer state, for stores that merge, before this turn's is made
+    latest    a newer state, for stores that merge, before this turn's state is sealed
     commit    the finished envelope, before it is sent
     release   always, however the turn ended
 
@@ -12,8 +12,7 @@
 >>> lease.revision, lease.sequence
 (0, 1)
 
-What a reader gets wrong: a store never opens or makes a token. It is asked about claims that were verified for their holder, and
-gets the token when it is finished.
+What a reader gets wrong: a store neither opens nor makes a token. It is asked about verified claims, and gets the finished token.
 """
 
 from __future__ import annotations
@@ -38,6 +37,7 @@ from dcaf.core.errors import (
     describe_raised,
 )
 from dcaf.core.mapping import state_of
+from dcaf.core.parts import ABSENT
 
 if TYPE_CHECKING:
     from dcaf.core.session import Session
@@ -46,19 +46,16 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 FAILED: Final = "store"
-"""Why a turn is refused whose store failed, or does not know what a token says that it keeps."""
+"""The reason of a refusal where the store failed, or does not have the state that a token says it keeps."""
 
 STEPS: Final = ("spend", "give_back", "latest", "commit", "release")
 """The methods of a lease."""
 
 COUNTS: Final = ("revision", "sequence", "version")
-"""The attributes of a lease that are numbers in any case."""
-
-ABSENT: Final = object()
-"""What a lease does not say."""
+"""The attributes of a lease that are always numbers."""
 
 REFUSALS: Final = (SessionConflict, SessionEnded, SessionSuperseded, IdempotencyKeyReused, SessionUnavailable, SessionClosedError)
-"""What a store may raise itself: of any other refusal it cannot know."""
+"""The errors that a store may raise. It cannot know the reasons for any other refusal."""
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
@@ -72,14 +69,14 @@ class OpenRequest:
     """A session whose turn begins.
 
     Attributes:
-        session_id: The session's id, of a new one too.
-        claims: What its token says, which was verified for this holder; None where no token seals it: a session that is new, was
-            restarted, or was imported from a plain object.
-        binding: Whom it is bound to, in clear.
+        session_id: The session's id; a new one has one, too.
+        claims: The verified claims of its token; None where no token seals it: a session that is new, restarted, or imported from
+            a plain object.
+        binding: Its binding, in clear.
         is_safe: Whether the method of the request promises to change nothing (RFC 9110, section 9.2.1), or nothing was asked yet:
             the handshake of a WebSocket.
         idempotency_key: The header ``Idempotency-Key``; None where there is none.
-        identity: Gives what tells this request from others, the SHA-256 of its method, path, query, Content-Type and body; None
+        identity: Returns what tells this request from others, the SHA-256 of its method, path, query, Content-Type and body; None
             where the body was not read whole, or this is no request. It is computed when it is called.
     """
 
@@ -93,14 +90,14 @@ class OpenRequest:
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """A state that is about to leave: frozen, sealed, and not yet sent.
+    """A state that is frozen, sealed, and not yet sent.
 
     Attributes:
         payload: The whole state, wherever it is kept.
-        claims: What its token says: ``seq`` is its number, ``sv`` the version of its schema.
+        claims: The claims of its token: ``seq`` is its number, ``sv`` the version of its schema.
         token: The token.
         envelope: What the client gets at ``data.session``, as JSON; empty where a header or a cookie carries the token alone.
-        is_changed: Whether the state is another one than the turn began with, or than was committed last.
+        is_changed: Whether the state differs from the one that the turn began with, or that was committed last.
     """
 
     payload: Payload = field(repr=False)
@@ -131,36 +128,36 @@ class Lease(Protocol):
     version: int
 
     async def spend(self, keys: Sequence[str]) -> bool:
-        """Use up what may be used once in a session, all or none, before what it allows is done; False where one was used before.
+        """Use up keys that may be used once in a session, all or none, before what they allow is done; False where one was used.
 
         Raises:
             SessionError: The session is revoked by now, or another turn has taken it over.
-            SessionUnavailable: Nobody can tell. Then nothing is used up, as far as the store can say.
+            SessionUnavailable: Nobody can tell. Then nothing is used up, as far as the store knows.
         """
 
     async def give_back(self, keys: Sequence[str]) -> None:
-        """Have what this turn used up be usable again: what it allows has not begun, and will not in this turn.
+        """Make keys usable again that this turn used up: what they allow has not begun, and will not in this turn.
 
         Keys that another turn used up stay so: a turn whose question was not answered gives back what it had asked for.
 
         Raises:
-            SessionUnavailable: It could not be done. Then they stay used up.
+            SessionUnavailable: The store failed. Then the keys stay used up.
         """
 
     async def latest(self) -> Payload | None:
-        """A newer state than the turn began with, over which what the turn did is laid again; None where there is none.
+        """A newer state than the turn began with, over which the turn's changes are laid; None where there is none.
 
         Only stores that merge have one; ``revision`` and ``sequence`` are those of the newer state from then on.
         """
 
     async def commit(self, sealed: Sealed, *, ends_turn: bool) -> None:
-        """Keep what was sealed, if no other turn came first. It is sent after this returns.
+        """Keep a sealed state, if no other turn came first. It is sent after this returns.
 
-        Called again in the turns of streams and sockets, and after ``release`` for what is changed later: that is taken only while
-        no other turn holds the session. ``sequence`` is the next number when it returns.
+        Streams and sockets call it several times, and after ``release`` for later changes: those are kept only while no other turn
+        holds the session. ``sequence`` is the next number when it returns.
 
         Args:
-            sealed: What will be sent.
+            sealed: The state that will be sent.
             ends_turn: Whether it is a whole answer or the end of a stream's turn, after which others may hold the session. False
                 for a checkpoint.
 
@@ -170,24 +167,24 @@ class Lease(Protocol):
         """
 
     async def release(self) -> None:
-        """Let go of the session: called once, however the turn ended.
+        """Release the session: called once, however the turn ended.
 
-        After a commit there may be nothing to do. It is waited for through every cancellation, as ``commit`` is, and as long
-        as it takes: a store has time-outs of its own.
+        After a commit there may be nothing to do. It is awaited through every cancellation, as ``commit`` is, and without a limit,
+        because a store has time-outs of its own.
         """
 
 
 class SessionStore(Protocol):
-    """What stands between opening and sealing: a ledger, a session service, or one of your own.
+    """Keeps sessions between turns: a ledger, a session service, or a store of your own.
 
     Attributes:
-        level: What operators are shown, for instance in telemetry: ``"L2"``, or a name of your own.
+        level: The level that operators see, for instance in telemetry: ``"L2"``, or a name of your own.
     """
 
     level: str
 
     async def open(self, request: OpenRequest) -> Lease:
-        """Open a session before the application runs. Whoever is cancelled in it holds nothing.
+        """Open a session before the application runs. A call that is cancelled holds nothing.
 
         Raises:
             SessionEnded: It was revoked, or is of an older epoch.
@@ -209,7 +206,7 @@ class StatelessLease:
 
     Attributes:
         request: As above.
-        revision, sequence, epoch, place, payload, version: As of ``Lease``: the token's number and the next one, no epoch, no place
+        revision, sequence, epoch, place, payload, version: As in ``Lease``: the token's number and the next one, no epoch, no place
             and no payload.
     """
 
@@ -262,9 +259,9 @@ class StatelessStore:
 
 
 async def spend(session: Session, keys: Sequence[str]) -> bool:
-    """Use up what may be used once in a session, all or none, before what it allows is done; the store of its turn is asked.
+    """Use up keys that may be used once in a session, all or none, before what they allow is done; the turn's store is asked.
 
-    False where one of them was used before. Where no store keeps the session nobody can know, and all may be used.
+    False where one of them was used before. Where no store keeps the session nobody can know that, and all may be used.
 
     Raises:
         SessionError: The session is revoked by now, or another turn has taken it over.
@@ -279,35 +276,35 @@ async def spend(session: Session, keys: Sequence[str]) -> bool:
 
 
 async def ask(question: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What a store answers. Whatever it raises that is no refusal of its own says that nobody can tell.
+    """Ask a store. Any exception that is not one of its refusals counts as a failure of the store.
 
     Raises:
         SessionError: The store refuses the session.
         SessionClosedError: The turn is over.
-        SessionUnavailable: It failed; the log says with what, and where.
+        SessionUnavailable: The store failed; the log says with what, and where.
     """
     try:
         return await question(*args, **kwargs)
     except REFUSALS:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever it raises, nobody can tell whether the session is current
-        # Type and place: messages of drivers quote statements, and so state and subjects, in a traceback of what is raised too.
+    except Exception as error:  # noqa: BLE001 - whatever a store raises, nobody can tell whether the session is current
+        # Only type and place: drivers quote statements in messages and tracebacks, and so state and subjects.
         logger.error("dcaf: the store failed with %s", describe_raised(error))  # noqa: TRY400
         raise SessionUnavailable(reason=FAILED) from None
 
 
 def check_lease(lease: Lease, last: int | None = None) -> None:
-    """Refuse a lease by which nothing could be sealed that this service would open again, or that is none.
+    """Refuse what is no lease, and a lease with which nothing could be sealed that this service would open again.
 
     Args:
-        lease: What a store gave.
-        last: The number of what was sealed last, which the next one comes after; None where nothing is to be sealed now.
+        lease: What the store returned.
+        last: The number of the state that was sealed last; None where nothing is to be sealed now.
 
     Raises:
-        SessionUnavailable: It is so. The log names what is wrong.
+        SessionUnavailable: The lease is wrong; the log says how.
     """
     try:
-        wrong = _find_wrong(lease, last)
+        wrong = _find_problem(lease, last)
     except Exception as error:  # noqa: BLE001 - an attribute may be computed, and fail like any other question
         wrong = f"that cannot be read: {type(error).__qualname__}"
     if wrong is not None:
@@ -315,7 +312,7 @@ def check_lease(lease: Lease, last: int | None = None) -> None:
         raise SessionUnavailable(reason=FAILED)
 
 
-def _find_wrong(lease: Lease, last: int | None) -> str | None:
+def _find_problem(lease: Lease, last: int | None) -> str | None:
     if not has_methods(lease, *STEPS):
         return f"that has not the methods {', '.join(STEPS)}, but is {kind_of(lease)}"
     epoch, place = getattr(lease, "epoch", ABSENT), getattr(lease, "place", ABSENT)
@@ -333,13 +330,13 @@ def _find_wrong(lease: Lease, last: int | None) -> str | None:
 
 
 def check_kept(claims: Claims, lease: Lease | None) -> None:
-    """Refuse a token that says that something of it is kept, by whoever does not have that: a process of an older release perhaps.
+    """Refuse a token whose epoch or state a server keeps, where no store here has them, perhaps in a process of an older release.
 
     Raises:
         SessionUnavailable: Nobody here has its epoch, or its state.
     """
     has_epoch = lease is not None and lease.epoch is not None
-    # A lease that gives a state and names no place puts it into the token again, wherever it was kept.
+    # A lease with a state and without a place puts the state into the token again, wherever it was kept.
     has_state = lease is not None and lease.payload is not None and lease.place in (None, claims.at)
     if (claims.ep is not None and not has_epoch) or (claims.at is not None and not has_state):
         raise SessionUnavailable(reason=FAILED)
@@ -354,7 +351,7 @@ def digest_parts(*parts: bytes) -> bytes:
 
 
 def require_store(store: SessionStore | None) -> None:
-    """Refuse what is no store.
+    """Require a store, or None.
 
     Raises:
         ConfigurationError: It has no ``open``, or is a class.
@@ -367,6 +364,6 @@ def require_store(store: SessionStore | None) -> None:
 
 
 def level_of(store: SessionStore | None) -> str:
-    """The level that a store says it is, for operators and for the chat page: ``custom`` where it says none; None is L0."""
+    """The level of a store, for operators and for the chat page: ``custom`` where it has none, L0 for None."""
     found: str = getattr(store, "level", "custom") if store is not None else StatelessStore.level
     return found

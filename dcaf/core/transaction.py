@@ -1,19 +1,4 @@
-"""Transactions: a part of a turn that is kept as a whole or not at all, and the session as it sees it.
-
-The session as one call of a tool sees it: its own until it has returned, and then part of the session, or gone.
-
->>> from dcaf.core.base64url import Payload
->>> state = State(Payload(b'{"step":1,"log":["a"]}'))
->>> one, other = Overlay(state), Overlay(state)
->>> one.put("step", 2)
->>> other.find("log").lend().append("b")
->>> one.commit().clashes, other.commit().clashes, state.plain()
-([], [], b'{"step":2,"log":["a","b"]}')
-
-What a reader gets wrong: reading counts. A call that read a key, and writes it after another call did, has written something that
-was computed from what is no longer there. That is a clash even where both wrote the same.
-
-A part of a turn that is kept as a whole, or not at all.
+"""Transactions: a part of a turn that is kept as a whole or not at all. A call of a tool is one, too.
 
 >>> from dcaf.core.context import current_session
 >>> session = Session.from_dict({"step": 1})
@@ -24,15 +9,24 @@ A part of a turn that is kept as a whole, or not at all.
 >>> session["step"]
 2
 
-What a reader gets wrong: nobody waits for a transaction. What changed in the session meanwhile, and in the transaction too, is
-merged as of two calls of tools that run side by side; where only one change can be kept, it is that of the transaction, and the log
-says so.
+The session inside is an overlay over the state outside, and is merged into it at the end:
+
+>>> from dcaf.core.base64url import Payload
+>>> state = State(Payload(b'{"step":1,"log":["a"]}'))
+>>> one, other = Overlay(state), Overlay(state)
+>>> one.put("step", 2)
+>>> other.find("log").get_live().append("b")
+>>> one.commit().clashes, other.commit().clashes, state.plain()
+([], [], b'{"step":2,"log":["a","b"]}')
+
+What a reader gets wrong: nobody waits for a transaction, and reading counts. If two of them change one value, the later one is kept
+and the log says so; that is a clash even where both wrote the same, if one had read the value first.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn, TypeVar
@@ -40,13 +34,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn, Typ
 from dcaf.core.base64url import Payload
 from dcaf.core.context import _current
 from dcaf.core.errors import SessionClosedError
-from dcaf.core.handles import ABSENT, Slot
+from dcaf.core.handles import Slot
 from dcaf.core.json_values import write
 from dcaf.core.mapping import state_of
-from dcaf.core.merging import ROOT, Added, Growth, Path, changes, grow_again, merge, merge_own, value_of
+from dcaf.core.merging import ROOT, CommutingChange, Path, changes, merge, merge_own, read_value, reapply
+from dcaf.core.parts import ABSENT
 from dcaf.core.payload import Members
-from dcaf.core.rebasing import Growing
-from dcaf.core.session import Session, session_behind
+from dcaf.core.rebasing import CommutingState
+from dcaf.core.session import Session, require_session
 from dcaf.core.state import State
 
 if TYPE_CHECKING:
@@ -54,16 +49,24 @@ if TYPE_CHECKING:
 
 Wins = Callable[[str, Path], bool]
 
-NOTHING: Final = Added(0)
-"""What is remembered of a key that a call within this one wrote otherwise than by counting and appending."""
-
 NOTHING_ARRIVED: Final = Payload(b"{}")
 
 ALWAYS: Final[Wins] = lambda _key, _path: True  # noqa: E731 - a constant
 
+IGNORE: Final[Look] = lambda _clashes: None  # noqa: E731 - a constant
+
+logger: Final[logging.Logger] = logging.getLogger("dcaf")
+
+S = TypeVar("S", bound=Session)
+
+OUTSIDE: Final = "a change from outside"
+"""The name in the log for a change that no call has made."""
+
+_innermost: Final[ContextVar[Transaction | None]] = ContextVar("dcaf_transaction", default=None)
+
 
 class Clash(NamedTuple):
-    """A value that two calls changed, where one change had to give way.
+    """A value that two calls changed, where only one change could be kept.
 
     Attributes:
         key: The key of the session.
@@ -76,17 +79,12 @@ class Clash(NamedTuple):
     kind: Literal["stale-read", "write-write"]
 
 
-Look = Callable[[Sequence[Clash]], None]
-
-IGNORE: Final[Look] = lambda _clashes: None  # noqa: E731 - a constant
-
-
 class Committed(NamedTuple):
     """What a commit did.
 
     Attributes:
-        written: Key -> what the call had found there, and what it made of it.
-        clashes: Where two changes could not both be kept.
+        written: Key -> the value that the call found, and the value that it left.
+        clashes: The values of which only one change could be kept.
     """
 
     written: dict[str, tuple[bytes | None, bytes | None]]
@@ -94,14 +92,14 @@ class Committed(NamedTuple):
 
     def paths(self) -> dict[str, list[Path]]:
         """Key -> the paths below it that the call had changed."""
-        return {key: changes(value_of(before), value_of(after)) for key, (before, after) in self.written.items()}
+        return {key: changes(read_value(before), read_value(after)) for key, (before, after) in self.written.items()}
 
 
-class Overlay(Growing):
-    """What one call reads and writes, over the state of its turn, or over another call's.
+class Overlay(CommutingState):
+    """What one call reads and writes, over the state of its turn or over another call's overlay.
 
     Args:
-        parent: The state below. It is looked at when the call first touches its session, and not written before ``commit``.
+        parent: The state below. It is read when the call first touches its session, and written by ``commit`` alone.
     """
 
     __slots__ = ("_parent", "_reads", "_reads_all")
@@ -123,60 +121,60 @@ class Overlay(Growing):
         return False
 
     def peek(self, key: str) -> Any:
-        """As of a state; the key counts as read."""
+        """As in a state; the key counts as read."""
         self._reads.add(key)
         return super().peek(key)
 
     def find(self, key: str) -> Slot | None:
-        """As of a state; the key counts as read."""
+        """As in a state; the key counts as read."""
         self._reads.add(key)
         return super().find(key)
 
     def keys(self, prefix: str = "") -> list[str]:
-        """As of a state; every key counts as read."""
+        """As in a state; every key counts as read."""
         self._reads_all = True
         return super().keys(prefix)
 
     def plain(self, shows: Callable[[str], bool] | None = None, payload: Payload | None = None) -> bytes:
-        """As of a state; every key counts as read."""
+        """As in a state; every key counts as read."""
         self._reads_all = True
         with self.lock:
-            self._loaded()
+            self._load()
             return super().plain(shows, payload)
 
     def copy(self) -> State:
-        """As of a state; every key counts as read."""
+        """As in a state; every key counts as read."""
         self._reads_all = True
         with self.lock:
-            self.settle()
-            copied, present = State(standing=self.standing, limit_bytes=self.limit_bytes), self._now()
+            self.write_back()
+            copied, present = State(standing=self.standing, limit_bytes=self.limit_bytes), self._current_members()
             for key in present:
                 copied.slot(key).data = present.written(key)
             copied._library = self._library
             return copied
 
     def drop(self, key: str) -> bool:
-        """As of a state; that there was nothing to drop is a read."""
+        """As in a state; to find nothing to drop counts as a read."""
         was_there = super().drop(key)
         if not was_there:
             self._reads.add(key)
         return was_there
 
     def has_written(self) -> bool:
-        """Whether a commit would change anything. Raises as ``settle``."""
+        """Whether a commit would change anything. Raises as ``write_back``."""
         with self.lock:
-            self.settle()
+            self.write_back()
             return self._library != self._own_arrived or any(slot.data != slot.arrived for slot in self._slots.values())
 
     def commit(self, *, wins: Wins = ALWAYS, look: Look = IGNORE) -> Committed:
-        """Make what this call did part of the state below, all of it or, when this raises, nothing.
+        """Make the changes of this call part of the state below: all of them or, when this raises, none.
 
         Args:
-            wins: Whether this call's change, of a key and at a path, is kept over what others have committed: it comes later.
-            look: Sees the clashes before anything is written. What it raises ends the commit.
+            wins: Tells for a key and a path whether this call comes later than those that committed, so that its change is kept.
+            look: Is called with the clashes before anything is written. What it raises ends the commit.
 
         Raises:
-            SessionAliasError, SessionValueError: What the call did cannot be written, or would be too large together.
+            SessionAliasError, SessionValueError: A change cannot be written, or all of them together would be too large.
         """
         parent = self._parent
         with self.lock, parent.lock:
@@ -184,26 +182,28 @@ class Overlay(Growing):
                 self.pass_reads()
             if self._members is None and not self._slots:
                 return Committed({}, [])
-            self.settle()
+            self.write_back()
             values: dict[str, bytes | None] = {}
-            growths: dict[str, Growth] = {}
+            commuting: dict[str, CommutingChange] = {}
             written: dict[str, tuple[bytes | None, bytes | None]] = {}
             clashes: list[Clash] = []
             new = {*self._moved}
             for key, slot in self._slots.items():
                 if slot.data is slot.arrived or slot.data == slot.arrived:
                     continue
-                theirs = self._below(key)
-                values[key], written[key] = self._merged(slot, theirs, wins, clashes), (slot.arrived, slot.data)
+                theirs = self._read_below(key)
+                values[key], lost = self._merge(slot, theirs, wins)
+                written[key] = slot.arrived, slot.data
+                clashes += lost
                 if theirs is None:
                     new.add(key)
-                if self._grown and self._commutes(slot):
-                    growths[key] = self._grown[key]
+                if self._commuting and self._commutes(slot):
+                    commuting[key] = self._commuting[key]
             if clashes:
                 look(clashes)
             own = None if self._library == self._own_arrived else merge_own(self._own_arrived, parent._library, self._library)
             if values or own is not None:
-                parent.overwrite(values, growths, own)
+                parent.overwrite(values, commuting, own)
             if new:
                 self._place_last(new)
             return Committed(written, clashes)
@@ -214,97 +214,67 @@ class Overlay(Growing):
                 self._parent.move_to_end(key)
 
     def pass_reads(self) -> None:
-        """Count what this call has read as read by the call that it was made within, if it was."""
+        """Count what this call has read as read by the call around it, if there is one."""
         if isinstance(self._parent, Overlay):
             self._parent._reads |= self._reads
             self._parent._reads_all |= self._reads_all
 
-    def overwrite(
-        self,
-        values: Mapping[str, bytes | None],
-        changes: Mapping[str, Growth],
-        own: Mapping[str, Any] | None = None,
-    ) -> None:
-        """As of a state; changes that commute stay what they are."""
-        super().overwrite(values, changes, own)
-        for key in values:
-            slot = self._slots[key]
-            slot.is_rewritten = slot.is_rewritten or key not in changes
-            self._remember(key, changes.get(key, NOTHING))
-
-    def _loaded(self) -> Members:
-        """What stood in the state below when it was first looked at."""
+    def _load(self) -> Members:
+        """The members of the state below, as they were when this call first read it."""
         members = self._members
         if members is None:
             parent = self._parent
             with parent.lock:
                 if parent._slots:
-                    parent.settle()
-                members = parent._now() if parent._slots else parent._loaded()
+                    parent.write_back()
+                members = parent._current_members() if parent._slots else parent._load()
                 self._library = self._own_arrived = parent._library
-                self._hold(members, parent._most_bytes)
+                self._set_members(members, parent._most_bytes)
         return members
 
     def _is_plain(self) -> bool:
         return False
 
-    def _below(self, key: str) -> bytes | None:
-        """What a key is in the state below, now."""
-        slot = self._parent._found(key)
+    def _read_below(self, key: str) -> bytes | None:
+        """The current value of a key in the state below."""
+        slot = self._parent._find_slot(key)
         if slot is None:
             return None
         if slot.handles:
-            slot.settle()
+            slot.write_back()
         return slot.data
 
     def _commutes(self, slot: Slot) -> bool:
-        """Whether all that the call did to a key was to count and to append."""
-        return slot.key in self._grown and not slot.is_rewritten
+        """Whether the call changed a key by increments or appends alone."""
+        return slot.key in self._commuting and not slot.is_rewritten
 
-    def _merged(self, slot: Slot, theirs: bytes | None, wins: Wins, clashes: list[Clash]) -> bytes | None:
-        """What a key is to be in the state below; where one change gives way is noted."""
-        if self._grown and self._commutes(slot):
-            counted = slot.data if theirs == slot.arrived else grow_again(theirs, slot.key, self._grown[slot.key])
+    def _merge(self, slot: Slot, theirs: bytes | None, wins: Wins) -> tuple[bytes | None, list[Clash]]:
+        """The value that a key gets in the state below, and the clashes where a change is lost."""
+        if self._commuting and self._commutes(slot):
+            counted = slot.data if theirs == slot.arrived else reapply(theirs, slot.key, self._commuting[slot.key])
             if counted is not None:
-                return counted
-        if not (self._reads_all or slot.key in self._reads or slot.key in self._grown):
-            return _written_blindly(slot, theirs, clashes, is_later=wins(slot.key, ROOT))
+                return counted, []
+        if not (self._reads_all or slot.key in self._reads or slot.key in self._commuting):
+            return _merge_blindly(slot, theirs, is_later=wins(slot.key, ROOT))
         if theirs == slot.arrived:
-            return slot.data
-        value, paths = merge(value_of(slot.arrived), value_of(theirs), value_of(slot.data), wins=lambda path: wins(slot.key, path))
-        clashes += [Clash(slot.key, path, "stale-read") for path in paths]
-        return None if value is ABSENT else write(value)
-
-
-def _written_blindly(slot: Slot, theirs: bytes | None, clashes: list[Clash], *, is_later: bool) -> bytes | None:
-    """One whole value that was written without a look at what it replaces: the later one is kept, and two equal ones are one."""
-    if slot.data == theirs or (is_later and theirs == slot.arrived):
-        return slot.data
-    clashes.append(Clash(slot.key, ROOT, "write-write"))
-    return slot.data if is_later else theirs
-
-
-logger: Final[logging.Logger] = logging.getLogger("dcaf")
-
-S = TypeVar("S", bound=Session)
-
-OUTSIDE: Final = "a change from outside"
-"""What the log calls a change that no call has made."""
-
-_innermost: Final[ContextVar[Transaction | None]] = ContextVar("dcaf_transaction", default=None)
+            return slot.data, []
+        value, paths = merge(
+            read_value(slot.arrived), read_value(theirs), read_value(slot.data), wins=lambda path: wins(slot.key, path)
+        )
+        return None if value is ABSENT else write(value), [Clash(slot.key, path, "stale-read") for path in paths]
 
 
 class Transaction:
-    """One that is open; a call of a tool is one, too. ``with`` makes it the innermost one, and its session the current one.
+    """An open transaction. ``with`` makes it the innermost one, and its session the current one.
 
     Args:
-        below: What it is committed into.
+        below: The state that it is committed into.
         kind: The class of its session.
 
     Attributes:
-        outer: The one that was the innermost where this one began.
-        overlay: What is done in it.
-        session: The same, as those who do it see it.
+        outer: The innermost transaction where this one began; None where there was none.
+        overlay: Its changes.
+        session: The session over the overlay, for the code inside.
     """
 
     __slots__ = ("_tokens", "outer", "overlay", "session")
@@ -325,8 +295,8 @@ class Transaction:
         _innermost.reset(innermost)
 
 
-def innermost(state: State) -> Transaction | None:
-    """The innermost transaction that is open here, and is of a state or over it; None where there is none."""
+def find_innermost(state: State) -> Transaction | None:
+    """Find the innermost open transaction over a state; None where there is none."""
     found = _innermost.get()
     while found is not None:
         if found.overlay._late is None and (found.overlay is state or found.overlay.is_over(state)):
@@ -338,8 +308,8 @@ def innermost(state: State) -> Transaction | None:
 def transaction(session: S) -> AbstractContextManager[S]:
     """Keep all of what the code inside does to a session when it ends, or nothing of it when it raises.
 
-    Inside, ``current_session()`` is the draft, and the tools that run there are part of it, whichever of the two sessions they are
-    given. A transaction inside another one, or inside a call of a tool, is part of that.
+    Inside, ``current_session()`` is the draft, and tools that run there are part of it, whichever of the two sessions they are
+    given. A transaction inside another one, or inside a call of a tool, becomes part of that.
 
     Args:
         session: The session.
@@ -349,42 +319,25 @@ def transaction(session: S) -> AbstractContextManager[S]:
 
     Raises:
         ConfigurationError: It is no Session.
-        SessionAliasError, SessionValueError: At the end, what was done cannot be written, or would be too large together. Then
-            nothing is kept.
+        SessionAliasError, SessionValueError: At the end, a change cannot be written, or all of them would be too large; nothing is
+            kept.
     """
-    return _drafted(session_behind(session, "transaction()"))
-
-
-@contextmanager
-def _drafted(session: Session) -> Iterator[S]:
-    around = innermost(state_of(session))
-    below = state_of(session) if around is None else around.overlay
-    made = Transaction(below, type(session))
-    try:
-        with made:
-            yield made.session  # type: ignore[misc]
-        with made.overlay.lock, below.lock:  # in this order, as of a commit
-            done = made.overlay.commit()
-            made.overlay._late = refuse_late
-    finally:
-        made.overlay.pass_reads()
-    for clash in done.clashes:
-        log_clash("a transaction", OUTSIDE, clash.kind)
+    return _draft(require_session(session, "transaction()"))
 
 
 def log_clash(kept: str, dropped: str, kind: Literal["stale-read", "write-write"]) -> None:
-    """Say that one change was kept over another. Neither key nor value is in it, which may be a user's.
+    """Log that one change was kept over another, without key and value, which may be a user's.
 
     Args:
-        kept: Whose change was kept: the name of a tool, or words.
-        dropped: Whose was not; OUTSIDE where it has no name.
-        kind: As of a ``dcaf.core.transaction.Clash``.
+        kept: Who made the change that was kept: the name of a tool, or words.
+        dropped: Who made the other; OUTSIDE where it has no name.
+        kind: As in ``Clash``.
     """
     logger.warning("dcaf: %s was kept over %s (%s)", kept, dropped, kind)
 
 
 def refuse_late() -> NoReturn:
-    """Refuse a change to a session that was committed already: called at once where it is what an overlay has for ``end``.
+    """Refuse a change to a draft that was committed already.
 
     Raises:
         SessionClosedError: Always.
@@ -393,3 +346,30 @@ def refuse_late() -> NoReturn:
         "The session was changed after the call, or the transaction, that it was of had ended: nobody would have seen the change. "
         "Await what changes it before the end; a task that outlives it takes the session of the turn, and runs a tool of its own."
     )
+
+
+def _merge_blindly(slot: Slot, theirs: bytes | None, *, is_later: bool) -> tuple[bytes | None, list[Clash]]:
+    """Merge a value that was written without a read of the one before: the later one is kept, and two equal ones do not clash."""
+    if slot.data == theirs or (is_later and theirs == slot.arrived):
+        return slot.data, []
+    return slot.data if is_later else theirs, [Clash(slot.key, ROOT, "write-write")]
+
+
+@contextmanager
+def _draft(session: Session) -> Iterator[S]:
+    around = find_innermost(state_of(session))
+    below = state_of(session) if around is None else around.overlay
+    made = Transaction(below, type(session))
+    try:
+        with made:
+            yield made.session  # type: ignore[misc]
+        with made.overlay.lock, below.lock:  # in this order, as in a commit
+            done = made.overlay.commit()
+            made.overlay._late = refuse_late
+    finally:
+        made.overlay.pass_reads()
+    for clash in done.clashes:
+        log_clash("a transaction", OUTSIDE, clash.kind)
+
+
+Look = Callable[[Sequence[Clash]], None]

@@ -1,31 +1,20 @@
 """Typed sessions: a subclass of Session with annotations, generic or not, is a view of the same keys.
 
-Typed sessions: a subclass of Session with annotations is a view of the same keys.
-
+>>> from typing import Generic, TypeVar
 >>> from dcaf.core.session import Session
 >>> class Deploy(Session):
 ...     step: int = 1
 ...     services: list[str] = []
->>> session = Session()
->>> Deploy.of(session).services.append("api")
->>> session.to_dict()
-{'services': ['api']}
-
-What a reader gets wrong: a default is not stored until it changes, so an untouched view modifies nothing.
-
-Generic typed sessions: ``class Basket(Session, Generic[Item])``, and ``Basket[int]``, which is a class of its own.
-
->>> from typing import Generic, TypeVar
->>> from dcaf.core.session import Session
 >>> Item = TypeVar("Item")
 >>> class Basket(Session, Generic[Item]):
 ...     numbers: list[Item] = []
 >>> session = Session()
+>>> Deploy.of(session).services.append("api")
 >>> Basket[int].of(session).numbers.append(7)
 >>> session.to_dict(), Basket[int] is Basket[int]
-({'numbers': [7]}, True)
+({'services': ['api'], 'numbers': [7]}, True)
 
-What a reader gets wrong: ``Basket`` without brackets takes any item, as ``list`` does.
+What a reader gets wrong: a default is not stored until it changes, so an untouched view modifies nothing.
 """
 
 from __future__ import annotations
@@ -54,18 +43,19 @@ from dcaf.core.slots import RESERVED
 if TYPE_CHECKING:
     Metaclass = ABCMeta
 else:
-    Metaclass = type(Protocol)  # of abstract classes too; so a typed session may say which protocol it has
+    Metaclass = type(Protocol)  # a subclass of ABCMeta, so that a typed session may name a protocol as its base
 
 NO_DEFAULT: Final = object()
+_made: Final[WeakSet[type]] = WeakSet()
 MAKES_CLASSES: Final = frozenset({"abc", "typing", "typing_extensions"})
-"""Modules whose frames stand between a class statement and its metaclass."""
+"""Modules whose frames lie between a class statement and its metaclass."""
 
 
 class SessionType(Metaclass):
-    """The class of session classes: what is set on one later is checked like what was in it from the beginning."""
+    """The metaclass of sessions: an attribute that is set on a class later is checked like one of its body."""
 
-    if not TYPE_CHECKING:  # they would take it for a class on which anything may be set
-        __instancecheck__ = ABCMeta.__instancecheck__  # that of protocols asks every class whether it is one
+    if not TYPE_CHECKING:  # type checkers would allow any attribute because of __setattr__
+        __instancecheck__ = ABCMeta.__instancecheck__  # the one of protocols checks every class, which is slow
         __subclasscheck__ = ABCMeta.__subclasscheck__
 
         def __setattr__(cls, name: str, value: object) -> None:  # noqa: N805 - this is a metaclass
@@ -82,8 +72,8 @@ class Field:
 
     Args:
         name: The attribute and the key.
-        default: What an absent key reads as, made anew for each session. ``NO_DEFAULT``: reading it raises AttributeError.
-        find_type: Gives the annotation with its metadata; it is asked at the first use, when everything is there that it names.
+        default: The value of an absent key, made anew for each session. ``NO_DEFAULT``: reading one raises AttributeError.
+        find_type: Returns the annotation with its metadata. It is called at the first use, when all names in it are defined.
     """
 
     def __init__(self, name: str, default: Any, find_type: Callable[[], Any]) -> None:
@@ -95,17 +85,17 @@ class Field:
 
     @property
     def as_type(self) -> Any:
-        """The annotation, evaluated.
+        """The evaluated annotation.
 
         Raises:
-            ConfigurationError: It names something that cannot be found.
+            ConfigurationError: A name in it cannot be found.
         """
         if self._as_type is None:
             self._as_type = self._find_type()
         return self._as_type
 
     def of_type(self, change: Callable[[Any], Any]) -> Field:
-        """The same field of another type, which is made of its own."""
+        """The same field with another type, made from its own."""
         return Field(self._name, self._default, lambda: change(self.as_type))
 
     def __get__(self, session: StateMapping | None, owner: type) -> Any:
@@ -126,7 +116,7 @@ class Field:
         del session[self._name]
 
     def _new_default(self) -> Any:
-        """The default as it would come back from a session: no part of it is the object that stands in the class."""
+        """A copy of the default as it would come back from a session, so that no session shares the object in the class."""
         if isinstance(self._default, IMMUTABLE):
             return self._default
         if self._written is None:
@@ -135,16 +125,15 @@ class Field:
 
 
 def declare(cls: type, base: type, namespace: Mapping[str, Any]) -> None:
-    """Make fields of the public annotations of a class, and refuse what is neither a field, nor a method, nor a constant.
+    """Make fields of the public annotations of a class, and refuse all other attributes but methods and constants.
 
     Args:
-        cls: A subclass of Session that was just made.
+        cls: A new subclass of Session.
         base: Session itself, whose attributes no field may hide.
         namespace: The local names around the class statement.
 
     Raises:
-        ConfigurationError: Something in the class would be shared by all users, or cannot be a field; the message says what
-            to write.
+        ConfigurationError: An attribute would be shared by all users, or cannot be a field; the message says what to write.
     """
     for name, field in _fields(cls, base, namespace):
         setattr(cls, name, field)
@@ -152,7 +141,7 @@ def declare(cls: type, base: type, namespace: Mapping[str, Any]) -> None:
 
 
 def refuse_fields(cls: type, base: type, namespace: Mapping[str, Any]) -> None:
-    """Refuse what ``declare`` refuses, and fields as well: of a class that reads, and has none.
+    """Refuse what ``declare`` refuses, and fields as well, in a read-only class.
 
     Raises:
         ConfigurationError: As ``declare``, or there is a field.
@@ -172,24 +161,44 @@ def locals_around(frame: FrameType | None) -> Mapping[str, Any]:
     return {} if frame is None else frame.f_locals
 
 
+def parametrise(cls: type, arguments: Any) -> type:
+    """Replace the type variables of a generic typed session; the same types give the same class.
+
+    Raises:
+        ConfigurationError: The class has no type variables, or another number of them, or an argument is no type.
+    """
+    given = arguments if isinstance(arguments, tuple) else (arguments,)
+    try:
+        return _parametrise_cached(cls, given, repr(given))
+    except TypeError:  # an argument that cannot be hashed
+        return _parametrise_cached.__wrapped__(cls, given, "")
+
+
+def keep_variables(cls: type) -> None:
+    """Give a subclass of ``Basket[Other]`` the type variables of its base, as Python does for other generic classes."""
+    if not getattr(cls, "__parameters__", ()):
+        inherited = [getattr(base, "__parameters__", ()) for base in cls.__bases__ if base in _made]
+        _set_variables(cls, tuple(dict.fromkeys(each for found in inherited for each in found)))
+
+
 def _fields(cls: type, base: type, namespace: Mapping[str, Any]) -> Iterator[tuple[str, Field]]:
     for name, written in annotations_of(cls).items():
         hint = read_hint(cls, name, namespace)
         if name.startswith("_") or is_constant_hint(written if hint is None else hint):
             continue
-        _check(cls, base, name)
-        yield name, Field(name, vars(cls).get(name, NO_DEFAULT), _finder(cls, name, hint))
+        _check_field(cls, base, name)
+        yield name, Field(name, vars(cls).get(name, NO_DEFAULT), _type_finder(cls, name, hint))
 
 
-def _finder(cls: type, name: str, hint: Any) -> Callable[[], Any]:
-    """What gives the type of a field: at once where it is known, else when it is asked."""
+def _type_finder(cls: type, name: str, hint: Any) -> Callable[[], Any]:
+    """A function that returns the type of a field, evaluated now where that is possible, else at the first call."""
     if hint is None:
-        return lambda: _without_default(cls, name, need_hint(cls, name))
-    found = _without_default(cls, name, hint)
+        return lambda: _require_no_default(cls, name, need_hint(cls, name))
+    found = _require_no_default(cls, name, hint)
     return lambda: found
 
 
-def _check(cls: type, base: type, name: str) -> None:
+def _check_field(cls: type, base: type, name: str) -> None:
     if name == RESERVED:
         raise ConfigurationError(f"{cls.__name__}.{name}: that key is the library's own. Call the field something else.")
     if has_attribute(base, name):
@@ -210,11 +219,11 @@ def _check(cls: type, base: type, name: str) -> None:
         )
 
 
-def _without_default(cls: type, name: str, hint: Any) -> Any:
-    """An annotation, in which no default may stand: it would be a second place for it.
+def _require_no_default(cls: type, name: str, hint: Any) -> Any:
+    """Refuse an annotation that has a default in it.
 
     Raises:
-        ConfigurationError: There is one.
+        ConfigurationError: It has one.
     """
     metadata = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
     if any(isinstance(item, FieldInfo) and not item.is_required() for item in metadata):
@@ -225,32 +234,9 @@ def _without_default(cls: type, name: str, hint: Any) -> Any:
     return hint
 
 
-_made: Final[WeakSet[type]] = WeakSet()
-
-
-def parametrise(cls: type, arguments: Any) -> type:
-    """A generic typed session with its type variables replaced: a class of its own, the same one each time.
-
-    Raises:
-        ConfigurationError: The class has no type variables, or another number of them; or an argument is no type.
-    """
-    given = arguments if isinstance(arguments, tuple) else (arguments,)
-    try:
-        return _parametrised(cls, given, repr(given))
-    except TypeError:  # an argument that cannot be hashed
-        return _parametrised.__wrapped__(cls, given, "")
-
-
-def keep_variables(cls: type) -> None:
-    """Let a subclass of ``Basket[Other]`` have its type variables, as a subclass of any other generic class has."""
-    if not getattr(cls, "__parameters__", ()):
-        inherited = [getattr(base, "__parameters__", ()) for base in cls.__bases__ if base in _made]
-        _set_variables(cls, tuple(dict.fromkeys(each for found in inherited for each in found)))
-
-
 @lru_cache(maxsize=1024)
-def _parametrised(cls: type, arguments: tuple[Any, ...], _spelled: str) -> type:
-    """As ``parametrise``; spelled too, because ``int | str`` and ``str | int`` are equal, and are read in another order."""
+def _parametrise_cached(cls: type, arguments: tuple[Any, ...], _spelled: str) -> type:
+    """As ``parametrise``. The text is a part of the key, because ``int | str`` equals ``str | int`` and reads differently."""
     types = _types(cls, arguments)
     free = tuple(dict.fromkeys(each for argument in types.values() for each in _variables(argument)))
     bases = (cls, Generic[free]) if free else (cls,)  # type: ignore[index]  # mypy knows only variables that stand there
@@ -261,12 +247,12 @@ def _parametrised(cls: type, arguments: tuple[Any, ...], _spelled: str) -> type:
     for name in dir(cls):
         field = getattr_static(cls, name, None)
         if isinstance(field, Field):
-            setattr(made, name, field.of_type(lambda as_type: _replaced(as_type, types)))
+            setattr(made, name, field.of_type(lambda as_type: _replace(as_type, types)))
     return made
 
 
 def _types(cls: type, arguments: tuple[Any, ...]) -> dict[Any, Any]:
-    """Each type variable of a class, and what stands for it."""
+    """Each type variable of a class with the type that replaces it."""
     variables = getattr(cls, "__parameters__", ())
     if not variables or not all(isinstance(each, TypeVar) for each in variables):
         raise ConfigurationError(
@@ -281,12 +267,12 @@ def _types(cls: type, arguments: tuple[Any, ...]) -> dict[Any, Any]:
     return dict(zip(variables, (*arguments, *otherwise), strict=True))
 
 
-def _replaced(hint: Any, types: dict[Any, Any]) -> Any:
-    """A type with other types in the place of its variables, however deep they stand."""
+def _replace(hint: Any, types: dict[Any, Any]) -> Any:
+    """Replace the type variables in a type, at any depth."""
     if isinstance(hint, TypeVar):
         return types.get(hint, hint)
     inner = _inner(hint)
-    found = tuple(_replaced(each, types) for each in inner)
+    found = tuple(_replace(each, types) for each in inner)
     if all(one is other for one, other in zip(found, inner, strict=True)):
         return hint
     origin = get_origin(hint) or hint
@@ -294,14 +280,14 @@ def _replaced(hint: Any, types: dict[Any, Any]) -> Any:
 
 
 def _variables(hint: Any) -> tuple[Any, ...]:
-    """The type variables in a type, each once, as they stand."""
+    """The type variables in a type, each once, in order."""
     if isinstance(hint, TypeVar):
         return (hint,)
     return tuple(dict.fromkeys(each for part in _inner(hint) for each in _variables(part)))
 
 
 def _inner(hint: Any) -> tuple[Any, ...]:
-    """What stands in the brackets of a type; of a generic model, which pydantic makes a class, the variables that are left."""
+    """The arguments of a generic type; of a generic model, which pydantic makes a class, the variables that are left."""
     if isinstance(hint, type) and issubclass(hint, BaseModel):
         return tuple(hint.__pydantic_generic_metadata__["parameters"])
     return get_args(hint)

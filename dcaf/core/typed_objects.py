@@ -1,28 +1,19 @@
-"""Typed objects in a session: how they are written and read back, and what their types do not declare.
+"""Typed objects in a session: write one, read it back, tell whether it has changed, and keep what its type does not declare.
 
-What a stored object has and its type does not declare: kept with the object that it was read into.
+>>> from datetime import date
+>>> dump(date(2026, 1, 31), date), read_back("2026-01-31", date)
+('2026-01-31', datetime.date(2026, 1, 31))
 
 >>> from pydantic import BaseModel
 >>> class User(BaseModel):
 ...     name: str
 >>> ada, eve = User(name="ada"), User(name="eve")
 >>> kept = Undeclared([{"name": "ada", "admin": True}], [ada], describe(list[User]))
->>> kept.restored({"name": "Ada"}, ada), kept.restored({"name": "eve"}, eve)
+>>> kept.restore({"name": "Ada"}, ada), kept.restore({"name": "eve"}, eve)
 ({'name': 'Ada', 'admin': True}, {'name': 'eve'})
 
-What a reader gets wrong: it goes by identity, not by place and not by what looks alike. A new object that stands where an older
-one stood must not take over what that one did not show.
-
-One object and the type that writes it: how it is written, how it is read back, and whether it looks as it did.
-
->>> from datetime import date
->>> dump(date(2026, 1, 31), date), read_back("2026-01-31", date)
-('2026-01-31', datetime.date(2026, 1, 31))
->>> arrange([{"n": 2}, {"n": 1}], {("n", 2), ("n", 1)})
-[{'n': 1}, {'n': 2}]
-
-What a reader gets wrong: an object is written by the names of its members, whatever aliases they have, and read by either. Then it
-reads what it wrote.
+Undeclared members belong to the very object that was read, and not to its place in the value. A new
+object in the same place does not get them.
 """
 
 from __future__ import annotations
@@ -35,20 +26,24 @@ from typing import Any, Final, NamedTuple, Self
 import orjson
 from pydantic import BaseModel, RootModel, ValidationError
 
-from dcaf.core.adapters import Description, Names, Path, describe, once
+from dcaf.core.adapters import Description, Names, Path, describe, describe_read_once
 from dcaf.core.errors import ConfigurationError
-from dcaf.core.parts import ATOMS, SEQUENCES, SETS, Refusal, base_of, extra_of, holds_non_finite, locate, parts_of
-from dcaf.core.round_trip import find_unwritable, is_same, look
+from dcaf.core.parts import ABSENT, ATOMS, SEQUENCES, SETS, Refusal, base_of, extra_of, holds_non_finite, locate_misfit, parts_of
+from dcaf.core.round_trip import find_unwritable, fingerprint, is_same
 
-ABSENT: Final = object()
+AS_DECLARED: Final[Any] = {"by_alias": False, "round_trip": True, "warnings": "error"}
+WHOLE: Final[Any] = AS_DECLARED | {"serialize_as_any": True}
+"""Writes an object of a subclass whole, so that it differs from an object of the declared class."""
+
+STRICT: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 
 
 class Member(NamedTuple):
-    """One stored member of an object.
+    """A stored member that its object does not declare.
 
     Attributes:
-        item: What is stored.
-        placed: The declared members that are read from inside it (``AliasPath``), and where.
+        item: The stored value.
+        placed: The declared members that are read from inside it (``AliasPath``), each with its path.
     """
 
     item: Any
@@ -56,11 +51,11 @@ class Member(NamedTuple):
 
 
 class Undeclared:
-    """The members that objects were handed out without.
+    """Members that are stored and that the types of the objects read from them do not declare, kept by the identity of the objects.
 
     Args:
         stored: The value as it is stored.
-        given: What was handed out for it.
+        given: The object that was read from it.
         description: The type that it was read as.
     """
 
@@ -72,16 +67,16 @@ class Undeclared:
     def __bool__(self) -> bool:
         return bool(self._kept)
 
-    def joined(self, other: Self | None) -> Self:
-        """Those of two."""
+    def union(self, other: Self | None) -> Self:
+        """The members of both."""
         if other is None:
             return self
         found = copy(self)
         found._kept = self._kept | other._kept
         return found
 
-    def within(self, value: object) -> Self | None:
-        """Those of the objects that a value holds; None where it holds none of them."""
+    def restrict_to(self, value: object) -> Self | None:
+        """The members of those objects that a value holds; None where it holds none of them."""
         found = copy(self)
         found._kept = {}
         self._find(value, found._kept, set())
@@ -98,16 +93,16 @@ class Undeclared:
 
     @property
     def names(self) -> list[str]:
-        """The names of all these members, each once."""
+        """The names of all members, each once."""
         return [*dict.fromkeys(name for _, members in self._kept.values() for name in members)]
 
-    def restored(self, written: dict[str, Any], given: object, names: Collection[str] | None = None) -> dict[str, Any]:
-        """An object as its type writes it now, with its undeclared members.
+    def restore(self, written: dict[str, Any], given: object, names: Collection[str] | None = None) -> dict[str, Any]:
+        """Add its undeclared members to an object as its type writes it.
 
         Args:
-            written: How its type writes it.
+            written: The object as its type writes it.
             given: The object.
-            names: The members to keep; None for all.
+            names: The members to add; None for all.
         """
         _, members = self._kept.get(id(given), (None, {}))
         found = dict(written) if members else written
@@ -126,7 +121,7 @@ class Undeclared:
         elif isinstance(given, RootModel):
             self._collect(stored, given.root)
         elif isinstance(stored, list) and isinstance(given, SEQUENCES):
-            for item, part in _paired(stored, given):
+            for item, part in _pair_items(stored, given):
                 self._collect(item, part)
         elif isinstance(stored, dict) and isinstance(given, Mapping) and len(given) == len(stored):
             for item, part in zip(stored.values(), given.values(), strict=True):
@@ -155,73 +150,12 @@ class Undeclared:
         if isinstance(given, BaseModel) or is_dataclass(kind):
             return describe(kind).names.get(kind)
         rows = [row.paths for row in self._description.rows if isinstance(given, dict) and given.keys() <= row.paths.keys()]
-        # Which TypedDict a dict was read as, nobody can tell. What all that it may be declare is taken for declared.
+        # Nobody can tell which TypedDict a dict was read as: what all the possible ones declare counts as declared.
         return Names.of({name: [path for row in rows for path in row[name]] for name in given}) if rows else None
 
 
-def _paired(stored: list[Any], given: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
-    """Each stored item with what was read of it: by its place, unless that cannot be, as in a set or behind a validator."""
-    items = [*given]
-    if not isinstance(given, SETS) and len(items) == len(stored):
-        pairs = [*zip(stored, items, strict=True)]
-        if all(_is_plausible(*pair) for pair in pairs):
-            return iter(pairs)
-    kinds = {type(item) for item in items if isinstance(item, BaseModel) or is_dataclass(item)}
-    parts = {look(item): item for item in items} if kinds else {}
-    read = ((item, parts.get(_read(item, kind), ABSENT)) for item in stored for kind in kinds)
-    return ((item, part) for item, part in read if part is not ABSENT)
-
-
-def _is_plausible(stored: Any, given: Any) -> bool:
-    """Whether a stored item may be what an object was read from, as far as a quick look at its plain members tells."""
-    if not isinstance(stored, dict) or isinstance(given, Mapping):
-        return True
-    shown = ((item, getattr(given, key, ABSENT)) for key, item in stored.items() if isinstance(item, ATOMS))
-    return all(type(item) is not type(part) or item == part for item, part in shown)
-
-
-def _read(stored: Any, kind: type) -> Any:
-    """How what is read of a stored item looks; ABSENT where it does not fit."""
-    try:
-        return look(describe(kind).adapter.validate_json(orjson.dumps(stored), by_alias=True, by_name=True))
-    except Exception:  # noqa: BLE001 - then it is no such object, whatever its own code has to say of it
-        return ABSENT
-
-
-def _part(given: Any, name: str) -> Any:
-    return given.get(name, ABSENT) if isinstance(given, Mapping) else getattr(given, name, ABSENT)
-
-
-def _at(value: Any, path: Path) -> Any:
-    """What stands at a path; ABSENT where it leads nowhere."""
-    for step in path:
-        if not isinstance(value, dict if isinstance(step, str) else list):
-            return ABSENT
-        try:
-            value = value[step]  # type: ignore[index]
-        except LookupError:
-            return ABSENT
-    return value
-
-
-def _put(value: Any, path: Path, item: Any) -> Any:
-    """A copy of a value, with another one at a path."""
-    if not path:
-        return item
-    copied: Any = value.copy()
-    copied[path[0]] = _put(value[path[0]], path[1:], item)
-    return copied
-
-
-AS_DECLARED: Final[Any] = {"by_alias": False, "round_trip": True, "warnings": "error"}
-WHOLE: Final[Any] = AS_DECLARED | {"serialize_as_any": True}
-"""How an object of a subclass is written so that it is seen in the place of one of the class that is declared."""
-
-STRICT: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
-
-
-def mark(value: object, kind: Description | None) -> bytes | None:
-    """Say cheaply how an object is written now; None where it cannot be.
+def snapshot(value: object, kind: Description | None) -> bytes | None:
+    """Write an object the fast way, to see later whether it has changed; None where it cannot be written.
 
     Args:
         value: The object.
@@ -235,11 +169,8 @@ def mark(value: object, kind: Description | None) -> bytes | None:
         return None
 
 
-def tells_all(found: bytes | None, value: object, kind: Description | None) -> bool:
-    """Whether an object that has the same mark again is unchanged. It is not sure where a type does not write all that it has.
-
-    A ``null`` in a mark may be a number that is not finite.
-    """
+def is_conclusive(found: bytes | None, value: object, kind: Description | None) -> bool:
+    """Whether an object with the same snapshot again is surely unchanged: its type writes it whole, and no ``null`` is a NaN."""
     if found is None or not (kind is None or kind.writes_all):
         return False
     try:
@@ -249,7 +180,7 @@ def tells_all(found: bytes | None, value: object, kind: Description | None) -> b
 
 
 def dump(value: object, as_type: Any) -> object:
-    """Write an object as its type does, in plain values.
+    """Write an object by its type, in plain values.
 
     Raises:
         Refusal: Its type, or something in it, cannot be written.
@@ -260,10 +191,10 @@ def dump(value: object, as_type: Any) -> object:
         reason = f": {error}" if isinstance(value, BaseModel) or is_dataclass(value) else ""
         raise Refusal(f"is of type {type(value).__name__}, which cannot be stored{reason}") from None
     if kind.read_once is not None:
-        raise Refusal(once(kind.read_once))
+        raise Refusal(describe_read_once(kind.read_once))
 
     def included(include: Any = None) -> object:
-        # By name, and read by name or alias: then whatever aliases a model has, it reads what it wrote.
+        # Written by name, and read by name or alias: so a model reads what it wrote, whatever aliases it has.
         return kind.adapter.dump_python(
             value, mode="json", by_alias=False, round_trip=True, warnings="none", fallback=_plain, include=include
         )
@@ -275,9 +206,9 @@ def dump(value: object, as_type: Any) -> object:
 
 
 def with_undeclared(written: Any, value: object, as_type: Any, kept: Undeclared) -> Any:
-    """A written object, arranged, with as many of its undeclared members as change nothing of what is read.
+    """A written object, arranged, with all undeclared members that do not change what is read from it.
 
-    A validator may read a name that its type does not declare: what it makes of it would stand in the place of a later change.
+    A validator may read a name that its type does not declare, and would then undo a later change with it.
     """
 
     def agrees(names: list[str]) -> bool:
@@ -296,23 +227,23 @@ def with_undeclared(written: Any, value: object, as_type: Any, kept: Undeclared)
 
 
 def read_back(written: Any, as_type: Any) -> Any:
-    """What a type reads of a written value.
+    """Read a written value as a type.
 
     Raises:
-        Refusal: It does not read it.
+        Refusal: It does not fit, or the type's own code raised.
     """
     reads = describe(as_type).adapter
     try:
         return reads.validate_json(orjson.dumps(written), by_alias=True, by_name=True)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)[0]
-        raise locate(found, written) from None
+        raise locate_misfit(found, written) from None
     except Exception as error:  # noqa: BLE001 - validators are code of the application, or of some other library
         raise Refusal(f"would not be read back: its type's own code raised {type(error).__name__}") from None
 
 
 def arrange(written: Any, value: Any, kept: Undeclared | None = None, names: Collection[str] = ()) -> Any:
-    """What was written, beside what it was written from: sets in one order, and undeclared members with their objects."""
+    """Sort the sets of a written value, and give its objects their undeclared members; ``value`` is what was written."""
     if isinstance(value, RootModel):
         return arrange(written, value.root, kept, names)
     if isinstance(written, list) and isinstance(value, SEQUENCES) and len(value) == len(written):
@@ -322,18 +253,72 @@ def arrange(written: Any, value: Any, kept: Undeclared | None = None, names: Col
         return written
     inside = dict(_inside(written, value))
     found = {key: arrange(part, inside[key], kept, names) if key in inside else part for key, part in written.items()}
-    return found if kept is None else kept.restored(found, value, names)
+    return found if kept is None else kept.restore(found, value, names)
+
+
+def _pair_items(stored: list[Any], given: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    """Each stored item with the object that was read from it: by place, unless that cannot be, as in a set or after a validator."""
+    items = [*given]
+    if not isinstance(given, SETS) and len(items) == len(stored):
+        pairs = [*zip(stored, items, strict=True)]
+        if all(_is_plausible(*pair) for pair in pairs):
+            return iter(pairs)
+    kinds = {type(item) for item in items if isinstance(item, BaseModel) or is_dataclass(item)}
+    parts = {fingerprint(item): item for item in items} if kinds else {}
+    read = ((item, parts.get(_read(item, kind), ABSENT)) for item in stored for kind in kinds)
+    return ((item, part) for item, part in read if part is not ABSENT)
+
+
+def _is_plausible(stored: Any, given: Any) -> bool:
+    """Whether an object may have been read from a stored item, as far as its plain members tell."""
+    if not isinstance(stored, dict) or isinstance(given, Mapping):
+        return True
+    shown = ((item, getattr(given, key, ABSENT)) for key, item in stored.items() if isinstance(item, ATOMS))
+    return all(type(item) is not type(part) or item == part for item, part in shown)
+
+
+def _read(stored: Any, kind: type) -> Any:
+    """The fingerprint of a stored item that is read as a class; ABSENT where it does not fit."""
+    try:
+        return fingerprint(describe(kind).adapter.validate_json(orjson.dumps(stored), by_alias=True, by_name=True))
+    except Exception:  # noqa: BLE001 - then it is no such object, whatever its own code has to say of it
+        return ABSENT
+
+
+def _part(given: Any, name: str) -> Any:
+    return given.get(name, ABSENT) if isinstance(given, Mapping) else getattr(given, name, ABSENT)
+
+
+def _at(value: Any, path: Path) -> Any:
+    """The value at a path; ABSENT where it leads nowhere."""
+    for step in path:
+        if not isinstance(value, dict if isinstance(step, str) else list):
+            return ABSENT
+        try:
+            value = value[step]  # type: ignore[index]
+        except LookupError:
+            return ABSENT
+    return value
+
+
+def _put(value: Any, path: Path, item: Any) -> Any:
+    """A copy of a value with another item at a path."""
+    if not path:
+        return item
+    copied: Any = value.copy()
+    copied[path[0]] = _put(value[path[0]], path[1:], item)
+    return copied
 
 
 def _inside(written: dict[str, Any], value: object) -> Iterator[tuple[str, Any]]:
-    """The objects inside one, by the names under which they were written."""
+    """The objects inside an object, by the names under which they were written."""
     if isinstance(value, Mapping):
         return zip(written, value.values(), strict=False)
     return ((key, getattr(value, key)) for key in written if hasattr(value, key))
 
 
 def _plain(value: object) -> object:
-    """What pydantic does not know, as a plain value where it equals one (NumPy)."""
+    """Write what pydantic does not know as the plain value that it equals (NumPy)."""
     base = base_of(value)
     if base is value:
         raise Refusal(f"is of type {type(value).__name__}, which cannot be stored")

@@ -35,7 +35,7 @@ from dcaf.core.errors import ConfigurationError
 from dcaf.core.keys import Key, Keyring
 from dcaf.core.migrations import Migrations
 from dcaf.core.sealer import Sealer
-from dcaf.core.settings import lifetime, suites
+from dcaf.core.settings import build_lifetime, choose_suites
 from dcaf.testing.clock import FrozenClock
 
 KID: Final = "testonly"
@@ -104,11 +104,11 @@ def sealed(
             refuse(name, value, "the value itself, a text that is not empty, or None")
     then = FrozenClock(_now(clock))
     then.tick(-age - lived)
-    (suite,) = suites(encrypt=encrypt, accept_both=False)
+    (suite,) = choose_suites(encrypt=encrypt, accept_both=False)
     sealer = Sealer(
         keys=Keyring.parse(keys) if isinstance(keys, str) else check("keys", keys, Keyring, "a Keyring, or the text of a key"),
         audience=audience,
-        lifetime=lifetime(idle_timeout, absolute_timeout),
+        lifetime=build_lifetime(idle_timeout, absolute_timeout),
         migrations=Migrations(version),
         suite=suite,
         mirror=not encrypt,

@@ -31,7 +31,7 @@ from typing import Any
 from dcaf.core.arguments import Clock, items_of, kind_of, require, require_clock, texts_of
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.mapping import state_of
-from dcaf.core.session import Session, session_behind
+from dcaf.core.session import Session, require_session
 from dcaf.tools.decisions import BEFORE, DecidedCall, Spending, Verdict, judge_message
 from dcaf.tools.proposals import add_proposal, is_digest_of, pending_in, remove_proposals, settle, take
 from dcaf.tools.results import Call
@@ -77,7 +77,7 @@ def propose(session: Session, call: Call, *, clock: Clock = time.time) -> Call:
         SessionValueError: The session is full.
         ConfigurationError: An argument is of another type.
     """
-    found = session_behind(session, "propose()")
+    found = require_session(session, "propose()")
     require("propose()", call, Call, "a Call, as Call(tool, arguments, id=...)")
     now = require_clock("clock=", clock)()
     waiting = replace(call, id=call.id or uuid.uuid4().hex, arguments=call.tool.complete(call.arguments))
@@ -95,7 +95,7 @@ def pending(session: Session, *, clock: Clock = time.time) -> list[PendingCall]:
     Raises:
         ConfigurationError: An argument is of another type.
     """
-    found = pending_in(session_behind(session, "pending()"), require_clock("clock=", clock)())
+    found = pending_in(require_session(session, "pending()"), require_clock("clock=", clock)())
     return [PendingCall(id_, datetime.fromtimestamp(proposal.until, UTC), proposal.digest) for id_, proposal in found.items()]
 
 
@@ -110,7 +110,7 @@ def withdraw(session: Session, ids: Iterable[str], *, clock: Clock = time.time) 
     Raises:
         ConfigurationError: An argument is of another type.
     """
-    found, gone = session_behind(session, "withdraw()"), texts_of(ids)
+    found, gone = require_session(session, "withdraw()"), texts_of(ids)
     if gone is None:
         raise ConfigurationError(f"withdraw() takes the ids of calls, a list of texts, not {kind_of(ids)}.")
     remove_proposals(found, gone, now=require_clock("clock=", clock)())
@@ -136,7 +136,7 @@ async def decide(session: Session, decisions: Sequence[DecidedCall], *, clock: C
         SessionUnavailable: Its store cannot tell whether one was used before. All wait on.
         ConfigurationError: An argument is of another type.
     """
-    found, now = session_behind(session, "decide()"), require_clock("clock=", clock)()
+    found, now = require_session(session, "decide()"), require_clock("clock=", clock)()
     said = items_of(decisions)
     if said is None or not all(isinstance(item, DecidedCall) for item in said):
         raise ConfigurationError("decide() takes a list of DecidedCall, as DecidedCall(id, name, arguments, execute=True).")

@@ -12,9 +12,9 @@ from typing import Any
 from dcaf.core.errors import ToolConflictError
 from dcaf.core.mapping import state_of
 from dcaf.core.merging import Path
-from dcaf.core.parts import join
+from dcaf.core.parts import join_path
 from dcaf.core.session import Session
-from dcaf.core.transaction import IGNORE, OUTSIDE, Clash, Look, Transaction, innermost, log_clash, refuse_late
+from dcaf.core.transaction import IGNORE, OUTSIDE, Clash, Look, Transaction, find_innermost, log_clash, refuse_late
 from dcaf.tools.execution import END, Running
 from dcaf.tools.queue import Caller, Conflict, queue_of
 from dcaf.tools.threads import contained
@@ -52,7 +52,7 @@ class OpenCall(Transaction):
         conflicts: list[Conflict] | None = None,
     ) -> None:
         state = state_of(session)
-        around = innermost(state)
+        around = find_innermost(state)
         below = state if around is None else around.overlay
         self._running = running
         self._queue = queue_of(below)
@@ -153,7 +153,7 @@ class OpenCall(Transaction):
     def _note(self, clash: Clash) -> None:
         other = self._queue.latest(clash.key, clash.path)
         kept, dropped = (other, self.caller) if other is not None and other.index > self.caller.index else (self.caller, other)
-        self.conflicts.append(Conflict(clash.key, join(clash.path), clash.kind, kept, dropped))
+        self.conflicts.append(Conflict(clash.key, join_path(clash.path), clash.kind, kept, dropped))
         log_clash(kept.tool, OUTSIDE if dropped is None else dropped.tool, clash.kind)
 
     def _refuse_stale(self, clashes: Sequence[Clash]) -> None:

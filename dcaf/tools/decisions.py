@@ -43,7 +43,7 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from dcaf.core.arguments import require, require_bool
 from dcaf.core.errors import SessionClosedError, SessionError, SessionUnavailable
-from dcaf.core.lifecycle import shielded
+from dcaf.core.lifecycle import run_shielded
 from dcaf.core.mapping import state_of
 from dcaf.core.session import Session
 from dcaf.core.store import Lease, ask, spend
@@ -242,7 +242,7 @@ class Spending:
         self._asked.clear()
         if not keys:
             return
-        await shielded(functools.partial(self._give_back, keys))
+        await run_shielded(functools.partial(self._give_back, keys))
 
     async def _give_back(self, keys: Sequence[str]) -> None:
         assert self._lease is not None
@@ -262,7 +262,7 @@ class Spending:
                 refused.update(await self._spend_all(uses))
                 was_asked = True
 
-        await shielded(ask_all)
+        await run_shielded(ask_all)
         if not was_asked:
             raise SessionUnavailable(reason="slow")
         return refused

@@ -25,7 +25,7 @@ from typing import Any, Final, Never, Self
 import anyio
 
 from dcaf.core.errors import ConfigurationError, ExitError
-from dcaf.core.session import Session, session_behind
+from dcaf.core.session import Session, require_session
 from dcaf.tools.calls import OpenCall
 from dcaf.tools.event_loop import wait_for
 from dcaf.tools.queue import Conflict
@@ -67,7 +67,7 @@ class ToolRunner:
             ConfigurationError: It is no Session.
         """
         made = cls.__new__(cls)
-        made.session = session_behind(session, "ToolRunner.of()")
+        made.session = require_session(session, "ToolRunner.of()")
         made.conflicts = []
         return made
 

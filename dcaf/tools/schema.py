@@ -53,7 +53,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import from_json
 
 from dcaf.core.errors import ConfigurationError, ToolArgumentError
-from dcaf.core.parts import misfit, problems
+from dcaf.core.parts import describe_misfit, list_problems
 from dcaf.tools.callables import maker
 from dcaf.tools.docstrings import Docstring
 from dcaf.tools.injection import Plan
@@ -187,7 +187,7 @@ class Arguments:
                 _leave_out(without, place)
             return self._model.model_validate(without), without
         except (ValidationError, RecursionError):
-            raise ToolArgumentError(misfit("arguments", self._model, first), problems("arguments", first)) from None
+            raise ToolArgumentError(describe_misfit("arguments", self._model, first), list_problems("arguments", first)) from None
 
 
 def _is_shared(tool: str, name: str, field: FieldInfo) -> bool:

@@ -37,7 +37,7 @@ from pydantic_core import core_schema
 from dcaf.core.arguments import describe_framework
 from dcaf.core.context import current_session, find_session, is_call_approved
 from dcaf.core.errors import ConfigurationError, ToolApprovalError
-from dcaf.core.session import Session, session_behind
+from dcaf.core.session import Session, require_session
 from dcaf.tools.annotations import Names
 from dcaf.tools.callables import Way, decided, layers, name_of
 from dcaf.tools.calls import OpenCall
@@ -379,7 +379,7 @@ class Tool(Generic[P, R_co]):
     def _session_of(self, given: Session | None) -> Session | None:
         """The session that was given, or that of the turn; None where there is none and it needs none."""
         if given is not None:
-            return session_behind(given, "session=")
+            return require_session(given, "session=")
         found = find_session()
         return current_session() if found is None and self._read.finished().plan.needs_session else found
 

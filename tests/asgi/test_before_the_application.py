@@ -347,6 +347,6 @@ def test_control_an_import_that_stores_unchecked_is_caught(monkeypatch: Any) -> 
     def raises(*_: Any) -> Any:
         raise ValueError("cannot be stored")
 
-    monkeypatch.setattr(Sealer, "take_in", raises)
+    monkeypatch.setattr(Sealer, "import_plain", raises)
     with pytest.raises(ValueError, match="cannot be stored"):
         call(mounted(Recorder(), unsigned=door()), {"data": {"session": {"cart": 1}}})

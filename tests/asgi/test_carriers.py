@@ -415,13 +415,13 @@ def test_two_sessions_are_refused_before_the_store_opens_one() -> None:
 
 def test_a_token_beside_the_body_is_verified_once(monkeypatch: Any) -> None:
     verified: list[bytes] = []
-    original = Sealer._verified
+    original = Sealer._verify
 
     def counting(self: Any, found: bytes) -> Any:
         verified.append(found)
         return original(self, found)
 
-    monkeypatch.setattr(Sealer, "_verified", counting)
+    monkeypatch.setattr(Sealer, "_verify", counting)
     asked({}, by_header(token()), answer=Recorder())
     assert len(verified) == 1
 

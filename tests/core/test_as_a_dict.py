@@ -513,7 +513,7 @@ class Unordered(Session):
     """A key that was dropped and set again stands where it stood before."""
 
     def __iter__(self) -> Iterator[str]:
-        arrived = self._state._loaded()
+        arrived = self._state._load()
         return iter(sorted(self._keys(), key=lambda key: key not in arrived))
 
 
@@ -527,7 +527,7 @@ class Copying(Session):
 class Patient(Session):
     """It goes through the keys that there were when it began, whatever becomes of them."""
 
-    def _unchanged(self, keys: list[str]) -> Iterator[str]:
+    def _iterate(self, keys: list[str]) -> Iterator[str]:
         return iter(keys)
 
 

@@ -86,7 +86,7 @@ def test_claims_as_they_are_written_are_read_as_any_others(claims: Any, at: int,
     written = (claims._replace(sub=None, cid=None, sv=None, ep=None, at=None) if is_plain else claims).write()
     at %= len(written)
     for data in (written, written[:at] + bytes([byte]) + written[at + 1 :], written[:at] + written[at + 1 :]):
-        assert either(Claims.read, data) == either(Claims._parsed, data)
+        assert either(Claims.read, data) == either(Claims._parse, data)
 
 
 def either(reader: Any, data: bytes) -> Any:
@@ -98,7 +98,7 @@ def either(reader: Any, data: bytes) -> Any:
 
 
 def test_the_claims_of_most_tokens_take_the_short_way(monkeypatch: Any) -> None:
-    monkeypatch.setattr(Claims, "_parsed", None)
+    monkeypatch.setattr(Claims, "_parse", None)
     claims = Claims("shop", "s" * 22, 2**49, 1, 0, 999_999_999_999_999)
     some: dict[str, Any] = {"sub": "u" * 22, "cid": "c" * 22, "sv": 0, "ep": 2**49, "at": "server", "ix": (1, 20, 300)}
     for written in (claims, claims._replace(**some), *(claims._replace(**{name: value}) for name, value in some.items())):

@@ -191,7 +191,7 @@ def test_a_change_is_kept_or_refused_and_never_lost(as_type: Any, stored: Any, c
 
 
 def test_control_a_handle_that_looks_at_what_is_written_alone_loses_changes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handles_of, "tells_all", lambda *_: True)
+    monkeypatch.setattr(handles_of, "is_conclusive", lambda *_: True)
     lost = 0
     for as_type, stored, change, is_kept in KEPT:
         session = Session.from_dict({"k": stored})

@@ -11,7 +11,7 @@ from dcaf import ConfigurationError, Key, Keyring
 from dcaf.core.json_values import JSON
 from dcaf.core.keys import LiveKeyring
 from dcaf.core.sealer import Sealer
-from dcaf.core.settings import keyring
+from dcaf.core.settings import build_keyring
 
 OLD, NEW = Key.generate("old"), Key.generate("new")
 
@@ -70,7 +70,7 @@ def test_the_first_ring_must_be_one() -> None:
 def test_a_session_survives_a_rotation_by_file_and_ends_when_its_key_goes(tmp_path: Path) -> None:
     path, clock = tmp_path / "keys", Clock()
     path.write_text(f"# the active one first\n{OLD.text()}\n\n")
-    live = keyring(path)
+    live = build_keyring(path)
     assert isinstance(live, LiveKeyring)
     live._clock, live._read_at = clock, 0.0
     sealer = Sealer(keys=live, audience="shop")
@@ -98,7 +98,7 @@ def while_it_is_written(path: Path, before: str, after: str) -> list[str]:
     for written in range(len(after) + 1):
         clock = Clock()
         path.write_text(before)
-        live = keyring(path)
+        live = build_keyring(path)
         assert isinstance(live, LiveKeyring)
         live._clock, live._read_at = clock, 0.0
         for clock.now, text in ((60, after[:written]), (120, after)):
@@ -117,7 +117,7 @@ def test_a_file_that_is_being_written_forgets_no_key_at_any_moment(tmp_path: Pat
 
 
 def test_control_a_ring_that_takes_each_reading_forgets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LiveKeyring, "_take", lambda self, ring: setattr(self, "_ring", ring))
+    monkeypatch.setattr(LiveKeyring, "_adopt", lambda self, ring: setattr(self, "_ring", ring))
     assert while_it_is_written(tmp_path / "keys", RING, RING) != []
 
 
@@ -152,11 +152,11 @@ def token_of(envelope: bytes) -> str:
 
 def test_a_key_file_that_is_missing_or_empty_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"The key file .*absent cannot be read: No such file or directory\."):
-        keyring(tmp_path / "absent")
+        build_keyring(tmp_path / "absent")
     empty = tmp_path / "empty"
     empty.write_text("# nothing yet\n")
     with pytest.raises(ConfigurationError, match=r"has no key. Write one with `dcaf keys new > "):
-        keyring(empty)
+        build_keyring(empty)
 
 
 @pytest.mark.parametrize("text", ["changeme", f"{NEW.text()}\nchangeme"], ids=["first", "second"])
@@ -164,7 +164,7 @@ def test_a_line_of_a_key_file_that_is_no_key_names_the_file(tmp_path: Path, text
     path = tmp_path / "keys"
     path.write_text(text)
     with pytest.raises(ConfigurationError) as told:
-        keyring(path)
+        build_keyring(path)
     assert str(told.value).startswith(f"What is in the key file {path} is not a dcaf key (")
 
 
@@ -172,7 +172,7 @@ def test_a_key_file_that_is_no_text_says_what_it_should_be(tmp_path: Path) -> No
     path = tmp_path / "keys"
     path.write_bytes(bytes(range(128, 160)))
     with pytest.raises(ConfigurationError, match=r"is no text\. It has one key a line"):
-        keyring(path)
+        build_keyring(path)
 
 
 def test_a_repr_shows_ids_and_no_secret() -> None:

@@ -115,10 +115,10 @@ class ForgetsTheEnd(Lifetime):
 class BornAgain(Sealer):
     """Broken as aiohttp-session was (CVE-2018-1000814): a refreshed session is a new one."""
 
-    def _sealed(self, state: State, payload: Payload, binding: Binding, sequence: int | None) -> Standing:
+    def _seal_state(self, state: State, payload: Payload, binding: Binding, sequence: int | None) -> Standing:
         assert state.standing is not None
         state.standing = Standing(state.standing.claims._replace(born=int(self._clock())))
-        return super()._sealed(state, payload, binding, sequence)
+        return super()._seal_state(state, payload, binding, sequence)
 
 
 @pytest.mark.promise(9)

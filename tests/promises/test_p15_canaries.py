@@ -31,7 +31,7 @@ from dcaf.core.claims import Binding
 from dcaf.core.keys import LiveKeyring
 from dcaf.core.migrations import Import
 from dcaf.core.sealer import Sealer
-from dcaf.core.settings import suites
+from dcaf.core.settings import choose_suites
 from dcaf.testing import sealed, tampered
 from tests.asgi.wire import JSON_TYPE, Sent, call
 
@@ -406,7 +406,7 @@ class Scenario:
         self.said.object(live)
 
     def objects(self) -> None:
-        (suite,) = suites(encrypt=self.encrypt, accept_both=False)
+        (suite,) = choose_suites(encrypt=self.encrypt, accept_both=False)
         sealer = Sealer(keys=self.ring, audience="shop", suite=suite)
         binding = sealer.binding(self.subject, self.conversation)
         opened = sealer.verify(self.sealed())

@@ -198,7 +198,7 @@ def test_without_the_crypto_extra_a_service_that_encrypts_does_not_start(crypto:
 
 @pytest.mark.promise(31)
 def test_a_service_that_checks_nothing_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dcaf.core.settings.lifetime", lambda *_: Lifetime(7200, 3600))
+    monkeypatch.setattr("dcaf.core.settings.build_lifetime", lambda *_: Lifetime(7200, 3600))
     assert not verdict(*WRONG_AND_RIGHT["an absolute timeout under the idle one"])
     monkeypatch.setattr(SessionMiddleware, "_check_scope", lambda *_: None)
     assert not verdict(*WRONG_AND_RIGHT["scope['session'] taken"])

@@ -16,7 +16,7 @@ from dcaf.asgi.lifecycle import ASGITurn
 from dcaf.core import current_session
 from dcaf.core.errors import SessionError, SessionTypeError
 from dcaf.core.sealer import Sealer
-from dcaf.core.settings import suites
+from dcaf.core.settings import choose_suites
 from dcaf.testing import sealed
 from tests.asgi import sockets
 from tests.promises.test_p35_no_oracle import CANARY, RING, STATE, TOKEN
@@ -26,7 +26,8 @@ REQUESTS = max(300, int(12_000 * SCALE))
 SECRET = "secret-of-the-state"
 KEPT = {**STATE, "secret": SECRET}
 SEALERS = {
-    encrypt: Sealer(keys=RING, audience="shop", suite=suites(encrypt=encrypt, accept_both=False)[0]) for encrypt in (False, True)
+    encrypt: Sealer(keys=RING, audience="shop", suite=choose_suites(encrypt=encrypt, accept_both=False)[0])
+    for encrypt in (False, True)
 }
 BOUNDARY = b"--b\r\ncontent-disposition: form-data; name=doc\r\n\r\n"
 KINDS = ["ndjson", "sse", "websocket"]

@@ -13,7 +13,7 @@ from dcaf import Session
 from dcaf.asgi import checkpoint
 from dcaf.core import OpenRequest, Payload, SessionStore, SessionValueError, StatelessLease
 from dcaf.core.base64url import decode
-from dcaf.core.rebasing import Tracked
+from dcaf.core.rebasing import RebasableState
 from tests.asgi.sockets import Peer
 from tests.asgi.wire import Recorder, call, mounted
 from tests.seam.seam_turns import Client, cancelled, service
@@ -162,7 +162,7 @@ def test_control_a_store_that_is_not_asked_for_the_latest_loses(monkeypatch: pyt
 
 
 def test_control_a_rebase_that_forgets_what_counts_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Tracked, "_remember", lambda *_: None)
+    monkeypatch.setattr(RebasableState, "_remember", lambda *_: None)
     with pytest.raises(AssertionError):
         test_ten_turns_side_by_side_lose_nothing()
 

@@ -10,7 +10,7 @@ import pytest
 
 from dcaf.core.base64url import Payload
 from dcaf.core.json_values import write
-from dcaf.core.rebasing import Tracked
+from dcaf.core.rebasing import RebasableState
 from dcaf.core.state import State
 
 BASE: dict[str, Any] = {"n": 1, "log": ["a"], "cart": {"x": 1, "deep": {"y": 1}}, "going": 1}
@@ -31,9 +31,9 @@ def change(state: State, who: str, dice: random.Random, model: dict[str, Any]) -
             state.put(name, number)
             model[name] = number
         elif what == "member":
-            state.slot("cart").lend()[name] = model["cart"][name] = number
+            state.slot("cart").get_live()[name] = model["cart"][name] = number
         elif what == "deep":
-            state.slot("cart").lend()["deep"][name] = model["cart"]["deep"][name] = number
+            state.slot("cart").get_live()["deep"][name] = model["cart"]["deep"][name] = number
         elif what == "drop":
             state.drop("going")
             model.pop("going", None)
@@ -46,7 +46,7 @@ def test_nothing_is_lost(seed: int) -> None:
     """Three times, each over what the others have committed meanwhile."""
     dice, payload = random.Random(seed), Payload(write(BASE))
     model: dict[str, Any] = json.loads(payload.data)
-    mine = Tracked(payload)
+    mine = RebasableState(payload)
     for turn in range(3):
         change(mine, f"mine{turn}-", dice, model)
         theirs = State(payload)
@@ -59,7 +59,7 @@ def test_nothing_is_lost(seed: int) -> None:
 
 
 def test_what_was_undone_does_not_tell_how_a_value_is_changed_later() -> None:
-    state = Tracked(Payload(b'{"n":1}'))
+    state = RebasableState(Payload(b'{"n":1}'))
     state.put("n", 2)
     state.put("n", 1)
     assert state.rebase(Payload(b'{"n":11}')) == []

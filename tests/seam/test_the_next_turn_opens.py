@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dcaf.core.errors import SessionValueError
-from dcaf.core.lifecycle import Turn
+from dcaf.core.lifecycle import SessionTurn
 from tests.seam.seam_turns import Client, cancelled, service, talked
 from tests.stores_for_tests import MemoryLedger
 
@@ -57,10 +57,10 @@ def test_the_next_turn_opens(how: str) -> None:
 
 @pytest.mark.parametrize("how", ["raises", "500", "text", "too-long", "stream cut"])
 def test_control_a_turn_that_is_never_released_is_caught(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def keep(self: Turn) -> None:
+    async def keep(self: SessionTurn) -> None:
         """Nothing."""
 
-    monkeypatch.setattr(Turn, "release", keep)
+    monkeypatch.setattr(SessionTurn, "release", keep)
     client = asyncio.run(ended(how, MemoryLedger()))
     assert client.answers[-1] == (409, "session-conflict")
 
@@ -89,11 +89,11 @@ def test_a_turn_may_be_cancelled_at_every_await(shape: str, by: str) -> None:
 
 
 def test_control_a_release_that_can_be_cancelled_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def release(self: Turn) -> None:
+    async def release(self: SessionTurn) -> None:
         if self.lease is not None:
             await self.lease.release()
 
-    monkeypatch.setattr(Turn, "release", release)
+    monkeypatch.setattr(SessionTurn, "release", release)
     with pytest.raises(AssertionError):
         test_a_turn_may_be_cancelled_at_every_await("text", "task")
 

@@ -13,7 +13,7 @@ import pytest
 from dcaf import Session
 from dcaf.asgi import checkpoint
 from dcaf.core import Sealed, SessionValueError
-from dcaf.core.rebasing import Tracked
+from dcaf.core.rebasing import RebasableState
 from tests.asgi.wire import Recorder, call, exchange, messages_of, mounted, scope_of
 from tests.stores_for_tests import MemoryService, ServiceLease, ToldStore
 
@@ -150,5 +150,5 @@ def test_no_count_is_lost_and_none_counts_twice() -> None:
 
 
 def test_control_a_state_that_remembers_only_how_it_was_changed_in_all_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Tracked, "_thaw", lambda self: None)
+    monkeypatch.setattr(RebasableState, "_thaw", lambda self: None)
     assert any(map(lost, range(60)))

@@ -108,8 +108,8 @@ def test_in_parallel_a_lost_count_is_told_and_never_silent(backend: Any) -> None
 
 def test_control_without_a_note_of_what_was_read_the_loss_is_silent(monkeypatch: Any) -> None:
     """The broken twin: equal writes look like one."""
-    monkeypatch.setattr("dcaf.core.transaction.Overlay.find", State.find)
-    monkeypatch.setattr("dcaf.core.transaction.Overlay.peek", State.peek)
+    monkeypatch.setattr(Overlay, "find", State.find)
+    monkeypatch.setattr(Overlay, "peek", State.peek)
     session = session_of(n=0)
     turn, _ = ran("asyncio", session, (add_parallel, {"pause_s": 0.02}), (add_parallel, {"pause_s": 0.0}))
     assert session["n"] == 1

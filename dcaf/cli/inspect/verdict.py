@@ -52,7 +52,7 @@ from dcaf.core.keys import Key, Keyring
 from dcaf.core.mapping import state_of
 from dcaf.core.migrations import Migrations
 from dcaf.core.sealer import Sealer
-from dcaf.core.settings import suites
+from dcaf.core.settings import choose_suites
 from dcaf.core.signing import SHAPE, Opened
 
 REASONS: Final = {
@@ -213,7 +213,7 @@ class Judge:
         return Verdict(opened.key.kid, claims, sid_digest, state, shown)
 
     def _sealer(self, member: Any, version: int = 0) -> Sealer:
-        first, *others = suites(encrypt=False, accept_both=_is_encrypted(member))
+        first, *others = choose_suites(encrypt=False, accept_both=_is_encrypted(member))
         return Sealer(
             keys=self.keys,
             audience=self.binding.audience,

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dcaf.core.handles import ABSENT
 from dcaf.core.merging import changes, merge
+from dcaf.core.parts import ABSENT
 
 scalars = st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from(["a", "b", 1.0])
 values = st.recursive(

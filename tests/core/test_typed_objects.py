@@ -356,7 +356,7 @@ def test_undeclared_members_are_kept(row: str) -> None:
 
 @pytest.mark.parametrize("row", KEPT)
 def test_control_the_row_catches_a_writer_that_keeps_what_is_declared_alone(row: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Undeclared, "restored", lambda _, written, *__: written)
+    monkeypatch.setattr(Undeclared, "restore", lambda _, written, *__: written)
     with pytest.raises(AssertionError):
         keeps(row)
 

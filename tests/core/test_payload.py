@@ -127,7 +127,7 @@ def test_what_a_tool_holds_is_live_after_a_seal_too(size: int) -> None:
     for count in (2, 3):
         log.append("y")
         payload = state.payload()
-        state.arrives(payload, STANDING)
+        state.mark_sealed(payload, STANDING)
         assert not session.is_modified
         assert session.to_dict() == orjson.loads(payload.data) == {"log": ["x" * size, *"y" * (count - 1)], "step": 1}
     log.append("z")
@@ -140,7 +140,7 @@ def test_what_a_tool_holds_is_live_after_a_seal_too(size: int) -> None:
 def test_a_state_is_searched_for_room_again_after_a_seal() -> None:
     state = State(Payload(b'{"a":"","b":1}'), limit_bytes=60)
     state.put("a", "x" * 30)
-    state.arrives(state.payload(), STANDING)
+    state.mark_sealed(state.payload(), STANDING)
     with pytest.raises(SessionValueError):
         state.put("a", "x" * 60)
     state.put("b", 2)

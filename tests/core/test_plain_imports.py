@@ -79,20 +79,20 @@ def test_a_session_that_was_taken_in_ends_no_later_than_the_door_closes(before_s
         max_token_bytes=1_000,
     )
     door = Import(until=UNTIL + timedelta(milliseconds=900), accept=step)
-    session = sealer.take_in({"step": 2, "approved": True}, door)
+    session = sealer.import_plain({"step": 2, "approved": True}, door)
     born = UNTIL_S + born_s
     assert sealer.claims_of(session) == Claims("shop", "A" * 22, 0, born, now, min(now + 600, UNTIL_S, born + 3_600))
     assert (session.to_dict(), session.is_modified) == ({"step": 2}, False)
     with pytest.raises(SessionValueError, match="would be larger"):
         session["a"] = "x" * 1_000
-    assert sealer.take_in({"step": 1}, door).sequence == 0
+    assert sealer.import_plain({"step": 1}, door).sequence == 0
 
 
 @pytest.mark.parametrize("value", [object(), "x" * 10_000, float("nan")], ids=["no JSON", "too large", "no number"])
 def test_a_value_that_may_not_be_stored_is_refused_as_what_accept_would_not_have(value: Any) -> None:
     sealer = Sealer(keys=Keyring(KEY), audience="shop", max_token_bytes=1_000, clock=lambda: UNTIL_S)
     with pytest.raises(SessionUnsigned) as caught:
-        sealer.take_in({}, Import(until=UNTIL, accept=lambda _: {"step": value}))
+        sealer.import_plain({}, Import(until=UNTIL, accept=lambda _: {"step": value}))
     assert caught.value.reason == "accept"
 
 
