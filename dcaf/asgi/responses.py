@@ -54,7 +54,7 @@ LARGEST: Final = 3
 """How many of the largest keys are named in an error."""
 
 
-class Phase(Enum):
+class AnswerPhase(Enum):
     """The phase of an answer: see the table above."""
 
     BEGINS = auto()
@@ -70,7 +70,7 @@ class BodySender:
     def __init__(self, turn: ASGITurn, send: Send) -> None:
         self._turn = turn
         self._send = send
-        self._phase = Phase.BEGINS
+        self._phase = AnswerPhase.BEGINS
         self._start: Message = {}
         self._body = bytearray()
         self._stream: SessionStream | None = None
@@ -84,21 +84,21 @@ class BodySender:
             NotCarriedError: The session was modified, and this answer cannot carry it.
             SessionAliasError, SessionValueError: What tools did to the session cannot be written.
         """
-        if message["type"] == "http.response.start" and self._phase in (Phase.BEGINS, Phase.HELD):
+        if message["type"] == "http.response.start" and self._phase in (AnswerPhase.BEGINS, AnswerPhase.HELD):
             self._start, self._body = {**message, "headers": message.get("headers", ())}, bytearray()
             self._phase = self._choose_phase(self._start)
-            if self._phase is not Phase.HELD:
+            if self._phase is not AnswerPhase.HELD:
                 await self._send_at_once(self._start)
             return
-        if self._phase is Phase.HELD and message["type"] == "http.response.body":
+        if self._phase is AnswerPhase.HELD and message["type"] == "http.response.body":
             take = self._hold if message.get("more_body", False) else self._complete
             await take(message.get("body", b""))
             return
-        if self._phase is Phase.HELD:
+        if self._phase is AnswerPhase.HELD:
             await self._send_start(None)
         if self._stream is not None:
             await self._stream.send(message)
-        elif self._phase is not Phase.OVER:
+        elif self._phase is not AnswerPhase.OVER:
             await self._send(message)
 
     async def checkpoint(self, *, may_wait: bool = False) -> bool:
@@ -111,7 +111,7 @@ class BodySender:
         """
         if self._stream is not None:
             return await self._stream.checkpoint()
-        self._owes_checkpoint = self._owes_checkpoint or (may_wait and self._phase is Phase.BEGINS)
+        self._owes_checkpoint = self._owes_checkpoint or (may_wait and self._phase is AnswerPhase.BEGINS)
         return self._owes_checkpoint and may_wait
 
     async def fail(self) -> None:
@@ -129,21 +129,21 @@ class BodySender:
         if not self._failed and not has_left and self._turn.is_changed:
             self._turn.report_lost()
 
-    def _choose_phase(self, start: Message) -> Phase:
+    def _choose_phase(self, start: Message) -> AnswerPhase:
         """The phase of an answer after its start."""
         kind = self._find_kind(start)
         self._failed = self._failed or start["status"] >= SERVER_ERROR
         if kind is JSON or is_json_type(kind):
-            return Phase.HELD
+            return AnswerPhase.HELD
         if self._failed:
-            return Phase.PASSES
+            return AnswerPhase.PASSES
         config = self._turn.config
         passes = config.passes_streams is not None and config.passes_streams(self._turn.outer)
         lines = None if passes else choose_cutter(kind, config.max_response_bytes)
         if lines is None:
-            return Phase.PASSES
+            return AnswerPhase.PASSES
         self._stream = SessionStream(self._turn, lines, self._send, owes_checkpoint=self._owes_checkpoint)
-        return Phase.STREAMS
+        return AnswerPhase.STREAMS
 
     async def _send_at_once(self, start: Message) -> None:
         """Send the start of an answer that is not held back."""
@@ -154,7 +154,7 @@ class BodySender:
                 self._check_adoption(start)
                 await self._stream.begin(drop_stale(self._turn, start))
         except BaseException:
-            self._phase = Phase.BEGINS
+            self._phase = AnswerPhase.BEGINS
             raise
 
     async def _hold(self, part: bytes) -> None:
@@ -171,7 +171,7 @@ class BodySender:
         turn, size = self._turn, len(data)
         if turn.adopts:
             self._check_adoption(self._start)
-        completed, self._phase = None, Phase.BEGINS
+        completed, self._phase = None, AnswerPhase.BEGINS
         try:
             # An answer is parsed only where the session is to go out with it.
             if size <= turn.config.max_response_bytes and not self._failed and (turn.arrived or turn.is_due or turn.adopts):
@@ -180,13 +180,13 @@ class BodySender:
             if completed is None:
                 data = await turn.remove_sessions(data, partial(remove_sessions_of_text, objects_only=True))
         except (SessionError, SessionUnavailable) as refusal:
-            self._failed, self._phase = True, Phase.OVER
+            self._failed, self._phase = True, AnswerPhase.OVER
             await send_problem(turn, refusal, self._send)
             return
         if completed is None:
             await self._send_without_session(data, is_changed=len(data) != size)
             return
-        self._phase = Phase.PASSES
+        self._phase = AnswerPhase.PASSES
         start = drop_stale(turn, self._start) if turn.stale else self._start
         await self._send({**start, "headers": describe_new_body(start["headers"], len(completed))})
         await self._send({"type": "http.response.body", "body": completed, "more_body": False})
@@ -199,23 +199,23 @@ class BodySender:
         await self._send_body(data, more=False)
 
     async def _send_body(self, data: bytes, *, more: bool) -> None:
-        if self._phase is not Phase.OVER:
+        if self._phase is not AnswerPhase.OVER:
             await self._send({"type": "http.response.body", "body": data, "more_body": more})
 
     async def _send_start(self, data: bytes | None) -> None:
         """Send the start of an answer whose body cannot carry the session, or need not. Its headers may carry a new one."""
         turn, start = self._turn, self._start
-        self._phase = Phase.BEGINS
+        self._phase = AnswerPhase.BEGINS
         if self._failed:
             await self._send(mark_private(turn, start))
         elif turn.config.carriers and not turn.arrived:
             if not await send_with_headers(turn, drop_stale(turn, start), self._send):
-                self._failed, self._phase = True, Phase.OVER
+                self._failed, self._phase = True, AnswerPhase.OVER
                 return
         else:
             self._check_unmodified(data)
             await self._send(mark_private(turn, drop_stale(turn, start)))
-        self._phase = Phase.PASSES
+        self._phase = AnswerPhase.PASSES
 
     def _check_adoption(self, start: Message) -> None:
         """A new state counts only in an answer of a route that ``plain=`` names, and with a status of success."""
@@ -254,7 +254,7 @@ class HeaderSender:
         self._turn = turn
         self._turn.in_time = BEFORE_THE_START
         self._send = send
-        self._phase = Phase.BEGINS
+        self._phase = AnswerPhase.BEGINS
         self._failed = False
 
     async def send(self, message: Message) -> None:
@@ -264,9 +264,9 @@ class HeaderSender:
             NotCarriedError: The session was modified, and is too large.
             SessionAliasError, SessionValueError: What tools did to the session cannot be written.
         """
-        if message["type"] == "http.response.start" and self._phase is Phase.BEGINS:
+        if message["type"] == "http.response.start" and self._phase is AnswerPhase.BEGINS:
             await self._take_start({**message, "headers": message.get("headers", ())})
-        elif self._phase is not Phase.OVER:
+        elif self._phase is not AnswerPhase.OVER:
             await self._send(message)
 
     async def checkpoint(self, *, may_wait: bool = False) -> bool:  # noqa: ARG002
@@ -288,9 +288,9 @@ class HeaderSender:
             self._failed = True
             await self._send(mark_private(turn, start))
         elif not await send_with_headers(turn, drop_stale(turn, start), self._send):
-            self._failed, self._phase = True, Phase.OVER
+            self._failed, self._phase = True, AnswerPhase.OVER
             return
-        self._phase = Phase.PASSES
+        self._phase = AnswerPhase.PASSES
 
 
 async def send_with_headers(turn: ASGITurn, start: Message, send: Send) -> bool:

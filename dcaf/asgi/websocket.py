@@ -34,7 +34,7 @@ TOO_BIG: Final = 1009
 NO_WAY_BACK: Final = 'Frames carry the session where carriers= has "body": SessionMiddleware(..., carriers=("body", "cookie"))'
 
 
-class Phase(Enum):
+class ConnectionPhase(Enum):
     """The phase of a connection.
 
         CONNECTING  accepted by the application         OPEN
@@ -69,7 +69,7 @@ async def open_handshake(config: Config, scope: Scope, presented: Sequence[Prese
     return turn
 
 
-class Connection(ABC):
+class SocketConnection(ABC):
     """One connection: the application in its session, and the messages that come in, each given to it once.
 
     Args:
@@ -128,19 +128,19 @@ class Connection(ABC):
         """What the application gets for a message that came in; None where it was answered here."""
 
 
-class SessionWebSocket(Connection):
-    """A connection whose frames carry the session. Arguments as of ``Connection``."""
+class SessionWebSocket(SocketConnection):
+    """A connection whose frames carry the session. Arguments as of ``SocketConnection``."""
 
     def __init__(self, turn: ASGITurn, scope: Scope, receive: Receive, send: Send) -> None:
         super().__init__(turn, scope, receive, send)
         self._adopts = turn.is_plain
         self._sending = anyio.Lock(fast_acquire=True)
-        self._phase = Phase.CONNECTING
+        self._phase = ConnectionPhase.CONNECTING
         self._is_busy = False
         self._is_lost = False
 
     async def send(self, message: Message) -> None:
-        if self._phase is Phase.CUT_OFF:
+        if self._phase is ConnectionPhase.CUT_OFF:
             return
         if message["type"] == "websocket.send":
             async with self._sending:
@@ -148,7 +148,7 @@ class SessionWebSocket(Connection):
             return
         if message["type"] == "websocket.accept":
             await self._send(message)
-            self._phase = Phase.OPEN
+            self._phase = ConnectionPhase.OPEN
             return
         if message["type"] == "websocket.close":
             await self._close(message)
@@ -156,16 +156,16 @@ class SessionWebSocket(Connection):
         await self._send(message)
 
     async def checkpoint(self, *, may_wait: bool = False) -> bool:  # noqa: ARG002
-        if self._phase is Phase.OPEN and not self._turn.is_sent:
+        if self._phase is ConnectionPhase.OPEN and not self._turn.is_sent:
             async with self._sending:
                 await self._send_session(ends_turn=False)
-        return self._phase is Phase.OPEN
+        return self._phase is ConnectionPhase.OPEN
 
     async def finish(self) -> None:
         if self._is_lost or not self._turn.is_changed:
             return
         try:
-            if self._phase is Phase.OPEN:
+            if self._phase is ConnectionPhase.OPEN:
                 async with self._sending:
                     await self._send_session(ends_turn=True)
             self._is_lost = self._turn.is_changed
@@ -186,7 +186,7 @@ class SessionWebSocket(Connection):
             self._taken = None  # it is refused once, even if the application is cancelled meanwhile
             with suppress(OSError):  # the client has left already: that message comes in next
                 await self._refuse(refusal, as_bytes=message.get("text") is None)
-        return None if self._phase is Phase.OPEN else {"type": "websocket.disconnect", "code": TOO_BIG}
+        return None if self._phase is ConnectionPhase.OPEN else {"type": "websocket.disconnect", "code": TOO_BIG}
 
     async def _open(self, message: Message, data: bytes) -> Message:
         """Open the turn of a frame; the frame with the verified state in it."""
@@ -235,8 +235,8 @@ class SessionWebSocket(Connection):
             await self._send(message)
 
     def _mark_closed(self) -> None:
-        if self._phase is not Phase.CUT_OFF:
-            self._phase = Phase.CLOSED
+        if self._phase is not ConnectionPhase.CUT_OFF:
+            self._phase = ConnectionPhase.CLOSED
 
     async def _send_frame(self, message: Message, data: bytes) -> None:
         if not may_be_json(data):
@@ -280,14 +280,14 @@ class SessionWebSocket(Connection):
         await self._send(_make_frame(error_text(refusal.code, **find_members(refusal)), as_bytes=as_bytes))
         if refusal.http_status == BodyTooLarge.http_status:
             await self.finish()
-            self._phase = Phase.CUT_OFF
+            self._phase = ConnectionPhase.CUT_OFF
             await self._send({"type": "websocket.close", "code": TOO_BIG, "reason": refusal.code})
 
 
-class PassingWebSocket(Connection):
+class PassingWebSocket(SocketConnection):
     """A connection whose frames carry no session: those that come in have none left in them, and those that go out pass.
 
-    Its turn is that of the handshake, and lasts as long as the connection. Arguments as of ``Connection``.
+    Its turn is that of the handshake, and lasts as long as the connection. Arguments as of ``SocketConnection``.
     """
 
     def __init__(self, turn: ASGITurn, scope: Scope, receive: Receive, send: Send) -> None:

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
 
 from dcaf import Session, SessionMiddleware
-from dcaf.asgi.responses import BodySender, Phase
+from dcaf.asgi.responses import BodySender, AnswerPhase
 from dcaf.core.errors import DcafError, SessionConflict
 from tests.asgi.sockets import Peer
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, Recorder, Sent, call, envelope, mounted, opened
@@ -166,7 +166,7 @@ def test_control_a_body_that_is_kept_for_the_next_answer_is_caught(fails: str, m
         try:
             await complete(self, data)
         except Exception:
-            self._phase = Phase.OVER
+            self._phase = AnswerPhase.OVER
             raise
 
     monkeypatch.setattr(BodySender, "_complete", stays)
