@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
 
 from dcaf import Session, SessionMiddleware
-from dcaf.asgi.responses import BodySender, AnswerPhase
+from dcaf.asgi.responses import AnswerPhase, BodySender
 from dcaf.core.errors import DcafError, SessionConflict
 from tests.asgi.sockets import Peer
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, Recorder, Sent, call, envelope, mounted, opened
