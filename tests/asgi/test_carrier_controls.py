@@ -76,7 +76,7 @@ RULES: dict[str, Break] = {
     ),
     "nor of a frame": (
         PassingWebSocket,
-        "_give",
+        "_admit",
         _passing,
         header.test_where_frames_carry_nothing_they_pass_and_a_change_is_told,
     ),
