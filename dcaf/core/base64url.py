@@ -60,12 +60,13 @@ class Payload:
             self._segment = memoryview(padded)[:-padding] if padding else padded
         return self._segment
 
-    def with_index(self, index: tuple[int, ...]) -> Payload:
-        """The same state with an index."""
-        try:
-            return Payload(self.data, segment=self._segment, index=index)
-        except ValueError:  # reading the bytes later raises it again
-            return Payload(segment=self._segment, index=index)
+
+def add_index(payload: Payload, index: tuple[int, ...]) -> Payload:
+    """The same state with an index."""
+    try:
+        return Payload(payload.data, segment=payload._segment, index=index)
+    except ValueError:  # reading the bytes later raises it again
+        return Payload(segment=payload._segment, index=index)
 
 
 def encode(data: bytes) -> str:

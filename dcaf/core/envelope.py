@@ -6,7 +6,7 @@
 'dcaf1s.k7…'
 >>> from dcaf.core.base64url import Payload
 >>> from dcaf.core.state import State
->>> Mirror({"id"}).shown(State(Payload(b'{"id":1152921504606846976,"secret":1}')))
+>>> Mirror({"id"}).render(State(Payload(b'{"id":1152921504606846976,"secret":1}')))
 b'{"id":"1152921504606846976"}'
 
 What a reader gets wrong: only ``dcaf.token`` is ever read back. The client may edit, reorder or drop the other members without
@@ -41,10 +41,10 @@ DIGITS: Final = bytes(ord("0") if chr(code) in "0123456789" else ord(" ") for co
 """A table for ``bytes.translate``: every digit becomes 0 and every other byte a space."""
 
 LONG: Final = b"0" * 16
-"""As many digits as the least integer has that JavaScript may round."""
+"""The digits of the smallest integer that JavaScript may round."""
 
 EACH: Final = 4
-"""Of so many bytes one is looked at first: a row of 16 digits has four of these, one after another."""
+"""One of so many bytes is looked at first: a row of 16 digits has four of them in sequence."""
 
 
 def read_token(member: JSON) -> str:
@@ -91,17 +91,17 @@ class Mirror:
         """Whether a key is shown."""
         return self._keys if isinstance(self._keys, bool) else key in self._keys
 
-    def shown(self, state: State, payload: Payload | None = None) -> bytes:
-        """The shown keys as written, with the integers that JavaScript would round, those beyond 2**53 - 1, as strings.
+    def render(self, state: State, payload: Payload | None = None) -> bytes:
+        """Write the shown keys; integers beyond 2**53 - 1, which JavaScript would round, become strings.
 
         Args:
             state: The state.
-            payload: What is being sealed of it, so that what is written there is not written again.
+            payload: The payload that is being sealed, which need not be written again.
         """
         if self._keys is False:
             return b"{}"
         data = state.plain(None if self._keys is True else self.shows, payload)
-        # Nothing needs to be parsed where no row of digits is long enough.
+        # Without a long row of digits nothing needs to be parsed.
         return write(_exact(read(data))) if _has_long(data) else data
 
 
@@ -113,7 +113,7 @@ def _names(keys: Iterable[str]) -> frozenset[str]:
 
 
 def _has_long(data: bytes) -> bool:
-    """Whether a row of digits is so long that its number may be rounded; a part of the bytes tells it of most states."""
+    """Whether a number may have so many digits that it is rounded; for most states a part of the bytes tells that."""
     some = data[::EACH].translate(DIGITS)
     return some.find(LONG[: len(LONG) // EACH]) >= 0 and data.translate(DIGITS).find(LONG) >= 0
 

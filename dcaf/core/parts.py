@@ -135,7 +135,7 @@ def extra_of(value: object) -> Mapping[str, Any]:
 
 
 def base_of(value: Any) -> Any:
-    """The plain value that equals one of a subclass of str, a number or a time, or a scalar of NumPy; else the value itself."""
+    """The equal plain value of an object of a subclass of a text, number or time, or of a NumPy scalar; else the object itself."""
     made = _plain(value)
     return made if type(made) is not type(value) and (is_equal(made, value) or _is_nan(made)) else value
 

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
-from dcaf.core.base64url import Payload, encode
+from dcaf.core.base64url import Payload, add_index, encode
 from dcaf.core.claims import MAX_INTEGER, Binding, Claims, Lifetime, Standing, check_times, digest
 from dcaf.core.envelope import NEW, Mirror, build_envelope, read_token
 from dcaf.core.errors import (
@@ -190,7 +190,7 @@ class Sealer:
             raise
         # The same as ``Standing(...)``, which is a function of Python around this one.
         standing = tuple.__new__(Standing, (claims, None, (opened.token,), opened.key.kid))
-        payload = opened.payload if claims.ix is None else opened.payload.with_index(claims.ix)
+        payload = opened.payload if claims.ix is None else add_index(opened.payload, claims.ix)
         state = State(payload, standing, limit_bytes=self._limit_bytes)
         if version != self._migrations.version and claims.at is None:
             self._migrations.upgrade(state, version)
@@ -303,7 +303,7 @@ class Sealer:
         state = state_of(session)
         with state.lock:
             payload = state.payload()
-            shown = self._mirror.shown(state, payload)
+            shown = self._mirror.render(state, payload)
             sealed = self._seal_state(state, payload, binding, sequence)
             if sealed is not state.standing:
                 state.mark_sealed(payload, sealed)
@@ -335,7 +335,7 @@ class Sealer:
             frozen, arrived = state.freeze(), _require_standing(state)
             is_changed = frozen.payload is not state.arrived or arrived.token == ()
             standing = self._seal_state(state, frozen.payload, binding, sequence if is_changed else arrived.claims.seq)
-            shown = self._mirror.shown(state, frozen.payload) if has_mirror else b""
+            shown = self._mirror.render(state, frozen.payload) if has_mirror else b""
         pieces = build_envelope(standing, shown) if has_mirror else ()
         sealed = Sealed(frozen.payload, standing.claims, b"".join(standing.token), b"".join(pieces), is_changed)
         return Prepared(sealed, standing, frozen)

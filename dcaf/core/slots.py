@@ -81,19 +81,21 @@ class Slots:
     Attributes:
         arrived, standing, limit_bytes: As above.
         lock: Makes several steps atomic; whoever holds it may take it again.
+        late: What a change calls, and is refused, once the turn has ended; None before.
         lease: The turn's lease on the session; None where no store keeps it.
         size_changes: How often a key came or went, so that an iteration can notice it.
         queue: Where ``dcaf.tools`` keeps the order of a session's calls; None before the first one.
     """
 
     __slots__ = (
-        *("_late", "_library", "_looked", "_members", "_most_bytes", "_moved", "_own_arrived", "_slots", "_tails"),
-        *("arrived", "lease", "limit_bytes", "lock", "queue", "size_changes", "standing"),
+        *("_library", "_looked", "_members", "_most_bytes", "_moved", "_own_arrived", "_slots", "_tails"),
+        *("arrived", "late", "lease", "limit_bytes", "lock", "queue", "size_changes", "standing"),
     )
 
     def __init__(self, arrived: Payload | None = None, standing: Standing | None = None, *, limit_bytes: int | None = None) -> None:
         self.arrived: Payload = arrived or Payload(b"{}")
         self.standing: Standing | None = standing
+        self.late: Callable[[], None] | None = None
         self.lease: Lease | None = None
         self.limit_bytes: int | None = limit_bytes
         self._members: Members | None = None
@@ -105,7 +107,6 @@ class Slots:
         self._most_bytes = 0
         self.lock: AbstractContextManager[object] = Lock()
         self._looked = False
-        self._late: Callable[[], None] | None = None
         self.size_changes: int = 0
         self.queue: object | None = None
 

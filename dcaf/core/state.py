@@ -100,8 +100,8 @@ class State(Slots):
             SessionValueError: The value may not be stored, or the state would be too large.
         """
         with self.lock:
-            if self._late is not None:
-                self._refuse_late(self._late)
+            if self.late is not None:
+                self._refuse_late(self.late)
             slot = self._find_slot(key) if type(key) is str else None
             name = check_key(key) if slot is None else key
             data = write_atom(value) if as_type is None else None
@@ -136,8 +136,8 @@ class State(Slots):
             SessionValueError: As ``put``.
         """
         with self.lock:
-            if self._late is not None:
-                self._refuse_late(self._late)
+            if self.late is not None:
+                self._refuse_late(self.late)
             slot = self.slot(key)
             slot.write_back()
             data = Increment(by).apply(slot.data, key)
@@ -155,8 +155,8 @@ class State(Slots):
             SessionAliasError, SessionValueError: As ``add``. Nothing was changed.
         """
         with self.lock:
-            if self._late is not None:
-                self._refuse_late(self._late)
+            if self.late is not None:
+                self._refuse_late(self.late)
             tail = self._tail(key)
             item = write(to_json(value, path=f"{key}[{tail.length}]"))
             self._check_growth(
@@ -168,8 +168,8 @@ class State(Slots):
     def drop(self, key: str) -> bool:
         """Make a key absent; False where it was absent already."""
         with self.lock:
-            if self._late is not None:
-                self._refuse_late(self._late)
+            if self.late is not None:
+                self._refuse_late(self.late)
             slot = self._find_slot(key)
             if slot is not None and slot.data is None:
                 slot.write_back()
@@ -182,8 +182,8 @@ class State(Slots):
     def drop_all(self, *, kept: tuple[str, ...] = (), prefix: str = "") -> None:
         """Make every key with a prefix absent, except those that begin with one of ``kept``."""
         with self.lock:
-            if self._late is not None:
-                self._refuse_late(self._late)
+            if self.late is not None:
+                self._refuse_late(self.late)
             for key in {**self._load(), **self._slots}:
                 if key.startswith(prefix) and not (kept and key.startswith(kept)):
                     self.slot(key).drop()
@@ -209,8 +209,8 @@ class State(Slots):
             SessionValueError: As ``put``.
         """
         with self.lock:
-            if self._late is not None:
-                self._refuse_late(self._late)
+            if self.late is not None:
+                self._refuse_late(self.late)
             written = dict(self._convert(key, value) for key, value in values.items())
             self._check_size(written)
             for (key, data), value in zip(written.items(), values.values(), strict=True):
@@ -226,8 +226,8 @@ class State(Slots):
             SessionValueError: As ``put``.
         """
         with self.lock:
-            if self._late is not None:
-                self._refuse_late(self._late)
+            if self.late is not None:
+                self._refuse_late(self.late)
             written = dict(self._convert(key, value) for key, value in values.items())
             self.write_back()
             going = [key for key in self._lasting_members() if key not in written]
@@ -263,8 +263,8 @@ class State(Slots):
             SessionValueError: The state would be too large. Nothing was changed.
         """
         with self.lock:
-            if self._late is not None:
-                self._refuse_late(self._late)
+            if self.late is not None:
+                self._refuse_late(self.late)
             if self._members is None:
                 self._load()
             before = self._library
@@ -349,12 +349,12 @@ class State(Slots):
 
     def end(self, late: Callable[[], None]) -> None:
         """End the turn: from now on each change calls ``late`` and is an error."""
-        self._late = late
+        self.late = late
 
     @property
     def has_ended(self) -> bool:
         """Whether the turn has ended."""
-        return self._late is not None
+        return self.late is not None
 
     def _refuse_late(self, late: Callable[[], None]) -> NoReturn:
         late()

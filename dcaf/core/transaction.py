@@ -299,7 +299,7 @@ def find_innermost(state: State) -> Transaction | None:
     """Find the innermost open transaction over a state; None where there is none."""
     found = _innermost.get()
     while found is not None:
-        if found.overlay._late is None and (found.overlay is state or found.overlay.is_over(state)):
+        if found.overlay.late is None and (found.overlay is state or found.overlay.is_over(state)):
             return found
         found = found.outer
     return None
@@ -365,7 +365,7 @@ def _draft(session: Session) -> Iterator[S]:
             yield made.session  # type: ignore[misc]
         with made.overlay.lock, below.lock:  # in this order, as in a commit
             done = made.overlay.commit()
-            made.overlay._late = refuse_late
+            made.overlay.late = refuse_late
     finally:
         made.overlay.pass_reads()
     for clash in done.clashes:

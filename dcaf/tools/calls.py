@@ -142,7 +142,7 @@ class OpenCall(Transaction):
             if self._queue.present > 1:
                 for key, paths in done.paths().items():
                     self._queue.writers.setdefault(key, []).extend((path, self.caller) for path in paths)
-            self.overlay._late = refuse_late
+            self.overlay.late = refuse_late
         for noted in self._noted_in:
             noted.extend(self.conflicts)
 

@@ -516,7 +516,7 @@ def test_the_token_alone_is_that_of_the_envelope_and_makes_no_mirror(monkeypatch
     alone, whole = sealer.start(), sealer.start()
     alone["n"] = whole["n"] = 1
     envelope_of = json.loads(sealer.seal(whole, sealer.binding(), sequence=1))
-    monkeypatch.setattr(Mirror, "shown", None)
+    monkeypatch.setattr(Mirror, "render", None)
     assert sealer.token(alone, sealer.binding(), sequence=1).decode() == envelope_of["dcaf"]["token"]
     assert not alone.is_modified
 

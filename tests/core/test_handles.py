@@ -139,7 +139,7 @@ def test_what_is_only_read_is_not_changed(as_type: Any, stored: Any) -> None:
 
 
 def test_control_a_handle_that_is_compared_as_it_is_written_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Handle, "is_changed", lambda handle: handle.written() != handle.base)
+    monkeypatch.setattr(Handle, "is_changed", lambda handle: handle.write_value() != handle.base)
     caught = 0
     for as_type, stored in READ:
         try:

@@ -383,7 +383,7 @@ def _of(value: Any) -> Session:
 
 @pytest.mark.promise(40)
 def test_control_a_handle_that_is_compared_with_how_it_is_written_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Handle, "is_changed", lambda handle: handle.written() != handle.base)
+    monkeypatch.setattr(Handle, "is_changed", lambda handle: handle.write_value() != handle.base)
     as_type, make = STORED["model that is written otherwise each time"]
     sealed = json.loads(SEALER.seal(_of(make(random.Random(1))), SEALER.binding(), sequence=1))
     with pytest.raises(AssertionError):

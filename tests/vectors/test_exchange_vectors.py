@@ -110,7 +110,7 @@ BROKEN: Final[list[tuple[str, str, Any, int]]] = [
     ("requests.json", "dcaf.asgi.body.SKIPPED", b" \t\n\r", 30),
     ("requests.json", "dcaf.asgi.json_sessions.JSONText.rewrite", lambda text, *_: text.data, 15),
     ("responses.json", "dcaf.core.sealer.WORN_AFTER", 1, 1),
-    ("responses.json", "dcaf.core.envelope.Mirror.shown", lambda *_: b"{}", 20),
+    ("responses.json", "dcaf.core.envelope.Mirror.render", lambda *_: b"{}", 20),
     ("responses.json", "dcaf.asgi.headers.STALE", frozenset({b"content-length", b"cache-control"}), 1),
     ("responses.json", "dcaf.asgi.headers.NO_STORE", (b"cache-control", b"private"), 20),
     ("events.json", "dcaf.asgi.streams.CLOSER", b"[OVER]", 1),

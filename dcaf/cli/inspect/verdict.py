@@ -207,7 +207,7 @@ class Judge:
     def _accepted(self, member: Any, opened: Opened, claims: Claims, sid_digest: str) -> Verdict:
         try:
             session = self._sealer(member, claims.sv or 0).accept(opened, self.binding)
-            state, shown = session.to_dict(), orjson.loads(Mirror(keys=True).shown(state_of(session)))
+            state, shown = session.to_dict(), orjson.loads(Mirror(keys=True).render(state_of(session)))
         except SessionError as refusal:
             return Verdict(opened.key.kid, claims, sid_digest, refusal=refusal)
         return Verdict(opened.key.kid, claims, sid_digest, state, shown)
