@@ -180,7 +180,7 @@ class BodySessions(NamedTuple):
     places: Sequence[Place]
     opened: Opened | None = None
 
-    def candidate(self) -> Place | None:
+    def find_candidate(self) -> Place | None:
         """The one session to verify: the first that is neither ``null`` nor ``{}``."""
         for place in self.places:
             if place.value or place.value not in (None, {}):

@@ -55,7 +55,7 @@ from dcaf.core.store import OpenRequest
 DISAGREEMENT: Final = "carriers"
 """Why two sessions in one request are refused."""
 
-BEFORE_THE_ANSWER: Final = (
+BODY_ADVICE: Final = (
     "Change the session before the endpoint gives its answer, and not in a background task; in a stream or on a WebSocket before "
     "the event that ends the turn, and not on a route that pass_streams= names"
 )
@@ -67,7 +67,7 @@ class ASGITurn(SessionTurn):
     Attributes:
         session, binding, lease, arrived, kid: As of the turn without a transport.
         outer: The scope of the request or the socket as it came in; the router leaves the route in the copy of the application.
-        in_time: Advice for an application that changed the session too late.
+        advice: Advice for an application that changed the session too late.
         found: The sessions of the body or frame that opened the turn; None where that is not JSON.
         place: The one of these that counts; None where none does.
         presented: The tokens in the header and the cookie, by precedence.
@@ -81,7 +81,7 @@ class ASGITurn(SessionTurn):
 
     __slots__ = (
         *("_adopted", "_envelope", "_has_ended", "_was_changed", "_watcher", "adopts", "carrier", "config", "found"),
-        *("in_time", "is_begun", "is_unnamed", "outer", "place", "presented", "scope", "stale"),
+        *("advice", "is_begun", "is_unnamed", "outer", "place", "presented", "scope", "stale"),
     )
 
     def __init__(self, config: Config, scope: Scope) -> None:
@@ -89,7 +89,7 @@ class ASGITurn(SessionTurn):
         self.config: Config = config
         self.scope: Scope = scope
         self.outer: Scope = scope
-        self.in_time: str = BEFORE_THE_ANSWER
+        self.advice: str = BODY_ADVICE
         self.found: BodySessions | None = None
         self.place: Place | None = None
         self.presented: Sequence[PresentedToken] = ()
@@ -115,7 +115,7 @@ class ASGITurn(SessionTurn):
             SessionUnavailable: Nobody can tell whose it is, or whether it is current.
         """
         if self.found is not None and self.config.in_body:
-            self.place = self.found.candidate()
+            self.place = self.found.find_candidate()
         place = self.place
         presented = self.presented[0] if self.presented and place is None else None
         try:
@@ -341,14 +341,14 @@ class ASGITurn(SessionTurn):
 
     def report_lost(self) -> None:
         """Report that a change was not sealed, or was sealed and did not arrive."""
-        _report_lost(self.config.events, self.scope, self.in_time)
+        _report_lost(self.config.events, self.scope, self.advice)
 
     def end(self) -> None:
         """End the turn: a write to its session from now on raises an error, and is reported."""
         # Only the parts of the scope that name the route: a session that held its turn would be left to the garbage collector.
         scope = self.scope
         named = {"route": scope.get("route"), "path_template": scope.get("path_template")}
-        state_of(self.session).end(partial(_report_lost, self.config.events, named, self.in_time))
+        state_of(self.session).end(partial(_report_lost, self.config.events, named, self.advice))
 
     def _adopt(self, text: JSONText) -> None:
         """Take the application's own object for the new state on a route that ``plain=`` names; report it on any other."""
@@ -393,8 +393,8 @@ def parse(data: bytes) -> JSONText | None:
         return None
 
 
-def _report_lost(events: Events, scope: Scope, in_time: str) -> None:
-    events.report_lost_change(name_route(scope), in_time)
+def _report_lost(events: Events, scope: Scope, advice: str) -> None:
+    events.report_lost_change(name_route(scope), advice)
 
 
 def _read_exactly(data: bytes) -> Any:

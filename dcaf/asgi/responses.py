@@ -47,7 +47,7 @@ from dcaf.core.mapping import state_of
 SERVER_ERROR: Final = 500
 REDIRECTION: Final = 300
 JSON_TYPE: Final = JSON.encode()
-BEFORE_THE_START: Final = (
+HEADER_ADVICE: Final = (
     "Change the session before the answer starts: header and cookie are written then, and a cookie on no request of another site"
 )
 LARGEST: Final = 3
@@ -252,7 +252,7 @@ class HeaderSender:
 
     def __init__(self, turn: ASGITurn, send: Send) -> None:
         self._turn = turn
-        self._turn.in_time = BEFORE_THE_START
+        self._turn.advice = HEADER_ADVICE
         self._send = send
         self._phase = AnswerPhase.BEGINS
         self._failed = False

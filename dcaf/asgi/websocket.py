@@ -31,7 +31,7 @@ from dcaf.core.session import Session
 TOO_BIG: Final = 1009
 """Close code: a message that is too big to process (RFC 6455, section 7.4.1)."""
 
-NO_WAY_BACK: Final = 'Frames carry the session where carriers= has "body": SessionMiddleware(..., carriers=("body", "cookie"))'
+FRAMES_ADVICE: Final = 'Frames carry the session where carriers= has "body": SessionMiddleware(..., carriers=("body", "cookie"))'
 
 
 class ConnectionPhase(Enum):
@@ -292,7 +292,7 @@ class PassingWebSocket(SocketConnection):
 
     def __init__(self, turn: ASGITurn, scope: Scope, receive: Receive, send: Send) -> None:
         super().__init__(turn, scope, receive, send)
-        turn.in_time = NO_WAY_BACK
+        turn.advice = FRAMES_ADVICE
 
     async def send(self, message: Message) -> None:
         await self._send(message)

@@ -42,7 +42,7 @@ def outcome(loop: asyncio.Runner, data: bytes, verified: Any) -> Any:
         found = loop.run(find_sessions(data, verified))
     except DcafError as refusal:
         return type(refusal)
-    candidate, state = found.candidate(), b'{"verified":true}'
+    candidate, state = found.find_candidate(), b'{"verified":true}'
     token, places = _token(found, candidate), len(found.places)
     values = found.strip_sessions()
     body = found.text.rewrite(found.places, candidate, state)

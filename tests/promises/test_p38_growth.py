@@ -114,7 +114,7 @@ def find(data: bytes) -> None:
         short = json_sessions.shorten(data, _verify)
         found = (short.read(data) if short is not None else None) or json_sessions.read_body(data)
         found.text.measure(found.places, None, 0)
-        found.text.rewrite(found.places, found.candidate(), b"{}")
+        found.text.rewrite(found.places, found.find_candidate(), b"{}")
         found.strip_sessions()
     except DcafError:
         return

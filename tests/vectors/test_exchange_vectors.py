@@ -106,7 +106,7 @@ def last_candidate(found: Any) -> Any:
 
 
 BROKEN: Final[list[tuple[str, str, Any, int]]] = [
-    ("requests.json", "dcaf.asgi.json_sessions.BodySessions.candidate", last_candidate, 3),
+    ("requests.json", "dcaf.asgi.json_sessions.BodySessions.find_candidate", last_candidate, 3),
     ("requests.json", "dcaf.asgi.body.SKIPPED", b" \t\n\r", 30),
     ("requests.json", "dcaf.asgi.json_sessions.JSONText.rewrite", lambda text, *_: text.data, 15),
     ("responses.json", "dcaf.core.sealer.WORN_AFTER", 1, 1),

@@ -175,7 +175,7 @@ def _sessions(data: bytes) -> tuple[dict[str, Any], list[Site], Site | None]:
         ) from None
     value: dict[str, Any] = body.text.value
     sites = [Site(name, place.value) for name, place in zip(_names(value), body.places, strict=True)]
-    candidate = body.candidate()
+    candidate = body.find_candidate()
     return value, sites, None if candidate is None else sites[body.places.index(candidate)]
 
 
