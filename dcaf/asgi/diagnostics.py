@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from starlette.types import Message
 
-from dcaf.asgi.headers import encoding, is_json_type, media_type
+from dcaf.asgi.headers import find_encoding, is_json_type, media_type
 from dcaf.asgi.lifecycle import parse
 from dcaf.asgi.streams import choose_cutter
 
@@ -48,7 +48,7 @@ def describe_answer(method: str, start: Message, data: bytes | bytearray | None,
         data: Its body, or the beginning of one that is too long; None where the middleware has not read it.
         limit_bytes: The longest body that is completed.
     """
-    kind, encoded = media_type(start["headers"]), encoding(start["headers"])
+    kind, encoded = media_type(start["headers"]), find_encoding(start["headers"])
     if method == "HEAD" or start["status"] in BODILESS:
         return "is one to HEAD, which has no body" if method == "HEAD" else f"has no body ({start['status']})"
     if start["status"] == PARTIAL:

@@ -24,10 +24,10 @@ NO_STORE: Final = (b"cache-control", b"no-store")
 
 def is_encoded(headers: Raw) -> bool:
     """Whether a body has a Content-Encoding."""
-    return encoding(headers) != ""
+    return find_encoding(headers) != ""
 
 
-def encoding(headers: Raw) -> str:
+def find_encoding(headers: Raw) -> str:
     """The first Content-Encoding that is not ``identity``, or an empty text."""
     found = (value.strip().lower() for name, value in headers if name == b"content-encoding")
     return next((value.decode("latin-1") or "unnamed" for value in found if value != b"identity"), "")
