@@ -146,7 +146,7 @@ def is_unread(refusal: SessionError | SessionUnavailable) -> bool:
     return refusal.http_status in UNREAD or refusal.reason == IN_FLIGHT
 
 
-def error_text(code: str, **members: Any) -> bytes:
+def build_error(code: str, **members: Any) -> bytes:
     """The text of an error, as an event or a frame."""
     return orjson.dumps({"type": "error", "code": code, **members})
 

@@ -27,7 +27,7 @@ from dcaf.asgi.framing import MARK, Cutter, EventStream, LineStream, Piece
 from dcaf.asgi.headers import describe_new_body
 from dcaf.asgi.json_walk import HINT_BYTES, may_hold_session
 from dcaf.asgi.lifecycle import ASGITurn
-from dcaf.asgi.problems import error_text
+from dcaf.asgi.problems import build_error
 from dcaf.core.context import in_a_call
 from dcaf.core.errors import ConfigurationError, SessionError, SessionUnavailable, StateError
 
@@ -241,7 +241,7 @@ class SessionStream:
 
     async def _end(self, done: bytes, code: str, *, more: bool = False) -> None:
         self.has_ended = True
-        body = done + self._cutter.close(b"", self._cutter.write_event("error", error_text(code)))
+        body = done + self._cutter.close(b"", self._cutter.write_event("error", build_error(code)))
         await self._send_message({"type": "http.response.body", "body": body, "more_body": more})
 
     async def _send_message(self, message: Message) -> None:

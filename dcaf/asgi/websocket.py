@@ -21,7 +21,7 @@ from dcaf.asgi.carriers import PresentedToken
 from dcaf.asgi.config import Config
 from dcaf.asgi.json_sessions import JSONText
 from dcaf.asgi.lifecycle import ASGITurn
-from dcaf.asgi.problems import error_text, find_members
+from dcaf.asgi.problems import build_error, find_members
 from dcaf.asgi.streams import checkpoint_sender
 from dcaf.core.context import Within, running
 from dcaf.core.errors import BodyTooLarge, SessionConflict, SessionError, SessionUnavailable
@@ -277,7 +277,7 @@ class SessionWebSocket(SocketConnection):
 
     async def _refuse(self, refusal: SessionError | SessionUnavailable, *, as_bytes: bool) -> None:
         self._config.events.report_refusal(refusal)
-        await self._send(_make_frame(error_text(refusal.code, **find_members(refusal)), as_bytes=as_bytes))
+        await self._send(_make_frame(build_error(refusal.code, **find_members(refusal)), as_bytes=as_bytes))
         if refusal.http_status == BodyTooLarge.http_status:
             await self.finish()
             self._phase = ConnectionPhase.CUT_OFF
@@ -320,7 +320,7 @@ class PassingWebSocket(SocketConnection):
         self._taken = None
         self._config.events.report_refusal(refusal)
         with suppress(OSError):  # the client has left already: that message comes in next
-            await self._send(_make_frame(error_text(refusal.code), as_bytes=as_bytes))
+            await self._send(_make_frame(build_error(refusal.code), as_bytes=as_bytes))
         if refusal.http_status != BodyTooLarge.http_status:
             return None
         await self._send({"type": "websocket.close", "code": TOO_BIG, "reason": refusal.code})

@@ -114,7 +114,7 @@ BROKEN: Final[list[tuple[str, str, Any, int]]] = [
     ("responses.json", "dcaf.asgi.headers.STALE", frozenset({b"content-length", b"cache-control"}), 1),
     ("responses.json", "dcaf.asgi.headers.NO_STORE", (b"cache-control", b"private"), 20),
     ("events.json", "dcaf.asgi.streams.CLOSER", b"[OVER]", 1),
-    ("events.json", "dcaf.asgi.streams.error_text", lambda code: code.encode(), 3),
+    ("events.json", "dcaf.asgi.streams.build_error", lambda code: code.encode(), 3),
     ("carriers.json", "dcaf.asgi.carriers.is_foreign", lambda _: False, 2),
     ("carriers.json", "dcaf.asgi.lifecycle.ASGITurn._check_agreement", lambda *_: None, 2),
     ("carriers.json", "dcaf.asgi.carriers.COOKIE_BYTES", 200, 3),
