@@ -66,7 +66,7 @@ class BytesInFlight:
         self.taken_bytes -= size
 
 
-def announced_bytes(headers: Mapping[bytes, bytes]) -> int:
+def read_content_length(headers: Mapping[bytes, bytes]) -> int:
     """The value of Content-Length; 0 where it is missing or not a number."""
     length = headers.get(b"content-length", b"")
     return int(length[:MOST_DIGITS]) if length.isdigit() else 0

@@ -21,7 +21,7 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from dcaf.asgi.body import IN_FLIGHT, announced_bytes
+from dcaf.asgi.body import IN_FLIGHT, read_content_length
 from dcaf.asgi.carriers import Carrier
 from dcaf.core.envelope import RESTART
 from dcaf.core.errors import SessionConflict, SessionError, SessionUnavailable
@@ -186,7 +186,7 @@ async def refuse(
 
 async def _linger(headers: Mapping[bytes, bytes], receive: Receive) -> None:
     """Read and drop the rest of a body, as far as the limits allow."""
-    announced = announced_bytes(headers)
+    announced = read_content_length(headers)
     limit_bytes = ANNOUNCED_BYTES if 0 < announced <= ANNOUNCED_BYTES else LINGER_BYTES
     with anyio.move_on_after(LINGER_S):
         while limit_bytes > 0:

@@ -10,7 +10,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dcaf.asgi.body import announced_bytes, find_sessions, may_be_json
+from dcaf.asgi.body import read_content_length, find_sessions, may_be_json
 from dcaf.asgi.carriers import SAFE_METHODS, PresentedToken, find_presented_tokens
 from dcaf.asgi.config import Config
 from dcaf.asgi.headers import is_encoded, set_length
@@ -116,7 +116,7 @@ class RequestSession(ASGITurn):
                     kind = may_be_json(chunk)
                 if kind is not False and len(data) > config.max_body_bytes:
                     raise BodyTooLarge(reason="length")
-                if kind and self._is_coming and announced_bytes(headers) > config.max_body_bytes:
+                if kind and self._is_coming and read_content_length(headers) > config.max_body_bytes:
                     raise BodyTooLarge(reason="content-length")
             if kind:
                 self.found = await find_sessions(bytes(data), config.verify)
