@@ -360,7 +360,7 @@ def _find_quickly(data: bytes, value: dict[str, Any]) -> list[Place] | None:
         return None
     if data.count(MESSAGES) != ("messages" in value):
         return None
-    return _places_in_order(value, data, carried)
+    return _order_places(value, data, carried)
 
 
 def _split_quickly(data: bytes, value: dict[str, Any]) -> tuple[bytes, bytes] | None:
@@ -388,7 +388,7 @@ def _find_messages(value: dict[str, Any]) -> list[dict[str, Any]]:
     return [item for item in messages if type(item) is dict] if type(messages) is list else []
 
 
-def _places_in_order(value: dict[str, Any], data: bytes, carried: list[Any]) -> list[Place]:
+def _order_places(value: dict[str, Any], data: bytes, carried: list[Any]) -> list[Place]:
     """The places of some sessions: of the top-level one, if there is one, and of those of the messages in order."""
     own = value.get("data")
     top = carried[:1] if type(own) is dict and "session" in own else []
