@@ -10,7 +10,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dcaf.asgi.body import read_content_length, find_sessions, may_be_json
+from dcaf.asgi.body import find_sessions, may_be_json, read_content_length
 from dcaf.asgi.carriers import SAFE_METHODS, PresentedToken, find_presented_tokens
 from dcaf.asgi.config import Config
 from dcaf.asgi.headers import is_encoded, set_length
