@@ -1,4 +1,4 @@
-"""For whom a session was sealed, since when, until when, and which number of it this is.
+"""The claims of a token: for whom a session was sealed, when it began and ends, and the number of its state.
 
 >>> life = Lifetime(idle_s=600, absolute_s=3600)
 >>> claims = Claims(aud="shop", sid="A" * 22, seq=1, born=1000, iat=4500, exp=life.end(1000, 4500))
@@ -41,7 +41,7 @@ REQUIRED: Final = ("aud", "sid", "seq", "born", "iat", "exp")
 OPTIONAL: Final = ("sub", "cid", "sv", "ep", "at", "ix")
 BOUND: Final = ("aud", "sub", "cid")
 COUNT: Final = frozenset({int})
-"""The type of a number, which no bool is."""
+"""The only type of a count, so that no bool is one."""
 
 COUNTED: Final = r"(0|[1-9][0-9]{0,14})"
 WRITTEN: Final = re.compile(
@@ -58,7 +58,7 @@ _required: Final = itemgetter(*REQUIRED)
 
 
 class Claims(NamedTuple):
-    """What a token says of itself, in the order in which it is written.
+    """The claims of a token, in the order in which they are written.
 
     Attributes:
         aud: Audience: the service that the session belongs to.
@@ -162,7 +162,7 @@ class Lifetime:
     absolute_s: int
 
     def end(self, born: int, now: int) -> int:
-        """When a token sealed now ends: min(iat + idle, born + absolute)."""
+        """The end of a token that is sealed now: min(iat + idle, born + absolute)."""
         return min(now + self.idle_s, born + self.absolute_s)
 
 
@@ -229,7 +229,7 @@ def digest(secret: bytes, role: str, value: str) -> str:
 
 @lru_cache(maxsize=64)
 def _quote(text: str) -> str:
-    """A text as JSON."""
+    """Write a text as JSON."""
     return orjson.dumps(text).decode()
 
 

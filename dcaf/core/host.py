@@ -41,7 +41,7 @@ from dcaf.core.store import SessionStore, require_store
 
 
 class SessionHost:
-    """Opens and seals sessions where no middleware does: a middleware with the same settings takes them, and the other way round.
+    """Opens and seals sessions without a middleware; a middleware with the same settings accepts them, and the other way round.
 
     Args:
         keys, audience, store, encrypt, accept_both, mirror: As in ``SessionMiddleware``.

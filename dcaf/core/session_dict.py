@@ -32,13 +32,13 @@ READERS: Final = (
     *("__getitem__", "get", "__contains__", "__len__", "__iter__", "__reversed__", "keys", "items", "values", "copy"),
     *("__eq__", "__ne__", "__or__", "__ror__"),
 )
-"""Methods of a dict that look at it."""
+"""The methods of a dict that read it."""
 
 WRITERS: Final = ("__setitem__", "__delitem__", "update", "clear", "__ior__")
-"""Those that change it, whatever there was."""
+"""The methods that change it without a read."""
 
 BOTH: Final = ("pop", "popitem", "setdefault")
-"""Those that look at it, and change it."""
+"""The methods that read and change it."""
 
 
 class SessionDict(dict[str, Any]):

@@ -80,7 +80,7 @@ class Clash(NamedTuple):
 
 
 class Committed(NamedTuple):
-    """What a commit did.
+    """The result of a commit.
 
     Attributes:
         written: Key -> the value that the call found, and the value that it left.
