@@ -41,7 +41,7 @@ from dcaf.agent.websocket import ChatSocket
 from dcaf.asgi import SessionMiddleware
 from dcaf.asgi.body import off_the_loop
 from dcaf.asgi.carriers import BODY
-from dcaf.asgi.config import routes as exempted
+from dcaf.asgi.config import parse_routes as exempted
 from dcaf.asgi.problems import ENVELOPE, PROBLEM, REFUSED
 from dcaf.core.context import current_session
 from dcaf.core.errors import ConfigurationError, MalformedRequest

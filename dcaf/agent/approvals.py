@@ -28,7 +28,7 @@ from anyio.abc import TaskStatus
 
 from dcaf.agent.models import Approval, Data, Message, PendingToolCall
 from dcaf.agent.run_state import Clock
-from dcaf.asgi.streams import SendCheckpoint, sending
+from dcaf.asgi.streams import SendCheckpoint, checkpoint_sender
 from dcaf.core.context import current_session
 from dcaf.core.errors import ConfigurationError, SessionConflict, SessionUnavailable, ToolApprovalError
 from dcaf.core.lifecycle import run_shielded
@@ -278,7 +278,7 @@ def _to_newer_form(item: PendingToolCall) -> Approval:
 
 def _find_sender(session: Session) -> SendCheckpoint | None:
     """What sends a session to its client in the middle of an answer; None where the request's session is another one, or none."""
-    thread, send = sending.get((0, None))
+    thread, send = checkpoint_sender.get((0, None))
     try:
         is_of_request = root_of(state_of(current_session())) is root_of(state_of(session))
     except ConfigurationError:

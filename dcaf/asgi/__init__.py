@@ -1,10 +1,8 @@
-"""Floor 1: the session on the wire.
+"""Floor 1: the session on the wire: one middleware, and what its settings take or give.
 
 >>> from dcaf import Keyring
 >>> async def app(scope, receive, send): ...
 >>> service = SessionMiddleware(app, keys=Keyring.ephemeral(), audience="shop", carriers=("body", HeaderCarrier()))
-
-What a reader gets wrong: one class is mounted, and the other names are what its settings take or give.
 """
 
 from dcaf.asgi.carriers import Carriers, CookieCarrier, HeaderCarrier

@@ -1,6 +1,6 @@
-r"""What a body is, and the sessions in it: parsed under limits, off the event loop where it is large.
+r"""Parse a request body under limits, and find the sessions in it: off the event loop where it is large.
 
->>> is_json(b" \n{"), is_json(b"name=ada"), is_json(b" ")
+>>> may_be_json(b" \n{"), may_be_json(b"name=ada"), may_be_json(b" ")
 (True, False, None)
 """
 
@@ -13,36 +13,38 @@ import anyio
 import anyio.to_thread
 from anyio.lowlevel import RunVar
 
-from dcaf.asgi.json_sessions import MAX_STRUCTURE, Found, Verify, count_structure, read_body, shorten
+from dcaf.asgi.json_sessions import MAX_STRUCTURE, BodySessions, Verify, count_structure, read_body, shorten
 from dcaf.core.errors import BodyTooLarge, SessionUnavailable
 
 T = TypeVar("T")
 
-PASSED_OVER: Final = (
+SKIPPED: Final = (
     b"\0"
     + b"".join(mark.encode() for mark in ("\ufeff", "\ufffe", *(chr(code) for code in range(0x3001) if chr(code).isspace())))
     + b"\xfe\xff"
 )
-"""Every byte of white space, of a byte order mark and of the wider encodings: what some parser passes over, or strips."""
+"""The bytes that some parser skips or strips: of white space, of byte order marks, and of the wider encodings."""
 
 MOST_DIGITS: Final = 18
-"""Of a Content-Length that are read: the integer of a longer one could take the loop for itself."""
+"""How many digits of a Content-Length are read: converting a very long one would block the event loop."""
 
 IN_FLIGHT: Final = "bytes-in-flight"
 """Why a request is refused while too many bodies are being read, for the log."""
 
 INLINE_BYTES: Final = 256 * 1024
-"""Texts up to this size are parsed on the event loop, larger ones in a thread: the interpreter interrupts that now and then."""
+"""Texts up to this size are parsed on the event loop, larger ones in a thread, which the interpreter interrupts now and then."""
 
 INLINE_STRUCTURE: Final = 5_000
-"""So are texts with up to so many braces, brackets and commas: finding the sessions among more takes milliseconds."""
+"""The same for braces, brackets and commas: finding the sessions among more of them takes milliseconds."""
+
+_limiter: Final[RunVar[anyio.CapacityLimiter | None]] = RunVar("dcaf_parsers")
 
 
-class Flights:
-    """How many bytes of bodies are being read at once: bounded for the whole process, however many clients send slowly.
+class BytesInFlight:
+    """Bounds the bytes of bodies that are being read at once in this process, however many clients send slowly.
 
     Args:
-        limit_bytes: Of all of them together. One body has a limit of its own.
+        limit_bytes: The limit of all bodies together. One body has a limit of its own.
     """
 
     def __init__(self, limit_bytes: int) -> None:
@@ -53,37 +55,37 @@ class Flights:
         """Count some bytes of a body.
 
         Raises:
-            SessionUnavailable: There are too many, of all bodies together.
+            SessionUnavailable: All bodies together have too many.
         """
         self.taken_bytes += size
         if self.taken_bytes > self.limit_bytes:
             raise SessionUnavailable(reason=IN_FLIGHT)
 
     def give_back(self, size: int) -> None:
-        """Count them no more."""
+        """Count them no longer."""
         self.taken_bytes -= size
 
 
-def announced_bytes(headers: Mapping[bytes, bytes]) -> int:
-    """What Content-Length says; 0 where it says nothing that could be counted."""
+def read_content_length(headers: Mapping[bytes, bytes]) -> int:
+    """The value of Content-Length; 0 where it is missing or not a number."""
     length = headers.get(b"content-length", b"")
     return int(length[:MOST_DIGITS]) if length.isdigit() else 0
 
 
-def is_json(start: bytes) -> bool | None:
-    """Whether a body that begins so could be read as a JSON object by anybody; None while too little of it is there."""
+def may_be_json(start: bytes) -> bool | None:
+    """Whether any parser could read a body with this beginning as a JSON object; None while more of it is needed to tell."""
     if start.startswith(b"{"):
         return True
-    text = start.lstrip(PASSED_OVER)
+    text = start.lstrip(SKIPPED)
     return text.startswith(b"{") if text else None
 
 
-async def find_sessions(data: bytes, verify: Verify) -> Found:
+async def find_sessions(data: bytes, verify: Verify) -> BodySessions:
     """Parse a whole JSON text, of a body or of a frame, and find its sessions.
 
     Args:
         data: The text.
-        verify: Opens the token that stands first in it; it is not parsed then.
+        verify: Opens the token that stands first in it, so that it need not be parsed.
 
     Raises:
         BodyTooLarge: It has more structure, or more sessions, than are read.
@@ -91,25 +93,25 @@ async def find_sessions(data: bytes, verify: Verify) -> Found:
     """
     short = shorten(data, verify)
     if short is not None:
-        found = short.read(data) if len(short.data) <= INLINE_STRUCTURE else await _limited(short.data, short.read)
+        found = short.read(data) if len(short.data) <= INLINE_STRUCTURE else await _read_limited(short.data, short.read)
         if found is not None:
             return found
-    return await _limited(data, read_body)
+    return await _read_limited(data, read_body)
 
 
-def unopened(_: bytes) -> None:
-    """Open nothing: where bodies carry no session, none of theirs is a candidate."""
+def open_nothing(_: bytes) -> None:
+    """Open no token: where bodies carry no session, none in them counts."""
 
 
 async def off_the_loop(function: Callable[[bytes], T], data: bytes) -> T:
-    """Call a function with a text, here if that is quick and in a thread if it is not. Raises what it raises."""
-    # A text cannot have more structure than bytes, so that of most is not counted.
+    """Call a function with a text: here if that is quick, else in a thread. Raises what the function raises."""
+    # A text cannot have more structure than bytes, so it need not be counted in a short one.
     if len(data) <= INLINE_STRUCTURE or (len(data) <= INLINE_BYTES and count_structure(data) <= INLINE_STRUCTURE):
         return function(data)
     return await anyio.to_thread.run_sync(function, data, limiter=_parsers())
 
 
-async def _limited(data: bytes, read: Callable[[bytes], T]) -> T:
+async def _read_limited(data: bytes, read: Callable[[bytes], T]) -> T:
     if len(data) <= INLINE_STRUCTURE:
         return read(data)
     if len(data) > MAX_STRUCTURE and count_structure(data) > MAX_STRUCTURE:
@@ -117,16 +119,13 @@ async def _limited(data: bytes, read: Callable[[bytes], T]) -> T:
     return await off_the_loop(read, data)
 
 
-_limiter: Final[RunVar[anyio.CapacityLimiter | None]] = RunVar("dcaf_parsers")
-
-
 def _parsers() -> anyio.CapacityLimiter:
-    """Threads of their own, so that large texts never wait behind the application's, nor the other way round.
+    """The limiter of the threads that parse: large texts never wait behind the application's own calls, nor the other way round.
 
-    An event loop has its own: what is waited for in one cannot be waited for in another.
+    Each event loop has its own, since a limiter cannot be awaited in another one.
     """
-    found = _limiter.get(None)
-    if found is None:
-        found = anyio.CapacityLimiter(2)
-        _limiter.set(found)
-    return found
+    limiter = _limiter.get(None)
+    if limiter is None:
+        limiter = anyio.CapacityLimiter(2)
+        _limiter.set(limiter)
+    return limiter

@@ -1,10 +1,10 @@
-"""Where the session travels beside the body: in a header of its own, or in a cookie.
+"""Carry the session outside the body: in a header of its own, or in a cookie.
 
 >>> header = HeaderCarrier()
 >>> header.read({"headers": [(b"dcaf-session", b"dcaf1s.k7.e30.e30.c2ln")]})
 'dcaf1s.k7.e30.e30.c2ln'
 
-What a reader gets wrong: only the token travels here. There is no mirror, and a client that wants to show the state needs a body.
+Only the token travels here. There is no mirror: a client that wants to show the state needs a body.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dcaf.core.errors import ConfigurationError, SessionError, SessionInvalid, S
 from dcaf.core.state import RESERVED
 
 BODY: Final = "body"
-SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """Methods that change nothing (RFC 9110, section 9.2.1)."""
 
 COOKIE_BYTES: Final = 4096
@@ -42,12 +42,12 @@ EPOCH: Final = b"Thu, 01 Jan 1970 00:00:00 GMT"
 
 
 class Carrier(Protocol):
-    """What carries a token beside the body.
+    """Carries a token outside the body.
 
     Attributes:
         name: What the log calls it.
         restarts: Whether a refused session is started anew by default, because its client has no other way to drop it.
-        keeps: Whether a client keeps what it has until it is given another, so that an unchanged session need not go out.
+        keeps: Whether a client keeps a token until it gets another one, so that an unchanged session need not go out.
     """
 
     name: ClassVar[str]
@@ -56,13 +56,13 @@ class Carrier(Protocol):
 
     @property
     def room_bytes(self) -> int:
-        """The longest token that it carries."""
+        """The longest token that fits."""
 
     def serves(self, scope: Scope) -> bool:
-        """Whether it carries anything of this request and its answer."""
+        """Whether it is used in this request and its answer."""
 
     def read(self, scope: Scope) -> str | None:
-        """The token that a request carries; None where it carries none, or where none of it counts.
+        """The token of a request; None where there is none that counts.
 
         Raises:
             SessionTooLarge: It is over the limit.
@@ -70,23 +70,13 @@ class Carrier(Protocol):
         """
 
     def write(self, scope: Scope, headers: Raw, token: bytes, *, life_s: int) -> Raw | None:
-        """The headers of an answer, with a token.
-
-        Args:
-            scope: Of the request.
-            headers: Those of the answer so far.
-            token: The token.
-            life_s: How many seconds it is good for.
-
-        Returns:
-            None where the token is too long to be carried so.
-        """
+        """The headers of an answer with a token, which is valid for so many seconds; None where the token is too long."""
 
     def clear(self, scope: Scope, headers: Raw) -> Raw:
         """The headers of an answer that tells the client to drop its session."""
 
     def varied(self, headers: Raw) -> Raw:
-        """The headers of an answer that was computed from what it brought, or from its absence."""
+        """The headers of an answer that depends on whether the request had a token, and on which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +85,10 @@ class HeaderCarrier:
 
     Attributes:
         limit_bytes: The longest token. The default fits the buffer that nginx has for the headers of an answer (4 KiB,
-            ``proxy_buffer_size``). Who raises that may raise this, to 8 KiB at most: servers take no longer headers in a request.
+            ``proxy_buffer_size``). Whoever raises that may raise this, to 8 KiB at most: servers take no longer ones.
 
     Raises:
-        ConfigurationError: The limit is none, or more than servers take.
+        ConfigurationError: The limit is not a number of bytes, or is more than servers take.
     """
 
     limit_bytes: int = 3_800
@@ -113,15 +103,12 @@ class HeaderCarrier:
 
     @property
     def room_bytes(self) -> int:
-        """As of a carrier."""
         return self.limit_bytes
 
     def serves(self, scope: Scope) -> bool:  # noqa: ARG002
-        """As of a carrier: always, for no page of another site can have a browser send it."""
-        return True
+        return True  # no page of another site can have a browser send it
 
     def read(self, scope: Scope) -> str | None:
-        """As of a carrier."""
         found = [value for name, value in scope["headers"] if name == self.field]
         if len(found) > 1:
             raise SessionInvalid(reason="headers")
@@ -130,22 +117,18 @@ class HeaderCarrier:
         return found[0].decode("latin-1") if found and found[0] else None
 
     def write(self, scope: Scope, headers: Raw, token: bytes, *, life_s: int) -> Raw | None:  # noqa: ARG002
-        """As of a carrier; scripts of other origins may read it, where they may read the answer at all."""
-        if len(token) > self.limit_bytes:
-            return None
-        return self._set(headers, token)
+        return None if len(token) > self.limit_bytes else self._set(headers, token)
 
     def clear(self, scope: Scope, headers: Raw) -> Raw:  # noqa: ARG002
-        """As of a carrier: the token is the wish for a new session."""
-        return self._set(headers, b"new")
+        return self._set(headers, b"new")  # this token asks for a new session
 
     def varied(self, headers: Raw) -> Raw:
-        """As of a carrier: such an answer is not to be stored, and needs no more."""
-        return headers
+        return headers  # an answer that nobody stores needs no Vary
 
     def _set(self, headers: Raw, value: bytes) -> Raw:
         others = [item for item in headers if item[0] != self.field]
-        return [*_listing(others, b"access-control-expose-headers", b"DCAF-Session"), (self.field, value)]
+        # Scripts of other origins may read it, where they may read the answer at all.
+        return [*_add_name(others, b"access-control-expose-headers", b"DCAF-Session"), (self.field, value)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,34 +180,28 @@ class CookieCarrier:
 
     @property
     def room_bytes(self) -> int:
-        """The longest token that fits beside its name."""
         return COOKIE_BYTES - len(self.cookie) - len("=")
 
     def serves(self, scope: Scope) -> bool:
-        """As of a carrier: not where another site's page may be the one that asks."""
         return not is_foreign(scope)
 
     def read(self, scope: Scope) -> str | None:
-        """As of a carrier."""
         found = [] if is_foreign(scope) else list(self._values(scope["headers"]))
         if len(found) > 1:
             raise SessionInvalid(reason="cookies")
         return found[0].decode("latin-1") if found and found[0] else None
 
     def write(self, scope: Scope, headers: Raw, token: bytes, *, life_s: int) -> Raw | None:
-        """As of a carrier."""
         if len(token) > self.room_bytes:
             return None
         age = b"; Max-Age=%d" % life_s if self.lasts else b""
         return self._set(scope, headers, token + age)
 
     def clear(self, scope: Scope, headers: Raw) -> Raw:
-        """As of a carrier."""
         return self._set(scope, headers, b"null; Expires=" + EPOCH)
 
     def varied(self, headers: Raw) -> Raw:
-        """As of a carrier."""
-        return _listing(headers, b"vary", b"Cookie")
+        return _add_name(headers, b"vary", b"Cookie")
 
     def _set(self, scope: Scope, headers: Raw, value: bytes) -> Raw:
         if is_foreign(scope):
@@ -232,10 +209,10 @@ class CookieCarrier:
         return [*headers, (b"set-cookie", self.cookie.encode() + b"=" + value + self._attributes())]
 
     def _attributes(self) -> bytes:
-        said = [f"Path={self.path}", "HttpOnly", f"SameSite={self.same_site.capitalize()}"]
-        said += [f"Domain={self.domain}"] if self.domain else []
-        said += [word for word, is_on in (("Secure", self.secure), ("Partitioned", self.partitioned)) if is_on]
-        return "".join(f"; {word}" for word in said).encode("latin-1")
+        words = [f"Path={self.path}", "HttpOnly", f"SameSite={self.same_site.capitalize()}"]
+        words += [f"Domain={self.domain}"] if self.domain else []
+        words += [word for word, is_on in (("Secure", self.secure), ("Partitioned", self.partitioned)) if is_on]
+        return "".join(f"; {word}" for word in words).encode("latin-1")
 
     def _values(self, headers: Raw) -> Iterable[bytes]:
         for name, line in headers:
@@ -249,12 +226,11 @@ Carriers: TypeAlias = "Iterable[str | HeaderCarrier | CookieCarrier]"
 """``"body"``, ``"header"``, ``"cookie"``, or a carrier with settings of its own."""
 
 
-class Presented(NamedTuple):
-    """What one carrier brought beside the body, or could not bring.
+class PresentedToken(NamedTuple):
+    """The token that a request has in one carrier, or why it could not be read.
 
     Attributes:
-        carrier: The carrier.
-        token: The token; empty where it could not be read.
+        token: Empty where it could not be read.
         refusal: Why it could not; None where it could.
     """
 
@@ -263,11 +239,11 @@ class Presented(NamedTuple):
     refusal: SessionError | None = None
 
     def __repr__(self) -> str:
-        return f"Presented({self.carrier.name!r})"
+        return f"PresentedToken({self.carrier.name!r})"
 
     @property
     def value(self) -> Any:
-        """What would have stood at ``data.session``.
+        """What a body with this token would have at ``data.session``.
 
         Raises:
             SessionError: It could not be read.
@@ -277,30 +253,31 @@ class Presented(NamedTuple):
         return {RESERVED: {"token": self.token}}
 
 
-def find_presented(carriers: Iterable[Carrier], scope: Scope) -> list[Presented]:
-    """What each carrier brought, by precedence; nothing of those that brought nothing.
+def find_presented_tokens(carriers: Iterable[Carrier], scope: Scope) -> list[PresentedToken]:
+    """The tokens of a request outside its body, by precedence of their carriers.
 
     >>> scope = {"type": "http", "method": "GET", "headers": [(b"dcaf-session", b"new")]}
-    >>> find_presented((HeaderCarrier(), CookieCarrier()), scope)[0].value
+    >>> find_presented_tokens((HeaderCarrier(), CookieCarrier()), scope)[0].value
     {'dcaf': {'token': 'new'}}
     """
-    found: list[Presented] = []
+    found: list[PresentedToken] = []
     for carrier in carriers:
         try:
             token = carrier.read(scope)
         except SessionError as refusal:
-            found.append(Presented(carrier, "", refusal))
+            found.append(PresentedToken(carrier, "", refusal))
         else:
-            found += [] if token is None else [Presented(carrier, token)]
+            found += [] if token is None else [PresentedToken(carrier, token)]
     return found
 
 
 def is_foreign(scope: Scope) -> bool:
-    """Whether another site's page has a browser make a request that may change something; a WebSocket is one of those.
+    """Whether a page of another site made the browser send a request that may change something, such as that of a WebSocket.
 
-    A browser says so in Sec-Fetch-Site (Fetch Metadata, section 2.4), an older one in Origin. What says neither is no browser.
+    A browser says so in Sec-Fetch-Site (Fetch Metadata, section 2.4), an older one in Origin. A client that sends neither is not a
+    browser.
     """
-    if scope["type"] == "http" and scope["method"] in SAFE:
+    if scope["type"] == "http" and scope["method"] in SAFE_METHODS:
         return False
     found = dict(scope["headers"])
     if b"sec-fetch-site" in found:
@@ -309,21 +286,21 @@ def is_foreign(scope: Scope) -> bool:
     return origin is not None and _host_of(origin) != found.get(b"host", b"").lower()
 
 
-def carriers_of(value: Carriers) -> tuple[bool, tuple[Carrier, ...]]:
-    """Whether the body carries, and what else does, by precedence: the header before the cookie.
+def parse_carriers(value: Carriers) -> tuple[bool, tuple[Carrier, ...]]:
+    """Whether the body carries sessions, and the other carriers by precedence: the header before the cookie.
 
     Raises:
-        ConfigurationError: There is none, one is unknown, or there are two of one kind.
+        ConfigurationError: There is no carrier, one is unknown, or there are two of one kind.
     """
     items = [value] if isinstance(value, str) or not isinstance(value, Iterable) else items_of(value)
     is_body = [isinstance(item, str) and item == BODY for item in items or ()]
-    made = [_carrier(item) for item, is_own in zip(items or (), is_body, strict=True) if not is_own]
+    made = [_make_carrier(item) for item, is_own in zip(items or (), is_body, strict=True) if not is_own]
     if not items or len({item.name for item in made}) != len(made):
         raise ConfigurationError('carriers= takes one of each kind at most, and one at least: carriers=("body", "cookie").')
     return any(is_body), tuple(sorted(made, key=lambda item: item.name == CookieCarrier.name))
 
 
-def _carrier(item: Carrier | str) -> Carrier:
+def _make_carrier(item: Carrier | str) -> Carrier:
     if isinstance(item, HeaderCarrier | CookieCarrier):
         return item
     if isinstance(item, str) and item == HeaderCarrier.name:
@@ -335,15 +312,15 @@ def _carrier(item: Carrier | str) -> Carrier:
 
 
 def _host_of(origin: bytes) -> bytes | None:
-    """Host and port of an origin, as the header Host has them; None where it is no URL."""
+    """Host and port of an origin, as the header Host has them; None where the origin is not a URL."""
     try:
         return urlsplit(origin).netloc.lower()
     except ValueError:
         return None
 
 
-def _listing(headers: Raw, field: bytes, name: bytes) -> Raw:
-    """The headers, with one more name in a field that lists names (RFC 9110, section 5.6.1)."""
+def _add_name(headers: Raw, field: bytes, name: bytes) -> Raw:
+    """The headers with one more name in a field that is a list of names (RFC 9110, section 5.6.1)."""
     before = [value for key, value in headers if key == field]
     listed = {item.strip().lower() for value in before for item in value.split(b",")}
     if name.lower() in listed:

@@ -1,32 +1,15 @@
-"""What is the same for all turns of one service: which routes a setting names, and which events end a turn.
+"""What is the same for all turns of one service: its checked settings, the routes that they name, and which events end a turn.
 
-What a route is called where an operator reads it: by the path that the developer wrote, and never by the one that was asked for.
-
+>>> parse_routes("exempt", ("/health",))({"path": "/app/health", "root_path": "/app"})
+True
+>>> is_done(None, {"type": "done"}), is_done("done", None), may_be_done(None, b'{"type":"token"}')
+(True, True, False)
 >>> name_route({"path": "/users/ada@example.org/chat"})
 'an unnamed route'
 
-A framework that routes by paths leaves the route's own in the scope: Starlette and FastAPI as ``route``, Litestar as
-``path_template``. Where none does, the path that came in could name the caller in any of its parts, so the route has no name.
-
-What a reader gets wrong: only after the application has routed a request is there a name, in the scope that it was given.
-
-Which event of a stream, and which frame of a WebSocket, ends a turn.
-
->>> is_done(None, {"type": "done"}), is_done("done", None), may_be_done(None, b'{"type":"token"}')
-(True, True, False)
-
-What a reader gets wrong: the quick looks at the bytes only ever say no. What may be the end is parsed, and then asked.
-
-What is the same for all turns of one service, and which routes a setting names.
-
->>> routes("exempt", ("/health",))({"path": "/app/health", "root_path": "/app"})
-True
->>> routes("exempt", "health")
-Traceback (most recent call last):
-    ...
-dcaf.core.errors.ConfigurationError: exempt= takes paths, for instance exempt=("/api/chat",), or a function of the scope.
-
-A wrong setting fails when the middleware is constructed.
+A route is named to an operator by the path that the developer wrote, and never by the one that was asked for: that could name the
+caller in any of its parts. Frameworks leave the route's own path in the scope (Starlette and FastAPI as ``route``, Litestar as
+``path_template``), and only after they have routed the request.
 """
 
 from __future__ import annotations
@@ -35,16 +18,16 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, Final, Literal, TypeAlias, TypeVar
+from typing import Any, Final, Literal, TypeAlias
 
 from starlette.types import Scope
 
-from dcaf.asgi.body import Flights
+from dcaf.asgi.body import BytesInFlight
 from dcaf.asgi.carriers import Carrier
 from dcaf.asgi.events import Events, Watcher
 from dcaf.asgi.identity import Identity
 from dcaf.asgi.json_sessions import Verify
-from dcaf.asgi.json_walk import may_plant
+from dcaf.asgi.json_walk import may_hold_session
 from dcaf.core.arguments import texts_of
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.migrations import Import
@@ -52,6 +35,16 @@ from dcaf.core.sealer import Sealer
 from dcaf.core.session_dict import SessionDict
 from dcaf.core.store import SessionStore
 
+MAX_BODY_BYTES: Final = 4 * 1024 * 1024
+"""The longest JSON body that is read, by default."""
+
+Routes: TypeAlias = "Iterable[str] | Callable[[Scope], bool]"
+"""Whole paths, or a function of the scope that is true for the routes that are meant."""
+
+Terminal: TypeAlias = Callable[[str | None, Any], bool]
+"""Whether an event ends a turn: a function of its name, None where it has none, and its value, None where it is not JSON."""
+
+DONE: Final = "done"
 UNNAMED: Final = "an unnamed route"
 FIELD: Final = re.compile(r"(\{[^{}]*\})")
 """A part of a route's path that stands for many: ``{name}``, or ``{rest:path}``."""
@@ -60,96 +53,25 @@ ANY: Final = "[^/]+"
 REST: Final = ".+"
 
 
-def name_route(scope: Scope) -> str:
-    """The route's own path where the framework tells it."""
-    return _path(scope) or UNNAMED
-
-
-def name_request(scope: Scope) -> str:
-    """Method and route, to begin a sentence with."""
-    path = _path(scope)
-    return f"An unnamed route ({scope['method']})" if path is None else f"{scope['method']} {path}"
-
-
-def advise_plain(scope: Scope, path: str) -> str:
-    """What to give ``plain=`` so that it names this route.
-
-    Args:
-        scope: As the application left it.
-        path: Which the middleware compares.
-    """
-    own = _path(scope)
-    if own == path:
-        return f"name the route: SessionMiddleware(..., plain=({own!r},))"
-    pattern = "" if own is None else "".join(_pattern(part) for part in FIELD.split(own))
-    if re.fullmatch(pattern, path):
-        return f'name the route: SessionMiddleware(..., plain=lambda scope: bool(re.fullmatch({pattern!r}, scope["path"])))'
-    return "name the route: SessionMiddleware(..., plain=...) takes whole paths, or a function of the scope that is true for it"
-
-
-def _path(scope: Scope) -> str | None:
-    found = getattr(scope.get("route"), "path", None) or scope.get("path_template")
-    return found if isinstance(found, str) else None
-
-
-def _pattern(part: str) -> str:
-    if not FIELD.fullmatch(part):
-        return re.escape(part)
-    return REST if part.endswith(":path}") else ANY
-
-
-Terminal: TypeAlias = Callable[[str | None, Any], bool]
-"""Whether an event ends a turn: a function of its name, None where it has none, and its value, None where it is not JSON."""
-
-DONE: Final = "done"
-
-
-def is_done(name: str | None, value: Any) -> bool:
-    """The event that ends a turn, by default: a JSON object with the type ``done``, or a server-sent event of that name."""
-    return (isinstance(name, str) and name == DONE) or (isinstance(value, dict) and value.get("type") == DONE)
-
-
-def may_be_done(name: str | None, data: bytes) -> bool:
-    """Whether it is worth while to parse an event to ask ``is_done``; an escaped text could say anything."""
-    return name == DONE or data.find(b'"done"') >= 0 or data.find(b"\\u") >= 0
-
-
-def says_nothing(chunk: bytes) -> bool:
-    """Whether no event in some bytes of a stream can be the one that ``is_done`` looks for, nor ``[DONE]``, nor have a session."""
-    return chunk.find(b"done") < 0 and chunk.find(b"DONE") < 0 and chunk.find(b"\\u") < 0 and not may_plant(chunk)
-
-
-T = TypeVar("T")
-
-MAX_BODY_BYTES: Final = 4 * 1024 * 1024
-"""The longest JSON body that is read where an application says nothing else."""
-
-Routes: TypeAlias = "Iterable[str] | Callable[[Scope], bool]"
-"""Whole paths, or a function of the scope that is true for the routes that are meant."""
-
-
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What is the same for all turns of one service.
+    """The checked settings of one service.
 
     Attributes:
-        sealer: Who opens and seals.
-        identity: Whom a session is bound to.
-        store: Keeps sessions; None keeps none.
-        events: Whom to tell.
-        restarts: Whether a refused session is started empty instead; None leaves it to what the session came by.
+        sealer, identity, store, events: Opens and seals sessions, asks who is calling, keeps sessions, reports to the operator.
+        restarts: Whether a refused session is started empty instead; None leaves that to its carrier.
         unsigned: What happens to plain sessions.
-        is_plain: Whether a route reads and writes the whole state itself; None where none does.
-        passes_streams: Whether a route's streams pass as they are; None where none does.
+        is_plain, passes_streams: Whether a route reads and writes the whole state itself, and whether its streams pass as they are;
+            None where no route does.
         terminal: Which event or frame ends a turn.
-        verify: Opens the token that stands first in a body; nothing where bodies carry no session.
-        flights: How many bytes of bodies are being read.
-        max_body_bytes: The longest JSON body or frame that is read.
-        max_response_bytes: The longest JSON answer, event or frame that is completed.
+        verify: Opens the token that stands first in a body; opens none where bodies carry no session.
+        bytes_in_flight: Counts the bytes of bodies that are being read.
+        max_body_bytes, max_response_bytes: The longest body or frame that is read, and the longest answer, event or frame that is
+            completed.
         in_body: Whether bodies and frames carry sessions.
-        carriers: What else does, by precedence.
+        carriers: The other carriers, by precedence.
         binds_request_session: Whether ``request.session`` is the session too.
-        shown_as: The class of what that is; None is the Session itself.
+        shown_as: The class of ``request.session``; None is the Session itself.
     """
 
     sealer: Sealer
@@ -162,7 +84,7 @@ class Config:
     passes_streams: Callable[[Scope], bool] | None
     terminal: Terminal
     verify: Verify
-    flights: Flights = field(repr=False)
+    bytes_in_flight: BytesInFlight = field(repr=False)
     max_body_bytes: int
     max_response_bytes: int
     in_body: bool
@@ -171,18 +93,8 @@ class Config:
     shown_as: type[SessionDict] | None
 
 
-def watcher(level: str) -> Watcher | None:
-    """Who tells OpenTelemetry of every turn; None where its API is not installed."""
-    try:
-        # By name, so that a service without telemetry loads nothing of it.
-        found: Watcher = import_module("dcaf.asgi.telemetry").Telemetry(level)
-    except ModuleNotFoundError:
-        return None
-    return found
-
-
-def routes(name: str, value: Routes) -> Callable[[Scope], bool] | None:
-    """Whether a scope is one of these routes: whole paths, or a function of the scope. None where none is named.
+def parse_routes(name: str, value: Routes) -> Callable[[Scope], bool] | None:
+    """A function that says whether a scope is one of these routes; None where none is named.
 
     Raises:
         ConfigurationError: It is a bare string, or a path does not begin with a slash.
@@ -197,7 +109,70 @@ def routes(name: str, value: Routes) -> Callable[[Scope], bool] | None:
 
 
 def route_path(scope: Scope) -> str:
-    """The path of a request as the application's routes have it: without that of the place where the application is mounted."""
+    """The path of a request as the application's routes have it: without the path where the application is mounted."""
     path, root = scope["path"], scope.get("root_path", "")
     below: str = path[len(root) :] if root and path.startswith(root) else path
     return below if below.startswith("/") else "/" if below == "" else path
+
+
+def is_done(name: str | None, value: Any) -> bool:
+    """Whether an event ends a turn, by default: a JSON object with the type ``done``, or a server-sent event of that name."""
+    return (isinstance(name, str) and name == DONE) or (isinstance(value, dict) and value.get("type") == DONE)
+
+
+def may_be_done(name: str | None, data: bytes) -> bool:
+    """Whether ``is_done`` could be true of an event that is not parsed yet; an escaped text could say anything."""
+    return name == DONE or data.find(b'"done"') >= 0 or data.find(b"\\u") >= 0
+
+
+def cannot_end_turn(chunk: bytes) -> bool:
+    """Whether no event in a chunk can be one that ``is_done`` looks for, or ``[DONE]``, or have a session in it."""
+    return chunk.find(b"done") < 0 and chunk.find(b"DONE") < 0 and chunk.find(b"\\u") < 0 and not may_hold_session(chunk)
+
+
+def name_route(scope: Scope) -> str:
+    """The route's own path where the scope has it, for an operator."""
+    return _path(scope) or UNNAMED
+
+
+def name_request(scope: Scope) -> str:
+    """Method and route, as the beginning of a sentence."""
+    path = _path(scope)
+    return f"An unnamed route ({scope['method']})" if path is None else f"{scope['method']} {path}"
+
+
+def advise_plain(scope: Scope, path: str) -> str:
+    """What to write so that ``plain=`` names this route.
+
+    Args:
+        scope: As the application left it.
+        path: What the middleware compares.
+    """
+    own = _path(scope)
+    if own == path:
+        return f"name the route: SessionMiddleware(..., plain=({own!r},))"
+    pattern = "" if own is None else "".join(_pattern(part) for part in FIELD.split(own))
+    if re.fullmatch(pattern, path):
+        return f'name the route: SessionMiddleware(..., plain=lambda scope: bool(re.fullmatch({pattern!r}, scope["path"])))'
+    return "name the route: SessionMiddleware(..., plain=...) takes whole paths, or a function of the scope that is true for it"
+
+
+def load_telemetry(level: str) -> Watcher | None:
+    """What tells OpenTelemetry of every turn; None where its API is not installed."""
+    try:
+        # By name, so that a service without telemetry loads nothing of it.
+        watcher: Watcher = import_module("dcaf.asgi.telemetry").Telemetry(level)
+    except ModuleNotFoundError:
+        return None
+    return watcher
+
+
+def _path(scope: Scope) -> str | None:
+    found = getattr(scope.get("route"), "path", None) or scope.get("path_template")
+    return found if isinstance(found, str) else None
+
+
+def _pattern(part: str) -> str:
+    if not FIELD.fullmatch(part):
+        return re.escape(part)
+    return REST if part.endswith(":path}") else ANY

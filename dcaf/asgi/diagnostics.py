@@ -1,10 +1,10 @@
-"""Why an answer cannot carry the session, in words for whoever wrote the route.
+"""Describe why an answer cannot carry the session, in words for whoever wrote the route.
 
 >>> start = {"status": 200, "headers": [(b"content-type", b"text/plain; charset=utf-8")]}
 >>> describe_answer("POST", start, b"hello", limit_bytes=1024)
 'is text/plain, which cannot carry it'
 
-It is found when the error is raised, and not before: most answers carry the session. Nothing of an answer's content is in it.
+This is found only when the error is raised, since most answers carry the session. Nothing of an answer's content is in it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from starlette.types import Message
 
-from dcaf.asgi.headers import encoding, is_json, media_type
+from dcaf.asgi.headers import find_encoding, is_json_type, media_type
 from dcaf.asgi.lifecycle import parse
-from dcaf.asgi.streams import cutter
+from dcaf.asgi.streams import choose_cutter
 
 PARTIAL: Final = 206
 BODILESS: Final = (204, 205, 304)
@@ -34,51 +34,51 @@ REMEDY: Final = (
 
 
 def describe_uncarried(route: str, finding: str) -> str:
-    """The whole message: which route, what was found, and what to do."""
+    """The whole message: the route, the finding, and what to do."""
     remedy = "" if finding.endswith(COMPRESSED) else f" {REMEDY}"
     return f"{route} changed the session, and its answer {finding}.{remedy}"
 
 
 def describe_answer(method: str, start: Message, data: bytes | bytearray | None, *, limit_bytes: int) -> str:
-    """What it is about an answer that cannot carry the session.
+    """What it is about an answer that keeps it from carrying the session.
 
     Args:
         method: Of the request.
         start: The start of the answer.
-        data: Its body, or what there is of one that is too long; None where the middleware has not read it.
+        data: Its body, or the beginning of one that is too long; None where the middleware has not read it.
         limit_bytes: The longest body that is completed.
     """
-    kind, encoded = media_type(start["headers"]), encoding(start["headers"])
+    kind, encoded = media_type(start["headers"]), find_encoding(start["headers"])
     if method == "HEAD" or start["status"] in BODILESS:
         return "is one to HEAD, which has no body" if method == "HEAD" else f"has no body ({start['status']})"
     if start["status"] == PARTIAL:
         return "is partial (206)"
     if encoded:
         return f"is compressed ({encoded}): {COMPRESSED}"
-    return _of_body(data, limit_bytes) if is_json(kind) else _of_kind(kind, start["status"])
+    return _describe_body(data, limit_bytes) if is_json_type(kind) else _describe_kind(kind, start["status"])
 
 
-def _of_kind(kind: str, status: int) -> str:
-    if cutter(kind, 1) is not None:
+def _describe_kind(kind: str, status: int) -> str:
+    if choose_cutter(kind, 1) is not None:
         return PASSED
     if status in REDIRECTS:
         return f"is a redirect ({status})"
     return f"is {kind}, which cannot carry it" if kind else "has no Content-Type"
 
 
-def _of_body(data: bytes | bytearray | None, limit_bytes: int) -> str:
+def _describe_body(data: bytes | bytearray | None, limit_bytes: int) -> str:
     if not data:
         return "is empty" if data == b"" else "is sent by the server itself"
     if len(data) > limit_bytes:
         return f"is over max_response_bytes ({limit_bytes:,})"
     text = parse(bytes(data))
-    return "is not strict JSON" if text is None else _of_value(text.value)
+    return "is not strict JSON" if text is None else _describe_value(text.value)
 
 
-def _of_value(value: Any) -> str:
+def _describe_value(value: Any) -> str:
     if not isinstance(value, dict):
         return f"is a JSON {NAMES[type(value)]}"
-    beside = value.get("data")
-    if beside is not None and not isinstance(beside, dict):
-        return f'has a {"list" if isinstance(beside, list) else NAMES[type(beside)]} at "data"'
+    below = value.get("data")
+    if below is not None and not isinstance(below, dict):
+        return f'has a {"list" if isinstance(below, list) else NAMES[type(below)]} at "data"'
     return "repeats a member on the way to data.session, or is nested too deep"

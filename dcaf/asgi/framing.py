@@ -1,4 +1,4 @@
-r"""A stream of events, cut where one event ends and the next begins: NDJSON and server-sent events.
+r"""Cut a stream into its events: NDJSON and server-sent events.
 
 >>> cutter = EventStream(limit_bytes=1_000)
 >>> [piece.data for piece in cutter.feed(b'data: {"type":\ndata: "done"}\n\n: ping\n\nda')]
@@ -6,8 +6,7 @@ r"""A stream of events, cut where one event ends and the next begins: NDJSON and
 >>> cutter.rest()
 Piece(raw=b'da', name=None, data=None, is_part=False)
 
-What a reader gets wrong: no byte is ever changed or kept longer than its event. What a client could not read yet, it does not
-miss; everything else has left.
+No byte is changed, and none is held longer than its event: what is held is what a client could not have read yet.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ PASSED_AT_ONCE: Final = (b":", b"retry:")
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Some bytes of a stream: a whole event, or what stands between events.
+    """Some bytes of a stream: a whole event, a part of one, or what stands between events.
 
     Attributes:
         raw: The bytes, with the ends of their lines.
         name: Of a server-sent event that names itself.
         data: The event's text, its lines joined by line feeds; None where this is no event.
-        is_part: Whether these are a part of an event that is too long to be looked at.
+        is_part: Whether this is a part of an event that is too long to be looked at.
     """
 
     raw: bytes
@@ -48,31 +47,34 @@ class Cutter(Protocol):
         """The pieces that this chunk completes, in order."""
 
     def rest(self) -> Piece:
-        """What is left when the stream ends; empty where nothing is."""
+        """The bytes that are still held when the stream ends, perhaps none."""
 
-    def replaced(self, piece: Piece, data: bytes, /) -> bytes:
+    def replace_data(self, piece: Piece, data: bytes, /) -> bytes:
         """An event with another text, which has no more lines than its own."""
 
-    def event(self, name: str, data: bytes, /) -> bytes:
+    def write_event(self, name: str, data: bytes, /) -> bytes:
         """An event of our own, of one line."""
 
-    def closed(self, rest: bytes, event: bytes) -> bytes:
-        """What a stream ends with: what was left of it, and an event of our own."""
+    def close(self, rest: bytes, event: bytes) -> bytes:
+        """The last bytes of a stream: the rest of it, and an event of our own."""
 
     @property
     def is_between(self) -> bool:
-        """Whether no event has left in part."""
+        """Whether no event was passed on in part, so that an event of our own may come next."""
 
     def is_whole(self, chunk: bytes, /) -> bool:
-        """Whether a chunk is whole events for certain, and nothing is held before them: fed or not, it leaves as it is."""
+        """Whether a chunk is certainly whole events and nothing is held before them, so that it needs no cutting."""
 
 
 class Lines:
-    """Cuts chunks into lines. A line over the limit is given in parts, as it comes.
+    """Cuts chunks into lines. A line over the limit is passed on in parts, as it comes.
 
     Args:
         end: What ends a line.
         limit_bytes: The longest line that is held until it is complete.
+
+    Attributes:
+        in_parts: Whether a part of the current line was passed on already.
     """
 
     def __init__(self, end: re.Pattern[bytes], limit_bytes: int) -> None:
@@ -96,7 +98,7 @@ class Lines:
                 yield b"\n", False
                 at = 1
         for found in self._end.finditer(chunk, at):
-            yield self._taken(chunk[at : found.end()])
+            yield self._complete_line(chunk[at : found.end()])
             at = found.end()
         self._after_return = self._end is LINE_END and chunk.endswith(b"\r")
         self._held += chunk[at:]
@@ -110,7 +112,7 @@ class Lines:
         self._held.clear()
         return held
 
-    def _taken(self, ended: bytes) -> tuple[bytes, bool]:
+    def _complete_line(self, ended: bytes) -> tuple[bytes, bool]:
         line = self.rest() + ended if self._held else ended
         whole, self.in_parts = not self.in_parts and len(line) <= self.limit_bytes, False
         return line, whole
@@ -132,36 +134,29 @@ class LineStream:
         self._lines = Lines(LINE_FEED, limit_bytes)
 
     def feed(self, chunk: bytes) -> list[Piece]:
-        """The lines that this chunk completes."""
         return [
             Piece(line, data=line if whole and line.strip() else None, is_part=not whole) for line, whole in self._lines.feed(chunk)
         ]
 
     def rest(self) -> Piece:
-        """The last line, where nothing ends it."""
         line = self._lines.rest()
         return Piece(line, data=line if line.strip() and self.is_between else None, is_part=not self.is_between)
 
-    def replaced(self, _piece: Piece, data: bytes, /) -> bytes:
-        """The line with another text, and its own end."""
-        return data
+    def replace_data(self, _piece: Piece, data: bytes, /) -> bytes:
+        return data  # the text of a piece has the end of its line
 
-    def event(self, _name: str, data: bytes, /) -> bytes:
-        """One line; its name stands in the text alone."""
+    def write_event(self, _name: str, data: bytes, /) -> bytes:
         return data + b"\n"
 
-    def closed(self, rest: bytes, event: bytes) -> bytes:
-        """The event on a line of its own."""
+    def close(self, rest: bytes, event: bytes) -> bytes:
         apart = b"" if self.is_between and (not rest or rest.endswith(b"\n")) else b"\n"
         return rest + apart + event
 
     @property
     def is_between(self) -> bool:
-        """Whether no line has left in part."""
         return not self._lines.in_parts
 
     def is_whole(self, chunk: bytes, /) -> bool:
-        """Whether a chunk is whole lines."""
         return chunk.endswith(b"\n") and self._lines.is_clean
 
 
@@ -181,44 +176,39 @@ class EventStream:
         self._passing = False
 
     def feed(self, chunk: bytes) -> list[Piece]:
-        """The events that this chunk completes, and the lines between them."""
-        pieces, chunk = self._opened(chunk)
+        pieces, chunk = self._split_mark(chunk)
         for line, whole in self._lines.feed(chunk):
-            pieces += self._line(line, whole=whole)
+            pieces += self._take_line(line, whole=whole)
         return pieces
 
     def rest(self) -> Piece:
-        """What no empty line ends: it is no event."""
+        # Without an empty line at its end it is no event, so the piece has no data.
         raw = (self._opening or b"") + b"".join(self._event) + self._lines.rest()
         self._opening, self._event, self._held_bytes = None, [], 0
         return Piece(raw)
 
-    def replaced(self, piece: Piece, data: bytes, /) -> bytes:
-        """The event with another text on the lines of its own."""
+    def replace_data(self, piece: Piece, data: bytes, /) -> bytes:
         texts = iter(data.split(b"\n"))
-        lines = [_rewritten(line, texts) if _field(line)[0] == b"data" else line for line in _split(piece.raw)]
+        lines = [_replace_value(line, texts) if _field(line)[0] == b"data" else line for line in _split_lines(piece.raw)]
         return b"".join(lines)
 
-    def event(self, name: str, data: bytes, /) -> bytes:
-        """A named event."""
+    def write_event(self, name: str, data: bytes, /) -> bytes:
         return b"event: %b\ndata: %b\n\n" % (name.encode(), data)
 
-    def closed(self, rest: bytes, event: bytes) -> bytes:
-        """The event before what no empty line ends, so that a browser drops that as before."""
+    def close(self, rest: bytes, event: bytes) -> bytes:
+        # Before a rest that no empty line ends: a browser drops that, as it would have without us.
         return event + rest if self.is_between else rest + b"\n\n" + event
 
     @property
     def is_between(self) -> bool:
-        """Whether no event has left in part."""
         return not self._passing
 
     def is_whole(self, chunk: bytes, /) -> bool:
-        """Whether a chunk ends with an empty line, and begins after one."""
         begins = self._lines.is_clean and not self._event and not self._passing and self._opening is None
         return begins and chunk.endswith((b"\n\n", b"\r\n\r\n"))
 
-    def _opened(self, chunk: bytes) -> tuple[list[Piece], bytes]:
-        """A chunk without the byte order mark that may stand at the very beginning of a stream."""
+    def _split_mark(self, chunk: bytes) -> tuple[list[Piece], bytes]:
+        """The byte order mark that may stand at the very beginning of a stream, and the chunk without it."""
         if self._opening is None:
             return [], chunk
         chunk = self._opening + chunk
@@ -228,21 +218,21 @@ class EventStream:
         self._opening = None
         return ([Piece(MARK)], chunk[len(MARK) :]) if chunk.startswith(MARK) else ([], chunk)
 
-    def _line(self, line: bytes, *, whole: bool) -> list[Piece]:
+    def _take_line(self, line: bytes, *, whole: bool) -> list[Piece]:
         text = line.rstrip(b"\r\n")
         if self._passing or not whole:
-            return self._passed(line, ends=whole and not text)
+            return self._pass_on(line, ends=whole and not text)
         if not text:
             self._event.append(line)
-            return [self._taken()]
+            return [self._complete_event()]
         if not self._event and text.startswith(PASSED_AT_ONCE):
             return [Piece(line)]
         self._event.append(line)
         self._held_bytes += len(line)
-        return self._passed(b"", ends=False) if self._held_bytes > self._limit_bytes else []
+        return self._pass_on(b"", ends=False) if self._held_bytes > self._limit_bytes else []
 
-    def _passed(self, line: bytes, *, ends: bool) -> list[Piece]:
-        """Let go of an event that is too long, or of the half of a line end."""
+    def _pass_on(self, line: bytes, *, ends: bool) -> list[Piece]:
+        """Pass on a part of an event that is too long, or the second half of a line end."""
         if line == b"\n" and not self._passing:
             if not self._event:
                 return [Piece(line)]
@@ -252,7 +242,7 @@ class EventStream:
         self._event, self._held_bytes, self._passing = [], 0, not ends
         return [Piece(raw, is_part=True)]
 
-    def _taken(self) -> Piece:
+    def _complete_event(self) -> Piece:
         raw = b"".join(self._event)
         fields = [_field(line) for line in self._event]
         self._event, self._held_bytes = [], 0
@@ -263,7 +253,7 @@ class EventStream:
         return Piece(raw, names[-1].decode(errors="replace") if names else None, b"\n".join(data))
 
 
-def _split(raw: bytes) -> list[bytes]:
+def _split_lines(raw: bytes) -> list[bytes]:
     ends = [found.end() for found in LINE_END.finditer(raw)]
     return [raw[start:end] for start, end in zip([0, *ends], [*ends, len(raw)], strict=True)]
 
@@ -274,7 +264,7 @@ def _field(line: bytes) -> tuple[bytes, bytes]:
     return name, value.removeprefix(b" ")
 
 
-def _rewritten(line: bytes, texts: Iterator[bytes]) -> bytes:
+def _replace_value(line: bytes, texts: Iterator[bytes]) -> bytes:
     """The line with the next of the texts; nothing where there is none left."""
     text = next(texts, None)
     if text is None:

@@ -1,9 +1,9 @@
-"""The headers of a body that was rewritten: those that would be untrue of it are gone, and its length is the new one.
+"""HTTP headers as ASGI has them: what they say of a body, and what they must say of one that was replaced.
 
->>> rewritten([(b"digest", b"sha-256=x"), (b"content-length", b"9"), (b"server", b"a")], 12)
+>>> set_length([(b"digest", b"sha-256=x"), (b"content-length", b"9"), (b"server", b"a")], 12)
 [(b'content-length', b'12'), (b'server', b'a')]
 
-What a reader gets wrong: digests are dropped, not made anew. Nobody asked this service to vouch for its bytes twice.
+Digests of a replaced body are dropped and not computed anew: this service does not vouch for the bytes of others.
 """
 
 from __future__ import annotations
@@ -23,43 +23,38 @@ NO_STORE: Final = (b"cache-control", b"no-store")
 
 
 def is_encoded(headers: Raw) -> bool:
-    """Whether a body is not there as it is."""
-    return encoding(headers) != ""
+    """Whether a body has a Content-Encoding."""
+    return find_encoding(headers) != ""
 
 
-def encoding(headers: Raw) -> str:
-    """The first Content-Encoding that is one, or nothing."""
+def find_encoding(headers: Raw) -> str:
+    """The first Content-Encoding that is not ``identity``, or an empty text."""
     found = (value.strip().lower() for name, value in headers if name == b"content-encoding")
     return next((value.decode("latin-1") or "unnamed" for value in found if value != b"identity"), "")
 
 
 def media_type(headers: Raw) -> str:
-    """The media type, in lower case and without its parameters; nothing where there is none."""
+    """The media type, in lower case and without its parameters; an empty text where there is none."""
     return dict(headers).get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
 
 
-def is_json(kind: str) -> bool:
-    """Whether a media type is of JSON."""
+def is_json_type(kind: str) -> bool:
+    """Whether a media type is one of JSON (RFC 6839, section 3.1)."""
     return kind == JSON or (kind.startswith("application/") and kind.endswith("+json"))
 
 
-def rewritten(headers: Raw, length: int) -> list[tuple[bytes, bytes]]:
+def set_length(headers: Raw, length: int) -> list[tuple[bytes, bytes]]:
     """The headers of a request with another body; a length stands there only where one stood."""
     new = b"%d" % length
-    found = dict(headers)
-    if len(found) == len(headers) and DIGESTS.isdisjoint(found):  # in one step what is true of most requests
-        if b"content-length" in found:
-            found[b"content-length"] = new
-        return list(found.items())
     return [(name, new if name == b"content-length" else value) for name, value in headers if name not in DIGESTS]
 
 
-def carrying(headers: Raw, length: int | None) -> list[tuple[bytes, bytes]]:
-    """The headers of an answer that carries a session: not to be stored, and of so many bytes; None where nobody can know."""
+def describe_new_body(headers: Raw, length: int | None) -> list[tuple[bytes, bytes]]:
+    """The headers of an answer whose body was replaced: not to be stored, and of so many bytes; None where nobody can know."""
     kept = [item for item in headers if item[0] not in STALE]
     return [*kept, NO_STORE] if length is None else [*kept, (b"content-length", b"%d" % length), NO_STORE]
 
 
-def private(headers: Raw) -> list[tuple[bytes, bytes]]:
-    """The headers of an answer that was computed from a session and passes as it is: not to be stored."""
+def forbid_storing(headers: Raw) -> list[tuple[bytes, bytes]]:
+    """The headers of an answer that was computed from a session and passes as it is."""
     return [*[item for item in headers if item[0] != NO_STORE[0]], NO_STORE]

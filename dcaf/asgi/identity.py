@@ -1,12 +1,12 @@
-"""Whom the session of a turn is bound to: the application is asked once a turn, after its body was read.
+"""Ask the application who is calling and in which conversation: once a turn, after its body was read.
 
 >>> import asyncio
 >>> identity = Identity(lambda scope: scope["user"], "/thread_id")
 >>> asyncio.run(identity.find({"user": "ada"}, lambda: {"thread_id": "t-7"}))
 ('ada', 't-7')
 
-A function that answers with nonsense refuses the request, and one that raises says that nobody can tell: the session is neither
-served nor dropped. Treating either as anonymous would hand one user's session to another.
+If a function returns something else than a name or None, the request is refused. If it raises, the answer is 503: the session is
+neither served nor dropped. Treating either as anonymous would give one user's session to another.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from starlette.types import Scope
 
 from dcaf.core.errors import ConfigurationError, SessionInvalid, SessionUnavailable, describe_raised
 
-Name: TypeAlias = "str | Awaitable[str | None] | None"
-Subject: TypeAlias = Callable[[Scope], Name]
+MaybeName: TypeAlias = "str | Awaitable[str | None] | None"
+Subject: TypeAlias = Callable[[Scope], MaybeName]
 """Who is calling: a function of the scope, sync or async, that gives a text, or None for nobody."""
 
-Conversation: TypeAlias = Callable[[Scope, Any], Name]
+Conversation: TypeAlias = Callable[[Scope, Any], MaybeName]
 """Which conversation: a function of the scope and the parsed body, sync or async, that gives a text, or None for none."""
 
 
 INDEX: Final = re.compile("0|[1-9][0-9]{0,8}")
+"""The index of an array in a JSON pointer (RFC 6901, section 4), of a length that a body can have."""
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
@@ -37,12 +38,12 @@ logger: Final[logging.Logger] = logging.getLogger("dcaf")
 class Identity:
     """Asks the application who is calling, and in which conversation.
 
-    Attributes:
-        is_anonymous: Whether nobody is asked, so that every session is anonymous and of no conversation.
-
     Args:
         subject: A function of the scope; None: every session is anonymous.
-        conversation: A function of the scope and the body, or a JSON pointer into the body; None: none is named.
+        conversation: A function of the scope and the body, or a JSON pointer into the body; None: no session has a conversation.
+
+    Attributes:
+        is_anonymous: Whether both are None, so that there is nothing to ask.
 
     Raises:
         ConfigurationError: One of them can never be asked.
@@ -62,7 +63,7 @@ class Identity:
         self._conversation = _read_pointer(conversation) if isinstance(conversation, str) else conversation
 
     async def find_subject(self, scope: Scope) -> str | None:
-        """The subject alone. Raises as ``find``."""
+        """The subject alone, of a handshake for instance. Raises as ``find``."""
         return await _ask("subject", self._subject, scope) if self._subject else None
 
     async def find(self, scope: Scope, body: Callable[[], Any]) -> tuple[str | None, str | None]:
@@ -73,8 +74,8 @@ class Identity:
             body: Gives the parsed body without any session, None where it is not JSON; called only if it is needed.
 
         Raises:
-            SessionInvalid: An answer is empty or no string.
-            SessionUnavailable: There was an exception instead of an answer.
+            SessionInvalid: A function returned an empty text, or neither a text nor None.
+            SessionUnavailable: A function raised.
         """
         subject = await self.find_subject(scope)
         conversation = await _ask("conversation", self._conversation, scope, body()) if self._conversation else None
@@ -86,8 +87,8 @@ async def _ask(name: str, function: Callable[..., Any], *arguments: Any) -> str 
         found = function(*arguments)
         if inspect.isawaitable(found):
             found = await found
-    except Exception as error:  # noqa: BLE001 - whatever it raises, nobody can tell whose session it is
-        # Type and place: the message of another program's error may name the caller.
+    except Exception as error:  # noqa: BLE001 - whatever it raises, the identity is unknown
+        # Its type and place only: its message may name the caller.
         logger.error("dcaf: %s= raised %s", name, describe_raised(error))  # noqa: TRY400
         raise SessionUnavailable(reason=name) from None
     if found is None:
@@ -98,7 +99,7 @@ async def _ask(name: str, function: Callable[..., Any], *arguments: Any) -> str 
 
 
 def _is_text(found: str) -> bool:
-    """Whether it is not empty, and UTF-8 can say it."""
+    """Whether it is not empty, and UTF-8 can encode it."""
     try:
         return found.encode() != b""
     except UnicodeEncodeError:

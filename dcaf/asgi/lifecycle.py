@@ -1,22 +1,22 @@
-"""One turn, from the body that comes in to the envelope that goes out; read it from top to bottom.
+"""The turn of a request or a frame, from the body that comes in to the envelope that goes out.
 
-    receive   the body, under its limits                       RequestSession, Socket
+    receive   the body, under its limits                       RequestSession, SessionWebSocket
     find      its sessions, and the one that counts            body.find_sessions
     verify    the seal of that one                             Sealer.opened while it is found, else Sealer.verify
     bind      who is calling, in which conversation            Identity.find, where anybody is to be asked
-    open      the session for its holder, or a new one         Sealer.accept, Sealer.start, Sealer.import_plain
+    open      the session for that identity, or a new one      Sealer.accept, Sealer.start, Sealer.import_plain
     hold      a lease on it, where a store keeps sessions      SessionStore.open, Sealer.resume
-    run       the application, which reads the plain protocol  RequestSession, Socket
+    run       the application, which reads the plain protocol  RequestSession, SessionWebSocket
     prepare   the state as bytes, and its token                Sealer.pieces; with a store Sealer.prepare
     commit    both, at the store                               Lease.commit
-    send      the answer with it                               Answer, AnswerBeside, Stream, Socket
+    send      the answer with it                               BodySender, HeaderSender, SessionStream, SessionWebSocket
     end       the session: what is written later is an error   State.end
     release   the lease, however the turn ended                Lease.release
 
-The order is the promise. The seal is verified before anybody is asked who is calling, and the application is told nothing before
-the store has opened the session. It is sealed, then committed, then sent. Every check stands once, for a request and for a frame of
-a WebSocket; only a token that ``opened`` did not take goes through ``verify``, which says why. What needs no transport is
-``dcaf.core.lifecycle``.
+The order is the promise. The seal is verified before the application is asked who is calling, and the application runs only after
+the store has opened the session, which is prepared, then committed, then sent. Every check stands once, for a request and for a
+frame of a WebSocket; only a token that ``opened`` did not take goes through ``verify``, which says why. The steps that need no
+transport are in ``dcaf.core.lifecycle``.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from typing import Any, Final
 from starlette.types import Scope
 
 from dcaf.asgi.body import off_the_loop
-from dcaf.asgi.carriers import Carrier, Presented
+from dcaf.asgi.carriers import Carrier, PresentedToken
 from dcaf.asgi.config import Config, advise_plain, is_done, may_be_done, name_route, route_path
 from dcaf.asgi.events import Events, Watcher
-from dcaf.asgi.json_sessions import Found, JSONText, read_text
-from dcaf.asgi.json_walk import Place, clear, may_plant
+from dcaf.asgi.json_sessions import BodySessions, JSONText, find_session, read_text
+from dcaf.asgi.json_walk import Place, may_hold_session, remove_sessions
 from dcaf.core.claims import Binding, Claims
 from dcaf.core.errors import (
     MalformedJSON,
@@ -55,37 +55,33 @@ from dcaf.core.store import OpenRequest
 DISAGREEMENT: Final = "carriers"
 """Why two sessions in one request are refused."""
 
-BEFORE_THE_ANSWER: Final = (
+BODY_ADVICE: Final = (
     "Change the session before the endpoint gives its answer, and not in a background task; in a stream or on a WebSocket before "
     "the event that ends the turn, and not on a route that pass_streams= names"
 )
 
 
-class Turn(SessionTurn):
-    """What is known of one turn, whatever carries it.
-
-    Args:
-        config: The service's.
-        scope: Of the request, or of the socket.
+class ASGITurn(SessionTurn):
+    """The turn of a request, or of one frame of a socket.
 
     Attributes:
         session, binding, lease, arrived, kid: As of the turn without a transport.
-        outer: The scope as it came in. That of the application may be another, in which its router has left the route.
-        in_time: When a change would have been carried, for who made one too late.
-        found: The sessions of the body or frame that opened it; None where that is not JSON.
-        place: The session in it that counts; None where there is none.
-        presented: What came beside the body, by precedence.
-        is_begun: Whether a body or a frame opened it; a socket has a turn before its first frame.
-        is_unnamed: Whether a session came in beside a body that names no conversation, so that nobody can tell whether it is of
-            this one. It is left alone, and the turn has an empty one that nothing carries.
-        carrier: What the session came by beside the body; None where the body brought it, or it is new.
-        stale: Other carriers that brought a session; their client is to drop it, since the turn began a new one.
+        outer: The scope of the request or the socket as it came in; the router leaves the route in the copy of the application.
+        advice: Advice for an application that changed the session too late.
+        found: The sessions of the body or frame that opened the turn; None where that is not JSON.
+        place: The one of these that counts; None where none does.
+        presented: The tokens in the header and the cookie, by precedence.
+        is_begun: Whether a body or a frame opened the turn; a socket has a turn before its first frame.
+        is_unnamed: Whether the token of a header or cookie came with a request that names no conversation, so that nobody can tell
+            whether it belongs to this one. It is left alone, and the turn has an empty session that nothing carries.
+        carrier: The carrier of the session; None where the body carried it, or it is new.
+        stale: The other carriers with a session; the client is to drop those, since the turn began a new one.
         adopts: Whether the application's own plain ``data.session`` is the new state, where nothing else changed it.
     """
 
     __slots__ = (
         *("_adopted", "_envelope", "_has_ended", "_was_changed", "_watcher", "adopts", "carrier", "config", "found"),
-        *("in_time", "is_begun", "is_unnamed", "outer", "place", "presented", "scope", "stale"),
+        *("advice", "is_begun", "is_unnamed", "outer", "place", "presented", "scope", "stale"),
     )
 
     def __init__(self, config: Config, scope: Scope) -> None:
@@ -93,10 +89,10 @@ class Turn(SessionTurn):
         self.config: Config = config
         self.scope: Scope = scope
         self.outer: Scope = scope
-        self.in_time: str = BEFORE_THE_ANSWER
-        self.found: Found | None = None
+        self.advice: str = BODY_ADVICE
+        self.found: BodySessions | None = None
         self.place: Place | None = None
-        self.presented: Sequence[Presented] = ()
+        self.presented: Sequence[PresentedToken] = ()
         self.is_begun: bool = True
         self.is_unnamed: bool = False
         self.carrier: Carrier | None = None
@@ -108,35 +104,31 @@ class Turn(SessionTurn):
         self._was_changed = False
         self._watcher: Watcher | None = None
 
-    async def open(self, before: Turn | None = None) -> None:
+    async def open(self, before: ASGITurn | None = None) -> None:
         """Open the session that counts, or begin one.
 
         Args:
-            before: The socket's last turn, whose session a frame without one continues; None for a request.
+            before: The last turn of the socket, whose session a frame without one continues; None for a request.
 
         Raises:
             SessionError: The session is refused.
             SessionUnavailable: Nobody can tell whose it is, or whether it is current.
         """
         if self.found is not None and self.config.in_body:
-            self.place = self.found.candidate()
+            self.place = self.found.find_candidate()
         place = self.place
         presented = self.presented[0] if self.presented and place is None else None
         try:
             if place is not None:
-                # What a body was opened with, while its sessions were found, is the token of the one that counts.
+                # A token that was opened while the sessions were found is that of the session that counts.
                 await self._open_sealed(place.value, self.found and self.found.opened)
             elif presented is not None:
                 await self._open_sealed(presented.value, None)
             else:
                 await self._bind()
                 await self._start_or_go_on(before)
-        except SessionError as refusal:  # SessionUnavailable is none, and never restarts
-            if presented is not None and self._cannot_name(refusal):
-                self.session, self.arrived, self.is_unnamed = self.config.sealer.start(), False, True
-            elif (place or presented or before) and self._may_restart(refusal, presented):
-                await self._restart(refusal)
-            else:
+        except SessionError as refusal:  # not SessionUnavailable, after which nothing restarts
+            if not await self._begin_instead(refusal, presented, had_session=bool(place or presented or before)):
                 raise
         if self.presented:
             self.carrier = None if presented is None else presented.carrier
@@ -144,12 +136,12 @@ class Turn(SessionTurn):
             self.stale = () if self.kid is not None or self.is_unnamed else tuple(others)
 
     async def _open_sealed(self, member: Any, opened: Opened | None) -> None:
-        """Verify what came in, ask whose it may be, and open it for its holder."""
+        """Verify a session that came in, ask who is calling, and open it for that identity."""
         sealer, self.arrived = self.config.sealer, True
         try:
             opened = opened or sealer.verify(member)
         except SessionUnsigned as refusal:
-            self.session = self._take_in(member, refusal)
+            self.session = self._take_plain(member, refusal)
             await self._bind()
             await self.hold(None)
             return
@@ -171,11 +163,11 @@ class Turn(SessionTurn):
         body = (lambda: None) if self.found is None else self.found.strip_sessions
         self.binding: Binding = self.config.sealer.binding(*await self.config.identity.find(self.scope, body))
 
-    async def _start_or_go_on(self, before: Turn | None) -> None:
-        """Begin a session, or go on with that of the turn before, as if it had come in again for the same holder.
+    async def _start_or_go_on(self, before: ASGITurn | None) -> None:
+        """Begin a session, or go on with that of the turn before, as if it had come in again for the same identity.
 
-        The conversation may become another one where the session before is of none: one that was begun before the first frame, when
-        nobody could know it, and one that is new and empty.
+        The conversation may change where the session belongs to none yet: it was begun before the first frame, when nobody could
+        know the conversation, or it is new and empty.
         """
         if before is None:
             self.session = self.config.sealer.start()
@@ -193,26 +185,33 @@ class Turn(SessionTurn):
         await self.hold(None if is_new else self.config.sealer.claims_of(self.session))
         self.arrived = before.arrived or not is_new
 
-    async def _restart(self, refusal: SessionError) -> None:
-        self.config.events.restarted(refusal)
+    async def _begin_instead(self, refusal: SessionError, presented: PresentedToken | None, *, had_session: bool) -> bool:
+        """Begin an empty session in place of a refused one; False where the refusal stands."""
+        if presented is not None and self._cannot_name(refusal):
+            self.session, self.arrived, self.is_unnamed = self.config.sealer.start(), False, True
+            return True
+        if not had_session or not self._may_restart(refusal, presented):
+            return False
+        self.config.events.report_restart(refusal)
         self.session: Session = self.config.sealer.start(restarted=refusal.code)
         self.arrived: bool = True
         self.kid: str | None = None
         await self._bind()
         await self.hold(None)
+        return True
 
-    def _take_in(self, plain: dict[str, Any], refusal: SessionUnsigned) -> Session:
+    def _take_plain(self, plain: dict[str, Any], refusal: SessionUnsigned) -> Session:
         sealer, unsigned = self.config.sealer, self.config.unsigned
         if unsigned == "ignore":
             return sealer.start()
         if unsigned == "reject":
             raise refusal
         session = sealer.import_plain(plain, unsigned)
-        self.config.events.imported(sealer.sid_digest(sealer.claims_of(session).sid))
+        self.config.events.report_import(sealer.sid_digest(sealer.claims_of(session).sid))
         return session
 
-    def _check_agreement(self, others: Iterable[Presented]) -> None:
-        """Refuse two sessions in one request; tokens that are not ours are ignored.
+    def _check_agreement(self, others: Iterable[PresentedToken]) -> None:
+        """Refuse two different sessions in one request; tokens that are not ours are ignored.
 
         Raises:
             SessionInvalid: There are two.
@@ -226,10 +225,10 @@ class Turn(SessionTurn):
         """Whether a session was refused only because a request without a JSON body names no conversation."""
         return refusal.reason == "cid" and self.found is None and self.binding.conversation is None
 
-    def _may_restart(self, refusal: SessionError, presented: Presented | None) -> bool:
+    def _may_restart(self, refusal: SessionError, presented: PresentedToken | None) -> bool:
         carrier = None if presented is None else presented.carrier
         restarts = (carrier is not None and carrier.restarts) if self.config.restarts is None else self.config.restarts
-        return restarts and is_dead(refusal, carrier)
+        return restarts and is_unrecoverable(refusal, carrier)
 
     @property
     def is_plain(self) -> bool:
@@ -249,24 +248,21 @@ class Turn(SessionTurn):
 
     @property
     def is_over(self) -> bool:
-        """Whether the client has the session as it is now, and a store that was told of the turn knows that it is over."""
+        """Whether the client has the session as it is now, and the store, if any, knows that the turn is over."""
         return self.is_sent and (self.lease is None or self._envelope is None or self._has_ended)
 
     @property
     def is_private(self) -> bool:
-        """Whether the answer was computed from a session; one that its client keeps has to be looked at for that."""
+        """Whether the answer was computed from a session; of one in a cookie, only if the application has looked at it."""
         is_kept = self.carrier is not None and self.carrier.keeps
         return (self.arrived and not is_kept) or state_of(self.session).is_touched
 
     def describe(self, claims: Claims | None) -> OpenRequest:
-        """As of the turn without a transport; before a socket's first frame nothing was asked."""
+        """What the store is asked; before the first frame of a socket the request is safe, since it asks for nothing."""
         return replace(super().describe(claims), is_safe=not self.is_begun)
 
-    async def envelope(self, *, ends_turn: bool) -> Pieces:
+    async def seal_envelope(self, *, ends_turn: bool) -> Pieces:
         """The envelope of the session as it is now, in pieces; the same as before where nothing changed since.
-
-        Args:
-            ends_turn: As of ``Lease.commit``.
 
         Raises:
             SessionError: Another turn came first, or the session was revoked.
@@ -282,143 +278,132 @@ class Turn(SessionTurn):
                 self._envelope = await self.commit(self.lease, ends_turn=ends_turn)
                 self._has_ended = self._has_ended or ends_turn
             self._adopted = False
-            self._tell(self._envelope)
+            self._report_sealed(self._envelope)
         return self._envelope
 
-    async def token(self, look: Callable[[bytes], None]) -> bytes:
-        """The token alone of the session as it is now.
-
-        Args:
-            look: As of ``commit``.
-
-        Raises as ``envelope``.
-        """
+    async def seal_token(self, look: Callable[[bytes], None]) -> bytes:
+        """The token alone of the session as it is now. Raises as ``seal_envelope``; ``look`` is as of ``commit``."""
         if self.lease is None:
             token: Pieces = (self.sealer.token(self.session, self.binding),)
             look(bytes(token[0]))
         else:
             token = await self.commit(self.lease, ends_turn=False, has_mirror=False, look=look)
-        self._tell(token)
+        self._report_sealed(token)
         return bytes(token[0])
 
     async def complete(self, text: JSONText) -> bytes | None:
-        """A text with the session at its ``data.session``; None where none is due, or it has no room for one.
+        """A text with the session at its ``data.session``; None where no session is due, or the text has no room for it.
 
-        Raises as ``envelope``.
+        Raises as ``seal_envelope``.
         """
-        if type(text.value) is dict and "data" in text.value and _plain_session(text.value) is not None:
+        if type(text.value) is dict and "data" in text.value and find_session(text.value) is not None:
             self._adopt(text)
-        frame = text.frame() if self.arrived or self.is_due else None
+        frame = text.split_at_session() if self.arrived or self.is_due else None
         if frame is None:
             return None
         before, after = frame
-        return b"".join((before, *await self.envelope(ends_turn=True), after))
+        return b"".join((before, *await self.seal_envelope(ends_turn=True), after))
 
-    async def clear(self, data: bytes, clear: Callable[[bytes], bytes] = clear) -> bytes:
-        """A text without the sessions that the application put into it, which count on a route that ``plain=`` names alone.
+    async def remove_sessions(self, data: bytes, remove: Callable[[bytes], bytes] = remove_sessions) -> bytes:
+        """A text without the sessions that the application put into it; they count only on a route that ``plain=`` names.
 
         Args:
-            data: What no session of ours stands in.
-            clear: Takes them out.
+            data: A text without a session of ours.
+            remove: Takes the sessions out.
 
         Raises:
-            MalformedJSON: A client could read one, and it cannot be taken out.
+            MalformedJSON: A client could read a session in it that cannot be taken out.
         """
-        if not may_plant(data) or self.is_plain:
+        if not may_hold_session(data) or self.is_plain:
             return data
-        found = await off_the_loop(clear, data)
-        if found != data:
-            self._tell_overwritten()
-        return found
+        cleared = await off_the_loop(remove, data)
+        if cleared != data:
+            self._report_overwritten()
+        return cleared
 
-    async def event(self, *, ends_turn: bool) -> bytes:
-        """The text of an event that carries nothing but the session. Arguments and errors are those of ``envelope``."""
-        return b"".join((b'{"type":"session","data":{"session":', *await self.envelope(ends_turn=ends_turn), b"}}"))
+    async def seal_event(self, *, ends_turn: bool) -> bytes:
+        """The text of an event with the session alone. Arguments and errors are those of ``seal_envelope``."""
+        return b"".join((b'{"type":"session","data":{"session":', *await self.seal_envelope(ends_turn=ends_turn), b"}}"))
 
     async def ends_turn(self, name: str | None, data: bytes) -> tuple[bool, JSONText | None]:
-        """Whether an event ends the turn, and its parsed text, where it was parsed and is JSON."""
+        """Whether an event ends the turn, and its parsed text; None where it was not parsed, or is not JSON."""
         if self.config.terminal is is_done and not may_be_done(name, data):
             return False, None
         text = await off_the_loop(parse, data)
         return self.config.terminal(name, None if text is None else text.value), text
 
-    def tell_opened(self, size: int) -> None:
-        """Tell telemetry that the session is open, which came in so many bytes."""
+    def report_opened(self, size: int) -> None:
+        """Tell telemetry that the session is open, and how many bytes the body or frame has."""
         watcher = self.config.events.watcher
         if watcher is not None and watcher.is_heard:
             self._watcher = watcher
-            watcher.opened(kid=self.kid, request_bytes=size)
+            watcher.record_opened(kid=self.kid, request_bytes=size)
 
-    def tell_lost(self) -> None:
-        """Tell the operator that a change was sealed and did not arrive, or was not sealed at all."""
-        _tell_lost(self.config.events, self.scope, self.in_time)
+    def report_lost(self) -> None:
+        """Report that a change was not sealed, or was sealed and did not arrive."""
+        _report_lost(self.config.events, self.scope, self.advice)
 
     def end(self) -> None:
-        """End the turn: whoever writes its session from now on gets an error, and the operator is told."""
-        # Of the turn only what names its route: one that its own session held would be left to the garbage collector.
+        """End the turn: a write to its session from now on raises an error, and is reported."""
+        # Only the parts of the scope that name the route: a session that held its turn would be left to the garbage collector.
         scope = self.scope
         named = {"route": scope.get("route"), "path_template": scope.get("path_template")}
-        state_of(self.session).end(partial(_tell_lost, self.config.events, named, self.in_time))
+        state_of(self.session).end(partial(_report_lost, self.config.events, named, self.advice))
 
     def _adopt(self, text: JSONText) -> None:
-        """Take the application's own object for the new state on a route that was named, and tell of it on any other."""
+        """Take the application's own object for the new state on a route that ``plain=`` names; report it on any other."""
         if not self.adopts:
-            self._tell_overwritten()
+            self._report_overwritten()
         elif not (self._was_changed or self.session.is_modified):
-            found = _plain_session(_read_exactly(text.data))
+            found = find_session(_read_exactly(text.data))
             if isinstance(found, dict) and RESERVED not in found:
                 state_of(self.session).replace(found)
                 self._adopted = True
 
-    def _tell_overwritten(self) -> None:
-        self.config.events.overwritten(name_route(self.scope), advise_plain(self.scope, route_path(self.outer)))
+    def _report_overwritten(self) -> None:
+        self.config.events.report_overwrite(name_route(self.scope), advise_plain(self.scope, route_path(self.outer)))
 
-    def _tell(self, sealed: Pieces) -> None:
+    def _report_sealed(self, sealed: Pieces) -> None:
         standing = state_of(self.session).standing
         assert standing is not None
         assert standing.kid is not None
         if self._watcher is not None:
-            self._watcher.sealed(kid=standing.kid, answer_bytes=sum(map(len, sealed)))
+            self._watcher.record_sealed(kid=standing.kid, answer_bytes=sum(map(len, sealed)))
         if self.kid is not None and self.kid != standing.kid:
-            self.config.events.resealed(self.kid, self.config.sealer.sid_digest(standing.claims.sid))
+            self.config.events.report_reseal(self.kid, self.config.sealer.sid_digest(standing.claims.sid))
 
 
-def find_dead(refusal: SessionError | SessionUnavailable, presented: Sequence[Presented]) -> list[Carrier]:
-    """By which carriers a refused request, whose body has no session, brought what the client is to drop."""
+def find_carriers_to_clear(refusal: SessionError | SessionUnavailable, presented: Sequence[PresentedToken]) -> list[Carrier]:
+    """The carriers whose session the client of a refused request is to drop, where its body has none."""
     if refusal.reason == DISAGREEMENT:
         return [each.carrier for each in presented]
-    return [presented[0].carrier] if presented and is_dead(refusal, presented[0].carrier) else []
+    return [presented[0].carrier] if presented and is_unrecoverable(refusal, presented[0].carrier) else []
 
 
-def is_dead(refusal: SessionError | SessionUnavailable, carrier: Carrier | None) -> bool:
-    """Whether a refused session can never be good again; of a carrier that its client does not control, also one too long."""
+def is_unrecoverable(refusal: SessionError | SessionUnavailable, carrier: Carrier | None) -> bool:
+    """Whether a refused session can never be good again; in a cookie, which its client does not control, also one too long."""
     return refusal.offers_restart or (carrier is not None and carrier.restarts and isinstance(refusal, SessionTooLarge))
 
 
 def parse(data: bytes) -> JSONText | None:
-    """A text, if a strict parser takes it."""
+    """Parse a text; None where a strict parser refuses it."""
     try:
         return read_text(data)
     except MalformedJSON:
         return None
 
 
-def _tell_lost(events: Events, scope: Scope, in_time: str) -> None:
-    events.lost(name_route(scope), in_time)
+def _report_lost(events: Events, scope: Scope, advice: str) -> None:
+    events.report_lost_change(name_route(scope), advice)
 
 
 def _read_exactly(data: bytes) -> Any:
-    """Read once more by the parser that keeps integers of any size, so that too large ones are refused and not rounded.
+    """Parse a text with integers of any size, so that too large ones are refused and not rounded.
 
     Raises:
-        SessionValueError: It is nested too deep, or has a number with too many digits, for any session.
+        SessionValueError: The text is nested too deep for a session, or has a number with too many digits.
     """
     try:
         return json.loads(data)
     except (RecursionError, ValueError):
         raise SessionValueError("data.session of the answer is nested too deep, or has too long a number, to be stored") from None
-
-
-def _plain_session(value: Any) -> Any:
-    data = value.get("data") if isinstance(value, dict) else None
-    return data.get("session") if isinstance(data, dict) else None

@@ -1,11 +1,5 @@
 """SessionMiddleware: the session of every turn, verified before the application runs and sealed into its answer.
 
-A wrong setting that is found while a framework builds its middleware keeps the server from starting.
-
-Starlette and FastAPI make the middleware of ``add_middleware`` and ``Middleware(...)`` when the first message comes in, which
-is the server's question whether the application is ready. Servers take an exception there for an application that knows no
-lifespan, and serve it: every request would fail. So the question is answered here: it is not ready, and why.
-
 >>> from dcaf.core import Keyring
 >>> async def app(scope, receive, send): ...
 >>> SessionMiddleware(app, keys=Keyring.ephemeral(), audience="")
@@ -13,8 +7,13 @@ Traceback (most recent call last):
     ...
 dcaf.core.errors.ConfigurationError: audience= must name this service, ...
 
-What a reader gets wrong: behind it the application reads the plain protocol. The ``data.session`` that it finds in a
-request body *is* the verified state; every other one has been taken out.
+Behind it the application reads the plain protocol. The ``data.session`` that it finds in a request body *is* the verified state;
+every other one has been taken out.
+
+A wrong setting keeps the server from starting. Starlette and FastAPI build the middleware of ``add_middleware`` and
+``Middleware(...)`` only when the server asks whether the application is ready. Servers take an exception there to mean that the
+application knows no lifespan, and serve it: every request would fail. So the middleware answers the question itself: the
+application is not ready, and why.
 """
 
 from __future__ import annotations
@@ -22,44 +21,51 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import wraps
 from typing import Any, ClassVar, Concatenate, Final, Literal, ParamSpec, TypeVar
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from dcaf.asgi.body import Flights, unopened
-from dcaf.asgi.carriers import Carriers, carriers_of, find_presented
-from dcaf.asgi.config import MAX_BODY_BYTES, Config, Routes, Terminal, is_done, routes, watcher
+from dcaf.asgi.body import BytesInFlight, open_nothing
+from dcaf.asgi.carriers import Carrier, Carriers, find_presented_tokens, parse_carriers
+from dcaf.asgi.config import MAX_BODY_BYTES, Config, Routes, Terminal, is_done, load_telemetry, parse_routes
 from dcaf.asgi.events import Event, Events
 from dcaf.asgi.identity import Conversation, Identity, Subject
-from dcaf.asgi.lifecycle import find_dead
+from dcaf.asgi.lifecycle import find_carriers_to_clear
 from dcaf.asgi.problems import refuse
 from dcaf.asgi.request import SCOPE_KEY, RequestSession
-from dcaf.asgi.websocket import PassingSocket, Socket, open_first
+from dcaf.asgi.websocket import PassingWebSocket, SessionWebSocket, open_handshake
 from dcaf.core.arguments import kind_of, require_bool, require_plain_function, texts_of
 from dcaf.core.errors import ConfigurationError, SessionError, SessionUnavailable, describe_raised
 from dcaf.core.migrations import Import, Migration
+from dcaf.core.sealer import MAX_TOKEN_BYTES
 from dcaf.core.session_dict import SessionDict
-from dcaf.core.settings import MAX_TOKEN_BYTES, Keys, build_sealer, require_choice, require_positive
+from dcaf.core.settings import ABSOLUTE_TIMEOUT, IDLE_TIMEOUT, Keys, build_sealer, require_choice, require_positive
 from dcaf.core.store import SessionStore, level_of, require_store
 
 Made = TypeVar("Made")
 P = ParamSpec("P")
 
+MIB: Final = 1024 * 1024
+PLAIN_AND_ENCRYPTED: Final = (
+    "plain= with encrypt=True: a plain route reads the whole state in its request body, where frameworks echo it in their "
+    "validation errors. Drop one of the two, or pass plain_secret=True."
+)
+OR_IMPORT: Final = ", or an Import(until=, accept=) from dcaf.asgi, which takes plain sessions in until a date"
+MOUNTED_TWICE: Final = "SessionMiddleware is mounted twice around one application. Remove one of the two."
 
-def fails_at_start(make: Callable[Concatenate[Made, P], None]) -> Callable[Concatenate[Made, P], None]:
-    """What raises for a wrong setting; while a server asks whether the application is ready, the error is kept for the answer.
 
-    So is whatever a function raises that was given as a setting, and is called at once.
+def fail_at_startup(make: Callable[Concatenate[Made, P], None]) -> Callable[Concatenate[Made, P], None]:
+    """Keep what an ``__init__`` raises while the server asks whether the application is ready; at any other time raise it.
 
     Args:
-        make: The ``__init__`` of a middleware. What it raised there is its ``_failure`` then, and None if all is well.
+        make: The ``__init__`` of a middleware. Its ``_failure`` is what was kept, and None if all is well.
     """
 
     @wraps(make)
-    def made(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> None:
+    def make_or_keep(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> None:
         self._failure = None
         try:
             make(self, *args, **kwargs)
@@ -68,36 +74,7 @@ def fails_at_start(make: Callable[Concatenate[Made, P], None]) -> Callable[Conca
                 raise
             self._failure = failure
 
-    return made
-
-
-def is_in_lifespan() -> bool:
-    """Whether the caller runs within an application that was asked whether it is ready."""
-    frame = sys._getframe(1).f_back
-    while frame is not None:
-        scope = frame.f_locals.get("scope")
-        if isinstance(scope, dict) and scope.get("type") == "lifespan":
-            return True
-        frame = frame.f_back
-    return False
-
-
-async def refuse_start(failure: Exception, scope: Scope, receive: Receive, send: Send) -> None:
-    """Say that the application cannot start; the server logs the message, and ends. Raises the failure for any other connection."""
-    if scope["type"] != "lifespan":
-        raise failure
-    told = str(failure) if isinstance(failure, ConfigurationError | TypeError) else describe_raised(failure)
-    await receive()
-    await send({"type": "lifespan.startup.failed", "message": f"dcaf: {told}"})
-
-
-MIB: Final = 1024 * 1024
-PLAIN_AND_ENCRYPTED: Final = (
-    "plain= with encrypt=True: a plain route reads the whole state in its request body, where frameworks echo it in their "
-    "validation errors. Drop one of the two, or pass plain_secret=True."
-)
-DOOR: Final = ", or an Import(until=, accept=) from dcaf.asgi, which takes plain sessions in until a date"
-MOUNTED_TWICE: Final = "SessionMiddleware is mounted twice around one application. Remove one of the two."
+    return make_or_keep
 
 
 class SessionMiddleware:
@@ -140,7 +117,7 @@ class SessionMiddleware:
         bind_request_session: Whether ``request.session`` is the Session too.
         version: Version of the application's own schema.
         migrations: ``{n: function}``, each making the values of version n out of those of n - 1.
-        on_event: Told of each refusal and each other event that an operator counts; must not block.
+        on_event: Called with each refusal and each other event that an operator counts; must not block.
         clock: Seconds since the epoch.
         randomness: That many random bytes, for session ids.
         store: Opens every session and commits what is sealed of it: a ledger, a session service, or a SessionStore of your own; see
@@ -154,7 +131,7 @@ class SessionMiddleware:
     _shown_as: ClassVar[type[SessionDict] | None] = None
     _failure: Exception | None
 
-    @fails_at_start
+    @fail_at_startup
     def __init__(
         self,
         app: ASGIApp,
@@ -168,8 +145,8 @@ class SessionMiddleware:
         mirror: Iterable[str] | bool | None = None,
         plain: Routes = (),
         plain_secret: bool = False,
-        idle_timeout: timedelta = timedelta(days=7),
-        absolute_timeout: timedelta = timedelta(days=30),
+        idle_timeout: timedelta = IDLE_TIMEOUT,
+        absolute_timeout: timedelta = ABSOLUTE_TIMEOUT,
         on_refused: Literal["reject", "restart"] | None = None,
         unsigned: Import | Literal["reject", "ignore"] = "reject",
         max_body_bytes: int = MAX_BODY_BYTES,
@@ -191,12 +168,9 @@ class SessionMiddleware:
         if isinstance(app, SessionMiddleware):
             raise ConfigurationError(app._twice)
         self.app = app
-        self._exempt = routes("exempt", exempt)
-        if encrypt and (callable(plain) or texts_of(plain)) and not require_bool("plain_secret=", plain_secret):
-            raise ConfigurationError(PLAIN_AND_ENCRYPTED)
-        require_positive("max_token_bytes", max_token_bytes)
-        in_body, others_by = carriers_of(carriers)
-        room = max_token_bytes if in_body else min(max_token_bytes, max(carrier.room_bytes for carrier in others_by))
+        self._exempt = parse_routes("exempt", exempt)
+        _check_plain(plain, encrypt=encrypt, plain_secret=plain_secret)
+        in_body, others_by = parse_carriers(carriers)
         sealer = build_sealer(
             keys=keys,
             audience=audience,
@@ -205,26 +179,24 @@ class SessionMiddleware:
             mirror=mirror,
             idle_timeout=idle_timeout,
             absolute_timeout=absolute_timeout,
-            max_token_bytes=room,
+            max_token_bytes=_limit_token(require_positive("max_token_bytes", max_token_bytes), others_by, in_body=in_body),
             version=version,
             migrations=migrations,
             clock=clock,
             randomness=randomness,
         )
-        require_store(store)
-        told = None if on_event is None else require_plain_function("on_event=", on_event)
         self._config = Config(
             sealer=sealer,
             identity=Identity(subject, conversation),
             store=store,
-            events=Events(told, watcher(level_of(store))),
+            events=_make_events(on_event, store),
             restarts=None if on_refused is None else require_choice("on_refused", on_refused, ("reject", "restart")) == "restart",
-            unsigned=unsigned if isinstance(unsigned, Import) else require_choice("unsigned", unsigned, ("reject", "ignore"), DOOR),
-            is_plain=routes("plain", plain),
-            passes_streams=routes("pass_streams", pass_streams),
+            unsigned=_require_unsigned(unsigned),
+            is_plain=parse_routes("plain", plain),
+            passes_streams=parse_routes("pass_streams", pass_streams),
             terminal=require_plain_function("terminal=", terminal),
-            verify=sealer.opened if in_body else unopened,
-            flights=Flights(require_positive("max_bytes_in_flight", max_bytes_in_flight)),
+            verify=sealer.opened if in_body else open_nothing,
+            bytes_in_flight=BytesInFlight(require_positive("max_bytes_in_flight", max_bytes_in_flight)),
             max_body_bytes=require_positive("max_body_bytes", max_body_bytes),
             max_response_bytes=require_positive("max_response_bytes", max_response_bytes),
             in_body=in_body,
@@ -232,8 +204,7 @@ class SessionMiddleware:
             binds_request_session=require_bool("bind_request_session=", bind_request_session),
             shown_as=self._shown_as,
         )
-        if not callable(app) or isinstance(app, type):
-            raise ConfigurationError(f"SessionMiddleware() takes the ASGI application first, not {kind_of(app)}.")
+        _check_application(app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection; a lifespan, and exempt routes, pass as they are."""
@@ -252,19 +223,19 @@ class SessionMiddleware:
 
     async def _serve_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         config = self._config
-        presented = find_presented(config.carriers, scope)
+        presented = find_presented_tokens(config.carriers, scope)
         try:
-            turn = await open_first(config, scope, presented)
+            turn = await open_handshake(config, scope, presented)
         except (SessionError, SessionUnavailable) as refusal:
-            config.events.refused(refusal)
-            await refuse(refusal, scope, receive, send, find_dead(refusal, presented))
+            config.events.report_refusal(refusal)
+            await refuse(refusal, scope, receive, send, find_carriers_to_clear(refusal, presented))
             return
         try:
             turn.scope = inner = {**scope, SCOPE_KEY: turn.session}
             if config.binds_request_session:
                 inner["session"] = turn.session if config.shown_as is None else config.shown_as.of(turn.session)
-            socket = (Socket if config.in_body else PassingSocket)(turn, inner, receive, send)
-        except BaseException:  # what plain= raises, perhaps
+            socket = (SessionWebSocket if config.in_body else PassingWebSocket)(turn, inner, receive, send)
+        except BaseException:  # plain= is a function of the application's own
             await turn.release()
             raise
         await socket.run(self.app)
@@ -277,3 +248,49 @@ class SessionMiddleware:
             f"{type(scope['session']).__name__}). Remove that one, or pass bind_request_session=False to dcaf's and use "
             "dcaf.current_session()."
         )
+
+
+def is_in_lifespan() -> bool:
+    """Whether the server is asking this application whether it is ready: a caller up the stack serves the lifespan."""
+    frame = sys._getframe(1).f_back
+    while frame is not None:
+        scope = frame.f_locals.get("scope")
+        if isinstance(scope, dict) and scope.get("type") == "lifespan":
+            return True
+        frame = frame.f_back
+    return False
+
+
+async def refuse_start(failure: Exception, scope: Scope, receive: Receive, send: Send) -> None:
+    """Tell the server that the application cannot start: it logs the message and ends. Raises the failure for other connections."""
+    if scope["type"] != "lifespan":
+        raise failure
+    message = str(failure) if isinstance(failure, ConfigurationError | TypeError) else describe_raised(failure)
+    await receive()
+    await send({"type": "lifespan.startup.failed", "message": f"dcaf: {message}"})
+
+
+def _check_application(app: Any) -> None:
+    if not callable(app) or isinstance(app, type):
+        raise ConfigurationError(f"SessionMiddleware() takes the ASGI application first, not {kind_of(app)}.")
+
+
+def _check_plain(plain: Routes, *, encrypt: bool, plain_secret: bool) -> None:
+    """Refuse a plain route on an encrypted session that nobody has allowed."""
+    if encrypt and (callable(plain) or texts_of(plain)) and not require_bool("plain_secret=", plain_secret):
+        raise ConfigurationError(PLAIN_AND_ENCRYPTED)
+
+
+def _require_unsigned(unsigned: Import | Literal["reject", "ignore"]) -> Import | Literal["reject", "ignore"]:
+    return unsigned if isinstance(unsigned, Import) else require_choice("unsigned", unsigned, ("reject", "ignore"), OR_IMPORT)
+
+
+def _limit_token(max_token_bytes: int, carriers: Sequence[Carrier], *, in_body: bool) -> int:
+    """The longest token that anything carries."""
+    return max_token_bytes if in_body else min(max_token_bytes, max(carrier.room_bytes for carrier in carriers))
+
+
+def _make_events(on_event: Callable[[Event], None] | None, store: SessionStore | None) -> Events:
+    require_store(store)
+    on_event = None if on_event is None else require_plain_function("on_event=", on_event)
+    return Events(on_event, load_telemetry(level_of(store)))

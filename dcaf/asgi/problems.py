@@ -1,19 +1,13 @@
-"""Problem details (RFC 9457) for a refused client, one static body a code; and the JSON Schemas of refusals and envelopes.
-
-What a refused client is told: problem details (RFC 9457), static text, one body a code, byte for byte.
+"""What a refused client gets: problem details (RFC 9457), and the JSON Schemas of refusals and envelopes for a service's documents.
 
 >>> from dcaf.core import SessionInvalid
 >>> build_body(SessionInvalid(reason="mac"))["code"]
 'session-invalid'
-
-The reason is for the log. Whatever the cause, two answers of one code are the same bytes.
-
-What stands at ``data.session``, and what a refusal says, as JSON Schemas for the documents of services.
-
 >>> sorted(REFUSED)
 [400, 409, 413, 415, 503]
 
-What a reader gets wrong: nothing is validated against them. The middleware reads the token, and tells a refusal by itself.
+The text is static: the reason is for the log, and whatever it is, two answers of one code are the same bytes. Nothing is validated
+against the schemas.
 """
 
 from __future__ import annotations
@@ -27,7 +21,7 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from dcaf.asgi.body import IN_FLIGHT, announced_bytes
+from dcaf.asgi.body import IN_FLIGHT, read_content_length
 from dcaf.asgi.carriers import Carrier
 from dcaf.core.envelope import RESTART
 from dcaf.core.errors import SessionConflict, SessionError, SessionUnavailable
@@ -46,118 +40,9 @@ LINGER_S: Final = 2.0
 UNREAD_S: Final = 0.25
 LINGER_BYTES: Final = 512 * 1024
 ANNOUNCED_BYTES: Final = 8 * 1024 * 1024
-"""For how long, and how much of it, a body that was refused is read and dropped, so that its client reads the answer: a connection
-that is closed while bytes come in is reset, and takes the answer with it. One whose length was announced is read whole up to the
-last figure; of a longer one the rest is left to itself for a moment, in which its sender cannot go on and reads."""
-
-
-def build_body(refusal: SessionError | SessionUnavailable) -> dict[str, Any]:
-    """The members of the answer; ``data.session`` only where the client is to drop the session it has, or to adopt another."""
-    body = {
-        "type": "about:blank",
-        "title": TITLES.get(refusal.http_status) or HTTPStatus(refusal.http_status).phrase,
-        "status": refusal.http_status,
-        "detail": refusal.detail,
-        "code": refusal.code,
-    }
-    return body | find_members(refusal)
-
-
-def find_members(refusal: SessionError | SessionUnavailable) -> dict[str, Any]:
-    """What an answer that refuses says of the session: to drop it; or, of one whose answer was lost, the current envelope.
-
-    That carries the hint ``retry`` where the request was not applied: its client may send it again.
-    """
-    if refusal.offers_restart:
-        return {"data": START_OVER}
-    if not isinstance(refusal, SessionConflict):
-        return {}
-    found: dict[str, Any] = {} if refusal.applied is None else {"applied": refusal.applied}
-    session = None if refusal.envelope is None else _read_envelope(refusal.envelope)
-    if session is not None:
-        if refusal.applied is False:
-            session[RESERVED]["retry"] = True
-        found["data"] = {"session": session}
-    return found
-
-
-def _read_envelope(envelope: bytes) -> dict[str, Any] | None:
-    """The envelope that a store gives once more; None where it is none, as of a session that a header or a cookie carried."""
-    try:
-        session = orjson.loads(envelope)
-        return session if isinstance(session[RESERVED]["token"], str) else None
-    except (ValueError, TypeError, LookupError):
-        return None
-
-
-def build_problem(refusal: SessionError | SessionUnavailable, *, http_version: str = "1.1") -> Response:
-    """The whole answer. Where the body was not read to its end it closes the connection, on HTTP/1.1 alone."""
-    headers = {"Cache-Control": "no-store"}
-    if refusal.code in RETRY_AFTER_S:
-        headers["Retry-After"] = RETRY_AFTER_S[refusal.code]
-    if is_unread(refusal) and http_version.startswith("1"):
-        headers["Connection"] = "close"
-    return Response(orjson.dumps(build_body(refusal)), refusal.http_status, headers, "application/problem+json")
-
-
-def is_unread(refusal: SessionError | SessionUnavailable) -> bool:
-    """Whether the body was perhaps not read to its end when it was refused."""
-    return refusal.http_status in UNREAD or refusal.reason == IN_FLIGHT
-
-
-def error_text(code: str, **members: Any) -> bytes:
-    """The text of an error, as an event or a frame."""
-    return orjson.dumps({"type": "error", "code": code, **members})
-
-
-async def refuse(
-    refusal: SessionError | SessionUnavailable,
-    scope: Scope,
-    receive: Receive,
-    send: Send,
-    dead: Iterable[Carrier],
-    *,
-    is_coming: bool = False,
-) -> None:
-    """Answer with a problem; a WebSocket whose server cannot is closed before it is open.
-
-    Args:
-        refusal: Why.
-        scope: Of the request, or of the socket.
-        receive: Gives what is still coming.
-        send: Takes the answer.
-        dead: By which carriers the client is to drop what it has.
-        is_coming: Whether a part of the body is still to be received.
-    """
-    if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
-        await send({"type": "websocket.close", "code": POLICY, "reason": refusal.code})
-        return
-    version = scope.get("http_version", "1.1")
-    answer = build_problem(refusal, http_version=version)
-    for carrier in dead:
-        answer.raw_headers = list(carrier.clear(scope, answer.raw_headers))
-    if not is_coming or not version.startswith("1"):
-        await answer(scope, receive, send)
-        return
-    await send({"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers})
-    await send({"type": "http.response.body", "body": answer.body, "more_body": True})
-    await _linger(dict(scope["headers"]), receive)
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-async def _linger(headers: Mapping[bytes, bytes], receive: Receive) -> None:
-    """Read and drop what still comes of a body, as far as the limits allow."""
-    announced = announced_bytes(headers)
-    limit_bytes = ANNOUNCED_BYTES if 0 < announced <= ANNOUNCED_BYTES else LINGER_BYTES
-    with anyio.move_on_after(LINGER_S):
-        while limit_bytes > 0:
-            message = await receive()
-            if not message.get("more_body", False):
-                return
-            limit_bytes -= len(message.get("body", b""))
-        if announced:
-            await anyio.sleep(UNREAD_S)
-
+"""For how long, and up to how many bytes, the body of a refused request is read and dropped, so that its client reads the answer: a
+connection that is closed while bytes come in is reset, and the answer is lost. A body of an announced length is read whole up to
+the last figure; after a longer one the connection stays open for a moment, in which its sender cannot go on and reads."""
 
 ENVELOPE: Final[dict[str, Any]] = {
     "type": "object",
@@ -205,3 +90,109 @@ REFUSED: Final[dict[int, str]] = {
     503: "The session cannot be checked right now.",
 }
 """Status of an answer that the middleware may give instead of the application -> what it means."""
+
+
+def build_body(refusal: SessionError | SessionUnavailable) -> dict[str, Any]:
+    """The members of the answer; ``data.session`` only where the client is to drop its session, or to adopt another one."""
+    body = {
+        "type": "about:blank",
+        "title": TITLES.get(refusal.http_status) or HTTPStatus(refusal.http_status).phrase,
+        "status": refusal.http_status,
+        "detail": refusal.detail,
+        "code": refusal.code,
+    }
+    return body | find_members(refusal)
+
+
+def find_members(refusal: SessionError | SessionUnavailable) -> dict[str, Any]:
+    """What a refusal says of the session: that the client is to drop it, or the current envelope where an answer was lost.
+
+    That envelope has the hint ``retry`` where the request was not applied: the client may send it again.
+    """
+    if refusal.offers_restart:
+        return {"data": START_OVER}
+    if not isinstance(refusal, SessionConflict):
+        return {}
+    found: dict[str, Any] = {} if refusal.applied is None else {"applied": refusal.applied}
+    session = None if refusal.envelope is None else _read_envelope(refusal.envelope)
+    if session is not None:
+        if refusal.applied is False:
+            session[RESERVED]["retry"] = True
+        found["data"] = {"session": session}
+    return found
+
+
+def _read_envelope(envelope: bytes) -> dict[str, Any] | None:
+    """The envelope that a store gives once more; None where it has only a token, as of a session in a header or a cookie."""
+    try:
+        session = orjson.loads(envelope)
+        return session if isinstance(session[RESERVED]["token"], str) else None
+    except (ValueError, TypeError, LookupError):
+        return None
+
+
+def build_problem(refusal: SessionError | SessionUnavailable, *, http_version: str = "1.1") -> Response:
+    """The whole answer. On HTTP/1.1 it closes the connection where the body was not read to its end."""
+    headers = {"Cache-Control": "no-store"}
+    if refusal.code in RETRY_AFTER_S:
+        headers["Retry-After"] = RETRY_AFTER_S[refusal.code]
+    if is_unread(refusal) and http_version.startswith("1"):
+        headers["Connection"] = "close"
+    return Response(orjson.dumps(build_body(refusal)), refusal.http_status, headers, "application/problem+json")
+
+
+def is_unread(refusal: SessionError | SessionUnavailable) -> bool:
+    """Whether the body may not have been read to its end."""
+    return refusal.http_status in UNREAD or refusal.reason == IN_FLIGHT
+
+
+def build_error(code: str, **members: Any) -> bytes:
+    """The text of an error, as an event or a frame."""
+    return orjson.dumps({"type": "error", "code": code, **members})
+
+
+async def refuse(
+    refusal: SessionError | SessionUnavailable,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    to_clear: Iterable[Carrier],
+    *,
+    is_coming: bool = False,
+) -> None:
+    """Answer with a problem; a WebSocket is closed before it is open where the server cannot answer one.
+
+    Args:
+        refusal: Why.
+        scope, receive, send: Those of the request or of the socket.
+        to_clear: The carriers whose session the client is to drop.
+        is_coming: Whether a part of the body is still to be received.
+    """
+    if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": POLICY, "reason": refusal.code})
+        return
+    version = scope.get("http_version", "1.1")
+    answer = build_problem(refusal, http_version=version)
+    for carrier in to_clear:
+        answer.raw_headers = list(carrier.clear(scope, answer.raw_headers))
+    if not is_coming or not version.startswith("1"):
+        await answer(scope, receive, send)
+        return
+    await send({"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers})
+    await send({"type": "http.response.body", "body": answer.body, "more_body": True})
+    await _linger(dict(scope["headers"]), receive)
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _linger(headers: Mapping[bytes, bytes], receive: Receive) -> None:
+    """Read and drop the rest of a body, as far as the limits allow."""
+    announced = read_content_length(headers)
+    limit_bytes = ANNOUNCED_BYTES if 0 < announced <= ANNOUNCED_BYTES else LINGER_BYTES
+    with anyio.move_on_after(LINGER_S):
+        while limit_bytes > 0:
+            message = await receive()
+            if not message.get("more_body", False):
+                return
+            limit_bytes -= len(message.get("body", b""))
+        if announced:
+            await anyio.sleep(UNREAD_S)

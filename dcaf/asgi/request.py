@@ -1,7 +1,4 @@
-"""One HTTP request with a session: read, opened, run, answered.
-
-The steps are those of ``lifecycle``; here is what HTTP adds to them: the body that is received and replayed, and the answer.
-"""
+"""Serve one HTTP request with a session: the body that is received and replayed, the steps of ``lifecycle``, and the answer."""
 
 from __future__ import annotations
 
@@ -13,34 +10,25 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dcaf.asgi.body import announced_bytes, find_sessions, is_json
-from dcaf.asgi.carriers import Presented, find_presented
+from dcaf.asgi.body import find_sessions, may_be_json, read_content_length
+from dcaf.asgi.carriers import SAFE_METHODS, PresentedToken, find_presented_tokens
 from dcaf.asgi.config import Config
-from dcaf.asgi.headers import is_encoded, rewritten
-from dcaf.asgi.json_sessions import Found
-from dcaf.asgi.lifecycle import DISAGREEMENT, Turn, find_dead
+from dcaf.asgi.headers import is_encoded, set_length
+from dcaf.asgi.json_sessions import BodySessions
+from dcaf.asgi.lifecycle import DISAGREEMENT, ASGITurn, find_carriers_to_clear
 from dcaf.asgi.problems import is_unread, refuse
-from dcaf.asgi.responses import Answer, AnswerBeside
-from dcaf.asgi.streams import sending
+from dcaf.asgi.responses import BodySender, HeaderSender
+from dcaf.asgi.streams import checkpoint_sender
 from dcaf.core.claims import Claims
 from dcaf.core.context import begin, end
 from dcaf.core.errors import BodyTooLarge, EncodedBody, SessionError, SessionUnavailable
 from dcaf.core.store import OpenRequest, digest_parts
 
 SCOPE_KEY: Final = "dcaf.session"
-SAFE: Final = ("GET", "HEAD", "OPTIONS", "TRACE")
-"""Methods that promise to change nothing (RFC 9110, section 9.2.1)."""
 
 
-class RequestSession(Turn):
-    """The turn of one request.
-
-    Args:
-        config: The service's.
-        scope: Of the request.
-        receive: Gives its body.
-        send: Takes the answer.
-    """
+class RequestSession(ASGITurn):
+    """The turn of one request."""
 
     __slots__ = ("_data", "_is_coming", "_receive", "_rewrite", "_send")
 
@@ -56,7 +44,7 @@ class RequestSession(Turn):
         """Serve the request, or refuse it."""
         config = self.config
         if config.carriers:
-            self.presented: Sequence[Presented] = find_presented(config.carriers, self.scope)
+            self.presented: Sequence[PresentedToken] = find_presented_tokens(config.carriers, self.scope)
         try:
             try:
                 data = await self._receive_body()
@@ -71,47 +59,47 @@ class RequestSession(Turn):
                 await self._refuse(refusal)
                 return
             if config.events.watcher is not None:
-                self.tell_opened(len(data))
+                self.report_opened(len(data))
             await self._run(app)
         finally:
             if self.lease is not None:
                 await self.release()
 
     async def _refuse(self, refusal: SessionError | SessionUnavailable) -> None:
-        self.config.events.refused(refusal)
+        self.config.events.report_refusal(refusal)
         in_body = self.place is not None and refusal.reason != DISAGREEMENT
-        dead = () if in_body else find_dead(refusal, self.presented)
-        await refuse(refusal, self.scope, self._receive, self._send, dead, is_coming=self._is_coming and is_unread(refusal))
+        to_clear = () if in_body else find_carriers_to_clear(refusal, self.presented)
+        await refuse(refusal, self.scope, self._receive, self._send, to_clear, is_coming=self._is_coming and is_unread(refusal))
 
     def describe(self, claims: Claims | None) -> OpenRequest:
-        """As of the turn without a transport, with what tells this request from others."""
+        """What the store is asked, with what tells this request from others."""
         key = dict(self.scope["headers"]).get(b"idempotency-key")
         request = replace(
             super().describe(claims),
-            is_safe=self.scope["method"] in SAFE,
+            is_safe=self.scope["method"] in SAFE_METHODS,
             idempotency_key=None if key is None else key.decode("latin-1"),
         )
         if self._data is None or self._is_coming:
             return request
-        # Of the turn only what is digested: a lease that held its turn would be left to the garbage collector.
+        # Only what is digested: a lease that held its turn would be left to the garbage collector.
         return replace(request, identity=partial(digest_parts, *_request_line(self.scope), self._data))
 
     async def _receive_body(self) -> bytes | None:
         """Read the body as far as it must be read, and find the sessions in it; None where the client has left.
 
-        A body that could be read as JSON by anybody is read whole, whatever its method and Content-Type say: one that slipped
-        past would carry an unverified session into the application.
+        A body that anybody could read as JSON is read whole, whatever its method and Content-Type say: otherwise an unverified
+        session could reach the application.
 
         Raises:
             EncodedBody: It has a Content-Encoding.
-            BodyTooLarge: It is JSON over the limit; nothing beyond the limit was kept. Or it has more structure than is parsed.
-            MalformedJSON: It is JSON that a strict parser refuses.
+            BodyTooLarge: It is JSON over the limit, and nothing beyond the limit was kept; or it has more structure than is parsed.
+            MalformedJSON: A strict parser refuses it.
             SessionUnavailable: Too many bytes are being read already.
         """
         config, headers = self.config, dict(self.scope["headers"])
         if b"content-encoding" in headers and is_encoded(self.scope["headers"]):
             raise EncodedBody(reason="content-encoding")
-        flights, taken_bytes = config.flights, 0
+        bytes_in_flight, taken_bytes = config.bytes_in_flight, 0
         data: bytes | bytearray = b""
         kind: bool | None = None
         try:
@@ -122,59 +110,59 @@ class RequestSession(Turn):
                 chunk, self._is_coming = message.get("body", b""), message.get("more_body", False)
                 data = _extend(data, chunk) if data else chunk
                 taken_bytes += len(chunk)
-                flights.take(len(chunk))
-                # White space alone does not tell what it is.
+                bytes_in_flight.take(len(chunk))
+                # None so far: the first chunks may be white space alone.
                 if kind is None:
-                    kind = is_json(chunk)
+                    kind = may_be_json(chunk)
                 if kind is not False and len(data) > config.max_body_bytes:
                     raise BodyTooLarge(reason="length")
-                if kind and self._is_coming and announced_bytes(headers) > config.max_body_bytes:
+                if kind and self._is_coming and read_content_length(headers) > config.max_body_bytes:
                     raise BodyTooLarge(reason="content-length")
             if kind:
                 self.found = await find_sessions(bytes(data), config.verify)
         finally:
-            flights.give_back(taken_bytes)
+            bytes_in_flight.give_back(taken_bytes)
         return bytes(data)
 
     async def _run(self, app: ASGIApp) -> None:
-        """Have the application answer; what it reads is the body with the verified state in it."""
+        """Have the application answer; it reads the body with the verified state in it."""
         config = self.config
         if config.binds_request_session:
             self.scope["session"] = self.session if config.shown_as is None else config.shown_as.of(self.session)
         in_body = config.in_body and self.carrier is None
         self.adopts = self.adopts and in_body
-        answer = Answer(self, self._send) if in_body else AnswerBeside(self, self._send)
-        session, checkpoint = begin(self.session), sending.set((get_ident(), answer.checkpoint))
+        answer = BodySender(self, self._send) if in_body else HeaderSender(self, self._send)
+        session, checkpoint = begin(self.session), checkpoint_sender.set((get_ident(), answer.checkpoint))
         try:
             await app(self.scope, self._replay, answer.send)
         except Exception:
             await answer.fail()
             raise
         finally:
-            sending.reset(checkpoint)
+            checkpoint_sender.reset(checkpoint)
             end(session)
             self.end()
-        answer.tell_late_change()
+        answer.report_late_change()
 
-    def _prepare_body(self, found: Found) -> None:
-        """Say how long the body is with the verified state in the place of the one that counts; it is made when it is read.
+    def _prepare_body(self, found: BodySessions) -> None:
+        """Set the length of the body with the verified state in it; the body itself is written only if it is read.
 
         Raises:
-            SessionInvalid: The sealed state is no object: another program that has our key sealed it.
+            SessionInvalid: The sealed state is not an object: another program that has our key sealed it.
         """
-        self.adopts: bool = self.is_plain
-        self.found: Found | None = None
+        self.adopts: bool = self.config.is_plain is not None and self.is_plain
+        self.found: BodySessions | None = None
         if not found.places:
             return
         kept = self.place
         visible = self.config.sealer.visible(self.session, whole=self.adopts) if kept is not None else b""
         length = found.text.measure(found.places, kept, len(visible))
-        self.scope["headers"] = rewritten(self.scope["headers"], length)
-        self._rewrite = partial(found.text.rewritten, found.places, kept, visible)
+        self.scope["headers"] = set_length(self.scope["headers"], length)
+        self._rewrite = partial(found.text.rewrite, found.places, kept, visible)
         self._data = b""
 
     async def _replay(self) -> Message:
-        """What was read of the body, and then what comes."""
+        """The part of the body that was read, then the rest as it comes."""
         if self._data is None:
             return await self._receive()
         data, self._data = self._data if self._rewrite is None else self._rewrite(), None
@@ -183,7 +171,7 @@ class RequestSession(Turn):
 
 
 def _request_line(scope: Scope) -> tuple[bytes, ...]:
-    """What tells a request from others beside its body."""
+    """What tells a request from others, besides its body."""
     kind = dict(scope["headers"]).get(b"content-type", b"")
     path = scope.get("raw_path") or scope["path"].encode("utf-8", "surrogatepass")
     return scope["method"].encode(), path, scope.get("query_string", b""), kind

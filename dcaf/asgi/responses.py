@@ -1,26 +1,25 @@
-"""Put the session into an answer: into a JSON object, a stream, or the headers. Any other answer passes as it is.
+"""Send the application's answer with the session: in a JSON object, in a stream, or in the headers. Any other answer passes.
 
-An ``Answer`` carries the session in its body; an ``AnswerBeside`` in a header or a cookie. What an ``Answer`` does with the next
-message of the application depends on where it is:
+A ``BodySender`` puts the session into the body, a ``HeaderSender`` into a header or a cookie. What a ``BodySender`` does with the
+next message of the application depends on its phase:
 
-    phase    message                              what happens                                          next
-    BEGINS   start of JSON                        it is held back                                       HELD
-    BEGINS   any other start, status 500 or more  it passes                                             PASSES
-    BEGINS   start of a stream                    it passes; the stream does the rest                   STREAMS
-    BEGINS   any other start                      it passes, if the session is unmodified               PASSES
-    HELD     a part of the body                   it is kept, up to the limit                           HELD, PASSES
-    HELD     the end of the body                  both leave, with the session; without, from 500 on    PASSES
-    HELD     the end, and the session is refused  the problem leaves instead                            OVER
-    HELD     the end, and it cannot be written    the error is raised, and nothing was sent             BEGINS
-    HELD     anything else                        the start passes, if the session is unmodified        PASSES
-    PASSES   anything                             it passes                                             PASSES
-    OVER     anything                             it is dropped                                         OVER
+    phase    message                              what happens                                            next
+    BEGINS   start of JSON                        it is held back                                         HELD
+    BEGINS   any other start, status 500 or more  it is sent                                              PASSES
+    BEGINS   start of a stream                    it is sent; the stream does the rest                    STREAMS
+    BEGINS   any other start                      it is sent, if the session is unmodified                PASSES
+    HELD     a part of the body                   it is kept, up to the limit                             HELD, PASSES
+    HELD     the end of the body                  both are sent, with the session; without it from 500    PASSES
+    HELD     the end, and the session is refused  the problem is sent instead                             OVER
+    HELD     the end, and it cannot be written    the error is raised, and nothing was sent               BEGINS
+    HELD     anything else                        the start is sent, if the session is unmodified         PASSES
+    PASSES   anything                             it is sent                                              PASSES
+    OVER     anything                             it is dropped                                           OVER
 
-Nothing is sealed for a status of 500 or more. No JSON leaves with a session that is not the service's own (see ``planted``). An
-answer that cannot carry a changed session is an error before it starts: a client that got it would go on with the state of
-before. After the error the answer is at its beginning again: an application that begins another one has it sent whole. One around
-the middleware always can. Starlette's error handlers inside it cannot, since they take the first start for sent: the server then
-answers for them.
+Nothing is sealed for a status of 500 or more. No JSON is sent with a session that is not the service's own (``json_walk``). An
+answer that cannot carry a changed session is an error before it starts: its client would go on from the state of before. After the
+error the phase is BEGINS again, so that an application may send another answer. One around the middleware always can; Starlette's
+error handlers inside it cannot, because they believe that the first start was sent: the server then answers for them.
 """
 
 from __future__ import annotations
@@ -37,26 +36,26 @@ from dcaf.asgi.body import INLINE_STRUCTURE, off_the_loop
 from dcaf.asgi.carriers import Carrier, HeaderCarrier
 from dcaf.asgi.config import name_request
 from dcaf.asgi.diagnostics import NOT_WHOLE, describe_answer, describe_uncarried
-from dcaf.asgi.headers import JSON, Raw, carrying, is_encoded, is_json, media_type, private
-from dcaf.asgi.json_walk import clear_whole
-from dcaf.asgi.lifecycle import Turn, parse
+from dcaf.asgi.headers import JSON, Raw, describe_new_body, forbid_storing, is_encoded, is_json_type, media_type
+from dcaf.asgi.json_walk import remove_sessions_of_text
+from dcaf.asgi.lifecycle import ASGITurn, parse
 from dcaf.asgi.problems import build_problem
-from dcaf.asgi.streams import Stream, cutter
+from dcaf.asgi.streams import SessionStream, choose_cutter
 from dcaf.core.errors import NotCarriedError, SessionError, SessionUnavailable
 from dcaf.core.mapping import state_of
 
 SERVER_ERROR: Final = 500
 REDIRECTION: Final = 300
 JSON_TYPE: Final = JSON.encode()
-BEFORE_THE_START: Final = (
+HEADER_ADVICE: Final = (
     "Change the session before the answer starts: header and cookie are written then, and a cookie on no request of another site"
 )
 LARGEST: Final = 3
-"""Keys that are named where there is no room for all."""
+"""How many of the largest keys are named in an error."""
 
 
-class Phase(Enum):
-    """Where an answer is: see the table above."""
+class AnswerPhase(Enum):
+    """The phase of an answer: see the table above."""
 
     BEGINS = auto()
     HELD = auto()
@@ -65,21 +64,16 @@ class Phase(Enum):
     OVER = auto()
 
 
-class Answer:
-    """One answer on its way out, whose body carries the session.
+class BodySender:
+    """Sends one answer whose body carries the session."""
 
-    Args:
-        turn: The turn.
-        send: Where the answer goes.
-    """
-
-    def __init__(self, turn: Turn, send: Send) -> None:
+    def __init__(self, turn: ASGITurn, send: Send) -> None:
         self._turn = turn
         self._send = send
-        self._phase = Phase.BEGINS
+        self._phase = AnswerPhase.BEGINS
         self._start: Message = {}
         self._body = bytearray()
-        self._stream: Stream | None = None
+        self._stream: SessionStream | None = None
         self._owes_checkpoint = False
         self._failed = False
 
@@ -90,25 +84,22 @@ class Answer:
             NotCarriedError: The session was modified, and this answer cannot carry it.
             SessionAliasError, SessionValueError: What tools did to the session cannot be written.
         """
-        kind = message["type"]
-        if kind == "http.response.start" and self._phase in (Phase.BEGINS, Phase.HELD):
+        if message["type"] == "http.response.start" and self._phase in (AnswerPhase.BEGINS, AnswerPhase.HELD):
             self._start, self._body = {**message, "headers": message.get("headers", ())}, bytearray()
-            self._phase = self._choose(self._start)
-            if self._phase is not Phase.HELD:
-                await self._take_start(self._start)
-        elif self._stream is not None:
-            await self._stream.send(message)
-        elif self._phase is not Phase.HELD:
-            if self._phase is not Phase.OVER:
-                await self._send(message)
-        elif kind != "http.response.body":
+            self._phase = self._choose_phase(self._start)
+            if self._phase is not AnswerPhase.HELD:
+                await self._send_at_once(self._start)
+            return
+        if self._phase is AnswerPhase.HELD and message["type"] == "http.response.body":
+            take = self._hold if message.get("more_body", False) else self._complete
+            await take(message.get("body", b""))
+            return
+        if self._phase is AnswerPhase.HELD:
             await self._send_start(None)
+        if self._stream is not None:
+            await self._stream.send(message)
+        elif self._phase is not AnswerPhase.OVER:
             await self._send(message)
-        elif message.get("more_body", False):
-            await self._collect(message.get("body", b""))
-        else:
-            last = message.get("body", b"")
-            await self._complete(bytes(self._body + last) if self._body else last)
 
     async def checkpoint(self, *, may_wait: bool = False) -> bool:
         """Send the session as it is now; False where no stream is sent.
@@ -120,41 +111,41 @@ class Answer:
         """
         if self._stream is not None:
             return await self._stream.checkpoint()
-        self._owes_checkpoint = self._owes_checkpoint or (may_wait and self._phase is Phase.BEGINS)
+        self._owes_checkpoint = self._owes_checkpoint or (may_wait and self._phase is AnswerPhase.BEGINS)
         return self._owes_checkpoint and may_wait
 
     async def fail(self) -> None:
-        """The application raised: a stream that has begun says so, and nothing more is sealed."""
+        """Take note that the application raised: nothing more is sealed, and a stream that has begun gets an error event."""
         self._failed = True
         if self._stream is not None:
             await self._stream.fail()
 
-    def tell_late_change(self) -> None:
-        """Tell the operator of a change that nothing carried, in a background task perhaps: it is lost.
+    def report_late_change(self) -> None:
+        """Report a change that nothing carried, of a background task perhaps: it is lost.
 
-        A client that left a stream early has only kept its old session.
+        Where the client left a stream early, nothing is reported: it keeps the session that it had.
         """
         has_left = self._stream is not None and not (self._stream.has_ended and not self._stream.is_refused)
         if not self._failed and not has_left and self._turn.is_changed:
-            self._turn.tell_lost()
+            self._turn.report_lost()
 
-    def _choose(self, start: Message) -> Phase:
-        """How an answer leaves that begins so."""
-        kind = self._kind(start)
+    def _choose_phase(self, start: Message) -> AnswerPhase:
+        """The phase of an answer after its start."""
+        kind = self._find_kind(start)
         self._failed = self._failed or start["status"] >= SERVER_ERROR
-        if kind is JSON or is_json(kind):
-            return Phase.HELD
+        if kind is JSON or is_json_type(kind):
+            return AnswerPhase.HELD
         if self._failed:
-            return Phase.PASSES
+            return AnswerPhase.PASSES
         config = self._turn.config
         passes = config.passes_streams is not None and config.passes_streams(self._turn.outer)
-        lines = None if passes else cutter(kind, config.max_response_bytes)
+        lines = None if passes else choose_cutter(kind, config.max_response_bytes)
         if lines is None:
-            return Phase.PASSES
-        self._stream = Stream(self._turn, lines, self._send, owes_checkpoint=self._owes_checkpoint)
-        return Phase.STREAMS
+            return AnswerPhase.PASSES
+        self._stream = SessionStream(self._turn, lines, self._send, owes_checkpoint=self._owes_checkpoint)
+        return AnswerPhase.STREAMS
 
-    async def _take_start(self, start: Message) -> None:
+    async def _send_at_once(self, start: Message) -> None:
         """Send the start of an answer that is not held back."""
         try:
             if self._stream is None:
@@ -163,64 +154,75 @@ class Answer:
                 self._check_adoption(start)
                 await self._stream.begin(drop_stale(self._turn, start))
         except BaseException:
-            self._phase = Phase.BEGINS
+            self._phase = AnswerPhase.BEGINS
             raise
 
-    async def _collect(self, part: bytes) -> None:
+    async def _hold(self, part: bytes) -> None:
+        """Keep a part of a body, up to the limit."""
         self._body += part
         if len(self._body) > self._turn.config.max_response_bytes:
             data = bytes(self._body)
             await self._send_start(data)
-            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+            await self._send_body(data, more=True)
 
-    async def _complete(self, data: bytes) -> None:
-        turn, start, size = self._turn, self._start, len(data)
+    async def _complete(self, last: bytes) -> None:
+        """Send an answer whose body has come to its end, with the session where it is due."""
+        data = bytes(self._body + last) if self._body else last
+        turn, size = self._turn, len(data)
         if turn.adopts:
-            self._check_adoption(start)
-        completed, self._phase = None, Phase.BEGINS
+            self._check_adoption(self._start)
+        completed, self._phase = None, AnswerPhase.BEGINS
         try:
-            # Only where the session is to go out with it, is an answer worth being parsed.
+            # An answer is parsed only where the session is to go out with it.
             if size <= turn.config.max_response_bytes and not self._failed and (turn.arrived or turn.is_due or turn.adopts):
                 text = parse(data) if size <= INLINE_STRUCTURE else await off_the_loop(parse, data)
                 completed = None if text is None else await turn.complete(text)
             if completed is None:
-                data = await turn.clear(data, partial(clear_whole, objects_only=True))
+                data = await turn.remove_sessions(data, partial(remove_sessions_of_text, objects_only=True))
         except (SessionError, SessionUnavailable) as refusal:
-            self._failed, self._phase = True, Phase.OVER
+            self._failed, self._phase = True, AnswerPhase.OVER
             await send_problem(turn, refusal, self._send)
             return
         if completed is None:
-            if len(data) != size:
-                self._start = {**start, "headers": carrying(start["headers"], len(data))}
-            await self._send_start(data)
-        else:
-            self._phase = Phase.PASSES
-            if turn.stale:
-                start = drop_stale(turn, start)
-            await self._send({**start, "headers": carrying(start["headers"], len(completed))})
-        await self._send({"type": "http.response.body", "body": data if completed is None else completed, "more_body": False})
+            await self._send_without_session(data, is_changed=len(data) != size)
+            return
+        self._phase = AnswerPhase.PASSES
+        start = drop_stale(turn, self._start) if turn.stale else self._start
+        await self._send({**start, "headers": describe_new_body(start["headers"], len(completed))})
+        await self._send({"type": "http.response.body", "body": completed, "more_body": False})
+
+    async def _send_without_session(self, data: bytes, *, is_changed: bool) -> None:
+        """Send an answer without the session in its body, which is changed where foreign sessions were taken out of it."""
+        if is_changed:
+            self._start = {**self._start, "headers": describe_new_body(self._start["headers"], len(data))}
+        await self._send_start(data)
+        await self._send_body(data, more=False)
+
+    async def _send_body(self, data: bytes, *, more: bool) -> None:
+        if self._phase is not AnswerPhase.OVER:
+            await self._send({"type": "http.response.body", "body": data, "more_body": more})
 
     async def _send_start(self, data: bytes | None) -> None:
-        """Send the start of an answer whose body cannot carry the session, or need not. The headers may carry a new session."""
+        """Send the start of an answer whose body cannot carry the session, or need not. Its headers may carry a new one."""
         turn, start = self._turn, self._start
-        self._phase = Phase.BEGINS
+        self._phase = AnswerPhase.BEGINS
         if self._failed:
             await self._send(mark_private(turn, start))
         elif turn.config.carriers and not turn.arrived:
-            if not await send_beside(turn, drop_stale(turn, start), self._send):
-                self._failed, self._phase = True, Phase.OVER
+            if not await send_with_headers(turn, drop_stale(turn, start), self._send):
+                self._failed, self._phase = True, AnswerPhase.OVER
                 return
         else:
             self._check_unmodified(data)
             await self._send(mark_private(turn, drop_stale(turn, start)))
-        self._phase = Phase.PASSES
+        self._phase = AnswerPhase.PASSES
 
     def _check_adoption(self, start: Message) -> None:
-        """Only an answer of a route that was named, and that says that all went well, may hold a new state."""
+        """A new state counts only in an answer of a route that ``plain=`` names, and with a status of success."""
         self._turn.adopts = self._turn.adopts and start["status"] < REDIRECTION
 
-    def _kind(self, start: Message) -> str:
-        """The media type of an answer whose whole body is there as it is; empty for any other."""
+    def _find_kind(self, start: Message) -> str:
+        """The media type of an answer whose body is whole and not encoded; an empty text for any other."""
         if start["status"] in NOT_WHOLE or self._turn.scope["method"] == "HEAD":
             return ""
         found = dict(start["headers"])
@@ -242,21 +244,17 @@ class Answer:
             raise NotCarriedError(describe_uncarried(name_request(turn.scope), found))
 
 
-class AnswerBeside:
-    """One answer on its way out, whose headers carry the session, and whose body passes as it is.
+class HeaderSender:
+    """Sends one answer whose headers carry the session, and whose body passes.
 
-    What changes the session after the start is too late; the operator is told of it.
-
-    Args:
-        turn: The turn.
-        send: Where the answer goes.
+    The headers are sent when the answer starts. Later changes are lost, and reported as the event ``lost``.
     """
 
-    def __init__(self, turn: Turn, send: Send) -> None:
+    def __init__(self, turn: ASGITurn, send: Send) -> None:
         self._turn = turn
-        self._turn.in_time = BEFORE_THE_START
+        self._turn.advice = HEADER_ADVICE
         self._send = send
-        self._phase = Phase.BEGINS
+        self._phase = AnswerPhase.BEGINS
         self._failed = False
 
     async def send(self, message: Message) -> None:
@@ -266,9 +264,9 @@ class AnswerBeside:
             NotCarriedError: The session was modified, and is too large.
             SessionAliasError, SessionValueError: What tools did to the session cannot be written.
         """
-        if message["type"] == "http.response.start" and self._phase is Phase.BEGINS:
+        if message["type"] == "http.response.start" and self._phase is AnswerPhase.BEGINS:
             await self._take_start({**message, "headers": message.get("headers", ())})
-        elif self._phase is not Phase.OVER:
+        elif self._phase is not AnswerPhase.OVER:
             await self._send(message)
 
     async def checkpoint(self, *, may_wait: bool = False) -> bool:  # noqa: ARG002
@@ -276,27 +274,27 @@ class AnswerBeside:
         return False
 
     async def fail(self) -> None:
-        """The application raised."""
+        """Take note that the application raised."""
         self._failed = True
 
-    def tell_late_change(self) -> None:
-        """Tell the operator of a change that the answer did not carry."""
+    def report_late_change(self) -> None:
+        """Report a change that the answer did not carry."""
         if not self._failed and self._turn.is_changed:
-            self._turn.tell_lost()
+            self._turn.report_lost()
 
     async def _take_start(self, start: Message) -> None:
         turn = self._turn
         if start["status"] >= SERVER_ERROR:
             self._failed = True
             await self._send(mark_private(turn, start))
-        elif not await send_beside(turn, drop_stale(turn, start), self._send):
-            self._failed, self._phase = True, Phase.OVER
+        elif not await send_with_headers(turn, drop_stale(turn, start), self._send):
+            self._failed, self._phase = True, AnswerPhase.OVER
             return
-        self._phase = Phase.PASSES
+        self._phase = AnswerPhase.PASSES
 
 
-async def send_beside(turn: Turn, start: Message, send: Send) -> bool:
-    """Send the start of an answer, with the session in its headers where it is due; False where a problem was sent instead.
+async def send_with_headers(turn: ASGITurn, start: Message, send: Send) -> bool:
+    """Send the start of an answer, with the session in its headers if it is due; False where a problem was sent instead.
 
     Raises:
         NotCarriedError: The session was modified, and nothing carries it.
@@ -305,8 +303,8 @@ async def send_beside(turn: Turn, start: Message, send: Send) -> bool:
     carrier = turn.carrier or next((each for each in turn.config.carriers if each.serves(turn.scope)), None)
     try:
         if carrier is not None and _is_due_by(turn, carrier):
-            headers = await _carried(turn, carrier, start["headers"])
-            start = {**start, "headers": _marked(turn, headers)}
+            headers = await _add_session(turn, carrier, start["headers"])
+            start = {**start, "headers": _forbid_storing(turn, headers)}
         else:
             start = mark_private(turn, start)
     except (SessionError, SessionUnavailable) as refusal:
@@ -316,80 +314,80 @@ async def send_beside(turn: Turn, start: Message, send: Send) -> bool:
     return True
 
 
-async def send_problem(turn: Turn, refusal: SessionError | SessionUnavailable, send: Send) -> None:
-    """Answer with the problem instead: another turn came first, or nobody can tell."""
-    turn.config.events.refused(refusal)
+async def send_problem(turn: ASGITurn, refusal: SessionError | SessionUnavailable, send: Send) -> None:
+    """Answer with a problem instead: another turn came first, or the store cannot tell."""
+    turn.config.events.report_refusal(refusal)
     instead = build_problem(refusal)
     await send({"type": "http.response.start", "status": instead.status_code, "headers": instead.raw_headers})
     await send({"type": "http.response.body", "body": instead.body, "more_body": False})
 
 
-def mark_private(turn: Turn, start: Message) -> Message:
-    """The start of an answer, not to be stored where it was computed from a session."""
-    return {**start, "headers": _marked(turn, start["headers"])} if turn.is_private else start
+def mark_private(turn: ASGITurn, start: Message) -> Message:
+    """The start of an answer, marked as not to be stored if it was computed from a session."""
+    return {**start, "headers": _forbid_storing(turn, start["headers"])} if turn.is_private else start
 
 
-def drop_stale(turn: Turn, start: Message) -> Message:
-    """The start, telling the client to drop what it has by another carrier: a session was begun in its place."""
+def drop_stale(turn: ASGITurn, start: Message) -> Message:
+    """The start of an answer that tells the client to drop its sessions in other carriers: a new one has replaced them."""
     for carrier in turn.stale:
         start = {**start, "headers": carrier.clear(turn.scope, start["headers"])}
     return start
 
 
-def _marked(turn: Turn, headers: Raw) -> Raw:
-    headers = private(headers)
+def _forbid_storing(turn: ASGITurn, headers: Raw) -> Raw:
+    headers = forbid_storing(headers)
     for carrier in turn.config.carriers:
         headers = carrier.varied(headers)
     return headers
 
 
-def _is_due_by(turn: Turn, carrier: Carrier) -> bool:
-    """Whether the session goes out: it changed, or it came in and would not be good for as long without it."""
+def _is_due_by(turn: ASGITurn, carrier: Carrier) -> bool:
+    """Whether the session goes out: it changed, or it came in and its client needs a new token to go on as long as it may."""
     if turn.is_changed:
         return True
     return turn.arrived and not (carrier.keeps and turn.config.sealer.rests(turn.session))
 
 
-async def _carried(turn: Turn, carrier: Carrier, headers: Raw) -> Raw:
-    is_changed, is_over = turn.is_changed, carrier.keeps and _is_void(turn)
+async def _add_session(turn: ASGITurn, carrier: Carrier, headers: Raw) -> Raw:
+    is_changed, is_over = turn.is_changed, carrier.keeps and _is_empty(turn)
     if turn.is_unnamed:
-        raise NotCarriedError(_unnamed(turn, carrier))
+        raise NotCarriedError(_describe_unnamed(turn, carrier))
 
-    def look(token: bytes) -> None:
+    def check_length(token: bytes) -> None:
         if is_changed and not is_over and len(token) > carrier.room_bytes:
-            raise NotCarriedError(_too_long(turn, carrier, len(token)))
+            raise NotCarriedError(_describe_too_long(turn, carrier, len(token)))
 
-    token = await turn.token(look)
+    token = await turn.seal_token(check_length)
     if is_over:
         return carrier.clear(turn.scope, headers)
     written = carrier.write(turn.scope, headers, token, life_s=turn.config.sealer.rest_s(turn.session))
     return headers if written is None else written
 
 
-def _is_void(turn: Turn) -> bool:
-    """Whether there is nothing to keep."""
+def _is_empty(turn: ASGITurn) -> bool:
+    """Whether the session has nothing that its client would have to keep."""
     return turn.session.is_empty and not state_of(turn.session).own()
 
 
-def _unnamed(turn: Turn, carrier: Carrier) -> str:
+def _describe_unnamed(turn: ASGITurn, carrier: Carrier) -> str:
     return (
         f"{name_request(turn.scope)} changed the session, and names no conversation: the {carrier.name} of the "
         "request holds the session of one, which this would overwrite. Change the session in requests that conversation= can name."
     )
 
 
-def _too_long(turn: Turn, carrier: Carrier, length: int) -> str:
+def _describe_too_long(turn: ASGITurn, carrier: Carrier, length: int) -> str:
     sizes = {key: len(orjson.dumps(value)) for key, value in turn.session.to_dict().items()}
     largest: Sequence[str] = sorted(sizes, key=lambda key: -sizes[key])[:LARGEST]
     listed = ", ".join(f"{key!r} ({sizes[key]:,} bytes)" for key in largest)
     return (
         f"{name_request(turn.scope)} changed the session, and its token of {length:,} bytes is longer than the "
-        f"{carrier.room_bytes:,} that a {carrier.name} carries. The largest keys are {listed}. Store less, {_raise_limit(carrier)}"
+        f"{carrier.room_bytes:,} that a {carrier.name} carries. The largest keys are {listed}. Store less, {_advise_limit(carrier)}"
         "keep the state on the server, or let the client send its session in JSON bodies."
     )
 
 
-def _raise_limit(carrier: Carrier) -> str:
+def _advise_limit(carrier: Carrier) -> str:
     if not isinstance(carrier, HeaderCarrier):
         return ""
     return "raise HeaderCarrier(limit_bytes=) and the header buffers of the proxy in front (nginx: proxy_buffer_size), "

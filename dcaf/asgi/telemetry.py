@@ -1,11 +1,11 @@
-"""What OpenTelemetry is told of each turn, where its API is installed: opened, sealed, refused, how large, by which key.
+"""Record each turn with OpenTelemetry, where its API is installed: opened, sealed, refused, how large, by which key.
 
     span event  dcaf.session.opened    dcaf.kind=continued dcaf.level=L0 dcaf.kid=k7 dcaf.request_bytes=812
     span event  dcaf.session.sealed    dcaf.kid=k7 dcaf.level=L0 dcaf.answer_bytes=640
     counter     dcaf.session.events    {dcaf.event=refused, dcaf.code=session-invalid}
 
-What a reader gets wrong: the events stand on the span that is current, which another instrumentation began around the middleware.
-There is none of dcaf's own, and nothing of a state, a token or a caller is in them.
+The events belong to the current span, which another instrumentation began around the middleware; dcaf begins none of its own.
+Nothing of a state, a token or a caller is in them.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ NAME: Final = "dcaf"
 
 
 class Telemetry:
-    """Tells of the turns of one service; without an SDK it costs a call and does nothing.
+    """Records the turns of one service; without an SDK it costs a call and does nothing.
 
     Args:
-        level: What the service keeps: ``L0`` where it is nothing.
+        level: The level of the store; ``L0`` is no store.
     """
 
     def __init__(self, level: str) -> None:
@@ -40,16 +40,16 @@ class Telemetry:
 
     @property
     def is_heard(self) -> bool:
-        """Whether an SDK is loaded, or a provider of another one set: the API alone hears nothing, and is not free."""
-        # Where a later release has other names for the providers, they count as set.
+        """Whether an SDK is loaded or a provider is set: the API alone records nothing, and is not free."""
+        # If a later release has other names for the providers, they count as set.
         return (
             "opentelemetry.sdk" in sys.modules
             or getattr(trace, "_TRACER_PROVIDER", True) is not None
             or getattr(_metrics, "_METER_PROVIDER", True) is not None
         )
 
-    def opened(self, *, kid: str | None, request_bytes: int) -> None:
-        """A turn has its session.
+    def record_opened(self, *, kid: str | None, request_bytes: int) -> None:
+        """Record that a turn has its session.
 
         Args:
             kid: Id of the key that had sealed it; None for a new one.
@@ -57,26 +57,26 @@ class Telemetry:
         """
         kind: Literal["new", "continued"] = "new" if kid is None else "continued"
         self._opened.add(1, {"dcaf.kind": kind, "dcaf.level": self._level})
-        self._mark("opened", {"dcaf.kind": kind, "dcaf.kid": kid or "", "dcaf.request_bytes": request_bytes})
+        self._add_event("opened", {"dcaf.kind": kind, "dcaf.kid": kid or "", "dcaf.request_bytes": request_bytes})
 
-    def sealed(self, *, kid: str, answer_bytes: int) -> None:
-        """A session goes out.
+    def record_sealed(self, *, kid: str, answer_bytes: int) -> None:
+        """Record that a session goes out.
 
         Args:
             kid: Id of the key that sealed it.
             answer_bytes: Length of the envelope, or of the token alone.
         """
         self._sealed.record(answer_bytes, {"dcaf.level": self._level})
-        self._mark("sealed", {"dcaf.kid": kid, "dcaf.answer_bytes": answer_bytes})
+        self._add_event("sealed", {"dcaf.kid": kid, "dcaf.answer_bytes": answer_bytes})
 
-    def happened(self, event: Event) -> None:
-        """Something else happened: a refusal, a restart, a change that was lost."""
-        facts = {"dcaf.code": event.code, "dcaf.reason": event.reason, "dcaf.kid": event.kid, "dcaf.route": event.route}
-        told: dict[str, AttributeValue] = {name: value for name, value in facts.items() if value is not None}
+    def record_event(self, event: Event) -> None:
+        """Record an event: a refusal, a restart, a change that was lost."""
+        fields = {"dcaf.code": event.code, "dcaf.reason": event.reason, "dcaf.kid": event.kid, "dcaf.route": event.route}
+        attributes: dict[str, AttributeValue] = {name: value for name, value in fields.items() if value is not None}
         self._events.add(1, {"dcaf.event": event.name, "dcaf.code": event.code or "", "dcaf.level": self._level})
-        self._mark(event.name, told)
+        self._add_event(event.name, attributes)
 
-    def _mark(self, what: str, facts: dict[str, AttributeValue]) -> None:
+    def _add_event(self, name: str, attributes: dict[str, AttributeValue]) -> None:
         span = trace.get_current_span()
         if span.is_recording():
-            span.add_event(f"dcaf.session.{what}", {"dcaf.level": self._level, **facts})
+            span.add_event(f"dcaf.session.{name}", {"dcaf.level": self._level, **attributes})

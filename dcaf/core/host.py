@@ -34,8 +34,9 @@ from dcaf.core.errors import ConfigurationError
 from dcaf.core.lifecycle import SessionTurn
 from dcaf.core.mapping import state_of
 from dcaf.core.migrations import Migration
+from dcaf.core.sealer import MAX_TOKEN_BYTES
 from dcaf.core.session import Session
-from dcaf.core.settings import MAX_TOKEN_BYTES, Keys, build_sealer
+from dcaf.core.settings import ABSOLUTE_TIMEOUT, IDLE_TIMEOUT, Keys, build_sealer
 from dcaf.core.store import SessionStore, require_store
 
 
@@ -59,8 +60,8 @@ class SessionHost:
         encrypt: bool = False,
         accept_both: bool = False,
         mirror: Iterable[str] | bool | None = None,
-        idle_timeout: timedelta = timedelta(days=7),
-        absolute_timeout: timedelta = timedelta(days=30),
+        idle_timeout: timedelta = IDLE_TIMEOUT,
+        absolute_timeout: timedelta = ABSOLUTE_TIMEOUT,
         max_token_bytes: int = MAX_TOKEN_BYTES,
         version: int = 0,
         migrations: Mapping[int, Migration] | None = None,

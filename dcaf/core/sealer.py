@@ -59,6 +59,9 @@ LONGEST: Final = Claims(
 """The longest claims that a token with a state can have, except for the audience; with ``at`` there is no state."""
 WORN_AFTER: Final = 10
 """An unchanged state keeps its token until this fraction of the idle timeout is over: a tenth."""
+MAX_TOKEN_BYTES: Final = 256 * 1024
+"""The longest token that is accepted where an application says nothing else."""
+
 DEFAULT_LIFETIME: Final = Lifetime(idle_s=7 * 86_400, absolute_s=30 * 86_400)
 
 
@@ -91,7 +94,7 @@ class Sealer:
         audience: str,
         lifetime: Lifetime = DEFAULT_LIFETIME,
         mirror: Iterable[str] | bool = MIRROR_ALL,
-        max_token_bytes: int = 256 * 1024,
+        max_token_bytes: int = MAX_TOKEN_BYTES,
         migrations: Migrations | None = None,
         clock: Callable[[], float] = time.time,
         randomness: Callable[[int], bytes] = os.urandom,

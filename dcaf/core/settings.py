@@ -19,13 +19,14 @@ from dcaf.core.claims import Lifetime
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.keys import Keyring, LiveKeyring
 from dcaf.core.migrations import Migration, Migrations
-from dcaf.core.sealer import Sealer
+from dcaf.core.sealer import DEFAULT_LIFETIME, Sealer
 from dcaf.core.signing import SIGNED, Suite
 
 T = TypeVar("T")
 
-MAX_TOKEN_BYTES: Final = 256 * 1024
-"""The default for the longest token that is accepted."""
+IDLE_TIMEOUT: Final = timedelta(seconds=DEFAULT_LIFETIME.idle_s)
+ABSOLUTE_TIMEOUT: Final = timedelta(seconds=DEFAULT_LIFETIME.absolute_s)
+"""How long a session lives where an application says nothing else."""
 
 Keys: TypeAlias = "Keyring | str | Path | Callable[[], Keyring] | None"
 """A ring, the text of one key, a file or a function that is read again every minute, or None for the environment."""

@@ -47,11 +47,11 @@ INSIDE_DEPENDS: Final = "SessionDep is the whole annotation, session: SessionDep
 
 
 class SessionData(BaseModel):
-    """``data`` of a request or an answer, as the OpenAPI document shall show it. A subclass may have further members.
+    """``data`` of a request or an answer, as the OpenAPI document shows it. A subclass may have further members.
 
     Attributes:
-        session: In a request the verified state, as far as the application may see it; the client sends the envelope that is
-            documented. In an answer the middleware writes it, and None leaves it out. Nothing is checked against the schema.
+        session: In a request the verified state, as far as the application may see it; the document shows the envelope that the
+            client sends. In an answer the middleware writes it; None leaves it out. Nothing is checked against the schema.
     """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(
@@ -65,7 +65,7 @@ class SessionData(BaseModel):
 
 @cache
 def _dependency(as_type: type[Session]) -> Callable[[], Awaitable[Session]]:
-    """The same function for the same type, so that FastAPI asks it once a request."""
+    """The dependency that gives the session as a type: one function for each type, so that FastAPI calls it once a request."""
 
     async def session() -> Session:
         return current_session(as_type)
@@ -81,7 +81,7 @@ else:
     class _Alias(type(Annotated[Session, ...]), _root=True):
         """``Annotated[Session, Depends(...)]`` that takes a typed session in brackets.
 
-        A generic alias would change the type alone; here the dependency must follow it.
+        A generic alias would change the type alone, and not the dependency with it.
         """
 
         def __getitem__(self, as_type: type[S]) -> Any:
@@ -93,7 +93,7 @@ else:
 
         @property
         def __signature__(self) -> Any:
-            """FastAPI asks for it where the alias stands in ``Depends(...)``, and would look for its parameters in the query."""
+            """Raise: FastAPI reads it where the alias stands in ``Depends(...)``, and would read its parameters from the query."""
             raise ConfigurationError(INSIDE_DEPENDS)
 
     SessionDep = _Alias(Session, (Depends(_dependency(Session)),))

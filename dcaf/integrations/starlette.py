@@ -1,12 +1,12 @@
-"""Starlette's SessionMiddleware with another engine: the same ``request.session`` in the same cookie, sealed.
+"""A replacement of Starlette's SessionMiddleware: the same ``request.session`` in the same cookie, sealed.
 
 >>> from dcaf.core import Keyring
 >>> from starlette.applications import Starlette
 >>> app = Starlette()
 >>> app.add_middleware(SessionMiddleware, keys=Keyring.ephemeral(), audience="shop", max_age=3600)
 
-What a reader gets wrong: ``request.session`` is a dict here, as Starlette's is, and has a dict's methods alone. What a Session can
-do besides, ``dcaf.current_session()`` can: both are one session.
+``request.session`` is a dict here, as Starlette's is, and has a dict's methods alone. ``dcaf.current_session()`` gives the same
+session with all that a Session can do.
 """
 
 from __future__ import annotations
@@ -18,18 +18,17 @@ from typing import Any, Final, Literal
 from starlette.types import ASGIApp
 
 from dcaf.asgi.carriers import CookieCarrier
-from dcaf.asgi.middleware import SessionMiddleware as AnyCarrier
-from dcaf.asgi.middleware import fails_at_start
+from dcaf.asgi.middleware import SessionMiddleware as Base
+from dcaf.asgi.middleware import fail_at_startup
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session_dict import SessionDict
-from dcaf.core.settings import Keys
+from dcaf.core.settings import ABSOLUTE_TIMEOUT, Keys
 
 __all__ = ["Session", "SessionMiddleware"]
 
 
 FORTNIGHT_S: Final = 14 * 24 * 60 * 60
 CENTURY_S: Final = 100 * 365 * 24 * 60 * 60
-ABSOLUTE: Final = timedelta(days=30)
 FIXED: Final = {
     "carriers": "This SessionMiddleware has the cookie alone. For other carriers use dcaf.SessionMiddleware(carriers=...).",
     "idle_timeout": "Here the idle timeout is max_age=, in seconds, as in Starlette.",
@@ -42,25 +41,25 @@ FIXED: Final = {
 
 
 class Session(SessionDict):
-    """What ``request.session`` is, by the name that it has in Starlette."""
+    """The class of ``request.session``, by its name in Starlette."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
 class StarlettesCookie(CookieCarrier):
-    """A cookie whose attributes are spelled as Starlette spells them, for whoever compares their text. Attributes as above."""
+    """A cookie with its attributes in Starlette's spelling, for tests that compare their text. Attributes as of CookieCarrier."""
 
     def _attributes(self) -> bytes:
-        said = [f"path={self.path}", "httponly", f"samesite={self.same_site}"]
-        said += ["secure"] if self.secure else []
-        said += [f"domain={self.domain}"] if self.domain is not None else []
-        said += ["partitioned"] if self.partitioned else []
-        return "".join(f"; {word}" for word in said).encode("latin-1")
+        words = [f"path={self.path}", "httponly", f"samesite={self.same_site}"]
+        words += ["secure"] if self.secure else []
+        words += [f"domain={self.domain}"] if self.domain is not None else []
+        words += ["partitioned"] if self.partitioned else []
+        return "".join(f"; {word}" for word in words).encode("latin-1")
 
 
-class SessionMiddleware(AnyCarrier):
-    """The session in a cookie, with Starlette's arguments. Several cookies of its name, and a refused one, start it anew.
+class SessionMiddleware(Base):
+    """The session in a cookie, with Starlette's arguments. A refused cookie, and several of its name, start a new session.
 
     Args:
         app: The application.
@@ -82,7 +81,7 @@ class SessionMiddleware(AnyCarrier):
 
     _shown_as = Session
 
-    @fails_at_start
+    @fail_at_startup
     def __init__(
         self,
         app: ASGIApp,
@@ -102,7 +101,7 @@ class SessionMiddleware(AnyCarrier):
     ) -> None:
         for name in FIXED.keys() & settings.keys():
             raise ConfigurationError(f"{name}=: {FIXED[name]}")
-        idle = timedelta(seconds=FORTNIGHT_S if max_age is None else _whole(max_age))
+        idle = timedelta(seconds=FORTNIGHT_S if max_age is None else _check_age(max_age))
         cookie = StarlettesCookie(
             session_cookie,
             path=path,
@@ -117,13 +116,13 @@ class SessionMiddleware(AnyCarrier):
             keys=keys,
             audience=audience,
             idle_timeout=idle,
-            absolute_timeout=max(ABSOLUTE, idle) if absolute_timeout is None else absolute_timeout,
+            absolute_timeout=max(ABSOLUTE_TIMEOUT, idle) if absolute_timeout is None else absolute_timeout,
             carriers=(cookie,),
             **{"on_refused": "restart", **settings},
         )
 
 
-def _whole(max_age: int) -> int:
+def _check_age(max_age: int) -> int:
     if type(max_age) is not int or not 1 <= max_age <= CENTURY_S:
         raise ConfigurationError("max_age= is a number of seconds, from 1 up to a hundred years, or None.")
     return max_age

@@ -14,10 +14,11 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
 
 from dcaf import Session, SessionMiddleware
-from dcaf.asgi.responses import Answer, Phase
-from dcaf.core.errors import DcafError
+from dcaf.asgi.responses import AnswerPhase, BodySender
+from dcaf.core.errors import DcafError, SessionConflict
 from tests.asgi.sockets import Peer
-from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, Sent, call, envelope, mounted, opened
+from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, Recorder, Sent, call, envelope, mounted, opened
+from tests.stores_for_tests import ToldStore
 
 TEXT = (b"content-type", b"text/plain")
 LINES = (b"content-type", b"application/x-ndjson")
@@ -147,18 +148,28 @@ def test_and_after_one_that_is_too_long(instead: str) -> None:
     assert_arrives_whole(app, call(mounted(app, max_response_bytes=100), {"data": {"session": envelope({"n": 1})}}))
 
 
+@pytest.mark.parametrize("answer", [b'["an array"]', [b'["an ', b'array"]']])
+@pytest.mark.parametrize("limit_bytes", [100, 5])
+def test_a_problem_is_sent_alone_in_place_of_an_answer_that_was_held_back(answer: Any, limit_bytes: int) -> None:
+    app = Recorder(answer, tool=lambda session: session.incr("n"))
+    store = ToldStore(commit=SessionConflict())
+    sent = call(mounted(app, store=store, carriers=("body", "cookie"), max_response_bytes=limit_bytes), {})
+    assert [message["type"] for message in sent.messages] == ["http.response.start", "http.response.body"]
+    assert sent.status == 409
+
+
 @pytest.mark.parametrize("fails", ["JSON", "JSON in parts"])
 def test_control_a_body_that_is_kept_for_the_next_answer_is_caught(fails: str, monkeypatch: Any) -> None:
-    complete = Answer._complete
+    complete = BodySender._complete
 
     async def stays(self: Any, data: bytes) -> None:
         try:
             await complete(self, data)
         except Exception:
-            self._phase = Phase.OVER
+            self._phase = AnswerPhase.OVER
             raise
 
-    monkeypatch.setattr(Answer, "_complete", stays)
+    monkeypatch.setattr(BodySender, "_complete", stays)
     app = Careful(with_nan, FAILS[fails], INSTEAD["a text"])
     with pytest.raises((AssertionError, IndexError)):
         assert_arrives_whole(app, call(mounted(app), {}))

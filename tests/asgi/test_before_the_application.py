@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dcaf.asgi import Import
-from dcaf.asgi.lifecycle import Turn
+from dcaf.asgi.lifecycle import ASGITurn
 from dcaf.core.errors import NotCarriedError
 from dcaf.core.sealer import Sealer
 from dcaf.core.session import Session
@@ -226,13 +226,13 @@ def test_the_applications_own_plain_object_is_the_new_state_from_the_first_turn_
 @pytest.mark.parametrize("wire", PLAIN_WIRES)
 @pytest.mark.parametrize("older", ["a migration", "an import"])
 def test_control_what_the_library_did_counted_as_a_change_is_caught(older: str, wire: str, monkeypatch: Any) -> None:
-    opens = Turn.open
+    opens = ASGITurn.open
 
-    async def counts(turn: Turn, before: Turn | None = None) -> None:
+    async def counts(turn: ASGITurn, before: ASGITurn | None = None) -> None:
         await opens(turn, before)
         turn._was_changed = True
 
-    monkeypatch.setattr(Turn, "open", counts)
+    monkeypatch.setattr(ASGITurn, "open", counts)
     with pytest.raises(AssertionError):
         assert_each_turn_counts(OLDER[older](), PLAIN_WIRES[wire])
 

@@ -16,8 +16,8 @@ from starlette.routing import Route
 
 from dcaf import ConfigurationError, current_session
 from dcaf.asgi import checkpoint
-from dcaf.asgi.responses import Answer
-from dcaf.asgi.streams import Stream
+from dcaf.asgi.responses import BodySender
+from dcaf.asgi.streams import SessionStream
 from tests.asgi.wire import call, envelope, mounted, opened
 
 NDJSON, EVENTS = "application/x-ndjson", "text/event-stream"
@@ -118,13 +118,13 @@ def test_a_checkpoint_before_the_first_event_goes_out_first(
 
 @WIRES
 def test_control_a_stream_that_forgets_what_was_asked_for_before_it_is_caught(kind: str, monkeypatch: Any) -> None:
-    begin = Stream.begin
+    begin = SessionStream.begin
 
     async def forgets(self: Any, start: Any) -> None:
         self._owes_checkpoint = False
         await begin(self, start)
 
-    monkeypatch.setattr(Stream, "begin", forgets)
+    monkeypatch.setattr(SessionStream, "begin", forgets)
     with pytest.raises((AssertionError, IndexError, KeyError)):
         assert_goes_out_first(streamed(kind, checkpoint, 1), kind, 1)
 
@@ -134,7 +134,7 @@ def test_control_an_answer_that_only_knows_a_stream_that_has_begun_is_caught(kin
     async def refuses(self: Any, *, may_wait: bool = False) -> bool:
         return False if self._stream is None else await self._stream.checkpoint()
 
-    monkeypatch.setattr(Answer, "checkpoint", refuses)
+    monkeypatch.setattr(BodySender, "checkpoint", refuses)
     with pytest.raises((ConfigurationError, BaseExceptionGroup)):
         streamed(kind, checkpoint, 1)
 
@@ -228,6 +228,6 @@ def test_control_a_mark_that_is_not_taken_out_is_caught(monkeypatch: Any) -> Non
     def keeps(self: Any, chunk: bytes, *, more: bool) -> bytes:
         return chunk
 
-    monkeypatch.setattr(Stream, "_without_mark", keeps)
+    monkeypatch.setattr(SessionStream, "_without_mark", keeps)
     with pytest.raises(AssertionError):
         assert_all_is_read(marked([MARK + b"data: 1\n\n"], has_checkpoint=True), MARK + b"data: 1\n\n")

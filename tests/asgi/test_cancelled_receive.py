@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dcaf.asgi.websocket import PassingSocket, Socket
+from dcaf.asgi.websocket import PassingWebSocket, SessionWebSocket
 from tests.asgi.sockets import scope_of
 from tests.asgi.wire import envelope, mounted, opened
 from tests.stores_for_tests import ToldStore
@@ -157,9 +157,9 @@ def test_the_session_of_the_connection_is_that_of_all_its_frames(way: str) -> No
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("kind", [Socket, PassingSocket])
+@pytest.mark.parametrize("kind", [SessionWebSocket, PassingWebSocket])
 def test_a_large_frame_that_is_parsed_beside_the_loop_is_kept(kind: Any, way: str) -> None:
-    carriers = ("body",) if kind is Socket else ("cookie",)
+    carriers = ("body",) if kind is SessionWebSocket else ("cookie",)
     endpoint = Endpoint(WAYS[way], 3)
     large = [{"n": number, "x": ["y"] * 6_000} for number in range(3)]
     asyncio.run(_talk(mounted(endpoint, carriers=carriers), large, 1))

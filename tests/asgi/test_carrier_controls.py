@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from dcaf.asgi import responses
-from dcaf.asgi.carriers import CookieCarrier, HeaderCarrier, find_presented
-from dcaf.asgi.lifecycle import Turn
+from dcaf.asgi.carriers import CookieCarrier, HeaderCarrier, find_presented_tokens
+from dcaf.asgi.lifecycle import ASGITurn
 from dcaf.asgi.request import RequestSession
-from dcaf.asgi.responses import AnswerBeside
-from dcaf.asgi.websocket import PassingSocket
+from dcaf.asgi.responses import HeaderSender
+from dcaf.asgi.websocket import PassingWebSocket
 from dcaf.core.sealer import Sealer
 from tests.asgi import test_carriers as header
 from tests.asgi import test_cookie as cookie
@@ -43,15 +43,15 @@ def _unreplaced(self: Any, found: Any) -> None:
 
 async def _carrying(self: Any, start: Any) -> None:
     """Begin the answer, whatever its status."""
-    await responses.send_beside(self._turn, start, self._send)
+    await responses.send_with_headers(self._turn, start, self._send)
 
 
 Break = tuple[Any, str, Any, Callable[[], None]]
 RULES: dict[str, Break] = {
     "the header comes before the cookie": (
         "dcaf.asgi.request",
-        "find_presented",
-        lambda carriers, scope: find_presented(carriers, scope)[::-1],
+        "find_presented_tokens",
+        lambda carriers, scope: find_presented_tokens(carriers, scope)[::-1],
         lambda: header.test_body_header_cookie_is_the_order(("header", "cookie"), "header"),
     ),
     "a session that began in place of another drops it": (
@@ -62,7 +62,7 @@ RULES: dict[str, Break] = {
     ),
     "a dead session is dropped by the problem": (
         "dcaf.asgi.request",
-        "find_dead",
+        "find_carriers_to_clear",
         lambda *_: [],
         lambda: header.test_a_dead_session_of_the_header_is_dropped_by_the_problem(b"x", "session-invalid"),
     ),
@@ -75,25 +75,25 @@ RULES: dict[str, Break] = {
         ),
     ),
     "nor of a frame": (
-        PassingSocket,
-        "_give",
+        PassingWebSocket,
+        "_admit",
         _passing,
         header.test_where_frames_carry_nothing_they_pass_and_a_change_is_told,
     ),
     "a change of a socket is told": (
-        Turn,
-        "tell_lost",
+        ASGITurn,
+        "report_lost",
         lambda _: None,
         header.test_where_frames_carry_nothing_they_pass_and_a_change_is_told,
     ),
     "a change after the start is told": (
-        AnswerBeside,
-        "tell_late_change",
+        HeaderSender,
+        "report_late_change",
         lambda _: None,
         lambda: header.test_a_change_after_the_start_is_told(header.by_header(header.token())),
     ),
     "a server error carries nothing": (
-        AnswerBeside,
+        HeaderSender,
         "_take_start",
         _carrying,
         header.test_a_server_error_carries_no_session,
@@ -113,7 +113,7 @@ RULES: dict[str, Break] = {
         cookie.test_parallel_requests_do_not_set_the_state_of_before,
     ),
     "an answer that looked at nothing is left alone": (
-        Turn,
+        ASGITurn,
         "is_private",
         True,
         cookie.test_a_session_that_nobody_looked_at_adds_nothing_to_an_answer,
@@ -132,7 +132,7 @@ RULES: dict[str, Break] = {
     ),
     "an emptied session deletes the cookie": (
         "dcaf.asgi.responses",
-        "_is_void",
+        "_is_empty",
         lambda _: False,
         cookie.test_an_emptied_session_deletes_the_cookie,
     ),

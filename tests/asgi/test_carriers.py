@@ -14,9 +14,9 @@ from starlette.testclient import TestClient, WebSocketDenialResponse
 
 from dcaf import ConfigurationError, Key, Keyring
 from dcaf.asgi import checkpoint
-from dcaf.asgi.carriers import CookieCarrier, HeaderCarrier, carriers_of, find_presented
-from dcaf.asgi.lifecycle import Turn
-from dcaf.asgi.websocket import open_first
+from dcaf.asgi.carriers import CookieCarrier, HeaderCarrier, find_presented_tokens, parse_carriers
+from dcaf.asgi.lifecycle import ASGITurn
+from dcaf.asgi.websocket import open_handshake
 from dcaf.core.envelope import Mirror
 from dcaf.core.errors import NotCarriedError, SessionConflict
 from dcaf.core.sealer import Sealer
@@ -129,7 +129,7 @@ def assert_two_are_refused(by: Any, carriers: Any = ALL) -> None:
 
 
 def test_control_two_sessions_that_are_not_compared_are_caught(monkeypatch: Any) -> None:
-    monkeypatch.setattr(Turn, "_check_agreement", lambda *_: None)
+    monkeypatch.setattr(ASGITurn, "_check_agreement", lambda *_: None)
     with pytest.raises(AssertionError):
         assert_two_are_refused(by_header)
 
@@ -194,12 +194,12 @@ def test_carriers_that_cannot_be_are_told(value: Any) -> None:
 
 def test_a_carrier_with_settings_of_its_own_stands_in_its_place() -> None:
     header, cookie = HeaderCarrier(limit_bytes=100), CookieCarrier("mine")
-    assert carriers_of((cookie, "body", header)) == (True, (header, cookie))
-    assert carriers_of("header") == (False, (HeaderCarrier(),))
+    assert parse_carriers((cookie, "body", header)) == (True, (header, cookie))
+    assert parse_carriers("header") == (False, (HeaderCarrier(),))
 
 
 def test_a_parcel_does_not_show_its_token() -> None:
-    found = find_presented((HeaderCarrier(),), {"type": "http", "method": "GET", "headers": [by_header(b"secret")]})
+    found = find_presented_tokens((HeaderCarrier(),), {"type": "http", "method": "GET", "headers": [by_header(b"secret")]})
     assert "secret" not in repr(found)
 
 
@@ -522,7 +522,11 @@ def test_the_token_alone_is_that_of_the_envelope_and_makes_no_mirror(monkeypatch
 
 
 def test_body_alone_asks_no_carrier(monkeypatch: Any) -> None:
-    for name in ("dcaf.asgi.request.find_presented", "dcaf.asgi.responses.send_beside", "dcaf.asgi.lifecycle.Turn.token"):
+    for name in (
+        "dcaf.asgi.request.find_presented_tokens",
+        "dcaf.asgi.responses.send_with_headers",
+        "dcaf.asgi.lifecycle.ASGITurn.seal_token",
+    ):
         monkeypatch.setattr(name, None)
     sent = call(mounted(Recorder(tool=count)), carrying(envelope({"n": 1})))
     assert opened(sent.envelope) == {"n": 2}
@@ -569,14 +573,14 @@ def test_a_session_of_a_handshake_is_not_taken_into_a_conversation() -> None:
 
 
 def test_control_a_handshake_that_is_forgotten_would_move(monkeypatch: Any) -> None:
-    opened_first = open_first
+    opened_first = open_handshake
 
     async def forgetting(*arguments: Any) -> Any:
         turn = await opened_first(*arguments)
         turn.carrier = None
         return turn
 
-    monkeypatch.setattr("dcaf.asgi.middleware.open_first", forgetting)
+    monkeypatch.setattr("dcaf.asgi.middleware.open_handshake", forgetting)
     with pytest.raises((AssertionError, KeyError)):
         assert_handshake_cannot_move()
 

@@ -48,10 +48,10 @@ def framing(data: bytes) -> str:
         return "no JSON"
     if not isinstance(text.value, dict) or not isinstance(text.value.get("data"), dict | None):
         return "no object"
-    found = json_sessions._frame_quickly(data, text.value)
+    found = json_sessions._split_quickly(data, text.value)
     if found is None:
         return "left"
-    return "equal" if found == text._frame_by_walking() else "differs"
+    return "equal" if found == text._split_by_walking() else "differs"
 
 
 def tally(judge: Any, number: int, seed: int) -> dict[str, int]:

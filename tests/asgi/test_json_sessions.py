@@ -192,7 +192,7 @@ def replaced(data: bytes, value: bytes) -> bytes:
     for index in range(len(read_text(data).find_sessions())):
         body = read_text(data)
         places = sorted(body.find_sessions(), key=lambda place: place.start)
-        data = body.rewritten(places[index : index + 1], places[index], value)
+        data = body.rewrite(places[index : index + 1], places[index], value)
     return data
 
 
@@ -223,7 +223,7 @@ def test_replacing_all_sessions_changes_no_other_byte(written: Any, value: Any, 
 def test_cutting_all_sessions_changes_no_other_byte(written: Any) -> None:
     text, spans = written
     body = read_text(text.encode())
-    assert_cut(text, spans, body.rewritten(body.find_sessions(), None, b"").decode())
+    assert_cut(text, spans, body.rewrite(body.find_sessions(), None, b"").decode())
 
 
 @given(documents())
@@ -233,7 +233,7 @@ def test_keeping_one_session_cuts_exactly_the_others(written: Any) -> None:
     body = read_text(text.encode())
     places = body.find_sessions()
     for kept in places:
-        after = body.rewritten(places, kept, b'"KEPT"').decode()
+        after = body.rewrite(places, kept, b'"KEPT"').decode()
         start, end = (len(text.encode()[:at].decode()) for at in (kept.start, kept.end))
         mark = text[:start] + '"KEPT"' + text[end:]
         moved = len('"KEPT"') - (end - start)
@@ -261,7 +261,7 @@ def test_control_a_rewriter_that_writes_anew_or_looks_for_the_literal_name_is_ca
     text = '{"a":1,"a":2, "big":12345678901234567890123, "f":1e5, "data": {"sess\\u0069on": {"n": 1}, "x":1.0}}'
     begin, start = text.index('"sess'), text.index('{"n"')
     spans = [(begin, start, start + len('{"n": 1}'))]
-    assert_cut(text, spans, read_text(text.encode()).rewritten(read_text(text.encode()).find_sessions(), None, b"").decode())
+    assert_cut(text, spans, read_text(text.encode()).rewrite(read_text(text.encode()).find_sessions(), None, b"").decode())
     with pytest.raises(AssertionError):
         assert_cut(text, spans, broken(text))
 
@@ -377,7 +377,7 @@ def framed(before_tree: Any, envelope: Any) -> Any:
 def test_a_frame_sets_the_session_and_keeps_every_other_byte(written: Any) -> None:
     text, spans = written
     body = read_text(text.encode())
-    frame = body.frame()
+    frame = body.split_at_session()
     data = [v for n, v in tree(text) if n == "data"]
     if data and not isinstance(data[0], Obj) and data[0] is not None:
         assert frame is None
@@ -424,11 +424,11 @@ def _kept(text: Any, spans: Any, frame: Any, wrap: Any) -> Any:
     ],
 )
 def test_where_a_session_cannot_stand_there_is_no_frame(text: Any) -> None:
-    assert read_text(text.encode()).frame() is None
+    assert read_text(text.encode()).split_at_session() is None
 
 
 @pytest.mark.parametrize("depth", [900, 1000, 1010, 1020])
 def test_a_deep_answer_has_a_frame_or_none_never_an_error(depth: Any) -> None:
     text = read_text(b'{"x":' + b"[" * depth + b"]" * depth + b"}")
-    frame = text.frame()
+    frame = text.split_at_session()
     assert frame is None or json.loads(frame[0][:1] + b"}") == {}

@@ -13,7 +13,7 @@ import pytest
 
 from dcaf.asgi import json_sessions
 from dcaf.asgi.body import find_sessions
-from dcaf.asgi.json_sessions import NONCE, Found, Shortened, shorten
+from dcaf.asgi.json_sessions import NONCE, BodySessions, ShortenedBody, shorten
 from dcaf.core.errors import DcafError, SessionInvalid
 from dcaf.core.signing import SIGNED, Opened
 from tests.asgi.hostile_bodies import RING, STATES, TOKENS, bodies
@@ -42,15 +42,15 @@ def outcome(loop: asyncio.Runner, data: bytes, verified: Any) -> Any:
         found = loop.run(find_sessions(data, verified))
     except DcafError as refusal:
         return type(refusal)
-    candidate, state = found.candidate(), b'{"verified":true}'
+    candidate, state = found.find_candidate(), b'{"verified":true}'
     token, places = _token(found, candidate), len(found.places)
     values = found.strip_sessions()
-    body = found.text.rewritten(found.places, candidate, state)
+    body = found.text.rewrite(found.places, candidate, state)
     assert len(body) == found.text.measure(found.places, candidate, len(state))
     return places, token, values, body
 
 
-def _token(body: Found, candidate: Any) -> Any:
+def _token(body: BodySessions, candidate: Any) -> Any:
     """The state that the winner seals, or what stands there instead."""
     if body.opened is not None:
         return body.opened.payload.data
@@ -72,12 +72,12 @@ def test_both_ways_agree_on_every_body(loop: asyncio.Runner) -> None:
 
 
 def test_control_a_mirror_that_is_not_compared_is_caught(loop: asyncio.Runner, monkeypatch: Any) -> None:
-    monkeypatch.setattr(json_sessions, "_brace_before", lambda data, own, state: data.rfind(b"{", 0, own))
+    monkeypatch.setattr(json_sessions, "_find_brace_before", lambda data, own, state: data.rfind(b"{", 0, own))
     assert any(differing(loop, 5_000, seed=22))
 
 
 def test_control_a_stand_in_that_is_not_looked_for_is_caught(loop: asyncio.Runner, monkeypatch: Any) -> None:
-    monkeypatch.setattr(json_sessions, "_token_in", lambda _: NONCE)
+    monkeypatch.setattr(json_sessions, "_find_token", lambda _: NONCE)
     assert any(differing(loop, 5_000, seed=23))
 
 
@@ -134,7 +134,7 @@ def test_what_is_no_mirror_or_a_very_large_one_stays_where_it_is_and_is_parsed(c
     state = b'{"step":1}'
     data = change(orjson.dumps({"data": {"session": orjson.loads(state) | {"dcaf": {"token": TOKENS[state]}}}}))
     found = shorten(data, verify)
-    assert isinstance(found, Shortened)
+    assert isinstance(found, ShortenedBody)
     assert found.data == data.replace(TOKENS[state].encode(), NONCE.encode())
 
 
@@ -152,7 +152,7 @@ def test_a_mirror_in_any_spelling_is_taken_out_with_its_token(change: Any) -> No
     state = b'{"step":1}'
     data = change(orjson.dumps({"data": {"session": orjson.loads(state) | {"dcaf": {"token": TOKENS[state]}}}}))
     found = shorten(data, verify)
-    assert isinstance(found, Shortened)
+    assert isinstance(found, ShortenedBody)
     assert b'"step"' not in found.data
     read = found.read(data)
     assert read is not None

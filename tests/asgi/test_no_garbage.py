@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dcaf.asgi.lifecycle import Turn
+from dcaf.asgi.lifecycle import ASGITurn
 from dcaf.core.errors import SessionConflict
 from dcaf.core.store import StatelessStore
 from tests.asgi.sockets import scope_of
@@ -101,5 +101,5 @@ def test_a_turn_leaves_nothing_for_the_garbage_collector(name: str) -> None:
 
 
 def test_control_a_session_that_holds_its_turn_is_caught(monkeypatch: Any) -> None:
-    monkeypatch.setattr(Turn, "end", lambda self: self.session._state.end(self.tell_lost))
+    monkeypatch.setattr(ASGITurn, "end", lambda self: self.session._state.end(self.report_lost))
     assert "State" in left_by(TURNS["a body"])

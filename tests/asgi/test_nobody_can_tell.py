@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dcaf.asgi import identity
-from dcaf.asgi.lifecycle import Turn
+from dcaf.asgi.lifecycle import ASGITurn
 from dcaf.core.errors import SessionEnded, SessionError, SessionInvalid, SessionUnavailable
 from tests.asgi.sockets import Agent, Peer, scope_of
 from tests.asgi.wire import JSON_TYPE, Recorder, call, envelope, mounted
@@ -236,7 +236,7 @@ def test_a_request_that_cannot_name_its_conversation_leaves_the_session_alone(bo
 
 @pytest.mark.parametrize("bodiless", BODILESS)
 def test_control_a_conversation_that_is_not_named_taken_for_another_is_caught(bodiless: str, monkeypatch: Any) -> None:
-    monkeypatch.setattr(Turn, "_cannot_name", lambda *_: False)
+    monkeypatch.setattr(ASGITurn, "_cannot_name", lambda *_: False)
     with pytest.raises(AssertionError):
         assert_left_alone(*asked_without(bodiless, "cookie", "a pointer", "text"))
 

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Mount, Route, WebSocketRoute
 
 from dcaf import SessionMiddleware
-from dcaf.asgi.lifecycle import Turn
+from dcaf.asgi.lifecycle import ASGITurn
 from dcaf.core.errors import NotCarriedError, SessionMalformed
 from tests.asgi.sockets import Peer
 from tests.asgi.wire import AUDIENCE, RING, call, envelope, opened
@@ -216,12 +216,12 @@ def test_control_the_path_of_the_server_is_caught(place: str, monkeypatch: Any) 
 
 @pytest.mark.parametrize("place", ["mounts inside", "an application inside", "mounts inside, and mounted"])
 def test_control_the_scope_that_the_application_has_routed_is_caught(place: str, monkeypatch: Any) -> None:
-    def asked_late(turn: Turn) -> bool:
+    def asked_late(turn: ASGITurn) -> bool:
         root = next((name for name in ("/shop/v1", "/v1") if turn.outer["path"].startswith(name)), "")
         is_plain = turn.config.is_plain
         return is_plain is not None and is_plain({**turn.outer, "root_path": root})
 
-    monkeypatch.setattr(Turn, "is_plain", property(asked_late))
+    monkeypatch.setattr(ASGITurn, "is_plain", property(asked_late))
     with pytest.raises((AssertionError, SessionMalformed)):
         assert_the_paths_hold(*PLACES[place])
 

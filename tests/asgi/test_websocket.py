@@ -20,9 +20,9 @@ from dcaf.asgi import websocket
 from dcaf.asgi import websocket as module
 from dcaf.asgi.config import is_done
 from dcaf.asgi.events import Events
-from dcaf.asgi.lifecycle import Turn
+from dcaf.asgi.lifecycle import ASGITurn
 from dcaf.asgi.streams import checkpoint
-from dcaf.asgi.websocket import Socket
+from dcaf.asgi.websocket import SessionWebSocket
 from dcaf.core import Key, Keyring, Session, current_session
 from dcaf.core.errors import ConfigurationError, SessionAliasError, SessionConflict, SessionEnded, SessionUnavailable
 from dcaf.core.sealer import Sealer
@@ -198,8 +198,8 @@ def test_a_placeholder_for_a_session_is_no_session(placeholder: Any) -> None:
 
 
 def test_control_a_socket_that_begins_anew_with_each_frame_is_caught(monkeypatch: Any) -> None:
-    original = Turn.open
-    monkeypatch.setattr(Turn, "open", lambda self, before=None: original(self))
+    original = ASGITurn.open
+    monkeypatch.setattr(ASGITurn, "open", lambda self, before=None: original(self))
     with pytest.raises(AssertionError):
         assert_kept_before_the_first_frame()
 
@@ -328,7 +328,7 @@ def test_control_a_socket_that_forgets_the_frame_before_is_caught(monkeypatch: A
     async def _send_event(self: Any, *, ends_turn: Any, as_bytes: Any) -> None:
         return
 
-    monkeypatch.setattr(Socket, "_send_event", _send_event)
+    monkeypatch.setattr(SessionWebSocket, "_send_event", _send_event)
     with pytest.raises(AssertionError):
         assert_completed_or_preceded([])
 
@@ -387,7 +387,7 @@ def test_a_second_frame_before_the_end_of_the_turn_is_refused_and_the_turn_goes_
 
 
 def test_control_a_socket_that_is_never_busy_is_caught(monkeypatch: Any) -> None:
-    monkeypatch.setattr(Socket, "_is_busy", property(lambda self: False, lambda self, value: None), raising=False)
+    monkeypatch.setattr(SessionWebSocket, "_is_busy", property(lambda self: False, lambda self, value: None), raising=False)
     with pytest.raises(AssertionError):
         assert_one_turn_at_a_time()
 
@@ -446,7 +446,7 @@ def test_a_refused_frame_is_answered_with_its_code_and_never_reaches_the_applica
 
 @pytest.mark.parametrize("name", ["unsigned", "tampered", "NaN", "UTF-16"])
 def test_control_a_socket_that_passes_on_what_it_refuses_is_caught(name: Any, monkeypatch: Any) -> None:
-    original = Socket._open
+    original = SessionWebSocket._open
 
     async def _open(self: Any, message: Any, data: Any) -> Any:
         try:
@@ -454,7 +454,7 @@ def test_control_a_socket_that_passes_on_what_it_refuses_is_caught(name: Any, mo
         except Exception:  # noqa: BLE001 - that is what is wrong with it
             return message
 
-    monkeypatch.setattr(Socket, "_open", _open)
+    monkeypatch.setattr(SessionWebSocket, "_open", _open)
     said, code, restart = REFUSED[name]
     with pytest.raises((AssertionError, KeyError)):
         assert_refused(said, error(code, restart=restart))
@@ -649,7 +649,7 @@ def test_control_a_socket_that_asks_the_store_once_is_caught(monkeypatch: Any) -
     async def _start_or_go_on(self: Any, before: Any) -> Any:
         self.session, self.arrived = before.session, True
 
-    monkeypatch.setattr(Turn, "_start_or_go_on", _start_or_go_on)
+    monkeypatch.setattr(ASGITurn, "_start_or_go_on", _start_or_go_on)
     with pytest.raises(AssertionError):
         assert_opened_each_time()
 
@@ -691,7 +691,7 @@ def test_control_a_socket_that_is_bound_once_is_caught(monkeypatch: Any) -> None
     async def _start_or_go_on(self: Any, before: Any) -> Any:
         self.session, self.binding, self.arrived = before.session, before.binding, before.arrived
 
-    monkeypatch.setattr(Turn, "_start_or_go_on", _start_or_go_on)
+    monkeypatch.setattr(ASGITurn, "_start_or_go_on", _start_or_go_on)
     with pytest.raises(AssertionError):
         assert_bound(subject="eve")
 
@@ -778,7 +778,7 @@ def test_control_a_socket_that_only_closes_is_caught(monkeypatch: Any) -> None:
     async def finish(self: Any) -> None:
         return
 
-    monkeypatch.setattr(Socket, "finish", finish)
+    monkeypatch.setattr(SessionWebSocket, "finish", finish)
     for closes in (True, False):
         with pytest.raises(AssertionError):
             assert_sent_before_the_end(closes=closes)
@@ -829,7 +829,7 @@ def test_a_change_that_the_client_left_before_it_could_be_told_is_lost_once_and_
 
 
 def test_control_a_socket_that_tells_of_no_loss_is_caught(monkeypatch: Any) -> None:
-    monkeypatch.setattr(Events, "lost", lambda self, *_: None)
+    monkeypatch.setattr(Events, "report_lost_change", lambda self, *_: None)
     for test in (
         test_a_change_that_the_client_left_before_it_could_be_told_is_lost_once_and_raises_nothing,
         test_a_change_after_the_close_is_lost,
@@ -906,7 +906,7 @@ def test_json_in_bytes_is_read_and_answered_as_bytes() -> None:
 
 
 def test_control_a_socket_that_only_knows_text_is_caught(monkeypatch: Any) -> None:
-    monkeypatch.setattr(module, "_message", lambda data, *, as_bytes: {"type": "websocket.send", "text": data.decode()})
+    monkeypatch.setattr(module, "_make_frame", lambda data, *, as_bytes: {"type": "websocket.send", "text": data.decode()})
     with pytest.raises((AssertionError, KeyError)):
         assert_answered_as_bytes()
 
@@ -1180,14 +1180,14 @@ def test_the_sessions_of_two_sockets_do_not_mix() -> None:
 
 def test_control_a_service_that_shares_one_session_is_caught(monkeypatch: Any) -> None:
     shared: list[Any] = []
-    original = websocket.open_first
+    original = websocket.open_handshake
 
     async def first(*arguments: Any) -> Any:
         if not shared:
             shared.append(await original(*arguments))
         return shared[0]
 
-    monkeypatch.setattr("dcaf.asgi.middleware.open_first", first)
+    monkeypatch.setattr("dcaf.asgi.middleware.open_handshake", first)
     with pytest.raises(AssertionError):
         assert_apart()
 
@@ -1231,13 +1231,13 @@ def test_refused_and_lost_events_have_codes_and_no_token_state_or_subject() -> N
 
 
 def test_control_an_event_that_quotes_is_caught(monkeypatch: Any) -> None:
-    original = Events.refused
+    original = Events.report_refusal
 
     def refused(self: Any, refusal: Any) -> None:
         refusal.kid = CANARY
         original(self, refusal)
 
-    monkeypatch.setattr(Events, "refused", refused)
+    monkeypatch.setattr(Events, "report_refusal", refused)
     with pytest.raises(AssertionError):
         assert_events_say_nothing()
 

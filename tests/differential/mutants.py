@@ -23,12 +23,12 @@ MUTANTS: Final = {
     "a member is cut out with the comma before it and that after it": (
         "asgi/json_sessions.py",
         "return place.begin, following.end()",
-        "return _skip_back(data, place.begin) - 1, following.end()",
+        "return _skip_space_back(data, place.begin) - 1, following.end()",
     ),
     "the application reads the state that the session has by then": (
         "asgi/request.py",
-        "partial(found.text.rewritten, found.places, kept, visible)",
-        "lambda: found.text.rewritten(found.places, kept, self.session._state.plain())",
+        "partial(found.text.rewrite, found.places, kept, visible)",
+        "lambda: found.text.rewrite(found.places, kept, self.session._state.plain())",
     ),
     "an answer of a named route is adopted whatever its status": (
         "asgi/responses.py",

@@ -17,7 +17,7 @@ import pytest
 from dcaf import Key, Keyring, current_session
 from dcaf.asgi import SessionMiddleware, checkpoint
 from dcaf.asgi.framing import Piece
-from dcaf.asgi.streams import Stream
+from dcaf.asgi.streams import SessionStream
 from dcaf.core.sealer import Sealer
 
 SCALE = float(os.environ.get("DCAF_SCALE", "0.02"))
@@ -307,51 +307,51 @@ def test_the_reader_that_goes_on_and_one_that_starts_anew_at_each_cut_agree() ->
 # Controls: broken streams that the same check must catch
 
 
-class OneEventBehind(Stream):
+class OneEventBehind(SessionStream):
     """Broken: it holds an event until the next one comes."""
 
     _behind = b""
 
-    async def _piece(self, piece: Piece) -> bytes:
-        given, self._behind = self._behind, await super()._piece(piece)
+    async def _complete_piece(self, piece: Piece) -> bytes:
+        given, self._behind = self._behind, await super()._complete_piece(piece)
         return given
 
-    async def _last(self) -> bytes:
-        rest = await super()._last()
+    async def _finish(self) -> bytes:
+        rest = await super()._finish()
         return self._behind + rest
 
 
-class OnlyAtTheEnd(Stream):
+class OnlyAtTheEnd(SessionStream):
     """Broken: it writes the session when the stream is over."""
 
     async def checkpoint(self) -> bool:
         return True
 
-    async def _piece(self, piece: Piece) -> bytes:
+    async def _complete_piece(self, piece: Piece) -> bytes:
         return piece.raw
 
 
-class Anywhere(Stream):
+class Anywhere(SessionStream):
     """Broken: it passes bytes as they come, and writes the session wherever that is."""
 
-    async def _body(self, chunk: bytes, *, more: bool) -> None:
+    async def _send_body(self, chunk: bytes, *, more: bool) -> None:
         own = b"" if self._turn.is_sent and more else await self._session_event(ends_turn=False)
         half = len(chunk) // 2
-        await self._give({"type": "http.response.body", "body": chunk[:half] + own + chunk[half:], "more_body": more})
+        await self._send_message({"type": "http.response.body", "body": chunk[:half] + own + chunk[half:], "more_body": more})
 
 
-class Late(Stream):
+class Late(SessionStream):
     """Broken: a checkpoint waits for the end of the turn."""
 
     async def checkpoint(self) -> bool:
         return True
 
 
-class Tidy(Stream):
+class Tidy(SessionStream):
     """Broken: it writes each line end anew."""
 
-    async def _piece(self, piece: Piece) -> bytes:
-        return (await super()._piece(piece)).replace(b"\r\n", b"\n")
+    async def _complete_piece(self, piece: Piece) -> bytes:
+        return (await super()._complete_piece(piece)).replace(b"\r\n", b"\n")
 
 
 @pytest.mark.promise(18)
@@ -360,6 +360,6 @@ class Tidy(Stream):
 def test_control_a_broken_stream_is_caught(monkeypatch: Any, kind: str, broken: Any) -> None:
     script = Script.of(kind, 1, changes_after=True)
     check(script, at_random(1))
-    monkeypatch.setattr("dcaf.asgi.responses.Stream", broken)
+    monkeypatch.setattr("dcaf.asgi.responses.SessionStream", broken)
     with pytest.raises((AssertionError, json.JSONDecodeError)):
         check(script, at_random(1))

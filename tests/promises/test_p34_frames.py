@@ -15,8 +15,8 @@ from starlette.websockets import WebSocket, WebSocketState
 
 from dcaf.asgi import SessionMiddleware
 from dcaf.asgi import middleware as module
-from dcaf.asgi.body import is_json
-from dcaf.asgi.websocket import Socket
+from dcaf.asgi.body import may_be_json
+from dcaf.asgi.websocket import SessionWebSocket
 from dcaf.core.errors import SessionError
 from dcaf.testing import sealed, tampered
 from tests.asgi.sockets import DONE, scope_of
@@ -168,7 +168,7 @@ def test_no_parser_of_the_application_sees_a_session_in_a_frame_that_was_not_ver
     )
 
 
-class PassesOnWhatItCannotParse(Socket):
+class PassesOnWhatItCannotParse(SessionWebSocket):
     """Broken: a frame that the strict parser refuses is left to the application."""
 
     async def _open(self, message: Any, data: Any) -> Any:
@@ -180,7 +180,7 @@ class PassesOnWhatItCannotParse(Socket):
             return message
 
 
-class ReadsTextAlone(Socket):
+class ReadsTextAlone(SessionWebSocket):
     """Broken: bytes are no JSON to it."""
 
     async def receive(self) -> Any:
@@ -189,7 +189,7 @@ class ReadsTextAlone(Socket):
             if message["type"] != "websocket.receive" or message.get("text") is None:
                 return message
             data = message["text"].encode(errors="surrogatepass")
-            if not is_json(data):
+            if not may_be_json(data):
                 return message
             try:
                 return await self._open(message, data)
@@ -197,7 +197,7 @@ class ReadsTextAlone(Socket):
                 await self._refuse(refusal, as_bytes=False)
 
 
-class LooksAtTheFirstByte(Socket):
+class LooksAtTheFirstByte(SessionWebSocket):
     """Broken: white space and byte order marks hide a frame from it."""
 
     async def receive(self) -> Any:
@@ -222,7 +222,7 @@ def _of(pending: Any, then: Any) -> Any:
 @pytest.mark.promise(34)
 @pytest.mark.parametrize("broken", [PassesOnWhatItCannotParse, ReadsTextAlone, LooksAtTheFirstByte])
 def test_control_a_socket_that_lets_a_frame_slip_past_is_caught(broken: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr(module, "Socket", broken)
+    monkeypatch.setattr(module, "SessionWebSocket", broken)
     app, _ = asyncio.run(run(1_000))
     with pytest.raises(AssertionError):
         asyncio.run(assert_verified(app))

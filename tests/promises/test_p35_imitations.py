@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from dcaf import DcafError, Key, Keyring, SessionMiddleware, current_session
-from dcaf.asgi.lifecycle import Turn
-from dcaf.asgi.streams import Stream
+from dcaf.asgi.lifecycle import ASGITurn
+from dcaf.asgi.streams import SessionStream
 from dcaf.core.sealer import Sealer
 from dcaf.testing import sealed
 from tests.asgi import sockets
@@ -199,7 +199,7 @@ async def as_it_is(self: Any, data: bytes, *_: Any) -> bytes:
 @pytest.mark.promise(35)
 @pytest.mark.parametrize("wire", WIRES)
 def test_control_what_cannot_be_completed_and_is_passed_on_is_caught(node: str, monkeypatch: Any, wire: str) -> None:
-    monkeypatch.setattr(Turn, "clear", as_it_is)
+    monkeypatch.setattr(ASGITurn, "remove_sessions", as_it_is)
     names = ("session twice", "data twice", "another type", "NaN", "an overflow", "a lone surrogate")
     chosen = [(wire, name, "a genuine session", turn, place, 7) for name in names for turn in TURNS for place in PLACES]
     caught = [cell for cell, sessions, _ in judged(node, chosen) if not all(map(of_the_turn, sessions))]
@@ -249,7 +249,7 @@ def test_no_client_takes_a_session_from_a_json_answer_that_could_not_be_complete
     planted, number = planted_in_whole_answers(node)
     measured(35, f"a client would take a planted session from {planted} of {number:,} JSON answers that are as hostile")
     assert planted == 0
-    monkeypatch.setattr(Turn, "clear", as_it_is)
+    monkeypatch.setattr(ASGITurn, "remove_sessions", as_it_is)
     assert planted_in_whole_answers(node)[0] > number // 4  # the control
 
 
@@ -258,6 +258,6 @@ def test_control_nothing_of_ours_after_what_was_too_long_to_read_is_caught(node:
     cell = ("lines", "too long", "a genuine session", "nothing", "only", 7)
     body = asyncio.run(answered([cell]))[0]
     assert of_the_turn(list(readers.LINES["Python, lines"](body))[-1])
-    monkeypatch.setattr(Stream, "_pass_part", lambda self, part: part)
+    monkeypatch.setattr(SessionStream, "_pass_part", lambda self, part: part)
     body = asyncio.run(answered([cell]))[0]
     assert not of_the_turn(list(readers.LINES["Python, lines"](body))[-1])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dcaf.asgi import SessionMiddleware
-from dcaf.asgi.lifecycle import Turn
+from dcaf.asgi.lifecycle import ASGITurn
 from dcaf.core import current_session
 from dcaf.core.errors import SessionError, SessionTypeError
 from dcaf.core.sealer import Sealer
@@ -349,7 +349,7 @@ def test_an_event_that_a_user_s_line_feeds_made_carries_the_service_s_session() 
 
 @pytest.mark.promise(35)
 def test_control_a_stream_that_takes_the_event_s_own_object_is_caught(monkeypatch: Any) -> None:
-    original = Turn._adopt
+    original = ASGITurn._adopt
 
     def _adopt(self: Any, text: Any) -> None:
         self.adopts = True
@@ -358,8 +358,8 @@ def test_control_a_stream_that_takes_the_event_s_own_object_is_caught(monkeypatc
     async def clear(self: Any, data: Any, *_: Any) -> Any:
         return data
 
-    monkeypatch.setattr(Turn, "_adopt", _adopt)
-    monkeypatch.setattr(Turn, "clear", clear)
+    monkeypatch.setattr(ASGITurn, "_adopt", _adopt)
+    monkeypatch.setattr(ASGITurn, "remove_sessions", clear)
     with pytest.raises(AssertionError):
         assert_injection_is_overwritten()
 

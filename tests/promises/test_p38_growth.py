@@ -114,7 +114,7 @@ def find(data: bytes) -> None:
         short = json_sessions.shorten(data, _verify)
         found = (short.read(data) if short is not None else None) or json_sessions.read_body(data)
         found.text.measure(found.places, None, 0)
-        found.text.rewritten(found.places, found.candidate(), b"{}")
+        found.text.rewrite(found.places, found.find_candidate(), b"{}")
         found.strip_sessions()
     except DcafError:
         return
@@ -126,7 +126,7 @@ def frame(data: bytes) -> None:
         text: JSONText = read_text(data)
     except DcafError:
         return
-    text.frame()
+    text.split_at_session()
 
 
 def cut(kind: Any, size: int) -> Callable[[bytes], None]:
@@ -143,7 +143,7 @@ def cut(kind: Any, size: int) -> Callable[[bytes], None]:
 
 def look(data: bytes) -> None:
     """What tells whether a body is JSON."""
-    body.is_json(data)
+    body.may_be_json(data)
 
 
 def _verify(token: bytes) -> Opened | None:
@@ -227,7 +227,7 @@ def test_control_a_search_that_begins_anew_and_in_no_thread_holds_the_loop(monke
     async def here(function: Callable[[bytes], Any], data: bytes) -> Any:
         return function(data)
 
-    monkeypatch.setattr(json_sessions, "_Ends", DecodesAnew)
+    monkeypatch.setattr(json_sessions, "_EndFinder", DecodesAnew)
     monkeypatch.setattr(body, "off_the_loop", here)
     ordinary, hostile = (BODIES[name](1 << 20) for name in ("messages without", "messages with a long session"))
     assert _held(hostile.encode()) > 2 * _least(lambda: _timed(lambda: json.loads(ordinary)))
@@ -289,7 +289,7 @@ class DecodesAnew:
 
 @pytest.mark.promise(38)
 def test_control_a_search_that_begins_anew_for_each_session_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_sessions, "_Ends", DecodesAnew)
+    monkeypatch.setattr(json_sessions, "_EndFinder", DecodesAnew)
     readers = {"find": (find, {"messages with a long session": BODIES["messages with a long session"]})}
     grown, _ = steepest(readers, 20)
     assert grown > MOST

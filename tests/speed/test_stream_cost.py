@@ -14,7 +14,7 @@ import pytest
 
 from dcaf import Key, Keyring
 from dcaf.asgi import SessionMiddleware
-from dcaf.asgi.streams import Stream
+from dcaf.asgi.streams import SessionStream
 from dcaf.testing import sealed
 
 RING = Keyring(Key.generate("k7"))
@@ -115,25 +115,25 @@ def test_an_event_costs_the_same_in_a_stream_of_10_and_of_10_000(kind: str) -> N
     assert best_of(growth, kind, 2.0) <= 2.0
 
 
-class Remembering(Stream):
+class Remembering(SessionStream):
     """Broken: it joins all that it has sent with each event."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._all: list[bytes] = []
 
-    async def _give(self, message: Any) -> None:
+    async def _send_message(self, message: Any) -> None:
         self._all.append(message.get("body", b""))
         b"".join(self._all)
-        await super()._give(message)
+        await super()._send_message(message)
 
 
 def test_control_a_stream_that_keeps_what_it_has_sent_is_caught(monkeypatch: Any) -> None:
-    monkeypatch.setattr("dcaf.asgi.responses.Stream", Remembering)
+    monkeypatch.setattr("dcaf.asgi.responses.SessionStream", Remembering)
     assert growth("text/event-stream", 1) > 2.0
 
 
-class Hesitating(Stream):
+class Hesitating(SessionStream):
     """Broken: it waits a little before it begins."""
 
     async def begin(self, start: Any) -> None:
@@ -142,5 +142,5 @@ class Hesitating(Stream):
 
 
 def test_control_a_stream_that_waits_before_it_begins_is_caught(monkeypatch: Any) -> None:
-    monkeypatch.setattr("dcaf.asgi.responses.Stream", Hesitating)
+    monkeypatch.setattr("dcaf.asgi.responses.SessionStream", Hesitating)
     assert added_ms("application/x-ndjson", 50) > 1.0

@@ -48,7 +48,7 @@ ENCODED: Final = problem(
 )
 BIG: Final = '{"a":9007199254740993,"b":-9007199254740993,"c":18446744073709551615,"d":-9223372036854775808,"e":9007199254740991}'
 WHITE: Final = (0x09, 0x0A, 0x0D, 0x20)
-PASSED_OVER: Final = (
+SKIPPED: Final = (
     *(0x00, 0x09, 0x0A, 0x0B, 0x0C, 0x0D, 0x1C, 0x1D, 0x1E, 0x1F, 0x20),
     *range(0x80, 0x8B),
     *(0x9A, 0x9F, 0xA0, 0xA8, 0xA9, 0xAF, 0xBB, 0xBE, 0xBF, 0xC2, 0xE1, 0xE2, 0xE3, 0xEF, 0xFE, 0xFF),
@@ -308,7 +308,7 @@ def refused() -> list[Vector]:
             headers=[JSON_TYPE, ["content-encoding", "br"]],
             out=closing,
         ),
-        *(_passed_over(code) for code in PASSED_OVER),
+        *(_passed_over(code) for code in SKIPPED),
     ]
 
 

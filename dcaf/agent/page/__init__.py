@@ -24,7 +24,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from dcaf.core.errors import ConfigurationError
-from dcaf.core.settings import MAX_TOKEN_BYTES
+from dcaf.core.sealer import MAX_TOKEN_BYTES
 from dcaf.core.store import SessionStore, level_of
 
 STATIC: Final = Path(__file__).parent / "static"

@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import anyio
 import orjson
 
-from dcaf.asgi.body import find_sessions, unopened
+from dcaf.asgi.body import find_sessions, open_nothing
 from dcaf.asgi.config import MAX_BODY_BYTES, is_done
 from dcaf.asgi.framing import EventStream, LineStream, Piece
 from dcaf.cli.inspect.render import count, plain
@@ -150,7 +150,7 @@ def find_refusal(code: object) -> RefusalClass | None:
 def _sessions(data: bytes) -> tuple[dict[str, Any], list[Site], Site | None]:
     """What the text means, its sessions, and the one that the middleware would verify."""
     try:
-        body = anyio.run(find_sessions, data, unopened)
+        body = anyio.run(find_sessions, data, open_nothing)
     except SessionError as refusal:
         problem = position(data) or REASONS.get(refusal.reason, refusal.reason)
         raise ConfigurationError(
@@ -159,7 +159,7 @@ def _sessions(data: bytes) -> tuple[dict[str, Any], list[Site], Site | None]:
         ) from None
     value: dict[str, Any] = body.text.value
     sites = [Site(name, place.value) for name, place in zip(_names(value), body.places, strict=True)]
-    candidate = body.candidate()
+    candidate = body.find_candidate()
     return value, sites, None if candidate is None else sites[body.places.index(candidate)]
 
 

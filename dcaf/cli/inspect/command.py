@@ -39,7 +39,7 @@ from dcaf.core.claims import Binding
 from dcaf.core.envelope import NEW
 from dcaf.core.errors import ConfigurationError, SessionError
 from dcaf.core.keys import EPHEMERAL, Keyring
-from dcaf.core.settings import MAX_TOKEN_BYTES
+from dcaf.core.sealer import MAX_TOKEN_BYTES
 
 MOST: Final = 20
 """Rows of a list, but for the one that counts."""

@@ -23,7 +23,7 @@ from typing import Final
 
 import orjson
 
-from dcaf.asgi.carriers import CookieCarrier, HeaderCarrier, Presented, find_presented
+from dcaf.asgi.carriers import CookieCarrier, HeaderCarrier, PresentedToken, find_presented_tokens
 from dcaf.asgi.framing import LINE_FEED, MARK
 from dcaf.asgi.headers import Raw, is_encoded
 from dcaf.cli.inspect.bodies import Found, Site, read_events, read_json_text, read_lines
@@ -110,7 +110,7 @@ def _head(text: bytes) -> Head:
     headers = [(name.strip().lower(), value.strip()) for name, _, value in (line.partition(b":") for line in text.splitlines())]
     if is_encoded(headers):
         raise ConfigurationError("The body is compressed. Let curl undo it: curl --compressed.")
-    sites = tuple(_site(each) for each in find_presented((HeaderCarrier(), CookieCarrier()), _scope(headers)))
+    sites = tuple(_site(each) for each in find_presented_tokens((HeaderCarrier(), CookieCarrier()), _scope(headers)))
     status = STATUS.match(text + b"\n")
     if status:
         return Head(f"an HTTP answer, {status[1].decode()}", sites, is_answer=True)
@@ -126,7 +126,7 @@ def _scope(headers: Raw) -> dict[str, object]:
     }
 
 
-def _site(presented: Presented) -> Site:
+def _site(presented: PresentedToken) -> Site:
     where = NAMES[presented.carrier.name]
     if presented.refusal is not None:
         reason = REASONS.get(presented.refusal.reason, presented.refusal.reason)

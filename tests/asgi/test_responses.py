@@ -15,7 +15,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from dcaf import current_session
-from dcaf.asgi.responses import Answer
+from dcaf.asgi.responses import BodySender
 from dcaf.core.errors import NotCarriedError, SessionValueError
 from tests.asgi.wire import (
     JSON_TYPE,
@@ -224,7 +224,7 @@ def test_without_a_session_it_passes_with_no_header_added(case: Any) -> None:
     assert sent.headers == [(n.decode(), v.decode()) for n, v in options["headers"]]
 
 
-class Silent(Answer):
+class Silent(BodySender):
     """Broken: it sends what it cannot complete, and the change is lost."""
 
     def _check_unmodified(self, *_: Any) -> None:
@@ -232,7 +232,7 @@ class Silent(Answer):
 
 
 def test_control_an_answer_that_silently_drops_a_change_is_caught(monkeypatch: Any) -> None:
-    monkeypatch.setattr("dcaf.asgi.request.Answer", Silent)
+    monkeypatch.setattr("dcaf.asgi.request.BodySender", Silent)
     with pytest.raises(pytest.fail.Exception), pytest.raises(NotCarriedError):
         answered(b"[1,2]")
 

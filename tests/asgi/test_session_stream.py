@@ -23,9 +23,9 @@ from starlette.testclient import TestClient
 from dcaf import current_session, tool
 from dcaf.asgi import checkpoint
 from dcaf.asgi.framing import Piece
-from dcaf.asgi.lifecycle import Turn
-from dcaf.asgi.responses import Answer
-from dcaf.asgi.streams import EVENTS, LINES, Stream
+from dcaf.asgi.lifecycle import ASGITurn
+from dcaf.asgi.responses import BodySender
+from dcaf.asgi.streams import EVENTS, LINES, SessionStream
 from dcaf.core.base64url import Payload
 from dcaf.core.errors import ConfigurationError, NotCarriedError, SessionAliasError, SessionConflict, SessionUnavailable
 from dcaf.core.sealer import Sealer
@@ -322,29 +322,29 @@ def test_the_rest_of_an_event_over_the_limit_takes_no_session_along(kind: str, r
     assert sent.body == long + rest + apart + filled(own, ({"step": 3}, 2))
 
 
-class SilentAtTheEnd(Stream):
+class SilentAtTheEnd(SessionStream):
     """Broken: a stream without a terminal event ends without the session."""
 
-    async def _last(self) -> bytes:
-        return await self._piece(self._cutter.rest())
+    async def _finish(self) -> bytes:
+        return await self._complete_piece(self._cutter.rest())
 
 
-class Blind(Stream):
+class Blind(SessionStream):
     """Broken: it looks at no event, and writes the session at the end."""
 
-    async def _piece(self, piece: Piece) -> bytes:
+    async def _complete_piece(self, piece: Piece) -> bytes:
         return piece.raw
 
 
 def test_control_a_stream_that_looks_at_no_event_is_caught(monkeypatch: Any) -> None:
-    monkeypatch.setattr("dcaf.asgi.responses.Stream", Blind)
+    monkeypatch.setattr("dcaf.asgi.responses.SessionStream", Blind)
     for terminal in TERMINALS:
         with pytest.raises(AssertionError):
             a_terminal_event_carries_the_session(*terminal)
 
 
 def test_control_a_stream_that_ends_without_the_session_is_caught(monkeypatch: Any) -> None:
-    monkeypatch.setattr("dcaf.asgi.responses.Stream", SilentAtTheEnd)
+    monkeypatch.setattr("dcaf.asgi.responses.SessionStream", SilentAtTheEnd)
     with pytest.raises(AssertionError):
         test_a_stream_that_ends_without_such_an_event_or_changes_after_it_gets_one_of_ours(
             NDJSON, (count, b"{}\n"), b"{}\n" + OWN_LINE, [({"step": 3}, 2)]
@@ -372,16 +372,16 @@ def test_a_session_that_came_in_goes_out_although_nobody_touched_it(kind: str) -
     assert token == TOKEN.findall(envelope())[0]
 
 
-class Eager(Stream):
+class Eager(SessionStream):
     """Broken: it ends with the session although none is due."""
 
-    async def _last(self) -> bytes:
-        return self._cutter.closed(self._cutter.rest().raw, await self._session_event(ends_turn=True))
+    async def _finish(self) -> bytes:
+        return self._cutter.close(self._cutter.rest().raw, await self._session_event(ends_turn=True))
 
 
 @pytest.mark.parametrize("kind", [NDJSON, EVENTS])
 def test_control_a_session_that_nobody_wanted_is_caught(monkeypatch: Any, kind: str) -> None:
-    monkeypatch.setattr("dcaf.asgi.responses.Stream", Eager)
+    monkeypatch.setattr("dcaf.asgi.responses.SessionStream", Eager)
     with pytest.raises(AssertionError):
         nothing_is_added(kind)
 
@@ -400,15 +400,15 @@ def test_the_start_of_a_stream_loses_its_length_and_etag_and_is_not_to_be_stored
     its_start_says_nothing_untrue()
 
 
-class Untrue(Stream):
+class Untrue(SessionStream):
     """Broken: it keeps the headers."""
 
     async def begin(self, start: Any) -> None:
-        await self._give(start)
+        await self._send_message(start)
 
 
 def test_control_a_start_that_keeps_its_headers_is_caught(monkeypatch: Any) -> None:
-    monkeypatch.setattr("dcaf.asgi.responses.Stream", Untrue)
+    monkeypatch.setattr("dcaf.asgi.responses.SessionStream", Untrue)
     with pytest.raises(AssertionError):
         its_start_says_nothing_untrue()
 
@@ -467,7 +467,7 @@ def test_a_checkpoint_where_the_session_cannot_go_out_is_an_error(case: str) -> 
         streamed(b"1\n", check, **CANNOT[case])
 
 
-class Silent(Answer):
+class Silent(BodySender):
     """Broken: it passes what it cannot complete, and says nothing."""
 
     def _check_unmodified(self, *_: Any) -> None:
@@ -475,7 +475,7 @@ class Silent(Answer):
 
 
 def test_control_a_change_that_is_dropped_silently_is_caught(monkeypatch: Any) -> None:
-    monkeypatch.setattr("dcaf.asgi.request.Answer", Silent)
+    monkeypatch.setattr("dcaf.asgi.request.BodySender", Silent)
     for case in CANNOT:
         with pytest.raises(pytest.fail.Exception):
             test_a_change_that_a_stream_cannot_carry_is_an_error_before_it_starts(case)
@@ -587,16 +587,18 @@ def test_a_checkpoint_in_an_event_that_is_partly_out_goes_right_after_it() -> No
     a_checkpoint_waits_for_the_end_of_what_is_partly_out()
 
 
-class Careless(Stream):
+class Careless(SessionStream):
     """Broken: a checkpoint is written at once, wherever the stream is."""
 
     async def checkpoint(self) -> bool:
-        await self._give({"type": "http.response.body", "body": await self._session_event(ends_turn=False), "more_body": True})
+        await self._send_message(
+            {"type": "http.response.body", "body": await self._session_event(ends_turn=False), "more_body": True}
+        )
         return True
 
 
 def test_control_a_checkpoint_in_the_middle_of_an_event_is_caught(monkeypatch: Any) -> None:
-    monkeypatch.setattr("dcaf.asgi.responses.Stream", Careless)
+    monkeypatch.setattr("dcaf.asgi.responses.SessionStream", Careless)
     with pytest.raises(AssertionError):
         a_checkpoint_waits_for_the_end_of_what_is_partly_out()
     with pytest.raises(AssertionError):
@@ -731,24 +733,26 @@ def test_an_exception_after_the_last_chunk_sends_nothing_more() -> None:
     assert sent.body == filled(b'{"data":{"session":@},"type":"done"}\n', (OLD, 1))
 
 
-class Quiet(Stream):
+class Quiet(SessionStream):
     """Broken: the stream just stops."""
 
     async def fail(self) -> None:
         pass
 
 
-class Sealing(Stream):
+class Sealing(SessionStream):
     """Broken: it seals what the application that raised had done so far."""
 
     async def fail(self) -> None:
-        await self._give({"type": "http.response.body", "body": await self._session_event(ends_turn=False), "more_body": True})
+        await self._send_message(
+            {"type": "http.response.body", "body": await self._session_event(ends_turn=False), "more_body": True}
+        )
         await super().fail()
 
 
 @pytest.mark.parametrize("broken", [Quiet, Sealing])
 def test_control_a_stream_that_stops_or_seals_when_the_application_raises_is_caught(monkeypatch: Any, broken: Any) -> None:
-    monkeypatch.setattr("dcaf.asgi.responses.Stream", broken)
+    monkeypatch.setattr("dcaf.asgi.responses.SessionStream", broken)
     with pytest.raises(AssertionError):
         an_exception_ends_in_an_error_event()
 
@@ -843,19 +847,19 @@ def test_an_exception_after_a_refusal_adds_nothing(refusal: Any) -> None:
     assert sent.body == b'{"type":"error","code":"%b"}\n' % refusal.code.encode()
 
 
-class GoingOn(Stream):
+class GoingOn(SessionStream):
     """Broken: after a refusal the rest goes out all the same."""
 
     async def send(self, message: Any) -> None:
         if message["type"] == "http.response.body" and self.has_ended:
-            await self._give(message)
+            await self._send_message(message)
         else:
             await super().send(message)
 
 
 @pytest.mark.parametrize("refusal", REFUSALS)
 def test_control_a_stream_that_goes_on_after_a_refusal_is_caught(monkeypatch: Any, refusal: Any) -> None:
-    monkeypatch.setattr("dcaf.asgi.responses.Stream", GoingOn)
+    monkeypatch.setattr("dcaf.asgi.responses.SessionStream", GoingOn)
     with pytest.raises(AssertionError):
         a_refused_commit_is_the_last_event(refusal)
 
@@ -894,10 +898,10 @@ def test_when_the_client_is_gone_no_error_event_is_tried() -> None:
     nothing_is_tried_when_the_client_is_gone()
 
 
-class Insisting(Stream):
+class Insisting(SessionStream):
     """Broken: it tries to tell a client that is gone."""
 
-    async def _give(self, message: Any) -> None:
+    async def _send_message(self, message: Any) -> None:
         try:
             await self._send(message)
         finally:
@@ -905,7 +909,7 @@ class Insisting(Stream):
 
 
 def test_control_an_error_event_for_a_client_that_is_gone_is_caught(monkeypatch: Any) -> None:
-    monkeypatch.setattr("dcaf.asgi.responses.Stream", Insisting)
+    monkeypatch.setattr("dcaf.asgi.responses.SessionStream", Insisting)
     with pytest.raises(AssertionError):
         nothing_is_tried_when_the_client_is_gone()
 
@@ -1034,7 +1038,7 @@ def test_outside_2xx_nothing_is_adopted(status: int) -> None:
     assert opened(adopted(b'{"own":1}', status=status)) == OLD
 
 
-class Adopting(Answer):
+class Adopting(BodySender):
     """Broken: it adopts on every route."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -1047,8 +1051,8 @@ async def as_it_is(_: Any, data: bytes, *__: Any) -> bytes:
 
 
 def test_control_adoption_on_every_route_is_caught(monkeypatch: Any) -> None:
-    monkeypatch.setattr(Turn, "clear", as_it_is)
-    monkeypatch.setattr("dcaf.asgi.request.Answer", Adopting)
+    monkeypatch.setattr(ASGITurn, "remove_sessions", as_it_is)
+    monkeypatch.setattr("dcaf.asgi.request.BodySender", Adopting)
     with pytest.raises(AssertionError):
         only_named_routes_adopt()
 

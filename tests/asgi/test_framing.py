@@ -152,7 +152,7 @@ def an_event_comes_with_its_last_byte(make: Make, kind: Any, text: bytes) -> Non
 def our_event_stands_between_theirs(make: Make, kind: Any, chunks: list[bytes], at: int, limit: int) -> None:
     """Written where the cutter says that it can be, an event of ours takes nothing from theirs."""
     cutter, out, is_in = make(limit), b"", False
-    own = cutter.event("session", OWN)
+    own = cutter.write_event("session", OWN)
     for index, chunk in enumerate(chunks):
         out += b"".join(piece.raw for piece in cutter.feed(chunk))
         if index >= at and not is_in and cutter.is_between:
@@ -165,7 +165,7 @@ def our_event_can_be_read_at_the_end(make: Make, kind: Any, chunks: list[bytes],
     cutter = make(limit)
     given = b"".join(piece.raw for chunk in chunks for piece in cutter.feed(chunk))
     rest = cutter.rest().raw
-    out = given + cutter.closed(rest, cutter.event("session", OWN))
+    out = given + cutter.close(rest, cutter.write_event("session", OWN))
     theirs = REFERENCE[kind][0](b"".join(chunks))
     found = with_own(kind, REFERENCE[kind][0](out), is_in=True)
     assert found[: len(theirs)] == theirs
@@ -312,7 +312,7 @@ def replaced_changes_the_data_lines_alone(make: Make, lines: list[bytes], ends: 
     raw = b"".join(line + end for line, end in zip(lines, ends, strict=True)) + b"\n"
     cutter = make(WIDE)
     (piece,) = [found for found in cutter.feed(b"data: first\n\n" + raw) if found.data is not None][1:]
-    found = cutter.replaced(piece, b"\n".join(texts))
+    found = cutter.replace_data(piece, b"\n".join(texts))
     assert [data for _, data in standard(found)] == [b"\n".join(texts)]
     kept, theirs = [
         [line for line in re.findall(rb"[^\r\n]*(?:\r\n|\r|\n)", whole) if not re.match(rb"data(?::|[\r\n])", line)]
@@ -342,7 +342,7 @@ def test_a_line_of_ndjson_is_its_text() -> None:
     cutter = LineStream(WIDE)
     (piece,) = cutter.feed(b' {"a":1} \r\n')
     assert piece == Piece(b' {"a":1} \r\n', data=b' {"a":1} \r\n')
-    assert cutter.replaced(piece, b' {"a":2} \r\n') == b' {"a":2} \r\n'
+    assert cutter.replace_data(piece, b' {"a":2} \r\n') == b' {"a":2} \r\n'
 
 
 # Controls: a broken cutter fails the same laws
@@ -390,8 +390,8 @@ class Tidy(EventStream):
 class Writer(EventStream):
     """Broken: it writes an event anew."""
 
-    def replaced(self, _piece: Piece, data: bytes) -> bytes:
-        return self.event(_piece.name or "message", data.replace(b"\n", b"\ndata: "))
+    def replace_data(self, _piece: Piece, data: bytes) -> bytes:
+        return self.write_event(_piece.name or "message", data.replace(b"\n", b"\ndata: "))
 
 
 class Reckless(EventStream):

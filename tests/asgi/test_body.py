@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dcaf.asgi.body import Flights
+from dcaf.asgi.body import BytesInFlight
 from tests.asgi.wire import JSON_TYPE, Recorder, Sent, envelope, mounted, scope_of
 
 LIMIT = 10_000
@@ -55,7 +55,7 @@ def service_of(**settings: Any) -> Any:
 
 
 def taken(service: Any) -> Any:
-    return service._config.flights.taken_bytes
+    return service._config.bytes_in_flight.taken_bytes
 
 
 async def fill(service: Any, count: Any = 10) -> Any:
@@ -202,11 +202,11 @@ class Turned:
 ENDS = [name for name in vars(Turned) if not name.startswith("_")]
 
 
-def assert_given_back(name: Any, flights: Any = Flights) -> None:
+def assert_given_back(name: Any, bytes_in_flight: Any = BytesInFlight) -> None:
     async def run() -> None:
         max_body = {"max_body_bytes": 2_000} if name == "too_large" else {}
         service = service_of(**max_body)
-        object.__setattr__(service._config, "flights", flights(LIMIT))
+        object.__setattr__(service._config, "bytes_in_flight", bytes_in_flight(LIMIT))
         others = await fill(service, 2)
         sender = Sender(service)
         await sender.say(CHUNK)
@@ -228,14 +228,14 @@ def test_what_a_body_took_is_given_back_however_its_reading_ends(name: Any) -> N
     assert_given_back(name)
 
 
-class NeverGivesBack(Flights):
+class NeverGivesBack(BytesInFlight):
     """Broken: what is taken stays taken."""
 
     def give_back(self, size: int) -> None:
         pass
 
 
-class GivesBackAtTheGoodEnd(Flights):
+class GivesBackAtTheGoodEnd(BytesInFlight):
     """Broken: an exception keeps what was taken."""
 
     def give_back(self, size: int) -> None:
