@@ -15,8 +15,7 @@ from dcaf.agent.app import create_app
 from dcaf.agent.codec import ChatRequest, build_done_event, build_error_event, build_problem
 from dcaf.agent.config import RunConfig, StreamingMode
 from dcaf.agent.function_agent import AgentResult, ProposedCall
-from dcaf.agent.interceptors import InterceptedRequest, InterceptedResponse
-from dcaf.agent.models import (
+from dcaf.agent.helpdesk import (
     Answer,
     Approval,
     Approvals,
@@ -33,6 +32,7 @@ from dcaf.agent.models import (
     ToolCalls,
     Turn,
 )
+from dcaf.agent.interceptors import InterceptedRequest, InterceptedResponse
 from dcaf.agent.page import Page
 from dcaf.agent.response import AgentResponse
 from dcaf.agent.serving import serve

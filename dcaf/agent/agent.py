@@ -27,10 +27,10 @@ with extra("dcaf.agent", "dcaf[agent]"):  # before any other module of this pack
 
 from dcaf.agent.config import RunConfig, describe_kind, require
 from dcaf.agent.function_agent import FunctionBackend, InjectedFunction
+from dcaf.agent.helpdesk import Event
 from dcaf.agent.history import Messages, check_context, choose_session, continue_from, read_messages
 from dcaf.agent.interceptors import RequestInterceptor, ResponseInterceptor, list_interceptors
 from dcaf.agent.model_loop import ModelBackend
-from dcaf.agent.models import Event
 from dcaf.agent.response import AgentResponse
 from dcaf.agent.run_state import AgentBackend, Clock, Tools
 from dcaf.agent.runner import AgentSetup, Run

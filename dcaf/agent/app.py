@@ -35,7 +35,7 @@ from starlette.websockets import WebSocket
 from dcaf.agent.agent import Agent
 from dcaf.agent.codec import ChatRequest, build_done_event, build_error_event, build_problem, encode_json, report_failure
 from dcaf.agent.config import describe_kind
-from dcaf.agent.models import STOP_REASONS, Answer, Event, Turn
+from dcaf.agent.helpdesk import STOP_REASONS, Answer, Event, Turn
 from dcaf.agent.page import Page, build_page_routes
 from dcaf.agent.websocket import ChatSocket
 from dcaf.asgi import SessionMiddleware

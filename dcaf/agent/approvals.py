@@ -26,7 +26,7 @@ import anyio
 import anyio.from_thread
 from anyio.abc import TaskStatus
 
-from dcaf.agent.models import Approval, Data, Message, PendingToolCall
+from dcaf.agent.helpdesk import Approval, Data, Message, PendingToolCall
 from dcaf.agent.run_state import Clock
 from dcaf.asgi.streams import SendCheckpoint, checkpoint_sender
 from dcaf.core.context import current_session

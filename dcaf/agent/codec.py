@@ -22,8 +22,8 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from dcaf.agent.config import require
 from dcaf.agent.function_agent import LIBRARY_MEMBERS
+from dcaf.agent.helpdesk import READ, Done, Error, Event, Message, MetaData, Shape, Turn
 from dcaf.agent.history import OwnMessages, list_problems, read_messages
-from dcaf.agent.models import READ, Done, Error, Event, Message, MetaData, Shape, Turn
 from dcaf.agent.response import AgentResponse
 from dcaf.core.errors import AgentError, DcafError, MalformedRequest
 from dcaf.tools.platform_context import PLATFORM

@@ -21,13 +21,13 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
 from dcaf.agent.config import describe_kind, require
-from dcaf.agent.models import LONGEST_ID, Data, Event, TextDelta
+from dcaf.agent.helpdesk import LONGEST_ID, Data, Event, TextDelta
 from dcaf.agent.run_state import RunState, Tools, begin_overlay, commit_overlay
 from dcaf.core.context import running
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session
 from dcaf.tools.callables import label, starts_on_loop
-from dcaf.tools.injection import Plan
+from dcaf.tools.injection_plan import Plan
 from dcaf.tools.proposals import MOST_PENDING
 from dcaf.tools.threads import call_and_wait, contained
 from dcaf.tools.tool import Tool

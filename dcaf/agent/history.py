@@ -40,7 +40,7 @@ from pydantic_ai.messages import (
 from pydantic_core import to_json
 
 from dcaf.agent.config import describe_kind, require
-from dcaf.agent.models import Approval, ExecutedToolCall, Message
+from dcaf.agent.helpdesk import Approval, ExecutedToolCall, Message
 from dcaf.agent.response import AgentResponse
 from dcaf.core.context import current_session
 from dcaf.core.errors import ConfigurationError, MalformedRequest

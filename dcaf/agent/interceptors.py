@@ -21,7 +21,7 @@ from typing import Any, TypeAlias, TypeVar
 from pydantic import ValidationError
 
 from dcaf.agent.config import describe_kind, require
-from dcaf.agent.models import Data, Message
+from dcaf.agent.helpdesk import Data, Message
 from dcaf.agent.run_state import begin_overlay, commit_overlay
 from dcaf.core.context import running
 from dcaf.core.errors import ConfigurationError

@@ -38,8 +38,8 @@ from pydantic_core import to_jsonable_python
 from dcaf.agent.backends import choose_settings, describe_failure, is_unsupported, read_refusal, read_stop_reason, renew_client
 from dcaf.agent.config import RunConfig, StreamingMode
 from dcaf.agent.function_agent import InjectedFunction
+from dcaf.agent.helpdesk import LONGEST_ID, Event, ExecutedToolCall, ExecutedToolCalls, IntermittentUpdate, TextDelta
 from dcaf.agent.history import build_history
-from dcaf.agent.models import LONGEST_ID, Event, ExecutedToolCall, ExecutedToolCalls, IntermittentUpdate, TextDelta
 from dcaf.agent.run_state import BETWEEN, RunState, Tools
 from dcaf.core.errors import (
     ExitError,

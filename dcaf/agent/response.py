@@ -15,7 +15,7 @@ from pydantic_ai.usage import RunUsage
 from pydantic_core import to_jsonable_python
 
 from dcaf.agent.config import require
-from dcaf.agent.models import COMPLETE, Approval, Data, Message, MetaData
+from dcaf.agent.helpdesk import COMPLETE, Approval, Data, Message, MetaData
 from dcaf.core.errors import ConfigurationError, InterceptorError
 from dcaf.core.session import Session
 from dcaf.tools.queue import Conflict

@@ -25,7 +25,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from pydantic_ai.usage import RequestUsage, RunUsage
 
-from dcaf.agent.models import (
+from dcaf.agent.helpdesk import (
     Approval,
     Approvals,
     Data,

@@ -25,14 +25,7 @@ from dcaf.agent.approvals import (
     to_decided_call,
 )
 from dcaf.agent.config import RunConfig
-from dcaf.agent.interceptors import (
-    InterceptedRequest,
-    InterceptedResponse,
-    RequestInterceptor,
-    ResponseInterceptor,
-    apply_interceptors,
-)
-from dcaf.agent.models import (
+from dcaf.agent.helpdesk import (
     READ,
     Approval,
     Data,
@@ -43,6 +36,13 @@ from dcaf.agent.models import (
     ExecutedToolCalls,
     Message,
     TextDelta,
+)
+from dcaf.agent.interceptors import (
+    InterceptedRequest,
+    InterceptedResponse,
+    RequestInterceptor,
+    ResponseInterceptor,
+    apply_interceptors,
 )
 from dcaf.agent.response import AgentResponse
 from dcaf.agent.run_state import BETWEEN, AgentBackend, Clock, RunState, Tools, enclosing

@@ -7,9 +7,9 @@
 
 from dcaf.asgi.carriers import Carriers, CookieCarrier, HeaderCarrier
 from dcaf.asgi.config import Routes, Terminal, is_done
-from dcaf.asgi.events import Event
 from dcaf.asgi.identity import Conversation, Subject
 from dcaf.asgi.middleware import SessionMiddleware
+from dcaf.asgi.operator_events import Event
 from dcaf.asgi.streams import checkpoint
 from dcaf.core.claims import Claims
 from dcaf.core.migrations import Import, Migration

@@ -103,6 +103,7 @@ class HeaderCarrier:
 
     @property
     def room_bytes(self) -> int:
+        """The longest token that it carries."""
         return self.limit_bytes
 
     def serves(self, scope: Scope) -> bool:  # noqa: ARG002
@@ -180,6 +181,7 @@ class CookieCarrier:
 
     @property
     def room_bytes(self) -> int:
+        """The longest token that it carries."""
         return COOKIE_BYTES - len(self.cookie) - len("=")
 
     def serves(self, scope: Scope) -> bool:

@@ -24,10 +24,10 @@ from starlette.types import Scope
 
 from dcaf.asgi.body import BytesInFlight
 from dcaf.asgi.carriers import Carrier
-from dcaf.asgi.events import Events, Watcher
 from dcaf.asgi.identity import Identity
 from dcaf.asgi.json_sessions import Verify
 from dcaf.asgi.json_walk import may_hold_session
+from dcaf.asgi.operator_events import Events, Watcher
 from dcaf.core.arguments import texts_of
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.migrations import Import

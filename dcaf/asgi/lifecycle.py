@@ -32,9 +32,9 @@ from starlette.types import Scope
 from dcaf.asgi.body import off_the_loop
 from dcaf.asgi.carriers import Carrier, PresentedToken
 from dcaf.asgi.config import Config, advise_plain, is_done, may_be_done, name_route, route_path
-from dcaf.asgi.events import Events, Watcher
 from dcaf.asgi.json_sessions import BodySessions, JSONText, find_session, read_text
 from dcaf.asgi.json_walk import Place, may_hold_session, remove_sessions
+from dcaf.asgi.operator_events import Events, Watcher
 from dcaf.core.claims import Binding, Claims
 from dcaf.core.errors import (
     MalformedJSON,

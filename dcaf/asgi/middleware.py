@@ -31,9 +31,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from dcaf.asgi.body import BytesInFlight, open_nothing
 from dcaf.asgi.carriers import Carrier, Carriers, find_presented_tokens, parse_carriers
 from dcaf.asgi.config import MAX_BODY_BYTES, Config, Routes, Terminal, is_done, load_telemetry, parse_routes
-from dcaf.asgi.events import Event, Events
 from dcaf.asgi.identity import Conversation, Identity, Subject
 from dcaf.asgi.lifecycle import find_carriers_to_clear
+from dcaf.asgi.operator_events import Event, Events
 from dcaf.asgi.problems import refuse
 from dcaf.asgi.request import SCOPE_KEY, RequestSession
 from dcaf.asgi.websocket import PassingWebSocket, SessionWebSocket, open_handshake

@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 from typing import Final, Literal
 
-from dcaf.asgi.events import Event
+from dcaf.asgi.operator_events import Event
 from dcaf.core.importing import extra
 
 with extra("Telemetry", "opentelemetry-api"):

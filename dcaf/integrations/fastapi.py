@@ -36,6 +36,8 @@ from dcaf.core.session import Session
 with extra("dcaf.integrations.fastapi", "dcaf[fastapi]"):
     from fastapi import Depends
 
+__all__ = ["REFUSALS", "SessionData", "SessionDep"]
+
 S = TypeVar("S", bound=Session, default=Session)
 
 REFUSALS: Final[dict[int | str, dict[str, Any]]] = {

@@ -29,8 +29,8 @@ from pydantic.fields import FieldInfo
 from dcaf.tools.annotations import Names
 from dcaf.tools.callables import find_docstring
 from dcaf.tools.docstrings import Docstring
-from dcaf.tools.injection import Plan
-from dcaf.tools.providers import format_annotation
+from dcaf.tools.injectables import format_annotation
+from dcaf.tools.injection_plan import Plan
 from dcaf.tools.schema import Arguments, strict
 from dcaf.tools.settings import Settings
 

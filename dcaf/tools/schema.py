@@ -1,6 +1,6 @@
 """What a model fills of a tool: the JSON Schema and the validation of its open parameters, also strict or written by hand.
 
->>> from dcaf.tools.injection import Plan
+>>> from dcaf.tools.injection_plan import Plan
 >>> from dcaf.tools.docstrings import Docstring
 >>> def greet(name: str, times: int = 1) -> str:
 ...     '''Greet the person.
@@ -39,8 +39,8 @@ from dcaf.core.errors import ConfigurationError, ToolArgumentError
 from dcaf.core.parts import describe_misfit, list_problems
 from dcaf.tools.callables import find_default_factory
 from dcaf.tools.docstrings import Docstring
-from dcaf.tools.injection import Plan
-from dcaf.tools.providers import unset
+from dcaf.tools.injectables import unset
+from dcaf.tools.injection_plan import Plan
 from dcaf.tools.settings import drop_properties
 
 INSIDE: Final = ("anyOf", "oneOf", "allOf", "prefixItems")

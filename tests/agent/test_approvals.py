@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dcaf import Session
 from dcaf.agent.approvals import read_decisions
-from dcaf.agent.models import Approval, Data
+from dcaf.agent.helpdesk import Approval, Data
 from dcaf.core import ToolArgumentError
 from dcaf.tools.decisions import BEFORE, BOTH, LATE, REJECTED, TWICE, UNKNOWN
 from dcaf.tools.proposals import DECIDED, MOST_BYTES, MOST_PENDING, PENDING, VALID_S, add_proposal, is_waiting

@@ -16,7 +16,7 @@ from dcaf import SessionMiddleware
 from dcaf.agent import Agent, create_app
 from dcaf.agent import codec as module
 from dcaf.agent.codec import MOST_CALLS, MOST_DECISIONS, MOST_MESSAGES, ChatRequest
-from dcaf.agent.models import Turn
+from dcaf.agent.helpdesk import Turn
 from tests.agent.agents import TOOLS, call, exchange, lines_of, model_of
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, messages_of, scope_of
 

@@ -14,8 +14,8 @@ from pydantic_ai.models.function import AgentInfo, FunctionModel
 from dcaf import Session, tool
 from dcaf.agent import Agent, AgentResponse, AgentResult, InterceptorError, Message, ProposedCall, create_app
 from dcaf.agent.approvals import MOST_TRIES, find_mentions, find_waiting_calls
+from dcaf.agent.helpdesk import Approval
 from dcaf.agent.history import WAITS
-from dcaf.agent.models import Approval
 from dcaf.agent.runner import DECIDED_BEFORE, NOT_WAITING
 from dcaf.tools import DecidedCall
 from dcaf.tools.decisions import BEFORE, UNKNOWN, judge

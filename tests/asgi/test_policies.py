@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from dcaf import ConfigurationError, Key, Keyring, SessionMiddleware, current_session
-from dcaf.asgi.events import Event
+from dcaf.asgi.operator_events import Event
 from dcaf.core.migrations import Import
 from dcaf.testing import SessionClient, sealed, tampered
 

@@ -19,8 +19,8 @@ from starlette.websockets import WebSocketDisconnect
 from dcaf.asgi import websocket
 from dcaf.asgi import websocket as module
 from dcaf.asgi.config import is_done
-from dcaf.asgi.events import Events
 from dcaf.asgi.lifecycle import ASGITurn
+from dcaf.asgi.operator_events import Events
 from dcaf.asgi.streams import checkpoint
 from dcaf.asgi.websocket import SessionWebSocket
 from dcaf.core import Key, Keyring, Session, current_session

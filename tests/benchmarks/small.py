@@ -15,7 +15,7 @@ import orjson
 from pydantic import BaseModel, TypeAdapter
 
 from dcaf import Session, tool
-from dcaf.tools.injection import Plan
+from dcaf.tools.injection_plan import Plan
 from tests.benchmarks.harness import Batch, Effort, interleaved, of_coroutine, of_function, written
 from tests.benchmarks.states import state_of
 

@@ -42,12 +42,6 @@ PACKAGES: Final = {
 }
 """Package or module -> what it is for. A name has its entry in the first package after ``dcaf`` that has it."""
 
-MODULES: Final = {
-    "dcaf.agent.codec": "what a service of your own is made of, under any framework",
-    "dcaf.agent.models": "the messages and the events of such a service, as models of pydantic",
-}
-"""Modules that examples and guides import, and no package repeats."""
-
 SETTINGS: Final = (
     "dcaf.asgi.SessionMiddleware",
     "dcaf.agent.create_app",
@@ -124,9 +118,7 @@ def get_anchor(heading: str) -> str:
 def list_public() -> Mapping[str, list[Public]]:
     """Package -> its public names."""
     load("dcaf", search_paths=[ROOT], docstring_parser=Parser.google, docstring_options=QUIET, modules_collection=READ)
-    return {
-        package: [Public(package, name, find(package, name)) for name in list_names(package)] for package in (*PACKAGES, *MODULES)
-    }
+    return {package: [Public(package, name, find(package, name)) for name in list_names(package)] for package in PACKAGES}
 
 
 @cache
@@ -163,7 +155,7 @@ def list_entries() -> Mapping[str, Public]:
 def render_pages() -> dict[str, str]:
     """File name -> text of a page."""
     pages = {"README.md": _render_index()}
-    for package in (*PACKAGES, *MODULES):
+    for package in PACKAGES:
         pages[get_page(package)] = "\n".join(_link_names(_write_page(package), package))
     return pages
 
@@ -186,7 +178,7 @@ def list_undescribed() -> list[str]:
 def _render_index() -> str:
     links = {f"{public.package}.{public.name}": public.link for public in list_entries().values()}
     settings = [f"[`{path.rpartition('.')[2]}`]({links[path]})" for path in SETTINGS]
-    rows = ([f"[`{name}`]({get_page(name)})", purpose] for name, purpose in {**PACKAGES, **MODULES}.items())
+    rows = ([f"[`{name}`]({get_page(name)})", purpose] for name, purpose in PACKAGES.items())
     tail = wrap(TAIL.format(settings=", ".join(settings)))
     return "\n".join([HEAD, *write_table(["import from", "what is there"], rows), *tail, ""])
 

@@ -12,7 +12,7 @@ import pytest
 from starlette.responses import Response
 
 from dcaf.asgi import SessionMiddleware
-from dcaf.asgi.events import Event
+from dcaf.asgi.operator_events import Event
 from dcaf.asgi.problems import build_body, build_problem
 from dcaf.core.errors import SessionError
 from dcaf.testing import sealed

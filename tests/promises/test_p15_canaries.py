@@ -25,7 +25,7 @@ import pytest
 from pydantic import AfterValidator, AnyUrl, BaseModel, ConfigDict, Field, ImportString, Json, SecretStr, StringConstraints
 
 from dcaf import ConfigurationError, DcafError, Key, Keyring, Session, SessionMiddleware, current_session, tool
-from dcaf.asgi.events import Event
+from dcaf.asgi.operator_events import Event
 from dcaf.core.base64url import encode
 from dcaf.core.claims import Binding
 from dcaf.core.keys import LiveKeyring

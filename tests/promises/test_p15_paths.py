@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from dcaf import DcafError, Key, Keyring, SessionMiddleware
 from dcaf.asgi import lifecycle
-from dcaf.asgi.events import Event
+from dcaf.asgi.operator_events import Event
 from dcaf.testing import sealed, tampered
 from tests.promises.path_apps import ACTIONS, FRAMEWORKS, NAMED
 from tests.promises.test_p15_canaries import WORD, Listener, Said

@@ -11,7 +11,7 @@ import pytest
 
 from dcaf import ReadOnlySession, Session
 from dcaf.tools.annotations import Names
-from dcaf.tools.injection import Plan
+from dcaf.tools.injection_plan import Plan
 
 ROUNDS = 60
 FEW = 3

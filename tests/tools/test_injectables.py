@@ -10,8 +10,8 @@ from typing import Annotated, Any, ClassVar, Generic, TypeVar
 import pytest
 
 from dcaf import ConfigurationError, Session, tool
-from dcaf.tools.injection import Plan
-from dcaf.tools.providers import PROVIDERS, Fill, register_provider
+from dcaf.tools.injectables import PROVIDERS, Fill, register_provider
+from dcaf.tools.injection_plan import Plan
 
 Deps = TypeVar("Deps")
 

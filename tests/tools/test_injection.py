@@ -12,8 +12,8 @@ from pydantic import BaseModel
 from typing_extensions import TypeAliasType
 
 from dcaf import ConfigurationError, Session, current_session, tool
-from dcaf.tools.injection import Plan
-from dcaf.tools.providers import ReadOnlyFill, SessionFill
+from dcaf.tools.injectables import ReadOnlyFill, SessionFill
+from dcaf.tools.injection_plan import Plan
 
 
 class Deploy(Session):

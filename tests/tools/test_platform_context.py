@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from dcaf import ConfigurationError, Session, tool
 from dcaf.core import SessionValueError
 from dcaf.tools import Call, PlatformContext, ToolRunner
-from dcaf.tools.injection import Plan
+from dcaf.tools.injection_plan import Plan
 from dcaf.tools.platform_context import current_platform, within_platform
 
 MIRA = {"user_id": "mira", "duplo_token": "secret-1", "scopes": ["a"]}

@@ -16,7 +16,7 @@ from typing_extensions import ReadOnly, TypeAliasType, TypedDict
 
 from dcaf import ConfigurationError, ReadOnlySession, Session, SessionKey, Tool, tool
 from dcaf.core import DcafError, current_session
-from dcaf.tools import PlatformContext, ToolRunner, injection
+from dcaf.tools import PlatformContext, ToolRunner, injection_plan
 from dcaf.tools.platform_context import within_platform
 
 Number = TypeVar("Number", int, str)
@@ -194,8 +194,8 @@ def test_control_what_takes_a_dict_is_filled_and_not_refused(name: str) -> None:
 
 
 def test_control_where_the_name_means_nothing_the_model_says_who_asks(monkeypatch: Any) -> None:
-    monkeypatch.setattr(injection, "find_fill_by_name", lambda *_: None)
-    monkeypatch.setattr(injection, "RESERVED", ("session",))
+    monkeypatch.setattr(injection_plan, "find_fill_by_name", lambda *_: None)
+    monkeypatch.setattr(injection_plan, "RESERVED", ("session",))
     with pytest.raises(AssertionError):
         _platforms_or_refused(Who, inspect.Parameter.empty, "keyword_only")
 

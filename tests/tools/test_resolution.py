@@ -17,7 +17,7 @@ import pytest
 
 from dcaf import ConfigurationError, Session, Tool, tool
 from dcaf.tools.annotations import Names
-from dcaf.tools.injection import Plan
+from dcaf.tools.injection_plan import Plan
 from tests.tools.signatures import Shape
 
 FUTURE = "from __future__ import annotations\n"

@@ -25,7 +25,7 @@ from dcaf.core.errors import ConfigurationError
 from dcaf.core.session import Session
 from dcaf.tools.annotations import Names, Unresolved
 from dcaf.tools.callables import find_decided, find_default_factory, label
-from dcaf.tools.providers import RESERVED, Fill, find_fill, find_fill_by_name, format_annotation, is_injectable, unset
+from dcaf.tools.injectables import RESERVED, Fill, find_fill, find_fill_by_name, format_annotation, is_injectable, unset
 
 if sys.version_info >= (3, 14):
     from annotationlib import Format
