@@ -65,7 +65,7 @@ LONGEST_PATH: Final = 200
 Messages: TypeAlias = "str | Sequence[Message | Mapping[str, Any]]"
 """What the user says, or the conversation, oldest first."""
 
-Part: TypeAlias = ModelRequestPart | ModelResponsePart
+_Part: TypeAlias = ModelRequestPart | ModelResponsePart
 
 
 class OwnMessages(list[Message]):
@@ -164,7 +164,7 @@ async def build_history(messages: Sequence[Message], waiting: Sequence[Approval]
     one message; and that no two calls share an id, so that each gets one of its own.
     """
     calls = _CallRegister()
-    before: list[Part] = []
+    before: list[_Part] = []
     for start in range(0, len(messages) - 1, AT_ONCE):
         for message in messages[start : min(start + AT_ONCE, len(messages) - 1)]:
             before += _list_parts(message, calls)
@@ -181,7 +181,7 @@ class _CallRegister:
         self._calls: set[tuple[str, str, str, bytes]] = set()
         self._ids: set[str] = set()
 
-    def list_parts(self, calls: Iterable[ExecutedToolCall]) -> Iterator[Part]:
+    def list_parts(self, calls: Iterable[ExecutedToolCall]) -> Iterator[_Part]:
         """The calls that do not stand there yet, and then their results."""
         new = [(self._take_id(call.id), call) for call in calls if self._add(call)]
         yield from (ToolCallPart(call.name, dict(call.input), id_) for id_, call in new)
@@ -199,14 +199,14 @@ class _CallRegister:
         return free
 
 
-def _list_parts(message: Message, calls: _CallRegister) -> Iterator[Part]:
+def _list_parts(message: Message, calls: _CallRegister) -> Iterator[_Part]:
     data = message.data
     yield from calls.list_parts([] if data is None else [*data.executed_tool_calls, *data.executed_approvals])
     if message.content:
         yield UserPromptPart(message.content) if message.role == "user" else TextPart(message.content)
 
 
-def _group_by_side(parts: Iterable[Part]) -> Iterator[ModelMessage]:
+def _group_by_side(parts: Iterable[_Part]) -> Iterator[ModelMessage]:
     """Messages of parts in a row: a new one wherever the side changes."""
     for is_request, run in groupby(parts, key=lambda part: isinstance(part, UserPromptPart | ToolReturnPart)):
         side: list[Any] = [*run]

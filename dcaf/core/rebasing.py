@@ -116,7 +116,8 @@ class RebasableState(CommutingState):
             members = base._load()
             merged = {key: self._merge(slot, base) for key, slot in self._slots.items() if not key.startswith(TEMPORARY)}
             own = merge_own(self._own_arrived, base._library, self._library)
-            self.arrived, self._own_arrived, self._library = newer, base._library, write(own) if own else None
+            self.arrived: Payload = newer
+            self._own_arrived, self._library = base._library, write(own) if own else None
             self._set_members(members, len(newer.data))
             for key, (theirs, data, _) in merged.items():
                 slot = self._slots[key]

@@ -16,7 +16,7 @@ So whoever takes the lock of the state first takes over what was written into th
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from threading import RLock
 from typing import Any, Final, Self
 
@@ -132,7 +132,7 @@ class DictState(State):
         super().__init__()
         self._shown = shown
         self._values: dict[str, tuple[Any, bytes]] = {}
-        self.lock = Gate(self.take_in, self.show)
+        self.lock: AbstractContextManager[object] = Gate(self.take_in, self.show)
         self.refill(state)
         self._looked = False
 

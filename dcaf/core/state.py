@@ -349,7 +349,7 @@ class State(Slots):
 
     def end(self, late: Callable[[], None]) -> None:
         """End the turn: from now on each change calls ``late`` and is an error."""
-        self.late = late
+        self.late: Callable[[], None] | None = late
 
     @property
     def has_ended(self) -> bool:
@@ -366,7 +366,9 @@ class State(Slots):
     def refill(self, other: State) -> None:
         """Take over everything of another state, so that the views of this one show the other's keys."""
         with self.lock:
-            self.arrived, self.standing, self.limit_bytes = other.arrived, other.standing, other.limit_bytes
+            self.arrived: Payload = other.arrived
+            self.standing = other.standing
+            self.limit_bytes: int | None = other.limit_bytes
             self._members, self._slots, self._most_bytes = other._members, other._slots, other._most_bytes
             self._library, self._own_arrived = other._library, other._own_arrived
             self._moved, self._tails, self._looked = other._moved, other._tails, other._looked
