@@ -65,7 +65,7 @@ class ASGITurn(SessionTurn):
     """The turn of a request, or of one frame of a socket.
 
     Attributes:
-        session, binding, lease, arrived, kid: As of the turn without a transport.
+        session, binding, lease, arrived, kid: As for the turn without a transport.
         outer: The scope of the request or the socket as it came in; the router leaves the route in the copy of the application.
         advice: Advice for an application that changed the session too late.
         found: The sessions of the body or frame that opened the turn; None where that is not JSON.

@@ -39,7 +39,7 @@ def create_demo(keys: Keyring, *, pace: timedelta = timedelta(0), **settings: An
 
     Args:
         keys: The ring whose active key seals.
-        pace: As of ``create_agent``.
+        pace: As for ``create_agent``.
         **settings: Any other of ``create_app``.
 
     Raises:

@@ -65,7 +65,7 @@ class SessionMiddleware(Base):
 
     Args:
         app: The application.
-        keys: As of ``dcaf.SessionMiddleware``. None reads DCAF_KEYS and DCAF_KEYS_VERIFY.
+        keys: As for ``dcaf.SessionMiddleware``. None reads DCAF_KEYS and DCAF_KEYS_VERIFY.
         session_cookie: Name of the cookie. With the prefix ``__Host-`` no other host can set it; that needs ``https_only``.
         max_age: How many seconds a session lives without a request; None is a fortnight, in a cookie that ends with the browser.
         path: Below which the cookie is sent.

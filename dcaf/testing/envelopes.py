@@ -84,7 +84,7 @@ def sealed(
         sequence: Its number.
         version: Of the application's schema, when it was sealed.
         encrypt: Whether it is sealed by the encrypted suite (extra ``crypto``).
-        idle_timeout: As of the middleware that sealed it.
+        idle_timeout: As for the middleware that sealed it.
         absolute_timeout: Likewise.
         clock: Seconds since the epoch: the middleware's.
 
@@ -130,7 +130,7 @@ def expired(
         state: The values.
         keys: The ring whose active key seals, or a key's text.
         audience: The service it is for.
-        idle_timeout: As of the middleware.
+        idle_timeout: As for the middleware.
         **settings: Any other of ``sealed``, but ``age``.
 
     Raises:

@@ -71,7 +71,7 @@ class OpenCall(Transaction):
         """Run it; gives its value and its text. Where that cannot be written, nothing is kept.
 
         Raises:
-            ToolApprovalError, ToolTimeoutError, ConfigurationError: As of ``Tool.run``.
+            ToolApprovalError, ToolTimeoutError, ConfigurationError: As for ``Tool.run``.
         """
         executor = self._executor
         try:

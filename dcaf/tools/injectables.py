@@ -128,7 +128,7 @@ class KeyFill(Fill):
     writes: ClassVar[bool] = True
 
     def __call__(self, session: Session | None) -> Any:
-        """As of ``Fill``.
+        """Read the annotation as ``Fill`` says.
 
         Raises:
             SessionTypeError: The stored value does not fit, or there is none and the parameter can do without neither.

@@ -112,7 +112,7 @@ def list_methods(item: Class, documented: Container[str] = ()) -> list[Function]
     One without a docstring implements a protocol, for the library to call.
     """
     found = [member for member in _list_members(item, documented) if isinstance(member, Function)]
-    return [method for method in found if get_summary(method) and not get_summary(method).startswith("As of a carrier")]
+    return [method for method in found if get_summary(method)]
 
 
 def list_unknown(item: Class | Function) -> list[str]:

@@ -118,7 +118,7 @@ def _head(text: bytes) -> Head:
 
 
 def _scope(headers: Raw) -> dict[str, object]:
-    """As of a request that carries them; what an answer sets is what the next request brings."""
+    """What a request carries; what an answer sets is what the next request brings."""
     return {
         "type": "http",
         "method": "GET",
