@@ -142,9 +142,9 @@ class PendingToolCall(Shape):
     tool_description: str = ""
     """What the tool does."""
     input_description: JSONObject = Field(default_factory=dict, repr=False)
-    """What each argument is: name -> text."""
+    """The JSON Schema of each argument, by its name."""
     intent: str | None = None
-    """What the model said beside the call; None where it said nothing."""
+    """What the model said with the call; None where it said nothing."""
 
 
 class Data(Shape):
@@ -183,7 +183,7 @@ class Message(Shape):
     content: str = Field(default="", repr=False)
     """What was said."""
     data: Data | None = Field(default=None, repr=False)
-    """What stands beside the text."""
+    """The members of the message other than the text."""
     platform_context: JSONObject | None = Field(default=None, repr=False)
 
 
@@ -299,7 +299,7 @@ class Done(Shape):
     meta_data: MetaData = Field(default_factory=MetaData)
     """What a client may show of the turn."""
     data: JSONObject | None = Field(default=None, repr=False)
-    """What stands beside the text, the session among it."""
+    """The members of the message other than the text, the session among them."""
 
 
 class Error(Shape):

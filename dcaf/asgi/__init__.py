@@ -1,4 +1,4 @@
-"""Floor 1: the session on the wire: one middleware, and what its settings take or give.
+"""The session on the wire: one middleware, and what its settings take or give.
 
 >>> from dcaf import Keyring
 >>> async def app(scope, receive, send): ...

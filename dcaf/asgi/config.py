@@ -58,7 +58,10 @@ class Config:
     """The checked settings of one service.
 
     Attributes:
-        sealer, identity, store, events: Opens and seals sessions, asks who is calling, keeps sessions, reports to the operator.
+        sealer: Opens and seals sessions.
+        identity: Asks the application who is calling.
+        store: Keeps sessions; None where none does.
+        events: Reports to the operator.
         restarts: Whether a refused session is started empty instead; None leaves that to its carrier.
         unsigned: What happens to plain sessions.
         is_plain, passes_streams: Whether a route reads and writes the whole state itself, and whether its streams pass as they are;

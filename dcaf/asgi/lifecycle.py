@@ -186,7 +186,11 @@ class ASGITurn(SessionTurn):
         self.arrived = before.arrived or not is_new
 
     async def _begin_instead(self, refusal: SessionError, presented: PresentedToken | None, *, had_session: bool) -> bool:
-        """Begin an empty session in place of a refused one; False where the refusal stands."""
+        """Begin an empty session in place of a refused one; False where the refusal stands.
+
+        Raises:
+            SessionError, SessionUnavailable: The application, or the store, refuses the new one.
+        """
         if presented is not None and self._cannot_name(refusal):
             self.session, self.arrived, self.is_unnamed = self.config.sealer.start(), False, True
             return True
@@ -282,7 +286,7 @@ class ASGITurn(SessionTurn):
         return self._envelope
 
     async def seal_token(self, look: Callable[[bytes], None]) -> bytes:
-        """The token alone of the session as it is now. Raises as ``seal_envelope``; ``look`` is as of ``commit``."""
+        """The token alone of the session as it is now; ``look`` sees it before it is committed. Raises as ``seal_envelope``."""
         if self.lease is None:
             token: Pieces = (self.sealer.token(self.session, self.binding),)
             look(bytes(token[0]))

@@ -170,6 +170,7 @@ class SessionMiddleware:
         self.app = app
         self._exempt = parse_routes("exempt", exempt)
         _check_plain(plain, encrypt=encrypt, plain_secret=plain_secret)
+        limit_bytes = require_positive("max_token_bytes", max_token_bytes)
         in_body, others_by = parse_carriers(carriers)
         sealer = build_sealer(
             keys=keys,
@@ -179,17 +180,18 @@ class SessionMiddleware:
             mirror=mirror,
             idle_timeout=idle_timeout,
             absolute_timeout=absolute_timeout,
-            max_token_bytes=_limit_token(require_positive("max_token_bytes", max_token_bytes), others_by, in_body=in_body),
+            max_token_bytes=_limit_token(limit_bytes, others_by, in_body=in_body),
             version=version,
             migrations=migrations,
             clock=clock,
             randomness=randomness,
         )
+        events = _make_events(on_event, store)
         self._config = Config(
             sealer=sealer,
             identity=Identity(subject, conversation),
             store=store,
-            events=_make_events(on_event, store),
+            events=events,
             restarts=None if on_refused is None else require_choice("on_refused", on_refused, ("reject", "restart")) == "restart",
             unsigned=_require_unsigned(unsigned),
             is_plain=parse_routes("plain", plain),

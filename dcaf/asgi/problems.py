@@ -160,7 +160,7 @@ async def refuse(
     *,
     is_coming: bool = False,
 ) -> None:
-    """Answer with a problem; a WebSocket is closed before it is open where the server cannot answer one.
+    """Answer with a problem; a WebSocket is closed where the server cannot answer its handshake.
 
     Args:
         refusal: Why.

@@ -12,6 +12,7 @@ next message of the application depends on its phase:
     HELD     the end of the body                  both are sent, with the session; without it from 500    PASSES
     HELD     the end, and the session is refused  the problem is sent instead                             OVER
     HELD     the end, and it cannot be written    the error is raised, and nothing was sent               BEGINS
+    any      the start, and a session for its headers is refused: the problem is sent instead             OVER
     HELD     anything else                        the start is sent, if the session is unmodified         PASSES
     PASSES   anything                             it is sent                                              PASSES
     OVER     anything                             it is dropped                                           OVER
@@ -90,15 +91,16 @@ class BodySender:
             if self._phase is not AnswerPhase.HELD:
                 await self._send_at_once(self._start)
             return
+        if self._stream is not None:
+            await self._stream.send(message)
+            return
         if self._phase is AnswerPhase.HELD and message["type"] == "http.response.body":
             take = self._hold if message.get("more_body", False) else self._complete
             await take(message.get("body", b""))
             return
         if self._phase is AnswerPhase.HELD:
             await self._send_start(None)
-        if self._stream is not None:
-            await self._stream.send(message)
-        elif self._phase is not AnswerPhase.OVER:
+        if self._phase is not AnswerPhase.OVER:
             await self._send(message)
 
     async def checkpoint(self, *, may_wait: bool = False) -> bool:

@@ -37,10 +37,10 @@ FRAMES_ADVICE: Final = 'Frames carry the session where carriers= has "body": Ses
 class ConnectionPhase(Enum):
     """The phase of a connection.
 
-        CONNECTING  accepted by the application         OPEN
-        OPEN        closed by the application           CLOSED
-        any         the client has left                 CLOSED
-        any         a frame is too big: closed by us    CUT_OFF
+        phase             what happens                               next
+        CONNECTING        the application accepts                    OPEN
+        CONNECTING, OPEN  the application closes, or the client      CLOSED
+        any               a frame or its session is too large        CUT_OFF
 
     Once it is cut off, what the application sends is dropped.
     """
@@ -148,7 +148,8 @@ class SessionWebSocket(SocketConnection):
             return
         if message["type"] == "websocket.accept":
             await self._send(message)
-            self._phase = ConnectionPhase.OPEN
+            if self._phase is ConnectionPhase.CONNECTING:
+                self._phase = ConnectionPhase.OPEN
             return
         if message["type"] == "websocket.close":
             await self._close(message)

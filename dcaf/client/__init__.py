@@ -1,4 +1,4 @@
-"""Floor 3: a small client of an agent service, which keeps the session and sends it back."""
+"""A small client of an agent service, which keeps the session and sends it back."""
 
 from dcaf.client.client import AsyncClient, Client
 from dcaf.client.conversation import Conversation, OnDead

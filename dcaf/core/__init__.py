@@ -1,6 +1,7 @@
 """What a session is, how it is sealed, with which keys, and who keeps it. No framework and no network.
 
-Clock and randomness are arguments. Only ``lifecycle`` and ``host`` are async, because they wait for a store where there is one.
+Clock and randomness are arguments. Only ``store``, ``lifecycle`` and ``host`` are async, because they wait for a store where there
+is one.
 """
 
 from dcaf.core.base64url import Payload

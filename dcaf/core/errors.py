@@ -268,7 +268,7 @@ class SessionMalformed(SessionError):
 
 
 class SessionInvalid(SessionError):
-    """The token was not sealed by us for this holder. One class and one answer, whatever the cause."""
+    """The token was not sealed by us for this caller. One class and one answer, whatever the cause."""
 
     code = "session-invalid"
     http_status = 400
@@ -276,7 +276,7 @@ class SessionInvalid(SessionError):
 
 
 class SessionEnded(SessionError):
-    """The token is authentic and bound to this holder, but expired, revoked, or of a schema not known here."""
+    """The token is authentic and bound to this caller, but expired, revoked, or of a schema not known here."""
 
     code = "session-ended"
     http_status = 409
@@ -288,9 +288,11 @@ class SessionConflict(SessionError):
 
     Args:
         reason: Why, in one word, for the log; never sent.
+        envelope: The current envelope, as below.
+        applied: Whether the request was applied, as below.
 
     Attributes:
-        envelope: The current envelope as JSON, for a holder whose answer was lost; None for none.
+        envelope: The current envelope as JSON, for a client whose answer was lost; None for none.
         applied: Whether what this request asks for was done in the turn whose answer was lost: ``"partial"`` where that turn did
             not finish, None where nobody says.
     """

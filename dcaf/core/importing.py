@@ -105,7 +105,7 @@ def load_target(target: str) -> Any:
 
 
 def load_module(module: str, *, what: str, extra: str) -> ModuleType:
-    """Import a module of dcaf that only one command needs, when that command runs. Its name is a constant of the program.
+    """Import a module that needs an extra, where it is needed. Its name is a constant of the program.
 
     Args:
         module: The name of the module.

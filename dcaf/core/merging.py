@@ -133,6 +133,10 @@ class Append:
         return self
 
 
+CommutingChange: TypeAlias = Increment | Append
+"""A change that need not know the value it changes."""
+
+
 def reapply(data: bytes | None, key: str, change: CommutingChange) -> bytes | None:
     """Apply a change once more to another value; None where the change no longer fits it."""
     try:
@@ -206,6 +210,3 @@ def _object(data: bytes | None) -> dict[str, Any]:
     found = {} if data is None else read(data)
     assert isinstance(found, dict)
     return found
-
-
-CommutingChange: TypeAlias = Increment | Append

@@ -1,4 +1,4 @@
-"""Sessions of before: older schema versions, brought up step by step, and plain unsigned sessions, taken in until a date.
+"""Accept older sessions: upgrade states of older schema versions step by step, and import plain sessions until a date.
 
 >>> from dcaf.core.base64url import Payload
 >>> def rename_step(values):

@@ -1,4 +1,4 @@
-"""What a value is made of, one step down, and where in it a problem stands, without a word of the value itself.
+"""Walk the parts of a value, and name the path of a problem in it without quoting the value.
 
 >>> from collections import deque
 >>> [*parts_of({"a": 1, "b": deque()})], [*parts_of((True, None))], [*parts_of(5)]

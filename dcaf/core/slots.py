@@ -81,7 +81,7 @@ class Slots:
     Attributes:
         arrived, standing, limit_bytes: As above.
         lock: Makes several steps atomic; whoever holds it may take it again.
-        late: What a change calls, and is refused, once the turn has ended; None before.
+        late: Called by a change after the turn has ended, before the change is refused; None until then.
         lease: The turn's lease on the session; None where no store keeps it.
         size_changes: How often a key came or went, so that an iteration can notice it.
         queue: Where ``dcaf.tools`` keeps the order of a session's calls; None before the first one.
@@ -123,7 +123,7 @@ class Slots:
             return slot
 
     def peek(self, key: str) -> Any:
-        """The value of an untouched key that no holder can change; ABSENT where the slot must be asked."""
+        """The value of an untouched key that no live object can change; ABSENT where the slot must be asked."""
         if key in self._slots or key in self._tails:
             return ABSENT
         members = self._members

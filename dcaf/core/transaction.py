@@ -53,8 +53,6 @@ NOTHING_ARRIVED: Final = Payload(b"{}")
 
 ALWAYS: Final[Wins] = lambda _key, _path: True  # noqa: E731 - a constant
 
-IGNORE: Final[Look] = lambda _clashes: None  # noqa: E731 - a constant
-
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
 S = TypeVar("S", bound=Session)
@@ -77,6 +75,12 @@ class Clash(NamedTuple):
     key: str
     path: Path
     kind: Literal["stale-read", "write-write"]
+
+
+Look = Callable[[Sequence[Clash]], None]
+"""Sees the clashes of a commit before it is done."""
+
+IGNORE: Final[Look] = lambda _clashes: None  # noqa: E731 - a constant
 
 
 class Committed(NamedTuple):
@@ -370,6 +374,3 @@ def _draft(session: Session) -> Iterator[S]:
         made.overlay.pass_reads()
     for clash in done.clashes:
         log_clash("a transaction", OUTSIDE, clash.kind)
-
-
-Look = Callable[[Sequence[Clash]], None]

@@ -1,4 +1,4 @@
-"""Floor 4: a deployment wizard and a basket, served and driven, for `dcaf demo`."""
+"""A deployment wizard and a basket, served and driven, for `dcaf demo`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any as _Any
 if _TYPE_CHECKING:
     from dcaf.demo.app import create_agent, create_demo
 
-del annotations  # no name of this window
+del annotations  # no public name of this package
 
 __all__ = ["create_agent", "create_demo"]
 

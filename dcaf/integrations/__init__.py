@@ -1,1 +1,1 @@
-"""Floor 3: one file for each framework; none imports another."""
+"""One file for each framework; none imports another."""

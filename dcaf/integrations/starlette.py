@@ -26,9 +26,6 @@ from dcaf.core.settings import ABSOLUTE_TIMEOUT, Keys
 
 __all__ = ["Session", "SessionMiddleware"]
 
-
-__all__ = ["Session", "SessionMiddleware"]
-
 FORTNIGHT_S: Final = 14 * 24 * 60 * 60
 CENTURY_S: Final = 100 * 365 * 24 * 60 * 60
 FIXED: Final = {

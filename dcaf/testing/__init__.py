@@ -1,4 +1,4 @@
-"""Floor 3: for the tests of dcaf's users, and for its own."""
+"""For the tests of dcaf's users, and for its own."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ try:
 except ModuleNotFoundError as _missing:
     globals()["__getattr__"] = _missing_names("dcaf.testing", "dcaf[testing]", _missing)
 
-del annotations  # no name of this window
+del annotations  # no public name of this package
 
-__all__ = [  # noqa: RUF022 - capitals by their letters, as in every window of dcaf
+__all__ = [  # noqa: RUF022 - capitals by their letters, as in every package of dcaf
     "AsyncSessionClient",
     "Echo",
     "FrozenClock",

@@ -61,8 +61,7 @@ class ManagedApplication:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Call the application, with the state that its lifespan has made."""
-        if self._state:
-            scope["state"] = {**scope.get("state", {}), **self._state}
+        scope["state"] = {**scope.get("state", {}), **self._state}
         if scope["type"] == "http":
             await _call_to_end(self._app, scope, receive, send)
         else:
@@ -314,10 +313,12 @@ async def _stay_open(started: Future[LoopThread]) -> None:
         own = LoopThread(portal, asyncio.get_running_loop(), stopping, threading.current_thread())
         OPEN_LOOPS.add(own)
         started.set_result(own)
-        await stopping.wait()
-        await ApplicationConnection.forget_all()
-        await portal.stop(cancel_remaining=True)
-    OPEN_LOOPS.discard(own)
+        try:
+            await stopping.wait()
+            await ApplicationConnection.forget_all()
+            await portal.stop(cancel_remaining=True)
+        finally:
+            OPEN_LOOPS.discard(own)
 
 
 def _forget_from_any_thread(connection: ApplicationConnection, loop: asyncio.AbstractEventLoop) -> None:

@@ -198,12 +198,13 @@ class SessionClient(BaseSessionClient):
 
     def close(self) -> None:
         """Close the connections, and stop the application if ``with`` has started it. Raises what it raised meanwhile."""
+        if self._loop is None:
+            return
         try:
             self._run(self._connection.close)
         finally:
             loop, self._loop = self._loop, None
-            if loop is not None:
-                loop.close()
+            loop.close()
 
     def __enter__(self) -> Self:
         try:

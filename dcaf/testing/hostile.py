@@ -1,4 +1,4 @@
-"""Clients that do to a session what clients do: change how it is encode_json, or send one that they should not.
+"""Clients that do to a session what clients do: change how it is written, or send one that they should not.
 
 >>> envelope = {"price": 1.0, "note": None, "dcaf": {"token": "dcaf1s.k7.e30", "expires_at": 1789000000}}
 >>> HARMLESS["strip nulls"](envelope)

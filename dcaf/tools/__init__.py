@@ -1,4 +1,4 @@
-"""Floor 1: giving a function its session."""
+"""Give a function its session."""
 
 from dcaf.tools.approvals import PendingCall, decide, pending, propose, withdraw
 from dcaf.tools.decisions import DecidedCall, Verdict

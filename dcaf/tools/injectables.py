@@ -128,7 +128,7 @@ class KeyFill(Fill):
     writes: ClassVar[bool] = True
 
     def __call__(self, session: Session | None) -> Any:
-        """Read the annotation as ``Fill`` says.
+        """The value of the key, or the default where it is absent.
 
         Raises:
             SessionTypeError: The stored value does not fit, or there is none and the parameter can do without neither.

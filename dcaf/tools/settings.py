@@ -105,7 +105,7 @@ def complete_settings(own: Settings, function: Any, called: Callable[..., Any]) 
 
 def drop_properties(schema: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
     """The schema of an object without some of its properties."""
-    found = {**schema, "properties": {name: value for name, value in schema["properties"].items() if name not in names}}
+    found = {**schema, "properties": {name: value for name, value in schema.get("properties", {}).items() if name not in names}}
     if "required" in found:
         found["required"] = [name for name in found["required"] if name not in names]
     return found

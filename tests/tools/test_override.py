@@ -81,6 +81,15 @@ def test_the_annotation_of_the_keywords_counts_for_each_of_them() -> None:
         run(made, {"b": "x"})
 
 
+def test_a_tool_without_arguments_may_have_a_schema_without_properties() -> None:
+    def count(session: Session) -> int:
+        return session.incr("n")
+
+    made = tool(input_schema={"type": "object"})(count)
+    assert made.input_schema == {"type": "object", "properties": {}}
+    assert run(made, {}) == 1
+
+
 def test_a_strict_form_of_it_is_made() -> None:
     made = tool(input_schema=GIVEN, strict=True)(forecast)
     assert made.input_schema["required"] == ["city", "days"]

@@ -67,11 +67,11 @@ REASONS: Final = {
 }
 """``error.reason`` -> why."""
 
-ENCRYPTED_TEXT: Final = re.compile(r"dcaf1e\.([A-Za-z0-9]{1,16})\.[\w-]{54,}", re.ASCII)
+ENCRYPTED_TOKEN: Final = re.compile(r"dcaf1e\.([A-Za-z0-9]{1,16})\.[\w-]{54,}", re.ASCII)
 """As ``dcaf.core.encryption`` has it, which cannot be loaded without the package that decrypts."""
 
 ENCRYPTED_SUITE: Final = "dcaf1e (encrypted)"
-ENCRYPTED: Final = "dcaf1e."
+ENCRYPTED_PREFIX: Final = "dcaf1e."
 BEFORE_THE_KEY: Final = frozenset({"member", "plain", "token", "ascii", "shape"})
 """Reasons that are the same with any key."""
 
@@ -122,7 +122,7 @@ class Clear(NamedTuple):
 
 def read_clear(token: str) -> Clear:
     """Read what can be read without a key."""
-    if sealed := ENCRYPTED_TEXT.fullmatch(token):
+    if sealed := ENCRYPTED_TOKEN.fullmatch(token):
         return Clear(ENCRYPTED_SUITE, sealed[1])
     found = SHAPE.fullmatch(token.encode())
     return Clear("no known suite") if found is None else Clear("dcaf1s (signed)", found[1].decode(), _claims(found[2]))
@@ -217,4 +217,4 @@ def refuse_without_key(member: Any) -> SessionError | None:
 
 def _is_encrypted(member: Any) -> bool:
     own = member.get("dcaf") if isinstance(member, dict) else None
-    return isinstance(own, dict) and str(own.get("token")).startswith(ENCRYPTED)
+    return isinstance(own, dict) and str(own.get("token")).startswith(ENCRYPTED_PREFIX)
