@@ -23,7 +23,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias
 
 from dcaf.core.arguments import require, require_plain_function
 from dcaf.core.errors import ConfigurationError, SessionEnded, SessionUnsigned, describe_raised
@@ -73,8 +73,6 @@ class Migrations:
         Raises:
             SessionEnded: It is newer than the current version, or older than the first step.
         """
-        if version == self.version:
-            return
         if version > self.version or any(step not in self._steps for step in self._steps_from(version)):
             raise SessionEnded(reason="version")
 
@@ -86,7 +84,7 @@ class Migrations:
         """
         if version == self.version:
             return
-        values = cast("dict[str, Any]", read(state.plain()))
+        values: Any = read(state.plain())
         for step in self._steps_from(version):
             values = self._steps[step](values)
         state.replace(values)

@@ -9,7 +9,7 @@ from dcaf.core import ConfigurationError, SessionEnded, SessionValueError
 from dcaf.core.base64url import Payload
 from dcaf.core.json_values import write
 from dcaf.core.keys import Key, Keyring
-from dcaf.core.migrations import Migrations
+from dcaf.core.migrations import MAX_VERSION, Migrations
 from dcaf.core.sealer import Sealer
 from dcaf.core.state import State
 
@@ -62,6 +62,22 @@ def test_steps_that_do_not_lead_to_the_version_are_refused(version: Any, steps: 
 @pytest.mark.parametrize(("version", "steps"), [(0, []), (1, [1]), (3, [1, 2, 3]), (3, [2, 3]), (3, [3]), (5, [])])
 def test_steps_that_end_at_the_version_are_taken(version: Any, steps: Any) -> None:
     assert Migrations(version, dict.fromkeys(steps, rename)).version == version
+
+
+def test_the_largest_version_is_taken_and_the_one_above_is_not() -> None:
+    assert Migrations(MAX_VERSION).version == MAX_VERSION
+    with pytest.raises(ConfigurationError):
+        Migrations(MAX_VERSION + 1)
+
+
+def test_what_is_no_mapping_of_functions_is_refused_in_these_words() -> None:
+    with pytest.raises(ConfigurationError) as error:
+        Migrations(1, {1: "rename"})  # type: ignore[dict-item]
+    assert str(error.value) == "migrations= takes {version: function}."
+
+
+def test_a_state_of_the_present_version_passes_the_check() -> None:
+    Migrations(1, {1: dict}).check(1)
 
 
 def test_an_older_state_is_brought_to_the_present_version_step_by_step() -> None:
