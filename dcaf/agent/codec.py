@@ -25,7 +25,7 @@ from dcaf.agent.function_agent import LIBRARY_MEMBERS
 from dcaf.agent.helpdesk import READ, Done, Error, Event, Message, MetaData, Shape, Turn
 from dcaf.agent.history import OwnMessages, list_problems, read_messages
 from dcaf.agent.response import AgentResponse
-from dcaf.core.errors import AgentError, DcafError, MalformedRequest
+from dcaf.core.errors import AgentError, ConfigurationError, DcafError, MalformedRequest
 from dcaf.tools.platform_context import PLATFORM
 from dcaf.tools.results import format_safe_traceback
 
@@ -67,7 +67,7 @@ class ChatRequest:
 
         Raises:
             MalformedRequest: It is no turn.
-            ConfigurationError: It is neither bytes nor a text.
+            ConfigurationError: It is neither bytes nor a text, or has half of a surrogate pair.
         """
         require("body=", body, bytes | bytearray | str, "the bytes or the text of a body")
         members = _parse_object(body)
@@ -200,6 +200,8 @@ def _parse_object(body: bytes | str) -> dict[str, Any]:
         found = from_json(body, cache_strings=False)
     except ValueError as error:
         raise MalformedRequest([("", f"Invalid JSON: {error}")]) from None
+    except TypeError:  # of a text that UTF-8 cannot encode: no client can have sent it
+        raise ConfigurationError("body= takes the bytes or the text of a body, not one with half of a surrogate pair.") from None
     if not isinstance(found, dict):
         raise MalformedRequest([("", "Input should be an object")])
     return found

@@ -11,7 +11,7 @@ import pytest
 
 from dcaf.agent import AgentResponse, MalformedRequest
 from dcaf.agent.codec import CONTEXT_BYTES, ChatRequest, build_error_event, build_problem, encode_json, report_failure
-from dcaf.core.errors import AgentError, ModelFailedError, SessionUnavailable
+from dcaf.core.errors import AgentError, ConfigurationError, ModelFailedError, SessionUnavailable
 from tests.agent.agents import agent_of
 
 
@@ -21,6 +21,11 @@ def read(**members: Any) -> ChatRequest:
 
 def answered(asked: ChatRequest) -> Any:
     return asked.build_answer(agent_of().run(asked.messages, context=asked.context))
+
+
+def test_a_text_that_no_client_can_have_sent_is_the_developers_mistake() -> None:
+    with pytest.raises(ConfigurationError, match="half of a surrogate pair"):
+        ChatRequest.read('{"messages":[{"role":"user","content":"\ud800"}]}')
 
 
 def test_further_members_are_context_and_are_echoed() -> None:
