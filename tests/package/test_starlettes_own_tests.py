@@ -1,7 +1,7 @@
 """Starlette's own tests of its sessions, from its source distribution, with the drop-in in the place of its middleware.
 
 Nothing in them is changed but the import and the key. What fails by choice is named below, with the reason that
-docs/coming-from/starlette.md gives, and a test of that list that passes is a failure here: then the page is wrong.
+docs/coming-from/starlette-sessions.md gives, and a test of that list that passes is a failure here: then the page is wrong.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def test_what_is_refused_by_choice_is_refused_and_the_page_names_it(outcomes: di
     told = [told for test, told in outcomes.items() if test.partition("[")[0] == name]
     assert told
     assert all("max_age= is a number of seconds, from 1 up" in each for each in told), f"{name} passes: {BY_CHOICE[name]}"
-    page = Path(__file__).parents[2] / "docs" / "coming-from" / "starlette.md"
+    page = Path(__file__).parents[2] / "docs" / "coming-from" / "starlette-sessions.md"
     assert "`max_age=0`" in page.read_text()
 
 
