@@ -91,30 +91,30 @@ class Check:
 
 def print_turn(record: TurnRecord) -> None:
     """Print a turn, label by label."""
-    print(f"user       {record.said}")
-    print(f"assistant  {record.text}")
+    _print_text(f"user       {record.said}")
+    _print_text(f"assistant  {record.text}")
     for call in record.waiting:
-        print(f"waits      {call.name} {json.dumps(call.arguments)}, until somebody approves it")
-    print(f"state      {json.dumps(record.state)}")
-    print(f"envelope   {record.envelope_bytes} bytes\n")
+        _print_text(f"waits      {call.name} {json.dumps(call.arguments)}, until somebody approves it")
+    _print_text(f"state      {json.dumps(record.state)}")
+    _print_text(f"envelope   {record.envelope_bytes} bytes\n")
 
 
 def print_cheat(check: Check) -> None:
     """Print an attempt to cheat, and its answer."""
-    print(f"cheat      {check.what}\nanswer     {check.found}\n")
+    _print_text(f"cheat      {check.what}\nanswer     {check.found}\n")
 
 
 def print_checks(checks: Sequence[Check]) -> None:
     """Print the table of all checks, then what failed, then how many held."""
     rows = [HEADING, *(("held" if check.held else "FAILED", check.what, check.brief or check.found) for check in checks)]
     width = max(len(what) for _, what, _ in rows)
-    print(f"{QUESTION}\n")
+    _print_text(f"{QUESTION}\n")
     for outcome, what, came in rows:
-        print(f"{outcome:6}  {what:{width}}  {came}")
+        _print_text(f"{outcome:6}  {what:{width}}  {came}")
     failed = [check for check in checks if not check.held]
     for check in failed:
-        print(f"\n{check.what}: expected {check.expected}, found {check.found}")
-    print(f"\n{len(checks) - len(failed)} of {len(checks)} held.")
+        _print_text(f"\n{check.what}: expected {check.expected}, found {check.found}")
+    _print_text(f"\n{len(checks) - len(failed)} of {len(checks)} held.")
 
 
 @contextmanager
@@ -156,3 +156,8 @@ def _members(value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping):
         return {f".{key}": item for key, item in value.items()}
     return {f"[{number}]": item for number, item in enumerate(value)} if isinstance(value, list) else {}
+
+
+def _print_text(text: str) -> None:
+    """Print what the service says as text: what would steer a terminal is made visible."""
+    print("".join(sign if sign.isprintable() or sign == "\n" else ascii(sign)[1:-1] for sign in text))

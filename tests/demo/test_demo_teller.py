@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dcaf.cli import demo
-from dcaf.demo.teller import TurnRecord, WaitingCall, find_changes
+from dcaf.demo.teller import Check, TurnRecord, WaitingCall, find_changes, print_cheat, print_checks, print_turn
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,12 @@ def test_a_demo_that_is_served_says_where_to_talk_to_it(capsys: pytest.CaptureFi
     first, _, curl, *_ = capsys.readouterr().out.splitlines()
     assert first == "The wizard runs at http://127.0.0.1:1. Open it in a browser, or talk to it from another terminal:"
     assert curl.startswith("curl -s http://127.0.0.1:1/api/chat ")
+
+
+def test_what_the_service_says_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    said, literal = "[red]x[/red] \x1b[2J\x07\u202e\x9b", r"[red]x[/red] \x1b[2J\x07\u202e\x9b"
+    print_turn(TurnRecord("", said, {}, {}, 345, [WaitingCall(said, {})]))
+    print_cheat(Check("", "", said))
+    print_checks([Check(said, "", said)])
+    # said, waiting, answered; in the table and below it, what and found
+    assert capsys.readouterr().out.count(literal) == 7
