@@ -606,9 +606,10 @@ def test_no_number_of_turns_on_a_socket_passes_the_absolute_end() -> None:
 
 
 def test_the_token_rests_until_a_tenth_of_the_idle_timeout_is_over() -> None:
-    now, worn_s = [float(int(time.time()))], 7 * 86_400 // 10
+    arriving, worn_s = {"data": {"session": envelope(STEP)}}, 7 * 86_400 // 10
+    now = [float(claims_in(arriving)["iat"])]
     with Peer(mounted(Agent(), clock=lambda: now[0])) as peer:
-        first = peer.ask(carrying(envelope(STEP)))
+        first = peer.ask(arriving)
         now[0] += worn_s
         second = peer.ask({})
         now[0] += 1
