@@ -33,7 +33,9 @@
     │   ├── MalformedJSON                 400  a body that a strict JSON parser refuses
     │   └── EncodedBody                   415  a compressed body
     └── StoreError                    the operator's
-        └── SessionUnavailable            503  the ledger or the store cannot be reached
+        ├── SessionUnavailable            503  the ledger or the store cannot be reached
+        └── EngineError                   503  an engine could not read or write, and wrote nothing
+            └── CommitUnknownError        503  nobody can tell whether an engine has written
 
 >>> SessionInvalid(reason="mac", kid="k7").http_status
 400
@@ -414,6 +416,18 @@ class SessionUnavailable(StoreError):
     def __init__(self, *, reason: str = "") -> None:
         super().__init__(self.detail)
         self.reason = reason
+
+
+class EngineError(StoreError):
+    """An engine could not read or write. Nothing was written. The message says why, and has no key and no value."""
+
+    code = "engine"
+
+
+class CommitUnknownError(EngineError):
+    """An engine was interrupted while it wrote: nobody can tell whether it was written. Read again before you write again."""
+
+    code = "commit-unknown"
 
 
 def describe_raised(error: BaseException) -> str:

@@ -1,0 +1,424 @@
+"""The contract of an engine: rows on a server that are read, compared and written in one step.
+
+>>> from dcaf.engines.memory import MemoryEngine
+>>> SEATS = Table("seats", {"holder": bytes, "until": int})
+>>> engine = MemoryEngine(clock=lambda: 1_000.0)
+>>> engine.declare([SEATS])
+>>> seat = Record(SEATS, b"12A")
+>>> take = Transaction([seat], when=AnyOf(Not(Exists(seat)), AtMost(seat, "until", Now())), writes=[
+...     Put(seat, {"holder": b"ada", "until": Now(60_000)})])
+>>> engine.sync.transact(take).applied, engine.sync.transact(take).applied
+(True, False)
+>>> engine.sync.transact(Transaction([seat])).rows
+({'holder': b'ada', 'until': 1060000},)
+
+An engine knows no rule of a session. It takes a transaction as data: which rows to read, a condition on them, and what to write if
+that holds (the compare, then and else of etcd's ``Txn``). So a rule is written once, in Python, over every engine, and each turn
+costs one round trip to open and one to commit, also where the rows are in another process.
+
+Three rules hold for every engine:
+
+- A transaction is atomic. What it returns are the rows as they were before its own writes.
+- ``now`` is the engine's clock, and not that of the caller: machines differ by seconds.
+- A row whose column ``expires`` is not after now does not exist. An engine drops such rows when it likes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
+
+from dcaf.core.errors import ConfigurationError
+
+Value: TypeAlias = int | bytes | None
+"""What stands in a column: an integer of 64 bits, bytes, or nothing."""
+
+Row: TypeAlias = Mapping[str, Value]
+"""Column -> value, all columns of its table."""
+
+Durability: TypeAlias = Literal["acknowledged", "relaxed", "none"]
+"""What survives of an acknowledged write: a power cut; the end of the process, and perhaps not a power cut; nothing."""
+
+EXPIRES: Final = "expires"
+"""The column with the moment from which a row does not exist, in milliseconds since the epoch; None for no end."""
+
+NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
+MOST_KEY_BYTES: Final = 256
+"""The longest key of a row."""
+
+SMALLEST: Final = -(2**63)
+LARGEST: Final = 2**63 - 1
+"""The integers that a column takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of one shape, found by a key of at most 256 bytes.
+
+    Attributes:
+        name: Its name: small letters, digits and underscores.
+        columns: Name -> ``int`` or ``bytes``. A later release may add columns; in older rows these are None.
+        indexed: The column by which ``scan`` finds rows; None for none.
+
+    Raises:
+        ConfigurationError: A name is none, a column has another type, or the indexed column is no column of bytes.
+    """
+
+    name: str
+    columns: Mapping[str, type[int] | type[bytes]] = field(hash=False)
+    indexed: str | None = None
+
+    def __post_init__(self) -> None:
+        if not all(NAME.fullmatch(name) for name in (self.name, *self.columns)) or "key" in self.columns:
+            raise ConfigurationError("A table and its columns have names of small letters, digits and underscores; `key` is taken.")
+        if not all(kind in (int, bytes) for kind in self.columns.values()):
+            raise ConfigurationError(f"The columns of {self.name} are int or bytes.")
+        if self.indexed is not None and self.columns.get(self.indexed) is not bytes:
+            raise ConfigurationError(f"indexed= of {self.name} names one of its columns of bytes.")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One row of a table, there or not.
+
+    Attributes:
+        table: The table.
+        key: The key, in bytes.
+    """
+
+    table: Table
+    key: bytes = field(repr=False)
+
+
+class Now(NamedTuple):
+    """The engine's clock, in milliseconds since the epoch, and so many more."""
+
+    plus_ms: int = 0
+
+
+class Plus(NamedTuple):
+    """What stands in the column, and so many more; an empty column counts as 0."""
+
+    by: int
+
+
+class Exists(NamedTuple):
+    """The row is there."""
+
+    record: Record
+
+
+class Is(NamedTuple):
+    """The row is there, and its column has this value; None for an empty column."""
+
+    record: Record
+    column: str
+    value: Value
+
+
+class AtMost(NamedTuple):
+    """The row is there, and its column has a number that is not larger."""
+
+    record: Record
+    column: str
+    value: int | Now
+
+
+class Not(NamedTuple):
+    """The condition does not hold."""
+
+    condition: Condition
+
+
+class AnyOf(NamedTuple):
+    """One of two or more conditions holds: ``AnyOf(first, second)``, and ``AnyOf(first, AnyOf(second, third))``."""
+
+    first: Condition
+    second: Condition
+
+
+class AllOf(NamedTuple):
+    """Both conditions hold."""
+
+    first: Condition
+    second: Condition
+
+
+Condition: TypeAlias = "Exists | Is | AtMost | Not | AnyOf | AllOf"
+"""What must hold of the rows that were read."""
+
+
+class Put(NamedTuple):
+    """Write columns of a row, and make the row where there is none. Columns that are not named stay, and are None in a new row."""
+
+    record: Record
+    values: Mapping[str, Value | Now | Plus]
+
+
+class Delete(NamedTuple):
+    """Remove a row; nothing happens where there is none."""
+
+    record: Record
+
+
+Write: TypeAlias = "Put | Delete"
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """Rows to read, a condition on them, and what to write if it holds.
+
+    Attributes:
+        reads: The rows; those that the condition and the writes name, too.
+        when: The condition; None for none.
+        writes: What is written, in this order, if the condition holds. Each row is named once.
+        durable: Whether the answer must wait until a power cut loses nothing of it. A claim need not be durable: whoever held it
+            has died with the machine.
+
+    Raises:
+        ConfigurationError: The condition or a write names a row that is not read, a row is written twice, or a column is none.
+    """
+
+    reads: Sequence[Record]
+    when: Condition | None = None
+    writes: Sequence[Write] = ()
+    durable: bool = True
+
+    def __post_init__(self) -> None:
+        written = [write.record for write in self.writes]
+        named = [*written, *(() if self.when is None else find_records(self.when))]
+        if not set(named) <= set(self.reads) or len(set(written)) < len(written):
+            raise ConfigurationError("A transaction reads each row that its condition and its writes name, and writes each once.")
+        for write in self.writes:
+            if isinstance(write, Put) and not write.values.keys() <= write.record.table.columns.keys():
+                raise ConfigurationError(f"A write names a column that {write.record.table.name} has not.")
+
+
+class Outcome(NamedTuple):
+    """What a transaction came to.
+
+    Attributes:
+        applied: Whether the condition held, so that everything was written; else nothing was.
+        rows: The rows that were read, in the order of ``reads``, as they were before the writes; None for each that was not there.
+        now_ms: The engine's clock at that moment, in milliseconds since the epoch.
+    """
+
+    applied: bool
+    rows: tuple[Row | None, ...]
+    now_ms: int
+
+
+class Health(NamedTuple):
+    """What an engine says of itself.
+
+    Attributes:
+        durability: What survives of an acknowledged write.
+        took_ms: How long a transaction took just now.
+        details: Settings that matter, for an operator; no password.
+    """
+
+    durability: Durability
+    took_ms: float
+    details: Mapping[str, str]
+
+
+class SyncEngine(Protocol):
+    """The methods of an engine for code that runs on no event loop. They block."""
+
+    def transact(self, transaction: Transaction) -> Outcome:
+        """As of an engine."""
+
+    def scan(
+        self, table: Table, *, equal: bytes | None = None, after: bytes = b"", limit: int = 100
+    ) -> Sequence[tuple[bytes, Row]]:
+        """As of an engine."""
+
+    def purge(self, table: Table) -> int:
+        """As of an engine."""
+
+    def check(self) -> Health:
+        """As of an engine."""
+
+    def close(self) -> None:
+        """As ``aclose`` of an engine."""
+
+
+class Engine(Protocol):
+    """Keeps rows. One object serves every event loop and every thread of a process, and a process that was forked.
+
+    Attributes:
+        url: Where the rows are, without a password.
+        sync: The same methods without ``await``.
+    """
+
+    url: str
+    sync: SyncEngine
+
+    def declare(self, tables: Iterable[Table]) -> None:
+        """Name the tables. They are made when they are first used, by any number of processes at once.
+
+        Raises:
+            ConfigurationError: A table of that name has other columns of the same names.
+        """
+
+    async def transact(self, transaction: Transaction) -> Outcome:
+        """Read rows and, if the condition holds, write.
+
+        A call that is cancelled may have been applied, and may yet be applied shortly after; it leaves nothing half done.
+
+        Raises:
+            EngineError: It could not be done, and nothing was written.
+            CommitUnknownError: Nobody can tell whether it was written.
+        """
+
+    async def scan(
+        self, table: Table, *, equal: bytes | None = None, after: bytes = b"", limit: int = 100
+    ) -> Sequence[tuple[bytes, Row]]:
+        """Find rows, in the order of their keys.
+
+        Args:
+            table: Their table.
+            equal: The value of its indexed column; None for any.
+            after: Only keys that come after this one: the last key of the page before.
+            limit: How many at most.
+
+        Raises:
+            EngineError: It could not be done.
+            ConfigurationError: The table has no indexed column, or the limit is less than 1.
+        """
+
+    async def purge(self, table: Table) -> int:
+        """Drop the rows that have expired, and return how many there were.
+
+        Raises:
+            EngineError: It could not be done.
+        """
+
+    async def check(self) -> Health:
+        """Look whether it works.
+
+        Raises:
+            EngineError: It does not.
+        """
+
+    async def aclose(self) -> None:
+        """Finish what was begun, and let go of files and connections. A transaction after it raises EngineError."""
+
+
+class Tables:
+    """The tables that were declared, for engines."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Table] = {}
+
+    def __iter__(self) -> Iterator[Table]:
+        return iter(list(self._known.values()))
+
+    def declare(self, tables: Iterable[Table]) -> list[Table]:
+        """Take tables in; returns those that are new.
+
+        Raises:
+            ConfigurationError: A table of that name has other columns.
+        """
+        coming = list(tables)
+        for table in coming:
+            if self._known.get(table.name, table) != table:
+                raise ConfigurationError(f"Two tables are called {table.name}, and have not the same columns.")
+        found = [table for table in coming if table.name not in self._known]
+        self._known.update((table.name, table) for table in found)
+        return found
+
+    def require(self, table: Table) -> None:
+        """Require that a table was declared.
+
+        Raises:
+            ConfigurationError: It was not.
+        """
+        if self._known.get(table.name) != table:
+            raise ConfigurationError(f"Declare the table {table.name} first: engine.declare([...]).")
+
+
+def check_scan(table: Table, equal: bytes | None, limit: int) -> None:
+    """Refuse what ``scan`` cannot do.
+
+    Raises:
+        ConfigurationError: The table has no indexed column, or the limit is less than 1.
+    """
+    if equal is not None and table.indexed is None:
+        raise ConfigurationError(f"{table.name} has no indexed column, so scan() takes no equal=.")
+    if limit < 1:
+        raise ConfigurationError("limit= of scan() is 1 or more.")
+
+
+def find_records(condition: Condition) -> Iterator[Record]:
+    """The rows that a condition names."""
+    match condition:
+        case Not(inner):
+            yield from find_records(inner)
+        case AnyOf(first, second) | AllOf(first, second):
+            yield from find_records(first)
+            yield from find_records(second)
+        case _:
+            yield condition.record
+
+
+def holds(condition: Condition, rows: Mapping[Record, Row | None], now_ms: int) -> bool:
+    """Whether a condition holds of rows, for engines that compare in Python."""
+    match condition:
+        case Not(inner):
+            return not holds(inner, rows, now_ms)
+        case AnyOf(first, second):
+            return holds(first, rows, now_ms) or holds(second, rows, now_ms)
+        case AllOf(first, second):
+            return holds(first, rows, now_ms) and holds(second, rows, now_ms)
+    row = rows[condition.record]
+    if row is None or isinstance(condition, Exists):
+        return row is not None
+    found = row[condition.column]
+    if isinstance(condition, Is):
+        return found == condition.value
+    most = now_ms + condition.value.plus_ms if isinstance(condition.value, Now) else condition.value
+    return isinstance(found, int) and found <= most
+
+
+def apply(transaction: Transaction, rows: Mapping[Record, Row | None], now_ms: int) -> dict[Record, Row | None] | None:
+    """What a transaction makes of rows, for engines that compare in Python.
+
+    Args:
+        transaction: The transaction.
+        rows: The rows that it reads, without those that have expired.
+        now_ms: The engine's clock.
+
+    Returns:
+        Each row that is written, as it is afterwards, and None for each that is removed. None where the condition does not hold.
+    """
+    if transaction.when is not None and not holds(transaction.when, rows, now_ms):
+        return None
+    return {write.record: _written(write, rows[write.record], now_ms) for write in transaction.writes}
+
+
+def exists(row: Row | None, now_ms: int) -> bool:
+    """Whether a row is there, and has not expired."""
+    if row is None:
+        return False
+    end = row.get(EXPIRES)
+    return end is None or (isinstance(end, int) and end > now_ms)
+
+
+def _written(write: Write, before: Row | None, now_ms: int) -> Row | None:
+    if isinstance(write, Delete):
+        return None
+    row = dict.fromkeys(write.record.table.columns, None) if before is None else dict(before)
+    for column, value in write.values.items():
+        row[column] = _resolve(value, row[column], now_ms)
+    return row
+
+
+def _resolve(value: Value | Now | Plus, before: Value, now_ms: int) -> Value:
+    if isinstance(value, Now):
+        return now_ms + value.plus_ms
+    if isinstance(value, Plus):
+        return (before if isinstance(before, int) else 0) + value.by
+    return value

@@ -1,0 +1,139 @@
+"""Rows in the memory of this process: for tests, and for trying things out. Nothing of them outlives it, or is seen by another one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from threading import Lock
+from typing import Final
+
+import anyio.lowlevel
+
+from dcaf.core.errors import EngineError
+from dcaf.engines.base import (
+    Health,
+    Outcome,
+    Record,
+    Row,
+    SyncEngine,
+    Table,
+    Tables,
+    Transaction,
+    apply,
+    check_scan,
+    exists,
+)
+
+URL: Final = "memory://"
+
+
+class MemoryEngine:
+    """An engine without a server.
+
+    Args:
+        clock: Returns seconds since the epoch.
+
+    Attributes:
+        url: ``memory://``.
+        sync: The same methods without ``await``.
+    """
+
+    url: str = URL
+
+    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+        self._rows = _MemoryRows(clock)
+        self.sync: SyncEngine = self._rows
+
+    def declare(self, tables: Iterable[Table]) -> None:
+        self._rows.tables.declare(tables)
+
+    async def transact(self, transaction: Transaction) -> Outcome:
+        await anyio.lowlevel.checkpoint()
+        return self._rows.transact(transaction)
+
+    async def scan(
+        self, table: Table, *, equal: bytes | None = None, after: bytes = b"", limit: int = 100
+    ) -> Sequence[tuple[bytes, Row]]:
+        await anyio.lowlevel.checkpoint()
+        return self._rows.scan(table, equal=equal, after=after, limit=limit)
+
+    async def purge(self, table: Table) -> int:
+        await anyio.lowlevel.checkpoint()
+        return self._rows.purge(table)
+
+    async def check(self) -> Health:
+        await anyio.lowlevel.checkpoint()
+        return self._rows.check()
+
+    async def aclose(self) -> None:
+        self._rows.close()
+
+
+class _MemoryRows:
+    """The rows, and the methods without ``await``."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.tables = Tables()
+        self._clock = clock
+        self._lock = Lock()
+        self._found: dict[str, dict[bytes, Row]] = {}
+        self._is_closed = False
+
+    def transact(self, transaction: Transaction) -> Outcome:
+        with self._lock:
+            now_ms = self._now_ms()
+            rows = {record: self._read(record, now_ms) for record in transaction.reads}
+            written = apply(transaction, rows, now_ms)
+            for record, row in (written or {}).items():
+                self._write(record, row)
+        return Outcome(written is not None, tuple(rows[record] for record in transaction.reads), now_ms)
+
+    def scan(
+        self, table: Table, *, equal: bytes | None = None, after: bytes = b"", limit: int = 100
+    ) -> Sequence[tuple[bytes, Row]]:
+        check_scan(table, equal, limit)
+        with self._lock:
+            now_ms = self._now_ms()
+            found = sorted(self._table(table).items())
+        column = table.indexed
+        return [
+            (key, row)
+            for key, row in found
+            if key > after and exists(row, now_ms) and (equal is None or column is None or row[column] == equal)
+        ][:limit]
+
+    def purge(self, table: Table) -> int:
+        with self._lock:
+            now_ms = self._now_ms()
+            rows = self._table(table)
+            over = [key for key, row in rows.items() if not exists(row, now_ms)]
+            for key in over:
+                del rows[key]
+        return len(over)
+
+    def check(self) -> Health:
+        with self._lock:
+            self._now_ms()
+        return Health("none", 0.0, {"rows": "in the memory of this process"})
+
+    def close(self) -> None:
+        self._is_closed = True
+
+    def _now_ms(self) -> int:
+        if self._is_closed:
+            raise EngineError("The engine is closed.")
+        return int(self._clock() * 1000)
+
+    def _table(self, table: Table) -> dict[bytes, Row]:
+        self.tables.require(table)
+        return self._found.setdefault(table.name, {})
+
+    def _read(self, record: Record, now_ms: int) -> Row | None:
+        row = self._table(record.table).get(record.key)
+        return row if exists(row, now_ms) else None
+
+    def _write(self, record: Record, row: Row | None) -> None:
+        if row is None:
+            self._table(record.table).pop(record.key, None)
+        else:
+            self._table(record.table)[record.key] = row
