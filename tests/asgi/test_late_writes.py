@@ -47,6 +47,9 @@ WRITES: dict[str, Write] = {
     "pop": lambda session: session.pop("n"),
     "popitem": lambda session: session.popitem(),
     "setdefault": lambda session: session.setdefault("late", 1),
+    "end": lambda session: session.end(),
+    "rotate": lambda session: session.rotate(),
+    "once": lambda session: session.once("late").send(None),
 }
 """Each method that changes a session."""
 
