@@ -362,7 +362,7 @@ class Sealer:
         Raises:
             SessionSuperseded: The key that had encrypted or sealed it is not known any more.
         """
-        plain = import_module("dcaf.core.kept").decrypt_kept(self._keys, self._audience, session_id, kept)
+        plain = _load_kept().decrypt_kept(self._keys, self._audience, session_id, kept)
         token, _, mirror = (plain or b"").partition(b"\n")
         opened = self.opened(token)
         if opened is None:
@@ -412,7 +412,7 @@ class Sealer:
 
     def _keep(self, session_id: str, token: bytes, mirror: bytes) -> bytes:
         key, plain = self._keys.signer(self._clock()), b"\n".join((token, mirror))
-        kept: bytes = import_module("dcaf.core.kept").encrypt_kept(key, self._audience, session_id, plain)
+        kept: bytes = _load_kept().encrypt_kept(key, self._audience, session_id, plain)
         return kept
 
     def _renew(self, opened: Opened, binding: Binding) -> Standing:
@@ -542,3 +542,8 @@ def _random(randomness: Callable[[int], bytes], number: int) -> bytes:
     if type(found) is not bytes or len(found) != number:
         raise ConfigurationError("randomness= takes a function that gives as many random bytes as it is asked for: os.urandom.")
     return found
+
+
+def _load_kept() -> Any:
+    # Only a store that keeps answers needs the extra ``crypto``.
+    return import_module("dcaf.core.kept")

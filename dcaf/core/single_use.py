@@ -59,9 +59,9 @@ async def use_once(session: StateMapping, key: str) -> bool:
         raise ConfigurationError(
             f"session.once() takes a text of 1 to {MOST_CHARACTERS} characters that names what may be done once."
         )
+    state_of(session).require_open()
     if state_of(session).lease is not None:
         return await spend(session, [f"{USED}:{key}"])
-    await spend(session, [])
     return _remember(state_of(session), encode(hashlib.sha256(key.encode()).digest()[:12]))
 
 

@@ -354,11 +354,19 @@ class State(Slots):
             SessionClosedError: The turn is over, or the session was ended.
         """
         with self.lock:
-            if self.late is not None:
-                self._refuse_late(self.late)
+            self.require_open()
             self.closing: Closing | None = closing
             if not closing.rotates:
                 self.late = _ignore_late
+
+    def require_open(self) -> None:
+        """Refuse what would be lost, because the turn is over or the session was ended.
+
+        Raises:
+            SessionClosedError: It is.
+        """
+        if self.late is not None:
+            self._refuse_late(self.late)
 
     def mark_closed(self) -> None:
         """Take note that the session was ended, so that nothing more of it goes out."""
