@@ -118,20 +118,20 @@ def test_marking_it_ends_every_token_of_before_and_none_of_later(
     assert "marked-restored" in world.names
 
 
-def test_marking_it_during_a_turn_refuses_its_commit(build: Any) -> None:
-    for subject in ("ada", None):
-        world = build()
+@pytest.mark.parametrize("subject", ["ada", None])
+def test_marking_it_during_a_turn_refuses_its_commit(build: Any, subject: str | None) -> None:
+    world = build()
 
-        async def scenario(world: World = world, subject: str | None = subject) -> Any:
-            first = await world.turn(subject=subject)
-            turn = asyncio.ensure_future(world.turn(first.session, "waits", subject=subject))
-            await world.entered.wait()
-            world.clock.tick(timedelta(seconds=5))
-            await world.ledger.mark_restored()
-            world.go.set()
-            return await turn
+    async def scenario() -> Any:
+        first = await world.turn(subject=subject)
+        turn = asyncio.ensure_future(world.turn(first.session, "waits", subject=subject))
+        await world.entered.wait()
+        world.clock.tick(timedelta(seconds=5))
+        await world.ledger.mark_restored()
+        world.go.set()
+        return await turn
 
-        assert run(scenario).told == ENDED
+    assert run(scenario).told == ENDED
 
 
 def test_what_was_ended_so_is_not_listed(build: Any) -> None:
