@@ -21,9 +21,7 @@ class Before:
     """The service of before: the same keys and no ledger, over the application of a world."""
 
     def __init__(self, world: World) -> None:
-        self._service = SessionMiddleware(
-            world._app, keys=RING, audience=AUDIENCE, subject=find_subject, clock=world.clock
-        )
+        self._service = SessionMiddleware(world._app, keys=RING, audience=AUDIENCE, subject=find_subject, clock=world.clock)
         self._world = world
 
     async def turn(self, session: Any = None, how: str = "count", **sent: Any) -> Any:
@@ -185,6 +183,6 @@ def test_a_safe_request_adopts_and_claims_nothing(build: Any) -> None:
 
 def test_the_store_is_marked_only_where_a_roll_out_was_asked_for(build: Any) -> None:
     world = build()
-    run(lambda: world.turn())
+    run(world.turn)
     assert world.engine.sync.transact(Transaction([STORE_ROW])).rows[0]["adopting"] is None
     assert STORE.name == "dcaf_store"

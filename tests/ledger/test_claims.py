@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import sys
 import time
 from datetime import timedelta
@@ -263,7 +262,9 @@ def test_a_turn_whose_session_another_one_took_is_refused(build: Any) -> None:
 
 def test_control_without_the_comparison_two_states_have_one_number(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dcaf.ledger.lease.is_mine", lambda row, claim: Exists(row))
-    monkeypatch.setattr("dcaf.ledger.lease.Is", lambda row, column, value: Exists(row) if column == "sequence" else Is(row, column, value))
+    monkeypatch.setattr(
+        "dcaf.ledger.lease.Is", lambda row, column, value: Exists(row) if column == "sequence" else Is(row, column, value)
+    )
     world = build(max_turn=timedelta(milliseconds=1))
     one, second = run(lambda: taken_by_another(world))
     assert number_of(one.session) == number_of(second.session)
@@ -290,8 +291,9 @@ def test_the_session_of_a_process_that_died_is_free_after_the_lease(build: Any, 
 
     async def scenario() -> Any:
         first = await world.turn()
-        dead = subprocess.run([sys.executable, "-c", DIES, world.engine.url, json.dumps(first.session)], check=False)
-        assert dead.returncode == -9
+        command = [sys.executable, "-c", DIES, world.engine.url, json.dumps(first.session)]
+        dead = await asyncio.create_subprocess_exec(*command)
+        assert await dead.wait() == -9
         early = await world.turn(first.session)
         await asyncio.sleep(0.5)
         return early, await world.turn(first.session)

@@ -30,7 +30,7 @@ def lose(world: Any, again: Any, how: str = "count", *, subject: str | None = "a
 
 def test_the_same_request_gets_the_answer_that_was_lost_and_is_not_done_again(build: Any) -> None:
     world = build()
-    lost, again = lose(world, lambda old: world.turn(old))
+    lost, again = lose(world, world.turn)
     assert again.told == CONFLICT
     assert again.value["applied"] is True
     assert again.session["dcaf"]["token"] == lost.session["dcaf"]["token"]
@@ -57,7 +57,9 @@ def test_an_unbound_session_is_given_to_the_very_same_request_alone(build: Any) 
     assert (same.told, same.value["applied"]) == (CONFLICT, True)
 
 
-def test_control_without_that_rule_whoever_copied_an_old_token_gets_the_new_one(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_control_without_that_rule_whoever_copied_an_old_token_gets_the_new_one(
+    build: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def find_lost(presented: Any, rows: Any, claims: Any, **settings: Any) -> Any:
         return rules.Lost(rules.Record(presented.answer.table, rows[presented.row]["answer"]), applied=False)
 
@@ -293,7 +295,7 @@ def test_what_is_kept_is_sealed_again_by_the_key_that_is_active(build: Any) -> N
     older, newer = RING.active, Key.generate("k8")
     world = build()
     after = build(engine=world.engine, clock=world.clock, middleware={"keys": Keyring(newer, older)})
-    _, again = lose(world, lambda old: after.turn(old))
+    _, again = lose(world, after.turn)
     assert again.session["dcaf"]["token"].split(".")[1] == "k8"
     assert run(lambda: after.turn(again.session)).value["n"] == 3
 
@@ -301,7 +303,7 @@ def test_what_is_kept_is_sealed_again_by_the_key_that_is_active(build: Any) -> N
 def test_what_is_kept_by_a_key_that_is_gone_is_superseded(build: Any) -> None:
     world = build()
     after = build(engine=world.engine, clock=world.clock, middleware={"keys": Keyring(Key.generate("k8"))})
-    _, again = lose(world, lambda old: after.turn(old))
+    _, again = lose(world, after.turn)
     assert again.code in {"session-invalid", "session-superseded"}
 
 
@@ -323,12 +325,14 @@ def test_the_file_has_neither_token_nor_state_nor_subject(build: Any, kind: str,
     assert [piece for piece in pieces if piece.encode() in found] == []
 
 
-def test_control_a_plain_answer_is_found_in_the_file(build: Any, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_control_a_plain_answer_is_found_in_the_file(
+    build: Any, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if kind == "memory":
         return
     monkeypatch.setattr("dcaf.core.kept.encrypt_kept", lambda key, audience, session_id, plain: plain)
     world = build()
-    token = run(lambda: world.turn()).session["dcaf"]["token"]
+    token = run(world.turn).session["dcaf"]["token"]
     assert token.encode() in b"".join(path.read_bytes() for path in tmp_path.iterdir())
 
 
