@@ -184,6 +184,11 @@ class Overlay(CommutingState):
         with self.lock, parent.lock:
             if isinstance(parent, Overlay):
                 self.pass_reads()
+            if self.closing is not None and not self.closing.rotates:
+                parent.close(self.closing)
+                return Committed({}, [])
+            if self.closing is not None:
+                parent.close(self.closing)
             if self._members is None and not self._slots:
                 return Committed({}, [])
             self.write_back()

@@ -67,7 +67,7 @@ class Table:
     """
 
     name: str
-    columns: Mapping[str, type[int] | type[bytes]] = field(hash=False)
+    columns: Mapping[str, type[int | bytes]] = field(hash=False)
     indexed: str | None = None
 
     def __post_init__(self) -> None:
