@@ -17,6 +17,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route, WebSocketRoute
 
 from dcaf import SessionMiddleware
+from dcaf.core import Lease, OpenRequest
 from dcaf.testing import serving
 from tests.client_package.services import AUDIENCE, RING, chat, chat_stream, chat_ws
 from tests.stores_for_tests import MemoryLedger
@@ -31,7 +32,6 @@ EXTENSIONS: Final = re.compile(rb"sec-websocket-extensions:[^\r]*\r\n", re.IGNOR
 """A proxy that reads frames has none that are compressed."""
 
 TEXT_FRAME: Final = 0x81
-SEALED: Final = re.compile(rb'("expires_at":\d+)}')
 
 
 class Remembering:
@@ -64,7 +64,7 @@ class Remembering:
         if scope["type"] == "http":
             key = headers.get(b"idempotency-key")
             self.keys.append(key and key.decode())
-        await self._app(scope, receive, send if self.ledger is None else hinting(send))
+        await self._app(scope, receive, send)
 
     async def _count(self, scope: Any, receive: Any, send: Any) -> None:
         """The application, and a note of each turn that reaches it."""
@@ -80,19 +80,13 @@ class Remembering:
         await self._application(scope, heard, send)
 
 
-def hinting(send: Any) -> Any:
-    """Sends what is sent, with the hint ``retry`` in each envelope."""
+class RepairingLedger(MemoryLedger):
+    """A ledger that says in each envelope that it knows a turn again."""
 
-    async def sent(message: Any) -> None:
-        if message["type"] == "http.response.start":
-            message = {**message, "headers": [pair for pair in message["headers"] if pair[0].lower() != b"content-length"]}
-        if isinstance(message.get("body"), bytes):
-            message = {**message, "body": SEALED.sub(rb'\1,"retry":true}', message["body"])}
-        if isinstance(message.get("text"), str):
-            message = {**message, "text": SEALED.sub(rb'\1,"retry":true}', message["text"].encode()).decode()}
-        await send(message)
-
-    return sent
+    async def open(self, request: OpenRequest) -> Lease:
+        lease = await super().open(request)
+        lease.may_retry = True
+        return lease
 
 
 @dataclass
@@ -224,6 +218,6 @@ def relay_frames(proxy: Proxy, client: socket.socket, service: socket.socket) ->
 @contextmanager
 def remembering(level: str = "L2", **settings: Any) -> Iterator[tuple[Remembering, Proxy]]:
     """A service of a level behind a proxy."""
-    service = Remembering(MemoryLedger() if level == "L2" else None, **settings)
+    service = Remembering(RepairingLedger() if level == "L2" else None, **settings)
     with proxied(service) as proxy:
         yield service, proxy
