@@ -139,7 +139,7 @@ def exchange(proxy: Proxy, client: socket.socket, service: socket.socket) -> Non
         service.sendall(EXTENSIONS.sub(b"", request))
         relay_frames(proxy, client, service)
         return
-    cut = proxy.next_cut()
+    cut = proxy.next_cut() if request.startswith(b"POST") else None
     if cut != "before the request":
         if cut == "while it runs":
             client.close()
