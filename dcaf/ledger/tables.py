@@ -58,7 +58,9 @@ SESSIONS: Final = Table(
 """
 
 ANSWERS: Final = Table(
-    "dcaf_answers", {"session": bytes, "claim": bytes, "identity": bytes, "is_whole": int, "box": bytes, "expires": int}
+    "dcaf_answers",
+    {"session": bytes, "claim": bytes, "identity": bytes, "is_whole": int, "box": bytes, "expires": int},
+    large=True,
 )
 """Id of a session, or digest of an Idempotency-Key -> the last answer, encrypted; the box is None while its turn goes on."""
 
