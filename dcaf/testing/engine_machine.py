@@ -146,7 +146,12 @@ class _Machine(RuleBasedStateMachine):
         if is_true:
             for write in transaction.writes:
                 _write(write, self.model, outcome.now_ms)
-        return None
+        return self._compare()
+
+    def _compare(self) -> None:
+        outcome = self.engine.sync.transact(Transaction(RECORDS))
+        self._forget(outcome.now_ms)
+        assert [row and dict(row) for row in outcome.rows] == [self.model.get(record) for record in RECORDS]
 
     def _refuse(self, transaction: Transaction) -> None:
         try:
