@@ -169,7 +169,7 @@ class ASGITurn(SessionTurn):
         The conversation may change where the session belongs to none yet: it was begun before the first frame, when nobody could
         know the conversation, or it is new and empty.
         """
-        if before is None:
+        if before is None or state_of(before.session).is_closed:
             self.session = self.config.sealer.start()
             if self.store is not None:
                 await self.hold(None)
@@ -276,22 +276,15 @@ class ASGITurn(SessionTurn):
         if self._envelope is None or self.is_changed or (ends_turn and self.lease is not None and not self._has_ended):
             if self.adopts:
                 self._was_changed = self._was_changed or (self.is_changed and not self._adopted)
-            if self.lease is None:
-                self._envelope = self.sealer.pieces(self.session, self.binding)
-            else:
-                self._envelope = await self.commit(self.lease, ends_turn=ends_turn)
-                self._has_ended = self._has_ended or ends_turn
+            self._envelope = await self.seal(ends_turn=ends_turn)
+            self._has_ended = self._has_ended or ends_turn
             self._adopted = False
             self._report_sealed(self._envelope)
         return self._envelope
 
     async def seal_token(self, look: Callable[[bytes], None]) -> bytes:
         """The token alone of the session as it is now; ``look`` sees it before it is committed. Raises as ``seal_envelope``."""
-        if self.lease is None:
-            token: Pieces = (self.sealer.token(self.session, self.binding),)
-            look(bytes(token[0]))
-        else:
-            token = await self.commit(self.lease, ends_turn=False, has_mirror=False, look=look)
+        token = await self.seal(ends_turn=True, has_mirror=False, look=look)
         self._report_sealed(token)
         return bytes(token[0])
 
@@ -369,8 +362,8 @@ class ASGITurn(SessionTurn):
 
     def _report_sealed(self, sealed: Pieces) -> None:
         standing = state_of(self.session).standing
-        assert standing is not None
-        assert standing.kid is not None
+        if standing is None or standing.kid is None or state_of(self.session).is_closed:
+            return
         if self._watcher is not None:
             self._watcher.record_sealed(kid=standing.kid, answer_bytes=sum(map(len, sealed)))
         if self.kid is not None and self.kid != standing.kid:

@@ -78,6 +78,7 @@ PROBLEM: Final[dict[str, Any]] = {
         "detail": {"type": "string"},
         "code": {"type": "string"},
         "applied": {"enum": [True, False, "partial"], "description": "Whether what was asked for was done before."},
+        "ran": {"type": "boolean", "description": "Whether the application had run when the session could not be checked."},
         "data": {"type": "object", "properties": {"session": ENVELOPE}, "required": ["session"]},
     },
     "required": ["title", "status", "detail", "code"],
@@ -111,6 +112,8 @@ def find_members(refusal: SessionError | SessionUnavailable) -> dict[str, Any]:
     """
     if refusal.offers_restart:
         return {"data": START_OVER}
+    if isinstance(refusal, SessionUnavailable) and refusal.ran is not None:
+        return {"ran": refusal.ran}
     if not isinstance(refusal, SessionConflict):
         return {}
     found: dict[str, Any] = {} if refusal.applied is None else {"applied": refusal.applied}

@@ -360,7 +360,7 @@ async def _add_session(turn: ASGITurn, carrier: Carrier, headers: Raw) -> Raw:
             raise NotCarriedError(_describe_too_long(turn, carrier, len(token)))
 
     token = await turn.seal_token(check_length)
-    if is_over:
+    if is_over or state_of(turn.session).is_closed:
         return carrier.clear(turn.scope, headers)
     written = carrier.write(turn.scope, headers, token, life_s=turn.config.sealer.rest_s(turn.session))
     return headers if written is None else written

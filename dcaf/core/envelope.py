@@ -33,6 +33,9 @@ NEW: Final = "new"
 RESTART: Final = b'{"dcaf":{"token":"new"}}'
 """The envelope of a fresh start. The body of a refusal carries it: a client that adopts it drops the refused session."""
 
+RETRY: Final = b',"retry":true'
+"""The hint that a turn with this session may be sent again."""
+
 OWN_ALONE: Final = b'{"dcaf":{"token":"'
 OWN_AFTER_OTHERS: Final = b',"dcaf":{"token":"'
 """How the library's own member begins."""
@@ -65,10 +68,16 @@ def read_token(member: JSON) -> str:
     return token
 
 
-def build_envelope(standing: Standing, mirror: bytes) -> Pieces:
-    """The mirror and the library's own member, as one JSON object in pieces."""
+def build_envelope(standing: Standing, mirror: bytes, *, may_retry: bool = False) -> Pieces:
+    """The mirror and the library's own member, as one JSON object in pieces.
+
+    Args:
+        standing: What the token is.
+        mirror: The mirror.
+        may_retry: Whether a turn with this session may be sent again where its answer is lost.
+    """
     hint = b"" if standing.restarted is None else b',"restarted":"%b"' % standing.restarted.encode()
-    end = b'","expires_at":%d%b}}' % (standing.claims.exp, hint)
+    end = b'","expires_at":%d%b%b}}' % (standing.claims.exp, hint, RETRY if may_retry else b"")
     if mirror == b"{}":
         return (OWN_ALONE, *standing.token, end)
     return (memoryview(mirror)[:-1], OWN_AFTER_OTHERS, *standing.token, end)

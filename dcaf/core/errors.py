@@ -292,11 +292,16 @@ class SessionConflict(SessionError):
         reason: Why, in one word, for the log; never sent.
         envelope: The current envelope, as below.
         applied: Whether the request was applied, as below.
+        kept: What ``Sealed.keep`` had returned for the current envelope, as below.
+        session_id: The session of that envelope, as below.
 
     Attributes:
         envelope: The current envelope as JSON, for a client whose answer was lost; None for none.
         applied: Whether what this request asks for was done in the turn whose answer was lost: ``"partial"`` where that turn did
             not finish, None where nobody says.
+        kept: The current envelope as a store keeps it, encrypted; the turn decrypts it into ``envelope`` and ``token``.
+        session_id: The session that it was kept for; None for the one of the request.
+        token: The token of that envelope, for a client whose session travels in a header or a cookie; None for none.
     """
 
     code = "session-conflict"
@@ -312,9 +317,14 @@ class SessionConflict(SessionError):
         sid_digest: str | None = None,
         envelope: bytes | None = None,
         applied: bool | Literal["partial"] | None = None,
+        kept: bytes | None = None,
+        session_id: str | None = None,
     ) -> None:
         super().__init__(reason=reason, kid=kid, sid_digest=sid_digest)
         self.envelope: bytes | None = envelope
+        self.kept: bytes | None = kept
+        self.session_id: str | None = session_id
+        self.token: bytes | None = None
         self.applied: bool | Literal["partial"] | None = applied
 
 
@@ -407,15 +417,17 @@ class SessionUnavailable(StoreError):
 
     Attributes:
         reason: Why, in one word, for the log; never sent.
+        ran: Whether the application had run when this happened; None where nobody says.
     """
 
     code = "session-unavailable"
     detail: ClassVar[str] = "The session cannot be checked right now. Try again."
     offers_restart: ClassVar[bool] = False
 
-    def __init__(self, *, reason: str = "") -> None:
+    def __init__(self, *, reason: str = "", ran: bool | None = None) -> None:
         super().__init__(self.detail)
         self.reason = reason
+        self.ran: bool | None = ran
 
 
 class EngineError(StoreError):

@@ -200,11 +200,7 @@ async def _open(turn: SessionTurn, given: Mapping[str, Any] | None) -> Session:
 
 
 async def _seal(turn: SessionTurn) -> dict[str, Any]:
-    if turn.lease is None:
-        pieces = turn.sealer.pieces(turn.session, turn.binding)
-    else:
-        pieces = await turn.commit(turn.lease, ends_turn=True)
-    found: dict[str, Any] = orjson.loads(b"".join(pieces))
+    found: dict[str, Any] = orjson.loads(b"".join(await turn.seal(ends_turn=True)))
     return found
 
 

@@ -25,11 +25,13 @@ from typing import Final
 import anyio
 
 from dcaf.core.claims import Binding, Claims
+from dcaf.core.envelope import NEW, RESTART
 from dcaf.core.errors import SessionConflict, SessionUnavailable, StateError, describe_raised
 from dcaf.core.mapping import state_of
 from dcaf.core.sealer import Prepared, Sealer
 from dcaf.core.session import Session
 from dcaf.core.signing import Pieces
+from dcaf.core.slots import Closing
 from dcaf.core.store import Lease, OpenRequest, SessionStore, ask, check_kept, check_lease
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
@@ -89,7 +91,7 @@ class SessionTurn:
         """
         if self.store is not None:
             await self.release()
-            self.lease = lease = await ask(self.store.open, self.describe(claims))
+            self.lease = lease = await self._open(self.store, self.describe(claims))
             self._is_held = True
             check_lease(lease)
         if claims is not None:
@@ -99,11 +101,64 @@ class SessionTurn:
             self.is_in_doubt = False
             state_of(self.session).lease = self.lease
 
+    async def _open(self, store: SessionStore, request: OpenRequest) -> Lease:
+        """Ask the store; a newer envelope that it has kept, for a client whose answer was lost, is sealed once more."""
+        try:
+            return await ask(store.open, request)
+        except SessionConflict as conflict:
+            if conflict.kept is not None:
+                kept_for = conflict.session_id or request.session_id
+                conflict.token, conflict.envelope = self.sealer.reissue(conflict.kept, self.binding, kept_for)
+            raise
+        except SessionUnavailable as error:
+            error.ran = False
+            raise
+
     def describe(self, claims: Claims | None) -> OpenRequest:
         """The request for the store: the session and its turn."""
         session_id = self.session.id
         assert session_id is not None
         return OpenRequest(session_id, claims, self.binding)
+
+    async def seal(self, *, ends_turn: bool, has_mirror: bool = True, look: Callable[[bytes], None] = lambda _: None) -> Pieces:
+        """Seal the session, and commit it where a store keeps it; returns the envelope, or the token alone.
+
+        A session that the application has ended is ended, and the envelope is the wish for a new one. One that it rotates goes on
+        as another session, and is sealed as that.
+
+        Args:
+            ends_turn: As in ``Lease.commit``.
+            has_mirror: Whether the whole envelope goes out, and not the token alone.
+            look: Is called with the token before the store is asked. What it raises ends the commit.
+
+        Raises as ``commit``.
+        """
+        state = state_of(self.session)
+        if state.closing is not None and not state.closing.rotates:
+            if not state.is_closed and self.lease is not None:
+                await run_shielded(partial(ask, self.lease.end))
+            state.mark_closed()
+            return (RESTART if has_mirror else NEW.encode(),)
+        if state.closing is not None:
+            await self._rotate(state.closing)
+            state.closing = None
+        if self.lease is not None:
+            return await self.commit(self.lease, ends_turn=ends_turn, has_mirror=has_mirror, look=look)
+        if has_mirror:
+            return self.sealer.pieces(self.session, self.binding)
+        token = self.sealer.token(self.session, self.binding)
+        look(token)
+        return (token,)
+
+    async def _rotate(self, closing: Closing) -> None:
+        """Go on as another session, bound to the subject that the application has named."""
+        if closing.subject is not None:
+            self.binding = self.binding._replace(subject=closing.subject)
+        self.sealer.rotate(self.session)
+        if self.lease is not None:
+            await ask(self.lease.rotate, self.describe(None))
+            check_lease(self.lease)
+            self.sealer.resume(self.session, self.lease)
 
     async def commit(
         self, lease: Lease, *, ends_turn: bool, has_mirror: bool = True, look: Callable[[bytes], None] = lambda _: None
@@ -126,7 +181,9 @@ class SessionTurn:
             if newer is not None:
                 _log_clashes(self.sealer.rebase(self.session, newer, lease.version, lease.revision))
             check_lease(lease, self.sealer.claims_of(self.session).seq)
-            prepared = self.sealer.prepare(self.session, self.binding, sequence=lease.sequence, has_mirror=has_mirror)
+            prepared = self.sealer.prepare(
+                self.session, self.binding, sequence=lease.sequence, has_mirror=has_mirror, may_retry=lease.may_retry
+            )
             look(prepared.sealed.token)
             try:
                 await run_shielded(partial(self._keep, lease, prepared, ends_turn=ends_turn))
@@ -143,8 +200,8 @@ class SessionTurn:
         """Commit what was prepared and mark it as sealed, in one step, so that a cancellation cannot come between."""
         try:
             await ask(lease.commit, prepared.sealed, ends_turn=ends_turn)
-        except SessionUnavailable:
-            self.is_in_doubt = True
+        except SessionUnavailable as error:
+            self.is_in_doubt, error.ran = True, True
             raise
         prepared.mark_sealed(self.session)
 

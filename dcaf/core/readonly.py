@@ -32,7 +32,7 @@ T = TypeVar("T")
 D = TypeVar("D")
 
 WRITERS: Final = (
-    *("set", "delete", "clear", "update", "incr", "append", "pop", "popitem", "setdefault"),
+    *("set", "delete", "clear", "update", "incr", "append", "pop", "popitem", "setdefault", "end", "rotate", "once"),
     *("__setitem__", "__delitem__", "__ior__", "__setattr__", "__delattr__"),
 )
 """The methods that change a Session; here each of them raises."""

@@ -15,6 +15,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
+from importlib import import_module
 from typing import Any, Final, NamedTuple
 
 from dcaf.core.base64url import Payload, add_index, encode
@@ -24,6 +26,7 @@ from dcaf.core.errors import (
     ConfigurationError,
     SessionError,
     SessionInvalid,
+    SessionSuperseded,
     SessionUnavailable,
     SessionUnsigned,
     SessionValueError,
@@ -319,13 +322,16 @@ class Sealer:
                 state.mark_sealed(payload, sealed)
         return b"".join(sealed.token)
 
-    def prepare(self, session: Session, binding: Binding, *, sequence: int, has_mirror: bool = True) -> Prepared:
+    def prepare(
+        self, session: Session, binding: Binding, *, sequence: int, has_mirror: bool = True, may_retry: bool = False
+    ) -> Prepared:
         """Freeze a session and make its token, before a store commits it. What is written meanwhile belongs to the next seal.
 
         Args:
             session, binding: As ``pieces``.
             sequence: The number of the state, if it has changed since it was sealed last.
             has_mirror: Whether the whole envelope goes out, and not the token alone.
+            may_retry: Whether the envelope says that a turn with it may be sent again.
 
         Raises:
             SessionAliasError, SessionValueError: A change cannot be written.
@@ -335,9 +341,46 @@ class Sealer:
             frozen, arrived = state.freeze(), _require_standing(state)
             is_changed = frozen.payload is not state.arrived or arrived.token == ()
             standing = self._seal_state(state, frozen.payload, binding, sequence if is_changed else arrived.claims.seq)
-            pieces = build_envelope(standing, self._mirror.render(state, frozen.payload)) if has_mirror else ()
-        sealed = Sealed(frozen.payload, standing.claims, b"".join(standing.token), b"".join(pieces), is_changed)
+            mirror = self._mirror.render(state, frozen.payload) if has_mirror else b""
+        token = b"".join(standing.token)
+        envelope = b"".join(build_envelope(standing, mirror, may_retry=may_retry)) if has_mirror else b""
+        keep = partial(self._keep, standing.claims.sid, token, mirror)
+        sealed = Sealed(frozen.payload, standing.claims, token, envelope, is_changed, keep)
         return Prepared(sealed, standing, frozen)
+
+    def reissue(self, kept: bytes, binding: Binding, session_id: str) -> tuple[bytes, bytes]:
+        """Seal once more what a store has kept of the newest answer of a session, for the client that never got it.
+
+        Args:
+            kept: What ``Sealed.keep`` returned.
+            binding: The binding of the session.
+            session_id: Its id.
+
+        Returns:
+            The token, by the key that seals now, and the envelope with it; an empty one where the answer had the token alone.
+
+        Raises:
+            SessionSuperseded: The key that had encrypted or sealed it is not known any more.
+        """
+        plain = _load_kept().decrypt_kept(self._keys, self._audience, session_id, kept)
+        token, _, mirror = (plain or b"").partition(b"\n")
+        opened = self.opened(token)
+        if opened is None:
+            raise SessionSuperseded(reason="key")
+        standing = self._renew(opened, binding)
+        pieces = build_envelope(standing, mirror, may_retry=True) if mirror else ()
+        return b"".join(standing.token), b"".join(pieces)
+
+    def rotate(self, session: Session) -> None:
+        """Make a session another one with the same state: it has a new id, is not sealed yet, and ends no later than before.
+
+        Raises:
+            ConfigurationError: ``randomness`` gives something else than so many bytes.
+        """
+        state, before = state_of(session), _standing_of(session)
+        claims = before.claims._replace(sid=encode(_random(self._randomness, SID_BYTES)), seq=0, ep=None)
+        with state.lock:
+            state.standing = before._replace(claims=claims, token=(), kid=None)
 
     def rests(self, session: Session) -> bool:
         """Whether the last token of a session can go out again, as far as its age, its key and its suite tell."""
@@ -366,6 +409,20 @@ class Sealer:
         """The keyed digest that the log has in place of a session id, the same as long as the active key is the same."""
         secret = self._keys.active.derive(self._suite.prefix, self._audience, "log")
         return digest(secret, "sid", sid)
+
+    def _keep(self, session_id: str, token: bytes, mirror: bytes) -> bytes:
+        key, plain = self._keys.signer(self._clock()), b"\n".join((token, mirror))
+        kept: bytes = _load_kept().encrypt_kept(key, self._audience, session_id, plain)
+        return kept
+
+    def _renew(self, opened: Opened, binding: Binding) -> Standing:
+        """The standing of a token that goes out again: sealed by the key that seals now, and the same in everything else."""
+        claims, key = Claims.read(opened.claims), self._keys.signer(self._clock())
+        if key.kid == opened.key.kid and opened.token.startswith(self._prefix):
+            return Standing(claims, None, (opened.token,), key.kid)
+        subject, conversation = binding.digests(self._suite.prefix, key)
+        claims = claims._replace(sub=subject, cid=conversation)
+        return Standing(claims, None, self._suite.pieces(key, self._audience, claims.write(), opened.payload), key.kid)
 
     def _verify(self, token: bytes) -> Opened:
         suite = self._suites.get(token[:PREFIX_BYTES])
@@ -485,3 +542,8 @@ def _random(randomness: Callable[[int], bytes], number: int) -> bytes:
     if type(found) is not bytes or len(found) != number:
         raise ConfigurationError("randomness= takes a function that gives as many random bytes as it is asked for: os.urandom.")
     return found
+
+
+def _load_kept() -> Any:
+    # Only a store that keeps answers needs the extra ``crypto``.
+    return import_module("dcaf.core.kept")

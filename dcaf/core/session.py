@@ -18,12 +18,13 @@ from datetime import UTC, datetime
 from inspect import getattr_static
 from typing import TYPE_CHECKING, Any, Final, Never, Self, cast
 
-from dcaf.core.arguments import describe_framework
+from dcaf.core.arguments import describe_framework, require_text
 from dcaf.core.claims import Standing
 from dcaf.core.errors import ConfigurationError, SessionValueError
 from dcaf.core.json_values import read
 from dcaf.core.mapping import StateMapping, state_of
-from dcaf.core.slots import RESERVED, TEMPORARY
+from dcaf.core.single_use import use_once
+from dcaf.core.slots import RESERVED, TEMPORARY, Closing
 from dcaf.core.state import State
 from dcaf.core.typed import SessionType, declare, keep_variables, locals_around, parametrise
 
@@ -108,6 +109,51 @@ class Session(StateMapping, metaclass=SessionType):
     def clear(self) -> None:
         """Remove the session's own keys and the ``temp:`` ones; ``user:`` and ``app:`` keys stay."""
         self._state.drop_all(kept=SHARED)
+
+    def end(self) -> None:
+        """End the session: the answer tells the client to drop it, and the client's next turn begins a new one.
+
+        With a ledger no token of it is accepted afterwards. Without one the client drops it, and a copy of its token stays good
+        until it expires. Nothing can be written to it from now on. Where the turn fails, or the call of the tool that asked for it,
+        the session has not ended.
+
+        Raises:
+            SessionClosedError: The turn is over, or the session was ended before.
+        """
+        self._state.close(Closing(rotates=False))
+
+    def rotate(self, *, subject: str | None = None) -> None:
+        """Go on under a new id with the same state, for instance at a login: the session of before ends with this turn.
+
+        ``session.id`` is the new one when the answer is sealed. The session ends no later than it would have. With a ledger no
+        token of before is accepted afterwards.
+
+        Args:
+            subject: Whom the session is bound to from now on, as ``subject=`` of the middleware names the caller in the next turn;
+                None for the same as before.
+
+        Raises:
+            ConfigurationError: The subject is empty, or no text.
+            SessionClosedError: The turn is over, or the session was ended before.
+        """
+        if subject is not None and not require_text("subject=", subject, "or None"):
+            raise ConfigurationError("subject= is a text that is not empty, or None for the same as before.")
+        self._state.close(Closing(rotates=True, subject=subject))
+
+    async def once(self, key: str) -> bool:
+        """Use up a key of the session before something is done that may be done once; False where it was used before.
+
+        With a ledger that holds for the whole session, in every turn, whatever became of the turn that used it. Without one the
+        session itself remembers, so it holds in the newest session alone: an older one may use the key again.
+
+        Raises:
+            ConfigurationError: The key is empty, no text, or longer than 256 characters.
+            SessionError: The session is revoked by now, or another turn has taken it over.
+            SessionUnavailable: Nobody can tell; then do not do it.
+            SessionClosedError: The turn is over.
+            SessionValueError: The session remembers as many keys as it can, without a ledger.
+        """
+        return await use_once(self, key)
 
     @property
     def temp(self) -> StateMapping:

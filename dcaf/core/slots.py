@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from threading import RLock
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dcaf.core.base64url import Payload
 from dcaf.core.claims import Standing
@@ -40,6 +40,18 @@ TEMPORARY: Final = "temp:"
 
 Lock: Final = type(RLock())
 """The class of a reentrant lock, because ``RLock`` itself is a function around it."""
+
+
+class Closing(NamedTuple):
+    """What becomes of a session when it is sealed next: it ends, or goes on as another one.
+
+    Attributes:
+        rotates: Whether it goes on, under a new id.
+        subject: Whom the new session is bound to; None for the same as before.
+    """
+
+    rotates: bool
+    subject: str | None = None
 
 
 def count_bytes_at_most(key: str, data: bytes) -> int:
@@ -85,11 +97,13 @@ class Slots:
         lease: The turn's lease on the session; None where no store keeps it.
         size_changes: How often a key came or went, so that an iteration can notice it.
         queue: Where ``dcaf.tools`` keeps the order of a session's calls; None before the first one.
+        closing: What the application wants to become of the session when it is sealed next; None for nothing special.
+        is_closed: Whether the session was ended, and the client is to get no token of it any more.
     """
 
     __slots__ = (
         *("_library", "_looked", "_members", "_most_bytes", "_moved", "_own_arrived", "_slots", "_tails"),
-        *("arrived", "late", "lease", "limit_bytes", "lock", "queue", "size_changes", "standing"),
+        *("arrived", "closing", "is_closed", "late", "lease", "limit_bytes", "lock", "queue", "size_changes", "standing"),
     )
 
     def __init__(self, arrived: Payload | None = None, standing: Standing | None = None, *, limit_bytes: int | None = None) -> None:
@@ -109,6 +123,8 @@ class Slots:
         self._looked = False
         self.size_changes: int = 0
         self.queue: object | None = None
+        self.closing: Closing | None = None
+        self.is_closed: bool = False
 
     def slot(self, key: str) -> Slot:
         """The slot of a key, made where there is none.

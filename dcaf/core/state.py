@@ -21,7 +21,7 @@ from dcaf.core.json_values import read, to_json, write, write_atom
 from dcaf.core.merging import EMPTY, CommutingChange, Increment, extend_list
 from dcaf.core.payload import lacks
 from dcaf.core.round_trip import is_same
-from dcaf.core.slots import RESERVED, TEMPORARY, Slots, check_key, count_bytes_at_most
+from dcaf.core.slots import RESERVED, TEMPORARY, Closing, Slots, check_key, count_bytes_at_most
 
 __all__ = ["RESERVED", "TEMPORARY", "Frozen", "State"]
 
@@ -347,6 +347,31 @@ class State(Slots):
             self._load()
             self._library, self._most_bytes = library, most_bytes
 
+    def close(self, closing: Closing) -> None:
+        """Have the session end, or go on as another one, when it is sealed next; one that ends can no longer be changed.
+
+        Raises:
+            SessionClosedError: The turn is over, or the session was ended.
+        """
+        with self.lock:
+            self.require_open()
+            self.closing: Closing | None = closing
+            if not closing.rotates:
+                self.late = _ignore_late
+
+    def require_open(self) -> None:
+        """Refuse what would be lost, because the turn is over or the session was ended.
+
+        Raises:
+            SessionClosedError: It is.
+        """
+        if self.late is not None:
+            self._refuse_late(self.late)
+
+    def mark_closed(self) -> None:
+        """Take note that the session was ended, so that nothing more of it goes out."""
+        self.is_closed: bool = True
+
     def end(self, late: Callable[[], None]) -> None:
         """End the turn: from now on each change calls ``late`` and is an error."""
         self.late: Callable[[], None] | None = late
@@ -358,6 +383,8 @@ class State(Slots):
 
     def _refuse_late(self, late: Callable[[], None]) -> NoReturn:
         late()
+        if self.closing is not None:
+            raise SessionClosedError("The session was ended by session.end(): nothing that is written to it now would be kept.")
         raise SessionClosedError(
             "The session was changed after its turn was over: the answer has left without the change. Change it before the answer "
             "is sent, or, in a task that outlives the request, keep what it finds elsewhere and store it in the next turn."
@@ -372,6 +399,8 @@ class State(Slots):
             self._members, self._slots, self._most_bytes = other._members, other._slots, other._most_bytes
             self._library, self._own_arrived = other._library, other._own_arrived
             self._moved, self._tails, self._looked = other._moved, other._tails, other._looked
+            if self.closing is not None:
+                self.closing, self.is_closed, self.late = None, False, None
             self._count_size_change()
 
     def changed_keys(self) -> list[str]:
@@ -390,7 +419,12 @@ class State(Slots):
         return found
 
     def is_changed(self) -> bool:
-        """Whether a lasting key or the library's own member has changed since it arrived. Raises as ``write_back``."""
+        """Whether a lasting key or the library's own member has changed since it arrived, or the session is to be closed.
+
+        Raises as ``write_back``.
+        """
+        if self.closing is not None:
+            return not self.is_closed
         if not self._slots:
             return self._library != self._own_arrived
         with self.lock:
@@ -450,3 +484,7 @@ class State(Slots):
         name = check_key(key)
         slot = self._slots.get(name)
         return name, write(to_json(value, path=name, kept=None if slot is None else slot.undeclared))
+
+
+def _ignore_late() -> None:
+    """A late write raises where it is made, and nothing else happens."""

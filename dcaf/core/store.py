@@ -5,6 +5,8 @@
     give_back what was spent, where what it allows has not begun after all
     latest    a newer state, for stores that merge, before this turn's state is sealed
     commit    the finished envelope, before it is sent
+    end       in place of a commit, where the application has ended the session
+    rotate    before a commit that begins another session with the same state, and ends this one
     release   always, however the turn ended
 
 >>> import asyncio
@@ -21,7 +23,7 @@ import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, ParamSpec, Protocol, TypeVar
+from typing import Final, ParamSpec, Protocol, TypeVar
 
 from dcaf.core.arguments import has_methods, kind_of
 from dcaf.core.base64url import Payload
@@ -36,11 +38,7 @@ from dcaf.core.errors import (
     SessionUnavailable,
     describe_raised,
 )
-from dcaf.core.mapping import state_of
 from dcaf.core.parts import ABSENT
-
-if TYPE_CHECKING:
-    from dcaf.core.session import Session
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -48,7 +46,7 @@ T = TypeVar("T")
 FAILED: Final = "store"
 """The reason of a refusal where the store failed, or does not have the state that a token says it keeps."""
 
-STEPS: Final = ("spend", "give_back", "latest", "commit", "release")
+STEPS: Final = ("spend", "give_back", "latest", "commit", "end", "rotate", "release")
 """The methods of a lease."""
 
 COUNTS: Final = ("revision", "sequence", "version")
@@ -98,6 +96,8 @@ class Sealed:
         token: The token.
         envelope: What the client gets at ``data.session``, as JSON; empty where a header or a cookie carries the token alone.
         is_changed: Whether the state differs from the one that the turn began with, or that was committed last.
+        keep: Returns token and mirror, encrypted, for a store that keeps them for a client whose answer is lost: it raises
+            ``SessionConflict(kept=...)``. It needs the extra ``crypto``, and is computed when it is called.
     """
 
     payload: Payload = field(repr=False)
@@ -105,6 +105,7 @@ class Sealed:
     token: bytes = field(repr=False)
     envelope: bytes = field(repr=False)
     is_changed: bool
+    keep: Callable[[], bytes] = field(repr=False)
 
 
 class Lease(Protocol):
@@ -118,6 +119,8 @@ class Lease(Protocol):
         place: The claim ``at`` of what is sealed from now on: where the state is kept; None where the token carries it.
         payload: The state that the server keeps; None where the token carries it.
         version: The version of the application's schema that the payload is of.
+        may_retry: Whether a client whose answer was lost may send its turn again: the store knows what was done. Its envelopes
+            have the hint ``retry`` then.
     """
 
     revision: int
@@ -126,6 +129,7 @@ class Lease(Protocol):
     place: str | None
     payload: Payload | None
     version: int
+    may_retry: bool
 
     async def spend(self, keys: Sequence[str]) -> bool:
         """Use up keys that may be used once in a session, all or none, before what they allow is done; False where one was used.
@@ -164,6 +168,29 @@ class Lease(Protocol):
         Raises:
             SessionConflict, SessionSuperseded, SessionEnded: Another turn came first, or the session was revoked.
             SessionUnavailable: It could not be written.
+        """
+
+    async def end(self) -> None:
+        """End the session for good, in place of a commit: the application has called ``session.end()``.
+
+        No token of it is accepted afterwards, and no later commit brings it back.
+
+        Raises:
+            SessionError: Another turn came first.
+            SessionUnavailable: It could not be written.
+        """
+
+    async def rotate(self, request: OpenRequest) -> None:
+        """Go on as another session with the same state: the application has called ``session.rotate()``.
+
+        The next commit begins that session, and ends this one, both or none. ``revision``, ``sequence`` and ``epoch`` are those of
+        the new session when this returns.
+
+        Args:
+            request: The new session: its id, and its binding.
+
+        Raises:
+            SessionUnavailable: The store failed.
         """
 
     async def release(self) -> None:
@@ -212,6 +239,7 @@ class StatelessLease:
         place: None: the token carries the state.
         payload: None, for the same reason.
         version: 0, which nobody reads where there is no payload.
+        may_retry: False: nobody knows what was done.
     """
 
     def __init__(self, request: OpenRequest) -> None:
@@ -226,6 +254,7 @@ class StatelessLease:
         self.place: str | None = None
         self.payload: Payload | None = None
         self.version: int = 0
+        self.may_retry: bool = False
 
     async def spend(self, keys: Sequence[str]) -> bool:  # noqa: ARG002
         """True: a second use cannot be told from the first."""
@@ -241,6 +270,13 @@ class StatelessLease:
     async def commit(self, sealed: Sealed, *, ends_turn: bool) -> None:  # noqa: ARG002
         """Count."""
         self.sequence = sealed.claims.seq + 1
+
+    async def end(self) -> None:
+        """Nothing is remembered: the client alone drops the session, and a copy of its token stays good until it expires."""
+
+    async def rotate(self, request: OpenRequest) -> None:
+        """Begin to count anew; as for ``end``, nobody remembers that the session before is over."""
+        self.request, self.revision, self.sequence = request, 0, 1
 
     async def release(self) -> None:
         """Nothing is held."""
@@ -260,23 +296,6 @@ class StatelessStore:
     async def open(self, request: OpenRequest) -> Lease:
         """Open it: without a server's memory there is no older and no newer."""
         return StatelessLease(request)
-
-
-async def spend(session: Session, keys: Sequence[str]) -> bool:
-    """Use up keys that may be used once in a session, all or none, before what they allow is done; the turn's store is asked.
-
-    False where one of them was used before. Where no store keeps the session nobody can know that, and all may be used.
-
-    Raises:
-        SessionError: The session is revoked by now, or another turn has taken it over.
-        SessionUnavailable: Nobody can tell.
-        SessionClosedError: The turn is over.
-    """
-    state = state_of(session)
-    if state.has_ended:
-        raise SessionClosedError("The turn is over: nothing of its session can be used up any more. Do it in the next turn.")
-    lease: Lease | None = state.lease
-    return lease is None or await ask(lease.spend, keys)
 
 
 async def ask(question: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -36,7 +36,8 @@ from dcaf.core.errors import SessionClosedError, SessionError, SessionUnavailabl
 from dcaf.core.lifecycle import run_shielded
 from dcaf.core.mapping import state_of
 from dcaf.core.session import Session
-from dcaf.core.store import Lease, ask, spend
+from dcaf.core.single_use import spend
+from dcaf.core.store import Lease, ask
 from dcaf.tools.proposals import Proposal, decided_in, is_digest_of, proposed_in
 
 T = TypeVar("T")

@@ -27,6 +27,12 @@ from tests.asgi.wire import AUDIENCE, RING, Recorder, call, envelope, exchange, 
 STATE = {"n": 1, "cart": {"items": [1]}, "list": [1], "user:theme": "dark"}
 
 
+def use(session: Session) -> None:
+    """Use up a key, which waits for nothing here."""
+    with suppress(StopIteration):
+        session.once("late").send(None)
+
+
 class Deploy(Session):
     n: int = 0
     note: str = ""
@@ -47,6 +53,9 @@ WRITES: dict[str, Write] = {
     "pop": lambda session: session.pop("n"),
     "popitem": lambda session: session.popitem(),
     "setdefault": lambda session: session.setdefault("late", 1),
+    "end": lambda session: session.end(),
+    "rotate": lambda session: session.rotate(),
+    "once": lambda session: use(session),
 }
 """Each method that changes a session."""
 

@@ -251,7 +251,8 @@ def test_each_row_of_the_refusal_table(row: Any) -> None:
     assert sent.header("connection") == ("close" if status == 413 else None)
     assert sent.header("retry-after") == ("1" if code in ("session-conflict", "session-unavailable") else None)
     assert sent.json.get("data") == ({"session": {"dcaf": {"token": "new"}}} if offers else None)
-    assert set(sent.json) <= {"type", "title", "status", "detail", "code", "data"}
+    assert sent.json.get("ran") == (False if code == "session-unavailable" else None)
+    assert set(sent.json) <= {"type", "title", "status", "detail", "code", "data", "ran"}
 
 
 @pytest.mark.parametrize(

@@ -636,7 +636,8 @@ def assert_opened_each_time() -> None:
             (OSError("db:5432 is away"), "session-unavailable", False),
         ):
             store.happening["open"] = refusal
-            assert peer.ask({}) == error(code, restart=restart)
+            ran = {"ran": False} if code == "session-unavailable" else {}
+            assert peer.ask({}) == {**error(code, restart=restart), **ran}
         store.happening.clear()
         assert state_in(peer.ask({})) == {"step": 4}
         assert len(app.messages) == 4
@@ -661,7 +662,8 @@ def test_a_terminal_frame_that_cannot_be_sealed_becomes_an_error_and_the_turn_is
     with Peer(mounted(Agent(count), store=store, on_event=events.append)) as peer:
         peer.ask({})
         store.happening["commit"] = refusal
-        assert peer.ask({}) == error(refusal.code, restart=False)
+        ran = {"ran": True} if isinstance(refusal, SessionUnavailable) else {}
+        assert peer.ask({}) == {**error(refusal.code, restart=False), **ran}
         store.happening.clear()
         assert state_in(peer.ask({})) == {"step": 3}
     assert [(event.name, event.code) for event in events] == [("refused", refusal.code)]

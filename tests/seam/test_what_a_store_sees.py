@@ -24,7 +24,7 @@ from dcaf.core import (
     StatelessStore,
 )
 from dcaf.core.claims import Claims
-from dcaf.core.store import spend
+from dcaf.core.single_use import spend
 from tests.asgi.sockets import Peer
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, Recorder, call, envelope, mounted
 from tests.seam.seam_turns import Client, service
