@@ -182,13 +182,9 @@ class Overlay(CommutingState):
         """
         parent = self._parent
         with self.lock, parent.lock:
-            if isinstance(parent, Overlay):
-                self.pass_reads()
-            if self.closing is not None and not self.closing.rotates:
-                parent.close(self.closing)
+            self.pass_reads()
+            if self._closes():
                 return Committed({}, [])
-            if self.closing is not None:
-                parent.close(self.closing)
             if self._members is None and not self._slots:
                 return Committed({}, [])
             self.write_back()
@@ -216,6 +212,13 @@ class Overlay(CommutingState):
             if new:
                 self._place_last(new)
             return Committed(written, clashes)
+
+    def _closes(self) -> bool:
+        """Have the state below be closed as this call has asked for; whether it ends, so that nothing else counts."""
+        if self.closing is None:
+            return False
+        self._parent.close(self.closing)
+        return not self.closing.rotates
 
     def _place_last(self, keys: set[str]) -> None:
         for key in self._slots:

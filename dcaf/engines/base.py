@@ -30,7 +30,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
-from dcaf.core.errors import ConfigurationError
+from dcaf.core.errors import ConfigurationError, EngineError
 
 Value: TypeAlias = int | bytes | None
 """What stands in a column: an integer of 64 bits, bytes, or nothing."""
@@ -61,6 +61,7 @@ class Table:
         name: Its name: small letters, digits and underscores.
         columns: Name -> ``int`` or ``bytes``. A later release may add columns; in older rows these are None.
         indexed: The column by which ``scan`` finds rows; None for none.
+        large: Whether its rows have kilobytes, so that an engine keeps them where they are in nobody's way.
 
     Raises:
         ConfigurationError: A name is none, a column has another type, or the indexed column is no column of bytes.
@@ -69,9 +70,11 @@ class Table:
     name: str
     columns: Mapping[str, type[int | bytes]] = field(hash=False)
     indexed: str | None = None
+    large: bool = False
 
     def __post_init__(self) -> None:
-        if not all(NAME.fullmatch(name) for name in (self.name, *self.columns)) or "key" in self.columns:
+        names = (self.name, *self.columns)
+        if not all(NAME.fullmatch(name) for name in names) or "key" in self.columns or self.name.startswith("sqlite_"):
             raise ConfigurationError("A table and its columns have names of small letters, digits and underscores; `key` is taken.")
         if not all(kind in (int, bytes) for kind in self.columns.values()):
             raise ConfigurationError(f"The columns of {self.name} are int or bytes.")
@@ -85,11 +88,18 @@ class Record:
 
     Attributes:
         table: The table.
-        key: The key, in bytes.
+        key: The key: 1 to 256 bytes.
+
+    Raises:
+        ConfigurationError: The key is none.
     """
 
     table: Table
     key: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if type(self.key) is not bytes or not 0 < len(self.key) <= MOST_KEY_BYTES:
+            raise ConfigurationError(f"The key of a row of {self.table.name} is 1 to {MOST_KEY_BYTES} bytes.")
 
 
 class Now(NamedTuple):
@@ -178,7 +188,8 @@ class Transaction:
             has died with the machine.
 
     Raises:
-        ConfigurationError: The condition or a write names a row that is not read, a row is written twice, or a column is none.
+        ConfigurationError: The condition or a write names a row that is not read, a row is written twice, a column is none, or a
+            value is not of its column's type.
     """
 
     reads: Sequence[Record]
@@ -192,8 +203,8 @@ class Transaction:
         if not set(named) <= set(self.reads) or len(set(written)) < len(written):
             raise ConfigurationError("A transaction reads each row that its condition and its writes name, and writes each once.")
         for write in self.writes:
-            if isinstance(write, Put) and not write.values.keys() <= write.record.table.columns.keys():
-                raise ConfigurationError(f"A write names a column that {write.record.table.name} has not.")
+            if isinstance(write, Put):
+                _check_put(write)
 
 
 class Outcome(NamedTuple):
@@ -393,6 +404,9 @@ def apply(transaction: Transaction, rows: Mapping[Record, Row | None], now_ms: i
 
     Returns:
         Each row that is written, as it is afterwards, and None for each that is removed. None where the condition does not hold.
+
+    Raises:
+        EngineError: A number would not fit in 64 bits.
     """
     if transaction.when is not None and not holds(transaction.when, rows, now_ms):
         return None
@@ -407,6 +421,17 @@ def exists(row: Row | None, now_ms: int) -> bool:
     return end is None or (isinstance(end, int) and end > now_ms)
 
 
+def _check_put(write: Put) -> None:
+    table = write.record.table
+    for column, value in write.values.items():
+        kind = table.columns.get(column)
+        if kind is None:
+            raise ConfigurationError(f"A write names a column that {table.name} has not.")
+        found = int if isinstance(value, Now | Plus) else type(value)
+        if value is not None and (found is not kind or (type(value) is int and not SMALLEST <= value <= LARGEST)):
+            raise ConfigurationError(f"{column} of {table.name} takes {'64 bits of an int' if kind is int else 'bytes'}, or None.")
+
+
 def _written(write: Write, before: Row | None, now_ms: int) -> Row | None:
     if isinstance(write, Delete):
         return None
@@ -417,8 +442,9 @@ def _written(write: Write, before: Row | None, now_ms: int) -> Row | None:
 
 
 def _resolve(value: Value | Now | Plus, before: Value, now_ms: int) -> Value:
-    if isinstance(value, Now):
-        return now_ms + value.plus_ms
-    if isinstance(value, Plus):
-        return (before if isinstance(before, int) else 0) + value.by
-    return value
+    if not isinstance(value, Now | Plus):
+        return value
+    found = now_ms + value.plus_ms if isinstance(value, Now) else (before if isinstance(before, int) else 0) + value.by
+    if not SMALLEST <= found <= LARGEST:
+        raise EngineError("A number would not fit in 64 bits. Nothing was written.")
+    return found
