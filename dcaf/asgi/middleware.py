@@ -32,7 +32,7 @@ from dcaf.asgi.body import BytesInFlight, open_nothing
 from dcaf.asgi.carriers import Carrier, Carriers, find_presented_tokens, parse_carriers
 from dcaf.asgi.config import MAX_BODY_BYTES, Config, Routes, Terminal, is_done, load_telemetry, parse_routes
 from dcaf.asgi.identity import Conversation, Identity, Subject
-from dcaf.asgi.lifecycle import find_carriers_to_clear
+from dcaf.asgi.lifecycle import prepare_refusal
 from dcaf.asgi.operator_events import Event, Events
 from dcaf.asgi.problems import refuse
 from dcaf.asgi.request import SCOPE_KEY, RequestSession
@@ -231,7 +231,7 @@ class SessionMiddleware:
             turn = await open_handshake(config, scope, presented)
         except (SessionError, SessionUnavailable) as refusal:
             config.events.report_refusal(refusal)
-            await refuse(refusal, scope, receive, send, find_carriers_to_clear(refusal, presented))
+            await refuse(refusal, scope, receive, send, prepare_refusal(config, refusal, scope, presented))
             return
         try:
             turn.scope = inner = {**scope, SCOPE_KEY: turn.session}

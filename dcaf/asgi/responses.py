@@ -154,6 +154,7 @@ class BodySender:
                 await self._send_start(None)
             else:
                 self._check_adoption(start)
+                self._turn.drop_others()
                 await self._stream.begin(drop_stale(self._turn, start))
         except BaseException:
             self._phase = AnswerPhase.BEGINS
@@ -211,7 +212,7 @@ class BodySender:
         if self._failed:
             await self._send(mark_private(turn, start))
         elif turn.config.carriers and not turn.arrived:
-            if not await send_with_headers(turn, drop_stale(turn, start), self._send):
+            if not await send_with_headers(turn, start, self._send):
                 self._failed, self._phase = True, AnswerPhase.OVER
                 return
         else:
@@ -289,7 +290,7 @@ class HeaderSender:
         if start["status"] >= SERVER_ERROR:
             self._failed = True
             await self._send(mark_private(turn, start))
-        elif not await send_with_headers(turn, drop_stale(turn, start), self._send):
+        elif not await send_with_headers(turn, start, self._send):
             self._failed, self._phase = True, AnswerPhase.OVER
             return
         self._phase = AnswerPhase.PASSES
@@ -312,7 +313,7 @@ async def send_with_headers(turn: ASGITurn, start: Message, send: Send) -> bool:
     except (SessionError, SessionUnavailable) as refusal:
         await send_problem(turn, refusal, send)
         return False
-    await send(start)
+    await send(drop_stale(turn, start))
     return True
 
 
