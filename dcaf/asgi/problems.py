@@ -59,7 +59,7 @@ ENVELOPE: Final[dict[str, Any]] = {
                 "token": {"type": "string"},
                 "expires_at": {"type": "integer", "description": "Seconds since the epoch."},
                 "restarted": {"type": "string", "description": "Code of the refusal after which this session was started."},
-                "retry": {"type": "boolean", "description": "Whether to send the message again with this session."},
+                "retry": {"type": "boolean", "description": "Whether a turn with this session may be sent again."},
             },
             "required": ["token"],
         }
@@ -108,7 +108,8 @@ def build_body(refusal: SessionError | SessionUnavailable) -> dict[str, Any]:
 def find_members(refusal: SessionError | SessionUnavailable) -> dict[str, Any]:
     """What a refusal says of the session: that the client is to drop it, or the current envelope where an answer was lost.
 
-    That envelope has the hint ``retry`` where the request was not applied: the client may send it again. Beside a token that goes
+    ``applied`` tells whether to send this request again. That envelope has the hint ``retry``, as every one of a store that can
+    repair a lost answer, and in any case where the request was not applied. Beside a token that goes
     out in a header or a cookie there is none.
     """
     if refusal.offers_restart:
