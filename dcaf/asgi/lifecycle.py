@@ -253,8 +253,8 @@ class ASGITurn(SessionTurn):
 
     @property
     def is_due(self) -> bool:
-        """Whether an answer must carry the session: one came in, or something was stored."""
-        return self.arrived or self._envelope is not None or self.is_changed
+        """Whether an answer must carry the session: one came in, or something was stored, or used up at the store."""
+        return self.arrived or self._envelope is not None or self.is_changed or state_of(self.session).has_spent
 
     @property
     def is_sent(self) -> bool:

@@ -346,7 +346,7 @@ def _forbid_storing(turn: ASGITurn, headers: Raw) -> Raw:
 
 def _is_due_by(turn: ASGITurn, carrier: Carrier) -> bool:
     """Whether the session goes out: it changed, or it came in and its client needs a new token to go on as long as it may."""
-    if turn.is_changed:
+    if turn.is_changed or (state_of(turn.session).has_spent and not turn.arrived):
         return True
     return turn.arrived and not (carrier.keeps and turn.config.sealer.rests(turn.session))
 
@@ -369,7 +369,8 @@ async def _add_session(turn: ASGITurn, carrier: Carrier, headers: Raw) -> Raw:
 
 def _is_empty(turn: ASGITurn) -> bool:
     """Whether the session has nothing that its client would have to keep."""
-    return turn.session.is_empty and not state_of(turn.session).own()
+    state = state_of(turn.session)
+    return turn.session.is_empty and not state.own() and not state.has_spent
 
 
 def _describe_unnamed(turn: ASGITurn, carrier: Carrier) -> str:

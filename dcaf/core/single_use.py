@@ -50,8 +50,11 @@ async def spend(session: StateMapping, keys: Sequence[str]) -> bool:
     if state.has_ended:
         raise SessionClosedError("The turn is over: nothing of its session can be used up any more. Do it in the next turn.")
     lease: Lease | None = state.lease
+    if lease is None:
+        return True
+    state.mark_spent()
     try:
-        return lease is None or await ask(lease.spend, keys)
+        return await ask(lease.spend, keys)
     except SessionUnavailable as error:
         error.ran = True
         raise

@@ -383,6 +383,10 @@ class State(Slots):
         if self.late is not None:
             self._refuse_late(self.late)
 
+    def mark_spent(self) -> None:
+        """Take note that a store was asked to use up a key of the session."""
+        self.has_spent = True
+
     def mark_closed(self) -> None:
         """Take note that the session was ended, so that nothing more of it goes out."""
         self.is_closed: bool = True
@@ -416,6 +420,7 @@ class State(Slots):
             self._moved, self._tails, self._looked = other._moved, other._tails, other._looked
             if self.closing is not None:
                 self.closing, self.is_closed, self.late = None, False, None
+            self.has_spent: bool = other.has_spent
             self._count_size_change()
 
     def changed_keys(self) -> list[str]:

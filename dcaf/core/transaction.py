@@ -171,6 +171,10 @@ class Overlay(CommutingState):
             has_own = self.closing is not None or self._library != self._own_arrived
             return has_own or any(slot.data != slot.arrived for slot in self._slots.values())
 
+    def mark_spent(self) -> None:
+        """As in a state; of the session of the turn, below."""
+        self._parent.mark_spent()
+
     def require_open(self) -> None:
         """As in a state; the states below must be open, too."""
         super().require_open()
