@@ -89,7 +89,9 @@ def serve_named(
     app = named_app()
     number = _count_workers(workers)
     if number > 1 and ledger == MEMORY:
-        raise ConfigurationError(f"A ledger in memory:// is one process's own, and {number} serve: name a file, as sqlite:///dcaf.db.")
+        raise ConfigurationError(
+            f"A ledger in memory:// is one process's own, and {number} serve: name a file, as sqlite:///dcaf.db."
+        )
     anew = reload or number > 1
     served = f"{__name__}:named_app" if anew else app
     _require_uvicorn().run(
