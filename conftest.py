@@ -2,8 +2,8 @@
 
 Blocks of one document share their names, in order. What each language does: ``python`` is executed in a folder of its own,
 ``sh`` is run by bash in an empty folder with the environment's programs on the path, ``json`` and ``toml`` are parsed, ``text``
-and ``http`` are pictures. A block of ``js`` or ``ts`` is a program of its own, run by Node.js beside ``examples/client.mjs``; ``ts`` is compiled
-before.
+and ``http`` are pictures. A block of ``js`` or ``ts`` is a program of its own, run by Node.js beside ``examples/client.mjs``;
+``ts`` is compiled before.
 
 In a document that speaks of ``$URL`` the demo runs at the address that this variable of the environment has.
 """
