@@ -9,7 +9,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from multiprocessing.connection import Connection
@@ -22,6 +22,7 @@ import anyio
 from dcaf import Key, Keyring, SessionMiddleware, current_session
 from dcaf.asgi import HeaderCarrier, checkpoint
 from dcaf.core import SessionStore
+from dcaf.core.errors import SessionError, StoreError
 from dcaf.engines import SqliteEngine
 from dcaf.ledger import Ledger
 from tests.forked import CONTEXT
@@ -70,8 +71,16 @@ class Service:
         )
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await self._take_turn(scope, receive, send)
+        except (SessionError, StoreError) as error:  # session.once() was refused, or could not be asked
+            if scope["path"] == "/stream":
+                raise
+            await _send_json(send, {"code": error.code}, error.http_status)
+
+    async def _take_turn(self, scope: Any, receive: Any, send: Any) -> None:
         body = await _read(receive)
-        message = json.loads(body)["say"] if body else "look"
+        message: str = json.loads(body)["say"] if body else "look"
         self.runs[message] += 1
         self.begun[find_user(scope)] = current_session().id
         if scope["method"] == "GET":
@@ -166,9 +175,7 @@ async def exchange(
     pending: list[dict[str, Any]] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive() -> Any:
-        if pending:
-            return pending.pop()
-        await anyio.sleep_forever()
+        return pending.pop() if pending else await anyio.sleep_forever()
 
     async def send(message: Any) -> None:
         nonlocal status, left
@@ -180,10 +187,8 @@ async def exchange(
         received.extend(message.get("body", b""))
 
     scope = {"type": "http", "http_version": "1.1", "method": method, "path": path, "query_string": b"", "headers": headers}
-    try:
+    with suppress(Left, SessionError, StoreError):  # a server ends the connection
         await app(scope, receive, send)
-    except Left:
-        pass
     return Got(status, list(_parse(bytes(received), whole=reads is None)))
 
 
@@ -202,8 +207,8 @@ async def _read(receive: Any) -> bytes:
     return body
 
 
-async def _send_json(send: Any, value: Any) -> None:
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+async def _send_json(send: Any, value: Any, status: int = 200) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"application/json")]})
     await send({"type": "http.response.body", "body": json.dumps(value).encode()})
 
 
@@ -261,7 +266,7 @@ def _work(pipe: Connection) -> None:
     while True:
         try:
             function, args = pipe.recv()
-        except EOFError:
+        except (EOFError, OSError):
             return
         try:
             answer = True, function(*args)

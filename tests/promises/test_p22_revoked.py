@@ -31,7 +31,7 @@ from tests.promises.ledgers import AUDIENCE, LEASE, Got, Service, Worker, closin
 SESSIONS, AT_ONCE = 1_000, 8
 SHORTEST_S, LONGEST_S = 0.01, 0.03
 WAYS = ("revoke", "revoke in the first turn", "log out", "revoke on a stream")
-"""How a session ends: in a later turn, before its first commit, by its subject's log-out, before the first checkpoint of a stream."""
+"""How a session ends: in a later turn, before its first commit, by a log-out, before the first checkpoint of a stream."""
 
 
 @dataclass
@@ -162,9 +162,7 @@ def resurrected(folder: Path, make: Callable[[Path], Ledger], number: int) -> Co
 
 
 @pytest.mark.promise(22)
-def test_no_late_commit_brings_a_revoked_session_back(
-    tmp_path: Path, scale: float, measured: Callable[[int, str], None]
-) -> None:
+def test_no_late_commit_brings_a_revoked_session_back(tmp_path: Path, scale: float, measured: Callable[[int, str], None]) -> None:
     number = max(40, int(SESSIONS * scale))
     counts = resurrected(tmp_path, make_ledger, number)
     measured(
