@@ -13,8 +13,8 @@ from tests.benchmarks.targets import Run, ledger_targets
 
 MICROSECONDS: Final = 1_000_000
 ROWS: Final = """\
-A session's row has {free:.0f} bytes, and {held:.0f} while a turn holds it. In the file of {most} sessions each takes {file_bytes:.0f}
-bytes, with the index over subjects and the room that SQLite leaves in its pages."""
+A session's row has {free:.0f} bytes, and {held:.0f} while a turn holds it. In the file of {most} sessions each takes
+{file_bytes:.0f} bytes, with the index over subjects and the room that SQLite leaves in its pages."""
 
 
 def goals(run: Run) -> str:

@@ -78,7 +78,8 @@ class Conversation:
         """One turn."""
         lease = await self._ledger.open(OpenRequest(self._id, self._claims if self._begun else None, self._binding))
         claims = self._claims._replace(seq=lease.sequence, ep=lease.epoch)
-        await lease.commit(Sealed(self._payload, claims, b"", b"", is_changed=True, keep=lambda: self._answer), ends_turn=True)
+        answer = lease.sequence.to_bytes(8, "big") + self._answer  # another one each time, as encryption makes it
+        await lease.commit(Sealed(self._payload, claims, b"", b"", is_changed=True, keep=lambda: answer), ends_turn=True)
         self._claims, self._begun = claims, True
 
 
