@@ -43,7 +43,7 @@ from dcaf.core.migrations import Import, Migration
 from dcaf.core.sealer import MAX_TOKEN_BYTES
 from dcaf.core.session_dict import SessionDict
 from dcaf.core.settings import ABSOLUTE_TIMEOUT, IDLE_TIMEOUT, Keys, build_sealer, require_choice, require_positive
-from dcaf.core.store import SessionStore, level_of, require_store
+from dcaf.core.store import SessionStore, StoreSettings, check_settings, level_of, require_store
 
 Made = TypeVar("Made")
 P = ParamSpec("P")
@@ -207,6 +207,7 @@ class SessionMiddleware:
             shown_as=self._shown_as,
         )
         _check_application(app)
+        check_settings(store, StoreSettings(audience, absolute_timeout, has_subject=subject is not None))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection; a lifespan, and exempt routes, pass as they are."""

@@ -345,6 +345,7 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.integrations.starlette.Session": Entry(),
     "dcaf.core.StatelessLease": Entry({"request": OPENED}),
     "dcaf.core.StatelessStore": Entry(),
+    "dcaf.core.StoreSettings": Entry({"audience": "shop", "absolute_timeout": timedelta(days=30), "has_subject": True}),
     "dcaf.core.StatelessStore.open": Entry({"request": OPENED}, on=StatelessStore),
     "dcaf.core.current_session": Entry(within=lambda: running(state())),
     "dcaf.core.transaction": Entry({"session": Fresh(state)}, then=entered),
@@ -554,7 +555,7 @@ NOBODYS: frozenset[str] = frozenset(
         "dcaf.core.Claims.write",
         *(f"dcaf.core.Binding.{name}" for name in ("check", "digests")),
         *(
-            f"dcaf.core.StatelessLease.{name}" for name in ("spend", "give_back", "latest", "commit", "release")
+            f"dcaf.core.StatelessLease.{name}" for name in ("spend", "give_back", "latest", "commit", "end", "rotate", "release")
         ),  # a turn asks its lease
         "dcaf.core.HostTurn",  # made by a host
     ]
