@@ -15,7 +15,7 @@ from tests.stores_for_tests import MemoryLedger
 
 CARRIERS = ("body", "header", "cookie")
 CROSS = (b"sec-fetch-site", b"cross-site")
-ANSWERS = {"websocket.http.response": {}}
+ANSWERS: dict[str, Any] = {"websocket.http.response": {}}
 
 
 def service(store: Any, **settings: Any) -> SessionMiddleware:

@@ -73,7 +73,7 @@ def test_it_goes_on_under_another_id_with_the_same_state(way: str, store: str, e
 
 
 def _with_a_birth_of_its_own(self: Any, session: Session) -> None:
-    state = session._state
+    state: Any = session._state
     now = int(self._clock())
     state.standing = state.standing._replace(claims=state.standing.claims._replace(sid="A" * 22, seq=0, born=now), token=())
 
