@@ -106,6 +106,14 @@ def decrypt(secret: bytes, nonce: bytes, box: bytes | memoryview, bound_to: byte
     return AESGCM(_subkey(secret, nonce)).decrypt(nonce[12:], box, bound_to)
 
 
+def try_decrypt(secret: bytes, nonce: bytes, box: bytes, bound_to: bytes) -> bytes | None:
+    """XAES-256-GCM, back; None where the box, the nonce or what it is bound to is not what was encrypted."""
+    try:
+        return decrypt(secret, nonce, box, bound_to)
+    except (InvalidTag, ValueError):
+        return None
+
+
 def _subkey(secret: bytes, nonce: bytes) -> bytes:
     """Steps 3 to 5 of the specification: CMAC-AES-256 in counter mode over the first half of the nonce."""
     half = nonce[:12]

@@ -293,12 +293,14 @@ class SessionConflict(SessionError):
         envelope: The current envelope, as below.
         applied: Whether the request was applied, as below.
         kept: What ``Sealed.keep`` had returned for the current envelope, as below.
+        session_id: The session of that envelope, as below.
 
     Attributes:
         envelope: The current envelope as JSON, for a client whose answer was lost; None for none.
         applied: Whether what this request asks for was done in the turn whose answer was lost: ``"partial"`` where that turn did
             not finish, None where nobody says.
         kept: The current envelope as a store keeps it, encrypted; the turn decrypts it into ``envelope`` and ``token``.
+        session_id: The session that it was kept for; None for the one of the request.
         token: The token of that envelope, for a client whose session travels in a header or a cookie; None for none.
     """
 
@@ -316,10 +318,12 @@ class SessionConflict(SessionError):
         envelope: bytes | None = None,
         applied: bool | Literal["partial"] | None = None,
         kept: bytes | None = None,
+        session_id: str | None = None,
     ) -> None:
         super().__init__(reason=reason, kid=kid, sid_digest=sid_digest)
         self.envelope: bytes | None = envelope
         self.kept: bytes | None = kept
+        self.session_id: str | None = session_id
         self.token: bytes | None = None
         self.applied: bool | Literal["partial"] | None = applied
 

@@ -17,12 +17,8 @@ import os
 from collections.abc import Callable
 from typing import Final
 
-from dcaf.core.encryption import NONCE_BYTES, EncryptedSuite, decrypt, encrypt
-from dcaf.core.importing import extra
+from dcaf.core.encryption import NONCE_BYTES, EncryptedSuite, encrypt, try_decrypt
 from dcaf.core.keys import Key, Keyring, length_prefixed
-
-with extra("A ledger", "dcaf[crypto]"):
-    from cryptography.exceptions import InvalidTag
 
 ROLE: Final = "keep"
 SEPARATOR: Final = b"."
@@ -44,10 +40,7 @@ def decrypt_kept(keys: Keyring, audience: str, session_id: str, kept: bytes) -> 
     key = keys.find(kid.decode("latin-1"))
     if key is None:
         return None
-    try:
-        return decrypt(_secret(key, audience), rest[:NONCE_BYTES], rest[NONCE_BYTES:], _bound_to(key, session_id))
-    except (InvalidTag, ValueError):
-        return None
+    return try_decrypt(_secret(key, audience), rest[:NONCE_BYTES], rest[NONCE_BYTES:], _bound_to(key, session_id))
 
 
 def _secret(key: Key, audience: str) -> bytes:

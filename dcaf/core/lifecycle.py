@@ -114,7 +114,8 @@ class SessionTurn:
             return await ask(store.open, request)
         except SessionConflict as conflict:
             if conflict.kept is not None:
-                conflict.token, conflict.envelope = self.sealer.reissue(conflict.kept, self.binding, request.session_id)
+                kept_for = conflict.session_id or request.session_id
+                conflict.token, conflict.envelope = self.sealer.reissue(conflict.kept, self.binding, kept_for)
             raise
 
     def describe(self, claims: Claims | None) -> OpenRequest:

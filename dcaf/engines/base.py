@@ -30,7 +30,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
-from dcaf.core.errors import ConfigurationError
+from dcaf.core.errors import ConfigurationError, EngineError
 
 Value: TypeAlias = int | bytes | None
 """What stands in a column: an integer of 64 bits, bytes, or nothing."""
@@ -61,6 +61,7 @@ class Table:
         name: Its name: small letters, digits and underscores.
         columns: Name -> ``int`` or ``bytes``. A later release may add columns; in older rows these are None.
         indexed: The column by which ``scan`` finds rows; None for none.
+        large: Whether its rows have kilobytes, so that an engine keeps them where they are in nobody's way.
 
     Raises:
         ConfigurationError: A name is none, a column has another type, or the indexed column is no column of bytes.
@@ -69,9 +70,11 @@ class Table:
     name: str
     columns: Mapping[str, type[int | bytes]] = field(hash=False)
     indexed: str | None = None
+    large: bool = False
 
     def __post_init__(self) -> None:
-        if not all(NAME.fullmatch(name) for name in (self.name, *self.columns)) or "key" in self.columns:
+        names = (self.name, *self.columns)
+        if not all(NAME.fullmatch(name) for name in names) or "key" in self.columns or self.name.startswith("sqlite_"):
             raise ConfigurationError("A table and its columns have names of small letters, digits and underscores; `key` is taken.")
         if not all(kind in (int, bytes) for kind in self.columns.values()):
             raise ConfigurationError(f"The columns of {self.name} are int or bytes.")
@@ -85,11 +88,23 @@ class Record:
 
     Attributes:
         table: The table.
-        key: The key, in bytes.
+        key: The key: 1 to 256 bytes.
+
+    Raises:
+        ConfigurationError: The key is none.
     """
 
     table: Table
     key: bytes = field(repr=False)
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if type(self.key) is not bytes or not 0 < len(self.key) <= MOST_KEY_BYTES:
+            raise ConfigurationError(f"The key of a row of {self.table.name} is 1 to {MOST_KEY_BYTES} bytes.")
+        object.__setattr__(self, "_hash", hash((self.table.name, self.key)))
+
+    def __hash__(self) -> int:
+        return self._hash  # each turn looks some eighty times for a row by its record
 
 
 class Now(NamedTuple):
@@ -149,6 +164,8 @@ class AllOf(NamedTuple):
 Condition: TypeAlias = "Exists | Is | AtMost | Not | AnyOf | AllOf"
 """What must hold of the rows that were read."""
 
+PAIRS: Final = (AnyOf, AllOf)
+
 
 class Put(NamedTuple):
     """Write columns of a row, and make the row where there is none. Columns that are not named stay, and are None in a new row."""
@@ -165,6 +182,9 @@ class Delete(NamedTuple):
 
 Write: TypeAlias = "Put | Delete"
 
+RESOLVED: Final = (Now, Plus)
+"""Values that the engine works out."""
+
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
@@ -178,7 +198,8 @@ class Transaction:
             has died with the machine.
 
     Raises:
-        ConfigurationError: The condition or a write names a row that is not read, a row is written twice, or a column is none.
+        ConfigurationError: The condition or a write names a row that is not read, a row is written twice, a column is none, or a
+            value is not of its column's type.
     """
 
     reads: Sequence[Record]
@@ -192,8 +213,8 @@ class Transaction:
         if not set(named) <= set(self.reads) or len(set(written)) < len(written):
             raise ConfigurationError("A transaction reads each row that its condition and its writes name, and writes each once.")
         for write in self.writes:
-            if isinstance(write, Put) and not write.values.keys() <= write.record.table.columns.keys():
-                raise ConfigurationError(f"A write names a column that {write.record.table.name} has not.")
+            if isinstance(write, Put):
+                _check_put(write)
 
 
 class Outcome(NamedTuple):
@@ -336,7 +357,8 @@ class Tables:
         Raises:
             ConfigurationError: It was not.
         """
-        if self._known.get(table.name) != table:
+        known = self._known.get(table.name)
+        if known is not table and known != table:
             raise ConfigurationError(f"Declare the table {table.name} first: engine.declare([...]).")
 
 
@@ -352,27 +374,28 @@ def check_scan(table: Table, equal: bytes | None, limit: int) -> None:
         raise ConfigurationError("limit= of scan() is 1 or more.")
 
 
-def find_records(condition: Condition) -> Iterator[Record]:
+def find_records(condition: Condition) -> list[Record]:
     """The rows that a condition names."""
-    match condition:
-        case Not(inner):
-            yield from find_records(inner)
-        case AnyOf(first, second) | AllOf(first, second):
-            yield from find_records(first)
-            yield from find_records(second)
-        case _:
-            yield condition.record
+    found, left = [], [condition]
+    while left:
+        one = left.pop()
+        if isinstance(one, PAIRS):
+            left += one
+        elif isinstance(one, Not):
+            left.append(one.condition)
+        else:
+            found.append(one.record)
+    return found
 
 
 def holds(condition: Condition, rows: Mapping[Record, Row | None], now_ms: int) -> bool:
     """Whether a condition holds of rows, for engines that compare in Python."""
-    match condition:
-        case Not(inner):
-            return not holds(inner, rows, now_ms)
-        case AnyOf(first, second):
-            return holds(first, rows, now_ms) or holds(second, rows, now_ms)
-        case AllOf(first, second):
-            return holds(first, rows, now_ms) and holds(second, rows, now_ms)
+    if isinstance(condition, AllOf):
+        return holds(condition.first, rows, now_ms) and holds(condition.second, rows, now_ms)
+    if isinstance(condition, AnyOf):
+        return holds(condition.first, rows, now_ms) or holds(condition.second, rows, now_ms)
+    if isinstance(condition, Not):
+        return not holds(condition.condition, rows, now_ms)
     row = rows[condition.record]
     if row is None or isinstance(condition, Exists):
         return row is not None
@@ -393,6 +416,9 @@ def apply(transaction: Transaction, rows: Mapping[Record, Row | None], now_ms: i
 
     Returns:
         Each row that is written, as it is afterwards, and None for each that is removed. None where the condition does not hold.
+
+    Raises:
+        EngineError: A number would not fit in 64 bits.
     """
     if transaction.when is not None and not holds(transaction.when, rows, now_ms):
         return None
@@ -407,6 +433,17 @@ def exists(row: Row | None, now_ms: int) -> bool:
     return end is None or (isinstance(end, int) and end > now_ms)
 
 
+def _check_put(write: Put) -> None:
+    table = write.record.table
+    for column, value in write.values.items():
+        kind = table.columns.get(column)
+        if kind is None:
+            raise ConfigurationError(f"A write names a column that {table.name} has not.")
+        found = int if isinstance(value, RESOLVED) else type(value)
+        if value is not None and (found is not kind or (type(value) is int and not SMALLEST <= value <= LARGEST)):
+            raise ConfigurationError(f"{column} of {table.name} takes {'64 bits of an int' if kind is int else 'bytes'}, or None.")
+
+
 def _written(write: Write, before: Row | None, now_ms: int) -> Row | None:
     if isinstance(write, Delete):
         return None
@@ -417,8 +454,9 @@ def _written(write: Write, before: Row | None, now_ms: int) -> Row | None:
 
 
 def _resolve(value: Value | Now | Plus, before: Value, now_ms: int) -> Value:
-    if isinstance(value, Now):
-        return now_ms + value.plus_ms
-    if isinstance(value, Plus):
-        return (before if isinstance(before, int) else 0) + value.by
-    return value
+    if not isinstance(value, RESOLVED):
+        return value
+    found = now_ms + value.plus_ms if isinstance(value, Now) else (before if isinstance(before, int) else 0) + value.by
+    if not SMALLEST <= found <= LARGEST:
+        raise EngineError("A number would not fit in 64 bits. Nothing was written.")
+    return found

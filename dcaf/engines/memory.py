@@ -1,4 +1,4 @@
-"""Rows in the memory of this process: for tests, and for trying things out. Nothing of them outlives it, or is seen by another one."""
+"""Rows in the memory of this process: for tests, and for trying things out. Nothing of them outlives it or leaves it."""
 
 from __future__ import annotations
 

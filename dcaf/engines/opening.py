@@ -1,0 +1,115 @@
+"""Open the engine that a url names, or that the environment does.
+
+>>> open_engine("memory://").url
+'memory://'
+>>> open_engine("postgresql://app:secret@db/shop")
+Traceback (most recent call last):
+    ...
+dcaf.core.errors.ConfigurationError: There is no engine for postgresql:// yet: ... sqlite:///dcaf.db, or memory:// for tests.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Final
+from urllib.parse import urlsplit
+
+from dcaf.core.arguments import require
+from dcaf.core.errors import ConfigurationError
+from dcaf.engines.base import Durability, Engine
+from dcaf.engines.memory import URL as MEMORY
+from dcaf.engines.memory import MemoryEngine
+from dcaf.engines.sqlite import TIMEOUT, SqliteEngine
+
+URL_VARIABLE: Final = "DB_CONNECTION_STRING"
+KIND_VARIABLE: Final = "SESSION_STORAGE"
+"""The environment variables: a url, or else ``memory`` or ``sqlite``."""
+
+DEFAULT_FILE: Final = "sqlite:///dcaf.db"
+"""Where ``SESSION_STORAGE=sqlite`` keeps rows: in the folder in which the program was started."""
+
+LATER: Final = frozenset({"redis", "rediss", "valkey", "valkeys", "unix", "postgresql", "postgres"})
+"""What is known to be a server, and has no engine in this release."""
+
+ADVICE: Final = (
+    "Write sqlite:////var/lib/shop/dcaf.db (four slashes before an absolute path), sqlite:///dcaf.db, or memory:// for tests."
+)
+
+
+def open_engine(
+    url: str | None = None,
+    *,
+    durability: Durability = "acknowledged",
+    timeout: timedelta = TIMEOUT,
+    clock: Callable[[], float] = time.time,
+) -> Engine:
+    """Open the engine of a url.
+
+    Args:
+        url: ``sqlite:///a/relative/path``, ``sqlite:////an/absolute/path`` or ``memory://``; None for what the environment says:
+            the url in ``DB_CONNECTION_STRING``, else ``SESSION_STORAGE=sqlite`` (``dcaf.db`` in the current folder) or ``memory``.
+        durability: What must survive of an acknowledged write: ``"acknowledged"``, all, a power cut, too; ``"relaxed"``, all but
+            the last seconds before one. Memory keeps nothing, and says so: whoever names it wants that.
+        timeout: Until a call must have begun.
+        clock: Returns seconds since the epoch. An engine in this process reads it; a server has its own.
+
+    Raises:
+        ConfigurationError: No url is given, or there is no such engine, or it cannot be used. A password is never in the message.
+    """
+    found = _read_environment() if url is None else require("open_engine()", url, str, "a url, such as sqlite:///dcaf.db")
+    if found == MEMORY:
+        return MemoryEngine(clock=clock)
+    scheme, separator, rest = found.partition("://")
+    scheme = scheme.lower() if separator else ""
+    if scheme == "sqlite":
+        return SqliteEngine(_find_path(rest), durability=durability, timeout=timeout, clock=clock)
+    if scheme.partition("+")[0] in LATER:
+        raise ConfigurationError(f"There is no engine for {scheme}:// yet: Redis and PostgreSQL come later. {ADVICE}")
+    if scheme == "memory":
+        raise ConfigurationError("memory:// takes nothing after it.")
+    raise ConfigurationError(f"{mask(found)} names no engine. {ADVICE}")
+
+
+def mask(url: str) -> str:
+    """A url for a message: its scheme, its host and its path where nothing in it can be a password, else its scheme alone."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return "The url, which has no scheme,"
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return f"{scheme}://..."
+    is_plain = "@" not in rest and not parts.query and not parts.fragment
+    return url if is_plain else f"{scheme}://..."
+
+
+def _read_environment() -> str:
+    url = os.environ.get(URL_VARIABLE, "").strip()
+    kind = os.environ.get(KIND_VARIABLE, "").strip().lower()
+    if url:
+        return url
+    if kind in {"memory", "sqlite"}:
+        return MEMORY if kind == "memory" else DEFAULT_FILE
+    if kind in {"redis", "valkey", "postgres", "postgresql"}:
+        raise ConfigurationError(f"{KIND_VARIABLE} names a server, and Redis and PostgreSQL come later: it takes sqlite or memory.")
+    if kind:
+        raise ConfigurationError(f"{KIND_VARIABLE} takes sqlite or memory.")
+    raise ConfigurationError(f"Name an engine: a url, or {URL_VARIABLE}, or {KIND_VARIABLE}=sqlite. {ADVICE}")
+
+
+def _find_path(rest: str) -> str:
+    path = rest.removeprefix("/")
+    if not rest.startswith("/"):
+        raise ConfigurationError(
+            f"A sqlite url has three slashes before a relative path, and four before an absolute one. {ADVICE}"
+        )
+    if not path or path == ":memory:":
+        raise ConfigurationError(
+            f"The sqlite url names no file: SQLite's own memory has one connection, and no second thread. {ADVICE}"
+        )
+    if "?" in path or "#" in path:
+        raise ConfigurationError("A sqlite url has no options: durability= and timeout= are arguments.")
+    return path

@@ -1,0 +1,141 @@
+"""Where a SQLite database stands: whether it can be kept there, and the lock beside it, by which several processes take turns.
+
+>>> MOUNTS = '''22 1 8:1 / / rw - ext4 /dev/sda1 rw
+... 40 22 0:51 / /srv/shared rw - nfs4 server:/export rw'''
+>>> find_file_system(Path("/srv/shared/a/dcaf.db"), MOUNTS), find_file_system(Path("/srv/dcaf.db"), MOUNTS)
+('nfs4', 'ext4')
+
+What a reader gets wrong: nobody may open the database's own file but SQLite. To close any descriptor of it drops every lock that
+this process has on it (https://sqlite.org/howtocorrupt.html, 2.2).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from dcaf.core.errors import ConfigurationError
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows
+    HAS_FLOCK = False
+else:
+    HAS_FLOCK = True
+
+MOUNTINFO: Final = Path("/proc/self/mountinfo")
+
+POINT: Final = 4
+"""Which word of a line of it is where something is mounted."""
+
+NETWORK: Final = frozenset(
+    {
+        *(
+            "nfs",
+            "nfs3",
+            "nfs4",
+            "cifs",
+            "smb2",
+            "smb3",
+            "smbfs",
+            "sshfs",
+            "9p",
+            "glusterfs",
+            "ceph",
+            "lustre",
+            "afs",
+            "ncpfs",
+            "ncp",
+        ),
+        *("gpfs", "beegfs", "davfs", "s3fs", "gcsfuse", "rclone"),
+    }
+)
+"""File systems in which two machines, or two clients of one, do not see each other's memory and locks as SQLite's WAL needs it."""
+
+
+def check_place(path: Path, mountinfo: str | None = None) -> None:
+    """Refuse a place where no database can be kept.
+
+    Args:
+        path: Its absolute path; the file need not be there.
+        mountinfo: What ``/proc/self/mountinfo`` says (proc(5)); None for none.
+
+    Raises:
+        ConfigurationError: The folder is not there or cannot be written, the file cannot be, or a network is between.
+    """
+    folder = path.parent
+    if not folder.is_dir():
+        raise ConfigurationError(f"There is no folder {folder} for the database: make it, or name another in the url.")
+    if path.exists() and not path.is_file():
+        raise ConfigurationError(f"{path} is no file: name one in the url, as in sqlite:////var/lib/shop/dcaf.db.")
+    kind = None if mountinfo is None else find_file_system(path, mountinfo)
+    if kind in NETWORK:
+        raise ConfigurationError(
+            f"{path} is in a network file system ({kind}), where SQLite loses data. Name a folder on a disk of this machine."
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigurationError(f"The folder {folder} cannot be written, and SQLite keeps files beside the database: allow it.")
+    if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+        raise ConfigurationError(f"{path} cannot be read and written by this user: allow it, or name another file in the url.")
+
+
+def read_mountinfo() -> str | None:
+    """What the kernel says of mounted file systems; None where it does not (no Linux)."""
+    try:
+        return MOUNTINFO.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return None
+
+
+def find_file_system(path: Path, mountinfo: str) -> str | None:
+    """The kind of the file system in which a path is, without ``fuse.`` before it; None where nothing says so."""
+    place = Path(os.path.realpath(path))
+    found: tuple[int, str | None] = (-1, None)
+    for line in mountinfo.splitlines():
+        mount, _, source = line.partition(" - ")
+        fields, kinds = mount.split(), source.split()
+        if len(fields) > POINT and kinds:
+            point = Path(_unescape(fields[POINT]))
+            # Of two at one point the later one is on top.
+            if place.is_relative_to(point) and len(point.parts) >= found[0]:
+                found = (len(point.parts), kinds[0].removeprefix("fuse."))
+    return found[1]
+
+
+class FileLock:
+    """A lock that the kernel gives to one after the other, and takes back from a process that has died.
+
+    SQLite's own way to wait is to try again after ever longer sleeps, so that among busy processes some never come to write. This
+    lock is for fairness alone: what keeps the database whole is SQLite's own. So nothing is harmed where it is missing.
+
+    Args:
+        path: A file for it, which stays empty.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    def __enter__(self) -> None:
+        if not HAS_FLOCK:
+            return
+        if self._descriptor is None:
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
+        if self._descriptor is not None:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Close the file."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _unescape(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)

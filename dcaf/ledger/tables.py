@@ -1,0 +1,122 @@
+"""What a ledger keeps: a row for each session, each subject, each thing used up, and for a while the last answer.
+
+>>> sid = "A" * 22
+>>> len(session_row(sid).key), len(use_row(sid, "charge-42").key), len(epoch_row("shop", "ada").key)
+(16, 32, 32)
+
+A row of a session has under 200 bytes. The answer, which may have as many as a token, is in a table of its own: a claim, which
+every turn makes, writes the small row alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+from dcaf.core.base64url import decode, encode
+from dcaf.core.store import digest_parts
+from dcaf.engines import Record, Table
+
+SESSIONS: Final = Table(
+    "dcaf_sessions",
+    {
+        "subject": bytes,
+        "epoch": int,
+        "sequence": int,
+        "base": int,
+        "top": int,
+        "born": int,
+        "ends": int,
+        "ended": int,
+        "claim": bytes,
+        "until": int,
+        "is_presented": int,
+        "identity": bytes,
+        "is_whole": int,
+        "committed": int,
+        "answer": bytes,
+        "expires": int,
+    },
+    indexed="subject",
+)
+"""Session id -> what is known of it.
+
+    subject       digest of whom it is bound to; None for nobody
+    epoch         of that subject, as its tokens have it
+    sequence      number of its newest state
+    base          number with which the turn that committed last had begun
+    top           with branches, the largest number that was given to a turn
+    born, ends    when it began, and when its newest token ends, in seconds
+    ended         when it was revoked, ended or rotated, in milliseconds; None while it lives
+    claim, until  the turn that holds it, and until when, in milliseconds; None where none does
+    is_presented  1 once its newest token has come back
+    identity      of the request that committed last
+    is_whole      1 where that turn came to its end
+    committed     when it did, in milliseconds
+    answer        key of its answer
+    expires       when no token of it can be valid any more, in milliseconds
+"""
+
+ANSWERS: Final = Table(
+    "dcaf_answers",
+    {"session": bytes, "claim": bytes, "identity": bytes, "is_whole": int, "box": bytes, "expires": int},
+    large=True,
+)
+"""Id of a session, or digest of an Idempotency-Key -> the last answer, encrypted.
+
+While the first turn of a key goes on, ``box`` and ``is_whole`` are None; ``box`` is None for good where the answer was too long.
+"""
+
+USES: Final = Table("dcaf_uses", {"claim": bytes, "expires": int})
+"""Id of a session and digest of a key -> the turn that has used the key up."""
+
+EPOCHS: Final = Table("dcaf_epochs", {"epoch": int})
+"""Digest of audience and subject -> the epoch. A row never expires."""
+
+STORE: Final = Table("dcaf_store", {"origin": int, "restored": int, "adopting": int})
+"""One row.
+
+    origin     when the store was made, or marked as restored, in milliseconds: the epoch of every subject that has no newer one
+    restored   tokens that were sealed before this moment have ended, in milliseconds; None for none
+    adopting   marks the store into which sessions of before are adopted; None for none
+"""
+
+TABLES: Final = (SESSIONS, ANSWERS, USES, EPOCHS, STORE)
+STORE_ROW: Final = Record(STORE, b"store")
+
+DIGEST_BYTES: Final = 16
+
+
+def session_row(session_id: str) -> Record:
+    """The row of a session."""
+    return Record(SESSIONS, decode(session_id.encode()))
+
+
+def answer_row(session_id: str) -> Record:
+    """The row with the last answer of a session, where its request had no Idempotency-Key."""
+    return Record(ANSWERS, decode(session_id.encode()))
+
+
+def keyed_row(scope: str, key: str) -> Record:
+    """The row with the answer to a request with an Idempotency-Key; the scope is its session, or the subject of a first turn."""
+    return Record(ANSWERS, digest_parts(b"key", scope.encode(), key.encode("utf-8", "surrogatepass")))
+
+
+def use_row(session_id: str, key: str) -> Record:
+    """The row of what may be used once."""
+    return Record(USES, decode(session_id.encode()) + hashlib.sha256(key.encode()).digest()[:DIGEST_BYTES])
+
+
+def epoch_row(audience: str, subject: str) -> Record:
+    """The row of a subject's epoch, which does not depend on any signing key."""
+    return Record(EPOCHS, digest_parts(audience.encode(), subject.encode()))
+
+
+def subject_digest(audience: str, subject: str) -> bytes:
+    """What the rows of a subject's sessions have in place of the subject."""
+    return epoch_row(audience, subject).key[:DIGEST_BYTES]
+
+
+def session_id_of(key: bytes) -> str:
+    """The session id of a row's key."""
+    return encode(key)
