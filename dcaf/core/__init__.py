@@ -49,7 +49,7 @@ from dcaf.core.keys import Key, Keyring
 from dcaf.core.migrations import Import
 from dcaf.core.readonly import ReadOnlySession
 from dcaf.core.session import Session, SessionKey
-from dcaf.core.store import Lease, OpenRequest, Sealed, SessionStore, StatelessLease, StatelessStore
+from dcaf.core.store import Lease, OpenRequest, Sealed, SessionStore, StatelessLease, StatelessStore, StoreSettings
 from dcaf.core.transaction import transaction
 
 __all__ = [
@@ -99,6 +99,7 @@ __all__ = [
     "StatelessLease",
     "StatelessStore",
     "StoreError",
+    "StoreSettings",
     "ToolApprovalError",
     "ToolArgumentError",
     "ToolConflictError",

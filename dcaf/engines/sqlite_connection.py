@@ -353,7 +353,8 @@ class Writer(Connection):
             return 0, None
         rows = self.database.execute(sql.look_on, (now_ms, after, limit)).fetchall()
         over = [(key,) for key, is_over in rows if is_over]
-        self.database.executemany(sql.delete, over)
+        if over:
+            self.database.executemany(sql.delete, over)
         return len(over), rows[-1][0] if len(rows) == limit else None
 
     def notice_other_file(self) -> None:
