@@ -263,7 +263,9 @@ def test_a_turn_whose_session_another_one_took_is_refused(build: Any) -> None:
 
 def test_control_without_the_comparison_two_states_have_one_number(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dcaf.ledger.lease.is_mine", lambda row, claim: Exists(row))
-    monkeypatch.setattr("dcaf.ledger.lease.Is", lambda row, column, value: Exists(row) if column == "sequence" else Is(row, column, value))
+    monkeypatch.setattr(
+        "dcaf.ledger.lease.Is", lambda row, column, value: Exists(row) if column == "sequence" else Is(row, column, value)
+    )
     world = build(max_turn=timedelta(milliseconds=1))
     one, second = run(lambda: taken_by_another(world))
     assert number_of(one.session) == number_of(second.session)

@@ -57,7 +57,9 @@ def test_an_unbound_session_is_given_to_the_very_same_request_alone(build: Any) 
     assert (same.told, same.value["applied"]) == (CONFLICT, True)
 
 
-def test_control_without_that_rule_whoever_copied_an_old_token_gets_the_new_one(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_control_without_that_rule_whoever_copied_an_old_token_gets_the_new_one(
+    build: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def find_lost(presented: Any, rows: Any, claims: Any, **settings: Any) -> Any:
         return rules.Lost(rules.Record(presented.answer.table, rows[presented.row]["answer"]), applied=False)
 
@@ -323,7 +325,9 @@ def test_the_file_has_neither_token_nor_state_nor_subject(build: Any, kind: str,
     assert [piece for piece in pieces if piece.encode() in found] == []
 
 
-def test_control_a_plain_answer_is_found_in_the_file(build: Any, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_control_a_plain_answer_is_found_in_the_file(
+    build: Any, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if kind == "memory":
         return
     monkeypatch.setattr("dcaf.core.kept.encrypt_kept", lambda key, audience, session_id, plain: plain)
