@@ -255,7 +255,7 @@ class Writer(Connection):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self._lock = FileLock(settings.path.with_name(settings.path.name + "-lock"))
+        self._lock = FileLock(settings.path)
         self._is_synchronous: bool | None = None
         self._written: dict[str, Record] = {}
         self._changes = 0
