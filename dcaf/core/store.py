@@ -189,7 +189,8 @@ class Lease(Protocol):
     async def end(self) -> None:
         """End the session for good, in place of a commit: the application has called ``session.end()``.
 
-        No token of it is accepted afterwards, and no later commit brings it back.
+        No token of it is accepted afterwards, and no later commit brings it back. After ``rotate``, without a commit since, it is
+        the session of before that ends. It may come after ``release``, as a commit may.
 
         Raises:
             SessionError: Another turn came first.
@@ -200,7 +201,8 @@ class Lease(Protocol):
         """Go on as another session with the same state: the application has called ``session.rotate()``.
 
         The next commit begins that session, and ends this one, both or none. ``revision``, ``sequence`` and ``epoch`` are those of
-        the new session when this returns.
+        the new session when this returns. What was used up in this one stays used up in the new one. Where the commit fails this
+        may be called again, with another new session in place of the one that did not begin.
 
         Args:
             request: The new session: its id, and its binding.

@@ -57,7 +57,7 @@ VALUES: Final = {
     "expires": st.one_of(st.none(), MOMENTS, st.sampled_from([1, LARGEST])),
 }
 
-EXAMPLES: Final = 40
+EXAMPLES: Final = 30
 STEPS: Final = 25
 
 
@@ -131,6 +131,10 @@ class _Machine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.engine.sync.close()
+
+    @rule(write=st.sampled_from(RECORDS).flatmap(_writes))
+    def write(self, write: Write) -> None:
+        self.transact(Transaction([write.record], writes=[write]))
 
     @rule(transaction=_transactions())
     def transact(self, transaction: Transaction) -> None:
