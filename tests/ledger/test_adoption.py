@@ -21,9 +21,7 @@ class Before:
     """The service of before: the same keys and no ledger, over the application of a world."""
 
     def __init__(self, world: World) -> None:
-        self._service = SessionMiddleware(
-            world._app, keys=RING, audience=AUDIENCE, subject=find_subject, clock=world.clock
-        )
+        self._service = SessionMiddleware(world._app, keys=RING, audience=AUDIENCE, subject=find_subject, clock=world.clock)
         self._world = world
 
     async def turn(self, session: Any = None, how: str = "count", **sent: Any) -> Any:
