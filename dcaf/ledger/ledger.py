@@ -35,7 +35,7 @@ from dcaf.core.mapping import state_of
 from dcaf.core.session import Session, require_session
 from dcaf.core.settings import ABSOLUTE_TIMEOUT, require_choice
 from dcaf.core.state import State
-from dcaf.core.store import Lease, OpenRequest
+from dcaf.core.store import Lease, OpenRequest, StoreSettings
 from dcaf.engines import (
     AllOf,
     AnyOf,
@@ -155,6 +155,27 @@ class Ledger:
 
     def __repr__(self) -> str:
         return f"<Ledger {self.level} {self.engine.url}>"
+
+    def check_settings(self, settings: StoreSettings) -> None:
+        """Refuse a middleware whose sessions this ledger could not keep.
+
+        Raises:
+            ConfigurationError: Its audience is another one, its sessions live longer than tombstones are kept, or it names no
+                subject to a ledger of level L1, which keeps nothing but the epochs of subjects.
+        """
+        if settings.audience != self.audience:
+            raise ConfigurationError(
+                "audience= of the Ledger is not that of the middleware: log-outs would not reach its sessions."
+            )
+        if settings.absolute_timeout > self.absolute_timeout:
+            raise ConfigurationError(
+                "absolute_timeout= of the middleware is longer than that of its Ledger, which would forget what has ended while a "
+                "token is still valid. Give the Ledger the same: Ledger(..., absolute_timeout=...)."
+            )
+        if not (self.terms.freshness or settings.has_subject):
+            raise ConfigurationError(
+                "A Ledger with freshness=False keeps the epochs of subjects alone: give the middleware subject=, or drop it."
+            )
 
     async def open(self, request: OpenRequest) -> Lease:
         """Open a session: its newest token alone, if no other turn holds it.

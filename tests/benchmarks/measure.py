@@ -1,7 +1,8 @@
 """Measures everything and writes the documents: `make bench` ends with ``python -m tests.benchmarks.measure``.
 
     --quick         in two minutes, roughly
-    --only PART     one part of it: turns, spaced, sealing, streams, load, memory, profiles or small
+    --only PART     one part of it: turns, spaced, sealing, streams, load, memory, profiles, small, ledger or
+                    remembered
 
 Either of the two prints, and leaves the documents alone, but for --quick --write. BENCH_QUICK=1 is --quick.
 """
@@ -21,14 +22,28 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, Final
 
-from tests.benchmarks import harness, load, memory, profiles, sealing, small, spaced, streams, turns
+from tests.benchmarks import (
+    harness,
+    ledger_load,
+    ledger_process,
+    ledger_turns,
+    ledger_ways,
+    load,
+    memory,
+    profiles,
+    sealing,
+    small,
+    spaced,
+    streams,
+    turns,
+)
 from tests.benchmarks.pages import MEASURED, write_documents
 from tests.benchmarks.parts import PARTS, reached
 from tests.benchmarks.ways import DCAF, DEFAULT, ENCRYPTED, LEAN, SESSION_MIDDLEWARE, WAYS
 
 LIBRARIES: Final = (
     *("cryptography", "Django", "Flask", "httptools", "itsdangerous", "joserfc", "litestar", "orjson", "pybase64", "pydantic"),
-    *("PyJWT", "pyseto", "starlette", "starsessions", "uvicorn", "uvloop"),
+    *("PyJWT", "pyseto", "redis", "starlette", "starsessions", "uvicorn", "uvloop"),
 )
 CPU_INFO: Final = Path("/proc/cpuinfo")
 BY_NAME: Final = {way.name: way for way in WAYS}
@@ -51,6 +66,18 @@ def parts(*, quick: bool) -> dict[str, Callable[[], Any]]:
         "memory": lambda: memory.measured(IN_MEMORY, peaks=5, turns=many),
         "profiles": lambda: profiles.measured(PROFILED, seconds=0.5 if quick else 3),
         "small": lambda: small.measured(effort, imports=5 if quick else 21),
+        "ledger": lambda: ledger(quick=quick),
+        "remembered": lambda: ledger_load.measured(ledger_load.QUICK if quick else ledger_load.FULL),
+    }
+
+
+def ledger(*, quick: bool) -> dict[str, Any]:
+    """The ledger, in process and in several."""
+    effort = harness.QUICK if quick else harness.FULL
+    return {
+        **ledger_turns.measured(effort, many=100_000 if quick else ledger_turns.MANY),
+        "processes": ledger_process.measured(seconds=1 if quick else 6),
+        "in_process": ledger_ways.measured(effort, profiled_s=0.5 if quick else 3),
     }
 
 
