@@ -291,7 +291,9 @@ def test_a_session_that_nobody_knows_yet_is_revoked_before_it_is_committed(build
 
 
 def test_a_tombstone_is_kept_as_long_as_a_token_could_be_valid(build: Any) -> None:
-    world = build(absolute_timeout=timedelta(days=3))
+    world = build(
+        absolute_timeout=timedelta(days=3), middleware={"absolute_timeout": timedelta(days=3), "idle_timeout": timedelta(1)}
+    )
 
     async def scenario() -> Any:
         first = await world.turn()
