@@ -29,7 +29,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
-from dcaf.core.arguments import require_bool, require_function
+from dcaf.core.arguments import require, require_bool, require_function
 from dcaf.core.errors import ConfigurationError, SessionError, SessionUnavailable
 from dcaf.core.mapping import state_of
 from dcaf.core.session import Session, require_session
@@ -333,7 +333,13 @@ class Ledger:
         await self.engine.aclose()
 
     async def transact(self, transaction: Transaction) -> Outcome:
-        """Have the engine apply a transaction. Raises as the engine does."""
+        """Have the engine apply a transaction on the ledger's rows: for its own turns, and for programs that mend a store.
+
+        Raises:
+            EngineError: The engine failed.
+            ConfigurationError: It is no Transaction.
+        """
+        require("transact()", transaction, Transaction, "a Transaction of dcaf.engines")
         return await self.engine.transact(transaction)
 
     async def prepare(self, *, is_emptied: bool = False) -> None:

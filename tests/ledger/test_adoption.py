@@ -86,7 +86,7 @@ def test_a_token_that_an_older_worker_moved_on_is_adopted_while_the_roll_out_goe
     async def scenario() -> Any:
         session = (await Before(world).turn(subject=None)).session
         for service in (world, Before(world), Before(world), world):
-            session = (await service.turn(session, subject=None)).session  # type: ignore[attr-defined]
+            session = (await service.turn(session, subject=None)).session
         return session
 
     assert number_of(run(scenario)) == 5

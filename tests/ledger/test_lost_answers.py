@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from dcaf.core import Key, Keyring
+from dcaf.engines import Record
+from dcaf.ledger import rules
 from tests.ledger.ledger_turns import RING, claims_of, number_of, run
 
 CONFLICT = (409, "session-conflict")
@@ -61,9 +63,7 @@ def test_control_without_that_rule_whoever_copied_an_old_token_gets_the_new_one(
     build: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def find_lost(presented: Any, rows: Any, claims: Any, **settings: Any) -> Any:
-        return rules.Lost(rules.Record(presented.answer.table, rows[presented.row]["answer"]), applied=False)
-
-    from dcaf.ledger import rules
+        return rules.Lost(Record(presented.answer.table, rows[presented.row]["answer"]), applied=False)
 
     monkeypatch.setattr("dcaf.ledger.opening.find_lost", find_lost)
     world = build()

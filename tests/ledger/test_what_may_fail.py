@@ -317,7 +317,7 @@ def test_wrong_arguments_of_its_methods_say_what_to_write() -> None:
         keep_another,
     ):
         with pytest.raises(ConfigurationError):
-            asyncio.run(call())  # type: ignore[arg-type]
+            asyncio.run(call())
 
 
 def test_random_bytes_that_are_none_are_refused(build: Any) -> None:

@@ -23,6 +23,7 @@ from dcaf.core import OpenRequest, Payload, SessionHost, StatelessStore
 from dcaf.core.claims import Binding, Claims
 from dcaf.core.context import running
 from dcaf.core.store import StoreSettings
+from dcaf.engines import Transaction
 from dcaf.ledger import Ledger
 from dcaf.testing import MISUSES, AsyncSessionClient, FrozenClock, Reply, SessionClient, serving
 from dcaf.tools import Call, DecidedCall, PlatformContext, ToolRunner, decide, pending, propose
@@ -282,6 +283,11 @@ ENTRIES: dict[str, Entry] = {
     **{f"dcaf.ledger.Ledger.{name}": Entry({"session_id": "A" * 22}, on=ledger) for name in ("revoke", "unlock")},
     "dcaf.ledger.Ledger.sessions": Entry({"subject": "ada"}, on=ledger),
     **{f"dcaf.ledger.Ledger.{name}": Entry(on=ledger) for name in ("all_sessions", "purge", "mark_restored", "check", "aclose")},
+    "dcaf.ledger.Ledger.prepare": Entry({"is_emptied": True}, on=ledger),
+    "dcaf.ledger.Ledger.transact": Entry({"transaction": Transaction([])}, on=ledger),
+    "dcaf.ledger.LedgerEvent": Entry({"name": "busy", "session": "abc"}),
+    "dcaf.ledger.LiveSession": Entry({"id": "A" * 22, "sequence": 1, "created_at": UNTIL, "expires_at": UNTIL, "is_busy": False}),
+    "dcaf.ledger.Purged": Entry({"sessions": 1, "answers": 2, "uses": 3}),
     # core
     "dcaf.core.Binding": Entry({"audience": "shop", "subject": "ada"}),
     "dcaf.core.Claims": Entry(CLAIMS._asdict()),
