@@ -1,4 +1,4 @@
-/** @import { AgentEvent, Answer, Answered, Approval, Message, Options, Session } from "./protocol" */
+/** @import { Answer, Answered, Approval, Message, Options, Session, TurnEvent } from "./protocol" */
 const WORDS = "No whole answer came. The turn may have run: ask before you send it again.";
 const LOST = ["no-answer", "broken-off", "no-end", "http-502", "http-504"]; // after these the turn may have run
 const textOf = (/** @type {unknown} */ value, otherwise = "") => (typeof value === "string" && value) || otherwise;
@@ -17,12 +17,12 @@ export class Conversation { // with an agent, over streams; it keeps the session
     }
     return [...calls.values()].filter((call) => call?.id);
   }
-  /** @param {string | Message} said @param {(event: AgentEvent) => unknown} [onEvent] @param {Options} [options] */
+  /** @param {string | Message} said @param {(event: TurnEvent) => unknown} [onEvent] @param {Options} [options] */
   async send(said, onEvent = () => {}, options = {}) { // one thing at a time
     for await (const event of this.stream(said, options)) await onEvent(event);
     return /** @type {Answered} */ (this.answer);
   }
-  /** Events. @param {string | Message} said @param {Options} [options] @returns {AsyncGenerator<AgentEvent, void>} */
+  /** Events. @param {string | Message} said @param {Options} [options] @returns {AsyncGenerator<TurnEvent, void>} */
   async *stream(said, { signal } = {}, turn = /** @type {any} */ ({ sent: 1, pauses: [.2, .5, 1], rest: 10 })) {
     this.answer = undefined;
     const message = /** @type {Message} */ (typeof said === "string" ? { role: "user", content: said } : said);

@@ -95,8 +95,7 @@ export type AgentEvent =
   | { type: "executed_approvals"; executed_approvals: ExecutedApproval[] }
   | { type: "session"; data: { session: Session } }
   | { type: "done"; stop_reason: string; meta_data: Partial<MetaData>; data?: Data }
-  | { type: "error"; code: string; error?: string; applied?: boolean | "partial"; ran?: boolean; data?: { session: Session } }
-  | { type: "again"; attempt: number }; // of client.mjs alone: what came before was lost, and the turn was sent again
+  | { type: "error"; code: string; error?: string; applied?: boolean | "partial"; ran?: boolean; data?: { session: Session } };
 
 /** Why a turn was refused: the body of an answer that is no success (RFC 9457). */
 export interface Problem {
@@ -115,6 +114,9 @@ export interface Problem {
 export interface Options {
   signal?: AbortSignal;
 }
+
+/** What a turn of client.mjs tells as it comes. After "again" what came before is void: it was lost, and the turn was sent again. */
+export type TurnEvent = AgentEvent | { type: "again"; attempt: number };
 
 /** What a turn of client.mjs gives. */
 export interface Answered extends Answer {

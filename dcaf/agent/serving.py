@@ -99,8 +99,8 @@ def serve_named(
         factory=anew,
         host=host,
         port=port,
-        workers=workers,
         reload=reload,
+        **({} if workers is None else {"workers": workers}),
         app_dir=os.getcwd(),  # noqa: PTH109
     )
 

@@ -376,12 +376,13 @@ class Turn:
 
     def _settled(self, error: ServiceError, value: Any) -> ClientError:
         """The error of a refusal, after the conversation was told what the turn has done all the same."""
-        applied = error.applied if isinstance(error, TurnConflict) else None
-        if applied is True:
+        if not isinstance(error, TurnConflict):
+            return error
+        if error.applied is True:
             decided = value_at(self._message.get("data"), "approvals")
             self._conversation.settle(decided if isinstance(decided, list) else [])
-        # No service knows a frame again: it says nothing of it, or takes it for another turn.
-        if not applied and self._attempts.is_lost and has_current_session(value):
+        is_unsaid = not error.applied and has_current_session(value)
+        if is_unsaid and self._attempts.is_lost:  # a service that does not know a frame again may take it for another turn
             return ServiceUnreachable(
                 "No complete answer came, and the session has moved on: the turn has probably run. The session is current now: "
                 "look at it before you send the turn again."

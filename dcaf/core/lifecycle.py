@@ -26,7 +26,7 @@ import anyio
 
 from dcaf.core.claims import Binding, Claims
 from dcaf.core.envelope import NEW, RESTART
-from dcaf.core.errors import SessionConflict, SessionUnavailable, StateError, describe_raised
+from dcaf.core.errors import SessionConflict, SessionError, SessionUnavailable, StateError, describe_raised
 from dcaf.core.mapping import state_of
 from dcaf.core.sealer import Prepared, Sealer
 from dcaf.core.session import Session
@@ -170,7 +170,10 @@ class SessionTurn:
         state.mark_closed()
 
     async def _rotate(self, closing: Closing, seal: Callable[[], Awaitable[Pieces]]) -> Pieces:
-        """Seal the session as another one, bound to the subject that the application has named, or leave it as it was."""
+        """Seal the session as another one, bound to the subject that the application has named, or leave it as it was.
+
+        A turn that is refused has not rotated it. Where its answer cannot carry it, the next answer of the turn rotates it.
+        """
         state, binding = state_of(self.session), self.binding
         standing, state.closing = state.standing, None
         try:
@@ -182,10 +185,11 @@ class SessionTurn:
                 check_lease(self.lease)
                 self.sealer.number(self.session, self.lease)
             return await seal()
-        except BaseException:
+        except BaseException as error:
             if not self.sealer.has_token(self.session):  # else it was committed, and only the wait for that was cancelled
                 state.standing, self.binding = standing, binding
-                state.closing = state.closing or closing
+                is_refused = isinstance(error, SessionError | SessionUnavailable)
+                state.closing = state.closing or (None if is_refused else closing)
             raise
 
     async def commit(

@@ -360,17 +360,27 @@ def check_lease(lease: Lease, last: int | None = None) -> None:
 def _find_problem(lease: Lease, last: int | None) -> str | None:
     if not has_methods(lease, *STEPS):
         return f"that has not the methods {', '.join(STEPS)}, but is {kind_of(lease)}"
-    epoch, place = getattr(lease, "epoch", ABSENT), getattr(lease, "place", ABSENT)
-    for name in COUNTS if epoch is None else (*COUNTS, "epoch"):
+    return _find_wrong_number(lease, last) or _find_wrong_kind(lease)
+
+
+def _find_wrong_number(lease: Lease, last: int | None) -> str | None:
+    for name in COUNTS if getattr(lease, "epoch", ABSENT) is None else (*COUNTS, "epoch"):
         value = getattr(lease, name, None)
         if type(value) is not int or not 0 <= value <= MAX_INTEGER:
             return f"whose {name} is no number from 0 to 2**53 - 1"
+    if last is not None and lease.sequence <= last:
+        return "whose sequence is not larger than the number of what was sealed last"
+    return None
+
+
+def _find_wrong_kind(lease: Lease) -> str | None:
+    place = getattr(lease, "place", ABSENT)
     if place is not None and not (type(place) is str and PLACE.fullmatch(place)):
         return "whose place is not 1 to 16 letters from a to z"
     if not isinstance(getattr(lease, "payload", ABSENT), Payload | None):
         return "whose payload is neither a Payload nor None"
-    if last is not None and lease.sequence <= last:
-        return "whose sequence is not larger than the number of what was sealed last"
+    if type(getattr(lease, "may_retry", None)) is not bool:
+        return "whose may_retry is neither True nor False"
     return None
 
 

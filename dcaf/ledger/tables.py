@@ -59,12 +59,13 @@ SESSIONS: Final = Table(
 
 ANSWERS: Final = Table(
     "dcaf_answers",
-    {"session": bytes, "claim": bytes, "identity": bytes, "is_whole": int, "box": bytes, "expires": int},
+    {"session": bytes, "claim": bytes, "identity": bytes, "is_whole": int, "expires": int, "box": bytes},
     large=True,
 )
 """Id of a session, or digest of an Idempotency-Key -> the last answer, encrypted.
 
-While the first turn of a key goes on, ``box`` and ``is_whole`` are None; ``box`` is None for good where the answer was too long.
+The box is last, so that nobody reads through it to what stands behind. While the first turn of a key goes on, ``box`` and
+``is_whole`` are None; ``box`` is None for good where the answer was too long.
 """
 
 USES: Final = Table("dcaf_uses", {"claim": bytes, "expires": int})

@@ -61,12 +61,13 @@ EXAMPLES: Final = 30
 STEPS: Final = 25
 
 
-def run_machine(make_engine: Callable[[Path], Engine], folder: Path, *, shrink: bool = True) -> None:
+def run_machine(make_engine: Callable[[Path], Engine], folder: Path, *, examples: int = EXAMPLES, shrink: bool = True) -> None:
     """Let an engine and a dict do the same, again and again from the beginning.
 
     Args:
         make_engine: Makes an engine without rows; takes an empty folder.
         folder: Where those folders are made.
+        examples: How often.
         shrink: Whether to look for the shortest steps that fail, which may take minutes.
     """
 
@@ -77,7 +78,7 @@ def run_machine(make_engine: Callable[[Path], Engine], folder: Path, *, shrink: 
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=EXAMPLES,
+            max_examples=examples,
             stateful_step_count=STEPS,
             deadline=None,
             database=None,

@@ -119,7 +119,8 @@ def test_one_that_does_not_start_has_it_closed_and_the_server_learns_why() -> No
 
     @asynccontextmanager
     async def fails(_: Any) -> Any:
-        raise LookupError("a bug")
+        if log == []:
+            raise LookupError("a bug")
         yield
 
     app = SessionMiddleware(Starlette(lifespan=fails), keys=RING, audience=AUDIENCE, store=Closing(log))

@@ -63,6 +63,7 @@ class Client:
         exchange: How it talks.
 
     Attributes:
+        answer: What came of the answer so far.
         begun_s: When the request was sent.
     """
 
@@ -71,13 +72,13 @@ class Client:
         self._exchange = exchange
         self._pattern = re.compile(exchange.pattern.encode("latin-1"), re.IGNORECASE)
         self._session: str | None = None
-        self._answer = b""
+        self.answer: bytes = b""
         self.begun_s: float = 0.0
 
     def ask(self) -> None:
         """Send the next request."""
         request = self._exchange.request(self._session)
-        self._answer, self.begun_s = b"", time.perf_counter()
+        self.answer, self.begun_s = b"", time.perf_counter()
         self._socket.sendall(request)
 
     def take(self) -> bool:
@@ -89,8 +90,8 @@ class Client:
         chunk = self._socket.recv(CHUNK_BYTES)
         if not chunk:
             raise ConnectionError("the service closed the connection")
-        self._answer += chunk
-        head, end, body = self._answer.partition(END)
+        self.answer += chunk
+        head, end, body = self.answer.partition(END)
         if not end or len(body) < announced(head):
             return False
         if not head.startswith(OK):
@@ -103,7 +104,7 @@ class Client:
         Raises:
             ConnectionError: There is none.
         """
-        found = self._pattern.search(self._answer)
+        found = self._pattern.search(self.answer)
         if found is None:
             raise ConnectionError("answered without a session")
         self._session = found[1].decode("latin-1")

@@ -94,20 +94,27 @@ class Timed(Around):
 
 
 class Inline(Around):
-    """The statements of a SQLite engine in the thread that asks: the event loop stands still until the disk has written."""
+    """The statements of a SQLite engine in the thread that asks: the event loop stands still until the disk has written.
+
+    Args:
+        path: The file.
+
+    Attributes:
+        writer: The connection.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__(sqlite_engine(path))
-        self._writer = work.Writer(_settings(path))
+        self.writer: work.Writer = work.Writer(_settings(path))
 
     async def transact(self, transaction: Transaction) -> Outcome:
         job = _job(transaction)
-        self._writer.serve(_One(job))
+        self.writer.serve(_One(job))
         outcome: Outcome = job.take()
         return outcome
 
     async def aclose(self) -> None:
-        self._writer.close()
+        self.writer.close()
         await super().aclose()
 
 

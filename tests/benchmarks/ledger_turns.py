@@ -222,12 +222,12 @@ def row_bytes(runner: asyncio.Runner, place: Path) -> dict[str, Any]:
     return {"free": round(free, 1), "held": round(held, 1)}
 
 
-async def trips() -> dict[str, Any]:
+async def trips(counting: type[Counting] = Counting) -> dict[str, Any]:
     """Kind of turn -> round trips until the application runs, and after it."""
     found = {}
     for subject in (None, "ada"):
         for level, freshness in (("L1", False), ("L2", True)):
-            engine = Counting(MemoryEngine())
+            engine = counting(MemoryEngine())
             host = SessionHost(keys=RING, audience=AUDIENCE, store=Ledger(engine, audience=AUDIENCE, freshness=freshness))
             who = "anonymous" if subject is None else "with a subject"
             _, envelope = await _trips(host, engine, None, subject)  # makes the store

@@ -40,6 +40,9 @@ STATE: Final = state_of(SIZES[SIZE])
 SOCKET: Final = "redis.sock"
 """Where Redis listens, in the folder of a run."""
 
+SUBJECT: Final = "user-1"
+"""Who is calling: an epoch, and so level L1, is about somebody."""
+
 COOKIE: Final = "Starlette SessionMiddleware"
 REDIS: Final = "starsessions, Redis, as installed"
 REDIS_SYNCED: Final = "starsessions, Redis, every write synced"
@@ -65,7 +68,7 @@ def service(session: Callable[[Request], Store]) -> Starlette:
         if "step" not in own:
             own.update(STATE)
         own["step"] += 1
-        return JSONResponse(ANSWER)
+        return JSONResponse({**ANSWER, "step": own["step"]})
 
     return Starlette(routes=[Route(PATH, chat, methods=["POST"])])
 
@@ -89,7 +92,7 @@ def with_ledger(engine: Callable[[Path], Engine] | None, *, freshness: bool = Tr
     def build(place: Path) -> ASGIApp:
         store = None if engine is None else Ledger(engine(place / "dcaf.db"), audience=AUDIENCE, freshness=freshness)
         app = service(lambda _: dcaf.current_session())
-        return dcaf.SessionMiddleware(app, keys=RING, audience=AUDIENCE, mirror=False, store=store)
+        return dcaf.SessionMiddleware(app, keys=RING, audience=AUDIENCE, mirror=False, subject=lambda _: SUBJECT, store=store)
 
     return build
 

@@ -13,6 +13,7 @@ from dcaf.core.context import running
 from dcaf.core.mapping import state_of
 from dcaf.core.single_use import MOST_CHARACTERS, MOST_USED
 from dcaf.tools.decisions import _key
+from tests.asgi.wire import call
 from tests.seam.turns_that_act import Acting, count, session_of
 from tests.stores_for_tests import MemoryLedger, ToldStore
 
@@ -106,20 +107,35 @@ def test_control_what_is_remembered_in_the_draft_alone_is_caught(monkeypatch: An
         test_it_outlives_a_transaction_that_is_rolled_back_and_a_tool_that_raises(lambda: None)
 
 
-@pytest.mark.parametrize("declared", [True, False], ids=["declared", "undeclared"])
-@pytest.mark.parametrize("store", [lambda: None, MemoryLedger], ids=["none", "ledger"])
-def test_of_twenty_tools_at_once_exactly_one_is_first(store: Any, declared: bool) -> None:
-    @tool
-    async def charge_declared(key: str, session: Session) -> bool:
-        """Charge once."""
-        await asyncio.sleep(0)
-        return await session.once(key)
+@tool
+async def charge_declared(key: str, session: Session) -> bool:
+    """Charge once."""
+    await asyncio.sleep(0)
+    return await session.once(key)
 
+
+async def charge_in_a_draft(session: Session) -> bool:
+    with transaction(session) as draft:
+        await asyncio.sleep(0)
+        found = await draft.once("a")
+        await asyncio.sleep(0)
+    return found
+
+
+KINDS: dict[str, Any] = {
+    "declared": lambda _: charge_declared.run({"key": "a"}),
+    "undeclared": lambda _: charge.run({"key": "a"}),
+    "drafts": charge_in_a_draft,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("store", [lambda: None, MemoryLedger], ids=["none", "ledger"])
+def test_of_twenty_at_once_exactly_one_is_first(store: Any, kind: str) -> None:
     found: list[bool] = []
 
     async def act(session: Session) -> None:
-        function = charge_declared if declared else charge
-        found.extend(await asyncio.gather(*(function.run({"key": "a"}) for _ in range(20))))
+        found.extend(await asyncio.gather(*(asyncio.ensure_future(KINDS[kind](session)) for _ in range(20))))
         found.append(await session.once("a"))
 
     service = Acting(store=store())
@@ -129,10 +145,10 @@ def test_of_twenty_tools_at_once_exactly_one_is_first(store: Any, declared: bool
     assert sorted(found) == [False] * 21 + [True]
 
 
-def test_control_a_use_that_each_tool_remembers_for_itself_is_caught(monkeypatch: Any) -> None:
+def test_control_a_use_that_each_draft_remembers_for_itself_is_caught(monkeypatch: Any) -> None:
     monkeypatch.setattr(single_use, "_remember", _remember_above)
     with pytest.raises(AssertionError):
-        test_of_twenty_tools_at_once_exactly_one_is_first(lambda: None, declared=False)
+        test_of_twenty_at_once_exactly_one_is_first(lambda: None, "drafts")
 
 
 def test_a_session_remembers_so_many_keys_and_says_what_to_do_then() -> None:
@@ -215,6 +231,16 @@ def test_a_tool_that_outlives_the_end_of_the_session_uses_nothing() -> None:
     Acting(store=store).turn(act)
     assert [type(each[0]).__name__ for each in found] == ["SessionClosedError"]
     assert "spend" not in store.steps
+
+
+def test_a_new_session_whose_key_a_store_has_used_up_goes_out_in_a_cookie_too() -> None:
+    found: list[bool] = []
+    service = Acting(store=MemoryLedger(), carriers=("cookie",))
+    service.act = using(found)
+    fields = dict(call(service.middleware, {}).start["headers"])
+    cookie = (b"cookie", fields[b"set-cookie"].split(b";")[0])
+    call(service.middleware, {}, headers=((b"content-type", b"application/json"), cookie))
+    assert found == [True, False]
 
 
 def test_outside_of_a_turn_a_session_remembers_by_itself() -> None:

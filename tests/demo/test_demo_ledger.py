@@ -22,6 +22,7 @@ from dcaf.demo import create_demo, ledger_story
 from dcaf.demo.app import AUDIENCE, LOG_OUT
 from dcaf.ledger import Ledger
 from dcaf.testing import SessionClient
+from dcaf.testing.transport import Wire
 from tests.demo.terminals import ENVIRONMENT
 
 DCAF = str(Path(sys.executable).with_name("dcaf"))
@@ -116,6 +117,20 @@ def test_the_demo_that_is_served_has_a_ledger_a_page_and_a_log_out(tmp_path: Pat
 def speak(url: str, envelope: dict[str, Any] | None) -> str | None:
     with SessionClient(url, envelope=envelope) as client:
         return client.send("3 replicas").code
+
+
+@pytest.mark.parametrize("wire", ["json", "ndjson", "websocket"])
+def test_every_endpoint_of_the_demo_is_there_with_a_ledger_too(wire: Wire) -> None:
+    app = create_demo(Keyring.ephemeral(), store=Ledger("memory://", audience=AUDIENCE))
+    with SessionClient(app, wire=wire) as client:
+        first = client.send("start").envelope
+        assert client.send("service api").session == {"wizard_step": 2, "service": "api"}
+    with SessionClient(app, wire=wire, envelope=first) as late:
+        assert late.send("3 replicas").code == "session-superseded"
+    with SessionClient(app, path=LOG_OUT, envelope=client.envelope) as leaving:
+        assert leaving.send("").status == 200
+    with SessionClient(app, wire=wire, envelope=client.envelope) as thief:
+        assert thief.send("3 replicas").code == "session-ended"
 
 
 def test_control_without_a_ledger_there_is_no_log_out_that_could_not_hold() -> None:

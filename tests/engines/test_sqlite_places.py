@@ -155,7 +155,7 @@ def test_others_of_this_machine_cannot_read_the_file(tmp_path: Path) -> None:
     with opened(tmp_path / "dcaf.db") as engine:
         put(engine, count=1)
         assert {path.name: path.stat().st_mode & 0o077 for path in tmp_path.iterdir()} == dict.fromkeys(
-            ["dcaf.db", "dcaf.db-wal", "dcaf.db-shm", "dcaf.db-lock"], 0
+            ["dcaf.db", "dcaf.db-wal", "dcaf.db-shm", "dcaf.db-lock", "dcaf.db-next"], 0
         )
 
 

@@ -6,6 +6,7 @@ A request names what the application does by its path. A client is anybody who h
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import time
 from collections.abc import Callable
@@ -206,8 +207,6 @@ def find_subject(scope: Any) -> str | None:
 def claims_of(envelope: Any) -> Any:
     """The claims in a token that is signed, unverified."""
     part = envelope["dcaf"]["token"].split(".")[2]
-    import base64
-
     return json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
 
 
@@ -216,8 +215,8 @@ def number_of(envelope: Any) -> int:
 
 
 def run(scenario: Callable[[], Any]) -> Any:
-    """Run a scenario in an event loop of its own."""
-    return asyncio.run(scenario())
+    """Run a scenario in an event loop of its own; one that hangs fails."""
+    return asyncio.run(asyncio.wait_for(scenario(), 20))
 
 
 def _take(answer: Answer, message: Any) -> None:

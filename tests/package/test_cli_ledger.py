@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import re
 import shutil
@@ -16,16 +17,16 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import pytest
 
 from dcaf import Key, Keyring
-from dcaf.cli import ledger as command
-from dcaf.cli import main
+from dcaf.cli import ledger_actions, main
 from dcaf.core import SessionHost
 from dcaf.engines import open_engine
-from dcaf.ledger import Ledger
+from dcaf.ledger import Ledger, LedgerEventName
+from dcaf.ledger.events import LEVELS
 from dcaf.testing import Reply, SessionClient
 from tests.forked import Forked
 from tests.package.servers import DCAF, served
@@ -53,6 +54,7 @@ store = Ledger("sqlite:///dcaf.db", audience="clinic")
 app = create_app(Agent(count, name="clinic"), audience="clinic", subject=subject, store=store)
 """
 
+GUIDE: Final = Path(__file__).parents[2] / "docs" / "guides" / "operating.md"
 UNKNOWN: Final = "A" * 22
 SUBJECT: Final = "ada@example.org"
 OTHER: Final = "bob@example.org"
@@ -74,14 +76,16 @@ class Clinic:
     Args:
         url: Its base URL.
         folder: Where its database is.
+        keys: What it seals with.
     """
 
-    def __init__(self, url: str, folder: Path) -> None:
+    def __init__(self, url: str, folder: Path, keys: str = "") -> None:
         self.url = url
         self.folder = folder
+        self.keys = keys
 
     def say(self, text: str, envelope: Any = None, *, user: str = SUBJECT) -> Reply:
-        with SessionClient(self.url, envelope=envelope, headers={"X-User": user}) as client:
+        with SessionClient(self.url, envelope=envelope, headers={"X-User": user}, timeout=timedelta(minutes=1)) as client:
             return client.send(text)
 
     def run(self, *arguments: str, said: str = "") -> subprocess.CompletedProcess[str]:
@@ -113,8 +117,9 @@ def listed(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
 @pytest.fixture
 def clinic(tmp_path: Path) -> Iterator[Clinic]:
     (tmp_path / "clinic.py").write_text(CLINIC)
-    with served(tmp_path, "clinic:app") as url:
-        yield Clinic(url, tmp_path)
+    keys = Key.generate("k1").text()
+    with served(tmp_path, "clinic:app", DCAF_KEYS=keys) as url:
+        yield Clinic(url, tmp_path, keys)
 
 
 def test_log_out_ends_every_session_of_one_subject_in_the_service_that_runs(clinic: Clinic) -> None:
@@ -326,7 +331,7 @@ def test_a_database_that_another_program_holds_is_waited_for_and_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     fill(tmp_path)
-    monkeypatch.setattr(command, "PATIENCE", timedelta(seconds=0.3))
+    monkeypatch.setattr(ledger_actions, "PATIENCE", timedelta(seconds=0.3))
     with closing(sqlite3.connect(tmp_path / "dcaf.db", isolation_level=None)) as holder:
         holder.execute("BEGIN IMMEDIATE")
         assert main(["ledger", "purge", "--url", f"sqlite:///{tmp_path}/dcaf.db"]) == 2
@@ -375,6 +380,49 @@ def test_a_session_that_the_ledger_does_not_know_stays_revoked_for_longer_than_a
     with closing(sqlite3.connect(tmp_path / "dcaf.db")) as connection:
         (expires,) = connection.execute("SELECT expires FROM dcaf_sessions WHERE key = ?", (bytes(16),)).fetchone()
     assert expires / 1000 > time.time() + 10 * 365 * 86_400
+
+
+def test_a_copy_that_is_restored_and_marked_lets_nobody_in_who_was_logged_out(clinic: Clinic, tmp_path: Path) -> None:
+    envelope = clinic.say("go").envelope
+    copy(clinic.folder / "dcaf.db", tmp_path / "copy.db")
+    clinic.run("log-out", SUBJECT, "--audience", "clinic")
+    time.sleep(1.1)  # a token's clock has whole seconds, and the benefit of the doubt
+    assert clinic.say("go", envelope).code == "session-ended"
+    restored = folder_of(tmp_path, marked=True)
+    assert run(restored, "list").stdout == "No live session.\n"
+    with served(restored, "clinic:app", DCAF_KEYS=clinic.keys) as url:
+        assert Clinic(url, restored).say("go", envelope).code == "session-ended"
+
+
+def test_control_a_copy_that_is_not_marked_lets_them_in_again(clinic: Clinic, tmp_path: Path) -> None:
+    envelope = clinic.say("go").envelope
+    copy(clinic.folder / "dcaf.db", tmp_path / "copy.db")
+    clinic.run("log-out", SUBJECT, "--audience", "clinic")
+    restored = folder_of(tmp_path, marked=False)
+    with served(restored, "clinic:app", DCAF_KEYS=clinic.keys) as url:
+        assert Clinic(url, restored).say("go", envelope).text == "2"
+
+
+def copy(source: Path, target: Path) -> None:
+    """As `sqlite3 dcaf.db ".backup copy.db"` makes one, while the service runs."""
+    with closing(sqlite3.connect(source)) as before, closing(sqlite3.connect(target)) as after:
+        before.backup(after)
+
+
+def folder_of(tmp_path: Path, *, marked: bool) -> Path:
+    """Another machine, to which the copy was brought."""
+    folder = tmp_path / "restored"
+    folder.mkdir()
+    (folder / "clinic.py").write_text(CLINIC)
+    shutil.copy(tmp_path / "copy.db", folder / "dcaf.db")
+    if marked:
+        assert run(folder, "restored", "--yes").returncode == 0
+    return folder
+
+
+def test_the_guide_has_each_event_and_its_level() -> None:
+    rows = re.findall(r"^\| `([a-z-]+)` \| (ERROR|WARNING|INFO) \|", GUIDE.read_text(), re.MULTILINE)
+    assert dict(rows) == {name: logging.getLevelName(LEVELS.get(name, logging.INFO)) for name in get_args(LedgerEventName)}
 
 
 def fill(folder: Path, *, times: int = 1, clock: Any = time.time) -> None:

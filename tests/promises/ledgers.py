@@ -82,7 +82,7 @@ class Service:
         body = await _read(receive)
         message: str = json.loads(body)["say"] if body else "look"
         self.runs[message] += 1
-        self.begun[find_user(scope)] = current_session().id
+        self.begun[find_user(scope)] = str(current_session().id)
         if scope["method"] == "GET":
             await _send_json(send, {"n": current_session().get("n")})
         elif scope["path"] == "/stream":

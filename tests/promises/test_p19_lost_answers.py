@@ -40,6 +40,9 @@ LOST: Final = 0.05
 PIECES: Final = {"/chat": 2, "/stream": 5}
 """Path -> how many messages the answer to a turn has: an answer is lost after some of them."""
 
+COMMITTED: Final = {"/chat": 0, "/stream": 2}
+"""Path -> after how many of them the turn has committed."""
+
 MOST_TRIES: Final = 12
 AT_ONCE: Final = 16
 SERVICES: Final[dict[Path, tuple[Service, Service]]] = {}
@@ -127,10 +130,13 @@ def serve(path: Path, make: Make, clients: list[Client], seed: int) -> tuple[lis
     async def take_turns(client: Client, rng: random.Random) -> None:
         async with limit:
             for _ in range(5):
-                if client.is_over or await lose_one(service, client, rng):
+                if client.is_over:
                     break
-            if client.pending is not None:
-                await attack(others, client, client.pending, handed)
+                reads = await send_one(service, client, rng)
+                if client.pending is not None and reads is not None and reads >= COMMITTED[client.pending["path"]]:
+                    await attack(others, client, client.pending, handed)
+                if reads is not None:
+                    break
 
     async def run() -> None:
         await asyncio.gather(*(take_turns(client, random.Random(f"{seed} {client.name}")) for client in clients))
@@ -139,15 +145,15 @@ def serve(path: Path, make: Make, clients: list[Client], seed: int) -> tuple[lis
     return clients, handed
 
 
-async def lose_one(service: Service, client: Client, rng: random.Random) -> bool:
-    """Send one request; whether its answer was lost."""
+async def send_one(service: Service, client: Client, rng: random.Random) -> int | None:
+    """Send one request; after how many messages its answer was lost, None where it arrived."""
     request = client.pending
     if request is None or (client.user is not None and client.session is not None and rng.random() < 0.5):
         request = client.say(rng)  # after an answer that was lost: something else
     client.pending, reads = None, client.loses(request, rng)
     got = await exchange(service.app, **request, user=client.user, reads=reads)
     client.take(request, got, is_whole=reads is None)
-    return reads is not None
+    return reads
 
 
 async def attack(others: Service, client: Client, request: dict[str, Any], handed: Counter[str]) -> None:

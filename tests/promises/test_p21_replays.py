@@ -98,9 +98,8 @@ def replayed(folder: Path, make: Make, number: int) -> Counter[str]:
     path, length = folder / "dcaf.db", max(4, int(LENGTH * min(1.0, number / 1000)))
     with workers() as found:
         (spoken,) = at_once(found[:1], speak, (path, make, CONVERSATIONS, length))
-        first: Counter[str]
-        first, second = at_once(found, replay, *((path, make, spoken, seed, number // 2) for seed in (1, 2)))
-    return first + second
+        both = at_once(found, replay, *((path, make, spoken, seed, number // 2) for seed in (1, 2)))
+    return sum(both, Counter[str]())
 
 
 @pytest.mark.promise(21)

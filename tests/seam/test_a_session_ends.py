@@ -163,7 +163,12 @@ def test_on_a_socket_an_end_between_two_turns_comes_before_the_next() -> None:
 
     with Peer(service.middleware) as peer:
         sessions: list[Session] = []
-        service.act = lambda session: (sessions.append(session), session.incr("n"))
+
+        def keep(session: Session) -> None:
+            sessions.append(session)
+            session.incr("n")
+
+        service.act = keep
         first = session_of(peer.ask({}))
         sessions[0].end()
         service.act = count

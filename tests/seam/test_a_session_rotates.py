@@ -9,7 +9,7 @@ import pytest
 
 from dcaf import Session, tool, transaction
 from dcaf.asgi import checkpoint
-from dcaf.core import SessionConflict, SessionUnavailable, SessionValueError, StatelessStore
+from dcaf.core import SessionAliasError, SessionConflict, SessionUnavailable, SessionValueError, StatelessStore
 from dcaf.core.claims import Claims
 from dcaf.core.lifecycle import SessionTurn
 from dcaf.core.sealer import Sealer
@@ -73,7 +73,7 @@ def test_it_goes_on_under_another_id_with_the_same_state(way: str, store: str, e
 
 
 def _with_a_birth_of_its_own(self: Any, session: Session) -> None:
-    state = session._state
+    state: Any = session._state
     now = int(self._clock())
     state.standing = state.standing._replace(claims=state.standing.claims._replace(sid="A" * 22, seq=0, born=now), token=())
 
@@ -229,8 +229,10 @@ def test_on_a_socket_no_other_session_begins_where_the_store_refuses(step: str, 
         service.act = count
         store.happening.clear()
         peer.ask({})
+        next_one = session_of(peer.ask({}))
     opened = [(request.session_id, request.claims is None) for request in store.requests]
-    assert opened[-1] == (claims_of(first).sid, False)
+    assert opened[-2:] == [(claims_of(first).sid, False)] * 2
+    assert claims_of(next_one).sid == claims_of(first).sid  # the turn that was refused has not rotated it, and no later one does
 
 
 async def _rotate_for_good(self: Any, closing: Any, seal: Any) -> Any:
@@ -247,6 +249,30 @@ def test_control_a_rotation_that_is_not_taken_back_is_caught(step: str, monkeypa
     monkeypatch.setattr(SessionTurn, "_rotate", _rotate_for_good)
     with pytest.raises(AssertionError):
         test_on_a_socket_no_other_session_begins_where_the_store_refuses(step, "taken")
+
+
+def test_an_answer_that_cannot_carry_it_leaves_the_rotation_to_the_next_answer() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        session = scope["dcaf.session"]
+        session.rotate()
+        twin = session.get("list", as_type=list[int]), session["list"]
+        twin[0].append(1)
+        twin[1].append(2)
+        with pytest.raises(SessionAliasError):
+            await _answer(send)
+        session["list"] = []
+        await _answer(send)
+
+    service = Acting(store=MemoryLedger())
+    first = session_of(service.turn(lambda session: session.update(list=[])))
+    service.middleware.app = app
+    assert claims_of(session_of(service.turn(one, first))).sid != claims_of(first).sid
+
+
+async def _answer(send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+    await send({"type": "http.response.body", "body": b"{}"})
 
 
 @tool

@@ -1,4 +1,4 @@
-"""The thread of the SQLite engine against the same statements inline; many calls in one commit; and several processes on one file."""
+"""SQLite: the thread against the same statements inline; many calls in one commit; and several processes on one file."""
 
 from __future__ import annotations
 
@@ -60,10 +60,9 @@ def test_the_thread_costs_little_over_the_same_statements_inline(tmp_path: Path)
             took["inline"].append(between - began)
             took["thread"].append(time.perf_counter() - between)
         halves = {name: median(found[50:]) for name, found in took.items()}
-        print(
-            f"thread {halves['thread'] * 1e6:.0f} us, inline {halves['inline'] * 1e6:.0f} us: {halves['thread'] / halves['inline']:.2f}"
-        )
-        return halves["thread"] / halves["inline"]
+        ratio = halves["thread"] / halves["inline"]
+        print(f"thread {halves['thread'] * 1e6:.0f} us, inline {halves['inline'] * 1e6:.0f} us: {ratio:.2f}")
+        return ratio
 
     ratios = [asyncio.run(measure()) for _ in range(3)]
     inline.close()
@@ -126,16 +125,39 @@ def run_processes(path: Path, seconds: float) -> list[list[float]]:
     return [json.loads(process.communicate(timeout=60)[0]) for process in processes]
 
 
-def test_four_processes_on_one_file_are_served_alike_and_soon(tmp_path: Path) -> None:
+def measure_processes(folder: Path) -> tuple[float, float]:
+    """The best of three: how many the least served has had, of those of the most served; and the 99th percentile, in ms."""
     found = []
     for attempt in range(3):
-        took = run_processes(tmp_path / f"{attempt}.db", 2)
+        took = run_processes(folder / f"{attempt}.db", 2)
         every = sorted(time_s for times in took for time_s in times)
         served = sorted(len(times) for times in took)
         p99_ms = every[len(every) * 99 // 100] * 1000
-        print(
-            f"{len(every) / 2:.0f} a second, p99 {p99_ms:.1f} ms, longest {every[-1] * 1000:.0f} ms, least/most {served[0]}/{served[-1]}"
-        )
+        print(f"{len(every) / 2:.0f} a second, p99 {p99_ms:.1f} ms, longest {every[-1] * 1000:.0f} ms, least/most {served}")
         found.append((served[0] / served[-1], p99_ms))
-    assert max(fairness for fairness, _ in found) >= 0.8
-    assert min(p99_ms for _, p99_ms in found) <= 15
+    return max(fairness for fairness, _ in found), min(p99_ms for _, p99_ms in found)
+
+
+def measure_commit_ms(path: Path) -> float:
+    """How long a commit takes by itself: nine in ten are faster."""
+    inline, took = Inline(path), list[float]()
+    for _ in range(100):
+        began = time.perf_counter()
+        inline.transact(add())
+        took.append(time.perf_counter() - began)
+    inline.close()
+    return sorted(took)[90] * 1000
+
+
+def test_four_processes_on_one_file_are_served_alike_and_soon(tmp_path: Path) -> None:
+    commit_ms = measure_commit_ms(tmp_path / "alone.db")
+    fairness, p99_ms = measure_processes(tmp_path)
+    print(f"A commit by itself: {commit_ms:.2f} ms")
+    assert fairness >= 0.8
+    assert p99_ms <= max(15.0, 10 * commit_ms)  # where the disk itself is slow, as many commits as are waited for
+
+
+def test_control_with_the_way_in_which_sqlite_waits_some_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENGINE_PROCESSES_WITHOUT_LOCK", "1")
+    fairness, p99_ms = measure_processes(tmp_path)
+    assert fairness < 0.8 or p99_ms > 15
