@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 CONTEXT: Final = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["dcaf.demo.app", "dcaf.agent.serving"])
+CONTEXT.set_forkserver_preload(["dcaf.demo.app", "dcaf.agent.serving", "dcaf.ledger", "pytest"])
 
 
 class Forked:

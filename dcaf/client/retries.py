@@ -114,7 +114,7 @@ class Attempts:
         code = value_at(value, "code")
         if code == CONFLICT and has_current_session(value):
             self.is_same = False
-            return has_done_nothing(value) and not self.is_lost and self._take_pause(None)
+            return has_done_nothing(value, is_frame=status is None) and not self.is_lost and self._take_pause(None)
         if code == CONFLICT and (status is None or wait is not None):
             self.is_same = self.key is not None and self._wait_for_other(wait)
             return self.is_same
@@ -160,9 +160,16 @@ def has_current_session(value: Any) -> bool:
     return is_sealed(found) and not is_dead(found)
 
 
-def has_done_nothing(value: Any) -> bool:
-    """Whether a re-issue says that what was asked for was not done, and may be sent again with its session."""
-    return value_at(value, "applied") is False and can_repeat(find_session(value))
+def has_done_nothing(value: Any, *, is_frame: bool) -> bool:
+    """Whether a re-issue says that what was asked for was not done, and may be sent again with its session.
+
+    Args:
+        value: The JSON value of the answer, or the error event.
+        is_frame: Whether a frame was asked. A service does not know frames again, so it may say nothing of one; the client knows
+            whether it has sent it before.
+    """
+    applied = value_at(value, "applied")
+    return (applied is False or (is_frame and applied is None)) and can_repeat(find_session(value))
 
 
 def make_key(random: Callable[[int], bytes] = secrets.token_bytes) -> str:

@@ -37,7 +37,7 @@ from dcaf.client.errors import (
     error_of_event,
 )
 from dcaf.client.reply import Decision, Event, Reply, build_decisions, gather_events
-from dcaf.client.retries import GATEWAY, UNAVAILABLE, Attempts
+from dcaf.client.retries import GATEWAY, UNAVAILABLE, Attempts, has_current_session
 from dcaf.core.errors import ConfigurationError
 
 AGAIN: Final = "again"
@@ -186,7 +186,7 @@ class Turn:
         error = error_of_answer(status, headers, value)
         is_of_proxy = status in GATEWAY and value_at(value, "code") is None
         if not (self.lost() if is_of_proxy else self._goes_on(error, value)):
-            raise self._settled(error)
+            raise self._settled(error, value)
 
     def is_stream(self, status: int, headers: Mapping[str, str]) -> bool:
         """Whether an answer is to be fed as it comes; ``answered`` takes any other, once all of it is there.
@@ -257,7 +257,7 @@ class Turn:
         if isinstance(value_at(value, "error"), str):
             return None  # the words of an agent, whose turn has run: a done follows
         if not (is_first and self._goes_on(self.failure, value)):
-            raise self._settled(self.failure)  # a refusal has a code alone, and is the last frame of its turn
+            raise self._settled(self.failure, value)  # a refusal has a code alone, and is the last frame of its turn
         self.failure = None
         return None
 
@@ -374,13 +374,15 @@ class Turn:
         self._attempts.start_over()
         return True
 
-    def _settled(self, error: ServiceError) -> ClientError:
+    def _settled(self, error: ServiceError, value: Any) -> ClientError:
         """The error of a refusal, after the conversation was told what the turn has done all the same."""
-        applied = error.applied if isinstance(error, TurnConflict) else None
-        if applied is True:
+        if not isinstance(error, TurnConflict):
+            return error
+        if error.applied is True:
             decided = value_at(self._message.get("data"), "approvals")
             self._conversation.settle(decided if isinstance(decided, list) else [])
-        if applied is False and self._attempts.is_lost:  # a service that does not know a frame again takes it for another turn
+        is_unsaid = not error.applied and has_current_session(value)
+        if is_unsaid and self._attempts.is_lost:  # a service that does not know a frame again may take it for another turn
             return ServiceUnreachable(
                 "No complete answer came, and the session has moved on: the turn has probably run. The session is current now: "
                 "look at it before you send the turn again."

@@ -189,7 +189,8 @@ class Lease(Protocol):
     async def end(self) -> None:
         """End the session for good, in place of a commit: the application has called ``session.end()``.
 
-        No token of it is accepted afterwards, and no later commit brings it back.
+        No token of it is accepted afterwards, and no later commit brings it back. After ``rotate``, without a commit since, it is
+        the session of before that ends. It may come after ``release``, as a commit may.
 
         Raises:
             SessionError: Another turn came first.
@@ -200,7 +201,8 @@ class Lease(Protocol):
         """Go on as another session with the same state: the application has called ``session.rotate()``.
 
         The next commit begins that session, and ends this one, both or none. ``revision``, ``sequence`` and ``epoch`` are those of
-        the new session when this returns.
+        the new session when this returns. What was used up in this one stays used up in the new one. Where the commit fails this
+        may be called again, with another new session in place of the one that did not begin.
 
         Args:
             request: The new session: its id, and its binding.
@@ -358,17 +360,27 @@ def check_lease(lease: Lease, last: int | None = None) -> None:
 def _find_problem(lease: Lease, last: int | None) -> str | None:
     if not has_methods(lease, *STEPS):
         return f"that has not the methods {', '.join(STEPS)}, but is {kind_of(lease)}"
-    epoch, place = getattr(lease, "epoch", ABSENT), getattr(lease, "place", ABSENT)
-    for name in COUNTS if epoch is None else (*COUNTS, "epoch"):
+    return _find_wrong_number(lease, last) or _find_wrong_kind(lease)
+
+
+def _find_wrong_number(lease: Lease, last: int | None) -> str | None:
+    for name in COUNTS if getattr(lease, "epoch", ABSENT) is None else (*COUNTS, "epoch"):
         value = getattr(lease, name, None)
         if type(value) is not int or not 0 <= value <= MAX_INTEGER:
             return f"whose {name} is no number from 0 to 2**53 - 1"
+    if last is not None and lease.sequence <= last:
+        return "whose sequence is not larger than the number of what was sealed last"
+    return None
+
+
+def _find_wrong_kind(lease: Lease) -> str | None:
+    place = getattr(lease, "place", ABSENT)
     if place is not None and not (type(place) is str and PLACE.fullmatch(place)):
         return "whose place is not 1 to 16 letters from a to z"
     if not isinstance(getattr(lease, "payload", ABSENT), Payload | None):
         return "whose payload is neither a Payload nor None"
-    if last is not None and lease.sequence <= last:
-        return "whose sequence is not larger than the number of what was sealed last"
+    if type(getattr(lease, "may_retry", None)) is not bool:
+        return "whose may_retry is neither True nor False"
     return None
 
 

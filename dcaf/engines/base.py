@@ -181,6 +181,7 @@ class Delete(NamedTuple):
 
 
 Write: TypeAlias = "Put | Delete"
+"""What a transaction does to one row."""
 
 RESOLVED: Final = (Now, Plus)
 """Values that the engine works out."""

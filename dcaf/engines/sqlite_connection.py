@@ -171,7 +171,7 @@ class Connection(ABC):
         if self._open is not None:
             self.close()
             self.notice_other_file()
-        path, timeout_s = self._settings.path, self._settings.timeout_s if self._settings.has_lock else 0
+        path, timeout_s = self._settings.path, self._settings.timeout_s
         self._open = sqlite3.connect(path, timeout=timeout_s, isolation_level=None, cached_statements=CACHED_STATEMENTS)
         try:
             self._set_up()
@@ -275,7 +275,7 @@ class Writer(Connection):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self._lock = FileLock(settings.path.with_name(settings.path.name + "-lock"))
+        self._lock = FileLock(settings.path)
         self._is_synchronous: bool | None = None
         self._written: dict[str, Record] = {}
         self._changes = 0
@@ -285,11 +285,11 @@ class Writer(Connection):
         jobs: list[Job] = []
         try:
             with self._lock:
-                self.open()
+                self._retry(self.open)
                 waiting = calls.collect()
                 is_durable = any(job.durable for job in waiting)
                 self._set_synchronous(is_durable=is_durable)
-                self._begin()
+                self._retry(self._begin)
                 jobs = calls.begin(waiting)
                 results = self._do_all(jobs)
                 self._commit(is_durable=is_durable)
@@ -303,6 +303,12 @@ class Writer(Connection):
         else:
             for job, result in zip(jobs, results, strict=True):
                 job.fail(result) if isinstance(result, EngineError | ConfigurationError) else job.finish(result)
+
+    def open(self) -> None:
+        if self._open is None:
+            with suppress(FileExistsError):  # SQLite would let everybody of this machine read it
+                os.close(os.open(self._settings.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        super().open()
 
     def close(self) -> None:
         super().close()
@@ -378,6 +384,8 @@ class Writer(Connection):
         super()._set_up()
         if self.get_pragma("journal_mode = WAL") != "wal":
             raise EngineError(NO_WAL)
+        if not self._settings.has_lock:
+            self.database.execute("PRAGMA busy_timeout = 0")  # its sleeps grow, and those who sleep longest never come to write
         if sys.platform == "darwin":
             self.database.execute("PRAGMA fullfsync = 1")
 
@@ -388,16 +396,18 @@ class Writer(Connection):
             self._is_synchronous = is_full
 
     def _begin(self) -> None:
+        self.database.execute("BEGIN IMMEDIATE")
+
+    def _retry(self, call: Callable[[], None]) -> None:
+        """Call, and call again while another program holds the database, where the kernel has no lock to wait for."""
         end = time.monotonic() + self._settings.timeout_s
         while True:
             try:
-                self.database.execute("BEGIN IMMEDIATE")
+                return call()
             except sqlite3.OperationalError as error:
                 if self._settings.has_lock or not is_busy(error) or time.monotonic() > end:
                     raise
                 time.sleep(RETRY_S)
-            else:
-                return
 
     def _do_all(self, jobs: Iterable[Job]) -> list[Any]:
         results = [self._do(job) for job in jobs]
@@ -522,7 +532,7 @@ def build_error(error: Exception) -> EngineError:
 def describe(error: Exception) -> str:
     """What has happened, in words, and what SQLite or the system call it."""
     if isinstance(error, OSError):
-        return f"the lock beside the database cannot be used ({os.strerror(error.errno or 0)})"
+        return f"the database, or the lock beside it, cannot be opened ({os.strerror(error.errno or 0)})"
     name: str = getattr(error, "sqlite_errorname", type(error).__name__)
     return f"{REASONS.get(find_code(error) & 0xFF, 'SQLite answers with an error')} ({name})"
 

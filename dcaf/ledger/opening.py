@@ -145,6 +145,9 @@ class Opening:
     async def _go_on(self, claims: Claims) -> None:
         """Open a session that a token seals."""
         outcome, rows = await self._transact(self._plan(claims))
+        if rows[STORE_ROW] is None:
+            await self._ledger.prepare(is_emptied=True)
+            outcome, rows = await self._transact(self._plan(claims))
         if not (outcome.applied and self._is_complete(claims, rows)):
             await self._refuse_or_adopt(claims, rows, outcome.now_ms)
             return

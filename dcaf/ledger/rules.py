@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from dcaf.core.claims import Claims
 from dcaf.core.errors import IdempotencyKeyReused, SessionConflict, SessionEnded, SessionError, SessionSuperseded
@@ -34,6 +34,8 @@ from dcaf.ledger.tables import (
 Rows = dict[Record, Row | None]
 """The rows that a transaction has read."""
 
+Applied: TypeAlias = bool | Literal["partial"] | None
+
 IDENTITY_BYTES: Final = DIGEST_BYTES
 
 
@@ -42,11 +44,11 @@ class Lost(NamedTuple):
 
     Attributes:
         answer: The row with it.
-        applied: Whether it answers this very request, as in ``SessionConflict``.
+        applied: Whether it answers this very request, as in ``SessionConflict``; None where nobody can tell.
     """
 
     answer: Record
-    applied: bool | Literal["partial"]
+    applied: Applied
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,11 +212,19 @@ def find_lost(presented: Presented, rows: Rows, claims: Claims, *, now_ms: int, 
     is_recent = now_ms - number(row, "committed") <= reissue_ms
     if branches or not (is_recent and is_next and isinstance(row["answer"], bytes)):
         return None
-    is_same = row["identity"] is not None and row["identity"] == presented.identity
-    if not is_same and presented.request.binding.subject is None:
+    applied = _compare_identity(row, presented.identity)
+    if not applied and presented.request.binding.subject is None:
         return None  # whoever copied an older token would get the newer one for it
-    applied: bool | Literal["partial"] = is_same and (True if row["is_whole"] else "partial")
     return Lost(Record(presented.answer.table, row["answer"]), applied)
+
+
+def _compare_identity(row: Row, identity: bytes | None) -> Applied:
+    """Whether the turn that committed last was of this request; a frame of a WebSocket, for one, has no identity to tell."""
+    if row["identity"] is None or identity is None:
+        return None
+    if row["identity"] != identity:
+        return False
+    return True if row["is_whole"] else "partial"
 
 
 def is_in_progress(keyed: Row) -> bool:

@@ -57,16 +57,17 @@ VALUES: Final = {
     "expires": st.one_of(st.none(), MOMENTS, st.sampled_from([1, LARGEST])),
 }
 
-EXAMPLES: Final = 40
+EXAMPLES: Final = 30
 STEPS: Final = 25
 
 
-def run_machine(make_engine: Callable[[Path], Engine], folder: Path, *, shrink: bool = True) -> None:
+def run_machine(make_engine: Callable[[Path], Engine], folder: Path, *, examples: int = EXAMPLES, shrink: bool = True) -> None:
     """Let an engine and a dict do the same, again and again from the beginning.
 
     Args:
         make_engine: Makes an engine without rows; takes an empty folder.
         folder: Where those folders are made.
+        examples: How often.
         shrink: Whether to look for the shortest steps that fail, which may take minutes.
     """
 
@@ -77,7 +78,7 @@ def run_machine(make_engine: Callable[[Path], Engine], folder: Path, *, shrink: 
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=EXAMPLES,
+            max_examples=examples,
             stateful_step_count=STEPS,
             deadline=None,
             database=None,
@@ -131,6 +132,10 @@ class _Machine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.engine.sync.close()
+
+    @rule(write=st.sampled_from(RECORDS).flatmap(_writes))
+    def write(self, write: Write) -> None:
+        self.transact(Transaction([write.record], writes=[write]))
 
     @rule(transaction=_transactions())
     def transact(self, transaction: Transaction) -> None:

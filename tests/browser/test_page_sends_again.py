@@ -10,8 +10,9 @@ import pytest
 
 from dcaf import Keyring, Session
 from dcaf.agent import create_app
+from dcaf.ledger import Ledger
 from tests.browser.visitor import Visitor, altered
-from tests.client_package.cutting import CUTS, Proxy, RepairingLedger, proxied
+from tests.client_package.cutting import CUTS, Proxy, proxied
 
 HINT = 'if (before?.dcaf?.retry !== true) return "";'
 
@@ -36,7 +37,7 @@ def counting(page: Any) -> Iterator[Any]:
 
     @contextmanager
     def opened(level: str) -> Iterator[Counting]:
-        agent, store = Counter(), RepairingLedger() if level == "L2" else None
+        agent, store = Counter(), Ledger("memory://", audience="counter") if level == "L2" else None
         app = create_app(agent, keys=Keyring.ephemeral(), audience="counter", subject=lambda _: "ada", store=store, page=True)
         with proxied(app) as proxy:
             yield agent, proxy, Visitor(page, proxy.url + "/")

@@ -17,10 +17,9 @@ from starlette.applications import Starlette
 from starlette.routing import Route, WebSocketRoute
 
 from dcaf import SessionMiddleware
-from dcaf.core import Lease, OpenRequest
+from dcaf.ledger import Ledger
 from dcaf.testing import serving
 from tests.client_package.services import AUDIENCE, RING, chat, chat_stream, chat_ws
-from tests.stores_for_tests import MemoryLedger
 
 CUTS: Final = ("before the request", "after the request", "after the head", "in the middle")
 ANSWER_S: Final = 10.0
@@ -44,7 +43,7 @@ class Remembering:
         gate: Where it is not set, the application waits for it.
     """
 
-    def __init__(self, ledger: MemoryLedger | None, **settings: Any) -> None:
+    def __init__(self, ledger: Ledger | None, **settings: Any) -> None:
         routes = [
             Route("/api/chat", chat, methods=["POST"]),
             Route("/api/chat-stream", chat_stream, methods=["POST"]),
@@ -78,15 +77,6 @@ class Remembering:
             return message
 
         await self._application(scope, heard, send)
-
-
-class RepairingLedger(MemoryLedger):
-    """A ledger that says in each envelope that it knows a turn again."""
-
-    async def open(self, request: OpenRequest) -> Lease:
-        lease = await super().open(request)
-        lease.may_retry = True
-        return lease
 
 
 @dataclass
@@ -218,6 +208,6 @@ def relay_frames(proxy: Proxy, client: socket.socket, service: socket.socket) ->
 @contextmanager
 def remembering(level: str = "L2", **settings: Any) -> Iterator[tuple[Remembering, Proxy]]:
     """A service of a level behind a proxy."""
-    service = Remembering(RepairingLedger() if level == "L2" else None, **settings)
+    service = Remembering(Ledger("memory://", audience=AUDIENCE) if level == "L2" else None, **settings)
     with proxied(service) as proxy:
         yield service, proxy

@@ -281,6 +281,20 @@ def test_a_reissue_that_did_nothing_is_adopted_and_the_message_sent_again_but_no
         turn.answered(409, BUSY, refusal)
 
 
+@pytest.mark.parametrize("members", [{"applied": False}, {}])
+def test_a_frame_that_was_sent_before_is_not_taken_for_another_turn(members: Any) -> None:
+    refusal = json.dumps({"type": "error", "code": "session-conflict", "data": {"session": NEWER}, **members})
+    first = begun()
+    assert first.frame(refusal) is None
+    assert json.loads(first.request())["data"]["session"] == NEWER
+    again = begun()
+    assert again.lost()
+    again.request()
+    with pytest.raises(ServiceUnreachable, match="probably run"):
+        again.frame(refusal)
+    assert again._conversation.envelope == NEWER
+
+
 def test_a_decision_that_was_done_waits_no_more() -> None:
     asked = [{"role": "assistant", "content": "?", "data": {"approvals": [ASKED]}}]
     conversation = Conversation(session=HELD, messages=asked)

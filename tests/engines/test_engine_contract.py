@@ -179,4 +179,4 @@ def test_control_a_fault_is_caught(fault: type[_Broken], caught_by: str, tmp_pat
 )
 def test_control_the_machine_finds_a_fault(fault: type[_Broken], tmp_path: Path) -> None:
     with pytest.raises(AssertionError):
-        run_machine(lambda _: fault(), tmp_path, shrink=False)
+        run_machine(lambda _: fault(), tmp_path, examples=500, shrink=False)

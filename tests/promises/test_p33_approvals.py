@@ -8,23 +8,30 @@ import json
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from itertools import chain
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import anyio
 import pytest
 
-from dcaf import Session, tool
+from dcaf import Keyring, Session, tool
 from dcaf.agent import Agent, Approval, create_app
 from dcaf.agent.app import _warn_once
 from dcaf.agent.approvals import to_decided_call
 from dcaf.core import SessionStore
+from dcaf.engines import SqliteEngine
+from dcaf.ledger import Ledger
 from dcaf.testing import tampered
 from dcaf.tools import DecidedCall, Verdict
 from dcaf.tools.decisions import USED
 from dcaf.tools.proposals import VALID_S, add_proposal
 from tests.agent.agents import Clock, decide, exchange, obedient
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, messages_of, scope_of
+from tests.promises import ledgers
 from tests.stores_for_tests import MemoryLedger
 
 NUMBER: Final = 100_000
@@ -193,7 +200,7 @@ def test_a_decision_on_the_clients_word_is_caught(broken: Judge) -> None:
 class Service:
     """A service whose dangerous tool notes what it did, and a client that says to it whatever it likes."""
 
-    def __init__(self, store: SessionStore | None, clock: Clock) -> None:
+    def __init__(self, store: SessionStore | None, clock: Clock, keys: Keyring = RING) -> None:
         self.ran: list[str] = []
         self.proposed = 0
 
@@ -211,7 +218,7 @@ class Service:
             return "scaled"
 
         agent = Agent(obedient(), tools=[drop, scale], clock=clock)
-        self.app = create_app(agent, keys=RING, audience=AUDIENCE, store=store, clock=clock)
+        self.app = create_app(agent, keys=keys, audience=AUDIENCE, store=store, clock=clock)
 
     async def ask(self, message: dict[str, Any], envelope: Any = None, *, path: str = "/api/chat", before: Any = ()) -> Any:
         body = {"messages": [*before, {"role": "user", **message}], **({"data": {"session": envelope}} if envelope else {})}
@@ -331,13 +338,37 @@ ATTACKS: Final = [
     in_the_text,
 ]
 CLOCK: Final = Clock(NOW)
-LEVELS: Final[dict[str, Callable[[], Any]]] = {"L0": lambda: None, "the ledger of the tests": lambda: MemoryLedger(clock=CLOCK)}
+LEVELS: Final = ("L0", "the ledger of the tests", "a ledger on SQLite")
 PATHS: Final = ["/api/chat", "/api/chat-stream"]
 
 
-def attacked(level: str, number: int) -> tuple[Service, Counter[str]]:
+def open_ledger(path: Path, *, branches: bool = False) -> Ledger:
+    """A ledger on SQLite. No promise here is about a power cut."""
+    engine = SqliteEngine(path, durability="relaxed", timeout=timedelta(seconds=20), clock=CLOCK)
+    return Ledger(engine, audience=AUDIENCE, branches=branches)
+
+
+@pytest.fixture
+def make_store(tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Makes the store of a level, with or without branches."""
+    opened: list[Ledger] = []
+
+    def make(level: str, *, branches: bool = False) -> SessionStore | None:
+        if level == "L0":
+            return None
+        if level == "the ledger of the tests":
+            return MemoryLedger(clock=CLOCK, branches=branches)
+        opened.append(open_ledger(tmp_path / f"{len(opened)}.db", branches=branches))
+        return opened[-1]
+
+    yield make
+    for ledger in opened:
+        ledger.engine.sync.close()
+
+
+def attacked(store: SessionStore | None, number: int) -> tuple[Service, Counter[str]]:
     """A service after a number of attacks, and of which kinds those were that had a tool run."""
-    service = Service(LEVELS[level](), CLOCK)
+    service = Service(store, CLOCK)
     rng, through = random.Random(SEED), Counter[str]()
 
     async def run() -> None:
@@ -354,10 +385,10 @@ def attacked(level: str, number: int) -> tuple[Service, Counter[str]]:
 @pytest.mark.promise(33)
 @pytest.mark.parametrize("level", LEVELS)
 def test_no_approval_that_was_not_asked_for_is_executed_over_http(
-    level: str, scale: float, measured: Callable[[int, str], None]
+    level: str, scale: float, measured: Callable[[int, str], None], make_store: Callable[..., Any]
 ) -> None:
     number = max(len(ATTACKS) * 3, int(OVER_HTTP * scale))
-    service, through = attacked(level, number)
+    service, through = attacked(make_store(level), number)
     measured(33, f"{through.total()} of {number:,} over HTTP, {level}")
     assert through.total() == 0, through
     assert service.proposed >= number
@@ -365,8 +396,8 @@ def test_no_approval_that_was_not_asked_for_is_executed_over_http(
 
 @pytest.mark.promise(33)
 @pytest.mark.parametrize("level", LEVELS)
-def test_a_good_approval_is_executed_on_every_wire(level: str) -> None:
-    service = Service(LEVELS[level](), CLOCK)
+def test_a_good_approval_is_executed_on_every_wire(level: str, make_store: Callable[..., Any]) -> None:
+    service = Service(make_store(level), CLOCK)
 
     async def run() -> None:
         for form in ("approvals", "tool_calls"):
@@ -383,7 +414,7 @@ def test_a_good_approval_is_executed_on_every_wire(level: str) -> None:
 def test_approvals_on_the_clients_word_are_caught_over_http(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dcaf.tools.decisions.judge", on_the_clients_word)
     monkeypatch.setattr("dcaf.agent.approvals.use_up", lambda *_, **__: [True])
-    _, through = attacked("L0", len(ATTACKS) * 2)
+    _, through = attacked(None, len(ATTACKS) * 2)
     assert through.total() >= len(ATTACKS)
 
 
@@ -399,30 +430,93 @@ async def replayed(service: Service, times: int) -> list[tuple[int, Any]]:
 
 
 @pytest.mark.promise(33)
-def test_with_a_ledger_no_replayed_approval_is_executed(scale: float, measured: Callable[[int, str], None]) -> None:
+@pytest.mark.parametrize("level", LEVELS[1:])
+def test_with_a_ledger_no_replayed_approval_is_executed(
+    level: str, scale: float, measured: Callable[[int, str], None], make_store: Callable[..., Any]
+) -> None:
     number = max(20, int(OVER_HTTP * scale))
-    fresh = Service(MemoryLedger(clock=CLOCK), CLOCK)
-    branches = Service(MemoryLedger(clock=CLOCK, branches=True), CLOCK)
+    fresh = Service(make_store(level), CLOCK)
+    branches = Service(make_store(level, branches=True), CLOCK)
     answers = asyncio.run(replayed(fresh, number)), asyncio.run(replayed(branches, number))
     ran = len(fresh.ran) + len(branches.ran) - 2
-    measured(33, f"{ran} of {2 * number:,} replayed ones with the ledger of the tests")
+    measured(33, f"{ran} of {2 * number:,} replayed ones, {level}")
     assert fresh.ran == branches.ran == ["v1"]
     assert {status for status, _ in answers[0]} == {409}
     assert {body[0]["data"]["executed_approvals"][0]["output"] for _, body in answers[1]} == {USED}
 
 
+async def approve_at_once(service: Service, envelope: Any, call: Any, times: int) -> None:
+    async with anyio.create_task_group() as group:
+        for _ in range(times):
+            group.start_soon(functools.partial(service.ask, decided({**call, "execute": True}), envelope))
+
+
 @pytest.mark.promise(33)
-def test_approvals_that_are_sent_at_once_are_executed_once_with_a_ledger() -> None:
-    service = Service(MemoryLedger(clock=CLOCK, branches=True), CLOCK)
+@pytest.mark.parametrize("level", LEVELS[1:])
+def test_approvals_that_are_sent_at_once_are_executed_once_with_a_ledger(level: str, make_store: Callable[..., Any]) -> None:
+    service = Service(make_store(level, branches=True), CLOCK)
 
     async def run() -> None:
-        envelope, call = await service.propose()
-        async with anyio.create_task_group() as group:
-            for _ in range(20):
-                group.start_soon(functools.partial(service.ask, decided({**call, "execute": True}), envelope))
+        await approve_at_once(service, *await service.propose(), times=20)
 
     asyncio.run(run())
     assert service.ran == ["v1"]
+
+
+# two processes
+
+
+def propose(path: Path | None, number: int) -> list[tuple[Any, Any]]:
+    """So many sessions in each of which a call waits, made by one process; without a path nothing keeps them."""
+
+    async def run(service: Service) -> list[tuple[Any, Any]]:
+        return [await service.propose() for _ in range(number)]
+
+    with served(path) as service:
+        return asyncio.run(run(service))
+
+
+def approve(path: Path | None, waiting: list[tuple[Any, Any]]) -> list[str]:
+    """Approve each of them several times at once in a process; what ran there."""
+
+    async def run(service: Service) -> None:
+        for envelope, call in waiting:
+            await approve_at_once(service, envelope, call, 3)
+
+    with served(path) as service:
+        asyncio.run(run(service))
+        return service.ran
+
+
+@contextmanager
+def served(path: Path | None) -> Iterator[Service]:
+    """The service in a process, where older sessions go on beside newer ones."""
+    ledger = None if path is None else open_ledger(path, branches=True)
+    try:
+        yield Service(ledger, CLOCK, ledgers.RING)
+    finally:
+        if ledger is not None:
+            ledger.engine.sync.close()
+
+
+def run_by_two(path: Path | None, number: int) -> Counter[str]:
+    """How often each of so many calls ran that two processes were told to run at once."""
+    with ledgers.workers() as found:
+        (waiting,) = ledgers.at_once(found[:1], propose, (path, number))
+        return Counter(chain(*ledgers.at_once(found, approve, (path, waiting), (path, waiting))))
+
+
+@pytest.mark.promise(33)
+def test_two_processes_execute_an_approval_once(tmp_path: Path, scale: float, measured: Callable[[int, str], None]) -> None:
+    number = max(10, int(OVER_HTTP * scale) // 5)
+    ran = run_by_two(tmp_path / "dcaf.db", number)
+    measured(33, f"{ran.total() - len(ran)} of {6 * number:,} approvals of {number} calls, sent to two processes, ran a call again")
+    assert ran == {f"v{at + 1}": 1 for at in range(number)}
+
+
+@pytest.mark.promise(33)
+def test_control_without_a_ledger_two_processes_execute_it_each_time() -> None:
+    assert run_by_two(None, 5) == {f"v{at + 1}": 6 for at in range(5)}
 
 
 @pytest.mark.promise(33)
