@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, Final
 
 from starlette.types import ASGIApp
@@ -17,8 +18,7 @@ from dcaf.agent.app import create_app
 from dcaf.agent.config import require
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.importing import load_target
-from dcaf.engines.memory import URL as MEMORY
-from dcaf.ledger import Ledger
+from dcaf.core.store import SessionStore
 
 try:
     import uvicorn
@@ -32,6 +32,9 @@ CONVERSATION: Final = "DCAF_CONVERSATION"
 LEDGER: Final = "DCAF_LEDGER"
 PAGE: Final = "DCAF_PAGE"
 """The environment variables in which a process that was started for a reload, or as one of several, finds what to serve."""
+
+MEMORY: Final = "memory://"
+"""The url of a ledger that is one process's own."""
 
 WORKERS: Final = "WEB_CONCURRENCY"
 """The environment variable in which uvicorn finds how many processes serve."""
@@ -117,7 +120,7 @@ def named_app() -> ASGIApp:
         raise ConfigurationError(f"{target!r} is neither an Agent, nor an agent function, nor an application. Write module:name.")
     if isinstance(found, Agent) or not _is_app(found):
         name = audience or target
-        store = Ledger(ledger, audience=name) if ledger else None
+        store = _open_ledger(ledger, name) if ledger else None
         return create_app(found, audience=name, conversation=conversation or None, store=store, page=bool(page))
     if audience or conversation or ledger or page:
         raise ConfigurationError(
@@ -125,6 +128,12 @@ def named_app() -> ASGIApp:
         )
     app: ASGIApp = found
     return app
+
+
+def _open_ledger(url: str, audience: str) -> SessionStore:
+    """A ledger, which is imported only where there is one: this module is part of every program with an agent."""
+    ledger: SessionStore = import_module("dcaf.ledger").Ledger(url, audience=audience)
+    return ledger
 
 
 def _is_app(found: Any) -> bool:

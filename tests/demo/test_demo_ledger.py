@@ -47,6 +47,13 @@ def test_the_story_ends_well_and_leaves_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("arguments", "is_loaded"), [([], False), (["--ledger"], True)])
+def test_a_newcomer_does_not_wait_for_a_ledger_that_they_did_not_ask_for(arguments: list[str], is_loaded: bool) -> None:
+    program = "import sys; from dcaf.cli import main; main(['demo', *sys.argv[1:]]); print('dcaf.ledger' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == str(is_loaded)
+
+
 def failed(capsys: pytest.CaptureFixture[str]) -> set[str]:
     """What of the story failed, without what only follows from it."""
     printed = capsys.readouterr().out
