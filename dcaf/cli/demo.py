@@ -34,6 +34,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def _demo(options: argparse.Namespace) -> int:
+    if options.ledger:
+        load_module("cryptography", what="A ledger", extra="demo,crypto")
     story = "dcaf.demo.ledger_story" if options.ledger else "dcaf.demo.story"
     modules = ("uvicorn", "dcaf.testing.server", "dcaf.demo.app", story)
     _, server, app, told = (load_module(name, what="The demo", extra="demo") for name in modules)

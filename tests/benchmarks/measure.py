@@ -14,6 +14,8 @@ import json
 import logging
 import os
 import platform
+import sqlite3
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -91,7 +93,7 @@ def describe(*, quick: bool, minutes: float) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "system": platform.system(),
         "python": platform.python_version(),
-        "versions": {name: found for name in LIBRARIES if (found := _version(name))},
+        "versions": {name: found for name in LIBRARIES if (found := _version(name))} | _versions_of_stores(),
     }
 
 
@@ -136,6 +138,15 @@ def _version(name: str) -> str | None:
     """The installed version, also of what only the servers have."""
     found = next(iter(distributions(name=name, path=[*sys.path, str(load.EXTRAS)])), None)
     return None if found is None else found.version
+
+
+def _versions_of_stores() -> dict[str, str]:
+    """SQLite's, and that of Redis where there is one."""
+    found = {"SQLite": sqlite3.sqlite_version}
+    if ledger_load.has_redis():
+        told = subprocess.run(["redis-server", "--version"], capture_output=True, text=True, check=True).stdout
+        found["Redis"] = told.partition("v=")[2].partition(" ")[0]
+    return found
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import socket
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,10 @@ from tests.benchmarks.sealing import AUDIENCE
 ONCE = harness.Effort(rounds=2, least_rounds=2, batch_s=0, table_s=0)
 
 
-@pytest.mark.parametrize("how", ["inline", "thread", "ungrouped"])
-def test_each_way_to_run_the_engines_statements_takes_a_turn(how: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("build", [Inline, sqlite_engine, Ungrouped])
+def test_each_way_to_run_the_engines_statements_takes_a_turn(build: Callable[[Path], Engine], tmp_path: Path) -> None:
     path = tmp_path / "dcaf.db"
-    engine: Engine = {"inline": Inline, "thread": sqlite_engine, "ungrouped": Ungrouped}[how](path)
-    assert asyncio.run(turns_of(engine, 3)) == 3
+    assert asyncio.run(turns_of(build(path), 3)) == 3
     assert asyncio.run(turns_of(sqlite_engine(path), 0)) == 3
 
 

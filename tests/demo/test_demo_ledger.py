@@ -76,6 +76,13 @@ def test_control_with_epochs_alone_older_sessions_are_accepted(
     assert failed(capsys) == OLDER | LOST
 
 
+def test_without_what_encrypts_it_says_what_to_install() -> None:
+    program = "import sys; sys.modules['cryptography'] = None; from dcaf.cli import main; sys.exit(main(['demo', '--ledger']))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "dcaf: A ledger needs cryptography: pip install 'dcaf[demo,crypto]'\n"
+
+
 @contextmanager
 def demo_served(folder: Path) -> Iterator[tuple[str, str]]:
     """`dcaf demo --serve --ledger`: its base URL and that of its ledger."""

@@ -48,6 +48,17 @@ def write_until_killed(path: str) -> None:
         os.write(1, b"%d\n" % (1 if row is None else int(row["count"] or 0) + 1))
 
 
+def say_before_writing(path: str) -> None:
+    """Say each number too early."""
+    engine = open_counts(path)
+    record = Record(COUNTS, b"a")
+    while True:
+        row = engine.sync.transact(Transaction([record])).rows[0]
+        os.write(1, b"%d\n" % (1 if row is None else int(row["count"] or 0) + 1))
+        time.sleep(0.02)
+        engine.sync.transact(add())
+
+
 def make_tables(path: str) -> None:
     """Make all tables as soon as the parent says so, and count in each."""
     engine = open_counts(path)

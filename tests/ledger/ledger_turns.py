@@ -159,7 +159,7 @@ class World:
             await self._stream(session, send, how)
             return
         await self._act(session, how)
-        await send({"type": "http.response.start", "status": 500 if how == "500" else 200, "headers": [JSON_TYPE]})
+        await send({"type": "http.response.start", "status": 500 if how.endswith("500") else 200, "headers": [JSON_TYPE]})
         await send({"type": "http.response.body", "body": json.dumps({"n": session.get("n", 0)}).encode()})
 
     async def _act(self, session: Any, how: str) -> None:
@@ -175,13 +175,14 @@ class World:
             self.used.append(await session.once(how))
             return
         session.incr("n")
-        if how == "raises":
-            raise RuntimeError("a bug")
         if how == "blocks":
             time.sleep(1.0)  # noqa: ASYNC251 - the loop is blocked on purpose
-        if how == "waits":
+        if how.startswith("waits"):
+            go = self.go
             self.entered.set()
-            await self.go.wait()
+            await go.wait()
+        if how.endswith("raises"):
+            raise RuntimeError("a bug")
 
     async def _stream(self, session: Any, send: Any, how: str) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [LINES]})

@@ -183,6 +183,6 @@ def test_a_safe_request_adopts_and_claims_nothing(build: Any) -> None:
 
 def test_the_store_is_marked_only_where_a_roll_out_was_asked_for(build: Any) -> None:
     world = build()
-    run(lambda: world.turn())
+    run(world.turn)
     assert world.engine.sync.transact(Transaction([STORE_ROW])).rows[0]["adopting"] is None
     assert STORE.name == "dcaf_store"

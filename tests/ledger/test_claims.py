@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import sys
 import time
 from datetime import timedelta
@@ -292,8 +291,9 @@ def test_the_session_of_a_process_that_died_is_free_after_the_lease(build: Any, 
 
     async def scenario() -> Any:
         first = await world.turn()
-        dead = subprocess.run([sys.executable, "-c", DIES, world.engine.url, json.dumps(first.session)], check=False)
-        assert dead.returncode == -9
+        command = [sys.executable, "-c", DIES, world.engine.url, json.dumps(first.session)]
+        dead = await asyncio.create_subprocess_exec(*command)
+        assert await dead.wait() == -9
         early = await world.turn(first.session)
         await asyncio.sleep(0.5)
         return early, await world.turn(first.session)

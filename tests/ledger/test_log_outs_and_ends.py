@@ -237,19 +237,22 @@ def test_no_late_commit_brings_a_revoked_session_back(build: Any) -> None:
                     turn.session.incr("n")
                 envelope = turn.envelope
 
+    def go_on_in_a_thread(envelope: Any) -> None:
+        run(lambda: go_on(envelope))
+
     for _ in range(10):
-        session = run(lambda: world.turn()).session
+        session = run(world.turn).session
         session_id = claims_of(session)["sid"]
-        threads = [Thread(target=lambda: run(lambda: go_on(session))) for _ in range(3)]
+        threads = [Thread(target=go_on_in_a_thread, args=[session]) for _ in range(3)]
         for thread in threads:
             thread.start()
-        run(lambda: world.ledger.revoke(session_id))
+        asyncio.run(world.ledger.revoke(session_id))
         ended = read(world, session_row(session_id))["ended"]
         for thread in threads:
             thread.join(10)
         assert ended is not None
         assert read(world, session_row(session_id))["ended"] == ended
-        assert run(lambda: world.turn(session)).told == ENDED
+        assert asyncio.run(world.turn(session)).told == ENDED
 
 
 def test_control_a_commit_that_does_not_look_at_the_tombstone_is_noticed(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,7 +291,9 @@ def test_a_session_that_nobody_knows_yet_is_revoked_before_it_is_committed(build
 
 
 def test_a_tombstone_is_kept_as_long_as_a_token_could_be_valid(build: Any) -> None:
-    world = build(absolute_timeout=timedelta(days=3))
+    world = build(
+        absolute_timeout=timedelta(days=3), middleware={"absolute_timeout": timedelta(days=3), "idle_timeout": timedelta(1)}
+    )
 
     async def scenario() -> Any:
         first = await world.turn()

@@ -30,7 +30,7 @@ def lose(world: Any, again: Any, how: str = "count", *, subject: str | None = "a
 
 def test_the_same_request_gets_the_answer_that_was_lost_and_is_not_done_again(build: Any) -> None:
     world = build()
-    lost, again = lose(world, lambda old: world.turn(old))
+    lost, again = lose(world, world.turn)
     assert again.told == CONFLICT
     assert again.value["applied"] is True
     assert again.session["dcaf"]["token"] == lost.session["dcaf"]["token"]
@@ -295,7 +295,7 @@ def test_what_is_kept_is_sealed_again_by_the_key_that_is_active(build: Any) -> N
     older, newer = RING.active, Key.generate("k8")
     world = build()
     after = build(engine=world.engine, clock=world.clock, middleware={"keys": Keyring(newer, older)})
-    _, again = lose(world, lambda old: after.turn(old))
+    _, again = lose(world, after.turn)
     assert again.session["dcaf"]["token"].split(".")[1] == "k8"
     assert run(lambda: after.turn(again.session)).value["n"] == 3
 
@@ -303,7 +303,7 @@ def test_what_is_kept_is_sealed_again_by_the_key_that_is_active(build: Any) -> N
 def test_what_is_kept_by_a_key_that_is_gone_is_superseded(build: Any) -> None:
     world = build()
     after = build(engine=world.engine, clock=world.clock, middleware={"keys": Keyring(Key.generate("k8"))})
-    _, again = lose(world, lambda old: after.turn(old))
+    _, again = lose(world, after.turn)
     assert again.code in {"session-invalid", "session-superseded"}
 
 
@@ -332,7 +332,7 @@ def test_control_a_plain_answer_is_found_in_the_file(
         return
     monkeypatch.setattr("dcaf.core.kept.encrypt_kept", lambda key, audience, session_id, plain: plain)
     world = build()
-    token = run(lambda: world.turn()).session["dcaf"]["token"]
+    token = run(world.turn).session["dcaf"]["token"]
     assert token.encode() in b"".join(path.read_bytes() for path in tmp_path.iterdir())
 
 

@@ -48,7 +48,7 @@ def world(tmp_path: Path, clock: Any) -> Any:
 def test_a_number_an_epoch_and_a_session_that_the_copy_does_not_have_are_refused_and_told(
     world: World, tmp_path: Path, clock: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    first = run(lambda: world.turn()).session
+    first = run(world.turn).session
 
     async def act(lost: World) -> Any:
         moved = (await lost.turn(first)).session
@@ -78,7 +78,7 @@ def test_control_without_the_comparison_a_token_ahead_of_its_row_is_only_superse
     world: World, tmp_path: Path, clock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dcaf.ledger.opening.is_ahead", lambda *rows, **settings: False)
-    first = run(lambda: world.turn()).session
+    first = run(world.turn).session
 
     async def act(lost: World) -> Any:
         return (await lost.turn(first)).session

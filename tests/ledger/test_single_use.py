@@ -172,7 +172,7 @@ def test_of_two_processes_exactly_one_uses_each_key(build: Any, kind: str) -> No
     if kind == "memory":
         return  # no other process sees it
     world = build(clock=time.time, freshness=False)
-    session = run(lambda: world.turn()).session
+    session = run(world.turn).session
     command = [sys.executable, "-c", RACE, world.engine.url, json.dumps(session), str(RACES)]
     racers = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     for racer in racers:

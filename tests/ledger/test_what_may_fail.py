@@ -217,7 +217,7 @@ def test_a_row_of_a_session_has_less_than_200_bytes(build: Any, kind: str, tmp_p
     with closing(sqlite3.connect(tmp_path / "dcaf.db")) as database:
         columns = [name for _, name, *_ in database.execute("PRAGMA table_info(dcaf_sessions)")]
         size = "+".join(f"coalesce(length(CAST({name} AS BLOB)),0)" for name in columns if name not in {"expires", "until"})
-        payload = database.execute(f"SELECT sum(payload), sum(ncell) FROM dbstat WHERE name='dcaf_sessions'").fetchone()
+        payload = database.execute("SELECT sum(payload), sum(ncell) FROM dbstat WHERE name='dcaf_sessions'").fetchone()
         assert database.execute(f"SELECT max({size}) FROM dcaf_sessions").fetchone()[0] < 200
     assert payload[0] / 100 < 200
 
@@ -264,7 +264,7 @@ def test_what_on_event_raises_changes_nothing(build: Any) -> None:
 def test_a_ledger_of_another_audience_is_refused_and_told(build: Any, caplog: pytest.LogCaptureFixture) -> None:
     world = build()
     world.ledger.audience = "another"
-    assert run(lambda: world.turn()).told == UNAVAILABLE
+    assert run(world.turn).told == UNAVAILABLE
     assert "audience=" in caplog.text
 
 
@@ -322,7 +322,7 @@ def test_wrong_arguments_of_its_methods_say_what_to_write() -> None:
 
 def test_random_bytes_that_are_none_are_refused(build: Any) -> None:
     world = build(randomness=lambda count: b"")
-    assert run(lambda: world.turn()).told == UNAVAILABLE
+    assert run(world.turn).told == UNAVAILABLE
 
 
 def test_it_says_what_it_is(tmp_path: Path) -> None:

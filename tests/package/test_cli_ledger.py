@@ -10,6 +10,7 @@ import re
 import shutil
 import sqlite3
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -363,6 +364,15 @@ def run_as_nobody() -> int:
         os.setgid(65_534)
         os.setuid(65_534)
     return main()
+
+
+def test_an_operator_needs_nothing_that_encrypts(tmp_path: Path) -> None:
+    fill(tmp_path)
+    program = "import sys; sys.modules['cryptography'] = None; from dcaf.cli import main; sys.exit(main(sys.argv[1:]))"
+    listed_by = [sys.executable, "-c", program, "ledger", "list", "--url", f"sqlite:///{tmp_path}/dcaf.db"]
+    done = subprocess.run(listed_by, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("1 session.\n")
 
 
 def test_a_session_id_that_begins_with_a_hyphen_is_no_option(tmp_path: Path) -> None:

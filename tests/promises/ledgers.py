@@ -51,6 +51,7 @@ class Service:
 
     Args:
         store: What keeps its sessions; None for nothing.
+        keys: The keys.
 
     Attributes:
         runs: Message -> how often the application ran for it.
@@ -60,6 +61,7 @@ class Service:
     """
 
     store: SessionStore | None
+    keys: Keyring = RING
     runs: Counter[str] = field(default_factory=Counter)
     effects: Counter[str] = field(default_factory=Counter)
     begun: dict[str | None, str] = field(default_factory=dict)
@@ -67,8 +69,12 @@ class Service:
 
     def __post_init__(self) -> None:
         self.app: Any = SessionMiddleware(
-            self._answer, keys=RING, audience=AUDIENCE, subject=find_user, store=self.store, carriers=("body", HeaderCarrier())
+            self._answer, keys=self.keys, audience=AUDIENCE, subject=find_user, store=self.store, carriers=("body", HeaderCarrier())
         )
+
+    def do(self, message: str) -> None:
+        """Do what may be done once for a message."""
+        self.effects[message] += 1
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
         try:
@@ -89,7 +95,7 @@ class Service:
             await self._answer_in_pieces(message, send)
         else:
             await self._take_note(message)
-            await _send_json(send, {"n": current_session()["n"]})
+            await _send_json(send, {"n": current_session()["n"], "id": current_session().id})
 
     async def _answer_in_pieces(self, message: str, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/x-ndjson")]})
@@ -103,7 +109,7 @@ class Service:
     async def _take_note(self, message: str) -> None:
         session = current_session()
         if await session.once(message):
-            self.effects[message] += 1
+            self.do(message)
         session.incr("n")
         session["said"] = [*session.get("said", [])[-40:], message]
         if self.pause is not None:
@@ -189,13 +195,13 @@ async def exchange(
     scope = {"type": "http", "http_version": "1.1", "method": method, "path": path, "query_string": b"", "headers": headers}
     with suppress(Left, SessionError, StoreError):  # a server ends the connection
         await app(scope, receive, send)
-    return Got(status, list(_parse(bytes(received), whole=reads is None)))
+    return Got(status, list(find_values(bytes(received))))
 
 
-def _parse(received: bytes, *, whole: bool) -> Iterator[Any]:
-    lines = received.split(b"\n")
-    for at, line in enumerate(lines):
-        if line and (whole or at < len(lines) - 1 or line.endswith(b"}")):
+def find_values(received: bytes) -> Iterator[Any]:
+    """The JSON values of an answer, or of the lines of a stream, that came whole: all messages here end with a value."""
+    for line in received.split(b"\n"):
+        if line:
             yield json.loads(line)
 
 

@@ -22,6 +22,8 @@ from dcaf.client import Approval, AsyncClient, Client, Conversation, Turn
 from dcaf.core import OpenRequest, Payload, SessionHost, StatelessStore
 from dcaf.core.claims import Binding, Claims
 from dcaf.core.context import running
+from dcaf.core.store import StoreSettings
+from dcaf.ledger import Ledger
 from dcaf.testing import MISUSES, AsyncSessionClient, FrozenClock, Reply, SessionClient, serving
 from dcaf.tools import Call, DecidedCall, PlatformContext, ToolRunner, decide, pending, propose
 from tests.asgi.wire import call
@@ -34,6 +36,7 @@ PACKAGES = (
     "dcaf.agent",
     "dcaf.client",
     "dcaf.demo",
+    "dcaf.ledger",
     "dcaf.integrations.fastapi",
     "dcaf.integrations.starlette",
     "dcaf.testing",
@@ -88,6 +91,10 @@ def read_only() -> ReadOnlySession:
 
 def hosting() -> SessionHost:
     return SessionHost(keys=RING, audience="jobs")
+
+
+def ledger() -> Ledger:
+    return Ledger("memory://", audience="jobs")
 
 
 async def served_by(turn: Any) -> Any:
@@ -267,6 +274,14 @@ JSON = {"content-type": "application/json"}
 
 
 ENTRIES: dict[str, Entry] = {
+    # ledger
+    "dcaf.ledger.Ledger": Entry({"engine": "memory://", "audience": "jobs"}, then=lambda ledger: ledger.sessions("ada")),
+    "dcaf.ledger.Ledger.open": Entry({"request": OpenRequest("A" * 22, None, Binding("jobs"))}, on=ledger),
+    "dcaf.ledger.Ledger.check_settings": Entry({"settings": StoreSettings("jobs", timedelta(days=1), True)}, on=ledger),
+    "dcaf.ledger.Ledger.log_out": Entry({"subject": "ada"}, on=ledger),
+    **{f"dcaf.ledger.Ledger.{name}": Entry({"session_id": "A" * 22}, on=ledger) for name in ("revoke", "unlock")},
+    "dcaf.ledger.Ledger.sessions": Entry({"subject": "ada"}, on=ledger),
+    **{f"dcaf.ledger.Ledger.{name}": Entry(on=ledger) for name in ("all_sessions", "purge", "mark_restored", "check", "aclose")},
     # core
     "dcaf.core.Binding": Entry({"audience": "shop", "subject": "ada"}),
     "dcaf.core.Claims": Entry(CLAIMS._asdict()),

@@ -83,9 +83,14 @@ class Client:
         path, has_key = rng.choice(list(PIECES)), self.session is None or rng.random() < 0.5
         return {"say": words, "session": self.session, "path": path, "key": f"key {words}" if has_key else None}
 
+    @property
+    def may_lose(self) -> bool:
+        """Whether the answer to its next turn may be lost: what then becomes of an anonymous first turn is not promised."""
+        return self.session is not None or self.user is not None
+
     def loses(self, request: dict[str, Any], rng: random.Random) -> int | None:
-        """After how many messages its answer is lost; None for one that arrives. An anonymous first turn is not promised."""
-        if rng.random() >= LOST or (self.session is None and self.user is None):
+        """After how many messages its answer is lost; None for one that arrives."""
+        if rng.random() >= LOST or not self.may_lose:
             return None
         return rng.randrange(PIECES[request["path"]])
 

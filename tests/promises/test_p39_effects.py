@@ -14,10 +14,11 @@ import asyncio
 import copy
 import functools
 import json
+import os
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -31,22 +32,59 @@ from dcaf import Session, tool
 from dcaf.agent import Agent, AgentResult, ProposedCall, RunConfig, create_app
 from dcaf.agent.approvals import ApprovedCall, Execution
 from dcaf.agent.run_state import RunState
-from dcaf.core import OpenRequest
+from dcaf.core import OpenRequest, SessionStore
+from dcaf.core.base64url import encode
 from dcaf.core.claims import Binding
+from dcaf.engines import MemoryEngine, SqliteEngine
+from dcaf.ledger import Ledger
 from dcaf.tools.decisions import Spending
 from dcaf.tools.proposals import mark_decided
 from tests.asgi.sockets import scope_of as socket_scope
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, messages_of, scope_of
 from tests.stores_for_tests import MemoryLedger
 
-LEVELS: Final = {"L0": False, "the ledger of the tests": True}
-"""Whether each has a ledger."""
+LEVELS: Final = ("L0", "the ledger of the tests", "a ledger in memory", "a ledger on SQLite", "a ledger without branches")
+"""What keeps the sessions. Without branches an older session is refused, and its client gets the newest one for it."""
 
 POINTS: Final = 300
 LATER_S: Final = 3600.0
 LONGEST_S: Final = 1.0
 SPAN: Final = 110
 """Rounds of the event loop over which the points are spread: more than a turn takes."""
+
+SQLITE_SPAN: Final = 800
+"""The same for turns that wait for a thread and a file, meanwhile the loop goes on."""
+
+SQLITE_PART: Final = 6
+"""One point in so many is tried there, and without branches."""
+
+ENGINES: Final[dict[str, SqliteEngine]] = {}
+"""One for all trials: their sessions have ids of their own."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A file for the ledgers. No promise here is about a power cut, or about a loop whose clock is put forward."""
+    path = tmp_path_factory.mktemp("effects") / "dcaf.db"
+    ENGINES["sqlite"] = SqliteEngine(path, durability="relaxed", timeout=timedelta(days=1))
+    yield
+    ENGINES.pop("sqlite").sync.close()
+
+
+def make_store(level: str) -> SessionStore | None:
+    """The store of a trial."""
+    if level == "L0":
+        return None
+    if level == "the ledger of the tests":
+        return MemoryLedger(branches=True)
+    engine = ENGINES["sqlite"] if level == "a ledger on SQLite" else MemoryEngine()
+    return Ledger(engine, audience=AUDIENCE, branches=level != "a ledger without branches")
+
+
+def find_points(level: str, scale: float) -> range:
+    """The points to try."""
+    part = SQLITE_PART if level in LEVELS[3:] else 1
+    return range(0, POINTS, min(POINTS // 10, part * max(1, int(1 / scale) // 4)))
 
 
 class Broken(Exception):
@@ -75,12 +113,14 @@ class Trial:
         leaves_after: After how many messages it leaves, in the very step in which it gets the last.
         way_s: How long a message is on its way, in seconds.
         store: What keeps the sessions; None for nothing.
+        session_id: Of the session of turns in a program.
     """
 
     kinds: list[str]
     pause: Callable[[], int]
     way_s: float = 0
-    store: MemoryLedger | None = None
+    store: SessionStore | None = None
+    session_id: str = field(default_factory=lambda: encode(os.urandom(16)))
     begun: Counter[str] = field(default_factory=Counter)
     breaks: bool = False
     is_gone: bool = False
@@ -102,7 +142,9 @@ class Trial:
     async def session(self, held: Session | None) -> AsyncGenerator[Session]:
         """The session of a turn in a program."""
         session = copy.copy(held) if held else Session()
-        lease = session._state.lease = await self.store.open(OpenRequest("A" * 22, None, Binding("tests"))) if self.store else None
+        lease = session._state.lease = (
+            await self.store.open(OpenRequest(self.session_id, None, Binding("tests"))) if self.store else None
+        )
         try:
             yield session
         finally:
@@ -251,7 +293,8 @@ async def over_http(trial: Trial, message: Any, held: Any, act: Any, *, path: st
     await act(trial, task, gone=gone)
     with suppress(asyncio.CancelledError, Exception):
         await task
-    *whole, _ = bytes(received + b"\n" if path == "/api/chat" else received).split(b"\n")
+    is_one = path == "/api/chat" or received.startswith(b'{"type":"about:blank"')  # a refusal, which is no stream
+    *whole, _ = bytes(received + b"\n" if is_one else received).split(b"\n")
     return newest([json.loads(line) for line in whole if line], held)
 
 
@@ -274,7 +317,7 @@ async def over_socket(trial: Trial, message: Any, held: Any, act: Any) -> Any:
             raise OSError
         if sent["type"] == "websocket.send":
             heard.append(json.loads(sent["text"]))
-            if heard[-1]["type"] == "done":
+            if heard[-1]["type"] == "done" or "code" in heard[-1]:  # a refusal, after which nothing comes
                 is_done.set()
             if trial.receive():
                 inbound.put_nowait({"type": "websocket.disconnect", "code": 1001})
@@ -392,14 +435,14 @@ WORDS: Final = {
 
 
 async def tried(
-    wire: Any, happens: Any, point: int, among: Sequence[str] = tuple(KINDS), way_s: float = 0, *, has_ledger: bool = False
+    wire: Any, happens: Any, point: int, among: Sequence[str] = tuple(KINDS), way_s: float = 0, *, level: str = "L0"
 ) -> tuple[int, int]:
     """How many calls have begun twice, and how many were used up and never begun, of some that are chosen among kinds."""
     rng = random.Random(point)
     kinds = [rng.choice(among) for _ in range(rng.randint(1, 3))]
-    trial = Trial(kinds, lambda: rng.randint(0, 6), way_s, MemoryLedger(branches=True) if has_ledger else None)
+    trial = Trial(kinds, lambda: rng.randint(0, 6), way_s, make_store(level))
     TRIAL.set(trial)
-    round_ = point * SPAN // POINTS
+    round_ = point * (SQLITE_SPAN if level == "a ledger on SQLite" else SPAN) // POINTS
 
     async def act(trial: Trial, task: Any, **how: Any) -> None:
         for _ in range(round_):
@@ -409,8 +452,10 @@ async def tried(
     before = await wire(trial, ASK, None, nothing)
     held = await wire(trial, approved(trial), before, act)
     trial.breaks, trial.is_gone, trial.leaves_after = False, False, None
-    for session in (before, held) if has_ledger else (held,):
-        await wire(trial, approved(trial), session, nothing)
+    for session in (held,) if level == "L0" else (before, held):
+        newer = await wire(trial, approved(trial), session, nothing)
+        if level == "a ledger without branches":  # it was perhaps given the newest session, and nothing else
+            await wire(trial, approved(trial), newer, nothing)
     with suppress(TimeoutError):
         async with asyncio.timeout(LONGEST_S):  # for threads that nobody waits for
             while len(trial.begun) < len(kinds):  # noqa: ASYNC110 - a thread counts
@@ -439,8 +484,8 @@ def swept(wire: Any, happens: Any, points: range, *, until: int | None = None, *
 def test_what_was_approved_begins_once_however_its_turn_ends(
     wire: Any, level: str, scale: float, measured: Callable[[int, str], None]
 ) -> None:
-    points = range(0, POINTS, max(1, int(1 / scale) // 4))
-    found = {happens: swept(wire, happens, points, has_ledger=LEVELS[level]) for happens in ENDS[wire]}
+    points = find_points(level, scale)
+    found = {happens: swept(wire, happens, points, level=level) for happens in ENDS[wire]}
     twice, never = (sum(counts) for counts in zip(*found.values(), strict=True))
     ends = ", ".join(WORDS[happens] for happens in found)
     measured(
@@ -461,8 +506,8 @@ AT_ONCE: Final[dict[str, Any]] = {"among": ["beside", "in_thread_beside"], "way_
 def test_of_calls_that_begin_at_once_none_is_used_up_by_the_message_of_another(
     wire: Any, level: str, scale: float, measured: Callable[[int, str], None]
 ) -> None:
-    points = range(0, POINTS, max(1, int(1 / scale) // 4))
-    twice, never = swept(wire, leave_with_a_message, points, has_ledger=LEVELS[level], **AT_ONCE)
+    points = find_points(level, scale)
+    twice, never = swept(wire, leave_with_a_message, points, level=level, **AT_ONCE)
     measured(
         39,
         f"{WORDS[wire]}, {level}, calls side by side: {twice} begun twice, {never} used up and never begun, "
@@ -594,7 +639,7 @@ def test_what_is_broken_at_the_store_is_caught(
 ) -> None:
     broken(monkeypatch)
     at = ["twice", "never"].index(kind)
-    assert swept(wire, happens, range(POINTS), until=at, has_ledger=True)[at]
+    assert swept(wire, happens, range(POINTS), until=at, level="a ledger in memory")[at]
 
 
 CONTROLS: Final = [

@@ -1,0 +1,25 @@
+"""Two workers of uvicorn on one SQLite file behind nginx, while keys rotate, sessions are revoked and workers are killed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.promises.behind_nginx import run
+
+SCALE = float(os.environ.get("DCAF_SCALE", "0.1"))
+
+
+@pytest.mark.soak
+def test_ten_thousand_turns_leave_nobody_stuck_and_nothing_done_twice(tmp_path: Path) -> None:
+    sums = run(tmp_path, int(10_000 * SCALE), kills=max(2, int(20 * SCALE)))
+    print(f"two workers behind nginx: {sums}")
+    assert (sums.stuck, sums.twice, sums.missing, sums.resurrected) == (0, 0, 0, 0)
+    assert min(sums.killed, sums.unanswered, sums.revoked, sums.rotated) > 1
+
+
+@pytest.mark.soak
+def test_control_without_a_ledger_turns_are_done_twice(tmp_path: Path) -> None:
+    assert run(tmp_path, 300, kills=1, is_kept=False).twice > 0
