@@ -1,9 +1,9 @@
 """Runs the documents: every code block of README.md and docs/ is executed or parsed by the tests.
 
-Blocks of one document share their names, in order. What each language does: ``python`` is executed, ``sh`` is run by bash in
-an empty folder with the environment's programs on the path, ``json`` and ``toml`` are parsed, ``text`` and ``http`` are
-pictures. A block of ``js`` or ``ts`` is a program of its own, run by Node.js beside ``examples/client.mjs``; ``ts`` is compiled
-before.
+Blocks of one document share their names, in order. What each language does: ``python`` is executed in a folder of its own,
+``sh`` is run by bash in an empty folder with the environment's programs on the path, ``json`` and ``toml`` are parsed, ``text``
+and ``http`` are pictures. A block of ``js`` or ``ts`` is a program of its own, run by Node.js beside ``examples/client.mjs``;
+``ts`` is compiled before.
 
 In a document that speaks of ``$URL`` the demo runs at the address that this variable of the environment has.
 """
@@ -15,6 +15,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -128,13 +129,17 @@ def _is_in_ci(line: str) -> bool:
 def _setup(namespace: dict[str, object]) -> None:
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.delenv("DCAF_KEYS", raising=False)
-    namespace["monkeypatch"] = monkeypatch
+    files = tempfile.TemporaryDirectory(prefix="dcaf-docs-", ignore_cleanup_errors=True)  # an engine may have its file open still
+    monkeypatch.chdir(files.name)
+    namespace.update(monkeypatch=monkeypatch, files=files)
 
 
 def _teardown(namespace: dict[str, object]) -> None:
-    patch = namespace["monkeypatch"]
+    patch, files = namespace["monkeypatch"], namespace["files"]
     assert isinstance(patch, pytest.MonkeyPatch)
+    assert isinstance(files, tempfile.TemporaryDirectory)
     patch.undo()
+    files.cleanup()
 
 
 @pytest.fixture(scope="module")

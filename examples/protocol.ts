@@ -95,7 +95,7 @@ export type AgentEvent =
   | { type: "executed_approvals"; executed_approvals: ExecutedApproval[] }
   | { type: "session"; data: { session: Session } }
   | { type: "done"; stop_reason: string; meta_data: Partial<MetaData>; data?: Data }
-  | { type: "error"; code: string; error?: string; applied?: boolean | "partial"; data?: { session: Session } };
+  | { type: "error"; code: string; error?: string; applied?: boolean | "partial"; ran?: boolean; data?: { session: Session } };
 
 /** Why a turn was refused: the body of an answer that is no success (RFC 9457). */
 export interface Problem {
@@ -105,6 +105,7 @@ export interface Problem {
   detail: string;
   code: string;
   applied?: boolean | "partial"; // of "session-conflict": whether what was asked for has been done
+  ran?: boolean; // of "session-unavailable": whether the turn had run
   data?: { session: Session }; // adopt it: {"dcaf": {"token": "new"}} says that the session before is dead
   problems?: { path: string; problem: string }[]; // of "malformed-request"
 }
@@ -114,12 +115,17 @@ export interface Options {
   signal?: AbortSignal;
 }
 
+/** What a turn of client.mjs tells as it comes. After "again" what came before is void: it was lost, and the turn was sent again. */
+export type TurnEvent = AgentEvent | { type: "again"; attempt: number };
+
 /** What a turn of client.mjs gives. */
 export interface Answered extends Answer {
   restarted: string; // the code of the refusal after which a new session was begun, else empty
+  attempts: number; // how often the turn was sent: more than once where an answer was lost
 }
 
 /** Why a turn of client.mjs has no answer: the code of the service, or http-404 and the like, or one of its own. */
 export interface TurnError extends Error {
   code: "aborted" | "no-answer" | "broken-off" | "no-end" | "not-json" | (string & {});
+  applied?: boolean | "partial"; // of "session-conflict": true where the turn was done, and its words are lost
 }

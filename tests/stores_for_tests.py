@@ -30,7 +30,7 @@ from dcaf.core import (
     StatelessLease,
 )
 
-Step = Literal["open", "spend", "give_back", "latest", "commit", "release"]
+Step = Literal["open", "spend", "give_back", "latest", "commit", "end", "rotate", "release"]
 Happening = Callable[[Any], Any] | BaseException | None
 
 
@@ -82,6 +82,13 @@ class Told(StatelessLease):
         await self._store.reach("commit", sealed)
         self._store.committed.append((sealed, ends_turn))
         await super().commit(sealed, ends_turn=ends_turn)
+
+    async def end(self) -> None:
+        await self._store.reach("end", None)
+
+    async def rotate(self, request: OpenRequest) -> None:
+        await self._store.reach("rotate", request)
+        await super().rotate(request)
 
     async def release(self) -> None:
         await self._store.reach("release", None)
@@ -157,7 +164,7 @@ class Row:
         is_ended: Whether it was revoked.
         was_presented: Whether its newest token has come back.
         used: What was used up in it.
-        answer: The last envelope, for whom its answer was lost.
+        answer: The last answer's session, for whom it was lost.
     """
 
     number: int = 0
@@ -173,17 +180,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Answer:
-    """The last envelope of a session.
+    """The last answer of a session.
 
     Attributes:
-        envelope: It.
+        kept: Its token and mirror, encrypted.
         identity: Of the request that it answers; None where that has none.
         key: Its Idempotency-Key; None where there was none.
         at: When it was committed, in seconds since the epoch.
         is_whole: Whether it ended its turn.
     """
 
-    envelope: bytes
+    kept: bytes
     identity: bytes | None
     key: str | None
     at: float
@@ -191,7 +198,7 @@ class Answer:
 
 
 class MemoryLedger:
-    """Claims, re-issue, single use, epochs, ends and branches, in memory.
+    """Claims, re-issue, single use, epochs, ends, rotation and branches, in memory.
 
     Args:
         clock: Seconds since the epoch.
@@ -295,7 +302,7 @@ class MemoryLedger:
         if not is_same and request.binding.subject is None:  # whoever copied an older token would get the newer one for it
             raise SessionSuperseded(reason="seq")
         applied: Any = (True if answer.is_whole else "partial") if is_same else False
-        raise SessionConflict(reason="lost", envelope=answer.envelope, applied=applied)
+        raise SessionConflict(reason="lost", kept=answer.kept, applied=applied)
 
 
 class LedgerLease(StatelessLease):
@@ -306,6 +313,8 @@ class LedgerLease(StatelessLease):
         self._ledger, self._row, self._number, self._base = ledger, row, self.revision, self.revision
         self._identity, self.epoch = request.identity(), ledger.epoch_of(request)
         self.sequence = self._reserve()
+        self.may_retry = True
+        self._epoch, self._next = self.epoch, (request, row)
         self._spent: set[str] = set()
 
     async def spend(self, keys: Sequence[str]) -> bool:
@@ -324,19 +333,41 @@ class LedgerLease(StatelessLease):
         await self._ledger.reach("given_back")
 
     async def commit(self, sealed: Sealed, *, ends_turn: bool) -> None:
-        ledger, row = self._ledger, self._row
+        ledger = self._ledger
         await ledger.reach("commit")
         self._check()
+        row = self._go_over()
         ledger.note(self.request.session_id, sealed)
         if sealed.is_changed:
             row.number, row.base, row.was_presented = sealed.claims.seq, self._base, False
             row.top = max(row.top, row.number)
-        row.answer = Answer(sealed.envelope, self._identity, self.request.idempotency_key, ledger.clock(), ends_turn)
+        row.answer = Answer(sealed.keep(), self._identity, self.request.idempotency_key, ledger.clock(), ends_turn)
         self._number = sealed.claims.seq
         if ends_turn and row.claim is self:
             row.claim = None
         self.sequence = self._reserve()
         await ledger.reach("committed")
+
+    async def end(self) -> None:
+        await self._ledger.reach("end")
+        self._check()
+        self._row.is_ended, self._row.answer, self._row.claim = True, None, None
+        await self._ledger.reach("ended")
+
+    async def rotate(self, request: OpenRequest) -> None:
+        await self._ledger.reach("rotate")
+        self._next = request, Row(used=set(self._row.used), claim=self, claimed_at=self._ledger.clock())
+        self.revision, self.sequence, self.epoch = 0, 1, self._ledger.epoch_of(request)
+        await self._ledger.reach("rotated")
+
+    def _go_over(self) -> Row:
+        """Begin the session that this one was rotated to, if it was, and end this one."""
+        request, row = self._next
+        if row is not self._row:
+            self._row.is_ended, self._row.answer, self._row.claim = True, None, None
+            self._ledger.rows[request.session_id] = row
+            self.request, self._row, self._number, self._base, self._epoch = request, row, 0, 0, self.epoch
+        return row
 
     async def release(self) -> None:
         await self._ledger.reach("release")
@@ -352,7 +383,7 @@ class LedgerLease(StatelessLease):
 
     def _check(self) -> None:
         row, ledger = self._row, self._ledger
-        if row.is_ended or self.epoch != ledger.epoch_of(self.request):
+        if row.is_ended or self._epoch != ledger.epoch_of(self.request):
             raise SessionEnded(reason="revoked")
         is_held_by_another = row.claim is not self and ledger.is_held(row)
         if is_held_by_another or (not ledger.branches and row.number != self._number):

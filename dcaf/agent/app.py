@@ -62,7 +62,7 @@ BLANKS: Final = 64 * 1024
 
 TWICE: Final = (
     "dcaf: %s has tools that need approval, and no ledger: one approval can be used twice in five minutes. "
-    "Pass store= to create_app."
+    'Pass store=Ledger("sqlite:///dcaf.db", audience=...) to create_app.'
 )
 
 MOUNTED_TWICE: Final = (
@@ -96,7 +96,8 @@ def create_app(
         agent: The agent, or an agent function.
         keys: A Keyring, the text of a key, or None for ``DCAF_KEYS``, as SessionMiddleware takes them.
         audience: The service's name, which must be given: no other service's session is accepted.
-        store: What opens each session on the server, and knows which approvals were used; None keeps nothing.
+        store: What opens each session on the server, and knows which approvals were used: a ``Ledger`` of the same audience, or a
+            store of your own; None keeps nothing.
         page: Whether a chat page is at ``/``, which shows the session at work; a Page says what stands on it.
         **settings: Any other setting of ``SessionMiddleware``, for instance ``subject=`` and ``conversation="/thread_id"``.
 

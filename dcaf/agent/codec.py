@@ -25,7 +25,7 @@ from dcaf.agent.function_agent import LIBRARY_MEMBERS
 from dcaf.agent.helpdesk import READ, Done, Error, Event, Message, MetaData, Shape, Turn
 from dcaf.agent.history import OwnMessages, list_problems, read_messages
 from dcaf.agent.response import AgentResponse
-from dcaf.core.errors import AgentError, ConfigurationError, DcafError, MalformedRequest
+from dcaf.core.errors import AgentError, ConfigurationError, DcafError, MalformedRequest, SessionUnavailable
 from dcaf.tools.platform_context import PLATFORM
 from dcaf.tools.results import format_safe_traceback
 
@@ -152,7 +152,8 @@ def build_problem(error: DcafError) -> dict[str, Any]:
         "detail": _read_detail(error),
         "code": error.code,
     }
-    return problem | _build_problems(error)
+    ran = error.ran if isinstance(error, SessionUnavailable) else None
+    return problem | _build_problems(error) | ({} if ran is None else {"ran": ran})
 
 
 def report_failure(error: Exception) -> DcafError:

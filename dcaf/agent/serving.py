@@ -1,6 +1,7 @@
 """Serve an agent with uvicorn: ``serve(agent, audience=...)`` in a program, and what ``dcaf serve module:agent`` runs.
 
-What a reader gets wrong: with ``reload`` each new process imports the agent anew, so it is named, and not passed.
+What a reader gets wrong: with ``reload``, and with several workers, each new process imports the agent anew, so it is named, and
+not passed. Each opens the ledger for itself, too.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from dcaf.agent.app import create_app
 from dcaf.agent.config import require
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.importing import load_target
+from dcaf.engines.memory import URL as MEMORY
+from dcaf.ledger import Ledger
 
 try:
     import uvicorn
@@ -26,8 +29,12 @@ LAST_PORT: Final = 65_535
 TARGET: Final = "DCAF_SERVE"
 AUDIENCE: Final = "DCAF_AUDIENCE"
 CONVERSATION: Final = "DCAF_CONVERSATION"
+LEDGER: Final = "DCAF_LEDGER"
 PAGE: Final = "DCAF_PAGE"
-"""The environment variables in which a process that was started for a reload finds what to serve."""
+"""The environment variables in which a process that was started for a reload, or as one of several, finds what to serve."""
+
+WORKERS: Final = "WEB_CONCURRENCY"
+"""The environment variable in which uvicorn finds how many processes serve."""
 
 
 def serve(agent: Agent | Callable[..., Any], *, host: str = "127.0.0.1", port: int = 8000, **settings: Any) -> None:
@@ -37,7 +44,7 @@ def serve(agent: Agent | Callable[..., Any], *, host: str = "127.0.0.1", port: i
         agent: The agent, or an agent function.
         host: Address to listen on.
         port: Port to listen on.
-        **settings: Those of ``create_app``: ``audience=``, ``keys=`` and the like.
+        **settings: Those of ``create_app``: ``audience=``, ``keys=``, ``store=`` and the like.
 
     Raises:
         ConfigurationError: A setting is wrong, or uvicorn is not installed.
@@ -54,9 +61,11 @@ def serve_named(
     *,
     audience: str | None = None,
     conversation: str | None = None,
+    ledger: str | None = None,
     page: bool = False,
     host: str,
     port: int,
+    workers: int | None = None,
     reload: bool,
 ) -> None:
     """Serve what a text like ``shop.agents:support`` names.
@@ -65,18 +74,35 @@ def serve_named(
         target: Module and name of an Agent, an agent function, or an ASGI application that is ready.
         audience: The service's name; None takes the target's.
         conversation: Where a body names its conversation, as ``/thread_id``; None binds sessions to none.
+        ledger: The url of a ledger, as ``open_engine`` takes it; None keeps nothing.
         page: Whether a chat page is at ``/``.
         host: Address to listen on.
         port: Port to listen on.
+        workers: How many processes serve; None takes ``WEB_CONCURRENCY``, or 1.
         reload: Whether to start anew when a file changes.
 
     Raises:
         ConfigurationError: There is no such thing, a setting is wrong, or uvicorn is not installed.
     """
-    os.environ |= {TARGET: target, AUDIENCE: audience or "", CONVERSATION: conversation or "", PAGE: "1" if page else ""}
+    told = {TARGET: target, AUDIENCE: audience, CONVERSATION: conversation, LEDGER: ledger, PAGE: "1" if page else None}
+    os.environ |= {name: value or "" for name, value in told.items()}
     app = named_app()
-    served = f"{__name__}:named_app" if reload else app
-    _require_uvicorn().run(served, factory=reload, host=host, port=port, reload=reload, app_dir=os.getcwd())  # noqa: PTH109
+    number = _count_workers(workers)
+    if number > 1 and ledger == MEMORY:
+        raise ConfigurationError(
+            f"A ledger in memory:// is one process's own, and {number} serve: name a file, as sqlite:///dcaf.db."
+        )
+    anew = reload or number > 1
+    served = f"{__name__}:named_app" if anew else app
+    _require_uvicorn().run(
+        served,
+        factory=anew,
+        host=host,
+        port=port,
+        reload=reload,
+        **({} if workers is None else {"workers": workers}),
+        app_dir=os.getcwd(),  # noqa: PTH109
+    )
 
 
 def named_app() -> ASGIApp:
@@ -85,15 +111,17 @@ def named_app() -> ASGIApp:
     Raises:
         ConfigurationError: There is no such thing, or a setting is wrong.
     """
-    target, audience, conversation, page = (os.environ[name] for name in (TARGET, AUDIENCE, CONVERSATION, PAGE))
+    target, audience, conversation, ledger, page = (os.environ[name] for name in (TARGET, AUDIENCE, CONVERSATION, LEDGER, PAGE))
     found = load_target(target)
     if isinstance(found, type) or not (callable(found) or isinstance(found, Agent)):
         raise ConfigurationError(f"{target!r} is neither an Agent, nor an agent function, nor an application. Write module:name.")
     if isinstance(found, Agent) or not _is_app(found):
-        return create_app(found, audience=audience or target, conversation=conversation or None, page=bool(page))
-    if audience or conversation or page:
+        name = audience or target
+        store = Ledger(ledger, audience=name) if ledger else None
+        return create_app(found, audience=name, conversation=conversation or None, store=store, page=bool(page))
+    if audience or conversation or ledger or page:
         raise ConfigurationError(
-            f"{target!r} is an application that is ready: its audience, conversation and page are those of its create_app."
+            f"{target!r} is an application that is ready: its audience, conversation, ledger and page are those of its create_app."
         )
     app: ASGIApp = found
     return app
@@ -103,6 +131,18 @@ def _is_app(found: Any) -> bool:
     """Whether something is an ASGI application rather than an agent function: its last two parameters receive and send."""
     names = getattr(getattr(found, "__call__", found), "__code__", None) or getattr(found, "__code__", None)  # noqa: B004
     return names is not None and names.co_varnames[: names.co_argcount][-2:] == ("receive", "send")
+
+
+def _count_workers(workers: int | None) -> int:
+    """How many processes serve.
+
+    Raises:
+        ConfigurationError: It is no number that is 1 or more.
+    """
+    text = os.environ.get(WORKERS, "").strip() if workers is None else str(workers)
+    if not (text or "1").isdecimal() or int(text or "1") < 1:
+        raise ConfigurationError(f"--workers, and {WORKERS}, take a number of processes that is 1 or more.")
+    return int(text or "1")
 
 
 def _require_uvicorn() -> Any:

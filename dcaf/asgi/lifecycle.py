@@ -32,12 +32,14 @@ from starlette.types import Scope
 from dcaf.asgi.body import off_the_loop
 from dcaf.asgi.carriers import Carrier, PresentedToken
 from dcaf.asgi.config import Config, advise_plain, is_done, may_be_done, name_route, route_path
+from dcaf.asgi.headers import Raw
 from dcaf.asgi.json_sessions import BodySessions, JSONText, find_session, read_text
 from dcaf.asgi.json_walk import Place, may_hold_session, remove_sessions
 from dcaf.asgi.operator_events import Events, Watcher
 from dcaf.core.claims import Binding, Claims
 from dcaf.core.errors import (
     MalformedJSON,
+    SessionConflict,
     SessionError,
     SessionInvalid,
     SessionTooLarge,
@@ -75,7 +77,8 @@ class ASGITurn(SessionTurn):
         is_unnamed: Whether the token of a header or cookie came with a request that names no conversation, so that nobody can tell
             whether it belongs to this one. It is left alone, and the turn has an empty session that nothing carries.
         carrier: The carrier of the session; None where the body carried it, or it is new.
-        stale: The other carriers with a session; the client is to drop those, since the turn began a new one.
+        stale: The other carriers with a session; the client is to drop those, since the turn began a new one, or ends the session
+            or makes it another one.
         adopts: Whether the application's own plain ``data.session`` is the new state, where nothing else changed it.
     """
 
@@ -132,8 +135,16 @@ class ASGITurn(SessionTurn):
                 raise
         if self.presented:
             self.carrier = None if presented is None else presented.carrier
-            others = (each.carrier for each in self.presented if each is not presented)
-            self.stale = () if self.kid is not None or self.is_unnamed else tuple(others)
+            self.stale = () if self.kid is not None or self.is_unnamed else self._list_others()
+
+    def _list_others(self) -> tuple[Carrier, ...]:
+        """The carriers of the request beside the one that counts."""
+        return tuple(each.carrier for each in self.presented if each.carrier is not self.carrier)
+
+    def drop_others(self) -> None:
+        """Have the client drop the session in every other carrier too, where the session is to end or to become another one."""
+        if state_of(self.session).closing is not None:
+            self.stale = self._list_others()
 
     async def _open_sealed(self, member: Any, opened: Opened | None) -> None:
         """Verify a session that came in, ask who is calling, and open it for that identity."""
@@ -242,8 +253,8 @@ class ASGITurn(SessionTurn):
 
     @property
     def is_due(self) -> bool:
-        """Whether an answer must carry the session: one came in, or something was stored."""
-        return self.arrived or self._envelope is not None or self.is_changed
+        """Whether an answer must carry the session: one came in, or something was stored, or used up at the store."""
+        return self.arrived or self._envelope is not None or self.is_changed or state_of(self.session).has_spent
 
     @property
     def is_sent(self) -> bool:
@@ -273,6 +284,7 @@ class ASGITurn(SessionTurn):
             SessionUnavailable: It could not be written.
             SessionAliasError, SessionValueError: What tools did to the session cannot be written.
         """
+        self.drop_others()
         if self._envelope is None or self.is_changed or (ends_turn and self.lease is not None and not self._has_ended):
             if self.adopts:
                 self._was_changed = self._was_changed or (self.is_changed and not self._adopted)
@@ -284,6 +296,7 @@ class ASGITurn(SessionTurn):
 
     async def seal_token(self, look: Callable[[bytes], None]) -> bytes:
         """The token alone of the session as it is now; ``look`` sees it before it is committed. Raises as ``seal_envelope``."""
+        self.drop_others()
         token = await self.seal(ends_turn=True, has_mirror=False, look=look)
         self._report_sealed(token)
         return bytes(token[0])
@@ -375,6 +388,40 @@ def find_carriers_to_clear(refusal: SessionError | SessionUnavailable, presented
     if refusal.reason == DISAGREEMENT:
         return [each.carrier for each in presented]
     return [presented[0].carrier] if presented and is_unrecoverable(refusal, presented[0].carrier) else []
+
+
+def prepare_refusal(
+    config: Config, refusal: SessionError | SessionUnavailable, scope: Scope, presented: Sequence[PresentedToken]
+) -> Callable[[Raw], Raw]:
+    """Prepare a refusal before the application runs; returns what adds to its headers.
+
+    They tell the client to drop its session, or bring the newer one that a lost answer had. That goes out by what the refused one
+    came by and not in the body, because scripts can read a body and no cookie.
+
+    Args:
+        config: Of the middleware.
+        refusal: Why; it is told that the application has not run.
+        scope: Of the request or the handshake.
+        presented: The tokens in the header and the cookie, by precedence; empty where the body has a session.
+    """
+    if isinstance(refusal, SessionUnavailable):
+        refusal.ran = False
+    changes = [partial(carrier.clear, scope) for carrier in find_carriers_to_clear(refusal, presented)]
+    if isinstance(refusal, SessionConflict) and refusal.token is not None and presented:
+        refusal.envelope, life_s = None, config.sealer.rest_of_token_s(refusal.token)
+        changes.append(partial(_write_token, presented[0].carrier, scope, refusal.token, life_s))
+    return partial(_apply, changes)
+
+
+def _apply(changes: Iterable[Callable[[Raw], Raw]], headers: Raw) -> Raw:
+    for change in changes:
+        headers = change(headers)
+    return headers
+
+
+def _write_token(carrier: Carrier, scope: Scope, token: bytes, life_s: int, headers: Raw) -> Raw:
+    written = carrier.write(scope, headers, token, life_s=life_s)
+    return headers if written is None else written
 
 
 def is_unrecoverable(refusal: SessionError | SessionUnavailable, carrier: Carrier | None) -> bool:

@@ -32,7 +32,8 @@ from dcaf.asgi.body import BytesInFlight, open_nothing
 from dcaf.asgi.carriers import Carrier, Carriers, find_presented_tokens, parse_carriers
 from dcaf.asgi.config import MAX_BODY_BYTES, Config, Routes, Terminal, is_done, load_telemetry, parse_routes
 from dcaf.asgi.identity import Conversation, Identity, Subject
-from dcaf.asgi.lifecycle import find_carriers_to_clear
+from dcaf.asgi.lifecycle import prepare_refusal
+from dcaf.asgi.lifespan import ClosingLifespan, find_closer
 from dcaf.asgi.operator_events import Event, Events
 from dcaf.asgi.problems import refuse
 from dcaf.asgi.request import SCOPE_KEY, RequestSession
@@ -43,7 +44,7 @@ from dcaf.core.migrations import Import, Migration
 from dcaf.core.sealer import MAX_TOKEN_BYTES
 from dcaf.core.session_dict import SessionDict
 from dcaf.core.settings import ABSOLUTE_TIMEOUT, IDLE_TIMEOUT, Keys, build_sealer, require_choice, require_positive
-from dcaf.core.store import SessionStore, level_of, require_store
+from dcaf.core.store import SessionStore, StoreSettings, check_settings, level_of, require_store
 
 Made = TypeVar("Made")
 P = ParamSpec("P")
@@ -121,7 +122,7 @@ class SessionMiddleware:
         clock: Seconds since the epoch.
         randomness: That many random bytes, for session ids.
         store: Opens every session and commits what is sealed of it: a ledger, a session service, or a SessionStore of your own; see
-            the guide on stores. None keeps nothing.
+            the guide on stores. None keeps nothing. One that has ``aclose`` is closed when the lifespan ends.
 
     Raises:
         ConfigurationError: A setting is wrong; the message says what to write.
@@ -168,6 +169,7 @@ class SessionMiddleware:
         if isinstance(app, SessionMiddleware):
             raise ConfigurationError(app._twice)
         self.app = app
+        self._close = find_closer(store)
         self._exempt = parse_routes("exempt", exempt)
         _check_plain(plain, encrypt=encrypt, plain_secret=plain_secret)
         limit_bytes = require_positive("max_token_bytes", max_token_bytes)
@@ -207,11 +209,15 @@ class SessionMiddleware:
             shown_as=self._shown_as,
         )
         _check_application(app)
+        check_settings(store, StoreSettings(audience, absolute_timeout, has_subject=subject is not None))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection; a lifespan, and exempt routes, pass as they are."""
+        """Serve one connection; exempt routes pass as they are, and a lifespan too, at whose end the store is closed."""
         if self._failure is not None:
             await refuse_start(self._failure, scope, receive, send)
+            return
+        if scope["type"] == "lifespan" and self._close is not None:
+            await ClosingLifespan(self._close, receive, send).run(self.app, scope)
             return
         if scope["type"] not in ("http", "websocket") or (self._exempt is not None and self._exempt(scope)):
             await self.app(scope, receive, send)
@@ -230,7 +236,7 @@ class SessionMiddleware:
             turn = await open_handshake(config, scope, presented)
         except (SessionError, SessionUnavailable) as refusal:
             config.events.report_refusal(refusal)
-            await refuse(refusal, scope, receive, send, find_carriers_to_clear(refusal, presented))
+            await refuse(refusal, scope, receive, send, prepare_refusal(config, refusal, scope, presented))
             return
         try:
             turn.scope = inner = {**scope, SCOPE_KEY: turn.session}

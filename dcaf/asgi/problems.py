@@ -12,7 +12,7 @@ against the schemas.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from dcaf.asgi.body import IN_FLIGHT, read_content_length
-from dcaf.asgi.carriers import Carrier
+from dcaf.asgi.headers import Raw
 from dcaf.core.envelope import RESTART
 from dcaf.core.errors import SessionConflict, SessionError, SessionUnavailable
 from dcaf.core.slots import RESERVED
@@ -59,7 +59,7 @@ ENVELOPE: Final[dict[str, Any]] = {
                 "token": {"type": "string"},
                 "expires_at": {"type": "integer", "description": "Seconds since the epoch."},
                 "restarted": {"type": "string", "description": "Code of the refusal after which this session was started."},
-                "retry": {"type": "boolean", "description": "Whether to send the message again with this session."},
+                "retry": {"type": "boolean", "description": "Whether a turn with this session may be sent again."},
             },
             "required": ["token"],
         }
@@ -108,7 +108,9 @@ def build_body(refusal: SessionError | SessionUnavailable) -> dict[str, Any]:
 def find_members(refusal: SessionError | SessionUnavailable) -> dict[str, Any]:
     """What a refusal says of the session: that the client is to drop it, or the current envelope where an answer was lost.
 
-    That envelope has the hint ``retry`` where the request was not applied: the client may send it again.
+    ``applied`` tells whether to send this request again. That envelope has the hint ``retry``, as every one of a store that can
+    repair a lost answer, and in any case where the request was not applied. Beside a token that goes
+    out in a header or a cookie there is none.
     """
     if refusal.offers_restart:
         return {"data": START_OVER}
@@ -159,7 +161,7 @@ async def refuse(
     scope: Scope,
     receive: Receive,
     send: Send,
-    to_clear: Iterable[Carrier],
+    carry: Callable[[Raw], Raw],
     *,
     is_coming: bool = False,
 ) -> None:
@@ -168,7 +170,7 @@ async def refuse(
     Args:
         refusal: Why.
         scope, receive, send: Those of the request or of the socket.
-        to_clear: The carriers whose session the client is to drop.
+        carry: Adds to the headers of the answer what they say of the client's session.
         is_coming: Whether a part of the body is still to be received.
     """
     if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
@@ -176,8 +178,7 @@ async def refuse(
         return
     version = scope.get("http_version", "1.1")
     answer = build_problem(refusal, http_version=version)
-    for carrier in to_clear:
-        answer.raw_headers = list(carrier.clear(scope, answer.raw_headers))
+    answer.raw_headers = list(carry(answer.raw_headers))
     if not is_coming or not version.startswith("1"):
         await answer(scope, receive, send)
         return

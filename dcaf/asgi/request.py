@@ -15,7 +15,7 @@ from dcaf.asgi.carriers import SAFE_METHODS, PresentedToken, find_presented_toke
 from dcaf.asgi.config import Config
 from dcaf.asgi.headers import is_encoded, set_length
 from dcaf.asgi.json_sessions import BodySessions
-from dcaf.asgi.lifecycle import DISAGREEMENT, ASGITurn, find_carriers_to_clear
+from dcaf.asgi.lifecycle import DISAGREEMENT, ASGITurn, prepare_refusal
 from dcaf.asgi.problems import is_unread, refuse
 from dcaf.asgi.responses import BodySender, HeaderSender
 from dcaf.asgi.streams import checkpoint_sender
@@ -68,8 +68,8 @@ class RequestSession(ASGITurn):
     async def _refuse(self, refusal: SessionError | SessionUnavailable) -> None:
         self.config.events.report_refusal(refusal)
         in_body = self.place is not None and refusal.reason != DISAGREEMENT
-        to_clear = () if in_body else find_carriers_to_clear(refusal, self.presented)
-        await refuse(refusal, self.scope, self._receive, self._send, to_clear, is_coming=self._is_coming and is_unread(refusal))
+        carry = prepare_refusal(self.config, refusal, self.scope, () if in_body else self.presented)
+        await refuse(refusal, self.scope, self._receive, self._send, carry, is_coming=self._is_coming and is_unread(refusal))
 
     def describe(self, claims: Claims | None) -> OpenRequest:
         """What the store is asked, with what tells this request from others."""

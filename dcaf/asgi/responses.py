@@ -154,6 +154,7 @@ class BodySender:
                 await self._send_start(None)
             else:
                 self._check_adoption(start)
+                self._turn.drop_others()
                 await self._stream.begin(drop_stale(self._turn, start))
         except BaseException:
             self._phase = AnswerPhase.BEGINS
@@ -211,7 +212,7 @@ class BodySender:
         if self._failed:
             await self._send(mark_private(turn, start))
         elif turn.config.carriers and not turn.arrived:
-            if not await send_with_headers(turn, drop_stale(turn, start), self._send):
+            if not await send_with_headers(turn, start, self._send):
                 self._failed, self._phase = True, AnswerPhase.OVER
                 return
         else:
@@ -289,7 +290,7 @@ class HeaderSender:
         if start["status"] >= SERVER_ERROR:
             self._failed = True
             await self._send(mark_private(turn, start))
-        elif not await send_with_headers(turn, drop_stale(turn, start), self._send):
+        elif not await send_with_headers(turn, start, self._send):
             self._failed, self._phase = True, AnswerPhase.OVER
             return
         self._phase = AnswerPhase.PASSES
@@ -312,7 +313,7 @@ async def send_with_headers(turn: ASGITurn, start: Message, send: Send) -> bool:
     except (SessionError, SessionUnavailable) as refusal:
         await send_problem(turn, refusal, send)
         return False
-    await send(start)
+    await send(drop_stale(turn, start))
     return True
 
 
@@ -345,7 +346,7 @@ def _forbid_storing(turn: ASGITurn, headers: Raw) -> Raw:
 
 def _is_due_by(turn: ASGITurn, carrier: Carrier) -> bool:
     """Whether the session goes out: it changed, or it came in and its client needs a new token to go on as long as it may."""
-    if turn.is_changed:
+    if turn.is_changed or (state_of(turn.session).has_spent and not turn.arrived):
         return True
     return turn.arrived and not (carrier.keeps and turn.config.sealer.rests(turn.session))
 
@@ -368,7 +369,8 @@ async def _add_session(turn: ASGITurn, carrier: Carrier, headers: Raw) -> Raw:
 
 def _is_empty(turn: ASGITurn) -> bool:
     """Whether the session has nothing that its client would have to keep."""
-    return turn.session.is_empty and not state_of(turn.session).own()
+    state = state_of(turn.session)
+    return turn.session.is_empty and not state.own() and not state.has_spent
 
 
 def _describe_unnamed(turn: ASGITurn, carrier: Carrier) -> str:

@@ -27,7 +27,7 @@ from dcaf.asgi.framing import MARK, Cutter, EventStream, LineStream, Piece
 from dcaf.asgi.headers import describe_new_body
 from dcaf.asgi.json_walk import HINT_BYTES, may_hold_session
 from dcaf.asgi.lifecycle import ASGITurn
-from dcaf.asgi.problems import build_error
+from dcaf.asgi.problems import build_error, find_members
 from dcaf.core.context import in_a_call
 from dcaf.core.errors import ConfigurationError, SessionError, SessionUnavailable, StateError
 
@@ -144,7 +144,7 @@ class SessionStream:
         """
         if not self.has_ended and not self._is_sending and self._turn.is_due:
             with suppress(OSError):  # the client has left; the application's own exception is raised
-                await self._end(b"", "internal-error", more=True)
+                await self._end(b"", build_error("internal-error"), more=True)
 
     def _passes(self, message: Message) -> bool:
         """Whether a message is whole events of which none can end the turn: it is sent as it is."""
@@ -171,7 +171,8 @@ class SessionStream:
         except (SessionError, SessionUnavailable) as refusal:
             self._turn.config.events.report_refusal(refusal)
             self.is_refused = True
-            await self._end(bytes(done), refusal.code)
+            told = find_members(refusal) if isinstance(refusal, SessionUnavailable) else {}
+            await self._end(bytes(done), build_error(refusal.code, **told))
         except StateError:
             await self._send_message({"type": "http.response.body", "body": bytes(done), "more_body": True})
             raise
@@ -239,9 +240,9 @@ class SessionStream:
             self._mark = b""
         return event
 
-    async def _end(self, done: bytes, code: str, *, more: bool = False) -> None:
+    async def _end(self, done: bytes, error: bytes, *, more: bool = False) -> None:
         self.has_ended = True
-        body = done + self._cutter.close(b"", self._cutter.write_event("error", build_error(code)))
+        body = done + self._cutter.close(b"", self._cutter.write_event("error", error))
         await self._send_message({"type": "http.response.body", "body": body, "more_body": more})
 
     async def _send_message(self, message: Message) -> None:

@@ -185,6 +185,8 @@ class SessionWebSocket(SocketConnection):
             return await self._open(message, data)
         except (SessionError, SessionUnavailable) as refusal:
             self._taken = None  # it is refused once, even if the application is cancelled meanwhile
+            if isinstance(refusal, SessionUnavailable):
+                refusal.ran = False
             with suppress(OSError):  # the client has left already: that message comes in next
                 await self._refuse(refusal, as_bytes=message.get("text") is None)
         return None if self._phase is ConnectionPhase.OPEN else {"type": "websocket.disconnect", "code": TOO_BIG}
@@ -199,6 +201,8 @@ class SessionWebSocket(SocketConnection):
         turn.found = await find_sessions(data, self._config.verify)
         # What is being sealed between two turns is committed first: it must not be taken for the state of this one.
         async with self._sending:
+            if state_of(self._session).is_ending and not self._turn.is_sent:
+                await self._send_session(ends_turn=True)
             await self._turn.release()
             try:
                 await turn.open(self._turn)
@@ -331,7 +335,7 @@ class PassingWebSocket(SocketConnection):
 def _is_echo(arrived: Session, kept: Session) -> bool:
     """Whether the client has only sent back what it got, so that values handed out of the session stay valid."""
     one, other = state_of(arrived).standing, state_of(kept).standing
-    if one is None or other is None or not one.token:
+    if one is None or other is None or not one.token or state_of(kept).is_ending:
         return False
     return one.claims == other.claims and b"".join(one.token) == b"".join(other.token)
 

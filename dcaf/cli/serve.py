@@ -18,9 +18,15 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     serve.add_argument(
         "--conversation", help="where a body names its conversation, for instance /thread_id: sessions are bound to it"
     )
+    serve.add_argument(
+        "--ledger",
+        metavar="URL",
+        help="keep a ledger there, for instance sqlite:///dcaf.db: one newest session, log-out, approvals that are used once",
+    )
     serve.add_argument("--page", action="store_true", help="with a chat page at /, which shows the session at work")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     serve.add_argument("--port", type=int, default=8000, help="port to listen on (default: %(default)s)")
+    serve.add_argument("--workers", type=int, help="how many processes serve (default: WEB_CONCURRENCY, or 1)")
     serve.add_argument("--reload", action="store_true", help="start anew when a file changes")
     serve.set_defaults(run=_serve)
 
@@ -30,9 +36,11 @@ def _serve(options: argparse.Namespace) -> int:
         options.target,
         audience=options.audience,
         conversation=options.conversation,
+        ledger=options.ledger,
         page=options.page,
         host=options.host,
         port=options.port,
+        workers=options.workers,
         reload=options.reload,
     )
     return 0

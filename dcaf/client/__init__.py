@@ -4,6 +4,7 @@ from dcaf.client.client import AsyncClient, Client
 from dcaf.client.conversation import Conversation, OnDead
 from dcaf.client.errors import (
     AnswerUnreadable,
+    Applied,
     ApprovalUnknown,
     ClientError,
     ServiceError,
@@ -16,12 +17,14 @@ from dcaf.client.errors import (
     TurnUnfinished,
 )
 from dcaf.client.reply import Approval, Decision, Event, Reply
+from dcaf.client.retries import Retries
 from dcaf.client.stream import AsyncStream, Stream
 from dcaf.client.turn import Turn
 from dcaf.client.websocket import AsyncSocket, Socket
 
 __all__ = [
     "AnswerUnreadable",
+    "Applied",
     "Approval",
     "ApprovalUnknown",
     "AsyncClient",
@@ -34,6 +37,7 @@ __all__ = [
     "Event",
     "OnDead",
     "Reply",
+    "Retries",
     "ServiceError",
     "ServiceFailed",
     "ServiceUnreachable",

@@ -8,18 +8,21 @@
                 print(event.text, end="")
 
 ``AsyncClient`` has the same methods, awaited; with trio it has no WebSocket. A turn that failed leaves no trace in the
-conversation, so it can be sent again. A client sends nothing twice by itself, but for the one turn whose session the service found
-dead.
+conversation, so it can be sent again. A client sends nothing twice by itself, but for a turn whose session the service found dead,
+and one that a service would know again (``retries=``).
 
 What a reader gets wrong: asynchronous is not concurrent. A client is one conversation, which has one turn at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Mapping
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
 from typing import Any, Self
+
+import anyio
 
 from dcaf.client.reply import Decision, Event, Reply
 from dcaf.client.stream import AsyncStream, Stream
@@ -28,7 +31,7 @@ from dcaf.client.turn import Turn
 from dcaf.client.websocket import AsyncSocket, Socket
 
 
-class Client(BaseClient[httpx2.Client]):
+class Client(BaseClient[httpx2.Client, Callable[[float], None]]):
     """One conversation with an agent service; the arguments are those of BaseClient."""
 
     _library = httpx2.Client
@@ -53,9 +56,12 @@ class Client(BaseClient[httpx2.Client]):
         """
         turn = Turn(self.conversation, said, decisions=decisions, fields=fields)
         while turn.reply is None:
-            with translate_errors(self._path):
-                answer = self._http.post(self._url(self._path), content=turn.request(), headers=self._headers)
-            turn.answered(answer.status_code, answer.headers, answer.content)
+            if turn.wait:
+                self._sleep(turn.wait.total_seconds())
+            body = turn.request()
+            with translate_errors(self._path, turn):
+                answer = self._http.post(self._url(self._path), content=body, headers=self._headers_of(turn))
+                turn.answered(answer.status_code, answer.headers, answer.content)
         return turn.reply
 
     def stream(
@@ -74,7 +80,7 @@ class Client(BaseClient[httpx2.Client]):
 
     def socket(self) -> Socket:
         """A WebSocket for turns of this conversation. It connects when its first turn is sent."""
-        return Socket(self.conversation, self._socket_url, self._given, self._timeout_s)
+        return Socket(self.conversation, self._socket_url, self._given, self._timeout_s, self._sleep)
 
     def close(self) -> None:
         """Close the connections, but for those of a ready-made ``http``."""
@@ -90,10 +96,16 @@ class Client(BaseClient[httpx2.Client]):
     def _make_http(self) -> httpx2.Client:
         return httpx2.Client(timeout=self._timeout_s)
 
+    def _default_sleep(self) -> Callable[[float], None]:
+        return time.sleep
+
     def _events(self, turn: Turn) -> Generator[Event]:
         try:
             while turn.reply is None:
-                with translate_errors(self._stream_path, turn), self._streamed(turn.request()) as answer:
+                if turn.wait:
+                    self._sleep(turn.wait.total_seconds())
+                yield from turn.announce()
+                with translate_errors(self._stream_path, turn), self._streamed(turn) as answer:
                     if not turn.is_stream(answer.status_code, answer.headers):
                         turn.answered(answer.status_code, answer.headers, answer.read())
                         continue
@@ -103,11 +115,12 @@ class Client(BaseClient[httpx2.Client]):
         finally:
             turn.leave()
 
-    def _streamed(self, body: bytes) -> AbstractContextManager[httpx2.Response]:
-        return self._http.stream("POST", self._url(self._stream_path), content=body, headers=self._headers)
+    def _streamed(self, turn: Turn) -> AbstractContextManager[httpx2.Response]:
+        body = turn.request()
+        return self._http.stream("POST", self._url(self._stream_path), content=body, headers=self._headers_of(turn))
 
 
-class AsyncClient(BaseClient[httpx2.AsyncClient]):
+class AsyncClient(BaseClient[httpx2.AsyncClient, Callable[[float], Awaitable[None]]]):
     """One conversation with an agent service; the arguments are those of BaseClient."""
 
     _library = httpx2.AsyncClient
@@ -132,9 +145,12 @@ class AsyncClient(BaseClient[httpx2.AsyncClient]):
         """
         turn = Turn(self.conversation, said, decisions=decisions, fields=fields)
         while turn.reply is None:
-            with translate_errors(self._path):
-                answer = await self._http.post(self._url(self._path), content=turn.request(), headers=self._headers)
-            turn.answered(answer.status_code, answer.headers, answer.content)
+            if turn.wait:
+                await self._sleep(turn.wait.total_seconds())
+            body = turn.request()
+            with translate_errors(self._path, turn):
+                answer = await self._http.post(self._url(self._path), content=body, headers=self._headers_of(turn))
+                turn.answered(answer.status_code, answer.headers, answer.content)
         return turn.reply
 
     def stream(
@@ -153,7 +169,7 @@ class AsyncClient(BaseClient[httpx2.AsyncClient]):
 
     def socket(self) -> AsyncSocket:
         """A WebSocket for turns of this conversation. It connects when its first turn is sent."""
-        return AsyncSocket(self.conversation, self._socket_url, self._given, self._timeout_s)
+        return AsyncSocket(self.conversation, self._socket_url, self._given, self._timeout_s, self._sleep)
 
     async def close(self) -> None:
         """Close the connections, but for those of a ready-made ``http``."""
@@ -169,11 +185,18 @@ class AsyncClient(BaseClient[httpx2.AsyncClient]):
     def _make_http(self) -> httpx2.AsyncClient:
         return httpx2.AsyncClient(timeout=self._timeout_s)
 
+    def _default_sleep(self) -> Callable[[float], Awaitable[None]]:
+        return anyio.sleep
+
     async def _events(self, turn: Turn) -> AsyncGenerator[Event]:
         try:
             while turn.reply is None:
+                if turn.wait:
+                    await self._sleep(turn.wait.total_seconds())
+                for event in turn.announce():
+                    yield event
                 with translate_errors(self._stream_path, turn):
-                    async with self._streamed(turn.request()) as answer:
+                    async with self._streamed(turn) as answer:
                         if not turn.is_stream(answer.status_code, answer.headers):
                             turn.answered(answer.status_code, answer.headers, await answer.aread())
                             continue
@@ -185,5 +208,6 @@ class AsyncClient(BaseClient[httpx2.AsyncClient]):
         finally:
             turn.leave()
 
-    def _streamed(self, body: bytes) -> AbstractAsyncContextManager[httpx2.Response]:
-        return self._http.stream("POST", self._url(self._stream_path), content=body, headers=self._headers)
+    def _streamed(self, turn: Turn) -> AbstractAsyncContextManager[httpx2.Response]:
+        body = turn.request()
+        return self._http.stream("POST", self._url(self._stream_path), content=body, headers=self._headers_of(turn))

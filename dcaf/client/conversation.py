@@ -20,11 +20,13 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 from dcaf.client.arguments import check, check_messages, check_object, write_json
 from dcaf.client.envelopes import choose_session, find_session, is_dead
 from dcaf.client.reply import Approval, close_approvals, drop_executed, find_waiting
+from dcaf.client.retries import Retries
 from dcaf.core.errors import ConfigurationError
 
 OnDead: TypeAlias = Literal["restart", "raise"]
 """What to do when the service says that the session is of no use: say the turn once more in a new one, or raise SessionDead."""
 
+RETRIES: Final = Retries()
 OURS: Final = ("messages", "data")
 KEPT: Final = ("content", "data")
 FIELDS: Final = "a mapping: name -> JSON value"
@@ -40,6 +42,7 @@ class Conversation:
         session: A session object to go on with, as an answer had it at ``data.session``; None begins without.
         messages: What was said before, oldest first.
         on_dead: What to do when the service says that the session is of no use.
+        retries: How often a turn is sent again by itself, where the service can tell what became of the first one.
 
     Attributes:
         envelope: The session that the next turn will carry, as it came; None for none.
@@ -57,6 +60,7 @@ class Conversation:
         session: dict[str, Any] | None = None,
         messages: Iterable[Mapping[str, Any]] = (),
         on_dead: OnDead = "restart",
+        retries: Retries = RETRIES,
     ) -> None:
         if on_dead not in get_args(OnDead):
             raise ConfigurationError('on_dead= is one of two: write on_dead="restart" or on_dead="raise".')
@@ -64,6 +68,7 @@ class Conversation:
         self.envelope: dict[str, Any] | None = None if session is None else check_object("session", session, SESSION)
         self.messages: list[Mapping[str, Any]] = [*check_messages("messages", messages)]
         self.on_dead: OnDead = on_dead
+        self.retries: Retries = check("retries", retries, Retries, "Retries, for instance Retries(pauses=())")
         self.restarted: str | None = None
         self.turn: object = None
         """The turn that goes on, or the last one."""

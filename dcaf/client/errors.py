@@ -36,16 +36,28 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from types import NoneType
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Literal, TypeAlias
 
-from dcaf.client.arguments import check
+from dcaf.client.arguments import check, refuse
 from dcaf.client.envelopes import is_dead_by, value_at
 from dcaf.core.errors import DcafError
+
+Applied: TypeAlias = Literal[True, False, "partial"] | None
+"""Whether a turn was done before, its answer lost; None where the service does not say."""
 
 AGAIN: Final = re.compile(r"\bagain\b", re.IGNORECASE)
 TOKEN: Final = re.compile(r"dcaf1[a-z]\.[\w.-]+")
 MAX_DETAIL: Final = 300
 """Characters of a service's own words that are repeated: services echo request bodies in validation errors."""
+
+
+PARTIAL: Final = "partial"
+ADVICE: Final[Mapping[Applied, str]] = {
+    True: "This very turn was done before, and what it said is lost. The session is current now: go on.",
+    PARTIAL: "This very turn was begun before, and did not come to its end. The session is current now: look at it, then go on.",
+    False: "This turn was not done. The session is current now: send the turn again.",
+}
+"""What to do after a turn whose answer, or the one before, was lost."""
 
 
 class ClientError(DcafError):
@@ -88,10 +100,13 @@ class ServiceError(ClientError):
     def _message(self) -> str:
         how = "an error event" if self.status is None else str(self.status)
         words = f": {self.detail.rstrip('.')}" if self.detail else ""
-        has_advice = AGAIN.search(self.detail) and AGAIN.search(self.todo)
-        todo = "" if has_advice else f" {self.todo}"
+        has_advice = AGAIN.search(self.detail) and AGAIN.search(self.todo) and self._advice() == self.todo
+        todo = "" if has_advice else f" {self._advice()}"
         wait = f" It asks to wait {self.retry_after.total_seconds():g} s." if self.retry_after is not None else ""
         return f"The service answered with {how}, {self.code}{words}.{todo}{wait}"
+
+    def _advice(self) -> str:
+        return self.todo
 
 
 class SessionDead(ServiceError):
@@ -108,7 +123,9 @@ class TurnConflict(ServiceError):
         status: As for ServiceError.
         detail: As for ServiceError.
         retry_after: As for ServiceError.
-        applied: Whether this very turn has been done before, its answer lost; None where the service does not say.
+        applied: Whether this very turn has been done before, its answer lost: True, and what it said is lost, while the session is
+            current; ``"partial"`` where it did not come to its end; False where it was not done; None where the service does not
+            say.
 
     Raises:
         ConfigurationError: An argument is of a wrong type.
@@ -123,11 +140,15 @@ class TurnConflict(ServiceError):
         status: int | None = None,
         detail: str = "",
         retry_after: timedelta | None = None,
-        applied: bool | None = None,
+        applied: Applied = None,
     ) -> None:
+        if not (isinstance(applied, bool | NoneType) or applied == PARTIAL):
+            refuse("applied", applied, 'True, False, "partial", or None')
+        self.applied: Applied = applied
         super().__init__(code, status=status, detail=detail, retry_after=retry_after)
-        check("applied", applied, (bool, NoneType), "True, False, or None")
-        self.applied = applied
+
+    def _advice(self) -> str:
+        return self.todo if self.applied is None else ADVICE[self.applied]
 
 
 class TurnTooLarge(ServiceError):
@@ -206,7 +227,7 @@ def error_of_event(event: Mapping[str, Any]) -> ServiceError:
 def _build_error(code: str, value: Any, *, status: int | None, detail: str, retry_after: timedelta | None) -> ServiceError:
     if code == CONFLICT:
         applied = value.get("applied")
-        known = applied if isinstance(applied, bool) else None
+        known: Applied = applied if isinstance(applied, bool) or applied == PARTIAL else None
         return TurnConflict(code, status=status, detail=detail, retry_after=retry_after, applied=known)
     return _choose_class(code, value, status)(code, status=status, detail=detail, retry_after=retry_after)
 

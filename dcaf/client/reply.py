@@ -168,7 +168,8 @@ class Event:
 
     Attributes:
         body: All of it. The types of this protocol are ``text_delta``, ``intermittent_update``, ``tool_calls``,
-            ``executed_tool_calls``, ``approvals``, ``executed_approvals``, ``session`` and ``done``; there may be others.
+            ``executed_tool_calls``, ``approvals``, ``executed_approvals``, ``session`` and ``done``; there may be others. One
+            is the client's own: ``again`` says that the answer broke off, what came of it is void, and the turn was sent again.
 
     Raises:
         ConfigurationError: The body is no mapping, or has no text at ``type``.
@@ -202,16 +203,19 @@ class Reply:
     Attributes:
         body: The answer as a message, as it came; of a stream, what its events amount to.
         restarted: Code of the refusal after which a new session was begun; None where the session went on.
+        attempts: How often the turn was sent: more than once where it was sent again by itself.
 
     Raises:
-        ConfigurationError: The body is no mapping, or the code no text.
+        ConfigurationError: The body is no mapping, the code no text, or the attempts no number.
     """
 
     body: Mapping[str, Any] = field(default_factory=dict)
     restarted: str | None = None
+    attempts: int = 1
 
     def __post_init__(self) -> None:
         check("body", self.body, Mapping, "a mapping")
+        check("attempts", self.attempts, int, "how often the turn was sent, a number")
         check("restarted", self.restarted, (str, type(None)), "a code, or None")
 
     @property

@@ -1,21 +1,22 @@
 """Where the service is, which libraries reach it, and one error for all of their ways to fail.
 
-A request that failed may have been served, so nothing is sent again by itself. A client is one conversation; two conversations are
-two clients, which may share one ``http``.
+A request that failed may have been served, so it is sent again only where the service can tell what became of it. A client is one
+conversation; two conversations are two clients, which may share one ``http``.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
-from dcaf.client.arguments import check, check_headers, check_path, check_url, check_wait
-from dcaf.client.conversation import Conversation, OnDead
+from dcaf.client.arguments import check, check_function, check_headers, check_path, check_url, check_wait
+from dcaf.client.conversation import RETRIES, Conversation, OnDead
 from dcaf.client.errors import ServiceUnreachable, error_of_answer
 from dcaf.client.reply import Approval
+from dcaf.client.retries import GATEWAY, Retries
 from dcaf.client.turn import Turn
 from dcaf.core.importing import extra
 
@@ -37,12 +38,12 @@ __all__ = [
 
 
 @contextmanager
-def translate_errors(path: str, turn: Turn | None = None) -> Iterator[None]:
+def translate_errors(path: str, turn: Turn) -> Iterator[None]:
     """Raise errors of this package for what fails on the way to a service.
 
     Args:
         path: What is reached, for the message.
-        turn: What is read; if it has failed, that is why nothing more comes.
+        turn: What is read. Nothing is raised where it is due once more; if it has failed, that is why nothing more comes.
 
     Raises:
         ServiceError: It refused a WebSocket before it was open, or the turn had failed.
@@ -51,20 +52,24 @@ def translate_errors(path: str, turn: Turn | None = None) -> Iterator[None]:
     try:
         yield
     except InvalidStatus as refusal:
-        raise error_of_answer(refusal.response.status_code, refusal.response.headers, None) from refusal
+        status = refusal.response.status_code
+        if not (status in GATEWAY and turn.lost()):
+            raise error_of_answer(status, refusal.response.headers, None) from refusal
     except (httpx2.RequestError, WebSocketException, OSError) as error:
-        raise (turn and turn.failure) or ServiceUnreachable(
-            f"No complete answer came from {path} ({type(error).__name__}); whether the turn ran is not known. "
-            "Its message is not kept: check the address and the service, then send it again."
-        ) from error
+        if not turn.lost():
+            raise turn.failure or ServiceUnreachable(
+                f"No complete answer came from {path} ({type(error).__name__}); whether the turn ran is not known. "
+                "Its message is not kept: check the address and the service, then send it again."
+            ) from error
 
 
 HTTP = TypeVar("HTTP")
+Sleep = TypeVar("Sleep", bound=Callable[[float], Any])
 PATIENCE: Final = timedelta(minutes=2)
 """Models think for minutes, where HTTP libraries wait for seconds."""
 
 
-class BaseClient(ABC, Generic[HTTP]):
+class BaseClient(ABC, Generic[HTTP, Sleep]):
     """A conversation with an agent service.
 
     Args:
@@ -80,6 +85,9 @@ class BaseClient(ABC, Generic[HTTP]):
             new one, and ``reply.restarted`` says so; ``"raise"`` raises SessionDead.
         timeout: How long nothing may come; None waits forever. A ready-made ``http`` has its own.
         http: A ready-made client of httpx2, which is not closed with this one; None makes one.
+        retries: How often a turn is sent again by itself, where the service can tell what became of the first one: where the
+            session has the hint ``retry``. ``reply.attempts`` says how often it was sent.
+        sleep: Waits for so many seconds before a turn is sent again; None waits as the clock goes.
 
     Attributes:
         conversation: What was said, and the session.
@@ -104,9 +112,13 @@ class BaseClient(ABC, Generic[HTTP]):
         on_dead: OnDead = "restart",
         timeout: timedelta | None = PATIENCE,
         http: HTTP | None = None,
+        retries: Retries = RETRIES,
+        sleep: Sleep | None = None,
     ) -> None:
         self._base_url = check_url("base_url", base_url)
-        self.conversation: Conversation = Conversation(fields=fields, session=session, messages=messages, on_dead=on_dead)
+        self.conversation: Conversation = Conversation(
+            fields=fields, session=session, messages=messages, on_dead=on_dead, retries=retries
+        )
         self._given = httpx2.Headers(check_headers("headers", headers))
         self._headers = httpx2.Headers(self._given)
         self._headers["content-type"] = "application/json"
@@ -116,6 +128,7 @@ class BaseClient(ABC, Generic[HTTP]):
         self._timeout_s = None if timeout is None else check_wait("timeout", timeout)
         if http is not None:
             check("http", http, self._library, f"a ready-made httpx2.{self._library.__name__}, or None")
+        self._sleep: Sleep = self._default_sleep() if sleep is None else check_function("sleep", sleep, "a function of seconds")
         self._is_owner = http is None
         self._http: HTTP = self._make_http() if http is None else http
 
@@ -148,5 +161,15 @@ class BaseClient(ABC, Generic[HTTP]):
     def _make_http(self) -> HTTP:
         """A client of the library."""
 
+    @abstractmethod
+    def _default_sleep(self) -> Sleep:
+        """Waits for so many seconds."""
+
     def _url(self, path: str) -> str:
         return self._base_url + path
+
+    def _headers_of(self, turn: Turn) -> httpx2.Headers:
+        """The headers of the request that a turn has made last."""
+        headers = self._headers.copy()
+        headers.update(turn.headers)
+        return headers

@@ -8,8 +8,8 @@ b'{"messages":[{"role":"user","content":"hello"}]}'
 (['text_delta', 'done'], <Reply: 2 characters, 0 approvals, session of 1 keys>)
 
 The loop around it is the same on every wire: send ``request()`` while the turn ``is_due``, and give what comes to ``answered``, to
-``feed`` and ``ended``, or to ``frame``, until ``reply`` is there. It takes two rounds where the session was dead and the turn
-begins a new one.
+``feed`` and ``ended``, or to ``frame``, until ``reply`` is there. Where nothing whole comes, ask ``lost()``. It takes several
+rounds where the session was dead and the turn begins a new one, and where a service can tell what became of a lost answer's turn.
 
 Events are read as they are asked for, and what the caller never asks for is not kept. But the events ``session`` and
 ``executed_approvals`` count as soon as they have come: they say what was done and must not be done again.
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
 from typing import Any, Final
 
 from dcaf.client.arguments import check, check_many, check_object, refuse
@@ -26,16 +27,20 @@ from dcaf.client.conversation import MESSAGE, Conversation, check_fields
 from dcaf.client.envelopes import LINES, SUCCESS, find_session, is_dead, is_dead_by, is_json, media_type, parse_json, value_at
 from dcaf.client.errors import (
     AnswerUnreadable,
+    ClientError,
     ServiceError,
     ServiceUnreachable,
+    TurnConflict,
     TurnOvertaken,
     code_of,
     error_of_answer,
     error_of_event,
 )
 from dcaf.client.reply import Decision, Event, Reply, build_decisions, gather_events
+from dcaf.client.retries import GATEWAY, UNAVAILABLE, Attempts, has_current_session
 from dcaf.core.errors import ConfigurationError
 
+AGAIN: Final = "again"
 CHECKPOINT: Final = "session"
 EXECUTED: Final = "executed_approvals"
 TYPE: Final = re.compile(r"[\w.+-]{1,40}/[\w.+-]{1,40}")
@@ -55,7 +60,7 @@ class Turn:
         fields: Further top-level members of the body.
 
     Attributes:
-        is_due: Whether the request is to be sent: at first, and once more where the session was dead.
+        is_due: Whether the request is to be sent, when ``wait`` is over.
         restarted: Code of the refusal after which a new session was begun; None where the session went on.
         failure: Why the turn has failed, while its last events may still come; None where it has not.
 
@@ -82,6 +87,9 @@ class Turn:
         self.restarted: str | None = conversation.restarted
         self.failure: ServiceError | None = None
         self._conversation = conversation
+        self._attempts = Attempts(conversation.retries)
+        self._body = b""
+        self._is_told_of = False
         self._has_begun_anew = False
         self._begins = False
         self._events: list[Event] = []
@@ -96,18 +104,62 @@ class Turn:
         """The answer; None until the turn has ended well."""
         if self._reply is None and self._answer is not None:
             answer = gather_events(self._events) if self._events else self._answer
-            self._reply = Reply(answer, self.restarted)
+            self._reply = Reply(answer, self.restarted, self._attempts.count)
         return self._reply
 
+    @property
+    def wait(self) -> timedelta:
+        """How long to wait before the request is sent; nothing at first."""
+        return self._attempts.wait
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that belong to the request that was made last, beside its Content-Type; none on a WebSocket."""
+        return {} if self._attempts.key is None else {"Idempotency-Key": self._attempts.key}
+
     def request(self) -> bytes:
-        """The JSON body to send, as it is to be sent now.
+        """The JSON body to send, as it is to be sent now: the last one once more, or another one.
 
         Raises:
+            TurnOvertaken: Another turn began before this one could be sent once more.
             ConfigurationError: A message that was kept is no JSON.
         """
+        if self._attempts.count:
+            self._require_own_turn()
+        if not self._attempts.is_same:
+            self._begins = is_dead(self._conversation.envelope)
+            self._body = self._conversation.body(self._message, self._fields)
+            self._attempts.begin(self._conversation.envelope)
         self.is_due = False
-        self._begins = is_dead(self._conversation.envelope)
-        return self._conversation.body(self._message, self._fields)
+        self._attempts.count += 1
+        return self._body
+
+    def announce(self) -> Iterator[Event]:
+        """What the caller is told before the request is sent: an event ``again``, if events of an answer that was lost were given.
+
+        They are not in the reply.
+        """
+        if self._is_told_of:
+            self._is_told_of = False
+            yield Event({"type": AGAIN, "attempt": self._attempts.count + 1})
+
+    def lost(self) -> bool:
+        """Take that no whole answer came: no connection, a time-out, or it broke off.
+
+        Returns:
+            Whether the turn is due, because the service can tell what became of it. What came of the lost answer counts no more,
+            but for a session, and for what was executed.
+        """
+        is_unsure = self.failure is None or self.failure.code == UNAVAILABLE
+        is_open = self._answer is None and self._conversation.turn is self
+        if not (is_open and is_unsure and self._attempts.allow_after_loss()):
+            return False
+        self._is_told_of |= bool(self._events)
+        self._events.clear()
+        self._rest.clear()
+        self.failure = None
+        self.is_due = True
+        return True
 
     def answered(self, status: int, headers: Mapping[str, str], content: bytes) -> None:
         """Take a whole answer. If the turn is due after it, the request is to be sent once more.
@@ -130,8 +182,11 @@ class Turn:
         self._adopt(value, status=status)
         if status in SUCCESS:
             self._finish(_require_answer(value, media_type(kind)))
-        elif not (is_dead_by(value, status=status) and self._starts_over(code_of(value, otherwise=f"http-{status}"))):
-            raise error_of_answer(status, headers, value)
+            return
+        error = error_of_answer(status, headers, value)
+        is_of_proxy = status in GATEWAY and value_at(value, "code") is None
+        if not (self.lost() if is_of_proxy else self._goes_on(error, value)):
+            raise self._settled(error, value)
 
     def is_stream(self, status: int, headers: Mapping[str, str]) -> bool:
         """Whether an answer is to be fed as it comes; ``answered`` takes any other, once all of it is there.
@@ -174,12 +229,15 @@ class Turn:
         try:
             yield from self.feed(b"\n")
         except AnswerUnreadable as error:
-            raise self.failure or ServiceUnreachable(
-                "The stream broke off in the middle of an event. The turn may have run: ask before you send it again."
-            ) from error
+            if not self.lost():
+                raise self.failure or ServiceUnreachable(
+                    "The stream broke off in the middle of an event. The turn may have run: ask before you send it again."
+                ) from error
+            return
         if self.failure is not None:
-            raise self.failure
-        if self._answer is None:
+            if not self.lost():
+                raise self.failure
+        elif self._answer is None:
             self._close()
 
     def frame(self, text: bytes | str) -> Event | None:
@@ -198,8 +256,8 @@ class Turn:
             return event
         if isinstance(value_at(value, "error"), str):
             return None  # the words of an agent, whose turn has run: a done follows
-        if not (is_first and is_dead_by(value) and self._starts_over(self.failure.code)):
-            raise self.failure  # a refusal has a code alone, and is the last frame of its turn
+        if not (is_first and self._goes_on(self.failure, value)):
+            raise self._settled(self.failure, value)  # a refusal has a code alone, and is the last frame of its turn
         self.failure = None
         return None
 
@@ -236,12 +294,15 @@ class Turn:
             self._conversation.settle(self._executed)
 
     def _adopt(self, value: Any, *, status: int | None = None) -> bool:
+        self._require_own_turn()
+        return self._conversation.adopt(value, status=status)
+
+    def _require_own_turn(self) -> None:
         if self._conversation.turn is not self:
             raise TurnOvertaken(
                 "Another turn of this conversation began before this one had ended, so its answer is not kept. "
                 "Say one thing at a time, or make a client for each conversation."
             )
-        return self._conversation.adopt(value, status=status)
 
     def _adopt_first(self, values: Iterable[Any]) -> int:
         """Keep the sessions of the checkpoints that come before anything else that carries one, and note what was executed.
@@ -296,14 +357,37 @@ class Turn:
             raise self.failure
         self.failure = self.failure or error_of_event(value)
 
+    def _goes_on(self, error: ServiceError, value: Any) -> bool:
+        """Whether the turn is due once more after a refusal."""
+        if is_dead_by(value, status=error.status):
+            self.is_due = self._starts_over(error.code)
+        else:
+            self.is_due = self._attempts.allow_after_refusal(value, status=error.status, wait=error.retry_after)
+        return self.is_due
+
     def _starts_over(self, code: str) -> bool:
-        """Whether to say the turn once more: the service has not served it, and not twice."""
+        """Whether to say the turn once more in a new session: the service has not served it, and not twice."""
         if self._conversation.on_dead == "raise" or self._has_begun_anew:
             return False
         self._remember(code)
         self._has_begun_anew = True
-        self.is_due = True
+        self._attempts.start_over()
         return True
+
+    def _settled(self, error: ServiceError, value: Any) -> ClientError:
+        """The error of a refusal, after the conversation was told what the turn has done all the same."""
+        if not isinstance(error, TurnConflict):
+            return error
+        if error.applied is True:
+            decided = value_at(self._message.get("data"), "approvals")
+            self._conversation.settle(decided if isinstance(decided, list) else [])
+        is_unsaid = not error.applied and has_current_session(value)
+        if is_unsaid and self._attempts.is_lost:  # a service that does not know a frame again may take it for another turn
+            return ServiceUnreachable(
+                "No complete answer came, and the session has moved on: the turn has probably run. The session is current now: "
+                "look at it before you send the turn again."
+            )
+        return error
 
     def _remember(self, code: str) -> None:
         """Have a reply tell that a new session was begun: this one, or that of a later turn if this one fails."""
@@ -311,11 +395,12 @@ class Turn:
 
     def _close(self) -> None:
         """End a stream without ``done``: the middleware ends it with a session, for agents that have no such event."""
-        if not self._events or self._events[-1].type != CHECKPOINT:
+        if self._events and self._events[-1].type == CHECKPOINT:
+            self._finish(gather_events(self._events))
+        elif not self.lost():
             raise ServiceUnreachable(
                 "The stream ended without its done event. The turn may have run: ask before you send it again."
             )
-        self._finish(gather_events(self._events))
 
     def _finish(self, answer: Mapping[str, Any]) -> None:
         self._conversation.keep(self._message, answer, begins=self._begins)

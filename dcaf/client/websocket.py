@@ -13,16 +13,17 @@ still come; the next turn opens another one, and goes on with the last session t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator, Iterator, Mapping
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar
 
-from dcaf.client.arguments import check, check_headers, check_seconds
+from dcaf.client.arguments import check, check_function, check_headers, check_seconds
 from dcaf.client.conversation import Conversation
 from dcaf.client.reply import Decision, Event, Reply
 from dcaf.client.stream import AsyncStream, Stream, require_reply
-from dcaf.client.transport import ConnectionClosed, WebSocketException, async_websockets, sync_websockets, translate_errors
+from dcaf.client.transport import ConnectionClosed, Sleep, WebSocketException, async_websockets, sync_websockets, translate_errors
 from dcaf.client.turn import Turn
 
 Connection = TypeVar("Connection")
@@ -30,7 +31,7 @@ MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
 """The longest frame that is read: the results of tools and a session in one event."""
 
 
-class BaseSocket(Generic[Connection]):
+class BaseSocket(Generic[Connection, Sleep]):
     """What a synchronous and an asynchronous socket share: the conversation, and where its WebSocket is.
 
     Args:
@@ -38,25 +39,40 @@ class BaseSocket(Generic[Connection]):
         url: Of the WebSocket.
         headers: Sent when it is opened.
         timeout_s: How long nothing may come; None waits forever.
+        sleep: Waits for so many seconds before a turn is sent again.
 
     Raises:
         ConfigurationError: An argument is of a wrong type.
     """
 
-    def __init__(self, conversation: Conversation, url: str, headers: Mapping[str, str], timeout_s: float | None) -> None:
+    def __init__(
+        self, conversation: Conversation, url: str, headers: Mapping[str, str], timeout_s: float | None, sleep: Sleep
+    ) -> None:
         self._conversation = check("conversation", conversation, Conversation, "a Conversation")
         self._url = check("url", url, str, "the URL of a WebSocket")
         self._headers = check_headers("headers", headers)
         self._timeout_s = check_seconds("timeout_s", timeout_s)
+        self._sleep: Sleep = check_function("sleep", sleep, "a function of seconds")
         self._connection: Connection | None = None
         self._turn: Turn | None = None
 
+    def _is_overtaking(self, turn: Turn) -> bool:
+        """Whether another turn of this socket has not ended."""
+        return self._turn is not None and self._turn is not turn and self._turn.reply is None
 
-class Socket(BaseSocket[sync_websockets.ClientConnection]):
+
+class Socket(BaseSocket[sync_websockets.ClientConnection, Callable[[float], None]]):
     """Turns of one conversation over a WebSocket; made by ``Client.socket``. The arguments are those of BaseSocket."""
 
-    def __init__(self, conversation: Conversation, url: str, headers: Mapping[str, str], timeout_s: float | None) -> None:
-        super().__init__(conversation, url, headers, timeout_s)
+    def __init__(
+        self,
+        conversation: Conversation,
+        url: str,
+        headers: Mapping[str, str],
+        timeout_s: float | None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        super().__init__(conversation, url, headers, timeout_s, sleep)
         self._closing = ExitStack()  # websockets wants a ``with`` block around a synchronous connection
 
     def send(
@@ -93,21 +109,28 @@ class Socket(BaseSocket[sync_websockets.ClientConnection]):
 
     def _events(self, turn: Turn) -> Generator[Event]:
         try:
-            with translate_errors("the WebSocket", turn):
-                connection = self._ready(turn)
-                while turn.reply is None:
-                    if turn.is_due:
-                        connection.send(turn.request().decode())
-                    event = turn.frame(connection.recv(turn.patience(self._timeout_s)))
-                    if event is not None:
-                        yield event
+            while turn.reply is None:
+                if turn.wait:
+                    self._sleep(turn.wait.total_seconds())
+                yield from turn.announce()
+                is_broken = True
+                with translate_errors("the WebSocket", turn):
+                    connection = self._ready(turn)
+                    connection.send(turn.request().decode())
+                    while turn.reply is None and not turn.is_due:
+                        event = turn.frame(connection.recv(turn.patience(self._timeout_s)))
+                        if event is not None:
+                            yield event
+                    is_broken = False
+                if is_broken:
+                    self.close()
         finally:
             if turn.reply is None and self._turn is turn:
                 self.close()
 
     def _ready(self, turn: Turn) -> sync_websockets.ClientConnection:
         """A connection on which nothing waits to be read: the one there is, if it is open, else a new one."""
-        if self._turn is not None and self._turn.reply is None:
+        if self._is_overtaking(turn):
             self._leave(turn)  # by the new turn: the old one is overtaken, and its checkpoints count all the same
             self.close()
         self._turn = turn
@@ -134,8 +157,18 @@ class Socket(BaseSocket[sync_websockets.ClientConnection]):
             return False
 
 
-class AsyncSocket(BaseSocket[async_websockets.ClientConnection]):
+class AsyncSocket(BaseSocket[async_websockets.ClientConnection, Callable[[float], Awaitable[None]]]):
     """Turns of one conversation over a WebSocket; made by ``AsyncClient.socket``. The arguments are those of BaseSocket."""
+
+    def __init__(
+        self,
+        conversation: Conversation,
+        url: str,
+        headers: Mapping[str, str],
+        timeout_s: float | None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        super().__init__(conversation, url, headers, timeout_s, sleep)
 
     async def send(
         self, said: str | Mapping[str, Any] = "", /, *, decisions: Mapping[str, Decision] | None = None, **fields: Any
@@ -172,23 +205,31 @@ class AsyncSocket(BaseSocket[async_websockets.ClientConnection]):
 
     async def _events(self, turn: Turn) -> AsyncGenerator[Event]:
         try:
-            with translate_errors("the WebSocket", turn):
-                connection = await self._ready(turn)
-                while turn.reply is None:
-                    if turn.is_due:
-                        await connection.send(turn.request().decode())
-                    async with asyncio.timeout(turn.patience(self._timeout_s)):
-                        frame = await connection.recv()
-                    event = turn.frame(frame)
-                    if event is not None:
-                        yield event
+            while turn.reply is None:
+                if turn.wait:
+                    await self._sleep(turn.wait.total_seconds())
+                for event in turn.announce():
+                    yield event
+                is_broken = True
+                with translate_errors("the WebSocket", turn):
+                    connection = await self._ready(turn)
+                    await connection.send(turn.request().decode())
+                    while turn.reply is None and not turn.is_due:
+                        async with asyncio.timeout(turn.patience(self._timeout_s)):
+                            frame = await connection.recv()
+                        told = turn.frame(frame)
+                        if told is not None:
+                            yield told
+                    is_broken = False
+                if is_broken:
+                    await self.close()
         finally:
             if turn.reply is None and self._turn is turn:
                 await self.close()
 
     async def _ready(self, turn: Turn) -> async_websockets.ClientConnection:
         """A connection on which nothing waits to be read: the one there is, if it is open, else a new one."""
-        if self._turn is not None and self._turn.reply is None:
+        if self._is_overtaking(turn):
             await self._leave(turn)  # by the new turn: the old one is overtaken, and its checkpoints count all the same
             await self.close()
         self._turn = turn

@@ -10,9 +10,11 @@ from dcaf.core.context import current_session
 from dcaf.core.errors import (
     AgentError,
     BodyTooLarge,
+    CommitUnknownError,
     ConfigurationError,
     DcafError,
     EncodedBody,
+    EngineError,
     ExitError,
     IdempotencyKeyReused,
     InterceptorError,
@@ -49,7 +51,7 @@ from dcaf.core.keys import Key, Keyring
 from dcaf.core.migrations import Import
 from dcaf.core.readonly import ReadOnlySession
 from dcaf.core.session import Session, SessionKey
-from dcaf.core.store import Lease, OpenRequest, Sealed, SessionStore, StatelessLease, StatelessStore
+from dcaf.core.store import Lease, OpenRequest, Sealed, SessionStore, StatelessLease, StatelessStore, StoreSettings
 from dcaf.core.transaction import transaction
 
 __all__ = [
@@ -57,9 +59,11 @@ __all__ = [
     "Binding",
     "BodyTooLarge",
     "Claims",
+    "CommitUnknownError",
     "ConfigurationError",
     "DcafError",
     "EncodedBody",
+    "EngineError",
     "ExitError",
     "HostTurn",
     "IdempotencyKeyReused",
@@ -99,6 +103,7 @@ __all__ = [
     "StatelessLease",
     "StatelessStore",
     "StoreError",
+    "StoreSettings",
     "ToolApprovalError",
     "ToolArgumentError",
     "ToolConflictError",

@@ -37,7 +37,7 @@ from dcaf.core.migrations import Migration
 from dcaf.core.sealer import MAX_TOKEN_BYTES
 from dcaf.core.session import Session
 from dcaf.core.settings import ABSOLUTE_TIMEOUT, IDLE_TIMEOUT, Keys, build_sealer
-from dcaf.core.store import SessionStore, require_store
+from dcaf.core.store import SessionStore, StoreSettings, check_settings, require_store
 
 
 class SessionHost:
@@ -83,6 +83,7 @@ class SessionHost:
             randomness=randomness,
         )
         require_store(store)
+        check_settings(store, StoreSettings(audience, absolute_timeout, has_subject=True))
         self._store = store
 
     def turn(

@@ -26,7 +26,7 @@ import anyio
 
 from dcaf.core.claims import Binding, Claims
 from dcaf.core.envelope import NEW, RESTART
-from dcaf.core.errors import SessionConflict, SessionUnavailable, StateError, describe_raised
+from dcaf.core.errors import SessionConflict, SessionError, SessionUnavailable, StateError, describe_raised
 from dcaf.core.mapping import state_of
 from dcaf.core.sealer import Prepared, Sealer
 from dcaf.core.session import Session
@@ -89,6 +89,13 @@ class SessionTurn:
             SessionError: The store refuses the session.
             SessionUnavailable: The store failed, or nobody here has the state that the token says is kept.
         """
+        try:
+            await self._hold(claims)
+        except SessionUnavailable as error:
+            error.ran = False
+            raise
+
+    async def _hold(self, claims: Claims | None) -> None:
         if self.store is not None:
             await self.release()
             self.lease = lease = await self._open(self.store, self.describe(claims))
@@ -110,9 +117,6 @@ class SessionTurn:
                 kept_for = conflict.session_id or request.session_id
                 conflict.token, conflict.envelope = self.sealer.reissue(conflict.kept, self.binding, kept_for)
             raise
-        except SessionUnavailable as error:
-            error.ran = False
-            raise
 
     def describe(self, claims: Claims | None) -> OpenRequest:
         """The request for the store: the session and its turn."""
@@ -131,17 +135,21 @@ class SessionTurn:
             has_mirror: Whether the whole envelope goes out, and not the token alone.
             look: Is called with the token before the store is asked. What it raises ends the commit.
 
-        Raises as ``commit``.
+        Raises as ``commit``. Then the session has neither ended nor become another one, as far as anybody knows.
         """
         state = state_of(self.session)
-        if state.closing is not None and not state.closing.rotates:
-            if not state.is_closed and self.lease is not None:
-                await run_shielded(partial(ask, self.lease.end))
-            state.mark_closed()
-            return (RESTART if has_mirror else NEW.encode(),)
-        if state.closing is not None:
-            await self._rotate(state.closing)
-            state.closing = None
+        call = partial(self._seal_open, ends_turn=ends_turn, has_mirror=has_mirror, look=look)
+        try:
+            if state.is_ending:
+                await run_shielded(self._end)
+                return (RESTART if has_mirror else NEW.encode(),)
+            return await (call() if state.closing is None else self._rotate(state.closing, call))
+        except SessionUnavailable as error:
+            error.ran = True
+            raise
+
+    async def _seal_open(self, *, ends_turn: bool, has_mirror: bool, look: Callable[[bytes], None]) -> Pieces:
+        """Seal the session under its id. Arguments and errors are those of ``seal``."""
         if self.lease is not None:
             return await self.commit(self.lease, ends_turn=ends_turn, has_mirror=has_mirror, look=look)
         if has_mirror:
@@ -150,15 +158,39 @@ class SessionTurn:
         look(token)
         return (token,)
 
-    async def _rotate(self, closing: Closing) -> None:
-        """Go on as another session, bound to the subject that the application has named."""
-        if closing.subject is not None:
-            self.binding = self.binding._replace(subject=closing.subject)
-        self.sealer.rotate(self.session)
-        if self.lease is not None:
-            await ask(self.lease.rotate, self.describe(None))
-            check_lease(self.lease)
-            self.sealer.resume(self.session, self.lease)
+    async def _end(self) -> None:
+        """End the session at the store, in one step with the note of it; where the store does not, it can be written again."""
+        state = state_of(self.session)
+        try:
+            if self.lease is not None and not state.is_closed:
+                await ask(self.lease.end)
+        except BaseException:
+            state.reopen()
+            raise
+        state.mark_closed()
+
+    async def _rotate(self, closing: Closing, seal: Callable[[], Awaitable[Pieces]]) -> Pieces:
+        """Seal the session as another one, bound to the subject that the application has named, or leave it as it was.
+
+        A turn that is refused has not rotated it. Where its answer cannot carry it, the next answer of the turn rotates it.
+        """
+        state, binding = state_of(self.session), self.binding
+        standing, state.closing = state.standing, None
+        try:
+            if closing.subject is not None:
+                self.binding = binding._replace(subject=closing.subject)
+            self.sealer.rotate(self.session)
+            if self.lease is not None:
+                await ask(self.lease.rotate, self.describe(None))
+                check_lease(self.lease)
+                self.sealer.number(self.session, self.lease)
+            return await seal()
+        except BaseException as error:
+            if not self.sealer.has_token(self.session):  # else it was committed, and only the wait for that was cancelled
+                state.standing, self.binding = standing, binding
+                is_refused = isinstance(error, SessionError | SessionUnavailable)
+                state.closing = state.closing or (None if is_refused else closing)
+            raise
 
     async def commit(
         self, lease: Lease, *, ends_turn: bool, has_mirror: bool = True, look: Callable[[bytes], None] = lambda _: None
@@ -200,8 +232,8 @@ class SessionTurn:
         """Commit what was prepared and mark it as sealed, in one step, so that a cancellation cannot come between."""
         try:
             await ask(lease.commit, prepared.sealed, ends_turn=ends_turn)
-        except SessionUnavailable as error:
-            self.is_in_doubt, error.ran = True, True
+        except SessionUnavailable:
+            self.is_in_doubt = True
             raise
         prepared.mark_sealed(self.session)
 

@@ -382,6 +382,17 @@ class Sealer:
         with state.lock:
             state.standing = before._replace(claims=claims, token=(), kid=None)
 
+    def number(self, session: Session, lease: Lease) -> None:
+        """Give a session that was made another one the number and the epoch that a store's lease has for it."""
+        state, before = state_of(session), _standing_of(session)
+        claims = before.claims._replace(seq=lease.revision, ep=lease.epoch, at=lease.place)
+        with state.lock:
+            state.standing = before._replace(claims=claims)
+
+    def has_token(self, session: Session) -> bool:
+        """Whether a token of this session was made, of any of its states."""
+        return _standing_of(session).token != ()
+
     def rests(self, session: Session) -> bool:
         """Whether the last token of a session can go out again, as far as its age, its key and its suite tell."""
         now = int(self._clock())
@@ -390,6 +401,11 @@ class Sealer:
     def rest_s(self, session: Session) -> int:
         """The seconds until the last token of a session ends."""
         return max(0, self.claims_of(session).exp - int(self._clock()))
+
+    def rest_of_token_s(self, token: bytes) -> int:
+        """The seconds until a token of ours ends; 0 for any other."""
+        opened = self.opened(token)
+        return 0 if opened is None else max(0, Claims.read(opened.claims).exp - int(self._clock()))
 
     def recheck(self, session: Session) -> None:
         """Check the times of a session that stays open, on a socket; it no longer counts as restarted.

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from dcaf.core.arguments import require_text
 from dcaf.core.base64url import encode
-from dcaf.core.errors import ConfigurationError, SessionClosedError, SessionValueError
+from dcaf.core.errors import ConfigurationError, SessionClosedError, SessionUnavailable, SessionValueError
 from dcaf.core.mapping import state_of
 from dcaf.core.store import Lease, ask
 
@@ -50,7 +50,14 @@ async def spend(session: StateMapping, keys: Sequence[str]) -> bool:
     if state.has_ended:
         raise SessionClosedError("The turn is over: nothing of its session can be used up any more. Do it in the next turn.")
     lease: Lease | None = state.lease
-    return lease is None or await ask(lease.spend, keys)
+    if lease is None:
+        return True
+    state.mark_spent()
+    try:
+        return await ask(lease.spend, keys)
+    except SessionUnavailable as error:
+        error.ran = True
+        raise
 
 
 async def use_once(session: StateMapping, key: str) -> bool:

@@ -99,11 +99,24 @@ class Slots:
         queue: Where ``dcaf.tools`` keeps the order of a session's calls; None before the first one.
         closing: What the application wants to become of the session when it is sealed next; None for nothing special.
         is_closed: Whether the session was ended, and the client is to get no token of it any more.
+        has_spent: Whether a store was asked to use up a key of the session, so that its client must have a token of it.
     """
 
     __slots__ = (
         *("_library", "_looked", "_members", "_most_bytes", "_moved", "_own_arrived", "_slots", "_tails"),
-        *("arrived", "closing", "is_closed", "late", "lease", "limit_bytes", "lock", "queue", "size_changes", "standing"),
+        *(
+            "arrived",
+            "closing",
+            "has_spent",
+            "is_closed",
+            "late",
+            "lease",
+            "limit_bytes",
+            "lock",
+            "queue",
+            "size_changes",
+            "standing",
+        ),
     )
 
     def __init__(self, arrived: Payload | None = None, standing: Standing | None = None, *, limit_bytes: int | None = None) -> None:
@@ -125,6 +138,7 @@ class Slots:
         self.queue: object | None = None
         self.closing: Closing | None = None
         self.is_closed: bool = False
+        self.has_spent: bool = False
 
     def slot(self, key: str) -> Slot:
         """The slot of a key, made where there is none.

@@ -355,9 +355,24 @@ class State(Slots):
         """
         with self.lock:
             self.require_open()
+            before = self.closing
+            if closing.subject is None and before is not None:
+                closing = closing._replace(subject=before.subject)
             self.closing: Closing | None = closing
             if not closing.rotates:
                 self.late = _ignore_late
+
+    def reopen(self) -> None:
+        """Let the session be changed again: it was to end, and its store has not ended it."""
+        with self.lock:
+            self.closing = None
+            if self.late is _ignore_late:
+                self.late = None
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the application has ended the session: it ends when it is sealed next, or did so."""
+        return self.closing is not None and not self.closing.rotates
 
     def require_open(self) -> None:
         """Refuse what would be lost, because the turn is over or the session was ended.
@@ -367,6 +382,10 @@ class State(Slots):
         """
         if self.late is not None:
             self._refuse_late(self.late)
+
+    def mark_spent(self) -> None:
+        """Take note that a store was asked to use up a key of the session."""
+        self.has_spent = True
 
     def mark_closed(self) -> None:
         """Take note that the session was ended, so that nothing more of it goes out."""
@@ -383,7 +402,7 @@ class State(Slots):
 
     def _refuse_late(self, late: Callable[[], None]) -> NoReturn:
         late()
-        if self.closing is not None:
+        if self.is_ending:
             raise SessionClosedError("The session was ended by session.end(): nothing that is written to it now would be kept.")
         raise SessionClosedError(
             "The session was changed after its turn was over: the answer has left without the change. Change it before the answer "
@@ -401,6 +420,7 @@ class State(Slots):
             self._moved, self._tails, self._looked = other._moved, other._tails, other._looked
             if self.closing is not None:
                 self.closing, self.is_closed, self.late = None, False, None
+            self.has_spent: bool = other.has_spent
             self._count_size_change()
 
     def changed_keys(self) -> list[str]:

@@ -23,9 +23,10 @@ import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, ParamSpec, Protocol, TypeVar
+from datetime import timedelta
+from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
-from dcaf.core.arguments import has_methods, kind_of
+from dcaf.core.arguments import has_methods, kind_of, require_plain_function
 from dcaf.core.base64url import Payload
 from dcaf.core.claims import MAX_INTEGER, PLACE, Binding, Claims
 from dcaf.core.errors import (
@@ -84,6 +85,21 @@ class OpenRequest:
     is_safe: bool = False
     idempotency_key: str | None = field(default=None, repr=False)
     identity: Callable[[], bytes | None] = field(default=_no_identity, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """The settings of a middleware or a ``SessionHost`` that its store has to agree with.
+
+    Attributes:
+        audience: The service whose sessions it opens.
+        absolute_timeout: How long a session lives in all.
+        has_subject: Whether sessions can be bound to a caller: ``subject=`` is given, or each turn names its own.
+    """
+
+    audience: str
+    absolute_timeout: timedelta
+    has_subject: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +189,8 @@ class Lease(Protocol):
     async def end(self) -> None:
         """End the session for good, in place of a commit: the application has called ``session.end()``.
 
-        No token of it is accepted afterwards, and no later commit brings it back.
+        No token of it is accepted afterwards, and no later commit brings it back. After ``rotate``, without a commit since, it is
+        the session of before that ends. It may come after ``release``, as a commit may.
 
         Raises:
             SessionError: Another turn came first.
@@ -184,7 +201,8 @@ class Lease(Protocol):
         """Go on as another session with the same state: the application has called ``session.rotate()``.
 
         The next commit begins that session, and ends this one, both or none. ``revision``, ``sequence`` and ``epoch`` are those of
-        the new session when this returns.
+        the new session when this returns. What was used up in this one stays used up in the new one. Where the commit fails this
+        may be called again, with another new session in place of the one that did not begin.
 
         Args:
             request: The new session: its id, and its binding.
@@ -203,6 +221,10 @@ class Lease(Protocol):
 
 class SessionStore(Protocol):
     """Keeps sessions between turns: a ledger, a session service, or a store of your own.
+
+    A store may also have ``check_settings(self, settings: StoreSettings) -> None``, which is called when a middleware or a
+    ``SessionHost`` is made with the store, and raises ConfigurationError where the two do not fit together. It is no async
+    function, and asks no server: whoever imports the application calls it.
 
     Attributes:
         level: The level that operators see, for instance in telemetry: ``"L2"``, or a name of your own.
@@ -338,17 +360,27 @@ def check_lease(lease: Lease, last: int | None = None) -> None:
 def _find_problem(lease: Lease, last: int | None) -> str | None:
     if not has_methods(lease, *STEPS):
         return f"that has not the methods {', '.join(STEPS)}, but is {kind_of(lease)}"
-    epoch, place = getattr(lease, "epoch", ABSENT), getattr(lease, "place", ABSENT)
-    for name in COUNTS if epoch is None else (*COUNTS, "epoch"):
+    return _find_wrong_number(lease, last) or _find_wrong_kind(lease)
+
+
+def _find_wrong_number(lease: Lease, last: int | None) -> str | None:
+    for name in COUNTS if getattr(lease, "epoch", ABSENT) is None else (*COUNTS, "epoch"):
         value = getattr(lease, name, None)
         if type(value) is not int or not 0 <= value <= MAX_INTEGER:
             return f"whose {name} is no number from 0 to 2**53 - 1"
+    if last is not None and lease.sequence <= last:
+        return "whose sequence is not larger than the number of what was sealed last"
+    return None
+
+
+def _find_wrong_kind(lease: Lease) -> str | None:
+    place = getattr(lease, "place", ABSENT)
     if place is not None and not (type(place) is str and PLACE.fullmatch(place)):
         return "whose place is not 1 to 16 letters from a to z"
     if not isinstance(getattr(lease, "payload", ABSENT), Payload | None):
         return "whose payload is neither a Payload nor None"
-    if last is not None and lease.sequence <= last:
-        return "whose sequence is not larger than the number of what was sealed last"
+    if type(getattr(lease, "may_retry", None)) is not bool:
+        return "whose may_retry is neither True nor False"
     return None
 
 
@@ -384,6 +416,18 @@ def require_store(store: SessionStore | None) -> None:
             "store= takes a SessionStore, an object with `async def open(self, request)`, or None for no store; not "
             f"{kind_of(store)}."
         )
+
+
+def check_settings(store: SessionStore | None, settings: StoreSettings) -> None:
+    """Let a store that has ``check_settings`` say whether it fits a middleware or a host.
+
+    Raises:
+        ConfigurationError: It does not fit, or its ``check_settings`` is async.
+    """
+    checked: Any = store
+    if store is not None and has_methods(store, "check_settings"):
+        asked = require_plain_function("store.check_settings", checked.check_settings, "a plain function: no event loop runs yet")
+        asked(settings)
 
 
 def level_of(store: SessionStore | None) -> str:

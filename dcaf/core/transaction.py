@@ -168,7 +168,22 @@ class Overlay(CommutingState):
         """Whether a commit would change anything. Raises as ``write_back``."""
         with self.lock:
             self.write_back()
-            return self._library != self._own_arrived or any(slot.data != slot.arrived for slot in self._slots.values())
+            has_own = self.closing is not None or self._library != self._own_arrived
+            return has_own or any(slot.data != slot.arrived for slot in self._slots.values())
+
+    def mark_spent(self) -> None:
+        """As in a state; of the session of the turn, below."""
+        self._parent.mark_spent()
+
+    def require_open(self) -> None:
+        """As in a state; the states below must be open, too."""
+        super().require_open()
+        self._parent.require_open()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the turn has ended, or the call that this is of."""
+        return super().has_ended or self._parent.has_ended
 
     def commit(self, *, wins: Wins = ALWAYS, look: Look = IGNORE) -> Committed:
         """Make the changes of this call part of the state below: all of them or, when this raises, none.
@@ -182,43 +197,40 @@ class Overlay(CommutingState):
         """
         parent = self._parent
         with self.lock, parent.lock:
-            self.pass_reads()
-            if self._closes():
-                return Committed({}, [])
-            if self._members is None and not self._slots:
-                return Committed({}, [])
-            self.write_back()
-            values: dict[str, bytes | None] = {}
-            commuting: dict[str, CommutingChange] = {}
-            written: dict[str, tuple[bytes | None, bytes | None]] = {}
-            clashes: list[Clash] = []
-            new = {*self._moved}
-            for key, slot in self._slots.items():
-                if slot.data is slot.arrived or slot.data == slot.arrived:
-                    continue
-                theirs = self._read_below(key)
-                values[key], lost = self._merge(slot, theirs, wins)
-                written[key] = slot.arrived, slot.data
-                clashes += lost
-                if theirs is None:
-                    new.add(key)
-                if self._commuting and self._commutes(slot):
-                    commuting[key] = self._commuting[key]
-            if clashes:
-                look(clashes)
-            own = None if self._library == self._own_arrived else merge_own(self._own_arrived, parent._library, self._library)
-            if values or own is not None:
-                parent.overwrite(values, commuting, own)
-            if new:
-                self._place_last(new)
-            return Committed(written, clashes)
+            if isinstance(parent, Overlay):
+                self.pass_reads()
+            is_untouched = self._members is None and not self._slots
+            done = Committed({}, []) if self.is_ending or is_untouched else self._commit_values(parent, wins, look)
+            if self.closing is not None:
+                parent.close(self.closing)
+            return done
 
-    def _closes(self) -> bool:
-        """Have the state below be closed as this call has asked for; whether it ends, so that nothing else counts."""
-        if self.closing is None:
-            return False
-        self._parent.close(self.closing)
-        return not self.closing.rotates
+    def _commit_values(self, parent: State, wins: Wins, look: Look) -> Committed:
+        self.write_back()
+        values: dict[str, bytes | None] = {}
+        commuting: dict[str, CommutingChange] = {}
+        written: dict[str, tuple[bytes | None, bytes | None]] = {}
+        clashes: list[Clash] = []
+        new = {*self._moved}
+        for key, slot in self._slots.items():
+            if slot.data is slot.arrived or slot.data == slot.arrived:
+                continue
+            theirs = self._read_below(key)
+            values[key], lost = self._merge(slot, theirs, wins)
+            written[key] = slot.arrived, slot.data
+            clashes += lost
+            if theirs is None:
+                new.add(key)
+            if self._commuting and self._commutes(slot):
+                commuting[key] = self._commuting[key]
+        if clashes:
+            look(clashes)
+        own = None if self._library == self._own_arrived else merge_own(self._own_arrived, parent._library, self._library)
+        if values or own is not None:
+            parent.overwrite(values, commuting, own)
+        if new:
+            self._place_last(new)
+        return Committed(written, clashes)
 
     def _place_last(self, keys: set[str]) -> None:
         for key in self._slots:
@@ -311,7 +323,7 @@ def find_innermost(state: State) -> Transaction | None:
     """Find the innermost open transaction over a state; None where there is none."""
     found = _innermost.get()
     while found is not None:
-        if found.overlay.late is None and (found.overlay is state or found.overlay.is_over(state)):
+        if found.overlay.late is not refuse_late and (found.overlay is state or found.overlay.is_over(state)):
             return found
         found = found.outer
     return None

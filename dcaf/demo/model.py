@@ -30,10 +30,11 @@ RULES: Final = (
     (r"execute", "execute_deploy"),
     (r"add (?P<quantity>\d+) (?P<name>\w+)", "add_item"),
     (r"one more (?P<name>\w+)", "one_more"),
+    (r"forget me", "forget_me"),
 )
 """What the user says -> the tool; the named groups are its arguments."""
 
-HELP: Final = "Say: start, service NAME, N replicas, execute, add N THING, one more THING."
+HELP: Final = "Say: start, service NAME, N replicas, execute, add N THING, one more THING, forget me."
 SURE: Final = "This deploys. Are you sure?"
 
 

@@ -74,11 +74,16 @@ def _converse(url: str) -> list[Check]:
             if said in PARTS:
                 print(f"{PARTS[said]}\n")
             reply = client.decide(decision=True) if said == APPROVE else client.send(said)
-            record = _record(said, before, reply)
-            print_turn(record)
-            checks.append(Check(f"after {said!r}", json.dumps(expected), json.dumps(reply.session), brief=record.outcome))
+            checks.append(tell_turn(said, before, reply, expected))
             before = reply.session
     return checks
+
+
+def tell_turn(said: str, before: dict[str, Any], reply: Reply, expected: dict[str, Any]) -> Check:
+    """Print a turn, and compare the state that it left with what it must be."""
+    record = _record(said, before, reply)
+    print_turn(record)
+    return Check(f"after {said!r}", json.dumps(expected), json.dumps(reply.session), brief=record.outcome)
 
 
 def _record(said: str, before: dict[str, Any], reply: Reply) -> TurnRecord:

@@ -99,9 +99,9 @@ def print_turn(record: TurnRecord) -> None:
     _print_text(f"envelope   {record.envelope_bytes} bytes\n")
 
 
-def print_cheat(check: Check) -> None:
-    """Print an attempt to cheat, and its answer."""
-    _print_text(f"cheat      {check.what}\nanswer     {check.found}\n")
+def print_cheat(check: Check, label: str = "cheat") -> None:
+    """Print an attempt to cheat, or what else the label says, and its answer."""
+    _print_text(f"{label:10} {check.what}\nanswer     {check.found}\n")
 
 
 def print_checks(checks: Sequence[Check]) -> None:

@@ -101,4 +101,11 @@ def one_more(name: str, session: Session) -> str:
     return f"There is no {name} in the basket."
 
 
-TOOLS: Final = (start_deploy, set_service, set_replicas, execute_deploy, add_item, one_more)
+@tool
+def forget_me(session: Session) -> str:
+    """End the session: whatever the service was told in it is gone with it."""
+    session.end()
+    return "Forgotten: your next message begins a new session."
+
+
+TOOLS: Final = (start_deploy, set_service, set_replicas, execute_deploy, add_item, one_more, forget_me)

@@ -96,10 +96,15 @@ class Record:
 
     table: Table
     key: bytes = field(repr=False)
+    _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if type(self.key) is not bytes or not 0 < len(self.key) <= MOST_KEY_BYTES:
             raise ConfigurationError(f"The key of a row of {self.table.name} is 1 to {MOST_KEY_BYTES} bytes.")
+        object.__setattr__(self, "_hash", hash((self.table.name, self.key)))
+
+    def __hash__(self) -> int:
+        return self._hash  # each turn looks some eighty times for a row by its record
 
 
 class Now(NamedTuple):
@@ -159,6 +164,8 @@ class AllOf(NamedTuple):
 Condition: TypeAlias = "Exists | Is | AtMost | Not | AnyOf | AllOf"
 """What must hold of the rows that were read."""
 
+PAIRS: Final = (AnyOf, AllOf)
+
 
 class Put(NamedTuple):
     """Write columns of a row, and make the row where there is none. Columns that are not named stay, and are None in a new row."""
@@ -174,6 +181,10 @@ class Delete(NamedTuple):
 
 
 Write: TypeAlias = "Put | Delete"
+"""What a transaction does to one row."""
+
+RESOLVED: Final = (Now, Plus)
+"""Values that the engine works out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,7 +358,8 @@ class Tables:
         Raises:
             ConfigurationError: It was not.
         """
-        if self._known.get(table.name) != table:
+        known = self._known.get(table.name)
+        if known is not table and known != table:
             raise ConfigurationError(f"Declare the table {table.name} first: engine.declare([...]).")
 
 
@@ -363,27 +375,28 @@ def check_scan(table: Table, equal: bytes | None, limit: int) -> None:
         raise ConfigurationError("limit= of scan() is 1 or more.")
 
 
-def find_records(condition: Condition) -> Iterator[Record]:
+def find_records(condition: Condition) -> list[Record]:
     """The rows that a condition names."""
-    match condition:
-        case Not(inner):
-            yield from find_records(inner)
-        case AnyOf(first, second) | AllOf(first, second):
-            yield from find_records(first)
-            yield from find_records(second)
-        case _:
-            yield condition.record
+    found, left = [], [condition]
+    while left:
+        one = left.pop()
+        if isinstance(one, PAIRS):
+            left += one
+        elif isinstance(one, Not):
+            left.append(one.condition)
+        else:
+            found.append(one.record)
+    return found
 
 
 def holds(condition: Condition, rows: Mapping[Record, Row | None], now_ms: int) -> bool:
     """Whether a condition holds of rows, for engines that compare in Python."""
-    match condition:
-        case Not(inner):
-            return not holds(inner, rows, now_ms)
-        case AnyOf(first, second):
-            return holds(first, rows, now_ms) or holds(second, rows, now_ms)
-        case AllOf(first, second):
-            return holds(first, rows, now_ms) and holds(second, rows, now_ms)
+    if isinstance(condition, AllOf):
+        return holds(condition.first, rows, now_ms) and holds(condition.second, rows, now_ms)
+    if isinstance(condition, AnyOf):
+        return holds(condition.first, rows, now_ms) or holds(condition.second, rows, now_ms)
+    if isinstance(condition, Not):
+        return not holds(condition.condition, rows, now_ms)
     row = rows[condition.record]
     if row is None or isinstance(condition, Exists):
         return row is not None
@@ -427,7 +440,7 @@ def _check_put(write: Put) -> None:
         kind = table.columns.get(column)
         if kind is None:
             raise ConfigurationError(f"A write names a column that {table.name} has not.")
-        found = int if isinstance(value, Now | Plus) else type(value)
+        found = int if isinstance(value, RESOLVED) else type(value)
         if value is not None and (found is not kind or (type(value) is int and not SMALLEST <= value <= LARGEST)):
             raise ConfigurationError(f"{column} of {table.name} takes {'64 bits of an int' if kind is int else 'bytes'}, or None.")
 
@@ -442,7 +455,7 @@ def _written(write: Write, before: Row | None, now_ms: int) -> Row | None:
 
 
 def _resolve(value: Value | Now | Plus, before: Value, now_ms: int) -> Value:
-    if not isinstance(value, Now | Plus):
+    if not isinstance(value, RESOLVED):
         return value
     found = now_ms + value.plus_ms if isinstance(value, Now) else (before if isinstance(before, int) else 0) + value.by
     if not SMALLEST <= found <= LARGEST:

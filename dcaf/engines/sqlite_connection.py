@@ -15,7 +15,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import Any, Final, TypeAlias
 from dcaf.core.errors import CommitUnknownError, ConfigurationError, EngineError
 from dcaf.engines.base import EXPIRES, Durability, Outcome, Record, Row, Table, Transaction, Value, apply, exists
 from dcaf.engines.sqlite_file import HAS_FLOCK, FileLock
-from dcaf.engines.sqlite_tables import TableSql
+from dcaf.engines.sqlite_tables import TableSql, join_rows
 from dcaf.engines.worker import Calls, Job, Worker
 
 VERSION: Final = 1
@@ -37,6 +37,9 @@ RETRY_S: Final = 0.0001
 """How long to wait for another process where the kernel has no lock for it."""
 
 CACHED_STATEMENTS: Final = 512
+
+MOST_JOINED: Final = 16
+"""How many rows one statement reads at most. SQLite joins 64."""
 
 NEWER: Final = (
     "The database was written by a newer release of dcaf, or by another program: install that release, or name another file."
@@ -105,6 +108,7 @@ class Connection(ABC):
         self._open: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
         self._sql: dict[str, TableSql] = {}
+        self._joined: dict[tuple[str, ...], str] = {}
         self._checked: set[str] = set()
 
     @property
@@ -132,12 +136,28 @@ class Connection(ABC):
         if connection is not None:
             connection.close()
 
-    def read(self, record: Record, now_ms: int) -> Row | None:
-        """One row; None where it is not there."""
-        sql = self.require(record.table)
-        values = self.database.execute(sql.read, (record.key,)).fetchone()
-        row = None if values is None else sql.build_row(values)
-        return row if exists(row, now_ms) else None
+    def read(self, records: Sequence[Record], now_ms: int) -> dict[Record, Row | None]:
+        """Rows, as many at once as SQLite joins; None for each that is not there."""
+        found: dict[Record, Row | None] = {}
+        for at in range(0, len(records), MOST_JOINED):
+            found |= self._read_joined(records[at : at + MOST_JOINED], now_ms)
+        return found
+
+    def _read_joined(self, records: Sequence[Record], now_ms: int) -> dict[Record, Row | None]:
+        tables = [self.require(record.table) for record in records]
+        names = tuple([record.table.name for record in records])
+        statement = self._joined.get(names)
+        if statement is None:
+            statement = self._joined[names] = join_rows(tables)
+        values = self.database.execute(statement, [record.key for record in records]).fetchone()
+        found: dict[Record, Row | None] = {}
+        at = 0
+        for record, sql in zip(records, tables, strict=True):
+            end = at + 1 + len(sql.columns)
+            row = None if values[at] is None else sql.build_row(values[at + 1 : end])
+            found[record] = row if exists(row, now_ms) else None
+            at = end
+        return found
 
     def open(self) -> None:
         """Open the file, unless it is open.
@@ -151,7 +171,7 @@ class Connection(ABC):
         if self._open is not None:
             self.close()
             self.notice_other_file()
-        path, timeout_s = self._settings.path, self._settings.timeout_s if self._settings.has_lock else 0
+        path, timeout_s = self._settings.path, self._settings.timeout_s
         self._open = sqlite3.connect(path, timeout=timeout_s, isolation_level=None, cached_statements=CACHED_STATEMENTS)
         try:
             self._set_up()
@@ -255,7 +275,7 @@ class Writer(Connection):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self._lock = FileLock(settings.path.with_name(settings.path.name + "-lock"))
+        self._lock = FileLock(settings.path)
         self._is_synchronous: bool | None = None
         self._written: dict[str, Record] = {}
         self._changes = 0
@@ -265,11 +285,11 @@ class Writer(Connection):
         jobs: list[Job] = []
         try:
             with self._lock:
-                self.open()
+                self._retry(self.open)
                 waiting = calls.collect()
                 is_durable = any(job.durable for job in waiting)
                 self._set_synchronous(is_durable=is_durable)
-                self._begin()
+                self._retry(self._begin)
                 jobs = calls.begin(waiting)
                 results = self._do_all(jobs)
                 self._commit(is_durable=is_durable)
@@ -283,6 +303,12 @@ class Writer(Connection):
         else:
             for job, result in zip(jobs, results, strict=True):
                 job.fail(result) if isinstance(result, EngineError | ConfigurationError) else job.finish(result)
+
+    def open(self) -> None:
+        if self._open is None:
+            with suppress(FileExistsError):  # SQLite would let everybody of this machine read it
+                os.close(os.open(self._settings.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        super().open()
 
     def close(self) -> None:
         super().close()
@@ -347,7 +373,8 @@ class Writer(Connection):
             return 0, None
         rows = self.database.execute(sql.look_on, (now_ms, after, limit)).fetchall()
         over = [(key,) for key, is_over in rows if is_over]
-        self.database.executemany(sql.delete, over)
+        if over:
+            self.database.executemany(sql.delete, over)
         return len(over), rows[-1][0] if len(rows) == limit else None
 
     def notice_other_file(self) -> None:
@@ -357,6 +384,8 @@ class Writer(Connection):
         super()._set_up()
         if self.get_pragma("journal_mode = WAL") != "wal":
             raise EngineError(NO_WAL)
+        if not self._settings.has_lock:
+            self.database.execute("PRAGMA busy_timeout = 0")  # its sleeps grow, and those who sleep longest never come to write
         if sys.platform == "darwin":
             self.database.execute("PRAGMA fullfsync = 1")
 
@@ -367,20 +396,22 @@ class Writer(Connection):
             self._is_synchronous = is_full
 
     def _begin(self) -> None:
+        self.database.execute("BEGIN IMMEDIATE")
+
+    def _retry(self, call: Callable[[], None]) -> None:
+        """Call, and call again while another program holds the database, where the kernel has no lock to wait for."""
         end = time.monotonic() + self._settings.timeout_s
         while True:
             try:
-                self.database.execute("BEGIN IMMEDIATE")
+                return call()
             except sqlite3.OperationalError as error:
                 if self._settings.has_lock or not is_busy(error) or time.monotonic() > end:
                     raise
                 time.sleep(RETRY_S)
-            else:
-                return
 
     def _do_all(self, jobs: Iterable[Job]) -> list[Any]:
         results = [self._do(job) for job in jobs]
-        for record in self._written.values():
+        for record in self._written.values() if any(job.durable for job in jobs) else ():
             if EXPIRES in record.table.columns:
                 self.drop_expired(record.table, record.key, NEIGHBOURS, self.now_ms())
         self._written.clear()
@@ -441,7 +472,7 @@ def transact(transaction: Transaction) -> Work:
     """The work of a transaction."""
 
     def work(connection: Connection, now_ms: int) -> Outcome:
-        rows = {record: connection.read(record, now_ms) for record in transaction.reads}
+        rows = connection.read(transaction.reads, now_ms)
         written = apply(transaction, rows, now_ms)
         if written:
             assert isinstance(connection, Writer)
@@ -501,7 +532,7 @@ def build_error(error: Exception) -> EngineError:
 def describe(error: Exception) -> str:
     """What has happened, in words, and what SQLite or the system call it."""
     if isinstance(error, OSError):
-        return f"the lock beside the database cannot be used ({os.strerror(error.errno or 0)})"
+        return f"the database, or the lock beside it, cannot be opened ({os.strerror(error.errno or 0)})"
     name: str = getattr(error, "sqlite_errorname", type(error).__name__)
     return f"{REASONS.get(find_code(error) & 0xFF, 'SQLite answers with an error')} ({name})"
 

@@ -111,29 +111,37 @@ class FileLock:
     SQLite's own way to wait is to try again after ever longer sleeps, so that among busy processes some never come to write. This
     lock is for fairness alone: what keeps the database whole is SQLite's own. So nothing is harmed where it is missing.
 
+    It is two locks. Whoever has given the second one back would often have it again before the one that the kernel has woken is
+    running; so whoever is next holds the first one until it has the second.
+
     Args:
-        path: A file for it, which stays empty.
+        path: The database: two files beside it, which stay empty.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._descriptor: int | None = None
+        self._paths = [path.with_name(path.name + ending) for ending in ("-next", "-lock")]
+        self._open: list[int] = []
 
     def __enter__(self) -> None:
         if not HAS_FLOCK:
             return
-        if self._descriptor is None:
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        if not self._open:
+            self._open = [os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600) for path in self._paths]
+        turn, lock = self._open
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        finally:
+            fcntl.flock(turn, fcntl.LOCK_UN)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
-        if self._descriptor is not None:
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        if self._open:
+            fcntl.flock(self._open[1], fcntl.LOCK_UN)
 
     def close(self) -> None:
-        """Close the file."""
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
+        """Close the files."""
+        opened, self._open = self._open, []
+        for descriptor in opened:
             os.close(descriptor)
 
 

@@ -5,8 +5,8 @@ r"""The SQL of one table: its text is made once, so that SQLite compiles each st
 >>> print(*sql.make, sep="\n")
 CREATE TABLE "seats" ("key" BLOB PRIMARY KEY NOT NULL, "holder" BLOB, "expires" INTEGER) WITHOUT ROWID
 CREATE INDEX "seats_by_holder" ON "seats" ("holder", "key") WHERE "holder" IS NOT NULL
->>> sql.read
-'SELECT "holder", "expires" FROM "seats" WHERE "key" = ?'
+>>> join_rows([sql])
+'SELECT r0."key", r0."holder", r0."expires" FROM (SELECT 1) LEFT JOIN "seats" AS r0 ON r0."key" = ?'
 
 Names of tables and columns are what ``base.NAME`` allows, so nothing in them needs to be escaped. Keys and values are never in the
 text.
@@ -30,7 +30,6 @@ class TableSql:
         columns: The names of its columns, in the order in which rows have them.
         make: What makes it, and its index.
         add: Column -> what adds it to a table of an older release.
-        read: One row. Takes the key.
         insert: One row, in the place of one that has expired. Takes the key and the columns.
         delete: One row. Takes the key.
         scan: Rows of any indexed value. Takes a key, now, and a limit.
@@ -52,7 +51,6 @@ class TableSql:
             where = f'("{table.indexed}", "key") WHERE "{table.indexed}" IS NOT NULL'
             self.make.append(f'CREATE INDEX "{table.name}_by_{table.indexed}" ON {name} {where}')
         self.add: dict[str, str] = {column: f'ALTER TABLE {name} ADD COLUMN "{column}" {kind}' for column, kind in kinds.items()}
-        self.read: str = f'SELECT {columns} FROM {name} WHERE "key" = ?'
         self.insert: str = f'INSERT OR REPLACE INTO {name} ("key", {columns}) VALUES (?{", ?" * len(kinds)})'
         self.delete: str = f'DELETE FROM {name} WHERE "key" = ?'
         lives = f' AND ("{EXPIRES}" IS NULL OR "{EXPIRES}" > ?)' if EXPIRES in kinds else " AND ? IS NOT NULL"
@@ -81,3 +79,13 @@ class TableSql:
         """What must be done where a table of these columns is there; where there is none, it is made."""
         names = set(there)
         return [statement for column, statement in self.add.items() if column not in names] if names else self.make
+
+
+def join_rows(tables: Sequence[TableSql]) -> str:
+    """What reads a row of each of these tables. Takes their keys; a row that is not there has no key.
+
+    One statement for all rows of a transaction: each statement lets the threads of the process take turns, and so has its price.
+    """
+    columns = [f'r{at}."{column}"' for at, sql in enumerate(tables) for column in ("key", *sql.columns)]
+    joined = [f' LEFT JOIN "{sql.table.name}" AS r{at} ON r{at}."key" = ?' for at, sql in enumerate(tables)]
+    return f"SELECT {', '.join(columns)} FROM (SELECT 1){''.join(joined)}"

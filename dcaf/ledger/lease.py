@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
-from dcaf.core.claims import SKEW_S
 from dcaf.core.errors import SessionConflict, SessionEnded, SessionError
 from dcaf.core.store import OpenRequest, Sealed, StatelessLease
 from dcaf.engines import (
     AllOf,
     AnyOf,
+    AtMost,
     Condition,
     Delete,
     Exists,
@@ -34,50 +34,37 @@ from dcaf.ledger.rules import (
     current_epoch,
     explain_commit,
     has_epoch,
+    is_after_restore,
+    is_before_restore,
+    is_held_by_another,
     is_mine,
     number,
 )
-from dcaf.ledger.tables import STORE_ROW, answer_row, session_row, use_row
+from dcaf.ledger.tables import ANSWERS, STORE_ROW, answer_row, session_row, use_row
 
 if TYPE_CHECKING:
     from dcaf.ledger.events import LedgerEvents
     from dcaf.ledger.renewals import Renewals
+    from dcaf.ledger.settings import Terms
 
 Columns = dict[str, Value | Now | Plus]
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """The settings of a ledger that its leases need.
+class Kernel(Protocol):
+    """What a turn needs of its ledger.
 
     Attributes:
-        freshness: Whether each session has a row: level L2.
-        branches: Whether several states of a session may go on side by side.
-        lease_ms: How long a claim lasts without being renewed.
-        reissue_ms: For how long an answer is kept.
-        max_answer_bytes: The longest answer that is kept.
-        lifetime_s: After so many seconds since its birth no token of a session is valid.
+        terms, events, renewals: Of the ledger.
+        marker: What the row of the store has as ``adopting``; None where nothing is adopted.
     """
-
-    freshness: bool
-    branches: bool
-    lease_ms: int
-    reissue_ms: int
-    max_answer_bytes: int
-    lifetime_s: int
-
-    def expires(self, born: int | None) -> int | Now:
-        """When no token of a session can be valid any more; ``born`` is None for one that begins now."""
-        rest_ms = (self.lifetime_s + SKEW_S) * 1000
-        return Now(rest_ms) if born is None else born * 1000 + rest_ms
-
-
-class Kernel(Protocol):
-    """What a lease needs of its ledger."""
 
     terms: Terms
     events: LedgerEvents
     renewals: Renewals
+    marker: int | None
+
+    async def prepare(self, *, is_emptied: bool = False) -> None:
+        """Make the row of the store, if it is not there."""
 
     async def transact(self, transaction: Transaction) -> Outcome:
         """Have the engine apply a transaction."""
@@ -90,19 +77,17 @@ class LedgerLease(StatelessLease):
         ledger: Its ledger.
         presented: The session, as the request has it.
         claim: Tells this turn from every other.
-        epoch: The epoch of what is sealed.
 
     Attributes:
         claim: As above.
         holds: Whether the row of the session has this turn as its holder.
         ledger: As above.
-        marks: Whether the row of the answer has this turn as the one that will give it: the first turn of a session, with an
-            Idempotency-Key.
+        marks: Whether the row of the answer has this turn as the one that will give it: the first turn of a session, and with
+            branches each, where it has an Idempotency-Key.
     """
 
-    def __init__(self, ledger: Kernel, presented: Presented, claim: bytes, epoch: int | None) -> None:
+    def __init__(self, ledger: Kernel, presented: Presented, claim: bytes) -> None:
         super().__init__(presented.request)
-        self.epoch: int | None = epoch
         self.may_retry: bool = ledger.terms.freshness
         self.claim: bytes = claim
         self.holds: bool = False
@@ -113,13 +98,22 @@ class LedgerLease(StatelessLease):
         self._base = self._number = self.revision
         self._born = None if presented.request.claims is None else presented.request.claims.born
         self._before: _Before | None = None
+        self._last_answer: Record | None = None
         self._spent: set[str] = set()
-        self._is_due = False
+        self._is_due = self._is_partial = False
+        self._is_released = False
+        self._ends: int | None = None
 
     def take(self, *, holds: bool = False, marks: bool = False) -> None:
         """Take note that the engine has this turn's claim, or its mark, and have it renewed."""
         self.holds, self.marks = holds, marks
-        self.ledger.renewals.add(self)
+        if holds or marks:
+            self.ledger.renewals.add(self)
+
+    def note(self, row: Row | None) -> None:
+        """Remember where the last answer is: it goes with its session."""
+        key = None if row is None else row["answer"]
+        self._last_answer = Record(ANSWERS, key) if isinstance(key, bytes) else None
 
     def raise_epoch(self, epoch: int) -> None:
         """Go on in a newer epoch: every other session of the subject was logged out."""
@@ -152,32 +146,40 @@ class LedgerLease(StatelessLease):
 
     async def commit(self, sealed: Sealed, *, ends_turn: bool) -> None:
         """Write number, claim and answer, if no other turn came first. What changed nothing is not written."""
-        terms = self.ledger.terms
-        if not terms.freshness:
+        if not self.ledger.terms.freshness:
             await self._write_end_of_before()
             self._go_on(sealed.claims.seq, sealed.claims.seq + 1)
-            return
-        if not (sealed.is_changed or self._is_due or self._session.keyed is not None):
-            return
+        elif (
+            sealed.is_changed or self._session.keyed is not None or self._spent or self._is_due or (self._is_partial and ends_turn)
+        ):
+            await self._write(sealed, ends_turn=ends_turn)
+        elif self.request.claims is not None and sealed.claims.exp > self.request.claims.exp:
+            self._ends = sealed.claims.exp  # written when the session is released, and not waited for
+
+    async def _write(self, sealed: Sealed, *, ends_turn: bool) -> None:
         answer, box = self._session.answer, sealed.keep()
-        is_kept = len(box) <= terms.max_answer_bytes
-        writes: list[Write] = [Put(self._session.row, self._columns(sealed, answer if is_kept else None, ends_turn=ends_turn))]
-        writes += [self._write_answer(answer, box, ends_turn=ends_turn)] if is_kept else []
-        writes += [] if self._before is None else self._before.writes()
+        kept = box if len(box) <= self.ledger.terms.max_answer_bytes else None
+        writes: list[Write] = [
+            Put(self._session.row, self._columns(sealed, ends_turn=ends_turn)),
+            self._write_answer(answer, kept, ends_turn=ends_turn),
+            *([] if self._before is None else self._before.writes(kept=answer)),
+        ]
         outcome, rows = await self._transact([*self._session_rows(), answer], all_of(*self._standing()), writes)
         if not outcome.applied:
             raise self._explain(rows, outcome.now_ms)
+        if self._before is not None:
+            self.ledger.events.report("rotated", self._before.session_id)
         self._take_committed(sealed, rows[self._session.row], ends_turn=ends_turn)
 
     async def end(self) -> None:
         """Write a tombstone. A session that was never committed has no token, and so needs none."""
-        before = self._before
-        if before is None and not self._is_new:
-            before = self._begin_end()
-        if before is not None:
-            outcome, rows = await self._transact(
-                [*self._session_rows(), *before.reads], all_of(*self._standing(), *before.standing), before.writes()
-            )
+        if self._before is None and not self._is_new:
+            self._before = self._begin_end()
+        keyed = self._session.keyed if self.marks else None
+        writes: list[Write] = [] if self._before is None else self._before.writes(kept=keyed)
+        writes += [] if keyed is None else [self._write_answer(keyed, None, ends_turn=True)]  # it is not done once more
+        if writes:
+            outcome, rows = await self._transact(self._session_rows(), all_of(*self._standing()), writes)
             if not outcome.applied:
                 raise self._explain(rows, outcome.now_ms)
         self._let_go()
@@ -185,12 +187,11 @@ class LedgerLease(StatelessLease):
 
     async def rotate(self, request: OpenRequest) -> None:
         """Go on as another session; the next commit ends the one of before, if nobody has taken it."""
-        session = Presented.of(request)
-        reads = [STORE_ROW] if session.epoch is None else [STORE_ROW, session.epoch]
-        _, rows = await self._transact(reads, None, [])
+        # The answer stays where the client asks for it: its request is the same.
+        session = replace(Presented.of(request), keyed=self._session.keyed)
+        _, rows = await self._transact([STORE_ROW, *([] if session.epoch is None else [session.epoch])], None, [])
         if self._before is None and not self._is_new:
             self._before = self._begin_end()
-        self.ledger.events.report("rotated", self.request.session_id)
         self.request, self._session, self._is_new, self._born = request, session, True, None
         self.revision = self._base = self._number = 0
         self.sequence: int = 1
@@ -199,18 +200,27 @@ class LedgerLease(StatelessLease):
     async def release(self) -> None:
         """Give the claim back, where a commit has not done so."""
         releases = self.releases()
+        self._is_released = True
         self._let_go()
         for release in releases:
             await self.ledger.transact(release)
 
     def releases(self) -> list[Transaction]:
-        """What gives back the claims of this turn."""
+        """What gives back the claims of this turn, and notes that its token has a later end."""
         row, keyed = self._held_row(), self._session.keyed
-        found = [] if row is None else [_write_if_mine(row, self.claim, {"claim": None, "until": None})]
+        later: Columns = {} if self._ends is None else {"ends": self._ends}
+        found = [] if row is None else [_write_if_mine(row, self.claim, {"claim": None, "until": None, **later})]
+        if row is None and self._ends is not None:
+            row = self._session.row
+            is_later = AllOf(Is(row, "ended", None), AtMost(row, "ends", self._ends))
+            found.append(Transaction([row], when=is_later, writes=[Put(row, later)], durable=False))
         if self.marks and keyed is not None:
-            is_open = AllOf(Is(keyed, "claim", self.claim), Is(keyed, "box", None))
-            found.append(Transaction([keyed], when=is_open, writes=[Delete(keyed)], durable=False))
+            found.append(Transaction([keyed], when=self._is_marked(keyed), writes=[Delete(keyed)], durable=False))
         return found
+
+    def _is_marked(self, keyed: Record) -> Condition:
+        """The answer to an Idempotency-Key is still this turn's to give."""
+        return AllOf(Is(keyed, "claim", self.claim), AllOf(Is(keyed, "box", None), Is(keyed, "is_whole", None)))
 
     def renewal(self) -> Transaction | None:
         """What renews the claim, or the mark of a first turn; None where there is neither."""
@@ -218,8 +228,7 @@ class LedgerLease(StatelessLease):
         if row is not None:
             return _write_if_mine(row, self.claim, {"until": lease})
         if self.marks and keyed is not None:
-            is_open = AllOf(Is(keyed, "claim", self.claim), Is(keyed, "box", None))
-            return Transaction([keyed], when=is_open, writes=[Put(keyed, {"expires": lease})], durable=False)
+            return Transaction([keyed], when=self._is_marked(keyed), writes=[Put(keyed, {"expires": lease})], durable=False)
         return None
 
     def _held_row(self) -> Record | None:
@@ -240,8 +249,10 @@ class LedgerLease(StatelessLease):
         """What ends the session that the turn has now."""
         session_id = self.request.session_id
         expires = self.ledger.terms.expires(self._born)
-        reads = [*self._session_rows(), answer_row(session_id)]
-        return _Before(self._session.row, session_id, self._session.subject, expires, reads, self._standing())
+        answers = {answer_row(session_id), *([] if self._last_answer is None else [self._last_answer])}
+        reads = [*self._session_rows(), *answers]
+        standing = self._standing()
+        return _Before(self._session.row, session_id, self._session.subject, expires, answers, reads, standing)
 
     async def _write_end_of_before(self) -> None:
         """End the session that a rotated one was, where no row of the new one is written in the same transaction."""
@@ -249,12 +260,15 @@ class LedgerLease(StatelessLease):
             outcome, rows = await self._transact(self._session_rows(), all_of(*self._standing()), self._before.writes())
             if not outcome.applied:
                 raise self._explain(rows, outcome.now_ms)
+            self.ledger.events.report("rotated", self._before.session_id)
         self._is_new, self._before = False, None
 
     def _standing(self) -> list[Condition | None]:
         """The conditions under which this turn may still act on its session."""
         row, terms, keyed = self._session.row, self.ledger.terms, self._session.keyed
+        opened = self.request.claims
         own: list[Condition | None] = [has_epoch(self._session.epoch, self.epoch)]
+        own.append(None if opened is None else is_after_restore(opened))
         if self.marks and keyed is not None:
             own.append(AnyOf(Not(Exists(keyed)), Is(keyed, "claim", self.claim)))
         if not terms.freshness:
@@ -266,7 +280,7 @@ class LedgerLease(StatelessLease):
             own += [None if terms.branches else is_mine(row, self.claim)]
         return own if self._before is None else [*own, *self._before.standing]
 
-    def _columns(self, sealed: Sealed, answer: Record | None, *, ends_turn: bool) -> Columns:
+    def _columns(self, sealed: Sealed, *, ends_turn: bool) -> Columns:
         """What a commit writes into the row of the session."""
         terms, claims = self.ledger.terms, sealed.claims
         found: Columns = {
@@ -278,7 +292,7 @@ class LedgerLease(StatelessLease):
             "identity": self._session.identity,
             "is_whole": int(ends_turn),
             "committed": Now(),
-            "answer": None if answer is None else answer.key,
+            "answer": self._session.answer.key,
             "expires": terms.expires(claims.born),
         }
         if sealed.is_changed:
@@ -290,9 +304,10 @@ class LedgerLease(StatelessLease):
 
     def _keeps_claim(self) -> bool:
         """Whether the turn goes on to hold its session after a checkpoint: not one that promised to change nothing, or is over."""
-        return self.holds or (self._is_new and not self.request.is_safe)
+        return self.holds or (self._is_new and not (self.request.is_safe or self._is_released))
 
-    def _write_answer(self, answer: Record, box: bytes, *, ends_turn: bool) -> Put:
+    def _write_answer(self, answer: Record, box: bytes | None, *, ends_turn: bool) -> Put:
+        """What a commit writes as its answer; a box of None is an answer that is not kept."""
         return Put(
             answer,
             {
@@ -310,6 +325,7 @@ class LedgerLease(StatelessLease):
         terms, was_new = self.ledger.terms, self._is_new
         keeps = not ends_turn and not terms.branches and self._keeps_claim()
         self._is_new, self._before, self._is_due, self._born = False, None, False, sealed.claims.born
+        self._last_answer, self._is_partial = self._session.answer, not ends_turn
         top = sealed.claims.seq + 1 if was_new else number(row, "top") + 1
         self._go_on(sealed.claims.seq, top if terms.branches else sealed.claims.seq + 1)
         if keeps and not self.holds:
@@ -332,19 +348,21 @@ class LedgerLease(StatelessLease):
             return True
         if row is None or not self.ledger.terms.freshness:
             return row is not None and row["ended"] is not None
-        is_taken = row["claim"] not in (None, self.claim) and number(row, "until") > now_ms
-        has_moved = number(row, "sequence") != self._number or is_taken
+        has_moved = number(row, "sequence") != self._number or is_held_by_another(row, self.claim, now_ms)
         return row["ended"] is not None or self._is_new or (has_moved and not self.ledger.terms.branches)
 
     def _explain(self, rows: Rows, now_ms: int) -> SessionError:
         """Why a transaction was refused."""
         if self._session.epoch is not None and current_epoch(self._session, rows) != self.epoch:
             return SessionEnded(reason="epoch")
-        keyed = self._session.keyed
-        if self._is_new and self.marks and keyed is not None and rows.get(keyed):
-            return SessionConflict(reason="taken")
+        opened, store, keyed = self.request.claims, rows[STORE_ROW], self._session.keyed
+        if opened is not None and is_before_restore(store, opened):
+            return SessionEnded(reason="restored")
         row = rows[self._session.row] if self._before is None else rows[self._before.row]
-        found = explain_commit(row, self.claim, now_ms, revision=None if self._is_new and self._before is None else self._number)
+        marked = rows.get(keyed) if self.marks and keyed is not None else None
+        found = explain_commit(row, self.claim, now_ms, is_known=not self._is_new or self._before is not None)
+        if isinstance(found, SessionConflict) and marked is not None and marked["claim"] != self.claim:
+            found = SessionConflict(reason="taken")
         if isinstance(found, SessionConflict):
             self.ledger.events.report("taken", self.request.session_id)
         return found
@@ -364,6 +382,7 @@ class _Before:
         session_id: Its id.
         subject: What its row has in place of the subject.
         expires: When no token of it can be valid any more.
+        answers: The rows of its answers.
         reads: The rows that its conditions and its end need.
         standing: The conditions under which the turn may act on it.
     """
@@ -372,11 +391,12 @@ class _Before:
     session_id: str = field(repr=False)
     subject: bytes | None = field(repr=False)
     expires: int | Now
+    answers: set[Record]
     reads: list[Record]
     standing: list[Condition | None]
 
-    def writes(self) -> list[Write]:
-        """Its tombstone."""
+    def writes(self, *, kept: Record | None = None) -> list[Write]:
+        """Its tombstone, and the end of its answers, but for one that is written anew."""
         tombstone: Columns = {
             "subject": self.subject,
             "ended": Now(),
@@ -386,7 +406,7 @@ class _Before:
             "answer": None,
             "expires": self.expires,
         }
-        return [Put(self.row, tombstone), Delete(answer_row(self.session_id))]
+        return [Put(self.row, tombstone), *(Delete(answer) for answer in self.answers - {kept})]
 
 
 def _write_if_mine(row: Record, claim: bytes, columns: Columns) -> Transaction:

@@ -26,22 +26,19 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime, timedelta
-from typing import Final, Literal, NamedTuple
+from datetime import datetime, timedelta
+from typing import Final, Literal
 
-import anyio
-
-from dcaf.core.arguments import has_methods, kind_of, require, require_bool, require_function, require_text
-from dcaf.core.claims import CHARACTERS_22, SKEW_S
-from dcaf.core.errors import ConfigurationError, SessionConflict, SessionEnded, SessionError, SessionSuperseded
+from dcaf.core.arguments import require_bool, require_function
+from dcaf.core.errors import ConfigurationError, SessionError, SessionUnavailable
 from dcaf.core.mapping import state_of
 from dcaf.core.session import Session, require_session
 from dcaf.core.settings import ABSOLUTE_TIMEOUT, require_choice
-from dcaf.core.store import Lease, OpenRequest
+from dcaf.core.state import State
+from dcaf.core.store import Lease, OpenRequest, StoreSettings
 from dcaf.engines import (
     AllOf,
     AnyOf,
-    AtMost,
     Condition,
     Delete,
     Engine,
@@ -51,83 +48,34 @@ from dcaf.engines import (
     Not,
     Now,
     Outcome,
-    Plus,
     Put,
     Record,
     Transaction,
     Write,
-    open_engine,
 )
 from dcaf.ledger.events import LedgerEvent, LedgerEvents
-from dcaf.ledger.lease import Columns, LedgerLease, Terms
+from dcaf.ledger.lease import Columns, LedgerLease
+from dcaf.ledger.listing import LiveSession, Purged, scan_live
+from dcaf.ledger.opening import Opening
 from dcaf.ledger.renewals import Renewals
-from dcaf.ledger.rules import (
-    Lost,
-    Presented,
-    Rows,
-    all_of,
-    check_key,
-    current_epoch,
-    find_end,
-    find_lost,
-    has_epoch,
-    is_after_restore,
-    is_ahead,
-    is_free,
-    is_held_by_another,
-    number,
+from dcaf.ledger.rules import Presented, is_free, number
+from dcaf.ledger.settings import (
+    Terms,
+    milliseconds,
+    require_audience,
+    require_bytes,
+    require_encryption,
+    require_engine,
+    require_moment,
+    require_session_id,
+    require_span,
+    require_subject,
 )
-from dcaf.ledger.tables import (
-    ANSWERS,
-    SESSIONS,
-    STORE_ROW,
-    TABLES,
-    USES,
-    answer_row,
-    epoch_row,
-    session_id_of,
-    session_row,
-    subject_digest,
-)
+from dcaf.ledger.tables import ANSWERS, SESSIONS, STORE_ROW, TABLES, USES, answer_row, epoch_row, subject_digest
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
 CLAIM_BYTES: Final = 8
-FIRST_PAUSE_S: Final = 0.02
-LONGEST_PAUSE_S: Final = 0.25
-PAGE: Final = 200
-
-
-class LiveSession(NamedTuple):
-    """A session that is not over.
-
-    Attributes:
-        id: Its id, as ``session.id``.
-        sequence: The number of its newest state.
-        created_at: When it began, in UTC.
-        expires_at: When it ends unless another turn comes, in UTC.
-        is_busy: Whether a turn of it is in progress.
-    """
-
-    id: str
-    sequence: int
-    created_at: datetime
-    expires_at: datetime
-    is_busy: bool
-
-
-class Purged(NamedTuple):
-    """How many rows were removed, because they had expired.
-
-    Attributes:
-        sessions: Sessions and tombstones.
-        answers: Answers that nobody has asked for again.
-        uses: What was used up in sessions that are over.
-    """
-
-    sessions: int
-    answers: int
-    uses: int
 
 
 class Ledger:
@@ -177,35 +125,57 @@ class Ledger:
         on_event: Callable[[LedgerEvent], None] | None = None,
         randomness: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        self.engine: Engine = _require_engine(engine)
-        self.engine.declare(TABLES)
-        self.audience: str = _require_audience(audience)
-        self.absolute_timeout: timedelta = _require_span("absolute_timeout=", absolute_timeout)
+        self.engine: Engine = require_engine(engine)
+        self.audience: str = require_audience(audience)
+        self.absolute_timeout: timedelta = require_span("absolute_timeout=", absolute_timeout)
         freshness, branches = require_bool("freshness=", freshness), require_bool("branches=", branches)
         if branches and not freshness:
             raise ConfigurationError("branches=True is about the rows of sessions, which freshness=False does not keep. Drop one.")
+        if freshness:
+            require_encryption()
+        waits = require_choice("on_busy", on_busy, ("reject", "serialize")) == "serialize"
         self.level: str = "L2" if freshness else "L1"
         self.terms: Terms = Terms(
             freshness=freshness,
             branches=branches,
-            lease_ms=_milliseconds(_require_span("lease=", lease)),
-            reissue_ms=_milliseconds(_require_span("reissue=", reissue)),
-            max_answer_bytes=max_answer_bytes,
+            lease_ms=milliseconds(require_span("lease=", lease)),
+            reissue_ms=milliseconds(require_span("reissue=", reissue)),
+            max_answer_bytes=require_bytes("max_answer_bytes=", max_answer_bytes),
             lifetime_s=int(absolute_timeout.total_seconds()),
+            waits_s=require_span("busy_timeout=", busy_timeout).total_seconds() * waits,
+            adopt_until_ms=require_moment(adopt_until),
         )
         self.events: LedgerEvents = LedgerEvents(None if on_event is None else require_function("on_event=", on_event))
-        max_turn_s = _require_span("max_turn=", max_turn).total_seconds()
+        max_turn_s = require_span("max_turn=", max_turn).total_seconds()
         self.renewals: Renewals = Renewals(self.engine.sync, lease_s=lease.total_seconds(), max_turn_s=max_turn_s)
-        self._waits_s = _require_span("busy_timeout=", busy_timeout).total_seconds() * (
-            require_choice("on_busy", on_busy, ("reject", "serialize")) == "serialize"
-        )
-        self._adopt_until_ms = _require_moment(adopt_until)
+        self.marker: int | None = None
         self._randomness = require_function("randomness=", randomness)
         self._prepared_by: int | None = None
-        self._marker: int | None = None
+        self.engine.declare(TABLES)
 
     def __repr__(self) -> str:
         return f"<Ledger {self.level} {self.engine.url}>"
+
+    def check_settings(self, settings: StoreSettings) -> None:
+        """Refuse a middleware whose sessions this ledger could not keep.
+
+        Raises:
+            ConfigurationError: Its audience is another one, its sessions live longer than tombstones are kept, or it names no
+                subject to a ledger of level L1, which keeps nothing but the epochs of subjects.
+        """
+        if settings.audience != self.audience:
+            raise ConfigurationError(
+                "audience= of the Ledger is not that of the middleware: log-outs would not reach its sessions."
+            )
+        if settings.absolute_timeout > self.absolute_timeout:
+            raise ConfigurationError(
+                "absolute_timeout= of the middleware is longer than that of its Ledger, which would forget what has ended while a "
+                "token is still valid. Give the Ledger the same: Ledger(..., absolute_timeout=...)."
+            )
+        if not (self.terms.freshness or settings.has_subject):
+            raise ConfigurationError(
+                "A Ledger with freshness=False keeps the epochs of subjects alone: give the middleware subject=, or drop it."
+            )
 
     async def open(self, request: OpenRequest) -> Lease:
         """Open a session: its newest token alone, if no other turn holds it.
@@ -214,16 +184,16 @@ class Ledger:
             SessionEnded, SessionConflict, SessionSuperseded, IdempotencyKeyReused: As the rules of the ledger say.
             EngineError: The engine failed.
         """
-        await self._prepare()
+        self._check_audience(request)
+        await self.prepare()
         presented = Presented.of(request)
-        lease = LedgerLease(self, presented, self._randomness(CLAIM_BYTES), None)
+        lease = LedgerLease(self, presented, self._draw_claim())
         try:
-            if request.claims is None:
-                await self._begin(presented, lease)
-            else:
-                await self._go_on(presented, lease)
+            await Opening(self, presented, lease).run()
+        except SessionError:
+            raise  # whoever is refused holds nothing
         except BaseException:
-            # A call that was cancelled may have been applied, and holds nothing all the same.
+            # A call that was cancelled, or that has failed, may have been applied, and holds nothing all the same.
             lease.holds = lease.marks = True
             for release in lease.releases():
                 self.renewals.give_back(release)
@@ -241,22 +211,18 @@ class Ledger:
             EngineError: The engine failed.
             ConfigurationError: The subject is empty, or the session to keep is not one of this ledger.
         """
-        record = epoch_row(self.audience, _require_subject(subject))
-        lease = None if keep is None else _lease_of(keep, self)
-        await self._prepare()
-        while True:
-            outcome = await self.transact(Transaction([STORE_ROW, record]))
-            store, row = outcome.rows
-            before = number(row, "epoch") or number(store, "origin")
-            epoch = max(before + 1, outcome.now_ms)
+        record = epoch_row(self.audience, require_subject(subject))
+        lease = None if keep is None else _lease_of(keep, self, subject)
+        await self.prepare()
+        is_raised = False
+        while not is_raised:
+            outcome, before = await self._read_epoch(record)
+            epoch, row = max(before + 1, outcome.now_ms), outcome.rows[1]
             unchanged: Condition = Not(Exists(record)) if row is None else Is(record, "epoch", row["epoch"])
-            if (await self.transact(Transaction([record], when=unchanged, writes=[Put(record, {"epoch": epoch})]))).applied:
-                break
+            is_raised = (await self.transact(Transaction([record], when=unchanged, writes=[Put(record, {"epoch": epoch})]))).applied
         if lease is not None and keep is not None:
             lease.raise_epoch(epoch)
-            state = state_of(keep)
-            assert state.standing is not None
-            state.standing = state.standing._replace(claims=state.standing.claims._replace(ep=epoch), kid=None)
+            _stamp(keep, epoch)
         self.events.report("logged-out")
 
     async def revoke(self, session_id: str) -> None:
@@ -266,14 +232,18 @@ class Ledger:
             EngineError: The engine failed.
             ConfigurationError: It is no session id.
         """
-        row = _require_session_id(session_id)
-        await self._prepare()
-        lost: Columns = {"ended": Now(), "claim": None, "until": None, "answer": None, "identity": None}
-        unknown = lost | {"expires": self.terms.expires(None)}
-        for when, columns in ((Exists(row), lost), (Not(Exists(row)), unknown), (Exists(row), lost)):
-            writes: list[Write] = [Put(row, columns), Delete(answer_row(session_id))]
-            if (await self.transact(Transaction([row, answer_row(session_id)], when=when, writes=writes))).applied:
-                break
+        row = require_session_id(session_id)
+        await self.prepare()
+        is_ended = False
+        while not is_ended:
+            (found,) = (await self.transact(Transaction([row]))).rows
+            last = None if found is None else found["answer"]
+            unchanged: Condition = Not(Exists(row)) if found is None else Is(row, "answer", last)
+            answers = {answer_row(session_id), *([Record(ANSWERS, last)] if isinstance(last, bytes) else [])}
+            tombstone: Columns = {"ended": Now(), "claim": None, "until": None, "answer": None, "identity": None}
+            tombstone |= {"expires": self.terms.expires(None)} if found is None else {}
+            writes: list[Write] = [Put(row, tombstone), *(Delete(answer) for answer in answers)]
+            is_ended = (await self.transact(Transaction([row, *answers], when=unchanged, writes=writes))).applied
         self.events.report("revoked", session_id)
 
     async def unlock(self, session_id: str) -> bool:
@@ -285,8 +255,8 @@ class Ledger:
             EngineError: The engine failed.
             ConfigurationError: It is no session id.
         """
-        row = _require_session_id(session_id)
-        await self._prepare()
+        row = require_session_id(session_id)
+        await self.prepare()
         held = AllOf(Exists(row), Not(is_free(row)))
         writes = [Put(row, {"claim": None, "until": None})]
         is_unlocked = (await self.transact(Transaction([row], when=held, writes=writes))).applied
@@ -301,12 +271,12 @@ class Ledger:
             EngineError: The engine failed.
             ConfigurationError: The subject is empty.
         """
-        record = epoch_row(self.audience, _require_subject(subject))
-        await self._prepare()
-        outcome = await self.transact(Transaction([STORE_ROW, record]))
-        store, row = outcome.rows
-        epoch, restored_ms = number(row, "epoch") or number(store, "origin"), number(store, "restored")
-        found = self._scan(subject_digest(self.audience, subject), outcome.now_ms, restored_ms)
+        record = epoch_row(self.audience, require_subject(subject))
+        await self.prepare()
+        outcome, epoch = await self._read_epoch(record)
+        restored_ms = number(outcome.rows[0], "restored")
+        digest = subject_digest(self.audience, subject)
+        found = scan_live(self.engine, digest, now_ms=outcome.now_ms, restored_ms=restored_ms)
         return [live async for epoch_of, live in found if epoch_of == epoch]
 
     async def all_sessions(self) -> AsyncIterator[LiveSession]:
@@ -315,9 +285,10 @@ class Ledger:
         Raises:
             EngineError: The engine failed.
         """
-        await self._prepare()
+        await self.prepare()
         outcome = await self.transact(Transaction([STORE_ROW]))
-        async for _, live in self._scan(None, outcome.now_ms, number(outcome.rows[0], "restored")):
+        restored_ms = number(outcome.rows[0], "restored")
+        async for _, live in scan_live(self.engine, None, now_ms=outcome.now_ms, restored_ms=restored_ms):
             yield live
 
     async def purge(self) -> Purged:
@@ -326,7 +297,7 @@ class Ledger:
         Raises:
             EngineError: The engine failed.
         """
-        await self._prepare()
+        await self.prepare()
         found = Purged(*[await self.engine.purge(table) for table in (SESSIONS, ANSWERS, USES)])
         self.events.report("purged")
         return found
@@ -337,8 +308,15 @@ class Ledger:
         Raises:
             EngineError: The engine failed.
         """
-        await self._prepare()
-        await self.transact(Transaction([STORE_ROW], writes=[Put(STORE_ROW, {"restored": Now()})]))
+        await self.prepare()
+        is_marked = False
+        while not is_marked:
+            outcome = await self.transact(Transaction([STORE_ROW]))
+            before = number(outcome.rows[0], "origin")
+            # It is the epoch of every subject from now on, and one that no log-out of this moment has given.
+            origin: Columns = {"origin": max(before, outcome.now_ms) + 1, "restored": Now()}
+            unchanged = Is(STORE_ROW, "origin", before)
+            is_marked = (await self.transact(Transaction([STORE_ROW], when=unchanged, writes=[Put(STORE_ROW, origin)]))).applied
         self.events.report("marked-restored")
 
     async def check(self) -> Health:
@@ -347,7 +325,7 @@ class Ledger:
         Raises:
             EngineError: It does not work.
         """
-        await self._prepare()
+        await self.prepare()
         return await self.engine.check()
 
     async def aclose(self) -> None:
@@ -358,292 +336,56 @@ class Ledger:
         """Have the engine apply a transaction. Raises as the engine does."""
         return await self.engine.transact(transaction)
 
-    async def _prepare(self) -> None:
-        """Note when the store was made, once for each store, and read the mark of a roll-out."""
-        if self._prepared_by == os.getpid():
+    async def prepare(self, *, is_emptied: bool = False) -> None:
+        """Note when the store was made, once for each store, and read the mark of a roll-out; for the turns of this ledger.
+
+        Args:
+            is_emptied: The store was emptied while this process ran.
+
+        Raises:
+            EngineError: The engine failed.
+        """
+        if self._prepared_by == os.getpid() and not is_emptied:
             return
-        await self.transact(Transaction([STORE_ROW], when=Not(Exists(STORE_ROW)), writes=[Put(STORE_ROW, {"origin": Now()})]))
-        if self._adopt_until_ms is not None:
-            unmarked = AllOf(Is(STORE_ROW, "adopting", None), Not(AtMost(STORE_ROW, "origin", 0)))
+        is_bare = AnyOf(Not(Exists(STORE_ROW)), Is(STORE_ROW, "origin", None))
+        await self.transact(Transaction([STORE_ROW], when=is_bare, writes=[Put(STORE_ROW, {"origin": Now()})]))
+        if self.terms.adopt_until_ms is not None and not is_emptied:
+            unmarked = Is(STORE_ROW, "adopting", None)
             await self.transact(Transaction([STORE_ROW], when=unmarked, writes=[Put(STORE_ROW, {"adopting": Now()})]))
             (row,) = (await self.transact(Transaction([STORE_ROW]))).rows
-            self._marker = number(row, "adopting")
+            self.marker = number(row, "adopting")
         self._prepared_by = os.getpid()
 
-    async def _begin(self, presented: Presented, lease: LedgerLease) -> None:
-        """Open a session that no token seals: its subject's epoch, and whether its request was answered before."""
-        keyed = presented.keyed if self.terms.freshness else None
-        if presented.epoch is None and keyed is None:
-            return
-        reads = [STORE_ROW, *(record for record in (presented.epoch, keyed) if record is not None)]
-        writes = [] if keyed is None else [self._mark(keyed, lease, presented)]
-        when = None if keyed is None else Not(Exists(keyed))
-        outcome, rows = await self._read(Transaction(reads, when=when, writes=writes, durable=False))
-        if rows[STORE_ROW] is None:
-            self._prepared_by = None  # the store was emptied while this process ran
-            await self._prepare()
-            await self._begin(presented, lease)
-            return
-        lease.epoch = current_epoch(presented, rows)
-        row = None if keyed is None else rows[keyed]
-        if keyed is None or outcome.applied:
-            if keyed is not None:
-                lease.take(marks=True)
-            return
-        assert row is not None
-        check_key(row, presented)
-        if row["box"] is None:
-            raise self._refuse_busy(presented)
-        session_id = session_id_of(row["session"]) if isinstance(row["session"], bytes) else None
-        await self._reissue(Lost(keyed, True if row["is_whole"] else "partial"), session_id)
+    def _check_audience(self, request: OpenRequest) -> None:
+        """Refuse a middleware of another audience: log-outs would not reach its sessions."""
+        if request.binding.audience != self.audience:
+            logger.error("dcaf: the audience= of the Ledger is not that of the middleware: log-outs would not reach its sessions")
+            raise SessionUnavailable(reason="audience")
 
-    def _mark(self, keyed: Record, lease: LedgerLease, presented: Presented) -> Put:
-        """Have a first turn be the one that answers the requests with its Idempotency-Key."""
-        return Put(
-            keyed,
-            {
-                "session": session_row(presented.request.session_id).key,
-                "claim": lease.claim,
-                "identity": presented.digest,
-                "expires": Now(self.terms.lease_ms),
-            },
-        )
+    def _draw_claim(self) -> bytes:
+        claim = self._randomness(CLAIM_BYTES)
+        if type(claim) is not bytes or len(claim) != CLAIM_BYTES:
+            raise ConfigurationError("randomness= takes a function that gives as many random bytes as it is asked for: os.urandom.")
+        return claim
 
-    async def _go_on(self, presented: Presented, lease: LedgerLease) -> None:
-        """Open a session that a token seals."""
-        deadline = anyio.current_time() + self._waits_s
-        pause_s = FIRST_PAUSE_S
-        while True:
-            outcome, rows = await self._read(self._opening(presented, lease))
-            if outcome.applied and self._is_complete(presented, rows):
-                self._take(presented, lease, rows)
-                return
-            try:
-                await self._refuse(presented, lease, rows, outcome.now_ms)
-            except SessionConflict as conflict:
-                if conflict.reason != "busy" or anyio.current_time() >= deadline:
-                    raise
-            else:
-                return  # it was adopted
-            await anyio.sleep(pause_s)
-            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
-
-    def _opening(self, presented: Presented, lease: LedgerLease) -> Transaction:
-        """The transaction that opens a session: everything is checked and claimed in one step."""
-        request, row, terms = presented.request, presented.row, self.terms
-        claims = request.claims
-        assert claims is not None
-        if not terms.freshness:
-            return Transaction(presented.reads()[: 2 if presented.epoch is None else 3])
-        if presented.epoch is not None and claims.ep is None:
-            return Transaction(presented.reads())
-        is_current: Condition = Is(row, "sequence", claims.seq)
-        if terms.branches:
-            is_current = Not(AtMost(row, "top", claims.seq - 1))
-        claimed: Columns = {"is_presented": 1}
-        if terms.branches:
-            claimed |= {"top": Plus(1)}
-        elif not request.is_safe:
-            claimed |= {"claim": lease.claim, "until": Now(terms.lease_ms)}
-        when = all_of(
-            Is(row, "ended", None),
-            is_current,
-            is_after_restore(claims),
-            has_epoch(presented.epoch, claims.ep),
-            None if request.is_safe or terms.branches else is_free(row),
-            None if presented.keyed is None else Not(Exists(presented.keyed)),
-        )
-        return Transaction(presented.reads(), when=when, writes=[Put(row, claimed)], durable=False)
-
-    def _is_complete(self, presented: Presented, rows: Rows) -> bool:
-        """Whether a transaction that was applied allows the turn: at level L1, and for a token without an epoch, it only reads."""
-        claims = presented.request.claims
-        assert claims is not None
-        if presented.epoch is not None and claims.ep is None:
-            return False
-        if self.terms.freshness:
-            return True
-        return find_end(presented, rows, claims) is None and not is_ahead(presented, rows, claims, freshness=False)
-
-    def _take(self, presented: Presented, lease: LedgerLease, rows: Rows) -> None:
-        """Have a lease be what the transaction has made it."""
-        claims = presented.request.claims
-        assert claims is not None
-        lease.epoch = claims.ep
-        if self.terms.branches:
-            lease.sequence = number(rows[presented.row], "top") + 1
-        elif self.terms.freshness and not presented.request.is_safe:
-            lease.take(holds=True)
-
-    async def _refuse(self, presented: Presented, lease: LedgerLease, rows: Rows, now_ms: int) -> None:
-        """Raise why a session was not opened, or adopt it.
-
-        Raises:
-            SessionError: Why.
-        """
-        claims, row = presented.request.claims, rows[presented.row]
-        assert claims is not None
-        is_behind = is_ahead(presented, rows, claims, freshness=self.terms.freshness)
-        is_unknown = (row is None and self.terms.freshness) or (presented.epoch is not None and claims.ep is None)
-        if (is_behind or is_unknown) and await self._adopt(presented, lease, rows, now_ms):
-            return
-        end = find_end(presented, rows, claims)
-        if is_behind:
-            self.events.report("restored", presented.request.session_id)
-        if end is not None or is_behind or is_unknown or row is None:
-            raise end or SessionEnded(reason="restored" if is_behind else "unknown")
-        keyed = None if presented.keyed is None else rows[presented.keyed]
-        if keyed is not None:
-            check_key(keyed, presented)
-        if not self.terms.branches and is_held_by_another(row, lease.claim, now_ms):
-            raise self._refuse_busy(presented)
-        lost = find_lost(presented, rows, claims, now_ms=now_ms, reissue_ms=self.terms.reissue_ms, branches=self.terms.branches)
-        if lost is not None:
-            await self._reissue(lost, presented.request.session_id)
-        if claims.seq == number(row, "sequence"):
-            raise self._refuse_busy(presented)  # the claim was given back between the comparison and now
-        raise self._refuse_superseded(presented.request.session_id)
-
-    async def _adopt(self, presented: Presented, lease: LedgerLease, rows: Rows, now_ms: int) -> bool:
-        """Take in a session of before the ledger, if the roll-out goes on and this is the store into which it does."""
-        claims, row, is_safe = presented.request.claims, presented.row, presented.request.is_safe
-        assert claims is not None
-        if self._adopt_until_ms is None or now_ms > self._adopt_until_ms or not self._marker:
-            return False
-        epoch = current_epoch(presented, rows)
-        if presented.epoch is not None and (epoch is None or claims.ep not in (None, epoch)):
-            return False
-        is_older = AllOf(AllOf(Is(row, "ended", None), AtMost(row, "sequence", claims.seq)), is_free(row))
-        when = all_of(
-            Is(STORE_ROW, "adopting", self._marker),
-            is_after_restore(claims),
-            has_epoch(presented.epoch, epoch),
-            AnyOf(Not(Exists(row)), is_older) if self.terms.freshness else AnyOf(Not(Exists(row)), Is(row, "ended", None)),
-        )
-        holds = self.terms.freshness and not (is_safe or self.terms.branches)
-        columns: Columns = {
-            "subject": presented.subject,
-            "epoch": epoch,
-            "sequence": claims.seq,
-            "base": claims.seq,
-            "top": claims.seq + 1,
-            "born": claims.born,
-            "ends": claims.exp,
-            "is_presented": 1,
-            "claim": lease.claim if holds else None,
-            "until": Now(self.terms.lease_ms) if holds else None,
-            "expires": self.terms.expires(claims.born),
-        }
-        outcome = await self.transact(
-            Transaction(presented.reads(), when=when, writes=[Put(row, columns)] if self.terms.freshness else [])
-        )
-        if not outcome.applied:
-            return False
-        lease.epoch = epoch
-        if holds:
-            lease.take(holds=True)
-        self.events.report("adopted", presented.request.session_id)
-        return True
-
-    async def _reissue(self, lost: Lost, session_id: str | None) -> None:
-        """Give the newest envelope to a client whose answer was lost.
-
-        Raises:
-            SessionConflict: With it.
-            SessionSuperseded: It is not kept any more.
-        """
-        (row,) = (await self.transact(Transaction([lost.answer]))).rows
-        box = None if row is None else row["box"]
-        if not isinstance(box, bytes):
-            raise self._refuse_superseded(session_id)
-        self.events.report("reissued", session_id)
-        raise SessionConflict(reason="lost", kept=box, session_id=session_id, applied=lost.applied)
-
-    def _refuse_busy(self, presented: Presented) -> SessionError:
-        self.events.report("busy", presented.request.session_id)
-        return SessionConflict(reason="busy")
-
-    def _refuse_superseded(self, session_id: str | None) -> SessionError:
-        self.events.report("superseded", session_id)
-        return SessionSuperseded(reason="seq")
-
-    async def _read(self, transaction: Transaction) -> tuple[Outcome, Rows]:
-        outcome = await self.transact(transaction)
-        return outcome, dict(zip(transaction.reads, outcome.rows, strict=True))
-
-    async def _scan(self, subject: bytes | None, now_ms: int, restored_ms: int) -> AsyncIterator[tuple[int, LiveSession]]:
-        """Epoch and description of each session that has not ended by itself, in the order of the ids."""
-        after = b""
-        while True:
-            page = await self.engine.scan(SESSIONS, equal=subject, after=after, limit=PAGE)
-            for key, row in page:
-                ends_s = number(row, "ends")
-                if row["ended"] is None and (ends_s + SKEW_S) * 1000 > now_ms and number(row, "committed") >= restored_ms:
-                    yield (
-                        number(row, "epoch"),
-                        LiveSession(
-                            session_id_of(key),
-                            number(row, "sequence"),
-                            datetime.fromtimestamp(number(row, "born"), UTC),
-                            datetime.fromtimestamp(ends_s, UTC),
-                            row["claim"] is not None and number(row, "until") > now_ms,
-                        ),
-                    )
-            if len(page) < PAGE:
-                return
-            after = page[-1][0]
+    async def _read_epoch(self, record: Record) -> tuple[Outcome, int]:
+        """The epoch of a subject, and what was read: the row of the store, and that of the epoch."""
+        outcome = await self.transact(Transaction([STORE_ROW, record]))
+        store, row = outcome.rows
+        return outcome, max(number(row, "epoch"), number(store, "origin"))
 
 
-def _require_engine(engine: Engine | str) -> Engine:
-    if isinstance(engine, str):
-        return open_engine(engine)
-    if not has_methods(engine, "transact", "scan", "purge", "declare"):
-        raise ConfigurationError(
-            f'Ledger() takes a url or an engine, for instance Ledger("sqlite:///dcaf.db", audience=...), not {kind_of(engine)}.'
-        )
-    return engine
-
-
-def _require_audience(audience: str) -> str:
-    if not require_text("audience=", audience, "the audience of the middleware"):
-        raise ConfigurationError("audience= of a Ledger is that of the middleware, for instance audience='deploy-agent'.")
-    return audience
-
-
-def _require_subject(subject: str) -> str:
-    if not require_text("subject", subject, "as subject= of the middleware names a caller"):
-        raise ConfigurationError("The subject is a text that is not empty, as subject= of the middleware names a caller.")
-    return subject
-
-
-def _require_session_id(session_id: str) -> Record:
-    text = require_text("session_id", session_id, "as session.id gives it")
-    if not CHARACTERS_22.fullmatch(text):
-        raise ConfigurationError("A session id is the text of 22 characters that session.id gives.")
-    return session_row(text)
-
-
-def _require_span(name: str, span: timedelta) -> timedelta:
-    if require(name, span, timedelta, "a timedelta") <= timedelta(0):
-        raise ConfigurationError(f"{name} takes a timedelta that is longer than nothing.")
-    return span
-
-
-def _require_moment(moment: datetime | None) -> int | None:
-    """A moment in milliseconds since the epoch; None for none."""
-    if moment is None:
-        return None
-    if require("adopt_until=", moment, datetime, "a datetime with a time zone, or None").tzinfo is None:
-        raise ConfigurationError("adopt_until= takes a datetime with a time zone: datetime(2026, 12, 1, tzinfo=UTC).")
-    return int(moment.timestamp() * 1000)
-
-
-def _milliseconds(span: timedelta) -> int:
-    return span // timedelta(milliseconds=1)
-
-
-def _lease_of(session: Session, ledger: Ledger) -> LedgerLease:
+def _lease_of(session: Session, ledger: Ledger, subject: str) -> LedgerLease:
     lease = state_of(require_session(session, "keep=")).lease
-    if not isinstance(lease, LedgerLease) or lease.ledger is not ledger:
-        raise ConfigurationError("keep= takes the session of a turn that this ledger keeps: current_session().")
+    if not isinstance(lease, LedgerLease) or lease.ledger is not ledger or lease.request.binding.subject != subject:
+        raise ConfigurationError("keep= takes the session of a turn of this subject that this ledger keeps: current_session().")
     return lease
+
+
+def _stamp(session: Session, epoch: int) -> None:
+    """Have the next token of a session be of an epoch; in a call of a tool also that of the session below it."""
+    state: State | None = state_of(session)
+    while state is not None:
+        if state.standing is not None:
+            state.standing = state.standing._replace(claims=state.standing.claims._replace(ep=epoch), kid=None)
+        state = getattr(state, "_parent", None)

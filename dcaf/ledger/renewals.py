@@ -14,7 +14,6 @@ from time import monotonic
 from typing import Final, Protocol
 from weakref import WeakSet
 
-from dcaf.core.errors import EngineError
 from dcaf.engines import SyncEngine, Transaction
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
@@ -47,8 +46,7 @@ class Renewals:
 
     def add(self, turn: Renewable) -> None:
         """Renew the claim of a turn from now on, as long as it has one."""
-        if self._pid != os.getpid():
-            self._start_anew()  # a process that was forked has neither the thread nor the turns of its parent
+        self._notice_fork()
         with self._changed:
             self._turns.add(turn)
             self._began[id(turn)] = monotonic()
@@ -56,16 +54,22 @@ class Renewals:
 
     def remove(self, turn: Renewable) -> None:
         """Renew the claim of a turn no more."""
+        self._notice_fork()
         with self._changed:
             self._turns.discard(turn)
             self._began.pop(id(turn), None)
 
     def give_back(self, release: Transaction) -> None:
         """Release a claim soon, without waiting for it."""
+        self._notice_fork()
         with self._changed:
             self._released.append(release)
             self._run()
             self._changed.notify()
+
+    def _notice_fork(self) -> None:
+        if self._pid != os.getpid():
+            self._start_anew()  # a process that was forked has neither the thread nor the turns of its parent, but its locks
 
     def _start_anew(self) -> None:
         self._pid = os.getpid()
@@ -104,5 +108,5 @@ class Renewals:
     def _apply(self, transaction: Transaction) -> None:
         try:
             self._engine.transact(transaction)
-        except EngineError as error:
+        except Exception as error:  # noqa: BLE001 - the thread goes on, whatever an engine raises: other turns need it
             logger.warning("dcaf: a claim could not be renewed or released: %s", type(error).__name__)

@@ -3,7 +3,7 @@
 Each rule stands twice side by side, because an engine says only whether all conditions held: once for the engine, which compares
 atomically, and once for the reason.
 
-    epoch      a token has the epoch of its subject: the row's, or the store's origin where the subject has no row
+    epoch      a token has the epoch of its subject: the row's, or the store's origin where that is newer or there is no row
     restored   a token was sealed after the store was restored, if it ever was
     ended      its session is not revoked, ended or rotated
     number     it is the newest of its session; with branches, no newer than the newest number that was given out
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from dcaf.core.claims import Claims
 from dcaf.core.errors import IdempotencyKeyReused, SessionConflict, SessionEnded, SessionError, SessionSuperseded
@@ -34,6 +34,8 @@ from dcaf.ledger.tables import (
 Rows = dict[Record, Row | None]
 """The rows that a transaction has read."""
 
+Applied: TypeAlias = bool | Literal["partial"] | None
+
 IDENTITY_BYTES: Final = DIGEST_BYTES
 
 
@@ -42,11 +44,11 @@ class Lost(NamedTuple):
 
     Attributes:
         answer: The row with it.
-        applied: Whether it answers this very request, as in ``SessionConflict``.
+        applied: Whether it answers this very request, as in ``SessionConflict``; None where nobody can tell.
     """
 
     answer: Record
-    applied: bool | Literal["partial"]
+    applied: Applied
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +124,12 @@ def is_mine(row: Record, claim: bytes) -> Condition:
 
 
 def has_epoch(epoch: Record | None, value: int | None) -> Condition | None:
-    """The epoch of the subject has a value; None for an anonymous session, which has no epoch."""
+    """The epoch of the subject, as ``current_epoch`` says it, has a value; None for an anonymous session, which has no epoch."""
     if epoch is None or value is None:
         return None
-    return AnyOf(Is(epoch, "epoch", value), AllOf(Not(Exists(epoch)), Is(STORE_ROW, "origin", value)))
+    is_row = AllOf(Is(epoch, "epoch", value), AtMost(STORE_ROW, "origin", value))
+    is_origin = AllOf(Is(STORE_ROW, "origin", value), AnyOf(Not(Exists(epoch)), AtMost(epoch, "epoch", value)))
+    return AnyOf(is_row, is_origin)
 
 
 def is_after_restore(claims: Claims) -> Condition:
@@ -137,10 +141,7 @@ def current_epoch(presented: Presented, rows: Rows) -> int | None:
     """The epoch of the subject; None for an anonymous session, or where the store has no origin."""
     if presented.epoch is None:
         return None
-    row = rows[presented.epoch] or {}
-    store = rows[STORE_ROW] or {}
-    found = row.get("epoch") or store.get("origin")
-    return found if isinstance(found, int) else None
+    return max(number(rows[presented.epoch], "epoch"), number(rows[STORE_ROW], "origin")) or None
 
 
 def number(row: Row | None, column: str) -> int:
@@ -154,10 +155,17 @@ def is_held_by_another(row: Row, claim: bytes | None, now_ms: int) -> bool:
     return row["claim"] not in (None, claim) and number(row, "until") > now_ms
 
 
+def is_before_restore(store: Row | None, claims: Claims) -> bool:
+    """Whether a token was sealed before the store was restored: by its own clock, or, where it has an epoch, by the store's."""
+    restored_ms = number(store, "restored")
+    is_older = claims.ep is not None and claims.ep < number(store, "origin")
+    return bool(restored_ms) and (is_older or claims.iat * 1000 + 999 < restored_ms)
+
+
 def find_end(presented: Presented, rows: Rows, claims: Claims) -> SessionEnded | None:
     """Why a session has ended, as far as its tombstone, its epoch and the store tell; None where it has not."""
     row = rows[presented.row]
-    if number(rows[STORE_ROW], "restored") > claims.iat * 1000 + 999:
+    if is_before_restore(rows[STORE_ROW], claims):
         return SessionEnded(reason="restored")
     if row is not None and row["ended"] is not None:
         return SessionEnded(reason="revoked")
@@ -166,12 +174,13 @@ def find_end(presented: Presented, rows: Rows, claims: Claims) -> SessionEnded |
     return None
 
 
-def is_ahead(presented: Presented, rows: Rows, claims: Claims, *, freshness: bool) -> bool:
+def is_ahead(presented: Presented, rows: Rows, claims: Claims, *, freshness: bool, branches: bool) -> bool:
     """Whether a token knows more than the store: the store is older than what it handed out, and has lost something.
 
     Args:
         presented, rows, claims: The session, the rows that were read, and the claims of its token.
         freshness: Whether each session has a row.
+        branches: Whether numbers are given out before they are committed.
     """
     row, epoch = rows[presented.row], current_epoch(presented, rows)
     if claims.ep is not None and (epoch is None or claims.ep > epoch):
@@ -180,11 +189,11 @@ def is_ahead(presented: Presented, rows: Rows, claims: Claims, *, freshness: boo
         return False
     if row is None:
         return claims.ep is not None
-    return claims.seq > max(number(row, "sequence"), number(row, "top"))
+    return claims.seq > number(row, "top" if branches else "sequence")
 
 
 def find_lost(presented: Presented, rows: Rows, claims: Claims, *, now_ms: int, reissue_ms: int, branches: bool) -> Lost | None:
-    """The answer that the client of an older number may have lost; None where it has no claim to one.
+    """The answer that the client of a refused number may have lost; None where it has no claim to one.
 
     Raises:
         IdempotencyKeyReused: The Idempotency-Key was used for another request.
@@ -193,20 +202,34 @@ def find_lost(presented: Presented, rows: Rows, claims: Claims, *, now_ms: int, 
     row = rows[presented.row]
     assert row is not None
     keyed = None if presented.keyed is None else rows[presented.keyed]
+    is_next = number(row, "base") <= claims.seq < number(row, "sequence") and not row["is_presented"]
     if presented.keyed is not None and keyed is not None:
         check_key(keyed, presented)
-        if not branches and row["answer"] != presented.keyed.key:
+        is_newest = row["answer"] == presented.keyed.key and (is_next or claims.seq == number(row, "sequence"))
+        if not (branches or is_newest):
             raise SessionSuperseded(reason="seq")
         return Lost(presented.keyed, True if keyed["is_whole"] else "partial")
     is_recent = now_ms - number(row, "committed") <= reissue_ms
-    is_next = number(row, "base") <= claims.seq < number(row, "sequence") and not row["is_presented"]
     if branches or not (is_recent and is_next and isinstance(row["answer"], bytes)):
         return None
-    is_same = row["identity"] is not None and row["identity"] == presented.identity
-    if not is_same and presented.request.binding.subject is None:
+    applied = _compare_identity(row, presented.identity)
+    if not applied and presented.request.binding.subject is None:
         return None  # whoever copied an older token would get the newer one for it
-    applied: bool | Literal["partial"] = is_same and (True if row["is_whole"] else "partial")
     return Lost(Record(presented.answer.table, row["answer"]), applied)
+
+
+def _compare_identity(row: Row, identity: bytes | None) -> Applied:
+    """Whether the turn that committed last was of this request; a frame of a WebSocket, for one, has no identity to tell."""
+    if row["identity"] is None or identity is None:
+        return None
+    if row["identity"] != identity:
+        return False
+    return True if row["is_whole"] else "partial"
+
+
+def is_in_progress(keyed: Row) -> bool:
+    """Whether the turn that will answer an Idempotency-Key goes on. One that is over may have an answer that was not kept."""
+    return keyed["box"] is None and keyed["is_whole"] is None
 
 
 def check_key(keyed: Row, presented: Presented) -> None:
@@ -219,18 +242,18 @@ def check_key(keyed: Row, presented: Presented) -> None:
         raise IdempotencyKeyReused(reason="key")
 
 
-def explain_commit(row: Row | None, claim: bytes, now_ms: int, *, revision: int | None) -> SessionError:
+def explain_commit(row: Row | None, claim: bytes, now_ms: int, *, is_known: bool) -> SessionError:
     """Why a commit was refused, whose epoch was right.
 
     Args:
         row: The row of the session; None where there is none.
         claim: The turn that commits.
         now_ms: The engine's clock.
-        revision: The number that the turn had begun with; None for a new session.
+        is_known: Whether the session had a row when the turn began.
     """
     if row is not None and row["ended"] is not None:
         return SessionEnded(reason="revoked")
-    if row is None and revision is not None:
+    if row is None and is_known:
         return SessionEnded(reason="gone")
     if row is not None and is_held_by_another(row, claim, now_ms):
         return SessionConflict(reason="taken")

@@ -45,7 +45,7 @@ SESSIONS: Final = Table(
     epoch         of that subject, as its tokens have it
     sequence      number of its newest state
     base          number with which the turn that committed last had begun
-    top           the largest number that was given to a turn, with branches
+    top           with branches, the largest number that was given to a turn
     born, ends    when it began, and when its newest token ends, in seconds
     ended         when it was revoked, ended or rotated, in milliseconds; None while it lives
     claim, until  the turn that holds it, and until when, in milliseconds; None where none does
@@ -59,10 +59,14 @@ SESSIONS: Final = Table(
 
 ANSWERS: Final = Table(
     "dcaf_answers",
-    {"session": bytes, "claim": bytes, "identity": bytes, "is_whole": int, "box": bytes, "expires": int},
+    {"session": bytes, "claim": bytes, "identity": bytes, "is_whole": int, "expires": int, "box": bytes},
     large=True,
 )
-"""Id of a session, or digest of an Idempotency-Key -> the last answer, encrypted; the box is None while its turn goes on."""
+"""Id of a session, or digest of an Idempotency-Key -> the last answer, encrypted.
+
+The box is last, so that nobody reads through it to what stands behind. While the first turn of a key goes on, ``box`` and
+``is_whole`` are None; ``box`` is None for good where the answer was too long.
+"""
 
 USES: Final = Table("dcaf_uses", {"claim": bytes, "expires": int})
 """Id of a session and digest of a key -> the turn that has used the key up."""
@@ -73,7 +77,7 @@ EPOCHS: Final = Table("dcaf_epochs", {"epoch": int})
 STORE: Final = Table("dcaf_store", {"origin": int, "restored": int, "adopting": int})
 """One row.
 
-    origin     when the store was made, in milliseconds: the epoch of every subject that has no row
+    origin     when the store was made, or marked as restored, in milliseconds: the epoch of every subject that has no newer one
     restored   tokens that were sealed before this moment have ended, in milliseconds; None for none
     adopting   marks the store into which sessions of before are adopted; None for none
 """
@@ -96,7 +100,7 @@ def answer_row(session_id: str) -> Record:
 
 def keyed_row(scope: str, key: str) -> Record:
     """The row with the answer to a request with an Idempotency-Key; the scope is its session, or the subject of a first turn."""
-    return Record(ANSWERS, digest_parts(b"key", scope.encode(), key.encode("latin-1")))
+    return Record(ANSWERS, digest_parts(b"key", scope.encode(), key.encode("utf-8", "surrogatepass")))
 
 
 def use_row(session_id: str, key: str) -> Record:

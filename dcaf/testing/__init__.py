@@ -8,6 +8,7 @@ try:
     from dcaf.testing.client import AsyncSessionClient, SessionClient
     from dcaf.testing.clock import FrozenClock
     from dcaf.testing.conversation import Echo
+    from dcaf.testing.engines import EngineContract
     from dcaf.testing.envelopes import expired, fixed_keys, sealed, tampered
     from dcaf.testing.hostile import HARMLESS, MISUSES, Misuse, aborted
     from dcaf.testing.reply import Reply, cut, held
@@ -21,6 +22,7 @@ del annotations  # no public name of this package
 __all__ = [  # noqa: RUF022 - capitals by their letters, as in every package of dcaf
     "AsyncSessionClient",
     "Echo",
+    "EngineContract",
     "FrozenClock",
     "HARMLESS",
     "MISUSES",

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import threading
 from collections.abc import Callable
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dcaf import ConfigurationError, Session, tool
 from dcaf.agent import Agent, AgentResponse, AgentResult, Message, ProposedCall, create_app
+from dcaf.ledger import Ledger
 from tests.agent.agents import exchange, gathered, lines_of, scripted, wants
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, messages_of, scope_of
 
@@ -330,6 +333,23 @@ def test_a_service_whose_inner_agents_need_approval_warns_too(caplog: Any) -> No
     _warn_once.cache_clear()
     create_app(Agent(scripted("x"), agents=[storage()]), keys=RING, audience=AUDIENCE)
     assert "no ledger" in caplog.text
+
+
+def test_the_warning_says_what_to_write_and_whoever_writes_it_is_not_warned(caplog: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    from dcaf.agent.app import _warn_once
+
+    def make(**settings: Any) -> list[str]:
+        _warn_once.cache_clear()
+        caplog.clear()
+        create_app(Agent(scripted("x"), tools=[drop]), keys=RING, audience=AUDIENCE, **settings)
+        return [text for text in caplog.messages if "ledger" in text]
+
+    monkeypatch.chdir(tmp_path)
+    (told,) = make()
+    advice = re.search(r"Pass store=(Ledger\(.+\)) to create_app\.$", told)
+    assert advice, told
+    store = eval(advice[1].replace("...", repr(AUDIENCE)), {"Ledger": Ledger})
+    assert make(store=store) == []
 
 
 # settings

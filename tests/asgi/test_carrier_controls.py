@@ -61,7 +61,7 @@ RULES: dict[str, Break] = {
         header.test_after_that_refusal_a_client_that_starts_over_can_go_on,
     ),
     "a dead session is dropped by the problem": (
-        "dcaf.asgi.request",
+        "dcaf.asgi.lifecycle",
         "find_carriers_to_clear",
         lambda *_: [],
         lambda: header.test_a_dead_session_of_the_header_is_dropped_by_the_problem(b"x", "session-invalid"),

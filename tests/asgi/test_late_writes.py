@@ -55,7 +55,7 @@ WRITES: dict[str, Write] = {
     "setdefault": lambda session: session.setdefault("late", 1),
     "end": lambda session: session.end(),
     "rotate": lambda session: session.rotate(),
-    "once": lambda session: use(session),
+    "once": use,
 }
 """Each method that changes a session."""
 

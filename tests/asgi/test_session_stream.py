@@ -692,6 +692,12 @@ def test_a_chunk_that_completes_nothing_sends_no_message() -> None:
 # Exceptions
 
 
+def told(refusal: Any) -> bytes:
+    """The error event of a refusal: the application has run, and the client learns that where nobody can tell what is kept."""
+    ran = b',"ran":true' if isinstance(refusal, SessionUnavailable) else b""
+    return b'{"type":"error","code":"%b"%b}\n' % (refusal.code.encode(), ran)
+
+
 def an_exception_ends_in_an_error_event() -> None:
     for kind, error in (
         (NDJSON, b'{"type":"error","code":"internal-error"}\n'),
@@ -787,7 +793,7 @@ REFUSALS = [SessionConflict(reason="seq"), SessionUnavailable(reason="down")]
 
 
 def a_refused_commit_is_the_last_event(refusal: Any) -> None:
-    line = b'{"type":"error","code":"%b"}\n' % refusal.code.encode()
+    line = told(refusal)
     for steps in (
         (count, b'1\n{"type":"done"}\n2\n', b"3\n"),
         (count, b"1\n", check, b"2\n", count, b'{"type":"done"}\n'),
@@ -813,13 +819,13 @@ def test_a_commit_that_is_refused_is_the_last_event_and_nothing_follows(refusal:
 @pytest.mark.parametrize("refusal", REFUSALS)
 def test_a_second_commit_that_is_refused_leaves_the_first_as_what_counts(refusal: Any) -> None:
     sent = streamed(count, check, count, b'{"type":"done"}\n2\n', options={"store": ToldStore(commit=after(1, refusal))})
-    assert sent.body == filled(OWN_LINE, ({"step": 3}, 2)) + b'{"type":"error","code":"%b"}\n' % refusal.code.encode()
+    assert sent.body == filled(OWN_LINE, ({"step": 3}, 2)) + told(refusal)
 
 
 @pytest.mark.parametrize("refusal", REFUSALS)
 def test_a_checkpoint_after_a_refused_commit_is_ignored_like_every_event_after_it(refusal: Any) -> None:
     sent = streamed(count, check, b"1\n", count, check, b"2\n", options={"store": ToldStore(commit=refusal)})
-    assert sent.body == b'{"type":"error","code":"%b"}\n' % refusal.code.encode()
+    assert sent.body == told(refusal)
 
 
 async def refuse_later(_: Any) -> None:
@@ -844,7 +850,7 @@ def test_a_task_that_waited_to_send_sends_nothing_after_a_refused_commit() -> No
 @pytest.mark.parametrize("refusal", REFUSALS)
 def test_an_exception_after_a_refusal_adds_nothing(refusal: Any) -> None:
     sent = failing(count, check, fall, options={"store": ToldStore(commit=refusal)})
-    assert sent.body == b'{"type":"error","code":"%b"}\n' % refusal.code.encode()
+    assert sent.body == told(refusal)
 
 
 class GoingOn(SessionStream):

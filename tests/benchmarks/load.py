@@ -57,7 +57,7 @@ def measured(load: Load) -> dict[str, Any]:
         drawn.shuffle(order)
         for name in order:
             found[name].append(once(name, load))
-    return {name: _together(rounds) for name, rounds in found.items()}
+    return {name: together(rounds) for name, rounds in found.items()}
 
 
 def once(name: str, load: Load) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def once(name: str, load: Load) -> dict[str, Any]:
     with served(name) as server:
         arguments = [server["port"], load.connections, load.warm_up_s, load.seconds]
         done = subprocess.run(
-            [*_on(CLIENT_CORE), "-m", "tests.benchmarks.client", *map(str, arguments)],
+            [*on(CLIENT_CORE), sys.executable, "-m", "tests.benchmarks.client", *map(str, arguments)],
             input=request_of(turn_for(name)),
             capture_output=True,
             cwd=ROOT,
@@ -79,7 +79,7 @@ def once(name: str, load: Load) -> dict[str, Any]:
 def served(name: str) -> Iterator[dict[str, Any]]:
     """A server while the block runs: its port, its HTTP parser and its loop."""
     environment = {**os.environ, "PYTHONPATH": str(EXTRAS)}
-    command = [*_on(SERVER_CORE), "-m", "tests.benchmarks.server", name]
+    command = [*on(SERVER_CORE), sys.executable, "-m", "tests.benchmarks.server", name]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, env=environment) as process:
         assert process.stdout is not None
         try:
@@ -88,14 +88,14 @@ def served(name: str) -> Iterator[dict[str, Any]]:
             process.terminate()
 
 
-def _on(core: int) -> list[str]:
-    """Python, held on a core of its own where the machine has two and the system a way."""
+def on(core: int) -> list[str]:
+    """What stands before a command to hold it on a core of its own, where the machine has two and the system a way."""
     taskset = shutil.which("taskset")
-    alone = [taskset, "--cpu-list", str(core)] if taskset and (os.cpu_count() or 1) > 1 else []
-    return [*alone, sys.executable]
+    return [taskset, "--cpu-list", str(core)] if taskset and (os.cpu_count() or 1) > 1 else []
 
 
-def _together(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+def together(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """The medians of the rounds, and how much their rates differ."""
     figures = {
         key: round(statistics.median(one[key] for one in rounds), 3) for key, value in rounds[0].items() if isinstance(value, float)
     }

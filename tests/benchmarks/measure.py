@@ -1,7 +1,8 @@
 """Measures everything and writes the documents: `make bench` ends with ``python -m tests.benchmarks.measure``.
 
     --quick         in two minutes, roughly
-    --only PART     one part of it: turns, spaced, sealing, streams, load, memory, profiles or small
+    --only PART     one part of it: turns, spaced, sealing, streams, load, memory, profiles, small, ledger or
+                    remembered
 
 Either of the two prints, and leaves the documents alone, but for --quick --write. BENCH_QUICK=1 is --quick.
 """
@@ -13,6 +14,8 @@ import json
 import logging
 import os
 import platform
+import sqlite3
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -21,14 +24,28 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, Final
 
-from tests.benchmarks import harness, load, memory, profiles, sealing, small, spaced, streams, turns
+from tests.benchmarks import (
+    harness,
+    ledger_load,
+    ledger_process,
+    ledger_turns,
+    ledger_ways,
+    load,
+    memory,
+    profiles,
+    sealing,
+    small,
+    spaced,
+    streams,
+    turns,
+)
 from tests.benchmarks.pages import MEASURED, write_documents
 from tests.benchmarks.parts import PARTS, reached
 from tests.benchmarks.ways import DCAF, DEFAULT, ENCRYPTED, LEAN, SESSION_MIDDLEWARE, WAYS
 
 LIBRARIES: Final = (
     *("cryptography", "Django", "Flask", "httptools", "itsdangerous", "joserfc", "litestar", "orjson", "pybase64", "pydantic"),
-    *("PyJWT", "pyseto", "starlette", "starsessions", "uvicorn", "uvloop"),
+    *("PyJWT", "pyseto", "redis", "starlette", "starsessions", "uvicorn", "uvloop"),
 )
 CPU_INFO: Final = Path("/proc/cpuinfo")
 BY_NAME: Final = {way.name: way for way in WAYS}
@@ -51,6 +68,18 @@ def parts(*, quick: bool) -> dict[str, Callable[[], Any]]:
         "memory": lambda: memory.measured(IN_MEMORY, peaks=5, turns=many),
         "profiles": lambda: profiles.measured(PROFILED, seconds=0.5 if quick else 3),
         "small": lambda: small.measured(effort, imports=5 if quick else 21),
+        "ledger": lambda: ledger(quick=quick),
+        "remembered": lambda: ledger_load.measured(ledger_load.QUICK if quick else ledger_load.FULL),
+    }
+
+
+def ledger(*, quick: bool) -> dict[str, Any]:
+    """The ledger, in process and in several."""
+    effort = harness.QUICK if quick else harness.FULL
+    return {
+        **ledger_turns.measured(effort, many=100_000 if quick else ledger_turns.MANY),
+        "processes": ledger_process.measured(seconds=1 if quick else 6),
+        "in_process": ledger_ways.measured(effort, profiled_s=0.5 if quick else 3),
     }
 
 
@@ -64,7 +93,7 @@ def describe(*, quick: bool, minutes: float) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "system": platform.system(),
         "python": platform.python_version(),
-        "versions": {name: found for name in LIBRARIES if (found := _version(name))},
+        "versions": {name: found for name in LIBRARIES if (found := _version(name))} | _versions_of_stores(),
     }
 
 
@@ -109,6 +138,15 @@ def _version(name: str) -> str | None:
     """The installed version, also of what only the servers have."""
     found = next(iter(distributions(name=name, path=[*sys.path, str(load.EXTRAS)])), None)
     return None if found is None else found.version
+
+
+def _versions_of_stores() -> dict[str, str]:
+    """SQLite's, and that of Redis where there is one."""
+    found = {"SQLite": sqlite3.sqlite_version}
+    if ledger_load.has_redis():
+        told = subprocess.run(["redis-server", "--version"], capture_output=True, text=True, check=True).stdout
+        found["Redis"] = told.partition("v=")[2].partition(" ")[0]
+    return found
 
 
 if __name__ == "__main__":

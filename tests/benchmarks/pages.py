@@ -1,4 +1,4 @@
-"""Writes what a run measured: docs/evidence/performance.md, its two plots, and the line of the README.
+"""Writes what a run measured: docs/evidence/performance.md, its plots, the line of the README, a table in docs/guides/levels.md.
 
     python -m tests.benchmarks.pages
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from string import Template
 from typing import Final
 
-from tests.benchmarks import plots
+from tests.benchmarks import ledger_parts, plots
 from tests.benchmarks.parts import PARTS, short
 from tests.benchmarks.sealing import DCAF as SUITES
 from tests.benchmarks.states import SIZES
@@ -26,9 +26,12 @@ EVIDENCE: Final = ROOT / "docs" / "evidence"
 MEASURED: Final = EVIDENCE / "performance.json"
 PAGE: Final = EVIDENCE / "performance.md"
 README: Final = ROOT / "README.md"
+LEVELS: Final = ROOT / "docs" / "guides" / "levels.md"
 TEMPLATE: Final = Path(__file__).with_name("page.template")
 BEGIN: Final = "<!-- performance: begin -->"
 END: Final = "<!-- performance: end -->"
+LEVELS_BEGIN: Final = "<!-- figures of the ledger, from docs/evidence/performance.md: begin -->"
+LEVELS_END: Final = "<!-- figures of the ledger: end -->"
 PLOTTED: Final = "16 KB"
 
 
@@ -41,6 +44,12 @@ def in_readme(text: str, run: Run) -> str:
     """The README with its line about what a turn costs, for one run."""
     before, _, rest = text.partition(BEGIN)
     return f"{before}{BEGIN}\n{short(run)}\n{END}{rest.partition(END)[2]}"
+
+
+def in_levels(text: str, run: Run) -> str:
+    """The guide to levels with its table of figures, for one run."""
+    before, _, rest = text.partition(LEVELS_BEGIN)
+    return f"{before}{LEVELS_BEGIN}\n\n{ledger_parts.short(run)}\n\n{LEVELS_END}{rest.partition(LEVELS_END)[2]}"
 
 
 def pictures(run: Run) -> dict[Path, str]:
@@ -65,10 +74,11 @@ def write_documents(run: Run) -> None:
     """Write all of them."""
     PAGE.write_text(rendered(run))
     README.write_text(in_readme(README.read_text(), run))
+    LEVELS.write_text(in_levels(LEVELS.read_text(), run))
     for path, picture in pictures(run).items():
         path.write_text(picture)
 
 
 if __name__ == "__main__":
     write_documents(json.loads(MEASURED.read_text()))
-    sys.stdout.write(f"wrote {PAGE.name}, its plots, and the line of {README.name}\n")
+    sys.stdout.write(f"wrote {PAGE.name}, its plots, the line of {README.name}, and the table of {LEVELS.name}\n")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any, Final
 
+from tests.benchmarks import ledger_parts
 from tests.benchmarks.harness import slope
 from tests.benchmarks.sealing import DCAF as SUITES
 from tests.benchmarks.spaced import MEASURED
@@ -180,5 +181,12 @@ PARTS: Final[dict[str, Callable[[Run], str]]] = {
     "memory": memory,
     "small": small,
     "profiles": profiles,
+    "ledger": ledger_parts.goals,
+    "ledger_engine": ledger_parts.engine,
+    "ledger_shared": ledger_parts.shared,
+    "ledger_growth": ledger_parts.growth,
+    "ledger_trips": ledger_parts.trips,
+    "ledger_turns": ledger_parts.turns,
+    "remembered": ledger_parts.remembered,
 }
 """Name of a place in the template -> what stands there."""

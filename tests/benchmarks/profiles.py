@@ -12,37 +12,49 @@ import pstats
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
+
+from starlette.types import Send
 
 import dcaf
 from tests.benchmarks.states import SIZES, state_of
-from tests.benchmarks.turns import Turn, Way, turn_of
+from tests.benchmarks.turns import Way, turn_of
 
 PACKAGE: Final = Path(dcaf.__file__).parent
 MOST: Final = 7
 """So many are named."""
 
 
+class Asking(Protocol):
+    """A request that can be repeated."""
+
+    async def ask(self, send: Send) -> None:
+        """Ask, and give each message of the answer to a function."""
+
+
 def measured(turns: Mapping[str, tuple[Way, str]], *, seconds: float) -> dict[str, Any]:
     """Row -> what takes most of a turn that writes one small key, with its share of the time."""
     with asyncio.Runner() as runner:
-        return {name: _of(runner, turn_of(way, "write", state_of(SIZES[size]), {}), seconds) for name, (way, size) in turns.items()}
+        return {
+            name: profile(runner, turn_of(way, "write", state_of(SIZES[size]), {}), seconds) for name, (way, size) in turns.items()
+        }
 
 
-def _of(runner: asyncio.Runner, turn: Turn, seconds: float) -> dict[str, float]:
+def profile(runner: asyncio.Runner, turn: Asking, seconds: float) -> dict[str, float]:
+    """What takes most of a turn, in the thread of the event loop, with its share of the time."""
     runner.run(_repeated(turn, seconds / 10))
-    profile = cProfile.Profile()
-    runner.run(_profiled(turn, profile, seconds))
-    return _shares(pstats.Stats(profile))
+    found = cProfile.Profile()
+    runner.run(_profiled(turn, found, seconds))
+    return _shares(pstats.Stats(found))
 
 
-async def _profiled(turn: Turn, profile: cProfile.Profile, seconds: float) -> None:
-    profile.enable()
+async def _profiled(turn: Asking, found: cProfile.Profile, seconds: float) -> None:
+    found.enable()
     await _repeated(turn, seconds)
-    profile.disable()
+    found.disable()
 
 
-async def _repeated(turn: Turn, seconds: float) -> None:
+async def _repeated(turn: Asking, seconds: float) -> None:
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
     while loop.time() < end:

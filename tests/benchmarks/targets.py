@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+from tests.benchmarks.ledger_process import PROCESSES, TURNS
+from tests.benchmarks.ledger_turns import AT_ONCE, GROUPED, INLINE, THREAD, UNGROUPED
 from tests.benchmarks.others import FLASK, ITSDANGEROUS, STARLETTE
 from tests.benchmarks.sealing import DCAF as SUITES
 from tests.benchmarks.sealing import TOUCH, WHOLE
@@ -53,6 +55,38 @@ def targets(run: Run) -> list[Target]:
     """Every target, for one run."""
     parts: tuple[Callable[[Run], list[Target]], ...] = (_overheads, _spaced, _floors, _others, _load, _streams, _memory, _small)
     return [target for part in parts for target in part(run)]
+
+
+def ledger_targets(run: Run) -> list[Target]:
+    """What a ledger over SQLite is to reach."""
+    found = run["ledger"]
+    processes, trips = found["processes"], found["trips"]
+    later = {name: one["open"] + one["commit"] for name, one in trips.items() if name.startswith("L2") and "later" in name}
+    few_us, many_us = (sample["us"] for sample in found["growth"]["turns"].values())
+    together = f"{PROCESSES} processes, {TURNS} turns at once each, one file"
+    return [
+        _at_most(f"{THREAD}: at most 1.4 times {INLINE}", _beside_inline(found["thread"]), 1.4),
+        _at_least(f"{GROUPED}: 4 times {UNGROUPED}, {AT_ONCE} at once", _grouped(found["grouped"]), 4),
+        _at_most(f"{together}: 99 of 100 turns within 15 ms", {"p99": processes["p99_ms"]}, 15, lambda ms: f"{figure(ms)} ms"),
+        _at_least(f"{together}: the least served at least 0.8 of the most", {"least to most": processes["least_to_most"]}, 0.8),
+        _at_most(f"{_growth(found)}: at most 1.15 times the time", {"a turn": many_us / few_us}, 1.15),
+        _at_most("row of a session: less than 200 bytes", found["row"], 199, lambda size: f"{size:.0f}"),
+        _at_most("round trips of a later turn: one to open, one to commit", later, 2, lambda number: f"{number:.0f}"),
+    ]
+
+
+def _growth(found: Run) -> str:
+    return f"{' to '.join(found['growth']['turns'])} sessions"
+
+
+def _beside_inline(samples: Mapping[str, Any]) -> dict[str, float]:
+    taken = {how: (samples[f"claim, {how}"]["us"], samples[f"commit, {how}"]["us"]) for how in (INLINE, THREAD)}
+    both = sum(taken[THREAD]) / sum(taken[INLINE])
+    return {"a commit": taken[THREAD][1] / taken[INLINE][1], "a claim and a commit": both}
+
+
+def _grouped(samples: Mapping[str, Any]) -> dict[str, float]:
+    return {what: samples[f"{what}, {UNGROUPED}"]["us"] / samples[f"{what}, {GROUPED}"]["us"] for what in ("commits", "turns")}
 
 
 def times_less(run: Run, operation: str, name: str, sizes: Iterable[str]) -> dict[str, float]:

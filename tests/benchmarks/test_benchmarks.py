@@ -15,7 +15,7 @@ from tests.benchmarks import harness, small
 from tests.benchmarks.client import seen
 from tests.benchmarks.memory import measured as memory_of
 from tests.benchmarks.others import Sealing
-from tests.benchmarks.pages import MEASURED, PAGE, README, in_readme, pictures, rendered
+from tests.benchmarks.pages import LEVELS, MEASURED, PAGE, README, in_levels, in_readme, pictures, rendered
 from tests.benchmarks.sealing import every_sealing, turn_of
 from tests.benchmarks.server import SAME_BYTES, request_of, turn_for
 from tests.benchmarks.states import SIZES, state_of
@@ -170,5 +170,6 @@ def test_the_documents_say_what_the_last_run_measured() -> None:
     text = README.read_text()
     assert text == in_readme(text, run), "write it anew: python -m tests.benchmarks.pages"
     assert PAGE.read_text() == rendered(run), "write it anew: python -m tests.benchmarks.pages"
+    assert LEVELS.read_text() == in_levels(LEVELS.read_text(), run), "write it anew: python -m tests.benchmarks.pages"
     for path, picture in pictures(run).items():
         assert path.read_text() == picture, f"{path.name}: python -m tests.benchmarks.pages"

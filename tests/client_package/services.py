@@ -164,6 +164,7 @@ class Talk:
     def __init__(self, wire: str, url: str, **options: Any) -> None:
         self.wire = wire
         self.runner = asyncio.Runner()
+        options = {"sleep": (lambda _: asyncio.sleep(0)) if wire.startswith("async") else (lambda _: None), **options}
         self.client: Client | AsyncClient = (AsyncClient if wire.startswith("async") else Client)(url, **options)
         self.socket: Any = self.client.socket() if wire.endswith("socket") else None
 

@@ -25,6 +25,7 @@ from dcaf.client import (
     Conversation,
     Event,
     Reply,
+    Retries,
     ServiceError,
     ServiceFailed,
     SessionDead,
@@ -186,6 +187,8 @@ def settings() -> dict[str, Any]:
         "on_dead": "raise",
         "timeout": timedelta(seconds=5),
         "http": None,
+        "retries": Retries(),
+        "sleep": None,
     }
 
 
@@ -255,7 +258,9 @@ ENTRIES: dict[str, Entry] = {
     },
     "Conversation": Entry(
         Conversation,
-        lambda: {name: value for name, value in settings().items() if name in {"fields", "session", "messages", "on_dead"}},
+        lambda: {
+            name: value for name, value in settings().items() if name in {"fields", "session", "messages", "on_dead", "retries"}
+        },
     ),
     "Conversation.body": Entry(lambda **given: Conversation().body(**given), lambda: {"message": {"content": "x"}, "fields": {}}),
     "Conversation.adopt": Entry(
@@ -266,7 +271,8 @@ ENTRIES: dict[str, Entry] = {
         lambda **given: Conversation().keep(**given), lambda: {"message": {}, "answer": {}, "begins": False}, ("begins",)
     ),
     "Event": Entry(Event, lambda: {"body": {"type": "done"}}),
-    "Reply": Entry(Reply, lambda: {"body": {}, "restarted": None}),
+    "Reply": Entry(Reply, lambda: {"body": {}, "restarted": None, "attempts": 1}),
+    "Retries": Entry(Retries, lambda: {"pauses": (timedelta(seconds=1),), "patience": timedelta(seconds=5)}),
     "Turn": Entry(Turn, lambda: {"conversation": waiting(), "said": "hi", "decisions": {"a": True}, "fields": {}}),
     "Turn.answered": Entry(
         lambda **given: turn().answered(**given),
@@ -278,8 +284,12 @@ ENTRIES: dict[str, Entry] = {
     "Turn.overheard": Entry(lambda **given: turn().overheard(**given), lambda: {"text": "{}"}),
     "Turn.leave": Entry(lambda **given: turn().leave(**given), lambda: {"frames": ["{}"]}),
     "Turn.patience": Entry(lambda **given: turn().patience(**given), lambda: {"timeout_s": 1.5}, ("timeout_s",)),
-    "Socket": Entry(Socket, lambda: {"conversation": Conversation(), "url": "ws://x", "headers": {}, "timeout_s": 1.5}),
-    "AsyncSocket": Entry(AsyncSocket, lambda: {"conversation": Conversation(), "url": "ws://x", "headers": {}, "timeout_s": 1.5}),
+    **{
+        kind.__name__: Entry(
+            kind, lambda: {"conversation": Conversation(), "url": "ws://x", "headers": {}, "timeout_s": 1.5, "sleep": function}
+        )
+        for kind in (Socket, AsyncSocket)
+    },
     "Stream": Entry(Stream, lambda: {"turn": turn(), "events": _no_event()}),
     "AsyncStream": Entry(AsyncStream, lambda: {"turn": turn(), "events": _no_event_either()}),
     **{kind.__name__: Entry(kind, problem) for kind in (ServiceError, ServiceFailed, SessionDead, TurnTooLarge)},
@@ -325,6 +335,7 @@ ENTRIES: dict[str, Entry] = {
 }
 ONE_MESSAGE = ("AnswerUnreadable", "ApprovalUnknown", "ClientError", "ServiceUnreachable", "TurnOvertaken", "TurnUnfinished")
 NO_ENTRY = {
+    "Applied": "a type",
     "HARMLESS": "a table: its functions are entries",
     "MISUSES": "likewise",
     "Decision": "a type",

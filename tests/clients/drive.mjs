@@ -51,7 +51,7 @@ async function done(command) {
 
 for await (const line of createInterface({ input: process.stdin })) {
   const command = JSON.parse(line);
-  const outcome = await done(command).catch((error) => ({ error: { code: error.code, message: error.message } }));
+  const outcome = await done(command).catch((error) => ({ error: { message: error.message, ...error, cause: undefined } }));
   const { session, messages, waiting } = chats.get(command.id);
   tell({ ...outcome, session, messages, waiting, polluted: Object.keys(Object.prototype) });
 }

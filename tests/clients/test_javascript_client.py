@@ -30,9 +30,9 @@ from tests.stores_for_tests import ToldStore
 
 NEW: Final = {"dcaf": {"token": "new"}}
 KEEP: Final = "    this.session = came.data.session;\n"
-AGAIN: Final = "    if (isDead && !restarted) return code;"
+AGAIN: Final = "const pause = isDead ? 0 : newer"
 WORDS: Final = "No whole answer came. The turn may have run: ask before you send it again."
-BROKEN: Final = '    if (!meta_data) throw failure ?? failed(signal?.aborted ? "aborted" : "no-end");'
+BROKEN: Final = 'await this.#wait({ failure: failure ?? (response?.ok && failed("no-end", WORDS)), turn, response, signal });'
 
 
 def converse(chat: Conversation) -> list[Told]:
@@ -157,7 +157,7 @@ def test_a_dead_session_is_started_over_and_the_answer_says_so(
     with Client(timed, session=dead) as client:
         assert (client.send("start").restarted, client.session) == (code, told.state)
 
-    control = browser.conversation(timed, session=dead, module=variant(AGAIN, ""))
+    control = browser.conversation(timed, session=dead, module=variant(AGAIN, "const pause = newer"))
     assert (control.send("start").code, control.send("start").state) == (code, {"wizard_step": 1})
 
 
@@ -296,7 +296,7 @@ def test_a_stream_that_is_cut_anywhere_leaves_the_session_of_before(
     with answering(*(streamed(found, is_whole=ok) for found, ok in pieces), *wholes, streamed(stream[: ends[1]])) as cut:
         told = [browser.conversation(cut.url, session=before).send("hi") for _ in pieces]
         whole = [browser.conversation(cut.url, session=before).send("hi") for _ in complete]
-        control = browser.conversation(cut.url, session=before, module=variant(BROKEN, "")).send("hi")
+        control = browser.conversation(cut.url, session=before, module=variant(BROKEN, "return;")).send("hi")
     assert len(cuts) > 10
     assert [turn.session for turn in told] == [before] * len(pieces)
     assert [turn.messages for turn in told] == [[]] * len(pieces)

@@ -225,7 +225,7 @@ def test_a_refusal_without_a_code_is_said_again_once_too(browser: Node) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line_of_it", "by"), [("response.status < 500 && ", ""), ("if (isDead && !restarted)", "if (!restarted)")]
+    ("line_of_it", "by"), [("response?.status < 500 && ", ""), ("pause = isDead ? 0", "pause = turn.sent < 2 ? 0")]
 )
 def test_control_a_client_that_starts_over_at_any_refusal_is_found(
     browser: Node, variant: Variant, line_of_it: str, by: str

@@ -165,7 +165,7 @@ type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : [A, "is more than"
 type EventOf<T extends string> = Extract<AgentEvent, { type: T }>;
 """
 ALIKE: Final = ("Answer", "Approval", "Data", "ExecutedApproval", "ExecutedToolCall", "Message", "MetaData", "PendingToolCall")
-OF_THE_MIDDLEWARE: Final = {"error": {"data", "applied"}}
+OF_THE_MIDDLEWARE: Final = {"error": {"data", "applied", "ran"}}
 """Members that the middleware adds, by the type of an event."""
 
 

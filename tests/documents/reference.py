@@ -36,6 +36,8 @@ PACKAGES: Final = {
     "dcaf.agent": "an agent, its service, and what a service of your own is made of (extra `agent`)",
     "dcaf.client": "a client of such a service (extra `client`)",
     "dcaf.demo": "the demo's agent and its service, which the examples serve (extra `demo`)",
+    "dcaf.engines": "where a server keeps rows: in memory, in SQLite, or in an engine of your own",
+    "dcaf.ledger": "which token of a session is the newest, who holds it, what was used up, and what has ended",
     "dcaf.integrations.fastapi": "what an endpoint of FastAPI declares",
     "dcaf.integrations.starlette": "a drop-in for Starlette's own SessionMiddleware",
     "dcaf.testing": "for your tests (extra `testing`)",

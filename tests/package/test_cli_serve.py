@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-import httpx2
 import pytest
 
 from dcaf import Key
 from dcaf.cli import main
 from dcaf.client import Client
-from tests.forked import Forked
-
-DCAF = str(Path(sys.executable).with_name("dcaf"))
+from dcaf.testing import Reply, SessionClient
+from tests.package.servers import DCAF, START_S, served
 
 SHOP: Final = """
 from dcaf import Keyring, Session
@@ -38,53 +32,10 @@ number = 7
 """
 
 
-def port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
-
-
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
     (tmp_path / "shop.py").write_text(SHOP)
     return tmp_path
-
-
-@contextmanager
-def served(folder: Path, *arguments: str, forked: bool = True, **variables: str) -> Iterator[str]:
-    """The command, running; its base URL. Where it is not forked, it is started as a user starts it."""
-    at, said = port(), folder / "said.txt"
-    command = [DCAF, "serve", *arguments, "--port", str(at)]
-    settings = {**os.environ, "DCAF_KEYS": Key.generate("k1").text(), "PYTHONDONTWRITEBYTECODE": "1", **variables}
-    process: subprocess.Popen[bytes] | Forked
-    if forked:
-        process = Forked(main, command, folder=folder, environment=settings, said=said)
-    else:
-        with said.open("wb") as out:
-            process = subprocess.Popen(command, cwd=folder, env=settings, stderr=out)
-    try:
-        url = f"http://127.0.0.1:{at}"
-        wait(url, process, said)
-        yield url
-    finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise
-
-
-def wait(url: str, process: subprocess.Popen[bytes] | Forked, said: Path) -> None:
-    end = time.monotonic() + 20
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            httpx2.get(f"{url}/health")
-        except httpx2.TransportError:
-            time.sleep(0.05)
-        else:
-            return
-    raise AssertionError(said.read_text() if process.poll() is not None else "it did not start")
 
 
 @pytest.mark.parametrize(("target", "forked"), [("shop:agent", False), ("shop:count", True), ("shop:ready", True)])
@@ -107,7 +58,7 @@ def test_a_change_of_the_file_is_served_after_a_reload(shop: Path) -> None:
     with served(shop, "shop:agent", "--reload", forked=False) as url, Client(url) as client:
         assert client.send("go").text == "one 1"
         (shop / "shop.py").write_text(SHOP.replace('"one"', '"two"'))
-        end = time.monotonic() + 20
+        end = time.monotonic() + START_S
         while (text := said(client)) != "two" and time.monotonic() < end:
             time.sleep(0.1)
         assert text == "two"
@@ -178,6 +129,97 @@ def test_a_session_is_bound_to_the_conversation_that_is_named(shop: Path) -> Non
     with served(shop, "shop:agent", "--conversation", "/thread_id") as url, Client(url, fields={"thread_id": "t-1"}) as client:
         assert [client.send("go").text for _ in range(2)] == ["one 1", "one 2"]
         assert client.send("go", thread_id="t-2").restarted == "session-invalid"
+
+
+def ask(url: str, envelope: dict[str, Any] | None, text: str) -> Reply:
+    with SessionClient(url, envelope=envelope) as client:
+        return client.send(text)
+
+
+def test_with_a_ledger_an_older_session_is_refused(shop: Path) -> None:
+    with served(shop, "shop:agent", "--ledger", "sqlite:///dcaf.db") as url, SessionClient(url) as client:
+        first = client.send("go").envelope
+        assert client.send("go").code is None
+        assert ask(url, first, "something else").code == "session-superseded"
+    assert (shop / "dcaf.db").exists()
+
+
+def test_control_without_a_ledger_an_older_session_is_accepted(shop: Path) -> None:
+    with served(shop, "shop:agent") as url, SessionClient(url) as client:
+        first = client.send("go").envelope
+        client.send("go")
+        assert ask(url, first, "something else").code is None
+
+
+def test_after_a_reload_the_new_process_knows_what_the_old_one_did(shop: Path) -> None:
+    with (
+        served(shop, "shop:agent", "--ledger", "sqlite:///dcaf.db", "--reload", forked=False) as url,
+        SessionClient(url) as client,
+    ):
+        first = client.send("go").envelope
+        newest = client.send("go").envelope
+        (shop / "shop.py").write_text(SHOP.replace('"one"', '"two"'))
+        end = time.monotonic() + START_S
+        while (text := said_anew(url)) != "two" and time.monotonic() < end:
+            time.sleep(0.1)
+        assert text == "two"
+        assert ask(url, first, "something else").code == "session-superseded"
+        assert ask(url, newest, "go").text == "two 3"
+
+
+def said_anew(url: str) -> str:
+    try:
+        with Client(url) as client:
+            return client.send("go").text.partition(" ")[0]
+    except Exception:  # noqa: BLE001 - while it starts anew nobody listens
+        return ""
+
+
+@pytest.mark.parametrize("named", [["--workers", "2"], []])
+def test_several_workers_keep_one_ledger(shop: Path, named: list[str]) -> None:
+    """A turn goes to any of them: each knows what the others did, and each of them answers in the end."""
+    (shop / "shop.py").write_text(SHOP.replace('"one"', "str(os.getpid())").replace("\nfrom", "\nimport os\nfrom", 1))
+    ledger = ["--ledger", "sqlite:///dcaf.db"]
+    with served(shop, "shop:agent", *ledger, *named, forked=False, WEB_CONCURRENCY="1" if named else "2") as url:
+        answered: set[str] = set()
+        replies, refused = [], []
+        first = ask(url, None, "go").envelope
+        envelope, end = first, time.monotonic() + START_S
+        while len(answered) < 2 and time.monotonic() < end:
+            reply = ask(url, envelope, "go")  # on a connection of its own, and so perhaps by another process
+            envelope = reply.envelope
+            replies.append(reply.code)
+            answered.add((reply.text or "").partition(" ")[0])
+            refused.append(ask(url, first, "something else").code)
+        assert len(answered) == 2
+        assert set(replies) == {None}
+        assert set(refused[1:]) == {"session-superseded"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            ["shop:ready", "--ledger", "sqlite:///dcaf.db"],
+            "its audience, conversation, ledger and page are those of its create_app",
+        ),
+        (["shop:agent", "--ledger", "sqlite:///nowhere/dcaf.db"], "There is no folder"),
+        (["shop:agent", "--ledger", "dcaf.db"], "names no engine"),
+        (["shop:agent", "--ledger", "memory://", "--workers", "2"], "A ledger in memory:// is one process's own, and 2 serve"),
+        (["shop:agent", "--workers", "0"], "take a number of processes that is 1 or more"),
+    ],
+)
+def test_a_ledger_that_cannot_be_is_said_in_one_line(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
+) -> None:
+    monkeypatch.chdir(shop)
+    monkeypatch.setenv("DCAF_KEYS", Key.generate("k1").text())
+    monkeypatch.delitem(sys.modules, "shop", raising=False)
+    assert main(["serve", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert told in said
+    assert said.count("\n") == 1
+    assert not (shop / "dcaf.db").exists()
 
 
 def test_without_uvicorn_it_says_what_to_install(shop: Path) -> None:

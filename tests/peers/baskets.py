@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from importlib.metadata import version
 from string import ascii_letters
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol, TypeAlias
 from unittest.mock import patch
 
 import flask
@@ -47,6 +47,9 @@ DONE: Final = '{"type": "done"}\n'
 NDJSON: Final = "application/x-ndjson"
 
 
+Meanwhile: TypeAlias = Callable[[], None] | None
+
+
 class Basket(BaseModel):
     """A typed value in the state."""
 
@@ -60,11 +63,13 @@ class System(Protocol):
         name: Name of its column.
         distribution: What it is installed as; None where nothing needs to be.
         quiet: What the endpoint answers that does not mention the session.
+        meanwhile: What happens in the middle of a turn that counts slowly; None for nothing.
     """
 
     name: ClassVar[str]
     distribution: ClassVar[str | None] = None
     quiet: ClassVar[Any] = {"content": "done"}
+    meanwhile: Meanwhile = None
 
     def worker(self) -> Worker:
         """Start a process of the service; another call starts another one, with the same configuration."""
@@ -95,6 +100,13 @@ class System(Protocol):
     def count(self, session: Any) -> None:
         """Store a number: a change that every system here notices."""
         session["count"] = session.get("count", 0) + 1
+
+    def count_slowly(self, session: Any) -> None:
+        """Read the number, let happen what happens meanwhile, and store the next one."""
+        count = session.get("count", 0)
+        if self.meanwhile is not None:
+            self.meanwhile()
+        session["count"] = count + 1
 
     def clear(self, session: Any) -> None:
         """Log out."""

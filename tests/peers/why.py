@@ -18,6 +18,7 @@ from starlette.requests import HTTPConnection
 from starsessions.stores.base import SessionStore
 
 import dcaf
+from dcaf.ledger import Ledger
 from tests.benchmarks.states import SIZES, state_of
 from tests.benchmarks.tables import figure, over, table, words
 from tests.benchmarks.turns import BARE
@@ -37,7 +38,6 @@ from tests.peers.baskets import (
 )
 from tests.peers.losses import ROWS, meaning
 from tests.peers.visitors import told
-from tests.stores_for_tests import MemoryLedger
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
 PAGE: Final = DOCS / "why.md"
@@ -147,7 +147,7 @@ class Encrypted(Dcaf):
 
 class Remembers(Dcaf):
     def mounted(self, app: Any) -> Any:
-        return dcaf.SessionMiddleware(app, keys=self.keys(), audience="shop", store=MemoryLedger())
+        return dcaf.SessionMiddleware(app, keys=self.keys(), audience="shop", store=Ledger("memory://", audience="shop"))
 
 
 class Other(NamedTuple):
@@ -185,9 +185,9 @@ OTHERS: Final = (
     Other(DjangoOnServer(), "the engine `cache`", READ),
     Other(Encrypted(), "`encrypt=True`", READ),
     Other(DjangoOnServer(), "the engine `cache`", OLDER),
-    Other(Remembers(), "a `store=` that remembers, in the memory of one process", OLDER),
+    Other(Remembers(), "`store=Ledger(...)`", OLDER),
     Other(DjangoOnServer(), "the engine `cache`", ENDED),
-    Other(Remembers(), "the same store", ENDED),
+    Other(Remembers(), "`store=Ledger(...)`", ENDED),
 )
 
 

@@ -22,6 +22,8 @@ from dcaf.client import Approval, AsyncClient, Client, Conversation, Turn
 from dcaf.core import OpenRequest, Payload, SessionHost, StatelessStore
 from dcaf.core.claims import Binding, Claims
 from dcaf.core.context import running
+from dcaf.core.store import StoreSettings
+from dcaf.ledger import Ledger
 from dcaf.testing import MISUSES, AsyncSessionClient, FrozenClock, Reply, SessionClient, serving
 from dcaf.tools import Call, DecidedCall, PlatformContext, ToolRunner, decide, pending, propose
 from tests.asgi.wire import call
@@ -34,6 +36,7 @@ PACKAGES = (
     "dcaf.agent",
     "dcaf.client",
     "dcaf.demo",
+    "dcaf.ledger",
     "dcaf.integrations.fastapi",
     "dcaf.integrations.starlette",
     "dcaf.testing",
@@ -88,6 +91,10 @@ def read_only() -> ReadOnlySession:
 
 def hosting() -> SessionHost:
     return SessionHost(keys=RING, audience="jobs")
+
+
+def ledger() -> Ledger:
+    return Ledger("memory://", audience="jobs")
 
 
 async def served_by(turn: Any) -> Any:
@@ -267,6 +274,14 @@ JSON = {"content-type": "application/json"}
 
 
 ENTRIES: dict[str, Entry] = {
+    # ledger
+    "dcaf.ledger.Ledger": Entry({"engine": "memory://", "audience": "jobs"}, then=lambda ledger: ledger.sessions("ada")),
+    "dcaf.ledger.Ledger.open": Entry({"request": OpenRequest("A" * 22, None, Binding("jobs"))}, on=ledger),
+    "dcaf.ledger.Ledger.check_settings": Entry({"settings": StoreSettings("jobs", timedelta(days=1), True)}, on=ledger),
+    "dcaf.ledger.Ledger.log_out": Entry({"subject": "ada"}, on=ledger),
+    **{f"dcaf.ledger.Ledger.{name}": Entry({"session_id": "A" * 22}, on=ledger) for name in ("revoke", "unlock")},
+    "dcaf.ledger.Ledger.sessions": Entry({"subject": "ada"}, on=ledger),
+    **{f"dcaf.ledger.Ledger.{name}": Entry(on=ledger) for name in ("all_sessions", "purge", "mark_restored", "check", "aclose")},
     # core
     "dcaf.core.Binding": Entry({"audience": "shop", "subject": "ada"}),
     "dcaf.core.Claims": Entry(CLAIMS._asdict()),
@@ -313,17 +328,25 @@ ENTRIES: dict[str, Entry] = {
             "pop",
             "popitem",
             "setdefault",
+            "end",
+            "rotate",
+            "once",
             "__delitem__",
             "__setitem__",
             "__ior__",
         )
     },
-    "dcaf.core.Sealed": Entry({"payload": Payload(b"{}"), "claims": CLAIMS, "token": b"", "envelope": b"", "is_changed": True}),
+    "dcaf.core.Sealed": Entry(
+        {"payload": Payload(b"{}"), "claims": CLAIMS, "token": b"", "envelope": b"", "is_changed": True, "keep": bytes}
+    ),
     "dcaf.core.Session": Entry(),
     "dcaf.core.Session.from_dict": Entry({"data": {"a": 1}}, on=lambda: Session, then=lambda found: found.to_dict()),
     "dcaf.core.Session.of": Entry({"session": Fresh(state)}, on=lambda: Session, then=lambda found: found.to_dict()),
     "dcaf.core.Session.get": Entry({"key": "a", "as_type": int}, on=state),
     "dcaf.core.Session.set": Entry({"key": "a", "value": 1}, on=state),
+    "dcaf.core.Session.end": Entry(on=state),
+    "dcaf.core.Session.rotate": Entry({"subject": "ada"}, on=state),
+    "dcaf.core.Session.once": Entry({"key": "charge-42"}, on=state),
     "dcaf.core.Session.incr": Entry({"key": "n"}, on=state),
     "dcaf.core.Session.append": Entry({"key": "l", "value": 1}, on=state),
     "dcaf.core.Session.update": Entry({"other": {"b": 1}}, on=state, extra=("c",)),
@@ -345,6 +368,7 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.integrations.starlette.Session": Entry(),
     "dcaf.core.StatelessLease": Entry({"request": OPENED}),
     "dcaf.core.StatelessStore": Entry(),
+    "dcaf.core.StoreSettings": Entry({"audience": "shop", "absolute_timeout": timedelta(days=30), "has_subject": True}),
     "dcaf.core.StatelessStore.open": Entry({"request": OPENED}, on=StatelessStore),
     "dcaf.core.current_session": Entry(within=lambda: running(state())),
     "dcaf.core.transaction": Entry({"session": Fresh(state)}, then=entered),
@@ -534,6 +558,7 @@ ENTRIES: dict[str, Entry] = {
 
 NOBODYS: frozenset[str] = frozenset(
     [
+        *("dcaf.testing.EngineContract", "dcaf.testing.EngineContract.make_engine"),  # made by pytest; written by its user
         *(
             f"dcaf.asgi.{made}.{name}"
             for made in ("CookieCarrier", "HeaderCarrier")
@@ -554,7 +579,7 @@ NOBODYS: frozenset[str] = frozenset(
         "dcaf.core.Claims.write",
         *(f"dcaf.core.Binding.{name}" for name in ("check", "digests")),
         *(
-            f"dcaf.core.StatelessLease.{name}" for name in ("spend", "give_back", "latest", "commit", "release")
+            f"dcaf.core.StatelessLease.{name}" for name in ("spend", "give_back", "latest", "commit", "end", "rotate", "release")
         ),  # a turn asks its lease
         "dcaf.core.HostTurn",  # made by a host
     ]
@@ -587,7 +612,7 @@ def _methods(value: type) -> list[str]:
     found: dict[str, None] = {}
     for base in value.__mro__:
         for name, member in vars(base).items():
-            is_ours = base.__module__.startswith("dcaf") and not name.startswith("_")
+            is_ours = base.__module__.startswith("dcaf") and not name.startswith(("_", "test_"))  # tests are called by pytest
             is_mapping = issubclass(value, Session | ReadOnlySession) and (
                 name in DUNDERS or name in ("pop", "popitem", "setdefault")
             )

@@ -45,6 +45,7 @@ GIVEN: dict[str, Rubbish] = {
         f"state={value!r}": Rubbish(place="server", payload=Payload(value))
         for value in (b"", b"[]", b"{,}", b'{"a":\xff}', b"null")
     },
+    **{f"may_retry={value!r}": Rubbish(may_retry=value) for value in (None, 1, "yes")},
     "a state as text": Rubbish(place="server", payload=Payload("{}")),  # type: ignore[arg-type]
     "a number that is taken": Rubbish(sequence=1),
 }

@@ -243,10 +243,11 @@ def test_an_answer_that_was_lost_is_given_once_more() -> None:
     older = client.session
     asyncio.run(client.turn())
     newer, client.session = client.session, older
-    asyncio.run(client.turn())
+    found = asyncio.run(client.turn())
     assert client.answers[-1] == (409, "session-conflict")
-    assert client.session["dcaf"].pop("retry", None) is None  # it was applied: to send it again would do it twice
+    assert found["applied"] is True  # to send it again would do it twice
     assert client.session == newer
+    assert client.session["dcaf"]["retry"] is True  # of a later turn: this service knows what was done
     assert asyncio.run(client.turn())["n"] == 3
 
 

@@ -26,6 +26,7 @@ const UNSEALED = "The seal does not fit, so no tool saw it.";
 const UNTOLD = "This service begins a new session instead of refusing, and its sessions are encrypted: the page cannot tell whether it did.";
 const REFUSALS = /** @type {Record<string, string>} */ ({
   "session-conflict": "knows that the conversation has gone on since.",
+  "session-superseded": "knows that the conversation has gone on since, and takes its newest session alone.",
   "session-ended": "knows that this session is over: its time has passed, or somebody ended it.",
   "session-invalid": "does not take its seal any longer: the key is another one now, or the user is.",
 });

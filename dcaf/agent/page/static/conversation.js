@@ -4,7 +4,7 @@
 // What a reader gets wrong: a session is kept as soon as it comes, also from a refusal or a turn that fails later. A turn counts
 // when it has been answered.
 
-import { exchange } from "./exchange.js";
+import { deliver } from "./again.js";
 import { isNew, isWaiting, sealed } from "./token.js";
 
 /** @typedef {import("./exchange.js").JSONObject} JSONObject */
@@ -24,6 +24,7 @@ import { isNew, isWaiting, sealed } from "./token.js";
  * @property {Envelope | undefined} before The session that went out.
  * @property {Envelope} envelope The session that came back.
  * @property {Message} answer What the assistant said, and did.
+ * @property {number} [attempts] How often it was sent: more than once where an answer was lost.
  */
 
 export class Conversation {
@@ -56,11 +57,16 @@ export class Conversation {
    */
   async send(message, said, watch, signal) {
     const messages = [...(this.here?.messages ?? []), message];
-    const body = JSON.stringify(placed({ messages, data: this.envelope ? { session: this.envelope } : {} }, this.pointer, this.id));
-    const before = this.envelope;
-    const outcome = await exchange(body, watch, signal, (envelope) => this.adopt(envelope));
-    if (outcome.isAnswered) this.#keep({ said, body, before, messages }, { role: "assistant", content: outcome.text, data: outcome.data });
+    const adopt = (/** @type {Envelope} */ envelope) => this.adopt(envelope);
+    const { outcome, ...sent } = await deliver(() => this.#request(messages), watch, signal, adopt);
+    if (outcome.isAnswered) this.#keep({ said, messages, ...sent }, { role: "assistant", content: outcome.text, data: outcome.data });
     return outcome;
+  }
+
+  /** @param {Message[]} messages What is sent, with the session of now. */
+  #request(messages) {
+    const data = this.envelope ? { session: this.envelope } : {};
+    return { body: JSON.stringify(placed({ messages, data }, this.pointer, this.id)), before: this.envelope };
   }
 
   /** @param {Envelope} envelope The session of an answer, as it comes. */
@@ -75,7 +81,7 @@ export class Conversation {
     this.adopt(turn.envelope);
   }
 
-  /** @param {{said: string, body: string, before: Envelope | undefined, messages: Message[]}} asked @param {Message} answer */
+  /** @param {{said: string, body: string, before: Envelope | undefined, messages: Message[], attempts: number}} asked @param {Message} answer */
   #keep({ messages, ...asked }, answer) {
     const kept = { messages: [...messages, answer], answer, envelope: this.envelope ?? {} };
     const turn = { number: this.turns.length + 1, parent: this.here, ...asked, ...kept };

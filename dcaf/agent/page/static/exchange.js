@@ -4,7 +4,7 @@
 // What a reader gets wrong: nothing here throws. Why there is no answer is in the outcome, as a code and as a sentence.
 
 /** @typedef {Record<string, any>} JSONObject */
-/** @typedef {JSONObject & {dcaf?: {token?: string, expires_at?: number}}} Envelope What stands at `data.session`. */
+/** @typedef {JSONObject & {dcaf?: {token?: string, expires_at?: number, retry?: boolean}}} Envelope What stands at `data.session`. */
 /** @typedef {(event: JSONObject) => void} Watcher */
 /** @typedef {(envelope: Envelope) => void} Adopter */
 
@@ -18,10 +18,14 @@
  * @property {string} text What the assistant said.
  * @property {JSONObject} data What came beside it, but for the session.
  * @property {Envelope | undefined} envelope The last session of the answer.
+ * @property {boolean | "partial" | null} applied Of a refusal: whether the turn was done before; null where it does not say.
+ * @property {boolean | null} ran Of a refusal: whether the turn had run.
+ * @property {number | null} wait_ms How long a refusal asks to wait.
  */
 
 const WAITING = ["approvals", "tool_calls"];
 const BROKEN = 500;
+const UNSAID = { applied: null, ran: null, wait_ms: null };
 export const OWN = /** @type {Record<string, string>} */ ({
   stopped: "You stopped it.",
   "no-answer": "The service did not answer.",
@@ -36,17 +40,18 @@ export const OWN = /** @type {Record<string, string>} */ ({
  * @param {Watcher} [watch] Told of each event as it comes.
  * @param {AbortSignal} [signal]
  * @param {Adopter} [adopt] Given each session as it comes.
+ * @param {string} [key] By which the service knows the request again; empty for none.
  * @returns {Promise<Outcome>}
  */
-export async function exchange(body, watch = () => {}, signal = undefined, adopt = () => {}) {
+export async function exchange(body, watch = () => {}, signal = undefined, adopt = () => {}, key = "") {
   /** @type {Outcome} */
-  const outcome = { status: 0, isAnswered: false, code: "", detail: "", text: "", data: {}, envelope: undefined };
+  const outcome = { status: 0, isAnswered: false, code: "", detail: "", text: "", data: {}, envelope: undefined, ...UNSAID };
   try {
-    const headers = { "Content-Type": "application/json" };
+    const headers = { "Content-Type": "application/json", ...(key && { "Idempotency-Key": key }) };
     const response = await fetch("api/chat-stream", { method: "POST", headers, body, signal });
     outcome.status = response.status;
     if (response.ok) await streamed(response, outcome, watch, adopt);
-    else refused(read(await response.text().catch(() => "")), outcome, adopt, signal);
+    else refused(read(await response.text().catch(() => "")), response, outcome, adopt, signal);
   } catch {
     fail(outcome, signal?.aborted ? "stopped" : outcome.status ? "broken-off" : "no-answer");
   }
@@ -65,9 +70,12 @@ async function streamed(response, outcome, watch, adopt) {
   fail(outcome, "no-end");
 }
 
-/** @param {JSONObject} problem @param {Outcome} outcome @param {Adopter} adopt @param {AbortSignal | undefined} signal */
-function refused(problem, outcome, adopt, signal) {
+/** @param {JSONObject} problem @param {Response} response @param {Outcome} outcome @param {Adopter} adopt @param {AbortSignal | undefined} signal */
+function refused(problem, response, outcome, adopt, signal) {
   arrived(problem, outcome, adopt);
+  outcome.applied = problem.applied ?? null;
+  outcome.ran = problem.ran ?? null;
+  outcome.wait_ms = Number(response.headers.get("Retry-After")) * 1000 || null;
   if (signal?.aborted) fail(outcome, "stopped");
   fail(outcome, textOf(problem.code) || `http-${outcome.status}`, textOf(problem.detail));
 }

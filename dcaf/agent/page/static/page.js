@@ -69,12 +69,21 @@ function arrived(event, live) {
   const text = typeof event.text === "string" ? event.text : "";
   if (event.type === "text_delta") following(() => live.querySelector("p")?.append(text));
   if (event.type === "intermittent_update") notify(text);
+  if (event.type === "again") startAgain(live);
+}
+
+/** @param {HTMLElement} live What came of an answer that was lost is void. */
+function startAgain(live) {
+  live.querySelector("p")?.replaceChildren();
+  notify("No whole answer came. The page sends the turn again: this service does it once.");
 }
 
 /** @param {HTMLElement} live */
 function finished(live) {
-  following(() => draw.finish(live, /** @type {Turn} */ (talk.here).answer));
-  notify(waitingWords());
+  const turn = /** @type {Turn} */ (talk.here);
+  following(() => draw.finish(live, turn.answer));
+  const times = (turn.attempts ?? 1) > 1 ? [`Sent ${turn.attempts} times, and done once.`] : [];
+  notify([...times, waitingWords()].join(" ").trim());
 }
 
 /** What a person is told of the calls that wait. */
@@ -85,11 +94,19 @@ function waitingWords() {
 
 /** @param {Outcome} outcome @param {Message} message @param {HTMLElement[]} shown @param {Envelope | undefined} before */
 function failed(outcome, message, shown, before) {
+  if (outcome.applied) return done(outcome, message, shown);
   for (const article of shown) article.remove();
   the("said").value ||= message.content;
   const code = outcome.code in OWN ? [] : [`Not answered: ${outcome.code}.`];
   const restored = message.content ? ["What you wrote is in the box again."] : [];
   notify([...code, ...became(outcome, before), ...taken(message), ...restored].join(" "));
+}
+
+/** @param {Outcome} outcome @param {Message} message @param {HTMLElement[]} shown The turn was done, and what it said was lost on the way. */
+function done({ applied }, message, shown) {
+  const what = applied === true ? "This turn was done, and what it said was lost on the way." : "This turn was begun, and did not come to its end.";
+  following(() => shown[1].querySelector("p")?.replaceChildren(what));
+  notify([what, "The session is the newest one: go on.", ...taken(message)].join(" "));
 }
 
 /** @param {Outcome} outcome @param {Envelope | undefined} before Why a turn failed, and what became of the session: the service may say both itself. */

@@ -1,0 +1,115 @@
+"""Programs over one SQLite file, for tests of several processes: ``python -m tests.engines.engine_processes NAME FILE ...``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from dcaf.core.errors import EngineError
+from dcaf.engines import Plus, Put, Record, SqliteEngine, Table, Transaction
+from dcaf.engines.sqlite_file import FileLock
+
+ROOT: Final = Path(__file__).parents[2]
+COUNTS: Final = Table("counts", {"count": int, "holder": bytes, "expires": int}, indexed="holder")
+OTHERS: Final = [Table(f"others_{number}", {"count": int, "data": bytes}, large=number % 2 == 0) for number in range(4)]
+
+
+def open_counts(path: str | Path) -> SqliteEngine:
+    engine = SqliteEngine(path)
+    engine.declare([COUNTS, *OTHERS])
+    return engine
+
+
+def add(key: bytes = b"a", *, table: Table = COUNTS, durable: bool = True) -> Transaction:
+    record = Record(table, key)
+    return Transaction([record], writes=[Put(record, {"count": Plus(1)})], durable=durable)
+
+
+def start(name: str, path: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.engines.engine_processes", name, str(path), *arguments]
+    return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def write_until_killed(path: str) -> None:
+    """Say each number once it was acknowledged."""
+    engine = open_counts(path)
+    record = Record(COUNTS, b"a")
+    while True:
+        outcome = engine.sync.transact(Transaction([record], writes=[Put(record, {"count": Plus(1)})]))
+        row = outcome.rows[0]
+        os.write(1, b"%d\n" % (1 if row is None else int(row["count"] or 0) + 1))
+
+
+def say_before_writing(path: str) -> None:
+    """Say each number too early."""
+    engine = open_counts(path)
+    record = Record(COUNTS, b"a")
+    while True:
+        row = engine.sync.transact(Transaction([record])).rows[0]
+        os.write(1, b"%d\n" % (1 if row is None else int(row["count"] or 0) + 1))
+        time.sleep(0.02)
+        engine.sync.transact(add())
+
+
+def make_tables(path: str) -> None:
+    """Make all tables as soon as the parent says so, and count in each."""
+    engine = open_counts(path)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for table in (COUNTS, *OTHERS):
+        engine.sync.transact(add(table=table))
+    engine.sync.close()
+
+
+def serve_turns(path: str, tasks: str, seconds: str) -> None:
+    """Write with so many tasks, for so long; print how long each write took."""
+    engine = open_counts(path)
+    engine.sync.transact(add(b"%d" % os.getpid()))
+    took: list[float] = []
+
+    async def turn(number: int) -> None:
+        while time.perf_counter() < end:
+            began = time.perf_counter()
+            with suppress(EngineError):  # it has waited in vain, which took its time, too
+                await engine.transact(add(b"%d-%d" % (os.getpid(), number)))
+            took.append(time.perf_counter() - began)
+
+    async def run() -> None:
+        await asyncio.gather(*(turn(number) for number in range(int(tasks))))
+
+    print("ready", flush=True)
+    sys.stdin.readline()
+    end = time.perf_counter() + float(seconds)
+    asyncio.run(run())
+    print(json.dumps(took), flush=True)
+
+
+def hold_lock(path: str) -> None:
+    """Hold the lock beside the file until the parent says something."""
+    with FileLock(Path(path)):
+        print("held", flush=True)
+        sys.stdin.readline()
+
+
+def hold_database(path: str) -> None:
+    """Be a program that knows nothing of dcaf, and is in the middle of a transaction."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    print("held", flush=True)
+    sys.stdin.readline()
+    connection.execute("ROLLBACK")
+    connection.close()
+
+
+if __name__ == "__main__":
+    if os.environ.get("ENGINE_PROCESSES_WITHOUT_LOCK"):
+        FileLock.__enter__ = lambda lock: None  # type: ignore[method-assign]
+    globals()[sys.argv[1]](*sys.argv[2:])
