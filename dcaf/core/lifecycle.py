@@ -89,18 +89,9 @@ class SessionTurn:
             SessionError: The store refuses the session.
             SessionUnavailable: The store failed, or nobody here has the state that the token says is kept.
         """
-        try:
-            await self._hold(claims)
-        except SessionUnavailable as error:
-            error.ran = False
-            raise
-
-    async def _hold(self, claims: Claims | None) -> None:
         if self.store is not None:
             await self.release()
-            self.lease = lease = await self._open(self.store, self.describe(claims))
-            self._is_held = True
-            check_lease(lease)
+            await self._take_lease(self.store, self.describe(claims))
         if claims is not None:
             check_kept(claims, self.lease)
         if self.lease is not None:
@@ -108,14 +99,19 @@ class SessionTurn:
             self.is_in_doubt = False
             state_of(self.session).lease = self.lease
 
-    async def _open(self, store: SessionStore, request: OpenRequest) -> Lease:
+    async def _take_lease(self, store: SessionStore, request: OpenRequest) -> None:
         """Ask the store; a newer envelope that it has kept, for a client whose answer was lost, is sealed once more."""
         try:
-            return await ask(store.open, request)
+            self.lease = await ask(store.open, request)
+            self._is_held = True
+            check_lease(self.lease)
         except SessionConflict as conflict:
             if conflict.kept is not None:
                 kept_for = conflict.session_id or request.session_id
                 conflict.token, conflict.envelope = self.sealer.reissue(conflict.kept, self.binding, kept_for)
+            raise
+        except SessionUnavailable as error:
+            error.ran = False
             raise
 
     def describe(self, claims: Claims | None) -> OpenRequest:
