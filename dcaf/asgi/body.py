@@ -59,7 +59,7 @@ class BytesInFlight:
         """
         self.taken_bytes += size
         if self.taken_bytes > self.limit_bytes:
-            raise SessionUnavailable(reason=IN_FLIGHT)
+            raise SessionUnavailable(reason=IN_FLIGHT, ran=False)
 
     def give_back(self, size: int) -> None:
         """Count them no longer."""

@@ -90,7 +90,7 @@ async def _ask(name: str, function: Callable[..., Any], *arguments: Any) -> str 
     except Exception as error:  # noqa: BLE001 - whatever it raises, the identity is unknown
         # Its type and place only: its message may name the caller.
         logger.error("dcaf: %s= raised %s", name, describe_raised(error))  # noqa: TRY400
-        raise SessionUnavailable(reason=name) from None
+        raise SessionUnavailable(reason=name, ran=False) from None
     if found is None:
         return None
     if not isinstance(found, str) or not _is_text(found):

@@ -400,12 +400,10 @@ def prepare_refusal(
 
     Args:
         config: Of the middleware.
-        refusal: Why; it is told that the application has not run.
+        refusal: Why.
         scope: Of the request or the handshake.
         presented: The tokens in the header and the cookie, by precedence; empty where the body has a session.
     """
-    if isinstance(refusal, SessionUnavailable):
-        refusal.ran = False
     changes = [partial(carrier.clear, scope) for carrier in find_carriers_to_clear(refusal, presented)]
     if isinstance(refusal, SessionConflict) and refusal.token is not None and presented:
         refusal.envelope, life_s = None, config.sealer.rest_of_token_s(refusal.token)

@@ -185,8 +185,6 @@ class SessionWebSocket(SocketConnection):
             return await self._open(message, data)
         except (SessionError, SessionUnavailable) as refusal:
             self._taken = None  # it is refused once, even if the application is cancelled meanwhile
-            if isinstance(refusal, SessionUnavailable):
-                refusal.ran = False
             with suppress(OSError):  # the client has left already: that message comes in next
                 await self._refuse(refusal, as_bytes=message.get("text") is None)
         return None if self._phase is ConnectionPhase.OPEN else {"type": "websocket.disconnect", "code": TOO_BIG}

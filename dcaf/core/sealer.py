@@ -459,7 +459,7 @@ class Sealer:
             SessionEnded: There is no way from its version to the current one.
         """
         if version > self._migrations.version:
-            raise SessionUnavailable(reason="version")
+            raise SessionUnavailable(reason="version", ran=False)
         self._migrations.check(version)
         state = State(payload, standing)
         _check_written(state, payload)
@@ -530,7 +530,7 @@ def _check_written(state: State, payload: Payload) -> None:
             return
     except (SessionInvalid, ValueError):
         pass
-    raise SessionUnavailable(reason=FAILED)
+    raise SessionUnavailable(reason=FAILED, ran=False)
 
 
 def _standing_of(session: Session) -> Standing:

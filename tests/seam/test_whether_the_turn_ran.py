@@ -8,7 +8,6 @@ import pytest
 
 from dcaf import Session
 from dcaf.core import ReadOnlySession, SessionConflict, SessionEnded, SessionReadOnlyError, SessionUnavailable
-from dcaf.core.lifecycle import SessionTurn
 from dcaf.core.session_dict import SessionDict
 from tests.asgi.sockets import Peer
 from tests.seam.turns_that_act import Acting, count, session_of
@@ -59,7 +58,6 @@ def test_the_client_learns_whether_the_turn_had_run(way: str, step: str, failure
 
 
 def test_control_one_that_says_the_same_of_each_step_is_caught(monkeypatch: Any) -> None:
-    monkeypatch.setattr(SessionTurn, "hold", SessionTurn._hold)
     monkeypatch.setattr("dcaf.asgi.problems.find_members", lambda _: {"ran": True})
     with pytest.raises(AssertionError):
         test_the_client_learns_whether_the_turn_had_run("json", "open", "it says so")
