@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import pytest
 
-import dcaf.ledger.ledger
+import dcaf.ledger.opening
 from dcaf.engines import SqliteEngine
 from dcaf.ledger import Ledger
 from dcaf.ledger.rules import find_lost
@@ -233,15 +233,10 @@ def test_lost_answers_leave_nobody_stuck_and_nothing_done_twice(
     assert sums.lost > sums.turns / 50
 
 
-class GivesNothingTwice(Ledger):
-    """Broken: an answer that was lost is not given once more."""
-
-    async def _reissue(self, lost: Any, session_id: str | None) -> None:
-        raise self._refuse_superseded(session_id)
-
-
 def make_without_reissue(path: Path) -> Ledger:
-    return GivesNothingTwice(SqliteEngine(path), audience=AUDIENCE, lease=LEASE)
+    """Broken: an answer that was lost is not given once more, in this process from now on."""
+    dcaf.ledger.opening.find_lost = lambda *args, **named: None  # type: ignore[attr-defined]
+    return Ledger(SqliteEngine(path), audience=AUDIENCE, lease=LEASE)
 
 
 def make_careless(path: Path) -> Ledger:
@@ -252,7 +247,7 @@ def make_careless(path: Path) -> Ledger:
         somebody = replace(request, binding=request.binding._replace(subject="somebody"))
         return find_lost(replace(presented, request=somebody), *args, **named)
 
-    dcaf.ledger.ledger.find_lost = find  # type: ignore[attr-defined]
+    dcaf.ledger.opening.find_lost = find  # type: ignore[attr-defined]
     return make_ledger(path)
 
 
