@@ -52,6 +52,7 @@ class Service:
     Args:
         store: What keeps its sessions; None for nothing.
         keys: The keys.
+        uses_once: Whether it does something once in each turn. Without a ledger a session has no more than 256 of that.
 
     Attributes:
         runs: Message -> how often the application ran for it.
@@ -62,6 +63,7 @@ class Service:
 
     store: SessionStore | None
     keys: Keyring = RING
+    uses_once: bool = True
     runs: Counter[str] = field(default_factory=Counter)
     effects: Counter[str] = field(default_factory=Counter)
     begun: dict[str | None, str] = field(default_factory=dict)
@@ -108,7 +110,7 @@ class Service:
 
     async def _take_note(self, message: str) -> None:
         session = current_session()
-        if await session.once(message):
+        if self.uses_once and await session.once(message):
             self.do(message)
         session.incr("n")
         session["said"] = [*session.get("said", [])[-40:], message]

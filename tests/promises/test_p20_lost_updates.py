@@ -60,7 +60,7 @@ def take_turns(folder: Path, make: Make, seed: int, number: int) -> tuple[int, i
 
 async def _take_turns(folder: Path, make: Make, counts: Counts, rng: random.Random, number: int) -> None:
     store, shelf = make(folder / "dcaf.db"), Shelf(folder / "shelf")
-    service = Service(store)
+    service = Service(store, uses_once=False)
     turns = iter(range(number))
 
     async def tab(which: int) -> None:
