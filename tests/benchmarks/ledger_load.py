@@ -33,7 +33,7 @@ from tests.benchmarks.ledger_ways import REDIS, REDIS_SYNCED, SOCKET, WAYS
 from tests.benchmarks.load import CLIENT_CORE, EXTRAS, ROOT, SERVER_CORE, Load, on, together
 from tests.benchmarks.server import loop_of
 
-FULL: Final = Load(rounds=5, connections=8, warm_up_s=0.5, seconds=2.0)
+FULL: Final = Load(rounds=3, connections=8, warm_up_s=0.5, seconds=2.0)
 QUICK: Final = Load(rounds=1, connections=8, warm_up_s=0.2, seconds=0.8)
 REDIS_START_S: Final = 5.0
 
