@@ -126,6 +126,7 @@ class Ledger:
         randomness: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self.engine: Engine = require_engine(engine)
+        self._owns_engine = isinstance(engine, str)
         self.audience: str = require_audience(audience)
         self.absolute_timeout: timedelta = require_span("absolute_timeout=", absolute_timeout)
         freshness, branches = require_bool("freshness=", freshness), require_bool("branches=", branches)
@@ -329,8 +330,9 @@ class Ledger:
         return await self.engine.check()
 
     async def aclose(self) -> None:
-        """Close the engine."""
-        await self.engine.aclose()
+        """Close the engine, if this ledger has opened it. One that was given is closed by whoever has made it."""
+        if self._owns_engine:
+            await self.engine.aclose()
 
     async def transact(self, transaction: Transaction) -> Outcome:
         """Have the engine apply a transaction on the ledger's rows: for its own turns, and for programs that mend a store.
