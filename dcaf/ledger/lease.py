@@ -92,17 +92,19 @@ class LedgerLease(StatelessLease):
         self.claim: bytes = claim
         self.holds: bool = False
         self.marks: bool = False
-        self.ledger = ledger
-        self._session = presented
-        self._is_new = presented.request.claims is None
-        self._base = self._number = self.revision
-        self._born = None if presented.request.claims is None else presented.request.claims.born
+        self.ledger: Kernel = ledger
+        self._session: Presented = presented
+        self._is_new: bool = presented.request.claims is None
+        self._base: int = self.revision
+        self._number: int = self.revision
+        self._born: int | None = None if presented.request.claims is None else presented.request.claims.born
         self._before: _Before | None = None
         self._last_answer: Record | None = None
         self._root: bytes | None = None
         self._spent: set[str] = set()
-        self._is_due = self._is_partial = False
-        self._is_released = False
+        self._is_due: bool = False
+        self._is_partial: bool = False
+        self._is_released: bool = False
         self._ends: int | None = None
 
     def take(self, *, holds: bool = False, marks: bool = False) -> None:
@@ -194,7 +196,8 @@ class LedgerLease(StatelessLease):
         if self._before is None and not self._is_new:
             self._before = self._begin_end()
         self._root = self._root or self._session.row.key
-        self.request, self._session, self._is_new, self._born = request, session, True, None
+        self.request: OpenRequest = request
+        self._session, self._is_new, self._born = session, True, None
         self.revision = self._base = self._number = 0
         self.sequence: int = 1
         self.epoch = current_epoch(session, rows)

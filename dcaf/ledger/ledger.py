@@ -164,6 +164,7 @@ class Ledger:
             ConfigurationError: Its audience is another one, its sessions live longer than tombstones are kept, or it names no
                 subject to a ledger of level L1, which keeps nothing but the epochs of subjects.
         """
+        require("check_settings()", settings, StoreSettings, "the StoreSettings of a middleware")
         if settings.audience != self.audience:
             raise ConfigurationError(
                 "audience= of the Ledger is not that of the middleware: log-outs would not reach its sessions."
@@ -184,6 +185,7 @@ class Ledger:
         Raises:
             SessionEnded, SessionConflict, SessionSuperseded, IdempotencyKeyReused: As the rules of the ledger say.
             EngineError: The engine failed.
+            ConfigurationError: It is no OpenRequest.
         """
         self._check_audience(request)
         await self.prepare()
@@ -366,6 +368,7 @@ class Ledger:
 
     def _check_audience(self, request: OpenRequest) -> None:
         """Refuse a middleware of another audience: log-outs would not reach its sessions."""
+        require("open()", request, OpenRequest, "the OpenRequest of a turn")
         if request.binding.audience != self.audience:
             logger.error("dcaf: the audience= of the Ledger is not that of the middleware: log-outs would not reach its sessions")
             raise SessionUnavailable(reason="audience")
