@@ -28,6 +28,7 @@ import anyio.to_thread
 
 from dcaf.core.arguments import require, require_clock
 from dcaf.core.errors import ConfigurationError, EngineError
+<<<<<<< HEAD
 from dcaf.engines import sqlite_connection as work
 from dcaf.engines.base import (
     Durability,
@@ -41,7 +42,15 @@ from dcaf.engines.base import (
     check_scan,
     check_transaction,
 )
+=======
+from dcaf.engines import sqlite_calls as work
+from dcaf.engines.base import Durability, Health, Outcome, Row, SyncEngine, Table, Tables, Transaction, check_scan
+from dcaf.engines.sqlite_connection import VERSION, Settings
+from dcaf.engines.sqlite_errors import NEWER, describe, is_busy
+>>>>>>> w20-fix-sqlite
 from dcaf.engines.sqlite_file import check_place, read_mountinfo
+from dcaf.engines.sqlite_reader import Reader
+from dcaf.engines.sqlite_writer import Writer
 from dcaf.engines.worker import CLOSED, Job, Pause, Worker
 
 TIMEOUT: Final = timedelta(seconds=1)
@@ -95,7 +104,7 @@ class SqliteEngine:
         check_place(found, read_mountinfo())
         probe(found)
         self.url: str = f"sqlite:///{found}"
-        self._calls = _Calls(work.Settings(found, require_clock("clock=", clock), timeout.total_seconds(), durability))
+        self._calls = _Calls(Settings(found, require_clock("clock=", clock), timeout.total_seconds(), durability))
         self.sync: SyncEngine = _Sync(self._calls)
 
     def __repr__(self) -> str:
@@ -174,7 +183,7 @@ class _Sync:
 class _Calls:
     """The two threads, and which of them does what; made anew in a process that was forked."""
 
-    def __init__(self, settings: work.Settings) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.tables = Tables()
         self._settings = settings
         self._is_closed = False
@@ -231,9 +240,9 @@ class _Calls:
         self._pid = os.getpid()
         self._is_still = False
         self._pauses = []
-        self.writing: work.Writer = work.Writer(self._settings)
+        self.writing: Writer = Writer(self._settings)
         self._writer: Worker = Worker(self.writing, name="dcaf-sqlite-writer", timeout_s=timeout_s)
-        self._reader: Worker = Worker(work.Reader(self._settings, self._writer), name="dcaf-sqlite-reader", timeout_s=timeout_s)
+        self._reader: Worker = Worker(Reader(self._settings, self._writer), name="dcaf-sqlite-reader", timeout_s=timeout_s)
 
     def _reading(self) -> Worker:
         self._check()
@@ -297,8 +306,8 @@ def probe(path: Path) -> None:
         with closing(sqlite3.connect(path, timeout=1, isolation_level=None)) as connection:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
     except sqlite3.Error as error:
-        if work.is_busy(error):  # it is one
+        if is_busy(error):  # it is one
             return
-        raise ConfigurationError(f"{path}: {work.describe(error)}.") from None
-    if version > work.VERSION:
-        raise ConfigurationError(f"{path}: {work.NEWER}")
+        raise ConfigurationError(f"{path}: {describe(error)}.") from None
+    if version > VERSION:
+        raise ConfigurationError(f"{path}: {NEWER}")

@@ -1,6 +1,6 @@
 """Engines around a SQLite engine, for measuring it: one that counts, one that times, one without a thread, one that never groups.
 
-What a reader gets wrong: all of them run the engine's own statements, from ``dcaf.engines.sqlite_connection``. They differ in who
+What a reader gets wrong: all of them run the engine's own statements, from ``dcaf.engines.sqlite_calls``. They differ in who
 runs them, and when.
 """
 
@@ -12,7 +12,9 @@ from datetime import timedelta
 from pathlib import Path
 
 from dcaf.engines import Engine, Health, Outcome, Row, SqliteEngine, SyncEngine, Table, Transaction
-from dcaf.engines import sqlite_connection as work
+from dcaf.engines.sqlite_calls import transact
+from dcaf.engines.sqlite_connection import Settings
+from dcaf.engines.sqlite_writer import Writer
 from dcaf.engines.worker import Calls, Job, Worker
 
 TIMEOUT_S = 30.0
@@ -105,7 +107,7 @@ class Inline(Around):
 
     def __init__(self, path: Path) -> None:
         super().__init__(sqlite_engine(path))
-        self.writer: work.Writer = work.Writer(_settings(path))
+        self.writer: Writer = Writer(_settings(path))
 
     async def transact(self, transaction: Transaction) -> Outcome:
         job = _job(transaction)
@@ -123,7 +125,7 @@ class Ungrouped(Around):
 
     def __init__(self, path: Path) -> None:
         super().__init__(sqlite_engine(path))
-        self._worker = Worker(_OneByOne(work.Writer(_settings(path))), name="ungrouped", timeout_s=TIMEOUT_S)
+        self._worker = Worker(_OneByOne(Writer(_settings(path))), name="ungrouped", timeout_s=TIMEOUT_S)
 
     async def transact(self, transaction: Transaction) -> Outcome:
         outcome: Outcome = await self._worker.wait_async(_job(transaction))
@@ -153,7 +155,7 @@ class _One:
 class _OneByOne:
     """Does each call by itself. All that waited are woken at the end, once: what grouping saves there is not in the comparison."""
 
-    def __init__(self, writer: work.Writer) -> None:
+    def __init__(self, writer: Writer) -> None:
         self._writer = writer
 
     def serve(self, calls: Calls) -> None:
@@ -165,8 +167,8 @@ class _OneByOne:
 
 
 def _job(transaction: Transaction) -> Job:
-    return Job(work.transact(transaction), writes=True, durable=transaction.durable)
+    return Job(transact(transaction), writes=True, durable=transaction.durable)
 
 
-def _settings(path: Path) -> work.Settings:
-    return work.Settings(path, time.time, TIMEOUT_S, "acknowledged")
+def _settings(path: Path) -> Settings:
+    return Settings(path, time.time, TIMEOUT_S, "acknowledged")

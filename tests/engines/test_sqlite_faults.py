@@ -23,7 +23,10 @@ from dcaf.core import ConfigurationError
 from dcaf.core.errors import CommitUnknownError, EngineError
 from dcaf.engines import Outcome, Put, Record, SqliteEngine, Table, Transaction
 from dcaf.engines import sqlite as engine_module
-from dcaf.engines import sqlite_connection as connections
+from dcaf.engines import sqlite_writer as writing
+from dcaf.engines.sqlite_connection import Settings
+from dcaf.engines.sqlite_errors import build_error
+from dcaf.engines.sqlite_writer import Writer
 from dcaf.engines.worker import Worker
 from tests.engines.engine_processes import COUNTS, OTHERS, add, open_counts, start
 
@@ -194,14 +197,14 @@ class Held:
 
 def hold_commits(patch: pytest.MonkeyPatch) -> Held:
     held = Held()
-    whole = connections.Writer._commit
+    whole = Writer._commit
 
-    def commit(writer: connections.Writer, *, is_durable: bool) -> None:
+    def commit(writer: Writer, *, is_durable: bool) -> None:
         held.reached.set()
         held.over.wait()
         whole(writer, is_durable=is_durable)
 
-    patch.setattr(connections.Writer, "_commit", commit)
+    patch.setattr(Writer, "_commit", commit)
     return held
 
 
@@ -371,7 +374,7 @@ def test_without_a_lock_of_the_kernel_a_retry_stands_in(path: Path, monkeypatch:
     monkeypatch.setattr("dcaf.engines.sqlite_file.HAS_FLOCK", False)
     engines = [SqliteEngine(path) for _ in range(4)]
     for engine in engines:
-        engine._calls._settings = connections.Settings(path, time.time, 5.0, "acknowledged", has_lock=False)
+        engine._calls._settings = Settings(path, time.time, 5.0, "acknowledged", has_lock=False)
         engine._calls._begin_anew()
         engine.declare([COUNTS])
     threads = [
@@ -413,15 +416,15 @@ def test_a_full_disk_in_a_commit_writes_nothing_and_is_over_when_there_is_room(e
 
 def test_a_database_that_may_not_grow_says_that_the_disk_is_full(engine: SqliteEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     engine.sync.transact(add())
-    whole = connections.Writer._begin
+    whole = Writer._begin
 
-    def begin(writer: connections.Writer) -> None:
+    def begin(writer: Writer) -> None:
         writer.database.execute("PRAGMA max_page_count = 20")
         whole(writer)
 
     record = Record(OTHERS[0], b"a")
     with monkeypatch.context() as patch:
-        patch.setattr(connections.Writer, "_begin", begin)
+        patch.setattr(Writer, "_begin", begin)
         with pytest.raises(EngineError, match=r"disk is full \(SQLITE_FULL\)"):
             engine.sync.transact(Transaction([record], writes=[Put(record, {"data": bytes(1_000_000)})]))
     engine.sync.transact(Transaction([record], writes=[Put(record, {"data": bytes(1_000_000)})]))
@@ -441,9 +444,9 @@ def test_an_error_while_the_log_is_made_safe_is_no_no(engine: SqliteEngine, monk
             return self._whole.execute(statement)
 
     engine.sync.transact(add())
-    whole = connections.Writer._commit
+    whole = Writer._commit
 
-    def commit(writer: connections.Writer, *, is_durable: bool) -> None:
+    def commit(writer: Writer, *, is_durable: bool) -> None:
         opened = writer._open
         writer._open = Broken(writer.database)  # type: ignore[assignment]
         try:
@@ -452,7 +455,7 @@ def test_an_error_while_the_log_is_made_safe_is_no_no(engine: SqliteEngine, monk
             writer._open = opened
 
     with monkeypatch.context() as patch:
-        patch.setattr(connections.Writer, "_commit", commit)
+        patch.setattr(Writer, "_commit", commit)
         with pytest.raises(CommitUnknownError, match="nobody can tell"):
             engine.sync.transact(add())
     assert count(engine) == 1
@@ -480,7 +483,7 @@ def test_a_file_that_became_read_only_is_told(path: Path) -> None:
             pytest.raises(sqlite3.Error) as found,
         ):
             connection.execute("DELETE FROM counts")
-        assert "cannot be written" in str(connections.build_error(found.value))
+        assert "cannot be written" in str(build_error(found.value))
     else:
         with pytest.raises(ConfigurationError, match="cannot be read and written"):
             SqliteEngine(path)
@@ -507,7 +510,7 @@ def test_expired_rows_are_dropped_in_passing(engine: SqliteEngine, path: Path) -
     engine.sync.transact(add(b"000"))
     with contextlib.closing(sqlite3.connect(path)) as connection:
         left = connection.execute("SELECT count(*) FROM counts").fetchone()[0]
-    assert 60 - 2 * connections.NEIGHBOURS <= left < 60
+    assert 60 - 2 * writing.NEIGHBOURS <= left < 60
     engine.sync.purge(COUNTS)
     with contextlib.closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT count(*) FROM counts").fetchone()[0] == 1
@@ -515,13 +518,13 @@ def test_expired_rows_are_dropped_in_passing(engine: SqliteEngine, path: Path) -
 
 def test_a_commit_waits_for_the_disk_unless_nothing_of_it_must(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    whole = connections.Writer._commit
+    whole = Writer._commit
 
-    def commit(writer: connections.Writer, *, is_durable: bool) -> None:
+    def commit(writer: Writer, *, is_durable: bool) -> None:
         seen.append(writer.get_pragma("synchronous"))
         whole(writer, is_durable=is_durable)
 
-    monkeypatch.setattr(connections.Writer, "_commit", commit)
+    monkeypatch.setattr(Writer, "_commit", commit)
     for durability in ("acknowledged", "relaxed"):
         engine = SqliteEngine(path, durability=durability)
         engine.declare([COUNTS])
@@ -533,7 +536,7 @@ def test_a_commit_waits_for_the_disk_unless_nothing_of_it_must(path: Path, monke
 
 def test_what_is_found_as_it_should_be_is_made_safe_too(engine: SqliteEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[Path] = []
-    monkeypatch.setattr(connections, "sync", synced.append)
+    monkeypatch.setattr(writing, "sync", synced.append)
     record = Record(COUNTS, b"a")
     writes = [Put(record, {"count": 5})]
     engine.sync.transact(Transaction([record], writes=writes, durable=False))

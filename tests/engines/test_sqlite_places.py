@@ -14,8 +14,8 @@ import pytest
 from dcaf.core import ConfigurationError
 from dcaf.core.errors import EngineError
 from dcaf.engines import MemoryEngine, Put, Record, SqliteEngine, Table, Transaction, open_engine
-from dcaf.engines import sqlite_connection as connections
 from dcaf.engines.opening import mask
+from dcaf.engines.sqlite_connection import VERSION
 from dcaf.engines.sqlite_file import NETWORK, check_place, find_file_system
 
 SHOP = Table("shop", {"count": int, "holder": bytes}, indexed="holder")
@@ -106,15 +106,15 @@ def test_a_file_of_a_newer_release_is_refused_when_it_is_opened_and_later(tmp_pa
     path = tmp_path / "dcaf.db"
     with opened(path) as engine:
         put(engine, count=1)
-    run_sql(path, f"PRAGMA user_version = {connections.VERSION + 1}")
+    run_sql(path, f"PRAGMA user_version = {VERSION + 1}")
     with pytest.raises(ConfigurationError, match="newer release"):
         SqliteEngine(path)
-    run_sql(path, f"PRAGMA user_version = {connections.VERSION}")
+    run_sql(path, f"PRAGMA user_version = {VERSION}")
     with opened(path) as engine:
-        run_sql(path, f"PRAGMA user_version = {connections.VERSION + 1}")
+        run_sql(path, f"PRAGMA user_version = {VERSION + 1}")
         with pytest.raises(EngineError, match="newer release"):
             put(engine, count=2)
-        run_sql(path, f"PRAGMA user_version = {connections.VERSION}")
+        run_sql(path, f"PRAGMA user_version = {VERSION}")
         assert read(engine)["count"] == 1
 
 

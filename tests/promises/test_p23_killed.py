@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-import dcaf.engines.sqlite_connection
+import dcaf.engines.sqlite
+import dcaf.engines.sqlite_writer
 from dcaf.engines import SqliteEngine
 from dcaf.ledger import Ledger
 from tests.forked import CONTEXT
@@ -93,7 +94,7 @@ def is_acknowledged(got: Got) -> bool:
 def serve_hastily(path: Path, make: Callable[[Path], Ledger], *more: Any) -> None:
     """Broken: what was written is acknowledged, and committed up to a tenth of a second later, with what came meanwhile."""
 
-    class Hasty(dcaf.engines.sqlite_connection.Writer):
+    class Hasty(dcaf.engines.sqlite_writer.Writer):
         began_at = 0.0
 
         def _set_synchronous(self, *, is_durable: bool) -> None:
@@ -108,7 +109,7 @@ def serve_hastily(path: Path, make: Callable[[Path], Ledger], *more: Any) -> Non
             if time.monotonic() - self.began_at > 0.1:
                 super()._commit(is_durable=is_durable)
 
-    dcaf.engines.sqlite_connection.Writer = Hasty  # type: ignore[misc]  # this process is killed afterwards
+    dcaf.engines.sqlite.Writer = Hasty  # type: ignore[attr-defined]  # this process is killed afterwards
     serve(path, make, *more)
 
 

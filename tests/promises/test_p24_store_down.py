@@ -25,7 +25,7 @@ from typing import Any, Final
 
 import pytest
 
-import dcaf.engines.sqlite_connection
+import dcaf.engines.sqlite_writer
 from dcaf import current_session
 from dcaf.core import Lease, OpenRequest, SessionEnded, SessionStore, StatelessLease
 from dcaf.core.errors import EngineError
@@ -122,17 +122,17 @@ def taken_away(path: Path) -> Iterator[None]:
 @contextmanager
 def hanging(path: Path) -> Iterator[None]:
     """The disk does not answer a commit: the very first call that writes it, and nothing that comes after, has begun."""
-    over, commits = threading.Event(), dcaf.engines.sqlite_connection.Writer._commit
+    over, commits = threading.Event(), dcaf.engines.sqlite_writer.Writer._commit
 
     def commit(writer: Any, *, is_durable: bool) -> None:
         over.wait()
         commits(writer, is_durable=is_durable)
 
-    dcaf.engines.sqlite_connection.Writer._commit = commit  # type: ignore[assignment, method-assign]  # in a process of its own
+    dcaf.engines.sqlite_writer.Writer._commit = commit  # type: ignore[assignment, method-assign]  # in a process of its own
     try:
         yield
     finally:
-        dcaf.engines.sqlite_connection.Writer._commit = commits  # type: ignore[method-assign]
+        dcaf.engines.sqlite_writer.Writer._commit = commits  # type: ignore[method-assign]
         over.set()
 
 

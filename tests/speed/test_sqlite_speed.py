@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from datetime import timedelta
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import pytest
 
-from dcaf.engines import sqlite_connection as connections
+from dcaf.engines import SqliteEngine
 from dcaf.engines import worker as worker_module
-from tests.engines.engine_processes import add, open_counts, start
+from dcaf.engines.sqlite_calls import transact
+from dcaf.engines.sqlite_connection import Settings
+from dcaf.engines.sqlite_writer import Writer
+from tests.engines.engine_processes import COUNTS, add, open_counts, start
 
 PROCESSES, TASKS = 4, 8
 
@@ -22,10 +26,10 @@ class Inline:
     """The engine's own statements, in the thread that asks."""
 
     def __init__(self, path: Path) -> None:
-        self._writer = connections.Writer(connections.Settings(path, time.time, 1.0, "acknowledged"))
+        self._writer = Writer(Settings(path, time.time, 1.0, "acknowledged"))
 
     def transact(self, transaction: Any) -> Any:
-        job = worker_module.Job(connections.transact(transaction), writes=True, durable=True)
+        job = worker_module.Job(transact(transaction), writes=True, durable=True)
         self._writer.serve(_One(job))
         return job.take()
 
@@ -71,7 +75,8 @@ def test_the_thread_costs_little_over_the_same_statements_inline(tmp_path: Path)
 
 
 def count_per_second(path: Path) -> float:
-    engine = open_counts(path)
+    engine = SqliteEngine(path, timeout=timedelta(seconds=30))  # what is slow shall be slow, and not refused
+    engine.declare([COUNTS])
 
     async def turn(number: int) -> None:
         for _ in range(15):

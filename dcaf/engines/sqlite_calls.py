@@ -1,0 +1,64 @@
+"""What the connections of a SQLite engine do for one call of each kind: a transaction, a scan, a step of a purge, a look.
+
+Each function returns what a job of the worker calls in its thread, with the connection and the clock. A transaction is read,
+evaluated in Python (``base.apply``) and written; the connection has begun a transaction of SQLite around it, so that nobody else
+writes in between.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
+
+from dcaf.engines.base import Outcome, Row, Table, Transaction, Value, apply
+from dcaf.engines.sqlite_connection import Connection
+from dcaf.engines.sqlite_writer import Writer
+
+Work: TypeAlias = "Callable[[Connection, int], Any]"
+"""What a job calls: takes the connection and the clock, in milliseconds since the epoch."""
+
+
+def transact(transaction: Transaction) -> Work:
+    """The work of a transaction."""
+
+    def work(connection: Connection, now_ms: int) -> Outcome:
+        rows = connection.read(transaction.reads, now_ms)
+        written = apply(transaction, rows, now_ms)
+        if written:
+            assert isinstance(connection, Writer)
+            connection.write(rows, written)
+        return Outcome(written is not None, tuple(rows[record] for record in transaction.reads), now_ms)
+
+    return work
+
+
+def scan(table: Table, equal: bytes | None, after: bytes, limit: int) -> Work:
+    """The work of a scan."""
+
+    def work(connection: Connection, now_ms: int) -> list[tuple[bytes, Row]]:
+        sql = connection.require(table)
+        statement, values = (sql.scan, ()) if equal is None else (sql.scan_equal, (equal,))
+        found: Iterable[tuple[bytes, *tuple[Value, ...]]] = connection.database.execute(statement, (*values, after, now_ms, limit))
+        return [(key, sql.build_row(row)) for key, *row in found]
+
+    return work
+
+
+def purge(table: Table, after: bytes, limit: int) -> Work:
+    """The work of one step of a purge; see ``drop_expired``."""
+
+    def work(connection: Connection, now_ms: int) -> tuple[int, bytes | None]:
+        assert isinstance(connection, Writer)
+        return connection.drop_expired(table, after, limit, now_ms)
+
+    return work
+
+
+def check(connection: Connection, now_ms: int) -> dict[str, str]:
+    """The work of a look at the settings; that it was begun shows that the file can be written."""
+    return {
+        "sqlite": sqlite3.sqlite_version,
+        "journal_mode": str(connection.get_pragma("journal_mode")),
+        "clock_ms": str(now_ms),
+    }
