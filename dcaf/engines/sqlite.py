@@ -28,8 +28,7 @@ import anyio.to_thread
 
 from dcaf.core.arguments import require, require_clock
 from dcaf.core.errors import ConfigurationError, EngineError
-<<<<<<< HEAD
-from dcaf.engines import sqlite_connection as work
+from dcaf.engines import sqlite_calls as work
 from dcaf.engines.base import (
     Durability,
     Health,
@@ -42,12 +41,8 @@ from dcaf.engines.base import (
     check_scan,
     check_transaction,
 )
-=======
-from dcaf.engines import sqlite_calls as work
-from dcaf.engines.base import Durability, Health, Outcome, Row, SyncEngine, Table, Tables, Transaction, check_scan
 from dcaf.engines.sqlite_connection import VERSION, Settings
 from dcaf.engines.sqlite_errors import NEWER, describe, is_busy
->>>>>>> w20-fix-sqlite
 from dcaf.engines.sqlite_file import check_place, read_mountinfo
 from dcaf.engines.sqlite_reader import Reader
 from dcaf.engines.sqlite_writer import Writer
