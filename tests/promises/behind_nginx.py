@@ -154,6 +154,7 @@ class Load:
         if not is_read or got.status >= SERVER_ERRORS:
             client.pending = request if client.may_lose else None
             self.unanswered += 1
+            time.sleep(PAUSE_S if got.status else 0)
         elif got.code == "session-conflict" and got.newest is None:
             client.pending = request  # the turn of a worker that was killed still has its lease
             time.sleep(PAUSE_S)

@@ -79,6 +79,8 @@ class Service:
         self.effects[message] += 1
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            raise NotImplementedError  # it knows no lifespan
         try:
             await self._take_turn(scope, receive, send)
         except (SessionError, StoreError) as error:  # session.once() was refused, or could not be asked
