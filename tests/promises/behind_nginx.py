@@ -33,7 +33,9 @@ STUCK_S: Final = 30.0
 START_S: Final = 30.0
 PAUSE_S: Final = 0.05
 REVOKED: Final = 0.05
-KEY_EVERY_S: Final = 0.5
+KEY_EVERY_S: Final = 1.0
+"""A worker takes a ring without a key that it had only when it has read it twice, which it does every fifth of a second."""
+
 KEPT_KEYS: Final = 20
 SERVER_ERRORS: Final = 500
 NGINX: Final = """
