@@ -205,7 +205,12 @@ def is_whole(got: Got) -> bool:
 
 @dataclass
 class Sums:
-    """What came of it."""
+    """What came of it.
+
+    Attributes:
+        first_twice: Effects that were done twice in the first turn of a session, whose worker was killed before it had committed.
+            The request begins another session then, and what is done once is counted in a session: this is not promised.
+    """
 
     turns: int
     stuck: int
@@ -216,6 +221,7 @@ class Sums:
     resurrected: int
     killed: int
     rotated: int
+    first_twice: int
 
 
 def run(folder: Path, turns: int, *, kills: int, is_kept: bool = True) -> Sums:
@@ -269,7 +275,9 @@ def write_ring(folder: Path, ring: list[Key], *, active: int) -> None:
 
 def summed(folder: Path, load: Load, workers: Workers, rotated: int) -> Sums:
     effects = Counter((folder / "done").read_text().split("\n")[:-1])
-    twice = sum(count > 1 for count in effects.values())
+    repeated = [words for words, count in effects.items() if count > 1]
+    first = sum(words.split(".")[-2] == "0" for words in repeated)
+    twice = len(repeated) - first
     missing = 0
     for client in load.done:
         said = (client.session or {}).get("said", [])
@@ -277,7 +285,7 @@ def summed(folder: Path, load: Load, workers: Workers, rotated: int) -> Sums:
         missing += not client.is_stuck and said != client.done
     turns = sum(len(client.done) for client in load.done)
     stuck = sum(client.is_stuck for client in load.done)
-    return Sums(turns, stuck, twice, missing, load.unanswered, load.revoked, load.resurrected, workers.killed, rotated)
+    return Sums(turns, stuck, twice, missing, load.unanswered, load.revoked, load.resurrected, workers.killed, rotated, first)
 
 
 @contextmanager
