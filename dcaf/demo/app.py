@@ -48,14 +48,15 @@ def create_demo(keys: Keyring, *, pace: timedelta = timedelta(0), **settings: An
         keys: The ring whose active key seals.
         pace: As for ``create_agent``.
         **settings: Any other of ``create_app``. With ``store=``, there is an endpoint ``POST /api/log-out`` too, which ends the
-            session of its request.
+            session of its request, and the page has a button for it.
 
     Raises:
         ConfigurationError: An argument is of a wrong type, or a setting that ``create_app`` refuses.
     """
-    page = Page("Deployment wizard", SUGGESTIONS)
+    has_store = settings.get("store") is not None
+    page = Page("Deployment wizard", SUGGESTIONS, log_out=LOG_OUT if has_store else "")
     app = create_app(create_agent(pace=pace), keys=keys, audience=AUDIENCE, page=page, **settings)
-    if settings.get("store") is None:
+    if not has_store:
         return app
     inner = Starlette(routes=[Route(LOG_OUT, log_out, methods=["POST"])])
     own = SessionMiddleware(inner, keys=keys, audience=AUDIENCE, **settings)

@@ -21,6 +21,20 @@ from dcaf.core.errors import ConfigurationError
 
 NEW: Final = {"dcaf": {"token": "new"}}
 WRONG: Final[list[dict[str, Any]]] = [{"suggestions": "start"}, {"suggestions": [1]}, {"title": 1}]
+NO_PATHS: Final = (
+    None,
+    1,
+    True,
+    b"/out",
+    "out",
+    "//other.example/out",
+    "/out?now",
+    "/out#now",
+    "/log out",
+    "/out\n",
+    "/\ud800",
+    "\\out",
+)
 FILES: Final = sorted(path.name for path in STATIC.iterdir())
 
 
@@ -137,8 +151,9 @@ def test_it_is_told_what_the_service_is() -> None:
             "restarts": False,
             "max_token_bytes": 262144,
             "conversation": "/thread_id",
+            "log_out": "",
         }
-    page = Page("Greeter", ["hi"])
+    page = Page("Greeter", ["hi"], log_out="/api/log-out")
     settings: dict[str, Any] = {"max_token_bytes": 9000, "conversation": "/meta/id", "store": Fresh(), "on_refused": "restart"}
     with served(page=page, **settings) as client:
         told = client.get("/page/settings").json()
@@ -149,6 +164,7 @@ def test_it_is_told_what_the_service_is() -> None:
         "restarts": True,
         "max_token_bytes": 9000,
         "conversation": "/meta/id",
+        "log_out": "./api/log-out",
     }
 
 
@@ -196,6 +212,9 @@ def test_wrong_settings_say_what_to_write() -> None:
     for texts in WRONG:
         with pytest.raises(ConfigurationError, match=r'suggestions=\("start", "help"\)'):
             Page(**texts)
+    for path in NO_PATHS:
+        with pytest.raises(ConfigurationError, match='log_out="/api/log-out"; empty for no such button'):
+            Page(log_out=path)  # type: ignore[arg-type]
     for wrong in (None, "Greeter", 1):
         with pytest.raises(ConfigurationError, match="page= takes True, False or a Page"):
             served(page=wrong)

@@ -550,7 +550,7 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.agent.InterceptedRequest": Entry({"messages": [], "session": Fresh(state), "context": {}}),
     "dcaf.agent.InterceptedResponse": Entry({"text": "x", "data": Data(), "session": Fresh(state), "context": {}}),
     "dcaf.agent.Message": Entry({"role": "user", "content": "hi"}, is_model=True),
-    "dcaf.agent.Page": Entry({"title": "x", "suggestions": ["y"]}),
+    "dcaf.agent.Page": Entry({"title": "x", "suggestions": ["y"], "log_out": "/z"}),
     "dcaf.agent.ProposedCall": Entry(
         {"tool": erase, "arguments": {"name": "x"}}, then=lambda found: Agent(proposes(found), tools=[erase]).run_async("hi")
     ),

@@ -12,6 +12,7 @@ what it has read in the answers of the agent's service.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from dcaf.core.store import SessionStore, level_of
 
 STATIC: Final = Path(__file__).parent / "static"
 THREAD: Final = "/thread_id"
+PATH: Final = re.compile(r"(?:/(?!/)[^\s?#\\]*)?")
 HEADERS: Final = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
@@ -50,18 +52,26 @@ class Page:
     Attributes:
         title: Its heading; empty takes the agent's name.
         suggestions: What a visitor could say; each is a button.
+        log_out: The path below the page's own at which the application ends the session of a POST, for instance "/api/log-out": the
+            page has a button for it. Empty for none.
 
     Raises:
-        ConfigurationError: The title or a suggestion is no text.
+        ConfigurationError: The title or a suggestion is no text, or ``log_out`` no path.
     """
 
     title: str = ""
     suggestions: Sequence[str] = ()
+    log_out: str = ""
 
     def __post_init__(self) -> None:
         given: object = self.suggestions
         if not isinstance(given, list | tuple) or not all(isinstance(text, str) for text in (self.title, *given)):
             raise ConfigurationError('Page takes texts, for instance Page("Shop", suggestions=("start", "help")).')
+        path: object = self.log_out
+        if not isinstance(path, str) or not path.isprintable() or not PATH.fullmatch(path):
+            raise ConfigurationError(
+                'Page takes log_out= as a path, for instance log_out="/api/log-out"; empty for no such button.'
+            )
 
 
 def build_page_routes(page: Page, *, title: str, store: SessionStore | None, settings: Mapping[str, Any]) -> list[BaseRoute]:
@@ -103,6 +113,7 @@ def _describe_service(page: Page, title: str, store: SessionStore | None, settin
         "restarts": settings.get("on_refused") == "restart",
         "max_token_bytes": settings.get("max_token_bytes", MAX_TOKEN_BYTES),
         "conversation": conversation if isinstance(conversation, str) else THREAD,
+        "log_out": page.log_out and f".{page.log_out}",
     }
 
 

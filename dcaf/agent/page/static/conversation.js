@@ -5,6 +5,7 @@
 // when it has been answered.
 
 import { deliver } from "./again.js";
+import { end } from "./exchange.js";
 import { isNew, isWaiting, sealed } from "./token.js";
 
 /** @typedef {import("./exchange.js").JSONObject} JSONObject */
@@ -61,6 +62,12 @@ export class Conversation {
     const { outcome, ...sent } = await deliver(() => this.#request(messages), watch, signal, adopt);
     if (outcome.isAnswered) this.#keep({ said, messages, ...sent }, { role: "assistant", content: outcome.text, data: outcome.data });
     return outcome;
+  }
+
+  /** @param {string} address Where the service ends the session. @param {AbortSignal} signal */
+  logOut(address, signal) {
+    const body = JSON.stringify(placed({ data: { session: this.envelope } }, this.pointer, this.id));
+    return end(address, body, signal, (envelope) => this.adopt(envelope));
   }
 
   /** @param {Message[]} messages What is sent, with the session of now. */

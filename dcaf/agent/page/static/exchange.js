@@ -3,6 +3,8 @@
 //
 // What a reader gets wrong: nothing here throws. Why there is no answer is in the outcome, as a code and as a sentence.
 
+import { isNew } from "./token.js";
+
 /** @typedef {Record<string, any>} JSONObject */
 /** @typedef {JSONObject & {dcaf?: {token?: string, expires_at?: number, retry?: boolean}}} Envelope What stands at `data.session`. */
 /** @typedef {(event: JSONObject) => void} Watcher */
@@ -32,6 +34,7 @@ export const OWN = /** @type {Record<string, string>} */ ({
   "broken-off": "The answer broke off: the turn may have run.",
   "no-end": "The answer ended before the turn did, which may have run.",
   "not-json": "What came is not what an agent's service says.",
+  "not-ended": "The service did not say that the session has ended.",
 });
 
 /**
@@ -43,14 +46,41 @@ export const OWN = /** @type {Record<string, string>} */ ({
  * @param {string} [key] By which the service knows the request again; empty for none.
  * @returns {Promise<Outcome>}
  */
-export async function exchange(body, watch = () => {}, signal = undefined, adopt = () => {}, key = "") {
+export function exchange(body, watch = () => {}, signal = undefined, adopt = () => {}, key = "") {
+  return post("api/chat-stream", { body, signal, key }, adopt, (response, outcome) => streamed(response, outcome, watch, adopt));
+}
+
+/**
+ * Ask for the end of the session in a body; never throws.
+ * @param {string} address
+ * @param {string} body
+ * @param {AbortSignal} signal
+ * @param {Adopter} adopt
+ * @returns {Promise<Outcome>} Answered where the service has told to begin a new session.
+ */
+export function end(address, body, signal, adopt) {
+  return post(address, { body, signal }, adopt, async (response, outcome) => {
+    arrived(read(await response.text().catch(() => "")), outcome, adopt);
+    outcome.isAnswered = isNew(outcome.envelope);
+    fail(outcome, "not-ended");
+  });
+}
+
+/**
+ * @param {string} address
+ * @param {{body: string, signal?: AbortSignal, key?: string}} request
+ * @param {Adopter} adopt
+ * @param {(response: Response, outcome: Outcome) => Promise<void>} hear Reads what is no refusal.
+ * @returns {Promise<Outcome>}
+ */
+async function post(address, { body, signal, key }, adopt, hear) {
   /** @type {Outcome} */
   const outcome = { status: 0, isAnswered: false, code: "", detail: "", text: "", data: {}, envelope: undefined, ...UNSAID };
   try {
     const headers = { "Content-Type": "application/json", ...(key && { "Idempotency-Key": key }) };
-    const response = await fetch("api/chat-stream", { method: "POST", headers, body, signal });
+    const response = await fetch(address, { method: "POST", headers, body, signal });
     outcome.status = response.status;
-    if (response.ok) await streamed(response, outcome, watch, adopt);
+    if (response.ok) await hear(response, outcome);
     else refused(read(await response.text().catch(() => "")), response, outcome, adopt, signal);
   } catch {
     fail(outcome, signal?.aborted ? "stopped" : outcome.status ? "broken-off" : "no-answer");

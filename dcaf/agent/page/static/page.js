@@ -14,7 +14,8 @@ import { isNew } from "./token.js";
 /** @typedef {import("./conversation.js").Message} Message */
 /** @typedef {import("./exchange.js").Outcome} Outcome */
 /** @typedef {import("./conversation.js").Turn} Turn */
-/** @typedef {import("./cheat.js").Service & {title: string, suggestions: string[], max_token_bytes: number, conversation: string}} Settings */
+/** @typedef {{title: string, suggestions: string[], max_token_bytes: number, conversation: string, log_out: string}} Told */
+/** @typedef {import("./cheat.js").Service & Told} Settings */
 
 /** @param {string} id @returns {any} */
 const the = (id) => document.getElementById(id);
@@ -156,6 +157,24 @@ function startOver() {
   the("said").focus();
 }
 
+async function logOut() {
+  const mine = talk;
+  const before = talk.envelope;
+  const outcome = await alone((signal) => mine.logOut(settings.log_out, signal));
+  if (talk !== mine) return;
+  notify(outcome.isAnswered ? endedWords() : `Not logged out${outcome.code in OWN ? "" : `: ${outcome.code}`}. ${became(outcome, before).join(" ")}`);
+  drawSession();
+  drawTurns();
+  refocus(the("said"));
+}
+
+/** What a person is told of a session that has ended: where the service keeps nothing, only the page has dropped it. */
+function endedWords() {
+  const refused = settings.restarts ? "that it has nothing of yours" : "it refused";
+  const older = settings.level === "L0" ? "This service keeps nothing (L0): a copy is good until it expires." : `Replay an older turn that carried it, to see ${refused}.`;
+  return `Logged out: the session has ended. ${older} The next message begins a new session.`;
+}
+
 /** @param {() => Attempt} attempt */
 async function cheat(attempt) {
   const mine = talk;
@@ -258,7 +277,7 @@ function drawTurns() {
   the("turns").replaceChildren(...talk.turns.map((turn) => draw.turn(turn, talk, () => goTo(turn))));
   reveal(the("turns"), the("turns").querySelector(".here"));
   the("which").replaceChildren(...talk.turns.map(draw.option));
-  the("which").selectedIndex = Math.max(0, talk.turns.length - 2);
+  the("which").selectedIndex = Math.max(0, talk.turns.length - (isNew(talk.envelope) ? 1 : 2));
   drawButtons();
 }
 
@@ -269,7 +288,7 @@ function drawButtons() {
   for (const button of document.querySelectorAll("button, select")) {
     /** @type {HTMLButtonElement} */ (button).disabled = isBusy && !["stop", "over"].includes(button.id);
   }
-  for (const id of ["tamper", "mirror"]) the(id).disabled ||= isEmpty;
+  for (const id of ["tamper", "mirror", "leave"]) the(id).disabled ||= isEmpty;
   for (const id of ["replay", "which"]) the(id).disabled ||= !talk.turns.length;
 }
 
@@ -294,6 +313,7 @@ function listen() {
   the("said").addEventListener("keydown", entered);
   the("stop").addEventListener("click", () => running?.abort());
   the("over").addEventListener("click", startOver);
+  the("leave").addEventListener("click", logOut);
   the("tamper").addEventListener("click", () => cheat(() => tampering(talk, settings)));
   the("mirror").addEventListener("click", () => cheat(() => mirrored(talk)));
   the("replay").addEventListener("click", () => cheat(() => replayed(talk.turns[the("which").selectedIndex], settings)));
@@ -319,6 +339,7 @@ async function load() {
   document.querySelector(`#levels tr[data-level="${CSS.escape(settings.level)}"]`)?.classList.add("here");
   the("suggestions").replaceChildren(...settings.suggestions.map((text) => draw.button(text, () => say(text))));
   the("could").hidden = !settings.suggestions.length;
+  the("leave").hidden = !settings.log_out;
   notify(waitingWords());
   unfold();
   followSize();
