@@ -30,13 +30,14 @@ SCOPE_KEY: Final = "dcaf.session"
 class RequestSession(ASGITurn):
     """The turn of one request."""
 
-    __slots__ = ("_data", "_is_coming", "_receive", "_rewrite", "_send")
+    __slots__ = ("_data", "_identity", "_is_coming", "_receive", "_rewrite", "_send")
 
     def __init__(self, config: Config, scope: Scope, receive: Receive, send: Send) -> None:
         super().__init__(config, scope)
         self._receive = receive
         self._send = send
         self._data: bytes | None = None
+        self._identity: Callable[[], bytes] | None = None
         self._is_coming = True
         self._rewrite: Callable[[], bytes] | None = None
 
@@ -79,10 +80,11 @@ class RequestSession(ASGITurn):
             is_safe=self.scope["method"] in SAFE_METHODS,
             idempotency_key=None if key is None else key.decode("latin-1"),
         )
-        if self._data is None or self._is_coming:
-            return request
-        # Only what is digested: a lease that held its turn would be left to the garbage collector.
-        return replace(request, identity=partial(digest_parts, *_request_line(self.scope), self._data))
+        if self._identity is None and self._data is not None and not self._is_coming:
+            # Only what is digested: a lease that held its turn would be left to the garbage collector. Once, because the body is
+            # gone when the turn rotates its session.
+            self._identity = partial(digest_parts, *_request_line(self.scope), self._data)
+        return request if self._identity is None else replace(request, identity=self._identity)
 
     async def _receive_body(self) -> bytes | None:
         """Read the body as far as it must be read, and find the sessions in it; None where the client has left.

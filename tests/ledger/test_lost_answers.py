@@ -243,6 +243,16 @@ def test_the_answer_of_a_first_turn_is_not_given_once_its_session_ended(build: A
     assert not (again.session or {}).get("n") or again.status == 200
 
 
+def test_a_first_turn_that_rotated_its_session_is_answered_again(build: Any) -> None:
+    world = build()
+
+    async def scenario() -> Any:
+        return await world.turn(None, "rotate", key="k1"), await world.turn(None, "rotate", key="k1")
+
+    lost, again = run(scenario)
+    assert (again.told, again.value["applied"], again.session) == (CONFLICT, True, lost.session)
+
+
 def test_a_session_that_its_first_turn_ended_is_not_begun_twice(build: Any) -> None:
     world = build()
 
