@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dcaf.engines.base import (
+from dcaf.engines.base import Durability, Engine, Health, SyncEngine, Tables, check_scan
+from dcaf.engines.evaluation import apply, exists
+from dcaf.engines.memory import MemoryEngine
+from dcaf.engines.opening import open_engine
+from dcaf.engines.sqlite import SqliteEngine
+from dcaf.engines.transactions import (
     AllOf,
     AnyOf,
     AtMost,
     Condition,
     Delete,
-    Durability,
-    Engine,
     Exists,
-    Health,
     Is,
     Not,
     Now,
@@ -20,19 +22,11 @@ from dcaf.engines.base import (
     Put,
     Record,
     Row,
-    SyncEngine,
     Table,
-    Tables,
     Transaction,
     Value,
     Write,
-    apply,
-    check_scan,
-    exists,
 )
-from dcaf.engines.memory import MemoryEngine
-from dcaf.engines.opening import open_engine
-from dcaf.engines.sqlite import SqliteEngine
 
 del annotations  # no public name of this package
 

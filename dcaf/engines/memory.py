@@ -11,20 +11,9 @@ import anyio.lowlevel
 
 from dcaf.core.arguments import require_clock
 from dcaf.core.errors import EngineError
-from dcaf.engines.base import (
-    Health,
-    Outcome,
-    Record,
-    Row,
-    SyncEngine,
-    Table,
-    Tables,
-    Transaction,
-    apply,
-    check_scan,
-    check_transaction,
-    exists,
-)
+from dcaf.engines.base import Health, SyncEngine, Tables, check_scan
+from dcaf.engines.evaluation import apply, exists
+from dcaf.engines.transactions import Outcome, Record, Row, Table, Transaction, check_transaction
 
 URL: Final = "memory://"
 

@@ -11,9 +11,10 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
-from dcaf.engines.base import Outcome, Row, Table, Transaction, Value, apply
+from dcaf.engines.evaluation import apply
 from dcaf.engines.sqlite_connection import Connection
 from dcaf.engines.sqlite_writer import Writer
+from dcaf.engines.transactions import Outcome, Row, Table, Transaction, Value
 
 Work: TypeAlias = "Callable[[Connection, int], Any]"
 """What a job calls: takes the connection and the clock, in milliseconds since the epoch."""

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from dcaf.core.errors import EngineError
-from dcaf.engines.base import Durability, Record, Row, Table, exists
+from dcaf.engines.base import Durability
+from dcaf.engines.evaluation import exists
 from dcaf.engines.sqlite_errors import NEWER
 from dcaf.engines.sqlite_file import HAS_FLOCK
 from dcaf.engines.sqlite_tables import TableSql, join_rows
+from dcaf.engines.transactions import Record, Row, Table
 from dcaf.engines.worker import Calls
 
 VERSION: Final = 1

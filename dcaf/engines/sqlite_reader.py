@@ -10,10 +10,10 @@ import sqlite3
 from collections import deque
 
 from dcaf.core.errors import ConfigurationError, EngineError
-from dcaf.engines.base import Table
 from dcaf.engines.sqlite_connection import Connection, Settings
 from dcaf.engines.sqlite_errors import build_error
 from dcaf.engines.sqlite_tables import TableSql
+from dcaf.engines.transactions import Table
 from dcaf.engines.worker import Calls, Job, Worker
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from dcaf.engines.base import EXPIRES, Row, Table, Value
+from dcaf.engines.transactions import EXPIRES, Row, Table, Value
 
 
 class TableSql:

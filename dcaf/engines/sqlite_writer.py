@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from dcaf.core.errors import CommitUnknownError, ConfigurationError, EngineError
-from dcaf.engines.base import EXPIRES, Record, Row, Table
 from dcaf.engines.sqlite_connection import VERSION, Connection, Settings
 from dcaf.engines.sqlite_errors import GONE, NO_WAL, UNTOLD, build_error, describe, find_code, is_busy
 from dcaf.engines.sqlite_file import FileLock
 from dcaf.engines.sqlite_tables import TableSql
+from dcaf.engines.transactions import EXPIRES, Record, Row, Table
 from dcaf.engines.worker import Calls, Job
 
 NEIGHBOURS: Final = 8

@@ -1,0 +1,114 @@
+"""Evaluate a transaction in Python, for engines whose rows are in this process: those of memory and of SQLite, and your own.
+
+>>> from dcaf.engines.transactions import Plus, Put, Table, Transaction
+>>> hits = Record(Table("hits", {"n": int}), b"home")
+>>> apply(Transaction([hits], writes=[Put(hits, {"n": Plus(2)})]), {hits: {"n": 40}}, now_ms=0)[hits]
+{'n': 42}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dcaf.core.errors import ConfigurationError, EngineError
+from dcaf.engines.transactions import (
+    EXPIRES,
+    LARGEST,
+    RESOLVED,
+    SMALLEST,
+    AllOf,
+    AnyOf,
+    Condition,
+    Delete,
+    Exists,
+    Is,
+    Not,
+    Now,
+    Plus,
+    Record,
+    Row,
+    Transaction,
+    Value,
+    Write,
+    check_transaction,
+)
+
+
+def holds(condition: Condition, rows: Mapping[Record, Row | None], now_ms: int) -> bool:
+    """Whether a condition holds of rows, for engines that compare in Python."""
+    if isinstance(condition, AllOf):
+        return holds(condition.first, rows, now_ms) and holds(condition.second, rows, now_ms)
+    if isinstance(condition, AnyOf):
+        return holds(condition.first, rows, now_ms) or holds(condition.second, rows, now_ms)
+    if isinstance(condition, Not):
+        return not holds(condition.condition, rows, now_ms)
+    row = rows[condition.record]
+    if row is None or isinstance(condition, Exists):
+        return row is not None
+    found = row[condition.column]
+    if isinstance(condition, Is):
+        return found == condition.value
+    most = now_ms + condition.value.plus_ms if isinstance(condition.value, Now) else condition.value
+    return isinstance(found, int) and found <= most
+
+
+def apply(transaction: Transaction, rows: Mapping[Record, Row | None], now_ms: int) -> dict[Record, Row | None] | None:
+    """What a transaction makes of rows, for engines that compare in Python.
+
+    Args:
+        transaction: The transaction.
+        rows: The rows that it reads, without those that have expired.
+        now_ms: The engine's clock.
+
+    Returns:
+        Each row that is written, as it is afterwards, and None for each that is removed. None where the condition does not hold.
+
+    Raises:
+        EngineError: A number would not fit in 64 bits.
+        ConfigurationError: It is no transaction, the rows are not those that it reads, or the clock is no int.
+    """
+    check_transaction(transaction)
+    if not isinstance(rows, Mapping) or type(now_ms) is not int:
+        raise ConfigurationError("apply() takes the rows of a transaction, record -> row or None, and now_ms, an int.")
+    try:
+        return _apply(transaction, rows, now_ms)
+    except KeyError:
+        raise ConfigurationError("The rows of apply() have each record that the transaction reads.") from None
+
+
+def _apply(transaction: Transaction, rows: Mapping[Record, Row | None], now_ms: int) -> dict[Record, Row | None] | None:
+    if transaction.when is not None and not holds(transaction.when, rows, now_ms):
+        return None
+    return {write.record: _written(write, rows[write.record], now_ms) for write in transaction.writes}
+
+
+def exists(row: Row | None, now_ms: int) -> bool:
+    """Whether a row is there, and has not expired.
+
+    Raises:
+        ConfigurationError: It is no row, or the clock is no int.
+    """
+    if row is None:
+        return False
+    if (type(row) is not dict and not isinstance(row, Mapping)) or type(now_ms) is not int:
+        raise ConfigurationError("exists() takes a row, column -> value, or None; and now_ms, an int.")
+    end = row.get(EXPIRES)
+    return end is None or (isinstance(end, int) and end > now_ms)
+
+
+def _written(write: Write, before: Row | None, now_ms: int) -> Row | None:
+    if isinstance(write, Delete):
+        return None
+    row = dict.fromkeys(write.record.table.columns, None) if before is None else dict(before)
+    for column, value in write.values.items():
+        row[column] = _resolve(value, row[column], now_ms)
+    return row
+
+
+def _resolve(value: Value | Now | Plus, before: Value, now_ms: int) -> Value:
+    if not isinstance(value, RESOLVED):
+        return value
+    found = now_ms + value.plus_ms if isinstance(value, Now) else (before if isinstance(before, int) else 0) + value.by
+    if not SMALLEST <= found <= LARGEST:
+        raise EngineError("A number would not fit in 64 bits. Nothing was written.")
+    return found

@@ -1,0 +1,318 @@
+"""A transaction as data: rows of tables to read, a condition on them, and what to write if it holds.
+
+>>> SEATS = Table("seats", {"holder": bytes})
+>>> seat = Record(SEATS, b"12A")
+>>> Transaction([seat], when=Not(Exists(seat)), writes=[Put(seat, {"holder": "ada"})])
+Traceback (most recent call last):
+    ...
+dcaf.core.errors.ConfigurationError: holder of seats takes bytes, or None.
+
+It is checked when it is made, so that no engine meets a column that its table has not, or a value that would not fit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, TypeAlias
+
+from dcaf.core.arguments import kind_of, require, require_bool
+from dcaf.core.errors import ConfigurationError
+
+Value: TypeAlias = int | bytes | None
+"""What stands in a column: an integer of 64 bits, bytes, or nothing."""
+
+Row: TypeAlias = Mapping[str, Value]
+"""Column -> value, all columns of its table."""
+
+EXPIRES: Final = "expires"
+"""The column with the moment from which a row does not exist, in milliseconds since the epoch; None for no end."""
+
+NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
+MOST_KEY_BYTES: Final = 256
+"""The longest key of a row."""
+
+SMALLEST: Final = -(2**63)
+LARGEST: Final = 2**63 - 1
+"""The integers that a column takes."""
+
+_BITS_64: Final = range(SMALLEST, LARGEST + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of one shape, found by a key of at most 256 bytes.
+
+    Attributes:
+        name: Its name: small letters, digits and underscores.
+        columns: Name -> ``int`` or ``bytes``. A later release may add columns; in older rows these are None.
+        indexed: The column by which ``scan`` finds rows; None for none.
+        large: Whether its rows have kilobytes, so that an engine keeps them where they are in nobody's way.
+
+    Raises:
+        ConfigurationError: A name is none, a column has another type, the indexed column is no column of bytes, or ``large`` is
+            neither True nor False.
+    """
+
+    name: str
+    columns: Mapping[str, type[int | bytes]] = field(hash=False)
+    indexed: str | None = None
+    large: bool = False
+
+    def __post_init__(self) -> None:
+        columns = require("columns= of a Table", self.columns, Mapping, "a dict: name -> int or bytes")
+        names = (self.name, *columns)
+        if (
+            not all(isinstance(name, str) and NAME.fullmatch(name) for name in names)
+            or "key" in columns
+            or self.name[:7] == "sqlite_"
+        ):
+            raise ConfigurationError("A table and its columns have names of small letters, digits and underscores; `key` is taken.")
+        if not all(kind is int or kind is bytes for kind in columns.values()):
+            raise ConfigurationError(f"The columns of {self.name} are int or bytes.")
+        if self.indexed is not None and not (isinstance(self.indexed, str) and columns.get(self.indexed) is bytes):
+            raise ConfigurationError(f"indexed= of {self.name} names one of its columns of bytes.")
+        require_bool(f"large= of {self.name}", self.large)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One row of a table, there or not.
+
+    Attributes:
+        table: The table.
+        key: The key: 1 to 256 bytes.
+
+    Raises:
+        ConfigurationError: The table is none, or the key.
+    """
+
+    table: Table
+    key: bytes = field(repr=False)
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.table, Table):
+            raise ConfigurationError(f"A Record is a row of a Table, not of {kind_of(self.table)}: Record(table, key).")
+        if type(self.key) is not bytes or not 0 < len(self.key) <= MOST_KEY_BYTES:
+            raise ConfigurationError(f"The key of a row of {self.table.name} is 1 to {MOST_KEY_BYTES} bytes.")
+        object.__setattr__(self, "_hash", hash((self.table.name, self.key)))
+
+    def __hash__(self) -> int:
+        return self._hash  # each turn looks some eighty times for a row by its record
+
+
+class Now(NamedTuple):
+    """The engine's clock, in milliseconds since the epoch, and so many more."""
+
+    plus_ms: int = 0
+
+
+class Plus(NamedTuple):
+    """What stands in the column, and so many more; an empty column counts as 0."""
+
+    by: int
+
+
+class Exists(NamedTuple):
+    """The row is there."""
+
+    record: Record
+
+
+class Is(NamedTuple):
+    """The row is there, and its column has this value; None for an empty column."""
+
+    record: Record
+    column: str
+    value: Value
+
+
+class AtMost(NamedTuple):
+    """The row is there, and its column has a number that is not larger."""
+
+    record: Record
+    column: str
+    value: int | Now
+
+
+class Not(NamedTuple):
+    """The condition does not hold."""
+
+    condition: Condition
+
+
+class AnyOf(NamedTuple):
+    """One of two or more conditions holds: ``AnyOf(first, second)``, and ``AnyOf(first, AnyOf(second, third))``."""
+
+    first: Condition
+    second: Condition
+
+
+class AllOf(NamedTuple):
+    """Both conditions hold."""
+
+    first: Condition
+    second: Condition
+
+
+Condition: TypeAlias = "Exists | Is | AtMost | Not | AnyOf | AllOf"
+"""What must hold of the rows that were read."""
+
+PAIRS: Final = (AnyOf, AllOf)
+LEAVES: Final = (Exists, Is, AtMost)
+
+
+class Put(NamedTuple):
+    """Write columns of a row, and make the row where there is none. Columns that are not named stay, and are None in a new row."""
+
+    record: Record
+    values: Mapping[str, Value | Now | Plus]
+
+
+class Delete(NamedTuple):
+    """Remove a row; nothing happens where there is none."""
+
+    record: Record
+
+
+Write: TypeAlias = "Put | Delete"
+"""What a transaction does to one row."""
+
+_RECORDS: Final[frozenset[type]] = frozenset([Record])
+_WRITES: Final[frozenset[type]] = frozenset([Put, Delete])
+
+RESOLVED: Final = (Now, Plus)
+"""Values that the engine works out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """Rows to read, a condition on them, and what to write if it holds.
+
+    Attributes:
+        reads: The rows; those that the condition and the writes name, too.
+        when: The condition; None for none.
+        writes: What is written, in this order, if the condition holds. Each row is named once.
+        durable: Whether the answer must wait until a power cut loses nothing of it. A claim need not be durable: whoever held it
+            has died with the machine.
+
+    Raises:
+        ConfigurationError: Something is of another type, the condition or a write names a row that is not read, a row is written
+            twice, a column is none, or a value is not of its column's type.
+    """
+
+    reads: Sequence[Record]
+    when: Condition | None = None
+    writes: Sequence[Write] = ()
+    durable: bool = True
+
+    def __post_init__(self) -> None:
+        _require_all("reads=", self.reads, _RECORDS, "records")
+        _require_all("writes=", self.writes, _WRITES, "Put(...) and Delete(...)")
+        written = [write.record for write in self.writes]
+        leaves = [] if self.when is None else find_leaves(self.when)
+        named = [*written, *(leaf.record for leaf in leaves)]
+        _require_all("Put, Delete and conditions", named, _RECORDS, "records")
+        if not set(named) <= set(self.reads) or len(set(written)) < len(written):
+            raise ConfigurationError("A transaction reads each row that its condition and its writes name, and writes each once.")
+        for leaf in leaves:
+            if not isinstance(leaf, Exists):
+                _check_leaf(leaf)
+        for write in self.writes:
+            if isinstance(write, Put):
+                _check_put(write)
+        if type(self.durable) is not bool:
+            raise ConfigurationError(f"durable= of a Transaction takes True or False, not {kind_of(self.durable)}.")
+
+
+class Outcome(NamedTuple):
+    """What a transaction came to.
+
+    Attributes:
+        applied: Whether the condition held, so that everything was written; else nothing was.
+        rows: The rows that were read, in the order of ``reads``, as they were before the writes; None for each that was not there.
+        now_ms: The engine's clock at that moment, in milliseconds since the epoch.
+    """
+
+    applied: bool
+    rows: tuple[Row | None, ...]
+    now_ms: int
+
+
+def find_leaves(condition: Condition) -> list[Exists | Is | AtMost]:
+    """The conditions of single rows in a condition.
+
+    Raises:
+        ConfigurationError: Something in it is no condition.
+    """
+    found: list[Exists | Is | AtMost] = []
+    left = [condition]
+    while left:
+        one = left.pop()
+        if isinstance(one, PAIRS):
+            left += one
+        elif isinstance(one, Not):
+            left.append(one.condition)
+        elif isinstance(one, LEAVES):
+            found.append(one)
+        else:
+            raise ConfigurationError(f"A condition is Exists, Is, AtMost, Not, AnyOf or AllOf, not {kind_of(one)}.")
+    return found
+
+
+def check_transaction(transaction: object) -> None:
+    """Refuse what ``transact`` cannot do: all but a Transaction, which was checked when it was made.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    if not isinstance(transaction, Transaction):
+        raise ConfigurationError(f"transact() takes a Transaction of dcaf.engines, not {kind_of(transaction)}.")
+
+
+def _require_all(where: str, items: object, kinds: frozenset[type], takes: str) -> None:
+    """Each item is of these very types: of a list or a tuple, since a transaction is gone through more than once."""
+    if not isinstance(items, list | tuple):
+        raise ConfigurationError(f"{where} of a Transaction takes a list of {takes}, not {kind_of(items)}.")
+    if not kinds.issuperset(map(type, items)):
+        raise ConfigurationError(f"{where} of a Transaction takes {takes} alone.")
+
+
+def _check_leaf(leaf: Is | AtMost) -> None:
+    table = leaf.record.table
+    kind = table.columns.get(leaf.column) if isinstance(leaf.column, str) else None
+    if kind is None:
+        raise ConfigurationError(f"A condition names a column that {table.name} has not.")
+    if isinstance(leaf, Is):
+        _check_value(table, leaf.column, kind, leaf.value)
+    else:
+        _check_number(table, leaf.column, kind, leaf.value.plus_ms if isinstance(leaf.value, Now) else leaf.value)
+
+
+def _check_put(write: Put) -> None:
+    table = write.record.table
+    if type(write.values) is not dict and not isinstance(write.values, Mapping):
+        raise ConfigurationError(f"Put takes a dict: a column of {table.name} -> its value.")
+    for column, value in write.values.items():
+        kind = table.columns.get(column)
+        if kind is None:
+            raise ConfigurationError(f"A write names a column that {table.name} has not.")
+        if isinstance(value, RESOLVED):
+            _check_number(table, column, kind, value[0])
+        else:
+            _check_value(table, column, kind, value)
+
+
+def _check_value(table: Table, column: str, kind: type[int | bytes], value: object) -> None:
+    if value is None or (type(value) is kind and (kind is bytes or value in _BITS_64)):
+        return
+    raise ConfigurationError(f"{column} of {table.name} takes {'64 bits of an int' if kind is int else 'bytes'}, or None.")
+
+
+def _check_number(table: Table, column: str, kind: type[int | bytes], value: object) -> None:
+    """Check a number that is compared, or from which the engine works out a value."""
+    if kind is not int or value is None:
+        raise ConfigurationError(f"{column} of {table.name}: AtMost, Now and Plus take a column of int, and a number.")
+    _check_value(table, column, kind, value)
