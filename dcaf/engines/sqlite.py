@@ -275,8 +275,18 @@ if sys.platform != "win32":
 
 def find_absolute(path: str | os.PathLike[str]) -> Path:
     """An absolute path, whatever the current folder is later."""
-    require("path=", path, (str, os.PathLike), "the path of a file")
+    name = os.fspath(require("path=", path, (str, os.PathLike), "the path of a file"))
+    if not isinstance(name, str) or "\0" in name or not _is_name_of_file(name):
+        raise ConfigurationError("path= takes the path of a file, in a text that a file system takes.")
     return Path(os.path.abspath(path))  # noqa: PTH100 - Path.absolute leaves `..` in it
+
+
+def _is_name_of_file(name: str) -> bool:
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def probe(path: Path) -> None:
