@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from dcaf.core.errors import EngineError
 from dcaf.engines import Plus, Put, Record, SqliteEngine, Table, Transaction
@@ -31,6 +33,28 @@ def open_counts(path: str | Path) -> SqliteEngine:
 def add(key: bytes = b"a", *, table: Table = COUNTS, durable: bool = True) -> Transaction:
     record = Record(table, key)
     return Transaction([record], writes=[Put(record, {"count": Plus(1)})], durable=durable)
+
+
+def fork(work: Callable[[], Any]) -> None:
+    """Do something in a forked process, which must end in time and without an error."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - the parent is told
+            os.write(2, repr(error).encode())
+            os._exit(1)
+        os._exit(0)
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            assert os.waitstatus_to_exitcode(status) == 0
+            return
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    raise AssertionError("The forked process hangs.")
 
 
 def start(name: str, path: Path, *arguments: str) -> subprocess.Popen[str]:

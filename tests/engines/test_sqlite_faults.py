@@ -28,7 +28,7 @@ from dcaf.engines.sqlite_connection import Settings
 from dcaf.engines.sqlite_errors import build_error
 from dcaf.engines.sqlite_writer import Writer
 from dcaf.engines.worker import Worker
-from tests.engines.engine_processes import COUNTS, OTHERS, add, open_counts, start
+from tests.engines.engine_processes import COUNTS, OTHERS, add, fork, open_counts, start
 
 
 @pytest.fixture
@@ -55,28 +55,6 @@ def count_in_file(path: Path, key: bytes = b"a", table: str = "counts") -> int:
 
 
 # Forks
-
-
-def fork(work: Callable[[], Any]) -> None:
-    """Do something in a forked process, which must end in time and without an error."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-        except BaseException as error:  # noqa: BLE001 - the parent is told
-            os.write(2, repr(error).encode())
-            os._exit(1)
-        os._exit(0)
-    end = time.monotonic() + 20
-    while time.monotonic() < end:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            assert os.waitstatus_to_exitcode(status) == 0
-            return
-        time.sleep(0.01)
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    raise AssertionError("The forked process hangs.")
 
 
 def test_processes_that_were_forked_after_the_engine_was_used_write_beside_it(engine: SqliteEngine) -> None:
