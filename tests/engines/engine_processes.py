@@ -116,6 +116,35 @@ def serve_turns(path: str, tasks: str, seconds: str) -> None:
     print(json.dumps(took), flush=True)
 
 
+def write_ten_times(path: Path) -> None:
+    engine = open_counts(path)
+    for _ in range(10):
+        engine.sync.transact(add())
+    engine.sync.close()
+
+
+def end_with_calls_that_wait(path: str) -> None:
+    """End, with a thousand calls in the queue, most of which have not begun."""
+    engine = open_counts(path)
+    engine.sync.transact(add())
+    for number in range(1_000):
+        worker, job = engine._calls.plan_transaction(add(b"%d" % number))
+        worker.put(job)
+    print("ends", flush=True)
+
+
+def end_with_calls_that_cannot_begin(path: str) -> None:
+    """End, while another one holds the lock for which the thread waits."""
+    engine = open_counts(path)
+    engine.sync.transact(add())
+    other = FileLock(Path(path))
+    other.__enter__()
+    worker, job = engine._calls.plan_transaction(add())
+    worker.put(job)
+    time.sleep(0.2)
+    print("ends", flush=True)
+
+
 def hold_lock(path: str) -> None:
     """Hold the lock beside the file until the parent says something."""
     with FileLock(Path(path)):
