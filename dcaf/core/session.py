@@ -143,8 +143,8 @@ class Session(StateMapping, metaclass=SessionType):
     async def once(self, key: str) -> bool:
         """Use up a key of the session before something is done that may be done once; False where it was used before.
 
-        With a ledger that holds for the whole session, in every turn, whatever became of the turn that used it. Without one the
-        session itself remembers, so it holds in the newest session alone: an older one may use the key again.
+        With a ledger that holds for the whole session, also after ``rotate``, whatever became of the turn that used it. Without one
+        the session itself remembers, so it holds in the newest session alone: an older one may use the key again.
 
         Raises:
             ConfigurationError: The key is empty, no text, or longer than 256 characters.

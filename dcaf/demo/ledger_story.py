@@ -31,7 +31,7 @@ OPENED: Final = (
     "The wizard runs at {url}. The session still rides in the JSON body, at data.session; a ledger in dcaf.db knows which is the "
     "newest."
 )
-BASKET: Final = ("add 2 widget", {"basket": {"items": [{"name": "widget", "quantity": 2}]}})
+BASKET: Final[tuple[str, dict[str, Any]]] = ("add 2 widget", {"basket": {"items": [{"name": "widget", "quantity": 2}]}})
 WIZARD: Final = 5
 """So many turns of the conversation are the deployment."""
 

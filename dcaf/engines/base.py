@@ -30,6 +30,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
+from dcaf.core.arguments import items_of, kind_of, require, require_bool
 from dcaf.core.errors import ConfigurationError, EngineError
 
 Value: TypeAlias = int | bytes | None
@@ -52,6 +53,8 @@ SMALLEST: Final = -(2**63)
 LARGEST: Final = 2**63 - 1
 """The integers that a column takes."""
 
+_BITS_64: Final = range(SMALLEST, LARGEST + 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -64,7 +67,8 @@ class Table:
         large: Whether its rows have kilobytes, so that an engine keeps them where they are in nobody's way.
 
     Raises:
-        ConfigurationError: A name is none, a column has another type, or the indexed column is no column of bytes.
+        ConfigurationError: A name is none, a column has another type, the indexed column is no column of bytes, or ``large`` is
+            neither True nor False.
     """
 
     name: str
@@ -73,13 +77,19 @@ class Table:
     large: bool = False
 
     def __post_init__(self) -> None:
-        names = (self.name, *self.columns)
-        if not all(NAME.fullmatch(name) for name in names) or "key" in self.columns or self.name.startswith("sqlite_"):
+        columns = require("columns= of a Table", self.columns, Mapping, "a dict: name -> int or bytes")
+        names = (self.name, *columns)
+        if (
+            not all(isinstance(name, str) and NAME.fullmatch(name) for name in names)
+            or "key" in columns
+            or self.name[:7] == "sqlite_"
+        ):
             raise ConfigurationError("A table and its columns have names of small letters, digits and underscores; `key` is taken.")
-        if not all(kind in (int, bytes) for kind in self.columns.values()):
+        if not all(kind is int or kind is bytes for kind in columns.values()):
             raise ConfigurationError(f"The columns of {self.name} are int or bytes.")
-        if self.indexed is not None and self.columns.get(self.indexed) is not bytes:
+        if self.indexed is not None and not (isinstance(self.indexed, str) and columns.get(self.indexed) is bytes):
             raise ConfigurationError(f"indexed= of {self.name} names one of its columns of bytes.")
+        require_bool(f"large= of {self.name}", self.large)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +101,7 @@ class Record:
         key: The key: 1 to 256 bytes.
 
     Raises:
-        ConfigurationError: The key is none.
+        ConfigurationError: The table is none, or the key.
     """
 
     table: Table
@@ -99,6 +109,8 @@ class Record:
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.table, Table):
+            raise ConfigurationError(f"A Record is a row of a Table, not of {kind_of(self.table)}: Record(table, key).")
         if type(self.key) is not bytes or not 0 < len(self.key) <= MOST_KEY_BYTES:
             raise ConfigurationError(f"The key of a row of {self.table.name} is 1 to {MOST_KEY_BYTES} bytes.")
         object.__setattr__(self, "_hash", hash((self.table.name, self.key)))
@@ -165,6 +177,7 @@ Condition: TypeAlias = "Exists | Is | AtMost | Not | AnyOf | AllOf"
 """What must hold of the rows that were read."""
 
 PAIRS: Final = (AnyOf, AllOf)
+LEAVES: Final = (Exists, Is, AtMost)
 
 
 class Put(NamedTuple):
@@ -183,6 +196,9 @@ class Delete(NamedTuple):
 Write: TypeAlias = "Put | Delete"
 """What a transaction does to one row."""
 
+_RECORDS: Final[frozenset[type]] = frozenset([Record])
+_WRITES: Final[frozenset[type]] = frozenset([Put, Delete])
+
 RESOLVED: Final = (Now, Plus)
 """Values that the engine works out."""
 
@@ -199,8 +215,8 @@ class Transaction:
             has died with the machine.
 
     Raises:
-        ConfigurationError: The condition or a write names a row that is not read, a row is written twice, a column is none, or a
-            value is not of its column's type.
+        ConfigurationError: Something is of another type, the condition or a write names a row that is not read, a row is written
+            twice, a column is none, or a value is not of its column's type.
     """
 
     reads: Sequence[Record]
@@ -209,13 +225,22 @@ class Transaction:
     durable: bool = True
 
     def __post_init__(self) -> None:
+        _require_all("reads=", self.reads, _RECORDS, "records")
+        _require_all("writes=", self.writes, _WRITES, "Put(...) and Delete(...)")
         written = [write.record for write in self.writes]
-        named = [*written, *(() if self.when is None else find_records(self.when))]
+        leaves = [] if self.when is None else find_leaves(self.when)
+        named = [*written, *(leaf.record for leaf in leaves)]
+        _require_all("Put, Delete and conditions", named, _RECORDS, "records")
         if not set(named) <= set(self.reads) or len(set(written)) < len(written):
             raise ConfigurationError("A transaction reads each row that its condition and its writes name, and writes each once.")
+        for leaf in leaves:
+            if not isinstance(leaf, Exists):
+                _check_leaf(leaf)
         for write in self.writes:
             if isinstance(write, Put):
                 _check_put(write)
+        if type(self.durable) is not bool:
+            raise ConfigurationError(f"durable= of a Transaction takes True or False, not {kind_of(self.durable)}.")
 
 
 class Outcome(NamedTuple):
@@ -342,9 +367,11 @@ class Tables:
         """Take tables in; returns those that are new.
 
         Raises:
-            ConfigurationError: A table of that name has other columns.
+            ConfigurationError: A table of that name has other columns, or these are no tables.
         """
-        coming = list(tables)
+        coming = items_of(tables)
+        if coming is None or not all(isinstance(table, Table) for table in coming):
+            raise ConfigurationError("declare() takes several tables: engine.declare([Table(...), ...]).")
         for table in coming:
             if self._known.get(table.name, table) != table:
                 raise ConfigurationError(f"Two tables are called {table.name}, and have not the same columns.")
@@ -356,36 +383,62 @@ class Tables:
         """Require that a table was declared.
 
         Raises:
-            ConfigurationError: It was not.
+            ConfigurationError: It was not, or is no table.
         """
+        if not isinstance(table, Table):
+            raise ConfigurationError(f"This takes a Table that was declared, not {kind_of(table)}.")
         known = self._known.get(table.name)
         if known is not table and known != table:
             raise ConfigurationError(f"Declare the table {table.name} first: engine.declare([...]).")
 
 
-def check_scan(table: Table, equal: bytes | None, limit: int) -> None:
-    """Refuse what ``scan`` cannot do.
+def check_transaction(transaction: object) -> None:
+    """Refuse what ``transact`` cannot do: all but a Transaction, which was checked when it was made.
 
     Raises:
-        ConfigurationError: The table has no indexed column, or the limit is less than 1.
+        ConfigurationError: It is none.
     """
+    if not isinstance(transaction, Transaction):
+        raise ConfigurationError(f"transact() takes a Transaction of dcaf.engines, not {kind_of(transaction)}.")
+
+
+def check_scan(table: Table, equal: bytes | None, limit: int, after: bytes = b"") -> None:
+    """Refuse what ``scan`` cannot do.
+
+    Args:
+        table, equal, limit, after: As of ``scan``.
+
+    Raises:
+        ConfigurationError: The table is none, or has no indexed column, a value is no bytes, or the limit is less than 1.
+    """
+    require("scan()", table, Table, "a Table")
     if equal is not None and table.indexed is None:
         raise ConfigurationError(f"{table.name} has no indexed column, so scan() takes no equal=.")
-    if limit < 1:
+    if equal is not None:
+        require("equal= of scan()", equal, bytes, "bytes, or None for any")
+    require("after= of scan()", after, bytes, "the last key of the page before")
+    if not 1 <= require("limit= of scan()", limit, int, "a number of rows, 1 or more") <= LARGEST:
         raise ConfigurationError("limit= of scan() is 1 or more.")
 
 
-def find_records(condition: Condition) -> list[Record]:
-    """The rows that a condition names."""
-    found, left = [], [condition]
+def find_leaves(condition: Condition) -> list[Exists | Is | AtMost]:
+    """The conditions of single rows in a condition.
+
+    Raises:
+        ConfigurationError: Something in it is no condition.
+    """
+    found: list[Exists | Is | AtMost] = []
+    left = [condition]
     while left:
         one = left.pop()
         if isinstance(one, PAIRS):
             left += one
         elif isinstance(one, Not):
             left.append(one.condition)
+        elif isinstance(one, LEAVES):
+            found.append(one)
         else:
-            found.append(one.record)
+            raise ConfigurationError(f"A condition is Exists, Is, AtMost, Not, AnyOf or AllOf, not {kind_of(one)}.")
     return found
 
 
@@ -420,29 +473,81 @@ def apply(transaction: Transaction, rows: Mapping[Record, Row | None], now_ms: i
 
     Raises:
         EngineError: A number would not fit in 64 bits.
+        ConfigurationError: It is no transaction, the rows are not those that it reads, or the clock is no int.
     """
+    check_transaction(transaction)
+    if not isinstance(rows, Mapping) or type(now_ms) is not int:
+        raise ConfigurationError("apply() takes the rows of a transaction, record -> row or None, and now_ms, an int.")
+    try:
+        return _apply(transaction, rows, now_ms)
+    except KeyError:
+        raise ConfigurationError("The rows of apply() have each record that the transaction reads.") from None
+
+
+def _apply(transaction: Transaction, rows: Mapping[Record, Row | None], now_ms: int) -> dict[Record, Row | None] | None:
     if transaction.when is not None and not holds(transaction.when, rows, now_ms):
         return None
     return {write.record: _written(write, rows[write.record], now_ms) for write in transaction.writes}
 
 
 def exists(row: Row | None, now_ms: int) -> bool:
-    """Whether a row is there, and has not expired."""
+    """Whether a row is there, and has not expired.
+
+    Raises:
+        ConfigurationError: It is no row, or the clock is no int.
+    """
     if row is None:
         return False
+    if (type(row) is not dict and not isinstance(row, Mapping)) or type(now_ms) is not int:
+        raise ConfigurationError("exists() takes a row, column -> value, or None; and now_ms, an int.")
     end = row.get(EXPIRES)
     return end is None or (isinstance(end, int) and end > now_ms)
 
 
+def _require_all(where: str, items: object, kinds: frozenset[type], takes: str) -> None:
+    """Each item is of these very types: of a list or a tuple, since a transaction is gone through more than once."""
+    if not isinstance(items, list | tuple):
+        raise ConfigurationError(f"{where} of a Transaction takes a list of {takes}, not {kind_of(items)}.")
+    if not kinds.issuperset(map(type, items)):
+        raise ConfigurationError(f"{where} of a Transaction takes {takes} alone.")
+
+
+def _check_leaf(leaf: Is | AtMost) -> None:
+    table = leaf.record.table
+    kind = table.columns.get(leaf.column) if isinstance(leaf.column, str) else None
+    if kind is None:
+        raise ConfigurationError(f"A condition names a column that {table.name} has not.")
+    if isinstance(leaf, Is):
+        _check_value(table, leaf.column, kind, leaf.value)
+    else:
+        _check_number(table, leaf.column, kind, leaf.value.plus_ms if isinstance(leaf.value, Now) else leaf.value)
+
+
 def _check_put(write: Put) -> None:
     table = write.record.table
+    if type(write.values) is not dict and not isinstance(write.values, Mapping):
+        raise ConfigurationError(f"Put takes a dict: a column of {table.name} -> its value.")
     for column, value in write.values.items():
         kind = table.columns.get(column)
         if kind is None:
             raise ConfigurationError(f"A write names a column that {table.name} has not.")
-        found = int if isinstance(value, RESOLVED) else type(value)
-        if value is not None and (found is not kind or (type(value) is int and not SMALLEST <= value <= LARGEST)):
-            raise ConfigurationError(f"{column} of {table.name} takes {'64 bits of an int' if kind is int else 'bytes'}, or None.")
+        if isinstance(value, RESOLVED):
+            _check_number(table, column, kind, value[0])
+        else:
+            _check_value(table, column, kind, value)
+
+
+def _check_value(table: Table, column: str, kind: type[int | bytes], value: object) -> None:
+    if value is None or (type(value) is kind and (kind is bytes or value in _BITS_64)):
+        return
+    raise ConfigurationError(f"{column} of {table.name} takes {'64 bits of an int' if kind is int else 'bytes'}, or None.")
+
+
+def _check_number(table: Table, column: str, kind: type[int | bytes], value: object) -> None:
+    """Check a number that is compared, or from which the engine works out a value."""
+    if kind is not int or value is None:
+        raise ConfigurationError(f"{column} of {table.name}: AtMost, Now and Plus take a column of int, and a number.")
+    _check_value(table, column, kind, value)
 
 
 def _written(write: Write, before: Row | None, now_ms: int) -> Row | None:

@@ -9,6 +9,7 @@ from typing import Final
 
 import anyio.lowlevel
 
+from dcaf.core.arguments import require_clock
 from dcaf.core.errors import EngineError
 from dcaf.engines.base import (
     Health,
@@ -21,6 +22,7 @@ from dcaf.engines.base import (
     Transaction,
     apply,
     check_scan,
+    check_transaction,
     exists,
 )
 
@@ -36,12 +38,15 @@ class MemoryEngine:
     Attributes:
         url: ``memory://``.
         sync: The same methods without ``await``.
+
+    Raises:
+        ConfigurationError: The clock is none.
     """
 
     url: str = URL
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
-        self._rows = _MemoryRows(clock)
+        self._rows = _MemoryRows(require_clock("clock=", clock))
         self.sync: SyncEngine = self._rows
 
     def declare(self, tables: Iterable[Table]) -> None:
@@ -80,6 +85,7 @@ class _MemoryRows:
         self._is_closed = False
 
     def transact(self, transaction: Transaction) -> Outcome:
+        check_transaction(transaction)
         with self._lock:
             now_ms = self._now_ms()
             rows = {record: self._read(record, now_ms) for record in transaction.reads}
@@ -91,7 +97,7 @@ class _MemoryRows:
     def scan(
         self, table: Table, *, equal: bytes | None = None, after: bytes = b"", limit: int = 100
     ) -> Sequence[tuple[bytes, Row]]:
-        check_scan(table, equal, limit)
+        check_scan(table, equal, limit, after)
         with self._lock:
             now_ms = self._now_ms()
             found = sorted(self._table(table).items())

@@ -29,7 +29,18 @@ import anyio.to_thread
 from dcaf.core.arguments import require, require_clock
 from dcaf.core.errors import ConfigurationError, EngineError
 from dcaf.engines import sqlite_calls as work
-from dcaf.engines.base import Durability, Health, Outcome, Row, SyncEngine, Table, Tables, Transaction, check_scan
+from dcaf.engines.base import (
+    Durability,
+    Health,
+    Outcome,
+    Row,
+    SyncEngine,
+    Table,
+    Tables,
+    Transaction,
+    check_scan,
+    check_transaction,
+)
 from dcaf.engines.sqlite_connection import VERSION, Settings
 from dcaf.engines.sqlite_errors import NEWER, describe, is_busy
 from dcaf.engines.sqlite_file import check_place, read_mountinfo
@@ -177,6 +188,7 @@ class _Calls:
         _ALL.add(self)
 
     def plan_transaction(self, transaction: Transaction) -> tuple[Worker, Job]:
+        check_transaction(transaction)
         for record in transaction.reads:
             self.tables.require(record.table)
         if not transaction.writes:
@@ -185,7 +197,7 @@ class _Calls:
 
     def plan_scan(self, table: Table, equal: bytes | None, after: bytes, limit: int) -> tuple[Worker, Job]:
         self.tables.require(table)
-        check_scan(table, equal, limit)
+        check_scan(table, equal, limit, after)
         return self._reading(), Job(work.scan(table, equal, after, limit), writes=False)
 
     def plan_purge(self, table: Table, after: bytes) -> tuple[Worker, Job]:

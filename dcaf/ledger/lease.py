@@ -92,16 +92,19 @@ class LedgerLease(StatelessLease):
         self.claim: bytes = claim
         self.holds: bool = False
         self.marks: bool = False
-        self.ledger = ledger
-        self._session = presented
-        self._is_new = presented.request.claims is None
-        self._base = self._number = self.revision
-        self._born = None if presented.request.claims is None else presented.request.claims.born
+        self.ledger: Kernel = ledger
+        self._session: Presented = presented
+        self._is_new: bool = presented.request.claims is None
+        self._base: int = self.revision
+        self._number: int = self.revision
+        self._born: int | None = None if presented.request.claims is None else presented.request.claims.born
         self._before: _Before | None = None
         self._last_answer: Record | None = None
+        self._root: bytes | None = None
         self._spent: set[str] = set()
-        self._is_due = self._is_partial = False
-        self._is_released = False
+        self._is_due: bool = False
+        self._is_partial: bool = False
+        self._is_released: bool = False
         self._ends: int | None = None
 
     def take(self, *, holds: bool = False, marks: bool = False) -> None:
@@ -111,9 +114,10 @@ class LedgerLease(StatelessLease):
             self.ledger.renewals.add(self)
 
     def note(self, row: Row | None) -> None:
-        """Remember where the last answer is: it goes with its session."""
-        key = None if row is None else row["answer"]
+        """Remember where the last answer is, which goes with its session, and where uses are, which do not."""
+        key, root = (None, None) if row is None else (row["answer"], row["root"])
         self._last_answer = Record(ANSWERS, key) if isinstance(key, bytes) else None
+        self._root = root if isinstance(root, bytes) else None
 
     def raise_epoch(self, epoch: int) -> None:
         """Go on in a newer epoch: every other session of the subject was logged out."""
@@ -121,8 +125,7 @@ class LedgerLease(StatelessLease):
 
     async def spend(self, keys: Sequence[str]) -> bool:
         """Use up keys in the transaction that checks claim, tombstone and epoch once more."""
-        session_id = self.request.session_id
-        uses = {key: use_row(session_id, key) for key in keys}
+        uses = {key: self._use_row(key) for key in keys}
         expires = self.ledger.terms.expires(self._born)
         outcome, rows = await self._transact(
             [*self._session_rows(), *uses.values()],
@@ -139,7 +142,7 @@ class LedgerLease(StatelessLease):
     async def give_back(self, keys: Sequence[str]) -> None:
         """Remove the uses of these keys that are this turn's own."""
         own = self._spent.intersection(keys)
-        uses = [use_row(self.request.session_id, key) for key in own]
+        uses = [self._use_row(key) for key in own]
         if uses:
             await self._transact(uses, all_of(*(Is(use, "claim", self.claim) for use in uses)), [Delete(use) for use in uses])
             self._spent -= own
@@ -192,7 +195,9 @@ class LedgerLease(StatelessLease):
         _, rows = await self._transact([STORE_ROW, *([] if session.epoch is None else [session.epoch])], None, [])
         if self._before is None and not self._is_new:
             self._before = self._begin_end()
-        self.request, self._session, self._is_new, self._born = request, session, True, None
+        self._root = self._root or self._session.row.key
+        self.request: OpenRequest = request
+        self._session, self._is_new, self._born = session, True, None
         self.revision = self._base = self._number = 0
         self.sequence: int = 1
         self.epoch = current_epoch(session, rows)
@@ -230,6 +235,10 @@ class LedgerLease(StatelessLease):
         if self.marks and keyed is not None:
             return Transaction([keyed], when=self._is_marked(keyed), writes=[Put(keyed, {"expires": lease})], durable=False)
         return None
+
+    def _use_row(self, key: str) -> Record:
+        """The row of what may be used once, the same before and after a rotation."""
+        return use_row(self._root or self._session.row.key, key)
 
     def _held_row(self) -> Record | None:
         """The row that has the claim: after a rotation that is not committed yet, the one of before."""
@@ -285,6 +294,7 @@ class LedgerLease(StatelessLease):
         terms, claims = self.ledger.terms, sealed.claims
         found: Columns = {
             "subject": self._session.subject,
+            "root": self._root,
             "epoch": self.epoch,
             "sequence": claims.seq,
             "born": claims.born,

@@ -126,6 +126,7 @@ class Ledger:
         randomness: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self.engine: Engine = require_engine(engine)
+        self._owns_engine = isinstance(engine, str)
         self.audience: str = require_audience(audience)
         self.absolute_timeout: timedelta = require_span("absolute_timeout=", absolute_timeout)
         freshness, branches = require_bool("freshness=", freshness), require_bool("branches=", branches)
@@ -163,6 +164,7 @@ class Ledger:
             ConfigurationError: Its audience is another one, its sessions live longer than tombstones are kept, or it names no
                 subject to a ledger of level L1, which keeps nothing but the epochs of subjects.
         """
+        require("check_settings()", settings, StoreSettings, "the StoreSettings of a middleware")
         if settings.audience != self.audience:
             raise ConfigurationError(
                 "audience= of the Ledger is not that of the middleware: log-outs would not reach its sessions."
@@ -183,6 +185,7 @@ class Ledger:
         Raises:
             SessionEnded, SessionConflict, SessionSuperseded, IdempotencyKeyReused: As the rules of the ledger say.
             EngineError: The engine failed.
+            ConfigurationError: It is no OpenRequest.
         """
         self._check_audience(request)
         await self.prepare()
@@ -329,8 +332,9 @@ class Ledger:
         return await self.engine.check()
 
     async def aclose(self) -> None:
-        """Close the engine."""
-        await self.engine.aclose()
+        """Close the engine, if this ledger has opened it. One that was given is closed by whoever has made it."""
+        if self._owns_engine:
+            await self.engine.aclose()
 
     async def transact(self, transaction: Transaction) -> Outcome:
         """Have the engine apply a transaction on the ledger's rows: for its own turns, and for programs that mend a store.
@@ -364,6 +368,7 @@ class Ledger:
 
     def _check_audience(self, request: OpenRequest) -> None:
         """Refuse a middleware of another audience: log-outs would not reach its sessions."""
+        require("open()", request, OpenRequest, "the OpenRequest of a turn")
         if request.binding.audience != self.audience:
             logger.error("dcaf: the audience= of the Ledger is not that of the middleware: log-outs would not reach its sessions")
             raise SessionUnavailable(reason="audience")

@@ -1,7 +1,7 @@
 """What a ledger keeps: a row for each session, each subject, each thing used up, and for a while the last answer.
 
 >>> sid = "A" * 22
->>> len(session_row(sid).key), len(use_row(sid, "charge-42").key), len(epoch_row("shop", "ada").key)
+>>> len(session_row(sid).key), len(use_row(session_row(sid).key, "charge-42").key), len(epoch_row("shop", "ada").key)
 (16, 32, 32)
 
 A row of a session has under 200 bytes. The answer, which may have as many as a token, is in a table of its own: a claim, which
@@ -21,6 +21,7 @@ SESSIONS: Final = Table(
     "dcaf_sessions",
     {
         "subject": bytes,
+        "root": bytes,
         "epoch": int,
         "sequence": int,
         "base": int,
@@ -42,6 +43,7 @@ SESSIONS: Final = Table(
 """Session id -> what is known of it.
 
     subject       digest of whom it is bound to; None for nobody
+    root          key of the first session of those that it was rotated from, for what was used up; None where it was not
     epoch         of that subject, as its tokens have it
     sequence      number of its newest state
     base          number with which the turn that committed last had begun
@@ -69,7 +71,7 @@ The box is last, so that nobody reads through it to what stands behind. While th
 """
 
 USES: Final = Table("dcaf_uses", {"claim": bytes, "expires": int})
-"""Id of a session and digest of a key -> the turn that has used the key up."""
+"""Id of a session, the first one where it was rotated, and digest of a key -> the turn that has used the key up."""
 
 EPOCHS: Final = Table("dcaf_epochs", {"epoch": int})
 """Digest of audience and subject -> the epoch. A row never expires."""
@@ -103,9 +105,14 @@ def keyed_row(scope: str, key: str) -> Record:
     return Record(ANSWERS, digest_parts(b"key", scope.encode(), key.encode("utf-8", "surrogatepass")))
 
 
-def use_row(session_id: str, key: str) -> Record:
-    """The row of what may be used once."""
-    return Record(USES, decode(session_id.encode()) + hashlib.sha256(key.encode()).digest()[:DIGEST_BYTES])
+def use_row(root: bytes, key: str) -> Record:
+    """The row of what may be used once in a session, and in what it was rotated to.
+
+    Args:
+        root: The key of the first of these sessions.
+        key: What is used.
+    """
+    return Record(USES, root + hashlib.sha256(key.encode()).digest()[:DIGEST_BYTES])
 
 
 def epoch_row(audience: str, subject: str) -> Record:

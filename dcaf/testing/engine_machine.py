@@ -51,7 +51,7 @@ HOLDERS: Final = st.sampled_from([b"", b"\x00", b"ada", b"bob"])
 MOMENTS: Final = st.sampled_from([Now(-60_000), Now(60_000)])
 """So far from now that it does not matter when exactly a step is done."""
 
-VALUES: Final = {
+VALUES: Final[dict[str, st.SearchStrategy[Value | Now | Plus]]] = {
     "count": st.one_of(st.none(), NUMBERS, MOMENTS, st.builds(Plus, NUMBERS)),
     "holder": st.one_of(st.none(), HOLDERS),
     "expires": st.one_of(st.none(), MOMENTS, st.sampled_from([1, LARGEST])),

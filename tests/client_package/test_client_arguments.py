@@ -339,6 +339,7 @@ NO_ENTRY = {
     "HARMLESS": "a table: its functions are entries",
     "MISUSES": "likewise",
     "Decision": "a type",
+    "EngineContract": "a class of tests, which pytest makes and calls",
     "Echo": "a type",
     "OnDead": "a type",
     "Wire": "a type",

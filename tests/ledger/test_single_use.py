@@ -58,6 +58,26 @@ def test_control_a_use_that_is_remembered_for_its_turn_alone_is_noticed(build: A
     assert world.used == [True, True]
 
 
+def uses_after_rotations(world: Any) -> list[bool]:
+    async def scenario() -> None:
+        session = (await world.turn()).session
+        for how in ("once-a", "rotate", "once-a", "once-b", "rotate", "once-a", "once-b"):
+            session = (await world.turn(session, how)).session or session
+
+    run(scenario)
+    used: list[bool] = world.used
+    return used
+
+
+def test_what_was_used_stays_so_when_the_session_goes_on_under_another_id(build: Any) -> None:
+    assert uses_after_rotations(build()) == [True, False, True, False, False]
+
+
+def test_control_uses_by_the_id_alone_are_forgotten_by_a_rotation(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dcaf.ledger.lease.LedgerLease._use_row", lambda self, key: use_row(self._session.row.key, key))
+    assert uses_after_rotations(build()) == [True, True, True, True, True]
+
+
 def test_several_are_used_together_or_none_of_them(build: Any) -> None:
     world = build()
 

@@ -111,10 +111,23 @@ def test_a_closed_engine_is_a_503(build: Any) -> None:
 
     async def scenario() -> Any:
         first = await world.turn()
-        await world.ledger.aclose()
+        await world.engine.aclose()
         return await world.turn(first.session)
 
     assert run(scenario).told == UNAVAILABLE
+
+
+def test_a_ledger_closes_the_engine_that_it_has_opened_and_no_other(build: Any, tmp_path: Path) -> None:
+    world, own = build(), Ledger(f"sqlite:///{tmp_path}/own.db", audience=AUDIENCE)
+
+    async def scenario() -> Any:
+        for ledger in (world.ledger, own, own):
+            await ledger.aclose()
+        return await world.turn()
+
+    assert run(scenario).status == 200
+    with pytest.raises(EngineError, match="closed"):
+        run(own.check)
 
 
 def test_an_engine_that_hangs_is_a_503_in_about_a_second(build: Any, kind: str, tmp_path: Path) -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from dcaf import Key, Keyring, ReadOnlySession, Session, SessionMiddleware, current_session, tool
@@ -23,7 +25,23 @@ from dcaf.core import OpenRequest, Payload, SessionHost, StatelessStore
 from dcaf.core.claims import Binding, Claims
 from dcaf.core.context import running
 from dcaf.core.store import StoreSettings
-from dcaf.engines import Transaction
+from dcaf.engines import (
+    AllOf,
+    AnyOf,
+    Condition,
+    Delete,
+    Engine,
+    Exists,
+    Is,
+    MemoryEngine,
+    Put,
+    Record,
+    SqliteEngine,
+    Table,
+    Tables,
+    Transaction,
+    Write,
+)
 from dcaf.ledger import Ledger
 from dcaf.testing import MISUSES, AsyncSessionClient, FrozenClock, Reply, SessionClient, serving
 from dcaf.tools import Call, DecidedCall, PlatformContext, ToolRunner, decide, pending, propose
@@ -37,6 +55,7 @@ PACKAGES = (
     "dcaf.agent",
     "dcaf.client",
     "dcaf.demo",
+    "dcaf.engines",
     "dcaf.ledger",
     "dcaf.integrations.fastapi",
     "dcaf.integrations.starlette",
@@ -200,10 +219,11 @@ _OPEN: list[Any] = []
 
 
 def stop() -> None:
-    """Stop the service."""
+    """Stop the service, and close the engine."""
     while _OPEN:
         _OPEN.pop().__exit__(None, None, None)
     url.cache_clear()
+    sqlite.cache_clear()
 
 
 def read(found: Any) -> Any:
@@ -268,6 +288,69 @@ def turn() -> Turn:
     return Turn(Conversation(), "hello")
 
 
+SEATS = Table("seats", {"holder": bytes, "count": int, "expires": int}, indexed="holder")
+SEAT = Record(SEATS, b"12A")
+
+
+def memory() -> MemoryEngine:
+    found = MemoryEngine()
+    found.declare([SEATS])
+    return found
+
+
+@cache
+def sqlite() -> SqliteEngine:
+    """An engine over a file that is there as long as the tests."""
+    folder = TemporaryDirectory(ignore_cleanup_errors=True)
+    found = SqliteEngine(Path(folder.__enter__()) / "rows.db")
+    found.declare([SEATS])
+    _OPEN.extend([folder, closing(found.sync)])
+    return found
+
+
+def another_sqlite() -> SqliteEngine:
+    """One that nobody has used, and that the call closes."""
+    return SqliteEngine(sqlite().url.removeprefix("sqlite:///"))
+
+
+async def tried(engine: Engine, *transactions: Transaction) -> None:
+    for each in transactions:
+        await engine.transact(each)
+
+
+def holding(when: Condition) -> Any:
+    """Ask both engines whether a condition holds, of a row that is there."""
+    there = Transaction([SEAT], writes=[Put(SEAT, {"holder": b"ada", "count": 1})])
+    return trying(there, Transaction([SEAT], when=when))
+
+
+def writing(write: Write) -> Any:
+    return trying(Transaction([SEAT], writes=[write]))
+
+
+async def trying(*transactions: Transaction) -> None:
+    await tried(memory(), *transactions)
+    await tried(sqlite(), *transactions)
+
+
+def tables() -> Tables:
+    found = Tables()
+    found.declare([SEATS])
+    return found
+
+
+def engine_entries(name: str, engine: Callable[[], Engine], other: Callable[[], Engine]) -> dict[str, Entry]:
+    """What every engine has."""
+    return {
+        f"dcaf.engines.{name}.declare": Entry({"tables": [SEATS]}, on=engine),
+        f"dcaf.engines.{name}.transact": Entry({"transaction": Transaction([SEAT])}, on=engine),
+        f"dcaf.engines.{name}.scan": Entry({"table": SEATS, "equal": b"ada", "after": b"", "limit": 1}, on=engine),
+        f"dcaf.engines.{name}.purge": Entry({"table": SEATS}, on=engine),
+        f"dcaf.engines.{name}.check": Entry(on=engine),
+        f"dcaf.engines.{name}.aclose": Entry(on=other),
+    }
+
+
 LINE = b'{"type":"text_delta","text":"Hi"}\n{"type":"done","data":{}}\n'
 SCOPE = {"type": "http", "method": "GET", "headers": [], "path": "/"}
 DONE = '{"type":"done","data":{}}'
@@ -288,6 +371,38 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.ledger.LedgerEvent": Entry({"name": "busy", "session": "abc"}),
     "dcaf.ledger.LiveSession": Entry({"id": "A" * 22, "sequence": 1, "created_at": UNTIL, "expires_at": UNTIL, "is_busy": False}),
     "dcaf.ledger.Purged": Entry({"sessions": 1, "answers": 2, "uses": 3}),
+    # engines
+    "dcaf.engines.open_engine": Entry({"url": "memory://"}),
+    "dcaf.engines.MemoryEngine": Entry(then=lambda engine: engine.sync.check()),
+    **engine_entries("MemoryEngine", memory, memory),
+    "dcaf.engines.SqliteEngine": Entry({"path": Fresh(lambda: Path(sqlite().url.removeprefix("sqlite:///")))}),
+    **engine_entries("SqliteEngine", sqlite, another_sqlite),
+    "dcaf.engines.Table": Entry(
+        {"name": "seats", "columns": {"holder": bytes}, "indexed": "holder", "large": False},
+        then=lambda table: MemoryEngine().declare([table]),
+    ),
+    "dcaf.engines.Record": Entry({"table": SEATS, "key": b"12A"}, then=lambda record: trying(Transaction([record]))),
+    "dcaf.engines.Transaction": Entry(
+        {"reads": [SEAT], "when": Exists(SEAT), "writes": [Put(SEAT, {"count": 1})], "durable": False}, then=trying
+    ),
+    "dcaf.engines.Exists": Entry({"record": SEAT}, then=holding),
+    "dcaf.engines.Is": Entry({"record": SEAT, "column": "holder", "value": b"ada"}, then=holding),
+    "dcaf.engines.AtMost": Entry({"record": SEAT, "column": "count", "value": 1}, then=holding),
+    "dcaf.engines.Not": Entry({"condition": Exists(SEAT)}, then=holding),
+    **{
+        f"dcaf.engines.{kind.__name__}": Entry({"first": Exists(SEAT), "second": Is(SEAT, "count", 1)}, then=holding)
+        for kind in (AnyOf, AllOf)
+    },
+    "dcaf.engines.Put": Entry({"record": SEAT, "values": {"count": 1}}, then=writing),
+    "dcaf.engines.Delete": Entry({"record": SEAT}, then=writing),
+    "dcaf.engines.Now": Entry({"plus_ms": 60_000}, then=lambda now: writing(Put(SEAT, {"expires": now}))),
+    "dcaf.engines.Plus": Entry({"by": 1}, then=lambda plus: writing(Put(SEAT, {"count": plus}))),
+    "dcaf.engines.Tables": Entry(then=list),
+    "dcaf.engines.Tables.declare": Entry({"tables": [SEATS]}, on=tables),
+    "dcaf.engines.Tables.require": Entry({"table": SEATS}, on=tables),
+    "dcaf.engines.apply": Entry({"transaction": Transaction([SEAT], writes=[Delete(SEAT)]), "rows": {SEAT: None}, "now_ms": 1}),
+    "dcaf.engines.check_scan": Entry({"table": SEATS, "equal": b"ada", "limit": 1}),
+    "dcaf.engines.exists": Entry({"row": {"holder": b"ada", "expires": 2}, "now_ms": 1}),
     # core
     "dcaf.core.Binding": Entry({"audience": "shop", "subject": "ada"}),
     "dcaf.core.Claims": Entry(CLAIMS._asdict()),
@@ -508,10 +623,15 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.client.Reply": Entry(
         {"body": {"content": "x"}}, then=lambda found: (found.text, found.data, found.session, found.approvals)
     ),
+    "dcaf.client.Retries": Entry(
+        {"pauses": (timedelta(0),), "patience": timedelta(seconds=1)}, then=lambda found: Conversation(retries=found)
+    ),
     "dcaf.client.Turn": Entry({"conversation": Fresh(Conversation), "said": "hello"}, then=lambda found: found.request()),
     "dcaf.client.Turn.request": Entry(on=turn),
     "dcaf.client.Turn.answered": Entry({"status": 200, "headers": JSON, "content": b'{"content":"x"}'}, on=turn),
     "dcaf.client.Turn.feed": Entry({"chunk": LINE}, on=turn, then=read),
+    "dcaf.client.Turn.lost": Entry(on=turn),
+    "dcaf.client.Turn.announce": Entry(on=turn, then=read),
     "dcaf.client.Turn.ended": Entry(on=turn, then=read, fails=True),
     "dcaf.client.Turn.frame": Entry({"text": DONE}, on=turn),
     "dcaf.client.Turn.is_stream": Entry({"status": 200, "headers": JSON}, on=turn),
@@ -576,6 +696,7 @@ NOBODYS: frozenset[str] = frozenset(
             for name in ("asked", "decided", "body", "adopted", "kept", "overheard")
         ),
         *(f"dcaf.client.{made}{name}" for made in ("Stream", "AsyncStream") for name in ("", ".close")),  # made by a client
+        *("dcaf.engines.Outcome", "dcaf.engines.Health"),  # made by an engine
         "dcaf.tools.PendingCall",  # made by pending()
         "dcaf.tools.Verdict",  # made by decide()
         "dcaf.agent.StreamingMode",  # a choice of three

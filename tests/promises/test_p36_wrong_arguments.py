@@ -180,6 +180,7 @@ CHECKS: dict[str, tuple[str, str]] = {
     "dcaf.asgi.SessionMiddleware(store=)": ("dcaf.asgi.middleware.require_store", "dcaf.asgi.SessionMiddleware"),
     "dcaf.asgi.CookieCarrier(path=)": ("dcaf.asgi.carriers.require_text", "dcaf.asgi.CookieCarrier"),
     "dcaf.core.Keyring.parse(verify_only=)": ("dcaf.core.keys.require_text", "dcaf.core.Keyring.parse"),
+    "dcaf.engines.Transaction(reads=)": ("dcaf.engines.base._require_all", "dcaf.engines.Transaction"),
 }
 
 

@@ -140,7 +140,7 @@ class Trial:
         """The session of a turn in a program."""
         session = copy.copy(held) if held else Session()
         lease = session._state.lease = (
-            await self.store.open(OpenRequest(self.session_id, None, Binding("tests"))) if self.store else None
+            await self.store.open(OpenRequest(self.session_id, None, Binding(AUDIENCE))) if self.store else None
         )
         try:
             yield session
