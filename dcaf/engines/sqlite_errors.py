@@ -56,7 +56,7 @@ def build_error(error: Exception) -> EngineError:
 def describe(error: Exception) -> str:
     """What has happened, in words, and what SQLite or the system call it."""
     if isinstance(error, OSError):
-        return f"the database, or the lock beside it, cannot be opened ({os.strerror(error.errno or 0)})"
+        return f"the database, or the lock beside it, cannot be opened: see who owns them ({os.strerror(error.errno or 0)})"
     name: str = getattr(error, "sqlite_errorname", type(error).__name__)
     return f"{REASONS.get(find_code(error) & 0xFF, 'SQLite answers with an error')} ({name})"
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -119,6 +120,7 @@ class FileLock:
     """
 
     def __init__(self, path: Path) -> None:
+        self._database = path
         self._paths = [path.with_name(path.name + ending) for ending in ("-next", "-lock")]
         self._open: list[int] = []
 
@@ -126,7 +128,7 @@ class FileLock:
         if not HAS_FLOCK:
             return
         if not self._open:
-            self._open = [os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600) for path in self._paths]
+            self._open = [open_beside(self._database, path) for path in self._paths]
         turn, lock = self._open
         fcntl.flock(turn, fcntl.LOCK_EX)
         try:
@@ -143,6 +145,41 @@ class FileLock:
         opened, self._open = self._open, []
         for descriptor in opened:
             os.close(descriptor)
+
+
+def open_beside(database: Path, path: Path) -> int:
+    """Open a file beside a database; where there is none, make an empty one for whoever may read and write the database.
+
+    Args:
+        database: The database.
+        path: The file.
+
+    Returns:
+        Its descriptor.
+
+    Raises:
+        OSError: It cannot be opened, or is a link: root would give away what somebody has it point to.
+    """
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        made = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
+    except FileExistsError:
+        return os.open(path, flags)
+    with suppress(OSError):  # there is no database yet, or this user may not: then it is as the umask has it
+        _let_in(made, database.stat())
+    return made
+
+
+def find_mode(mode: int) -> int:
+    """The mode of a lock: who may read and write the database may take it. Who may only read could hold it for ever."""
+    return 0o600 | sum(both for both in (0o060, 0o006) if mode & both == both)
+
+
+def _let_in(descriptor: int, database: os.stat_result) -> None:
+    """Give a file the owner and the mode of a database, as SQLite does with its own two."""
+    if os.geteuid() == 0:
+        os.fchown(descriptor, database.st_uid, database.st_gid)
+    os.fchmod(descriptor, find_mode(database.st_mode))
 
 
 def _unescape(text: str) -> str:

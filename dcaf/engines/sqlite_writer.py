@@ -49,6 +49,7 @@ class Writer(Connection):
     def serve(self, calls: Calls) -> None:
         jobs: list[Job] = []
         try:
+            self._make_file()
             with self._lock:
                 self._retry(self.open)
                 waiting = calls.collect()
@@ -68,12 +69,6 @@ class Writer(Connection):
         else:
             for job, result in zip(jobs, results, strict=True):
                 job.fail(result) if isinstance(result, EngineError | ConfigurationError) else job.finish(result)
-
-    def open(self) -> None:
-        if self._open is None:
-            with suppress(FileExistsError):  # SQLite would let everybody of this machine read it
-                os.close(os.open(self._settings.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-        super().open()
 
     def close(self) -> None:
         super().close()
@@ -144,6 +139,15 @@ class Writer(Connection):
 
     def notice_other_file(self) -> None:
         raise EngineError(GONE)
+
+    def _make_file(self) -> None:
+        """Make an empty database where there is none: SQLite would let everybody of this machine read it.
+
+        The files of the lock, which are made next, get its owner and mode.
+        """
+        if self._open is None:
+            with suppress(FileExistsError):
+                os.close(os.open(self._settings.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
     def _set_up(self) -> None:
         super()._set_up()

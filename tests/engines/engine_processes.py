@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from dcaf.core.errors import EngineError
 from dcaf.engines import Plus, Put, Record, SqliteEngine, Table, Transaction
@@ -31,6 +33,28 @@ def open_counts(path: str | Path) -> SqliteEngine:
 def add(key: bytes = b"a", *, table: Table = COUNTS, durable: bool = True) -> Transaction:
     record = Record(table, key)
     return Transaction([record], writes=[Put(record, {"count": Plus(1)})], durable=durable)
+
+
+def fork(work: Callable[[], Any]) -> None:
+    """Do something in a forked process, which must end in time and without an error."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - the parent is told
+            os.write(2, repr(error).encode())
+            os._exit(1)
+        os._exit(0)
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            assert os.waitstatus_to_exitcode(status) == 0
+            return
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    raise AssertionError("The forked process hangs.")
 
 
 def start(name: str, path: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -90,6 +114,35 @@ def serve_turns(path: str, tasks: str, seconds: str) -> None:
     end = time.perf_counter() + float(seconds)
     asyncio.run(run())
     print(json.dumps(took), flush=True)
+
+
+def write_ten_times(path: Path) -> None:
+    engine = open_counts(path)
+    for _ in range(10):
+        engine.sync.transact(add())
+    engine.sync.close()
+
+
+def end_with_calls_that_wait(path: str) -> None:
+    """End, with a thousand calls in the queue, most of which have not begun."""
+    engine = open_counts(path)
+    engine.sync.transact(add())
+    for number in range(1_000):
+        worker, job = engine._calls.plan_transaction(add(b"%d" % number))
+        worker.put(job)
+    print("ends", flush=True)
+
+
+def end_with_calls_that_cannot_begin(path: str) -> None:
+    """End, while another one holds the lock for which the thread waits."""
+    engine = open_counts(path)
+    engine.sync.transact(add())
+    other = FileLock(Path(path))
+    other.__enter__()
+    worker, job = engine._calls.plan_transaction(add())
+    worker.put(job)
+    time.sleep(0.2)
+    print("ends", flush=True)
 
 
 def hold_lock(path: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import multiprocessing
 import os
 import random
 import resource
@@ -28,7 +29,7 @@ from dcaf.engines.sqlite_connection import Settings
 from dcaf.engines.sqlite_errors import build_error
 from dcaf.engines.sqlite_writer import Writer
 from dcaf.engines.worker import Worker
-from tests.engines.engine_processes import COUNTS, OTHERS, add, open_counts, start
+from tests.engines.engine_processes import COUNTS, OTHERS, add, fork, open_counts, start, write_ten_times
 
 
 @pytest.fixture
@@ -55,28 +56,6 @@ def count_in_file(path: Path, key: bytes = b"a", table: str = "counts") -> int:
 
 
 # Forks
-
-
-def fork(work: Callable[[], Any]) -> None:
-    """Do something in a forked process, which must end in time and without an error."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-        except BaseException as error:  # noqa: BLE001 - the parent is told
-            os.write(2, repr(error).encode())
-            os._exit(1)
-        os._exit(0)
-    end = time.monotonic() + 20
-    while time.monotonic() < end:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            assert os.waitstatus_to_exitcode(status) == 0
-            return
-        time.sleep(0.01)
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    raise AssertionError("The forked process hangs.")
 
 
 def test_processes_that_were_forked_after_the_engine_was_used_write_beside_it(engine: SqliteEngine) -> None:
@@ -111,6 +90,81 @@ def test_a_fork_amid_writes_of_other_threads_harms_neither_side(engine: SqliteEn
     for thread in threads:
         thread.join()
     assert (count(engine, b"parent"), count(engine, b"child")) == (len(written), 25)
+
+
+def test_a_fork_in_the_middle_of_a_transaction_waits_for_its_commit(engine: SqliteEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine.sync.transact(add())
+    held = hold_commits(monkeypatch)
+    writing = threading.Thread(target=lambda: engine.sync.transact(add()))
+    writing.start()
+    held.reached.wait()
+    letting_go = threading.Timer(0.3, held.over.set)
+    letting_go.start()
+    began = time.monotonic()
+    fork(lambda: engine.sync.transact(add()))
+    assert time.monotonic() - began >= 0.2
+    for thread in (writing, letting_go):
+        thread.join()
+    assert count(engine) == 3
+
+
+def test_workers_that_are_forked_from_one_that_has_loaded_the_engine_write_side_by_side(path: Path) -> None:
+    """As ``gunicorn --preload`` with two workers does it: the parent has used the engine, and uses it again."""
+    engine = open_counts(path)
+    engine.sync.transact(add())
+    go, let_go = os.pipe()
+
+    def serve() -> None:
+        os.close(let_go)
+        os.read(go, 1)  # until both are there
+        for _ in range(20):
+            asyncio.run(engine.transact(add()))
+        engine.sync.close()
+
+    workers = [multiprocessing.get_context("fork").Process(target=serve) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    os.close(go)
+    os.close(let_go)
+    for _ in range(5):
+        engine.sync.transact(add())
+    for worker in workers:
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    assert count(engine) == 1 + 2 * 20 + 5
+    engine.sync.close()
+
+
+def test_processes_that_are_spawned_open_the_file_themselves(engine: SqliteEngine, path: Path) -> None:
+    engine.sync.transact(add())
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=write_ten_times, args=(path,)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    engine.sync.transact(add())
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert count(engine) == 22
+
+
+@pytest.mark.parametrize("program", ["end_with_calls_that_wait", "end_with_calls_that_cannot_begin"])
+def test_a_process_ends_within_a_second_whatever_still_waits(program: str, path: Path) -> None:
+    took_s = [measure_end(program, path) for _ in range(3)]
+    print(took_s)
+    assert min(took_s) < 1
+    with contextlib.closing(open_counts(path).sync) as sync:  # and the file is in nobody's hands
+        sync.transact(add())
+
+
+def measure_end(program: str, path: Path) -> float:
+    """Seconds from the end of a program to that of its process."""
+    with start(program, path) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ends\n"
+        began = time.monotonic()
+        assert process.wait(30) == 0
+        return time.monotonic() - began
 
 
 def fork_a_writer_that_outlives_its_parent(path: Path) -> None:
