@@ -262,6 +262,11 @@ class ASGITurn(SessionTurn):
         return not self.is_due or (self._envelope is not None and not self.is_changed)
 
     @property
+    def is_kept(self) -> bool:
+        """Whether a store has kept a state of this turn already."""
+        return self.lease is not None and self._envelope is not None
+
+    @property
     def is_over(self) -> bool:
         """Whether the client has the session as it is now, and the store, if any, knows that the turn is over."""
         return self.is_sent and (self.lease is None or self._envelope is None or self._has_ended)
