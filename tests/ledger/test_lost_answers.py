@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from dcaf.core import Key, Keyring
+from dcaf.core.claims import Binding
 from dcaf.engines import Record
 from dcaf.ledger import rules
 from tests.ledger.ledger_turns import RING, claims_of, number_of, run
@@ -251,6 +252,39 @@ def test_a_first_turn_that_rotated_its_session_is_answered_again(build: Any) -> 
 
     lost, again = run(scenario)
     assert (again.told, again.value["applied"], again.session) == (CONFLICT, True, lost.session)
+
+
+NEWER_RING = Keyring(Key.from_bytes("k8", bytes(range(1, 33))), RING.active)
+
+
+@pytest.mark.parametrize("ring", [RING, NEWER_RING], ids=["same key", "newer key"])
+@pytest.mark.parametrize("how", ["rotate-bob", "count"], ids=["another subject", "another conversation"])
+def test_the_answer_of_a_first_turn_is_given_to_nobody_whom_its_session_is_not_bound_to(
+    build: Any, how: str, ring: Keyring
+) -> None:
+    again, after = _ask_again_elsewhere(build, how, ring)
+    assert (again.told, again.session, after) == (SUPERSEDED, None, [how])
+
+
+def test_control_a_session_that_is_sealed_for_whoever_asks_is_noticed(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Binding, "check", lambda *args: None)
+    again, _ = _ask_again_elsewhere(build, "rotate-bob", NEWER_RING)
+    assert again.told == CONFLICT
+    assert claims_of(again.session)["sub"] == Binding("shop", "ada", "1").digests("dcaf1s", NEWER_RING.active)[0]
+
+
+def _ask_again_elsewhere(build: Any, how: str, ring: Keyring) -> tuple[Any, list[str]]:
+    """What a first turn's second request gets, where it is of another conversation, or its session of another subject by then."""
+    threads = iter(["1", "1" if how.startswith("rotate") else "2"])
+    told = {"conversation": lambda scope, body: next(threads)}
+    world = build(middleware=told)
+    after = build(engine=world.engine, clock=world.clock, middleware={**told, "keys": ring})
+
+    async def scenario() -> Any:
+        await world.turn(None, how, key="k1")
+        return await after.turn(None, how, key="k1")
+
+    return run(scenario), world.ran + after.ran
 
 
 def test_a_session_that_its_first_turn_ended_is_not_begun_twice(build: Any) -> None:
