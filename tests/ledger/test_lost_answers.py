@@ -13,6 +13,7 @@ from dcaf.core import Key, Keyring
 from dcaf.core.claims import Binding
 from dcaf.engines import Record
 from dcaf.ledger import rules
+from tests.asgi.wire import JSON_TYPE, scope_of
 from tests.ledger.ledger_turns import RING, claims_of, number_of, run
 
 CONFLICT = (409, "session-conflict")
@@ -146,6 +147,40 @@ def test_an_untouched_turn_with_a_key_is_answered_once(build: Any) -> None:
     _, again = lose(world, lambda old: world.turn(old, "read", key="k1"), "read", key="k1")
     assert (again.told, again.value["applied"]) == (CONFLICT, True)
     assert world.ran == ["count", "read"]
+
+
+def test_a_turn_with_a_key_whose_answer_carries_no_session_is_done_once(build: Any) -> None:
+    world = build()
+    lost, again = lose(world, lambda old: world.turn(old, "text", key="k1"), "text", key="k1")
+    assert (lost.status, again.told, again.value["applied"]) == (200, CONFLICT, True)
+    assert run(lambda: world.turn(again.session)).value["n"] == 2
+    assert world.ran == ["count", "text", "count"]
+
+
+def test_an_untouched_turn_with_a_key_is_done_once_where_the_cookie_need_not_be_written_anew(build: Any) -> None:
+    world = build(middleware={"carriers": ("cookie",)})
+    user = (b"x-user", b"ada")
+
+    async def scenario() -> Any:
+        first = await world.exchange(scope_of("POST", "/count", [JSON_TYPE, user]), b"{}")
+        cookie = (b"cookie", first.headers["set-cookie"].partition(";")[0].encode())
+        sent = scope_of("POST", "/read", [JSON_TYPE, user, cookie, (b"idempotency-key", b"k1")])
+        return await world.exchange(dict(sent), b"{}"), await world.exchange(dict(sent), b"{}")
+
+    lost, again = run(scenario)
+    assert (lost.status, again.told, again.value["applied"]) == (200, CONFLICT, True)
+    assert world.ran == ["count", "read"]
+
+
+def test_a_text_is_refused_where_its_turn_with_a_key_cannot_be_committed(build: Any) -> None:
+    world = build()
+
+    async def scenario() -> Any:
+        first = await world.turn()
+        world.in_turn = lambda session: world.ledger.revoke(claims_of(first.session)["sid"])
+        return await world.turn(first.session, "text", key="k1")
+
+    assert run(scenario).told == (409, "session-ended")
 
 
 def test_an_untouched_turn_without_a_key_is_done_again(build: Any) -> None:
