@@ -73,6 +73,22 @@ def test_control_without_that_rule_whoever_copied_an_old_token_gets_the_new_one(
     assert again.session is not None
 
 
+@pytest.mark.parametrize(("subject", "told"), [("ada", CONFLICT), (None, SUPERSEDED)], ids=["bound", "unbound"])
+def test_a_key_alone_gives_an_unbound_session_to_nobody(build: Any, subject: str | None, told: Any) -> None:
+    world = build(middleware={"carriers": ("header",)})
+    user = [] if subject is None else [(b"x-user", subject.encode())]
+
+    async def scenario() -> Any:
+        first = await world.exchange(scope_of("POST", "/count", [JSON_TYPE, *user]), b"{}")
+        token = (b"dcaf-session", first.headers["dcaf-session"].encode())
+        sent = scope_of("POST", "/count", [(b"content-type", b"image/png"), *user, token, (b"idempotency-key", b"k1")])
+        return [await world.exchange(dict(sent), image, more=b"the rest") for image in (b"one", b"other")]
+
+    lost, again = run(scenario)
+    assert (lost.status, again.told) == (200, told)
+    assert (again.headers.get("dcaf-session") == lost.headers["dcaf-session"]) is (subject is not None)
+
+
 def test_another_holder_gets_nothing(build: Any) -> None:
     world = build()
     _, again = lose(world, lambda old: world.turn(old, subject="eve"))
