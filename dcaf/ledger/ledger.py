@@ -45,6 +45,7 @@ from dcaf.engines import (
     Exists,
     Health,
     Is,
+    MemoryEngine,
     Not,
     Now,
     Outcome,
@@ -132,8 +133,8 @@ class Ledger:
         on_event: Callable[[LedgerEvent], None] | None = None,
         randomness: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        self.engine: Engine = require_engine(engine)
-        self._owns_engine = isinstance(engine, str)
+        self.engine: Engine = self._build_engine(engine)
+        self._url = engine if isinstance(engine, str) else None
         self.audience: str = require_audience(audience)
         self.absolute_timeout: timedelta = require_span("absolute_timeout=", absolute_timeout)
         freshness, branches = require_bool("freshness=", freshness), require_bool("branches=", branches)
@@ -154,12 +155,11 @@ class Ledger:
             adopt_until_ms=require_moment(adopt_until),
         )
         self.events: LedgerEvents = LedgerEvents(None if on_event is None else require_function("on_event=", on_event))
-        max_turn_s = require_span("max_turn=", max_turn).total_seconds()
-        self.renewals: Renewals = Renewals(self.engine.sync, lease_s=lease.total_seconds(), max_turn_s=max_turn_s)
+        self._max_turn_s = require_span("max_turn=", max_turn).total_seconds()
+        self.renewals: Renewals = self._build_renewals()
         self.marker: int | None = None
         self._randomness = require_function("randomness=", randomness)
         self._prepared_by: int | None = None
-        self.engine.declare(TABLES)
 
     def __repr__(self) -> str:
         return f"<Ledger {self.level} {self.engine.url}>"
@@ -339,9 +339,23 @@ class Ledger:
         return await self.engine.check()
 
     async def aclose(self) -> None:
-        """Close the engine, if this ledger has opened it. One that was given is closed by whoever has made it."""
-        if self._owns_engine:
-            await self.engine.aclose()
+        """Close what this ledger has opened; a later call opens it again, as after a second start of one application.
+
+        An engine that was given is closed by whoever has made it, and one in memory would be lost with its rows.
+        """
+        if self._url is None or isinstance(self.engine, MemoryEngine):
+            return
+        engine, self.engine = self.engine, self._build_engine(self._url)
+        self.renewals = self._build_renewals()
+        await engine.aclose()
+
+    def _build_renewals(self) -> Renewals:
+        return Renewals(self.engine.sync, lease_s=self.terms.lease_ms / 1000, max_turn_s=self._max_turn_s)
+
+    def _build_engine(self, engine: Engine | str) -> Engine:
+        built = require_engine(engine)
+        built.declare(TABLES)
+        return built
 
     async def transact(self, transaction: Transaction) -> Outcome:
         """Have the engine apply a transaction on the ledger's rows: for its own turns, and for programs that mend a store.

@@ -179,6 +179,9 @@ class AnyOrder(RuleBasedStateMachine):
                 self.commit(known, answer, number, base=known.base, identity=identity, key=key, whole=True)
         else:
             assert answer.session is None or answer.status >= 500
+            if key and how == "text":  # it carries no session, and is not done once more all the same
+                known.identity, known.key, known.whole, known.at = identity, key, True, self.world.clock.now
+                known.keys[key] = (identity, self.world.clock.now, True)
 
     def check_refused(self, known: Known, answer: Any, told: Any, applied: Any) -> None:
         assert answer.told == told

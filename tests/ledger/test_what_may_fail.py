@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from dcaf.core import ConfigurationError, Keyring, SessionHost
+from dcaf.core import ConfigurationError, Keyring, SessionHost, SessionSuperseded
 from dcaf.core.errors import CommitUnknownError, EngineError
 from dcaf.engines import MemoryEngine, SqliteEngine, Transaction
 from dcaf.ledger import Ledger, LedgerEvent
 from dcaf.testing import FrozenClock
-from tests.ledger.ledger_turns import AUDIENCE, World, claims_of, run
+from tests.ledger.ledger_turns import AUDIENCE, RING, World, claims_of, run
 
 UNAVAILABLE = (503, "session-unavailable")
 
@@ -119,6 +119,7 @@ def test_a_closed_engine_is_a_503(build: Any) -> None:
 
 def test_a_ledger_closes_the_engine_that_it_has_opened_and_no_other(build: Any, tmp_path: Path) -> None:
     world, own = build(), Ledger(f"sqlite:///{tmp_path}/own.db", audience=AUDIENCE)
+    opened = own.engine
 
     async def scenario() -> Any:
         for ledger in (world.ledger, own, own):
@@ -127,7 +128,26 @@ def test_a_ledger_closes_the_engine_that_it_has_opened_and_no_other(build: Any, 
 
     assert run(scenario).status == 200
     with pytest.raises(EngineError, match="closed"):
-        run(own.check)
+        run(opened.check)
+
+
+@pytest.mark.parametrize("url", ["memory://", "sqlite:///{folder}/own.db"])
+def test_an_application_that_is_started_again_finds_its_sessions(url: str, tmp_path: Path) -> None:
+    ledger = Ledger(url.format(folder=tmp_path), audience=AUDIENCE)
+    host = SessionHost(keys=RING, audience=AUDIENCE, store=ledger)
+
+    async def count(envelope: Any) -> Any:
+        async with host.turn(envelope) as turn:
+            turn.session.incr("n")
+        await ledger.aclose()
+        return turn.envelope
+
+    first = run(lambda: count(None))
+    second = run(lambda: count(first))
+    third = run(lambda: count(second))
+    assert third["n"] == 3
+    with pytest.raises(SessionSuperseded):
+        run(lambda: count(first))
 
 
 def test_an_engine_that_hangs_is_a_503_in_about_a_second(build: Any, kind: str, tmp_path: Path) -> None:

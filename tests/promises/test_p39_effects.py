@@ -314,7 +314,8 @@ async def over_socket(trial: Trial, message: Any, held: Any, act: Any) -> Any:
             raise OSError
         if sent["type"] == "websocket.send":
             heard.append(json.loads(sent["text"]))
-            if heard[-1]["type"] == "done" or "code" in heard[-1]:  # a refusal, after which nothing comes
+            is_refusal = "code" in heard[-1] and "error" not in heard[-1]  # after which nothing comes; words are followed by a done
+            if heard[-1]["type"] == "done" or is_refusal:
                 is_done.set()
             if trial.receive():
                 inbound.put_nowait({"type": "websocket.disconnect", "code": 1001})
