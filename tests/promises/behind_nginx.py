@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -23,8 +23,6 @@ from typing import Any, Final
 import httpx2
 
 from dcaf import Key
-from dcaf.engines import Transaction
-from dcaf.ledger.tables import session_row
 from tests.conftest import program
 from tests.promises.ledgers import Got, find_values, make_ledger
 from tests.promises.test_p19_lost_answers import LOST, Client
@@ -210,12 +208,7 @@ def is_whole(got: Got) -> bool:
 
 @dataclass
 class Sums:
-    """What came of it.
-
-    Attributes:
-        first_twice: First turns whose effect was done in two sessions, of which one at most was ever committed: a worker was killed
-            between effect and commit. The request begins another session then, and what is done once is counted in a session.
-    """
+    """What came of it."""
 
     turns: int
     stuck: int
@@ -226,7 +219,6 @@ class Sums:
     resurrected: int
     killed: int
     rotated: int
-    first_twice: int
 
 
 def run(folder: Path, turns: int, *, kills: int, is_kept: bool = True) -> Sums:
@@ -279,40 +271,15 @@ def write_ring(folder: Path, ring: list[Key], *, active: int) -> None:
 
 
 def summed(folder: Path, load: Load, workers: Workers, rotated: int) -> Sums:
-    twice, first = count_repeated(folder, is_kept=load.is_kept)
-    missing = 0
+    effects = Counter((folder / "done").read_text().split("\n")[:-1])
+    twice, missing = sum(count > 1 for count in effects.values()), 0
     for client in load.done:
         said = (client.session or {}).get("said", [])
         twice += len(said) - len(set(said))
         missing += not client.is_stuck and said != client.done
     turns = sum(len(client.done) for client in load.done)
     stuck = sum(client.is_stuck for client in load.done)
-    return Sums(turns, stuck, twice, missing, load.unanswered, load.revoked, load.resurrected, workers.killed, rotated, first)
-
-
-def count_repeated(folder: Path, *, is_kept: bool) -> tuple[int, int]:
-    """How many turns were applied twice, and how many effects of a first turn were done in a session that never came to be."""
-    effects: dict[str, list[str]] = defaultdict(list)
-    for line in (folder / "done").read_text().splitlines():
-        words, session_id = line.split()
-        effects[words].append(session_id)
-    repeated = {words: sessions for words, sessions in effects.items() if len(sessions) > 1}
-    first = sum(words.split(".")[-2] == "0" and is_kept and is_only_one_begun(folder, repeated[words]) for words in repeated)
-    return len(repeated) - first, first
-
-
-def is_only_one_begun(folder: Path, session_ids: list[str]) -> bool:
-    """Whether these are several sessions, of which the ledger knows one at most: the others' turns did not commit."""
-
-    async def count() -> int:
-        ledger = make_ledger(folder / "dcaf.db")
-        try:
-            rows = (await ledger.transact(Transaction([session_row(each) for each in session_ids]))).rows
-        finally:
-            await ledger.aclose()
-        return sum(row is not None for row in rows)
-
-    return len(set(session_ids)) == len(session_ids) and asyncio.run(count()) <= 1
+    return Sums(turns, stuck, twice, missing, load.unanswered, load.revoked, load.resurrected, workers.killed, rotated)
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """One worker of a service on a SQLite file, for uvicorn: ``python -m uvicorn tests.promises.nginx_worker:app``.
 
-Its key ring is a file that it reads again five times a second. What may be done once is written down in a file of all workers, with
-its session.
+Its key ring is a file that it reads again five times a second. What may be done once is written down in a file of all workers.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
-from dcaf import Keyring, current_session
+from dcaf import Keyring
 from dcaf.core.keys import LiveKeyring
 from tests.promises.ledgers import Service, make_ledger
 
@@ -28,7 +27,7 @@ class Noted(Service):
     """It writes down what it does."""
 
     def do(self, message: str) -> None:
-        os.write(DONE, f"{message} {current_session().id}\n".encode())
+        os.write(DONE, f"{message}\n".encode())
 
 
 app: Any = Noted(make_ledger(FOLDER / "dcaf.db") if KEPT else None, LiveKeyring(load_ring, every_s=0.2)).app
