@@ -42,6 +42,9 @@ from dcaf.tools.results import Call, format_error
 from dcaf.tools.runner import ToolRunner
 from dcaf.tools.tool import Tool
 
+LAST_S: Final = 1.0
+"""How long a message may take that says that a call waits again: its client may have left."""
+
 MOST_TRIES: Final = 4
 """Times that the arguments of one waiting call are looked for: a client could send thousands of its id."""
 
@@ -207,6 +210,7 @@ class Execution:
                 await self._send_use(self._send, item.verdict.id)
             except BaseException as error:
                 self._take_back(item, error)
+                await run_shielded(functools.partial(self._send_as_waiting, self._send))
                 if isinstance(error, Exception):
                     raise ToolApprovalError(OVER) from error
                 raise
@@ -230,6 +234,11 @@ class Execution:
         give_back(item.used, item.verdict.id, now=self._clock())
         item.used, item.output = [], NOT_BEGUN
         item.error = error if isinstance(error, Exception) else None
+
+    async def _send_as_waiting(self, send: SendCheckpoint) -> None:
+        """Send the session in which a call waits again, whoever gets it: a store may keep the one in which it was used up."""
+        with anyio.move_on_after(LAST_S), suppress(Exception):
+            await send()
 
     async def _send_use(self, send: SendCheckpoint, id_: str) -> None:
         """Send the session in which a call is used. Where nothing carries it before the turn ends, the call runs all the same.

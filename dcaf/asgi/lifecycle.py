@@ -79,12 +79,13 @@ class ASGITurn(SessionTurn):
         carrier: The carrier of the session; None where the body carried it, or it is new.
         stale: The other carriers with a session; the client is to drop those, since the turn began a new one, or ends the session
             or makes it another one.
+        is_keyed: Whether the request has an Idempotency-Key, and may change something.
         adopts: Whether the application's own plain ``data.session`` is the new state, where nothing else changed it.
     """
 
     __slots__ = (
         *("_adopted", "_envelope", "_has_ended", "_was_changed", "_watcher", "adopts", "carrier", "config", "found"),
-        *("advice", "is_begun", "is_unnamed", "outer", "place", "presented", "scope", "stale"),
+        *("advice", "is_begun", "is_keyed", "is_unnamed", "outer", "place", "presented", "scope", "stale"),
     )
 
     def __init__(self, config: Config, scope: Scope) -> None:
@@ -98,6 +99,7 @@ class ASGITurn(SessionTurn):
         self.presented: Sequence[PresentedToken] = ()
         self.is_begun: bool = True
         self.is_unnamed: bool = False
+        self.is_keyed: bool = False
         self.carrier: Carrier | None = None
         self.stale: tuple[Carrier, ...] = ()
         self.adopts: bool = False
@@ -257,9 +259,22 @@ class ASGITurn(SessionTurn):
         return self.arrived or self._envelope is not None or self.is_changed or state_of(self.session).has_spent
 
     @property
+    def owes_commit(self) -> bool:
+        """Whether the store must learn of the turn, even where nothing changed and no answer carries the session.
+
+        It used something up, or its request has an Idempotency-Key, and must not be done again when it comes again.
+        """
+        return self.arrived and self.lease is not None and (self.is_keyed or state_of(self.session).has_spent)
+
+    @property
     def is_sent(self) -> bool:
         """Whether the client has the session as it is now, or none is due."""
         return not self.is_due or (self._envelope is not None and not self.is_changed)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether a store has kept a state of this turn already."""
+        return self.lease is not None and self._envelope is not None
 
     @property
     def is_over(self) -> bool:

@@ -48,9 +48,10 @@ class ClosingLifespan:
         try:
             await app(scope, self.receive, self.send)
         except Exception as error:
-            if self._has_asked or self._has_answered:
+            if self._has_answered:
                 await self._close_store()
-                raise
+            if self._has_asked or self._has_answered:
+                raise  # where nothing was answered, servers go on without a lifespan, and the store is needed
             logger.info("dcaf: the application serves no lifespan: %s", describe_raised(error))
         if not self._has_answered:
             await self._serve_alone()

@@ -74,10 +74,11 @@ class RequestSession(ASGITurn):
 
     def describe(self, claims: Claims | None) -> OpenRequest:
         """What the store is asked, with what tells this request from others."""
-        key = dict(self.scope["headers"]).get(b"idempotency-key")
+        key, is_safe = dict(self.scope["headers"]).get(b"idempotency-key"), self.scope["method"] in SAFE_METHODS
+        self.is_keyed: bool = bool(key) and not is_safe
         request = replace(
             super().describe(claims),
-            is_safe=self.scope["method"] in SAFE_METHODS,
+            is_safe=is_safe,
             idempotency_key=None if key is None else key.decode("latin-1"),
         )
         if self._identity is None and self._data is not None and not self._is_coming:

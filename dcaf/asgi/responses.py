@@ -217,8 +217,26 @@ class BodySender:
                 return
         else:
             self._check_unmodified(data)
+            if not await self._commit_unseen():
+                return
             await self._send(mark_private(turn, drop_stale(turn, start)))
         self._phase = AnswerPhase.PASSES
+
+    async def _commit_unseen(self) -> bool:
+        """Let the store know of a turn whose answer carries no session, where it must; False where a problem was sent instead.
+
+        The client keeps its token: nothing changed, so that it is of the same number as the one that is made here.
+        """
+        turn = self._turn
+        if not turn.owes_commit:
+            return True
+        try:
+            await turn.seal_envelope(ends_turn=True)
+        except (SessionError, SessionUnavailable) as refusal:
+            self._failed, self._phase = True, AnswerPhase.OVER
+            await send_problem(turn, refusal, self._send)
+            return False
+        return True
 
     def _check_adoption(self, start: Message) -> None:
         """A new state counts only in an answer of a route that ``plain=`` names, and with a status of success."""
@@ -346,7 +364,7 @@ def _forbid_storing(turn: ASGITurn, headers: Raw) -> Raw:
 
 def _is_due_by(turn: ASGITurn, carrier: Carrier) -> bool:
     """Whether the session goes out: it changed, or it came in and its client needs a new token to go on as long as it may."""
-    if turn.is_changed or (state_of(turn.session).has_spent and not turn.arrived):
+    if turn.is_changed or turn.owes_commit or (state_of(turn.session).has_spent and not turn.arrived):
         return True
     return turn.arrived and not (carrier.keeps and turn.config.sealer.rests(turn.session))
 

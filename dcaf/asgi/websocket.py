@@ -160,6 +160,9 @@ class SessionWebSocket(SocketConnection):
         if self._phase is ConnectionPhase.OPEN and not self._turn.is_sent:
             async with self._sending:
                 await self._send_session(ends_turn=False)
+        elif self._phase is ConnectionPhase.CLOSED and self._turn.is_kept and not self._turn.is_sent:
+            async with self._sending:  # its client has left, and a store has an earlier state of this turn: it gets the newest
+                await self._turn.seal_event(ends_turn=False)
         return self._phase is ConnectionPhase.OPEN
 
     async def finish(self) -> None:

@@ -360,13 +360,18 @@ class Sealer:
             The token, by the key that seals now, and the envelope with it; an empty one where the answer had the token alone.
 
         Raises:
-            SessionSuperseded: The key that had encrypted or sealed it is not known any more.
+            SessionSuperseded: The key that had encrypted or sealed it is not known any more, or it is bound to somebody else: the
+                session was rotated to another subject, or the first turn was of another conversation.
         """
         plain = _load_kept().decrypt_kept(self._keys, self._audience, session_id, kept)
         token, _, mirror = (plain or b"").partition(b"\n")
         opened = self.opened(token)
         if opened is None:
             raise SessionSuperseded(reason="key")
+        try:
+            binding.check(Claims.read(opened.claims), opened.suite, opened.key)
+        except SessionInvalid as error:  # to seal it anew would bind it to whoever asks
+            raise SessionSuperseded(reason=error.reason) from None
         standing = self._renew(opened, binding)
         pieces = build_envelope(standing, mirror, may_retry=True) if mirror else ()
         return b"".join(standing.token), b"".join(pieces)

@@ -275,7 +275,8 @@ if sys.platform != "win32":
 
 def find_absolute(path: str | os.PathLike[str]) -> Path:
     """An absolute path, whatever the current folder is later."""
-    name = os.fspath(require("path=", path, (str, os.PathLike), "the path of a file"))
+    require("path=", path, (str, os.PathLike), "the path of a file")
+    name = os.fspath(path)
     if not isinstance(name, str) or "\0" in name or not _is_name_of_file(name):
         raise ConfigurationError("path= takes the path of a file, in a text that a file system takes.")
     return Path(os.path.abspath(path))  # noqa: PTH100 - Path.absolute leaves `..` in it

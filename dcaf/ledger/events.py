@@ -25,6 +25,7 @@ LedgerEventName: TypeAlias = Literal[
     "taken",
     "unlocked",
 ]
+"""What happens in a ledger; see ``LedgerEvent``."""
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 

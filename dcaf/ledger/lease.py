@@ -272,12 +272,16 @@ class LedgerLease(StatelessLease):
         return _Before(self._session.row, session_id, self._session.subject, expires, answers, reads, standing)
 
     async def _write_end_of_before(self) -> None:
-        """End the session that a rotated one was, where no row of the new one is written in the same transaction."""
-        if self._before is not None:
-            outcome, rows = await self._transact(self._session_rows(), all_of(*self._standing()), self._before.writes())
+        """End the session that a rotated one was, where the row of the new one says only where its uses are."""
+        if self._is_new and self._root is not None:
+            # With a number, so that level L2 can adopt the session.
+            root: Columns = {"root": self._root, "sequence": 0, "expires": self.ledger.terms.expires(self._born)}
+            writes: list[Write] = [Put(self._session.row, root), *([] if self._before is None else self._before.writes())]
+            outcome, rows = await self._transact(self._session_rows(), all_of(*self._standing()), writes)
             if not outcome.applied:
                 raise self._explain(rows, outcome.now_ms)
-            self.ledger.events.report("rotated", self._before.session_id)
+            if self._before is not None:
+                self.ledger.events.report("rotated", self._before.session_id)
         self._is_new, self._before = False, None
 
     def _standing(self) -> list[Condition | None]:

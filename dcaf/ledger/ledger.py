@@ -105,6 +105,13 @@ class Ledger:
     Attributes:
         level: ``"L2"``, or ``"L1"`` without freshness.
         engine: The engine.
+        audience: The audience.
+        absolute_timeout: For how long what has ended is remembered.
+        terms: The settings that its turns need.
+        events: What reports its events.
+        renewals: What renews the claims of its turns.
+        marker: When its roll-out began, in milliseconds since the epoch; None where no sessions of before it are taken in, and
+            until ``prepare`` has read it.
     """
 
     def __init__(

@@ -153,9 +153,9 @@ class Opening:
             await self._refuse_or_adopt(claims, rows, outcome.now_ms)
             return
         self._lease.epoch = claims.ep
+        self._lease.note(rows[self._presented.row])
         if not self._terms.freshness:
             return
-        self._lease.note(rows[self._presented.row])
         if self._terms.branches:
             self._lease.sequence = number(rows[self._presented.row], "top") + 1
         if not self._presented.request.is_safe:
@@ -276,6 +276,7 @@ class Opening:
         if not outcome.applied:
             return False
         self._lease.epoch = epoch
+        self._lease.note(rows[row])
         if holds:
             self._lease.take(holds=True)
         self._ledger.events.report("adopted", presented.request.session_id)

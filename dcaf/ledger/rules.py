@@ -197,7 +197,8 @@ def find_lost(presented: Presented, rows: Rows, claims: Claims, *, now_ms: int, 
 
     Raises:
         IdempotencyKeyReused: The Idempotency-Key was used for another request.
-        SessionSuperseded: It was used for this one, and the session has gone on since.
+        SessionSuperseded: It was used for this one, and the session has gone on since; or nobody can tell for which one, and the
+            session is bound to nobody.
     """
     row = rows[presented.row]
     assert row is not None
@@ -205,6 +206,8 @@ def find_lost(presented: Presented, rows: Rows, claims: Claims, *, now_ms: int, 
     is_next = number(row, "base") <= claims.seq < number(row, "sequence") and not row["is_presented"]
     if presented.keyed is not None and keyed is not None:
         check_key(keyed, presented)
+        if keyed["identity"] is None and presented.request.binding.subject is None:
+            raise SessionSuperseded(reason="seq")  # its body was not read whole: whoever knows the key may ask for something else
         is_newest = row["answer"] == presented.keyed.key and (is_next or claims.seq == number(row, "sequence"))
         if not (branches or is_newest):
             raise SessionSuperseded(reason="seq")

@@ -52,6 +52,7 @@ def test_who_logs_out_ends_the_session_for_every_copy_and_the_conversation_goes_
     assert visitor.button("Log out").is_disabled(), "it has ended already"
     assert visitor.page.locator(":focus").get_attribute("id") == "said"
     visitor.press("Replay an older turn")
+    assert "Replayed turn 3" in visitor.text("verdict"), "the newest carries the session, and is older now"
     assert "Refused: 409 session-ended" in visitor.text("verdict")
     assert "This service (L2) knows that this session is over" in visitor.text("verdict")
     checked(visitor, "7-logged-out")

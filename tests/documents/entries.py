@@ -31,6 +31,8 @@ from tests.documents.objects import (
 Links: TypeAlias = Mapping[str, str]
 """Canonical path of a public object -> the link to its entry."""
 
+LONGEST_LINE = 132
+
 WIDTH: Final = 84
 """Of code, so that the site need not scroll it."""
 
@@ -112,7 +114,9 @@ def _write_function(item: Function, links: Links) -> Iterator[str]:
 def _write_value(item: Object) -> Iterator[str]:
     value = unquote(getattr(item, "value", None))
     if value and len(value) <= LONGEST_VALUE and not re.search(r"\b_\w", value):
-        yield from ["```py", f"{item.name} = {value}", "```", ""]
+        line = f"{item.name} = {value}"
+        wrapped = textwrap.wrap(line, LONGEST_LINE, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+        yield from ["```py", *([line] if len(line) <= LONGEST_LINE else wrapped), "```", ""]
     if item.docstring:
         yield from _write_prose(item.docstring)
 

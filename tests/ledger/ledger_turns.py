@@ -125,8 +125,9 @@ class World:
         headers += [(b"x-user", subject.encode())] if subject else []
         return await self.exchange(scope_of(method, f"/{how}", headers), body, leaves_after)
 
-    async def exchange(self, scope: Any, body: bytes, leaves_after: int | None = None) -> Answer:
-        pending, answer, sent = [{"type": "http.request", "body": body, "more_body": False}], Answer(), 0
+    async def exchange(self, scope: Any, body: bytes, leaves_after: int | None = None, *, more: bytes | None = None) -> Answer:
+        pending, answer, sent = [{"type": "http.request", "body": body, "more_body": more is not None}], Answer(), 0
+        pending = [*([] if more is None else [{"type": "http.request", "body": more, "more_body": False}]), *pending]
 
         async def receive() -> Any:
             return pending.pop() if pending else {"type": "http.disconnect"}

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from dcaf.core import Key, Keyring
+from dcaf.core.claims import Binding
 from dcaf.engines import Record
 from dcaf.ledger import rules
+from tests.asgi.wire import JSON_TYPE, scope_of
 from tests.ledger.ledger_turns import RING, claims_of, number_of, run
 
 CONFLICT = (409, "session-conflict")
@@ -69,6 +71,22 @@ def test_control_without_that_rule_whoever_copied_an_old_token_gets_the_new_one(
     world = build()
     _, again = lose(world, lambda old: world.turn(old, subject=None, say="another"), subject=None)
     assert again.session is not None
+
+
+@pytest.mark.parametrize(("subject", "told"), [("ada", CONFLICT), (None, SUPERSEDED)], ids=["bound", "unbound"])
+def test_a_key_alone_gives_an_unbound_session_to_nobody(build: Any, subject: str | None, told: Any) -> None:
+    world = build(middleware={"carriers": ("header",)})
+    user = [] if subject is None else [(b"x-user", subject.encode())]
+
+    async def scenario() -> Any:
+        first = await world.exchange(scope_of("POST", "/count", [JSON_TYPE, *user]), b"{}")
+        token = (b"dcaf-session", first.headers["dcaf-session"].encode())
+        sent = scope_of("POST", "/count", [(b"content-type", b"image/png"), *user, token, (b"idempotency-key", b"k1")])
+        return [await world.exchange(dict(sent), image, more=b"the rest") for image in (b"one", b"other")]
+
+    lost, again = run(scenario)
+    assert (lost.status, again.told) == (200, told)
+    assert (again.headers.get("dcaf-session") == lost.headers["dcaf-session"]) is (subject is not None)
 
 
 def test_another_holder_gets_nothing(build: Any) -> None:
@@ -145,6 +163,40 @@ def test_an_untouched_turn_with_a_key_is_answered_once(build: Any) -> None:
     _, again = lose(world, lambda old: world.turn(old, "read", key="k1"), "read", key="k1")
     assert (again.told, again.value["applied"]) == (CONFLICT, True)
     assert world.ran == ["count", "read"]
+
+
+def test_a_turn_with_a_key_whose_answer_carries_no_session_is_done_once(build: Any) -> None:
+    world = build()
+    lost, again = lose(world, lambda old: world.turn(old, "text", key="k1"), "text", key="k1")
+    assert (lost.status, again.told, again.value["applied"]) == (200, CONFLICT, True)
+    assert run(lambda: world.turn(again.session)).value["n"] == 2
+    assert world.ran == ["count", "text", "count"]
+
+
+def test_an_untouched_turn_with_a_key_is_done_once_where_the_cookie_need_not_be_written_anew(build: Any) -> None:
+    world = build(middleware={"carriers": ("cookie",)})
+    user = (b"x-user", b"ada")
+
+    async def scenario() -> Any:
+        first = await world.exchange(scope_of("POST", "/count", [JSON_TYPE, user]), b"{}")
+        cookie = (b"cookie", first.headers["set-cookie"].partition(";")[0].encode())
+        sent = scope_of("POST", "/read", [JSON_TYPE, user, cookie, (b"idempotency-key", b"k1")])
+        return await world.exchange(dict(sent), b"{}"), await world.exchange(dict(sent), b"{}")
+
+    lost, again = run(scenario)
+    assert (lost.status, again.told, again.value["applied"]) == (200, CONFLICT, True)
+    assert world.ran == ["count", "read"]
+
+
+def test_a_text_is_refused_where_its_turn_with_a_key_cannot_be_committed(build: Any) -> None:
+    world = build()
+
+    async def scenario() -> Any:
+        first = await world.turn()
+        world.in_turn = lambda session: world.ledger.revoke(claims_of(first.session)["sid"])
+        return await world.turn(first.session, "text", key="k1")
+
+    assert run(scenario).told == (409, "session-ended")
 
 
 def test_an_untouched_turn_without_a_key_is_done_again(build: Any) -> None:
@@ -251,6 +303,39 @@ def test_a_first_turn_that_rotated_its_session_is_answered_again(build: Any) -> 
 
     lost, again = run(scenario)
     assert (again.told, again.value["applied"], again.session) == (CONFLICT, True, lost.session)
+
+
+NEWER_RING = Keyring(Key.from_bytes("k8", bytes(range(1, 33))), RING.active)
+
+
+@pytest.mark.parametrize("ring", [RING, NEWER_RING], ids=["same key", "newer key"])
+@pytest.mark.parametrize("how", ["rotate-bob", "count"], ids=["another subject", "another conversation"])
+def test_the_answer_of_a_first_turn_is_given_to_nobody_whom_its_session_is_not_bound_to(
+    build: Any, how: str, ring: Keyring
+) -> None:
+    again, after = _ask_again_elsewhere(build, how, ring)
+    assert (again.told, again.session, after) == (SUPERSEDED, None, [how])
+
+
+def test_control_a_session_that_is_sealed_for_whoever_asks_is_noticed(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Binding, "check", lambda *args: None)
+    again, _ = _ask_again_elsewhere(build, "rotate-bob", NEWER_RING)
+    assert again.told == CONFLICT
+    assert claims_of(again.session)["sub"] == Binding("shop", "ada", "1").digests("dcaf1s", NEWER_RING.active)[0]
+
+
+def _ask_again_elsewhere(build: Any, how: str, ring: Keyring) -> tuple[Any, list[str]]:
+    """What a first turn's second request gets, where it is of another conversation, or its session of another subject by then."""
+    threads = iter(["1", "1" if how.startswith("rotate") else "2"])
+    told = {"conversation": lambda scope, body: next(threads)}
+    world = build(middleware=told)
+    after = build(engine=world.engine, clock=world.clock, middleware={**told, "keys": ring})
+
+    async def scenario() -> Any:
+        await world.turn(None, how, key="k1")
+        return await after.turn(None, how, key="k1")
+
+    return run(scenario), world.ran + after.ran
 
 
 def test_a_session_that_its_first_turn_ended_is_not_begun_twice(build: Any) -> None:

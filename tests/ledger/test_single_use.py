@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -72,8 +72,21 @@ def uses_after_rotations(world: Any) -> list[bool]:
     return used
 
 
-def test_what_was_used_stays_so_when_the_session_goes_on_under_another_id(build: Any) -> None:
-    assert uses_after_rotations(build()) == [True, False, True, False, False]
+def test_what_was_used_stays_so_when_the_session_goes_on_under_another_id(build: Any, freshness: bool) -> None:
+    assert uses_after_rotations(build(freshness=freshness)) == [True, False, True, False, False]
+
+
+def test_what_was_used_stays_so_when_a_rotated_session_is_adopted(build: Any) -> None:
+    before = build(freshness=False)
+    after = build(engine=before.engine, clock=before.clock, adopt_until=datetime(2999, 1, 1, tzinfo=UTC))
+
+    async def scenario() -> None:
+        session = (await before.turn()).session
+        for world, how in ((before, "once-a"), (before, "rotate"), (after, "once-a"), (after, "count"), (after, "once-a")):
+            session = (await world.turn(session, how)).session or session
+
+    run(scenario)
+    assert (before.used, after.used) == ([True], [False, False])
 
 
 def test_control_uses_by_the_id_alone_are_forgotten_by_a_rotation(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,9 +119,9 @@ def look(path: Path, known: Known) -> tuple[int, Known]:
     async def go_on(service: Service, user: str, session: Any) -> bool:
         end = time.monotonic() + STUCK_S
         while time.monotonic() < end:
-            got = await exchange(service.app, "look", session, user=user, method="GET")
+            got = await exchange(service.app, "look", session, user=user)  # a GET has the session of a lost answer in a header
             if got.status == 200:
-                known.held[user] = session
+                known.held[user] = got.newest or session
                 return True
             if got.newest is None and got.code != "session-conflict":
                 known.held[user] = None
