@@ -274,8 +274,9 @@ def hkdf_sha256(secret: bytes, info: bytes, *, salt: bytes = b"", length: int = 
 class LiveKeyring(Keyring):
     """A ring that a function loads again at intervals, so that rotating a key needs no restart.
 
-    Where the function fails, the ring before stays; so it does where a key is missing, until the next load misses it too, because a
-    file that is being written is not a smaller ring. Both are logged. ``Key.from_bytes(revoked=True)`` drops a key at once.
+    Where the function fails, the ring before stays. A key that is missing stays until the next load misses it too, because a file
+    that is being written is not a smaller ring; what was loaded beside it verifies at once. Both are logged.
+    ``Key.from_bytes(revoked=True)`` drops a key at once.
 
     Args:
         load: Returns the current ring, from a file or a key management service. It is called while a request waits.
@@ -333,13 +334,24 @@ class LiveKeyring(Keyring):
         return self._ring
 
     def _adopt(self, ring: Keyring) -> None:
-        """Use a ring from now on; one that lacks keys only when it lacks them a second time."""
-        missed = frozenset(self._ring._keys.keys() - ring._keys.keys())
-        if missed <= self._missed:
-            self._ring, self._missed = ring, frozenset()
+        """Use a ring from now on. Keys that it lacks for the first time are kept until the next reading."""
+        lacking = frozenset(self._ring._keys.keys() - ring._keys.keys())
+        kept, self._missed = lacking - self._missed, lacking
+        if not kept:
+            self._ring = ring
             return
-        self._missed = missed
-        logger.warning("dcaf: the key ring that was read lacks keys; the one before stays until the next reading lacks them too")
+        self._ring = self._with_kept(ring, kept)
+        logger.warning("dcaf: the key ring that was read lacks keys; they still verify until the next reading lacks them too")
+
+    def _with_kept(self, ring: Keyring, kept: frozenset[str]) -> Keyring:
+        """A ring that verifies with the keys that were read and with those that are kept.
+
+        It signs as before, if the key that signed was read again: one that other processes may have dropped must not sign.
+        """
+        before, signed = self._ring._keys, self._ring._active
+        keys = {**ring._keys, **{kid: key for kid, key in before.items() if kid in kept or (key.revoked and kid in ring._keys)}}
+        signs = [keys[kid] for kid in (signed.kid, ring._active.kid) if kid in ring._keys and not keys[kid].revoked]
+        return Keyring(signs[0] if signs else signed, *keys.values())
 
 
 @lru_cache(maxsize=256)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from dcaf.core.errors import SessionConflict, SessionEnded, SessionError
-from dcaf.core.store import OpenRequest, Sealed, StatelessLease
+from dcaf.core.store import OpenRequest, Sealed, StatelessLease, digest_parts
 from dcaf.engines import (
     AllOf,
     AnyOf,
@@ -40,7 +40,7 @@ from dcaf.ledger.rules import (
     is_mine,
     number,
 )
-from dcaf.ledger.tables import ANSWERS, STORE_ROW, answer_row, session_row, use_row
+from dcaf.ledger.tables import ANSWERS, DIGEST_BYTES, STORE_ROW, answer_row, session_row, use_row
 
 if TYPE_CHECKING:
     from dcaf.ledger.events import LedgerEvents
@@ -118,6 +118,14 @@ class LedgerLease(StatelessLease):
         key, root = (None, None) if row is None else (row["answer"], row["root"])
         self._last_answer = Record(ANSWERS, key) if isinstance(key, bytes) else None
         self._root = root if isinstance(root, bytes) else None
+
+    def share_uses(self, keyed: Record) -> None:
+        """Have each try of a first turn use things up in one place: what it begins when it is sent again is another session.
+
+        Args:
+            keyed: The row of its answer, by subject and Idempotency-Key.
+        """
+        self._root = digest_parts(b"uses", keyed.key, self._session.digest or b"")[:DIGEST_BYTES]
 
     def raise_epoch(self, epoch: int) -> None:
         """Go on in a newer epoch: every other session of the subject was logged out."""
@@ -237,7 +245,7 @@ class LedgerLease(StatelessLease):
         return None
 
     def _use_row(self, key: str) -> Record:
-        """The row of what may be used once, the same before and after a rotation."""
+        """The row of what may be used once, the same before and after a rotation, and in each try of a first turn."""
         return use_row(self._root or self._session.row.key, key)
 
     def _held_row(self) -> Record | None:

@@ -114,6 +114,7 @@ class Opening:
             await self._answer_again(keyed, row)
         elif keyed is not None:
             lease.take(marks=True)
+            lease.share_uses(keyed)
 
     async def _answer_again(self, keyed: Record, row: Row) -> None:
         """Answer a request whose Idempotency-Key was used before by the session that it began.

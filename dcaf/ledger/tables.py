@@ -43,7 +43,8 @@ SESSIONS: Final = Table(
 """Session id -> what is known of it.
 
     subject       digest of whom it is bound to; None for nobody
-    root          key of the first session of those that it was rotated from, for what was used up; None where it was not
+    root          for what was used up: key of the first session of those that it was rotated from, or digest of the Idempotency-Key
+                  with which it was begun; None where it is the session's own
     epoch         of that subject, as its tokens have it
     sequence      number of its newest state
     base          number with which the turn that committed last had begun
@@ -71,7 +72,7 @@ The box is last, so that nobody reads through it to what stands behind. While th
 """
 
 USES: Final = Table("dcaf_uses", {"claim": bytes, "expires": int})
-"""Id of a session, the first one where it was rotated, and digest of a key -> the turn that has used the key up."""
+"""Root of a session, or its id where it has none, and digest of a key -> the turn that has used the key up."""
 
 EPOCHS: Final = Table("dcaf_epochs", {"epoch": int})
 """Digest of audience and subject -> the epoch. A row never expires."""
@@ -109,7 +110,7 @@ def use_row(root: bytes, key: str) -> Record:
     """The row of what may be used once in a session, and in what it was rotated to.
 
     Args:
-        root: The key of the first of these sessions.
+        root: The key of the first of these sessions, or what their rows have as ``root``.
         key: What is used.
     """
     return Record(USES, root + hashlib.sha256(key.encode()).digest()[:DIGEST_BYTES])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -137,6 +139,87 @@ def test_a_revoked_key_is_dropped_at_the_first_reading_and_a_missing_one_at_the_
     assert live.active is NEW
     clock.now = 240
     assert live.active.kid == "other"
+
+
+KEYS = [Key.generate(f"k{at}") for at in range(9)]
+
+
+def read_in_turn(*rings: Keyring) -> tuple[LiveKeyring, Callable[[], None]]:
+    """A live ring over some rings, and what has it read the next one."""
+    clock, given = Clock(), iter(rings)
+    live = LiveKeyring(lambda: next(given), clock=clock)
+
+    def read() -> None:
+        clock.now += 60
+        assert live.active.kid
+
+    return live, read
+
+
+def test_a_reading_that_adds_a_key_and_lacks_another_verifies_with_both_and_signs_as_before() -> None:
+    live, read = read_in_turn(Keyring(NEW, OLD), Keyring(THIRD, NEW))
+    read()
+    assert (live.find("third"), live.find("old"), live.active, live.signer(0)) == (THIRD, OLD, NEW, NEW)
+
+
+def test_a_reading_that_revokes_a_key_and_lacks_another_drops_the_revoked_one_at_once() -> None:
+    revoked = Key.from_bytes("new", NEW.secret, revoked=True)
+    live, read = read_in_turn(Keyring(NEW, OLD), Keyring(THIRD, revoked))
+    read()
+    assert (live.find("new"), live.find("old"), live.active) == (None, OLD, THIRD)
+
+
+def test_a_key_that_was_revoked_stays_so_where_a_reading_lacks_another_one() -> None:
+    live, read = read_in_turn(Keyring(NEW, Key.from_bytes("old", OLD.secret, revoked=True)), Keyring(OLD))
+    read()
+    assert (live.find("old"), live.active) == (None, NEW)
+
+
+def test_a_key_that_a_reading_lacks_verifies_once_more_and_signs_no_more() -> None:
+    live, read = read_in_turn(Keyring(OLD), Keyring(NEW))
+    read()
+    assert (live.active, live.signer(0), live.find("old")) == (NEW, NEW, OLD), "other processes have dropped it perhaps"
+
+
+def test_an_id_with_another_secret_is_taken_up_also_where_a_reading_lacks_a_key() -> None:
+    other = Key.generate("new")
+    live, read = read_in_turn(Keyring(NEW, OLD), Keyring(other))
+    read()
+    assert (live.find("new"), live.active, live.find("old")) == (other, other, OLD)
+
+
+def count_unknown(keep: int) -> int:
+    """How often a process that reads a ring more seldom than keys leave it does not know the key that signs elsewhere."""
+    rings = [Keyring(KEYS[at], *KEYS[max(0, at - keep) : at], KEYS[at + 1]) for at in range(len(KEYS) - 1)]
+    live, read = read_in_turn(*rings)
+    unknown = 0
+    for ring in rings[1:]:
+        read()
+        unknown += live.find(ring.active.kid) is None
+    return unknown
+
+
+def test_keys_that_leave_the_ring_at_every_reading_never_hide_the_one_that_signs() -> None:
+    assert count_unknown(keep=2) == 0
+
+
+def test_a_key_goes_at_the_second_reading_also_where_each_reading_lacks_another_one() -> None:
+    live, read = read_in_turn(*(Keyring(key, after) for key, after in pairwise(KEYS)))
+    for _ in range(4):
+        read()
+    assert [key.kid for key in KEYS if live.find(key.kid)] == ["k3", "k4", "k5"]
+    assert live.active is KEYS[4]
+
+
+def keep_all_of_before(self: LiveKeyring, ring: Keyring) -> None:
+    """Broken: a reading that lacks a key teaches nothing."""
+    missed = frozenset(self._ring._keys.keys() - ring._keys.keys())
+    self._ring, self._missed = (ring, frozenset[str]()) if missed <= self._missed else (self._ring, missed)
+
+
+def test_control_a_ring_that_stays_as_it_was_does_not_know_the_key_that_signs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LiveKeyring, "_adopt", keep_all_of_before)
+    assert count_unknown(keep=2) > 0
 
 
 def test_a_live_ring_may_be_given_by_the_function_of_another_one() -> None:

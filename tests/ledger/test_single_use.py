@@ -7,8 +7,9 @@ import json
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from dcaf.core import SessionConflict, SessionEnded, SessionHost
 from dcaf.core.single_use import spend
 from dcaf.ledger.tables import use_row
+from dcaf.testing import FrozenClock
 from tests.ledger.ledger_turns import AUDIENCE, RING, claims_of, run
 
 
@@ -90,6 +92,66 @@ def test_what_was_used_stays_so_when_a_rotated_session_is_adopted(build: Any) ->
 def test_control_uses_by_the_id_alone_are_forgotten_by_a_rotation(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dcaf.ledger.lease.LedgerLease._use_row", lambda self, key: use_row(self._session.row.key, key))
     assert uses_after_rotations(build()) == [True, True, True, True, True]
+
+
+DIES = """
+import os, sys, time
+from dcaf.engines import SqliteEngine
+from tests.ledger.ledger_turns import World, run
+async def die(session):
+    print(await session.once("a"), flush=True)
+    os._exit(9)
+world = World(SqliteEngine(sys.argv[1], clock=lambda: float(sys.argv[2])))
+world.in_turn = die
+run(lambda: world.turn(None, key="k1"))
+"""
+
+
+def uses_after_a_death(build: Any, tmp_path: Path, *, say: str | None = None, key: str = "k1") -> list[bool]:
+    """What a first turn is told that uses something up, where a process died between that and the commit of a first turn."""
+    clock = FrozenClock()
+    command = [sys.executable, "-c", DIES, str(tmp_path / "dcaf.db"), str(clock())]
+    assert subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout == "True\n"
+    world = build(clock=clock)
+
+    async def use(session: Any) -> None:
+        world.used.append(await session.once("a"))
+
+    async def scenario() -> None:
+        assert (await world.turn(None, key="k1")).code == "session-conflict", "it may still go on"
+        clock.tick(timedelta(seconds=16))
+        world.in_turn = use
+        begun = await world.turn(None, key=key, say=say)
+        assert begun.status == 200
+        await world.turn(begun.session)
+
+    run(scenario)
+    used: list[bool] = world.used
+    return used
+
+
+def test_a_first_turn_whose_process_died_does_not_use_once_more_when_it_is_sent_again(
+    build: Any, kind: str, tmp_path: Path
+) -> None:
+    if kind == "memory":
+        return  # it dies with its process
+    assert uses_after_a_death(build, tmp_path) == [False, False]
+
+
+@pytest.mark.parametrize("other", [{"say": "another"}, {"key": "k2"}])
+def test_another_first_turn_uses_for_itself(build: Any, kind: str, tmp_path: Path, other: Any) -> None:
+    if kind == "memory":
+        return
+    assert uses_after_a_death(build, tmp_path, **other) == [True, False]
+
+
+def test_control_uses_by_the_id_alone_are_done_again_by_a_first_turn_that_is_sent_again(
+    build: Any, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind == "memory":
+        return
+    monkeypatch.setattr("dcaf.ledger.lease.LedgerLease.share_uses", lambda self, keyed: None)
+    assert uses_after_a_death(build, tmp_path) == [True, False]
 
 
 def test_several_are_used_together_or_none_of_them(build: Any) -> None:
