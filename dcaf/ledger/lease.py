@@ -135,25 +135,26 @@ class LedgerLease(StatelessLease):
         """Use up keys in the transaction that checks claim, tombstone and epoch once more."""
         uses = {key: self._use_row(key) for key in keys}
         expires = self.ledger.terms.expires(self._born)
+        coming = {*keys} - self._spent
+        self._spent |= coming  # from here on: where this is cancelled, it may have been applied all the same
         outcome, rows = await self._transact(
             [*self._session_rows(), *uses.values()],
             all_of(*self._standing(), *(Not(Exists(use)) for use in uses.values())),
             [Put(use, {"claim": self.claim, "expires": expires}) for use in uses.values()],
         )
         if outcome.applied:
-            self._spent.update(keys)
             return True
+        self._spent -= coming
         if not any(rows[use] is not None for use in uses.values()) or self._has_lost(rows, outcome.now_ms):
             raise self._explain(rows, outcome.now_ms)
         return False
 
     async def give_back(self, keys: Sequence[str]) -> None:
         """Remove the uses of these keys that are this turn's own."""
-        own = self._spent.intersection(keys)
-        uses = [self._use_row(key) for key in own]
-        if uses:
-            await self._transact(uses, all_of(*(Is(use, "claim", self.claim) for use in uses)), [Delete(use) for use in uses])
-            self._spent -= own
+        for key in self._spent.intersection(keys):
+            use = self._use_row(key)
+            await self._transact([use], Is(use, "claim", self.claim), [Delete(use)])
+            self._spent.discard(key)
 
     async def commit(self, sealed: Sealed, *, ends_turn: bool) -> None:
         """Write number, claim and answer, if no other turn came first. What changed nothing is not written."""

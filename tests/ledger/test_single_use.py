@@ -16,6 +16,7 @@ import pytest
 
 from dcaf.core import SessionConflict, SessionEnded, SessionHost
 from dcaf.core.single_use import spend
+from dcaf.ledger.lease import LedgerLease
 from dcaf.ledger.tables import use_row
 from dcaf.testing import FrozenClock
 from tests.ledger.ledger_turns import AUDIENCE, RING, claims_of, run
@@ -162,6 +163,52 @@ def test_several_are_used_together_or_none_of_them(build: Any) -> None:
             return [await spend(turn.session, keys) for keys in (["a", "b"], ["b", "c"], ["c"], ["a", "c"])]
 
     assert run(scenario) == [True, False, True, False]
+
+
+def given_back_after_a_cancellation(world: Any) -> list[bool]:
+    """What is said of a key after somebody gave up while it was used, and gave it back."""
+    entered = asyncio.Event()
+    transact = world.ledger.transact
+
+    async def slowly(transaction: Any) -> Any:
+        outcome = await transact(transaction)
+        if any(write.record.table.name == "dcaf_uses" for write in transaction.writes) and not entered.is_set():
+            entered.set()
+            await asyncio.sleep(60)
+        return outcome
+
+    async def scenario() -> list[bool]:
+        async with host_of(world).turn(None, subject="ada") as turn:
+            turn.session["n"] = 1
+            world.ledger.transact = slowly
+            asking = asyncio.ensure_future(spend(turn.session, ["a"]))
+            await entered.wait()
+            asking.cancel()
+            await asyncio.wait([asking])
+            await turn.session._state.lease.give_back(["a"])
+            return [await spend(turn.session, ["a"]) for _ in range(2)]
+
+    found: list[bool] = run(scenario)
+    return found
+
+
+def test_what_was_used_while_somebody_gave_up_can_be_given_back(build: Any) -> None:
+    assert given_back_after_a_cancellation(build()) == [True, False]
+
+
+def test_control_a_use_that_counts_when_its_answer_is_there_is_never_given_back(
+    build: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def spend_and_note(self: Any, keys: Any) -> bool:
+        try:
+            return await ask(self, keys)
+        except asyncio.CancelledError:
+            self._spent -= {*keys}
+            raise
+
+    ask = LedgerLease.spend
+    monkeypatch.setattr(LedgerLease, "spend", spend_and_note)
+    assert given_back_after_a_cancellation(build()) == [False, False]
 
 
 def test_what_was_used_stays_so_when_the_turn_fails(build: Any) -> None:

@@ -97,6 +97,11 @@ class TurnedLoop(asyncio.SelectorEventLoop):
         return super().time() + self.ahead_s
 
 
+def find_ada(_: Any) -> str:
+    """Who calls."""
+    return "ada"
+
+
 @dataclass
 class Trial:
     """One turn with what happens to it.
@@ -133,7 +138,8 @@ class Trial:
     @property
     def app(self) -> Any:
         """The service."""
-        return APP if self.store is None else create_app(AGENT, keys=RING, audience=AUDIENCE, store=self.store)
+        # Of a subject: what an anonymous client has lost on a socket, where no request is known again, is lost for good.
+        return APP if self.store is None else create_app(AGENT, keys=RING, audience=AUDIENCE, store=self.store, subject=find_ada)
 
     @asynccontextmanager
     async def session(self, held: Session | None) -> AsyncGenerator[Session]:
