@@ -8,7 +8,7 @@ import pytest
 
 from dcaf.engines import MemoryEngine, SqliteEngine
 from dcaf.testing import FrozenClock
-from tests.ledger.ledger_turns import World
+from tests.ledger.ledger_world import World
 
 
 @pytest.fixture(params=["memory", "sqlite"])

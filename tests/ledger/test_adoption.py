@@ -11,7 +11,7 @@ import pytest
 from dcaf.asgi import SessionMiddleware
 from dcaf.engines import Delete, Transaction
 from dcaf.ledger.tables import SESSIONS, STORE, STORE_ROW, TABLES
-from tests.ledger.ledger_turns import AUDIENCE, RING, World, claims_of, find_subject, number_of, run
+from tests.ledger.ledger_world import AUDIENCE, RING, World, claims_of, find_subject, number_of, run
 
 ENDED = (409, "session-ended")
 CONFLICT = (409, "session-conflict")

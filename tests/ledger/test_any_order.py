@@ -21,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from dcaf.core import SessionError
 from dcaf.engines import Exists, Is, MemoryEngine, SqliteEngine
 from dcaf.testing import FrozenClock
-from tests.ledger.ledger_turns import World, claims_of, number_of
+from tests.ledger.ledger_world import World, claims_of, number_of
 
 ENDED, SUPERSEDED = (409, "session-ended"), (409, "session-superseded")
 BUSY, REUSED, FINE = (409, "session-conflict"), (422, "idempotency-key-reused"), (200, None)

@@ -14,7 +14,7 @@ from dcaf.core import SessionHost
 from dcaf.engines import Delete, Exists, Record, Transaction
 from dcaf.ledger.tables import ANSWERS, EPOCHS, SESSIONS, STORE_ROW, epoch_row, session_row
 from dcaf.testing import FrozenClock
-from tests.ledger.ledger_turns import AUDIENCE, RING, claims_of, run
+from tests.ledger.ledger_world import AUDIENCE, RING, claims_of, run
 
 ENDED = (409, "session-ended")
 

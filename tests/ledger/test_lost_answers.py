@@ -14,7 +14,7 @@ from dcaf.core.claims import Binding
 from dcaf.engines import Record
 from dcaf.ledger import rules
 from tests.asgi.wire import JSON_TYPE, scope_of
-from tests.ledger.ledger_turns import RING, claims_of, number_of, run
+from tests.ledger.ledger_world import RING, claims_of, number_of, run
 
 CONFLICT = (409, "session-conflict")
 SUPERSEDED = (409, "session-superseded")

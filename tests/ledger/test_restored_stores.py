@@ -13,7 +13,7 @@ import pytest
 
 from dcaf.engines import SqliteEngine
 from dcaf.testing import FrozenClock
-from tests.ledger.ledger_turns import World, run
+from tests.ledger.ledger_world import World, run
 
 ENDED = (409, "session-ended")
 

@@ -12,7 +12,7 @@ from dcaf.engines import Transaction
 from dcaf.ledger import Ledger
 from dcaf.ledger.tables import SESSIONS
 from tests.asgi.wire import AUDIENCE
-from tests.ledger.ledger_turns import number_of, run
+from tests.ledger.ledger_world import number_of, run
 from tests.seam.seam_turns import Client, service, talked
 
 

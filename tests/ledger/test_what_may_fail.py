@@ -19,7 +19,7 @@ from dcaf.core.errors import CommitUnknownError, EngineError
 from dcaf.engines import MemoryEngine, SqliteEngine, Transaction
 from dcaf.ledger import Ledger, LedgerEvent
 from dcaf.testing import FrozenClock
-from tests.ledger.ledger_turns import AUDIENCE, RING, World, claims_of, run
+from tests.ledger.ledger_world import AUDIENCE, RING, World, claims_of, run
 
 UNAVAILABLE = (503, "session-unavailable")
 

@@ -30,7 +30,7 @@ from dcaf.ledger import Ledger, LedgerEventName
 from dcaf.ledger.events import LEVELS
 from dcaf.testing import Reply, SessionClient
 from tests.forked import Forked
-from tests.package.servers import DCAF, served
+from tests.package.cli_servers import DCAF, served
 
 CLINIC: Final = """
 import anyio

@@ -16,7 +16,7 @@ from dcaf import Key
 from dcaf.cli import main
 from dcaf.client import Client
 from dcaf.testing import Reply, SessionClient
-from tests.package.servers import DCAF, START_S, served
+from tests.package.cli_servers import DCAF, START_S, served
 
 SHOP: Final = """
 from dcaf import Keyring, Session

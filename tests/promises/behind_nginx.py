@@ -86,7 +86,7 @@ class Workers:
         command = [sys.executable, "-m", "uvicorn", "--host", "127.0.0.1", "--port", str(port), "--log-level", "critical"]
         given = {"DCAF_TEST_FOLDER": str(self.folder), "DCAF_TEST_KEPT": "yes" if self.is_kept else "no", "PYTHONPATH": str(ROOT)}
         return subprocess.Popen(
-            [*command, "tests.promises.nginx_worker:app"],
+            [*command, "--factory", "tests.promises.nginx_worker:create_app"],
             cwd=ROOT,
             env={**os.environ, **given},
             stdout=subprocess.DEVNULL,

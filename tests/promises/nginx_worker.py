@@ -1,4 +1,4 @@
-"""One worker of a service on a SQLite file, for uvicorn: ``python -m uvicorn tests.promises.nginx_worker:app``.
+"""One worker of a service on a SQLite file, for uvicorn: ``python -m uvicorn --factory tests.promises.nginx_worker:create_app``.
 
 Its key ring is a file that it reads again five times a second. What may be done once is written down in a file of all workers.
 """
@@ -7,27 +7,32 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from dcaf import Keyring
 from dcaf.core.keys import LiveKeyring
 from tests.promises.ledgers import Service, make_ledger
-
-FOLDER: Final = Path(os.environ["DCAF_TEST_FOLDER"])
-KEPT: Final = os.environ["DCAF_TEST_KEPT"] == "yes"
-DONE: Final = os.open(FOLDER / "done", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-
-
-def load_ring() -> Keyring:
-    active, *others = (FOLDER / "keys").read_text().split()
-    return Keyring.parse(active, ",".join(others))
 
 
 class Noted(Service):
     """It writes down what it does."""
 
     def do(self, message: str) -> None:
-        os.write(DONE, f"{message}\n".encode())
+        done = os.open(find_folder() / "done", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(done, f"{message}\n".encode())
+        os.close(done)
 
 
-app: Any = Noted(make_ledger(FOLDER / "dcaf.db") if KEPT else None, LiveKeyring(load_ring, every_s=0.2)).app
+def find_folder() -> Path:
+    return Path(os.environ["DCAF_TEST_FOLDER"])
+
+
+def load_ring() -> Keyring:
+    active, *others = (find_folder() / "keys").read_text().split()
+    return Keyring.parse(active, ",".join(others))
+
+
+def create_app() -> Any:
+    """The service of this process, as its environment says."""
+    ledger = make_ledger(find_folder() / "dcaf.db") if os.environ["DCAF_TEST_KEPT"] == "yes" else None
+    return Noted(ledger, LiveKeyring(load_ring, every_s=0.2)).app

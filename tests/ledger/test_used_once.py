@@ -19,7 +19,7 @@ from dcaf.core.single_use import spend
 from dcaf.ledger.lease import LedgerLease
 from dcaf.ledger.tables import use_row
 from dcaf.testing import FrozenClock
-from tests.ledger.ledger_turns import AUDIENCE, RING, claims_of, run
+from tests.ledger.ledger_world import AUDIENCE, RING, claims_of, run
 
 
 @pytest.fixture(params=[True, False], ids=["L2", "L1"])
@@ -98,7 +98,7 @@ def test_control_uses_by_the_id_alone_are_forgotten_by_a_rotation(build: Any, mo
 DIES = """
 import os, sys, time
 from dcaf.engines import SqliteEngine
-from tests.ledger.ledger_turns import World, run
+from tests.ledger.ledger_world import World, run
 async def die(session):
     print(await session.once("a"), flush=True)
     os._exit(9)

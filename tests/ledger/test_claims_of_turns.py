@@ -13,7 +13,7 @@ import pytest
 
 from dcaf.engines import Exists, Is, Transaction
 from dcaf.ledger.tables import session_row
-from tests.ledger.ledger_turns import claims_of, number_of, run
+from tests.ledger.ledger_world import claims_of, number_of, run
 
 LEASE = timedelta(seconds=0.3)
 CONFLICT = (409, "session-conflict")
