@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import httpx2
 
-from dcaf.client import Client, Decision, Reply, Socket, Turn
+from dcaf.client import Client, Decision, Reply, Retries, Socket, Turn
 
 WIRES = ("json", "ndjson", "sse", "websocket")
 
@@ -19,7 +19,7 @@ class Talk:
     """One client."""
 
     def __init__(self, url: str, wire: str, **options: Any) -> None:
-        self.client = Client(url, **{"on_dead": "raise", "http": shared(), **options})
+        self.client = Client(url, **{"on_dead": "raise", "retries": Retries(pauses=()), "http": shared(), **options})
         self.wire = wire
         self._url = url
         self.socket: Socket = self.client.socket()
