@@ -134,6 +134,8 @@ class SessionTurn:
         Raises as ``commit``. Then the session has neither ended nor become another one, as far as anybody knows.
         """
         state = state_of(self.session)
+        if state.closing is None and self.lease is None and has_mirror:
+            return self.sealer.pieces(self.session, self.binding)
         call = partial(self._seal_open, ends_turn=ends_turn, has_mirror=has_mirror, look=look)
         try:
             if state.is_ending:
