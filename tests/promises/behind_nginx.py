@@ -1,4 +1,4 @@
-"""Two workers of uvicorn on one SQLite file behind nginx, whose keys change, whose sessions are revoked, and which are killed.
+"""Two workers of uvicorn over one store behind nginx: keys change, sessions are revoked, workers and the store's server are killed.
 
 Clients hold conversations through nginx. One answer in twenty they do not read. What is not answered is sent once more.
 """
@@ -6,6 +6,7 @@ Clients hold conversations through nginx. One answer in twenty they do not read.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import socket
@@ -14,17 +15,21 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, Final
 
 import httpx2
 
 from dcaf import Key
+from dcaf.core.errors import StoreError
 from tests.conftest import program
-from tests.promises.ledgers import Got, find_values, make_ledger
+from tests.promises.ledgers import Got, closing, find_values, make_ledger
+from tests.promises.places import Place, Server
 from tests.promises.test_p19_lost_answers import LOST, Client
 
 ROOT: Final = Path(__file__).parents[2]
@@ -57,15 +62,15 @@ class Workers:
     """Two workers, each on its port.
 
     Args:
-        folder: Where keys, database and the file of what was done are.
-        is_kept: Whether they have a ledger.
+        folder: Where keys and the file of what was done are.
+        place: Where their ledgers have their rows; None for no ledger.
     """
 
-    def __init__(self, folder: Path, *, is_kept: bool) -> None:
-        self.folder, self.is_kept = folder, is_kept
+    def __init__(self, folder: Path, place: Place | None) -> None:
+        self.folder, self.place = folder, place
         self.ports = [find_port(), find_port()]
         self.processes = [self._start(port) for port in self.ports]
-        self.killed = 0
+        self.killed, self.store_killed = 0, 0
         for process, port in zip(self.processes, self.ports, strict=True):
             wait_for(process, port)
 
@@ -84,7 +89,8 @@ class Workers:
 
     def _start(self, port: int) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "uvicorn", "--host", "127.0.0.1", "--port", str(port), "--log-level", "critical"]
-        given = {"DCAF_TEST_FOLDER": str(self.folder), "DCAF_TEST_KEPT": "yes" if self.is_kept else "no", "PYTHONPATH": str(ROOT)}
+        given = {"DCAF_TEST_FOLDER": str(self.folder), "PYTHONPATH": str(ROOT)}
+        given |= {} if self.place is None else {"DCAF_TEST_PLACE": json.dumps(asdict(self.place))}
         return subprocess.Popen(
             [*command, "--factory", "tests.promises.nginx_worker:create_app"],
             cwd=ROOT,
@@ -100,21 +106,20 @@ class Load:
 
     Attributes:
         url: Of nginx.
-        folder: Of the database.
+        place: Where the rows of the workers are; None for no ledger.
         left: How many turns are still to be done.
         done: Conversations that are over.
         unanswered: Requests without an answer: the worker was killed, or the client did not read it.
-        revoked: Sessions that were revoked.
-        resurrected: Those that went on all the same.
+        revoked: The clients whose sessions were revoked.
+        resurrected: How many of these went on all the same.
     """
 
     url: str
-    folder: Path
-    is_kept: bool
+    place: Place | None
     left: int
     done: list[Client] = field(default_factory=list)
     unanswered: int = 0
-    revoked: int = 0
+    revoked: list[Client] = field(default_factory=list)
     resurrected: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -125,6 +130,8 @@ class Load:
             thread.start()
         for thread in threads:
             thread.join()
+        with httpx2.Client(timeout=STUCK_S) as http:  # by now the store has been killed, perhaps
+            self.resurrected += sum(self._goes_on(http, client) for client in self.revoked)
 
     def _converse(self, number: int) -> None:
         rng = random.Random(number)
@@ -146,8 +153,8 @@ class Load:
                 found = self._send(http, client, rng)
             with self.lock:
                 self.left -= 1
-            if self.is_kept and found and rng.random() < REVOKED:
-                self._revoke(http, client, found)
+            if self.place and found and rng.random() < REVOKED:
+                self._revoke(http, client, self.place, found)
                 return
 
     def _send(self, http: httpx2.Client, client: Client, rng: random.Random) -> str | None:
@@ -169,23 +176,33 @@ class Load:
         found = got.values[-1].get("id") if got.values and got.status < SERVER_ERRORS else None
         return found if isinstance(found, str) else None
 
-    def _revoke(self, http: httpx2.Client, client: Client, session_id: str) -> None:
+    def _revoke(self, http: httpx2.Client, client: Client, place: Place, session_id: str) -> None:
         """Revoke a session from this process, and try it."""
-        asyncio.run(self._revoke_one(session_id))
+        asyncio.run(revoke(place, session_id))
+        is_alive = self._goes_on(http, client)
+        with self.lock:
+            self.revoked.append(client)
+            self.resurrected += is_alive
+
+    def _goes_on(self, http: httpx2.Client, client: Client) -> bool:
+        """Whether a client can go on."""
         got = Got(0, [])
         while not got.status or got.status >= SERVER_ERRORS:
             time.sleep(PAUSE_S)
             got = post(http, self.url, {"say": "after", "session": client.session, "path": "/chat", "key": None}, client.user)
-        with self.lock:
-            self.revoked += 1
-            self.resurrected += got.code != "session-ended"
+        return got.code != "session-ended"
 
-    async def _revoke_one(self, session_id: str) -> None:
-        ledger = make_ledger(self.folder / "dcaf.db")
-        try:
-            await ledger.revoke(session_id)
-        finally:
-            await ledger.aclose()
+
+async def revoke(place: Place, session_id: str) -> None:
+    """Revoke a session; where the store is down, until that was acknowledged."""
+    ledger, is_revoked = make_ledger(place), False
+    async with closing(ledger), asyncio.timeout(STUCK_S):
+        while not is_revoked:
+            try:
+                await ledger.revoke(session_id)
+                is_revoked = True
+            except StoreError:
+                await asyncio.sleep(PAUSE_S)
 
 
 def post(http: httpx2.Client, url: str, request: dict[str, Any], user: str | None) -> Got:
@@ -219,19 +236,36 @@ class Sums:
     resurrected: int
     killed: int
     rotated: int
+    store_killed: int
+
+    def describe(self) -> str:
+        """What a reader of the promises is told."""
+        return (
+            f"{self.stuck} conversations stuck, {self.twice} of {self.turns:,} turns applied twice, {self.missing} lost, "
+            f"{self.resurrected} of {self.revoked} revoked sessions go on; kill -9: {self.killed} times a worker, "
+            f"{self.store_killed} times the store; {self.rotated} new keys"
+        )
 
 
-def run(folder: Path, turns: int, *, kills: int, is_kept: bool = True) -> Sums:
-    """Have so many turns done, while keys change and workers are killed, at about even times."""
+def run(folder: Path, place: Place | None, turns: int, *, kills: int, server: Server | None = None) -> Sums:
+    """Have so many turns done, while keys change and workers and their store's server are killed, at about even times.
+
+    Args:
+        folder: Where keys and the file of what was done are.
+        place: Where the rows of the workers are; None for no ledger.
+        turns: How many turns at least.
+        kills: How many times somebody is killed: a worker, the server, the other worker, the server, and so on.
+        server: The server of the store; None for none, or for one that is left alone.
+    """
     ring = [Key.generate(f"k{at}") for at in range(2)]
     write_ring(folder, ring, active=0)
     over = threading.Event()
     with ExitStack() as stack:
-        workers = Workers(folder, is_kept=is_kept)
+        workers = Workers(folder, place)
         stack.callback(workers.stop)
-        load = Load(stack.enter_context(behind(folder, workers.ports)), folder, is_kept, turns)
+        load = Load(stack.enter_context(behind(folder, workers.ports)), place, turns)
         rotating = threading.Thread(target=rotate, args=(folder, ring, over))
-        killing = threading.Thread(target=kill, args=(workers, load, turns, kills, over))
+        killing = threading.Thread(target=kill, args=(list_kills(workers, server, kills), load, turns, over))
         rotating.start()
         killing.start()
         try:
@@ -243,13 +277,26 @@ def run(folder: Path, turns: int, *, kills: int, is_kept: bool = True) -> Sums:
     return summed(folder, load, workers, len(ring) - 2)
 
 
-def kill(workers: Workers, load: Load, turns: int, kills: int, over: threading.Event) -> None:
-    """Kill a worker each time that a part of the turns is done."""
-    for at in range(kills):
-        while load.left > turns - (at + 1) * turns // (kills + 1):
+def list_kills(workers: Workers, server: Server | None, kills: int) -> list[Callable[[], None]]:
+    """What kills somebody and starts it anew, one after the other."""
+
+    def kill_server() -> None:
+        assert server is not None
+        server.kill()
+        server.start()
+        workers.store_killed += 1
+
+    victims: list[Callable[[], None]] = [partial(workers.kill, 0), kill_server, partial(workers.kill, 1), kill_server]
+    return list(islice(cycle(victims if server else victims[::2]), kills))
+
+
+def kill(victims: list[Callable[[], None]], load: Load, turns: int, over: threading.Event) -> None:
+    """Kill somebody each time that a part of the turns is done."""
+    for at, kill_one in enumerate(victims, 1):
+        while load.left > turns - at * turns // (len(victims) + 1):
             if over.wait(0.005):
                 return
-        workers.kill(at % 2)
+        kill_one()
 
 
 def rotate(folder: Path, ring: list[Key], over: threading.Event) -> None:
@@ -279,7 +326,8 @@ def summed(folder: Path, load: Load, workers: Workers, rotated: int) -> Sums:
         missing += not client.is_stuck and said != client.done
     turns = sum(len(client.done) for client in load.done)
     stuck = sum(client.is_stuck for client in load.done)
-    return Sums(turns, stuck, twice, missing, load.unanswered, load.revoked, load.resurrected, workers.killed, rotated)
+    ends = len(load.revoked), load.resurrected
+    return Sums(turns, stuck, twice, missing, load.unanswered, *ends, workers.killed, rotated, workers.store_killed)
 
 
 @contextmanager

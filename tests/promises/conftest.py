@@ -8,7 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.promises.places import file, place
 from tests.promises.table import MEASURED, PROMISES, describe
+
+__all__ = ["file", "place"]  # fixtures
 
 RESULTS: dict[int, list[str]] = {}
 

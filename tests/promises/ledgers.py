@@ -1,6 +1,6 @@
-"""What the promises of the ledger share: a service over one SQLite file, a client's part of a turn, and several processes at once.
+"""What the promises of the ledger share: a service over one place, a client's part of a turn, and several processes at once.
 
-The processes are forked from a server that has loaded dcaf. Each has an engine and a ledger of its own over the same file.
+The processes are forked from a server that has loaded dcaf. Each has an engine and a ledger of its own over the same place.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from multiprocessing.connection import Connection
-from pathlib import Path
 from random import Random
 from typing import Any, Final
 
@@ -23,25 +22,27 @@ from dcaf import Key, Keyring, SessionMiddleware, current_session
 from dcaf.asgi import HeaderCarrier, checkpoint
 from dcaf.core import SessionStore
 from dcaf.core.errors import SessionError, StoreError
-from dcaf.engines import SqliteEngine
 from dcaf.ledger import Ledger
 from tests.forked import CONTEXT
+from tests.promises.places import Place
 
 AUDIENCE: Final = "shop"
 RING: Final = Keyring(Key.from_bytes("k7", Random(20).randbytes(32)))
 LEASE: Final = timedelta(seconds=1)
 DIED_S: Final = 60.0
+PATIENCE: Final = timedelta(seconds=20)
+"""For calls of tests in which a store is busy and never down."""
 
-Make = Callable[[Path], SessionStore | None]
+Make = Callable[[Place], SessionStore | None]
 """What makes the store of a process: the real one, or a broken one."""
 
 
-def make_ledger(path: Path) -> Ledger:
+def make_ledger(place: Place) -> Ledger:
     """The ledger of one process."""
-    return Ledger(SqliteEngine(path, timeout=timedelta(seconds=20)), audience=AUDIENCE, lease=LEASE)
+    return Ledger(place.open_engine(PATIENCE), audience=AUDIENCE, lease=LEASE)
 
 
-def make_nothing(path: Path) -> None:
+def make_nothing(place: Place) -> None:
     """Level L0."""
 
 
@@ -235,12 +236,12 @@ async def in_time(jobs: Sequence[Any], at_once: int) -> list[Any]:
 
 @asynccontextmanager
 async def closing(store: SessionStore | None) -> AsyncGenerator[None]:
-    """Close a ledger at the end."""
+    """Close the engine of a ledger at the end."""
     try:
         yield
     finally:
         if isinstance(store, Ledger):
-            await store.aclose()
+            await store.engine.aclose()
 
 
 # processes

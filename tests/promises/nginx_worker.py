@@ -1,10 +1,11 @@
-"""One worker of a service on a SQLite file, for uvicorn: ``python -m uvicorn --factory tests.promises.nginx_worker:create_app``.
+"""One worker of a service, for uvicorn: ``python -m uvicorn --factory tests.promises.nginx_worker:create_app``.
 
 Its key ring is a file that it reads again five times a second. What may be done once is written down in a file of all workers.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from dcaf import Keyring
 from dcaf.core.keys import LiveKeyring
 from tests.promises.ledgers import Service, make_ledger
+from tests.promises.places import Place
 
 
 class Noted(Service):
@@ -34,5 +36,6 @@ def load_ring() -> Keyring:
 
 def create_app() -> Any:
     """The service of this process, as its environment says."""
-    ledger = make_ledger(find_folder() / "dcaf.db") if os.environ["DCAF_TEST_KEPT"] == "yes" else None
+    place = os.environ.get("DCAF_TEST_PLACE")
+    ledger = None if place is None else make_ledger(Place(**json.loads(place)))
     return Noted(ledger, LiveKeyring(load_ring, every_s=0.2)).app

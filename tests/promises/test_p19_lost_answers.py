@@ -13,18 +13,17 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 import dcaf.ledger.opening
-from dcaf.engines import SqliteEngine
 from dcaf.ledger import Ledger
 from dcaf.ledger.rules import find_lost
 from tests.promises.ledgers import (
     AUDIENCE,
     LEASE,
+    PATIENCE,
     Got,
     Make,
     Service,
@@ -34,8 +33,9 @@ from tests.promises.ledgers import (
     make_nothing,
     workers,
 )
+from tests.promises.places import Place
 
-CONVERSATIONS, LENGTH = 400, 25
+CONVERSATIONS, FEWEST, LENGTH = 400, 12, 25
 LOST: Final = 0.05
 PIECES: Final = {"/chat": 2, "/stream": 5}
 """Path -> how many messages the answer to a turn has: an answer is lost after some of them."""
@@ -45,7 +45,7 @@ COMMITTED: Final = {"/chat": 0, "/stream": 2}
 
 MOST_TRIES: Final = 12
 AT_ONCE: Final = 16
-SERVICES: Final[dict[Path, tuple[Service, Service]]] = {}
+SERVICES: Final[dict[Place, tuple[Service, Service]]] = {}
 """Those of a process: the one that counts, and one for others, which has the same store."""
 
 
@@ -124,12 +124,12 @@ class Client:
         self.pending, self.tries = None, 0
 
 
-def serve(path: Path, make: Make, clients: list[Client], seed: int) -> tuple[list[Client], Counter[str]]:
+def serve(place: Place, make: Make, clients: list[Client], seed: int) -> tuple[list[Client], Counter[str]]:
     """Have clients take some turns with this process; gives them, and what others got meanwhile."""
-    if path not in SERVICES:
-        store = make(path)
-        SERVICES[path] = Service(store), Service(store)
-    service, others = SERVICES[path]
+    if place not in SERVICES:
+        store = make(place)
+        SERVICES[place] = Service(store), Service(store)
+    service, others = SERVICES[place]
     handed, limit = Counter[str](), asyncio.Semaphore(AT_ONCE)
 
     async def take_turns(client: Client, rng: random.Random) -> None:
@@ -172,9 +172,9 @@ async def attack(others: Service, client: Client, request: dict[str, Any], hande
     handed["the same key"] += begun.newest is not None and begun.newest["said"] != [request["say"]]
 
 
-def count_effects(path: Path) -> Counter[str]:
+def count_effects(place: Place) -> Counter[str]:
     """Message -> how often this process did what may be done once for it."""
-    return SERVICES[path][0].effects
+    return SERVICES[place][0].effects
 
 
 @dataclass
@@ -189,9 +189,8 @@ class Sums:
     handed: Counter[str]
 
 
-def converse(folder: Path, make: Make, conversations: int) -> Sums:
+def converse(place: Place, make: Make, conversations: int) -> Sums:
     """Hold conversations with two processes, which take turns at each."""
-    path = folder / "dcaf.db"
     clients = [Client(f"c{at}", f"user-{at}" if at % 3 else None) for at in range(conversations)]
     handed = Counter[str]()
     with workers() as found:
@@ -200,10 +199,10 @@ def converse(folder: Path, make: Make, conversations: int) -> Sums:
                 break
             random.Random(seed).shuffle(clients)
             half = len(clients) // 2
-            served = at_once(found, serve, *((path, make, some, seed) for some in (clients[:half], clients[half:])))
+            served = at_once(found, serve, *((place, make, some, seed) for some in (clients[:half], clients[half:])))
             clients = [client for some, _ in served for client in some]
             handed += served[0][1] + served[1][1]
-        effects = sum(at_once(found, count_effects, (path,), (path,)), Counter[str]())
+        effects = sum(at_once(found, count_effects, (place,), (place,)), Counter[str]())
     return summed(clients, effects, handed)
 
 
@@ -221,25 +220,25 @@ def summed(clients: list[Client], effects: Counter[str], handed: Counter[str]) -
 
 @pytest.mark.promise(19)
 def test_lost_answers_leave_nobody_stuck_and_nothing_done_twice(
-    tmp_path: Path, scale: float, measured: Callable[[int, str], None]
+    place: Place, scale: float, measured: Callable[[int, str], None]
 ) -> None:
-    sums = converse(tmp_path, make_ledger, max(12, int(CONVERSATIONS * scale)))
+    sums = converse(place, make_ledger, max(FEWEST, int(CONVERSATIONS * scale * place.part)))
     measured(
         19,
-        f"{sums.stuck} conversations stuck, {sums.twice} of {sums.turns:,} turns applied twice, {sums.missing} lost, "
+        f"{place.name}: {sums.stuck} conversations stuck, {sums.twice} of {sums.turns:,} turns applied twice, {sums.missing} lost, "
         f"{sums.handed.total()} envelopes handed to another holder; {sums.lost:,} answers did not arrive, two processes",
     )
     assert (sums.stuck, sums.twice, sums.missing, sums.handed) == (0, 0, 0, Counter())
     assert sums.lost > sums.turns / 50
 
 
-def make_without_reissue(path: Path) -> Ledger:
+def make_without_reissue(place: Place) -> Ledger:
     """Broken: an answer that was lost is not given once more, in this process from now on."""
     dcaf.ledger.opening.find_lost = lambda *args, **named: None  # type: ignore[attr-defined]
-    return Ledger(SqliteEngine(path), audience=AUDIENCE, lease=LEASE)
+    return Ledger(place.open_engine(PATIENCE), audience=AUDIENCE, lease=LEASE)
 
 
-def make_careless(path: Path) -> Ledger:
+def make_careless(place: Place) -> Ledger:
     """Broken: a lost answer is given to whoever has the token of before, in this process from now on."""
 
     def find(presented: Any, *args: Any, **named: Any) -> Any:
@@ -248,19 +247,19 @@ def make_careless(path: Path) -> Ledger:
         return find_lost(replace(presented, request=somebody), *args, **named)
 
     dcaf.ledger.opening.find_lost = find  # type: ignore[attr-defined]
-    return make_ledger(path)
+    return make_ledger(place)
 
 
 @pytest.mark.promise(19)
-def test_control_without_the_second_answer_conversations_are_stuck(tmp_path: Path) -> None:
-    assert converse(tmp_path, make_without_reissue, 12).stuck > 2
+def test_control_without_the_second_answer_conversations_are_stuck(file: Place) -> None:
+    assert converse(file, make_without_reissue, FEWEST).stuck > 2
 
 
 @pytest.mark.promise(19)
-def test_control_without_a_ledger_effects_are_done_twice(tmp_path: Path) -> None:
-    assert converse(tmp_path, make_nothing, 12).twice > 2
+def test_control_without_a_ledger_effects_are_done_twice(file: Place) -> None:
+    assert converse(file, make_nothing, FEWEST).twice > 2
 
 
 @pytest.mark.promise(19)
-def test_control_an_answer_for_whoever_has_an_older_token_is_caught(tmp_path: Path) -> None:
-    assert converse(tmp_path, make_careless, 12).handed["an anonymous copy"] > 0
+def test_control_an_answer_for_whoever_has_an_older_token_is_caught(file: Place) -> None:
+    assert converse(file, make_careless, FEWEST).handed["an anonymous copy"] > 0

@@ -6,14 +6,14 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.promises.ledgers import Make, Service, at_once, closing, exchange, in_time, make_ledger, make_nothing, workers
+from tests.promises.places import Place
 
-REPLAYS, CONVERSATIONS, LENGTH = 10_000, 20, 25
+REPLAYS, FEWEST, CONVERSATIONS, LENGTH = 10_000, 100, 20, 25
 HOW: list[dict[str, Any]] = [
     {},
     {"path": "/stream"},
@@ -40,7 +40,7 @@ class Spoken:
         self.said: list[str] = []
 
 
-def speak(path: Path, make: Make, number: int, length: int) -> list[Spoken]:
+def speak(place: Place, make: Make, number: int, length: int) -> list[Spoken]:
     """Hold some conversations. Their newest sessions come back once."""
     found = [Spoken(at) for at in range(number)]
 
@@ -56,7 +56,7 @@ def speak(path: Path, make: Make, number: int, length: int) -> list[Spoken]:
         assert (await exchange(service.app, "look", held, user=spoken.user, method="GET")).status == 200
 
     async def run() -> None:
-        store = make(path)
+        store = make(place)
         async with closing(store):
             service = Service(store)
             await in_time([hold(at, spoken, service) for at, spoken in enumerate(found)], 8)
@@ -65,7 +65,7 @@ def speak(path: Path, make: Make, number: int, length: int) -> list[Spoken]:
     return found
 
 
-def replay(path: Path, make: Make, spoken: list[Spoken], seed: int, number: int) -> Counter[str]:
+def replay(place: Place, make: Make, spoken: list[Spoken], seed: int, number: int) -> Counter[str]:
     """Send older sessions so often: how often the application ran, or its client was told that all is well, or got a newer one."""
     rng, counts = random.Random(seed), Counter[str]()
 
@@ -83,7 +83,7 @@ def replay(path: Path, make: Make, spoken: list[Spoken], seed: int, number: int)
         counts[f"{got.status} {got.code or ''}".strip()] += 1
 
     async def run() -> None:
-        store = make(path)
+        store = make(place)
         async with closing(store):
             service = Service(store)
             for at in range(number):
@@ -93,21 +93,21 @@ def replay(path: Path, make: Make, spoken: list[Spoken], seed: int, number: int)
     return counts
 
 
-def replayed(folder: Path, make: Make, number: int) -> Counter[str]:
+def replayed(place: Place, make: Make, number: int) -> Counter[str]:
     """What came of so many replays, in two processes."""
-    path, length = folder / "dcaf.db", max(4, int(LENGTH * min(1.0, number / 1000)))
+    length = max(4, int(LENGTH * min(1.0, number / 1000)))
     with workers() as found:
-        (spoken,) = at_once(found[:1], speak, (path, make, CONVERSATIONS, length))
-        both = at_once(found, replay, *((path, make, spoken, seed, number // 2) for seed in (1, 2)))
+        (spoken,) = at_once(found[:1], speak, (place, make, CONVERSATIONS, length))
+        both = at_once(found, replay, *((place, make, spoken, seed, number // 2) for seed in (1, 2)))
     return sum(both, Counter[str]())
 
 
 @pytest.mark.promise(21)
-def test_no_older_token_is_accepted(tmp_path: Path, scale: float, measured: Callable[[int, str], None]) -> None:
-    number = int(REPLAYS * scale)
-    counts = replayed(tmp_path, make_ledger, number)
+def test_no_older_token_is_accepted(place: Place, scale: float, measured: Callable[[int, str], None]) -> None:
+    number = max(FEWEST, int(REPLAYS * scale * place.part))
+    counts = replayed(place, make_ledger, number)
     answers = ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()) if name.startswith("4"))
-    measured(21, f"{counts['accepted']} of {number:,} replays of older tokens accepted, by two processes: {answers}")
+    measured(21, f"{place.name}: {counts['accepted']} of {number:,} replays of older tokens accepted, by two processes: {answers}")
     assert (counts["ran"], counts["accepted"], counts["handed over"]) == (0, 0, 0)
     lost = counts["0"]  # those whose client has not read the answer
     assert counts["409 session-superseded"] + lost > number * 0.8
@@ -115,7 +115,7 @@ def test_no_older_token_is_accepted(tmp_path: Path, scale: float, measured: Call
 
 
 @pytest.mark.promise(21)
-def test_control_without_a_ledger_all_are_accepted(tmp_path: Path) -> None:
-    counts = replayed(tmp_path, make_nothing, 200)
+def test_control_without_a_ledger_all_are_accepted(file: Place) -> None:
+    counts = replayed(file, make_nothing, 200)
     assert counts["ran"] == 200
     assert counts["accepted"] + counts["0"] == 200

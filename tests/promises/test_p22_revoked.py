@@ -13,22 +13,23 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dcaf import current_session
 from dcaf.core import Session
-from dcaf.engines import AnyOf, Delete, Exists, Not, SqliteEngine, Transaction
+from dcaf.engines import AnyOf, Delete, Exists, Not, Transaction
 from dcaf.ledger import Ledger
 from dcaf.ledger.lease import LedgerLease
 from dcaf.ledger.rules import has_epoch, is_mine
 from dcaf.ledger.tables import epoch_row, session_row
 from tests.forked import CONTEXT
-from tests.promises.ledgers import AUDIENCE, LEASE, Got, Service, Worker, closing, exchange, make_ledger
+from tests.promises.ledgers import AUDIENCE, LEASE, PATIENCE, Got, Service, Worker, closing, exchange, make_ledger
+from tests.promises.places import Place
 
-SESSIONS, AT_ONCE = 1_000, 8
+Make = Callable[[Place], Ledger]
+SESSIONS, FEWEST, AT_ONCE = 1_000, 40, 8
 SHORTEST_S, LONGEST_S = 0.01, 0.03
 WAYS = ("revoke", "revoke in the first turn", "log out", "revoke on a stream")
 """How a session ends: in a later turn, before its first commit, by a log-out, before the first checkpoint of a stream."""
@@ -53,13 +54,13 @@ class Case:
     is_taken: bool = False
 
 
-def serve(path: Path, make: Callable[[Path], Ledger], pipe: Any, number: int, seed: int) -> list[Case]:
+def serve(place: Place, make: Make, pipe: Any, number: int, seed: int) -> list[Case]:
     """Hold conversations, and tell by a pipe which session is in the middle of a turn."""
     rng = random.Random(seed)
     cases = {f"user-{at}": Case(WAYS[at % len(WAYS)], f"user-{at}") for at in range(number)}
 
     async def run() -> None:
-        ledger = make(path)
+        ledger = make(place)
         service = Service(ledger)
 
         async def pause(message: str) -> None:
@@ -97,7 +98,7 @@ def is_well(got: Got) -> bool:
     return got.status == 200 and not any(value.get("type") == "error" for value in got.values)
 
 
-def revoke(path: Path, make: Callable[[Path], Ledger], pipe: Any, seed: int) -> dict[str, float]:
+def revoke(place: Place, make: Make, pipe: Any, seed: int) -> dict[str, float]:
     """Revoke what a pipe names, after a random while; when each was acknowledged, on the machine's clock."""
     rng, told = random.Random(seed), dict[str, float]()
 
@@ -107,7 +108,7 @@ def revoke(path: Path, make: Callable[[Path], Ledger], pipe: Any, seed: int) -> 
         told[user] = time.monotonic()
 
     async def run() -> None:
-        ledger, coming = make(path), asyncio.Queue[Any]()
+        ledger, coming = make(place), asyncio.Queue[Any]()
         loop = asyncio.get_running_loop()
 
         def read() -> None:
@@ -125,11 +126,11 @@ def revoke(path: Path, make: Callable[[Path], Ledger], pipe: Any, seed: int) -> 
     return told
 
 
-def look(path: Path, make: Callable[[Path], Ledger], cases: list[Case]) -> tuple[int, int]:
+def look(place: Place, make: Make, cases: list[Case]) -> tuple[int, int]:
     """How many sessions still go on with what their clients hold, or are listed as live."""
 
     async def run() -> tuple[int, int]:
-        ledger = make(path)
+        ledger = make(place)
         async with closing(ledger):
             app = Service(ledger).app
             goes_on = [(await exchange(app, "later", case.newest, user=case.user)).status == 200 for case in cases if case.newest]
@@ -139,16 +140,16 @@ def look(path: Path, make: Callable[[Path], Ledger], cases: list[Case]) -> tuple
     return asyncio.run(run())
 
 
-def resurrected(folder: Path, make: Callable[[Path], Ledger], number: int) -> Counter[str]:
+def resurrected(place: Place, make: Make, number: int) -> Counter[str]:
     """Of so many sessions, each revoked in a turn: how many turns counted that were under way, and how many go on."""
-    path, counts = folder / "dcaf.db", Counter[str]()
+    counts = Counter[str]()
     theirs, ours = CONTEXT.Pipe(duplex=False)
     serving, revoking = Worker(), Worker()
     try:
-        serving.ask(serve, path, make, ours, number, 1)
-        revoking.ask(revoke, path, make, theirs, 2)
+        serving.ask(serve, place, make, ours, number, 1)
+        revoking.ask(revoke, place, make, theirs, 2)
         cases, told = serving.answer(), revoking.answer()
-        serving.ask(look, path, make, cases)
+        serving.ask(look, place, make, cases)
         counts["go on"], counts["listed"] = serving.answer()
     finally:
         serving.stop()
@@ -162,13 +163,13 @@ def resurrected(folder: Path, make: Callable[[Path], Ledger], number: int) -> Co
 
 
 @pytest.mark.promise(22)
-def test_no_late_commit_brings_a_revoked_session_back(tmp_path: Path, scale: float, measured: Callable[[int, str], None]) -> None:
-    number = max(40, int(SESSIONS * scale))
-    counts = resurrected(tmp_path, make_ledger, number)
+def test_no_late_commit_brings_a_revoked_session_back(place: Place, scale: float, measured: Callable[[int, str], None]) -> None:
+    number = max(FEWEST, int(SESSIONS * scale * place.part))
+    counts = resurrected(place, make_ledger, number)
     measured(
         22,
-        f"{counts['taken']} of {counts['late']:,} commits that began after their revocation was acknowledged to another process "
-        f"were taken, and {counts['go on']} of {number:,} revoked sessions go on",
+        f"{place.name}: {counts['taken']} of {counts['late']:,} commits that began after their revocation was acknowledged to "
+        f"another process were taken, and {counts['go on']} of {number:,} revoked sessions go on",
     )
     assert (counts["taken"], counts["go on"], counts["listed"]) == (0, 0, 0)
     assert all(counts[f"late, {way}"] for way in WAYS), counts
@@ -200,13 +201,13 @@ class Writes(LedgerLease):
         return [has_epoch(self._session.epoch, self.epoch), AnyOf(Not(Exists(row)), is_mine(row, self.claim))]
 
 
-def make_deleting(path: Path) -> Ledger:
-    return Deletes(SqliteEngine(path), audience=AUDIENCE, lease=LEASE)
+def make_deleting(place: Place) -> Ledger:
+    return Deletes(place.open_engine(PATIENCE), audience=AUDIENCE, lease=LEASE)
 
 
 @pytest.mark.promise(22)
-def test_control_a_revocation_that_deletes_is_caught(tmp_path: Path) -> None:
-    counts = resurrected(tmp_path, make_deleting, 40)
+def test_control_a_revocation_that_deletes_is_caught(place: Place) -> None:
+    counts = resurrected(place, make_deleting, 40)
     assert counts["taken"] > 5
     assert counts["go on"] > 5
     assert counts["listed"] > 5

@@ -16,10 +16,11 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,9 +30,9 @@ import dcaf.engines.sqlite_writer
 from dcaf import current_session
 from dcaf.core import Lease, OpenRequest, SessionEnded, SessionStore, StatelessLease
 from dcaf.core.errors import EngineError
-from dcaf.engines import SqliteEngine
 from dcaf.ledger import Ledger
 from tests.promises.ledgers import AUDIENCE, LEASE, Make, Service, at_once, closing, exchange, workers
+from tests.promises.places import Place, in_file
 
 LONGEST_S: Final = 1.0
 BEGUN_S: Final = 2.0
@@ -156,7 +157,10 @@ def slow(path: Path) -> Iterator[None]:
         thread.join()
 
 
-OUTAGES: Final[dict[str, Any]] = {
+Outage = Callable[[], AbstractContextManager[None]]
+"""Has a store be down for as long as the context lasts."""
+
+OUTAGES: Final[dict[str, Callable[[Path], AbstractContextManager[None]]]] = {
     "locked by another program": locked,
     "half open": half_open,
     "full": full,
@@ -196,12 +200,19 @@ class Endured:
         wrong += ["slow"] * (self.slowest_s > LONGEST_S + GRACE_S or self.begun_s > BEGUN_S + GRACE_S)
         return wrong + ["not recovered"] * (self.recovered_s > RECOVERED_S)
 
+    def describe(self, name: str) -> str:
+        """What a reader of the promises is told."""
+        in_flight = f", {self.begun_s:.1f} s where the commit had begun" if self.begun_s else ""
+        return (
+            f"{name}: {self.answers['503 session-unavailable']} of {self.sent} turns were answered with 503, the slowest after "
+            f"{self.slowest_s:.1f} s{in_flight}; {self.taken_for_new} were taken for new; a turn was done {self.recovered_s:.2f} s "
+            "after it returned"
+        )
 
-def endure(folder: Path, make: Make, name: str, bursts: int) -> Endured:
+
+def endure(place: Place, make: Make, name: str, bursts: int, outage: Outage) -> Endured:
     """Send turns, some at a time, while the store of a service is down, and see when it does one again."""
     endured = Endured()
-    (folder / "disk").mkdir(parents=True)
-    path = folder / "disk" / "dcaf.db"
 
     async def send(service: Watched, held: dict[str | None, Any], how: dict[str, Any], at: int) -> None:
         is_first, user, words = how.get("first", False), how["user"], f"{name} {at}"
@@ -236,12 +247,11 @@ def endure(folder: Path, make: Make, name: str, bursts: int) -> Endured:
         return PATIENCE_S
 
     async def run() -> None:
-        store = make(path)
+        store = make(place)
         service = Watched(store)
         async with closing(store):
             held = {user: (await exchange(service.app, "first", user=user)).newest for user in ("ada", None)}
-            with ExitStack() as stack:
-                stack.enter_context(OUTAGES[name](path))
+            with outage():
                 for burst in range(bursts):
                     jobs = [asyncio.ensure_future(send(service, held, how, burst * 100 + at)) for at, how in enumerate(SENT[:1])]
                     await asyncio.sleep(0.02)
@@ -279,30 +289,29 @@ def is_restart(got: Any) -> bool:
     return got.session is not None and got.newest is None
 
 
-def make_ledger(path: Path) -> Ledger:
-    return Ledger(SqliteEngine(path), audience=AUDIENCE, lease=LEASE)
+def make_ledger(place: Place) -> Ledger:
+    return Ledger(place.open_engine(), audience=AUDIENCE, lease=LEASE)
 
 
-def endured(folder: Path, make: Make, names: list[str], bursts: int) -> dict[str, Endured]:
+def endured(folder: Path, cases: Sequence[tuple[str, Make]], bursts: int) -> list[Endured]:
     """Several outages at once, each in a process and a folder of its own."""
-    with workers(len(names)) as found:
-        arguments = [(folder / str(at), make, name, bursts) for at, name in enumerate(names)]
-        return dict(zip(names, at_once(found, endure, *arguments), strict=True))
+    arguments = []
+    for at, (name, make) in enumerate(cases):
+        path = folder / str(at) / "disk" / "dcaf.db"
+        path.parent.mkdir(parents=True)
+        arguments.append((in_file(path), make, name, bursts, partial(OUTAGES[name], path)))
+    with workers(len(cases)) as found:
+        return at_once(found, endure, *arguments)
 
 
 @pytest.mark.promise(24)
 def test_a_service_whose_store_is_down_says_so_in_a_second_and_takes_nobody_for_new(
     tmp_path: Path, scale: float, measured: Callable[[int, str], None]
 ) -> None:
-    found = endured(tmp_path, make_ledger, list(OUTAGES), max(1, int(20 * scale)))
+    cases: list[tuple[str, Make]] = [(name, make_ledger) for name in OUTAGES]
+    found = dict(zip(OUTAGES, endured(tmp_path, cases, max(1, int(20 * scale))), strict=True))
     for name, one in found.items():
-        in_flight = f", {one.begun_s:.1f} s where the commit had begun" if one.begun_s else ""
-        measured(
-            24,
-            f"{name}: {one.answers['503 session-unavailable']} of {one.sent} turns were answered with 503, the slowest after "
-            f"{one.slowest_s:.1f} s{in_flight}; {one.taken_for_new} were taken for new; a turn was done {one.recovered_s:.2f} s "
-            "after it returned",
-        )
+        measured(24, one.describe(f"SQLite, {name}"))
     wrong = {name: (failures, one) for name, one in found.items() if (failures := one.failures(is_slow=name == "slow"))}
     assert wrong == {}
 
@@ -332,25 +341,27 @@ class Forgets(FailsOpen):
         raise SessionEnded(reason="unknown")
 
 
-def make_failing_open(path: Path) -> FailsOpen:
-    return FailsOpen(make_ledger(path))
+def make_failing_open(place: Place) -> SessionStore:
+    return FailsOpen(make_ledger(place))
 
 
-def make_forgetting(path: Path) -> FailsOpen:
-    return Forgets(make_ledger(path))
+def make_forgetting(place: Place) -> SessionStore:
+    return Forgets(make_ledger(place))
 
 
-def make_patient(path: Path) -> Ledger:
+def make_patient(place: Place) -> Ledger:
     """Broken: it waits for its database for as long as that takes."""
-    return Ledger(SqliteEngine(path, timeout=timedelta(seconds=30)), audience=AUDIENCE)
+    return Ledger(place.open_engine(timedelta(seconds=30)), audience=AUDIENCE)
 
 
 @pytest.mark.promise(24)
 def test_control_stores_that_fail_open_forget_or_wait_are_caught(tmp_path: Path) -> None:
-    outages = [("locked by another program", make_failing_open), ("full", make_forgetting), ("half open", make_patient)]
-    with workers(len(outages)) as found:
-        arguments = [(tmp_path / str(at), make, name, 1) for at, (name, make) in enumerate(outages)]
-        is_open, forgets, waits = (set(one.failures(is_slow=False)) for one in at_once(found, endure, *arguments))
+    cases: list[tuple[str, Make]] = [
+        ("locked by another program", make_failing_open),
+        ("full", make_forgetting),
+        ("half open", make_patient),
+    ]
+    is_open, forgets, waits = (set(one.failures(is_slow=False)) for one in endured(tmp_path, cases, 1))
     assert {"unchecked", "200"} <= is_open
     assert {"taken for new", "409 session-ended"} <= forgets
     assert {"slow", "nothing"} <= waits

@@ -1,4 +1,4 @@
-"""Two workers of uvicorn on one SQLite file behind nginx, while keys rotate, sessions are revoked and workers are killed."""
+"""Two workers of uvicorn over one store behind nginx: keys rotate, sessions are revoked, workers and the store are killed."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.promises.behind_nginx import run
+from tests.promises.places import Place
 
 SCALE = float(os.environ.get("DCAF_SCALE", "0.1"))
 
 
 @pytest.mark.soak
-def test_ten_thousand_turns_leave_nobody_stuck_and_nothing_done_twice(tmp_path: Path) -> None:
-    sums = run(tmp_path, int(10_000 * SCALE), kills=max(2, int(20 * SCALE)))
+def test_ten_thousand_turns_leave_nobody_stuck_and_nothing_done_twice(file: Place, tmp_path: Path) -> None:
+    sums = run(tmp_path, file, int(10_000 * SCALE), kills=max(2, int(20 * SCALE)))
     print(f"two workers behind nginx: {sums}")
     assert (sums.stuck, sums.twice, sums.missing, sums.resurrected) == (0, 0, 0, 0)
     assert min(sums.killed, sums.unanswered, sums.revoked, sums.rotated) > 1
@@ -22,4 +23,4 @@ def test_ten_thousand_turns_leave_nobody_stuck_and_nothing_done_twice(tmp_path: 
 
 @pytest.mark.soak
 def test_control_without_a_ledger_turns_are_done_twice(tmp_path: Path) -> None:
-    assert run(tmp_path, 300, kills=1, is_kept=False).twice > 0
+    assert run(tmp_path, None, 300, kills=1).twice > 0

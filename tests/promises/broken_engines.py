@@ -1,0 +1,70 @@
+"""Engines that are broken on purpose, over one that works: for controls that show what a test sees on each engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+from dcaf.engines import Delete, Engine, Outcome, Put, Record, Row, Transaction, Write, apply
+
+LATE_S: Final = 0.1
+
+
+class ReadsThenWrites:
+    """Broken: the condition is looked at in this process, and what follows from it is written in a second step.
+
+    Args:
+        engine: One that works.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.engine, name)
+
+    async def transact(self, transaction: Transaction) -> Outcome:
+        rows, now_ms = await self.read(transaction)
+        written = apply(transaction, rows, now_ms)
+        if written:
+            await self.write(written)
+        return Outcome(written is not None, tuple(rows.values()), now_ms)
+
+    async def read(self, transaction: Transaction) -> tuple[dict[Record, Row | None], int]:
+        """The rows that a transaction reads, and the clock."""
+        found = await self.engine.transact(Transaction(transaction.reads))
+        return dict(zip(transaction.reads, found.rows, strict=True)), found.now_ms
+
+    async def write(self, rows: Mapping[Record, Row | None]) -> None:
+        """Write whole rows, whatever is there now."""
+        writes: list[Write] = [Delete(record) if row is None else Put(record, dict(row)) for record, row in rows.items()]
+        await self.engine.transact(Transaction(list(rows), writes=writes))
+
+
+class AnswersFirst(ReadsThenWrites):
+    """Broken: a write is acknowledged at once, and done a little later. This process sees it at once, others and a crash do not.
+
+    Args:
+        engine: One that works.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        self.coming: dict[Record, Row | None] = {}
+        self.task: asyncio.Task[None] | None = None
+
+    async def read(self, transaction: Transaction) -> tuple[dict[Record, Row | None], int]:
+        rows, now_ms = await super().read(transaction)
+        return {record: self.coming.get(record, row) for record, row in rows.items()}, now_ms
+
+    async def write(self, rows: Mapping[Record, Row | None]) -> None:
+        self.coming |= rows
+        if self.task is None or self.task.done():
+            self.task = asyncio.create_task(self._write_later())
+
+    async def _write_later(self) -> None:
+        await asyncio.sleep(LATE_S)
+        late, self.coming = self.coming, {}
+        for record, row in late.items():
+            await super().write({record: row})
