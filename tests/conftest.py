@@ -32,6 +32,7 @@ ALONE: Final = {
     "test_linear_time.py",
     "test_p10_limits.py",
     "test_p11_parsers.py",
+    "test_p24_server_down.py",
     "test_p24_store_down.py",
     "test_p38_growth.py",
 }

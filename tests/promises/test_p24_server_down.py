@@ -1,0 +1,119 @@
+"""P24 with a server: while it is dead or mute, a service says so in a second, and takes nobody for new; then it recovers.
+
+The service is a process, and this one kills, stops and starts the server. Several servers are down at once, each with its service.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import Any, Final
+
+import pytest
+
+from tests.forked import CONTEXT
+from tests.promises.enduring import Endured, endure, make_ledger, make_patient
+from tests.promises.ledgers import Make, workers
+from tests.promises.places import Place, Server
+
+Served = tuple[Place, Server]
+
+
+@contextmanager
+def stopped(server: Server) -> Iterator[None]:
+    """It takes connections, and answers nothing."""
+    server.pause()
+    try:
+        yield
+    finally:
+        server.resume()
+
+
+@contextmanager
+def killed(server: Server) -> Iterator[None]:
+    """It was killed with -9."""
+    server.kill()
+    try:
+        yield
+    finally:
+        server.start()
+
+
+@contextmanager
+def slow(server: Server) -> Iterator[None]:
+    """It answers nothing for most of the time."""
+    over = threading.Event()
+
+    def hold() -> None:
+        while not over.wait(0.1):
+            with stopped(server):
+                over.wait(0.6)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+OUTAGES: Final[dict[str, Callable[[Server], AbstractContextManager[None]]]] = {"stopped": stopped, "killed": killed, "slow": slow}
+
+
+@contextmanager
+def elsewhere(pipe: Any) -> Iterator[None]:
+    """An outage that the process at the other end of a pipe makes."""
+    pipe.send("begin")
+    pipe.recv()
+    try:
+        yield
+    finally:
+        pipe.send("end")
+        pipe.recv()
+
+
+def endured(served: Served, cases: Sequence[tuple[str, Make]], bursts: int) -> list[Endured]:
+    """One outage after the other, with a service in a process of its own."""
+    place, server = served
+    found = []
+    with workers(1) as (worker,):
+        for name, make in cases:
+            ours, theirs = CONTEXT.Pipe()
+            worker.ask(endure, place, make, name, bursts, partial(elsewhere, theirs))
+            ours.recv()
+            with OUTAGES[name](server):
+                ours.send("begun")
+                ours.recv()
+            ours.send("ended")
+            found.append(worker.answer())
+    return found
+
+
+def endured_by_all(served: Sequence[Served], cases: Sequence[tuple[str, Make]], bursts: int) -> dict[tuple[str, str], Endured]:
+    """Place and outage -> how a service came through, on several servers at once."""
+    with ThreadPoolExecutor(len(served)) as pool:
+        found = list(pool.map(lambda one: endured(one, cases, bursts), served))
+    names = [(place.name, name) for place, _ in served for name, _ in cases]
+    return dict(zip(names, (one for some in found for one in some), strict=True))
+
+
+@pytest.mark.promise(24)
+def test_a_service_whose_server_is_down_says_so_in_a_second_and_takes_nobody_for_new(
+    served: list[Served], scale: float, measured: Callable[[int, str], None]
+) -> None:
+    cases: list[tuple[str, Make]] = [(name, make_ledger) for name in OUTAGES]
+    found = endured_by_all(served, cases, max(1, int(20 * scale)))
+    for (place, name), one in found.items():
+        measured(24, one.describe(f"{place}, {name}"))
+    wrong = {names: (failures, one) for names, one in found.items() if (failures := one.failures(is_slow=names[1] == "slow"))}
+    assert wrong == {}
+
+
+@pytest.mark.promise(24)
+def test_control_a_service_that_waits_for_its_server_is_caught(served: list[Served]) -> None:
+    for one in endured_by_all(served, [("stopped", make_patient)], 1).values():
+        assert {"slow", "nothing"} <= set(one.failures(is_slow=False))
