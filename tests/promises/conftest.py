@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.promises.places import file, place
+from tests.promises.places import file, place, redis_cluster, redis_server
 from tests.promises.table import MEASURED, PROMISES, describe
 
-__all__ = ["file", "place"]  # fixtures
+__all__ = ["file", "place", "redis_cluster", "redis_server"]  # fixtures
 
 RESULTS: dict[int, list[str]] = {}
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -13,9 +14,11 @@ from typing import Final, Protocol
 
 import pytest
 
-from dcaf.engines import Engine, open_engine
+from dcaf.engines import Engine, RedisEngine, open_engine
+from tests.engines.redis_servers import DURABLE, RedisCluster, RedisServer, is_whole, wait_until
 
 SECOND: Final = timedelta(seconds=1)
+TENTH: Final = 0.1
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class Place:
 
     def open_engine(self, timeout: timedelta = SECOND) -> Engine:
         """An engine, for this process."""
+        if self.url.startswith("redis"):
+            return RedisEngine(self.url, timeout=timeout)
         return open_engine(self.url, timeout=timeout)
 
 
@@ -46,16 +51,86 @@ class Server(Protocol):
     def start(self) -> None:
         """Start it with the data that it left, and wait until it answers."""
 
-    def pause(self) -> None:
+    def freeze(self) -> None:
         """Stop all its processes, so that it takes connections and answers nothing."""
 
-    def resume(self) -> None:
+    def thaw(self) -> None:
         """Have them go on."""
+
+
+class Nodes:
+    """The servers of a cluster, as one.
+
+    Args:
+        cluster: The cluster.
+    """
+
+    def __init__(self, cluster: RedisCluster) -> None:
+        self.servers = cluster.servers
+
+    def kill(self) -> None:
+        for server in self.servers:
+            server.kill()
+
+    def start(self) -> None:
+        for server in self.servers:
+            server.start()
+        self._wait()
+
+    def freeze(self) -> None:
+        for server in self.servers:
+            server.freeze()
+
+    def thaw(self) -> None:
+        for server in self.servers:
+            server.thaw()
+        self._wait()
+
+    def _wait(self) -> None:
+        """Wait until the nodes know of each other that they are back."""
+        clients = [server.client() for server in self.servers]
+        wait_until(lambda: all(map(is_whole, clients)), "The cluster does not come together.")
+        for client in clients:
+            client.close()
 
 
 def in_file(path: Path) -> Place:
     """The place of rows in a SQLite file, which need not be there yet."""
     return Place("SQLite", f"sqlite:///{path}")
+
+
+def on_redis(server: RedisServer) -> Place:
+    """The place of rows on a Redis that has none."""
+    empty(server)
+    return Place("Redis", server.url)
+
+
+def on_cluster(cluster: RedisCluster) -> Place:
+    """The same on a cluster."""
+    for server in cluster.servers:
+        empty(server)
+    return Place("Redis Cluster", cluster.url, TENTH)
+
+
+def empty(server: RedisServer) -> None:
+    with server.client() as client:
+        client.flushall()
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis that loses nothing."""
+    server = RedisServer(*DURABLE)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[RedisCluster]:
+    """A cluster of three of them."""
+    cluster = RedisCluster(*DURABLE)
+    yield cluster
+    cluster.stop()
 
 
 @pytest.fixture
@@ -64,7 +139,12 @@ def file(tmp_path: Path) -> Place:
     return in_file(tmp_path / "dcaf.db")
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "redis", "redis-cluster"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     """Each kind of place in turn, without rows."""
-    return in_file(tmp_path / "dcaf.db")
+    find: dict[str, Callable[[], Place]] = {
+        "sqlite": lambda: in_file(tmp_path / "dcaf.db"),
+        "redis": lambda: on_redis(request.getfixturevalue("redis_server")),
+        "redis-cluster": lambda: on_cluster(request.getfixturevalue("redis_cluster")),
+    }
+    return find[request.param]()

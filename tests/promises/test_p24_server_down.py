@@ -25,11 +25,11 @@ Served = tuple[Place, Server]
 @contextmanager
 def stopped(server: Server) -> Iterator[None]:
     """It takes connections, and answers nothing."""
-    server.pause()
+    server.freeze()
     try:
         yield
     finally:
-        server.resume()
+        server.thaw()
 
 
 @contextmanager

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.promises.places import file, place
+from tests.promises.places import file, place, redis_cluster, redis_server
 
-__all__ = ["file", "place"]
+__all__ = ["file", "place", "redis_cluster", "redis_server"]
