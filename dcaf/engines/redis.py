@@ -29,7 +29,7 @@ from dcaf.core.errors import CommitUnknownError, ConfigurationError, EngineError
 from dcaf.core.importing import extra
 from dcaf.engines import redis_calls as work
 from dcaf.engines.base import Durability, Health, SyncEngine, Tables, check_scan
-from dcaf.engines.redis_calls import PARTITIONS, Plan, Request
+from dcaf.engines.redis_calls import PARTITIONS, Plan, Request, Wanted
 from dcaf.engines.redis_cluster import Places
 from dcaf.engines.redis_errors import BUSY, CLOSED, UNKNOWN
 from dcaf.engines.redis_loops import Loop
@@ -129,7 +129,7 @@ class RedisEngine:
     ) -> Sequence[tuple[bytes, Row]]:
         self._calls.check_scan(table, equal, limit, after)
         places = await self._calls.find_places_async()
-        return await self._calls.run_async(self._calls.plan_scan(table, equal, after, limit, places))
+        return await self._calls.run_async(self._calls.plan_scan(Wanted(table, equal, after, limit), places))
 
     async def purge(self, table: Table) -> int:
         return await self._calls.run_async(self._calls.plan_purge(table))
@@ -157,7 +157,7 @@ class _Sync:
     ) -> Sequence[tuple[bytes, Row]]:
         self._calls.check_scan(table, equal, limit, after)
         places = self._calls.find_places()
-        return self._calls.run(self._calls.plan_scan(table, equal, after, limit, places))
+        return self._calls.run(self._calls.plan_scan(Wanted(table, equal, after, limit), places))
 
     def purge(self, table: Table) -> int:
         return self._calls.run(self._calls.plan_purge(table))
@@ -185,7 +185,7 @@ class _Calls:
         _ALL.add(self)
 
     def plan_transaction(self, transaction: Transaction) -> Plan[Outcome]:
-        check_transaction(transaction)
+        check_transaction(transaction, PARTITIONS)
         for record in transaction.reads:
             self.tables.require(record.table)
         return work.transact(transaction, self._keys)
@@ -194,12 +194,10 @@ class _Calls:
         self.tables.require(table)
         check_scan(table, equal, limit, after)
 
-    def plan_scan(
-        self, table: Table, equal: bytes | None, after: bytes, limit: int, places: Places
-    ) -> Plan[list[tuple[bytes, Row]]]:
-        if table.indexed is None:
-            return work.scan(table, after, limit, self._keys, places.nodes)
-        return work.find(table, equal, after, limit, self._keys)
+    def plan_scan(self, wanted: Wanted, places: Places) -> Plan[list[tuple[bytes, Row]]]:
+        if wanted.table.indexed is None:
+            return work.scan(wanted, self._keys, places.nodes)
+        return work.find(wanted, self._keys, is_cluster=places.is_cluster)
 
     def plan_purge(self, table: Table) -> Plan[int]:
         self.tables.require(table)

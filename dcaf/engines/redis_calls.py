@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from dcaf.core.errors import ConfigurationError, EngineError
 from dcaf.engines.base import Health
-from dcaf.engines.redis_script import FINDING, SWEEPING, TRANSACTING, Keys, build_bounds, decode_outcome, decode_row, partition_of
+from dcaf.engines.redis_script import FINDING, SWEEPING, TRANSACTING, Keys, build_bounds, decode_outcome, decode_row
 from dcaf.engines.redis_settings import LOOKS, Settings, describe_settings, read_settings
 from dcaf.engines.transactions import Outcome, Row, Table, Transaction
 
@@ -27,11 +27,36 @@ Node: TypeAlias = "tuple[str, int]"
 HERE: Final[Node] = ("", 0)
 
 SCANNED_AT_ONCE: Final = 1000
-SWEPT_AT_ONCE: Final = 8
+SWEPT_AT_ONCE: Final = 32
 """Keys in a step of SCAN, and partitions in a step of a purge: so that nobody waits long behind them."""
 
 FEW: Final = 8
 """How many rows each partition gives to a page at first: of 256 partitions, most have fewer in it."""
+
+
+class Wanted(NamedTuple):
+    """What a scan looks for.
+
+    Attributes:
+        table: Their table.
+        equal: The value of its indexed column; None for any.
+        after: Only keys that come after this one.
+        limit: How many at most.
+    """
+
+    table: Table
+    equal: bytes | None
+    after: bytes
+    limit: int
+
+    def build(self, keys: Keys, partitions: Sequence[int]) -> Request:
+        """The request that looks for it in these partitions, for a page of each."""
+        table, equal = self.table, self.equal
+        low, high, skipped = (self.after, b"+", 0) if equal is None else build_bounds(equal, self.after)
+        column = b"" if equal is None else (table.indexed or "").encode()
+        sets = [keys.find_indexes(partition, table)[equal is not None] for partition in partitions]
+        arguments = [low, high, b"%d" % skipped, column, equal or b"", b"%d" % self.limit]
+        return Request(FINDING.call(sets, arguments), partition=partitions[0])
 
 
 class Request:
@@ -88,37 +113,43 @@ async def run_async(plan: Plan[T], ask: Callable[[Sequence[Request]], Awaitable[
 
 def transact(transaction: Transaction, keys: Keys) -> Plan[Outcome]:
     """A transaction: one script."""
-    partition = partition_of(transaction.reads[0]) if transaction.reads else 0
     command = TRANSACTING.call(*keys.encode(transaction))
-    replies = yield [Request(command, partition=partition, writes=bool(transaction.writes))]
+    replies = yield [Request(command, partition=transaction.partition, writes=bool(transaction.writes))]
     return decode_outcome(transaction, replies[0])
 
 
-def find(table: Table, equal: bytes | None, after: bytes, limit: int, keys: Keys) -> Plan[list[tuple[bytes, Row]]]:
-    """A scan of a table with an indexed column: a page of each partition, and as much of them as is in order."""
+def find(wanted: Wanted, keys: Keys, *, is_cluster: bool) -> Plan[list[tuple[bytes, Row]]]:
+    """A scan of a table with an indexed column: a page of each partition, and as much of them as is in order.
+
+    Args:
+        wanted: What is looked for.
+        keys: Of the engine.
+        is_cluster: Whether a script reaches one partition alone. Else one goes through all.
+    """
     found: list[tuple[bytes, Row]] = []
-    step = limit if equal is not None else min(limit, FEW)  # rows of one value are often in one partition
+    groups = [[partition] for partition in range(PARTITIONS)] if is_cluster else [list(range(PARTITIONS))]
+    left = wanted if wanted.equal is not None else wanted._replace(limit=min(wanted.limit, FEW))
     while True:
-        replies = yield [_Find(table, equal, after, step).build(keys, partition) for partition in range(PARTITIONS)]
-        pages = [[(key, flat) for key, flat in reply[1]] for reply in replies]
-        full = [page[-1][0] for page in pages if len(page) == step]
-        known_to = min(full, default=None)
-        items = [item for page in pages for item in page if known_to is None or item[0] <= known_to]
-        found += [(key, row) for key, flat in sorted(items) if (row := decode_row(table, flat)) is not None]
-        if known_to is None or len(found) >= limit:
-            return found[:limit]
-        after, step = known_to, min(limit, step * 4)
+        replies = yield [left.build(keys, group) for group in groups]
+        pages = [page for reply in replies for page in reply]
+        known_to = min((page[-1][0] for page in pages if len(page) == left.limit), default=None)
+        items = [(key, flat) for page in pages for key, flat in page if known_to is None or key <= known_to]
+        found += [(key, row) for key, flat in sorted(items) if (row := decode_row(wanted.table, flat)) is not None]
+        if known_to is None or len(found) >= wanted.limit:
+            return found[: wanted.limit]
+        left = left._replace(after=known_to, limit=min(wanted.limit, left.limit * 4))
 
 
-def scan(table: Table, after: bytes, limit: int, keys: Keys, nodes: Sequence[Node]) -> Plan[list[tuple[bytes, Row]]]:
+def scan(wanted: Wanted, keys: Keys, nodes: Sequence[Node]) -> Plan[list[tuple[bytes, Row]]]:
     """A scan of a table without an index: all keys of all servers are looked through, and put in order here."""
-    places = yield from _list_keys(table, keys, nodes)
-    wanted = sorted((key, partition) for partition, key in places if key > after)
+    places = yield from _list_keys(wanted.table, keys, nodes)
+    left = sorted((key, partition) for partition, key in places if key > wanted.after)
+    step = min(wanted.limit, SCANNED_AT_ONCE)
     found: list[tuple[bytes, Row]] = []
-    while wanted and len(found) < limit:
-        page, wanted = wanted[: min(limit, SCANNED_AT_ONCE)], wanted[min(limit, SCANNED_AT_ONCE) :]
-        found += yield from _read(table, page, keys)
-    return found[:limit]
+    while left and len(found) < wanted.limit:
+        page, left = left[:step], left[step:]
+        found += yield from _read(wanted.table, page, keys)
+    return found[: wanted.limit]
 
 
 def purge(table: Table, keys: Keys) -> Plan[int]:
@@ -161,26 +192,8 @@ def check(settings: Settings, keys: Keys, places: dict[Node, int]) -> Plan[Healt
     return Health(settings.durability, took_ms, {**describe_settings(found, settings), "servers": str(len(places))})
 
 
-class _Find(NamedTuple):
-    """What is looked for in each partition."""
-
-    table: Table
-    equal: bytes | None
-    after: bytes
-    limit: int
-
-    def build(self, keys: Keys, partition: int) -> Request:
-        """The request to one partition."""
-        table, equal = self.table, self.equal
-        by_key, by_value = keys.find_indexes(partition, table)
-        low, high, skipped = (self.after, b"+", 0) if equal is None else build_bounds(equal, self.after)
-        column = b"" if equal is None else (table.indexed or "").encode()
-        arguments = [low, high, b"%d" % skipped, column, equal or b"", b"%d" % self.limit, keys.find_rows(partition, table)]
-        return Request(FINDING.call([by_key if equal is None else by_value], arguments), partition=partition)
-
-
 def _build_sweep(table: Table, partition: int, begin: tuple[bytes, bytes], keys: Keys) -> Request:
-    arguments = [*begin, keys.find_rows(partition, table), (table.indexed or "").encode()]
+    arguments = [*begin, (table.indexed or "").encode()]
     return Request(SWEEPING.call(keys.find_indexes(partition, table), arguments), partition=partition)
 
 

@@ -194,39 +194,45 @@ FIND: Final = (
     NUMBERS
     + r"""
 local low, high, skipped, column, value, most = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5], tonumber(ARGV[6])
-local found = {}
-while #found < most do
-  local members = redis.call('ZRANGEBYLEX', KEYS[1], '(' .. low, high, 'LIMIT', 0, 100)
-  for _, member in ipairs(members) do
-    local key = string.sub(member, skipped + 1)
-    local flat, row = read(ARGV[7] .. key)
-    if row and (column == '' or row[column] == value) then
-      found[#found + 1] = {key, flat}
-      if #found == most then break end
+local function find(set)
+  local found, low, before = {}, low, string.gsub(set, '=%a+$', ':')
+  while #found < most do
+    local members = redis.call('ZRANGEBYLEX', set, '(' .. low, high, 'LIMIT', 0, 100)
+    for _, member in ipairs(members) do
+      local key = string.sub(member, skipped + 1)
+      local flat, row = read(before .. key)
+      if row and (column == '' or row[column] == value) then
+        found[#found + 1] = {key, flat}
+        if #found == most then break end
+      end
     end
+    if #members < 100 then break end
+    low = members[100]
   end
-  if #members < 100 then break end
-  low = members[100]
+  return found
 end
-return {now, found}
+local pages = {}
+for at, set in ipairs(KEYS) do pages[at] = find(set) end
+return pages
 """
 )
-"""Takes a sorted set; a member after which to begin, one at which to end (or +), how much of a member stands before the key, a
-column and the value that it must have (or nothing), a limit, and what stands before the key of a row in Redis. Says the clock, and
-rows with their keys. The keys of rows are not named beforehand: all have the tag of the sorted set, and so its place."""
+"""Takes sorted sets; a member after which to begin in each, one at which to end (or +), how much of a member stands before the key,
+a column and the value that it must have (or nothing), and a limit. Says a page of each, of keys and rows. The keys of rows are not
+named beforehand: all have the tag of their sorted set, and so its place."""
 
 SWEEP: Final = (
     NUMBERS
     + r"""
+local before = string.gsub(KEYS[1], '=%a+$', ':')
 local function sweep(set, low, is_by_value)
   local members = redis.call('ZRANGEBYLEX', set, low, '+', 'LIMIT', 0, 200)
   local over, size = {}, 0
   for _, member in ipairs(members) do
     if is_by_value then size = 4 + struct.unpack('>I4', member) end
-    local key = ARGV[3] .. string.sub(member, size + 1)
+    local key = before .. string.sub(member, size + 1)
     local _, row, is_there = read(key)
     if is_there and not row then redis.call('DEL', key) end
-    if not row or (is_by_value and row[ARGV[4]] ~= string.sub(member, 5, size)) then over[#over + 1] = member end
+    if not row or (is_by_value and row[ARGV[3]] ~= string.sub(member, 5, size)) then over[#over + 1] = member end
   end
   if #over > 0 then redis.call('ZREM', set, unpack(over)) end
   return #over, #members == 200 and '(' .. members[200] or ''
@@ -237,8 +243,8 @@ if values_after ~= '' then values_after = select(2, sweep(KEYS[2], values_after,
 return {dropped, after, values_after}
 """
 )
-"""Takes both sorted sets of a table, where to begin in each, what stands before the key of a row in Redis, and the indexed column.
-Drops what stands for no row. Says how many keys it dropped, and where to go on in each; nothing at its end."""
+"""Takes both sorted sets of a table, where to begin in each, and the indexed column. Drops what stands for no row. Says how many
+keys it dropped, and where to go on in each; nothing at its end."""
 
 
 class Script:
@@ -297,7 +303,7 @@ class Keys:
     def encode(self, transaction: Transaction) -> tuple[list[bytes], list[bytes]]:
         """The keys and the arguments of the script for a transaction."""
         reads = transaction.reads
-        keys = [self.find_rows(partition_of(record), record.table) + record.key for record in reads]
+        keys = [self.find_rows(record.partition, record.table) + record.key for record in reads]
         at = {record: b"%d" % number for number, record in enumerate(reads, 1)}
         arguments = [b"%d" % len(reads)]
         if transaction.when is not None:
@@ -308,14 +314,9 @@ class Keys:
             table = write.record.table
             if table.indexed is not None and table.name not in indexes:
                 indexes[table.name] = b"%d" % (len(keys) + 1)
-                keys += self.find_indexes(partition_of(write.record), table)
+                keys += self.find_indexes(write.record.partition, table)
             _encode_write(write, at, indexes, arguments)
         return keys, arguments
-
-
-def partition_of(record: Record) -> int:
-    """The partition of a row."""
-    return getattr(record, "partition", 0)
 
 
 def decode_outcome(transaction: Transaction, reply: Any) -> Outcome:

