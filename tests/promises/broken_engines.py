@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping
+from random import Random
 from typing import Any, Final
 
 from dcaf.engines import Delete, Engine, Outcome, Put, Record, Row, Transaction, Write, apply
@@ -16,10 +18,12 @@ class ReadsThenWrites:
 
     Args:
         engine: One that works.
+        pause_s: How long it waits at most between the two, as if the network were slow.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    def __init__(self, engine: Engine, *, pause_s: float = 0.02) -> None:
+        self.engine, self.pause_s = engine, pause_s
+        self.random = Random(os.getpid()).random
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.engine, name)
@@ -28,6 +32,7 @@ class ReadsThenWrites:
         rows, now_ms = await self.read(transaction)
         written = apply(transaction, rows, now_ms)
         if written:
+            await asyncio.sleep(self.random() * self.pause_s)
             await self.write(written)
         return Outcome(written is not None, tuple(rows.values()), now_ms)
 
@@ -50,7 +55,7 @@ class AnswersFirst(ReadsThenWrites):
     """
 
     def __init__(self, engine: Engine) -> None:
-        super().__init__(engine)
+        super().__init__(engine, pause_s=0.0)
         self.coming: dict[Record, Row | None] = {}
         self.task: asyncio.Task[None] | None = None
 
