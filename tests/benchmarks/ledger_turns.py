@@ -27,7 +27,7 @@ from dcaf.core.store import OpenRequest, Sealed
 from dcaf.engines import Engine, Is, MemoryEngine, Put, Record, Transaction
 from dcaf.engines.sqlite_tables import TableSql
 from dcaf.ledger import Ledger
-from dcaf.ledger.tables import SESSIONS, STORE_ROW, session_row, subject_digest
+from dcaf.ledger.tables import SESSIONS, session_row, store_row, subject_digest
 from tests.benchmarks.harness import Batch, Effort, interleaved, written
 from tests.benchmarks.ledger_engines import Counting, Inline, Timed, Ungrouped, sqlite_engine
 from tests.benchmarks.sealing import AUDIENCE, RING
@@ -295,7 +295,7 @@ async def _several(calls: list[Callable[[], Any]]) -> None:
 async def _origin(ledger: Ledger) -> int:
     """The epoch of all subjects of a store, which is made where it is not there; its tables are, too."""
     await ledger.unlock(encode(key_of(1)))
-    (row,) = (await ledger.transact(Transaction([STORE_ROW]))).rows
+    (row,) = (await ledger.transact(Transaction([store_row(0)]))).rows
     assert row is not None
     origin = row["origin"]
     assert isinstance(origin, int)
@@ -310,7 +310,7 @@ async def _claim(ledger: Ledger, number: int, epoch: int) -> None:
 
 def _row(sql: TableSql, number: int, shared: dict[str, int]) -> tuple[bytes | int | None, ...]:
     key = key_of(number)
-    own = shared | {"subject": subject_digest(AUDIENCE, subject_of(number)), "answer": session_row(encode(key)).key}
+    own = shared | {"subject": subject_digest(AUDIENCE, subject_of(number)), "answer": session_row(encode(key), 0).key}
     return key, *(own.get(column) for column in sql.columns)
 
 
