@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Mapping
 from random import Random
 from typing import Any, Final
 
 from dcaf.engines import Delete, Engine, Outcome, Put, Record, Row, Transaction, Write, apply
 
+SHORTEST_S: Final = 0.004
 LATE_S: Final = 0.1
 
 
@@ -18,21 +20,23 @@ class ReadsThenWrites:
 
     Args:
         engine: One that works.
-        pause_s: How long it waits at most between the two, as if the network were slow.
+        pause: How long it waits at most between the two, in times of what the first took.
     """
 
-    def __init__(self, engine: Engine, *, pause_s: float = 0.02) -> None:
-        self.engine, self.pause_s = engine, pause_s
+    def __init__(self, engine: Engine, *, pause: float = 5.0) -> None:
+        self.engine, self.pause = engine, pause
         self.random = Random(os.getpid()).random
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.engine, name)
 
     async def transact(self, transaction: Transaction) -> Outcome:
+        began = time.monotonic()
         rows, now_ms = await self.read(transaction)
+        took_s = time.monotonic() - began
         written = apply(transaction, rows, now_ms)
         if written:
-            await asyncio.sleep(self.random() * self.pause_s)
+            await asyncio.sleep(self.random() * self.pause * max(took_s, SHORTEST_S))
             await self.write(written)
         return Outcome(written is not None, tuple(rows.values()), now_ms)
 
@@ -55,7 +59,7 @@ class AnswersFirst(ReadsThenWrites):
     """
 
     def __init__(self, engine: Engine) -> None:
-        super().__init__(engine, pause_s=0.0)
+        super().__init__(engine, pause=0.0)
         self.coming: dict[Record, Row | None] = {}
         self.task: asyncio.Task[None] | None = None
 

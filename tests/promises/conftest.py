@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.promises.places import file, place, redis_cluster, redis_server
+from tests.promises.places import file, pgbouncer, place, postgres_server, redis_cluster, redis_server, served
 from tests.promises.table import MEASURED, PROMISES, describe
 
-__all__ = ["file", "place", "redis_cluster", "redis_server"]  # fixtures
+__all__ = ["file", "pgbouncer", "place", "postgres_server", "redis_cluster", "redis_server", "served"]  # fixtures
 
 RESULTS: dict[int, list[str]] = {}
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,10 +16,16 @@ from typing import Final, Protocol
 import pytest
 
 from dcaf.engines import Engine, RedisEngine, open_engine
+from dcaf.engines.postgres import PostgresEngine
+from tests.engines import postgres_servers
 from tests.engines.redis_servers import DURABLE, RedisCluster, RedisServer, is_whole, wait_until
 
 SECOND: Final = timedelta(seconds=1)
 TENTH: Final = 0.1
+
+
+ON_SERVERS: Final = ("redis", "redis-cluster", "postgres", "pgbouncer")
+"""The kinds of places that have a server, as tests name them."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,8 @@ class Place:
         """An engine, for this process."""
         if self.url.startswith("redis"):
             return RedisEngine(self.url, timeout=timeout)
+        if self.url.startswith("postgresql"):
+            return PostgresEngine(self.url, timeout=timeout)
         return open_engine(self.url, timeout=timeout)
 
 
@@ -94,6 +103,29 @@ class Nodes:
             client.close()
 
 
+class Postgres:
+    """A PostgreSQL.
+
+    Args:
+        server: The server.
+    """
+
+    def __init__(self, server: postgres_servers.Server) -> None:
+        self.server = server
+
+    def kill(self) -> None:
+        self.server.kill()
+
+    def start(self) -> None:
+        self.server.start()
+
+    def freeze(self) -> None:
+        self.server.signal_all(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.server.signal_all(signal.SIGCONT)
+
+
 def in_file(path: Path) -> Place:
     """The place of rows in a SQLite file, which need not be there yet."""
     return Place("SQLite", f"sqlite:///{path}")
@@ -110,6 +142,16 @@ def on_cluster(cluster: RedisCluster) -> Place:
     for server in cluster.servers:
         empty(server)
     return Place("Redis Cluster", cluster.url, TENTH)
+
+
+def on_postgres(server: postgres_servers.Server) -> Place:
+    """The place of rows in a schema that is not there yet."""
+    return Place("PostgreSQL", f"{server.url()}&schema={postgres_servers.name_schema()}")
+
+
+def behind_pgbouncer(server: postgres_servers.Server, route: Callable[[str], str]) -> Place:
+    """The same through a PgBouncer that knows nothing of prepared statements."""
+    return Place("PgBouncer", f"{route(on_postgres(server).url)}&prepared=no", TENTH)
 
 
 def empty(server: RedisServer) -> None:
@@ -133,18 +175,50 @@ def redis_cluster() -> Iterator[RedisCluster]:
     cluster.stop()
 
 
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[postgres_servers.Server]:
+    """A PostgreSQL as it comes."""
+    server = postgres_servers.Server(postgres_servers.find_programs()[0])
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(postgres_server: postgres_servers.Server) -> Iterator[Callable[[str], str]]:
+    """A PgBouncer before it: what makes its url of one of the server's."""
+    with postgres_servers.bouncing(postgres_server, "server_login_retry = 1") as route:
+        yield route
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Place:
     """A SQLite file, for controls that break what does not depend on the engine."""
     return in_file(tmp_path / "dcaf.db")
 
 
-@pytest.fixture(params=["sqlite", "redis", "redis-cluster"])
+@pytest.fixture(params=["sqlite", *ON_SERVERS])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     """Each kind of place in turn, without rows."""
-    find: dict[str, Callable[[], Place]] = {
-        "sqlite": lambda: in_file(tmp_path / "dcaf.db"),
-        "redis": lambda: on_redis(request.getfixturevalue("redis_server")),
-        "redis-cluster": lambda: on_cluster(request.getfixturevalue("redis_cluster")),
-    }
-    return find[request.param]()
+    if request.param == "sqlite":
+        return in_file(tmp_path / "dcaf.db")
+    return find_place(request, request.param)[0]
+
+
+@pytest.fixture(params=ON_SERVERS)
+def served(request: pytest.FixtureRequest) -> tuple[Place, Server]:
+    """Each kind of place that has a server, without rows, and the server."""
+    return find_place(request, request.param)
+
+
+def find_place(request: pytest.FixtureRequest, kind: str) -> tuple[Place, Server]:
+    """A place of a kind, on the server of this run of tests."""
+    if kind == "redis":
+        server: RedisServer = request.getfixturevalue("redis_server")
+        return on_redis(server), server
+    if kind == "redis-cluster":
+        cluster: RedisCluster = request.getfixturevalue("redis_cluster")
+        return on_cluster(cluster), Nodes(cluster)
+    postgres: postgres_servers.Server = request.getfixturevalue("postgres_server")
+    if kind == "postgres":
+        return on_postgres(postgres), Postgres(postgres)
+    return behind_pgbouncer(postgres, request.getfixturevalue("pgbouncer")), Postgres(postgres)

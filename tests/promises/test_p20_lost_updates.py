@@ -123,7 +123,7 @@ def make_torn(place: Place) -> Ledger:
 
 @pytest.mark.promise(20)
 def test_control_an_engine_that_reads_and_then_writes_is_caught(place: Place, tmp_path: Path) -> None:
-    assert lost(place, tmp_path, make_torn, 400)[2] > 0
+    assert lost(place, tmp_path, make_torn, 200)[2] > 0
 
 
 def make_branches(place: Place) -> Ledger:

@@ -1,7 +1,8 @@
 """P22: once a revocation is acknowledged, no turn that is still under way brings the session back.
 
 One process serves; another one revokes sessions at random moments of their turns. A turn whose commit begins after the moment at
-which that was acknowledged must be refused, and so must every one that begins later. Both read the same clock of the machine.
+which that was acknowledged must be refused, and so must every one that begins later. Both read the same clock of the machine. Every
+other turn waits until it is told of the revocation, however long the store takes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +32,7 @@ from tests.promises.places import Place
 
 Make = Callable[[Place], Ledger]
 SESSIONS, FEWEST, AT_ONCE = 1_000, 40, 8
-SHORTEST_S, LONGEST_S = 0.01, 0.03
+SHORTEST_S, LONGEST_S, PATIENCE_S = 0.01, 0.03, 10.0
 WAYS = ("revoke", "revoke in the first turn", "log out", "revoke on a stream")
 """How a session ends: in a later turn, before its first commit, by a log-out, before the first checkpoint of a stream."""
 
@@ -62,12 +64,17 @@ def serve(place: Place, make: Make, pipe: Any, number: int, seed: int) -> list[C
     async def run() -> None:
         ledger = make(place)
         service = Service(ledger)
+        told = {user: asyncio.Event() for user in cases}
+        listen(pipe, lambda user: told[user].set())
 
         async def pause(message: str) -> None:
             user, _, is_last = message.partition(" ")
             if is_last:
                 pipe.send((cases[user].way, current_session().id, user))
-                await asyncio.sleep(SHORTEST_S + rng.random() * LONGEST_S)
+                if rng.random() < 0.5:
+                    await asyncio.wait_for(told[user].wait(), PATIENCE_S)
+                else:
+                    await asyncio.sleep(SHORTEST_S + rng.random() * LONGEST_S)
                 cases[user].resumed_at = time.monotonic()
 
         async def hold(case: Case) -> None:
@@ -93,6 +100,20 @@ def serve(place: Place, make: Make, pipe: Any, number: int, seed: int) -> list[C
     return list(cases.values())
 
 
+def listen(pipe: Any, take: Callable[[Any], None]) -> None:
+    """Have this event loop take what comes by a pipe, until that is None, or until the loop is closed."""
+    loop = asyncio.get_running_loop()
+
+    def read() -> None:
+        item: Any = ()
+        with suppress(RuntimeError, EOFError):
+            while item is not None:
+                item = pipe.recv()
+                loop.call_soon_threadsafe(take, item)
+
+    threading.Thread(target=read, daemon=True).start()
+
+
 def is_well(got: Got) -> bool:
     """Whether a turn was answered to its end, and not with an error."""
     return got.status == 200 and not any(value.get("type") == "error" for value in got.values)
@@ -106,18 +127,11 @@ def revoke(place: Place, make: Make, pipe: Any, seed: int) -> dict[str, float]:
         await asyncio.sleep(rng.random() * LONGEST_S / 2)
         await (ledger.log_out(user) if way == "log out" else ledger.revoke(session_id))
         told[user] = time.monotonic()
+        pipe.send(user)
 
     async def run() -> None:
         ledger, coming = make(place), asyncio.Queue[Any]()
-        loop = asyncio.get_running_loop()
-
-        def read() -> None:
-            item: Any = ()
-            while item is not None:
-                item = pipe.recv()
-                loop.call_soon_threadsafe(coming.put_nowait, item)
-
-        threading.Thread(target=read, daemon=True).start()
+        listen(pipe, coming.put_nowait)
         async with closing(ledger), asyncio.TaskGroup() as group:
             while item := await coming.get():
                 group.create_task(end(ledger, *item))
@@ -143,7 +157,7 @@ def look(place: Place, make: Make, cases: list[Case]) -> tuple[int, int]:
 def resurrected(place: Place, make: Make, number: int) -> Counter[str]:
     """Of so many sessions, each revoked in a turn: how many turns counted that were under way, and how many go on."""
     counts = Counter[str]()
-    theirs, ours = CONTEXT.Pipe(duplex=False)
+    theirs, ours = CONTEXT.Pipe()
     serving, revoking = Worker(), Worker()
     try:
         serving.ask(serve, place, make, ours, number, 1)

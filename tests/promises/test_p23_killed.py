@@ -21,11 +21,15 @@ import pytest
 import dcaf.engines.sqlite
 import dcaf.engines.sqlite_writer
 from dcaf.core.errors import StoreError
+from dcaf.engines import RedisEngine
+from dcaf.engines.postgres import PostgresEngine
 from dcaf.ledger import Ledger
+from tests.engines import postgres_servers
+from tests.engines.redis_servers import running
 from tests.forked import CONTEXT
 from tests.promises.broken_engines import AnswersFirst
 from tests.promises.ledgers import AUDIENCE, PATIENCE, Got, Service, Worker, closing, exchange
-from tests.promises.places import Place, Server
+from tests.promises.places import Place, Postgres, Server, on_postgres, on_redis
 
 Make = Callable[[Place], Ledger]
 
@@ -84,7 +88,8 @@ def serve(place: Place, make: Make, pipe: Any, held: dict[str, Any], name: str) 
             except (StoreError, KeyError):  # there is no store just now; so, perhaps, there is no session to revoke
                 await asyncio.sleep(0.01)
             else:
-                pipe.send((user, got.newest, True))
+                if got.newest is not None:
+                    pipe.send((user, got.newest, True))
 
     async def run() -> None:
         ledger = make(place)
@@ -228,6 +233,45 @@ def test_no_acknowledged_commit_is_lost_when_a_process_is_killed(
     )
     assert lost == 0
     assert acknowledged > number * 4
+
+
+@pytest.mark.promise(23)
+def test_no_acknowledged_commit_is_lost_when_the_server_of_the_store_is_killed(
+    served: tuple[Place, Server], scale: float, measured: Callable[[int, str], None]
+) -> None:
+    place, server = served
+    number = max(2, int(KILLS * scale * place.part))
+    acknowledged, lost = killed(place, make_ledger, number, server=server)
+    measured(
+        23,
+        f"{place.name}: {lost} of {acknowledged:,} lost, by {number} times kill -9 of the store, which is started again, and then of "
+        "the service",
+    )
+    assert lost == 0
+    assert acknowledged > number * 4
+
+
+def make_relaxed(place: Place) -> Ledger:
+    """Broken for this promise: what is acknowledged is still in the server's memory."""
+    engine = PostgresEngine(place.url, timeout=PATIENCE, durability="relaxed")
+    return Ledger(engine, audience=AUDIENCE, lease=LEASE)
+
+
+@pytest.mark.promise(23)
+def test_control_a_postgresql_that_does_not_wait_for_its_log_is_caught(postgres_server: postgres_servers.Server) -> None:
+    assert killed(on_postgres(postgres_server), make_relaxed, 20, server=Postgres(postgres_server), until_lost=True)[1] > 0
+
+
+def make_vouched(place: Place) -> Ledger:
+    """Broken for this promise: the operator says that the server keeps what it acknowledges, and it does not."""
+    engine = RedisEngine(place.url, timeout=PATIENCE, vouched=["appendonly", "appendfsync"])
+    return Ledger(engine, audience=AUDIENCE, lease=LEASE)
+
+
+@pytest.mark.promise(23)
+def test_control_a_redis_as_it_comes_is_caught() -> None:
+    with running() as server:
+        assert killed(on_redis(server), make_vouched, 1, server=server)[1] > 0
 
 
 @pytest.mark.promise(23)

@@ -14,10 +14,11 @@ from typing import Any, Final
 
 import pytest
 
+from tests.engines import postgres_servers
 from tests.forked import CONTEXT
 from tests.promises.enduring import Endured, endure, make_ledger, make_patient
 from tests.promises.ledgers import Make, workers
-from tests.promises.places import Place, Server
+from tests.promises.places import Place, Postgres, Server, behind_pgbouncer, find_place
 
 Served = tuple[Place, Server]
 
@@ -101,12 +102,24 @@ def endured_by_all(served: Sequence[Served], cases: Sequence[tuple[str, Make]], 
     return dict(zip(names, (one for some in found for one in some), strict=True))
 
 
+@pytest.fixture
+def all_served(request: pytest.FixtureRequest) -> Iterator[list[Served]]:
+    """One place of each kind, with a server of its own: the PostgreSQL behind PgBouncer is another one."""
+    found = [find_place(request, kind) for kind in ("redis", "redis-cluster", "postgres")]
+    server = postgres_servers.Server(postgres_servers.find_programs()[0])
+    try:
+        with postgres_servers.bouncing(server, "server_login_retry = 1") as route:
+            yield [*found, (behind_pgbouncer(server, route), Postgres(server))]
+    finally:
+        server.stop()
+
+
 @pytest.mark.promise(24)
 def test_a_service_whose_server_is_down_says_so_in_a_second_and_takes_nobody_for_new(
-    served: list[Served], scale: float, measured: Callable[[int, str], None]
+    all_served: list[Served], scale: float, measured: Callable[[int, str], None]
 ) -> None:
     cases: list[tuple[str, Make]] = [(name, make_ledger) for name in OUTAGES]
-    found = endured_by_all(served, cases, max(1, int(20 * scale)))
+    found = endured_by_all(all_served, cases, max(1, int(20 * scale)))
     for (place, name), one in found.items():
         measured(24, one.describe(f"{place}, {name}"))
     wrong = {names: (failures, one) for names, one in found.items() if (failures := one.failures(is_slow=names[1] == "slow"))}
@@ -114,6 +127,6 @@ def test_a_service_whose_server_is_down_says_so_in_a_second_and_takes_nobody_for
 
 
 @pytest.mark.promise(24)
-def test_control_a_service_that_waits_for_its_server_is_caught(served: list[Served]) -> None:
-    for one in endured_by_all(served, [("stopped", make_patient)], 1).values():
+def test_control_a_service_that_waits_for_its_server_is_caught(all_served: list[Served]) -> None:
+    for one in endured_by_all(all_served, [("stopped", make_patient)], 1).values():
         assert {"slow", "nothing"} <= set(one.failures(is_slow=False))

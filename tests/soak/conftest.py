@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.promises.places import file, place, redis_cluster, redis_server
+from tests.promises.places import file, pgbouncer, place, postgres_server, redis_cluster, redis_server, served
 
-__all__ = ["file", "place", "redis_cluster", "redis_server"]
+__all__ = ["file", "pgbouncer", "place", "postgres_server", "redis_cluster", "redis_server", "served"]
