@@ -68,38 +68,46 @@ class Known:
 def serve(place: Place, make: Make, pipe: Any, held: dict[str, Any], name: str) -> None:
     """Serve all conversations at once until somebody kills this; each acknowledgement goes out by the pipe."""
 
-    async def hold(service: Service, user: str) -> None:
-        session, at = held[user], 0
-        while True:
-            at += 1
-            got = await exchange(service.app, f"{user}.{name}.{at}", session, user=user, path=("/chat", "/stream")[at % 2])
-            session = got.newest or session
-            if is_acknowledged(got):
-                pipe.send((user, session, False))
-            else:
-                await asyncio.sleep(0.01)
-
-    async def revoke(service: Service, ledger: Ledger) -> None:
-        for at in range(10**6):
-            user = f"gone.{name}.{at}"
-            got = await exchange(service.app, "first", user=user)
-            try:
-                await (ledger.log_out(user) if at % 2 else ledger.revoke(service.begun[user]))
-            except (StoreError, KeyError):  # there is no store just now; so, perhaps, there is no session to revoke
-                await asyncio.sleep(0.01)
-            else:
-                if got.newest is not None:
-                    pipe.send((user, got.newest, True))
-
     async def run() -> None:
         ledger = make(place)
         service = Service(ledger)
         async with asyncio.TaskGroup() as group:
-            group.create_task(revoke(service, ledger))
-            for user in held:
-                group.create_task(hold(service, user))
+            group.create_task(revoke(service, ledger, pipe, name))
+            for user, session in held.items():
+                group.create_task(hold(service, pipe, user, session, name))
 
     asyncio.run(run())
+
+
+async def hold(service: Service, pipe: Any, user: str, session: Any, name: str) -> None:
+    """Take turns in one conversation for ever."""
+    for at in range(10**6):
+        got = await exchange(service.app, f"{user}.{name}.{at}", session, user=user, path=("/chat", "/stream")[at % 2])
+        session = got.newest or session
+        if is_acknowledged(got):
+            pipe.send((user, session, False))
+        else:
+            await asyncio.sleep(0.01)
+
+
+async def revoke(service: Service, ledger: Ledger, pipe: Any, name: str) -> None:
+    """Begin sessions and end them for ever."""
+    for at in range(10**6):
+        user = f"gone.{name}.{at}"
+        got = await exchange(service.app, "first", user=user)
+        if got.newest is not None and await is_ended(ledger, user if at % 2 else None, service.begun[user]):
+            pipe.send((user, got.newest, True))
+        else:
+            await asyncio.sleep(0.01)
+
+
+async def is_ended(ledger: Ledger, user: str | None, session_id: str) -> bool:
+    """End all sessions of a user, or one; False where the store is down."""
+    try:
+        await (ledger.revoke(session_id) if user is None else ledger.log_out(user))
+    except StoreError:
+        return False
+    return True
 
 
 def is_acknowledged(got: Got) -> bool:
@@ -244,8 +252,8 @@ def test_no_acknowledged_commit_is_lost_when_the_server_of_the_store_is_killed(
     acknowledged, lost = killed(place, make_ledger, number, server=server)
     measured(
         23,
-        f"{place.name}: {lost} of {acknowledged:,} lost, by {number} times kill -9 of the store, which is started again, and then of "
-        "the service",
+        f"{place.name}: {lost} of {acknowledged:,} lost, by {number} times kill -9 of the store, which starts again, and of the "
+        "service",
     )
     assert lost == 0
     assert acknowledged > number * 4

@@ -49,9 +49,9 @@ def slow(server: Server) -> Iterator[None]:
     over = threading.Event()
 
     def hold() -> None:
-        while not over.wait(0.1):
+        while not over.wait(0.15):
             with stopped(server):
-                over.wait(0.6)
+                over.wait(0.5)
 
     thread = threading.Thread(target=hold)
     thread.start()
