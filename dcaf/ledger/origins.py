@@ -1,7 +1,7 @@
 """When a store was made, marked as restored, or opened for a roll-out: its one row, of which each partition has a copy.
 
-A copy is made when a turn first misses it, and again where it was lost: then with a new moment, which ends the tokens that were sealed
-in the epoch of the old one. What was lost is no permission.
+A copy is made when a turn first misses it, and again where it was lost: then with a new moment, which ends the tokens that have the
+epoch of the old one. What was lost is no permission.
 """
 
 from __future__ import annotations
