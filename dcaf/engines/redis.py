@@ -202,7 +202,7 @@ class _Calls:
     def plan_purge(self, table: Table) -> Plan[int]:
         self.tables.require(table)
         self._check()
-        return work.purge(table, self._keys)
+        return work.purge(table, self._keys, is_cluster=self._places.is_cluster)
 
     def plan_check(self, places: Places) -> Plan[Health]:
         return work.check(self._settings, self._keys, places.examples)
