@@ -70,10 +70,11 @@ class Request:
 
     Attributes:
         is_sent: Whether the server may have it.
+        is_given_up: Whether nobody waits for it any more, so that it must not be sent.
         is_asking: Whether it goes to a server that only just takes its rows over.
     """
 
-    __slots__ = ("command", "is_asking", "is_sent", "node", "partition", "writes")
+    __slots__ = ("command", "is_asking", "is_given_up", "is_sent", "node", "partition", "writes")
 
     def __init__(
         self, command: tuple[bytes, ...], *, partition: int | None = None, node: Node | None = None, writes: bool = False
@@ -83,6 +84,7 @@ class Request:
         self.node: Node | None = node
         self.writes: bool = writes
         self.is_sent: bool = False
+        self.is_given_up: bool = False
         self.is_asking: bool = False
 
 
