@@ -2,10 +2,10 @@
 
 >>> open_engine("memory://").url
 'memory://'
->>> open_engine("postgresql://app:secret@db/shop")
+>>> open_engine("postgresql+asyncpg://app:secret@db/shop")
 Traceback (most recent call last):
     ...
-dcaf.core.errors.ConfigurationError: There is no engine for postgresql:// yet: ... sqlite:///dcaf.db, or memory:// for tests.
+dcaf.core.errors.ConfigurationError: Write postgresql:// and what comes after it, and no driver: dcaf brings its own.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from dcaf.core.arguments import require
 from dcaf.core.errors import ConfigurationError
+from dcaf.core.importing import load_module
 from dcaf.engines.base import Durability, Engine
 from dcaf.engines.memory import URL as MEMORY
 from dcaf.engines.memory import MemoryEngine
@@ -26,13 +27,15 @@ from dcaf.engines.sqlite import TIMEOUT, SqliteEngine
 
 URL_VARIABLE: Final = "DB_CONNECTION_STRING"
 KIND_VARIABLE: Final = "SESSION_STORAGE"
-"""The environment variables: a url, or else ``memory`` or ``sqlite``."""
+"""The environment variables: a url, or else ``memory`` or ``sqlite``; ``postgres`` needs a url, too."""
 
 DEFAULT_FILE: Final = "sqlite:///dcaf.db"
 """Where ``SESSION_STORAGE=sqlite`` keeps rows: in the folder in which the program was started."""
 
-LATER: Final = frozenset({"redis", "rediss", "valkey", "valkeys", "unix", "postgresql", "postgres"})
+LATER: Final = frozenset({"redis", "rediss", "valkey", "valkeys", "unix"})
 """What is known to be a server, and has no engine in this release."""
+
+POSTGRES: Final = frozenset({"postgresql", "postgres"})
 
 ADVICE: Final = (
     "Write sqlite:////var/lib/shop/dcaf.db (four slashes before an absolute path), sqlite:///dcaf.db, or memory:// for tests."
@@ -49,11 +52,12 @@ def open_engine(
     """Open the engine of a url.
 
     Args:
-        url: ``sqlite:///a/relative/path``, ``sqlite:////an/absolute/path`` or ``memory://``; None for what the environment says:
-            the url in ``DB_CONNECTION_STRING``, else ``SESSION_STORAGE=sqlite`` (``dcaf.db`` in the current folder) or ``memory``.
+        url: ``sqlite:///a/relative/path``, ``sqlite:////an/absolute/path``, ``postgresql://user:password@host/database`` or
+            ``memory://``; None for what the environment says: the url in ``DB_CONNECTION_STRING``, else
+            ``SESSION_STORAGE=sqlite`` (``dcaf.db`` in the current folder) or ``memory``.
         durability: What must survive of an acknowledged write: ``"acknowledged"``, all, a power cut, too; ``"relaxed"``, all but
             the last seconds before one. Memory keeps nothing, and says so: whoever names it wants that.
-        timeout: Until a call must have begun.
+        timeout: Until a call must have begun; on a server, until it must have ended.
         clock: Returns seconds since the epoch. An engine in this process reads it; a server has its own.
 
     Raises:
@@ -66,8 +70,14 @@ def open_engine(
     scheme = scheme.lower() if separator else ""
     if scheme == "sqlite":
         return SqliteEngine(_find_path(rest), durability=durability, timeout=timeout, clock=clock)
+    if scheme in POSTGRES:
+        postgres = load_module("dcaf.engines.postgres", what=f"{scheme}://", extra="postgres")
+        opened: Engine = postgres.PostgresEngine(found, durability=durability, timeout=timeout)
+        return opened
+    if scheme.partition("+")[0] in POSTGRES:
+        raise ConfigurationError("Write postgresql:// and what comes after it, and no driver: dcaf brings its own.")
     if scheme.partition("+")[0] in LATER:
-        raise ConfigurationError(f"There is no engine for {scheme}:// yet: Redis and PostgreSQL come later. {ADVICE}")
+        raise ConfigurationError(f"There is no engine for {scheme}:// yet: Redis comes later. {ADVICE}")
     if scheme == "memory":
         raise ConfigurationError("memory:// takes nothing after it.")
     raise ConfigurationError(f"{mask(found)} names no engine. {ADVICE}")
@@ -93,10 +103,14 @@ def _read_environment() -> str:
         return url
     if kind in {"memory", "sqlite"}:
         return MEMORY if kind == "memory" else DEFAULT_FILE
-    if kind in {"redis", "valkey", "postgres", "postgresql"}:
-        raise ConfigurationError(f"{KIND_VARIABLE} names a server, and Redis and PostgreSQL come later: it takes sqlite or memory.")
+    if kind in POSTGRES:
+        raise ConfigurationError(
+            f"With {KIND_VARIABLE}={kind}, {URL_VARIABLE} says where: postgresql://user:password@host/database."
+        )
+    if kind in {"redis", "valkey"}:
+        raise ConfigurationError(f"{KIND_VARIABLE} names a server, and Redis comes later: it takes sqlite, postgres or memory.")
     if kind:
-        raise ConfigurationError(f"{KIND_VARIABLE} takes sqlite or memory.")
+        raise ConfigurationError(f"{KIND_VARIABLE} takes sqlite, postgres or memory.")
     raise ConfigurationError(f"Name an engine: a url, or {URL_VARIABLE}, or {KIND_VARIABLE}=sqlite. {ADVICE}")
 
 
