@@ -45,6 +45,9 @@ KEPT_KEYS: Final = 20
 """How many older keys verify: as for any operator, a key must stay longer than a client keeps its token."""
 
 SERVER_ERRORS: Final = 500
+UNAVAILABLE: Final = "session-unavailable"
+"""What a stream ends with whose status had gone out before the store was down."""
+
 NGINX: Final = """
 daemon off; master_process off; pid {folder}/pid; error_log /dev/null;
 events {{ worker_connections 256; }}
@@ -112,6 +115,7 @@ class Load:
         unanswered: Requests without an answer: the worker was killed, or the client did not read it.
         revoked: The clients whose sessions were revoked.
         resurrected: How many of these went on all the same.
+        kills_done: Whether everybody was killed who is to be.
     """
 
     url: str
@@ -121,10 +125,11 @@ class Load:
     unanswered: int = 0
     revoked: list[Client] = field(default_factory=list)
     resurrected: int = 0
+    kills_done: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self) -> None:
-        """Hold conversations with some clients at once until all turns are done."""
+        """Hold conversations with some clients at once until all turns are done, and all have been killed who are to be."""
         threads = [threading.Thread(target=self._converse, args=(number,)) for number in range(CLIENTS)]
         for thread in threads:
             thread.start()
@@ -137,7 +142,7 @@ class Load:
         rng = random.Random(number)
         with httpx2.Client(timeout=STUCK_S) as http:
             for at in range(10**6):
-                if self.left <= 0:
+                if self.left <= 0 and self.kills_done.is_set():
                     return
                 client = Client(f"c{number}.{at}", f"user-{number}.{at}" if at % 3 else None)
                 self._hold(http, client, rng)
@@ -162,7 +167,7 @@ class Load:
         request = client.pending or client.say(rng)
         got = post(http, self.url, request, client.user)
         is_read = got.status and not (client.may_lose and rng.random() < LOST)
-        if not is_read or got.status >= SERVER_ERRORS:
+        if not is_read or got.status >= SERVER_ERRORS or got.code == UNAVAILABLE:
             client.pending = request if client.may_lose else None
             self.unanswered += 1
             time.sleep(PAUSE_S if got.status else 0)
@@ -254,7 +259,7 @@ def run(folder: Path, place: Place | None, turns: int, *, kills: int, server: Se
         folder: Where keys and the file of what was done are.
         place: Where the rows of the workers are; None for no ledger.
         turns: How many turns at least.
-        kills: How many times somebody is killed: a worker, the server, the other worker, the server, and so on.
+        kills: How many times somebody is killed: the server, a worker, the server, the other worker, and so on.
         server: The server of the store; None for none, or for one that is left alone.
     """
     ring = [Key.generate(f"k{at}") for at in range(2)]
@@ -286,17 +291,20 @@ def list_kills(workers: Workers, server: Server | None, kills: int) -> list[Call
         server.start()
         workers.store_killed += 1
 
-    victims: list[Callable[[], None]] = [partial(workers.kill, 0), kill_server, partial(workers.kill, 1), kill_server]
-    return list(islice(cycle(victims if server else victims[::2]), kills))
+    victims: list[Callable[[], None]] = [kill_server, partial(workers.kill, 0), kill_server, partial(workers.kill, 1)]
+    return list(islice(cycle(victims if server else victims[1::2]), kills))
 
 
 def kill(victims: list[Callable[[], None]], load: Load, turns: int, over: threading.Event) -> None:
     """Kill somebody each time that a part of the turns is done."""
-    for at, kill_one in enumerate(victims, 1):
-        while load.left > turns - at * turns // (len(victims) + 1):
-            if over.wait(0.005):
-                return
-        kill_one()
+    try:
+        for at, kill_one in enumerate(victims, 1):
+            while load.left > turns - at * turns // (len(victims) + 1):
+                if over.wait(0.005):
+                    return
+            kill_one()
+    finally:
+        load.kills_done.set()
 
 
 def rotate(folder: Path, ring: list[Key], over: threading.Event) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -15,10 +16,9 @@ from typing import Final, Protocol
 
 import pytest
 
-from dcaf.engines import Engine, RedisEngine, open_engine
-from dcaf.engines.postgres import PostgresEngine
+from dcaf.engines import Engine, open_engine
 from tests.engines import postgres_servers
-from tests.engines.redis_servers import DURABLE, RedisCluster, RedisServer, is_whole, wait_until
+from tests.engines.redis_servers import DURABLE, RedisCluster, RedisServer, is_whole, running, wait_until
 
 SECOND: Final = timedelta(seconds=1)
 TENTH: Final = 0.1
@@ -44,10 +44,6 @@ class Place:
 
     def open_engine(self, timeout: timedelta = SECOND) -> Engine:
         """An engine, for this process."""
-        if self.url.startswith("redis"):
-            return RedisEngine(self.url, timeout=timeout)
-        if self.url.startswith("postgresql"):
-            return PostgresEngine(self.url, timeout=timeout)
         return open_engine(self.url, timeout=timeout)
 
 
@@ -135,6 +131,13 @@ def on_redis(server: RedisServer) -> Place:
     """The place of rows on a Redis that has none."""
     empty(server)
     return Place("Redis", server.url)
+
+
+@contextmanager
+def on_forgetful_redis() -> Iterator[tuple[Place, Server]]:
+    """The place of rows on a Redis as it comes, which keeps nothing: the operator says that it does."""
+    with running() as server:
+        yield Place("Redis", f"{server.url}?vouch=appendonly,appendfsync"), server
 
 
 def on_cluster(cluster: RedisCluster) -> Place:
