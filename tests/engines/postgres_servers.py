@@ -70,11 +70,14 @@ class Server:
     def kill(self) -> None:
         """End all of it at once, as a power cut would that spares the disk's memory."""
         assert self._process
-        for child in children_of(self._process.pid):
+        os.kill(self._process.pid, signal.SIGSTOP)  # else it sees that a child has died, and starts others, which outlive it
+        children = children_of(self._process.pid)
+        for child in children:
             with suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
         self._process.kill()
         self._process.wait()
+        wait_until(lambda: not any(map(is_alive, children)), "PostgreSQL does not end")
 
     def stop(self) -> None:
         self.kill()
@@ -184,6 +187,14 @@ def wait_until(is_so: Callable[[], bool], what: str, seconds: float = 30) -> Non
     while not is_so():
         assert time.monotonic() < end, what
         time.sleep(0.02)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended, and that nobody has asked about, does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def children_of(pid: int) -> list[int]:
