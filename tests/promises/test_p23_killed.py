@@ -139,13 +139,22 @@ def make_answering_first(place: Place) -> Ledger:
     return Ledger(AnswersFirst(place.open_engine(PATIENCE)), audience=AUDIENCE, lease=LEASE)
 
 
+async def send(service: Service, words: str, session: Any, user: str) -> Got:
+    """Send a turn, more than once where the store is down: it may be back, and a connection to it not yet."""
+    end, got = time.monotonic() + STUCK_S, Got(503, [])
+    while got.status >= 500 and time.monotonic() < end:
+        got = await exchange(service.app, words, session, user=user)
+        await asyncio.sleep(0.02 if got.status >= 500 else 0)
+    return got
+
+
 def look(place: Place, known: Known) -> tuple[int, Known]:
     """Go on with each conversation, and try each session that has ended: how much is lost of what was acknowledged."""
 
     async def go_on(service: Service, user: str, session: Any) -> bool:
         end = time.monotonic() + STUCK_S
         while time.monotonic() < end:
-            got = await exchange(service.app, "look", session, user=user)  # a GET has the session of a lost answer in a header
+            got = await send(service, "look", session, user)  # a GET has the session of a lost answer in a header
             if got.status == 200:
                 known.held[user] = got.newest or session
                 return True
@@ -164,7 +173,7 @@ def look(place: Place, known: Known) -> tuple[int, Known]:
             service = Service(ledger)
             live = [(user, session) for user, session in known.held.items() if session is not None]
             went_on = await asyncio.gather(*(go_on(service, user, session) for user, session in live))
-            came_back = [(await exchange(service.app, "x", session, user=user)).status == 200 for user, session in known.ended]
+            came_back = [(await send(service, "x", session, user)).status == 200 for user, session in known.ended]
         return len(went_on) - sum(went_on) + sum(came_back)
 
     return asyncio.run(run()), Known(known.held)

@@ -46,15 +46,18 @@ def killed(server: Server) -> Iterator[None]:
 @contextmanager
 def slow(server: Server) -> Iterator[None]:
     """It answers nothing for most of the time."""
-    over = threading.Event()
+    begun, over = threading.Event(), threading.Event()
 
     def hold() -> None:
-        while not over.wait(0.15):
+        while not over.is_set():
             with stopped(server):
+                begun.set()
                 over.wait(0.5)
+            over.wait(0.15)
 
     thread = threading.Thread(target=hold)
     thread.start()
+    begun.wait()
     try:
         yield
     finally:
