@@ -320,11 +320,12 @@ def end_sessions(url: str) -> None:
 
 def test_a_connection_that_ends_in_mid_statement_leaves_a_write_unknown_and_a_read_undone(engine: PostgresEngine, url: str) -> None:
     prepare(engine)
-    for key, statement, call, kind in (
+    cases: list[tuple[bytes, str | None, Callable[[], object], type[Exception]]] = [
         (b"a", None, lambda: engine.sync.transact(add()), CommitUnknownError),
         (b"x", "LOCK TABLE dcaf.counts", lambda: count(engine), EngineError),
         (b"x", "LOCK TABLE dcaf.counts", lambda: engine.sync.transact(add(*(b"%d" % at for at in range(30)))), EngineError),
-    ):
+    ]
+    for key, statement, call, kind in cases:
         raised: list[BaseException] = []
         with holding(engine, url, key), psycopg.connect(url) as other:
             if statement:
@@ -356,7 +357,7 @@ def test_connections_that_end_while_nobody_uses_them_are_replaced_unnoticed(engi
 
 
 def test_control_without_a_look_the_next_call_fails(engine: PostgresEngine, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Connection, "is_fresh", lambda connection, now: not connection.is_lost)
+    monkeypatch.setattr(Connection, "is_fresh", lambda connection, now: connection.is_idle)
     with pytest.raises(CommitUnknownError):
         test_connections_that_end_while_nobody_uses_them_are_replaced_unnoticed(engine, url)
 
@@ -385,6 +386,11 @@ def own(request: pytest.FixtureRequest) -> Iterator[Server]:
     found.stop()
 
 
+def wait_for_lines(lines: list[str], more: int) -> None:
+    seen = len(lines)
+    wait_until(lambda: len(lines) >= seen + more, "It does not go on")
+
+
 def kill_server(server: Server, url: str, times: int) -> tuple[int, int, int]:
     """Kill the server under a program that writes, again and again.
 
@@ -396,13 +402,11 @@ def kill_server(server: Server, url: str, times: int) -> tuple[int, int, int]:
     reading = threading.Thread(target=lambda: lines.extend(process.stdout or []))
     reading.start()
     for attempt in range(times):
-        seen = len(lines)
-        wait_until(lambda seen=seen: len(lines) > seen + 3, "It does not go on")
+        wait_for_lines(lines, 4)
         time.sleep(random.Random(attempt).random() * 0.2)
         server.kill()
         server.start()
-    seen = len(lines)
-    wait_until(lambda: len(lines) > seen + 3, "It does not go on")
+    wait_for_lines(lines, 4)
     process.kill()
     process.wait()
     reading.join(10)
