@@ -78,18 +78,23 @@ class Connection:
             psycopg.Error: It failed.
         """
         cursor = await self._cursor.execute(statement, values, prepare=is_frequent and self._is_prepared)
-        return [] if cursor.description is None else await cursor.fetchall()
+        answer = cursor.pgresult
+        return await cursor.fetchall() if answer is not None and answer.nfields else []
 
     @property
     def is_lost(self) -> bool:
         """Whether nothing can be sent on it."""
         return self._raw.closed
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether what was asked has come to its end."""
+        return not self.is_cut and self._raw.pgconn.transaction_status == TransactionStatus.IDLE
+
     def is_fresh(self, now: float) -> bool:
         """Whether it can be used: it is not old, and the server has not said anything unasked, such as that it goes."""
-        if self.is_cut or self._raw.closed or now - self._born > OLD_S or now - self.used > IDLE_S:
-            return False
-        return self._raw.pgconn.transaction_status == TransactionStatus.IDLE and not (self._poll and self._poll.poll(0))
+        is_old = now - self._born > OLD_S or now - self.used > IDLE_S
+        return self.is_idle and not is_old and not (self._poll is not None and self._poll.poll(0))
 
     def cancel(self) -> None:
         """Tell the server to give up what it does."""
@@ -162,12 +167,11 @@ class Pool:
     def give_back(self, connection: Connection) -> None:
         """Keep a connection for the next call, or close it where it is of no use."""
         self.in_use -= 1
-        now = self._loop.time()
         connection.is_committing = False
-        if self._is_closed or not connection.is_fresh(now):
+        if self._is_closed or not connection.is_idle:
             self._drop(connection)
         else:
-            connection.used = now
+            connection.used = self._loop.time()
             self._idle.append(connection)
         self._release()
 
@@ -236,10 +240,13 @@ def limit(connection: Connection, end: float, timeout_s: float) -> Iterator[None
         timeout_s: How long the whole call may take.
     """
     loop = asyncio.get_running_loop()
-    timers = [
-        loop.call_at(end - (1 - UNTIL_CANCELLED) * timeout_s, connection.cancel),
-        loop.call_at(end - (1 - UNTIL_CUT) * timeout_s, connection.cut),
-    ]
+    timers: list[asyncio.TimerHandle] = []
+
+    def cancel() -> None:
+        connection.cancel()
+        timers.append(loop.call_at(end - (1 - UNTIL_CUT) * timeout_s, connection.cut))
+
+    timers.append(loop.call_at(end - (1 - UNTIL_CANCELLED) * timeout_s, cancel))
     try:
         yield
     finally:
