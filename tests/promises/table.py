@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import sys
 import textwrap
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -45,10 +47,16 @@ PROMISES: Final = {
         "with a ledger, a lost answer leaves no conversation stuck, nothing done twice, and nobody else with the session",
         "a ledger that gives no answer twice; one that gives it to whoever has an older token; none",
     ),
-    20: ("with a ledger, no turn that was acknowledged is lost to another one", "no ledger; several states side by side"),
+    20: (
+        "with a ledger, no turn that was acknowledged is lost to another one",
+        "no ledger; several states side by side; an engine that reads and then writes",
+    ),
     21: ("with a ledger, no older token is accepted", "no ledger, which accepts all"),
     22: ("what was revoked or logged out is not brought back by a turn that was under way", "a revocation that deletes a row"),
-    23: ("nothing acknowledged is lost when a process is killed", "an engine that acknowledges before it commits"),
+    23: (
+        "nothing acknowledged is lost when a process or the server of the store is killed",
+        "an engine that acknowledges before it commits; a Redis without its file; a PostgreSQL that does not wait for its log",
+    ),
     24: (
         "while its store is down, a service says so in a second and takes nobody for new; it recovers in two",
         "a store that fails open; one that takes what it cannot find for ended; one that waits",
@@ -89,6 +97,10 @@ PROMISES: Final = {
 """Number -> (promise, control: the broken variant that the same test catches). Numbers are stable; others come later."""
 
 
+PLACES: Final = ("SQLite", "Redis", "Redis Cluster", "PostgreSQL", "PgBouncer")
+ON_EACH: Final = (19, 20, 21, 22, 23, 24, 33)
+"""The promises of the ledger, and where each is measured: a sentence begins with the name of its place."""
+
 IN_README: Final = (1, 12, 33)
 WIDTH: Final = 130
 
@@ -97,6 +109,15 @@ def rendered(run: dict[str, Any]) -> str:
     """The page, for one run."""
     rows = [f"| P{number} | {promise} | {control} | {_figure(run, number)} |" for number, (promise, control) in PROMISES.items()]
     return "\n".join([HEAD.format(**run["run"]), *rows, ""])
+
+
+def list_missing(measured: Mapping[int, Sequence[str]]) -> list[str]:
+    """What a full run has not measured: promises, and the places of those of the ledger."""
+    missing = [f"P{number}" for number in PROMISES if number not in measured]
+    for number in ON_EACH:
+        begun = {re.split("[:,]", sentence)[0] for sentence in measured.get(number, ())}
+        missing += [f"P{number} on {place}" for place in PLACES if place not in begun]
+    return missing
 
 
 def in_readme(text: str, run: dict[str, Any]) -> str:
@@ -129,10 +150,15 @@ HEAD: Final = """\
 Each promise is a test with a number, and a control: a broken variant that the same test must catch. `make promises` runs
 them at full numbers and writes this page; `make test` runs the same code and the same controls at a fiftieth.
 
-Last full run: {date}, Python {python}, {system}. Three take minutes, and `make soak` runs them: a key replaced across four workers
-under load (P7), a caching proxy in front of the service (P16), and ten thousand turns over two workers on one SQLite file behind
-nginx, while keys rotate, sessions are revoked and workers are killed (P19). Mutation testing (P28) is `make mutants`, which writes
-[mutants.md](mutants.md).
+The promises of the ledger (P19 to P24, and what P33 says of `session.once()`) run on every engine, with two processes each: SQLite;
+Redis that syncs its file before it answers (`appendfsync always`); a Redis Cluster of three; PostgreSQL; and PostgreSQL behind
+PgBouncer in transaction mode. Each figure says where it was measured. On the cluster and behind PgBouncer they run a tenth of the
+numbers here, and all of them in `make soak`.
+
+Last full run: {date}, Python {python}, {system}. Some take minutes, and `make soak` runs them: a key replaced across four workers
+under load (P7), a caching proxy in front of the service (P16), and ten thousand turns over two workers behind nginx on SQLite, on
+Redis and on PostgreSQL, while keys rotate, sessions are revoked, and workers and the server of the store are killed (P19). Mutation
+testing (P28) is `make mutants`, which writes [mutants.md](mutants.md).
 
 | promise | what holds | control | measured |
 |---|---|---|---|"""
