@@ -1,4 +1,4 @@
-"""Where a server keeps rows: in memory, in a SQLite file, in PostgreSQL, or in an engine of your own."""
+"""Where a server keeps rows: in memory, in a SQLite file, in Redis, in PostgreSQL, or in an engine of your own."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from dcaf.engines.transactions import (
 
 if _TYPE_CHECKING:
     from dcaf.engines.postgres import PostgresEngine
+    from dcaf.engines.redis import RedisEngine
 
 del annotations  # no public name of this package
 
@@ -55,6 +56,7 @@ __all__ = [
     "PostgresEngine",
     "Put",
     "Record",
+    "RedisEngine",
     "Row",
     "SqliteEngine",
     "SyncEngine",
@@ -69,7 +71,7 @@ __all__ = [
     "open_engine",
 ]
 
-_IN_EXTRAS = {"PostgresEngine": "dcaf.engines.postgres"}
+_IN_EXTRAS = {"PostgresEngine": "dcaf.engines.postgres", "RedisEngine": "dcaf.engines.redis"}
 
 
 def __getattr__(name: str) -> _Any:
