@@ -37,6 +37,7 @@ from functools import cached_property
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from dcaf.engines.postgres_errors import WRONG_ISOLATION
+from dcaf.engines.postgres_values import EMPTY
 from dcaf.engines.transactions import (
     EXPIRES,
     AllOf,
@@ -64,22 +65,15 @@ MOST_ARGUMENTS: Final = 90
 NOW_SQL: Final = "floor(extract(epoch FROM clock_timestamp()) * 1000)"
 """The clock, in milliseconds since the epoch. Not ``now()``: that is when the transaction began, before it has waited."""
 
+PLANNING: Final = "SET enable_seqscan = off"
+"""A plan is made once for a connection. One that was made while a table was small would go through all of it when it is large."""
+
 MAKE_SAFE: Final = "IF NOT FOUND THEN PERFORM pg_logical_emit_message(TRUE, 'dcaf', ''); END IF;"
 """Where there is nothing to delete, it may be that the one who deleted it has not waited for the disk. A commit waits for the disk,
 and for all that was written before, where it has written something itself."""
 
 KINDS: Final[Mapping[type, str]] = {int: "bigint", bytes: "bytea"}
 
-
-class NoNumber:
-    """An empty column of integers: None would have no type, and a statement is prepared once for each list of types."""
-
-
-class NoBytes:
-    """An empty column of bytes."""
-
-
-EMPTY: Final[Mapping[type, object]] = {int: NoNumber(), bytes: NoBytes()}
 
 Key: TypeAlias = "tuple[Any, ...]"
 """What is equal for two transactions of one shape."""
@@ -197,7 +191,9 @@ class Shape:
             found.append(f"OUT e{at} boolean")
             found += [f"OUT r{at}_{column} {KINDS[kind]}" for column, kind in enumerate(table.columns.values())]
         volatility = "VOLATILE" if self.writes else "STABLE"
-        return f"({', '.join(given + found)}) RETURNS record LANGUAGE plpgsql {volatility} AS $dcaf$\n{self.body}\n$dcaf$"
+        return (
+            f"({', '.join(given + found)}) RETURNS record LANGUAGE plpgsql {volatility} {PLANNING} AS $dcaf$\n{self.body}\n$dcaf$"
+        )
 
     @cached_property
     def _arguments(self) -> list[tuple[str, str]]:
