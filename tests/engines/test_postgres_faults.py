@@ -308,6 +308,25 @@ def trio_error(engine: PostgresEngine) -> type[Exception]:
     raise AssertionError("It answers.")
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (("postgres@", "nobody_here@"), "no such user"),
+        (("/test_", "/nowhere_"), "no such database"),
+        (("host=/tmp/", "host=/tmp/nowhere/"), "no such socket"),
+        (("postgres@", "full@"), "no connection left"),
+    ],
+)
+def test_why_there_is_no_connection_is_told(change: tuple[str, str], told: str, url: str) -> None:
+    with suppress(psycopg.errors.DuplicateObject):
+        execute(url, "CREATE ROLE full LOGIN CONNECTION LIMIT 0")
+    engine = open_counts(url.replace(*change))
+    with pytest.raises(EngineError, match=told) as found:
+        count(engine)
+    assert type(found.value) is EngineError
+    engine.sync.close()
+
+
 def test_a_server_that_is_not_there_is_told_of_at_once() -> None:
     engine = PostgresEngine("postgresql://app:hunter2@127.0.0.1:1/shop")
     engine.declare([COUNTS])
