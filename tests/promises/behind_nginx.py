@@ -38,6 +38,9 @@ STUCK_S: Final = 30.0
 START_S: Final = 30.0
 PAUSE_S: Final = 0.05
 REVOKED: Final = 0.05
+TRIED_AFTER: Final = 5
+"""After so many other revocations a session that was revoked is tried once more: while its key is still known."""
+
 KEY_EVERY_S: Final = 1.0
 """A new key is known for so long before it signs; a worker reads the ring every fifth of a second."""
 
@@ -135,8 +138,8 @@ class Load:
             thread.start()
         for thread in threads:
             thread.join()
-        with httpx2.Client(timeout=STUCK_S) as http:  # by now the store has been killed, perhaps
-            self.resurrected += sum(self._goes_on(http, client) for client in self.revoked)
+        with httpx2.Client(timeout=STUCK_S) as http:
+            self.resurrected += sum(self._goes_on(http, client) for client in self.revoked[-TRIED_AFTER:])
 
     def _converse(self, number: int) -> None:
         rng = random.Random(number)
@@ -182,12 +185,14 @@ class Load:
         return found if isinstance(found, str) else None
 
     def _revoke(self, http: httpx2.Client, client: Client, place: Place, session_id: str) -> None:
-        """Revoke a session from this process, and try it."""
+        """Revoke a session from this process, try it, and one that was revoked a while ago: perhaps the store was killed since."""
         asyncio.run(revoke(place, session_id))
-        is_alive = self._goes_on(http, client)
         with self.lock:
             self.revoked.append(client)
-            self.resurrected += is_alive
+            ended = [client, *self.revoked[-TRIED_AFTER - 1 : -TRIED_AFTER]]
+        came_back = sum(self._goes_on(http, one) for one in ended)
+        with self.lock:
+            self.resurrected += came_back
 
     def _goes_on(self, http: httpx2.Client, client: Client) -> bool:
         """Whether a client can go on."""
