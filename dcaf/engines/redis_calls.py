@@ -18,7 +18,7 @@ from dcaf.engines.transactions import Outcome, Row, Table, Transaction
 
 T = TypeVar("T")
 
-PARTITIONS: Final = 256
+PARTITIONS: Final = 64
 """How many places rows have. Each is a hash tag, and so all rows of a transaction are on one server of a cluster."""
 
 Node: TypeAlias = "tuple[str, int]"
@@ -31,7 +31,7 @@ SWEPT_AT_ONCE: Final = 32
 """Keys in a step of SCAN, and scripts in a step of a purge: so that nobody waits long behind them."""
 
 FEW: Final = 8
-"""How many rows each partition gives to a page at first: of 256 partitions, most have fewer in it."""
+"""How many rows each partition gives to a page at first: of 64 partitions, most have fewer in it."""
 
 
 class Wanted(NamedTuple):
