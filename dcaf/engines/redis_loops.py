@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from dcaf.core.errors import CommitUnknownError, DcafError, EngineError
+from dcaf.core.errors import CommitUnknownError, ConfigurationError, DcafError, EngineError
 from dcaf.core.importing import extra
 from dcaf.engines import redis_wire as wire
 from dcaf.engines.redis_calls import Node, Request
@@ -46,7 +46,7 @@ class Loop:
         self._places = places
         self._sentinel = None if sentinel is None else build_sentinel(sentinel, settings)
         self._lanes: dict[Node, Lane] = {}
-        self._finding = asyncio.Lock()
+        self._finding: asyncio.Task[DcafError | None] | None = None
 
     async def ask(self, requests: Sequence[Request]) -> list[Any]:
         """The replies to requests, in their order.
@@ -64,16 +64,24 @@ class Loop:
             for task in tasks:
                 task.cancel()
 
-    async def find_places(self) -> Places:
-        """Where partitions are.
+    async def find_places(self, end: float | None = None) -> Places:
+        """Where partitions are. All that wait for it at once ask once.
+
+        Args:
+            end: When this must have ended, by the loop's clock; None for the engine's time from now on.
 
         Raises:
             EngineError: No server says it.
         """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._settings.timeout_s if end is None else end
         if not self._places.is_known:
-            async with self._finding:
-                if not self._places.is_known:
-                    await self._find()
+            if self._finding is None or self._finding.done():
+                self._finding = loop.create_task(self._find(), context=contextvars.Context())
+            done, _ = await asyncio.wait([self._finding], timeout=max(0.0, end - loop.time()))
+            error = self._finding.result() if done else EngineError(BUSY.format(self._settings.timeout_s))
+            if error is not None:
+                raise type(error)(*error.args)
         return self._places
 
     async def close(self) -> None:
@@ -88,7 +96,7 @@ class Loop:
     async def _ask(self, request: Request, end: float) -> Any:
         loop = asyncio.get_running_loop()
         while True:
-            places = self._places if self._places.is_known else await self.find_places()
+            places = self._places if self._places.is_known else await self.find_places(end)
             node = request.node or places.find(request.partition)
             lane = self._find_lane(node)
             try:
@@ -104,21 +112,30 @@ class Loop:
                 raise build_error(reply, writes=False)
             await asyncio.sleep(pause_s)
 
-    async def _find(self) -> None:
+    async def _find(self) -> DcafError | None:
+        """Ask all servers at once, since one may not answer; None where one has told."""
+        nodes = list_seeds(self._settings.seeds, self._lanes)
+        asked = [asyncio.ensure_future(self._find_from(node)) for node in nodes]
         failed: DcafError | None = None
-        for node in list_seeds(self._settings.seeds, self._lanes):
-            try:
-                reply = await self._find_lane(node).run(Request(SLOTS, node=node), self._settings.timeout_s)
-            except EngineError as error:
-                failed = error
-                continue
-            if isinstance(reply, Exception):
-                failed = build_error(reply, writes=False)
-                continue
-            self._places.take_in(reply, node)
-            return
-        assert failed is not None
-        raise failed
+        try:
+            for answer in asyncio.as_completed(asked):
+                failed = await answer
+                if failed is None or isinstance(failed, ConfigurationError):
+                    break
+        finally:
+            for task in asked:
+                task.cancel()
+        return failed
+
+    async def _find_from(self, node: Node) -> DcafError | None:
+        try:
+            reply = await self._find_lane(node).run(Request(SLOTS, node=node), self._settings.timeout_s)
+        except DcafError as error:
+            return error
+        if isinstance(reply, Exception):
+            return build_error(reply, writes=False)
+        self._places.take_in(reply, node)
+        return None
 
     def _find_lane(self, node: Node) -> Lane:
         lane = self._lanes.get(node)

@@ -43,6 +43,7 @@ class Threads:
         self._lock = Lock()
         self._pools: dict[Node, Any] = {}
         self._is_closed = False
+        self._mute: Node | None = None
 
     def ask(self, requests: Sequence[Request], end: float | None = None) -> list[Any]:
         """The replies to requests, in their order.
@@ -59,7 +60,7 @@ class Threads:
         left = list(range(len(requests)))
         while left:
             again: list[int] = []
-            for node, group in self._group(requests, left).items():
+            for node, group in self._group(requests, left, end).items():
                 found = self._exchange_with(node, [requests[at] for at in group], end)
                 again += self._sort(node, requests, replies, dict(zip(group, found, strict=True)), end)
             left = again
@@ -72,14 +73,17 @@ class Threads:
                 request.is_given_up = True
             return any(request.is_sent and request.writes for request in requests)
 
-    def find_places(self) -> Places:
+    def find_places(self, end: float | None = None) -> Places:
         """Where partitions are.
+
+        Args:
+            end: After which no other server is asked, by the monotonic clock; None for the engine's time from now on.
 
         Raises:
             EngineError: No server says it.
         """
         if not self._places.is_known:
-            self._find()
+            self._find(time.monotonic() + self._settings.timeout_s if end is None else end)
         return self._places
 
     def close(self) -> None:
@@ -91,8 +95,8 @@ class Threads:
             with suppress(*wire.LOST):
                 pool.disconnect(inuse_connections=False)
 
-    def _group(self, requests: Sequence[Request], left: Sequence[int]) -> dict[Node, list[int]]:
-        places = self.find_places()
+    def _group(self, requests: Sequence[Request], left: Sequence[int], end: float) -> dict[Node, list[int]]:
+        places = self.find_places(end)
         groups: dict[Node, list[int]] = {}
         for at in left:
             groups.setdefault(requests[at].node or places.find(requests[at].partition), []).append(at)
@@ -111,13 +115,16 @@ class Threads:
                 again.append(at)
         return again
 
-    def _find(self) -> None:
+    def _find(self, end: float) -> None:
         failed: DcafError | None = None
-        for node in list_seeds(self._settings.seeds, list(self._pools)):
+        nodes = list_seeds(self._settings.seeds, list(self._pools))
+        for node in sorted(nodes, key=lambda node: node == self._mute):
             try:
-                [reply] = self._exchange_with(node, [Request(SLOTS, node=node)], time.monotonic() + self._settings.timeout_s)
+                [reply] = self._exchange_with(node, [Request(SLOTS, node=node)], end)
             except EngineError as error:
-                failed = error
+                failed, self._mute = error, node
+                if time.monotonic() >= end:
+                    break
                 continue
             if isinstance(reply, Exception):
                 failed = build_error(reply, writes=False)
