@@ -27,8 +27,8 @@ REPLIES: Final[tuple[type[Exception], ...]] = (library.ResponseError, library.Bu
 LOST: Final[tuple[type[Exception], ...]] = (library.RedisError, OSError)
 """What a connection raises that cannot be made or does not hold."""
 
-UNREACHED: Final[tuple[type[Exception], ...]] = (*LOST, DcafError)
-"""What ends the attempt to make one: a server may be there, and not keep what was promised."""
+UNREACHED: Final[tuple[type[Exception], ...]] = (*LOST, DcafError, UnicodeError)
+"""What ends the attempt to make one: a server may not keep what was promised, and a host may be no name."""
 
 RESP: Final = 2
 
