@@ -267,7 +267,7 @@ def count_whole_reads(url: str) -> int:
     for _ in range(8):
         engine.sync.transact(add(b"5"))
         assert count(engine, b"5") > 0
-    execute(url, "INSERT INTO dcaf.counts SELECT convert_to(i::text, 'UTF8'), i FROM generate_series(100, 20000) AS i")
+    execute(url, "INSERT INTO dcaf.counts (key, count) SELECT convert_to(i::text, 'UTF8'), i FROM generate_series(100, 20000) AS i")
     engine.sync.transact(add(b"5"))
     assert count(engine, b"700") == 700
     engine.sync.close()
