@@ -105,16 +105,22 @@ def endured_by_all(served: Sequence[Served], cases: Sequence[tuple[str, Make]], 
     return dict(zip(names, (one for some in found for one in some), strict=True))
 
 
-@pytest.fixture
-def all_served(request: pytest.FixtureRequest) -> Iterator[list[Served]]:
-    """One place of each kind, with a server of its own: the PostgreSQL behind PgBouncer is another one."""
-    found = [find_place(request, kind) for kind in ("redis", "redis-cluster", "postgres")]
+@pytest.fixture(scope="module")
+def bounced() -> Iterator[tuple[postgres_servers.Server, Callable[[str], str]]]:
+    """A PostgreSQL of its own behind PgBouncer, since both kinds of place are down at different times."""
     server = postgres_servers.Server(postgres_servers.find_programs()[0])
     try:
         with postgres_servers.bouncing(server, "server_login_retry = 1") as route:
-            yield [*found, (behind_pgbouncer(server, route), Postgres(server))]
+            yield server, route
     finally:
         server.stop()
+
+
+@pytest.fixture
+def all_served(request: pytest.FixtureRequest, bounced: tuple[postgres_servers.Server, Callable[[str], str]]) -> list[Served]:
+    """One place of each kind, with a server of its own."""
+    found = [find_place(request, kind) for kind in ("redis", "redis-cluster", "postgres")]
+    return [*found, (behind_pgbouncer(*bounced), Postgres(bounced[0]))]
 
 
 @pytest.mark.promise(24)
