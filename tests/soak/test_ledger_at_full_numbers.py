@@ -15,11 +15,22 @@ from tests.promises import test_p22_revoked as p22
 from tests.promises import test_p23_killed as p23
 from tests.promises import test_p33_once as p33
 from tests.promises.ledgers import make_ledger
-from tests.promises.places import Place
+from tests.promises.places import Place, Server, find_place
 
 SCALE = float(os.environ.get("DCAF_SCALE", "0.1"))
 
-pytestmark = [pytest.mark.soak, pytest.mark.parametrize("place", ["redis-cluster", "pgbouncer"], indirect=True)]
+pytestmark = pytest.mark.soak
+
+
+@pytest.fixture(params=["redis-cluster", "pgbouncer"])
+def served(request: pytest.FixtureRequest) -> tuple[Place, Server]:
+    """The kinds of places of which ``make promises`` runs a part, and their servers."""
+    return find_place(request, request.param)
+
+
+@pytest.fixture
+def place(served: tuple[Place, Server]) -> Place:
+    return served[0]
 
 
 def test_lost_answers_leave_nobody_stuck_and_nothing_done_twice(place: Place) -> None:
@@ -54,6 +65,15 @@ def test_nothing_acknowledged_is_lost_when_a_process_is_killed(place: Place) -> 
     number = int(p23.KILLS * SCALE)
     acknowledged, lost = p23.killed(place, p23.make_ledger, number)
     print(f"{place.name}: {lost} of {acknowledged:,} lost by {number} kills")
+    assert lost == 0
+    assert acknowledged > number
+
+
+def test_nothing_acknowledged_is_lost_when_the_server_of_the_store_is_killed(served: tuple[Place, Server]) -> None:
+    place, server = served
+    number = int(p23.KILLS * SCALE)
+    acknowledged, lost = p23.killed(place, p23.make_ledger, number, server=server)
+    print(f"{place.name}: {lost} of {acknowledged:,} lost by {number} kills of the store")
     assert lost == 0
     assert acknowledged > number
 
