@@ -28,7 +28,7 @@ from dcaf.engines.sqlite import SqliteEngine
 from dcaf.engines.sqlite_errors import build_error, is_busy
 from dcaf.ledger import Ledger, LiveSession
 from dcaf.ledger.events import digest_session
-from dcaf.ledger.tables import STORE, STORE_ROW, session_row
+from dcaf.ledger.tables import STORE, store_row
 
 Act: TypeAlias = Callable[[Ledger, argparse.Namespace], Awaitable[int]]
 """What a command does; returns the exit code."""
@@ -168,8 +168,8 @@ async def _revoke(ledger: Ledger, options: argparse.Namespace) -> int:
 
 
 async def _is_known(ledger: Ledger, session_id: str) -> bool:
-    (row,) = (await ledger.transact(Transaction([session_row(session_id)]))).rows
-    return row is not None
+    first, *_ = await ledger.find_rows(session_id)
+    return (await ledger.transact(Transaction([first]))).rows != (None,)
 
 
 async def _log_out(ledger: Ledger, options: argparse.Namespace) -> int:
@@ -202,7 +202,7 @@ async def _restored(ledger: Ledger, options: argparse.Namespace) -> int:
 
 async def _check(ledger: Ledger, options: argparse.Namespace) -> int:
     health = await ledger.check()
-    (store,) = (await ledger.transact(Transaction([STORE_ROW]))).rows
+    (store,) = (await ledger.transact(Transaction([store_row(0)]))).rows
     assert store is not None  # Ledger.check makes it
     found = {
         "durability": health.durability,

@@ -77,10 +77,13 @@ class Engine(Protocol):
     Attributes:
         url: Where the rows are, without a password.
         sync: The same methods without ``await``.
+        partitions: In how many parts the rows lie, each of which is on one server: 1 where there is one server. A transaction stays
+            within one; a scan and a purge go over all.
     """
 
     url: str
     sync: SyncEngine
+    partitions: int
 
     def declare(self, tables: Iterable[Table]) -> None:
         """Name the tables. They are made when they are first used, by any number of processes at once.

@@ -14,6 +14,7 @@ from dcaf.core.errors import ConfigurationError, EngineError
 from dcaf.engines.transactions import (
     EXPIRES,
     LARGEST,
+    MOST_PARTITIONS,
     RESOLVED,
     SMALLEST,
     AllOf,
@@ -67,7 +68,7 @@ def apply(transaction: Transaction, rows: Mapping[Record, Row | None], now_ms: i
         EngineError: A number would not fit in 64 bits.
         ConfigurationError: It is no transaction, the rows are not those that it reads, or the clock is no int.
     """
-    check_transaction(transaction)
+    check_transaction(transaction, MOST_PARTITIONS)
     if not isinstance(rows, Mapping) or type(now_ms) is not int:
         raise ConfigurationError("apply() takes the rows of a transaction, record -> row or None, and now_ms, an int.")
     try:

@@ -9,11 +9,11 @@ from typing import Final
 
 import anyio.lowlevel
 
-from dcaf.core.arguments import require_clock
-from dcaf.core.errors import EngineError
+from dcaf.core.arguments import require, require_clock
+from dcaf.core.errors import ConfigurationError, EngineError
 from dcaf.engines.base import Health, SyncEngine, Tables, check_scan
 from dcaf.engines.evaluation import apply, exists
-from dcaf.engines.transactions import Outcome, Record, Row, Table, Transaction, check_transaction
+from dcaf.engines.transactions import MOST_PARTITIONS, Outcome, Record, Row, Table, Transaction, check_transaction
 
 URL: Final = "memory://"
 
@@ -23,19 +23,24 @@ class MemoryEngine:
 
     Args:
         clock: Returns seconds since the epoch.
+        partitions: As of an engine with several servers, for tests.
 
     Attributes:
         url: ``memory://``.
         sync: The same methods without ``await``.
+        partitions: As above.
 
     Raises:
-        ConfigurationError: The clock is none.
+        ConfigurationError: The clock is none, or there are fewer partitions than 1 or more than 65,536.
     """
 
     url: str = URL
 
-    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
-        self._rows = _MemoryRows(require_clock("clock=", clock))
+    def __init__(self, *, clock: Callable[[], float] = time.time, partitions: int = 1) -> None:
+        if not 1 <= require("partitions=", partitions, int, "a number of partitions") <= MOST_PARTITIONS:
+            raise ConfigurationError(f"partitions= is 1 to {MOST_PARTITIONS}.")
+        self.partitions: int = partitions
+        self._rows = _MemoryRows(require_clock("clock=", clock), partitions)
         self.sync: SyncEngine = self._rows
 
     def declare(self, tables: Iterable[Table]) -> None:
@@ -66,15 +71,16 @@ class MemoryEngine:
 class _MemoryRows:
     """The rows, and the methods without ``await``."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], partitions: int) -> None:
         self.tables = Tables()
         self._clock = clock
+        self._partitions = partitions
         self._lock = Lock()
-        self._found: dict[str, dict[bytes, Row]] = {}
+        self._found: dict[str, dict[tuple[bytes, int], Row]] = {}
         self._is_closed = False
 
     def transact(self, transaction: Transaction) -> Outcome:
-        check_transaction(transaction)
+        check_transaction(transaction, self._partitions)
         with self._lock:
             now_ms = self._now_ms()
             rows = {record: self._read(record, now_ms) for record in transaction.reads}
@@ -93,7 +99,7 @@ class _MemoryRows:
         column = table.indexed
         return [
             (key, row)
-            for key, row in found
+            for (key, _), row in found
             if key > after and exists(row, now_ms) and (equal is None or column is None or row[column] == equal)
         ][:limit]
 
@@ -119,16 +125,16 @@ class _MemoryRows:
             raise EngineError("The engine is closed.")
         return int(self._clock() * 1000)
 
-    def _table(self, table: Table) -> dict[bytes, Row]:
+    def _table(self, table: Table) -> dict[tuple[bytes, int], Row]:
         self.tables.require(table)
         return self._found.setdefault(table.name, {})
 
     def _read(self, record: Record, now_ms: int) -> Row | None:
-        row = self._table(record.table).get(record.key)
+        row = self._table(record.table).get((record.key, record.partition))
         return row if exists(row, now_ms) else None
 
     def _write(self, record: Record, row: Row | None) -> None:
         if row is None:
-            self._table(record.table).pop(record.key, None)
+            self._table(record.table).pop((record.key, record.partition), None)
         else:
-            self._table(record.table)[record.key] = row
+            self._table(record.table)[record.key, record.partition] = row

@@ -68,10 +68,13 @@ class SqliteEngine:
     Attributes:
         url: ``sqlite:///`` and the absolute path.
         sync: The same methods without ``await``.
+        partitions: 1.
 
     Raises:
         ConfigurationError: The file cannot be kept there, is no database, or was written by a newer release.
     """
+
+    partitions: int = 1
 
     def __init__(
         self,

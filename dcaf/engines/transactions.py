@@ -33,6 +33,9 @@ NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
 MOST_KEY_BYTES: Final = 256
 """The longest key of a row."""
 
+MOST_PARTITIONS: Final = 2**16
+"""How many partitions an engine has at most."""
+
 SMALLEST: Final = -(2**63)
 LARGEST: Final = 2**63 - 1
 """The integers that a column takes."""
@@ -82,14 +85,16 @@ class Record:
 
     Attributes:
         table: The table.
-        key: The key: 1 to 256 bytes.
+        key: The key: 1 to 256 bytes. A table has each key once, but for rows of which every partition has its copy.
+        partition: Where it lies, for an engine whose rows are on several servers; less than its ``partitions``.
 
     Raises:
-        ConfigurationError: The table is none, or the key.
+        ConfigurationError: The table is none, or the key, or the partition.
     """
 
     table: Table
     key: bytes = field(repr=False)
+    partition: int = 0
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -97,6 +102,10 @@ class Record:
             raise ConfigurationError(f"A Record is a row of a Table, not of {kind_of(self.table)}: Record(table, key).")
         if type(self.key) is not bytes or not 0 < len(self.key) <= MOST_KEY_BYTES:
             raise ConfigurationError(f"The key of a row of {self.table.name} is 1 to {MOST_KEY_BYTES} bytes.")
+        if type(self.partition) is not int or not 0 <= self.partition < MOST_PARTITIONS:
+            raise ConfigurationError(
+                f"The partition of a row of {self.table.name} is a number from 0 on, less than {MOST_PARTITIONS}."
+            )
         object.__setattr__(self, "_hash", hash((self.table.name, self.key)))
 
     def __hash__(self) -> int:
@@ -199,8 +208,8 @@ class Transaction:
             has died with the machine.
 
     Raises:
-        ConfigurationError: Something is of another type, the condition or a write names a row that is not read, a row is written
-            twice, a column is none, or a value is not of its column's type.
+        ConfigurationError: Something is of another type, the rows are of several partitions, the condition or a write names a
+            row that is not read, a row is written twice, a column is none, or a value is not of its column's type.
     """
 
     reads: Sequence[Record]
@@ -217,6 +226,11 @@ class Transaction:
         _require_all("Put, Delete and conditions", named, _RECORDS, "records")
         if not set(named) <= set(self.reads) or len(set(written)) < len(written):
             raise ConfigurationError("A transaction reads each row that its condition and its writes name, and writes each once.")
+        partition = self.partition
+        if any(record.partition != partition for record in self.reads):
+            raise ConfigurationError(
+                "The rows of a transaction are all of one partition: no engine reaches two of them in one step."
+            )
         for leaf in leaves:
             if not isinstance(leaf, Exists):
                 _check_leaf(leaf)
@@ -225,6 +239,11 @@ class Transaction:
                 _check_put(write)
         if type(self.durable) is not bool:
             raise ConfigurationError(f"durable= of a Transaction takes True or False, not {kind_of(self.durable)}.")
+
+    @property
+    def partition(self) -> int:
+        """Where its rows lie; 0 where it has none."""
+        return self.reads[0].partition if self.reads else 0
 
 
 class Outcome(NamedTuple):
@@ -262,14 +281,20 @@ def find_leaves(condition: Condition) -> list[Exists | Is | AtMost]:
     return found
 
 
-def check_transaction(transaction: object) -> None:
+def check_transaction(transaction: object, partitions: int = 1) -> None:
     """Refuse what ``transact`` cannot do: all but a Transaction, which was checked when it was made.
 
+    Args:
+        transaction: What ``transact`` was given.
+        partitions: How many partitions the engine has.
+
     Raises:
-        ConfigurationError: It is none.
+        ConfigurationError: It is none, or of a partition that the engine has not.
     """
     if not isinstance(transaction, Transaction):
         raise ConfigurationError(f"transact() takes a Transaction of dcaf.engines, not {kind_of(transaction)}.")
+    if transaction.partition >= partitions:
+        raise ConfigurationError(f"The partition of a transaction is less than {partitions}, as many as this engine has.")
 
 
 def _require_all(where: str, items: object, kinds: frozenset[type], takes: str) -> None:

@@ -27,10 +27,10 @@ from dcaf.engines import (
     Value,
     Write,
 )
+from dcaf.ledger.partitions import Root, split
 from dcaf.ledger.rules import (
     Presented,
     Rows,
-    all_of,
     current_epoch,
     explain_commit,
     has_epoch,
@@ -40,7 +40,7 @@ from dcaf.ledger.rules import (
     is_mine,
     number,
 )
-from dcaf.ledger.tables import ANSWERS, DIGEST_BYTES, STORE_ROW, answer_row, session_row, use_row
+from dcaf.ledger.tables import ANSWERS, DIGEST_BYTES, answer_row
 
 if TYPE_CHECKING:
     from dcaf.ledger.events import LedgerEvents
@@ -56,6 +56,7 @@ class Kernel(Protocol):
     Attributes:
         terms, events, renewals: Of the ledger.
         marker: What the row of the store has as ``adopting``; None where nothing is adopted.
+        partitions: Of its engine.
     """
 
     terms: Terms
@@ -63,8 +64,12 @@ class Kernel(Protocol):
     renewals: Renewals
     marker: int | None
 
-    async def prepare(self, *, is_emptied: bool = False) -> None:
-        """Make the row of the store, if it is not there."""
+    @property
+    def partitions(self) -> int:
+        """As above."""
+
+    async def prepare_again(self, store: Record) -> None:
+        """Make a row of the store, if it is not there."""
 
     async def transact(self, transaction: Transaction) -> Outcome:
         """Have the engine apply a transaction."""
@@ -94,13 +99,14 @@ class LedgerLease(StatelessLease):
         self.marks: bool = False
         self.ledger: Kernel = ledger
         self._session: Presented = presented
+        self._marked: Record | None = presented.keyed
         self._is_new: bool = presented.request.claims is None
         self._base: int = self.revision
         self._number: int = self.revision
         self._born: int | None = None if presented.request.claims is None else presented.request.claims.born
         self._before: _Before | None = None
         self._last_answer: Record | None = None
-        self._root: bytes | None = None
+        self._root: Root = Root(presented.row.key, presented.row.partition)
         self._spent: set[str] = set()
         self._is_due: bool = False
         self._is_partial: bool = False
@@ -116,8 +122,10 @@ class LedgerLease(StatelessLease):
     def note(self, row: Row | None) -> None:
         """Remember where the last answer is, which goes with its session, and where uses are, which do not."""
         key, root = (None, None) if row is None else (row["answer"], row["root"])
-        self._last_answer = Record(ANSWERS, key) if isinstance(key, bytes) else None
-        self._root = root if isinstance(root, bytes) else None
+        partition = self._session.row.partition
+        self._last_answer = Record(ANSWERS, key, partition) if isinstance(key, bytes) else None
+        if isinstance(root, bytes):
+            self._root = Root.unpack(root, partition)
 
     def share_uses(self, keyed: Record) -> None:
         """Have each try of a first turn use things up in one place: what it begins when it is sent again is another session.
@@ -125,7 +133,7 @@ class LedgerLease(StatelessLease):
         Args:
             keyed: The row of its answer, by subject and Idempotency-Key.
         """
-        self._root = digest_parts(b"uses", keyed.key, self._session.digest or b"")[:DIGEST_BYTES]
+        self._root = Root(digest_parts(b"uses", keyed.key, self._session.digest or b"")[:DIGEST_BYTES], keyed.partition)
 
     def raise_epoch(self, epoch: int) -> None:
         """Go on in a newer epoch: every other session of the subject was logged out."""
@@ -133,27 +141,27 @@ class LedgerLease(StatelessLease):
 
     async def spend(self, keys: Sequence[str]) -> bool:
         """Use up keys in the transaction that checks claim, tombstone and epoch once more."""
-        uses = {key: self._use_row(key) for key in keys}
+        uses = {key: self._root.use_row(key) for key in keys}
         expires = self.ledger.terms.expires(self._born)
         coming = {*keys} - self._spent
         self._spent |= coming  # from here on: where this is cancelled, it may have been applied all the same
         outcome, rows = await self._transact(
             [*self._session_rows(), *uses.values()],
-            all_of(*self._standing(), *(Not(Exists(use)) for use in uses.values())),
+            [*self._standing(), *(Not(Exists(use)) for use in uses.values())],
             [Put(use, {"claim": self.claim, "expires": expires}) for use in uses.values()],
         )
         if outcome.applied:
             return True
         self._spent -= coming
-        if not any(rows[use] is not None for use in uses.values()) or self._has_lost(rows, outcome.now_ms):
+        if not any(rows.get(use) is not None for use in uses.values()) or self._has_lost(rows, outcome.now_ms):
             raise self._explain(rows, outcome.now_ms)
         return False
 
     async def give_back(self, keys: Sequence[str]) -> None:
         """Remove the uses of these keys that are this turn's own."""
         for key in self._spent.intersection(keys):
-            use = self._use_row(key)
-            await self._transact([use], Is(use, "claim", self.claim), [Delete(use)])
+            use = self._root.use_row(key)
+            await self._transact([use], [Is(use, "claim", self.claim)], [Delete(use)])
             self._spent.discard(key)
 
     async def commit(self, sealed: Sealed, *, ends_turn: bool) -> None:
@@ -175,9 +183,11 @@ class LedgerLease(StatelessLease):
             Put(self._session.row, self._columns(sealed, ends_turn=ends_turn)),
             self._write_answer(answer, kept, ends_turn=ends_turn),
             *([] if self._before is None else self._before.writes(kept=answer)),
+            *([] if self.mark in (None, answer) else [self._write_answer(self.mark, None, ends_turn=ends_turn)]),
         ]
-        outcome, rows = await self._transact([*self._session_rows(), answer], all_of(*self._standing()), writes)
+        outcome, rows = await self._transact([*self._session_rows(), answer], self._standing(), writes)
         if not outcome.applied:
+            await self._take_back(rows, answer)
             raise self._explain(rows, outcome.now_ms)
         if self._before is not None:
             self.ledger.events.report("rotated", self._before.session_id)
@@ -187,11 +197,10 @@ class LedgerLease(StatelessLease):
         """Write a tombstone. A session that was never committed has no token, and so needs none."""
         if self._before is None and not self._is_new:
             self._before = self._begin_end()
-        keyed = self._session.keyed if self.marks else None
-        writes: list[Write] = [] if self._before is None else self._before.writes(kept=keyed)
-        writes += [] if keyed is None else [self._write_answer(keyed, None, ends_turn=True)]  # it is not done once more
+        writes: list[Write] = [] if self._before is None else self._before.writes(kept=self.mark)
+        writes += [] if self.mark is None else [self._write_answer(self.mark, None, ends_turn=True)]  # it is not done once more
         if writes:
-            outcome, rows = await self._transact(self._session_rows(), all_of(*self._standing()), writes)
+            outcome, rows = await self._transact(self._session_rows(), self._standing(), writes)
             if not outcome.applied:
                 raise self._explain(rows, outcome.now_ms)
         self._let_go()
@@ -199,17 +208,27 @@ class LedgerLease(StatelessLease):
 
     async def rotate(self, request: OpenRequest) -> None:
         """Go on as another session; the next commit ends the one of before, if nobody has taken it."""
-        # The answer stays where the client asks for it: its request is the same.
-        session = replace(Presented.of(request), keyed=self._session.keyed)
-        _, rows = await self._transact([STORE_ROW, *([] if session.epoch is None else [session.epoch])], None, [])
+        session = Presented.of(request, self.ledger.partitions)
+        if session.row.partition == self._session.row.partition:
+            # The answer stays where the client asks for it: its request is the same.
+            session = replace(session, keyed=self._session.keyed)
+        rows = await self._read_epoch(session)
         if self._before is None and not self._is_new:
             self._before = self._begin_end()
-        self._root = self._root or self._session.row.key
         self.request: OpenRequest = request
         self._session, self._is_new, self._born = session, True, None
         self.revision = self._base = self._number = 0
         self.sequence: int = 1
         self.epoch = current_epoch(session, rows)
+
+    async def _read_epoch(self, session: Presented) -> Rows:
+        """The row of the store and that of the epoch, for a session that this turn goes on as."""
+        reads = [session.store, *([] if session.epoch is None else [session.epoch])]
+        _, rows = await self._transact(reads, [], [])
+        if rows[session.store] is None:
+            await self.ledger.prepare_again(session.store)
+            _, rows = await self._transact(reads, [], [])
+        return rows
 
     async def release(self) -> None:
         """Give the claim back, where a commit has not done so."""
@@ -221,16 +240,24 @@ class LedgerLease(StatelessLease):
 
     def releases(self) -> list[Transaction]:
         """What gives back the claims of this turn, and notes that its token has a later end."""
-        row, keyed = self._held_row(), self._session.keyed
+        row = self._held_row()
         later: Columns = {} if self._ends is None else {"ends": self._ends}
         found = [] if row is None else [_write_if_mine(row, self.claim, {"claim": None, "until": None, **later})]
         if row is None and self._ends is not None:
             row = self._session.row
             is_later = AllOf(Is(row, "ended", None), AtMost(row, "ends", self._ends))
             found.append(Transaction([row], when=is_later, writes=[Put(row, later)], durable=False))
-        if self.marks and keyed is not None:
-            found.append(Transaction([keyed], when=self._is_marked(keyed), writes=[Delete(keyed)], durable=False))
+        if self.mark is not None:
+            found.append(Transaction([self.mark], when=self._is_marked(self.mark), writes=[Delete(self.mark)], durable=False))
         return found
+
+    @property
+    def mark(self) -> Record | None:
+        """The row of the answer that has this turn as the one that will give it; None where none has.
+
+        A turn that has rotated its session to another subject answers elsewhere, and marks this row as answered without an answer.
+        """
+        return self._marked if self.marks else None
 
     def _is_marked(self, keyed: Record) -> Condition:
         """The answer to an Idempotency-Key is still this turn's to give."""
@@ -238,16 +265,12 @@ class LedgerLease(StatelessLease):
 
     def renewal(self) -> Transaction | None:
         """What renews the claim, or the mark of a first turn; None where there is neither."""
-        lease, row, keyed = Now(self.ledger.terms.lease_ms), self._held_row(), self._session.keyed
+        lease, row, mark = Now(self.ledger.terms.lease_ms), self._held_row(), self.mark
         if row is not None:
             return _write_if_mine(row, self.claim, {"until": lease})
-        if self.marks and keyed is not None:
-            return Transaction([keyed], when=self._is_marked(keyed), writes=[Put(keyed, {"expires": lease})], durable=False)
+        if mark is not None:
+            return Transaction([mark], when=self._is_marked(mark), writes=[Put(mark, {"expires": lease})], durable=False)
         return None
-
-    def _use_row(self, key: str) -> Record:
-        """The row of what may be used once, the same before and after a rotation, and in each try of a first turn."""
-        return use_row(self._root or self._session.row.key, key)
 
     def _held_row(self) -> Record | None:
         """The row that has the claim: after a rotation that is not committed yet, the one of before."""
@@ -257,42 +280,55 @@ class LedgerLease(StatelessLease):
 
     def _session_rows(self) -> list[Record]:
         """The rows that the conditions of a turn are about."""
-        epoch, keyed = self._session.epoch, self._session.keyed
-        found = [STORE_ROW, self._session.row]
+        epoch = self._session.epoch
+        found = [self._session.store, self._session.row]
         found += [] if epoch is None else [epoch]
-        found += [keyed] if keyed is not None and self.marks else []
+        found += [] if self.mark is None else [self.mark]
         return [*found, *(() if self._before is None else self._before.reads)]
 
     def _begin_end(self) -> _Before:
         """What ends the session that the turn has now."""
         session_id = self.request.session_id
         expires = self.ledger.terms.expires(self._born)
-        answers = {answer_row(session_id), *([] if self._last_answer is None else [self._last_answer])}
+        answers = {answer_row(session_id, self._session.row.partition), *([] if self._last_answer is None else [self._last_answer])}
         reads = [*self._session_rows(), *answers]
         standing = self._standing()
         return _Before(self._session.row, session_id, self._session.subject, expires, answers, reads, standing)
 
     async def _write_end_of_before(self) -> None:
         """End the session that a rotated one was, where the row of the new one says only where its uses are."""
-        if self._is_new and self._root is not None:
+        root_column = self._pack_root()
+        if self._is_new and root_column is not None:
             # With a number, so that level L2 can adopt the session.
-            root: Columns = {"root": self._root, "sequence": 0, "expires": self.ledger.terms.expires(self._born)}
+            root: Columns = {"root": root_column, "sequence": 0, "expires": self.ledger.terms.expires(self._born)}
             writes: list[Write] = [Put(self._session.row, root), *([] if self._before is None else self._before.writes())]
-            outcome, rows = await self._transact(self._session_rows(), all_of(*self._standing()), writes)
+            outcome, rows = await self._transact(self._session_rows(), self._standing(), writes)
             if not outcome.applied:
+                await self._take_back(rows)
                 raise self._explain(rows, outcome.now_ms)
             if self._before is not None:
                 self.ledger.events.report("rotated", self._before.session_id)
         self._is_new, self._before = False, None
 
+    def _pack_root(self) -> bytes | None:
+        """What the row of the session has as ``root``."""
+        row = self._session.row
+        return None if self._root == (row.key, row.partition) else self._root.pack(row.partition)
+
+    async def _take_back(self, rows: Rows, *answers: Record) -> None:
+        """Remove a session that was written before the one that it follows, in another partition, could not be ended."""
+        row = self._session.row
+        if any(record.partition != row.partition for record in rows):
+            await self._transact([row, *answers], [], [Delete(row), *(Delete(answer) for answer in answers)])
+
     def _standing(self) -> list[Condition | None]:
         """The conditions under which this turn may still act on its session."""
-        row, terms, keyed = self._session.row, self.ledger.terms, self._session.keyed
+        row, terms = self._session.row, self.ledger.terms
         opened = self.request.claims
         own: list[Condition | None] = [has_epoch(self._session.epoch, self.epoch)]
-        own.append(None if opened is None else is_after_restore(opened))
-        if self.marks and keyed is not None:
-            own.append(AnyOf(Not(Exists(keyed)), Is(keyed, "claim", self.claim)))
+        own.append(None if opened is None else is_after_restore(self._session.store, opened))
+        if self.mark is not None:
+            own.append(AnyOf(Not(Exists(self.mark)), Is(self.mark, "claim", self.claim)))
         if not terms.freshness:
             own.append(AnyOf(Not(Exists(row)), Is(row, "ended", None)))
         elif self._is_new:
@@ -307,7 +343,7 @@ class LedgerLease(StatelessLease):
         terms, claims = self.ledger.terms, sealed.claims
         found: Columns = {
             "subject": self._session.subject,
-            "root": self._root,
+            "root": self._pack_root(),
             "epoch": self.epoch,
             "sequence": claims.seq,
             "born": claims.born,
@@ -334,7 +370,7 @@ class LedgerLease(StatelessLease):
         return Put(
             answer,
             {
-                "session": session_row(self.request.session_id).key,
+                "session": self._session.row.key,
                 "claim": self.claim,
                 "identity": self._session.digest,
                 "is_whole": int(ends_turn),
@@ -378,11 +414,11 @@ class LedgerLease(StatelessLease):
         """Why a transaction was refused."""
         if self._session.epoch is not None and current_epoch(self._session, rows) != self.epoch:
             return SessionEnded(reason="epoch")
-        opened, store, keyed = self.request.claims, rows[STORE_ROW], self._session.keyed
+        opened, store = self.request.claims, rows[self._session.store]
         if opened is not None and is_before_restore(store, opened):
             return SessionEnded(reason="restored")
-        row = rows[self._session.row] if self._before is None else rows[self._before.row]
-        marked = rows.get(keyed) if self.marks and keyed is not None else None
+        row = rows[self._session.row] if self._before is None else rows.get(self._before.row)
+        marked = None if self.mark is None else rows.get(self.mark)
         found = explain_commit(row, self.claim, now_ms, is_known=not self._is_new or self._before is not None)
         if isinstance(found, SessionConflict) and marked is not None and marked["claim"] != self.claim:
             found = SessionConflict(reason="taken")
@@ -390,10 +426,21 @@ class LedgerLease(StatelessLease):
             self.ledger.events.report("taken", self.request.session_id)
         return found
 
-    async def _transact(self, reads: Sequence[Record], when: Condition | None, writes: Sequence[Write]) -> tuple[Outcome, Rows]:
-        distinct = list(dict.fromkeys(reads))
-        outcome = await self.ledger.transact(Transaction(distinct, when=when, writes=writes))
-        return outcome, dict(zip(distinct, outcome.rows, strict=True))
+    async def _transact(
+        self, reads: Sequence[Record], conditions: Sequence[Condition | None], writes: Sequence[Write]
+    ) -> tuple[Outcome, Rows]:
+        """Apply a transaction; where its rows lie in two partitions, one for each, until one does not apply.
+
+        Returns:
+            The outcome of the last, and the rows of all that were applied.
+        """
+        rows: Rows = {}
+        for part in split(list(dict.fromkeys(reads)), [one for one in conditions if one is not None], writes):
+            outcome = await self.ledger.transact(part)
+            rows |= zip(part.reads, outcome.rows, strict=True)
+            if not outcome.applied:
+                break
+        return outcome, rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ from dcaf.ledger.settings import (
     require_span,
     require_subject,
 )
-from dcaf.ledger.tables import ANSWERS, SESSIONS, STORE_ROW, TABLES, USES, answer_row, epoch_row, subject_digest
+from dcaf.ledger.tables import ANSWERS, SESSIONS, TABLES, USES, answer_row, epoch_row, session_row, store_row, subject_digest
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
@@ -196,7 +196,7 @@ class Ledger:
         """
         self._check_audience(request)
         await self.prepare()
-        presented = Presented.of(request)
+        presented = Presented.of(request, self.partitions)
         lease = LedgerLease(self, presented, self._draw_claim())
         try:
             await Opening(self, presented, lease).run()
@@ -221,7 +221,7 @@ class Ledger:
             EngineError: The engine failed.
             ConfigurationError: The subject is empty, or the session to keep is not one of this ledger.
         """
-        record = epoch_row(self.audience, require_subject(subject))
+        record = epoch_row(self.audience, require_subject(subject), self.partitions)
         lease = None if keep is None else _lease_of(keep, self, subject)
         await self.prepare()
         is_raised = False
@@ -242,18 +242,8 @@ class Ledger:
             EngineError: The engine failed.
             ConfigurationError: It is no session id.
         """
-        row = require_session_id(session_id)
-        await self.prepare()
-        is_ended = False
-        while not is_ended:
-            (found,) = (await self.transact(Transaction([row]))).rows
-            last = None if found is None else found["answer"]
-            unchanged: Condition = Not(Exists(row)) if found is None else Is(row, "answer", last)
-            answers = {answer_row(session_id), *([Record(ANSWERS, last)] if isinstance(last, bytes) else [])}
-            tombstone: Columns = {"ended": Now(), "claim": None, "until": None, "answer": None, "identity": None}
-            tombstone |= {"expires": self.terms.expires(None)} if found is None else {}
-            writes: list[Write] = [Put(row, tombstone), *(Delete(answer) for answer in answers)]
-            is_ended = (await self.transact(Transaction([row, *answers], when=unchanged, writes=writes))).applied
+        for row in await self.find_rows(session_id):
+            await self._end(row, answer_row(session_id, row.partition))
         self.events.report("revoked", session_id)
 
     async def unlock(self, session_id: str) -> bool:
@@ -265,11 +255,11 @@ class Ledger:
             EngineError: The engine failed.
             ConfigurationError: It is no session id.
         """
-        row = require_session_id(session_id)
-        await self.prepare()
-        held = AllOf(Exists(row), Not(is_free(row)))
-        writes = [Put(row, {"claim": None, "until": None})]
-        is_unlocked = (await self.transact(Transaction([row], when=held, writes=writes))).applied
+        is_unlocked = False
+        for row in await self.find_rows(session_id):
+            held = AllOf(Exists(row), Not(is_free(row)))
+            writes = [Put(row, {"claim": None, "until": None})]
+            is_unlocked |= (await self.transact(Transaction([row], when=held, writes=writes))).applied
         if is_unlocked:
             self.events.report("unlocked", session_id)
         return is_unlocked
@@ -281,7 +271,7 @@ class Ledger:
             EngineError: The engine failed.
             ConfigurationError: The subject is empty.
         """
-        record = epoch_row(self.audience, require_subject(subject))
+        record = epoch_row(self.audience, require_subject(subject), self.partitions)
         await self.prepare()
         outcome, epoch = await self._read_epoch(record)
         restored_ms = number(outcome.rows[0], "restored")
@@ -296,7 +286,7 @@ class Ledger:
             EngineError: The engine failed.
         """
         await self.prepare()
-        outcome = await self.transact(Transaction([STORE_ROW]))
+        outcome = await self.transact(Transaction([store_row(0)]))
         restored_ms = number(outcome.rows[0], "restored")
         async for _, live in scan_live(self.engine, None, now_ms=outcome.now_ms, restored_ms=restored_ms):
             yield live
@@ -319,14 +309,8 @@ class Ledger:
             EngineError: The engine failed.
         """
         await self.prepare()
-        is_marked = False
-        while not is_marked:
-            outcome = await self.transact(Transaction([STORE_ROW]))
-            before = number(outcome.rows[0], "origin")
-            # It is the epoch of every subject from now on, and one that no log-out of this moment has given.
-            origin: Columns = {"origin": max(before, outcome.now_ms) + 1, "restored": Now()}
-            unchanged = Is(STORE_ROW, "origin", before)
-            is_marked = (await self.transact(Transaction([STORE_ROW], when=unchanged, writes=[Put(STORE_ROW, origin)]))).applied
+        for partition in range(self.partitions):
+            await self._mark_restored(store_row(partition))
         self.events.report("marked-restored")
 
     async def check(self) -> Health:
@@ -357,6 +341,11 @@ class Ledger:
         built.declare(TABLES)
         return built
 
+    @property
+    def partitions(self) -> int:
+        """In how many partitions the engine keeps the rows."""
+        return self.engine.partitions
+
     async def transact(self, transaction: Transaction) -> Outcome:
         """Have the engine apply a transaction on the ledger's rows: for its own turns, and for programs that mend a store.
 
@@ -367,25 +356,76 @@ class Ledger:
         require("transact()", transaction, Transaction, "a Transaction of dcaf.engines")
         return await self.engine.transact(transaction)
 
-    async def prepare(self, *, is_emptied: bool = False) -> None:
-        """Note when the store was made, once for each store, and read the mark of a roll-out; for the turns of this ledger.
+    async def find_rows(self, session_id: str) -> list[Record]:
+        """The row of a session; where there is none, and there are several partitions, one in each: a token may lead to any.
 
-        Args:
-            is_emptied: The store was emptied while this process ran.
+        Raises:
+            EngineError: The engine failed.
+            ConfigurationError: It is no session id.
+        """
+        text = require_session_id(session_id)
+        await self.prepare()
+        rows = [session_row(text, partition) for partition in range(self.partitions)]
+        return [row for row in rows if (await self.transact(Transaction([row]))).rows[0] is not None] or rows
+
+    async def prepare(self) -> None:
+        """Note when the store was made, once for each store, and read the mark of a roll-out; for the turns of this ledger.
 
         Raises:
             EngineError: The engine failed.
         """
-        if self._prepared_by == os.getpid() and not is_emptied:
+        if self._prepared_by == os.getpid():
             return
-        is_bare = AnyOf(Not(Exists(STORE_ROW)), Is(STORE_ROW, "origin", None))
-        await self.transact(Transaction([STORE_ROW], when=is_bare, writes=[Put(STORE_ROW, {"origin": Now()})]))
-        if self.terms.adopt_until_ms is not None and not is_emptied:
-            unmarked = Is(STORE_ROW, "adopting", None)
-            await self.transact(Transaction([STORE_ROW], when=unmarked, writes=[Put(STORE_ROW, {"adopting": Now()})]))
-            (row,) = (await self.transact(Transaction([STORE_ROW]))).rows
-            self.marker = number(row, "adopting")
+        await self.prepare_again(store_row(0))
+        if self.terms.adopt_until_ms is not None:
+            self.marker = await self._mark_roll_out()
         self._prepared_by = os.getpid()
+
+    async def prepare_again(self, store: Record) -> None:
+        """Note when a partition of the store was made: it is used for the first time, or was emptied while this process ran.
+
+        Raises:
+            EngineError: The engine failed.
+        """
+        is_bare = AnyOf(Not(Exists(store)), Is(store, "origin", None))
+        await self.transact(Transaction([store], when=is_bare, writes=[Put(store, {"origin": Now()})]))
+
+    async def _mark_roll_out(self) -> int:
+        """Mark the partitions of the store as those into which sessions are adopted; the same mark in all."""
+        first = store_row(0)
+        unmarked = Is(first, "adopting", None)
+        await self.transact(Transaction([first], when=unmarked, writes=[Put(first, {"adopting": Now()})]))
+        (row,) = (await self.transact(Transaction([first]))).rows
+        marker = number(row, "adopting")
+        for store in map(store_row, range(1, self.partitions)):
+            await self.prepare_again(store)
+            is_other = Not(Is(store, "adopting", marker))
+            await self.transact(Transaction([store], when=is_other, writes=[Put(store, {"adopting": marker})]))
+        return marker
+
+    async def _mark_restored(self, store: Record) -> None:
+        await self.prepare_again(store)
+        is_marked = False
+        while not is_marked:
+            outcome = await self.transact(Transaction([store]))
+            before = number(outcome.rows[0], "origin")
+            # It is the epoch of every subject from now on, and one that no log-out of this moment has given.
+            origin: Columns = {"origin": max(before, outcome.now_ms) + 1, "restored": Now()}
+            unchanged = Is(store, "origin", before)
+            is_marked = (await self.transact(Transaction([store], when=unchanged, writes=[Put(store, origin)]))).applied
+
+    async def _end(self, row: Record, answer: Record) -> None:
+        """Write the tombstone of a session."""
+        is_ended = False
+        while not is_ended:
+            (found,) = (await self.transact(Transaction([row]))).rows
+            last = None if found is None else found["answer"]
+            unchanged: Condition = Not(Exists(row)) if found is None else Is(row, "answer", last)
+            answers = {answer, *([Record(ANSWERS, last, row.partition)] if isinstance(last, bytes) else [])}
+            tombstone: Columns = {"ended": Now(), "claim": None, "until": None, "answer": None, "identity": None}
+            tombstone |= {"expires": self.terms.expires(None)} if found is None else {}
+            writes: list[Write] = [Put(row, tombstone), *(Delete(other) for other in answers)]
+            is_ended = (await self.transact(Transaction([row, *answers], when=unchanged, writes=writes))).applied
 
     def _check_audience(self, request: OpenRequest) -> None:
         """Refuse a middleware of another audience: log-outs would not reach its sessions."""
@@ -402,7 +442,7 @@ class Ledger:
 
     async def _read_epoch(self, record: Record) -> tuple[Outcome, int]:
         """The epoch of a subject, and what was read: the row of the store, and that of the epoch."""
-        outcome = await self.transact(Transaction([STORE_ROW, record]))
+        outcome = await self.transact(Transaction([store_row(record.partition), record]))
         store, row = outcome.rows
         return outcome, max(number(row, "epoch"), number(store, "origin"))
 

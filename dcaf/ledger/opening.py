@@ -34,7 +34,7 @@ from dcaf.ledger.rules import (
     is_in_progress,
     number,
 )
-from dcaf.ledger.tables import SESSIONS, STORE_ROW, session_id_of, session_row
+from dcaf.ledger.tables import SESSIONS, session_id_of
 
 FIRST_PAUSE_S: Final = 0.02
 LONGEST_PAUSE_S: Final = 0.25
@@ -100,12 +100,12 @@ class Opening:
         keyed = presented.keyed if self._terms.freshness else None
         if presented.epoch is None and keyed is None:
             return
-        reads = [STORE_ROW, *(record for record in (presented.epoch, keyed) if record is not None)]
+        reads = [presented.store, *(record for record in (presented.epoch, keyed) if record is not None)]
         writes = [] if keyed is None else [self._mark(keyed)]
-        when = None if keyed is None else AllOf(Exists(STORE_ROW), Not(Exists(keyed)))
+        when = None if keyed is None else AllOf(Exists(presented.store), Not(Exists(keyed)))
         _, rows = await self._transact(Transaction(reads, when=when, writes=writes, durable=False))
-        if rows[STORE_ROW] is None:
-            await self._ledger.prepare(is_emptied=True)
+        if rows[presented.store] is None:
+            await self._ledger.prepare_again(presented.store)
             await self._begin()
             return
         lease.epoch = current_epoch(presented, rows)
@@ -128,7 +128,9 @@ class Opening:
         if is_in_progress(row):
             raise SessionConflict(reason="busy")
         if isinstance(row["session"], bytes):
-            await self._reissue(Lost(keyed, True if row["is_whole"] else "partial"), Record(SESSIONS, row["session"]), None)
+            await self._reissue(
+                Lost(keyed, True if row["is_whole"] else "partial"), Record(SESSIONS, row["session"], keyed.partition), None
+            )
         raise SessionSuperseded(reason="seq")
 
     def _mark(self, keyed: Record) -> Put:
@@ -136,7 +138,7 @@ class Opening:
         return Put(
             keyed,
             {
-                "session": session_row(self._presented.request.session_id).key,
+                "session": self._presented.row.key,
                 "claim": self._lease.claim,
                 "identity": self._presented.digest,
                 "expires": Now(self._terms.lease_ms),
@@ -146,8 +148,8 @@ class Opening:
     async def _go_on(self, claims: Claims) -> None:
         """Open a session that a token seals."""
         outcome, rows = await self._transact(self._plan(claims))
-        if rows[STORE_ROW] is None:
-            await self._ledger.prepare(is_emptied=True)
+        if rows[self._presented.store] is None:
+            await self._ledger.prepare_again(self._presented.store)
             outcome, rows = await self._transact(self._plan(claims))
         if not (outcome.applied and self._is_complete(claims, rows)):
             await self._refuse_or_adopt(claims, rows, outcome.now_ms)
@@ -173,7 +175,7 @@ class Opening:
         when = all_of(
             Is(row, "ended", None),
             is_current,
-            is_after_restore(claims),
+            is_after_restore(presented.store, claims),
             has_epoch(presented.epoch, claims.ep),
             None if is_safe or terms.branches else is_free(row),
             None if keyed is None else Not(Exists(keyed)),
@@ -250,8 +252,8 @@ class Opening:
             return False
         is_older = AllOf(AllOf(Is(row, "ended", None), AtMost(row, "sequence", claims.seq)), is_free(row))
         when = all_of(
-            Is(STORE_ROW, "adopting", self._ledger.marker),
-            is_after_restore(claims),
+            Is(presented.store, "adopting", self._ledger.marker),
+            is_after_restore(presented.store, claims),
             has_epoch(presented.epoch, epoch),
             _is_born_after_log_out(presented.epoch, claims),
             AnyOf(Not(Exists(row)), is_older if terms.freshness else Is(row, "ended", None)),
@@ -296,7 +298,7 @@ class Opening:
             SessionSuperseded: The answer is not kept any more, or the session of a first turn has gone on.
         """
         epoch = self._presented.epoch
-        reads = [STORE_ROW, record, lost.answer, *([] if epoch is None else [epoch])]
+        reads = [self._presented.store, record, lost.answer, *([] if epoch is None else [epoch])]
         _, rows = await self._transact(Transaction(reads))
         row, answer = rows[record], rows[lost.answer]
         if row is None or answer is None or not isinstance(answer["box"], bytes):

@@ -22,12 +22,14 @@ from dcaf.core.errors import IdempotencyKeyReused, SessionConflict, SessionEnded
 from dcaf.core.store import OpenRequest
 from dcaf.engines import AllOf, AnyOf, AtMost, Condition, Exists, Is, Not, Now, Record, Row
 from dcaf.ledger.tables import (
+    ANSWERS,
     DIGEST_BYTES,
-    STORE_ROW,
     answer_row,
     epoch_row,
     keyed_row,
+    session_partition,
     session_row,
+    store_row,
     subject_digest,
 )
 
@@ -58,26 +60,34 @@ class Presented:
     Attributes:
         request: The request.
         row: The row of the session.
+        store: The row of the store.
         epoch: The row of the subject's epoch; None for an anonymous session.
         keyed: The row of the answer to a request with this Idempotency-Key; None where it has none, or promises to change nothing.
     """
 
     request: OpenRequest = field(repr=False)
     row: Record
+    store: Record
     epoch: Record | None
     keyed: Record | None
 
     @classmethod
-    def of(cls, request: OpenRequest) -> Presented:
-        """The rows of a request. The first turn of an anonymous session has no scope for its key."""
+    def of(cls, request: OpenRequest, partitions: int) -> Presented:
+        """The rows of a request. The first turn of an anonymous session has no scope for its key.
+
+        All of them lie in one partition: that of the subject, or where there is none, of the session.
+        """
         audience, subject, _ = request.binding
+        epoch = None if subject is None else epoch_row(audience, subject, partitions)
+        partition = session_partition(request.session_id, partitions) if epoch is None else epoch.partition
         scope = request.session_id if request.claims is not None else subject and f"{audience}\n{subject}"
         key = None if request.is_safe or not request.idempotency_key else request.idempotency_key
         return cls(
             request,
-            session_row(request.session_id),
-            None if subject is None else epoch_row(audience, subject),
-            None if key is None or scope is None else keyed_row(scope, key),
+            session_row(request.session_id, partition),
+            store_row(partition),
+            epoch,
+            None if key is None or scope is None else keyed_row(scope, key, partition),
         )
 
     @property
@@ -89,7 +99,7 @@ class Presented:
     @property
     def answer(self) -> Record:
         """The row for the answer of this turn."""
-        return self.keyed or answer_row(self.request.session_id)
+        return self.keyed or answer_row(self.request.session_id, self.row.partition)
 
     @property
     def digest(self) -> bytes | None:
@@ -104,7 +114,7 @@ class Presented:
 
     def reads(self) -> list[Record]:
         """The rows that are read when the session is opened."""
-        return [STORE_ROW, *(record for record in (self.row, self.epoch, self.keyed) if record is not None)]
+        return [self.store, *(record for record in (self.row, self.epoch, self.keyed) if record is not None)]
 
 
 def all_of(*conditions: Condition | None) -> Condition | None:
@@ -127,21 +137,22 @@ def has_epoch(epoch: Record | None, value: int | None) -> Condition | None:
     """The epoch of the subject, as ``current_epoch`` says it, has a value; None for an anonymous session, which has no epoch."""
     if epoch is None or value is None:
         return None
-    is_row = AllOf(Is(epoch, "epoch", value), AtMost(STORE_ROW, "origin", value))
-    is_origin = AllOf(Is(STORE_ROW, "origin", value), AnyOf(Not(Exists(epoch)), AtMost(epoch, "epoch", value)))
+    store = store_row(epoch.partition)
+    is_row = AllOf(Is(epoch, "epoch", value), AtMost(store, "origin", value))
+    is_origin = AllOf(Is(store, "origin", value), AnyOf(Not(Exists(epoch)), AtMost(epoch, "epoch", value)))
     return AnyOf(is_row, is_origin)
 
 
-def is_after_restore(claims: Claims) -> Condition:
+def is_after_restore(store: Record, claims: Claims) -> Condition:
     """A token was sealed after the store was restored. Its clock has whole seconds, and the benefit of the doubt."""
-    return AnyOf(Is(STORE_ROW, "restored", None), AtMost(STORE_ROW, "restored", claims.iat * 1000 + 999))
+    return AnyOf(Is(store, "restored", None), AtMost(store, "restored", claims.iat * 1000 + 999))
 
 
 def current_epoch(presented: Presented, rows: Rows) -> int | None:
     """The epoch of the subject; None for an anonymous session, or where the store has no origin."""
     if presented.epoch is None:
         return None
-    return max(number(rows[presented.epoch], "epoch"), number(rows[STORE_ROW], "origin")) or None
+    return max(number(rows[presented.epoch], "epoch"), number(rows[presented.store], "origin")) or None
 
 
 def number(row: Row | None, column: str) -> int:
@@ -165,7 +176,7 @@ def is_before_restore(store: Row | None, claims: Claims) -> bool:
 def find_end(presented: Presented, rows: Rows, claims: Claims) -> SessionEnded | None:
     """Why a session has ended, as far as its tombstone, its epoch and the store tell; None where it has not."""
     row = rows[presented.row]
-    if is_before_restore(rows[STORE_ROW], claims):
+    if is_before_restore(rows[presented.store], claims):
         return SessionEnded(reason="restored")
     if row is not None and row["ended"] is not None:
         return SessionEnded(reason="revoked")
@@ -218,7 +229,7 @@ def find_lost(presented: Presented, rows: Rows, claims: Claims, *, now_ms: int, 
     applied = _compare_identity(row, presented.identity)
     if not applied and presented.request.binding.subject is None:
         return None  # whoever copied an older token would get the newer one for it
-    return Lost(Record(presented.answer.table, row["answer"]), applied)
+    return Lost(Record(ANSWERS, row["answer"], presented.row.partition), applied)
 
 
 def _compare_identity(row: Row, identity: bytes | None) -> Applied:

@@ -10,8 +10,7 @@ from dcaf.core.arguments import has_methods, kind_of, require, require_text
 from dcaf.core.claims import CHARACTERS_22, SKEW_S
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.parts import ABSENT
-from dcaf.engines import Engine, Now, Record, open_engine
-from dcaf.ledger.tables import session_row
+from dcaf.engines import Engine, Now, open_engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +69,12 @@ def require_subject(subject: str) -> str:
     return subject
 
 
-def require_session_id(session_id: str) -> Record:
-    """The row of a session."""
+def require_session_id(session_id: str) -> str:
+    """The id of a session."""
     text = require_text("session_id", session_id, "as session.id gives it")
     if not CHARACTERS_22.fullmatch(text):
         raise ConfigurationError("A session id is the text of 22 characters that session.id gives.")
-    return session_row(text)
+    return text
 
 
 def require_span(name: str, span: timedelta) -> timedelta:

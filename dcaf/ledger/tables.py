@@ -1,7 +1,7 @@
 """What a ledger keeps: a row for each session, each subject, each thing used up, and for a while the last answer.
 
->>> sid = "A" * 22
->>> len(session_row(sid).key), len(use_row(session_row(sid).key, "charge-42").key), len(epoch_row("shop", "ada").key)
+>>> row = session_row("A" * 22, 0)
+>>> len(row.key), len(use_row(row.key, "charge-42", 0).key), len(epoch_row("shop", "ada", 1).key)
 (16, 32, 32)
 
 A row of a session has under 200 bytes. The answer, which may have as many as a token, is in a table of its own: a claim, which
@@ -11,6 +11,7 @@ every turn makes, writes the small row alone.
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 from typing import Final
 
 from dcaf.core.base64url import decode, encode
@@ -44,7 +45,7 @@ SESSIONS: Final = Table(
 
     subject       digest of whom it is bound to; None for nobody
     root          for what was used up: key of the first session of those that it was rotated from, or digest of the Idempotency-Key
-                  with which it was begun; None where it is the session's own
+                  with which it was begun, and where that lies in another partition, which; None where it is the session's own
     epoch         of that subject, as its tokens have it
     sequence      number of its newest state
     base          number with which the turn that committed last had begun
@@ -78,7 +79,7 @@ EPOCHS: Final = Table("dcaf_epochs", {"epoch": int})
 """Digest of audience and subject -> the epoch. A row never expires."""
 
 STORE: Final = Table("dcaf_store", {"origin": int, "restored": int, "adopting": int})
-"""One row.
+"""One row, and a copy of it in each partition.
 
     origin     when the store was made, or marked as restored, in milliseconds: the epoch of every subject that has no newer one
     restored   tokens that were sealed before this moment have ended, in milliseconds; None for none
@@ -86,44 +87,62 @@ STORE: Final = Table("dcaf_store", {"origin": int, "restored": int, "adopting": 
 """
 
 TABLES: Final = (SESSIONS, ANSWERS, USES, EPOCHS, STORE)
-STORE_ROW: Final = Record(STORE, b"store")
 
 DIGEST_BYTES: Final = 16
+PARTITION_BYTES: Final = 2
 
 
-def session_row(session_id: str) -> Record:
+@cache
+def store_row(partition: int) -> Record:
+    """The row of the store: each partition has a copy, since no transaction reaches two of them."""
+    return Record(STORE, b"store", partition)
+
+
+def session_row(session_id: str, partition: int) -> Record:
     """The row of a session."""
-    return Record(SESSIONS, decode(session_id.encode()))
+    return Record(SESSIONS, decode(session_id.encode()), partition)
 
 
-def answer_row(session_id: str) -> Record:
+def answer_row(session_id: str, partition: int) -> Record:
     """The row with the last answer of a session, where its request had no Idempotency-Key."""
-    return Record(ANSWERS, decode(session_id.encode()))
+    return Record(ANSWERS, decode(session_id.encode()), partition)
 
 
-def keyed_row(scope: str, key: str) -> Record:
+def keyed_row(scope: str, key: str, partition: int) -> Record:
     """The row with the answer to a request with an Idempotency-Key; the scope is its session, or the subject of a first turn."""
-    return Record(ANSWERS, digest_parts(b"key", scope.encode(), key.encode("utf-8", "surrogatepass")))
+    return Record(ANSWERS, digest_parts(b"key", scope.encode(), key.encode("utf-8", "surrogatepass")), partition)
 
 
-def use_row(root: bytes, key: str) -> Record:
+def use_row(root: bytes, key: str, partition: int) -> Record:
     """The row of what may be used once in a session, and in what it was rotated to.
 
     Args:
         root: The key of the first of these sessions, or what their rows have as ``root``.
         key: What is used.
+        partition: That of the first of these sessions.
     """
-    return Record(USES, root + hashlib.sha256(key.encode()).digest()[:DIGEST_BYTES])
+    return Record(USES, root + hashlib.sha256(key.encode()).digest()[:DIGEST_BYTES], partition)
 
 
-def epoch_row(audience: str, subject: str) -> Record:
-    """The row of a subject's epoch, which does not depend on any signing key."""
-    return Record(EPOCHS, digest_parts(audience.encode(), subject.encode()))
+def epoch_row(audience: str, subject: str, partitions: int) -> Record:
+    """The row of a subject's epoch, which does not depend on any signing key. It lies where the subject's sessions do."""
+    digest = digest_parts(audience.encode(), subject.encode())
+    return Record(EPOCHS, digest, find_partition(digest, partitions))
 
 
 def subject_digest(audience: str, subject: str) -> bytes:
     """What the rows of a subject's sessions have in place of the subject."""
-    return epoch_row(audience, subject).key[:DIGEST_BYTES]
+    return epoch_row(audience, subject, 1).key[:DIGEST_BYTES]
+
+
+def session_partition(session_id: str, partitions: int) -> int:
+    """Where the rows of an anonymous session lie."""
+    return find_partition(decode(session_id.encode()), partitions)
+
+
+def find_partition(digest: bytes, partitions: int) -> int:
+    """The partition of what has this digest, or this random id; its first two bytes tell."""
+    return int.from_bytes(digest[:PARTITION_BYTES], "big") % partitions
 
 
 def session_id_of(key: bytes) -> str:

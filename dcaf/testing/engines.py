@@ -223,6 +223,22 @@ class EngineContract:
             assert len(found) == len(keys) // 2
             assert list(engine.sync.scan(ROWS, after=max(keys))) == []
 
+    def test_a_scan_and_a_purge_go_over_all_partitions(self, tmp_path: Path) -> None:
+        with self._opened(tmp_path) as engine:
+            records = [Record(ROWS, b"%02d" % at, at * 7 % engine.partitions) for at in range(30)]
+            for at, record in enumerate(records):
+                put(engine, record, {"count": at, "holder": b"even" if at % 2 == 0 else b"odd"})
+            assert [read(engine, record) for record in records[:2]] == [
+                build(count=0, holder=b"even"),
+                build(count=1, holder=b"odd"),
+            ]
+            assert page_through(engine, None, limit=7) == [record.key for record in records]
+            assert page_through(engine, b"odd", limit=4) == [record.key for record in records[1::2]]
+            for record in records[::3]:
+                put(engine, record, {"expires": GONE})
+            assert engine.sync.purge(ROWS) <= 10  # an engine drops such rows when it likes
+            assert page_through(engine, None, limit=7) == [record.key for at, record in enumerate(records) if at % 3]
+
     def test_a_scan_finds_the_value_of_now(self, tmp_path: Path) -> None:
         with self._opened(tmp_path) as engine:
             record = Record(ROWS, b"a")

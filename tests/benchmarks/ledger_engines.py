@@ -37,6 +37,7 @@ class Around:
         self.inner = inner
         self.url: str = inner.url
         self.sync: SyncEngine = inner.sync
+        self.partitions: int = inner.partitions
 
     def declare(self, tables: Iterable[Table]) -> None:
         self.inner.declare(tables)

@@ -13,7 +13,7 @@ import os
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from itertools import cycle
@@ -27,7 +27,7 @@ from dcaf.core.store import OpenRequest, Sealed
 from dcaf.engines import Engine, Is, MemoryEngine, Put, Record, Transaction
 from dcaf.engines.sqlite_tables import TableSql
 from dcaf.ledger import Ledger
-from dcaf.ledger.tables import SESSIONS, STORE_ROW, subject_digest
+from dcaf.ledger.tables import SESSIONS, store_row, subject_digest
 from tests.benchmarks.harness import Batch, Effort, interleaved, written
 from tests.benchmarks.ledger_engines import Counting, Inline, Timed, Ungrouped, sqlite_engine
 from tests.benchmarks.sealing import AUDIENCE, RING
@@ -217,11 +217,6 @@ def list_rows(number: int, epoch: int) -> Iterator[tuple[bytes, dict[str, Any]]]
         yield key, shared | {"subject": subject_digest(AUDIENCE, subject_of(one)), "answer": key}
 
 
-def partition_of(row: Mapping[str, Any]) -> int:
-    """Where an engine that spreads rows has the row of a session."""
-    return 0
-
-
 def row_bytes(runner: asyncio.Runner, place: Path) -> dict[str, Any]:
     """Bytes of the row of a session, as SQLite keeps it, after a turn and while one holds it; without the index."""
     path = place / "row.db"
@@ -323,7 +318,7 @@ async def _several(calls: list[Callable[[], Any]]) -> None:
 async def find_origin(ledger: Ledger) -> int:
     """The epoch of all subjects of a store, which is made where it is not there; its tables are, too."""
     await ledger.unlock(encode(key_of(1)))
-    (row,) = (await ledger.transact(Transaction([STORE_ROW]))).rows
+    (row,) = (await ledger.transact(Transaction([store_row(0)]))).rows
     assert row is not None
     origin = row["origin"]
     assert isinstance(origin, int)

@@ -11,12 +11,13 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from dcaf.ledger.tables import SESSIONS
-from tests.benchmarks.ledger_turns import list_rows, partition_of
+from dcaf.ledger.tables import SESSIONS, find_partition, store_row
+from tests.benchmarks.ledger_turns import list_rows
 
 AT_ONCE: Final = 1_000
 """So many rows of Redis leave together."""
 
+PARTITIONS: Final = 256
 PREFIX: Final = "dcaf"
 """Of the keys in Redis, as the engine has it by default."""
 
@@ -32,17 +33,26 @@ def fill_redis(url: str, number: int, epoch: int) -> None:
     keys = Keys(PREFIX)
     with socket.socket(socket.AF_UNIX) as wire:
         wire.connect(url.removeprefix("unix://"))
+        stores = list(_build_stores(keys, epoch))
+        wire.sendall(b"".join(stores))
+        _expect(wire, len(stores))
         for rows in _batched(list_rows(number, epoch), AT_ONCE):
             commands = list(_build_commands(keys, rows))
             wire.sendall(b"".join(commands))
             _expect(wire, len(commands))
 
 
+def _build_stores(keys: Any, epoch: int) -> Iterator[bytes]:
+    """The row of the store in each partition, which a ledger makes when it first uses one."""
+    for store in map(store_row, range(PARTITIONS)):
+        yield _command(b"HSET", keys.find_rows(store.partition, store.table) + store.key, b"origin", _text(epoch), b".", b"1")
+
+
 def _build_commands(keys: Any, rows: list[tuple[bytes, Mapping[str, Any]]]) -> Iterator[bytes]:
     """What Redis is told of some rows."""
     indexed: dict[tuple[bytes, bytes], list[tuple[bytes, bytes]]] = defaultdict(list)
     for key, row in rows:
-        partition = partition_of(row)
+        partition = find_partition(row["subject"], PARTITIONS)
         at = keys.find_rows(partition, SESSIONS) + key
         fields = [word for column, value in row.items() if value is not None for word in (column.encode(), _text(value))]
         yield _command(b"HSET", at, *fields, b".", b"1")

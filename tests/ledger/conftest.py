@@ -10,6 +10,9 @@ from dcaf.engines import MemoryEngine, SqliteEngine
 from dcaf.testing import FrozenClock
 from tests.ledger.ledger_world import World
 
+PARTITIONS = 64
+"""Of the engine in memory, as if it were several servers. SQLite has one."""
+
 
 @pytest.fixture(params=["memory", "sqlite"])
 def kind(request: pytest.FixtureRequest) -> Any:
@@ -25,7 +28,9 @@ def build(kind: str, tmp_path: Path) -> Iterator[Callable[..., World]]:
         clock = settings.setdefault("clock", FrozenClock())
         if engine is None:
             at = engine_clock or clock
-            engine = MemoryEngine(clock=at) if kind == "memory" else SqliteEngine(tmp_path / "dcaf.db", clock=at)
+            engine = (
+                MemoryEngine(clock=at, partitions=PARTITIONS) if kind == "memory" else SqliteEngine(tmp_path / "dcaf.db", clock=at)
+            )
             engines.append(engine)
         return World(engine, **settings)
 

@@ -16,7 +16,9 @@ from typing import Any
 
 from dcaf.asgi import SessionMiddleware, checkpoint
 from dcaf.core import Key, Keyring
+from dcaf.engines import Record
 from dcaf.ledger import Ledger, LedgerEvent
+from dcaf.ledger.tables import epoch_row, session_partition, session_row, store_row
 from tests.asgi.wire import JSON_TYPE, scope_of
 
 AUDIENCE = "shop"
@@ -93,6 +95,20 @@ class World:
         self.in_turn: Callable[[Any], Any] = lambda session: None
         given = {"keys": RING, "audience": AUDIENCE, "store": self.ledger, "subject": find_subject, "clock": clock}
         self.service = SessionMiddleware(self._app, **{**given, **(middleware or {})})
+
+    def session_row(self, session_id: str, subject: str | None = "ada") -> Record:
+        """The row of a session of a subject; None for an anonymous one."""
+        if subject is None:
+            return session_row(session_id, session_partition(session_id, self.ledger.partitions))
+        return session_row(session_id, self.epoch_row(subject).partition)
+
+    def epoch_row(self, subject: str = "ada") -> Record:
+        """The row of the epoch of a subject."""
+        return epoch_row(AUDIENCE, subject, self.ledger.partitions)
+
+    def store_row(self, subject: str = "ada") -> Record:
+        """The row of the store where those of a subject are."""
+        return store_row(self.epoch_row(subject).partition)
 
     @property
     def names(self) -> list[str]:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from dcaf.asgi import SessionMiddleware
-from dcaf.engines import Delete, Transaction
-from dcaf.ledger.tables import SESSIONS, STORE, STORE_ROW, TABLES
+from dcaf.engines import Delete, Record, Transaction
+from dcaf.ledger.tables import SESSIONS, STORE, TABLES, store_row
 from tests.ledger.ledger_world import AUDIENCE, RING, World, claims_of, find_subject, number_of, run
 
 ENDED = (409, "session-ended")
@@ -151,9 +151,14 @@ def empty(world: World) -> None:
     for table in TABLES:
         if table.indexed:
             for key, _ in sync.scan(table):
-                record = type(STORE_ROW)(table, key)
-                sync.transact(Transaction([record], writes=[Delete(record)]))
-    sync.transact(Transaction([STORE_ROW], writes=[Delete(STORE_ROW)]))
+                for partition in range(world.engine.partitions):
+                    remove(sync, Record(table, key, partition))
+    for partition in range(world.engine.partitions):
+        remove(sync, store_row(partition))
+
+
+def remove(sync: Any, record: Record) -> None:
+    sync.transact(Transaction([record], writes=[Delete(record)]))
 
 
 def test_several_workers_share_one_mark_whoever_starts_first(build: Any) -> None:
@@ -184,5 +189,5 @@ def test_a_safe_request_adopts_and_claims_nothing(build: Any) -> None:
 def test_the_store_is_marked_only_where_a_roll_out_was_asked_for(build: Any) -> None:
     world = build()
     run(world.turn)
-    assert world.engine.sync.transact(Transaction([STORE_ROW])).rows[0]["adopting"] is None
+    assert world.engine.sync.transact(Transaction([store_row(0)])).rows[0]["adopting"] is None
     assert STORE.name == "dcaf_store"

@@ -60,7 +60,9 @@ class AnyOrder(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         clock = FrozenClock()
         is_memory = self.engine_kind == "memory"
-        engine: Any = MemoryEngine(clock=clock) if is_memory else SqliteEngine(Path(self.folder.name) / "dcaf.db", clock=clock)
+        engine: Any = (
+            MemoryEngine(clock=clock, partitions=64) if is_memory else SqliteEngine(Path(self.folder.name) / "dcaf.db", clock=clock)
+        )
         self.runner = asyncio.Runner()
         self.world = World(engine, clock=clock, lease=timedelta(days=1), max_turn=timedelta(days=2))
         self.known: dict[str, Known] = {}

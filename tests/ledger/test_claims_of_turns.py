@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from dcaf.engines import Exists, Is, Transaction
-from dcaf.ledger.tables import session_row
 from tests.ledger.ledger_world import claims_of, number_of, run
 
 LEASE = timedelta(seconds=0.3)
@@ -20,7 +19,7 @@ CONFLICT = (409, "session-conflict")
 
 
 def is_held(world: Any, envelope: Any) -> bool:
-    (row,) = world.engine.sync.transact(Transaction([session_row(claims_of(envelope)["sid"])])).rows
+    (row,) = world.engine.sync.transact(Transaction([world.session_row(claims_of(envelope)["sid"])])).rows
     return row is not None and row["claim"] is not None
 
 

