@@ -1,6 +1,9 @@
-"""Where a server keeps rows: in memory, in a SQLite file, or in an engine of your own."""
+"""Where a server keeps rows: in memory, in a SQLite file, in Redis, or in an engine of your own."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
 
 from dcaf.engines.base import Durability, Engine, Health, SyncEngine, Tables, check_scan
 from dcaf.engines.evaluation import apply, exists
@@ -28,6 +31,9 @@ from dcaf.engines.transactions import (
     Write,
 )
 
+if _TYPE_CHECKING:
+    from dcaf.engines.redis import RedisEngine
+
 del annotations  # no public name of this package
 
 __all__ = [
@@ -48,6 +54,7 @@ __all__ = [
     "Plus",
     "Put",
     "Record",
+    "RedisEngine",
     "Row",
     "SqliteEngine",
     "SyncEngine",
@@ -61,3 +68,14 @@ __all__ = [
     "exists",
     "open_engine",
 ]
+
+_IN_EXTRAS = {"RedisEngine": "dcaf.engines.redis"}
+
+
+def __getattr__(name: str) -> _Any:
+    """Import an engine where it is asked for: its extra need not be installed."""
+    if name not in _IN_EXTRAS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415
+
+    return getattr(import_module(_IN_EXTRAS[name]), name)

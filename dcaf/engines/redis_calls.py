@@ -1,0 +1,234 @@
+"""What a Redis engine asks of its servers for one call of each kind: a transaction, a scan, a purge, a look.
+
+Each is a generator: it yields what is to be asked at once, is sent the replies in that order, and returns what the call returns. So
+it is written once, for event loops and for threads, which differ in how they ask.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+
+from dcaf.core.errors import ConfigurationError, EngineError
+from dcaf.engines.base import Health
+from dcaf.engines.redis_script import FINDING, SWEEPING, TRANSACTING, Keys, build_bounds, decode_outcome, decode_row
+from dcaf.engines.redis_settings import LOOKS, Settings, describe_settings, read_settings
+from dcaf.engines.transactions import Outcome, Row, Table, Transaction
+
+T = TypeVar("T")
+
+PARTITIONS: Final = 256
+"""How many places rows have. Each is a hash tag, and so all rows of a transaction are on one server of a cluster."""
+
+Node: TypeAlias = "tuple[str, int]"
+"""Host and port of a server; one that is no cluster is ``HERE``."""
+
+HERE: Final[Node] = ("", 0)
+
+SCANNED_AT_ONCE: Final = 1000
+SWEPT_AT_ONCE: Final = 32
+"""Keys in a step of SCAN, and partitions in a step of a purge: so that nobody waits long behind them."""
+
+FEW: Final = 8
+"""How many rows each partition gives to a page at first: of 256 partitions, most have fewer in it."""
+
+
+class Wanted(NamedTuple):
+    """What a scan looks for.
+
+    Attributes:
+        table: Their table.
+        equal: The value of its indexed column; None for any.
+        after: Only keys that come after this one.
+        limit: How many at most.
+    """
+
+    table: Table
+    equal: bytes | None
+    after: bytes
+    limit: int
+
+    def build(self, keys: Keys, partitions: Sequence[int]) -> Request:
+        """The request that looks for it in these partitions, for a page of each."""
+        table, equal = self.table, self.equal
+        low, high, skipped = (self.after, b"+", 0) if equal is None else build_bounds(equal, self.after)
+        column = b"" if equal is None else (table.indexed or "").encode()
+        sets = [keys.find_indexes(partition, table)[equal is not None] for partition in partitions]
+        arguments = [low, high, b"%d" % skipped, column, equal or b"", b"%d" % self.limit]
+        return Request(FINDING.call(sets, arguments), partition=partitions[0])
+
+
+class Request:
+    """A command, and where it goes.
+
+    Args:
+        command: Its words.
+        partition: The partition of its keys; None where a server is named.
+        node: The server.
+        writes: Whether it may have written where its end is not seen.
+
+    Attributes:
+        is_sent: Whether the server may have it.
+        is_asking: Whether it goes to a server that only just takes its rows over.
+    """
+
+    __slots__ = ("command", "is_asking", "is_sent", "node", "partition", "writes")
+
+    def __init__(
+        self, command: tuple[bytes, ...], *, partition: int | None = None, node: Node | None = None, writes: bool = False
+    ) -> None:
+        self.command: tuple[bytes, ...] = command
+        self.partition: int | None = partition
+        self.node: Node | None = node
+        self.writes: bool = writes
+        self.is_sent: bool = False
+        self.is_asking: bool = False
+
+
+Plan: TypeAlias = "Generator[Sequence[Request], Sequence[Any], T]"
+
+
+def run(plan: Plan[T], ask: Callable[[Sequence[Request]], Sequence[Any]]) -> T:
+    """Do a call in a thread."""
+    try:
+        requests = next(plan)
+        while True:
+            requests = plan.send(ask(requests))
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+async def run_async(plan: Plan[T], ask: Callable[[Sequence[Request]], Awaitable[Sequence[Any]]]) -> T:
+    """Do a call in an event loop."""
+    try:
+        requests = next(plan)
+        while True:
+            requests = plan.send(await ask(requests))
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+def transact(transaction: Transaction, keys: Keys) -> Plan[Outcome]:
+    """A transaction: one script."""
+    command = TRANSACTING.call(*keys.encode(transaction))
+    replies = yield [Request(command, partition=transaction.partition, writes=bool(transaction.writes))]
+    return decode_outcome(transaction, replies[0])
+
+
+def find(wanted: Wanted, keys: Keys, *, is_cluster: bool) -> Plan[list[tuple[bytes, Row]]]:
+    """A scan of a table with an indexed column: a page of each partition, and as much of them as is in order.
+
+    Args:
+        wanted: What is looked for.
+        keys: Of the engine.
+        is_cluster: Whether a script reaches one partition alone. Else one goes through all.
+    """
+    found: list[tuple[bytes, Row]] = []
+    groups = [[partition] for partition in range(PARTITIONS)] if is_cluster else [list(range(PARTITIONS))]
+    left = wanted if wanted.equal is not None else wanted._replace(limit=min(wanted.limit, FEW))
+    while True:
+        replies = yield [left.build(keys, group) for group in groups]
+        pages = [page for reply in replies for page in reply]
+        known_to = min((page[-1][0] for page in pages if len(page) == left.limit), default=None)
+        items = [(key, flat) for page in pages for key, flat in page if known_to is None or key <= known_to]
+        found += [(key, row) for key, flat in sorted(items) if (row := decode_row(wanted.table, flat)) is not None]
+        if known_to is None or len(found) >= wanted.limit:
+            return found[: wanted.limit]
+        left = left._replace(after=known_to, limit=min(wanted.limit, left.limit * 4))
+
+
+def scan(wanted: Wanted, keys: Keys, nodes: Sequence[Node]) -> Plan[list[tuple[bytes, Row]]]:
+    """A scan of a table without an index: all keys of all servers are looked through, and put in order here."""
+    places = yield from _list_keys(wanted.table, keys, nodes)
+    left = sorted((key, partition) for partition, key in places if key > wanted.after)
+    step = min(wanted.limit, SCANNED_AT_ONCE)
+    found: list[tuple[bytes, Row]] = []
+    while left and len(found) < wanted.limit:
+        page, left = left[:step], left[step:]
+        found += yield from _read(wanted.table, page, keys)
+    return found[: wanted.limit]
+
+
+def purge(table: Table, keys: Keys) -> Plan[int]:
+    """A purge: Redis drops rows by itself, and what is left of them in the sorted sets is dropped here."""
+    if table.indexed is None:
+        return 0
+    left = dict.fromkeys(range(PARTITIONS), (b"-", b"-"))
+    count = 0
+    while left:
+        partitions = list(left)[:SWEPT_AT_ONCE]
+        replies = yield [_build_sweep(table, partition, left[partition], keys) for partition in partitions]
+        for partition, (dropped, after, values_after) in zip(partitions, replies, strict=True):
+            count += dropped
+            left[partition] = (after, values_after)
+            if not after and not values_after:
+                del left[partition]
+    return count
+
+
+def check(settings: Settings, keys: Keys, places: dict[Node, int]) -> Plan[Health]:
+    """A look at each server: it takes a write, and keeps what was promised.
+
+    Args:
+        settings, keys: Of the engine.
+        places: Server -> one of its partitions.
+    """
+    began = time.perf_counter()
+    yield [
+        Request((b"SET", keys.find_probe(partition), b"1", b"PX", b"60000"), partition=partition) for partition in places.values()
+    ]
+    took_ms = (time.perf_counter() - began) * 1000
+    found: dict[str, str] = {}
+    for node in places:
+        replies = yield [Request(look, node=node, writes=False) for look in LOOKS]
+        found = read_settings(replies)
+        try:
+            settings.judge(found)
+        except ConfigurationError as error:
+            raise EngineError(str(error)) from None
+    return Health(settings.durability, took_ms, {**describe_settings(found, settings), "servers": str(len(places))})
+
+
+def _build_sweep(table: Table, partition: int, begin: tuple[bytes, bytes], keys: Keys) -> Request:
+    arguments = [*begin, (table.indexed or "").encode()]
+    return Request(SWEEPING.call(keys.find_indexes(partition, table), arguments), partition=partition)
+
+
+def _list_keys(table: Table, keys: Keys, nodes: Sequence[Node]) -> Plan[set[tuple[int, bytes]]]:
+    """Partition and key of each row of a table."""
+    pattern, places = keys.build_pattern(table), set[tuple[int, bytes]]()
+    cursors = dict.fromkeys(nodes, b"0")
+    while cursors:
+        steps = list(cursors.items())
+        replies = yield [
+            Request((b"SCAN", cursor, b"MATCH", pattern, b"COUNT", b"%d" % SCANNED_AT_ONCE), node=node) for node, cursor in steps
+        ]
+        for (node, _), (cursor, found) in zip(steps, replies, strict=True):
+            places.update(map(keys.take_apart, found))
+            cursors[node] = cursor
+            if cursor == b"0":
+                del cursors[node]
+    return places
+
+
+def _read(table: Table, page: Sequence[tuple[bytes, int]], keys: Keys) -> Plan[list[tuple[bytes, Row]]]:
+    """The rows of a page that are there, in its order."""
+    groups: dict[int, list[bytes]] = {}
+    for key, partition in page:
+        groups.setdefault(partition, []).append(key)
+    replies = yield [
+        Request(
+            TRANSACTING.call([keys.find_rows(partition, table) + key for key in group], [b"%d" % len(group), b";"]),
+            partition=partition,
+        )
+        for partition, group in groups.items()
+    ]
+    flats = {
+        (key, partition): flat
+        for (partition, group), reply in zip(groups.items(), replies, strict=True)
+        for key, flat in zip(group, reply[2], strict=True)
+    }
+    return [(place[0], row) for place in page if (row := decode_row(table, flats[place])) is not None]

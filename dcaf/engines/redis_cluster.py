@@ -1,0 +1,135 @@
+"""Which server of a cluster has which rows, as far as it is known, and what a reply that is an error means for the next try.
+
+>>> places = Places(is_cluster=True)
+>>> places.take_in([[0, 8000, [b"one", 7000, b"id"]], [8001, 16383, [b"two", 7001, b"id"]]], asked=("one", 7000))
+>>> places.find(0), places.find(1), places.nodes
+(('two', 7001), ('two', 7001), [('one', 7000), ('two', 7001)])
+
+One server that is no cluster is a place with all rows. Redis says with ``MOVED`` where rows are now; nothing was done then, so the
+command is sent there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from dcaf.core.errors import EngineError
+from dcaf.core.importing import extra
+from dcaf.engines.redis_calls import HERE, PARTITIONS, Node, Request
+from dcaf.engines.redis_errors import build_error
+
+with extra("dcaf.engines.redis", "dcaf[redis]"):
+    from redis import exceptions as library
+    from redis.crc import key_slot
+
+SLOTS: Final = (b"CLUSTER", b"SLOTS")
+PAUSE_S: Final = 0.02
+"""How long to wait before a command is sent again while rows are moved."""
+
+NOT_COVERED: Final = "Nothing was written: the cluster has nobody for some of its slots (CLUSTERDOWN)."
+
+
+class Places:
+    """Where partitions are. Threads and event loops share one, and replace what is in it as a whole.
+
+    Args:
+        is_cluster: Whether there are several servers.
+    """
+
+    def __init__(self, *, is_cluster: bool) -> None:
+        self.is_cluster: bool = is_cluster
+        self._node_of: dict[int, Node] = {} if is_cluster else dict.fromkeys(range(PARTITIONS), HERE)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether anything is known."""
+        return bool(self._node_of)
+
+    @property
+    def nodes(self) -> list[Node]:
+        """All servers that have rows."""
+        return sorted(set(self._node_of.values()))
+
+    @property
+    def examples(self) -> dict[Node, int]:
+        """Each server, and one of its partitions."""
+        return {node: partition for partition, node in self._node_of.items()}
+
+    def find(self, partition: int | None) -> Node:
+        """The server of a partition.
+
+        Raises:
+            EngineError: The cluster has none.
+        """
+        node = self._node_of.get(partition or 0)
+        if node is None:
+            raise EngineError(NOT_COVERED)
+        return node
+
+    def take_in(self, reply: Any, asked: Node) -> None:
+        """Note what ``CLUSTER SLOTS`` says: ranges, each with its master first.
+
+        Args:
+            reply: The reply.
+            asked: Who has said it. A server that does not know its own address says nothing for it.
+        """
+        ranges = [(first, last, _name(master[0], asked), int(master[1])) for first, last, master, *_ in reply]
+        found: dict[int, Node] = {}
+        for partition, slot in enumerate(_PARTITION_SLOTS):
+            for first, last, host, port in ranges:
+                if first <= slot <= last:
+                    found[partition] = (host, port)
+        self._node_of = found
+
+    def move(self, slot: int, node: Node) -> None:
+        """Note that a slot is elsewhere."""
+        moved = {partition: node for partition, at in enumerate(_PARTITION_SLOTS) if at == slot}
+        self._node_of = {**self._node_of, **moved}
+
+    def forget(self) -> None:
+        """Forget what is known, as a server has not answered: the others are asked again."""
+        if self.is_cluster:
+            self._node_of = {}
+
+    def redirect(self, request: Request, error: Exception, asked: Node) -> float:
+        """Prepare a command to be sent again.
+
+        Args:
+            request: The command.
+            error: The reply.
+            asked: Who has sent it.
+
+        Returns:
+            Seconds to wait before that.
+
+        Raises:
+            EngineError, CommitUnknownError: It is not to be sent again.
+        """
+        if not self.is_cluster or request.partition is None:
+            raise build_error(error, writes=request.writes)
+        request.is_sent = False
+        if isinstance(error, library.TryAgainError):
+            request.node, request.is_asking = None, False
+            return PAUSE_S
+        if not isinstance(error, library.AskError):
+            raise build_error(error, writes=request.writes)
+        node = (error.host or asked[0], error.port)
+        request.is_asking = not isinstance(error, library.MovedError)
+        request.node = node if request.is_asking else None
+        if not request.is_asking:
+            self.move(error.slot_id, node)
+        return 0.0
+
+
+def list_seeds(seeds: Iterable[Node], known: Iterable[Node]) -> list[Node]:
+    """Whom to ask where everything is: those that were known, and those of the url."""
+    return list(dict.fromkeys([*known, *seeds]))
+
+
+def _name(host: Any, asked: Node) -> str:
+    name = host.decode() if isinstance(host, bytes) else host
+    return name if name and name != "?" else asked[0]
+
+
+_PARTITION_SLOTS: Final = [key_slot(b"{%d}" % partition) for partition in range(PARTITIONS)]

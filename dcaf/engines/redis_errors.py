@@ -1,0 +1,113 @@
+"""The errors of Redis in words: what has happened, what helps, and whether anything was written.
+
+What a reader gets wrong: Redis's own text of an error may have a key or a user's name in it. So it is never passed on; its first
+word, which is a code, is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from dcaf.core.errors import CommitUnknownError, DcafError, EngineError
+from dcaf.core.importing import extra
+
+with extra("dcaf.engines.redis", "dcaf[redis]"):
+    from redis import exceptions as library
+
+CLOSED: Final = "The engine is closed."
+BUSY: Final = "Redis was busy for {:g} s, or could not be reached. Nothing was written."
+UNKNOWN: Final = "Redis has not answered, and nobody can tell whether it has written."
+SLOW: Final = "Redis has not answered for {:g} s."
+UNREACHED: Final = "Redis cannot be reached: {}. Nothing was written."
+
+REASONS: Final[Mapping[str, str]] = {
+    "OOM": "its memory is full (maxmemory), and it drops nothing: give it more, or purge",
+    "READONLY": "this server is a replica, which takes no writes: the failover is under way, or the url names the wrong one",
+    "MISCONF": "it cannot write to its disk: see its log",
+    "NOREPLICAS": "too few replicas follow it (min-replicas-to-write)",
+    "LOADING": "it reads its data from the disk, and will be there soon",
+    "BUSY": "a script of somebody else runs",
+    "MASTERDOWN": "this replica has lost its master",
+    "CLUSTERDOWN": "the cluster is down, or has nobody for some of its slots",
+    "TRYAGAIN": "the cluster moves these rows just now",
+    "CROSSSLOT": "the keys of one transaction are in several places of the cluster",
+    "MOVED": "the cluster moves these rows just now",
+    "ASK": "the cluster moves these rows just now",
+    "NOAUTH": "it asks for a password: write redis://user:password@host",
+    "WRONGPASS": "it does not take the user and the password of the url",
+    "NOSCRIPT": "it forgets the script as soon as it was loaded",
+    "WRONGTYPE": "a key of this engine holds something else: another program uses the same prefix",
+    "EXECABORT": "it refuses the command",
+}
+"""The code of an error, and what it means. After none of these has anything been written."""
+
+IN_SCRIPT: Final = re.compile(r"@user_script: ?\d+: -([A-Z]+) ")
+"""How Redis before 7 tells of an error inside a script."""
+
+NO_PERMISSION: Final = "the user of the url may not run what the engine needs: EVALSHA, SCRIPT, and commands on its keys"
+
+CONNECTING: Final[Mapping[type[Exception], str]] = {
+    library.AuthenticationError: REASONS["WRONGPASS"],
+    library.BusyLoadingError: REASONS["LOADING"],
+    library.NoPermissionError: NO_PERMISSION,
+    library.TimeoutError: "it does not answer in time",
+    TimeoutError: "it does not answer in time",
+}
+"""What goes wrong while a connection is made."""
+
+
+def find_code(error: Exception) -> str:
+    """The code of a reply that is an error: Redis's first word, or what the client library has made of it."""
+    kinds: dict[type[Exception], str] = {
+        library.NoPermissionError: "NOPERM",
+        library.BusyLoadingError: "LOADING",
+        library.ReadOnlyError: "READONLY",
+        library.NoScriptError: "NOSCRIPT",
+        library.OutOfMemoryError: "OOM",
+        library.MovedError: "MOVED",
+        library.AskError: "ASK",
+        library.TryAgainError: "TRYAGAIN",
+        library.MasterDownError: "MASTERDOWN",
+        library.ClusterDownError: "CLUSTERDOWN",
+        library.ClusterCrossSlotError: "CROSSSLOT",
+        library.AuthenticationError: "NOAUTH",
+    }
+    for kind, code in kinds.items():
+        if type(error) is kind:
+            return code
+    text = str(error)
+    inner = IN_SCRIPT.search(text)
+    word = inner[1] if inner else text.partition(" ")[0]
+    return word if word.isalpha() and word.isupper() else "ERR"
+
+
+def build_error(error: Exception, *, writes: bool) -> DcafError:
+    """An error for the caller of a command to which Redis has replied with an error."""
+    code = find_code(error)
+    if code in REASONS:
+        return EngineError(f"Nothing was written: {REASONS[code]} ({code}).")
+    if code == "NOPERM" and "script" not in str(error):
+        return EngineError(f"Nothing was written: {NO_PERMISSION} (NOPERM).")
+    if not writes:
+        return EngineError(f"Redis answers with an error ({code}).")
+    reason = NO_PERMISSION if code == "NOPERM" else "Redis answers with an error"
+    return CommitUnknownError(f"Nobody can tell whether it was written: {reason} ({code}).")
+
+
+def build_unreached(error: Exception) -> DcafError:
+    """An error for all who wait for a connection that could not be made."""
+    if isinstance(error, DcafError):
+        return type(error)(*error.args)
+    return EngineError(UNREACHED.format(describe(error)))
+
+
+def describe(error: Exception) -> str:
+    """What has happened to a connection, in words; no address, no user and no password."""
+    if "No connection available" in str(error) or isinstance(error, library.MaxConnectionsError):
+        return "all connections of this process are in use"
+    if isinstance(error, library.ResponseError) and not isinstance(error, library.NoPermissionError):
+        return f"it answers with an error ({find_code(error)})"
+    found = [words for kind, words in CONNECTING.items() if isinstance(error, kind)]
+    return found[0] if found else "see whether it runs, and what the url says"

