@@ -22,6 +22,7 @@ from typing import Any, Final, TypeAlias
 from dcaf.core import SessionHost
 from dcaf.engines import Durability, Engine
 from dcaf.ledger import Ledger
+from dcaf.ledger.tables import store_row
 from tests.benchmarks import server_rows, store_servers
 from tests.benchmarks.harness import Batch, Effort, interleaved, of_coroutine, written
 from tests.benchmarks.ledger_engines import TIMEOUT_S, Around, Timed, sqlite_engine
@@ -127,11 +128,12 @@ def trips(runner: asyncio.Runner, at: Path, name: str, place: Place) -> dict[str
 
     Every kind is taken once before it counts: connections are opened, scripts are loaded and functions are made on first use.
     """
-    between = place._replace(folder=at / f"wire to {place.kind}")
+    between = place._replace(folder=at / f"wire-{place.kind}")
     between.folder.mkdir()
     found: dict[str, Any] = {}
     with counted(place.socket, between.socket) as wire:
         engine = OnWire(open_engine(name, between), wire)
+        runner.run(_make_stores(engine))
         for level, freshness in (("L1", False), ("L2", True)):
             host = SessionHost(keys=RING, audience=AUDIENCE, store=Ledger(engine, audience=AUDIENCE, freshness=freshness))
             for subject, who in ((None, "anonymous"), ("ada", "with a subject")):
@@ -139,6 +141,13 @@ def trips(runner: asyncio.Runner, at: Path, name: str, place: Place) -> dict[str
                 found |= {f"{level}, {who}, {kind}": one for kind, one in runner.run(count_trips(host, engine, subject)).items()}
         runner.run(engine.aclose())
     return found
+
+
+async def _make_stores(engine: Engine) -> None:
+    """Make the store in each partition, which a ledger does when it first uses one."""
+    ledger = Ledger(engine, audience=AUDIENCE)
+    for partition in range(engine.partitions):
+        await ledger.prepare_again(store_row(partition))
 
 
 def beside_floor(runner: asyncio.Runner, name: str, place: Place, effort: Effort) -> dict[str, Any]:

@@ -33,13 +33,16 @@ def fill_redis(url: str, number: int, epoch: int) -> None:
     keys = Keys(PREFIX)
     with socket.socket(socket.AF_UNIX) as wire:
         wire.connect(url.removeprefix("unix://"))
-        stores = list(_build_stores(keys, epoch))
-        wire.sendall(b"".join(stores))
-        _expect(wire, len(stores))
+        wire.sendall(_command(b"CONFIG", b"SET", b"appendfsync", b"everysec"))
+        wire.sendall(b"".join(_build_stores(keys, epoch)))
+        waiting = 1 + PARTITIONS
         for rows in _batched(list_rows(number, epoch), AT_ONCE):
             commands = list(_build_commands(keys, rows))
             wire.sendall(b"".join(commands))
-            _expect(wire, len(commands))
+            _expect(wire, waiting)  # those before: Redis works while the next are made
+            waiting = len(commands)
+        wire.sendall(_command(b"CONFIG", b"SET", b"appendfsync", b"always"))
+        _expect(wire, waiting + 1)
 
 
 def _build_stores(keys: Any, epoch: int) -> Iterator[bytes]:
@@ -116,12 +119,12 @@ def _text(value: int | bytes) -> bytes:
 
 
 def _expect(wire: socket.socket, number: int) -> None:
-    """Read so many replies, all of which are numbers."""
-    found = b""
-    while found.count(b"\r\n") < number:
-        found += wire.recv(1 << 20)
+    """Read so many replies, each of one line."""
+    while number > 0:
+        found = wire.recv(1 << 16)
         if b"-" in found:
             raise RuntimeError(f"Redis refuses a row: {found[found.index(b'-') :][:80]!r}")
+        number -= found.count(b"\n")
 
 
 def _batched(rows: Iterator[tuple[bytes, Mapping[str, Any]]], size: int) -> Iterator[list[tuple[bytes, Mapping[str, Any]]]]:

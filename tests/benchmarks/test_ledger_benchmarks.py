@@ -23,7 +23,7 @@ from tests.benchmarks.client import END
 from tests.benchmarks.following import MARK, Client, Exchange
 from tests.benchmarks.ledger_engines import Counting, Inline, Ungrouped, sqlite_engine
 from tests.benchmarks.ledger_turns import Conversation, key_of
-from tests.benchmarks.ledger_ways import COOKIE, L1, NONE, REDIS, REDIS_SYNCED, SYNCED, WAYS, Following
+from tests.benchmarks.ledger_ways import COOKIE, IN_POSTGRES, IN_REDIS, L1, NONE, REDIS, REDIS_SYNCED, SYNCED, WAYS, Following
 from tests.benchmarks.load import Load
 from tests.benchmarks.sealing import AUDIENCE
 
@@ -111,10 +111,15 @@ def test_a_client_goes_on_with_the_session_that_it_was_given(name: str, tmp_path
         assert steps(url, exchange, 4) == [4, 5, 6, 7]
 
 
-@pytest.mark.parametrize("name", [REDIS, REDIS_SYNCED])
-def test_a_client_goes_on_with_what_redis_has(name: str, tmp_path: Path) -> None:
-    if not ledger_load.has_redis():
-        pytest.skip("redis-server or the package redis is not on this machine")
+def require_servers(*names: str) -> None:
+    """Skip what needs a server that is not on this machine."""
+    if not all(map(ledger_load.is_here, names)):
+        pytest.skip("there is no redis-server, or no PostgreSQL, on this machine")
+
+
+@pytest.mark.parametrize("name", [REDIS, REDIS_SYNCED, IN_REDIS, IN_POSTGRES])
+def test_a_client_goes_on_with_what_a_server_has(name: str, tmp_path: Path) -> None:
+    require_servers(name)
     load = Load(rounds=1, connections=2, warm_up_s=0.05, seconds=0.2)
     found = ledger_load.once(name, load)
     assert found["per_s"] > 1

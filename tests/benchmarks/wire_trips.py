@@ -51,11 +51,13 @@ class Wire:
         await asyncio.wait(sides, return_when=asyncio.FIRST_COMPLETED)
         for writer in (to_client, to_server):
             writer.close()
+        self._tasks.difference_update(sides)
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """End all connections."""
         for task in self._tasks:
             task.cancel()
+        await asyncio.sleep(0)
 
 
 @contextmanager
@@ -64,10 +66,11 @@ def counted(server: Path, at: Path) -> Iterator[Wire]:
     wire, loop = Wire(server), asyncio.new_event_loop()
 
     async def serve() -> None:
+        listening = await asyncio.start_unix_server(wire.connect, at)
+        ready.set()
         with suppress(asyncio.CancelledError):
-            async with await asyncio.start_unix_server(wire.connect, at) as listening:
-                ready.set()
-                await listening.serve_forever()
+            await listening.serve_forever()
+        await wire.stop()
 
     ready = threading.Event()
     serving = loop.create_task(serve())
@@ -77,7 +80,6 @@ def counted(server: Path, at: Path) -> Iterator[Wire]:
     try:
         yield wire
     finally:
-        loop.call_soon_threadsafe(wire.stop)
         loop.call_soon_threadsafe(serving.cancel)
         thread.join()
         loop.close()
