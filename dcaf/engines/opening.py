@@ -5,7 +5,7 @@
 >>> open_engine("postgresql://app:secret@db/shop")
 Traceback (most recent call last):
     ...
-dcaf.core.errors.ConfigurationError: There is no engine for postgresql:// yet: ... sqlite:///dcaf.db, or memory:// for tests.
+dcaf.core.errors.ConfigurationError: There is no engine for postgresql:// yet: ... sqlite:///dcaf.db, ...
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from dcaf.core.arguments import require
 from dcaf.core.errors import ConfigurationError
+from dcaf.core.importing import load_module
 from dcaf.engines.base import Durability, Engine
 from dcaf.engines.memory import URL as MEMORY
 from dcaf.engines.memory import MemoryEngine
@@ -31,11 +32,15 @@ KIND_VARIABLE: Final = "SESSION_STORAGE"
 DEFAULT_FILE: Final = "sqlite:///dcaf.db"
 """Where ``SESSION_STORAGE=sqlite`` keeps rows: in the folder in which the program was started."""
 
-LATER: Final = frozenset({"redis", "rediss", "valkey", "valkeys", "unix", "postgresql", "postgres"})
+REDIS: Final = frozenset({"redis", "rediss", "unix", "redis+cluster", "rediss+cluster"})
+"""The schemes that the Redis engine takes."""
+
+LATER: Final = frozenset({"postgresql", "postgres"})
 """What is known to be a server, and has no engine in this release."""
 
 ADVICE: Final = (
-    "Write sqlite:////var/lib/shop/dcaf.db (four slashes before an absolute path), sqlite:///dcaf.db, or memory:// for tests."
+    "Write sqlite:////var/lib/shop/dcaf.db (four slashes before an absolute path), sqlite:///dcaf.db, redis://host:6379/0, "
+    "or memory:// for tests."
 )
 
 
@@ -49,8 +54,9 @@ def open_engine(
     """Open the engine of a url.
 
     Args:
-        url: ``sqlite:///a/relative/path``, ``sqlite:////an/absolute/path`` or ``memory://``; None for what the environment says:
-            the url in ``DB_CONNECTION_STRING``, else ``SESSION_STORAGE=sqlite`` (``dcaf.db`` in the current folder) or ``memory``.
+        url: ``sqlite:///a/relative/path``, ``sqlite:////an/absolute/path``, ``redis://host:6379/0`` and what else RedisEngine
+            takes, or ``memory://``; None for what the environment says: the url in ``DB_CONNECTION_STRING``, else
+            ``SESSION_STORAGE=sqlite`` (``dcaf.db`` in the current folder) or ``memory``.
         durability: What must survive of an acknowledged write: ``"acknowledged"``, all, a power cut, too; ``"relaxed"``, all but
             the last seconds before one. Memory keeps nothing, and says so: whoever names it wants that.
         timeout: Until a call must have begun.
@@ -66,8 +72,14 @@ def open_engine(
     scheme = scheme.lower() if separator else ""
     if scheme == "sqlite":
         return SqliteEngine(_find_path(rest), durability=durability, timeout=timeout, clock=clock)
+    if scheme in REDIS:
+        redis = load_module("dcaf.engines.redis", what=f"{scheme}://", extra="redis")
+        engine: Engine = redis.RedisEngine(found, durability=durability, timeout=timeout)
+        return engine
+    if scheme in {"valkey", "valkeys"}:
+        raise ConfigurationError("Valkey speaks as Redis does: write redis:// instead of valkey://, and rediss:// for TLS.")
     if scheme.partition("+")[0] in LATER:
-        raise ConfigurationError(f"There is no engine for {scheme}:// yet: Redis and PostgreSQL come later. {ADVICE}")
+        raise ConfigurationError(f"There is no engine for {scheme}:// yet: PostgreSQL comes later. {ADVICE}")
     if scheme == "memory":
         raise ConfigurationError("memory:// takes nothing after it.")
     raise ConfigurationError(f"{mask(found)} names no engine. {ADVICE}")
@@ -93,10 +105,14 @@ def _read_environment() -> str:
         return url
     if kind in {"memory", "sqlite"}:
         return MEMORY if kind == "memory" else DEFAULT_FILE
-    if kind in {"redis", "valkey", "postgres", "postgresql"}:
-        raise ConfigurationError(f"{KIND_VARIABLE} names a server, and Redis and PostgreSQL come later: it takes sqlite or memory.")
+    if kind in {"redis", "valkey"}:
+        raise ConfigurationError(f"{KIND_VARIABLE} names Redis: say which one in {URL_VARIABLE}, such as redis://localhost:6379/0.")
+    if kind in {"postgres", "postgresql"}:
+        raise ConfigurationError(
+            f"{KIND_VARIABLE} names PostgreSQL, which comes later: it takes sqlite, memory, or redis with a url."
+        )
     if kind:
-        raise ConfigurationError(f"{KIND_VARIABLE} takes sqlite or memory.")
+        raise ConfigurationError(f"{KIND_VARIABLE} takes sqlite or memory, or redis with a url in {URL_VARIABLE}.")
     raise ConfigurationError(f"Name an engine: a url, or {URL_VARIABLE}, or {KIND_VARIABLE}=sqlite. {ADVICE}")
 
 

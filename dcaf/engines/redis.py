@@ -202,7 +202,7 @@ class _Calls:
     def plan_purge(self, table: Table) -> Plan[int]:
         self.tables.require(table)
         self._check()
-        return work.purge(table, self._keys)
+        return work.purge(table, self._keys, is_cluster=self._places.is_cluster)
 
     def plan_check(self, places: Places) -> Plan[Health]:
         return work.check(self._settings, self._keys, places.examples)
@@ -279,9 +279,13 @@ class _Calls:
         return loop
 
     async def _ask_in_thread(self, requests: Sequence[Request]) -> list[Any]:
-        with anyio.move_on_after(self._settings.timeout_s):
-            return await anyio.to_thread.run_sync(partial(self._threads.ask, requests), abandon_on_cancel=True)
-        if any(request.is_sent and request.writes for request in requests):
+        try:
+            with anyio.move_on_after(self._settings.timeout_s):
+                return await anyio.to_thread.run_sync(partial(self._threads.ask, requests), abandon_on_cancel=True)
+        except BaseException:
+            self._threads.give_up(requests)
+            raise
+        if self._threads.give_up(requests):
             raise CommitUnknownError(UNKNOWN)
         raise EngineError(BUSY.format(self._settings.timeout_s))
 

@@ -28,7 +28,7 @@ HERE: Final[Node] = ("", 0)
 
 SCANNED_AT_ONCE: Final = 1000
 SWEPT_AT_ONCE: Final = 32
-"""Keys in a step of SCAN, and partitions in a step of a purge: so that nobody waits long behind them."""
+"""Keys in a step of SCAN, and scripts in a step of a purge: so that nobody waits long behind them."""
 
 FEW: Final = 8
 """How many rows each partition gives to a page at first: of 256 partitions, most have fewer in it."""
@@ -70,10 +70,11 @@ class Request:
 
     Attributes:
         is_sent: Whether the server may have it.
+        is_given_up: Whether nobody waits for it any more, so that it must not be sent.
         is_asking: Whether it goes to a server that only just takes its rows over.
     """
 
-    __slots__ = ("command", "is_asking", "is_sent", "node", "partition", "writes")
+    __slots__ = ("command", "is_asking", "is_given_up", "is_sent", "node", "partition", "writes")
 
     def __init__(
         self, command: tuple[bytes, ...], *, partition: int | None = None, node: Node | None = None, writes: bool = False
@@ -83,6 +84,7 @@ class Request:
         self.node: Node | None = node
         self.writes: bool = writes
         self.is_sent: bool = False
+        self.is_given_up: bool = False
         self.is_asking: bool = False
 
 
@@ -127,7 +129,7 @@ def find(wanted: Wanted, keys: Keys, *, is_cluster: bool) -> Plan[list[tuple[byt
         is_cluster: Whether a script reaches one partition alone. Else one goes through all.
     """
     found: list[tuple[bytes, Row]] = []
-    groups = [[partition] for partition in range(PARTITIONS)] if is_cluster else [list(range(PARTITIONS))]
+    groups = _group(is_cluster=is_cluster)
     left = wanted if wanted.equal is not None else wanted._replace(limit=min(wanted.limit, FEW))
     while True:
         replies = yield [left.build(keys, group) for group in groups]
@@ -152,20 +154,26 @@ def scan(wanted: Wanted, keys: Keys, nodes: Sequence[Node]) -> Plan[list[tuple[b
     return found[: wanted.limit]
 
 
-def purge(table: Table, keys: Keys) -> Plan[int]:
+def purge(table: Table, keys: Keys, *, is_cluster: bool) -> Plan[int]:
     """A purge: Redis drops rows by itself, and what is left of them in the sorted sets is dropped here."""
     if table.indexed is None:
         return 0
-    left = dict.fromkeys(range(PARTITIONS), (b"-", b"-"))
+    column = table.indexed.encode()
+    groups = [
+        (group, [name for partition in group for name in keys.find_indexes(partition, table)])
+        for group in _group(is_cluster=is_cluster)
+    ]
     count = 0
-    while left:
-        partitions = list(left)[:SWEPT_AT_ONCE]
-        replies = yield [_build_sweep(table, partition, left[partition], keys) for partition in partitions]
-        for partition, (dropped, after, values_after) in zip(partitions, replies, strict=True):
-            count += dropped
-            left[partition] = (after, values_after)
-            if not after and not values_after:
-                del left[partition]
+    for first in range(0, len(groups), SWEPT_AT_ONCE):
+        left = {group[0]: (names, 1, b"-") for group, names in groups[first : first + SWEPT_AT_ONCE]}
+        while left:
+            replies = yield [
+                Request(SWEEPING.call(names, [b"%d" % at, low, column]), partition=partition)
+                for partition, (names, at, low) in left.items()
+            ]
+            count += sum(dropped for dropped, _, _ in replies)
+            found = zip(left.items(), replies, strict=True)
+            left = {partition: (names, at, low) for (partition, (names, _, _)), (_, at, low) in found if at <= len(names)}
     return count
 
 
@@ -192,9 +200,9 @@ def check(settings: Settings, keys: Keys, places: dict[Node, int]) -> Plan[Healt
     return Health(settings.durability, took_ms, {**describe_settings(found, settings), "servers": str(len(places))})
 
 
-def _build_sweep(table: Table, partition: int, begin: tuple[bytes, bytes], keys: Keys) -> Request:
-    arguments = [*begin, (table.indexed or "").encode()]
-    return Request(SWEEPING.call(keys.find_indexes(partition, table), arguments), partition=partition)
+def _group(*, is_cluster: bool) -> list[list[int]]:
+    """Partitions that one script reaches: on a cluster each by itself, else all."""
+    return [[partition] for partition in range(PARTITIONS)] if is_cluster else [list(range(PARTITIONS))]
 
 
 def _list_keys(table: Table, keys: Keys, nodes: Sequence[Node]) -> Plan[set[tuple[int, bytes]]]:

@@ -193,11 +193,15 @@ class Lane:
                 else:
                     self._wake.clear()
                     await self._wake.wait()
-        finally:
+        except GeneratorExit:  # the loop was closed without a word: there is nothing in which to wait
+            raise
+        except BaseException:
             self._begun += self._waiting
             self._waiting.clear()
             self._fail(EngineError("The event loop has ended. Nothing was written."))
             await self._drop()
+            raise
+        await self._drop()
 
     async def _send(self) -> None:
         self._begun = [self._waiting.popleft() for _ in range(min(MOST_AT_ONCE, len(self._waiting)))]

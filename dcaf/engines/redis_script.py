@@ -223,8 +223,8 @@ named beforehand: all have the tag of their sorted set, and so its place."""
 SWEEP: Final = (
     NUMBERS
     + r"""
-local before = string.gsub(KEYS[1], '=%a+$', ':')
 local function sweep(set, low, is_by_value)
+  local before = string.gsub(set, '=%a+$', ':')
   local members = redis.call('ZRANGEBYLEX', set, low, '+', 'LIMIT', 0, 200)
   local over, size = {}, 0
   for _, member in ipairs(members) do
@@ -235,16 +235,22 @@ local function sweep(set, low, is_by_value)
     if not row or (is_by_value and row[ARGV[3]] ~= string.sub(member, 5, size)) then over[#over + 1] = member end
   end
   if #over > 0 then redis.call('ZREM', set, unpack(over)) end
-  return #over, #members == 200 and '(' .. members[200] or ''
+  return #over, #members, members[200] and '(' .. members[200]
 end
-local dropped, after, values_after = 0, ARGV[1], ARGV[2]
-if after ~= '' then dropped, after = sweep(KEYS[1], after, false) end
-if values_after ~= '' then values_after = select(2, sweep(KEYS[2], values_after, true)) end
-return {dropped, after, values_after}
+local dropped, looked, at, low = 0, 0, tonumber(ARGV[1]), ARGV[2]
+while at <= #KEYS and looked < 400 do
+  local is_by_value = at % 2 == 0
+  local over, members, after = sweep(KEYS[at], low, is_by_value)
+  if not is_by_value then dropped = dropped + over end
+  looked = looked + members + 1
+  if after then low = after else at, low = at + 1, '-' end
+end
+return {dropped, at, low}
 """
 )
-"""Takes both sorted sets of a table, where to begin in each, and the indexed column. Drops what stands for no row. Says how many
-keys it dropped, and where to go on in each; nothing at its end."""
+"""Takes sorted sets in pairs, of keys and of values with keys; with which to begin, and where in it; and the indexed column. Drops
+what stands for no row, and stops after some hundred members, so that nobody waits long. Says how many keys it dropped, and where to
+go on; behind the last set at the end."""
 
 
 class Script:

@@ -17,7 +17,7 @@ from dcaf.core.importing import extra
 from dcaf.engines import redis_wire as wire
 from dcaf.engines.redis_calls import Node, Request
 from dcaf.engines.redis_cluster import SLOTS, Places, list_seeds
-from dcaf.engines.redis_errors import CLOSED, UNKNOWN, build_error, build_unreached
+from dcaf.engines.redis_errors import BUSY, CLOSED, UNKNOWN, build_error, build_unreached
 from dcaf.engines.redis_settings import LOOKS, Settings
 
 with extra("dcaf.engines.redis", "dcaf[redis]"):
@@ -60,6 +60,13 @@ class Threads:
                 again += self._sort(node, requests, replies, dict(zip(group, found, strict=True)), end)
             left = again
         return replies
+
+    def give_up(self, requests: Sequence[Request]) -> bool:
+        """Take requests back for which nobody waits any more; whether one that writes was sent before."""
+        with self._lock:
+            for request in requests:
+                request.is_given_up = True
+            return any(request.is_sent and request.writes for request in requests)
 
     def find_places(self) -> Places:
         """Where partitions are.
@@ -124,6 +131,7 @@ class Threads:
             self._places.forget()
             raise build_unreached(error) from None
         try:
+            self._begin(requests, end)
             return _exchange(connection, requests, end)
         except wire.LOST as error:
             if any(request.writes and request.is_sent for request in requests):
@@ -133,6 +141,14 @@ class Threads:
             pool.release(connection)
             if self._is_closed:
                 connection.disconnect()
+
+    def _begin(self, requests: Sequence[Request], end: float) -> None:
+        """From here on nobody takes them back."""
+        with self._lock:
+            if time.monotonic() >= end or any(request.is_given_up for request in requests):
+                raise EngineError(BUSY.format(self._settings.timeout_s))
+            for request in requests:
+                request.is_sent = True
 
     def _find_pool(self, node: Node) -> Any:
         with self._lock:
@@ -180,8 +196,6 @@ def _exchange(connection: Any, requests: Sequence[Request], end: float) -> list[
 
 
 def _send(connection: Any, requests: Sequence[Request], end: float) -> list[Any]:
-    for request in requests:
-        request.is_sent = True
     connection.send_packed_command([wire.pack(wire.list_commands(requests))], check_health=False)
     replies = []
     for request in requests:
@@ -192,8 +206,6 @@ def _send(connection: Any, requests: Sequence[Request], end: float) -> list[Any]
 
 
 def _load(connection: Any, requests: Sequence[Request]) -> None:
-    for request in requests:
-        request.is_sent = False
     loads = wire.list_loads(requests)
     connection.send_packed_command([wire.pack(loads)], check_health=False)
     for _ in loads:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
@@ -170,3 +172,64 @@ def find_free_port() -> int:
         with contextlib.suppress(OSError), socket.socket() as lower:
             lower.bind(("127.0.0.1", port - 15_000))
             return port - 15_000
+
+
+class Wire:
+    """A relay before a server, which counts how often something was sent after an answer: the round trips.
+
+    Args:
+        port: Of the server.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.round_trips = 0
+        self._server_port = port
+        self._was_answered = True
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._sockets: list[socket.socket] = [self._listener]
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        for one in self._sockets:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near = self._listener.accept()[0]
+                far = socket.create_connection(("127.0.0.1", self._server_port))
+                for one in (near, far):
+                    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._sockets += [near, far]
+                threading.Thread(target=self._relay, args=(near, far, True), daemon=True).start()
+                threading.Thread(target=self._relay, args=(far, near, False), daemon=True).start()
+
+    def _relay(self, source: socket.socket, target: socket.socket, is_request: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                if is_request and self._was_answered:
+                    self.round_trips += 1
+                self._was_answered = not is_request
+                target.sendall(data)
+        with contextlib.suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
+
+
+@contextlib.contextmanager
+def monitoring(server: RedisServer) -> Iterator[list[tuple[str, str]]]:
+    """The commands that clients send meanwhile: who, and the first word. Those of a script have `lua` for who."""
+    found: list[tuple[str, str]] = []
+    with socket.create_connection(("127.0.0.1", server.port)) as watching, watching.makefile("rb") as lines:
+        watching.sendall(b"MONITOR\r\n")
+        lines.readline()
+        yield found
+        with server.client() as client:
+            client.echo("the-end")
+        for line in lines:
+            who, what = re.findall(rb'\[\d+ ([^\]]*)\] "([^"]*)"', line)[0]
+            if b"the-end" in line:
+                return
+            found.append((who.decode(), what.decode()))

@@ -10,6 +10,7 @@ import pytest
 
 from dcaf.engines import Engine, RedisEngine
 from dcaf.testing import EngineContract
+from dcaf.testing.engine_machine import run_machine
 from tests.engines.redis_servers import DURABLE, RedisCluster, RedisServer, find_old_server
 
 
@@ -52,13 +53,20 @@ class TestRedis(_OnRedis):
         self.url = server.socket_url
 
 
-class TestRedis62(_OnRedis):
+class _Shorter(_OnRedis):
+    """The state machine takes seconds; of these servers a third of it shows what is not shown already."""
+
+    def test_it_does_what_a_dict_does(self, tmp_path: Path) -> None:
+        run_machine(self.make_engine, tmp_path, examples=10)
+
+
+class TestRedis62(_Shorter):
     @pytest.fixture(autouse=True)
     def _find(self, old_server: RedisServer) -> None:
         self.url = old_server.url
 
 
-class TestRedisCluster(_OnRedis):
+class TestRedisCluster(_Shorter):
     @pytest.fixture(autouse=True)
     def _find(self, cluster: RedisCluster) -> None:
         self.url = cluster.url
