@@ -35,14 +35,13 @@ def fill_redis(url: str, number: int, epoch: int) -> None:
         wire.connect(url.removeprefix("unix://"))
         wire.sendall(_command(b"CONFIG", b"SET", b"appendfsync", b"everysec"))
         wire.sendall(b"".join(_build_stores(keys, epoch)))
-        waiting = 1 + PARTITIONS
+        owed = 1 + PARTITIONS
         for rows in _batched(list_rows(number, epoch), AT_ONCE):
             commands = list(_build_commands(keys, rows))
             wire.sendall(b"".join(commands))
-            _expect(wire, waiting)  # those before: Redis works while the next are made
-            waiting = len(commands)
+            owed = _take_replies(wire, owed) + len(commands)  # of those before: Redis works while the next are made
         wire.sendall(_command(b"CONFIG", b"SET", b"appendfsync", b"always"))
-        _expect(wire, waiting + 1)
+        _take_replies(wire, owed + 1)
 
 
 def _build_stores(keys: Any, epoch: int) -> Iterator[bytes]:
@@ -118,13 +117,14 @@ def _text(value: int | bytes) -> bytes:
     return b"%d" % value if isinstance(value, int) else value
 
 
-def _expect(wire: socket.socket, number: int) -> None:
-    """Read so many replies, each of one line."""
-    while number > 0:
+def _take_replies(wire: socket.socket, owed: int) -> int:
+    """Read so many replies or more, each of one line; returns how many are owed still, which is less than none for the latter."""
+    while owed > 0:
         found = wire.recv(1 << 16)
         if b"-" in found:
             raise RuntimeError(f"Redis refuses a row: {found[found.index(b'-') :][:80]!r}")
-        number -= found.count(b"\n")
+        owed -= found.count(b"\n")
+    return owed
 
 
 def _batched(rows: Iterator[tuple[bytes, Mapping[str, Any]]], size: int) -> Iterator[list[tuple[bytes, Mapping[str, Any]]]]:

@@ -25,7 +25,7 @@ SYNCED: Final = ("--appendonly", "yes", "--appendfsync", "always", "--auto-aof-r
 EACH_SECOND: Final = ("--appendonly", "yes", "--appendfsync", "everysec", "--auto-aof-rewrite-percentage", "0")
 AS_INSTALLED: Final = ()
 POSTGRES: Final = ("shared_buffers = 256MB", "max_wal_size = 4GB", "checkpoint_timeout = 30min", "listen_addresses = ''")
-"""What differs from a PostgreSQL as it is installed: no checkpoint falls into a table, as no rewriting does in Redis. It waits for the disk, as it always does."""
+"""What differs from a PostgreSQL as it is installed: no checkpoint falls into a table. It waits for the disk, as it always does."""
 
 
 class Place(NamedTuple):
