@@ -23,7 +23,7 @@ from typing import Any, Final
 
 import anyio
 
-from dcaf.core.errors import EngineError
+from dcaf.core.errors import DcafError, EngineError
 from dcaf.core.importing import extra
 from dcaf.engines import postgres_calls as work
 from dcaf.engines.base import Durability, Health, SyncEngine, Tables, check_scan
@@ -70,10 +70,13 @@ class PostgresEngine:
     Attributes:
         url: Where the rows are, without a password.
         sync: The same methods without ``await``.
+        partitions: 1.
 
     Raises:
         ConfigurationError: An argument is wrong. What only the server can tell is raised by the first call.
     """
+
+    partitions: int = 1
 
     def __init__(
         self,
@@ -165,12 +168,13 @@ class _Sync:
 
 
 class _Call:
-    """One call: its work, and the tables that it needs."""
+    """One call: its work, the tables that it needs, and whether something of it was sent."""
 
-    __slots__ = ("tables", "work")
+    __slots__ = ("has_begun", "tables", "work")
 
     def __init__(self, work: work.Work, tables: Iterable[Table]) -> None:
         self.work = work
+        self.has_begun = False
         self.tables = {table.name for table in tables}
 
 
@@ -318,7 +322,7 @@ class _Home:
         self._setting_up: asyncio.Task[None] | None = None
 
     async def run(self, call: _Call) -> Any:
-        return await self._tasks.run(self._serve(call))
+        return await self._tasks.run(self._serve(call), lambda: call.has_begun)
 
     async def aclose(self) -> None:
         await self._tasks.finish(self._calls.settings.timeout_s)
@@ -338,18 +342,19 @@ class _Home:
         end = self._loop.time() + self._calls.settings.timeout_s
         await self._prepare(call, end)
         try:
-            return await self._try(call.work, end)
+            return await self._try(call, end)
         except _MissingError:
             self._calls.ready.clear()
         await self._prepare(call, end)
-        return await self._try(call.work, end, is_last=True)
+        return await self._try(call, end, is_last=True)
 
-    async def _try(self, work: work.Work, end: float, *, timeout_s: float | None = None, is_last: bool = False) -> Any:
+    async def _try(self, call: _Call, end: float, *, timeout_s: float | None = None, is_last: bool = False) -> Any:
         timeout_s = timeout_s or self._calls.settings.timeout_s
         connection = await self.pool.take(end - (1 - UNTIL_FOUND) * timeout_s)
         try:
+            call.has_begun = True
             with limit(connection, end, timeout_s):
-                return await work(connection, end)
+                return await call.work(connection, end)
         except psycopg.Error as error:
             if error.sqlstate in MISSING and not is_last:
                 raise _MissingError from None
@@ -366,6 +371,9 @@ class _Home:
         done, _ = await asyncio.wait([self._setting_up], timeout=end - self._loop.time())
         if not done:
             raise EngineError(SETTING_UP.format(self._calls.settings.timeout_s))
+        error = self._setting_up.exception()
+        if isinstance(error, DcafError):
+            raise type(error)(*error.args)  # one for each caller
         self._setting_up.result()
         if not call.tables <= self._calls.ready:  # declared since it began
             await self._prepare(call, end)
@@ -377,5 +385,5 @@ class _Home:
         async def work(connection: Connection, end: float) -> None:
             await set_up(connection, end, calls.settings, calls.names, list(tables.values()))
 
-        await self._try(work, self._loop.time() + SET_UP_S, timeout_s=SET_UP_S, is_last=True)
+        await self._try(_Call(work, ()), self._loop.time() + SET_UP_S, timeout_s=SET_UP_S, is_last=True)
         calls.ready.update(tables)

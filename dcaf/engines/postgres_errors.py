@@ -30,11 +30,18 @@ SETTING_UP: Final = "The tables were not ready within {:g} s, and are being made
 WRONG_ISOLATION: Final = "DC001"
 """What a function raises where a transaction is not READ COMMITTED."""
 
+BOUNCED: Final = (
+    "its prepared statements get lost on the way: behind a PgBouncer older than 1.21, or one with max_prepared_statements = 0, "
+    "say prepared=False"
+)
+
 REASONS: Final[Mapping[str, str]] = {
     WRONG_ISOLATION: "its transactions are not READ COMMITTED: remove default_transaction_isolation from the server, the database "
     "and the role",
     "25006": "it is read-only: a standby, or default_transaction_read_only is on. Name the primary, for instance with "
     "target_session_attrs=read-write",
+    "26000": BOUNCED,
+    "42P05": BOUNCED,
     "28000": "it refuses this user, or this address: see pg_hba.conf",
     "28P01": "it refuses the password",
     "3D000": "there is no such database",

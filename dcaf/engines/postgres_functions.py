@@ -64,6 +64,10 @@ MOST_ARGUMENTS: Final = 90
 NOW_SQL: Final = "floor(extract(epoch FROM clock_timestamp()) * 1000)"
 """The clock, in milliseconds since the epoch. Not ``now()``: that is when the transaction began, before it has waited."""
 
+MAKE_SAFE: Final = "IF NOT FOUND THEN PERFORM pg_logical_emit_message(TRUE, 'dcaf', ''); END IF;"
+"""Where there is nothing to delete, it may be that the one who deleted it has not waited for the disk. A commit waits for the disk,
+and for all that was written before, where it has written something itself."""
+
 KINDS: Final[Mapping[type, str]] = {int: "bigint", bytes: "bytea"}
 
 
@@ -242,7 +246,8 @@ class Shape:
         table = self.tables[at]
         name = self.names.quote(table.name)
         if kind == "delete":
-            return [f'DELETE FROM {name} AS t WHERE t."key" = k{at};']
+            delete = f'DELETE FROM {name} AS t WHERE t."key" = k{at};'
+            return [delete, *([MAKE_SAFE] if self.is_waited_for else [])]
         places = {column: number for number, column in enumerate(table.columns)}
         found = {column: _render_value(what, f"r{at}_{places[column]}", value) for column, what, value in columns[0]}
         whole = [found.get(column, f"r{at}_{places[column]}") for column in table.columns]

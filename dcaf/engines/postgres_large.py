@@ -48,7 +48,10 @@ def transact_in_steps(transaction: Transaction, names: Names, tables: Mapping[st
         await connection.ask("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
         if not is_waited_for:
             await connection.ask("SELECT set_config('synchronous_commit', 'off', TRUE)")
-        await connection.ask("SELECT set_config('lock_timeout', $1::text, TRUE)", [str(find_wait_ms(end))])
+        wait = str(find_wait_ms(end))
+        # Where this process stands still, or its event loop was closed, the server lets go of the locks by itself.
+        limits = "set_config('lock_timeout', $1::text, TRUE), set_config('idle_in_transaction_session_timeout', $1::text, TRUE)"
+        await connection.ask(f"SELECT {limits}", [wait])
         await _lock(connection, transaction, names)
 
     return work

@@ -1,6 +1,7 @@
 """Where the calls of a PostgreSQL engine run: in the event loop of asyncio that calls; for all other callers, in one of a thread.
 
-Each call is a task of its own. A caller that is cancelled leaves it to itself: it comes to its end, and gives its connection back.
+Each call is a task of its own. A caller that is cancelled takes it back where it has not begun; else it is left to itself, comes to
+its end, and gives its connection back.
 """
 
 from __future__ import annotations
@@ -25,12 +26,22 @@ class Tasks:
     def __init__(self) -> None:
         self._running: set[asyncio.Task[Any]] = set()
 
-    async def run(self, call: Coroutine[Any, Any, Any]) -> Any:
-        """Run a call to its end, and return what it returns, unless the caller is cancelled."""
+    async def run(self, call: Coroutine[Any, Any, Any], has_begun: Callable[[], bool]) -> Any:
+        """Run a call to its end, and return what it returns, unless the caller is cancelled.
+
+        Args:
+            call: The call.
+            has_begun: Whether something was sent to the server.
+        """
         task = asyncio.ensure_future(call)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not has_begun():
+                task.cancel()
+            raise
 
     async def finish(self, timeout_s: float) -> None:
         """Wait for what runs."""
@@ -43,7 +54,7 @@ class LoopThread:
     """An event loop of asyncio in a thread, which starts with the first call."""
 
     def __init__(self) -> None:
-        self.loop: asyncio.AbstractEventLoop = asyncio.new_event_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.SelectorEventLoop()  # psycopg takes no other on Windows
         self._thread = Thread(target=self._main, name="dcaf-postgres", daemon=True)
         self._thread.start()
 
@@ -58,6 +69,8 @@ class LoopThread:
             return future.result(PATIENCE * timeout_s + PATIENCE)
         except TimeoutError:
             raise EngineError("The engine has not answered.") from None
+        finally:
+            future.cancel()
 
     async def wait_in_trio(self, call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         """Run a call there, and wait for it in an event loop of trio."""
@@ -70,7 +83,10 @@ class LoopThread:
 
         future = self._start(call)
         future.add_done_callback(wake)
-        await done.wait()
+        try:
+            await done.wait()
+        finally:
+            future.cancel()
         return future.result(0)
 
     def stop(self) -> None:

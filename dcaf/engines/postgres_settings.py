@@ -47,6 +47,14 @@ OPTIONS: Final = frozenset(["schema", "pool_size", "prepared", "vouch"])
 
 EXAMPLE: Final = "postgresql://app@db.example/shop"
 
+DEFAULTS: Final = {
+    "fallback_application_name": "dcaf",
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+}
+"""What libpq is told unless the url says otherwise."""
+
 ASK: Final = """SELECT current_setting('server_version_num')::int, current_setting('server_version'), current_setting('fsync'),
 current_setting('full_page_writes'), current_setting('synchronous_commit'), current_setting('default_transaction_isolation'),
 CASE WHEN pg_is_in_recovery() THEN 'on' ELSE current_setting('transaction_read_only') END"""
@@ -104,7 +112,7 @@ def read_settings(
         raise ConfigurationError("timeout= must be a timedelta that is longer than none, for instance timedelta(seconds=1).")
     return Settings(
         url=_mask(connect),
-        connect={"fallback_application_name": "dcaf", **connect},
+        connect={**DEFAULTS, **connect},
         schema=schema,
         durability=durability,
         timeout_s=timeout.total_seconds(),

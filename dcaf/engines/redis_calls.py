@@ -18,7 +18,7 @@ from dcaf.engines.transactions import Outcome, Row, Table, Transaction
 
 T = TypeVar("T")
 
-PARTITIONS: Final = 256
+PARTITIONS: Final = 64
 """How many places rows have. Each is a hash tag, and so all rows of a transaction are on one server of a cluster."""
 
 Node: TypeAlias = "tuple[str, int]"
@@ -31,7 +31,7 @@ SWEPT_AT_ONCE: Final = 32
 """Keys in a step of SCAN, and scripts in a step of a purge: so that nobody waits long behind them."""
 
 FEW: Final = 8
-"""How many rows each partition gives to a page at first: of 256 partitions, most have fewer in it."""
+"""How many rows each partition gives to a page at first: of 64 partitions, most have fewer in it."""
 
 
 class Wanted(NamedTuple):
@@ -67,6 +67,7 @@ class Request:
         partition: The partition of its keys; None where a server is named.
         node: The server.
         writes: Whether it may have written where its end is not seen.
+        may_fail: Whether a reply that is an error is taken as a reply.
 
     Attributes:
         is_sent: Whether the server may have it.
@@ -74,15 +75,22 @@ class Request:
         is_asking: Whether it goes to a server that only just takes its rows over.
     """
 
-    __slots__ = ("command", "is_asking", "is_given_up", "is_sent", "node", "partition", "writes")
+    __slots__ = ("command", "is_asking", "is_given_up", "is_sent", "may_fail", "node", "partition", "writes")
 
     def __init__(
-        self, command: tuple[bytes, ...], *, partition: int | None = None, node: Node | None = None, writes: bool = False
+        self,
+        command: tuple[bytes, ...],
+        *,
+        partition: int | None = None,
+        node: Node | None = None,
+        writes: bool = False,
+        may_fail: bool = False,
     ) -> None:
         self.command: tuple[bytes, ...] = command
         self.partition: int | None = partition
         self.node: Node | None = node
         self.writes: bool = writes
+        self.may_fail: bool = may_fail
         self.is_sent: bool = False
         self.is_given_up: bool = False
         self.is_asking: bool = False
@@ -191,7 +199,7 @@ def check(settings: Settings, keys: Keys, places: dict[Node, int]) -> Plan[Healt
     took_ms = (time.perf_counter() - began) * 1000
     found: dict[str, str] = {}
     for node in places:
-        replies = yield [Request(look, node=node, writes=False) for look in LOOKS]
+        replies = yield [Request(look, node=node, may_fail=True) for look in LOOKS]
         found = read_settings(replies)
         try:
             settings.judge(found)

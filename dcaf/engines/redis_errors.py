@@ -78,6 +78,8 @@ def find_code(error: Exception) -> str:
         if type(error) is kind:
             return code
     text = str(error)
+    if "The user executing the script can't" in text:
+        return "NOPERM"
     inner = IN_SCRIPT.search(text)
     word = inner[1] if inner else text.partition(" ")[0]
     return word if word.isalpha() and word.isupper() else "ERR"

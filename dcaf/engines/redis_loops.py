@@ -96,7 +96,7 @@ class Loop:
                 if lane.is_lost:
                     places.forget()
                 raise
-            if not isinstance(reply, Exception):
+            if not isinstance(reply, Exception) or request.may_fail:
                 return reply
             pause_s = places.redirect(request, reply, node)
             if pause_s:

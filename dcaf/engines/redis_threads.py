@@ -99,7 +99,7 @@ class Threads:
         again: list[int] = []
         for at, reply in found.items():
             replies[at] = reply
-            if isinstance(reply, Exception):
+            if isinstance(reply, Exception) and not requests[at].may_fail:
                 pause_s = self._places.redirect(requests[at], reply, node)
                 if time.monotonic() + pause_s > end:
                     raise build_error(reply, writes=False)

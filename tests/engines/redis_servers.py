@@ -52,7 +52,11 @@ class RedisServer:
         self._command = [binary or find_server(), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)]
         self._command += ["--save", "", "--unixsocket", str(self.folder / "socket"), *options]
         self._process: subprocess.Popen[bytes] | None = None
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
 
     @property
     def url(self) -> str:
@@ -96,9 +100,9 @@ class RedisServer:
 
     def kill(self) -> None:
         """End it at once, as when it crashes."""
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
 
     def stop(self) -> None:
         self.kill()

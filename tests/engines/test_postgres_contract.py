@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -11,6 +13,9 @@ from dcaf.engines import Engine
 from dcaf.engines.postgres import PostgresEngine
 from dcaf.testing import EngineContract
 from tests.engines.postgres_servers import Server, bouncing, find_programs, name_schema
+
+PATIENCE: Final = timedelta(seconds=10)
+"""What the contract says of time is no matter of a machine that does other things, too."""
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +44,7 @@ class TestPostgres(EngineContract):
         self.server = server
 
     def make_engine(self, folder: Path) -> Engine:
-        return PostgresEngine(self.server.url(), schema=name_schema())
+        return PostgresEngine(self.server.url(), schema=name_schema(), timeout=PATIENCE)
 
 
 class TestOldestPostgres(EngineContract):
@@ -48,7 +53,7 @@ class TestOldestPostgres(EngineContract):
         self.server = oldest
 
     def make_engine(self, folder: Path) -> Engine:
-        return PostgresEngine(self.server.url(), schema=name_schema(), durability="relaxed")
+        return PostgresEngine(self.server.url(), schema=name_schema(), timeout=PATIENCE, durability="relaxed")
 
 
 class TestBehindPgBouncer(EngineContract):
@@ -57,4 +62,4 @@ class TestBehindPgBouncer(EngineContract):
         self.server, self.route = server, route
 
     def make_engine(self, folder: Path) -> Engine:
-        return PostgresEngine(self.route(self.server.url()), schema=name_schema(), prepared=False)
+        return PostgresEngine(self.route(self.server.url()), schema=name_schema(), timeout=PATIENCE, prepared=False)
