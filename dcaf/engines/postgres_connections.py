@@ -17,15 +17,12 @@ from typing import Any, Final
 from dcaf.core.errors import EngineError
 from dcaf.core.importing import extra
 from dcaf.engines.postgres_errors import EXHAUSTED, SILENT, describe
-from dcaf.engines.postgres_functions import NoBytes, NoNumber
 from dcaf.engines.postgres_settings import Settings
+from dcaf.engines.postgres_values import Context
 
 with extra("dcaf.engines.postgres", "dcaf[postgres]"):
     import psycopg
-    from psycopg.abc import Buffer
-    from psycopg.adapt import AdaptersMap, Dumper
-    from psycopg.pq import Format, TransactionStatus
-    from psycopg.types.numeric import Int8BinaryDumper
+    from psycopg.pq import TransactionStatus
 
 OLD_S: Final = 3600.0
 """How long a connection is used: after that, the server that the name of the host means today is asked."""
@@ -40,32 +37,6 @@ UNTIL_FOUND: Final = 0.5
 UNTIL_CANCELLED: Final = 0.75
 UNTIL_CUT: Final = 0.9
 """Parts of a call's time: until it has a connection, until the server is told to give up, and until nobody listens any more."""
-
-
-class _NothingDumper(Dumper):
-    format = Format.BINARY
-
-    def dump(self, obj: Any) -> Buffer | None:  # noqa: ARG002 - what Dumper says
-        return None
-
-
-class _NoNumberDumper(_NothingDumper):
-    oid = psycopg.adapters.types["int8"].oid
-
-
-class _NoBytesDumper(_NothingDumper):
-    oid = psycopg.adapters.types["bytea"].oid
-
-
-def _build_adapters() -> AdaptersMap:
-    adapters = AdaptersMap(psycopg.adapters)
-    adapters.register_dumper(int, Int8BinaryDumper)  # not the smallest type that has room: each would be another statement
-    adapters.register_dumper(NoNumber, _NoNumberDumper)
-    adapters.register_dumper(NoBytes, _NoBytesDumper)
-    return adapters
-
-
-ADAPTERS: Final = _build_adapters()
 
 
 class _Raw(psycopg.AsyncConnection[Any]):
@@ -235,7 +206,7 @@ class Pool:
                     autocommit=True,
                     prepare_threshold=0 if settings.is_prepared else None,
                     cursor_factory=psycopg.AsyncRawCursor,
-                    context=_Context,
+                    context=Context(),
                 )
         except TimeoutError:
             raise EngineError(SILENT.format(UNTIL_FOUND * settings.timeout_s)) from None
@@ -253,11 +224,6 @@ class Pool:
     def _release(self) -> None:
         with suppress(RuntimeError):  # the loop was closed, and nobody waits there
             self._free.release()
-
-
-class _Context:
-    adapters = ADAPTERS
-    connection = None
 
 
 @contextmanager

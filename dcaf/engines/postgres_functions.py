@@ -37,6 +37,7 @@ from functools import cached_property
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from dcaf.engines.postgres_errors import WRONG_ISOLATION
+from dcaf.engines.postgres_values import EMPTY
 from dcaf.engines.transactions import (
     EXPIRES,
     AllOf,
@@ -70,16 +71,6 @@ and for all that was written before, where it has written something itself."""
 
 KINDS: Final[Mapping[type, str]] = {int: "bigint", bytes: "bytea"}
 
-
-class NoNumber:
-    """An empty column of integers: None would have no type, and a statement is prepared once for each list of types."""
-
-
-class NoBytes:
-    """An empty column of bytes."""
-
-
-EMPTY: Final[Mapping[type, object]] = {int: NoNumber(), bytes: NoBytes()}
 
 Key: TypeAlias = "tuple[Any, ...]"
 """What is equal for two transactions of one shape."""

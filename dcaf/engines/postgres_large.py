@@ -9,7 +9,7 @@ thousands; so such a transaction waits until it is the only one that writes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from dcaf.core.errors import EngineError
 from dcaf.engines.evaluation import apply
@@ -17,6 +17,7 @@ from dcaf.engines.postgres_calls import Work, find_wait_ms
 from dcaf.engines.postgres_connections import Connection
 from dcaf.engines.postgres_functions import KINDS, NOW_SQL, Names, insert_row, order_locks
 from dcaf.engines.postgres_tables import TableSql
+from dcaf.engines.postgres_values import LISTS, Marks, Numbers, Texts
 from dcaf.engines.transactions import Outcome, Record, Row, Table, Transaction
 
 MOST_LOCKED: Final = 1_000
@@ -66,7 +67,7 @@ async def _lock(connection: Connection, transaction: Transaction, names: Names) 
     await connection.ask(
         "SELECT CASE WHEN x.alone THEN pg_advisory_xact_lock(x.number) ELSE pg_advisory_xact_lock_shared(x.number) END "
         "FROM unnest($1::bigint[], $2::boolean[]) AS x(number, alone)",
-        [[number for number, _ in locks], [is_alone for _, is_alone in locks]],
+        [Numbers(number for number, _ in locks), Marks(is_alone for _, is_alone in locks)],
     )
 
 
@@ -76,7 +77,7 @@ async def _read(
     rows: dict[Record, Row | None] = dict.fromkeys(records)
     for table, keys in _group(records).items():
         sql = tables[table.name]
-        for key, *values in await connection.ask(sql.read, [keys, now_ms]):
+        for key, *values in await connection.ask(sql.read, [Texts(keys), now_ms]):
             rows[Record(table, key)] = sql.build_row(values)
     return rows
 
@@ -85,10 +86,10 @@ async def _write(
     connection: Connection, written: Mapping[Record, Row | None], names: Names, tables: Mapping[str, TableSql]
 ) -> None:
     for table, keys in _group(record for record, row in written.items() if row is None).items():
-        await connection.ask(tables[table.name].delete, [keys])
+        await connection.ask(tables[table.name].delete, [Texts(keys)])
     for table, keys in _group(record for record, row in written.items() if row is not None).items():
         rows = [written[Record(table, key)] or {} for key in keys]
-        columns: list[list[Any]] = [keys, *([row[column] for row in rows] for column in table.columns)]
+        columns = [Texts(keys), *(LISTS[kind](row[column] for row in rows) for column, kind in table.columns.items())]
         await connection.ask(_insert(table, names), columns)
 
 

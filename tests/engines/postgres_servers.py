@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -141,6 +143,14 @@ def bouncing(server: Server, *settings: str) -> Iterator[Callable[[str], str]]:
         process.kill()
         process.wait()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@cache
+def get_server(at: int = 0) -> Server:
+    """The server that all tests of this process share: the newest, or with -1 the oldest."""
+    found = Server(find_programs()[at])
+    atexit.register(found.stop)
+    return found
 
 
 def find_programs() -> list[Path]:

@@ -12,29 +12,21 @@ import pytest
 from dcaf.engines import Engine
 from dcaf.engines.postgres import PostgresEngine
 from dcaf.testing import EngineContract
-from tests.engines.postgres_servers import Server, bouncing, find_programs, name_schema
+from dcaf.testing.engine_machine import run_machine
+from tests.engines.postgres_servers import Server, bouncing, get_server, name_schema
 
 PATIENCE: Final = timedelta(seconds=10)
 """What the contract says of time is no matter of a machine that does other things, too."""
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    found = Server(find_programs()[0])
-    yield found
-    found.stop()
+@pytest.fixture
+def server() -> Server:
+    return get_server()
 
 
 @pytest.fixture(scope="module")
-def oldest() -> Iterator[Server]:
-    found = Server(find_programs()[-1])
-    yield found
-    found.stop()
-
-
-@pytest.fixture(scope="module")
-def route(server: Server) -> Iterator[Callable[[str], str]]:
-    with bouncing(server) as found:
+def route() -> Iterator[Callable[[str], str]]:
+    with bouncing(get_server()) as found:
         yield found
 
 
@@ -49,11 +41,14 @@ class TestPostgres(EngineContract):
 
 class TestOldestPostgres(EngineContract):
     @pytest.fixture(autouse=True)
-    def on(self, oldest: Server) -> None:
-        self.server = oldest
+    def on(self) -> None:
+        self.server = get_server(-1)
 
     def make_engine(self, folder: Path) -> Engine:
         return PostgresEngine(self.server.url(), schema=name_schema(), timeout=PATIENCE, durability="relaxed")
+
+    def test_it_does_what_a_dict_does(self, tmp_path: Path) -> None:
+        run_machine(self.make_engine, tmp_path, examples=8)
 
 
 class TestBehindPgBouncer(EngineContract):
@@ -63,3 +58,6 @@ class TestBehindPgBouncer(EngineContract):
 
     def make_engine(self, folder: Path) -> Engine:
         return PostgresEngine(self.route(self.server.url()), schema=name_schema(), timeout=PATIENCE, prepared=False)
+
+    def test_it_does_what_a_dict_does(self, tmp_path: Path) -> None:
+        run_machine(self.make_engine, tmp_path, examples=8)
