@@ -11,13 +11,14 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from dcaf.engines.redis_calls import PARTITIONS
 from dcaf.ledger.tables import SESSIONS, find_partition, store_row
 from tests.benchmarks.ledger_turns import list_rows
 
 AT_ONCE: Final = 1_000
 """So many rows of Redis leave together."""
 
-PARTITIONS: Final = 256
+
 PREFIX: Final = "dcaf"
 """Of the keys in Redis, as the engine has it by default."""
 
