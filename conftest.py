@@ -5,7 +5,8 @@ Blocks of one document share their names, in order. What each language does: ``p
 and ``http`` are pictures. A block of ``js`` or ``ts`` is a program of its own, run by Node.js beside ``examples/client.mjs``;
 ``ts`` is compiled before.
 
-In a document that speaks of ``$URL`` the demo runs at the address that this variable of the environment has.
+In a document that speaks of ``$URL`` the demo runs at the address that this variable of the environment has. In one that speaks of
+``$POSTGRES`` that is the url of an empty database of a PostgreSQL that runs, whose programs are on the path.
 """
 
 from __future__ import annotations
@@ -160,11 +161,29 @@ def demo_url() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def postgres_url() -> Iterator[None]:
+    """An empty database of a PostgreSQL, at ``POSTGRES`` in the environment."""
+    from tests.engines.postgres_servers import Server, find_programs  # noqa: PLC0415 - needs the extra
+
+    programs = find_programs()[0]
+    server = Server(programs)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("POSTGRES", server.make_database())
+            patch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+            yield
+    finally:
+        server.stop()
+
+
 @pytest.fixture
 def block(request: pytest.FixtureRequest) -> pytest.FixtureRequest:
-    """What a block may ask for, with the demo running if its document speaks of it."""
-    if "$URL" in request.node.example.document.text:
-        request.getfixturevalue("demo_url")
+    """What a block may ask for, with what its document speaks of running."""
+    text = request.node.example.document.text
+    for variable, fixture in (("$URL", "demo_url"), ("$POSTGRES", "postgres_url")):
+        if variable in text:
+            request.getfixturevalue(fixture)
     return request
 
 
