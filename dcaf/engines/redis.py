@@ -14,6 +14,7 @@ import asyncio
 import os
 import re
 import sys
+import time
 from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 from functools import partial
@@ -279,9 +280,10 @@ class _Calls:
         return loop
 
     async def _ask_in_thread(self, requests: Sequence[Request]) -> list[Any]:
+        call = partial(self._threads.ask, requests, time.monotonic() + self._settings.timeout_s)
         try:
             with anyio.move_on_after(self._settings.timeout_s):
-                return await anyio.to_thread.run_sync(partial(self._threads.ask, requests), abandon_on_cancel=True)
+                return await anyio.to_thread.run_sync(call, abandon_on_cancel=True)
         except BaseException:
             self._threads.give_up(requests)
             raise

@@ -107,6 +107,8 @@ def build_unreached(error: Exception) -> DcafError:
 
 def describe(error: Exception) -> str:
     """What has happened to a connection, in words; no address, no user and no password."""
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return "its certificate is not trusted: say ?ssl_ca_certs=FILE in the url"
     if "No connection available" in str(error) or isinstance(error, library.MaxConnectionsError):
         return "all connections of this process are in use"
     if isinstance(error, library.ResponseError) and not isinstance(error, library.NoPermissionError):

@@ -99,8 +99,9 @@ class Loop:
             if not isinstance(reply, Exception) or request.may_fail:
                 return reply
             pause_s = places.redirect(request, reply, node)
-            if pause_s:
-                await asyncio.sleep(pause_s)
+            if loop.time() + pause_s >= end:
+                raise build_error(reply, writes=False)
+            await asyncio.sleep(pause_s)
 
     async def _find(self) -> None:
         failed: DcafError | None = None
@@ -140,6 +141,7 @@ class Lane:
 
     def __init__(self, settings: Settings, node: Node, sentinel: Sentinel | None) -> None:
         self._settings = settings
+        self._sentinel = sentinel
         self._waiting: deque[_Call] = deque()
         self._begun: list[_Call] = []
         self._wake = asyncio.Event()
@@ -199,9 +201,9 @@ class Lane:
             self._begun += self._waiting
             self._waiting.clear()
             self._fail(EngineError("The event loop has ended. Nothing was written."))
-            await self._drop()
+            await self._end()
             raise
-        await self._drop()
+        await self._end()
 
     async def _send(self) -> None:
         self._begun = [self._waiting.popleft() for _ in range(min(MOST_AT_ONCE, len(self._waiting)))]
@@ -277,6 +279,11 @@ class Lane:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.disconnect(nowait=True)
+
+    async def _end(self) -> None:
+        await self._drop()
+        if self._sentinel is not None:
+            await self._sentinel.aclose()
 
     def _fail(self, error: DcafError) -> None:
         begun, self._begun = self._begun, []

@@ -49,6 +49,7 @@ LONGEST_KEY: Final = b"\xff" * 257
 """Comes after each key."""
 
 NUMBERS: Final = r"""
+local call, tonumber = redis.call, tonumber
 local function at_most(a, b)
   local x, y = tonumber(a), tonumber(b)
   if x ~= y then return x < y end
@@ -64,6 +65,8 @@ local function split(a)
   return sign * (tonumber(string.sub(digits, 1, -10)) or 0), sign * tonumber(string.sub(digits, -9))
 end
 local function add(a, b)
+  local sum = tonumber(a) + tonumber(b)
+  if math.abs(tonumber(a)) < 2 ^ 52 and math.abs(tonumber(b)) < 2 ^ 52 then return string.format('%.0f', sum) end
   local high, low = split(a)
   local more_high, more_low = split(b)
   high, low = high + more_high, low + more_low
@@ -72,11 +75,11 @@ local function add(a, b)
   if high == 0 then return low == 0 and '0' or string.format('%.0f', low) end
   return string.format('%.0f%09.0f', high, math.abs(low))
 end
-local function fits(a) return at_most('-9223372036854775808', a) and at_most(a, '9223372036854775807') end
-local time = redis.call('TIME')
-local now = string.format('%.0f', tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
+local function fits(a) return #a < 19 or (at_most('-9223372036854775808', a) and at_most(a, '9223372036854775807')) end
+local time = call('TIME')
+local now = time[1] .. string.format('%03d', math.floor(time[2] / 1000))
 local function read(key)
-  local flat = redis.call('HGETALL', key)
+  local flat = call('HGETALL', key)
   if #flat == 0 then return false, false, false end
   local row = {}
   for at = 1, #flat, 2 do row[flat[at]] = flat[at + 1] end
@@ -94,96 +97,90 @@ local function take() cursor = cursor + 1; return ARGV[cursor] end
 local count = tonumber(take())
 
 local flats, rows, remains = {}, {}, {}
-local function get(at)
-  at = tonumber(at)
-  if rows[at] == nil then flats[at], rows[at], remains[at] = read(KEYS[at]) end
-  return rows[at]
-end
+for at = 1, count do flats[at], rows[at], remains[at] = read(KEYS[at]) end
 
-local stack = {}
-local token = take()
+local stack, token = {}, take()
 while token ~= ';' do
   local top = #stack
   if token == '!' then stack[top] = not stack[top]
   elseif token == '&' then stack[top - 1] = stack[top - 1] and stack[top]; stack[top] = nil
   elseif token == '|' then stack[top - 1] = stack[top - 1] or stack[top]; stack[top] = nil
   else
-    local row = get(take())
+    local row = rows[tonumber(take())]
     local holds = row and true or false
-    if token == 'N' then
-      local column = take()
-      holds = holds and row[column] == nil
-    elseif token ~= 'E' then
-      local column, value = take(), take()
-      if token == 'T' then value = add(now, value) end
+    if token ~= 'E' then
+      local column, value = take(), token ~= 'N' and take() or nil
       local found = row and row[column]
-      if token == 'I' then holds = found == value else holds = found and at_most(found, value) or false end
+      if token == 'T' then value = add(now, value) end
+      if token == 'N' or token == 'I' then holds = holds and found == value
+      else holds = found and at_most(found, value) or false end
     end
     stack[top + 1] = holds
   end
   token = take()
 end
-local answer = {}
-for at = 1, count do get(at); answer[at] = flats[at] end
-if #stack > 0 and not stack[1] then return {0, now, answer} end
+if stack[1] == false then return {0, now, flats} end
 
 local plans = {}
 token = take()
 while token do
   local at = tonumber(take())
-  get(at)
-  local plan = {at = at, row = rows[at], new = {}, index = tonumber(take())}
+  local row = rows[at] or {}
+  local plan = {at = at, is_new = not rows[at], keeps = token == 'P', set = {}, drop = {}, ends = row.expires}
+  plan.index = tonumber(take())
   if plan.index > 0 then
     plan.column, plan.key = take(), take()
-    redis.call('ZCARD', KEYS[plan.index]) -- fails now where it would fail later
-    redis.call('ZCARD', KEYS[plan.index + 1])
+    plan.held = row[plan.column]
+    plan.holds = plan.held
   end
-  plan.keeps = token == 'P'
-  if plan.keeps then
-    for column, value in pairs(plan.row or {}) do plan.new[column] = value end
-    plan.set, plan.drop = {}, {}
-    for _ = 1, tonumber(take()) do
-      local column, kind, value = take(), take(), take()
-      if kind == '-' then value = nil
-      elseif kind == 'n' then value = add(now, value)
-      elseif kind == '+' then value = add(plan.new[column] or '0', value) end
-      if (kind == 'n' or kind == '+') and not fits(value) then return {2, now} end
-      plan.new[column] = value
-      if value then plan.set[#plan.set + 1] = column; plan.set[#plan.set + 1] = value
-      else plan.drop[#plan.drop + 1] = column end
+  for _ = 1, plan.keeps and tonumber(take()) or 0 do
+    local column, kind, value = take(), take(), take()
+    if kind == 'n' or kind == '+' then
+      value = add(kind == 'n' and now or row[column] or '0', value)
+      if not fits(value) then return {2, now} end
     end
-    if plan.new.expires and at_most(plan.new.expires, now) then plan.keeps = false end
+    if kind == '-' then value = nil; plan.drop[#plan.drop + 1] = column
+    else plan.set[#plan.set + 1] = column; plan.set[#plan.set + 1] = value end
+    if column == 'expires' then plan.ends = value end
+    if column == plan.column then plan.holds = value end
   end
+  if plan.ends and at_most(plan.ends, now) then plan.keeps = false end
+  if not plan.keeps then plan.holds = nil end
+  plan.enters = plan.is_new == plan.keeps
+  if plan.index > 0 and (plan.enters or plan.held ~= plan.holds) then -- what fails later fails now
+    call('ZCARD', KEYS[plan.index])
+    call('ZCARD', KEYS[plan.index + 1])
+  end
+  plan.before = row.expires
   plans[#plans + 1] = plan
   token = take()
 end
 
 local function call_in_parts(command, key, items)
-  for at = 1, #items, 1000 do redis.call(command, key, unpack(items, at, math.min(at + 999, #items))) end
+  for at = 1, #items, 1000 do call(command, key, unpack(items, at, math.min(at + 999, #items))) end
 end
 for _, plan in ipairs(plans) do
-  local key, row, new = KEYS[plan.at], plan.row, plan.new
-  if remains[plan.at] and not (row and plan.keeps) then redis.call('DEL', key) end
+  local key = KEYS[plan.at]
+  if remains[plan.at] and (plan.is_new or not plan.keeps) then call('DEL', key) end
   if plan.keeps then
-    if not row then plan.set[#plan.set + 1] = '.'; plan.set[#plan.set + 1] = '1' end
+    if plan.is_new then plan.set[#plan.set + 1] = '.'; plan.set[#plan.set + 1] = '1' end
     call_in_parts('HSET', key, plan.set)
-    if row then call_in_parts('HDEL', key, plan.drop) end
-    local before, ends = row and row.expires, new.expires
-    if ends and not at_most(ends, '253402300799999') then ends = nil end
-    if ends then
-      if before ~= ends then redis.call('PEXPIREAT', key, ends) end
-    elseif before then redis.call('PERSIST', key) end
+    if not plan.is_new then call_in_parts('HDEL', key, plan.drop) end
+    if plan.ends ~= plan.before then
+      if plan.ends and at_most(plan.ends, '253402300799999') then call('PEXPIREAT', key, plan.ends)
+      elseif plan.before then call('PERSIST', key) end
+    end
   end
   if plan.index > 0 then
     local by_key, by_value = KEYS[plan.index], KEYS[plan.index + 1]
-    local before, after = row and row[plan.column], plan.keeps and new[plan.column]
-    if before and before ~= after then redis.call('ZREM', by_value, struct.pack('>I4', #before) .. before .. plan.key) end
-    if after and after ~= before then redis.call('ZADD', by_value, 0, struct.pack('>I4', #after) .. after .. plan.key) end
-    if plan.keeps and not row then redis.call('ZADD', by_key, 0, plan.key) end
-    if not plan.keeps then redis.call('ZREM', by_key, plan.key) end
+    if plan.held ~= plan.holds then
+      if plan.held then call('ZREM', by_value, struct.pack('>I4', #plan.held) .. plan.held .. plan.key) end
+      if plan.holds then call('ZADD', by_value, 0, struct.pack('>I4', #plan.holds) .. plan.holds .. plan.key) end
+    end
+    if plan.enters then call(plan.keeps and 'ZADD' or 'ZREM', by_key, unpack(plan.keeps and {0, plan.key} or {plan.key})) end
   end
 end
-return {1, now, answer}
+return {1, now, flats}
 """
 )
 """Takes the keys of the rows, and behind them two of sorted sets for each table with an index that is written; then how many rows
@@ -197,7 +194,7 @@ local low, high, skipped, column, value, most = ARGV[1], ARGV[2], tonumber(ARGV[
 local function find(set)
   local found, low, before = {}, low, string.gsub(set, '=%a+$', ':')
   while #found < most do
-    local members = redis.call('ZRANGEBYLEX', set, '(' .. low, high, 'LIMIT', 0, 100)
+    local members = call('ZRANGEBYLEX', set, '(' .. low, high, 'LIMIT', 0, 100)
     for _, member in ipairs(members) do
       local key = string.sub(member, skipped + 1)
       local flat, row = read(before .. key)
@@ -225,16 +222,16 @@ SWEEP: Final = (
     + r"""
 local function sweep(set, low, is_by_value)
   local before = string.gsub(set, '=%a+$', ':')
-  local members = redis.call('ZRANGEBYLEX', set, low, '+', 'LIMIT', 0, 200)
+  local members = call('ZRANGEBYLEX', set, low, '+', 'LIMIT', 0, 200)
   local over, size = {}, 0
   for _, member in ipairs(members) do
     if is_by_value then size = 4 + struct.unpack('>I4', member) end
     local key = before .. string.sub(member, size + 1)
     local _, row, is_there = read(key)
-    if is_there and not row then redis.call('DEL', key) end
+    if is_there and not row then call('DEL', key) end
     if not row or (is_by_value and row[ARGV[3]] ~= string.sub(member, 5, size)) then over[#over + 1] = member end
   end
-  if #over > 0 then redis.call('ZREM', set, unpack(over)) end
+  if #over > 0 then call('ZREM', set, unpack(over)) end
   return #over, #members, members[200] and '(' .. members[200]
 end
 local dropped, looked, at, low = 0, 0, tonumber(ARGV[1]), ARGV[2]

@@ -44,13 +44,17 @@ class Threads:
         self._pools: dict[Node, Any] = {}
         self._is_closed = False
 
-    def ask(self, requests: Sequence[Request]) -> list[Any]:
+    def ask(self, requests: Sequence[Request], end: float | None = None) -> list[Any]:
         """The replies to requests, in their order.
+
+        Args:
+            requests: The requests.
+            end: When this must have ended, by the monotonic clock; None for the engine's time from now on.
 
         Raises:
             EngineError, CommitUnknownError, ConfigurationError: One of them could not be done.
         """
-        end = time.monotonic() + self._settings.timeout_s
+        end = time.monotonic() + self._settings.timeout_s if end is None else end
         replies: list[Any] = [None] * len(requests)
         left = list(range(len(requests)))
         while left:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import re
@@ -13,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -94,6 +96,7 @@ class RedisServer:
 
     def freeze(self) -> None:
         os.kill(self.pid, signal.SIGSTOP)
+        os.waitpid(self.pid, os.WUNTRACED)  # until it has stopped
 
     def thaw(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
@@ -130,7 +133,7 @@ class RedisCluster:
             client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", at + 1)
         for server in self.servers[1:]:
             clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", server.port)
-        wait_until(lambda: all(is_whole(client) for client in clients), "The cluster does not come together.")
+        wait_until(lambda: all(map(is_whole, clients)), "The cluster does not come together.")
         for client in clients:
             client.close()
 
@@ -141,6 +144,22 @@ class RedisCluster:
     def stop(self) -> None:
         for server in self.servers:
             server.stop()
+
+
+@cache
+def share_server() -> RedisServer:
+    """One server for all tests of this process that take nothing from it but rows of their own."""
+    server = RedisServer(*DURABLE)
+    atexit.register(server.stop)
+    return server
+
+
+@cache
+def share_cluster() -> RedisCluster:
+    """One cluster for all of them."""
+    cluster = RedisCluster(*DURABLE, "--cluster-require-full-coverage", "no")
+    atexit.register(cluster.stop)
+    return cluster
 
 
 def list_slots(at: int, client: Any) -> Sequence[int]:

@@ -11,14 +11,12 @@ import pytest
 from dcaf.engines import Engine, RedisEngine
 from dcaf.testing import EngineContract
 from dcaf.testing.engine_machine import run_machine
-from tests.engines.redis_servers import DURABLE, RedisCluster, RedisServer, find_old_server
+from tests.engines.redis_servers import DURABLE, RedisCluster, RedisServer, find_old_server, share_cluster, share_server
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    server = RedisServer(*DURABLE)
-    yield server
-    server.stop()
+def server() -> RedisServer:
+    return share_server()
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +30,8 @@ def old_server() -> Iterator[RedisServer]:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[RedisCluster]:
-    cluster = RedisCluster(*DURABLE)
-    yield cluster
-    cluster.stop()
+def cluster() -> RedisCluster:
+    return share_cluster()
 
 
 class _OnRedis(EngineContract):

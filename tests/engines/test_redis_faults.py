@@ -26,17 +26,15 @@ from dcaf.engines import redis as engine_module
 from dcaf.engines.redis_loops import Lane, Loop
 from dcaf.engines.redis_script import SCRIPTS, TRANSACT, Script
 from tests.engines.engine_processes import COUNTS, OTHERS, add, fork
-from tests.engines.redis_servers import DURABLE, RedisServer
+from tests.engines.redis_servers import DURABLE, RedisServer, share_server
 
 SHORT = timedelta(seconds=0.3)
 READ = Transaction([Record(COUNTS, b"a")])
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    server = RedisServer(*DURABLE)
-    yield server
-    server.stop()
+def server() -> RedisServer:
+    return share_server()
 
 
 @pytest.fixture
