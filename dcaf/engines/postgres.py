@@ -276,7 +276,7 @@ class _Calls:
                     self._lock = Lock()
                     for home in self._homes.values():
                         home.pool.abandon()
-                    _ABANDONED.append(self._homes)
+                    _ABANDONED.append((self._homes, self._background))
                     self._homes, self._background = {}, None
                     self._pid = os.getpid()
 

@@ -58,7 +58,7 @@ def scan(sql: TableSql, equal: bytes | None, after: bytes, limit: int) -> Work:
 
     async def work(connection: Connection, _end: float) -> list[tuple[bytes, Row]]:
         statement, values = (sql.scan, ()) if equal is None else (sql.scan_equal, (equal,))
-        found = await connection.ask(statement, [after, limit, *values], is_frequent=True)
+        found = await connection.ask(statement, [after, limit, *values])
         return [(key, sql.build_row(row)) for key, *row in found]
 
     return work
@@ -71,7 +71,7 @@ def purge(sql: TableSql, after: bytes, limit: int) -> Work:
         if not sql.purge:  # nothing in the table expires
             return 0, None
         connection.is_committing = True
-        ((seen, dropped, last),) = await connection.ask(sql.purge, [after, limit], is_frequent=True)
+        ((seen, dropped, last),) = await connection.ask(sql.purge, [after, limit])
         return dropped, last if seen == limit else None
 
     return work

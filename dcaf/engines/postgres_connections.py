@@ -10,13 +10,13 @@ import asyncio
 import os
 import select
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, Final
 
 from dcaf.core.errors import EngineError
 from dcaf.core.importing import extra
-from dcaf.engines.postgres_errors import EXHAUSTED, SILENT, describe
+from dcaf.engines.postgres_errors import EXHAUSTED, SILENT, describe_refusal
 from dcaf.engines.postgres_settings import Settings
 from dcaf.engines.postgres_values import Context
 
@@ -63,10 +63,8 @@ class Connection:
         self._raw = raw
         self._is_prepared = is_prepared
         self._cursor = raw.cursor(binary=True)
-        self._poll = select.poll() if hasattr(select, "poll") else None
         self._cancelling: asyncio.Task[None] | None = None
-        if self._poll is not None:
-            self._poll.register(raw.fileno(), select.POLLIN)
+        self._has_more = watch(raw.fileno())
         now = asyncio.get_running_loop().time()
         self._born: float = now
         self.used: float = now
@@ -78,18 +76,23 @@ class Connection:
             psycopg.Error: It failed.
         """
         cursor = await self._cursor.execute(statement, values, prepare=is_frequent and self._is_prepared)
-        return [] if cursor.description is None else await cursor.fetchall()
+        answer = cursor.pgresult
+        return await cursor.fetchall() if answer is not None and answer.nfields else []
 
     @property
     def is_lost(self) -> bool:
         """Whether nothing can be sent on it."""
         return self._raw.closed
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether what was asked has come to its end."""
+        return not self.is_cut and self._raw.pgconn.transaction_status == TransactionStatus.IDLE
+
     def is_fresh(self, now: float) -> bool:
         """Whether it can be used: it is not old, and the server has not said anything unasked, such as that it goes."""
-        if self.is_cut or self._raw.closed or now - self._born > OLD_S or now - self.used > IDLE_S:
-            return False
-        return self._raw.pgconn.transaction_status == TransactionStatus.IDLE and not (self._poll and self._poll.poll(0))
+        is_old = now - self._born > OLD_S or now - self.used > IDLE_S
+        return self.is_idle and not is_old and not self._has_more()
 
     def cancel(self) -> None:
         """Tell the server to give up what it does."""
@@ -115,6 +118,15 @@ class Connection:
         """Let go of it in a process that was forked: its server serves the parent, and must not hear of this."""
         with suppress(Exception):
             os.close(self._raw.fileno())
+
+
+def watch(file: int) -> Callable[[], object]:
+    """What tells whether there is something to read: that is at once, and does not read it."""
+    if not hasattr(select, "poll"):  # on Windows
+        return lambda: select.select([file], [], [], 0)[0]
+    poll = select.poll()
+    poll.register(file, select.POLLIN)
+    return lambda: poll.poll(0)
 
 
 class Pool:
@@ -162,12 +174,11 @@ class Pool:
     def give_back(self, connection: Connection) -> None:
         """Keep a connection for the next call, or close it where it is of no use."""
         self.in_use -= 1
-        now = self._loop.time()
         connection.is_committing = False
-        if self._is_closed or not connection.is_fresh(now):
+        if self._is_closed or not connection.is_idle:
             self._drop(connection)
         else:
-            connection.used = now
+            connection.used = self._loop.time()
             self._idle.append(connection)
         self._release()
 
@@ -211,7 +222,7 @@ class Pool:
         except TimeoutError:
             raise EngineError(SILENT.format(UNTIL_FOUND * settings.timeout_s)) from None
         except psycopg.Error as error:
-            raise EngineError(f"Nothing was written: {describe(error)}.") from None
+            raise EngineError(f"Nothing was written: {describe_refusal(error)}.") from None
         raw.prepared_max = KEPT_STATEMENTS
         connection = Connection(raw, is_prepared=settings.is_prepared)
         self._all.add(connection)
@@ -236,10 +247,13 @@ def limit(connection: Connection, end: float, timeout_s: float) -> Iterator[None
         timeout_s: How long the whole call may take.
     """
     loop = asyncio.get_running_loop()
-    timers = [
-        loop.call_at(end - (1 - UNTIL_CANCELLED) * timeout_s, connection.cancel),
-        loop.call_at(end - (1 - UNTIL_CUT) * timeout_s, connection.cut),
-    ]
+    timers: list[asyncio.TimerHandle] = []
+
+    def cancel() -> None:
+        connection.cancel()
+        timers.append(loop.call_at(end - (1 - UNTIL_CUT) * timeout_s, connection.cut))
+
+    timers.append(loop.call_at(end - (1 - UNTIL_CANCELLED) * timeout_s, cancel))
     try:
         yield
     finally:

@@ -63,6 +63,24 @@ REASONS: Final[Mapping[str, str]] = {
     "XX002": "an index is damaged: REINDEX it",
 }
 
+REFUSALS: Final[Mapping[str, str]] = {
+    "Connection refused": "the server cannot be reached: nobody listens at that host and port",
+    "No such file or directory": "the server cannot be reached: there is no such socket, so it does not run, or keeps it elsewhere",
+    "could not translate host name": "the server cannot be reached: the name of its host is unknown",
+    "failed to resolve host": "the server cannot be reached: the name of its host is unknown",
+    "too many ": "PostgreSQL has no connection left: see max_connections, limits of role and database, and pool_size=",
+    "password": "PostgreSQL refuses the password of the url, or wants one",
+    "no pg_hba.conf entry": "PostgreSQL refuses this user from this address: see pg_hba.conf",
+    'role "': "PostgreSQL has no such user, or does not let it log in",
+    'database "': "PostgreSQL has no such database, or does not let this user in",
+    "remaining connection slots": "PostgreSQL has no connection left: see max_connections, and pool_size=",
+    "the database system is": "PostgreSQL is starting, or shutting down",
+    "certificate": "the server's certificate is refused: see sslmode and sslrootcert of the url",
+    "SSL": "PostgreSQL and the url disagree on TLS: see sslmode",
+    "read-only": "none of the servers takes writes",
+}
+"""A part of what libpq says -> what it means."""
+
 MISSING: Final = frozenset(["42P01", "42703", "42883", "3F000"])
 """Something was dropped, or restored from an older backup, while this process ran."""
 
@@ -86,11 +104,18 @@ def build_error(error: psycopg.Error, *, may_have_written: bool, is_lost: bool) 
     return EngineError(f"Nothing was written: {describe(error)}.")
 
 
+def describe_refusal(error: psycopg.Error) -> str:
+    """Why there is no connection. libpq says it in text alone, in the server's language; what is not known is told as unknown."""
+    text = str(error)
+    found = next((reason for part, reason in REFUSALS.items() if part in text), None)
+    return f"{found or 'the server cannot be reached, or refuses the connection: see whether it runs, and the url'}"
+
+
 def describe(error: psycopg.Error) -> str:
     """What has happened, in words, and the code by which the server calls it."""
     state = error.sqlstate
     if state is None:
-        return f"the server cannot be reached, or refuses the connection: see whether it runs, and the url ({type(error).__name__})"
+        return f"psycopg has failed ({type(error).__name__})"
     reason = REASONS.get(state, "it answers with an error")
     return (
         f"PostgreSQL says that {reason} ({state})" if reason[:3] != "it " else f"{reason.replace('it', 'PostgreSQL', 1)} ({state})"

@@ -65,6 +65,9 @@ MOST_ARGUMENTS: Final = 90
 NOW_SQL: Final = "floor(extract(epoch FROM clock_timestamp()) * 1000)"
 """The clock, in milliseconds since the epoch. Not ``now()``: that is when the transaction began, before it has waited."""
 
+PLANNING: Final = "SET enable_seqscan = off"
+"""A plan is made once for a connection. One that was made while a table was small would go through all of it when it is large."""
+
 MAKE_SAFE: Final = "IF NOT FOUND THEN PERFORM pg_logical_emit_message(TRUE, 'dcaf', ''); END IF;"
 """Where there is nothing to delete, it may be that the one who deleted it has not waited for the disk. A commit waits for the disk,
 and for all that was written before, where it has written something itself."""
@@ -188,7 +191,9 @@ class Shape:
             found.append(f"OUT e{at} boolean")
             found += [f"OUT r{at}_{column} {KINDS[kind]}" for column, kind in enumerate(table.columns.values())]
         volatility = "VOLATILE" if self.writes else "STABLE"
-        return f"({', '.join(given + found)}) RETURNS record LANGUAGE plpgsql {volatility} AS $dcaf$\n{self.body}\n$dcaf$"
+        return (
+            f"({', '.join(given + found)}) RETURNS record LANGUAGE plpgsql {volatility} {PLANNING} AS $dcaf$\n{self.body}\n$dcaf$"
+        )
 
     @cached_property
     def _arguments(self) -> list[tuple[str, str]]:

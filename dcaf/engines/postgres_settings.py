@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
-from urllib.parse import quote, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlencode
 
 from dcaf.core.arguments import require, require_bool, texts_of
 from dcaf.core.errors import ConfigurationError
@@ -177,16 +177,13 @@ def _refuse(settings: Settings, name: str, value: str, loses: str, *, is_relaxed
 
 
 def _split_options(url: str) -> tuple[str, dict[str, str]]:
-    scheme = url.partition("://")[0].lower()
-    if scheme not in SCHEMES or "://" not in url:
+    scheme, separator, rest = url.partition("://")
+    if scheme.lower() not in SCHEMES or not separator:
         raise ConfigurationError(f"url= takes a url of PostgreSQL, such as {EXAMPLE}.")
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise ConfigurationError(f"The url is malformed: write it as {EXAMPLE}, with %-escapes for what is no letter.") from None
-    pairs = [pair.partition("=")[::2] for pair in parts.query.split("&")]
+    head, mark, query = rest.partition("?")
+    pairs = [pair.partition("=")[::2] for pair in query.split("&")]
     kept = "&".join(f"{name}={value}" for name, value in pairs if name and name not in OPTIONS)
-    return urlunsplit(parts._replace(query=kept)), {name: unquote(value) for name, value in pairs if name in OPTIONS}
+    return f"postgresql://{head}{mark}{kept}", {name: unquote(value) for name, value in pairs if name in OPTIONS}
 
 
 def _parse(url: str) -> dict[str, Any]:
@@ -201,7 +198,7 @@ def _parse(url: str) -> dict[str, Any]:
 
 def _mask(connect: Mapping[str, Any]) -> str:
     """The url without a password, and without options but the folder of a socket."""
-    host, port, user = (str(connect.get(name) or "") for name in ("host", "port", "user"))
+    host, port, user = (str(connect.get(name) or "").strip(",") for name in ("host", "port", "user"))
     is_socket = host.startswith("/") or "," in host
     place = "" if is_socket else f"[{host}]" if ":" in host else quote(host)
     netloc = f"{quote(user)}@" * bool(user) + place + f":{port}" * bool(port and not is_socket)

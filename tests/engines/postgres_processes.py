@@ -1,15 +1,13 @@
-"""Programs over one PostgreSQL schema, for tests of several processes: ``python -m tests.engines.postgres_processes NAME URL ...``.
-
-With ``POSTGRES_PROCESSES_BREAK`` they are broken as the controls want them.
-"""
+"""Programs over one PostgreSQL schema, for tests of several processes: forked, or ``python -m`` this module."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-import secrets
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +15,6 @@ from typing import Any, Final
 from dcaf.core.errors import CommitUnknownError, EngineError
 from dcaf.engines import Plus, Put, Record, Table, Transaction
 from dcaf.engines.postgres import PostgresEngine
-from dcaf.engines.postgres_functions import Names, Shape
 
 ROOT: Final = Path(__file__).parents[2]
 COUNTS: Final = Table("counts", {"count": int, "holder": bytes, "data": bytes, "expires": int}, indexed="holder")
@@ -43,49 +40,41 @@ def count(engine: PostgresEngine, key: bytes = b"a", *, table: Table = COUNTS) -
     return found
 
 
-def start(name: str, url: str, *arguments: str, broken: str = "") -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.engines.postgres_processes", name, url, *arguments]
-    environment = {**os.environ, "POSTGRES_PROCESSES_BREAK": broken}
-    return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+def run_together(work: Callable[[], object], times: int) -> list[int | None]:
+    """Do something in several forked processes at once, and return how each has ended."""
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(times)
 
+    def run() -> None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # a control fails by intent
+        barrier.wait(60)
+        work()
 
-def run_together(name: str, url: str, *arguments: str, times: int, broken: str = "") -> list[int]:
-    """Run a program several times at once, and return how each has ended."""
-    processes = [start(name, url, *arguments, broken=broken) for _ in range(times)]
+    processes = [context.Process(target=run) for _ in range(times)]
     for process in processes:
-        assert process.stdout
-        assert process.stdout.readline() == "ready\n"
+        process.start()
     for process in processes:
-        assert process.stdin
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    for process in processes:
-        process.communicate(timeout=100)
-    return [process.returncode for process in processes]
-
-
-def wait_for_all() -> None:
-    print("ready", flush=True)
-    sys.stdin.readline()
+        process.join(60)
+    return [process.exitcode for process in processes]
 
 
 def make_tables(url: str) -> None:
     engine = open_counts(url)
-    wait_for_all()
     for table in (COUNTS, *OTHERS):
         engine.sync.transact(add(table=table))
     engine.sync.close()
 
 
-def count_up(url: str, times: str) -> None:
+def count_up(url: str, times: int) -> None:
     engine = open_counts(url)
-    engine.sync.check()
-    wait_for_all()
-    for _ in range(int(times)):
+    for _ in range(times):
         engine.sync.transact(add())
     engine.sync.close()
+
+
+def start(name: str, url: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.engines.postgres_processes", name, url]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
 def write_through_restarts(url: str) -> None:
@@ -103,14 +92,5 @@ def write_through_restarts(url: str) -> None:
             os.write(1, b"%d %d\n" % (1 if row is None else int(row["count"] or 0) + 1, unknown))
 
 
-def break_as_told(how: str) -> None:
-    if how == "no lock of who makes tables":
-        whole = Names.number
-        setattr(Names, "number", lambda names, *parts: secrets.randbelow(2**62) if parts == (b"making",) else whole(names, *parts))  # noqa: B010
-    if how == "no locks of rows":
-        setattr(Shape, "_take_locks", lambda shape: "PERFORM pg_sleep(0);")  # noqa: B010
-
-
 if __name__ == "__main__":
-    break_as_told(os.environ.get("POSTGRES_PROCESSES_BREAK", ""))
     globals()[sys.argv[1]](*sys.argv[2:])

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
 from typing import Any, Final
 
+import psycopg
 import pytest
 
 from dcaf.core.errors import EngineError
@@ -29,13 +32,15 @@ from dcaf.engines import (
 )
 from dcaf.engines import postgres_large as large
 from dcaf.engines.postgres import PostgresEngine
-from dcaf.engines.postgres_functions import Names
+from dcaf.engines.postgres_functions import Names, Shape
 from dcaf.testing.engines import ODD_BYTES, ODD_NUMBERS
-from tests.engines.postgres_processes import COUNTS, add, count, open_counts, run_together
-from tests.engines.postgres_servers import Server, bouncing, execute, get_server
+from tests.engines.postgres_processes import COUNTS, add, count, count_up, open_counts, run_together
+from tests.engines.postgres_servers import Server, bouncing, execute, get_server, wait_until
 from tests.engines.postgres_wire import WireProxy
 
 DEADLOCK: Final = "40P01"
+MAKING: Final = 2
+"""How often a table is gone through whole when it is made: once for each index."""
 
 
 @pytest.fixture
@@ -58,10 +63,8 @@ def engine(url: str) -> Iterator[PostgresEngine]:
 # Locks
 
 
-def count_in_two_processes(url: str, times: int, *, broken: str = "") -> int:
-    with closing(open_counts(url).sync) as sync:
-        sync.check()
-    assert run_together("count_up", url, str(times), times=2, broken=broken) == [0, 0]
+def count_in_two_processes(url: str, times: int) -> int:
+    assert run_together(lambda: count_up(url, times), 2) == [0, 0]
     engine = open_counts(url)
     with closing(engine.sync):
         return count(engine)
@@ -72,8 +75,9 @@ def test_two_processes_lose_no_update(url: str, scale: float) -> None:
     assert count_in_two_processes(url, times) == 2 * times
 
 
-def test_control_without_locks_two_processes_lose_updates(url: str) -> None:
-    assert count_in_two_processes(url, 150, broken="no locks of rows") < 300
+def test_control_without_locks_two_processes_lose_updates(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Shape, "_take_locks", lambda shape: "")
+    assert count_in_two_processes(url, 150) < 300
 
 
 async def write_in_any_order(engine: PostgresEngine, tasks: int, rounds: int) -> list[BaseException]:
@@ -239,6 +243,81 @@ def test_updates_are_made_in_place(url: str) -> None:
 def test_control_with_an_index_on_what_changes_none_is(url: str) -> None:
     updated, in_place = measure_updates(url, index="CREATE INDEX ON dcaf.counts (expires)")
     assert in_place < 0.1 * updated
+
+
+def count_whole_reads(url: str) -> int:
+    """How often a table was gone through whole, after its plans were made for one of ten rows and it had grown to 20,000."""
+    engine = open_counts(url)
+    for number in range(10):
+        engine.sync.transact(add(b"%d" % number))
+    execute(url, "VACUUM ANALYZE dcaf.counts")
+    for _ in range(8):
+        engine.sync.transact(add(b"5"))
+        assert count(engine, b"5") > 0
+    execute(url, "INSERT INTO dcaf.counts SELECT convert_to(i::text, 'UTF8'), i FROM generate_series(100, 20000) AS i")
+    engine.sync.transact(add(b"5"))
+    assert count(engine, b"700") == 700
+    engine.sync.close()
+    time.sleep(0.2)
+    return int(execute(url, "SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'counts'")[0][0])
+
+
+def test_a_plan_that_was_made_for_a_small_table_is_right_for_a_large_one(url: str) -> None:
+    assert count_whole_reads(url) == MAKING
+
+
+def test_control_without_that_setting_a_large_table_is_gone_through_whole(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_functions, "PLANNING", "")
+    assert count_whole_reads(url) > MAKING
+
+
+# Purges
+
+
+def fill_with_expired(engine: PostgresEngine, number: int) -> None:
+    records = [Record(COUNTS, b"%05d" % at) for at in range(number)]
+    writes: list[Write] = [Put(record, {"count": 1, "expires": 1 if at % 2 else None}) for at, record in enumerate(records)]
+    engine.sync.transact(Transaction(records, writes=writes))
+
+
+def test_a_purge_goes_through_a_table_in_steps(engine: PostgresEngine, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres, "PURGED_AT_ONCE", 100)
+    fill_with_expired(engine, 1_050)
+    assert engine.sync.purge(COUNTS) == 525
+    assert execute(url, "SELECT count(*), count(expires) FROM dcaf.counts") == [(525, 0)]
+
+
+def test_a_purge_leaves_rows_that_others_write_and_does_not_wait_for_them(engine: PostgresEngine, url: str) -> None:
+    fill_with_expired(engine, 10)
+    with psycopg.connect(url) as other:
+        other.execute("UPDATE dcaf.counts SET expires = NULL WHERE key = '00001'")
+        assert engine.sync.purge(COUNTS) == 4
+    assert count(engine, b"00001") == 1
+    assert engine.sync.purge(COUNTS) == 0
+
+
+def prolong_while_it_is_purged(engine: PostgresEngine, url: str) -> bool:
+    """Prolong a row, which ends and is purged after it was read and before it is updated; returns whether it is there."""
+    record = Record(COUNTS, b"a")
+    keep = Transaction([record], when=Exists(record), writes=[Put(record, {"expires": Now(60_000)})])
+    engine.sync.transact(Transaction([record], writes=[Put(record, {"count": 7, "expires": Now(1_000)})]))
+    execute(url, "CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1.3); RETURN NULL; END'")
+    execute(url, "CREATE TRIGGER late BEFORE UPDATE ON dcaf.counts FOR EACH STATEMENT EXECUTE FUNCTION late()")
+    with ThreadPoolExecutor(1) as pool:
+        keeping = pool.submit(engine.sync.transact, keep)
+        wait_until(lambda: engine.sync.purge(COUNTS) == 1, "Nothing is purged")
+        assert keeping.result().applied
+    return count(engine) == 7
+
+
+def test_what_is_purged_between_its_reading_and_its_writing_is_made_again(engine: PostgresEngine, url: str) -> None:
+    assert prolong_while_it_is_purged(engine, url)
+
+
+def test_control_where_it_is_only_updated_it_is_lost(engine: PostgresEngine, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Shape._write
+    monkeypatch.setattr(Shape, "_write", lambda shape, write: [line.replace(" OR NOT FOUND", "") for line in whole(shape, write)])
+    assert not prolong_while_it_is_purged(engine, url)
 
 
 # Functions, and round trips
