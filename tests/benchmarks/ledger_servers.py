@@ -22,6 +22,7 @@ from typing import Any, Final, TypeAlias
 from dcaf.core import SessionHost
 from dcaf.engines import Durability, Engine
 from dcaf.ledger import Ledger
+from dcaf.ledger.origins import make_store
 from dcaf.ledger.tables import store_row
 from tests.benchmarks import server_rows, store_servers
 from tests.benchmarks.harness import Batch, Effort, interleaved, of_coroutine, written
@@ -123,7 +124,7 @@ def servers(at: Path) -> Iterator[dict[str, Place]]:
         yield {REDIS: synced, REDIS_EACH_SECOND: each_second, POSTGRES: postgres}
 
 
-def trips(runner: asyncio.Runner, at: Path, name: str, place: Place) -> dict[str, Any]:
+def trips(runner: asyncio.Runner, at: Path, name: str, place: Place, on_wire: type[OnWire] = OnWire) -> dict[str, Any]:
     """Kind of turn -> round trips until the application runs, and after it; counted on the wire.
 
     Every kind is taken once before it counts: connections are opened, scripts are loaded and functions are made on first use.
@@ -132,7 +133,7 @@ def trips(runner: asyncio.Runner, at: Path, name: str, place: Place) -> dict[str
     between.folder.mkdir()
     found: dict[str, Any] = {}
     with counted(place.socket, between.socket) as wire:
-        engine = OnWire(open_engine(name, between), wire)
+        engine = on_wire(open_engine(name, between), wire)
         runner.run(_make_stores(engine))
         for level, freshness in (("L1", False), ("L2", True)):
             host = SessionHost(keys=RING, audience=AUDIENCE, store=Ledger(engine, audience=AUDIENCE, freshness=freshness))
@@ -147,7 +148,7 @@ async def _make_stores(engine: Engine) -> None:
     """Make the store in each partition, which a ledger does when it first uses one."""
     ledger = Ledger(engine, audience=AUDIENCE)
     for partition in range(engine.partitions):
-        await ledger.prepare_again(store_row(partition))
+        await make_store(ledger, store_row(partition))
 
 
 def beside_floor(runner: asyncio.Runner, name: str, place: Place, effort: Effort) -> dict[str, Any]:
@@ -168,11 +169,18 @@ def beside_floor(runner: asyncio.Runner, name: str, place: Place, effort: Effort
 @contextmanager
 def asking(runner: asyncio.Runner, place: Place) -> Iterator[Callable[[], Awaitable[object]]]:
     """What asks a server the smallest question, on a connection of the client library, while the block runs."""
-    ask, close = runner.run(_connect_redis(place.url) if place.kind == "redis" else _connect_postgres(place.url))
-    try:
-        yield ask
-    finally:
-        runner.run(close())
+    if place.kind == "redis":
+        from redis.asyncio import Redis
+
+        client = Redis.from_url(place.url)
+        yield client.ping
+        runner.run(client.aclose())
+    else:
+        from psycopg import AsyncConnection
+
+        connection = runner.run(AsyncConnection.connect(place.url, autocommit=True))
+        yield partial(connection.execute, "SELECT 1")
+        runner.run(connection.close())
 
 
 def at_once(runner: asyncio.Runner, at: Path, places: Mapping[str, Place], effort: Effort) -> dict[str, Any]:
@@ -229,17 +237,3 @@ def _growth(runner: asyncio.Runner, ledgers: Mapping[int, Ledger], fills: Mappin
     found = written(interleaved(samples, effort))
     close_engines(runner, *(ledger.engine for ledger in ledgers.values()))
     return {"turns": found}
-
-
-async def _connect_redis(url: str) -> tuple[Callable[[], Awaitable[object]], Callable[[], Awaitable[object]]]:
-    from redis.asyncio import Redis
-
-    client = Redis.from_url(url)
-    return client.ping, client.aclose
-
-
-async def _connect_postgres(url: str) -> tuple[Callable[[], Awaitable[object]], Callable[[], Awaitable[object]]]:
-    from psycopg import AsyncConnection
-
-    connection = await AsyncConnection.connect(url, autocommit=True)
-    return partial(connection.execute, "SELECT 1"), connection.close

@@ -25,7 +25,7 @@ class Wire:
 
     def __init__(self, server: Path) -> None:
         self._server = server
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._connections: dict[asyncio.Task[None], list[asyncio.Task[None]]] = {}
         self.trips: int = 0
 
     async def connect(self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
@@ -47,17 +47,23 @@ class Wire:
                 to_client.write(said)
 
         sides = [asyncio.ensure_future(side()) for side in (ask, answer)]
-        self._tasks.update(sides)
+        connection = asyncio.current_task()
+        assert connection is not None
+        self._connections[connection] = sides
         await asyncio.wait(sides, return_when=asyncio.FIRST_COMPLETED)
         for writer in (to_client, to_server):
             writer.close()
-        self._tasks.difference_update(sides)
+            await asyncio.wait([asyncio.ensure_future(writer.wait_closed())])
+        del self._connections[connection]
 
     async def stop(self) -> None:
         """End all connections."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.sleep(0)
+        connections = dict(self._connections)
+        for sides in connections.values():
+            for side in sides:
+                side.cancel()
+        if connections:
+            await asyncio.wait(connections)
 
 
 @contextmanager
