@@ -411,10 +411,12 @@ async def follow(port: int, second: RedisServer) -> None:
     engine = open_counts("redis://shop/0", sentinel=sentinel)
     for kind in ("asyncio", "sync"):
         assert (await call(kind, engine, add())).applied
+    key = f"{engine._calls._settings.prefix}:{{0}}:counts:a"
+    with second.client() as client:
+        wait_until(lambda: int(client.hget(key, "count") or 0) == 2, "The replica does not follow.")
     wait_until(lambda: has_begun(sentinel), "The Sentinel does not begin.")
     wait_until(lambda: sentinel.discover_master("shop")[1] == second.port, "There is no failover.")
     with second.client() as client:
-        key = f"{engine._calls._settings.prefix}:{{0}}:counts:a"
         for kind in ("asyncio", "sync"):
             before, end = int(client.hget(key, "count")), time.monotonic() + 20
             while int(client.hget(key, "count")) == before:  # until the old server has ended its connections, they are used
