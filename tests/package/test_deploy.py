@@ -20,6 +20,7 @@ import pytest
 from dcaf.testing import Reply, SessionClient
 from tests.conftest import program
 from tests.engines.postgres_servers import find_programs
+from tests.engines.redis_servers import find_server
 from tests.package.cli_servers import port
 
 DEPLOY: Final = Path(__file__).parents[2] / "examples" / "deploy"
@@ -45,7 +46,7 @@ def folder() -> Iterator[Path]:
 
 def find_places(kind: str) -> list[str]:
     """Folders of the programs that are needed; the test is skipped without one of them."""
-    store = Path(program("redis-server")) if kind == "redis" else find_programs()[0] / "postgres"
+    store = Path(find_server()) if kind == "redis" else find_programs()[0] / "postgres"
     return [str(Path(sys.executable).parent), str(store.parent), str(Path(program("nginx", Path("/usr/sbin/nginx"))).parent)]
 
 
