@@ -164,17 +164,13 @@ def demo_url() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def postgres_url() -> Iterator[None]:
     """An empty database of a PostgreSQL, at ``POSTGRES`` in the environment."""
-    from tests.engines.postgres_servers import Server, find_programs  # noqa: PLC0415 - needs the extra
+    from tests.engines.postgres_servers import get_server  # noqa: PLC0415 - needs the extra
 
-    programs = find_programs()[0]
-    server = Server(programs)
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("POSTGRES", server.make_database())
-            patch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
-            yield
-    finally:
-        server.stop()
+    server = get_server()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POSTGRES", server.make_database())
+        patch.setenv("PATH", f"{server.programs}{os.pathsep}{os.environ['PATH']}")
+        yield
 
 
 @pytest.fixture
