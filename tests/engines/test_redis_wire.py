@@ -259,8 +259,17 @@ def move_slot(cluster: RedisCluster, source: int, target: int, *, keys: bool = F
         clients[source].execute_command("MIGRATE", "127.0.0.1", port, "", 0, 5_000, "KEYS", *found)
         for client in (clients[target], clients[source], *clients):
             client.execute_command("CLUSTER", "SETSLOT", SLOT, "NODE", ids[target])
+        wait_until(lambda: len({tell(client) for client in clients}) == 1, "The servers do not agree.")
     for client in clients:
         client.close()
+
+
+def tell(client: Any) -> tuple[str, str]:
+    """What a server knows of the cluster: its epoch, and who has the slot."""
+    nodes = client.execute_command("CLUSTER NODES")
+    information = client.execute_command("CLUSTER INFO")
+    owners = [name for name, node in nodes.items() if any(int(part[0]) <= SLOT <= int(part[-1]) for part in node["slots"])]
+    return information["cluster_current_epoch"], str(owners)
 
 
 def find_owner(cluster: RedisCluster) -> int:
