@@ -14,11 +14,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -144,9 +146,13 @@ def _teardown(namespace: dict[str, object]) -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty folder for the commands of one document."""
-    return tmp_path_factory.mktemp("docs")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An empty folder for the commands of one document; what they leave running, because one has failed, is ended."""
+    found = tmp_path_factory.mktemp("docs")
+    yield found
+    for path in found.rglob("*.pid"):
+        with suppress(ProcessLookupError):
+            os.kill(int(path.read_text()), signal.SIGTERM)
 
 
 @pytest.fixture(scope="module")
