@@ -206,5 +206,5 @@ def make_forgetting(place: Place) -> SessionStore:
 
 
 def make_patient(place: Place) -> Ledger:
-    """Broken: it waits for its database for as long as that takes."""
-    return Ledger(place.open_engine(timedelta(seconds=30)), audience=AUDIENCE)
+    """Broken: it waits for its database for longer than anybody waits for it."""
+    return Ledger(place.open_engine(timedelta(seconds=2 * PATIENCE_S)), audience=AUDIENCE)

@@ -27,6 +27,9 @@ TENTH: Final = 0.1
 ON_SERVERS: Final = ("redis", "redis-cluster", "postgres", "pgbouncer")
 """The kinds of places that have a server, as tests name them."""
 
+ENGINES: Final = ("sqlite", "redis", "postgres")
+"""One kind of place for each engine, for controls."""
+
 
 @dataclass(frozen=True)
 class Place:

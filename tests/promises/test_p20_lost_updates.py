@@ -16,7 +16,7 @@ from dcaf.core import SessionStore
 from dcaf.ledger import Ledger
 from tests.promises.broken_engines import ReadsThenWrites
 from tests.promises.ledgers import AUDIENCE, PATIENCE, Make, Service, at_once, closing, exchange, make_ledger, make_nothing, workers
-from tests.promises.places import Place
+from tests.promises.places import ENGINES, Place
 
 TURNS, FEWEST, TABS, USER = 10_000, 100, 4, "ada"
 
@@ -122,6 +122,7 @@ def make_torn(place: Place) -> Ledger:
 
 
 @pytest.mark.promise(20)
+@pytest.mark.parametrize("place", ENGINES, indirect=True)
 def test_control_an_engine_that_reads_and_then_writes_is_caught(place: Place, tmp_path: Path) -> None:
     assert lost(place, tmp_path, make_torn, 200)[2] > 0
 

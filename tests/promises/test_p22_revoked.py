@@ -28,7 +28,7 @@ from dcaf.ledger.rules import has_epoch, is_mine
 from dcaf.ledger.tables import epoch_row
 from tests.forked import CONTEXT
 from tests.promises.ledgers import AUDIENCE, LEASE, PATIENCE, Got, Service, Worker, closing, exchange, make_ledger
-from tests.promises.places import Place
+from tests.promises.places import ENGINES, Place
 
 Make = Callable[[Place], Ledger]
 SESSIONS, FEWEST, AT_ONCE = 1_000, 40, 8
@@ -220,6 +220,7 @@ def make_deleting(place: Place) -> Ledger:
 
 
 @pytest.mark.promise(22)
+@pytest.mark.parametrize("place", ENGINES, indirect=True)
 def test_control_a_revocation_that_deletes_is_caught(place: Place) -> None:
     counts = resurrected(place, make_deleting, 40)
     assert counts["taken"] > 5

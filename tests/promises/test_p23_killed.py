@@ -27,7 +27,7 @@ from tests.engines import postgres_servers
 from tests.forked import CONTEXT
 from tests.promises.broken_engines import AnswersFirst
 from tests.promises.ledgers import AUDIENCE, PATIENCE, Got, Service, Worker, closing, exchange
-from tests.promises.places import Place, Postgres, Server, on_forgetful_redis, on_postgres
+from tests.promises.places import ENGINES, Place, Postgres, Server, on_forgetful_redis, on_postgres
 
 Make = Callable[[Place], Ledger]
 
@@ -284,6 +284,7 @@ def test_control_a_redis_as_it_comes_is_caught() -> None:
 
 
 @pytest.mark.promise(23)
+@pytest.mark.parametrize("place", ENGINES, indirect=True)
 def test_control_an_engine_that_acknowledges_before_it_writes_is_caught(place: Place) -> None:
     assert killed(place, make_answering_first, 20, until_lost=True)[1] > 0
 

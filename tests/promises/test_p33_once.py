@@ -12,7 +12,7 @@ import pytest
 from dcaf.ledger import Ledger
 from tests.promises.broken_engines import ReadsThenWrites
 from tests.promises.ledgers import AUDIENCE, PATIENCE, Make, Service, at_once, closing, exchange, make_nothing, workers
-from tests.promises.places import Place
+from tests.promises.places import ENGINES, Place
 
 KEYS, FEWEST, TIMES = 1_000, 20, 3
 
@@ -68,6 +68,7 @@ def make_torn(place: Place) -> Ledger:
 
 
 @pytest.mark.promise(33)
+@pytest.mark.parametrize("place", ENGINES, indirect=True)
 def test_control_an_engine_that_reads_and_then_writes_grants_a_key_again(place: Place) -> None:
     assert granted(place, make_torn, FEWEST).total() > FEWEST
 
