@@ -206,7 +206,7 @@ class _Calls:
         return work.purge(table, self._keys, is_cluster=self._places.is_cluster)
 
     def plan_check(self, places: Places) -> Plan[Health]:
-        return work.check(self._settings, self._keys, places.examples)
+        return work.check(self._settings, places.examples)
 
     def run(self, plan: Plan[T]) -> T:
         self._check()

@@ -92,9 +92,9 @@ def build_error(error: Exception, *, writes: bool) -> DcafError:
         return EngineError(f"Nothing was written: {REASONS[code]} ({code}).")
     if code == "NOPERM" and "script" not in str(error):
         return EngineError(f"Nothing was written: {NO_PERMISSION} (NOPERM).")
-    if not writes:
-        return EngineError(f"Redis answers with an error ({code}).")
     reason = NO_PERMISSION if code == "NOPERM" else "Redis answers with an error"
+    if not writes:
+        return EngineError(f"{reason} ({code}).".replace("the user", "The user", 1))
     return CommitUnknownError(f"Nobody can tell whether it was written: {reason} ({code}).")
 
 
