@@ -88,9 +88,10 @@ class Request:
         is_sent: Whether the server may have it.
         is_given_up: Whether nobody waits for it any more, so that it must not be sent.
         is_asking: Whether it goes to a server that only just takes its rows over.
+        turns: How often a server has sent it elsewhere.
     """
 
-    __slots__ = ("command", "is_asking", "is_given_up", "is_sent", "may_fail", "needs_all", "node", "partition", "writes")
+    __slots__ = ("command", "is_asking", "is_given_up", "is_sent", "may_fail", "needs_all", "node", "partition", "turns", "writes")
 
     def __init__(
         self,
@@ -111,6 +112,7 @@ class Request:
         self.is_sent: bool = False
         self.is_given_up: bool = False
         self.is_asking: bool = False
+        self.turns: int = 0
 
 
 Plan: TypeAlias = "Generator[Sequence[Request], Sequence[Any], T]"

@@ -27,6 +27,9 @@ SLOTS: Final = (b"CLUSTER", b"SLOTS")
 PAUSE_S: Final = 0.02
 """How long to wait before a command is sent again while rows are moved."""
 
+LAST_TRY: Final = 0.9
+"""After so much of a call's time a command is not sent again: its answer might come too late to tell what became of it."""
+
 NOT_COVERED: Final = "Nothing was written: the cluster has nobody for some of its slots (CLUSTERDOWN)."
 
 
@@ -119,7 +122,8 @@ class Places:
         request.node = node if request.is_asking else None
         if not request.is_asking:
             self.move(error.slot_id, node)
-        return 0.0
+        request.turns += 1
+        return 0.0 if request.turns == 1 else PAUSE_S  # two servers may send it to each other for a while
 
 
 def list_seeds(seeds: Iterable[Node], known: Iterable[Node]) -> list[Node]:

@@ -13,13 +13,14 @@ import asyncio
 import contextvars
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from dcaf.core.errors import CommitUnknownError, DcafError, EngineError
 from dcaf.core.importing import extra
 from dcaf.engines import redis_wire as wire
 from dcaf.engines.redis_calls import Node, Request
-from dcaf.engines.redis_cluster import SLOTS, Places, list_seeds
+from dcaf.engines.redis_cluster import LAST_TRY, SLOTS, Places, list_seeds
 from dcaf.engines.redis_errors import BUSY, CLOSED, SLOW, UNKNOWN, build_error, build_unreached
 from dcaf.engines.redis_settings import LOOKS, Settings
 
@@ -99,7 +100,7 @@ class Loop:
             if not isinstance(reply, Exception) or request.may_fail:
                 return reply
             pause_s = places.redirect(request, reply, node)
-            if loop.time() + pause_s >= end:
+            if loop.time() + pause_s >= end - (1 - LAST_TRY) * self._settings.timeout_s:
                 raise build_error(reply, writes=False)
             await asyncio.sleep(pause_s)
 
@@ -275,13 +276,14 @@ class Lane:
                     call.settle(reply)
         await self._exchange([call for call in calls if not call.future.done()], is_again=True)
 
-    async def _drop(self) -> None:
+    async def _drop(self, *, waits: bool = False) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            await connection.disconnect(nowait=True)
+            with suppress(*wire.LOST):
+                await connection.disconnect(nowait=not waits)
 
     async def _end(self) -> None:
-        await self._drop()
+        await self._drop(waits=True)  # TLS says good-bye, and this loop may have no other chance to hear the answer
         if self._sentinel is not None:
             await self._sentinel.aclose()
 

@@ -16,7 +16,7 @@ from dcaf.core.errors import CommitUnknownError, DcafError, EngineError
 from dcaf.core.importing import extra
 from dcaf.engines import redis_wire as wire
 from dcaf.engines.redis_calls import Node, Request
-from dcaf.engines.redis_cluster import SLOTS, Places, list_seeds
+from dcaf.engines.redis_cluster import LAST_TRY, SLOTS, Places, list_seeds
 from dcaf.engines.redis_errors import BUSY, CLOSED, UNKNOWN, build_error, build_unreached
 from dcaf.engines.redis_settings import LOOKS, Settings
 
@@ -105,7 +105,7 @@ class Threads:
             replies[at] = reply
             if isinstance(reply, Exception) and not requests[at].may_fail:
                 pause_s = self._places.redirect(requests[at], reply, node)
-                if time.monotonic() + pause_s > end:
+                if time.monotonic() + pause_s >= end - (1 - LAST_TRY) * self._settings.timeout_s:
                     raise build_error(reply, writes=False)
                 time.sleep(pause_s)
                 again.append(at)

@@ -97,15 +97,17 @@ def attempt(engine: RedisEngine, transaction: Transaction) -> Any:
 
 
 def fill(engine: RedisEngine) -> list[bool]:
-    """Write one row, and many others; whether each write was acknowledged, and at the end whether the first row is there."""
-    engine.sync.transact(add(b"log-out"))
+    """Write some rows, and many others; whether each write was acknowledged, and at the end whether the first rows are there."""
+    first = [Record(COUNTS, b"log-out-%d" % number) for number in range(50)]
+    for record in first:
+        engine.sync.transact(add(record.key))
     written = []
     for number in range(60):
         record = Record(BLOBS, b"%d" % number)
         found = attempt(engine, Transaction([record], writes=[Put(record, {"data": bytes(200_000)})]))
         assert not isinstance(found, Exception) or (type(found) is EngineError and "memory is full" in str(found))
         written.append(not isinstance(found, Exception))
-    return [all(written), engine.sync.transact(Transaction([Record(COUNTS, b"log-out")])).rows != (None,)]
+    return [all(written), None not in engine.sync.transact(Transaction(first)).rows]
 
 
 def test_a_server_whose_memory_is_full_refuses_and_drops_nothing() -> None:
