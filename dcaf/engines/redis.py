@@ -57,6 +57,9 @@ PREFIX: Final = re.compile(r"[A-Za-z0-9_.:-]{1,40}")
 class RedisEngine:
     """An engine over Redis 6.2 or newer, or Valkey.
 
+    What was acknowledged is on the disk of the server that has said so. A replica that takes its place, by Sentinels or in a
+    cluster, may lack the last of it: Redis sends it to replicas afterwards. The ledger notices that, and does not prevent it.
+
     Args:
         url: ``redis://user:password@host:6379/0``, ``rediss://`` for TLS, ``unix:///path``, as the package ``redis`` takes them;
             and ``redis+cluster://`` or ``rediss+cluster://``, which may name several hosts. Where Sentinels are asked, the host is
@@ -109,6 +112,7 @@ class RedisEngine:
             durability=durability,
             vouched=names,
             prefix=prefix,
+            has_sentinel=sentinel is not None,
         )
         if sentinel is not None and (settings.is_cluster or not isinstance(sentinel, Sentinel)):
             raise ConfigurationError("sentinel= takes a redis.sentinel.Sentinel, with a url redis://NAME-OF-THE-SERVICE/0.")

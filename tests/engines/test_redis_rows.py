@@ -13,11 +13,12 @@ from uuid import uuid4
 import pytest
 from redis.crc import key_slot
 
-from dcaf.core.errors import EngineError
+from dcaf.core.errors import ConfigurationError, EngineError
 from dcaf.engines import Delete, Now, Put, Record, RedisEngine, Table, Transaction, redis_calls
 from dcaf.engines.redis_calls import Request
 from dcaf.engines.redis_script import FIND, SCRIPTS, TRANSACT, Script
-from tests.engines.redis_servers import RedisCluster, RedisServer, share_cluster, share_server
+from dcaf.engines.redis_settings import Settings, read_settings
+from tests.engines.redis_servers import DURABLE, RedisCluster, RedisServer, running, share_cluster, share_server, wait_until
 
 ROWS = Table("rows", {"n": int, "who": bytes, "expires": int}, indexed="who")
 PLAIN = Table("plain", {"n": int, "data": bytes})
@@ -300,14 +301,13 @@ def test_control_a_scan_that_looks_at_all_at_once_or_keeps_them(
 def test_a_scan_goes_on_where_it_has_stopped(server: RedisServer) -> None:
     """Rows of all partitions, more than one script looks at, in the order of their keys, page by page."""
     with opened(server.url, timeout=timedelta(seconds=20)) as engine:
-        keys = [b"%04d" % number for number in range(3_000)]
+        keys = [b"%04d" % number for number in range(2_000)]
         for partition in range(engine.partitions):
             records = [Record(ROWS, key, partition) for key in keys if int(key) * 7 % engine.partitions == partition]
             writes = [Put(record, {"who": b"ada" if partition == 5 else b"bob", "n": 1}) for record in records]
             assert engine.sync.transact(Transaction(records, writes=writes)).applied
-        assert walk(engine, 1, most=200) == keys[:200]
-        for limit in (7, 100, 5_000):
-            assert walk(engine, limit, most=3_000) == keys
+        for limit, most in ((1, 20), (7, 140), (100, 2_000), (5_000, 2_000)):
+            assert walk(engine, limit, most) == keys[:most]
         assert find(engine, b"ada", 5_000) == [key for key in keys if int(key) * 7 % engine.partitions == 5]
 
 
@@ -338,3 +338,109 @@ def test_a_row_that_has_expired_is_made_again_without_what_it_had(server: RedisS
         assert client.pttl(key) == -1
         engine.sync.transact(Transaction([record], writes=[Delete(record)]))
         assert client.exists(key) == 0
+
+
+# Servers that do not keep what they acknowledge
+
+
+def read(engine: RedisEngine) -> tuple[Any, ...]:
+    return engine.sync.transact(Transaction([Record(ROWS, b"a")])).rows
+
+
+async def read_async(engine: RedisEngine) -> tuple[Any, ...]:
+    return (await engine.transact(Transaction([Record(ROWS, b"a")]))).rows
+
+
+def refuse(engine: RedisEngine, kind: type[Exception], words: str) -> None:
+    """Nothing is read, with await and without, and a look says why."""
+    with pytest.raises(kind, match=words):
+        read(engine)
+    with pytest.raises(kind, match=words):
+        asyncio.run(read_async(engine))
+    with pytest.raises(kind, match=words):
+        engine.sync.check()
+
+
+def test_a_server_that_syncs_nothing_while_it_rewrites_its_log_is_refused() -> None:
+    with running(*DURABLE, "--no-appendfsync-on-rewrite", "yes") as server:
+        words = "no-appendfsync-on-rewrite yes, .* set no-appendfsync-on-rewrite no, .*vouch=appendfsync"
+        for durability in ("acknowledged", "relaxed"):
+            with opened(server.url, durability=durability) as engine:
+                refuse(engine, ConfigurationError, words)
+        with opened(server.url, vouched=["appendfsync"]) as engine:
+            assert engine.sync.check().details["no-appendfsync-on-rewrite"] == "yes"
+        with server.client() as client:
+            client.config_set("no-appendfsync-on-rewrite", "no")
+        with opened(server.url) as engine:
+            assert engine.sync.check().durability == "acknowledged"
+
+
+def test_a_replica_answers_no_reads_and_a_failover_is_spoken_of(server: RedisServer) -> None:
+    with running(*DURABLE) as first, running(*DURABLE, "--replicaof", "127.0.0.1", str(first.port)) as second:
+        with opened(second.url) as engine:
+            refuse(engine, EngineError, "this server is a replica")
+        with first.client() as client:
+            wait_until(lambda: client.info("replication")["connected_slaves"] == 1, "The replica does not follow.")
+        with opened(first.url) as engine:
+            assert "loses what the new server has not got" in engine.sync.check().details["failover"]
+    with opened(server.url) as engine:
+        assert "failover" not in engine.sync.check().details
+
+
+def test_a_cluster_is_spoken_of_as_one_that_has_failovers(cluster: RedisCluster) -> None:
+    with opened(cluster.url) as engine:
+        assert "loses what the new server has not got" in engine.sync.check().details["failover"]
+
+
+def test_settings_that_cannot_be_read_are_neither_wrong_nor_right() -> None:
+    assert read_settings([b"redis_version:7.4.1\r\n", Exception(), Exception()]) == {"redis_version": "7.4.1"}
+    names = ("appendonly", "appendfsync", "maxmemory-policy")
+    for version in ("7.0-rc1", "8", "255.255.255", "unstable"):
+        Settings("redis://cache", timeout_s=1, vouched=names).judge({"redis_version": version})
+    with pytest.raises(ConfigurationError, match="does not let its setting appendonly be read"):
+        Settings("redis://cache", timeout_s=1).judge({"redis_version": "7.4.1"})
+
+
+# Urls
+
+
+@pytest.mark.parametrize(
+    "words", ["max_connections=10", "timeout=5", "timout=3", "ssl_cert_reqs=none", "single_connection_client=true"]
+)
+def test_what_no_connection_takes_is_refused_at_once(words: str) -> None:
+    for scheme in ("redis", "redis+cluster"):
+        with pytest.raises(ConfigurationError, match="most_connections= of RedisEngine") as found:
+            RedisEngine(f"{scheme}://cache/0?{words}")
+        assert "timout" not in str(found.value)  # it may be a part of a password
+
+
+def test_what_a_connection_takes_reaches_it(server: RedisServer) -> None:
+    with opened(f"{server.url}?client_name=shop&health_check_interval=7&socket_timeout=0.5&protocol=3") as engine:
+        assert read(engine) == asyncio.run(read_async(engine)) == (None,)
+        with server.client() as client:
+            assert "shop" in {found["name"] for found in client.client_list()}
+    RedisEngine("rediss://cache?ssl_cert_reqs=none&ssl_ca_certs=/etc/ca.pem")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:/hunter2@cache/0",
+        "redis://:12/hunter2@cache/0",
+        "redis://:?hunter2@cache/0",
+        "redis://:?a=1&hunter2@cache/0",
+        "redis+cluster://:/hunter2@one,two",
+        "rediss://app:7/hunter2@cache",
+        "unix://app:p/hunter2@/run/redis.sock",
+        "redis://cache:6379/hunter2",
+    ],
+)
+def test_a_password_that_is_not_encoded_is_shown_nowhere(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="percent-encoding") as found:
+        RedisEngine(url)
+    assert "hunter2" not in f"{found.value!r} {found.value.__cause__!r}"
+
+
+def test_a_path_of_a_socket_and_a_number_of_a_database_are_shown() -> None:
+    shown = [RedisEngine(url).url for url in ("unix://:a%2Fb@/run/redis%40a.sock?db=2", "redis://cache/", "redis://cache/3")]
+    assert shown == ["unix:///run/redis%40a.sock", "redis://cache/", "redis://cache/3"]
