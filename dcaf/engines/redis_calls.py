@@ -114,6 +114,11 @@ class Request:
         self.is_asking: bool = False
         self.turns: int = 0
 
+    @property
+    def size(self) -> int:
+        """How many bytes its words have."""
+        return sum(map(len, self.command))
+
 
 Plan: TypeAlias = "Generator[Sequence[Request], Sequence[Any], T]"
 
@@ -261,7 +266,7 @@ def _list_keys(table: Table, keys: Keys, nodes: Sequence[Node]) -> Plan[set[tupl
             Request((b"SCAN", cursor, b"MATCH", pattern, b"COUNT", b"%d" % SCANNED_AT_ONCE), node=node) for node, cursor in steps
         ]
         for (node, _), (cursor, found) in zip(steps, replies, strict=True):
-            places.update(place for key in found if (place := keys.take_apart(table, key)) is not None)
+            places.update(place for key in found if (place := keys.take_apart(table, key)) and place[0] < PARTITIONS)
             cursors[node] = cursor
             if cursor == b"0":
                 del cursors[node]

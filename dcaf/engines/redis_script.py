@@ -315,9 +315,10 @@ class Keys:
     def take_apart(self, table: Table, key: bytes) -> tuple[int, bytes] | None:
         """The partition and the key of a row, of its key in Redis; None where that is of somebody else."""
         tag = key[len(self._prefix) + 2 :].partition(b"}")[0]
-        partition = int(tag) if TAG.fullmatch(tag) else 0
-        before = self.find_rows(partition, table)
-        return (partition, key[len(before) :]) if key.startswith(before) else None
+        if not TAG.fullmatch(tag):
+            return None
+        before = self.find_rows(int(tag), table)
+        return (int(tag), key[len(before) :]) if key.startswith(before) else None
 
     def encode(self, transaction: Transaction) -> tuple[list[bytes], list[bytes]]:
         """The keys and the arguments of the script for a transaction."""
@@ -351,15 +352,22 @@ def decode_outcome(transaction: Transaction, reply: Any) -> Outcome:
 
 
 def decode_row(table: Table, flat: Sequence[bytes] | None) -> Row | None:
-    """A row of its fields and values in turn; None where there is none."""
+    """A row of its fields and values in turn; None where there is none.
+
+    Raises:
+        EngineError: It is none of this engine's.
+    """
     if not flat:
         return None
     row: dict[str, Value] = dict.fromkeys(table.columns)
-    for field, value in zip(flat[::2], flat[1::2], strict=True):
-        name = field.decode()
-        kind = table.columns.get(name)  # a column of a newer release is none
-        if kind is not None:
-            row[name] = int(value) if kind is int else value
+    try:
+        for field, value in zip(flat[::2], flat[1::2], strict=True):
+            name = field.decode()
+            kind = table.columns.get(name)  # a column of a newer release is none
+            if kind is not None:
+                row[name] = int(value) if kind is int else value
+    except ValueError:
+        raise EngineError(f"A row of {table.name} holds something else: another program uses the same prefix.") from None
     return row
 
 

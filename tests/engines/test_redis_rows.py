@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+import trio
 from redis.crc import key_slot
 
 from dcaf.core.errors import ConfigurationError, EngineError
@@ -18,7 +22,18 @@ from dcaf.engines import Delete, Now, Put, Record, RedisEngine, Table, Transacti
 from dcaf.engines.redis_calls import Request
 from dcaf.engines.redis_script import FIND, SCRIPTS, TRANSACT, Script
 from dcaf.engines.redis_settings import Settings, read_settings
-from tests.engines.redis_servers import DURABLE, RedisCluster, RedisServer, running, share_cluster, share_server, wait_until
+from tests.engines.redis_servers import (
+    DURABLE,
+    RedisCluster,
+    RedisServer,
+    Wire,
+    find_free_port,
+    make_certificate,
+    running,
+    share_cluster,
+    share_server,
+    wait_until,
+)
 
 ROWS = Table("rows", {"n": int, "who": bytes, "expires": int}, indexed="who")
 PLAIN = Table("plain", {"n": int, "data": bytes})
@@ -444,3 +459,104 @@ def test_a_password_that_is_not_encoded_is_shown_nowhere(url: str) -> None:
 def test_a_path_of_a_socket_and_a_number_of_a_database_are_shown() -> None:
     shown = [RedisEngine(url).url for url in ("unix://:a%2Fb@/run/redis%40a.sock?db=2", "redis://cache/", "redis://cache/3")]
     assert shown == ["unix:///run/redis%40a.sock", "redis://cache/", "redis://cache/3"]
+
+
+# What is told
+
+
+def test_why_there_is_no_tls_is_told(tmp_path: Path) -> None:
+    make_certificate(tmp_path)
+    authority = f"{tmp_path}/cert.pem"
+    files = ("--tls-cert-file", authority, "--tls-key-file", f"{tmp_path}/key.pem", "--tls-ca-cert-file", authority)
+    port = find_free_port()
+    with running(*DURABLE, "--tls-port", str(port), *files, "--tls-auth-clients", "no"):
+        for url, words in (
+            (f"rediss://localhost:{port}/0?ssl_ca_certs={authority}", "for another name than the host"),
+            (f"rediss://127.0.0.1:{port}/0", "its certificate is not trusted"),
+            (f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={tmp_path}/nowhere.pem", "no file of a name that the url has"),
+            (f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={tmp_path}/key.pem", "TLS does not come about"),
+            (f"redis://127.0.0.1:{port}/0", "write rediss://"),
+            (f"unix://{tmp_path}/nowhere.socket", "no file of a name that the url has"),
+        ):
+            with opened(url) as engine:
+                refuse(engine, EngineError, words)
+
+
+def test_keys_of_somebody_else_are_neither_found_nor_told(server: RedisServer) -> None:
+    with opened(server.url) as engine, server.client() as client:
+        prefix = engine._calls._settings.prefix
+        for key in ("{hunter2}:plain:a", "{}:plain:a", "{999999}:plain:a", "{77}:plain:a", "{1}:others:}:plain:a", "{1}:plain"):
+            client.hset(f"{prefix}:{key}", "n", 1)
+        record = Record(PLAIN, b"a}:plain:b", 5)
+        engine.sync.transact(Transaction([record], writes=[Put(record, {"n": 1})]))
+        assert [key for key, _ in engine.sync.scan(PLAIN)] == [b"a}:plain:b"]
+        client.hset(f"{prefix}:{{1}}:plain:b", "n", "hunter2")
+        for kind in ("sync", "asyncio"):
+            with pytest.raises(EngineError, match="A row of plain holds something else") as found:
+                engine.sync.scan(PLAIN) if kind == "sync" else asyncio.run(engine.scan(PLAIN))
+            assert "hunter2" not in f"{found.value!r} {found.value.__cause__!r}"
+
+
+def test_a_row_ends_at_a_moment() -> None:
+    with pytest.raises(ConfigurationError, match="expires of sessions is int"):
+        Table("sessions", {"expires": bytes})
+
+
+# Time
+
+
+def write_large(server: RedisServer) -> Counter[str]:
+    """What 60 writes of 200 kB come to that wait together, over a wire on which they take twice as long as they may."""
+    wire = Wire(server.port, pause_s=0.005)
+    timeout = timedelta(seconds=0.5)
+
+    async def run(engine: RedisEngine) -> list[Any]:
+        await read_async(engine)
+        records = [Record(PLAIN, b"%d" % number) for number in range(60)]
+        calls = [engine.transact(Transaction([one], writes=[Put(one, {"data": bytes(200_000)})])) for one in records]
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    try:
+        with opened(f"redis://127.0.0.1:{wire.port}/0", timeout=timeout) as engine:
+            return Counter(type(found).__name__ for found in asyncio.run(run(engine)))
+    finally:
+        wire.close()
+
+
+def test_of_much_that_waits_together_most_is_answered_or_not_sent(server: RedisServer) -> None:
+    found = write_large(server)
+    print(found)
+    assert found["Outcome"] >= 5
+    assert found["CommitUnknownError"] <= 6
+
+
+def test_control_of_one_large_pipeline_nobody_can_tell_anything(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dcaf.engines.redis_loops.MOST_BYTES", 2**40)
+    assert write_large(server)["CommitUnknownError"] > 30
+
+
+@pytest.mark.parametrize("kind", ["asyncio", "trio", "sync"])
+def test_a_scan_ends_in_its_time_beside_many_keys_of_others(kind: str) -> None:
+    """It has many steps, of which each is short."""
+    with running("--appendonly", "no") as server, server.client() as client:
+        for _ in range(10):
+            client.mset({uuid4().hex: 1 for _ in range(5_000)})
+        wire = Wire(server.port, pause_s=0.02)
+        url = f"redis://127.0.0.1:{wire.port}/0?vouch=appendonly,appendfsync"
+        with opened(url, timeout=timedelta(seconds=0.3)) as engine:
+            engine.sync.transact(Transaction([Record(PLAIN, b"a")]))
+            began = time.monotonic()
+            with pytest.raises(EngineError, match="busy|answer"):
+                scan(kind, engine)
+            assert time.monotonic() - began < 1
+            assert engine.sync.purge(ROWS) == 0
+        wire.close()
+
+
+def scan(kind: str, engine: RedisEngine) -> None:
+    if kind == "sync":
+        engine.sync.scan(PLAIN)
+    elif kind == "asyncio":
+        asyncio.run(engine.scan(PLAIN))
+    else:
+        trio.run(engine.scan, PLAIN)
