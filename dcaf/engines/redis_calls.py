@@ -14,7 +14,8 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from dcaf.core.errors import ConfigurationError, EngineError
 from dcaf.engines.base import Health
-from dcaf.engines.redis_script import FINDING, SWEEPING, TRANSACTING, Keys, build_bounds, decode_outcome, decode_row
+from dcaf.engines.redis_lua import FINDING, SWEEPING, TRANSACTING
+from dcaf.engines.redis_script import Keys, build_bounds, decode_outcome, decode_row
 from dcaf.engines.redis_settings import LOOKS, Settings, describe_settings, read_settings
 from dcaf.engines.transactions import Delete, Now, Outcome, Put, Record, Row, Table, Transaction, Write
 
@@ -33,6 +34,7 @@ SWEPT_AT_ONCE: Final = 32
 """Keys in a step of SCAN, and scripts in a step of a purge: so that nobody waits long behind them."""
 
 PROBE: Final = Table("probe", {"number": int, "name": bytes, "expires": int}, indexed="name")
+"""Of a look: it is nobody else's, as the prefix of its keys has a character that no other prefix has."""
 
 FEW: Final = 8
 """How many rows each partition gives to a page at first: of 64 partitions, most have fewer in it."""

@@ -102,7 +102,7 @@ def build_error(error: Exception, *, writes: bool) -> DcafError:
         return EngineError(f"Nothing was written: {NO_PERMISSION} (NOPERM).")
     reason = NO_PERMISSION if code == "NOPERM" else "Redis answers with an error"
     if not writes:
-        return EngineError(f"{reason} ({code}).".replace("the user", "The user", 1))
+        return EngineError(f"It could not be done: {reason} ({code}).")
     return CommitUnknownError(f"Nobody can tell whether it was written: {reason} ({code}).")
 
 

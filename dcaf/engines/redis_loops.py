@@ -216,7 +216,7 @@ class Lane:
         try:
             async with asyncio.timeout(self._settings.timeout_s):
                 await self._connect()
-        except (*wire.LOST, DcafError) as error:
+        except wire.UNREACHED as error:
             self.is_lost = True
             await self._drop()
             return self._fail(build_unreached(error))

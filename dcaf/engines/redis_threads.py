@@ -131,7 +131,7 @@ class Threads:
         pool = self._find_pool(node)
         try:
             connection = pool.get_connection()
-        except (*wire.LOST, DcafError) as error:
+        except wire.UNREACHED as error:
             self._places.forget()
             raise build_unreached(error) from None
         try:

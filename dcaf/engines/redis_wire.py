@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from dcaf.core.errors import EngineError
+from dcaf.core.errors import DcafError, EngineError
 from dcaf.core.importing import extra
 from dcaf.engines.redis_calls import HERE, Node, Request
-from dcaf.engines.redis_script import SCRIPTS
+from dcaf.engines.redis_lua import SCRIPTS
 from dcaf.engines.redis_settings import Settings, read_settings
 
 with extra("dcaf.engines.redis", "dcaf[redis]"):
@@ -21,11 +21,14 @@ with extra("dcaf.engines.redis", "dcaf[redis]"):
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
-REPLIES: Final = (library.ResponseError, library.BusyLoadingError, library.AuthenticationError)
+REPLIES: Final[tuple[type[Exception], ...]] = (library.ResponseError, library.BusyLoadingError, library.AuthenticationError)
 """Errors that are replies: the connection is as good as before."""
 
-LOST: Final = (library.RedisError, OSError)
+LOST: Final[tuple[type[Exception], ...]] = (library.RedisError, OSError)
 """What a connection raises that cannot be made or does not hold."""
+
+UNREACHED: Final[tuple[type[Exception], ...]] = (*LOST, DcafError, UnicodeError)
+"""What ends the attempt to make one: a server may not keep what was promised, and a host may be no name."""
 
 RESP: Final = 2
 

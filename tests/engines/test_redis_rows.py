@@ -20,7 +20,7 @@ from redis.crc import key_slot
 from dcaf.core.errors import ConfigurationError, EngineError
 from dcaf.engines import Delete, Now, Put, Record, RedisEngine, Table, Transaction, redis_calls
 from dcaf.engines.redis_calls import Request
-from dcaf.engines.redis_script import FIND, SCRIPTS, TRANSACT, Script
+from dcaf.engines.redis_lua import FIND, SCRIPTS, TRANSACT, Script
 from dcaf.engines.redis_settings import Settings, read_settings
 from tests.engines.redis_servers import (
     DURABLE,
@@ -546,7 +546,7 @@ def test_a_scan_ends_in_its_time_beside_many_keys_of_others(kind: str) -> None:
         with opened(url, timeout=timedelta(seconds=0.3)) as engine:
             engine.sync.transact(Transaction([Record(PLAIN, b"a")]))
             began = time.monotonic()
-            with pytest.raises(EngineError, match="busy|answer"):
+            with pytest.raises(EngineError, match=r"busy|answer"):
                 scan(kind, engine)
             assert time.monotonic() - began < 1
             assert engine.sync.purge(ROWS) == 0
