@@ -5,7 +5,8 @@ Blocks of one document share their names, in order. What each language does: ``p
 and ``http`` are pictures. A block of ``js`` or ``ts`` is a program of its own, run by Node.js beside ``examples/client.mjs``;
 ``ts`` is compiled before.
 
-In a document that speaks of ``$URL`` the demo runs at the address that this variable of the environment has.
+In a document that speaks of ``$URL`` the demo runs at the address that this variable of the environment has. In one that speaks of
+``$POSTGRES`` that is the url of an empty database of a PostgreSQL that runs, whose programs are on the path.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -143,9 +146,13 @@ def _teardown(namespace: dict[str, object]) -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty folder for the commands of one document."""
-    return tmp_path_factory.mktemp("docs")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An empty folder for the commands of one document; what they leave running, because one has failed, is ended."""
+    found = tmp_path_factory.mktemp("docs")
+    yield found
+    for path in found.rglob("*.pid"):
+        with suppress(ProcessLookupError):
+            os.kill(int(path.read_text()), signal.SIGTERM)
 
 
 @pytest.fixture(scope="module")
@@ -160,11 +167,25 @@ def demo_url() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def postgres_url() -> Iterator[None]:
+    """An empty database of a PostgreSQL, at ``POSTGRES`` in the environment."""
+    from tests.engines.postgres_servers import get_server  # noqa: PLC0415 - needs the extra
+
+    server = get_server()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POSTGRES", server.make_database())
+        patch.setenv("PATH", f"{server.programs}{os.pathsep}{os.environ['PATH']}")
+        yield
+
+
 @pytest.fixture
 def block(request: pytest.FixtureRequest) -> pytest.FixtureRequest:
-    """What a block may ask for, with the demo running if its document speaks of it."""
-    if "$URL" in request.node.example.document.text:
-        request.getfixturevalue("demo_url")
+    """What a block may ask for, with what its document speaks of running."""
+    text = request.node.example.document.text
+    for variable, fixture in (("$URL", "demo_url"), ("$POSTGRES", "postgres_url")):
+        if variable in text:
+            request.getfixturevalue(fixture)
     return request
 
 

@@ -51,7 +51,7 @@ NO_MEMORY: Final = (
     "memory:// is the memory of the service's own process, where no command can look: name its database, as in "
     "--url sqlite:////var/lib/shop/dcaf.db."
 )
-NO_LEDGER: Final = "There is no ledger in {path}: a service makes it with its first turn. Is that the url of the service?"
+NO_LEDGER: Final = "There is no ledger in {place}: a service makes it with its first turn. Is that the url of the service?"
 NO_YES: Final = (
     "This ends every session that is open now, since nobody can tell which of them were logged out after the copy was made. "
     "Pass --yes to do it."
@@ -82,18 +82,18 @@ async def _act(options: argparse.Namespace) -> int:
     if audience is None and getattr(options, "subject", None) is not None:
         raise ConfigurationError(NO_AUDIENCE)
     engine = open_engine(options.url, timeout=PATIENCE)
-    _require_ledger(engine)
     # What a command does is the same at both levels, and level L1 needs no encryption.
     named = ANY_AUDIENCE if audience is None else audience
     ledger = Ledger(engine, audience=named, absolute_timeout=LIFETIME, freshness=False)
     try:
+        await _require_ledger(engine)
         code = await ACTS[options.act](ledger, options)
     finally:
-        await ledger.aclose()
+        await engine.aclose()
     return code
 
 
-def _require_ledger(engine: Engine) -> None:
+async def _require_ledger(engine: Engine) -> None:
     """Refuse an engine that has no ledger yet: its first transaction would make one.
 
     Raises:
@@ -102,11 +102,16 @@ def _require_ledger(engine: Engine) -> None:
     """
     if isinstance(engine, MemoryEngine):
         raise ConfigurationError(NO_MEMORY)
-    if isinstance(engine, SqliteEngine) and not _has_ledger(path := _path_of(engine)):
-        raise ConfigurationError(NO_LEDGER.format(path=path))
+    if isinstance(engine, SqliteEngine):
+        place, is_there = str(_path_of(engine)), _has_file(_path_of(engine))
+    else:
+        (row,) = (await engine.transact(Transaction([store_row(0)]))).rows
+        place, is_there = engine.url, row is not None
+    if not is_there:
+        raise ConfigurationError(NO_LEDGER.format(place=place))
 
 
-def _has_ledger(path: Path) -> bool:
+def _has_file(path: Path) -> bool:
     if not path.exists():
         return False
     try:

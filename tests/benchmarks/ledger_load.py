@@ -4,43 +4,43 @@
 
 is one of the servers: it says where it is, and serves until it is terminated.
 
-What a reader gets wrong: Redis is a process of its own, and runs on the client's core; the engine over SQLite has two threads in
-the server's process, on the server's core. So Redis has the better place.
+What a reader gets wrong: Redis and PostgreSQL are processes of their own, and run on the client's core; the engine over SQLite has
+two threads in the server's process, on the server's core. So they have the better place.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 import os
 import random
-import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
 
+from tests.benchmarks import store_servers
 from tests.benchmarks.following import written
 from tests.benchmarks.ledger_turns import folder
-from tests.benchmarks.ledger_ways import REDIS, REDIS_SYNCED, SOCKET, WAYS
+from tests.benchmarks.ledger_ways import IN_POSTGRES, IN_REDIS, REDIS, REDIS_SYNCED, WAYS
 from tests.benchmarks.load import CLIENT_CORE, EXTRAS, ROOT, SERVER_CORE, Load, on, together
 from tests.benchmarks.server import loop_of
 
 FULL: Final = Load(rounds=3, connections=8, warm_up_s=0.5, seconds=2.0)
 QUICK: Final = Load(rounds=1, connections=8, warm_up_s=0.2, seconds=0.8)
-REDIS_START_S: Final = 5.0
+
+IN_SERVERS: Final = {REDIS: store_servers.AS_INSTALLED, REDIS_SYNCED: store_servers.SYNCED, IN_REDIS: store_servers.SYNCED}
+"""Row -> how its Redis is started."""
 
 
 def measured(load: Load) -> dict[str, Any]:
-    """Row -> the median of the rounds, for each figure; None for what needs a Redis that is not here."""
-    names = [name for name in WAYS if has_redis() or name not in (REDIS, REDIS_SYNCED)]
+    """Row -> the median of the rounds, for each figure; None for what needs a server that is not here."""
+    names = [name for name in WAYS if is_here(name)]
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     drawn = random.Random(0)
     for _ in range(load.rounds):
@@ -50,16 +50,16 @@ def measured(load: Load) -> dict[str, Any]:
     return {name: together(found[name]) if name in found else None for name in WAYS}
 
 
-def has_redis() -> bool:
-    """Whether there is a Redis, and its client for Python."""
-    places = [*sys.path, str(EXTRAS)]
-    is_installed = any((Path(place) / "redis").is_dir() for place in places) or importlib.util.find_spec("redis") is not None
-    return shutil.which("redis-server") is not None and is_installed
+def is_here(name: str) -> bool:
+    """Whether what a row needs is on this machine."""
+    if name == IN_POSTGRES:
+        return store_servers.find_postgres() is not None
+    return name not in IN_SERVERS or store_servers.find_redis() is not None
 
 
 def once(name: str, load: Load) -> dict[str, Any]:
     """Start one server, drive it, and stop it."""
-    with folder() as place, redis_for(name, place), served(name, place) as server:
+    with folder() as place, server_for(name, place), served(name, place) as server:
         arguments = [server["port"], load.connections, load.warm_up_s, load.seconds]
         done = subprocess.run(
             [*on(CLIENT_CORE), sys.executable, "-m", "tests.benchmarks.following", *map(str, arguments)],
@@ -82,37 +82,11 @@ def served(name: str, place: Path) -> Iterator[dict[str, Any]]:
         yield json.loads(process.stdout.readline())
 
 
-def redis_for(name: str, place: Path) -> Any:
-    """A Redis while the block runs, where a row needs one."""
-    if name not in (REDIS, REDIS_SYNCED):
-        return nullcontext()
-    synced = ["--appendonly", "yes", "--appendfsync", "always"] if name == REDIS_SYNCED else []
-    return _redis(place, synced)
-
-
-@contextmanager
-def _redis(place: Path, options: list[str]) -> Iterator[None]:
-    at = place / SOCKET
-    command = [
-        *on(CLIENT_CORE),
-        "redis-server",
-        "--port",
-        "0",
-        "--unixsocket",
-        str(at),
-        "--dir",
-        str(place),
-        "--save",
-        "",
-        *options,
-    ]
-    with _running(command, stdout=subprocess.DEVNULL):
-        end_s = time.monotonic() + REDIS_START_S
-        while not at.exists():
-            if time.monotonic() > end_s:
-                raise RuntimeError("Redis does not start: run redis-server by hand to see why")
-            time.sleep(0.01)
-        yield
+def server_for(name: str, place: Path) -> AbstractContextManager[object]:
+    """What a row needs beside its worker, while the block runs; on the client's core."""
+    if name == IN_POSTGRES:
+        return store_servers.postgres(place / "pg", before=on(CLIENT_CORE))
+    return store_servers.redis(place, IN_SERVERS[name], before=on(CLIENT_CORE)) if name in IN_SERVERS else nullcontext()
 
 
 @contextmanager

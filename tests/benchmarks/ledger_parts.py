@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from tests.benchmarks.ledger_process import PROCESSES, TURNS
 from tests.benchmarks.ledger_turns import AT_ONCE, GROUPED, INLINE, THREAD, UNGROUPED
-from tests.benchmarks.ledger_ways import COOKIE, L1, NONE, REDIS, SYNCED
+from tests.benchmarks.ledger_ways import COOKIE, IN_POSTGRES, IN_REDIS, L1, NONE, REDIS, SYNCED, WAYS
 from tests.benchmarks.tables import figure, microseconds, table, times, words
-from tests.benchmarks.targets import Run, ledger_targets
+from tests.benchmarks.targets import Run, ledger_targets, server_targets
 
 MICROSECONDS: Final = 1_000_000
 ROWS: Final = """\
@@ -19,7 +19,10 @@ A session's row has {free:.0f} bytes, and {held:.0f} while a turn holds it. In t
 
 def goals(run: Run) -> str:
     """Every goal."""
-    rows = [[target.wanted, target.reached, "yes" if target.is_met else "**no**"] for target in ledger_targets(run)]
+    rows = [
+        [target.wanted, target.reached, "yes" if target.is_met else "**no**"]
+        for target in [*ledger_targets(run), *server_targets(run)]
+    ]
     return words(["goal", "reached", "met"], rows)
 
 
@@ -100,11 +103,12 @@ def short(run: Run) -> str:
     added = {level: figure(turns[name]["us"] - turns[NONE]["us"]) for level, name in (("L1", L1), ("L2", SYNCED))}
     alone = MICROSECONDS / next(iter(growth["turns"].values()))["us"]
     at_once = MICROSECONDS / found["grouped"][f"turns, {GROUPED}"]["us"]
-    rates = {name: "not measured" if one is None else f"{one['per_s']:,.0f}" for name, one in load.items()}
+    rates = {name: f"{one['per_s']:,.0f}" if (one := load.get(name)) else "not measured" for name in WAYS}
     rows = [
         ["what a turn of 2 KB takes beyond the same turn without a ledger", f"L1 {added['L1']} µs, L2 {added['L2']} µs"],
         [f"turns in a second of one process, one at a time and {AT_ONCE} at once", f"{alone:,.0f} and {at_once:,.0f}"],
         ["requests in a second of one uvicorn worker: L0, L1, L2", f"{rates[NONE]}, {rates[L1]}, {rates[SYNCED]}"],
+        ["the same at L2 with the ledger in Redis, and in PostgreSQL", f"{rates[IN_REDIS]}, {rates[IN_POSTGRES]}"],
         ["the same with Starlette's cookie, and with starsessions and Redis", f"{rates[COOKIE]}, {rates[REDIS]}"],
         ["the bytes of one more session in the file", f"{growth['file_bytes']:.0f}"],
     ]

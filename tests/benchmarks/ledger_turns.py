@@ -18,7 +18,7 @@ from contextlib import closing, contextmanager
 from functools import partial
 from itertools import cycle
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from dcaf.core import SessionHost
 from dcaf.core.base64url import Payload, encode
@@ -27,7 +27,7 @@ from dcaf.core.store import OpenRequest, Sealed
 from dcaf.engines import Engine, Is, MemoryEngine, Put, Record, Transaction
 from dcaf.engines.sqlite_tables import TableSql
 from dcaf.ledger import Ledger
-from dcaf.ledger.tables import SESSIONS, session_row, store_row, subject_digest
+from dcaf.ledger.tables import SESSIONS, store_row, subject_digest
 from tests.benchmarks.harness import Batch, Effort, interleaved, written
 from tests.benchmarks.ledger_engines import Counting, Inline, Timed, Ungrouped, sqlite_engine
 from tests.benchmarks.sealing import AUDIENCE, RING
@@ -132,12 +132,12 @@ def beside_inline(runner: asyncio.Runner, place: Path, effort: Effort) -> dict[s
     subjects: dict[str, Batch] = {}
     for name, engine in engines.items():
         turn = Conversation(Ledger(engine, audience=AUDIENCE), 1).turn
-        subjects[f"claim, {name}"] = _in_engine(runner, turn, partial(getattr, engine, "claims_s"))
-        subjects[f"commit, {name}"] = _in_engine(runner, turn, partial(getattr, engine, "commits_s"))
+        subjects[f"claim, {name}"] = time_in_engine(runner, turn, partial(getattr, engine, "claims_s"))
+        subjects[f"commit, {name}"] = time_in_engine(runner, turn, partial(getattr, engine, "commits_s"))
     try:
         return written(interleaved(subjects, effort))
     finally:
-        _close(runner, *engines.values())
+        close_engines(runner, *engines.values())
 
 
 def at_once(runner: asyncio.Runner, place: Path, effort: Effort) -> dict[str, Any]:
@@ -148,12 +148,12 @@ def at_once(runner: asyncio.Runner, place: Path, effort: Effort) -> dict[str, An
         ledger = Ledger(engine, audience=AUDIENCE)
         conversations = [Conversation(ledger, number) for number in range(1, AT_ONCE + 1)]
         counters = [Counter(engine, number) for number in range(AT_ONCE + 1, 2 * AT_ONCE + 1)]
-        subjects[f"turns, {name}"] = _together(runner, [conversation.turn for conversation in conversations])
-        subjects[f"commits, {name}"] = _together(runner, [counter.count for counter in counters])
+        subjects[f"turns, {name}"] = time_together(runner, [conversation.turn for conversation in conversations])
+        subjects[f"commits, {name}"] = time_together(runner, [counter.count for counter in counters])
     try:
         return written(interleaved(subjects, effort))
     finally:
-        _close(runner, *engines.values())
+        close_engines(runner, *engines.values())
 
 
 class Counter:
@@ -179,33 +179,42 @@ def growth(runner: asyncio.Runner, place: Path, effort: Effort, many: int) -> di
     for number in (FEW, many):
         ledger = Ledger(sqlite_engine(place / f"{number}.db"), audience=AUDIENCE)
         ledgers.append(ledger)
-        epoch = runner.run(_origin(ledger))
+        epoch = runner.run(find_origin(ledger))
         fill(place / f"{number}.db", number, epoch)
         step = max(1, number // SAMPLED)
         turns = cycle([Conversation(ledger, one, epoch=epoch).turn for one in range(1, number + 1, step)])
-        samples[f"{number:,}"] = _in_turn(runner, turns)
+        samples[f"{number:,}"] = take_turns(runner, turns)
     filled_s = time.perf_counter() - start
     try:
         found = written(interleaved(samples, effort))
     finally:
-        _close(runner, *(ledger.engine for ledger in ledgers))
+        close_engines(runner, *(ledger.engine for ledger in ledgers))
     return {"turns": found, "filled_s": round(filled_s, 1), "file_bytes": round(_pages(place / f"{many}.db") / many, 1)}
 
 
 def fill(path: Path, number: int, epoch: int) -> None:
     """Write the rows of so many sessions, each as one turn leaves it."""
-    sql, now_s = TableSql(SESSIONS), int(time.time())
+    sql = TableSql(SESSIONS)
     index = sql.make[1].split('"')[1]
-    shared = {"epoch": epoch, "sequence": 1, "base": 0, "born": now_s, "ends": now_s + LIFETIME_S, "is_presented": 0, "is_whole": 1}
-    shared |= {"committed": now_s * 1000, "expires": (now_s + LIFETIME_S) * 1000}
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         connection.execute("BEGIN")
         connection.execute(f'DROP INDEX "{index}"')
-        connection.executemany(sql.insert, (_row(sql, one, shared) for one in range(1, number + 1)))
+        rows = ((key, *(row.get(column) for column in sql.columns)) for key, row in list_rows(number, epoch))
+        connection.executemany(sql.insert, rows)
         connection.execute(sql.make[1])
         connection.execute("COMMIT")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def list_rows(number: int, epoch: int) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Key and columns of so many sessions, each as one turn leaves it; what is not among the columns is empty."""
+    now_s = int(time.time())
+    shared = {"epoch": epoch, "sequence": 1, "base": 0, "born": now_s, "ends": now_s + LIFETIME_S, "is_presented": 0, "is_whole": 1}
+    shared |= {"committed": now_s * 1000, "expires": (now_s + LIFETIME_S) * 1000}
+    for one in range(1, number + 1):
+        key = key_of(one)
+        yield key, shared | {"subject": subject_digest(AUDIENCE, subject_of(one)), "answer": key}
 
 
 def row_bytes(runner: asyncio.Runner, place: Path) -> dict[str, Any]:
@@ -214,30 +223,44 @@ def row_bytes(runner: asyncio.Runner, place: Path) -> dict[str, Any]:
     ledger = Ledger(sqlite_engine(path), audience=AUDIENCE)
     runner.run(_several([Conversation(ledger, number).turn for number in range(1, AT_ONCE + 1)]))
     free = _payload(path) / AT_ONCE
-    epoch = runner.run(_origin(ledger))
+    epoch = runner.run(find_origin(ledger))
     for number in range(1, AT_ONCE + 1):
         runner.run(_claim(ledger, number, epoch))
     held = _payload(path) / AT_ONCE
-    _close(runner, ledger.engine)
+    close_engines(runner, ledger.engine)
     return {"free": round(free, 1), "held": round(held, 1)}
 
 
 async def trips(counting: type[Counting] = Counting) -> dict[str, Any]:
     """Kind of turn -> round trips until the application runs, and after it."""
-    found = {}
-    for subject in (None, "ada"):
+    found: dict[str, Any] = {}
+    for subject, who in ((None, "anonymous"), ("ada", "with a subject")):
         for level, freshness in (("L1", False), ("L2", True)):
             engine = counting(MemoryEngine())
             host = SessionHost(keys=RING, audience=AUDIENCE, store=Ledger(engine, audience=AUDIENCE, freshness=freshness))
-            who = "anonymous" if subject is None else "with a subject"
-            _, envelope = await _trips(host, engine, None, subject)  # makes the store
-            found[f"{level}, {who}, first turn"], envelope = await _trips(host, engine, None, subject)
-            found[f"{level}, {who}, later turn"], envelope = await _trips(host, engine, envelope, subject)
-            found[f"{level}, {who}, nothing written"], _ = await _trips(host, engine, envelope, subject, writes=False)
+            await count_trips(host, engine, subject)  # makes the store
+            found |= {f"{level}, {who}, {kind}": one for kind, one in (await count_trips(host, engine, subject)).items()}
     return found
 
 
-async def _trips(host: SessionHost, engine: Counting, envelope: Any, subject: str | None, *, writes: bool = True) -> Any:
+class Counted(Protocol):
+    """What counts round trips."""
+
+    @property
+    def trips(self) -> int:
+        """How many there were so far."""
+
+
+async def count_trips(host: SessionHost, engine: Counted, subject: str | None) -> dict[str, Any]:
+    """Kind of turn of a new session -> its round trips."""
+    found = {}
+    found["first turn"], envelope = await _trips(host, engine, None, subject)
+    found["later turn"], envelope = await _trips(host, engine, envelope, subject)
+    found["nothing written"], _ = await _trips(host, engine, envelope, subject, writes=False)
+    return found
+
+
+async def _trips(host: SessionHost, engine: Counted, envelope: Any, subject: str | None, *, writes: bool = True) -> Any:
     before = engine.trips
     async with host.turn(envelope, subject=subject) as turn:
         opened = engine.trips - before
@@ -246,7 +269,7 @@ async def _trips(host: SessionHost, engine: Counting, envelope: Any, subject: st
     return {"open": opened, "commit": engine.trips - before - opened}, turn.envelope
 
 
-def _in_engine(runner: asyncio.Runner, turn: Callable[[], Any], spent_s: Callable[[], float]) -> Batch:
+def time_in_engine(runner: asyncio.Runner, turn: Callable[[], Any], spent_s: Callable[[], float]) -> Batch:
     """Time what turns spend in the engine."""
 
     def batch(times: int) -> float:
@@ -257,7 +280,7 @@ def _in_engine(runner: asyncio.Runner, turn: Callable[[], Any], spent_s: Callabl
     return batch
 
 
-def _together(runner: asyncio.Runner, calls: list[Callable[[], Any]]) -> Batch:
+def time_together(runner: asyncio.Runner, calls: list[Callable[[], Any]]) -> Batch:
     """Time calls that go on at once, so many times each; what one of them adds."""
 
     async def several(times: int) -> float:
@@ -270,7 +293,7 @@ def _together(runner: asyncio.Runner, calls: list[Callable[[], Any]]) -> Batch:
     return lambda times: runner.run(several(times))
 
 
-def _in_turn(runner: asyncio.Runner, calls: Iterator[Callable[[], Any]]) -> Batch:
+def take_turns(runner: asyncio.Runner, calls: Iterator[Callable[[], Any]]) -> Batch:
     """Time calls, one after the other."""
 
     async def several(times: int) -> float:
@@ -292,7 +315,7 @@ async def _several(calls: list[Callable[[], Any]]) -> None:
         await call()
 
 
-async def _origin(ledger: Ledger) -> int:
+async def find_origin(ledger: Ledger) -> int:
     """The epoch of all subjects of a store, which is made where it is not there; its tables are, too."""
     await ledger.unlock(encode(key_of(1)))
     (row,) = (await ledger.transact(Transaction([store_row(0)]))).rows
@@ -306,12 +329,6 @@ async def _claim(ledger: Ledger, number: int, epoch: int) -> None:
     now_s = int(time.time())
     claims = Claims(AUDIENCE, encode(key_of(number)), 1, now_s, now_s, now_s + LIFETIME_S, ep=epoch)
     await ledger.open(OpenRequest(claims.sid, claims, Binding(AUDIENCE, subject_of(number))))
-
-
-def _row(sql: TableSql, number: int, shared: dict[str, int]) -> tuple[bytes | int | None, ...]:
-    key = key_of(number)
-    own = shared | {"subject": subject_digest(AUDIENCE, subject_of(number)), "answer": session_row(encode(key), 0).key}
-    return key, *(own.get(column) for column in sql.columns)
 
 
 def _payload(path: Path) -> float:
@@ -329,6 +346,6 @@ def _asked(path: Path, statement: str) -> float:
         return float(connection.execute(statement).fetchone()[0])
 
 
-def _close(runner: asyncio.Runner, *engines: Engine) -> None:
+def close_engines(runner: asyncio.Runner, *engines: Engine) -> None:
     for engine in engines:
         runner.run(engine.aclose())

@@ -27,19 +27,18 @@ from dcaf.ledger import Ledger
 from tests.benchmarks.following import MARK, Exchange
 from tests.benchmarks.harness import Effort, interleaved, of_coroutine, written
 from tests.benchmarks.ledger_engines import sqlite_engine
+from tests.benchmarks.ledger_servers import postgres_engine, redis_engine
 from tests.benchmarks.ledger_turns import folder
 from tests.benchmarks.others import AGE_S, TEXT
 from tests.benchmarks.profiles import profile
 from tests.benchmarks.sealing import AUDIENCE, RING
 from tests.benchmarks.states import SIZES, state_of
+from tests.benchmarks.store_servers import Place
 from tests.benchmarks.turns import ANSWER, HEADERS, PATH, Store, Turn
 from tests.benchmarks.ways import body_with, carried
 
 SIZE: Final = "2 KB"
 STATE: Final = state_of(SIZES[SIZE])
-SOCKET: Final = "redis.sock"
-"""Where Redis listens, in the folder of a run."""
-
 SUBJECT: Final = "user-1"
 """Who is calling: an epoch, and so level L1, is about somebody."""
 
@@ -51,6 +50,8 @@ MEMORY: Final = "dcaf, lean, ledger in memory (L2)"
 L1: Final = "dcaf, lean, ledger in SQLite (L1)"
 RELAXED: Final = "dcaf, lean, ledger in SQLite, relaxed (L2)"
 SYNCED: Final = "dcaf, lean, ledger in SQLite (L2)"
+IN_REDIS: Final = "dcaf, lean, ledger in Redis, every write synced (L2)"
+IN_POSTGRES: Final = "dcaf, lean, ledger in PostgreSQL (L2)"
 
 Built = Callable[[Path], ASGIApp]
 """Builds an application that keeps what it keeps in a folder."""
@@ -83,7 +84,7 @@ def in_redis(place: Path) -> ASGIApp:
     from starsessions.stores.redis import RedisStore
 
     app = SessionAutoloadMiddleware(service(lambda request: request.session))
-    return StarsessionsMiddleware(app, store=RedisStore(f"unix://{place / SOCKET}"), lifetime=AGE_S)
+    return StarsessionsMiddleware(app, store=RedisStore(Place("redis", place).url), lifetime=AGE_S)
 
 
 def with_ledger(engine: Callable[[Path], Engine] | None, *, freshness: bool = True) -> Built:
@@ -101,6 +102,14 @@ def _relaxed(path: Path) -> Engine:
     return sqlite_engine(path, durable=False)
 
 
+def _in_redis(path: Path) -> Engine:
+    return redis_engine(Place("redis", path.parent).url)
+
+
+def _in_postgres(path: Path) -> Engine:
+    return postgres_engine(Place("postgres", path.parent / "pg").url)
+
+
 WAYS: Final[dict[str, tuple[Built, Exchange]]] = {
     COOKIE: (in_cookie, IN_COOKIE),
     REDIS: (in_redis, IN_COOKIE),
@@ -109,6 +118,8 @@ WAYS: Final[dict[str, tuple[Built, Exchange]]] = {
     L1: (with_ledger(sqlite_engine, freshness=False), BODY),
     RELAXED: (with_ledger(_relaxed), BODY),
     SYNCED: (with_ledger(sqlite_engine), BODY),
+    IN_REDIS: (with_ledger(_in_redis), BODY),
+    IN_POSTGRES: (with_ledger(_in_postgres), BODY),
 }
 """Name of a row -> the service, and how a client talks to it."""
 

@@ -1,8 +1,8 @@
 """Measures everything and writes the documents: `make bench` ends with ``python -m tests.benchmarks.measure``.
 
     --quick         in two minutes, roughly
-    --only PART     one part of it: turns, spaced, sealing, streams, load, memory, profiles, small, ledger or
-                    remembered
+    --only PART     one part of it: turns, spaced, sealing, streams, load, memory, profiles, small, ledger,
+                    servers or remembered
 
 Either of the two prints, and leaves the documents alone, but for --quick --write. BENCH_QUICK=1 is --quick.
 """
@@ -15,7 +15,6 @@ import logging
 import os
 import platform
 import sqlite3
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -28,6 +27,7 @@ from tests.benchmarks import (
     harness,
     ledger_load,
     ledger_process,
+    ledger_servers,
     ledger_turns,
     ledger_ways,
     load,
@@ -36,6 +36,7 @@ from tests.benchmarks import (
     sealing,
     small,
     spaced,
+    store_servers,
     streams,
     turns,
 )
@@ -45,7 +46,7 @@ from tests.benchmarks.ways import DCAF, DEFAULT, ENCRYPTED, LEAN, SESSION_MIDDLE
 
 LIBRARIES: Final = (
     *("cryptography", "Django", "Flask", "httptools", "itsdangerous", "joserfc", "litestar", "orjson", "pybase64", "pydantic"),
-    *("PyJWT", "pyseto", "redis", "starlette", "starsessions", "uvicorn", "uvloop"),
+    *("psycopg", "PyJWT", "pyseto", "redis", "starlette", "starsessions", "uvicorn", "uvloop"),
 )
 CPU_INFO: Final = Path("/proc/cpuinfo")
 BY_NAME: Final = {way.name: way for way in WAYS}
@@ -69,6 +70,7 @@ def parts(*, quick: bool) -> dict[str, Callable[[], Any]]:
         "profiles": lambda: profiles.measured(PROFILED, seconds=0.5 if quick else 3),
         "small": lambda: small.measured(effort, imports=5 if quick else 21),
         "ledger": lambda: ledger(quick=quick),
+        "servers": lambda: ledger_servers.measured(effort, many=100_000 if quick else ledger_turns.MANY),
         "remembered": lambda: ledger_load.measured(ledger_load.QUICK if quick else ledger_load.FULL),
     }
 
@@ -141,12 +143,8 @@ def _version(name: str) -> str | None:
 
 
 def _versions_of_stores() -> dict[str, str]:
-    """SQLite's, and that of Redis where there is one."""
-    found = {"SQLite": sqlite3.sqlite_version}
-    if ledger_load.has_redis():
-        told = subprocess.run(["redis-server", "--version"], capture_output=True, text=True, check=True).stdout
-        found["Redis"] = told.partition("v=")[2].partition(" ")[0]
-    return found
+    """SQLite's, and those of the servers that are here."""
+    return {"SQLite": sqlite3.sqlite_version, **store_servers.versions()}
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any, Final
 
-from tests.benchmarks import ledger_parts
+from tests.benchmarks import ledger_parts, server_parts
 from tests.benchmarks.harness import slope
 from tests.benchmarks.sealing import DCAF as SUITES
 from tests.benchmarks.spaced import MEASURED
@@ -187,6 +187,7 @@ PARTS: Final[dict[str, Callable[[Run], str]]] = {
     "ledger_growth": ledger_parts.growth,
     "ledger_trips": ledger_parts.trips,
     "ledger_turns": ledger_parts.turns,
+    "servers": server_parts.servers,
     "remembered": ledger_parts.remembered,
 }
 """Name of a place in the template -> what stands there."""

@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,27 @@ from dcaf.engines import Engine, Outcome, Put, Record, Transaction
 from dcaf.ledger import Ledger
 from dcaf.ledger.tables import SESSIONS
 from dcaf.testing import serving
-from tests.benchmarks import harness, ledger_load, ledger_process, ledger_turns
+from tests.benchmarks import (
+    harness,
+    ledger_load,
+    ledger_process,
+    ledger_servers,
+    ledger_turns,
+    server_parts,
+    server_rows,
+    store_servers,
+)
 from tests.benchmarks.client import END
 from tests.benchmarks.following import MARK, Client, Exchange
 from tests.benchmarks.ledger_engines import Counting, Inline, Ungrouped, sqlite_engine
+from tests.benchmarks.ledger_servers import POSTGRES
+from tests.benchmarks.ledger_servers import REDIS as EVERY_WRITE
+from tests.benchmarks.ledger_servers import REDIS_EACH_SECOND as EACH_SECOND
 from tests.benchmarks.ledger_turns import Conversation, key_of
-from tests.benchmarks.ledger_ways import COOKIE, L1, NONE, REDIS, REDIS_SYNCED, SYNCED, WAYS, Following
+from tests.benchmarks.ledger_ways import COOKIE, IN_POSTGRES, IN_REDIS, L1, NONE, REDIS, REDIS_SYNCED, SYNCED, WAYS, Following
 from tests.benchmarks.load import Load
 from tests.benchmarks.sealing import AUDIENCE
+from tests.benchmarks.targets import server_targets
 
 ONCE = harness.Effort(rounds=2, least_rounds=2, batch_s=0, table_s=0)
 
@@ -83,6 +96,91 @@ def test_a_session_that_was_written_in_bulk_takes_turns_as_any_other(tmp_path: P
     assert set(found["turns"]) == {"10", "100"}
 
 
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, store_servers.Place]]:
+    if not ledger_servers.are_here():
+        pytest.skip("there is no redis-server, or no PostgreSQL, on this machine")
+    with ledger_turns.folder() as at, ledger_servers.servers(at) as found:
+        yield found
+
+
+@pytest.mark.parametrize("name", [POSTGRES, EVERY_WRITE])
+def test_on_the_wire_a_later_turn_is_one_round_trip_to_open_and_one_to_commit(
+    name: str, places: dict[str, store_servers.Place]
+) -> None:
+    with ledger_turns.folder() as at, asyncio.Runner() as runner:
+        found = ledger_servers.trips(runner, at, name, places[name])
+    later = {kind: trips for kind, trips in found.items() if kind.startswith("L2") and "later turn" in kind}
+    assert len(later) == 2
+    assert all(trips == {"open": 1, "commit": 1} for trips in later.values())
+
+
+@pytest.mark.parametrize("name", [POSTGRES, EVERY_WRITE])
+def test_control_on_the_wire_a_second_round_trip_is_counted(name: str, places: dict[str, store_servers.Place]) -> None:
+    class OnWireTwice(ledger_servers.OnWire):
+        """Broken: it reads before each transaction."""
+
+        async def transact(self, transaction: Transaction) -> Outcome:
+            await super().transact(Transaction(transaction.reads))
+            return await super().transact(transaction)
+
+    with ledger_turns.folder() as at, asyncio.Runner() as runner:
+        found = ledger_servers.trips(runner, at, name, places[name], on_wire=OnWireTwice)
+    assert found["L2, anonymous, later turn"] == {"open": 2, "commit": 2}
+
+
+def test_a_redis_row_that_was_written_in_bulk_is_as_the_engine_writes_it(places: dict[str, store_servers.Place]) -> None:
+    import redis
+
+    with asyncio.Runner() as runner, redis.Redis.from_url(places[EACH_SECOND].url) as client:
+        engine = ledger_servers.open_engine(EACH_SECOND, places[EACH_SECOND])
+        ledger = Ledger(engine, audience=AUDIENCE)
+        runner.run(Conversation(ledger, 7).turn())
+        (own,) = [_fields(client, key) for key in client.scan_iter("dcaf:{*}:dcaf_sessions:*")]
+        indexes = {key: client.zrange(key, 0, -1) for key in sorted(client.scan_iter("dcaf:{*}:dcaf_sessions=*"))}
+        client.flushall()
+        server_rows.fill_redis(places[EACH_SECOND].url, 7, epoch=1)
+        rows = {key[-16:]: _fields(client, key) for key in client.scan_iter("dcaf:{*}:dcaf_sessions:*")}
+        assert len(rows) == 7
+        assert rows[key_of(7)] | {"epoch": own["epoch"]} == own
+        assert all(set(members) <= set(client.zrange(key, 0, -1)) for key, members in indexes.items())
+        assert len(indexes) == 2
+        client.flushall()
+        runner.run(engine.aclose())
+
+
+def _fields(client: Any, key: bytes) -> dict[str, Any]:
+    """The fields of a row, but for its times, and whether it expires."""
+    found = {name.decode(): value for name, value in client.hgetall(key).items()}
+    times = {name: len(found.pop(name)) for name in ("born", "ends", "committed", "expires")}
+    return {**found, **times, "has an end": client.pttl(key) > 0}
+
+
+def test_sessions_that_were_written_in_bulk_to_a_server_take_turns_as_any_other(places: dict[str, store_servers.Place]) -> None:
+    with ledger_turns.folder() as at, asyncio.Runner() as runner:
+        for found in (
+            ledger_servers.growth_of_redis(runner, at, ONCE, many=100),
+            ledger_servers.growth_of_postgres(runner, places, ONCE, many=100),
+        ):
+            assert set(found["turns"]) == {"10", "100"}
+            assert 100 < found["bytes"]["row"] < found["bytes"]["in all"]
+
+
+def test_claim_and_commit_stand_beside_the_smallest_question(places: dict[str, store_servers.Place]) -> None:
+    with ledger_turns.folder() as at, asyncio.Runner() as runner:
+        for name, place in places.items():
+            found = ledger_servers.beside_floor(runner, name, place, ONCE)
+            assert set(found) == {ledger_servers.FLOORS[name], "claim", "commit"}
+            assert all(sample["us"] > 0 for sample in found.values())
+        rates = ledger_servers.at_once(runner, at, places, ONCE)
+    assert {number: len(samples) for number, samples in rates.items()} == {"8": 4, "64": 4}
+
+
+def test_without_servers_the_page_says_that_nothing_was_measured() -> None:
+    assert "Not measured" in server_parts.servers({"servers": None})
+    assert server_targets({}) == server_targets({"servers": None}) == []
+
+
 def test_several_processes_share_one_file() -> None:
     found = ledger_process.measured(seconds=0.2)
     assert found["per_s"] > 0
@@ -111,10 +209,15 @@ def test_a_client_goes_on_with_the_session_that_it_was_given(name: str, tmp_path
         assert steps(url, exchange, 4) == [4, 5, 6, 7]
 
 
-@pytest.mark.parametrize("name", [REDIS, REDIS_SYNCED])
-def test_a_client_goes_on_with_what_redis_has(name: str, tmp_path: Path) -> None:
-    if not ledger_load.has_redis():
-        pytest.skip("redis-server or the package redis is not on this machine")
+def require_servers(*names: str) -> None:
+    """Skip what needs a server that is not on this machine."""
+    if not all(map(ledger_load.is_here, names)):
+        pytest.skip("there is no redis-server, or no PostgreSQL, on this machine")
+
+
+@pytest.mark.parametrize("name", [REDIS, REDIS_SYNCED, IN_REDIS, IN_POSTGRES])
+def test_a_client_goes_on_with_what_a_server_has(name: str, tmp_path: Path) -> None:
+    require_servers(name)
     load = Load(rounds=1, connections=2, warm_up_s=0.05, seconds=0.2)
     found = ledger_load.once(name, load)
     assert found["per_s"] > 1

@@ -55,7 +55,7 @@ store = Ledger("sqlite:///dcaf.db", audience="clinic")
 app = create_app(Agent(count, name="clinic"), audience="clinic", subject=subject, store=store)
 """
 
-GUIDE: Final = Path(__file__).parents[2] / "docs" / "guides" / "operating.md"
+GUIDE: Final = Path(__file__).parents[2] / "docs" / "guides" / "operations.md"
 UNKNOWN: Final = "A" * 22
 SUBJECT: Final = "ada@example.org"
 OTHER: Final = "bob@example.org"

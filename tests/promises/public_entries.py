@@ -34,8 +34,10 @@ from dcaf.engines import (
     Exists,
     Is,
     MemoryEngine,
+    PostgresEngine,
     Put,
     Record,
+    RedisEngine,
     SqliteEngine,
     Table,
     Tables,
@@ -47,6 +49,8 @@ from dcaf.testing import MISUSES, AsyncSessionClient, FrozenClock, Reply, Sessio
 from dcaf.tools import Call, DecidedCall, PlatformContext, ToolRunner, decide, pending, propose
 from tests.asgi.wire import call
 from tests.documents.reference import names_of
+from tests.engines.postgres_servers import get_server
+from tests.engines.redis_servers import share_server
 
 PACKAGES = (
     "dcaf.core",
@@ -223,7 +227,8 @@ def stop() -> None:
     while _OPEN:
         _OPEN.pop().__exit__(None, None, None)
     url.cache_clear()
-    sqlite.cache_clear()
+    for engine in (sqlite, redis, postgres):
+        engine.cache_clear()
 
 
 def read(found: Any) -> Any:
@@ -313,6 +318,34 @@ def another_sqlite() -> SqliteEngine:
     return SqliteEngine(sqlite().url.removeprefix("sqlite:///"))
 
 
+@cache
+def redis() -> RedisEngine:
+    """An engine over a server that all tests of this process share."""
+    found = RedisEngine(share_server().url, prefix="entries", timeout=timedelta(seconds=20))
+    found.declare([SEATS])
+    _OPEN.append(closing(found.sync))
+    return found
+
+
+def another_redis() -> RedisEngine:
+    """One that nobody has used, and that the call closes."""
+    return RedisEngine(share_server().url)
+
+
+@cache
+def postgres() -> PostgresEngine:
+    """An engine over a server that all tests of this process share."""
+    found = PostgresEngine(get_server().make_database(), timeout=timedelta(seconds=20))
+    found.declare([SEATS])
+    _OPEN.append(closing(found.sync))
+    return found
+
+
+def another_postgres() -> PostgresEngine:
+    """One that nobody has used, and that the call closes."""
+    return PostgresEngine(get_server().url())
+
+
 async def tried(engine: Engine, *transactions: Transaction) -> None:
     for each in transactions:
         await engine.transact(each)
@@ -378,6 +411,10 @@ ENTRIES: dict[str, Entry] = {
     **engine_entries("MemoryEngine", memory, memory),
     "dcaf.engines.SqliteEngine": Entry({"path": Fresh(lambda: Path(sqlite().url.removeprefix("sqlite:///")))}),
     **engine_entries("SqliteEngine", sqlite, another_sqlite),
+    "dcaf.engines.RedisEngine": Entry({"url": "redis://localhost:6379/0"}),
+    **engine_entries("RedisEngine", redis, another_redis),
+    "dcaf.engines.PostgresEngine": Entry({"url": "postgresql://app@db/shop"}),
+    **engine_entries("PostgresEngine", postgres, another_postgres),
     "dcaf.engines.Table": Entry(
         {"name": "seats", "columns": {"holder": bytes}, "indexed": "holder", "large": False},
         then=lambda table: MemoryEngine().declare([table]),
