@@ -57,6 +57,9 @@ PREFIX: Final = re.compile(r"[A-Za-z0-9_.:-]{1,40}")
 class RedisEngine:
     """An engine over Redis 6.2 or newer, or Valkey.
 
+    What was acknowledged is on the disk of the server that has said so. A replica that takes its place, by Sentinels or in a
+    cluster, may lack the last of it: Redis sends it to replicas afterwards. The ledger notices that, and does not prevent it.
+
     Args:
         url: ``redis://user:password@host:6379/0``, ``rediss://`` for TLS, ``unix:///path``, as the package ``redis`` takes them;
             and ``redis+cluster://`` or ``rediss+cluster://``, which may name several hosts. Where Sentinels are asked, the host is
@@ -64,7 +67,7 @@ class RedisEngine:
         prefix: Stands before each key, so that several applications can share a server.
         durability: ``"acknowledged"`` wants ``appendonly yes`` and ``appendfsync always``; ``"relaxed"`` takes ``everysec``, too,
             with which a power cut loses the last second. Both want a Redis that drops no row when its memory is full.
-        timeout: Until a call must have ended.
+        timeout: Until a call must have ended. A purge takes this for each of its steps, which are short.
         vouched: Settings that the operator answers for, where the server does not let them be read or keeps rows in another way:
             of ``appendonly``, ``appendfsync`` and ``maxmemory-policy``.
         sentinel: The package's own object that finds the server, for threads (``redis.sentinel.Sentinel``).
@@ -109,6 +112,7 @@ class RedisEngine:
             durability=durability,
             vouched=names,
             prefix=prefix,
+            has_sentinel=sentinel is not None,
         )
         if sentinel is not None and (settings.is_cluster or not isinstance(sentinel, Sentinel)):
             raise ConfigurationError("sentinel= takes a redis.sentinel.Sentinel, with a url redis://NAME-OF-THE-SERVICE/0.")
@@ -133,7 +137,7 @@ class RedisEngine:
         return await self._calls.run_async(self._calls.plan_scan(Wanted(table, equal, after, limit), places))
 
     async def purge(self, table: Table) -> int:
-        return await self._calls.run_async(self._calls.plan_purge(table))
+        return await self._calls.run_async(self._calls.plan_purge(table), is_long=True)
 
     async def check(self) -> Health:
         places = await self._calls.find_places_async()
@@ -161,7 +165,7 @@ class _Sync:
         return self._calls.run(self._calls.plan_scan(Wanted(table, equal, after, limit), places))
 
     def purge(self, table: Table) -> int:
-        return self._calls.run(self._calls.plan_purge(table))
+        return self._calls.run(self._calls.plan_purge(table), is_long=True)
 
     def check(self) -> Health:
         return self._calls.run(self._calls.plan_check(self._calls.find_places()))
@@ -206,16 +210,20 @@ class _Calls:
         return work.purge(table, self._keys, is_cluster=self._places.is_cluster)
 
     def plan_check(self, places: Places) -> Plan[Health]:
-        return work.check(self._settings, self._keys, places.examples)
+        return work.check(self._settings, places.examples)
 
-    def run(self, plan: Plan[T]) -> T:
+    def run(self, plan: Plan[T], *, is_long: bool = False) -> T:
+        """Do a call in the engine's time; a long one takes that for each of its steps."""
         self._check()
-        return work.run(plan, self._threads.ask)
+        end = None if is_long else time.monotonic() + self._settings.timeout_s
+        return work.run(plan, partial(self._threads.ask, end=end))
 
-    async def run_async(self, plan: Plan[T]) -> T:
+    async def run_async(self, plan: Plan[T], *, is_long: bool = False) -> T:
         self._check()
         loop = self._find_loop()
-        return await work.run_async(plan, self._ask_in_thread if loop is None else loop.ask)
+        now = time.monotonic() if loop is None else asyncio.get_running_loop().time()
+        end = None if is_long else now + self._settings.timeout_s
+        return await work.run_async(plan, partial(self._ask_in_thread if loop is None else loop.ask, end=end))
 
     def find_places(self) -> Places:
         self._check()
@@ -279,10 +287,11 @@ class _Calls:
             loop = self._loops[home] = Loop(self._settings, self._places, self._sentinel)
         return loop
 
-    async def _ask_in_thread(self, requests: Sequence[Request]) -> list[Any]:
-        call = partial(self._threads.ask, requests, time.monotonic() + self._settings.timeout_s)
+    async def _ask_in_thread(self, requests: Sequence[Request], end: float | None) -> list[Any]:
+        end = time.monotonic() + self._settings.timeout_s if end is None else end
+        call = partial(self._threads.ask, requests, end)
         try:
-            with anyio.move_on_after(self._settings.timeout_s):
+            with anyio.move_on_after(end - time.monotonic()):
                 return await anyio.to_thread.run_sync(call, abandon_on_cancel=True)
         except BaseException:
             self._threads.give_up(requests)

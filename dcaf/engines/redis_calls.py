@@ -7,7 +7,9 @@ it is written once, for event loops and for threads, which differ in how they as
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from itertools import chain
+from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from dcaf.core.errors import ConfigurationError, EngineError
@@ -15,7 +17,7 @@ from dcaf.engines.base import Health
 from dcaf.engines.redis_lua import FINDING, SWEEPING, TRANSACTING
 from dcaf.engines.redis_script import Keys, build_bounds, decode_outcome, decode_row
 from dcaf.engines.redis_settings import LOOKS, Settings, describe_settings, read_settings
-from dcaf.engines.transactions import Outcome, Row, Table, Transaction
+from dcaf.engines.transactions import Delete, Now, Outcome, Put, Record, Row, Table, Transaction, Write
 
 T = TypeVar("T")
 
@@ -30,6 +32,9 @@ HERE: Final[Node] = ("", 0)
 SCANNED_AT_ONCE: Final = 1000
 SWEPT_AT_ONCE: Final = 32
 """Keys in a step of SCAN, and scripts in a step of a purge: so that nobody waits long behind them."""
+
+PROBE: Final = Table("probe", {"number": int, "name": bytes, "expires": int}, indexed="name")
+"""Of a look: it is nobody else's, as the prefix of its keys has a character that no other prefix has."""
 
 FEW: Final = 8
 """How many rows each partition gives to a page at first: of 64 partitions, most have fewer in it."""
@@ -50,14 +55,23 @@ class Wanted(NamedTuple):
     after: bytes
     limit: int
 
-    def build(self, keys: Keys, partitions: Sequence[int]) -> Request:
-        """The request that looks for it in these partitions, for a page of each."""
-        table, equal = self.table, self.equal
-        low, high, skipped = (self.after, b"+", 0) if equal is None else build_bounds(equal, self.after)
-        column = b"" if equal is None else (table.indexed or "").encode()
-        sets = [keys.find_indexes(partition, table)[equal is not None] for partition in partitions]
-        arguments = [low, high, b"%d" % skipped, column, equal or b"", b"%d" % self.limit]
-        return Request(FINDING.call(sets, arguments), partition=partitions[0])
+    def find_bounds(self) -> tuple[bytes, bytes, int]:
+        """Where it begins and ends in a sorted set, and how much of a member stands before the key there."""
+        return (self.after, b"+", 0) if self.equal is None else build_bounds(self.equal, self.after)
+
+    def build(self, keys: Keys, lows: Mapping[int, bytes], most: int) -> Request:
+        """The request that looks for it.
+
+        Args:
+            keys: Of the engine.
+            lows: Partition -> the member of its sorted set after which to begin.
+            most: How many rows of each.
+        """
+        _, high, skipped = self.find_bounds()
+        column = b"" if self.equal is None else (self.table.indexed or "").encode()
+        sets = [keys.find_indexes(partition, self.table)[self.equal is not None] for partition in lows]
+        arguments = [high, b"%d" % skipped, column, self.equal or b"", b"%d" % most, *lows.values()]
+        return Request(FINDING.call(sets, arguments), partition=min(lows), needs_all=True)
 
 
 class Request:
@@ -69,6 +83,8 @@ class Request:
         node: The server.
         writes: Whether it may have written where its end is not seen.
         may_fail: Whether a reply that is an error is taken as a reply.
+        needs_all: Whether it goes through keys that it does not name. A server that only just takes them over cannot do it: it
+            would take what has not come yet for what is not there.
 
     Attributes:
         is_sent: Whether the server may have it.
@@ -77,7 +93,7 @@ class Request:
         turns: How often a server has sent it elsewhere.
     """
 
-    __slots__ = ("command", "is_asking", "is_given_up", "is_sent", "may_fail", "node", "partition", "turns", "writes")
+    __slots__ = ("command", "is_asking", "is_given_up", "is_sent", "may_fail", "needs_all", "node", "partition", "turns", "writes")
 
     def __init__(
         self,
@@ -87,16 +103,23 @@ class Request:
         node: Node | None = None,
         writes: bool = False,
         may_fail: bool = False,
+        needs_all: bool = False,
     ) -> None:
         self.command: tuple[bytes, ...] = command
         self.partition: int | None = partition
         self.node: Node | None = node
         self.writes: bool = writes
         self.may_fail: bool = may_fail
+        self.needs_all: bool = needs_all
         self.is_sent: bool = False
         self.is_given_up: bool = False
         self.is_asking: bool = False
         self.turns: int = 0
+
+    @property
+    def size(self) -> int:
+        """How many bytes its words have."""
+        return sum(map(len, self.command))
 
 
 Plan: TypeAlias = "Generator[Sequence[Request], Sequence[Any], T]"
@@ -132,25 +155,29 @@ def transact(transaction: Transaction, keys: Keys) -> Plan[Outcome]:
 
 
 def find(wanted: Wanted, keys: Keys, *, is_cluster: bool) -> Plan[list[tuple[bytes, Row]]]:
-    """A scan of a table with an indexed column: a page of each partition, and as much of them as is in order.
+    """A scan of a table with an indexed column: a page of each partition, and more of those that are not ahead of what is returned.
 
     Args:
         wanted: What is looked for.
         keys: Of the engine.
         is_cluster: Whether a script reaches one partition alone. Else one goes through all.
     """
-    found: list[tuple[bytes, Row]] = []
-    groups = _group(is_cluster=is_cluster)
-    left = wanted if wanted.equal is not None else wanted._replace(limit=min(wanted.limit, FEW))
-    while True:
-        replies = yield [left.build(keys, group) for group in groups]
-        pages = [page for reply in replies for page in reply]
-        known_to = min((page[-1][0] for page in pages if len(page) == left.limit), default=None)
-        items = [(key, flat) for page in pages for key, flat in page if known_to is None or key <= known_to]
-        found += [(key, row) for key, flat in sorted(items) if (row := decode_row(wanted.table, flat)) is not None]
-        if known_to is None or len(found) >= wanted.limit:
-            return found[: wanted.limit]
-        left = left._replace(after=known_to, limit=min(wanted.limit, left.limit * 4))
+    found: list[tuple[bytes, Any]] = []
+    low, _, skipped = wanted.find_bounds()
+    most = wanted.limit if wanted.equal is not None else min(wanted.limit, FEW)
+    lows = dict.fromkeys(range(PARTITIONS), low)
+    while lows:
+        groups = _group(lows, is_cluster=is_cluster)
+        replies = yield [wanted.build(keys, {partition: lows[partition] for partition in group}, most) for group in groups]
+        pages = dict(zip(chain(*groups), chain(*replies), strict=True))
+        found += [(key, flat) for _, page in pages.values() for key, flat in page]
+        found = sorted(found, key=itemgetter(0))[: wanted.limit]
+        last = found[-1][0] if len(found) == wanted.limit else None
+        lows = {
+            partition: low for partition, (low, _) in pages.items() if low is not None and (last is None or low[skipped:] < last)
+        }
+        most = min(wanted.limit, most * 4)
+    return [(key, row) for key, flat in found if (row := decode_row(wanted.table, flat)) is not None]
 
 
 def scan(wanted: Wanted, keys: Keys, nodes: Sequence[Node]) -> Plan[list[tuple[bytes, Row]]]:
@@ -172,14 +199,14 @@ def purge(table: Table, keys: Keys, *, is_cluster: bool) -> Plan[int]:
     column = table.indexed.encode()
     groups = [
         (group, [name for partition in group for name in keys.find_indexes(partition, table)])
-        for group in _group(is_cluster=is_cluster)
+        for group in _group(range(PARTITIONS), is_cluster=is_cluster)
     ]
     count = 0
     for first in range(0, len(groups), SWEPT_AT_ONCE):
         left = {group[0]: (names, 1, b"-") for group, names in groups[first : first + SWEPT_AT_ONCE]}
         while left:
             replies = yield [
-                Request(SWEEPING.call(names, [b"%d" % at, low, column]), partition=partition)
+                Request(SWEEPING.call(names, [b"%d" % at, low, column]), partition=partition, needs_all=True)
                 for partition, (names, at, low) in left.items()
             ]
             count += sum(dropped for dropped, _, _ in replies)
@@ -188,18 +215,17 @@ def purge(table: Table, keys: Keys, *, is_cluster: bool) -> Plan[int]:
     return count
 
 
-def check(settings: Settings, keys: Keys, places: dict[Node, int]) -> Plan[Health]:
-    """A look at each server: it takes a write, and keeps what was promised.
+def check(settings: Settings, places: dict[Node, int]) -> Plan[Health]:
+    """A look at each server: it runs all that the scripts do, and keeps what was promised.
 
     Args:
-        settings, keys: Of the engine.
+        settings: Of the engine.
         places: Server -> one of its partitions.
     """
-    began = time.perf_counter()
-    yield [
-        Request((b"SET", keys.find_probe(partition), b"1", b"PX", b"60000"), partition=partition) for partition in places.values()
-    ]
-    took_ms = (time.perf_counter() - began) * 1000
+    for requests in zip(*(_list_probes(settings, partition) for partition in places.values()), strict=True):
+        began = time.perf_counter()
+        yield requests
+        took_ms = (time.perf_counter() - began) * 1000
     found: dict[str, str] = {}
     for node in places:
         replies = yield [Request(look, node=node, may_fail=True) for look in LOOKS]
@@ -211,9 +237,25 @@ def check(settings: Settings, keys: Keys, places: dict[Node, int]) -> Plan[Healt
     return Health(settings.durability, took_ms, {**describe_settings(found, settings), "servers": str(len(places))})
 
 
-def _group(*, is_cluster: bool) -> list[list[int]]:
+def _list_probes(settings: Settings, partition: int) -> list[Request]:
+    """What is asked one after the other: a row is made, changed, looked for and dropped, so that the scripts run all commands."""
+    keys = Keys(f"{settings.prefix}:=probe")
+    record = Record(PROBE, b"probe", partition)
+    changes: list[Write] = [
+        Put(record, {"number": 1, "name": b"first", "expires": Now(60_000)}),
+        Put(record, {"number": None, "name": b"second", "expires": None}),
+        Delete(record),
+    ]
+    make, change, drop = [next(transact(Transaction([record], writes=[write]), keys))[0] for write in changes]
+    wanted = Wanted(PROBE, None, b"", 1)
+    look = wanted.build(keys, {partition: b""}, 1)
+    sweep = Request(SWEEPING.call(keys.find_indexes(partition, PROBE), [b"1", b"-", b"name"]), partition=partition, needs_all=True)
+    return [make, change, look, sweep, drop]
+
+
+def _group(partitions: Iterable[int], *, is_cluster: bool) -> list[list[int]]:
     """Partitions that one script reaches: on a cluster each by itself, else all."""
-    return [[partition] for partition in range(PARTITIONS)] if is_cluster else [list(range(PARTITIONS))]
+    return [[partition] for partition in partitions] if is_cluster else [list(partitions)]
 
 
 def _list_keys(table: Table, keys: Keys, nodes: Sequence[Node]) -> Plan[set[tuple[int, bytes]]]:
@@ -226,7 +268,7 @@ def _list_keys(table: Table, keys: Keys, nodes: Sequence[Node]) -> Plan[set[tupl
             Request((b"SCAN", cursor, b"MATCH", pattern, b"COUNT", b"%d" % SCANNED_AT_ONCE), node=node) for node, cursor in steps
         ]
         for (node, _), (cursor, found) in zip(steps, replies, strict=True):
-            places.update(map(keys.take_apart, found))
+            places.update(place for key in found if (place := keys.take_apart(table, key)) and place[0] < PARTITIONS)
             cursors[node] = cursor
             if cursor == b"0":
                 del cursors[node]

@@ -112,13 +112,13 @@ class Places:
         if not self.is_cluster or request.partition is None:
             raise build_error(error, writes=request.writes)
         request.is_sent = False
-        if isinstance(error, library.TryAgainError):
+        if isinstance(error, library.TryAgainError) or (_is_ask(error) and request.needs_all):
             request.node, request.is_asking = None, False
             return PAUSE_S
         if not isinstance(error, library.AskError):
             raise build_error(error, writes=request.writes)
         node = (error.host or asked[0], error.port)
-        request.is_asking = not isinstance(error, library.MovedError)
+        request.is_asking = _is_ask(error)
         request.node = node if request.is_asking else None
         if not request.is_asking:
             self.move(error.slot_id, node)
@@ -129,6 +129,10 @@ class Places:
 def list_seeds(seeds: Iterable[Node], known: Iterable[Node]) -> list[Node]:
     """Whom to ask where everything is: those that were known, and those of the url."""
     return list(dict.fromkeys([*known, *seeds]))
+
+
+def _is_ask(error: Exception) -> bool:
+    return isinstance(error, library.AskError) and not isinstance(error, library.MovedError)
 
 
 def _name(host: Any, asked: Node) -> str:

@@ -7,6 +7,7 @@ word, which is a code, is.
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Mapping
 from typing import Final
 
@@ -54,8 +55,15 @@ CONNECTING: Final[Mapping[type[Exception], str]] = {
     library.NoPermissionError: NO_PERMISSION,
     library.TimeoutError: "it does not answer in time",
     TimeoutError: "it does not answer in time",
+    FileNotFoundError: "there is no file of a name that the url has",
+    PermissionError: "this process may not open a file that the url names",
+    ssl.SSLError: "TLS does not come about: see the certificates that the url names, and its ssl_ arguments",
+    ConnectionResetError: "it has ended the connection at once: where it speaks TLS, write rediss://",
 }
-"""What goes wrong while a connection is made."""
+"""What goes wrong while a connection is made: what the client library raises, or what that came from."""
+
+NOT_TRUSTED: Final = "its certificate is not trusted: say ?ssl_ca_certs=FILE in the url"
+OTHER_NAME: Final = "its certificate is for another name than the host of the url: write the one that it has"
 
 
 def find_code(error: Exception) -> str:
@@ -92,9 +100,9 @@ def build_error(error: Exception, *, writes: bool) -> DcafError:
         return EngineError(f"Nothing was written: {REASONS[code]} ({code}).")
     if code == "NOPERM" and "script" not in str(error):
         return EngineError(f"Nothing was written: {NO_PERMISSION} (NOPERM).")
-    if not writes:
-        return EngineError(f"Redis answers with an error ({code}).")
     reason = NO_PERMISSION if code == "NOPERM" else "Redis answers with an error"
+    if not writes:
+        return EngineError(f"It could not be done: {reason} ({code}).")
     return CommitUnknownError(f"Nobody can tell whether it was written: {reason} ({code}).")
 
 
@@ -108,10 +116,10 @@ def build_unreached(error: Exception) -> DcafError:
 def describe(error: Exception) -> str:
     """What has happened to a connection, in words; no address, no user and no password."""
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return "its certificate is not trusted: say ?ssl_ca_certs=FILE in the url"
+        return OTHER_NAME if "is not valid for" in str(error) else NOT_TRUSTED
     if "No connection available" in str(error) or isinstance(error, library.MaxConnectionsError):
         return "all connections of this process are in use"
     if isinstance(error, library.ResponseError) and not isinstance(error, library.NoPermissionError):
         return f"it answers with an error ({find_code(error)})"
-    found = [words for kind, words in CONNECTING.items() if isinstance(error, kind)]
+    found = [words for one in (error, error.__context__) for kind, words in CONNECTING.items() if isinstance(one, kind)]
     return found[0] if found else "see whether it runs, and what the url says"

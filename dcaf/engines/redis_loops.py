@@ -29,7 +29,8 @@ with extra("dcaf.engines.redis", "dcaf[redis]"):
     from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 
 MOST_AT_ONCE: Final = 256
-"""How many commands are one pipeline at most."""
+MOST_BYTES: Final = 2**20
+"""How many commands, and about how many bytes, are one pipeline at most. Its replies are read when all of it is sent."""
 
 
 class Loop:
@@ -48,13 +49,17 @@ class Loop:
         self._lanes: dict[Node, Lane] = {}
         self._finding: asyncio.Task[DcafError | None] | None = None
 
-    async def ask(self, requests: Sequence[Request]) -> list[Any]:
+    async def ask(self, requests: Sequence[Request], end: float | None = None) -> list[Any]:
         """The replies to requests, in their order.
+
+        Args:
+            requests: The requests.
+            end: When this must have ended, by the loop's clock; None for the engine's time from now on.
 
         Raises:
             EngineError, CommitUnknownError, ConfigurationError: One of them could not be done.
         """
-        end = asyncio.get_running_loop().time() + self._settings.timeout_s
+        end = asyncio.get_running_loop().time() + self._settings.timeout_s if end is None else end
         if len(requests) == 1:
             return [await self._ask(requests[0], end)]
         tasks = [asyncio.ensure_future(self._ask(request, end)) for request in requests]
@@ -224,7 +229,7 @@ class Lane:
         await self._end()
 
     async def _send(self) -> None:
-        self._begun = [self._waiting.popleft() for _ in range(min(MOST_AT_ONCE, len(self._waiting)))]
+        self._begun = self._take()
         try:
             async with asyncio.timeout(self._settings.timeout_s):
                 await self._connect()
@@ -240,6 +245,15 @@ class Lane:
             await self._drop()
             self._fail(build_unreached(error))
         return None
+
+    def _take(self) -> list[_Call]:
+        """What waits and fits into one pipeline; one command at least."""
+        taken = [self._waiting.popleft()]
+        size = taken[0].request.size
+        while self._waiting and len(taken) < MOST_AT_ONCE and size + self._waiting[0].request.size <= MOST_BYTES:
+            taken.append(self._waiting.popleft())
+            size += taken[-1].request.size
+        return taken
 
     async def _connect(self) -> None:
         if self._connection is None:

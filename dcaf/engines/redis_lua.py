@@ -4,7 +4,12 @@
 (b'1', b'dcaf:{0}:hits:home', b'1', b';')
 
 One script for every transaction, which is data to it: so it is loaded once, and no value is ever a part of its text. It reads and
-works out everything first and writes last, because what a script has written before an error stays.
+works out everything first and writes last, because what a script has written before an error stays. And it writes in an order that
+does no harm where it ends early: what comes into the sorted sets, the rows, what leaves the sets. A member without a row is dropped
+later; a row without its member would never be found.
+
+A cluster that moves rows to another server refuses a key that is not here, in the midst of a script, too. So no key is gone while
+there is more to do with it.
 
 What a reader gets wrong: numbers in Lua are floating, and exact to 53 bits only. So integers stay decimal text, in the rows as in
 the script, which compares and adds them digit by digit where it must.
@@ -51,11 +56,12 @@ local function read(key)
   if #flat == 0 then return false, false, false end
   local row = {}
   for at = 1, #flat, 2 do row[flat[at]] = flat[at + 1] end
-  if row.expires and at_most(row.expires, now) then return false, false, true end
-  return flat, row, true
+  if row.expires and at_most(row.expires, now) then return false, false, row end
+  return flat, row, row
 end
 """
-"""What the scripts share: integers as decimal text, the clock, and a row: as it was found, as a table, and whether its key is."""
+"""What the scripts share: integers as decimal text, the clock, and a row: as it was found, as a table, and what its key still has,
+also where it has expired."""
 
 TRANSACT: Final = (
     NUMBERS
@@ -64,8 +70,8 @@ local cursor = 0
 local function take() cursor = cursor + 1; return ARGV[cursor] end
 local count = tonumber(take())
 
-local flats, rows, remains = {}, {}, {}
-for at = 1, count do flats[at], rows[at], remains[at] = read(KEYS[at]) end
+local flats, rows, stored = {}, {}, {}
+for at = 1, count do flats[at], rows[at], stored[at] = read(KEYS[at]) end
 
 local stack, token = {}, take()
 while token ~= ';' do
@@ -89,65 +95,70 @@ while token ~= ';' do
 end
 if stack[1] == false then return {0, now, flats} end
 
+local entering, leaving = {}, {}
+local function note(sets, at, ...)
+  local items = sets[at] or {}
+  sets[at] = items
+  for _, item in ipairs({...}) do items[#items + 1] = item end
+end
+local function note_index(at, key, was, is, held, holds)
+  if was ~= is then
+    if is then note(entering, at, 0, key) else note(leaving, at, key) end
+  end
+  if held ~= holds then
+    if held then note(leaving, at + 1, struct.pack('>I4', #held) .. held .. key) end
+    if holds then note(entering, at + 1, 0, struct.pack('>I4', #holds) .. holds .. key) end
+  end
+end
+
 local plans = {}
 token = take()
 while token do
   local at = tonumber(take())
-  local row = rows[at] or {}
-  local plan = {at = at, is_new = not rows[at], keeps = token == 'P', set = {}, drop = {}, ends = row.expires}
-  plan.index = tonumber(take())
-  if plan.index > 0 then
-    plan.column, plan.key = take(), take()
-    plan.held = row[plan.column]
-    plan.holds = plan.held
-  end
+  local row, old = rows[at] or {}, stored[at] or {}
+  local plan = {key = KEYS[at], keeps = token == 'P', set = {}, drop = {}, old = old, ends = row.expires}
+  local given, index, column, key = {}, tonumber(take())
+  if index > 0 then column, key = take(), take() end
+  local holds = column and row[column]
   for _ = 1, plan.keeps and tonumber(take()) or 0 do
-    local column, kind, value = take(), take(), take()
+    local name, kind, value = take(), take(), take()
     if kind == 'n' or kind == '+' then
-      value = add(kind == 'n' and now or row[column] or '0', value)
+      value = add(kind == 'n' and now or row[name] or '0', value)
       if not fits(value) then return {2, now} end
     end
-    if kind == '-' then value = nil; plan.drop[#plan.drop + 1] = column
-    else plan.set[#plan.set + 1] = column; plan.set[#plan.set + 1] = value end
-    if column == 'expires' then plan.ends = value end
-    if column == plan.column then plan.holds = value end
+    if kind == '-' then value = nil else plan.set[#plan.set + 1] = name; plan.set[#plan.set + 1] = value end
+    given[name] = value or false
+    if name == 'expires' then plan.ends = value end
+    if name == column then holds = value end
   end
   if plan.ends and at_most(plan.ends, now) then plan.keeps = false end
-  if not plan.keeps then plan.holds = nil end
-  plan.enters = plan.is_new == plan.keeps
-  if plan.index > 0 and (plan.enters or plan.held ~= plan.holds) then -- what fails later fails now
-    call('ZCARD', KEYS[plan.index])
-    call('ZCARD', KEYS[plan.index + 1])
+  if plan.keeps and not rows[at] then plan.set[#plan.set + 1] = '.'; plan.set[#plan.set + 1] = '1'; given['.'] = true end
+  for name in pairs(old) do
+    if given[name] == false or not (rows[at] or given[name]) then plan.drop[#plan.drop + 1] = name end
   end
-  plan.before = row.expires
+  if index > 0 then note_index(index, key, rows[at] and true, plan.keeps, row[column], plan.keeps and holds or nil) end
   plans[#plans + 1] = plan
   token = take()
+end
+for _, sets in ipairs({entering, leaving}) do
+  for at in pairs(sets) do call('ZCARD', KEYS[at]) end -- what fails later fails now
 end
 
 local function call_in_parts(command, key, items)
   for at = 1, #items, 1000 do call(command, key, unpack(items, at, math.min(at + 999, #items))) end
 end
+for at, items in pairs(entering) do call_in_parts('ZADD', KEYS[at], items) end
 for _, plan in ipairs(plans) do
-  local key = KEYS[plan.at]
-  if remains[plan.at] and (plan.is_new or not plan.keeps) then call('DEL', key) end
   if plan.keeps then
-    if plan.is_new then plan.set[#plan.set + 1] = '.'; plan.set[#plan.set + 1] = '1' end
-    call_in_parts('HSET', key, plan.set)
-    if not plan.is_new then call_in_parts('HDEL', key, plan.drop) end
-    if plan.ends ~= plan.before then
-      if plan.ends and at_most(plan.ends, '253402300799999') then call('PEXPIREAT', key, plan.ends)
-      elseif plan.before then call('PERSIST', key) end
+    call_in_parts('HSET', plan.key, plan.set)
+    call_in_parts('HDEL', plan.key, plan.drop)
+    if plan.ends ~= plan.old.expires then
+      if plan.ends and at_most(plan.ends, '253402300799999') then call('PEXPIREAT', plan.key, plan.ends)
+      elseif plan.old.expires then call('PERSIST', plan.key) end
     end
-  end
-  if plan.index > 0 then
-    local by_key, by_value = KEYS[plan.index], KEYS[plan.index + 1]
-    if plan.held ~= plan.holds then
-      if plan.held then call('ZREM', by_value, struct.pack('>I4', #plan.held) .. plan.held .. plan.key) end
-      if plan.holds then call('ZADD', by_value, 0, struct.pack('>I4', #plan.holds) .. plan.holds .. plan.key) end
-    end
-    if plan.enters then call(plan.keeps and 'ZADD' or 'ZREM', by_key, unpack(plan.keeps and {0, plan.key} or {plan.key})) end
-  end
+  elseif next(plan.old) then call('DEL', plan.key) end
 end
+for at, items in pairs(leaving) do call_in_parts('ZREM', KEYS[at], items) end
 return {1, now, flats}
 """
 )
@@ -158,32 +169,35 @@ hold, a number does not fit), the clock, and the rows, each as its fields and va
 FIND: Final = (
     NUMBERS
     + r"""
-local low, high, skipped, column, value, most = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5], tonumber(ARGV[6])
-local function find(set)
-  local found, low, before = {}, low, string.gsub(set, '=%a+$', ':')
-  while #found < most do
-    local members = call('ZRANGEBYLEX', set, '(' .. low, high, 'LIMIT', 0, 100)
+local high, skipped, column, value, most = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], tonumber(ARGV[5])
+local left = 1000
+local function find(set, low)
+  local found, stale, before = {}, {}, string.gsub(set, '=%a+$', ':')
+  while low and #found < most and left > 0 do
+    local size = math.min(most - #found, left)
+    local members = call('ZRANGEBYLEX', set, '(' .. low, high, 'LIMIT', 0, size)
     for _, member in ipairs(members) do
       local key = string.sub(member, skipped + 1)
       local flat, row = read(before .. key)
-      if row and (column == '' or row[column] == value) then
-        found[#found + 1] = {key, flat}
-        if #found == most then break end
-      end
+      if row and (column == '' or row[column] == value) then found[#found + 1] = {key, flat} else stale[#stale + 1] = member end
     end
-    if #members < 100 then break end
-    low = members[100]
+    left = left - #members
+    low = #members == size and members[size]
   end
-  return found
+  left = left - 1
+  if #stale > 0 then redis.pcall('ZREM', set, unpack(stale)) end
+  return {low, found}
 end
 local pages = {}
-for at, set in ipairs(KEYS) do pages[at] = find(set) end
+for at, set in ipairs(KEYS) do pages[at] = find(set, ARGV[5 + at]) end
 return pages
 """
 )
-"""Takes sorted sets; a member after which to begin in each, one at which to end (or +), how much of a member stands before the key,
-a column and the value that it must have (or nothing), and a limit. Says a page of each, of keys and rows. The keys of rows are not
-named beforehand: all have the tag of their sorted set, and so its place."""
+"""Takes sorted sets; a member at which to end in each (or +), how much of a member stands before the key, a column and the value
+that it must have (or nothing), a limit; and for each set a member after which to begin. Says for each up to which member it has
+looked, nothing where that was the last, and a page of keys and rows. It stops after a thousand members, so that nobody waits long,
+and drops those that stand for no row. The keys of rows are not named beforehand: all have the tag of their sorted set, and so its
+place."""
 
 SWEEP: Final = (
     NUMBERS
@@ -195,8 +209,8 @@ local function sweep(set, low, is_by_value)
   for _, member in ipairs(members) do
     if is_by_value then size = 4 + struct.unpack('>I4', member) end
     local key = before .. string.sub(member, size + 1)
-    local _, row, is_there = read(key)
-    if is_there and not row then call('DEL', key) end
+    local _, row, stored = read(key)
+    if stored and not row then call('DEL', key) end
     if not row or (is_by_value and row[ARGV[3]] ~= string.sub(member, 5, size)) then over[#over + 1] = member end
   end
   if #over > 0 then call('ZREM', set, unpack(over)) end

@@ -13,6 +13,7 @@ of values with keys.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -41,6 +42,9 @@ from dcaf.engines.transactions import (
 LONGEST_KEY: Final = b"\xff" * 257
 """Comes after each key."""
 
+TAG: Final = re.compile(rb"[0-9]{1,5}")
+"""The partition in a key."""
+
 
 class Keys:
     """Where things stand in Redis, and a transaction as a script takes it.
@@ -66,18 +70,17 @@ class Keys:
         rows = self.find_rows(partition, table)[:-1]
         return rows + b"=keys", rows + b"=values"
 
-    def find_probe(self, partition: int) -> bytes:
-        """A key that a look writes."""
-        return b"%b:{%d}=probe" % (self._prefix, partition)
-
     def build_pattern(self, table: Table) -> bytes:
         """What the keys of all rows of a table match."""
         return b"%b:{*}:%b:*" % (self._prefix, table.name.encode())
 
-    def take_apart(self, key: bytes) -> tuple[int, bytes]:
-        """The partition and the key of a row, of its key in Redis."""
-        partition, _, rest = key[len(self._prefix) + 2 :].partition(b"}:")
-        return int(partition), rest.partition(b":")[2]
+    def take_apart(self, table: Table, key: bytes) -> tuple[int, bytes] | None:
+        """The partition and the key of a row, of its key in Redis; None where that is of somebody else."""
+        tag = key[len(self._prefix) + 2 :].partition(b"}")[0]
+        if not TAG.fullmatch(tag):
+            return None
+        before = self.find_rows(int(tag), table)
+        return (int(tag), key[len(before) :]) if key.startswith(before) else None
 
     def encode(self, transaction: Transaction) -> tuple[list[bytes], list[bytes]]:
         """The keys and the arguments of the script for a transaction."""
@@ -111,15 +114,22 @@ def decode_outcome(transaction: Transaction, reply: Any) -> Outcome:
 
 
 def decode_row(table: Table, flat: Sequence[bytes] | None) -> Row | None:
-    """A row of its fields and values in turn; None where there is none."""
+    """A row of its fields and values in turn; None where there is none.
+
+    Raises:
+        EngineError: It is none of this engine's.
+    """
     if not flat:
         return None
     row: dict[str, Value] = dict.fromkeys(table.columns)
-    for field, value in zip(flat[::2], flat[1::2], strict=True):
-        name = field.decode()
-        kind = table.columns.get(name)  # a column of a newer release is none
-        if kind is not None:
-            row[name] = int(value) if kind is int else value
+    try:
+        for field, value in zip(flat[::2], flat[1::2], strict=True):
+            name = field.decode()
+            kind = table.columns.get(name)  # a column of a newer release is none
+            if kind is not None:
+                row[name] = int(value) if kind is int else value
+    except ValueError:
+        raise EngineError(f"A row of {table.name} holds something else: another program uses the same prefix.") from None
     return row
 
 

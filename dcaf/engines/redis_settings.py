@@ -15,40 +15,74 @@ by name, which is better than a check that is skipped in silence.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
-from dcaf.core.errors import ConfigurationError
+from dcaf.core.errors import ConfigurationError, EngineError
 from dcaf.core.importing import extra
 from dcaf.engines.base import Durability
+from dcaf.engines.redis_errors import REASONS
 
 with extra("dcaf.engines.redis", "dcaf[redis]"):
+    from redis.asyncio.connection import Connection as AsyncConnection
     from redis.asyncio.connection import parse_url as parse_async_url
-    from redis.connection import parse_url
+    from redis.connection import Connection, parse_url
+    from redis.exceptions import RedisError
 
 SCHEMES: Final = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster")
 PORT: Final = 6379
 OLDEST: Final = (6, 2)
 
 NAMES: Final = ("appendonly", "appendfsync", "maxmemory-policy")
-"""The settings that decide what survives, and for which an operator may vouch."""
+"""What an operator may vouch for."""
 
-LOOKS: Final = ((b"INFO",), (b"CONFIG", b"GET", b"append*"), (b"CONFIG", b"GET", b"maxmemory*"))
+LOOKS: Final = ((b"INFO",), (b"CONFIG", b"GET", b"*append*"), (b"CONFIG", b"GET", b"maxmemory*"))
 """What a new connection asks first. The second and the third may be forbidden; Redis 6.2 takes one pattern at a time."""
 
-KEPT: Final[Mapping[str, Mapping[Durability, Sequence[str]]]] = {
-    "appendonly": {"acknowledged": ("yes",), "relaxed": ("yes",)},
-    "appendfsync": {"acknowledged": ("always",), "relaxed": ("always", "everysec")},
-    "maxmemory-policy": {"acknowledged": ("noeviction",), "relaxed": ("noeviction",)},
-}
-"""Setting -> durability -> the values that keep it."""
 
-LOSSES: Final[Mapping[str, str]] = {
-    "appendonly": "loses what it has acknowledged",
-    "appendfsync": "loses what it has acknowledged when the power goes",
-    "maxmemory-policy": "drops rows when its memory is full: a log-out or a use that was dropped never happened",
-}
+class Kept(NamedTuple):
+    """A setting that decides what survives.
+
+    Attributes:
+        name: Its name in Redis.
+        vouch: The name by which an operator vouches for it.
+        good: The values that keep what was acknowledged.
+        relaxed: The values that are enough where a power cut may take the last second.
+        loss: What happens with another value.
+    """
+
+    name: str
+    vouch: str
+    good: Sequence[str]
+    relaxed: Sequence[str]
+    loss: str
+
+
+KEPT: Final = (
+    Kept("appendonly", "appendonly", ["yes"], ["yes"], "loses what it has acknowledged"),
+    Kept("appendfsync", "appendfsync", ["always"], ["always", "everysec"], "loses what it has acknowledged when the power goes"),
+    Kept(
+        "no-appendfsync-on-rewrite",
+        "appendfsync",
+        ["no"],
+        ["no"],
+        "loses what it has acknowledged when the power goes while it rewrites its log",
+    ),
+    Kept(
+        "maxmemory-policy",
+        "maxmemory-policy",
+        ["noeviction"],
+        ["noeviction"],
+        "drops rows when its memory is full: a log-out or a use that was dropped never happened",
+    ),
+)
+
+DATABASE: Final = re.compile(r"/?[0-9]*/?")
+"""The path of a url, but for that of a socket."""
+
+FAILOVER: Final = "loses what the new server has not got yet, though it was acknowledged"
 
 
 class Settings:
@@ -60,8 +94,10 @@ class Settings:
         durability: What must survive of an acknowledged write.
         vouched: Settings for which the operator vouches.
         prefix: Stands before each key.
+        has_sentinel: Whether Sentinels are asked for the server.
 
     Attributes:
+        has_failover: Whether another server may take the place of one that is lost.
         url: Where the rows are, without a user, a password and parameters.
         is_cluster: Whether the rows are spread over several servers.
         seeds: Host and port of each server that the url names.
@@ -79,10 +115,12 @@ class Settings:
         durability: Durability = "acknowledged",
         vouched: Collection[str] = (),
         prefix: str = "dcaf",
+        has_sentinel: bool = False,
     ) -> None:
         scheme, hosts, rest, named = _take_apart(url)
         self.url: str = f"{scheme}://{','.join(hosts)}{rest.partition('?')[0]}"
         self.is_cluster: bool = scheme.endswith("+cluster")
+        self.has_failover: bool = self.is_cluster or has_sentinel
         self.timeout_s: float = timeout_s
         self.durability: Durability = durability
         self.prefix: str = prefix
@@ -90,7 +128,8 @@ class Settings:
         self.seeds: list[tuple[str, int]] = [] if scheme == "unix" else [_split_host(host) for host in hosts]
         self.service: str = self.seeds[0][0] if self.seeds else ""
         self._plain = _build_plain(url, scheme, hosts, rest)
-        self.build_arguments(is_async=False)
+        _try_arguments(self.build_arguments(is_async=False), Connection)
+        _try_arguments(self.build_arguments(is_async=True), AsyncConnection)
 
     def build_arguments(self, *, is_async: bool) -> dict[str, Any]:
         """The arguments of a connection of the client library, with the connection's class among them.
@@ -114,9 +153,10 @@ class Settings:
 
         Raises:
             ConfigurationError: It is too old, is not what the url says, or a setting is not as it must be.
+            EngineError: It is a replica. A failover may be under way, and end that.
         """
-        version = tuple(int(part) for part in found.get("redis_version", "6.2").split(".")[:2])
-        if version < OLDEST:
+        version = tuple(map(int, re.findall(r"\d+", found.get("redis_version", ""))[:2]))
+        if version and version < OLDEST:
             raise ConfigurationError(f"Redis {found['redis_version']} is too old: the engine needs 6.2 or newer, or Valkey.")
         if "cluster_enabled" in found and (found["cluster_enabled"] == "1") is not self.is_cluster:
             raise ConfigurationError(
@@ -124,29 +164,32 @@ class Settings:
                 if self.is_cluster
                 else "The server is part of a cluster: write redis+cluster:// (or rediss+cluster://) instead of redis://."
             )
-        for name in NAMES:
-            if name not in self.vouched:
-                self._judge_setting(name, found)
+        if not self.is_cluster and found.get("role") == "slave":
+            raise EngineError(f"Nothing was written: {REASONS['READONLY']}.")
+        for kept in KEPT:
+            if kept.vouch not in self.vouched:
+                self._judge_setting(kept, found)
 
-    def _judge_setting(self, name: str, found: Mapping[str, str]) -> None:
-        if name == "maxmemory-policy" and found.get("maxmemory") == "0":
+    def _judge_setting(self, kept: Kept, found: Mapping[str, str]) -> None:
+        if kept.name == "maxmemory-policy" and found.get("maxmemory") == "0":
             return
-        good = KEPT[name][self.durability]
-        value = found.get(name)
+        good = kept.good if self.durability == "acknowledged" else kept.relaxed
+        value = found.get(kept.name)
         if value in good:
             return
+        vouch = f'vouched=("{kept.vouch}",)'
         if value is None:
             raise ConfigurationError(
-                f"Redis does not let its setting {name} be read. See to it that it is {' or '.join(good)}, and vouch for it: "
-                f'vouched=("{name}",), or ?vouch={name} in the url. Or let the user of the url run INFO and CONFIG GET.'
+                f"Redis does not let its setting {kept.name} be read. See to it that it is {' or '.join(good)}, and vouch for it: "
+                f"{vouch}, or ?vouch={kept.vouch} in the url. Or let the user of the url run INFO and CONFIG GET."
             )
         ways = [
-            f"set {name} {good[0]}",
-            f'vouch for it where the server keeps rows in another way (vouched=("{name}",), ?vouch={name})',
+            f"set {kept.name} {good[0]}",
+            f"vouch for it where the server keeps rows in another way ({vouch}, ?vouch={kept.vouch})",
         ]
-        if self.durability == "acknowledged" and value in KEPT[name]["relaxed"]:
+        if value in kept.relaxed:
             ways.insert(1, 'say durability="relaxed" where that may be lost')
-        raise ConfigurationError(f"Redis has {name} {value}, and so {LOSSES[name]}: {', or '.join(ways)}.")
+        raise ConfigurationError(f"Redis has {kept.name} {value}, and so {kept.loss}: {', or '.join(ways)}.")
 
 
 def read_settings(replies: Sequence[object]) -> dict[str, str]:
@@ -156,7 +199,7 @@ def read_settings(replies: Sequence[object]) -> dict[str, str]:
     if isinstance(information, bytes):
         lines = information.decode(errors="replace").splitlines()
         found = dict(line.split(":", 1) for line in lines if ":" in line and line[0] != "#")
-        found["appendonly"] = "yes" if found.get("aof_enabled") == "1" else "no"
+        found["appendonly"] = {"1": "yes", "0": "no"}.get(found.get("aof_enabled", ""), "")
         found["maxmemory-policy"] = found.get("maxmemory_policy", "")
     for reply in configurations:
         if isinstance(reply, list | tuple):
@@ -167,9 +210,24 @@ def read_settings(replies: Sequence[object]) -> dict[str, str]:
 
 def describe_settings(found: Mapping[str, str], settings: Settings) -> dict[str, str]:
     """What an operator wants to know of a server; no password."""
-    names = ("redis_version", "valkey_version", "role", "connected_slaves", "maxmemory", *NAMES)
+    names = ("redis_version", "valkey_version", "role", "connected_slaves", "maxmemory", *(kept.name for kept in KEPT))
     known = {name: found[name] for name in names if name in found}
+    if settings.has_failover or found.get("connected_slaves", "0") != "0":
+        known["failover"] = FAILOVER
     return {"url": settings.url, **known, "vouched": ", ".join(sorted(settings.vouched)) or "nothing"}
+
+
+def _try_arguments(arguments: dict[str, Any], kind: Any) -> None:
+    """Make a connection that is never connected, to see whether it takes what the url says."""
+    others = {name: value for name, value in arguments.items() if name != "connection_class"}
+    try:
+        arguments.get("connection_class", kind)(**others)
+    except (TypeError, ValueError, RedisError):  # their texts may have a part of a password
+        raise ConfigurationError(
+            "The url of Redis has something behind its ? that a connection does not take: that is vouch, and the arguments of "
+            "redis.Connection (redis://) or redis.SSLConnection (rediss://), such as ssl_ca_certs. How long a call takes, and how "
+            "many connections there are, is said with timeout= and most_connections= of RedisEngine."
+        ) from None
 
 
 def _take_apart(url: str) -> tuple[str, list[str], str, list[str]]:
@@ -185,9 +243,15 @@ def _take_apart(url: str) -> tuple[str, list[str], str, list[str]]:
     hosts = parts.netloc.rpartition("@")[2].split(",")
     if len(hosts) > 1 and not scheme.endswith("+cluster"):
         raise ConfigurationError("Only the url of a cluster names several hosts: redis+cluster://one:6379,two:6379.")
+    pairs = parse_qsl(parts.query, keep_blank_values=True)
+    is_path = scheme == "unix" or DATABASE.fullmatch(parts.path)
+    if not is_path or any("@" in text for text in (parts.path, *(name for name, _ in pairs))):
+        raise ConfigurationError(
+            "The url of Redis has more behind its host than the number of a database: redis://host:6379/0. Write a password, and "
+            "the path of a socket, with percent-encoding: %2F for /, %40 for @."
+        )
     if parts.fragment:
         raise ConfigurationError("The url of Redis has a #: write it as %23 where it belongs to a password.")
-    pairs = parse_qsl(parts.query, keep_blank_values=True)
     named = [name for key, value in pairs if key == "vouch" for name in value.split(",")]
     rest = urlunsplit(("", "", parts.path, urlencode([pair for pair in pairs if pair[0] != "vouch"], quote_via=quote), ""))
     return scheme, hosts, rest, named

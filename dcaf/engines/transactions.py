@@ -54,8 +54,8 @@ class Table:
         large: Whether its rows have kilobytes, so that an engine keeps them where they are in nobody's way.
 
     Raises:
-        ConfigurationError: A name is none, a column has another type, the indexed column is no column of bytes, or ``large`` is
-            neither True nor False.
+        ConfigurationError: A name is none, a column has another type, ``expires`` is no column of integers, the indexed column is
+            no column of bytes, or ``large`` is neither True nor False.
     """
 
     name: str
@@ -74,6 +74,8 @@ class Table:
             raise ConfigurationError("A table and its columns have names of small letters, digits and underscores; `key` is taken.")
         if not all(kind is int or kind is bytes for kind in columns.values()):
             raise ConfigurationError(f"The columns of {self.name} are int or bytes.")
+        if columns.get(EXPIRES, int) is not int:
+            raise ConfigurationError(f"The column {EXPIRES} of {self.name} is int: a moment in milliseconds since the epoch.")
         if self.indexed is not None and not (isinstance(self.indexed, str) and columns.get(self.indexed) is bytes):
             raise ConfigurationError(f"indexed= of {self.name} names one of its columns of bytes.")
         require_bool(f"large= of {self.name}", self.large)

@@ -14,8 +14,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib.util import find_spec
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
@@ -202,10 +204,12 @@ class Wire:
 
     Args:
         port: Of the server.
+        pause_s: Seconds that it waits before it passes on what was sent, 64 KiB at most: so a wire is slow.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, pause_s: float = 0.0) -> None:
         self.round_trips = 0
+        self._pause_s = pause_s
         self._server_port = port
         self._was_answered = True
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -236,6 +240,8 @@ class Wire:
                 if is_request and self._was_answered:
                     self.round_trips += 1
                 self._was_answered = not is_request
+                if is_request and self._pause_s:
+                    time.sleep(self._pause_s)
                 target.sendall(data)
         with contextlib.suppress(OSError):
             target.shutdown(socket.SHUT_WR)
@@ -256,3 +262,23 @@ def monitoring(server: RedisServer) -> Iterator[list[tuple[str, str]]]:
             if b"the-end" in line:
                 return
             found.append((who.decode(), what.decode()))
+
+
+def make_certificate(folder: Path) -> None:
+    """A key, and a certificate for 127.0.0.1 that is its own authority."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "redis")])
+    now = datetime.now(UTC)
+    built = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    built = built.serial_number(x509.random_serial_number()).not_valid_before(now).not_valid_after(now + timedelta(days=1))
+    built = built.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+    built = built.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    certificate = built.sign(key, hashes.SHA256())
+    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    encoding = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "key.pem").write_bytes(key.private_bytes(*encoding))

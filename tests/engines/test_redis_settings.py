@@ -300,7 +300,7 @@ def test_a_wrong_argument_is_told_without_a_password(url: Any, settings: dict[st
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
-        ("redis://app:hunter2@cache:6380/3?vouch=appendfsync&ssl_password=hunter2", "redis://cache:6380/3"),
+        ("rediss://app:hunter2@cache:6380/3?vouch=appendfsync&ssl_password=hunter2", "rediss://cache:6380/3"),
         ("rediss+cluster://:hunter2@one:1,two/", "rediss+cluster://one:1,two/"),
         ("unix://app:hunter2@/run/redis.sock?db=2&password=hunter2", "unix:///run/redis.sock"),
         ("redis://:p%2Fhunter2%40@cache", "redis://cache"),
