@@ -17,6 +17,7 @@ with extra("dcaf.engines.redis", "dcaf[redis]"):
     from redis import exceptions as library
 
 CLOSED: Final = "The engine is closed."
+ENDED: Final = "The event loop has ended. Nothing was written."
 BUSY: Final = "Redis was busy for {:g} s, or could not be reached. Nothing was written."
 UNKNOWN: Final = "Redis has not answered, and nobody can tell whether it has written."
 SLOW: Final = "Redis has not answered for {:g} s."

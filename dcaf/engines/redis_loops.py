@@ -14,14 +14,15 @@ import contextvars
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
-from dcaf.core.errors import CommitUnknownError, DcafError, EngineError
+from dcaf.core.errors import CommitUnknownError, ConfigurationError, DcafError, EngineError
 from dcaf.core.importing import extra
 from dcaf.engines import redis_wire as wire
 from dcaf.engines.redis_calls import Node, Request
-from dcaf.engines.redis_cluster import LAST_TRY, SLOTS, Places, list_seeds
-from dcaf.engines.redis_errors import BUSY, CLOSED, SLOW, UNKNOWN, build_error, build_unreached
+from dcaf.engines.redis_cluster import LAST_TRY, SLOTS, Places
+from dcaf.engines.redis_errors import BUSY, CLOSED, ENDED, SLOW, UNKNOWN, build_error, build_unreached
 from dcaf.engines.redis_settings import LOOKS, Settings
 
 with extra("dcaf.engines.redis", "dcaf[redis]"):
@@ -46,15 +47,17 @@ class Loop:
         self._places = places
         self._sentinel = None if sentinel is None else build_sentinel(sentinel, settings)
         self._lanes: dict[Node, Lane] = {}
-        self._finding = asyncio.Lock()
+        self._finding: asyncio.Task[DcafError | None] | None = None
 
     async def ask(self, requests: Sequence[Request]) -> list[Any]:
-        """The replies to requests, in their order.
+        """The replies to requests, in their order. Where there is none, find out where partitions are.
 
         Raises:
             EngineError, CommitUnknownError, ConfigurationError: One of them could not be done.
         """
         end = asyncio.get_running_loop().time() + self._settings.timeout_s
+        if not requests:
+            await self._find(None, end)
         if len(requests) == 1:
             return [await self._ask(requests[0], end)]
         tasks = [asyncio.ensure_future(self._ask(request, end)) for request in requests]
@@ -63,18 +66,6 @@ class Loop:
         finally:
             for task in tasks:
                 task.cancel()
-
-    async def find_places(self) -> Places:
-        """Where partitions are.
-
-        Raises:
-            EngineError: No server says it.
-        """
-        if not self._places.is_known:
-            async with self._finding:
-                if not self._places.is_known:
-                    await self._find()
-        return self._places
 
     async def close(self) -> None:
         """Finish what waits, and close the connections."""
@@ -86,16 +77,14 @@ class Loop:
             lane.stop()
 
     async def _ask(self, request: Request, end: float) -> Any:
-        loop = asyncio.get_running_loop()
+        loop, places = asyncio.get_running_loop(), self._places
         while True:
-            places = self._places if self._places.is_known else await self.find_places()
-            node = request.node or places.find(request.partition)
-            lane = self._find_lane(node)
+            await self._find(request, end)
+            node = places.find(request)
             try:
-                reply = await lane.run(request, end - loop.time())
+                reply = await self._find_lane(node).run(request, end)
             except EngineError:
-                if lane.is_lost:
-                    places.forget()
+                places.suspect(node)
                 raise
             if not isinstance(reply, Exception) or request.may_fail:
                 return reply
@@ -104,25 +93,43 @@ class Loop:
                 raise build_error(reply, writes=False)
             await asyncio.sleep(pause_s)
 
-    async def _find(self) -> None:
-        failed: DcafError | None = None
-        for node in list_seeds(self._settings.seeds, self._lanes):
-            try:
-                reply = await self._find_lane(node).run(Request(SLOTS, node=node), self._settings.timeout_s)
-            except EngineError as error:
-                failed = error
-                continue
-            if isinstance(reply, Exception):
-                failed = build_error(reply, writes=False)
-                continue
-            self._places.take_in(reply, node)
+    async def _find(self, request: Request | None, end: float) -> None:
+        """Find out where a request goes. All who want to know it wait for the same task, each for its own time."""
+        if self._places.knows(request):
             return
-        assert failed is not None
-        raise failed
+        loop = asyncio.get_running_loop()
+        if self._finding is None or self._finding.done():
+            self._finding = loop.create_task(self._ask_all(), context=contextvars.Context())
+        finding = self._finding
+        await asyncio.wait([finding], timeout=end - loop.time())
+        if not finding.done():
+            raise EngineError(BUSY.format(self._settings.timeout_s))
+        failed = EngineError(ENDED) if finding.cancelled() else finding.result()
+        if failed is not None:
+            raise type(failed)(*failed.args)
+
+    async def _ask_all(self) -> DcafError | None:
+        """Ask one server after the other where partitions are, until one says it. Each has half of the time that is left."""
+        loop, failed = asyncio.get_running_loop(), None
+        end = loop.time() + self._settings.timeout_s
+        for node in self._places.list_candidates(self._settings.seeds):
+            try:
+                async with asyncio.timeout((end - loop.time()) / 2):
+                    self._places.take_in(await _ask_once(node, self._settings), node)
+            except (*wire.LOST, EngineError) as error:
+                self._places.suspect(node)
+                failed = build_unreached(error)
+            except ConfigurationError as error:
+                return error
+            else:
+                return None
+        return failed
 
     def _find_lane(self, node: Node) -> Lane:
         lane = self._lanes.get(node)
         if lane is None:
+            for departed in self._places.list_departed(self._lanes):
+                self._lanes.pop(departed).stop()
             lane = self._lanes[node] = Lane(self._settings, node, self._sentinel)
         return lane
 
@@ -136,7 +143,6 @@ class Lane:
         sentinel: What finds it; None for none.
 
     Attributes:
-        is_lost: Whether the last connection could not be made.
         pipelines: How many were sent.
     """
 
@@ -149,15 +155,18 @@ class Lane:
         self._is_closed = False
         self._task: asyncio.Task[None] | None = None
         self._connection: Any = None
-        self.is_lost: bool = False
         self.pipelines: int = 0
-        arguments = wire.build_pool_arguments(settings, node, sentinel, self._prepare, is_async=True)
+        arguments = wire.build_pool_arguments(settings, node, sentinel, partial(_look, settings), is_async=True)
         kind: Any = ConnectionPool if sentinel is None else SentinelConnectionPool
         of_sentinel = () if sentinel is None else (settings.service, sentinel)
         self._pool: Any = kind(*of_sentinel, **(arguments if sentinel is None else wire.drop_class(arguments)))
 
-    async def run(self, request: Request, timeout_s: float) -> Any:
+    async def run(self, request: Request, end: float) -> Any:
         """The reply to a request, or the error that is its reply.
+
+        Args:
+            request: The request.
+            end: When this must have ended, by the clock of the loop. After it nothing is sent.
 
         Raises:
             EngineError: It was not done.
@@ -166,12 +175,12 @@ class Lane:
         if self._is_closed:
             raise EngineError(CLOSED)
         loop = asyncio.get_running_loop()
-        call = _Call(request, loop.create_future())
+        call = _Call(request, loop.create_future(), end)
         self._waiting.append(call)
         if self._task is None or self._task.done():
             self._task = loop.create_task(self._serve(), context=contextvars.Context())
         self._wake.set()
-        timer = loop.call_later(max(0.0, timeout_s), self._expire, call)
+        timer = loop.call_at(end, self._expire, call)
         try:
             return await call.future
         finally:
@@ -201,7 +210,7 @@ class Lane:
         except BaseException:
             self._begun += self._waiting
             self._waiting.clear()
-            self._fail(EngineError("The event loop has ended. Nothing was written."))
+            self._fail(EngineError(ENDED))
             await self._end()
             raise
         await self._end()
@@ -212,13 +221,11 @@ class Lane:
             async with asyncio.timeout(self._settings.timeout_s):
                 await self._connect()
         except (*wire.LOST, DcafError) as error:
-            self.is_lost = True
             await self._drop()
             return self._fail(build_unreached(error))
-        self.is_lost = False
         try:
             async with asyncio.timeout(self._settings.timeout_s):
-                await self._exchange([call for call in self._begun if not call.future.done()])
+                await self._exchange(_list_wanted(self._begun))
         except wire.LOST as error:
             await self._drop()
             self._fail(build_unreached(error))
@@ -228,16 +235,6 @@ class Lane:
         if self._connection is None:
             self._connection = self._pool.make_connection()
         await self._pool.ensure_connection(self._connection)
-
-    async def _prepare(self, connection: Any) -> None:
-        """Look at a server to which a connection was just made."""
-        await connection.on_connect()
-        try:
-            await connection.send_packed_command([wire.pack(LOOKS)], check_health=False)
-            wire.judge([await _read(connection) for _ in LOOKS], self._settings)
-        except BaseException:
-            await connection.disconnect(nowait=True)
-            raise
 
     async def _exchange(self, calls: list[_Call], *, is_again: bool = False) -> None:
         if not calls:
@@ -274,7 +271,7 @@ class Lane:
             if isinstance(reply, Exception):
                 for call in calls:
                     call.settle(reply)
-        await self._exchange([call for call in calls if not call.future.done()], is_again=True)
+        await self._exchange(_list_wanted(calls), is_again=True)
 
     async def _drop(self, *, waits: bool = False) -> None:
         connection, self._connection = self._connection, None
@@ -300,17 +297,24 @@ class Lane:
 
 
 class _Call:
-    """A request, and who waits for its reply."""
+    """A request, who waits for its reply, and until when."""
 
-    __slots__ = ("future", "request")
+    __slots__ = ("end", "future", "request")
 
-    def __init__(self, request: Request, future: asyncio.Future[Any]) -> None:
+    def __init__(self, request: Request, future: asyncio.Future[Any], end: float) -> None:
         self.request = request
         self.future = future
+        self.end = end
 
     def settle(self, reply: Any) -> None:
         if not self.future.done():
             self.future.set_result(reply)
+
+
+def _list_wanted(calls: Sequence[_Call]) -> list[_Call]:
+    """Those for which somebody waits, and whose time is not over."""
+    now = asyncio.get_running_loop().time()
+    return [call for call in calls if not call.future.done() and now < call.end]
 
 
 def build_sentinel(sentinel: Any, settings: Settings) -> Sentinel:
@@ -334,6 +338,32 @@ def _build_end(request: Request, error: DcafError) -> DcafError:
     if request.is_sent and request.writes:
         return CommitUnknownError(UNKNOWN)
     return type(error)(*error.args)
+
+
+async def _ask_once(node: Node, settings: Settings) -> Any:
+    """What a server says of where partitions are, on a connection for this alone: nothing waits before it."""
+    connection = wire.build_connection(settings, node, partial(_look, settings), is_async=True)
+    try:
+        await connection.connect()
+        await connection.send_packed_command([wire.pack([SLOTS])], check_health=False)
+        reply = await _read(connection)
+    except BaseException:
+        await connection.disconnect(nowait=True)
+        raise
+    with suppress(*wire.LOST):
+        await connection.disconnect()
+    return reply
+
+
+async def _look(settings: Settings, connection: Any) -> None:
+    """Look at a server to which a connection was just made."""
+    await connection.on_connect()
+    try:
+        await connection.send_packed_command([wire.pack(LOOKS)], check_health=False)
+        wire.judge([await _read(connection) for _ in LOOKS], settings)
+    except BaseException:
+        await connection.disconnect(nowait=True)
+        raise
 
 
 async def _read(connection: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -16,7 +17,7 @@ from dcaf.core.errors import CommitUnknownError, DcafError, EngineError
 from dcaf.core.importing import extra
 from dcaf.engines import redis_wire as wire
 from dcaf.engines.redis_calls import Node, Request
-from dcaf.engines.redis_cluster import LAST_TRY, SLOTS, Places, list_seeds
+from dcaf.engines.redis_cluster import LAST_TRY, SLOTS, Places
 from dcaf.engines.redis_errors import BUSY, CLOSED, UNKNOWN, build_error, build_unreached
 from dcaf.engines.redis_settings import LOOKS, Settings
 
@@ -41,6 +42,7 @@ class Threads:
         self._sentinel = sentinel
         self._most_connections = most_connections
         self._lock = Lock()
+        self._finding = Lock()
         self._pools: dict[Node, Any] = {}
         self._is_closed = False
 
@@ -48,18 +50,20 @@ class Threads:
         """The replies to requests, in their order.
 
         Args:
-            requests: The requests.
+            requests: The requests. Where there is none, find out where partitions are.
             end: When this must have ended, by the monotonic clock; None for the engine's time from now on.
 
         Raises:
             EngineError, CommitUnknownError, ConfigurationError: One of them could not be done.
         """
         end = time.monotonic() + self._settings.timeout_s if end is None else end
+        if not requests:
+            self._find(None, end)
         replies: list[Any] = [None] * len(requests)
         left = list(range(len(requests)))
         while left:
             again: list[int] = []
-            for node, group in self._group(requests, left).items():
+            for node, group in self._group(requests, left, end).items():
                 found = self._exchange_with(node, [requests[at] for at in group], end)
                 again += self._sort(node, requests, replies, dict(zip(group, found, strict=True)), end)
             left = again
@@ -72,16 +76,6 @@ class Threads:
                 request.is_given_up = True
             return any(request.is_sent and request.writes for request in requests)
 
-    def find_places(self) -> Places:
-        """Where partitions are.
-
-        Raises:
-            EngineError: No server says it.
-        """
-        if not self._places.is_known:
-            self._find()
-        return self._places
-
     def close(self) -> None:
         """Close the connections."""
         self._is_closed = True
@@ -91,11 +85,11 @@ class Threads:
             with suppress(*wire.LOST):
                 pool.disconnect(inuse_connections=False)
 
-    def _group(self, requests: Sequence[Request], left: Sequence[int]) -> dict[Node, list[int]]:
-        places = self.find_places()
+    def _group(self, requests: Sequence[Request], left: Sequence[int], end: float) -> dict[Node, list[int]]:
         groups: dict[Node, list[int]] = {}
         for at in left:
-            groups.setdefault(requests[at].node or places.find(requests[at].partition), []).append(at)
+            self._find(requests[at], end)
+            groups.setdefault(self._places.find(requests[at]), []).append(at)
         return groups
 
     def _sort(self, node: Node, requests: Sequence[Request], replies: list[Any], found: dict[int, Any], end: float) -> list[int]:
@@ -111,20 +105,32 @@ class Threads:
                 again.append(at)
         return again
 
-    def _find(self) -> None:
-        failed: DcafError | None = None
-        for node in list_seeds(self._settings.seeds, list(self._pools)):
-            try:
-                [reply] = self._exchange_with(node, [Request(SLOTS, node=node)], time.monotonic() + self._settings.timeout_s)
-            except EngineError as error:
-                failed = error
-                continue
-            if isinstance(reply, Exception):
-                failed = build_error(reply, writes=False)
-                continue
-            self._places.take_in(reply, node)
+    def _find(self, request: Request | None, end: float) -> None:
+        """Find out where a request goes. One thread asks, and the others wait for it."""
+        if self._places.knows(request):
             return
-        assert failed is not None
+        if not self._finding.acquire(timeout=max(0.0, end - time.monotonic())):
+            raise EngineError(BUSY.format(self._settings.timeout_s))
+        try:
+            if not self._places.knows(request):
+                self._ask_all(end)
+        finally:
+            self._finding.release()
+
+    def _ask_all(self, end: float) -> None:
+        """Ask one server after the other where partitions are, until one says it. Each has half of the time that is left."""
+        failed: DcafError = EngineError(BUSY.format(self._settings.timeout_s))
+        for node in self._places.list_candidates(self._settings.seeds):
+            part_s = (end - time.monotonic()) / 2
+            if part_s <= 0:
+                break
+            try:
+                self._places.take_in(_ask_once(node, self._settings, part_s), node)
+            except (*wire.LOST, EngineError) as error:
+                self._places.suspect(node)
+                failed = build_unreached(error)
+            else:
+                return
         raise failed
 
     def _exchange_with(self, node: Node, requests: Sequence[Request], end: float) -> list[Any]:
@@ -132,18 +138,19 @@ class Threads:
         try:
             connection = pool.get_connection()
         except (*wire.LOST, DcafError) as error:
-            self._places.forget()
+            self._places.suspect(node)
             raise build_unreached(error) from None
         try:
             self._begin(requests, end)
             return _exchange(connection, requests, end)
         except wire.LOST as error:
+            self._places.suspect(node)
             if any(request.writes and request.is_sent for request in requests):
                 raise CommitUnknownError(UNKNOWN) from None
             raise build_unreached(error) from None
         finally:
             pool.release(connection)
-            if self._is_closed:
+            if self._pools.get(node) is not pool:
                 connection.disconnect()
 
     def _begin(self, requests: Sequence[Request], end: float) -> None:
@@ -160,25 +167,40 @@ class Threads:
                 raise EngineError(CLOSED)
             pool = self._pools.get(node)
             if pool is None:
+                for departed in self._places.list_departed(self._pools):
+                    self._pools.pop(departed).disconnect(inuse_connections=False)
                 pool = self._pools[node] = self._build_pool(node)
         return pool
 
     def _build_pool(self, node: Node) -> Any:
-        arguments = wire.build_pool_arguments(self._settings, node, self._sentinel, self._prepare, is_async=False)
+        arguments = wire.build_pool_arguments(self._settings, node, self._sentinel, partial(_look, self._settings), is_async=False)
         kind: Any = BlockingConnectionPool if self._sentinel is None else SentinelConnectionPool
         if self._sentinel is not None:
             return kind(self._settings.service, self._sentinel, **wire.drop_class(arguments))
         return kind(max_connections=self._most_connections, timeout=self._settings.timeout_s, **arguments)
 
-    def _prepare(self, connection: Any) -> None:
-        """Look at a server to which a connection was just made."""
-        connection.on_connect()
-        try:
-            connection.send_packed_command([wire.pack(LOOKS)], check_health=False)
-            wire.judge([_read(connection) for _ in LOOKS], self._settings)
-        except BaseException:
-            connection.disconnect()
-            raise
+
+def _ask_once(node: Node, settings: Settings, part_s: float) -> Any:
+    """What a server says of where partitions are, on a connection for this alone: nothing waits before it."""
+    waits = {"socket_connect_timeout": part_s, "socket_timeout": part_s}
+    connection = wire.build_connection(settings, node, partial(_look, settings), is_async=False, **waits)
+    try:
+        connection.connect()
+        connection.send_packed_command([wire.pack([SLOTS])], check_health=False)
+        return _read(connection)
+    finally:
+        connection.disconnect()
+
+
+def _look(settings: Settings, connection: Any) -> None:
+    """Look at a server to which a connection was just made."""
+    connection.on_connect()
+    try:
+        connection.send_packed_command([wire.pack(LOOKS)], check_health=False)
+        wire.judge([_read(connection) for _ in LOOKS], settings)
+    except BaseException:
+        connection.disconnect()
+        raise
 
 
 def _exchange(connection: Any, requests: Sequence[Request], end: float) -> list[Any]:

@@ -17,8 +17,10 @@ from dcaf.engines.redis_settings import Settings, read_settings
 
 with extra("dcaf.engines.redis", "dcaf[redis]"):
     from redis import exceptions as library
+    from redis.asyncio.connection import Connection as AsyncConnection
     from redis.asyncio.retry import Retry as AsyncRetry
     from redis.backoff import NoBackoff
+    from redis.connection import Connection
     from redis.retry import Retry
 
 REPLIES: Final = (library.ResponseError, library.BusyLoadingError, library.AuthenticationError)
@@ -107,6 +109,18 @@ def build_pool_arguments(settings: Settings, node: Node, sentinel: Any, connect:
             arguments.pop(name, None)
         arguments = {**sentinel.connection_kwargs, **arguments}
     return arguments
+
+
+def build_connection(settings: Settings, node: Node, connect: Any, *, is_async: bool, **others: Any) -> Any:
+    """A connection to a server that belongs to no pool.
+
+    Args:
+        settings, node, connect, is_async: As for a pool.
+        others: Arguments of the client library's that replace those of a pool.
+    """
+    arguments = {**build_pool_arguments(settings, node, None, connect, is_async=is_async), **others}
+    kind = arguments.pop("connection_class", AsyncConnection if is_async else Connection)
+    return kind(**arguments)
 
 
 def drop_class(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -275,15 +275,17 @@ def count_in_child(server: RedisServer, prefix: str, go: int, let_go: int) -> No
 
 @pytest.mark.parametrize("run", [asyncio.run, trio.run])
 def test_a_loop_that_is_closed_under_a_call_takes_nothing_with_it(run: Any, engine: RedisEngine, server: RedisServer) -> None:
+    thawing = threading.Timer(0.3, server.thaw)
+
     async def leave() -> None:
         await engine.transact(add(b"b"))
         server.freeze()
-        threading.Timer(0.3, server.thaw).start()
+        thawing.start()
         with anyio.move_on_after(0.05):
             await engine.transact(add())
 
     run(leave) if run is trio.run else run(leave())
-    server.thaw()
+    thawing.join()  # else it thaws the server of another test
     assert count(engine) in {0, 1}
     assert run(engine.transact, add(b"b")).applied if run is trio.run else run(engine.transact(add(b"b"))).applied
     assert count(engine, b"b") == 2

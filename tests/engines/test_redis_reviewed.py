@@ -1,0 +1,247 @@
+"""What a Redis engine does where a part of what it needs is away: a server of a cluster, a Sentinel, time, a right."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import anyio
+import pytest
+import trio
+from redis.crc import key_slot
+
+from dcaf.core.errors import EngineError
+from dcaf.engines import Plus, Put, Record, RedisEngine, Transaction
+from dcaf.engines.redis_calls import HERE, Node, Request
+from tests.engines.engine_processes import COUNTS, OTHERS, add
+from tests.engines.redis_servers import RedisCluster, RedisServer, share_cluster, share_server, wait_until
+
+KINDS = ("asyncio", "trio", "sync")
+SHORT = timedelta(seconds=0.4)
+SHORT_S = SHORT.total_seconds()
+PARTITIONS = [next(p for p in range(256) if key_slot(b"{%d}" % p) * 3 // 16384 == at) for at in range(3)]
+"""One partition of each server of the cluster."""
+
+
+@pytest.fixture(scope="module")
+def server() -> RedisServer:
+    return share_server()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> RedisCluster:
+    return share_cluster()
+
+
+@contextmanager
+def opened(url: str, **settings: Any) -> Iterator[RedisEngine]:
+    engine = RedisEngine(url, **{"prefix": f"test-{uuid4().hex[:16]}", **settings})
+    engine.declare([COUNTS, *OTHERS])
+    try:
+        yield engine
+    finally:
+        engine.sync.close()
+
+
+@contextmanager
+def frozen(*servers: RedisServer) -> Iterator[None]:
+    for server in servers:
+        server.freeze()
+    try:
+        yield
+    finally:
+        for server in servers:
+            server.thaw()
+
+
+def run(kind: str, test: Any, *arguments: Any) -> Any:
+    return anyio.run(test, *arguments, backend="trio" if kind == "trio" else "asyncio")
+
+
+async def attempt(kind: str, engine: RedisEngine, transaction: Transaction) -> Any:
+    """Do a transaction, or return what it raises."""
+    try:
+        return engine.sync.transact(transaction) if kind == "sync" else await engine.transact(transaction)
+    except EngineError as error:
+        return error
+
+
+def add_in(partition: int, key: bytes = b"a") -> Transaction:
+    record = Record(COUNTS, key, partition)
+    return Transaction([record], writes=[Put(record, {"count": Plus(1)})])
+
+
+def count(engine: RedisEngine, partition: int = 0, key: bytes = b"a") -> int:
+    row = engine.sync.transact(Transaction([Record(COUNTS, key, partition)])).rows[0]
+    return 0 if row is None else int(row["count"] or 0)
+
+
+def list_urls(cluster: RedisCluster, *order: int) -> str:
+    return "redis+cluster://" + ",".join(f"127.0.0.1:{cluster.servers[at].port}" for at in order)
+
+
+def count_clients(server: RedisServer) -> int:
+    with server.client() as client:
+        return len(client.client_list(_type="normal"))
+
+
+# A server of a cluster hangs
+
+
+async def call_all_for_a_while(engine: RedisEngine) -> list[tuple[int, Any, float]]:
+    """Begin a call to each server every 50 ms, twelve times; server, what came of it, and seconds it took."""
+    found: list[tuple[int, Any, float]] = []
+
+    async def call(at: int) -> None:
+        began = time.monotonic()
+        outcome = await attempt("async", engine, add_in(PARTITIONS[at]))
+        found.append((at, outcome, time.monotonic() - began))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(12):
+            for at in range(3):
+                group.start_soon(call, at)
+            await anyio.sleep(0.05)
+    return found
+
+
+@pytest.mark.parametrize("kind", ["asyncio", "trio"])
+def test_a_server_that_hangs_holds_up_nobody_who_wants_another(kind: str, cluster: RedisCluster) -> None:
+    """The one that hangs is the one that the url names."""
+
+    async def test() -> list[tuple[int, Any, float]]:
+        for partition in PARTITIONS:
+            assert (await engine.transact(add_in(partition))).applied
+        with frozen(cluster.servers[0]):
+            return await call_all_for_a_while(engine)
+
+    with opened(cluster.url, timeout=SHORT) as engine:
+        found = run(kind, test)
+        assert [type(outcome) for at, outcome, _ in found if at != 0 and isinstance(outcome, EngineError)] == []
+        assert all(isinstance(outcome, EngineError) for at, outcome, _ in found if at == 0)
+        assert max(took for at, _, took in found if at != 0) < SHORT_S
+        assert max(took for _, _, took in found) < 2 * SHORT_S
+        assert [count(engine, PARTITIONS[at]) for at in (1, 2)] == [13, 13]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_server_that_hangs_and_is_the_first_of_the_url_costs_a_part_of_the_time(kind: str, cluster: RedisCluster) -> None:
+    async def test() -> float:
+        with frozen(cluster.servers[0]):
+            began = time.monotonic()
+            found = await attempt(kind, engine, add_in(PARTITIONS[1]))
+            assert not isinstance(found, EngineError), found
+            return time.monotonic() - began
+
+    with opened(list_urls(cluster, 0, 1, 2), timeout=2 * SHORT) as engine:
+        assert run(kind, test) < 2 * SHORT_S
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_calls_that_wait_for_a_cluster_that_hangs_end_together_and_in_time(kind: str, cluster: RedisCluster) -> None:
+    took: list[float] = []
+
+    async def call() -> None:
+        began = time.monotonic()
+        assert isinstance(await attempt(kind, engine, add_in(PARTITIONS[0])), EngineError)
+        took.append(time.monotonic() - began)
+
+    async def test() -> None:
+        async with anyio.create_task_group() as group:
+            for _ in range(5):
+                group.start_soon(call)
+
+    with opened(list_urls(cluster, 0, 1, 2), timeout=SHORT) as engine, frozen(*cluster.servers):
+        if kind == "sync":
+            with ThreadPoolExecutor(5) as threads:
+                list(threads.map(lambda _: asyncio.run(call()), range(5)))
+        else:
+            run(kind, test)
+    assert len(took) == 5
+    assert max(took) < 2 * SHORT_S
+
+
+def test_a_scan_of_trio_that_is_cancelled_waits_for_no_cluster_that_hangs(cluster: RedisCluster) -> None:
+    async def test() -> float:
+        began = time.monotonic()
+        with trio.move_on_after(0.05):
+            await engine.scan(COUNTS)
+        return time.monotonic() - began
+
+    with opened(cluster.url) as engine, frozen(*cluster.servers):
+        assert trio.run(test) < 0.3
+
+
+def test_what_has_left_the_cluster_is_left(cluster: RedisCluster) -> None:
+    """Here is a server that only a redirection has named, as a departed one was."""
+    departed: Node = ("localhost", cluster.servers[0].port)
+    with opened(cluster.url) as engine:
+
+        async def test() -> None:
+            await engine.transact(add_in(PARTITIONS[1]))
+            before = count_clients(cluster.servers[0])
+            home = engine._calls._find_loop()
+            assert home is not None
+            await home.ask([Request((b"PING",), node=departed)])
+            await anyio.to_thread.run_sync(engine._calls._threads.ask, [Request((b"PING",), node=departed)])
+            assert count_clients(cluster.servers[0]) == before + 2
+            for kind in ("asyncio", "sync"):
+                await attempt(kind, engine, add_in(PARTITIONS[2]))
+            assert [departed in had for had in (home._lanes, engine._calls._threads._pools)] == [False, False]
+            await anyio.to_thread.run_sync(wait_until, lambda: count_clients(cluster.servers[0]) == before, "They stay.")
+
+        asyncio.run(test())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_slots_that_nobody_had_are_asked_for_again(kind: str, cluster: RedisCluster) -> None:
+    slot = key_slot(b"{%d}" % PARTITIONS[1])
+    clients = [one.client() for one in cluster.servers]
+
+    async def test() -> None:
+        for client in clients:
+            client.execute_command("CLUSTER", "DELSLOTS", slot)
+        try:
+            found = await attempt(kind, engine, add_in(PARTITIONS[1]))
+            assert "CLUSTERDOWN" in str(found)
+            assert not isinstance(await attempt(kind, engine, add_in(PARTITIONS[0])), EngineError)
+        finally:
+            for client in clients:
+                client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", clients[1].execute_command("CLUSTER", "MYID"))
+        assert not isinstance(await attempt(kind, engine, add_in(PARTITIONS[1])), EngineError)
+
+    with opened(cluster.url) as engine:
+        run(kind, test)
+    for client in clients:
+        client.close()
+
+
+# Calls whose time is over
+
+
+def test_a_call_whose_time_is_over_is_not_sent(server: RedisServer) -> None:
+    async def test() -> None:
+        await engine.transact(add(b"before"))
+        call = asyncio.ensure_future(engine.transact(add()))
+        await asyncio.sleep(0)
+        time.sleep(1.2 * SHORT_S)  # noqa: ASYNC251 - the program holds up its event loop
+        with pytest.raises(EngineError) as found:
+            await call
+        assert type(found.value) is EngineError
+        lane = engine._calls._find_loop()._find_lane(HERE)  # type: ignore[union-attr]
+        with pytest.raises(EngineError) as found:
+            await lane.run(Request((b"SET", b"late", b"1"), writes=True), -1.0)
+        assert type(found.value) is EngineError
+        await engine.transact(add(b"after"))
+
+    with opened(server.url, timeout=SHORT) as engine:
+        asyncio.run(test())
+        assert [count(engine, key=key) for key in (b"before", b"a", b"after")] == [1, 0, 1]
+    with server.client() as client:
+        assert client.get("late") is None
