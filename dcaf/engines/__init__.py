@@ -1,4 +1,4 @@
-"""Where a server keeps rows: in memory, in a SQLite file, in Redis, or in an engine of your own."""
+"""Where a server keeps rows: in memory, in a SQLite file, in Redis, in PostgreSQL, or in an engine of your own."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from dcaf.engines.transactions import (
 )
 
 if _TYPE_CHECKING:
+    from dcaf.engines.postgres import PostgresEngine
     from dcaf.engines.redis import RedisEngine
 
 del annotations  # no public name of this package
@@ -52,6 +53,7 @@ __all__ = [
     "Now",
     "Outcome",
     "Plus",
+    "PostgresEngine",
     "Put",
     "Record",
     "RedisEngine",
@@ -69,7 +71,7 @@ __all__ = [
     "open_engine",
 ]
 
-_IN_EXTRAS = {"RedisEngine": "dcaf.engines.redis"}
+_IN_EXTRAS = {"PostgresEngine": "dcaf.engines.postgres", "RedisEngine": "dcaf.engines.redis"}
 
 
 def __getattr__(name: str) -> _Any:

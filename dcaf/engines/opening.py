@@ -2,10 +2,10 @@
 
 >>> open_engine("memory://").url
 'memory://'
->>> open_engine("postgresql://app:secret@db/shop")
+>>> open_engine("postgresql+asyncpg://app:secret@db/shop")
 Traceback (most recent call last):
     ...
-dcaf.core.errors.ConfigurationError: There is no engine for postgresql:// yet: ... sqlite:///dcaf.db, ...
+dcaf.core.errors.ConfigurationError: Write postgresql:// and what comes after it, and no driver: dcaf brings its own.
 """
 
 from __future__ import annotations
@@ -27,20 +27,33 @@ from dcaf.engines.sqlite import TIMEOUT, SqliteEngine
 
 URL_VARIABLE: Final = "DB_CONNECTION_STRING"
 KIND_VARIABLE: Final = "SESSION_STORAGE"
-"""The environment variables: a url, or else ``memory`` or ``sqlite``."""
+"""The environment variables: a url, or else ``memory`` or ``sqlite``; ``redis`` and ``postgres`` need a url, too."""
 
 DEFAULT_FILE: Final = "sqlite:///dcaf.db"
 """Where ``SESSION_STORAGE=sqlite`` keeps rows: in the folder in which the program was started."""
 
 REDIS: Final = frozenset({"redis", "rediss", "unix", "redis+cluster", "rediss+cluster"})
-"""The schemes that the Redis engine takes."""
+POSTGRES: Final = frozenset({"postgresql", "postgres"})
+"""The schemes that the engines of servers take."""
 
-LATER: Final = frozenset({"postgresql", "postgres"})
-"""What is known to be a server, and has no engine in this release."""
+INSTEAD: Final = {
+    "valkey": "Valkey speaks as Redis does: write redis:// instead of valkey://.",
+    "valkeys": "Valkey speaks as Redis does: write rediss:// instead of valkeys://.",
+    **{scheme + "+": "Write postgresql:// and what comes after it, and no driver: dcaf brings its own." for scheme in POSTGRES},
+}
+"""Schemes that others use, the plus sign of a driver included, and what to write instead."""
+
+WITH_URL: Final = {
+    "redis": "redis://host:6379/0",
+    "valkey": "redis://host:6379/0",
+    "postgres": "postgresql://user:password@host/database",
+    "postgresql": "postgresql://user:password@host/database",
+}
+"""What ``SESSION_STORAGE`` may name where ``DB_CONNECTION_STRING`` says where it is."""
 
 ADVICE: Final = (
     "Write sqlite:////var/lib/shop/dcaf.db (four slashes before an absolute path), sqlite:///dcaf.db, redis://host:6379/0, "
-    "or memory:// for tests."
+    "postgresql://host/database, or memory:// for tests."
 )
 
 
@@ -54,12 +67,13 @@ def open_engine(
     """Open the engine of a url.
 
     Args:
-        url: ``sqlite:///a/relative/path``, ``sqlite:////an/absolute/path``, ``redis://host:6379/0`` and what else RedisEngine
-            takes, or ``memory://``; None for what the environment says: the url in ``DB_CONNECTION_STRING``, else
-            ``SESSION_STORAGE=sqlite`` (``dcaf.db`` in the current folder) or ``memory``.
+        url: ``sqlite:///a/relative/path``, ``sqlite:////an/absolute/path``, ``redis://host:6379/0``,
+            ``postgresql://user:password@host/database`` and what else RedisEngine and PostgresEngine take, or ``memory://``; None
+            for what the environment says: the url in ``DB_CONNECTION_STRING``, else ``SESSION_STORAGE=sqlite`` (``dcaf.db`` in
+            the current folder) or ``memory``.
         durability: What must survive of an acknowledged write: ``"acknowledged"``, all, a power cut, too; ``"relaxed"``, all but
             the last seconds before one. Memory keeps nothing, and says so: whoever names it wants that.
-        timeout: Until a call must have begun.
+        timeout: Until a call must have begun; on a server, until it must have ended.
         clock: Returns seconds since the epoch. An engine in this process reads it; a server has its own.
 
     Raises:
@@ -72,17 +86,22 @@ def open_engine(
     scheme = scheme.lower() if separator else ""
     if scheme == "sqlite":
         return SqliteEngine(_find_path(rest), durability=durability, timeout=timeout, clock=clock)
-    if scheme in REDIS:
-        redis = load_module("dcaf.engines.redis", what=f"{scheme}://", extra="redis")
-        engine: Engine = redis.RedisEngine(found, durability=durability, timeout=timeout)
-        return engine
-    if scheme in {"valkey", "valkeys"}:
-        raise ConfigurationError("Valkey speaks as Redis does: write redis:// instead of valkey://, and rediss:// for TLS.")
-    if scheme.partition("+")[0] in LATER:
-        raise ConfigurationError(f"There is no engine for {scheme}:// yet: PostgreSQL comes later. {ADVICE}")
+    if scheme in REDIS | POSTGRES:
+        return _open_server(found, scheme, durability, timeout)
+    instead = INSTEAD.get(scheme) or INSTEAD.get(scheme.partition("+")[0] + "+")
+    if instead is not None:
+        raise ConfigurationError(instead)
     if scheme == "memory":
         raise ConfigurationError("memory:// takes nothing after it.")
     raise ConfigurationError(f"{mask(found)} names no engine. {ADVICE}")
+
+
+def _open_server(url: str, scheme: str, durability: Durability, timeout: timedelta) -> Engine:
+    """Open the engine of a server, whose client library is an extra."""
+    name, cls = ("redis", "RedisEngine") if scheme in REDIS else ("postgres", "PostgresEngine")
+    module = load_module(f"dcaf.engines.{name}", what=f"{scheme}://", extra=name)
+    engine: Engine = getattr(module, cls)(url, durability=durability, timeout=timeout)
+    return engine
 
 
 def mask(url: str) -> str:
@@ -105,14 +124,10 @@ def _read_environment() -> str:
         return url
     if kind in {"memory", "sqlite"}:
         return MEMORY if kind == "memory" else DEFAULT_FILE
-    if kind in {"redis", "valkey"}:
-        raise ConfigurationError(f"{KIND_VARIABLE} names Redis: say which one in {URL_VARIABLE}, such as redis://localhost:6379/0.")
-    if kind in {"postgres", "postgresql"}:
-        raise ConfigurationError(
-            f"{KIND_VARIABLE} names PostgreSQL, which comes later: it takes sqlite, memory, or redis with a url."
-        )
+    if kind in WITH_URL:
+        raise ConfigurationError(f"With {KIND_VARIABLE}={kind}, {URL_VARIABLE} says where: {WITH_URL[kind]}.")
     if kind:
-        raise ConfigurationError(f"{KIND_VARIABLE} takes sqlite or memory, or redis with a url in {URL_VARIABLE}.")
+        raise ConfigurationError(f"{KIND_VARIABLE} takes sqlite, memory, redis or postgres.")
     raise ConfigurationError(f"Name an engine: a url, or {URL_VARIABLE}, or {KIND_VARIABLE}=sqlite. {ADVICE}")
 
 

@@ -18,7 +18,7 @@ from dcaf.engines.transactions import Outcome, Row, Table, Transaction
 
 T = TypeVar("T")
 
-PARTITIONS: Final = 256
+PARTITIONS: Final = 64
 """How many places rows have. Each is a hash tag, and so all rows of a transaction are on one server of a cluster."""
 
 Node: TypeAlias = "tuple[str, int]"
@@ -31,7 +31,7 @@ SWEPT_AT_ONCE: Final = 32
 """Keys in a step of SCAN, and scripts in a step of a purge: so that nobody waits long behind them."""
 
 FEW: Final = 8
-"""How many rows each partition gives to a page at first: of 256 partitions, most have fewer in it."""
+"""How many rows each partition gives to a page at first: of 64 partitions, most have fewer in it."""
 
 
 class Wanted(NamedTuple):
@@ -73,9 +73,10 @@ class Request:
         is_sent: Whether the server may have it.
         is_given_up: Whether nobody waits for it any more, so that it must not be sent.
         is_asking: Whether it goes to a server that only just takes its rows over.
+        turns: How often a server has sent it elsewhere.
     """
 
-    __slots__ = ("command", "is_asking", "is_given_up", "is_sent", "may_fail", "node", "partition", "writes")
+    __slots__ = ("command", "is_asking", "is_given_up", "is_sent", "may_fail", "node", "partition", "turns", "writes")
 
     def __init__(
         self,
@@ -94,6 +95,7 @@ class Request:
         self.is_sent: bool = False
         self.is_given_up: bool = False
         self.is_asking: bool = False
+        self.turns: int = 0
 
 
 Plan: TypeAlias = "Generator[Sequence[Request], Sequence[Any], T]"

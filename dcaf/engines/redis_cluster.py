@@ -148,7 +148,8 @@ class Places:
         request.node = node if request.is_asking else None
         if not request.is_asking:
             self.move(error.slot_id, node)
-        return 0.0
+        request.turns += 1
+        return 0.0 if request.turns == 1 else PAUSE_S  # two servers may send it to each other for a while
 
 
 def _name(host: Any, asked: Node) -> str:

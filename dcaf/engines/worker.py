@@ -24,7 +24,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from enum import Enum, auto
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from threading import Event, Lock, Thread
 from typing import Any, Final, Protocol
 
@@ -200,11 +200,8 @@ class Worker:
 
     def collect(self) -> list[Job]:
         """Take what has come until now, in its order."""
-        while len(self._taken) < MOST_AT_ONCE and self._next is None:
-            try:
-                item = self._queue.get_nowait()
-            except Empty:
-                break
+        while self._next is None and len(self._taken) < MOST_AT_ONCE and not self._queue.empty():
+            item = self._queue.get_nowait()
             if isinstance(item, Job):
                 self._taken.append(item)
             else:

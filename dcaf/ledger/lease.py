@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import replace
 
 from dcaf.core.errors import SessionConflict, SessionEnded, SessionError
 from dcaf.core.store import OpenRequest, Sealed, StatelessLease, digest_parts
@@ -24,10 +23,11 @@ from dcaf.engines import (
     Record,
     Row,
     Transaction,
-    Value,
     Write,
 )
-from dcaf.ledger.partitions import Root, split
+from dcaf.ledger.kernel import Kernel
+from dcaf.ledger.origins import make_store
+from dcaf.ledger.rotation import Before, Root, split
 from dcaf.ledger.rules import (
     Presented,
     Rows,
@@ -40,39 +40,7 @@ from dcaf.ledger.rules import (
     is_mine,
     number,
 )
-from dcaf.ledger.tables import ANSWERS, DIGEST_BYTES, answer_row
-
-if TYPE_CHECKING:
-    from dcaf.ledger.events import LedgerEvents
-    from dcaf.ledger.renewals import Renewals
-    from dcaf.ledger.settings import Terms
-
-Columns = dict[str, Value | Now | Plus]
-
-
-class Kernel(Protocol):
-    """What a turn needs of its ledger.
-
-    Attributes:
-        terms, events, renewals: Of the ledger.
-        marker: What the row of the store has as ``adopting``; None where nothing is adopted.
-        partitions: Of its engine.
-    """
-
-    terms: Terms
-    events: LedgerEvents
-    renewals: Renewals
-    marker: int | None
-
-    @property
-    def partitions(self) -> int:
-        """As above."""
-
-    async def prepare_again(self, store: Record) -> None:
-        """Make a row of the store, if it is not there."""
-
-    async def transact(self, transaction: Transaction) -> Outcome:
-        """Have the engine apply a transaction."""
+from dcaf.ledger.tables import ANSWERS, DIGEST_BYTES, Columns, answer_row
 
 
 class LedgerLease(StatelessLease):
@@ -104,7 +72,7 @@ class LedgerLease(StatelessLease):
         self._base: int = self.revision
         self._number: int = self.revision
         self._born: int | None = None if presented.request.claims is None else presented.request.claims.born
-        self._before: _Before | None = None
+        self._before: Before | None = None
         self._last_answer: Record | None = None
         self._root: Root = Root(presented.row.key, presented.row.partition)
         self._spent: set[str] = set()
@@ -226,7 +194,7 @@ class LedgerLease(StatelessLease):
         reads = [session.store, *([] if session.epoch is None else [session.epoch])]
         _, rows = await self._transact(reads, [], [])
         if rows[session.store] is None:
-            await self.ledger.prepare_again(session.store)
+            await make_store(self.ledger, session.store)
             _, rows = await self._transact(reads, [], [])
         return rows
 
@@ -286,14 +254,14 @@ class LedgerLease(StatelessLease):
         found += [] if self.mark is None else [self.mark]
         return [*found, *(() if self._before is None else self._before.reads)]
 
-    def _begin_end(self) -> _Before:
+    def _begin_end(self) -> Before:
         """What ends the session that the turn has now."""
         session_id = self.request.session_id
         expires = self.ledger.terms.expires(self._born)
         answers = {answer_row(session_id, self._session.row.partition), *([] if self._last_answer is None else [self._last_answer])}
         reads = [*self._session_rows(), *answers]
         standing = self._standing()
-        return _Before(self._session.row, session_id, self._session.subject, expires, answers, reads, standing)
+        return Before(self._session.row, session_id, self._session.subject, expires, answers, reads, standing)
 
     async def _write_end_of_before(self) -> None:
         """End the session that a rotated one was, where the row of the new one says only where its uses are."""
@@ -441,42 +409,6 @@ class LedgerLease(StatelessLease):
             if not outcome.applied:
                 break
         return outcome, rows
-
-
-@dataclass(frozen=True, slots=True)
-class _Before:
-    """The session that a rotated one was, which ends with the next commit.
-
-    Attributes:
-        row: Its row.
-        session_id: Its id.
-        subject: What its row has in place of the subject.
-        expires: When no token of it can be valid any more.
-        answers: The rows of its answers.
-        reads: The rows that its conditions and its end need.
-        standing: The conditions under which the turn may act on it.
-    """
-
-    row: Record
-    session_id: str = field(repr=False)
-    subject: bytes | None = field(repr=False)
-    expires: int | Now
-    answers: set[Record]
-    reads: list[Record]
-    standing: list[Condition | None]
-
-    def writes(self, *, kept: Record | None = None) -> list[Write]:
-        """Its tombstone, and the end of its answers, but for one that is written anew."""
-        tombstone: Columns = {
-            "subject": self.subject,
-            "ended": Now(),
-            "claim": None,
-            "until": None,
-            "identity": None,
-            "answer": None,
-            "expires": self.expires,
-        }
-        return [Put(self.row, tombstone), *(Delete(answer) for answer in self.answers - {kept})]
 
 
 def _write_if_mine(row: Record, claim: bytes, columns: Columns) -> Transaction:

@@ -38,7 +38,6 @@ from dcaf.core.state import State
 from dcaf.core.store import Lease, OpenRequest, StoreSettings
 from dcaf.engines import (
     AllOf,
-    AnyOf,
     Condition,
     Delete,
     Engine,
@@ -55,9 +54,10 @@ from dcaf.engines import (
     Write,
 )
 from dcaf.ledger.events import LedgerEvent, LedgerEvents
-from dcaf.ledger.lease import Columns, LedgerLease
+from dcaf.ledger.lease import LedgerLease
 from dcaf.ledger.listing import LiveSession, Purged, scan_live
 from dcaf.ledger.opening import Opening
+from dcaf.ledger.origins import make_store, mark_restored, mark_roll_out
 from dcaf.ledger.renewals import Renewals
 from dcaf.ledger.rules import Presented, is_free, number
 from dcaf.ledger.settings import (
@@ -72,7 +72,18 @@ from dcaf.ledger.settings import (
     require_span,
     require_subject,
 )
-from dcaf.ledger.tables import ANSWERS, SESSIONS, TABLES, USES, answer_row, epoch_row, session_row, store_row, subject_digest
+from dcaf.ledger.tables import (
+    ANSWERS,
+    SESSIONS,
+    TABLES,
+    USES,
+    Columns,
+    answer_row,
+    epoch_row,
+    session_row,
+    store_row,
+    subject_digest,
+)
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
@@ -310,7 +321,7 @@ class Ledger:
         """
         await self.prepare()
         for partition in range(self.partitions):
-            await self._mark_restored(store_row(partition))
+            await mark_restored(self, store_row(partition))
         self.events.report("marked-restored")
 
     async def check(self) -> Health:
@@ -376,43 +387,10 @@ class Ledger:
         """
         if self._prepared_by == os.getpid():
             return
-        await self.prepare_again(store_row(0))
+        await make_store(self, store_row(0))
         if self.terms.adopt_until_ms is not None:
-            self.marker = await self._mark_roll_out()
+            self.marker = await mark_roll_out(self)
         self._prepared_by = os.getpid()
-
-    async def prepare_again(self, store: Record) -> None:
-        """Note when a partition of the store was made: it is used for the first time, or was emptied while this process ran.
-
-        Raises:
-            EngineError: The engine failed.
-        """
-        is_bare = AnyOf(Not(Exists(store)), Is(store, "origin", None))
-        await self.transact(Transaction([store], when=is_bare, writes=[Put(store, {"origin": Now()})]))
-
-    async def _mark_roll_out(self) -> int:
-        """Mark the partitions of the store as those into which sessions are adopted; the same mark in all."""
-        first = store_row(0)
-        unmarked = Is(first, "adopting", None)
-        await self.transact(Transaction([first], when=unmarked, writes=[Put(first, {"adopting": Now()})]))
-        (row,) = (await self.transact(Transaction([first]))).rows
-        marker = number(row, "adopting")
-        for store in map(store_row, range(1, self.partitions)):
-            await self.prepare_again(store)
-            is_other = Not(Is(store, "adopting", marker))
-            await self.transact(Transaction([store], when=is_other, writes=[Put(store, {"adopting": marker})]))
-        return marker
-
-    async def _mark_restored(self, store: Record) -> None:
-        await self.prepare_again(store)
-        is_marked = False
-        while not is_marked:
-            outcome = await self.transact(Transaction([store]))
-            before = number(outcome.rows[0], "origin")
-            # It is the epoch of every subject from now on, and one that no log-out of this moment has given.
-            origin: Columns = {"origin": max(before, outcome.now_ms) + 1, "restored": Now()}
-            unchanged = Is(store, "origin", before)
-            is_marked = (await self.transact(Transaction([store], when=unchanged, writes=[Put(store, origin)]))).applied
 
     async def _end(self, row: Record, answer: Record) -> None:
         """Write the tombstone of a session."""

@@ -16,7 +16,9 @@ import anyio
 from dcaf.core.claims import Claims
 from dcaf.core.errors import SessionConflict, SessionEnded, SessionSuperseded
 from dcaf.engines import AllOf, AnyOf, AtMost, Condition, Exists, Is, Not, Now, Outcome, Plus, Put, Record, Row, Transaction, Write
-from dcaf.ledger.lease import Columns, Kernel, LedgerLease
+from dcaf.ledger.kernel import Kernel
+from dcaf.ledger.lease import LedgerLease
+from dcaf.ledger.origins import make_store
 from dcaf.ledger.rules import (
     Lost,
     Presented,
@@ -34,7 +36,7 @@ from dcaf.ledger.rules import (
     is_in_progress,
     number,
 )
-from dcaf.ledger.tables import SESSIONS, session_id_of
+from dcaf.ledger.tables import SESSIONS, Columns, session_id_of
 
 FIRST_PAUSE_S: Final = 0.02
 LONGEST_PAUSE_S: Final = 0.25
@@ -105,7 +107,7 @@ class Opening:
         when = None if keyed is None else AllOf(Exists(presented.store), Not(Exists(keyed)))
         _, rows = await self._transact(Transaction(reads, when=when, writes=writes, durable=False))
         if rows[presented.store] is None:
-            await self._ledger.prepare_again(presented.store)
+            await make_store(self._ledger, presented.store)
             await self._begin()
             return
         lease.epoch = current_epoch(presented, rows)
@@ -149,7 +151,7 @@ class Opening:
         """Open a session that a token seals."""
         outcome, rows = await self._transact(self._plan(claims))
         if rows[self._presented.store] is None:
-            await self._ledger.prepare_again(self._presented.store)
+            await make_store(self._ledger, self._presented.store)
             outcome, rows = await self._transact(self._plan(claims))
         if not (outcome.applied and self._is_complete(claims, rows)):
             await self._refuse_or_adopt(claims, rows, outcome.now_ms)

@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import hashlib
 from functools import cache
-from typing import Final
+from typing import Final, TypeAlias
 
 from dcaf.core.base64url import decode, encode
 from dcaf.core.store import digest_parts
-from dcaf.engines import Record, Table
+from dcaf.engines import Now, Plus, Record, Table, Value
+
+Columns: TypeAlias = dict[str, Value | Now | Plus]
+"""What a write puts into a row."""
 
 SESSIONS: Final = Table(
     "dcaf_sessions",

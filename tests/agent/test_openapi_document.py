@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import random
 from collections import Counter
 from dataclasses import dataclass, field
@@ -27,8 +28,9 @@ from dcaf.agent.app import build_openapi
 from tests.agent.agents import agent_of
 from tests.asgi.wire import AUDIENCE, RING, envelope, opened
 
+SCALE: Final = float(os.environ.get("DCAF_SCALE", "0.02"))
 SEED: Final = 8
-GENERATED: Final = {GenerationMode.POSITIVE: 30, GenerationMode.NEGATIVE: 12}
+GENERATED: Final = {GenerationMode.POSITIVE: max(10, int(300 * SCALE)), GenerationMode.NEGATIVE: max(6, int(120 * SCALE))}
 """Bodies; schemathesis takes half a second for one."""
 
 CLIENTS: Final = 2

@@ -9,6 +9,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import anyio
@@ -20,7 +21,7 @@ from pydantic_ai.models.fallback import FallbackModel
 from pydantic_ai.models.wrapper import WrapperModel
 
 from dcaf import Keyring, Session, tool
-from dcaf.agent import Agent, ModelFailedError, RunConfig, StreamingMode, create_app
+from dcaf.agent import Agent, ModelFailedError, RunConfig, StreamingMode, TurnTimeoutError, create_app
 from dcaf.agent.backends import choose_settings
 from dcaf.testing import SessionClient
 from tests.agent.agents import asked_of
@@ -73,37 +74,40 @@ def agent_on(model: Model, mode: StreamingMode = StreamingMode.SSE, **settings: 
 # connections that are kept
 
 
-def twenty(run: Callable[[], Any]) -> list[str]:
-    """What comes of twenty runs from four threads, but for those that are as they should be."""
+def many(run: Callable[[], Any], times: int = 20) -> list[str]:
+    """What comes of many runs from four threads, but for those that are as they should be."""
 
     def one(_: int) -> str:
         try:
             response = run()
-        except ModelFailedError as error:
-            return repr(error.__cause__)
+        except (ModelFailedError, TurnTimeoutError) as error:
+            return repr(error.__cause__ or error)
         return "" if (response.text, response.session) == ("I will count.\n\nIt is counted.", {"n": 1}) else repr(response.text)
 
     with ThreadPoolExecutor(4) as pool:
-        return [text for text in pool.map(one, range(20)) if text]
+        return [text for text in pool.map(one, range(times)) if text]
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("owns", [True, False], ids=["own client", "a client that was passed"])
-def test_twenty_runs_from_four_threads_over_kept_connections(service: Provider, name: str, mode: StreamingMode, owns: bool) -> None:
+def test_many_runs_from_four_threads_over_kept_connections(
+    service: Provider, name: str, mode: StreamingMode, owns: bool, scale: float
+) -> None:
     client = {} if owns else {"http_client": httpx2.AsyncClient()}
     agent = agent_on(service.models()[name](**client), mode)
-    assert twenty(lambda: agent.run("count")) == []
-    assert service.calls == 40
+    times = max(8, round(20 * scale))
+    assert many(lambda: agent.run("count"), times) == []
+    assert service.calls == 2 * times
     assert len(service.connections) <= 4
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_with_a_fresh_loop_for_each_run_they_fail(service: Provider, name: str) -> None:
-    """The control."""
-    agent = agent_on(service.models()[name](http_client=httpx2.AsyncClient()))
-    assert twenty(lambda: anyio.run(functools.partial(agent.run_async, "count"))) != []
+    """The control. One that waits for a connection of another loop would wait as long as a turn may take."""
+    agent = agent_on(service.models()[name](http_client=httpx2.AsyncClient()), timeout=timedelta(seconds=2))
+    assert many(lambda: anyio.run(functools.partial(agent.run_async, "count"))) != []
     gc.collect()
 
 

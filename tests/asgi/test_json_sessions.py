@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from typing import Any
 
@@ -11,6 +12,9 @@ from hypothesis import strategies as st
 
 from dcaf.asgi.json_sessions import count_structure, read_text
 from dcaf.core.errors import MalformedJSON
+
+SCALE = float(os.environ.get("DCAF_SCALE", "0.02"))
+EXAMPLES = max(60, int(3_000 * SCALE))
 
 SPACES = ["", "", "", " ", "\n\t", "\r\n  "]
 ODD = [
@@ -197,7 +201,7 @@ def replaced(data: bytes, value: bytes) -> bytes:
 
 
 @given(documents())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 def test_the_sessions_are_found_where_they_were_written_and_nowhere_else(written: Any) -> None:
     text, spans = written
     found = read_text(text.encode()).find_sessions()
@@ -206,7 +210,7 @@ def test_the_sessions_are_found_where_they_were_written_and_nowhere_else(written
 
 
 @given(documents(), st.binary(max_size=0) | st.just(b'{"n":1}'), st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 def test_replacing_all_sessions_changes_no_other_byte(written: Any, value: Any, data: Any) -> None:
     text, spans = written
     value = value or b"{}"
@@ -219,7 +223,7 @@ def test_replacing_all_sessions_changes_no_other_byte(written: Any, value: Any, 
 
 
 @given(documents())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 def test_cutting_all_sessions_changes_no_other_byte(written: Any) -> None:
     text, spans = written
     body = read_text(text.encode())
@@ -227,7 +231,7 @@ def test_cutting_all_sessions_changes_no_other_byte(written: Any) -> None:
 
 
 @given(documents())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 def test_keeping_one_session_cuts_exactly_the_others(written: Any) -> None:
     text, spans = written
     body = read_text(text.encode())
@@ -373,7 +377,7 @@ def framed(before_tree: Any, envelope: Any) -> Any:
 
 
 @given(documents())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 def test_a_frame_sets_the_session_and_keeps_every_other_byte(written: Any) -> None:
     text, spans = written
     body = read_text(text.encode())

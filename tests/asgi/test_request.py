@@ -321,8 +321,8 @@ def _allowed_ms(body: bytes) -> float:
     return max(50.0, 4 * max(once() for _ in range(5)))
 
 
-def _blocked_ms(body: Any) -> Any:
-    """The longest time for which the loop did nothing else while a body was handled, the best of three."""
+def _blocked_ms(body: Any, allowed_ms: float) -> Any:
+    """The longest time for which the loop did nothing else while a body was handled, the best of three, or the first good one."""
 
     async def run() -> Any:
         worst, stop = 0.0, False
@@ -344,7 +344,10 @@ def _blocked_ms(body: Any) -> Any:
         await pulse
         return worst * 1000
 
-    return min(asyncio.run(run()) for _ in range(3))
+    least = asyncio.run(run())
+    for _ in range(2):
+        least = least if least < allowed_ms else min(least, asyncio.run(run()))
+    return least
 
 
 @pytest.mark.parametrize(
@@ -356,14 +359,16 @@ def test_a_body_that_is_parsed_on_the_loop_blocks_it_for_50_ms_at_most(item: Any
     count = min((256 * 1024 - 60) // len(item), 180_000 // max(1, item.count(b"{") + item.count(b",")))
     body = b'{"session":0,"messages":[' + item * count + b"0]}"
     assert len(body) <= 256 * 1024
-    assert _blocked_ms(body) < _allowed_ms(body)
+    allowed_ms = _allowed_ms(body)
+    assert _blocked_ms(body, allowed_ms) < allowed_ms
 
 
 @pytest.mark.parametrize("item", [b"{},", b'{"data":{}},', b'{"data":{"session":{}}},', b"0,"])
 def test_a_body_at_the_limit_of_structure_blocks_the_loop_for_little_more_than_parsing_it(item: Any) -> None:
     count = 199_000 // (item.count(b"{") + item.count(b","))
     body = b'{"session":0,"messages":[' + item * count + b"0]}"
-    assert _blocked_ms(body) < _allowed_ms(body)
+    allowed_ms = _allowed_ms(body)
+    assert _blocked_ms(body, allowed_ms) < allowed_ms
 
 
 @pytest.mark.parametrize("first", [b"{", b" ", b""], ids=["json", "white space", "nothing"])

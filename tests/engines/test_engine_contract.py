@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from dcaf.engines import Delete, Engine, MemoryEngine, Outcome, Put, Row, SqliteEngine, Table, Transaction, Write
 from dcaf.testing import EngineContract
 from dcaf.testing.engine_machine import run_machine
+
+EXAMPLES: Final = max(10, round(500 * float(os.environ.get("DCAF_SCALE", "0.02"))))
+"""How often the machine begins anew on SQLite, where each time is a file."""
 
 
 class TestMemory(EngineContract):
@@ -23,8 +28,11 @@ class TestSqlite(EngineContract):
     def make_engine(self, folder: Path) -> Engine:
         return SqliteEngine(folder / "dcaf.db")
 
+    def test_it_does_what_a_dict_does(self, tmp_path: Path) -> None:
+        run_machine(self.make_engine, tmp_path, examples=EXAMPLES)
 
-class TestRelaxedSqlite(EngineContract):
+
+class TestRelaxedSqlite(TestSqlite):
     def make_engine(self, folder: Path) -> Engine:
         return SqliteEngine(folder / "dcaf.db", durability="relaxed")
 

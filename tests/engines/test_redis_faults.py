@@ -285,7 +285,7 @@ def test_a_loop_that_is_closed_under_a_call_takes_nothing_with_it(run: Any, engi
             await engine.transact(add())
 
     run(leave) if run is trio.run else run(leave())
-    thawing.join()  # else it thaws the server of another test
+    thawing.join()
     assert count(engine) in {0, 1}
     assert run(engine.transact, add(b"b")).applied if run is trio.run else run(engine.transact(add(b"b"))).applied
     assert count(engine, b"b") == 2

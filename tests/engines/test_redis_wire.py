@@ -259,8 +259,17 @@ def move_slot(cluster: RedisCluster, source: int, target: int, *, keys: bool = F
         clients[source].execute_command("MIGRATE", "127.0.0.1", port, "", 0, 5_000, "KEYS", *found)
         for client in (clients[target], clients[source], *clients):
             client.execute_command("CLUSTER", "SETSLOT", SLOT, "NODE", ids[target])
+        wait_until(lambda: len({tell(client) for client in clients}) == 1, "The servers do not agree.")
     for client in clients:
         client.close()
+
+
+def tell(client: Any) -> tuple[str, str]:
+    """What a server knows of the cluster: its epoch, and who has the slot."""
+    nodes = client.execute_command("CLUSTER NODES")
+    information = client.execute_command("CLUSTER INFO")
+    owners = [name for name, node in nodes.items() if any(int(part[0]) <= SLOT <= int(part[-1]) for part in node["slots"])]
+    return information["cluster_current_epoch"], str(owners)
 
 
 def find_owner(cluster: RedisCluster) -> int:
@@ -411,10 +420,12 @@ async def follow(port: int, second: RedisServer) -> None:
     engine = open_counts("redis://shop/0", sentinel=sentinel)
     for kind in ("asyncio", "sync"):
         assert (await call(kind, engine, add())).applied
+    key = f"{engine._calls._settings.prefix}:{{0}}:counts:a"
+    with second.client() as client:
+        wait_until(lambda: int(client.hget(key, "count") or 0) == 2, "The replica does not follow.")
     wait_until(lambda: has_begun(sentinel), "The Sentinel does not begin.")
     wait_until(lambda: sentinel.discover_master("shop")[1] == second.port, "There is no failover.")
     with second.client() as client:
-        key = f"{engine._calls._settings.prefix}:{{0}}:counts:a"
         for kind in ("asyncio", "sync"):
             before, end = int(client.hget(key, "count")), time.monotonic() + 20
             while int(client.hget(key, "count")) == before:  # until the old server has ended its connections, they are used

@@ -326,9 +326,9 @@ def play(kind: str, examples: int, steps: int = 30, **more: Any) -> None:
     )
 
 
-@pytest.mark.parametrize(("kind", "examples"), [("memory", 40), ("sqlite", 10)])
-def test_everybody_gets_what_the_model_says(kind: str, examples: int) -> None:
-    play(kind, examples)
+@pytest.mark.parametrize(("kind", "examples"), [("memory", 1_000), ("sqlite", 250)])
+def test_everybody_gets_what_the_model_says(kind: str, examples: int, scale: float) -> None:
+    play(kind, max(5, round(examples * scale)))
 
 
 @pytest.mark.parametrize("left_out", ["sequence", "ended", "claim"])

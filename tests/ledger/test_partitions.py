@@ -9,7 +9,7 @@ import pytest
 
 from dcaf.core import EngineError
 from dcaf.engines import Condition, Exists, MemoryEngine, Not, Outcome, Put, Record, Transaction
-from dcaf.ledger.partitions import Root, split
+from dcaf.ledger.rotation import Root, split
 from dcaf.ledger.tables import SESSIONS, STORE, TABLES, find_partition
 from dcaf.testing import FrozenClock
 from tests.ledger.ledger_world import World, claims_of, run

@@ -50,7 +50,7 @@ def test_a_key_is_used_once_in_a_session_whatever_is_presented(build: Any, fresh
 
 def test_control_a_use_that_is_remembered_for_its_turn_alone_is_noticed(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     turns = count()
-    monkeypatch.setattr("dcaf.ledger.partitions.use_row", lambda root, key, at: use_row(root, f"{key} {next(turns)}", at))
+    monkeypatch.setattr("dcaf.ledger.rotation.use_row", lambda root, key, at: use_row(root, f"{key} {next(turns)}", at))
     world = build(freshness=False)
 
     async def scenario() -> None:

@@ -301,7 +301,7 @@ def test_control_an_engine_alone_makes_the_database(tmp_path: Path) -> None:
     ("arguments", "told"),
     [
         (["list", "--url", "memory://"], "memory:// is the memory of the service's own process"),
-        (["list", "--url", "postgresql://app:hunter2@db/shop"], "There is no engine for postgresql:// yet"),
+        (["list", "--url", "postgresql://app:hunter2@127.0.0.1:1/shop"], "the server cannot be reached"),
         (["list", "--url", "mongodb://app:hunter2@db/shop"], "mongodb://... names no engine"),
         (["list", "--url", "sqlite:///clinic.py"], "the file is no SQLite database"),
         (["list", "--url", "sqlite:///nowhere/dcaf.db"], "There is no folder"),

@@ -63,7 +63,20 @@ def run(distribution: Path, folder: Path, key: str, imported: str) -> dict[str, 
     assert text.count(IMPORT) == 1
     assert KEY in text
     (tests / "middleware" / "test_session.py").write_text(text.replace(IMPORT, imported).replace(KEY, key))
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(folder), "--junitxml", "found.xml"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "--tb",
+        "line",
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        str(folder),
+        "--junitxml",
+        "found.xml",
+    ]
     subprocess.run([*command, "tests/middleware"], cwd=folder, capture_output=True, check=False)
     found = ET.parse(folder / "found.xml").getroot().iter("testcase")
     return {case.get("name", ""): "".join(part.get("message", "") for part in case) for case in found}

@@ -43,7 +43,6 @@ from dcaf.engines import (
     Write,
 )
 from dcaf.ledger import Ledger
-from dcaf.ledger.tables import store_row
 from dcaf.testing import MISUSES, AsyncSessionClient, FrozenClock, Reply, SessionClient, serving
 from dcaf.tools import Call, DecidedCall, PlatformContext, ToolRunner, decide, pending, propose
 from tests.asgi.wire import call
@@ -368,7 +367,6 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.ledger.Ledger.sessions": Entry({"subject": "ada"}, on=ledger),
     **{f"dcaf.ledger.Ledger.{name}": Entry(on=ledger) for name in ("all_sessions", "purge", "mark_restored", "check", "aclose")},
     "dcaf.ledger.Ledger.prepare": Entry(on=ledger),
-    "dcaf.ledger.Ledger.prepare_again": Entry({"store": store_row(0)}, on=ledger),
     "dcaf.ledger.Ledger.find_rows": Entry({"session_id": "A" * 22}, on=ledger),
     "dcaf.ledger.Ledger.transact": Entry({"transaction": Transaction([])}, on=ledger),
     "dcaf.ledger.LedgerEvent": Entry({"name": "busy", "session": "abc"}),

@@ -48,6 +48,8 @@ LEVELS: Final = ("L0", "L2 with branches", "L2 with branches, on SQLite", "L2")
 POINTS: Final = 300
 LATER_S: Final = 3600.0
 LONGEST_S: Final = 1.0
+"""How long a call that a thread does may take to begin, where nobody waits for the thread any more."""
+
 SPAN: Final = 110
 """Rounds of the event loop over which the points are spread: more than a turn takes."""
 
@@ -56,6 +58,9 @@ SQLITE_SPAN: Final = 800
 
 SQLITE_PART: Final = 6
 """One point in so many is tried there, and without branches."""
+
+SPREAD: Final = [point for first in range(25) for point in range(first, POINTS, 25)]
+"""All points, of which neighbours come late: in the order in which a control looks for its first fault."""
 
 ENGINES: Final[dict[str, SqliteEngine]] = {}
 """One for all trials: their sessions have ids of their own."""
@@ -81,7 +86,7 @@ def make_store(level: str) -> SessionStore | None:
 def find_points(level: str, scale: float) -> range:
     """The points to try."""
     part = SQLITE_PART if level in LEVELS[2:] else 1
-    return range(0, POINTS, min(POINTS // 6, part * max(1, int(1 / scale) // 4)))
+    return range(0, POINTS, min(POINTS // 6, part * max(1, int(1 / scale) // 2)))
 
 
 class Broken(Exception):
@@ -217,6 +222,10 @@ KINDS: Final = {
         ("in_thread_beside", in_thread, True),
     )
 }
+
+
+THREADED: Final = ("in_thread", "in_pieces", "in_thread_beside")
+"""Those that a thread does."""
 
 
 async def agent_function(messages: Any, context: Any, session: Session) -> AgentResult:
@@ -439,11 +448,11 @@ WORDS: Final = {
 
 
 async def tried(
-    wire: Any, happens: Any, point: int, among: Sequence[str] = tuple(KINDS), way_s: float = 0, *, level: str = "L0"
+    wire: Any, happens: Any, point: int, among: Sequence[str] = tuple(KINDS), way_s: float = 0, *, level: str = "L0", least: int = 1
 ) -> tuple[int, int]:
     """How many calls have begun twice, and how many were used up and never begun, of some that are chosen among kinds."""
     rng = random.Random(point)
-    kinds = [rng.choice(among) for _ in range(rng.randint(1, 3))]
+    kinds = [rng.choice(among) for _ in range(rng.randint(least, 3))]
     trial = Trial(kinds, lambda: rng.randint(0, 6), way_s, make_store(level))
     TRIAL.set(trial)
     round_ = point * (SQLITE_SPAN if "SQLite" in level else SPAN) // POINTS
@@ -461,14 +470,14 @@ async def tried(
         if level == "L2":  # it was perhaps given the newest session, and nothing else
             await wire(trial, approved(trial), newer, nothing)
     with suppress(TimeoutError):
-        async with asyncio.timeout(LONGEST_S):  # for threads that nobody waits for
-            while len(trial.begun) < len(kinds):  # noqa: ASYNC110 - a thread counts
+        async with asyncio.timeout(LONGEST_S):
+            while any(kind in THREADED and f"c{at}" not in trial.begun for at, kind in enumerate(kinds)):  # noqa: ASYNC110 - it counts
                 await asyncio.sleep(0.001)
     counts = [trial.begun[f"c{at}"] for at in range(len(kinds))]
     return sum(count > 1 for count in counts), sum(count == 0 for count in counts)
 
 
-def swept(wire: Any, happens: Any, points: range, *, until: int | None = None, **how: Any) -> tuple[int, int]:
+def swept(wire: Any, happens: Any, points: Sequence[int], *, until: int | None = None, **how: Any) -> tuple[int, int]:
     """The same at each point; ``until`` there is one of that kind."""
 
     async def run() -> tuple[int, int]:
@@ -501,9 +510,9 @@ def test_what_was_approved_begins_once_however_its_turn_ends(
     assert never == 0
 
 
-def test_what_was_used_up_in_a_message_that_did_not_arrive_is_offered_again_at_level_2() -> None:
+def test_what_was_used_up_in_a_message_that_did_not_arrive_is_offered_again_at_level_2(scale: float) -> None:
     """The store has the state in which the call is used up, and gives that to the client whose message was lost."""
-    assert swept(over_lines, leave, range(POINTS), until=1, level="L2") == (0, 0)
+    assert swept(over_lines, leave, find_points("L0", scale), level="L2") == (0, 0)
 
 
 AT_ONCE: Final[dict[str, Any]] = {"among": ["beside", "in_thread_beside"], "way_s": 0.001}
@@ -528,6 +537,9 @@ def test_of_calls_that_begin_at_once_none_is_used_up_by_the_message_of_another(
 
 
 # controls: each breaks one part of what makes it so
+
+AMONG: Final = {"twice": tuple(KINDS), "never": tuple(kind for kind in KINDS if kind not in THREADED)}
+"""The kinds among which a control finds that fault. For a call that never begins in a thread, a second would be waited."""
 
 
 class RollsBack:
@@ -611,7 +623,7 @@ def can_be_stopped_between(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("wire", [over_lines, over_socket], ids=WORDS.get)
 def test_calls_that_are_used_up_together_are_caught(wire: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     tells_together(monkeypatch)
-    assert swept(wire, leave_with_a_message, range(POINTS), until=1, **AT_ONCE)[1]
+    assert swept(wire, leave_with_a_message, SPREAD, until=1, least=3, **AT_ONCE)[1]
 
 
 def gives_nothing_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -650,7 +662,7 @@ def test_what_is_broken_at_the_store_is_caught(
 ) -> None:
     broken(monkeypatch)
     at = ["twice", "never"].index(kind)
-    assert swept(wire, happens, range(POINTS), until=at, level="L2 with branches")[at]
+    assert swept(wire, happens, SPREAD, until=at, among=AMONG[kind], level="L2 with branches")[at]
 
 
 CONTROLS: Final = [
@@ -671,4 +683,4 @@ CONTROLS: Final = [
 def test_what_is_broken_is_caught(broken: Any, wire: Any, happens: Any, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     broken(monkeypatch)
     at = ["twice", "never"].index(kind)
-    assert swept(wire, happens, range(POINTS), until=at)[at]
+    assert swept(wire, happens, SPREAD, until=at, among=AMONG[kind])[at]

@@ -1,4 +1,4 @@
-"""Rows that lie apart, on an engine of several servers: which partition has them, and a transaction over two partitions.
+"""What a rotation leaves behind: the session of before, which ends with the next commit, and what it has used up.
 
 >>> Root.unpack(Root(b"k" * 16, 7).pack(300), 300)
 Root(key=b'kkkkkkkkkkkkkkkk', partition=7)
@@ -10,12 +10,13 @@ rotated to another subject: what ends then lies elsewhere than what begins, and 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from dcaf.engines import Condition, Record, Transaction, Write
+from dcaf.engines import Condition, Delete, Now, Put, Record, Transaction, Write
 from dcaf.engines.transactions import find_leaves
 from dcaf.ledger.rules import all_of
-from dcaf.ledger.tables import DIGEST_BYTES, PARTITION_BYTES, use_row
+from dcaf.ledger.tables import DIGEST_BYTES, PARTITION_BYTES, Columns, use_row
 
 
 class Root(NamedTuple):
@@ -42,6 +43,42 @@ class Root(NamedTuple):
         """What a row in this partition has packed."""
         own, elsewhere = packed[:DIGEST_BYTES], packed[DIGEST_BYTES:]
         return cls(own, int.from_bytes(elsewhere, "big") if elsewhere else partition)
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """The session that a rotated one was, which ends with the next commit.
+
+    Attributes:
+        row: Its row.
+        session_id: Its id.
+        subject: What its row has in place of the subject.
+        expires: When no token of it can be valid any more.
+        answers: The rows of its answers.
+        reads: The rows that its conditions and its end need.
+        standing: The conditions under which the turn may act on it.
+    """
+
+    row: Record
+    session_id: str = field(repr=False)
+    subject: bytes | None = field(repr=False)
+    expires: int | Now
+    answers: set[Record]
+    reads: list[Record]
+    standing: list[Condition | None]
+
+    def writes(self, *, kept: Record | None = None) -> list[Write]:
+        """Its tombstone, and the end of its answers, but for one that is written anew."""
+        tombstone: Columns = {
+            "subject": self.subject,
+            "ended": Now(),
+            "claim": None,
+            "until": None,
+            "identity": None,
+            "answer": None,
+            "expires": self.expires,
+        }
+        return [Put(self.row, tombstone), *(Delete(answer) for answer in self.answers - {kept})]
 
 
 def split(reads: Sequence[Record], conditions: Sequence[Condition], writes: Sequence[Write]) -> list[Transaction]:

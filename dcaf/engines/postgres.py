@@ -1,0 +1,389 @@
+"""Rows in a PostgreSQL database, for all processes of many machines. Needs the extra: ``pip install 'dcaf[postgres]'``.
+
+    engine = PostgresEngine("postgresql://app@db.example/shop")
+
+PostgreSQL 13 or newer. A transaction is one round trip, and behind PgBouncer in transaction mode, too. Each event loop of asyncio
+has connections of its own; calls without ``await``, and those of trio, run in the event loop of a thread.
+
+What a reader gets wrong: a connection that ends while a transaction is on its way tells nobody whether it was committed. Then the
+call raises CommitUnknownError, and sends nothing again.
+"""
+
+# ruff: noqa: D102 - the Protocol Engine describes the methods
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Collection, Iterable, Sequence
+from datetime import timedelta
+from threading import Lock
+from typing import Any, Final
+
+import anyio
+
+from dcaf.core.errors import DcafError, EngineError
+from dcaf.core.importing import extra
+from dcaf.engines import postgres_calls as work
+from dcaf.engines.base import Durability, Health, SyncEngine, Tables, check_scan
+from dcaf.engines.postgres_connections import UNTIL_FOUND, Connection, Pool, limit
+from dcaf.engines.postgres_errors import MISSING, SETTING_UP, build_error
+from dcaf.engines.postgres_functions import Names, Shape, plan_call
+from dcaf.engines.postgres_large import transact_in_steps
+from dcaf.engines.postgres_loops import LoopThread, Tasks
+from dcaf.engines.postgres_schema import set_up
+from dcaf.engines.postgres_settings import POOL_SIZE, SCHEMA, TIMEOUT, Settings, read_settings
+from dcaf.engines.postgres_tables import TableSql
+from dcaf.engines.transactions import Outcome, Row, Table, Transaction, check_transaction
+
+with extra("dcaf.engines.postgres", "dcaf[postgres]"):
+    import psycopg
+
+CLOSED: Final = "The engine is closed."
+
+PURGED_AT_ONCE: Final = 1000
+"""How many rows a purge looks at in one transaction, so that nobody waits long behind it."""
+
+MOST_SHAPES: Final = 200
+"""For how many shapes of transactions a process uses functions. Those that come later go in steps."""
+
+SET_UP_S: Final = 30.0
+"""How long tables may take to be made; no call waits that long for them."""
+
+
+class PostgresEngine:
+    """An engine over a schema of a PostgreSQL database. The schema and its tables are made when they are first used.
+
+    Args:
+        url: ``postgresql://user:password@host/database``, with the options of libpq. It may say ``schema``, ``pool_size``,
+            ``prepared`` and ``vouch`` (names with commas between them), too.
+        schema: The schema. Several applications may share a database, each with a schema of its own.
+        durability: ``"acknowledged"`` waits for the disk before it acknowledges, and refuses a server that does not;
+            ``"relaxed"`` does not wait, and a power cut may lose the last seconds.
+        timeout: How long a call takes at most.
+        pool_size: How many connections there are at most, for each event loop.
+        prepared: Whether statements are prepared. False behind a PgBouncer older than 1.21.
+        vouched: Names of settings of the server that may be off since the operator vouches for what they do: ``"fsync"``,
+            ``"full_page_writes"``, ``"synchronous_commit"``.
+
+    Attributes:
+        url: Where the rows are, without a password.
+        sync: The same methods without ``await``.
+        partitions: 1.
+
+    Raises:
+        ConfigurationError: An argument is wrong. What only the server can tell is raised by the first call.
+    """
+
+    partitions: int = 1
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        schema: str = SCHEMA,
+        durability: Durability = "acknowledged",
+        timeout: timedelta = TIMEOUT,
+        pool_size: int = POOL_SIZE,
+        prepared: bool = True,
+        vouched: Collection[str] = (),
+    ) -> None:
+        settings = read_settings(
+            url,
+            schema=schema,
+            durability=durability,
+            timeout=timeout,
+            pool_size=pool_size,
+            prepared=prepared,
+            vouched=vouched,
+        )
+        self.url: str = settings.url
+        self._calls = _Calls(settings)
+        self.sync: SyncEngine = _Sync(self._calls)
+
+    def __repr__(self) -> str:
+        return f"PostgresEngine({self.url!r})"
+
+    def declare(self, tables: Iterable[Table]) -> None:
+        self._calls.declare(tables)
+
+    async def transact(self, transaction: Transaction) -> Outcome:
+        outcome: Outcome = await self._calls.run(self._calls.plan_transaction(transaction))
+        return outcome
+
+    async def scan(
+        self, table: Table, *, equal: bytes | None = None, after: bytes = b"", limit: int = 100
+    ) -> Sequence[tuple[bytes, Row]]:
+        rows: Sequence[tuple[bytes, Row]] = await self._calls.run(self._calls.plan_scan(table, equal, after, limit))
+        return rows
+
+    async def purge(self, table: Table) -> int:
+        count = 0
+        after: bytes | None = b""
+        while after is not None:
+            dropped, after = await self._calls.run(self._calls.plan_purge(table, after))
+            count += dropped
+        return count
+
+    async def check(self) -> Health:
+        health: Health = await self._calls.run(self._calls.plan_check())
+        return health
+
+    async def aclose(self) -> None:
+        with anyio.CancelScope(shield=True):
+            await self._calls.aclose()
+
+
+class _Sync:
+    """The methods without ``await``."""
+
+    def __init__(self, calls: _Calls) -> None:
+        self._calls = calls
+
+    def transact(self, transaction: Transaction) -> Outcome:
+        outcome: Outcome = self._calls.wait(self._calls.plan_transaction(transaction))
+        return outcome
+
+    def scan(
+        self, table: Table, *, equal: bytes | None = None, after: bytes = b"", limit: int = 100
+    ) -> Sequence[tuple[bytes, Row]]:
+        rows: Sequence[tuple[bytes, Row]] = self._calls.wait(self._calls.plan_scan(table, equal, after, limit))
+        return rows
+
+    def purge(self, table: Table) -> int:
+        count = 0
+        after: bytes | None = b""
+        while after is not None:
+            dropped, after = self._calls.wait(self._calls.plan_purge(table, after))
+            count += dropped
+        return count
+
+    def check(self) -> Health:
+        health: Health = self._calls.wait(self._calls.plan_check())
+        return health
+
+    def close(self) -> None:
+        self._calls.close()
+
+
+class _Call:
+    """One call: its work, the tables that it needs, and whether something of it was sent."""
+
+    __slots__ = ("has_begun", "tables", "work")
+
+    def __init__(self, work: work.Work, tables: Iterable[Table]) -> None:
+        self.work = work
+        self.has_begun = False
+        self.tables = {table.name for table in tables}
+
+
+class _Calls:
+    """What the process knows of the schema, and where its calls run; the latter is made anew in a process that was forked."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.names = Names(settings.schema)
+        self.tables: dict[str, TableSql] = {}
+        self.ready: set[str] = set()
+        self._declared = Tables()
+        self._shapes: dict[Shape, Shape] = {}
+        self._is_closed = False
+        self._lock = Lock()
+        self._pid = os.getpid()
+        self._homes: dict[asyncio.AbstractEventLoop, _Home] = {}
+        self._background: LoopThread | None = None
+
+    def declare(self, tables: Iterable[Table]) -> None:
+        self.tables.update((table.name, TableSql(table, self.names)) for table in self._declared.declare(tables))
+
+    def plan_transaction(self, transaction: Transaction) -> _Call:
+        check_transaction(transaction)
+        for record in transaction.reads:
+            self._declared.require(record.table)
+        tables = [record.table for record in transaction.reads]
+        is_waited_for = transaction.durable and self.settings.durability == "acknowledged"
+        plan = plan_call(transaction, self.names, is_waited_for=is_waited_for, remember=self._remember)
+        if plan is not None:
+            return _Call(work.transact(plan), tables)
+        return _Call(transact_in_steps(transaction, self.names, self.tables, is_waited_for=is_waited_for), tables)
+
+    def plan_scan(self, table: Table, equal: bytes | None, after: bytes, limit: int) -> _Call:
+        self._declared.require(table)
+        check_scan(table, equal, limit, after)
+        return _Call(work.scan(self.tables[table.name], equal, after, limit), [table])
+
+    def plan_purge(self, table: Table, after: bytes) -> _Call:
+        self._declared.require(table)
+        return _Call(work.purge(self.tables[table.name], after, PURGED_AT_ONCE), [table])
+
+    def plan_check(self) -> _Call:
+        began = time.perf_counter()
+
+        async def look(connection: Connection, end: float) -> Health:
+            details = await work.check(self.settings)(connection, end)
+            own = {"schema": self.settings.schema, "pool_size": str(self.settings.pool_size)}
+            return Health(self.settings.durability, (time.perf_counter() - began) * 1000, {**own, **details})
+
+        return _Call(look, self._declared)
+
+    async def run(self, call: _Call) -> Any:
+        self._check()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            thread = self._thread()
+            return await thread.wait_in_trio(lambda: self._home(thread.loop).run(call))
+        return await self._home(loop).run(call)
+
+    def wait(self, call: _Call) -> Any:
+        self._check()
+        thread = self._thread()
+        return thread.wait(lambda: self._home(thread.loop).run(call), self.settings.timeout_s)
+
+    async def aclose(self) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            await anyio.to_thread.run_sync(self.close)
+            return
+        self._is_closed = True
+        if self._homes.get(loop) is not None:
+            await self._homes[loop].aclose()
+        await anyio.to_thread.run_sync(self.close)
+
+    def close(self) -> None:
+        self._is_closed = True
+        if self._pid != os.getpid():
+            return
+        with self._lock:
+            homes, self._homes = self._homes, {}
+            thread, self._background = self._background, None
+        for loop, home in homes.items():
+            if thread is not None and loop is thread.loop:
+                thread.wait(home.aclose, self.settings.timeout_s)
+            else:
+                home.close()
+        if thread is not None:
+            thread.stop()
+
+    def _check(self) -> None:
+        if self._is_closed:
+            raise EngineError(CLOSED)
+        if self._pid != os.getpid():
+            with _LOCK:
+                if self._pid != os.getpid():
+                    self._lock = Lock()
+                    for home in self._homes.values():
+                        home.pool.abandon()
+                    _ABANDONED.append((self._homes, self._background))
+                    self._homes, self._background = {}, None
+                    self._pid = os.getpid()
+
+    def _thread(self) -> LoopThread:
+        with self._lock:
+            found = self._background = self._background or LoopThread()
+        return found
+
+    def _home(self, loop: asyncio.AbstractEventLoop) -> _Home:
+        """Where calls run in an event loop; called in it."""
+        home = self._homes.get(loop)
+        if home is None:
+            with self._lock:
+                for other in [one for one in self._homes if one.is_closed()]:
+                    self._homes.pop(other).pool.drop_all()
+                home = self._homes[loop] = _Home(self, loop)
+        return home
+
+    def _remember(self, shape: Shape) -> Shape | None:
+        found = self._shapes.get(shape)
+        if found is None and len(self._shapes) < MOST_SHAPES:
+            found = self._shapes[shape] = shape
+        return found
+
+
+_LOCK: Final = Lock()
+_ABANDONED: Final[list[object]] = []
+"""What belongs to the parent of this process: nothing of it may be closed here."""
+
+
+class _MissingError(Exception):
+    """Something that was there is not there any more."""
+
+
+class _Home:
+    """The connections and the calls of one event loop."""
+
+    def __init__(self, calls: _Calls, loop: asyncio.AbstractEventLoop) -> None:
+        self.pool = Pool(calls.settings, loop)
+        self._calls = calls
+        self._loop = loop
+        self._tasks = Tasks()
+        self._setting_up: asyncio.Task[None] | None = None
+
+    async def run(self, call: _Call) -> Any:
+        return await self._tasks.run(self._serve(call), lambda: call.has_begun)
+
+    async def aclose(self) -> None:
+        await self._tasks.finish(self._calls.settings.timeout_s)
+        self.pool.close()
+
+    def close(self) -> None:
+        """Close it from another thread, or where nobody can wait."""
+        if self._loop.is_closed():
+            self.pool.drop_all()
+            return
+        try:
+            self._loop.call_soon_threadsafe(self.pool.close)
+        except RuntimeError:
+            self.pool.drop_all()
+
+    async def _serve(self, call: _Call) -> Any:
+        end = self._loop.time() + self._calls.settings.timeout_s
+        await self._prepare(call, end)
+        try:
+            return await self._try(call, end)
+        except _MissingError:
+            self._calls.ready.clear()
+        await self._prepare(call, end)
+        return await self._try(call, end, is_last=True)
+
+    async def _try(self, call: _Call, end: float, *, timeout_s: float | None = None, is_last: bool = False) -> Any:
+        timeout_s = timeout_s or self._calls.settings.timeout_s
+        connection = await self.pool.take(end - (1 - UNTIL_FOUND) * timeout_s)
+        try:
+            call.has_begun = True
+            with limit(connection, end, timeout_s):
+                return await call.work(connection, end)
+        except psycopg.Error as error:
+            if error.sqlstate in MISSING and not is_last:
+                raise _MissingError from None
+            raise build_error(error, may_have_written=connection.is_committing, is_lost=connection.is_lost) from None
+        finally:
+            self.pool.give_back(connection)
+
+    async def _prepare(self, call: _Call, end: float) -> None:
+        """Let the tables of a call be there."""
+        if call.tables <= self._calls.ready and self._calls.ready:
+            return
+        if self._setting_up is None or self._setting_up.done():
+            self._setting_up = self._loop.create_task(self._set_up())
+        done, _ = await asyncio.wait([self._setting_up], timeout=end - self._loop.time())
+        if not done:
+            raise EngineError(SETTING_UP.format(self._calls.settings.timeout_s))
+        error = self._setting_up.exception()
+        if isinstance(error, DcafError):
+            raise type(error)(*error.args)  # one for each caller
+        self._setting_up.result()
+        if not call.tables <= self._calls.ready:  # declared since it began
+            await self._prepare(call, end)
+
+    async def _set_up(self) -> None:
+        calls = self._calls
+        tables = dict(calls.tables)
+
+        async def work(connection: Connection, end: float) -> None:
+            await set_up(connection, end, calls.settings, calls.names, list(tables.values()))
+
+        await self._try(_Call(work, ()), self._loop.time() + SET_UP_S, timeout_s=SET_UP_S, is_last=True)
+        calls.ready.update(tables)

@@ -1,0 +1,391 @@
+r"""Make of each shape of a transaction one function of the server, so that a transaction is one round trip.
+
+>>> from dcaf.engines.transactions import Plus, Put, Record, Table, Transaction
+>>> hits = Record(Table("hits", {"n": int}), b"home")
+>>> plan = plan_call(Transaction([hits], writes=[Put(hits, {"n": Plus(2)})]), Names("dcaf"), is_waited_for=True)
+>>> print(plan.shape.body)
+#variable_conflict use_variable
+BEGIN
+IF current_setting('transaction_isolation') <> 'read committed' THEN RAISE EXCEPTION USING ERRCODE = 'DC001'; END IF;
+PERFORM ...
+o_now := floor(extract(epoch FROM clock_timestamp()) * 1000);
+SELECT t."n" INTO r0_0 FROM "dcaf"."hits" AS t WHERE t."key" = k0;
+e0 := FOUND;
+o_ok := TRUE;
+IF o_ok THEN
+IF e0 THEN UPDATE "dcaf"."hits" AS t SET "n" = COALESCE(r0_0, 0) + a0 WHERE t."key" = k0; END IF;
+IF NOT e0 OR NOT FOUND THEN INSERT INTO "dcaf"."hits" ... ON CONFLICT ("key") DO UPDATE SET "n" = excluded."n"; END IF;
+END IF;
+END
+
+Two transactions that differ in keys and values alone have one shape, and one function. It first locks every row that it names, then
+reads the clock and the rows, then compares, then writes: each statement of it sees what was committed before the statement began.
+Rows that are not there have no lock of their own in PostgreSQL; so the locks are advisory ones, in the order of their numbers, and
+two transactions never wait for each other.
+
+A transaction that writes nothing takes no lock: its function is STABLE, and sees one snapshot.
+"""
+
+# ruff: noqa: S608 - the names in its statements are what a pattern allows; values are never in the text
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from dcaf.engines.postgres_errors import WRONG_ISOLATION
+from dcaf.engines.postgres_values import EMPTY
+from dcaf.engines.transactions import (
+    EXPIRES,
+    AllOf,
+    AnyOf,
+    Condition,
+    Delete,
+    Exists,
+    Is,
+    Not,
+    Now,
+    Outcome,
+    Plus,
+    Record,
+    Row,
+    Table,
+    Transaction,
+    Value,
+    Write,
+)
+
+MOST_ROWS: Final = 16
+MOST_ARGUMENTS: Final = 90
+"""What a function takes; PostgreSQL allows 100 arguments. What has more goes another way, see ``postgres_large``."""
+
+NOW_SQL: Final = "floor(extract(epoch FROM clock_timestamp()) * 1000)"
+"""The clock, in milliseconds since the epoch. Not ``now()``: that is when the transaction began, before it has waited."""
+
+PLANNING: Final = "SET enable_seqscan = off"
+"""A plan is made once for a connection. One that was made while a table was small would go through all of it when it is large."""
+
+MAKE_SAFE: Final = "IF NOT FOUND THEN PERFORM pg_logical_emit_message(TRUE, 'dcaf', ''); END IF;"
+"""Where there is nothing to delete, it may be that the one who deleted it has not waited for the disk. A commit waits for the disk,
+and for all that was written before, where it has written something itself."""
+
+KINDS: Final[Mapping[type, str]] = {int: "bigint", bytes: "bytea"}
+
+
+Key: TypeAlias = "tuple[Any, ...]"
+"""What is equal for two transactions of one shape."""
+
+
+class Names:
+    """The names of a schema, and the numbers of its locks.
+
+    Args:
+        schema: The schema.
+
+    Attributes:
+        schema: The schema.
+        gate: The lock that every transaction that writes shares, so that one of thousands of rows can have it alone.
+        making: The lock of who makes tables and functions.
+    """
+
+    def __init__(self, schema: str) -> None:
+        self.schema: str = schema
+        self.gate: int = self.number(b"gate")
+        self.making: int = self.number(b"making")
+
+    def number(self, *parts: bytes) -> int:
+        """A number of 64 bits for a lock, the same in every process."""
+        digest = hashlib.blake2b(b"\0".join((self.schema.encode(), *parts)), digest_size=8).digest()
+        return int.from_bytes(digest, signed=True)
+
+    def lock(self, record: Record) -> int:
+        """The lock of a row."""
+        return self.number(b"row", record.table.name.encode(), record.key)
+
+    def quote(self, name: str) -> str:
+        """A table or a function of the schema, for SQL."""
+        return f'"{self.schema}"."{name}"'
+
+
+class Plan(NamedTuple):
+    """A call of a function.
+
+    Attributes:
+        shape: The function.
+        values: Its arguments, but for how long it waits for locks, which comes first where it writes.
+        order: For each row of the answer, its place among the rows that the function reads.
+    """
+
+    shape: Shape
+    values: list[Any]
+    order: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One function of the server.
+
+    Attributes:
+        names: The schema.
+        tables: The table of each row that it reads.
+        is_waited_for: Whether its commit waits for the disk.
+        when: The condition, in terms of the rows' places.
+        writes: What it writes, in terms of the rows' places.
+        kinds: The types of the values, in their order.
+    """
+
+    names: Names
+    tables: tuple[Table, ...]
+    is_waited_for: bool
+    when: Key | None
+    writes: tuple[Key, ...]
+    kinds: tuple[type, ...] = field(repr=False)
+
+    @cached_property
+    def call(self) -> str:
+        """The statement that calls it."""
+        places = ", ".join(f"${at + 1}" for at in range(len(self._arguments)))
+        return f"SELECT * FROM {self.names.quote(self.name)}({places})"
+
+    @cached_property
+    def name(self) -> str:
+        """Its name, which says everything of it: two releases never call two functions by one name."""
+        return f"t_{hashlib.blake2b(self._definition.encode(), digest_size=12).hexdigest()}"
+
+    @cached_property
+    def make(self) -> str:
+        """The statement that makes it, unless it is there; one process at a time."""
+        # Not to_regprocedure: that has not heard of what was made while the lock was waited for.
+        is_there = (
+            "SELECT FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace "
+            f"WHERE n.nspname = '{self.names.schema}' AND p.proname = '{self.name}'"
+        )
+        create = f"CREATE FUNCTION {self.names.quote(self.name)}{self._definition}"
+        return (
+            f"DO $do$ BEGIN PERFORM pg_advisory_xact_lock({self.names.making}); "
+            f"IF NOT EXISTS ({is_there}) THEN {create}; END IF; END $do$"
+        )
+
+    @cached_property
+    def body(self) -> str:
+        """What it does."""
+        lines = ["#variable_conflict use_variable", "BEGIN"]
+        if self.writes:
+            lines += [self._check_isolation(), self._take_locks()]
+        lines.append(f"o_now := {NOW_SQL};")
+        for at, table in enumerate(self.tables):
+            lines += [self._read(at, table), f"e{at} := FOUND;"]
+        lines.append(f"o_ok := {_render(self.when)};")
+        if self.writes:
+            lines += ["IF o_ok THEN", *(line for write in self.writes for line in self._write(write)), "END IF;"]
+        return "\n".join([*lines, "END"])
+
+    @cached_property
+    def _definition(self) -> str:
+        given = [f"{name} {kind}" for name, kind in self._arguments]
+        found = ["OUT o_now bigint", "OUT o_ok boolean"]
+        for at, table in enumerate(self.tables):
+            found.append(f"OUT e{at} boolean")
+            found += [f"OUT r{at}_{column} {KINDS[kind]}" for column, kind in enumerate(table.columns.values())]
+        volatility = "VOLATILE" if self.writes else "STABLE"
+        return (
+            f"({', '.join(given + found)}) RETURNS record LANGUAGE plpgsql {volatility} {PLANNING} AS $dcaf$\n{self.body}\n$dcaf$"
+        )
+
+    @cached_property
+    def _arguments(self) -> list[tuple[str, str]]:
+        rows = range(len(self.tables))
+        locks = [("w", "bigint"), ("m", "bigint"), *((f"l{at}", "bigint") for at in rows)] if self.writes else []
+        keys = [(f"k{at}", "bytea") for at in rows]
+        return [*locks, *keys, *((f"a{at}", KINDS[kind]) for at, kind in enumerate(self.kinds))]
+
+    def build_outcome(self, answer: Sequence[Any], order: Sequence[int]) -> Outcome:
+        """What the function's answer says."""
+        rows: list[Row | None] = []
+        at = 2
+        for table in self.tables:
+            end = at + 1 + len(table.columns)
+            rows.append(dict(zip(table.columns, answer[at + 1 : end], strict=True)) if answer[at] else None)
+            at = end
+        return Outcome(answer[1], tuple([rows[place] for place in order]), answer[0])
+
+    def _check_isolation(self) -> str:
+        # In REPEATABLE READ the rows would be those of before the locks.
+        is_wrong = "current_setting('transaction_isolation') <> 'read committed'"
+        return f"IF {is_wrong} THEN RAISE EXCEPTION USING ERRCODE = '{WRONG_ISOLATION}'; END IF;"
+
+    def _take_locks(self) -> str:
+        """One statement: its columns are worked out from left to right."""
+        parts = ["set_config('lock_timeout', w::text, TRUE)"]
+        if not self.is_waited_for:
+            parts.append("set_config('synchronous_commit', 'off', TRUE)")
+        parts.append(f"pg_advisory_xact_lock_shared({self.names.gate})")
+        parts += [
+            f"CASE WHEN m & {1 << at} <> 0 THEN pg_advisory_xact_lock(l{at}) ELSE pg_advisory_xact_lock_shared(l{at}) END"
+            for at in range(len(self.tables))
+        ]
+        return f"PERFORM {', '.join(parts)};"
+
+    def _read(self, at: int, table: Table) -> str:
+        names = list(table.columns) or []
+        columns = ", ".join(f't."{name}"' for name in names)
+        into = ", ".join(f"r{at}_{column}" for column in range(len(names)))
+        lives = f' AND (t."{EXPIRES}" IS NULL OR t."{EXPIRES}" > o_now)' if EXPIRES in table.columns else ""
+        what = f"SELECT {columns} INTO {into}" if names else "PERFORM 1"
+        return f'{what} FROM {self.names.quote(table.name)} AS t WHERE t."key" = k{at}{lives};'
+
+    def _write(self, write: Key) -> list[str]:
+        kind, at, *columns = write
+        table = self.tables[at]
+        name = self.names.quote(table.name)
+        if kind == "delete":
+            delete = f'DELETE FROM {name} AS t WHERE t."key" = k{at};'
+            return [delete, *([MAKE_SAFE] if self.is_waited_for else [])]
+        places = {column: number for number, column in enumerate(table.columns)}
+        found = {column: _render_value(what, f"r{at}_{places[column]}", value) for column, what, value in columns[0]}
+        whole = [found.get(column, f"r{at}_{places[column]}") for column in table.columns]
+        insert = insert_row(name, table, ", ".join([f"k{at}", *whole]), is_values=True)
+        if not found:
+            return [f"IF NOT e{at} THEN {insert}; END IF;"]
+        changes = ", ".join(f'"{column}" = {value}' for column, value in found.items())
+        return [
+            f'IF e{at} THEN UPDATE {name} AS t SET {changes} WHERE t."key" = k{at}; END IF;',
+            # A purge may have dropped the row since it was read.
+            f"IF NOT e{at} OR NOT FOUND THEN {insert}; END IF;",
+        ]
+
+
+def insert_row(name: str, table: Table, values: str, *, is_values: bool) -> str:
+    """What writes whole rows, in the place of those that are there.
+
+    Args:
+        name: The table, for SQL.
+        table: The table.
+        values: The values of key and columns, or a query for them.
+        is_values: Whether these are values.
+    """
+    columns = ", ".join(f'"{column}"' for column in ("key", *table.columns))
+    changes = ", ".join(f'"{column}" = excluded."{column}"' for column in table.columns)
+    source = f"VALUES ({values})" if is_values else values
+    return f'INSERT INTO {name} ({columns}) {source} ON CONFLICT ("key") DO {f"UPDATE SET {changes}" if changes else "NOTHING"}'
+
+
+def plan_call(
+    transaction: Transaction, names: Names, *, is_waited_for: bool, remember: Callable[[Shape], Shape | None] = lambda shape: shape
+) -> Plan | None:
+    """The call of a function that is a transaction; None where it needs more arguments than a function takes, or a new shape.
+
+    Args:
+        transaction: The transaction.
+        names: The schema.
+        is_waited_for: Whether its commit waits for the disk.
+        remember: Returns the shape that is equal and was there before; None where there are too many.
+    """
+    places: dict[Record, int] = {}
+    for record in transaction.reads:
+        places.setdefault(record, len(places))
+    if len(places) > MOST_ROWS:
+        return None
+    walk = _Walk(places)
+    when = None if transaction.when is None else walk.condition(transaction.when)
+    writes = tuple([walk.write(write) for write in transaction.writes])
+    if 2 * len(places) + len(walk.values) > MOST_ARGUMENTS:
+        return None
+    tables = tuple([record.table for record in places])
+    shape = remember(Shape(names, tables, is_waited_for, when, writes, tuple(walk.kinds)))
+    if shape is None:
+        return None
+    values = [*(list_locks(transaction, names) if writes else ()), *(record.key for record in places), *walk.values]
+    return Plan(shape, values, [places[record] for record in transaction.reads])
+
+
+def order_locks(transaction: Transaction, names: Names) -> list[tuple[int, bool]]:
+    """The locks of a transaction's rows in the order in which all take them, and whether each is needed alone."""
+    written = {write.record for write in transaction.writes}
+    found: dict[int, bool] = {}
+    for record in transaction.reads:
+        number = names.lock(record)
+        found[number] = found.get(number, False) or record in written
+    return sorted(found.items())
+
+
+def list_locks(transaction: Transaction, names: Names) -> list[int]:
+    """The arguments of a function for its locks: which are needed alone, a bit each, and their numbers."""
+    locks = order_locks(transaction, names)
+    count = len(set(transaction.reads))
+    locks += locks[-1:] * (count - len(locks))  # two rows of one number, which happens once in some billions of billions
+    mask = sum(1 << at for at, (_, is_alone) in enumerate(locks) if is_alone)
+    return [mask, *(number for number, _ in locks)]
+
+
+class _Walk:
+    """Goes through a transaction, and tells its shape from its values."""
+
+    def __init__(self, places: Mapping[Record, int]) -> None:
+        self.values: list[Any] = []
+        self.kinds: list[type] = []
+        self._places = places
+
+    def condition(self, condition: Condition) -> Key:
+        if isinstance(condition, AllOf | AnyOf):
+            word = "AND" if isinstance(condition, AllOf) else "OR"
+            return word, self.condition(condition.first), self.condition(condition.second)
+        if isinstance(condition, Not):
+            return "NOT", self.condition(condition.condition)
+        at, table = self._places[condition.record], condition.record.table
+        if isinstance(condition, Exists):
+            return "exists", at
+        place = list(table.columns).index(condition.column)
+        if isinstance(condition, Is):
+            return "is", at, place, self._take(condition.value, table.columns[condition.column])
+        if isinstance(condition.value, Now):
+            return "past", at, place, self._take(condition.value.plus_ms, int)
+        return "most", at, place, self._take(condition.value, int)
+
+    def write(self, write: Write) -> Key:
+        at = self._places[write.record]
+        if isinstance(write, Delete):
+            return "delete", at
+        kinds = write.record.table.columns
+        return "put", at, tuple([self._value(column, kinds[column], value) for column, value in write.values.items()])
+
+    def _value(self, column: str, kind: type, value: Value | Now | Plus) -> Key:
+        if isinstance(value, Now):
+            return column, "now", self._take(value.plus_ms, int)
+        if isinstance(value, Plus):
+            return column, "plus", self._take(value.by, int)
+        return column, "is", self._take(value, kind)
+
+    def _take(self, value: Value, kind: type) -> int:
+        self.values.append(EMPTY[kind] if value is None else value)
+        self.kinds.append(kind)
+        return len(self.values) - 1
+
+
+def _render(condition: Key | None) -> str:  # noqa: PLR0911 - one for each kind
+    """A condition as SQL, which is TRUE or FALSE and never NULL."""
+    match condition:
+        case None:
+            return "TRUE"
+        case "NOT", inner:
+            return f"(NOT {_render(inner)})"
+        case "exists", at:
+            return f"e{at}"
+        case "is", at, place, value:
+            return f"(e{at} AND r{at}_{place} IS NOT DISTINCT FROM a{value})"
+        case "most", at, place, value:
+            return f"COALESCE(r{at}_{place} <= a{value}, FALSE)"
+        case "past", at, place, value:  # numeric: the sum may have more than 64 bits
+            return f"COALESCE(r{at}_{place}::numeric <= o_now::numeric + a{value}::numeric, FALSE)"
+        case word, first, second:
+            return f"({_render(first)} {word} {_render(second)})"
+    raise AssertionError(condition)
+
+
+def _render_value(what: str, before: str, value: int) -> str:
+    if what == "now":
+        return f"o_now + a{value}"
+    return f"COALESCE({before}, 0) + a{value}" if what == "plus" else f"a{value}"

@@ -1,0 +1,63 @@
+"""The PostgreSQL engine keeps the contract: on each server of this machine, and behind PgBouncer in transaction mode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from dcaf.engines import Engine
+from dcaf.engines.postgres import PostgresEngine
+from dcaf.testing import EngineContract
+from dcaf.testing.engine_machine import run_machine
+from tests.engines.postgres_servers import Server, bouncing, get_server, name_schema
+
+PATIENCE: Final = timedelta(seconds=10)
+"""What the contract says of time is no matter of a machine that does other things, too."""
+
+
+@pytest.fixture
+def server() -> Server:
+    return get_server()
+
+
+@pytest.fixture(scope="module")
+def route() -> Iterator[Callable[[str], str]]:
+    with bouncing(get_server()) as found:
+        yield found
+
+
+class TestPostgres(EngineContract):
+    @pytest.fixture(autouse=True)
+    def on(self, server: Server) -> None:
+        self.server = server
+
+    def make_engine(self, folder: Path) -> Engine:
+        return PostgresEngine(self.server.url(), schema=name_schema(), timeout=PATIENCE)
+
+
+class TestOldestPostgres(EngineContract):
+    @pytest.fixture(autouse=True)
+    def on(self) -> None:
+        self.server = get_server(-1)
+
+    def make_engine(self, folder: Path) -> Engine:
+        return PostgresEngine(self.server.url(), schema=name_schema(), timeout=PATIENCE, durability="relaxed")
+
+    def test_it_does_what_a_dict_does(self, tmp_path: Path) -> None:
+        run_machine(self.make_engine, tmp_path, examples=8)
+
+
+class TestBehindPgBouncer(EngineContract):
+    @pytest.fixture(autouse=True)
+    def on(self, server: Server, route: Callable[[str], str]) -> None:
+        self.server, self.route = server, route
+
+    def make_engine(self, folder: Path) -> Engine:
+        return PostgresEngine(self.route(self.server.url()), schema=name_schema(), timeout=PATIENCE, prepared=False)
+
+    def test_it_does_what_a_dict_does(self, tmp_path: Path) -> None:
+        run_machine(self.make_engine, tmp_path, examples=8)
