@@ -21,6 +21,7 @@ ENDED: Final = "The event loop has ended. Nothing was written."
 BUSY: Final = "Redis was busy for {:g} s, or could not be reached. Nothing was written."
 UNKNOWN: Final = "Redis has not answered, and nobody can tell whether it has written."
 SLOW: Final = "Redis has not answered for {:g} s."
+NONE_FREE: Final = "All connections of this process to Redis were in use for {:g} s. Nothing was written."
 UNREACHED: Final = "Redis cannot be reached: {}. Nothing was written."
 
 REASONS: Final[Mapping[str, str]] = {
@@ -110,8 +111,6 @@ def describe(error: Exception) -> str:
     """What has happened to a connection, in words; no address, no user and no password."""
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         return "its certificate is not trusted: say ?ssl_ca_certs=FILE in the url"
-    if "No connection available" in str(error) or isinstance(error, library.MaxConnectionsError):
-        return "all connections of this process are in use"
     if isinstance(error, library.ResponseError) and not isinstance(error, library.NoPermissionError):
         return f"it answers with an error ({find_code(error)})"
     found = [words for kind, words in CONNECTING.items() if isinstance(error, kind)]

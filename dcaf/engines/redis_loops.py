@@ -27,7 +27,7 @@ from dcaf.engines.redis_settings import LOOKS, Settings
 
 with extra("dcaf.engines.redis", "dcaf[redis]"):
     from redis.asyncio.connection import ConnectionPool
-    from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+    from redis.asyncio.sentinel import SentinelConnectionPool
 
 MOST_AT_ONCE: Final = 256
 """How many commands are one pipeline at most."""
@@ -45,7 +45,7 @@ class Loop:
     def __init__(self, settings: Settings, places: Places, sentinel: Any) -> None:
         self._settings = settings
         self._places = places
-        self._sentinel = None if sentinel is None else build_sentinel(sentinel, settings)
+        self._sentinel = None if sentinel is None else wire.build_sentinel(sentinel, settings, is_async=True)
         self._lanes: dict[Node, Lane] = {}
         self._finding: asyncio.Task[DcafError | None] | None = None
 
@@ -146,7 +146,7 @@ class Lane:
         pipelines: How many were sent.
     """
 
-    def __init__(self, settings: Settings, node: Node, sentinel: Sentinel | None) -> None:
+    def __init__(self, settings: Settings, node: Node, sentinel: Any) -> None:
         self._settings = settings
         self._sentinel = sentinel
         self._waiting: deque[_Call] = deque()
@@ -315,22 +315,6 @@ def _list_wanted(calls: Sequence[_Call]) -> list[_Call]:
     """Those for which somebody waits, and whose time is not over."""
     now = asyncio.get_running_loop().time()
     return [call for call in calls if not call.future.done() and now < call.end]
-
-
-def build_sentinel(sentinel: Any, settings: Settings) -> Sentinel:
-    """The object for an event loop that asks the same Sentinels as one for threads."""
-    addresses = [
-        (client.connection_pool.connection_kwargs["host"], client.connection_pool.connection_kwargs["port"])
-        for client in sentinel.sentinels
-    ]
-    kind: Any = Sentinel
-    found: Sentinel = kind(
-        addresses,
-        min_other_sentinels=sentinel.min_other_sentinels,
-        sentinel_kwargs={"socket_timeout": settings.timeout_s, **sentinel.sentinel_kwargs},
-        **sentinel.connection_kwargs,
-    )
-    return found
 
 
 def _build_end(request: Request, error: DcafError) -> DcafError:

@@ -7,10 +7,10 @@ its call has ended, and gives its connection back then.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
-from threading import Lock
+from threading import BoundedSemaphore, Lock
 from typing import Any
 
 from dcaf.core.errors import CommitUnknownError, DcafError, EngineError
@@ -18,11 +18,11 @@ from dcaf.core.importing import extra
 from dcaf.engines import redis_wire as wire
 from dcaf.engines.redis_calls import Node, Request
 from dcaf.engines.redis_cluster import LAST_TRY, SLOTS, Places
-from dcaf.engines.redis_errors import BUSY, CLOSED, UNKNOWN, build_error, build_unreached
+from dcaf.engines.redis_errors import BUSY, CLOSED, NONE_FREE, UNKNOWN, build_error, build_unreached
 from dcaf.engines.redis_settings import LOOKS, Settings
 
 with extra("dcaf.engines.redis", "dcaf[redis]"):
-    from redis.connection import BlockingConnectionPool
+    from redis.connection import ConnectionPool
     from redis.sentinel import SentinelConnectionPool
 
 
@@ -39,11 +39,11 @@ class Threads:
     def __init__(self, settings: Settings, places: Places, sentinel: Any, most_connections: int) -> None:
         self._settings = settings
         self._places = places
-        self._sentinel = sentinel
+        self._sentinel = None if sentinel is None else wire.build_sentinel(sentinel, settings, is_async=False)
         self._most_connections = most_connections
         self._lock = Lock()
         self._finding = Lock()
-        self._pools: dict[Node, Any] = {}
+        self._pools: dict[Node, Pool] = {}
         self._is_closed = False
 
     def ask(self, requests: Sequence[Request], end: float | None = None) -> list[Any]:
@@ -82,8 +82,9 @@ class Threads:
         with self._lock:
             pools, self._pools = self._pools, {}
         for pool in pools.values():
-            with suppress(*wire.LOST):
-                pool.disconnect(inuse_connections=False)
+            pool.close()
+        for client in () if self._sentinel is None else self._sentinel.sentinels:
+            client.close()
 
     def _group(self, requests: Sequence[Request], left: Sequence[int], end: float) -> dict[Node, list[int]]:
         groups: dict[Node, list[int]] = {}
@@ -134,24 +135,15 @@ class Threads:
         raise failed
 
     def _exchange_with(self, node: Node, requests: Sequence[Request], end: float) -> list[Any]:
-        pool = self._find_pool(node)
         try:
-            connection = pool.get_connection()
-        except (*wire.LOST, DcafError) as error:
-            self._places.suspect(node)
-            raise build_unreached(error) from None
-        try:
-            self._begin(requests, end)
-            return _exchange(connection, requests, end)
+            with self._find_pool(node).lend(end) as connection:
+                self._begin(requests, end)
+                return _exchange(connection, requests, end)
         except wire.LOST as error:
             self._places.suspect(node)
             if any(request.writes and request.is_sent for request in requests):
                 raise CommitUnknownError(UNKNOWN) from None
             raise build_unreached(error) from None
-        finally:
-            pool.release(connection)
-            if self._pools.get(node) is not pool:
-                connection.disconnect()
 
     def _begin(self, requests: Sequence[Request], end: float) -> None:
         """From here on nobody takes them back."""
@@ -161,23 +153,67 @@ class Threads:
             for request in requests:
                 request.is_sent = True
 
-    def _find_pool(self, node: Node) -> Any:
+    def _find_pool(self, node: Node) -> Pool:
         with self._lock:
             if self._is_closed:
                 raise EngineError(CLOSED)
             pool = self._pools.get(node)
             if pool is None:
                 for departed in self._places.list_departed(self._pools):
-                    self._pools.pop(departed).disconnect(inuse_connections=False)
-                pool = self._pools[node] = self._build_pool(node)
+                    self._pools.pop(departed).close()
+                pool = self._pools[node] = Pool(self._settings, node, self._sentinel, self._most_connections)
         return pool
 
-    def _build_pool(self, node: Node) -> Any:
-        arguments = wire.build_pool_arguments(self._settings, node, self._sentinel, partial(_look, self._settings), is_async=False)
-        kind: Any = BlockingConnectionPool if self._sentinel is None else SentinelConnectionPool
-        if self._sentinel is not None:
-            return kind(self._settings.service, self._sentinel, **wire.drop_class(arguments))
-        return kind(max_connections=self._most_connections, timeout=self._settings.timeout_s, **arguments)
+
+class Pool:
+    """The connections to one server. Who finds all in use waits for one until its time is over.
+
+    Args:
+        settings: Of the engine.
+        node: The server.
+        sentinel: What finds it; None for none.
+        most: How many connections at most.
+    """
+
+    def __init__(self, settings: Settings, node: Node, sentinel: Any, most: int) -> None:
+        self._timeout_s = settings.timeout_s
+        self._free = BoundedSemaphore(most)
+        self._is_closed = False
+        arguments = wire.build_pool_arguments(settings, node, sentinel, partial(_look, settings), is_async=False)
+        arguments["max_connections"] = most
+        self._pool: Any = (
+            ConnectionPool(**arguments)
+            if sentinel is None
+            else SentinelConnectionPool(settings.service, sentinel, **wire.drop_class(arguments))  # type: ignore[no-untyped-call]
+        )
+
+    @contextmanager
+    def lend(self, end: float) -> Iterator[Any]:
+        """A connection that is made, for one exchange.
+
+        Raises:
+            EngineError: None is free in time, or the server lets nobody in.
+            ConfigurationError: The server does not keep what was promised.
+            Exception: It cannot be made: one of ``wire.LOST``.
+        """
+        if not self._free.acquire(timeout=max(0.0, end - time.monotonic())):
+            raise EngineError(NONE_FREE.format(self._timeout_s))
+        try:
+            connection = self._pool.get_connection()
+            try:
+                yield connection
+            finally:
+                self._pool.release(connection)
+                if self._is_closed:
+                    connection.disconnect()
+        finally:
+            self._free.release()
+
+    def close(self) -> None:
+        """Close the connections that nobody uses now, and each of the others after its use."""
+        self._is_closed = True
+        with suppress(*wire.LOST):
+            self._pool.disconnect(inuse_connections=False)
 
 
 def _ask_once(node: Node, settings: Settings, part_s: float) -> Any:

@@ -19,9 +19,11 @@ with extra("dcaf.engines.redis", "dcaf[redis]"):
     from redis import exceptions as library
     from redis.asyncio.connection import Connection as AsyncConnection
     from redis.asyncio.retry import Retry as AsyncRetry
+    from redis.asyncio.sentinel import Sentinel as AsyncSentinel
     from redis.backoff import NoBackoff
     from redis.connection import Connection
     from redis.retry import Retry
+    from redis.sentinel import Sentinel
 
 REPLIES: Final = (library.ResponseError, library.BusyLoadingError, library.AuthenticationError)
 """Errors that are replies: the connection is as good as before."""
@@ -109,6 +111,27 @@ def build_pool_arguments(settings: Settings, node: Node, sentinel: Any, connect:
             arguments.pop(name, None)
         arguments = {**sentinel.connection_kwargs, **arguments}
     return arguments
+
+
+def build_sentinel(sentinel: Any, settings: Settings, *, is_async: bool) -> Any:
+    """An object of the client library of our own that asks the same Sentinels, each once and for a part of a call's time.
+
+    Args:
+        sentinel: The one that the engine was given. As it comes, it asks one that is away for seconds.
+        settings: Of the engine.
+        is_async: Whether it is for an event loop.
+    """
+    kind: Any = AsyncSentinel if is_async else Sentinel
+    clients = [client.connection_pool.connection_kwargs for client in sentinel.sentinels]
+    part_s, given = settings.timeout_s / (len(clients) + 1), sentinel.sentinel_kwargs
+    waits = {name: min(part_s, given.get(name) or part_s) for name in ("socket_timeout", "socket_connect_timeout")}
+    return kind(
+        [(client["host"], client["port"]) for client in clients],
+        min_other_sentinels=sentinel.min_other_sentinels,
+        sentinel_kwargs={**given, **waits, "retry": (AsyncRetry if is_async else Retry)(NoBackoff(), 0)},
+        force_master_ip=sentinel._force_master_ip,
+        **sentinel.connection_kwargs,
+    )
 
 
 def build_connection(settings: Settings, node: Node, connect: Any, *, is_async: bool, **others: Any) -> Any:

@@ -3,29 +3,45 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import anyio
 import pytest
+import redis
 import trio
+from redis.backoff import NoBackoff
 from redis.crc import key_slot
+from redis.retry import Retry
+from redis.sentinel import Sentinel
 
 from dcaf.core.errors import EngineError
 from dcaf.engines import Plus, Put, Record, RedisEngine, Transaction
 from dcaf.engines.redis_calls import HERE, Node, Request
 from tests.engines.engine_processes import COUNTS, OTHERS, add
-from tests.engines.redis_servers import RedisCluster, RedisServer, share_cluster, share_server, wait_until
+from tests.engines.redis_servers import (
+    RedisCluster,
+    RedisServer,
+    find_free_port,
+    find_server,
+    share_cluster,
+    share_server,
+    wait_until,
+)
 
 KINDS = ("asyncio", "trio", "sync")
 SHORT = timedelta(seconds=0.4)
 SHORT_S = SHORT.total_seconds()
-PARTITIONS = [next(p for p in range(256) if key_slot(b"{%d}" % p) * 3 // 16384 == at) for at in range(3)]
+PARTITIONS = [next(p for p in range(64) if key_slot(b"{%d}" % p) * 3 // 16384 == at) for at in range(3)]
 """One partition of each server of the cluster."""
 
 
@@ -245,3 +261,71 @@ def test_a_call_whose_time_is_over_is_not_sent(server: RedisServer) -> None:
         assert [count(engine, key=key) for key in (b"before", b"a", b"after")] == [1, 0, 1]
     with server.client() as client:
         assert client.get("late") is None
+
+
+# Sentinels
+
+
+@contextmanager
+def sentinels_running(tmp_path: Path, master: RedisServer, count: int) -> Iterator[list[int]]:
+    """The ports of Sentinels that watch a server."""
+    ports = [find_free_port() for _ in range(count)]
+    with ExitStack() as stack:
+        for port in ports:
+            configuration = tmp_path / f"sentinel-{port}.conf"
+            configuration.write_text(f"port {port}\ndir {tmp_path}\nsentinel monitor shop 127.0.0.1 {master.port} 1\n")
+            command = [find_server(), str(configuration), "--sentinel"]
+            process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.DEVNULL))
+            stack.callback(process.kill)
+        for port in ports:
+            wait_until(partial(knows_shop, port), "The Sentinel does not listen.")
+        yield ports
+
+
+def knows_shop(port: int) -> bool:
+    with suppress(redis.RedisError), redis.Redis(port=port, retry=Retry(NoBackoff(), 0)) as client:
+        return bool(client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "shop"))
+    return False
+
+
+@pytest.fixture(scope="module")
+def sentinels(tmp_path_factory: pytest.TempPathFactory, server: RedisServer) -> Iterator[list[int]]:
+    """Two Sentinels, behind one that is away and one that hangs."""
+    with (
+        sentinels_running(tmp_path_factory.mktemp("sentinels"), server, 1) as ports,
+        socket.create_server(("127.0.0.1", 0)) as hanging,
+    ):
+        yield [find_free_port(), hanging.getsockname()[1], *ports]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sentinel_that_is_away_and_one_that_hangs_keep_nobody_off_redis(kind: str, sentinels: list[int]) -> None:
+    async def test() -> None:
+        for _ in range(2):
+            began = time.monotonic()
+            found = await attempt(kind, engine, add())
+            assert not isinstance(found, EngineError), found
+            assert time.monotonic() - began < 1
+
+    with opened("redis://shop/0", sentinel=ask_sentinels(sentinels)) as engine:
+        run(kind, test)
+        assert count(engine) == 2
+
+
+def ask_sentinels(ports: list[int]) -> Any:
+    return Sentinel([("127.0.0.1", port) for port in ports], socket_timeout=5)  # type: ignore[no-untyped-call]
+
+
+def test_threads_have_no_more_connections_than_allowed_where_a_sentinel_finds_the_server_too(
+    sentinels: list[int], server: RedisServer
+) -> None:
+    with opened("redis://shop/0", sentinel=ask_sentinels(sentinels[2:]), most_connections=2) as engine, server.client() as client:
+        engine.sync.transact(add())
+        before = len(client.client_list(_type="normal"))
+        with ThreadPoolExecutor(6) as threads:
+            client.client_pause(300, all=False)  # scripts wait
+            calls = [threads.submit(engine.sync.transact, add()) for _ in range(6)]
+            time.sleep(0.15)
+            assert len(client.client_list(_type="normal")) == before + 1
+            assert all(call.result().applied for call in calls)
+        assert count(engine) == 7
