@@ -168,14 +168,22 @@ class _Sync:
 
 
 class _Call:
-    """One call: its work, the tables that it needs, and whether something of it was sent."""
+    """One call: its work, the tables that it needs, and the connection on which it is."""
 
-    __slots__ = ("has_begun", "tables", "work")
+    __slots__ = ("connection", "tables", "work")
 
     def __init__(self, work: work.Work, tables: Iterable[Table]) -> None:
         self.work = work
-        self.has_begun = False
+        self.connection: Connection | None = None
         self.tables = {table.name for table in tables}
+
+    @property
+    def has_begun(self) -> bool:
+        return self.connection is not None
+
+    def stop(self) -> None:
+        if self.connection is not None:
+            self.connection.cancel()
 
 
 class _Calls:
@@ -322,7 +330,7 @@ class _Home:
         self._setting_up: asyncio.Task[None] | None = None
 
     async def run(self, call: _Call) -> Any:
-        return await self._tasks.run(self._serve(call), lambda: call.has_begun)
+        return await self._tasks.run(call, self._serve(call))
 
     async def aclose(self) -> None:
         await self._tasks.finish(self._calls.settings.timeout_s)
@@ -352,7 +360,7 @@ class _Home:
         timeout_s = timeout_s or self._calls.settings.timeout_s
         connection = await self.pool.take(end - (1 - UNTIL_FOUND) * timeout_s)
         try:
-            call.has_begun = True
+            call.connection = connection
             with limit(connection, end, timeout_s):
                 return await call.work(connection, end)
         except psycopg.Error as error:
@@ -360,6 +368,7 @@ class _Home:
                 raise _MissingError from None
             raise build_error(error, may_have_written=connection.is_committing, is_lost=connection.is_lost) from None
         finally:
+            call.connection = None
             self.pool.give_back(connection)
 
     async def _prepare(self, call: _Call, end: float) -> None:

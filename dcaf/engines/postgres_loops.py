@@ -1,7 +1,8 @@
 """Where the calls of a PostgreSQL engine run: in the event loop of asyncio that calls; for all other callers, in one of a thread.
 
-Each call is a task of its own. A caller that is cancelled takes it back where it has not begun; else it is left to itself, comes to
-its end, and gives its connection back.
+Each call is a task of its own. A caller that is cancelled takes it back where nothing was sent; else it waits for its end, which it
+hastens. So what the caller does next comes after it, also over another connection: whoever was cancelled while it took something
+can give it back.
 """
 
 from __future__ import annotations
@@ -9,15 +10,30 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
 from contextlib import suppress
-from threading import Thread
-from typing import Any, Final
+from threading import Event, Thread
+from typing import Any, Final, Protocol
+
+import anyio
 
 from dcaf.core.errors import EngineError
 
+GRACE_S: Final = 0.05
+"""How long a statement goes on whose caller was cancelled: most have come to their end by then, and their connections are kept."""
+
 PATIENCE: Final = 3.0
-"""How much longer than a call may take another thread waits for its end."""
+"""How many times its own time another thread waits for a call, and so many seconds."""
+
+
+class Stoppable(Protocol):
+    """A call."""
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether something was sent to the server."""
+
+    def stop(self) -> None:
+        """Tell the server to give it up."""
 
 
 class Tasks:
@@ -26,21 +42,21 @@ class Tasks:
     def __init__(self) -> None:
         self._running: set[asyncio.Task[Any]] = set()
 
-    async def run(self, call: Coroutine[Any, Any, Any], has_begun: Callable[[], bool]) -> Any:
-        """Run a call to its end, and return what it returns, unless the caller is cancelled.
+    async def run(self, call: Stoppable, work: Coroutine[Any, Any, Any]) -> Any:
+        """Run a call to its end, and return what it returns.
 
         Args:
             call: The call.
-            has_begun: Whether something was sent to the server.
+            work: What it does.
         """
-        task = asyncio.ensure_future(call)
+        task = asyncio.ensure_future(work)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            if not has_begun():
-                task.cancel()
+            with anyio.CancelScope(shield=True):
+                await _end(call, task)
             raise
 
     async def finish(self, timeout_s: float) -> None:
@@ -48,6 +64,15 @@ class Tasks:
         running = [task for task in self._running if task is not asyncio.current_task()]
         if running:
             await asyncio.wait(running, timeout=timeout_s)
+
+
+async def _end(call: Stoppable, task: asyncio.Task[Any]) -> None:
+    if not call.has_begun:
+        task.cancel()
+    done, _ = await asyncio.wait([task], timeout=GRACE_S)
+    if not done:
+        call.stop()
+        await asyncio.wait([task])
 
 
 class LoopThread:
@@ -64,40 +89,88 @@ class LoopThread:
         Raises:
             EngineError: It failed, or did not come to its end in several times its time.
         """
-        future = self._start(call)
+        done = Event()
+        guest = _Guest(self.loop, call, done.set)
         try:
-            return future.result(PATIENCE * timeout_s + PATIENCE)
-        except TimeoutError:
-            raise EngineError("The engine has not answered.") from None
-        finally:
-            future.cancel()
+            is_done = done.wait(PATIENCE * timeout_s + PATIENCE)
+        except BaseException:  # an interrupt
+            guest.cancel()
+            raise
+        if not is_done:
+            guest.cancel()
+            raise EngineError("The engine has not answered.")
+        return guest.take()
 
     async def wait_in_trio(self, call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         """Run a call there, and wait for it in an event loop of trio."""
         trio: Any = sys.modules["trio"]
         token, done = trio.lowlevel.current_trio_token(), trio.Event()
 
-        def wake(_: Future[Any]) -> None:
+        def wake() -> None:
             with suppress(trio.RunFinishedError):
                 token.run_sync_soon(done.set)
 
-        future = self._start(call)
-        future.add_done_callback(wake)
+        guest = _Guest(self.loop, call, wake)
         try:
             await done.wait()
-        finally:
-            future.cancel()
-        return future.result(0)
+        except BaseException:
+            guest.cancel()
+            with trio.CancelScope(shield=True):
+                await done.wait()
+            raise
+        return guest.take()
 
     def stop(self) -> None:
         """End the thread."""
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(5)
 
-    def _start(self, call: Callable[[], Coroutine[Any, Any, Any]]) -> Future[Any]:
-        return asyncio.run_coroutine_threadsafe(call(), self.loop)
-
     def _main(self) -> None:
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
         self.loop.close()
+
+
+class _Guest:
+    """A call of another thread.
+
+    Args:
+        loop: Where it runs.
+        call: What it does.
+        wake: Called in the loop when it has come to its end.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, call: Callable[[], Coroutine[Any, Any, Any]], wake: Callable[[], None]
+    ) -> None:
+        self._loop = loop
+        self._call = call
+        self._wake = wake
+        self._task: asyncio.Task[Any] | None = None
+        try:
+            loop.call_soon_threadsafe(self._start)
+        except RuntimeError:
+            raise EngineError("The engine is closed.") from None
+
+    def cancel(self) -> None:
+        """Have it cancelled, if it has not come to its end."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._cancel)
+
+    def take(self) -> Any:
+        """Its result; raises the error where it failed."""
+        assert self._task is not None
+        return self._task.result()
+
+    def _start(self) -> None:
+        self._task = self._loop.create_task(self._call())
+        self._task.add_done_callback(self._finish)
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def _finish(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled():
+            task.exception()  # whoever was cancelled does not ask for it
+        self._wake()

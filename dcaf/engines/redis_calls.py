@@ -12,7 +12,8 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from dcaf.core.errors import ConfigurationError, EngineError
 from dcaf.engines.base import Health
-from dcaf.engines.redis_script import FINDING, SWEEPING, TRANSACTING, Keys, build_bounds, decode_outcome, decode_row
+from dcaf.engines.redis_lua import FINDING, SWEEPING, TRANSACTING
+from dcaf.engines.redis_script import Keys, build_bounds, decode_outcome, decode_row
 from dcaf.engines.redis_settings import LOOKS, Settings, describe_settings, read_settings
 from dcaf.engines.transactions import Outcome, Row, Table, Transaction
 
@@ -96,6 +97,11 @@ class Request:
         self.is_given_up: bool = False
         self.is_asking: bool = False
         self.turns: int = 0
+
+    @property
+    def size(self) -> int:
+        """About how many bytes its command has."""
+        return sum(map(len, self.command))
 
 
 Plan: TypeAlias = "Generator[Sequence[Request], Sequence[Any], T]"

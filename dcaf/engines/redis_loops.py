@@ -30,7 +30,8 @@ with extra("dcaf.engines.redis", "dcaf[redis]"):
     from redis.asyncio.sentinel import SentinelConnectionPool
 
 MOST_AT_ONCE: Final = 256
-"""How many commands are one pipeline at most."""
+MOST_BYTES_AT_ONCE: Final = 1_000_000
+"""How many commands are one pipeline at most, and how large it is, unless one command alone is larger: all have the same time."""
 
 
 class Loop:
@@ -116,11 +117,11 @@ class Loop:
             try:
                 async with asyncio.timeout((end - loop.time()) / 2):
                     self._places.take_in(await _ask_once(node, self._settings), node)
-            except (*wire.LOST, EngineError) as error:
-                self._places.suspect(node)
-                failed = build_unreached(error)
             except ConfigurationError as error:
                 return error
+            except wire.UNREACHED as error:
+                self._places.suspect(node)
+                failed = build_unreached(error)
             else:
                 return None
         return failed
@@ -216,11 +217,11 @@ class Lane:
         await self._end()
 
     async def _send(self) -> None:
-        self._begun = [self._waiting.popleft() for _ in range(min(MOST_AT_ONCE, len(self._waiting)))]
+        self._begun = self._take()
         try:
             async with asyncio.timeout(self._settings.timeout_s):
                 await self._connect()
-        except (*wire.LOST, DcafError) as error:
+        except wire.UNREACHED as error:
             await self._drop()
             return self._fail(build_unreached(error))
         try:
@@ -231,47 +232,48 @@ class Lane:
             self._fail(build_unreached(error))
         return None
 
+    def _take(self) -> list[_Call]:
+        """The calls of the next pipeline; at least one."""
+        taken, size = [self._waiting.popleft()], 0
+        while self._waiting and len(taken) < MOST_AT_ONCE:
+            size += taken[-1].request.size
+            if size + self._waiting[0].request.size > MOST_BYTES_AT_ONCE:
+                break
+            taken.append(self._waiting.popleft())
+        return taken
+
     async def _connect(self) -> None:
         if self._connection is None:
             self._connection = self._pool.make_connection()
         await self._pool.ensure_connection(self._connection)
 
     async def _exchange(self, calls: list[_Call], *, is_again: bool = False) -> None:
+        """Send calls together, and settle them. Where the server has not their script, they are sent again with its text."""
         if not calls:
             return
         for call in calls:
             call.request.is_sent = True
         self.pipelines += 1
-        await self._connection.send_packed_command(
-            [wire.pack(wire.list_commands(call.request for call in calls))], check_health=False
-        )
+        commands = wire.list_commands([call.request for call in calls], with_text=is_again)
+        await self._connection.send_packed_command([wire.pack(commands)], check_health=False)
         missing: list[_Call] = []
         demoted = False
         for call in calls:
-            if call.request.is_asking:
-                await _read(self._connection)
-            reply = await _read(self._connection)
-            if wire.has_forgotten(reply) and not is_again:
+            reply = await self._read(call)
+            if wire.has_forgotten(reply):
+                call.request.is_sent = False
                 missing.append(call)
             else:
                 demoted = demoted or wire.is_demoted([reply])
                 call.settle(reply)
+        await self._exchange(_list_wanted(missing), is_again=True)
         if demoted:
             await self._drop()
-        if missing:
-            await self._load(missing)
 
-    async def _load(self, calls: list[_Call]) -> None:
-        for call in calls:
-            call.request.is_sent = False
-        loads = wire.list_loads(call.request for call in calls)
-        await self._connection.send_packed_command([wire.pack(loads)], check_health=False)
-        for _ in loads:
-            reply = await _read(self._connection)
-            if isinstance(reply, Exception):
-                for call in calls:
-                    call.settle(reply)
-        await self._exchange(_list_wanted(calls), is_again=True)
+    async def _read(self, call: _Call) -> Any:
+        if call.request.is_asking:
+            await _read(self._connection)
+        return await _read(self._connection)
 
     async def _drop(self, *, waits: bool = False) -> None:
         connection, self._connection = self._connection, None

@@ -13,7 +13,7 @@ from functools import partial
 from threading import BoundedSemaphore, Lock
 from typing import Any
 
-from dcaf.core.errors import CommitUnknownError, DcafError, EngineError
+from dcaf.core.errors import CommitUnknownError, ConfigurationError, DcafError, EngineError
 from dcaf.core.importing import extra
 from dcaf.engines import redis_wire as wire
 from dcaf.engines.redis_calls import Node, Request
@@ -127,7 +127,9 @@ class Threads:
                 break
             try:
                 self._places.take_in(_ask_once(node, self._settings, part_s), node)
-            except (*wire.LOST, EngineError) as error:
+            except ConfigurationError:
+                raise
+            except wire.UNREACHED as error:
                 self._places.suspect(node)
                 failed = build_unreached(error)
             else:
@@ -240,15 +242,18 @@ def _look(settings: Settings, connection: Any) -> None:
 
 
 def _exchange(connection: Any, requests: Sequence[Request], end: float) -> list[Any]:
-    """Send requests together, and read the replies. A connection whose replies were not all read is closed."""
+    """Send requests together, and read the replies. Where the server has not their script, they are sent again with its text.
+
+    A connection whose replies were not all read is closed.
+    """
+    replies: list[Any] = [None] * len(requests)
+    left, with_text = list(range(len(requests))), False
     try:
-        replies = _send(connection, requests, end)
-        missing = [at for at, reply in enumerate(replies) if wire.has_forgotten(reply)]
-        if missing:
-            again = [requests[at] for at in missing]
-            _load(connection, again)
-            for at, reply in zip(missing, _send(connection, again, end), strict=True):
+        while left:
+            found = _send(connection, [requests[at] for at in left], end, with_text=with_text)
+            for at, reply in zip(left, found, strict=True):
                 replies[at] = reply
+            left, with_text = [at for at in left if wire.has_forgotten(replies[at])], True
     except BaseException:
         connection.disconnect()
         raise
@@ -257,21 +262,15 @@ def _exchange(connection: Any, requests: Sequence[Request], end: float) -> list[
     return replies
 
 
-def _send(connection: Any, requests: Sequence[Request], end: float) -> list[Any]:
-    connection.send_packed_command([wire.pack(wire.list_commands(requests))], check_health=False)
+def _send(connection: Any, requests: Sequence[Request], end: float, *, with_text: bool = False) -> list[Any]:
+    commands = wire.list_commands(requests, with_text=with_text)
+    connection.send_packed_command([wire.pack(commands)], check_health=False)
     replies = []
     for request in requests:
         if request.is_asking:
             _read(connection)
         replies.append(_read(connection, end))
     return replies
-
-
-def _load(connection: Any, requests: Sequence[Request]) -> None:
-    loads = wire.list_loads(requests)
-    connection.send_packed_command([wire.pack(loads)], check_health=False)
-    for _ in loads:
-        _read(connection)
 
 
 def _read(connection: Any, end: float | None = None) -> Any:

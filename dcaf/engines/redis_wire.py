@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from dcaf.core.errors import EngineError
+from dcaf.core.errors import DcafError
 from dcaf.core.importing import extra
 from dcaf.engines.redis_calls import HERE, Node, Request
-from dcaf.engines.redis_script import SCRIPTS
+from dcaf.engines.redis_errors import build_error, find_code
+from dcaf.engines.redis_lua import SCRIPTS
 from dcaf.engines.redis_settings import Settings, read_settings
 
 with extra("dcaf.engines.redis", "dcaf[redis]"):
@@ -25,11 +26,17 @@ with extra("dcaf.engines.redis", "dcaf[redis]"):
     from redis.retry import Retry
     from redis.sentinel import Sentinel
 
-REPLIES: Final = (library.ResponseError, library.BusyLoadingError, library.AuthenticationError)
+REPLIES: Final[tuple[type[Exception], ...]] = (library.ResponseError, library.BusyLoadingError, library.AuthenticationError)
 """Errors that are replies: the connection is as good as before."""
 
-LOST: Final = (library.RedisError, OSError)
-"""What a connection raises that cannot be made or does not hold."""
+LOST: Final[tuple[type[Exception], ...]] = (library.RedisError, OSError, UnicodeError)
+"""What a connection raises that cannot be made, also as its host is no name, or does not hold."""
+
+UNREACHED: Final[tuple[type[Exception], ...]] = (*LOST, DcafError)
+"""What ends the attempt to make one: a server may not keep what was promised."""
+
+REFUSALS: Final = ("ERR", "NOPERM")
+"""The codes with which a server says that it has not a command, or not for this user."""
 
 RESP: Final = 2
 
@@ -41,20 +48,25 @@ def pack(commands: Iterable[Sequence[bytes]]) -> bytes:
     )
 
 
-def list_commands(requests: Iterable[Request]) -> list[tuple[bytes, ...]]:
-    """The commands of requests; one that asks for rows that are just moved has another before it."""
+def list_commands(requests: Iterable[Request], *, with_text: bool = False) -> list[tuple[bytes, ...]]:
+    """The commands of requests; one that asks for rows that are just moved has another before it.
+
+    Args:
+        requests: The requests.
+        with_text: Whether the first of each script has its text, with which the server has it for the others, too.
+    """
     commands: list[tuple[bytes, ...]] = []
+    told: set[bytes] = set()
     for request in requests:
         if request.is_asking:
             commands.append((b"ASKING",))
-        commands.append(request.command)
+        name, *words = request.command
+        if with_text and words[0] not in told:
+            told.add(words[0])
+            commands.append((b"EVAL", SCRIPTS[words[0]].text, *words[1:]))
+        else:
+            commands.append((name, *words))
     return commands
-
-
-def list_loads(requests: Iterable[Request]) -> list[tuple[bytes, ...]]:
-    """What loads the scripts of requests."""
-    names = {request.command[1] for request in requests}
-    return [(b"SCRIPT", b"LOAD", SCRIPTS[name].text) for name in names]
 
 
 def has_forgotten(reply: object) -> bool:
@@ -64,7 +76,7 @@ def has_forgotten(reply: object) -> bool:
 
 def is_demoted(replies: Iterable[object]) -> bool:
     """Whether the server says that it takes no writes: then the next connection may find another one."""
-    return any(isinstance(reply, library.ReadOnlyError) for reply in replies)
+    return any(isinstance(reply, Exception) and find_code(reply) == "READONLY" for reply in replies)
 
 
 def judge(replies: Sequence[object], settings: Settings) -> None:
@@ -72,11 +84,11 @@ def judge(replies: Sequence[object], settings: Settings) -> None:
 
     Raises:
         ConfigurationError: It does not keep what was promised.
-        EngineError: It lets nobody in.
+        EngineError: It lets nobody in, or answers nobody just now.
     """
     for reply in replies:
-        if isinstance(reply, library.AuthenticationError):
-            raise EngineError("Redis cannot be reached: it asks for a password that the url has not. Nothing was written.")
+        if isinstance(reply, Exception) and find_code(reply) not in REFUSALS:
+            raise build_error(reply, writes=False)
     settings.judge(read_settings(replies))
 
 

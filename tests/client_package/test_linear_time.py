@@ -140,12 +140,13 @@ def nanoseconds(read: Callable[[int], Any], size: int) -> int:
 
 
 def worst(read: Callable[[int], Any], *, largest: int = BRIEFLY if SCALE < 1 else LARGEST) -> float:
-    """How many times longer a byte takes at a size than at the cheapest size below it."""
-    found = [(2**power, nanoseconds(read, 2**power)) for power in range(SMALLEST, largest + 1)]
-    cheapest, ratio = float("inf"), 0.0
-    for size, took in found:
+    """How many times longer a byte takes at a size than at the cheapest below it: the most, or the first that is too much."""
+    cheapest, ratio, power = float("inf"), 0.0, SMALLEST
+    while power <= largest and ratio <= MOST:
+        size, took = 2**power, nanoseconds(read, 2**power)
         cheapest = min(cheapest, (took + NOISE_NS) / size)
         ratio = max(ratio, max(took - NOISE_NS, 0) / size / cheapest)
+        power += 1
     return ratio
 
 

@@ -19,7 +19,7 @@ import pytest
 import trio
 
 from dcaf.core.errors import CommitUnknownError, ConfigurationError, EngineError
-from dcaf.engines import Delete, Now, Put, Record, Table, Transaction, postgres_functions
+from dcaf.engines import Delete, Now, Put, Record, Table, Transaction, postgres_functions, postgres_loops
 from dcaf.engines.postgres import PostgresEngine
 from dcaf.engines.postgres_connections import Connection, Pool
 from dcaf.engines.postgres_functions import Names
@@ -221,8 +221,43 @@ def test_a_call_that_was_cancelled_before_it_began_is_taken_back(url: str) -> No
 
     asyncio.run(run())
     again = open_counts(url)
-    assert [count(again, key) for key in (b"a", b"waiting", b"last")] == [1, 0, 1]
+    assert [count(again, key) for key in (b"a", b"waiting", b"last")] == [0, 0, 1]
     again.sync.close()
+
+
+async def take_and_give_back(engine: PostgresEngine, rounds: int) -> list[int]:
+    """Be cancelled while something is taken, give it back at once over another connection; returns when it was still taken."""
+    record, found = Record(COUNTS, b"a"), []
+    take = Transaction([record], writes=[Put(record, {"holder": b"ada"})])
+    give_back = Transaction([record], writes=[Put(record, {"holder": None})])
+    for number in range(rounds):
+        task = asyncio.ensure_future(engine.transact(take))
+        for _ in range(number % 12):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        engine.sync.transact(give_back)
+        await asyncio.sleep(0.01)
+        (row,) = (await engine.transact(Transaction([record]))).rows
+        if row is None or row["holder"] is not None:
+            found.append(number)
+    return found
+
+
+def test_what_comes_after_a_call_that_was_cancelled_comes_after_it(engine: PostgresEngine) -> None:
+    engine.sync.transact(add())
+    assert asyncio.run(take_and_give_back(engine, 36)) == []
+
+
+def test_control_where_its_end_is_not_waited_for_what_comes_after_it_may_be_overtaken(
+    engine: PostgresEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def leave(*_: Any) -> None:
+        return None
+
+    monkeypatch.setattr(postgres_loops, "_end", leave)
+    engine.sync.transact(add())
+    assert asyncio.run(take_and_give_back(engine, 120)) != []
 
 
 # Time

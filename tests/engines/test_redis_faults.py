@@ -21,10 +21,10 @@ import redis.connection
 import trio
 
 from dcaf.core.errors import CommitUnknownError, EngineError
-from dcaf.engines import Now, Outcome, Plus, Put, Record, RedisEngine, Table, Transaction, redis_calls, redis_script
+from dcaf.engines import Now, Outcome, Plus, Put, Record, RedisEngine, Table, Transaction, redis_calls, redis_lua
 from dcaf.engines import redis as engine_module
 from dcaf.engines.redis_loops import Lane, Loop
-from dcaf.engines.redis_script import SCRIPTS, TRANSACT, Script
+from dcaf.engines.redis_lua import SCRIPTS, TRANSACT, Script
 from tests.engines.engine_processes import COUNTS, OTHERS, add, fork
 from tests.engines.redis_servers import DURABLE, RedisServer, share_server
 
@@ -58,7 +58,7 @@ def count(engine: RedisEngine, key: bytes = b"a", table: Table = COUNTS) -> int:
 def list_clients(server: RedisServer) -> set[str]:
     """The ids of the connections that have run a script."""
     with server.client() as client:
-        return {found["id"] for found in client.client_list() if found["cmd"] in {"evalsha", "script|load"}}
+        return {found["id"] for found in client.client_list() if found["cmd"] in {"evalsha", "eval"}}
 
 
 @contextmanager
@@ -556,5 +556,5 @@ def test_loops_in_several_threads_have_connections_of_their_own(engine: RedisEng
 
 def test_scripts_are_what_their_names_say() -> None:
     assert {script.text for script in SCRIPTS.values()} == {
-        text.encode() for text in (redis_script.TRANSACT, redis_script.FIND, redis_script.SWEEP)
+        text.encode() for text in (redis_lua.TRANSACT, redis_lua.FIND, redis_lua.SWEEP)
     }

@@ -312,6 +312,17 @@ def test_a_url_is_shown_without_what_is_secret_in_it(url: str, shown: str) -> No
     assert (engine.url, repr(engine)) == (shown, f"RedisEngine({shown!r})")
 
 
+@pytest.mark.parametrize("host", ["a..b", "-", "\u00e4" * 70])
+def test_a_host_that_is_none_cannot_be_reached(host: str) -> None:
+    engine = open_counts(f"redis://:hunter2@{host}/0")
+    for kind in ("sync", "asyncio"):
+        with pytest.raises(EngineError) as found:
+            engine.sync.transact(add()) if kind == "sync" else asyncio.run(engine.transact(add()))
+        assert type(found.value) is EngineError
+        assert "hunter2" not in str(found.value)
+    engine.sync.close()
+
+
 def test_the_environment_may_name_redis(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SESSION_STORAGE", "redis")
     monkeypatch.delenv("DB_CONNECTION_STRING", raising=False)
