@@ -202,9 +202,11 @@ class Wire:
 
     Args:
         port: Of the server.
+        bytes_a_second: How much it lets through; None for all at once.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, bytes_a_second: int | None = None) -> None:
+        self._bytes_a_second = bytes_a_second
         self.round_trips = 0
         self._server_port = port
         self._was_answered = True
@@ -236,6 +238,8 @@ class Wire:
                 if is_request and self._was_answered:
                     self.round_trips += 1
                 self._was_answered = not is_request
+                if self._bytes_a_second is not None:
+                    time.sleep(len(data) / self._bytes_a_second)
                 target.sendall(data)
         with contextlib.suppress(OSError):
             target.shutdown(socket.SHUT_WR)

