@@ -427,7 +427,7 @@ def test_a_server_in_which_somebodys_script_runs_is_busy_and_not_set_wrongly() -
         server.client() as client,
         server.client() as other,
     ):
-        threads.submit(suppressed, other.eval, "while true do end", 0)
+        script = threads.submit(suppressed, other.eval, "while true do end", 0)
         wait_until(lambda: isinstance(suppressed(client.get, "a"), redis.ResponseError), "The script does not run.")
         try:
             for kind in KINDS:
@@ -436,6 +436,7 @@ def test_a_server_in_which_somebodys_script_runs_is_busy_and_not_set_wrongly() -
                 assert "(BUSY)" in str(found)
         finally:
             client.script_kill()
+            script.result()
         assert engine.sync.transact(add()).applied
 
 
