@@ -266,7 +266,8 @@ class Lane:
             else:
                 demoted = demoted or wire.is_demoted([reply])
                 call.settle(reply)
-        await self._exchange(_list_wanted(missing), is_again=True)
+        if missing:
+            await self._exchange(_list_wanted(missing), is_again=True)
         if demoted:
             await self._drop()
 

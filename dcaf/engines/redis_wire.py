@@ -17,6 +17,7 @@ from dcaf.engines.redis_lua import SCRIPTS
 from dcaf.engines.redis_settings import Settings, read_settings
 
 with extra("dcaf.engines.redis", "dcaf[redis]"):
+    import hiredis
     from redis import exceptions as library
     from redis.asyncio.connection import Connection as AsyncConnection
     from redis.asyncio.retry import Retry as AsyncRetry
@@ -41,11 +42,13 @@ REFUSALS: Final = ("ERR", "NOPERM")
 RESP: Final = 2
 
 
-def pack(commands: Iterable[Sequence[bytes]]) -> bytes:
+def pack(commands: Iterable[tuple[bytes, ...]]) -> bytes:
     """Commands as Redis takes them, one after the other."""
-    return b"".join(
-        b"*%d\r\n%b" % (len(command), b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in command])) for command in commands
-    )
+    return b"".join(map(_PACK, commands))
+
+
+_PACK: Final[Any] = hiredis.pack_command
+"""Redis-py's own way takes ten times as long in an event loop, and the type of this one allows only one word."""
 
 
 def list_commands(requests: Iterable[Request], *, with_text: bool = False) -> list[tuple[bytes, ...]]:
