@@ -227,14 +227,14 @@ class _Calls:
 
     def find_places(self) -> Places:
         self._check()
-        return self._threads.find_places()
+        self._threads.ask([])
+        return self._places
 
     async def find_places_async(self) -> Places:
         self._check()
         loop = self._find_loop()
-        if loop is None:
-            return await anyio.to_thread.run_sync(self._threads.find_places)
-        return await loop.find_places()
+        await (self._ask_in_thread([]) if loop is None else loop.ask([]))
+        return self._places
 
     async def aclose(self) -> None:
         own = self._find_loop()
@@ -287,7 +287,7 @@ class _Calls:
             loop = self._loops[home] = Loop(self._settings, self._places, self._sentinel)
         return loop
 
-    async def _ask_in_thread(self, requests: Sequence[Request], end: float | None) -> list[Any]:
+    async def _ask_in_thread(self, requests: Sequence[Request], end: float | None = None) -> list[Any]:
         end = time.monotonic() + self._settings.timeout_s if end is None else end
         call = partial(self._threads.ask, requests, end)
         try:

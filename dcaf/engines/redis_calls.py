@@ -118,7 +118,7 @@ class Request:
 
     @property
     def size(self) -> int:
-        """How many bytes its words have."""
+        """About how many bytes its command has."""
         return sum(map(len, self.command))
 
 

@@ -2,8 +2,8 @@
 
 >>> places = Places(is_cluster=True)
 >>> places.take_in([[0, 8000, [b"one", 7000, b"id"]], [8001, 16383, [b"two", 7001, b"id"]]], asked=("one", 7000))
->>> places.find(0), places.find(1), places.nodes
-(('two', 7001), ('two', 7001), [('one', 7000), ('two', 7001)])
+>>> places.find(Request((), partition=1)), places.nodes
+(('two', 7001), [('one', 7000), ('two', 7001)])
 
 One server that is no cluster is a place with all rows. Redis says with ``MOVED`` where rows are now; nothing was done then, so the
 command is sent there.
@@ -11,7 +11,8 @@ command is sent there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import random
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from dcaf.core.errors import EngineError
@@ -36,18 +37,19 @@ NOT_COVERED: Final = "Nothing was written: the cluster has nobody for some of it
 class Places:
     """Where partitions are. Threads and event loops share one, and replace what is in it as a whole.
 
+    What was known stays in use: a server that does not answer is not the harm of those who want another. Who wants the one that has
+    not answered asks anew before where everything is.
+
     Args:
         is_cluster: Whether there are several servers.
+        shuffle: Puts a list in an order by chance, so that not all processes ask the same server where everything is.
     """
 
-    def __init__(self, *, is_cluster: bool) -> None:
+    def __init__(self, *, is_cluster: bool, shuffle: Callable[[list[Node]], None] = random.shuffle) -> None:
         self.is_cluster: bool = is_cluster
+        self._shuffle = shuffle
         self._node_of: dict[int, Node] = {} if is_cluster else dict.fromkeys(range(PARTITIONS), HERE)
-
-    @property
-    def is_known(self) -> bool:
-        """Whether anything is known."""
-        return bool(self._node_of)
+        self._suspects: dict[Node, None] = {}
 
     @property
     def nodes(self) -> list[Node]:
@@ -59,16 +61,38 @@ class Places:
         """Each server, and one of its partitions."""
         return {node: partition for partition, node in self._node_of.items()}
 
-    def find(self, partition: int | None) -> Node:
-        """The server of a partition.
+    def knows(self, request: Request | None) -> bool:
+        """Whether it is known where a request goes; None for all requests."""
+        if request is None:
+            return bool(self._node_of) and not self._suspects
+        node = request.node or self._node_of.get(request.partition or 0)
+        return node is not None and node not in self._suspects
+
+    def find(self, request: Request) -> Node:
+        """The server of a request.
 
         Raises:
             EngineError: The cluster has none.
         """
-        node = self._node_of.get(partition or 0)
+        node = request.node or self._node_of.get(request.partition or 0)
         if node is None:
             raise EngineError(NOT_COVERED)
         return node
+
+    def list_candidates(self, seeds: Iterable[Node]) -> list[Node]:
+        """Whom to ask where everything is: those that are known, then those of the url, and last those that have not answered."""
+        known, suspects = self.nodes, list(self._suspects)
+        self._shuffle(known)
+        return list(dict.fromkeys([*(node for node in [*known, *seeds] if node not in suspects), *suspects]))
+
+    def list_departed(self, nodes: Iterable[Node]) -> list[Node]:
+        """Those of some servers that have no rows any more."""
+        return sorted(set(nodes) - set(self._node_of.values()))
+
+    def suspect(self, node: Node) -> None:
+        """Note that a server has not answered."""
+        if self.is_cluster:
+            self._suspects = {**self._suspects, node: None}
 
     def take_in(self, reply: Any, asked: Node) -> None:
         """Note what ``CLUSTER SLOTS`` says: ranges, each with its master first.
@@ -76,24 +100,26 @@ class Places:
         Args:
             reply: The reply.
             asked: Who has said it. A server that does not know its own address says nothing for it.
+
+        Raises:
+            EngineError: It says nothing.
         """
+        if isinstance(reply, Exception):
+            raise build_error(reply, writes=False)
+        if not reply:
+            raise EngineError(NOT_COVERED)
         ranges = [(first, last, _name(master[0], asked), int(master[1])) for first, last, master, *_ in reply]
         found: dict[int, Node] = {}
         for partition, slot in enumerate(_PARTITION_SLOTS):
             for first, last, host, port in ranges:
                 if first <= slot <= last:
                     found[partition] = (host, port)
-        self._node_of = found
+        self._node_of, self._suspects = found, {}
 
     def move(self, slot: int, node: Node) -> None:
         """Note that a slot is elsewhere."""
         moved = {partition: node for partition, at in enumerate(_PARTITION_SLOTS) if at == slot}
         self._node_of = {**self._node_of, **moved}
-
-    def forget(self) -> None:
-        """Forget what is known, as a server has not answered: the others are asked again."""
-        if self.is_cluster:
-            self._node_of = {}
 
     def redirect(self, request: Request, error: Exception, asked: Node) -> float:
         """Prepare a command to be sent again.
@@ -124,11 +150,6 @@ class Places:
             self.move(error.slot_id, node)
         request.turns += 1
         return 0.0 if request.turns == 1 else PAUSE_S  # two servers may send it to each other for a while
-
-
-def list_seeds(seeds: Iterable[Node], known: Iterable[Node]) -> list[Node]:
-    """Whom to ask where everything is: those that were known, and those of the url."""
-    return list(dict.fromkeys([*known, *seeds]))
 
 
 def _is_ask(error: Exception) -> bool:

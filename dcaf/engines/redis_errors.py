@@ -18,9 +18,11 @@ with extra("dcaf.engines.redis", "dcaf[redis]"):
     from redis import exceptions as library
 
 CLOSED: Final = "The engine is closed."
+ENDED: Final = "The event loop has ended. Nothing was written."
 BUSY: Final = "Redis was busy for {:g} s, or could not be reached. Nothing was written."
 UNKNOWN: Final = "Redis has not answered, and nobody can tell whether it has written."
 SLOW: Final = "Redis has not answered for {:g} s."
+NONE_FREE: Final = "All connections of this process to Redis were in use for {:g} s. Nothing was written."
 UNREACHED: Final = "Redis cannot be reached: {}. Nothing was written."
 
 REASONS: Final[Mapping[str, str]] = {
@@ -38,16 +40,19 @@ REASONS: Final[Mapping[str, str]] = {
     "ASK": "the cluster moves these rows just now",
     "NOAUTH": "it asks for a password: write redis://user:password@host",
     "WRONGPASS": "it does not take the user and the password of the url",
-    "NOSCRIPT": "it forgets the script as soon as it was loaded",
+    "NOSCRIPT": "it forgets the script as soon as it has it",
     "WRONGTYPE": "a key of this engine holds something else: another program uses the same prefix",
     "EXECABORT": "it refuses the command",
 }
 """The code of an error, and what it means. After none of these has anything been written."""
 
-IN_SCRIPT: Final = re.compile(r"@user_script: ?\d+: -([A-Z]+) ")
+IN_SCRIPT: Final = re.compile(r"@user_script: ?\d+: -?([A-Z]+) ")
 """How Redis before 7 tells of an error inside a script."""
 
-NO_PERMISSION: Final = "the user of the url may not run what the engine needs: EVALSHA, SCRIPT, and commands on its keys"
+IN_SCRIPT_NOPERM: Final = "The user executing the script can't"
+"""How Redis tells that a command inside a script was one too many for the user: what the script has written before it stays."""
+
+NO_PERMISSION: Final = "the user of the url may not run what the engine needs: EVALSHA, EVAL, and commands on its keys"
 
 CONNECTING: Final[Mapping[type[Exception], str]] = {
     library.AuthenticationError: REASONS["WRONGPASS"],
@@ -68,28 +73,11 @@ OTHER_NAME: Final = "its certificate is for another name than the host of the ur
 
 def find_code(error: Exception) -> str:
     """The code of a reply that is an error: Redis's first word, or what the client library has made of it."""
-    kinds: dict[type[Exception], str] = {
-        library.NoPermissionError: "NOPERM",
-        library.BusyLoadingError: "LOADING",
-        library.ReadOnlyError: "READONLY",
-        library.NoScriptError: "NOSCRIPT",
-        library.OutOfMemoryError: "OOM",
-        library.MovedError: "MOVED",
-        library.AskError: "ASK",
-        library.TryAgainError: "TRYAGAIN",
-        library.MasterDownError: "MASTERDOWN",
-        library.ClusterDownError: "CLUSTERDOWN",
-        library.ClusterCrossSlotError: "CROSSSLOT",
-        library.AuthenticationError: "NOAUTH",
-    }
-    for kind, code in kinds.items():
-        if type(error) is kind:
-            return code
     text = str(error)
-    if "The user executing the script can't" in text:
+    if IN_SCRIPT_NOPERM in text:
         return "NOPERM"
     inner = IN_SCRIPT.search(text)
-    word = inner[1] if inner else text.partition(" ")[0]
+    word = inner[1] if inner else getattr(error, "status_code", None) or text.partition(" ")[0]
     return word if word.isalpha() and word.isupper() else "ERR"
 
 
@@ -98,7 +86,7 @@ def build_error(error: Exception, *, writes: bool) -> DcafError:
     code = find_code(error)
     if code in REASONS:
         return EngineError(f"Nothing was written: {REASONS[code]} ({code}).")
-    if code == "NOPERM" and "script" not in str(error):
+    if code == "NOPERM" and IN_SCRIPT_NOPERM not in str(error):
         return EngineError(f"Nothing was written: {NO_PERMISSION} (NOPERM).")
     reason = NO_PERMISSION if code == "NOPERM" else "Redis answers with an error"
     if not writes:

@@ -14,23 +14,24 @@ import contextvars
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 from dcaf.core.errors import CommitUnknownError, ConfigurationError, DcafError, EngineError
 from dcaf.core.importing import extra
 from dcaf.engines import redis_wire as wire
 from dcaf.engines.redis_calls import Node, Request
-from dcaf.engines.redis_cluster import LAST_TRY, SLOTS, Places, list_seeds
-from dcaf.engines.redis_errors import BUSY, CLOSED, SLOW, UNKNOWN, build_error, build_unreached
+from dcaf.engines.redis_cluster import LAST_TRY, SLOTS, Places
+from dcaf.engines.redis_errors import BUSY, CLOSED, ENDED, SLOW, UNKNOWN, build_error, build_unreached
 from dcaf.engines.redis_settings import LOOKS, Settings
 
 with extra("dcaf.engines.redis", "dcaf[redis]"):
     from redis.asyncio.connection import ConnectionPool
-    from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+    from redis.asyncio.sentinel import SentinelConnectionPool
 
 MOST_AT_ONCE: Final = 256
-MOST_BYTES: Final = 2**20
-"""How many commands, and about how many bytes, are one pipeline at most. Its replies are read when all of it is sent."""
+MOST_BYTES_AT_ONCE: Final = 1_000_000
+"""How many commands are one pipeline at most, and how large it is, unless one command alone is larger: all have the same time."""
 
 
 class Loop:
@@ -45,12 +46,12 @@ class Loop:
     def __init__(self, settings: Settings, places: Places, sentinel: Any) -> None:
         self._settings = settings
         self._places = places
-        self._sentinel = None if sentinel is None else build_sentinel(sentinel, settings)
+        self._sentinel = None if sentinel is None else wire.build_sentinel(sentinel, settings, is_async=True)
         self._lanes: dict[Node, Lane] = {}
         self._finding: asyncio.Task[DcafError | None] | None = None
 
     async def ask(self, requests: Sequence[Request], end: float | None = None) -> list[Any]:
-        """The replies to requests, in their order.
+        """The replies to requests, in their order. Where there is none, find out where partitions are.
 
         Args:
             requests: The requests.
@@ -60,6 +61,8 @@ class Loop:
             EngineError, CommitUnknownError, ConfigurationError: One of them could not be done.
         """
         end = asyncio.get_running_loop().time() + self._settings.timeout_s if end is None else end
+        if not requests:
+            await self._find(None, end)
         if len(requests) == 1:
             return [await self._ask(requests[0], end)]
         tasks = [asyncio.ensure_future(self._ask(request, end)) for request in requests]
@@ -68,26 +71,6 @@ class Loop:
         finally:
             for task in tasks:
                 task.cancel()
-
-    async def find_places(self, end: float | None = None) -> Places:
-        """Where partitions are. All that wait for it at once ask once.
-
-        Args:
-            end: When this must have ended, by the loop's clock; None for the engine's time from now on.
-
-        Raises:
-            EngineError: No server says it.
-        """
-        loop = asyncio.get_running_loop()
-        end = loop.time() + self._settings.timeout_s if end is None else end
-        if not self._places.is_known:
-            if self._finding is None or self._finding.done():
-                self._finding = loop.create_task(self._find(), context=contextvars.Context())
-            done, _ = await asyncio.wait([self._finding], timeout=max(0.0, end - loop.time()))
-            error = self._finding.result() if done else EngineError(BUSY.format(self._settings.timeout_s))
-            if error is not None:
-                raise type(error)(*error.args)
-        return self._places
 
     async def close(self) -> None:
         """Finish what waits, and close the connections."""
@@ -99,16 +82,14 @@ class Loop:
             lane.stop()
 
     async def _ask(self, request: Request, end: float) -> Any:
-        loop = asyncio.get_running_loop()
+        loop, places = asyncio.get_running_loop(), self._places
         while True:
-            places = self._places if self._places.is_known else await self.find_places(end)
-            node = request.node or places.find(request.partition)
-            lane = self._find_lane(node)
+            await self._find(request, end)
+            node = places.find(request)
             try:
-                reply = await lane.run(request, end - loop.time())
+                reply = await self._find_lane(node).run(request, end)
             except EngineError:
-                if lane.is_lost:
-                    places.forget()
+                places.suspect(node)
                 raise
             if not isinstance(reply, Exception) or request.may_fail:
                 return reply
@@ -117,34 +98,43 @@ class Loop:
                 raise build_error(reply, writes=False)
             await asyncio.sleep(pause_s)
 
-    async def _find(self) -> DcafError | None:
-        """Ask all servers at once, since one may not answer; None where one has told."""
-        nodes = list_seeds(self._settings.seeds, self._lanes)
-        asked = [asyncio.ensure_future(self._find_from(node)) for node in nodes]
-        failed: DcafError | None = None
-        try:
-            for answer in asyncio.as_completed(asked):
-                failed = await answer
-                if failed is None or isinstance(failed, ConfigurationError):
-                    break
-        finally:
-            for task in asked:
-                task.cancel()
-        return failed
+    async def _find(self, request: Request | None, end: float) -> None:
+        """Find out where a request goes. All who want to know it wait for the same task, each for its own time."""
+        if self._places.knows(request):
+            return
+        loop = asyncio.get_running_loop()
+        if self._finding is None or self._finding.done():
+            self._finding = loop.create_task(self._ask_all(), context=contextvars.Context())
+        finding = self._finding
+        await asyncio.wait([finding], timeout=end - loop.time())
+        if not finding.done():
+            raise EngineError(BUSY.format(self._settings.timeout_s))
+        failed = EngineError(ENDED) if finding.cancelled() else finding.result()
+        if failed is not None:
+            raise type(failed)(*failed.args)
 
-    async def _find_from(self, node: Node) -> DcafError | None:
-        try:
-            reply = await self._find_lane(node).run(Request(SLOTS, node=node), self._settings.timeout_s)
-        except DcafError as error:
-            return error
-        if isinstance(reply, Exception):
-            return build_error(reply, writes=False)
-        self._places.take_in(reply, node)
-        return None
+    async def _ask_all(self) -> DcafError | None:
+        """Ask one server after the other where partitions are, until one says it. Each has half of the time that is left."""
+        loop, failed = asyncio.get_running_loop(), None
+        end = loop.time() + self._settings.timeout_s
+        for node in self._places.list_candidates(self._settings.seeds):
+            try:
+                async with asyncio.timeout((end - loop.time()) / 2):
+                    self._places.take_in(await _ask_once(node, self._settings), node)
+            except ConfigurationError as error:
+                return error
+            except wire.UNREACHED as error:
+                self._places.suspect(node)
+                failed = build_unreached(error)
+            else:
+                return None
+        return failed
 
     def _find_lane(self, node: Node) -> Lane:
         lane = self._lanes.get(node)
         if lane is None:
+            for departed in self._places.list_departed(self._lanes):
+                self._lanes.pop(departed).stop()
             lane = self._lanes[node] = Lane(self._settings, node, self._sentinel)
         return lane
 
@@ -158,11 +148,10 @@ class Lane:
         sentinel: What finds it; None for none.
 
     Attributes:
-        is_lost: Whether the last connection could not be made.
         pipelines: How many were sent.
     """
 
-    def __init__(self, settings: Settings, node: Node, sentinel: Sentinel | None) -> None:
+    def __init__(self, settings: Settings, node: Node, sentinel: Any) -> None:
         self._settings = settings
         self._sentinel = sentinel
         self._waiting: deque[_Call] = deque()
@@ -171,15 +160,18 @@ class Lane:
         self._is_closed = False
         self._task: asyncio.Task[None] | None = None
         self._connection: Any = None
-        self.is_lost: bool = False
         self.pipelines: int = 0
-        arguments = wire.build_pool_arguments(settings, node, sentinel, self._prepare, is_async=True)
+        arguments = wire.build_pool_arguments(settings, node, sentinel, partial(_look, settings), is_async=True)
         kind: Any = ConnectionPool if sentinel is None else SentinelConnectionPool
         of_sentinel = () if sentinel is None else (settings.service, sentinel)
         self._pool: Any = kind(*of_sentinel, **(arguments if sentinel is None else wire.drop_class(arguments)))
 
-    async def run(self, request: Request, timeout_s: float) -> Any:
+    async def run(self, request: Request, end: float) -> Any:
         """The reply to a request, or the error that is its reply.
+
+        Args:
+            request: The request.
+            end: When this must have ended, by the clock of the loop. After it nothing is sent.
 
         Raises:
             EngineError: It was not done.
@@ -188,12 +180,12 @@ class Lane:
         if self._is_closed:
             raise EngineError(CLOSED)
         loop = asyncio.get_running_loop()
-        call = _Call(request, loop.create_future())
+        call = _Call(request, loop.create_future(), end)
         self._waiting.append(call)
         if self._task is None or self._task.done():
             self._task = loop.create_task(self._serve(), context=contextvars.Context())
         self._wake.set()
-        timer = loop.call_later(max(0.0, timeout_s), self._expire, call)
+        timer = loop.call_at(end, self._expire, call)
         try:
             return await call.future
         finally:
@@ -223,7 +215,7 @@ class Lane:
         except BaseException:
             self._begun += self._waiting
             self._waiting.clear()
-            self._fail(EngineError("The event loop has ended. Nothing was written."))
+            self._fail(EngineError(ENDED))
             await self._end()
             raise
         await self._end()
@@ -234,25 +226,24 @@ class Lane:
             async with asyncio.timeout(self._settings.timeout_s):
                 await self._connect()
         except wire.UNREACHED as error:
-            self.is_lost = True
             await self._drop()
             return self._fail(build_unreached(error))
-        self.is_lost = False
         try:
             async with asyncio.timeout(self._settings.timeout_s):
-                await self._exchange([call for call in self._begun if not call.future.done()])
+                await self._exchange(_list_wanted(self._begun))
         except wire.LOST as error:
             await self._drop()
             self._fail(build_unreached(error))
         return None
 
     def _take(self) -> list[_Call]:
-        """What waits and fits into one pipeline; one command at least."""
-        taken = [self._waiting.popleft()]
-        size = taken[0].request.size
-        while self._waiting and len(taken) < MOST_AT_ONCE and size + self._waiting[0].request.size <= MOST_BYTES:
-            taken.append(self._waiting.popleft())
+        """The calls of the next pipeline; at least one."""
+        taken, size = [self._waiting.popleft()], 0
+        while self._waiting and len(taken) < MOST_AT_ONCE:
             size += taken[-1].request.size
+            if size + self._waiting[0].request.size > MOST_BYTES_AT_ONCE:
+                break
+            taken.append(self._waiting.popleft())
         return taken
 
     async def _connect(self) -> None:
@@ -260,52 +251,34 @@ class Lane:
             self._connection = self._pool.make_connection()
         await self._pool.ensure_connection(self._connection)
 
-    async def _prepare(self, connection: Any) -> None:
-        """Look at a server to which a connection was just made."""
-        await connection.on_connect()
-        try:
-            await connection.send_packed_command([wire.pack(LOOKS)], check_health=False)
-            wire.judge([await _read(connection) for _ in LOOKS], self._settings)
-        except BaseException:
-            await connection.disconnect(nowait=True)
-            raise
-
     async def _exchange(self, calls: list[_Call], *, is_again: bool = False) -> None:
+        """Send calls together, and settle them. Where the server has not their script, they are sent again with its text."""
         if not calls:
             return
         for call in calls:
             call.request.is_sent = True
         self.pipelines += 1
-        await self._connection.send_packed_command(
-            [wire.pack(wire.list_commands(call.request for call in calls))], check_health=False
-        )
+        commands = wire.list_commands([call.request for call in calls], with_text=is_again)
+        await self._connection.send_packed_command([wire.pack(commands)], check_health=False)
         missing: list[_Call] = []
         demoted = False
         for call in calls:
-            if call.request.is_asking:
-                await _read(self._connection)
-            reply = await _read(self._connection)
-            if wire.has_forgotten(reply) and not is_again:
+            reply = await self._read(call)
+            if wire.has_forgotten(reply):
+                call.request.is_sent = False
                 missing.append(call)
             else:
                 demoted = demoted or wire.is_demoted([reply])
                 call.settle(reply)
+        if missing:
+            await self._exchange(_list_wanted(missing), is_again=True)
         if demoted:
             await self._drop()
-        if missing:
-            await self._load(missing)
 
-    async def _load(self, calls: list[_Call]) -> None:
-        for call in calls:
-            call.request.is_sent = False
-        loads = wire.list_loads(call.request for call in calls)
-        await self._connection.send_packed_command([wire.pack(loads)], check_health=False)
-        for _ in loads:
-            reply = await _read(self._connection)
-            if isinstance(reply, Exception):
-                for call in calls:
-                    call.settle(reply)
-        await self._exchange([call for call in calls if not call.future.done()], is_again=True)
+    async def _read(self, call: _Call) -> Any:
+        if call.request.is_asking:
+            await _read(self._connection)
+        return await _read(self._connection)
 
     async def _drop(self, *, waits: bool = False) -> None:
         connection, self._connection = self._connection, None
@@ -331,33 +304,24 @@ class Lane:
 
 
 class _Call:
-    """A request, and who waits for its reply."""
+    """A request, who waits for its reply, and until when."""
 
-    __slots__ = ("future", "request")
+    __slots__ = ("end", "future", "request")
 
-    def __init__(self, request: Request, future: asyncio.Future[Any]) -> None:
+    def __init__(self, request: Request, future: asyncio.Future[Any], end: float) -> None:
         self.request = request
         self.future = future
+        self.end = end
 
     def settle(self, reply: Any) -> None:
         if not self.future.done():
             self.future.set_result(reply)
 
 
-def build_sentinel(sentinel: Any, settings: Settings) -> Sentinel:
-    """The object for an event loop that asks the same Sentinels as one for threads."""
-    addresses = [
-        (client.connection_pool.connection_kwargs["host"], client.connection_pool.connection_kwargs["port"])
-        for client in sentinel.sentinels
-    ]
-    kind: Any = Sentinel
-    found: Sentinel = kind(
-        addresses,
-        min_other_sentinels=sentinel.min_other_sentinels,
-        sentinel_kwargs={"socket_timeout": settings.timeout_s, **sentinel.sentinel_kwargs},
-        **sentinel.connection_kwargs,
-    )
-    return found
+def _list_wanted(calls: Sequence[_Call]) -> list[_Call]:
+    """Those for which somebody waits, and whose time is not over."""
+    now = asyncio.get_running_loop().time()
+    return [call for call in calls if not call.future.done() and now < call.end]
 
 
 def _build_end(request: Request, error: DcafError) -> DcafError:
@@ -365,6 +329,32 @@ def _build_end(request: Request, error: DcafError) -> DcafError:
     if request.is_sent and request.writes:
         return CommitUnknownError(UNKNOWN)
     return type(error)(*error.args)
+
+
+async def _ask_once(node: Node, settings: Settings) -> Any:
+    """What a server says of where partitions are, on a connection for this alone: nothing waits before it."""
+    connection = wire.build_connection(settings, node, partial(_look, settings), is_async=True)
+    try:
+        await connection.connect()
+        await connection.send_packed_command([wire.pack([SLOTS])], check_health=False)
+        reply = await _read(connection)
+    except BaseException:
+        await connection.disconnect(nowait=True)
+        raise
+    with suppress(*wire.LOST):
+        await connection.disconnect()
+    return reply
+
+
+async def _look(settings: Settings, connection: Any) -> None:
+    """Look at a server to which a connection was just made."""
+    await connection.on_connect()
+    try:
+        await connection.send_packed_command([wire.pack(LOOKS)], check_health=False)
+        wire.judge([await _read(connection) for _ in LOOKS], settings)
+    except BaseException:
+        await connection.disconnect(nowait=True)
+        raise
 
 
 async def _read(connection: Any) -> Any:

@@ -7,21 +7,22 @@ its call has ended, and gives its connection back then.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import suppress
-from threading import Lock
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from threading import BoundedSemaphore, Lock
 from typing import Any
 
-from dcaf.core.errors import CommitUnknownError, DcafError, EngineError
+from dcaf.core.errors import CommitUnknownError, ConfigurationError, DcafError, EngineError
 from dcaf.core.importing import extra
 from dcaf.engines import redis_wire as wire
 from dcaf.engines.redis_calls import Node, Request
-from dcaf.engines.redis_cluster import LAST_TRY, SLOTS, Places, list_seeds
-from dcaf.engines.redis_errors import BUSY, CLOSED, UNKNOWN, build_error, build_unreached
+from dcaf.engines.redis_cluster import LAST_TRY, SLOTS, Places
+from dcaf.engines.redis_errors import BUSY, CLOSED, NONE_FREE, UNKNOWN, build_error, build_unreached
 from dcaf.engines.redis_settings import LOOKS, Settings
 
 with extra("dcaf.engines.redis", "dcaf[redis]"):
-    from redis.connection import BlockingConnectionPool
+    from redis.connection import ConnectionPool
     from redis.sentinel import SentinelConnectionPool
 
 
@@ -38,24 +39,26 @@ class Threads:
     def __init__(self, settings: Settings, places: Places, sentinel: Any, most_connections: int) -> None:
         self._settings = settings
         self._places = places
-        self._sentinel = sentinel
+        self._sentinel = None if sentinel is None else wire.build_sentinel(sentinel, settings, is_async=False)
         self._most_connections = most_connections
         self._lock = Lock()
-        self._pools: dict[Node, Any] = {}
+        self._finding = Lock()
+        self._pools: dict[Node, Pool] = {}
         self._is_closed = False
-        self._mute: Node | None = None
 
     def ask(self, requests: Sequence[Request], end: float | None = None) -> list[Any]:
         """The replies to requests, in their order.
 
         Args:
-            requests: The requests.
+            requests: The requests. Where there is none, find out where partitions are.
             end: When this must have ended, by the monotonic clock; None for the engine's time from now on.
 
         Raises:
             EngineError, CommitUnknownError, ConfigurationError: One of them could not be done.
         """
         end = time.monotonic() + self._settings.timeout_s if end is None else end
+        if not requests:
+            self._find(None, end)
         replies: list[Any] = [None] * len(requests)
         left = list(range(len(requests)))
         while left:
@@ -73,33 +76,21 @@ class Threads:
                 request.is_given_up = True
             return any(request.is_sent and request.writes for request in requests)
 
-    def find_places(self, end: float | None = None) -> Places:
-        """Where partitions are.
-
-        Args:
-            end: After which no other server is asked, by the monotonic clock; None for the engine's time from now on.
-
-        Raises:
-            EngineError: No server says it.
-        """
-        if not self._places.is_known:
-            self._find(time.monotonic() + self._settings.timeout_s if end is None else end)
-        return self._places
-
     def close(self) -> None:
         """Close the connections."""
         self._is_closed = True
         with self._lock:
             pools, self._pools = self._pools, {}
         for pool in pools.values():
-            with suppress(*wire.LOST):
-                pool.disconnect(inuse_connections=False)
+            pool.close()
+        for client in () if self._sentinel is None else self._sentinel.sentinels:
+            client.close()
 
     def _group(self, requests: Sequence[Request], left: Sequence[int], end: float) -> dict[Node, list[int]]:
-        places = self.find_places(end)
         groups: dict[Node, list[int]] = {}
         for at in left:
-            groups.setdefault(requests[at].node or places.find(requests[at].partition), []).append(at)
+            self._find(requests[at], end)
+            groups.setdefault(self._places.find(requests[at]), []).append(at)
         return groups
 
     def _sort(self, node: Node, requests: Sequence[Request], replies: list[Any], found: dict[int, Any], end: float) -> list[int]:
@@ -115,43 +106,46 @@ class Threads:
                 again.append(at)
         return again
 
-    def _find(self, end: float) -> None:
-        failed: DcafError | None = None
-        nodes = list_seeds(self._settings.seeds, list(self._pools))
-        for node in sorted(nodes, key=lambda node: node == self._mute):
-            try:
-                [reply] = self._exchange_with(node, [Request(SLOTS, node=node)], end)
-            except EngineError as error:
-                failed, self._mute = error, node
-                if time.monotonic() >= end:
-                    break
-                continue
-            if isinstance(reply, Exception):
-                failed = build_error(reply, writes=False)
-                continue
-            self._places.take_in(reply, node)
+    def _find(self, request: Request | None, end: float) -> None:
+        """Find out where a request goes. One thread asks, and the others wait for it."""
+        if self._places.knows(request):
             return
-        assert failed is not None
+        if not self._finding.acquire(timeout=max(0.0, end - time.monotonic())):
+            raise EngineError(BUSY.format(self._settings.timeout_s))
+        try:
+            if not self._places.knows(request):
+                self._ask_all(end)
+        finally:
+            self._finding.release()
+
+    def _ask_all(self, end: float) -> None:
+        """Ask one server after the other where partitions are, until one says it. Each has half of the time that is left."""
+        failed: DcafError = EngineError(BUSY.format(self._settings.timeout_s))
+        for node in self._places.list_candidates(self._settings.seeds):
+            part_s = (end - time.monotonic()) / 2
+            if part_s <= 0:
+                break
+            try:
+                self._places.take_in(_ask_once(node, self._settings, part_s), node)
+            except ConfigurationError:
+                raise
+            except wire.UNREACHED as error:
+                self._places.suspect(node)
+                failed = build_unreached(error)
+            else:
+                return
         raise failed
 
     def _exchange_with(self, node: Node, requests: Sequence[Request], end: float) -> list[Any]:
-        pool = self._find_pool(node)
         try:
-            connection = pool.get_connection()
-        except wire.UNREACHED as error:
-            self._places.forget()
-            raise build_unreached(error) from None
-        try:
-            self._begin(requests, end)
-            return _exchange(connection, requests, end)
+            with self._find_pool(node).lend(end) as connection:
+                self._begin(requests, end)
+                return _exchange(connection, requests, end)
         except wire.LOST as error:
+            self._places.suspect(node)
             if any(request.writes and request.is_sent for request in requests):
                 raise CommitUnknownError(UNKNOWN) from None
             raise build_unreached(error) from None
-        finally:
-            pool.release(connection)
-            if self._is_closed:
-                connection.disconnect()
 
     def _begin(self, requests: Sequence[Request], end: float) -> None:
         """From here on nobody takes them back."""
@@ -161,43 +155,105 @@ class Threads:
             for request in requests:
                 request.is_sent = True
 
-    def _find_pool(self, node: Node) -> Any:
+    def _find_pool(self, node: Node) -> Pool:
         with self._lock:
             if self._is_closed:
                 raise EngineError(CLOSED)
             pool = self._pools.get(node)
             if pool is None:
-                pool = self._pools[node] = self._build_pool(node)
+                for departed in self._places.list_departed(self._pools):
+                    self._pools.pop(departed).close()
+                pool = self._pools[node] = Pool(self._settings, node, self._sentinel, self._most_connections)
         return pool
 
-    def _build_pool(self, node: Node) -> Any:
-        arguments = wire.build_pool_arguments(self._settings, node, self._sentinel, self._prepare, is_async=False)
-        kind: Any = BlockingConnectionPool if self._sentinel is None else SentinelConnectionPool
-        if self._sentinel is not None:
-            return kind(self._settings.service, self._sentinel, **wire.drop_class(arguments))
-        return kind(max_connections=self._most_connections, timeout=self._settings.timeout_s, **arguments)
 
-    def _prepare(self, connection: Any) -> None:
-        """Look at a server to which a connection was just made."""
-        connection.on_connect()
+class Pool:
+    """The connections to one server. Who finds all in use waits for one until its time is over.
+
+    Args:
+        settings: Of the engine.
+        node: The server.
+        sentinel: What finds it; None for none.
+        most: How many connections at most.
+    """
+
+    def __init__(self, settings: Settings, node: Node, sentinel: Any, most: int) -> None:
+        self._timeout_s = settings.timeout_s
+        self._free = BoundedSemaphore(most)
+        self._is_closed = False
+        arguments = wire.build_pool_arguments(settings, node, sentinel, partial(_look, settings), is_async=False)
+        arguments["max_connections"] = most
+        self._pool: Any = (
+            ConnectionPool(**arguments)
+            if sentinel is None
+            else SentinelConnectionPool(settings.service, sentinel, **wire.drop_class(arguments))  # type: ignore[no-untyped-call]
+        )
+
+    @contextmanager
+    def lend(self, end: float) -> Iterator[Any]:
+        """A connection that is made, for one exchange.
+
+        Raises:
+            EngineError: None is free in time, or the server lets nobody in.
+            ConfigurationError: The server does not keep what was promised.
+            Exception: It cannot be made: one of ``wire.LOST``.
+        """
+        if not self._free.acquire(timeout=max(0.0, end - time.monotonic())):
+            raise EngineError(NONE_FREE.format(self._timeout_s))
         try:
-            connection.send_packed_command([wire.pack(LOOKS)], check_health=False)
-            wire.judge([_read(connection) for _ in LOOKS], self._settings)
-        except BaseException:
-            connection.disconnect()
-            raise
+            connection = self._pool.get_connection()
+            try:
+                yield connection
+            finally:
+                self._pool.release(connection)
+                if self._is_closed:
+                    connection.disconnect()
+        finally:
+            self._free.release()
+
+    def close(self) -> None:
+        """Close the connections that nobody uses now, and each of the others after its use."""
+        self._is_closed = True
+        with suppress(*wire.LOST):
+            self._pool.disconnect(inuse_connections=False)
+
+
+def _ask_once(node: Node, settings: Settings, part_s: float) -> Any:
+    """What a server says of where partitions are, on a connection for this alone: nothing waits before it."""
+    waits = {"socket_connect_timeout": part_s, "socket_timeout": part_s}
+    connection = wire.build_connection(settings, node, partial(_look, settings), is_async=False, **waits)
+    try:
+        connection.connect()
+        connection.send_packed_command([wire.pack([SLOTS])], check_health=False)
+        return _read(connection)
+    finally:
+        connection.disconnect()
+
+
+def _look(settings: Settings, connection: Any) -> None:
+    """Look at a server to which a connection was just made."""
+    connection.on_connect()
+    try:
+        connection.send_packed_command([wire.pack(LOOKS)], check_health=False)
+        wire.judge([_read(connection) for _ in LOOKS], settings)
+    except BaseException:
+        connection.disconnect()
+        raise
 
 
 def _exchange(connection: Any, requests: Sequence[Request], end: float) -> list[Any]:
-    """Send requests together, and read the replies. A connection whose replies were not all read is closed."""
+    """Send requests together, and read the replies. Where the server has not their script, they are sent again with its text.
+
+    A connection whose replies were not all read is closed.
+    """
+    replies: list[Any] = [None] * len(requests)
+    left, with_text = list(range(len(requests))), False
     try:
-        replies = _send(connection, requests, end)
-        missing = [at for at, reply in enumerate(replies) if wire.has_forgotten(reply)]
-        if missing:
-            again = [requests[at] for at in missing]
-            _load(connection, again)
-            for at, reply in zip(missing, _send(connection, again, end), strict=True):
+        while left:
+            found = _send(connection, [requests[at] for at in left], end, with_text=with_text)
+            for at, reply in zip(left, found, strict=True):
                 replies[at] = reply
+            left, with_text = [at for at in left if wire.has_forgotten(replies[at])], True
     except BaseException:
         connection.disconnect()
         raise
@@ -206,21 +262,15 @@ def _exchange(connection: Any, requests: Sequence[Request], end: float) -> list[
     return replies
 
 
-def _send(connection: Any, requests: Sequence[Request], end: float) -> list[Any]:
-    connection.send_packed_command([wire.pack(wire.list_commands(requests))], check_health=False)
+def _send(connection: Any, requests: Sequence[Request], end: float, *, with_text: bool = False) -> list[Any]:
+    commands = wire.list_commands(requests, with_text=with_text)
+    connection.send_packed_command([wire.pack(commands)], check_health=False)
     replies = []
     for request in requests:
         if request.is_asking:
             _read(connection)
         replies.append(_read(connection, end))
     return replies
-
-
-def _load(connection: Any, requests: Sequence[Request]) -> None:
-    loads = wire.list_loads(requests)
-    connection.send_packed_command([wire.pack(loads)], check_health=False)
-    for _ in loads:
-        _read(connection)
 
 
 def _read(connection: Any, end: float | None = None) -> Any:

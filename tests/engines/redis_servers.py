@@ -205,9 +205,11 @@ class Wire:
     Args:
         port: Of the server.
         pause_s: Seconds that it waits before it passes on what was sent, 64 KiB at most: so a wire is slow.
+        bytes_a_second: How much it lets through; None for all at once.
     """
 
-    def __init__(self, port: int, *, pause_s: float = 0.0) -> None:
+    def __init__(self, port: int, *, pause_s: float = 0.0, bytes_a_second: int | None = None) -> None:
+        self._bytes_a_second = bytes_a_second
         self.round_trips = 0
         self._pause_s = pause_s
         self._server_port = port
@@ -242,6 +244,8 @@ class Wire:
                 self._was_answered = not is_request
                 if is_request and self._pause_s:
                     time.sleep(self._pause_s)
+                if self._bytes_a_second is not None:
+                    time.sleep(len(data) / self._bytes_a_second)
                 target.sendall(data)
         with contextlib.suppress(OSError):
             target.shutdown(socket.SHUT_WR)

@@ -58,7 +58,7 @@ def count(engine: RedisEngine, key: bytes = b"a", table: Table = COUNTS) -> int:
 def list_clients(server: RedisServer) -> set[str]:
     """The ids of the connections that have run a script."""
     with server.client() as client:
-        return {found["id"] for found in client.client_list() if found["cmd"] in {"evalsha", "script|load"}}
+        return {found["id"] for found in client.client_list() if found["cmd"] in {"evalsha", "eval"}}
 
 
 @contextmanager

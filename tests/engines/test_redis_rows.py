@@ -531,7 +531,7 @@ def test_of_much_that_waits_together_most_is_answered_or_not_sent(server: RedisS
 
 
 def test_control_of_one_large_pipeline_nobody_can_tell_anything(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dcaf.engines.redis_loops.MOST_BYTES", 2**40)
+    monkeypatch.setattr("dcaf.engines.redis_loops.MOST_BYTES_AT_ONCE", 2**40)
     assert write_large(server)["CommitUnknownError"] > 30
 
 
