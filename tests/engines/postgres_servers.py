@@ -42,38 +42,31 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
         if os.geteuid() == 0:
             shutil.chown(self.folder, USER)
-        make = [
-            programs / "initdb",
-            "-D",
-            self.folder / "data",
-            "-U",
-            "postgres",
-            "-A",
-            "trust",
-            "--no-sync",
-            "-E",
-            "UTF8",
-            "--locale=C",
-        ]
-        run([str(part) for part in make])
+        run(["cp", "-a", str(make_template(programs)), str(self.folder / "data")])
+        lines = ["listen_addresses = ''", f"unix_socket_directories = '{self.folder}'", "shared_buffers = 16MB", *settings]
         with (self.folder / "data" / "postgresql.conf").open("a") as file:
-            file.write("\n".join(["listen_addresses = ''", f"unix_socket_directories = '{self.folder}'", *settings, ""]))
+            file.write("\n".join([*lines, ""]))
         self.start()
 
     def start(self) -> None:
-        command = [str(self.programs / "postgres"), "-D", str(self.folder / "data")]
-        log = (self.folder / "log").open("ab")
-        self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", **as_user())
-        log.close()
-        wait_until(lambda: answers(self.url()), "PostgreSQL does not start")
+        """Start it, once more where what is left of it stands in its way."""
+        wait_until(lambda: self._runs() and answers(self.url()), "PostgreSQL does not start")
+
+    def _runs(self) -> bool:
+        if self._process is None or self._process.poll() is not None:
+            command = [str(self.programs / "postgres"), "-D", str(self.folder / "data")]
+            with (self.folder / "log").open("ab") as log:
+                self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", **as_user())
+        return self._process.poll() is None
 
     def kill(self) -> None:
         """End all of it at once, as a power cut would that spares the disk's memory."""
         assert self._process
-        for child in children_of(self._process.pid):
+        children = children_of(self._process.pid)
+        self._process.kill()
+        for child in children:
             with suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
-        self._process.kill()
         self._process.wait()
 
     def stop(self) -> None:
@@ -97,6 +90,18 @@ class Server:
 
     def execute(self, statement: str, url: str | None = None) -> list[Any]:
         return execute(url or self.url(), statement)
+
+
+@cache
+def make_template(programs: Path) -> Path:
+    """The data of a new server, made once."""
+    folder = Path(tempfile.mkdtemp(prefix="pt", dir="/tmp"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    if os.geteuid() == 0:
+        shutil.chown(folder, USER)
+    made = folder / "data"
+    run([str(programs / "initdb"), "-D", str(made), "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C"])
+    return made
 
 
 def execute(url: str, statement: str) -> list[Any]:

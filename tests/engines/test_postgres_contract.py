@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -12,8 +13,11 @@ import pytest
 from dcaf.engines import Engine
 from dcaf.engines.postgres import PostgresEngine
 from dcaf.testing import EngineContract
-from dcaf.testing.engine_machine import run_machine
+from dcaf.testing.engine_machine import FIRST, SECOND, run_machine
 from tests.engines.postgres_servers import Server, bouncing, execute, get_server, name_schema
+
+EXAMPLES: Final = max(10, round(500 * float(os.environ.get("DCAF_SCALE", "0.02"))))
+"""How often the machine begins anew."""
 
 PATIENCE: Final = timedelta(seconds=10)
 """What the contract says of time is no matter of a machine that does other things, too."""
@@ -35,12 +39,12 @@ def make_empty(url: str, **settings: Any) -> Callable[[Path], Engine]:
     schema = name_schema()
 
     def make(_: Path) -> Engine:
-        for (table,) in execute(
-            url, f"SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace::regnamespace::text = '{schema}'"
-        ):
-            if not table.startswith("dcaf"):
-                execute(url, f"TRUNCATE {schema}.{table}")
-        return PostgresEngine(url, schema=schema, timeout=PATIENCE, **settings)
+        engine = PostgresEngine(url, schema=schema, timeout=PATIENCE, **settings)
+        engine.declare([FIRST, SECOND])
+        engine.sync.check()
+        for table in (FIRST, SECOND):
+            execute(url, f"DELETE FROM {schema}.{table.name}")
+        return engine
 
     return make
 
@@ -54,7 +58,7 @@ class TestPostgres(EngineContract):
         return PostgresEngine(self.server.url(), schema=name_schema(), timeout=PATIENCE)
 
     def test_it_does_what_a_dict_does(self, tmp_path: Path) -> None:
-        run_machine(make_empty(self.server.url()), tmp_path)
+        run_machine(make_empty(self.server.url()), tmp_path, examples=EXAMPLES)
 
 
 class TestOldestPostgres(EngineContract):
@@ -66,7 +70,7 @@ class TestOldestPostgres(EngineContract):
         return PostgresEngine(self.server.url(), schema=name_schema(), timeout=PATIENCE, durability="relaxed")
 
     def test_it_does_what_a_dict_does(self, tmp_path: Path) -> None:
-        run_machine(make_empty(self.server.url(), durability="relaxed"), tmp_path, examples=8)
+        run_machine(make_empty(self.server.url(), durability="relaxed"), tmp_path, examples=EXAMPLES // 2)
 
 
 class TestBehindPgBouncer(EngineContract):
@@ -78,4 +82,4 @@ class TestBehindPgBouncer(EngineContract):
         return PostgresEngine(self.route(self.server.url()), schema=name_schema(), timeout=PATIENCE, prepared=False)
 
     def test_it_does_what_a_dict_does(self, tmp_path: Path) -> None:
-        run_machine(make_empty(self.route(self.server.url()), prepared=False), tmp_path, examples=8)
+        run_machine(make_empty(self.route(self.server.url()), prepared=False), tmp_path, examples=EXAMPLES // 2)
