@@ -23,12 +23,12 @@ from typing import Any, Final
 
 import anyio
 
-from dcaf.core.errors import DcafError, EngineError
+from dcaf.core.errors import ConfigurationError, DcafError, EngineError
 from dcaf.core.importing import extra
 from dcaf.engines import postgres_calls as work
 from dcaf.engines.base import Durability, Health, SyncEngine, Tables, check_scan
 from dcaf.engines.postgres_connections import UNTIL_FOUND, Connection, Pool, limit
-from dcaf.engines.postgres_errors import MISSING, SETTING_UP, build_error
+from dcaf.engines.postgres_errors import CLOSED, MISSING, SETTING_UP, build_error
 from dcaf.engines.postgres_functions import Names, Shape, plan_call
 from dcaf.engines.postgres_large import transact_in_steps
 from dcaf.engines.postgres_loops import LoopThread, Tasks
@@ -39,8 +39,6 @@ from dcaf.engines.transactions import Outcome, Row, Table, Transaction, check_tr
 
 with extra("dcaf.engines.postgres", "dcaf[postgres]"):
     import psycopg
-
-CLOSED: Final = "The engine is closed."
 
 PURGED_AT_ONCE: Final = 1000
 """How many rows a purge looks at in one transaction, so that nobody waits long behind it."""
@@ -63,7 +61,7 @@ class PostgresEngine:
             ``"relaxed"`` does not wait, and a power cut may lose the last seconds.
         timeout: How long a call takes at most.
         pool_size: How many connections there are at most, for each event loop.
-        prepared: Whether statements are prepared. False behind a PgBouncer older than 1.21.
+        prepared: Whether statements are prepared on connections that go to the server itself. Through PgBouncer none is.
         vouched: Names of settings of the server that may be off since the operator vouches for what they do: ``"fsync"``,
             ``"full_page_writes"``, ``"synchronous_commit"``.
 
@@ -168,22 +166,27 @@ class _Sync:
 
 
 class _Call:
-    """One call: its work, the tables that it needs, and the connection on which it is."""
+    """One call.
 
-    __slots__ = ("connection", "tables", "work")
+    Args:
+        work: Its work.
+        tables: The tables that it needs.
+        asks: Whether it asks what the server is. Such a call is told of a setting that is refused; for another one, whose server
+            was good when it began, the server is not there.
+    """
 
-    def __init__(self, work: work.Work, tables: Iterable[Table]) -> None:
+    __slots__ = ("asks", "connection", "has_begun", "tables", "work")
+
+    def __init__(self, work: work.Work, tables: Iterable[Table], *, asks: bool = False) -> None:
         self.work = work
+        self.asks = asks
         self.connection: Connection | None = None
+        self.has_begun = False
         self.tables = {table.name for table in tables}
-
-    @property
-    def has_begun(self) -> bool:
-        return self.connection is not None
 
     def stop(self) -> None:
         if self.connection is not None:
-            self.connection.cancel()
+            self.connection.give_up()
 
 
 class _Calls:
@@ -233,7 +236,7 @@ class _Calls:
             own = {"schema": self.settings.schema, "pool_size": str(self.settings.pool_size)}
             return Health(self.settings.durability, (time.perf_counter() - began) * 1000, {**own, **details})
 
-        return _Call(look, self._declared)
+        return _Call(look, self._declared, asks=True)
 
     async def run(self, call: _Call) -> Any:
         self._check()
@@ -323,7 +326,7 @@ class _Home:
     """The connections and the calls of one event loop."""
 
     def __init__(self, calls: _Calls, loop: asyncio.AbstractEventLoop) -> None:
-        self.pool = Pool(calls.settings, loop)
+        self.pool = Pool(calls.settings)
         self._calls = calls
         self._loop = loop
         self._tasks = Tasks()
@@ -334,7 +337,7 @@ class _Home:
 
     async def aclose(self) -> None:
         await self._tasks.finish(self._calls.settings.timeout_s)
-        self.pool.close()
+        await self.pool.close()
 
     def close(self) -> None:
         """Close it from another thread, or where nobody can wait."""
@@ -342,7 +345,7 @@ class _Home:
             self.pool.drop_all()
             return
         try:
-            self._loop.call_soon_threadsafe(self.pool.close)
+            self._loop.call_soon_threadsafe(self.pool.close_soon)
         except RuntimeError:
             self.pool.drop_all()
 
@@ -358,18 +361,26 @@ class _Home:
 
     async def _try(self, call: _Call, end: float, *, timeout_s: float | None = None, is_last: bool = False) -> Any:
         timeout_s = timeout_s or self._calls.settings.timeout_s
-        connection = await self.pool.take(end - (1 - UNTIL_FOUND) * timeout_s)
+        connection = await self._take(call, end - (1 - UNTIL_FOUND) * timeout_s)
         try:
-            call.connection = connection
+            call.connection, call.has_begun = connection, True
             with limit(connection, end, timeout_s):
                 return await call.work(connection, end)
         except psycopg.Error as error:
             if error.sqlstate in MISSING and not is_last:
                 raise _MissingError from None
-            raise build_error(error, may_have_written=connection.is_committing, is_lost=connection.is_lost) from None
+            raise build_error(error, may_have_written=connection.is_committing, is_lost=connection.closed) from None
         finally:
             call.connection = None
-            self.pool.give_back(connection)
+            await self.pool.give_back(connection)
+
+    async def _take(self, call: _Call, end: float) -> Connection:
+        try:
+            return await self.pool.take(end)
+        except ConfigurationError as error:
+            if call.asks:
+                raise
+            raise EngineError(f"Nothing was written. {error}") from None
 
     async def _prepare(self, call: _Call, end: float) -> None:
         """Let the tables of a call be there."""
@@ -392,7 +403,7 @@ class _Home:
         tables = dict(calls.tables)
 
         async def work(connection: Connection, end: float) -> None:
-            await set_up(connection, end, calls.settings, calls.names, list(tables.values()))
+            await set_up(connection, end, calls.names, list(tables.values()))
 
-        await self._try(_Call(work, ()), self._loop.time() + SET_UP_S, timeout_s=SET_UP_S, is_last=True)
+        await self._try(_Call(work, (), asks=True), self._loop.time() + SET_UP_S, timeout_s=SET_UP_S, is_last=True)
         calls.ready.update(tables)

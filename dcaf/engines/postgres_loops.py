@@ -80,6 +80,7 @@ class LoopThread:
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop = asyncio.SelectorEventLoop()  # psycopg takes no other on Windows
+        self._stopped = asyncio.Event()
         self._thread = Thread(target=self._main, name="dcaf-postgres", daemon=True)
         self._thread.start()
 
@@ -122,13 +123,12 @@ class LoopThread:
 
     def stop(self) -> None:
         """End the thread."""
-        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.loop.call_soon_threadsafe(self._stopped.set)
         self._thread.join(5)
 
     def _main(self) -> None:
-        asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
-        self.loop.close()
+        with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
+            runner.run(self._stopped.wait())
 
 
 class _Guest:

@@ -15,7 +15,6 @@ from dcaf.core.errors import ConfigurationError
 from dcaf.engines.postgres_calls import find_wait_ms
 from dcaf.engines.postgres_connections import Connection
 from dcaf.engines.postgres_functions import Names
-from dcaf.engines.postgres_settings import ASK, Settings, check_server
 from dcaf.engines.postgres_tables import TableSql
 
 VERSION: Final = 1
@@ -46,15 +45,13 @@ class Found(NamedTuple):
     version: int | None
 
 
-async def set_up(connection: Connection, end: float, settings: Settings, names: Names, tables: Sequence[TableSql]) -> None:
-    """Check the server, and make what is missing.
+async def set_up(connection: Connection, end: float, names: Names, tables: Sequence[TableSql]) -> None:
+    """Make what is missing.
 
     Raises:
-        ConfigurationError: The server or the schema is refused.
+        ConfigurationError: The schema is refused.
         psycopg.Error: It could not be done.
     """
-    (found,) = await connection.ask(ASK)
-    check_server(settings, found)
     if not list(_find_missing(await _look(connection, names), names, tables)):
         return
     await connection.ask("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
