@@ -17,21 +17,22 @@ import asyncio
 import os
 import time
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from threading import Lock
 from typing import Any, Final
 
 import anyio
 
-from dcaf.core.errors import ConfigurationError, DcafError, EngineError
+from dcaf.core.errors import CommitUnknownError, ConfigurationError, DcafError, EngineError
 from dcaf.core.importing import extra
 from dcaf.engines import postgres_calls as work
 from dcaf.engines.base import Durability, Health, SyncEngine, Tables, check_scan
 from dcaf.engines.postgres_connections import UNTIL_FOUND, Connection, Pool, limit
-from dcaf.engines.postgres_errors import CLOSED, MISSING, SETTING_UP, build_error
+from dcaf.engines.postgres_errors import CLOSED, MISSING, SETTING_UP, UNANSWERED, UNANSWERED_WRITE, UNREPLICATED, build_error
 from dcaf.engines.postgres_functions import Names, Shape, plan_call
 from dcaf.engines.postgres_large import transact_in_steps
-from dcaf.engines.postgres_loops import LoopThread, Tasks
+from dcaf.engines.postgres_loops import LoopThread, Tasks, forget
 from dcaf.engines.postgres_schema import set_up
 from dcaf.engines.postgres_settings import POOL_SIZE, SCHEMA, TIMEOUT, Settings, read_settings
 from dcaf.engines.postgres_tables import TableSql
@@ -171,14 +172,16 @@ class _Call:
     Args:
         work: Its work.
         tables: The tables that it needs.
+        writes: Whether it may write.
         asks: Whether it asks what the server is. Such a call is told of a setting that is refused; for another one, whose server
             was good when it began, the server is not there.
     """
 
-    __slots__ = ("asks", "connection", "has_begun", "tables", "work")
+    __slots__ = ("asks", "connection", "has_begun", "tables", "work", "writes")
 
-    def __init__(self, work: work.Work, tables: Iterable[Table], *, asks: bool = False) -> None:
+    def __init__(self, work: work.Work, tables: Iterable[Table], *, writes: bool = False, asks: bool = False) -> None:
         self.work = work
+        self.writes = writes
         self.asks = asks
         self.connection: Connection | None = None
         self.has_begun = False
@@ -215,9 +218,12 @@ class _Calls:
         tables = [record.table for record in transaction.reads]
         is_waited_for = transaction.durable and self.settings.durability == "acknowledged"
         plan = plan_call(transaction, self.names, is_waited_for=is_waited_for, remember=self._remember)
-        if plan is not None:
-            return _Call(work.transact(plan), tables)
-        return _Call(transact_in_steps(transaction, self.names, self.tables, is_waited_for=is_waited_for), tables)
+        do = (
+            transact_in_steps(transaction, self.names, self.tables, is_waited_for=is_waited_for)
+            if plan is None
+            else work.transact(plan)
+        )
+        return _Call(do, tables, writes=bool(transaction.writes))
 
     def plan_scan(self, table: Table, equal: bytes | None, after: bytes, limit: int) -> _Call:
         self._declared.require(table)
@@ -226,7 +232,7 @@ class _Calls:
 
     def plan_purge(self, table: Table, after: bytes) -> _Call:
         self._declared.require(table)
-        return _Call(work.purge(self.tables[table.name], after, PURGED_AT_ONCE), [table])
+        return _Call(work.purge(self.tables[table.name], after, PURGED_AT_ONCE), [table], writes=True)
 
     def plan_check(self) -> _Call:
         began = time.perf_counter()
@@ -250,7 +256,10 @@ class _Calls:
     def wait(self, call: _Call) -> Any:
         self._check()
         thread = self._thread()
-        return thread.wait(lambda: self._home(thread.loop).run(call), self.settings.timeout_s)
+        try:
+            return thread.wait(lambda: self._home(thread.loop).run(call), self.settings.timeout_s)
+        except TimeoutError:
+            raise CommitUnknownError(UNANSWERED_WRITE) if call.writes else EngineError(UNANSWERED) from None
 
     async def aclose(self) -> None:
         try:
@@ -272,7 +281,8 @@ class _Calls:
             thread, self._background = self._background, None
         for loop, home in homes.items():
             if thread is not None and loop is thread.loop:
-                thread.wait(home.aclose, self.settings.timeout_s)
+                with suppress(TimeoutError):
+                    thread.wait(home.aclose, self.settings.timeout_s)
             else:
                 home.close()
         if thread is not None:
@@ -365,11 +375,15 @@ class _Home:
         try:
             call.connection, call.has_begun = connection, True
             with limit(connection, end, timeout_s):
-                return await call.work(connection, end)
+                found = await call.work(connection, end)
         except psycopg.Error as error:
             if error.sqlstate in MISSING and not is_last:
                 raise _MissingError from None
             raise build_error(error, may_have_written=connection.is_committing, is_lost=connection.closed) from None
+        else:
+            if connection.is_committing and connection.has_warned:
+                raise CommitUnknownError(UNREPLICATED)
+            return found
         finally:
             call.connection = None
             await self.pool.give_back(connection)
@@ -388,6 +402,7 @@ class _Home:
             return
         if self._setting_up is None or self._setting_up.done():
             self._setting_up = self._loop.create_task(self._set_up())
+            self._setting_up.add_done_callback(forget)
         done, _ = await asyncio.wait([self._setting_up], timeout=end - self._loop.time())
         if not done:
             raise EngineError(SETTING_UP.format(self._calls.settings.timeout_s))

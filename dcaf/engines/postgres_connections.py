@@ -43,6 +43,9 @@ LOOK_S: Final = 2.0
 KEPT_STATEMENTS: Final = 300
 """How many statements a connection has prepared at most."""
 
+WARNING: Final = "01000"
+"""What the server calls a warning that is of no special kind."""
+
 UNTIL_FOUND: Final = 0.5
 UNTIL_CANCELLED: Final = 0.75
 UNTIL_CUT: Final = 0.9
@@ -55,12 +58,15 @@ class Connection(psycopg.AsyncConnection[Any]):
     Attributes:
         is_cut: Whether a statement of it was cancelled, so that it is not used again.
         is_committing: Whether what it was asked last writes and commits by itself.
+        has_warned: Whether the server has warned of something: that a commit which it tells of has not reached a standby.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.is_cut: bool = False
         self.is_committing: bool = False
+        self.has_warned: bool = False
+        self.add_notice_handler(self._hear)
         self.prepared_max = KEPT_STATEMENTS
         self._cancelling: asyncio.Task[None] | None = None
         self._has_more = watch(self.fileno())
@@ -91,6 +97,9 @@ class Connection(psycopg.AsyncConnection[Any]):
         check_server(settings, tuple(found))
         if process != self.info.backend_pid:
             self.prepare_threshold = None
+
+    def _hear(self, notice: psycopg.errors.Diagnostic) -> None:
+        self.has_warned = self.has_warned or notice.sqlstate == WARNING
 
     @property
     def is_idle(self) -> bool:
@@ -201,7 +210,7 @@ class Pool:
     async def give_back(self, connection: Connection) -> None:
         """Keep a connection for the next call, or close it where it is of no use."""
         self.in_use -= 1
-        connection.is_committing = False
+        connection.is_committing = connection.has_warned = False
         if not connection.is_idle:
             connection.drop()
         await self._pool.putconn(connection)

@@ -26,6 +26,12 @@ EXHAUSTED: Final = (
 SILENT: Final = "The server could not be reached within {:g} s. Nothing was written."
 UNKNOWN: Final = "The connection to the server has ended before it answered, and nobody can tell whether it has written."
 UNREACHABLE: Final = "the server cannot be reached, or refuses the connection: see whether it runs, and the url"
+UNANSWERED: Final = "The engine has not answered in several times its time. Nothing was written."
+UNANSWERED_WRITE: Final = "The engine has not answered in several times its time, and nobody can tell whether it has written."
+UNREPLICATED: Final = (
+    "It was written to the server, and no standby has confirmed it in time, as synchronous_standby_names requires: nobody can tell "
+    "whether it stays."
+)
 LOST: Final = "The connection to the server has ended before it answered. Nothing was written."
 SETTING_UP: Final = "The tables were not ready within {:g} s, and are being made. Nothing was written."
 

@@ -17,8 +17,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from dcaf.core.errors import ConfigurationError, EngineError
-from dcaf.engines import Plus, Put, Record, Table, Transaction, postgres_connections
+from dcaf.core.errors import CommitUnknownError, ConfigurationError, EngineError
+from dcaf.engines import Plus, Put, Record, Table, Transaction, postgres_connections, postgres_loops
 from dcaf.engines.postgres import PostgresEngine
 from dcaf.engines.postgres_connections import Connection
 from tests.engines.postgres_processes import COUNTS, add, count, open_counts
@@ -260,6 +260,65 @@ def test_where_no_more_connections_can_be_had_calls_wait_for_those_there_are(url
         await engine.aclose()
 
     asyncio.run(run())
+
+
+# Answers that do not come
+
+
+def test_a_write_whose_thread_does_not_answer_may_have_been_written(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_loops, "PATIENCE", 0.2)
+    engine = open_counts(url, timeout=timedelta(seconds=1.5))
+    make(url)
+    assert count(engine) == 1
+    thread = engine._calls._background
+    assert thread
+    raised: list[BaseException] = []
+    for call, kind in ((add(), CommitUnknownError), (READ, EngineError)):
+        with psycopg.connect(url) as other:
+            other.execute("LOCK TABLE dcaf.counts")
+            caller = threading.Thread(target=lambda: raised.append(catch(engine, call)))  # noqa: B023 - it ends before the next round
+            caller.start()
+            wait_until(lambda: is_waiting(url), "It does not wait")
+            thread.loop.call_soon_threadsafe(time.sleep, 1)  # as where the process stands still
+        caller.join(5)
+        assert type(raised[-1]) is kind
+        wait_until(lambda: counts(engine), "It does not go on")
+    assert count(engine) == 2
+    engine.sync.close()
+
+
+def catch(engine: PostgresEngine, transaction: Transaction) -> BaseException:
+    try:
+        engine.sync.transact(transaction)
+    except BaseException as error:  # noqa: BLE001 - the test looks at it
+        return error
+    raise AssertionError("It does not fail.")
+
+
+def is_waiting(url: str) -> bool:
+    mine = "application_name = 'dcaf' AND datname = current_database()"
+    return bool(execute(url, f"SELECT 1 FROM pg_stat_activity WHERE {mine} AND wait_event_type = 'Lock'"))
+
+
+def test_a_write_that_no_standby_confirms_may_be_lost(server: Server, url: str) -> None:
+    make(url)
+    engine = open_counts(url, timeout=SHORT)
+    assert count(engine) == 1
+    server.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+    server.execute("SELECT pg_reload_conf()")
+    try:
+        wait_until(lambda: server.execute("SHOW synchronous_standby_names") == [("nobody",)], "The setting does not change")
+        for transaction in (add(), add(*(b"%d" % at for at in range(30)))):
+            error = catch(engine, transaction)
+            assert type(error) is CommitUnknownError
+            assert "standby" in str(error)
+        assert count(engine) == 2
+    finally:
+        execute(f"{server.url()}&options=-csynchronous_commit%3Dlocal", "ALTER SYSTEM RESET synchronous_standby_names")
+        execute(f"{server.url()}&options=-csynchronous_commit%3Dlocal", "SELECT pg_reload_conf()")
+    wait_until(lambda: server.execute("SHOW synchronous_standby_names") == [("",)], "The setting does not change")
+    engine.sync.transact(add())
+    engine.sync.close()
 
 
 # Ends
