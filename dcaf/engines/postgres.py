@@ -418,7 +418,7 @@ class _Home:
         tables = dict(calls.tables)
 
         async def work(connection: Connection, end: float) -> None:
-            await set_up(connection, end, calls.names, list(tables.values()))
+            await set_up(connection, end - SET_UP_S / 2, calls.names, list(tables.values()))
 
         await self._try(_Call(work, (), asks=True), self._loop.time() + SET_UP_S, timeout_s=SET_UP_S, is_last=True)
         calls.ready.update(tables)

@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from dcaf.core.errors import CommitUnknownError, ConfigurationError, EngineError
-from dcaf.engines import Plus, Put, Record, Table, Transaction, postgres_connections, postgres_loops
+from dcaf.engines import Plus, Put, Record, Table, Transaction, postgres, postgres_connections, postgres_loops, postgres_schema
 from dcaf.engines.postgres import PostgresEngine
 from dcaf.engines.postgres_connections import Connection
 from tests.engines.postgres_processes import COUNTS, add, count, open_counts
@@ -260,6 +260,58 @@ def test_where_no_more_connections_can_be_had_calls_wait_for_those_there_are(url
         await engine.aclose()
 
     asyncio.run(run())
+
+
+# Tables that grow
+
+
+GROWN = Table("counts", {"more": int})
+
+
+def grow(url: str) -> int:
+    """Let a newer release add a column while a backup reads the table; returns how often an older one has written meanwhile."""
+    make(url)
+    older, newer = open_counts(url, timeout=timedelta(seconds=2)), PostgresEngine(url, timeout=timedelta(seconds=0.3))
+    newer.declare([GROWN])
+    written, end = 0, time.monotonic() + 2
+    with psycopg.connect(url) as backup:
+        backup.execute("SELECT FROM dcaf.counts")
+        assert not reads(newer)
+        while time.monotonic() < end:
+            older.sync.transact(add())
+            written += 1
+    wait_until(lambda: reads(newer), "The column is not there")
+    for engine in (older, newer):
+        engine.sync.close()
+    return written
+
+
+def reads(engine: PostgresEngine) -> bool:
+    with suppress(EngineError):
+        return engine.sync.transact(Transaction([Record(GROWN, b"a")])).rows == ({"more": None},)
+    return False
+
+
+def test_an_older_release_goes_on_while_a_newer_one_waits_for_a_table(url: str) -> None:
+    assert grow(url) > 20
+
+
+def test_control_where_the_newer_one_waits_without_a_break_the_older_one_stands_still(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_schema, "LOCKED_MS", 9_000)
+    with pytest.raises(EngineError):
+        grow(url)
+
+
+def test_why_a_column_cannot_be_added_is_told(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres, "SET_UP_S", 1.0)
+    make(url)
+    with psycopg.connect(url) as backup, closing(PostgresEngine(url, timeout=timedelta(seconds=5)).sync) as newer:
+        newer._calls.declare([GROWN])  # type: ignore[attr-defined]
+        backup.execute("SELECT FROM dcaf.counts")
+        with pytest.raises(EngineError, match="held a table"):
+            newer.check()
 
 
 # Answers that do not come
