@@ -237,13 +237,20 @@ class Pool:
 
     async def _find(self) -> Connection:
         if self._pool.closed and not self._is_closed:
-            await self._pool.open()
+            await self._start()
         while True:
             connection = await self._pool.getconn(timeout=LONG_S)
             if connection.is_fresh():
                 return connection
             connection.drop()
             await self._pool.putconn(connection)
+
+    async def _start(self) -> None:
+        others = asyncio.all_tasks()
+        await self._pool.open()
+        for task in asyncio.all_tasks() - others:  # a process that is forked, or ends, leaves them as they are
+            with suppress(AttributeError):
+                task._log_destroy_pending = False  # type: ignore[attr-defined]
 
     def _explain(self) -> DcafError:
         """Why nobody gave a connection, for one caller."""

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import logging
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -389,3 +394,69 @@ def test_an_event_loop_ends_while_a_connection_is_being_opened() -> None:
     thread.start()
     thread.join(10)
     assert not thread.is_alive()
+
+
+@contextmanager
+def told(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
+    """What asyncio has to complain of."""
+    found: list[str] = []
+    yield found
+    gc.collect()
+    found += [record.getMessage() for record in caplog.records if record.name == "asyncio" and record.levelno >= logging.ERROR]
+
+
+async def leave_failing_calls(server: Server, url: str) -> None:
+    """Cancel the callers of calls that fail, and of the making of tables that fails."""
+    engine, nowhere = open_counts(url, timeout=SHORT), open_counts("postgresql://postgres@/postgres?host=/tmp/nowhere")
+    while not await answers(engine):
+        pass
+    with psycopg.connect(url) as other:
+        other.execute("LOCK TABLE dcaf.counts")
+        calls = [asyncio.ensure_future(call.transact(READ)) for call in (engine, engine, nowhere)]
+        await asyncio.sleep(0.02)
+        for call in calls:
+            call.cancel()
+        await asyncio.wait(calls)
+    await engine.aclose()
+    await nowhere.aclose()
+
+
+def test_calls_that_fail_when_nobody_waits_for_them_are_no_error_of_the_event_loop(
+    server: Server, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    make(url)
+    with told(caplog) as found:
+        asyncio.run(leave_failing_calls(server, url))
+    assert found == []
+
+
+def test_engines_that_end_at_any_time_leave_no_task_behind(server: Server, url: str, caplog: pytest.LogCaptureFixture) -> None:
+    make(url)
+    engine = open_counts(url, timeout=SHORT)
+    wait_until(lambda: counts(engine), "It does not begin")
+    with told(caplog) as found:
+        server.signal_all(signal.SIGSTOP)
+        try:
+            assert type(catch(engine, add())) is CommitUnknownError
+            engine.sync.close()
+        finally:
+            server.signal_all(signal.SIGCONT)
+        asyncio.run(open_counts(url).transact(add()))
+    assert found == []
+
+
+def test_a_process_that_was_forked_ends_without_a_word(url: str) -> None:
+    program = """if True:
+        import asyncio, os, sys
+        from tests.engines.postgres_processes import *
+        engine = open_counts(sys.argv[1])
+        engine.sync.transact(add())
+        asyncio.run(engine.transact(add()))
+        child = os.fork()
+        count(engine)
+        if child:
+            os.waitpid(child, 0)
+        print(count(engine))
+    """
+    done = subprocess.run([sys.executable, "-c", program, url], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("2\n2\n", "")
