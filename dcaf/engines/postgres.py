@@ -24,31 +24,24 @@ from typing import Any, Final
 
 import anyio
 
-from dcaf.core.errors import CommitUnknownError, ConfigurationError, DcafError, EngineError
-from dcaf.core.importing import extra
+from dcaf.core.errors import CommitUnknownError, EngineError
 from dcaf.engines import postgres_calls as work
 from dcaf.engines.base import Durability, Health, SyncEngine, Tables, check_scan
-from dcaf.engines.postgres_connections import UNTIL_FOUND, Connection, Pool, limit
-from dcaf.engines.postgres_errors import CLOSED, MISSING, SETTING_UP, UNANSWERED, UNANSWERED_WRITE, UNREPLICATED, build_error
+from dcaf.engines.postgres_connections import Connection
+from dcaf.engines.postgres_errors import CLOSED, UNANSWERED, UNANSWERED_WRITE
 from dcaf.engines.postgres_functions import Names, Shape, plan_call
+from dcaf.engines.postgres_homes import Call, Home, Known
 from dcaf.engines.postgres_large import transact_in_steps
-from dcaf.engines.postgres_loops import LoopThread, Tasks, forget
-from dcaf.engines.postgres_schema import set_up
+from dcaf.engines.postgres_loops import LoopThread
 from dcaf.engines.postgres_settings import POOL_SIZE, SCHEMA, TIMEOUT, Settings, read_settings
 from dcaf.engines.postgres_tables import TableSql
 from dcaf.engines.transactions import Outcome, Row, Table, Transaction, check_transaction
-
-with extra("dcaf.engines.postgres", "dcaf[postgres]"):
-    import psycopg
 
 PURGED_AT_ONCE: Final = 1000
 """How many rows a purge looks at in one transaction, so that nobody waits long behind it."""
 
 MOST_SHAPES: Final = 200
 """For how many shapes of transactions a process uses functions. Those that come later go in steps."""
-
-SET_UP_S: Final = 30.0
-"""How long tables may take to be made; no call waits that long for them."""
 
 
 class PostgresEngine:
@@ -166,52 +159,25 @@ class _Sync:
         self._calls.close()
 
 
-class _Call:
-    """One call.
-
-    Args:
-        work: Its work.
-        tables: The tables that it needs.
-        writes: Whether it may write.
-        asks: Whether it asks what the server is. Such a call is told of a setting that is refused; for another one, whose server
-            was good when it began, the server is not there.
-    """
-
-    __slots__ = ("asks", "connection", "has_begun", "tables", "work", "writes")
-
-    def __init__(self, work: work.Work, tables: Iterable[Table], *, writes: bool = False, asks: bool = False) -> None:
-        self.work = work
-        self.writes = writes
-        self.asks = asks
-        self.connection: Connection | None = None
-        self.has_begun = False
-        self.tables = {table.name for table in tables}
-
-    def stop(self) -> None:
-        if self.connection is not None:
-            self.connection.give_up()
-
-
 class _Calls:
     """What the process knows of the schema, and where its calls run; the latter is made anew in a process that was forked."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.names = Names(settings.schema)
-        self.tables: dict[str, TableSql] = {}
-        self.ready: set[str] = set()
+        self._known = Known(settings, self.names)
         self._declared = Tables()
         self._shapes: dict[Shape, Shape] = {}
         self._is_closed = False
         self._lock = Lock()
         self._pid = os.getpid()
-        self._homes: dict[asyncio.AbstractEventLoop, _Home] = {}
+        self._homes: dict[asyncio.AbstractEventLoop, Home] = {}
         self._background: LoopThread | None = None
 
     def declare(self, tables: Iterable[Table]) -> None:
-        self.tables.update((table.name, TableSql(table, self.names)) for table in self._declared.declare(tables))
+        self._known.tables.update((table.name, TableSql(table, self.names)) for table in self._declared.declare(tables))
 
-    def plan_transaction(self, transaction: Transaction) -> _Call:
+    def plan_transaction(self, transaction: Transaction) -> Call:
         check_transaction(transaction)
         for record in transaction.reads:
             self._declared.require(record.table)
@@ -219,22 +185,22 @@ class _Calls:
         is_waited_for = transaction.durable and self.settings.durability == "acknowledged"
         plan = plan_call(transaction, self.names, is_waited_for=is_waited_for, remember=self._remember)
         do = (
-            transact_in_steps(transaction, self.names, self.tables, is_waited_for=is_waited_for)
+            transact_in_steps(transaction, self.names, self._known.tables, is_waited_for=is_waited_for)
             if plan is None
             else work.transact(plan)
         )
-        return _Call(do, tables, writes=bool(transaction.writes))
+        return Call(do, tables, writes=bool(transaction.writes))
 
-    def plan_scan(self, table: Table, equal: bytes | None, after: bytes, limit: int) -> _Call:
+    def plan_scan(self, table: Table, equal: bytes | None, after: bytes, limit: int) -> Call:
         self._declared.require(table)
         check_scan(table, equal, limit, after)
-        return _Call(work.scan(self.tables[table.name], equal, after, limit), [table])
+        return Call(work.scan(self._known.tables[table.name], equal, after, limit), [table])
 
-    def plan_purge(self, table: Table, after: bytes) -> _Call:
+    def plan_purge(self, table: Table, after: bytes) -> Call:
         self._declared.require(table)
-        return _Call(work.purge(self.tables[table.name], after, PURGED_AT_ONCE), [table], writes=True)
+        return Call(work.purge(self._known.tables[table.name], after, PURGED_AT_ONCE), [table], writes=True)
 
-    def plan_check(self) -> _Call:
+    def plan_check(self) -> Call:
         began = time.perf_counter()
 
         async def look(connection: Connection, end: float) -> Health:
@@ -242,9 +208,9 @@ class _Calls:
             own = {"schema": self.settings.schema, "pool_size": str(self.settings.pool_size)}
             return Health(self.settings.durability, (time.perf_counter() - began) * 1000, {**own, **details})
 
-        return _Call(look, self._declared, asks=True)
+        return Call(look, self._declared, asks=True)
 
-    async def run(self, call: _Call) -> Any:
+    async def run(self, call: Call) -> Any:
         self._check()
         try:
             loop = asyncio.get_running_loop()
@@ -253,7 +219,7 @@ class _Calls:
             return await thread.wait_in_trio(lambda: self._home(thread.loop).run(call))
         return await self._home(loop).run(call)
 
-    def wait(self, call: _Call) -> Any:
+    def wait(self, call: Call) -> Any:
         self._check()
         thread = self._thread()
         try:
@@ -306,14 +272,14 @@ class _Calls:
             found = self._background = self._background or LoopThread()
         return found
 
-    def _home(self, loop: asyncio.AbstractEventLoop) -> _Home:
+    def _home(self, loop: asyncio.AbstractEventLoop) -> Home:
         """Where calls run in an event loop; called in it."""
         home = self._homes.get(loop)
         if home is None:
             with self._lock:
                 for other in [one for one in self._homes if one.is_closed()]:
                     self._homes.pop(other).pool.drop_all()
-                home = self._homes[loop] = _Home(self, loop)
+                home = self._homes[loop] = Home(self._known, loop)
         return home
 
     def _remember(self, shape: Shape) -> Shape | None:
@@ -326,99 +292,3 @@ class _Calls:
 _LOCK: Final = Lock()
 _ABANDONED: Final[list[object]] = []
 """What belongs to the parent of this process: nothing of it may be closed here."""
-
-
-class _MissingError(Exception):
-    """Something that was there is not there any more."""
-
-
-class _Home:
-    """The connections and the calls of one event loop."""
-
-    def __init__(self, calls: _Calls, loop: asyncio.AbstractEventLoop) -> None:
-        self.pool = Pool(calls.settings)
-        self._calls = calls
-        self._loop = loop
-        self._tasks = Tasks()
-        self._setting_up: asyncio.Task[None] | None = None
-
-    async def run(self, call: _Call) -> Any:
-        return await self._tasks.run(call, self._serve(call))
-
-    async def aclose(self) -> None:
-        await self._tasks.finish(self._calls.settings.timeout_s)
-        await self.pool.close()
-
-    def close(self) -> None:
-        """Close it from another thread, or where nobody can wait."""
-        if self._loop.is_closed():
-            self.pool.drop_all()
-            return
-        try:
-            self._loop.call_soon_threadsafe(self.pool.close_soon)
-        except RuntimeError:
-            self.pool.drop_all()
-
-    async def _serve(self, call: _Call) -> Any:
-        end = self._loop.time() + self._calls.settings.timeout_s
-        await self._prepare(call, end)
-        try:
-            return await self._try(call, end)
-        except _MissingError:
-            self._calls.ready.clear()
-        await self._prepare(call, end)
-        return await self._try(call, end, is_last=True)
-
-    async def _try(self, call: _Call, end: float, *, timeout_s: float | None = None, is_last: bool = False) -> Any:
-        timeout_s = timeout_s or self._calls.settings.timeout_s
-        connection = await self._take(call, end - (1 - UNTIL_FOUND) * timeout_s)
-        try:
-            call.connection, call.has_begun = connection, True
-            with limit(connection, end, timeout_s):
-                found = await call.work(connection, end)
-        except psycopg.Error as error:
-            if error.sqlstate in MISSING and not is_last:
-                raise _MissingError from None
-            raise build_error(error, may_have_written=connection.is_committing, is_lost=connection.closed) from None
-        else:
-            if connection.is_committing and connection.has_warned:
-                raise CommitUnknownError(UNREPLICATED)
-            return found
-        finally:
-            call.connection = None
-            await self.pool.give_back(connection)
-
-    async def _take(self, call: _Call, end: float) -> Connection:
-        try:
-            return await self.pool.take(end)
-        except ConfigurationError as error:
-            if call.asks:
-                raise
-            raise EngineError(f"Nothing was written. {error}") from None
-
-    async def _prepare(self, call: _Call, end: float) -> None:
-        """Let the tables of a call be there."""
-        if call.tables <= self._calls.ready and self._calls.ready:
-            return
-        if self._setting_up is None or self._setting_up.done():
-            self._setting_up = self._loop.create_task(self._set_up())
-            self._setting_up.add_done_callback(forget)
-        done, _ = await asyncio.wait([self._setting_up], timeout=end - self._loop.time())
-        if not done:
-            raise EngineError(SETTING_UP.format(self._calls.settings.timeout_s))
-        error = self._setting_up.exception()
-        if isinstance(error, DcafError):
-            raise type(error)(*error.args)  # one for each caller
-        self._setting_up.result()
-        if not call.tables <= self._calls.ready:  # declared since it began
-            await self._prepare(call, end)
-
-    async def _set_up(self) -> None:
-        calls = self._calls
-        tables = dict(calls.tables)
-
-        async def work(connection: Connection, end: float) -> None:
-            await set_up(connection, end - SET_UP_S / 2, calls.names, list(tables.values()))
-
-        await self._try(_Call(work, (), asks=True), self._loop.time() + SET_UP_S, timeout_s=SET_UP_S, is_last=True)
-        calls.ready.update(tables)

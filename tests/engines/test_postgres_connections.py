@@ -23,7 +23,17 @@ import psycopg
 import pytest
 
 from dcaf.core.errors import CommitUnknownError, ConfigurationError, EngineError
-from dcaf.engines import Plus, Put, Record, Table, Transaction, postgres, postgres_connections, postgres_loops, postgres_schema
+from dcaf.engines import (
+    Plus,
+    Put,
+    Record,
+    Table,
+    Transaction,
+    postgres_connections,
+    postgres_homes,
+    postgres_loops,
+    postgres_schema,
+)
 from dcaf.engines.postgres import PostgresEngine
 from dcaf.engines.postgres_connections import Connection
 from tests.engines.postgres_processes import COUNTS, add, count, open_counts
@@ -211,7 +221,7 @@ async def wait_for_greeting(server: Server) -> None:
     make(server.url(), schema=schema)
     proxy = await slow.serve()
     engine = open_counts(f"postgresql://postgres@/postgres?host={slow.folder}", schema=schema, timeout=SHORT)
-    engine._calls.ready.update(engine._calls.tables)  # as when the last connection has ended
+    engine._calls._known.ready.update(engine._calls._known.tables)  # as when the last connection has ended
     found = [await answers(engine) for _ in range(5)]
     assert found[0] is False
     assert found[-2:] == [True, True]
@@ -310,7 +320,7 @@ def test_control_where_the_newer_one_waits_without_a_break_the_older_one_stands_
 
 
 def test_why_a_column_cannot_be_added_is_told(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgres, "SET_UP_S", 1.0)
+    monkeypatch.setattr(postgres_homes, "SET_UP_S", 1.0)
     make(url)
     with psycopg.connect(url) as backup, closing(PostgresEngine(url, timeout=timedelta(seconds=5)).sync) as newer:
         newer._calls.declare([GROWN])  # type: ignore[attr-defined]
