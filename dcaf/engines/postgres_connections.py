@@ -305,7 +305,7 @@ class Pool:
         """Tell those who wait, where no other connection may be given back to them."""
         self._error = error
         self._next = asyncio.get_running_loop().time() + AGAIN_S
-        if self._all:
+        if not all(connection.closed for connection in self._all):
             return
         for scope in self._waiting:
             if not scope.expired():
