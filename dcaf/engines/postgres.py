@@ -23,22 +23,17 @@ from typing import Any, Final
 
 import anyio
 
-from dcaf.core.errors import DcafError, EngineError
-from dcaf.core.importing import extra
+from dcaf.core.errors import EngineError
 from dcaf.engines import postgres_calls as work
 from dcaf.engines.base import Durability, Health, SyncEngine, Tables, check_scan
-from dcaf.engines.postgres_connections import UNTIL_FOUND, Connection, Pool, limit
-from dcaf.engines.postgres_errors import MISSING, SETTING_UP, build_error
+from dcaf.engines.postgres_connections import Connection
 from dcaf.engines.postgres_functions import Names, Shape, plan_call
+from dcaf.engines.postgres_homes import Call, Home, Known
 from dcaf.engines.postgres_large import transact_in_steps
-from dcaf.engines.postgres_loops import LoopThread, Tasks
-from dcaf.engines.postgres_schema import set_up
+from dcaf.engines.postgres_loops import LoopThread
 from dcaf.engines.postgres_settings import POOL_SIZE, SCHEMA, TIMEOUT, Settings, read_settings
 from dcaf.engines.postgres_tables import TableSql
 from dcaf.engines.transactions import Outcome, Row, Table, Transaction, check_transaction
-
-with extra("dcaf.engines.postgres", "dcaf[postgres]"):
-    import psycopg
 
 CLOSED: Final = "The engine is closed."
 
@@ -47,9 +42,6 @@ PURGED_AT_ONCE: Final = 1000
 
 MOST_SHAPES: Final = 200
 """For how many shapes of transactions a process uses functions. Those that come later go in steps."""
-
-SET_UP_S: Final = 30.0
-"""How long tables may take to be made; no call waits that long for them."""
 
 
 class PostgresEngine:
@@ -167,64 +159,44 @@ class _Sync:
         self._calls.close()
 
 
-class _Call:
-    """One call: its work, the tables that it needs, and the connection on which it is."""
-
-    __slots__ = ("connection", "tables", "work")
-
-    def __init__(self, work: work.Work, tables: Iterable[Table]) -> None:
-        self.work = work
-        self.connection: Connection | None = None
-        self.tables = {table.name for table in tables}
-
-    @property
-    def has_begun(self) -> bool:
-        return self.connection is not None
-
-    def stop(self) -> None:
-        if self.connection is not None:
-            self.connection.cancel()
-
-
 class _Calls:
     """What the process knows of the schema, and where its calls run; the latter is made anew in a process that was forked."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.names = Names(settings.schema)
-        self.tables: dict[str, TableSql] = {}
-        self.ready: set[str] = set()
+        self._known = Known(settings, self.names)
         self._declared = Tables()
         self._shapes: dict[Shape, Shape | None] = {}
         self._is_closed = False
         self._lock = Lock()
         self._pid = os.getpid()
-        self._homes: dict[asyncio.AbstractEventLoop, _Home] = {}
+        self._homes: dict[asyncio.AbstractEventLoop, Home] = {}
         self._background: LoopThread | None = None
 
     def declare(self, tables: Iterable[Table]) -> None:
-        self.tables.update((table.name, TableSql(table, self.names)) for table in self._declared.declare(tables))
+        self._known.tables.update((table.name, TableSql(table, self.names)) for table in self._declared.declare(tables))
 
-    def plan_transaction(self, transaction: Transaction) -> _Call:
+    def plan_transaction(self, transaction: Transaction) -> Call:
         check_transaction(transaction)
         for record in transaction.reads:
             self._declared.require(record.table)
         tables = [record.table for record in transaction.reads]
         is_waited_for = transaction.durable and self.settings.durability == "acknowledged"
         plan = plan_call(transaction, self.names, is_waited_for=is_waited_for, remember=self._remember)
-        in_steps = transact_in_steps(transaction, self.names, self.tables, is_waited_for=is_waited_for)
-        return _Call(in_steps if plan is None else work.transact(plan, in_steps, self._refuse), tables)
+        in_steps = transact_in_steps(transaction, self.names, self._known.tables, is_waited_for=is_waited_for)
+        return Call(in_steps if plan is None else work.transact(plan, in_steps, self._refuse), tables)
 
-    def plan_scan(self, table: Table, equal: bytes | None, after: bytes, limit: int) -> _Call:
+    def plan_scan(self, table: Table, equal: bytes | None, after: bytes, limit: int) -> Call:
         self._declared.require(table)
         check_scan(table, equal, limit, after)
-        return _Call(work.scan(self.tables[table.name], equal, after, limit), [table])
+        return Call(work.scan(self._known.tables[table.name], equal, after, limit), [table])
 
-    def plan_purge(self, table: Table, after: bytes) -> _Call:
+    def plan_purge(self, table: Table, after: bytes) -> Call:
         self._declared.require(table)
-        return _Call(work.purge(self.tables[table.name], after, PURGED_AT_ONCE), [table])
+        return Call(work.purge(self._known.tables[table.name], after, PURGED_AT_ONCE), [table])
 
-    def plan_check(self) -> _Call:
+    def plan_check(self) -> Call:
         began = time.perf_counter()
 
         async def look(connection: Connection, end: float) -> Health:
@@ -232,9 +204,9 @@ class _Calls:
             own = {"schema": self.settings.schema, "pool_size": str(self.settings.pool_size)}
             return Health(self.settings.durability, (time.perf_counter() - began) * 1000, {**own, **details})
 
-        return _Call(look, self._declared)
+        return Call(look, self._declared)
 
-    async def run(self, call: _Call) -> Any:
+    async def run(self, call: Call) -> Any:
         self._check()
         try:
             loop = asyncio.get_running_loop()
@@ -243,7 +215,7 @@ class _Calls:
             return await thread.wait_in_trio(lambda: self._home(thread.loop).run(call))
         return await self._home(loop).run(call)
 
-    def wait(self, call: _Call) -> Any:
+    def wait(self, call: Call) -> Any:
         self._check()
         thread = self._thread()
         return thread.wait(lambda: self._home(thread.loop).run(call), self.settings.timeout_s)
@@ -292,14 +264,14 @@ class _Calls:
             found = self._background = self._background or LoopThread()
         return found
 
-    def _home(self, loop: asyncio.AbstractEventLoop) -> _Home:
+    def _home(self, loop: asyncio.AbstractEventLoop) -> Home:
         """Where calls run in an event loop; called in it."""
         home = self._homes.get(loop)
         if home is None:
             with self._lock:
                 for other in [one for one in self._homes if one.is_closed()]:
                     self._homes.pop(other).pool.drop_all()
-                home = self._homes[loop] = _Home(self, loop)
+                home = self._homes[loop] = Home(self._known, loop)
         return home
 
     def _remember(self, shape: Shape) -> Shape | None:
@@ -312,86 +284,3 @@ class _Calls:
 _LOCK: Final = Lock()
 _ABANDONED: Final[list[object]] = []
 """What belongs to the parent of this process: nothing of it may be closed here."""
-
-
-class _MissingError(Exception):
-    """Something that was there is not there any more."""
-
-
-class _Home:
-    """The connections and the calls of one event loop."""
-
-    def __init__(self, calls: _Calls, loop: asyncio.AbstractEventLoop) -> None:
-        self.pool = Pool(calls.settings, loop)
-        self._calls = calls
-        self._loop = loop
-        self._tasks = Tasks()
-        self._setting_up: asyncio.Task[None] | None = None
-
-    async def run(self, call: _Call) -> Any:
-        return await self._tasks.run(call, self._serve(call))
-
-    async def aclose(self) -> None:
-        await self._tasks.finish(self._calls.settings.timeout_s)
-        self.pool.close()
-
-    def close(self) -> None:
-        """Close it from another thread, or where nobody can wait."""
-        if self._loop.is_closed():
-            self.pool.drop_all()
-            return
-        try:
-            self._loop.call_soon_threadsafe(self.pool.close)
-        except RuntimeError:
-            self.pool.drop_all()
-
-    async def _serve(self, call: _Call) -> Any:
-        end = self._loop.time() + self._calls.settings.timeout_s
-        await self._prepare(call, end)
-        try:
-            return await self._try(call, end)
-        except _MissingError:
-            self._calls.ready.clear()
-        await self._prepare(call, end)
-        return await self._try(call, end, is_last=True)
-
-    async def _try(self, call: _Call, end: float, *, timeout_s: float | None = None, is_last: bool = False) -> Any:
-        timeout_s = timeout_s or self._calls.settings.timeout_s
-        connection = await self.pool.take(end - (1 - UNTIL_FOUND) * timeout_s)
-        try:
-            call.connection = connection
-            with limit(connection, end, timeout_s):
-                return await call.work(connection, end)
-        except psycopg.Error as error:
-            if error.sqlstate in MISSING and not is_last:
-                raise _MissingError from None
-            raise build_error(error, may_have_written=connection.is_committing, is_lost=connection.is_lost) from None
-        finally:
-            call.connection = None
-            self.pool.give_back(connection)
-
-    async def _prepare(self, call: _Call, end: float) -> None:
-        """Let the tables of a call be there."""
-        if call.tables <= self._calls.ready and self._calls.ready:
-            return
-        if self._setting_up is None or self._setting_up.done():
-            self._setting_up = self._loop.create_task(self._set_up())
-        done, _ = await asyncio.wait([self._setting_up], timeout=end - self._loop.time())
-        if not done:
-            raise EngineError(SETTING_UP.format(self._calls.settings.timeout_s))
-        error = self._setting_up.exception()
-        if isinstance(error, DcafError):
-            raise type(error)(*error.args)  # one for each caller
-        self._setting_up.result()
-        if not call.tables <= self._calls.ready:  # declared since it began
-            await self._prepare(call, end)
-
-    async def _set_up(self) -> None:
-        calls = self._calls
-        tables = dict(calls.tables)
-
-        async def work(connection: Connection, end: float) -> None:
-            await set_up(connection, end, calls.settings, calls.names, list(tables.values()))
-
-        await self._try(_Call(work, ()), self._loop.time() + SET_UP_S, timeout_s=SET_UP_S, is_last=True)
-        calls.ready.update(tables)

@@ -234,6 +234,19 @@ def measure_updates(url: str, *, index: str = "") -> tuple[int, int]:
     raise AssertionError(f"The server tells of {updated} updates.")
 
 
+def test_a_row_of_a_ledger_is_small(engine: PostgresEngine, url: str) -> None:
+    """An id and a subject's digest, eight numbers and a claim, by the thousand."""
+    numbers = ("number", "base", "born", "began", "until", "dies", "seen", "expires")
+    table = Table("ledger", {**dict.fromkeys(numbers, int), "claim": bytes, "subject": bytes}, indexed="subject")
+    engine.declare([table])
+    records = [Record(table, b"%016d" % number) for number in range(2_000)]
+    values: dict[str, Any] = dict.fromkeys(numbers, 2**42) | {"claim": bytes(16), "subject": bytes(32)}
+    engine.sync.transact(Transaction(records, writes=[Put(record, values) for record in records]))
+    ((row_bytes,),) = execute(url, "SELECT pg_relation_size('dcaf.ledger') / 2000.0")
+    print(f"A row takes {row_bytes:.0f} bytes.")
+    assert row_bytes < 200
+
+
 def test_updates_are_made_in_place(url: str) -> None:
     updated, in_place = measure_updates(url)
     print(f"{in_place} of {updated} updates in place")
@@ -254,7 +267,7 @@ def count_whole_reads(url: str) -> int:
     for _ in range(8):
         engine.sync.transact(add(b"5"))
         assert count(engine, b"5") > 0
-    execute(url, "INSERT INTO dcaf.counts SELECT convert_to(i::text, 'UTF8'), i FROM generate_series(100, 20000) AS i")
+    execute(url, "INSERT INTO dcaf.counts (key, count) SELECT convert_to(i::text, 'UTF8'), i FROM generate_series(100, 20000) AS i")
     engine.sync.transact(add(b"5"))
     assert count(engine, b"700") == 700
     engine.sync.close()
