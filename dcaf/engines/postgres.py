@@ -17,16 +17,18 @@ import asyncio
 import os
 import time
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from threading import Lock
 from typing import Any, Final
 
 import anyio
 
-from dcaf.core.errors import EngineError
+from dcaf.core.errors import CommitUnknownError, EngineError
 from dcaf.engines import postgres_calls as work
 from dcaf.engines.base import Durability, Health, SyncEngine, Tables, check_scan
 from dcaf.engines.postgres_connections import Connection
+from dcaf.engines.postgres_errors import CLOSED, UNANSWERED, UNANSWERED_WRITE
 from dcaf.engines.postgres_functions import Names, Shape, plan_call
 from dcaf.engines.postgres_homes import Call, Home, Known
 from dcaf.engines.postgres_large import transact_in_steps
@@ -34,8 +36,6 @@ from dcaf.engines.postgres_loops import LoopThread
 from dcaf.engines.postgres_settings import POOL_SIZE, SCHEMA, TIMEOUT, Settings, read_settings
 from dcaf.engines.postgres_tables import TableSql
 from dcaf.engines.transactions import Outcome, Row, Table, Transaction, check_transaction
-
-CLOSED: Final = "The engine is closed."
 
 PURGED_AT_ONCE: Final = 1000
 """How many rows a purge looks at in one transaction, so that nobody waits long behind it."""
@@ -55,7 +55,7 @@ class PostgresEngine:
             ``"relaxed"`` does not wait, and a power cut may lose the last seconds.
         timeout: How long a call takes at most.
         pool_size: How many connections there are at most, for each event loop.
-        prepared: Whether statements are prepared. False behind a PgBouncer older than 1.21.
+        prepared: Whether statements are prepared on connections that go to the server itself. Through PgBouncer none is.
         vouched: Names of settings of the server that may be off since the operator vouches for what they do: ``"fsync"``,
             ``"full_page_writes"``, ``"synchronous_commit"``.
 
@@ -185,7 +185,8 @@ class _Calls:
         is_waited_for = transaction.durable and self.settings.durability == "acknowledged"
         plan = plan_call(transaction, self.names, is_waited_for=is_waited_for, remember=self._remember)
         in_steps = transact_in_steps(transaction, self.names, self._known.tables, is_waited_for=is_waited_for)
-        return Call(in_steps if plan is None else work.transact(plan, in_steps, self._refuse), tables)
+        do = in_steps if plan is None else work.transact(plan, in_steps, self._refuse)
+        return Call(do, tables, writes=bool(transaction.writes))
 
     def plan_scan(self, table: Table, equal: bytes | None, after: bytes, limit: int) -> Call:
         self._declared.require(table)
@@ -194,7 +195,7 @@ class _Calls:
 
     def plan_purge(self, table: Table, after: bytes) -> Call:
         self._declared.require(table)
-        return Call(work.purge(self._known.tables[table.name], after, PURGED_AT_ONCE), [table])
+        return Call(work.purge(self._known.tables[table.name], after, PURGED_AT_ONCE), [table], writes=True)
 
     def plan_check(self) -> Call:
         began = time.perf_counter()
@@ -204,7 +205,7 @@ class _Calls:
             own = {"schema": self.settings.schema, "pool_size": str(self.settings.pool_size)}
             return Health(self.settings.durability, (time.perf_counter() - began) * 1000, {**own, **details})
 
-        return Call(look, self._declared)
+        return Call(look, self._declared, asks=True)
 
     async def run(self, call: Call) -> Any:
         self._check()
@@ -218,7 +219,10 @@ class _Calls:
     def wait(self, call: Call) -> Any:
         self._check()
         thread = self._thread()
-        return thread.wait(lambda: self._home(thread.loop).run(call), self.settings.timeout_s)
+        try:
+            return thread.wait(lambda: self._home(thread.loop).run(call), self.settings.timeout_s)
+        except TimeoutError:
+            raise CommitUnknownError(UNANSWERED_WRITE) if call.writes else EngineError(UNANSWERED) from None
 
     async def aclose(self) -> None:
         try:
@@ -240,7 +244,8 @@ class _Calls:
             thread, self._background = self._background, None
         for loop, home in homes.items():
             if thread is not None and loop is thread.loop:
-                thread.wait(home.aclose, self.settings.timeout_s)
+                with suppress(TimeoutError):
+                    thread.wait(home.aclose, self.settings.timeout_s)
             else:
                 home.close()
         if thread is not None:

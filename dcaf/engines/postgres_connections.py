@@ -2,6 +2,9 @@
 
 What a reader gets wrong: a connection whose statement was cut off is never used again, and one that the server has closed while
 nobody used it is noticed before something is sent on it, since afterwards nobody could tell whether it has arrived.
+
+A connection is opened in the background, and kept though whoever asked for it has gone: a server that greets slowly, or comes after
+one that says nothing, is reached in the end. Each new connection looks at its server before it is used: it may be another one.
 """
 
 from __future__ import annotations
@@ -11,27 +14,37 @@ import os
 import select
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
-from typing import Any, Final
+from contextlib import contextmanager, suppress
+from typing import Any, Final, cast
 
-from dcaf.core.errors import EngineError
+from dcaf.core.errors import ConfigurationError, DcafError, EngineError
 from dcaf.core.importing import extra
-from dcaf.engines.postgres_errors import EXHAUSTED, SILENT, describe_refusal
-from dcaf.engines.postgres_settings import Settings
+from dcaf.engines.postgres_errors import CLOSED, EXHAUSTED, SILENT, build_refusal
+from dcaf.engines.postgres_settings import ASK, Settings, check_server
 from dcaf.engines.postgres_values import Context
 
 with extra("dcaf.engines.postgres", "dcaf[postgres]"):
     import psycopg
+    import psycopg_pool
     from psycopg.pq import TransactionStatus
 
 OLD_S: Final = 3600.0
 """How long a connection is used: after that, the server that the name of the host means today is asked."""
 
-IDLE_S: Final = 600.0
-"""How long a connection is kept that nobody uses."""
+IDLE_S: Final = 60.0
+"""How often one connection is closed, where some were not used."""
+
+LONG_S: Final = 3600.0
+"""The pool's own limit to a wait. Each call has one of its own."""
+
+LOOK_S: Final = 2.0
+"""How long a new connection may take to look at its server."""
 
 KEPT_STATEMENTS: Final = 300
 """How many statements a connection has prepared at most."""
+
+WARNING: Final = "01000"
+"""What the server calls a warning that is of no special kind."""
 
 UNTIL_FOUND: Final = 0.5
 UNTIL_CANCELLED: Final = 0.75
@@ -39,35 +52,27 @@ UNTIL_CUT: Final = 0.9
 """Parts of a call's time: until it has a connection, until the server is told to give up, and until nobody listens any more."""
 
 
-class _Raw(psycopg.AsyncConnection[Any]):
-    def __del__(self) -> None:  # type: ignore[override]
-        """Say nothing: connections of a loop that was closed, or of a parent process, cannot be closed in order."""
-
-
-class Connection:
+class Connection(psycopg.AsyncConnection[Any]):
     """One connection.
-
-    Args:
-        raw: Psycopg's.
-        is_prepared: Whether statements are prepared.
 
     Attributes:
         is_cut: Whether a statement of it was cancelled, so that it is not used again.
         is_committing: Whether what it was asked last writes and commits by itself.
-        used: When it was used last, by the clock of the event loop.
+        has_warned: Whether the server has warned of something: that a commit which it tells of has not reached a standby.
     """
 
-    def __init__(self, raw: psycopg.AsyncConnection[Any], *, is_prepared: bool) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self.is_cut: bool = False
         self.is_committing: bool = False
-        self._raw = raw
-        self._is_prepared = is_prepared
-        self._cursor = raw.cursor(binary=True)
+        self.has_warned: bool = False
+        self.add_notice_handler(self._hear)
+        self.prepared_max = KEPT_STATEMENTS
         self._cancelling: asyncio.Task[None] | None = None
-        self._has_more = watch(raw.fileno())
-        now = asyncio.get_running_loop().time()
-        self._born: float = now
-        self.used: float = now
+        self._has_more = watch(self.fileno())
+
+    def __del__(self) -> None:  # type: ignore[override]
+        """Say nothing: connections of a loop that was closed, or of a parent process, cannot be closed in order."""
 
     async def ask(self, statement: str, values: Sequence[Any] = (), *, is_frequent: bool = False) -> list[tuple[Any, ...]]:
         """Send a statement, and return the rows of its answer.
@@ -75,49 +80,60 @@ class Connection:
         Raises:
             psycopg.Error: It failed.
         """
-        cursor = await self._cursor.execute(statement, values, prepare=is_frequent and self._is_prepared)
+        prepare = is_frequent and self.prepare_threshold is not None
+        cursor = await self.cursor(binary=True).execute(statement.encode(), values, prepare=prepare)
         answer = cursor.pgresult
         return await cursor.fetchall() if answer is not None and answer.nfields else []
 
-    @property
-    def is_lost(self) -> bool:
-        """Whether nothing can be sent on it."""
-        return self._raw.closed
+    async def look(self, settings: Settings) -> None:
+        """Look at the server, and at what is between. Through a pooler nothing is prepared: two clients may call two statements by
+        one name, and what is between them may mix them up.
+
+        Raises:
+            ConfigurationError: The server is refused.
+            psycopg.Error: It could not be asked.
+        """
+        ((*found, process),) = await self.ask(f"{ASK}, pg_backend_pid()")
+        check_server(settings, tuple(found))
+        if process != self.info.backend_pid:
+            self.prepare_threshold = None
+
+    def _hear(self, notice: psycopg.errors.Diagnostic) -> None:
+        self.has_warned = self.has_warned or notice.sqlstate == WARNING
 
     @property
     def is_idle(self) -> bool:
         """Whether what was asked has come to its end."""
-        return not self.is_cut and self._raw.pgconn.transaction_status == TransactionStatus.IDLE
+        return not self.is_cut and self.pgconn.transaction_status == TransactionStatus.IDLE
 
-    def is_fresh(self, now: float) -> bool:
-        """Whether it can be used: it is not old, and the server has not said anything unasked, such as that it goes."""
-        is_old = now - self._born > OLD_S or now - self.used > IDLE_S
-        return self.is_idle and not is_old and not self._has_more()
+    def is_fresh(self) -> bool:
+        """Whether it can be used: the server has not said anything unasked, such as that it goes."""
+        return self.is_idle and not self._has_more()
 
-    def cancel(self) -> None:
+    def give_up(self) -> None:
         """Tell the server to give up what it does."""
         self.is_cut = True
-        self._cancelling = asyncio.ensure_future(self._cancel())
+        self._cancelling = asyncio.ensure_future(self._give_up())
 
-    async def _cancel(self) -> None:
+    async def _give_up(self) -> None:
         with suppress(Exception):
-            await self._raw.cancel_safe(timeout=5)
+            await self.cancel_safe(timeout=5)
 
     def cut(self) -> None:
         """Stop to listen: whoever waits for an answer has an error instead."""
         self.is_cut = True
-        with suppress(OSError), socket.socket(fileno=os.dup(self._raw.fileno())) as twin:
+        with suppress(OSError), socket.socket(fileno=os.dup(self.fileno())) as twin:
             twin.shutdown(socket.SHUT_RDWR)
 
-    def close(self) -> None:
-        """Close it."""
+    def drop(self) -> None:
+        """Close it, also where its event loop was closed."""
         with suppress(Exception):
-            self._raw.pgconn.finish()
+            self.pgconn.finish()
 
     def abandon(self) -> None:
         """Let go of it in a process that was forked: its server serves the parent, and must not hear of this."""
         with suppress(Exception):
-            os.close(self._raw.fileno())
+            os.close(self.fileno())
 
 
 def watch(file: int) -> Callable[[], object]:
@@ -129,25 +145,44 @@ def watch(file: int) -> Callable[[], object]:
     return lambda: poll.poll(0)
 
 
+class _Opener:
+    """What the pool of psycopg takes for a class of connections.
+
+    Args:
+        connect: What opens one.
+    """
+
+    def __init__(self, connect: Callable[..., Any]) -> None:
+        self.connect = connect
+
+
 class Pool:
     """The connections of one event loop.
 
     Args:
         settings: What the engine was told.
-        loop: The event loop.
 
     Attributes:
         in_use: How many are in use.
     """
 
-    def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.in_use: int = 0
         self._settings = settings
-        self._loop = loop
-        self._free = asyncio.Semaphore(settings.pool_size)
-        self._idle: list[Connection] = []
+        self._pool: psycopg_pool.AsyncConnectionPool[Connection] = psycopg_pool.AsyncConnectionPool(
+            connection_class=cast("type[Connection]", _Opener(self._open)),
+            open=False,
+            min_size=0,
+            max_size=settings.pool_size,
+            max_idle=IDLE_S,
+            max_lifetime=OLD_S,
+            reconnect_timeout=0,  # the next call tries again
+        )
         self._all: set[Connection] = set()
+        self._waiting: set[asyncio.Timeout] = set()
+        self._error: DcafError | None = None
         self._is_closed = False
+        self._closing: asyncio.Task[None] | None = None
 
     async def take(self, end: float) -> Connection:
         """A connection that works.
@@ -156,85 +191,126 @@ class Pool:
             end: Until when, by the clock of the event loop.
 
         Raises:
+            ConfigurationError: The server is refused.
             EngineError: All are in use, or the server cannot be reached.
         """
         try:
-            async with asyncio.timeout_at(end) if self._free.locked() else nullcontext():
-                await self._free.acquire()
+            async with asyncio.timeout_at(end) as scope:
+                self._waiting.add(scope)
+                connection = await self._find()
         except TimeoutError:
-            raise EngineError(EXHAUSTED.format(self._settings.pool_size, UNTIL_FOUND * self._settings.timeout_s)) from None
-        try:
-            connection = self._find() or await self._open(end)
-        except BaseException:
-            self._release()
-            raise
+            raise self._explain() from None
+        except psycopg_pool.PoolClosed:
+            raise EngineError(CLOSED) from None
+        finally:
+            self._waiting.discard(scope)
         self.in_use += 1
         return connection
 
-    def give_back(self, connection: Connection) -> None:
+    async def give_back(self, connection: Connection) -> None:
         """Keep a connection for the next call, or close it where it is of no use."""
         self.in_use -= 1
-        connection.is_committing = False
-        if self._is_closed or not connection.is_idle:
-            self._drop(connection)
-        else:
-            connection.used = self._loop.time()
-            self._idle.append(connection)
-        self._release()
+        connection.is_committing = connection.has_warned = False
+        if not connection.is_idle:
+            connection.drop()
+        await self._pool.putconn(connection)
 
-    def close(self) -> None:
+    def close_soon(self) -> None:
+        """Close it as soon as the event loop goes on, in which this is called."""
+        self._closing = asyncio.ensure_future(self.close())
+
+    async def close(self) -> None:
         """Close those that nobody uses, and each other one as soon as it is given back."""
         self._is_closed = True
-        while self._idle:
-            self._drop(self._idle.pop())
+        await self._pool.close(timeout=LOOK_S)
 
     def drop_all(self) -> None:
         """Close all, where their event loop was closed."""
         self._is_closed = True
-        for connection in list(self._all):
-            self._drop(connection)
+        for connection in self._all:
+            connection.drop()
 
     def abandon(self) -> None:
         """Let go of all in a process that was forked."""
         for connection in self._all:
             connection.abandon()
 
-    def _find(self) -> Connection | None:
-        now = asyncio.get_running_loop().time()
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.is_fresh(now):
+    async def _find(self) -> Connection:
+        if self._pool.closed and not self._is_closed:
+            await self._start()
+        while True:
+            connection = await self._pool.getconn(timeout=LONG_S)
+            if connection.is_fresh():
                 return connection
-            self._drop(connection)
-        return None
+            connection.drop()
+            await self._pool.putconn(connection)
 
-    async def _open(self, end: float) -> Connection:
-        settings = self._settings
+    async def _start(self) -> None:
+        others = asyncio.all_tasks()
+        await self._pool.open()
+        for task in asyncio.all_tasks() - others:  # a process that is forked, or ends, leaves them as they are
+            with suppress(AttributeError):
+                task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+    def _explain(self) -> DcafError:
+        """Why nobody gave a connection, for one caller."""
+        waited_s = UNTIL_FOUND * self._settings.timeout_s
+        if self.in_use >= self._settings.pool_size:
+            return EngineError(EXHAUSTED.format(self._settings.pool_size, waited_s))
+        if self._error is not None:
+            return type(self._error)(*self._error.args)
+        return EngineError(SILENT.format(waited_s))
+
+    async def _open(self, _url: str) -> Connection:
+        """Open a connection, in a task of the library."""
+        self._all = {connection for connection in self._all if not connection.closed}
         try:
-            async with asyncio.timeout_at(end):
-                raw = await _Raw.connect(
-                    **settings.connect,
-                    autocommit=True,
-                    prepare_threshold=0 if settings.is_prepared else None,
-                    cursor_factory=psycopg.AsyncRawCursor,
-                    context=Context(),
-                )
-        except TimeoutError:
-            raise EngineError(SILENT.format(UNTIL_FOUND * settings.timeout_s)) from None
+            connection = await self._connect()
+        except ConfigurationError as error:
+            self._fail(error)
+            raise
         except psycopg.Error as error:
-            raise EngineError(f"Nothing was written: {describe_refusal(error)}.") from None
-        raw.prepared_max = KEPT_STATEMENTS
-        connection = Connection(raw, is_prepared=settings.is_prepared)
+            self._fail(build_refusal(error))
+            raise
+        except asyncio.CancelledError:
+            _end(asyncio.current_task())
+            raise
+        self._error = None
         self._all.add(connection)
         return connection
 
-    def _drop(self, connection: Connection) -> None:
-        self._all.discard(connection)
-        connection.close()
+    async def _connect(self) -> Connection:
+        settings = self._settings
+        connection = await Connection.connect(
+            **settings.connect,
+            autocommit=True,
+            prepare_threshold=0 if settings.is_prepared else None,
+            cursor_factory=psycopg.AsyncRawCursor,
+            context=Context(),
+        )
+        try:
+            with limit(connection, asyncio.get_running_loop().time() + LOOK_S, LOOK_S):
+                await connection.look(settings)
+        except BaseException:
+            connection.drop()
+            raise
+        return connection
 
-    def _release(self) -> None:
-        with suppress(RuntimeError):  # the loop was closed, and nobody waits there
-            self._free.release()
+    def _fail(self, error: DcafError) -> None:
+        """Tell those who wait, where no other connection may be given back to them."""
+        self._error = error
+        if self._all:
+            return
+        for scope in self._waiting:
+            if not scope.expired():
+                scope.reschedule(0)
+
+
+def _end(task: asyncio.Task[Any] | None) -> None:
+    """End a task of the library: it takes a cancellation for an attempt that failed, and ``asyncio.run`` would wait for ever."""
+    if task is not None and not task.done():
+        task.cancel()
+        asyncio.get_running_loop().call_soon(_end, task)
 
 
 @contextmanager
@@ -250,7 +326,7 @@ def limit(connection: Connection, end: float, timeout_s: float) -> Iterator[None
     timers: list[asyncio.TimerHandle] = []
 
     def cancel() -> None:
-        connection.cancel()
+        connection.give_up()
         timers.append(loop.call_at(end - (1 - UNTIL_CUT) * timeout_s, connection.cut))
 
     timers.append(loop.call_at(end - (1 - UNTIL_CANCELLED) * timeout_s, cancel))

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from dcaf.core.errors import CommitUnknownError, EngineError
+from dcaf.core.errors import CommitUnknownError, ConfigurationError, DcafError, EngineError
 from dcaf.core.importing import extra
 
 with extra("dcaf.engines.postgres", "dcaf[postgres]"):
     import psycopg
     from psycopg import errors as codes
 
+CLOSED: Final = "The engine is closed."
 UNFIT: Final = "A number would not fit in 64 bits. Nothing was written."
 BUSY: Final = "Other transactions held these rows for too long. Nothing was written."
 SLOW: Final = "The server has not answered in time, and was told to give up. Nothing was written."
@@ -24,8 +25,21 @@ EXHAUSTED: Final = (
 )
 SILENT: Final = "The server could not be reached within {:g} s. Nothing was written."
 UNKNOWN: Final = "The connection to the server has ended before it answered, and nobody can tell whether it has written."
+UNREACHABLE: Final = "the server cannot be reached, or refuses the connection: see whether it runs, and the url"
+UNANSWERED: Final = "The engine has not answered in several times its time. Nothing was written."
+UNANSWERED_WRITE: Final = "The engine has not answered in several times its time, and nobody can tell whether it has written."
+UNREPLICATED: Final = (
+    "It was written to the server, and no standby has confirmed it in time, as synchronous_standby_names requires: nobody can tell "
+    "whether it stays."
+)
 LOST: Final = "The connection to the server has ended before it answered. Nothing was written."
 SETTING_UP: Final = "The tables were not ready within {:g} s, and are being made. Nothing was written."
+
+READ_ONLY: Final = (
+    "The server takes no writes, it is read-only: a standby, or default_transaction_read_only is on. Name the primary, or all "
+    "servers: the one that takes writes is found."
+)
+"""What is said of a server that libpq calls read-only, or that calls itself so."""
 
 WRONG_ISOLATION: Final = "DC001"
 """What a function raises where a transaction is not READ COMMITTED."""
@@ -38,8 +52,7 @@ BOUNCED: Final = (
 REASONS: Final[Mapping[str, str]] = {
     WRONG_ISOLATION: "its transactions are not READ COMMITTED: remove default_transaction_isolation from the server, the database "
     "and the role",
-    "25006": "it is read-only: a standby, or default_transaction_read_only is on. Name the primary, for instance with "
-    "target_session_attrs=read-write",
+    "25006": "it is read-only: a standby, or default_transaction_read_only is on. Name the primary",
     "26000": BOUNCED,
     "42P05": BOUNCED,
     "28000": "it refuses this user, or this address: see pg_hba.conf",
@@ -77,7 +90,6 @@ REFUSALS: Final[Mapping[str, str]] = {
     "the database system is": "PostgreSQL is starting, or shutting down",
     "certificate": "the server's certificate is refused: see sslmode and sslrootcert of the url",
     "SSL": "PostgreSQL and the url disagree on TLS: see sslmode",
-    "read-only": "none of the servers takes writes",
 }
 """A part of what libpq says -> what it means."""
 
@@ -104,11 +116,13 @@ def build_error(error: psycopg.Error, *, may_have_written: bool, is_lost: bool) 
     return EngineError(f"Nothing was written: {describe(error)}.")
 
 
-def describe_refusal(error: psycopg.Error) -> str:
+def build_refusal(error: psycopg.Error) -> DcafError:
     """Why there is no connection. libpq says it in text alone, in the server's language; what is not known is told as unknown."""
     text = str(error)
-    found = next((reason for part, reason in REFUSALS.items() if part in text), None)
-    return f"{found or 'the server cannot be reached, or refuses the connection: see whether it runs, and the url'}"
+    if "read-only" in text:
+        return ConfigurationError(READ_ONLY)
+    found = next((reason for part, reason in REFUSALS.items() if part in text), UNREACHABLE)
+    return EngineError(f"Nothing was written: {found}.")
 
 
 def describe(error: psycopg.Error) -> str:

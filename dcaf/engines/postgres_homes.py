@@ -10,13 +10,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from dcaf.core.errors import DcafError, EngineError
+from dcaf.core.errors import CommitUnknownError, ConfigurationError, DcafError, EngineError
 from dcaf.core.importing import extra
 from dcaf.engines.postgres_calls import Work
 from dcaf.engines.postgres_connections import UNTIL_FOUND, Connection, Pool, limit
-from dcaf.engines.postgres_errors import MISSING, SETTING_UP, build_error
+from dcaf.engines.postgres_errors import MISSING, SETTING_UP, UNREPLICATED, build_error
 from dcaf.engines.postgres_functions import Names
-from dcaf.engines.postgres_loops import Tasks
+from dcaf.engines.postgres_loops import Tasks, forget
 from dcaf.engines.postgres_schema import set_up
 from dcaf.engines.postgres_settings import Settings
 from dcaf.engines.postgres_tables import TableSql
@@ -52,28 +52,30 @@ class Call:
     Args:
         work: What it does.
         tables: The tables that it needs.
+        writes: Whether it may write.
+        asks: Whether it asks what the server is. Such a call is told of a setting that is refused; for another one, whose server
+            was good when it began, the server is not there.
 
     Attributes:
-        work, tables: As above.
+        work, tables, writes, asks: As above.
         connection: The connection on which it is; None where nothing was sent, or nothing is awaited any more.
+        has_begun: Whether it has had a connection, so that something may have been sent to the server.
     """
 
-    __slots__ = ("connection", "tables", "work")
+    __slots__ = ("asks", "connection", "has_begun", "tables", "work", "writes")
 
-    def __init__(self, work: Work, tables: Iterable[Table]) -> None:
+    def __init__(self, work: Work, tables: Iterable[Table], *, writes: bool = False, asks: bool = False) -> None:
         self.work: Work = work
+        self.writes: bool = writes
+        self.asks: bool = asks
+        self.has_begun: bool = False
         self.connection: Connection | None = None
         self.tables: set[str] = {table.name for table in tables}
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether something was sent to the server."""
-        return self.connection is not None
 
     def stop(self) -> None:
         """Tell the server to give it up."""
         if self.connection is not None:
-            self.connection.cancel()
+            self.connection.give_up()
 
 
 class _MissingError(Exception):
@@ -92,7 +94,7 @@ class Home:
     """
 
     def __init__(self, known: Known, loop: asyncio.AbstractEventLoop) -> None:
-        self.pool: Pool = Pool(known.settings, loop)
+        self.pool: Pool = Pool(known.settings)
         self._known = known
         self._loop = loop
         self._tasks = Tasks()
@@ -109,7 +111,7 @@ class Home:
     async def aclose(self) -> None:
         """Finish what was begun, and close the connections."""
         await self._tasks.finish(self._known.settings.timeout_s)
-        self.pool.close()
+        await self.pool.close()
 
     def close(self) -> None:
         """Close it from another thread, or where nobody can wait."""
@@ -117,7 +119,7 @@ class Home:
             self.pool.drop_all()
             return
         try:
-            self._loop.call_soon_threadsafe(self.pool.close)
+            self._loop.call_soon_threadsafe(self.pool.close_soon)
         except RuntimeError:
             self.pool.drop_all()
 
@@ -133,18 +135,30 @@ class Home:
 
     async def _try(self, call: Call, end: float, *, timeout_s: float | None = None, is_last: bool = False) -> Any:
         timeout_s = timeout_s or self._known.settings.timeout_s
-        connection = await self.pool.take(end - (1 - UNTIL_FOUND) * timeout_s)
+        connection = await self._take(call, end - (1 - UNTIL_FOUND) * timeout_s)
         try:
-            call.connection = connection
+            call.connection, call.has_begun = connection, True
             with limit(connection, end, timeout_s):
-                return await call.work(connection, end)
+                found = await call.work(connection, end)
         except psycopg.Error as error:
             if error.sqlstate in MISSING and not is_last:
                 raise _MissingError from None
-            raise build_error(error, may_have_written=connection.is_committing, is_lost=connection.is_lost) from None
+            raise build_error(error, may_have_written=connection.is_committing, is_lost=connection.closed) from None
+        else:
+            if connection.is_committing and connection.has_warned:
+                raise CommitUnknownError(UNREPLICATED)
+            return found
         finally:
             call.connection = None
-            self.pool.give_back(connection)
+            await self.pool.give_back(connection)
+
+    async def _take(self, call: Call, end: float) -> Connection:
+        try:
+            return await self.pool.take(end)
+        except ConfigurationError as error:
+            if call.asks:
+                raise
+            raise EngineError(f"Nothing was written. {error}") from None
 
     async def _prepare(self, call: Call, end: float) -> None:
         """Let the tables of a call be there."""
@@ -152,7 +166,7 @@ class Home:
             return
         if self._setting_up is None or self._setting_up.done():
             self._setting_up = self._loop.create_task(self._set_up())
-            self._setting_up.add_done_callback(_look_at_error)
+            self._setting_up.add_done_callback(forget)
         done, _ = await asyncio.wait([self._setting_up], timeout=end - self._loop.time())
         if not done:
             raise EngineError(SETTING_UP.format(self._known.settings.timeout_s))
@@ -168,13 +182,7 @@ class Home:
         tables = dict(known.tables)
 
         async def work(connection: Connection, end: float) -> None:
-            await set_up(connection, end, known.settings, known.names, list(tables.values()))
+            await set_up(connection, end - SET_UP_S / 2, known.names, list(tables.values()))
 
-        await self._try(Call(work, ()), self._loop.time() + SET_UP_S, timeout_s=SET_UP_S, is_last=True)
+        await self._try(Call(work, (), asks=True), self._loop.time() + SET_UP_S, timeout_s=SET_UP_S, is_last=True)
         known.ready.update(tables)
-
-
-def _look_at_error(task: asyncio.Task[None]) -> None:
-    """Whoever waited for it may have been cancelled; then asyncio would complain that nobody has looked."""
-    if not task.cancelled():
-        task.exception()

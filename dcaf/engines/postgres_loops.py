@@ -52,6 +52,7 @@ class Tasks:
         task = asyncio.ensure_future(work)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
+        task.add_done_callback(forget)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -75,11 +76,18 @@ async def _end(call: Stoppable, task: asyncio.Task[Any]) -> None:
         await asyncio.wait([task])
 
 
+def forget(task: asyncio.Task[Any]) -> None:
+    """Take note of how a task has ended, whoever else may have gone: else asyncio logs an error that nobody has asked for."""
+    if not task.cancelled():
+        task.exception()
+
+
 class LoopThread:
     """An event loop of asyncio in a thread, which starts with the first call."""
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop = asyncio.SelectorEventLoop()  # psycopg takes no other on Windows
+        self._stopped = asyncio.Event()
         self._thread = Thread(target=self._main, name="dcaf-postgres", daemon=True)
         self._thread.start()
 
@@ -87,7 +95,8 @@ class LoopThread:
         """Run a call there, and wait for it in a thread.
 
         Raises:
-            EngineError: It failed, or did not come to its end in several times its time.
+            TimeoutError: It did not come to its end in several times its time, and may do so later.
+            EngineError: It failed.
         """
         done = Event()
         guest = _Guest(self.loop, call, done.set)
@@ -98,7 +107,7 @@ class LoopThread:
             raise
         if not is_done:
             guest.cancel()
-            raise EngineError("The engine has not answered.")
+            raise TimeoutError
         return guest.take()
 
     async def wait_in_trio(self, call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
@@ -122,13 +131,12 @@ class LoopThread:
 
     def stop(self) -> None:
         """End the thread."""
-        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.loop.call_soon_threadsafe(self._stopped.set)
         self._thread.join(5)
 
     def _main(self) -> None:
-        asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
-        self.loop.close()
+        with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
+            runner.run(self._stopped.wait())
 
 
 class _Guest:
@@ -171,6 +179,5 @@ class _Guest:
             self._task.cancel()
 
     def _finish(self, task: asyncio.Task[Any]) -> None:
-        if not task.cancelled():
-            task.exception()  # whoever was cancelled does not ask for it
+        forget(task)
         self._wake()

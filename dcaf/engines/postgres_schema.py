@@ -8,15 +8,19 @@ there but make nothing. So the engine first looks, without a lock; what is missi
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from dcaf.core.errors import ConfigurationError
+from dcaf.core.errors import ConfigurationError, EngineError
+from dcaf.core.importing import extra
 from dcaf.engines.postgres_calls import find_wait_ms
 from dcaf.engines.postgres_connections import Connection
 from dcaf.engines.postgres_functions import Names
-from dcaf.engines.postgres_settings import ASK, Settings, check_server
 from dcaf.engines.postgres_tables import TableSql
+
+with extra("dcaf.engines.postgres", "dcaf[postgres]"):
+    from psycopg import errors as codes
 
 VERSION: Final = 1
 """What the tables look like. Columns that come later are added, and need no other number."""
@@ -26,6 +30,17 @@ VERSION_TABLE: Final = "dcaf-version"
 
 NEWER: Final = "The schema {} was written by a newer release of dcaf: install that release, or name another schema= or database."
 FOREIGN: Final = "The schema {} has another table called {}: name another schema=."
+
+LOCKED_MS: Final = 100
+"""How long a table is waited for, and all who want it wait behind."""
+
+PAUSE_S: Final = 1.0
+"""How long they are left alone after that."""
+
+LIMIT_WAIT: Final = "SELECT set_config('lock_timeout', $1::text, TRUE)"
+HELD: Final = (
+    "Nothing was written: other transactions, perhaps those of a backup, have held a table for too long to add a column to it."
+)
 
 COLUMNS: Final = """SELECT c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod) FROM pg_namespace AS n
 LEFT JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relkind IN ('r', 'p')
@@ -46,20 +61,36 @@ class Found(NamedTuple):
     version: int | None
 
 
-async def set_up(connection: Connection, end: float, settings: Settings, names: Names, tables: Sequence[TableSql]) -> None:
-    """Check the server, and make what is missing.
+async def set_up(connection: Connection, end: float, names: Names, tables: Sequence[TableSql]) -> None:
+    """Make what is missing. While something reads a table for long, as a backup does, nothing can be added to it; then this tries
+    again and again, since whoever waits for such a lock holds up all that come after.
+
+    Args:
+        connection: The connection.
+        end: Until when it is tried, by the clock of the event loop.
+        names: The schema.
+        tables: The tables.
 
     Raises:
-        ConfigurationError: The server or the schema is refused.
+        ConfigurationError: The schema is refused.
+        EngineError: Other transactions have held a table for all that time.
         psycopg.Error: It could not be done.
     """
-    (found,) = await connection.ask(ASK)
-    check_server(settings, found)
-    if not list(_find_missing(await _look(connection, names), names, tables)):
-        return
+    while list(_find_missing(await _look(connection, names), names, tables)):
+        try:
+            await _make(connection, end, names, tables)
+        except codes.LockNotAvailable:
+            await connection.ask("ROLLBACK")
+            if asyncio.get_running_loop().time() + PAUSE_S > end:
+                raise EngineError(HELD) from None
+            await asyncio.sleep(PAUSE_S)
+
+
+async def _make(connection: Connection, end: float, names: Names, tables: Sequence[TableSql]) -> None:
     await connection.ask("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
-    await connection.ask("SELECT set_config('lock_timeout', $1::text, TRUE)", [str(find_wait_ms(end))])
+    await connection.ask(LIMIT_WAIT, [str(find_wait_ms(end))])
     await connection.ask(f"SELECT pg_advisory_xact_lock({names.making})")
+    await connection.ask(LIMIT_WAIT, [str(LOCKED_MS)])
     for statement in _find_missing(await _look(connection, names), names, tables):
         await connection.ask(statement)
     await connection.ask("COMMIT")

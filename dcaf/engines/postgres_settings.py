@@ -18,6 +18,7 @@ from dcaf.core.arguments import require, require_bool, texts_of
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.importing import extra
 from dcaf.engines.base import Durability
+from dcaf.engines.postgres_errors import READ_ONLY
 
 with extra("dcaf.engines.postgres", "dcaf[postgres]"):
     import psycopg
@@ -55,6 +56,8 @@ UNESCAPED: Final = (
 
 DEFAULTS: Final = {
     "fallback_application_name": "dcaf",
+    "connect_timeout": 2,
+    "target_session_attrs": "read-write",
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
@@ -152,14 +155,11 @@ def check_server(settings: Settings, found: tuple[Any, ...]) -> Mapping[str, str
     _refuse(settings, "synchronous_commit", synchronous_commit, "loses acknowledged writes at a power cut", is_relaxed=True)
     if isolation != "read committed":
         raise ConfigurationError(
-            f"default_transaction_isolation is {isolation}, and dcaf needs read committed, in which a statement sees what was "
+            f"default_transaction_isolation is {isolation}, and dcaf needs READ COMMITTED, in which a statement sees what was "
             "committed while it waited: ALTER ROLE ... SET default_transaction_isolation = 'read committed'."
         )
     if is_read_only == "on":
-        raise ConfigurationError(
-            "The server takes no writes: it is a standby, or default_transaction_read_only is on. Name the primary: add "
-            "target_session_attrs=read-write to a url with several hosts."
-        )
+        raise ConfigurationError(READ_ONLY)
     return {
         "postgresql": version,
         "fsync": fsync,

@@ -196,7 +196,7 @@ def test_a_call_that_is_cancelled_in_mid_air_leaves_no_connection_in_use_and_no_
 def test_control_where_connections_are_not_given_back_the_next_call_has_none(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Pool.give_back
     monkeypatch.setattr(
-        Pool, "give_back", lambda pool, connection: whole(pool, connection) if not connection.is_committing else None
+        Pool, "give_back", lambda pool, connection: asyncio.sleep(0) if connection.is_committing else whole(pool, connection)
     )
     engine = open_counts(url, pool_size=1, timeout=timedelta(seconds=2))
     with pytest.raises(EngineError, match="connections were in use"):
@@ -419,7 +419,7 @@ def test_connections_that_end_while_nobody_uses_them_are_replaced_unnoticed(engi
 
 
 def test_control_without_a_look_the_next_call_fails(engine: PostgresEngine, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Connection, "is_fresh", lambda connection, now: connection.is_idle)
+    monkeypatch.setattr(Connection, "is_fresh", lambda connection: connection.is_idle)
     with pytest.raises(CommitUnknownError):
         test_connections_that_end_while_nobody_uses_them_are_replaced_unnoticed(engine, url)
 
