@@ -65,9 +65,11 @@ DEFAULTS: Final = {
 """What libpq is told unless the url says otherwise."""
 
 ASK: Final = """SELECT current_setting('server_version_num')::int, current_setting('server_version'), current_setting('fsync'),
-current_setting('full_page_writes'), current_setting('synchronous_commit'), current_setting('default_transaction_isolation'),
+current_setting('full_page_writes'), (SELECT s.reset_val FROM pg_catalog.pg_settings AS s WHERE s.name = 'synchronous_commit'),
+current_setting('default_transaction_isolation'),
 CASE WHEN pg_is_in_recovery() THEN 'on' ELSE current_setting('transaction_read_only') END"""
-"""What tells a server's settings, in one row. The last one says whether nothing can be written."""
+"""What tells a server's settings, in one row. The last one says whether nothing can be written. Of synchronous_commit it tells what
+server, database and role say, and not what another client has told the session behind PgBouncer: transactions go by that, too."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -298,12 +298,12 @@ def note_commits(server: Server, schema: str) -> set[str]:
     with bouncing(server, "default_pool_size = 1") as route:
         url = route(server.url())
         with closing(open_counts(f"{url}&schema={schema}", prepared=False).sync) as sync:
+            execute(url, "SET synchronous_commit = off")
             sync.check()
             note = f"BEGIN INSERT INTO {schema}.noted VALUES (current_setting($$synchronous_commit$$)); RETURN NULL; END"
             execute(url, f"CREATE TABLE {schema}.noted (found text)")
             execute(url, f"CREATE FUNCTION {schema}.note() RETURNS trigger LANGUAGE plpgsql AS '{note}'")
             execute(url, f"CREATE TRIGGER note AFTER INSERT ON {schema}.counts FOR EACH ROW EXECUTE FUNCTION {schema}.note()")
-            execute(url, "SET synchronous_commit = off")
             sync.transact(add())
             sync.transact(add(*(record.key for record in MANY)))
         return {found for (found,) in execute(url, f"SELECT found FROM {schema}.noted")}
