@@ -172,7 +172,7 @@ class Shape:
         )
         create = f"CREATE FUNCTION {self.names.quote(self.name)}{self._definition}"
         return (
-            f"DO $do$ BEGIN PERFORM pg_advisory_xact_lock({self.names.making}); "
+            f"DO $do$ BEGIN PERFORM pg_advisory_xact_lock('{self.names.making}'::bigint); "
             f"IF NOT EXISTS ({is_there}) THEN {create}; END IF; END $do$"
         )
 
