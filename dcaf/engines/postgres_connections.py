@@ -37,6 +37,9 @@ IDLE_S: Final = 60.0
 LONG_S: Final = 3600.0
 """The pool's own limit to a wait. Each call has one of its own."""
 
+AGAIN_S: Final = 0.1
+"""How long after an attempt that has failed the next one begins, however many callers there are."""
+
 LOOK_S: Final = 2.0
 """How long a new connection may take to look at its server."""
 
@@ -181,6 +184,7 @@ class Pool:
         self._all: set[Connection] = set()
         self._waiting: set[asyncio.Timeout] = set()
         self._error: DcafError | None = None
+        self._next = 0.0
         self._is_closed = False
         self._closing: asyncio.Task[None] | None = None
 
@@ -265,6 +269,7 @@ class Pool:
         """Open a connection, in a task of the library."""
         self._all = {connection for connection in self._all if not connection.closed}
         try:
+            await asyncio.sleep(self._next - asyncio.get_running_loop().time())
             connection = await self._connect()
         except ConfigurationError as error:
             self._fail(error)
@@ -299,6 +304,7 @@ class Pool:
     def _fail(self, error: DcafError) -> None:
         """Tell those who wait, where no other connection may be given back to them."""
         self._error = error
+        self._next = asyncio.get_running_loop().time() + AGAIN_S
         if self._all:
             return
         for scope in self._waiting:

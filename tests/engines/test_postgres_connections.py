@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -124,15 +124,12 @@ def make(url: str, **settings: Any) -> None:
 # Servers
 
 
-@contextmanager
-def standing_by() -> Iterator[Server]:
+class Standby(Server):
     """A standby that lags: it has what there was when the server was made."""
-    found = Server(find_programs()[0])
-    found.kill()
-    (found.folder / "data" / "standby.signal").touch()
-    found.start()
-    yield found
-    found.stop()
+
+    def start(self) -> None:
+        (self.folder / "data" / "standby.signal").touch()
+        super().start()
 
 
 @contextmanager
@@ -153,21 +150,54 @@ def name_both(first: Server | str, second: Server) -> str:
 
 
 def test_a_standby_is_never_read_though_the_primary_has_gone() -> None:
-    primary = Server(find_programs()[0])
-    with standing_by() as standby:
-        engine = open_counts(name_both(standby, primary), timeout=timedelta(seconds=5))
-        engine.sync.transact(add())
-        assert count(engine) == 1
-        primary.stop()
-        for call in (lambda: count(engine), lambda: engine.sync.scan(COUNTS), lambda: engine.sync.transact(add())):
+    standby = Standby(find_programs()[0])
+    with ExitStack() as stack:
+        stack.callback(standby.stop)
+        with ExitStack() as first:
+            primary = Server(find_programs()[0])
+            first.callback(primary.stop)
+            engine = stack.enter_context(closing(open_counts(name_both(standby, primary)).sync))
+            engine.transact(add())
+            assert engine.transact(READ).rows != (None,)
+        time.sleep(0.1)
+        for call in (lambda: engine.transact(READ), lambda: engine.scan(COUNTS), lambda: engine.transact(add())):
             with pytest.raises(EngineError, match="read-only") as found:
                 call()
             assert type(found.value) is EngineError
-        engine.sync.close()
-        alone = open_counts(standby.url())
+        alone = stack.enter_context(closing(open_counts(standby.url()).sync))
         with pytest.raises(ConfigurationError, match="takes no writes"):
-            count(alone)
-        alone.sync.close()
+            alone.check()
+
+
+async def knock(folder: str) -> int:
+    """Call again and again where each connection is refused; returns how many were tried in half a second."""
+    tried = 0
+
+    async def refuse(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal tried
+        tried += 1
+        writer.close()
+
+    async def call(end: float) -> None:
+        while time.monotonic() < end:
+            assert not await answers(engine)
+
+    server = await asyncio.start_unix_server(refuse, f"{folder}/.s.PGSQL.5432")
+    engine = open_counts(f"postgresql://postgres@/postgres?host={folder}")
+    await asyncio.gather(*(call(time.monotonic() + 0.5) for _ in range(8)))
+    await engine.aclose()
+    server.close()
+    print(tried, "attempts")
+    return tried
+
+
+def test_a_server_that_refuses_connections_is_not_asked_more_often_the_more_calls_there_are(tmp_path: Path) -> None:
+    assert 2 <= asyncio.run(knock(str(tmp_path))) <= 12
+
+
+def test_control_without_a_pause_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_connections, "AGAIN_S", 0.0)
+    assert asyncio.run(knock(str(tmp_path))) > 12
 
 
 def test_a_host_that_says_nothing_is_passed_over(server: Server) -> None:
