@@ -167,7 +167,7 @@ class _Calls:
         self.names = Names(settings.schema)
         self._known = Known(settings, self.names)
         self._declared = Tables()
-        self._shapes: dict[Shape, Shape] = {}
+        self._shapes: dict[Shape, Shape | None] = {}
         self._is_closed = False
         self._lock = Lock()
         self._pid = os.getpid()
@@ -184,11 +184,8 @@ class _Calls:
         tables = [record.table for record in transaction.reads]
         is_waited_for = transaction.durable and self.settings.durability == "acknowledged"
         plan = plan_call(transaction, self.names, is_waited_for=is_waited_for, remember=self._remember)
-        do = (
-            transact_in_steps(transaction, self.names, self._known.tables, is_waited_for=is_waited_for)
-            if plan is None
-            else work.transact(plan)
-        )
+        in_steps = transact_in_steps(transaction, self.names, self._known.tables, is_waited_for=is_waited_for)
+        do = in_steps if plan is None else work.transact(plan, in_steps, self._refuse)
         return Call(do, tables, writes=bool(transaction.writes))
 
     def plan_scan(self, table: Table, equal: bytes | None, after: bytes, limit: int) -> Call:
@@ -283,10 +280,10 @@ class _Calls:
         return home
 
     def _remember(self, shape: Shape) -> Shape | None:
-        found = self._shapes.get(shape)
-        if found is None and len(self._shapes) < MOST_SHAPES:
-            found = self._shapes[shape] = shape
-        return found
+        return self._shapes.setdefault(shape, shape) if len(self._shapes) < MOST_SHAPES else self._shapes.get(shape)
+
+    def _refuse(self, shape: Shape) -> None:
+        self._shapes[shape] = None
 
 
 _LOCK: Final = Lock()

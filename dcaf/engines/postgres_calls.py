@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 
 from dcaf.core.importing import extra
 from dcaf.engines.postgres_connections import Connection
-from dcaf.engines.postgres_functions import Plan
+from dcaf.engines.postgres_functions import Plan, Shape
 from dcaf.engines.postgres_settings import ASK, Settings, check_server
 from dcaf.engines.postgres_tables import TableSql
 from dcaf.engines.transactions import Outcome, Row
@@ -22,14 +22,23 @@ Work: TypeAlias = "Callable[[Connection, float], Awaitable[Any]]"
 LOCKED: Final = 0.6
 """Which part of the time that is left a transaction waits for a lock."""
 
+LONGEST_MS: Final = 2**31 - 1
+"""The longest time that PostgreSQL can be told to wait."""
+
 
 def find_wait_ms(end: float) -> int:
     """How long a transaction waits for a lock, in milliseconds."""
-    return max(1, int((end - asyncio.get_running_loop().time()) * 1000 * LOCKED))
+    return min(LONGEST_MS, max(1, int((end - asyncio.get_running_loop().time()) * 1000 * LOCKED)))
 
 
-def transact(plan: Plan) -> Work:
-    """The work of a transaction that is one function."""
+def transact(plan: Plan, in_steps: Work, refuse: Callable[[Shape], None]) -> Work:
+    """The work of a transaction that is one function.
+
+    Args:
+        plan: The call of the function.
+        in_steps: The same transaction in several statements, for a role that may not make a function.
+        refuse: Called with a shape whose function is not there and cannot be made.
+    """
     shape = plan.shape
 
     async def work(connection: Connection, end: float) -> Outcome:
@@ -37,7 +46,12 @@ def transact(plan: Plan) -> Work:
         try:
             answer = await call(connection, values)
         except codes.UndefinedFunction:
-            await connection.ask(shape.make)
+            try:
+                await connection.ask(shape.make)
+            except codes.InsufficientPrivilege:
+                refuse(shape)
+                outcome: Outcome = await in_steps(connection, end)
+                return outcome
             answer = await call(connection, values)
         return shape.build_outcome(answer, plan.order)
 

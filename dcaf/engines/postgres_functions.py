@@ -8,13 +8,13 @@ r"""Make of each shape of a transaction one function of the server, so that a tr
 BEGIN
 IF current_setting('transaction_isolation') <> 'read committed' THEN RAISE EXCEPTION USING ERRCODE = 'DC001'; END IF;
 PERFORM ...
-o_now := floor(extract(epoch FROM clock_timestamp()) * 1000);
+o_now := floor(extract(epoch FROM clock_timestamp()) OPERATOR(pg_catalog.*) 1000)::bigint;
 SELECT t."n" INTO r0_0 FROM "dcaf"."hits" AS t WHERE t."key" = k0;
 e0 := FOUND;
 o_ok := TRUE;
 IF o_ok THEN
 IF e0 THEN UPDATE "dcaf"."hits" AS t SET "n" = COALESCE(r0_0, 0) + a0 WHERE t."key" = k0; END IF;
-IF NOT e0 OR NOT FOUND THEN INSERT INTO "dcaf"."hits" ... ON CONFLICT ("key") DO UPDATE SET "n" = excluded."n"; END IF;
+IF NOT e0 OR NOT FOUND THEN INSERT INTO "dcaf"."hits" AS t ... ON CONFLICT ("key") DO UPDATE SET "n" = excluded."n"; END IF;
 END IF;
 END
 
@@ -34,9 +34,20 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple
 
 from dcaf.engines.postgres_errors import WRONG_ISOLATION
+from dcaf.engines.postgres_sql import (
+    BEGUN_SQL,
+    KINDS,
+    NOW_SQL,
+    Key,
+    insert_row,
+    quote_column,
+    render_condition,
+    render_value,
+    set_commit,
+)
 from dcaf.engines.postgres_values import EMPTY
 from dcaf.engines.transactions import (
     EXPIRES,
@@ -60,23 +71,19 @@ from dcaf.engines.transactions import (
 
 MOST_ROWS: Final = 16
 MOST_ARGUMENTS: Final = 90
-"""What a function takes; PostgreSQL allows 100 arguments. What has more goes another way, see ``postgres_large``."""
-
-NOW_SQL: Final = "floor(extract(epoch FROM clock_timestamp()) * 1000)"
-"""The clock, in milliseconds since the epoch. Not ``now()``: that is when the transaction began, before it has waited."""
+MOST_FOUND: Final = 1_600
+"""What a function takes, and how many columns it returns; PostgreSQL allows 100 arguments, and 1,664 columns. What has more goes
+another way, see ``postgres_large``."""
 
 PLANNING: Final = "SET enable_seqscan = off"
 """A plan is made once for a connection. One that was made while a table was small would go through all of it when it is large."""
 
+SAFETY: Final = "SET search_path = pg_catalog, pg_temp"
+"""A function takes no operator and no function from a schema in which other roles may have made one."""
+
 MAKE_SAFE: Final = "IF NOT FOUND THEN PERFORM pg_logical_emit_message(TRUE, 'dcaf', ''); END IF;"
 """Where there is nothing to delete, it may be that the one who deleted it has not waited for the disk. A commit waits for the disk,
 and for all that was written before, where it has written something itself."""
-
-KINDS: Final[Mapping[type, str]] = {int: "bigint", bytes: "bytea"}
-
-
-Key: TypeAlias = "tuple[Any, ...]"
-"""What is equal for two transactions of one shape."""
 
 
 class Names:
@@ -165,7 +172,7 @@ class Shape:
         )
         create = f"CREATE FUNCTION {self.names.quote(self.name)}{self._definition}"
         return (
-            f"DO $do$ BEGIN PERFORM pg_advisory_xact_lock({self.names.making}); "
+            f"DO $do$ BEGIN PERFORM pg_advisory_xact_lock('{self.names.making}'::bigint); "
             f"IF NOT EXISTS ({is_there}) THEN {create}; END IF; END $do$"
         )
 
@@ -175,10 +182,10 @@ class Shape:
         lines = ["#variable_conflict use_variable", "BEGIN"]
         if self.writes:
             lines += [self._check_isolation(), self._take_locks()]
-        lines.append(f"o_now := {NOW_SQL};")
+        lines.append(f"o_now := {NOW_SQL if self.writes else BEGUN_SQL};")
         for at, table in enumerate(self.tables):
             lines += [self._read(at, table), f"e{at} := FOUND;"]
-        lines.append(f"o_ok := {_render(self.when)};")
+        lines.append(f"o_ok := {render_condition(self.when, self._variables)};")
         if self.writes:
             lines += ["IF o_ok THEN", *(line for write in self.writes for line in self._write(write)), "END IF;"]
         return "\n".join([*lines, "END"])
@@ -189,11 +196,15 @@ class Shape:
         found = ["OUT o_now bigint", "OUT o_ok boolean"]
         for at, table in enumerate(self.tables):
             found.append(f"OUT e{at} boolean")
-            found += [f"OUT r{at}_{column} {KINDS[kind]}" for column, kind in enumerate(table.columns.values())]
+            found += [f"OUT {self._variables[at][column]} {KINDS[kind]}" for column, kind in table.columns.items()]
         volatility = "VOLATILE" if self.writes else "STABLE"
-        return (
-            f"({', '.join(given + found)}) RETURNS record LANGUAGE plpgsql {volatility} {PLANNING} AS $dcaf$\n{self.body}\n$dcaf$"
-        )
+        head = f"({', '.join(given + found)}) RETURNS record LANGUAGE plpgsql {volatility} {PLANNING} {SAFETY}"
+        return f"{head} AS $dcaf$\n{self.body}\n$dcaf$"
+
+    @cached_property
+    def _variables(self) -> list[dict[str, str]]:
+        """For each row, column -> the variable that has it."""
+        return [{column: f"r{at}_{number}" for number, column in enumerate(table.columns)} for at, table in enumerate(self.tables)]
 
     @cached_property
     def _arguments(self) -> list[tuple[str, str]]:
@@ -219,10 +230,11 @@ class Shape:
 
     def _take_locks(self) -> str:
         """One statement: its columns are worked out from left to right."""
-        parts = ["set_config('lock_timeout', w::text, TRUE)"]
-        if not self.is_waited_for:
-            parts.append("set_config('synchronous_commit', 'off', TRUE)")
-        parts.append(f"pg_advisory_xact_lock_shared({self.names.gate})")
+        parts = [
+            "set_config('lock_timeout', w::text, TRUE)",
+            set_commit(is_waited_for=self.is_waited_for),
+            f"pg_advisory_xact_lock_shared({self.names.gate})",
+        ]
         parts += [
             f"CASE WHEN m & {1 << at} <> 0 THEN pg_advisory_xact_lock(l{at}) ELSE pg_advisory_xact_lock_shared(l{at}) END"
             for at in range(len(self.tables))
@@ -230,11 +242,10 @@ class Shape:
         return f"PERFORM {', '.join(parts)};"
 
     def _read(self, at: int, table: Table) -> str:
-        names = list(table.columns) or []
-        columns = ", ".join(f't."{name}"' for name in names)
-        into = ", ".join(f"r{at}_{column}" for column in range(len(names)))
+        variables = self._variables[at]
+        columns = ", ".join(f"t.{quote_column(column)}" for column in variables)
         lives = f' AND (t."{EXPIRES}" IS NULL OR t."{EXPIRES}" > o_now)' if EXPIRES in table.columns else ""
-        what = f"SELECT {columns} INTO {into}" if names else "PERFORM 1"
+        what = f"SELECT {columns} INTO {', '.join(variables.values())}" if variables else "PERFORM 1"
         return f'{what} FROM {self.names.quote(table.name)} AS t WHERE t."key" = k{at}{lives};'
 
     def _write(self, write: Key) -> list[str]:
@@ -244,13 +255,15 @@ class Shape:
         if kind == "delete":
             delete = f'DELETE FROM {name} AS t WHERE t."key" = k{at};'
             return [delete, *([MAKE_SAFE] if self.is_waited_for else [])]
-        places = {column: number for number, column in enumerate(table.columns)}
-        found = {column: _render_value(what, f"r{at}_{places[column]}", value) for column, what, value in columns[0]}
-        whole = [found.get(column, f"r{at}_{places[column]}") for column in table.columns]
-        insert = insert_row(name, table, ", ".join([f"k{at}", *whole]), is_values=True)
+        variables = self._variables[at]
+        found = {column: render_value(what, variables[column], value) for column, what, value in columns[0]}
+        whole = [found.get(column, variable) for column, variable in variables.items()]
+        # A row that has expired may have columns of a newer release: the new one does not take them over.
+        clear = f'DELETE FROM {name} AS t WHERE t."key" = k{at}; ' if EXPIRES in variables else ""
+        insert = clear + insert_row(name, table, ", ".join([f"k{at}", *whole]), is_values=True)
         if not found:
             return [f"IF NOT e{at} THEN {insert}; END IF;"]
-        changes = ", ".join(f'"{column}" = {value}' for column, value in found.items())
+        changes = ", ".join(f"{quote_column(column)} = {value}" for column, value in found.items())
         return [
             f'IF e{at} THEN UPDATE {name} AS t SET {changes} WHERE t."key" = k{at}; END IF;',
             # A purge may have dropped the row since it was read.
@@ -258,31 +271,16 @@ class Shape:
         ]
 
 
-def insert_row(name: str, table: Table, values: str, *, is_values: bool) -> str:
-    """What writes whole rows, in the place of those that are there.
-
-    Args:
-        name: The table, for SQL.
-        table: The table.
-        values: The values of key and columns, or a query for them.
-        is_values: Whether these are values.
-    """
-    columns = ", ".join(f'"{column}"' for column in ("key", *table.columns))
-    changes = ", ".join(f'"{column}" = excluded."{column}"' for column in table.columns)
-    source = f"VALUES ({values})" if is_values else values
-    return f'INSERT INTO {name} ({columns}) {source} ON CONFLICT ("key") DO {f"UPDATE SET {changes}" if changes else "NOTHING"}'
-
-
 def plan_call(
     transaction: Transaction, names: Names, *, is_waited_for: bool, remember: Callable[[Shape], Shape | None] = lambda shape: shape
 ) -> Plan | None:
-    """The call of a function that is a transaction; None where it needs more arguments than a function takes, or a new shape.
+    """The call of a function that is a transaction; None where it is too large for one, or its shape has none.
 
     Args:
         transaction: The transaction.
         names: The schema.
         is_waited_for: Whether its commit waits for the disk.
-        remember: Returns the shape that is equal and was there before; None where there are too many.
+        remember: Returns the shape that is equal and was there before; None where it has no function.
     """
     places: dict[Record, int] = {}
     for record in transaction.reads:
@@ -292,9 +290,10 @@ def plan_call(
     walk = _Walk(places)
     when = None if transaction.when is None else walk.condition(transaction.when)
     writes = tuple([walk.write(write) for write in transaction.writes])
-    if 2 * len(places) + len(walk.values) > MOST_ARGUMENTS:
-        return None
     tables = tuple([record.table for record in places])
+    found = 2 + sum([1 + len(table.columns) for table in tables])
+    if 2 * len(places) + len(walk.values) > MOST_ARGUMENTS or found > MOST_FOUND:
+        return None
     shape = remember(Shape(names, tables, is_waited_for, when, writes, tuple(walk.kinds)))
     if shape is None:
         return None
@@ -338,12 +337,12 @@ class _Walk:
         at, table = self._places[condition.record], condition.record.table
         if isinstance(condition, Exists):
             return "exists", at
-        place = list(table.columns).index(condition.column)
+        column = condition.column
         if isinstance(condition, Is):
-            return "is", at, place, self._take(condition.value, table.columns[condition.column])
+            return "is", at, column, self._take(condition.value, table.columns[column])
         if isinstance(condition.value, Now):
-            return "past", at, place, self._take(condition.value.plus_ms, int)
-        return "most", at, place, self._take(condition.value, int)
+            return "past", at, column, self._take(condition.value.plus_ms, int)
+        return "most", at, column, self._take(condition.value, int)
 
     def write(self, write: Write) -> Key:
         at = self._places[write.record]
@@ -363,29 +362,3 @@ class _Walk:
         self.values.append(EMPTY[kind] if value is None else value)
         self.kinds.append(kind)
         return len(self.values) - 1
-
-
-def _render(condition: Key | None) -> str:  # noqa: PLR0911 - one for each kind
-    """A condition as SQL, which is TRUE or FALSE and never NULL."""
-    match condition:
-        case None:
-            return "TRUE"
-        case "NOT", inner:
-            return f"(NOT {_render(inner)})"
-        case "exists", at:
-            return f"e{at}"
-        case "is", at, place, value:
-            return f"(e{at} AND r{at}_{place} IS NOT DISTINCT FROM a{value})"
-        case "most", at, place, value:
-            return f"COALESCE(r{at}_{place} <= a{value}, FALSE)"
-        case "past", at, place, value:  # numeric: the sum may have more than 64 bits
-            return f"COALESCE(r{at}_{place}::numeric <= o_now::numeric + a{value}::numeric, FALSE)"
-        case word, first, second:
-            return f"({_render(first)} {word} {_render(second)})"
-    raise AssertionError(condition)
-
-
-def _render_value(what: str, before: str, value: int) -> str:
-    if what == "now":
-        return f"o_now + a{value}"
-    return f"COALESCE({before}, 0) + a{value}" if what == "plus" else f"a{value}"

@@ -1,7 +1,7 @@
 """A transaction of more rows than a function has arguments for: in several statements, compared in Python.
 
-Up to a thousand rows are locked one by one, as functions do it. For more, the server would need a lock each, of which it has some
-thousands; so such a transaction waits until it is the only one that writes.
+A few rows are locked one by one, as functions do it. For more, the server might run out of room for locks, which all of its
+connections share; so such a transaction waits until it is the only one that writes.
 """
 
 # ruff: noqa: S608 - the names in its statements are what a pattern allows; values are never in the text
@@ -15,13 +15,14 @@ from dcaf.core.errors import EngineError
 from dcaf.engines.evaluation import apply
 from dcaf.engines.postgres_calls import Work, find_wait_ms
 from dcaf.engines.postgres_connections import Connection
-from dcaf.engines.postgres_functions import KINDS, NOW_SQL, Names, insert_row, order_locks
+from dcaf.engines.postgres_functions import Names, order_locks
+from dcaf.engines.postgres_sql import BEGUN_SQL, KINDS, NOW_SQL, insert_row, set_commit
 from dcaf.engines.postgres_tables import TableSql
 from dcaf.engines.postgres_values import LISTS, Marks, Numbers, Texts
 from dcaf.engines.transactions import Outcome, Record, Row, Table, Transaction
 
-MOST_LOCKED: Final = 1_000
-"""How many rows are locked one by one."""
+MOST_LOCKED: Final = 50
+"""How many rows are locked one by one. PostgreSQL has room for 64 locks of each connection, if all of them take so many."""
 
 
 def transact_in_steps(transaction: Transaction, names: Names, tables: Mapping[str, TableSql], *, is_waited_for: bool) -> Work:
@@ -29,7 +30,7 @@ def transact_in_steps(transaction: Transaction, names: Names, tables: Mapping[st
 
     async def work(connection: Connection, end: float) -> Outcome:
         await begin(connection, end)
-        ((now_ms,),) = await connection.ask(f"SELECT {NOW_SQL}::bigint")
+        ((now_ms,),) = await connection.ask(f"SELECT {NOW_SQL if transaction.writes else BEGUN_SQL}")
         rows = await _read(connection, transaction.reads, tables, now_ms)
         try:
             written = apply(transaction, rows, now_ms)
@@ -37,7 +38,7 @@ def transact_in_steps(transaction: Transaction, names: Names, tables: Mapping[st
             await connection.ask("ROLLBACK")
             raise
         if written:
-            await _write(connection, written, names, tables)
+            await _write(connection, written, rows, names, tables)
         connection.is_committing = bool(written)
         await connection.ask("COMMIT")
         return Outcome(written is not None, tuple([rows[record] for record in transaction.reads]), now_ms)
@@ -47,12 +48,10 @@ def transact_in_steps(transaction: Transaction, names: Names, tables: Mapping[st
             await connection.ask("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             return
         await connection.ask("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
-        if not is_waited_for:
-            await connection.ask("SELECT set_config('synchronous_commit', 'off', TRUE)")
-        wait = str(find_wait_ms(end))
         # Where this process stands still, or its event loop was closed, the server lets go of the locks by itself.
-        limits = "set_config('lock_timeout', $1::text, TRUE), set_config('idle_in_transaction_session_timeout', $1::text, TRUE)"
-        await connection.ask(f"SELECT {limits}", [wait])
+        names_of_limits = ("lock_timeout", "idle_in_transaction_session_timeout")
+        limits = ", ".join(f"set_config('{name}'::text, $1::text, TRUE)" for name in names_of_limits)
+        await connection.ask(f"SELECT {set_commit(is_waited_for=is_waited_for)}, {limits}", [str(find_wait_ms(end))])
         await _lock(connection, transaction, names)
 
     return work
@@ -61,9 +60,9 @@ def transact_in_steps(transaction: Transaction, names: Names, tables: Mapping[st
 async def _lock(connection: Connection, transaction: Transaction, names: Names) -> None:
     locks = order_locks(transaction, names)
     if len(locks) > MOST_LOCKED:
-        await connection.ask(f"SELECT pg_advisory_xact_lock({names.gate})")
+        await connection.ask("SELECT pg_advisory_xact_lock($1::bigint)", [names.gate])
         return
-    await connection.ask(f"SELECT pg_advisory_xact_lock_shared({names.gate})")
+    await connection.ask("SELECT pg_advisory_xact_lock_shared($1::bigint)", [names.gate])
     await connection.ask(
         "SELECT CASE WHEN x.alone THEN pg_advisory_xact_lock(x.number) ELSE pg_advisory_xact_lock_shared(x.number) END "
         "FROM unnest($1::bigint[], $2::boolean[]) AS x(number, alone)",
@@ -83,9 +82,14 @@ async def _read(
 
 
 async def _write(
-    connection: Connection, written: Mapping[Record, Row | None], names: Names, tables: Mapping[str, TableSql]
+    connection: Connection,
+    written: Mapping[Record, Row | None],
+    before: Mapping[Record, Row | None],
+    names: Names,
+    tables: Mapping[str, TableSql],
 ) -> None:
-    for table, keys in _group(record for record, row in written.items() if row is None).items():
+    # A row that has expired may have columns of a newer release: the new one does not take them over.
+    for table, keys in _group(record for record, row in written.items() if row is None or before[record] is None).items():
         await connection.ask(tables[table.name].delete, [Texts(keys)])
     for table, keys in _group(record for record, row in written.items() if row is not None).items():
         rows = [written[Record(table, key)] or {} for key in keys]
@@ -95,8 +99,8 @@ async def _write(
 
 def _insert(table: Table, names: Names) -> str:
     kinds = ["bytea", *(KINDS[kind] for kind in table.columns.values())]
-    lists = ", ".join(f"${at + 1}::{kind}[]" for at, kind in enumerate(kinds))
-    return insert_row(names.quote(table.name), table, f"SELECT * FROM unnest({lists})", is_values=False)
+    lists = ", ".join(f"pg_catalog.unnest(${at + 1}::{kind}[])" for at, kind in enumerate(kinds))
+    return insert_row(names.quote(table.name), table, f"SELECT * FROM ROWS FROM ({lists})", is_values=False)
 
 
 def _group(records: Iterable[Record]) -> dict[Table, list[bytes]]:

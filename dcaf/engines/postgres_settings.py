@@ -48,6 +48,12 @@ OPTIONS: Final = frozenset(["schema", "pool_size", "prepared", "vouch"])
 
 EXAMPLE: Final = "postgresql://app@db.example/shop"
 
+UNESCAPED: Final = (
+    "The url has an @ after its host, or a port that is no number: in a user and a password, write %2F for a slash, %40 for an @, "
+    "%3A for a colon and %3F for a question mark."
+)
+"""What is refused: libpq takes a part of such a password for the host, the port or the database, which are shown."""
+
 DEFAULTS: Final = {
     "fallback_application_name": "dcaf",
     "connect_timeout": 2,
@@ -59,9 +65,11 @@ DEFAULTS: Final = {
 """What libpq is told unless the url says otherwise."""
 
 ASK: Final = """SELECT current_setting('server_version_num')::int, current_setting('server_version'), current_setting('fsync'),
-current_setting('full_page_writes'), current_setting('synchronous_commit'), current_setting('default_transaction_isolation'),
+current_setting('full_page_writes'), (SELECT s.reset_val FROM pg_catalog.pg_settings AS s WHERE s.name = 'synchronous_commit'),
+current_setting('default_transaction_isolation'),
 CASE WHEN pg_is_in_recovery() THEN 'on' ELSE current_setting('transaction_read_only') END"""
-"""What tells a server's settings, in one row. The last one says whether nothing can be written."""
+"""What tells a server's settings, in one row. The last one says whether nothing can be written. Of synchronous_commit it tells what
+server, database and role say, and not what another client has told the session behind PgBouncer: transactions go by that, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,20 +188,29 @@ def _split_options(url: str) -> tuple[str, dict[str, str]]:
     scheme, separator, rest = url.partition("://")
     if scheme.lower() not in SCHEMES or not separator:
         raise ConfigurationError(f"url= takes a url of PostgreSQL, such as {EXAMPLE}.")
-    head, mark, query = rest.partition("?")
-    pairs = [pair.partition("=")[::2] for pair in query.split("&")]
-    kept = "&".join(f"{name}={value}" for name, value in pairs if name and name not in OPTIONS)
-    return f"postgresql://{head}{mark}{kept}", {name: unquote(value) for name, value in pairs if name in OPTIONS}
+    # As libpq does it: user and password end at the first @ if no / comes before.
+    login, at, rest = rest.partition("@") if "@" in rest.partition("/")[0] else ("", "", rest)
+    place, mark, query = rest.partition("?")
+    if "@" in place:
+        raise ConfigurationError(UNESCAPED)
+    pairs = [(pair.partition("=")[0], pair) for pair in query.split("&") if pair]
+    kept = "&".join(pair for name, pair in pairs if name not in OPTIONS)
+    return f"postgresql://{login}{at}{place}{mark}{kept}", {
+        name: unquote(pair.partition("=")[2]) for name, pair in pairs if name in OPTIONS
+    }
 
 
 def _parse(url: str) -> dict[str, Any]:
     try:
-        return dict(conninfo_to_dict(url))
+        found = dict(conninfo_to_dict(url))
     except psycopg.Error:  # its text may have the password
         raise ConfigurationError(
             f"libpq does not understand the url: write it as {EXAMPLE}, with %-escapes for what is no letter, and options that "
             "libpq or dcaf knows."
         ) from None
+    if not re.fullmatch("[0-9,]*", str(found.get("port") or "")):
+        raise ConfigurationError(UNESCAPED)
+    return found
 
 
 def _mask(connect: Mapping[str, Any]) -> str:

@@ -1,11 +1,12 @@
 r"""The SQL of one table on PostgreSQL: what makes it, finds rows and drops those that have expired.
 
->>> SEATS = Table("seats", {"holder": bytes, "expires": int}, indexed="holder")
+>>> SEATS = Table("seats", {"holder": bytes, "until": int}, indexed="holder")
 >>> print(*TableSql(SEATS, Names("dcaf")).make, sep="\n")
-CREATE TABLE "dcaf"."seats" ("expires" bigint, "key" bytea PRIMARY KEY, "holder" bytea) WITH (fillfactor = 85)
-CREATE INDEX "seats_by_holder" ON "dcaf"."seats" (substring("holder" FROM 1 FOR 64), "key") WHERE "holder" IS NOT NULL
+CREATE TABLE "dcaf"."seats" ("until" bigint, "key" bytea CONSTRAINT "seats-key" PRIMARY KEY, "holder" bytea) WITH (fillfactor = 85)
+CREATE INDEX "seats-by-holder" ON "dcaf"."seats" (substring("holder" FROM 1 FOR 64), "key") WHERE "holder" IS NOT NULL
 
-There is no index on ``expires``: with one, each change of it would write every index of its row anew.
+There is no index on ``expires``: with one, each change of it would write every index of its row anew. Tables and indexes
+share one space of names, and no table is called as an index is.
 """
 
 # ruff: noqa: S608 - the names in its statements are what a pattern allows; values are never in the text
@@ -15,10 +16,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from dcaf.engines.postgres_functions import KINDS, NOW_SQL, Names
+from dcaf.engines.postgres_functions import Names
+from dcaf.engines.postgres_sql import BEGUN_SQL, KINDS, NOW_SQL, name_column
 from dcaf.engines.transactions import EXPIRES, Row, Table, Value
-
-KEY: Final = '"key" bytea PRIMARY KEY'
 
 FILL: Final = 85
 """How full a page is made, in percent: the rest is for new versions of its rows, which then need no new entries in an index."""
@@ -49,26 +49,27 @@ class TableSql:
     def __init__(self, table: Table, names: Names) -> None:
         self.table: Table = table
         name = names.quote(table.name)
-        kinds = {column: KINDS[kind] for column, kind in table.columns.items()}
+        kinds = {name_column(column): KINDS[kind] for column, kind in table.columns.items()}
+        key = f'"key" bytea CONSTRAINT "{table.name}-key" PRIMARY KEY'
         # Numbers first: after bytes, each would begin at the next multiple of eight.
-        numbers, others = ([f'"{name}" {KINDS[kind]}' for name, kind in table.columns.items() if kind is which] for which in KINDS)
-        self.make: list[str] = [f"CREATE TABLE {name} ({', '.join([*numbers, KEY, *others])}) WITH (fillfactor = {FILL})"]
+        numbers, others = ([f'"{column}" {kind}' for column, kind in kinds.items() if kind == which] for which in KINDS.values())
+        self.make: list[str] = [f"CREATE TABLE {name} ({', '.join([*numbers, key, *others])}) WITH (fillfactor = {FILL})"]
         if table.large:
             # What is sealed or compressed does not become smaller.
             plain = ", ".join(f'ALTER "{column}" SET STORAGE EXTERNAL' for column, kind in kinds.items() if kind == "bytea")
             self.make += [f"ALTER TABLE {name} {plain}"] if plain else []
         start = f"substring({{}} FROM 1 FOR {INDEXED_BYTES})"
         if table.indexed is not None:
-            column = f'"{table.indexed}"'
+            column = f'"{name_column(table.indexed)}"'
             where = f'({start.format(column)}, "key") WHERE {column} IS NOT NULL'
-            self.make.append(f'CREATE INDEX "{table.name}_by_{table.indexed}" ON {name} {where}')
+            self.make.append(f'CREATE INDEX "{table.name}-by-{table.indexed}" ON {name} {where}')
         self.add: dict[str, str] = {column: f'ALTER TABLE {name} ADD COLUMN "{column}" {kind}' for column, kind in kinds.items()}
         columns = ", ".join(f't."{column}"' for column in ("key", *kinds))
         # A query of its own for the clock: it is read once, and not for each row.
-        lives = f' AND (t."{EXPIRES}" IS NULL OR t."{EXPIRES}" > (SELECT {NOW_SQL}))' if EXPIRES in kinds else ""
+        lives = f' AND (t."{EXPIRES}" IS NULL OR t."{EXPIRES}" > (SELECT {BEGUN_SQL}))' if EXPIRES in kinds else ""
         rows = f'SELECT {columns} FROM {name} AS t WHERE t."key" > $1{lives}'
         self.scan: str = f'{rows} ORDER BY t."key" LIMIT $2'
-        equal = f't."{table.indexed}"'
+        equal = f't."{name_column(table.indexed or "")}"'
         self.scan_equal: str = (
             ""
             if table.indexed is None
@@ -89,7 +90,7 @@ class TableSql:
 
     def fits(self, there: Mapping[str, str]) -> bool:
         """Whether a table of these columns and types may be this one, or that of another release."""
-        kinds = {"key": "bytea"} | {column: KINDS[kind] for column, kind in self.table.columns.items()}
+        kinds = {"key": "bytea"} | {name_column(column): KINDS[kind] for column, kind in self.table.columns.items()}
         return not there or ("key" in there and all(there.get(column, kind) == kind for column, kind in kinds.items()))
 
 

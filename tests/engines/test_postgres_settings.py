@@ -77,6 +77,34 @@ def test_a_wrong_url_is_refused_without_its_password(url: Any, message: str) -> 
 
 
 @pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://app:Zm9vYmFy/hunter2@db/shop",
+        "postgresql://app:1234/hunter2@db/shop",
+        "postgresql://app:hunter2/2@db/shop",
+        "postgresql://app:1@hunter2@db/shop",
+        "postgresql://app:hunter2/2?x@db/shop",
+        "postgresql://app:12/hunter2?x@db/shop",
+        "postgresql://db:hunter2/shop",
+        "postgresql://db/shop?port=hunter2",
+    ],
+)
+def test_a_password_that_libpq_would_take_for_something_else_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError) as found:
+        PostgresEngine(url)
+    assert "hunter2" not in f"{found.value}{found.value.__cause__}"
+
+
+@pytest.mark.parametrize("password", ["%2F%40hunter2%3F", "hunter2?", "1?c2V=hunter2", "a:hunter2", "hunter2&x=y#"])
+def test_a_password_is_what_libpq_takes_for_it(password: str) -> None:
+    engine = PostgresEngine(f"postgresql://app:{password}@db:5433,other:5434/shop?schema=own&host=db,other")
+    assert engine.url == "postgresql:///shop?host=db,other&port=5433,5434".replace("///", "//app@/")
+    settings = engine._calls.settings
+    assert (settings.schema, settings.connect["dbname"]) == ("own", "shop")
+    assert "hunter2" in settings.connect["password"]
+
+
+@pytest.mark.parametrize(
     "settings",
     [
         {"schema": 'a"; DROP'},
