@@ -63,12 +63,11 @@ def list_commands(requests: Iterable[Request], *, with_text: bool = False) -> li
     for request in requests:
         if request.is_asking:
             commands.append((b"ASKING",))
-        name, *words = request.command
-        if with_text and words[0] not in told:
-            told.add(words[0])
-            commands.append((b"EVAL", SCRIPTS[words[0]].text, *words[1:]))
-        else:
-            commands.append((name, *words))
+        command = request.command
+        if with_text and command[1] not in told:
+            told.add(command[1])
+            command = (b"EVAL", SCRIPTS[command[1]].text, *command[2:])
+        commands.append(command)
     return commands
 
 
