@@ -282,9 +282,13 @@ class Lane:
 
     async def _drop(self, *, waits: bool = False) -> None:
         connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(*wire.LOST):
-                await connection.disconnect(nowait=not waits)
+        if connection is None:
+            return
+        writer = getattr(connection, "_writer", None)
+        with suppress(*wire.LOST):
+            await connection.disconnect(nowait=not waits)
+        if writer is not None and not waits:
+            writer.transport.abort()  # else what is half sent keeps it open, also when the event loop ends
 
     async def _end(self) -> None:
         await self._drop(waits=True)  # TLS says good-bye, and this loop may have no other chance to hear the answer
