@@ -24,8 +24,8 @@ from dcaf.core.claims import CHARACTERS_22
 from dcaf.core.errors import ConfigurationError
 from dcaf.engines import Engine, Transaction, open_engine
 from dcaf.engines.memory import MemoryEngine
-from dcaf.engines.sqlite import SqliteEngine
-from dcaf.engines.sqlite_errors import build_error, is_busy
+from dcaf.engines.sqlite.engine import SqliteEngine
+from dcaf.engines.sqlite.errors import build_error, is_busy
 from dcaf.ledger import Ledger, LiveSession
 from dcaf.ledger.events import digest_session
 from dcaf.ledger.tables import STORE, store_row

@@ -9,7 +9,7 @@ from dcaf.engines.base import Durability, Engine, Health, SyncEngine, Tables, ch
 from dcaf.engines.evaluation import apply, exists
 from dcaf.engines.memory import MemoryEngine
 from dcaf.engines.opening import open_engine
-from dcaf.engines.sqlite import SqliteEngine
+from dcaf.engines.sqlite.engine import SqliteEngine
 from dcaf.engines.transactions import (
     AllOf,
     AnyOf,
@@ -32,8 +32,8 @@ from dcaf.engines.transactions import (
 )
 
 if _TYPE_CHECKING:
-    from dcaf.engines.postgres import PostgresEngine
-    from dcaf.engines.redis import RedisEngine
+    from dcaf.engines.postgres.engine import PostgresEngine
+    from dcaf.engines.redis.engine import RedisEngine
 
 del annotations  # no public name of this package
 
@@ -71,7 +71,7 @@ __all__ = [
     "open_engine",
 ]
 
-_IN_EXTRAS = {"PostgresEngine": "dcaf.engines.postgres", "RedisEngine": "dcaf.engines.redis"}
+_IN_EXTRAS = {"PostgresEngine": "dcaf.engines.postgres.engine", "RedisEngine": "dcaf.engines.redis.engine"}
 
 
 def __getattr__(name: str) -> _Any:

@@ -23,7 +23,7 @@ from dcaf.core.importing import load_module
 from dcaf.engines.base import Durability, Engine
 from dcaf.engines.memory import URL as MEMORY
 from dcaf.engines.memory import MemoryEngine
-from dcaf.engines.sqlite import TIMEOUT, SqliteEngine
+from dcaf.engines.sqlite.engine import TIMEOUT, SqliteEngine
 
 URL_VARIABLE: Final = "DB_CONNECTION_STRING"
 KIND_VARIABLE: Final = "SESSION_STORAGE"
@@ -99,7 +99,7 @@ def open_engine(
 def _open_server(url: str, scheme: str, durability: Durability, timeout: timedelta) -> Engine:
     """Open the engine of a server, whose client library is an extra."""
     name, cls = ("redis", "RedisEngine") if scheme in REDIS else ("postgres", "PostgresEngine")
-    module = load_module(f"dcaf.engines.{name}", what=f"{scheme}://", extra=name)
+    module = load_module(f"dcaf.engines.{name}.engine", what=f"{scheme}://", extra=name)
     engine: Engine = getattr(module, cls)(url, durability=durability, timeout=timeout)
     return engine
 

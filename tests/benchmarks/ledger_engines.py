@@ -1,6 +1,6 @@
 """Engines around a SQLite engine, for measuring it: one that counts, one that times, one without a thread, one that never groups.
 
-What a reader gets wrong: all of them run the engine's own statements, from ``dcaf.engines.sqlite_calls``. They differ in who
+What a reader gets wrong: all of them run the engine's own statements, from ``dcaf.engines.sqlite.calls``. They differ in who
 runs them, and when.
 """
 
@@ -12,10 +12,10 @@ from datetime import timedelta
 from pathlib import Path
 
 from dcaf.engines import Engine, Health, Outcome, Row, SqliteEngine, SyncEngine, Table, Transaction
-from dcaf.engines.sqlite_calls import transact
-from dcaf.engines.sqlite_connection import Settings
-from dcaf.engines.sqlite_writer import Writer
-from dcaf.engines.worker import Calls, Job, Worker
+from dcaf.engines.sqlite.calls import transact
+from dcaf.engines.sqlite.connection import Settings
+from dcaf.engines.sqlite.worker import Calls, Job, Worker
+from dcaf.engines.sqlite.writer import Writer
 
 TIMEOUT_S = 30.0
 """Longer than any call takes here: what is slow shall be slow, and not refused."""

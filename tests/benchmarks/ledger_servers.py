@@ -59,14 +59,14 @@ Fill: TypeAlias = Callable[[int, int], None]
 
 def redis_engine(url: str, *, durability: Durability = "acknowledged") -> Engine:
     """A Redis engine."""
-    from dcaf.engines.redis import RedisEngine
+    from dcaf.engines.redis.engine import RedisEngine
 
     return RedisEngine(url, durability=durability, timeout=TIMEOUT)
 
 
 def postgres_engine(url: str) -> Engine:
     """A PostgreSQL engine."""
-    from dcaf.engines.postgres import PostgresEngine
+    from dcaf.engines.postgres.engine import PostgresEngine
 
     return PostgresEngine(url, timeout=TIMEOUT)
 

@@ -25,7 +25,7 @@ from dcaf.core.base64url import Payload, encode
 from dcaf.core.claims import Binding, Claims
 from dcaf.core.store import OpenRequest, Sealed
 from dcaf.engines import Engine, Is, MemoryEngine, Put, Record, Transaction
-from dcaf.engines.sqlite_tables import TableSql
+from dcaf.engines.sqlite.tables import TableSql
 from dcaf.ledger import Ledger
 from dcaf.ledger.tables import SESSIONS, store_row, subject_digest
 from tests.benchmarks.harness import Batch, Effort, interleaved, written

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from dcaf.engines.redis_calls import PARTITIONS
+from dcaf.engines.redis.calls import PARTITIONS
 from dcaf.ledger.tables import SESSIONS, find_partition, store_row
 from tests.benchmarks.ledger_turns import list_rows
 
@@ -29,7 +29,7 @@ WHERE schemaname = %s AND tablename = %s AND indexdef NOT LIKE 'CREATE UNIQUE%%'
 
 def fill_redis(url: str, number: int, epoch: int) -> None:
     """Write the rows of so many sessions, with their places in the two indexes, to a Redis."""
-    from dcaf.engines.redis_script import Keys
+    from dcaf.engines.redis.script import Keys
 
     keys = Keys(PREFIX)
     with socket.socket(socket.AF_UNIX) as wire:

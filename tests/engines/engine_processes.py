@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from dcaf.core.errors import EngineError
 from dcaf.engines import Plus, Put, Record, SqliteEngine, Table, Transaction
-from dcaf.engines.sqlite_file import FileLock
+from dcaf.engines.sqlite.file import FileLock
 
 ROOT: Final = Path(__file__).parents[2]
 COUNTS: Final = Table("counts", {"count": int, "holder": bytes, "expires": int}, indexed="holder")

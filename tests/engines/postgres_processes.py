@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from dcaf.core.errors import CommitUnknownError, EngineError
 from dcaf.engines import Plus, Put, Record, Table, Transaction
-from dcaf.engines.postgres import PostgresEngine
+from dcaf.engines.postgres.engine import PostgresEngine
 
 ROOT: Final = Path(__file__).parents[2]
 COUNTS: Final = Table("counts", {"count": int, "holder": bytes, "data": bytes, "expires": int}, indexed="holder")

@@ -34,8 +34,8 @@ from dcaf.engines import (
     postgres_loops,
     postgres_schema,
 )
-from dcaf.engines.postgres import PostgresEngine
-from dcaf.engines.postgres_connections import Connection
+from dcaf.engines.postgres.connections import Connection
+from dcaf.engines.postgres.engine import PostgresEngine
 from tests.engines.postgres_processes import COUNTS, add, count, open_counts
 from tests.engines.postgres_servers import Server, bouncing, execute, find_programs, get_server, name_schema, wait_until
 

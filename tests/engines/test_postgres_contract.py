@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 
 from dcaf.engines import Engine
-from dcaf.engines.postgres import PostgresEngine
+from dcaf.engines.postgres.engine import PostgresEngine
 from dcaf.testing import EngineContract
 from dcaf.testing.engine_machine import FIRST, SECOND, run_machine
 from tests.engines.postgres_servers import Server, bouncing, execute, get_server, name_schema

@@ -20,9 +20,9 @@ import trio
 
 from dcaf.core.errors import CommitUnknownError, ConfigurationError, EngineError
 from dcaf.engines import Delete, Now, Put, Record, Table, Transaction, postgres_functions, postgres_loops
-from dcaf.engines.postgres import PostgresEngine
-from dcaf.engines.postgres_connections import Connection, Pool
-from dcaf.engines.postgres_functions import Names
+from dcaf.engines.postgres.connections import Connection, Pool
+from dcaf.engines.postgres.engine import PostgresEngine
+from dcaf.engines.postgres.functions import Names
 from tests.engines.engine_processes import fork
 from tests.engines.postgres_processes import COUNTS, OTHERS, add, count, make_tables, open_counts, run_together, start
 from tests.engines.postgres_servers import Server, execute, find_programs, get_server, wait_until

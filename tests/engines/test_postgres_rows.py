@@ -30,9 +30,9 @@ from dcaf.engines import (
     postgres,
     postgres_functions,
 )
-from dcaf.engines import postgres_large as large
-from dcaf.engines.postgres import PostgresEngine
-from dcaf.engines.postgres_functions import Names, Shape
+from dcaf.engines.postgres import large
+from dcaf.engines.postgres.engine import PostgresEngine
+from dcaf.engines.postgres.functions import Names, Shape
 from dcaf.testing.engines import ODD_BYTES, ODD_NUMBERS
 from tests.engines.postgres_processes import COUNTS, add, count, count_up, open_counts, run_together
 from tests.engines.postgres_servers import Server, bouncing, execute, get_server, wait_until

@@ -11,10 +11,10 @@ import pytest
 
 from dcaf.core.errors import ConfigurationError
 from dcaf.engines import Table, open_engine
-from dcaf.engines.postgres import PostgresEngine
-from dcaf.engines.postgres_functions import Names
-from dcaf.engines.postgres_settings import read_settings
-from dcaf.engines.postgres_tables import INDEXED_BYTES, TableSql
+from dcaf.engines.postgres.engine import PostgresEngine
+from dcaf.engines.postgres.functions import Names
+from dcaf.engines.postgres.settings import read_settings
+from dcaf.engines.postgres.tables import INDEXED_BYTES, TableSql
 
 URL = "postgresql://app:hunter2@db.example:6432/shop?sslmode=verify-full&sslpassword=hunter3"
 

@@ -15,12 +15,10 @@ import pytest
 
 from dcaf.core.errors import EngineError
 from dcaf.engines import AtMost, Delete, Engine, Exists, Is, MemoryEngine, Not, Now, Plus, Put, Record, Table, Transaction, Write
-from dcaf.engines import postgres_functions as functions
-from dcaf.engines import postgres_large as large
-from dcaf.engines import postgres_tables as tables
-from dcaf.engines.postgres import PostgresEngine
-from dcaf.engines.postgres_functions import Shape
-from dcaf.engines.postgres_sql import NOW_SQL
+from dcaf.engines.postgres import functions, large, tables
+from dcaf.engines.postgres.engine import PostgresEngine
+from dcaf.engines.postgres.functions import Shape
+from dcaf.engines.postgres.sql import NOW_SQL
 from tests.engines.postgres_processes import COUNTS, add, count, open_counts
 from tests.engines.postgres_servers import Server, bouncing, execute, get_server, name_schema, wait_until
 

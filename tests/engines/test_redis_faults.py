@@ -22,9 +22,9 @@ import trio
 
 from dcaf.core.errors import CommitUnknownError, EngineError
 from dcaf.engines import Now, Outcome, Plus, Put, Record, RedisEngine, Table, Transaction, redis_calls, redis_lua
-from dcaf.engines import redis as engine_module
-from dcaf.engines.redis_loops import Lane, Loop
-from dcaf.engines.redis_lua import SCRIPTS, TRANSACT, Script
+from dcaf.engines.redis import engine as engine_module
+from dcaf.engines.redis.loops import Lane, Loop
+from dcaf.engines.redis.lua import SCRIPTS, TRANSACT, Script
 from tests.engines.engine_processes import COUNTS, OTHERS, add, fork
 from tests.engines.redis_servers import DURABLE, RedisServer, share_server
 

@@ -27,7 +27,7 @@ from redis.sentinel import Sentinel
 
 from dcaf.core.errors import EngineError
 from dcaf.engines import Plus, Put, Record, RedisEngine, Transaction
-from dcaf.engines.redis_calls import HERE, Node, Request
+from dcaf.engines.redis.calls import HERE, Node, Request
 from tests.engines.engine_processes import COUNTS, OTHERS, add
 from tests.engines.redis_servers import (
     DURABLE,

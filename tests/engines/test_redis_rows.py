@@ -19,9 +19,9 @@ from redis.crc import key_slot
 
 from dcaf.core.errors import ConfigurationError, EngineError
 from dcaf.engines import Delete, Now, Put, Record, RedisEngine, Table, Transaction, redis_calls
-from dcaf.engines.redis_calls import Request
-from dcaf.engines.redis_lua import FIND, SCRIPTS, TRANSACT, Script
-from dcaf.engines.redis_settings import Settings, read_settings
+from dcaf.engines.redis.calls import Request
+from dcaf.engines.redis.lua import FIND, SCRIPTS, TRANSACT, Script
+from dcaf.engines.redis.settings import Settings, read_settings
 from tests.engines.redis_servers import (
     DURABLE,
     RedisCluster,
@@ -535,7 +535,7 @@ def test_of_much_that_waits_together_most_is_answered_or_not_sent(server: RedisS
 
 
 def test_control_of_one_large_pipeline_nobody_can_tell_anything(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dcaf.engines.redis_loops.MOST_BYTES_AT_ONCE", 2**40)
+    monkeypatch.setattr("dcaf.engines.redis.loops.MOST_BYTES_AT_ONCE", 2**40)
     assert write_large(server)["CommitUnknownError"] > 30
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from dcaf.core.errors import CommitUnknownError, ConfigurationError, EngineError
 from dcaf.engines import Put, Record, RedisEngine, Table, Transaction, open_engine
-from dcaf.engines.redis_settings import Settings
+from dcaf.engines.redis.settings import Settings
 from tests.engines.engine_processes import COUNTS, add
 from tests.engines.redis_servers import DURABLE, RedisServer, running, wait_until
 

@@ -20,7 +20,7 @@ from redis.sentinel import Sentinel
 
 from dcaf.core.errors import ConfigurationError, EngineError
 from dcaf.engines import Exists, Not, Now, Plus, Put, Record, RedisEngine, Table, Transaction
-from dcaf.engines.redis_script import Keys
+from dcaf.engines.redis.script import Keys
 from tests.engines.engine_processes import COUNTS, OTHERS, add
 from tests.engines.redis_servers import (
     DURABLE,
@@ -138,7 +138,7 @@ def test_calls_that_wait_together_leave_as_one_pipeline(server: RedisServer) -> 
 def test_control_calls_that_are_sent_one_by_one_take_a_round_trip_each(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dcaf.engines.redis_loops.MOST_AT_ONCE", 1)
+    monkeypatch.setattr("dcaf.engines.redis.loops.MOST_AT_ONCE", 1)
     assert send_together(server) == 64
 
 

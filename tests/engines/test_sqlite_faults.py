@@ -23,12 +23,12 @@ import trio
 from dcaf.core import ConfigurationError
 from dcaf.core.errors import CommitUnknownError, EngineError
 from dcaf.engines import Outcome, Put, Record, SqliteEngine, Table, Transaction
-from dcaf.engines import sqlite as engine_module
-from dcaf.engines import sqlite_writer as writing
-from dcaf.engines.sqlite_connection import Settings
-from dcaf.engines.sqlite_errors import build_error
-from dcaf.engines.sqlite_writer import Writer
-from dcaf.engines.worker import Worker
+from dcaf.engines.sqlite import engine as engine_module
+from dcaf.engines.sqlite import writer as writing
+from dcaf.engines.sqlite.connection import Settings
+from dcaf.engines.sqlite.errors import build_error
+from dcaf.engines.sqlite.worker import Worker
+from dcaf.engines.sqlite.writer import Writer
 from tests.engines.engine_processes import COUNTS, OTHERS, add, fork, open_counts, start, write_ten_times
 
 
@@ -424,7 +424,7 @@ def test_another_program_that_holds_the_database_is_told_of_in_time(program: str
 
 
 def test_without_a_lock_of_the_kernel_a_retry_stands_in(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dcaf.engines.sqlite_file.HAS_FLOCK", False)
+    monkeypatch.setattr("dcaf.engines.sqlite.file.HAS_FLOCK", False)
     engines = [SqliteEngine(path) for _ in range(4)]
     for engine in engines:
         engine._calls._settings = Settings(path, time.time, 5.0, "acknowledged", has_lock=False)

@@ -15,8 +15,8 @@ from dcaf.core import ConfigurationError
 from dcaf.core.errors import EngineError
 from dcaf.engines import MemoryEngine, Put, Record, SqliteEngine, Table, Transaction, open_engine
 from dcaf.engines.opening import mask
-from dcaf.engines.sqlite_connection import VERSION
-from dcaf.engines.sqlite_file import NETWORK, check_place, find_file_system
+from dcaf.engines.sqlite.connection import VERSION
+from dcaf.engines.sqlite.file import NETWORK, check_place, find_file_system
 
 SHOP = Table("shop", {"count": int, "holder": bytes}, indexed="holder")
 SHOP_LATER = Table("shop", {"count": int, "holder": bytes, "expires": int, "note": bytes}, indexed="holder")

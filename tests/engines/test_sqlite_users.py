@@ -15,7 +15,7 @@ import pytest
 
 from dcaf.core.errors import EngineError
 from dcaf.engines import sqlite_file
-from dcaf.engines.sqlite_file import FileLock
+from dcaf.engines.sqlite.file import FileLock
 from tests.engines.engine_processes import add, fork, open_counts
 
 ENDINGS = ("-lock", "-next")

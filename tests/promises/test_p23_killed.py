@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
-import dcaf.engines.sqlite
-import dcaf.engines.sqlite_writer
+import dcaf.engines.sqlite.engine
+import dcaf.engines.sqlite.writer
 from dcaf.core.errors import StoreError
-from dcaf.engines.postgres import PostgresEngine
+from dcaf.engines.postgres.engine import PostgresEngine
 from dcaf.ledger import Ledger
 from tests.engines import postgres_servers
 from tests.forked import CONTEXT
@@ -115,7 +115,7 @@ def is_acknowledged(got: Got) -> bool:
 def make_hasty(place: Place) -> Ledger:
     """Broken: what was written is acknowledged, and committed up to a tenth of a second later, with what came meanwhile."""
 
-    class Hasty(dcaf.engines.sqlite_writer.Writer):
+    class Hasty(dcaf.engines.sqlite.writer.Writer):
         began_at = 0.0
 
         def _set_synchronous(self, *, is_durable: bool) -> None:
@@ -130,7 +130,7 @@ def make_hasty(place: Place) -> Ledger:
             if time.monotonic() - self.began_at > 0.1:
                 super()._commit(is_durable=is_durable)
 
-    dcaf.engines.sqlite.Writer = Hasty  # type: ignore[attr-defined]  # this process is killed afterwards
+    dcaf.engines.sqlite.engine.Writer = Hasty  # type: ignore[attr-defined]  # this process is killed afterwards
     return make_ledger(place)
 
 

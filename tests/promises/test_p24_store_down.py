@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import pytest
 
-import dcaf.engines.sqlite_writer
+import dcaf.engines.sqlite.writer
 from tests.promises.enduring import Endured, endure, make_failing_open, make_forgetting, make_ledger, make_patient
 from tests.promises.ledgers import Make, at_once, workers
 from tests.promises.places import in_file
@@ -92,17 +92,17 @@ def taken_away(path: Path) -> Iterator[None]:
 @contextmanager
 def hanging(path: Path) -> Iterator[None]:
     """The disk does not answer a commit: the very first call that writes it, and nothing that comes after, has begun."""
-    over, commits = threading.Event(), dcaf.engines.sqlite_writer.Writer._commit
+    over, commits = threading.Event(), dcaf.engines.sqlite.writer.Writer._commit
 
     def commit(writer: Any, *, is_durable: bool) -> None:
         over.wait()
         commits(writer, is_durable=is_durable)
 
-    dcaf.engines.sqlite_writer.Writer._commit = commit  # type: ignore[assignment, method-assign]  # in a process of its own
+    dcaf.engines.sqlite.writer.Writer._commit = commit  # type: ignore[assignment, method-assign]  # in a process of its own
     try:
         yield
     finally:
-        dcaf.engines.sqlite_writer.Writer._commit = commits  # type: ignore[method-assign]
+        dcaf.engines.sqlite.writer.Writer._commit = commits  # type: ignore[method-assign]
         over.set()
 
 

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from dcaf.engines import SqliteEngine
-from dcaf.engines import worker as worker_module
-from dcaf.engines.sqlite_calls import transact
-from dcaf.engines.sqlite_connection import Settings
-from dcaf.engines.sqlite_writer import Writer
+from dcaf.engines.sqlite import worker as worker_module
+from dcaf.engines.sqlite.calls import transact
+from dcaf.engines.sqlite.connection import Settings
+from dcaf.engines.sqlite.writer import Writer
 from tests.engines.engine_processes import COUNTS, add, open_counts, start
 
 PROCESSES, TASKS = 4, 8

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from dcaf.core.importing import extra
 
-with extra("dcaf.engines.postgres", "dcaf[postgres]"):
+with extra("dcaf.engines.postgres.engine", "dcaf[postgres]"):
     import psycopg
     from psycopg.abc import Buffer
     from psycopg.adapt import AdaptersMap, Dumper

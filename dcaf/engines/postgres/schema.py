@@ -14,12 +14,12 @@ from typing import Final, NamedTuple
 
 from dcaf.core.errors import ConfigurationError, EngineError
 from dcaf.core.importing import extra
-from dcaf.engines.postgres_calls import find_wait_ms
-from dcaf.engines.postgres_connections import Connection
-from dcaf.engines.postgres_functions import Names
-from dcaf.engines.postgres_tables import TableSql
+from dcaf.engines.postgres.calls import find_wait_ms
+from dcaf.engines.postgres.connections import Connection
+from dcaf.engines.postgres.functions import Names
+from dcaf.engines.postgres.tables import TableSql
 
-with extra("dcaf.engines.postgres", "dcaf[postgres]"):
+with extra("dcaf.engines.postgres.engine", "dcaf[postgres]"):
     from psycopg import errors as codes
 
 VERSION: Final = 1

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from dcaf.core.errors import CommitUnknownError, ConfigurationError, EngineError
-from dcaf.engines.sqlite_connection import VERSION, Connection, Settings
-from dcaf.engines.sqlite_errors import GONE, NO_WAL, UNTOLD, build_error, describe, find_code, is_busy
-from dcaf.engines.sqlite_file import FileLock
-from dcaf.engines.sqlite_tables import TableSql
+from dcaf.engines.sqlite.connection import VERSION, Connection, Settings
+from dcaf.engines.sqlite.errors import GONE, NO_WAL, UNTOLD, build_error, describe, find_code, is_busy
+from dcaf.engines.sqlite.file import FileLock
+from dcaf.engines.sqlite.tables import TableSql
+from dcaf.engines.sqlite.worker import Calls, Job
 from dcaf.engines.transactions import EXPIRES, Record, Row, Table
-from dcaf.engines.worker import Calls, Job
 
 NEIGHBOURS: Final = 8
 """How many rows after one that was written are looked at, to drop those that have expired."""

@@ -28,15 +28,15 @@ import anyio.to_thread
 
 from dcaf.core.arguments import require, require_clock
 from dcaf.core.errors import ConfigurationError, EngineError
-from dcaf.engines import sqlite_calls as work
 from dcaf.engines.base import Durability, Health, SyncEngine, Tables, check_scan
-from dcaf.engines.sqlite_connection import VERSION, Settings
-from dcaf.engines.sqlite_errors import NEWER, describe, is_busy
-from dcaf.engines.sqlite_file import check_place, read_mountinfo
-from dcaf.engines.sqlite_reader import Reader
-from dcaf.engines.sqlite_writer import Writer
+from dcaf.engines.sqlite import calls as work
+from dcaf.engines.sqlite.connection import VERSION, Settings
+from dcaf.engines.sqlite.errors import NEWER, describe, is_busy
+from dcaf.engines.sqlite.file import check_place, read_mountinfo
+from dcaf.engines.sqlite.reader import Reader
+from dcaf.engines.sqlite.worker import CLOSED, Job, Pause, Worker
+from dcaf.engines.sqlite.writer import Writer
 from dcaf.engines.transactions import Outcome, Row, Table, Transaction, check_transaction
-from dcaf.engines.worker import CLOSED, Job, Pause, Worker
 
 TIMEOUT: Final = timedelta(seconds=1)
 """How long a call waits until it begins. A turn that cannot be checked in this time is answered with a 503."""

@@ -18,9 +18,9 @@ from dcaf.core.arguments import require, require_bool, texts_of
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.importing import extra
 from dcaf.engines.base import Durability
-from dcaf.engines.postgres_errors import READ_ONLY
+from dcaf.engines.postgres.errors import READ_ONLY
 
-with extra("dcaf.engines.postgres", "dcaf[postgres]"):
+with extra("dcaf.engines.postgres.engine", "dcaf[postgres]"):
     import psycopg
     from psycopg.conninfo import conninfo_to_dict
 

@@ -11,12 +11,12 @@ from typing import Any, Final
 
 from dcaf.core.errors import DcafError
 from dcaf.core.importing import extra
-from dcaf.engines.redis_calls import HERE, Node, Request
-from dcaf.engines.redis_errors import build_error, find_code
-from dcaf.engines.redis_lua import SCRIPTS
-from dcaf.engines.redis_settings import Settings, read_settings
+from dcaf.engines.redis.calls import HERE, Node, Request
+from dcaf.engines.redis.errors import build_error, find_code
+from dcaf.engines.redis.lua import SCRIPTS
+from dcaf.engines.redis.settings import Settings, read_settings
 
-with extra("dcaf.engines.redis", "dcaf[redis]"):
+with extra("dcaf.engines.redis.engine", "dcaf[redis]"):
     import hiredis
     from redis import exceptions as library
     from redis.asyncio.connection import Connection as AsyncConnection

@@ -14,9 +14,9 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from dcaf.core.errors import ConfigurationError, EngineError
 from dcaf.engines.base import Health
-from dcaf.engines.redis_lua import FINDING, SWEEPING, TRANSACTING
-from dcaf.engines.redis_script import Keys, build_bounds, decode_outcome, decode_row
-from dcaf.engines.redis_settings import LOOKS, Settings, describe_settings, read_settings
+from dcaf.engines.redis.lua import FINDING, SWEEPING, TRANSACTING
+from dcaf.engines.redis.script import Keys, build_bounds, decode_outcome, decode_row
+from dcaf.engines.redis.settings import LOOKS, Settings, describe_settings, read_settings
 from dcaf.engines.transactions import Delete, Now, Outcome, Put, Record, Row, Table, Transaction, Write
 
 T = TypeVar("T")

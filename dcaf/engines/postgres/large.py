@@ -13,12 +13,12 @@ from typing import Final
 
 from dcaf.core.errors import EngineError
 from dcaf.engines.evaluation import apply
-from dcaf.engines.postgres_calls import Work, find_wait_ms
-from dcaf.engines.postgres_connections import Connection
-from dcaf.engines.postgres_functions import Names, order_locks
-from dcaf.engines.postgres_sql import BEGUN_SQL, KINDS, NOW_SQL, insert_row, set_commit
-from dcaf.engines.postgres_tables import TableSql
-from dcaf.engines.postgres_values import LISTS, Marks, Numbers, Texts
+from dcaf.engines.postgres.calls import Work, find_wait_ms
+from dcaf.engines.postgres.connections import Connection
+from dcaf.engines.postgres.functions import Names, order_locks
+from dcaf.engines.postgres.sql import BEGUN_SQL, KINDS, NOW_SQL, insert_row, set_commit
+from dcaf.engines.postgres.tables import TableSql
+from dcaf.engines.postgres.values import LISTS, Marks, Numbers, Texts
 from dcaf.engines.transactions import Outcome, Record, Row, Table, Transaction
 
 MOST_LOCKED: Final = 50

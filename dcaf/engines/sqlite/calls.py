@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 from dcaf.engines.evaluation import apply
-from dcaf.engines.sqlite_connection import Connection
-from dcaf.engines.sqlite_writer import Writer
+from dcaf.engines.sqlite.connection import Connection
+from dcaf.engines.sqlite.writer import Writer
 from dcaf.engines.transactions import Outcome, Row, Table, Transaction, Value
 
 Work: TypeAlias = "Callable[[Connection, int], Any]"

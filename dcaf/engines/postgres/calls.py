@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from dcaf.core.importing import extra
-from dcaf.engines.postgres_connections import Connection
-from dcaf.engines.postgres_functions import Plan, Shape
-from dcaf.engines.postgres_settings import ASK, Settings, check_server
-from dcaf.engines.postgres_tables import TableSql
+from dcaf.engines.postgres.connections import Connection
+from dcaf.engines.postgres.functions import Plan, Shape
+from dcaf.engines.postgres.settings import ASK, Settings, check_server
+from dcaf.engines.postgres.tables import TableSql
 from dcaf.engines.transactions import Outcome, Row
 
-with extra("dcaf.engines.postgres", "dcaf[postgres]"):
+with extra("dcaf.engines.postgres.engine", "dcaf[postgres]"):
     from psycopg import errors as codes
 
 Work: TypeAlias = "Callable[[Connection, float], Awaitable[Any]]"

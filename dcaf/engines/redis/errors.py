@@ -14,7 +14,7 @@ from typing import Final
 from dcaf.core.errors import CommitUnknownError, DcafError, EngineError
 from dcaf.core.importing import extra
 
-with extra("dcaf.engines.redis", "dcaf[redis]"):
+with extra("dcaf.engines.redis.engine", "dcaf[redis]"):
     from redis import exceptions as library
 
 CLOSED: Final = "The engine is closed."

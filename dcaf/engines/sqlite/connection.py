@@ -17,11 +17,11 @@ from typing import Any, Final
 from dcaf.core.errors import EngineError
 from dcaf.engines.base import Durability
 from dcaf.engines.evaluation import exists
-from dcaf.engines.sqlite_errors import NEWER
-from dcaf.engines.sqlite_file import HAS_FLOCK
-from dcaf.engines.sqlite_tables import TableSql, join_rows
+from dcaf.engines.sqlite.errors import NEWER
+from dcaf.engines.sqlite.file import HAS_FLOCK
+from dcaf.engines.sqlite.tables import TableSql, join_rows
+from dcaf.engines.sqlite.worker import Calls
 from dcaf.engines.transactions import Record, Row, Table
-from dcaf.engines.worker import Calls
 
 VERSION: Final = 1
 """What the tables look like, in ``PRAGMA user_version``. Columns that come later are added, and need no other number."""

@@ -12,7 +12,7 @@ from typing import Final
 from dcaf.core.errors import CommitUnknownError, ConfigurationError, DcafError, EngineError
 from dcaf.core.importing import extra
 
-with extra("dcaf.engines.postgres", "dcaf[postgres]"):
+with extra("dcaf.engines.postgres.engine", "dcaf[postgres]"):
     import psycopg
     from psycopg import errors as codes
 

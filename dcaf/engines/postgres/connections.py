@@ -19,11 +19,11 @@ from typing import Any, Final, cast
 
 from dcaf.core.errors import ConfigurationError, DcafError, EngineError
 from dcaf.core.importing import extra
-from dcaf.engines.postgres_errors import CLOSED, EXHAUSTED, SILENT, build_refusal
-from dcaf.engines.postgres_settings import ASK, Settings, check_server
-from dcaf.engines.postgres_values import Context
+from dcaf.engines.postgres.errors import CLOSED, EXHAUSTED, SILENT, build_refusal
+from dcaf.engines.postgres.settings import ASK, Settings, check_server
+from dcaf.engines.postgres.values import Context
 
-with extra("dcaf.engines.postgres", "dcaf[postgres]"):
+with extra("dcaf.engines.postgres.engine", "dcaf[postgres]"):
     import psycopg
     import psycopg_pool
     from psycopg.pq import TransactionStatus

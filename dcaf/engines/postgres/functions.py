@@ -36,8 +36,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, NamedTuple
 
-from dcaf.engines.postgres_errors import WRONG_ISOLATION
-from dcaf.engines.postgres_sql import (
+from dcaf.engines.postgres.errors import WRONG_ISOLATION
+from dcaf.engines.postgres.sql import (
     BEGUN_SQL,
     KINDS,
     NOW_SQL,
@@ -48,7 +48,7 @@ from dcaf.engines.postgres_sql import (
     render_value,
     set_commit,
 )
-from dcaf.engines.postgres_values import EMPTY
+from dcaf.engines.postgres.values import EMPTY
 from dcaf.engines.transactions import (
     EXPIRES,
     AllOf,

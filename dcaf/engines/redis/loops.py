@@ -19,13 +19,13 @@ from typing import Any, Final
 
 from dcaf.core.errors import CommitUnknownError, ConfigurationError, DcafError, EngineError
 from dcaf.core.importing import extra
-from dcaf.engines import redis_wire as wire
-from dcaf.engines.redis_calls import Node, Request
-from dcaf.engines.redis_cluster import LAST_TRY, SLOTS, Places
-from dcaf.engines.redis_errors import BUSY, CLOSED, ENDED, SLOW, UNKNOWN, build_error, build_unreached
-from dcaf.engines.redis_settings import LOOKS, Settings
+from dcaf.engines.redis import wire
+from dcaf.engines.redis.calls import Node, Request
+from dcaf.engines.redis.cluster import LAST_TRY, SLOTS, Places
+from dcaf.engines.redis.errors import BUSY, CLOSED, ENDED, SLOW, UNKNOWN, build_error, build_unreached
+from dcaf.engines.redis.settings import LOOKS, Settings
 
-with extra("dcaf.engines.redis", "dcaf[redis]"):
+with extra("dcaf.engines.redis.engine", "dcaf[redis]"):
     from redis.asyncio.connection import ConnectionPool
     from redis.asyncio.sentinel import SentinelConnectionPool
 

@@ -17,10 +17,10 @@ from typing import Any, Final
 
 from dcaf.core.errors import EngineError
 from dcaf.core.importing import extra
-from dcaf.engines.redis_calls import HERE, PARTITIONS, Node, Request
-from dcaf.engines.redis_errors import build_error
+from dcaf.engines.redis.calls import HERE, PARTITIONS, Node, Request
+from dcaf.engines.redis.errors import build_error
 
-with extra("dcaf.engines.redis", "dcaf[redis]"):
+with extra("dcaf.engines.redis.engine", "dcaf[redis]"):
     from redis import exceptions as library
     from redis.crc import key_slot
 

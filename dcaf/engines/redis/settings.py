@@ -23,9 +23,9 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 from dcaf.core.errors import ConfigurationError, EngineError
 from dcaf.core.importing import extra
 from dcaf.engines.base import Durability
-from dcaf.engines.redis_errors import REASONS
+from dcaf.engines.redis.errors import REASONS
 
-with extra("dcaf.engines.redis", "dcaf[redis]"):
+with extra("dcaf.engines.redis.engine", "dcaf[redis]"):
     from redis.asyncio.connection import Connection as AsyncConnection
     from redis.asyncio.connection import parse_url as parse_async_url
     from redis.connection import Connection, parse_url

@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from dcaf.engines.postgres_functions import Names
-from dcaf.engines.postgres_sql import BEGUN_SQL, KINDS, NOW_SQL, name_column
+from dcaf.engines.postgres.functions import Names
+from dcaf.engines.postgres.sql import BEGUN_SQL, KINDS, NOW_SQL, name_column
 from dcaf.engines.transactions import EXPIRES, Row, Table, Value
 
 FILL: Final = 85

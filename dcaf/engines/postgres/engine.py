@@ -9,8 +9,6 @@ What a reader gets wrong: a connection that ends while a transaction is on its w
 call raises CommitUnknownError, and sends nothing again.
 """
 
-# ruff: noqa: D102 - the Protocol Engine describes the methods
-
 from __future__ import annotations
 
 import asyncio
@@ -25,16 +23,16 @@ from typing import Any, Final
 import anyio
 
 from dcaf.core.errors import CommitUnknownError, EngineError
-from dcaf.engines import postgres_calls as work
 from dcaf.engines.base import Durability, Health, SyncEngine, Tables, check_scan
-from dcaf.engines.postgres_connections import Connection
-from dcaf.engines.postgres_errors import CLOSED, UNANSWERED, UNANSWERED_WRITE
-from dcaf.engines.postgres_functions import Names, Shape, plan_call
-from dcaf.engines.postgres_homes import Call, Home, Known
-from dcaf.engines.postgres_large import transact_in_steps
-from dcaf.engines.postgres_loops import LoopThread
-from dcaf.engines.postgres_settings import POOL_SIZE, SCHEMA, TIMEOUT, Settings, read_settings
-from dcaf.engines.postgres_tables import TableSql
+from dcaf.engines.postgres import calls as work
+from dcaf.engines.postgres.connections import Connection
+from dcaf.engines.postgres.errors import CLOSED, UNANSWERED, UNANSWERED_WRITE
+from dcaf.engines.postgres.functions import Names, Shape, plan_call
+from dcaf.engines.postgres.homes import Call, Home, Known
+from dcaf.engines.postgres.large import transact_in_steps
+from dcaf.engines.postgres.loops import LoopThread
+from dcaf.engines.postgres.settings import POOL_SIZE, SCHEMA, TIMEOUT, Settings, read_settings
+from dcaf.engines.postgres.tables import TableSql
 from dcaf.engines.transactions import Outcome, Row, Table, Transaction, check_transaction
 
 PURGED_AT_ONCE: Final = 1000

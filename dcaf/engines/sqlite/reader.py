@@ -10,11 +10,11 @@ import sqlite3
 from collections import deque
 
 from dcaf.core.errors import ConfigurationError, EngineError
-from dcaf.engines.sqlite_connection import Connection, Settings
-from dcaf.engines.sqlite_errors import build_error
-from dcaf.engines.sqlite_tables import TableSql
+from dcaf.engines.sqlite.connection import Connection, Settings
+from dcaf.engines.sqlite.errors import build_error
+from dcaf.engines.sqlite.tables import TableSql
+from dcaf.engines.sqlite.worker import Calls, Job, Worker
 from dcaf.engines.transactions import Table
-from dcaf.engines.worker import Calls, Job, Worker
 
 
 class Reader(Connection):

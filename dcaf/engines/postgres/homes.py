@@ -12,17 +12,17 @@ from typing import Any, Final
 
 from dcaf.core.errors import CommitUnknownError, ConfigurationError, DcafError, EngineError
 from dcaf.core.importing import extra
-from dcaf.engines.postgres_calls import Work
-from dcaf.engines.postgres_connections import UNTIL_FOUND, Connection, Pool, limit
-from dcaf.engines.postgres_errors import MISSING, SETTING_UP, UNREPLICATED, build_error
-from dcaf.engines.postgres_functions import Names
-from dcaf.engines.postgres_loops import Tasks, forget
-from dcaf.engines.postgres_schema import set_up
-from dcaf.engines.postgres_settings import Settings
-from dcaf.engines.postgres_tables import TableSql
+from dcaf.engines.postgres.calls import Work
+from dcaf.engines.postgres.connections import UNTIL_FOUND, Connection, Pool, limit
+from dcaf.engines.postgres.errors import MISSING, SETTING_UP, UNREPLICATED, build_error
+from dcaf.engines.postgres.functions import Names
+from dcaf.engines.postgres.loops import Tasks, forget
+from dcaf.engines.postgres.schema import set_up
+from dcaf.engines.postgres.settings import Settings
+from dcaf.engines.postgres.tables import TableSql
 from dcaf.engines.transactions import Table
 
-with extra("dcaf.engines.postgres", "dcaf[postgres]"):
+with extra("dcaf.engines.postgres.engine", "dcaf[postgres]"):
     import psycopg
 
 SET_UP_S: Final = 30.0

@@ -28,18 +28,18 @@ import anyio.to_thread
 from dcaf.core.arguments import items_of, require
 from dcaf.core.errors import CommitUnknownError, ConfigurationError, EngineError
 from dcaf.core.importing import extra
-from dcaf.engines import redis_calls as work
 from dcaf.engines.base import Durability, Health, SyncEngine, Tables, check_scan
-from dcaf.engines.redis_calls import PARTITIONS, Plan, Request, Wanted
-from dcaf.engines.redis_cluster import Places
-from dcaf.engines.redis_errors import BUSY, CLOSED, UNKNOWN
-from dcaf.engines.redis_loops import Loop
-from dcaf.engines.redis_script import Keys
-from dcaf.engines.redis_settings import NAMES, Settings
-from dcaf.engines.redis_threads import Threads
+from dcaf.engines.redis import calls as work
+from dcaf.engines.redis.calls import PARTITIONS, Plan, Request, Wanted
+from dcaf.engines.redis.cluster import Places
+from dcaf.engines.redis.errors import BUSY, CLOSED, UNKNOWN
+from dcaf.engines.redis.loops import Loop
+from dcaf.engines.redis.script import Keys
+from dcaf.engines.redis.settings import NAMES, Settings
+from dcaf.engines.redis.threads import Threads
 from dcaf.engines.transactions import Outcome, Row, Table, Transaction, check_transaction
 
-with extra("dcaf.engines.redis", "dcaf[redis]"):
+with extra("dcaf.engines.redis.engine", "dcaf[redis]"):
     from redis.sentinel import Sentinel
 
 T = TypeVar("T")

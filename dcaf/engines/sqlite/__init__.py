@@ -1,0 +1,1 @@
+"""The engine over a SQLite file: ``SqliteEngine`` of ``dcaf.engines``."""
