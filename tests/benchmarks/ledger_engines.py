@@ -1,4 +1,5 @@
-"""Engines around a SQLite engine, for measuring it: one that counts, one that times, one without a thread, one that never groups.
+"""Engines around a SQLite engine, for measuring it: one that counts, one that times, one without a thread, one with as little of it
+as can be, one that never groups.
 
 What a reader gets wrong: all of them run the engine's own statements, from ``dcaf.engines.sqlite.calls``. They differ in who
 runs them, and when.
@@ -6,10 +7,13 @@ runs them, and when.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 
 from dcaf.engines import Engine, Health, Outcome, Row, SqliteEngine, SyncEngine, Table, Transaction
 from dcaf.engines.sqlite.calls import transact
@@ -119,6 +123,36 @@ class Inline(Around):
     async def aclose(self) -> None:
         self.writer.close()
         await super().aclose()
+
+
+class LeastHop(Around):
+    """The least that a hand-over takes: a queue, a thread that serves one call at a time, and a future that it wakes."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(sqlite_engine(path))
+        self._writer = Writer(_settings(path))
+        self._queue: SimpleQueue[tuple[Job, asyncio.Future[None]] | None] = SimpleQueue()
+        self._thread = Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    async def transact(self, transaction: Transaction) -> Outcome:
+        job, future = _job(transaction), asyncio.get_running_loop().create_future()
+        self._queue.put((job, future))
+        await future
+        outcome: Outcome = job.take()
+        return outcome
+
+    async def aclose(self) -> None:
+        self._queue.put(None)
+        self._thread.join()
+        await super().aclose()
+
+    def _serve(self) -> None:
+        while (item := self._queue.get()) is not None:
+            job, future = item
+            self._writer.serve(_One(job))
+            future.get_loop().call_soon_threadsafe(future.set_result, None)
+        self._writer.close()
 
 
 class Ungrouped(Around):

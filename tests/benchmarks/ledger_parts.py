@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from tests.benchmarks.ledger_process import PROCESSES, TURNS
-from tests.benchmarks.ledger_turns import AT_ONCE, GROUPED, INLINE, THREAD, UNGROUPED
+from tests.benchmarks.ledger_turns import AT_ONCE, GROUPED, IN_A_ROW, INLINE, LEAST, THREAD, UNGROUPED
 from tests.benchmarks.ledger_ways import COOKIE, IN_POSTGRES, IN_REDIS, L1, NONE, REDIS, SYNCED, WAYS
 from tests.benchmarks.tables import figure, microseconds, table, times, words
 from tests.benchmarks.targets import Run, ledger_targets, server_targets
@@ -29,9 +29,10 @@ def goals(run: Run) -> str:
 def engine(run: Run) -> str:
     """Thread and queue beside the same statements inline, and many at once."""
     found, disk_us = run["ledger"], figure(run["ledger"]["disk_us"])
+    hows = (INLINE, LEAST, THREAD)
     inline = table(
-        ["µs in the engine", INLINE, THREAD, "times"],
-        [[what, *_pair(found["thread"], f"{what}, {INLINE}", f"{what}, {THREAD}")] for what in ("claim", "commit")],
+        ["µs in the engine", *hows, "times"],
+        [[what, *_compare(found["thread"], [f"{what}, {how}" for how in hows])] for what in (IN_A_ROW, "commit", "claim")],
     )
     rows = [
         [f"{what}, {AT_ONCE} at once", *_rates(found["grouped"], f"{what}, {UNGROUPED}", f"{what}, {GROUPED}")]
@@ -122,8 +123,9 @@ def _load_cells(found: Mapping[str, Any] | None, other_per_s: float) -> list[str
     return [*figures, f"{found['client_busy']:.0%}", f"{found['spread']:.0%}"]
 
 
-def _pair(samples: Mapping[str, Any], first: str, second: str) -> list[str]:
-    return [microseconds(samples[first]), microseconds(samples[second]), times(samples[second]["us"] / samples[first]["us"])]
+def _compare(samples: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """Each of these, and how many times the first the last takes."""
+    return [*(microseconds(samples[name]) for name in names), times(samples[names[-1]]["us"] / samples[names[0]]["us"])]
 
 
 def _rates(samples: Mapping[str, Any], first: str, second: str) -> list[str]:

@@ -28,8 +28,8 @@ from dcaf.engines import Engine, Is, MemoryEngine, Put, Record, Transaction
 from dcaf.engines.sqlite.tables import TableSql
 from dcaf.ledger import Ledger
 from dcaf.ledger.tables import SESSIONS, store_row, subject_digest
-from tests.benchmarks.harness import Batch, Effort, interleaved, written
-from tests.benchmarks.ledger_engines import Counting, Inline, Timed, Ungrouped, sqlite_engine
+from tests.benchmarks.harness import Batch, Effort, interleaved, of_coroutine, written
+from tests.benchmarks.ledger_engines import Counting, Inline, LeastHop, Timed, Ungrouped, sqlite_engine
 from tests.benchmarks.sealing import AUDIENCE, RING
 
 ROOT: Final = Path(__file__).parents[2]
@@ -37,6 +37,8 @@ FOLDER: Final = ROOT / "build"
 """A disk, which the folder for temporary files is not everywhere."""
 
 INLINE: Final = "the same statements inline"
+LEAST: Final = "the least hand-over"
+IN_A_ROW: Final = "commits in a row"
 THREAD: Final = "thread and queue"
 GROUPED: Final = "what waits is one commit"
 UNGROUPED: Final = "a commit for each"
@@ -127,13 +129,18 @@ def disk_us(place: Path, times: int = 200) -> float:
 
 
 def beside_inline(runner: asyncio.Runner, place: Path, effort: Effort) -> dict[str, Any]:
-    """Claim and commit of a turn, in the engine alone: through thread and queue, and the same statements inline."""
-    engines = {INLINE: Timed(Inline(place / "inline.db")), THREAD: Timed(sqlite_engine(place / "thread.db"))}
+    """Claim and commit of a turn, and commits in a row, in the engine alone: inline, by the least hand-over, and as it is."""
+    engines = {
+        INLINE: Timed(Inline(place / "inline.db")),
+        LEAST: Timed(LeastHop(place / "least.db")),
+        THREAD: Timed(sqlite_engine(place / "thread.db")),
+    }
     subjects: dict[str, Batch] = {}
     for name, engine in engines.items():
         turn = Conversation(Ledger(engine, audience=AUDIENCE), 1).turn
         subjects[f"claim, {name}"] = time_in_engine(runner, turn, partial(getattr, engine, "claims_s"))
         subjects[f"commit, {name}"] = time_in_engine(runner, turn, partial(getattr, engine, "commits_s"))
+        subjects[f"{IN_A_ROW}, {name}"] = of_coroutine(runner, Counter(engine, AT_ONCE).count)
     try:
         return written(interleaved(subjects, effort))
     finally:
