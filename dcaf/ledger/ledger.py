@@ -303,7 +303,7 @@ class Ledger:
             yield live
 
     async def purge(self) -> Purged:
-        """Remove what has expired; some engines do so by themselves now and then. Tombstones stay as long as a token could be valid.
+        """Remove what has expired; some engines do so by themselves at times. Tombstones stay as long as a token could be valid.
 
         Raises:
             EngineError: The engine failed.

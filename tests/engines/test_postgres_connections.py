@@ -23,18 +23,12 @@ import psycopg
 import pytest
 
 from dcaf.core.errors import CommitUnknownError, ConfigurationError, EngineError
-from dcaf.engines import (
-    Plus,
-    Put,
-    Record,
-    Table,
-    Transaction,
-    postgres_connections,
-    postgres_homes,
-    postgres_loops,
-    postgres_schema,
-)
-from dcaf.engines.postgres.connections import Connection
+from dcaf.engines import Plus, Put, Record, Table, Transaction
+from dcaf.engines.postgres import connections as postgres_connections
+from dcaf.engines.postgres import homes as postgres_homes
+from dcaf.engines.postgres import loops as postgres_loops
+from dcaf.engines.postgres import schema as postgres_schema
+from dcaf.engines.postgres.connections import _Connection
 from dcaf.engines.postgres.engine import PostgresEngine
 from tests.engines.postgres_processes import COUNTS, add, count, open_counts
 from tests.engines.postgres_servers import Server, bouncing, execute, find_programs, get_server, name_schema, wait_until
@@ -88,10 +82,10 @@ def test_through_a_pooler_that_knows_nothing_of_prepared_statements_each_transac
 
 
 def test_control_with_prepared_statements_they_are_mixed_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def look(connection: Connection, settings: Any) -> None:
+    async def look(connection: _Connection, settings: Any) -> None:
         return None
 
-    monkeypatch.setattr(Connection, "look", look)
+    monkeypatch.setattr(_Connection, "look", look)
     with bouncing(server, "default_pool_size = 3") as route:
         for _ in range(5):
             try:

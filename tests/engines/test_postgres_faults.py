@@ -19,8 +19,10 @@ import pytest
 import trio
 
 from dcaf.core.errors import CommitUnknownError, ConfigurationError, EngineError
-from dcaf.engines import Delete, Now, Put, Record, Table, Transaction, postgres_functions, postgres_loops
-from dcaf.engines.postgres.connections import Connection, Pool
+from dcaf.engines import Delete, Now, Put, Record, Table, Transaction
+from dcaf.engines.postgres import functions as postgres_functions
+from dcaf.engines.postgres import loops as postgres_loops
+from dcaf.engines.postgres.connections import Pool, _Connection
 from dcaf.engines.postgres.engine import PostgresEngine
 from dcaf.engines.postgres.functions import Names
 from tests.engines.engine_processes import fork
@@ -419,7 +421,7 @@ def test_connections_that_end_while_nobody_uses_them_are_replaced_unnoticed(engi
 
 
 def test_control_without_a_look_the_next_call_fails(engine: PostgresEngine, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Connection, "is_fresh", lambda connection: connection.is_idle)
+    monkeypatch.setattr(_Connection, "is_fresh", lambda connection: connection.is_idle)
     with pytest.raises(CommitUnknownError):
         test_connections_that_end_while_nobody_uses_them_are_replaced_unnoticed(engine, url)
 

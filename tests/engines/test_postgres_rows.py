@@ -15,21 +15,8 @@ import psycopg
 import pytest
 
 from dcaf.core.errors import EngineError
-from dcaf.engines import (
-    AtMost,
-    Delete,
-    Exists,
-    Not,
-    Now,
-    Plus,
-    Put,
-    Record,
-    Table,
-    Transaction,
-    Write,
-    postgres,
-    postgres_functions,
-)
+from dcaf.engines import AtMost, Delete, Exists, Not, Now, Plus, Put, Record, Table, Transaction, Write, postgres
+from dcaf.engines.postgres import functions as postgres_functions
 from dcaf.engines.postgres import large
 from dcaf.engines.postgres.engine import PostgresEngine
 from dcaf.engines.postgres.functions import Names, Shape

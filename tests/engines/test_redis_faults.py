@@ -21,8 +21,10 @@ import redis.connection
 import trio
 
 from dcaf.core.errors import CommitUnknownError, EngineError
-from dcaf.engines import Now, Outcome, Plus, Put, Record, RedisEngine, Table, Transaction, redis_calls, redis_lua
+from dcaf.engines import Now, Outcome, Plus, Put, Record, RedisEngine, Table, Transaction
+from dcaf.engines.redis import calls as redis_calls
 from dcaf.engines.redis import engine as engine_module
+from dcaf.engines.redis import lua as redis_lua
 from dcaf.engines.redis.loops import Lane, Loop
 from dcaf.engines.redis.lua import SCRIPTS, TRANSACT, Script
 from tests.engines.engine_processes import COUNTS, OTHERS, add, fork

@@ -18,7 +18,8 @@ import trio
 from redis.crc import key_slot
 
 from dcaf.core.errors import ConfigurationError, EngineError
-from dcaf.engines import Delete, Now, Put, Record, RedisEngine, Table, Transaction, redis_calls
+from dcaf.engines import Delete, Now, Put, Record, RedisEngine, Table, Transaction
+from dcaf.engines.redis import calls as redis_calls
 from dcaf.engines.redis.calls import Request
 from dcaf.engines.redis.lua import FIND, SCRIPTS, TRANSACT, Script
 from dcaf.engines.redis.settings import Settings, read_settings

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from dcaf.core.errors import EngineError
-from dcaf.engines import sqlite_file
+from dcaf.engines.sqlite import file as sqlite_file
 from dcaf.engines.sqlite.file import FileLock
 from tests.engines.engine_processes import add, fork, open_counts
 

@@ -15,7 +15,7 @@ import select
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 from dcaf.core.errors import ConfigurationError, DcafError, EngineError
 from dcaf.core.importing import extra
@@ -55,13 +55,47 @@ UNTIL_CUT: Final = 0.9
 """Parts of a call's time: until it has a connection, until the server is told to give up, and until nobody listens any more."""
 
 
-class Connection(psycopg.AsyncConnection[Any]):
+class Connection(Protocol):
     """One connection.
 
     Attributes:
-        is_cut: Whether a statement of it was cancelled, so that it is not used again.
         is_committing: Whether what it was asked last writes and commits by itself.
         has_warned: Whether the server has warned of something: that a commit which it tells of has not reached a standby.
+    """
+
+    is_committing: bool
+    has_warned: bool
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be sent on it."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether what was asked has come to its end, and was not cancelled."""
+
+    async def ask(self, statement: str, values: Sequence[Any] = (), *, is_frequent: bool = False) -> list[tuple[Any, ...]]:
+        """Send a statement, and return the rows of its answer.
+
+        Raises:
+            psycopg.Error: It failed.
+        """
+
+    def give_up(self) -> None:
+        """Tell the server to give up what it does."""
+
+    def cut(self) -> None:
+        """Stop to listen: whoever waits for an answer has an error instead."""
+
+    def drop(self) -> None:
+        """Close it, also where its event loop was closed."""
+
+
+class _Connection(psycopg.AsyncConnection[Any]):
+    """One connection of psycopg's.
+
+    Attributes:
+        is_cut: Whether a statement of it was cancelled, so that it is not used again.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -172,8 +206,8 @@ class Pool:
     def __init__(self, settings: Settings) -> None:
         self.in_use: int = 0
         self._settings = settings
-        self._pool: psycopg_pool.AsyncConnectionPool[Connection] = psycopg_pool.AsyncConnectionPool(
-            connection_class=cast("type[Connection]", _Opener(self._open)),
+        self._pool: psycopg_pool.AsyncConnectionPool[Any] = psycopg_pool.AsyncConnectionPool(
+            connection_class=cast("type[Any]", _Opener(self._open)),
             open=False,
             min_size=0,
             max_size=settings.pool_size,
@@ -181,7 +215,7 @@ class Pool:
             max_lifetime=OLD_S,
             reconnect_timeout=0,  # the next call tries again
         )
-        self._all: set[Connection] = set()
+        self._all: set[_Connection] = set()
         self._waiting: set[asyncio.Timeout] = set()
         self._error: DcafError | None = None
         self._next = 0.0
@@ -239,11 +273,11 @@ class Pool:
         for connection in self._all:
             connection.abandon()
 
-    async def _find(self) -> Connection:
+    async def _find(self) -> _Connection:
         if self._pool.closed and not self._is_closed:
             await self._start()
         while True:
-            connection = await self._pool.getconn(timeout=LONG_S)
+            connection: _Connection = await self._pool.getconn(timeout=LONG_S)
             if connection.is_fresh():
                 return connection
             connection.drop()
@@ -265,7 +299,7 @@ class Pool:
             return type(self._error)(*self._error.args)
         return EngineError(SILENT.format(waited_s))
 
-    async def _open(self, _url: str) -> Connection:
+    async def _open(self, _url: str) -> _Connection:
         """Open a connection, in a task of the library."""
         self._all = {connection for connection in self._all if not connection.closed}
         try:
@@ -284,9 +318,9 @@ class Pool:
         self._all.add(connection)
         return connection
 
-    async def _connect(self) -> Connection:
+    async def _connect(self) -> _Connection:
         settings = self._settings
-        connection = await Connection.connect(
+        connection = await _Connection.connect(
             **settings.connect,
             autocommit=True,
             prepare_threshold=0 if settings.is_prepared else None,

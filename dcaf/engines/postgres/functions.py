@@ -73,7 +73,7 @@ MOST_ROWS: Final = 16
 MOST_ARGUMENTS: Final = 90
 MOST_FOUND: Final = 1_600
 """What a function takes, and how many columns it returns; PostgreSQL allows 100 arguments, and 1,664 columns. What has more goes
-another way, see ``postgres_large``."""
+another way, see ``large``."""
 
 PLANNING: Final = "SET enable_seqscan = off"
 """A plan is made once for a connection. One that was made while a table was small would go through all of it when it is large."""

@@ -54,7 +54,7 @@ UNESCAPED: Final = (
 )
 """What is refused: libpq takes a part of such a password for the host, the port or the database, which are shown."""
 
-DEFAULTS: Final = {
+DEFAULTS: Final[dict[str, str | int]] = {
     "fallback_application_name": "dcaf",
     "connect_timeout": 2,
     "target_session_attrs": "read-write",
