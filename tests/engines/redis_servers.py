@@ -179,7 +179,7 @@ def is_whole(client: Any) -> bool:
     return (text["cluster_state"], text["cluster_known_nodes"]) == ("ok", "3")
 
 
-def wait_until(condition: Any, message: str, *, seconds: float = 20) -> None:
+def wait_until(condition: Any, message: str, *, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, message

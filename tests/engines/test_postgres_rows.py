@@ -15,7 +15,8 @@ import psycopg
 import pytest
 
 from dcaf.core.errors import EngineError
-from dcaf.engines import AtMost, Delete, Exists, Not, Now, Plus, Put, Record, Table, Transaction, Write, postgres
+from dcaf.engines import AtMost, Delete, Exists, Not, Now, Plus, Put, Record, Table, Transaction, Write
+from dcaf.engines.postgres import engine as postgres_engine
 from dcaf.engines.postgres import functions as postgres_functions
 from dcaf.engines.postgres import large
 from dcaf.engines.postgres.engine import PostgresEngine
@@ -281,7 +282,7 @@ def fill_with_expired(engine: PostgresEngine, number: int) -> None:
 
 
 def test_a_purge_goes_through_a_table_in_steps(engine: PostgresEngine, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgres, "PURGED_AT_ONCE", 100)
+    monkeypatch.setattr(postgres_engine, "PURGED_AT_ONCE", 100)
     fill_with_expired(engine, 1_050)
     assert engine.sync.purge(COUNTS) == 525
     assert execute(url, "SELECT count(*), count(expires) FROM dcaf.counts") == [(525, 0)]
@@ -324,7 +325,7 @@ def test_control_where_it_is_only_updated_it_is_lost(engine: PostgresEngine, url
 
 
 def test_the_number_of_functions_does_not_grow_with_what_comes(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgres, "MOST_SHAPES", 12)
+    monkeypatch.setattr(postgres_engine, "MOST_SHAPES", 12)
     engine = open_counts(url)
     tables = [Table(f"shape_{number}", {"count": int}) for number in range(30)]
     engine.declare(tables)
