@@ -60,12 +60,9 @@ def test_visitors_are_served_again_after_the_file_was_emptied(tmp_path: Path) ->
 def test_control_a_ledger_that_does_not_look_whether_its_store_is_there_is_caught(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def prepare(self: Ledger, *, is_emptied: bool = False) -> None:
-        if not is_emptied:
-            await original(self)
+    async def leave(*_: object) -> None: ...
 
-    original = Ledger.prepare
-    monkeypatch.setattr(Ledger, "prepare", prepare)
+    monkeypatch.setattr("dcaf.ledger.opening.make_store", leave)
     assert count_after_emptying(tmp_path) == [200, 409, 409]
 
 
