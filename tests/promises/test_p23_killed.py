@@ -32,6 +32,8 @@ from tests.promises.places import ENGINES, Place, Postgres, Server, on_forgetful
 Make = Callable[[Place], Ledger]
 
 KILLS, FEWEST, CONVERSATIONS = 100, 4, 8
+KILLS_OF_SERVERS = 20
+"""A killed PostgreSQL takes seconds to start again. The soak tests kill each server a hundred times."""
 LEASE = timedelta(seconds=0.2)
 LONGEST_S = 0.15
 STUCK_S = 20.0
@@ -255,7 +257,7 @@ def test_no_acknowledged_commit_is_lost_when_the_server_of_the_store_is_killed(
     served: tuple[Place, Server], scale: float, measured: Callable[[int, str], None]
 ) -> None:
     place, server = served
-    number = max(2, int(KILLS * scale * place.part))
+    number = max(2, int(KILLS_OF_SERVERS * scale * place.part))
     acknowledged, lost = killed(place, make_ledger, number, server=server)
     measured(
         23,

@@ -1,4 +1,7 @@
-"""The promises of the ledger at full numbers where ``make promises`` runs a tenth: on a cluster of Redis, and behind PgBouncer."""
+"""The promises of the ledger at full numbers where ``make promises`` runs a part of them.
+
+That is on a cluster of Redis, behind PgBouncer, and on each server where the server of the store is killed.
+"""
 
 from __future__ import annotations
 
@@ -69,6 +72,7 @@ def test_nothing_acknowledged_is_lost_when_a_process_is_killed(place: Place) -> 
     assert acknowledged > number
 
 
+@pytest.mark.parametrize("served", ["redis", "redis-cluster", "postgres", "pgbouncer"], indirect=True)
 def test_nothing_acknowledged_is_lost_when_the_server_of_the_store_is_killed(served: tuple[Place, Server]) -> None:
     place, server = served
     number = int(p23.KILLS * SCALE)
