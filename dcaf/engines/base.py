@@ -26,7 +26,8 @@ Three rules hold for every engine:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from datetime import timedelta
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from dcaf.core.arguments import items_of, kind_of, require
 from dcaf.core.errors import ConfigurationError
@@ -34,6 +35,10 @@ from dcaf.engines.transactions import LARGEST, Outcome, Row, Table, Transaction
 
 Durability: TypeAlias = Literal["acknowledged", "relaxed", "none"]
 """What survives of an acknowledged write: a power cut; the end of the process, and perhaps not a power cut; nothing."""
+
+
+DURABILITIES: Final = ("acknowledged", "relaxed")
+"""What an engine that keeps rows outside of this process may promise."""
 
 
 class Health(NamedTuple):
@@ -134,6 +139,22 @@ class Engine(Protocol):
 
     async def aclose(self) -> None:
         """Finish what was begun, and let go of files and connections. A transaction after it raises EngineError."""
+
+
+def require_promise(durability: object, timeout: timedelta) -> float:
+    """Check what an engine that keeps rows outside of this process takes: what it promises, and its time.
+
+    Returns:
+        The time in seconds.
+
+    Raises:
+        ConfigurationError: One of them is wrong.
+    """
+    if durability not in DURABILITIES:
+        raise ConfigurationError('durability= takes "acknowledged" or "relaxed".')
+    if require("timeout=", timeout, timedelta, "a timedelta") <= timedelta():
+        raise ConfigurationError("timeout= must be a timedelta that is longer than none, for instance timedelta(seconds=1).")
+    return timeout.total_seconds()
 
 
 class Tables:

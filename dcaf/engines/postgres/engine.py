@@ -254,13 +254,18 @@ class _Calls:
             raise EngineError(CLOSED)
         if self._pid != os.getpid():
             with _LOCK:
-                if self._pid != os.getpid():
-                    self._lock = Lock()
-                    for home in self._homes.values():
-                        home.pool.abandon()
-                    _ABANDONED.append((self._homes, self._background))
-                    self._homes, self._background = {}, None
-                    self._pid = os.getpid()
+                self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """In a process that was forked: let go of what belongs to its parent. Happens once; the caller holds the lock."""
+        if self._pid == os.getpid():
+            return
+        self._lock = Lock()
+        for home in self._homes.values():
+            home.pool.abandon()
+        _ABANDONED.append((self._homes, self._background))
+        self._homes, self._background = {}, None
+        self._pid = os.getpid()
 
     def _thread(self) -> LoopThread:
         with self._lock:

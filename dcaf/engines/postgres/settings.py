@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote, urlencode
 from dcaf.core.arguments import require, require_bool, texts_of
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.importing import extra
-from dcaf.engines.base import Durability
+from dcaf.engines.base import Durability, require_promise
 from dcaf.engines.postgres.errors import READ_ONLY
 
 with extra("dcaf.engines.postgres.engine", "dcaf[postgres]"):
@@ -37,7 +37,6 @@ MOST_CONNECTIONS: Final = 1_000
 OLDEST: Final = 130_000
 """PostgreSQL 13, as ``server_version_num`` says it."""
 
-DURABILITIES: Final = ("acknowledged", "relaxed")
 NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,39}")
 
 VOUCHABLE: Final = frozenset(["fsync", "full_page_writes", "synchronous_commit"])
@@ -117,16 +116,13 @@ def read_settings(
     schema = options.get("schema", schema)
     if not isinstance(schema, str) or not NAME.fullmatch(schema) or schema.startswith("pg_"):
         raise ConfigurationError("schema= takes a name of small letters, digits and underscores, at most 40 of them.")
-    if durability not in DURABILITIES:
-        raise ConfigurationError('durability= takes "acknowledged" or "relaxed".')
-    if require("timeout=", timeout, timedelta, "a timedelta") <= timedelta():
-        raise ConfigurationError("timeout= must be a timedelta that is longer than none, for instance timedelta(seconds=1).")
+    timeout_s = require_promise(durability, timeout)
     return Settings(
         url=_mask(connect),
         connect={**DEFAULTS, **connect},
         schema=schema,
         durability=durability,
-        timeout_s=timeout.total_seconds(),
+        timeout_s=timeout_s,
         pool_size=_read_size(options.get("pool_size", pool_size)),
         is_prepared=_read_prepared(options.get("prepared", prepared)),
         vouched=_read_vouched(options["vouch"].split(",") if "vouch" in options else vouched),

@@ -28,7 +28,7 @@ import anyio.to_thread
 from dcaf.core.arguments import items_of, require
 from dcaf.core.errors import CommitUnknownError, ConfigurationError, EngineError
 from dcaf.core.importing import extra
-from dcaf.engines.base import Durability, Health, SyncEngine, Tables, check_scan
+from dcaf.engines.base import Durability, Health, SyncEngine, Tables, check_scan, require_promise
 from dcaf.engines.redis import calls as work
 from dcaf.engines.redis.calls import PARTITIONS, Plan, Request, Wanted
 from dcaf.engines.redis.cluster import Places
@@ -50,7 +50,6 @@ TIMEOUT: Final = timedelta(seconds=1)
 MOST_CONNECTIONS: Final = 16
 """How many connections the threads of a process have to one server."""
 
-DURABILITIES: Final = ("acknowledged", "relaxed")
 PREFIX: Final = re.compile(r"[A-Za-z0-9_.:-]{1,40}")
 
 
@@ -95,10 +94,7 @@ class RedisEngine:
         sentinel: Sentinel | None = None,
         most_connections: int = MOST_CONNECTIONS,
     ) -> None:
-        if durability not in DURABILITIES:
-            raise ConfigurationError('durability= takes "acknowledged" or "relaxed".')
-        if require("timeout=", timeout, timedelta, "a timedelta") <= timedelta():
-            raise ConfigurationError("timeout= must be a timedelta that is longer than none, for instance timedelta(seconds=1).")
+        timeout_s = require_promise(durability, timeout)
         if not PREFIX.fullmatch(require("prefix=", prefix, str, "a text")):
             raise ConfigurationError("prefix= takes up to 40 letters, digits, and the characters _ . : -")
         names = None if isinstance(vouched, str) else items_of(vouched)
@@ -108,7 +104,7 @@ class RedisEngine:
             raise ConfigurationError("most_connections= is 1 or more.")
         settings = Settings(
             require("url=", url, str, "a url, such as redis://localhost:6379/0"),
-            timeout_s=timeout.total_seconds(),
+            timeout_s=timeout_s,
             durability=durability,
             vouched=names,
             prefix=prefix,

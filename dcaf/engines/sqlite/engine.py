@@ -28,7 +28,7 @@ import anyio.to_thread
 
 from dcaf.core.arguments import require, require_clock
 from dcaf.core.errors import ConfigurationError, EngineError
-from dcaf.engines.base import Durability, Health, SyncEngine, Tables, check_scan
+from dcaf.engines.base import Durability, Health, SyncEngine, Tables, check_scan, require_promise
 from dcaf.engines.sqlite import calls as work
 from dcaf.engines.sqlite.connection import VERSION, Settings
 from dcaf.engines.sqlite.errors import NEWER, describe, is_busy
@@ -41,7 +41,6 @@ from dcaf.engines.transactions import Outcome, Row, Table, Transaction, check_tr
 TIMEOUT: Final = timedelta(seconds=1)
 """How long a call waits until it begins. A turn that cannot be checked in this time is answered with a 503."""
 
-DURABILITIES: Final = ("acknowledged", "relaxed")
 
 PURGED_AT_ONCE: Final = 1000
 """How many rows a purge looks at in one transaction, so that nobody waits long behind it."""
@@ -84,15 +83,12 @@ class SqliteEngine:
         timeout: timedelta = TIMEOUT,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if durability not in DURABILITIES:
-            raise ConfigurationError('durability= takes "acknowledged" or "relaxed".')
-        if require("timeout=", timeout, timedelta, "a timedelta") <= timedelta():
-            raise ConfigurationError("timeout= must be a timedelta that is longer than none, for instance timedelta(seconds=1).")
+        timeout_s = require_promise(durability, timeout)
         found = find_absolute(path)
         check_place(found, read_mountinfo())
         probe(found)
         self.url: str = f"sqlite:///{found}"
-        self._calls = _Calls(Settings(found, require_clock("clock=", clock), timeout.total_seconds(), durability))
+        self._calls = _Calls(Settings(found, require_clock("clock=", clock), timeout_s, durability))
         self.sync: SyncEngine = _Sync(self._calls)
 
     def __repr__(self) -> str:
