@@ -58,7 +58,7 @@ def apply(transaction: Transaction, rows: Mapping[Record, Row | None], now_ms: i
 
     Args:
         transaction: The transaction.
-        rows: The rows that it reads, without those that have expired.
+        rows: The rows that it names (``records``), without those that have expired.
         now_ms: The engine's clock.
 
     Returns:
@@ -66,7 +66,7 @@ def apply(transaction: Transaction, rows: Mapping[Record, Row | None], now_ms: i
 
     Raises:
         EngineError: A number would not fit in 64 bits.
-        ConfigurationError: It is no transaction, the rows are not those that it reads, or the clock is no int.
+        ConfigurationError: It is no transaction, the rows are not those that it names, or the clock is no int.
     """
     check_transaction(transaction, MOST_PARTITIONS)
     if not isinstance(rows, Mapping) or type(now_ms) is not int:
@@ -74,7 +74,7 @@ def apply(transaction: Transaction, rows: Mapping[Record, Row | None], now_ms: i
     try:
         return _apply(transaction, rows, now_ms)
     except KeyError:
-        raise ConfigurationError("The rows of apply() have each record that the transaction reads.") from None
+        raise ConfigurationError("The rows of apply() have each record that the transaction names.") from None
 
 
 def _apply(transaction: Transaction, rows: Mapping[Record, Row | None], now_ms: int) -> dict[Record, Row | None] | None:

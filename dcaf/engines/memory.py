@@ -83,7 +83,7 @@ class _MemoryRows:
         check_transaction(transaction, self._partitions)
         with self._lock:
             now_ms = self._now_ms()
-            rows = {record: self._read(record, now_ms) for record in transaction.reads}
+            rows = {record: self._read(record, now_ms) for record in transaction.records}
             written = apply(transaction, rows, now_ms)
             for record, row in (written or {}).items():
                 self._write(record, row)

@@ -203,33 +203,37 @@ class Transaction:
     """Rows to read, a condition on them, and what to write if it holds.
 
     Attributes:
-        reads: The rows; those that the condition and the writes name, too.
+        reads: The rows that are returned; those that the condition names, too.
         when: The condition; None for none.
-        writes: What is written, in this order, if the condition holds. Each row is named once.
+        writes: What is written, in this order, if the condition holds. Each row is named once, and need not be read: what was
+            there is then not returned.
         durable: Whether the answer must wait until a power cut loses nothing of it. A claim need not be durable: whoever held it
             has died with the machine.
+        records: All rows that it names, each once: those of ``reads``, and then those that it only writes.
 
     Raises:
-        ConfigurationError: Something is of another type, the rows are of several partitions, the condition or a write names a
-            row that is not read, a row is written twice, a column is none, or a value is not of its column's type.
+        ConfigurationError: Something is of another type, the rows are of several partitions, the condition names a row that is
+            not read, a row is written twice, a column is none, or a value is not of its column's type.
     """
 
     reads: Sequence[Record]
     when: Condition | None = None
     writes: Sequence[Write] = ()
     durable: bool = True
+    records: Sequence[Record] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _require_all("reads=", self.reads, _RECORDS, "records")
         _require_all("writes=", self.writes, _WRITES, "Put(...) and Delete(...)")
         written = [write.record for write in self.writes]
         leaves = [] if self.when is None else find_leaves(self.when)
-        named = [*written, *(leaf.record for leaf in leaves)]
-        _require_all("Put, Delete and conditions", named, _RECORDS, "records")
-        if not set(named) <= set(self.reads) or len(set(written)) < len(written):
-            raise ConfigurationError("A transaction reads each row that its condition and its writes name, and writes each once.")
+        compared = [leaf.record for leaf in leaves]
+        _require_all("Put, Delete and conditions", [*written, *compared], _RECORDS, "records")
+        if not set(compared) <= set(self.reads) or len(set(written)) < len(written):
+            raise ConfigurationError("A transaction reads each row that its condition names, and writes each row once.")
+        object.__setattr__(self, "records", tuple(dict.fromkeys([*self.reads, *written])))
         partition = self.partition
-        if any(record.partition != partition for record in self.reads):
+        if any(record.partition != partition for record in self.records):
             raise ConfigurationError(
                 "The rows of a transaction are all of one partition: no engine reaches two of them in one step."
             )
@@ -245,7 +249,7 @@ class Transaction:
     @property
     def partition(self) -> int:
         """Where its rows lie; 0 where it has none."""
-        return self.reads[0].partition if self.reads else 0
+        return self.records[0].partition if self.records else 0
 
 
 class Outcome(NamedTuple):

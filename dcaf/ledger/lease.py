@@ -153,7 +153,7 @@ class LedgerLease(StatelessLease):
             *([] if self._before is None else self._before.writes(kept=answer)),
             *([] if self.mark in (None, answer) else [self._write_answer(self.mark, None, ends_turn=ends_turn)]),
         ]
-        outcome, rows = await self._transact([*self._session_rows(), answer], self._standing(), writes)
+        outcome, rows = await self._transact(self._session_rows(), self._standing(), writes)
         if not outcome.applied:
             await self._take_back(rows, answer)
             raise self._explain(rows, outcome.now_ms)
@@ -259,8 +259,7 @@ class LedgerLease(StatelessLease):
         session_id = self.request.session_id
         expires = self.ledger.terms.expires(self._born)
         answers = {answer_row(session_id, self._session.row.partition), *([] if self._last_answer is None else [self._last_answer])}
-        reads = [*self._session_rows(), *answers]
-        standing = self._standing()
+        reads, standing = self._session_rows(), self._standing()
         return Before(self._session.row, session_id, self._session.subject, expires, answers, reads, standing)
 
     async def _write_end_of_before(self) -> None:
@@ -287,7 +286,7 @@ class LedgerLease(StatelessLease):
         """Remove a session that was written before the one that it follows, in another partition, could not be ended."""
         row = self._session.row
         if any(record.partition != row.partition for record in rows):
-            await self._transact([row, *answers], [], [Delete(row), *(Delete(answer) for answer in answers)])
+            await self._transact([row], [], [Delete(row), *(Delete(answer) for answer in answers)])
 
     def _standing(self) -> list[Condition | None]:
         """The conditions under which this turn may still act on its session."""

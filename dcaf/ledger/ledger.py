@@ -403,7 +403,7 @@ class Ledger:
             tombstone: Columns = {"ended": Now(), "claim": None, "until": None, "answer": None, "identity": None}
             tombstone |= {"expires": self.terms.expires(None)} if found is None else {}
             writes: list[Write] = [Put(row, tombstone), *(Delete(other) for other in answers)]
-            is_ended = (await self.transact(Transaction([row, *answers], when=unchanged, writes=writes))).applied
+            is_ended = (await self.transact(Transaction([row], when=unchanged, writes=writes))).applied
 
     def _check_audience(self, request: OpenRequest) -> None:
         """Refuse a middleware of another audience: log-outs would not reach its sessions."""

@@ -106,7 +106,7 @@ def _conditions(records: list[Record]) -> st.SearchStrategy[Condition]:
 @st.composite
 def _transactions(draw: st.DrawFn) -> Transaction:
     records = draw(st.lists(st.sampled_from(RECORDS), min_size=1, max_size=4, unique=True))
-    written = draw(st.lists(st.sampled_from(records), max_size=len(records), unique=True))
+    written = draw(st.lists(st.sampled_from(RECORDS), max_size=len(records), unique=True))  # some of them are not read
     return Transaction(
         records,
         when=draw(st.one_of(st.none(), _conditions(records))),

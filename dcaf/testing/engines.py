@@ -116,6 +116,34 @@ class EngineContract:
             assert [row and dict(row) for row in outcome.rows] == [None, build(count=3)]
             assert (read(engine, first), read(engine, second)) == (None, {"value": b"x"})
 
+    def test_a_row_that_is_not_read_is_written_and_not_returned(self, tmp_path: Path) -> None:
+        with self._opened(tmp_path) as engine:
+            there, new, counted, plain = Record(ROWS, b"a"), Record(ROWS, b"b"), Record(ROWS, b"c"), Record(PLAIN, b"a")
+            put(engine, there, {"count": 3, "holder": b"ada", "expires": LATER})
+            put(engine, counted, {"count": 3, "holder": b"ada", "data": b"x"})
+            put(engine, plain, {"value": b"x"})
+            writes: list[Write] = [
+                Put(there, {"count": 4, "holder": None, "data": b"y", "expires": None}),
+                Put(new, {"count": 5, "holder": b"ada"}),
+                Put(counted, {"count": Plus(4)}),
+                Delete(plain),
+            ]
+            assert engine.sync.transact(Transaction([], writes=writes)).rows == ()
+            assert read(engine, there) == build(count=4, data=b"y")
+            assert read(engine, new) == build(count=5, holder=b"ada")
+            assert read(engine, counted) == build(count=7, holder=b"ada", data=b"x")
+            assert read(engine, plain) is None
+            assert [key for key, _ in engine.sync.scan(ROWS, equal=b"ada")] == [b"b", b"c"]
+
+    def test_what_had_expired_lends_nothing_to_a_row_that_is_written_unread(self, tmp_path: Path) -> None:
+        with self._opened(tmp_path) as engine:
+            record = Record(ROWS, b"a")
+            put(engine, record, {"count": 3, "holder": b"ada", "data": b"x", "expires": Now(1)})
+            time.sleep(0.01)
+            assert engine.sync.transact(Transaction([], writes=[Put(record, {"count": Plus(1)})])).applied
+            assert read(engine, record) == build(count=1)
+            assert list(engine.sync.scan(ROWS, equal=b"ada")) == []
+
     def test_a_row_is_removed_and_may_be_made_again(self, tmp_path: Path) -> None:
         with self._opened(tmp_path) as engine:
             record = Record(ROWS, b"a")

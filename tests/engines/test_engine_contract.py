@@ -133,6 +133,20 @@ class KeepsWhatHasExpired(_Broken):
         return self._whole(replace(transaction, writes=writes))
 
 
+class WritesOnlyWhatItReads(_Broken):
+    def broken(self, transaction: Transaction) -> Outcome:
+        writes = [write for write in transaction.writes if write.record in transaction.reads]
+        return self._whole(replace(transaction, writes=writes))
+
+
+class TakesWhatItHasNotReadForNew(_Broken):
+    def broken(self, transaction: Transaction) -> Outcome:
+        unread = [write.record for write in transaction.writes if write.record not in transaction.reads]
+        if self._whole(replace(transaction, writes=())).applied:
+            self._whole(Transaction([], writes=[Delete(record) for record in unread]))
+        return self._whole(transaction)
+
+
 class PagesByNumber(_Broken):
     def broken_scan(
         self, table: Table, *, equal: bytes | None = None, after: bytes = b"", limit: int = 100
@@ -168,6 +182,8 @@ class StaysOpen(_Broken):
         (CountsInFloats, "test_numbers_come_back_to_the_last_of_64_bits"),
         (TakesTheClockOfTheCaller, "test_now_is_the_clock_of_the_engine"),
         (KeepsWhatHasExpired, "test_a_row_that_has_expired_does_not_exist"),
+        (WritesOnlyWhatItReads, "test_a_row_that_is_not_read_is_written_and_not_returned"),
+        (TakesWhatItHasNotReadForNew, "test_a_row_that_is_not_read_is_written_and_not_returned"),
         (PagesByNumber, "test_a_scan_is_in_the_order_of_the_keys_and_in_pages"),
         (FindsOldValues, "test_a_scan_finds_the_value_of_now"),
         (StaysOpen, "test_a_closed_engine_refuses_and_may_be_closed_again"),
@@ -183,7 +199,16 @@ def test_control_a_fault_is_caught(fault: type[_Broken], caught_by: str, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "fault", [AnswersWithTheRowsAfterwards, WritesWhatItShouldNot, ForgetsTheOtherColumns, CutsAtANul, KeepsWhatHasExpired]
+    "fault",
+    [
+        AnswersWithTheRowsAfterwards,
+        WritesWhatItShouldNot,
+        ForgetsTheOtherColumns,
+        CutsAtANul,
+        KeepsWhatHasExpired,
+        WritesOnlyWhatItReads,
+        TakesWhatItHasNotReadForNew,
+    ],
 )
 def test_control_the_machine_finds_a_fault(fault: type[_Broken], tmp_path: Path) -> None:
     with pytest.raises(AssertionError):

@@ -38,12 +38,12 @@ class ReadsThenWrites:
         if written:
             await asyncio.sleep(self.random() * self.pause * max(took_s, SHORTEST_S))
             await self.write(written)
-        return Outcome(written is not None, tuple(rows.values()), now_ms)
+        return Outcome(written is not None, tuple(rows[record] for record in transaction.reads), now_ms)
 
     async def read(self, transaction: Transaction) -> tuple[dict[Record, Row | None], int]:
-        """The rows that a transaction reads, and the clock."""
-        found = await self.engine.transact(Transaction(transaction.reads))
-        return dict(zip(transaction.reads, found.rows, strict=True)), found.now_ms
+        """The rows that a transaction names, and the clock."""
+        found = await self.engine.transact(Transaction(transaction.records))
+        return dict(zip(transaction.records, found.rows, strict=True)), found.now_ms
 
     async def write(self, rows: Mapping[Record, Row | None]) -> None:
         """Write whole rows, whatever is there now."""

@@ -177,9 +177,9 @@ class _Calls:
 
     def plan_transaction(self, transaction: Transaction) -> Call:
         check_transaction(transaction)
-        for record in transaction.reads:
+        for record in transaction.records:
             self._declared.require(record.table)
-        tables = [record.table for record in transaction.reads]
+        tables = [record.table for record in transaction.records]
         is_waited_for = transaction.durable and self.settings.durability == "acknowledged"
         plan = plan_call(transaction, self.names, is_waited_for=is_waited_for, remember=self._remember)
         in_steps = transact_in_steps(transaction, self.names, self._known.tables, is_waited_for=is_waited_for)

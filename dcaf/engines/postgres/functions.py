@@ -283,8 +283,8 @@ def plan_call(
         remember: Returns the shape that is equal and was there before; None where it has no function.
     """
     places: dict[Record, int] = {}
-    for record in transaction.reads:
-        places.setdefault(record, len(places))
+    for record in transaction.records:
+        places[record] = len(places)
     if len(places) > MOST_ROWS:
         return None
     walk = _Walk(places)
@@ -305,7 +305,7 @@ def order_locks(transaction: Transaction, names: Names) -> list[tuple[int, bool]
     """The locks of a transaction's rows in the order in which all take them, and whether each is needed alone."""
     written = {write.record for write in transaction.writes}
     found: dict[int, bool] = {}
-    for record in transaction.reads:
+    for record in transaction.records:
         number = names.lock(record)
         found[number] = found.get(number, False) or record in written
     return sorted(found.items())
@@ -314,7 +314,7 @@ def order_locks(transaction: Transaction, names: Names) -> list[tuple[int, bool]
 def list_locks(transaction: Transaction, names: Names) -> list[int]:
     """The arguments of a function for its locks: which are needed alone, a bit each, and their numbers."""
     locks = order_locks(transaction, names)
-    count = len(set(transaction.reads))
+    count = len(transaction.records)
     locks += locks[-1:] * (count - len(locks))  # two rows of one number, which happens once in some billions of billions
     mask = sum(1 << at for at, (_, is_alone) in enumerate(locks) if is_alone)
     return [mask, *(number for number, _ in locks)]

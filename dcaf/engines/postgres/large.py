@@ -31,7 +31,7 @@ def transact_in_steps(transaction: Transaction, names: Names, tables: Mapping[st
     async def work(connection: Connection, end: float) -> Outcome:
         await begin(connection, end)
         ((now_ms,),) = await connection.ask(f"SELECT {NOW_SQL if transaction.writes else BEGUN_SQL}")
-        rows = await _read(connection, transaction.reads, tables, now_ms)
+        rows = await _read(connection, transaction.records, tables, now_ms)
         try:
             written = apply(transaction, rows, now_ms)
         except EngineError:

@@ -187,7 +187,7 @@ class _Calls:
 
     def plan_transaction(self, transaction: Transaction) -> Plan[Outcome]:
         check_transaction(transaction, PARTITIONS)
-        for record in transaction.reads:
+        for record in transaction.records:
             self.tables.require(record.table)
         return work.transact(transaction, self._keys)
 

@@ -24,7 +24,7 @@ def transact(transaction: Transaction) -> Work:
     """The work of a transaction."""
 
     def work(connection: Connection, now_ms: int) -> Outcome:
-        rows = connection.read(transaction.reads, now_ms)
+        rows = connection.read(transaction.records, now_ms)
         written = apply(transaction, rows, now_ms)
         if written:
             assert isinstance(connection, Writer)

@@ -178,7 +178,7 @@ class _Calls:
 
     def plan_transaction(self, transaction: Transaction) -> tuple[Worker, Job]:
         check_transaction(transaction)
-        for record in transaction.reads:
+        for record in transaction.records:
             self.tables.require(record.table)
         if not transaction.writes:
             return self._reading(), Job(work.transact(transaction), writes=False)
