@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib.util import find_spec
@@ -21,8 +21,11 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 import redis
 
+from dcaf.engines.redis import calls, lua, shapes
+from dcaf.engines.redis.lua import Script
 from tests.conftest import program
 
 DURABLE: Final = ("--appendonly", "yes", "--appendfsync", "always")
@@ -146,6 +149,13 @@ class RedisCluster:
     def stop(self) -> None:
         for server in self.servers:
             server.stop()
+
+
+def change_scripts(patch: pytest.MonkeyPatch, change: Callable[[str], str]) -> None:
+    """Change the scripts of transactions: the one that takes all, and those of a shape."""
+    write = shapes.write_script
+    patch.setattr(calls, "TRANSACTING", Script(change(lua.TRANSACT)))
+    patch.setattr(shapes, "write_script", lambda call: change(write(call)))
 
 
 @cache

@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 
 from dcaf.engines import Engine, RedisEngine
+from dcaf.engines.redis import shapes
 from dcaf.testing import EngineContract
 from dcaf.testing.engine_machine import run_machine
 from tests.engines.redis_servers import DURABLE, RedisCluster, RedisServer, find_old_server, share_cluster, share_server
@@ -47,6 +48,15 @@ class TestRedis(_OnRedis):
     @pytest.fixture(autouse=True)
     def _find(self, server: RedisServer) -> None:
         self.url = server.socket_url
+
+
+class TestRedisWithoutShapes(_OnRedis):
+    """The script that takes any transaction does the same as those of shapes."""
+
+    @pytest.fixture(autouse=True)
+    def _find(self, server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.url = server.socket_url
+        monkeypatch.setattr(shapes, "MOST_SHAPES", 0)
 
 
 class _Shorter(_OnRedis):

@@ -22,13 +22,11 @@ import trio
 
 from dcaf.core.errors import CommitUnknownError, EngineError
 from dcaf.engines import Now, Outcome, Plus, Put, Record, RedisEngine, Table, Transaction
-from dcaf.engines.redis import calls as redis_calls
 from dcaf.engines.redis import engine as engine_module
 from dcaf.engines.redis import lua as redis_lua
 from dcaf.engines.redis.loops import Lane, Loop
-from dcaf.engines.redis.lua import SCRIPTS, TRANSACT, Script
 from tests.engines.engine_processes import COUNTS, OTHERS, add, fork
-from tests.engines.redis_servers import DURABLE, RedisServer, share_server
+from tests.engines.redis_servers import DURABLE, RedisServer, change_scripts, share_server
 
 SHORT = timedelta(seconds=0.3)
 READ = Transaction([Record(COUNTS, b"a")])
@@ -96,18 +94,18 @@ def test_a_script_that_fails_keeps_nothing(engine: RedisEngine, server: RedisSer
     engine.sync.transact(add(table=OTHERS[0]))
 
 
-def use_script(patch: pytest.MonkeyPatch, text: str) -> None:
-    broken = Script(text)
-    patch.setitem(SCRIPTS, broken.sha, broken)
-    patch.setattr(redis_calls, "TRANSACTING", broken)
+def look_last(text: str) -> str:
+    """The script that writes rows before it has looked at their sorted sets."""
+    lines = text.splitlines()
+    looking, entering = ([line for line in lines if word in line] for word in ("ZCARD", "'ZADD'"))
+    left = [line for line in lines if line not in {*looking, *entering}]
+    return "\n".join([*left[:-1], *entering, left[-1]])
 
 
 def test_control_a_script_that_writes_before_it_has_looked_keeps_a_half(
     engine: RedisEngine, server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looking, entering = ([line for line in TRANSACT.splitlines() if word in line] for word in ("ZCARD", "'ZADD'"))
-    left = [line for line in TRANSACT.splitlines() if line not in {*looking, *entering}]
-    use_script(monkeypatch, "\n".join([*left[:-1], *entering, left[-1]]))
+    change_scripts(monkeypatch, look_last)
     with pytest.raises(AssertionError):
         write_beside_something_else(engine, server)
 
@@ -134,7 +132,7 @@ def test_a_transaction_may_be_larger_than_the_stack_of_lua(server: RedisServer) 
 
 
 def test_control_all_at_once_is_more_than_the_stack_of_lua_takes(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    use_script(monkeypatch, TRANSACT.replace("at + 999", "#items"))
+    change_scripts(monkeypatch, lambda text: text.replace("at + 999", "#items"))
     engine = open_counts(server.url, timeout=timedelta(seconds=20))
     with pytest.raises(EngineError):
         write_much(engine)
@@ -559,6 +557,5 @@ def test_loops_in_several_threads_have_connections_of_their_own(engine: RedisEng
 
 
 def test_scripts_are_what_their_names_say() -> None:
-    assert {script.text for script in SCRIPTS.values()} == {
-        text.encode() for text in (redis_lua.TRANSACT, redis_lua.FIND, redis_lua.SWEEP)
-    }
+    scripts = (redis_lua.TRANSACTING, redis_lua.FINDING, redis_lua.SWEEPING)
+    assert [script.text.decode() for script in scripts] == [redis_lua.TRANSACT, redis_lua.FIND, redis_lua.SWEEP]

@@ -347,10 +347,10 @@ def test_large_writes_that_wait_together_are_several_pipelines(server: RedisServ
 
     async def test() -> None:
         record = [Record(OTHERS[0], b"%d" % number) for number in range(40)]
-        await engine.transact(add())
+        writes = [Transaction([one], writes=[Put(one, {"data": bytes(200_000)})]) for one in record]
+        await engine.transact(writes[0])
         lane = engine._calls._find_loop()._find_lane(HERE)  # type: ignore[union-attr]
         before = lane.pipelines
-        writes = [Transaction([one], writes=[Put(one, {"data": bytes(200_000)})]) for one in record]
         await asyncio.gather(*map(engine.transact, writes))
         sizes.append(lane.pipelines - before)
 

@@ -21,13 +21,14 @@ from dcaf.core.errors import ConfigurationError, EngineError
 from dcaf.engines import Delete, Now, Put, Record, RedisEngine, Table, Transaction
 from dcaf.engines.redis import calls as redis_calls
 from dcaf.engines.redis.calls import Request
-from dcaf.engines.redis.lua import FIND, SCRIPTS, TRANSACT, Script
+from dcaf.engines.redis.lua import FIND, Script
 from dcaf.engines.redis.settings import Settings, read_settings
 from tests.engines.redis_servers import (
     DURABLE,
     RedisCluster,
     RedisServer,
     Wire,
+    change_scripts,
     find_free_port,
     make_certificate,
     running,
@@ -73,12 +74,6 @@ def find(engine: RedisEngine, who: bytes | None = None, limit: int = 100) -> lis
     found = [key for key, _ in engine.sync.scan(ROWS, equal=who, limit=limit)]
     assert [key for key, _ in asyncio.run(engine.scan(ROWS, equal=who, limit=limit))] == found
     return found
-
-
-def use_script(patch: pytest.MonkeyPatch, name: str, text: str) -> None:
-    broken = Script(text)
-    patch.setitem(SCRIPTS, broken.sha, broken)
-    patch.setattr(redis_calls, name, broken)
 
 
 # A cluster that moves rows
@@ -144,14 +139,13 @@ def test_an_index_stays_whole_while_a_cluster_moves_it(cluster: RedisCluster) ->
 def put_index_last(text: str) -> str:
     """The script with the other order: what leaves the sorted sets goes first, what comes into them last."""
     lines = text.splitlines()
-    [entering] = [line for line in lines if "'ZADD'" in line]
-    [leaving] = [line for line in lines if "'ZREM'" in line]
-    left = [line for line in lines if line not in {entering, leaving} and "ZCARD" not in line]
-    return "\n".join([*left[:-1], leaving, entering, left[-1]])
+    entering, leaving = ([line for line in lines if f"'{command}'" in line] for command in ("ZADD", "ZREM"))
+    left = [line for line in lines if line not in {*entering, *leaving} and "ZCARD" not in line]
+    return "\n".join([*left[:-1], *leaving, *entering, left[-1]])
 
 
 def test_control_an_index_that_is_emptied_first_is_lost(cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    use_script(monkeypatch, "TRANSACTING", put_index_last(TRANSACT))
+    change_scripts(monkeypatch, put_index_last)
     with pytest.raises(EngineError):
         change_while_it_moves(cluster)
 
@@ -251,7 +245,7 @@ def test_no_row_is_written_without_its_index(server: RedisServer) -> None:
 def test_control_a_script_that_writes_the_index_last_leaves_a_row_that_nobody_finds(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use_script(monkeypatch, "TRANSACTING", put_index_last(TRANSACT))
+    change_scripts(monkeypatch, put_index_last)
     with pytest.raises(AssertionError):
         write_without_index(server)
 
@@ -309,7 +303,7 @@ def test_control_a_scan_that_looks_at_all_at_once_or_keeps_them(
     change: tuple[str, str], server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert change[0] in FIND
-    use_script(monkeypatch, "FINDING", FIND.replace(*change))
+    monkeypatch.setattr(redis_calls, "FINDING", Script(FIND.replace(*change)))
     with pytest.raises(AssertionError):
         find_among_the_dead(server)
 

@@ -14,9 +14,10 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from dcaf.core.errors import ConfigurationError, EngineError
 from dcaf.engines.base import Health
-from dcaf.engines.redis.lua import FINDING, SWEEPING, TRANSACTING
+from dcaf.engines.redis.lua import FINDING, SWEEPING, TRANSACTING, Script
 from dcaf.engines.redis.script import Keys, build_bounds, decode_outcome, decode_row
 from dcaf.engines.redis.settings import LOOKS, Settings, describe_settings, read_settings
+from dcaf.engines.redis.shapes import Shapes
 from dcaf.engines.transactions import Delete, Now, Outcome, Put, Record, Row, Table, Transaction, Write
 
 T = TypeVar("T")
@@ -71,7 +72,7 @@ class Wanted(NamedTuple):
         column = b"" if self.equal is None else (self.table.indexed or "").encode()
         sets = [keys.find_indexes(partition, self.table)[self.equal is not None] for partition in lows]
         arguments = [high, b"%d" % skipped, column, self.equal or b"", b"%d" % most, *lows.values()]
-        return Request(FINDING.call(sets, arguments), partition=min(lows), needs_all=True)
+        return Request.running(FINDING, sets, arguments, partition=min(lows), needs_all=True)
 
 
 class Request:
@@ -87,13 +88,17 @@ class Request:
             would take what has not come yet for what is not there.
 
     Attributes:
+        script: The script that it runs; None for a command of another kind.
         is_sent: Whether the server may have it.
         is_given_up: Whether nobody waits for it any more, so that it must not be sent.
         is_asking: Whether it goes to a server that only just takes its rows over.
         turns: How often a server has sent it elsewhere.
     """
 
-    __slots__ = ("command", "is_asking", "is_given_up", "is_sent", "may_fail", "needs_all", "node", "partition", "turns", "writes")
+    __slots__ = (
+        *("command", "is_asking", "is_given_up", "is_sent", "may_fail", "needs_all", "node", "partition", "script", "turns"),
+        "writes",
+    )
 
     def __init__(
         self,
@@ -106,6 +111,7 @@ class Request:
         needs_all: bool = False,
     ) -> None:
         self.command: tuple[bytes, ...] = command
+        self.script: Script | None = None
         self.partition: int | None = partition
         self.node: Node | None = node
         self.writes: bool = writes
@@ -115,6 +121,13 @@ class Request:
         self.is_given_up: bool = False
         self.is_asking: bool = False
         self.turns: int = 0
+
+    @classmethod
+    def running(cls, script: Script, keys: Sequence[bytes], arguments: Sequence[bytes], **others: Any) -> Request:
+        """A request that runs a script, whose text is sent where the server has it not."""
+        request = cls(script.call(keys, arguments), **others)
+        request.script = script
+        return request
 
     @property
     def size(self) -> int:
@@ -147,10 +160,13 @@ async def run_async(plan: Plan[T], ask: Callable[[Sequence[Request]], Awaitable[
         return result
 
 
-def transact(transaction: Transaction, keys: Keys) -> Plan[Outcome]:
-    """A transaction: one script."""
-    command = TRANSACTING.call(*keys.encode(transaction))
-    replies = yield [Request(command, partition=transaction.partition, writes=bool(transaction.writes))]
+def transact(transaction: Transaction, keys: Keys, shapes: Shapes) -> Plan[Outcome]:
+    """A transaction: one script, that of its shape where it has one."""
+    call = keys.encode(transaction)
+    script = shapes.find(call) or TRANSACTING
+    arguments = call.values if script is not TRANSACTING else call.fill_in()
+    writes = bool(transaction.writes)
+    replies = yield [Request.running(script, call.keys, arguments, partition=transaction.partition, writes=writes)]
     return decode_outcome(transaction, replies[0])
 
 
@@ -206,7 +222,7 @@ def purge(table: Table, keys: Keys, *, is_cluster: bool) -> Plan[int]:
         left = {group[0]: (names, 1, b"-") for group, names in groups[first : first + SWEPT_AT_ONCE]}
         while left:
             replies = yield [
-                Request(SWEEPING.call(names, [b"%d" % at, low, column]), partition=partition, needs_all=True)
+                Request.running(SWEEPING, names, [b"%d" % at, low, column], partition=partition, needs_all=True)
                 for partition, (names, at, low) in left.items()
             ]
             count += sum(dropped for dropped, _, _ in replies)
@@ -246,10 +262,12 @@ def _list_probes(settings: Settings, partition: int) -> list[Request]:
         Put(record, {"number": None, "name": b"second", "expires": None}),
         Delete(record),
     ]
-    make, change, drop = [next(transact(Transaction([record], writes=[write]), keys))[0] for write in changes]
+    shapes = Shapes()
+    make, change, drop = [next(transact(Transaction([record], writes=[write]), keys, shapes))[0] for write in changes]
     wanted = Wanted(PROBE, None, b"", 1)
     look = wanted.build(keys, {partition: b""}, 1)
-    sweep = Request(SWEEPING.call(keys.find_indexes(partition, PROBE), [b"1", b"-", b"name"]), partition=partition, needs_all=True)
+    sets = keys.find_indexes(partition, PROBE)
+    sweep = Request.running(SWEEPING, sets, [b"1", b"-", b"name"], partition=partition, needs_all=True)
     return [make, change, look, sweep, drop]
 
 
@@ -281,8 +299,10 @@ def _read(table: Table, page: Sequence[tuple[bytes, int]], keys: Keys) -> Plan[l
     for key, partition in page:
         groups.setdefault(partition, []).append(key)
     replies = yield [
-        Request(
-            TRANSACTING.call([keys.find_rows(partition, table) + key for key in group], [b"%d" % len(group), b";"]),
+        Request.running(
+            TRANSACTING,
+            [keys.find_rows(partition, table) + key for key in group],
+            [b"%d" % len(group), b"%d" % len(group), b";"],
             partition=partition,
         )
         for partition, group in groups.items()

@@ -36,6 +36,7 @@ from dcaf.engines.redis.errors import BUSY, CLOSED, UNKNOWN
 from dcaf.engines.redis.loops import Loop
 from dcaf.engines.redis.script import Keys
 from dcaf.engines.redis.settings import NAMES, Settings
+from dcaf.engines.redis.shapes import Shapes
 from dcaf.engines.redis.threads import Threads
 from dcaf.engines.transactions import Outcome, Row, Table, Transaction, check_transaction
 
@@ -179,6 +180,7 @@ class _Calls:
         self._sentinel = sentinel
         self._most_connections = most_connections
         self._keys = Keys(settings.prefix)
+        self._shapes = Shapes()
         self._is_closed = False
         self._orphans: list[Any] = []
         self._loops: dict[asyncio.AbstractEventLoop, Loop] = {}
@@ -189,7 +191,7 @@ class _Calls:
         check_transaction(transaction, PARTITIONS)
         for record in transaction.records:
             self.tables.require(record.table)
-        return work.transact(transaction, self._keys)
+        return work.transact(transaction, self._keys, self._shapes)
 
     def check_scan(self, table: Table, equal: bytes | None, limit: int, after: bytes) -> None:
         self.tables.require(table)

@@ -1,12 +1,13 @@
-"""The scripts of a Redis engine, in Lua: one that does a transaction, and two that go through an index.
+"""The scripts of a Redis engine, in Lua: one that does any transaction, and two that go through an index.
 
->>> TRANSACTING.call([b"dcaf:{0}:hits:home"], [b"1", b";"])[2:]
-(b'1', b'dcaf:{0}:hits:home', b'1', b';')
+>>> TRANSACTING.call([b"dcaf:{0}:hits:home"], [b"1", b"1", b";"])[2:]
+(b'1', b'dcaf:{0}:hits:home', b'1', b'1', b';')
 
-One script for every transaction, which is data to it: so it is loaded once, and no value is ever a part of its text. It reads and
-works out everything first and writes last, because what a script has written before an error stays. And it writes in an order that
-does no harm where it ends early: what comes into the sorted sets, the rows, what leaves the sets. A member without a row is dropped
-later; a row without its member would never be found.
+A transaction is data to its script, and no value is ever a part of its text. Most transactions have a script of their shape, see
+``shapes``, which takes values alone; this one takes what is too large for that. Both keep the same order. They read and work out
+everything first and write last, because what a script has written before an error stays. And they write in an order that does no
+harm where they end early: what comes into the sorted sets, the rows, what leaves the sets. A member without a row is dropped later;
+a row without its member would never be found.
 
 A cluster that moves rows to another server refuses a key that is not here, in the midst of a script, too. So no key is gone while
 there is more to do with it.
@@ -63,15 +64,38 @@ end
 """What the scripts share: integers as decimal text, the clock, and a row: as it was found, as a table, and what its key still has,
 also where it has expired."""
 
+INDEXES: Final = r"""
+local entering, leaving = {}, {}
+local function note(sets, at, ...)
+  local items = sets[at] or {}
+  sets[at] = items
+  for _, item in ipairs({...}) do items[#items + 1] = item end
+end
+local function note_index(at, key, was, is, held, holds)
+  if was ~= is then
+    if is then note(entering, at, 0, key) else note(leaving, at, key) end
+  end
+  if held ~= holds then
+    if held then note(leaving, at + 1, struct.pack('>I4', #held) .. held .. key) end
+    if holds then note(entering, at + 1, 0, struct.pack('>I4', #holds) .. holds .. key) end
+  end
+end
+"""
+"""What scripts that write rows with an index share: which members come into which sorted set, and which leave it."""
+
 TRANSACT: Final = (
     NUMBERS
     + r"""
 local cursor = 0
 local function take() cursor = cursor + 1; return ARGV[cursor] end
-local count = tonumber(take())
+local returned, count = tonumber(take()), tonumber(take())
 
 local flats, rows, stored = {}, {}, {}
-for at = 1, count do flats[at], rows[at], stored[at] = read(KEYS[at]) end
+for at = 1, count do
+  local flat
+  flat, rows[at], stored[at] = read(KEYS[at])
+  if at <= returned then flats[at] = flat end
+end
 
 local stack, token = {}, take()
 while token ~= ';' do
@@ -94,23 +118,9 @@ while token ~= ';' do
   token = take()
 end
 if stack[1] == false then return {0, now, flats} end
-
-local entering, leaving = {}, {}
-local function note(sets, at, ...)
-  local items = sets[at] or {}
-  sets[at] = items
-  for _, item in ipairs({...}) do items[#items + 1] = item end
-end
-local function note_index(at, key, was, is, held, holds)
-  if was ~= is then
-    if is then note(entering, at, 0, key) else note(leaving, at, key) end
-  end
-  if held ~= holds then
-    if held then note(leaving, at + 1, struct.pack('>I4', #held) .. held .. key) end
-    if holds then note(entering, at + 1, 0, struct.pack('>I4', #holds) .. holds .. key) end
-  end
-end
-
+"""
+    + INDEXES
+    + r"""
 local plans = {}
 token = take()
 while token do
@@ -121,12 +131,13 @@ while token do
   if index > 0 then column, key = take(), take() end
   local holds = column and row[column]
   for _ = 1, plan.keeps and tonumber(take()) or 0 do
-    local name, kind, value = take(), take(), take()
+    local name, kind = take(), take()
+    local value = kind ~= '-' and take() or nil
     if kind == 'n' or kind == '+' then
       value = add(kind == 'n' and now or row[name] or '0', value)
       if not fits(value) then return {2, now} end
     end
-    if kind == '-' then value = nil else plan.set[#plan.set + 1] = name; plan.set[#plan.set + 1] = value end
+    if value then plan.set[#plan.set + 1] = name; plan.set[#plan.set + 1] = value end
     given[name] = value or false
     if name == 'expires' then plan.ends = value end
     if name == column then holds = value end
@@ -162,9 +173,10 @@ for at, items in pairs(leaving) do call_in_parts('ZREM', KEYS[at], items) end
 return {1, now, flats}
 """
 )
-"""Takes the keys of the rows, and behind them two of sorted sets for each table with an index that is written; then how many rows
-there are; a condition, in the order of a stack, up to a semicolon; and the writes. Says 1, 0 or 2 (applied, the condition does not
-hold, a number does not fit), the clock, and the rows, each as its fields and values in turn, or nothing."""
+"""Takes the keys of the rows, and behind them two of sorted sets for each table with an index that is written; then how many of the
+rows are returned, and how many there are; a condition, in the order of a stack, up to a semicolon; and the writes. Says 1, 0 or 2
+(applied, the condition does not hold, a number does not fit), the clock, and the rows, each as its fields and values in turn, or
+nothing."""
 
 FIND: Final = (
     NUMBERS
@@ -244,5 +256,6 @@ class Script:
         return (b"EVALSHA", self.sha, b"%d" % len(keys), *keys, *arguments)
 
 
-SCRIPTS: Final = {script.sha: script for script in (Script(TRANSACT), Script(FIND), Script(SWEEP))}
-TRANSACTING, FINDING, SWEEPING = SCRIPTS.values()
+TRANSACTING: Final = Script(TRANSACT)
+FINDING: Final = Script(FIND)
+SWEEPING: Final = Script(SWEEP)

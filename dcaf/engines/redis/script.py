@@ -2,9 +2,9 @@
 
 >>> from dcaf.engines.transactions import Plus, Put, Record, Table, Transaction
 >>> hits = Record(Table("hits", {"n": int}), b"home")
->>> keys, arguments = Keys("dcaf").encode(Transaction([hits], writes=[Put(hits, {"n": Plus(2)})]))
->>> keys, arguments
-([b'dcaf:{0}:hits:home'], [b'1', b';', b'P', b'1', b'0', b'1', b'n', b'+', b'2'])
+>>> call = Keys("dcaf").encode(Transaction([hits], writes=[Put(hits, {"n": Plus(2)})]))
+>>> call.keys, call.pieces, call.values
+([b'dcaf:{0}:hits:home'], [b'1', b'1', b';', b'P', b'1', b'0', b'1', b'n', b'+', None], [b'2'])
 
 A row is a hash: a field for each column that is not None, and one whose name is a dot, so that a row without any is there, too.
 Rows of a table with an indexed column stand in two sorted sets as well, whose members are ordered by their bytes: one of keys, one
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from dcaf.core.errors import EngineError
 from dcaf.engines.transactions import (
@@ -44,6 +44,31 @@ LONGEST_KEY: Final = b"\xff" * 257
 
 TAG: Final = re.compile(rb"[0-9]{1,5}")
 """The partition in a key."""
+
+
+Piece: TypeAlias = "bytes | None"
+"""A piece of a transaction; None stands for the next of its values."""
+
+
+class Call(NamedTuple):
+    """A transaction as scripts take it.
+
+    Attributes:
+        tables: The table of each row that it names.
+        keys: The keys of the rows, and behind them those of sorted sets.
+        pieces: All but its values: what two transactions of one shape have in common.
+        values: What it compares and writes, and the keys of rows with an index.
+    """
+
+    tables: Sequence[Table]
+    keys: list[bytes]
+    pieces: list[Piece]
+    values: list[bytes]
+
+    def fill_in(self) -> list[bytes]:
+        """Pieces and values in one, for the script that takes any transaction."""
+        values = iter(self.values)
+        return [next(values) if piece is None else piece for piece in self.pieces]
 
 
 class Keys:
@@ -82,23 +107,24 @@ class Keys:
         before = self.find_rows(int(tag), table)
         return (int(tag), key[len(before) :]) if key.startswith(before) else None
 
-    def encode(self, transaction: Transaction) -> tuple[list[bytes], list[bytes]]:
-        """The keys and the arguments of the script for a transaction."""
-        reads = transaction.reads
-        keys = [self.find_rows(record.partition, record.table) + record.key for record in reads]
-        at = {record: b"%d" % number for number, record in enumerate(reads, 1)}
-        arguments = [b"%d" % len(reads)]
+    def encode(self, transaction: Transaction) -> Call:
+        """A transaction as scripts take it."""
+        records = transaction.records
+        keys = [self.find_rows(record.partition, record.table) + record.key for record in records]
+        returned = len(set(transaction.reads))
+        call = Call([record.table for record in records], keys, [b"%d" % returned, b"%d" % len(records)], [])
+        at = {record: b"%d" % number for number, record in enumerate(records, 1)}
         if transaction.when is not None:
-            _encode_condition(transaction.when, at, arguments)
-        arguments.append(b";")
+            _encode_condition(transaction.when, at, call)
+        call.pieces.append(b";")
         indexes: dict[str, bytes] = {}
         for write in transaction.writes:
             table = write.record.table
             if table.indexed is not None and table.name not in indexes:
                 indexes[table.name] = b"%d" % (len(keys) + 1)
                 keys += self.find_indexes(write.record.partition, table)
-            _encode_write(write, at, indexes, arguments)
-        return keys, arguments
+            _encode_write(write, at, indexes, call)
+        return call
 
 
 def decode_outcome(transaction: Transaction, reply: Any) -> Outcome:
@@ -109,8 +135,11 @@ def decode_outcome(transaction: Transaction, reply: Any) -> Outcome:
     """
     if reply[0] == 2:  # noqa: PLR2004 - see TRANSACT
         raise EngineError("A number would not fit in 64 bits. Nothing was written.")
-    rows = tuple(decode_row(record.table, flat) for record, flat in zip(transaction.reads, reply[2], strict=True))
-    return Outcome(reply[0] == 1, rows, int(reply[1]))
+    rows = [decode_row(record.table, flat) for record, flat in zip(transaction.records, reply[2], strict=False)]
+    if len(rows) != len(transaction.reads):  # one is named twice
+        found = dict(zip(transaction.records, rows, strict=False))
+        rows = [found[record] for record in transaction.reads]
+    return Outcome(reply[0] == 1, tuple(rows), int(reply[1]))
 
 
 def decode_row(table: Table, flat: Sequence[bytes] | None) -> Row | None:
@@ -139,49 +168,57 @@ def build_bounds(value: bytes, after: bytes) -> tuple[bytes, bytes, int]:
     return start + after, b"(" + start + LONGEST_KEY, len(start)
 
 
-def _encode_condition(condition: Condition, at: dict[Record, bytes], arguments: list[bytes]) -> None:
+def _encode_condition(condition: Condition, at: dict[Record, bytes], call: Call) -> None:
     if isinstance(condition, AllOf | AnyOf):
-        _encode_condition(condition.first, at, arguments)
-        _encode_condition(condition.second, at, arguments)
-        arguments.append(b"&" if isinstance(condition, AllOf) else b"|")
+        _encode_condition(condition.first, at, call)
+        _encode_condition(condition.second, at, call)
+        call.pieces.append(b"&" if isinstance(condition, AllOf) else b"|")
     elif isinstance(condition, Not):
-        _encode_condition(condition.condition, at, arguments)
-        arguments.append(b"!")
+        _encode_condition(condition.condition, at, call)
+        call.pieces.append(b"!")
     elif isinstance(condition, Exists):
-        arguments += (b"E", at[condition.record])
+        call.pieces.extend((b"E", at[condition.record]))
     else:
-        _encode_comparison(condition, at, arguments)
+        _encode_comparison(condition, at, call)
 
 
-def _encode_comparison(condition: Is | AtMost, at: dict[Record, bytes], arguments: list[bytes]) -> None:
+def _encode_comparison(condition: Is | AtMost, at: dict[Record, bytes], call: Call) -> None:
     where, column, value = at[condition.record], condition.column.encode(), condition.value
     if value is None:
-        arguments += (b"N", where, column)
-    elif isinstance(value, Now):
-        arguments += (b"T", where, column, b"%d" % value.plus_ms)
+        call.pieces.extend((b"N", where, column))
+        return
+    if isinstance(value, Now):
+        kind, value = b"T", value.plus_ms
     else:
-        arguments += (b"I" if isinstance(condition, Is) else b"M", where, column, _encode_value(value))
+        kind = b"I" if isinstance(condition, Is) else b"M"
+    call.pieces.extend((kind, where, column, None))
+    call.values.append(_encode_value(value))
 
 
-def _encode_write(write: Write, at: dict[Record, bytes], indexes: dict[str, bytes], arguments: list[bytes]) -> None:
+def _encode_write(write: Write, at: dict[Record, bytes], indexes: dict[str, bytes], call: Call) -> None:
     table = write.record.table
-    arguments += (b"D" if isinstance(write, Delete) else b"P", at[write.record])
+    call.pieces.extend((b"D" if isinstance(write, Delete) else b"P", at[write.record]))
     if table.indexed is None:
-        arguments.append(b"0")
+        call.pieces.append(b"0")
     else:
-        arguments += (indexes[table.name], table.indexed.encode(), write.record.key)
+        call.pieces.extend((indexes[table.name], table.indexed.encode(), None))
+        call.values.append(write.record.key)
     if isinstance(write, Put):
-        arguments.append(b"%d" % len(write.values))
+        call.pieces.append(b"%d" % len(write.values))
         for column, value in write.values.items():
-            arguments += (column.encode(), *_encode_change(value))
+            _encode_change(column, value, call)
 
 
-def _encode_change(value: Value | Now | Plus) -> tuple[bytes, bytes]:
+def _encode_change(column: str, value: Value | Now | Plus, call: Call) -> None:
     if value is None:
-        return b"-", b""
+        call.pieces.extend((column.encode(), b"-"))
+        return
     if isinstance(value, Now | Plus):
-        return b"n" if isinstance(value, Now) else b"+", b"%d" % value[0]
-    return b"=", _encode_value(value)
+        kind, value = b"n" if isinstance(value, Now) else b"+", value[0]
+    else:
+        kind = b"="
+    call.pieces.extend((column.encode(), kind, None))
+    call.values.append(_encode_value(value))
 
 
 def _encode_value(value: int | bytes) -> bytes:

@@ -13,7 +13,7 @@ from dcaf.core.errors import DcafError
 from dcaf.core.importing import extra
 from dcaf.engines.redis.calls import HERE, Node, Request
 from dcaf.engines.redis.errors import build_error, find_code
-from dcaf.engines.redis.lua import SCRIPTS
+from dcaf.engines.redis.lua import Script
 from dcaf.engines.redis.settings import Settings, read_settings
 
 with extra("dcaf.engines.redis.engine", "dcaf[redis]"):
@@ -59,14 +59,14 @@ def list_commands(requests: Iterable[Request], *, with_text: bool = False) -> li
         with_text: Whether the first of each script has its text, with which the server has it for the others, too.
     """
     commands: list[tuple[bytes, ...]] = []
-    told: set[bytes] = set()
+    told: set[Script] = set()
     for request in requests:
         if request.is_asking:
             commands.append((b"ASKING",))
-        command = request.command
-        if with_text and command[1] not in told:
-            told.add(command[1])
-            command = (b"EVAL", SCRIPTS[command[1]].text, *command[2:])
+        command, script = request.command, request.script
+        if with_text and script is not None and script not in told:
+            told.add(script)
+            command = (b"EVAL", script.text, *command[2:])
         commands.append(command)
     return commands
 
