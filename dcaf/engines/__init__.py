@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
 from dcaf.engines.base import Durability, Engine, Health, SyncEngine, Tables, check_scan
-from dcaf.engines.evaluation import apply, exists
+from dcaf.engines.evaluation import apply, exists, find_page
 from dcaf.engines.memory import MemoryEngine
 from dcaf.engines.opening import open_engine
 from dcaf.engines.sqlite.engine import SqliteEngine
@@ -21,8 +21,10 @@ from dcaf.engines.transactions import (
     Not,
     Now,
     Outcome,
+    Page,
     Plus,
     Put,
+    Range,
     Record,
     Row,
     Table,
@@ -52,9 +54,11 @@ __all__ = [
     "Not",
     "Now",
     "Outcome",
+    "Page",
     "Plus",
     "PostgresEngine",
     "Put",
+    "Range",
     "Record",
     "RedisEngine",
     "Row",
@@ -68,6 +72,7 @@ __all__ = [
     "apply",
     "check_scan",
     "exists",
+    "find_page",
     "open_engine",
 ]
 

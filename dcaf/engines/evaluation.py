@@ -8,7 +8,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 
 from dcaf.core.errors import ConfigurationError, EngineError
 from dcaf.engines.transactions import (
@@ -25,7 +27,9 @@ from dcaf.engines.transactions import (
     Is,
     Not,
     Now,
+    Page,
     Plus,
+    Range,
     Record,
     Row,
     Transaction,
@@ -81,6 +85,20 @@ def _apply(transaction: Transaction, rows: Mapping[Record, Row | None], now_ms: 
     if transaction.when is not None and not holds(transaction.when, rows, now_ms):
         return None
     return {write.record: _written(write, rows[write.record], now_ms) for write in transaction.writes}
+
+
+def find_page(keys: Sequence[bytes], wanted: Range, read: Callable[[bytes], Row | None]) -> Page:
+    """The page of a range, for engines whose keys are in order in this process.
+
+    Args:
+        keys: All keys of its table and partition, in order.
+        wanted: The range.
+        read: Reads the row of a key; None where it has expired.
+    """
+    first, last = bisect_left(keys, wanted.start), len(keys) if wanted.end is None else bisect_left(keys, wanted.end)
+    places = range(last - 1, first - 1, -1) if wanted.backwards else range(first, last)
+    found = ((keys[at], row) for at in places if (row := read(keys[at])) is not None)
+    return list(islice(found, wanted.limit))
 
 
 def exists(row: Row | None, now_ms: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from threading import Lock
 from typing import Final
@@ -12,8 +13,8 @@ import anyio.lowlevel
 from dcaf.core.arguments import require, require_clock
 from dcaf.core.errors import ConfigurationError, EngineError
 from dcaf.engines.base import Health, SyncEngine, Tables, check_scan
-from dcaf.engines.evaluation import apply, exists
-from dcaf.engines.transactions import MOST_PARTITIONS, Outcome, Record, Row, Table, Transaction, check_transaction
+from dcaf.engines.evaluation import apply, exists, find_page
+from dcaf.engines.transactions import MOST_PARTITIONS, Outcome, Page, Range, Record, Row, Table, Transaction, check_transaction
 
 URL: Final = "memory://"
 
@@ -77,6 +78,7 @@ class _MemoryRows:
         self._partitions = partitions
         self._lock = Lock()
         self._found: dict[str, dict[tuple[bytes, int], Row]] = {}
+        self._ordered: dict[tuple[str, int], list[bytes]] = {}
         self._is_closed = False
 
     def transact(self, transaction: Transaction) -> Outcome:
@@ -84,10 +86,11 @@ class _MemoryRows:
         with self._lock:
             now_ms = self._now_ms()
             rows = {record: self._read(record, now_ms) for record in transaction.records}
+            pages = tuple(self._find_page(wanted, now_ms) for wanted in transaction.ranges)
             written = apply(transaction, rows, now_ms)
             for record, row in (written or {}).items():
                 self._write(record, row)
-        return Outcome(written is not None, tuple(rows[record] for record in transaction.reads), now_ms)
+        return Outcome(written is not None, tuple(rows[record] for record in transaction.reads), now_ms, pages)
 
     def scan(
         self, table: Table, *, equal: bytes | None = None, after: bytes = b"", limit: int = 100
@@ -107,9 +110,9 @@ class _MemoryRows:
         with self._lock:
             now_ms = self._now_ms()
             rows = self._table(table)
-            over = [key for key, row in rows.items() if not exists(row, now_ms)]
-            for key in over:
-                del rows[key]
+            over = [Record(table, *key) for key, row in rows.items() if not exists(row, now_ms)]
+            for record in over:
+                self._write(record, None)
         return len(over)
 
     def check(self) -> Health:
@@ -133,8 +136,22 @@ class _MemoryRows:
         row = self._table(record.table).get((record.key, record.partition))
         return row if exists(row, now_ms) else None
 
+    def _find_page(self, wanted: Range, now_ms: int) -> Page:
+        keys = self._keys(wanted.table, wanted.partition)
+        return find_page(keys, wanted, lambda key: self._read(Record(wanted.table, key, wanted.partition), now_ms))
+
+    def _keys(self, table: Table, partition: int) -> list[bytes]:
+        """The keys of an ordered table, in order."""
+        self.tables.require(table)
+        return self._ordered.setdefault((table.name, partition), [])
+
     def _write(self, record: Record, row: Row | None) -> None:
+        rows, place = self._table(record.table), (record.key, record.partition)
+        if record.table.ordered and (row is None) is (place in rows):
+            keys = self._keys(record.table, record.partition)
+            at = bisect_left(keys, record.key)
+            keys[at : at + (row is None)] = [] if row is None else [record.key]
         if row is None:
-            self._table(record.table).pop((record.key, record.partition), None)
+            rows.pop(place, None)
         else:
-            self._table(record.table)[record.key, record.partition] = row
+            rows[place] = row

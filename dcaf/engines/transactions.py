@@ -13,12 +13,16 @@ It is checked when it is made, so that no engine meets a column that its table h
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final, NamedTuple, TypeAlias
 
 from dcaf.core.arguments import kind_of, require, require_bool
 from dcaf.core.errors import ConfigurationError
+
+Page: TypeAlias = "Sequence[tuple[bytes, Row]]"
+"""Keys and their rows."""
 
 Value: TypeAlias = int | bytes | None
 """What stands in a column: an integer of 64 bits, bytes, or nothing."""
@@ -52,16 +56,18 @@ class Table:
         columns: Name -> ``int`` or ``bytes``. A later release may add columns; in older rows these are None.
         indexed: The column by which ``scan`` finds rows; None for none.
         large: Whether its rows have kilobytes, so that an engine keeps them where they are in nobody's way.
+        ordered: Whether a transaction reads its rows by ranges of keys.
 
     Raises:
         ConfigurationError: A name is none, a column has another type, ``expires`` is no column of integers, the indexed column is
-            no column of bytes, or ``large`` is neither True nor False.
+            no column of bytes, or ``large`` or ``ordered`` is neither True nor False.
     """
 
     name: str
     columns: Mapping[str, type[int | bytes]] = field(hash=False)
     indexed: str | None = None
     large: bool = False
+    ordered: bool = False
 
     def __post_init__(self) -> None:
         columns = require("columns= of a Table", self.columns, Mapping, "a dict: name -> int or bytes")
@@ -79,6 +85,7 @@ class Table:
         if self.indexed is not None and not (isinstance(self.indexed, str) and columns.get(self.indexed) is bytes):
             raise ConfigurationError(f"indexed= of {self.name} names one of its columns of bytes.")
         require_bool(f"large= of {self.name}", self.large)
+        require_bool(f"ordered= of {self.name}", self.ordered)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +111,58 @@ class Record:
             raise ConfigurationError(f"A Record is a row of a Table, not of {kind_of(self.table)}: Record(table, key).")
         if type(self.key) is not bytes or not 0 < len(self.key) <= MOST_KEY_BYTES:
             raise ConfigurationError(f"The key of a row of {self.table.name} is 1 to {MOST_KEY_BYTES} bytes.")
-        if type(self.partition) is not int or not 0 <= self.partition < MOST_PARTITIONS:
-            raise ConfigurationError(
-                f"The partition of a row of {self.table.name} is a number from 0 on, less than {MOST_PARTITIONS}."
-            )
+        _check_partition(self.table, self.partition)
         object.__setattr__(self, "_hash", hash((self.table.name, self.key)))
 
     def __hash__(self) -> int:
         return self._hash  # each turn looks some eighty times for a row by its record
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Rows of a table whose keys lie between two, in the order of their keys, as bytes are ordered.
+
+    Attributes:
+        table: The table, which is ``ordered``.
+        start: The first key that may be in it.
+        end: The first key that is behind it; None for no end.
+        limit: How many rows at most.
+        backwards: Whether it begins at its end, and goes down.
+        partition: Where its rows lie.
+
+    Raises:
+        ConfigurationError: The table is none or has no order, a bound is no bytes, or the limit or the partition is no such number.
+    """
+
+    table: Table
+    start: bytes = field(repr=False)
+    end: bytes | None = field(repr=False)
+    limit: int
+    backwards: bool = False
+    partition: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.table, Table) or not self.table.ordered:
+            raise ConfigurationError("A Range is one of a Table(..., ordered=True).")
+        require("start= of a Range", self.start, bytes, "bytes")
+        if self.end is not None:
+            require("end= of a Range", self.end, bytes, "bytes, or None")
+        if not 1 <= require("limit= of a Range", self.limit, int, "a number of rows, 1 or more") <= LARGEST:
+            raise ConfigurationError("limit= of a Range is 1 or more.")
+        require_bool("backwards= of a Range", self.backwards)
+        _check_partition(self.table, self.partition)
+
+    @classmethod
+    def of_prefix(cls, table: Table, prefix: bytes, limit: int, *, backwards: bool = False, partition: int = 0) -> Range:
+        """The rows whose keys begin with these bytes.
+
+        Args:
+            table, limit, backwards, partition: As of a range.
+            prefix: The bytes.
+        """
+        stem = require("prefix= of a Range", prefix, bytes, "bytes").rstrip(b"\xff")
+        end = stem[:-1] + bytes([stem[-1] + 1]) if stem else None
+        return cls(table, prefix, end, limit, backwards, partition)
 
 
 class Now(NamedTuple):
@@ -192,6 +243,7 @@ Write: TypeAlias = "Put | Delete"
 """What a transaction does to one row."""
 
 _RECORDS: Final[frozenset[type]] = frozenset([Record])
+_RANGES: Final[frozenset[type]] = frozenset([Range])
 _WRITES: Final[frozenset[type]] = frozenset([Put, Delete])
 
 RESOLVED: Final = (Now, Plus)
@@ -209,6 +261,7 @@ class Transaction:
             there is then not returned.
         durable: Whether the answer must wait until a power cut loses nothing of it. A claim need not be durable: whoever held it
             has died with the machine.
+        ranges: What is read besides, as it was before the writes; of the same moment as the rows.
         records: All rows that it names, each once: those of ``reads``, and then those that it only writes.
 
     Raises:
@@ -220,11 +273,13 @@ class Transaction:
     when: Condition | None = None
     writes: Sequence[Write] = ()
     durable: bool = True
+    ranges: Sequence[Range] = ()
     records: Sequence[Record] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _require_all("reads=", self.reads, _RECORDS, "records")
         _require_all("writes=", self.writes, _WRITES, "Put(...) and Delete(...)")
+        _require_all("ranges=", self.ranges, _RANGES, "ranges")
         written = [write.record for write in self.writes]
         leaves = [] if self.when is None else find_leaves(self.when)
         compared = [leaf.record for leaf in leaves]
@@ -233,7 +288,7 @@ class Transaction:
             raise ConfigurationError("A transaction reads each row that its condition names, and writes each row once.")
         object.__setattr__(self, "records", tuple(dict.fromkeys([*self.reads, *written])))
         partition = self.partition
-        if any(record.partition != partition for record in self.records):
+        if any(one.partition != partition for one in self.named):
             raise ConfigurationError(
                 "The rows of a transaction are all of one partition: no engine reaches two of them in one step."
             )
@@ -249,7 +304,12 @@ class Transaction:
     @property
     def partition(self) -> int:
         """Where its rows lie; 0 where it has none."""
-        return self.records[0].partition if self.records else 0
+        return next((one.partition for one in self.named), 0)
+
+    @property
+    def named(self) -> Iterator[Record | Range]:
+        """Its rows and ranges, one after the other."""
+        return chain(self.records, self.ranges)
 
 
 class Outcome(NamedTuple):
@@ -259,11 +319,13 @@ class Outcome(NamedTuple):
         applied: Whether the condition held, so that everything was written; else nothing was.
         rows: The rows that were read, in the order of ``reads``, as they were before the writes; None for each that was not there.
         now_ms: The engine's clock at that moment, in milliseconds since the epoch.
+        pages: For each of ``ranges`` its keys and rows, as they were before the writes, in its order.
     """
 
     applied: bool
     rows: tuple[Row | None, ...]
     now_ms: int
+    pages: tuple[Page, ...] = ()
 
 
 def find_leaves(condition: Condition) -> list[Exists | Is | AtMost]:
@@ -309,6 +371,11 @@ def _require_all(where: str, items: object, kinds: frozenset[type], takes: str) 
         raise ConfigurationError(f"{where} of a Transaction takes a list of {takes}, not {kind_of(items)}.")
     if not kinds.issuperset(map(type, items)):
         raise ConfigurationError(f"{where} of a Transaction takes {takes} alone.")
+
+
+def _check_partition(table: Table, partition: object) -> None:
+    if type(partition) is not int or not 0 <= partition < MOST_PARTITIONS:
+        raise ConfigurationError(f"The partition of a row of {table.name} is a number from 0 on, less than {MOST_PARTITIONS}.")
 
 
 def _check_leaf(leaf: Is | AtMost) -> None:

@@ -27,6 +27,7 @@ from dcaf.engines import (
     Now,
     Plus,
     Put,
+    Range,
     Record,
     Table,
     Transaction,
@@ -41,7 +42,7 @@ with extra("dcaf.testing.engine_machine", "hypothesis"):
 
 Model: TypeAlias = "dict[Record, dict[str, Value]]"
 
-FIRST: Final = Table("machine_first", {"count": int, "holder": bytes, "expires": int}, indexed="holder")
+FIRST: Final = Table("machine_first", {"count": int, "holder": bytes, "expires": int}, indexed="holder", ordered=True)
 SECOND: Final = Table("machine_second", {"count": int, "holder": bytes}, large=True)
 RECORDS: Final = [Record(table, key) for table in (FIRST, SECOND) for key in (b"\x00", b"a", b"a\x00", b"\xff")]
 
@@ -56,6 +57,9 @@ VALUES: Final[dict[str, st.SearchStrategy[Value | Now | Plus]]] = {
     "holder": st.one_of(st.none(), HOLDERS),
     "expires": st.one_of(st.none(), MOMENTS, st.sampled_from([1, LARGEST])),
 }
+
+BOUNDS: Final = st.sampled_from([b"", b"\x00", b"a", b"a\x00", b"b", b"\xff"])
+RANGES: Final = st.builds(Range, st.just(FIRST), BOUNDS, st.one_of(st.none(), BOUNDS), st.integers(1, 4), st.booleans())
 
 EXAMPLES: Final = 30
 STEPS: Final = 25
@@ -112,6 +116,7 @@ def _transactions(draw: st.DrawFn) -> Transaction:
         when=draw(st.one_of(st.none(), _conditions(records))),
         writes=[draw(_writes(record)) for record in written],
         durable=draw(st.booleans()),
+        ranges=draw(st.lists(RANGES, max_size=2)),
     )
 
 
@@ -142,16 +147,23 @@ class _Machine(RuleBasedStateMachine):
         now_ms = self.engine.sync.transact(Transaction([RECORDS[0]])).now_ms
         self._forget(now_ms)
         before = [self.model.get(record) for record in transaction.reads]
+        pages = [self._find(wanted) for wanted in transaction.ranges]
         is_true = transaction.when is None or _holds(transaction.when, self.model, now_ms)
         if is_true and any(_is_too_large(write, self.model) for write in transaction.writes):
             return self._refuse(transaction)
         outcome = self.engine.sync.transact(transaction)
         assert outcome.applied is is_true
         assert [row and dict(row) for row in outcome.rows] == before
+        assert [[(key, dict(row)) for key, row in page] for page in outcome.pages] == pages
         if is_true:
             for write in transaction.writes:
                 _write(write, self.model, outcome.now_ms)
         return self._compare()
+
+    def _find(self, wanted: Range) -> list[tuple[bytes, dict[str, Value]]]:
+        rows = sorted((record.key, dict(row)) for record, row in self.model.items() if record.table is wanted.table)
+        found = [(key, row) for key, row in rows if wanted.start <= key and (wanted.end is None or key < wanted.end)]
+        return (found[::-1] if wanted.backwards else found)[: wanted.limit]
 
     def _compare(self) -> None:
         outcome = self.engine.sync.transact(Transaction(RECORDS))

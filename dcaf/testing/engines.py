@@ -37,6 +37,7 @@ from dcaf.engines import (
     Outcome,
     Plus,
     Put,
+    Range,
     Record,
     Row,
     Table,
@@ -49,6 +50,7 @@ T = TypeVar("T")
 
 ROWS: Final = Table("contract_rows", {"count": int, "holder": bytes, "data": bytes, "expires": int}, indexed="holder")
 PLAIN: Final = Table("contract_plain", {"value": bytes}, large=True)
+LOG: Final = Table("contract_log", {"count": int, "data": bytes, "expires": int}, ordered=True)
 """The tables of the contract."""
 
 ODD_BYTES: Final = (b"", b"\x00", b"a\x00b", bytes(range(256)), b"\xff" * 300, "\u00e4\ud7ff".encode(), bytes(256 * 1024))
@@ -267,6 +269,63 @@ class EngineContract:
             assert engine.sync.purge(ROWS) <= 10  # an engine drops such rows when it likes
             assert page_through(engine, None, limit=7) == [record.key for at, record in enumerate(records) if at % 3]
 
+    def test_a_range_is_in_the_order_of_the_keys_from_either_end(self, tmp_path: Path) -> None:
+        with self._opened(tmp_path) as engine:
+            keys = sorted({*ODD_KEYS, *(b"k%03d" % number for number in range(30))})
+            for at, key in enumerate(random.Random(1).sample(keys, len(keys))):  # noqa: S311 - an order, and no secret
+                put(engine, Record(LOG, key), {"count": at})
+            assert keys_of(engine, Range(LOG, b"", None, 100)) == keys
+            assert keys_of(engine, Range(LOG, b"", None, 100, backwards=True)) == keys[::-1]
+            for start, end in ((b"a", b"b"), (b"k010", b"k020"), (b"k0", b"k010\x00"), (b"\xff", None), (b"b", b"a"), (b"a", b"a")):
+                found = [key for key in keys if key >= start and (end is None or key < end)]
+                assert keys_of(engine, Range(LOG, start, end, 100)) == found
+                assert keys_of(engine, Range(LOG, start, end, 3)) == found[:3]
+                assert keys_of(engine, Range(LOG, start, end, 3, backwards=True)) == found[::-1][:3]
+            for prefix in (b"", b"a", b"a\x00", b"k00", b"\xff", b"\xff\xff", b"none"):
+                assert keys_of(engine, Range.of_prefix(LOG, prefix, 100)) == [key for key in keys if key.startswith(prefix)]
+
+    def test_a_range_has_rows_of_before_the_writes_and_of_the_same_moment(self, tmp_path: Path) -> None:
+        with self._opened(tmp_path) as engine:
+            first, second, third = (Record(LOG, key) for key in (b"a", b"b", b"c"))
+            put(engine, first, {"count": 1, "data": b"x"})
+            put(engine, second, {"count": 2})
+            writes: list[Write] = [Delete(first), Put(second, {"count": Plus(1)}), Put(third, {"count": 3})]
+            wanted = [Range(LOG, b"", None, 9), Range(LOG, b"b", None, 1)]
+            for when, is_applied in ((Exists(third), False), (Exists(first), True)):
+                outcome = engine.sync.transact(Transaction([first, third], when=when, writes=writes, ranges=wanted))
+                assert outcome.applied is is_applied
+                assert list_page(outcome, 0) == [(b"a", 1, b"x"), (b"b", 2, None)]
+                assert list_page(outcome, 1) == [(b"b", 2, None)]
+            outcome = engine.sync.transact(Transaction([], ranges=wanted[:1]))
+            assert list_page(outcome, 0) == [(b"b", 3, None), (b"c", 3, None)]
+            assert outcome.rows == ()
+
+    def test_a_range_leaves_out_what_has_expired_and_counts_what_is_there(self, tmp_path: Path) -> None:
+        with self._opened(tmp_path) as engine:
+            for at in range(20):
+                put(engine, Record(LOG, b"%02d" % at), {"count": at, "expires": GONE if at % 2 else LATER})
+            assert keys_of(engine, Range(LOG, b"", None, 4)) == [b"00", b"02", b"04", b"06"]
+            assert keys_of(engine, Range(LOG, b"", None, 3, backwards=True)) == [b"18", b"16", b"14"]
+            put(engine, Record(LOG, b"01"), {"count": 1, "expires": None})
+            assert keys_of(engine, Range(LOG, b"", b"03", 9)) == [b"00", b"01", b"02"]
+            engine.sync.purge(LOG)
+            assert keys_of(engine, Range(LOG, b"", b"03", 9)) == [b"00", b"01", b"02"]
+
+    def test_a_range_is_of_one_partition(self, tmp_path: Path) -> None:
+        with self._opened(tmp_path) as engine:
+            for partition in {0, engine.partitions - 1}:
+                put(engine, Record(LOG, b"%d" % partition, partition), {"count": partition})
+                wanted = Range(LOG, b"", None, 9, partition=partition)
+                assert keys_of(engine, wanted) == [b"%d" % partition]
+
+    def test_a_range_may_have_thousands_of_rows(self, tmp_path: Path) -> None:
+        with self._opened(tmp_path) as engine:
+            records = [Record(LOG, b"%05d" % at) for at in range(3_000)]
+            for at in range(0, len(records), 500):
+                part = records[at : at + 500]
+                engine.sync.transact(Transaction([], writes=[Put(record, {"data": record.key}) for record in part]))
+            assert keys_of(engine, Range(LOG, b"", None, 2_500, backwards=True)) == [record.key for record in records[:-2501:-1]]
+
     def test_a_scan_finds_the_value_of_now(self, tmp_path: Path) -> None:
         with self._opened(tmp_path) as engine:
             record = Record(ROWS, b"a")
@@ -445,7 +504,7 @@ class EngineContract:
     @contextmanager
     def _opened(self, folder: Path) -> Iterator[Engine]:
         engine = self.make_engine(folder)
-        engine.declare([ROWS, PLAIN])
+        engine.declare([ROWS, PLAIN, LOG])
         try:
             yield engine
         finally:
@@ -527,6 +586,17 @@ def number_of(outcome: Outcome, at: int = 0) -> int:
     found = None if row is None else row["count"]
     assert found is None or isinstance(found, int)
     return found or 0
+
+
+def keys_of(engine: Engine, wanted: Range) -> list[bytes]:
+    """The keys of a range."""
+    (page,) = engine.sync.transact(Transaction([], ranges=[wanted])).pages
+    return [key for key, _ in page]
+
+
+def list_page(outcome: Outcome, at: int) -> list[tuple[bytes, Value, Value]]:
+    """Key, count and data of the rows of a page."""
+    return [(key, row["count"], row["data"]) for key, row in outcome.pages[at]]
 
 
 def page_through(engine: Engine, equal: bytes | None, *, limit: int) -> list[bytes]:

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 from dcaf.core.errors import ConfigurationError, EngineError
 from dcaf.engines.base import Health
 from dcaf.engines.redis.lua import FINDING, SWEEPING, TRANSACTING, Script
-from dcaf.engines.redis.script import Keys, build_bounds, decode_outcome, decode_row
+from dcaf.engines.redis.script import Keys, build_bounds, decode_outcome, decode_row, has_sets
 from dcaf.engines.redis.settings import LOOKS, Settings, describe_settings, read_settings
 from dcaf.engines.redis.shapes import Shapes
 from dcaf.engines.transactions import Delete, Now, Outcome, Put, Record, Row, Table, Transaction, Write
@@ -166,7 +166,10 @@ def transact(transaction: Transaction, keys: Keys, shapes: Shapes) -> Plan[Outco
     script = shapes.find(call) or TRANSACTING
     arguments = call.values if script is not TRANSACTING else call.fill_in()
     writes = bool(transaction.writes)
-    replies = yield [Request.running(script, call.keys, arguments, partition=transaction.partition, writes=writes)]
+    needs_all = bool(transaction.ranges)
+    replies = yield [
+        Request.running(script, call.keys, arguments, partition=transaction.partition, writes=writes, needs_all=needs_all)
+    ]
     return decode_outcome(transaction, replies[0])
 
 
@@ -210,9 +213,9 @@ def scan(wanted: Wanted, keys: Keys, nodes: Sequence[Node]) -> Plan[list[tuple[b
 
 def purge(table: Table, keys: Keys, *, is_cluster: bool) -> Plan[int]:
     """A purge: Redis drops rows by itself, and what is left of them in the sorted sets is dropped here."""
-    if table.indexed is None:
+    if not has_sets(table):
         return 0
-    column = table.indexed.encode()
+    column = (table.indexed or "").encode()
     groups = [
         (group, [name for partition in group for name in keys.find_indexes(partition, table)])
         for group in _group(range(PARTITIONS), is_cluster=is_cluster)
@@ -302,7 +305,7 @@ def _read(table: Table, page: Sequence[tuple[bytes, int]], keys: Keys) -> Plan[l
         Request.running(
             TRANSACTING,
             [keys.find_rows(partition, table) + key for key in group],
-            [b"%d" % len(group), b"%d" % len(group), b";"],
+            [b"%d" % len(group), b"%d" % len(group), b"0", b";"],
             partition=partition,
         )
         for partition, group in groups.items()

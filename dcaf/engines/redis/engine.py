@@ -34,7 +34,7 @@ from dcaf.engines.redis.calls import PARTITIONS, Plan, Request, Wanted
 from dcaf.engines.redis.cluster import Places
 from dcaf.engines.redis.errors import BUSY, CLOSED, UNKNOWN
 from dcaf.engines.redis.loops import Loop
-from dcaf.engines.redis.script import Keys
+from dcaf.engines.redis.script import Keys, has_sets
 from dcaf.engines.redis.settings import NAMES, Settings
 from dcaf.engines.redis.shapes import Shapes
 from dcaf.engines.redis.threads import Threads
@@ -189,8 +189,8 @@ class _Calls:
 
     def plan_transaction(self, transaction: Transaction) -> Plan[Outcome]:
         check_transaction(transaction, PARTITIONS)
-        for record in transaction.records:
-            self.tables.require(record.table)
+        for one in transaction.named:
+            self.tables.require(one.table)
         return work.transact(transaction, self._keys, self._shapes)
 
     def check_scan(self, table: Table, equal: bytes | None, limit: int, after: bytes) -> None:
@@ -198,7 +198,7 @@ class _Calls:
         check_scan(table, equal, limit, after)
 
     def plan_scan(self, wanted: Wanted, places: Places) -> Plan[list[tuple[bytes, Row]]]:
-        if wanted.table.indexed is None:
+        if not has_sets(wanted.table):
             return work.scan(wanted, self._keys, places.nodes)
         return work.find(wanted, self._keys, is_cluster=places.is_cluster)
 

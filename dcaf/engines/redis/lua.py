@@ -1,7 +1,7 @@
 """The scripts of a Redis engine, in Lua: one that does any transaction, and two that go through an index.
 
->>> TRANSACTING.call([b"dcaf:{0}:hits:home"], [b"1", b"1", b";"])[2:]
-(b'1', b'dcaf:{0}:hits:home', b'1', b'1', b';')
+>>> TRANSACTING.call([b"dcaf:{0}:hits:home"], [b"1", b"1", b"0", b";"])[2:]
+(b'1', b'dcaf:{0}:hits:home', b'1', b'1', b'0', b';')
 
 A transaction is data to its script, and no value is ever a part of its text. Most transactions have a script of their shape, see
 ``shapes``, which takes values alone; this one takes what is too large for that. Both keep the same order. They read and work out
@@ -64,6 +64,27 @@ end
 """What the scripts share: integers as decimal text, the clock, and a row: as it was found, as a table, and what its key still has,
 also where it has expired."""
 
+PAGES: Final = r"""
+local function find_page(set, low, high, most, backwards)
+  local found, stale, before = {}, {}, string.gsub(set, '=%a+$', ':')
+  local size, members
+  most = tonumber(most)
+  repeat
+    size = math.min(most - #found, 1000)
+    members = backwards and call('ZREVRANGEBYLEX', set, high, low, 'LIMIT', 0, size)
+      or call('ZRANGEBYLEX', set, low, high, 'LIMIT', 0, size)
+    for _, key in ipairs(members) do
+      local flat, row = read(before .. key)
+      if row then found[#found + 1] = {key, flat} else stale[#stale + 1] = key end
+    end
+    if backwards then high = '(' .. (members[#members] or '') else low = '(' .. (members[#members] or '') end
+  until #found == most or #members < size
+  for at = 1, #stale, 1000 do redis.pcall('ZREM', set, unpack(stale, at, math.min(at + 999, #stale))) end
+  return found
+end
+"""
+"""What scripts that read ranges share: a page of keys and rows. Members that stand for no row are dropped, so that each is met once."""
+
 INDEXES: Final = r"""
 local entering, leaving = {}, {}
 local function note(sets, at, ...)
@@ -85,6 +106,7 @@ end
 
 TRANSACT: Final = (
     NUMBERS
+    + PAGES
     + r"""
 local cursor = 0
 local function take() cursor = cursor + 1; return ARGV[cursor] end
@@ -95,6 +117,11 @@ for at = 1, count do
   local flat
   flat, rows[at], stored[at] = read(KEYS[at])
   if at <= returned then flats[at] = flat end
+end
+local pages = {}
+for at = 1, tonumber(take()) do
+  local backwards, set = take() == 'B', KEYS[tonumber(take())]
+  pages[at] = find_page(set, take(), take(), take(), backwards)
 end
 
 local stack, token = {}, take()
@@ -117,7 +144,7 @@ while token ~= ';' do
   end
   token = take()
 end
-if stack[1] == false then return {0, now, flats} end
+if stack[1] == false then return {0, now, flats, pages} end
 """
     + INDEXES
     + r"""
@@ -170,13 +197,13 @@ for _, plan in ipairs(plans) do
   elseif next(plan.old) then call('DEL', plan.key) end
 end
 for at, items in pairs(leaving) do call_in_parts('ZREM', KEYS[at], items) end
-return {1, now, flats}
+return {1, now, flats, pages}
 """
 )
-"""Takes the keys of the rows, and behind them two of sorted sets for each table with an index that is written; then how many of the
-rows are returned, and how many there are; a condition, in the order of a stack, up to a semicolon; and the writes. Says 1, 0 or 2
-(applied, the condition does not hold, a number does not fit), the clock, and the rows, each as its fields and values in turn, or
-nothing."""
+"""Takes the keys of the rows, behind them a sorted set for each range, and two for each table that has some and is written; then how
+many of the rows are returned, and how many there are; the ranges; a condition, in the order of a stack, up to a semicolon; and the
+writes. Says 1, 0 or 2 (applied, the condition does not hold, a number does not fit), the clock, the rows, each as its fields and
+values in turn, or nothing, and the pages of the ranges."""
 
 FIND: Final = (
     NUMBERS

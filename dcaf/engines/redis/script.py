@@ -4,11 +4,11 @@
 >>> hits = Record(Table("hits", {"n": int}), b"home")
 >>> call = Keys("dcaf").encode(Transaction([hits], writes=[Put(hits, {"n": Plus(2)})]))
 >>> call.keys, call.pieces, call.values
-([b'dcaf:{0}:hits:home'], [b'1', b'1', b';', b'P', b'1', b'0', b'1', b'n', b'+', None], [b'2'])
+([b'dcaf:{0}:hits:home'], [b'1', b'1', b'0', b';', b'P', b'1', b'0', b'1', b'n', b'+', None], [b'2'])
 
 A row is a hash: a field for each column that is not None, and one whose name is a dot, so that a row without any is there, too.
 Rows of a table with an indexed column stand in two sorted sets as well, whose members are ordered by their bytes: one of keys, one
-of values with keys.
+of values with keys. Those of an ordered table stand in the first.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ from dcaf.engines.transactions import (
     Not,
     Now,
     Outcome,
+    Page,
     Plus,
     Put,
+    Range,
     Record,
     Row,
     Table,
@@ -113,6 +115,10 @@ class Keys:
         keys = [self.find_rows(record.partition, record.table) + record.key for record in records]
         returned = len(set(transaction.reads))
         call = Call([record.table for record in records], keys, [b"%d" % returned, b"%d" % len(records)], [])
+        call.pieces.append(b"%d" % len(transaction.ranges))
+        for wanted in transaction.ranges:
+            keys.append(self.find_indexes(wanted.partition, wanted.table)[0])
+            _encode_range(wanted, len(keys), call)
         at = {record: b"%d" % number for number, record in enumerate(records, 1)}
         if transaction.when is not None:
             _encode_condition(transaction.when, at, call)
@@ -120,7 +126,7 @@ class Keys:
         indexes: dict[str, bytes] = {}
         for write in transaction.writes:
             table = write.record.table
-            if table.indexed is not None and table.name not in indexes:
+            if has_sets(table) and table.name not in indexes:
                 indexes[table.name] = b"%d" % (len(keys) + 1)
                 keys += self.find_indexes(write.record.partition, table)
             _encode_write(write, at, indexes, call)
@@ -139,7 +145,12 @@ def decode_outcome(transaction: Transaction, reply: Any) -> Outcome:
     if len(rows) != len(transaction.reads):  # one is named twice
         found = dict(zip(transaction.records, rows, strict=False))
         rows = [found[record] for record in transaction.reads]
-    return Outcome(reply[0] == 1, tuple(rows), int(reply[1]))
+    pages = tuple([_decode_page(wanted.table, page) for wanted, page in zip(transaction.ranges, reply[3], strict=True)])
+    return Outcome(reply[0] == 1, tuple(rows), int(reply[1]), pages)
+
+
+def _decode_page(table: Table, page: Sequence[Any]) -> Page:
+    return [(key, row) for key, flat in page if (row := decode_row(table, flat)) is not None]
 
 
 def decode_row(table: Table, flat: Sequence[bytes] | None) -> Row | None:
@@ -166,6 +177,17 @@ def build_bounds(value: bytes, after: bytes) -> tuple[bytes, bytes, int]:
     """Where rows of a value begin and end in the sorted set of values, after a key; and how much stands before the keys there."""
     start = len(value).to_bytes(4, "big") + value
     return start + after, b"(" + start + LONGEST_KEY, len(start)
+
+
+def has_sets(table: Table) -> bool:
+    """Whether the keys of a table's rows stand in sorted sets."""
+    return table.ordered or table.indexed is not None
+
+
+def _encode_range(wanted: Range, place: int, call: Call) -> None:
+    call.pieces.extend((b"B" if wanted.backwards else b"F", b"%d" % place, None, None, None))
+    end = b"+" if wanted.end is None else b"(" + wanted.end
+    call.values.extend((b"[" + wanted.start, end, b"%d" % wanted.limit))
 
 
 def _encode_condition(condition: Condition, at: dict[Record, bytes], call: Call) -> None:
@@ -198,10 +220,10 @@ def _encode_comparison(condition: Is | AtMost, at: dict[Record, bytes], call: Ca
 def _encode_write(write: Write, at: dict[Record, bytes], indexes: dict[str, bytes], call: Call) -> None:
     table = write.record.table
     call.pieces.extend((b"D" if isinstance(write, Delete) else b"P", at[write.record]))
-    if table.indexed is None:
+    if not has_sets(table):
         call.pieces.append(b"0")
     else:
-        call.pieces.extend((indexes[table.name], table.indexed.encode(), None))
+        call.pieces.extend((indexes[table.name], (table.indexed or "").encode(), None))
         call.values.append(write.record.key)
     if isinstance(write, Put):
         call.pieces.append(b"%d" % len(write.values))

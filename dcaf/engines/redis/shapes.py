@@ -18,7 +18,7 @@ if p1 then
   call('HSET', KEYS[1], '.', '1', 'n', v[1])
   finish(KEYS[1], x1, d1, s1)
 elseif s1 then call('DEL', KEYS[1]) end
-return {1, now, {f1}}
+return {1, now, {f1}, {}}
 
 Two transactions that differ in keys and values alone have one shape. Its script knows its rows, columns and conditions, and takes
 the values. It does the same as that of ``lua``, in the same order, in half of the time.
@@ -32,7 +32,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from dcaf.engines.redis.lua import INDEXES, NUMBERS, Script
+from dcaf.engines.redis.lua import INDEXES, NUMBERS, PAGES, Script
 from dcaf.engines.redis.script import Call, Piece
 from dcaf.engines.transactions import EXPIRES, Table
 
@@ -114,9 +114,11 @@ class _Writer:
     def write(self) -> str:
         returned, count = int(self._take()), int(self._take())
         reads = [f"local f{at}, r{at}, s{at} = read(KEYS[{at}])" for at in range(1, count + 1)]
+        pages = self._pages()
         flats = "{" + ", ".join(f"f{at}" for at in range(1, returned + 1)) + "}"
+        found = f"{flats}, {{{', '.join(f'g{at}' for at in range(1, len(pages) + 1))}}}"
         condition = self._condition()
-        compares = [] if condition is None else [f"if not {condition} then return {{0, now, {flats}}} end"]
+        compares = [] if condition is None else [f"if not {condition} then return {{0, now, {found}}} end"]
         plans: list[str] = []
         writes: list[str] = []
         has_index = False
@@ -125,9 +127,9 @@ class _Writer:
         indexes = [INDEXES] if has_index else []
         watched = [UNWATCHED, ENTERING] if has_index else []
         left = [LEAVING] if has_index else []
-        rows = ROWS if writes else ""
-        lines = [*reads, *compares, *indexes, *plans, *watched, *writes, *left, f"return {{1, now, {flats}}}"]
-        return NUMBERS + rows + "\n".join(lines)
+        shared = NUMBERS + (PAGES if pages else "") + (ROWS if writes else "")
+        lines = [*reads, *pages, *compares, *indexes, *plans, *watched, *writes, *left, f"return {{1, now, {found}}}"]
+        return shared + "\n".join(lines)
 
     def _take(self) -> str:
         piece = next(self._pieces)
@@ -138,6 +140,14 @@ class _Writer:
         assert next(self._pieces) is None
         self._value += 1
         return f"ARGV[{self._value}]"
+
+    def _pages(self) -> list[str]:
+        lines = []
+        for at in range(1, int(self._take()) + 1):
+            backwards = "true" if self._take() == "B" else "false"
+            place, bounds = self._take(), [self._take_value() for _ in range(3)]
+            lines.append(f"local g{at} = find_page(KEYS[{place}], {', '.join(bounds)}, {backwards})")
+        return lines
 
     def _condition(self) -> str | None:
         """The condition as one expression, which is true or false; None for none."""

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from dcaf.engines.evaluation import apply
 from dcaf.engines.sqlite.connection import Connection
 from dcaf.engines.sqlite.writer import Writer
-from dcaf.engines.transactions import Outcome, Row, Table, Transaction, Value
+from dcaf.engines.transactions import MOST_KEY_BYTES, Outcome, Page, Range, Row, Table, Transaction, Value
+
+LAST_KEY: Final = b"\xff" * (MOST_KEY_BYTES + 1)
+"""Comes after each key."""
 
 Work: TypeAlias = "Callable[[Connection, int], Any]"
 """What a job calls: takes the connection and the clock, in milliseconds since the epoch."""
@@ -25,11 +28,12 @@ def transact(transaction: Transaction) -> Work:
 
     def work(connection: Connection, now_ms: int) -> Outcome:
         rows = connection.read(transaction.records, now_ms)
+        pages = tuple([_find_page(connection, wanted, now_ms) for wanted in transaction.ranges])
         written = apply(transaction, rows, now_ms)
         if written:
             assert isinstance(connection, Writer)
             connection.write(rows, written)
-        return Outcome(written is not None, tuple(rows[record] for record in transaction.reads), now_ms)
+        return Outcome(written is not None, tuple(rows[record] for record in transaction.reads), now_ms, pages)
 
     return work
 
@@ -44,6 +48,13 @@ def scan(table: Table, equal: bytes | None, after: bytes, limit: int) -> Work:
         return [(key, sql.build_row(row)) for key, *row in found]
 
     return work
+
+
+def _find_page(connection: Connection, wanted: Range, now_ms: int) -> Page:
+    sql = connection.require(wanted.table)
+    end = LAST_KEY if wanted.end is None else wanted.end
+    found = connection.database.execute(sql.ranges[wanted.backwards], (wanted.start, end, now_ms, wanted.limit))
+    return [(key, sql.build_row(row)) for key, *row in found]
 
 
 def purge(table: Table, after: bytes, limit: int) -> Work:

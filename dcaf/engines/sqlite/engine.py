@@ -178,8 +178,8 @@ class _Calls:
 
     def plan_transaction(self, transaction: Transaction) -> tuple[Worker, Job]:
         check_transaction(transaction)
-        for record in transaction.records:
-            self.tables.require(record.table)
+        for one in transaction.named:
+            self.tables.require(one.table)
         if not transaction.writes:
             return self._reading(), Job(work.transact(transaction), writes=False)
         return self._writing(), Job(work.transact(transaction), writes=True, durable=transaction.durable)

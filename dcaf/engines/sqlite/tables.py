@@ -34,6 +34,7 @@ class TableSql:
         delete: One row. Takes the key.
         scan: Rows of any indexed value. Takes a key, now, and a limit.
         scan_equal: Rows of one indexed value. Takes it, a key, now, and a limit; empty without an indexed column.
+        ranges: Whether backwards -> rows between two keys. Takes them, now, and a limit.
         look_on: The keys after one, and whether each has expired. Takes now, a key, and a limit; empty where none expires.
     """
 
@@ -59,6 +60,10 @@ class TableSql:
         self.scan_equal: str = (
             "" if table.indexed is None else f'{rows}"{table.indexed}" = ? AND "key" > ?{lives} ORDER BY "key" LIMIT ?'
         )
+        self.ranges: dict[bool, str] = {
+            backwards: f'{rows}"key" >= ? AND "key" < ?{lives} ORDER BY "key"{" DESC" if backwards else ""} LIMIT ?'
+            for backwards in (False, True)
+        }
         self.look_on: str = (
             f'SELECT "key", "{EXPIRES}" <= ? FROM {name} WHERE "key" > ? ORDER BY "key" LIMIT ?' if EXPIRES in kinds else ""
         )
