@@ -83,7 +83,7 @@ local function find_page(set, low, high, most, backwards)
   return found
 end
 """
-"""What scripts that read ranges share: a page of keys and rows. Members that stand for no row are dropped, so that each is met once."""
+"""What scripts that read ranges share: a page of keys and rows. Members that stand for no row are dropped."""
 
 INDEXES: Final = r"""
 local entering, leaving = {}, {}
@@ -200,8 +200,8 @@ for at, items in pairs(leaving) do call_in_parts('ZREM', KEYS[at], items) end
 return {1, now, flats, pages}
 """
 )
-"""Takes the keys of the rows, behind them a sorted set for each range, and two for each table that has some and is written; then how
-many of the rows are returned, and how many there are; the ranges; a condition, in the order of a stack, up to a semicolon; and the
+"""Takes the keys of the rows, behind them a sorted set for each range, and two for each table that has some and is written; then
+how many of the rows are returned, and how many there are; the ranges; a condition, in the order of a stack, up to a semicolon; and the
 writes. Says 1, 0 or 2 (applied, the condition does not hold, a number does not fit), the clock, the rows, each as its fields and
 values in turn, or nothing, and the pages of the ranges."""
 
