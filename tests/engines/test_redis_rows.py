@@ -18,7 +18,7 @@ import trio
 from redis.crc import key_slot
 
 from dcaf.core.errors import ConfigurationError, EngineError
-from dcaf.engines import Delete, Now, Put, Record, RedisEngine, Table, Transaction
+from dcaf.engines import Delete, Now, Put, Range, Record, RedisEngine, Table, Transaction
 from dcaf.engines.redis import calls as redis_calls
 from dcaf.engines.redis.calls import Request
 from dcaf.engines.redis.lua import FIND, Script
@@ -37,7 +37,7 @@ from tests.engines.redis_servers import (
     wait_until,
 )
 
-ROWS = Table("rows", {"n": int, "who": bytes, "expires": int}, indexed="who")
+ROWS = Table("rows", {"n": int, "who": bytes, "expires": int}, indexed="who", ordered=True)
 PLAIN = Table("plain", {"n": int, "data": bytes})
 PARTITION = 3
 SLOT = key_slot(b"{3}")
@@ -150,6 +150,12 @@ def test_control_an_index_that_is_emptied_first_is_lost(cluster: RedisCluster, m
         change_while_it_moves(cluster)
 
 
+def read_range(engine: RedisEngine) -> int:
+    """How many rows a range of the partition has."""
+    wanted = Range(ROWS, b"", None, 100, partition=PARTITION)
+    return len(engine.sync.transact(Transaction([], ranges=[wanted])).pages[0])
+
+
 def sweep_while_it_moves(cluster: RedisCluster) -> list[str]:
     """The sorted sets are moved before their rows; what a scan and a purge say meanwhile."""
     said = []
@@ -160,14 +166,20 @@ def sweep_while_it_moves(cluster: RedisCluster) -> list[str]:
         move.begin()
         prefix = engine._calls._settings.prefix
         move.move(f"{prefix}:{{3}}:rows=keys", f"{prefix}:{{3}}:rows=values")
-        for call in (lambda: find(engine, b"eve"), lambda: engine.sync.purge(ROWS), lambda: asyncio.run(engine.purge(ROWS))):
+        calls = (
+            lambda: find(engine, b"eve"),
+            lambda: engine.sync.purge(ROWS),
+            lambda: asyncio.run(engine.purge(ROWS)),
+            lambda: read_range(engine),
+        )
+        for call in calls:
             try:
                 call()
             except EngineError as error:
                 said.append(repr(error))
         move.end()
         try:
-            assert (len(find(engine, b"eve")), len(find(engine))) == (5, 5)
+            assert (len(find(engine, b"eve")), len(find(engine)), read_range(engine)) == (5, 5, 5)
         finally:
             move.reverse()
             move.begin()
@@ -177,7 +189,7 @@ def sweep_while_it_moves(cluster: RedisCluster) -> list[str]:
 
 def test_a_scan_and_a_purge_wait_for_a_server_that_has_all_rows(cluster: RedisCluster) -> None:
     said = sweep_while_it_moves(cluster)
-    assert len(said) == 3
+    assert len(said) == 4
     assert all("EngineError('Nothing was written: the cluster moves these rows" in message for message in said)
 
 

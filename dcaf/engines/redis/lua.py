@@ -201,9 +201,9 @@ return {1, now, flats, pages}
 """
 )
 """Takes the keys of the rows, behind them a sorted set for each range, and two for each table that has some and is written; then
-how many of the rows are returned, and how many there are; the ranges; a condition, in the order of a stack, up to a semicolon; and the
-writes. Says 1, 0 or 2 (applied, the condition does not hold, a number does not fit), the clock, the rows, each as its fields and
-values in turn, or nothing, and the pages of the ranges."""
+how many of the rows are returned, and how many there are; the ranges; a condition, in the order of a stack, up to a semicolon; and
+the writes. Says 1, 0 or 2 (applied, the condition does not hold, a number does not fit), the clock, the rows, each as its fields
+and values in turn, or nothing, and the pages of the ranges."""
 
 FIND: Final = (
     NUMBERS
