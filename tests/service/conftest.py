@@ -1,0 +1,7 @@
+"""Where the services of these tests keep their sessions."""
+
+from __future__ import annotations
+
+from tests.service.kept_places import calls, kept_place, shared_place
+
+__all__ = ["calls", "kept_place", "shared_place"]  # fixtures
