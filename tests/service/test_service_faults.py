@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from datetime import timedelta
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from dcaf.core.errors import (
     StaleSessionError,
     UnknownSessionError,
 )
-from dcaf.engines import Engine, Exists, MemoryEngine
+from dcaf.engines import AllOf, Delete, Engine, Exists, MemoryEngine, Transaction
 from dcaf.service import KeptSession, SessionService, commits
 from dcaf.service.session import KeptState
 from dcaf.service.tables import TABLES
@@ -217,7 +218,7 @@ def test_control_counts_are_lost_where_shared_values_are_not_compared(
     kept_place: KeptPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commits, "_is_unchanged", lambda *_: [])
-    monkeypatch.setattr(commits, "_all", lambda conditions: commits.reduce(commits.AllOf, conditions) if conditions else None)
+    monkeypatch.setattr(commits, "_all", lambda conditions: reduce(AllOf, conditions) if conditions else None)
     asyncio.run(count_in_tasks(kept_place, 8, 3))
     with pytest.raises(AssertionError):
         check_counts(kept_place.open_service(), 8, 3)
@@ -335,7 +336,7 @@ def test_what_is_committed_between_the_steps_of_a_delete_is_deleted_in_the_same_
         assert service.sync.delete(user="p", id="v") is True
         assert service.sync.get(user="p", id="v") is None
         assert len(refused) == (at > 1)
-        assert not any(find_rows(engine).values())  # type: ignore[arg-type]
+        assert not any(find_rows(engine).values())
 
 
 OLD = {f"old{number}": number for number in range(7)}
@@ -468,7 +469,7 @@ def test_control_a_new_session_is_lost_where_a_delete_does_not_look_whose_rows_t
 @pytest.mark.usefixtures("small_steps")
 def test_control_old_rows_come_back_where_a_new_session_does_not_drop_them(monkeypatch: pytest.MonkeyPatch) -> None:
     def delete_row(place: commits.Place, row: Any) -> Generator[Any, Any, None]:
-        yield commits.Transaction([place.row], writes=[commits.Delete(place.row)])
+        yield Transaction([place.row], writes=[Delete(place.row)])
 
     engine = MemoryEngine()
     service = delete_and_use(engine, lambda watched: watched.before(3, stop))
@@ -623,7 +624,7 @@ def test_a_page_that_is_just_full_is_read_to_its_end(scope: str, keys: int) -> N
 
 def test_control_keys_are_missed_where_a_full_page_is_taken_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     class AlwaysMore(int):
-        __gt__ = lambda *_: True  # type: ignore[assignment]  # noqa: E731
+        __gt__ = lambda *_: True  # type: ignore[assignment]
 
     service = SessionService(MemoryEngine(), app="clinic")
     fill(service, {f"{number}": number for number in range(1_001)})

@@ -20,7 +20,7 @@ from dcaf.core.errors import (
     StaleSessionError,
     UnknownSessionError,
 )
-from dcaf.engines import MemoryEngine
+from dcaf.engines import Is, MemoryEngine
 from dcaf.service import SessionService, commits
 from dcaf.service.tables import STATE, Owner
 from tests.service.kept_places import Calls, KeptPlace, Watched
@@ -195,7 +195,7 @@ def test_what_is_deleted_is_gone_and_what_it_shared_stays(calls: Calls) -> None:
 def test_control_a_stale_writer_is_let_in_where_the_birth_is_not_compared(
     kept_place: KeptPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commits, "is_at", lambda row, kept: commits.Is(row, "revision", kept.revision))
+    monkeypatch.setattr(commits, "is_at", lambda row, kept: Is(row, "revision", kept.revision))
     service = kept_place.open_service()
     session = service.sync.create(user="p", id="v", state={"step": 1})
     service.sync.delete(user="p", id="v")
