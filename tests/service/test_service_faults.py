@@ -624,7 +624,8 @@ def test_a_page_that_is_just_full_is_read_to_its_end(scope: str, keys: int) -> N
 
 def test_control_keys_are_missed_where_a_full_page_is_taken_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     class AlwaysMore(int):
-        __gt__ = lambda *_: True  # type: ignore[assignment]
+        def __gt__(self, other: int) -> bool:
+            return True
 
     service = SessionService(MemoryEngine(), app="clinic")
     fill(service, {f"{number}": number for number in range(1_001)})

@@ -43,9 +43,8 @@ OPS: Final = st.one_of(
     st.tuples(st.just("delete"), st.sampled_from(NAMES), st.none()),
 )
 LISTS_OF_OPS: Final = st.lists(OPS, max_size=4)
-TWO_KEYS: Final = st.one_of(
-    st.sampled_from(KEYS).map(lambda key: (key, key)), st.tuples(st.sampled_from(KEYS), st.sampled_from(KEYS))
-)
+ONE_KEY: Final = st.sampled_from(KEYS)
+TWO_KEYS: Final = st.one_of(ONE_KEY.map(lambda key: (key, key)), st.tuples(ONE_KEY, ONE_KEY))
 SOME_OPS: Final = st.lists(OPS, min_size=1, max_size=3)
 
 
