@@ -141,14 +141,14 @@ def is_alive(record: Record) -> Condition:
     return AllOf(Is(record, "dropped", None), Not(AtMost(record, "ends", Now())))
 
 
-def is_at(record: Record, kept: Kept) -> Condition:
-    """Nobody has committed a session since it was read."""
-    return AllOf(Is(record, "birth", kept.birth), Is(record, "revision", kept.revision))
-
-
 def is_same(record: Record, kept: Kept) -> Condition:
     """A session is the one that was read, whoever has committed it since."""
     return AllOf(Is(record, "birth", kept.birth), is_alive(record))
+
+
+def is_at(record: Record, kept: Kept) -> Condition:
+    """Nobody has committed a session since it was read, and it has not ended since."""
+    return AllOf(is_same(record, kept), Is(record, "revision", kept.revision))
 
 
 def has_value(record: Record, value: bytes | None) -> Condition:

@@ -249,8 +249,6 @@ def test_a_turn_whose_session_is_deleted_meanwhile_writes_nothing(kept_place: Ke
         assert service.sync.delete(user="p", id="v")
     assert service.sync.get(user="p", id="v") is None
     assert not any(find_rows(service.engine).values())
-    with pytest.raises(UnknownSessionError), service.sync.open(user="p", id="w" if service.sync.get(user="p", id="w") else "v"):
-        raise AssertionError
 
 
 @pytest.mark.parametrize("on_busy", ["reject", "merge"])
@@ -337,6 +335,20 @@ def test_what_is_committed_between_the_steps_of_a_delete_is_deleted_in_the_same_
         assert service.sync.get(user="p", id="v") is None
         assert len(refused) == (at > 1)
         assert not any(find_rows(engine).values())
+
+
+@pytest.mark.xfail(strict=True, reason="a delete leaves the user: keys of an anonymous session, which are its own alone")
+def test_nothing_is_left_of_an_anonymous_session_that_is_deleted(kept_place: KeptPlace) -> None:
+    service = kept_place.open_service()
+    service.sync.create(user=None, id="v", state={"a": 1, "user:a": 1})
+    service.sync.create(user=None, id="w", state={"user:a": 2})
+    assert service.sync.delete(user=None, id="v") is True
+    assert read(service, "w", None) == {"user:a": 2}
+    service.sync.create(user=None, id="v", state={"new": 1})
+    assert read(service, "v", None) == {"new": 1}
+    for id_ in ("v", "w"):
+        service.sync.delete(user=None, id=id_)
+    assert not any(find_rows(service.engine).values())
 
 
 OLD = {f"old{number}": number for number in range(7)}
@@ -519,7 +531,6 @@ def test_a_session_that_has_ended_is_not_there_and_its_id_is_free() -> None:
 
 
 @pytest.mark.parametrize("on_busy", ["reject", "merge"])
-@pytest.mark.xfail(strict=True, reason="a turn that outlives its session brings it back")
 def test_a_turn_that_outlives_its_session_writes_nothing(on_busy: Any) -> None:
     clock = [1_000_000.0]
     service = SessionService(MemoryEngine(clock=lambda: clock[0]), app="clinic", ttl=timedelta(seconds=60), on_busy=on_busy)

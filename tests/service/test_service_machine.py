@@ -34,7 +34,7 @@ Op = tuple[str, str, Any]
 
 KEYS: Final = [("p", "v"), ("p", "w"), ("q", "v"), (None, "v")]
 NAMES: Final = ["n", "log", "x", "app:n", "app:log", "app:x", "user:n", "user:log", "user:x"]
-ABSENT: Final = object()
+ABSENT: Final[Any] = object()
 
 OPS: Final = st.one_of(
     st.tuples(st.just("incr"), st.sampled_from([name for name in NAMES if name[-1] == "n"]), st.integers(-1, 2)),
@@ -58,18 +58,20 @@ def do(session: Any, op: Op) -> type[Exception] | None:
             session.pop(name, None)
         elif isinstance(session, dict):
             _do_to_dict(session, kind, name, value)
+        elif kind == "incr":
+            session.incr(name, value)
         else:
-            (session.incr if kind == "incr" else session.append)(name, value)
+            session.append(name, value)
     except (StateError, TypeError) as error:
         return type(error)
     return None
 
 
 def _do_to_dict(state: dict[str, Any], kind: str, name: str, value: Any) -> None:
-    before = state.get(name, 0 if kind == "incr" else [])
+    before: Any = state.get(name, 0 if kind == "incr" else [])
     if type(before) is not (int if kind == "incr" else list):
         raise StateError
-    state[name] = before + value if kind == "incr" else [*before, value]
+    state[name] = before + (value if kind == "incr" else [value])
 
 
 def lay_over(before: Any, theirs: Any, after: Any, ops: list[Op]) -> Any:
@@ -85,11 +87,16 @@ def lay_over(before: Any, theirs: Any, after: Any, ops: list[Op]) -> Any:
         return ([] if theirs is ABSENT else theirs) + [value for _, _, value in ops]
     if all(isinstance(value, dict) for value in (before, theirs, after)):
         names = dict.fromkeys((*theirs, *after))
-        members = {name: lay_over(*(value.get(name, ABSENT) for value in (before, theirs, after)), []) for name in names}
+        members = {name: _lay_member_over(name, before, theirs, after) for name in names}
         return {name: value for name, value in members.items() if value is not ABSENT}
     if all(isinstance(value, list) and value[: len(before)] == before for value in (before, theirs, after)):
-        return theirs + after[len(before) :]
+        return [*theirs, *after[len(before) :]]
     return after
+
+
+def _lay_member_over(name: str, *values: dict[str, Any]) -> Any:
+    before, theirs, after = (value.get(name, ABSENT) for value in values)
+    return lay_over(before, theirs, after, [])
 
 
 @dataclass
@@ -157,8 +164,8 @@ class Model:
             place[name] = copy.deepcopy(value)
 
     def _lay(self, held: Held, name: str, theirs: dict[str, Any]) -> Any:
-        values = (state.get(name, ABSENT) for state in (held.base, theirs, held.now))
-        return lay_over(*values, held.done.get(name, []))
+        before, other, after = (state.get(name, ABSENT) for state in (held.base, theirs, held.now))
+        return lay_over(before, other, after, held.done.get(name, []))
 
 
 class Machine(RuleBasedStateMachine):
@@ -288,9 +295,10 @@ class Machine(RuleBasedStateMachine):
 
     def _do(self, held: Held, ops: list[Op]) -> None:
         for op in self._allow(held.key, ops):
+            does_nothing = op[0] == "delete" and op[1] not in held.now
             raised = do(held.session, op)
             assert (raised is None) is (do(held.now, op) is None)
-            if raised is None:
+            if raised is None and not does_nothing:
                 held.done.setdefault(op[1], []).append(op)
         assert held.session.to_dict() == held.now
 
@@ -306,7 +314,7 @@ def run_machine(kind: str, folder: Path, examples: int, *, is_control: bool = Fa
             self.place = find_kept_place(kind, Path(mkdtemp(dir=folder)))
             super().__init__()
 
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         OnPlace,
         settings=settings(
             max_examples=examples,
@@ -453,7 +461,8 @@ async def run_turn(session: Session, steps: list[tuple[str, str, Any]], *, raise
 
 async def run_on_envelopes(program: list[Any]) -> list[Any]:
     host = SessionHost(keys=Keyring.ephemeral(), audience="jobs")
-    envelope, found = None, []
+    envelope: dict[str, Any] | None = None
+    found: list[Any] = []
     for steps, raises in program:
         turn = host.turn(envelope)
         try:
@@ -463,7 +472,7 @@ async def run_on_envelopes(program: list[Any]) -> list[Any]:
         except Stopped as error:
             found.append(error.args[0])
         except DcafError as error:
-            found.append(type(error))
+            found.append(type(error).__name__)
     async with host.turn(envelope) as turn:
         return [*found, turn.session.to_dict()]
 
@@ -478,7 +487,7 @@ async def run_on_a_service(program: list[Any], service: SessionService) -> list[
         except Stopped as error:
             found.append(error.args[0])
         except DcafError as error:
-            found.append(type(error))
+            found.append(type(error).__name__)
     last = await service.get(user="p", id=made.id)
     assert last is not None
     return [*found, last.to_dict()]
