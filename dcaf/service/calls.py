@@ -23,6 +23,7 @@ from dcaf.service.messages import Message, pack
 from dcaf.service.places import UNKNOWN, Place
 from dcaf.service.plans import Plan
 from dcaf.service.reading import Read, read_session, read_shared
+from dcaf.service.rewinding import fork, rewind
 from dcaf.service.session import KeptSession, KeptState, make_session, state_of_kept
 from dcaf.service.tables import TABLES, Owner
 
@@ -123,6 +124,17 @@ class Calls:
         """As ``SessionService.list``."""
         require_choice("order", order, ("newest", "oldest"))
         return list_sessions(self._owner(user), limit=limit, order=order, cursor=cursor)
+
+    def rewind(self, user: str | None, session_id: str, to: int) -> Plan[int]:
+        """As ``SessionService.rewind``."""
+        return rewind(self._place(user, require_name("id=", session_id)), to)
+
+    def fork(self, user: str | None, session_id: str, new_id: str | None, at: int | None) -> Plan[Kept]:
+        """As ``SessionService.fork``."""
+        if user is None:
+            raise ConfigurationError("An anonymous session shares nothing with another, and so has no forks: give user=.")
+        place, target = self._place(user, require_name("id=", session_id)), self._place(user, new_id)
+        return fork(place, target, self._randomness(BIRTH_BYTES), at=at, ttl_ms=self._ttl_ms)
 
     def close(self, user: str | None, session_id: str) -> Plan[bool]:
         """As ``SessionService.close``."""

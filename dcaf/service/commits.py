@@ -77,7 +77,7 @@ def plan_commit(place: Place, kept: Kept, change: Change, now_ms: int) -> Transa
     row, is_new = place.row, kept.revision == 0
     is_logged, minute, total = bool(change.values) or is_new, _find_minute(kept, now_ms), kept.messages + len(change.messages)
     columns: Columns = {
-        **(_describe(kept) if is_new else {}),
+        **(describe(kept, kept.id, kept.birth) if is_new else {}),
         "revision": kept.revision + 1,
         "messages": total,
         "changes": kept.changes + is_logged,
@@ -116,12 +116,18 @@ def _catch_up(kept: Kept, outcome: Outcome) -> Kept:
     return now
 
 
-def _describe(kept: Kept) -> Columns:
-    """What is written once, when a session is made."""
+def describe(kept: Kept, session_id: str, birth: bytes) -> Columns:
+    """What is written once, when a session is made.
+
+    Args:
+        kept: What else is known of it.
+        session_id: Its id.
+        birth: Tells it from others of this id.
+    """
     return {
-        "id": kept.id.encode(),
+        "id": session_id.encode(),
         "user": None if kept.user is None else kept.user.encode(),
-        "birth": kept.birth,
+        "birth": birth,
         "created": Now(),
         "title": None if kept.title is None else kept.title.encode(),
         "labels": write(dict(kept.labels)) if kept.labels else None,

@@ -238,6 +238,42 @@ class SessionService:
         """
         return await run_async(self._calls.list(user, limit, order, cursor), self.engine)
 
+    async def rewind(self, *, user: str | None, id: str, to: int) -> int:
+        """Take a session back to what it was when it had so many messages; returns how many were dropped.
+
+        What it shares with other sessions, its ``user:`` and ``app:`` keys, stays as it is.
+
+        Args:
+            user: Whose session it is; None for an anonymous one.
+            id: Its id.
+            to: How many messages it is to have. With 0 it has the state with which it was made.
+
+        Raises:
+            UnknownSessionError: There is no such session.
+            SessionClosedError: It was closed.
+            ConfigurationError: It has not so many messages.
+            EngineError: The engine failed.
+        """
+        return await run_async(self._calls.rewind(user, id, to), self.engine)
+
+    async def fork(self, *, user: str, id: str, new_id: str | None = None, at: int | None = None) -> Kept:
+        """Begin another session of the same user with the state and the messages of this one, which stays as it is.
+
+        Args:
+            user: Whose session it is.
+            id: Its id.
+            new_id: The id of the other; None for one that is made up.
+            at: As ``to`` of ``rewind``, for the other; None for all.
+
+        Raises:
+            UnknownSessionError: There is no such session.
+            SessionClosedError: It was closed.
+            SessionExistsError: There is one of the new id.
+            ConfigurationError: It has not so many messages, or there is no user.
+            EngineError: The engine failed.
+        """
+        return await run_async(self._calls.fork(user, id, new_id, at), self.engine)
+
     async def close(self, *, user: str | None, id: str) -> bool:
         """Close a session for writing; False where that was done before. It can still be read.
 
@@ -334,6 +370,14 @@ class SyncSessionService:
     def list(self, *, user: str, limit: int = 50, order: Order = "newest", cursor: str | None = None) -> ListPage[Kept]:
         """As of the service."""
         return run(self._calls.list(user, limit, order, cursor), self._calls.engine)
+
+    def rewind(self, *, user: str | None, id: str, to: int) -> int:
+        """As of the service."""
+        return run(self._calls.rewind(user, id, to), self._calls.engine)
+
+    def fork(self, *, user: str, id: str, new_id: str | None = None, at: int | None = None) -> Kept:
+        """As of the service."""
+        return run(self._calls.fork(user, id, new_id, at), self._calls.engine)
 
     def close(self, *, user: str | None, id: str) -> bool:
         """As of the service."""
