@@ -7,7 +7,8 @@ r"""Make of each shape of a transaction one function of the server, so that a tr
 #variable_conflict use_variable
 BEGIN
 IF current_setting('transaction_isolation') <> 'read committed' THEN RAISE EXCEPTION USING ERRCODE = 'DC001'; END IF;
-PERFORM ...
+o_ok := set_config('lock_timeout', w::text, TRUE) IS NULL;
+...
 o_now := floor(extract(epoch FROM clock_timestamp()) OPERATOR(pg_catalog.*) 1000)::bigint;
 SELECT t."n" INTO r0_0 FROM "dcaf"."hits" AS t WHERE t."key" = k0;
 e0 := FOUND;
@@ -20,6 +21,7 @@ END
 
 Two transactions that differ in keys and values alone have one shape, and one function. It first locks every row that it names, then
 reads the clock and the rows, then compares, then writes: each statement of it sees what was committed before the statement began.
+Of a row that it only writes it reads no more than it keeps, which is mostly nothing.
 Rows that are not there have no lock of their own in PostgreSQL; so the locks are advisory ones, in the order of their numbers, and
 two transactions never wait for each other.
 
@@ -137,7 +139,8 @@ class Shape:
 
     Attributes:
         names: The schema.
-        tables: The table of each row that it reads.
+        tables: The table of each row that it names; those that are returned come first.
+        reads: How many of them are returned.
         is_waited_for: Whether its commit waits for the disk.
         when: The condition, in terms of the rows' places.
         writes: What it writes, in terms of the rows' places.
@@ -146,6 +149,7 @@ class Shape:
 
     names: Names
     tables: tuple[Table, ...]
+    reads: int
     is_waited_for: bool
     when: Key | None
     writes: tuple[Key, ...]
@@ -179,12 +183,12 @@ class Shape:
     @cached_property
     def body(self) -> str:
         """What it does."""
-        lines = ["#variable_conflict use_variable", "BEGIN"]
+        lines = ["#variable_conflict use_variable", *self._declare_kept(), "BEGIN"]
         if self.writes:
             lines += [self._check_isolation(), self._take_locks()]
         lines.append(f"o_now := {NOW_SQL if self.writes else BEGUN_SQL};")
-        for at, table in enumerate(self.tables):
-            lines += [self._read(at, table), f"e{at} := FOUND;"]
+        for at in range(self.reads):
+            lines += [self._read(at), f"e{at} := FOUND;"]
         lines.append(f"o_ok := {render_condition(self.when, self._variables)};")
         if self.writes:
             lines += ["IF o_ok THEN", *(line for write in self.writes for line in self._write(write)), "END IF;"]
@@ -194,9 +198,8 @@ class Shape:
     def _definition(self) -> str:
         given = [f"{name} {kind}" for name, kind in self._arguments]
         found = ["OUT o_now bigint", "OUT o_ok boolean"]
-        for at, table in enumerate(self.tables):
-            found.append(f"OUT e{at} boolean")
-            found += [f"OUT {self._variables[at][column]} {KINDS[kind]}" for column, kind in table.columns.items()]
+        for at in range(self.reads):
+            found += [f"OUT {variable}" for variable in self._list_variables(at)]
         volatility = "VOLATILE" if self.writes else "STABLE"
         head = f"({', '.join(given + found)}) RETURNS record LANGUAGE plpgsql {volatility} {PLANNING} {SAFETY}"
         return f"{head} AS $dcaf$\n{self.body}\n$dcaf$"
@@ -217,7 +220,7 @@ class Shape:
         """What the function's answer says."""
         rows: list[Row | None] = []
         at = 2
-        for table in self.tables:
+        for table in self.tables[: self.reads]:
             end = at + 1 + len(table.columns)
             rows.append(dict(zip(table.columns, answer[at + 1 : end], strict=True)) if answer[at] else None)
             at = end
@@ -229,7 +232,7 @@ class Shape:
         return f"IF {is_wrong} THEN RAISE EXCEPTION USING ERRCODE = '{WRONG_ISOLATION}'; END IF;"
 
     def _take_locks(self) -> str:
-        """One statement: its columns are worked out from left to right."""
+        """Not PERFORM, each of which is a query: what is assigned is only worked out. Whoever waits here has no snapshot after it."""
         parts = [
             "set_config('lock_timeout', w::text, TRUE)",
             set_commit(is_waited_for=self.is_waited_for),
@@ -239,36 +242,60 @@ class Shape:
             f"CASE WHEN m & {1 << at} <> 0 THEN pg_advisory_xact_lock(l{at}) ELSE pg_advisory_xact_lock_shared(l{at}) END"
             for at in range(len(self.tables))
         ]
-        return f"PERFORM {', '.join(parts)};"
+        return "\n".join([f"o_ok := {part} IS NULL;" for part in parts])
 
-    def _read(self, at: int, table: Table) -> str:
+    def _read(self, at: int) -> str:
         variables = self._variables[at]
         columns = ", ".join(f"t.{quote_column(column)}" for column in variables)
-        lives = f' AND (t."{EXPIRES}" IS NULL OR t."{EXPIRES}" > o_now)' if EXPIRES in table.columns else ""
         what = f"SELECT {columns} INTO {', '.join(variables.values())}" if variables else "PERFORM 1"
-        return f'{what} FROM {self.names.quote(table.name)} AS t WHERE t."key" = k{at}{lives};'
+        return f'{what} FROM {self._find(at)}{self._lives(at)};'
+
+    def _find(self, at: int) -> str:
+        return f'{self.names.quote(self.tables[at].name)} AS t WHERE t."key" = k{at}'
+
+    def _lives(self, at: int) -> str:
+        return f' AND (t."{EXPIRES}" IS NULL OR t."{EXPIRES}" > o_now)' if EXPIRES in self.tables[at].columns else ""
+
+    def _list_variables(self, at: int) -> list[str]:
+        """Whether a row is there, and its columns, each with its type."""
+        kinds = self.tables[at].columns
+        return [f"e{at} boolean", *(f"{variable} {KINDS[kinds[column]]}" for column, variable in self._variables[at].items())]
+
+    def _replaces(self, write: Key) -> bool:
+        """Whether nothing of what a row was is needed to write it, or returned."""
+        kind, at, *columns = write
+        if at < self.reads or kind == "delete":
+            return at >= self.reads
+        return len(columns[0]) == len(self.tables[at].columns) > 0 and all(what != "plus" for _, what, _ in columns[0])
+
+    def _declare_kept(self) -> list[str]:
+        """The variables of rows that are not returned, and of which something is kept."""
+        kept = [write[1] for write in self.writes if write[1] >= self.reads and not self._replaces(write)]
+        lines = [f"{variable};" for at in kept for variable in self._list_variables(at)]
+        return ["DECLARE", *lines] if lines else []
 
     def _write(self, write: Key) -> list[str]:
         kind, at, *columns = write
-        table = self.tables[at]
-        name = self.names.quote(table.name)
         if kind == "delete":
-            delete = f'DELETE FROM {name} AS t WHERE t."key" = k{at};'
-            return [delete, *([MAKE_SAFE] if self.is_waited_for else [])]
+            return [f"DELETE FROM {self._find(at)};", *([MAKE_SAFE] if self.is_waited_for else [])]
         variables = self._variables[at]
         found = {column: render_value(what, variables[column], value) for column, what, value in columns[0]}
-        whole = [found.get(column, variable) for column, variable in variables.items()]
-        # A row that has expired may have columns of a newer release: the new one does not take them over.
-        clear = f'DELETE FROM {name} AS t WHERE t."key" = k{at}; ' if EXPIRES in variables else ""
-        insert = clear + insert_row(name, table, ", ".join([f"k{at}", *whole]), is_values=True)
-        if not found:
-            return [f"IF NOT e{at} THEN {insert}; END IF;"]
+        insert = self._insert(at, [found.get(column, variable) for column, variable in variables.items()])
         changes = ", ".join(f"{quote_column(column)} = {value}" for column, value in found.items())
-        return [
-            f'IF e{at} THEN UPDATE {name} AS t SET {changes} WHERE t."key" = k{at}; END IF;',
-            # A purge may have dropped the row since it was read.
-            f"IF NOT e{at} OR NOT FOUND THEN {insert}; END IF;",
-        ]
+        update = f"UPDATE {self.names.quote(self.tables[at].name)} AS t SET {changes} WHERE t.\"key\" = k{at}"
+        if self._replaces(write):
+            return [f"{update}{self._lives(at)};", f"IF NOT FOUND THEN {insert} END IF;"]
+        read = [] if at < self.reads else [self._read(at), f"e{at} := FOUND;"]
+        if not found:
+            return [*read, f"IF NOT e{at} THEN {insert} END IF;"]
+        # A purge may have dropped the row since it was read.
+        return [*read, f"IF e{at} THEN {update}; END IF;", f"IF NOT e{at} OR NOT FOUND THEN {insert} END IF;"]
+
+    def _insert(self, at: int, values: Sequence[str]) -> str:
+        table = self.tables[at]
+        # A row that has expired may have columns of a newer release: the new one does not take them over.
+        clear = f"DELETE FROM {self._find(at)}; " if EXPIRES in table.columns else ""
+        return clear + insert_row(self.names.quote(table.name), table, ", ".join([f"k{at}", *values]), is_values=True) + ";"
 
 
 def plan_call(
@@ -291,10 +318,11 @@ def plan_call(
     when = None if transaction.when is None else walk.condition(transaction.when)
     writes = tuple([walk.write(write) for write in transaction.writes])
     tables = tuple([record.table for record in places])
+    reads = len(set(transaction.reads))
     found = 2 + sum([1 + len(table.columns) for table in tables])
     if 2 * len(places) + len(walk.values) > MOST_ARGUMENTS or found > MOST_FOUND:
         return None
-    shape = remember(Shape(names, tables, is_waited_for, when, writes, tuple(walk.kinds)))
+    shape = remember(Shape(names, tables, reads, is_waited_for, when, writes, tuple(walk.kinds)))
     if shape is None:
         return None
     values = [*(list_locks(transaction, names) if writes else ()), *(record.key for record in places), *walk.values]
