@@ -34,8 +34,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any, Final, NamedTuple
 
 from dcaf.engines.postgres.errors import WRONG_ISOLATION
@@ -45,6 +45,7 @@ from dcaf.engines.postgres.sql import (
     NOW_SQL,
     Key,
     insert_row,
+    list_compared,
     quote_column,
     render_condition,
     render_value,
@@ -55,9 +56,9 @@ from dcaf.engines.transactions import (
     EXPIRES,
     AllOf,
     AnyOf,
+    AtMost,
     Condition,
     Delete,
-    Exists,
     Is,
     Not,
     Now,
@@ -76,6 +77,9 @@ MOST_ARGUMENTS: Final = 90
 MOST_FOUND: Final = 1_600
 """What a function takes, and how many columns it returns; PostgreSQL allows 100 arguments, and 1,664 columns. What has more goes
 another way, see ``large``."""
+
+MOST_NUMBERS: Final = 4_096
+"""Of how many rows a process keeps the number of the lock: each turn takes those of its session twice."""
 
 PLANNING: Final = "SET enable_seqscan = off"
 """A plan is made once for a connection. One that was made while a table was small would go through all of it when it is large."""
@@ -107,8 +111,7 @@ class Names:
 
     def number(self, *parts: bytes) -> int:
         """A number of 64 bits for a lock, the same in every process."""
-        digest = hashlib.blake2b(b"\0".join((self.schema.encode(), *parts)), digest_size=8).digest()
-        return int.from_bytes(digest, signed=True)
+        return _number(self.schema, *parts)
 
     def lock(self, record: Record) -> int:
         """The lock of a row."""
@@ -117,6 +120,12 @@ class Names:
     def quote(self, name: str) -> str:
         """A table or a function of the schema, for SQL."""
         return f'"{self.schema}"."{name}"'
+
+
+@lru_cache(maxsize=MOST_NUMBERS)
+def _number(schema: str, *parts: bytes) -> int:
+    digest = hashlib.blake2b(b"\0".join((schema.encode(), *parts)), digest_size=8).digest()
+    return int.from_bytes(digest, signed=True)
 
 
 class Plan(NamedTuple):
@@ -144,7 +153,6 @@ class Shape:
         is_waited_for: Whether its commit waits for the disk.
         when: The condition, in terms of the rows' places.
         writes: What it writes, in terms of the rows' places.
-        kinds: The types of the values, in their order.
     """
 
     names: Names
@@ -153,7 +161,11 @@ class Shape:
     is_waited_for: bool
     when: Key | None
     writes: tuple[Key, ...]
-    kinds: tuple[type, ...] = field(repr=False)
+
+    @property
+    def key(self) -> Key:
+        """What is equal for two transactions of one shape, where tables of one name are equal."""
+        return tuple([table.name for table in self.tables]), self.reads, self.is_waited_for, self.when, self.writes
 
     @cached_property
     def call(self) -> str:
@@ -214,7 +226,14 @@ class Shape:
         rows = range(len(self.tables))
         locks = [("w", "bigint"), ("m", "bigint"), *((f"l{at}", "bigint") for at in rows)] if self.writes else []
         keys = [(f"k{at}", "bytea") for at in rows]
-        return [*locks, *keys, *((f"a{at}", KINDS[kind]) for at, kind in enumerate(self.kinds))]
+        return [*locks, *keys, *((f"a{at}", KINDS[kind]) for at, kind in enumerate(self._list_kinds()))]
+
+    def _list_kinds(self) -> list[type]:
+        """The types of the values, in their order."""
+        leaves = [] if self.when is None else list_compared(self.when)
+        columns = [(at, column) for _, at, column, _ in leaves]
+        columns += [(at, column) for _, at, *rest in self.writes for found in rest for column, _, _ in found]
+        return [self.tables[at].columns[column] for at, column in columns]
 
     def build_outcome(self, answer: Sequence[Any], order: Sequence[int]) -> Outcome:
         """What the function's answer says."""
@@ -232,7 +251,7 @@ class Shape:
         return f"IF {is_wrong} THEN RAISE EXCEPTION USING ERRCODE = '{WRONG_ISOLATION}'; END IF;"
 
     def _take_locks(self) -> str:
-        """Not PERFORM, each of which is a query: what is assigned is only worked out. Whoever waits here has no snapshot after it."""
+        """Not PERFORM, each of which is a query: what is assigned is only worked out. Who has waited has a new snapshot."""
         parts = [
             "set_config('lock_timeout', w::text, TRUE)",
             set_commit(is_waited_for=self.is_waited_for),
@@ -248,7 +267,7 @@ class Shape:
         variables = self._variables[at]
         columns = ", ".join(f"t.{quote_column(column)}" for column in variables)
         what = f"SELECT {columns} INTO {', '.join(variables.values())}" if variables else "PERFORM 1"
-        return f'{what} FROM {self._find(at)}{self._lives(at)};'
+        return f"{what} FROM {self._find(at)}{self._lives(at)};"
 
     def _find(self, at: int) -> str:
         return f'{self.names.quote(self.tables[at].name)} AS t WHERE t."key" = k{at}'
@@ -266,7 +285,8 @@ class Shape:
         kind, at, *columns = write
         if at < self.reads or kind == "delete":
             return at >= self.reads
-        return len(columns[0]) == len(self.tables[at].columns) > 0 and all(what != "plus" for _, what, _ in columns[0])
+        (found,) = columns
+        return len(found) == len(self.tables[at].columns) > 0 and not any(what == "plus" for _, what, _ in found)
 
     def _declare_kept(self) -> list[str]:
         """The variables of rows that are not returned, and of which something is kept."""
@@ -282,7 +302,7 @@ class Shape:
         found = {column: render_value(what, variables[column], value) for column, what, value in columns[0]}
         insert = self._insert(at, [found.get(column, variable) for column, variable in variables.items()])
         changes = ", ".join(f"{quote_column(column)} = {value}" for column, value in found.items())
-        update = f"UPDATE {self.names.quote(self.tables[at].name)} AS t SET {changes} WHERE t.\"key\" = k{at}"
+        update = f'UPDATE {self.names.quote(self.tables[at].name)} AS t SET {changes} WHERE t."key" = k{at}'
         if self._replaces(write):
             return [f"{update}{self._lives(at)};", f"IF NOT FOUND THEN {insert} END IF;"]
         read = [] if at < self.reads else [self._read(at), f"e{at} := FOUND;"]
@@ -299,34 +319,42 @@ class Shape:
 
 
 def plan_call(
-    transaction: Transaction, names: Names, *, is_waited_for: bool, remember: Callable[[Shape], Shape | None] = lambda shape: shape
+    transaction: Transaction,
+    names: Names,
+    *,
+    is_waited_for: bool,
+    remember: Callable[[Key, Callable[[], Shape | None]], Shape | None] = lambda key, build: build(),  # noqa: ARG005
 ) -> Plan | None:
     """The call of a function that is a transaction; None where it is too large for one, or its shape has none.
 
     Args:
-        transaction: The transaction.
+        transaction: The transaction. Its tables that have one name are equal.
         names: The schema.
         is_waited_for: Whether its commit waits for the disk.
-        remember: Returns the shape that is equal and was there before; None where it has no function.
+        remember: Returns the shape of a key that was there before, or the one that it builds; None where it has no function.
     """
-    places: dict[Record, int] = {}
-    for record in transaction.records:
-        places[record] = len(places)
-    if len(places) > MOST_ROWS:
+    records = transaction.records
+    if len(records) > MOST_ROWS:
         return None
+    places = {record: at for at, record in enumerate(records)}
     walk = _Walk(places)
     when = None if transaction.when is None else walk.condition(transaction.when)
     writes = tuple([walk.write(write) for write in transaction.writes])
-    tables = tuple([record.table for record in places])
-    reads = len(set(transaction.reads))
-    found = 2 + sum([1 + len(table.columns) for table in tables])
-    if 2 * len(places) + len(walk.values) > MOST_ARGUMENTS or found > MOST_FOUND:
+    if 2 * len(records) + len(walk.values) > MOST_ARGUMENTS:
         return None
-    shape = remember(Shape(names, tables, reads, is_waited_for, when, writes, tuple(walk.kinds)))
+    order = [places[record] for record in transaction.reads]
+    reads = 1 + max(order, default=-1)
+
+    def build() -> Shape | None:
+        tables = tuple([record.table for record in records])
+        found = 2 + sum(1 + len(table.columns) for table in tables[:reads])
+        return Shape(names, tables, reads, is_waited_for, when, writes) if found <= MOST_FOUND else None
+
+    shape = remember((tuple([record.table.name for record in records]), reads, is_waited_for, when, writes), build)
     if shape is None:
         return None
-    values = [*(list_locks(transaction, names) if writes else ()), *(record.key for record in places), *walk.values]
-    return Plan(shape, values, [places[record] for record in transaction.reads])
+    values = [*(list_locks(transaction, names) if writes else ()), *[record.key for record in records], *walk.values]
+    return Plan(shape, values, order)
 
 
 def order_locks(transaction: Transaction, names: Names) -> list[tuple[int, bool]]:
@@ -353,40 +381,45 @@ class _Walk:
 
     def __init__(self, places: Mapping[Record, int]) -> None:
         self.values: list[Any] = []
-        self.kinds: list[type] = []
         self._places = places
 
     def condition(self, condition: Condition) -> Key:
-        if isinstance(condition, AllOf | AnyOf):
-            word = "AND" if isinstance(condition, AllOf) else "OR"
-            return word, self.condition(condition.first), self.condition(condition.second)
+        if isinstance(condition, Is):
+            record, column, value = condition
+            return "is", self._places[record], column, self._take(record, column, value)
+        if isinstance(condition, AllOf):
+            return "AND", self.condition(condition.first), self.condition(condition.second)
+        if isinstance(condition, AnyOf):
+            return "OR", self.condition(condition.first), self.condition(condition.second)
+        if isinstance(condition, AtMost):
+            return self._compare(*condition)
         if isinstance(condition, Not):
             return "NOT", self.condition(condition.condition)
-        at, table = self._places[condition.record], condition.record.table
-        if isinstance(condition, Exists):
-            return "exists", at
-        column = condition.column
-        if isinstance(condition, Is):
-            return "is", at, column, self._take(condition.value, table.columns[column])
-        if isinstance(condition.value, Now):
-            return "past", at, column, self._take(condition.value.plus_ms, int)
-        return "most", at, column, self._take(condition.value, int)
+        return "exists", self._places[condition.record]
+
+    def _compare(self, record: Record, column: str, value: int | Now) -> Key:
+        at = self._places[record]
+        if not isinstance(value, Now):
+            return "most", at, column, self._take(record, column, value)
+        if value.plus_ms == 0:
+            return "past", at, column
+        return "past", at, column, self._take(record, column, value.plus_ms)
 
     def write(self, write: Write) -> Key:
-        at = self._places[write.record]
+        record = write.record
+        at = self._places[record]
         if isinstance(write, Delete):
             return "delete", at
-        kinds = write.record.table.columns
-        return "put", at, tuple([self._value(column, kinds[column], value) for column, value in write.values.items()])
+        return "put", at, tuple([self._value(record, column, value) for column, value in write.values.items()])
 
-    def _value(self, column: str, kind: type, value: Value | Now | Plus) -> Key:
+    def _value(self, record: Record, column: str, value: Value | Now | Plus) -> Key:
         if isinstance(value, Now):
-            return column, "now", self._take(value.plus_ms, int)
+            return column, "now", self._take(record, column, value.plus_ms)
         if isinstance(value, Plus):
-            return column, "plus", self._take(value.by, int)
-        return column, "is", self._take(value, kind)
+            return column, "plus", self._take(record, column, value.by)
+        return column, "is", self._take(record, column, value)
 
-    def _take(self, value: Value, kind: type) -> int:
-        self.values.append(EMPTY[kind] if value is None else value)
-        self.kinds.append(kind)
-        return len(self.values) - 1
+    def _take(self, record: Record, column: str, value: Value) -> int:
+        values = self.values
+        values.append(EMPTY[record.table.columns[column]] if value is None else value)
+        return len(values) - 1
