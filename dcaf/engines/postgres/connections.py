@@ -21,7 +21,9 @@ from dcaf.core.errors import ConfigurationError, DcafError, EngineError
 from dcaf.core.importing import extra
 from dcaf.engines.postgres.errors import CLOSED, EXHAUSTED, SILENT, build_refusal
 from dcaf.engines.postgres.settings import ASK, Settings, check_server
+from dcaf.engines.postgres.statements import Statement, ask_for_row
 from dcaf.engines.postgres.values import Context
+from dcaf.engines.transactions import Value
 
 with extra("dcaf.engines.postgres.engine", "dcaf[postgres]"):
     import psycopg
@@ -42,9 +44,6 @@ AGAIN_S: Final = 0.1
 
 LOOK_S: Final = 2.0
 """How long a new connection may take to look at its server."""
-
-KEPT_STATEMENTS: Final = 300
-"""How many statements a connection has prepared at most."""
 
 WARNING: Final = "01000"
 """What the server calls a warning that is of no special kind."""
@@ -74,8 +73,15 @@ class Connection(Protocol):
     def is_idle(self) -> bool:
         """Whether what was asked has come to its end, and was not cancelled."""
 
-    async def ask(self, statement: str, values: Sequence[Any] = (), *, is_frequent: bool = False) -> list[tuple[Any, ...]]:
+    async def ask(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Send a statement, and return the rows of its answer.
+
+        Raises:
+            psycopg.Error: It failed.
+        """
+
+    async def ask_for_row(self, statement: Statement, values: Sequence[Value]) -> list[Any]:
+        """Send a statement that is asked again and again, and return the row of its answer.
 
         Raises:
             psycopg.Error: It failed.
@@ -96,6 +102,7 @@ class _Connection(psycopg.AsyncConnection[Any]):
 
     Attributes:
         is_cut: Whether a statement of it was cancelled, so that it is not used again.
+        prepared: The names of the statements that are prepared on it; None where none may be.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -104,23 +111,30 @@ class _Connection(psycopg.AsyncConnection[Any]):
         self.is_committing: bool = False
         self.has_warned: bool = False
         self.add_notice_handler(self._hear)
-        self.prepared_max = KEPT_STATEMENTS
+        self.prepared: set[bytes] | None = None
         self._cancelling: asyncio.Task[None] | None = None
         self._has_more = watch(self.fileno())
 
     def __del__(self) -> None:  # type: ignore[override]
         """Say nothing: connections of a loop that was closed, or of a parent process, cannot be closed in order."""
 
-    async def ask(self, statement: str, values: Sequence[Any] = (), *, is_frequent: bool = False) -> list[tuple[Any, ...]]:
+    async def ask(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Send a statement, and return the rows of its answer.
 
         Raises:
             psycopg.Error: It failed.
         """
-        prepare = is_frequent and self.prepare_threshold is not None
-        cursor = await self.cursor(binary=True).execute(statement.encode(), values, prepare=prepare)
+        cursor = await self.cursor(binary=True).execute(statement.encode(), values, prepare=False)
         answer = cursor.pgresult
         return await cursor.fetchall() if answer is not None and answer.nfields else []
+
+    async def ask_for_row(self, statement: Statement, values: Sequence[Value]) -> list[Any]:
+        """Send a statement that is asked again and again, and return the row of its answer.
+
+        Raises:
+            psycopg.Error: It failed.
+        """
+        return await ask_for_row(self, statement, values, self.prepared)
 
     async def look(self, settings: Settings) -> None:
         """Look at the server, and at what is between. Through a pooler nothing is prepared: two clients may call two statements by
@@ -133,7 +147,7 @@ class _Connection(psycopg.AsyncConnection[Any]):
         ((*found, process),) = await self.ask(f"{ASK}, pg_backend_pid()")
         check_server(settings, tuple(found))
         if process != self.info.backend_pid:
-            self.prepare_threshold = None
+            self.prepared = None
 
     def _hear(self, notice: psycopg.errors.Diagnostic) -> None:
         self.has_warned = self.has_warned or notice.sqlstate == WARNING
@@ -323,10 +337,11 @@ class Pool:
         connection = await _Connection.connect(
             **settings.connect,
             autocommit=True,
-            prepare_threshold=0 if settings.is_prepared else None,
+            prepare_threshold=None,
             cursor_factory=psycopg.AsyncRawCursor,
             context=Context(),
         )
+        connection.prepared = set() if settings.is_prepared else None
         try:
             with limit(connection, asyncio.get_running_loop().time() + LOOK_S, LOOK_S):
                 await connection.look(settings)

@@ -51,7 +51,7 @@ from dcaf.engines.postgres.sql import (
     render_value,
     set_commit,
 )
-from dcaf.engines.postgres.values import EMPTY
+from dcaf.engines.postgres.statements import Statement, build_statement
 from dcaf.engines.transactions import (
     EXPIRES,
     AllOf,
@@ -138,7 +138,7 @@ class Plan(NamedTuple):
     """
 
     shape: Shape
-    values: list[Any]
+    values: list[Value]
     order: Sequence[int]
 
 
@@ -168,10 +168,14 @@ class Shape:
         return tuple([table.name for table in self.tables]), self.reads, self.is_waited_for, self.when, self.writes
 
     @cached_property
-    def call(self) -> str:
+    def statement(self) -> Statement:
         """The statement that calls it."""
-        places = ", ".join(f"${at + 1}" for at in range(len(self._arguments)))
-        return f"SELECT * FROM {self.names.quote(self.name)}({places})"
+        given = [kind for _, kind in self._arguments]
+        places = ", ".join(f"${at + 1}" for at in range(len(given)))
+        found: list[type] = [int, bool]
+        for table in self.tables[: self.reads]:
+            found += [bool, *table.columns.values()]
+        return build_statement(self.name, f"SELECT * FROM {self.names.quote(self.name)}({places})", given, found)
 
     @cached_property
     def name(self) -> str:
@@ -208,7 +212,7 @@ class Shape:
 
     @cached_property
     def _definition(self) -> str:
-        given = [f"{name} {kind}" for name, kind in self._arguments]
+        given = [f"{name} {KINDS[kind]}" for name, kind in self._arguments]
         found = ["OUT o_now bigint", "OUT o_ok boolean"]
         for at in range(self.reads):
             found += [f"OUT {variable}" for variable in self._list_variables(at)]
@@ -222,11 +226,11 @@ class Shape:
         return [{column: f"r{at}_{number}" for number, column in enumerate(table.columns)} for at, table in enumerate(self.tables)]
 
     @cached_property
-    def _arguments(self) -> list[tuple[str, str]]:
+    def _arguments(self) -> list[tuple[str, type]]:
         rows = range(len(self.tables))
-        locks = [("w", "bigint"), ("m", "bigint"), *((f"l{at}", "bigint") for at in rows)] if self.writes else []
-        keys = [(f"k{at}", "bytea") for at in rows]
-        return [*locks, *keys, *((f"a{at}", KINDS[kind]) for at, kind in enumerate(self._list_kinds()))]
+        locks = [(name, int) for name in ("w", "m", *(f"l{at}" for at in rows))] if self.writes else []
+        keys = [(f"k{at}", bytes) for at in rows]
+        return [*locks, *keys, *((f"a{at}", kind) for at, kind in enumerate(self._list_kinds()))]
 
     def _list_kinds(self) -> list[type]:
         """The types of the values, in their order."""
@@ -283,10 +287,12 @@ class Shape:
     def _replaces(self, write: Key) -> bool:
         """Whether nothing of what a row was is needed to write it, or returned."""
         kind, at, *columns = write
-        if at < self.reads or kind == "delete":
-            return at >= self.reads
-        (found,) = columns
-        return len(found) == len(self.tables[at].columns) > 0 and not any(what == "plus" for _, what, _ in found)
+        if at < self.reads:
+            return False
+        if kind == "delete":
+            return True
+        is_whole: bool = len(columns[0]) == len(self.tables[at].columns) > 0
+        return is_whole and all(what != "plus" for _, what, _ in columns[0])
 
     def _declare_kept(self) -> list[str]:
         """The variables of rows that are not returned, and of which something is kept."""
@@ -380,13 +386,13 @@ class _Walk:
     """Goes through a transaction, and tells its shape from its values."""
 
     def __init__(self, places: Mapping[Record, int]) -> None:
-        self.values: list[Any] = []
+        self.values: list[Value] = []
         self._places = places
 
     def condition(self, condition: Condition) -> Key:
         if isinstance(condition, Is):
             record, column, value = condition
-            return "is", self._places[record], column, self._take(record, column, value)
+            return "is", self._places[record], column, self._take(value)
         if isinstance(condition, AllOf):
             return "AND", self.condition(condition.first), self.condition(condition.second)
         if isinstance(condition, AnyOf):
@@ -400,26 +406,25 @@ class _Walk:
     def _compare(self, record: Record, column: str, value: int | Now) -> Key:
         at = self._places[record]
         if not isinstance(value, Now):
-            return "most", at, column, self._take(record, column, value)
+            return "most", at, column, self._take(value)
         if value.plus_ms == 0:
             return "past", at, column
-        return "past", at, column, self._take(record, column, value.plus_ms)
+        return "past", at, column, self._take(value.plus_ms)
 
     def write(self, write: Write) -> Key:
         record = write.record
         at = self._places[record]
         if isinstance(write, Delete):
             return "delete", at
-        return "put", at, tuple([self._value(record, column, value) for column, value in write.values.items()])
+        return "put", at, tuple([self._value(column, value) for column, value in write.values.items()])
 
-    def _value(self, record: Record, column: str, value: Value | Now | Plus) -> Key:
+    def _value(self, column: str, value: Value | Now | Plus) -> Key:
         if isinstance(value, Now):
-            return column, "now", self._take(record, column, value.plus_ms)
+            return column, "now", self._take(value.plus_ms)
         if isinstance(value, Plus):
-            return column, "plus", self._take(record, column, value.by)
-        return column, "is", self._take(record, column, value)
+            return column, "plus", self._take(value.by)
+        return column, "is", self._take(value)
 
-    def _take(self, record: Record, column: str, value: Value) -> int:
-        values = self.values
-        values.append(EMPTY[record.table.columns[column]] if value is None else value)
-        return len(values) - 1
+    def _take(self, value: Value) -> int:
+        self.values.append(value)
+        return len(self.values) - 1
