@@ -13,13 +13,14 @@ import asyncio
 import os
 import select
 import socket
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final, Protocol, cast
 
 from dcaf.core.errors import ConfigurationError, DcafError, EngineError
 from dcaf.core.importing import extra
 from dcaf.engines.postgres.errors import CLOSED, EXHAUSTED, SILENT, build_refusal
+from dcaf.engines.postgres.limits import UNTIL_FOUND, Watch
 from dcaf.engines.postgres.settings import ASK, Settings, check_server
 from dcaf.engines.postgres.statements import Statement, ask_for_row
 from dcaf.engines.postgres.values import Context
@@ -48,11 +49,6 @@ LOOK_S: Final = 2.0
 WARNING: Final = "01000"
 """What the server calls a warning that is of no special kind."""
 
-UNTIL_FOUND: Final = 0.5
-UNTIL_CANCELLED: Final = 0.75
-UNTIL_CUT: Final = 0.9
-"""Parts of a call's time: until it has a connection, until the server is told to give up, and until nobody listens any more."""
-
 
 class Connection(Protocol):
     """One connection.
@@ -60,10 +56,12 @@ class Connection(Protocol):
     Attributes:
         is_committing: Whether what it was asked last writes and commits by itself.
         has_warned: Whether the server has warned of something: that a commit which it tells of has not reached a standby.
+        watch: What lets each call on it come to an end in time.
     """
 
     is_committing: bool
     has_warned: bool
+    watch: Watch
 
     @property
     def closed(self) -> bool:
@@ -110,6 +108,7 @@ class _Connection(psycopg.AsyncConnection[Any]):
         self.is_cut: bool = False
         self.is_committing: bool = False
         self.has_warned: bool = False
+        self.watch: Watch = Watch(self)
         self.add_notice_handler(self._hear)
         self.prepared: set[bytes] | None = None
         self._cancelling: asyncio.Task[None] | None = None
@@ -342,12 +341,14 @@ class Pool:
             context=Context(),
         )
         connection.prepared = set() if settings.is_prepared else None
+        connection.watch.begin(asyncio.get_running_loop().time() + LOOK_S, LOOK_S)
         try:
-            with limit(connection, asyncio.get_running_loop().time() + LOOK_S, LOOK_S):
-                await connection.look(settings)
+            await connection.look(settings)
         except BaseException:
             connection.drop()
             raise
+        finally:
+            connection.watch.finish()
         return connection
 
     def _fail(self, error: DcafError) -> None:
@@ -366,27 +367,3 @@ def _end(task: asyncio.Task[Any] | None) -> None:
     if task is not None and not task.done():
         task.cancel()
         asyncio.get_running_loop().call_soon(_end, task)
-
-
-@contextmanager
-def limit(connection: Connection, end: float, timeout_s: float) -> Iterator[None]:
-    """Let what is asked on a connection come to an end in time.
-
-    Args:
-        connection: The connection.
-        end: When the call must have ended, by the clock of the event loop.
-        timeout_s: How long the whole call may take.
-    """
-    loop = asyncio.get_running_loop()
-    timers: list[asyncio.TimerHandle] = []
-
-    def cancel() -> None:
-        connection.give_up()
-        timers.append(loop.call_at(end - (1 - UNTIL_CUT) * timeout_s, connection.cut))
-
-    timers.append(loop.call_at(end - (1 - UNTIL_CANCELLED) * timeout_s, cancel))
-    try:
-        yield
-    finally:
-        for timer in timers:
-            timer.cancel()

@@ -7,8 +7,7 @@ r"""Make of each shape of a transaction one function of the server, so that a tr
 #variable_conflict use_variable
 BEGIN
 IF current_setting('transaction_isolation') <> 'read committed' THEN RAISE EXCEPTION USING ERRCODE = 'DC001'; END IF;
-o_ok := set_config('lock_timeout', w::text, TRUE) IS NULL;
-...
+o_ok := CASE WHEN set_config('lock_timeout', w::text, TRUE) IS NULL THEN FALSE ... ELSE TRUE END;
 o_now := floor(extract(epoch FROM clock_timestamp()) OPERATOR(pg_catalog.*) 1000)::bigint;
 SELECT t."n" INTO r0_0 FROM "dcaf"."hits" AS t WHERE t."key" = k0;
 e0 := FOUND;
@@ -265,7 +264,7 @@ class Shape:
             f"CASE WHEN m & {1 << at} <> 0 THEN pg_advisory_xact_lock(l{at}) ELSE pg_advisory_xact_lock_shared(l{at}) END"
             for at in range(len(self.tables))
         ]
-        return "\n".join([f"o_ok := {part} IS NULL;" for part in parts])
+        return f"o_ok := CASE {' '.join([f'WHEN {part} IS NULL THEN FALSE' for part in parts])} ELSE TRUE END;"
 
     def _read(self, at: int) -> str:
         variables = self._variables[at]
