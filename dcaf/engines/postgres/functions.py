@@ -80,8 +80,9 @@ another way, see ``large``."""
 MOST_NUMBERS: Final = 4_096
 """Of how many rows a process keeps the number of the lock: each turn takes those of its session twice."""
 
-PLANNING: Final = "SET enable_seqscan = off"
-"""A plan is made once for a connection. One that was made while a table was small would go through all of it when it is large."""
+PLANNING: Final = "SET enable_seqscan = off SET plan_cache_mode = force_generic_plan"
+"""A plan is made once for a connection, and not anew for each of the first calls. One that was made while a table was small would
+go through all of it when it is large."""
 
 SAFETY: Final = "SET search_path = pg_catalog, pg_temp"
 """A function takes no operator and no function from a schema in which other roles may have made one."""
