@@ -32,7 +32,7 @@ A transaction that writes nothing takes no lock: its function is STABLE, and see
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, Final, NamedTuple
@@ -51,24 +51,15 @@ from dcaf.engines.postgres.sql import (
     set_commit,
 )
 from dcaf.engines.postgres.statements import Statement, build_statement
+from dcaf.engines.postgres.walk import Walk
 from dcaf.engines.transactions import (
     EXPIRES,
-    AllOf,
-    AnyOf,
-    AtMost,
-    Condition,
-    Delete,
-    Is,
-    Not,
-    Now,
     Outcome,
-    Plus,
     Record,
     Row,
     Table,
     Transaction,
     Value,
-    Write,
 )
 
 MOST_ROWS: Final = 16
@@ -343,7 +334,7 @@ def plan_call(
     if len(records) > MOST_ROWS:
         return None
     places = {record: at for at, record in enumerate(records)}
-    walk = _Walk(places)
+    walk = Walk(places)
     when = None if transaction.when is None else walk.condition(transaction.when)
     writes = tuple([walk.write(write) for write in transaction.writes])
     if 2 * len(records) + len(walk.values) > MOST_ARGUMENTS:
@@ -380,51 +371,3 @@ def list_locks(transaction: Transaction, names: Names) -> list[int]:
     locks += locks[-1:] * (count - len(locks))  # two rows of one number, which happens once in some billions of billions
     mask = sum(1 << at for at, (_, is_alone) in enumerate(locks) if is_alone)
     return [mask, *(number for number, _ in locks)]
-
-
-class _Walk:
-    """Goes through a transaction, and tells its shape from its values."""
-
-    def __init__(self, places: Mapping[Record, int]) -> None:
-        self.values: list[Value] = []
-        self._places = places
-
-    def condition(self, condition: Condition) -> Key:
-        if isinstance(condition, Is):
-            record, column, value = condition
-            return "is", self._places[record], column, self._take(value)
-        if isinstance(condition, AllOf):
-            return "AND", self.condition(condition.first), self.condition(condition.second)
-        if isinstance(condition, AnyOf):
-            return "OR", self.condition(condition.first), self.condition(condition.second)
-        if isinstance(condition, AtMost):
-            return self._compare(*condition)
-        if isinstance(condition, Not):
-            return "NOT", self.condition(condition.condition)
-        return "exists", self._places[condition.record]
-
-    def _compare(self, record: Record, column: str, value: int | Now) -> Key:
-        at = self._places[record]
-        if not isinstance(value, Now):
-            return "most", at, column, self._take(value)
-        if value.plus_ms == 0:
-            return "past", at, column
-        return "past", at, column, self._take(value.plus_ms)
-
-    def write(self, write: Write) -> Key:
-        record = write.record
-        at = self._places[record]
-        if isinstance(write, Delete):
-            return "delete", at
-        return "put", at, tuple([self._value(column, value) for column, value in write.values.items()])
-
-    def _value(self, column: str, value: Value | Now | Plus) -> Key:
-        if isinstance(value, Now):
-            return column, "now", self._take(value.plus_ms)
-        if isinstance(value, Plus):
-            return column, "plus", self._take(value.by)
-        return column, "is", self._take(value)
-
-    def _take(self, value: Value) -> int:
-        self.values.append(value)
-        return len(self.values) - 1
