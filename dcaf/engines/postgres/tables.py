@@ -23,6 +23,10 @@ from dcaf.engines.transactions import EXPIRES, Row, Table, Value
 FILL: Final = 85
 """How full a page is made, in percent: the rest is for new versions of its rows, which then need no new entries in an index."""
 
+LARGE: Final = ", toast_tuple_target = 8160"
+"""Lets a large row lie in its table as long as a page has room for it. Out of line, each change of it is several rows of another
+table, and entries of its index. Its table is its own, so that it is in nobody's way there."""
+
 INDEXED_BYTES: Final = 64
 """How much of a value is in the index: an entry of PostgreSQL's has 2,700 bytes at most."""
 
@@ -53,7 +57,8 @@ class TableSql:
         key = f'"key" bytea CONSTRAINT "{table.name}-key" PRIMARY KEY'
         # Numbers first: after bytes, each would begin at the next multiple of eight.
         numbers, others = ([f'"{column}" {kind}' for column, kind in kinds.items() if kind == which] for which in KINDS.values())
-        self.make: list[str] = [f"CREATE TABLE {name} ({', '.join([*numbers, key, *others])}) WITH (fillfactor = {FILL})"]
+        storage = f"fillfactor = {FILL}{LARGE if table.large else ''}"
+        self.make: list[str] = [f"CREATE TABLE {name} ({', '.join([*numbers, key, *others])}) WITH ({storage})"]
         if table.large:
             # What is sealed or compressed does not become smaller.
             plain = ", ".join(f'ALTER "{column}" SET STORAGE EXTERNAL' for column, kind in kinds.items() if kind == "bytea")
