@@ -178,7 +178,7 @@ class _Calls:
 
     def plan_transaction(self, transaction: Transaction) -> Call:
         check_transaction(transaction)
-        tables = [record.table for record in transaction.records]
+        tables = [one.table for one in transaction.named]
         for table in tables:
             self._declared.require(table)
         is_waited_for = transaction.durable and self.settings.durability == "acknowledged"

@@ -32,9 +32,10 @@ A transaction that writes nothing takes no lock: its function is STABLE, and see
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import repeat
 from typing import Any, Final, NamedTuple
 
 from dcaf.engines.postgres.errors import WRONG_ISOLATION
@@ -55,6 +56,7 @@ from dcaf.engines.postgres.walk import Walk
 from dcaf.engines.transactions import (
     EXPIRES,
     Outcome,
+    Page,
     Record,
     Row,
     Table,
@@ -70,6 +72,11 @@ another way, see ``large``."""
 
 MOST_NUMBERS: Final = 4_096
 """Of how many rows a process keeps the number of the lock: each turn takes those of its session twice."""
+
+LISTS: Final[Mapping[type, Any]] = {int: list[int], bytes: list[bytes]}
+
+BOUNDS: Final[Mapping[str, type]] = {"start": bytes, "end": bytes, "limit": int}
+"""What a range is given."""
 
 PLANNING: Final = "SET enable_seqscan = off SET plan_cache_mode = force_generic_plan"
 """A plan is made once for a connection, and not anew for each of the first calls. One that was made while a table was small would
@@ -144,6 +151,7 @@ class Shape:
         is_waited_for: Whether its commit waits for the disk.
         when: The condition, in terms of the rows' places.
         writes: What it writes, in terms of the rows' places.
+        pages: For each range that it reads: the table, whether it has an end, and whether it goes down.
     """
 
     names: Names
@@ -152,20 +160,24 @@ class Shape:
     is_waited_for: bool
     when: Key | None
     writes: tuple[Key, ...]
+    pages: tuple[tuple[Table, bool, bool], ...] = ()
 
     @property
     def key(self) -> Key:
         """What is equal for two transactions of one shape, where tables of one name are equal."""
-        return tuple([table.name for table in self.tables]), self.reads, self.is_waited_for, self.when, self.writes
+        pages = tuple([(table.name, *others) for table, *others in self.pages])
+        return tuple([table.name for table in self.tables]), self.reads, self.is_waited_for, self.when, self.writes, pages
 
     @cached_property
     def statement(self) -> Statement:
         """The statement that calls it."""
         given = [kind for _, kind in self._arguments]
         places = ", ".join(f"${at + 1}" for at in range(len(given)))
-        found: list[type] = [int, bool]
+        found: list[Any] = [int, bool]
         for table in self.tables[: self.reads]:
             found += [bool, *table.columns.values()]
+        for table, *_ in self.pages:
+            found += [LISTS[bytes], *(LISTS[kind] for kind in table.columns.values())]
         return build_statement(self.name, f"SELECT * FROM {self.names.quote(self.name)}({places})", given, found)
 
     @cached_property
@@ -196,6 +208,7 @@ class Shape:
         lines.append(f"o_now := {NOW_SQL if self.writes else BEGUN_SQL};")
         for at in range(self.reads):
             lines += [self._read(at), f"e{at} := FOUND;"]
+        lines += [self._read_page(at) for at in range(len(self.pages))]
         lines.append(f"o_ok := {render_condition(self.when, self._variables)};")
         if self.writes:
             lines += ["IF o_ok THEN", *(line for write in self.writes for line in self._write(write)), "END IF;"]
@@ -207,6 +220,9 @@ class Shape:
         found = ["OUT o_now bigint", "OUT o_ok boolean"]
         for at in range(self.reads):
             found += [f"OUT {variable}" for variable in self._list_variables(at)]
+        for at, (table, *_) in enumerate(self.pages):
+            kinds = [KINDS[bytes], *(KINDS[kind] for kind in table.columns.values())]
+            found += [f"OUT g{at}_{number} {kind}[]" for number, kind in enumerate(kinds)]
         volatility = "VOLATILE" if self.writes else "STABLE"
         head = f"({', '.join(given + found)}) RETURNS record LANGUAGE plpgsql {volatility} {PLANNING} {SAFETY}"
         return f"{head} AS $dcaf$\n{self.body}\n$dcaf$"
@@ -221,7 +237,8 @@ class Shape:
         rows = range(len(self.tables))
         locks = [(name, int) for name in ("w", "m", *(f"l{at}" for at in rows))] if self.writes else []
         keys = [(f"k{at}", bytes) for at in rows]
-        return [*locks, *keys, *((f"a{at}", kind) for at, kind in enumerate(self._list_kinds()))]
+        bounds = [(f"p{at}_{name}", kind) for at in range(len(self.pages)) for name, kind in BOUNDS.items()]
+        return [*locks, *keys, *bounds, *((f"a{at}", kind) for at, kind in enumerate(self._list_kinds()))]
 
     def _list_kinds(self) -> list[type]:
         """The types of the values, in their order."""
@@ -238,7 +255,12 @@ class Shape:
             end = at + 1 + len(table.columns)
             rows.append(dict(zip(table.columns, answer[at + 1 : end], strict=True)) if answer[at] else None)
             at = end
-        return Outcome(answer[1], tuple([rows[place] for place in order]), answer[0])
+        pages = []
+        for table, *_ in self.pages:
+            end = at + 1 + len(table.columns)
+            pages.append(_build_page(table, *answer[at:end]))
+            at = end
+        return Outcome(answer[1], tuple([rows[place] for place in order]), answer[0], tuple(pages))
 
     def _check_isolation(self) -> str:
         # In REPEATABLE READ the rows would be those of before the locks.
@@ -264,11 +286,22 @@ class Shape:
         what = f"SELECT {columns} INTO {', '.join(variables.values())}" if variables else "PERFORM 1"
         return f"{what} FROM {self._find(at)}{self._lives(at)};"
 
+    def _read_page(self, at: int) -> str:
+        """One statement: it sees the same as the reads of rows, whose locks all who write these rows must have."""
+        table, has_end, backwards = self.pages[at]
+        names = [quote_column("key"), *map(quote_column, table.columns)]
+        order = f't."key"{" DESC" if backwards else ""}'
+        bounds = f't."key" >= p{at}_start{f" AND t.{chr(34)}key{chr(34)} < p{at}_end" if has_end else ""}'
+        rows = f"SELECT {', '.join(f't.{name}' for name in names)} FROM {self.names.quote(table.name)} AS t"
+        page = f"{rows} WHERE {bounds}{find_lives(table)} ORDER BY {order} LIMIT p{at}_limit"
+        lists = ", ".join(f"array_agg(t.{name} ORDER BY {order})" for name in names)
+        return f"SELECT {lists} INTO {', '.join(f'g{at}_{number}' for number in range(len(names)))} FROM ({page}) AS t;"
+
     def _find(self, at: int) -> str:
         return f'{self.names.quote(self.tables[at].name)} AS t WHERE t."key" = k{at}'
 
     def _lives(self, at: int) -> str:
-        return f' AND (t."{EXPIRES}" IS NULL OR t."{EXPIRES}" > o_now)' if EXPIRES in self.tables[at].columns else ""
+        return find_lives(self.tables[at])
 
     def _list_variables(self, at: int) -> list[str]:
         """Whether a row is there, and its columns, each with its type."""
@@ -315,6 +348,19 @@ class Shape:
         return clear + insert_row(self.names.quote(table.name), table, ", ".join([f"k{at}", *values]), is_values=True) + ";"
 
 
+def _build_page(table: Table, keys: Sequence[bytes] | None, *columns: Sequence[Value]) -> Page:
+    """The page of a range of its keys and its columns; None where it is empty."""
+    if keys is None:
+        return []
+    rows = zip(*columns, strict=True) if columns else repeat((), len(keys))
+    return [(key, dict(zip(table.columns, row, strict=True))) for key, row in zip(keys, rows, strict=True)]
+
+
+def find_lives(table: Table) -> str:
+    """The condition that a row of a table has not expired, after others."""
+    return f' AND (t."{EXPIRES}" IS NULL OR t."{EXPIRES}" > o_now)' if EXPIRES in table.columns else ""
+
+
 def plan_call(
     transaction: Transaction,
     names: Names,
@@ -337,20 +383,23 @@ def plan_call(
     walk = Walk(places)
     when = None if transaction.when is None else walk.condition(transaction.when)
     writes = tuple([walk.write(write) for write in transaction.writes])
-    if 2 * len(records) + len(walk.values) > MOST_ARGUMENTS:
+    pages = tuple([(wanted.table, wanted.end is not None, wanted.backwards) for wanted in transaction.ranges])
+    if 2 * len(records) + len(BOUNDS) * len(pages) + len(walk.values) > MOST_ARGUMENTS:
         return None
     order = [places[record] for record in transaction.reads]
     reads = 1 + max(order, default=-1)
 
     def build() -> Shape | None:
         tables = tuple([record.table for record in records])
-        found = 2 + sum(1 + len(table.columns) for table in tables[:reads])
-        return Shape(names, tables, reads, is_waited_for, when, writes) if found <= MOST_FOUND else None
+        found = 2 + sum(1 + len(table.columns) for table in (*tables[:reads], *(table for table, *_ in pages)))
+        return Shape(names, tables, reads, is_waited_for, when, writes, pages) if found <= MOST_FOUND else None
 
-    shape = remember((tuple([record.table.name for record in records]), reads, is_waited_for, when, writes), build)
+    named = tuple([(wanted.table.name, wanted.end is not None, wanted.backwards) for wanted in transaction.ranges])
+    shape = remember((tuple([record.table.name for record in records]), reads, is_waited_for, when, writes, named), build)
     if shape is None:
         return None
-    values = [*(list_locks(transaction, names) if writes else ()), *[record.key for record in records], *walk.values]
+    bounds = [bound for wanted in transaction.ranges for bound in (wanted.start, wanted.end, wanted.limit)]
+    values = [*(list_locks(transaction, names) if writes else ()), *[record.key for record in records], *bounds, *walk.values]
     return Plan(shape, values, order)
 
 

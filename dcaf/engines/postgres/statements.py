@@ -7,7 +7,7 @@ name, on a connection that a pooler shares, is the same statement.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dcaf.core.importing import extra
@@ -35,7 +35,31 @@ def _read_mark(text: bytes) -> bool:
     return text == b"\1"
 
 
-_READERS: Final[Mapping[type, Callable[[bytes], Any]]] = {int: _read_number, bytes: bytes, bool: _read_mark}
+def _list_items(text: bytes) -> Iterator[bytes | None]:
+    """The items of an array of one dimension: after 20 bytes of what it is, each has four for its length, which is -1 for NULL."""
+    at = 20
+    while at < len(text):
+        length = int.from_bytes(text[at : at + 4], signed=True)
+        at += 4
+        yield None if length < 0 else text[at : at + length]
+        at += max(0, length)
+
+
+def _read_numbers(text: bytes) -> list[int | None]:
+    return [None if item is None else _read_number(item) for item in _list_items(text)]
+
+
+def _read_texts(text: bytes) -> list[bytes | None]:
+    return list(_list_items(text))
+
+
+_READERS: Final[Mapping[Any, Callable[[bytes], Any]]] = {
+    int: _read_number,
+    bytes: bytes,
+    bool: _read_mark,
+    list[int]: _read_numbers,
+    list[bytes]: _read_texts,
+}
 
 
 class Statement(NamedTuple):
@@ -56,14 +80,14 @@ class Statement(NamedTuple):
     readers: Sequence[Callable[[bytes], Any]]
 
 
-def build_statement(name: str, text: str, given: Sequence[type], found: Sequence[type]) -> Statement:
+def build_statement(name: str, text: str, given: Sequence[type], found: Sequence[Any]) -> Statement:
     """A statement.
 
     Args:
         name: A name that no other statement has.
         text: Its text.
         given: The types of its arguments: int or bytes, each of which may be None.
-        found: The types of the columns of its answer: int, bytes or bool.
+        found: The types of the columns of its answer: int, bytes, bool, list[int] or list[bytes].
     """
     formats = [int(Format.BINARY)] * len(given)
     return Statement(name.encode(), text.encode(), [TYPES[kind] for kind in given], formats, [_READERS[kind] for kind in found])

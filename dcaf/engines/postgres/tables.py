@@ -47,6 +47,7 @@ class TableSql:
         purge: Drops what has expired of the next rows. Takes a key and a limit; returns how many it has looked at, how many it
             dropped, and the last key. Empty where none expires.
         read: Rows of many keys. Takes a list of keys, and now.
+        ranges: Whether backwards -> rows between two keys. Takes them, whether there is no end, now, and a limit.
         delete: Drops rows. Takes a list of keys.
     """
 
@@ -83,6 +84,12 @@ class TableSql:
         self.purge: str = _build_purge(name) if EXPIRES in kinds else ""
         alive = f' AND (t."{EXPIRES}" IS NULL OR t."{EXPIRES}" > $2::bigint)' if EXPIRES in kinds else " AND $2::bigint IS NOT NULL"
         self.read: str = f'SELECT {columns} FROM {name} AS t WHERE t."key" = ANY($1::bytea[]){alive}'
+        still = f' AND (t."{EXPIRES}" IS NULL OR t."{EXPIRES}" > $4::bigint)' if EXPIRES in kinds else " AND $4::bigint IS NOT NULL"
+        between = f't."key" >= $1::bytea AND ($3::boolean OR t."key" < $2::bytea){still}'
+        self.ranges: dict[bool, str] = {
+            backwards: f'SELECT {columns} FROM {name} AS t WHERE {between} ORDER BY t."key"{" DESC" if backwards else ""} LIMIT $5'
+            for backwards in (False, True)
+        }
         self.delete: str = f'DELETE FROM {name} AS t WHERE t."key" = ANY($1::bytea[])'
 
     def build_row(self, values: Sequence[Value]) -> Row:
