@@ -14,7 +14,7 @@ from dcaf.core.session import Session
 from dcaf.core.settings import require_choice
 from dcaf.engines import Engine
 from dcaf.service.beside import append, close, merge_into
-from dcaf.service.commits import STALE, OvertakenError, commit
+from dcaf.service.commits import STALE, Overtaken, commit
 from dcaf.service.dropping import drop
 from dcaf.service.history import HistoryPage, read_history
 from dcaf.service.kept import About, Kept
@@ -185,9 +185,11 @@ class Calls:
                 return session
             try:
                 state.take_committed((yield from commit(place, state.kept, change, state.now_ms)), frozen, change)
-            except StaleSessionError as error:
-                if not (self._merges or isinstance(error, OvertakenError)):
+            except StaleSessionError:
+                if not self._merges:
                     raise
+                yield from self._catch_up(place, state)
+            except Overtaken:
                 yield from self._catch_up(place, state)
             else:
                 return session

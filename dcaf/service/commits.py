@@ -23,7 +23,7 @@ from dcaf.service.tables import CHANGES, MESSAGES, MINUTE_MS, Columns
 STALE: Final = "Another one has committed the session since it was read. Read it again, and do it again."
 
 
-class OvertakenError(StaleSessionError):
+class Overtaken(Exception):
     """Another one has changed the state of a session, and no turn of it was committed: the turn is laid over that."""
 
 
@@ -41,7 +41,7 @@ def commit(place: Place, kept: Kept, change: Change, now_ms: int) -> Plan[Kept]:
 
     Raises:
         StaleSessionError: Another one has committed the session.
-        OvertakenError: Its state alone was changed, by ``merge``.
+        Overtaken: Its state alone was changed, by ``merge``.
         UnknownSessionError: It was deleted, or has ended.
         SessionClosedError: It was closed.
         SessionExistsError: It is new, and there is one of its id.
@@ -106,13 +106,13 @@ def _catch_up(kept: Kept, outcome: Outcome) -> Kept:
     """What is known of a session to which others have only added messages since.
 
     Raises:
-        StaleSessionError, OvertakenError, UnknownSessionError, SessionClosedError: More has happened.
+        StaleSessionError, Overtaken, UnknownSessionError, SessionClosedError: More has happened.
     """
     now = Kept.of(require_there(outcome, kept.birth))
     if now.revision != kept.revision:
         raise StaleSessionError(STALE)
     if now.changes != kept.changes:
-        raise OvertakenError(STALE)
+        raise Overtaken
     return now
 
 
