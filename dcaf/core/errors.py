@@ -16,6 +16,10 @@
     │   ├── ToolConflictError             what a tool did to the session would have undone what another did
     │   ├── ExitError                     code that was called ended with what would have ended the program
     │   └── InterceptorError              an interceptor's own words to the user
+    ├── ServiceError                  the caller's of a session service; nothing was written
+    │   ├── UnknownSessionError       404  there is no such session of this user
+    │   ├── SessionExistsError        409  there is one already
+    │   └── StaleSessionError         409  another one has committed since the session was read
     ├── AgentError                    a turn of an agent could not be finished; the session is as it was before
     │   ├── ModelFailedError          502  the model, or the way to it, failed
     │   ├── ModelLimitError           500  the model was called too often in one turn
@@ -195,6 +199,33 @@ class InterceptorError(StateError):
         self.user_message: str = user_message
         self.reason: str = reason
         self.details: Any = details
+
+
+class ServiceError(DcafError):
+    """A call of a session service cannot be done. Nothing was written."""
+
+    code = "service"
+
+
+class UnknownSessionError(ServiceError):
+    """There is no session of this id, or it is another user's, which looks the same."""
+
+    code = "session-unknown"
+    http_status = 404
+
+
+class SessionExistsError(ServiceError):
+    """A session was to be made under an id that one has already."""
+
+    code = "session-exists"
+    http_status = 409
+
+
+class StaleSessionError(ServiceError):
+    """Another one has committed the session since it was read: read it again, and do again what was done to it."""
+
+    code = "session-stale"
+    http_status = 409
 
 
 class AgentError(DcafError):

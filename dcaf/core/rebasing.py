@@ -88,7 +88,12 @@ class RebasableState(CommutingState):
         self._forget()
         return frozen
 
-    def mark_sealed(self, payload: Payload, standing: Standing, frozen: Frozen | None = None) -> None:
+    def find_commuting(self, key: str) -> CommutingChange | None:
+        """How a key was changed before the state was frozen; None where it was not by increments or appends alone."""
+        sealing = self._sealing
+        return None if sealing is None or key in sealing.rewritten else sealing.commuting.get(key)
+
+    def mark_sealed(self, payload: Payload, standing: Standing | None, frozen: Frozen | None = None) -> None:
         """As ``State.mark_sealed``; only the changes since the state was frozen stay remembered."""
         super().mark_sealed(payload, standing, frozen)
         self._sealing = None

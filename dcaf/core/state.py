@@ -315,12 +315,12 @@ class State(Slots):
         payload = self.payload()
         return Frozen(payload, {key: slot.data for key, slot in self._slots.items()}, self._library, frozenset(self._moved))
 
-    def mark_sealed(self, payload: Payload, standing: Standing, frozen: Frozen | None = None) -> None:
+    def mark_sealed(self, payload: Payload, standing: Standing | None, frozen: Frozen | None = None) -> None:
         """Count only what differs from a sealed payload as a change from now on. The caller holds the lock.
 
         Args:
             payload: The sealed payload.
-            standing: The standing that its token gives.
+            standing: The standing that its token gives; None where there is no token.
             frozen: The state when the payload was made; None where nothing can have changed since.
         """
         if payload is not self.arrived:
@@ -437,6 +437,14 @@ class State(Slots):
                 if slot.data is not slot.arrived and slot.data != slot.arrived and not key.startswith(TEMPORARY):
                     found.append(key)
         return found
+
+    def changed_values(self) -> dict[str, tuple[bytes | None, bytes | None]]:
+        """Changed key -> its value as it arrived or was last sealed, and now; the library's own too. Raises as ``write_back``."""
+        with self.lock:
+            found = {key: (self._slots[key].arrived, self._slots[key].data) for key in self.changed_keys()}
+            if self._slots and self._library != self._own_arrived:
+                found[RESERVED] = (self._own_arrived, self._library)
+            return found
 
     def is_changed(self) -> bool:
         """Whether a lasting key or the library's own member has changed since it arrived, or the session is to be closed.

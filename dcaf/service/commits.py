@@ -1,0 +1,185 @@
+"""Commit a turn of a session: one transaction, whatever the turn did.
+
+It compares birth and revision, and what other sessions of the user may have changed; and writes what has changed. What is shared
+across the application lies elsewhere, and is written in a transaction of its own where the engine has several partitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from typing import Final
+
+from dcaf.core.errors import StaleSessionError
+from dcaf.core.json_values import write
+from dcaf.engines import AllOf, Condition, Delete, Exists, Not, Now, Outcome, Put, Transaction, Write
+from dcaf.service.changes import Change, pack_change
+from dcaf.service.dropping import make_room
+from dcaf.service.kept import Kept, has_value, is_at
+from dcaf.service.places import Place, require_there
+from dcaf.service.plans import Plan
+from dcaf.service.tables import CHANGES, MESSAGES, MINUTE_MS, Columns
+
+STALE: Final = "Another one has committed the session since it was read. Read it again, and do it again."
+
+
+class OvertakenError(StaleSessionError):
+    """Another one has changed the state of a session, and no turn of it was committed: the turn is laid over that."""
+
+
+def commit(place: Place, kept: Kept, change: Change, now_ms: int) -> Plan[Kept]:
+    """Commit a turn; returns what is known of its session then.
+
+    It is laid over what it shares with other sessions and another one has changed since. What is shared across the application may
+    lie elsewhere, and is written when all else stands.
+
+    Args:
+        place: Where the session lies.
+        kept: What was known of it when it was read; its revision is 0 where it is new.
+        change: What the turn did.
+        now_ms: The engine's clock when it was read.
+
+    Raises:
+        StaleSessionError: Another one has committed the session.
+        OvertakenError: Its state alone was changed, by ``merge``.
+        UnknownSessionError: It was deleted, or has ended.
+        SessionClosedError: It was closed.
+        SessionExistsError: It is new, and there is one of its id.
+    """
+    whole = change if place.is_with_app else change.only(app=False)
+    while not (outcome := (yield plan_commit(place, kept, whole, now_ms))).applied:
+        if kept.revision:
+            kept = _catch_up(kept, outcome)
+        elif outcome.rows[0] is not None:
+            yield from make_room(place, outcome)
+        whole = whole.over(outcome.rows[1:])
+    if whole is not change and not place.is_with_app:
+        yield from _commit_apart(place, change.only(app=True))
+    is_logged = bool(whole.values) or not kept.revision
+    return kept.after(len(change.messages), is_logged, _find_minute(kept, now_ms), outcome.now_ms, change.ttl_ms)
+
+
+def _commit_apart(place: Place, change: Change) -> Plan[None]:
+    """Commit what is shared across the application and lies in another partition."""
+    if not change.values:
+        return
+    rows = [place.state_row(name) for name in change.values]
+    while True:
+        transaction = Transaction(rows, when=_all(_is_unchanged(place, change)), writes=write_state(place, change))
+        outcome = yield transaction
+        if outcome.applied:
+            return
+        change = change.over(outcome.rows)
+
+
+def plan_commit(place: Place, kept: Kept, change: Change, now_ms: int) -> Transaction:
+    """The transaction of ``commit``."""
+    row, is_new = place.row, kept.revision == 0
+    is_logged, minute, total = bool(change.values) or is_new, _find_minute(kept, now_ms), kept.messages + len(change.messages)
+    columns: Columns = {
+        **(describe(kept, kept.id, kept.birth) if is_new else {}),
+        "revision": kept.revision + 1,
+        "messages": total,
+        "changes": kept.changes + is_logged,
+        "updated": Now(),
+        "listed": minute,
+        "ends": None if change.ttl_ms is None else Now(change.ttl_ms),
+    }
+    writes: list[Write] = [
+        Put(row, columns),
+        *write_state(place, change),
+        *write_messages(place, kept, change),
+        *_move_in_list(place, kept, minute),
+        *([log_change(place, kept.changes + 1, kept.revision + 1, change, total)] if is_logged else []),
+    ]
+    conditions = [Not(Exists(row)) if is_new else is_at(row, kept), *_is_unchanged(place, change)]
+    reads = [row, *map(place.state_row, change.list_shared())]
+    return Transaction(reads, when=_all(conditions), writes=writes)
+
+
+def _find_minute(kept: Kept, now_ms: int) -> int:
+    """The minute under which a session stands in lists after a commit."""
+    return max(kept.listed, now_ms // MINUTE_MS)
+
+
+def _catch_up(kept: Kept, outcome: Outcome) -> Kept:
+    """What is known of a session to which others have only added messages since.
+
+    Raises:
+        StaleSessionError, OvertakenError, UnknownSessionError, SessionClosedError: More has happened.
+    """
+    now = Kept.of(require_there(outcome, kept.birth))
+    if now.revision != kept.revision:
+        raise StaleSessionError(STALE)
+    if now.changes != kept.changes:
+        raise OvertakenError(STALE)
+    return now
+
+
+def describe(kept: Kept, session_id: str, birth: bytes) -> Columns:
+    """What is written once, when a session is made.
+
+    Args:
+        kept: What else is known of it.
+        session_id: Its id.
+        birth: Tells it from others of this id.
+    """
+    return {
+        "id": session_id.encode(),
+        "user": None if kept.user is None else kept.user.encode(),
+        "birth": birth,
+        "created": Now(),
+        "title": None if kept.title is None else kept.title.encode(),
+        "labels": write(dict(kept.labels)) if kept.labels else None,
+        "metadata": write(dict(kept.metadata)) if kept.metadata else None,
+    }
+
+
+def _is_unchanged(place: Place, change: Change) -> list[Condition]:
+    """No other session has changed what this one shares with it, and has changed."""
+    return [has_value(place.state_row(name), change.values[name].before) for name in change.list_shared()]
+
+
+def write_state(place: Place, change: Change) -> list[Write]:
+    """What writes changed keys."""
+    writes: list[Write] = []
+    for name, value in change.values.items():
+        row = place.state_row(name)
+        writes.append(Delete(row) if value.after is None else Put(row, {"name": name.encode(), "value": value.after}))
+    return writes
+
+
+def write_messages(place: Place, kept: Kept, change: Change) -> list[Write]:
+    """What writes new messages behind those that are there."""
+    first = kept.messages + 1
+    rows = [place.owner.numbered_row(MESSAGES, place.id, first + at) for at in range(len(change.messages))]
+    return [
+        Put(row, {"revision": kept.revision + 1, "at": Now() if at is None else at, "data": data})
+        for row, (data, at) in zip(rows, change.messages, strict=True)
+    ]
+
+
+def _move_in_list(place: Place, kept: Kept, minute: int) -> list[Write]:
+    is_new = kept.revision == 0
+    if minute == kept.listed and not is_new:
+        return []
+    after = Put(place.owner.list_row(minute, place.id), {"session": place.id.encode()})
+    return [after] if is_new else [Delete(place.owner.list_row(kept.listed, place.id)), after]
+
+
+def log_change(place: Place, number: int, revision: int, change: Change, total: int) -> Write:
+    """What logs a change of the state.
+
+    Args:
+        place: Where the session lies.
+        number: Its number among the changes.
+        revision: The revision with which it comes.
+        change: What was done.
+        total: How many messages there are then.
+    """
+    row = place.owner.numbered_row(CHANGES, place.id, number)
+    return Put(row, {"revision": revision, "messages": total, "at": Now(), "data": pack_change(change)})
+
+
+def _all(conditions: Sequence[Condition]) -> Condition:
+    return reduce(AllOf, conditions)

@@ -1,0 +1,51 @@
+"""Calls that ask an engine several times, written once for code with ``await`` and for code without.
+
+>>> from dcaf.engines import MemoryEngine, Plus, Put, Record, Table, Transaction
+>>> hits = Record(Table("hits", {"n": int}), b"home")
+>>> def count():
+...     outcome = yield Transaction([hits], writes=[Put(hits, {"n": Plus(1)})])
+...     return outcome.rows[0]
+>>> engine = MemoryEngine()
+>>> engine.declare([hits.table])
+>>> run(count(), engine), run(count(), engine)
+(None, {'n': 1})
+
+Each is a generator: it yields a transaction, is sent what that came to, and returns what the call returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TypeAlias, TypeVar
+
+from dcaf.engines import Engine, Outcome, Transaction
+
+T = TypeVar("T")
+
+Plan: TypeAlias = "Generator[Transaction, Outcome, T]"
+
+
+def run(plan: Plan[T], engine: Engine) -> T:
+    """Do a call without an event loop. Raises what the plan and the engine raise."""
+    try:
+        transaction = next(plan)
+        while True:
+            transaction = _step(plan, engine.sync.transact(transaction))
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+async def run_async(plan: Plan[T], engine: Engine) -> T:
+    """Do a call in an event loop. Raises what the plan and the engine raise."""
+    try:
+        transaction = next(plan)
+        while True:
+            transaction = _step(plan, await engine.transact(transaction))
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+def _step(plan: Plan[T], outcome: Outcome) -> Transaction:
+    return plan.send(outcome)

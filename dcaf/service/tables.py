@@ -1,0 +1,171 @@
+"""What a session service keeps: a row for each session, each key of its state, each message, each change, each remembered fact.
+
+>>> owner = Owner("clinic", "p-123", partitions=64)
+>>> row, step = owner.session_row("visit-1"), owner.state_row("visit-1", "step")
+>>> step.key.startswith(row.key), row.partition == step.partition
+(True, True)
+
+All rows of one user of one application lie in one partition, and their keys begin alike: so a turn is one trip to open and one to
+commit, and whoever erases the user finds everything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final, TypeAlias
+
+from dcaf.core.store import digest_parts
+from dcaf.engines import Now, Plus, Range, Record, Table, Value
+
+SESSIONS: Final = Table(
+    "dcaf_kept_sessions",
+    {
+        "id": bytes,
+        "user": bytes,
+        "birth": bytes,
+        "revision": int,
+        "messages": int,
+        "changes": int,
+        "created": int,
+        "updated": int,
+        "listed": int,
+        "closed": int,
+        "dropped": int,
+        "title": bytes,
+        "labels": bytes,
+        "metadata": bytes,
+        "ends": int,
+    },
+    ordered=True,
+)
+"""Owner and digest of a session's id -> what is known of it.
+
+    id, user      as the application names them; user is None for an anonymous session
+    birth         random: a session that is made anew under an old id is another one
+    revision      how many turns of it were committed
+    messages      how many messages its history has
+    changes       how often its state was changed, by turns and by others
+    created       when it was made, in milliseconds; updated, when it was committed last
+    listed        the minute under which it stands in the list of its owner
+    closed        when it was closed for writing, in milliseconds; None while it is open
+    dropped       when its rows began to be dropped; None while it is there
+    title, labels, metadata   as the application wrote them; the last two are JSON objects
+    ends          when it ends unless it is committed again, in milliseconds; None for never. The row stays until a purge has
+                  dropped all rows of the session: a new one under its id never finds any of them
+"""
+
+STATE: Final = Table("dcaf_kept_state", {"name": bytes, "value": bytes}, ordered=True)
+"""Session, or owner, or application, and a key of its state -> the key and its value, as JSON."""
+
+MESSAGES: Final = Table("dcaf_kept_messages", {"revision": int, "at": int, "data": bytes}, ordered=True, large=True)
+"""Session and number -> a message, and the revision with which it came."""
+
+CHANGES: Final = Table("dcaf_kept_changes", {"revision": int, "messages": int, "at": int, "data": bytes}, ordered=True, large=True)
+"""Session and number -> what was changed of its state, as JSON, with which revision, and how many messages there were then.
+
+The first is the whole state with which the session was made, so that a rewind finds it.
+"""
+
+LISTS: Final = Table("dcaf_kept_lists", {"session": bytes}, ordered=True)
+"""Owner, minute and digest of a session's id -> nothing more than that the session was last committed in that minute."""
+
+OF_SESSIONS: Final = (STATE, MESSAGES, CHANGES)
+"""Those whose rows go with their session."""
+
+Columns: TypeAlias = "dict[str, Value | Now | Plus]"
+"""What a write puts into a row."""
+
+TABLES: Final = (SESSIONS, STATE, MESSAGES, CHANGES, LISTS)
+
+DIGEST_BYTES: Final = 16
+NUMBER_BYTES: Final = 8
+MINUTE_MS: Final = 60_000
+
+OF_SESSION: Final = b"s"
+OF_OWNER: Final = b"u"
+"""What stands between the owner and a key: rows of a session, and rows of the owner."""
+
+MOST_NAME_BYTES: Final = 180
+"""A longer key of a state stands as its digest."""
+
+
+class Owner:
+    """Whose sessions are meant, and where their rows lie.
+
+    Args:
+        app: The application.
+        user: The user; None for an anonymous session, which shares nothing with any other.
+        session_id: The id of an anonymous session; not needed where there is a user.
+        partitions: Of the engine.
+    """
+
+    def __init__(self, app: str, user: str | None, session_id: str = "", *, partitions: int) -> None:
+        whose = (b"user", user.encode()) if user is not None else (b"anonymous", session_id.encode())
+        self.key: bytes = digest_parts(app.encode(), *whose)[:DIGEST_BYTES]
+        self.partition: int = int.from_bytes(self.key[:2], "big") % partitions
+        self.user: str | None = user
+
+    def session_key(self, session_id: str) -> bytes:
+        """What the keys of a session's rows begin with."""
+        return self.key + OF_SESSION + hashlib.sha256(session_id.encode()).digest()[:DIGEST_BYTES]
+
+    def session_row(self, session_id: str) -> Record:
+        """The row of a session."""
+        return Record(SESSIONS, self.session_key(session_id), self.partition)
+
+    def state_row(self, session_id: str, name: str) -> Record:
+        """The row of a key of a session's state."""
+        return Record(STATE, self.session_key(session_id) + _pack_name(name), self.partition)
+
+    def shared_row(self, name: str) -> Record:
+        """The row of a key that all sessions of the user share."""
+        return Record(STATE, self.key + OF_OWNER + _pack_name(name), self.partition)
+
+    def numbered_row(self, table: Table, session_id: str, number: int) -> Record:
+        """The row of a message or of a change."""
+        return Record(table, self.session_key(session_id) + pack_number(number), self.partition)
+
+    def list_row(self, minute: int, session_id: str) -> Record:
+        """The row of a session in the list of its owner."""
+        digest = self.session_key(session_id)[-DIGEST_BYTES:]
+        return Record(LISTS, self.key + pack_number(minute) + digest, self.partition)
+
+    def rows_of(self, table: Table, session_id: str, limit: int, *, backwards: bool = False) -> Range:
+        """Rows of a session."""
+        return Range.of_prefix(table, self.session_key(session_id), limit, backwards=backwards, partition=self.partition)
+
+    def shared_rows(self, limit: int) -> Range:
+        """The keys that all sessions of the user share."""
+        return Range.of_prefix(STATE, self.key + OF_OWNER, limit, partition=self.partition)
+
+
+def app_rows(app: str, limit: int, *, partitions: int) -> Range:
+    """The keys that all sessions of an application share."""
+    key, partition = _find_app(app, partitions)
+    return Range.of_prefix(STATE, key, limit, partition=partition)
+
+
+def app_row(app: str, name: str, *, partitions: int) -> Record:
+    """The row of such a key."""
+    key, partition = _find_app(app, partitions)
+    return Record(STATE, key + _pack_name(name), partition)
+
+
+def pack_number(number: int) -> bytes:
+    """A number of 0 or more, as keys have it."""
+    return number.to_bytes(NUMBER_BYTES, "big")
+
+
+def unpack_number(key: bytes) -> int:
+    """The number at the end of a key."""
+    return int.from_bytes(key[-NUMBER_BYTES:], "big")
+
+
+def _find_app(app: str, partitions: int) -> tuple[bytes, int]:
+    key = digest_parts(app.encode(), b"app")[:DIGEST_BYTES]
+    return key, int.from_bytes(key[:2], "big") % partitions
+
+
+def _pack_name(name: str) -> bytes:
+    data = b"=" + name.encode()
+    return data if len(data) <= MOST_NAME_BYTES else b"#" + hashlib.sha256(data).digest()
