@@ -226,10 +226,8 @@ def _take(message: Message, given: Mapping[str, Any], path: str) -> Message:
 
 
 def _fill(message: Message, members: Mapping[str, Any], number: int | None, at: datetime | None, data: bytes) -> Message:
-    put, get = (
-        object.__setattr__,
-        members.get,
-    )  # line by line: each turn reads a window of messages, and a loop takes a third longer
+    # Line by line, because each turn reads a window of messages, and a loop takes a third longer.
+    put, get = object.__setattr__, members.get
     put(message, "role", members["role"])
     put(message, "content", get("content"))
     put(message, "tool_calls", tuple(get("tool_calls", ())))

@@ -25,17 +25,13 @@ messages than it may have.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import ClassVar, Final, NamedTuple, TypeAlias
 
-from dcaf.core.arguments import kind_of, require, require_bool, require_function, require_plain_function, require_text
+from dcaf.core.arguments import items_of, kind_of, require, require_bool, require_function, require_plain_function, require_text
 from dcaf.core.errors import ConfigurationError, StateError
 from dcaf.service.messages import Message, require_messages
-
-Unit: TypeAlias = list[tuple[int, Message]]
-"""A message, and where it calls tools, their results after it; each with its place in the sequence that was given."""
 
 Summarize: TypeAlias = Callable[[Sequence[Message]], "str | Message"]
 """Makes one message of several, which come oldest first."""
@@ -66,7 +62,7 @@ def last(messages: Iterable[Message], count: int, *, instructions: bool = True) 
     """
     _require_count("count=", count)
     opening, units = _open(messages, keeps_instructions=instructions)
-    return [*_flatten(opening), *_flatten(_take_newest(units, count, "count=", len))]
+    return [*opening.flatten(), *_take_newest(units, count, "count=", len).flatten()]
 
 
 def tokens(messages: Iterable[Message], limit: int, count: Callable[[Message], int], *, instructions: bool = True) -> list[Message]:
@@ -86,9 +82,9 @@ def tokens(messages: Iterable[Message], limit: int, count: Callable[[Message], i
     _require_count("limit=", limit)
     require_plain_function("count=", count, "a function that gives the number of tokens of a message")
     opening, units = _open(messages, keeps_instructions=instructions)
-    taken = sum(_count_tokens(unit, count) for unit in opening)
-    newest = _take_newest(units, limit, "limit=", lambda unit: _count_tokens(unit, count), taken)
-    return [*_flatten(opening), *_flatten(newest)]
+    begin = opening.flatten()
+    newest = _take_newest(units, limit, "limit=", lambda unit: _count_tokens(unit, count), _count_tokens(begin, count))
+    return [*begin, *newest.flatten()]
 
 
 def summarize(messages: Iterable[Message], keep: int, fn: Summarize, *, instructions: bool = True) -> list[Message]:
@@ -187,8 +183,8 @@ class Plan:
         _require_count("keep=", keep)
         opening, units = _open(messages, keeps_instructions=instructions)
         newest = _take_newest(units, keep, "keep=", len)
-        before = _plan_older(older, units[: len(units) - len(newest)])
-        return cls((*_flatten(opening), *before, *_flatten(newest)))
+        before = _plan_older(older, units.cut(0, len(units.begins) - len(newest.begins)))
+        return cls((*opening.flatten(), *before, *newest.flatten()))
 
     @property
     def tasks(self) -> list[Task]:
@@ -204,16 +200,14 @@ class Plan:
         Raises:
             ConfigurationError: There are more or fewer, or one is neither a text nor a message that may stand alone.
         """
-        found = list(written)
-        if len(found) != len(self.tasks):
-            raise ConfigurationError(
-                f"Plan.build() takes what its {len(self.tasks)} tasks have returned, not {len(found)} results."
-            )
+        found, due = items_of(written), len(self.tasks)
+        if isinstance(written, str) or found is None or len(found) != due:
+            raise ConfigurationError(f"Plan.build() takes what its tasks have returned, in a list of their number, which is {due}.")
         summaries = iter(found)
         return [_read_summary("fn=", next(summaries)) if isinstance(part, Task) else part for part in self.parts]
 
 
-def _plan_older(older: Sequence[Summary | Message | str], units: list[Unit]) -> list[Message | Task]:
+def _plan_older(older: Sequence[Summary | Message | str], units: _Units) -> list[Message | Task]:
     """What stands before the newest messages; the layers that are next to them are filled first."""
     parts: list[Message | Task] = []
     for layer in reversed(older):
@@ -221,12 +215,12 @@ def _plan_older(older: Sequence[Summary | Message | str], units: list[Unit]) -> 
             parts.append(_read_summary("layers()", layer))
             continue
         covered = _cover(layer, units)
-        units = units[: len(units) - len(covered)]
-        parts += _plan_summary(layer, _flatten(covered))
+        units = units.cut(0, len(units.begins) - len(covered.begins))
+        parts += _plan_summary(layer, covered.flatten())
     return parts[::-1]
 
 
-def _cover(layer: Summary, units: list[Unit]) -> list[Unit]:
+def _cover(layer: Summary, units: _Units) -> _Units:
     """The units that a summary stands for."""
     require_function("fn=", layer.fn, "a function of messages that returns a text or a Message")
     if layer.of is None:
@@ -250,61 +244,89 @@ def _read_summary(argument: str, written: object) -> Message:
     return message
 
 
-def _open(messages: Iterable[Message], *, keeps_instructions: bool) -> tuple[list[Unit], list[Unit]]:
+class _Units(NamedTuple):
+    """The whole units of a history, in the order in which they begin.
+
+    They are places in the history and not lists of messages: Python's garbage collector looks at every list again and again.
+
+    Attributes:
+        messages: The history.
+        begins: The place of the first message of each unit.
+        results: Place of a message with calls -> the places of their results.
+    """
+
+    messages: Sequence[Message]
+    begins: Sequence[int]
+    results: Mapping[int, Sequence[int]]
+
+    def cut(self, first: int, end: int | None = None) -> _Units:
+        """Some of the units."""
+        return self._replace(begins=self.begins[first:end])
+
+    def list_unit(self, begin: int) -> list[Message]:
+        """The messages of the unit that begins at a place."""
+        return [self.messages[place] for place in (begin, *self.results.get(begin, ()))]
+
+    def flatten(self) -> list[Message]:
+        """The messages in the order of the history: a result may come long after its call."""
+        places = [place for begin in self.begins for place in (begin, *self.results.get(begin, ()))]
+        return [self.messages[place] for place in sorted(places)]
+
+
+def _open(messages: Iterable[Message], *, keeps_instructions: bool) -> tuple[_Units, _Units]:
     """The whole units of a history: the instructions with which it begins, where they are kept, and the others."""
     units = _find_units(require_messages("messages", messages))
-    if not require_bool("instructions=", keeps_instructions):
-        return [], units
-    rest = next((place for place, unit in enumerate(units) if unit[0][1].role not in INSTRUCTIONS), len(units))
-    return units[:rest], units[rest:]
+    rest = 0
+    if require_bool("instructions=", keeps_instructions):
+        roles = (units.messages[begin].role for begin in units.begins)
+        rest = next((at for at, role in enumerate(roles) if role not in INSTRUCTIONS), len(units.begins))
+    return units.cut(0, rest), units.cut(rest)
 
 
-def _find_units(messages: Sequence[Message]) -> list[Unit]:
-    """The units that no message is missing of, in the order in which they begin; the newest may wait for results."""
-    units: list[Unit] = []
-    callers: dict[str | None, Unit] = {}  # the id of a call without a result -> the unit that made it
+def _find_units(messages: Sequence[Message]) -> _Units:
+    """The units that no message is missing of; the newest may wait for results."""
+    begins: list[int] = []
+    results: dict[int, list[int]] = {}
+    callers: dict[str | None, int] = {}  # the id of a call without a result -> the place of its message
     for place, message in enumerate(messages):
-        if message.role == "tool":
-            callers.pop(message.tool_call_id, []).append((place, message))  # where the call is missing, so is its unit
-            continue
-        unit = [(place, message)]
-        units.append(unit)
-        callers.update((call["id"], unit) for call in message.tool_calls)
-    return [unit for unit in units if unit is units[-1] or len(unit) == 1 + len(unit[0][1].tool_calls)]
+        if message.role != "tool":
+            begins.append(place)
+            if message.tool_calls:
+                results[place] = []
+                callers.update((call["id"], place) for call in message.tool_calls)
+        elif message.tool_call_id in callers:
+            results[callers.pop(message.tool_call_id)].append(place)
+    return _Units(messages, [begin for begin in begins if begin == begins[-1] or _is_whole(messages, begin, results)], results)
 
 
-def _take_newest(units: list[Unit], limit: int, argument: str, measure: Callable[[Unit], int], taken: int = 0) -> list[Unit]:
-    """The newest units that fit, oldest first.
+def _is_whole(messages: Sequence[Message], begin: int, results: Mapping[int, Sequence[int]]) -> bool:
+    return begin not in results or len(results[begin]) == len(messages[begin].tool_calls)
+
+
+def _take_newest(units: _Units, limit: int, argument: str, measure: Callable[[list[Message]], int], taken: int = 0) -> _Units:
+    """The newest units that fit.
 
     Args:
-        units: All of them, oldest first.
+        units: All of them.
         limit: How large they may be together.
         argument: What the limit is called in an error.
         measure: The size of a unit.
         taken: What is taken of the limit already.
     """
-    size, first = taken, len(units)
-    while first > 0:
-        size += measure(units[first - 1])
-        if size > limit:
-            break
-        first -= 1
-    if size > limit and first == len(units):
+    size, first = taken, len(units.begins)
+    while first > 0 and size <= limit:
+        size += measure(units.list_unit(units.begins[first - 1]))
+        first -= size <= limit
+    if size > limit and first == len(units.begins):
         raise WindowTooSmallError(
             f"{argument} of this window is {limit:,}, and it would have {size:,} with its newest message alone, or with the newest "
             "call of tools and its results, which are not split. Make the window larger, or the messages shorter."
         )
-    return units[first:]
+    return units.cut(first)
 
 
-def _flatten(units: Iterable[Unit]) -> list[Message]:
-    """The messages of units in the order of the history: a result may come long after its call."""
-    found = [item for unit in units for item in unit]
-    return [message for _, message in sorted(found, key=itemgetter(0))]
-
-
-def _count_tokens(unit: Unit, count: Callable[[Message], int]) -> int:
-    return sum(_require_tokens(count(message)) for _, message in unit)
+def _count_tokens(messages: Iterable[Message], count: Callable[[Message], int]) -> int:
+    return sum(_require_tokens(count(message)) for message in messages)
 
 
 def _require_tokens(number: int) -> int:
