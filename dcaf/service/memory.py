@@ -25,11 +25,11 @@ from dcaf.core.json_values import from_json, read, to_json, write
 from dcaf.core.settings import require_positive
 from dcaf.engines import Engine, Row, Transaction
 from dcaf.service.kept import moment_of, value_of
+from dcaf.service.listing import ListPage
 from dcaf.service.plans import Plan, run, run_async
 from dcaf.service.remembered import (
     Fact,
     MemoryChange,
-    MemoryPage,
     MemoryScope,
     Recalled,
     Remembered,
@@ -311,18 +311,18 @@ class UserMemory:
         """
         return await run_async(self._plans.all(), self._engine)
 
-    async def page(self, *, limit: int = 100, after: str | None = None) -> MemoryPage:
+    async def page(self, *, limit: int = 100, cursor: str | None = None) -> ListPage[Remembered]:
         """Some of what is remembered, always in the same order.
 
         Args:
             limit: How many at most, up to 1,000; 0 for none.
-            after: The cursor of the page before; None for the first.
+            cursor: Where the page before ended (``page.cursor``); None for the first page.
 
         Raises:
             ConfigurationError: The limit is no such number, or the cursor is that of another list.
             EngineError: The engine failed.
         """
-        return await run_async(self._plans.page(limit, after), self._engine)
+        return await run_async(self._plans.page(limit, cursor), self._engine)
 
     async def set(self, key: str, value: object, *, ttl: timedelta | None = None) -> None:
         """Remember a value. Arguments and further errors are those of ``Memory.set``.
@@ -385,9 +385,9 @@ class SyncUserMemory:
         """As of the memory."""
         return run(self._plans.all(), self._engine)
 
-    def page(self, *, limit: int = 100, after: str | None = None) -> MemoryPage:
+    def page(self, *, limit: int = 100, cursor: str | None = None) -> ListPage[Remembered]:
         """As of the memory."""
-        return run(self._plans.page(limit, after), self._engine)
+        return run(self._plans.page(limit, cursor), self._engine)
 
     def set(self, key: str, value: object, *, ttl: timedelta | None = None) -> None:
         """As of the memory."""
@@ -417,8 +417,8 @@ class _Plans:
         found, _ = yield from read_all(self._scope)
         return _sort(found)
 
-    def page(self, limit: int, after: str | None) -> Plan[MemoryPage]:
-        return list_memory(self._scope, limit, after)
+    def page(self, limit: int, cursor: str | None) -> Plan[ListPage[Remembered]]:
+        return list_memory(self._scope, limit, cursor)
 
     def set(self, key: str, value: object, ttl: timedelta | None) -> Plan[None]:
         return write_memory(self._scope, check_key(key), freeze(value, ttl, self._limit_bytes))

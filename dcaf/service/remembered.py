@@ -10,7 +10,7 @@
 >>> [fact.value for fact in run(list_memory(scope, 10), engine).items]
 [['penicillin']]
 >>> run(clear_memory(scope), engine), run(list_memory(scope, 10), engine).items
-(1, ())
+(1, [])
 
 To forget everything is one write, so that it is part of one commit with whatever a turn remembers afterwards: one row, the head,
 has a number, the generation, and the keys of facts begin with the generation in which they were written. Facts of an older one
@@ -29,7 +29,7 @@ from typing import Any, Final, NamedTuple, cast
 
 from dcaf.core.arguments import require
 from dcaf.core.base64url import decode, encode
-from dcaf.core.errors import ConfigurationError, UnknownSessionError
+from dcaf.core.errors import ConfigurationError
 from dcaf.core.json_values import read
 from dcaf.engines import (
     AllOf,
@@ -51,6 +51,8 @@ from dcaf.engines import (
     Write,
 )
 from dcaf.service.kept import is_alive, is_there, moment_of
+from dcaf.service.listing import MOST_LIMIT, WRONG_CURSOR, ListPage
+from dcaf.service.places import require_there
 from dcaf.service.plans import Plan
 from dcaf.service.tables import MEMORY, MOST_NAME_BYTES, Owner, pack_name, pack_number
 
@@ -59,11 +61,8 @@ HEAD: Final = b"h"
 """What stands between a scope and the rest of a key. The head comes last: whoever drops all rows in order drops it last."""
 
 PAGE: Final = 200
-MOST_AT_ONCE: Final = 1_000
 DROPPED_AT_ONCE: Final = 200
 TAG_BYTES: Final = 8
-UNKNOWN: Final = "There is no such session."
-FOREIGN: Final = "after= is the cursor of a page of this list, as the page before has it."
 
 
 class Remembered(NamedTuple):
@@ -85,18 +84,6 @@ class Remembered(NamedTuple):
 
     def __repr__(self) -> str:
         return f"<Remembered since {self.created_at:%Y-%m-%d}>"
-
-
-class MemoryPage(NamedTuple):
-    """A page of facts.
-
-    Attributes:
-        items: The facts, always in the same order.
-        cursor: Where the next page begins; None where there is none.
-    """
-
-    items: tuple[Remembered, ...]
-    cursor: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,10 +161,11 @@ class MemoryScope:
         return Is(self.head, "generation", generation) if generation else Not(Exists(self.head))
 
     def is_open(self) -> list[Condition]:
-        """Its session is there, if it has one."""
+        """Its session is there and open, if it has one."""
         if self.session is None:
             return []
-        return [is_alive(self.session), *([Is(self.session, "birth", self.birth)] if self.birth is not None else [])]
+        is_open = [is_alive(self.session), Is(self.session, "closed", None)]
+        return [*is_open, *([Is(self.session, "birth", self.birth)] if self.birth is not None else [])]
 
     def has_session(self, outcome: Outcome) -> bool:
         """The same, of a transaction that has read its guards first."""
@@ -279,25 +267,25 @@ def read_memory(scope: MemoryScope, name: str, generation: int = 0) -> Plan[Reca
         generation = found
 
 
-def list_memory(scope: MemoryScope, limit: int, after: str | None = None) -> Plan[MemoryPage]:
+def list_memory(scope: MemoryScope, limit: int, cursor: str | None = None) -> Plan[ListPage[Remembered]]:
     """Read a page of facts.
 
     Args:
         scope: Whose memory.
         limit: How many at most, up to 1,000; 0 for none.
-        after: The cursor of the page before; None for the first.
+        cursor: Where the page before ended; None for the first.
 
     Raises:
         ConfigurationError: The limit is no such number, or the cursor is that of another list.
     """
-    if not 0 <= require("limit=", limit, int, "a number of facts") <= MOST_AT_ONCE:
-        raise ConfigurationError(f"limit= is 0 to {MOST_AT_ONCE:,}.")
-    last = _unpack_cursor(scope, after)
+    if not 0 <= require("limit=", limit, int, "a number of facts") <= MOST_LIMIT:
+        raise ConfigurationError(f"limit= is 0 to {MOST_LIMIT:,}.")
+    last = _unpack_cursor(scope, cursor)
     if limit == 0:
-        return MemoryPage((), after)
+        return ListPage([], cursor)
     page, *_ = yield from _read_page(scope, limit + 1, last)
-    items = tuple(_describe(row) for _, row in page[:limit])
-    return MemoryPage(items, _pack_cursor(scope, items[-1].key) if len(page) > limit else None)
+    items = [_describe(row) for _, row in page[:limit]]
+    return ListPage(items, _pack_cursor(scope, items[-1].key) if len(page) > limit else None)
 
 
 def read_all(scope: MemoryScope, generation: int = 0) -> Plan[tuple[dict[str, Remembered], int]]:
@@ -333,7 +321,7 @@ def commit_changes(changes: Sequence[MemoryChange]) -> Plan[Sequence[MemoryChang
         changes: Of memories in one partition, of which one at most has a session.
 
     Raises:
-        UnknownSessionError: It is the memory of a session that is not there.
+        UnknownSessionError, SessionClosedError: It is the memory of a session that is not there, or was closed.
     """
     scope = next((change.scope for change in changes if change.scope.session), changes[0].scope)
     while True:
@@ -342,8 +330,8 @@ def commit_changes(changes: Sequence[MemoryChange]) -> Plan[Sequence[MemoryChang
         outcome = yield Transaction(reads, when=join(conditions), writes=[one for change in changes for one in change.writes()])
         if outcome.applied:
             return changes
-        if not scope.has_session(outcome):
-            raise UnknownSessionError(UNKNOWN)
+        if scope.session is not None:
+            require_there(outcome, scope.birth)
         changes = lay_over(changes, outcome.rows[len(scope.guards) :])
 
 
@@ -354,13 +342,20 @@ def lay_over(changes: Sequence[MemoryChange], rows: Sequence[Row | None]) -> lis
 
 
 def delete_memory(scope: MemoryScope, name: str) -> Plan[bool]:
-    """Forget a fact; False where there is none."""
+    """Forget a fact; False where there is none.
+
+    Raises:
+        UnknownSessionError, SessionClosedError: It is the memory of a session that is not there, or was closed.
+    """
     generation = 0
     while True:
         row = scope.row(name, generation)
-        outcome = yield Transaction([*scope.guards, scope.head, row], when=scope.is_at(generation), writes=[Delete(row)])
+        when = join([*scope.is_open(), scope.is_at(generation)])
+        outcome = yield Transaction([*scope.guards, scope.head, row], when=when, writes=[Delete(row)])
         if outcome.applied:
-            return outcome.rows[-1] is not None and scope.has_session(outcome)
+            return outcome.rows[-1] is not None
+        if scope.session is not None:
+            require_there(outcome, scope.birth)
         generation = generation_of(outcome.rows[-2])
 
 
@@ -368,6 +363,9 @@ def clear_memory(scope: MemoryScope) -> Plan[int]:
     """Forget everything; returns how many facts that were.
 
     All are forgotten with the first step. Their rows follow, in steps.
+
+    Raises:
+        UnknownSessionError, SessionClosedError: It is the memory of a session that is not there, or was closed.
     """
     generation = 0
     while True:
@@ -376,8 +374,8 @@ def clear_memory(scope: MemoryScope) -> Plan[int]:
         outcome = yield Transaction([*scope.guards, scope.head], when=when, writes=writes)
         if outcome.applied:
             return (yield from _drop_older(scope, generation + 1, counted=generation))
-        if not scope.has_session(outcome):
-            return 0
+        if scope.session is not None:
+            require_there(outcome, scope.birth)
         generation = generation_of(outcome.rows[-1])
 
 
@@ -455,9 +453,9 @@ def _unpack_cursor(scope: MemoryScope, cursor: str | None) -> bytes:
     if cursor is None:
         return b""
     try:
-        found = decode(require("after=", cursor, str, "the cursor of a page, or None"))
+        found = decode(require("cursor=", cursor, str, "the cursor of a page, or None"))
     except ValueError:
-        raise ConfigurationError(FOREIGN) from None
+        raise ConfigurationError(WRONG_CURSOR) from None
     if found[:TAG_BYTES] != _tag(scope) or not TAG_BYTES < len(found) <= TAG_BYTES + MOST_NAME_BYTES:
-        raise ConfigurationError(FOREIGN)
+        raise ConfigurationError(WRONG_CURSOR)
     return found[TAG_BYTES:]

@@ -12,10 +12,10 @@ commit, and whoever erases the user finds everything.
 from __future__ import annotations
 
 import hashlib
-from typing import Final
+from typing import Final, TypeAlias
 
 from dcaf.core.store import digest_parts
-from dcaf.engines import Range, Record, Table
+from dcaf.engines import Now, Plus, Range, Record, Table, Value
 
 SESSIONS: Final = Table(
     "dcaf_kept_sessions",
@@ -25,6 +25,7 @@ SESSIONS: Final = Table(
         "birth": bytes,
         "revision": int,
         "messages": int,
+        "changes": int,
         "created": int,
         "updated": int,
         "listed": int,
@@ -41,8 +42,9 @@ SESSIONS: Final = Table(
 
     id, user      as the application names them; user is None for an anonymous session
     birth         random: a session that is made anew under an old id is another one
-    revision      how often it was committed
+    revision      how many turns of it were committed
     messages      how many messages its history has
+    changes       how often its state was changed, by turns and by others
     created       when it was made, in milliseconds; updated, when it was committed last
     listed        the minute under which it stands in the list of its owner
     closed        when it was closed for writing, in milliseconds; None while it is open
@@ -58,8 +60,8 @@ STATE: Final = Table("dcaf_kept_state", {"name": bytes, "value": bytes}, ordered
 MESSAGES: Final = Table("dcaf_kept_messages", {"revision": int, "at": int, "data": bytes}, ordered=True, large=True)
 """Session and number -> a message, and the revision with which it came."""
 
-CHANGES: Final = Table("dcaf_kept_changes", {"messages": int, "at": int, "data": bytes}, ordered=True, large=True)
-"""Session and revision -> what that commit changed of the state, as JSON, and how many messages the history had afterwards.
+CHANGES: Final = Table("dcaf_kept_changes", {"revision": int, "messages": int, "at": int, "data": bytes}, ordered=True, large=True)
+"""Session and number -> what was changed of its state, as JSON, with which revision, and how many messages there were then.
 
 The first is the whole state with which the session was made, so that a rewind finds it.
 """
@@ -79,6 +81,12 @@ MEMORY: Final = Table(
     created       when the fact was first remembered, in milliseconds; updated, when it was last
     expires       when it is forgotten, in milliseconds; None for never
 """
+
+OF_SESSIONS: Final = (STATE, MESSAGES, CHANGES, MEMORY)
+"""Those whose rows go with their session."""
+
+Columns: TypeAlias = "dict[str, Value | Now | Plus]"
+"""What a write puts into a row."""
 
 TABLES: Final = (SESSIONS, STATE, MESSAGES, CHANGES, LISTS, MEMORY)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import anyio
@@ -30,6 +30,7 @@ from dcaf.core.errors import (
 )
 from dcaf.engines import Engine, Exists, Is, MemoryEngine, Not, Record, RedisEngine, SqliteEngine
 from dcaf.service import SessionService
+from dcaf.service.listing import ListPage
 from dcaf.service.memory import Memory, UserMemory, drop_hidden
 from dcaf.service.plans import Plan, run, run_async
 from dcaf.service.remembered import (
@@ -39,6 +40,7 @@ from dcaf.service.remembered import (
     Remembered,
     clear_memory,
     commit_changes,
+    delete_memory,
     drop_cleared,
     list_memory,
     read_memory,
@@ -419,7 +421,7 @@ class TestAtOnce:
                 transaction = plan.send(outcome)
                 outcome = engine.sync.transact(transaction)
                 steps += outcome.applied and bool(transaction.writes)
-                assert run(list_memory(scope, 10), engine).items == ()
+                assert run(list_memory(scope, 10), engine).items == []
         assert end.value.value == 450
         assert steps == 3  # of 200, 200 and 50 rows
 
@@ -435,7 +437,7 @@ class TestTurns:
         assert (memory.sync.get("allergies"), memory.sync.get("old"), memory.sync.all()) == (None, None, [])
         assert len(run(list_memory(scope, 10), engine).items) == 1
         commit(engine, memory)
-        assert run(list_memory(scope, 10), engine).items == ()
+        assert run(list_memory(scope, 10), engine).items == []
 
     def test_a_value_is_a_copy(self, engine: Engine, memory: Memory) -> None:
         given = {"items": [1]}
@@ -660,7 +662,7 @@ class TestPages:
             found += page.items
             if page.cursor is None:
                 break
-            page = memory.page(limit=limit, after=page.cursor)
+            page = memory.page(limit=limit, cursor=page.cursor)
         assert len(found) == len(keys)
         assert {fact.key for fact in found} == keys
 
@@ -672,17 +674,17 @@ class TestPages:
         memory.delete("b")
         memory.set("aa", 1)
         memory.set("e", 1)
-        assert [fact.key for fact in memory.page(limit=10, after=page.cursor).items] == ["c", "d", "e"]
+        assert [fact.key for fact in memory.page(limit=10, cursor=page.cursor).items] == ["c", "d", "e"]
         memory.clear()
         memory.set("d", 2)
-        assert [fact.value for fact in memory.page(limit=10, after=page.cursor).items] == [2]
+        assert [fact.value for fact in memory.page(limit=10, cursor=page.cursor).items] == [2]
 
     def test_a_limit_of_none_is_an_empty_page(self, engine: Engine, scope: MemoryScope) -> None:
         memory = UserMemory(engine, scope).sync
         memory.set("a", 1)
         memory.set("b", 1)
         cursor = memory.page(limit=1).cursor
-        assert (memory.page(limit=0), memory.page(limit=0, after=cursor)) == (((), None), ((), cursor))
+        assert (memory.page(limit=0), memory.page(limit=0, cursor=cursor)) == (ListPage([], None), ListPage([], cursor))
 
     @pytest.mark.parametrize("limit", [-1, 1001, 1.0, None, True, "1"])
     def test_a_wrong_limit_is_refused(self, engine: Engine, scope: MemoryScope, limit: Any) -> None:
@@ -697,10 +699,10 @@ class TestPages:
         other = UserMemory(engine, MemoryScope.of_user(Owner("clinic", "p-124", partitions=engine.partitions))).sync
         assert cursor is not None
         for wrong in ("", "!", "AAAA", cursor[:5], cursor + "A" * 400, cursor + "=", 7, b"x"):
-            with pytest.raises(ConfigurationError, match="after="):
-                memory.page(after=wrong)  # type: ignore[arg-type]
-        with pytest.raises(ConfigurationError, match="after="):
-            other.page(after=cursor)
+            with pytest.raises(ConfigurationError, match="cursor="):
+                memory.page(cursor=wrong)  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match="cursor="):
+            other.page(cursor=cursor)
 
 
 class TestSessions:
@@ -718,10 +720,21 @@ class TestSessions:
         assert sessions.sync.delete(user=user, id="v1")
         for scope in scopes:
             assert run(read_memory(scope, "k"), engine).row is None
-            assert run(list_memory(scope, 10), engine).items == ()
+            assert run(list_memory(scope, 10), engine).items == []
             with pytest.raises(UnknownSessionError):
                 run(write_memory(scope, "k", Fact(b"2")), engine)
-            assert run(clear_memory(scope), engine) == 0
+            for gone in (clear_memory(scope), delete_memory(scope, "k")):
+                with pytest.raises(UnknownSessionError):
+                    run(cast("Plan[Any]", gone), engine)
+
+    def test_a_session_that_was_closed_can_be_asked_and_learns_nothing(self, engine: Engine, sessions: SessionService) -> None:
+        (scope,) = make_scopes(sessions, "p-123", "v1")
+        run(write_memory(scope, "k", Fact(b"1")), engine)
+        sessions.sync.close(user="p-123", id="v1")
+        for refused in (clear_memory(scope), delete_memory(scope, "k"), write_memory(scope, "k", Fact(b"2"))):
+            with pytest.raises(SessionClosedError):
+                run(cast("Plan[Any]", refused), engine)
+        assert Memory(engine, scope).sync.get("k") == 1
 
     def test_an_older_session_of_the_same_id_finds_nothing_of_the_new_one(self, engine: Engine, sessions: SessionService) -> None:
         before = make_scopes(sessions, None, "v1")
