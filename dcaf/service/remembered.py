@@ -1,16 +1,9 @@
-"""Facts that a user or a session remembers, as rows: what reads them, what a turn writes of them, and how all are forgotten.
+"""Facts that a user or a session remembers: whose they are, what a row says, and what a turn writes.
 
->>> from dcaf.engines import MemoryEngine
->>> from dcaf.service.plans import run
->>> from dcaf.service.tables import MEMORY, Owner
->>> engine = MemoryEngine()
->>> engine.declare([MEMORY])
->>> scope = MemoryScope.of_user(Owner("clinic", "p-123", partitions=1))
->>> run(write_memory(scope, "allergies", Fact(b'["penicillin"]')), engine)
->>> [fact.value for fact in run(list_memory(scope, 10), engine).items]
-[['penicillin']]
->>> run(clear_memory(scope), engine), run(list_memory(scope, 10), engine).items
-(1, [])
+>>> from dcaf.service.tables import Owner
+>>> user, other = (MemoryScope.of_user(Owner("clinic", name, partitions=1)) for name in ("p-123", "p-124"))
+>>> user.row("allergies", 0) == other.row("allergies", 0), user.row("allergies", 0) == user.row("allergies", 1)
+(False, False)
 
 To forget everything is one write, so that it is part of one commit with whatever a turn remembers afterwards: one row, the head,
 has a number, the generation, and the keys of facts begin with the generation in which they were written. Facts of an older one
@@ -19,7 +12,6 @@ are found by nobody, and are dropped afterwards.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -27,13 +19,9 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final, NamedTuple, cast
 
-from dcaf.core.arguments import require
-from dcaf.core.base64url import decode, encode
-from dcaf.core.errors import ConfigurationError
 from dcaf.core.json_values import read
 from dcaf.engines import (
     AllOf,
-    AtMost,
     Condition,
     Delete,
     Exists,
@@ -41,28 +29,17 @@ from dcaf.engines import (
     Not,
     Now,
     Outcome,
-    Page,
-    Plus,
     Put,
-    Range,
     Record,
     Row,
-    Transaction,
     Write,
 )
 from dcaf.service.kept import is_alive, is_there, moment_of
-from dcaf.service.listing import MOST_LIMIT, WRONG_CURSOR, ListPage
-from dcaf.service.places import require_there
-from dcaf.service.plans import Plan
-from dcaf.service.tables import MEMORY, MOST_NAME_BYTES, Owner, pack_name, pack_number
+from dcaf.service.tables import MEMORY, Owner, pack_name, pack_number
 
 FACT: Final = b"g"
 HEAD: Final = b"h"
 """What stands between a scope and the rest of a key. The head comes last: whoever drops all rows in order drops it last."""
-
-PAGE: Final = 200
-DROPPED_AT_ONCE: Final = 200
-TAG_BYTES: Final = 8
 
 
 class Remembered(NamedTuple):
@@ -97,18 +74,6 @@ class Fact:
 
     value: bytes = field(repr=False)
     ttl_ms: int | None = None
-
-
-class Recalled(NamedTuple):
-    """A fact as it was read.
-
-    Attributes:
-        row: Its row; None where there is none.
-        generation: Of its scope.
-    """
-
-    row: Row | None
-    generation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,138 +216,17 @@ class MemoryChange:
         return Put(row, {"name": name.encode(), "value": fact.value, **moments})
 
 
-def read_memory(scope: MemoryScope, name: str, generation: int = 0) -> Plan[Recalled]:
-    """Read a fact.
-
-    Args:
-        scope: Whose memory.
-        name: Its name.
-        generation: The generation as far as known; where it is another one, this asks once more.
-    """
-    while True:
-        outcome = yield Transaction([*scope.guards, scope.head, scope.row(name, generation)])
-        head, row = outcome.rows[-2:]
-        if (found := generation_of(head)) == generation:
-            return Recalled(row if scope.has_session(outcome) else None, generation)
-        generation = found
-
-
-def list_memory(scope: MemoryScope, limit: int, cursor: str | None = None) -> Plan[ListPage[Remembered]]:
-    """Read a page of facts.
-
-    Args:
-        scope: Whose memory.
-        limit: How many at most, up to 1,000; 0 for none.
-        cursor: Where the page before ended; None for the first.
-
-    Raises:
-        ConfigurationError: The limit is no such number, or the cursor is that of another list.
-    """
-    if not 0 <= require("limit=", limit, int, "a number of facts") <= MOST_LIMIT:
-        raise ConfigurationError(f"limit= is 0 to {MOST_LIMIT:,}.")
-    last = _unpack_cursor(scope, cursor)
-    if limit == 0:
-        return ListPage([], cursor)
-    page, *_ = yield from _read_page(scope, limit + 1, last)
-    items = [_describe(row) for _, row in page[:limit]]
-    return ListPage(items, _pack_cursor(scope, items[-1].key) if len(page) > limit else None)
-
-
-def read_all(scope: MemoryScope, generation: int = 0) -> Plan[tuple[dict[str, Remembered], int]]:
-    """Read all facts; returns name -> fact, and the engine's clock.
-
-    Args:
-        scope: Whose memory.
-        generation: The generation as far as known.
-    """
-    found: dict[str, Remembered] = {}
-    last = b""
-    while True:
-        page, current, now_ms = yield from _read_page(scope, PAGE, last, generation)
-        if current != generation and last:  # what was read of it is forgotten
-            found, last = {}, b""
-        else:
-            found |= {fact.key: fact for fact in (_describe(row) for _, row in page)}
-            if len(page) < PAGE:
-                return found, now_ms
-            last = page[-1][0].removeprefix(scope.begin(current))
-        generation = current
-
-
-def write_memory(scope: MemoryScope, name: str, fact: Fact) -> Plan[None]:
-    """Remember a fact. Raises as ``commit_changes``."""
-    yield from commit_changes([MemoryChange(scope, {name: fact})])
-
-
-def commit_changes(changes: Sequence[MemoryChange]) -> Plan[Sequence[MemoryChange]]:
-    """Write changes that belong to no turn, all of them or none; returns them, laid over what was there.
-
-    Args:
-        changes: Of memories in one partition, of which one at most has a session.
-
-    Raises:
-        UnknownSessionError, SessionClosedError: It is the memory of a session that is not there, or was closed.
-    """
-    scope = next((change.scope for change in changes if change.scope.session), changes[0].scope)
-    while True:
-        conditions = [*scope.is_open(), *(one for change in changes for one in change.conditions())]
-        reads = [*scope.guards, *(record for change in changes for record in change.reads())]
-        outcome = yield Transaction(reads, when=join(conditions), writes=[one for change in changes for one in change.writes()])
-        if outcome.applied:
-            return changes
-        if scope.session is not None:
-            require_there(outcome, scope.birth)
-        changes = lay_over(changes, outcome.rows[len(scope.guards) :])
-
-
 def lay_over(changes: Sequence[MemoryChange], rows: Sequence[Row | None]) -> list[MemoryChange]:
     """Lay changes over what was there: the rows that they read, one change after the other."""
     left = iter(rows)
     return [change.over(list(islice(left, len(change.reads())))) for change in changes]
 
 
-def delete_memory(scope: MemoryScope, name: str) -> Plan[bool]:
-    """Forget a fact; False where there is none.
-
-    Raises:
-        UnknownSessionError, SessionClosedError: It is the memory of a session that is not there, or was closed.
-    """
-    generation = 0
-    while True:
-        row = scope.row(name, generation)
-        when = join([*scope.is_open(), scope.is_at(generation)])
-        outcome = yield Transaction([*scope.guards, scope.head, row], when=when, writes=[Delete(row)])
-        if outcome.applied:
-            return outcome.rows[-1] is not None
-        if scope.session is not None:
-            require_there(outcome, scope.birth)
-        generation = generation_of(outcome.rows[-2])
-
-
-def clear_memory(scope: MemoryScope) -> Plan[int]:
-    """Forget everything; returns how many facts that were.
-
-    All are forgotten with the first step. Their rows follow, in steps.
-
-    Raises:
-        UnknownSessionError, SessionClosedError: It is the memory of a session that is not there, or was closed.
-    """
-    generation = 0
-    while True:
-        when = join([*scope.is_open(), scope.is_at(generation)])
-        writes = [Put(scope.head, {"generation": Plus(1)})]
-        outcome = yield Transaction([*scope.guards, scope.head], when=when, writes=writes)
-        if outcome.applied:
-            return (yield from _drop_older(scope, generation + 1, counted=generation))
-        if scope.session is not None:
-            require_there(outcome, scope.birth)
-        generation = generation_of(outcome.rows[-1])
-
-
-def drop_cleared(scope: MemoryScope) -> Plan[int]:
-    """Drop the rows of facts that were forgotten by a clear, which nobody finds any more; returns how many."""
-    outcome = yield Transaction([scope.head])
-    return (yield from _drop_older(scope, generation_of(outcome.rows[0]), counted=0))
+def describe(row: Row) -> Remembered:
+    """The fact of a row."""
+    moment = partial(_moment, row)
+    name, value = cast("bytes", row["name"]).decode(), read(cast("bytes", row["value"]))
+    return Remembered(name, value, moment("created"), moment("updated"), moment("expires") if row["expires"] is not None else None)
 
 
 def generation_of(head: Row | None) -> int:
@@ -399,63 +243,5 @@ def join(conditions: Sequence[Condition]) -> Condition:
     return AllOf(join(conditions[:middle]), join(conditions[middle:]))
 
 
-def _drop_older(scope: MemoryScope, generation: int, counted: int) -> Plan[int]:
-    """Drop the rows of older generations in steps; returns how many there were of those from ``counted`` on.
-
-    A generation that is over never comes back, so nothing that is remembered meanwhile is touched.
-    """
-    dropped, head = 0, scope.head
-    is_over = AllOf(Exists(head), Not(AtMost(head, "generation", generation - 1)))
-    rows = Range(MEMORY, scope.begin(0), scope.begin(generation), DROPPED_AT_ONCE, partition=scope.partition)
-    while generation:
-        outcome = yield Transaction([head], ranges=[rows])
-        keys = [key for key, _ in outcome.pages[0]]
-        if not keys:
-            break
-        writes = [Delete(Record(MEMORY, key, scope.partition)) for key in keys]
-        if not (yield Transaction([head], when=is_over, writes=writes)).applied:
-            break
-        dropped += sum(key >= scope.begin(counted) for key in keys)
-    return dropped
-
-
-def _read_page(scope: MemoryScope, limit: int, last: bytes, generation: int = 0) -> Plan[tuple[Page, int, int]]:
-    """Read the rows after a packed name; returns them, the generation, and the engine's clock."""
-    while True:
-        whole = Range.of_prefix(MEMORY, scope.begin(generation), limit, partition=scope.partition)
-        rows = replace(whole, start=whole.start + last + b"\0") if last else whole
-        outcome = yield Transaction([*scope.guards, scope.head], ranges=[rows])
-        if (found := generation_of(outcome.rows[-1])) == generation:
-            return outcome.pages[0] if scope.has_session(outcome) else (), generation, outcome.now_ms
-        generation = found
-
-
-def _describe(row: Row) -> Remembered:
-    moment = partial(_moment, row)
-    name, value = cast("bytes", row["name"]).decode(), read(cast("bytes", row["value"]))
-    return Remembered(name, value, moment("created"), moment("updated"), moment("expires") if row["expires"] is not None else None)
-
-
 def _moment(row: Row, column: str) -> datetime:
     return moment_of(cast("int", row[column]))
-
-
-def _tag(scope: MemoryScope) -> bytes:
-    return hashlib.sha256(b"memory" + scope.prefix).digest()[:TAG_BYTES]
-
-
-def _pack_cursor(scope: MemoryScope, name: str) -> str:
-    return encode(_tag(scope) + pack_name(name))
-
-
-def _unpack_cursor(scope: MemoryScope, cursor: str | None) -> bytes:
-    """The packed name at which a page ended; none for the first page."""
-    if cursor is None:
-        return b""
-    try:
-        found = decode(require("cursor=", cursor, str, "the cursor of a page, or None"))
-    except ValueError:
-        raise ConfigurationError(WRONG_CURSOR) from None
-    if found[:TAG_BYTES] != _tag(scope) or not TAG_BYTES < len(found) <= TAG_BYTES + MOST_NAME_BYTES:
-        raise ConfigurationError(WRONG_CURSOR)
-    return found[TAG_BYTES:]

@@ -31,23 +31,22 @@ from dcaf.core.errors import (
 from dcaf.engines import Engine, Exists, Is, MemoryEngine, Not, Record, RedisEngine, SqliteEngine
 from dcaf.service import SessionService
 from dcaf.service.listing import ListPage
-from dcaf.service.memory import Memory, UserMemory, drop_hidden
-from dcaf.service.plans import Plan, run, run_async
-from dcaf.service.remembered import (
-    Fact,
-    MemoryChange,
-    MemoryScope,
-    Remembered,
+from dcaf.service.memory import Memory
+from dcaf.service.memory_plans import (
     clear_memory,
     commit_changes,
     delete_memory,
     drop_cleared,
+    drop_hidden,
     list_memory,
     read_memory,
     write_memory,
 )
+from dcaf.service.plans import Plan, run, run_async
+from dcaf.service.remembered import Fact, MemoryChange, MemoryScope, Remembered
 from dcaf.service.session import state_of_kept
 from dcaf.service.tables import MEMORY, Owner
+from dcaf.service.user_memory import UserMemory
 from dcaf.testing import FrozenClock
 from tests.engines.redis_servers import share_server
 
