@@ -146,27 +146,24 @@ class Memory:
         """
         return await run_async(self._all(), self._engine)
 
-    def find_changes(self) -> list[MemoryChange]:
-        """What is to be committed of this memory and of that of the session alone."""
+    def _find_changes(self) -> list[MemoryChange]:
         with self._lock:
             change = MemoryChange(self._scope, dict(self._facts), self._clears, self._generation, dict(self._created))
         changes = [] if change.is_empty else [change]
-        return changes if self._here is None else [*changes, *self._here.find_changes()]
+        return changes if self._here is None else [*changes, *self._here._find_changes()]
 
-    def take_committed(self, changes: Sequence[MemoryChange]) -> None:
-        """Count only what came after ``find_changes`` as a change."""
+    def _take_committed(self, changes: Sequence[MemoryChange]) -> None:
         for change in changes:
             if change.scope == self._scope:
                 self._take(change)
         if self._here is not None:
-            self._here.take_committed(changes)
+            self._here._take_committed(changes)
 
-    def end(self) -> None:
-        """Take no change from now on."""
+    def _end(self) -> None:
         with self._lock:
             self._is_over = True
         if self._here is not None:
-            self._here.end()
+            self._here._end()
 
     def _change(self, name: str, fact: Fact | None) -> None:
         with self._lock:
@@ -257,6 +254,21 @@ class SyncMemory:
     def all(self) -> list[Remembered]:
         """As of the memory."""
         return run(self._memory._all(), self._memory._engine)
+
+
+def find_changes(memory: Memory) -> list[MemoryChange]:
+    """What is to be committed of a turn's memory, and of that of its session alone."""
+    return memory._find_changes()
+
+
+def take_committed(memory: Memory, changes: Sequence[MemoryChange]) -> None:
+    """Count only what came after ``find_changes`` as a change of a turn."""
+    memory._take_committed(changes)
+
+
+def end_memory(memory: Memory) -> None:
+    """Let a turn's memory take no change from now on."""
+    memory._end()
 
 
 def check_key(key: object) -> str:

@@ -31,7 +31,7 @@ from dcaf.core.errors import (
 from dcaf.engines import Engine, Exists, Is, MemoryEngine, Not, Record, RedisEngine, SqliteEngine
 from dcaf.service import SessionService
 from dcaf.service.listing import ListPage
-from dcaf.service.memory import Memory
+from dcaf.service.memory import Memory, end_memory, find_changes, take_committed
 from dcaf.service.memory_plans import (
     clear_memory,
     commit_changes,
@@ -257,11 +257,11 @@ def key_of(actor: tuple[str | None, str], *, is_here: bool) -> Any:
 
 
 def commit(engine: Engine, memory: Memory) -> None:
-    changes = memory.find_changes()
+    changes = find_changes(memory)
     if changes:
-        memory.take_committed(run(commit_changes(changes), engine))
+        take_committed(memory, run(commit_changes(changes), engine))
         run(drop_hidden(changes), engine)
-    assert not memory.find_changes()
+    assert not find_changes(memory)
 
 
 KINDS = ["memory", "memory-8", "sqlite", "redis"]
@@ -449,7 +449,7 @@ class TestTurns:
     def test_a_turn_of_a_new_fact_is_one_transaction(self, engine: Engine, memory: Memory) -> None:
         for key in "abc":
             memory.set(key, 1)
-        assert count_transactions(commit_changes(memory.find_changes()), engine) == 1
+        assert count_transactions(commit_changes(find_changes(memory)), engine) == 1
 
     def test_a_turn_that_has_read_what_it_writes_again_is_one_transaction(self, engine: Engine, memory: Memory) -> None:
         memory.set("a", 1)
@@ -458,7 +458,7 @@ class TestTurns:
         commit(engine, memory)
         assert memory.sync.get("a") == 2
         memory.set("a", 3)
-        assert count_transactions(commit_changes(memory.find_changes()), engine) == 1
+        assert count_transactions(commit_changes(find_changes(memory)), engine) == 1
 
     def test_a_turn_of_hundreds_of_facts(self, engine: Engine, memory: Memory) -> None:
         for at in range(700):
@@ -473,16 +473,16 @@ class TestTurns:
     def test_what_is_set_while_a_commit_is_under_way_is_kept_for_the_next(self, engine: Engine, memory: Memory) -> None:
         memory.set("a", 1)
         memory.set("b", 1)
-        changes = memory.find_changes()
+        changes = find_changes(memory)
         memory.set("a", 2)
         run(commit_changes(changes), engine)
-        memory.take_committed(changes)
-        (change,) = memory.find_changes()
+        take_committed(memory, changes)
+        (change,) = find_changes(memory)
         assert list(change.facts) == ["a"]
         assert (memory.sync.get("a"), memory.sync.get("b")) == (2, 1)
 
     def test_nothing_is_set_after_the_turn(self, memory: Memory) -> None:
-        memory.end()
+        end_memory(memory)
         changes: list[Callable[[], None]] = [lambda: memory.set("a", 1), lambda: memory.delete("a"), memory.clear]
         for change in changes:
             with pytest.raises(SessionClosedError):
@@ -561,7 +561,7 @@ class TestValues:
         for call in calls:
             with pytest.raises(SessionValueError):
                 call()
-        assert not memory.find_changes()
+        assert not find_changes(memory)
 
     @pytest.mark.parametrize("key", ["k", "x" * 256, "\U0001f600" * 256, " ", "a/b:{c}*", "é", "e\u0301", "\0"])
     def test_any_other_text_is_a_key(self, engine: Engine, memory: Memory, key: str) -> None:
@@ -595,7 +595,7 @@ class TestValues:
 
     def test_no_repr_has_a_key_or_a_value(self, engine: Engine, memory: Memory, scope: MemoryScope) -> None:
         memory.set("canary-key", "canary-value")
-        changes = memory.find_changes()
+        changes = find_changes(memory)
         commit(engine, memory)
         shown = repr([memory, memory.sync.all(), changes, scope, UserMemory(engine, scope), Fact(b"canary")])
         assert "canary" not in shown
@@ -639,7 +639,7 @@ class TestTime:
         for call in (memory.set, UserMemory(engine, scope).sync.set):
             with pytest.raises(ConfigurationError, match="ttl="):
                 call("k", 1, ttl=ttl)
-        assert not memory.find_changes()
+        assert not find_changes(memory)
 
     def test_the_longest_ttl_can_be_read(self, engine: Engine, memory: Memory) -> None:
         memory.set("k", 1, ttl=timedelta(days=36_525))
@@ -751,7 +751,7 @@ class TestSessions:
         memory = Memory(engine, MemoryScope.of_user(owner), here=Memory(engine, here))
         memory.set("k", "of the user")
         memory.here.set("k", "of the session")
-        assert count_transactions(commit_changes(memory.find_changes()), engine) == 1
+        assert count_transactions(commit_changes(find_changes(memory)), engine) == 1
         assert (memory.here.sync.get("k"), memory.sync.here.get("k")) == ("of the session", "of the session")
         sessions.sync.delete(user="p-123", id="v1")
         assert UserMemory(engine, MemoryScope.of_user(owner)).sync.get("k") == "of the user"
@@ -775,7 +775,7 @@ def test_the_same_with_await(backend: str, engine: Engine, scope: MemoryScope) -
         memory.set("b", 2)
         assert (await memory.get("allergies"), await memory.get("b", as_type=int)) == (["penicillin"], 2)
         assert [fact.key for fact in await memory.all()] == ["allergies", "b"]
-        await run_async(commit_changes(memory.find_changes()), engine)
+        await run_async(commit_changes(find_changes(memory)), engine)
         assert [fact.key for fact in (await outside.page(limit=1)).items] == ["allergies"]
         assert (await outside.delete("b"), await outside.delete("b")) == (True, False)
         assert (await outside.clear(), await outside.all()) == (1, [])
