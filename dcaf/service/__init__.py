@@ -9,6 +9,7 @@ from dcaf.service.messages import Message
 from dcaf.service.service import SessionService, SyncSessionService
 from dcaf.service.session import KeptSession, SessionMessages
 from dcaf.service.turns import ServiceTurn
+from dcaf.service.windows import WindowTooSmallError
 
 del annotations  # no public name of this package
 
@@ -23,4 +24,5 @@ __all__ = [
     "SessionMessages",
     "SessionService",
     "SyncSessionService",
+    "WindowTooSmallError",
 ]

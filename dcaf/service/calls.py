@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any, Final, Literal, TypeAlias
 
-from dcaf.core.arguments import require, require_clock, require_function, require_text
+from dcaf.core.arguments import items_of, require, require_clock, require_function, require_random, require_text
 from dcaf.core.base64url import Payload, encode
 from dcaf.core.errors import ConfigurationError, SessionExistsError, StaleSessionError, UnknownSessionError
 from dcaf.core.mapping import state_of
@@ -110,7 +110,10 @@ class Calls:
 
     def append(self, user: str | None, session_id: str, messages: Iterable[Any]) -> Plan[int]:
         """As ``SessionService.append``."""
-        packed = [(pack(message), None) for message in map(Message.of, messages)]
+        given = items_of(messages)
+        if given is None:
+            raise ConfigurationError("messages= takes several messages: a list of them.")
+        packed = [(pack(message), message.at_ms) for message in map(Message.of, given)]
         return append(self._place(user, require_name("id=", session_id)), packed)
 
     def merge(self, user: str | None, session_id: str, state: Mapping[str, Any]) -> Plan[None]:
@@ -127,6 +130,7 @@ class Calls:
 
     def rewind(self, user: str | None, session_id: str, to: int) -> Plan[int]:
         """As ``SessionService.rewind``."""
+        require("to=", to, int, "a number of messages")
         return rewind(self._place(user, require_name("id=", session_id)), to)
 
     def fork(self, user: str | None, session_id: str, new_id: str | None, at: int | None) -> Plan[Kept]:
@@ -134,7 +138,7 @@ class Calls:
         if user is None:
             raise ConfigurationError("An anonymous session shares nothing with another, and so has no forks: give user=.")
         place, target = self._place(user, require_name("id=", session_id)), self._place(user, new_id)
-        return fork(place, target, self._randomness(BIRTH_BYTES), at=at, ttl_ms=self._ttl_ms)
+        return fork(place, target, self._random(BIRTH_BYTES), at=at, ttl_ms=self._ttl_ms)
 
     def close(self, user: str | None, session_id: str) -> Plan[bool]:
         """As ``SessionService.close``."""
@@ -147,6 +151,9 @@ class Calls:
     def erase(self, user: str) -> Plan[Erased]:
         """As ``SessionService.erase``."""
         return erase(self.app, self._owner(user), self.engine.partitions)
+
+    def _random(self, number: int) -> bytes:
+        return require_random(self._randomness, number)
 
     def _owner(self, user: str) -> Owner:
         return Owner(self.app, require_name("user=", user), partitions=self.engine.partitions)
@@ -203,7 +210,7 @@ class Calls:
         state.kept, state.now_ms = read.kept, read.now_ms
 
     def _place(self, user: str | None, session_id: str | None) -> Place:
-        found = encode(self._randomness(ID_BYTES)) if session_id is None else require_name("id=", session_id)
+        found = encode(self._random(ID_BYTES)) if session_id is None else require_name("id=", session_id)
         name = None if user is None else require_name("user=", user)
         owner = Owner(self.app, name, found, partitions=self.engine.partitions)
         return Place(self.app, owner, found, self.engine.partitions)
@@ -211,7 +218,7 @@ class Calls:
     def _start(self, place: Place, about: About, shared: Read | None = None) -> KeptSession:
         """A session that is not kept yet."""
         read = shared or Read(None, EMPTY, (), int(self._clock() * 1000))
-        return make_session(Kept.new(place.id, place.owner.user, self._randomness(BIRTH_BYTES), about, read.now_ms), read)
+        return make_session(Kept.new(place.id, place.owner.user, self._random(BIRTH_BYTES), about, read.now_ms), read)
 
 
 def require_name(argument: str, name: str) -> str:

@@ -27,7 +27,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
-from dcaf.core.arguments import has_methods, items_of, kind_of, require
+from dcaf.core.arguments import has_methods, items_of, kind_of, require, require_text
 from dcaf.core.errors import ConfigurationError, SessionInvalid, SessionTypeError, SessionValueError
 from dcaf.core.json_values import read, to_json, write
 from dcaf.core.parts import join_path, key_step
@@ -106,6 +106,7 @@ class Message:
             ConfigurationError: It is no message; the error names the member, and quotes no value.
             SessionValueError: A value may not be stored, or the message is too long.
         """
+        require_text("path=", path, "what the message is called in errors")
         message = given if isinstance(given, Message) else _take(object.__new__(Message), _read_members(given, path), path)
         _require_size(message, limit_bytes, path)
         return message

@@ -25,7 +25,8 @@ from typing import Any
 
 import anyio
 
-from dcaf.engines import Engine, open_engine
+from dcaf.engines import Engine
+from dcaf.engines.opening import require_engine
 from dcaf.service.calls import Calls, OnBusy
 from dcaf.service.history import HistoryPage
 from dcaf.service.kept import About, Kept
@@ -66,7 +67,7 @@ class SessionService:
         clock: Callable[[], float] = time.time,
         randomness: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        self.engine: Engine = open_engine(engine) if isinstance(engine, str) else engine
+        self.engine: Engine = require_engine("SessionService()", engine)
         self._calls = Calls(self.engine, app, ttl=ttl, on_busy=on_busy, clock=clock, randomness=randomness)
         self.app: str = self._calls.app
         self.sync: SyncSessionService = SyncSessionService(self._calls)
