@@ -127,6 +127,7 @@ def read_numbers(messages: Iterable[Message]) -> list[int]:
 @example(messages=[ask("a"), answer("a"), say("user")], limit=2)
 @example(messages=[ask("a"), say("user"), answer("a")], limit=2)
 @example(messages=[ask("a"), say("user")], limit=2)
+@example(messages=[ask("a"), answer("a"), answer("a")], limit=5)
 def test_no_window_splits_a_call_from_its_results(name: str, messages: list[Message], limit: int) -> None:
     assert is_whole(show(WINDOWS[name], messages, limit))
 
