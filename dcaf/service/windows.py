@@ -54,7 +54,7 @@ def last(messages: Iterable[Message], count: int, *, instructions: bool = True) 
     Args:
         messages: The history or its end, oldest first.
         count: How many. The instructions do not count.
-        instructions: Whether the messages of the operator with which the history begins come first, however old they are.
+        instructions: Whether the messages of the operator with which these messages begin come first, however old they are.
 
     Raises:
         ConfigurationError: The count is less than 1, or something is of a wrong type.
@@ -73,7 +73,7 @@ def tokens(messages: Iterable[Message], limit: int, count: Callable[[Message], i
         limit: How many tokens. The instructions count too, because the model reads them with the rest.
         count: Counts the tokens of one message, as the model's tokenizer does. It is called for the instructions, and from the
             newest message on until no more fit.
-        instructions: Whether the messages of the operator with which the history begins come first, however old they are.
+        instructions: Whether the messages of the operator with which these messages begin come first, however old they are.
 
     Raises:
         ConfigurationError: The limit is less than 1, the count is no whole number, or something is of a wrong type.
@@ -98,7 +98,7 @@ def summarize(messages: Iterable[Message], keep: int, fn: Summarize, *, instruct
         fn: Gets the older ones, and returns what stands for them: a text, which becomes a message of the user, since what users
             have said must not become an instruction of the operator; or a Message. It is called each time: keep what it returned
             by the number of the last message.
-        instructions: Whether the messages of the operator with which the history begins come first and are not summarized.
+        instructions: Whether the messages of the operator with which these messages begin come first and are not summarized.
 
     Raises:
         ConfigurationError, WindowTooSmallError: As ``layers``.
@@ -119,7 +119,7 @@ def layers(messages: Iterable[Message], *older: Summary | Message | str, keep: i
         older: What stands before the newest messages, in this order: a text or a Message as it is, a Summary of the messages next
             to those that come after it. What is older than all of them is left out.
         keep: How many messages are kept as they are, at most.
-        instructions: Whether the messages of the operator with which the history begins come first and are in no layer.
+        instructions: Whether the messages of the operator with which these messages begin come first and are in no layer.
 
     Raises:
         ConfigurationError: A number is less than 1, a function is async or returns no message, or something is of a wrong type.

@@ -23,7 +23,7 @@ from tests.promises.wrong_values import VALUES as WRONG
 from tests.promises.wrong_values import put_away
 
 SCALE = float(os.environ.get("DCAF_SCALE", "0.02"))
-EXAMPLES = max(50, int(5_000 * SCALE))
+EXAMPLES = max(50, int(2_500 * SCALE))
 often = settings(max_examples=EXAMPLES, deadline=None)
 
 SECRET = "canary-5d1f"

@@ -6,11 +6,12 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from itertools import chain
 from typing import Any
 
 import pytest
-from hypothesis import example, find, given, settings
+from hypothesis import Phase, example, find, given, settings
 from hypothesis import strategies as st
 
 from dcaf.core.errors import ConfigurationError, DcafError
@@ -20,7 +21,8 @@ from tests.promises.wrong_values import VALUES as WRONG
 from tests.promises.wrong_values import put_away
 
 SCALE = float(os.environ.get("DCAF_SCALE", "0.02"))
-often = settings(max_examples=max(100, int(10_000 * SCALE)), deadline=None)
+often = settings(max_examples=max(50, int(2_500 * SCALE)), deadline=None)
+quickly = settings(max_examples=2_000, phases=[Phase.generate], database=None)
 
 Window = Callable[[Sequence[Message], int], list[Message]]
 
@@ -127,6 +129,7 @@ def read_numbers(messages: Iterable[Message]) -> list[int]:
 @example(messages=[ask("a"), answer("a"), say("user")], limit=2)
 @example(messages=[ask("a"), say("user"), answer("a")], limit=2)
 @example(messages=[ask("a"), say("user")], limit=2)
+@example(messages=[ask("a"), answer("a"), answer("a")], limit=5)
 def test_no_window_splits_a_call_from_its_results(name: str, messages: list[Message], limit: int) -> None:
     assert is_whole(show(WINDOWS[name], messages, limit))
 
@@ -154,9 +157,7 @@ def _drop_orphans(messages: Sequence[Message]) -> list[Message]:
 @pytest.mark.parametrize("name", SPLITTERS)
 def test_control_a_window_that_splits_is_caught(name: str) -> None:
     split = SPLITTERS[name]
-    find(
-        st.tuples(histories(), st.integers(1, 16)), lambda drawn: not is_whole(split(*drawn)), settings=settings(max_examples=2_000)
-    )
+    find(st.tuples(histories(), st.integers(1, 16)), lambda drawn: not is_whole(split(*drawn)), settings=quickly)
 
 
 @each_window
@@ -186,7 +187,7 @@ def test_control_a_window_that_counts_from_the_front_is_not_its_own() -> None:
     find(
         st.tuples(histories(), st.integers(1, 16)),
         lambda drawn: every_other(every_other(*drawn), drawn[1]) != every_other(*drawn),
-        settings=settings(max_examples=2_000),
+        settings=quickly,
     )
 
 
@@ -427,6 +428,7 @@ def test_whatever_a_window_is_given_by_mistake_ends_in_an_error_of_ours(name: st
 # How long it takes
 
 
+@cache
 def talk(length: int) -> list[Message]:
     """A history in which each fourth message calls a tool."""
     turns = [[say("user"), ask(f"c{turn}"), answer(f"c{turn}"), say("assistant")] for turn in range(length // 4)]
