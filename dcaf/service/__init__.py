@@ -5,10 +5,13 @@ from __future__ import annotations
 from dcaf.service.history import HistoryPage
 from dcaf.service.kept import Kept
 from dcaf.service.listing import Erased, ListPage
+from dcaf.service.memory import Memory, SyncMemory
 from dcaf.service.messages import Message
+from dcaf.service.remembered import Remembered
 from dcaf.service.service import SessionService, SyncSessionService
 from dcaf.service.session import KeptSession, SessionMessages
 from dcaf.service.turns import ServiceTurn
+from dcaf.service.user_memory import SyncUserMemory, UserMemory
 from dcaf.service.windows import WindowTooSmallError
 
 del annotations  # no public name of this package
@@ -19,10 +22,15 @@ __all__ = [
     "Kept",
     "KeptSession",
     "ListPage",
+    "Memory",
     "Message",
+    "Remembered",
     "ServiceTurn",
     "SessionMessages",
     "SessionService",
+    "SyncMemory",
     "SyncSessionService",
+    "SyncUserMemory",
+    "UserMemory",
     "WindowTooSmallError",
 ]

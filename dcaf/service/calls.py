@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final, Literal, TypeAlias
 
 from dcaf.core.arguments import items_of, require, require_clock, require_function, require_random, require_text
 from dcaf.core.base64url import Payload, encode
-from dcaf.core.errors import ConfigurationError, SessionExistsError, StaleSessionError, UnknownSessionError
+from dcaf.core.errors import ConfigurationError, EngineError, SessionExistsError, StaleSessionError, UnknownSessionError
 from dcaf.core.mapping import state_of
 from dcaf.core.session import Session
 from dcaf.core.settings import require_choice
@@ -19,13 +20,17 @@ from dcaf.service.dropping import drop
 from dcaf.service.history import HistoryPage, read_history
 from dcaf.service.kept import About, Kept
 from dcaf.service.listing import Erased, ListPage, Order, erase, list_sessions, purge
+from dcaf.service.memory import Memory
+from dcaf.service.memory_plans import clear_memory, drop_hidden
 from dcaf.service.messages import Message, pack
 from dcaf.service.places import UNKNOWN, Place
 from dcaf.service.plans import Plan
 from dcaf.service.reading import Read, read_session, read_shared
+from dcaf.service.remembered import MemoryScope
 from dcaf.service.rewinding import fork, rewind
 from dcaf.service.session import KeptSession, KeptState, make_session, state_of_kept
 from dcaf.service.tables import TABLES, Owner
+from dcaf.service.user_memory import UserMemory
 
 OnBusy: TypeAlias = Literal["reject", "merge"]
 
@@ -150,7 +155,16 @@ class Calls:
 
     def erase(self, user: str) -> Plan[Erased]:
         """As ``SessionService.erase``."""
-        return erase(self.app, self._owner(user), self.engine.partitions)
+        return self._erase(self._owner(user))
+
+    def _erase(self, owner: Owner) -> Plan[Erased]:
+        count = yield from clear_memory(MemoryScope.of_user(owner))
+        erased = yield from erase(self.app, owner, self.engine.partitions)
+        return erased._replace(shared=erased.shared + count)
+
+    def memory(self, user: str) -> UserMemory:
+        """As ``SessionService.memory``."""
+        return UserMemory(self.engine, MemoryScope.of_user(self._owner(user)))
 
     def _random(self, number: int) -> bytes:
         return require_random(self._randomness, number)
@@ -171,7 +185,7 @@ class Calls:
 
     def _get(self, place: Place, last: int = 0) -> Plan[KeptSession | None]:
         read = yield from read_session(place, last=last)
-        return None if read is None or read.kept is None else make_session(read.kept, read)
+        return None if read is None or read.kept is None else make_session(read.kept, read, self._memory(place, read.kept))
 
     def _get_or_create(self, place: Place) -> Plan[KeptSession]:
         while True:
@@ -199,6 +213,8 @@ class Calls:
             except Overtaken:
                 yield from self._catch_up(place, state)
             else:
+                with suppress(EngineError):  # the turn is committed; whoever clears next drops what is left
+                    yield from drop_hidden(change.memory)
                 return session
         raise StaleSessionError(STALE)
 
@@ -218,7 +234,12 @@ class Calls:
     def _start(self, place: Place, about: About, shared: Read | None = None) -> KeptSession:
         """A session that is not kept yet."""
         read = shared or Read(None, EMPTY, (), int(self._clock() * 1000))
-        return make_session(Kept.new(place.id, place.owner.user, self._random(BIRTH_BYTES), about, read.now_ms), read)
+        kept = Kept.new(place.id, place.owner.user, self._random(BIRTH_BYTES), about, read.now_ms)
+        return make_session(kept, read, self._memory(place, kept))
+
+    def _memory(self, place: Place, kept: Kept) -> Memory:
+        here = Memory(self.engine, MemoryScope.of_session(place.owner, place.id, kept.birth))
+        return Memory(self.engine, MemoryScope.of_user(place.owner, place.id, kept.birth), here=here)
 
 
 def require_name(argument: str, name: str) -> str:

@@ -12,6 +12,7 @@ from dcaf.core.parts import ABSENT
 from dcaf.engines import Row
 from dcaf.service.kept import value_of
 from dcaf.service.places import APP, USER
+from dcaf.service.remembered import MemoryChange, lay_over
 
 
 class KeyChange(NamedTuple):
@@ -44,16 +45,18 @@ class Change:
         values: Changed key -> what was done to it.
         messages: New messages, packed, each with its moment in milliseconds; None for that of the commit.
         ttl_ms: For how long the session is kept from now on; None for ever.
+        memory: What was done to the memories of the user and of the session.
     """
 
     values: Mapping[str, KeyChange] = field(repr=False)
     messages: Sequence[tuple[bytes, int | None]] = field(default=(), repr=False)
     ttl_ms: int | None = None
+    memory: Sequence[MemoryChange] = ()
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to write."""
-        return not (self.values or self.messages)
+        return not (self.values or self.messages or self.memory)
 
     def only(self, *, app: bool) -> Change:
         """What is shared across the application of it, or the rest."""
@@ -64,9 +67,11 @@ class Change:
         return [name for name in self.values if name.startswith((USER, APP))]
 
     def over(self, rows: Sequence[Row | None]) -> Change:
-        """The same, laid over the shared keys as they are now, in the order of ``list_shared``."""
-        found = zip(self.list_shared(), rows, strict=True)
-        return replace(self, values={**self.values, **{name: self.values[name].over(name, value_of(row)) for name, row in found}})
+        """The same, laid over the shared keys as they are now, in the order of ``list_shared``, and over the memories."""
+        shared = self.list_shared()
+        found = zip(shared, rows, strict=False)
+        values = {**self.values, **{name: self.values[name].over(name, value_of(row)) for name, row in found}}
+        return replace(self, values=values, memory=lay_over(self.memory, rows[len(shared) :]))
 
 
 def pack_change(change: Change) -> bytes:

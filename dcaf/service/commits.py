@@ -90,10 +90,12 @@ def plan_commit(place: Place, kept: Kept, change: Change, now_ms: int) -> Transa
         *write_state(place, change),
         *write_messages(place, kept, change),
         *_move_in_list(place, kept, minute),
+        *(one for memory in change.memory for one in memory.writes()),
         *([log_change(place, kept.changes + 1, kept.revision + 1, change, total)] if is_logged else []),
     ]
     conditions = [Not(Exists(row)) if is_new else is_at(row, kept), *_is_unchanged(place, change)]
-    reads = [row, *map(place.state_row, change.list_shared())]
+    conditions += [one for memory in change.memory for one in memory.conditions()]
+    reads = [row, *map(place.state_row, change.list_shared()), *(one for memory in change.memory for one in memory.reads())]
     return Transaction(reads, when=_all(conditions), writes=writes)
 
 

@@ -10,7 +10,8 @@
 >>> run(count(), engine), run(count(), engine)
 (None, {'n': 1})
 
-Each is a generator: it yields a transaction, is sent what that came to, and returns what the call returns.
+Each is a generator: it yields a transaction, is sent what that came to, or thrown that the engine failed, and returns what the call
+returns.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TypeAlias, TypeVar
 
+from dcaf.core.errors import EngineError
 from dcaf.engines import Engine, Outcome, Transaction
 
 T = TypeVar("T")
@@ -30,7 +32,12 @@ def run(plan: Plan[T], engine: Engine) -> T:
     try:
         transaction = next(plan)
         while True:
-            transaction = _step(plan, engine.sync.transact(transaction))
+            try:
+                outcome = engine.sync.transact(transaction)
+            except EngineError as error:
+                transaction = plan.throw(error)
+            else:
+                transaction = plan.send(outcome)
     except StopIteration as end:
         result: T = end.value
         return result
@@ -41,11 +48,12 @@ async def run_async(plan: Plan[T], engine: Engine) -> T:
     try:
         transaction = next(plan)
         while True:
-            transaction = _step(plan, await engine.transact(transaction))
+            try:
+                outcome = await engine.transact(transaction)
+            except EngineError as error:
+                transaction = plan.throw(error)
+            else:
+                transaction = plan.send(outcome)
     except StopIteration as end:
         result: T = end.value
         return result
-
-
-def _step(plan: Plan[T], outcome: Outcome) -> Transaction:
-    return plan.send(outcome)

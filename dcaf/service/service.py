@@ -34,6 +34,7 @@ from dcaf.service.listing import Erased, ListPage, Order
 from dcaf.service.plans import run, run_async
 from dcaf.service.session import KeptSession
 from dcaf.service.turns import ServiceTurn
+from dcaf.service.user_memory import SyncUserMemory, UserMemory
 
 
 class SessionService:
@@ -300,6 +301,14 @@ class SessionService:
         """
         return await run_async(self._calls.erase(user), self.engine)
 
+    def memory(self, *, user: str) -> UserMemory:
+        """What a user remembers, outside of a turn.
+
+        Raises:
+            ConfigurationError: The user is empty, or no text that UTF-8 can say.
+        """
+        return self._calls.memory(user)
+
     async def aclose(self) -> None:
         """Finish what was begun, and let go of the engine."""
         await self.engine.aclose()
@@ -379,6 +388,10 @@ class SyncSessionService:
     def fork(self, *, user: str, id: str, new_id: str | None = None, at: int | None = None) -> Kept:
         """As of the service."""
         return run(self._calls.fork(user, id, new_id, at), self._calls.engine)
+
+    def memory(self, *, user: str) -> SyncUserMemory:
+        """As of the service."""
+        return self._calls.memory(user).sync
 
     def close(self, *, user: str | None, id: str) -> bool:
         """As of the service."""

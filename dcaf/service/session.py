@@ -20,6 +20,7 @@ from dcaf.service import windows
 from dcaf.service.changes import Change, KeyChange
 from dcaf.service.history import unpack_page
 from dcaf.service.kept import Kept
+from dcaf.service.memory import Memory, end_memory, find_changes, take_committed
 from dcaf.service.messages import Message, pack
 from dcaf.service.reading import Read
 
@@ -30,19 +31,21 @@ class KeptState(RebasableState):
     Args:
         kept: What is known of the session.
         read: Its state, as it was read.
+        memory: What its user and it remember.
 
     Attributes:
-        kept: As above.
+        kept, memory: As above.
         now_ms: The engine's clock when it was read.
         read: Messages that were read, oldest first.
         added: New messages, packed, each with its moment in milliseconds; None for that of the commit.
     """
 
-    __slots__ = ("added", "kept", "now_ms", "read")
+    __slots__ = ("added", "kept", "memory", "now_ms", "read")
 
-    def __init__(self, kept: Kept, read: Read) -> None:
+    def __init__(self, kept: Kept, read: Read, memory: Memory) -> None:
         super().__init__(read.payload)
         self.kept: Kept = kept
+        self.memory: Memory = memory
         self.now_ms: int = read.now_ms
         self.read: list[Message] = unpack_page(read.messages)
         self.added: list[Message] = []
@@ -52,7 +55,9 @@ class KeptState(RebasableState):
         with self.lock:
             frozen = self.freeze()
             values = {name: KeyChange(*both, self.find_commuting(name)) for name, both in self.changed_values().items()}
-            return frozen, Change(values, [(pack(message), message.at_ms) for message in self.added], ttl_ms)
+            return frozen, Change(
+                values, [(pack(message), message.at_ms) for message in self.added], ttl_ms, find_changes(self.memory)
+            )
 
     def take_committed(self, kept: Kept, frozen: Frozen, change: Change) -> None:
         """Count only what comes later as a change."""
@@ -63,7 +68,13 @@ class KeptState(RebasableState):
             new = self.added[:count]
             self.read += [message.placed(number=first + at, at_ms=at_ms) for at, message in enumerate(new)]
             del self.added[:count]
+            take_committed(self.memory, change.memory)
             self.kept = kept
+
+    def end(self, late: Callable[[], None]) -> None:
+        """As of a state; the memory takes no change any more, either."""
+        super().end(late)
+        end_memory(self.memory)
 
 
 class SessionMessages:
@@ -182,13 +193,18 @@ class KeptSession(Session):
         return self._kept.metadata
 
     @property
+    def memory(self) -> Memory:
+        """What the user remembers, across all of the user's sessions; ``memory.here`` is what this session alone remembers."""
+        return state_of_kept(self).memory
+
+    @property
     def _kept(self) -> Kept:
         return state_of_kept(self).kept
 
 
-def make_session(kept: Kept, read: Read) -> KeptSession:
+def make_session(kept: Kept, read: Read, memory: Memory) -> KeptSession:
     """A session of what was read."""
-    return KeptSession._over(KeptState(kept, read))
+    return KeptSession._over(KeptState(kept, read, memory))
 
 
 def state_of_kept(session: object) -> KeptState:
