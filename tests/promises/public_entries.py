@@ -147,6 +147,18 @@ async def entered_async(turn: ServiceTurn) -> None:
         session["n"] = 3
 
 
+def memory_entries(name: str, memory: Callable[[], Any]) -> dict[str, Entry]:
+    """What a memory has, with await and without."""
+    calls: dict[str, dict[str, Any]] = {
+        "get": {"key": "k", "as_type": int},
+        "set": {"key": "k", "value": 1, "ttl": timedelta(days=1)},
+        "delete": {"key": "k"},
+        "all": {},
+        "clear": {},
+    }
+    return {f"dcaf.service.{name}.{call}": Entry(valid, on=memory) for call, valid in calls.items()}
+
+
 def service_entries(name: str, service: Callable[[], Any], then: Callable[[Any], Any]) -> dict[str, Entry]:
     """What a service has, with await and without."""
     whose = {"user": "ada", "id": "v1"}
@@ -161,7 +173,7 @@ def service_entries(name: str, service: Callable[[], Any], then: Callable[[Any],
         "rewind": {**whose, "to": 1},
         "fork": {**whose, "new_id": "v3", "at": 1},
         "purge": {},
-        "erase": {"user": "ada"},
+        **{key: {"user": "ada"} for key in ("erase", "memory")},
     }
     return {
         f"{name}.open": Entry({**whose, "last": 2}, on=service, then=then),
@@ -450,6 +462,12 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.service.SessionService.close": Entry({"user": "ada", "id": "v1"}, on=kept),
     "dcaf.service.SessionService.aclose": Entry(on=kept),
     "dcaf.service.SyncSessionService.close": Entry({"user": "ada", "id": "v1"}, on=lambda: kept().sync),
+    **memory_entries("Memory", lambda: kept_session().memory),
+    **memory_entries("SyncMemory", lambda: kept_session().memory.sync),
+    **memory_entries("UserMemory", lambda: kept().memory(user="ada")),
+    **memory_entries("SyncUserMemory", lambda: kept().sync.memory(user="ada")),
+    "dcaf.service.UserMemory.page": Entry({"limit": 1}, on=lambda: kept().memory(user="ada")),
+    "dcaf.service.SyncUserMemory.page": Entry({"limit": 1}, on=lambda: kept().sync.memory(user="ada")),
     "dcaf.service.SessionMessages.add": Entry({"message": "user", "content": "Hi!"}, on=history, given={"name": "ada"}),
     "dcaf.service.SessionMessages.window": Entry({"last": 2}, on=history),
     "dcaf.service.Message": Entry({"role": "user", "content": "Hi!"}, then=lambda message: message.to_dict()),
@@ -819,6 +837,7 @@ NOBODYS: frozenset[str] = frozenset(
             f"dcaf.core.StatelessLease.{name}" for name in ("spend", "give_back", "latest", "commit", "end", "rotate", "release")
         ),  # a turn asks its lease
         "dcaf.core.HostTurn",  # made by a host
+        *(f"dcaf.service.{name}" for name in ("Memory", "SyncMemory", "UserMemory", "SyncUserMemory", "Remembered")),
         *(f"dcaf.service.{name}" for name in ("Erased", "HistoryPage", "Kept", "Kept.new", "Kept.of", "Kept.after", "ListPage")),
         *(
             f"dcaf.service.{name}"
