@@ -38,7 +38,7 @@ ALONE: Final = {
 }
 """The folders and files of tests that measure time."""
 
-PARTLY: Final = {"test_history.py", "test_import.py", "test_large_bodies.py", "test_p37_one_limit.py"}
+PARTLY: Final = {"test_history.py", "test_import.py", "test_large_bodies.py", "test_p37_one_limit.py", "test_windows.py"}
 """Files some of whose tests do; these are marked one by one."""
 
 LONGEST: Final = (

@@ -28,6 +28,7 @@ from dcaf.core.errors import (
     SessionConflict,
     SessionEnded,
     SessionError,
+    SessionExistsError,
     SessionInvalid,
     SessionMalformed,
     SessionReadOnlyError,
@@ -37,6 +38,7 @@ from dcaf.core.errors import (
     SessionUnavailable,
     SessionUnsigned,
     SessionValueError,
+    StaleSessionError,
     StateError,
     StoreError,
     ToolApprovalError,
@@ -45,6 +47,7 @@ from dcaf.core.errors import (
     ToolError,
     ToolTimeoutError,
     TurnTimeoutError,
+    UnknownSessionError,
 )
 from dcaf.core.host import HostTurn, SessionHost
 from dcaf.core.keys import Key, Keyring
@@ -87,6 +90,7 @@ __all__ = [
     "SessionConflict",
     "SessionEnded",
     "SessionError",
+    "SessionExistsError",
     "SessionHost",
     "SessionInvalid",
     "SessionKey",
@@ -99,6 +103,7 @@ __all__ = [
     "SessionUnavailable",
     "SessionUnsigned",
     "SessionValueError",
+    "StaleSessionError",
     "StateError",
     "StatelessLease",
     "StatelessStore",
@@ -110,6 +115,7 @@ __all__ = [
     "ToolError",
     "ToolTimeoutError",
     "TurnTimeoutError",
+    "UnknownSessionError",
     "current_session",
     "transaction",
 ]

@@ -146,6 +146,25 @@ def require_clock(argument: str, value: Clock) -> Clock:
     return clock
 
 
+def require_random(randomness: Callable[[int], bytes], number: int) -> bytes:
+    """So many random bytes.
+
+    Args:
+        randomness: Gives as many as it is asked for.
+        number: How many.
+
+    Raises:
+        ConfigurationError: It gave something else.
+    """
+    try:
+        found = randomness(number)
+    except TypeError:
+        found = b""
+    if type(found) is not bytes or len(found) != number:
+        raise ConfigurationError("randomness= takes a function that gives as many random bytes as it is asked for: os.urandom.")
+    return found
+
+
 def describe_framework(what: str) -> str | None:
     """Say what to write instead, where an agent framework asks for a schema; None where none does.
 

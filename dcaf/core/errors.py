@@ -9,6 +9,9 @@
     │   ├── SessionReadOnlyError          a session that may only be read was written
     │   ├── SessionClosedError            a session was written after its turn or call was over
     │   ├── NotCarriedError               the session changed on an answer that cannot carry it
+    │   ├── UnknownSessionError       404  a session service has no such session of this user
+    │   ├── SessionExistsError        409  a session service has one of this id already
+    │   ├── StaleSessionError         409  another one has committed a kept session since it was read
     │   ├── ToolArgumentError             the model's arguments do not fit the tool
     │   ├── ToolError                     a tool's own words to the model
     │   ├── ToolApprovalError             a tool that needs approval was run without one
@@ -16,10 +19,6 @@
     │   ├── ToolConflictError             what a tool did to the session would have undone what another did
     │   ├── ExitError                     code that was called ended with what would have ended the program
     │   └── InterceptorError              an interceptor's own words to the user
-    ├── ServiceError                  the caller's of a session service; nothing was written
-    │   ├── UnknownSessionError       404  there is no such session of this user
-    │   ├── SessionExistsError        409  there is one already
-    │   └── StaleSessionError         409  another one has committed since the session was read
     ├── AgentError                    a turn of an agent could not be finished; the session is as it was before
     │   ├── ModelFailedError          502  the model, or the way to it, failed
     │   ├── ModelLimitError           500  the model was called too often in one turn
@@ -201,28 +200,22 @@ class InterceptorError(StateError):
         self.details: Any = details
 
 
-class ServiceError(DcafError):
-    """A call of a session service cannot be done. Nothing was written."""
-
-    code = "service"
-
-
-class UnknownSessionError(ServiceError):
-    """There is no session of this id, or it is another user's, which looks the same."""
+class UnknownSessionError(StateError):
+    """A session service has no session of this id, or it is another user's, which looks the same. Nothing was written."""
 
     code = "session-unknown"
     http_status = 404
 
 
-class SessionExistsError(ServiceError):
-    """A session was to be made under an id that one has already."""
+class SessionExistsError(StateError):
+    """A session was to be made under an id that one has already. Nothing was written."""
 
     code = "session-exists"
     http_status = 409
 
 
-class StaleSessionError(ServiceError):
-    """Another one has committed the session since it was read: read it again, and do again what was done to it."""
+class StaleSessionError(StateError):
+    """Another one has committed a kept session since it was read. Nothing was written: read it again, and do it again."""
 
     code = "session-stale"
     http_status = 409

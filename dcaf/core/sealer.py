@@ -19,6 +19,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any, Final, NamedTuple
 
+from dcaf.core.arguments import require_random
 from dcaf.core.base64url import Payload, add_index, encode
 from dcaf.core.claims import MAX_INTEGER, Binding, Claims, Lifetime, Standing, check_times, digest
 from dcaf.core.envelope import NEW, Mirror, build_envelope, read_token
@@ -133,7 +134,7 @@ class Sealer:
             ConfigurationError: ``randomness`` gives something else than so many bytes.
         """
         now = int(self._clock())
-        sid = encode(_random(self._randomness, SID_BYTES))
+        sid = encode(require_random(self._randomness, SID_BYTES))
         claims = Claims(self._audience, sid, 0, now, now, self._lifetime.end(now, now))
         return Session._over(State(standing=Standing(claims, restarted), limit_bytes=self._limit_bytes))
 
@@ -383,7 +384,7 @@ class Sealer:
             ConfigurationError: ``randomness`` gives something else than so many bytes.
         """
         state, before = state_of(session), _standing_of(session)
-        claims = before.claims._replace(sid=encode(_random(self._randomness, SID_BYTES)), seq=0, ep=None)
+        claims = before.claims._replace(sid=encode(require_random(self._randomness, SID_BYTES)), seq=0, ep=None)
         with state.lock:
             state.standing = before._replace(claims=claims, token=(), kid=None)
 
@@ -556,13 +557,6 @@ def _room(suite: Suite, audience: str, max_token_bytes: int) -> int:
         taken = max_token_bytes - room * 4 // 3
         raise ConfigurationError(f"max_token_bytes={max_token_bytes} leaves no room for a state; the claims alone take {taken}.")
     return room
-
-
-def _random(randomness: Callable[[int], bytes], number: int) -> bytes:
-    found = randomness(number)
-    if type(found) is not bytes or len(found) != number:
-        raise ConfigurationError("randomness= takes a function that gives as many random bytes as it is asked for: os.urandom.")
-    return found
 
 
 def _load_kept() -> Any:

@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 
+from dcaf.core.arguments import require_plain_function
 from dcaf.core.errors import ConfigurationError, EngineError
 from dcaf.engines.transactions import (
     EXPIRES,
@@ -94,8 +95,18 @@ def find_page(keys: Sequence[bytes], wanted: Range, read: Callable[[bytes], Row 
         keys: All keys of its table and partition, in order.
         wanted: The range.
         read: Reads the row of a key; None where it has expired.
+
+    Raises:
+        ConfigurationError: The keys are no list of bytes, this is no range, or no function reads.
     """
-    first, last = bisect_left(keys, wanted.start), len(keys) if wanted.end is None else bisect_left(keys, wanted.end)
+    if not isinstance(keys, list | tuple) or not isinstance(wanted, Range):
+        raise ConfigurationError("find_page() takes the keys of a table in order, a list of bytes, and a Range.")
+    if isinstance(require_plain_function("read=", read), type):
+        raise ConfigurationError("read= of find_page() takes a function that returns the row of a key, or None.")
+    try:
+        first, last = bisect_left(keys, wanted.start), len(keys) if wanted.end is None else bisect_left(keys, wanted.end)
+    except TypeError:
+        raise ConfigurationError("The keys of find_page() are bytes.") from None
     places = range(last - 1, first - 1, -1) if wanted.backwards else range(first, last)
     found = ((keys[at], row) for at in places if (row := read(keys[at])) is not None)
     return list(islice(found, wanted.limit))

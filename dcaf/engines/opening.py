@@ -17,9 +17,10 @@ from datetime import timedelta
 from typing import Final
 from urllib.parse import urlsplit
 
-from dcaf.core.arguments import require
+from dcaf.core.arguments import has_methods, kind_of, require
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.importing import load_module
+from dcaf.core.parts import ABSENT
 from dcaf.engines.base import Durability, Engine
 from dcaf.engines.memory import URL as MEMORY
 from dcaf.engines.memory import MemoryEngine
@@ -55,6 +56,24 @@ ADVICE: Final = (
     "Write sqlite:////var/lib/shop/dcaf.db (four slashes before an absolute path), sqlite:///dcaf.db, redis://host:6379/0, "
     "postgresql://host/database, or memory:// for tests."
 )
+
+
+def require_engine(what: str, engine: Engine | str) -> Engine:
+    """An engine, or the one of a url.
+
+    Args:
+        what: Who takes it, for the message.
+        engine: The engine or the url.
+
+    Raises:
+        ConfigurationError: It is neither.
+    """
+    if isinstance(engine, str):
+        return open_engine(engine)
+    is_engine = has_methods(engine, "transact", "scan", "purge", "declare", "check", "aclose")
+    if not is_engine or not has_methods(getattr(engine, "sync", ABSENT), "transact"):
+        raise ConfigurationError(f'{what} takes a url or an engine, for instance "sqlite:///dcaf.db", not {kind_of(engine)}.')
+    return engine
 
 
 def open_engine(

@@ -53,6 +53,7 @@ from dcaf.engines import (
     Transaction,
     Write,
 )
+from dcaf.engines.opening import require_engine
 from dcaf.ledger.events import LedgerEvent, LedgerEvents
 from dcaf.ledger.lease import LedgerLease
 from dcaf.ledger.listing import LiveSession, Purged, scan_live
@@ -66,7 +67,6 @@ from dcaf.ledger.settings import (
     require_audience,
     require_bytes,
     require_encryption,
-    require_engine,
     require_moment,
     require_session_id,
     require_span,
@@ -348,7 +348,7 @@ class Ledger:
         return Renewals(self.engine.sync, lease_s=self.terms.lease_ms / 1000, max_turn_s=self._max_turn_s)
 
     def _build_engine(self, engine: Engine | str) -> Engine:
-        built = require_engine(engine)
+        built = require_engine("Ledger()", engine)
         built.declare(TABLES)
         return built
 

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from importlib import import_module
 
-from dcaf.core.arguments import has_methods, kind_of, require, require_text
+from dcaf.core.arguments import kind_of, require, require_text
 from dcaf.core.claims import CHARACTERS_22, SKEW_S
 from dcaf.core.errors import ConfigurationError
-from dcaf.core.parts import ABSENT
-from dcaf.engines import Engine, Now, open_engine
+from dcaf.engines import Now
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +40,6 @@ class Terms:
         """When no token of a session can be valid any more; ``born`` is None for one that begins now."""
         rest_ms = (self.lifetime_s + SKEW_S) * 1000
         return Now(rest_ms) if born is None else born * 1000 + rest_ms
-
-
-def require_engine(engine: Engine | str) -> Engine:
-    """An engine, or the one of a url."""
-    if isinstance(engine, str):
-        return open_engine(engine)
-    is_engine = has_methods(engine, "transact", "scan", "purge", "declare", "check", "aclose")
-    if not is_engine or not has_methods(getattr(engine, "sync", ABSENT), "transact"):
-        raise ConfigurationError(
-            f'Ledger() takes a url or an engine, for instance Ledger("sqlite:///dcaf.db", audience=...), not {kind_of(engine)}.'
-        )
-    return engine
 
 
 def require_audience(audience: str) -> str:

@@ -1,7 +1,36 @@
 """Sessions that are kept on the server: state, history, and what the sessions of a user share."""
 
-from dcaf.service.kept import Kept
-from dcaf.service.service import ServiceTurn, SessionService, SyncSessionService
-from dcaf.service.session import KeptSession
+from __future__ import annotations
 
-__all__ = ["Kept", "KeptSession", "ServiceTurn", "SessionService", "SyncSessionService"]
+from dcaf.service.history import HistoryPage
+from dcaf.service.kept import Kept
+from dcaf.service.listing import Erased, ListPage
+from dcaf.service.memory import Memory, SyncMemory
+from dcaf.service.messages import Message
+from dcaf.service.remembered import Remembered
+from dcaf.service.service import SessionService, SyncSessionService
+from dcaf.service.session import KeptSession, SessionMessages
+from dcaf.service.turns import ServiceTurn
+from dcaf.service.user_memory import SyncUserMemory, UserMemory
+from dcaf.service.windows import WindowTooSmallError
+
+del annotations  # no public name of this package
+
+__all__ = [
+    "Erased",
+    "HistoryPage",
+    "Kept",
+    "KeptSession",
+    "ListPage",
+    "Memory",
+    "Message",
+    "Remembered",
+    "ServiceTurn",
+    "SessionMessages",
+    "SessionService",
+    "SyncMemory",
+    "SyncSessionService",
+    "SyncUserMemory",
+    "UserMemory",
+    "WindowTooSmallError",
+]

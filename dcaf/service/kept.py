@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import reduce
 from typing import Any, NamedTuple, cast
 
 import orjson
@@ -56,8 +57,9 @@ class Kept:
     Attributes:
         id: Its id.
         user: Whose it is; None for an anonymous one.
-        revision: How often it was committed.
+        revision: How many turns of it were committed.
         messages: How many messages its history has.
+        changes: How often its state was changed.
         created_at: When it was made, in UTC.
         updated_at: When it was committed last, in UTC.
         closed_at: When it was closed for writing; None while it is open.
@@ -73,6 +75,7 @@ class Kept:
     user: str | None = field(repr=False)
     revision: int
     messages: int
+    changes: int
     created_at: datetime
     updated_at: datetime
     closed_at: datetime | None
@@ -87,13 +90,13 @@ class Kept:
     def new(cls, session_id: str, user: str | None, birth: bytes, about: About, now_ms: int) -> Kept:
         """What is known of a session that is not kept yet: its revision is 0."""
         now = moment_of(now_ms)
-        return cls(session_id, user, 0, 0, now, now, None, None, *about, birth, 0)
+        return cls(session_id, user, 0, 0, 0, now, now, None, None, *about, birth, 0)
 
-    def after(self, messages: int, minute: int, now_ms: int, ttl_ms: int | None) -> Kept:
+    def after(self, messages: int, changes: int, minute: int, now_ms: int, ttl_ms: int | None) -> Kept:
         """What is known after a commit.
 
         Args:
-            messages: How many were added.
+            messages, changes: How many were added.
             minute: Under which it stands in lists.
             now_ms: The engine's clock.
             ttl_ms: For how long it is kept; None for ever.
@@ -102,6 +105,7 @@ class Kept:
             self,
             revision=self.revision + 1,
             messages=self.messages + messages,
+            changes=self.changes + changes,
             created_at=self.created_at if self.revision else moment_of(now_ms),
             updated_at=moment_of(now_ms),
             ends_at=None if ttl_ms is None else moment_of(now_ms + ttl_ms),
@@ -117,6 +121,7 @@ class Kept:
             user=None if row["user"] is None else _text(row, "user"),
             revision=_number(row, "revision"),
             messages=_number(row, "messages"),
+            changes=_number(row, "changes"),
             created_at=moment_of(_number(row, "created")),
             updated_at=moment_of(_number(row, "updated")),
             closed_at=_moment(row, "closed"),
@@ -141,14 +146,15 @@ def is_alive(record: Record) -> Condition:
     return AllOf(Is(record, "dropped", None), Not(AtMost(record, "ends", Now())))
 
 
-def is_same(record: Record, kept: Kept) -> Condition:
-    """A session is the one that was read, whoever has committed it since."""
-    return AllOf(Is(record, "birth", kept.birth), is_alive(record))
-
-
 def is_at(record: Record, kept: Kept) -> Condition:
-    """Nobody has committed a session since it was read, and it has not ended since."""
-    return AllOf(is_same(record, kept), Is(record, "revision", kept.revision))
+    """Nobody has written a session since it was read, it is open, and it has not ended."""
+    counts: list[Condition] = [
+        Is(record, "revision", kept.revision),
+        Is(record, "messages", kept.messages),
+        Is(record, "changes", kept.changes),
+    ]
+    is_open = AllOf(Is(record, "birth", kept.birth), Is(record, "closed", None))
+    return reduce(AllOf, counts, AllOf(is_open, is_alive(record)))
 
 
 def has_value(record: Record, value: bytes | None) -> Condition:

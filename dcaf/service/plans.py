@@ -10,8 +10,8 @@
 >>> run(count(), engine), run(count(), engine)
 (None, {'n': 1})
 
-Each is a generator: it yields a transaction, is sent what that came to, and returns what the call returns. What the engine raises
-is raised where it has yielded.
+Each is a generator: it yields a transaction, is sent what that came to, or thrown that the engine failed, and returns what the call
+returns.
 """
 
 from __future__ import annotations

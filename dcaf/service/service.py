@@ -19,37 +19,22 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
-from contextvars import Token
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from types import TracebackType
-from typing import Any, Final, Literal
+from typing import Any
 
 import anyio
 
-from dcaf.core.arguments import require, require_clock, require_function, require_text
-from dcaf.core.base64url import Payload, encode
-from dcaf.core.context import begin, end
-from dcaf.core.errors import ConfigurationError, StaleSessionError, UnknownSessionError
-from dcaf.core.mapping import state_of
-from dcaf.core.session import Session
-from dcaf.core.settings import require_choice
-from dcaf.engines import Engine, open_engine
-from dcaf.service.commits import STALE, UNKNOWN, Place, commit, drop, read_session, read_shared
+from dcaf.engines import Engine
+from dcaf.engines.opening import require_engine
+from dcaf.service.calls import Calls, OnBusy
+from dcaf.service.history import HistoryPage
 from dcaf.service.kept import About, Kept
-from dcaf.service.plans import Plan, run, run_async
-from dcaf.service.session import KeptSession, KeptState, make_session, state_of_kept
-from dcaf.service.tables import TABLES, Owner
-
-OnBusy = Literal["reject", "merge"]
-
-ID_BYTES: Final = 16
-BIRTH_BYTES: Final = 8
-MOST_NAME_CHARACTERS: Final = 256
-MOST_TRIES: Final = 64
-"""How often a turn is laid over a newer state, where others commit in between each time."""
-
-EMPTY: Final = Payload(b"{}")
+from dcaf.service.listing import Erased, ListPage, Order
+from dcaf.service.plans import run, run_async
+from dcaf.service.session import KeptSession
+from dcaf.service.turns import ServiceTurn
+from dcaf.service.user_memory import SyncUserMemory, UserMemory
 
 
 class SessionService:
@@ -83,20 +68,21 @@ class SessionService:
         clock: Callable[[], float] = time.time,
         randomness: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        self.engine: Engine = open_engine(engine) if isinstance(engine, str) else engine
-        self._plans = _Plans(self.engine, app, ttl=ttl, on_busy=on_busy, clock=clock, randomness=randomness)
-        self.app: str = self._plans.app
-        self.sync: SyncSessionService = SyncSessionService(self._plans)
+        self.engine: Engine = require_engine("SessionService()", engine)
+        self._calls = Calls(self.engine, app, ttl=ttl, on_busy=on_busy, clock=clock, randomness=randomness)
+        self.app: str = self._calls.app
+        self.sync: SyncSessionService = SyncSessionService(self._calls)
 
     def __repr__(self) -> str:
         return f"<SessionService {self.app!r} {self.engine.url}>"
 
-    def open(self, *, user: str | None, id: str | None = None) -> ServiceTurn:  # noqa: A002 - the name that its callers know
+    def open(self, *, user: str | None, id: str | None = None, last: int = 50) -> ServiceTurn:
         """One turn of a session, as ``async with sessions.open(...) as session``.
 
         Args:
             user: Whose it is; None for an anonymous one.
             id: Its id; None makes a new session.
+            last: How many of its newest messages are read, too.
 
         Raises:
             ConfigurationError: User or id is empty, or no text that UTF-8 can say.
@@ -111,13 +97,13 @@ class SessionService:
             EngineError: The engine failed, and nothing was written.
             CommitUnknownError: Nobody can tell whether it was written.
         """
-        return ServiceTurn(self._plans, user, id)
+        return ServiceTurn(self._calls, self._calls.open(user, id, last))
 
     async def create(
         self,
         *,
         user: str | None,
-        id: str | None = None,  # noqa: A002
+        id: str | None = None,
         state: Mapping[str, Any] | None = None,
         title: str | None = None,
         labels: Mapping[str, str] | None = None,
@@ -139,16 +125,16 @@ class SessionService:
             ConfigurationError: An argument is wrong.
             EngineError: The engine failed.
         """
-        return await run_async(self._plans.create(user, id, state, About.of(title, labels, metadata)), self.engine)
+        return await run_async(self._calls.create(user, id, state, About.of(title, labels, metadata)), self.engine)
 
-    async def get(self, *, user: str | None, id: str) -> KeptSession | None:  # noqa: A002
+    async def get(self, *, user: str | None, id: str) -> KeptSession | None:
         """A session as it is now; None where there is none, or it is another user's.
 
         Raises:
             ConfigurationError: User or id is empty, or no text that UTF-8 can say.
             EngineError: The engine failed.
         """
-        return await run_async(self._plans.get(user, id), self.engine)
+        return await run_async(self._calls.get(user, id), self.engine)
 
     async def save(self, session: KeptSession) -> None:
         """Commit what was done to a session that ``get`` or ``create`` returned.
@@ -160,9 +146,9 @@ class SessionService:
             EngineError: The engine failed.
         """
         with anyio.CancelScope(shield=True):
-            await run_async(self._plans.save(session), self.engine)
+            await run_async(self._calls.save(session), self.engine)
 
-    async def delete(self, *, user: str | None, id: str) -> bool:  # noqa: A002
+    async def delete(self, *, user: str | None, id: str) -> bool:
         """Delete a session; False where there is none.
 
         What it shared with others stays: the ``user:`` and ``app:`` keys.
@@ -171,7 +157,157 @@ class SessionService:
             ConfigurationError: User or id is empty, or no text that UTF-8 can say.
             EngineError: The engine failed. The session may be gone, and some of its rows still there; call again.
         """
-        return await run_async(self._plans.delete(user, id), self.engine)
+        return await run_async(self._calls.delete(user, id), self.engine)
+
+    async def get_or_create(self, *, user: str | None, id: str) -> KeptSession:
+        """A session as it is now; one that is made where there is none.
+
+        Raises:
+            ConfigurationError: User or id is empty, or no text that UTF-8 can say.
+            EngineError: The engine failed.
+        """
+        return await run_async(self._calls.get_or_create(user, id), self.engine)
+
+    async def messages(
+        self,
+        *,
+        user: str | None,
+        id: str,
+        limit: int = 50,
+        before: int | None = None,
+        after: int | None = None,
+    ) -> HistoryPage:
+        """A page of the history of a session, oldest first.
+
+        Args:
+            user: Whose session it is; None for an anonymous one.
+            id: Its id.
+            limit: How many messages at most, up to 1,000.
+            before: Only messages before this number, the newest of them; None with ``after`` None for the newest of all.
+            after: Only messages after this number, the oldest of them.
+
+        Raises:
+            UnknownSessionError: There is no such session.
+            ConfigurationError: An argument is wrong, or both ``before`` and ``after`` are given.
+            EngineError: The engine failed.
+        """
+        return await run_async(self._calls.messages(user, id, limit, before, after), self.engine)
+
+    async def append(self, *, user: str | None, id: str, messages: Iterable[Any]) -> int:
+        """Add messages to a session beside whatever turn is in progress; returns how many it has then.
+
+        Args:
+            user: Whose session it is; None for an anonymous one.
+            id: Its id.
+            messages: The messages, each as ``Message.of`` takes it.
+
+        Raises:
+            UnknownSessionError: There is no such session.
+            SessionClosedError: It was closed.
+            ConfigurationError, SessionValueError: One of them is no message.
+            EngineError: The engine failed.
+        """
+        return await run_async(self._calls.append(user, id, messages), self.engine)
+
+    async def merge(self, *, user: str | None, id: str, state: Mapping[str, Any]) -> None:
+        """Write keys of a session's state beside whatever turn is in progress, which is laid over them.
+
+        Args:
+            user: Whose session it is; None for an anonymous one.
+            id: Its id.
+            state: Key -> value; None is a value, too.
+
+        Raises:
+            UnknownSessionError: There is no such session.
+            SessionClosedError: It was closed.
+            SessionValueError: A value may not be stored.
+            EngineError: The engine failed.
+        """
+        await run_async(self._calls.merge(user, id, state), self.engine)
+
+    async def list(self, *, user: str, limit: int = 50, order: Order = "newest", cursor: str | None = None) -> ListPage[Kept]:
+        """A page of the sessions of a user, by the minute of their last commit.
+
+        Args:
+            user: The user.
+            limit: How many at most, up to 1,000.
+            order: ``"newest"`` or ``"oldest"`` first.
+            cursor: Where the page before ended (``page.cursor``); None for the first page.
+
+        Raises:
+            ConfigurationError: An argument is wrong, or the cursor is another list's.
+            EngineError: The engine failed.
+        """
+        return await run_async(self._calls.list(user, limit, order, cursor), self.engine)
+
+    async def rewind(self, *, user: str | None, id: str, to: int) -> int:
+        """Take a session back to what it was when it had so many messages; returns how many were dropped.
+
+        What it shares with other sessions, its ``user:`` and ``app:`` keys, stays as it is.
+
+        Args:
+            user: Whose session it is; None for an anonymous one.
+            id: Its id.
+            to: How many messages it is to have. With 0 it has the state with which it was made.
+
+        Raises:
+            UnknownSessionError: There is no such session.
+            SessionClosedError: It was closed.
+            ConfigurationError: It has not so many messages.
+            EngineError: The engine failed.
+        """
+        return await run_async(self._calls.rewind(user, id, to), self.engine)
+
+    async def fork(self, *, user: str, id: str, new_id: str | None = None, at: int | None = None) -> Kept:
+        """Begin another session of the same user with the state and the messages of this one, which stays as it is.
+
+        Args:
+            user: Whose session it is.
+            id: Its id.
+            new_id: The id of the other; None for one that is made up.
+            at: As ``to`` of ``rewind``, for the other; None for all.
+
+        Raises:
+            UnknownSessionError: There is no such session.
+            SessionClosedError: It was closed.
+            SessionExistsError: There is one of the new id.
+            ConfigurationError: It has not so many messages, or there is no user.
+            EngineError: The engine failed.
+        """
+        return await run_async(self._calls.fork(user, id, new_id, at), self.engine)
+
+    async def close(self, *, user: str | None, id: str) -> bool:
+        """Close a session for writing; False where that was done before. It can still be read.
+
+        Raises:
+            UnknownSessionError: There is no such session.
+            EngineError: The engine failed.
+        """
+        return await run_async(self._calls.close(user, id), self.engine)
+
+    async def purge(self) -> int:
+        """Drop sessions that have ended, and what is left of deleted ones; returns how many there were.
+
+        Raises:
+            EngineError: The engine failed; call again.
+        """
+        return await run_async(self._calls.purge(), self.engine)
+
+    async def erase(self, *, user: str) -> Erased:
+        """Drop all sessions of a user, and what they shared.
+
+        Raises:
+            EngineError: The engine failed; call again.
+        """
+        return await run_async(self._calls.erase(user), self.engine)
+
+    def memory(self, *, user: str) -> UserMemory:
+        """What a user remembers, outside of a turn.
+
+        Raises:
+            ConfigurationError: The user is empty, or no text that UTF-8 can say.
+        """
+        return self._calls.memory(user)
 
     async def aclose(self) -> None:
         """Finish what was begun, and let go of the engine."""
@@ -182,198 +318,89 @@ class SyncSessionService:
     """The methods of a service for code that runs on no event loop. They block.
 
     Args:
-        plans: What the service does.
+        calls: Of the service.
     """
 
-    def __init__(self, plans: _Plans) -> None:
-        self._plans = plans
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
 
-    def open(self, *, user: str | None, id: str | None = None) -> ServiceTurn:  # noqa: A002
+    def open(self, *, user: str | None, id: str | None = None, last: int = 50) -> ServiceTurn:
         """As of the service, as ``with sessions.sync.open(...) as session``."""
-        return ServiceTurn(self._plans, user, id)
+        return ServiceTurn(self._calls, self._calls.open(user, id, last))
 
     def create(
         self,
         *,
         user: str | None,
-        id: str | None = None,  # noqa: A002
+        id: str | None = None,
         state: Mapping[str, Any] | None = None,
         title: str | None = None,
         labels: Mapping[str, str] | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> KeptSession:
         """As of the service."""
-        return run(self._plans.create(user, id, state, About.of(title, labels, metadata)), self._plans.engine)
+        return run(self._calls.create(user, id, state, About.of(title, labels, metadata)), self._calls.engine)
 
-    def get(self, *, user: str | None, id: str) -> KeptSession | None:  # noqa: A002
+    def get(self, *, user: str | None, id: str) -> KeptSession | None:
         """As of the service."""
-        return run(self._plans.get(user, id), self._plans.engine)
+        return run(self._calls.get(user, id), self._calls.engine)
 
     def save(self, session: KeptSession) -> None:
         """As of the service."""
-        run(self._plans.save(session), self._plans.engine)
+        run(self._calls.save(session), self._calls.engine)
 
-    def delete(self, *, user: str | None, id: str) -> bool:  # noqa: A002
+    def delete(self, *, user: str | None, id: str) -> bool:
         """As of the service."""
-        return run(self._plans.delete(user, id), self._plans.engine)
+        return run(self._calls.delete(user, id), self._calls.engine)
 
-    def close(self) -> None:
-        """As ``aclose`` of the service."""
-        self._plans.engine.sync.close()
+    def get_or_create(self, *, user: str | None, id: str) -> KeptSession:
+        """As of the service."""
+        return run(self._calls.get_or_create(user, id), self._calls.engine)
 
-
-class ServiceTurn:
-    """One turn of a kept session, with ``async with`` or ``with``. Inside the block ``current_session()`` is its session.
-
-    Args:
-        plans: What the service does.
-        user: Whose session it is.
-        session_id: Its id; None for a new one.
-    """
-
-    def __init__(self, plans: _Plans, user: str | None, session_id: str | None) -> None:
-        self._plans = plans
-        self._opening = plans.open(user, session_id)
-        self._session: KeptSession | None = None
-        self._before: Token[Session] | None = None
-
-    async def __aenter__(self) -> KeptSession:
-        return self._begin(await run_async(self._opening, self._plans.engine))
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        session = self._leave()
-        if error is None:
-            with anyio.CancelScope(shield=True):
-                await run_async(self._plans.save(session), self._plans.engine)
-        state_of(session).end(_ignore_late)
-
-    def __enter__(self) -> KeptSession:
-        return self._begin(run(self._opening, self._plans.engine))
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        session = self._leave()
-        if error is None:
-            run(self._plans.save(session), self._plans.engine)
-        state_of(session).end(_ignore_late)
-
-    def _begin(self, session: KeptSession) -> KeptSession:
-        self._session, self._before = session, begin(session)
-        return session
-
-    def _leave(self) -> KeptSession:
-        assert self._session is not None
-        assert self._before is not None
-        end(self._before)
-        return self._session
-
-
-class _Plans:
-    """What a service does, as plans."""
-
-    def __init__(
+    def messages(
         self,
-        engine: Engine,
-        app: str,
         *,
-        ttl: timedelta | None,
-        on_busy: OnBusy,
-        clock: Callable[[], float],
-        randomness: Callable[[int], bytes],
-    ) -> None:
-        self.engine = engine
-        self.app = require_name("app=", app)
-        if ttl is not None and require("ttl=", ttl, timedelta, "a timedelta, or None") <= timedelta():
-            raise ConfigurationError("ttl= is longer than none, for instance timedelta(days=30); None keeps sessions for ever.")
-        self._ttl_ms = None if ttl is None else int(ttl / timedelta(milliseconds=1))
-        self._merges = require_choice("on_busy", on_busy, ("reject", "merge")) == "merge"
-        self._clock = require_clock("clock=", clock)
-        self._randomness = require_function("randomness=", randomness)
-        engine.declare(TABLES)
+        user: str | None,
+        id: str,
+        limit: int = 50,
+        before: int | None = None,
+        after: int | None = None,
+    ) -> HistoryPage:
+        """As of the service."""
+        return run(self._calls.messages(user, id, limit, before, after), self._calls.engine)
 
-    def create(self, user: str | None, session_id: str | None, state: Mapping[str, Any] | None, about: About) -> Plan[KeptSession]:
-        place = self._place(user, session_id)
-        session = self._start(place, about, EMPTY)
-        session.update({} if state is None else require("state=", state, Mapping, "a dict of plain values"))
-        return self._save(place, session)
+    def append(self, *, user: str | None, id: str, messages: Iterable[Any]) -> int:
+        """As of the service."""
+        return run(self._calls.append(user, id, messages), self._calls.engine)
 
-    def open(self, user: str | None, session_id: str | None) -> Plan[KeptSession]:
-        place = self._place(user, session_id)
-        return self._begin(place) if session_id is None else self._open(place)
+    def merge(self, *, user: str | None, id: str, state: Mapping[str, Any]) -> None:
+        """As of the service."""
+        run(self._calls.merge(user, id, state), self._calls.engine)
 
-    def get(self, user: str | None, session_id: str) -> Plan[KeptSession | None]:
-        return self._get(self._place(user, require_name("id=", session_id)))
+    def list(self, *, user: str, limit: int = 50, order: Order = "newest", cursor: str | None = None) -> ListPage[Kept]:
+        """As of the service."""
+        return run(self._calls.list(user, limit, order, cursor), self._calls.engine)
 
-    def save(self, session: KeptSession) -> Plan[KeptSession]:
-        kept = state_of_kept(session).kept
-        return self._save(self._place(kept.user, kept.id), session)
+    def rewind(self, *, user: str | None, id: str, to: int) -> int:
+        """As of the service."""
+        return run(self._calls.rewind(user, id, to), self._calls.engine)
 
-    def delete(self, user: str | None, session_id: str) -> Plan[bool]:
-        return drop(self._place(user, require_name("id=", session_id)))
+    def fork(self, *, user: str, id: str, new_id: str | None = None, at: int | None = None) -> Kept:
+        """As of the service."""
+        return run(self._calls.fork(user, id, new_id, at), self._calls.engine)
 
-    def _begin(self, place: Place) -> Plan[KeptSession]:
-        """A new session, with what it shares with others."""
-        read = yield from read_shared(place)
-        return self._start(place, About(), read.payload)
+    def memory(self, *, user: str) -> SyncUserMemory:
+        """As of the service."""
+        return self._calls.memory(user).sync
 
-    def _open(self, place: Place) -> Plan[KeptSession]:
-        session = yield from self._get(place)
-        if session is None:
-            raise UnknownSessionError(UNKNOWN)
-        return session
+    def close(self, *, user: str | None, id: str) -> bool:
+        """As of the service."""
+        return run(self._calls.close(user, id), self._calls.engine)
 
-    def _get(self, place: Place) -> Plan[KeptSession | None]:
-        read = yield from read_session(place)
-        return None if read is None or read.kept is None else make_session(read.kept, read.payload, read.now_ms)
+    def purge(self) -> int:
+        """As of the service."""
+        return run(self._calls.purge(), self._calls.engine)
 
-    def _save(self, place: Place, session: KeptSession) -> Plan[KeptSession]:
-        """Commit what was done to a session; where another one came first, lay it over that, if it is to be merged."""
-        state = state_of_kept(session)
-        for _ in range(MOST_TRIES):
-            frozen, change = state.find_change(self._ttl_ms)
-            if change.is_empty and state.kept.revision:
-                return session
-            try:
-                state.take_committed((yield from commit(place, state.kept, change, state.now_ms)), frozen, change)
-            except StaleSessionError:
-                if not self._merges:
-                    raise
-                yield from self._catch_up(place, state)
-            else:
-                return session
-        raise StaleSessionError(STALE)
-
-    def _catch_up(self, place: Place, state: KeptState) -> Plan[None]:
-        read = yield from read_session(place)
-        if read is None or read.kept is None:
-            raise UnknownSessionError(UNKNOWN)
-        state.rebase(read.payload)
-        state.kept, state.now_ms = read.kept, read.now_ms
-
-    def _place(self, user: str | None, session_id: str | None) -> Place:
-        found = encode(self._randomness(ID_BYTES)) if session_id is None else require_name("id=", session_id)
-        name = None if user is None else require_name("user=", user)
-        owner = Owner(self.app, name, found, partitions=self.engine.partitions)
-        return Place(self.app, owner, found, self.engine.partitions)
-
-    def _start(self, place: Place, about: About, shared: Payload) -> KeptSession:
-        """A session that is not kept yet."""
-        now_ms = int(self._clock() * 1000)
-        return make_session(Kept.new(place.id, place.owner.user, self._randomness(BIRTH_BYTES), about, now_ms), shared, now_ms)
-
-
-def require_name(argument: str, name: str) -> str:
-    """Require the name of an application, a user or a session.
-
-    Raises:
-        ConfigurationError: It is empty, too long, or no text that UTF-8 can say.
-    """
-    found = require_text(argument, name, "and not an empty one")
-    if not 0 < len(found) <= MOST_NAME_CHARACTERS:
-        raise ConfigurationError(f"{argument} is a text of 1 to {MOST_NAME_CHARACTERS} characters.")
-    return found
-
-
-def _ignore_late() -> None:
-    """A late write raises where it is made, and nothing else happens."""
+    def erase(self, *, user: str) -> Erased:
+        """As of the service."""
+        return run(self._calls.erase(user), self._calls.engine)

@@ -6,55 +6,137 @@ written with the turn, and read when the turn begins.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
 from dcaf.core.arguments import kind_of
-from dcaf.core.base64url import Payload
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.mapping import state_of
 from dcaf.core.rebasing import RebasableState
 from dcaf.core.session import Session
 from dcaf.core.state import Frozen
-from dcaf.service.commits import Change, Value
+from dcaf.service import windows
+from dcaf.service.changes import Change, KeyChange
+from dcaf.service.history import unpack_page
 from dcaf.service.kept import Kept
+from dcaf.service.memory import Memory, end_memory, find_changes, take_committed
+from dcaf.service.messages import Message, pack
+from dcaf.service.reading import Read
 
 
 class KeptState(RebasableState):
     """The state of a session that a service keeps.
 
     Args:
-        arrived: As it was read.
         kept: What is known of the session.
-        now_ms: The engine's clock when it was read.
+        read: Its state, as it was read.
+        memory: What its user and it remember.
 
     Attributes:
-        kept, now_ms: As above.
+        kept, memory: As above.
+        now_ms: The engine's clock when it was read.
+        read: Messages that were read, oldest first.
         added: New messages, packed, each with its moment in milliseconds; None for that of the commit.
     """
 
-    __slots__ = ("added", "kept", "now_ms")
+    __slots__ = ("added", "kept", "memory", "now_ms", "read")
 
-    def __init__(self, arrived: Payload, kept: Kept, now_ms: int) -> None:
-        super().__init__(arrived)
+    def __init__(self, kept: Kept, read: Read, memory: Memory) -> None:
+        super().__init__(read.payload)
         self.kept: Kept = kept
-        self.now_ms: int = now_ms
-        self.added: list[tuple[bytes, int | None]] = []
+        self.memory: Memory = memory
+        self.now_ms: int = read.now_ms
+        self.read: list[Message] = unpack_page(read.messages)
+        self.added: list[Message] = []
 
     def find_change(self, ttl_ms: int | None) -> tuple[Frozen, Change]:
         """The state as it is committed, and what is to be written. Raises as ``freeze``."""
         with self.lock:
             frozen = self.freeze()
-            values = {name: Value(*both, self.find_commuting(name)) for name, both in self.changed_values().items()}
-            return frozen, Change(values, tuple(self.added), ttl_ms)
+            values = {name: KeyChange(*both, self.find_commuting(name)) for name, both in self.changed_values().items()}
+            return frozen, Change(
+                values, [(pack(message), message.at_ms) for message in self.added], ttl_ms, find_changes(self.memory)
+            )
 
     def take_committed(self, kept: Kept, frozen: Frozen, change: Change) -> None:
         """Count only what comes later as a change."""
         with self.lock:
             self.mark_sealed(frozen.payload, None, frozen)
-            del self.added[: len(change.messages)]
+            count = len(change.messages)
+            first, at_ms = kept.messages - count + 1, int(kept.updated_at.timestamp() * 1000)
+            new = self.added[:count]
+            self.read += [message.placed(number=first + at, at_ms=at_ms) for at, message in enumerate(new)]
+            del self.added[:count]
+            take_committed(self.memory, change.memory)
             self.kept = kept
+
+    def end(self, late: Callable[[], None]) -> None:
+        """As of a state; the memory takes no change any more, either."""
+        super().end(late)
+        end_memory(self.memory)
+
+
+class SessionMessages:
+    """The history of the session of a turn: the newest messages, and what the turn adds.
+
+    Args:
+        state: Of the session.
+    """
+
+    def __init__(self, state: KeptState) -> None:
+        self._state = state
+
+    def __len__(self) -> int:
+        return self.total
+
+    def __iter__(self) -> Iterator[Message]:
+        return iter([*self._state.read, *self._state.added])
+
+    @property
+    def total(self) -> int:
+        """How many there are, those of this turn included."""
+        return self._state.kept.messages + len(self._state.added)
+
+    def add(self, message: Message | Mapping[str, Any] | str, content: Any = None, **members: Any) -> Message:
+        """Add a message, which is written with the turn: ``add("user", "Hello!")``, or a whole one.
+
+        Args:
+            message: A role; or a message, as ``Message.of`` takes it, alone.
+            content: What it says.
+            members: The other members of a message: ``tool_calls``, ``tool_call_id``, ``name``, ``metadata``, ``at``.
+
+        Raises:
+            ConfigurationError: It is no message.
+            SessionValueError: A value may not be stored.
+            SessionClosedError: The turn is over.
+        """
+        given: Any = {"role": message, "content": content, **members} if isinstance(message, str) else message
+        found = Message.of(given)
+        with self._state.lock:
+            self._state.require_open()
+            self._state.added.append(found)
+        return found
+
+    def window(
+        self, *, last: int | None = None, tokens: int | None = None, count: Callable[[Message], int] | None = None
+    ) -> list[Message]:
+        """What a model is shown: the newest messages, never a call without its results; see ``dcaf.service.windows``.
+
+        Args:
+            last: How many at most.
+            tokens: How many tokens at most.
+            count: Counts the tokens of a message; needed with ``tokens``.
+
+        Raises:
+            ConfigurationError: Neither or both are given.
+            WindowTooSmallError: Not even the newest ones fit.
+        """
+        if last is not None and tokens is None:
+            return windows.last(self, last)
+        if last is None and tokens is not None and count is not None:
+            return windows.tokens(self, tokens, count)
+        raise ConfigurationError("window() takes last=, or tokens= with count=, which counts the tokens of a message.")
 
 
 class KeptSession(Session):
@@ -64,6 +146,11 @@ class KeptSession(Session):
     def id(self) -> str:
         """Its id."""
         return self._kept.id
+
+    @property
+    def messages(self) -> SessionMessages:
+        """Its history."""
+        return SessionMessages(state_of_kept(self))
 
     @property
     def user_id(self) -> str | None:
@@ -106,13 +193,18 @@ class KeptSession(Session):
         return self._kept.metadata
 
     @property
+    def memory(self) -> Memory:
+        """What the user remembers, across all of the user's sessions; ``memory.here`` is what this session alone remembers."""
+        return state_of_kept(self).memory
+
+    @property
     def _kept(self) -> Kept:
         return state_of_kept(self).kept
 
 
-def make_session(kept: Kept, payload: Payload, now_ms: int) -> KeptSession:
+def make_session(kept: Kept, read: Read, memory: Memory) -> KeptSession:
     """A session of what was read."""
-    return KeptSession._over(KeptState(payload, kept, now_ms))
+    return KeptSession._over(KeptState(kept, read, memory))
 
 
 def state_of_kept(session: object) -> KeptState:

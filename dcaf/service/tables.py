@@ -12,10 +12,10 @@ commit, and whoever erases the user finds everything.
 from __future__ import annotations
 
 import hashlib
-from typing import Final
+from typing import Final, TypeAlias
 
 from dcaf.core.store import digest_parts
-from dcaf.engines import Range, Record, Table
+from dcaf.engines import Now, Plus, Range, Record, Table, Value
 
 SESSIONS: Final = Table(
     "dcaf_kept_sessions",
@@ -25,6 +25,7 @@ SESSIONS: Final = Table(
         "birth": bytes,
         "revision": int,
         "messages": int,
+        "changes": int,
         "created": int,
         "updated": int,
         "listed": int,
@@ -41,8 +42,9 @@ SESSIONS: Final = Table(
 
     id, user      as the application names them; user is None for an anonymous session
     birth         random: a session that is made anew under an old id is another one
-    revision      how often it was committed
+    revision      how many turns of it were committed
     messages      how many messages its history has
+    changes       how often its state was changed, by turns and by others
     created       when it was made, in milliseconds; updated, when it was committed last
     listed        the minute under which it stands in the list of its owner
     closed        when it was closed for writing, in milliseconds; None while it is open
@@ -58,8 +60,8 @@ STATE: Final = Table("dcaf_kept_state", {"name": bytes, "value": bytes}, ordered
 MESSAGES: Final = Table("dcaf_kept_messages", {"revision": int, "at": int, "data": bytes}, ordered=True, large=True)
 """Session and number -> a message, and the revision with which it came."""
 
-CHANGES: Final = Table("dcaf_kept_changes", {"messages": int, "at": int, "data": bytes}, ordered=True, large=True)
-"""Session and revision -> what that commit changed of the state, as JSON, and how many messages the history had afterwards.
+CHANGES: Final = Table("dcaf_kept_changes", {"revision": int, "messages": int, "at": int, "data": bytes}, ordered=True, large=True)
+"""Session and number -> what was changed of its state, as JSON, with which revision, and how many messages there were then.
 
 The first is the whole state with which the session was made, so that a rewind finds it.
 """
@@ -67,7 +69,26 @@ The first is the whole state with which the session was made, so that a rewind f
 LISTS: Final = Table("dcaf_kept_lists", {"session": bytes}, ordered=True)
 """Owner, minute and digest of a session's id -> nothing more than that the session was last committed in that minute."""
 
-TABLES: Final = (SESSIONS, STATE, MESSAGES, CHANGES, LISTS)
+MEMORY: Final = Table(
+    "dcaf_kept_memory",
+    {"name": bytes, "value": bytes, "generation": int, "created": int, "updated": int, "expires": int},
+    ordered=True,
+)
+"""Owner or session, a generation and a name -> a remembered fact; and one row more for each that was ever cleared.
+
+    name, value   the name of the fact, and its value as JSON
+    generation    in that one row: how often everything was cleared; facts of an older generation do not count
+    created       when the fact was first remembered, in milliseconds; updated, when it was last
+    expires       when it is forgotten, in milliseconds; None for never
+"""
+
+OF_SESSIONS: Final = (STATE, MESSAGES, CHANGES, MEMORY)
+"""Those whose rows go with their session."""
+
+Columns: TypeAlias = "dict[str, Value | Now | Plus]"
+"""What a write puts into a row."""
+
+TABLES: Final = (SESSIONS, STATE, MESSAGES, CHANGES, LISTS, MEMORY)
 
 DIGEST_BYTES: Final = 16
 NUMBER_BYTES: Final = 8
@@ -107,11 +128,11 @@ class Owner:
 
     def state_row(self, session_id: str, name: str) -> Record:
         """The row of a key of a session's state."""
-        return Record(STATE, self.session_key(session_id) + _pack_name(name), self.partition)
+        return Record(STATE, self.session_key(session_id) + pack_name(name), self.partition)
 
     def shared_row(self, name: str) -> Record:
         """The row of a key that all sessions of the user share."""
-        return Record(STATE, self.key + OF_OWNER + _pack_name(name), self.partition)
+        return Record(STATE, self.key + OF_OWNER + pack_name(name), self.partition)
 
     def numbered_row(self, table: Table, session_id: str, number: int) -> Record:
         """The row of a message or of a change."""
@@ -121,6 +142,14 @@ class Owner:
         """The row of a session in the list of its owner."""
         digest = self.session_key(session_id)[-DIGEST_BYTES:]
         return Record(LISTS, self.key + pack_number(minute) + digest, self.partition)
+
+    def memory_key(self, session_id: str) -> bytes:
+        """What the keys begin with of the facts that a session remembers alone."""
+        return self.session_key(session_id) + OF_SESSION
+
+    def shared_memory_key(self, session_id: str) -> bytes:
+        """The same of those of the user. An anonymous session shares them with none, and takes them along when it goes."""
+        return (self.session_key(session_id) if self.user is None else self.key) + OF_OWNER
 
     def rows_of(self, table: Table, session_id: str, limit: int, *, backwards: bool = False) -> Range:
         """Rows of a session."""
@@ -140,12 +169,18 @@ def app_rows(app: str, limit: int, *, partitions: int) -> Range:
 def app_row(app: str, name: str, *, partitions: int) -> Record:
     """The row of such a key."""
     key, partition = _find_app(app, partitions)
-    return Record(STATE, key + _pack_name(name), partition)
+    return Record(STATE, key + pack_name(name), partition)
 
 
 def pack_number(number: int) -> bytes:
     """A number of 0 or more, as keys have it."""
     return number.to_bytes(NUMBER_BYTES, "big")
+
+
+def pack_name(name: str) -> bytes:
+    """The name of a key of a state, or of a fact, as keys of rows have it: of at most 180 bytes."""
+    data = b"=" + name.encode()
+    return data if len(data) <= MOST_NAME_BYTES else b"#" + hashlib.sha256(data).digest()
 
 
 def unpack_number(key: bytes) -> int:
@@ -156,8 +191,3 @@ def unpack_number(key: bytes) -> int:
 def _find_app(app: str, partitions: int) -> tuple[bytes, int]:
     key = digest_parts(app.encode(), b"app")[:DIGEST_BYTES]
     return key, int.from_bytes(key[:2], "big") % partitions
-
-
-def _pack_name(name: str) -> bytes:
-    data = b"=" + name.encode()
-    return data if len(data) <= MOST_NAME_BYTES else b"#" + hashlib.sha256(data).digest()

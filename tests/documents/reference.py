@@ -38,6 +38,7 @@ PACKAGES: Final = {
     "dcaf.demo": "the demo's agent and its service, which the examples serve (extra `demo`)",
     "dcaf.engines": "where a server keeps rows: in memory, in SQLite, or in an engine of your own",
     "dcaf.ledger": "which token of a session is the newest, who holds it, what was used up, and what has ended",
+    "dcaf.service": "sessions that are kept on the server: state, history, and what the sessions of a user share",
     "dcaf.integrations.fastapi": "what an endpoint of FastAPI declares",
     "dcaf.integrations.starlette": "a drop-in for Starlette's own SessionMiddleware",
     "dcaf.testing": "for your tests (extra `testing`)",

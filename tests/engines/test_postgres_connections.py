@@ -272,7 +272,7 @@ def test_connections_of_a_burst_are_closed_though_one_is_used_all_the_time(url: 
 
     async def run() -> None:
         engine = open_counts(url)
-        await asyncio.gather(*(engine.transact(READ) for _ in range(50)))
+        await asyncio.gather(*(engine.transact(READ) for _ in range(200)))
         assert await asyncio.to_thread(count_sessions, url) > 3
         end = time.monotonic() + 20
         while await asyncio.to_thread(count_sessions, url) > 1:

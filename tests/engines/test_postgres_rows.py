@@ -297,10 +297,11 @@ def test_a_purge_leaves_rows_that_others_write_and_does_not_wait_for_them(engine
     assert engine.sync.purge(COUNTS) == 0
 
 
-def prolong_while_it_is_purged(engine: PostgresEngine, url: str) -> bool:
+def prolong_while_it_is_purged(engine: PostgresEngine, url: str, *, is_read: bool = True) -> bool:
     """Prolong a row, which ends and is purged after it was read and before it is updated; returns whether it is there."""
     record = Record(COUNTS, b"a")
-    keep = Transaction([record], when=Exists(record), writes=[Put(record, {"expires": Now(60_000)})])
+    writes = [Put(record, {"expires": Now(60_000)})]
+    keep = Transaction([record], when=Exists(record), writes=writes) if is_read else Transaction([], writes=writes)
     engine.sync.transact(Transaction([record], writes=[Put(record, {"count": 7, "expires": Now(1_000)})]))
     execute(url, "CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1.3); RETURN NULL; END'")
     execute(url, "CREATE TRIGGER late BEFORE UPDATE ON dcaf.counts FOR EACH STATEMENT EXECUTE FUNCTION late()")
@@ -311,14 +312,18 @@ def prolong_while_it_is_purged(engine: PostgresEngine, url: str) -> bool:
     return count(engine) == 7
 
 
-def test_what_is_purged_between_its_reading_and_its_writing_is_made_again(engine: PostgresEngine, url: str) -> None:
-    assert prolong_while_it_is_purged(engine, url)
+@pytest.mark.parametrize("is_read", [True, False])
+def test_what_is_purged_between_its_reading_and_its_writing_is_made_again(is_read: bool, engine: PostgresEngine, url: str) -> None:
+    assert prolong_while_it_is_purged(engine, url, is_read=is_read)
 
 
-def test_control_where_it_is_only_updated_it_is_lost(engine: PostgresEngine, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_read", [True, False])
+def test_control_where_it_is_only_updated_it_is_lost(
+    is_read: bool, engine: PostgresEngine, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = Shape._write
     monkeypatch.setattr(Shape, "_write", lambda shape, write: [line.replace(" OR NOT FOUND", "") for line in whole(shape, write)])
-    assert not prolong_while_it_is_purged(engine, url)
+    assert not prolong_while_it_is_purged(engine, url, is_read=is_read)
 
 
 # Functions, and round trips

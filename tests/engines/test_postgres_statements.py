@@ -158,7 +158,7 @@ def test_equal_tables_may_have_their_columns_in_another_order(url: str) -> None:
         assert compare_in_any_order(engine) == compare_in_any_order(MemoryEngine())
 
 
-def make_again(url: str, others: int) -> dict[str, Any]:
+def make_again(url: str, others: int, *, is_read: bool = True) -> dict[str, Any]:
     """Let a row of a newer release expire, and an older one write it again with so many others; returns the row."""
     old, new = (Table("t", {"a": int, "expires": int, **more}) for more in ({}, {"flag": int}))
     record, newer = Record(old, b"k"), Record(new, b"k")
@@ -166,13 +166,25 @@ def make_again(url: str, others: int) -> dict[str, Any]:
     with closing(open_tables(url, new).sync) as sync:
         sync.transact(Transaction([newer], writes=[Put(newer, {"a": 1, "flag": 1, "expires": 1})]))
         with closing(open_tables(url, old).sync) as older:
-            assert older.transact(Transaction(rows, writes=[Put(row, {"a": Plus(2)}) for row in rows])).rows[0] is None
+            value: dict[str, Any] = {"a": Plus(2)} if is_read else {"a": 2, "expires": None}
+            found = older.transact(Transaction(rows if is_read else [], writes=[Put(row, value) for row in rows])).rows
+            assert set(found) <= {None}
         return dict(sync.transact(Transaction([newer])).rows[0] or {})
 
 
 @pytest.mark.parametrize("others", [0, 16])
 def test_a_new_row_has_nothing_of_the_one_that_has_expired(others: int, url: str) -> None:
     assert make_again(url, others) == {"a": 2, "expires": None, "flag": None}
+
+
+@pytest.mark.parametrize("others", [0, 16])
+def test_one_that_is_written_whole_and_not_read_has_nothing_of_it_either(others: int, url: str) -> None:
+    assert make_again(url, others, is_read=False) == {"a": 2, "expires": None, "flag": None}
+
+
+def test_control_where_one_that_has_expired_is_updated_its_newer_columns_stay(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Shape, "_lives", lambda shape, at: "")
+    assert make_again(url, 0, is_read=False) == {"a": 2, "expires": None, "flag": 1}
 
 
 def test_control_where_the_old_row_stays_its_newer_columns_do(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PUBLIC = (
     *("dcaf", "dcaf.core", "dcaf.asgi", "dcaf.tools", "dcaf.agent", "dcaf.client", "dcaf.testing", "dcaf.demo"),
-    *("dcaf.engines", "dcaf.ledger", "dcaf.integrations.fastapi", "dcaf.integrations.starlette"),
+    *("dcaf.engines", "dcaf.ledger", "dcaf.service", "dcaf.integrations.fastapi", "dcaf.integrations.starlette"),
 )
 FILES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.py")]
 PAGES = sorted(path for path in FILES if "reference" not in path.parts)

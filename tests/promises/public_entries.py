@@ -9,7 +9,7 @@ import inspect
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib import import_module
@@ -36,6 +36,7 @@ from dcaf.engines import (
     MemoryEngine,
     PostgresEngine,
     Put,
+    Range,
     Record,
     RedisEngine,
     SqliteEngine,
@@ -45,6 +46,7 @@ from dcaf.engines import (
     Write,
 )
 from dcaf.ledger import Ledger
+from dcaf.service import KeptSession, Message, ServiceTurn, SessionMessages, SessionService
 from dcaf.testing import MISUSES, AsyncSessionClient, FrozenClock, Reply, SessionClient, serving
 from dcaf.tools import Call, DecidedCall, PlatformContext, ToolRunner, decide, pending, propose
 from tests.asgi.wire import call
@@ -61,6 +63,7 @@ PACKAGES = (
     "dcaf.demo",
     "dcaf.engines",
     "dcaf.ledger",
+    "dcaf.service",
     "dcaf.integrations.fastapi",
     "dcaf.integrations.starlette",
     "dcaf.testing",
@@ -119,6 +122,63 @@ def hosting() -> SessionHost:
 
 def ledger() -> Ledger:
     return Ledger("memory://", audience="jobs")
+
+
+def kept() -> SessionService:
+    """A service that keeps a session with two messages."""
+    found = SessionService("memory://", app="jobs")
+    found.sync.create(user="ada", id="v1", state={"a": 1, "n": 2, "l": [1], "user:u": 1})
+    found.sync.append(user="ada", id="v1", messages=[("user", "Hello!"), ("assistant", "Hi!")])
+    return found
+
+
+def kept_session() -> KeptSession:
+    found = kept().sync.get(user="ada", id="v1")
+    assert found is not None
+    return found
+
+
+def history() -> SessionMessages:
+    return kept_session().messages
+
+
+async def entered_async(turn: ServiceTurn) -> None:
+    async with turn as session:
+        session["n"] = 3
+
+
+def memory_entries(name: str, memory: Callable[[], Any]) -> dict[str, Entry]:
+    """What a memory has, with await and without."""
+    calls: dict[str, dict[str, Any]] = {
+        "get": {"key": "k", "as_type": int},
+        "set": {"key": "k", "value": 1, "ttl": timedelta(days=1)},
+        "delete": {"key": "k"},
+        "all": {},
+        "clear": {},
+    }
+    return {f"dcaf.service.{name}.{call}": Entry(valid, on=memory) for call, valid in calls.items()}
+
+
+def service_entries(name: str, service: Callable[[], Any], then: Callable[[Any], Any]) -> dict[str, Entry]:
+    """What a service has, with await and without."""
+    whose = {"user": "ada", "id": "v1"}
+    about = {"title": "T", "labels": {"a": "b"}, "metadata": {"k": 1}}
+    calls: dict[str, dict[str, Any]] = {
+        "create": {"user": "ada", "id": "v2", "state": {"n": 1}, **about},
+        **dict.fromkeys(("get", "get_or_create", "delete"), whose),
+        "messages": {**whose, "limit": 1, "before": 2},
+        "append": {**whose, "messages": [{"role": "user", "content": "And?"}]},
+        "merge": {**whose, "state": {"n": 5}},
+        "list": {"user": "ada", "limit": 1, "order": "newest"},
+        "rewind": {**whose, "to": 1},
+        "fork": {**whose, "new_id": "v3", "at": 1},
+        "purge": {},
+        **{key: {"user": "ada"} for key in ("erase", "memory")},
+    }
+    return {
+        f"{name}.open": Entry({**whose, "last": 2}, on=service, then=then),
+        **{f"{name}.{call}": Entry(valid, on=service) for call, valid in calls.items()},
+    }
 
 
 async def served_by(turn: Any) -> Any:
@@ -294,12 +354,13 @@ def turn() -> Turn:
 
 
 SEATS = Table("seats", {"holder": bytes, "count": int, "expires": int}, indexed="holder")
+LOG = Table("log", {"n": int}, ordered=True)
 SEAT = Record(SEATS, b"12A")
 
 
 def memory() -> MemoryEngine:
     found = MemoryEngine()
-    found.declare([SEATS])
+    found.declare([SEATS, LOG])
     return found
 
 
@@ -308,7 +369,7 @@ def sqlite() -> SqliteEngine:
     """An engine over a file that is there as long as the tests."""
     folder = TemporaryDirectory(ignore_cleanup_errors=True)
     found = SqliteEngine(Path(folder.__enter__()) / "rows.db")
-    found.declare([SEATS])
+    found.declare([SEATS, LOG])
     _OPEN.extend([folder, closing(found.sync)])
     return found
 
@@ -322,7 +383,7 @@ def another_sqlite() -> SqliteEngine:
 def redis() -> RedisEngine:
     """An engine over a server that all tests of this process share."""
     found = RedisEngine(share_server().url, prefix="entries", timeout=timedelta(seconds=20))
-    found.declare([SEATS])
+    found.declare([SEATS, LOG])
     _OPEN.append(closing(found.sync))
     return found
 
@@ -336,7 +397,7 @@ def another_redis() -> RedisEngine:
 def postgres() -> PostgresEngine:
     """An engine over a server that all tests of this process share."""
     found = PostgresEngine(get_server().make_database(), timeout=timedelta(seconds=20))
-    found.declare([SEATS])
+    found.declare([SEATS, LOG])
     _OPEN.append(closing(found.sync))
     return found
 
@@ -368,7 +429,7 @@ async def trying(*transactions: Transaction) -> None:
 
 def tables() -> Tables:
     found = Tables()
-    found.declare([SEATS])
+    found.declare([SEATS, LOG])
     return found
 
 
@@ -391,6 +452,27 @@ JSON = {"content-type": "application/json"}
 
 
 ENTRIES: dict[str, Entry] = {
+    # service
+    "dcaf.service.SessionService": Entry(
+        {"engine": "memory://", "app": "jobs", "ttl": timedelta(days=1), "on_busy": "merge"},
+        then=lambda service: service.sync.create(user="ada", state={"n": 1}),
+    ),
+    **service_entries("dcaf.service.SessionService", kept, entered_async),
+    **service_entries("dcaf.service.SyncSessionService", lambda: kept().sync, entered),
+    "dcaf.service.SessionService.close": Entry({"user": "ada", "id": "v1"}, on=kept),
+    "dcaf.service.SessionService.aclose": Entry(on=kept),
+    "dcaf.service.SyncSessionService.close": Entry({"user": "ada", "id": "v1"}, on=lambda: kept().sync),
+    **memory_entries("Memory", lambda: kept_session().memory),
+    **memory_entries("SyncMemory", lambda: kept_session().memory.sync),
+    **memory_entries("UserMemory", lambda: kept().memory(user="ada")),
+    **memory_entries("SyncUserMemory", lambda: kept().sync.memory(user="ada")),
+    "dcaf.service.UserMemory.page": Entry({"limit": 1}, on=lambda: kept().memory(user="ada")),
+    "dcaf.service.SyncUserMemory.page": Entry({"limit": 1}, on=lambda: kept().sync.memory(user="ada")),
+    "dcaf.service.SessionMessages.add": Entry({"message": "user", "content": "Hi!"}, on=history, given={"name": "ada"}),
+    "dcaf.service.SessionMessages.window": Entry({"last": 2}, on=history),
+    "dcaf.service.Message": Entry({"role": "user", "content": "Hi!"}, then=lambda message: message.to_dict()),
+    "dcaf.service.Message.of": Entry({"given": {"role": "user", "content": "Hi!"}}, on=lambda: Message),
+    "dcaf.service.Message.to_dict": Entry({"whole": True}, on=lambda: Message("user", "Hi!")),
     # ledger
     "dcaf.ledger.Ledger": Entry({"engine": "memory://", "audience": "jobs"}, then=lambda ledger: ledger.sessions("ada")),
     "dcaf.ledger.Ledger.open": Entry({"request": OpenRequest("A" * 22, None, Binding("jobs"))}, on=ledger),
@@ -440,6 +522,12 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.engines.Tables": Entry(then=list),
     "dcaf.engines.Tables.declare": Entry({"tables": [SEATS]}, on=tables),
     "dcaf.engines.Tables.require": Entry({"table": SEATS}, on=tables),
+    "dcaf.engines.Range": Entry(
+        {"table": LOG, "start": b"a", "end": b"b", "limit": 1, "backwards": True, "partition": 0},
+        then=lambda wanted: trying(Transaction([], ranges=[wanted])),
+    ),
+    "dcaf.engines.Range.of_prefix": Entry({"table": LOG, "prefix": b"a", "limit": 1}, on=lambda: Range),
+    "dcaf.engines.find_page": Entry({"keys": [b"a", b"b"], "wanted": Range(LOG, b"", None, 1), "read": lambda key: {"n": 1}}),
     "dcaf.engines.apply": Entry({"transaction": Transaction([SEAT], writes=[Delete(SEAT)]), "rows": {SEAT: None}, "now_ms": 1}),
     "dcaf.engines.check_scan": Entry({"table": SEATS, "equal": b"ada", "limit": 1}),
     "dcaf.engines.exists": Entry({"row": {"holder": b"ada", "expires": 2}, "now_ms": 1}),
@@ -749,9 +837,30 @@ NOBODYS: frozenset[str] = frozenset(
             f"dcaf.core.StatelessLease.{name}" for name in ("spend", "give_back", "latest", "commit", "end", "rotate", "release")
         ),  # a turn asks its lease
         "dcaf.core.HostTurn",  # made by a host
+        *(f"dcaf.service.{name}" for name in ("Memory", "SyncMemory", "UserMemory", "SyncUserMemory", "Remembered")),
+        *(f"dcaf.service.{name}" for name in ("Erased", "HistoryPage", "Kept", "Kept.new", "Kept.of", "Kept.after", "ListPage")),
+        *(
+            f"dcaf.service.{name}"
+            for name in ("KeptSession", "Message.placed", "ServiceTurn", "SessionMessages", "SyncSessionService")
+        ),
+        *(
+            f"dcaf.service.{name}.save" for name in ("SessionService", "SyncSessionService")
+        ),  # asked with a session that it has made
     ]
 )
 """What only the library itself calls."""
+
+
+ENTRIES.update(
+    {
+        name.replace("dcaf.core.Session.", "dcaf.service.KeptSession."): replace(entry, on=kept_session)
+        for name, entry in list(ENTRIES.items())
+        if name.startswith("dcaf.core.Session.") and entry.on is state
+    }
+)
+ENTRIES.update(
+    {f"dcaf.service.KeptSession.{name}": ENTRIES[f"dcaf.core.Session.{name}"] for name in ("from_dict", "of", "fromkeys")}
+)
 
 
 def callables() -> Iterator[tuple[str, Any]]:

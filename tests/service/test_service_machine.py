@@ -22,7 +22,9 @@ from dcaf.core import Session, SessionHost, transaction
 from dcaf.core.errors import DcafError, SessionExistsError, StaleSessionError, StateError, UnknownSessionError
 from dcaf.core.keys import Keyring
 from dcaf.engines import Delete, Exists, Put, Transaction
-from dcaf.service import KeptSession, SessionService, commits
+from dcaf.service import KeptSession, SessionService, commits, dropping
+from dcaf.service.changes import Change
+from dcaf.service.places import Place
 from dcaf.service.session import KeptState
 from tests.service.kept_places import KeptPlace, find_kept_place
 
@@ -333,7 +335,7 @@ def test_a_service_does_what_dicts_do(kind: str, part: float, tmp_path: Path) ->
     run_machine(kind, tmp_path, round(EXAMPLES * part))
 
 
-def forget_deletes(place: commits.Place, change: commits.Change) -> list[Any]:
+def forget_deletes(place: Place, change: Change) -> list[Any]:
     return [
         Put(place.state_row(name), {"name": name.encode(), "value": value.after})
         for name, value in change.values.items()
@@ -343,19 +345,19 @@ def forget_deletes(place: commits.Place, change: commits.Change) -> list[Any]:
 
 def compare_nothing(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(commits, "is_at", lambda row, _: Exists(row))
-    patch.setattr(commits, "_require_at", lambda *_: None)
+    patch.setattr(commits, "_catch_up", lambda kept, _: kept)
 
 
-def delete_row(place: commits.Place, row: Any) -> Generator[Transaction, Any, None]:
+def delete_row(place: Place, row: Any) -> Generator[Transaction, Any, None]:
     yield Transaction([place.row], writes=[Delete(place.row)])
 
 
 FAULTS: Final[dict[str, Callable[[pytest.MonkeyPatch], None]]] = {
     "a commit compares nothing": compare_nothing,
     "a merge takes over nothing": lambda patch: patch.setattr(KeptState, "rebase", lambda _, newer: []),
-    "what is removed stays": lambda patch: patch.setattr(commits, "_write_state", forget_deletes),
+    "what is removed stays": lambda patch: patch.setattr(commits, "write_state", forget_deletes),
     "counts are written as numbers": lambda patch: patch.setattr(KeptState, "find_commuting", lambda *_: None),
-    "a delete leaves all rows": lambda patch: patch.setattr(commits, "_drop_rows", delete_row),
+    "a delete leaves all rows": lambda patch: patch.setattr(dropping, "drop_left", delete_row),
 }
 
 
@@ -523,6 +525,6 @@ def test_a_program_ends_in_the_same_state_in_envelopes_and_in_a_service(kind: st
 
 
 def test_control_a_program_ends_in_another_state_where_what_is_removed_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commits, "_write_state", forget_deletes)
+    monkeypatch.setattr(commits, "write_state", forget_deletes)
     with pytest.raises(AssertionError):
         compare([([("set", "a", 1)], False), ([("delete", "a", None)], False)], KeptPlace("memory"))

@@ -22,6 +22,7 @@ from dcaf.core.errors import (
 )
 from dcaf.engines import Is, MemoryEngine
 from dcaf.service import SessionService, commits
+from dcaf.service.places import Place
 from dcaf.service.tables import STATE, Owner
 from tests.service.kept_places import Calls, KeptPlace, Watched
 
@@ -119,7 +120,7 @@ def test_a_turn_that_changes_nothing_is_one_trip(kept_place: KeptPlace) -> None:
     engine = Watched(kept_place.open_engine())
     service = SessionService(engine, app="clinic")
     service.sync.create(user="p", id="v", state={"step": 1, "user:a": 1})
-    place = commits.Place("clinic", Owner("clinic", "p", partitions=engine.partitions), "v", engine.partitions)
+    place = Place("clinic", Owner("clinic", "p", partitions=engine.partitions), "v", engine.partitions)
     for step, trips in [(None, 1), (1, 1), (2, 2)]:
         before = engine.done
         with service.sync.open(user="p", id="v") as session:
@@ -748,7 +749,7 @@ def test_what_was_saved_shows_what_it_shares(calls: Calls) -> None:
 def test_what_a_closed_service_is_asked_is_an_error(calls: Calls) -> None:
     async def test(calls: Calls) -> None:
         await calls.create(user="p", id="v")
-        calls.service.sync.close()
+        calls.service.engine.sync.close()
         with pytest.raises(DcafError):
             await calls.get(user="p", id="v")
         with pytest.raises(DcafError):

@@ -58,7 +58,7 @@ def transact(plan: Plan, in_steps: Work, refuse: Callable[[Shape], None]) -> Wor
     async def call(connection: Connection, values: Sequence[Any]) -> Sequence[Any]:
         connection.is_committing = bool(shape.writes)
         try:
-            (answer,) = await connection.ask(shape.call, values, is_frequent=True)
+            answer = await connection.ask_for_row(shape.statement, values)
         except codes.UndefinedFunction:
             connection.is_committing = False
             raise

@@ -13,15 +13,18 @@ import asyncio
 import os
 import select
 import socket
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final, Protocol, cast
 
 from dcaf.core.errors import ConfigurationError, DcafError, EngineError
 from dcaf.core.importing import extra
 from dcaf.engines.postgres.errors import CLOSED, EXHAUSTED, SILENT, build_refusal
+from dcaf.engines.postgres.limits import UNTIL_FOUND, Watch
 from dcaf.engines.postgres.settings import ASK, Settings, check_server
+from dcaf.engines.postgres.statements import Statement, ask_for_row
 from dcaf.engines.postgres.values import Context
+from dcaf.engines.transactions import Value
 
 with extra("dcaf.engines.postgres.engine", "dcaf[postgres]"):
     import psycopg
@@ -43,16 +46,8 @@ AGAIN_S: Final = 0.1
 LOOK_S: Final = 2.0
 """How long a new connection may take to look at its server."""
 
-KEPT_STATEMENTS: Final = 300
-"""How many statements a connection has prepared at most."""
-
 WARNING: Final = "01000"
 """What the server calls a warning that is of no special kind."""
-
-UNTIL_FOUND: Final = 0.5
-UNTIL_CANCELLED: Final = 0.75
-UNTIL_CUT: Final = 0.9
-"""Parts of a call's time: until it has a connection, until the server is told to give up, and until nobody listens any more."""
 
 
 class Connection(Protocol):
@@ -61,10 +56,12 @@ class Connection(Protocol):
     Attributes:
         is_committing: Whether what it was asked last writes and commits by itself.
         has_warned: Whether the server has warned of something: that a commit which it tells of has not reached a standby.
+        watch: What lets each call on it come to an end in time.
     """
 
     is_committing: bool
     has_warned: bool
+    watch: Watch
 
     @property
     def closed(self) -> bool:
@@ -74,8 +71,15 @@ class Connection(Protocol):
     def is_idle(self) -> bool:
         """Whether what was asked has come to its end, and was not cancelled."""
 
-    async def ask(self, statement: str, values: Sequence[Any] = (), *, is_frequent: bool = False) -> list[tuple[Any, ...]]:
+    async def ask(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Send a statement, and return the rows of its answer.
+
+        Raises:
+            psycopg.Error: It failed.
+        """
+
+    async def ask_for_row(self, statement: Statement, values: Sequence[Value]) -> list[Any]:
+        """Send a statement that is asked again and again, and return the row of its answer.
 
         Raises:
             psycopg.Error: It failed.
@@ -96,6 +100,7 @@ class _Connection(psycopg.AsyncConnection[Any]):
 
     Attributes:
         is_cut: Whether a statement of it was cancelled, so that it is not used again.
+        prepared: The names of the statements that are prepared on it; None where none may be.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -103,24 +108,32 @@ class _Connection(psycopg.AsyncConnection[Any]):
         self.is_cut: bool = False
         self.is_committing: bool = False
         self.has_warned: bool = False
+        self.watch: Watch = Watch(self)
         self.add_notice_handler(self._hear)
-        self.prepared_max = KEPT_STATEMENTS
+        self.prepared: set[bytes] | None = None
         self._cancelling: asyncio.Task[None] | None = None
         self._has_more = watch(self.fileno())
 
     def __del__(self) -> None:  # type: ignore[override]
         """Say nothing: connections of a loop that was closed, or of a parent process, cannot be closed in order."""
 
-    async def ask(self, statement: str, values: Sequence[Any] = (), *, is_frequent: bool = False) -> list[tuple[Any, ...]]:
+    async def ask(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Send a statement, and return the rows of its answer.
 
         Raises:
             psycopg.Error: It failed.
         """
-        prepare = is_frequent and self.prepare_threshold is not None
-        cursor = await self.cursor(binary=True).execute(statement.encode(), values, prepare=prepare)
+        cursor = await self.cursor(binary=True).execute(statement.encode(), values, prepare=False)
         answer = cursor.pgresult
         return await cursor.fetchall() if answer is not None and answer.nfields else []
+
+    async def ask_for_row(self, statement: Statement, values: Sequence[Value]) -> list[Any]:
+        """Send a statement that is asked again and again, and return the row of its answer.
+
+        Raises:
+            psycopg.Error: It failed.
+        """
+        return await ask_for_row(self, statement, values, self.prepared)
 
     async def look(self, settings: Settings) -> None:
         """Look at the server, and at what is between. Through a pooler nothing is prepared: two clients may call two statements by
@@ -133,7 +146,7 @@ class _Connection(psycopg.AsyncConnection[Any]):
         ((*found, process),) = await self.ask(f"{ASK}, pg_backend_pid()")
         check_server(settings, tuple(found))
         if process != self.info.backend_pid:
-            self.prepare_threshold = None
+            self.prepared = None
 
     def _hear(self, notice: psycopg.errors.Diagnostic) -> None:
         self.has_warned = self.has_warned or notice.sqlstate == WARNING
@@ -323,16 +336,19 @@ class Pool:
         connection = await _Connection.connect(
             **settings.connect,
             autocommit=True,
-            prepare_threshold=0 if settings.is_prepared else None,
+            prepare_threshold=None,
             cursor_factory=psycopg.AsyncRawCursor,
             context=Context(),
         )
+        connection.prepared = set() if settings.is_prepared else None
+        connection.watch.begin(asyncio.get_running_loop().time() + LOOK_S, LOOK_S)
         try:
-            with limit(connection, asyncio.get_running_loop().time() + LOOK_S, LOOK_S):
-                await connection.look(settings)
+            await connection.look(settings)
         except BaseException:
             connection.drop()
             raise
+        finally:
+            connection.watch.finish()
         return connection
 
     def _fail(self, error: DcafError) -> None:
@@ -351,27 +367,3 @@ def _end(task: asyncio.Task[Any] | None) -> None:
     if task is not None and not task.done():
         task.cancel()
         asyncio.get_running_loop().call_soon(_end, task)
-
-
-@contextmanager
-def limit(connection: Connection, end: float, timeout_s: float) -> Iterator[None]:
-    """Let what is asked on a connection come to an end in time.
-
-    Args:
-        connection: The connection.
-        end: When the call must have ended, by the clock of the event loop.
-        timeout_s: How long the whole call may take.
-    """
-    loop = asyncio.get_running_loop()
-    timers: list[asyncio.TimerHandle] = []
-
-    def cancel() -> None:
-        connection.give_up()
-        timers.append(loop.call_at(end - (1 - UNTIL_CUT) * timeout_s, connection.cut))
-
-    timers.append(loop.call_at(end - (1 - UNTIL_CANCELLED) * timeout_s, cancel))
-    try:
-        yield
-    finally:
-        for timer in timers:
-            timer.cancel()

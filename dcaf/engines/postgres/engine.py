@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from threading import Lock
@@ -32,6 +32,7 @@ from dcaf.engines.postgres.homes import Call, Home, Known
 from dcaf.engines.postgres.large import transact_in_steps
 from dcaf.engines.postgres.loops import LoopThread
 from dcaf.engines.postgres.settings import POOL_SIZE, SCHEMA, TIMEOUT, Settings, read_settings
+from dcaf.engines.postgres.sql import Key
 from dcaf.engines.postgres.tables import TableSql
 from dcaf.engines.transactions import Outcome, Row, Table, Transaction, check_transaction
 
@@ -165,7 +166,7 @@ class _Calls:
         self.names = Names(settings.schema)
         self._known = Known(settings, self.names)
         self._declared = Tables()
-        self._shapes: dict[Shape, Shape | None] = {}
+        self._shapes: dict[Key, Shape | None] = {}
         self._is_closed = False
         self._lock = Lock()
         self._pid = os.getpid()
@@ -177,9 +178,9 @@ class _Calls:
 
     def plan_transaction(self, transaction: Transaction) -> Call:
         check_transaction(transaction)
-        for record in transaction.records:
-            self._declared.require(record.table)
-        tables = [record.table for record in transaction.records]
+        tables = [one.table for one in transaction.named]
+        for table in tables:
+            self._declared.require(table)
         is_waited_for = transaction.durable and self.settings.durability == "acknowledged"
         plan = plan_call(transaction, self.names, is_waited_for=is_waited_for, remember=self._remember)
         in_steps = transact_in_steps(transaction, self.names, self._known.tables, is_waited_for=is_waited_for)
@@ -282,11 +283,14 @@ class _Calls:
                 home = self._homes[loop] = Home(self._known, loop)
         return home
 
-    def _remember(self, shape: Shape) -> Shape | None:
-        return self._shapes.setdefault(shape, shape) if len(self._shapes) < MOST_SHAPES else self._shapes.get(shape)
+    def _remember(self, key: Key, build: Callable[[], Shape | None]) -> Shape | None:
+        try:
+            return self._shapes[key]
+        except KeyError:
+            return self._shapes.setdefault(key, build()) if len(self._shapes) < MOST_SHAPES else None
 
     def _refuse(self, shape: Shape) -> None:
-        self._shapes[shape] = None
+        self._shapes[shape.key] = None
 
 
 _LOCK: Final = Lock()

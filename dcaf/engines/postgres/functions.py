@@ -7,7 +7,7 @@ r"""Make of each shape of a transaction one function of the server, so that a tr
 #variable_conflict use_variable
 BEGIN
 IF current_setting('transaction_isolation') <> 'read committed' THEN RAISE EXCEPTION USING ERRCODE = 'DC001'; END IF;
-PERFORM ...
+o_ok := CASE WHEN set_config('lock_timeout', w::text, TRUE) IS NULL THEN FALSE ... ELSE TRUE END;
 o_now := floor(extract(epoch FROM clock_timestamp()) OPERATOR(pg_catalog.*) 1000)::bigint;
 SELECT t."n" INTO r0_0 FROM "dcaf"."hits" AS t WHERE t."key" = k0;
 e0 := FOUND;
@@ -20,6 +20,7 @@ END
 
 Two transactions that differ in keys and values alone have one shape, and one function. It first locks every row that it names, then
 reads the clock and the rows, then compares, then writes: each statement of it sees what was committed before the statement began.
+Of a row that it only writes it reads no more than it keeps, which is mostly nothing.
 Rows that are not there have no lock of their own in PostgreSQL; so the locks are advisory ones, in the order of their numbers, and
 two transactions never wait for each other.
 
@@ -32,8 +33,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import repeat
 from typing import Any, Final, NamedTuple
 
 from dcaf.engines.postgres.errors import WRONG_ISOLATION
@@ -43,30 +45,23 @@ from dcaf.engines.postgres.sql import (
     NOW_SQL,
     Key,
     insert_row,
+    list_compared,
     quote_column,
     render_condition,
     render_value,
     set_commit,
 )
-from dcaf.engines.postgres.values import EMPTY
+from dcaf.engines.postgres.statements import Statement, build_statement
+from dcaf.engines.postgres.walk import Walk
 from dcaf.engines.transactions import (
     EXPIRES,
-    AllOf,
-    AnyOf,
-    Condition,
-    Delete,
-    Exists,
-    Is,
-    Not,
-    Now,
     Outcome,
-    Plus,
+    Page,
     Record,
     Row,
     Table,
     Transaction,
     Value,
-    Write,
 )
 
 MOST_ROWS: Final = 16
@@ -75,8 +70,17 @@ MOST_FOUND: Final = 1_600
 """What a function takes, and how many columns it returns; PostgreSQL allows 100 arguments, and 1,664 columns. What has more goes
 another way, see ``large``."""
 
-PLANNING: Final = "SET enable_seqscan = off"
-"""A plan is made once for a connection. One that was made while a table was small would go through all of it when it is large."""
+MOST_NUMBERS: Final = 4_096
+"""Of how many rows a process keeps the number of the lock: each turn takes those of its session twice."""
+
+LISTS: Final[Mapping[type, Any]] = {int: list[int], bytes: list[bytes]}
+
+BOUNDS: Final[Mapping[str, type]] = {"start": bytes, "end": bytes, "limit": int}
+"""What a range is given."""
+
+PLANNING: Final = "SET enable_seqscan = off SET plan_cache_mode = force_generic_plan"
+"""A plan is made once for a connection, and not anew for each of the first calls. One that was made while a table was small would
+go through all of it when it is large."""
 
 SAFETY: Final = "SET search_path = pg_catalog, pg_temp"
 """A function takes no operator and no function from a schema in which other roles may have made one."""
@@ -105,8 +109,7 @@ class Names:
 
     def number(self, *parts: bytes) -> int:
         """A number of 64 bits for a lock, the same in every process."""
-        digest = hashlib.blake2b(b"\0".join((self.schema.encode(), *parts)), digest_size=8).digest()
-        return int.from_bytes(digest, signed=True)
+        return _number(self.schema, *parts)
 
     def lock(self, record: Record) -> int:
         """The lock of a row."""
@@ -115,6 +118,12 @@ class Names:
     def quote(self, name: str) -> str:
         """A table or a function of the schema, for SQL."""
         return f'"{self.schema}"."{name}"'
+
+
+@lru_cache(maxsize=MOST_NUMBERS)
+def _number(schema: str, *parts: bytes) -> int:
+    digest = hashlib.blake2b(b"\0".join((schema.encode(), *parts)), digest_size=8).digest()
+    return int.from_bytes(digest, signed=True)
 
 
 class Plan(NamedTuple):
@@ -127,7 +136,7 @@ class Plan(NamedTuple):
     """
 
     shape: Shape
-    values: list[Any]
+    values: list[Value]
     order: Sequence[int]
 
 
@@ -137,25 +146,39 @@ class Shape:
 
     Attributes:
         names: The schema.
-        tables: The table of each row that it reads.
+        tables: The table of each row that it names; those that are returned come first.
+        reads: How many of them are returned.
         is_waited_for: Whether its commit waits for the disk.
         when: The condition, in terms of the rows' places.
         writes: What it writes, in terms of the rows' places.
-        kinds: The types of the values, in their order.
+        pages: For each range that it reads: the table, whether it has an end, and whether it goes down.
     """
 
     names: Names
     tables: tuple[Table, ...]
+    reads: int
     is_waited_for: bool
     when: Key | None
     writes: tuple[Key, ...]
-    kinds: tuple[type, ...] = field(repr=False)
+    pages: tuple[tuple[Table, bool, bool], ...] = ()
+
+    @property
+    def key(self) -> Key:
+        """What is equal for two transactions of one shape, where tables of one name are equal."""
+        pages = tuple([(table.name, *others) for table, *others in self.pages])
+        return tuple([table.name for table in self.tables]), self.reads, self.is_waited_for, self.when, self.writes, pages
 
     @cached_property
-    def call(self) -> str:
+    def statement(self) -> Statement:
         """The statement that calls it."""
-        places = ", ".join(f"${at + 1}" for at in range(len(self._arguments)))
-        return f"SELECT * FROM {self.names.quote(self.name)}({places})"
+        given = [kind for _, kind in self._arguments]
+        places = ", ".join(f"${at + 1}" for at in range(len(given)))
+        found: list[Any] = [int, bool]
+        for table in self.tables[: self.reads]:
+            found += [bool, *table.columns.values()]
+        for table, *_ in self.pages:
+            found += [LISTS[bytes], *(LISTS[kind] for kind in table.columns.values())]
+        return build_statement(self.name, f"SELECT * FROM {self.names.quote(self.name)}({places})", given, found)
 
     @cached_property
     def name(self) -> str:
@@ -179,12 +202,13 @@ class Shape:
     @cached_property
     def body(self) -> str:
         """What it does."""
-        lines = ["#variable_conflict use_variable", "BEGIN"]
+        lines = ["#variable_conflict use_variable", *self._declare_kept(), "BEGIN"]
         if self.writes:
             lines += [self._check_isolation(), self._take_locks()]
         lines.append(f"o_now := {NOW_SQL if self.writes else BEGUN_SQL};")
-        for at, table in enumerate(self.tables):
-            lines += [self._read(at, table), f"e{at} := FOUND;"]
+        for at in range(self.reads):
+            lines += [self._read(at), f"e{at} := FOUND;"]
+        lines += [self._read_page(at) for at in range(len(self.pages))]
         lines.append(f"o_ok := {render_condition(self.when, self._variables)};")
         if self.writes:
             lines += ["IF o_ok THEN", *(line for write in self.writes for line in self._write(write)), "END IF;"]
@@ -192,11 +216,13 @@ class Shape:
 
     @cached_property
     def _definition(self) -> str:
-        given = [f"{name} {kind}" for name, kind in self._arguments]
+        given = [f"{name} {KINDS[kind]}" for name, kind in self._arguments]
         found = ["OUT o_now bigint", "OUT o_ok boolean"]
-        for at, table in enumerate(self.tables):
-            found.append(f"OUT e{at} boolean")
-            found += [f"OUT {self._variables[at][column]} {KINDS[kind]}" for column, kind in table.columns.items()]
+        for at in range(self.reads):
+            found += [f"OUT {variable}" for variable in self._list_variables(at)]
+        for at, (table, *_) in enumerate(self.pages):
+            kinds = [KINDS[bytes], *(KINDS[kind] for kind in table.columns.values())]
+            found += [f"OUT g{at}_{number} {kind}[]" for number, kind in enumerate(kinds)]
         volatility = "VOLATILE" if self.writes else "STABLE"
         head = f"({', '.join(given + found)}) RETURNS record LANGUAGE plpgsql {volatility} {PLANNING} {SAFETY}"
         return f"{head} AS $dcaf$\n{self.body}\n$dcaf$"
@@ -207,21 +233,34 @@ class Shape:
         return [{column: f"r{at}_{number}" for number, column in enumerate(table.columns)} for at, table in enumerate(self.tables)]
 
     @cached_property
-    def _arguments(self) -> list[tuple[str, str]]:
+    def _arguments(self) -> list[tuple[str, type]]:
         rows = range(len(self.tables))
-        locks = [("w", "bigint"), ("m", "bigint"), *((f"l{at}", "bigint") for at in rows)] if self.writes else []
-        keys = [(f"k{at}", "bytea") for at in rows]
-        return [*locks, *keys, *((f"a{at}", KINDS[kind]) for at, kind in enumerate(self.kinds))]
+        locks = [(name, int) for name in ("w", "m", *(f"l{at}" for at in rows))] if self.writes else []
+        keys = [(f"k{at}", bytes) for at in rows]
+        bounds = [(f"p{at}_{name}", kind) for at in range(len(self.pages)) for name, kind in BOUNDS.items()]
+        return [*locks, *keys, *bounds, *((f"a{at}", kind) for at, kind in enumerate(self._list_kinds()))]
+
+    def _list_kinds(self) -> list[type]:
+        """The types of the values, in their order."""
+        leaves = [] if self.when is None else list_compared(self.when)
+        columns = [(at, column) for _, at, column, _ in leaves]
+        columns += [(at, column) for _, at, *rest in self.writes for found in rest for column, _, _ in found]
+        return [self.tables[at].columns[column] for at, column in columns]
 
     def build_outcome(self, answer: Sequence[Any], order: Sequence[int]) -> Outcome:
         """What the function's answer says."""
         rows: list[Row | None] = []
         at = 2
-        for table in self.tables:
+        for table in self.tables[: self.reads]:
             end = at + 1 + len(table.columns)
             rows.append(dict(zip(table.columns, answer[at + 1 : end], strict=True)) if answer[at] else None)
             at = end
-        return Outcome(answer[1], tuple([rows[place] for place in order]), answer[0])
+        pages = []
+        for table, *_ in self.pages:
+            end = at + 1 + len(table.columns)
+            pages.append(_build_page(table, *answer[at:end]))
+            at = end
+        return Outcome(answer[1], tuple([rows[place] for place in order]), answer[0], tuple(pages))
 
     def _check_isolation(self) -> str:
         # In REPEATABLE READ the rows would be those of before the locks.
@@ -229,7 +268,7 @@ class Shape:
         return f"IF {is_wrong} THEN RAISE EXCEPTION USING ERRCODE = '{WRONG_ISOLATION}'; END IF;"
 
     def _take_locks(self) -> str:
-        """One statement: its columns are worked out from left to right."""
+        """Not PERFORM, each of which is a query: what is assigned is only worked out. Who has waited has a new snapshot."""
         parts = [
             "set_config('lock_timeout', w::text, TRUE)",
             set_commit(is_waited_for=self.is_waited_for),
@@ -239,66 +278,129 @@ class Shape:
             f"CASE WHEN m & {1 << at} <> 0 THEN pg_advisory_xact_lock(l{at}) ELSE pg_advisory_xact_lock_shared(l{at}) END"
             for at in range(len(self.tables))
         ]
-        return f"PERFORM {', '.join(parts)};"
+        return f"o_ok := CASE {' '.join([f'WHEN {part} IS NULL THEN FALSE' for part in parts])} ELSE TRUE END;"
 
-    def _read(self, at: int, table: Table) -> str:
+    def _read(self, at: int) -> str:
         variables = self._variables[at]
         columns = ", ".join(f"t.{quote_column(column)}" for column in variables)
-        lives = f' AND (t."{EXPIRES}" IS NULL OR t."{EXPIRES}" > o_now)' if EXPIRES in table.columns else ""
         what = f"SELECT {columns} INTO {', '.join(variables.values())}" if variables else "PERFORM 1"
-        return f'{what} FROM {self.names.quote(table.name)} AS t WHERE t."key" = k{at}{lives};'
+        return f"{what} FROM {self._find(at)}{self._lives(at)};"
+
+    def _read_page(self, at: int) -> str:
+        """One statement: it sees the same as the reads of rows, whose locks all who write these rows must have."""
+        table, has_end, backwards = self.pages[at]
+        names = [quote_column("key"), *map(quote_column, table.columns)]
+        order = f't."key"{" DESC" if backwards else ""}'
+        bounds = f't."key" >= p{at}_start{f" AND t.{chr(34)}key{chr(34)} < p{at}_end" if has_end else ""}'
+        rows = f"SELECT {', '.join(f't.{name}' for name in names)} FROM {self.names.quote(table.name)} AS t"
+        page = f"{rows} WHERE {bounds}{find_lives(table)} ORDER BY {order} LIMIT p{at}_limit"
+        lists = ", ".join(f"array_agg(t.{name} ORDER BY {order})" for name in names)
+        return f"SELECT {lists} INTO {', '.join(f'g{at}_{number}' for number in range(len(names)))} FROM ({page}) AS t;"
+
+    def _find(self, at: int) -> str:
+        return f'{self.names.quote(self.tables[at].name)} AS t WHERE t."key" = k{at}'
+
+    def _lives(self, at: int) -> str:
+        return find_lives(self.tables[at])
+
+    def _list_variables(self, at: int) -> list[str]:
+        """Whether a row is there, and its columns, each with its type."""
+        kinds = self.tables[at].columns
+        return [f"e{at} boolean", *(f"{variable} {KINDS[kinds[column]]}" for column, variable in self._variables[at].items())]
+
+    def _replaces(self, write: Key) -> bool:
+        """Whether nothing of what a row was is needed to write it, or returned."""
+        kind, at, *columns = write
+        if at < self.reads:
+            return False
+        if kind == "delete":
+            return True
+        is_whole: bool = len(columns[0]) == len(self.tables[at].columns) > 0
+        return is_whole and all(what != "plus" for _, what, _ in columns[0])
+
+    def _declare_kept(self) -> list[str]:
+        """The variables of rows that are not returned, and of which something is kept."""
+        kept = [write[1] for write in self.writes if write[1] >= self.reads and not self._replaces(write)]
+        lines = [f"{variable};" for at in kept for variable in self._list_variables(at)]
+        return ["DECLARE", *lines] if lines else []
 
     def _write(self, write: Key) -> list[str]:
         kind, at, *columns = write
-        table = self.tables[at]
-        name = self.names.quote(table.name)
         if kind == "delete":
-            delete = f'DELETE FROM {name} AS t WHERE t."key" = k{at};'
-            return [delete, *([MAKE_SAFE] if self.is_waited_for else [])]
+            return [f"DELETE FROM {self._find(at)};", *([MAKE_SAFE] if self.is_waited_for else [])]
         variables = self._variables[at]
         found = {column: render_value(what, variables[column], value) for column, what, value in columns[0]}
-        whole = [found.get(column, variable) for column, variable in variables.items()]
-        # A row that has expired may have columns of a newer release: the new one does not take them over.
-        clear = f'DELETE FROM {name} AS t WHERE t."key" = k{at}; ' if EXPIRES in variables else ""
-        insert = clear + insert_row(name, table, ", ".join([f"k{at}", *whole]), is_values=True)
-        if not found:
-            return [f"IF NOT e{at} THEN {insert}; END IF;"]
+        insert = self._insert(at, [found.get(column, variable) for column, variable in variables.items()])
         changes = ", ".join(f"{quote_column(column)} = {value}" for column, value in found.items())
-        return [
-            f'IF e{at} THEN UPDATE {name} AS t SET {changes} WHERE t."key" = k{at}; END IF;',
-            # A purge may have dropped the row since it was read.
-            f"IF NOT e{at} OR NOT FOUND THEN {insert}; END IF;",
-        ]
+        update = f'UPDATE {self.names.quote(self.tables[at].name)} AS t SET {changes} WHERE t."key" = k{at}'
+        if self._replaces(write):
+            return [f"{update}{self._lives(at)};", f"IF NOT FOUND THEN {insert} END IF;"]
+        read = [] if at < self.reads else [self._read(at), f"e{at} := FOUND;"]
+        if not found:
+            return [*read, f"IF NOT e{at} THEN {insert} END IF;"]
+        # A purge may have dropped the row since it was read.
+        return [*read, f"IF e{at} THEN {update}; END IF;", f"IF NOT e{at} OR NOT FOUND THEN {insert} END IF;"]
+
+    def _insert(self, at: int, values: Sequence[str]) -> str:
+        table = self.tables[at]
+        # A row that has expired may have columns of a newer release: the new one does not take them over.
+        clear = f"DELETE FROM {self._find(at)}; " if EXPIRES in table.columns else ""
+        return clear + insert_row(self.names.quote(table.name), table, ", ".join([f"k{at}", *values]), is_values=True) + ";"
+
+
+def _build_page(table: Table, keys: Sequence[bytes] | None, *columns: Sequence[Value]) -> Page:
+    """The page of a range of its keys and its columns; None where it is empty."""
+    if keys is None:
+        return []
+    rows = zip(*columns, strict=True) if columns else repeat((), len(keys))
+    return [(key, dict(zip(table.columns, row, strict=True))) for key, row in zip(keys, rows, strict=True)]
+
+
+def find_lives(table: Table) -> str:
+    """The condition that a row of a table has not expired, after others."""
+    return f' AND (t."{EXPIRES}" IS NULL OR t."{EXPIRES}" > o_now)' if EXPIRES in table.columns else ""
 
 
 def plan_call(
-    transaction: Transaction, names: Names, *, is_waited_for: bool, remember: Callable[[Shape], Shape | None] = lambda shape: shape
+    transaction: Transaction,
+    names: Names,
+    *,
+    is_waited_for: bool,
+    remember: Callable[[Key, Callable[[], Shape | None]], Shape | None] = lambda key, build: build(),  # noqa: ARG005
 ) -> Plan | None:
     """The call of a function that is a transaction; None where it is too large for one, or its shape has none.
 
     Args:
-        transaction: The transaction.
+        transaction: The transaction. Its tables that have one name are equal.
         names: The schema.
         is_waited_for: Whether its commit waits for the disk.
-        remember: Returns the shape that is equal and was there before; None where it has no function.
+        remember: Returns the shape of a key that was there before, or the one that it builds; None where it has no function.
     """
-    places: dict[Record, int] = {}
-    for record in transaction.records:
-        places[record] = len(places)
-    if len(places) > MOST_ROWS:
+    records = transaction.records
+    if len(records) > MOST_ROWS:
         return None
-    walk = _Walk(places)
+    places = {record: at for at, record in enumerate(records)}
+    walk = Walk(places)
     when = None if transaction.when is None else walk.condition(transaction.when)
     writes = tuple([walk.write(write) for write in transaction.writes])
-    tables = tuple([record.table for record in places])
-    found = 2 + sum([1 + len(table.columns) for table in tables])
-    if 2 * len(places) + len(walk.values) > MOST_ARGUMENTS or found > MOST_FOUND:
+    pages = tuple([(wanted.table, wanted.end is not None, wanted.backwards) for wanted in transaction.ranges])
+    if 2 * len(records) + len(BOUNDS) * len(pages) + len(walk.values) > MOST_ARGUMENTS:
         return None
-    shape = remember(Shape(names, tables, is_waited_for, when, writes, tuple(walk.kinds)))
+    order = [places[record] for record in transaction.reads]
+    reads = 1 + max(order, default=-1)
+
+    def build() -> Shape | None:
+        tables = tuple([record.table for record in records])
+        found = 2 + sum(1 + len(table.columns) for table in (*tables[:reads], *(table for table, *_ in pages)))
+        return Shape(names, tables, reads, is_waited_for, when, writes, pages) if found <= MOST_FOUND else None
+
+    named = tuple([(wanted.table.name, wanted.end is not None, wanted.backwards) for wanted in transaction.ranges])
+    shape = remember((tuple([record.table.name for record in records]), reads, is_waited_for, when, writes, named), build)
     if shape is None:
         return None
-    values = [*(list_locks(transaction, names) if writes else ()), *(record.key for record in places), *walk.values]
-    return Plan(shape, values, [places[record] for record in transaction.reads])
+    bounds = [bound for wanted in transaction.ranges for bound in (wanted.start, wanted.end, wanted.limit)]
+    values = [*(list_locks(transaction, names) if writes else ()), *[record.key for record in records], *bounds, *walk.values]
+    return Plan(shape, values, order)
 
 
 def order_locks(transaction: Transaction, names: Names) -> list[tuple[int, bool]]:
@@ -318,47 +420,3 @@ def list_locks(transaction: Transaction, names: Names) -> list[int]:
     locks += locks[-1:] * (count - len(locks))  # two rows of one number, which happens once in some billions of billions
     mask = sum(1 << at for at, (_, is_alone) in enumerate(locks) if is_alone)
     return [mask, *(number for number, _ in locks)]
-
-
-class _Walk:
-    """Goes through a transaction, and tells its shape from its values."""
-
-    def __init__(self, places: Mapping[Record, int]) -> None:
-        self.values: list[Any] = []
-        self.kinds: list[type] = []
-        self._places = places
-
-    def condition(self, condition: Condition) -> Key:
-        if isinstance(condition, AllOf | AnyOf):
-            word = "AND" if isinstance(condition, AllOf) else "OR"
-            return word, self.condition(condition.first), self.condition(condition.second)
-        if isinstance(condition, Not):
-            return "NOT", self.condition(condition.condition)
-        at, table = self._places[condition.record], condition.record.table
-        if isinstance(condition, Exists):
-            return "exists", at
-        column = condition.column
-        if isinstance(condition, Is):
-            return "is", at, column, self._take(condition.value, table.columns[column])
-        if isinstance(condition.value, Now):
-            return "past", at, column, self._take(condition.value.plus_ms, int)
-        return "most", at, column, self._take(condition.value, int)
-
-    def write(self, write: Write) -> Key:
-        at = self._places[write.record]
-        if isinstance(write, Delete):
-            return "delete", at
-        kinds = write.record.table.columns
-        return "put", at, tuple([self._value(column, kinds[column], value) for column, value in write.values.items()])
-
-    def _value(self, column: str, kind: type, value: Value | Now | Plus) -> Key:
-        if isinstance(value, Now):
-            return column, "now", self._take(value.plus_ms, int)
-        if isinstance(value, Plus):
-            return column, "plus", self._take(value.by, int)
-        return column, "is", self._take(value, kind)
-
-    def _take(self, value: Value, kind: type) -> int:
-        self.values.append(EMPTY[kind] if value is None else value)
-        self.kinds.append(kind)
-        return len(self.values) - 1

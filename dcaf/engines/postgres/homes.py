@@ -13,9 +13,10 @@ from typing import Any, Final
 from dcaf.core.errors import CommitUnknownError, ConfigurationError, DcafError, EngineError
 from dcaf.core.importing import extra
 from dcaf.engines.postgres.calls import Work
-from dcaf.engines.postgres.connections import UNTIL_FOUND, Connection, Pool, limit
+from dcaf.engines.postgres.connections import Connection, Pool
 from dcaf.engines.postgres.errors import MISSING, SETTING_UP, UNREPLICATED, build_error
 from dcaf.engines.postgres.functions import Names
+from dcaf.engines.postgres.limits import UNTIL_FOUND
 from dcaf.engines.postgres.loops import Tasks, forget
 from dcaf.engines.postgres.schema import set_up
 from dcaf.engines.postgres.settings import Settings
@@ -138,8 +139,8 @@ class Home:
         connection = await self._take(call, end - (1 - UNTIL_FOUND) * timeout_s)
         try:
             call.connection, call.has_begun = connection, True
-            with limit(connection, end, timeout_s):
-                found = await call.work(connection, end)
+            connection.watch.begin(end, timeout_s)
+            found = await call.work(connection, end)
         except psycopg.Error as error:
             if error.sqlstate in MISSING and not is_last:
                 raise _MissingError from None
@@ -150,6 +151,7 @@ class Home:
             return found
         finally:
             call.connection = None
+            connection.watch.finish()
             await self.pool.give_back(connection)
 
     async def _take(self, call: Call, end: float) -> Connection:

@@ -19,7 +19,7 @@ from dcaf.engines.postgres.functions import Names, order_locks
 from dcaf.engines.postgres.sql import BEGUN_SQL, KINDS, NOW_SQL, insert_row, set_commit
 from dcaf.engines.postgres.tables import TableSql
 from dcaf.engines.postgres.values import LISTS, Marks, Numbers, Texts
-from dcaf.engines.transactions import Outcome, Record, Row, Table, Transaction
+from dcaf.engines.transactions import Outcome, Page, Range, Record, Row, Table, Transaction
 
 MOST_LOCKED: Final = 50
 """How many rows are locked one by one. PostgreSQL has room for 64 locks of each connection, if all of them take so many."""
@@ -32,6 +32,7 @@ def transact_in_steps(transaction: Transaction, names: Names, tables: Mapping[st
         await begin(connection, end)
         ((now_ms,),) = await connection.ask(f"SELECT {NOW_SQL if transaction.writes else BEGUN_SQL}")
         rows = await _read(connection, transaction.records, tables, now_ms)
+        pages = tuple([await _read_page(connection, wanted, tables[wanted.table.name], now_ms) for wanted in transaction.ranges])
         try:
             written = apply(transaction, rows, now_ms)
         except EngineError:
@@ -41,7 +42,7 @@ def transact_in_steps(transaction: Transaction, names: Names, tables: Mapping[st
             await _write(connection, written, rows, names, tables)
         connection.is_committing = bool(written)
         await connection.ask("COMMIT")
-        return Outcome(written is not None, tuple([rows[record] for record in transaction.reads]), now_ms)
+        return Outcome(written is not None, tuple([rows[record] for record in transaction.reads]), now_ms, pages)
 
     async def begin(connection: Connection, end: float) -> None:
         if not transaction.writes:
@@ -68,6 +69,12 @@ async def _lock(connection: Connection, transaction: Transaction, names: Names) 
         "FROM unnest($1::bigint[], $2::boolean[]) AS x(number, alone)",
         [Numbers(number for number, _ in locks), Marks(is_alone for _, is_alone in locks)],
     )
+
+
+async def _read_page(connection: Connection, wanted: Range, sql: TableSql, now_ms: int) -> Page:
+    bounds = [wanted.start, wanted.end or b"", wanted.end is None, now_ms, wanted.limit]
+    found = await connection.ask(sql.ranges[wanted.backwards], bounds)
+    return [(key, sql.build_row(row)) for key, *row in found]
 
 
 async def _read(

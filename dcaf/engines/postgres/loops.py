@@ -49,22 +49,43 @@ class Tasks:
             call: The call.
             work: What it does.
         """
-        task = asyncio.ensure_future(work)
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+
+        def end(task: asyncio.Task[Any]) -> None:
+            self._running.discard(task)
+            forget(task)
+            _set(done)  # where it was cancelled before it began
+
+        task = loop.create_task(_tell(work, done))
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        task.add_done_callback(forget)
+        task.add_done_callback(end)
         try:
-            return await asyncio.shield(task)
+            await done  # not the task, which would be cancelled; nor a shield, which takes another turn of the event loop
         except asyncio.CancelledError:
             with anyio.CancelScope(shield=True):
                 await _end(call, task)
             raise
+        return task.result()
 
     async def finish(self, timeout_s: float) -> None:
         """Wait for what runs."""
         running = [task for task in self._running if task is not asyncio.current_task()]
         if running:
             await asyncio.wait(running, timeout=timeout_s)
+
+
+async def _tell(work: Coroutine[Any, Any, Any], done: asyncio.Future[None]) -> Any:
+    """Do a work, and tell its end, which comes before whoever waits goes on."""
+    try:
+        return await work
+    finally:
+        _set(done)
+
+
+def _set(done: asyncio.Future[None]) -> None:
+    if not done.done():
+        done.set_result(None)
 
 
 async def _end(call: Stoppable, task: asyncio.Task[Any]) -> None:

@@ -75,11 +75,25 @@ def render_condition(condition: Key | None, variables: Sequence[Mapping[str, str
             return f"(e{at} AND {variables[at][column]} IS NOT DISTINCT FROM a{value})"
         case "most", at, column, value:
             return f"COALESCE({variables[at][column]} <= a{value}, FALSE)"
+        case "past", at, column:
+            return f"COALESCE({variables[at][column]} <= o_now, FALSE)"
         case "past", at, column, value:  # numeric: the sum may have more than 64 bits
             return f"COALESCE({variables[at][column]}::numeric <= o_now::numeric + a{value}::numeric, FALSE)"
         case word, first, second:
             return f"({render_condition(first, variables)} {word} {render_condition(second, variables)})"
     raise AssertionError(condition)
+
+
+def list_compared(condition: Key) -> list[Key]:
+    """The parts of a condition that have an argument, in the order of the arguments: kind, row, column, number of the argument."""
+    match condition:
+        case (("AND" | "OR"), first, second):
+            return [*list_compared(first), *list_compared(second)]
+        case "NOT", inner:
+            return list_compared(inner)
+        case "is" | "most" | "past", _, _, _:
+            return [condition]
+    return []
 
 
 def render_value(what: str, before: str, value: int) -> str:

@@ -23,6 +23,10 @@ from dcaf.engines.transactions import EXPIRES, Row, Table, Value
 FILL: Final = 85
 """How full a page is made, in percent: the rest is for new versions of its rows, which then need no new entries in an index."""
 
+LARGE: Final = ", toast_tuple_target = 8160"
+"""Lets a large row lie in its table as long as a page has room for it. Out of line, each change of it is several rows of another
+table, and entries of its index. Its table is its own, so that it is in nobody's way there."""
+
 INDEXED_BYTES: Final = 64
 """How much of a value is in the index: an entry of PostgreSQL's has 2,700 bytes at most."""
 
@@ -43,6 +47,7 @@ class TableSql:
         purge: Drops what has expired of the next rows. Takes a key and a limit; returns how many it has looked at, how many it
             dropped, and the last key. Empty where none expires.
         read: Rows of many keys. Takes a list of keys, and now.
+        ranges: Whether backwards -> rows between two keys. Takes them, whether there is no end, now, and a limit.
         delete: Drops rows. Takes a list of keys.
     """
 
@@ -53,7 +58,8 @@ class TableSql:
         key = f'"key" bytea CONSTRAINT "{table.name}-key" PRIMARY KEY'
         # Numbers first: after bytes, each would begin at the next multiple of eight.
         numbers, others = ([f'"{column}" {kind}' for column, kind in kinds.items() if kind == which] for which in KINDS.values())
-        self.make: list[str] = [f"CREATE TABLE {name} ({', '.join([*numbers, key, *others])}) WITH (fillfactor = {FILL})"]
+        storage = f"fillfactor = {FILL}{LARGE if table.large else ''}"
+        self.make: list[str] = [f"CREATE TABLE {name} ({', '.join([*numbers, key, *others])}) WITH ({storage})"]
         if table.large:
             # What is sealed or compressed does not become smaller.
             plain = ", ".join(f'ALTER "{column}" SET STORAGE EXTERNAL' for column, kind in kinds.items() if kind == "bytea")
@@ -78,6 +84,12 @@ class TableSql:
         self.purge: str = _build_purge(name) if EXPIRES in kinds else ""
         alive = f' AND (t."{EXPIRES}" IS NULL OR t."{EXPIRES}" > $2::bigint)' if EXPIRES in kinds else " AND $2::bigint IS NOT NULL"
         self.read: str = f'SELECT {columns} FROM {name} AS t WHERE t."key" = ANY($1::bytea[]){alive}'
+        still = f' AND (t."{EXPIRES}" IS NULL OR t."{EXPIRES}" > $4::bigint)' if EXPIRES in kinds else " AND $4::bigint IS NOT NULL"
+        between = f't."key" >= $1::bytea AND ($3::boolean OR t."key" < $2::bytea){still}'
+        self.ranges: dict[bool, str] = {
+            backwards: f'SELECT {columns} FROM {name} AS t WHERE {between} ORDER BY t."key"{" DESC" if backwards else ""} LIMIT $5'
+            for backwards in (False, True)
+        }
         self.delete: str = f'DELETE FROM {name} AS t WHERE t."key" = ANY($1::bytea[])'
 
     def build_row(self, values: Sequence[Value]) -> Row:

@@ -23,18 +23,6 @@ BYTES: Final = psycopg.adapters.types["bytea"]
 MARK: Final = psycopg.adapters.types["bool"]
 
 
-class NoNumber:
-    """An empty column of integers."""
-
-
-class NoBytes:
-    """An empty column of bytes."""
-
-
-EMPTY: Final[Mapping[type, object]] = {int: NoNumber(), bytes: NoBytes()}
-"""What stands for None in a column of each type."""
-
-
 class Numbers(list[Any]):
     """Integers, and None."""
 
@@ -49,21 +37,6 @@ class Marks(list[bool]):
 
 LISTS: Final[Mapping[type, type[list[Any]]]] = {int: Numbers, bytes: Texts}
 """What a list of the values of a column is."""
-
-
-class _NothingDumper(Dumper):
-    format = Format.BINARY
-
-    def dump(self, obj: Any) -> Buffer | None:  # noqa: ARG002 - what Dumper says
-        return None
-
-
-class _NoNumberDumper(_NothingDumper):
-    oid = NUMBER.oid
-
-
-class _NoBytesDumper(_NothingDumper):
-    oid = BYTES.oid
 
 
 class _ListDumper(Dumper):
@@ -107,8 +80,6 @@ def _pack_items(items: list[bytes | None]) -> Iterable[bytes]:
 def _build_adapters() -> AdaptersMap:
     adapters = AdaptersMap(psycopg.adapters)
     adapters.register_dumper(int, Int8BinaryDumper)
-    adapters.register_dumper(NoNumber, _NoNumberDumper)
-    adapters.register_dumper(NoBytes, _NoBytesDumper)
     adapters.register_dumper(Numbers, _NumbersDumper)
     adapters.register_dumper(Texts, _TextsDumper)
     adapters.register_dumper(Marks, _MarksDumper)

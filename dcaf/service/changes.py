@@ -1,0 +1,81 @@
+"""What a turn did to its session, and how it is laid over what others have written since."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from dcaf.core.json_values import write
+from dcaf.core.merging import CommutingChange, merge, read_value, reapply
+from dcaf.core.parts import ABSENT
+from dcaf.engines import Row
+from dcaf.service.kept import value_of
+from dcaf.service.places import APP, USER
+from dcaf.service.remembered import MemoryChange, lay_over
+
+
+class KeyChange(NamedTuple):
+    """What a turn did to a key of its state.
+
+    Attributes:
+        before: Its value as JSON when it arrived; None for absent.
+        after: Its value now.
+        change: The increments or appends that led to it; None where it was changed in another way.
+    """
+
+    before: bytes | None
+    after: bytes | None
+    change: CommutingChange | None = None
+
+    def over(self, key: str, theirs: bytes | None) -> KeyChange:
+        """The same, laid over a value that another session has written meanwhile. Where both wrote one value, this one stays."""
+        counted = None if self.change is None else reapply(theirs, key, self.change)
+        if counted is not None:
+            return KeyChange(theirs, counted, self.change)
+        merged, _ = merge(*map(read_value, (self.before, theirs, self.after)))
+        return KeyChange(theirs, None if merged is ABSENT else write(merged), self.change)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a turn did to its session.
+
+    Attributes:
+        values: Changed key -> what was done to it.
+        messages: New messages, packed, each with its moment in milliseconds; None for that of the commit.
+        ttl_ms: For how long the session is kept from now on; None for ever.
+        memory: What was done to the memories of the user and of the session.
+    """
+
+    values: Mapping[str, KeyChange] = field(repr=False)
+    messages: Sequence[tuple[bytes, int | None]] = field(default=(), repr=False)
+    ttl_ms: int | None = None
+    memory: Sequence[MemoryChange] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to write."""
+        return not (self.values or self.messages or self.memory)
+
+    def only(self, *, app: bool) -> Change:
+        """What is shared across the application of it, or the rest."""
+        return replace(self, values={name: value for name, value in self.values.items() if name.startswith(APP) is app})
+
+    def list_shared(self) -> list[str]:
+        """The changed keys that other sessions have, too."""
+        return [name for name in self.values if name.startswith((USER, APP))]
+
+    def over(self, rows: Sequence[Row | None]) -> Change:
+        """The same, laid over the shared keys as they are now, in the order of ``list_shared``, and over the memories."""
+        shared = self.list_shared()
+        found = zip(shared, rows, strict=False)
+        values = {**self.values, **{name: self.values[name].over(name, value_of(row)) for name, row in found}}
+        return replace(self, values=values, memory=lay_over(self.memory, rows[len(shared) :]))
+
+
+def pack_change(change: Change) -> bytes:
+    """What was changed, as JSON: the member ``set`` has keys and values, ``delete`` the keys that were removed."""
+    after = {name: value.after for name, value in change.values.items()}
+    values = b",".join(write(name) + b":" + value for name, value in after.items() if value is not None)
+    return b'{"set":{%b},"delete":%b}' % (values, write([name for name, value in after.items() if value is None]))

@@ -1,0 +1,66 @@
+"""Where the rows of a session lie, and whether it is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from dcaf.core.errors import SessionClosedError, UnknownSessionError
+from dcaf.engines import Outcome, Record, Row
+from dcaf.service.kept import is_there
+from dcaf.service.tables import Owner, app_row
+
+USER: Final = "user:"
+APP: Final = "app:"
+"""What the keys of a state begin with that all sessions of the user have, or all of the application."""
+
+UNKNOWN: Final = "There is no such session."
+CLOSED: Final = "The session was closed: nothing more is written to it."
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the rows of a session lie.
+
+    Attributes:
+        app: The application.
+        owner: Whose it is.
+        id: Its id.
+        partitions: Of the engine.
+    """
+
+    app: str
+    owner: Owner = field(repr=False)
+    id: str
+    partitions: int
+
+    @property
+    def row(self) -> Record:
+        """Its row."""
+        return self.owner.session_row(self.id)
+
+    @property
+    def is_with_app(self) -> bool:
+        """Whether what is shared across the application lies in the same partition."""
+        return app_row(self.app, "", partitions=self.partitions).partition == self.owner.partition
+
+    def state_row(self, name: str) -> Record:
+        """The row of a key of its state, wherever that is shared."""
+        if name.startswith(APP):
+            return app_row(self.app, name, partitions=self.partitions)
+        return self.owner.shared_row(name) if name.startswith(USER) else self.owner.state_row(self.id, name)
+
+
+def require_there(outcome: Outcome, birth: bytes | None = None) -> Row:
+    """The row of a session, which is the first of an outcome.
+
+    Raises:
+        UnknownSessionError: It is not there, or is of another session than that of this birth.
+        SessionClosedError: It was closed.
+    """
+    row = outcome.rows[0]
+    if row is None or not is_there(row, outcome.now_ms) or birth not in {None, row["birth"]}:
+        raise UnknownSessionError(UNKNOWN)
+    if row["closed"] is not None:
+        raise SessionClosedError(CLOSED)
+    return row
