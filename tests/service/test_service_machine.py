@@ -70,10 +70,11 @@ def do(session: Any, op: Op) -> type[Exception] | None:
 
 
 def _do_to_dict(state: dict[str, Any], kind: str, name: str, value: Any) -> None:
-    before: Any = state.get(name, 0 if kind == "incr" else [])
-    if type(before) is not (int if kind == "incr" else list):
+    is_count = kind == "incr"
+    before: Any = state.get(name, 0 if is_count else [])
+    if type(before) is not (int if is_count else list):
         raise StateError
-    state[name] = before + (value if kind == "incr" else [value])
+    state[name] = before + value if is_count else [*before, value]
 
 
 def lay_over(before: Any, theirs: Any, after: Any, ops: list[Op]) -> Any:
