@@ -70,11 +70,11 @@ def do(session: Any, op: Op) -> type[Exception] | None:
 
 
 def _do_to_dict(state: dict[str, Any], kind: str, name: str, value: Any) -> None:
-    is_count = kind == "incr"
-    before: Any = state.get(name, 0 if is_count else [])
-    if type(before) is not (int if is_count else list):
+    empty: Any = 0 if kind == "incr" else []
+    before: Any = state.get(name, empty)
+    if type(before) is not type(empty):
         raise StateError
-    state[name] = before + value if is_count else [*before, value]
+    state[name] = before + (value if kind == "incr" else [value])
 
 
 def lay_over(before: Any, theirs: Any, after: Any, ops: list[Op]) -> Any:
