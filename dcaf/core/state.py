@@ -442,7 +442,7 @@ class State(Slots):
         """Changed key -> its value as it arrived or was last sealed, and now; the library's own too. Raises as ``write_back``."""
         with self.lock:
             found = {key: (self._slots[key].arrived, self._slots[key].data) for key in self.changed_keys()}
-            if self._slots and self._library != self._own_arrived:
+            if self._library != self._own_arrived:
                 found[RESERVED] = (self._own_arrived, self._library)
             return found
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, Final, Literal, TypeAlias
 
 from dcaf.core.arguments import items_of, require, require_clock, require_function, require_random, require_text
-from dcaf.core.base64url import Payload, encode
+from dcaf.core.base64url import encode
 from dcaf.core.errors import ConfigurationError, EngineError, SessionExistsError, StaleSessionError, UnknownSessionError
 from dcaf.core.mapping import state_of
 from dcaf.core.session import Session
@@ -41,7 +41,7 @@ MOST_LAST: Final = 10_000
 MOST_TRIES: Final = 64
 """How often a turn is laid over a newer state, where others commit in between each time."""
 
-EMPTY: Final = Payload(b"{}")
+NOTHING: Final = About()
 
 
 class Calls:
@@ -79,10 +79,8 @@ class Calls:
 
     def create(self, user: str | None, session_id: str | None, state: Mapping[str, Any] | None, about: About) -> Plan[KeptSession]:
         """As ``SessionService.create``."""
-        place = self._place(user, session_id)
-        session = self._start(place, about)
-        session.update({} if state is None else require("state=", state, Mapping, "a dict of plain values"))
-        return self._save(place, session)
+        given = Session.from_dict(require("state=", {} if state is None else state, Mapping, "a dict of plain values"))
+        return self._create(self._place(user, session_id), given, about)
 
     def open(self, user: str | None, session_id: str | None, last: int) -> Plan[KeptSession]:
         """As ``SessionService.open``."""
@@ -106,8 +104,10 @@ class Calls:
 
     def save(self, session: KeptSession) -> Plan[KeptSession]:
         """As ``SessionService.save``."""
-        kept = state_of_kept(session).kept
-        return self._save(self._place(kept.user, kept.id), session)
+        state = state_of_kept(session)
+        if state.app != self.app:
+            raise ConfigurationError("The session is one of another application: its own service saves it.")
+        return self._save(self._place(state.kept.user, state.kept.id), session)
 
     def delete(self, user: str | None, session_id: str) -> Plan[bool]:
         """As ``SessionService.delete``."""
@@ -172,10 +172,14 @@ class Calls:
     def _owner(self, user: str) -> Owner:
         return Owner(self.app, require_name("user=", user), partitions=self.engine.partitions)
 
-    def _begin(self, place: Place) -> Plan[KeptSession]:
+    def _begin(self, place: Place, about: About = NOTHING) -> Plan[KeptSession]:
         """A new session, with what it shares with others."""
-        read = yield from read_shared(place)
-        return self._start(place, About(), read)
+        return self._start(place, about, (yield from read_shared(place)))
+
+    def _create(self, place: Place, given: Session, about: About) -> Plan[KeptSession]:
+        session = yield from self._begin(place, about)
+        session.update(given)
+        return (yield from self._save(place, session))
 
     def _open(self, place: Place, last: int) -> Plan[KeptSession]:
         session = yield from self._get(place, last)
@@ -185,7 +189,7 @@ class Calls:
 
     def _get(self, place: Place, last: int = 0) -> Plan[KeptSession | None]:
         read = yield from read_session(place, last=last)
-        return None if read is None or read.kept is None else make_session(read.kept, read, self._memory(place, read.kept))
+        return None if read is None or read.kept is None else self._make(place, read.kept, read)
 
     def _get_or_create(self, place: Place) -> Plan[KeptSession]:
         while True:
@@ -205,7 +209,8 @@ class Calls:
             if change.is_empty and state.kept.revision:
                 return session
             try:
-                state.take_committed((yield from commit(place, state.kept, change, state.now_ms)), frozen, change)
+                kept, laid = yield from commit(place, state.kept, change, state.now_ms)
+                state.take_committed(kept, laid, frozen, change)
             except StaleSessionError:
                 if not self._merges:
                     raise
@@ -220,7 +225,7 @@ class Calls:
 
     def _catch_up(self, place: Place, state: KeptState) -> Plan[None]:
         read = yield from read_session(place)
-        if read is None or read.kept is None:
+        if read is None or read.kept is None or read.kept.birth != state.kept.birth:
             raise UnknownSessionError(UNKNOWN)
         state.rebase(read.payload)
         state.kept, state.now_ms = read.kept, read.now_ms
@@ -231,11 +236,13 @@ class Calls:
         owner = Owner(self.app, name, found, partitions=self.engine.partitions)
         return Place(self.app, owner, found, self.engine.partitions)
 
-    def _start(self, place: Place, about: About, shared: Read | None = None) -> KeptSession:
+    def _start(self, place: Place, about: About, read: Read) -> KeptSession:
         """A session that is not kept yet."""
-        read = shared or Read(None, EMPTY, (), int(self._clock() * 1000))
         kept = Kept.new(place.id, place.owner.user, self._random(BIRTH_BYTES), about, read.now_ms)
-        return make_session(kept, read, self._memory(place, kept))
+        return self._make(place, kept, read)
+
+    def _make(self, place: Place, kept: Kept, read: Read) -> KeptSession:
+        return make_session(kept, read, self._memory(place, kept), self.app)
 
     def _memory(self, place: Place, kept: Kept) -> Memory:
         here = Memory(self.engine, MemoryScope.of_session(place.owner, place.id, kept.birth))

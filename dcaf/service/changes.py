@@ -66,6 +66,10 @@ class Change:
         """The changed keys that other sessions have, too."""
         return [name for name in self.values if name.startswith((USER, APP))]
 
+    def list_laid(self, first: Change) -> dict[str, bytes | None]:
+        """The values that differ from those of the change that this one was made of."""
+        return {name: value.after for name, value in self.values.items() if value.after != first.values[name].after}
+
     def over(self, rows: Sequence[Row | None]) -> Change:
         """The same, laid over the shared keys as they are now, in the order of ``list_shared``, and over the memories."""
         shared = self.list_shared()

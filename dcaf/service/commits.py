@@ -6,11 +6,10 @@ across the application lies elsewhere, and is written in a transaction of its ow
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import reduce
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from dcaf.core.errors import StaleSessionError
+from dcaf.core.errors import CommitUnknownError, EngineError, StaleSessionError
 from dcaf.core.json_values import write
 from dcaf.engines import AllOf, Condition, Delete, Exists, Not, Now, Outcome, Put, Transaction, Write
 from dcaf.service.changes import Change, pack_change
@@ -20,6 +19,7 @@ from dcaf.service.places import Place, require_there
 from dcaf.service.plans import Plan
 from dcaf.service.tables import CHANGES, MESSAGES, MINUTE_MS, Columns
 
+HALF: Final = "The session was written; nobody can tell whether its app: keys were."
 STALE: Final = "Another one has committed the session since it was read. Read it again, and do it again."
 
 
@@ -27,8 +27,8 @@ class Overtaken(Exception):
     """Another one has changed the state of a session, and no turn of it was committed: the turn is laid over that."""
 
 
-def commit(place: Place, kept: Kept, change: Change, now_ms: int) -> Plan[Kept]:
-    """Commit a turn; returns what is known of its session then.
+def commit(place: Place, kept: Kept, change: Change, now_ms: int) -> Plan[tuple[Kept, Mapping[str, bytes | None]]]:
+    """Commit a turn; returns what is known of its session then, and the shared keys that were laid over what others have written.
 
     It is laid over what it shares with other sessions and another one has changed since. What is shared across the application may
     lie elsewhere, and is written when all else stands.
@@ -46,7 +46,7 @@ def commit(place: Place, kept: Kept, change: Change, now_ms: int) -> Plan[Kept]:
         SessionClosedError: It was closed.
         SessionExistsError: It is new, and there is one of its id.
     """
-    whole = change if place.is_with_app else change.only(app=False)
+    whole, apart = (change if place.is_with_app else change.only(app=False)), dict[str, bytes | None]()
     while not (outcome := (yield plan_commit(place, kept, whole, now_ms))).applied:
         if kept.revision:
             kept = _catch_up(kept, outcome)
@@ -54,21 +54,26 @@ def commit(place: Place, kept: Kept, change: Change, now_ms: int) -> Plan[Kept]:
             yield from make_room(place, outcome)
         whole = whole.over(outcome.rows[1:])
     if whole is not change and not place.is_with_app:
-        yield from _commit_apart(place, change.only(app=True))
+        try:
+            apart = yield from _commit_apart(place, change.only(app=True))
+        except EngineError as error:
+            raise CommitUnknownError(HALF) from error
     is_logged = bool(whole.values) or not kept.revision
-    return kept.after(len(change.messages), is_logged, _find_minute(kept, now_ms), outcome.now_ms, change.ttl_ms)
+    after = kept.after(len(change.messages), is_logged, _find_minute(kept, now_ms), outcome.now_ms, change.ttl_ms)
+    return after, {**whole.list_laid(change), **apart}
 
 
-def _commit_apart(place: Place, change: Change) -> Plan[None]:
-    """Commit what is shared across the application and lies in another partition."""
+def _commit_apart(place: Place, change: Change) -> Plan[dict[str, bytes | None]]:
+    """Commit what is shared across the application and lies in another partition; returns what was laid over."""
+    first = change
     if not change.values:
-        return
+        return {}
     rows = [place.state_row(name) for name in change.values]
     while True:
         transaction = Transaction(rows, when=_all(_is_unchanged(place, change)), writes=write_state(place, change))
         outcome = yield transaction
         if outcome.applied:
-            return
+            return change.list_laid(first)
         change = change.over(outcome.rows)
 
 
@@ -184,4 +189,6 @@ def log_change(place: Place, number: int, revision: int, change: Change, total: 
 
 
 def _all(conditions: Sequence[Condition]) -> Condition:
-    return reduce(AllOf, conditions)
+    """All of them, as a tree that is no deeper than it must be: engines go down into it."""
+    half = len(conditions) // 2
+    return AllOf(_all(conditions[:half]), _all(conditions[half:])) if half else conditions[0]

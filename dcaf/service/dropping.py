@@ -63,6 +63,8 @@ def drop_left(place: Place, row: Row) -> Plan[None]:
         row = now
     is_dropped = AllOf(Is(place.row, "birth", birth), Not(Is(place.row, "dropped", None)))
     ranges = [place.owner.rows_of(table, place.id, DROPPED_AT_ONCE) for table in OF_SESSIONS]
+    if place.owner.user is None:  # no other session shares them
+        ranges.append(place.owner.shared_rows(DROPPED_AT_ONCE))
     while (outcome := (yield Transaction([place.row], when=is_dropped, ranges=ranges))).applied:
         pages = zip(ranges, outcome.pages, strict=True)
         records = [Record(wanted.table, key, wanted.partition) for wanted, page in pages for key, _ in page]

@@ -21,10 +21,10 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
-import anyio
-
+from dcaf.core.lifecycle import run_shielded
 from dcaf.engines import Engine
 from dcaf.engines.opening import require_engine
 from dcaf.service.calls import Calls, OnBusy
@@ -33,7 +33,7 @@ from dcaf.service.kept import About, Kept
 from dcaf.service.listing import Erased, ListPage, Order
 from dcaf.service.plans import run, run_async
 from dcaf.service.session import KeptSession
-from dcaf.service.turns import ServiceTurn
+from dcaf.service.turns import ServiceTurn, save
 from dcaf.service.user_memory import SyncUserMemory, UserMemory
 
 
@@ -145,8 +145,7 @@ class SessionService:
             ConfigurationError: It is no session of this service.
             EngineError: The engine failed.
         """
-        with anyio.CancelScope(shield=True):
-            await run_async(self._calls.save(session), self.engine)
+        await run_shielded(partial(save, self._calls, session))
 
     async def delete(self, *, user: str | None, id: str) -> bool:
         """Delete a session; False where there is none.

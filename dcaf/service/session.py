@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from dcaf.core.arguments import kind_of
+from dcaf.core.claims import Claims, Standing
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.mapping import state_of
+from dcaf.core.payload import members_of
 from dcaf.core.rebasing import RebasableState
 from dcaf.core.session import Session
+from dcaf.core.slots import Closing
 from dcaf.core.state import Frozen
 from dcaf.service import windows
 from dcaf.service.changes import Change, KeyChange
@@ -24,6 +27,8 @@ from dcaf.service.memory import Memory, end_memory, find_changes, take_committed
 from dcaf.service.messages import Message, pack
 from dcaf.service.reading import Read
 
+LAST_S: Final = 253_402_300_799
+
 
 class KeptState(RebasableState):
     """The state of a session that a service keeps.
@@ -32,18 +37,20 @@ class KeptState(RebasableState):
         kept: What is known of the session.
         read: Its state, as it was read.
         memory: What its user and it remember.
+        app: The application that it is one of.
 
     Attributes:
-        kept, memory: As above.
+        kept, memory, app: As above.
         now_ms: The engine's clock when it was read.
         read: Messages that were read, oldest first.
         added: New messages, packed, each with its moment in milliseconds; None for that of the commit.
     """
 
-    __slots__ = ("added", "kept", "memory", "now_ms", "read")
+    __slots__ = ("added", "app", "kept", "memory", "now_ms", "read")
 
-    def __init__(self, kept: Kept, read: Read, memory: Memory) -> None:
-        super().__init__(read.payload)
+    def __init__(self, kept: Kept, read: Read, memory: Memory, app: str) -> None:
+        super().__init__(read.payload, _describe(kept, app))
+        self.app: str = app
         self.kept: Kept = kept
         self.memory: Memory = memory
         self.now_ms: int = read.now_ms
@@ -59,10 +66,26 @@ class KeptState(RebasableState):
                 values, [(pack(message), message.at_ms) for message in self.added], ttl_ms, find_changes(self.memory)
             )
 
-    def take_committed(self, kept: Kept, frozen: Frozen, change: Change) -> None:
-        """Count only what comes later as a change."""
+    def copy(self) -> KeptState:
+        """As of a state. It has the memory of the session that it is copied from."""
         with self.lock:
-            self.mark_sealed(frozen.payload, None, frozen)
+            copied = KeptState(self.kept, Read(None, self.arrived, (), self.now_ms), self.memory, self.app)
+            copied.refill(super().copy())
+            copied.read, copied.added = [*self.read], [*self.added]
+            return copied
+
+    def take_committed(self, kept: Kept, laid: Mapping[str, bytes | None], frozen: Frozen, change: Change) -> None:
+        """Count only what comes later as a change.
+
+        Args:
+            kept: What is known of the session now.
+            laid: Shared keys that were laid over what other sessions had written -> their values.
+            frozen, change: As of ``find_change``.
+        """
+        with self.lock:
+            self.mark_sealed(frozen.payload, _describe(kept, self.app), frozen)
+            if laid:
+                self.rebase(members_of(frozen.payload).updated(laid).payload())
             count = len(change.messages)
             first, at_ms = kept.messages - count + 1, int(kept.updated_at.timestamp() * 1000)
             new = self.added[:count]
@@ -71,10 +94,26 @@ class KeptState(RebasableState):
             take_committed(self.memory, change.memory)
             self.kept = kept
 
+    def close(self, closing: Closing) -> None:
+        """Refuse it: a service ends the sessions that it keeps.
+
+        Raises:
+            ConfigurationError: Always.
+        """
+        name = "rotate" if closing.rotates else "end"
+        raise ConfigurationError(f"session.{name}() is not for a session that a service keeps: await sessions.delete(user=, id=).")
+
     def end(self, late: Callable[[], None]) -> None:
         """As of a state; the memory takes no change any more, either."""
         super().end(late)
         end_memory(self.memory)
+
+
+def _describe(kept: Kept, app: str) -> Standing:
+    """The session, for views of it that know nothing of a service. One that is kept for ever ends with the year 9999 there."""
+    born, updated = int(kept.created_at.timestamp()), int(kept.updated_at.timestamp())
+    ends = LAST_S if kept.ends_at is None else int(kept.ends_at.timestamp())
+    return Standing(Claims(app, kept.id, kept.revision, born, updated, ends))
 
 
 class SessionMessages:
@@ -202,9 +241,9 @@ class KeptSession(Session):
         return state_of_kept(self).kept
 
 
-def make_session(kept: Kept, read: Read, memory: Memory) -> KeptSession:
+def make_session(kept: Kept, read: Read, memory: Memory, app: str) -> KeptSession:
     """A session of what was read."""
-    return KeptSession._over(KeptState(kept, read, memory))
+    return KeptSession._over(KeptState(kept, read, memory, app))
 
 
 def state_of_kept(session: object) -> KeptState:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from contextvars import Token
+from functools import partial
 from types import TracebackType
 
-import anyio
-
 from dcaf.core.context import begin, end
+from dcaf.core.errors import ConfigurationError
+from dcaf.core.lifecycle import run_shielded
 from dcaf.core.mapping import state_of
 from dcaf.core.session import Session
 from dcaf.service.calls import Calls
@@ -26,29 +27,39 @@ class ServiceTurn:
     def __init__(self, calls: Calls, opening: Plan[KeptSession]) -> None:
         self._calls = calls
         self._opening = opening
+        self._is_used = False
         self._session: KeptSession | None = None
         self._before: Token[Session] | None = None
 
     async def __aenter__(self) -> KeptSession:
-        return self._begin(await run_async(self._opening, self._calls.engine))
+        return self._begin(await run_async(self._take_opening(), self._calls.engine))
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         session = self._leave()
-        if error is None:
-            with anyio.CancelScope(shield=True):
-                await run_async(self._calls.save(session), self._calls.engine)
-        state_of(session).end(_ignore_late)
+        try:
+            if error is None:
+                await run_shielded(partial(save, self._calls, session))
+        finally:
+            state_of(session).end(_ignore_late)
 
     def __enter__(self) -> KeptSession:
-        return self._begin(run(self._opening, self._calls.engine))
+        return self._begin(run(self._take_opening(), self._calls.engine))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         session = self._leave()
-        if error is None:
-            run(self._calls.save(session), self._calls.engine)
-        state_of(session).end(_ignore_late)
+        try:
+            if error is None:
+                run(self._calls.save(session), self._calls.engine)
+        finally:
+            state_of(session).end(_ignore_late)
+
+    def _take_opening(self) -> Plan[KeptSession]:
+        if self._is_used:
+            raise ConfigurationError("A turn is entered once: call sessions.open(...) again for the next one.")
+        self._is_used = True
+        return self._opening
 
     def _begin(self, session: KeptSession) -> KeptSession:
         self._session, self._before = session, begin(session)
@@ -59,6 +70,11 @@ class ServiceTurn:
         assert self._before is not None
         end(self._before)
         return self._session
+
+
+async def save(calls: Calls, session: KeptSession) -> None:
+    """Commit what was done to a session."""
+    await run_async(calls.save(session), calls.engine)
 
 
 def _ignore_late() -> None:

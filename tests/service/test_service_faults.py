@@ -268,7 +268,6 @@ def test_a_turn_whose_session_is_made_anew_meanwhile_writes_nothing(kept_place: 
         assert service.sync.delete(user="p", id="v")
 
 
-@pytest.mark.xfail(strict=True, reason="a merging turn goes on with whatever session it finds")
 def test_a_merging_turn_whose_session_is_made_anew_before_it_reads_again_writes_nothing() -> None:
     engine = Watched(MemoryEngine())
     service = SessionService(engine, app="clinic", on_busy="merge")
@@ -337,7 +336,6 @@ def test_what_is_committed_between_the_steps_of_a_delete_is_deleted_in_the_same_
         assert not any(find_rows(engine).values())
 
 
-@pytest.mark.xfail(strict=True, reason="a delete leaves the user: keys of an anonymous session, which are its own alone")
 def test_nothing_is_left_of_an_anonymous_session_that_is_deleted(kept_place: KeptPlace) -> None:
     service = kept_place.open_service()
     service.sync.create(user=None, id="v", state={"a": 1, "user:a": 1})
@@ -544,7 +542,6 @@ def test_a_turn_that_outlives_its_session_writes_nothing(on_busy: Any) -> None:
 # ---- engines that fail
 
 
-@pytest.mark.xfail(strict=True, reason="the session was written, and the error says that nothing was")
 def test_an_engine_that_fails_between_the_two_parts_of_a_commit_leaves_no_doubt() -> None:
     engine = Watched(MemoryEngine(partitions=8))
     service = SessionService(engine, app="clinic")
@@ -611,7 +608,6 @@ def test_a_session_of_three_thousand_keys(kept_place: KeptPlace) -> None:
 
 
 @pytest.mark.parametrize("scope", ["user:", "app:"])
-@pytest.mark.xfail(strict=True, reason="the conditions of a commit are as deep as there are shared keys in it")
 def test_a_turn_that_writes_three_thousand_shared_keys(kept_place: KeptPlace, scope: str) -> None:
     service = kept_place.open_service()
     state = {f"{scope}{number}": [number] for number in range(3_000)}

@@ -540,7 +540,6 @@ def test_nothing_is_written_to_a_session_whose_turn_is_over(calls: Calls) -> Non
     calls.run(test)
 
 
-@pytest.mark.xfail(strict=True, reason="a turn whose commit fails is not ended")
 def test_nothing_is_written_to_a_session_whose_commit_was_refused(calls: Calls) -> None:
     async def test(calls: Calls) -> None:
         await calls.create(user="p", id="v")
@@ -555,7 +554,6 @@ def test_nothing_is_written_to_a_session_whose_commit_was_refused(calls: Calls) 
     calls.run(test)
 
 
-@pytest.mark.xfail(strict=True, reason="the second block of a turn has no session")
 def test_a_turn_is_entered_once(calls: Calls) -> None:
     async def test(calls: Calls) -> None:
         turn = calls.service.open(user="p")
@@ -608,7 +606,6 @@ def test_a_commit_that_is_cancelled_is_finished(kept_place: KeptPlace, backend: 
     anyio.run(test, backend=backend)
 
 
-@pytest.mark.xfail(strict=True, reason="a task of asyncio that is cancelled leaves out what comes later")
 @pytest.mark.parametrize(("partitions", "at"), [(1, 0), (8, 0), (8, 1)])
 def test_a_commit_whose_task_is_cancelled_is_finished(partitions: int, at: int) -> None:
     engine = Watched(MemoryEngine(partitions=partitions))
@@ -635,7 +632,6 @@ def test_a_commit_whose_task_is_cancelled_is_finished(partitions: int, at: int) 
 # ---- what a session service does with the rest of a session's methods
 
 
-@pytest.mark.xfail(strict=True, reason="what is used is not written where no key was touched")
 def test_what_is_used_once_is_used_once_over_several_turns(calls: Calls) -> None:
     async def test(calls: Calls) -> None:
         await calls.create(user="p", id="v")
@@ -662,7 +658,6 @@ def test_what_is_used_once_beside_a_change_is_used_once(calls: Calls) -> None:
     calls.run(test)
 
 
-@pytest.mark.xfail(strict=True, reason="an end does nothing")
 def test_an_end_ends_the_session_or_is_refused(calls: Calls) -> None:
     async def test(calls: Calls) -> None:
         await calls.create(user="p", id="v", state={"a": 1})
@@ -676,7 +671,6 @@ def test_an_end_ends_the_session_or_is_refused(calls: Calls) -> None:
     calls.run(test)
 
 
-@pytest.mark.xfail(strict=True, reason="a rotation does nothing")
 def test_a_rotation_rotates_or_is_refused(calls: Calls) -> None:
     async def test(calls: Calls) -> None:
         await calls.create(user="p", id="v", state={"a": 1})
@@ -691,14 +685,12 @@ def test_a_rotation_rotates_or_is_refused(calls: Calls) -> None:
     calls.run(test)
 
 
-@pytest.mark.xfail(strict=True, reason="the id of a view is None")
 def test_a_typed_view_knows_its_session() -> None:
     service = SessionService(MemoryEngine(), app="clinic")
     with service.sync.open(user="p", id=None) as session:
         assert session.id == Deploy.of(session).id == current_session().id
 
 
-@pytest.mark.xfail(strict=True, reason="a copy has no id")
 def test_a_copy_is_a_session_of_its_own() -> None:
     service = SessionService(MemoryEngine(), app="clinic")
     session = service.sync.create(user="p", id="v", state={"a": 1})
@@ -708,7 +700,6 @@ def test_a_copy_is_a_session_of_its_own() -> None:
     assert copied.id == "v"
 
 
-@pytest.mark.xfail(strict=True, reason="a new session is made in the other application")
 def test_a_session_of_another_service_is_not_saved() -> None:
     engine = MemoryEngine()
     service, other = SessionService(engine, app="clinic"), SessionService(engine, app="other")
@@ -720,7 +711,6 @@ def test_a_session_of_another_service_is_not_saved() -> None:
             service.sync.save(wrong)  # type: ignore[arg-type]
 
 
-@pytest.mark.xfail(strict=True, reason="create reads nothing")
 def test_what_was_created_shows_what_it_shares(calls: Calls) -> None:
     async def test(calls: Calls) -> None:
         await calls.create(user="p", id="v", state={"user:theme": "dark", "app:motd": "hello"})
@@ -730,7 +720,6 @@ def test_what_was_created_shows_what_it_shares(calls: Calls) -> None:
     calls.run(test)
 
 
-@pytest.mark.xfail(strict=True, reason="a commit does not take over what it was laid over")
 def test_what_was_saved_shows_what_it_shares(calls: Calls) -> None:
     async def test(calls: Calls) -> None:
         await calls.create(user="p", id="v", state={"user:visits": 1, "app:visits": 1})
