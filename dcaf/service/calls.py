@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final, Literal, TypeAlias
 
-from dcaf.core.arguments import items_of, require, require_clock, require_function, require_random, require_text
+from dcaf.core.arguments import items_of, require, require_function, require_random, require_text
 from dcaf.core.base64url import encode
 from dcaf.core.errors import ConfigurationError, EngineError, SessionExistsError, StaleSessionError, UnknownSessionError
 from dcaf.core.mapping import state_of
@@ -48,7 +48,7 @@ class Calls:
     """The calls of a service.
 
     Args:
-        engine, app, ttl, on_busy, clock, randomness: As of ``SessionService``.
+        engine, app, ttl, on_busy, randomness: As of ``SessionService``.
 
     Raises:
         ConfigurationError: A setting is wrong.
@@ -64,7 +64,6 @@ class Calls:
         *,
         ttl: timedelta | None,
         on_busy: OnBusy,
-        clock: Callable[[], float],
         randomness: Callable[[int], bytes],
     ) -> None:
         self.engine: Engine = engine
@@ -73,7 +72,6 @@ class Calls:
             raise ConfigurationError("ttl= is longer than none, for instance timedelta(days=30); None keeps sessions for ever.")
         self._ttl_ms = None if ttl is None else int(ttl / timedelta(milliseconds=1))
         self._merges = require_choice("on_busy", on_busy, ("reject", "merge")) == "merge"
-        self._clock = require_clock("clock=", clock)
         self._randomness = require_function("randomness=", randomness)
         engine.declare(TABLES)
 

@@ -18,7 +18,6 @@ raises writes nothing.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from functools import partial
@@ -46,7 +45,6 @@ class SessionService:
         ttl: For how long a session is kept after its last commit; None for ever.
         on_busy: What a turn gets whose session another one has committed meanwhile: ``"reject"`` raises StaleSessionError,
             ``"merge"`` lays it over the newer state.
-        clock: Returns seconds since the epoch, for the place of new sessions in lists; all else goes by the engine's clock.
         randomness: That many random bytes, for ids.
 
     Raises:
@@ -65,11 +63,10 @@ class SessionService:
         app: str,
         ttl: timedelta | None = None,
         on_busy: OnBusy = "reject",
-        clock: Callable[[], float] = time.time,
         randomness: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self.engine: Engine = require_engine("SessionService()", engine)
-        self._calls = Calls(self.engine, app, ttl=ttl, on_busy=on_busy, clock=clock, randomness=randomness)
+        self._calls = Calls(self.engine, app, ttl=ttl, on_busy=on_busy, randomness=randomness)
         self.app: str = self._calls.app
         self.sync: SyncSessionService = SyncSessionService(self._calls)
 

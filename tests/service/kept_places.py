@@ -1,4 +1,4 @@
-"""Where the session services of tests keep their rows: memory, a SQLite file, a Redis, a cluster; and three ways to call them.
+"""Where the session services of tests keep their rows: memory, a file, a Redis, a cluster, PostgreSQL; and three ways to call them.
 
 >>> place = KeptPlace("memory-8")
 >>> Calls("sync", place.open_service()).run(lambda calls: calls.create(user="ada", state={"step": 1})).to_dict()
@@ -17,18 +17,19 @@ from uuid import uuid4
 import anyio
 import pytest
 
-from dcaf.engines import Engine, MemoryEngine, Outcome, RedisEngine, SqliteEngine, Transaction
+from dcaf.engines import Engine, MemoryEngine, Outcome, PostgresEngine, RedisEngine, SqliteEngine, Transaction
 from dcaf.service import KeptSession, ServiceTurn, SessionService
+from tests.engines.postgres_servers import get_server
 from tests.engines.redis_servers import share_cluster, share_server
 
 T = TypeVar("T")
 
-KINDS: Final = ("memory", "memory-8", "sqlite", "redis", "redis-cluster")
-SHARED: Final = ("sqlite", "redis")
+KINDS: Final = ("memory", "memory-8", "sqlite", "redis", "redis-cluster", "postgres")
+SHARED: Final = ("sqlite", "redis", "postgres")
 """The kinds of places that other processes reach, one for each engine."""
 
 CALLED: Final = (
-    *(("asyncio", kind) for kind in ("memory-8", "sqlite", "redis", "redis-cluster")),
+    *(("asyncio", kind) for kind in ("memory-8", "sqlite", "redis", "redis-cluster", "postgres")),
     ("trio", "sqlite"),
     *(("sync", kind) for kind in ("memory", "redis")),
 )
@@ -45,7 +46,7 @@ class KeptPlace:
     Attributes:
         kind: One of ``KINDS``.
         where: The file or the url.
-        prefix: Before the keys of its rows on a Redis.
+        prefix: Before the keys of its rows on a Redis; the schema in PostgreSQL.
     """
 
     kind: str
@@ -76,6 +77,8 @@ class KeptPlace:
     def _make_engine(self) -> Engine:
         if self.kind in ON_MEMORY:
             return MemoryEngine(partitions=ON_MEMORY[self.kind])
+        if self.kind == "postgres":
+            return PostgresEngine(self.where, schema=self.prefix)
         return SqliteEngine(self.where) if self.kind == "sqlite" else RedisEngine(self.where, prefix=self.prefix)
 
 
@@ -85,6 +88,8 @@ def find_kept_place(kind: str, folder: Path) -> KeptPlace:
         return KeptPlace(kind)
     if kind == "sqlite":
         return KeptPlace(kind, str(folder / f"{uuid4().hex}.db"))
+    if kind == "postgres":
+        return KeptPlace(kind, get_server().url(), f"kept_{uuid4().hex[:16]}")
     url = share_server().socket_url if kind == "redis" else share_cluster().url
     return KeptPlace(kind, url, f"kept-{uuid4().hex[:16]}")
 

@@ -302,7 +302,7 @@ def test_of_two_that_delete_at_once_one_at_least_does(kept_place: KeptPlace) -> 
 def test_what_is_committed_between_the_steps_of_a_delete_is_deleted() -> None:
     clock = [1_000_000.0]
     engine = Watched(MemoryEngine(clock=lambda: clock[0]))
-    service = SessionService(engine, app="clinic", clock=lambda: clock[0])
+    service = SessionService(engine, app="clinic")
     service.sync.create(user="p", id="v")
 
     def commit() -> None:
