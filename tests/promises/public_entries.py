@@ -858,6 +858,12 @@ ENTRIES.update(
         if name.startswith("dcaf.core.Session.") and entry.on is state
     }
 )
+ENTRIES.update(  # a service ends the sessions that it keeps
+    {
+        f"dcaf.service.KeptSession.{name}": replace(ENTRIES[f"dcaf.service.KeptSession.{name}"], fails=True)
+        for name in ("end", "rotate")
+    }
+)
 ENTRIES.update(
     {f"dcaf.service.KeptSession.{name}": ENTRIES[f"dcaf.core.Session.{name}"] for name in ("from_dict", "of", "fromkeys")}
 )
