@@ -190,6 +190,9 @@ class Is(NamedTuple):
     column: str
     value: Value
 
+    def __repr__(self) -> str:
+        return f"Is({self.record!r}, {self.column!r}, ...)"
+
 
 class AtMost(NamedTuple):
     """The row is there, and its column has a number that is not larger."""
@@ -197,6 +200,9 @@ class AtMost(NamedTuple):
     record: Record
     column: str
     value: int | Now
+
+    def __repr__(self) -> str:
+        return f"AtMost({self.record!r}, {self.column!r}, ...)"
 
 
 class Not(NamedTuple):
@@ -231,6 +237,9 @@ class Put(NamedTuple):
 
     record: Record
     values: Mapping[str, Value | Now | Plus]
+
+    def __repr__(self) -> str:
+        return f"Put({self.record!r}, {list(self.values)})"
 
 
 class Delete(NamedTuple):
@@ -326,6 +335,9 @@ class Outcome(NamedTuple):
     rows: tuple[Row | None, ...]
     now_ms: int
     pages: tuple[Page, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Outcome(applied={self.applied}, {len(self.rows)} rows, {len(self.pages)} pages)"
 
 
 def find_leaves(condition: Condition) -> list[Exists | Is | AtMost]:

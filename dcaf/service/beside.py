@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dcaf.core.errors import UnknownSessionError
+from dcaf.core.errors import CommitUnknownError, EngineError, UnknownSessionError
 from dcaf.engines import AllOf, Is, Now, Put, Transaction
 from dcaf.service.changes import Change, KeyChange
-from dcaf.service.commits import log_change, write_messages, write_state
+from dcaf.service.commits import HALF, log_change, write_messages, write_state
 from dcaf.service.kept import Kept, is_alive, is_at, is_there
 from dcaf.service.places import UNKNOWN, Place, require_there
 from dcaf.service.plans import Plan
@@ -24,7 +24,10 @@ def append(place: Place, messages: Sequence[tuple[bytes, int | None]]) -> Plan[i
     while True:
         kept = Kept.of(require_there((yield Transaction([row]))))
         total = kept.messages + len(messages)
-        writes = [Put(row, {"messages": total, "updated": Now()}), *write_messages(place, kept, Change({}, messages))]
+        writes = [
+            Put(row, {"messages": total, "updated": Now()}),
+            *write_messages(place, kept, kept.revision, Change({}, messages)),
+        ]
         if (yield Transaction([row], when=is_at(row, kept), writes=writes)).applied:
             return total
 
@@ -48,8 +51,12 @@ def merge_into(place: Place, values: Mapping[str, bytes | None]) -> Plan[None]:
         ]
         if (yield Transaction([row], when=is_at(row, kept), writes=writes)).applied:
             break
-    if own is not change:
-        yield Transaction([], writes=write_state(place, change.only(app=True)))
+    apart = change.only(app=True)
+    if own is not change and apart.values:
+        try:
+            yield Transaction([], writes=write_state(place, apart))
+        except EngineError as error:
+            raise CommitUnknownError(HALF) from error
 
 
 def close(place: Place) -> Plan[bool]:

@@ -14,13 +14,14 @@ from dcaf.core.mapping import state_of
 from dcaf.core.session import Session
 from dcaf.core.settings import require_choice
 from dcaf.engines import Engine
+from dcaf.engines.memory import URL as MEMORY_URL
 from dcaf.service.beside import append, close, merge_into
 from dcaf.service.commits import STALE, Overtaken, commit
 from dcaf.service.dropping import drop
 from dcaf.service.history import HistoryPage, read_history
 from dcaf.service.kept import About, Kept
 from dcaf.service.listing import Erased, ListPage, Order, erase, list_sessions, purge
-from dcaf.service.memory import Memory
+from dcaf.service.memory import LONGEST_TTL, SHORTEST_TTL, Memory
 from dcaf.service.memory_plans import clear_memory, drop_hidden
 from dcaf.service.messages import Message, pack
 from dcaf.service.places import UNKNOWN, Place
@@ -28,7 +29,7 @@ from dcaf.service.plans import Plan
 from dcaf.service.reading import Read, read_session, read_shared
 from dcaf.service.remembered import MemoryScope
 from dcaf.service.rewinding import fork, rewind
-from dcaf.service.session import KeptSession, KeptState, make_session, state_of_kept
+from dcaf.service.session import MOST_BYTES, KeptSession, KeptState, make_session, state_of_kept
 from dcaf.service.tables import TABLES, Owner
 from dcaf.service.user_memory import UserMemory
 
@@ -68,8 +69,8 @@ class Calls:
     ) -> None:
         self.engine: Engine = engine
         self.app: str = require_name("app=", app)
-        if ttl is not None and require("ttl=", ttl, timedelta, "a timedelta, or None") <= timedelta():
-            raise ConfigurationError("ttl= is longer than none, for instance timedelta(days=30); None keeps sessions for ever.")
+        if ttl is not None and not SHORTEST_TTL <= require("ttl=", ttl, timedelta, "a timedelta, or None") <= LONGEST_TTL:
+            raise ConfigurationError("ttl= is a millisecond to a hundred years; None keeps sessions for ever.")
         self._ttl_ms = None if ttl is None else int(ttl / timedelta(milliseconds=1))
         self._merges = require_choice("on_busy", on_busy, ("reject", "merge")) == "merge"
         self._randomness = require_function("randomness=", randomness)
@@ -103,8 +104,8 @@ class Calls:
     def save(self, session: KeptSession) -> Plan[KeptSession]:
         """As ``SessionService.save``."""
         state = state_of_kept(session)
-        if state.app != self.app:
-            raise ConfigurationError("The session is one of another application: its own service saves it.")
+        if state.app != self.app or not self._reaches(state.engine):
+            raise ConfigurationError("The session is one of another service, which saves it.")
         return self._save(self._place(state.kept.user, state.kept.id), session)
 
     def delete(self, user: str | None, session_id: str) -> Plan[bool]:
@@ -116,7 +117,7 @@ class Calls:
         given = items_of(messages)
         if given is None:
             raise ConfigurationError("messages= takes several messages: a list of them.")
-        packed = [(pack(message), message.at_ms) for message in map(Message.of, given)]
+        packed = [(pack(message), message.at_ms) for message in (Message.of(one, limit_bytes=MOST_BYTES) for one in given)]
         return append(self._place(user, require_name("id=", session_id)), packed)
 
     def merge(self, user: str | None, session_id: str, state: Mapping[str, Any]) -> Plan[None]:
@@ -158,11 +159,16 @@ class Calls:
     def _erase(self, owner: Owner) -> Plan[Erased]:
         count = yield from clear_memory(MemoryScope.of_user(owner))
         erased = yield from erase(self.app, owner, self.engine.partitions)
+        count += yield from clear_memory(MemoryScope.of_user(owner))  # what a turn has written meanwhile
         return erased._replace(shared=erased.shared + count)
 
     def memory(self, user: str) -> UserMemory:
         """As ``SessionService.memory``."""
         return UserMemory(self.engine, MemoryScope.of_user(self._owner(user)))
+
+    def _reaches(self, engine: Engine) -> bool:
+        """Whether an engine keeps the rows that this service's does; each engine in memory has rows of its own."""
+        return engine is self.engine or (engine.url == self.engine.url != MEMORY_URL)
 
     def _random(self, number: int) -> bytes:
         return require_random(self._randomness, number)
@@ -207,8 +213,7 @@ class Calls:
             if change.is_empty and state.kept.revision:
                 return session
             try:
-                kept, laid = yield from commit(place, state.kept, change, state.now_ms)
-                state.take_committed(kept, laid, frozen, change)
+                committed = yield from commit(place, state.kept, change, state.now_ms)
             except StaleSessionError:
                 if not self._merges:
                     raise
@@ -216,6 +221,9 @@ class Calls:
             except Overtaken:
                 yield from self._catch_up(place, state)
             else:
+                state.take_committed(committed.kept, committed.laid, frozen, change)
+                if committed.failed is not None:
+                    raise committed.failed
                 with suppress(EngineError):  # the turn is committed; whoever clears next drops what is left
                     yield from drop_hidden(change.memory)
                 return session
@@ -240,7 +248,7 @@ class Calls:
         return self._make(place, kept, read)
 
     def _make(self, place: Place, kept: Kept, read: Read) -> KeptSession:
-        return make_session(kept, read, self._memory(place, kept), self.app)
+        return make_session(kept, read, self._memory(place, kept), self.app, self.engine)
 
     def _memory(self, place: Place, kept: Kept) -> Memory:
         here = Memory(self.engine, MemoryScope.of_session(place.owner, place.id, kept.birth))

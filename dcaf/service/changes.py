@@ -28,6 +28,9 @@ class KeyChange(NamedTuple):
     after: bytes | None
     change: CommutingChange | None = None
 
+    def __repr__(self) -> str:
+        return "KeyChange(...)"
+
     def over(self, key: str, theirs: bytes | None) -> KeyChange:
         """The same, laid over a value that another session has written meanwhile. Where both wrote one value, this one stays."""
         counted = None if self.change is None else reapply(theirs, key, self.change)
@@ -59,8 +62,9 @@ class Change:
         return not (self.values or self.messages or self.memory)
 
     def only(self, *, app: bool) -> Change:
-        """What is shared across the application of it, or the rest."""
-        return replace(self, values={name: value for name, value in self.values.items() if name.startswith(APP) is app})
+        """What is shared across the application of it, or the rest, with messages and memory."""
+        values = {name: value for name, value in self.values.items() if name.startswith(APP) is app}
+        return Change(values) if app else replace(self, values=values)
 
     def list_shared(self) -> list[str]:
         """The changed keys that other sessions have, too."""

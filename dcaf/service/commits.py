@@ -6,17 +6,18 @@ across the application lies elsewhere, and is written in a transaction of its ow
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 from dcaf.core.errors import CommitUnknownError, EngineError, StaleSessionError
 from dcaf.core.json_values import write
-from dcaf.engines import AllOf, Condition, Delete, Exists, Not, Now, Outcome, Put, Transaction, Write
+from dcaf.engines import Condition, Delete, Exists, Not, Now, Outcome, Put, Transaction, Write
 from dcaf.service.changes import Change, pack_change
 from dcaf.service.dropping import make_room
 from dcaf.service.kept import Kept, has_value, is_at
 from dcaf.service.places import Place, require_there
 from dcaf.service.plans import Plan
+from dcaf.service.remembered import join
 from dcaf.service.tables import CHANGES, MESSAGES, MINUTE_MS, Columns
 
 HALF: Final = "The session was written; nobody can tell whether its app: keys were."
@@ -27,8 +28,22 @@ class Overtaken(Exception):
     """Another one has changed the state of a session, and no turn of it was committed: the turn is laid over that."""
 
 
-def commit(place: Place, kept: Kept, change: Change, now_ms: int) -> Plan[tuple[Kept, Mapping[str, bytes | None]]]:
-    """Commit a turn; returns what is known of its session then, and the shared keys that were laid over what others have written.
+class Committed(NamedTuple):
+    """What a commit came to.
+
+    Attributes:
+        kept: What is known of the session now.
+        laid: Shared keys that were laid over what others have written -> their values.
+        failed: The error where all but the application's keys, which lie elsewhere, was written; None else.
+    """
+
+    kept: Kept
+    laid: Mapping[str, bytes | None]
+    failed: CommitUnknownError | None
+
+
+def commit(place: Place, kept: Kept, change: Change, now_ms: int) -> Plan[Committed]:
+    """Commit a turn.
 
     It is laid over what it shares with other sessions and another one has changed since. What is shared across the application may
     lie elsewhere, and is written when all else stands.
@@ -47,6 +62,7 @@ def commit(place: Place, kept: Kept, change: Change, now_ms: int) -> Plan[tuple[
         SessionExistsError: It is new, and there is one of its id.
     """
     whole, apart = (change if place.is_with_app else change.only(app=False)), dict[str, bytes | None]()
+    failed: CommitUnknownError | None = None
     while not (outcome := (yield plan_commit(place, kept, whole, now_ms))).applied:
         if kept.revision:
             kept = _catch_up(kept, outcome)
@@ -57,10 +73,11 @@ def commit(place: Place, kept: Kept, change: Change, now_ms: int) -> Plan[tuple[
         try:
             apart = yield from _commit_apart(place, change.only(app=True))
         except EngineError as error:
-            raise CommitUnknownError(HALF) from error
+            failed = CommitUnknownError(HALF)
+            failed.__cause__ = error
     is_logged = bool(whole.values) or not kept.revision
     after = kept.after(len(change.messages), is_logged, _find_minute(kept, now_ms), outcome.now_ms, change.ttl_ms)
-    return after, {**whole.list_laid(change), **apart}
+    return Committed(after, {**whole.list_laid(change), **apart}, failed)
 
 
 def _commit_apart(place: Place, change: Change) -> Plan[dict[str, bytes | None]]:
@@ -70,7 +87,7 @@ def _commit_apart(place: Place, change: Change) -> Plan[dict[str, bytes | None]]
         return {}
     rows = [place.state_row(name) for name in change.values]
     while True:
-        transaction = Transaction(rows, when=_all(_is_unchanged(place, change)), writes=write_state(place, change))
+        transaction = Transaction(rows, when=join(_is_unchanged(place, change)), writes=write_state(place, change))
         outcome = yield transaction
         if outcome.applied:
             return change.list_laid(first)
@@ -93,7 +110,7 @@ def plan_commit(place: Place, kept: Kept, change: Change, now_ms: int) -> Transa
     writes: list[Write] = [
         Put(row, columns),
         *write_state(place, change),
-        *write_messages(place, kept, change),
+        *write_messages(place, kept, kept.revision + 1, change),
         *_move_in_list(place, kept, minute),
         *(one for memory in change.memory for one in memory.writes()),
         *([log_change(place, kept.changes + 1, kept.revision + 1, change, total)] if is_logged else []),
@@ -101,7 +118,7 @@ def plan_commit(place: Place, kept: Kept, change: Change, now_ms: int) -> Transa
     conditions = [Not(Exists(row)) if is_new else is_at(row, kept), *_is_unchanged(place, change)]
     conditions += [one for memory in change.memory for one in memory.conditions()]
     reads = [row, *map(place.state_row, change.list_shared()), *(one for memory in change.memory for one in memory.reads())]
-    return Transaction(reads, when=_all(conditions), writes=writes)
+    return Transaction(reads, when=join(conditions), writes=writes)
 
 
 def _find_minute(kept: Kept, now_ms: int) -> int:
@@ -156,12 +173,12 @@ def write_state(place: Place, change: Change) -> list[Write]:
     return writes
 
 
-def write_messages(place: Place, kept: Kept, change: Change) -> list[Write]:
-    """What writes new messages behind those that are there."""
+def write_messages(place: Place, kept: Kept, revision: int, change: Change) -> list[Write]:
+    """What writes new messages behind those that are there; the revision is the one with which they come."""
     first = kept.messages + 1
     rows = [place.owner.numbered_row(MESSAGES, place.id, first + at) for at in range(len(change.messages))]
     return [
-        Put(row, {"revision": kept.revision + 1, "at": Now() if at is None else at, "data": data})
+        Put(row, {"revision": revision, "at": Now() if at is None else at, "data": data})
         for row, (data, at) in zip(rows, change.messages, strict=True)
     ]
 
@@ -186,9 +203,3 @@ def log_change(place: Place, number: int, revision: int, change: Change, total: 
     """
     row = place.owner.numbered_row(CHANGES, place.id, number)
     return Put(row, {"revision": revision, "messages": total, "at": Now(), "data": pack_change(change)})
-
-
-def _all(conditions: Sequence[Condition]) -> Condition:
-    """All of them, as a tree that is no deeper than it must be: engines go down into it."""
-    half = len(conditions) // 2
-    return AllOf(_all(conditions[:half]), _all(conditions[half:])) if half else conditions[0]

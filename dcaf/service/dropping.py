@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Final
 
 from dcaf.core.errors import SessionExistsError
-from dcaf.engines import AllOf, Delete, Is, Not, Now, Outcome, Plus, Put, Record, Row, Transaction, Write
-from dcaf.service.kept import is_there
+from dcaf.engines import AllOf, Condition, Delete, Is, Not, Now, Outcome, Plus, Put, Record, Row, Transaction, Write
+from dcaf.service.kept import is_alive, is_there
 from dcaf.service.places import Place
 from dcaf.service.plans import Plan
 from dcaf.service.tables import OF_SESSIONS
@@ -30,7 +30,7 @@ def drop(place: Place) -> Plan[bool]:
     if row is None:
         return False
     was_there = is_there(row, outcome.now_ms)
-    yield from drop_left(place, row)
+    yield from drop_rows(place, row, is_living=True)
     return was_there
 
 
@@ -45,20 +45,21 @@ def make_room(place: Place, outcome: Outcome) -> Plan[None]:
         return
     if is_there(row, outcome.now_ms):
         raise SessionExistsError(EXISTS)
-    yield from drop_left(place, row)
+    yield from drop_rows(place, row, is_living=False)
 
 
-def drop_left(place: Place, row: Row) -> Plan[None]:
-    """Drop a session, or what is left of one, with all of its rows.
+def drop_rows(place: Place, row: Row, *, is_living: bool) -> Plan[None]:
+    """Drop a session with all of its rows.
 
     Args:
         place: Where it lies.
         row: Its row.
+        is_living: Whether it is dropped where it is alive, too. A fork that was not finished when the row was read may be by now.
     """
     birth = row["birth"]
-    while not (outcome := (yield _mark_dropped(place, row))).applied:
+    while not (outcome := (yield _mark_dropped(place, row, is_living=is_living))).applied:
         now = outcome.rows[0]
-        if now is None or now["birth"] != birth:
+        if now is None or now["birth"] != birth or not (is_living or not is_there(now, outcome.now_ms)):
             return
         row = now
     is_dropped = AllOf(Is(place.row, "birth", birth), Not(Is(place.row, "dropped", None)))
@@ -71,9 +72,11 @@ def drop_left(place: Place, row: Row) -> Plan[None]:
         yield Transaction([place.row], when=is_dropped, writes=[Delete(record) for record in records or [place.row]])
 
 
-def _mark_dropped(place: Place, row: Row) -> Transaction:
+def _mark_dropped(place: Place, row: Row, *, is_living: bool) -> Transaction:
     listed = row["listed"]
-    is_same = AllOf(Is(place.row, "birth", row["birth"]), Is(place.row, "listed", listed))
+    is_same: Condition = AllOf(Is(place.row, "birth", row["birth"]), Is(place.row, "listed", listed))
+    if not is_living:
+        is_same = AllOf(is_same, Not(is_alive(place.row)))
     writes: list[Write] = [Put(place.row, {"dropped": Now(), "revision": Plus(1)})]
     writes += [Delete(place.owner.list_row(listed, place.id))] if isinstance(listed, int) else []
     return Transaction([place.row], when=is_same, writes=writes)

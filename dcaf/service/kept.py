@@ -25,13 +25,16 @@ class About(NamedTuple):
 
     Attributes:
         title: Its title; None for none.
-        labels: Texts by which it can be found.
+        labels: Texts that stand in lists.
         metadata: What else is to be known of it, as JSON has it.
     """
 
     title: str | None = None
     labels: Mapping[str, str] = {}
     metadata: Mapping[str, Any] = {}
+
+    def __repr__(self) -> str:
+        return "About(...)"
 
     @classmethod
     def of(cls, title: object, labels: object, metadata: object) -> About:

@@ -17,7 +17,7 @@ from dcaf.core.arguments import require
 from dcaf.core.base64url import decode, encode
 from dcaf.core.errors import ConfigurationError
 from dcaf.engines import Delete, Range, Record, Row, Transaction
-from dcaf.service.dropping import drop_left
+from dcaf.service.dropping import drop_rows
 from dcaf.service.kept import Kept, is_there
 from dcaf.service.places import Place
 from dcaf.service.plans import Plan
@@ -29,6 +29,9 @@ Order: TypeAlias = Literal["newest", "oldest"]
 
 MOST_LIMIT: Final = 1_000
 ERASED_AT_ONCE: Final = 200
+UNFINISHED_MS: Final = 3_600_000
+"""For how long a fork may take to be made."""
+
 WRONG_CURSOR: Final = "cursor= is that of a page of the same list, or None for the first page."
 
 
@@ -58,7 +61,7 @@ class Erased(NamedTuple):
 
 
 def list_sessions(owner: Owner, *, limit: int, order: Order, cursor: str | None) -> Plan[ListPage[Kept]]:
-    """A page of the sessions of a user, ordered by the minute of their last commit.
+    """A page of the sessions of a user, ordered by the minute in which their last committed turn began.
 
     Args:
         owner: The user.
@@ -112,7 +115,7 @@ def erase(app: str, owner: Owner, partitions: int) -> Plan[Erased]:
         outcome = yield Transaction([], ranges=[rows, owner.shared_rows(ERASED_AT_ONCE)])
         found, ours = outcome.pages
         for _, row in found:
-            yield from drop_left(Place(app, owner, Kept.of(row).id, partitions), row)
+            yield from drop_rows(Place(app, owner, Kept.of(row).id, partitions), row, is_living=True)
         if ours:
             yield Transaction([], writes=[Delete(Record(STATE, key, owner.partition)) for key, _ in ours])
         sessions, shared = sessions + len(found), shared + len(ours)
@@ -128,12 +131,20 @@ def purge(app: str, partitions: int) -> Plan[int]:
         while after is not None:
             outcome = yield Transaction([], ranges=[Range(SESSIONS, after, None, ERASED_AT_ONCE, partition=partition)])
             (page,) = outcome.pages
-            for _, row in page:
-                if not is_there(row, outcome.now_ms):
-                    yield from drop_left(_find_place(app, row, partitions), row)
+            for key, row in page:
+                place = _find_place(app, row, partitions)
+                if place.row.key == key and _is_over(row, outcome.now_ms):  # else it is another application's
+                    yield from drop_rows(place, row, is_living=False)
                     count += 1
             after = page[-1][0] + b"\0" if len(page) == ERASED_AT_ONCE else None
     return count
+
+
+def _is_over(row: Row, now_ms: int) -> bool:
+    """Whether a session may be dropped: not one that is being made as a fork, unless whoever made it has died."""
+    dropped = row["dropped"]
+    is_begun = row["revision"] == 0 and isinstance(dropped, int) and dropped > now_ms - UNFINISHED_MS
+    return not (is_there(row, now_ms) or is_begun)
 
 
 def _find_place(app: str, row: Row, partitions: int) -> Place:

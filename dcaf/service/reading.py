@@ -62,7 +62,8 @@ def read_session(place: Place, *, last: int = 0) -> Plan[Read | None]:
 
 def read_shared(place: Place) -> Plan[Read]:
     """What a new session shares with others, and nothing else of it."""
-    ranges = [place.owner.shared_rows(ALL_KEYS)]
+    # What is left of an older anonymous session of this id is none of the new one's.
+    ranges = [] if place.owner.user is None else [place.owner.shared_rows(ALL_KEYS)]
     ranges += [app_rows(place.app, ALL_KEYS, partitions=place.partitions)] if place.is_with_app else []
     outcome = yield Transaction([], ranges=ranges)
     pages = [*outcome.pages, *((yield from _read_app(place)) if not place.is_with_app else [])]

@@ -1,4 +1,8 @@
-"""Take a session back to what it was when its history had so many messages; or begin another one from there.
+"""Take a session back to what it was when a message of its history was written; or begin another one from there.
+
+>>> log = [Change(0, b"made"), Change(2, b"hello"), Change(4, b"wrong"), Change(2, b"taken back"), Change(4, b"right")]
+>>> [change.data for change in find_timeline(log, 4)], [change.data for change in find_timeline(log, 0)]
+([b'made', b'hello', b'taken back', b'right'], [b'made'])
 
 What a reader gets wrong: the keys that a session shares with others, ``user:`` and ``app:``, stay as they are.
 """
@@ -7,22 +11,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 from dcaf.core.arguments import require
-from dcaf.core.errors import ConfigurationError, SessionExistsError
+from dcaf.core.errors import ConfigurationError, SessionExistsError, StaleSessionError, UnknownSessionError
 from dcaf.core.json_values import read, write
-from dcaf.engines import AllOf, Delete, Exists, Is, Not, Now, Page, Put, Range, Transaction, Write
-from dcaf.service.changes import Change, KeyChange
-from dcaf.service.commits import describe, log_change, write_state
-from dcaf.service.dropping import make_room
+from dcaf.engines import AllOf, Delete, Exists, Is, Not, Now, Page, Put, Range, Record, Transaction, Write
+from dcaf.service import changes
+from dcaf.service.changes import KeyChange
+from dcaf.service.commits import STALE, describe, log_change, write_state
+from dcaf.service.dropping import EXISTS, drop_rows, make_room
 from dcaf.service.kept import Kept, is_at, value_of
-from dcaf.service.places import APP, USER, Place, require_there
+from dcaf.service.places import APP, UNKNOWN, USER, Place, require_there
 from dcaf.service.plans import Plan
-from dcaf.service.tables import CHANGES, MESSAGES, STATE, Columns, unpack_number
+from dcaf.service.reading import ALL_KEYS
+from dcaf.service.tables import CHANGES, MESSAGES, MINUTE_MS, STATE, Columns, unpack_number
 
 AT_ONCE: Final = 500
-EXISTS: Final = "There is a session of this id already."
+
+
+class Change(NamedTuple):
+    """An entry of the log of changes.
+
+    Attributes:
+        messages: How many messages there were afterwards.
+        data: What was changed, as JSON.
+    """
+
+    messages: int
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +50,11 @@ class Past:
         kept: What is known of it.
         now: Own key -> its value as JSON.
         then: The same of the moment that was asked for.
+        now_ms: The engine's clock.
     """
 
     kept: Kept
+    now_ms: int
     now: dict[str, bytes] = field(repr=False)
     then: dict[str, bytes] = field(repr=False)
 
@@ -52,13 +71,13 @@ def rewind(place: Place, to: int) -> Plan[int]:
         ConfigurationError: It has not so many messages.
     """
     while True:
-        past = yield from _read_past(place, to)
+        past = yield from _read_past(place, to, "to=")
         kept, row = past.kept, place.row
         names = {**past.now, **past.then}
         values = {
             name: KeyChange(past.now.get(name), past.then.get(name)) for name in names if past.now.get(name) != past.then.get(name)
         }
-        change = Change(values)
+        change = changes.Change(values)
         columns: Columns = {"revision": kept.revision + 1, "messages": to, "changes": kept.changes + 1, "updated": Now()}
         writes: list[Write] = [
             Put(row, columns),
@@ -84,34 +103,50 @@ def fork(place: Place, target: Place, birth: bytes, *, at: int | None, ttl_ms: i
         UnknownSessionError, SessionClosedError: There is no such session, or it was closed.
         ConfigurationError: It has not so many messages.
         SessionExistsError: There is one of the other's id.
+        StaleSessionError: A turn of this one was committed meanwhile.
     """
-    past = yield from _read_past(place, at)
+    past = yield from _read_past(place, at, "at=")
     count = past.kept.messages if at is None else at
     row, kept = target.row, past.kept
+    is_begun = AllOf(Is(row, "birth", birth), Is(row, "revision", 0))
     # Until all is there, the row says that it is dropped: whoever purges after a crash finds it.
     begun = Put(row, {**describe(kept, target.id, birth), "dropped": Now(), "revision": 0})
     while not (outcome := (yield Transaction([row], when=Not(Exists(row)), writes=[begun]))).applied:
         yield from make_room(target, outcome)
-    after = 0
-    while after < count:
+    for after in range(0, count, AT_ONCE):
         start = place.owner.numbered_row(MESSAGES, place.id, after + 1).key
         end = place.owner.numbered_row(MESSAGES, place.id, min(after + AT_ONCE, count) + 1).key
-        (page,) = (yield Transaction([], ranges=[Range(MESSAGES, start, end, AT_ONCE, partition=place.owner.partition)])).pages
-        yield Transaction([row], when=Is(row, "birth", birth), writes=_copy(target, page))
-        after += AT_ONCE
-    change = Change({name: KeyChange(None, value) for name, value in past.then.items()})
-    columns: Columns = {"revision": 1, "messages": count, "changes": 1, "updated": Now(), "listed": kept.listed, "dropped": None}
+        wanted = Range(MESSAGES, start, end, AT_ONCE, partition=place.owner.partition)
+        yield Transaction([row], when=is_begun, writes=_copy(target, (yield Transaction([], ranges=[wanted])).pages[0]))
+    yield from _require_unchanged(place, kept, target, begun.record)
+    change = changes.Change({name: KeyChange(None, value) for name, value in past.then.items()})
+    minute = past.now_ms // MINUTE_MS
+    columns: Columns = {"revision": 1, "messages": count, "changes": 1, "updated": Now(), "listed": minute, "dropped": None}
     columns |= {"ends": None if ttl_ms is None else Now(ttl_ms)}
     writes: list[Write] = [
         Put(row, columns),
         *write_state(target, change),
         log_change(target, 1, 1, change, count),
-        Put(target.owner.list_row(kept.listed, target.id), {"session": target.id.encode()}),
+        Put(target.owner.list_row(minute, target.id), {"session": target.id.encode()}),
     ]
-    outcome = yield Transaction([row], when=AllOf(Is(row, "birth", birth), Not(Is(row, "dropped", None))), writes=writes)
+    outcome = yield Transaction([row], when=is_begun, writes=writes)
     if not outcome.applied:
         raise SessionExistsError(EXISTS)
     return Kept.of(require_there((yield Transaction([row])), birth))
+
+
+def _require_unchanged(place: Place, kept: Kept, target: Place, record: Record) -> Plan[None]:
+    """Drop a fork that is half made, where its source is not what it was: what was read of it may be of two moments.
+
+    Raises:
+        StaleSessionError: It is not.
+    """
+    (row, begun) = (yield Transaction([place.row, record])).rows
+    same = row is not None and (row["birth"], row["revision"], row["changes"]) == (kept.birth, kept.revision, kept.changes)
+    if not same and begun is not None:
+        yield from drop_rows(target, begun, is_living=False)
+    if not same:
+        raise StaleSessionError(STALE)
 
 
 def _copy(target: Place, page: Page) -> list[Write]:
@@ -119,30 +154,52 @@ def _copy(target: Place, page: Page) -> list[Write]:
     return [Put(record, {**row, "revision": 1}) for record, row in rows]
 
 
-def _read_past(place: Place, to: int | None) -> Plan[Past]:
-    state = place.owner.rows_of(STATE, place.id, 1_000_000)
+def _read_past(place: Place, to: int | None, argument: str) -> Plan[Past]:
+    state = place.owner.rows_of(STATE, place.id, ALL_KEYS)
     outcome = yield Transaction([place.row], ranges=[state])
     kept = Kept.of(require_there(outcome))
     now = {cast("bytes", row["name"]).decode(): cast("bytes", value_of(row)) for _, row in outcome.pages[0]}
     if to is None:
-        return Past(kept, now, now)
-    if not 0 <= require("to=", to, int, "a number of messages") <= kept.messages:
-        raise ConfigurationError("The session has not so many messages.")
-    then: dict[str, bytes] = {}
-    after = 0
-    while after < kept.changes:
-        first = place.owner.numbered_row(CHANGES, place.id, after + 1).key
-        whole = place.owner.rows_of(CHANGES, place.id, AT_ONCE)
+        return Past(kept, outcome.now_ms, now, now)
+    if not 0 <= require(argument, to, int, "a number of messages") <= kept.messages:
+        raise ConfigurationError(f"{argument} is 0 to {kept.messages}, as many messages as the session has.")
+    log: list[Change] = []
+    whole = place.owner.rows_of(CHANGES, place.id, AT_ONCE)
+    while len(log) < kept.changes:
+        first = place.owner.numbered_row(CHANGES, place.id, len(log) + 1).key
         (page,) = (yield Transaction([], ranges=[Range(CHANGES, first, whole.end, AT_ONCE, partition=whole.partition)])).pages
-        _apply(then, [row["data"] for _, row in page if cast("int", row["messages"]) <= to])
-        after += AT_ONCE
-    return Past(kept, now, then)
+        if not page:  # the session was dropped meanwhile
+            raise UnknownSessionError(UNKNOWN)
+        log += [Change(cast("int", row["messages"]), cast("bytes", row["data"])) for _, row in page]
+    return Past(kept, outcome.now_ms, now, _replay(find_timeline(log[: kept.changes], to)))
 
 
-def _apply(state: dict[str, bytes], changes: Sequence[object]) -> None:
-    """Do changes to a state, but for what it shares with others."""
-    for data in changes:
-        change = cast("dict[str, Any]", read(cast("bytes", data)))
+def find_timeline(log: Sequence[Change], to: int) -> list[Change]:
+    """The changes that led to the state that a session had when its history reached so many messages.
+
+    The first is the state with which it was made, and always one of them. A change with fewer messages than one before it has taken
+    that back.
+
+    Args:
+        log: All changes, oldest first; one at least.
+        to: How many messages.
+    """
+    found = list(log[:1])
+    for change in log[1:]:
+        while len(found) > 1 and found[-1].messages > change.messages:
+            found.pop()
+        found.append(change)
+    reached = next((at for at, change in enumerate(found) if change.messages >= to), len(found))
+    is_reached = reached < len(found) and found[reached].messages == to
+    return found[: max(1, reached + is_reached)]
+
+
+def _replay(timeline: Sequence[Change]) -> dict[str, bytes]:
+    """Do changes one after the other, but for what a session shares with others."""
+    state: dict[str, bytes] = {}
+    for _, data in timeline:
+        change = cast("dict[str, Any]", read(data))
         state.update({name: write(value) for name, value in change["set"].items() if not name.startswith((USER, APP))})
         for name in change["delete"]:
             state.pop(name, None)
+    return state

@@ -21,7 +21,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from dcaf.core.lifecycle import run_shielded
 from dcaf.engines import Engine
@@ -30,10 +30,13 @@ from dcaf.service.calls import Calls, OnBusy
 from dcaf.service.history import HistoryPage
 from dcaf.service.kept import About, Kept
 from dcaf.service.listing import Erased, ListPage, Order
-from dcaf.service.plans import run, run_async
+from dcaf.service.plans import Plan, run, run_async
 from dcaf.service.session import KeptSession
+from dcaf.service.tables import MEMORY
 from dcaf.service.turns import ServiceTurn, save
 from dcaf.service.user_memory import SyncUserMemory, UserMemory
+
+T = TypeVar("T")
 
 
 class SessionService:
@@ -91,6 +94,8 @@ class SessionService:
         Raises, when it ends:
             StaleSessionError: Another one has committed the session since the block began.
             UnknownSessionError: It was deleted meanwhile.
+            SessionClosedError: It was closed.
+            SessionAliasError, SessionValueError: What was done to it cannot be written.
             EngineError: The engine failed, and nothing was written.
             CommitUnknownError: Nobody can tell whether it was written.
         """
@@ -113,7 +118,7 @@ class SessionService:
             id: Its id; None for one that is made up.
             state: Its state; the ``user:`` and ``app:`` keys of it are shared as ever.
             title: Its title.
-            labels: Texts by which it can be found.
+            labels: Texts that stand in lists.
             metadata: What else is to be known of it; plain JSON.
 
         Raises:
@@ -122,7 +127,7 @@ class SessionService:
             ConfigurationError: An argument is wrong.
             EngineError: The engine failed.
         """
-        return await run_async(self._calls.create(user, id, state, About.of(title, labels, metadata)), self.engine)
+        return await self._write(self._calls.create(user, id, state, About.of(title, labels, metadata)))
 
     async def get(self, *, user: str | None, id: str) -> KeptSession | None:
         """A session as it is now; None where there is none, or it is another user's.
@@ -153,7 +158,7 @@ class SessionService:
             ConfigurationError: User or id is empty, or no text that UTF-8 can say.
             EngineError: The engine failed. The session may be gone, and some of its rows still there; call again.
         """
-        return await run_async(self._calls.delete(user, id), self.engine)
+        return await self._write(self._calls.delete(user, id))
 
     async def get_or_create(self, *, user: str | None, id: str) -> KeptSession:
         """A session as it is now; one that is made where there is none.
@@ -162,7 +167,7 @@ class SessionService:
             ConfigurationError: User or id is empty, or no text that UTF-8 can say.
             EngineError: The engine failed.
         """
-        return await run_async(self._calls.get_or_create(user, id), self.engine)
+        return await self._write(self._calls.get_or_create(user, id))
 
     async def messages(
         self,
@@ -203,7 +208,7 @@ class SessionService:
             ConfigurationError, SessionValueError: One of them is no message.
             EngineError: The engine failed.
         """
-        return await run_async(self._calls.append(user, id, messages), self.engine)
+        return await self._write(self._calls.append(user, id, messages))
 
     async def merge(self, *, user: str | None, id: str, state: Mapping[str, Any]) -> None:
         """Write keys of a session's state beside whatever turn is in progress, which is laid over them.
@@ -219,10 +224,10 @@ class SessionService:
             SessionValueError: A value may not be stored.
             EngineError: The engine failed.
         """
-        await run_async(self._calls.merge(user, id, state), self.engine)
+        await self._write(self._calls.merge(user, id, state))
 
     async def list(self, *, user: str, limit: int = 50, order: Order = "newest", cursor: str | None = None) -> ListPage[Kept]:
-        """A page of the sessions of a user, by the minute of their last commit.
+        """A page of the sessions of a user, by the minute in which their last committed turn began.
 
         Args:
             user: The user.
@@ -237,7 +242,7 @@ class SessionService:
         return await run_async(self._calls.list(user, limit, order, cursor), self.engine)
 
     async def rewind(self, *, user: str | None, id: str, to: int) -> int:
-        """Take a session back to what it was when it had so many messages; returns how many were dropped.
+        """Take a session back to what it was when it reached so many messages; returns how many were dropped.
 
         What it shares with other sessions, its ``user:`` and ``app:`` keys, stays as it is.
 
@@ -252,7 +257,7 @@ class SessionService:
             ConfigurationError: It has not so many messages.
             EngineError: The engine failed.
         """
-        return await run_async(self._calls.rewind(user, id, to), self.engine)
+        return await self._write(self._calls.rewind(user, id, to))
 
     async def fork(self, *, user: str, id: str, new_id: str | None = None, at: int | None = None) -> Kept:
         """Begin another session of the same user with the state and the messages of this one, which stays as it is.
@@ -267,10 +272,11 @@ class SessionService:
             UnknownSessionError: There is no such session.
             SessionClosedError: It was closed.
             SessionExistsError: There is one of the new id.
+            StaleSessionError: A turn of the session was committed meanwhile; call again.
             ConfigurationError: It has not so many messages, or there is no user.
             EngineError: The engine failed.
         """
-        return await run_async(self._calls.fork(user, id, new_id, at), self.engine)
+        return await self._write(self._calls.fork(user, id, new_id, at))
 
     async def close(self, *, user: str | None, id: str) -> bool:
         """Close a session for writing; False where that was done before. It can still be read.
@@ -279,7 +285,7 @@ class SessionService:
             UnknownSessionError: There is no such session.
             EngineError: The engine failed.
         """
-        return await run_async(self._calls.close(user, id), self.engine)
+        return await self._write(self._calls.close(user, id))
 
     async def purge(self) -> int:
         """Drop sessions that have ended, and what is left of deleted ones; returns how many there were.
@@ -287,7 +293,7 @@ class SessionService:
         Raises:
             EngineError: The engine failed; call again.
         """
-        return await run_async(self._calls.purge(), self.engine)
+        return await self._drop(self._calls.purge())
 
     async def erase(self, *, user: str) -> Erased:
         """Drop all sessions of a user, and what they shared.
@@ -295,7 +301,7 @@ class SessionService:
         Raises:
             EngineError: The engine failed; call again.
         """
-        return await run_async(self._calls.erase(user), self.engine)
+        return await self._drop(self._calls.erase(user))
 
     def memory(self, *, user: str) -> UserMemory:
         """What a user remembers, outside of a turn.
@@ -306,8 +312,24 @@ class SessionService:
         return self._calls.memory(user)
 
     async def aclose(self) -> None:
-        """Finish what was begun, and let go of the engine."""
+        """Finish what was begun, and close the engine, also one that others use."""
         await self.engine.aclose()
+
+    async def _write(self, plan: Plan[T]) -> T:
+        """Do what writes to its end, also where whoever asked is cancelled."""
+        found: list[T] = []
+
+        async def work() -> None:
+            found.append(await run_async(plan, self.engine))
+
+        await run_shielded(work)
+        return found[0]
+
+    async def _drop(self, plan: Plan[T]) -> T:
+        """Do what drops rows, and drop what was remembered and has ended, which no plan reads any more."""
+        found = await run_async(plan, self.engine)
+        await self.engine.purge(MEMORY)
+        return found
 
 
 class SyncSessionService:
@@ -395,8 +417,12 @@ class SyncSessionService:
 
     def purge(self) -> int:
         """As of the service."""
-        return run(self._calls.purge(), self._calls.engine)
+        count = run(self._calls.purge(), self._calls.engine)
+        self._calls.engine.sync.purge(MEMORY)
+        return count
 
     def erase(self, *, user: str) -> Erased:
         """As of the service."""
-        return run(self._calls.erase(user), self._calls.engine)
+        erased = run(self._calls.erase(user), self._calls.engine)
+        self._calls.engine.sync.purge(MEMORY)
+        return erased

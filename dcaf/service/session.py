@@ -19,6 +19,7 @@ from dcaf.core.rebasing import RebasableState
 from dcaf.core.session import Session
 from dcaf.core.slots import Closing
 from dcaf.core.state import Frozen
+from dcaf.engines import Engine
 from dcaf.service import windows
 from dcaf.service.changes import Change, KeyChange
 from dcaf.service.history import unpack_page
@@ -28,6 +29,8 @@ from dcaf.service.messages import Message, pack
 from dcaf.service.reading import Read
 
 LAST_S: Final = 253_402_300_799
+MOST_BYTES: Final = 1024 * 1024
+"""How large a message may be, as JSON."""
 
 
 class KeptState(RebasableState):
@@ -38,19 +41,21 @@ class KeptState(RebasableState):
         read: Its state, as it was read.
         memory: What its user and it remember.
         app: The application that it is one of.
+        engine: Where it is kept.
 
     Attributes:
-        kept, memory, app: As above.
+        kept, memory, app, engine: As above.
         now_ms: The engine's clock when it was read.
         read: Messages that were read, oldest first.
         added: New messages, packed, each with its moment in milliseconds; None for that of the commit.
     """
 
-    __slots__ = ("added", "app", "kept", "memory", "now_ms", "read")
+    __slots__ = ("added", "app", "engine", "kept", "memory", "now_ms", "read")
 
-    def __init__(self, kept: Kept, read: Read, memory: Memory, app: str) -> None:
+    def __init__(self, kept: Kept, read: Read, memory: Memory, app: str, engine: Engine) -> None:
         super().__init__(read.payload, _describe(kept, app))
         self.app: str = app
+        self.engine: Engine = engine
         self.kept: Kept = kept
         self.memory: Memory = memory
         self.now_ms: int = read.now_ms
@@ -69,7 +74,7 @@ class KeptState(RebasableState):
     def copy(self) -> KeptState:
         """As of a state. It has the memory of the session that it is copied from."""
         with self.lock:
-            copied = KeptState(self.kept, Read(None, self.arrived, (), self.now_ms), self.memory, self.app)
+            copied = KeptState(self.kept, Read(None, self.arrived, (), self.now_ms), self.memory, self.app, self.engine)
             copied.refill(super().copy())
             copied.read, copied.added = [*self.read], [*self.added]
             return copied
@@ -88,11 +93,12 @@ class KeptState(RebasableState):
                 self.rebase(members_of(frozen.payload).updated(laid).payload())
             count = len(change.messages)
             first, at_ms = kept.messages - count + 1, int(kept.updated_at.timestamp() * 1000)
-            new = self.added[:count]
-            self.read += [message.placed(number=first + at, at_ms=at_ms) for at, message in enumerate(new)]
+            for at, message in enumerate(self.added[:count]):
+                said_ms = at_ms if message.at_ms is None else message.at_ms
+                self.read.append(message.placed(number=first + at, at_ms=said_ms))
             del self.added[:count]
             take_committed(self.memory, change.memory)
-            self.kept = kept
+            self.kept, self.now_ms = kept, at_ms
 
     def close(self, closing: Closing) -> None:
         """Refuse it: a service ends the sessions that it keeps.
@@ -117,7 +123,9 @@ def _describe(kept: Kept, app: str) -> Standing:
 
 
 class SessionMessages:
-    """The history of the session of a turn: the newest messages, and what the turn adds.
+    """The history of the session of a turn: those of the newest messages that were read, and what the turn adds.
+
+    To go through it gives just these, oldest first; ``total`` counts all.
 
     Args:
         state: Of the session.
@@ -125,9 +133,6 @@ class SessionMessages:
 
     def __init__(self, state: KeptState) -> None:
         self._state = state
-
-    def __len__(self) -> int:
-        return self.total
 
     def __iter__(self) -> Iterator[Message]:
         return iter([*self._state.read, *self._state.added])
@@ -151,7 +156,7 @@ class SessionMessages:
             SessionClosedError: The turn is over.
         """
         given: Any = {"role": message, "content": content, **members} if isinstance(message, str) else message
-        found = Message.of(given)
+        found = Message.of(given, limit_bytes=MOST_BYTES)
         with self._state.lock:
             self._state.require_open()
             self._state.added.append(found)
@@ -160,7 +165,7 @@ class SessionMessages:
     def window(
         self, *, last: int | None = None, tokens: int | None = None, count: Callable[[Message], int] | None = None
     ) -> list[Message]:
-        """What a model is shown: the newest messages, never a call without its results; see ``dcaf.service.windows``.
+        """What a model is shown: of the messages that were read the newest, never a call without its results.
 
         Args:
             last: How many at most.
@@ -172,10 +177,18 @@ class SessionMessages:
             WindowTooSmallError: Not even the newest ones fit.
         """
         if last is not None and tokens is None:
+            self._require_read(last)
             return windows.last(self, last)
         if last is None and tokens is not None and count is not None:
             return windows.tokens(self, tokens, count)
         raise ConfigurationError("window() takes last=, or tokens= with count=, which counts the tokens of a message.")
+
+    def _require_read(self, last: int) -> None:
+        read = len(self._state.read) + len(self._state.added)
+        if type(last) is int and read < min(last, self.total):
+            raise ConfigurationError(
+                f"Of the messages of the session, {read} were read: give open(last=) so many as window(last=)."
+            )
 
 
 class KeptSession(Session):
@@ -241,9 +254,9 @@ class KeptSession(Session):
         return state_of_kept(self).kept
 
 
-def make_session(kept: Kept, read: Read, memory: Memory, app: str) -> KeptSession:
+def make_session(kept: Kept, read: Read, memory: Memory, app: str, engine: Engine) -> KeptSession:
     """A session of what was read."""
-    return KeptSession._over(KeptState(kept, read, memory, app))
+    return KeptSession._over(KeptState(kept, read, memory, app, engine))
 
 
 def state_of_kept(session: object) -> KeptState:

@@ -219,7 +219,7 @@ def test_control_counts_are_lost_where_shared_values_are_not_compared(
     kept_place: KeptPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commits, "_is_unchanged", lambda *_: [])
-    monkeypatch.setattr(commits, "_all", lambda conditions: reduce(AllOf, conditions) if conditions else None)
+    monkeypatch.setattr(commits, "join", lambda conditions: reduce(AllOf, conditions) if conditions else None)
     asyncio.run(count_in_tasks(kept_place, 8, 3))
     with pytest.raises(AssertionError):
         check_counts(kept_place.open_service(), 8, 3)
@@ -478,12 +478,12 @@ def test_control_a_new_session_is_lost_where_a_delete_does_not_look_whose_rows_t
 
 @pytest.mark.usefixtures("small_steps")
 def test_control_old_rows_come_back_where_a_new_session_does_not_drop_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    def delete_row(place: Place, row: Any) -> Generator[Any, Any, None]:
+    def delete_row(place: Place, row: Any, **_: Any) -> Generator[Any, Any, None]:
         yield Transaction([place.row], writes=[Delete(place.row)])
 
     engine = MemoryEngine()
     service = delete_and_use(engine, lambda watched: watched.before(3, stop))
-    monkeypatch.setattr(dropping, "drop_left", delete_row)
+    monkeypatch.setattr(dropping, "drop_rows", delete_row)
     with pytest.raises(AssertionError):
         use_anew(service)
 

@@ -349,7 +349,7 @@ def compare_nothing(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(commits, "_catch_up", lambda kept, _: kept)
 
 
-def delete_row(place: Place, row: Any) -> Generator[Transaction, Any, None]:
+def delete_row(place: Place, row: Any, **_: Any) -> Generator[Transaction, Any, None]:
     yield Transaction([place.row], writes=[Delete(place.row)])
 
 
@@ -358,7 +358,7 @@ FAULTS: Final[dict[str, Callable[[pytest.MonkeyPatch], None]]] = {
     "a merge takes over nothing": lambda patch: patch.setattr(KeptState, "rebase", lambda _, newer: []),
     "what is removed stays": lambda patch: patch.setattr(commits, "write_state", forget_deletes),
     "counts are written as numbers": lambda patch: patch.setattr(KeptState, "find_commuting", lambda *_: None),
-    "a delete leaves all rows": lambda patch: patch.setattr(dropping, "drop_left", delete_row),
+    "a delete leaves all rows": lambda patch: patch.setattr(dropping, "drop_rows", delete_row),
 }
 
 
