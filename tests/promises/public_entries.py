@@ -139,7 +139,9 @@ def kept_session() -> KeptSession:
 
 
 def history() -> SessionMessages:
-    return kept_session().messages
+    found = kept_session().messages
+    found.add("user", "And?")
+    return found
 
 
 async def entered_async(turn: ServiceTurn) -> None:
@@ -469,7 +471,7 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.service.UserMemory.page": Entry({"limit": 1}, on=lambda: kept().memory(user="ada")),
     "dcaf.service.SyncUserMemory.page": Entry({"limit": 1}, on=lambda: kept().sync.memory(user="ada")),
     "dcaf.service.SessionMessages.add": Entry({"message": "user", "content": "Hi!"}, on=history, given={"name": "ada"}),
-    "dcaf.service.SessionMessages.window": Entry({"last": 2}, on=history),
+    "dcaf.service.SessionMessages.window": Entry({"last": 1}, on=history),
     "dcaf.service.Message": Entry({"role": "user", "content": "Hi!"}, then=lambda message: message.to_dict()),
     "dcaf.service.Message.of": Entry({"given": {"role": "user", "content": "Hi!"}}, on=lambda: Message),
     "dcaf.service.Message.to_dict": Entry({"whole": True}, on=lambda: Message("user", "Hi!")),
