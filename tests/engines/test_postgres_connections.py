@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import psycopg_pool
 import pytest
 
 from dcaf.core.errors import CommitUnknownError, ConfigurationError, EngineError
@@ -494,3 +495,48 @@ def test_a_process_that_was_forked_ends_without_a_word(url: str) -> None:
     """
     done = subprocess.run([sys.executable, "-c", program, url], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("2\n2\n", "")
+
+
+# A wait that goes on behind its time
+
+
+def wait_behind_a_lost_end(server: Server) -> float:
+    """A connection comes, and is of no use, at the moment at which the wait for it ends; how long the call takes."""
+
+    async def test() -> float:
+        engine = open_counts(server.url(), schema=name_schema(), timeout=timedelta(seconds=0.6))
+        await engine.transact(add())
+        pool = engine._calls._homes[asyncio.get_running_loop()].pool._pool
+        get, asked = pool.getconn, []
+
+        async def lose(timeout: float | None = None) -> Any:  # noqa: ASYNC109 - as of the pool
+            asked.append(timeout)
+            if len(asked) == 1:
+                connection = await get(timeout=timeout)
+                with suppress(asyncio.CancelledError):  # as asyncio.wait_for of Python 3.11 does
+                    await asyncio.sleep(60)
+                connection.drop()
+                return connection
+            await asyncio.sleep(min(timeout or 60.0, 3.0))
+            raise psycopg_pool.PoolTimeout("nobody gives one")
+
+        pool.getconn = lose  # type: ignore[method-assign]
+        began = time.monotonic()
+        with pytest.raises(EngineError):
+            await engine.transact(add())
+        took_s = time.monotonic() - began
+        pool.getconn = get  # type: ignore[method-assign]
+        await engine.aclose()
+        assert len(asked) == 2
+        return took_s
+
+    return asyncio.run(test())
+
+
+def test_a_wait_ends_in_time_where_its_end_is_lost(server: Server) -> None:
+    assert wait_behind_a_lost_end(server) < 0.6
+
+
+def test_control_a_pool_that_waits_as_long_as_it_likes_is_late(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_connections, "LATE_S", 3600.0)
+    assert wait_behind_a_lost_end(server) > 2

@@ -37,8 +37,8 @@ OLD_S: Final = 3600.0
 IDLE_S: Final = 60.0
 """How often one connection is closed, where some were not used."""
 
-LONG_S: Final = 3600.0
-"""The pool's own limit to a wait. Each call has one of its own."""
+LATE_S: Final = 0.1
+"""How much later than a call itself the pool ends its wait."""
 
 AGAIN_S: Final = 0.1
 """How long after an attempt that has failed the next one begins, however many callers there are."""
@@ -248,8 +248,8 @@ class Pool:
         try:
             async with asyncio.timeout_at(end) as scope:
                 self._waiting.add(scope)
-                connection = await self._find()
-        except TimeoutError:
+                connection = await self._find(end)
+        except (TimeoutError, psycopg_pool.PoolTimeout):
             raise self._explain() from None
         except psycopg_pool.PoolClosed:
             raise EngineError(CLOSED) from None
@@ -286,11 +286,13 @@ class Pool:
         for connection in self._all:
             connection.abandon()
 
-    async def _find(self) -> _Connection:
+    async def _find(self, end: float) -> _Connection:
         if self._pool.closed and not self._is_closed:
             await self._start()
         while True:
-            connection: _Connection = await self._pool.getconn(timeout=LONG_S)
+            # The time-out around this may get lost: where a connection comes just then, ``wait_for`` of Python 3.11 returns it.
+            left_s = max(0.0, end - asyncio.get_running_loop().time()) + LATE_S
+            connection: _Connection = await self._pool.getconn(timeout=left_s)
             if connection.is_fresh():
                 return connection
             connection.drop()
