@@ -69,7 +69,7 @@ def commit(place: Place, kept: Kept, change: Change, now_ms: int) -> Plan[Commit
         elif outcome.rows[0] is not None:
             yield from make_room(place, outcome)
         whole = whole.over(outcome.rows[1:])
-    if whole is not change and not place.is_with_app:
+    if not place.is_with_app:
         try:
             apart = yield from _commit_apart(place, change.only(app=True))
         except EngineError as error:

@@ -127,17 +127,23 @@ def purge(app: str, partitions: int) -> Plan[int]:
     """Drop what has ended, and what is left of deleted sessions; returns how many sessions that were."""
     count = 0
     for partition in range(partitions):
-        after: bytes | None = b""
-        while after is not None:
-            outcome = yield Transaction([], ranges=[Range(SESSIONS, after, None, ERASED_AT_ONCE, partition=partition)])
-            (page,) = outcome.pages
-            for key, row in page:
-                place = _find_place(app, row, partitions)
-                if place.row.key == key and _is_over(row, outcome.now_ms):  # else it is another application's
-                    yield from drop_rows(place, row, is_living=False)
-                    count += 1
-            after = page[-1][0] + b"\0" if len(page) == ERASED_AT_ONCE else None
+        count += yield from _purge_partition(app, partition, partitions)
     return count
+
+
+def _purge_partition(app: str, partition: int, partitions: int) -> Plan[int]:
+    count, after = 0, b""
+    while True:
+        outcome = yield Transaction([], ranges=[Range(SESSIONS, after, None, ERASED_AT_ONCE, partition=partition)])
+        (page,) = outcome.pages
+        for key, row in page:
+            place = _find_place(app, row, partitions)
+            if place.row.key == key and _is_over(row, outcome.now_ms):  # else it is another application's
+                yield from drop_rows(place, row, is_living=False)
+                count += 1
+        if len(page) < ERASED_AT_ONCE:
+            return count
+        after = page[-1][0] + b"\0"
 
 
 def _is_over(row: Row, now_ms: int) -> bool:

@@ -20,6 +20,7 @@ from collections.abc import Generator
 from typing import TypeAlias, TypeVar
 
 from dcaf.core.errors import EngineError
+from dcaf.core.lifecycle import run_shielded
 from dcaf.engines import Engine, Outcome, Transaction
 
 T = TypeVar("T")
@@ -41,6 +42,17 @@ def run(plan: Plan[T], engine: Engine) -> T:
     except StopIteration as end:
         result: T = end.value
         return result
+
+
+async def run_to_end(plan: Plan[T], engine: Engine) -> T:
+    """Do a call that writes, in an event loop, also where whoever asked for it is cancelled. Raises as ``run_async``."""
+    found: list[T] = []
+
+    async def work() -> None:
+        found.append(await run_async(plan, engine))
+
+    await run_shielded(work)
+    return found[0]
 
 
 async def run_async(plan: Plan[T], engine: Engine) -> T:

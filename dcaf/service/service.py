@@ -20,20 +20,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from functools import partial
 from typing import Any, TypeVar
 
-from dcaf.core.lifecycle import run_shielded
 from dcaf.engines import Engine
 from dcaf.engines.opening import require_engine
 from dcaf.service.calls import Calls, OnBusy
 from dcaf.service.history import HistoryPage
 from dcaf.service.kept import About, Kept
 from dcaf.service.listing import Erased, ListPage, Order
-from dcaf.service.plans import Plan, run, run_async
+from dcaf.service.plans import Plan, run, run_async, run_to_end
 from dcaf.service.session import KeptSession
 from dcaf.service.tables import MEMORY
-from dcaf.service.turns import ServiceTurn, save
+from dcaf.service.turns import ServiceTurn
 from dcaf.service.user_memory import SyncUserMemory, UserMemory
 
 T = TypeVar("T")
@@ -127,7 +125,7 @@ class SessionService:
             ConfigurationError: An argument is wrong.
             EngineError: The engine failed.
         """
-        return await self._write(self._calls.create(user, id, state, About.of(title, labels, metadata)))
+        return await run_to_end(self._calls.create(user, id, state, About.of(title, labels, metadata)), self.engine)
 
     async def get(self, *, user: str | None, id: str) -> KeptSession | None:
         """A session as it is now; None where there is none, or it is another user's.
@@ -147,7 +145,7 @@ class SessionService:
             ConfigurationError: It is no session of this service.
             EngineError: The engine failed.
         """
-        await run_shielded(partial(save, self._calls, session))
+        await run_to_end(self._calls.save(session), self.engine)
 
     async def delete(self, *, user: str | None, id: str) -> bool:
         """Delete a session; False where there is none.
@@ -158,7 +156,7 @@ class SessionService:
             ConfigurationError: User or id is empty, or no text that UTF-8 can say.
             EngineError: The engine failed. The session may be gone, and some of its rows still there; call again.
         """
-        return await self._write(self._calls.delete(user, id))
+        return await run_to_end(self._calls.delete(user, id), self.engine)
 
     async def get_or_create(self, *, user: str | None, id: str) -> KeptSession:
         """A session as it is now; one that is made where there is none.
@@ -167,7 +165,7 @@ class SessionService:
             ConfigurationError: User or id is empty, or no text that UTF-8 can say.
             EngineError: The engine failed.
         """
-        return await self._write(self._calls.get_or_create(user, id))
+        return await run_to_end(self._calls.get_or_create(user, id), self.engine)
 
     async def messages(
         self,
@@ -208,7 +206,7 @@ class SessionService:
             ConfigurationError, SessionValueError: One of them is no message.
             EngineError: The engine failed.
         """
-        return await self._write(self._calls.append(user, id, messages))
+        return await run_to_end(self._calls.append(user, id, messages), self.engine)
 
     async def merge(self, *, user: str | None, id: str, state: Mapping[str, Any]) -> None:
         """Write keys of a session's state beside whatever turn is in progress, which is laid over them.
@@ -224,7 +222,7 @@ class SessionService:
             SessionValueError: A value may not be stored.
             EngineError: The engine failed.
         """
-        await self._write(self._calls.merge(user, id, state))
+        await run_to_end(self._calls.merge(user, id, state), self.engine)
 
     async def list(self, *, user: str, limit: int = 50, order: Order = "newest", cursor: str | None = None) -> ListPage[Kept]:
         """A page of the sessions of a user, by the minute in which their last committed turn began.
@@ -257,7 +255,7 @@ class SessionService:
             ConfigurationError: It has not so many messages.
             EngineError: The engine failed.
         """
-        return await self._write(self._calls.rewind(user, id, to))
+        return await run_to_end(self._calls.rewind(user, id, to), self.engine)
 
     async def fork(self, *, user: str, id: str, new_id: str | None = None, at: int | None = None) -> Kept:
         """Begin another session of the same user with the state and the messages of this one, which stays as it is.
@@ -276,7 +274,7 @@ class SessionService:
             ConfigurationError: It has not so many messages, or there is no user.
             EngineError: The engine failed.
         """
-        return await self._write(self._calls.fork(user, id, new_id, at))
+        return await run_to_end(self._calls.fork(user, id, new_id, at), self.engine)
 
     async def close(self, *, user: str | None, id: str) -> bool:
         """Close a session for writing; False where that was done before. It can still be read.
@@ -285,7 +283,7 @@ class SessionService:
             UnknownSessionError: There is no such session.
             EngineError: The engine failed.
         """
-        return await self._write(self._calls.close(user, id))
+        return await run_to_end(self._calls.close(user, id), self.engine)
 
     async def purge(self) -> int:
         """Drop sessions that have ended, and what is left of deleted ones; returns how many there were.
@@ -314,16 +312,6 @@ class SessionService:
     async def aclose(self) -> None:
         """Finish what was begun, and close the engine, also one that others use."""
         await self.engine.aclose()
-
-    async def _write(self, plan: Plan[T]) -> T:
-        """Do what writes to its end, also where whoever asked is cancelled."""
-        found: list[T] = []
-
-        async def work() -> None:
-            found.append(await run_async(plan, self.engine))
-
-        await run_shielded(work)
-        return found[0]
 
     async def _drop(self, plan: Plan[T]) -> T:
         """Do what drops rows, and drop what was remembered and has ended, which no plan reads any more."""

@@ -211,7 +211,7 @@ class KeptSession(Session):
 
     @property
     def revision(self) -> int:
-        """How often it was committed."""
+        """How many turns of it were committed."""
         return self._kept.revision
 
     @property

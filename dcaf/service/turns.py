@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from contextvars import Token
-from functools import partial
 from types import TracebackType
 
 from dcaf.core.context import begin, end
 from dcaf.core.errors import ConfigurationError
-from dcaf.core.lifecycle import run_shielded
 from dcaf.core.mapping import state_of
 from dcaf.core.session import Session
 from dcaf.service.calls import Calls
-from dcaf.service.plans import Plan, run, run_async
+from dcaf.service.plans import Plan, run, run_async, run_to_end
 from dcaf.service.session import KeptSession
 
 
@@ -40,7 +38,7 @@ class ServiceTurn:
         session = self._leave()
         try:
             if error is None:
-                await run_shielded(partial(save, self._calls, session))
+                await run_to_end(self._calls.save(session), self._calls.engine)
         finally:
             state_of(session).end(_ignore_late)
 
@@ -70,11 +68,6 @@ class ServiceTurn:
         assert self._before is not None
         end(self._before)
         return self._session
-
-
-async def save(calls: Calls, session: KeptSession) -> None:
-    """Commit what was done to a session."""
-    await run_async(calls.save(session), calls.engine)
 
 
 def _ignore_late() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, TypeVar, overload
 
-import anyio
 from typing_extensions import TypeForm
 
 from dcaf.core.settings import require_positive
@@ -24,7 +23,7 @@ from dcaf.service.memory_plans import (
     read_memory,
     write_memory,
 )
-from dcaf.service.plans import Plan, run, run_async
+from dcaf.service.plans import Plan, run, run_async, run_to_end
 from dcaf.service.remembered import MemoryScope, Remembered
 
 T = TypeVar("T")
@@ -93,9 +92,7 @@ class UserMemory:
             EngineError: The engine failed, and nothing was written.
             CommitUnknownError: Nobody can tell whether it was written.
         """
-        plan = self._plans.set(key, value, ttl)
-        with anyio.CancelScope(shield=True):
-            await run_async(plan, self._engine)
+        await run_to_end(self._plans.set(key, value, ttl), self._engine)
 
     async def delete(self, key: str) -> bool:
         """Forget a value; False where there is none.
@@ -104,10 +101,7 @@ class UserMemory:
             SessionValueError: The key is none.
             EngineError: The engine failed.
         """
-        plan = self._plans.delete(key)
-        with anyio.CancelScope(shield=True):
-            was_there: bool = await run_async(plan, self._engine)
-        return was_there
+        return await run_to_end(self._plans.delete(key), self._engine)
 
     async def clear(self) -> int:
         """Forget everything; returns how many values that were.
@@ -115,9 +109,7 @@ class UserMemory:
         Raises:
             EngineError: The engine failed. All may be forgotten, and some of their rows still there; call again.
         """
-        with anyio.CancelScope(shield=True):
-            count: int = await run_async(self._plans.clear(), self._engine)
-        return count
+        return await run_to_end(self._plans.clear(), self._engine)
 
 
 class SyncUserMemory:

@@ -147,6 +147,22 @@ class TakesWhatItHasNotReadForNew(_Broken):
         return self._whole(transaction)
 
 
+class EndsARangeTooLate(_Broken):
+    def broken(self, transaction: Transaction) -> Outcome:
+        return self._whole(replace(transaction, ranges=[replace(one, end=None) for one in transaction.ranges]))
+
+
+class ReadsARangeFromItsBeginning(_Broken):
+    def broken(self, transaction: Transaction) -> Outcome:
+        return self._whole(replace(transaction, ranges=[replace(one, backwards=False) for one in transaction.ranges]))
+
+
+class ReadsARangeAfterTheWrites(_Broken):
+    def broken(self, transaction: Transaction) -> Outcome:
+        outcome = self._whole(transaction)
+        return outcome._replace(pages=self._whole(Transaction([], ranges=transaction.ranges)).pages)
+
+
 class PagesByNumber(_Broken):
     def broken_scan(
         self, table: Table, *, equal: bytes | None = None, after: bytes = b"", limit: int = 100
@@ -184,6 +200,9 @@ class StaysOpen(_Broken):
         (KeepsWhatHasExpired, "test_a_row_that_has_expired_does_not_exist"),
         (WritesOnlyWhatItReads, "test_a_row_that_is_not_read_is_written_and_not_returned"),
         (TakesWhatItHasNotReadForNew, "test_a_row_that_is_not_read_is_written_and_not_returned"),
+        (EndsARangeTooLate, "test_a_range_is_in_the_order_of_the_keys_from_either_end"),
+        (ReadsARangeFromItsBeginning, "test_a_range_is_in_the_order_of_the_keys_from_either_end"),
+        (ReadsARangeAfterTheWrites, "test_a_range_has_rows_of_before_the_writes_and_of_the_same_moment"),
         (PagesByNumber, "test_a_scan_is_in_the_order_of_the_keys_and_in_pages"),
         (FindsOldValues, "test_a_scan_finds_the_value_of_now"),
         (StaysOpen, "test_a_closed_engine_refuses_and_may_be_closed_again"),
@@ -208,6 +227,9 @@ def test_control_a_fault_is_caught(fault: type[_Broken], caught_by: str, tmp_pat
         KeepsWhatHasExpired,
         WritesOnlyWhatItReads,
         TakesWhatItHasNotReadForNew,
+        EndsARangeTooLate,
+        ReadsARangeFromItsBeginning,
+        ReadsARangeAfterTheWrites,
     ],
 )
 def test_control_the_machine_finds_a_fault(fault: type[_Broken], tmp_path: Path) -> None:
