@@ -92,7 +92,7 @@ def test_a_draft_sees_what_it_adds_and_others_see_it_when_it_is_kept() -> None:
             other.messages.add("user", "third")
             other.memory.clear()
             assert other.memory.sync.get("k") is None
-            raise ZeroDivisionError
+            fail()
         assert (session.messages.total, session.memory.sync.get("k")) == (2, 1)
         with pytest.raises(SessionClosedError):
             late[0].add("user", "too late")
@@ -101,6 +101,10 @@ def test_a_draft_sees_what_it_adds_and_others_see_it_when_it_is_kept() -> None:
     found = sessions.sync.get(user="ada", id=session.id)
     assert found is not None
     assert (found.messages.total, found.memory.sync.get("k")) == (2, 1)
+
+
+def fail() -> None:
+    raise ZeroDivisionError
 
 
 def test_a_turn_that_adds_messages_alone_is_a_change() -> None:
