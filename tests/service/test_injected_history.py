@@ -110,9 +110,9 @@ def fail() -> None:
 def test_a_turn_that_adds_messages_alone_is_a_change() -> None:
     sessions = SessionService("memory://", app="clinic")
     with sessions.sync.open(user="ada") as session:
-        assert not session.is_modified
+        before = session.is_modified
         session.messages.add("user", "Hello!")
-        assert session.is_modified
+        assert (before, session.is_modified) == (False, True)
     found = sessions.sync.get(user="ada", id=session.id)
     assert found is not None
     assert (found.revision, found.messages.total, found.is_modified) == (1, 1, False)
