@@ -13,7 +13,7 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import cycle
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 
 from dcaf.engines import MemoryEngine, Range, Row, Table, Transaction
 from dcaf.engines.sqlite.tables import TableSql
-from dcaf.service.tables import CHANGES, LISTS, MESSAGES, SESSIONS, STATE, Owner
+from dcaf.service.tables import CHANGES, DIGEST_BYTES, LISTS, MESSAGES, SESSIONS, STATE, Owner
 from tests.benchmarks.harness import Batch, Effort, folder, interleaved, take_turns, written
 from tests.benchmarks.ledger_engines import sqlite_engine
 from tests.benchmarks.service_ways import APP, LAST, Dcaf, DcafConversation, name_session, name_user
@@ -32,21 +32,36 @@ SAMPLED: Final = 1_000
 """So many sessions have turns at most; they lie evenly among all."""
 
 COPIED: Final = (SESSIONS, STATE, MESSAGES, CHANGES, LISTS)
+NAMES: Final = frozenset({"id", "session", "user", "birth"})
+"""Columns in which a copy differs."""
+
 FAST: Final = ("journal_mode = OFF", "synchronous = OFF", "cache_size = -262144")
 """For the set-up alone."""
+
+
+class Keys(NamedTuple):
+    """Where the rows of a session lie.
+
+    Attributes:
+        owner: What the keys of all of them begin with.
+        session: What the keys of all but those of lists begin with.
+        number: Which session it is.
+    """
+
+    owner: bytes
+    session: bytes
+    number: int
 
 
 class Model(NamedTuple):
     """The rows of one session.
 
     Attributes:
-        owner: What the keys of its rows begin with.
-        session: What the keys of most of them begin with.
+        keys: Where they lie.
         rows: Table -> key and row of each of them.
     """
 
-    owner: bytes
-    session: bytes
+    keys: Keys
     rows: dict[Table, list[tuple[bytes, Row]]]
 
 
@@ -81,7 +96,8 @@ def fill(runner: asyncio.Runner, path: Path, number: int) -> Dcaf:
     for one in sample(number):
         runner.run(made.begin(one, LAST))
     runner.run(made.aclose())
-    copy(path, runner.run(build_model()), sorted(set(range(number)) - set(sample(number)), key=_find_owner))
+    others = set(range(number)).difference(sample(number))
+    copy(path, runner.run(build_model()), sorted(map(find_keys, others)))
     return Dcaf(sqlite_engine(path))
 
 
@@ -99,38 +115,44 @@ async def read_rows(library: Dcaf, number: int) -> Model:
     ranges = [Range.of_prefix(table, owner.key, 100, partition=owner.partition) for table in COPIED]
     found = await engine.transact(Transaction([], ranges=ranges))
     rows = {table: list(page) for table, page in zip(COPIED, found.pages, strict=True)}
-    return Model(owner.key, owner.session_key(name_session(number)), rows)
+    return Model(find_keys(number), rows)
 
 
-def copy(path: Path, model: Model, numbers: Sequence[int]) -> None:
+def find_keys(number: int) -> Keys:
+    """Where the rows of a session lie."""
+    owner = Owner(APP, name_user(number), partitions=1)
+    return Keys(owner.key, owner.session_key(name_session(number)), number)
+
+
+def copy(path: Path, model: Model, places: Sequence[Keys]) -> None:
     """Write copies of a session to a file, in the order of their keys."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         for pragma in FAST:
             connection.execute(f"PRAGMA {pragma}")
         connection.execute("BEGIN")
         for table in COPIED:
-            sql = TableSql(table)
-            connection.executemany(sql.insert, list_rows(model, table, sql.columns, numbers))
+            connection.executemany(TableSql(table).insert, list_rows(model, table, places))
         connection.execute("COMMIT")
         connection.execute("PRAGMA journal_mode = WAL")
 
 
-def list_rows(model: Model, table: Table, columns: Sequence[str], numbers: Sequence[int]) -> Iterator[tuple[Any, ...]]:
+def list_rows(model: Model, table: Table, places: Iterable[Keys]) -> Iterator[tuple[Any, ...]]:
     """Key and columns of the rows of a table, for each copy."""
-    cut = len(model.owner) if table is LISTS else len(model.session)
-    digest = model.session[len(model.owner) + 1 :]
-    for number in numbers:
-        owner, user, session = (
-            Owner(APP, name_user(number), partitions=1),
-            name_user(number).encode(),
-            name_session(number).encode(),
-        )
-        own = owner.session_key(name_session(number))
-        names = {"id": session, "user": user, "session": session, "birth": os.urandom(8)}
-        for key, row in model.rows[table]:
-            there = owner.key + key[cut : -len(digest)] + own[-len(digest) :] if table is LISTS else own + key[cut:]
-            yield (there, *[names.get(column, row[column]) for column in columns])
+    is_named, rows = not NAMES.isdisjoint(table.columns), [(key, tuple(row.values())) for key, row in model.rows[table]]
+    for place in places:
+        for key, values in rows:
+            yield (_move(key, model.keys, place), *(_rename(table, values, place.number) if is_named else values))
 
 
-def _find_owner(number: int) -> bytes:
-    return Owner(APP, name_user(number), partitions=1).key
+def _move(key: bytes, old: Keys, new: Keys) -> bytes:
+    """The same key, of another session: at its end where it is one of a list, at its beginning else."""
+    if key.startswith(old.session):
+        return new.session + key.removeprefix(old.session)
+    return new.owner + key[len(old.owner) : -DIGEST_BYTES] + new.session[-DIGEST_BYTES:]
+
+
+def _rename(table: Table, values: Sequence[Any], number: int) -> list[Any]:
+    """What a copy has in the columns of a row."""
+    session = name_session(number).encode()
+    names = {"id": session, "session": session, "user": name_user(number).encode(), "birth": os.urandom(8)}
+    return [names.get(column, value) for column, value in zip(table.columns, values, strict=True)]

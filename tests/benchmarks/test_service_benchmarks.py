@@ -99,7 +99,7 @@ def test_a_copied_session_has_the_rows_that_the_service_writes() -> None:
     model, other = asyncio.run(service_growth.build_model()), asyncio.run(rows_of(7))
     for table, rows in other.items():
         columns = tuple(table.columns)
-        copied = list(service_growth.list_rows(model, table, columns, [7]))
+        copied = list(service_growth.list_rows(model, table, [service_growth.find_keys(7)]))
         assert [key for key, *_ in copied] == [key for key, _ in rows]
         for (_, *values), (_, row) in zip(copied, rows, strict=True):
             assert {name: value for name, value in zip(columns, values, strict=True) if name not in DIFFER} == {
