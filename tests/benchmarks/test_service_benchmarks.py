@@ -17,7 +17,18 @@ from tests.benchmarks.ledger_engines import sqlite_engine
 from tests.benchmarks.ledger_servers import OnWire
 from tests.benchmarks.service_beside import PYTHON, ask_all
 from tests.benchmarks.service_targets import APPEND, AT_ONCE, READ, TURN, service_targets
-from tests.benchmarks.service_ways import DCAF, MESSAGES, POSTGRES, REDIS, SQLITE, Dcaf, name_session, name_user, state_of
+from tests.benchmarks.service_ways import (
+    DCAF,
+    MESSAGES,
+    POSTGRES,
+    REDIS,
+    SQLITE,
+    Dcaf,
+    DcafConversation,
+    name_session,
+    name_user,
+    state_of,
+)
 
 ONCE = harness.Effort(rounds=2, least_rounds=2, batch_s=0, table_s=0)
 FULL = service_beside.DURABLE[SQLITE]
@@ -125,7 +136,7 @@ def test_copied_sessions_take_turns_as_any_other(tmp_path: Path, monkeypatch: py
         service = library.service
         assert runner.run(service.get(user=name_user(7), id=name_session(7))) is not None
         assert runner.run(service.messages(user=name_user(4), id=name_session(4))).total == 50
-        runner.run(service_growth.DcafConversation(service, 7).turn())
+        runner.run(DcafConversation(service, 7).turn())
         page = runner.run(service.messages(user=name_user(7), id=name_session(7)))
         assert [message.to_dict() for message in page.items] == [*MESSAGES, *MESSAGES]
         listed = runner.run(service.list(user=name_user(7)))
