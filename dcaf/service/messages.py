@@ -90,14 +90,14 @@ class Message:
     _packed: Packed = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        given = {name: getattr(self, name) for name in (*CHECKS, *PLACE)}
+        given = {name: getattr(self, name) for name in ALL_CHECKS}
         object.__setattr__(self, "_packed", _check_and_pack(_drop_empty(given), "Message"))
         self._fill()
 
     if not TYPE_CHECKING:  # whose check of names would be over: any would be right
 
         def __getattr__(self, name: str) -> Any:
-            if name not in CHECKS and name not in PLACE:
+            if name not in ALL_CHECKS:
                 raise AttributeError(name)
             self._fill()
             return getattr(self, name)
@@ -280,9 +280,9 @@ def _read_members(given: Any, path: str) -> dict[str, Any]:
         )
     members = _drop_empty(dict(given))
     for name in members:
-        if name not in CHECKS and name not in PLACE:
+        if name not in ALL_CHECKS:
             raise ConfigurationError(
-                f"{path}{join_path([_name_of(name)])} would be lost: a message has {', '.join((*CHECKS, *PLACE))}. Put what else "
+                f"{path}{join_path([_name_of(name)])} would be lost: a message has {', '.join(ALL_CHECKS)}. Put what else "
                 "you want to keep into metadata."
             )
     return members
@@ -304,8 +304,7 @@ def _check(given: Mapping[str, Any], path: str) -> dict[str, Any]:
         given: The members that say something; no others than a message has.
         path: What the message is called in errors.
     """
-    checks = CHECKS | PLACE
-    found = {name: check(given[name], f"{path}.{name}") for name, check in checks.items() if name in given}
+    found = {name: check(given[name], f"{path}.{name}") for name, check in ALL_CHECKS.items() if name in given}
     _check_role_fits(found, path)
     return found
 
@@ -433,3 +432,5 @@ MEMBERS: Final = frozenset(CHECKS)
 
 PLACE: Final[dict[str, Callable[[Any, str], Any]]] = {"number": _check_number, "at": _check_at}
 """What says where and when a message was said, which a store keeps beside the bytes -> what checks it."""
+
+ALL_CHECKS: Final = CHECKS | PLACE
