@@ -476,6 +476,7 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.service.Messages.is_for": Entry({"session": kept_session()}, on=lambda: Messages),
     "dcaf.service.Messages.summarize": Entry({"fn": lambda _: "Before.", "keep": 1}, on=history),
     "dcaf.service.Messages.layers": Entry({"keep": 1}, on=history),
+    "dcaf.service.Memory.tools": Entry(on=lambda: Memory),
     "dcaf.service.Memory.of": Entry({"session": kept_session()}, on=lambda: Memory),
     "dcaf.service.Memory.is_for": Entry({"session": kept_session()}, on=lambda: Memory),
     "dcaf.service.Messages.add": Entry({"message": "user", "content": "Hi!"}, on=history, given={"name": "ada"}),
