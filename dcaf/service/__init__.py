@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dcaf.service.blocks import Imported
 from dcaf.service.history import HistoryPage
 from dcaf.service.kept import Kept
 from dcaf.service.listing import Erased, ListPage
@@ -19,6 +20,7 @@ del annotations  # no public name of this package
 __all__ = [
     "Erased",
     "HistoryPage",
+    "Imported",
     "Kept",
     "KeptSession",
     "ListPage",

@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final, Literal, TypeAlias
 
-from dcaf.core.arguments import items_of, require, require_function, require_random, require_text
+from dcaf.core.arguments import items_of, require, require_bool, require_function, require_random, require_text
 from dcaf.core.base64url import encode
 from dcaf.core.errors import ConfigurationError, EngineError, SessionExistsError, StaleSessionError, UnknownSessionError
 from dcaf.core.mapping import state_of
@@ -18,7 +18,9 @@ from dcaf.engines.memory import URL as MEMORY_URL
 from dcaf.service.beside import append, close, merge_into
 from dcaf.service.commits import STALE, Overtaken, commit
 from dcaf.service.dropping import drop
+from dcaf.service.exporting import Stream, export_app, export_session, export_user
 from dcaf.service.history import HistoryPage, read_history
+from dcaf.service.importing import Importer
 from dcaf.service.kept import About, Kept
 from dcaf.service.listing import Erased, ListPage, Order, erase, list_sessions, purge
 from dcaf.service.memory import LONGEST_TTL, SHORTEST_TTL, Memory
@@ -253,6 +255,18 @@ class Calls:
     def _memory(self, place: Place, kept: Kept) -> Memory:
         here = Memory(self.engine, MemoryScope.of_session(place.owner, place.id, kept.birth))
         return Memory(self.engine, MemoryScope.of_user(place.owner, place.id, kept.birth), here=here)
+
+    def export(self, user: str | None, session_id: str | None) -> Stream[None]:
+        """As ``SessionService.export``."""
+        if session_id is not None:
+            return export_session(self._place(user, session_id))
+        partitions = self.engine.partitions
+        return export_app(self.app, partitions) if user is None else export_user(self.app, self._owner(user), partitions)
+
+    def begin_import(self, replace: object) -> Importer:
+        """What takes the lines of ``SessionService.import_lines``."""
+        replaces = require_bool("replace=", replace)
+        return Importer(self.app, self.engine.partitions, self._place, lambda: self._random(BIRTH_BYTES), replaces=replaces)
 
 
 def require_name(argument: str, name: str) -> str:
