@@ -16,13 +16,13 @@ from dcaf.core.json_values import to_json, write
 from dcaf.core.slots import TEMPORARY
 from dcaf.engines import AllOf, Condition, Exists, Is, Not, Now, Put, Range, Record, Transaction, Value
 from dcaf.service.dropping import drop_rows, make_room
+from dcaf.service.journal import MOST_BYTES
 from dcaf.service.kept import is_there
 from dcaf.service.memory import check_key
 from dcaf.service.messages import Message, pack
 from dcaf.service.places import APP, USER, Place
 from dcaf.service.plans import Plan
 from dcaf.service.remembered import MemoryScope, generation_of, join
-from dcaf.service.session import MOST_BYTES
 from dcaf.service.tables import CHANGES, MESSAGES, OF_SESSIONS, STATE, Columns
 
 AT_ONCE: Final = 500
