@@ -176,6 +176,8 @@ def service_entries(name: str, service: Callable[[], Any], then: Callable[[Any],
         "fork": {**whose, "new_id": "v3", "at": 1},
         "purge": {},
         **{key: {"user": "ada"} for key in ("erase", "memory")},
+        "export": whose,
+        "import_lines": {"lines": list(kept().sync.export()), "replace": True},
     }
     return {
         f"{name}.open": Entry({**whose, "last": 2}, on=service, then=then),
@@ -846,7 +848,7 @@ NOBODYS: frozenset[str] = frozenset(
         ),  # a turn asks its lease
         "dcaf.core.HostTurn",  # made by a host
         *(f"dcaf.service.{name}" for name in ("Memory", "SyncMemory", "UserMemory", "SyncUserMemory", "Remembered")),
-        *(f"dcaf.service.{name}" for name in ("Erased", "HistoryPage", "Kept", "Kept.new", "Kept.of", "Kept.after", "ListPage")),
+        *(f"dcaf.service.{name}" for name in ("Erased", "HistoryPage", "Imported", "Kept", "Kept.new", "Kept.of", "Kept.after", "ListPage")),
         *(f"dcaf.service.{name}" for name in ("KeptSession", "Message.placed", "ServiceTurn", "Messages", "SyncSessionService")),
         *(
             f"dcaf.service.{name}.save" for name in ("SessionService", "SyncSessionService")
