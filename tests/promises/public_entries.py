@@ -847,8 +847,9 @@ NOBODYS: frozenset[str] = frozenset(
             f"dcaf.core.StatelessLease.{name}" for name in ("spend", "give_back", "latest", "commit", "end", "rotate", "release")
         ),  # a turn asks its lease
         "dcaf.core.HostTurn",  # made by a host
+        "dcaf.service.Imported",  # made by an import
         *(f"dcaf.service.{name}" for name in ("Memory", "SyncMemory", "UserMemory", "SyncUserMemory", "Remembered")),
-        *(f"dcaf.service.{name}" for name in ("Erased", "HistoryPage", "Imported", "Kept", "Kept.new", "Kept.of", "Kept.after", "ListPage")),
+        *(f"dcaf.service.{name}" for name in ("Erased", "HistoryPage", "Kept", "Kept.new", "Kept.of", "Kept.after", "ListPage")),
         *(f"dcaf.service.{name}" for name in ("KeptSession", "Message.placed", "ServiceTurn", "Messages", "SyncSessionService")),
         *(
             f"dcaf.service.{name}.save" for name in ("SessionService", "SyncSessionService")
