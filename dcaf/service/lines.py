@@ -86,6 +86,7 @@ COLUMNS: Final[dict[str, Check]] = {
     "user": _or_none(_is_text),
     **dict.fromkeys(("revision", "messages", "changes", "listed"), _is_count),
     **dict.fromkeys(("created", "updated"), _is_moment),
+    "version": _or_none(_is_count),
     "title": _or_none(_is_text),
     "labels": _or_none(_is_texts),
     "metadata": _or_none(_is_object),

@@ -205,7 +205,7 @@ FROZEN: Final = """\
 {"kind":"memory","key":"allergies","shared":true,"created":1,"updated":2,"expires":null,"value":["penicillin"]}
 {"kind":"end","lines":2}
 {"kind":"session","id":"v","user":"p","revision":2,"messages":1,"changes":1,"created":3,"updated":4,"listed":5,"closed":6,\
-"title":"T","labels":{"a":"b"},"metadata":{"n":1},"ends":253402300799999}
+"title":"T","labels":{"a":"b"},"metadata":{"n":1},"ends":253402300799999,"version":2}
 {"kind":"state","key":"step","value":1.5}
 {"kind":"memory","key":"mood","shared":false,"created":7,"updated":8,"expires":253402300799999,"value":null}
 {"kind":"message","number":1,"revision":2,"at":-9,"message":{"role":"user","content":"Hello!"}}
