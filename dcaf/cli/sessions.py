@@ -1,4 +1,4 @@
-"""`dcaf sessions`: what an operator does with the sessions that a service keeps: list them, look at one, move them, erase a user.
+"""`dcaf sessions`: what an operator does with the sessions that a service keeps: list, show, move, archive, erase.
 
     dcaf sessions list --app clinic --user p-123 --url sqlite:////var/lib/clinic/dcaf.db
 
@@ -23,6 +23,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     own = sessions.add_subparsers(required=True, metavar="command", parser_class=IdParser)
     _add_looking(own)
     _add_moving(own)
+    _add_archive(own)
     erased = _add(own, "erase", "erase a user: all sessions, and what they shared")
     erased.add_argument("user", metavar="USER", help="whose; - reads it from standard input")
     erased.add_argument("--report", action="store_true", help="print what was erased as a JSON object")
@@ -34,6 +35,7 @@ def _add_looking(own: argparse._SubParsersAction[IdParser]) -> None:
     listed.add_argument("--limit", type=int, default=50, metavar="N", help="how many (default: 50)")
     listed.add_argument("--cursor", metavar="CURSOR", help="go on where another list ended")
     listed.add_argument("--all", action="store_true", help="list all of them")
+    listed.add_argument("--archived", action="store_true", help="list those that were archived")
     listed.add_argument("--json", action="store_true", help="print a JSON object a line")
     shown = _add(own, "show", "show what is known of a session: its keys and its newest messages, without their values")
     _add_whose(shown)
@@ -52,6 +54,15 @@ def _add_moving(own: argparse._SubParsersAction[IdParser]) -> None:
     imported.add_argument("file", metavar="FILE", help="what export wrote; - reads standard input")
     imported.add_argument("--replace", action="store_true", help="replace sessions, shared keys and facts that are there")
     imported.add_argument("--json", action="store_true", help="print a JSON object")
+
+
+def _add_archive(own: argparse._SubParsersAction[IdParser]) -> None:
+    archived = _add(own, "archive", "archive a session, or all that are idle: they can be read, and are not written")
+    _add_whose(archived).add_argument("--idle", metavar="TIME", help="all that were not committed for so long: 30d, 12h, 90m, 30s")
+    archived.add_argument("id", nargs="?", metavar="ID", help="of one session")
+    restored = _add(own, "restore", "take a session out of the archive")
+    _add_whose(restored)
+    restored.add_argument("id", metavar="ID", help="its id, as list --archived prints it")
 
 
 def _add_whose(command: IdParser) -> argparse._MutuallyExclusiveGroup:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any, Final, TypeAlias
 from uuid import uuid4
@@ -39,10 +40,14 @@ HEADING: Final = ROW.format("id", "messages", "revision", "updated", "ends", "ti
 
 NO_SESSIONS: Final = "There are no sessions in {place}: a service makes them with its first turn. Is that the url of the service?"
 NO_ID: Final = "An anonymous session is found by its id alone: name it."
+WHICH: Final = "Name one session by --user and its id, or all that are idle by --idle alone."
+WRONG_TIME: Final = "--idle takes a time such as 30d, 12h, 90m or 30s."
 NOT_BOTH: Final = "With --all-users no id is named: all sessions are exported."
 NONE_OF_USER: Final = "No session of this user is known in this application."
 UNKNOWN: Final = "There is no such session of this user in this application."
 NOTHING: Final = "Nothing of this user is known in this application."
+TIME: Final = re.compile(r"([0-9]{1,6})([dhms])")
+UNITS: Final = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 SECRET_MODE: Final = 0o600
 
 
@@ -86,7 +91,7 @@ def _require_sessions(engine: Engine) -> None:
 async def _list(sessions: SessionService, options: argparse.Namespace) -> int:
     number, cursor = 0, options.cursor
     while True:
-        page = await sessions.list(user=options.user, limit=options.limit, cursor=cursor)
+        page = await sessions.list(user=options.user, limit=options.limit, cursor=cursor, archived=options.archived)
         if not options.json and number == 0 and page.items:
             print(HEADING)
         for kept in page.items:
@@ -230,12 +235,37 @@ def _draw_imported(imported: Imported) -> str:
     return made + (shared if imported.shared or imported.stayed else "") + (ended if imported.ended else "")
 
 
+async def _archive(sessions: SessionService, options: argparse.Namespace) -> int:
+    if (options.idle is None) == (options.id is None):
+        raise ConfigurationError(WHICH)
+    if options.idle is None:
+        number = await sessions.archive(user=options.user, id=options.id)
+    else:
+        number = await sessions.archive(idle=_read_time(options.idle))
+    print(f"Archived {count(number, 'session')}.")
+    return 0 if number else 1
+
+
+def _read_time(text: str) -> timedelta:
+    found = TIME.fullmatch(text)
+    if found is None:
+        raise ConfigurationError(WRONG_TIME)
+    return timedelta(**{UNITS[found[2]]: int(found[1])})
+
+
+async def _restore(sessions: SessionService, options: argparse.Namespace) -> int:
+    is_restored = await sessions.restore(user=options.user, id=options.id)
+    print("Restored: it can be written again." if is_restored else "It is not archived.")
+    return 0 if is_restored else 1
+
+
 async def _erase(sessions: SessionService, options: argparse.Namespace) -> int:
     erased = await sessions.erase(user=options.user)
     if options.report:
         print(json.dumps({"app": sessions.app, "erased": _text_of(datetime.now(UTC)), **erased._asdict()}))
     elif any(erased):
-        print(f"Erased {count(erased.sessions, 'session')}, and {count(erased.shared, 'row')} that they shared.")
+        shared = f"{count(erased.facts, 'fact')}, and {count(erased.shared, 'key')} that they shared"
+        print(f"Erased {count(erased.sessions, 'session')}, {shared}.")
     else:
         print(NOTHING)
     return 0 if any(erased) else 1
@@ -250,6 +280,8 @@ ACTS: Final[dict[str, Act]] = {
     "show": _show,
     "export": _export,
     "import": _import,
+    "archive": _archive,
+    "restore": _restore,
     "erase": _erase,
 }
 """Name of a command -> what it does."""

@@ -15,12 +15,12 @@ from dcaf.core.errors import ConfigurationError, SessionExistsError, SessionValu
 from dcaf.core.json_values import to_json, write
 from dcaf.core.slots import TEMPORARY
 from dcaf.engines import AllOf, Condition, Exists, Is, Not, Now, Put, Range, Record, Transaction, Value
-from dcaf.service.dropping import drop_rows, make_room
+from dcaf.service.dropping import EVER, NEVER, drop_rows, make_room
 from dcaf.service.journal import MOST_BYTES
 from dcaf.service.kept import is_there
 from dcaf.service.memory import check_key
 from dcaf.service.messages import Message, pack
-from dcaf.service.places import APP, USER, Place
+from dcaf.service.places import APP, USER, Place, require_name
 from dcaf.service.plans import Plan
 from dcaf.service.remembered import MemoryScope, generation_of, join
 from dcaf.service.tables import CHANGES, MESSAGES, OF_SESSIONS, STATE, Columns
@@ -229,6 +229,8 @@ class SessionBlock(Block):
     def _read(self, kind: str, members: Mapping[str, Any], number: int) -> Put:
         if kind in self._last:
             return self._read_numbered(kind, members, number)
+        if kind == "checkpoint":
+            return self._read_checkpoint(members, number)
         is_anonymous = self._place.owner.user is None
         if kind == "memory" and (is_anonymous or not members["shared"]):
             owner, session_id = self._place.owner, self._place.id
@@ -246,6 +248,20 @@ class SessionBlock(Block):
         values: Columns = {name: members[name] for name in table.columns if name != "data"}
         data = _read_message(members, number) if kind == "message" else write(members["change"])
         return Put(row, {**values, "data": _trim(data)})
+
+    def _read_checkpoint(self, members: Mapping[str, Any], number: int) -> Put:
+        counts: Columns = {name: members[name] for name in ("messages", "changes")}
+        if any(members[name] > self._columns[name] for name in counts) or any(
+            name.startswith((APP, USER, TEMPORARY)) for name in members["state"]
+        ):
+            raise ConfigurationError(f"Line {number} is no checkpoint of its session.")
+        try:
+            name = require_name("name", members["name"])
+        except ConfigurationError as error:
+            raise ConfigurationError(f"Line {number}: {error}") from None
+        data = write(to_json(members["state"], path=f"Line {number}: state"))
+        row = self._place.owner.checkpoint_row(self._place.id, name)
+        return Put(row, {"name": name.encode(), **counts, "at": members["at"], "data": _trim(data)})
 
     def _write(self, puts: Sequence[Put]) -> Plan[None]:
         if not self._is_over:
@@ -268,7 +284,10 @@ class SessionBlock(Block):
 
     def _finish(self, place: Place) -> Plan[None]:
         row = place.row
-        listed = Put(place.owner.list_row(self._columns["listed"], place.id), {"session": place.id.encode()})
+        listed = Put(
+            place.owner.list_row(self._columns["listed"], place.id, archived=self._columns["archived"] is not None),
+            {"session": place.id.encode()},
+        )
         kept = Put(row, {**{name: _pack(value) for name, value in self._columns.items()}, "dropped": None})
         yield from self._add(place, [kept, listed])
 
@@ -277,7 +296,7 @@ class SessionBlock(Block):
         beside, target = self._place, self._target
         outcome = yield Transaction([target.row])
         if outcome.rows[0] is not None:
-            yield from drop_rows(target, outcome.rows[0], is_living=True)
+            yield from drop_rows(target, outcome.rows[0], before_ms=EVER)
         yield from self._reserve(target)
         for source, aim in _list_ranges(beside, target):
             yield from self._copy(source, aim)
@@ -310,7 +329,7 @@ def _drop(place: Place, birth: bytes) -> Plan[None]:
     outcome = yield Transaction([place.row])
     row = outcome.rows[0]
     if row is not None and row["birth"] == birth and not is_there(row, outcome.now_ms):
-        yield from drop_rows(place, row, is_living=False)
+        yield from drop_rows(place, row, before_ms=NEVER)
 
 
 def _at_generation(put: Put, scope: MemoryScope | None, generation: int) -> Put:
@@ -351,7 +370,7 @@ def _pack(value: Any) -> Value:
     """A member of the line of a session as a column."""
     if isinstance(value, str):
         return value.encode()
-    return write(value) if isinstance(value, dict) else value
+    return write(value) if isinstance(value, dict | list) else value
 
 
 _SCOPES: Final = {True: MemoryScope.of_user, False: MemoryScope.of_session}

@@ -26,7 +26,7 @@ from dcaf.service.lines import COLUMNS, MOST_LINE_BYTES, write_header, write_lin
 from dcaf.service.places import UNKNOWN, Place
 from dcaf.service.reading import ALL_KEYS
 from dcaf.service.remembered import MemoryScope, generation_of
-from dcaf.service.tables import CHANGES, MEMORY, MESSAGES, SESSIONS, STATE, Owner, app_rows, unpack_number
+from dcaf.service.tables import CHANGES, CHECKPOINTS, MEMORY, MESSAGES, SESSIONS, STATE, Owner, app_rows, unpack_number
 
 T = TypeVar("T")
 
@@ -173,12 +173,14 @@ class _Held:
     Attributes:
         state: Pages of keys.
         facts: Pages of facts, each with whether other sessions share them.
+        points: Pages of checkpoints.
         row: That of the session; None for other blocks.
     """
 
     state: Sequence[Page] = field(repr=False)
     facts: Sequence[tuple[bool, Page]] = field(default=(), repr=False)
     row: Row | None = field(default=None, repr=False)
+    points: Sequence[Page] = field(default=(), repr=False)
 
     def lines(self) -> Iterator[bytes]:
         """A line for each."""
@@ -190,6 +192,10 @@ class _Held:
                 moments = {name: row[name] for name in ("created", "updated", "expires")}
                 members = {"key": _text(row, "name"), "shared": is_shared, **moments}
                 yield _check(write_line("memory", members, value=value_of(row) or b"null"))
+        for page in self.points:
+            for _, row in page:
+                counts = {name: row[name] for name in ("messages", "changes", "at")}
+                yield _check(write_line("checkpoint", {"name": _text(row, "name"), **counts}, state=cast("bytes", row["data"])))
 
 
 def _write_user(owner: Owner) -> Stream[None]:
@@ -239,22 +245,26 @@ def _read_session(place: Place) -> Stream[_Held]:
     if owner.user is None:  # no other session shares them, and they go with it
         state.append(owner.shared_rows(ALL_KEYS))
         scopes.append((True, MemoryScope.of_user(owner, place.id)))
-    return (yield from _read_held(place.row, state, scopes))
+    points = [owner.rows_of(CHECKPOINTS, place.id, ALL_KEYS)]
+    return (yield from _read_held(place.row, state, scopes, points))
 
 
-def _read_held(row: Record | None, state: list[Range], scopes: Sequence[tuple[bool, MemoryScope]]) -> Stream[_Held]:
+def _read_held(
+    row: Record | None, state: list[Range], scopes: Sequence[tuple[bool, MemoryScope]], points: Sequence[Range] = ()
+) -> Stream[_Held]:
     generations = [0] * len(scopes)
     while True:
         facts = [_find_facts(scope, generation) for (_, scope), generation in zip(scopes, generations, strict=True)]
         reads = [*(scope.head for _, scope in scopes), *([] if row is None else [row])]
-        outcome = yield from _ask(Transaction(reads, ranges=[*state, *facts]))
+        outcome = yield from _ask(Transaction(reads, ranges=[*state, *facts, *points]))
         found = [generation_of(head) for head in outcome.rows[: len(scopes)]]
         if found == generations:
             break
         generations = found
     kept = None if row is None or not is_there(outcome.rows[-1], outcome.now_ms) else outcome.rows[-1]
-    pages = zip([is_shared for is_shared, _ in scopes], outcome.pages[len(state) :], strict=True)
-    return _Held(outcome.pages[: len(state)], list(pages), kept)
+    pages, at = outcome.pages, len(state) + len(scopes)
+    shared = zip([is_shared for is_shared, _ in scopes], pages[len(state) : at], strict=True)
+    return _Held(pages[: len(state)], list(shared), kept, pages[at:])
 
 
 def _find_facts(scope: MemoryScope, generation: int) -> Range:
@@ -307,7 +317,7 @@ def _describe(row: Row) -> bytes:
 def _plain(column: str, value: Any) -> Any:
     if not isinstance(value, bytes):
         return value
-    return read(value) if column in {"labels", "metadata"} else value.decode()
+    return read(value) if column in {"labels", "metadata", "open_calls"} else value.decode()
 
 
 def _check(line: bytes) -> bytes:

@@ -59,14 +59,18 @@ def _is_texts(value: Any) -> bool:
     return isinstance(value, dict) and all(map(_is_text, value.values()))
 
 
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
 def _is_object(value: Any) -> bool:
     return isinstance(value, dict)
 
 
 def _is_change(value: Any) -> bool:
-    if not isinstance(value, dict) or value.keys() != {"set", "delete"}:
+    if not isinstance(value, dict) or value.keys() - {"rewind"} != {"set", "delete"}:
         return False
-    return isinstance(value["set"], dict) and isinstance(value["delete"], list) and all(map(_is_text, value["delete"]))
+    return isinstance(value["set"], dict) and _is_list(value["delete"]) and value.get("rewind", True) is True
 
 
 def _is_any(_: Any) -> bool:
@@ -90,6 +94,7 @@ COLUMNS: Final[dict[str, Check]] = {
     "title": _or_none(_is_text),
     "labels": _or_none(_is_texts),
     "metadata": _or_none(_is_object),
+    "open_calls": _or_none(_is_list),
 }
 """Member of the line of a session, which is a column of its row -> what it has to be; in this order."""
 
@@ -105,6 +110,7 @@ SHAPES: Final[dict[str, dict[str, Check]]] = {
         "expires": _or_none(_is_moment),
         "value": _is_any,
     },
+    "checkpoint": {"name": _is_text, **dict.fromkeys(("messages", "changes"), _is_count), "at": _is_moment, "state": _is_object},
     "message": {"number": _is_count, "revision": _is_count, "at": _is_moment, "message": _is_object},
     "change": {**dict.fromkeys(("number", "revision", "messages"), _is_count), "at": _is_moment, "change": _is_change},
     "void": {},

@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +27,9 @@ EACH: Final = (
     ["export", "--user", USER],
     ["export", "--all-users"],
     ["erase", USER],
+    ["archive", "--idle", "30d"],
+    ["archive", "--user", USER, "v1"],
+    ["restore", "--user", USER, "v1"],
 )
 
 
@@ -187,11 +191,30 @@ def test_a_file_that_is_wrong_is_said_in_one_line_and_makes_no_database(tmp_path
 def test_erase_removes_everything_of_a_user_and_reports_it(clinic: Clinic) -> None:
     clinic.sessions.sync.create(user="bob", id="v1")
     report = json.loads(clinic.run("erase", "-", "--report", said=USER))
-    assert (report["app"], report["sessions"], report["shared"]) == ("clinic", 2, 2)
+    assert (report["app"], report["sessions"], report["messages"], report["facts"], report["shared"]) == ("clinic", 2, 4, 1, 1)
     assert USER not in json.dumps(report)
     assert USER.encode() not in clinic.export()
     assert b'"user":"bob"' in clinic.export()
-    assert clinic.run("erase", "bob") == "Erased 1 session, and 0 rows that they shared.\n"
+    assert clinic.run("erase", "bob") == "Erased 1 session, 0 facts, and 0 keys that they shared.\n"
+
+
+def test_a_session_is_archived_listed_and_restored(clinic: Clinic) -> None:
+    assert clinic.run("archive", "--user", USER, "v1") == "Archived 1 session.\n"
+    assert clinic.run("archive", "--user", USER, "v1", code=1) == "Archived 0 sessions.\n"
+    assert [one["id"] for one in clinic.objects("list", "--user", USER)] == ["v2"]
+    assert [one["id"] for one in clinic.objects("list", "--user", USER, "--archived")] == ["v1"]
+    assert clinic.run("restore", "--user", USER, "v1") == "Restored: it can be written again.\n"
+    assert clinic.run("restore", "--user", USER, "v1", code=1) == "It is not archived.\n"
+    assert clinic.run("restore", "--user", USER, "v9", code=1) == "There is no such session of this user in this application.\n"
+
+
+def test_what_is_idle_is_archived_and_nothing_else(clinic: Clinic) -> None:
+    assert clinic.run("archive", "--idle", "1h", code=1) == "Archived 0 sessions.\n"
+    time.sleep(1.1)
+    with clinic.sessions.sync.open(user=USER, id="v2") as session:
+        session["step"] = 2
+    assert clinic.run("archive", "--idle", "1s") in {"Archived 1 session.\n", "Archived 2 sessions.\n"}
+    assert "v1" in [one["id"] for one in clinic.objects("list", "--user", USER, "--archived")]
 
 
 @pytest.mark.parametrize("arguments", EACH, ids=lambda arguments: " ".join(arguments[:2]))
@@ -217,6 +240,10 @@ def test_control_a_service_alone_makes_the_database(tmp_path: Path) -> None:
         (["list", "--user", USER, "--limit", "0"], "limit= is 1 to 1000"),
         (["list", "--user", USER, "--cursor", "x"], "cursor="),
         (["show", "--user", USER, "v1", "--messages", "-1"], "limit= is 1 to 1000"),
+        (["archive", "--idle", "forever"], "--idle takes a time such as 30d"),
+        (["archive", "--idle", "0s"], "idle= is a millisecond"),
+        (["archive", "--idle", "30d", "v1"], "Name one session"),
+        (["archive", "--user", USER], "Name one session"),
         (["show", "--user", "x" * 300, "v1"], "user= is a text of 1 to 256 characters"),
     ],
 )

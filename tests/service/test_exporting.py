@@ -28,11 +28,11 @@ from dcaf.core.errors import (
     UnknownSessionError,
 )
 from dcaf.engines import MemoryEngine, Put, Transaction
-from dcaf.service import Imported, SessionService, blocks, exporting, importing, lines
+from dcaf.service import Imported, Purged, SessionService, blocks, exporting, importing, lines
 from dcaf.service.blocks import SessionBlock
-from dcaf.service.dropping import drop_rows
+from dcaf.service.dropping import EVER, drop_rows
 from dcaf.service.plans import Plan
-from dcaf.service.tables import CHANGES, MEMORY, MESSAGES, OF_SESSIONS, SESSIONS, STATE, TABLES
+from dcaf.service.tables import CHANGES, CHECKPOINTS, MEMORY, MESSAGES, OF_SESSIONS, SESSIONS, STATE, TABLES
 from tests.service.kept_places import KINDS, KeptPlace, Watched, find_kept_place
 
 SCALE: Final = float(os.environ.get("DCAF_SCALE", "0.02"))
@@ -49,7 +49,8 @@ OPS: Final = st.one_of(
     st.tuples(st.just("set"), NAMES, VALUES),
     st.tuples(st.just("delete"), NAMES, st.none()),
     st.tuples(st.sampled_from(["remember", "remember here", "remember briefly"]), FACTS, VALUES),
-    st.tuples(st.sampled_from(["forget", "clear", "clear here", "say", "call", "write beside"]), FACTS, VALUES),
+    st.tuples(st.sampled_from(["forget", "clear", "clear here", "say", "ask", "call", "write beside"]), FACTS, VALUES),
+    st.tuples(st.sampled_from(["mark", "go back", "archive", "restore"]), FACTS, st.none()),
     st.tuples(st.sampled_from(["rewind", "fork", "close", "drop"]), FACTS, st.integers(0, 3)),
 )
 PROGRAMS: Final = st.lists(st.tuples(WHO, OPS), min_size=1, max_size=25)
@@ -71,6 +72,14 @@ def do(sessions: SessionService, user: str | None, id: str, op: tuple[str, str, 
             sync.close(**whose)
         elif kind == "drop":
             sync.delete(**whose)
+        elif kind == "mark":
+            sync.checkpoint(**whose, name=name)
+        elif kind == "go back":
+            sync.rewind(**whose, checkpoint=name)
+        elif kind == "archive":
+            sync.archive(**whose)
+        elif kind == "restore":
+            sync.restore(**whose)
         elif kind == "write beside":
             sync.merge(**whose, state={"beside": value})
             sync.append(**whose, messages=[{"role": "user", "content": name, "metadata": {"v": value}}])
@@ -91,10 +100,11 @@ def do_within(session: Any, kind: str, name: str, value: Any) -> None:
         session.memory.delete(name)
     elif kind.startswith("clear"):
         (session.memory.here if kind == "clear here" else session.memory).clear()
-    elif kind == "call":
-        call = {"id": "c1", "type": "function", "function": {"name": "find", "arguments": "{}"}}
+    elif kind in {"ask", "call"}:
+        call = {"id": name, "type": "function", "function": {"name": "find", "arguments": "{}"}}
         session.messages.add("assistant", tool_calls=[call])
-        session.messages.add("tool", name, tool_call_id="c1")
+        if kind == "call":
+            session.messages.add("tool", name, tool_call_id=name)
     else:
         session.messages.add("user", name)
 
@@ -121,6 +131,7 @@ def make(**state: Any) -> SessionService:
             session.messages.add("user", f"{number}")
             session.memory.set("allergies", ["penicillin"])
             session.memory.here.set("mood", "well")
+    sessions.sync.checkpoint(user="p", id="v", name="end")
     return sessions
 
 
@@ -130,6 +141,12 @@ def empty(app: str = "clinic") -> SessionService:
 
 def export(sessions: SessionService, **arguments: Any) -> bytes:
     return b"".join(sessions.sync.export(**arguments))
+
+
+def lists_of(sessions: SessionService) -> list[list[str]]:
+    """The lists of two users, and of their archived sessions."""
+    pages = [sessions.sync.list(user=user, archived=archived) for user in ("p", "q") for archived in (False, True)]
+    return [[kept.id for kept in page.items] for page in pages]
 
 
 def rows_of(sessions: SessionService) -> int:
@@ -144,6 +161,7 @@ def rows_of(sessions: SessionService) -> int:
 @given(PROGRAMS)
 @example([((None, "v"), ("remember", "f", 1)), ((None, "v"), ("remember here", "f", 2)), ((None, "v"), ("set", "user:x", 1))])
 @example([(("p", "v"), ("clear", "f", 1)), (("p", "v"), ("remember", "f", 1)), (("p", "v"), ("call", "f", 1))])
+@example([(("p", "v"), ("ask", "f", 1)), (("p", "v"), ("mark", "f", None)), (("p", "v"), ("archive", "f", None))])
 @example([(("p", "v"), ("say", "f", 1)), (("p", "v"), ("write beside", "f", 1)), (("p", "v"), ("rewind", "f", 1))])
 def test_what_goes_from_engine_to_engine_comes_out_the_same_byte_for_byte(
     chain: list[KeptPlace], program: list[tuple[tuple[str | None, str], tuple[str, str, Any]]]
@@ -158,13 +176,14 @@ def test_what_goes_from_engine_to_engine_comes_out_the_same_byte_for_byte(
         imported = service.sync.import_lines(written)
         assert imported.sessions == sum(line.startswith(b'{"kind":"session"') for line in written)
         assert list(service.sync.export()) == written
+        assert lists_of(service) == lists_of(first)
         again = service.sync.import_lines(written, replace=True)
         assert (again.sessions, again.messages) == (imported.sessions, imported.messages)
         written_again = list(service.sync.export())
         assert written_again == written
 
 
-@pytest.mark.parametrize("lost", [CHANGES, MESSAGES, STATE, MEMORY], ids=lambda table: table.name)
+@pytest.mark.parametrize("lost", [CHANGES, CHECKPOINTS, MESSAGES, STATE, MEMORY], ids=lambda table: table.name)
 def test_control_a_copy_that_loses_the_rows_of_a_table_is_noticed(lost: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "OF_SESSIONS", tuple(table for table in OF_SESSIONS if table is not lost))
     written = export(make())
@@ -187,12 +206,13 @@ def test_an_imported_session_goes_on_as_the_other_would(kept_place: KeptPlace) -
     assert found["step"] == 0
     assert [kept.id for kept in sessions.sync.list(user="p").items] == ["v"]
     assert sessions.sync.memory(user="p").get("allergies") == ["penicillin"]
+    assert sessions.sync.archive(user="p", id="v") == 1
     assert sessions.sync.erase(user="p").sessions == 1
 
 
 def test_every_column_of_a_session_and_every_table_of_its_rows_is_exported() -> None:
     assert set(lines.COLUMNS) == set(SESSIONS.columns) - set(lines.LEFT_OUT)
-    assert set(OF_SESSIONS) == {STATE, MESSAGES, CHANGES, MEMORY}, "a table without lines in an export"
+    assert set(OF_SESSIONS) == {STATE, MESSAGES, CHANGES, CHECKPOINTS, MEMORY}, "a table without lines in an export"
 
 
 FROZEN: Final = """\
@@ -205,12 +225,13 @@ FROZEN: Final = """\
 {"kind":"memory","key":"allergies","shared":true,"created":1,"updated":2,"expires":null,"value":["penicillin"]}
 {"kind":"end","lines":2}
 {"kind":"session","id":"v","user":"p","revision":2,"messages":1,"changes":1,"created":3,"updated":4,"listed":5,"closed":6,\
-"title":"T","labels":{"a":"b"},"metadata":{"n":1},"ends":253402300799999,"version":2}
+"archived":7,"title":"T","labels":{"a":"b"},"metadata":{"n":1},"open_calls":["c1"],"ends":253402300799999,"version":2}
 {"kind":"state","key":"step","value":1.5}
 {"kind":"memory","key":"mood","shared":false,"created":7,"updated":8,"expires":253402300799999,"value":null}
+{"kind":"checkpoint","name":"start","messages":0,"changes":1,"at":9,"state":{"step":1.5}}
 {"kind":"message","number":1,"revision":2,"at":-9,"message":{"role":"user","content":"Hello!"}}
 {"kind":"change","number":1,"revision":1,"messages":0,"at":10,"change":{"set":{"step":1.5},"delete":[]}}
-{"kind":"end","lines":4}
+{"kind":"end","lines":5}
 {"kind":"done","sessions":1}
 """
 
@@ -346,25 +367,29 @@ WRONG: Final[list[tuple[str, list[Any], str]]] = [
     ("a fact of others", changed(11, shared=True), "Line 11 does not belong"),
     ("a fact without a key", changed(11, key=""), "Line 11: The key of a memory"),
     ("a moment that never comes", changed(9, created=2**53), "Line 9: created"),
-    ("a moment that is none", changed(12, at=True), "Line 12: at"),
+    ("a moment that is none", changed(13, at=True), "Line 13: at"),
     ("no revision", changed(9, revision=None), "Line 9: revision"),
     ("an id that is empty", changed(9, id=""), "Line 9: id="),
     ("a user that is empty", changed(5, user=""), "Line 5: user="),
     ("labels that are none", changed(9, labels={"a": 1}), "Line 9: labels"),
-    ("no message", changed(12, message={"role": SECRET}), "Line 12: message.role"),
-    ("a message that is too long", changed(12, message={"role": "user", "content": "x" * 2**20}), "Line 12: message has"),
-    ("a message out of turn", changed(12, number=2), "Line 12 is not the next message"),
-    ("a change out of turn", changed(13, number=0), "Line 13 is not the next change"),
-    ("no change", changed(13, change={"set": {}}), "Line 13: change"),
-    ("a message that is missing", [*LINES[:11], *LINES[12:13], '{"kind":"end","lines":3}'], "Line 9: the session has not"),
+    ("no open calls", changed(9, open_calls=[1]), "Line 9: open_calls"),
+    ("a checkpoint of later", changed(12, messages=2), "Line 12 is no checkpoint"),
+    ("a checkpoint of others", changed(12, state={f"app:{SECRET}": 1}), "Line 12 is no checkpoint"),
+    ("a checkpoint without a name", changed(12, name=""), "Line 12: name is a text"),
+    ("no message", changed(13, message={"role": SECRET}), "Line 13: message.role"),
+    ("a message that is too long", changed(13, message={"role": "user", "content": "x" * 2**20}), "Line 13: message has"),
+    ("a message out of turn", changed(13, number=2), "Line 13 is not the next message"),
+    ("a change out of turn", changed(14, number=0), "Line 14 is not the next change"),
+    ("no change", changed(14, change={"set": {}}), "Line 14: change"),
+    ("a message that is missing", [*LINES[:12], *LINES[13:14], '{"kind":"end","lines":4}'], "Line 9: the session has not"),
     ("a key twice", [*LINES[:10], *LINES[9:]], "Line 11 is of the same key"),
     ("a line that is missing", [*LINES[:9], *LINES[10:]], "counts other lines"),
     ("a session that is missing", [*LINES[:8], LINES[-1]], "counts other sessions"),
     ("a block in a block", [*LINES[:9], LINES[8]], "Line 10 does not belong"),
     ("a line outside", [*LINES[:8], LINES[9]], "Line 9 stands outside"),
-    ("a line behind", [*LINES, LINES[-1]], "Line 16 stands behind"),
+    ("a line behind", [*LINES, LINES[-1]], "Line 17 stands behind"),
     ("a void that is none", [*LINES[:6], '{"kind":"void"}'], "Line 7 is for a session alone"),
-    ("an end that is missing", LINES[:-1], "breaks off after line 14"),
+    ("an end that is missing", LINES[:-1], "breaks off after line 15"),
     ("half a session", LINES[:12], "breaks off after line 12"),
 ]
 
@@ -383,7 +408,7 @@ def test_a_line_that_is_wrong_is_named_by_its_number_and_quoted_nowhere(name: st
     assert len(sessions.engine.sync.scan(SESSIONS)) == (name in AFTER_ALL)
 
 
-@pytest.mark.parametrize("stop", range(10, 14))
+@pytest.mark.parametrize("stop", range(10, 15))
 def test_of_a_session_that_breaks_off_no_row_is_left(stop: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "AT_ONCE", 1)
     sessions = empty()
@@ -489,7 +514,7 @@ def test_control_an_import_that_makes_room_first_loses_the_session(monkeypatch: 
     def begin(block: SessionBlock) -> Plan[None]:
         outcome = yield Transaction([block._target.row])
         if outcome.rows[0] is not None:
-            yield from drop_rows(block._target, outcome.rows[0], is_living=True)
+            yield from drop_rows(block._target, outcome.rows[0], before_ms=EVER)
         yield from block._reserve(block._target)
 
     monkeypatch.setattr(SessionBlock, "begin", begin)
@@ -577,7 +602,7 @@ def test_somebody_who_makes_the_session_meanwhile_wins(monkeypatch: pytest.Monke
 
 def test_a_purge_leaves_an_import_alone_that_goes_on() -> None:
     sessions = empty()
-    taken: list[int] = []
+    taken: list[Purged] = []
 
     def read() -> Iterator[str]:
         for number, line in enumerate([LINES[0], *LINES[8:]]):
@@ -586,7 +611,7 @@ def test_a_purge_leaves_an_import_alone_that_goes_on() -> None:
             yield line
 
     assert sessions.sync.import_lines(read()).sessions == 1
-    assert taken == [0]
+    assert [purged.sessions for purged in taken] == [0]
 
 
 # How much it holds
