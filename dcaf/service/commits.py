@@ -7,14 +7,16 @@ across the application lies elsewhere, and is written in a transaction of its ow
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final, NamedTuple
 
-from dcaf.core.errors import CommitUnknownError, EngineError, StaleSessionError
+from dcaf.core.errors import CommitUnknownError, ConfigurationError, EngineError, StaleSessionError
 from dcaf.core.json_values import write
 from dcaf.engines import Condition, Delete, Exists, Not, Now, Outcome, Put, Transaction, Write
 from dcaf.service.changes import Change, pack_change
 from dcaf.service.dropping import make_room
 from dcaf.service.kept import Kept, has_value, is_at
+from dcaf.service.links import follow
 from dcaf.service.places import Place, require_there
 from dcaf.service.plans import Plan
 from dcaf.service.remembered import join
@@ -22,6 +24,7 @@ from dcaf.service.tables import CHANGES, MESSAGES, MINUTE_MS, Columns
 
 HALF: Final = "The session was written; nobody can tell whether its app: keys were."
 STALE: Final = "Another one has committed the session since it was read. Read it again, and do it again."
+ANSWERED: Final = "Another one has answered a call of the session that the turn answers, too, or takes its id for a call."
 
 
 class Overtaken(Exception):
@@ -34,11 +37,13 @@ class Committed(NamedTuple):
     Attributes:
         kept: What is known of the session now.
         laid: Shared keys that were laid over what others have written -> their values.
+        clashes: At how many shared keys the change of another session was given up for this one.
         failed: The error where all but the application's keys, which lie elsewhere, was written; None else.
     """
 
     kept: Kept
     laid: Mapping[str, bytes | None]
+    clashes: int
     failed: CommitUnknownError | None
 
 
@@ -55,13 +60,13 @@ def commit(place: Place, kept: Kept, change: Change, now_ms: int) -> Plan[Commit
         now_ms: The engine's clock when it was read.
 
     Raises:
-        StaleSessionError: Another one has committed the session.
+        StaleSessionError: Another one has committed the session, or answered a call that the turn answers.
         Overtaken: Its state alone was changed, by ``merge``.
         UnknownSessionError: It was deleted, or has ended.
-        SessionClosedError: It was closed.
+        SessionClosedError: It was closed, or archived.
         SessionExistsError: It is new, and there is one of its id.
     """
-    whole, apart = (change if place.is_with_app else change.only(app=False)), dict[str, bytes | None]()
+    whole, apart = (change if place.is_with_app else change.only(app=False)), Change({})
     failed: CommitUnknownError | None = None
     while not (outcome := (yield plan_commit(place, kept, whole, now_ms))).applied:
         if kept.revision:
@@ -77,20 +82,21 @@ def commit(place: Place, kept: Kept, change: Change, now_ms: int) -> Plan[Commit
             failed.__cause__ = error
     is_logged = bool(whole.values) or not kept.revision
     after = kept.after(len(change.messages), is_logged, _find_minute(kept, now_ms), outcome.now_ms, change.ttl_ms)
-    return Committed(after, {**whole.list_laid(change), **apart}, failed)
+    after = replace(after, open_calls=find_open_calls(kept, change))
+    laid = {**whole.list_laid(change), **apart.list_laid(change)}
+    return Committed(after, laid, whole.count_clashes() + apart.count_clashes(), failed)
 
 
-def _commit_apart(place: Place, change: Change) -> Plan[dict[str, bytes | None]]:
-    """Commit what is shared across the application and lies in another partition; returns what was laid over."""
-    first = change
+def _commit_apart(place: Place, change: Change) -> Plan[Change]:
+    """Commit what is shared across the application and lies in another partition; returns it, laid over what others had written."""
     if not change.values:
-        return {}
+        return change
     rows = [place.state_row(name) for name in change.values]
     while True:
         transaction = Transaction(rows, when=join(_is_unchanged(place, change)), writes=write_state(place, change))
         outcome = yield transaction
         if outcome.applied:
-            return change.list_laid(first)
+            return change
         change = change.over(outcome.rows)
 
 
@@ -106,6 +112,7 @@ def plan_commit(place: Place, kept: Kept, change: Change, now_ms: int) -> Transa
         "updated": Now(),
         "listed": minute,
         "ends": None if change.ttl_ms is None else Now(change.ttl_ms),
+        **write_open_calls(kept, find_open_calls(kept, change)),
     }
     writes: list[Write] = [
         Put(row, columns),
@@ -114,11 +121,31 @@ def plan_commit(place: Place, kept: Kept, change: Change, now_ms: int) -> Transa
         *_move_in_list(place, kept, minute),
         *(one for memory in change.memory for one in memory.writes()),
         *([log_change(place, kept.changes + 1, kept.revision + 1, change, total)] if is_logged else []),
+        *write_marks(place, kept, kept.changes + is_logged, change),
     ]
     conditions = [Not(Exists(row)) if is_new else is_at(row, kept), *_is_unchanged(place, change)]
     conditions += [one for memory in change.memory for one in memory.conditions()]
     reads = [row, *map(place.state_row, change.list_shared()), *(one for memory in change.memory for one in memory.reads())]
     return Transaction(reads, when=join(conditions), writes=writes)
+
+
+def find_open_calls(kept: Kept, change: Change) -> tuple[str, ...]:
+    """The calls of tools that are open after a turn, whose own messages are in order.
+
+    Raises:
+        StaleSessionError: Another one has answered a call of it, or made one, since.
+    """
+    try:
+        return follow([data for data, _ in change.messages], kept.open_calls) if change.messages else kept.open_calls
+    except ConfigurationError as error:
+        raise StaleSessionError(ANSWERED) from error
+
+
+def write_open_calls(kept: Kept, open_calls: tuple[str, ...]) -> Columns:
+    """What says which calls are open, where that has changed."""
+    if open_calls == kept.open_calls:
+        return {}
+    return {"open_calls": write(list(open_calls)) if open_calls else None}
 
 
 def _find_minute(kept: Kept, now_ms: int) -> int:
@@ -180,6 +207,23 @@ def write_messages(place: Place, kept: Kept, revision: int, change: Change) -> l
     return [
         Put(row, {"revision": revision, "at": Now() if at is None else at, "data": data})
         for row, (data, at) in zip(rows, change.messages, strict=True)
+    ]
+
+
+def write_marks(place: Place, kept: Kept, changes: int, change: Change) -> list[Write]:
+    """What writes the checkpoints of a turn; ``changes`` is how many changes there are after it."""
+    return [
+        Put(
+            place.owner.checkpoint_row(place.id, name),
+            {
+                "name": name.encode(),
+                "messages": kept.messages + mark.messages,
+                "changes": changes,
+                "at": Now(),
+                "data": mark.data,
+            },
+        )
+        for name, mark in change.marks.items()
     ]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Final
 
 from dcaf.core.arguments import kind_of
@@ -21,11 +22,13 @@ from dcaf.core.slots import Closing
 from dcaf.core.state import Frozen
 from dcaf.engines import Engine
 from dcaf.service import windows
-from dcaf.service.changes import Change, KeyChange
+from dcaf.service.changes import Change, KeyChange, Mark
 from dcaf.service.history import unpack_page
 from dcaf.service.kept import Kept
+from dcaf.service.links import require_link
 from dcaf.service.memory import Memory, end_memory, find_changes, take_committed
 from dcaf.service.messages import Message, pack
+from dcaf.service.places import APP, USER, require_name
 from dcaf.service.reading import Read
 
 LAST_S: Final = 253_402_300_799
@@ -48,9 +51,10 @@ class KeptState(RebasableState):
         now_ms: The engine's clock when it was read.
         read: Messages that were read, oldest first.
         added: New messages, packed, each with its moment in milliseconds; None for that of the commit.
+        marks: Name -> the checkpoint that was set under it.
     """
 
-    __slots__ = ("added", "app", "engine", "kept", "memory", "now_ms", "read")
+    __slots__ = ("added", "app", "engine", "kept", "marks", "memory", "now_ms", "read")
 
     def __init__(self, kept: Kept, read: Read, memory: Memory, app: str, engine: Engine) -> None:
         super().__init__(read.payload, _describe(kept, app))
@@ -61,22 +65,22 @@ class KeptState(RebasableState):
         self.now_ms: int = read.now_ms
         self.read: list[Message] = unpack_page(read.messages)
         self.added: list[Message] = []
+        self.marks: dict[str, Mark] = {}
 
     def find_change(self, ttl_ms: int | None) -> tuple[Frozen, Change]:
         """The state as it is committed, and what is to be written. Raises as ``freeze``."""
         with self.lock:
             frozen = self.freeze()
             values = {name: KeyChange(*both, self.find_commuting(name)) for name, both in self.changed_values().items()}
-            return frozen, Change(
-                values, [(pack(message), message.at_ms) for message in self.added], ttl_ms, find_changes(self.memory)
-            )
+            messages = [(pack(message), message.at_ms) for message in self.added]
+            return frozen, Change(values, messages, ttl_ms, find_changes(self.memory), {**self.marks})
 
     def copy(self) -> KeptState:
         """As of a state. It has the memory of the session that it is copied from."""
         with self.lock:
             copied = KeptState(self.kept, Read(None, self.arrived, (), self.now_ms), self.memory, self.app, self.engine)
             copied.refill(super().copy())
-            copied.read, copied.added = [*self.read], [*self.added]
+            copied.read, copied.added, copied.marks = [*self.read], [*self.added], {**self.marks}
             return copied
 
     def take_committed(self, kept: Kept, laid: Mapping[str, bytes | None], frozen: Frozen, change: Change) -> None:
@@ -98,6 +102,7 @@ class KeptState(RebasableState):
                 self.read.append(message.placed(number=first + at, at_ms=said_ms))
             del self.added[:count]
             take_committed(self.memory, change.memory)
+            self.marks = {name: mark for name, mark in self.marks.items() if change.marks.get(name) is not mark}
             self.kept, self.now_ms = kept, at_ms
 
     def close(self, closing: Closing) -> None:
@@ -113,6 +118,14 @@ class KeptState(RebasableState):
         """As of a state; the memory takes no change any more, either."""
         super().end(late)
         end_memory(self.memory)
+
+    def mark(self, name: str) -> None:
+        """Set a checkpoint, which is written with the turn. Raises as ``payload``."""
+        with self.lock:
+            self.require_open()
+            members = members_of(self.payload())
+            shared = [key for key in members if key.startswith((USER, APP))]
+            self.marks[name] = Mark(members.updated(dict.fromkeys(shared)).payload().data, len(self.added))
 
 
 def _describe(kept: Kept, app: str) -> Standing:
@@ -151,7 +164,7 @@ class SessionMessages:
             members: The other members of a message: ``tool_calls``, ``tool_call_id``, ``name``, ``metadata``, ``at``.
 
         Raises:
-            ConfigurationError: It is no message.
+            ConfigurationError: It is no message, or the result of a tool that answers no open call.
             SessionValueError: A value may not be stored.
             SessionClosedError: The turn is over.
         """
@@ -159,6 +172,7 @@ class SessionMessages:
         found = Message.of(given, limit_bytes=MOST_BYTES)
         with self._state.lock:
             self._state.require_open()
+            require_link(found, self._state.added, self._state.kept.open_calls)
             self._state.added.append(found)
         return found
 
@@ -248,6 +262,31 @@ class KeptSession(Session):
     def memory(self) -> Memory:
         """What the user remembers, across all of the user's sessions; ``memory.here`` is what this session alone remembers."""
         return state_of_kept(self).memory
+
+    @property
+    def state(self) -> Mapping[str, Any]:
+        """Its state, as a mapping that nobody can write: what the session itself shows, also later."""
+        return MappingProxyType(self)
+
+    @property
+    def conversation_history(self) -> list[Message]:
+        """Of its history the newest messages that were read, and what this turn has added, oldest first."""
+        return [*self.messages]
+
+    def checkpoint(self, name: str) -> None:
+        """Give this point of the turn a name, to which ``sessions.rewind(checkpoint=name)`` takes the session back.
+
+        It is written with the turn, in place of an older one of the name. What the session shares with others is no part of it.
+
+        Args:
+            name: Its name.
+
+        Raises:
+            ConfigurationError: The name is no text of 1 to 256 characters.
+            SessionAliasError, SessionValueError: What was done to the session cannot be written.
+            SessionClosedError: The turn is over.
+        """
+        state_of_kept(self).mark(require_name("checkpoint()", name))
 
     @property
     def _kept(self) -> Kept:
