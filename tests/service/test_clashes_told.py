@@ -8,7 +8,7 @@ import pytest
 
 from dcaf.core.errors import StaleSessionError
 from dcaf.engines import MemoryEngine
-from dcaf.service import SessionService, calls
+from dcaf.service import SessionService, commits
 from dcaf.service.changes import Change
 
 WHOSE: dict[str, Any] = {"user": "p", "id": "v"}
@@ -74,5 +74,5 @@ def test_control_a_clash_is_silent_where_it_is_not_counted(
 ) -> None:
     monkeypatch.setattr(Change, "count_clashes", lambda _: 0)
     assert clash_of_two_sessions(caplog) == []
-    monkeypatch.setattr(calls, "log_clash", lambda *_: None)
+    monkeypatch.setattr(commits, "log_clash", lambda *_: None)
     assert clash(caplog, {"canary": 1}, {"canary": 2}) == []
