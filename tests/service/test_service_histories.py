@@ -247,12 +247,12 @@ def page_by_number(service: SyncSessionService, order: Any, cursor: str | None) 
     return ListPage(items[first : first + PAGE], str(first + PAGE) if first + PAGE < len(items) else None)
 
 
-def walk_while_rows_move(service: SyncSessionService, order: str, next_page: NextPage, pass_minutes: Callable[[], None]) -> None:
+def walk_while_rows_move(service: SyncSessionService, order: Any, next_page: NextPage, pass_minutes: Callable[[], None]) -> None:
     """Between two pages sessions come, go and are committed: those that stay as they are, are found once each, in order."""
     for id_ in LISTED:
         pass_minutes()
         service.create(user="p", id=id_)
-    before = [kept.id for kept in service.list(user="p", order=order, limit=100).items]  # type: ignore[arg-type]
+    before = [kept.id for kept in service.list(user="p", order=order, limit=100).items]
     found, cursor, number = list[str](), None, 0
     while number == 0 or cursor is not None:
         page = next_page(service, order, cursor)
@@ -318,7 +318,7 @@ def purge_beside_turns(place: KeptPlace) -> None:
             late.messages.add("user", "late")
             late.memory.here.set("fact", 2)
             time.sleep(0.15)
-            assert other.sync.purge() == 1
+            assert other.sync.purge().sessions == 1
     found = service.sync.get(user="p", id="lives")
     assert found is not None
     assert (found.to_dict(), say(read_all(service.sync, "lives"))) == ({"a": 1}, ["hi"])
