@@ -128,7 +128,7 @@ def test_of_two_turns_at_once_exactly_one_is_kept(kept_place: KeptPlace) -> None
 
 def test_control_both_are_kept_where_the_revision_is_not_compared(kept_place: KeptPlace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commits, "is_at", lambda row, _: Exists(row))
-    monkeypatch.setattr(commits, "_catch_up", lambda kept, _: kept)
+    monkeypatch.setattr(commits, "catch_up", lambda kept, _: kept)
     with pytest.raises(AssertionError):
         asyncio.run(play_rounds_that_reject(kept_place, 3))
 
