@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -136,6 +136,11 @@ def kept_session() -> KeptSession:
     found = kept().sync.get(user="ada", id="v1")
     assert found is not None
     return found
+
+
+def ask(method: str, request: Any) -> Any:
+    """A call of a service with one object."""
+    return getattr(kept().sync, method)(request)
 
 
 def pending_state() -> State:
@@ -495,13 +500,11 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.service.State.__setitem__": Entry({"key": "a", "value": 1}, on=pending_state),
     "dcaf.service.State.__contains__": Entry({"key": "a"}, on=pending_state),
     **{
-        f"dcaf.service.{name}SessionRequest": Entry(
-            {"user": "ada", "id": "v1"}, then=lambda request, call=name.lower(): getattr(kept().sync, call)(request)
-        )
+        f"dcaf.service.{name}SessionRequest": Entry({"user": "ada", "id": "v1"}, then=partial(ask, name.lower()))
         for name in ("Get", "Delete")
     },
-    "dcaf.service.CreateSessionRequest": Entry({"user": "ada", "id": "v2"}, then=lambda request: kept().sync.create(request)),
-    "dcaf.service.ListSessionsRequest": Entry({"user": "ada", "limit": 1}, then=lambda request: kept().sync.list(request)),
+    "dcaf.service.CreateSessionRequest": Entry({"user": "ada", "id": "v2"}, then=partial(ask, "create")),
+    "dcaf.service.ListSessionsRequest": Entry({"user": "ada", "limit": 1}, then=partial(ask, "list")),
     "dcaf.service.Message": Entry({"role": "user", "content": "Hi!"}, then=lambda message: message.to_dict()),
     "dcaf.service.Message.of": Entry({"given": {"role": "user", "content": "Hi!"}}, on=lambda: Message),
     "dcaf.service.Message.to_dict": Entry({"whole": True}, on=lambda: Message("user", "Hi!")),

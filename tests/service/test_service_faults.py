@@ -630,13 +630,13 @@ def test_a_page_that_is_just_full_is_read_to_its_end(scope: str, keys: int) -> N
 
 
 def test_control_keys_are_missed_where_a_full_page_is_taken_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    class AlwaysMore(int):
-        def __gt__(self, other: int) -> bool:
-            return True
+    class NeverReached(int):
+        def __le__(self, other: int) -> bool:
+            return False
 
     service = SessionService(MemoryEngine(), app="clinic")
     fill(service, {f"{number}": number for number in range(1_001)})
-    monkeypatch.setattr(reading, "MOST_KEYS", AlwaysMore(1_000))
+    monkeypatch.setattr(reading, "MOST_KEYS", NeverReached(1_000))
     assert len(read(service)) == 1_000
 
 
