@@ -257,11 +257,16 @@ class Sealer:
             object.__setattr__(session, "_state", RebasableState(state_of(session).arrived))
         state = state_of(session)
         state.standing, clashes = standing, []
-        if lease.payload is not None and lease.payload.data != state.arrived.data:
+        payload, version = lease.payload, lease.version
+        if payload is not None and lease.place is not None and before.claims.at is None:
+            # The session comes to the server with this turn: it keeps what it has, under what the server has for it.
+            _check_written(State(payload), payload)
+            payload, version = state.lay_under(payload), self._migrations.version
+        if payload is not None and payload.data != state.arrived.data:
             if state.is_changed() and not is_in_doubt:
-                clashes = self.rebase(session, lease.payload, lease.version, lease.revision)
+                clashes = self.rebase(session, payload, version, lease.revision)
             else:
-                state.refill(self._restore(lease.payload, lease.version, standing))
+                state.refill(self._restore(payload, version, standing))
         state.limit_bytes = self._limit_bytes if lease.place is None else None
         return clashes
 
@@ -341,12 +346,13 @@ class Sealer:
         with state.lock:
             frozen, arrived = state.freeze(), _require_standing(state)
             is_changed = frozen.payload is not state.arrived or arrived.token == ()
+            is_changed = is_changed or (state.journal is not None and state.has_additions)
             standing = self._seal_state(state, frozen.payload, binding, sequence if is_changed else arrived.claims.seq)
             mirror = self._mirror.render(state, frozen.payload) if has_mirror else b""
         token = b"".join(standing.token)
         envelope = b"".join(build_envelope(standing, mirror, may_retry=may_retry)) if has_mirror else b""
         keep = partial(self._keep, standing.claims.sid, token, mirror)
-        sealed = Sealed(frozen.payload, standing.claims, token, envelope, is_changed, keep)
+        sealed = Sealed(frozen.payload, standing.claims, token, envelope, is_changed, keep, state.find_commuting)
         return Prepared(sealed, standing, frozen)
 
     def reissue(self, kept: bytes, binding: Binding, session_id: str) -> tuple[bytes, bytes]:
@@ -479,7 +485,7 @@ class Sealer:
         arrived = state.standing or _require_standing(state)
         now = int(self._clock())
         key = self._keys.signer(now)
-        is_sealed = payload is state.arrived and arrived.token != ()
+        is_sealed = payload is state.arrived and arrived.token != () and (state.journal is None or not state.has_additions)
         subject, conversation = binding.digests(self._suite.prefix, key)
         is_bound = arrived.claims.sub == subject and arrived.claims.cid == conversation
         if is_sealed and is_bound and self._rests(arrived, key, now) and sum(map(len, arrived.token)) <= self._max_token_bytes:

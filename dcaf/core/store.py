@@ -39,6 +39,7 @@ from dcaf.core.errors import (
     SessionUnavailable,
     describe_raised,
 )
+from dcaf.core.merging import CommutingChange
 from dcaf.core.parts import ABSENT
 
 P = ParamSpec("P")
@@ -60,6 +61,10 @@ logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
 
 def _no_identity() -> bytes | None:
+    return None
+
+
+def _find_none(_: str) -> CommutingChange | None:
     return None
 
 
@@ -114,6 +119,7 @@ class Sealed:
         is_changed: Whether the state differs from the one that the turn began with, or that was committed last.
         keep: Returns token and mirror, encrypted, for a store that keeps them for a client whose answer is lost: it raises
             ``SessionConflict(kept=...)``. It needs the extra ``crypto``, and is computed when it is called.
+        find_commuting: Tells of a key by which increments or appends it was changed; None where it was in another way.
     """
 
     payload: Payload = field(repr=False)
@@ -122,10 +128,14 @@ class Sealed:
     envelope: bytes = field(repr=False)
     is_changed: bool
     keep: Callable[[], bytes] = field(repr=False)
+    find_commuting: Callable[[str], CommutingChange | None] = field(default=_find_none, repr=False)
 
 
 class Lease(Protocol):
     """One turn's hold on one session.
+
+    A lease may also have ``journal``, a ``dcaf.core.journal.Journal``: what the turn adds beside its state, which the lease commits
+    with it.
 
     Attributes:
         revision: The number of the state that the turn begins with: that of the token, 0 for a new session; where the lease gives a

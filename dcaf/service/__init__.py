@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dcaf.service.conversation import Messages
 from dcaf.service.history import HistoryPage
 from dcaf.service.kept import Kept
 from dcaf.service.listing import Erased, ListPage
@@ -9,7 +10,7 @@ from dcaf.service.memory import Memory, SyncMemory
 from dcaf.service.messages import Message
 from dcaf.service.remembered import Remembered
 from dcaf.service.service import SessionService, SyncSessionService
-from dcaf.service.session import KeptSession, SessionMessages
+from dcaf.service.session import KeptSession
 from dcaf.service.turns import ServiceTurn
 from dcaf.service.user_memory import SyncUserMemory, UserMemory
 from dcaf.service.windows import WindowTooSmallError
@@ -24,9 +25,9 @@ __all__ = [
     "ListPage",
     "Memory",
     "Message",
+    "Messages",
     "Remembered",
     "ServiceTurn",
-    "SessionMessages",
     "SessionService",
     "SyncMemory",
     "SyncSessionService",

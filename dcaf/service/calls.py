@@ -18,10 +18,11 @@ from dcaf.engines.memory import URL as MEMORY_URL
 from dcaf.service.beside import append, close, merge_into
 from dcaf.service.commits import STALE, Overtaken, commit
 from dcaf.service.dropping import drop
-from dcaf.service.history import HistoryPage, read_history
+from dcaf.service.history import HistoryPage, read_history, unpack_page
+from dcaf.service.journal import MOST_BYTES, Opened, TurnJournal
 from dcaf.service.kept import About, Kept
 from dcaf.service.listing import Erased, ListPage, Order, erase, list_sessions, purge
-from dcaf.service.memory import LONGEST_TTL, SHORTEST_TTL, Memory
+from dcaf.service.memory import LONGEST_TTL, SHORTEST_TTL
 from dcaf.service.memory_plans import clear_memory, drop_hidden
 from dcaf.service.messages import Message, pack
 from dcaf.service.places import UNKNOWN, Place
@@ -29,7 +30,7 @@ from dcaf.service.plans import Plan
 from dcaf.service.reading import Read, read_session, read_shared
 from dcaf.service.remembered import MemoryScope
 from dcaf.service.rewinding import fork, rewind
-from dcaf.service.session import MOST_BYTES, KeptSession, KeptState, make_session, state_of_kept
+from dcaf.service.session import KeptSession, KeptState, make_session, state_of_kept
 from dcaf.service.tables import TABLES, Owner
 from dcaf.service.user_memory import UserMemory
 
@@ -104,9 +105,10 @@ class Calls:
     def save(self, session: KeptSession) -> Plan[KeptSession]:
         """As ``SessionService.save``."""
         state = state_of_kept(session)
-        if state.app != self.app or not self._reaches(state.engine):
+        opened = state.opened
+        if opened.app != self.app or not self._reaches(opened.engine):
             raise ConfigurationError("The session is one of another service, which saves it.")
-        return self._save(self._place(state.kept.user, state.kept.id), session)
+        return self._save(self._place(opened.kept.user, opened.kept.id), session)
 
     def delete(self, user: str | None, session_id: str) -> Plan[bool]:
         """As ``SessionService.delete``."""
@@ -210,10 +212,10 @@ class Calls:
         state = state_of_kept(session)
         for _ in range(MOST_TRIES):
             frozen, change = state.find_change(self._ttl_ms)
-            if change.is_empty and state.kept.revision:
+            if change.is_empty and state.opened.kept.revision:
                 return session
             try:
-                committed = yield from commit(place, state.kept, change, state.now_ms)
+                committed = yield from commit(place, state.opened.kept, change, state.opened.now_ms)
             except StaleSessionError:
                 if not self._merges:
                     raise
@@ -231,10 +233,10 @@ class Calls:
 
     def _catch_up(self, place: Place, state: KeptState) -> Plan[None]:
         read = yield from read_session(place)
-        if read is None or read.kept is None or read.kept.birth != state.kept.birth:
+        if read is None or read.kept is None or read.kept.birth != state.opened.kept.birth:
             raise UnknownSessionError(UNKNOWN)
         state.rebase(read.payload)
-        state.kept, state.now_ms = read.kept, read.now_ms
+        state.opened.kept, state.opened.now_ms = read.kept, read.now_ms
 
     def _place(self, user: str | None, session_id: str | None) -> Place:
         found = encode(self._random(ID_BYTES)) if session_id is None else require_name("id=", session_id)
@@ -248,11 +250,8 @@ class Calls:
         return self._make(place, kept, read)
 
     def _make(self, place: Place, kept: Kept, read: Read) -> KeptSession:
-        return make_session(kept, read, self._memory(place, kept), self.app, self.engine)
-
-    def _memory(self, place: Place, kept: Kept) -> Memory:
-        here = Memory(self.engine, MemoryScope.of_session(place.owner, place.id, kept.birth))
-        return Memory(self.engine, MemoryScope.of_user(place.owner, place.id, kept.birth), here=here)
+        opened = Opened(kept, self.app, self.engine, read.now_ms, unpack_page(read.messages))
+        return make_session(TurnJournal.of(opened, place.owner), read.payload)
 
 
 def require_name(argument: str, name: str) -> str:

@@ -16,6 +16,7 @@ from typing import Final, TypeAlias
 
 from dcaf.core.store import digest_parts
 from dcaf.engines import Now, Plus, Range, Record, Table, Value
+from dcaf.engines.partitions import find_partition
 
 SESSIONS: Final = Table(
     "dcaf_kept_sessions",
@@ -115,7 +116,7 @@ class Owner:
     def __init__(self, app: str, user: str | None, session_id: str = "", *, partitions: int) -> None:
         whose = (b"user", user.encode()) if user is not None else (b"anonymous", session_id.encode())
         self.key: bytes = digest_parts(app.encode(), *whose)[:DIGEST_BYTES]
-        self.partition: int = int.from_bytes(self.key[:2], "big") % partitions
+        self.partition: int = find_partition(user, session_id, partitions)
         self.user: str | None = user
 
     def session_key(self, session_id: str) -> bytes:

@@ -17,8 +17,9 @@ from typing import Any
 from dcaf.asgi import SessionMiddleware, checkpoint
 from dcaf.core import Key, Keyring
 from dcaf.engines import Record
+from dcaf.engines.partitions import find_partition
 from dcaf.ledger import Ledger, LedgerEvent
-from dcaf.ledger.tables import epoch_row, session_partition, session_row, store_row
+from dcaf.ledger.tables import epoch_row, session_row, store_row
 from tests.asgi.wire import JSON_TYPE, scope_of
 
 AUDIENCE = "shop"
@@ -99,7 +100,7 @@ class World:
     def session_row(self, session_id: str, subject: str | None = "ada") -> Record:
         """The row of a session of a subject; None for an anonymous one."""
         if subject is None:
-            return session_row(session_id, session_partition(session_id, self.ledger.partitions))
+            return session_row(session_id, find_partition(None, session_id, self.ledger.partitions))
         return session_row(session_id, self.epoch_row(subject).partition)
 
     def epoch_row(self, subject: str = "ada") -> Record:
