@@ -8,11 +8,13 @@ PEERS := $(VENV)/peers
 COMPILER := $(VENV)/node/.ready
 AGENTS := $(VENV)/agents/.ready
 FRAMEWORKS := pydantic-ai-slim==2.68.0 openai-agents==0.24.0 fastmcp==4.1.2 google-adk==2.13.0
+RELATED := $(VENV)/related
+SERVICES := google-adk==2.13.0 openai-agents==0.24.0 openstackai==0.6.1
 
 # Python keeps what it has compiled: many tests start programs, and each would compile them again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check promises mutants soak bench signatures reference site format clean
+.PHONY: demo test check promises mutants soak bench signatures contracts reference site format clean
 
 demo: $(RUNS)
 	$(BIN)/dcaf demo
@@ -65,6 +67,16 @@ $(PEERS)/.ready: Makefile
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --editable . $(FRAMEWORKS)
 	touch $(PEERS)/.ready
+
+# Session services of other systems: each behaviour that one of them promises is asked of all, and of dcaf.
+contracts: $(READY) $(RELATED)/.ready
+	$(BIN)/python -m tests.related.contract_page $(RELATED)/bin/python
+
+# google-adk's service for databases wants SQLAlchemy, and does not say so.
+$(RELATED)/.ready: Makefile
+	$(PYTHON) -m venv $(RELATED)
+	$(RELATED)/bin/python -m pip install --quiet --editable . $(SERVICES) 'sqlalchemy[asyncio]==2.1.9'
+	touch $(RELATED)/.ready
 
 format: $(READY)
 	$(BIN)/ruff format .
