@@ -7,6 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from dcaf.engines import MemoryEngine
 from tests.related.contracts import CONTRACTS, HELD, NOT_THERE, OF_DCAF, REASONS, list_behaviours, try_out
@@ -29,6 +30,13 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     found.close()
 
 
+@pytest.fixture(scope="module")
+def portal() -> Iterator[BlockingPortal]:
+    """One event loop for all tests: an engine connects to its server once."""
+    with start_blocking_portal() as found:
+        yield found
+
+
 def engine_of(place: KeptPlace) -> Any:
     return place._engines[0]
 
@@ -38,8 +46,8 @@ def ask(system: System, contract: str, behaviour: str) -> str:
 
 
 @pytest.mark.parametrize(("contract", "behaviour"), [one for one in BEHAVIOURS if one not in OF_DCAF])
-def test_dcaf_holds(place: KeptPlace, contract: str, behaviour: str) -> None:
-    anyio.run(CONTRACTS[contract].behaviours[behaviour], DcafService(engine_of(place)))
+def test_dcaf_holds(portal: BlockingPortal, place: KeptPlace, contract: str, behaviour: str) -> None:
+    portal.call(CONTRACTS[contract].behaviours[behaviour], DcafService(engine_of(place)))
 
 
 @pytest.mark.parametrize(("contract", "behaviour"), OF_DCAF)
