@@ -45,7 +45,7 @@ from dcaf.asgi.config import parse_routes as exempted
 from dcaf.asgi.problems import ENVELOPE, PROBLEM, REFUSED
 from dcaf.core.context import current_session
 from dcaf.core.errors import ConfigurationError, MalformedRequest
-from dcaf.core.store import SessionStore, require_store
+from dcaf.core.store import SessionStore, StoreSource, require_store
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
@@ -86,7 +86,7 @@ def create_app(
     *,
     keys: Any = None,
     audience: str = "",
-    store: SessionStore | None = None,
+    store: SessionStore | StoreSource | None = None,
     page: Page | bool = False,
     **settings: Any,
 ) -> ASGIApp:
@@ -230,7 +230,9 @@ def _list_routes(service: HelpDesk) -> list[BaseRoute]:
     ]
 
 
-def _list_page_routes(page: Page | bool, agent: Agent, store: SessionStore | None, settings: Mapping[str, Any]) -> list[BaseRoute]:
+def _list_page_routes(
+    page: Page | bool, agent: Agent, store: SessionStore | StoreSource | None, settings: Mapping[str, Any]
+) -> list[BaseRoute]:
     if page is False:
         return []
     if not isinstance(page, Page | bool):

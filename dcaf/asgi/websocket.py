@@ -224,10 +224,11 @@ class SessionWebSocket(SocketConnection):
         if turn.session is not self._session and not _is_echo(turn.session, self._session):
             if before.is_changed:
                 before.report_lost()
+            state_of(self._session).journal = None
             state_of(self._session).refill(state_of(turn.session))
         elif before.is_begun:
             self._session.temp.clear()
-        state_of(self._session).lease = turn.lease
+        state_of(self._session).take_lease(turn.lease)
         turn.session, turn.adopts, turn.found, turn.place = self._session, self._adopts, None, None
         turn.scope, self._turn, self._is_busy = self._scope, turn, True
         return given

@@ -97,7 +97,7 @@ class SessionTurn:
         if self.lease is not None:
             _log_clashes(self.sealer.resume(self.session, self.lease, is_in_doubt=self.is_in_doubt))
             self.is_in_doubt = False
-            state_of(self.session).lease = self.lease
+            state_of(self.session).take_lease(self.lease)
 
     async def _take_lease(self, store: SessionStore, request: OpenRequest) -> None:
         """Ask the store; a newer envelope that it has kept, for a client whose answer was lost, is sealed once more."""

@@ -86,6 +86,7 @@ class Sealer:
 
     Attributes:
         anonymous: The binding of a session without a subject.
+        most_state_bytes: How many bytes of state fit into a token.
 
     Raises:
         ConfigurationError: The audience is empty, the mirror is neither a bool nor keys, or no state would fit into a token.
@@ -121,7 +122,7 @@ class Sealer:
         self._suite = suite
         self._prefix = suite.prefix.encode() + b"."
         self._suites = {accepted.prefix.encode() + dot: accepted for accepted in (suite, *also_accepted) for dot in (b".", b"")}
-        self._limit_bytes = _room(suite, audience, max_token_bytes)
+        self.most_state_bytes: int = _room(suite, audience, max_token_bytes)
 
     def binding(self, subject: str | None = None, conversation: str | None = None) -> Binding:
         """The binding of a turn's session."""
@@ -136,7 +137,7 @@ class Sealer:
         now = int(self._clock())
         sid = encode(require_random(self._randomness, SID_BYTES))
         claims = Claims(self._audience, sid, 0, now, now, self._lifetime.end(now, now))
-        return Session._over(State(standing=Standing(claims, restarted), limit_bytes=self._limit_bytes))
+        return Session._over(State(standing=Standing(claims, restarted), limit_bytes=self.most_state_bytes))
 
     def open(self, member: JSON, binding: Binding) -> Session:
         """Open what a client sent at ``data.session``: ``verify`` and ``accept`` in one.
@@ -195,7 +196,7 @@ class Sealer:
         # The same as ``Standing(...)``, which is a function of Python around this one.
         standing = tuple.__new__(Standing, (claims, None, (opened.token,), opened.key.kid))
         payload = opened.payload if claims.ix is None else add_index(opened.payload, claims.ix)
-        state = State(payload, standing, limit_bytes=self._limit_bytes)
+        state = State(payload, standing, limit_bytes=self.most_state_bytes)
         if version != self._migrations.version and claims.at is None:
             self._migrations.upgrade(state, version)
             state.mark_sealed(state.payload(), Standing(claims))
@@ -211,7 +212,7 @@ class Sealer:
         values = rule.values(plain, now=now)
         born = min(now, rule.until_s - self._lifetime.absolute_s)
         claims = self.claims_of(self.start())._replace(born=born, exp=self._lifetime.end(born, now))
-        state = State(standing=Standing(claims), limit_bytes=self._limit_bytes)
+        state = State(standing=Standing(claims), limit_bytes=self.most_state_bytes)
         try:
             state.put_all(values)
         except SessionValueError:
@@ -257,12 +258,17 @@ class Sealer:
             object.__setattr__(session, "_state", RebasableState(state_of(session).arrived))
         state = state_of(session)
         state.standing, clashes = standing, []
-        if lease.payload is not None and lease.payload.data != state.arrived.data:
+        payload, version = lease.payload, lease.version
+        if payload is not None and lease.place is not None and before.claims.at is None:
+            # The session comes to the server with this turn: it keeps what it has, under what the server has for it.
+            _check_written(State(payload), payload)
+            payload, version = state.lay_under(payload), self._migrations.version
+        if payload is not None and payload.data != state.arrived.data:
             if state.is_changed() and not is_in_doubt:
-                clashes = self.rebase(session, lease.payload, lease.version, lease.revision)
+                clashes = self.rebase(session, payload, version, lease.revision)
             else:
-                state.refill(self._restore(lease.payload, lease.version, standing))
-        state.limit_bytes = self._limit_bytes if lease.place is None else None
+                state.refill(self._restore(payload, version, standing))
+        state.limit_bytes = self.most_state_bytes if lease.place is None else None
         return clashes
 
     def rebase(self, session: Session, newer: Payload, version: int, revision: int) -> list[str]:
@@ -341,12 +347,13 @@ class Sealer:
         with state.lock:
             frozen, arrived = state.freeze(), _require_standing(state)
             is_changed = frozen.payload is not state.arrived or arrived.token == ()
+            is_changed = is_changed or (state.journal is not None and state.has_additions)
             standing = self._seal_state(state, frozen.payload, binding, sequence if is_changed else arrived.claims.seq)
             mirror = self._mirror.render(state, frozen.payload) if has_mirror else b""
         token = b"".join(standing.token)
         envelope = b"".join(build_envelope(standing, mirror, may_retry=may_retry)) if has_mirror else b""
         keep = partial(self._keep, standing.claims.sid, token, mirror)
-        sealed = Sealed(frozen.payload, standing.claims, token, envelope, is_changed, keep)
+        sealed = Sealed(frozen.payload, standing.claims, token, envelope, is_changed, keep, state.find_commuting)
         return Prepared(sealed, standing, frozen)
 
     def reissue(self, kept: bytes, binding: Binding, session_id: str) -> tuple[bytes, bytes]:
@@ -479,7 +486,7 @@ class Sealer:
         arrived = state.standing or _require_standing(state)
         now = int(self._clock())
         key = self._keys.signer(now)
-        is_sealed = payload is state.arrived and arrived.token != ()
+        is_sealed = payload is state.arrived and arrived.token != () and (state.journal is None or not state.has_additions)
         subject, conversation = binding.digests(self._suite.prefix, key)
         is_bound = arrived.claims.sub == subject and arrived.claims.cid == conversation
         if is_sealed and is_bound and self._rests(arrived, key, now) and sum(map(len, arrived.token)) <= self._max_token_bytes:

@@ -26,6 +26,7 @@ from dcaf.core.parts import ABSENT, ATOMS
 from dcaf.core.payload import Members, members_of
 
 if TYPE_CHECKING:
+    from dcaf.core.journal import Journal
     from dcaf.core.store import Lease
 
 PUNCTUATION_BYTES: Final = len('"":,')
@@ -95,6 +96,7 @@ class Slots:
         lock: Makes several steps atomic; whoever holds it may take it again.
         late: Called by a change after the turn has ended, before the change is refused; None until then.
         lease: The turn's lease on the session; None where no store keeps it.
+        journal: What is added beside the state; None where no store keeps such things.
         size_changes: How often a key came or went, so that an iteration can notice it.
         queue: Where ``dcaf.tools`` keeps the order of a session's calls; None before the first one.
         closing: What the application wants to become of the session when it is sealed next; None for nothing special.
@@ -109,6 +111,7 @@ class Slots:
             "closing",
             "has_spent",
             "is_closed",
+            "journal",
             "late",
             "lease",
             "limit_bytes",
@@ -124,6 +127,7 @@ class Slots:
         self.standing: Standing | None = standing
         self.late: Callable[[], None] | None = None
         self.lease: Lease | None = None
+        self.journal: Journal | None = None
         self.limit_bytes: int | None = limit_bytes
         self._members: Members | None = None
         self._slots: dict[str, Slot] = {}
@@ -139,6 +143,13 @@ class Slots:
         self.closing: Closing | None = None
         self.is_closed: bool = False
         self.has_spent: bool = False
+
+    def take_lease(self, lease: Lease | None) -> None:
+        """Go on under a lease, or under none; what was added beside the state and not committed goes on under it, too."""
+        with self.lock:
+            before, self.lease, self.journal = self.journal, lease, getattr(lease, "journal", None)
+            if before is not None and self.journal is not None and not before.is_empty:
+                self.journal.take_over(before)
 
     def slot(self, key: str) -> Slot:
         """The slot of a key, made where there is none.

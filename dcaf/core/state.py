@@ -19,7 +19,7 @@ from dcaf.core.errors import SessionClosedError, SessionValueError
 from dcaf.core.handles import Slot
 from dcaf.core.json_values import read, to_json, write, write_atom
 from dcaf.core.merging import EMPTY, CommutingChange, Increment, extend_list
-from dcaf.core.payload import lacks
+from dcaf.core.payload import lacks, members_of
 from dcaf.core.round_trip import is_same
 from dcaf.core.slots import RESERVED, TEMPORARY, Closing, Slots, check_key, count_bytes_at_most
 
@@ -313,6 +313,8 @@ class State(Slots):
     def freeze(self) -> Frozen:
         """The payload to seal, and the values in it. The caller holds the lock. Raises as ``write_back``."""
         payload = self.payload()
+        if self.journal is not None:
+            self.journal.freeze()
         return Frozen(payload, {key: slot.data for key, slot in self._slots.items()}, self._library, frozenset(self._moved))
 
     def mark_sealed(self, payload: Payload, standing: Standing | None, frozen: Frozen | None = None) -> None:
@@ -449,14 +451,21 @@ class State(Slots):
     def is_changed(self) -> bool:
         """Whether a lasting key or the library's own member has changed since it arrived, or the session is to be closed.
 
-        Raises as ``write_back``.
+        What was added beside the state counts, too. Raises as ``write_back``.
         """
         if self.closing is not None:
             return not self.is_closed
+        if self.journal is not None and self.has_additions:
+            return True
         if not self._slots:
             return self._library != self._own_arrived
         with self.lock:
             return bool(self.changed_keys()) or self._library != self._own_arrived
+
+    @property
+    def has_additions(self) -> bool:
+        """Whether something was added beside the state, and not committed."""
+        return self.journal is not None and not self.journal.is_empty
 
     @property
     def is_sealed(self) -> bool:
@@ -496,6 +505,17 @@ class State(Slots):
             present = self._lasting_members()
             hidden = [] if shows is None else [key for key in present if not shows(key)]
             return present.updated(dict.fromkeys(hidden)).payload().data
+
+    def lay_under(self, other: Payload) -> Payload:
+        """What arrived, with the members of another payload over its own."""
+        members = members_of(other)
+        if not members:
+            return self.arrived
+        return members_of(self.arrived).updated({key: members.written(key) for key in members}).payload()
+
+    def find_commuting(self, key: str) -> CommutingChange | None:  # noqa: ARG002
+        """How a key was changed before the state was frozen; None where nobody remembers, as here."""
+        return None
 
     def _is_plain(self) -> bool:
         """Whether the arrived payload has just the keys to show: nothing has changed, and the library has no member in it."""

@@ -45,6 +45,7 @@ from dcaf.core.session import Session, require_session
 from dcaf.core.state import State
 
 if TYPE_CHECKING:
+    from dcaf.core.journal import Journal
     from dcaf.core.store import Lease
 
 Wins = Callable[[str, Path], bool]
@@ -112,6 +113,7 @@ class Overlay(CommutingState):
         super().__init__(NOTHING_ARRIVED, parent.standing, limit_bytes=parent.limit_bytes)
         self._parent = parent
         self.lease: Lease | None = parent.lease
+        self.journal: Journal | None = None if parent.journal is None else parent.journal.begin()
         self._reads: set[str] = set()
         self._reads_all = False
 
@@ -168,7 +170,7 @@ class Overlay(CommutingState):
         """Whether a commit would change anything. Raises as ``write_back``."""
         with self.lock:
             self.write_back()
-            has_own = self.closing is not None or self._library != self._own_arrived
+            has_own = self.closing is not None or self._library != self._own_arrived or self.has_additions
             return has_own or any(slot.data != slot.arrived for slot in self._slots.values())
 
     def mark_spent(self) -> None:
@@ -201,6 +203,8 @@ class Overlay(CommutingState):
                 self.pass_reads()
             is_untouched = self._members is None and not self._slots
             done = Committed({}, []) if self.is_ending or is_untouched else self._commit_values(parent, wins, look)
+            if self.journal is not None:
+                self.journal.join()
             if self.closing is not None:
                 parent.close(self.closing)
             return done

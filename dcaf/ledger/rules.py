@@ -21,13 +21,13 @@ from dcaf.core.claims import Claims
 from dcaf.core.errors import IdempotencyKeyReused, SessionConflict, SessionEnded, SessionError, SessionSuperseded
 from dcaf.core.store import OpenRequest
 from dcaf.engines import AllOf, AnyOf, AtMost, Condition, Exists, Is, Not, Now, Record, Row
+from dcaf.engines.partitions import find_partition
 from dcaf.ledger.tables import (
     ANSWERS,
     DIGEST_BYTES,
     answer_row,
     epoch_row,
     keyed_row,
-    session_partition,
     session_row,
     store_row,
     subject_digest,
@@ -79,7 +79,7 @@ class Presented:
         """
         audience, subject, _ = request.binding
         epoch = None if subject is None else epoch_row(audience, subject, partitions)
-        partition = session_partition(request.session_id, partitions) if epoch is None else epoch.partition
+        partition = find_partition(subject, request.session_id, partitions)
         scope = request.session_id if request.claims is not None else subject and f"{audience}\n{subject}"
         key = None if request.is_safe or not request.idempotency_key else request.idempotency_key
         return cls(

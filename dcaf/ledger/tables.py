@@ -17,6 +17,7 @@ from typing import Final, TypeAlias
 from dcaf.core.base64url import decode, encode
 from dcaf.core.store import digest_parts
 from dcaf.engines import Now, Plus, Record, Table, Value
+from dcaf.engines.partitions import find_partition
 
 Columns: TypeAlias = dict[str, Value | Now | Plus]
 """What a write puts into a row."""
@@ -129,23 +130,12 @@ def use_row(root: bytes, key: str, partition: int) -> Record:
 
 def epoch_row(audience: str, subject: str, partitions: int) -> Record:
     """The row of a subject's epoch, which does not depend on any signing key. It lies where the subject's sessions do."""
-    digest = digest_parts(audience.encode(), subject.encode())
-    return Record(EPOCHS, digest, find_partition(digest, partitions))
+    return Record(EPOCHS, digest_parts(audience.encode(), subject.encode()), find_partition(subject, "", partitions))
 
 
 def subject_digest(audience: str, subject: str) -> bytes:
     """What the rows of a subject's sessions have in place of the subject."""
     return epoch_row(audience, subject, 1).key[:DIGEST_BYTES]
-
-
-def session_partition(session_id: str, partitions: int) -> int:
-    """Where the rows of an anonymous session lie."""
-    return find_partition(decode(session_id.encode()), partitions)
-
-
-def find_partition(digest: bytes, partitions: int) -> int:
-    """The partition of what has this digest, or this random id; its first two bytes tell."""
-    return int.from_bytes(digest[:PARTITION_BYTES], "big") % partitions
 
 
 def session_id_of(key: bytes) -> str:

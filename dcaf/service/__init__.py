@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dcaf.service.checkpoints import Checkpoint
+from dcaf.service.conversation import Messages
 from dcaf.service.events import Event, MessageEvent, StateEvent
 from dcaf.service.history import HistoryPage
 from dcaf.service.kept import Kept
@@ -13,7 +14,7 @@ from dcaf.service.purging import Erased, Purged
 from dcaf.service.remembered import Remembered
 from dcaf.service.requests import CreateSessionRequest, DeleteSessionRequest, GetSessionRequest, ListSessionsRequest
 from dcaf.service.service import SessionService
-from dcaf.service.session import KeptSession, SessionMessages
+from dcaf.service.session import KeptSession
 from dcaf.service.state import State
 from dcaf.service.sync_service import SyncSessionService
 from dcaf.service.turns import ServiceTurn
@@ -37,10 +38,10 @@ __all__ = [
     "Memory",
     "Message",
     "MessageEvent",
+    "Messages",
     "Purged",
     "Remembered",
     "ServiceTurn",
-    "SessionMessages",
     "SessionService",
     "State",
     "StateEvent",

@@ -22,20 +22,20 @@ from dcaf.core.mapping import state_of
 from dcaf.core.session import Session
 from dcaf.core.settings import require_choice
 from dcaf.core.slots import RESERVED, TEMPORARY
-from dcaf.core.transaction import log_clash
 from dcaf.engines import Engine
 from dcaf.engines.memory import URL as MEMORY_URL
 from dcaf.service.archiving import archive, archive_idle, restore
 from dcaf.service.beside import append, close, merge_into
 from dcaf.service.changes import Change
 from dcaf.service.checkpoints import Checkpoint, list_checkpoints, set_checkpoint
-from dcaf.service.commits import STALE, Overtaken, commit, find_open_calls
+from dcaf.service.commits import STALE, Overtaken, commit, find_open_calls, log_clashes
 from dcaf.service.dropping import NEVER, drop
 from dcaf.service.events import Event, list_events
-from dcaf.service.history import HistoryPage, read_history
+from dcaf.service.history import HistoryPage, read_history, unpack_page
+from dcaf.service.journal import MOST_BYTES, Opened, TurnJournal
 from dcaf.service.kept import About, Kept
 from dcaf.service.listing import ListPage, Wanted, list_sessions
-from dcaf.service.memory import LONGEST_TTL, SHORTEST_TTL, Memory
+from dcaf.service.memory import LONGEST_TTL, SHORTEST_TTL
 from dcaf.service.memory_plans import clear_memory, drop_hidden
 from dcaf.service.messages import Message, pack
 from dcaf.service.places import ARCHIVED, UNKNOWN, Place, require_name
@@ -50,7 +50,7 @@ from dcaf.service.requests import (
     ListSessionsRequest,
 )
 from dcaf.service.rewinding import fork, rewind, rewind_before, rewind_to_checkpoint
-from dcaf.service.session import MOST_BYTES, KeptSession, KeptState, make_session, state_of_kept
+from dcaf.service.session import KeptSession, KeptState, make_session, state_of_kept
 from dcaf.service.tables import TABLES, Owner
 from dcaf.service.user_memory import UserMemory
 
@@ -69,10 +69,6 @@ NOTHING: Final = About()
 MOST_KEYS: Final = 50
 """How many keys of each state a list gives along."""
 
-THIS_TURN: Final = "a turn of a kept session"
-ANOTHER_TURN: Final = "another turn of it, or of another session of the user"
-"""What the log calls those whose changes have clashed."""
-
 
 class Calls:
     """The calls of a service.
@@ -85,6 +81,8 @@ class Calls:
 
     Attributes:
         engine, app: As above.
+        ttl_ms: For how long a session is kept, in milliseconds; None for ever.
+        merges: Whether a turn is laid over one that was committed first.
     """
 
     def __init__(
@@ -96,14 +94,18 @@ class Calls:
         on_busy: OnBusy,
         randomness: Callable[[int], bytes],
     ) -> None:
-        self.engine: Engine = engine
         self.app: str = require_name("app=", app)
         if ttl is not None and not SHORTEST_TTL <= require("ttl=", ttl, timedelta, "a timedelta, or None") <= LONGEST_TTL:
             raise ConfigurationError("ttl= is a millisecond to a hundred years; None keeps sessions for ever.")
-        self._ttl_ms = None if ttl is None else int(ttl / MILLISECOND)
-        self._merges = require_choice("on_busy", on_busy, ("reject", "merge")) == "merge"
+        self.ttl_ms: int | None = None if ttl is None else int(ttl / MILLISECOND)
+        self.merges: bool = require_choice("on_busy", on_busy, ("reject", "merge")) == "merge"
         self._randomness = require_function("randomness=", randomness)
+        self.use(engine)
+
+    def use(self, engine: Engine) -> None:
+        """Keep sessions in an engine from now on."""
         engine.declare(TABLES)
+        self.engine: Engine = engine
 
     def create(self, request: CreateSessionRequest) -> Plan[KeptSession]:
         """As ``SessionService.create``."""
@@ -141,9 +143,10 @@ class Calls:
     def save(self, session: KeptSession) -> Plan[KeptSession]:
         """As ``SessionService.save``."""
         state = state_of_kept(session)
-        if state.app != self.app or not self._reaches(state.engine):
+        opened = state.opened
+        if opened.app != self.app or not self._reaches(opened.engine):
             raise ConfigurationError("The session is one of another service, which saves it.")
-        return self._save(self._place(state.kept.user, state.kept.id), session)
+        return self._save(self._place(opened.kept.user, opened.kept.id), session)
 
     def delete(self, request: DeleteSessionRequest) -> Plan[bool]:
         """As ``SessionService.delete``."""
@@ -197,7 +200,7 @@ class Calls:
         if user is None:
             raise ConfigurationError("An anonymous session shares nothing with another, and so has no forks: give user=.")
         place, target = self._place(user, require_name("id=", session_id)), self._place(user, new_id)
-        return fork(place, target, self._random(BIRTH_BYTES), at=at, ttl_ms=self._ttl_ms)
+        return fork(place, target, self._random(BIRTH_BYTES), at=at, ttl_ms=self.ttl_ms)
 
     def close(self, user: str | None, session_id: str) -> Plan[bool]:
         """As ``SessionService.close``."""
@@ -215,7 +218,7 @@ class Calls:
 
     def restore(self, user: str | None, session_id: str) -> Plan[bool]:
         """As ``SessionService.restore``."""
-        return restore(self._place(user, require_name("id=", session_id)), self._ttl_ms)
+        return restore(self._place(user, require_name("id=", session_id)), self.ttl_ms)
 
     def purge(self, user: str | None, before: datetime | None) -> Plan[Purged]:
         """As ``SessionService.purge``."""
@@ -261,7 +264,7 @@ class Calls:
         session = yield from self._get(place, last)
         if session is None:
             raise UnknownSessionError(UNKNOWN)
-        if state_of_kept(session).kept.archived_at is not None:
+        if state_of_kept(session).opened.kept.archived_at is not None:
             raise SessionArchivedError(ARCHIVED)
         return session
 
@@ -283,20 +286,19 @@ class Calls:
         """Commit what was done to a session; where another one came first, lay it over that, if it is to be merged."""
         state, clashes = state_of_kept(session), 0
         for _ in range(MOST_TRIES):
-            frozen, change = state.find_change(self._ttl_ms)
-            if change.is_empty and state.kept.revision:
+            frozen, change = state.find_change(self.ttl_ms)
+            if change.is_empty and state.opened.kept.revision:
                 return session
             try:
-                committed = yield from commit(place, state.kept, change, state.now_ms)
+                committed = yield from commit(place, state.opened.kept, change, state.opened.now_ms)
             except StaleSessionError:
-                if not self._merges:
+                if not self.merges:
                     raise
                 clashes += yield from self._catch_up(place, state, change)
             except Overtaken:
                 clashes += yield from self._catch_up(place, state, change)
             else:
-                for _ in range(clashes + committed.clashes):
-                    log_clash(THIS_TURN, ANOTHER_TURN, "write-write")
+                log_clashes(clashes + committed.clashes)
                 state.take_committed(committed.kept, committed.laid, frozen, change)
                 if committed.failed is not None:
                     raise committed.failed
@@ -308,30 +310,34 @@ class Calls:
     def _catch_up(self, place: Place, state: KeptState, change: Change) -> Plan[int]:
         """Lay a turn over the newer state; returns at how many keys another one's change was given up for the turn's."""
         read = yield from read_session(place)
-        if read is None or read.kept is None or read.kept.birth != state.kept.birth:
+        if read is None or read.kept is None or read.kept.birth != state.opened.kept.birth:
             raise UnknownSessionError(UNKNOWN)
         find_open_calls(read.kept, change)
         clashes = state.rebase(read.payload)
-        state.kept, state.now_ms = read.kept, read.now_ms
+        state.opened.kept, state.opened.now_ms = read.kept, read.now_ms
         return len(clashes)
 
     def _place(self, user: str | None, session_id: str | None) -> Place:
         found = encode(self._random(ID_BYTES)) if session_id is None else require_name("id=", session_id)
         name = None if user is None else require_name("user=", user)
-        owner = Owner(self.app, name, found, partitions=self.engine.partitions)
-        return Place(self.app, owner, found, self.engine.partitions)
+        return self.place_of(name, found)
 
     def _start(self, place: Place, about: About, read: Read) -> KeptSession:
         """A session that is not kept yet."""
-        kept = Kept.new(place.id, place.owner.user, self._random(BIRTH_BYTES), about, read.now_ms)
-        return self._make(place, kept, read)
+        return self._make(place, self.make_kept(place, read.now_ms, about), read)
+
+    def place_of(self, user: str | None, session_id: str) -> Place:
+        """Where a session lies."""
+        owner = Owner(self.app, user, session_id, partitions=self.engine.partitions)
+        return Place(self.app, owner, session_id, self.engine.partitions)
+
+    def make_kept(self, place: Place, now_ms: int, about: About = NOTHING) -> Kept:
+        """What is known of a session that is not kept yet."""
+        return Kept.new(place.id, place.owner.user, self._random(BIRTH_BYTES), about, now_ms)
 
     def _make(self, place: Place, kept: Kept, read: Read) -> KeptSession:
-        return make_session(kept, read, self._memory(place, kept), self.app, self.engine)
-
-    def _memory(self, place: Place, kept: Kept) -> Memory:
-        here = Memory(self.engine, MemoryScope.of_session(place.owner, place.id, kept.birth))
-        return Memory(self.engine, MemoryScope.of_user(place.owner, place.id, kept.birth), here=here)
+        opened = Opened(kept, self.app, self.engine, read.now_ms, unpack_page(read.messages))
+        return make_session(TurnJournal.of(opened, place.owner), read.payload)
 
 
 def require_keys(argument: str, keys: object) -> tuple[str, ...]:

@@ -66,6 +66,7 @@ class Change:
         messages: New messages, packed, each with its moment in milliseconds; None for that of the commit.
         ttl_ms: For how long the session is kept from now on; None for ever.
         memory: What was done to the memories of the user and of the session.
+        version: Of the application's schema, where it is another one than before; None where it is the same.
         marks: Name -> the checkpoint that was set under it.
         is_rewind: Whether it takes the session back.
     """
@@ -74,6 +75,7 @@ class Change:
     messages: Sequence[tuple[bytes, int | None]] = field(default=(), repr=False)
     ttl_ms: int | None = None
     memory: Sequence[MemoryChange] = ()
+    version: int | None = None
     marks: Mapping[str, Mark] = field(default_factory=dict, repr=False)
     is_rewind: bool = False
 

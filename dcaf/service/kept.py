@@ -75,6 +75,7 @@ class Kept:
         archived_at: When it was archived; None while it is not.
         open_calls: The calls of tools in its history that no result has answered yet, oldest first, as ``links.follow`` gives them.
         state: The values of the keys that a list was asked for, as far as they are there; of no others.
+        version: Of the application's schema, behind a middleware.
     """
 
     id: str
@@ -94,6 +95,7 @@ class Kept:
     archived_at: datetime | None = None
     open_calls: tuple[str, ...] = field(default=(), repr=False)
     state: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    version: int = field(default=0, repr=False)
 
     @classmethod
     def new(cls, session_id: str, user: str | None, birth: bytes, about: About, now_ms: int) -> Kept:
@@ -121,6 +123,15 @@ class Kept:
             listed=minute,
         )
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be written: it was neither closed nor archived."""
+        return self.closed_at is None and self.archived_at is None
+
+    def moved(self, session_id: str, user: str | None, birth: bytes) -> Kept:
+        """What is known of a session that is going to be made of this one."""
+        return replace(self, id=session_id, user=user, birth=birth, revision=0, changes=0, listed=0, version=0, archived_at=None)
+
     @classmethod
     def of(cls, row: Row) -> Kept:
         """What a row says."""
@@ -142,6 +153,7 @@ class Kept:
             listed=_number(row, "listed"),
             archived_at=_moment(row, "archived"),
             open_calls=tuple(_list(row, "open_calls")),
+            version=_number(row, "version"),
         )
 
 
@@ -187,6 +199,11 @@ def join_state(*pages: Page) -> Payload:
     """The state of a session: its own keys, those of its user and those of the application."""
     members = [orjson.dumps(_text(row, "name")) + b":" + cast("bytes", row["value"]) for page in pages for _, row in page]
     return Payload(b"{" + b",".join(members) + b"}")
+
+
+def values_of(*pages: Page) -> dict[str, bytes]:
+    """Key -> value as JSON."""
+    return {_text(row, "name"): cast("bytes", row["value"]) for page in pages for _, row in page}
 
 
 def moment_of(moment_ms: int) -> datetime:

@@ -11,24 +11,24 @@ them or nothing; ``get`` and ``all`` of the same turn find them already. And a v
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from threading import Lock
-from typing import Any, Final, TypeVar, cast, overload
+from typing import Any, Final, Self, TypeVar, cast, overload
 
 from typing_extensions import TypeForm
 
 from dcaf.core.arguments import kind_of, require
 from dcaf.core.errors import ConfigurationError, SessionClosedError, SessionValueError
+from dcaf.core.journal import Injected
 from dcaf.core.json_values import from_json, read, to_json, write
+from dcaf.core.mapping import state_of
+from dcaf.core.session import Session, require_session
 from dcaf.core.settings import require_positive
 from dcaf.engines import Engine, Row, Transaction
+from dcaf.service.conversation import is_kept, journal_of
+from dcaf.service.drafts import MemoryDraft
 from dcaf.service.kept import moment_of, value_of
-from dcaf.service.memory_plans import (
-    Recalled,
-    read_all,
-    read_memory,
-)
+from dcaf.service.memory_plans import read_all, read_memory
 from dcaf.service.plans import Plan, run, run_async
 from dcaf.service.remembered import Fact, MemoryChange, MemoryScope, Remembered
 
@@ -43,8 +43,8 @@ SHORTEST_TTL: Final = timedelta(milliseconds=1)
 LONGEST_TTL: Final = timedelta(days=36_525)
 
 
-class Memory:
-    """What a turn remembers.
+class Memory(Injected):
+    """What a turn remembers. A tool gets it by a parameter: ``memory: Memory``.
 
     Args:
         engine: Where it is kept.
@@ -58,15 +58,35 @@ class Memory:
 
     def __init__(self, engine: Engine, scope: MemoryScope, *, here: Memory | None = None, limit_bytes: int = LIMIT_BYTES) -> None:
         self._engine = engine
-        self._scope = scope
+        self._draft = MemoryDraft(scope)
         self._here = here
         self._limit_bytes = require_positive("limit_bytes", limit_bytes)
-        self._lock = Lock()
-        self._facts: dict[str, Fact | None] = {}
-        self._clears = 0
-        self._generation = 0
-        self._created: dict[str, int] = {}
         self._is_over = False
+        self._require_turn: Callable[[], None] = _ignore
+
+    @classmethod
+    def is_for(cls, session: Session) -> bool:
+        """Whether a session service keeps the session."""
+        return is_kept(session)
+
+    @classmethod
+    def of(cls, session: Session) -> Self:
+        """What the user of a session remembers. What a tool changes of it is dropped where the tool fails.
+
+        Raises:
+            ConfigurationError: No session service keeps the session.
+        """
+        state = state_of(require_session(session, "of()"))
+        journal = journal_of(state)
+        shared, own = (cls._over(journal.opened.engine, draft, state.require_open) for draft in (journal.user, journal.here))
+        shared._here = own
+        return shared
+
+    @classmethod
+    def _over(cls, engine: Engine, draft: MemoryDraft, require_turn: Callable[[], None]) -> Self:
+        found = cls(engine, draft.scope)
+        found._draft, found._require_turn = draft, require_turn
+        return found
 
     def __repr__(self) -> str:
         return "<Memory of a session>" if self._here is None else "<Memory of a user>"
@@ -111,10 +131,8 @@ class Memory:
         Raises:
             SessionClosedError: The turn is over.
         """
-        with self._lock:
-            self._require_open()
-            self._facts = {}
-            self._clears += 1
+        self._require_open()
+        self._draft.clear()
 
     @overload
     async def get(self, key: str, default: D, *, as_type: TypeForm[T]) -> T | D: ...
@@ -146,66 +164,30 @@ class Memory:
         """
         return await run_async(self._all(), self._engine)
 
-    def _find_changes(self) -> list[MemoryChange]:
-        with self._lock:
-            change = MemoryChange(self._scope, dict(self._facts), self._clears, self._generation, dict(self._created))
-        changes = [] if change.is_empty else [change]
-        return changes if self._here is None else [*changes, *self._here._find_changes()]
-
-    def _take_committed(self, changes: Sequence[MemoryChange]) -> None:
-        for change in changes:
-            if change.scope == self._scope:
-                self._take(change)
-        if self._here is not None:
-            self._here._take_committed(changes)
-
-    def _end(self) -> None:
-        with self._lock:
-            self._is_over = True
-        if self._here is not None:
-            self._here._end()
-
     def _change(self, name: str, fact: Fact | None) -> None:
-        with self._lock:
-            self._require_open()
-            self._facts[name] = fact
+        self._require_open()
+        self._draft.put(name, fact)
 
     def _require_open(self) -> None:
+        self._require_turn()
         if self._is_over:
             raise SessionClosedError("The turn is over: nothing that is remembered now would be kept. Do it in the next turn.")
 
-    def _take(self, change: MemoryChange) -> None:
-        with self._lock:
-            self._clears -= change.clears
-            self._facts = {name: fact for name, fact in self._facts.items() if not _is_in(change, name, fact)}
-            self._generation, self._created = change.after, {}
-
     def _get(self, key: str, default: Any, as_type: Any) -> Plan[Any]:
         name = check_key(key)
-        with self._lock:
-            is_known, fact = self._clears > 0 or name in self._facts, self._facts.get(name)
-        if is_known:
-            return default if fact is None else restore(fact.value, as_type)
-        recalled = yield from read_memory(self._scope, name, self._generation)
-        self._note(name, recalled)
+        pending = self._draft.find(name)
+        if pending is not None:
+            return default if pending.fact is None else restore(pending.fact.value, as_type)
+        recalled = yield from read_memory(self._draft.scope, name, self._draft.generation)
+        self._draft.note(name, recalled)
         return default if recalled.row is None else restore(value_in(recalled.row), as_type)
 
-    def _note(self, name: str, recalled: Recalled) -> None:
-        """Keep what spares the commit a second attempt."""
-        created = None if recalled.row is None else recalled.row["created"]
-        with self._lock:
-            if recalled.generation != self._generation:
-                self._generation, self._created = recalled.generation, {}
-            if isinstance(created, int):
-                self._created[name] = created
-
     def _all(self) -> Plan[list[Remembered]]:
-        with self._lock:
-            facts, is_cleared = dict(self._facts), self._clears > 0
+        facts, is_cleared = self._draft.find_all()
         if is_cleared:
-            found, now_ms = dict[str, Remembered](), (yield Transaction([self._scope.head])).now_ms
+            found, now_ms = dict[str, Remembered](), (yield Transaction([self._draft.scope.head])).now_ms
         else:
-            found, now_ms = yield from read_all(self._scope, self._generation)
+            found, now_ms = yield from read_all(self._draft.scope, self._draft.generation)
         for name, fact in facts.items():
             before = found.pop(name, None)
             if fact is not None:
@@ -258,17 +240,24 @@ class SyncMemory:
 
 def find_changes(memory: Memory) -> list[MemoryChange]:
     """What is to be committed of a turn's memory, and of that of its session alone."""
-    return memory._find_changes()
+    changes = memory._draft.find_changes()
+    return changes if memory._here is None else [*changes, *find_changes(memory._here)]
 
 
 def take_committed(memory: Memory, changes: Sequence[MemoryChange]) -> None:
     """Count only what came after ``find_changes`` as a change of a turn."""
-    memory._take_committed(changes)
+    for change in changes:
+        if change.scope == memory._draft.scope:
+            memory._draft.take_committed(change)
+    if memory._here is not None:
+        take_committed(memory._here, changes)
 
 
 def end_memory(memory: Memory) -> None:
     """Let a turn's memory take no change from now on."""
-    memory._end()
+    memory._is_over = True
+    if memory._here is not None:
+        end_memory(memory._here)
 
 
 def check_key(key: object) -> str:
@@ -314,10 +303,6 @@ def value_in(row: Row) -> bytes:
     return cast("bytes", value_of(row))
 
 
-def _is_in(change: MemoryChange, name: str, fact: Fact | None) -> bool:
-    return name in change.facts and change.facts[name] is fact
-
-
 def _foresee(name: str, fact: Fact, before: Remembered | None, now_ms: int) -> Remembered:
     """A fact as it would be if it was committed now."""
     now = moment_of(now_ms)
@@ -329,3 +314,7 @@ def _foresee(name: str, fact: Fact, before: Remembered | None, now_ms: int) -> R
 def sort(found: Mapping[str, Remembered]) -> list[Remembered]:
     """Facts by the order of their keys."""
     return [found[name] for name in sorted(found)]
+
+
+def _ignore() -> None:
+    """Nothing tells whether the turn is over."""

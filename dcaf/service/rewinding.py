@@ -9,14 +9,15 @@ What a reader gets wrong: the keys that a session shares with others, ``user:`` 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, cast
 
 from dcaf.core.arguments import require
 from dcaf.core.errors import ConfigurationError, SessionExistsError, StaleSessionError, UnknownSessionError
 from dcaf.core.json_values import read, write
-from dcaf.engines import AllOf, Delete, Exists, Is, Not, Now, Page, Put, Range, Record, Transaction, Write
+from dcaf.core.slots import RESERVED
+from dcaf.engines import AllOf, Condition, Delete, Exists, Is, Not, Now, Page, Put, Range, Record, Transaction, Write
 from dcaf.engines.transactions import LARGEST
 from dcaf.service.changes import Change, KeyChange
 from dcaf.service.checkpoints import find_later, require_point
@@ -114,7 +115,8 @@ def rewind_to_checkpoint(place: Place, name: str) -> Plan[int]:
         if kept.messages - point.messages > AT_ONCE:
             dropped += yield from rewind(place, point.messages + AT_ONCE)
             continue
-        past = Past(kept, outcome.now_ms, point.messages, _read_state(outcome.pages[0]), point.state)
+        now = _read_state(outcome.pages[0])
+        past = Past(kept, outcome.now_ms, point.messages, now, _keep_own(point.state, now))
         if (yield from _take_back(place, past, point.changes)):
             return dropped + kept.messages - point.messages
 
@@ -152,6 +154,12 @@ def _take_back(place: Place, past: Past, changes: int | None) -> Plan[bool]:
     return (yield Transaction([row], when=is_at(row, kept), writes=writes)).applied
 
 
+def _keep_own(then: Mapping[str, bytes], now: Mapping[str, bytes]) -> dict[str, bytes]:
+    """A state of a checkpoint with the library's own key as it is now: what was used once stays used."""
+    own = {RESERVED: now[RESERVED]} if RESERVED in now else {}
+    return {**{name: data for name, data in then.items() if name != RESERVED}, **own}
+
+
 def _read_data(place: Place, after: int, to: int) -> Plan[list[bytes]]:
     """The messages behind a number, up to another one, packed."""
     if after == to:
@@ -183,17 +191,9 @@ def fork(place: Place, target: Place, birth: bytes, *, at: int | None, ttl_ms: i
         StaleSessionError: A turn of this one was committed meanwhile.
     """
     past = yield from _read_past(place, at, "at=")
-    row, kept, count, calls = target.row, past.kept, past.messages, tuple[str, ...]()
-    is_begun = AllOf(Is(row, "birth", birth), Is(row, "revision", 0))
-    # Until all is there, the row says that it is dropped: whoever purges after a crash finds it.
-    begun = Put(row, {**describe(kept, target.id, birth), "dropped": Now(), "revision": 0})
-    while not (outcome := (yield Transaction([row], when=Not(Exists(row)), writes=[begun]))).applied:
-        yield from make_room(target, outcome)
-    for after in range(0, count, AT_ONCE):
-        (page,) = (yield Transaction([], ranges=[_range_of(place, after, min(after + AT_ONCE, count))])).pages
-        calls = replay([cast("bytes", message["data"]) for _, message in page], calls)
-        yield Transaction([row], when=is_begun, writes=_copy(target, page))
-    yield from _require_unchanged(place, kept, target, begun.record)
+    row, kept, count = target.row, past.kept, past.messages
+    is_begun, calls = yield from begin_copy(place, target, kept, birth, count)
+    yield from _require_unchanged(place, kept, target, row)
     change = Change({name: KeyChange(None, value) for name, value in past.then.items()})
     minute = past.now_ms // MINUTE_MS
     columns: Columns = {"revision": 1, "messages": count, "changes": 1, "updated": Now(), "listed": minute, "dropped": None}
@@ -208,6 +208,34 @@ def fork(place: Place, target: Place, birth: bytes, *, at: int | None, ttl_ms: i
     if not outcome.applied:
         raise SessionExistsError(EXISTS)
     return Kept.of(require_there((yield Transaction([row])), birth))
+
+
+def begin_copy(place: Place, target: Place, kept: Kept, birth: bytes, count: int) -> Plan[tuple[Condition, tuple[str, ...]]]:
+    """Copy the messages of a session to where another one is going to be made.
+
+    Until it is, its row says that it is dropped: whoever purges after a crash finds it. Returns what holds as long as it is not
+    made, and the calls of tools that are open in what was copied.
+
+    Args:
+        place, target: Where the two lie.
+        kept: What is known of the first, and is going to be of the other.
+        birth: Of the other.
+        count: How many messages.
+
+    Raises:
+        SessionExistsError: There is one of the other's id.
+    """
+    row = target.row
+    is_begun = AllOf(Is(row, "birth", birth), Is(row, "revision", 0))
+    begun = Put(row, {**describe(kept, target.id, birth), "dropped": Now(), "revision": 0})
+    while not (outcome := (yield Transaction([row], when=Not(Exists(row)), writes=[begun]))).applied:
+        yield from make_room(target, outcome)
+    calls: tuple[str, ...] = ()
+    for after in range(0, count, AT_ONCE):
+        (page,) = (yield Transaction([], ranges=[_range_of(place, after, min(after + AT_ONCE, count))])).pages
+        calls = replay([cast("bytes", message["data"]) for _, message in page], calls)
+        yield Transaction([row], when=is_begun, writes=_copy(target, page))
+    return is_begun, calls
 
 
 def _require_unchanged(place: Place, kept: Kept, target: Place, record: Record) -> Plan[None]:

@@ -16,6 +16,7 @@ from typing import Final, TypeAlias
 
 from dcaf.core.store import digest_parts
 from dcaf.engines import Now, Plus, Range, Record, Table, Value
+from dcaf.engines.partitions import find_partition
 
 SESSIONS: Final = Table(
     "dcaf_kept_sessions",
@@ -37,6 +38,7 @@ SESSIONS: Final = Table(
         "metadata": bytes,
         "open_calls": bytes,
         "ends": int,
+        "version": int,
     },
     ordered=True,
 )
@@ -56,6 +58,7 @@ SESSIONS: Final = Table(
     open_calls    the calls of tools in its history that no result has answered yet: a JSON list of ids; None for none
     ends          when it ends unless it is committed again, in milliseconds; None for never. The row stays until a purge has
                   dropped all rows of the session: a new one under its id never finds any of them
+    version       of the application's schema, behind a middleware that migrates states; None for 0
 """
 
 STATE: Final = Table("dcaf_kept_state", {"name": bytes, "value": bytes}, ordered=True)
@@ -128,7 +131,7 @@ class Owner:
     def __init__(self, app: str, user: str | None, session_id: str = "", *, partitions: int) -> None:
         whose = (b"user", user.encode()) if user is not None else (b"anonymous", session_id.encode())
         self.key: bytes = digest_parts(app.encode(), *whose)[:DIGEST_BYTES]
-        self.partition: int = int.from_bytes(self.key[:2], "big") % partitions
+        self.partition: int = find_partition(user, session_id, partitions)
         self.user: str | None = user
 
     def session_key(self, session_id: str) -> bytes:

@@ -10,7 +10,8 @@ PlatformFill(may_be_none=False, as_dict=True)
 >>> find_fill_by_name("session", str, unset) is None
 True
 
-A new injectable is a Fill and a provider for the class that asks for it: a line in ``PROVIDERS``, or ``register_provider``.
+A new injectable is a class below ``dcaf.core.journal.Injected``. For a class that cannot be one there are a Fill and a provider: a
+line in ``PROVIDERS``, or ``register_provider``.
 
 What a reader gets wrong: a session inside something else, as in ``list[Session]`` or ``Session | int``, is filled by nobody, and is
 no parameter for a model either: it is a mistake.
@@ -32,6 +33,7 @@ from typing_extensions import TypeAliasType, is_typeddict
 
 from dcaf.core.adapters import adapter
 from dcaf.core.errors import ConfigurationError, SessionTypeError
+from dcaf.core.journal import Injected
 from dcaf.core.readonly import ReadOnlySession
 from dcaf.core.session import Session, SessionKey
 from dcaf.tools.callables import find_default_factory
@@ -149,6 +151,32 @@ class KeyFill(Fill):
 
 
 @dataclass(frozen=True, slots=True)
+class InjectedFill(Fill):
+    """What a class makes of the session by itself.
+
+    Attributes:
+        kind: The class that the parameter is annotated with.
+    """
+
+    kind: type[Injected]
+
+    @property
+    def writes(self) -> bool:  # type: ignore[override]
+        """Whether it can write the session."""
+        return self.kind.writes
+
+    def __call__(self, session: Session | None) -> Injected | None:
+        """It. Raises as ``Injected.of``."""
+        if session is None or (self.may_be_none and not self.kind.is_for(session)):
+            return None
+        return self.kind.of(session)
+
+    @property
+    def what(self) -> str:
+        return f"the {self.kind.__name__} of the session"
+
+
+@dataclass(frozen=True, slots=True)
 class PlatformFill(Fill):
     """What the platform says of the turn; empty where it says nothing.
 
@@ -173,6 +201,7 @@ Provider: TypeAlias = Callable[[Any, bool], Fill]
 PROVIDERS: Final[dict[type, Provider]] = {
     Session: lambda kind, may_be_none: SessionFill(may_be_none, kind),
     ReadOnlySession: lambda kind, may_be_none: ReadOnlyFill(may_be_none, kind),
+    Injected: lambda kind, may_be_none: InjectedFill(may_be_none, kind),
     PlatformContext: lambda _kind, _may_be_none: PlatformFill(may_be_none=False, as_dict=False),
 }
 """Class -> what fills the parameters that are annotated with it, or with a subclass of it; the last one that fits counts."""

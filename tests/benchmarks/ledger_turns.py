@@ -90,6 +90,11 @@ def key_of(number: int) -> bytes:
     return (number * ((1 << 128) // (MANY + 1))).to_bytes(16, "big")
 
 
+def number_of(key: bytes) -> int:
+    """The number of the session with a key."""
+    return int.from_bytes(key, "big") // ((1 << 128) // (MANY + 1))
+
+
 def subject_of(number: int) -> str:
     """The subject of a session."""
     return f"user-{number}"

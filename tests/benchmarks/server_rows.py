@@ -11,9 +11,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from dcaf.engines.partitions import find_partition
 from dcaf.engines.redis.calls import PARTITIONS
-from dcaf.ledger.tables import SESSIONS, find_partition, store_row
-from tests.benchmarks.ledger_turns import list_rows
+from dcaf.ledger.tables import SESSIONS, store_row
+from tests.benchmarks.ledger_turns import list_rows, number_of, subject_of
 
 AT_ONCE: Final = 1_000
 """So many rows of Redis leave together."""
@@ -55,7 +56,7 @@ def _build_commands(keys: Any, rows: list[tuple[bytes, Mapping[str, Any]]]) -> I
     """What Redis is told of some rows."""
     indexed: dict[tuple[bytes, bytes], list[tuple[bytes, bytes]]] = defaultdict(list)
     for key, row in rows:
-        partition = find_partition(row["subject"], PARTITIONS)
+        partition = find_partition(subject_of(number_of(key)), "", PARTITIONS)
         at = keys.find_rows(partition, SESSIONS) + key
         fields = [word for column, value in row.items() if value is not None for word in (column.encode(), _text(value))]
         yield _command(b"HSET", at, *fields, b".", b"1")

@@ -9,8 +9,9 @@ import pytest
 
 from dcaf.core import EngineError
 from dcaf.engines import Condition, Exists, MemoryEngine, Not, Outcome, Put, Record, Transaction
+from dcaf.engines.partitions import find_partition
 from dcaf.ledger.rotation import Root, split
-from dcaf.ledger.tables import SESSIONS, STORE, TABLES, find_partition
+from dcaf.ledger.tables import SESSIONS, STORE, TABLES
 from dcaf.testing import FrozenClock
 from tests.ledger.ledger_world import World, claims_of, run
 
@@ -82,7 +83,7 @@ def test_an_anonymous_session_lies_where_its_id_says() -> None:
 
     sids = [claims_of(session)["sid"] for session in run(scenario)]
     assert {key: partition for partition, key in rows_of(world)[SESSIONS.name]} == {
-        world.session_row(sid, None).key: find_partition(world.session_row(sid, None).key, PARTITIONS) for sid in sids
+        world.session_row(sid, None).key: find_partition(None, sid, PARTITIONS) for sid in sids
     }
     assert len({partition for partition, _ in rows_of(world)[SESSIONS.name]}) > 8
 

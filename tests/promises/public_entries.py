@@ -46,7 +46,7 @@ from dcaf.engines import (
     Write,
 )
 from dcaf.ledger import Ledger
-from dcaf.service import KeptSession, Message, ServiceTurn, SessionMessages, SessionService
+from dcaf.service import KeptSession, Memory, Message, Messages, ServiceTurn, SessionService
 from dcaf.testing import MISUSES, AsyncSessionClient, FrozenClock, Reply, SessionClient, serving
 from dcaf.tools import Call, DecidedCall, PlatformContext, ToolRunner, decide, pending, propose
 from tests.asgi.wire import call
@@ -138,7 +138,7 @@ def kept_session() -> KeptSession:
     return found
 
 
-def history() -> SessionMessages:
+def history() -> Messages:
     found = kept_session().messages
     found.add("user", "And?")
     return found
@@ -470,8 +470,14 @@ ENTRIES: dict[str, Entry] = {
     **memory_entries("SyncUserMemory", lambda: kept().sync.memory(user="ada")),
     "dcaf.service.UserMemory.page": Entry({"limit": 1}, on=lambda: kept().memory(user="ada")),
     "dcaf.service.SyncUserMemory.page": Entry({"limit": 1}, on=lambda: kept().sync.memory(user="ada")),
-    "dcaf.service.SessionMessages.add": Entry({"message": "user", "content": "Hi!"}, on=history, given={"name": "ada"}),
-    "dcaf.service.SessionMessages.window": Entry({"last": 1}, on=history),
+    "dcaf.service.Messages.of": Entry({"session": kept_session()}, on=lambda: Messages),
+    "dcaf.service.Messages.is_for": Entry({"session": kept_session()}, on=lambda: Messages),
+    "dcaf.service.Messages.summarize": Entry({"fn": lambda _: "Before.", "keep": 1}, on=history),
+    "dcaf.service.Messages.layers": Entry({"keep": 1}, on=history),
+    "dcaf.service.Memory.of": Entry({"session": kept_session()}, on=lambda: Memory),
+    "dcaf.service.Memory.is_for": Entry({"session": kept_session()}, on=lambda: Memory),
+    "dcaf.service.Messages.add": Entry({"message": "user", "content": "Hi!"}, on=history, given={"name": "ada"}),
+    "dcaf.service.Messages.window": Entry({"last": 1}, on=history),
     "dcaf.service.Message": Entry({"role": "user", "content": "Hi!"}, then=lambda message: message.to_dict()),
     "dcaf.service.Message.of": Entry({"given": {"role": "user", "content": "Hi!"}}, on=lambda: Message),
     "dcaf.service.Message.to_dict": Entry({"whole": True}, on=lambda: Message("user", "Hi!")),
@@ -841,10 +847,7 @@ NOBODYS: frozenset[str] = frozenset(
         "dcaf.core.HostTurn",  # made by a host
         *(f"dcaf.service.{name}" for name in ("Memory", "SyncMemory", "UserMemory", "SyncUserMemory", "Remembered")),
         *(f"dcaf.service.{name}" for name in ("Erased", "HistoryPage", "Kept", "Kept.new", "Kept.of", "Kept.after", "ListPage")),
-        *(
-            f"dcaf.service.{name}"
-            for name in ("KeptSession", "Message.placed", "ServiceTurn", "SessionMessages", "SyncSessionService")
-        ),
+        *(f"dcaf.service.{name}" for name in ("KeptSession", "Message.placed", "ServiceTurn", "Messages", "SyncSessionService")),
         *(
             f"dcaf.service.{name}.save" for name in ("SessionService", "SyncSessionService")
         ),  # asked with a session that it has made

@@ -130,7 +130,7 @@ class World:
         self.turns: dict[int, Open] = {}
 
     def _create(self, user: str | None, name: str) -> bytes:
-        return state_of_kept(self.sessions.sync.create(user=user, id=name)).kept.birth
+        return state_of_kept(self.sessions.sync.create(user=user, id=name)).opened.kept.birth
 
     @property
     def now(self) -> float:
@@ -328,7 +328,9 @@ BROKEN: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "all sessions have one memory": lambda patch: patch.setattr(Owner, "memory_key", lambda owner, _: owner.key),
     "a session's memory is its user's": lambda patch: patch.setattr(Owner, "memory_key", Owner.shared_memory_key),
     "a turn reads only what is committed": lambda patch: patch.setattr(
-        Memory, "_get", lambda memory, key, default, _: UserMemory(memory._engine, memory._scope)._plans.get(key, default, None)
+        Memory,
+        "_get",
+        lambda memory, key, default, _: UserMemory(memory._engine, memory._draft.scope)._plans.get(key, default, None),
     ),
     "a clear forgets what the turn has set, and nothing else": lambda patch: patch.setattr(
         Memory, "clear", lambda memory: setattr(memory, "_facts", {})
@@ -760,7 +762,7 @@ class TestSessions:
 
 def make_scopes(sessions: SessionService, user: str | None, name: str) -> list[MemoryScope]:
     """The scopes that go with a new session."""
-    birth = state_of_kept(sessions.sync.create(user=user, id=name)).kept.birth
+    birth = state_of_kept(sessions.sync.create(user=user, id=name)).opened.kept.birth
     owner = Owner(sessions.app, user, name, partitions=sessions.engine.partitions)
     here = MemoryScope.of_session(owner, name, birth)
     return [here] if user is not None else [here, MemoryScope.of_user(owner, name, birth)]

@@ -26,7 +26,7 @@ from starlette.types import Scope
 
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.sealer import MAX_TOKEN_BYTES
-from dcaf.core.store import SessionStore, level_of
+from dcaf.core.store import SessionStore, StoreSource, level_of
 
 STATIC: Final = Path(__file__).parent / "static"
 THREAD: Final = "/thread_id"
@@ -74,7 +74,9 @@ class Page:
             )
 
 
-def build_page_routes(page: Page, *, title: str, store: SessionStore | None, settings: Mapping[str, Any]) -> list[BaseRoute]:
+def build_page_routes(
+    page: Page, *, title: str, store: SessionStore | StoreSource | None, settings: Mapping[str, Any]
+) -> list[BaseRoute]:
     """The routes of the page, all of them GET.
 
     Args:
@@ -103,7 +105,9 @@ def build_page_routes(page: Page, *, title: str, store: SessionStore | None, set
     return [Route("/", index), Route("/page/settings", service), Route("/page/{name}", file)]
 
 
-def _describe_service(page: Page, title: str, store: SessionStore | None, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _describe_service(
+    page: Page, title: str, store: SessionStore | StoreSource | None, settings: Mapping[str, Any]
+) -> dict[str, Any]:
     """What the page knows of the service, apart from its answers."""
     conversation = settings.get("conversation")
     return {
