@@ -87,10 +87,7 @@ def gather(python: str) -> dict[str, Any]:
 
 def count_held(measured: Measured) -> str:
     """How many behaviours of each contract each system holds."""
-    rows = [
-        [system, *(f"{sum(cell == HELD for cell in cells[key].values())} of {len(cells[key])}" for key in CONTRACTS)]
-        for system, cells in measured["cells"].items()
-    ]
+    rows = [[system, *(_count(list(cells[key].values())) for key in CONTRACTS)] for system, cells in measured["cells"].items()]
     rows += [[system, *(["not installable"] * len(CONTRACTS))] for system in NOT_INSTALLABLE]
     return table(["", *(contract.title for contract in CONTRACTS.values())], rows)
 
@@ -135,6 +132,11 @@ def in_page(text: str, measured: Measured) -> str:
         assert end, f"the page has no place for the {name}"
         text = f"{before}{begin}\n\n{part}\n\n{end}{after}"
     return text
+
+
+def _count(cells: list[str]) -> str:
+    without = cells.count(NOT_THERE)
+    return f"{cells.count(HELD)} of {len(cells)}" + (f", {without} without a call" if without else "")
 
 
 def _shorten(cell: str) -> str:

@@ -156,6 +156,14 @@ async def events_of_equal_times_stay_as_they_were_appended(system: System) -> No
 
 
 @CORE.promises
+async def each_call_takes_one_object(system: System) -> None:
+    found, listed = await system.call_with_objects("ann", "v1", {"step": 1, "temp:x": 1})
+    require((found.id, found.user, found.state) == ("v1", "ann", {"step": 1}), "what it makes is another session")
+    require(listed == ["v1"], "it lists others")
+    require(await system.get("ann", "v1") is None, "it deletes nothing")
+
+
+@CORE.promises
 async def state_and_event_are_written_together(system: System) -> None:
     made = await system.create("ann", "v1", state={"step": 1})
     older = await find(system, "ann", "v1")

@@ -42,6 +42,7 @@ async def get_or_create_makes_a_session_of_a_user(system: System) -> None:
 @GENAI.promises
 async def get_or_create_goes_on_with_the_session_of_an_id(system: System) -> None:
     made = await system.get_or_create("ann")
+    require(made.id, "it has no id")
     await system.add("ann", made.id, [{"role": "user", "content": "Hello!"}])
     again = await system.get_or_create("ann", made.id)
     require((again.id, again.created_at, again.texts) == (made.id, made.created_at, ["Hello!"]), "it is another one")
@@ -116,6 +117,20 @@ async def the_newest_twenty_messages_make_a_context(system: System) -> None:
     await system.add("ann", "v1", [{"role": "user", "content": f"n{number}"} for number in range(30)])
     found = await system.get("ann", "v1", last=20)
     require(found is not None and found.texts == [f"n{number}" for number in range(10, 30)], "they are not the newest")
+
+
+@GENAI.promises
+async def a_window_has_the_newest_messages_that_fit_and_splits_no_call(system: System) -> None:
+    await system.get_or_create("ann", "v1")
+    await system.add("ann", "v1", TURN)
+    answer, result = len(TURN[3]["content"]), len(TURN[2]["content"])
+    whole = await system.window("ann", "v1", tokens=1_000)
+    require([event.role for event in whole] == ["user", "assistant", "tool", "assistant"], "what fits is cut")
+    for tokens in (answer, answer + result - 1):
+        found = await system.window("ann", "v1", tokens=tokens)
+        require([event.role for event in found] == ["assistant"], "it is not the newest that fits")
+    found = await system.window("ann", "v1", tokens=answer + result)
+    require([event.role for event in found] == ["assistant", "tool", "assistant"], "a call is split from its result")
 
 
 @GENAI.promises

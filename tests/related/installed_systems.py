@@ -124,6 +124,11 @@ class AdkService(Installed):
         found: dict[str, Any] = await self._service.get_user_state(app_name=app, user_id=user)
         return found
 
+    def make_state(self, value: dict[str, Any], delta: dict[str, Any]) -> Any:
+        from google.adk.sessions import State
+
+        return State(value, delta)
+
     async def page(self, user: str, id: str, *, limit: int, offset: int = 0) -> tuple[list[Event], int]:
         found = await self.get(user, id)  # it has no pages: a session is read whole
         assert found is not None
@@ -351,9 +356,26 @@ class OpenStackAI(Installed):
         seen.held.rewind_n_messages(len(seen.events) - to)
         self._manager.save(seen.held)
 
+    async def rewind_before(self, seen: Seen, event: Event) -> None:
+        seen.held.rewind(event.number)
+        self._manager.save(seen.held)
+
+    async def checkpoint(self, seen: Seen, name: str) -> None:
+        seen.held.checkpoint(name)
+        self._manager.save(seen.held)
+
+    async def rewind_to(self, seen: Seen, name: str) -> None:
+        seen.held.rewind_to_checkpoint_by_name(name)
+        self._manager.save(seen.held)
+
     async def page(self, user: str, id: str, *, limit: int, offset: int = 0) -> tuple[list[Event], int]:
         found = self._manager.get(id)
         return [_see_said(message) for message in found.messages[offset : offset + limit]], found.message_count
+
+    def with_own_store(self, log: list[str]) -> System:
+        found = type(self)(self.folder)
+        found._manager = _manage_own_store(log)
+        return found
 
     async def clear(self, user: str) -> int:
         number = self._manager.store.count  # the store clears what all users have
@@ -390,6 +412,33 @@ INSTALLED: tuple[type[Installed], ...] = (
     OpenStackAIMemory,
     OpenStackAISqlite,
 )
+
+
+def _manage_own_store(log: list[str]) -> Any:
+    from openstackai.sessions import SessionManager
+    from openstackai.sessions.base import BaseSessionStore
+
+    class OwnStore(BaseSessionStore):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.kept: dict[str, str] = {}
+
+        def save(self, session: Any) -> None:
+            log.append("save")
+            self.kept[session.id] = session.to_json()
+
+        def load(self, session_id: str) -> Any:
+            from openstackai.sessions import Session
+
+            return Session.from_json(self.kept[session_id]) if session_id in self.kept else None
+
+        def delete(self, session_id: str) -> bool:
+            return self.kept.pop(session_id, None) is not None
+
+        def list_sessions(self, user_id: str | None = None, agent_id: str | None = None, limit: int = 100) -> list[Any]:
+            found = [self.load(kept) for kept in self.kept]
+            return [session for session in found if user_id in (None, session.user_id)][:limit]
+
+    return SessionManager(store=OwnStore())
 
 
 def _see_adk(session: Any) -> Seen:

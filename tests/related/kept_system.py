@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import base64
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 from uuid import uuid4
 
-from dcaf.core.errors import ConfigurationError, SessionExistsError, StaleSessionError, UnknownSessionError
+from dcaf.core.errors import ConfigurationError, SessionClosedError, SessionExistsError, StaleSessionError, UnknownSessionError
 from dcaf.engines import Engine, Outcome, Transaction
-from dcaf.service import Kept, KeptSession, Message, SessionService
+from dcaf.service import (
+    CreateSessionRequest,
+    DeleteSessionRequest,
+    GetSessionRequest,
+    Kept,
+    KeptSession,
+    ListSessionsRequest,
+    Message,
+    MessageEvent,
+    SessionService,
+    State,
+)
 from tests.related.related_systems import CLINIC, Event, Seen, System
 
 PICTURE = "data:image/png;base64,"
@@ -43,6 +54,18 @@ class Later:
         return outcome._replace(now_ms=outcome.now_ms + self.by_ms)
 
 
+class Logging(Later):
+    """An engine of one's own, which logs each transaction."""
+
+    def __init__(self, engine: Engine, log: list[str]) -> None:
+        super().__init__(engine)
+        self._log = log
+
+    async def transact(self, transaction: Transaction) -> Outcome:
+        self._log.append("transact")
+        return await super().transact(transaction)
+
+
 class DcafService(System):
     """A service with an engine that others may use, too: its applications have names of their own.
 
@@ -58,6 +81,7 @@ class DcafService(System):
     stale: ClassVar[tuple[type[Exception], ...]] = (StaleSessionError,)
     unknown: ClassVar[tuple[type[Exception], ...]] = (UnknownSessionError,)
     wrong: ClassVar[tuple[type[Exception], ...]] = (ConfigurationError,)
+    closed: ClassVar[tuple[type[Exception], ...]] = (SessionClosedError,)
 
     def __init__(self, engine: Engine, *, name: str | None = None, **settings: Any) -> None:
         self._engine = Later(engine)
@@ -106,7 +130,7 @@ class DcafService(System):
 
     async def open(self, user: str, id: str, *, app: str = CLINIC) -> Seen:
         async with self.service(app).open(user=user, id=id) as session:
-            return see(session, [*session.messages], app)
+            return see(session, session.conversation_history, app)
 
     async def get_or_create(self, user: str, id: str | None = None) -> Seen:
         if id is None:
@@ -176,6 +200,66 @@ class DcafService(System):
     async def clear(self, user: str) -> int:
         return (await self.service().erase(user=user)).sessions
 
+    async def list_events(self, user: str, id: str) -> list[Event]:
+        page = await self.service().list_events(user=user, id=id, limit=1_000)
+        return [
+            see_message(entry.message) if isinstance(entry, MessageEvent) else Event(state=entry.set, number=entry.number)
+            for entry in page.items
+        ]
+
+    async def close(self, seen: Seen) -> None:
+        await self.service(seen.app).close(user=seen.user, id=seen.id)
+
+    def make_state(self, value: dict[str, Any], delta: dict[str, Any]) -> Any:
+        return State(value, delta)
+
+    def call_without_await(self, user: str, id: str, event: Event) -> Seen:
+        calls = self.service().sync
+        calls.create(user=user, id=id)
+        with calls.open(user=user, id=id) as session:
+            session.messages.add(read_event(event))
+            session.update(event.state)
+        found = calls.get(user=user, id=id)
+        assert found is not None
+        seen = see(found, calls.messages(user=user, id=id).items)
+        calls.delete(user=user, id=id)
+        return seen
+
+    async def call_with_objects(self, user: str, id: str, state: dict[str, Any]) -> tuple[Seen, list[Any]]:
+        service = self.service()
+        await service.create(CreateSessionRequest(user=user, id=id, state=state))
+        found = await service.get(GetSessionRequest(user=user, id=id))
+        assert found is not None
+        listed = await service.list(ListSessionsRequest(user=user))
+        await service.delete(DeleteSessionRequest(user=user, id=id))
+        return see(found, []), [kept.id for kept in listed.items]
+
+    async def window(self, user: str, id: str, *, tokens: int) -> list[Event]:
+        async with self.service().open(user=user, id=id) as session:
+            found = session.messages.window(tokens=tokens, count=lambda message: len(str(message.content or "")))
+        return [see_message(message) for message in found]
+
+    def with_ttl(self, ttl_s: float) -> System:
+        return DcafService(self._engine, name=self._name, ttl=timedelta(seconds=ttl_s))
+
+    def with_own_store(self, log: list[str]) -> System:
+        return DcafService(Logging(self._engine, log))
+
+    async def archive(self, user: str, id: str) -> None:
+        await self.service().archive(user=user, id=id)
+
+    async def archive_idle(self, idle_s: float) -> int:
+        return await self.service().archive(idle=timedelta(seconds=idle_s))
+
+    async def checkpoint(self, seen: Seen, name: str) -> None:
+        await self.service(seen.app).checkpoint(user=seen.user, id=seen.id, name=name)
+
+    async def rewind_to(self, seen: Seen, name: str) -> None:
+        await self.service(seen.app).rewind(user=seen.user, id=seen.id, checkpoint=name)
+
+    async def rewind_before(self, seen: Seen, event: Event) -> None:
+        await self.service(seen.app).rewind(user=seen.user, id=seen.id, message=event.number)
+
 
 def read_event(event: Event) -> Message:
     """An event as a message: a picture is a part of its content, as in OpenAI's chat."""
@@ -218,7 +302,7 @@ def see(session: KeptSession, messages: list[Message], app: str = CLINIC) -> See
     return Seen(
         session.id,
         session.user_id,
-        session.to_dict(),
+        dict(session.state),
         [see_message(message) for message in messages],
         session,
         dict(session.metadata),

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.related.related_systems import Contract, Event, System, find, require
+import anyio
+
+from tests.related.related_systems import Contract, Event, System, find, refused, require
 
 PYAI: Final = Contract("PYAI's sessions module", "`docs/wiki/Sessions.md` of PYAI")
+
+DAY_S: Final = 86_400
+MOMENT_S: Final = 0.001
 
 
 @PYAI.promises
@@ -126,12 +131,75 @@ async def a_tool_call_and_its_result_stay_linked(system: System) -> None:
 
 
 @PYAI.promises
+async def a_session_ends_when_its_time_is_over(system: System) -> None:
+    lasting, short = system.with_ttl(DAY_S), system.with_ttl(50 * MOMENT_S)
+    await lasting.create("ann", "v1")
+    await short.create("ann", "v2")
+    await anyio.sleep(60 * MOMENT_S)
+    require(await short.get("ann", "v2") is None, "it is still found")
+    require([seen.id for seen in await short.list_sessions("ann")] == ["v1"], "it is listed, or the other one is not")
+
+
+@PYAI.promises
+async def a_store_of_the_users_own_is_taken(system: System) -> None:
+    log: list[str] = []
+    own = system.with_own_store(log)
+    await own.append(await own.create("ann", "v1"), Event("Hello!"))
+    require((await find(own, "ann", "v1")).texts == ["Hello!"], "it keeps something else")
+    require(await own.delete("ann", "v1") and log, "its store is not asked")
+
+
+@PYAI.promises
 async def a_session_is_taken_back_by_so_many_messages(system: System) -> None:
     made = await system.create("ann", "v1")
     for number in range(4):
         await system.append(made, Event(f"n{number}"))
     await system.rewind(await find(system, "ann", "v1"), 2)
     require((await find(system, "ann", "v1")).texts == ["n0", "n1"], "its messages are others")
+
+
+@PYAI.promises
+async def a_session_is_taken_back_to_before_a_message(system: System) -> None:
+    made = await system.create("ann", "v1")
+    for number in range(4):
+        await system.append(made, Event(f"n{number}", state={"step": number}))
+    seen = await find(system, "ann", "v1")
+    await system.rewind_before(seen, seen.events[2])
+    require((await find(system, "ann", "v1")).texts == ["n0", "n1"], "its messages are others")
+
+
+@PYAI.promises
+async def a_checkpoint_is_there_after_a_restart_and_brings_messages_and_state_back(system: System) -> None:
+    made = await system.create("ann", "v1", state={"step": 0})
+    await system.append(made, Event("n0", state={"step": 1}))
+    await system.checkpoint(await find(system, "ann", "v1"), "before_research")
+    await system.append(await find(system, "ann", "v1"), Event("n1", state={"step": 2}))
+    await system.restart()
+    await system.rewind_to(await find(system, "ann", "v1"), "before_research")
+    found = await find(system, "ann", "v1")
+    require((found.texts, found.state) == (["n0"], {"step": 1}), f"there are `{found.texts}` and `{found.state}`")
+
+
+@PYAI.promises
+async def an_archived_session_is_in_no_list_and_takes_no_message(system: System) -> None:
+    for id in ("v1", "v2"):
+        await system.append(await system.create("ann", id), Event("Hello!"))
+    await system.archive("ann", "v1")
+    require([seen.id for seen in await system.list_sessions("ann")] == ["v2"], "it is listed")
+    found = await find(system, "ann", "v1")
+    require(found.texts == ["Hello!"], "it cannot be read any more")
+    with refused(system.closed, "it takes one"):
+        await system.append(found, Event("Are you there?"))
+
+
+@PYAI.promises
+async def sessions_that_nobody_has_used_for_so_long_are_archived(system: System) -> None:
+    for id in ("v1", "v2"):
+        await system.append(await system.create("ann", id), Event("Hello!"))
+    require(await system.archive_idle(30 * DAY_S) == 0, "they are archived in the first month, too")
+    await anyio.sleep(10 * MOMENT_S)
+    require(await system.archive_idle(MOMENT_S) == 2, "the count is another")
+    require(await system.list_sessions("ann") == [], "they are listed")
 
 
 @PYAI.promises

@@ -104,8 +104,8 @@ class System:
     Attributes:
         title: What it is called in tables, with a place for its version.
         package: What pip calls it.
-        taken, stale, unknown, wrong: The errors with which it refuses an id that is taken, a session that has changed since it was
-            read, one that is not there, and an argument that is none.
+        taken, stale, unknown, wrong, closed: The errors with which it refuses an id that is taken, a session that has changed since
+            it was read, one that is not there, an argument that is none, and a session that was closed or archived.
         saves_once: Whether its documents save the question of a turn together with the answer, and not before a model is asked.
     """
 
@@ -115,6 +115,7 @@ class System:
     stale: ClassVar[tuple[type[Exception], ...]] = ()
     unknown: ClassVar[tuple[type[Exception], ...]] = ()
     wrong: ClassVar[tuple[type[Exception], ...]] = ()
+    closed: ClassVar[tuple[type[Exception], ...]] = ()
     saves_once: ClassVar[bool] = False
 
     async def aclose(self) -> None:
@@ -201,6 +202,57 @@ class System:
 
     async def clear(self, user: str) -> int:
         """Drop all sessions of a user."""
+        self._refuse()
+
+    async def list_events(self, user: str, id: str) -> list[Event]:
+        """Everything that has happened to a session, oldest first; a change of its state alone is an event without a text."""
+        self._refuse()
+
+    async def close(self, seen: Seen) -> None:
+        """Close a session for writing."""
+        self._refuse()
+
+    def make_state(self, value: dict[str, Any], delta: dict[str, Any]) -> Any:
+        """A state with changes that are pending, by itself."""
+        self._refuse()
+
+    def call_without_await(self, user: str, id: str, event: Event) -> Seen:
+        """Make a session, append an event, read it and delete it, without ``await``."""
+        self._refuse()
+
+    async def call_with_objects(self, user: str, id: str, state: dict[str, Any]) -> tuple[Seen, list[Any]]:
+        """Make a session, read it, list the ids of the user's sessions, and delete it: each call takes one object."""
+        self._refuse()
+
+    async def window(self, user: str, id: str, *, tokens: int) -> list[Event]:
+        """What a model is shown of a session: the newest messages that fit, where each character is a token."""
+        self._refuse()
+
+    def with_ttl(self, ttl_s: float) -> System:
+        """The same, but its sessions end so many seconds after they have changed last."""
+        self._refuse()
+
+    def with_own_store(self, log: list[str]) -> System:
+        """The same over a store that its users have written, which logs each call."""
+        self._refuse()
+
+    async def archive(self, user: str, id: str) -> None:
+        self._refuse()
+
+    async def archive_idle(self, idle_s: float) -> int:
+        """Archive all sessions that nobody has changed for so many seconds; returns how many."""
+        self._refuse()
+
+    async def checkpoint(self, seen: Seen, name: str) -> None:
+        """Give what a session is now a name."""
+        self._refuse()
+
+    async def rewind_to(self, seen: Seen, name: str) -> None:
+        """Take a session back to what has a name."""
+        self._refuse()
+
+    async def rewind_before(self, seen: Seen, event: Event) -> None:
+        """Take a session back to what it was before an event that was read."""
         self._refuse()
 
     def _refuse(self) -> NoReturn:
