@@ -8,11 +8,13 @@ from typing import Any
 import anyio
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dcaf.engines import MemoryEngine
 from tests.related.contracts import CONTRACTS, HELD, NOT_THERE, OF_DCAF, REASONS, list_behaviours, try_out
 from tests.related.kept_system import DcafService
-from tests.related.related_systems import CLINIC, Event, Seen, System
+from tests.related.related_systems import CLINIC, Event, Otherwise, Seen, System, find, require
 from tests.related.two_writers import DcafBlind
 from tests.service.kept_places import KINDS, KeptPlace, find_kept_place
 
@@ -53,6 +55,32 @@ def test_dcaf_holds(portal: BlockingPortal, place: KeptPlace, contract: str, beh
 @pytest.mark.parametrize(("contract", "behaviour"), OF_DCAF)
 def test_dcaf_does_otherwise_as_the_page_says(place: KeptPlace, contract: str, behaviour: str) -> None:
     assert ask(DcafService(engine_of(place)), contract, behaviour) == OF_DCAF[contract, behaviour]
+
+
+KEYS = [prefix + name for prefix in ("", "app:", "user:", "temp:") for name in ("a", "b:", "user:", "temp:a", "A")]
+VALUES: list[Any] = [None, True, False, 0, 1, "", "1", [], {"app:a": None}]
+STATES: st.SearchStrategy[dict[str, Any]] = st.dictionaries(st.sampled_from(KEYS), st.sampled_from(VALUES), max_size=6)
+
+
+async def check_split(system: System, state: dict[str, Any]) -> None:
+    """A state is put together as it was given, but for its temporary keys; another session of the user has what is shared."""
+    await system.create("ann", "v1", state=state)
+    await system.create("ann", "v2")
+    kept = {name: value for name, value in state.items() if not name.startswith("temp:")}
+    require((await find(system, "ann", "v1")).state == kept, "it is put together as another")
+    shared = {name: value for name, value in kept.items() if name.startswith(("app:", "user:"))}
+    require((await find(system, "ann", "v2")).state == shared, "what is shared is something else")
+
+
+@given(STATES)
+@settings(deadline=None, database=None)
+def test_a_state_is_split_by_prefix_and_put_together(state: dict[str, Any]) -> None:
+    anyio.run(check_split, DcafService(MemoryEngine()), state)
+
+
+def test_control_a_service_that_drops_what_it_does_not_split_is_noticed() -> None:
+    with pytest.raises(Otherwise):
+        anyio.run(check_split, Dropping(MemoryEngine()), {"user:a": None, "b": 1})
 
 
 def test_the_adk_has_as_many_behaviours_as_it_was_asked_for() -> None:
