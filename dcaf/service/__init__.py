@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dcaf.service.blocks import Imported
 from dcaf.service.checkpoints import Checkpoint
 from dcaf.service.conversation import Messages
 from dcaf.service.events import Event, MessageEvent, StateEvent
@@ -31,6 +32,7 @@ __all__ = [
     "Event",
     "GetSessionRequest",
     "HistoryPage",
+    "Imported",
     "Kept",
     "KeptSession",
     "ListPage",

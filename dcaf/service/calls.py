@@ -31,7 +31,9 @@ from dcaf.service.checkpoints import Checkpoint, list_checkpoints, set_checkpoin
 from dcaf.service.commits import STALE, Overtaken, commit, find_open_calls, log_clashes
 from dcaf.service.dropping import NEVER, drop
 from dcaf.service.events import Event, list_events
+from dcaf.service.exporting import Stream, export_app, export_session, export_user
 from dcaf.service.history import HistoryPage, read_history, unpack_page
+from dcaf.service.importing import Importer
 from dcaf.service.journal import MOST_BYTES, Opened, TurnJournal
 from dcaf.service.kept import About, Kept
 from dcaf.service.listing import ListPage, Wanted, list_sessions
@@ -338,6 +340,18 @@ class Calls:
     def _make(self, place: Place, kept: Kept, read: Read) -> KeptSession:
         opened = Opened(kept, self.app, self.engine, read.now_ms, unpack_page(read.messages))
         return make_session(TurnJournal.of(opened, place.owner), read.payload)
+
+    def export(self, user: str | None, session_id: str | None) -> Stream[None]:
+        """As ``SessionService.export``."""
+        if session_id is not None:
+            return export_session(self._place(user, session_id))
+        partitions = self.engine.partitions
+        return export_app(self.app, partitions) if user is None else export_user(self.app, self._owner(user), partitions)
+
+    def begin_import(self, replace: object) -> Importer:
+        """What takes the lines of ``SessionService.import_lines``."""
+        replaces = require_bool("replace=", replace)
+        return Importer(self.app, self.engine.partitions, self._place, lambda: self._random(BIRTH_BYTES), replaces=replaces)
 
 
 def require_keys(argument: str, keys: object) -> tuple[str, ...]:

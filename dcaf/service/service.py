@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import builtins
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final, TypeVar, overload
@@ -30,10 +30,13 @@ from dcaf.core.store import StoreSettings
 from dcaf.engines import Engine, MemoryEngine
 from dcaf.engines.opening import require_engine
 from dcaf.ledger import Ledger
+from dcaf.service.blocks import Imported
 from dcaf.service.calls import Calls, OnBusy
 from dcaf.service.checkpoints import Checkpoint
 from dcaf.service.events import Event
+from dcaf.service.exporting import stream_async
 from dcaf.service.history import HistoryPage
+from dcaf.service.importing import import_lines_async, require_lines
 from dcaf.service.kept import Kept
 from dcaf.service.listing import ListPage, Order
 from dcaf.service.plans import Plan, run_async, run_to_end
@@ -568,6 +571,48 @@ class SessionService:
         found = await run_async(plan, self.engine)
         await self.engine.purge(MEMORY)
         return found
+
+    def export(self, *, user: str | None = None, id: str | None = None) -> AsyncIterator[bytes]:
+        """Write sessions as lines, as ``async for line in sessions.export()``: JSON, in UTF-8, each with its end.
+
+        One session comes alone; with all of a user's comes what they share, and with all of the application what all share. A user
+        who has no session is not found by an export of all: ask for that user.
+
+        Args:
+            user: Whose; None for everybody's, and with an id for an anonymous session.
+            id: Of one session; None for all.
+
+        Raises:
+            ConfigurationError: User or id is empty, or no text that UTF-8 can say.
+
+        Raises, while it is read:
+            UnknownSessionError: There is no such session.
+            StaleSessionError: A session was rewound again and again while it was read.
+            ConfigurationError: A row is longer than a line may be.
+            EngineError: The engine failed.
+        """
+        return stream_async(self._calls.export(user, id), self.engine)
+
+    async def import_lines(self, lines: Iterable[bytes | str] | AsyncIterable[bytes | str], *, replace: bool = False) -> Imported:
+        """Make the sessions of an export.
+
+        An error ends it. The sessions of the lines before stay, and of the one that it is about there is nothing.
+
+        Args:
+            lines: Those of ``export``, one after the other, each with its end or without: an open file, for instance.
+            replace: Whether a session, a shared key or a fact takes the place of one that is there. Else a session of the same id
+                ends the import, and shared keys and facts that are there stay as they are.
+
+        Raises:
+            SessionExistsError: There is a session of the same id.
+            StaleSessionError: Somebody else made or dropped a session of the same id meanwhile; import again.
+            SessionValueError: A value may not be stored; the message has the number of the line.
+            ConfigurationError: These are not the lines of an export of this application, and of this version of its format, or
+                one is too long; the message has the number of the line.
+            EngineError: The engine failed. What was half made is gone with the next purge.
+        """
+        given = require_lines(lines, is_async=True)
+        return await import_lines_async(self._calls.begin_import(replace), given, self.engine)
 
 
 class Draining:

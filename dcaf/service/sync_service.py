@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, overload
 
 from dcaf.core.errors import ConfigurationError
+from dcaf.service.blocks import Imported
 from dcaf.service.calls import Calls
 from dcaf.service.checkpoints import Checkpoint
 from dcaf.service.events import Event
+from dcaf.service.exporting import stream
 from dcaf.service.history import HistoryPage
+from dcaf.service.importing import import_lines, require_lines
 from dcaf.service.kept import Kept
 from dcaf.service.listing import ListPage, Order
 from dcaf.service.plans import Plan, run
@@ -222,6 +225,14 @@ class SyncSessionService:
         erased = run(self._calls.erase(user), self._calls.engine)
         self._calls.engine.sync.purge(MEMORY)
         return erased
+
+    def export(self, *, user: str | None = None, id: str | None = None) -> Iterator[bytes]:
+        """As of the service, as ``for line in sessions.sync.export()``."""
+        return stream(self._calls.export(user, id), self._calls.engine)
+
+    def import_lines(self, lines: Iterable[bytes | str], *, replace: bool = False) -> Imported:
+        """As of the service."""
+        return import_lines(self._calls.begin_import(replace), require_lines(lines, is_async=False), self._calls.engine)
 
 
 def plan_archive(calls: Calls, user: str | Given | None, session_id: str | Given, idle: timedelta | Given) -> Plan[int]:

@@ -26,8 +26,8 @@ def measured() -> dict[str, Any]:
 
 def list_versions() -> dict[str, str]:
     """Package -> the version of the Makefile."""
-    (line,) = re.findall(r"^SERVICES := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    return dict(re.findall(r"([a-z-]+)==([\d.]+)", line))
+    rule = (ROOT / "Makefile").read_text().partition("\n$(SERVICES):")[2].partition("\n\n")[0]
+    return dict(re.findall(r"([a-z-]+)(?:\[[a-z,]+\])?==([\d.]+)", rule))
 
 
 def test_the_page_says_what_was_measured(measured: dict[str, Any]) -> None:
