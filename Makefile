@@ -101,7 +101,7 @@ $(AGENTS): Makefile pyproject.toml | $(READY)
 	$(@D)/bin/python -m pip install --quiet --editable . openai-agents==0.24.0 langgraph==1.2.24 langchain==1.5.2
 	touch $@
 
-# Session services of other agent frameworks, and dcaf's beside them: the benchmark runs them in one process, and `make contracts` asks them.
+# Session services of others, and dcaf's beside them: the benchmark runs them in one process, and `make contracts` asks them.
 $(SERVICES): Makefile pyproject.toml | $(READY)
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --editable '.[redis,postgres]' google-adk==2.13.0 \
