@@ -27,6 +27,7 @@ import anyio.from_thread
 from anyio.abc import TaskStatus
 
 from dcaf.agent.helpdesk import Approval, Data, Message, PendingToolCall
+from dcaf.agent.kept_conversation import add_messages, build_result
 from dcaf.agent.run_state import Clock
 from dcaf.asgi.streams import SendCheckpoint, checkpoint_sender
 from dcaf.core.context import current_session
@@ -120,6 +121,7 @@ class ApprovedCall:
         output: What came of it so far.
         used: In which states it was used up; none where it has not begun.
         error: Why it could not begin; None where nothing was wrong.
+        is_kept: Whether what came of it is in the conversation that the server keeps.
     """
 
     verdict: Verdict
@@ -127,6 +129,7 @@ class ApprovedCall:
     output: str = field(default=NOT_BEGUN, repr=False)
     used: list[tuple[State, Proposal]] = field(default_factory=list, repr=False)
     error: Exception | None = None
+    is_kept: bool = False
 
     @property
     def has_begun(self) -> bool:
@@ -141,12 +144,14 @@ class Execution:
         session: The session in which they wait; what they write is committed into it, as each ends.
         clock: Seconds since the epoch.
         ends_at: When the time of the turn is over, on the event loop's clock.
+        is_kept: Whether the server keeps the conversation: then it has the result of a call as soon as the call has ended.
     """
 
-    def __init__(self, session: Session, *, clock: Clock, ends_at: float) -> None:
+    def __init__(self, session: Session, *, clock: Clock, ends_at: float, is_kept: bool = False) -> None:
         self._session = session
         self._clock = clock
         self._ends_at = ends_at
+        self._is_kept = is_kept
         self._send = _find_sender(session)
         self._is_over = False
         self._lock = Lock()
@@ -179,7 +184,13 @@ class Execution:
             return
         if item.has_begun:
             item.output = result.text
+            self._keep_result(item)
             await self._send_result()
+
+    def _keep_result(self, item: ApprovedCall) -> None:
+        if self._is_kept:
+            add_messages(self._session, [build_result(item.verdict.id, item.output)])
+            item.is_kept = True
 
     def _wrap_tool(self, item: ApprovedCall) -> Tool[..., Any]:
         """The tool, whose function uses the call up when it begins."""
