@@ -13,7 +13,7 @@ frame, and gives its events as frames.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -33,10 +33,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from dcaf.agent.agent import Agent
+from dcaf.agent.approvals import find_mentions, find_waiting_calls
 from dcaf.agent.codec import ChatRequest, build_done_event, build_error_event, build_problem, encode_json, report_failure
 from dcaf.agent.config import describe_kind
-from dcaf.agent.helpdesk import STOP_REASONS, Answer, Event, Turn
-from dcaf.agent.kept_conversation import NOT_KEPT, SERVER, HistoryMode, check_new, list_shown, require_history
+from dcaf.agent.helpdesk import STOP_REASONS, Answer, Approval, Event, Message, Turn
+from dcaf.agent.kept_conversation import NOT_KEPT, SERVER, HistoryMode, check_new, list_shown, read_kept, require_history
 from dcaf.agent.page import Page, build_page_routes
 from dcaf.agent.websocket import ChatSocket
 from dcaf.asgi import SessionMiddleware
@@ -49,6 +50,7 @@ from dcaf.core.errors import ConfigurationError, MalformedRequest
 from dcaf.core.journal import Facts, find_history
 from dcaf.core.session import Session
 from dcaf.core.store import SessionStore, level_of, require_store
+from dcaf.tools.proposals import pending_in
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
@@ -188,6 +190,13 @@ class HelpDesk:
         """Answer frame by frame, turn after turn."""
         await ChatSocket(websocket, self.agent, self.history).run()
 
+    def _find_waiting(self, session: Session, messages: Sequence[Message]) -> dict[str, Approval]:
+        """Id -> call: those that wait for a person."""
+        setup = self.agent._setup
+        now = setup.clock()
+        mentions = find_mentions(messages, pending_in(session, now))
+        return {item.id: item for item in find_waiting_calls(session, mentions, setup.tools, now=now).values()}
+
     async def _read_request(self, request: Request) -> ChatRequest:
         asked = await _read_request(request)
         if self.history == SERVER:
@@ -200,7 +209,8 @@ class HelpDesk:
         try:
             session = current_session()
             _require_kept(session)
-            told: dict[str, Any] = {"messages": list_shown(session, now=self.agent._setup.clock())}
+            messages = read_kept(session)
+            told: dict[str, Any] = {"messages": list_shown(messages, self._find_waiting(session, messages))}
             if self.memory is not None:
                 told["memory"] = {fact.key: fact.value for fact in await self.memory.of(session).all()}
             return _json_response(told)

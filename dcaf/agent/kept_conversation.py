@@ -19,7 +19,7 @@ call is the server's word; a client that sends either is refused, because a mode
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
 from pydantic_core import from_json
@@ -29,7 +29,6 @@ from dcaf.core.errors import ConfigurationError, MalformedRequest, SessionValueE
 from dcaf.core.journal import History, find_history
 from dcaf.core.mapping import state_of
 from dcaf.core.session import Session
-from dcaf.tools.proposals import pending_in
 
 HistoryMode: TypeAlias = Literal["client", "server"]
 """Who keeps the conversation: the client, which sends all of it with each turn, or the server, which is sent what is new."""
@@ -83,18 +82,14 @@ def read_kept(session: Session) -> list[Message]:
     return read_conversation(kept)
 
 
-def list_shown(session: Session, *, now: float) -> list[dict[str, Any]]:
-    """The conversation of a session, as its user may see it: without what the operator has said.
+def list_shown(messages: Iterable[Message], waiting: Mapping[str, Approval]) -> list[dict[str, Any]]:
+    """A conversation as its user may see it: without what the operator has said.
 
     Args:
-        session: The session.
-        now: Seconds since the epoch. A call that waits no more is not among the approvals.
-
-    Raises:
-        ConfigurationError: No store keeps it.
+        messages: The messages, as ``read_kept`` gives them.
+        waiting: Id -> call: those that wait for a person. No other call is among the approvals.
     """
-    waiting = pending_in(session, now)
-    return [_show(message, waiting) for message in read_kept(session) if message.role in SHOWN]
+    return [_show(message, waiting) for message in messages if message.role in SHOWN]
 
 
 def check_new(messages: Sequence[Message]) -> None:
@@ -237,11 +232,11 @@ class _Reader:
             self._done = []
 
 
-def _show(message: Message, waiting: Container[str]) -> dict[str, Any]:
+def _show(message: Message, waiting: Mapping[str, Approval]) -> dict[str, Any]:
     found: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.data is None:
         return found
-    calls, waits = message.data.executed_tool_calls, [item for item in message.data.approvals if item.id in waiting]
+    calls, waits = message.data.executed_tool_calls, [waiting[item.id] for item in message.data.approvals if item.id in waiting]
     lists: dict[str, Sequence[Shape]] = {"executed_tool_calls": calls, "approvals": waits}
     data = {name: [item.model_dump(mode="json") for item in items] for name, items in lists.items() if items}
     return found | ({"data": data} if data else {})

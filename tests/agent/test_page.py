@@ -167,6 +167,8 @@ def test_it_is_told_what_the_service_is() -> None:
         "max_token_bytes": 9000,
         "conversation": "/meta/id",
         "log_out": "./api/log-out",
+        "history": "client",
+        "memory": False,
     }
 
 

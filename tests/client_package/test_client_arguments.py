@@ -341,6 +341,7 @@ NO_ENTRY = {
     "Decision": "a type",
     "EngineContract": "a class of tests, which pytest makes and calls",
     "Echo": "a type",
+    "HistoryMode": "a type",
     "OnDead": "a type",
     "Wire": "a type",
     "fixed_keys": "it takes nothing",

@@ -59,7 +59,7 @@ def same(value: Any) -> Any:
 
 def test_it_is_some_hundred_lines_that_need_nothing_else() -> None:
     lines = CLIENT.read_text().splitlines()
-    assert len(lines) <= 112
+    assert len(lines) <= 114
     assert max(map(len, lines)) <= 120
     assert not re.search(r"^import |\brequire\(|\bimport\(", CLIENT.read_text(), re.MULTILINE)
 
