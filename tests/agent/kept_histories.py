@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
+from dcaf import Session
 from dcaf.core import Lease, OpenRequest, Sealed, StatelessLease, StatelessStore
 from dcaf.core.journal import Journal
 
@@ -90,3 +92,22 @@ class HistoryStore(StatelessStore):
 def _describe(message: Mapping[str, Any]) -> tuple[Any, ...]:
     calls = [call["function"]["name"] for call in message.get("tool_calls") or ()]
     return (message["role"], *([message["content"]] if message.get("content") else []), *calls)
+
+
+@dataclass
+class Remembered:
+    key: str
+    value: Any
+
+
+class Recollection:
+    """What the users of a test remember."""
+
+    kept: ClassVar[dict[str, Any]] = {}
+
+    @classmethod
+    def of(cls, _: Session) -> Recollection:
+        return cls()
+
+    async def all(self) -> list[Remembered]:
+        return [Remembered(*item) for item in self.kept.items()]

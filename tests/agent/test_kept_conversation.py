@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import Any
 
 import anyio
 import pytest
@@ -39,7 +38,7 @@ from dcaf.ledger import Ledger
 from dcaf.service import SessionService
 from dcaf.testing import SessionClient
 from tests.agent.agents import TOOLS, agent_of, model_of, scripted, user, wants
-from tests.agent.kept_histories import HistoryStore
+from tests.agent.kept_histories import HistoryStore, Recollection
 from tests.asgi.wire import AUDIENCE, RING
 
 WIRES: Any = ["json", "ndjson", "websocket"]
@@ -476,25 +475,6 @@ def test_there_is_no_such_route_where_the_client_keeps_the_conversation() -> Non
     assert recall(app, None).status_code == 404
     assert "/api/history" not in build_openapi(agent_of())["paths"]
     assert "/api/history" in TestClient(service(agent_of(), HistoryStore())).get("/openapi.json").json()["paths"]
-
-
-@dataclass
-class Remembered:
-    key: str
-    value: Any
-
-
-class Recollection:
-    """What the users of a test remember."""
-
-    kept: ClassVar[dict[str, Any]] = {}
-
-    @classmethod
-    def of(cls, _: Session) -> Recollection:
-        return cls()
-
-    async def all(self) -> list[Remembered]:
-        return [Remembered(*item) for item in self.kept.items()]
 
 
 def test_the_memory_is_told_where_the_page_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
