@@ -49,7 +49,7 @@ from dcaf.core.context import current_session
 from dcaf.core.errors import ConfigurationError, MalformedRequest
 from dcaf.core.journal import Facts, find_history
 from dcaf.core.session import Session
-from dcaf.core.store import SessionStore, level_of, require_store
+from dcaf.core.store import SessionStore, StoreSource, level_of, require_store
 from dcaf.tools.proposals import pending_in
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
@@ -95,7 +95,7 @@ def create_app(
     *,
     keys: Any = None,
     audience: str = "",
-    store: SessionStore | None = None,
+    store: SessionStore | StoreSource | None = None,
     page: Page | bool = False,
     history: HistoryMode = "client",
     **settings: Any,
@@ -262,7 +262,7 @@ def build_openapi(agent: Agent, history: HistoryMode = "client") -> dict[str, An
     }
 
 
-def _check_history(history: HistoryMode, store: SessionStore | None) -> None:
+def _check_history(history: HistoryMode, store: SessionStore | StoreSource | None) -> None:
     """Refuse a mode that the store cannot serve, as far as its level tells."""
     if require_history(history) == SERVER and level_of(store) in WITHOUT_HISTORY:
         raise ConfigurationError(NOT_KEPT)
@@ -304,7 +304,7 @@ def _require_page(page: Page | bool, history: HistoryMode) -> Page | None:
 
 
 def _list_page_routes(
-    page: Page | None, service: HelpDesk, store: SessionStore | None, settings: Mapping[str, Any]
+    page: Page | None, service: HelpDesk, store: SessionStore | StoreSource | None, settings: Mapping[str, Any]
 ) -> list[BaseRoute]:
     if page is None:
         return []

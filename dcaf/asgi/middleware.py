@@ -44,7 +44,7 @@ from dcaf.core.migrations import Import, Migration
 from dcaf.core.sealer import MAX_TOKEN_BYTES
 from dcaf.core.session_dict import SessionDict
 from dcaf.core.settings import ABSOLUTE_TIMEOUT, IDLE_TIMEOUT, Keys, build_sealer, require_choice, require_positive
-from dcaf.core.store import SessionStore, StoreSettings, check_settings, level_of, require_store
+from dcaf.core.store import SessionStore, StoreSettings, StoreSource, find_store, level_of, require_store
 
 Made = TypeVar("Made")
 P = ParamSpec("P")
@@ -164,12 +164,11 @@ class SessionMiddleware:
         on_event: Callable[[Event], None] | None = None,
         clock: Callable[[], float] = time.time,
         randomness: Callable[[int], bytes] = os.urandom,
-        store: SessionStore | None = None,
+        store: SessionStore | StoreSource | None = None,
     ) -> None:
         if isinstance(app, SessionMiddleware):
             raise ConfigurationError(app._twice)
         self.app = app
-        self._close = find_closer(store)
         self._exempt = parse_routes("exempt", exempt)
         _check_plain(plain, encrypt=encrypt, plain_secret=plain_secret)
         limit_bytes = require_positive("max_token_bytes", max_token_bytes)
@@ -189,10 +188,14 @@ class SessionMiddleware:
             randomness=randomness,
         )
         events = _make_events(on_event, store)
+        kept = find_store(
+            store, StoreSettings(audience, absolute_timeout, subject is not None, max_state_bytes=sealer.most_state_bytes)
+        )
+        self._close = find_closer(kept)
         self._config = Config(
             sealer=sealer,
             identity=Identity(subject, conversation),
-            store=store,
+            store=kept,
             events=events,
             restarts=None if on_refused is None else require_choice("on_refused", on_refused, ("reject", "restart")) == "restart",
             unsigned=_require_unsigned(unsigned),
@@ -209,7 +212,6 @@ class SessionMiddleware:
             shown_as=self._shown_as,
         )
         _check_application(app)
-        check_settings(store, StoreSettings(audience, absolute_timeout, has_subject=subject is not None))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection; exempt routes pass as they are, and a lifespan too, at whose end the store is closed."""
@@ -298,7 +300,7 @@ def _limit_token(max_token_bytes: int, carriers: Sequence[Carrier], *, in_body: 
     return max_token_bytes if in_body else min(max_token_bytes, max(carrier.room_bytes for carrier in carriers))
 
 
-def _make_events(on_event: Callable[[Event], None] | None, store: SessionStore | None) -> Events:
+def _make_events(on_event: Callable[[Event], None] | None, store: SessionStore | StoreSource | None) -> Events:
     require_store(store)
     on_event = None if on_event is None else require_plain_function("on_event=", on_event)
     return Events(on_event, load_telemetry(level_of(store)))

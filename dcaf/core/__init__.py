@@ -54,7 +54,7 @@ from dcaf.core.keys import Key, Keyring
 from dcaf.core.migrations import Import
 from dcaf.core.readonly import ReadOnlySession
 from dcaf.core.session import Session, SessionKey
-from dcaf.core.store import Lease, OpenRequest, Sealed, SessionStore, StatelessLease, StatelessStore, StoreSettings
+from dcaf.core.store import Lease, OpenRequest, Sealed, SessionStore, StatelessLease, StatelessStore, StoreSettings, StoreSource
 from dcaf.core.transaction import transaction
 
 __all__ = [
@@ -109,6 +109,7 @@ __all__ = [
     "StatelessStore",
     "StoreError",
     "StoreSettings",
+    "StoreSource",
     "ToolApprovalError",
     "ToolArgumentError",
     "ToolConflictError",

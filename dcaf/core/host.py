@@ -37,7 +37,7 @@ from dcaf.core.migrations import Migration
 from dcaf.core.sealer import MAX_TOKEN_BYTES
 from dcaf.core.session import Session
 from dcaf.core.settings import ABSOLUTE_TIMEOUT, IDLE_TIMEOUT, Keys, build_sealer
-from dcaf.core.store import SessionStore, StoreSettings, check_settings, require_store
+from dcaf.core.store import SessionStore, StoreSettings, StoreSource, find_store
 
 
 class SessionHost:
@@ -56,7 +56,7 @@ class SessionHost:
         *,
         keys: Keys = None,
         audience: str = "",
-        store: SessionStore | None = None,
+        store: SessionStore | StoreSource | None = None,
         encrypt: bool = False,
         accept_both: bool = False,
         mirror: Iterable[str] | bool | None = None,
@@ -82,9 +82,8 @@ class SessionHost:
             clock=clock,
             randomness=randomness,
         )
-        require_store(store)
-        check_settings(store, StoreSettings(audience, absolute_timeout, has_subject=True))
-        self._store = store
+        settings = StoreSettings(audience, absolute_timeout, has_subject=True, max_state_bytes=self._sealer.most_state_bytes)
+        self._store = find_store(store, settings)
 
     def turn(
         self, envelope: Mapping[str, Any] | None = None, *, subject: str | None = None, conversation: str | None = None

@@ -86,6 +86,7 @@ class Sealer:
 
     Attributes:
         anonymous: The binding of a session without a subject.
+        most_state_bytes: How many bytes of state fit into a token.
 
     Raises:
         ConfigurationError: The audience is empty, the mirror is neither a bool nor keys, or no state would fit into a token.
@@ -121,7 +122,7 @@ class Sealer:
         self._suite = suite
         self._prefix = suite.prefix.encode() + b"."
         self._suites = {accepted.prefix.encode() + dot: accepted for accepted in (suite, *also_accepted) for dot in (b".", b"")}
-        self._limit_bytes = _room(suite, audience, max_token_bytes)
+        self.most_state_bytes: int = _room(suite, audience, max_token_bytes)
 
     def binding(self, subject: str | None = None, conversation: str | None = None) -> Binding:
         """The binding of a turn's session."""
@@ -136,7 +137,7 @@ class Sealer:
         now = int(self._clock())
         sid = encode(require_random(self._randomness, SID_BYTES))
         claims = Claims(self._audience, sid, 0, now, now, self._lifetime.end(now, now))
-        return Session._over(State(standing=Standing(claims, restarted), limit_bytes=self._limit_bytes))
+        return Session._over(State(standing=Standing(claims, restarted), limit_bytes=self.most_state_bytes))
 
     def open(self, member: JSON, binding: Binding) -> Session:
         """Open what a client sent at ``data.session``: ``verify`` and ``accept`` in one.
@@ -195,7 +196,7 @@ class Sealer:
         # The same as ``Standing(...)``, which is a function of Python around this one.
         standing = tuple.__new__(Standing, (claims, None, (opened.token,), opened.key.kid))
         payload = opened.payload if claims.ix is None else add_index(opened.payload, claims.ix)
-        state = State(payload, standing, limit_bytes=self._limit_bytes)
+        state = State(payload, standing, limit_bytes=self.most_state_bytes)
         if version != self._migrations.version and claims.at is None:
             self._migrations.upgrade(state, version)
             state.mark_sealed(state.payload(), Standing(claims))
@@ -211,7 +212,7 @@ class Sealer:
         values = rule.values(plain, now=now)
         born = min(now, rule.until_s - self._lifetime.absolute_s)
         claims = self.claims_of(self.start())._replace(born=born, exp=self._lifetime.end(born, now))
-        state = State(standing=Standing(claims), limit_bytes=self._limit_bytes)
+        state = State(standing=Standing(claims), limit_bytes=self.most_state_bytes)
         try:
             state.put_all(values)
         except SessionValueError:
@@ -267,7 +268,7 @@ class Sealer:
                 clashes = self.rebase(session, payload, version, lease.revision)
             else:
                 state.refill(self._restore(payload, version, standing))
-        state.limit_bytes = self._limit_bytes if lease.place is None else None
+        state.limit_bytes = self.most_state_bytes if lease.place is None else None
         return clashes
 
     def rebase(self, session: Session, newer: Payload, version: int, revision: int) -> list[str]:

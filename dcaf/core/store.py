@@ -51,6 +51,8 @@ FAILED: Final = "store"
 STEPS: Final = ("spend", "give_back", "latest", "commit", "end", "rotate", "release")
 """The methods of a lease."""
 
+PLAIN: Final = "a plain function: no event loop runs yet"
+
 COUNTS: Final = ("revision", "sequence", "version")
 """The attributes of a lease that are always numbers."""
 
@@ -100,11 +102,13 @@ class StoreSettings:
         audience: The service whose sessions it opens.
         absolute_timeout: How long a session lives in all.
         has_subject: Whether sessions can be bound to a caller: ``subject=`` is given, or each turn names its own.
+        max_state_bytes: How large a state may be that a token carries; None for no limit.
     """
 
     audience: str
     absolute_timeout: timedelta
     has_subject: bool
+    max_state_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +255,23 @@ class SessionStore(Protocol):
             SessionSuperseded: It is not the newest.
             IdempotencyKeyReused: The key of the request was used for another one.
             SessionUnavailable: Nobody can tell. Whatever else is raised counts as this.
+        """
+
+
+class StoreSource(Protocol):
+    """What makes a store for the service that it is mounted in, such as a session service.
+
+    Attributes:
+        level: As of the store.
+    """
+
+    level: str
+
+    def as_store(self, settings: StoreSettings) -> SessionStore:
+        """The store for a middleware or a ``SessionHost`` with these settings.
+
+        Raises:
+            ConfigurationError: The two do not fit together.
         """
 
 
@@ -415,32 +436,36 @@ def digest_parts(*parts: bytes) -> bytes:
     return digest.digest()
 
 
-def require_store(store: SessionStore | None) -> None:
-    """Require a store, or None.
+def require_store(store: SessionStore | StoreSource | None) -> None:
+    """Require a store, what makes one, or None.
 
     Raises:
-        ConfigurationError: It has no ``open``, or is a class.
+        ConfigurationError: It has neither ``open`` nor ``as_store``, or is a class.
     """
-    if store is not None and not has_methods(store, "open"):
+    if store is not None and not (has_methods(store, "open") or has_methods(store, "as_store")):
         raise ConfigurationError(
             "store= takes a SessionStore, an object with `async def open(self, request)`, or None for no store; not "
             f"{kind_of(store)}."
         )
 
 
-def check_settings(store: SessionStore | None, settings: StoreSettings) -> None:
-    """Let a store that has ``check_settings`` say whether it fits a middleware or a host.
+def find_store(store: SessionStore | StoreSource | None, settings: StoreSettings) -> SessionStore | None:
+    """The store for a middleware or a host; one that has ``check_settings`` says whether it fits.
 
     Raises:
-        ConfigurationError: It does not fit, or its ``check_settings`` is async.
+        ConfigurationError: It is none, it does not fit, or its ``check_settings`` is async.
     """
-    checked: Any = store
-    if store is not None and has_methods(store, "check_settings"):
-        asked = require_plain_function("store.check_settings", checked.check_settings, "a plain function: no event loop runs yet")
-        asked(settings)
+    require_store(store)
+    found: Any = store
+    if store is not None and has_methods(store, "as_store"):
+        found = require_plain_function("store.as_store", found.as_store, PLAIN)(settings)
+    if found is not None and has_methods(found, "check_settings"):
+        require_plain_function("store.check_settings", found.check_settings, PLAIN)(settings)
+    made: SessionStore | None = found
+    return made
 
 
-def level_of(store: SessionStore | None) -> str:
+def level_of(store: SessionStore | StoreSource | None) -> str:
     """The level of a store, for operators and for the chat page: ``custom`` where it has none, L0 for None."""
     found: str = getattr(store, "level", "custom") if store is not None else StatelessStore.level
     return found

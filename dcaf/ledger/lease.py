@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from dcaf.core.base64url import Payload
 from dcaf.core.errors import SessionConflict, SessionEnded, SessionError
+from dcaf.core.journal import Journal
 from dcaf.core.store import OpenRequest, Sealed, StatelessLease, digest_parts
 from dcaf.engines import (
     AllOf,
@@ -25,6 +27,7 @@ from dcaf.engines import (
     Transaction,
     Write,
 )
+from dcaf.ledger.companion import ALONE, Companion
 from dcaf.ledger.kernel import Kernel
 from dcaf.ledger.origins import make_store
 from dcaf.ledger.rotation import Before, Root, split
@@ -50,22 +53,26 @@ class LedgerLease(StatelessLease):
         ledger: Its ledger.
         presented: The session, as the request has it.
         claim: Tells this turn from every other.
+        companion: What goes along with it.
 
     Attributes:
         claim: As above.
         holds: Whether the row of the session has this turn as its holder.
-        ledger: As above.
+        ledger, companion: As above.
+        journal: Of the companion.
         marks: Whether the row of the answer has this turn as the one that will give it: the first turn of a session, and with
             branches each, where it has an Idempotency-Key.
     """
 
-    def __init__(self, ledger: Kernel, presented: Presented, claim: bytes) -> None:
+    def __init__(self, ledger: Kernel, presented: Presented, claim: bytes, companion: Companion = ALONE) -> None:
         super().__init__(presented.request)
         self.may_retry: bool = ledger.terms.freshness
         self.claim: bytes = claim
         self.holds: bool = False
         self.marks: bool = False
         self.ledger: Kernel = ledger
+        self.companion: Companion = companion
+        self.journal: Journal | None = None
         self._session: Presented = presented
         self._marked: Record | None = presented.keyed
         self._is_new: bool = presented.request.claims is None
@@ -86,6 +93,16 @@ class LedgerLease(StatelessLease):
         self.holds, self.marks = holds, marks
         if holds or marks:
             self.ledger.renewals.add(self)
+
+    async def finish(self) -> None:
+        """Show what the companion has found. Raises as ``Companion.finish``."""
+        found = self.companion
+        await found.finish()
+        self.place, self.payload, self.version, self.journal = found.place, found.payload, found.version, found.journal
+
+    async def latest(self) -> Payload | None:
+        """As of the companion."""
+        return await self.companion.latest()
 
     def note(self, row: Row | None) -> None:
         """Remember where the last answer is, which goes with its session, and where uses are, which do not."""
@@ -139,12 +156,15 @@ class LedgerLease(StatelessLease):
             self._go_on(sealed.claims.seq, sealed.claims.seq + 1)
         elif (
             sealed.is_changed or self._session.keyed is not None or self._spent or self._is_due or (self._is_partial and ends_turn)
-        ):
-            await self._write(sealed, ends_turn=ends_turn)
+        ) or self.companion.is_due:
+            await self.companion.prepare()
+            while not await self._write(sealed, ends_turn=ends_turn):
+                pass  # its companion's rows had changed, and it goes on from those
         elif self.request.claims is not None and sealed.claims.exp > self.request.claims.exp:
             self._ends = sealed.claims.exp  # written when the session is released, and not waited for
 
-    async def _write(self, sealed: Sealed, *, ends_turn: bool) -> None:
+    async def _write(self, sealed: Sealed, *, ends_turn: bool) -> bool:
+        """Write a commit; False where it is worth another try."""
         answer, box = self._session.answer, sealed.keep()
         kept = box if len(box) <= self.ledger.terms.max_answer_bytes else None
         writes: list[Write] = [
@@ -153,13 +173,21 @@ class LedgerLease(StatelessLease):
             *([] if self._before is None else self._before.writes(kept=answer)),
             *([] if self.mark in (None, answer) else [self._write_answer(self.mark, None, ends_turn=ends_turn)]),
         ]
-        outcome, rows = await self._transact(self._session_rows(), self._standing(), writes)
+        part = self.companion.plan(sealed)
+        outcome, rows = await self._transact(
+            [*self._session_rows(), *part.reads], [*self._standing(), *part.conditions], [*writes, *part.writes]
+        )
+        found = Outcome(outcome.applied, tuple(rows.get(record) for record in part.reads), outcome.now_ms)
         if not outcome.applied:
             await self._take_back(rows, answer)
+            if not self._has_lost(rows, outcome.now_ms) and await self.companion.take_refused(found):
+                return False
             raise self._explain(rows, outcome.now_ms)
+        await self.companion.take_committed(found)
         if self._before is not None:
             self.ledger.events.report("rotated", self._before.session_id)
         self._take_committed(sealed, rows[self._session.row], ends_turn=ends_turn)
+        return True
 
     async def end(self) -> None:
         """Write a tombstone. A session that was never committed has no token, and so needs none."""
@@ -173,6 +201,7 @@ class LedgerLease(StatelessLease):
                 raise self._explain(rows, outcome.now_ms)
         self._let_go()
         self.ledger.events.report("ended", self.request.session_id)
+        await self.companion.end()
 
     async def rotate(self, request: OpenRequest) -> None:
         """Go on as another session; the next commit ends the one of before, if nobody has taken it."""
@@ -181,6 +210,7 @@ class LedgerLease(StatelessLease):
             # The answer stays where the client asks for it: its request is the same.
             session = replace(session, keyed=self._session.keyed)
         rows = await self._read_epoch(session)
+        await self.companion.rotate(request)
         if self._before is None and not self._is_new:
             self._before = self._begin_end()
         self.request: OpenRequest = request

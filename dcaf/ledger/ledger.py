@@ -54,6 +54,7 @@ from dcaf.engines import (
     Write,
 )
 from dcaf.engines.opening import require_engine
+from dcaf.ledger.companion import ALONE, Companion
 from dcaf.ledger.events import LedgerEvent, LedgerEvents
 from dcaf.ledger.lease import LedgerLease
 from dcaf.ledger.listing import LiveSession, Purged, scan_live
@@ -205,21 +206,40 @@ class Ledger:
             EngineError: The engine failed.
             ConfigurationError: It is no OpenRequest.
         """
+        return await self.open_with(ALONE, request)
+
+    async def open_with(self, companion: Companion, request: OpenRequest) -> Lease:
+        """Open a session for a store that keeps more of it, in the transactions of this ledger.
+
+        Args:
+            companion: What goes along with the turn.
+            request: As of ``open``.
+
+        Raises as ``open``, and as the companion.
+        """
         self._check_audience(request)
         await self.prepare()
         presented = Presented.of(request, self.partitions)
-        lease = LedgerLease(self, presented, self._draw_claim())
+        lease = LedgerLease(self, presented, self._draw_claim(), companion)
         try:
             await Opening(self, presented, lease).run()
         except SessionError:
             raise  # whoever is refused holds nothing
         except BaseException:
-            # A call that was cancelled, or that has failed, may have been applied, and holds nothing all the same.
-            lease.holds = lease.marks = True
-            for release in lease.releases():
-                self.renewals.give_back(release)
+            self._give_back(lease)
+            raise
+        try:
+            await lease.finish()
+        except BaseException:
+            self._give_back(lease)
             raise
         return lease
+
+    def _give_back(self, lease: LedgerLease) -> None:
+        """Give up a claim; a call that was cancelled, or that has failed, may have been applied, and holds nothing all the same."""
+        lease.holds = lease.marks = True
+        for release in lease.releases():
+            self.renewals.give_back(release)
 
     async def log_out(self, subject: str, *, keep: Session | None = None) -> None:
         """End every session of a subject.

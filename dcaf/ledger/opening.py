@@ -16,6 +16,7 @@ import anyio
 from dcaf.core.claims import Claims
 from dcaf.core.errors import SessionConflict, SessionEnded, SessionSuperseded
 from dcaf.engines import AllOf, AnyOf, AtMost, Condition, Exists, Is, Not, Now, Outcome, Plus, Put, Record, Row, Transaction, Write
+from dcaf.ledger.companion import ALONE
 from dcaf.ledger.kernel import Kernel
 from dcaf.ledger.lease import LedgerLease
 from dcaf.ledger.origins import make_store
@@ -100,12 +101,14 @@ class Opening:
         """Open a session that no token seals: its subject's epoch, and whether its request was answered before."""
         presented, lease = self._presented, self._lease
         keyed = presented.keyed if self._terms.freshness else None
-        if presented.epoch is None and keyed is None:
+        companion = lease.companion
+        if presented.epoch is None and keyed is None and companion is ALONE:
             return
         reads = [presented.store, *(record for record in (presented.epoch, keyed) if record is not None)]
         writes = [] if keyed is None else [self._mark(keyed)]
         when = None if keyed is None else AllOf(Exists(presented.store), Not(Exists(keyed)))
-        _, rows = await self._transact(Transaction(reads, when=when, writes=writes, durable=False))
+        opening = Transaction([*reads, *companion.reads], when=when, writes=writes, durable=False, ranges=companion.ranges)
+        _, rows = await self._transact(opening)
         if rows[presented.store] is None:
             await make_store(self._ledger, presented.store)
             await self._begin()
@@ -168,10 +171,12 @@ class Opening:
     def _plan(self, claims: Claims) -> Transaction:
         """The transaction that opens a session: everything is checked and claimed in one step."""
         presented, row, terms = self._presented, self._presented.row, self._terms
+        companion = self._lease.companion
         if not terms.freshness:
             return Transaction(presented.reads()[: 2 if presented.epoch is None else 3])
         if presented.epoch is not None and claims.ep is None:
             return Transaction(presented.reads())
+        reads = [*presented.reads(), *companion.reads]
         is_safe, keyed = presented.request.is_safe, presented.keyed
         is_current: Condition = Not(AtMost(row, "top", claims.seq - 1)) if terms.branches else Is(row, "sequence", claims.seq)
         when = all_of(
@@ -189,7 +194,7 @@ class Opening:
             claimed |= {"claim": self._lease.claim, "until": Now(terms.lease_ms)}
         writes: list[Write] = [Put(row, claimed)]
         writes += [self._mark(keyed)] if terms.branches and keyed is not None else []
-        return Transaction(presented.reads(), when=when, writes=writes, durable=False)
+        return Transaction(reads, when=when, writes=writes, durable=False, ranges=companion.ranges)
 
     def _is_complete(self, claims: Claims, rows: Rows) -> bool:
         """Whether a transaction that was applied allows the turn: at level L1, and for a token without an epoch, it only reads."""
@@ -274,8 +279,9 @@ class Opening:
             "until": Now(terms.lease_ms) if holds else None,
             "expires": terms.expires(claims.born),
         }
+        companion, writes = self._lease.companion, [Put(row, columns)] if terms.freshness else []
         outcome, _ = await self._transact(
-            Transaction(presented.reads(), when=when, writes=[Put(row, columns)] if terms.freshness else [])
+            Transaction([*presented.reads(), *companion.reads], when=when, writes=writes, ranges=companion.ranges)
         )
         if not outcome.applied:
             return False
@@ -316,7 +322,10 @@ class Opening:
 
     async def _transact(self, transaction: Transaction) -> tuple[Outcome, Rows]:
         outcome = await self._ledger.transact(transaction)
-        return outcome, dict(zip(transaction.reads, outcome.rows, strict=True))
+        rows = dict(zip(transaction.reads, outcome.rows, strict=True))
+        if transaction.ranges:
+            self._lease.companion.see(rows, outcome.pages, outcome.now_ms)
+        return outcome, rows
 
 
 def _is_born_after_log_out(epoch: Record | None, claims: Claims) -> Condition | None:

@@ -57,6 +57,8 @@ class Calls:
 
     Attributes:
         engine, app: As above.
+        ttl_ms: For how long a session is kept, in milliseconds; None for ever.
+        merges: Whether a turn is laid over one that was committed first.
     """
 
     def __init__(
@@ -68,14 +70,18 @@ class Calls:
         on_busy: OnBusy,
         randomness: Callable[[int], bytes],
     ) -> None:
-        self.engine: Engine = engine
         self.app: str = require_name("app=", app)
         if ttl is not None and not SHORTEST_TTL <= require("ttl=", ttl, timedelta, "a timedelta, or None") <= LONGEST_TTL:
             raise ConfigurationError("ttl= is a millisecond to a hundred years; None keeps sessions for ever.")
-        self._ttl_ms = None if ttl is None else int(ttl / timedelta(milliseconds=1))
-        self._merges = require_choice("on_busy", on_busy, ("reject", "merge")) == "merge"
+        self.ttl_ms: int | None = None if ttl is None else int(ttl / timedelta(milliseconds=1))
+        self.merges: bool = require_choice("on_busy", on_busy, ("reject", "merge")) == "merge"
         self._randomness = require_function("randomness=", randomness)
+        self.use(engine)
+
+    def use(self, engine: Engine) -> None:
+        """Keep sessions in an engine from now on."""
         engine.declare(TABLES)
+        self.engine: Engine = engine
 
     def create(self, user: str | None, session_id: str | None, state: Mapping[str, Any] | None, about: About) -> Plan[KeptSession]:
         """As ``SessionService.create``."""
@@ -144,7 +150,7 @@ class Calls:
         if user is None:
             raise ConfigurationError("An anonymous session shares nothing with another, and so has no forks: give user=.")
         place, target = self._place(user, require_name("id=", session_id)), self._place(user, new_id)
-        return fork(place, target, self._random(BIRTH_BYTES), at=at, ttl_ms=self._ttl_ms)
+        return fork(place, target, self._random(BIRTH_BYTES), at=at, ttl_ms=self.ttl_ms)
 
     def close(self, user: str | None, session_id: str) -> Plan[bool]:
         """As ``SessionService.close``."""
@@ -211,13 +217,13 @@ class Calls:
         """Commit what was done to a session; where another one came first, lay it over that, if it is to be merged."""
         state = state_of_kept(session)
         for _ in range(MOST_TRIES):
-            frozen, change = state.find_change(self._ttl_ms)
+            frozen, change = state.find_change(self.ttl_ms)
             if change.is_empty and state.opened.kept.revision:
                 return session
             try:
                 committed = yield from commit(place, state.opened.kept, change, state.opened.now_ms)
             except StaleSessionError:
-                if not self._merges:
+                if not self.merges:
                     raise
                 yield from self._catch_up(place, state)
             except Overtaken:
@@ -241,13 +247,20 @@ class Calls:
     def _place(self, user: str | None, session_id: str | None) -> Place:
         found = encode(self._random(ID_BYTES)) if session_id is None else require_name("id=", session_id)
         name = None if user is None else require_name("user=", user)
-        owner = Owner(self.app, name, found, partitions=self.engine.partitions)
-        return Place(self.app, owner, found, self.engine.partitions)
+        return self.place_of(name, found)
 
     def _start(self, place: Place, about: About, read: Read) -> KeptSession:
         """A session that is not kept yet."""
-        kept = Kept.new(place.id, place.owner.user, self._random(BIRTH_BYTES), about, read.now_ms)
-        return self._make(place, kept, read)
+        return self._make(place, self.make_kept(place, read.now_ms, about), read)
+
+    def place_of(self, user: str | None, session_id: str) -> Place:
+        """Where a session lies."""
+        owner = Owner(self.app, user, session_id, partitions=self.engine.partitions)
+        return Place(self.app, owner, session_id, self.engine.partitions)
+
+    def make_kept(self, place: Place, now_ms: int, about: About = NOTHING) -> Kept:
+        """What is known of a session that is not kept yet."""
+        return Kept.new(place.id, place.owner.user, self._random(BIRTH_BYTES), about, now_ms)
 
     def _make(self, place: Place, kept: Kept, read: Read) -> KeptSession:
         opened = Opened(kept, self.app, self.engine, read.now_ms, unpack_page(read.messages))

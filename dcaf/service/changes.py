@@ -49,12 +49,14 @@ class Change:
         messages: New messages, packed, each with its moment in milliseconds; None for that of the commit.
         ttl_ms: For how long the session is kept from now on; None for ever.
         memory: What was done to the memories of the user and of the session.
+        version: Of the application's schema, where it is another one than before; None where it is the same.
     """
 
     values: Mapping[str, KeyChange] = field(repr=False)
     messages: Sequence[tuple[bytes, int | None]] = field(default=(), repr=False)
     ttl_ms: int | None = None
     memory: Sequence[MemoryChange] = ()
+    version: int | None = None
 
     @property
     def is_empty(self) -> bool:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from dcaf.core.errors import CommitUnknownError, EngineError, StaleSessionError
 from dcaf.core.json_values import write
-from dcaf.engines import Condition, Delete, Exists, Not, Now, Outcome, Put, Transaction, Write
+from dcaf.engines import AllOf, AnyOf, Condition, Delete, Exists, Is, Not, Now, Outcome, Put, Record, Transaction, Write
 from dcaf.service.changes import Change, pack_change
 from dcaf.service.dropping import make_room
 from dcaf.service.kept import Kept, has_value, is_at
@@ -65,22 +65,31 @@ def commit(place: Place, kept: Kept, change: Change, now_ms: int) -> Plan[Commit
     failed: CommitUnknownError | None = None
     while not (outcome := (yield plan_commit(place, kept, whole, now_ms))).applied:
         if kept.revision:
-            kept = _catch_up(kept, outcome)
+            kept = catch_up(kept, outcome)
         elif outcome.rows[0] is not None:
             yield from make_room(place, outcome)
         whole = whole.over(outcome.rows[1:])
     if not place.is_with_app:
         try:
-            apart = yield from _commit_apart(place, change.only(app=True))
+            apart = yield from commit_apart(place, change.only(app=True))
         except EngineError as error:
             failed = CommitUnknownError(HALF)
             failed.__cause__ = error
-    is_logged = bool(whole.values) or not kept.revision
-    after = kept.after(len(change.messages), is_logged, _find_minute(kept, now_ms), outcome.now_ms, change.ttl_ms)
-    return Committed(after, {**whole.list_laid(change), **apart}, failed)
+    return Committed(find_after(kept, whole, now_ms, outcome.now_ms), {**whole.list_laid(change), **apart}, failed)
 
 
-def _commit_apart(place: Place, change: Change) -> Plan[dict[str, bytes | None]]:
+def find_after(kept: Kept, change: Change, now_ms: int, committed_ms: int) -> Kept:
+    """What is known of a session after a commit.
+
+    Args:
+        kept, change, now_ms: As of ``commit``.
+        committed_ms: The engine's clock when it was committed.
+    """
+    is_logged = bool(change.values) or not kept.revision
+    return kept.after(len(change.messages), is_logged, _find_minute(kept, now_ms), committed_ms, change.ttl_ms)
+
+
+def commit_apart(place: Place, change: Change) -> Plan[dict[str, bytes | None]]:
     """Commit what is shared across the application and lies in another partition; returns what was laid over."""
     first = change
     if not change.values:
@@ -99,13 +108,14 @@ def plan_commit(place: Place, kept: Kept, change: Change, now_ms: int) -> Transa
     row, is_new = place.row, kept.revision == 0
     is_logged, minute, total = bool(change.values) or is_new, _find_minute(kept, now_ms), kept.messages + len(change.messages)
     columns: Columns = {
-        **(describe(kept, kept.id, kept.birth) if is_new else {}),
+        **({**describe(kept, kept.id, kept.birth), "dropped": None} if is_new else {}),
         "revision": kept.revision + 1,
         "messages": total,
         "changes": kept.changes + is_logged,
         "updated": Now(),
         "listed": minute,
         "ends": None if change.ttl_ms is None else Now(change.ttl_ms),
+        **({} if change.version is None else {"version": change.version}),
     }
     writes: list[Write] = [
         Put(row, columns),
@@ -115,10 +125,15 @@ def plan_commit(place: Place, kept: Kept, change: Change, now_ms: int) -> Transa
         *(one for memory in change.memory for one in memory.writes()),
         *([log_change(place, kept.changes + 1, kept.revision + 1, change, total)] if is_logged else []),
     ]
-    conditions = [Not(Exists(row)) if is_new else is_at(row, kept), *_is_unchanged(place, change)]
+    conditions = [is_unmade(row, kept.birth) if is_new else is_at(row, kept), *_is_unchanged(place, change)]
     conditions += [one for memory in change.memory for one in memory.conditions()]
     reads = [row, *map(place.state_row, change.list_shared()), *(one for memory in change.memory for one in memory.reads())]
     return Transaction(reads, when=join(conditions), writes=writes)
+
+
+def is_unmade(row: Record, birth: bytes) -> Condition:
+    """There is no session in a place, or one that was begun there under this birth, and is not made yet."""
+    return AnyOf(Not(Exists(row)), AllOf(Is(row, "birth", birth), Is(row, "revision", 0)))
 
 
 def _find_minute(kept: Kept, now_ms: int) -> int:
@@ -126,7 +141,7 @@ def _find_minute(kept: Kept, now_ms: int) -> int:
     return max(kept.listed, now_ms // MINUTE_MS)
 
 
-def _catch_up(kept: Kept, outcome: Outcome) -> Kept:
+def catch_up(kept: Kept, outcome: Outcome) -> Kept:
     """What is known of a session to which others have only added messages since.
 
     Raises:

@@ -114,6 +114,11 @@ class MemoryDraft:
                 self._facts, self._clears = {}, self._clears + other._clears
             self._facts |= other._facts
 
+    def move(self, scope: MemoryScope) -> None:
+        """Write to another memory from now on, of which nothing is known."""
+        with self._lock:
+            self.scope, self._generation, self._created = scope, 0, {}
+
     def find_changes(self) -> list[MemoryChange]:
         """What is to be committed: one change, or none."""
         with self._lock:

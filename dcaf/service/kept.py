@@ -72,6 +72,7 @@ class Kept:
         metadata: What else the application wrote of it.
         birth: Tells it from an older one of the same id.
         listed: The minute under which it stands in lists.
+        version: Of the application's schema, behind a middleware.
     """
 
     id: str
@@ -88,6 +89,7 @@ class Kept:
     metadata: Mapping[str, Any] = field(repr=False)
     birth: bytes = field(repr=False)
     listed: int = field(repr=False)
+    version: int = field(default=0, repr=False)
 
     @classmethod
     def new(cls, session_id: str, user: str | None, birth: bytes, about: About, now_ms: int) -> Kept:
@@ -115,6 +117,10 @@ class Kept:
             listed=minute,
         )
 
+    def moved(self, session_id: str, user: str | None, birth: bytes) -> Kept:
+        """What is known of a session that is going to be made of this one."""
+        return replace(self, id=session_id, user=user, birth=birth, revision=0, changes=0, listed=0, version=0)
+
     @classmethod
     def of(cls, row: Row) -> Kept:
         """What a row says."""
@@ -134,6 +140,7 @@ class Kept:
             metadata=_object(row, "metadata"),
             birth=cast("bytes", row["birth"]),
             listed=_number(row, "listed"),
+            version=_number(row, "version"),
         )
 
 
@@ -174,6 +181,11 @@ def join_state(*pages: Page) -> Payload:
     """The state of a session: its own keys, those of its user and those of the application."""
     members = [orjson.dumps(_text(row, "name")) + b":" + cast("bytes", row["value"]) for page in pages for _, row in page]
     return Payload(b"{" + b",".join(members) + b"}")
+
+
+def values_of(*pages: Page) -> dict[str, bytes]:
+    """Key -> value as JSON."""
+    return {_text(row, "name"): cast("bytes", row["value"]) for page in pages for _, row in page}
 
 
 def moment_of(moment_ms: int) -> datetime:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from dcaf.core.base64url import Payload
-from dcaf.engines import Page, Transaction
+from dcaf.core.payload import members_of
+from dcaf.engines import Outcome, Page, Range, Row, Transaction
 from dcaf.service.kept import Kept, is_there, join_state
 from dcaf.service.places import Place
 from dcaf.service.plans import Plan
@@ -36,6 +37,30 @@ class Read:
     now_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The rows of a session.
+
+    Attributes:
+        row: Its row; None where there is none.
+        now_ms: The engine's clock.
+        own: Its own keys.
+        shared: Those that it shares, of its user and of the application.
+        messages: Number and row of its newest messages, oldest first.
+    """
+
+    row: Row | None
+    now_ms: int
+    own: Page = field(repr=False)
+    shared: Sequence[Page] = field(repr=False)
+    messages: Page = field(repr=False)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether there is such a session."""
+        return is_there(self.row, self.now_ms)
+
+
 def read_session(place: Place, *, last: int = 0) -> Plan[Read | None]:
     """Read a session; None where there is none.
 
@@ -43,21 +68,48 @@ def read_session(place: Place, *, last: int = 0) -> Plan[Read | None]:
         place: Where it lies.
         last: How many of its newest messages are read, too.
     """
-    most = MOST_KEYS
-    while True:
-        ranges = [place.owner.rows_of(STATE, place.id, most), place.owner.shared_rows(most)]
-        ranges += [app_rows(place.app, most, partitions=place.partitions)] if place.is_with_app else []
-        ranges += [place.owner.rows_of(MESSAGES, place.id, last, backwards=True)] if last else []
-        outcome = yield Transaction([place.row], ranges=ranges)
-        row, pages = outcome.rows[0], list(outcome.pages)
-        if row is None or not is_there(row, outcome.now_ms):
-            return None
-        messages = pages.pop()[::-1] if last else []
-        if all(len(page) < most for page in pages):
-            break
-        most = ALL_KEYS
-    pages += [] if place.is_with_app else (yield from _read_app(place))
-    return Read(Kept.of(row), join_state(*pages), messages, outcome.now_ms)
+    outcome = yield Transaction([place.row], ranges=list_ranges(place, last))
+    if not is_there(outcome.rows[0], outcome.now_ms):
+        return None
+    found = yield from gather(place, last, outcome)
+    if found.row is None or not found.is_kept:
+        return None
+    return Read(Kept.of(found.row), join_state(found.own, *found.shared), found.messages, found.now_ms)
+
+
+def list_ranges(place: Place, last: int, most: int = MOST_KEYS) -> list[Range]:
+    """What is read of a session beside its row.
+
+    Args:
+        place: Where it lies.
+        last: How many of its newest messages.
+        most: How many keys at most, of each kind.
+    """
+    ranges = [place.owner.rows_of(STATE, place.id, most), place.owner.shared_rows(most)]
+    ranges += [app_rows(place.app, most, partitions=place.partitions)] if place.is_with_app else []
+    return ranges + ([place.owner.rows_of(MESSAGES, place.id, last, backwards=True)] if last else [])
+
+
+def gather(place: Place, last: int, outcome: Outcome) -> Plan[Found]:
+    """All of a session, after a transaction has read its row and ``list_ranges``: with more keys, and with what lies elsewhere.
+
+    Args:
+        place, last: As of ``list_ranges``.
+        outcome: What the transaction came to; the row of the session is the first.
+    """
+    pages = outcome.pages[:-1] if last else outcome.pages
+    if any(len(page) >= MOST_KEYS for page in pages):
+        outcome = yield Transaction([place.row], ranges=list_ranges(place, last, ALL_KEYS))
+        pages = outcome.pages[:-1] if last else outcome.pages
+    own, *shared = pages
+    shared += [] if place.is_with_app else (yield from _read_app(place))
+    return Found(outcome.rows[0], outcome.now_ms, own, shared, outcome.pages[-1][::-1] if last else ())
+
+
+def values_in(payload: Payload) -> dict[str, bytes]:
+    """Key -> value as JSON, of a whole state."""
+    members = members_of(payload)
+    return {key: members.written(key) for key in members}
 
 
 def read_shared(place: Place) -> Plan[Read]:

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, cast
 from dcaf.core.arguments import require
 from dcaf.core.errors import ConfigurationError, SessionExistsError, StaleSessionError, UnknownSessionError
 from dcaf.core.json_values import read, write
-from dcaf.engines import AllOf, Delete, Exists, Is, Not, Now, Page, Put, Range, Record, Transaction, Write
+from dcaf.engines import AllOf, Condition, Delete, Exists, Is, Not, Now, Page, Put, Range, Record, Transaction, Write
 from dcaf.service import changes
 from dcaf.service.changes import KeyChange
 from dcaf.service.commits import STALE, describe, log_change, write_state
@@ -108,17 +108,8 @@ def fork(place: Place, target: Place, birth: bytes, *, at: int | None, ttl_ms: i
     past = yield from _read_past(place, at, "at=")
     count = past.kept.messages if at is None else at
     row, kept = target.row, past.kept
-    is_begun = AllOf(Is(row, "birth", birth), Is(row, "revision", 0))
-    # Until all is there, the row says that it is dropped: whoever purges after a crash finds it.
-    begun = Put(row, {**describe(kept, target.id, birth), "dropped": Now(), "revision": 0})
-    while not (outcome := (yield Transaction([row], when=Not(Exists(row)), writes=[begun]))).applied:
-        yield from make_room(target, outcome)
-    for after in range(0, count, AT_ONCE):
-        start = place.owner.numbered_row(MESSAGES, place.id, after + 1).key
-        end = place.owner.numbered_row(MESSAGES, place.id, min(after + AT_ONCE, count) + 1).key
-        wanted = Range(MESSAGES, start, end, AT_ONCE, partition=place.owner.partition)
-        yield Transaction([row], when=is_begun, writes=_copy(target, (yield Transaction([], ranges=[wanted])).pages[0]))
-    yield from _require_unchanged(place, kept, target, begun.record)
+    is_begun = yield from begin_copy(place, target, kept, birth, count)
+    yield from _require_unchanged(place, kept, target, row)
     change = changes.Change({name: KeyChange(None, value) for name, value in past.then.items()})
     minute = past.now_ms // MINUTE_MS
     columns: Columns = {"revision": 1, "messages": count, "changes": 1, "updated": Now(), "listed": minute, "dropped": None}
@@ -133,6 +124,33 @@ def fork(place: Place, target: Place, birth: bytes, *, at: int | None, ttl_ms: i
     if not outcome.applied:
         raise SessionExistsError(EXISTS)
     return Kept.of(require_there((yield Transaction([row])), birth))
+
+
+def begin_copy(place: Place, target: Place, kept: Kept, birth: bytes, count: int) -> Plan[Condition]:
+    """Copy the messages of a session to where another one is going to be made; returns what holds as long as it is not made.
+
+    Until it is, its row says that it is dropped: whoever purges after a crash finds it.
+
+    Args:
+        place, target: Where the two lie.
+        kept: What is known of the first, and is going to be of the other.
+        birth: Of the other.
+        count: How many messages.
+
+    Raises:
+        SessionExistsError: There is one of the other's id.
+    """
+    row = target.row
+    is_begun = AllOf(Is(row, "birth", birth), Is(row, "revision", 0))
+    begun = Put(row, {**describe(kept, target.id, birth), "dropped": Now(), "revision": 0})
+    while not (outcome := (yield Transaction([row], when=Not(Exists(row)), writes=[begun]))).applied:
+        yield from make_room(target, outcome)
+    for after in range(0, count, AT_ONCE):
+        start = place.owner.numbered_row(MESSAGES, place.id, after + 1).key
+        end = place.owner.numbered_row(MESSAGES, place.id, min(after + AT_ONCE, count) + 1).key
+        wanted = Range(MESSAGES, start, end, AT_ONCE, partition=place.owner.partition)
+        yield Transaction([row], when=is_begun, writes=_copy(target, (yield Transaction([], ranges=[wanted])).pages[0]))
+    return is_begun
 
 
 def _require_unchanged(place: Place, kept: Kept, target: Place, record: Record) -> Plan[None]:

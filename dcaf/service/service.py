@@ -20,21 +20,30 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, Final, TypeVar
 
-from dcaf.engines import Engine
+from dcaf.core.arguments import require
+from dcaf.core.errors import ConfigurationError
+from dcaf.core.store import StoreSettings
+from dcaf.engines import Engine, MemoryEngine
 from dcaf.engines.opening import require_engine
+from dcaf.ledger import Ledger
 from dcaf.service.calls import Calls, OnBusy
 from dcaf.service.history import HistoryPage
 from dcaf.service.kept import About, Kept
 from dcaf.service.listing import Erased, ListPage, Order
 from dcaf.service.plans import Plan, run, run_async, run_to_end
 from dcaf.service.session import KeptSession
+from dcaf.service.store import LEVEL, ServiceStore
 from dcaf.service.tables import MEMORY
 from dcaf.service.turns import ServiceTurn
 from dcaf.service.user_memory import SyncUserMemory, UserMemory
 
 T = TypeVar("T")
+
+MOST_CARRIED: Final = 128 * 1024
+"""How large a state may be that goes back into a token, where nobody says how much fits."""
 
 
 class SessionService:
@@ -46,13 +55,15 @@ class SessionService:
         ttl: For how long a session is kept after its last commit; None for ever.
         on_busy: What a turn gets whose session another one has committed meanwhile: ``"reject"`` raises StaleSessionError,
             ``"merge"`` lays it over the newer state.
+        ledger: For a service behind a middleware, which token of a session is the newest, who holds it, and what was used up: a
+            Ledger on the same engine, with settings of its own; None for one with the defaults.
         randomness: That many random bytes, for ids.
 
     Raises:
         ConfigurationError: A setting is wrong; the message says what to write.
 
     Attributes:
-        engine: The engine.
+        level: ``"L3"``.
         app: The application.
         sync: The same methods without ``await``.
     """
@@ -64,15 +75,57 @@ class SessionService:
         app: str,
         ttl: timedelta | None = None,
         on_busy: OnBusy = "reject",
+        ledger: Ledger | None = None,
         randomness: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        self.engine: Engine = require_engine("SessionService()", engine)
-        self._calls = Calls(self.engine, app, ttl=ttl, on_busy=on_busy, randomness=randomness)
+        found = require_engine("SessionService()", engine)
+        self._url = engine if isinstance(engine, str) else None
+        self._calls = Calls(found, app, ttl=ttl, on_busy=on_busy, randomness=randomness)
+        self._ledger = _check_ledger(ledger, found)
+        self.level: str = LEVEL
         self.app: str = self._calls.app
         self.sync: SyncSessionService = SyncSessionService(self._calls)
 
     def __repr__(self) -> str:
         return f"<SessionService {self.app!r} {self.engine.url}>"
+
+    @property
+    def engine(self) -> Engine:
+        """The engine."""
+        return self._calls.engine
+
+    def as_store(self, settings: StoreSettings) -> ServiceStore:
+        """The store for a middleware or a ``SessionHost``, which call this: give them ``store=SessionService(...)``.
+
+        Args:
+            settings: Of the middleware.
+
+        Raises:
+            ConfigurationError: The ledger does not fit the middleware.
+        """
+        return self._make_store(settings, most_carried=None)
+
+    def draining(self) -> Draining:
+        """A store that gives states back to their tokens, each with its next turn: the way to a service without a server's memory.
+
+        What is too large for a token stays, and the log says so.
+        """
+        return Draining(self)
+
+    def _make_store(self, settings: StoreSettings, most_carried: int | None) -> ServiceStore:
+        require("as_store()", settings, StoreSettings, "the StoreSettings of a middleware")
+        if self._ledger is not None:
+            self._ledger.check_settings(settings)
+        make = partial(_make_ledger, self._ledger, settings)
+        return ServiceStore(self._calls, make, self._reopen, most_carried=most_carried)
+
+    async def _reopen(self) -> None:
+        """Close the engine, if this service has opened it; a later call opens it again. One in memory would be lost."""
+        if self._url is None or isinstance(self.engine, MemoryEngine):
+            return
+        engine = self.engine
+        self._calls.use(require_engine("SessionService()", self._url))
+        await engine.aclose()
 
     def open(self, *, user: str | None, id: str | None = None, last: int = 50) -> ServiceTurn:
         """One turn of a session, as ``async with sessions.open(...) as session``.
@@ -318,6 +371,43 @@ class SessionService:
         found = await run_async(plan, self.engine)
         await self.engine.purge(MEMORY)
         return found
+
+
+class Draining:
+    """A session service that gives back what it keeps. See ``SessionService.draining``.
+
+    Args:
+        service: The service.
+
+    Attributes:
+        level: ``"L3"``.
+    """
+
+    level: str = LEVEL
+
+    def __init__(self, service: SessionService) -> None:
+        self._service = service
+
+    def as_store(self, settings: StoreSettings) -> ServiceStore:
+        """As of the service."""
+        require("as_store()", settings, StoreSettings, "the StoreSettings of a middleware")
+        # Half, so that a turn may still add something.
+        return self._service._make_store(settings, most_carried=(settings.max_state_bytes or MOST_CARRIED) // 2)
+
+
+def _make_ledger(given: Ledger | None, settings: StoreSettings, engine: Engine) -> Ledger:
+    if given is not None:
+        return given
+    return Ledger(engine, audience=settings.audience, absolute_timeout=settings.absolute_timeout)
+
+
+def _check_ledger(ledger: Ledger | None, engine: Engine) -> Ledger | None:
+    if ledger is not None and require("ledger=", ledger, Ledger, "a Ledger, or None").engine is not engine:
+        raise ConfigurationError(
+            "ledger= is a Ledger on the same engine: make that first, and give it to both: "
+            "SessionService(engine, ledger=Ledger(engine, ...))."
+        )
+    return ledger
 
 
 class SyncSessionService:

@@ -36,6 +36,7 @@ SESSIONS: Final = Table(
         "labels": bytes,
         "metadata": bytes,
         "ends": int,
+        "version": int,
     },
     ordered=True,
 )
@@ -53,6 +54,7 @@ SESSIONS: Final = Table(
     title, labels, metadata   as the application wrote them; the last two are JSON objects
     ends          when it ends unless it is committed again, in milliseconds; None for never. The row stays until a purge has
                   dropped all rows of the session: a new one under its id never finds any of them
+    version       of the application's schema, behind a middleware that migrates states; None for 0
 """
 
 STATE: Final = Table("dcaf_kept_state", {"name": bytes, "value": bytes}, ordered=True)

@@ -20,6 +20,7 @@ from dcaf.engines import Record
 from dcaf.engines.partitions import find_partition
 from dcaf.ledger import Ledger, LedgerEvent
 from dcaf.ledger.tables import epoch_row, session_row, store_row
+from dcaf.service import SessionService
 from tests.asgi.wire import JSON_TYPE, scope_of
 
 AUDIENCE = "shop"
@@ -94,8 +95,13 @@ class World:
         self.entered = asyncio.Event()
         self.go = asyncio.Event()
         self.in_turn: Callable[[Any], Any] = lambda session: None
-        given = {"keys": RING, "audience": AUDIENCE, "store": self.ledger, "subject": find_subject, "clock": clock}
+        store = self.make_store()
+        given = {"keys": RING, "audience": AUDIENCE, "store": store, "subject": find_subject, "clock": clock}
         self.service = SessionMiddleware(self._app, **{**given, **(middleware or {})})
+
+    def make_store(self) -> Any:
+        """What the middleware gets."""
+        return self.ledger
 
     def session_row(self, session_id: str, subject: str | None = "ada") -> Record:
         """The row of a session of a subject; None for an anonymous one."""
@@ -216,6 +222,14 @@ class World:
             session.incr("n")
         await send({"type": "http.response.body", "body": b'{"type":"done"}\n', "more_body": True})
         await send({"type": "http.response.body", "body": b""})
+
+
+class KeptWorld(World):
+    """The same, with a session service that keeps the states: each rule of the ledger holds there, too."""
+
+    def make_store(self) -> Any:
+        is_fresh = self.ledger.terms.freshness and not self.ledger.terms.branches
+        return SessionService(self.ledger.engine, app=AUDIENCE, ledger=self.ledger) if is_fresh else self.ledger
 
 
 def find_subject(scope: Any) -> str | None:

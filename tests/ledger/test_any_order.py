@@ -21,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from dcaf.core import SessionError
 from dcaf.engines import Exists, Is, MemoryEngine, SqliteEngine
 from dcaf.testing import FrozenClock
-from tests.ledger.ledger_world import World, claims_of, number_of
+from tests.ledger.ledger_world import KeptWorld, World, claims_of, number_of
 
 ENDED, SUPERSEDED = (409, "session-ended"), (409, "session-superseded")
 BUSY, REUSED, FINE = (409, "session-conflict"), (422, "idempotency-key-reused"), (200, None)
@@ -59,12 +59,14 @@ class AnyOrder(RuleBasedStateMachine):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
         clock = FrozenClock()
-        is_memory = self.engine_kind == "memory"
+        is_file, is_kept = self.engine_kind == "sqlite", self.engine_kind == "kept"
         engine: Any = (
-            MemoryEngine(clock=clock, partitions=64) if is_memory else SqliteEngine(Path(self.folder.name) / "dcaf.db", clock=clock)
+            SqliteEngine(Path(self.folder.name) / "dcaf.db", clock=clock)
+            if is_file
+            else MemoryEngine(clock=clock, partitions=1 if is_kept else 64)
         )
         self.runner = asyncio.Runner()
-        self.world = World(engine, clock=clock, lease=timedelta(days=1), max_turn=timedelta(days=2))
+        self.world = (KeptWorld if is_kept else World)(engine, clock=clock, lease=timedelta(days=1), max_turn=timedelta(days=2))
         self.known: dict[str, Known] = {}
         self.held: list[Any] = []
         self.numbers: dict[tuple[str, int], int] = {}
@@ -326,7 +328,7 @@ def play(kind: str, examples: int, steps: int = 30, **more: Any) -> None:
     )
 
 
-@pytest.mark.parametrize(("kind", "examples"), [("memory", 1_000), ("sqlite", 250)])
+@pytest.mark.parametrize(("kind", "examples"), [("memory", 1_000), ("sqlite", 250), ("kept", 500)])
 def test_everybody_gets_what_the_model_says(kind: str, examples: int, scale: float) -> None:
     play(kind, max(5, round(examples * scale)))
 

@@ -346,7 +346,7 @@ def forget_deletes(place: Place, change: Change) -> list[Any]:
 
 def compare_nothing(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(commits, "is_at", lambda row, _: Exists(row))
-    patch.setattr(commits, "_catch_up", lambda kept, _: kept)
+    patch.setattr(commits, "catch_up", lambda kept, _: kept)
 
 
 def delete_row(place: Place, row: Any, **_: Any) -> Generator[Transaction, Any, None]:

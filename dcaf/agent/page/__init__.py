@@ -27,7 +27,7 @@ from starlette.types import Scope
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.journal import Facts
 from dcaf.core.sealer import MAX_TOKEN_BYTES
-from dcaf.core.store import SessionStore, level_of
+from dcaf.core.store import SessionStore, StoreSource, level_of
 
 STATIC: Final = Path(__file__).parent / "static"
 THREAD: Final = "/thread_id"
@@ -83,7 +83,7 @@ class Page:
 
 
 def build_page_routes(
-    page: Page, *, title: str, store: SessionStore | None, settings: Mapping[str, Any], history: str = "client"
+    page: Page, *, title: str, store: SessionStore | StoreSource | None, settings: Mapping[str, Any], history: str = "client"
 ) -> list[BaseRoute]:
     """The routes of the page, all of them GET.
 
@@ -118,7 +118,9 @@ def _has_facts(memory: type) -> bool:
     return all(callable(getattr(memory, name, None)) for name in ("of", "all"))
 
 
-def _describe_service(page: Page, title: str, store: SessionStore | None, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _describe_service(
+    page: Page, title: str, store: SessionStore | StoreSource | None, settings: Mapping[str, Any]
+) -> dict[str, Any]:
     """What the page knows of the service, apart from its answers."""
     conversation = settings.get("conversation")
     return {

@@ -1,0 +1,220 @@
+"""What goes along with a ledger's transactions for a session that a service keeps: it is read, committed, moved and dropped."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Final, NoReturn, cast
+
+from dcaf.core.base64url import Payload
+from dcaf.core.errors import EngineError, SessionClosedError, SessionConflict, SessionEnded, StaleSessionError, UnknownSessionError
+from dcaf.core.payload import members_of
+from dcaf.core.store import OpenRequest, Sealed
+from dcaf.engines import Engine, Outcome, Page, Range, Record, Row
+from dcaf.ledger.companion import Companion, Part
+from dcaf.service.calls import Calls
+from dcaf.service.changes import Change, KeyChange
+from dcaf.service.commits import Overtaken, catch_up, commit_apart, find_after, plan_commit
+from dcaf.service.dropping import drop
+from dcaf.service.history import unpack_page
+from dcaf.service.journal import Opened, TurnJournal
+from dcaf.service.kept import Kept, join_state, values_of
+from dcaf.service.memory_plans import drop_hidden
+from dcaf.service.moving import Move
+from dcaf.service.places import Place
+from dcaf.service.plans import run_async
+from dcaf.service.reading import gather, list_ranges, read_session, values_in
+
+SERVER: Final = "server"
+"""The claim ``at`` of a token whose state is kept here."""
+
+LAST: Final = 50
+"""How many of its newest messages a turn reads."""
+
+logger: Final[logging.Logger] = logging.getLogger("dcaf")
+
+
+class KeptCompanion(Companion):
+    """Reads a kept session with the transaction that opens it, and writes what a turn did with the one that commits it.
+
+    Args:
+        calls: Of the service.
+        request: The session.
+        most_carried: States of up to so many bytes go back into their tokens; None for none.
+    """
+
+    def __init__(self, calls: Calls, request: OpenRequest, most_carried: int | None) -> None:
+        self._calls = calls
+        self._request = request
+        self._most_carried = most_carried
+        self._place: Place = calls.place_of(request.binding.subject, request.session_id)
+        self.reads: Sequence[Record] = [self._place.row]
+        self.ranges: Sequence[Range] = list_ranges(self._place, LAST)
+        self._opening = Outcome(applied=True, rows=(None,), now_ms=0)
+        self._base: dict[str, bytes] = {}
+        self._newer: Payload | None = None
+        self._move: Move | None = None
+        self._pending: tuple[Sealed, Change, Change] | None = None
+
+    @property
+    def _turn(self) -> TurnJournal:
+        return cast("TurnJournal", self.journal)
+
+    @property
+    def _engine(self) -> Engine:
+        return self._calls.engine
+
+    @property
+    def is_due(self) -> bool:
+        """Whether something was added beside the state, or the session is not kept yet."""
+        return not self._turn.opened.kept.revision or not self._turn.is_empty
+
+    def see(self, rows: Mapping[Record, Row | None], pages: Sequence[Page], now_ms: int) -> None:
+        """As of a companion."""
+        self._opening = Outcome(applied=True, rows=(rows[self._place.row],), now_ms=now_ms, pages=tuple(pages))
+
+    async def finish(self) -> None:
+        """Take what was read for the session.
+
+        Raises:
+            SessionEnded: There is no such session, or it was closed.
+        """
+        found, claims = await run_async(gather(self._place, LAST, self._opening), self._engine), self._request.claims
+        kept = Kept.of(found.row) if found.row is not None and found.is_kept else None
+        if kept is None and claims is not None and claims.at is not None:
+            raise SessionEnded(reason="gone")
+        if kept is not None and kept.closed_at is not None and not self._request.is_safe:
+            raise SessionEnded(reason="closed")
+        own = [] if kept is None else [found.own]
+        # A token that carries its state is newer than what was kept of it once.
+        carries = claims is not None and claims.at is None
+        self._base, self.payload = values_of(*own, *found.shared), join_state(*([] if carries else own), *found.shared)
+        self.version, self.place = 0 if kept is None else kept.version, SERVER if self._stays(self.payload) else None
+        known = kept or self._calls.make_kept(self._place, found.now_ms)
+        opened = Opened(known, self._place.app, self._engine, found.now_ms, [] if kept is None else unpack_page(found.messages))
+        self.journal = TurnJournal.of(opened, self._place.owner)
+
+    def _stays(self, payload: Payload) -> bool:
+        """Whether a state stays on the server."""
+        if self._most_carried is None:
+            return True
+        is_large = len(payload.data) > self._most_carried
+        if is_large:
+            logger.warning("dcaf: a state of %d bytes stays on the server: it is too large for a token", len(payload.data))
+        return is_large
+
+    async def prepare(self) -> None:
+        """Have what a rotated session takes along lie where it is going to be."""
+        self._pending = None
+        if self._move is not None:
+            await run_async(self._move.copy(), self._engine)
+
+    def plan(self, sealed: Sealed) -> Part:
+        """What a commit compares and writes."""
+        if self._pending is None:
+            change = self._find_change(sealed)
+            self._pending = sealed, change, change
+        opened = self._turn.opened
+        found = plan_commit(self._place, opened.kept, self._own_part(self._pending[2]), opened.now_ms)
+        return Part(found.reads, [] if found.when is None else [found.when], found.writes)
+
+    def _find_change(self, sealed: Sealed) -> Change:
+        """What the turn did: the state that was sealed beside the one that is kept, and what was added."""
+        members, added = members_of(sealed.payload), self._turn.frozen
+        after: dict[str, bytes | None] = {**dict.fromkeys(self._base), **{key: members.written(key) for key in members}}
+        values = {
+            key: KeyChange(self._base.get(key), data, sealed.find_commuting(key))
+            for key, data in after.items()
+            if data != self._base.get(key) and not (self._move is not None and self._move.leaves(key, data))
+        }
+        version = sealed.claims.sv or 0
+        return Change(values, added.pack_messages(), self._calls.ttl_ms, added.memory, None if version == self.version else version)
+
+    def _own_part(self, change: Change) -> Change:
+        return change if self._place.is_with_app else change.only(app=False)
+
+    async def take_refused(self, outcome: Outcome) -> bool:
+        """Whether the kept session, or what it shares, had changed; then the next try is laid over that.
+
+        Raises:
+            SessionConflict: Another one has committed the session.
+            SessionEnded: It was deleted or closed.
+        """
+        assert self._pending is not None
+        sealed, first, change = self._pending
+        opened = self._turn.opened
+        kept = opened.kept if not opened.kept.revision else await self._catch_up(opened.kept, outcome)
+        laid = change.over(outcome.rows[1:])
+        has_moved = kept != opened.kept or laid != change
+        opened.kept, self._pending = kept, (sealed, first, laid)
+        return has_moved
+
+    async def _catch_up(self, kept: Kept, outcome: Outcome) -> Kept:
+        try:
+            return catch_up(kept, outcome)
+        except Overtaken:
+            await self._refuse_newer()
+        except StaleSessionError:
+            if self._calls.merges:
+                await self._refuse_newer()
+            raise SessionConflict(reason="moved") from None
+        except UnknownSessionError:
+            raise SessionEnded(reason="gone") from None
+        except SessionClosedError:
+            raise SessionEnded(reason="closed") from None
+
+    async def _refuse_newer(self) -> NoReturn:
+        """Have the turn laid over the newer state, which ``latest`` gives.
+
+        Raises:
+            SessionConflict: Always, for the caller to ask for that.
+            SessionEnded: There is no session any more.
+        """
+        read = await run_async(read_session(self._place), self._engine)
+        if read is None or read.kept is None or read.kept.birth != self._turn.opened.kept.birth:
+            raise SessionEnded(reason="gone")
+        self._turn.opened.kept, self._turn.opened.now_ms, self.version = read.kept, read.now_ms, read.kept.version
+        self._base = values_in(read.payload)
+        self._newer = read.payload
+        raise SessionConflict(reason="moved")
+
+    async def latest(self) -> Payload | None:
+        """A newer state than the turn has; None where there is none."""
+        newer, self._newer = self._newer, None
+        return newer
+
+    async def take_committed(self, outcome: Outcome) -> None:
+        """Go on from what was committed.
+
+        Raises:
+            EngineError: All was written but for the keys of the application, which lie elsewhere.
+        """
+        assert self._pending is not None
+        (sealed, first, change), self._pending = self._pending, None
+        opened, move, self._move = self._turn.opened, self._move, None
+        kept = find_after(opened.kept, self._own_part(change), opened.now_ms, outcome.now_ms)
+        self._turn.take_committed(kept, change.memory)
+        self.version = sealed.claims.sv or 0
+        laid = self._own_part(change).list_laid(first)
+        if not self._place.is_with_app:
+            laid |= await run_async(commit_apart(self._place, first.only(app=True)), self._engine)
+        self._base = {key: data for key, data in {**values_in(sealed.payload), **laid}.items() if data is not None}
+        self._newer = members_of(sealed.payload).updated(laid).payload() if laid else None
+        with suppress(EngineError):  # the turn is committed; whoever clears or purges next drops what is left
+            await run_async(drop_hidden(change.memory), self._engine)
+            if move is not None:
+                await run_async(drop(move.before), self._engine)
+
+    async def end(self) -> None:
+        """Drop the session: no token of it is accepted any more."""
+        await run_async(drop(self._place if self._move is None else self._move.before), self._engine)
+
+    async def rotate(self, request: OpenRequest) -> None:
+        """Go on as another session, which takes along what this one has."""
+        opened, place = self._turn.opened, self._calls.place_of(request.binding.subject, request.session_id)
+        birth = self._calls.make_kept(place, opened.now_ms).birth
+        before, kept = (self._place, opened.kept) if self._move is None else (self._move.before, self._move.kept)
+        move = Move(before, kept, place, birth)
+        self._base = await run_async(move.begin(self._turn, self._base), self._engine)
+        self._place, opened.kept, self._move = place, move.after, move

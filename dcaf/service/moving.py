@@ -1,0 +1,89 @@
+"""Move a session that goes on under another id, perhaps as another user's: what is copied before it is committed, and what is not.
+
+messages       are copied, before the commit that makes the new session
+state          is written with that commit
+facts          those of the session, and of an anonymous one its own as a user, are remembered anew with that commit
+user: keys     of an anonymous session come along where its user has none of that name, or where this turn has changed them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dcaf.core.json_values import write
+from dcaf.service.drafts import MemoryDraft
+from dcaf.service.journal import TurnJournal
+from dcaf.service.kept import Kept
+from dcaf.service.memory_plans import read_all, read_memory
+from dcaf.service.places import USER, Place
+from dcaf.service.plans import Plan
+from dcaf.service.reading import read_shared, values_in
+from dcaf.service.remembered import Fact, MemoryScope
+from dcaf.service.rewinding import begin_copy
+
+
+class Move:
+    """A session on its way.
+
+    Args:
+        before: Where it lies.
+        kept: What is known of it.
+        target: Where it is going to lie.
+        birth: Of what it is going to be.
+
+    Attributes:
+        before, kept: As above.
+        after: What is known of what it is going to be.
+    """
+
+    def __init__(self, before: Place, kept: Kept, target: Place, birth: bytes) -> None:
+        self.before: Place = before
+        self.kept: Kept = kept
+        self.after: Kept = kept.moved(target.id, target.owner.user, birth)
+        self._target = target
+        self._left: dict[str, bytes] = {}
+        self._is_copied = False
+
+    def begin(self, turn: TurnJournal, base: Mapping[str, bytes]) -> Plan[dict[str, bytes]]:
+        """Have the turn remember what the session takes along; returns what is there where it is going to lie, key -> value.
+
+        Args:
+            turn: What the turn adds.
+            base: The state as it was read.
+        """
+        shared = values_in((yield from read_shared(self._target)).payload)
+        owner, session_id, birth = self._target.owner, self._target.id, self.after.birth
+        yield from _take_along(turn.here, MemoryScope.of_session(owner, session_id, birth))
+        user = MemoryScope.of_user(owner, session_id, birth)
+        if turn.user.scope.session is None:
+            turn.user.move(user)
+        else:
+            yield from _take_along(turn.user, user)
+        self._left = {key: data for key, data in base.items() if key.startswith(USER) and key in shared}
+        return shared
+
+    def leaves(self, key: str, data: bytes | None) -> bool:
+        """Whether a key with this value stays behind: its user has one of that name, and this turn has not changed it."""
+        return key in self._left and self._left[key] == data
+
+    def copy(self) -> Plan[None]:
+        """Copy the messages, once."""
+        if self.kept.messages and not self._is_copied:
+            yield from begin_copy(self.before, self._target, self.after, self.after.birth, self.kept.messages)
+        self._is_copied = True
+
+
+def _take_along(draft: MemoryDraft, scope: MemoryScope) -> Plan[None]:
+    """Have the facts of a memory remembered in another one, but for those that are there.
+
+    Args:
+        draft: What is going to be written, to the one and from now on to the other.
+        scope: The other.
+    """
+    facts, now_ms = yield from read_all(draft.scope, draft.generation)
+    pending, is_cleared = draft.find_all()
+    for name, fact in {} if is_cleared else facts.items():
+        if name not in pending and (scope.session is not None or (yield from read_memory(scope, name)).row is None):
+            left = None if fact.expires_at is None else max(1, int(fact.expires_at.timestamp() * 1000) - now_ms)
+            draft.put(name, Fact(write(fact.value), left))
+    draft.move(scope)
