@@ -1,13 +1,10 @@
-"""The HelpDesk service of an agent: JSON, newline-delimited JSON and a WebSocket, and its OpenAPI document.
+"""The HelpDesk service of an agent: JSON, newline-delimited JSON and a WebSocket.
 
 >>> from dcaf.core.keys import Keyring
 >>> app = create_app(lambda messages, context: "Hello.", keys=Keyring.ephemeral(), audience="greeter")
->>> sorted(build_openapi(Agent(lambda messages: "Hello."))["paths"])
-['/api/chat', '/api/chat-stream', '/health']
 
 What a reader gets wrong: the endpoints do not carry the session. They run the agent on it, and the middleware around them seals it
-into whatever they answer. And a WebSocket has no place in OpenAPI: ``/api/chat-ws`` takes the request of ``/api/chat-stream`` as a
-frame, and gives its events as frames.
+into whatever they answer.
 """
 
 from __future__ import annotations
@@ -18,13 +15,10 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
-from importlib.metadata import version
 from inspect import signature
 from typing import Any, ClassVar, Final
 
 import anyio
-from pydantic import TypeAdapter
-from pydantic.json_schema import models_json_schema
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -36,15 +30,15 @@ from dcaf.agent.agent import Agent
 from dcaf.agent.approvals import find_mentions, find_waiting_calls
 from dcaf.agent.codec import ChatRequest, build_done_event, build_error_event, build_problem, encode_json, report_failure
 from dcaf.agent.config import describe_kind
-from dcaf.agent.helpdesk import STOP_REASONS, Answer, Approval, Event, Message, Turn
+from dcaf.agent.helpdesk import Approval, Message
 from dcaf.agent.kept_conversation import NOT_KEPT, SERVER, HistoryMode, check_new, list_shown, read_kept, require_history
+from dcaf.agent.openapi import HISTORY_PATH, build_openapi
 from dcaf.agent.page import Page, build_page_routes
 from dcaf.agent.websocket import ChatSocket
 from dcaf.asgi import SessionMiddleware
 from dcaf.asgi.body import off_the_loop
 from dcaf.asgi.carriers import BODY
 from dcaf.asgi.config import parse_routes as exempted
-from dcaf.asgi.problems import ENVELOPE, PROBLEM, REFUSED
 from dcaf.core.context import current_session
 from dcaf.core.errors import ConfigurationError, MalformedRequest
 from dcaf.core.journal import Facts, find_history
@@ -58,7 +52,6 @@ NDJSON: Final = "application/x-ndjson"
 JSON_PATHS: Final = ("/api/chat", "/api/sendMessage")
 STREAM_PATHS: Final = ("/api/chat-stream", "/api/sendMessageStream")
 SOCKET_PATH: Final = "/api/chat-ws"
-HISTORY_PATH: Final = "/api/history"
 OPEN_PATHS: Final = ("/", "/health", "/openapi.json")
 WHITE: Final = b" \t\r\n"
 """White space of JSON (RFC 8259, section 2)."""
@@ -80,14 +73,6 @@ MOUNTED_TWICE: Final = (
 )
 NO_SETTINGS: Final = frozenset({"agent", "app", "settings"})
 SETTINGS: Final = "It takes store=, page=, history= and the settings of SessionMiddleware."
-
-REF: Final = "#/components/schemas/{model}"
-PROBLEMS: Final[dict[str, Any]] = {"problems": {"type": "array", "items": {"type": "object"}}}
-REFUSALS: Final[dict[int, str]] = REFUSED | {
-    500: "The agent could not finish the turn.",
-    502: "The model failed.",
-    504: "The turn took too long.",
-}
 
 
 def create_app(
@@ -246,22 +231,6 @@ class _LinesResponse(StreamingResponse):
             group.cancel_scope.cancel()
 
 
-def build_openapi(agent: Agent, history: HistoryMode = "client") -> dict[str, Any]:
-    """The document of a service, OpenAPI 3.1, made from the shapes that read and write its bodies."""
-    lines = {"application/x-ndjson": {"itemSchema": _ref("Event")}}
-    return {
-        "openapi": "3.1.0",
-        "info": {"title": agent.name, "version": version("dcaf")},
-        "paths": {
-            "/api/chat": {"post": _build_operation("Answer in one piece.", {"application/json": {"schema": _ref("Answer")}})},
-            "/api/chat-stream": {"post": _build_operation("Answer as it comes.", lines)},
-            **(_build_recalling() if history == SERVER else {}),
-            "/health": {"get": {"summary": "Whether the service runs.", "responses": {"200": {"description": "It does."}}}},
-        },
-        "components": {"schemas": _build_schemas()},
-    }
-
-
 def _check_history(history: HistoryMode, store: SessionStore | StoreSource | None) -> None:
     """Refuse a mode that the store cannot serve, as far as its level tells."""
     if require_history(history) == SERVER and level_of(store) in WITHOUT_HISTORY:
@@ -361,57 +330,3 @@ def _problem_response(error: Exception) -> Response:
     shown = report_failure(error)
     headers = {"Cache-Control": "no-store"}
     return Response(encode_json(build_problem(shown)), shown.http_status, headers, "application/problem+json")
-
-
-def _build_recalling() -> dict[str, Any]:
-    """The path that tells the conversation of a session, which a body has as a turn has it."""
-    session = {"type": "object", "properties": {"session": _or_null("Session")}}
-    asked = {"type": "object", "properties": {"data": session}}
-    said = {"type": "array", "items": _ref("Message"), "description": "The newest ones, oldest first."}
-    memory = {"type": "object", "description": "What the user remembers, where the page shows it."}
-    answer = {"type": "object", "properties": {"messages": said, "memory": memory, "data": session}, "required": ["messages"]}
-    operation = _build_operation("Tell what was said so far.", {"application/json": {"schema": answer}}, asked)
-    return {HISTORY_PATH: {"post": operation}}
-
-
-def _build_operation(summary: str, answer: dict[str, Any], asked: dict[str, Any] | None = None) -> dict[str, Any]:
-    refused = {"application/problem+json": {"schema": _ref("Problem")}}
-    return {
-        "summary": summary,
-        "requestBody": {"required": True, "content": {"application/json": {"schema": asked or _ref("Turn")}}},
-        "responses": {
-            "200": {"description": "The answer.", "content": answer},
-            **{str(status): {"description": text, "content": refused} for status, text in sorted(REFUSALS.items())},
-        },
-    }
-
-
-@cache
-def _build_schemas() -> dict[str, Any]:
-    """The schemas of all shapes, made once; the session is what it is on the wire."""
-    _, made = models_json_schema([(Turn, "validation"), (Answer, "validation")], ref_template=REF)
-    events = TypeAdapter(Event).json_schema(ref_template=REF)
-    problem = {**PROBLEM, "properties": PROBLEM["properties"] | PROBLEMS}
-    schemas = {**made["$defs"], **events.pop("$defs"), "Event": events, "Session": ENVELOPE, "Problem": problem}
-    schemas["Data"]["properties"]["session"] = _or_null("Session")
-    schemas["Turn"]["properties"]["data"] = {
-        "anyOf": [{"type": "object", "properties": {"session": _or_null("Session")}}, {"type": "null"}],
-        "default": None,
-    }
-    reasons = {"description": _list_words(STOP_REASONS), "examples": [*STOP_REASONS]}
-    for shape in ("MetaData", "Done"):
-        schemas[shape]["properties"]["stop_reason"] |= reasons
-    schemas["Done"]["properties"]["data"] = {"type": "object", "properties": {"session": _ref("Session")}}
-    return schemas
-
-
-def _list_words(words: Mapping[str, str]) -> str:
-    return "\n".join(f"- `{word}`: {meaning}" for word, meaning in words.items())
-
-
-def _ref(name: str) -> dict[str, Any]:
-    return {"$ref": REF.format(model=name)}
-
-
-def _or_null(name: str) -> dict[str, Any]:
-    return {"anyOf": [_ref(name), {"type": "null"}]}

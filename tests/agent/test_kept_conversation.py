@@ -29,8 +29,8 @@ from dcaf.agent import (
 )
 from dcaf.agent import app as app_module
 from dcaf.agent import runner as runner_module
-from dcaf.agent.app import build_openapi
 from dcaf.agent.kept_conversation import build_answer, build_calls, build_result, build_step, check_new, read_conversation
+from dcaf.agent.openapi import build_openapi
 from dcaf.agent.run_state import RunState
 from dcaf.core import StatelessStore
 from dcaf.core.journal import find_history
