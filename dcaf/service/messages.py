@@ -160,7 +160,7 @@ def unpack(data: bytes, *, number: int, at_ms: int) -> Message:
         members = read(data)
     except SessionInvalid:
         members = None
-    if not isinstance(members, dict) or "role" not in members or not members.keys() <= CHECKS.keys():
+    if type(members) is not dict or "role" not in members or not MEMBERS.issuperset(members):
         raise SessionTypeError(f"entry {number} of the history is no message: another program, or a newer version, wrote it")
     return _fill(object.__new__(Message), members, number, EPOCH + at_ms * MILLISECOND, data)
 
@@ -401,6 +401,8 @@ CHECKS: Final[dict[str, Callable[[Any, str], Any]]] = {
     "metadata": _check_metadata,
 }
 """What ``pack`` writes of a message, in this order -> what checks it and copies it into plain JSON."""
+
+MEMBERS: Final = frozenset(CHECKS)
 
 PLACE: Final[dict[str, Callable[[Any, str], Any]]] = {"number": _check_number, "at": _check_at}
 """What says where and when a message was said, which a store keeps beside the bytes -> what checks it."""

@@ -8,7 +8,7 @@ from typing import Final
 from dcaf.core.errors import SessionClosedError, UnknownSessionError
 from dcaf.engines import Outcome, Record, Row
 from dcaf.service.kept import is_there
-from dcaf.service.tables import Owner, app_row
+from dcaf.service.tables import Owner, app_row, find_app
 
 USER: Final = "user:"
 APP: Final = "app:"
@@ -42,7 +42,7 @@ class Place:
     @property
     def is_with_app(self) -> bool:
         """Whether what is shared across the application lies in the same partition."""
-        return app_row(self.app, "", partitions=self.partitions).partition == self.owner.partition
+        return find_app(self.app, self.partitions)[1] == self.owner.partition
 
     def state_row(self, name: str) -> Record:
         """The row of a key of its state, wherever that is shared."""

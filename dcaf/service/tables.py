@@ -12,6 +12,7 @@ commit, and whoever erases the user finds everything.
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from dcaf.core.store import digest_parts
@@ -120,10 +121,15 @@ class Owner:
         self.key: bytes = digest_parts(app.encode(), *whose)[:DIGEST_BYTES]
         self.partition: int = find_partition(user, session_id, partitions)
         self.user: str | None = user
+        self._last: tuple[str, bytes] | None = None
 
     def session_key(self, session_id: str) -> bytes:
         """What the keys of a session's rows begin with."""
-        return self.key + OF_SESSION + hashlib.sha256(session_id.encode()).digest()[:DIGEST_BYTES]
+        last = self._last
+        if last is None or last[0] != session_id:
+            key = self.key + OF_SESSION + hashlib.sha256(session_id.encode()).digest()[:DIGEST_BYTES]
+            last = self._last = session_id, key
+        return last[1]
 
     def session_row(self, session_id: str) -> Record:
         """The row of a session."""
@@ -165,13 +171,13 @@ class Owner:
 
 def app_rows(app: str, limit: int, *, partitions: int) -> Range:
     """The keys that all sessions of an application share."""
-    key, partition = _find_app(app, partitions)
+    key, partition = find_app(app, partitions)
     return Range.of_prefix(STATE, key, limit, partition=partition)
 
 
 def app_row(app: str, name: str, *, partitions: int) -> Record:
     """The row of such a key."""
-    key, partition = _find_app(app, partitions)
+    key, partition = find_app(app, partitions)
     return Record(STATE, key + pack_name(name), partition)
 
 
@@ -191,6 +197,8 @@ def unpack_number(key: bytes) -> int:
     return int.from_bytes(key[-NUMBER_BYTES:], "big")
 
 
-def _find_app(app: str, partitions: int) -> tuple[bytes, int]:
+@lru_cache(maxsize=64)
+def find_app(app: str, partitions: int) -> tuple[bytes, int]:
+    """What the keys begin with that all sessions of an application share, and where they lie."""
     key = digest_parts(app.encode(), b"app")[:DIGEST_BYTES]
     return key, int.from_bytes(key[:2], "big") % partitions

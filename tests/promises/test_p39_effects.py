@@ -32,17 +32,18 @@ from dcaf import Session, tool
 from dcaf.agent import Agent, AgentResult, ProposedCall, RunConfig, create_app
 from dcaf.agent.approvals import ApprovedCall, Execution
 from dcaf.agent.run_state import RunState
-from dcaf.core import OpenRequest, SessionStore
+from dcaf.core import OpenRequest, SessionStore, StoreSettings
 from dcaf.core.base64url import encode
 from dcaf.core.claims import Binding
 from dcaf.engines import MemoryEngine, SqliteEngine
 from dcaf.ledger import Ledger
+from dcaf.service import SessionService
 from dcaf.tools.decisions import Spending
 from dcaf.tools.proposals import mark_decided
 from tests.asgi.sockets import scope_of as socket_scope
 from tests.asgi.wire import AUDIENCE, JSON_TYPE, RING, messages_of, scope_of
 
-LEVELS: Final = ("L0", "L2 with branches", "L2 with branches, on SQLite", "L2")
+LEVELS: Final = ("L0", "L2 with branches", "L2 with branches, on SQLite", "L2", "L3")
 """What keeps the sessions. Without branches an older session is refused, and its client gets the newest one for it."""
 
 POINTS: Final = 300
@@ -80,6 +81,8 @@ def make_store(level: str) -> SessionStore | None:
     if level == "L0":
         return None
     engine = ENGINES["sqlite"] if "SQLite" in level else MemoryEngine()
+    if level == "L3":
+        return SessionService(engine, app=AUDIENCE).as_store(StoreSettings(AUDIENCE, timedelta(days=30), has_subject=False))
     return Ledger(engine, audience=AUDIENCE, branches="branches" in level)
 
 
@@ -467,7 +470,7 @@ async def tried(
     trial.breaks, trial.is_gone, trial.leaves_after = False, False, None
     for session in (held,) if level == "L0" else (before, held):
         newer = await wire(trial, approved(trial), session, nothing)
-        if level == "L2":  # it was perhaps given the newest session, and nothing else
+        if level in {"L2", "L3"}:  # it was perhaps given the newest session, and nothing else
             await wire(trial, approved(trial), newer, nothing)
     with suppress(TimeoutError):
         async with asyncio.timeout(LONGEST_S):
