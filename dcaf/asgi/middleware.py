@@ -44,7 +44,7 @@ from dcaf.core.migrations import Import, Migration
 from dcaf.core.sealer import MAX_TOKEN_BYTES
 from dcaf.core.session_dict import SessionDict
 from dcaf.core.settings import ABSOLUTE_TIMEOUT, IDLE_TIMEOUT, Keys, build_sealer, require_choice, require_positive
-from dcaf.core.store import SessionStore, StoreSettings, StoreSource, find_store, level_of, require_store
+from dcaf.core.store import SessionStore, StoreSettings, StoreSource, find_store, level_of
 
 Made = TypeVar("Made")
 P = ParamSpec("P")
@@ -187,11 +187,11 @@ class SessionMiddleware:
             clock=clock,
             randomness=randomness,
         )
-        events = _make_events(on_event, store)
         kept = find_store(
             store, StoreSettings(audience, absolute_timeout, subject is not None, max_state_bytes=sealer.most_state_bytes)
         )
         self._close = find_closer(kept)
+        events = _make_events(on_event, kept)
         self._config = Config(
             sealer=sealer,
             identity=Identity(subject, conversation),
@@ -300,7 +300,6 @@ def _limit_token(max_token_bytes: int, carriers: Sequence[Carrier], *, in_body: 
     return max_token_bytes if in_body else min(max_token_bytes, max(carrier.room_bytes for carrier in carriers))
 
 
-def _make_events(on_event: Callable[[Event], None] | None, store: SessionStore | StoreSource | None) -> Events:
-    require_store(store)
+def _make_events(on_event: Callable[[Event], None] | None, store: SessionStore | None) -> Events:
     on_event = None if on_event is None else require_plain_function("on_event=", on_event)
     return Events(on_event, load_telemetry(level_of(store)))

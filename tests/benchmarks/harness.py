@@ -13,15 +13,21 @@ import asyncio
 import gc
 import random
 import statistics
+import tempfile
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 Batch: TypeAlias = Callable[[int], float]
 """Does a thing that many times, and returns the seconds that all of them took."""
 
 WARM_UP: Final = 3
+ROOT: Final = Path(__file__).parents[2]
+FOLDER: Final = ROOT / "build"
+"""A disk, which the folder for temporary files is not everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +90,45 @@ def of_coroutine(runner: asyncio.Runner, call: Callable[[], Awaitable[object]]) 
         return time.perf_counter() - start
 
     return lambda times: runner.run(several(times))
+
+
+def time_together(runner: asyncio.Runner, calls: Sequence[Callable[[], Awaitable[object]]]) -> Batch:
+    """Time calls that go on at once, so many times each; what one of them adds."""
+
+    async def several(times: int) -> float:
+        start = time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            for call in calls:
+                group.create_task(repeat(call, times))
+        return (time.perf_counter() - start) / len(calls)
+
+    return lambda times: runner.run(several(times))
+
+
+def take_turns(runner: asyncio.Runner, calls: Iterator[Callable[[], Awaitable[object]]]) -> Batch:
+    """Time calls, one after the other."""
+
+    async def several(times: int) -> float:
+        start = time.perf_counter()
+        for _ in range(times):
+            await next(calls)()
+        return time.perf_counter() - start
+
+    return lambda times: runner.run(several(times))
+
+
+async def repeat(call: Callable[[], Awaitable[object]], times: int) -> None:
+    """Call a coroutine function so many times."""
+    for _ in range(times):
+        await call()
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """A new folder on a disk."""
+    FOLDER.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=FOLDER) as place:
+        yield Path(place)
 
 
 def interleaved(subjects: Mapping[str, Batch], effort: Effort) -> dict[str, Sample]:

@@ -26,7 +26,7 @@ import uvicorn
 
 from tests.benchmarks import store_servers
 from tests.benchmarks.following import written
-from tests.benchmarks.ledger_turns import folder
+from tests.benchmarks.harness import folder
 from tests.benchmarks.ledger_ways import IN_POSTGRES, IN_REDIS, REDIS, REDIS_SYNCED, WAYS
 from tests.benchmarks.load import CLIENT_CORE, EXTRAS, ROOT, SERVER_CORE, Load, on, together
 from tests.benchmarks.server import loop_of

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from dcaf.ledger import Ledger
+from tests.benchmarks.harness import ROOT, folder
 from tests.benchmarks.ledger_engines import sqlite_engine
-from tests.benchmarks.ledger_turns import ROOT, Conversation, folder
+from tests.benchmarks.ledger_turns import Conversation
 from tests.benchmarks.sealing import AUDIENCE
 
 PROCESSES: Final = 4

@@ -25,7 +25,7 @@ from dcaf.ledger import Ledger
 from dcaf.ledger.origins import make_store
 from dcaf.ledger.tables import store_row
 from tests.benchmarks import server_rows, store_servers
-from tests.benchmarks.harness import Batch, Effort, interleaved, of_coroutine, written
+from tests.benchmarks.harness import Batch, Effort, folder, interleaved, of_coroutine, take_turns, time_together, written
 from tests.benchmarks.ledger_engines import TIMEOUT_S, Around, Timed, sqlite_engine
 from tests.benchmarks.ledger_turns import (
     FEW,
@@ -35,10 +35,7 @@ from tests.benchmarks.ledger_turns import (
     count_trips,
     disk_us,
     find_origin,
-    folder,
-    take_turns,
     time_in_engine,
-    time_together,
 )
 from tests.benchmarks.sealing import AUDIENCE, RING
 from tests.benchmarks.store_servers import Place

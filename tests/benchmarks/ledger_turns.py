@@ -11,10 +11,9 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -28,13 +27,9 @@ from dcaf.engines import Engine, Is, MemoryEngine, Put, Record, Transaction
 from dcaf.engines.sqlite.tables import TableSql
 from dcaf.ledger import Ledger
 from dcaf.ledger.tables import SESSIONS, store_row, subject_digest
-from tests.benchmarks.harness import Batch, Effort, interleaved, of_coroutine, written
+from tests.benchmarks.harness import Batch, Effort, folder, interleaved, of_coroutine, repeat, take_turns, time_together, written
 from tests.benchmarks.ledger_engines import Counting, Inline, LeastHop, Timed, Ungrouped, sqlite_engine
 from tests.benchmarks.sealing import AUDIENCE, RING
-
-ROOT: Final = Path(__file__).parents[2]
-FOLDER: Final = ROOT / "build"
-"""A disk, which the folder for temporary files is not everywhere."""
 
 INLINE: Final = "the same statements inline"
 LEAST: Final = "the least hand-over"
@@ -111,14 +106,6 @@ def measured(effort: Effort, *, many: int) -> dict[str, Any]:
             "row": row_bytes(runner, place),
             "trips": runner.run(trips()),
         }
-
-
-@contextmanager
-def folder() -> Iterator[Path]:
-    """A new folder on a disk."""
-    FOLDER.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=FOLDER) as place:
-        yield Path(place)
 
 
 def disk_us(place: Path, times: int = 200) -> float:
@@ -286,40 +273,10 @@ def time_in_engine(runner: asyncio.Runner, turn: Callable[[], Any], spent_s: Cal
 
     def batch(times: int) -> float:
         before = spent_s()
-        runner.run(_repeated(turn, times))
+        runner.run(repeat(turn, times))
         return spent_s() - before
 
     return batch
-
-
-def time_together(runner: asyncio.Runner, calls: list[Callable[[], Any]]) -> Batch:
-    """Time calls that go on at once, so many times each; what one of them adds."""
-
-    async def several(times: int) -> float:
-        start = time.perf_counter()
-        async with asyncio.TaskGroup() as group:
-            for call in calls:
-                group.create_task(_repeated(call, times))
-        return (time.perf_counter() - start) / len(calls)
-
-    return lambda times: runner.run(several(times))
-
-
-def take_turns(runner: asyncio.Runner, calls: Iterator[Callable[[], Any]]) -> Batch:
-    """Time calls, one after the other."""
-
-    async def several(times: int) -> float:
-        start = time.perf_counter()
-        for _ in range(times):
-            await next(calls)()
-        return time.perf_counter() - start
-
-    return lambda times: runner.run(several(times))
-
-
-async def _repeated(call: Callable[[], Any], times: int) -> None:
-    for _ in range(times):
-        await call()
 
 
 async def _several(calls: list[Callable[[], Any]]) -> None:

@@ -25,10 +25,9 @@ import dcaf
 from dcaf.engines import Engine, MemoryEngine
 from dcaf.ledger import Ledger
 from tests.benchmarks.following import MARK, Exchange
-from tests.benchmarks.harness import Effort, interleaved, of_coroutine, written
+from tests.benchmarks.harness import Effort, folder, interleaved, of_coroutine, written
 from tests.benchmarks.ledger_engines import sqlite_engine
 from tests.benchmarks.ledger_servers import postgres_engine, redis_engine
-from tests.benchmarks.ledger_turns import folder
 from tests.benchmarks.others import AGE_S, TEXT
 from tests.benchmarks.profiles import profile
 from tests.benchmarks.sealing import AUDIENCE, RING

@@ -2,7 +2,7 @@
 
     --quick         in two minutes, roughly
     --only PART     one part of it: turns, spaced, sealing, streams, load, memory, profiles, small, ledger,
-                    servers or remembered
+                    servers, remembered or service
 
 Either of the two prints, and leaves the documents alone, but for --quick --write. BENCH_QUICK=1 is --quick.
 """
@@ -34,6 +34,9 @@ from tests.benchmarks import (
     memory,
     profiles,
     sealing,
+    service_beside,
+    service_growth,
+    service_trips,
     small,
     spaced,
     store_servers,
@@ -72,6 +75,7 @@ def parts(*, quick: bool) -> dict[str, Callable[[], Any]]:
         "ledger": lambda: ledger(quick=quick),
         "servers": lambda: ledger_servers.measured(effort, many=100_000 if quick else ledger_turns.MANY),
         "remembered": lambda: ledger_load.measured(ledger_load.QUICK if quick else ledger_load.FULL),
+        "service": lambda: service(quick=quick),
     }
 
 
@@ -82,6 +86,15 @@ def ledger(*, quick: bool) -> dict[str, Any]:
         **ledger_turns.measured(effort, many=100_000 if quick else ledger_turns.MANY),
         "processes": ledger_process.measured(seconds=1 if quick else 6),
         "in_process": ledger_ways.measured(effort, profiled_s=0.5 if quick else 3),
+    }
+
+
+def service(*, quick: bool) -> dict[str, Any]:
+    """The session service, beside others and by itself."""
+    return {
+        "beside": service_beside.measured(quick=quick),
+        "sessions": service_growth.measured(harness.QUICK if quick else harness.FULL, quick=quick),
+        "trips": service_trips.measured(),
     }
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from string import Template
 from typing import Final
 
-from tests.benchmarks import ledger_parts, plots
+from tests.benchmarks import ledger_parts, plots, service_parts
 from tests.benchmarks.parts import PARTS, short
 from tests.benchmarks.sealing import DCAF as SUITES
 from tests.benchmarks.states import SIZES
@@ -67,6 +67,7 @@ def pictures(run: Run) -> dict[Path, str]:
             "how many times faster dcaf is, on a logarithmic scale",
             known,
         ),
+        **{EVIDENCE / name: picture for name, picture in service_parts.pictures(run).items()},
     }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any, Final
 
-from tests.benchmarks import ledger_parts, server_parts
+from tests.benchmarks import ledger_parts, server_parts, service_parts
 from tests.benchmarks.harness import slope
 from tests.benchmarks.sealing import DCAF as SUITES
 from tests.benchmarks.spaced import MEASURED
@@ -189,5 +189,10 @@ PARTS: Final[dict[str, Callable[[Run], str]]] = {
     "ledger_turns": ledger_parts.turns,
     "servers": server_parts.servers,
     "remembered": ledger_parts.remembered,
+    "service": service_parts.goals,
+    "service_beside": service_parts.beside,
+    "service_events": service_parts.events,
+    "service_sessions": service_parts.sessions,
+    "service_trips": service_parts.trips,
 }
 """Name of a place in the template -> what stands there."""

@@ -65,13 +65,13 @@ def ledger_targets(run: Run) -> list[Target]:
     later = {name: one["open"] + one["commit"] for name, one in trips.items() if name.startswith("L2") and "later" in name}
     together = f"{PROCESSES} processes, {TURNS} turns at once each, one file"
     return [
-        _at_most(f"{THREAD}: at most 1.4 times {INLINE}", {IN_A_ROW: _beside_inline(found["thread"])}, 1.4),
-        _at_least(f"{GROUPED}: 4 times {UNGROUPED}, {AT_ONCE} at once", {"commits": _grouped(found["grouped"])}, 4),
-        _at_most(f"{together}: 99 of 100 turns within 15 ms", {"p99": processes["p99_ms"]}, 15, lambda ms: f"{figure(ms)} ms"),
-        _at_least(f"{together}: the least served at least 0.8 of the most", {"least to most": processes["least_to_most"]}, 0.8),
-        _at_most(f"{_growth(found)}: at most 1.15 times the time", {"a turn": _grown(found["growth"]["turns"])}, 1.15),
-        _at_most("row of a session: less than 200 bytes", found["row"], 199, lambda size: f"{size:.0f}"),
-        _at_most("round trips of a later turn: one to open, one to commit", later, 2, lambda number: f"{number:.0f}"),
+        at_most(f"{THREAD}: at most 1.4 times {INLINE}", {IN_A_ROW: _beside_inline(found["thread"])}, 1.4),
+        at_least(f"{GROUPED}: 4 times {UNGROUPED}, {AT_ONCE} at once", {"commits": _grouped(found["grouped"])}, 4),
+        at_most(f"{together}: 99 of 100 turns within 15 ms", {"p99": processes["p99_ms"]}, 15, lambda ms: f"{figure(ms)} ms"),
+        at_least(f"{together}: the least served at least 0.8 of the most", {"least to most": processes["least_to_most"]}, 0.8),
+        at_most(f"{_growth(found)}: at most 1.15 times the time", {"a turn": _grown(found["growth"]["turns"])}, 1.15),
+        at_most("row of a session: less than 200 bytes", found["row"], 199, lambda size: f"{size:.0f}"),
+        at_most("round trips of a later turn: one to open, one to commit", later, 2, lambda number: f"{number:.0f}"),
     ]
 
 
@@ -89,12 +89,12 @@ def server_targets(run: Run) -> list[Target]:
     grown = {name: _grown(one["turns"]) for name, one in found["growth"].items()}
     many = list(found["growth"][REDIS]["turns"])[-1]
     return [
-        _at_most("round trips of a later turn, counted on the wire: one to open, one to commit", later, 2, lambda n: f"{n:.0f}"),
+        at_most("round trips of a later turn, counted on the wire: one to open, one to commit", later, 2, lambda n: f"{n:.0f}"),
         *(
-            _at_most(f"{name}: claim and commit at most {limit} times a {FLOORS[name]}", beside_floor(found, name), limit)
+            at_most(f"{name}: claim and commit at most {limit} times a {FLOORS[name]}", beside_floor(found, name), limit)
             for name, limit in ((REDIS_EACH_SECOND, 2.3), (POSTGRES, 4))
         ),
-        _at_most(f"{REDIS}, and {POSTGRES}, {FEW} to {many} sessions: at most 1.15 times the time", grown, 1.15),
+        at_most(f"{REDIS}, and {POSTGRES}, {FEW} to {many} sessions: at most 1.15 times the time", grown, 1.15),
     ]
 
 
@@ -129,11 +129,13 @@ def times_less(run: Run, operation: str, name: str, sizes: Iterable[str]) -> dic
     return {size: found[SESSION_MIDDLEWARE][size] / found[name][size] for size in sizes}
 
 
-def _at_least(wanted: str, found: Mapping[str, float], limit: float) -> Target:
+def at_least(wanted: str, found: Mapping[str, float], limit: float) -> Target:
+    """A target that each figure reaches which is so large."""
     return Target(wanted, _listed(found, times), all(value >= limit for value in found.values()))
 
 
-def _at_most(wanted: str, found: Mapping[str, float], limit: float, write: Callable[[float], str] = times) -> Target:
+def at_most(wanted: str, found: Mapping[str, float], limit: float, write: Callable[[float], str] = times) -> Target:
+    """A target that each figure reaches which is so small."""
     return Target(wanted, _listed(found, write), all(value <= limit for value in found.values()))
 
 
@@ -157,7 +159,7 @@ def _overheads(run: Run) -> list[Target]:
 def _spaced(run: Run) -> list[Target]:
     text = "{}, a body written with spaces: at most 1.3 times the time of the compact one, {}"
     return [
-        _at_most(text.format(name, OPERATIONS[operation]), spaced_ratio(run, operation, name), 1.3)
+        at_most(text.format(name, OPERATIONS[operation]), spaced_ratio(run, operation, name), 1.3)
         for name in DCAF
         for operation in MEASURED
     ]
@@ -173,7 +175,7 @@ def _floors(run: Run) -> list[Target]:
     one, every = run["sealing"]["one"], run["sealing"]["every"]
     text = "{}, core, {}: at most 1.5 times the floor from 16 KB"
     return [
-        _at_most(text.format(suite, what), _large(ratio(table, suite, floor[suite])), 1.5)
+        at_most(text.format(suite, what), _large(ratio(table, suite, floor[suite])), 1.5)
         for suite in SUITES
         for table, floor, what in ((one, TOUCH, "one small key"), (every, WHOLE, "every key read"))
     ]
@@ -182,7 +184,7 @@ def _floors(run: Run) -> list[Target]:
 def _others(run: Run) -> list[Target]:
     text = "{}, core, one small key: {} times faster than {} from 16 KB"
     return [
-        _at_least(text.format(suite, limit, other), _large(ratio(run["sealing"]["one"], other, suite)), limit)
+        at_least(text.format(suite, limit, other), _large(ratio(run["sealing"]["one"], other, suite)), limit)
         for suite in SUITES
         for other, limit in ((ITSDANGEROUS, 10), (FLASK, 10), (STARLETTE, 4))
     ]
@@ -196,12 +198,12 @@ def _load(run: Run) -> list[Target]:
     rates = {name: found["per_s"] for name, found in run["load"].items()}
     bare = {name: rates[SAME_BYTES + (name if name == DEFAULT else LEAN)] for name in DCAF}
     return [
-        _at_least(
+        at_least(
             "uvicorn, 16 KB, write: 5 times SessionMiddleware's requests per second",
             {name: rates[name] / rates[SESSION_MIDDLEWARE] for name in DCAF},
             5,
         ),
-        _at_least(
+        at_least(
             "uvicorn, 16 KB, write: half the rate of the same bytes without a session",
             {name: rates[name] / bare[name] for name in DCAF},
             0.5,
@@ -214,15 +216,15 @@ def _streams(run: Run) -> list[Target]:
     costs = {kind: event_costs(found, DEFAULT, BARE) for kind, found in run["streams"].items()}
     growth = {kind: found[-1] / found[-2] for kind, found in costs.items()}
     return [
-        _at_most("stream: first byte delayed by less than 1 ms", delays, 1_000, _us),
-        _at_most("stream: an event costs less than 3 µs", {kind: found[-1] for kind, found in costs.items()}, 3, _us),
-        _at_most(f"stream: the cost is flat (the last 9,000 events cost at most {FLAT} times those before)", growth, FLAT),
+        at_most("stream: first byte delayed by less than 1 ms", delays, 1_000, _us),
+        at_most("stream: an event costs less than 3 µs", {kind: found[-1] for kind, found in costs.items()}, 3, _us),
+        at_most(f"stream: the cost is flat (the last 9,000 events cost at most {FLAT} times those before)", growth, FLAT),
     ]
 
 
 def _memory(run: Run) -> list[Target]:
     peaks = {name: run["memory"][name]["peak"] for name in DCAF}
-    return [_at_most("memory of a 1 MB turn: at most 6 times the state", peaks, 6)]
+    return [at_most("memory of a 1 MB turn: at most 6 times the state", peaks, 6)]
 
 
 def _small(run: Run) -> list[Target]:
@@ -230,8 +232,8 @@ def _small(run: Run) -> list[Target]:
     calls = run["small"]["calls"]
     added = {name: difference(calls, name, "by hand") for name in calls if name.endswith("filled in")}
     return [
-        _at_most("`import dcaf`: less than 250 ms more than Starlette and pydantic", own, 250, lambda ms: f"{figure(ms)} ms"),
-        _at_most("a tool's call: the session filled in within 2 µs", added, 2, _us),
+        at_most("`import dcaf`: less than 250 ms more than Starlette and pydantic", own, 250, lambda ms: f"{figure(ms)} ms"),
+        at_most("a tool's call: the session filled in within 2 µs", added, 2, _us),
     ]
 
 

@@ -100,7 +100,7 @@ def test_a_session_that_was_written_in_bulk_takes_turns_as_any_other(tmp_path: P
 def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, store_servers.Place]]:
     if not ledger_servers.are_here():
         pytest.skip("there is no redis-server, or no PostgreSQL, on this machine")
-    with ledger_turns.folder() as at, ledger_servers.servers(at) as found:
+    with harness.folder() as at, ledger_servers.servers(at) as found:
         yield found
 
 
@@ -108,7 +108,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, store
 def test_on_the_wire_a_later_turn_is_one_round_trip_to_open_and_one_to_commit(
     name: str, places: dict[str, store_servers.Place]
 ) -> None:
-    with ledger_turns.folder() as at, asyncio.Runner() as runner:
+    with harness.folder() as at, asyncio.Runner() as runner:
         found = ledger_servers.trips(runner, at, name, places[name])
     later = {kind: trips for kind, trips in found.items() if kind.startswith("L2") and "later turn" in kind}
     assert len(later) == 2
@@ -124,7 +124,7 @@ def test_control_on_the_wire_a_second_round_trip_is_counted(name: str, places: d
             await super().transact(Transaction(transaction.reads))
             return await super().transact(transaction)
 
-    with ledger_turns.folder() as at, asyncio.Runner() as runner:
+    with harness.folder() as at, asyncio.Runner() as runner:
         found = ledger_servers.trips(runner, at, name, places[name], on_wire=OnWireTwice)
     assert found["L2, anonymous, later turn"] == {"open": 2, "commit": 2}
 
@@ -157,7 +157,7 @@ def _fields(client: Any, key: bytes) -> dict[str, Any]:
 
 
 def test_sessions_that_were_written_in_bulk_to_a_server_take_turns_as_any_other(places: dict[str, store_servers.Place]) -> None:
-    with ledger_turns.folder() as at, asyncio.Runner() as runner:
+    with harness.folder() as at, asyncio.Runner() as runner:
         for found in (
             ledger_servers.growth_of_redis(runner, at, ONCE, many=100),
             ledger_servers.growth_of_postgres(runner, places, ONCE, many=100),
@@ -167,7 +167,7 @@ def test_sessions_that_were_written_in_bulk_to_a_server_take_turns_as_any_other(
 
 
 def test_claim_and_commit_stand_beside_the_smallest_question(places: dict[str, store_servers.Place]) -> None:
-    with ledger_turns.folder() as at, asyncio.Runner() as runner:
+    with harness.folder() as at, asyncio.Runner() as runner:
         for name, place in places.items():
             found = ledger_servers.beside_floor(runner, name, place, ONCE)
             assert set(found) == {ledger_servers.FLOORS[name], "claim", "commit"}

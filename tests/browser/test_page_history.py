@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from dcaf import Keyring
-from dcaf.agent import Page, create_app
-from tests.agent.agents import agent_of
+from dcaf.agent import Agent, Page, create_app
+from dcaf.service import Memory, SessionService
+from tests.agent.agents import TOOLS, agent_of, obedient
 from tests.agent.kept_histories import HistoryStore, Recollection
 from tests.browser.looks import checked
 from tests.browser.visitor import Visitor, altered
+from tests.service.test_agents_with_history import remember
 
 KEPT = [
     ("You", "call count"),
@@ -116,3 +118,29 @@ def test_a_call_that_waits_can_be_decided_after_the_page_is_loaded_again(visit: 
     visitor.press("Approve")
     visitor.page.get_by_text("Done: pg dropped").wait_for()
     assert [role for role, *_ in store.said] == ["user", "assistant", "tool", "assistant"]
+
+
+@pytest.mark.parametrize("encrypt", [False, True])
+def test_a_session_service_keeps_all_of_it(visit: Any, encrypt: bool) -> None:
+    """Conversation, state, memory, and a call that waits: the token has nothing of them."""
+    sessions = SessionService("memory://", app="clinic")
+    agent = Agent(obedient(), tools=[*TOOLS, remember])
+    shown = Page("Clinic", memory=Memory, suggestions=["hello"])
+    settings = {"keys": Keyring.ephemeral(), "audience": "clinic", "store": sessions, "encrypt": encrypt, "mirror": True}
+    visitor = visit(create_app(agent, history="server", page=shown, **settings))
+    visitor.say('call count\ncall remember {"name": "Ada"}')
+    visitor.page.locator("#memory").get_by_text("Ada").wait_for()
+    assert (visitor.values, remembered(visitor)) == ({"n": "1"}, {"name": '"Ada"'})
+    visitor.say('call drop {"volume": "pg"}')
+    assert visitor.cards == ['drop {"volume":"pg"}']
+    visitor.reload()
+    visitor.page.get_by_text("called remember").wait_for()
+    assert visitor.cards == ['drop {"volume":"pg"}']
+    assert "kept on the server" in visitor.text("where")
+    checked(visitor, f"kept-{encrypt}")
+    visitor.press("Approve")
+    visitor.page.get_by_text("Done: pg dropped").wait_for()
+    visitor.reload()
+    visitor.page.get_by_text("Done: pg dropped").wait_for()
+    assert visitor.cards == []
+    assert visitor.errors == []

@@ -463,6 +463,8 @@ ENTRIES: dict[str, Entry] = {
     **service_entries("dcaf.service.SyncSessionService", lambda: kept().sync, entered),
     "dcaf.service.SessionService.close": Entry({"user": "ada", "id": "v1"}, on=kept),
     "dcaf.service.SessionService.aclose": Entry(on=kept),
+    "dcaf.service.SessionService.as_store": Entry({"settings": StoreSettings("jobs", timedelta(days=1), True)}, on=kept),
+    "dcaf.service.SessionService.draining": Entry(on=kept),
     "dcaf.service.SyncSessionService.close": Entry({"user": "ada", "id": "v1"}, on=lambda: kept().sync),
     **memory_entries("Memory", lambda: kept_session().memory),
     **memory_entries("SyncMemory", lambda: kept_session().memory.sync),
@@ -848,8 +850,12 @@ NOBODYS: frozenset[str] = frozenset(
         ),  # a turn asks its lease
         "dcaf.core.HostTurn",  # made by a host
         *(f"dcaf.service.{name}" for name in ("Memory", "SyncMemory", "UserMemory", "SyncUserMemory", "Remembered")),
-        *(f"dcaf.service.{name}" for name in ("Erased", "HistoryPage", "Kept", "Kept.new", "Kept.of", "Kept.after", "ListPage")),
+        *(
+            f"dcaf.service.{name}"
+            for name in ("Erased", "HistoryPage", "Kept", "Kept.new", "Kept.of", "Kept.after", "Kept.moved", "ListPage")
+        ),
         *(f"dcaf.service.{name}" for name in ("KeptSession", "Message.placed", "ServiceTurn", "Messages", "SyncSessionService")),
+        "dcaf.ledger.Ledger.open_with",  # for a store that goes along with it
         *(
             f"dcaf.service.{name}.save" for name in ("SessionService", "SyncSessionService")
         ),  # asked with a session that it has made

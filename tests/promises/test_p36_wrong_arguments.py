@@ -177,7 +177,7 @@ def test_every_mistake_ends_in_dcafs_own_error(scale: float, measured: Callable[
 
 CHECKS: dict[str, tuple[str, str]] = {
     "dcaf.asgi.SessionMiddleware(clock=)": ("dcaf.core.settings.require_clock", "dcaf.asgi.SessionMiddleware"),
-    "dcaf.asgi.SessionMiddleware(store=)": ("dcaf.asgi.middleware.require_store", "dcaf.asgi.SessionMiddleware"),
+    "dcaf.asgi.SessionMiddleware(store=)": ("dcaf.core.store.require_store", "dcaf.asgi.SessionMiddleware"),
     "dcaf.asgi.CookieCarrier(path=)": ("dcaf.asgi.carriers.require_text", "dcaf.asgi.CookieCarrier"),
     "dcaf.core.Keyring.parse(verify_only=)": ("dcaf.core.keys.require_text", "dcaf.core.Keyring.parse"),
     "dcaf.engines.Transaction(reads=)": ("dcaf.engines.transactions._require_all", "dcaf.engines.Transaction"),

@@ -22,6 +22,7 @@ const the = (id) => document.getElementById(id);
 const now = () => Date.now() / 1000;
 const NEAR_PX = 40;
 const MOST_VERDICTS = 3;
+const KEPT = "It is kept on the server. What goes out with every message, and comes back, says under a seal which one it is.";
 const WIDE = matchMedia("(min-width: 45rem)");
 
 let settings = /** @type {Settings} */ ({});
@@ -374,6 +375,7 @@ async function load() {
   the("suggestions").replaceChildren(...settings.suggestions.map((text) => draw.button(text, () => say(text))));
   the("could").hidden = !settings.suggestions.length;
   the("leave").hidden = !settings.log_out;
+  if (settings.level === "L3") the("where").textContent = KEPT;
   the("remembered").hidden = !settings.memory;
   the("memory").replaceChildren(...draw.memory({}));
   notify(waitingWords());
