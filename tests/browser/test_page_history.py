@@ -126,7 +126,13 @@ def test_a_session_service_keeps_all_of_it(visit: Any, encrypt: bool) -> None:
     sessions = SessionService("memory://", app="clinic")
     agent = Agent(obedient(), tools=[*TOOLS, remember])
     shown = Page("Clinic", memory=Memory, suggestions=["hello"])
-    settings = {"keys": Keyring.ephemeral(), "audience": "clinic", "store": sessions, "encrypt": encrypt, "mirror": True}
+    settings: dict[str, Any] = {
+        "keys": Keyring.ephemeral(),
+        "audience": "clinic",
+        "store": sessions,
+        "encrypt": encrypt,
+        "mirror": True,
+    }
     visitor = visit(create_app(agent, history="server", page=shown, **settings))
     visitor.say('call count\ncall remember {"name": "Ada"}')
     visitor.page.locator("#memory").get_by_text("Ada").wait_for()
