@@ -175,20 +175,6 @@ class HelpDesk:
         """Answer frame by frame, turn after turn."""
         await ChatSocket(websocket, self.agent, self.history).run()
 
-    def _find_waiting(self, session: Session, messages: Sequence[Message]) -> dict[str, Approval]:
-        """Id -> call: those that wait for a person."""
-        setup = self.agent._setup
-        now = setup.clock()
-        mentions = find_mentions(messages, pending_in(session, now))
-        return {item.id: item for item in find_waiting_calls(session, mentions, setup.tools, now=now).values()}
-
-    async def _read_request(self, request: Request) -> ChatRequest:
-        asked = await _read_request(request)
-        if self.history == SERVER:
-            _require_kept(current_session())
-            check_new(asked.messages)
-        return asked
-
     async def recall(self, _: Request) -> Response:
         """Tell the conversation that is kept to whoever has its session, and what the user remembers where the page shows it."""
         try:
@@ -209,6 +195,20 @@ class HelpDesk:
     async def openapi(self, _: Request) -> Response:
         """The OpenAPI document."""
         return _json_response(build_openapi(self.agent, self.history))
+
+    def _find_waiting(self, session: Session, messages: Sequence[Message]) -> dict[str, Approval]:
+        """Id -> call: those that wait for a person."""
+        setup = self.agent._setup
+        now = setup.clock()
+        mentions = find_mentions(messages, pending_in(session, now))
+        return {item.id: item for item in find_waiting_calls(session, mentions, setup.tools, now=now).values()}
+
+    async def _read_request(self, request: Request) -> ChatRequest:
+        asked = await _read_request(request)
+        if self.history == SERVER:
+            _require_kept(current_session())
+            check_new(asked.messages)
+        return asked
 
 
 class _LinesResponse(StreamingResponse):

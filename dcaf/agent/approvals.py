@@ -27,7 +27,6 @@ import anyio.from_thread
 from anyio.abc import TaskStatus
 
 from dcaf.agent.helpdesk import Approval, Data, Message, PendingToolCall
-from dcaf.agent.kept_conversation import add_messages, build_result
 from dcaf.agent.run_state import Clock
 from dcaf.asgi.streams import SendCheckpoint, checkpoint_sender
 from dcaf.core.context import current_session
@@ -121,7 +120,7 @@ class ApprovedCall:
         output: What came of it so far.
         used: In which states it was used up; none where it has not begun.
         error: Why it could not begin; None where nothing was wrong.
-        is_kept: Whether what came of it is in the conversation that the server keeps.
+        is_kept: Whether what came of it was kept at once.
     """
 
     verdict: Verdict
@@ -144,14 +143,16 @@ class Execution:
         session: The session in which they wait; what they write is committed into it, as each ends.
         clock: Seconds since the epoch.
         ends_at: When the time of the turn is over, on the event loop's clock.
-        is_kept: Whether the server keeps the conversation: then it has the result of a call as soon as the call has ended.
+        keep: Keeps what came of a call as soon as the call has ended; None where nobody does.
     """
 
-    def __init__(self, session: Session, *, clock: Clock, ends_at: float, is_kept: bool = False) -> None:
+    def __init__(
+        self, session: Session, *, clock: Clock, ends_at: float, keep: Callable[[ApprovedCall], None] | None = None
+    ) -> None:
         self._session = session
         self._clock = clock
         self._ends_at = ends_at
-        self._is_kept = is_kept
+        self._keep = keep
         self._send = _find_sender(session)
         self._is_over = False
         self._lock = Lock()
@@ -184,13 +185,10 @@ class Execution:
             return
         if item.has_begun:
             item.output = result.text
-            self._keep_result(item)
+            if self._keep is not None:
+                self._keep(item)
+                item.is_kept = True
             await self._send_result()
-
-    def _keep_result(self, item: ApprovedCall) -> None:
-        if self._is_kept:
-            add_messages(self._session, [build_result(item.verdict.id, item.output)])
-            item.is_kept = True
 
     def _wrap_tool(self, item: ApprovedCall) -> Tool[..., Any]:
         """The tool, whose function uses the call up when it begins."""

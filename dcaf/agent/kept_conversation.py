@@ -19,7 +19,7 @@ call is the server's word; a client that sends either is refused, because a mode
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
 from pydantic_core import from_json
@@ -80,6 +80,11 @@ def read_kept(session: Session) -> list[Message]:
     with state_of(session).lock:
         kept = find_kept(session).read_messages()
     return read_conversation(kept)
+
+
+def list_asked(messages: Iterable[Message]) -> frozenset[str]:
+    """The ids of the calls in a conversation that have no result yet."""
+    return frozenset(item.id for message in messages if message.data is not None for item in message.data.approvals)
 
 
 def list_shown(messages: Iterable[Message], waiting: Mapping[str, Approval]) -> list[dict[str, Any]]:
@@ -145,6 +150,18 @@ def build_calls(calls: Sequence[ExecutedToolCall | Approval], text: str = "") ->
 def build_result(id_: str, output: str) -> Mapping[str, Any]:
     """The message of a tool: what the model reads of the result of a call."""
     return {"role": "tool", "tool_call_id": id_, "content": _sound(output)}
+
+
+def build_outcome(item: ExecutedToolCall, asked: Container[str]) -> list[Mapping[str, Any]]:
+    """What came of a call that a person decided about.
+
+    Args:
+        item: The call, with its result.
+        asked: The ids of the calls that stand among the messages which were read. Another one was proposed longer ago, or while the
+            client kept the conversation: it is said once more, or its result would be read by nobody.
+    """
+    said = [] if item.id in asked else [build_calls([item])]
+    return [*said, build_result(item.id, item.output)]
 
 
 def build_step(calls: Sequence[ExecutedToolCall]) -> list[Mapping[str, Any]]:

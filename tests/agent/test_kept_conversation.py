@@ -112,6 +112,21 @@ def test_calls_stand_with_their_results_and_an_approval_is_linked_and_once() -> 
     assert calls == [message["tool_call_id"] for message in kept if message["role"] == "tool"]
 
 
+def test_a_call_that_was_said_too_long_ago_to_be_read_is_said_again_with_its_result() -> None:
+    store = HistoryStore()
+    client = client_of(service(agent_of(), store))
+    client.send('call drop {"volume": "pg"}')
+    (kept,) = (kept for kept in store.kept.values() if kept)
+    kept.clear()
+    client.decide("not now")
+    assert [role for role, *_ in store.said] == ["assistant", "tool", "assistant"]
+    assert store.said[0] == ("assistant", "drop")
+    client.send('call drop {"volume": "pg"}')
+    kept.clear()
+    client.decide(decision=True)
+    assert store.said == [("assistant", "drop"), ("tool", "pg dropped"), ("assistant", "Done: pg dropped")]
+
+
 STEPS = st.lists(
     st.sampled_from(["hello", "call count", "call count\ncall nothing", "call boom", 'call drop {"volume": "pg"}', "yes", "no"]),
     min_size=1,
