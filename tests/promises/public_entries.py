@@ -176,6 +176,8 @@ def service_entries(name: str, service: Callable[[], Any], then: Callable[[Any],
         "fork": {**whose, "new_id": "v3", "at": 1},
         "purge": {},
         **{key: {"user": "ada"} for key in ("erase", "memory")},
+        "export": whose,
+        "import_lines": {"lines": list(kept().sync.export()), "replace": True},
     }
     return {
         f"{name}.open": Entry({**whose, "last": 2}, on=service, then=then),
@@ -476,6 +478,7 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.service.Messages.is_for": Entry({"session": kept_session()}, on=lambda: Messages),
     "dcaf.service.Messages.summarize": Entry({"fn": lambda _: "Before.", "keep": 1}, on=history),
     "dcaf.service.Messages.layers": Entry({"keep": 1}, on=history),
+    "dcaf.service.Memory.tools": Entry(on=lambda: Memory),
     "dcaf.service.Memory.of": Entry({"session": kept_session()}, on=lambda: Memory),
     "dcaf.service.Memory.is_for": Entry({"session": kept_session()}, on=lambda: Memory),
     "dcaf.service.Messages.add": Entry({"message": "user", "content": "Hi!"}, on=history, given={"name": "ada"}),
@@ -849,6 +852,7 @@ NOBODYS: frozenset[str] = frozenset(
             f"dcaf.core.StatelessLease.{name}" for name in ("spend", "give_back", "latest", "commit", "end", "rotate", "release")
         ),  # a turn asks its lease
         "dcaf.core.HostTurn",  # made by a host
+        "dcaf.service.Imported",  # made by an import
         *(f"dcaf.service.{name}" for name in ("Memory", "SyncMemory", "UserMemory", "SyncUserMemory", "Remembered")),
         *(
             f"dcaf.service.{name}"

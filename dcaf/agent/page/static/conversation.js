@@ -69,14 +69,18 @@ export class Conversation {
 
   /** Ask for what was said so far, where the service keeps it. @returns {Promise<import("./exchange.js").Recalled>} */
   recall() {
-    const body = JSON.stringify(placed({ data: { session: this.envelope } }, this.pointer, this.id));
-    return recall(body, (envelope) => this.adopt(envelope));
+    return recall(this.#bearing(), (envelope) => this.adopt(envelope));
   }
 
   /** @param {string} address Where the service ends the session. @param {AbortSignal} signal */
   logOut(address, signal) {
-    const body = JSON.stringify(placed({ data: { session: this.envelope } }, this.pointer, this.id));
+    const body = this.#bearing();
     return end(address, body, signal, (envelope) => this.adopt(envelope));
+  }
+
+  /** A body that has the session, and the name of the conversation. */
+  #bearing() {
+    return JSON.stringify(placed({ data: { session: this.envelope } }, this.pointer, this.id));
   }
 
   /** @param {Message[]} messages What is sent, with the session of now. */
