@@ -19,7 +19,8 @@ call is the server's word; a client that sends either is refused, because a mode
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
 from pydantic_core import from_json
@@ -45,6 +46,7 @@ NOT_YOURS: Final = (
     "this service keeps the conversation: send only what the user says now, without what was said before and without results of "
     'tools, as {"messages": [{"role": "user", "content": "..."}]}'
 )
+NEVER_RUN: Final = "This call has not run."
 TOO_LONG: Final = "The result of this call was too long to be kept."
 
 
@@ -80,11 +82,6 @@ def read_kept(session: Session) -> list[Message]:
     with state_of(session).lock:
         kept = find_kept(session).read_messages()
     return read_conversation(kept)
-
-
-def list_asked(messages: Iterable[Message]) -> frozenset[str]:
-    """The ids of the calls in a conversation that have no result yet."""
-    return frozenset(item.id for message in messages if message.data is not None for item in message.data.approvals)
 
 
 def list_shown(messages: Iterable[Message], waiting: Mapping[str, Approval]) -> list[dict[str, Any]]:
@@ -136,6 +133,24 @@ def add_messages(session: Session, messages: Iterable[Mapping[str, Any]]) -> Non
             _add(kept, message)
 
 
+def add_outcome(session: Session, item: ExecutedToolCall) -> None:
+    """Add what came of a call that a person decided about.
+
+    A call that is not in the conversation, because the client kept it when the call was proposed, comes before its result.
+
+    Raises:
+        ConfigurationError: No store keeps the conversation.
+        SessionValueError: It may not be stored.
+    """
+    with state_of(session).lock:
+        kept, result = find_kept(session), build_result(item.id, item.output)
+        try:
+            _add(kept, result)
+        except ConfigurationError:
+            _add(kept, build_calls([item]))
+            _add(kept, result)
+
+
 def build_user(message: Message) -> list[Mapping[str, Any]]:
     """The message that is kept of the user: none where it has no text, but decides."""
     return [{"role": "user", "content": _sound(message.content)}] if message.content else []
@@ -150,18 +165,6 @@ def build_calls(calls: Sequence[ExecutedToolCall | Approval], text: str = "") ->
 def build_result(id_: str, output: str) -> Mapping[str, Any]:
     """The message of a tool: what the model reads of the result of a call."""
     return {"role": "tool", "tool_call_id": id_, "content": _sound(output)}
-
-
-def build_outcome(item: ExecutedToolCall, asked: Container[str]) -> list[Mapping[str, Any]]:
-    """What came of a call that a person decided about.
-
-    Args:
-        item: The call, with its result.
-        asked: The ids of the calls that stand among the messages which were read. Another one was proposed longer ago, or while the
-            client kept the conversation: it is said once more, or its result would be read by nobody.
-    """
-    said = [] if item.id in asked else [build_calls([item])]
-    return [*said, build_result(item.id, item.output)]
 
 
 def build_step(calls: Sequence[ExecutedToolCall]) -> list[Mapping[str, Any]]:
@@ -266,6 +269,18 @@ def _add(kept: History, message: Mapping[str, Any]) -> None:
         if message["role"] != "tool":
             raise
         kept.add_message({**message, "content": TOO_LONG})
+    except ConfigurationError:
+        if not message.get("tool_calls"):
+            raise
+        _close_calls(kept, message["tool_calls"])
+        kept.add_message(message)
+
+
+def _close_calls(kept: History, calls: Iterable[Mapping[str, Any]]) -> None:
+    """End calls that nobody can decide about any more, and whose ids a model has given to others."""
+    for call in calls:
+        with suppress(ConfigurationError):
+            kept.add_message(build_result(call["id"], NEVER_RUN))
 
 
 def _read_call(call: Mapping[str, Any], text: str) -> Approval:

@@ -36,7 +36,7 @@ from dcaf.agent.helpdesk import (
     PendingToolCall,
     ToolCalls,
 )
-from dcaf.agent.kept_conversation import add_messages, build_step
+from dcaf.agent.kept_conversation import add_messages, add_outcome, build_step
 from dcaf.core.errors import InterceptorError, ToolApprovalError
 from dcaf.core.mapping import state_of
 from dcaf.core.parts import join_path
@@ -213,6 +213,11 @@ class RunState:
         """
         if self.is_kept:
             add_messages(self.session, messages)
+
+    def keep_outcome(self, item: ExecutedToolCall) -> None:
+        """The same for what came of a call that a person decided about."""
+        if self.is_kept:
+            add_outcome(self.session, item)
 
     def make_runner(self, session: Session | None = None) -> ToolRunner:
         """What runs calls, and adds what clashes among them to this run; None takes the turn's own session."""

@@ -44,16 +44,7 @@ from dcaf.agent.interceptors import (
     ResponseInterceptor,
     apply_interceptors,
 )
-from dcaf.agent.kept_conversation import (
-    add_messages,
-    build_answer,
-    build_outcome,
-    build_user,
-    check_new,
-    find_new,
-    list_asked,
-    read_kept,
-)
+from dcaf.agent.kept_conversation import add_outcome, build_answer, build_user, check_new, find_new, read_kept
 from dcaf.agent.response import AgentResponse
 from dcaf.agent.run_state import BETWEEN, AgentBackend, Clock, RunState, Tools, enclosing
 from dcaf.core.context import Within
@@ -116,7 +107,6 @@ class Run:
     context: Mapping[str, Any] = field(repr=False)
     is_kept: bool = False
     _said: list[Message] = field(default_factory=list, repr=False)
-    _asked: frozenset[str] = frozenset()
     _state: RunState = field(init=False, repr=False)
     _ends_at: float = field(init=False, repr=False)
 
@@ -150,9 +140,8 @@ class Run:
         """Put the conversation that the server keeps in front of what the user says now."""
         if self.is_kept:
             check_new(self.messages)
-            kept = read_kept(self.session)
-            self._said, self._asked = self.messages, list_asked(kept)
-            self.messages = [*kept, *self._said]
+            self._said = self.messages
+            self.messages = [*read_kept(self.session), *self._said]
 
     def _begin(self) -> RunState:
         setup = self.setup
@@ -261,7 +250,7 @@ class Run:
         known = [item for item, verdict in zip(decided, verdicts, strict=True) if verdict.is_known and item.id in done]
         for item in known:
             if item.id not in calls or not calls[item.id].is_kept:
-                state.keep(build_outcome(item, self._asked))
+                state.keep_outcome(item)
         older = find_older_decisions(last.data)
         state.add_decided(decided, [_to_older_form(item) for item in decided if item.id in older], _replace_decisions(last, known))
         return bool(known)
@@ -309,8 +298,7 @@ class Run:
         """Add what came of an approved call to the session itself: it is kept as what the call wrote is, however the turn ends."""
         verdict = call.verdict
         members = {"id": verdict.id, "name": verdict.name, "input": verdict.arguments, "output": call.output}
-        item = ExecutedToolCall.model_validate(members, context=READ)
-        add_messages(self.session, build_outcome(item, self._asked))
+        add_outcome(self.session, ExecutedToolCall.model_validate(members, context=READ))
 
     async def _step_through(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
         """Take each step within the time limit and the platform's context, neither of which reaches the one who reads."""

@@ -112,21 +112,6 @@ def test_calls_stand_with_their_results_and_an_approval_is_linked_and_once() -> 
     assert calls == [message["tool_call_id"] for message in kept if message["role"] == "tool"]
 
 
-def test_a_call_that_was_said_too_long_ago_to_be_read_is_said_again_with_its_result() -> None:
-    store = HistoryStore()
-    client = client_of(service(agent_of(), store))
-    client.send('call drop {"volume": "pg"}')
-    (kept,) = (kept for kept in store.kept.values() if kept)
-    kept.clear()
-    client.decide("not now")
-    assert [role for role, *_ in store.said] == ["assistant", "tool", "assistant"]
-    assert store.said[0] == ("assistant", "drop")
-    client.send('call drop {"volume": "pg"}')
-    kept.clear()
-    client.decide(decision=True)
-    assert store.said == [("assistant", "drop"), ("tool", "pg dropped"), ("assistant", "Done: pg dropped")]
-
-
 STEPS = st.lists(
     st.sampled_from(["hello", "call count", "call count\ncall nothing", "call boom", 'call drop {"volume": "pg"}', "yes", "no"]),
     min_size=1,
@@ -373,7 +358,6 @@ def test_an_agent_function_finds_the_calls_and_what_the_operator_has_said() -> N
     call = {"id": "c1", "type": "function", "function": {"name": "find", "arguments": '{"day": 2}'}}
     with sessions.sync.open(user="ada") as session:
         for message in (
-            {"role": "tool", "content": "of a call that was said too long ago", "tool_call_id": "c0"},
             {"role": "system", "content": "The doctor is ill."},
             {"role": "user", "content": [{"type": "text", "text": "When?"}, {"type": "image_url", "image_url": {"url": "x"}}]},
             {"role": "assistant", "tool_calls": [call]},
@@ -400,6 +384,7 @@ def test_arguments_that_are_no_object_are_none_and_an_id_that_no_call_has_is_lef
         return {"id": id_, "type": "function", "function": {"name": "find", "arguments": arguments}}
 
     kept = [
+        build_result("0", "of a call that was said too long ago"),
         {"role": "assistant", "content": "So.", "tool_calls": [call("[1", "a"), call("[1]", "b"), call("{}", "c" * 300)]},
         build_result("a", "one"),
         build_result("c" * 300, "three"),

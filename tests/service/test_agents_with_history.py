@@ -8,6 +8,7 @@ import threading
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import httpx2
 import pytest
 from starlette.testclient import TestClient
@@ -18,7 +19,7 @@ from dcaf.client import Client
 from dcaf.engines import MemoryEngine
 from dcaf.service import Memory, SessionService
 from dcaf.testing import serving
-from tests.agent.agents import TOOLS, model_of, obeys
+from tests.agent.agents import TOOLS, agent_of, model_of, obeys, scripted, wants
 from tests.agent.kept_histories import HistoryStore
 from tests.asgi.wire import AUDIENCE, RING
 
@@ -190,3 +191,57 @@ def test_nobody_reads_the_conversation_of_another_user() -> None:
     assert "secret" in own.text
     assert bob.status_code in {400, 403, 409}
     assert "secret" not in bob.text
+
+
+def decide_late(between: Any, first: str = "server") -> list[tuple[str, Any]]:
+    """A call waits, something happens, and the call is approved; what is kept then."""
+    sessions = SessionService("memory://", app="clinic")
+    agent = agent_of()
+
+    async def main() -> str:
+        async with sessions.open(user="ada") as session:
+            asked = await agent.run_async('call drop {"volume": "pg"}', session=session, history=first)  # type: ignore[arg-type]
+        await between(sessions, session.id)
+        async with sessions.open(user="ada", id=session.id) as session:
+            await agent.run_async([asked.decided({asked.approvals[0].id: True})], session=session, history="server")
+            assert session["dropped"] == ["pg"]
+        return session.id
+
+    return kept(sessions, "ada", anyio.run(main))
+
+
+def test_a_result_is_linked_to_a_call_that_was_said_too_long_ago_to_be_read() -> None:
+    async def talk(sessions: SessionService, id_: str) -> None:
+        await sessions.append(user="ada", id=id_, messages=[{"role": "user", "content": str(number)} for number in range(60)])
+
+    found = decide_late(talk)
+    assert [role for role, _ in found[-3:]] == ["user", "tool", "assistant"]
+    assert found[-2] == ("tool", "pg dropped")
+
+
+def test_a_call_that_was_proposed_while_the_client_kept_the_conversation_is_kept_with_its_result() -> None:
+    async def wait(*_: Any) -> None:
+        await anyio.lowlevel.checkpoint()
+
+    assert decide_late(wait, first="client") == [
+        ("assistant", None),
+        ("tool", "pg dropped"),
+        ("assistant", "Done: pg dropped"),
+    ]
+
+
+def test_an_id_of_a_call_that_nobody_can_decide_about_any_more_can_be_given_again() -> None:
+    sessions = SessionService("memory://", app="clinic")
+    stale = {"id": "c1", "type": "function", "function": {"name": "drop", "arguments": "{}"}}
+    with sessions.sync.open(user="ada") as session:
+        session.messages.add("assistant", tool_calls=[stale])
+    with sessions.sync.open(user="ada", id=session.id) as session:
+        agent_of(scripted([wants("count", id_="c1")], "One.")).run("count", session=session, history="server")
+    assert kept(sessions, "ada", session.id) == [
+        ("assistant", None),
+        ("user", "count"),
+        ("tool", "This call has not run."),
+        ("assistant", None),
+        ("tool", "1"),
+        ("assistant", "One."),
+    ]
