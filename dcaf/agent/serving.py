@@ -91,14 +91,8 @@ def serve_named(
     Raises:
         ConfigurationError: There is no such thing, a setting is wrong, or uvicorn is not installed.
     """
-    told = {
-        TARGET: target,
-        AUDIENCE: audience,
-        CONVERSATION: conversation,
-        LEDGER: ledger,
-        SESSIONS: sessions,
-        PAGE: "1" if page else None,
-    }
+    told = {TARGET: target, AUDIENCE: audience, CONVERSATION: conversation, LEDGER: ledger, SESSIONS: sessions}
+    told[PAGE] = "1" if page else None
     os.environ |= {name: value or "" for name, value in told.items()}
     app = named_app()
     number = _count_workers(workers)
@@ -131,7 +125,7 @@ def named_app() -> ASGIApp:
         raise ConfigurationError(f"{target!r} is neither an Agent, nor an agent function, nor an application. Write module:name.")
     if isinstance(found, Agent) or not _is_app(found):
         name = audience or target
-        kept = _keep_sessions(sessions, name, page=bool(page)) if sessions else {"page": bool(page)}
+        kept: dict[str, Any] = _keep_sessions(sessions, name, page=bool(page)) if sessions else {"page": bool(page)}
         if ledger and sessions:
             raise ConfigurationError("Sessions that are kept have a ledger of their own, in the same database. Drop --ledger.")
         if ledger:

@@ -148,10 +148,12 @@ def test_with_a_ledger_an_older_session_is_refused(shop: Path) -> None:
 
 def test_with_sessions_the_conversation_is_kept_and_a_client_sends_what_is_new(shop: Path) -> None:
     keys = Key.generate("k1").text()
-    with served(shop, "shop:agent", "--sessions", "sqlite:///dcaf.db", "--page", DCAF_KEYS=keys) as url:
-        with Client(url, history="server") as client:
-            assert [client.send("go").text for _ in range(2)] == ["one 1", "one 2"]
-            mine = client.envelope
+    with (
+        served(shop, "shop:agent", "--sessions", "sqlite:///dcaf.db", "--page", DCAF_KEYS=keys) as url,
+        Client(url, history="server") as client,
+    ):
+        assert [client.send("go").text for _ in range(2)] == ["one 1", "one 2"]
+        mine = client.envelope
     with (
         served(shop, "shop:agent", "--sessions", "sqlite:///dcaf.db", DCAF_KEYS=keys) as url,
         Client(url, session=mine, history="server") as client,
