@@ -1,4 +1,4 @@
-"""The command line: `dcaf keys`, `dcaf inspect`, `dcaf tools`, `dcaf demo`, `dcaf serve` and `dcaf ledger`.
+"""The command line: `dcaf keys`, `dcaf inspect`, `dcaf tools`, `dcaf demo`, `dcaf serve`, `dcaf ledger` and `dcaf sessions`.
 
 `dcaf keys new` prints the key and nothing else, so that it can be captured: ``export DCAF_KEYS="$(dcaf keys new)"``.
 """
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from dcaf.cli import demo, keys, ledger, serve, tools
+from dcaf.cli import demo, keys, ledger, serve, sessions, tools
 from dcaf.cli.inspect import command as inspect
 from dcaf.core.errors import DcafError
 
@@ -35,6 +35,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="dcaf", description="Session state that travels with an agent's conversation.")
     parser.add_argument("--version", action="version", version=f"dcaf {version('dcaf')}")
     commands = parser.add_subparsers(required=True, metavar="command")
-    for command in (keys, inspect, tools, demo, serve, ledger):
+    for command in (keys, inspect, tools, demo, serve, ledger, sessions):
         command.add_to(commands)
     return parser

@@ -18,7 +18,7 @@ from typing import Any
 from dcaf.core.claims import CHARACTERS_22
 
 
-class _Parser(argparse.ArgumentParser):
+class IdParser(argparse.ArgumentParser):
     """Takes a session id for what it is, although one of 64 begins with a hyphen as an option does."""
 
     def _parse_optional(self, arg_string: str) -> Any:
@@ -28,7 +28,7 @@ class _Parser(argparse.ArgumentParser):
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     ledger = commands.add_parser("ledger", help="list and end the sessions of a ledger, and look after it")
-    own = ledger.add_subparsers(required=True, metavar="command", parser_class=_Parser)
+    own = ledger.add_subparsers(required=True, metavar="command", parser_class=IdParser)
     listed = _add(own, "list", "list the live sessions of a subject, or all (those of subjects that were logged out, too)")
     listed.add_argument(
         "subject", nargs="?", metavar="SUBJECT", help="whose; - reads it from standard input (default: everybody's)"
@@ -48,7 +48,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     checked.add_argument("--json", action="store_true", help="print a JSON object")
 
 
-def _add(commands: argparse._SubParsersAction[_Parser], name: str, says: str) -> _Parser:
+def _add(commands: argparse._SubParsersAction[IdParser], name: str, says: str) -> IdParser:
     command = commands.add_parser(name, help=says, description=f"{says[0].upper()}{says[1:]}.")
     command.add_argument("--url", help="where the ledger is (default: what DB_CONNECTION_STRING or SESSION_STORAGE says)")
     command.set_defaults(run=_run, act=name)

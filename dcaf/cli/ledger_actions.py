@@ -8,33 +8,25 @@ from __future__ import annotations
 
 import argparse
 import json
-import sqlite3
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import anyio
 
+from dcaf.cli.databases import PATIENCE, has_table, open_database, path_of, read_name
 from dcaf.cli.inspect.render import count, moment, tree
 from dcaf.core.claims import CHARACTERS_22
 from dcaf.core.errors import ConfigurationError
-from dcaf.engines import Engine, Transaction, open_engine
-from dcaf.engines.memory import MemoryEngine
+from dcaf.engines import Engine, Transaction
 from dcaf.engines.sqlite.engine import SqliteEngine
-from dcaf.engines.sqlite.errors import build_error, is_busy
 from dcaf.ledger import Ledger, LiveSession
 from dcaf.ledger.events import digest_session
 from dcaf.ledger.tables import STORE, store_row
 
 Act: TypeAlias = Callable[[Ledger, argparse.Namespace], Awaitable[int]]
 """What a command does; returns the exit code."""
-
-PATIENCE: Final = timedelta(seconds=10)
-"""How long a command waits for a database that is busy; a turn waits for one second."""
 
 LIFETIME: Final = timedelta(days=3660)
 """For how long a session stays revoked that the ledger does not know: longer than any service has its sessions live."""
@@ -46,11 +38,6 @@ ROW: Final = "{:22}  {:>6}  {:20}  {:20}  {:4}  {}"
 HEADING: Final = ROW.format("session", "number", "began", "ends", "busy", "in the log")
 
 NO_AUDIENCE: Final = "A subject is known to one audience: pass --audience, as SessionMiddleware(audience=) has it."
-NO_SUBJECT: Final = "There is no subject on standard input: write it on one line, in UTF-8."
-NO_MEMORY: Final = (
-    "memory:// is the memory of the service's own process, where no command can look: name its database, as in "
-    "--url sqlite:////var/lib/shop/dcaf.db."
-)
 NO_LEDGER: Final = "There is no ledger in {place}: a service makes it with its first turn. Is that the url of the service?"
 NO_YES: Final = (
     "This ends every session that is open now, since nobody can tell which of them were logged out after the copy was made. "
@@ -81,7 +68,7 @@ async def _act(options: argparse.Namespace) -> int:
     audience = getattr(options, "audience", None)
     if audience is None and getattr(options, "subject", None) is not None:
         raise ConfigurationError(NO_AUDIENCE)
-    engine = open_engine(options.url, timeout=PATIENCE)
+    engine = open_database(options.url, PATIENCE)
     # What a command does is the same at both levels, and level L1 needs no encryption.
     named = ANY_AUDIENCE if audience is None else audience
     ledger = Ledger(engine, audience=named, absolute_timeout=LIFETIME, freshness=False)
@@ -100,32 +87,13 @@ async def _require_ledger(engine: Engine) -> None:
         ConfigurationError: It has none.
         EngineError: The database cannot be read.
     """
-    if isinstance(engine, MemoryEngine):
-        raise ConfigurationError(NO_MEMORY)
     if isinstance(engine, SqliteEngine):
-        place, is_there = str(_path_of(engine)), _has_file(_path_of(engine))
+        place, is_there = str(path_of(engine)), has_table(engine, STORE)
     else:
         (row,) = (await engine.transact(Transaction([store_row(0)]))).rows
         place, is_there = engine.url, row is not None
     if not is_there:
         raise ConfigurationError(NO_LEDGER.format(place=place))
-
-
-def _has_file(path: Path) -> bool:
-    if not path.exists():
-        return False
-    try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)) as connection:
-            found = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (STORE.name,)).fetchone()
-    except sqlite3.Error as error:
-        if is_busy(error):  # the engine waits for it, and says what is wrong
-            return True
-        raise build_error(error) from None
-    return found is not None
-
-
-def _path_of(engine: SqliteEngine) -> Path:
-    return Path(engine.url.removeprefix("sqlite:///"))
 
 
 async def _list(ledger: Ledger, options: argparse.Namespace) -> int:
@@ -146,7 +114,7 @@ async def _find_sessions(ledger: Ledger, subject: str | None) -> AsyncIterator[L
         async for live in ledger.all_sessions():
             yield live
         return
-    for live in sorted(await ledger.sessions(_read_subject(subject)), key=lambda live: live.created_at):
+    for live in sorted(await ledger.sessions(read_name(subject, "subject")), key=lambda live: live.created_at):
         yield live
 
 
@@ -178,7 +146,7 @@ async def _is_known(ledger: Ledger, session_id: str) -> bool:
 
 
 async def _log_out(ledger: Ledger, options: argparse.Namespace) -> int:
-    subject = _read_subject(options.subject)
+    subject = read_name(options.subject, "subject")
     number = len(await ledger.sessions(subject))
     await ledger.log_out(subject)
     print(f"Logged out: {count(number, 'live session')} ended." if number else LOGGED_OUT_NONE)
@@ -242,24 +210,9 @@ def _measure_files(engine: Engine) -> dict[str, int]:
     """The sizes of the database and of its log; a log that only grows is held by a program that reads, and does not end."""
     if not isinstance(engine, SqliteEngine):
         return {}
-    path = _path_of(engine)
+    path = path_of(engine)
     files = {"file_bytes": path, "wal_bytes": path.with_name(f"{path.name}-wal")}
     return {name: file.stat().st_size for name, file in files.items() if file.exists()}
-
-
-def _read_subject(text: str) -> str:
-    """The subject that was typed, or that comes in.
-
-    Raises:
-        ConfigurationError: None comes in.
-    """
-    if text == "-":
-        if sys.stdin.isatty():
-            sys.stderr.write("Type the subject, then press Return.\n")
-        text = sys.stdin.buffer.readline().rstrip(b"\r\n").decode(errors="surrogateescape")
-    if not text:
-        raise ConfigurationError(NO_SUBJECT)
-    return text
 
 
 def _text_of(when: datetime) -> str:

@@ -8,6 +8,7 @@
     │   ├── SessionAliasError             one value was changed through two handles
     │   ├── SessionReadOnlyError          a session that may only be read was written
     │   ├── SessionClosedError            a session was written after its turn or call was over
+    │   ├── SessionArchivedError      409  a session that a service keeps is in the archive
     │   ├── NotCarriedError               the session changed on an answer that cannot carry it
     │   ├── UnknownSessionError       404  a session service has no such session of this user
     │   ├── SessionExistsError        409  a session service has one of this id already
@@ -115,6 +116,13 @@ class SessionClosedError(StateError):
     """A session was changed after its turn, its call or its transaction was over: nobody would see the change; it is lost."""
 
     code = "session-closed"
+
+
+class SessionArchivedError(SessionClosedError):
+    """A session that a service keeps was to be written, and is in the archive. Nothing was written: restore it first."""
+
+    code = "session-archived"
+    http_status = 409
 
 
 class NotCarriedError(StateError):

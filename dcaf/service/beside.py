@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dcaf.core.errors import CommitUnknownError, EngineError, UnknownSessionError
 from dcaf.engines import AllOf, Is, Now, Put, Transaction
 from dcaf.service.changes import Change, KeyChange
-from dcaf.service.commits import HALF, log_change, write_messages, write_state
+from dcaf.service.commits import HALF, log_change, write_messages, write_open_calls, write_state
 from dcaf.service.kept import Kept, is_alive, is_at, is_there
+from dcaf.service.links import follow
 from dcaf.service.places import UNKNOWN, Place, require_there
 from dcaf.service.plans import Plan
 from dcaf.service.tables import Columns
@@ -19,13 +20,14 @@ def append(place: Place, messages: Sequence[tuple[bytes, int | None]]) -> Plan[i
 
     Raises:
         UnknownSessionError, SessionClosedError: There is no such session, or it was closed.
+        ConfigurationError: A result of a tool answers no open call.
     """
     row = place.row
     while True:
         kept = Kept.of(require_there((yield Transaction([row]))))
-        total = kept.messages + len(messages)
+        total, calls = kept.messages + len(messages), follow([data for data, _ in messages], kept.open_calls)
         writes = [
-            Put(row, {"messages": total, "updated": Now()}),
+            Put(row, {"messages": total, "updated": Now(), **write_open_calls(kept, calls)}),
             *write_messages(place, kept, kept.revision, Change({}, messages)),
         ]
         if (yield Transaction([row], when=is_at(row, kept), writes=writes)).applied:

@@ -2,48 +2,74 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, TypeAlias
 
-from dcaf.core.arguments import items_of, require, require_function, require_random, require_text
+from dcaf.core.arguments import items_of, require, require_bool, require_function, require_random, require_text
 from dcaf.core.base64url import encode
-from dcaf.core.errors import ConfigurationError, EngineError, SessionExistsError, StaleSessionError, UnknownSessionError
+from dcaf.core.errors import (
+    ConfigurationError,
+    EngineError,
+    SessionArchivedError,
+    SessionExistsError,
+    StaleSessionError,
+    UnknownSessionError,
+)
 from dcaf.core.mapping import state_of
 from dcaf.core.session import Session
 from dcaf.core.settings import require_choice
+from dcaf.core.slots import RESERVED, TEMPORARY
 from dcaf.engines import Engine
 from dcaf.engines.memory import URL as MEMORY_URL
+from dcaf.service.archiving import archive, archive_idle, restore
 from dcaf.service.beside import append, close, merge_into
-from dcaf.service.commits import STALE, Overtaken, commit
-from dcaf.service.dropping import drop
+from dcaf.service.changes import Change
+from dcaf.service.checkpoints import Checkpoint, list_checkpoints, set_checkpoint
+from dcaf.service.commits import STALE, Overtaken, commit, find_open_calls, log_clashes
+from dcaf.service.dropping import NEVER, drop
+from dcaf.service.events import Event, list_events
+from dcaf.service.exporting import Stream, export_app, export_session, export_user
 from dcaf.service.history import HistoryPage, read_history, unpack_page
+from dcaf.service.importing import Importer
 from dcaf.service.journal import MOST_BYTES, Opened, TurnJournal
 from dcaf.service.kept import About, Kept
-from dcaf.service.listing import Erased, ListPage, Order, erase, list_sessions, purge
+from dcaf.service.listing import ListPage, Wanted, list_sessions
 from dcaf.service.memory import LONGEST_TTL, SHORTEST_TTL
 from dcaf.service.memory_plans import clear_memory, drop_hidden
 from dcaf.service.messages import Message, pack
-from dcaf.service.places import UNKNOWN, Place
+from dcaf.service.places import ARCHIVED, UNKNOWN, Place, require_name
 from dcaf.service.plans import Plan
+from dcaf.service.purging import Erased, Purged, erase, purge, purge_user
 from dcaf.service.reading import Read, read_session, read_shared
 from dcaf.service.remembered import MemoryScope
-from dcaf.service.rewinding import fork, rewind
+from dcaf.service.requests import (
+    CreateSessionRequest,
+    DeleteSessionRequest,
+    GetSessionRequest,
+    ListSessionsRequest,
+)
+from dcaf.service.rewinding import fork, rewind, rewind_before, rewind_to_checkpoint
 from dcaf.service.session import KeptSession, KeptState, make_session, state_of_kept
 from dcaf.service.tables import TABLES, Owner
 from dcaf.service.user_memory import UserMemory
 
 OnBusy: TypeAlias = Literal["reject", "merge"]
 
+MILLISECOND: Final = timedelta(milliseconds=1)
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
 ID_BYTES: Final = 16
 BIRTH_BYTES: Final = 8
-MOST_NAME_CHARACTERS: Final = 256
 MOST_LAST: Final = 10_000
 MOST_TRIES: Final = 64
 """How often a turn is laid over a newer state, where others commit in between each time."""
 
 NOTHING: Final = About()
+MOST_KEYS: Final = 50
+"""How many keys of each state a list gives along."""
 
 
 class Calls:
@@ -73,7 +99,7 @@ class Calls:
         self.app: str = require_name("app=", app)
         if ttl is not None and not SHORTEST_TTL <= require("ttl=", ttl, timedelta, "a timedelta, or None") <= LONGEST_TTL:
             raise ConfigurationError("ttl= is a millisecond to a hundred years; None keeps sessions for ever.")
-        self.ttl_ms: int | None = None if ttl is None else int(ttl / timedelta(milliseconds=1))
+        self.ttl_ms: int | None = None if ttl is None else int(ttl / MILLISECOND)
         self.merges: bool = require_choice("on_busy", on_busy, ("reject", "merge")) == "merge"
         self._randomness = require_function("randomness=", randomness)
         self.use(engine)
@@ -83,10 +109,11 @@ class Calls:
         engine.declare(TABLES)
         self.engine: Engine = engine
 
-    def create(self, user: str | None, session_id: str | None, state: Mapping[str, Any] | None, about: About) -> Plan[KeptSession]:
+    def create(self, request: CreateSessionRequest) -> Plan[KeptSession]:
         """As ``SessionService.create``."""
+        about, state = About.of(request.title, request.labels, request.metadata), request.state
         given = Session.from_dict(require("state=", {} if state is None else state, Mapping, "a dict of plain values"))
-        return self._create(self._place(user, session_id), given, about)
+        return self._create(self._place(request.user, request.id), given, about)
 
     def open(self, user: str | None, session_id: str | None, last: int) -> Plan[KeptSession]:
         """As ``SessionService.open``."""
@@ -104,9 +131,16 @@ class Calls:
         place = self._place(user, require_name("id=", session_id))
         return read_history(place, limit=limit, before=before, after=after)
 
-    def get(self, user: str | None, session_id: str) -> Plan[KeptSession | None]:
+    def list_events(
+        self, user: str | None, session_id: str, limit: int, before: str | None, after: str | None
+    ) -> Plan[ListPage[Event]]:
+        """As ``SessionService.list_events``."""
+        place = self._place(user, require_name("id=", session_id))
+        return list_events(place, limit=limit, before=before, after=after)
+
+    def get(self, request: GetSessionRequest) -> Plan[KeptSession | None]:
         """As ``SessionService.get``."""
-        return self._get(self._place(user, require_name("id=", session_id)))
+        return self._get(self._place(request.user, require_name("id=", request.id)))
 
     def save(self, session: KeptSession) -> Plan[KeptSession]:
         """As ``SessionService.save``."""
@@ -116,9 +150,9 @@ class Calls:
             raise ConfigurationError("The session is one of another service, which saves it.")
         return self._save(self._place(opened.kept.user, opened.kept.id), session)
 
-    def delete(self, user: str | None, session_id: str) -> Plan[bool]:
+    def delete(self, request: DeleteSessionRequest) -> Plan[bool]:
         """As ``SessionService.delete``."""
-        return drop(self._place(user, require_name("id=", session_id)))
+        return drop(self._place(request.user, require_name("id=", request.id)))
 
     def append(self, user: str | None, session_id: str, messages: Iterable[Any]) -> Plan[int]:
         """As ``SessionService.append``."""
@@ -135,15 +169,33 @@ class Calls:
         values = {name: after for name, (_, after) in state_of(given).changed_values().items()}
         return merge_into(self._place(user, require_name("id=", session_id)), values)
 
-    def list(self, user: str, limit: int, order: Order, cursor: str | None) -> Plan[ListPage[Kept]]:
+    def list(self, request: ListSessionsRequest) -> Plan[ListPage[Kept]]:
         """As ``SessionService.list``."""
-        require_choice("order", order, ("newest", "oldest"))
-        return list_sessions(self._owner(user), limit=limit, order=order, cursor=cursor)
+        require_choice("order", request.order, ("newest", "oldest"))
+        labels = About.of(None, request.labels, None).labels
+        archived = require_bool("archived=", request.archived)
+        wanted = Wanted(self.app, self.engine.partitions, require_keys("state=", request.state), labels, archived)
+        owner = self._owner(request.user)
+        return list_sessions(owner, wanted, limit=request.limit, order=request.order, cursor=request.cursor)
 
-    def rewind(self, user: str | None, session_id: str, to: int) -> Plan[int]:
+    def rewind(self, user: str | None, session_id: str, to: int | None, checkpoint: str | None, message: int | None) -> Plan[int]:
         """As ``SessionService.rewind``."""
-        require("to=", to, int, "a number of messages")
-        return rewind(self._place(user, require_name("id=", session_id)), to)
+        place = self._place(user, require_name("id=", session_id))
+        if sum(given is not None for given in (to, checkpoint, message)) != 1:
+            raise ConfigurationError("rewind() takes one of to=, checkpoint= and message=.")
+        if checkpoint is not None:
+            return rewind_to_checkpoint(place, require_name("checkpoint=", checkpoint))
+        if message is not None:
+            return rewind_before(place, require("message=", message, int, "the number of a message"))
+        return rewind(place, require("to=", to, int, "a number of messages"))
+
+    def checkpoint(self, user: str | None, session_id: str, name: str) -> Plan[int]:
+        """As ``SessionService.checkpoint``."""
+        return set_checkpoint(self._place(user, require_name("id=", session_id)), require_name("name=", name))
+
+    def checkpoints(self, user: str | None, session_id: str) -> Plan[builtins.list[Checkpoint]]:
+        """As ``SessionService.checkpoints``."""
+        return list_checkpoints(self._place(user, require_name("id=", session_id)))
 
     def fork(self, user: str | None, session_id: str, new_id: str | None, at: int | None) -> Plan[Kept]:
         """As ``SessionService.fork``."""
@@ -156,9 +208,26 @@ class Calls:
         """As ``SessionService.close``."""
         return close(self._place(user, require_name("id=", session_id)))
 
-    def purge(self) -> Plan[int]:
+    def archive(self, user: str | None, session_id: str) -> Plan[int]:
+        """As ``SessionService.archive`` of one session."""
+        return archive(self._place(user, require_name("id=", session_id)))
+
+    def archive_idle(self, idle: timedelta) -> Plan[int]:
+        """As ``SessionService.archive`` of all that are idle."""
+        if not SHORTEST_TTL <= require("idle=", idle, timedelta, "a timedelta") <= LONGEST_TTL:
+            raise ConfigurationError("idle= is a millisecond to a hundred years.")
+        return archive_idle(self.app, self.engine.partitions, int(idle / MILLISECOND))
+
+    def restore(self, user: str | None, session_id: str) -> Plan[bool]:
+        """As ``SessionService.restore``."""
+        return restore(self._place(user, require_name("id=", session_id)), self.ttl_ms)
+
+    def purge(self, user: str | None, before: datetime | None) -> Plan[Purged]:
         """As ``SessionService.purge``."""
-        return purge(self.app, self.engine.partitions)
+        before_ms = NEVER if before is None else require_moment("before=", before)
+        if user is None:
+            return purge(self.app, self.engine.partitions, before_ms)
+        return purge_user(self.app, self._owner(user), self.engine.partitions, before_ms)
 
     def erase(self, user: str) -> Plan[Erased]:
         """As ``SessionService.erase``."""
@@ -168,7 +237,7 @@ class Calls:
         count = yield from clear_memory(MemoryScope.of_user(owner))
         erased = yield from erase(self.app, owner, self.engine.partitions)
         count += yield from clear_memory(MemoryScope.of_user(owner))  # what a turn has written meanwhile
-        return erased._replace(shared=erased.shared + count)
+        return erased._replace(facts=erased.facts + count)
 
     def memory(self, user: str) -> UserMemory:
         """As ``SessionService.memory``."""
@@ -197,6 +266,8 @@ class Calls:
         session = yield from self._get(place, last)
         if session is None:
             raise UnknownSessionError(UNKNOWN)
+        if state_of_kept(session).opened.kept.archived_at is not None:
+            raise SessionArchivedError(ARCHIVED)
         return session
 
     def _get(self, place: Place, last: int = 0) -> Plan[KeptSession | None]:
@@ -215,7 +286,7 @@ class Calls:
 
     def _save(self, place: Place, session: KeptSession) -> Plan[KeptSession]:
         """Commit what was done to a session; where another one came first, lay it over that, if it is to be merged."""
-        state = state_of_kept(session)
+        state, clashes = state_of_kept(session), 0
         for _ in range(MOST_TRIES):
             frozen, change = state.find_change(self.ttl_ms)
             if change.is_empty and state.opened.kept.revision:
@@ -225,10 +296,11 @@ class Calls:
             except StaleSessionError:
                 if not self.merges:
                     raise
-                yield from self._catch_up(place, state)
+                clashes += yield from self._catch_up(place, state, change)
             except Overtaken:
-                yield from self._catch_up(place, state)
+                clashes += yield from self._catch_up(place, state, change)
             else:
+                log_clashes(clashes + committed.clashes)
                 state.take_committed(committed.kept, committed.laid, frozen, change)
                 if committed.failed is not None:
                     raise committed.failed
@@ -237,12 +309,15 @@ class Calls:
                 return session
         raise StaleSessionError(STALE)
 
-    def _catch_up(self, place: Place, state: KeptState) -> Plan[None]:
+    def _catch_up(self, place: Place, state: KeptState, change: Change) -> Plan[int]:
+        """Lay a turn over the newer state; returns at how many keys another one's change was given up for the turn's."""
         read = yield from read_session(place)
         if read is None or read.kept is None or read.kept.birth != state.opened.kept.birth:
             raise UnknownSessionError(UNKNOWN)
-        state.rebase(read.payload)
+        find_open_calls(read.kept, change)
+        clashes = state.rebase(read.payload)
         state.opened.kept, state.opened.now_ms = read.kept, read.now_ms
+        return len(clashes)
 
     def _place(self, user: str | None, session_id: str | None) -> Place:
         found = encode(self._random(ID_BYTES)) if session_id is None else require_name("id=", session_id)
@@ -266,14 +341,41 @@ class Calls:
         opened = Opened(kept, self.app, self.engine, read.now_ms, unpack_page(read.messages))
         return make_session(TurnJournal.of(opened, place.owner), read.payload)
 
+    def export(self, user: str | None, session_id: str | None) -> Stream[None]:
+        """As ``SessionService.export``."""
+        if session_id is not None:
+            return export_session(self._place(user, session_id))
+        partitions = self.engine.partitions
+        return export_app(self.app, partitions) if user is None else export_user(self.app, self._owner(user), partitions)
 
-def require_name(argument: str, name: str) -> str:
-    """Require the name of an application, a user or a session.
+    def begin_import(self, replace: object) -> Importer:
+        """What takes the lines of ``SessionService.import_lines``."""
+        replaces = require_bool("replace=", replace)
+        return Importer(self.app, self.engine.partitions, self._place, lambda: self._random(BIRTH_BYTES), replaces=replaces)
+
+
+def require_keys(argument: str, keys: object) -> tuple[str, ...]:
+    """Require some keys of states, each once, in their order.
 
     Raises:
-        ConfigurationError: It is empty, too long, or no text that UTF-8 can say.
+        ConfigurationError: It is something else, there are more than 50, or one is never kept.
     """
-    found = require_text(argument, name, "and not an empty one")
-    if not 0 < len(found) <= MOST_NAME_CHARACTERS:
-        raise ConfigurationError(f"{argument} is a text of 1 to {MOST_NAME_CHARACTERS} characters.")
-    return found
+    found = None if isinstance(keys, str) else items_of(keys)
+    if found is None or len(found) > MOST_KEYS:
+        raise ConfigurationError(f'{argument} takes keys of the states, at most {MOST_KEYS}: ("step", "user:theme").')
+    names = tuple(dict.fromkeys(require_text(f"A key of {argument}", name, "a key of a state") for name in found))
+    if any(name.startswith(TEMPORARY) or name == RESERVED for name in names):
+        raise ConfigurationError(f"{argument} takes keys that are kept, and no {TEMPORARY} key is.")
+    return names
+
+
+def require_moment(argument: str, moment: object) -> int:
+    """Require a moment, and give its milliseconds since the epoch.
+
+    Raises:
+        ConfigurationError: It is none, or has no time zone.
+    """
+    found = require(argument, moment, datetime, "a datetime with a time zone, such as datetime.now(UTC) - timedelta(days=30)")
+    if found.utcoffset() is None:
+        raise ConfigurationError(f"{argument} takes a datetime with a time zone: datetime.now(UTC) - timedelta(days=30).")
+    return max(NEVER, (found - EPOCH) // MILLISECOND)

@@ -22,11 +22,13 @@ class KeyChange(NamedTuple):
         before: Its value as JSON when it arrived; None for absent.
         after: Its value now.
         change: The increments or appends that led to it; None where it was changed in another way.
+        is_clash: Whether another session had written the same value meanwhile, and its change was given up for this one.
     """
 
     before: bytes | None
     after: bytes | None
     change: CommutingChange | None = None
+    is_clash: bool = False
 
     def __repr__(self) -> str:
         return "KeyChange(...)"
@@ -35,9 +37,24 @@ class KeyChange(NamedTuple):
         """The same, laid over a value that another session has written meanwhile. Where both wrote one value, this one stays."""
         counted = None if self.change is None else reapply(theirs, key, self.change)
         if counted is not None:
-            return KeyChange(theirs, counted, self.change)
-        merged, _ = merge(*map(read_value, (self.before, theirs, self.after)))
-        return KeyChange(theirs, None if merged is ABSENT else write(merged), self.change)
+            return KeyChange(theirs, counted, self.change, self.is_clash)
+        merged, paths = merge(*map(read_value, (self.before, theirs, self.after)))
+        return KeyChange(theirs, None if merged is ABSENT else write(merged), self.change, self.is_clash or bool(paths))
+
+
+class Mark(NamedTuple):
+    """A checkpoint that a turn has set.
+
+    Attributes:
+        data: The session's own state at that moment, as JSON.
+        messages: How many messages the turn had added.
+    """
+
+    data: bytes
+    messages: int
+
+    def __repr__(self) -> str:
+        return "Mark(...)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +67,8 @@ class Change:
         ttl_ms: For how long the session is kept from now on; None for ever.
         memory: What was done to the memories of the user and of the session.
         version: Of the application's schema, where it is another one than before; None where it is the same.
+        marks: Name -> the checkpoint that was set under it.
+        is_rewind: Whether it takes the session back.
     """
 
     values: Mapping[str, KeyChange] = field(repr=False)
@@ -57,11 +76,13 @@ class Change:
     ttl_ms: int | None = None
     memory: Sequence[MemoryChange] = ()
     version: int | None = None
+    marks: Mapping[str, Mark] = field(default_factory=dict, repr=False)
+    is_rewind: bool = False
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to write."""
-        return not (self.values or self.messages or self.memory)
+        return not (self.values or self.messages or self.memory or self.marks)
 
     def only(self, *, app: bool) -> Change:
         """What is shared across the application of it, or the rest, with messages and memory."""
@@ -76,6 +97,10 @@ class Change:
         """The values that differ from those of the change that this one was made of."""
         return {name: value.after for name, value in self.values.items() if value.after != first.values[name].after}
 
+    def count_clashes(self) -> int:
+        """At how many keys the change of another session was given up for this one."""
+        return sum(value.is_clash for value in self.values.values())
+
     def over(self, rows: Sequence[Row | None]) -> Change:
         """The same, laid over the shared keys as they are now, in the order of ``list_shared``, and over the memories."""
         shared = self.list_shared()
@@ -85,7 +110,11 @@ class Change:
 
 
 def pack_change(change: Change) -> bytes:
-    """What was changed, as JSON: the member ``set`` has keys and values, ``delete`` the keys that were removed."""
+    """What was changed, as JSON: ``set`` has keys and values, ``delete`` the keys that were removed.
+
+    A change that takes the session back has a member ``rewind``, too.
+    """
     after = {name: value.after for name, value in change.values.items()}
     values = b",".join(write(name) + b":" + value for name, value in after.items() if value is not None)
-    return b'{"set":{%b},"delete":%b}' % (values, write([name for name, value in after.items() if value is None]))
+    rewind = b',"rewind":true' if change.is_rewind else b""
+    return b'{"set":{%b},"delete":%b%b}' % (values, write([name for name, value in after.items() if value is None]), rewind)

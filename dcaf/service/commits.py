@@ -7,14 +7,17 @@ across the application lies elsewhere, and is written in a transaction of its ow
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final, NamedTuple
 
-from dcaf.core.errors import CommitUnknownError, EngineError, StaleSessionError
+from dcaf.core.errors import CommitUnknownError, ConfigurationError, EngineError, StaleSessionError
 from dcaf.core.json_values import write
+from dcaf.core.transaction import log_clash
 from dcaf.engines import AllOf, AnyOf, Condition, Delete, Exists, Is, Not, Now, Outcome, Put, Record, Transaction, Write
 from dcaf.service.changes import Change, pack_change
 from dcaf.service.dropping import make_room
 from dcaf.service.kept import Kept, has_value, is_at
+from dcaf.service.links import follow
 from dcaf.service.places import Place, require_there
 from dcaf.service.plans import Plan
 from dcaf.service.remembered import join
@@ -22,6 +25,12 @@ from dcaf.service.tables import CHANGES, MESSAGES, MINUTE_MS, Columns
 
 HALF: Final = "The session was written; nobody can tell whether its app: keys were."
 STALE: Final = "Another one has committed the session since it was read. Read it again, and do it again."
+ANSWERED: Final = "Another one has answered a call of the session that the turn answers, too, or takes its id for a call."
+
+
+THIS_TURN: Final = "a turn of a kept session"
+ANOTHER_TURN: Final = "another turn of it, or of another session of the user"
+"""What the log calls those whose changes have clashed."""
 
 
 class Overtaken(Exception):
@@ -34,11 +43,13 @@ class Committed(NamedTuple):
     Attributes:
         kept: What is known of the session now.
         laid: Shared keys that were laid over what others have written -> their values.
+        clashes: At how many shared keys the change of another session was given up for this one.
         failed: The error where all but the application's keys, which lie elsewhere, was written; None else.
     """
 
     kept: Kept
     laid: Mapping[str, bytes | None]
+    clashes: int
     failed: CommitUnknownError | None
 
 
@@ -55,13 +66,13 @@ def commit(place: Place, kept: Kept, change: Change, now_ms: int) -> Plan[Commit
         now_ms: The engine's clock when it was read.
 
     Raises:
-        StaleSessionError: Another one has committed the session.
+        StaleSessionError: Another one has committed the session, or answered a call that the turn answers.
         Overtaken: Its state alone was changed, by ``merge``.
         UnknownSessionError: It was deleted, or has ended.
-        SessionClosedError: It was closed.
+        SessionClosedError: It was closed, or archived.
         SessionExistsError: It is new, and there is one of its id.
     """
-    whole, apart = (change if place.is_with_app else change.only(app=False)), dict[str, bytes | None]()
+    whole, apart = (change if place.is_with_app else change.only(app=False)), Change({})
     failed: CommitUnknownError | None = None
     while not (outcome := (yield plan_commit(place, kept, whole, now_ms))).applied:
         if kept.revision:
@@ -75,7 +86,9 @@ def commit(place: Place, kept: Kept, change: Change, now_ms: int) -> Plan[Commit
         except EngineError as error:
             failed = CommitUnknownError(HALF)
             failed.__cause__ = error
-    return Committed(find_after(kept, whole, now_ms, outcome.now_ms), {**whole.list_laid(change), **apart}, failed)
+    laid = {**whole.list_laid(change), **apart.list_laid(change)}
+    after = find_after(kept, whole, now_ms, outcome.now_ms)
+    return Committed(after, laid, whole.count_clashes() + apart.count_clashes(), failed)
 
 
 def find_after(kept: Kept, change: Change, now_ms: int, committed_ms: int) -> Kept:
@@ -86,20 +99,20 @@ def find_after(kept: Kept, change: Change, now_ms: int, committed_ms: int) -> Ke
         committed_ms: The engine's clock when it was committed.
     """
     is_logged = bool(change.values) or not kept.revision
-    return kept.after(len(change.messages), is_logged, _find_minute(kept, now_ms), committed_ms, change.ttl_ms)
+    after = kept.after(len(change.messages), is_logged, _find_minute(kept, now_ms), committed_ms, change.ttl_ms)
+    return replace(after, open_calls=find_open_calls(kept, change))
 
 
-def commit_apart(place: Place, change: Change) -> Plan[dict[str, bytes | None]]:
-    """Commit what is shared across the application and lies in another partition; returns what was laid over."""
-    first = change
+def commit_apart(place: Place, change: Change) -> Plan[Change]:
+    """Commit what is shared across the application and lies in another partition; returns it, laid over what others had written."""
     if not change.values:
-        return {}
+        return change
     rows = [place.state_row(name) for name in change.values]
     while True:
         transaction = Transaction(rows, when=join(_is_unchanged(place, change)), writes=write_state(place, change))
         outcome = yield transaction
         if outcome.applied:
-            return change.list_laid(first)
+            return change
         change = change.over(outcome.rows)
 
 
@@ -115,6 +128,7 @@ def plan_commit(place: Place, kept: Kept, change: Change, now_ms: int) -> Transa
         "updated": Now(),
         "listed": minute,
         "ends": None if change.ttl_ms is None else Now(change.ttl_ms),
+        **write_open_calls(replace(kept, open_calls=()) if is_new else kept, find_open_calls(kept, change)),
         **({} if change.version is None else {"version": change.version}),
     }
     writes: list[Write] = [
@@ -124,11 +138,37 @@ def plan_commit(place: Place, kept: Kept, change: Change, now_ms: int) -> Transa
         *_move_in_list(place, kept, minute),
         *(one for memory in change.memory for one in memory.writes()),
         *([log_change(place, kept.changes + 1, kept.revision + 1, change, total)] if is_logged else []),
+        *write_marks(place, kept, kept.changes + is_logged, change),
     ]
     conditions = [is_unmade(row, kept.birth) if is_new else is_at(row, kept), *_is_unchanged(place, change)]
     conditions += [one for memory in change.memory for one in memory.conditions()]
     reads = [row, *map(place.state_row, change.list_shared()), *(one for memory in change.memory for one in memory.reads())]
     return Transaction(reads, when=join(conditions), writes=writes)
+
+
+def find_open_calls(kept: Kept, change: Change) -> tuple[str, ...]:
+    """The calls of tools that are open after a turn, whose own messages are in order.
+
+    Raises:
+        StaleSessionError: Another one has answered a call of it, or made one, since.
+    """
+    try:
+        return follow([data for data, _ in change.messages], kept.open_calls) if change.messages else kept.open_calls
+    except ConfigurationError as error:
+        raise StaleSessionError(ANSWERED) from error
+
+
+def write_open_calls(kept: Kept, open_calls: tuple[str, ...]) -> Columns:
+    """What says which calls are open, where that has changed."""
+    if open_calls == kept.open_calls:
+        return {}
+    return {"open_calls": write(list(open_calls)) if open_calls else None}
+
+
+def log_clashes(count: int) -> None:
+    """Log that at so many keys the change of another turn was given up for that of this one."""
+    for _ in range(count):
+        log_clash(THIS_TURN, ANOTHER_TURN, "write-write")
 
 
 def is_unmade(row: Record, birth: bytes) -> Condition:
@@ -195,6 +235,23 @@ def write_messages(place: Place, kept: Kept, revision: int, change: Change) -> l
     return [
         Put(row, {"revision": revision, "at": Now() if at is None else at, "data": data})
         for row, (data, at) in zip(rows, change.messages, strict=True)
+    ]
+
+
+def write_marks(place: Place, kept: Kept, changes: int, change: Change) -> list[Write]:
+    """What writes the checkpoints of a turn; ``changes`` is how many changes there are after it."""
+    return [
+        Put(
+            place.owner.checkpoint_row(place.id, name),
+            {
+                "name": name.encode(),
+                "messages": kept.messages + mark.messages,
+                "changes": changes,
+                "at": Now(),
+                "data": mark.data,
+            },
+        )
+        for name, mark in change.marks.items()
     ]
 
 

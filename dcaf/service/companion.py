@@ -9,13 +9,14 @@ from typing import Final, NoReturn, cast
 
 from dcaf.core.base64url import Payload
 from dcaf.core.errors import EngineError, SessionClosedError, SessionConflict, SessionEnded, StaleSessionError, UnknownSessionError
+from dcaf.core.journal import Journal
 from dcaf.core.payload import members_of
 from dcaf.core.store import OpenRequest, Sealed
 from dcaf.engines import Engine, Outcome, Page, Range, Record, Row
 from dcaf.ledger.companion import Companion, Part
 from dcaf.service.calls import Calls
 from dcaf.service.changes import Change, KeyChange
-from dcaf.service.commits import Overtaken, catch_up, commit_apart, find_after, plan_commit
+from dcaf.service.commits import Overtaken, catch_up, commit_apart, find_after, log_clashes, plan_commit
 from dcaf.service.dropping import drop
 from dcaf.service.history import unpack_page
 from dcaf.service.journal import Opened, TurnJournal
@@ -79,22 +80,25 @@ class KeptCompanion(Companion):
         """Take what was read for the session.
 
         Raises:
-            SessionEnded: There is no such session, or it was closed.
+            SessionEnded: There is no such session, or it was closed, or archived.
         """
         found, claims = await run_async(gather(self._place, LAST, self._opening), self._engine), self._request.claims
         kept = Kept.of(found.row) if found.row is not None and found.is_kept else None
         if kept is None and claims is not None and claims.at is not None:
             raise SessionEnded(reason="gone")
-        if kept is not None and kept.closed_at is not None and not self._request.is_safe:
+        if kept is not None and not kept.is_open and not self._request.is_safe:
             raise SessionEnded(reason="closed")
         own = [] if kept is None else [found.own]
         # A token that carries its state is newer than what was kept of it once.
         carries = claims is not None and claims.at is None
-        self._base, self.payload = values_of(*own, *found.shared), join_state(*([] if carries else own), *found.shared)
-        self.version, self.place = 0 if kept is None else kept.version, SERVER if self._stays(self.payload) else None
+        self._base = values_of(*own, *found.shared)
+        payload = join_state(*([] if carries else own), *found.shared)
+        self.payload: Payload | None = payload
+        self.version: int = 0 if kept is None else kept.version
+        self.place: str | None = SERVER if self._stays(payload) else None
         known = kept or self._calls.make_kept(self._place, found.now_ms)
         opened = Opened(known, self._place.app, self._engine, found.now_ms, [] if kept is None else unpack_page(found.messages))
-        self.journal = TurnJournal.of(opened, self._place.owner)
+        self.journal: Journal | None = TurnJournal.of(opened, self._place.owner)
 
     def _stays(self, payload: Payload) -> bool:
         """Whether a state stays on the server."""
@@ -112,12 +116,19 @@ class KeptCompanion(Companion):
             await run_async(self._move.copy(), self._engine)
 
     def plan(self, sealed: Sealed) -> Part:
-        """What a commit compares and writes."""
+        """What a commit compares and writes.
+
+        Raises:
+            SessionConflict: Another one has answered a call that the turn answers, too.
+        """
         if self._pending is None:
             change = self._find_change(sealed)
             self._pending = sealed, change, change
         opened = self._turn.opened
-        found = plan_commit(self._place, opened.kept, self._own_part(self._pending[2]), opened.now_ms)
+        try:
+            found = plan_commit(self._place, opened.kept, self._own_part(self._pending[2]), opened.now_ms)
+        except StaleSessionError:  # another one has answered a call that the turn answers
+            raise SessionConflict(reason="moved") from None
         return Part(found.reads, [] if found.when is None else [found.when], found.writes)
 
     def _find_change(self, sealed: Sealed) -> Change:
@@ -130,7 +141,8 @@ class KeptCompanion(Companion):
             if data != self._base.get(key) and not (self._move is not None and self._move.leaves(key, data))
         }
         version = sealed.claims.sv or 0
-        return Change(values, added.pack_messages(), self._calls.ttl_ms, added.memory, None if version == self.version else version)
+        changed = None if version == self.version else version
+        return Change(values, added.pack_messages(), self._calls.ttl_ms, added.memory, changed, added.marks)
 
     def _own_part(self, change: Change) -> Change:
         return change if self._place.is_with_app else change.only(app=False)
@@ -197,9 +209,12 @@ class KeptCompanion(Companion):
         kept = find_after(opened.kept, self._own_part(change), opened.now_ms, outcome.now_ms)
         self._turn.take_committed(kept, change.memory)
         self.version = sealed.claims.sv or 0
-        laid = self._own_part(change).list_laid(first)
+        whole = self._own_part(change)
+        laid, clashes = whole.list_laid(first), whole.count_clashes()
         if not self._place.is_with_app:
-            laid |= await run_async(commit_apart(self._place, first.only(app=True)), self._engine)
+            apart = await run_async(commit_apart(self._place, first.only(app=True)), self._engine)
+            laid, clashes = laid | apart.list_laid(first), clashes + apart.count_clashes()
+        log_clashes(clashes)
         self._base = {key: data for key, data in {**values_in(sealed.payload), **laid}.items() if data is not None}
         self._newer = members_of(sealed.payload).updated(laid).payload() if laid else None
         with suppress(EngineError):  # the turn is committed; whoever clears or purges next drops what is left

@@ -66,7 +66,7 @@ class Messages(Injected):
             members: The other members of a message: ``tool_calls``, ``tool_call_id``, ``name``, ``metadata``, ``at``.
 
         Raises:
-            ConfigurationError: It is no message.
+            ConfigurationError: It is no message, or the result of a tool that answers no open call.
             SessionValueError: A value may not be stored.
             SessionClosedError: The turn is over.
         """

@@ -6,18 +6,57 @@ only when all of those are gone.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from dcaf.core.errors import SessionExistsError
-from dcaf.engines import AllOf, Condition, Delete, Is, Not, Now, Outcome, Plus, Put, Record, Row, Transaction, Write
+from dcaf.engines import (
+    AllOf,
+    AnyOf,
+    AtMost,
+    Condition,
+    Delete,
+    Is,
+    Not,
+    Now,
+    Outcome,
+    Page,
+    Plus,
+    Put,
+    Record,
+    Row,
+    Table,
+    Transaction,
+    Write,
+)
+from dcaf.engines.transactions import LARGEST
 from dcaf.service.kept import is_alive, is_there
 from dcaf.service.places import Place
 from dcaf.service.plans import Plan
-from dcaf.service.tables import OF_SESSIONS
+from dcaf.service.tables import MEMORY, MESSAGES, OF_SESSIONS
 
 DROPPED_AT_ONCE: Final = 200
 
 EXISTS: Final = "There is a session of this id already."
+
+NEVER: Final = 0
+EVER: Final = LARGEST
+"""Moments in milliseconds: before the first no session was committed, and before the second each of them."""
+
+
+class Dropped(NamedTuple):
+    """What was dropped with sessions.
+
+    Attributes:
+        messages: How many messages.
+        facts: How many facts that the sessions remembered.
+    """
+
+    messages: int = 0
+    facts: int = 0
+
+    def plus(self, other: Dropped) -> Dropped:
+        """Both together."""
+        return Dropped(self.messages + other.messages, self.facts + other.facts)
 
 
 def drop(place: Place) -> Plan[bool]:
@@ -30,7 +69,7 @@ def drop(place: Place) -> Plan[bool]:
     if row is None:
         return False
     was_there = is_there(row, outcome.now_ms)
-    yield from drop_rows(place, row, is_living=True)
+    yield from drop_rows(place, row, before_ms=EVER)
     return was_there
 
 
@@ -45,38 +84,57 @@ def make_room(place: Place, outcome: Outcome) -> Plan[None]:
         return
     if is_there(row, outcome.now_ms):
         raise SessionExistsError(EXISTS)
-    yield from drop_rows(place, row, is_living=False)
+    yield from drop_rows(place, row, before_ms=NEVER)
 
 
-def drop_rows(place: Place, row: Row, *, is_living: bool) -> Plan[None]:
-    """Drop a session with all of its rows.
+def drop_rows(place: Place, row: Row, *, before_ms: int) -> Plan[Dropped | None]:
+    """Drop a session with all of its rows; returns how many of them this has dropped, and None where it is to stay.
 
     Args:
         place: Where it lies.
         row: Its row.
-        is_living: Whether it is dropped where it is alive, too. A fork that was not finished when the row was read may be by now.
+        before_ms: It is dropped where it is alive, too, if it was committed last before this moment. A fork that was not finished
+            when the row was read may be alive by now.
     """
     birth = row["birth"]
-    while not (outcome := (yield _mark_dropped(place, row, is_living=is_living))).applied:
+    while not (outcome := (yield _mark_dropped(place, row, before_ms))).applied:
         now = outcome.rows[0]
-        if now is None or now["birth"] != birth or not (is_living or not is_there(now, outcome.now_ms)):
-            return
+        if now is None or now["birth"] != birth or not may_drop(now, outcome.now_ms, before_ms):
+            return None
         row = now
     is_dropped = AllOf(Is(place.row, "birth", birth), Not(Is(place.row, "dropped", None)))
     ranges = [place.owner.rows_of(table, place.id, DROPPED_AT_ONCE) for table in OF_SESSIONS]
     if place.owner.user is None:  # no other session shares them
         ranges.append(place.owner.shared_rows(DROPPED_AT_ONCE))
+    dropped = Dropped()
     while (outcome := (yield Transaction([place.row], when=is_dropped, ranges=ranges))).applied:
-        pages = zip(ranges, outcome.pages, strict=True)
+        pages = [(wanted, page) for wanted, page in zip(ranges, outcome.pages, strict=True) if page]
         records = [Record(wanted.table, key, wanted.partition) for wanted, page in pages for key, _ in page]
         yield Transaction([place.row], when=is_dropped, writes=[Delete(record) for record in records or [place.row]])
+        for wanted, page in pages:
+            dropped = dropped.plus(_count(wanted.table, page))
+    return dropped
 
 
-def _mark_dropped(place: Place, row: Row, *, is_living: bool) -> Transaction:
-    listed = row["listed"]
+def may_drop(row: Row, now_ms: int, before_ms: int) -> bool:
+    """Whether a session may be dropped: it is not there, or was committed last before a moment."""
+    updated = row["updated"]
+    return not is_there(row, now_ms) or (isinstance(updated, int) and updated < before_ms)
+
+
+def _count(table: Table, page: Page) -> Dropped:
+    """What was dropped with a page. A row without a value says how often a memory was cleared, and is no fact."""
+    facts = sum(row["value"] is not None for _, row in page) if table is MEMORY else 0
+    return Dropped(len(page) if table is MESSAGES else 0, facts)
+
+
+def _mark_dropped(place: Place, row: Row, before_ms: int) -> Transaction:
+    listed, archived = row["listed"], row["archived"]
     is_same: Condition = AllOf(Is(place.row, "birth", row["birth"]), Is(place.row, "listed", listed))
-    if not is_living:
-        is_same = AllOf(is_same, Not(is_alive(place.row)))
+    is_same = AllOf(is_same, Is(place.row, "archived", archived))
+    if before_ms < EVER:
+        is_same = AllOf(is_same, AnyOf(Not(is_alive(place.row)), AtMost(place.row, "updated", before_ms - 1)))
     writes: list[Write] = [Put(place.row, {"dropped": Now(), "revision": Plus(1)})]
-    writes += [Delete(place.owner.list_row(listed, place.id))] if isinstance(listed, int) else []
+    if isinstance(listed, int):
+        writes.append(Delete(place.owner.list_row(listed, place.id, archived=archived is not None)))
     return Transaction([place.row], when=is_same, writes=writes)

@@ -23,8 +23,10 @@ from typing import Any, Final, NamedTuple
 
 from dcaf.core.journal import Journal
 from dcaf.engines import Engine
+from dcaf.service.changes import Mark
 from dcaf.service.drafts import MemoryDraft
 from dcaf.service.kept import Kept
+from dcaf.service.links import require_link
 from dcaf.service.messages import Message, pack
 from dcaf.service.remembered import MemoryChange, MemoryScope
 from dcaf.service.tables import Owner
@@ -58,10 +60,12 @@ class Additions(NamedTuple):
     Attributes:
         messages: New messages.
         memory: What was done to the memories.
+        marks: Name -> the checkpoint that was set under it.
     """
 
     messages: Sequence[Message] = ()
     memory: Sequence[MemoryChange] = ()
+    marks: Mapping[str, Mark] = {}
 
     def __repr__(self) -> str:
         return "Additions(...)"
@@ -89,6 +93,7 @@ class TurnJournal:
         self.here: MemoryDraft = here
         self._below = below
         self._messages: list[Message] = []
+        self._marks: dict[str, Mark] = {}
         self._frozen = Additions()
 
     @classmethod
@@ -101,7 +106,7 @@ class TurnJournal:
     @property
     def is_empty(self) -> bool:
         """Whether nothing waits to be committed."""
-        return not self._messages and self.user.is_empty and self.here.is_empty
+        return not (self._messages or self._marks) and self.user.is_empty and self.here.is_empty
 
     @property
     def total(self) -> int:
@@ -115,25 +120,40 @@ class TurnJournal:
     def join(self) -> None:
         """As of a journal."""
         assert self._below is not None
-        self._below._messages += self._messages
-        self._messages = []
+        self._below._take_added(self)
+        self._messages, self._marks = [], {}
         self.user.join()
         self.here.join()
 
     def freeze(self) -> None:
         """As of a journal."""
-        self._frozen = Additions(list(self._messages), [*self.user.find_changes(), *self.here.find_changes()])
+        memory = [*self.user.find_changes(), *self.here.find_changes()]
+        self._frozen = Additions(list(self._messages), memory, dict(self._marks))
 
     def take_over(self, before: Journal) -> None:
         """As of a journal."""
         if isinstance(before, TurnJournal):
-            self._messages += before._messages
+            self._take_added(before)
             self.user.take_over(before.user)
             self.here.take_over(before.here)
 
     def add(self, message: Message) -> None:
-        """Add a message."""
+        """Add a message.
+
+        Raises:
+            ConfigurationError: It is the result of a tool that answers no open call, or makes a call that is open.
+        """
+        require_link(message, self.list_added(), self.opened.kept.open_calls)
         self._messages.append(message)
+
+    def mark(self, name: str, data: bytes) -> None:
+        """Set a checkpoint behind the messages that are there, in place of one of its name.
+
+        Args:
+            name: Its name.
+            data: The session's own state, as JSON.
+        """
+        self._marks[name] = Mark(data, len(self._messages))
 
     def list_added(self) -> list[Message]:
         """The messages that the turn, and this call, have added."""
@@ -169,6 +189,17 @@ class TurnJournal:
             said_ms = at_ms if message.at_ms is None else message.at_ms
             self.opened.messages.append(message.placed(number=first + at, at_ms=said_ms))
         del self._messages[: len(messages)]
+        self._marks = {
+            name: mark._replace(messages=mark.messages - len(messages))
+            for name, mark in self._marks.items()
+            if self._frozen.marks.get(name) is not mark
+        }
         for change in memory:
             (self.user if change.scope == self.user.scope else self.here).take_committed(change)
         self.opened.kept, self.opened.now_ms, self._frozen = kept, at_ms, Additions()
+
+    def _take_added(self, other: TurnJournal) -> None:
+        """Have the messages and the checkpoints of another one come behind those of this one."""
+        count = len(self._messages)
+        self._marks |= {name: mark._replace(messages=count + mark.messages) for name, mark in other._marks.items()}
+        self._messages += other._messages

@@ -72,6 +72,9 @@ class Kept:
         metadata: What else the application wrote of it.
         birth: Tells it from an older one of the same id.
         listed: The minute under which it stands in lists.
+        archived_at: When it was archived; None while it is not.
+        open_calls: The calls of tools in its history that no result has answered yet, oldest first, as ``links.follow`` gives them.
+        state: The values of the keys that a list was asked for, as far as they are there; of no others.
         version: Of the application's schema, behind a middleware.
     """
 
@@ -89,6 +92,9 @@ class Kept:
     metadata: Mapping[str, Any] = field(repr=False)
     birth: bytes = field(repr=False)
     listed: int = field(repr=False)
+    archived_at: datetime | None = None
+    open_calls: tuple[str, ...] = field(default=(), repr=False)
+    state: Mapping[str, Any] = field(default_factory=dict, repr=False)
     version: int = field(default=0, repr=False)
 
     @classmethod
@@ -117,9 +123,14 @@ class Kept:
             listed=minute,
         )
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be written: it was neither closed nor archived."""
+        return self.closed_at is None and self.archived_at is None
+
     def moved(self, session_id: str, user: str | None, birth: bytes) -> Kept:
         """What is known of a session that is going to be made of this one."""
-        return replace(self, id=session_id, user=user, birth=birth, revision=0, changes=0, listed=0, version=0)
+        return replace(self, id=session_id, user=user, birth=birth, revision=0, changes=0, listed=0, version=0, archived_at=None)
 
     @classmethod
     def of(cls, row: Row) -> Kept:
@@ -140,6 +151,8 @@ class Kept:
             metadata=_object(row, "metadata"),
             birth=cast("bytes", row["birth"]),
             listed=_number(row, "listed"),
+            archived_at=_moment(row, "archived"),
+            open_calls=tuple(_list(row, "open_calls")),
             version=_number(row, "version"),
         )
 
@@ -156,6 +169,11 @@ def is_alive(record: Record) -> Condition:
     return AllOf(Is(record, "dropped", None), Not(AtMost(record, "ends", Now())))
 
 
+def is_open(record: Record) -> Condition:
+    """It can be written: it was neither closed nor archived."""
+    return AllOf(Is(record, "closed", None), Is(record, "archived", None))
+
+
 def is_at(record: Record, kept: Kept) -> Condition:
     """Nobody has written a session since it was read, it is open, and it has not ended."""
     counts: list[Condition] = [
@@ -163,8 +181,8 @@ def is_at(record: Record, kept: Kept) -> Condition:
         Is(record, "messages", kept.messages),
         Is(record, "changes", kept.changes),
     ]
-    is_open = AllOf(Is(record, "birth", kept.birth), Is(record, "closed", None))
-    return reduce(AllOf, counts, AllOf(is_open, is_alive(record)))
+    is_same = AllOf(Is(record, "birth", kept.birth), is_open(record))
+    return reduce(AllOf, counts, AllOf(is_same, is_alive(record)))
 
 
 def has_value(record: Record, value: bytes | None) -> Condition:
@@ -205,6 +223,11 @@ def _number(row: Row, column: str) -> int:
 
 def _text(row: Row, column: str) -> str:
     return cast("bytes", row[column]).decode()
+
+
+def _list(row: Row, column: str) -> list[str]:
+    found = row[column]
+    return cast("list[str]", read(found)) if isinstance(found, bytes) else []
 
 
 def _object(row: Row, column: str) -> dict[str, Any]:

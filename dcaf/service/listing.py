@@ -1,4 +1,4 @@
-"""Find the sessions of a user, page by page; and drop what has ended, or all that is known of a user.
+"""Find the sessions of a user, page by page.
 
 >>> read_cursor(write_cursor(b"owner" + b"key"), b"owner")
 b'ownerkey'
@@ -10,27 +10,31 @@ dcaf.core.errors.ConfigurationError: cursor= is that of a page of the same list,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 
 from dcaf.core.arguments import require
 from dcaf.core.base64url import decode, encode
 from dcaf.core.errors import ConfigurationError
-from dcaf.engines import Delete, Range, Record, Row, Transaction
-from dcaf.service.dropping import drop_rows
-from dcaf.service.kept import Kept, is_there
-from dcaf.service.places import Place
+from dcaf.core.json_values import read
+from dcaf.engines import Page, Range, Row, Transaction
+from dcaf.service.kept import Kept, is_there, value_of
+from dcaf.service.places import APP, USER
 from dcaf.service.plans import Plan
-from dcaf.service.tables import LISTS, SESSIONS, STATE, Owner
+from dcaf.service.tables import DIGEST_BYTES, LISTS, Owner, app_row
 
 T = TypeVar("T")
 
 Order: TypeAlias = Literal["newest", "oldest"]
 
 MOST_LIMIT: Final = 1_000
-ERASED_AT_ONCE: Final = 200
-UNFINISHED_MS: Final = 3_600_000
-"""For how long a fork may take to be made."""
+LOOKED_AT_ONCE: Final = 200
+MOST_LOOKED: Final = 2_000
+"""How many sessions a page looks at, where not all of them are wanted."""
+
+READ_AT_ONCE: Final = 4_000
+"""How many rows are read in one transaction."""
 
 WRONG_CURSOR: Final = "cursor= is that of a page of the same list, or None for the first page."
 
@@ -48,23 +52,52 @@ class ListPage(Generic[T]):
     cursor: str | None
 
 
-class Erased(NamedTuple):
-    """What was dropped of a user.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which sessions of a list are wanted, and what of their states.
 
     Attributes:
-        sessions: How many sessions, with their states, histories and memories.
-        shared: How many rows that its sessions shared.
+        app: The application.
+        partitions: Of the engine.
+        keys: The keys of a state whose values come along.
+        labels: Those that a session has at least.
+        archived: Whether it is the list of archived sessions.
     """
 
-    sessions: int
-    shared: int
+    app: str
+    partitions: int
+    keys: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict, repr=False)
+    archived: bool = False
+
+    @property
+    def own_keys(self) -> list[str]:
+        """The keys that each session has for itself."""
+        return [name for name in self.keys if not name.startswith((USER, APP))]
+
+    @property
+    def user_keys(self) -> list[str]:
+        """The keys that all of them share."""
+        return [name for name in self.keys if name.startswith(USER)]
+
+    @property
+    def app_keys(self) -> list[str]:
+        """The keys of the application."""
+        return [name for name in self.keys if name.startswith(APP)]
+
+    def has_labels(self, kept: Kept) -> bool:
+        """Whether a session has all of the labels."""
+        return self.labels.items() <= kept.labels.items()
 
 
-def list_sessions(owner: Owner, *, limit: int, order: Order, cursor: str | None) -> Plan[ListPage[Kept]]:
+def list_sessions(owner: Owner, wanted: Wanted, *, limit: int, order: Order, cursor: str | None) -> Plan[ListPage[Kept]]:
     """A page of the sessions of a user, ordered by the minute in which their last committed turn began.
+
+    A page looks at 2,000 sessions at most. So one that asks for labels may be short, or empty, and have a cursor all the same.
 
     Args:
         owner: The user.
+        wanted: Which sessions, and what of their states.
         limit: How many at most.
         order: Which come first.
         cursor: Where the page before ended; None for the first page.
@@ -74,88 +107,73 @@ def list_sessions(owner: Owner, *, limit: int, order: Order, cursor: str | None)
     """
     if not 1 <= require("limit=", limit, int, "a number of sessions, 1 or more") <= MOST_LIMIT:
         raise ConfigurationError(f"limit= is 1 to {MOST_LIMIT}.")
-    backwards, at = order == "newest", None if cursor is None else read_cursor(cursor, owner.key)
-    items: list[Kept] = []
+    prefix = owner.list_key(archived=wanted.archived)
+    at = None if cursor is None else read_cursor(cursor, prefix)
+    return _list(owner, wanted, limit, at, backwards=order == "newest")
+
+
+def _list(owner: Owner, wanted: Wanted, limit: int, at: bytes | None, *, backwards: bool) -> Plan[ListPage[Kept]]:
+    found: list[tuple[bytes, Kept]] = []
+    app = (yield from _read_app_state(wanted)) if wanted.app_keys else {}
+    looked = 0
     while True:
-        wanted = _rest_of(owner, at, limit - len(items) + 1, backwards=backwards)
-        (page,) = (yield Transaction([], ranges=[wanted])).pages
-        keys = page[: limit - len(items)]
-        items += yield from _read_listed(owner, [row for _, row in keys])
-        at = keys[-1][0] if keys else at
-        if len(page) <= len(keys):
-            return ListPage(items, None)
-        if len(items) == limit:
-            return ListPage(items, write_cursor(keys[-1][0]))
+        count = max(limit - len(found), LOOKED_AT_ONCE if wanted.labels else 0)
+        rest = _rest_of(owner, at, count + 1, backwards=backwards, archived=wanted.archived)
+        (page,) = (yield Transaction([], ranges=[rest])).pages
+        rows = page[:count]
+        found += yield from _read_listed(owner, wanted, rows, app)
+        at, looked = rows[-1][0] if rows else at, looked + len(rows)
+        has_more = len(page) > len(rows)
+        if len(found) > limit:
+            return _make_page(found[:limit], found[limit - 1][0], backwards=backwards)
+        if not has_more:
+            return _make_page(found, None, backwards=backwards)
+        if len(found) == limit or looked >= MOST_LOOKED:
+            return _make_page(found, at, backwards=backwards)
 
 
-def _read_listed(owner: Owner, rows: list[Row]) -> Plan[list[Kept]]:
-    """The sessions that are there, of rows of a list."""
-    ids = [row["session"] for row in rows]
-    records = [owner.session_row(found.decode()) for found in ids if isinstance(found, bytes)]
-    if not records:
-        return []
-    outcome = yield Transaction(records)
-    return [Kept.of(row) for row in outcome.rows if row is not None and is_there(row, outcome.now_ms)]
+def _make_page(found: Sequence[tuple[bytes, Kept]], at: bytes | None, *, backwards: bool) -> ListPage[Kept]:
+    """A page, on which those of one minute stand by the moments of their last commits."""
+    ordered = sorted(found, key=lambda one: (one[0][:-DIGEST_BYTES], one[1].updated_at), reverse=backwards)
+    return ListPage([kept for _, kept in ordered], None if at is None else write_cursor(at))
 
 
-def _rest_of(owner: Owner, at: bytes | None, limit: int, *, backwards: bool) -> Range:
+def _read_listed(owner: Owner, wanted: Wanted, rows: Page, app: Mapping[str, Any]) -> Plan[list[tuple[bytes, Kept]]]:
+    """The sessions that are there, of rows of a list: each with its place in it, and with what was asked for of its state."""
+    listed = [(key, found.decode()) for key, row in rows if isinstance(found := row["session"], bytes)]
+    shared = [owner.shared_row(name) for name in wanted.user_keys]
+    at_once = max(1, READ_AT_ONCE // (1 + len(wanted.own_keys)))
+    items: list[tuple[bytes, Kept]] = []
+    for part in (listed[first : first + at_once] for first in range(0, len(listed), at_once)):
+        own = [owner.state_row(session_id, name) for _, session_id in part for name in wanted.own_keys]
+        outcome = yield Transaction([*shared, *(owner.session_row(session_id) for _, session_id in part), *own])
+        ours = {**app, **_read_values(wanted.user_keys, outcome.rows)}
+        states = iter(outcome.rows[len(shared) + len(part) :])
+        for (key, _), row in zip(part, outcome.rows[len(shared) :], strict=False):
+            state = _read_values(wanted.own_keys, states)
+            if row is not None and is_there(row, outcome.now_ms) and wanted.has_labels(kept := Kept.of(row)):
+                items.append((key, replace(kept, state={**state, **ours})))
+    return items
+
+
+def _read_values(names: Sequence[str], rows: Iterable[Row | None]) -> dict[str, Any]:
+    """Key -> value, of as many rows as there are keys; absent ones are left out."""
+    found = zip(names, rows, strict=False)  # the names come first, so that no row too many is taken
+    return {name: read(data) for name, row in found if (data := value_of(row)) is not None}
+
+
+def _read_app_state(wanted: Wanted) -> Plan[dict[str, Any]]:
+    outcome = yield Transaction([app_row(wanted.app, name, partitions=wanted.partitions) for name in wanted.app_keys])
+    return _read_values(wanted.app_keys, outcome.rows)
+
+
+def _rest_of(owner: Owner, at: bytes | None, limit: int, *, backwards: bool, archived: bool) -> Range:
     """What comes after a key in the list of a user."""
-    whole = Range.of_prefix(LISTS, owner.key, limit, backwards=backwards, partition=owner.partition)
+    whole = Range.of_prefix(LISTS, owner.list_key(archived=archived), limit, backwards=backwards, partition=owner.partition)
     if at is None:
         return whole
     start, end = (whole.start, at) if backwards else (at + b"\0", whole.end)
     return Range(LISTS, start, end, limit, backwards, owner.partition)
-
-
-def erase(app: str, owner: Owner, partitions: int) -> Plan[Erased]:
-    """Drop all sessions of a user, and what they shared."""
-    sessions = shared = 0
-    while True:
-        rows = Range.of_prefix(SESSIONS, owner.key, ERASED_AT_ONCE, partition=owner.partition)
-        outcome = yield Transaction([], ranges=[rows, owner.shared_rows(ERASED_AT_ONCE)])
-        found, ours = outcome.pages
-        for _, row in found:
-            yield from drop_rows(Place(app, owner, Kept.of(row).id, partitions), row, is_living=True)
-        if ours:
-            yield Transaction([], writes=[Delete(Record(STATE, key, owner.partition)) for key, _ in ours])
-        sessions, shared = sessions + len(found), shared + len(ours)
-        if not (found or ours):
-            return Erased(sessions, shared)
-
-
-def purge(app: str, partitions: int) -> Plan[int]:
-    """Drop what has ended, and what is left of deleted sessions; returns how many sessions that were."""
-    count = 0
-    for partition in range(partitions):
-        count += yield from _purge_partition(app, partition, partitions)
-    return count
-
-
-def _purge_partition(app: str, partition: int, partitions: int) -> Plan[int]:
-    count, after = 0, b""
-    while True:
-        outcome = yield Transaction([], ranges=[Range(SESSIONS, after, None, ERASED_AT_ONCE, partition=partition)])
-        (page,) = outcome.pages
-        for key, row in page:
-            place = _find_place(app, row, partitions)
-            if place.row.key == key and _is_over(row, outcome.now_ms):  # else it is another application's
-                yield from drop_rows(place, row, is_living=False)
-                count += 1
-        if len(page) < ERASED_AT_ONCE:
-            return count
-        after = page[-1][0] + b"\0"
-
-
-def _is_over(row: Row, now_ms: int) -> bool:
-    """Whether a session may be dropped: not one that is being made as a fork, unless whoever made it has died."""
-    dropped = row["dropped"]
-    is_begun = row["revision"] == 0 and isinstance(dropped, int) and dropped > now_ms - UNFINISHED_MS
-    return not (is_there(row, now_ms) or is_begun)
-
-
-def _find_place(app: str, row: Row, partitions: int) -> Place:
-    kept = Kept.of(row)
-    return Place(app, Owner(app, kept.user, kept.id, partitions=partitions), kept.id, partitions)
 
 
 def write_cursor(key: bytes) -> str:

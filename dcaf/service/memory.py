@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Final, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast, overload
 
 from typing_extensions import TypeForm
 
@@ -31,6 +31,9 @@ from dcaf.service.kept import moment_of, value_of
 from dcaf.service.memory_plans import read_all, read_memory
 from dcaf.service.plans import Plan, run, run_async
 from dcaf.service.remembered import Fact, MemoryChange, MemoryScope, Remembered
+
+if TYPE_CHECKING:
+    from dcaf.tools import Tool
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -90,6 +93,16 @@ class Memory(Injected):
 
     def __repr__(self) -> str:
         return "<Memory of a session>" if self._here is None else "<Memory of a user>"
+
+    @staticmethod
+    def tools() -> list[Tool[..., Any]]:
+        """Tools for a model, which keep what it wants to remember of the user: ``remember``, ``recall`` and ``forget``.
+
+        They work on the memory of the session that they are called in: ``Agent(..., tools=[*Memory.tools(), ...])``.
+        """
+        from dcaf.service.memory_tools import MEMORY_TOOLS  # noqa: PLC0415 - these tools have a parameter of this class
+
+        return [*MEMORY_TOOLS]
 
     @property
     def here(self) -> Memory:

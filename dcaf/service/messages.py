@@ -6,16 +6,6 @@
 >>> unpack(pack(hello), number=7, at_ms=1_767_225_600_000)
 Message(role='user', number=7)
 
-A tool's result must answer a call that was made before it:
-
->>> call = {"id": "c1", "type": "function", "function": {"name": "find_appointment", "arguments": "{}"}}
->>> asked = Message("assistant", tool_calls=(call,))
->>> open_calls = check_links([hello, asked])
->>> open_calls
-('c1',)
->>> check_links([Message("tool", "At 2 pm.", tool_call_id="c1")], open_calls)
-()
-
 What a reader gets wrong: a message is a copy. Lists and dicts in its attributes are there to be read; who changes them changes
 neither what is kept nor what ``to_dict`` gives.
 
@@ -202,36 +192,6 @@ def unpack(data: bytes, *, number: int, at_ms: int) -> Message:
     return _make((data, number, at_ms))
 
 
-def check_links(messages: Iterable[Message], open_calls: Iterable[str] = (), *, path: str = "messages") -> tuple[str, ...]:
-    """Check that each tool's result answers a call that was made before it, and was not answered yet.
-
-    A call may stay open: its turn waits for an approval, say.
-
-    Args:
-        messages: The new messages, oldest first.
-        open_calls: The ids of the calls that were open before them.
-        path: What the messages are called in errors.
-
-    Returns:
-        The ids of the calls that are open after them, in the order in which they were made.
-
-    Raises:
-        ConfigurationError: A result answers no open call, or a call has the id of one that is open.
-    """
-    waiting = dict.fromkeys(open_calls)
-    for index, message in enumerate(require_messages(path, messages)):
-        if message.role == "tool":
-            _answer(message, waiting, f"{path}[{index}]")
-        for place, call in enumerate(message.tool_calls):
-            if call["id"] in waiting:
-                raise ConfigurationError(
-                    f"{path}[{index}].tool_calls[{place}].id is that of a call that has no result yet. Give each call an id of its "
-                    "own, or write the result of the other one first."
-                )
-            waiting[call["id"]] = None
-    return tuple(waiting)
-
-
 def require_messages(argument: str, value: Iterable[Message]) -> list[Message]:
     """Require several messages, and list them.
 
@@ -245,15 +205,6 @@ def require_messages(argument: str, value: Iterable[Message]) -> list[Message]:
         if not isinstance(item, Message):
             raise ConfigurationError(f"{argument}[{index}] takes a Message, as Message.of() gives it, not {kind_of(item)}.")
     return items
-
-
-def _answer(message: Message, waiting: dict[str, None], path: str) -> None:
-    if message.tool_call_id not in waiting:
-        raise ConfigurationError(
-            f"{path}.tool_call_id answers no open call: the assistant's message with the call comes first, and each call has one "
-            "result."
-        )
-    del waiting[message.tool_call_id]
 
 
 def _make(packed: Packed) -> Message:

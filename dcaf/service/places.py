@@ -1,11 +1,12 @@
-"""Where the rows of a session lie, and whether it is there."""
+"""Where the rows of a session lie, what it may be called, and whether it is there."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Final
 
-from dcaf.core.errors import SessionClosedError, UnknownSessionError
+from dcaf.core.arguments import require_text
+from dcaf.core.errors import ConfigurationError, SessionArchivedError, SessionClosedError, UnknownSessionError
 from dcaf.engines import Outcome, Record, Row
 from dcaf.service.kept import is_there
 from dcaf.service.tables import Owner, app_row, find_app
@@ -14,8 +15,11 @@ USER: Final = "user:"
 APP: Final = "app:"
 """What the keys of a state begin with that all sessions of the user have, or all of the application."""
 
+MOST_NAME_CHARACTERS: Final = 256
+
 UNKNOWN: Final = "There is no such session."
 CLOSED: Final = "The session was closed: nothing more is written to it."
+ARCHIVED: Final = "The session was archived: sessions.restore(user=, id=) makes it one that can be written again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +61,25 @@ def require_there(outcome: Outcome, birth: bytes | None = None) -> Row:
     Raises:
         UnknownSessionError: It is not there, or is of another session than that of this birth.
         SessionClosedError: It was closed.
+        SessionArchivedError: It was archived.
     """
     row = outcome.rows[0]
     if row is None or not is_there(row, outcome.now_ms) or birth not in {None, row["birth"]}:
         raise UnknownSessionError(UNKNOWN)
     if row["closed"] is not None:
         raise SessionClosedError(CLOSED)
+    if row["archived"] is not None:
+        raise SessionArchivedError(ARCHIVED)
     return row
+
+
+def require_name(argument: str, name: str) -> str:
+    """Require the name of an application, a user, a session or a checkpoint.
+
+    Raises:
+        ConfigurationError: It is empty, too long, or no text that UTF-8 can say.
+    """
+    found = require_text(argument, name, "and not an empty one")
+    if not 0 < len(found) <= MOST_NAME_CHARACTERS:
+        raise ConfigurationError(f"{argument} is a text of 1 to {MOST_NAME_CHARACTERS} characters.")
+    return found

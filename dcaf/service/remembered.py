@@ -34,7 +34,7 @@ from dcaf.engines import (
     Row,
     Write,
 )
-from dcaf.service.kept import is_alive, is_there, moment_of
+from dcaf.service.kept import is_alive, is_open, is_there, moment_of
 from dcaf.service.tables import MEMORY, Owner, pack_name, pack_number
 
 FACT: Final = b"g"
@@ -129,8 +129,11 @@ class MemoryScope:
         """Its session is there and open, if it has one."""
         if self.session is None:
             return []
-        is_open = [is_alive(self.session), Is(self.session, "closed", None)]
-        return [*is_open, *([Is(self.session, "birth", self.birth)] if self.birth is not None else [])]
+        return [
+            is_alive(self.session),
+            is_open(self.session),
+            *([Is(self.session, "birth", self.birth)] if self.birth is not None else []),
+        ]
 
     def has_session(self, outcome: Outcome) -> bool:
         """The same, of a transaction that has read its guards first."""

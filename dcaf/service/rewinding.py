@@ -1,6 +1,6 @@
 """Take a session back to what it was when a message of its history was written; or begin another one from there.
 
->>> log = [Change(0, b"made"), Change(2, b"hello"), Change(4, b"wrong"), Change(2, b"taken back"), Change(4, b"right")]
+>>> log = [Entry(0, b"made"), Entry(2, b"hello"), Entry(4, b"wrong"), Entry(2, b"taken back"), Entry(4, b"right")]
 >>> [change.data for change in find_timeline(log, 4)], [change.data for change in find_timeline(log, 0)]
 ([b'made', b'hello', b'taken back', b'right'], [b'made'])
 
@@ -9,19 +9,22 @@ What a reader gets wrong: the keys that a session shares with others, ``user:`` 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, cast
 
 from dcaf.core.arguments import require
 from dcaf.core.errors import ConfigurationError, SessionExistsError, StaleSessionError, UnknownSessionError
 from dcaf.core.json_values import read, write
+from dcaf.core.slots import RESERVED
 from dcaf.engines import AllOf, Condition, Delete, Exists, Is, Not, Now, Page, Put, Range, Record, Transaction, Write
-from dcaf.service import changes
-from dcaf.service.changes import KeyChange
-from dcaf.service.commits import STALE, describe, log_change, write_state
-from dcaf.service.dropping import EXISTS, drop_rows, make_room
+from dcaf.engines.transactions import LARGEST
+from dcaf.service.changes import Change, KeyChange
+from dcaf.service.checkpoints import find_later, require_point
+from dcaf.service.commits import STALE, describe, log_change, write_open_calls, write_state
+from dcaf.service.dropping import EXISTS, NEVER, drop_rows, make_room
 from dcaf.service.kept import Kept, is_at, value_of
+from dcaf.service.links import replay, unfollow
 from dcaf.service.places import APP, UNKNOWN, USER, Place, require_there
 from dcaf.service.plans import Plan
 from dcaf.service.reading import ALL_KEYS
@@ -30,7 +33,7 @@ from dcaf.service.tables import CHANGES, MESSAGES, MINUTE_MS, STATE, Columns, un
 AT_ONCE: Final = 500
 
 
-class Change(NamedTuple):
+class Entry(NamedTuple):
     """An entry of the log of changes.
 
     Attributes:
@@ -48,19 +51,24 @@ class Past:
 
     Attributes:
         kept: What is known of it.
-        now: Own key -> its value as JSON.
-        then: The same of the moment that was asked for.
         now_ms: The engine's clock.
+        messages: How many messages it had at the moment that was asked for.
+        now: Own key -> its value as JSON.
+        then: The same of that moment.
     """
 
     kept: Kept
     now_ms: int
+    messages: int
     now: dict[str, bytes] = field(repr=False)
     then: dict[str, bytes] = field(repr=False)
 
 
 def rewind(place: Place, to: int) -> Plan[int]:
     """Take a session back; returns how many messages were dropped.
+
+    Where these are many, it is taken back several times, each time as far as one transaction goes. So whoever dies in between has
+    taken it back a part of the way.
 
     Args:
         place: Where it lies.
@@ -70,23 +78,100 @@ def rewind(place: Place, to: int) -> Plan[int]:
         UnknownSessionError, SessionClosedError: There is no such session, or it was closed.
         ConfigurationError: It has not so many messages.
     """
+    dropped = 0
     while True:
-        past = yield from _read_past(place, to, "to=")
-        kept, row = past.kept, place.row
-        names = {**past.now, **past.then}
-        values = {
-            name: KeyChange(past.now.get(name), past.then.get(name)) for name in names if past.now.get(name) != past.then.get(name)
-        }
-        change = changes.Change(values)
-        columns: Columns = {"revision": kept.revision + 1, "messages": to, "changes": kept.changes + 1, "updated": Now()}
-        writes: list[Write] = [
-            Put(row, columns),
-            *write_state(place, change),
-            log_change(place, kept.changes + 1, kept.revision + 1, change, to),
-            *(Delete(place.owner.numbered_row(MESSAGES, place.id, number)) for number in range(to + 1, kept.messages + 1)),
-        ]
-        if (yield Transaction([row], when=is_at(row, kept), writes=writes)).applied:
-            return kept.messages - to
+        past = yield from _read_past(place, to, "to=", most_dropped=AT_ONCE)
+        is_done = yield from _take_back(place, past, None)
+        dropped += (past.kept.messages - past.messages) * is_done
+        if is_done and past.messages == to:
+            return dropped
+
+
+def rewind_before(place: Place, number: int) -> Plan[int]:
+    """Take a session back to what it was before a message; returns how many messages were dropped, as ``rewind``.
+
+    Raises:
+        UnknownSessionError, SessionClosedError: There is no such session, or it was closed.
+        ConfigurationError: It has no message of this number.
+    """
+    kept = Kept.of(require_there((yield Transaction([place.row]))))
+    if not 1 <= number <= kept.messages:
+        raise ConfigurationError(f"message= is the number of a message, and the session has {kept.messages} of them.")
+    return (yield from rewind(place, number - 1))
+
+
+def rewind_to_checkpoint(place: Place, name: str) -> Plan[int]:
+    """Take a session back to a checkpoint; returns how many messages were dropped. Many are dropped as by ``rewind``.
+
+    Raises:
+        UnknownSessionError, SessionClosedError: There is no such session, or it was closed.
+        ConfigurationError: It has no checkpoint of this name.
+    """
+    dropped = 0
+    while True:
+        rows = [place.row, place.owner.checkpoint_row(place.id, name)]
+        outcome = yield Transaction(rows, ranges=[place.owner.rows_of(STATE, place.id, ALL_KEYS)])
+        kept, point = Kept.of(require_there(outcome)), require_point(place, name, outcome.rows[1])
+        if kept.messages - point.messages > AT_ONCE:
+            dropped += yield from rewind(place, point.messages + AT_ONCE)
+            continue
+        now = _read_state(outcome.pages[0])
+        past = Past(kept, outcome.now_ms, point.messages, now, _keep_own(point.state, now))
+        if (yield from _take_back(place, past, point.changes)):
+            return dropped + kept.messages - point.messages
+
+
+def _take_back(place: Place, past: Past, changes: int | None) -> Plan[bool]:
+    """Take a session back in one transaction; False where somebody has written it since it was read.
+
+    Args:
+        place: Where it lies.
+        past: The session, and what it is to become.
+        changes: How many changes there were then; None where that is not known.
+    """
+    kept, to, row = past.kept, past.messages, place.row
+    gone = yield from _read_data(place, to, kept.messages)
+    later = yield from find_later(place, to, changes)
+    names = {**past.now, **past.then}
+    values = {
+        name: KeyChange(past.now.get(name), past.then.get(name)) for name in names if past.now.get(name) != past.then.get(name)
+    }
+    change = Change(values, is_rewind=True)
+    columns: Columns = {
+        "revision": kept.revision + 1,
+        "messages": to,
+        "changes": kept.changes + 1,
+        "updated": Now(),
+        **write_open_calls(kept, unfollow(gone[::-1], kept.open_calls)),
+    }
+    writes: list[Write] = [
+        Put(row, columns),
+        *write_state(place, change),
+        log_change(place, kept.changes + 1, kept.revision + 1, change, to),
+        *(Delete(place.owner.numbered_row(MESSAGES, place.id, number)) for number in range(to + 1, kept.messages + 1)),
+        *map(Delete, later),
+    ]
+    return (yield Transaction([row], when=is_at(row, kept), writes=writes)).applied
+
+
+def _keep_own(then: Mapping[str, bytes], now: Mapping[str, bytes]) -> dict[str, bytes]:
+    """A state of before with the library's own key as it is now: what was used once stays used."""
+    own = {RESERVED: now[RESERVED]} if RESERVED in now else {}
+    return {**{name: data for name, data in then.items() if name != RESERVED}, **own}
+
+
+def _read_data(place: Place, after: int, to: int) -> Plan[list[bytes]]:
+    """The messages behind a number, up to another one, packed."""
+    if after == to:
+        return []
+    (page,) = (yield Transaction([], ranges=[_range_of(place, after, to)])).pages
+    return [cast("bytes", row["data"]) for _, row in page]
+
+
+def _range_of(place: Place, after: int, to: int) -> Range:
+    start = place.owner.numbered_row(MESSAGES, place.id, after + 1).key
+    end = place.owner.numbered_row(MESSAGES, place.id, to + 1).key
+    return Range(MESSAGES, start, end, to - after, partition=place.owner.partition)
 
 
 def fork(place: Place, target: Place, birth: bytes, *, at: int | None, ttl_ms: int | None) -> Plan[Kept]:
@@ -106,14 +191,13 @@ def fork(place: Place, target: Place, birth: bytes, *, at: int | None, ttl_ms: i
         StaleSessionError: A turn of this one was committed meanwhile.
     """
     past = yield from _read_past(place, at, "at=")
-    count = past.kept.messages if at is None else at
-    row, kept = target.row, past.kept
-    is_begun = yield from begin_copy(place, target, kept, birth, count)
+    row, kept, count = target.row, past.kept, past.messages
+    is_begun, calls = yield from begin_copy(place, target, kept, birth, count)
     yield from _require_unchanged(place, kept, target, row)
-    change = changes.Change({name: KeyChange(None, value) for name, value in past.then.items()})
+    change = Change({name: KeyChange(None, value) for name, value in past.then.items()})
     minute = past.now_ms // MINUTE_MS
     columns: Columns = {"revision": 1, "messages": count, "changes": 1, "updated": Now(), "listed": minute, "dropped": None}
-    columns |= {"ends": None if ttl_ms is None else Now(ttl_ms)}
+    columns |= {"ends": None if ttl_ms is None else Now(ttl_ms), "open_calls": write(list(calls)) if calls else None}
     writes: list[Write] = [
         Put(row, columns),
         *write_state(target, change),
@@ -126,10 +210,11 @@ def fork(place: Place, target: Place, birth: bytes, *, at: int | None, ttl_ms: i
     return Kept.of(require_there((yield Transaction([row])), birth))
 
 
-def begin_copy(place: Place, target: Place, kept: Kept, birth: bytes, count: int) -> Plan[Condition]:
-    """Copy the messages of a session to where another one is going to be made; returns what holds as long as it is not made.
+def begin_copy(place: Place, target: Place, kept: Kept, birth: bytes, count: int) -> Plan[tuple[Condition, tuple[str, ...]]]:
+    """Copy the messages of a session to where another one is going to be made.
 
-    Until it is, its row says that it is dropped: whoever purges after a crash finds it.
+    Until it is, its row says that it is dropped: whoever purges after a crash finds it. Returns what holds as long as it is not
+    made, and the calls of tools that are open in what was copied.
 
     Args:
         place, target: Where the two lie.
@@ -145,12 +230,12 @@ def begin_copy(place: Place, target: Place, kept: Kept, birth: bytes, count: int
     begun = Put(row, {**describe(kept, target.id, birth), "dropped": Now(), "revision": 0})
     while not (outcome := (yield Transaction([row], when=Not(Exists(row)), writes=[begun]))).applied:
         yield from make_room(target, outcome)
+    calls: tuple[str, ...] = ()
     for after in range(0, count, AT_ONCE):
-        start = place.owner.numbered_row(MESSAGES, place.id, after + 1).key
-        end = place.owner.numbered_row(MESSAGES, place.id, min(after + AT_ONCE, count) + 1).key
-        wanted = Range(MESSAGES, start, end, AT_ONCE, partition=place.owner.partition)
-        yield Transaction([row], when=is_begun, writes=_copy(target, (yield Transaction([], ranges=[wanted])).pages[0]))
-    return is_begun
+        (page,) = (yield Transaction([], ranges=[_range_of(place, after, min(after + AT_ONCE, count))])).pages
+        calls = replay([cast("bytes", message["data"]) for _, message in page], calls)
+        yield Transaction([row], when=is_begun, writes=_copy(target, page))
+    return is_begun, calls
 
 
 def _require_unchanged(place: Place, kept: Kept, target: Place, record: Record) -> Plan[None]:
@@ -162,7 +247,7 @@ def _require_unchanged(place: Place, kept: Kept, target: Place, record: Record) 
     (row, begun) = (yield Transaction([place.row, record])).rows
     same = row is not None and (row["birth"], row["revision"], row["changes"]) == (kept.birth, kept.revision, kept.changes)
     if not same and begun is not None:
-        yield from drop_rows(target, begun, is_living=False)
+        yield from drop_rows(target, begun, before_ms=NEVER)
     if not same:
         raise StaleSessionError(STALE)
 
@@ -172,27 +257,32 @@ def _copy(target: Place, page: Page) -> list[Write]:
     return [Put(record, {**row, "revision": 1}) for record, row in rows]
 
 
-def _read_past(place: Place, to: int | None, argument: str) -> Plan[Past]:
+def _read_past(place: Place, to: int | None, argument: str, most_dropped: int = LARGEST) -> Plan[Past]:
+    """Read a session, and what it was when it had so many messages, or as many as it has without the newest ``most_dropped``."""
     state = place.owner.rows_of(STATE, place.id, ALL_KEYS)
     outcome = yield Transaction([place.row], ranges=[state])
-    kept = Kept.of(require_there(outcome))
-    now = {cast("bytes", row["name"]).decode(): cast("bytes", value_of(row)) for _, row in outcome.pages[0]}
+    kept, now = Kept.of(require_there(outcome)), _read_state(outcome.pages[0])
     if to is None:
-        return Past(kept, outcome.now_ms, now, now)
+        return Past(kept, outcome.now_ms, kept.messages, now, now)
     if not 0 <= require(argument, to, int, "a number of messages") <= kept.messages:
         raise ConfigurationError(f"{argument} is 0 to {kept.messages}, as many messages as the session has.")
-    log: list[Change] = []
+    to = max(to, kept.messages - most_dropped)
+    log: list[Entry] = []
     whole = place.owner.rows_of(CHANGES, place.id, AT_ONCE)
     while len(log) < kept.changes:
         first = place.owner.numbered_row(CHANGES, place.id, len(log) + 1).key
         (page,) = (yield Transaction([], ranges=[Range(CHANGES, first, whole.end, AT_ONCE, partition=whole.partition)])).pages
         if not page:  # the session was dropped meanwhile
             raise UnknownSessionError(UNKNOWN)
-        log += [Change(cast("int", row["messages"]), cast("bytes", row["data"])) for _, row in page]
-    return Past(kept, outcome.now_ms, now, _replay(find_timeline(log[: kept.changes], to)))
+        log += [Entry(cast("int", row["messages"]), cast("bytes", row["data"])) for _, row in page]
+    return Past(kept, outcome.now_ms, to, now, _keep_own(_replay(find_timeline(log[: kept.changes], to)), now))
 
 
-def find_timeline(log: Sequence[Change], to: int) -> list[Change]:
+def _read_state(page: Page) -> dict[str, bytes]:
+    return {cast("bytes", row["name"]).decode(): cast("bytes", value_of(row)) for _, row in page}
+
+
+def find_timeline(log: Sequence[Entry], to: int) -> list[Entry]:
     """The changes that led to the state that a session had when its history reached so many messages.
 
     The first is the state with which it was made, and always one of them. A change with fewer messages than one before it has taken
@@ -212,7 +302,7 @@ def find_timeline(log: Sequence[Change], to: int) -> list[Change]:
     return found[: max(1, reached + is_reached)]
 
 
-def _replay(timeline: Sequence[Change]) -> dict[str, bytes]:
+def _replay(timeline: Sequence[Entry]) -> dict[str, bytes]:
     """Do changes one after the other, but for what a session shares with others."""
     state: dict[str, bytes] = {}
     for _, data in timeline:

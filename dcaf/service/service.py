@@ -17,11 +17,12 @@ raises writes nothing.
 
 from __future__ import annotations
 
+import builtins
 import os
-from collections.abc import Callable, Iterable, Mapping
-from datetime import timedelta
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, overload
 
 from dcaf.core.arguments import require
 from dcaf.core.errors import ConfigurationError
@@ -29,16 +30,32 @@ from dcaf.core.store import StoreSettings
 from dcaf.engines import Engine, MemoryEngine
 from dcaf.engines.opening import require_engine
 from dcaf.ledger import Ledger
+from dcaf.service.blocks import Imported
 from dcaf.service.calls import Calls, OnBusy
+from dcaf.service.checkpoints import Checkpoint
+from dcaf.service.events import Event
+from dcaf.service.exporting import stream_async
 from dcaf.service.history import HistoryPage
-from dcaf.service.kept import About, Kept
-from dcaf.service.listing import Erased, ListPage, Order
-from dcaf.service.plans import Plan, run, run_async, run_to_end
+from dcaf.service.importing import import_lines_async, require_lines
+from dcaf.service.kept import Kept
+from dcaf.service.listing import ListPage, Order
+from dcaf.service.plans import Plan, run_async, run_to_end
+from dcaf.service.purging import Erased, Purged
+from dcaf.service.requests import (
+    MISSING,
+    CreateSessionRequest,
+    DeleteSessionRequest,
+    GetSessionRequest,
+    Given,
+    ListSessionsRequest,
+    take,
+)
 from dcaf.service.session import KeptSession
 from dcaf.service.store import LEVEL, ServiceStore
+from dcaf.service.sync_service import SyncSessionService, plan_archive
 from dcaf.service.tables import MEMORY
 from dcaf.service.turns import ServiceTurn
-from dcaf.service.user_memory import SyncUserMemory, UserMemory
+from dcaf.service.user_memory import UserMemory
 
 T = TypeVar("T")
 
@@ -140,18 +157,22 @@ class SessionService:
 
         Raises, when the block begins:
             UnknownSessionError: There is no such session.
+            SessionArchivedError: It was archived.
             EngineError: The engine failed.
 
         Raises, when it ends:
-            StaleSessionError: Another one has committed the session since the block began.
+            StaleSessionError: Another one has committed the session since the block began, or answered a call that it answers.
             UnknownSessionError: It was deleted meanwhile.
-            SessionClosedError: It was closed.
+            SessionClosedError: It was closed, or archived.
             SessionAliasError, SessionValueError: What was done to it cannot be written.
             EngineError: The engine failed, and nothing was written.
             CommitUnknownError: Nobody can tell whether it was written.
         """
         return ServiceTurn(self._calls, self._calls.open(user, id, last))
 
+    @overload
+    async def create(self, request: CreateSessionRequest) -> KeptSession: ...
+    @overload
     async def create(
         self,
         *,
@@ -161,10 +182,23 @@ class SessionService:
         title: str | None = None,
         labels: Mapping[str, str] | None = None,
         metadata: Mapping[str, Any] | None = None,
+    ) -> KeptSession: ...
+
+    async def create(
+        self,
+        request: CreateSessionRequest | None = None,
+        *,
+        user: str | Given | None = MISSING,
+        id: str | None = None,
+        state: Mapping[str, Any] | None = None,
+        title: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
     ) -> KeptSession:
         """Make a session.
 
         Args:
+            request: What else would be given by name, as one object.
             user: Whose it is; None for an anonymous one.
             id: Its id; None for one that is made up.
             state: Its state; the ``user:`` and ``app:`` keys of it are shared as ever.
@@ -178,16 +212,31 @@ class SessionService:
             ConfigurationError: An argument is wrong.
             EngineError: The engine failed.
         """
-        return await run_to_end(self._calls.create(user, id, state, About.of(title, labels, metadata)), self.engine)
+        arguments = {"user": user, "id": id, "state": state, "title": title, "labels": labels, "metadata": metadata}
+        wanted = take(CreateSessionRequest, request, arguments)
+        return await run_to_end(self._calls.create(wanted), self.engine)
 
-    async def get(self, *, user: str | None, id: str) -> KeptSession | None:
-        """A session as it is now; None where there is none, or it is another user's.
+    @overload
+    async def get(self, request: GetSessionRequest) -> KeptSession | None: ...
+    @overload
+    async def get(self, *, user: str | None, id: str) -> KeptSession | None: ...
+
+    async def get(
+        self, request: GetSessionRequest | None = None, *, user: str | Given | None = MISSING, id: str | Given = MISSING
+    ) -> KeptSession | None:
+        """A session as it is now; None where there is none, or it is another user's. An archived one is there.
+
+        Args:
+            request: What else would be given by name, as one object.
+            user: Whose it is; None for an anonymous one.
+            id: Its id.
 
         Raises:
             ConfigurationError: User or id is empty, or no text that UTF-8 can say.
             EngineError: The engine failed.
         """
-        return await run_async(self._calls.get(user, id), self.engine)
+        wanted = take(GetSessionRequest, request, {"user": user, "id": id})
+        return await run_async(self._calls.get(wanted), self.engine)
 
     async def save(self, session: KeptSession) -> None:
         """Commit what was done to a session that ``get`` or ``create`` returned.
@@ -200,16 +249,29 @@ class SessionService:
         """
         await run_to_end(self._calls.save(session), self.engine)
 
-    async def delete(self, *, user: str | None, id: str) -> bool:
+    @overload
+    async def delete(self, request: DeleteSessionRequest) -> bool: ...
+    @overload
+    async def delete(self, *, user: str | None, id: str) -> bool: ...
+
+    async def delete(
+        self, request: DeleteSessionRequest | None = None, *, user: str | Given | None = MISSING, id: str | Given = MISSING
+    ) -> bool:
         """Delete a session; False where there is none.
 
         What it shared with others stays: the ``user:`` and ``app:`` keys.
+
+        Args:
+            request: What else would be given by name, as one object.
+            user: Whose it is; None for an anonymous one.
+            id: Its id.
 
         Raises:
             ConfigurationError: User or id is empty, or no text that UTF-8 can say.
             EngineError: The engine failed. The session may be gone, and some of its rows still there; call again.
         """
-        return await run_to_end(self._calls.delete(user, id), self.engine)
+        wanted = take(DeleteSessionRequest, request, {"user": user, "id": id})
+        return await run_to_end(self._calls.delete(wanted), self.engine)
 
     async def get_or_create(self, *, user: str | None, id: str) -> KeptSession:
         """A session as it is now; one that is made where there is none.
@@ -245,6 +307,29 @@ class SessionService:
         """
         return await run_async(self._calls.messages(user, id, limit, before, after), self.engine)
 
+    async def list_events(
+        self, *, user: str | None, id: str, limit: int = 50, before: str | None = None, after: str | None = None
+    ) -> ListPage[Event]:
+        """A page of all that has happened to a session, oldest first: its messages, and each change of its state.
+
+        The first entry of all is the state with which it was made. The entries of a turn stand together: its messages, then what it
+        has changed. ``page.cursor`` goes on: with ``after=`` to what came later, else with ``before=`` to what came earlier; None
+        where there is no more. Each entry has a cursor, too.
+
+        Args:
+            user: Whose session it is; None for an anonymous one.
+            id: Its id.
+            limit: How many entries at most, up to 1,000.
+            before: Only entries before this cursor, the newest of them; None with ``after`` None for the newest of all.
+            after: Only entries after this cursor, the oldest of them.
+
+        Raises:
+            UnknownSessionError: There is no such session.
+            ConfigurationError: An argument is wrong, both ``before`` and ``after`` are given, or a cursor is another session's.
+            EngineError: The engine failed.
+        """
+        return await run_async(self._calls.list_events(user, id, limit, before, after), self.engine)
+
     async def append(self, *, user: str | None, id: str, messages: Iterable[Any]) -> int:
         """Add messages to a session beside whatever turn is in progress; returns how many it has then.
 
@@ -255,8 +340,8 @@ class SessionService:
 
         Raises:
             UnknownSessionError: There is no such session.
-            SessionClosedError: It was closed.
-            ConfigurationError, SessionValueError: One of them is no message.
+            SessionClosedError: It was closed, or archived.
+            ConfigurationError, SessionValueError: One of them is no message, or the result of a tool that answers no open call.
             EngineError: The engine failed.
         """
         return await run_to_end(self._calls.append(user, id, messages), self.engine)
@@ -271,44 +356,119 @@ class SessionService:
 
         Raises:
             UnknownSessionError: There is no such session.
-            SessionClosedError: It was closed.
+            SessionClosedError: It was closed, or archived.
             SessionValueError: A value may not be stored.
             EngineError: The engine failed.
         """
         await run_to_end(self._calls.merge(user, id, state), self.engine)
 
-    async def list(self, *, user: str, limit: int = 50, order: Order = "newest", cursor: str | None = None) -> ListPage[Kept]:
+    @overload
+    async def list(self, request: ListSessionsRequest) -> ListPage[Kept]: ...
+    @overload
+    async def list(
+        self,
+        *,
+        user: str,
+        limit: int = 50,
+        order: Order = "newest",
+        cursor: str | None = None,
+        state: Sequence[str] = (),
+        labels: Mapping[str, str] | None = None,
+        archived: bool = False,
+    ) -> ListPage[Kept]: ...
+
+    async def list(
+        self,
+        request: ListSessionsRequest | None = None,
+        *,
+        user: str | Given = MISSING,
+        limit: int = 50,
+        order: Order = "newest",
+        cursor: str | None = None,
+        state: Sequence[str] = (),
+        labels: Mapping[str, str] | None = None,
+        archived: bool = False,
+    ) -> ListPage[Kept]:
         """A page of the sessions of a user, by the minute in which their last committed turn began.
 
         Args:
+            request: What else would be given by name, as one object.
             user: The user.
             limit: How many at most, up to 1,000.
             order: ``"newest"`` or ``"oldest"`` first.
             cursor: Where the page before ended (``page.cursor``); None for the first page.
+            state: Keys whose values each item has in its ``state``, as far as they are there; at most 50. The ``user:`` and
+                ``app:`` keys are given, too.
+            labels: Only sessions that have all of these labels. A page looks at 2,000 sessions at most, so it may then be short, or
+                even empty, and have a cursor all the same.
+            archived: The archived sessions alone; else those that are not.
 
         Raises:
             ConfigurationError: An argument is wrong, or the cursor is another list's.
             EngineError: The engine failed.
         """
-        return await run_async(self._calls.list(user, limit, order, cursor), self.engine)
+        arguments = {"user": user, "limit": limit, "order": order, "cursor": cursor, "state": state, "labels": labels}
+        wanted = take(ListSessionsRequest, request, {**arguments, "archived": archived})
+        return await run_async(self._calls.list(wanted), self.engine)
 
-    async def rewind(self, *, user: str | None, id: str, to: int) -> int:
-        """Take a session back to what it was when it reached so many messages; returns how many were dropped.
+    @overload
+    async def rewind(self, *, user: str | None, id: str, to: int) -> int: ...
+    @overload
+    async def rewind(self, *, user: str | None, id: str, checkpoint: str) -> int: ...
+    @overload
+    async def rewind(self, *, user: str | None, id: str, message: int) -> int: ...
 
-        What it shares with other sessions, its ``user:`` and ``app:`` keys, stays as it is.
+    async def rewind(
+        self, *, user: str | None, id: str, to: int | None = None, checkpoint: str | None = None, message: int | None = None
+    ) -> int:
+        """Take a session back; returns how many messages were dropped.
+
+        What it shares with other sessions, its ``user:`` and ``app:`` keys, stays as it is; so does what was remembered. Later
+        checkpoints are dropped. More than 500 messages are dropped in several commits, each of which takes the session back a part
+        of the way.
 
         Args:
             user: Whose session it is; None for an anonymous one.
             id: Its id.
-            to: How many messages it is to have. With 0 it has the state with which it was made.
+            to: To what it was when it reached so many messages. With 0 it has the state with which it was made.
+            checkpoint: To what it was at the checkpoint of this name.
+            message: To what it was before the message of this number came.
 
         Raises:
             UnknownSessionError: There is no such session.
-            SessionClosedError: It was closed.
-            ConfigurationError: It has not so many messages.
+            SessionClosedError: It was closed, or archived.
+            ConfigurationError: It has no such point, or not just one is given.
+            EngineError: The engine failed. Where more than 500 messages are dropped, it may be taken back a part of the way; call
+                again.
+        """
+        return await run_to_end(self._calls.rewind(user, id, to, checkpoint, message), self.engine)
+
+    async def checkpoint(self, *, user: str | None, id: str, name: str) -> int:
+        """Give a session as it is a name, to which ``rewind(checkpoint=name)`` takes it back; returns how many messages it has.
+
+        It takes the place of an older one of its name. ``session.checkpoint(name)`` does it within a turn.
+
+        Args:
+            user: Whose session it is; None for an anonymous one.
+            id: Its id.
+            name: The name.
+
+        Raises:
+            UnknownSessionError: There is no such session.
+            SessionClosedError: It was closed, or archived.
+            ConfigurationError: The name is no text of 1 to 256 characters.
             EngineError: The engine failed.
         """
-        return await run_to_end(self._calls.rewind(user, id, to), self.engine)
+        return await run_to_end(self._calls.checkpoint(user, id, name), self.engine)
+
+    async def checkpoints(self, *, user: str | None, id: str) -> builtins.list[Checkpoint]:
+        """The checkpoints of a session, oldest first.
+
+        Raises:
+            UnknownSessionError: There is no such session.
+            EngineError: The engine failed.
+        """
+        return await run_async(self._calls.checkpoints(user, id), self.engine)
 
     async def fork(self, *, user: str, id: str, new_id: str | None = None, at: int | None = None) -> Kept:
         """Begin another session of the same user with the state and the messages of this one, which stays as it is.
@@ -321,7 +481,7 @@ class SessionService:
 
         Raises:
             UnknownSessionError: There is no such session.
-            SessionClosedError: It was closed.
+            SessionClosedError: It was closed, or archived.
             SessionExistsError: There is one of the new id.
             StaleSessionError: A turn of the session was committed meanwhile; call again.
             ConfigurationError: It has not so many messages, or there is no user.
@@ -338,18 +498,58 @@ class SessionService:
         """
         return await run_to_end(self._calls.close(user, id), self.engine)
 
-    async def purge(self) -> int:
-        """Drop sessions that have ended, and what is left of deleted ones; returns how many there were.
+    @overload
+    async def archive(self, *, user: str | None, id: str) -> int: ...
+    @overload
+    async def archive(self, *, idle: timedelta) -> int: ...
+
+    async def archive(
+        self, *, user: str | Given | None = MISSING, id: str | Given = MISSING, idle: timedelta | Given = MISSING
+    ) -> int:
+        """Archive a session, or all that are idle; returns how many sessions that were.
+
+        An archived session keeps everything, and can be read; but it cannot be written until it is restored, and stands in no list
+        but that of ``list(archived=True)``. It does not end by itself, whatever ``ttl=`` says.
+
+        Args:
+            user: Whose session it is; None for an anonymous one.
+            id: Its id.
+            idle: All sessions of the application that were not committed for so long.
 
         Raises:
+            UnknownSessionError: There is no such session.
+            ConfigurationError: An argument is wrong, or it is not clear which sessions are meant.
+            EngineError: The engine failed; with ``idle``, some may be archived.
+        """
+        return await run_to_end(plan_archive(self._calls, user, id, idle), self.engine)
+
+    async def restore(self, *, user: str | None, id: str) -> bool:
+        """Take a session out of the archive; False where it is not in it. Its time to live begins anew.
+
+        Raises:
+            UnknownSessionError: There is no such session.
+            EngineError: The engine failed.
+        """
+        return await run_to_end(self._calls.restore(user, id), self.engine)
+
+    async def purge(self, *, user: str | None = None, before: datetime | None = None) -> Purged:
+        """Drop sessions that have ended, and what is left of deleted ones; returns what that was.
+
+        Args:
+            user: Those of this user alone; None for those of the whole application.
+            before: Also drop those that were committed last before this moment, archived or not; None for none of them.
+
+        Raises:
+            ConfigurationError: The user is empty, or the moment has no time zone.
             EngineError: The engine failed; call again.
         """
-        return await self._drop(self._calls.purge())
+        return await self._drop(self._calls.purge(user, before))
 
     async def erase(self, *, user: str) -> Erased:
-        """Drop all sessions of a user, and what they shared.
+        """Drop all sessions of a user, archived ones too, what they shared and what was remembered; returns what that was.
 
         Raises:
+            ConfigurationError: The user is empty, or no text that UTF-8 can say.
             EngineError: The engine failed; call again.
         """
         return await self._drop(self._calls.erase(user))
@@ -371,6 +571,48 @@ class SessionService:
         found = await run_async(plan, self.engine)
         await self.engine.purge(MEMORY)
         return found
+
+    def export(self, *, user: str | None = None, id: str | None = None) -> AsyncIterator[bytes]:
+        """Write sessions as lines, as ``async for line in sessions.export()``: JSON, in UTF-8, each with its end.
+
+        One session comes alone; with all of a user's comes what they share, and with all of the application what all share. A user
+        who has no session is not found by an export of all: ask for that user.
+
+        Args:
+            user: Whose; None for everybody's, and with an id for an anonymous session.
+            id: Of one session; None for all.
+
+        Raises:
+            ConfigurationError: User or id is empty, or no text that UTF-8 can say.
+
+        Raises, while it is read:
+            UnknownSessionError: There is no such session.
+            StaleSessionError: A session was rewound again and again while it was read.
+            ConfigurationError: A row is longer than a line may be.
+            EngineError: The engine failed.
+        """
+        return stream_async(self._calls.export(user, id), self.engine)
+
+    async def import_lines(self, lines: Iterable[bytes | str] | AsyncIterable[bytes | str], *, replace: bool = False) -> Imported:
+        """Make the sessions of an export.
+
+        An error ends it. The sessions of the lines before stay, and of the one that it is about there is nothing.
+
+        Args:
+            lines: Those of ``export``, one after the other, each with its end or without: an open file, for instance.
+            replace: Whether a session, a shared key or a fact takes the place of one that is there. Else a session of the same id
+                ends the import, and shared keys and facts that are there stay as they are.
+
+        Raises:
+            SessionExistsError: There is a session of the same id.
+            StaleSessionError: Somebody else made or dropped a session of the same id meanwhile; import again.
+            SessionValueError: A value may not be stored; the message has the number of the line.
+            ConfigurationError: These are not the lines of an export of this application, and of this version of its format, or
+                one is too long; the message has the number of the line.
+            EngineError: The engine failed. What was half made is gone with the next purge.
+        """
+        given = require_lines(lines, is_async=True)
+        return await import_lines_async(self._calls.begin_import(replace), given, self.engine)
 
 
 class Draining:
@@ -408,99 +650,3 @@ def _check_ledger(ledger: Ledger | None, engine: Engine) -> Ledger | None:
             "SessionService(engine, ledger=Ledger(engine, ...))."
         )
     return ledger
-
-
-class SyncSessionService:
-    """The methods of a service for code that runs on no event loop. They block.
-
-    Args:
-        calls: Of the service.
-    """
-
-    def __init__(self, calls: Calls) -> None:
-        self._calls = calls
-
-    def open(self, *, user: str | None, id: str | None = None, last: int = 50) -> ServiceTurn:
-        """As of the service, as ``with sessions.sync.open(...) as session``."""
-        return ServiceTurn(self._calls, self._calls.open(user, id, last))
-
-    def create(
-        self,
-        *,
-        user: str | None,
-        id: str | None = None,
-        state: Mapping[str, Any] | None = None,
-        title: str | None = None,
-        labels: Mapping[str, str] | None = None,
-        metadata: Mapping[str, Any] | None = None,
-    ) -> KeptSession:
-        """As of the service."""
-        return run(self._calls.create(user, id, state, About.of(title, labels, metadata)), self._calls.engine)
-
-    def get(self, *, user: str | None, id: str) -> KeptSession | None:
-        """As of the service."""
-        return run(self._calls.get(user, id), self._calls.engine)
-
-    def save(self, session: KeptSession) -> None:
-        """As of the service."""
-        run(self._calls.save(session), self._calls.engine)
-
-    def delete(self, *, user: str | None, id: str) -> bool:
-        """As of the service."""
-        return run(self._calls.delete(user, id), self._calls.engine)
-
-    def get_or_create(self, *, user: str | None, id: str) -> KeptSession:
-        """As of the service."""
-        return run(self._calls.get_or_create(user, id), self._calls.engine)
-
-    def messages(
-        self,
-        *,
-        user: str | None,
-        id: str,
-        limit: int = 50,
-        before: int | None = None,
-        after: int | None = None,
-    ) -> HistoryPage:
-        """As of the service."""
-        return run(self._calls.messages(user, id, limit, before, after), self._calls.engine)
-
-    def append(self, *, user: str | None, id: str, messages: Iterable[Any]) -> int:
-        """As of the service."""
-        return run(self._calls.append(user, id, messages), self._calls.engine)
-
-    def merge(self, *, user: str | None, id: str, state: Mapping[str, Any]) -> None:
-        """As of the service."""
-        run(self._calls.merge(user, id, state), self._calls.engine)
-
-    def list(self, *, user: str, limit: int = 50, order: Order = "newest", cursor: str | None = None) -> ListPage[Kept]:
-        """As of the service."""
-        return run(self._calls.list(user, limit, order, cursor), self._calls.engine)
-
-    def rewind(self, *, user: str | None, id: str, to: int) -> int:
-        """As of the service."""
-        return run(self._calls.rewind(user, id, to), self._calls.engine)
-
-    def fork(self, *, user: str, id: str, new_id: str | None = None, at: int | None = None) -> Kept:
-        """As of the service."""
-        return run(self._calls.fork(user, id, new_id, at), self._calls.engine)
-
-    def memory(self, *, user: str) -> SyncUserMemory:
-        """As of the service."""
-        return self._calls.memory(user).sync
-
-    def close(self, *, user: str | None, id: str) -> bool:
-        """As of the service."""
-        return run(self._calls.close(user, id), self._calls.engine)
-
-    def purge(self) -> int:
-        """As of the service."""
-        count = run(self._calls.purge(), self._calls.engine)
-        self._calls.engine.sync.purge(MEMORY)
-        return count
-
-    def erase(self, *, user: str) -> Erased:
-        """As of the service."""
-        erased = run(self._calls.erase(user), self._calls.engine)
-        self._calls.engine.sync.purge(MEMORY)
-        return erased

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Final
 
 from dcaf.core.arguments import kind_of
@@ -26,6 +27,8 @@ from dcaf.service.conversation import Messages, journal_of
 from dcaf.service.journal import Opened, TurnJournal
 from dcaf.service.kept import Kept
 from dcaf.service.memory import Memory
+from dcaf.service.messages import Message
+from dcaf.service.places import APP, USER, require_name
 
 LAST_S: Final = 253_402_300_799
 
@@ -54,7 +57,7 @@ class KeptState(RebasableState):
         with self.lock:
             frozen, added = self.freeze(), self._kept_journal.frozen
             values = {name: KeyChange(*both, self.find_commuting(name)) for name, both in self.changed_values().items()}
-            return frozen, Change(values, added.pack_messages(), ttl_ms, added.memory)
+            return frozen, Change(values, added.pack_messages(), ttl_ms, added.memory, marks=added.marks)
 
     def copy(self) -> KeptState:
         """As of a state. It has the messages and the memory of the session that it is copied from."""
@@ -159,6 +162,34 @@ class KeptSession(Session):
     def memory(self) -> Memory:
         """What the user remembers, across all of the user's sessions; ``memory.here`` is what this session alone remembers."""
         return Memory.of(self)
+
+    @property
+    def state(self) -> Mapping[str, Any]:
+        """Its state, as a mapping that nobody can write: what the session itself shows, also later."""
+        return MappingProxyType(self)
+
+    @property
+    def conversation_history(self) -> list[Message]:
+        """Of its history the newest messages that were read, and what this turn has added, oldest first."""
+        return [*self.messages]
+
+    def checkpoint(self, name: str) -> None:
+        """Give this point of the turn a name, to which ``sessions.rewind(checkpoint=name)`` takes the session back.
+
+        It is written with the turn, in place of an older one of the name. What the session shares with others is no part of it.
+
+        Args:
+            name: Its name.
+
+        Raises:
+            ConfigurationError: The name is no text of 1 to 256 characters.
+            SessionAliasError, SessionValueError: What was done to the session cannot be written.
+            SessionClosedError: The turn is over.
+        """
+        state, found = state_of(self), require_name("checkpoint()", name)
+        with state.lock:
+            state.require_open()
+            journal_of(state).mark(found, state.plain(lambda key: not key.startswith((USER, APP))))
 
     @property
     def _kept(self) -> Kept:

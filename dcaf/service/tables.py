@@ -32,10 +32,12 @@ SESSIONS: Final = Table(
         "updated": int,
         "listed": int,
         "closed": int,
+        "archived": int,
         "dropped": int,
         "title": bytes,
         "labels": bytes,
         "metadata": bytes,
+        "open_calls": bytes,
         "ends": int,
         "version": int,
     },
@@ -51,8 +53,10 @@ SESSIONS: Final = Table(
     created       when it was made, in milliseconds; updated, when it was committed last
     listed        the minute under which it stands in the list of its owner
     closed        when it was closed for writing, in milliseconds; None while it is open
+    archived      when it was archived, in milliseconds; None while it is not. It then stands in another list
     dropped       when its rows began to be dropped; None while it is there
     title, labels, metadata   as the application wrote them; the last two are JSON objects
+    open_calls    the calls of tools in its history that no result has answered yet: a JSON list of ids; None for none
     ends          when it ends unless it is committed again, in milliseconds; None for never. The row stays until a purge has
                   dropped all rows of the session: a new one under its id never finds any of them
     version       of the application's schema, behind a middleware that migrates states; None for 0
@@ -70,8 +74,16 @@ CHANGES: Final = Table("dcaf_kept_changes", {"revision": int, "messages": int, "
 The first is the whole state with which the session was made, so that a rewind finds it.
 """
 
+CHECKPOINTS: Final = Table(
+    "dcaf_kept_checkpoints", {"name": bytes, "messages": int, "changes": int, "at": int, "data": bytes}, ordered=True, large=True
+)
+"""Session and name -> a point to which it can be taken back: its own state then, as JSON, and its counts."""
+
 LISTS: Final = Table("dcaf_kept_lists", {"session": bytes}, ordered=True)
-"""Owner, minute and digest of a session's id -> nothing more than that the session was last committed in that minute."""
+"""Owner, minute and digest of a session's id -> nothing more than that the session was last committed in that minute.
+
+Archived sessions have a list of their own behind the other one: ``ARCHIVE`` stands before the minute, which begins with a zero.
+"""
 
 MEMORY: Final = Table(
     "dcaf_kept_memory",
@@ -86,18 +98,19 @@ MEMORY: Final = Table(
     expires       when it is forgotten, in milliseconds; None for never
 """
 
-OF_SESSIONS: Final = (STATE, MESSAGES, CHANGES, MEMORY)
+OF_SESSIONS: Final = (STATE, MESSAGES, CHANGES, CHECKPOINTS, MEMORY)
 """Those whose rows go with their session."""
 
 Columns: TypeAlias = "dict[str, Value | Now | Plus]"
 """What a write puts into a row."""
 
-TABLES: Final = (SESSIONS, STATE, MESSAGES, CHANGES, LISTS, MEMORY)
+TABLES: Final = (SESSIONS, STATE, MESSAGES, CHANGES, CHECKPOINTS, LISTS, MEMORY)
 
 DIGEST_BYTES: Final = 16
 NUMBER_BYTES: Final = 8
 MINUTE_MS: Final = 60_000
 
+ARCHIVE: Final = b"\xff"
 OF_SESSION: Final = b"s"
 OF_OWNER: Final = b"u"
 """What stands between the owner and a key: rows of a session, and rows of the owner."""
@@ -147,10 +160,18 @@ class Owner:
         """The row of a message or of a change."""
         return Record(table, self.session_key(session_id) + pack_number(number), self.partition)
 
-    def list_row(self, minute: int, session_id: str) -> Record:
-        """The row of a session in the list of its owner."""
+    def checkpoint_row(self, session_id: str, name: str) -> Record:
+        """The row of a checkpoint."""
+        return Record(CHECKPOINTS, self.session_key(session_id) + pack_name(name), self.partition)
+
+    def list_key(self, *, archived: bool) -> bytes:
+        """What the keys begin with of the list of its sessions, or of those that were archived."""
+        return self.key + (ARCHIVE if archived else b"\0")
+
+    def list_row(self, minute: int, session_id: str, *, archived: bool = False) -> Record:
+        """The row of a session in the list of its owner, or in that of archived ones."""
         digest = self.session_key(session_id)[-DIGEST_BYTES:]
-        return Record(LISTS, self.key + pack_number(minute) + digest, self.partition)
+        return Record(LISTS, self.key + (ARCHIVE if archived else b"") + pack_number(minute) + digest, self.partition)
 
     def memory_key(self, session_id: str) -> bytes:
         """What the keys begin with of the facts that a session remembers alone."""

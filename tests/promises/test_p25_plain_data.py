@@ -103,6 +103,8 @@ ALLOWED: Final = {
     Found("agent/serving.py", "import_module"): "imports dcaf.ledger, a constant in the source, only where --ledger asks for one",
     Found("cli/ledger.py", "importlib"): "for the next",
     Found("cli/ledger.py", "import_module"): "imports dcaf.cli.ledger_actions, a constant in the source, only for that command",
+    Found("cli/sessions.py", "importlib"): "for the next",
+    Found("cli/sessions.py", "import_module"): "imports dcaf.cli.sessions_actions, a constant in the source, only for that command",
     Found("ledger/settings.py", "importlib"): "for the next",
     Found("ledger/settings.py", "import_module"): "imports dcaf.core.kept, a constant in the source, to see whether it can be",
     Found("engines/__init__.py", "importlib"): "for the next",
@@ -159,6 +161,7 @@ def test_each_import_by_name_is_of_a_constant() -> None:
         ("ledger/settings.py", "dcaf.core.kept"),
         ("agent/serving.py", "dcaf.ledger"),
         ("cli/ledger.py", "dcaf.cli.ledger_actions"),
+        ("cli/sessions.py", "dcaf.cli.sessions_actions"),
         ("asgi/config.py", "dcaf.asgi.telemetry"),
     ):
         tree = ast.parse((PACKAGE / file).read_text())

@@ -161,6 +161,12 @@ class Calls:
             async with turn as session:
                 yield session
 
+    async def ask(self, method: str, *given: Any, **arguments: Any) -> Any:
+        """Call a method of the service, by its name."""
+        if self.way == "sync":
+            return getattr(self.service.sync, method)(*given, **arguments)
+        return await getattr(self.service, method)(*given, **arguments)
+
     async def create(self, **arguments: Any) -> KeptSession:
         return self.service.sync.create(**arguments) if self.way == "sync" else await self.service.create(**arguments)
 

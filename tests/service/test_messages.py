@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from openai.types.chat import ChatCompletionMessage
 
 from dcaf.core.errors import ConfigurationError, DcafError, SessionTypeError, SessionValueError
-from dcaf.service.messages import Message, check_links, pack, unpack
+from dcaf.service.links import check_links
+from dcaf.service.messages import Message, pack, unpack
 from tests.promises.wrong_values import VALUES as WRONG
 from tests.promises.wrong_values import put_away
 

@@ -11,7 +11,7 @@ import pytest
 
 from dcaf.core.errors import CommitUnknownError, ConfigurationError, DcafError, EngineError, StaleSessionError
 from dcaf.engines import Engine, Is, MemoryEngine, Outcome, Put, Record, Transaction
-from dcaf.service import SessionService, SyncSessionService
+from dcaf.service import DeleteSessionRequest, SessionService, SyncSessionService
 from dcaf.service.changes import KeyChange
 from dcaf.service.kept import About
 from dcaf.service.plans import Plan
@@ -112,7 +112,7 @@ def test_a_purge_is_of_its_own_application() -> None:
     calls.create(user="u", id="v")
     others.create(user="u", id="v", state={"x": 1})
     time.sleep(0.005)
-    assert (others.purge(), calls.purge()) == (0, 1)
+    assert (others.purge().sessions, calls.purge().sessions) == (0, 1)
     assert others.get(user="u", id="v") is not None
 
 
@@ -135,7 +135,7 @@ def test_a_purge_that_has_seen_a_fork_begin_leaves_it_when_it_is_there() -> None
     fork = Steps(engine, service._calls.fork("u", "v", "f", None))
     fork.go(2)
     engine.sync.transact(Transaction([], writes=[Put(service._calls._place("u", "f").row, {"dropped": 1})]))  # long ago
-    purge = Steps(engine, service._calls.purge())
+    purge = Steps(engine, service._calls.purge(None, None))
     purge.go(1)
     fork.go()
     purge.go()
@@ -147,7 +147,7 @@ def test_a_purge_leaves_a_fork_that_is_being_made() -> None:
     fill(calls)
     fork = Steps(engine, service._calls.fork("u", "v", "f", None))
     fork.go(2)
-    assert calls.purge() == 0
+    assert calls.purge().sessions == 0
     assert fork.go().id == "f"
     assert state_of(calls, "f") == {"x": 1}
 
@@ -158,7 +158,7 @@ def test_a_fork_that_is_dropped_meanwhile_leaves_no_row(steps: int) -> None:
     fill(calls)
     fork = Steps(engine, service._calls.fork("u", "v", "f", None))
     fork.go(3)
-    drop = Steps(engine, service._calls.delete("u", "f"))
+    drop = Steps(engine, service._calls.delete(DeleteSessionRequest(user="u", id="f")))
     drop.go(steps)
     fork.go(1)
     drop.go()
@@ -355,3 +355,22 @@ def test_no_representation_shows_a_value() -> None:
     for each in shown:
         assert "secret" not in repr(each)
         assert "the key" not in repr(each)
+
+
+def test_what_was_used_once_stays_used_after_a_rewind_and_in_a_fork() -> None:
+    sessions = SessionService("memory://", app="clinic")
+
+    async def main() -> list[bool]:
+        async with sessions.open(user="ada", id=None) as session:
+            session.messages.add("user", "a")
+        async with sessions.open(user="ada", id=session.id) as second:
+            used = [await second.once("pay")]
+            second.messages.add("user", "b")
+        other = await sessions.fork(user="ada", id=session.id, at=1)
+        await sessions.rewind(user="ada", id=session.id, to=1)
+        for name in (session.id, other.id):
+            async with sessions.open(user="ada", id=name) as again:
+                used.append(await again.once("pay"))
+        return used
+
+    assert anyio.run(main) == [True, False, False]

@@ -15,7 +15,8 @@ from hypothesis import Phase, example, find, given, settings
 from hypothesis import strategies as st
 
 from dcaf.core.errors import ConfigurationError, DcafError
-from dcaf.service.messages import Message, check_links
+from dcaf.service.links import check_links
+from dcaf.service.messages import Message
 from dcaf.service.windows import INSTRUCTIONS, Plan, Summary, WindowTooSmallError, last, layers, summarize, tokens
 from tests.promises.wrong_values import VALUES as WRONG
 from tests.promises.wrong_values import put_away

@@ -1,0 +1,121 @@
+"""Drop what has ended or is old, or all that is known of a user, and say what that was."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from dcaf.engines import Delete, Range, Record, Row, Transaction
+from dcaf.service.dropping import EVER, Dropped, drop_rows, may_drop
+from dcaf.service.kept import Kept
+from dcaf.service.places import Place
+from dcaf.service.plans import Plan
+from dcaf.service.tables import SESSIONS, STATE, Owner
+
+AT_ONCE: Final = 200
+UNFINISHED_MS: Final = 3_600_000
+"""For how long a fork may take to be made."""
+
+
+class Erased(NamedTuple):
+    """What was dropped of a user.
+
+    Attributes:
+        sessions: How many sessions, archived ones too.
+        messages: How many messages of their histories.
+        facts: How many facts that the user and the sessions remembered.
+        shared: How many ``user:`` keys.
+    """
+
+    sessions: int
+    messages: int
+    facts: int
+    shared: int
+
+
+class Purged(NamedTuple):
+    """What a purge has dropped.
+
+    Attributes:
+        sessions: How many sessions, and remains of deleted ones.
+        messages: How many messages of their histories.
+        facts: How many facts that these sessions alone remembered.
+    """
+
+    sessions: int
+    messages: int
+    facts: int
+
+
+def erase(app: str, owner: Owner, partitions: int) -> Plan[Erased]:
+    """Drop all sessions of a user, and the keys that they shared."""
+    sessions, shared, dropped = 0, 0, Dropped()
+    while True:
+        rows = Range.of_prefix(SESSIONS, owner.key, AT_ONCE, partition=owner.partition)
+        outcome = yield Transaction([], ranges=[rows, owner.shared_rows(AT_ONCE)])
+        found, ours = outcome.pages
+        for _, row in found:
+            place = Place(app, owner, Kept.of(row).id, partitions)
+            dropped = dropped.plus((yield from drop_rows(place, row, before_ms=EVER)) or Dropped())
+        if ours:
+            yield Transaction([], writes=[Delete(Record(STATE, key, owner.partition)) for key, _ in ours])
+        sessions, shared = sessions + len(found), shared + len(ours)
+        if not (found or ours):
+            return Erased(sessions, *dropped, shared)
+
+
+def purge(app: str, partitions: int, before_ms: int) -> Plan[Purged]:
+    """Drop the sessions of an application that have ended, and what is left of deleted ones.
+
+    Args:
+        app: The application.
+        partitions: Of the engine.
+        before_ms: Those that were committed last before this moment are dropped, too; 0 for none of them.
+    """
+    purged = Purged(0, 0, 0)
+    for partition in range(partitions):
+        whole = Range(SESSIONS, b"", None, AT_ONCE, partition=partition)
+        purged = _add(purged, (yield from _purge_range(app, partitions, whole, before_ms)))
+    return purged
+
+
+def purge_user(app: str, owner: Owner, partitions: int, before_ms: int) -> Plan[Purged]:
+    """The same with the sessions of a user.
+
+    Args:
+        app, partitions, before_ms: As of ``purge``.
+        owner: The user.
+    """
+    whole = Range.of_prefix(SESSIONS, owner.key, AT_ONCE, partition=owner.partition)
+    return _purge_range(app, partitions, whole, before_ms)
+
+
+def find_place(app: str, key: bytes, row: Row, partitions: int) -> Place | None:
+    """Where a session lies whose row was found; None where it is another application's."""
+    kept = Kept.of(row)
+    place = Place(app, Owner(app, kept.user, kept.id, partitions=partitions), kept.id, partitions)
+    return place if place.row.key == key else None
+
+
+def _purge_range(app: str, partitions: int, rows: Range, before_ms: int) -> Plan[Purged]:
+    purged = Purged(0, 0, 0)
+    while True:
+        outcome = yield Transaction([], ranges=[rows])
+        (page,) = outcome.pages
+        for key, row in page:
+            place = find_place(app, key, row, partitions)
+            if place is not None and may_drop(row, outcome.now_ms, before_ms) and not _is_begun(row, outcome.now_ms):
+                dropped = yield from drop_rows(place, row, before_ms=before_ms)
+                purged = purged if dropped is None else _add(purged, Purged(1, *dropped))
+        if len(page) < rows.limit:
+            return purged
+        rows = Range(SESSIONS, page[-1][0] + b"\0", rows.end, rows.limit, partition=rows.partition)
+
+
+def _add(one: Purged, other: Purged) -> Purged:
+    return Purged(*map(sum, zip(one, other, strict=True)))
+
+
+def _is_begun(row: Row, now_ms: int) -> bool:
+    """Whether it is being made as a fork, and whoever makes it can be expected to live."""
+    dropped = row["dropped"]
+    return row["revision"] == 0 and isinstance(dropped, int) and dropped > now_ms - UNFINISHED_MS
