@@ -81,15 +81,14 @@ class Message:
 
     def __post_init__(self) -> None:
         given = {name: getattr(self, name) for name in ALL_CHECKS}
-        object.__setattr__(self, "_packed", _check_and_pack(_drop_empty(given), "Message"))
-        self._fill()
+        _take(self, _drop_empty(given), "Message")
 
     if not TYPE_CHECKING:  # whose check of names would be over: any would be right
 
         def __getattr__(self, name: str) -> Any:
             if name not in ALL_CHECKS:
                 raise AttributeError(name)
-            self._fill()
+            self._fill(self._parse())
             return getattr(self, name)
 
     def __hash__(self) -> int:
@@ -114,7 +113,7 @@ class Message:
             SessionValueError: A value may not be stored, or the message is too long.
         """
         require_text("path=", path, "what the message is called in errors")
-        message = given if isinstance(given, Message) else _make(_check_and_pack(_read_members(given, path), path))
+        message = given if isinstance(given, Message) else _take(object.__new__(Message), _read_members(given, path), path)
         _require_size(message, limit_bytes, path)
         return message
 
@@ -130,7 +129,7 @@ class Message:
             number: Its number there.
             at_ms: When it was said, in milliseconds since the epoch.
         """
-        return _make((pack(self), number, at_ms))
+        return unpack(pack(self), number=number, at_ms=at_ms)
 
     def to_dict(self, *, whole: bool = False) -> dict[str, Any]:
         """The message as OpenAI's chat API takes it: a new dict, in which members that are None are left out.
@@ -161,10 +160,10 @@ class Message:
             raise SessionTypeError(f"entry {number} of the history is no message: another program, or a newer version, wrote it")
         return members
 
-    def _fill(self) -> None:
+    def _fill(self, members: Mapping[str, Any]) -> None:
         """Have the members as attributes."""
         # Line by line, because each turn looks at a window of messages, and a loop takes a third longer.
-        members, (_, number, at_ms) = self._parse(), self._packed
+        _, number, at_ms = self._packed
         put, get = object.__setattr__, members.get
         put(self, "role", members["role"])
         put(self, "content", get("content"))
@@ -189,7 +188,9 @@ def unpack(data: bytes, *, number: int, at_ms: int) -> Message:
         number: Its place in the history.
         at_ms: When it was said, in milliseconds since the epoch.
     """
-    return _make((data, number, at_ms))
+    message = object.__new__(Message)
+    object.__setattr__(message, "_packed", (data, number, at_ms))
+    return message
 
 
 def require_messages(argument: str, value: Iterable[Message]) -> list[Message]:
@@ -207,16 +208,14 @@ def require_messages(argument: str, value: Iterable[Message]) -> list[Message]:
     return items
 
 
-def _make(packed: Packed) -> Message:
-    message = object.__new__(Message)
-    object.__setattr__(message, "_packed", packed)
-    return message
-
-
-def _check_and_pack(given: Mapping[str, Any], path: str) -> Packed:
+def _take(message: Message, given: Mapping[str, Any], path: str) -> Message:
+    """Fill a message with members that are checked first."""
     found = _check(given, path)
     number, at = found.pop("number", None), found.pop("at", None)
-    return write(found), number, None if at is None else (at - EPOCH) // MILLISECOND
+    packed: Packed = write(found), number, None if at is None else (at - EPOCH) // MILLISECOND
+    object.__setattr__(message, "_packed", packed)
+    message._fill(found)
+    return message
 
 
 def _read_members(given: Any, path: str) -> dict[str, Any]:

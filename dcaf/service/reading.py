@@ -72,7 +72,7 @@ def read_session(place: Place, *, last: int = 0) -> Plan[Read | None]:
         place: Where it lies.
         last: How many of its newest messages are read, too.
     """
-    outcome = yield _ask_for_all(place, last, MOST_KEYS)
+    outcome = yield _ask_for_all(place, last)
     if not is_there(outcome.rows[0], outcome.now_ms):
         return None
     found = yield from gather(place, last, outcome)
@@ -129,7 +129,7 @@ def read_shared(place: Place) -> Plan[Read]:
     return Read(None, join_state(*outcome.pages), (), outcome.now_ms)
 
 
-def _ask_for_all(place: Place, last: int, most: int) -> Asked:
+def _ask_for_all(place: Place, last: int, most: int = MOST_KEYS) -> Asked:
     return _beside(Transaction([place.row], ranges=list_ranges(place, last, most)), list_ranges_elsewhere(place, most))
 
 
