@@ -10,13 +10,13 @@ from dcaf.engines.transactions import Outcome, Transaction
 
 
 async def transact_together(transact: Callable[[Transaction], Awaitable[Outcome]], transactions: Sequence[Transaction]) -> Outcome:
-    """Do transactions that only read, or of which but the first does, and join what they have come to.
+    """Do several transactions, of which only the first may write, and join what they have come to.
 
     Args:
         transact: Does one of them.
         transactions: One or more.
 
-    Raises what the first of them raises that fails, when all have ended.
+    Raises what the one raises that fails first, when all have ended.
     """
     outcomes: dict[int, Outcome] = {}
     errors: list[Exception] = []
