@@ -39,7 +39,7 @@ def run(plan: Plan[T], engine: Engine) -> T:
         asked = next(plan)
         while True:
             try:
-                outcome = _ask(engine, asked)
+                outcome = ask(engine, asked)
             except EngineError as error:
                 asked = plan.throw(error)
             else:
@@ -76,7 +76,8 @@ async def run_async(plan: Plan[T], engine: Engine) -> T:
         return result
 
 
-def _ask(engine: Engine, asked: Asked) -> Outcome:
+def ask(engine: Engine, asked: Asked) -> Outcome:
+    """Do one step of a plan. Raises what the engine raises."""
     transact = engine.sync.transact
     return transact(asked) if isinstance(asked, Transaction) else join_outcomes([transact(one) for one in asked])
 
