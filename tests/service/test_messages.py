@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletionMessage
 
@@ -25,7 +25,7 @@ from tests.promises.wrong_values import put_away
 
 SCALE = float(os.environ.get("DCAF_SCALE", "0.02"))
 EXAMPLES = max(50, int(2_500 * SCALE))
-often = settings(max_examples=EXAMPLES, deadline=None)
+often = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 
 SECRET = "canary-5d1f"
 AT_MS = 1_767_225_600_123
