@@ -99,8 +99,8 @@ def find_after(kept: Kept, change: Change, now_ms: int, committed_ms: int) -> Ke
         committed_ms: The engine's clock when it was committed.
     """
     is_logged = bool(change.values) or not kept.revision
-    after = kept.after(len(change.messages), is_logged, _find_minute(kept, now_ms), committed_ms, change.ttl_ms)
-    return replace(after, open_calls=find_open_calls(kept, change))
+    minute, open_calls = _find_minute(kept, now_ms), find_open_calls(kept, change)
+    return kept.after(len(change.messages), is_logged, minute, committed_ms, change.ttl_ms, open_calls=open_calls)
 
 
 def commit_apart(place: Place, change: Change) -> Plan[Change]:
