@@ -1,4 +1,4 @@
-"""The tutorial, done by a reader who types what it says into an empty folder beside a clone, and believes nothing."""
+"""The tutorials, done by a reader who types what they say into empty folders beside a clone, and believes nothing."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -23,8 +25,32 @@ from tests.documents.terminal import Terminal, TooLong
 from tests.documents.tutorial_text import Open, Run, Step, Unclear, Write, steps
 
 ROOT = Path(__file__).parents[2]
-TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text()
-STEPS = [step for step in steps(TUTORIAL) if step.actions]
+
+
+@dataclass(frozen=True, eq=False)
+class Tutorial:
+    """A text, and its steps that have something to do."""
+
+    name: str
+
+    @property
+    def text(self) -> str:
+        return (ROOT / "docs" / f"{self.name}.md").read_text()
+
+    @cached_property
+    def steps(self) -> list[Step]:
+        return [step for step in steps(self.text) if step.actions]
+
+
+FIRST = Tutorial("tutorial")
+SECOND = Tutorial("tutorial-server")
+"""It begins with the environment that the first step of the first one makes."""
+TUTORIALS = (FIRST, SECOND)
+STEPS = [
+    pytest.param(tutorial, step, id=f"{tutorial.name}-{re.sub(r'[^a-z0-9]+', '-', step.title.lower())}")
+    for tutorial in TUTORIALS
+    for step in tutorial.steps
+]
 CLONE = ("pyproject.toml", "README.md", "LICENSE")
 """What a clone has besides the package that an installation reads."""
 
@@ -54,14 +80,18 @@ def beside(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def reader(curl: str, beside: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+def readers(curl: str, beside: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Tutorial, Reader]]:
+    """A reader of each tutorial, in a terminal of its own."""
     assert curl
-    with one_at_a_time():
-        for port in set(re.findall(r"127\.0\.0\.1:(\d+)", TUTORIAL)):
+    with one_at_a_time(), ExitStack() as stack:
+        for port in {port for tutorial in TUTORIALS for port in re.findall(r"127\.0\.0\.1:(\d+)", tutorial.text)}:
             with socket.socket() as taken:
-                assert taken.connect_ex(("127.0.0.1", int(port))) != 0, f"something else runs on the tutorial's port, {port}"
-        with Terminal(beside, tmp_path_factory.mktemp("desk"), environment()) as terminal:
-            yield Reader(STEPS, terminal)
+                assert taken.connect_ex(("127.0.0.1", int(port))) != 0, f"something else runs on a tutorial's port, {port}"
+        desks = {tutorial: tmp_path_factory.mktemp("desk") for tutorial in TUTORIALS}
+        yield {
+            tutorial: Reader(tutorial.steps, stack.enter_context(Terminal(beside, desk, environment())))
+            for tutorial, desk in desks.items()
+        }
 
 
 @contextmanager
@@ -72,13 +102,14 @@ def one_at_a_time() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("step", STEPS, ids=[step.title.lower().replace(" ", "-") for step in STEPS])
-def test_the_tutorial_works_as_it_is_written(reader: Reader, step: Step) -> None:
-    reader.follow(step)
+@pytest.mark.parametrize(("tutorial", "step"), STEPS)
+def test_a_tutorial_works_as_it_is_written(readers: dict[Tutorial, Reader], tutorial: Tutorial, step: Step) -> None:
+    readers[FIRST].follow(FIRST.steps[0])
+    readers[tutorial].follow(step)
 
 
-def test_what_the_tutorial_installs_is_this_code(reader: Reader, beside: Path) -> None:
-    reader.follow(STEPS[0])
+def test_what_the_tutorial_installs_is_this_code(readers: dict[Tutorial, Reader], beside: Path) -> None:
+    readers[FIRST].follow(FIRST.steps[0])
     (installed,) = beside.glob("*/.venv/lib/python*/site-packages/dcaf")
     files = {path.relative_to(installed) for path in installed.rglob("*") if path.is_file() and path.suffix != ".pyc"}
     cloned = {path.relative_to(beside / "dcaf" / "dcaf") for path in (beside / "dcaf" / "dcaf").rglob("*") if path.is_file()}
@@ -91,10 +122,20 @@ def test_the_environment_of_the_reader_has_no_dcaf_of_its_own(tmp_path: Path) ->
         assert [status for status, _ in terminal.type("dcaf --version\npython3 -c 'import dcaf'\n").failed] == [127, 1]
 
 
-def test_the_tutorial_has_all_kinds_of_actions() -> None:
+def test_the_tutorials_have_all_kinds_of_actions() -> None:
     """Or else a convention has changed, and the reader does nothing."""
-    assert {type(action) for step in STEPS for action in step.actions} == {Write, Run, Open}
-    assert sum(len(step.actions) for step in STEPS) == TUTORIAL.count("```sh\n") + TUTORIAL.count("```python\n") + 1
+    assert {type(action) for step in FIRST.steps for action in step.actions} == {Write, Run, Open}
+
+
+@pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda tutorial: tutorial.name)
+def test_every_block_of_a_tutorial_is_an_action(tutorial: Tutorial) -> None:
+    told = sum(tutorial.text.count(mark) for mark in ("```sh\n", "```python\n", "\nOpen <"))
+    assert sum(len(step.actions) for step in tutorial.steps) == told > 10
+
+
+def test_a_reader_of_the_second_tutorial_writes_the_tools_once() -> None:
+    files = [action.name for step in SECOND.steps for action in step.actions if isinstance(action, Write)]
+    assert [name for name in set(files) if files.count(name) > 1] == ["app.py"]
 
 
 # The controls: a reader of little texts.
