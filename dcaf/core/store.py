@@ -444,8 +444,8 @@ def require_store(store: SessionStore | StoreSource | None) -> None:
     """
     if store is not None and not (has_methods(store, "open") or has_methods(store, "as_store")):
         raise ConfigurationError(
-            "store= takes a SessionStore, an object with `async def open(self, request)`, or None for no store; not "
-            f"{kind_of(store)}."
+            "store= takes Ledger(url, audience=...), SessionService(url, app=...), another SessionStore, which is an object with "
+            f"`async def open(self, request)`, or None for no store; not {kind_of(store)}."
         )
 
 

@@ -87,8 +87,14 @@ def require_moment(moment: datetime | None) -> int | None:
     return int(moment.timestamp() * 1000)
 
 
-def require_encryption() -> None:
+def require_encryption(
+    whose: str = "A Ledger", else_write: str = ", or write freshness=False for level L1, which keeps none"
+) -> None:
     """Require what encrypts the answers that are kept.
+
+    Args:
+        whose: Who keeps them.
+        else_write: What can be done without.
 
     Raises:
         ConfigurationError: It is not installed.
@@ -97,8 +103,7 @@ def require_encryption() -> None:
         import_module("dcaf.core.kept")
     except ModuleNotFoundError:
         raise ConfigurationError(
-            "A Ledger keeps answers for clients that never got them, encrypted: pip install 'dcaf[crypto]', or write "
-            "freshness=False for level L1, which keeps none."
+            f"{whose} keeps answers for clients that never got them, encrypted: pip install 'dcaf[crypto]'{else_write}."
         ) from None
 
 

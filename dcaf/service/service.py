@@ -30,6 +30,7 @@ from dcaf.core.store import StoreSettings
 from dcaf.engines import Engine, MemoryEngine
 from dcaf.engines.opening import require_engine
 from dcaf.ledger import Ledger
+from dcaf.ledger.settings import require_encryption
 from dcaf.service.blocks import Imported
 from dcaf.service.calls import Calls, OnBusy
 from dcaf.service.checkpoints import Checkpoint
@@ -640,6 +641,7 @@ class Draining:
 def _make_ledger(given: Ledger | None, settings: StoreSettings, engine: Engine) -> Ledger:
     if given is not None:
         return given
+    require_encryption("A session service behind a middleware", "")
     return Ledger(engine, audience=settings.audience, absolute_timeout=settings.absolute_timeout)
 
 

@@ -292,7 +292,7 @@ ADVICE: list[Advice] = [
         lambda: StatelessLease(OpenRequest("A" * 22, None, Binding(AUDIENCE))),
     ),
     Advice(
-        "store= takes a SessionStore",
+        "another SessionStore",
         lambda: mounted(Recorder(), store=StatelessStore),
         lambda: mounted(Recorder(), store=StatelessStore()),
     ),

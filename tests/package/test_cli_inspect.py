@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+import anyio
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -25,10 +26,12 @@ from dcaf.cli.inspect.command import report
 from dcaf.cli.inspect.reader import find
 from dcaf.cli.inspect.render import describe_claims, moment, span
 from dcaf.cli.inspect.verdict import Judge
+from dcaf.core import SessionHost
 from dcaf.core.base64url import Payload, encode
 from dcaf.core.claims import Binding, Claims
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.signing import SIGNED
+from dcaf.service import SessionService
 from dcaf.testing import FrozenClock, Reply, fixed_keys, sealed, tampered
 from tests.asgi import hostile_bodies
 from tests.asgi.wire import Recorder, call, mounted
@@ -736,3 +739,20 @@ def test_a_body_that_somebody_harmed_is_judged_as_the_service_judges_it() -> Non
             assert served(body, service) == outcome, body
             agreed[outcome or "empty"] = agreed.get(outcome or "empty", 0) + 1
     assert all(agreed.values()), agreed
+
+
+def test_a_pointer_has_no_state_to_compare_the_mirror_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session service keeps the state: the mirror is shown, and is no fault."""
+    host = SessionHost(keys=RING, audience="shop", store=SessionService("memory://", app="shop"), clock=clock)
+
+    async def main() -> Any:
+        async with host.turn() as turn:
+            turn.session["step"] = 1
+        return turn.envelope
+
+    envelope_ = anyio.run(main)
+    lines, code = report(json.dumps({"data": {"session": envelope_}}).encode(), judge(), now=int(clock()))
+    text = "\n".join(lines)
+    assert (code, "planted" in text, "not what was sealed" in text) == (0, False, False)
+    assert "the state is kept elsewhere: server" in text
+    assert "Verified: it is good for shop." in text

@@ -143,7 +143,7 @@ class SealVerdict:
         kid: Id of the key that had sealed it; None where none of ours had.
         claims: What the seal vouches for; None where it is not good.
         sid_digest: What the service's log shows in place of the session's id; None likewise.
-        state: The keys and values that the application gets; None where the service refuses.
+        state: The keys and values that the application gets; None where the service refuses, or keeps them itself.
         shown: The mirror as the service would write it with ``mirror=True``; None likewise.
         refusal: Why it refuses; None where it does not.
     """
@@ -191,6 +191,8 @@ class Judge:
             state, shown = session.to_dict(), orjson.loads(Mirror(keys=True).render(state_of(session)))
         except SessionError as refusal:
             return SealVerdict(opened.key.kid, claims, sid_digest, refusal=refusal)
+        if claims.at is not None:  # the state is there, and the token has none
+            return SealVerdict(opened.key.kid, claims, sid_digest)
         return SealVerdict(opened.key.kid, claims, sid_digest, state, shown)
 
     def _sealer(self, member: Any, version: int = 0) -> Sealer:
