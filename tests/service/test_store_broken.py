@@ -34,6 +34,37 @@ def test_what_is_added_between_two_frames_is_kept_once() -> None:
     assert exchange(talk, "a", "b", "c") == (["a", "b"], None)
 
 
+def test_a_history_and_a_memory_that_are_held_go_on_with_each_frame() -> None:
+    async def talk(socket: WebSocket) -> None:
+        await socket.accept()
+        session = current_session(KeptSession)
+        messages, memory = session.messages, session.memory
+        with pytest.raises(WebSocketDisconnect):
+            while True:
+                text = (await socket.receive_json())["text"]
+                messages.add("user", text)
+                memory.set("last", text)
+                await socket.send_json({"type": "done"})
+
+    assert exchange(talk, "a", "b", "c") == (["a", "b", "c"], "c")
+
+
+def test_a_call_that_ends_in_a_later_frame_keeps_what_it_added() -> None:
+    async def talk(socket: WebSocket) -> None:
+        await socket.accept()
+        session = current_session(KeptSession)
+        with transaction(session) as draft:
+            for _ in range(2):
+                text = (await socket.receive_json())["text"]
+                draft.messages.add("user", text)
+                draft.memory.set("last", text)
+                await socket.send_json({"type": "done"})
+            await socket.receive_json()
+        await socket.send_json({"type": "done"})
+
+    assert exchange(talk, "a", "b", "c") == (["a", "b"], "b")
+
+
 def exchange(talk: Any, *texts: str) -> tuple[list[Any], Any]:
     """Frames without a session over one socket; returns the history, and what is remembered as ``last``."""
     sessions = SessionService("memory://", app=AUDIENCE)
