@@ -209,7 +209,7 @@ class Overlay(CommutingState):
             return done
 
     def _commit_journal(self, parent: State) -> None:
-        """Add what this call has added to what the turn has by now: on a socket that may be another one than when the call began."""
+        """Add what this call has added to the journal that the turn has by now: on a socket each frame has one of its own."""
         if self.journal is None:
             return
         if parent.journal is not None:

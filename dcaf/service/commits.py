@@ -100,7 +100,8 @@ def find_after(kept: Kept, change: Change, now_ms: int, committed_ms: int) -> Ke
     """
     is_logged = bool(change.values) or not kept.revision
     after = kept.after(len(change.messages), is_logged, _find_minute(kept, now_ms), committed_ms, change.ttl_ms)
-    return replace(after, open_calls=find_open_calls(kept, change))
+    version = kept.version if change.version is None else change.version
+    return replace(after, open_calls=find_open_calls(kept, change), version=version)
 
 
 def commit_apart(place: Place, change: Change) -> Plan[Change]:

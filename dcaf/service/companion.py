@@ -9,6 +9,7 @@ from typing import Final, NoReturn, cast
 
 from dcaf.core.base64url import Payload
 from dcaf.core.errors import EngineError, SessionClosedError, SessionConflict, SessionEnded, StaleSessionError, UnknownSessionError
+from dcaf.core.merging import CommutingChange
 from dcaf.core.payload import members_of
 from dcaf.core.store import OpenRequest, Sealed
 from dcaf.engines import Engine, Outcome, Page, Range, Record, Row
@@ -129,15 +130,16 @@ class KeptCompanion(Companion):
     def _find_change(self, sealed: Sealed) -> Change:
         """What the turn did: the state that was sealed beside the one that is kept, and what was added."""
         members, added = members_of(sealed.payload), self._turn.frozen
-        after: dict[str, bytes | None] = {**dict.fromkeys(self._base), **{key: members.written(key) for key in members}}
-        values = {
-            key: KeyChange(self._base.get(key), data, sealed.find_commuting(key))
-            for key, data in after.items()
-            if data != self._base.get(key) and not (self._move is not None and self._move.leaves(key, data))
-        }
+        before = self._base if self._move is None else self._move.arrived
+        after: dict[str, bytes | None] = {**dict.fromkeys(before), **{key: members.written(key) for key in members}}
+        found = {key: self._find_key_change(key, data, sealed.find_commuting(key)) for key, data in after.items()}
+        values = {key: value for key, value in found.items() if value.after != value.before}
         version = sealed.claims.sv or 0
-        changed = None if version == self.version else version
+        changed = None if version == self._turn.opened.kept.version else version
         return Change(values, added.pack_messages(), self._calls.ttl_ms, added.memory, changed, added.marks)
+
+    def _find_key_change(self, key: str, data: bytes | None, change: CommutingChange | None) -> KeyChange:
+        return KeyChange(self._base.get(key), data, change) if self._move is None else self._move.lay(key, data, change)
 
     def _own_part(self, change: Change) -> Change:
         return change if self._place.is_with_app else change.only(app=False)
@@ -210,8 +212,11 @@ class KeptCompanion(Companion):
             apart = await run_async(commit_apart(self._place, first.only(app=True)), self._engine)
             laid, clashes = laid | apart.list_laid(first), clashes + apart.count_clashes()
         log_clashes(clashes)
-        self._base = {key: data for key, data in {**values_in(sealed.payload), **laid}.items() if data is not None}
-        self._newer = members_of(sealed.payload).updated(laid).payload() if laid else None
+        members = members_of(sealed.payload)
+        written = {} if move is None else {**dict.fromkeys(move.arrived), **self._base, **_list_after(first)}
+        after = members.updated({**written, **laid})
+        self._base = {key: after.written(key) for key in after}
+        self._newer = after.payload() if laid or written else None
         with suppress(EngineError):  # the turn is committed; whoever clears or purges next drops what is left
             await run_async(drop_hidden(change.memory), self._engine)
             if move is not None:
@@ -226,6 +231,12 @@ class KeptCompanion(Companion):
         opened, place = self._turn.opened, self._calls.place_of(request.binding.subject, request.session_id)
         birth = self._calls.make_kept(place, opened.now_ms).birth
         before, kept = (self._place, opened.kept) if self._move is None else (self._move.before, self._move.kept)
-        move = Move(before, kept, place, birth)
-        self._base = await run_async(move.begin(self._turn, self._base), self._engine)
+        arrived = self._base if self._move is None else self._move.arrived
+        is_carried = self._request.claims is not None and self._request.claims.at is None
+        move = Move(before, kept, place, birth, arrived=arrived, is_carried=is_carried)
+        self._base = await run_async(move.begin(self._turn), self._engine)
         self._place, opened.kept, self._move = place, move.after, move
+
+
+def _list_after(change: Change) -> dict[str, bytes | None]:
+    return {key: value.after for key, value in change.values.items()}

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import timedelta
 from typing import Any
 
 import anyio
@@ -15,11 +12,15 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from dcaf.asgi import SessionMiddleware
-from dcaf.core import ConfigurationError, Session, SessionHost, current_session, transaction
-from dcaf.engines import MemoryEngine
-from dcaf.ledger import Ledger
-from dcaf.service import KeptSession, Memory, Messages, SessionService
-from tests.service.test_service_as_store import AUDIENCE, RING, Clinic, claims_of, put, say
+from dcaf.core import Session, SessionHost, current_session, transaction
+from dcaf.service import KeptSession, SessionService
+from tests.service.kept_places import KeptPlace
+from tests.service.test_service_as_store import AUDIENCE, RING, Clinic, put
+
+
+@pytest.fixture(params=["memory", "memory-8"])
+def place(request: pytest.FixtureRequest) -> KeptPlace:
+    return KeptPlace(request.param)
 
 
 def test_what_is_added_between_two_frames_is_kept_once() -> None:
@@ -63,6 +64,111 @@ def test_a_call_that_ends_in_a_later_frame_keeps_what_it_added() -> None:
         await socket.send_json({"type": "done"})
 
     assert exchange(talk, "a", "b", "c") == (["a", "b"], "b")
+
+
+def test_who_logs_in_keeps_what_the_visitor_never_had(place: KeptPlace) -> None:
+    sessions = place.open_service()
+
+    async def main() -> None:
+        clinic = Clinic(sessions)
+        await clinic.do(None, put(**{"user:phone": "12 34", "user:theme": "dark", "user:visits": 10}))
+
+        def visit(session: Session) -> None:
+            session["basket"] = ["tea"]
+            session.user.update(theme="light", lang="de")
+            session.user.incr("visits", 3)
+
+        def log_in(session: Session) -> None:
+            session.user.incr("visits")
+            session.user.pop("theme")
+            session.rotate(subject="ada")
+
+        first = await clinic.do(None, visit, subject=None)
+        second = await clinic.do(first, log_in, subject=None)
+        shared = {"user:phone": "12 34", "user:theme": "dark", "user:visits": 11, "user:lang": "de"}
+        assert await clinic.read(second) == {"basket": ["tea"], **shared}
+        assert await clinic.read(await clinic.do(None, lambda _: None)) == shared
+
+    anyio.run(main)
+
+
+def test_a_rotation_leaves_alone_what_others_wrote_of_shared_keys(place: KeptPlace) -> None:
+    sessions = place.open_service()
+
+    async def main() -> None:
+        clinic = Clinic(sessions)
+        first = await clinic.do(None, lambda session: session.update({"app:motd": "old", "user:theme": "dark", "user:gone": 1}))
+
+        async def move(session: Session) -> None:
+            session["n"] = 1
+
+            def write(other: Session) -> None:
+                other.update({"app:motd": "new", "app:more": 1, "user:theme": "light", "user:lang": "de"})
+                del other["user:gone"]
+
+            await clinic.do(None, write)
+            session.rotate()
+
+        second = await clinic.do(first, move)
+        shared = {"app:motd": "new", "app:more": 1, "user:theme": "light", "user:lang": "de"}
+        assert await clinic.read(second) == {"n": 1, **shared}
+        assert await clinic.read(await clinic.do(None, lambda _: None)) == shared
+
+    anyio.run(main)
+
+
+def test_a_session_that_goes_to_another_user_leaves_the_keys_of_the_one_before(place: KeptPlace) -> None:
+    sessions = place.open_service()
+
+    async def main() -> None:
+        clinic = Clinic(sessions)
+        first = await clinic.do(None, lambda session: session.update({"step": 1, "user:address": "1, Main Street"}))
+        second = await clinic.do(first, lambda session: session.rotate(subject="bob"))
+        assert await clinic.read(second, "bob") == {"step": 1}
+        assert await clinic.read(await clinic.do(None, lambda _: None, "bob"), "bob") == {}
+        assert await clinic.read(await clinic.do(None, lambda _: None)) == {"user:address": "1, Main Street"}
+
+    anyio.run(main)
+
+
+def test_a_rotated_session_keeps_the_version_of_its_schema(place: KeptPlace) -> None:
+    sessions = place.open_service()
+
+    async def main() -> None:
+        clinic = Clinic(sessions)
+        clinic.host = host_of(sessions, grow)
+        first = await clinic.do(None, put(size=1))
+        second = await clinic.do(first, lambda session: session.rotate())
+        assert await clinic.read(second) == {"size": 1}
+
+    anyio.run(main)
+
+
+def test_a_turn_that_goes_on_after_a_rotation_writes_only_what_it_changes(place: KeptPlace) -> None:
+    sessions = place.open_service()
+
+    async def main() -> None:
+        clinic = Clinic(sessions)
+        await clinic.do(None, lambda session: session.user.update(phone="12 34", theme="dark"))
+        first = await clinic.do(None, lambda session: session.user.update(theme="light"), subject=None)
+        async with clinic.turn(first, None) as turn:
+            turn.session.rotate(subject="ada")
+            await turn._turn.seal(ends_turn=False)
+            turn.session["n"] = 1
+            turn.session.user.incr("visits")
+        assert turn.session.to_dict() == {"user:phone": "12 34", "user:theme": "dark", "n": 1, "user:visits": 1}
+        assert await clinic.read(turn.envelope) == turn.session.to_dict()
+
+    anyio.run(main)
+
+
+def grow(state: Any) -> Any:
+    """A migration that shows when it is done twice."""
+    return {key: value * 10 if key.endswith("size") else value for key, value in state.items()}
+
+
+def host_of(sessions: Any, migration: Any) -> SessionHost:
+    return SessionHost(keys=RING, audience=AUDIENCE, store=sessions, version=1, migrations={1: migration})
 
 
 def exchange(talk: Any, *texts: str) -> tuple[list[Any], Any]:
