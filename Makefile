@@ -13,7 +13,7 @@ FRAMEWORKS := pydantic-ai-slim==2.68.0 openai-agents==0.24.0 fastmcp==4.1.2 goog
 # Python keeps what it has compiled: many tests start programs, and each would compile them again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check promises mutants soak bench signatures reference site format clean
+.PHONY: demo test check promises mutants soak bench signatures contracts reference site format clean
 
 demo: $(RUNS)
 	$(BIN)/dcaf demo
@@ -69,6 +69,10 @@ $(PEERS)/.ready: Makefile
 	$(PEERS)/bin/python -m pip install --quiet --editable . $(FRAMEWORKS)
 	touch $(PEERS)/.ready
 
+# Session services of other systems: each behaviour that one of them promises is asked of all, and of dcaf.
+contracts: $(READY) $(SERVICES)
+	$(BIN)/python -m tests.related.contract_page $(dir $(SERVICES))bin/python
+
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -97,11 +101,11 @@ $(AGENTS): Makefile pyproject.toml | $(READY)
 	$(@D)/bin/python -m pip install --quiet --editable . openai-agents==0.24.0 langgraph==1.2.24 langchain==1.5.2
 	touch $@
 
-# Session services of other agent frameworks, and dcaf's beside them: the benchmark runs them in one process.
+# Session services of others, and dcaf's beside them: the benchmark runs them in one process, and `make contracts` asks them.
 $(SERVICES): Makefile pyproject.toml | $(READY)
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --editable '.[redis,postgres]' google-adk==2.13.0 \
-		'openai-agents[sqlalchemy,redis]==0.24.0' sqlalchemy==2.1.9 aiosqlite==0.22.1 asyncpg==0.32.0
+		'openai-agents[sqlalchemy,redis]==0.24.0' openstackai==0.6.1 sqlalchemy==2.1.9 aiosqlite==0.22.1 asyncpg==0.32.0
 	touch $@
 
 # What servers have in a benchmark alone: what uvicorn has in production, where the tests run with the extra `server`, and Redis for

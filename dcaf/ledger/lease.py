@@ -96,9 +96,11 @@ class LedgerLease(StatelessLease):
 
     async def finish(self) -> None:
         """Show what the companion has found. Raises as ``Companion.finish``."""
-        found = self.companion
-        await found.finish()
-        self.place, self.payload, self.version, self.journal = found.place, found.payload, found.version, found.journal
+        await self.companion.finish()
+        self.place: str | None = self.companion.place
+        self.payload: Payload | None = self.companion.payload
+        self.version: int = self.companion.version
+        self.journal = self.companion.journal
 
     async def latest(self) -> Payload | None:
         """As of the companion."""

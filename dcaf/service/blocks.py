@@ -155,7 +155,7 @@ class SharedBlock(Block):
             when = join(conditions) if conditions else None
             if (yield Transaction(reads, when=when, writes=wanted)).applied:
                 shared, stayed = self.found.shared + len(wanted), self.found.stayed + len(puts) - len(wanted)
-                self.found = self.found._replace(shared=shared, stayed=stayed)
+                self.found: Imported = self.found._replace(shared=shared, stayed=stayed)
                 return
 
 
@@ -218,7 +218,7 @@ class SessionBlock(Block):
         if self._place is not self._target:
             yield from self._move()
         yield from self._finish(self._target)
-        self.found = Imported(sessions=1, messages=self._columns["messages"])
+        self.found: Imported = Imported(sessions=1, messages=self._columns["messages"])
 
     def abandon(self) -> Plan[None]:
         """Drop what is half made."""

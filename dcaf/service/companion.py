@@ -9,6 +9,7 @@ from typing import Final, NoReturn, cast
 
 from dcaf.core.base64url import Payload
 from dcaf.core.errors import EngineError, SessionClosedError, SessionConflict, SessionEnded, StaleSessionError, UnknownSessionError
+from dcaf.core.journal import Journal
 from dcaf.core.merging import CommutingChange
 from dcaf.core.payload import members_of
 from dcaf.core.store import OpenRequest, Sealed
@@ -90,11 +91,14 @@ class KeptCompanion(Companion):
         own = [] if kept is None else [found.own]
         # A token that carries its state is newer than what was kept of it once.
         carries = claims is not None and claims.at is None
-        self._base, self.payload = values_of(*own, *found.shared), join_state(*([] if carries else own), *found.shared)
-        self.version, self.place = 0 if kept is None else kept.version, SERVER if self._stays(self.payload) else None
+        self._base = values_of(*own, *found.shared)
+        payload = join_state(*([] if carries else own), *found.shared)
+        self.payload: Payload | None = payload
+        self.version: int = 0 if kept is None else kept.version
+        self.place: str | None = SERVER if self._stays(payload) else None
         known = kept or self._calls.make_kept(self._place, found.now_ms)
         opened = Opened(known, self._place.app, self._engine, found.now_ms, [] if kept is None else unpack_page(found.messages))
-        self.journal = TurnJournal.of(opened, self._place.owner)
+        self.journal: Journal | None = TurnJournal.of(opened, self._place.owner)
 
     def _stays(self, payload: Payload) -> bool:
         """Whether a state stays on the server."""

@@ -36,6 +36,9 @@ Given: TypeAlias = Literal[Missing.MISSING]
 class CreateSessionRequest:
     """What ``SessionService.create`` takes. What is wrong with it, that call says.
 
+    Args:
+        user, id, state, title, labels, metadata: As the attributes.
+
     Attributes:
         user, id, state, title, labels, metadata: As of ``SessionService.create``.
     """
@@ -52,6 +55,9 @@ class CreateSessionRequest:
 class GetSessionRequest:
     """What ``SessionService.get`` takes.
 
+    Args:
+        user, id: As the attributes.
+
     Attributes:
         user, id: As of ``SessionService.get``.
     """
@@ -64,6 +70,9 @@ class GetSessionRequest:
 class DeleteSessionRequest:
     """What ``SessionService.delete`` takes.
 
+    Args:
+        user, id: As the attributes.
+
     Attributes:
         user, id: As of ``SessionService.delete``.
     """
@@ -75,6 +84,9 @@ class DeleteSessionRequest:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListSessionsRequest:
     """What ``SessionService.list`` takes.
+
+    Args:
+        user, limit, order, cursor, state, labels, archived: As the attributes.
 
     Attributes:
         user, limit, order, cursor, state, labels, archived: As of ``SessionService.list``.

@@ -155,7 +155,7 @@ def _take_back(place: Place, past: Past, changes: int | None) -> Plan[bool]:
 
 
 def _keep_own(then: Mapping[str, bytes], now: Mapping[str, bytes]) -> dict[str, bytes]:
-    """A state of a checkpoint with the library's own key as it is now: what was used once stays used."""
+    """A state of before with the library's own key as it is now: what was used once stays used."""
     own = {RESERVED: now[RESERVED]} if RESERVED in now else {}
     return {**{name: data for name, data in then.items() if name != RESERVED}, **own}
 
@@ -275,7 +275,7 @@ def _read_past(place: Place, to: int | None, argument: str, most_dropped: int = 
         if not page:  # the session was dropped meanwhile
             raise UnknownSessionError(UNKNOWN)
         log += [Entry(cast("int", row["messages"]), cast("bytes", row["data"])) for _, row in page]
-    return Past(kept, outcome.now_ms, to, now, _replay(find_timeline(log[: kept.changes], to)))
+    return Past(kept, outcome.now_ms, to, now, _keep_own(_replay(find_timeline(log[: kept.changes], to)), now))
 
 
 def _read_state(page: Page) -> dict[str, bytes]:

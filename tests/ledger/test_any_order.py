@@ -134,7 +134,7 @@ class AnyOrder(RuleBasedStateMachine):
             return (BUSY, True if found[2] else "partial") if is_newest else (SUPERSEDED, None)
         is_same = (known.key == key and key is not None and not safe) or (known.key is None and known.identity == identity)
         is_same = is_same and not (key and not safe and known.key is None)
-        if is_next and now <= known.at + KEPT and (is_same or known.subject is not None):
+        if is_next and now < known.at + KEPT and (is_same or known.subject is not None):
             return BUSY, (True if known.whole else "partial") if is_same else False
         return SUPERSEDED, None
 
@@ -277,7 +277,7 @@ class AnyOrder(RuleBasedStateMachine):
             return
         answer = self.run(self.world.turn(envelope, "rotate", subject=known.subject))
         known.ended = True
-        made = Known(known.subject)
+        made = Known(known.subject, used=known.used)  # what was used once is used after a rotation, too
         self.known[claims_of(answer.session)["sid"]] = made
         self.adopt(answer)
         identity = ("POST", "rotate", None, envelope["dcaf"]["token"])

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -46,7 +46,7 @@ from dcaf.engines import (
     Write,
 )
 from dcaf.ledger import Ledger
-from dcaf.service import KeptSession, Memory, Message, Messages, ServiceTurn, SessionService
+from dcaf.service import KeptSession, Memory, Message, Messages, ServiceTurn, SessionService, State
 from dcaf.testing import MISUSES, AsyncSessionClient, FrozenClock, Reply, SessionClient, serving
 from dcaf.tools import Call, DecidedCall, PlatformContext, ToolRunner, decide, pending, propose
 from tests.asgi.wire import call
@@ -138,6 +138,15 @@ def kept_session() -> KeptSession:
     return found
 
 
+def ask(method: str, request: Any) -> Any:
+    """A call of a service with one object."""
+    return getattr(kept().sync, method)(request)
+
+
+def pending_state() -> State:
+    return State({"a": 1}, {"b": [2]})
+
+
 def history() -> Messages:
     found = kept_session().messages
     found.add("user", "And?")
@@ -171,10 +180,13 @@ def service_entries(name: str, service: Callable[[], Any], then: Callable[[Any],
         "messages": {**whose, "limit": 1, "before": 2},
         "append": {**whose, "messages": [{"role": "user", "content": "And?"}]},
         "merge": {**whose, "state": {"n": 5}},
-        "list": {"user": "ada", "limit": 1, "order": "newest"},
+        "list": {"user": "ada", "limit": 1, "order": "newest", "state": ["a"], "labels": {"a": "b"}, "archived": False},
+        "list_events": {**whose, "limit": 1},
+        "checkpoint": {**whose, "name": "here"},
+        **dict.fromkeys(("archive", "restore", "checkpoints"), whose),
         "rewind": {**whose, "to": 1},
         "fork": {**whose, "new_id": "v3", "at": 1},
-        "purge": {},
+        "purge": {"user": "ada", "before": UNTIL},
         **{key: {"user": "ada"} for key in ("erase", "memory")},
         "export": whose,
         "import_lines": {"lines": list(kept().sync.export()), "replace": True},
@@ -483,6 +495,21 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.service.Memory.is_for": Entry({"session": kept_session()}, on=lambda: Memory),
     "dcaf.service.Messages.add": Entry({"message": "user", "content": "Hi!"}, on=history, given={"name": "ada"}),
     "dcaf.service.Messages.window": Entry({"last": 1}, on=history),
+    "dcaf.service.KeptSession.checkpoint": Entry({"name": "here"}, on=kept_session),
+    "dcaf.service.State": Entry({"value": {"a": 1}, "delta": {}}, then=lambda found: found.to_dict()),
+    "dcaf.service.State.get": Entry({"key": "a", "default": 1}, on=pending_state),
+    "dcaf.service.State.setdefault": Entry({"key": "a", "default": 1}, on=pending_state),
+    "dcaf.service.State.update": Entry({"delta": {"a": 1}}, on=pending_state),
+    **{f"dcaf.service.State.{name}": Entry(on=pending_state) for name in ("has_delta", "to_dict")},
+    "dcaf.service.State.__getitem__": Entry({"key": "a"}, on=pending_state),
+    "dcaf.service.State.__setitem__": Entry({"key": "a", "value": 1}, on=pending_state),
+    "dcaf.service.State.__contains__": Entry({"key": "a"}, on=pending_state),
+    **{
+        f"dcaf.service.{name}SessionRequest": Entry({"user": "ada", "id": "v1"}, then=partial(ask, name.lower()))
+        for name in ("Get", "Delete")
+    },
+    "dcaf.service.CreateSessionRequest": Entry({"user": "ada", "id": "v2"}, then=partial(ask, "create")),
+    "dcaf.service.ListSessionsRequest": Entry({"user": "ada", "limit": 1}, then=partial(ask, "list")),
     "dcaf.service.Message": Entry({"role": "user", "content": "Hi!"}, then=lambda message: message.to_dict()),
     "dcaf.service.Message.of": Entry({"given": {"role": "user", "content": "Hi!"}}, on=lambda: Message),
     "dcaf.service.Message.to_dict": Entry({"whole": True}, on=lambda: Message("user", "Hi!")),
@@ -852,6 +879,7 @@ NOBODYS: frozenset[str] = frozenset(
         "dcaf.core.HostTurn",  # made by a host
         "dcaf.service.Imported",  # made by an import
         *(f"dcaf.service.{name}" for name in ("Memory", "SyncMemory", "UserMemory", "SyncUserMemory", "Remembered")),
+        *(f"dcaf.service.{name}" for name in ("Checkpoint", "MessageEvent", "Purged", "StateEvent")),
         *(
             f"dcaf.service.{name}"
             for name in ("Erased", "HistoryPage", "Kept", "Kept.new", "Kept.of", "Kept.after", "Kept.moved", "ListPage")

@@ -48,14 +48,16 @@ PROMISES: Final = {
         "a ledger that gives no answer twice; one that gives it to whoever has an older token; none",
     ),
     20: (
-        "with a ledger, no turn that was acknowledged is lost to another one",
-        "no ledger; several states side by side; an engine that reads and then writes",
+        "with a ledger, or in a session service, no turn that was acknowledged is lost to another one or mixed with it",
+        "no ledger; several states side by side; an engine that reads and then writes; a service that does not compare the "
+        "revision, merges it alone, or writes messages one by one",
     ),
     21: ("with a ledger, no older token is accepted", "no ledger, which accepts all"),
     22: ("what was revoked or logged out is not brought back by a turn that was under way", "a revocation that deletes a row"),
     23: (
-        "nothing acknowledged is lost when a process or the server of the store is killed",
-        "an engine that acknowledges before it commits; a Redis without its file; a PostgreSQL that does not wait for its log",
+        "nothing acknowledged is lost when a process or the server of the store is killed, and no turn of a kept session is halved",
+        "an engine that acknowledges before it commits; a Redis without its file; a PostgreSQL that does not wait for its log; a "
+        "service that writes a turn by halves",
     ),
     24: (
         "while its store is down, a service says so in a second and takes nobody for new; it recovers in two",

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import anyio
 import pytest
 
-from dcaf.core.errors import ConfigurationError, SessionArchivedError, SessionClosedError, UnknownSessionError
+from dcaf.core.errors import (
+    ConfigurationError,
+    SessionArchivedError,
+    SessionClosedError,
+    SessionConflict,
+    SessionEnded,
+    UnknownSessionError,
+)
 from dcaf.engines import AllOf, Engine, Is, MemoryEngine
 from dcaf.service import SessionService, kept
 from dcaf.service.tables import LISTS, OF_SESSIONS, SESSIONS
 from tests.service.kept_places import Calls, KeptPlace, Watched
+from tests.service.test_service_as_store import Clinic, claims_of, say
 
 OLD = timedelta(milliseconds=1)
 CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
@@ -266,3 +276,36 @@ def test_what_is_to_be_archived_is_said_clearly(arguments: dict[str, Any]) -> No
     with pytest.raises(ConfigurationError):
         service.sync.archive(**arguments)
     assert len(service.sync.list(user="p").items) == 1
+
+
+async def do_soon(clinic: Clinic, envelope: Any) -> Any:
+    """A turn as soon as the claim of a refused one is given back, which happens beside it."""
+    with anyio.fail_after(10):
+        while True:
+            with suppress(SessionConflict):
+                return await clinic.do(envelope, say("And?"))
+            await anyio.sleep(0.01)
+
+
+def test_an_archived_session_is_refused_behind_a_middleware_and_taken_again_when_it_is_restored() -> None:
+    _, _, service = serve()
+
+    async def main() -> None:
+        clinic = Clinic(service)
+        envelope = await clinic.do(None, say("Hello!"))
+        session_id = claims_of(envelope)["sid"]
+        assert await service.archive(user="ada", id=session_id) == 1
+        with pytest.raises(SessionEnded):
+            await clinic.do(envelope, say("And?"))
+        assert (await service.messages(user="ada", id=session_id)).total == 1
+        assert await service.restore(user="ada", id=session_id)
+        envelope = await do_soon(clinic, envelope)
+        with pytest.raises(SessionEnded):
+            async with clinic.turn(envelope) as turn:
+                turn.session["step"] = 1
+                await service.archive(user="ada", id=session_id)
+        found = await service.get(user="ada", id=session_id)
+        assert found is not None
+        assert (found.to_dict(), found.messages.total) == ({}, 2)
+
+    anyio.run(main)

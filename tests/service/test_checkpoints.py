@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
+import anyio
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from dcaf.core import Session, current_session
 from dcaf.core.errors import (
     ConfigurationError,
     EngineError,
@@ -16,10 +19,13 @@ from dcaf.core.errors import (
     UnknownSessionError,
 )
 from dcaf.engines import MemoryEngine
-from dcaf.service import SessionService, rewinding
+from dcaf.service import KeptSession, Messages, SessionService, rewinding
+from dcaf.service.journal import TurnJournal
 from dcaf.service.tables import CHECKPOINTS, MESSAGES
+from dcaf.tools import ToolRunner, tool
 from tests.service.kept_places import Calls, KeptPlace, Watched
 from tests.service.test_archive import rows_of, serve
+from tests.service.test_service_as_store import Clinic, claims_of
 
 WHOSE: dict[str, Any] = {"user": "p", "id": "v"}
 
@@ -96,6 +102,90 @@ def test_a_checkpoint_is_where_the_turn_has_put_it_also_where_others_have_added_
         service.sync.append(**WHOSE, messages=[("user", "another")])
     service.sync.rewind(**WHOSE, checkpoint="here")
     assert [message.content for message in service.sync.messages(**WHOSE).items] == ["another", "one"]
+
+
+@tool
+async def pay(sum_: int, session: Session, messages: Messages) -> str:
+    """Pay.
+
+    Args:
+        sum_: How much; 0 fails.
+    """
+    messages.add("user", f"pay {sum_}")
+    transaction_of(session).checkpoint(f"before {sum_}")
+    session["paid"] = sum_
+    if not sum_:
+        raise ValueError
+    return "paid"
+
+
+def transaction_of(session: Session) -> KeptSession:
+    """The session of a tool, with what a service knows of it."""
+    return KeptSession.of(session)
+
+
+def run_tools(sums: list[int]) -> SessionService:
+    _, _, service = serve()
+
+    async def main() -> None:
+        await service.create(**WHOSE, state={"paid": -1})
+        async with service.open(**WHOSE) as session:
+            session.messages.add("user", "first")
+            for sum_ in sums:
+                with suppress(Exception):
+                    await ToolRunner.of(session).run(pay, {"sum_": sum_})
+
+    anyio.run(main)
+    return service
+
+
+def test_a_tool_sets_checkpoints_and_one_that_fails_does_not() -> None:
+    service = run_tools([1, 0, 2])
+    assert [(one.name, one.messages) for one in service.sync.checkpoints(**WHOSE)] == [("before 1", 2), ("before 2", 3)]
+    service.sync.rewind(**WHOSE, checkpoint="before 2")
+    assert look(service) == ({"paid": 1}, 3)
+    service.sync.rewind(**WHOSE, checkpoint="before 1")
+    assert look(service) == ({"paid": -1}, 2)
+
+
+def test_control_a_checkpoint_of_a_failed_tool_is_kept_where_it_goes_into_the_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    mark = TurnJournal.mark
+    monkeypatch.setattr(TurnJournal, "mark", lambda journal, name, data: mark(journal._below or journal, name, data))
+    assert len(run_tools([1, 0, 2]).sync.checkpoints(**WHOSE)) == 3
+
+
+def test_what_was_used_once_stays_used_after_a_rewind_to_a_checkpoint() -> None:
+    _, _, service = serve()
+
+    async def main() -> list[bool]:
+        await service.create(**WHOSE, state={"n": 0})
+        await service.checkpoint(**WHOSE, name="here")
+        async with service.open(**WHOSE) as session:
+            first = await session.once("payment")
+            session["n"] = 1
+        await service.rewind(**WHOSE, checkpoint="here")
+        async with service.open(**WHOSE) as session:
+            return [first, await session.once("payment"), session["n"] == 0]
+
+    assert anyio.run(main) == [True, False, True]
+
+
+def test_checkpoints_are_set_behind_a_middleware() -> None:
+    _, _, service = serve()
+
+    async def main() -> None:
+        clinic = Clinic(service)
+        async with clinic.turn() as turn:
+            turn.session["n"] = 1
+            current_session(KeptSession).checkpoint("here")
+            turn.session["n"] = 2
+        session_id = claims_of(turn.envelope)["sid"]
+        await service.rewind(user="ada", id=session_id, checkpoint="here")
+        found = await service.get(user="ada", id=session_id)
+        assert found is not None
+        assert found.to_dict() == {"n": 1}
+
+    anyio.run(main)
 
 
 def test_a_name_that_is_set_again_moves() -> None:

@@ -128,7 +128,7 @@ def test_of_two_turns_at_once_exactly_one_is_kept(kept_place: KeptPlace) -> None
 
 def test_control_both_are_kept_where_the_revision_is_not_compared(kept_place: KeptPlace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commits, "is_at", lambda row, _: Exists(row))
-    monkeypatch.setattr(commits, "_catch_up", lambda kept, _: kept)
+    monkeypatch.setattr(commits, "catch_up", lambda kept, _: kept)
     with pytest.raises(AssertionError):
         asyncio.run(play_rounds_that_reject(kept_place, 3))
 
@@ -630,13 +630,13 @@ def test_a_page_that_is_just_full_is_read_to_its_end(scope: str, keys: int) -> N
 
 
 def test_control_keys_are_missed_where_a_full_page_is_taken_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    class AlwaysMore(int):
-        def __gt__(self, other: int) -> bool:
-            return True
+    class NeverReached(int):
+        def __le__(self, other: int) -> bool:
+            return False
 
     service = SessionService(MemoryEngine(), app="clinic")
     fill(service, {f"{number}": number for number in range(1_001)})
-    monkeypatch.setattr(reading, "MOST_KEYS", AlwaysMore(1_000))
+    monkeypatch.setattr(reading, "MOST_KEYS", NeverReached(1_000))
     assert len(read(service)) == 1_000
 
 

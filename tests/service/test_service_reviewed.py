@@ -355,3 +355,22 @@ def test_no_representation_shows_a_value() -> None:
     for each in shown:
         assert "secret" not in repr(each)
         assert "the key" not in repr(each)
+
+
+def test_what_was_used_once_stays_used_after_a_rewind_and_in_a_fork() -> None:
+    sessions = SessionService("memory://", app="clinic")
+
+    async def main() -> list[bool]:
+        async with sessions.open(user="ada", id=None) as session:
+            session.messages.add("user", "a")
+        async with sessions.open(user="ada", id=session.id) as second:
+            used = [await second.once("pay")]
+            second.messages.add("user", "b")
+        other = await sessions.fork(user="ada", id=session.id, at=1)
+        await sessions.rewind(user="ada", id=session.id, to=1)
+        for name in (session.id, other.id):
+            async with sessions.open(user="ada", id=name) as again:
+                used.append(await again.once("pay"))
+        return used
+
+    assert anyio.run(main) == [True, False, False]
