@@ -162,6 +162,14 @@ def test_a_turn_that_goes_on_after_a_rotation_writes_only_what_it_changes(place:
     anyio.run(main)
 
 
+@pytest.mark.parametrize("settings", [{"freshness": False}, {"branches": True}])
+def test_a_ledger_that_knows_no_newest_token_is_refused_with_what_to_do(settings: Any) -> None:
+    engine = MemoryEngine()
+    ledger = Ledger(engine, audience=AUDIENCE, **settings)
+    with pytest.raises(ConfigurationError, match="leave out freshness=False and branches=True"):
+        SessionService(engine, app=AUDIENCE, ledger=ledger)
+
+
 def grow(state: Any) -> Any:
     """A migration that shows when it is done twice."""
     return {key: value * 10 if key.endswith("size") else value for key, value in state.items()}
