@@ -104,7 +104,9 @@ class LedgerLease(StatelessLease):
 
     async def latest(self) -> Payload | None:
         """As of the companion."""
-        return await self.companion.latest()
+        found = await self.companion.latest()
+        self.version = self.companion.version
+        return found
 
     def note(self, row: Row | None) -> None:
         """Remember where the last answer is, which goes with its session, and where uses are, which do not."""
