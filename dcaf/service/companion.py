@@ -8,7 +8,15 @@ from contextlib import suppress
 from typing import Final, NoReturn, cast
 
 from dcaf.core.base64url import Payload
-from dcaf.core.errors import EngineError, SessionClosedError, SessionConflict, SessionEnded, StaleSessionError, UnknownSessionError
+from dcaf.core.errors import (
+    EngineError,
+    SessionClosedError,
+    SessionConflict,
+    SessionEnded,
+    SessionExistsError,
+    StaleSessionError,
+    UnknownSessionError,
+)
 from dcaf.core.journal import Journal
 from dcaf.core.merging import CommutingChange
 from dcaf.core.payload import members_of
@@ -18,7 +26,7 @@ from dcaf.ledger.companion import Companion, Part
 from dcaf.service.calls import Calls
 from dcaf.service.changes import Change, KeyChange
 from dcaf.service.commits import Overtaken, catch_up, commit_apart, find_after, log_clashes, plan_commit
-from dcaf.service.dropping import drop
+from dcaf.service.dropping import drop, make_room
 from dcaf.service.history import unpack_page
 from dcaf.service.journal import Opened, TurnJournal
 from dcaf.service.kept import Kept, join_state, values_of
@@ -158,11 +166,30 @@ class KeptCompanion(Companion):
         assert self._pending is not None
         sealed, first, change = self._pending
         opened = self._turn.opened
-        kept = opened.kept if not opened.kept.revision else await self._catch_up(opened.kept, outcome)
+        kept, has_room = opened.kept, False
+        if opened.kept.revision:
+            kept = await self._catch_up(opened.kept, outcome)
+        else:
+            has_room = await self._make_room(opened.kept, outcome)
         laid = change.over(outcome.rows[1:])
-        has_moved = kept != opened.kept or laid != change
+        has_moved = kept != opened.kept or laid != change or has_room
         opened.kept, self._pending = kept, (sealed, first, laid)
         return has_moved
+
+    async def _make_room(self, kept: Kept, outcome: Outcome) -> bool:
+        """Drop what is left of an older session that is to be kept anew; False where there is nothing.
+
+        Raises:
+            SessionConflict: Another turn has kept it by now.
+        """
+        row = outcome.rows[0]
+        if row is None or row["birth"] == kept.birth:
+            return False
+        try:
+            await run_async(make_room(self._place, outcome), self._engine)
+        except SessionExistsError:
+            raise SessionConflict(reason="moved") from None
+        return True
 
     async def _catch_up(self, kept: Kept, outcome: Outcome) -> Kept:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import anyio
@@ -12,10 +13,20 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from dcaf.asgi import SessionMiddleware
-from dcaf.core import Session, SessionHost, current_session, transaction
-from dcaf.service import KeptSession, SessionService
+from dcaf.core import (
+    ConfigurationError,
+    Session,
+    SessionConflict,
+    SessionEnded,
+    SessionHost,
+    current_session,
+    transaction,
+)
+from dcaf.engines import MemoryEngine
+from dcaf.ledger import Ledger
+from dcaf.service import KeptSession, Memory, SessionService
 from tests.service.kept_places import KeptPlace
-from tests.service.test_service_as_store import AUDIENCE, RING, Clinic, put
+from tests.service.test_service_as_store import AUDIENCE, RING, Clinic, claims_of, find_ledger, put, say
 
 
 @pytest.fixture(params=["memory", "memory-8"])
@@ -168,6 +179,39 @@ def test_a_ledger_that_knows_no_newest_token_is_refused_with_what_to_do(settings
     ledger = Ledger(engine, audience=AUDIENCE, **settings)
     with pytest.raises(ConfigurationError, match="leave out freshness=False and branches=True"):
         SessionService(engine, app=AUDIENCE, ledger=ledger)
+
+
+def test_a_state_that_a_turn_has_written_itself_is_migrated_once(place: KeptPlace) -> None:
+    sessions = place.open_service()
+
+    async def main() -> None:
+        clinic = Clinic(sessions)
+        first = await clinic.do(None, put(size=1, n=1))
+        clinic.host = host_of(sessions, grow)
+        for envelope, size in ((first, 10), (None, 1)):
+            async with clinic.turn(envelope) as turn:
+                turn.session.setdefault("size", 1)
+                turn.session["n"] = 2
+                await turn._turn.seal(ends_turn=False)
+                await sessions.merge(user="ada", id=turn.session.id, state={"beside": True})
+                turn.session["n"] = 3
+            assert await clinic.read(turn.envelope) == {"size": size, "n": 3, "beside": True}
+
+    anyio.run(main)
+
+
+def test_a_session_whose_time_at_the_service_is_over_comes_back_with_its_token(place: KeptPlace) -> None:
+    sessions = place.open_service(ttl=timedelta(milliseconds=50))
+
+    async def main() -> None:
+        clinic, drained = Clinic(sessions), Clinic(sessions.draining())
+        first = await drained.do(None, lambda session: (put(n=1)(session), say("forgotten")(session)))
+        await anyio.sleep(0.06)
+        second = await clinic.do(first, lambda session: session.incr("n"))
+        page = await sessions.messages(user="ada", id=claims_of(second)["sid"])
+        assert (claims_of(second)["at"], second["n"], page.items) == ("server", 2, [])
+
+    anyio.run(main)
 
 
 def grow(state: Any) -> Any:
