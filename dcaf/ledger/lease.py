@@ -321,6 +321,7 @@ class LedgerLease(StatelessLease):
         row = self._session.row
         if any(record.partition != row.partition for record in rows):
             await self._transact([row], [], [Delete(row), *(Delete(answer) for answer in answers)])
+            await self.companion.take_back()
 
     def _standing(self) -> list[Condition | None]:
         """The conditions under which this turn may still act on its session."""

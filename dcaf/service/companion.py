@@ -21,7 +21,7 @@ from dcaf.core.journal import Journal
 from dcaf.core.merging import CommutingChange
 from dcaf.core.payload import members_of
 from dcaf.core.store import OpenRequest, Sealed
-from dcaf.engines import Engine, Outcome, Page, Range, Record, Row
+from dcaf.engines import Engine, Outcome, Page, Range, Record, Row, Transaction
 from dcaf.ledger.companion import Companion, Part
 from dcaf.service.calls import Calls
 from dcaf.service.changes import Change, KeyChange
@@ -29,7 +29,7 @@ from dcaf.service.commits import Overtaken, catch_up, commit_apart, find_after, 
 from dcaf.service.dropping import drop, make_room
 from dcaf.service.history import unpack_page
 from dcaf.service.journal import Opened, TurnJournal
-from dcaf.service.kept import Kept, join_state, values_of
+from dcaf.service.kept import Kept, is_at, join_state, values_of
 from dcaf.service.memory_plans import drop_hidden
 from dcaf.service.moving import Move
 from dcaf.service.places import Place
@@ -137,7 +137,11 @@ class KeptCompanion(Companion):
             found = plan_commit(self._place, opened.kept, self._own_part(self._pending[2]), opened.now_ms)
         except StaleSessionError:  # another one has answered a call that the turn answers
             raise SessionConflict(reason="moved") from None
-        return Part(found.reads, [] if found.when is None else [found.when], found.writes)
+        conditions = [] if found.when is None else [found.when]
+        if self._move is None or not self._move.kept.revision:
+            return Part(found.reads, conditions, found.writes)
+        before = self._move.before.row
+        return Part([*found.reads, before], [*conditions, is_at(before, self._move.kept)], found.writes)
 
     def _find_change(self, sealed: Sealed) -> Change:
         """What the turn did: the state that was sealed beside the one that is kept, and what was added."""
@@ -169,12 +173,37 @@ class KeptCompanion(Companion):
         kept, has_room = opened.kept, False
         if opened.kept.revision:
             kept = await self._catch_up(opened.kept, outcome)
-        else:
+        elif self._move is None:
             has_room = await self._make_room(opened.kept, outcome)
+        elif self._move.kept.revision:
+            kept = await self._follow(self._move, outcome)
         laid = change.over(outcome.rows[1:])
         has_moved = kept != opened.kept or laid != change or has_room
         opened.kept, self._pending = kept, (sealed, first, laid)
         return has_moved
+
+    async def _follow(self, move: Move, outcome: Outcome) -> Kept:
+        """What is known of what a session is going to be, after others have added messages where it lies.
+
+        Raises:
+            SessionConflict, SessionEnded: As ``take_refused``.
+        """
+        there = Outcome(applied=False, rows=outcome.rows[-1:], now_ms=outcome.now_ms)
+        if move.is_apart:
+            there = await self._engine.transact(Transaction([move.before.row]))
+        kept = await self._catch_up(move.kept, there)
+        if kept != move.kept:
+            if move.is_apart:
+                await self._refuse_newer()
+            move.go_on(kept)
+            await run_async(move.copy(), self._engine)
+        return move.after
+
+    async def take_back(self) -> None:
+        """As of a companion."""
+        if self._move is not None:
+            await run_async(drop(self._place), self._engine)
+            self._move.go_on(self._move.kept)
 
     async def _make_room(self, kept: Kept, outcome: Outcome) -> bool:
         """Drop what is left of an older session that is to be kept anew; False where there is nothing.
@@ -212,12 +241,18 @@ class KeptCompanion(Companion):
             SessionConflict: Always, for the caller to ask for that.
             SessionEnded: There is no session any more.
         """
-        read = await run_async(read_session(self._place), self._engine)
-        if read is None or read.kept is None or read.kept.birth != self._turn.opened.kept.birth:
+        if self._move is not None and self._move.is_apart:  # what it shares from now on is written, and would be once more
+            raise SessionConflict(reason="moved")
+        place, before = (self._place, self._turn.opened.kept) if self._move is None else (self._move.before, self._move.kept)
+        read = await run_async(read_session(place), self._engine)
+        if read is None or read.kept is None or read.kept.birth != before.birth:
             raise SessionEnded(reason="gone")
-        self._turn.opened.kept, self._turn.opened.now_ms, self.version = read.kept, read.now_ms, read.kept.version
-        self._base = values_in(read.payload)
-        self._newer = read.payload
+        self._newer, self.version, self._turn.opened.now_ms = read.payload, read.kept.version, read.now_ms
+        if self._move is None:
+            self._turn.opened.kept, self._base = read.kept, values_in(read.payload)
+        else:
+            self._move.go_on(read.kept)
+            self._turn.opened.kept, self._move.arrived = self._move.after, values_in(read.payload)
         raise SessionConflict(reason="moved")
 
     async def latest(self) -> Payload | None:

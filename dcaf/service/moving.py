@@ -81,6 +81,16 @@ class Move:
         stays = data == was or (was_anonymous and data is None) or (was is None and self._is_carried)
         return KeyChange(there, there) if stays else KeyChange(was, data, change).over(key, there)
 
+    @property
+    def is_apart(self) -> bool:
+        """Whether no transaction reaches both places."""
+        return self.before.owner.partition != self._target.owner.partition
+
+    def go_on(self, kept: Kept) -> None:
+        """Go on from what is known by now of the session where it lies; its messages are copied once more."""
+        self.kept, self._is_copied = kept, False
+        self.after = kept.moved(self.after.id, self.after.user, self.after.birth)
+
     def copy(self) -> Plan[None]:
         """Copy the messages, once."""
         if self.kept.messages and not self._is_copied:

@@ -142,6 +142,72 @@ def test_a_session_that_goes_to_another_user_leaves_the_keys_of_the_one_before(p
     anyio.run(main)
 
 
+@pytest.mark.parametrize("subject", [None, "bob"])
+def test_what_others_write_beside_a_rotation_goes_along_or_refuses_it(place: KeptPlace, subject: str | None) -> None:
+    sessions = place.open_service(on_busy="merge")
+
+    async def main() -> None:
+        clinic = Clinic(sessions)
+        for is_large in (False, True):
+            first = await clinic.do(None, lambda session: (say("a")(session), session.incr("n")))
+            sid = claims_of(first)["sid"]
+
+            async def move(session: Session, sid: str = sid, *, is_large: bool = is_large) -> None:
+                session.rotate(subject=subject)
+                session.incr("n")
+                say("mine")(session)
+                await sessions.append(user="ada", id=sid, messages=[{"role": "system", "content": "beside"}])
+                if is_large:
+                    await sessions.merge(user="ada", id=sid, state={"doctor": "ill"})
+                    async with sessions.open(user="ada", id=sid) as direct:
+                        direct.incr("n")
+
+            try:
+                second = await clinic.do(first, move)
+            except SessionConflict:
+                assert subject is not None
+                assert place.kind == "memory-8"
+                assert (await sessions.list(user="bob")).items == []
+                second, whose, state, said = first, "ada", {"n": 1}, ["a", "beside"]
+            else:
+                whose, state, said = subject or "ada", {"n": 2}, ["a", "beside", "mine"]
+            if is_large:
+                state = {"n": state["n"] + 1, "doctor": "ill"}  # type: ignore[dict-item]
+            assert await clinic.read(second, whose) == state
+            page = await sessions.messages(user=whose, id=claims_of(second)["sid"])
+            assert [message.content for message in page.items] == said
+
+    anyio.run(main)
+
+
+@pytest.mark.parametrize("subject", [None, "bob"])
+@pytest.mark.parametrize("step", ["delete", "close", "erase", "revoke"])
+def test_a_session_that_is_gone_is_not_brought_back_by_a_rotation(place: KeptPlace, step: str, subject: str | None) -> None:
+    sessions = place.open_service()
+
+    async def main() -> None:
+        clinic = Clinic(sessions)
+        first = await clinic.do(None, say("a", "b"))
+        sid = claims_of(first)["sid"]
+
+        async def move(session: Session) -> None:
+            session["secret"] = 1
+            session.rotate(subject=subject)
+            if step == "revoke":
+                await find_ledger(clinic).revoke(sid)
+            elif step == "erase":
+                await sessions.erase(user="ada")
+            else:
+                await getattr(sessions, step)(user="ada", id=sid)
+
+        with pytest.raises(SessionEnded):
+            await clinic.do(first, move)
+        left = [kept.id for user in ("ada", "bob") for kept in (await sessions.list(user=user)).items]
+        assert left == ([sid] if step in ("close", "revoke") else [])
+
+    anyio.run(main)
+
+
 def test_a_rotated_session_keeps_the_version_of_its_schema(place: KeptPlace) -> None:
     sessions = place.open_service()
 
