@@ -32,7 +32,7 @@ from dcaf.service.journal import Opened, TurnJournal
 from dcaf.service.kept import Kept, is_at, join_state, values_of
 from dcaf.service.memory_plans import drop_hidden
 from dcaf.service.moving import Move
-from dcaf.service.places import Place
+from dcaf.service.places import APP, USER, Place
 from dcaf.service.plans import run_async
 from dcaf.service.reading import gather, list_ranges, read_session, values_in
 
@@ -64,6 +64,7 @@ class KeptCompanion(Companion):
         self._opening = Outcome(applied=True, rows=(None,), now_ms=0)
         self._base: dict[str, bytes] = {}
         self._newer: Payload | None = None
+        self._stays_carried = False
         self._move: Move | None = None
         self._pending: tuple[Sealed, Change, Change] | None = None
 
@@ -100,10 +101,11 @@ class KeptCompanion(Companion):
         # A token that carries its state is newer than what was kept of it once.
         carries = claims is not None and claims.at is None
         self._base = values_of(*own, *found.shared)
+        self._stays_carried = carries and self._most_carried is not None
         payload = join_state(*([] if carries else own), *found.shared)
-        self.payload: Payload | None = payload
+        self.payload: Payload | None = None if self._stays_carried else payload
         self.version: int = 0 if kept is None else kept.version
-        self.place: str | None = SERVER if self._stays(payload) else None
+        self.place: str | None = SERVER if not self._stays_carried and self._stays(payload) else None
         known = kept or self._calls.make_kept(self._place, found.now_ms)
         opened = Opened(known, self._place.app, self._engine, found.now_ms, [] if kept is None else unpack_page(found.messages))
         self.journal: Journal | None = TurnJournal.of(opened, self._place.owner)
@@ -149,10 +151,14 @@ class KeptCompanion(Companion):
         before = self._base if self._move is None else self._move.arrived
         after: dict[str, bytes | None] = {**dict.fromkeys(before), **{key: members.written(key) for key in members}}
         found = {key: self._find_key_change(key, data, sealed.find_commuting(key)) for key, data in after.items()}
-        values = {key: value for key, value in found.items() if value.after != value.before}
+        values = {key: value for key, value in found.items() if value.after != value.before and self._keeps(key)}
         version = sealed.claims.sv or 0
         changed = None if version == self._turn.opened.kept.version else version
         return Change(values, added.pack_messages(), self._calls.ttl_ms, added.memory, changed, added.marks)
+
+    def _keeps(self, key: str) -> bool:
+        """Whether a key is kept here. What it shares is the session's own as long as it is in its token."""
+        return not (self._stays_carried and key.startswith((USER, APP)))
 
     def _find_key_change(self, key: str, data: bytes | None, change: CommutingChange | None) -> KeyChange:
         return KeyChange(self._base.get(key), data, change) if self._move is None else self._move.lay(key, data, change)

@@ -24,7 +24,7 @@ from dcaf.core import (
 )
 from dcaf.engines import MemoryEngine
 from dcaf.ledger import Ledger
-from dcaf.service import KeptSession, Memory, SessionService
+from dcaf.service import KeptSession, SessionService
 from tests.service.kept_places import KeptPlace
 from tests.service.test_service_as_store import AUDIENCE, RING, Clinic, claims_of, find_ledger, put, say
 
@@ -276,6 +276,29 @@ def test_a_session_whose_time_at_the_service_is_over_comes_back_with_its_token(p
         second = await clinic.do(first, lambda session: session.incr("n"))
         page = await sessions.messages(user="ada", id=claims_of(second)["sid"])
         assert (claims_of(second)["at"], second["n"], page.items) == ("server", 2, [])
+
+    anyio.run(main)
+
+
+def test_a_session_that_went_back_to_its_token_goes_on_there(place: KeptPlace) -> None:
+    sessions = place.open_service()
+
+    async def main() -> None:
+        clinic, drained = Clinic(sessions), Clinic(sessions.draining())
+        for settle in (clinic, drained):
+            await clinic.do(None, lambda session: session.user.update(theme="dark"))
+            first = await settle.do(None, lambda session: (put(n=0, a=1)(session), say("1")(session)))
+            envelope = first
+            for _ in range(3):
+                envelope = await drained.do(envelope, lambda session: (session.incr("n"), say(str(session["n"]))(session)))
+                assert "at" not in claims_of(envelope)
+            expected = {"n": 3, "a": 1, "user:theme": "dark"}
+            assert await drained.read(envelope) == expected
+            envelope = await drained.do(envelope, lambda session: session.pop("a"))
+            back = await clinic.do(envelope, put(b=2))
+            assert (claims_of(back)["at"], await clinic.read(back)) == ("server", {"n": 3, "b": 2, "user:theme": "dark"})
+            page = await sessions.messages(user="ada", id=claims_of(first)["sid"])
+            assert [message.content for message in page.items] == ["1", "1", "2", "3"]
 
     anyio.run(main)
 
