@@ -26,7 +26,7 @@ from dcaf.ledger.companion import Companion, Part
 from dcaf.service.calls import Calls
 from dcaf.service.changes import Change, KeyChange
 from dcaf.service.commits import Overtaken, catch_up, commit_apart, find_after, log_clashes, plan_commit
-from dcaf.service.dropping import drop, make_room
+from dcaf.service.dropping import drop, make_room, mark_dropped
 from dcaf.service.history import unpack_page
 from dcaf.service.journal import Opened, TurnJournal
 from dcaf.service.kept import Kept, is_at, join_state, values_of
@@ -142,8 +142,9 @@ class KeptCompanion(Companion):
         conditions = [] if found.when is None else [found.when]
         if self._move is None or not self._move.kept.revision:
             return Part(found.reads, conditions, found.writes)
-        before = self._move.before.row
-        return Part([*found.reads, before], [*conditions, is_at(before, self._move.kept)], found.writes)
+        before, kept = self._move.before, self._move.kept
+        ended = mark_dropped(before, kept.listed, archived=kept.archived_at is not None)
+        return Part([*found.reads, before.row], [*conditions, is_at(before.row, kept)], [*found.writes, *ended])
 
     def _find_change(self, sealed: Sealed) -> Change:
         """What the turn did: the state that was sealed beside the one that is kept, and what was added."""
