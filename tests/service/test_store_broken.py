@@ -30,6 +30,7 @@ from dcaf.ledger import Ledger
 from dcaf.service import KeptSession, Messages, SessionService
 from dcaf.service import companion as companions
 from dcaf.tools import Call, ToolRunner, tool
+from tests.asgi.test_no_garbage import left_by
 from tests.service.kept_places import KeptPlace
 from tests.service.test_service_as_store import AUDIENCE, RING, Clinic, claims_of, find_ledger, put, say
 
@@ -420,6 +421,20 @@ def test_a_session_that_is_taken_back_is_of_the_version_of_then(place: KeptPlace
         assert await clinic.read(second) == {"size": 10}
 
     anyio.run(main)
+
+
+def test_a_turn_that_is_laid_over_another_leaves_nothing_for_the_garbage_collector() -> None:
+    sessions = SessionService("memory://", app=AUDIENCE)
+
+    async def turn(envelope: Any) -> Any:
+        async def act(session: Session) -> None:
+            session.incr("n")
+            await sessions.merge(user="ada", id=str(session.id), state={"beside": session["n"]})
+
+        return await Clinic(sessions).do(envelope, act)
+
+    envelopes = [anyio.run(turn, None)]
+    assert left_by(lambda: envelopes.append(anyio.run(turn, envelopes[-1]))) == []
 
 
 def grow(state: Any) -> Any:
