@@ -8,6 +8,7 @@ export class Conversation { // with an agent, over streams; it keeps the session
   session = /** @type {Session | undefined} */ (undefined); // data.session, as it came
   messages = /** @type {Message[]} */ ([]); // what was said and answered, without sessions
   answer = /** @type {Answered | undefined} */ (undefined); // of the last turn, once it is there
+  history = "client"; // or "server", where the service keeps the messages for the agent, and is sent the new one alone
   constructor(/** @type {string} */ url) { this.url = `${url}/api/chat-stream`; }
   get waiting() { // the calls that wait for a person, as the answers tell: also where these were stored
     const calls = /** @type {Map<string, Approval>} */ (new Map());
@@ -27,7 +28,8 @@ export class Conversation { // with an agent, over streams; it keeps the session
     this.answer = undefined;
     const message = /** @type {Message} */ (typeof said === "string" ? { role: "user", content: said } : said);
     const answered = /** @type {Answer} */ ({ role: "assistant", content: "", data: {} });
-    const body = JSON.stringify({ messages: [...this.messages, message], data: { session: this.session } });
+    const before = this.history === "server" ? [] : this.messages;
+    const body = JSON.stringify({ messages: [...before, message], data: { session: this.session } });
     const key = this.session?.dcaf?.retry && { "Idempotency-Key": `"${crypto.getRandomValues(new Uint32Array(4))}"` };
     turn.request ??= { method: "POST", headers: { "Content-Type": "application/json", ...key }, body, signal };
     let [response, failure, meta_data] = /** @type {any[]} */ ([]);

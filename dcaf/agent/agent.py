@@ -30,6 +30,7 @@ from dcaf.agent.function_agent import FunctionBackend, InjectedFunction
 from dcaf.agent.helpdesk import Event
 from dcaf.agent.history import Messages, check_context, choose_session, continue_from, read_messages
 from dcaf.agent.interceptors import RequestInterceptor, ResponseInterceptor, list_interceptors
+from dcaf.agent.kept_conversation import SERVER, HistoryMode, require_history
 from dcaf.agent.model_loop import ModelBackend
 from dcaf.agent.response import AgentResponse
 from dcaf.agent.run_state import AgentBackend, Clock, Tools
@@ -101,6 +102,7 @@ class Agent:
         *,
         session: Session | Mapping[str, Any] | None = None,
         context: Mapping[str, Any] | None = None,
+        history: HistoryMode = "client",
     ) -> AgentResponse:
         """Answer as ``run_async`` does, in a program without an event loop.
 
@@ -108,7 +110,7 @@ class Agent:
             ConfigurationError: An event loop is running here.
             DcafError: Whatever ``run_async`` raises.
         """
-        run = functools.partial(self.run_async, messages, session=session, context=context)
+        run = functools.partial(self.run_async, messages, session=session, context=context, history=history)
         return wait_for(run, limit_s=self.config.timeout_s, in_loop=IN_LOOP)
 
     def chat(
@@ -155,6 +157,7 @@ class Agent:
         *,
         session: Session | Mapping[str, Any] | None = None,
         context: Mapping[str, Any] | None = None,
+        history: HistoryMode = "client",
     ) -> AgentResponse:
         """Answer a conversation.
 
@@ -164,12 +167,16 @@ class Agent:
                 None takes the session of the turn that is running, below the middleware or in a tool; else an empty one.
             context: Whatever interceptors, an agent function and tools may need: ``platform_context`` goes to the tools that ask
                 for it.
+            history: ``"server"`` where a store keeps the conversation of the session: the messages are what the user says now, and
+                what is said in the turn is added to it when the turn has ended well. ``"client"`` adds nothing.
 
         Raises:
-            MalformedRequest: The messages are no conversation, or there is nothing to answer.
+            MalformedRequest: The messages are no conversation, or there is nothing to answer. With ``history="server"``: one is not
+                the user's, or has results of tools.
+            ConfigurationError: ``history="server"``, and no store keeps the conversation of the session.
             AgentError: The turn could not be finished. The session is as it was.
         """
-        async with aclosing(self._run(messages, session, context).events()) as events:
+        async with aclosing(self._run(messages, session, context, history).events()) as events:
             async for event in events:
                 if isinstance(event, AgentResponse):
                     return event
@@ -181,13 +188,14 @@ class Agent:
         *,
         session: Session | Mapping[str, Any] | None = None,
         context: Mapping[str, Any] | None = None,
+        history: HistoryMode = "client",
     ) -> AsyncGenerator[Event | AgentResponse, None]:
         """Answer a conversation, and yield what happens as it happens; the last event is the AgentResponse.
 
         To stop early, close it with ``contextlib.aclosing``; the session is then as it was. Arguments and errors are those of
         ``run_async``.
         """
-        async with aclosing(self._run(messages, session, context).events()) as events:
+        async with aclosing(self._run(messages, session, context, history).events()) as events:
             async for event in events:
                 yield event
 
@@ -196,8 +204,10 @@ class Agent:
         messages: Messages,
         session: Session | Mapping[str, Any] | None,
         context: Mapping[str, Any] | None,
+        history: HistoryMode,
     ) -> Run:
-        return Run(self._setup, read_messages(messages), choose_session(session), check_context(context))
+        is_kept = require_history(history) == SERVER
+        return Run(self._setup, read_messages(messages), choose_session(session), check_context(context), is_kept)
 
     def __repr__(self) -> str:
         return f"<Agent {self.name}: {len(self.tools)} tools>"

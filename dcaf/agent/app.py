@@ -1,30 +1,24 @@
-"""The HelpDesk service of an agent: JSON, newline-delimited JSON and a WebSocket, and its OpenAPI document.
+"""The HelpDesk service of an agent: JSON, newline-delimited JSON and a WebSocket.
 
 >>> from dcaf.core.keys import Keyring
 >>> app = create_app(lambda messages, context: "Hello.", keys=Keyring.ephemeral(), audience="greeter")
->>> sorted(build_openapi(Agent(lambda messages: "Hello."))["paths"])
-['/api/chat', '/api/chat-stream', '/health']
 
 What a reader gets wrong: the endpoints do not carry the session. They run the agent on it, and the middleware around them seals it
-into whatever they answer. And a WebSocket has no place in OpenAPI: ``/api/chat-ws`` takes the request of ``/api/chat-stream`` as a
-frame, and gives its events as frames.
+into whatever they answer.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
-from importlib.metadata import version
 from inspect import signature
 from typing import Any, ClassVar, Final
 
 import anyio
-from pydantic import TypeAdapter
-from pydantic.json_schema import models_json_schema
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -33,19 +27,24 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from dcaf.agent.agent import Agent
+from dcaf.agent.approvals import find_mentions, find_waiting_calls
 from dcaf.agent.codec import ChatRequest, build_done_event, build_error_event, build_problem, encode_json, report_failure
 from dcaf.agent.config import describe_kind
-from dcaf.agent.helpdesk import STOP_REASONS, Answer, Event, Turn
+from dcaf.agent.helpdesk import Approval, Message
+from dcaf.agent.kept_conversation import NOT_KEPT, SERVER, HistoryMode, check_new, list_shown, read_kept, require_history
+from dcaf.agent.openapi import HISTORY_PATH, build_openapi
 from dcaf.agent.page import Page, build_page_routes
 from dcaf.agent.websocket import ChatSocket
 from dcaf.asgi import SessionMiddleware
 from dcaf.asgi.body import off_the_loop
 from dcaf.asgi.carriers import BODY
 from dcaf.asgi.config import parse_routes as exempted
-from dcaf.asgi.problems import ENVELOPE, PROBLEM, REFUSED
 from dcaf.core.context import current_session
 from dcaf.core.errors import ConfigurationError, MalformedRequest
-from dcaf.core.store import SessionStore, StoreSource, require_store
+from dcaf.core.journal import Facts, find_history
+from dcaf.core.session import Session
+from dcaf.core.store import SessionStore, StoreSource, level_of, require_store
+from dcaf.tools.proposals import pending_in
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
@@ -56,6 +55,9 @@ SOCKET_PATH: Final = "/api/chat-ws"
 OPEN_PATHS: Final = ("/", "/health", "/openapi.json")
 WHITE: Final = b" \t\r\n"
 """White space of JSON (RFC 8259, section 2)."""
+
+WITHOUT_HISTORY: Final = frozenset({"L0", "L1", "L2"})
+"""The levels at which a server keeps no conversation."""
 
 BLANKS: Final = 64 * 1024
 """Bytes of white space before a body that are read."""
@@ -70,15 +72,7 @@ MOUNTED_TWICE: Final = (
     'instance exempt=lambda scope: scope["path"].startswith("/support/").'
 )
 NO_SETTINGS: Final = frozenset({"agent", "app", "settings"})
-SETTINGS: Final = "It takes store=, page= and the settings of SessionMiddleware."
-
-REF: Final = "#/components/schemas/{model}"
-PROBLEMS: Final[dict[str, Any]] = {"problems": {"type": "array", "items": {"type": "object"}}}
-REFUSALS: Final[dict[int, str]] = REFUSED | {
-    500: "The agent could not finish the turn.",
-    502: "The model failed.",
-    504: "The turn took too long.",
-}
+SETTINGS: Final = "It takes store=, page=, history= and the settings of SessionMiddleware."
 
 
 def create_app(
@@ -88,6 +82,7 @@ def create_app(
     audience: str = "",
     store: SessionStore | StoreSource | None = None,
     page: Page | bool = False,
+    history: HistoryMode = "client",
     **settings: Any,
 ) -> ASGIApp:
     """The service of an agent.
@@ -99,16 +94,21 @@ def create_app(
         store: What opens each session on the server, and knows which approvals were used: a ``Ledger`` of the same audience, or a
             store of your own; None keeps nothing.
         page: Whether a chat page is at ``/``, which shows the session at work; a Page says what stands on it.
+        history: Who keeps the conversation. ``"client"``: each turn has all messages. ``"server"``: the store keeps it, a session
+            service for instance, and a turn has what the user says now.
         **settings: Any other setting of ``SessionMiddleware``, for instance ``subject=`` and ``conversation="/thread_id"``.
 
     Raises:
-        ConfigurationError: A setting is wrong.
+        ConfigurationError: A setting is wrong, or the store keeps no conversation.
     """
     _check_names(settings)
     require_store(store)
+    _check_history(history, store)
     served = agent if isinstance(agent, Agent) else Agent(agent)
     inner = settings | _list_carriers(settings.get("carriers", BODY))
-    routes = [*_list_routes(HelpDesk(served)), *_list_page_routes(page, served, store, inner)]
+    shown = _require_page(page, history)
+    service = HelpDesk(served, history, None if shown is None else shown.memory)
+    routes = [*_list_routes(service), *_list_page_routes(shown, service, store, inner)]
     exempt = exempted("exempt", inner.pop("exempt", ()))
     app = _ServiceMiddleware(
         Starlette(routes=routes),
@@ -135,15 +135,21 @@ class HelpDesk:
 
     Attributes:
         agent: Who answers.
+        history: Who keeps the conversation.
+        memory: What shows the memory of the user beside it; None for nothing.
     """
 
     agent: Agent
+    history: HistoryMode = "client"
+    memory: type[Facts] | None = None
 
     async def chat(self, request: Request) -> Response:
         """Answer in one piece."""
         try:
-            asked = await _read_request(request)
-            response = await self.agent.run_async(asked.messages, session=current_session(), context=asked.context)
+            asked = await self._read_request(request)
+            response = await self.agent.run_async(
+                asked.messages, session=current_session(), context=asked.context, history=self.history
+            )
             return _json_response(asked.build_answer(response))
         except Exception as error:  # noqa: BLE001 - a client gets an answer, whatever it was
             return _problem_response(error)
@@ -151,12 +157,12 @@ class HelpDesk:
     async def stream(self, request: Request) -> Response:
         """Answer as it comes. What is wrong with the body is a problem; what happens later is an event."""
         try:
-            return _LinesResponse(self._lines(await _read_request(request)))
-        except MalformedRequest as error:
+            return _LinesResponse(self._lines(await self._read_request(request)))
+        except (MalformedRequest, ConfigurationError) as error:
             return _problem_response(error)
 
     async def _lines(self, asked: ChatRequest) -> AsyncGenerator[bytes, None]:
-        run = self.agent.run_stream(asked.messages, session=current_session(), context=asked.context)
+        run = self.agent.run_stream(asked.messages, session=current_session(), context=asked.context, history=self.history)
         try:
             async with aclosing(run) as events:
                 async for event in events:
@@ -167,7 +173,20 @@ class HelpDesk:
 
     async def socket(self, websocket: WebSocket) -> None:
         """Answer frame by frame, turn after turn."""
-        await ChatSocket(websocket, self.agent).run()
+        await ChatSocket(websocket, self.agent, self.history).run()
+
+    async def recall(self, _: Request) -> Response:
+        """Tell the conversation that is kept to whoever has its session, and what the user remembers where the page shows it."""
+        try:
+            session = current_session()
+            _require_kept(session)
+            messages = read_kept(session)
+            told: dict[str, Any] = {"messages": list_shown(messages, self._find_waiting(session, messages))}
+            if self.memory is not None:
+                told["memory"] = {fact.key: fact.value for fact in await self.memory.of(session).all()}
+            return _json_response(told)
+        except Exception as error:  # noqa: BLE001 - a client gets an answer, whatever it was
+            return _problem_response(error)
 
     async def health(self, _: Request) -> Response:
         """Say that the service runs."""
@@ -175,7 +194,21 @@ class HelpDesk:
 
     async def openapi(self, _: Request) -> Response:
         """The OpenAPI document."""
-        return _json_response(build_openapi(self.agent))
+        return _json_response(build_openapi(self.agent, self.history))
+
+    def _find_waiting(self, session: Session, messages: Sequence[Message]) -> dict[str, Approval]:
+        """Id -> call: those that wait for a person."""
+        setup = self.agent._setup
+        now = setup.clock()
+        mentions = find_mentions(messages, pending_in(session, now))
+        return {item.id: item for item in find_waiting_calls(session, mentions, setup.tools, now=now).values()}
+
+    async def _read_request(self, request: Request) -> ChatRequest:
+        asked = await _read_request(request)
+        if self.history == SERVER:
+            _require_kept(current_session())
+            check_new(asked.messages)
+        return asked
 
 
 class _LinesResponse(StreamingResponse):
@@ -198,19 +231,17 @@ class _LinesResponse(StreamingResponse):
             group.cancel_scope.cancel()
 
 
-def build_openapi(agent: Agent) -> dict[str, Any]:
-    """The document of a service, OpenAPI 3.1, made from the shapes that read and write its bodies."""
-    lines = {"application/x-ndjson": {"itemSchema": _ref("Event")}}
-    return {
-        "openapi": "3.1.0",
-        "info": {"title": agent.name, "version": version("dcaf")},
-        "paths": {
-            "/api/chat": {"post": _build_operation("Answer in one piece.", {"application/json": {"schema": _ref("Answer")}})},
-            "/api/chat-stream": {"post": _build_operation("Answer as it comes.", lines)},
-            "/health": {"get": {"summary": "Whether the service runs.", "responses": {"200": {"description": "It does."}}}},
-        },
-        "components": {"schemas": _build_schemas()},
-    }
+def _check_history(history: HistoryMode, store: SessionStore | StoreSource | None) -> None:
+    """Refuse a mode that the store cannot serve, as far as its level tells."""
+    if require_history(history) == SERVER and level_of(store) in WITHOUT_HISTORY:
+        raise ConfigurationError(NOT_KEPT)
+
+
+def _require_kept(session: Session) -> None:
+    """Refuse a turn whose store keeps no conversation, and tell the operator."""
+    if find_history(session) is None:
+        logger.error("dcaf: %s", NOT_KEPT)
+        raise ConfigurationError(NOT_KEPT)
 
 
 def _list_carriers(carriers: Any) -> dict[str, Any]:
@@ -224,21 +255,29 @@ def _list_routes(service: HelpDesk) -> list[BaseRoute]:
     return [
         *(Route(path, service.chat, methods=["POST"]) for path in JSON_PATHS),
         *(Route(path, service.stream, methods=["POST"]) for path in STREAM_PATHS),
+        *([Route(HISTORY_PATH, service.recall, methods=["POST"])] if service.history == SERVER else []),
         WebSocketRoute(SOCKET_PATH, service.socket),
         Route("/health", service.health),
         Route("/openapi.json", service.openapi),
     ]
 
 
-def _list_page_routes(
-    page: Page | bool, agent: Agent, store: SessionStore | StoreSource | None, settings: Mapping[str, Any]
-) -> list[BaseRoute]:
-    if page is False:
-        return []
+def _require_page(page: Page | bool, history: HistoryMode) -> Page | None:
+    """The page that was asked for; None for none."""
     if not isinstance(page, Page | bool):
         raise ConfigurationError(f"page= takes True, False or a Page, not {describe_kind(page)}.")
-    shown = Page() if page is True else page
-    return build_page_routes(shown, title=agent.name, store=store, settings=settings)
+    found = (Page() if page else None) if isinstance(page, bool) else page
+    if found is not None and found.memory is not None and history != SERVER:
+        raise ConfigurationError('A Page with memory= needs create_app(..., history="server"), which tells the page.')
+    return found
+
+
+def _list_page_routes(
+    page: Page | None, service: HelpDesk, store: SessionStore | StoreSource | None, settings: Mapping[str, Any]
+) -> list[BaseRoute]:
+    if page is None:
+        return []
+    return build_page_routes(page, title=service.agent.name, store=store, settings=settings, history=service.history)
 
 
 @cache
@@ -291,46 +330,3 @@ def _problem_response(error: Exception) -> Response:
     shown = report_failure(error)
     headers = {"Cache-Control": "no-store"}
     return Response(encode_json(build_problem(shown)), shown.http_status, headers, "application/problem+json")
-
-
-def _build_operation(summary: str, answer: dict[str, Any]) -> dict[str, Any]:
-    refused = {"application/problem+json": {"schema": _ref("Problem")}}
-    return {
-        "summary": summary,
-        "requestBody": {"required": True, "content": {"application/json": {"schema": _ref("Turn")}}},
-        "responses": {
-            "200": {"description": "The answer.", "content": answer},
-            **{str(status): {"description": text, "content": refused} for status, text in sorted(REFUSALS.items())},
-        },
-    }
-
-
-@cache
-def _build_schemas() -> dict[str, Any]:
-    """The schemas of all shapes, made once; the session is what it is on the wire."""
-    _, made = models_json_schema([(Turn, "validation"), (Answer, "validation")], ref_template=REF)
-    events = TypeAdapter(Event).json_schema(ref_template=REF)
-    problem = {**PROBLEM, "properties": PROBLEM["properties"] | PROBLEMS}
-    schemas = {**made["$defs"], **events.pop("$defs"), "Event": events, "Session": ENVELOPE, "Problem": problem}
-    schemas["Data"]["properties"]["session"] = _or_null("Session")
-    schemas["Turn"]["properties"]["data"] = {
-        "anyOf": [{"type": "object", "properties": {"session": _or_null("Session")}}, {"type": "null"}],
-        "default": None,
-    }
-    reasons = {"description": _list_words(STOP_REASONS), "examples": [*STOP_REASONS]}
-    for shape in ("MetaData", "Done"):
-        schemas[shape]["properties"]["stop_reason"] |= reasons
-    schemas["Done"]["properties"]["data"] = {"type": "object", "properties": {"session": _ref("Session")}}
-    return schemas
-
-
-def _list_words(words: Mapping[str, str]) -> str:
-    return "\n".join(f"- `{word}`: {meaning}" for word, meaning in words.items())
-
-
-def _ref(name: str) -> dict[str, Any]:
-    return {"$ref": REF.format(model=name)}
-
-
-def _or_null(name: str) -> dict[str, Any]:
-    return {"anyOf": [_ref(name), {"type": "null"}]}

@@ -120,6 +120,7 @@ class ApprovedCall:
         output: What came of it so far.
         used: In which states it was used up; none where it has not begun.
         error: Why it could not begin; None where nothing was wrong.
+        is_kept: Whether what came of it was kept at once.
     """
 
     verdict: Verdict
@@ -127,6 +128,7 @@ class ApprovedCall:
     output: str = field(default=NOT_BEGUN, repr=False)
     used: list[tuple[State, Proposal]] = field(default_factory=list, repr=False)
     error: Exception | None = None
+    is_kept: bool = False
 
     @property
     def has_begun(self) -> bool:
@@ -141,12 +143,16 @@ class Execution:
         session: The session in which they wait; what they write is committed into it, as each ends.
         clock: Seconds since the epoch.
         ends_at: When the time of the turn is over, on the event loop's clock.
+        keep: Keeps what came of a call as soon as the call has ended; None where nobody does.
     """
 
-    def __init__(self, session: Session, *, clock: Clock, ends_at: float) -> None:
+    def __init__(
+        self, session: Session, *, clock: Clock, ends_at: float, keep: Callable[[ApprovedCall], None] | None = None
+    ) -> None:
         self._session = session
         self._clock = clock
         self._ends_at = ends_at
+        self._keep = keep
         self._send = _find_sender(session)
         self._is_over = False
         self._lock = Lock()
@@ -179,6 +185,9 @@ class Execution:
             return
         if item.has_begun:
             item.output = result.text
+            if self._keep is not None:
+                self._keep(item)
+                item.is_kept = True
             await self._send_result()
 
     def _wrap_tool(self, item: ApprovedCall) -> Tool[..., Any]:

@@ -187,6 +187,12 @@ class Message(Shape):
     platform_context: JSONObject | None = Field(default=None, repr=False)
 
 
+class SystemMessage(Message):
+    """What the operator has said, in a conversation that the server keeps. No client can send one."""
+
+    role: Literal["system"] = "system"  # type: ignore[assignment] # of a kept conversation alone, and in no body
+
+
 class Turn(Shape):
     """The body of a request, and a frame that opens a turn on a socket.
 

@@ -20,7 +20,7 @@ a model reads; what must be true is in the session.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final, TypeAlias
 
@@ -32,6 +32,7 @@ from pydantic_ai.messages import (
     ModelRequestPart,
     ModelResponse,
     ModelResponsePart,
+    SystemPromptPart,
     TextPart,
     ToolCallPart,
     ToolReturnPart,
@@ -66,6 +67,9 @@ Messages: TypeAlias = "str | Sequence[Message | Mapping[str, Any]]"
 """What the user says, or the conversation, oldest first."""
 
 _Part: TypeAlias = ModelRequestPart | ModelResponsePart
+
+_PARTS: Final[Mapping[str, Callable[[str], _Part]]] = {"user": UserPromptPart, "assistant": TextPart, "system": SystemPromptPart}
+"""Role -> what a model reads of the text."""
 
 
 class OwnMessages(list[Message]):
@@ -203,12 +207,12 @@ def _list_parts(message: Message, calls: _CallRegister) -> Iterator[_Part]:
     data = message.data
     yield from calls.list_parts([] if data is None else [*data.executed_tool_calls, *data.executed_approvals])
     if message.content:
-        yield UserPromptPart(message.content) if message.role == "user" else TextPart(message.content)
+        yield _PARTS[message.role](message.content)
 
 
 def _group_by_side(parts: Iterable[_Part]) -> Iterator[ModelMessage]:
     """Messages of parts in a row: a new one wherever the side changes."""
-    for is_request, run in groupby(parts, key=lambda part: isinstance(part, UserPromptPart | ToolReturnPart)):
+    for is_request, run in groupby(parts, key=lambda part: isinstance(part, SystemPromptPart | UserPromptPart | ToolReturnPart)):
         side: list[Any] = [*run]
         yield ModelRequest(side) if is_request else ModelResponse(side)
 

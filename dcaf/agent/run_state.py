@@ -36,6 +36,7 @@ from dcaf.agent.helpdesk import (
     PendingToolCall,
     ToolCalls,
 )
+from dcaf.agent.kept_conversation import add_messages, add_outcome, build_step
 from dcaf.core.errors import InterceptorError, ToolApprovalError
 from dcaf.core.mapping import state_of
 from dcaf.core.parts import join_path
@@ -109,6 +110,7 @@ class RunState:
         blocked: The error of the interceptor that ended the turn; None where none did.
         has_run: Whether calls that a person approved have begun. Then the turn ends with an answer, whatever comes after.
         shows_intent: Whether a person who decides reads what the model said with a call.
+        is_kept: Whether the server keeps the conversation, so that what is said in this run is added to it.
         is_over: Whether the run has ended.
     """
 
@@ -134,6 +136,7 @@ class RunState:
     blocked: InterceptorError | None = None
     has_run: bool = False
     shows_intent: bool = True
+    is_kept: bool = False
     is_over: bool = False
     _earlier: frozenset[str] = frozenset()
     _announced: list[str] = field(default_factory=list)
@@ -168,7 +171,12 @@ class RunState:
         self.further.update(members)
 
     def add_executed(self, calls: Sequence[ExecutedToolCall], *, count: int) -> None:
-        """Note calls that have run, or were refused; ``count`` of them have run."""
+        """Note calls that have run, or were refused; ``count`` of them have run.
+
+        Raises:
+            SessionValueError: The server keeps the conversation, and what a model wrote into a call may not be stored.
+        """
+        self.keep(build_step(calls))
         self.executed += calls
         self.usage.tool_calls += count
 
@@ -196,6 +204,20 @@ class RunState:
         """
         self.decided, self.decided_older = list(decided), list(older)
         self.messages[-1] = last
+
+    def keep(self, messages: Iterable[Mapping[str, Any]]) -> None:
+        """Add messages to the conversation, where the server keeps it: with the next ``commit``.
+
+        Raises:
+            SessionValueError: One may not be stored.
+        """
+        if self.is_kept:
+            add_messages(self.session, messages)
+
+    def keep_outcome(self, item: ExecutedToolCall) -> None:
+        """The same for what came of a call that a person decided about."""
+        if self.is_kept:
+            add_outcome(self.session, item)
 
     def make_runner(self, session: Session | None = None) -> ToolRunner:
         """What runs calls, and adds what clashes among them to this run; None takes the turn's own session."""
@@ -234,9 +256,9 @@ class RunState:
         self.known.update(known)
         self._earlier = frozenset(known)
 
-    def has_new_waiting(self) -> bool:
-        """Whether a call waits that did not before this turn."""
-        return any(proposal.digest not in self._earlier for proposal in self._find_proposals())
+    def find_new_waiting(self) -> list[Approval]:
+        """The calls that wait and did not before this turn, oldest first."""
+        return [self.known[proposal.digest] for proposal in self._find_proposals() if proposal.digest not in self._earlier]
 
     def find_waiting(self) -> list[Approval]:
         """The calls that wait for a person, oldest first."""

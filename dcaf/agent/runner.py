@@ -44,6 +44,7 @@ from dcaf.agent.interceptors import (
     ResponseInterceptor,
     apply_interceptors,
 )
+from dcaf.agent.kept_conversation import add_outcome, build_answer, build_user, check_new, find_new, read_kept
 from dcaf.agent.response import AgentResponse
 from dcaf.agent.run_state import BETWEEN, AgentBackend, Clock, RunState, Tools, enclosing
 from dcaf.core.context import Within
@@ -93,15 +94,19 @@ class Run:
 
     Attributes:
         setup: The agent's parts.
-        messages: The conversation, oldest first, for this turn alone: an interceptor may write in them.
+        messages: The conversation, oldest first, for this turn alone: an interceptor may write in them. Where the server keeps it,
+            what the user says now.
         session: Whose turn it is; written when the turn has ended well, and at once by what a person has approved.
         context: What the caller gave for this turn.
+        is_kept: Whether the server keeps the conversation.
     """
 
     setup: AgentSetup
     messages: list[Message]
     session: Session
     context: Mapping[str, Any] = field(repr=False)
+    is_kept: bool = False
+    _said: list[Message] = field(default_factory=list, repr=False)
     _state: RunState = field(init=False, repr=False)
     _ends_at: float = field(init=False, repr=False)
 
@@ -109,12 +114,14 @@ class Run:
         """What happens, as it happens; the last event is the response.
 
         Raises:
-            MalformedRequest: There is nothing to answer.
+            MalformedRequest: There is nothing to answer; or the server keeps the conversation, and what was sent is not the user's.
+            ConfigurationError: The server is to keep the conversation, and no store keeps it.
             AgentError: The turn could not be finished. The session is as it was.
         """
         limit_s = self.setup.config.timeout_s
         self._ends_at = float("inf") if limit_s is None else anyio.current_time() + limit_s
         _check_last(self.messages)
+        self._go_on_from_kept()
         state = self._state = self._begin()
         try:
             state.add_earlier(await self._find_earlier())
@@ -129,6 +136,13 @@ class Run:
             state.end()
         yield self._build_response(state)
 
+    def _go_on_from_kept(self) -> None:
+        """Put the conversation that the server keeps in front of what the user says now."""
+        if self.is_kept:
+            check_new(self.messages)
+            self._said = self.messages
+            self.messages = [*read_kept(self.session), *self._said]
+
     def _begin(self) -> RunState:
         setup = self.setup
         return RunState(
@@ -140,6 +154,7 @@ class Run:
             agent=setup.name,
             outer=enclosing.get(),
             shows_intent=not setup.after,
+            is_kept=self.is_kept,
         )
 
     async def _find_earlier(self) -> dict[str, Approval]:
@@ -157,9 +172,11 @@ class Run:
                 left = await apply_interceptors(self.setup.before, given, state.add_conflicts)
         except InterceptorError as error:
             state.block(error)
+            self._said = []
             return
         state.replace_messages(left.messages)
         _check_last(state.messages)
+        self._said = find_new(state.messages, self._said)
 
     async def _answer(self, state: RunState) -> AsyncGenerator[Event, None]:
         """What happens between the interceptors. Where there are some of the response, no text leaves yet."""
@@ -173,6 +190,7 @@ class Run:
     async def _decide_and_ask(self, state: RunState) -> AsyncGenerator[Event, None]:
         """Run what was approved, and then ask the backend; what was approved is not lost where that fails."""
         has_news = await self._decide(state)
+        state.keep(message for said in self._said for message in build_user(said))
         for event in _list_decided(state):
             yield event
         if state.decided and not has_news and not state.messages[-1].content:
@@ -203,6 +221,8 @@ class Run:
         if state.text and (self.setup.after or state.blocked):
             yield TextDelta(text=state.text)
         try:
+            if self._said:
+                state.keep(build_answer(state.text, state.find_new_waiting()))
             state.commit()
         except StateError as error:
             yield _end_failed(state, error)
@@ -228,6 +248,9 @@ class Run:
         decided = [_build_executed(*pair) for pair in zip(decisions, outputs, strict=True)]
         done = {*refused, *(id_ for id_, item in calls.items() if item.has_begun)}
         known = [item for item, verdict in zip(decided, verdicts, strict=True) if verdict.is_known and item.id in done]
+        for item in known:
+            if item.id not in calls or not calls[item.id].is_kept:
+                state.keep_outcome(item)
         older = find_older_decisions(last.data)
         state.add_decided(decided, [_to_older_form(item) for item in decided if item.id in older], _replace_decisions(last, known))
         return bool(known)
@@ -256,7 +279,9 @@ class Run:
         if not calls:
             return
         state.commit()
-        execution = Execution(self.session, clock=self.setup.clock, ends_at=self._ends_at)
+        execution = Execution(
+            self.session, clock=self.setup.clock, ends_at=self._ends_at, keep=self._keep_outcome if self.is_kept else None
+        )
         try:
             with self._within():
                 await execution.run(calls, state.make_runner(self.session))
@@ -268,6 +293,12 @@ class Run:
         error = next((item.error for item in calls if item.error is not None), None)
         if error is not None and not state.has_run:
             raise error
+
+    def _keep_outcome(self, call: ApprovedCall) -> None:
+        """Add what came of an approved call to the session itself: it is kept as what the call wrote is, however the turn ends."""
+        verdict = call.verdict
+        members = {"id": verdict.id, "name": verdict.name, "input": verdict.arguments, "output": call.output}
+        add_outcome(self.session, ExecutedToolCall.model_validate(members, context=READ))
 
     async def _step_through(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
         """Take each step within the time limit and the platform's context, neither of which reaches the one who reads."""
@@ -289,7 +320,7 @@ class Run:
 
     def _build_response(self, state: RunState) -> AgentResponse:
         data = state.build_data()
-        stop_reason = "tool_use" if state.stop_reason == "end_turn" and state.has_new_waiting() else state.stop_reason
+        stop_reason = "tool_use" if state.stop_reason == "end_turn" and state.find_new_waiting() else state.stop_reason
         answer = Message(role="assistant", content=state.text, data=data)
         return AgentResponse(
             state.text,

@@ -1,7 +1,7 @@
 """Serve an agent with uvicorn: ``serve(agent, audience=...)`` in a program, and what ``dcaf serve module:agent`` runs.
 
 What a reader gets wrong: with ``reload``, and with several workers, each new process imports the agent anew, so it is named, and
-not passed. Each opens the ledger for itself, too.
+not passed. Each opens the database for itself, too.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 from dcaf.agent.agent import Agent
 from dcaf.agent.app import create_app
 from dcaf.agent.config import require
+from dcaf.agent.page import Page
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.importing import load_target
 from dcaf.core.store import SessionStore
@@ -30,11 +31,12 @@ TARGET: Final = "DCAF_SERVE"
 AUDIENCE: Final = "DCAF_AUDIENCE"
 CONVERSATION: Final = "DCAF_CONVERSATION"
 LEDGER: Final = "DCAF_LEDGER"
+SESSIONS: Final = "DCAF_SESSIONS"
 PAGE: Final = "DCAF_PAGE"
 """The environment variables in which a process that was started for a reload, or as one of several, finds what to serve."""
 
 MEMORY: Final = "memory://"
-"""The url of a ledger that is one process's own."""
+"""The url of what is one process's own."""
 
 WORKERS: Final = "WEB_CONCURRENCY"
 """The environment variable in which uvicorn finds how many processes serve."""
@@ -65,6 +67,7 @@ def serve_named(
     audience: str | None = None,
     conversation: str | None = None,
     ledger: str | None = None,
+    sessions: str | None = None,
     page: bool = False,
     host: str,
     port: int,
@@ -77,7 +80,8 @@ def serve_named(
         target: Module and name of an Agent, an agent function, or an ASGI application that is ready.
         audience: The service's name; None takes the target's.
         conversation: Where a body names its conversation, as ``/thread_id``; None binds sessions to none.
-        ledger: The url of a ledger, as ``open_engine`` takes it; None keeps nothing.
+        ledger: The url of a ledger, as ``open_engine`` takes it; None keeps none.
+        sessions: The url of a session service, which keeps the conversation as well; None keeps no sessions.
         page: Whether a chat page is at ``/``.
         host: Address to listen on.
         port: Port to listen on.
@@ -87,14 +91,14 @@ def serve_named(
     Raises:
         ConfigurationError: There is no such thing, a setting is wrong, or uvicorn is not installed.
     """
-    told = {TARGET: target, AUDIENCE: audience, CONVERSATION: conversation, LEDGER: ledger, PAGE: "1" if page else None}
+    told = {TARGET: target, AUDIENCE: audience, CONVERSATION: conversation, LEDGER: ledger, SESSIONS: sessions}
+    told[PAGE] = "1" if page else None
     os.environ |= {name: value or "" for name, value in told.items()}
     app = named_app()
     number = _count_workers(workers)
-    if number > 1 and ledger == MEMORY:
-        raise ConfigurationError(
-            f"A ledger in memory:// is one process's own, and {number} serve: name a file, as sqlite:///dcaf.db."
-        )
+    if number > 1 and MEMORY in {ledger, sessions}:
+        kept = "A ledger in memory:// is" if ledger == MEMORY else "Sessions in memory:// are"
+        raise ConfigurationError(f"{kept} one process's own, and {number} serve: name a file, as sqlite:///dcaf.db.")
     anew = reload or number > 1
     served = f"{__name__}:named_app" if anew else app
     _require_uvicorn().run(
@@ -114,17 +118,23 @@ def named_app() -> ASGIApp:
     Raises:
         ConfigurationError: There is no such thing, or a setting is wrong.
     """
-    target, audience, conversation, ledger, page = (os.environ[name] for name in (TARGET, AUDIENCE, CONVERSATION, LEDGER, PAGE))
+    names = (TARGET, AUDIENCE, CONVERSATION, LEDGER, SESSIONS, PAGE)
+    target, audience, conversation, ledger, sessions, page = (os.environ[name] for name in names)
     found = load_target(target)
     if isinstance(found, type) or not (callable(found) or isinstance(found, Agent)):
         raise ConfigurationError(f"{target!r} is neither an Agent, nor an agent function, nor an application. Write module:name.")
     if isinstance(found, Agent) or not _is_app(found):
         name = audience or target
-        store = _open_ledger(ledger, name) if ledger else None
-        return create_app(found, audience=name, conversation=conversation or None, store=store, page=bool(page))
-    if audience or conversation or ledger or page:
+        kept: dict[str, Any] = _keep_sessions(sessions, name, page=bool(page)) if sessions else {"page": bool(page)}
+        if ledger and sessions:
+            raise ConfigurationError("Sessions that are kept have a ledger of their own, in the same database. Drop --ledger.")
+        if ledger:
+            kept["store"] = _open_ledger(ledger, name)
+        return create_app(found, audience=name, conversation=conversation or None, **kept)
+    if audience or conversation or ledger or sessions or page:
         raise ConfigurationError(
-            f"{target!r} is an application that is ready: its audience, conversation, ledger and page are those of its create_app."
+            f"{target!r} is an application that is ready: its audience, conversation, ledger, sessions and page are those of its "
+            "create_app."
         )
     app: ASGIApp = found
     return app
@@ -134,6 +144,13 @@ def _open_ledger(url: str, audience: str) -> SessionStore:
     """A ledger, which is imported only where there is one: this module is part of every program with an agent."""
     ledger: SessionStore = import_module("dcaf.ledger").Ledger(url, audience=audience)
     return ledger
+
+
+def _keep_sessions(url: str, app: str, *, page: bool) -> dict[str, Any]:
+    """The settings of an application whose sessions, conversations and memories are kept; imported only where they are."""
+    service = import_module("dcaf.service")
+    store = service.SessionService(url, app=app)
+    return {"store": store, "history": "server", "page": page and Page(memory=service.Memory)}
 
 
 def _is_app(found: Any) -> bool:

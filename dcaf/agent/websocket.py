@@ -17,6 +17,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from dcaf.agent.agent import Agent
 from dcaf.agent.codec import ChatRequest, build_done_event, build_error_event, encode_json, report_failure
 from dcaf.agent.config import StreamingMode
+from dcaf.agent.kept_conversation import HistoryMode
 from dcaf.agent.response import AgentResponse
 from dcaf.asgi.body import off_the_loop
 from dcaf.core.context import current_session
@@ -50,11 +51,13 @@ class ChatSocket:
     Args:
         websocket: The connection.
         agent: Who answers.
+        history: Who keeps the conversation.
     """
 
-    def __init__(self, websocket: WebSocket, agent: Agent) -> None:
+    def __init__(self, websocket: WebSocket, agent: Agent, history: HistoryMode = "client") -> None:
         self._websocket = websocket
         self._agent = agent
+        self._history = history
         self._last: _Frame | None = None
         self._may_stop = agent.config.streaming_mode is StreamingMode.BIDI
 
@@ -109,7 +112,7 @@ class ChatSocket:
 
     async def _answer(self, frame: _Frame) -> None:
         request = await off_the_loop(ChatRequest.read, frame.text.encode(errors="replace"))
-        run = self._agent.run_stream(request.messages, session=current_session(), context=request.context)
+        run = self._agent.run_stream(request.messages, session=current_session(), context=request.context, history=self._history)
         async with aclosing(run) as events:
             async for event in events:
                 frame.is_over = isinstance(event, AgentResponse)

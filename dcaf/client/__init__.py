@@ -1,7 +1,7 @@
 """A small client of an agent service, which keeps the session and sends it back."""
 
 from dcaf.client.client import AsyncClient, Client
-from dcaf.client.conversation import Conversation, OnDead
+from dcaf.client.conversation import Conversation, HistoryMode, OnDead
 from dcaf.client.errors import (
     AnswerUnreadable,
     Applied,
@@ -35,6 +35,7 @@ __all__ = [
     "Conversation",
     "Decision",
     "Event",
+    "HistoryMode",
     "OnDead",
     "Reply",
     "Retries",

@@ -26,6 +26,9 @@ from dcaf.core.errors import ConfigurationError
 OnDead: TypeAlias = Literal["restart", "raise"]
 """What to do when the service says that the session is of no use: say the turn once more in a new one, or raise SessionDead."""
 
+HistoryMode: TypeAlias = Literal["client", "server"]
+"""Who keeps the conversation for the agent: the client, which sends all of it with each turn, or the service."""
+
 RETRIES: Final = Retries()
 OURS: Final = ("messages", "data")
 KEPT: Final = ("content", "data")
@@ -43,6 +46,8 @@ class Conversation:
         messages: What was said before, oldest first.
         on_dead: What to do when the service says that the session is of no use.
         retries: How often a turn is sent again by itself, where the service can tell what became of the first one.
+        history: ``"server"`` where the service keeps the conversation (``create_app(history="server")``): a turn has its own
+            message alone. ``"client"`` sends all of them.
 
     Attributes:
         envelope: The session that the next turn will carry, as it came; None for none.
@@ -50,7 +55,7 @@ class Conversation:
         restarted: Code of the refusal after which a new session was begun, until a reply has shown it.
 
     Raises:
-        ConfigurationError: An argument is of a wrong type, or ``on_dead`` is neither of its two values.
+        ConfigurationError: An argument is of a wrong type, or ``on_dead`` or ``history`` is neither of its two values.
     """
 
     def __init__(
@@ -61,9 +66,11 @@ class Conversation:
         messages: Iterable[Mapping[str, Any]] = (),
         on_dead: OnDead = "restart",
         retries: Retries = RETRIES,
+        history: HistoryMode = "client",
     ) -> None:
         if on_dead not in get_args(OnDead):
             raise ConfigurationError('on_dead= is one of two: write on_dead="restart" or on_dead="raise".')
+        self._is_kept = check_history(history) == "server"
         self._fields = check_fields({} if fields is None else fields)
         self.envelope: dict[str, Any] | None = None if session is None else check_object("session", session, SESSION)
         self.messages: list[Mapping[str, Any]] = [*check_messages("messages", messages)]
@@ -86,6 +93,8 @@ class Conversation:
     def body(self, message: Mapping[str, Any], fields: Mapping[str, Any]) -> bytes:
         """The request of a turn: every message, none of them with a session, and the session at the top.
 
+        Where the service keeps the conversation it has the new message alone.
+
         Args:
             message: What is said now.
             fields: Further top-level members; they win over those of the conversation.
@@ -96,7 +105,8 @@ class Conversation:
         members = {**self._fields, **check_fields(fields)}
         data = _data_without_session(members) | ({} if self.envelope is None else {"session": self.envelope})
         around = {key: item for key, item in members.items() if key not in OURS}
-        said = [_without_session(check("message", one, Mapping, MESSAGE)) for one in (*self.messages, message)]
+        before = () if self._is_kept else self.messages
+        said = [_without_session(check("message", one, Mapping, MESSAGE)) for one in (*before, message)]
         return write_json("messages", {**around, "messages": said, **({"data": data} if data else {})})
 
     def adopt(self, value: Any, *, status: int | None = None) -> bool:
@@ -139,6 +149,17 @@ class Conversation:
 
     def __repr__(self) -> str:
         return f"<Conversation: {len(self.messages)} messages, session of {len(self.session)} keys>"
+
+
+def check_history(history: HistoryMode) -> HistoryMode:
+    """Require one of the two that keep a conversation.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
+    if history not in get_args(HistoryMode):
+        raise ConfigurationError('history= is one of two: write history="client" or history="server".')
+    return history
 
 
 def check_fields(fields: Mapping[str, Any]) -> dict[str, Any]:

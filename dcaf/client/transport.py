@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from dcaf.client.arguments import check, check_function, check_headers, check_path, check_url, check_wait
-from dcaf.client.conversation import RETRIES, Conversation, OnDead
+from dcaf.client.conversation import RETRIES, Conversation, HistoryMode, OnDead
 from dcaf.client.errors import ServiceUnreachable, error_of_answer
 from dcaf.client.reply import Approval
 from dcaf.client.retries import GATEWAY, Retries
@@ -87,6 +87,8 @@ class BaseClient(ABC, Generic[HTTP, Sleep]):
         http: A ready-made client of httpx2, which is not closed with this one; None makes one.
         retries: How often a turn is sent again by itself, where the service can tell what became of the first one: where the
             session has the hint ``retry``. ``reply.attempts`` says how often it was sent.
+        history: ``"server"`` where the service keeps the conversation (``create_app(history="server")``): a turn has its own
+            message alone. ``"client"`` sends all of them.
         sleep: Waits for so many seconds before a turn is sent again; None waits as the clock goes.
 
     Attributes:
@@ -113,11 +115,12 @@ class BaseClient(ABC, Generic[HTTP, Sleep]):
         timeout: timedelta | None = PATIENCE,
         http: HTTP | None = None,
         retries: Retries = RETRIES,
+        history: HistoryMode = "client",
         sleep: Sleep | None = None,
     ) -> None:
         self._base_url = check_url("base_url", base_url)
         self.conversation: Conversation = Conversation(
-            fields=fields, session=session, messages=messages, on_dead=on_dead, retries=retries
+            fields=fields, session=session, messages=messages, on_dead=on_dead, retries=retries, history=history
         )
         self._given = httpx2.Headers(check_headers("headers", headers))
         self._headers = httpx2.Headers(self._given)

@@ -16,6 +16,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
+from dcaf.core.arguments import has_methods
+from dcaf.core.mapping import state_of
+
 if TYPE_CHECKING:
     from dcaf.core.session import Session
 
@@ -56,6 +59,47 @@ class History(Protocol):
             ConfigurationError: It is no message.
             SessionValueError: It may not be stored.
         """
+
+
+class Fact(Protocol):
+    """One thing that is remembered."""
+
+    @property
+    def key(self) -> str:
+        """Its name."""
+
+    @property
+    def value(self) -> Any:
+        """Its value, as JSON has it."""
+
+
+class Facts(Protocol):
+    """What the user of a session remembers, where a store keeps it: ``dcaf.service.Memory`` is such a class."""
+
+    @classmethod
+    def of(cls, session: Session) -> Self:
+        """Of the user of a session.
+
+        Raises:
+            ConfigurationError: No store keeps it.
+        """
+
+    async def all(self) -> Sequence[Fact]:
+        """All of it.
+
+        Raises:
+            DcafError: It cannot be read now.
+        """
+
+
+def find_history(session: Session) -> History | None:
+    """The conversation of a session, to read and to add to; None where no store keeps it.
+
+    Args:
+        session: The session of a turn, or of a call in it: what is added to that of a call is dropped where the call fails.
+    """
+    journal: Any = state_of(session).journal
+    return journal if has_methods(journal, "read_messages", "add_message") else None
 
 
 class Injected:

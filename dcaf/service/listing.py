@@ -22,7 +22,7 @@ from dcaf.engines import Page, Range, Row, Transaction
 from dcaf.service.kept import Kept, is_there, value_of
 from dcaf.service.places import APP, USER
 from dcaf.service.plans import Plan
-from dcaf.service.tables import LISTS, Owner, app_row
+from dcaf.service.tables import DIGEST_BYTES, LISTS, Owner, app_row
 
 T = TypeVar("T")
 
@@ -125,15 +125,17 @@ def _list(owner: Owner, wanted: Wanted, limit: int, at: bytes | None, *, backwar
         at, looked = rows[-1][0] if rows else at, looked + len(rows)
         has_more = len(page) > len(rows)
         if len(found) > limit:
-            return _make_page(found[:limit], found[limit - 1][0])
+            return _make_page(found[:limit], found[limit - 1][0], backwards=backwards)
         if not has_more:
-            return _make_page(found, None)
+            return _make_page(found, None, backwards=backwards)
         if len(found) == limit or looked >= MOST_LOOKED:
-            return _make_page(found, at)
+            return _make_page(found, at, backwards=backwards)
 
 
-def _make_page(found: Sequence[tuple[bytes, Kept]], at: bytes | None) -> ListPage[Kept]:
-    return ListPage([kept for _, kept in found], None if at is None else write_cursor(at))
+def _make_page(found: Sequence[tuple[bytes, Kept]], at: bytes | None, *, backwards: bool) -> ListPage[Kept]:
+    """A page, on which those of one minute stand by the moments of their last commits."""
+    ordered = sorted(found, key=lambda one: (one[0][:-DIGEST_BYTES], one[1].updated_at), reverse=backwards)
+    return ListPage([kept for _, kept in ordered], None if at is None else write_cursor(at))
 
 
 def _read_listed(owner: Owner, wanted: Wanted, rows: Page, app: Mapping[str, Any]) -> Plan[list[tuple[bytes, Kept]]]:

@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Final, Self, TypeVar
 
 from starlette.types import ASGIApp
 
+from dcaf.client.conversation import HistoryMode
 from dcaf.testing.asgi import ApplicationLoop
 from dcaf.testing.conversation import Echo, EchoConversation, Terminal, encode_body, is_end, user_message
 from dcaf.testing.reply import SWITCHED, Reply
@@ -47,6 +48,7 @@ class BaseSessionClient(EchoConversation):
         headers: Sent with every turn; on a WebSocket when it is opened.
         fields: Further top-level members of every body, such as ``thread_id``.
         echo: How the session is written that is sent back, as ``HARMLESS`` has them; None writes it as it came.
+        history: ``"server"`` where the service keeps the conversation: a turn has its own message alone. ``"client"`` sends all.
         terminal: Which frame ends a turn on a WebSocket, as the middleware has it; by default ``done``, and ``error``.
         timeout: How long nothing may come, on a WebSocket and over the network.
         raise_server_exceptions: Whether what the application raises is raised here. If not, it is answered with 500, or the
@@ -73,11 +75,12 @@ class BaseSessionClient(EchoConversation):
         headers: Mapping[str, str] | None = None,
         fields: Mapping[str, Any] | None = None,
         echo: Echo | None = None,
+        history: HistoryMode = "client",
         terminal: Terminal = is_end,
         timeout: timedelta = PATIENCE,
         raise_server_exceptions: bool = True,
     ) -> None:
-        super().__init__(envelope=envelope, messages=messages, fields=fields, echo=echo)
+        super().__init__(envelope=envelope, messages=messages, fields=fields, echo=echo, history=history)
         self._connection = ServiceConnection(
             app,
             wire=wire,

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from dcaf.client.arguments import check, check_function, check_messages, check_object, is_whole, refuse
-from dcaf.client.conversation import FIELDS, SESSION
+from dcaf.client.conversation import FIELDS, SESSION, HistoryMode, check_history
 from dcaf.client.envelopes import choose_session, is_dead, parse_json, value_at
 from dcaf.client.errors import ApprovalUnknown
 from dcaf.client.reply import close_approvals, drop_executed, find_waiting
@@ -95,6 +95,7 @@ class EchoConversation:
         messages: What was said before, oldest first.
         fields: Further top-level members of every body, such as ``thread_id``.
         echo: How the session is written that is sent back, as ``HARMLESS`` has them; None writes it as it came.
+        history: ``"server"`` where the service keeps the conversation: a body has the new message alone. ``"client"`` sends all.
 
     Attributes:
         envelope: The session that the next turn will carry.
@@ -111,7 +112,9 @@ class EchoConversation:
         messages: Iterable[Mapping[str, Any]] = (),
         fields: Mapping[str, Any] | None = None,
         echo: Echo | None = None,
+        history: HistoryMode = "client",
     ) -> None:
+        self._is_kept = check_history(history) == "server"
         self._fields = check_object("fields", {} if fields is None else fields, FIELDS)
         self._echo = encode_json if echo is None else check_function("echo", echo, "a function of the envelope, or None")
         self._begins = False
@@ -126,7 +129,7 @@ class EchoConversation:
 
     def asked(self, message: dict[str, Any], fields: Mapping[str, Any]) -> bytes:
         """Say a message: the body that carries it, the history and the session."""
-        body = self._build_body([*self.messages, message], fields)
+        body = self._build_body([message] if self._is_kept else [*self.messages, message], fields)
         self.messages.append(message)
         return body
 
@@ -144,7 +147,7 @@ class EchoConversation:
         return self.asked({**user_message(text), "data": {"approvals": [item | said for item in self.approvals]}}, {})
 
     def body(self, fields: Mapping[str, Any] | None = None) -> bytes:
-        """The conversation as it would be sent now.
+        """All of the conversation, as it would be sent now.
 
         Raises:
             ConfigurationError: A field or a message is no JSON, or ``echo=`` does not write bytes.

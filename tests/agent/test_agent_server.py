@@ -406,8 +406,8 @@ def test_wrong_settings_are_refused() -> None:
         ("encrpyt", "Did you mean 'encrypt'?"),
         ("audiense", "Did you mean 'audience'?"),
         ("pages", "Did you mean 'page'?"),
-        ("app", "It takes store=, page= and the settings of SessionMiddleware."),
-        ("zzz", "It takes store=, page= and the settings of SessionMiddleware."),
+        ("app", "It takes store=, page=, history= and the settings of SessionMiddleware."),
+        ("zzz", "It takes store=, page=, history= and the settings of SessionMiddleware."),
     ],
 )
 def test_a_setting_that_there_is_not_is_refused_with_the_one_that_may_be_meant(name: str, hint: str) -> None:

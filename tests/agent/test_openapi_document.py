@@ -24,7 +24,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from dcaf.agent import create_app
-from dcaf.agent.app import build_openapi
+from dcaf.agent.openapi import build_openapi
 from tests.agent.agents import agent_of
 from tests.asgi.wire import AUDIENCE, RING, envelope, opened
 

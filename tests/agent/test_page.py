@@ -152,6 +152,8 @@ def test_it_is_told_what_the_service_is() -> None:
             "max_token_bytes": 262144,
             "conversation": "/thread_id",
             "log_out": "",
+            "history": "client",
+            "memory": False,
         }
     page = Page("Greeter", ["hi"], log_out="/api/log-out")
     settings: dict[str, Any] = {"max_token_bytes": 9000, "conversation": "/meta/id", "store": Fresh(), "on_refused": "restart"}
@@ -165,6 +167,8 @@ def test_it_is_told_what_the_service_is() -> None:
         "max_token_bytes": 9000,
         "conversation": "/meta/id",
         "log_out": "./api/log-out",
+        "history": "client",
+        "memory": False,
     }
 
 

@@ -99,6 +99,12 @@ def state_of(step: int) -> dict[str, Any]:
     return {"step": step, "slot": {"day": "Tuesday", "at": f"14:{step % 60:02}", "room": "4"}}
 
 
+def find_message(at: int, number: int) -> dict[str, Any]:
+    """One of so many messages of a history that ends with a whole turn."""
+    first = number % len(MESSAGES)
+    return MESSAGES[0 if at < first else (at - first) % len(MESSAGES)]
+
+
 def name_user(number: int) -> str:
     """The user of a session."""
     return f"user-{number}"
@@ -157,7 +163,7 @@ class Dcaf:
         user, session = name_user(number), name_session(number)
         await self.service.create(user=user, id=session, state=BEGINNING)
         for first in range(0, messages, FILLED_AT_ONCE):
-            some = [MESSAGES[at % len(MESSAGES)] for at in range(min(FILLED_AT_ONCE, messages - first))]
+            some = [find_message(at, messages) for at in range(first, min(first + FILLED_AT_ONCE, messages))]
             await self.service.append(user=user, id=session, messages=some)
         return DcafConversation(self.service, number, last)
 

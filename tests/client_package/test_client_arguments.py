@@ -185,6 +185,7 @@ def settings() -> dict[str, Any]:
         "stream_path": "/b",
         "socket_path": "/c",
         "on_dead": "raise",
+        "history": "server",
         "timeout": timedelta(seconds=5),
         "http": None,
         "retries": Retries(),
@@ -202,6 +203,7 @@ def kit_settings() -> dict[str, Any]:
         "headers": {"x": "y"},
         "fields": {"thread_id": "t-1"},
         "echo": HARMLESS["strip nulls"],
+        "history": "server",
         "terminal": function,
         "timeout": timedelta(seconds=5),
         "raise_server_exceptions": True,
@@ -259,7 +261,9 @@ ENTRIES: dict[str, Entry] = {
     "Conversation": Entry(
         Conversation,
         lambda: {
-            name: value for name, value in settings().items() if name in {"fields", "session", "messages", "on_dead", "retries"}
+            name: value
+            for name, value in settings().items()
+            if name in {"fields", "session", "messages", "on_dead", "retries", "history"}
         },
     ),
     "Conversation.body": Entry(lambda **given: Conversation().body(**given), lambda: {"message": {"content": "x"}, "fields": {}}),
@@ -341,6 +345,7 @@ NO_ENTRY = {
     "Decision": "a type",
     "EngineContract": "a class of tests, which pytest makes and calls",
     "Echo": "a type",
+    "HistoryMode": "a type",
     "OnDead": "a type",
     "Wire": "a type",
     "fixed_keys": "it takes nothing",

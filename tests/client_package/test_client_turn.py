@@ -455,3 +455,15 @@ def test_a_turn_whose_arguments_are_wrong_overtakes_none() -> None:
 def test_an_unknown_policy_is_refused_when_the_client_is_built() -> None:
     with pytest.raises(ConfigurationError, match='on_dead="raise"'):
         Client("http://x", on_dead="retry")  # type: ignore[arg-type]
+
+
+def test_where_the_service_keeps_the_conversation_a_turn_has_its_own_message() -> None:
+    conversation = Conversation(history="server", messages=[{"role": "user", "content": "before"}])
+    for text in ("one", "two"):
+        turn = Turn(conversation, text)
+        assert json.loads(turn.request())["messages"] == [{"role": "user", "content": text}]
+        turn.answered(200, {"content-type": "application/json"}, b'{"content": "ok"}')
+    assert [message["content"] for message in conversation.messages] == ["before", "one", "ok", "two", "ok"]
+    assert len(json.loads(Turn(Conversation(messages=conversation.messages), "three").request())["messages"]) == 6
+    with pytest.raises(ConfigurationError, match='history="client" or history="server"'):
+        Conversation(history="servr")  # type: ignore[arg-type]

@@ -100,10 +100,12 @@ class Node:
     process: subprocess.Popen[str]
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
-    def conversation(self, url: str, *, session: Any = None, messages: Any = (), module: Path = CLIENT) -> Conversation:
+    def conversation(
+        self, url: str, *, session: Any = None, messages: Any = (), module: Path = CLIENT, **more: Any
+    ) -> Conversation:
         """A conversation with the service at an address: a new one, or one that goes on from what was kept."""
         made = Conversation(self.process, next(self.numbers))
-        kept = {"messages": list(messages), **({} if session is None else {"session": session})}
+        kept = {"messages": list(messages), **more, **({} if session is None else {"session": session})}
         made.command(module=module.as_uri(), url=url, kept=kept).ended()
         return made
 

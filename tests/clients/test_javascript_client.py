@@ -24,6 +24,8 @@ from dcaf.demo import create_agent, create_demo
 from dcaf.demo.app import AUDIENCE
 from dcaf.demo.story import APPROVE, CONVERSATION
 from dcaf.testing import FrozenClock, expired, sealed, serving, tampered
+from tests.agent.agents import agent_of
+from tests.agent.kept_histories import HistoryStore
 from tests.clients.driven import CLIENT, Conversation, Node, Told
 from tests.clients.servers import KEYS, answering, scripted, streamed
 from tests.stores_for_tests import ToldStore
@@ -59,7 +61,7 @@ def same(value: Any) -> Any:
 
 def test_it_is_some_hundred_lines_that_need_nothing_else() -> None:
     lines = CLIENT.read_text().splitlines()
-    assert len(lines) <= 112
+    assert len(lines) <= 114
     assert max(map(len, lines)) <= 120
     assert not re.search(r"^import |\brequire\(|\bimport\(", CLIENT.read_text(), re.MULTILINE)
 
@@ -304,3 +306,18 @@ def test_a_stream_that_is_cut_anywhere_leaves_the_session_of_before(
     assert [turn.code for turn in told] == [codes[is_whole] for _, is_whole in pieces]
     assert [turn.state for turn in whole] == [{"service": "api", "wizard_step": 2}] * len(complete), "the last line's end may lack"
     assert control.error is None, "a client that takes any end for an answer has half an answer"
+
+
+def test_where_the_service_keeps_the_messages_it_is_sent_the_new_one_alone(browser: Node) -> None:
+    store = HistoryStore()
+    with serving(create_app(agent_of(), keys=KEYS, audience="kept", store=store, history="server")) as url:
+        conversation = browser.conversation(url, history="server")
+        assert conversation.send("call count").answer["content"] == "Done: 1"  # type: ignore[index]
+        asked = conversation.send('call drop {"volume": "pg"}')
+        assert conversation.decide(asked, execute=True).answer["content"] == "Done: pg dropped"  # type: ignore[index]
+        assert len(conversation.send("hello").messages) == 8
+        assert browser.conversation(url, session=conversation.send("bye").session, messages=[]).send("!").code is None
+        refused = browser.conversation(url, messages=[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
+        assert refused.send("c").code == "malformed-request"
+    assert [role for role, *_ in store.said][:4] == ["user", "assistant", "tool", "assistant"]
+    assert len(store.said) == 8 + 2 + 2 + 2

@@ -20,7 +20,7 @@ from starlette.testclient import TestClient
 
 from dcaf import Keyring, Session, SessionMiddleware, current_session
 from dcaf.agent import Agent, InterceptorError, create_app
-from dcaf.agent.app import build_openapi
+from dcaf.agent.openapi import build_openapi
 from dcaf.asgi import checkpoint
 from dcaf.demo import create_agent, create_demo
 from tests.clients import typescript

@@ -15,6 +15,8 @@ import pytest
 from dcaf import Key
 from dcaf.cli import main
 from dcaf.client import Client
+from dcaf.service import SessionService
+from dcaf.service.tables import SESSIONS
 from dcaf.testing import Reply, SessionClient
 from tests.package.cli_servers import DCAF, START_S, served
 
@@ -144,6 +146,25 @@ def test_with_a_ledger_an_older_session_is_refused(shop: Path) -> None:
     assert (shop / "dcaf.db").exists()
 
 
+def test_with_sessions_the_conversation_is_kept_and_a_client_sends_what_is_new(shop: Path) -> None:
+    keys = Key.generate("k1").text()
+    with (
+        served(shop, "shop:agent", "--sessions", "sqlite:///dcaf.db", "--page", DCAF_KEYS=keys) as url,
+        Client(url, history="server") as client,
+    ):
+        assert [client.send("go").text for _ in range(2)] == ["one 1", "one 2"]
+        mine = client.envelope
+    with (
+        served(shop, "shop:agent", "--sessions", "sqlite:///dcaf.db", DCAF_KEYS=keys) as url,
+        Client(url, session=mine, history="server") as client,
+    ):
+        assert client.send("go").text == "one 3"
+    service = SessionService(f"sqlite:///{shop}/dcaf.db", app="shop:agent")
+    rows = service.engine.sync.scan(SESSIONS)
+    service.engine.sync.close()
+    assert [row["messages"] for _, row in rows] == [6]
+
+
 def test_control_without_a_ledger_an_older_session_is_accepted(shop: Path) -> None:
     with served(shop, "shop:agent") as url, SessionClient(url) as client:
         first = client.send("go").envelope
@@ -201,11 +222,14 @@ def test_several_workers_keep_one_ledger(shop: Path, named: list[str]) -> None:
     [
         (
             ["shop:ready", "--ledger", "sqlite:///dcaf.db"],
-            "its audience, conversation, ledger and page are those of its create_app",
+            "its audience, conversation, ledger, sessions and page are those of its create_app",
         ),
         (["shop:agent", "--ledger", "sqlite:///nowhere/dcaf.db"], "There is no folder"),
         (["shop:agent", "--ledger", "dcaf.db"], "names no engine"),
         (["shop:agent", "--ledger", "memory://", "--workers", "2"], "A ledger in memory:// is one process's own, and 2 serve"),
+        (["shop:agent", "--sessions", "sqlite:///a.db", "--ledger", "sqlite:///a.db"], "Drop --ledger"),
+        (["shop:agent", "--sessions", "memory://", "--workers", "2"], "Sessions in memory:// are one process's own, and 2 serve"),
+        (["shop:ready", "--sessions", "sqlite:///dcaf.db"], "is an application that is ready"),
         (["shop:agent", "--workers", "0"], "take a number of processes that is 1 or more"),
     ],
 )

@@ -708,7 +708,9 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.agent.Agent.run": Entry({"messages": "hi", "session": {"a": 1}}, on=agent),
     "dcaf.agent.Agent.chat": Entry({"text": "hi", "session": {"a": 1}}, on=agent),
     "dcaf.agent.Agent.chat_async": Entry({"text": "hi", "after": None}, on=agent),
-    "dcaf.agent.Agent.run_async": Entry({"messages": [{"role": "user", "content": "hi"}], "session": Fresh(state)}, on=agent),
+    "dcaf.agent.Agent.run_async": Entry(
+        {"messages": [{"role": "user", "content": "hi"}], "session": Fresh(state), "history": "client"}, on=agent
+    ),
     "dcaf.agent.Agent.run_stream": Entry({"messages": "hi", "context": {"a": 1}}, on=agent, then=read),
     "dcaf.agent.AgentResponse.to_message": Entry(on=answer),
     "dcaf.agent.AgentResponse.decided": Entry({"decisions": {}, "text": "x"}, on=answer),
@@ -746,7 +748,7 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.agent.build_error_event": Entry({"error": AgentError("x")}),
     "dcaf.agent.build_problem": Entry({"error": AgentError("x")}),
     "dcaf.agent.create_app": Entry(
-        {"agent": Fresh(agent), "keys": RING, "audience": "shop"},
+        {"agent": Fresh(agent), "keys": RING, "audience": "shop", "history": "client"},
         then=lambda app: call(app, {"messages": [{"role": "user", "content": "x"}]}),
         extra=("plain", "exempt", "nothing"),
     ),

@@ -247,8 +247,12 @@ def page_by_number(service: SyncSessionService, order: Any, cursor: str | None) 
     return ListPage(items[first : first + PAGE], str(first + PAGE) if first + PAGE < len(items) else None)
 
 
-def walk_while_rows_move(service: SyncSessionService, order: Any, next_page: NextPage, pass_minutes: Callable[[], None]) -> None:
-    """Between two pages sessions come, go and are committed: those that stay as they are, are found once each, in order."""
+def walk_while_rows_move(service: SyncSessionService, order: Any, next_page: NextPage, pass_minutes: Callable[[], None]) -> Any:
+    """Between two pages sessions come, go and are committed: those that stay as they are, are found once each.
+
+    Returns:
+        Those that stay, as one long page has them, and as they were found.
+    """
     for id_ in LISTED:
         pass_minutes()
         service.create(user="p", id=id_)
@@ -261,7 +265,9 @@ def walk_while_rows_move(service: SyncSessionService, order: Any, next_page: Nex
         if number <= len(MOVED):
             pass_minutes()
             move_rows(service, number)
-    assert [id_ for id_ in found if id_ in before and id_ not in MOVED] == [id_ for id_ in before if id_ not in MOVED]
+    stay, walked = [id_ for id_ in before if id_ not in MOVED], [id_ for id_ in found if id_ in before and id_ not in MOVED]
+    assert sorted(walked) == sorted(stay)
+    return stay, walked
 
 
 def move_rows(service: SyncSessionService, number: int) -> None:
@@ -281,7 +287,19 @@ def test_sessions_that_stay_are_found_once_while_others_move(kept_place: KeptPla
 @pytest.mark.parametrize("order", ["newest", "oldest"])
 def test_sessions_that_stay_are_found_once_while_others_move_over_minutes(order: str) -> None:
     service, pass_minutes = serve_by_a_clock()
-    walk_while_rows_move(service, order, page_by_cursor, pass_minutes)
+    stay, walked = walk_while_rows_move(service, order, page_by_cursor, pass_minutes)
+    assert walked == stay
+
+
+def test_a_page_has_the_sessions_of_one_minute_by_their_last_commits() -> None:
+    service = SessionService("memory://", app="clinic").sync
+    for id_ in "abcdef":
+        service.create(user="p", id=id_)
+        time.sleep(0.002)
+    with service.open(user="p", id="b") as opened:
+        opened["n"] = 1
+    assert [kept.id for kept in service.list(user="p").items] == [*"bfedca"]
+    assert [kept.id for kept in service.list(user="p", order="oldest").items] == [*"acdefb"]
 
 
 @pytest.mark.parametrize("order", ["newest", "oldest"])

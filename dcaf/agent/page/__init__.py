@@ -25,6 +25,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from dcaf.core.errors import ConfigurationError
+from dcaf.core.journal import Facts
 from dcaf.core.sealer import MAX_TOKEN_BYTES
 from dcaf.core.store import SessionStore, StoreSource, level_of
 
@@ -54,14 +55,18 @@ class Page:
         suggestions: What a visitor could say; each is a button.
         log_out: The path below the page's own at which the application ends the session of a POST, for instance "/api/log-out": the
             page has a button for it. Empty for none.
+        memory: What shows the memory of the user beside the session, where the server keeps the conversation:
+            ``dcaf.service.Memory``, or a class with the same ``of`` and ``all``. Whoever has a session of the user reads it there.
+            None for nothing.
 
     Raises:
-        ConfigurationError: The title or a suggestion is no text, or ``log_out`` no path.
+        ConfigurationError: The title or a suggestion is no text, ``log_out`` no path, or ``memory`` no such class.
     """
 
     title: str = ""
     suggestions: Sequence[str] = ()
     log_out: str = ""
+    memory: type[Facts] | None = None
 
     def __post_init__(self) -> None:
         given: object = self.suggestions
@@ -72,10 +77,13 @@ class Page:
             raise ConfigurationError(
                 'Page takes log_out= as a path, for instance log_out="/api/log-out"; empty for no such button.'
             )
+        memory: object = self.memory
+        if memory is not None and not (isinstance(memory, type) and _has_facts(memory)):
+            raise ConfigurationError("Page takes memory=Memory, the class of dcaf.service, or None for no such table.")
 
 
 def build_page_routes(
-    page: Page, *, title: str, store: SessionStore | StoreSource | None, settings: Mapping[str, Any]
+    page: Page, *, title: str, store: SessionStore | StoreSource | None, settings: Mapping[str, Any], history: str = "client"
 ) -> list[BaseRoute]:
     """The routes of the page, all of them GET.
 
@@ -84,13 +92,14 @@ def build_page_routes(
         title: Its heading where the page has none.
         store: Whose level it shows; None is L0.
         settings: Those of the SessionMiddleware around it.
+        history: Who keeps the conversation: ``"client"``, or ``"server"``.
 
     Raises:
         ConfigurationError: The session does not travel in the body, where the page reads it.
     """
     if "body" not in settings.get("carriers", ("body",)):
         raise ConfigurationError('page= reads the session in the body: add "body" to carriers=, or leave the page out.')
-    facts = _describe_service(page, title, store, settings)
+    facts = _describe_service(page, title, store, settings) | {"history": history, "memory": page.memory is not None}
     files = _Files(directory=STATIC)
 
     async def index(request: Request) -> Response:
@@ -103,6 +112,10 @@ def build_page_routes(
         return JSONResponse(facts, headers=HEADERS)
 
     return [Route("/", index), Route("/page/settings", service), Route("/page/{name}", file)]
+
+
+def _has_facts(memory: type) -> bool:
+    return all(callable(getattr(memory, name, None)) for name in ("of", "all"))
 
 
 def _describe_service(

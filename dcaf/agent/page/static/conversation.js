@@ -5,7 +5,7 @@
 // when it has been answered.
 
 import { deliver } from "./again.js";
-import { end } from "./exchange.js";
+import { end, recall } from "./exchange.js";
 import { isNew, isWaiting, sealed } from "./token.js";
 
 /** @typedef {import("./exchange.js").JSONObject} JSONObject */
@@ -33,6 +33,8 @@ export class Conversation {
   constructor(pointer) {
     this.pointer = pointer;
     this.id = identifier();
+    /** Whether the service keeps what was said, so that it is sent what is new. */
+    this.isKept = false;
     /** @type {Turn[]} */
     this.turns = [];
     /** @type {Turn | null} */
@@ -59,15 +61,26 @@ export class Conversation {
   async send(message, said, watch, signal) {
     const messages = [...(this.here?.messages ?? []), message];
     const adopt = (/** @type {Envelope} */ envelope) => this.adopt(envelope);
-    const { outcome, ...sent } = await deliver(() => this.#request(messages), watch, signal, adopt);
+    const asked = this.isKept ? [message] : messages;
+    const { outcome, ...sent } = await deliver(() => this.#request(asked), watch, signal, adopt);
     if (outcome.isAnswered) this.#keep({ said, messages, ...sent }, { role: "assistant", content: outcome.text, data: outcome.data });
     return outcome;
   }
 
+  /** Ask for what was said so far, where the service keeps it. @returns {Promise<import("./exchange.js").Recalled>} */
+  recall() {
+    return recall(this.#bearing(), (envelope) => this.adopt(envelope));
+  }
+
   /** @param {string} address Where the service ends the session. @param {AbortSignal} signal */
   logOut(address, signal) {
-    const body = JSON.stringify(placed({ data: { session: this.envelope } }, this.pointer, this.id));
+    const body = this.#bearing();
     return end(address, body, signal, (envelope) => this.adopt(envelope));
+  }
+
+  /** A body that has the session, and the name of the conversation. */
+  #bearing() {
+    return JSON.stringify(placed({ data: { session: this.envelope } }, this.pointer, this.id));
   }
 
   /** @param {Message[]} messages What is sent, with the session of now. */

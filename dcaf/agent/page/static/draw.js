@@ -110,6 +110,14 @@ export function state(before, after) {
   return isSecret ? [...found, across("The state is encrypted: there may be more than the service shows.")] : found;
 }
 
+/** @param {JSONObject} facts What is remembered, a row each. */
+export function memory(facts) {
+  const found = Object.entries(facts).map(([key, value]) =>
+    element("tr", {}, element("th", { scope: "row" }, element("code", {}, key)), element("td", {}, element("code", {}, brief(json(value))))),
+  );
+  return found.length ? found : [element("tr", {}, element("td", { colspan: "2" }, "Nothing yet."))];
+}
+
 /** @param {string} text A row that says why there are no others. */
 function across(text) {
   return element("tr", {}, element("td", { colspan: "3" }, text));

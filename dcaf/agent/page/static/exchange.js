@@ -25,6 +25,8 @@ import { isNew } from "./token.js";
  * @property {number | null} wait_ms How long a refusal asks to wait.
  */
 
+/** @typedef {{messages: JSONObject[], memory: JSONObject, isTold: boolean}} Recalled What was said, what is remembered, and whether the service has told it. */
+
 const WAITING = ["approvals", "tool_calls"];
 const BROKEN = 500;
 const UNSAID = { applied: null, ran: null, wait_ms: null };
@@ -64,6 +66,25 @@ export function end(address, body, signal, adopt) {
     outcome.isAnswered = isNew(outcome.envelope);
     fail(outcome, "not-ended");
   });
+}
+
+/**
+ * Ask for the conversation of the session in a body; never throws.
+ * @param {string} body
+ * @param {Adopter} adopt
+ * @returns {Promise<Recalled>}
+ */
+export async function recall(body, adopt) {
+  /** @type {Recalled} */
+  const recalled = { messages: [], memory: {}, isTold: false };
+  await post("api/history", { body }, adopt, async (response, outcome) => {
+    const told = read(await response.text().catch(() => ""));
+    arrived(told, outcome, adopt);
+    recalled.messages = listOf(told.messages).map(objectOf);
+    recalled.memory = objectOf(told.memory);
+    recalled.isTold = Array.isArray(told.messages);
+  });
+  return recalled;
 }
 
 /**

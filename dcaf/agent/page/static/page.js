@@ -14,7 +14,7 @@ import { isNew } from "./token.js";
 /** @typedef {import("./conversation.js").Message} Message */
 /** @typedef {import("./exchange.js").Outcome} Outcome */
 /** @typedef {import("./conversation.js").Turn} Turn */
-/** @typedef {{title: string, suggestions: string[], max_token_bytes: number, conversation: string, log_out: string}} Told */
+/** @typedef {{title: string, suggestions: string[], max_token_bytes: number, conversation: string, log_out: string, history: string, memory: boolean}} Told */
 /** @typedef {import("./cheat.js").Service & Told} Settings */
 
 /** @param {string} id @returns {any} */
@@ -22,6 +22,7 @@ const the = (id) => document.getElementById(id);
 const now = () => Date.now() / 1000;
 const NEAR_PX = 40;
 const MOST_VERDICTS = 3;
+const KEPT = "It is kept on the server. What goes out with every message, and comes back, says under a seal which one it is.";
 const WIDE = matchMedia("(min-width: 45rem)");
 
 let settings = /** @type {Settings} */ ({});
@@ -46,6 +47,7 @@ async function take(message, said) {
   drawSession();
   drawTurns();
   refocus(the("said"));
+  if (settings.memory) await drawMemory(mine);
 }
 
 /** @param {(signal: AbortSignal) => Promise<Outcome>} act What the person waits for; nothing else goes out meanwhile. */
@@ -153,6 +155,7 @@ function startOver() {
   keep(talk);
   notify("A new conversation, without a session.");
   the("verdict").replaceChildren();
+  the("memory").replaceChildren(...draw.memory({}));
   drawAll();
   the("said").focus();
 }
@@ -267,6 +270,37 @@ function drawSession() {
   drawTimes();
 }
 
+/** @param {Conversation} mine What the user remembers now, unless another conversation is shown when the service has told. */
+async function drawMemory(mine) {
+  const { memory, isTold } = await recalled(mine);
+  if (isTold && talk === mine) the("memory").replaceChildren(...draw.memory(memory));
+}
+
+/** What the service keeps of the conversation, in place of what this tab has kept of it. */
+async function drawHistory() {
+  const mine = talk;
+  const { messages, memory, isTold } = await recalled(mine);
+  if (!isTold || talk !== mine || running) return;
+  the("log").setAttribute("aria-live", "off");
+  the("log").replaceChildren(...messages.map(spoken));
+  the("memory").replaceChildren(...draw.memory(memory));
+  toEnd();
+}
+
+/** @param {Conversation} mine Nothing is asked where there is no session yet. */
+function recalled(mine) {
+  const isThere = mine.envelope !== undefined && !isNew(mine.envelope);
+  return isThere ? mine.recall() : Promise.resolve({ messages: [], memory: {}, isTold: false });
+}
+
+/** @param {import("./exchange.js").JSONObject} said A message that the service keeps. */
+function spoken(said) {
+  const message = /** @type {Message} */ ({ role: "user", content: "", ...said });
+  const made = draw.message(message.role === "assistant" ? "assistant" : "user", message.content);
+  if (message.role === "assistant") draw.finish(made, message);
+  return made;
+}
+
 function drawTimes() {
   draw.settle(the("left"), draw.left(talk.envelope, now()));
   draw.age(the("claims"), talk.envelope, now());
@@ -322,6 +356,7 @@ function listen() {
 /** @param {Conversation} conversation The one that is shown from now on. */
 function begin(conversation) {
   talk = conversation;
+  talk.isKept = settings.history === "server";
   talk.onChange = () => keep(talk);
 }
 
@@ -340,12 +375,16 @@ async function load() {
   the("suggestions").replaceChildren(...settings.suggestions.map((text) => draw.button(text, () => say(text))));
   the("could").hidden = !settings.suggestions.length;
   the("leave").hidden = !settings.log_out;
+  if (settings.level === "L3") the("where").textContent = KEPT;
+  the("remembered").hidden = !settings.memory;
+  the("memory").replaceChildren(...draw.memory({}));
   notify(waitingWords());
   unfold();
   followSize();
   listen();
   setInterval(drawTimes, 1000);
   drawAll();
+  if (talk.isKept) await drawHistory();
 }
 
 load().catch(() => notify("The service does not answer. Load the page again."));

@@ -16,6 +16,7 @@ const MEANINGS = /** @type {Record<string, (value: any, now: number) => string>}
   sub: () => "bound to one user",
   cid: () => "bound to this conversation",
   sv: () => "version of the application's schema",
+  at: () => "where the state is kept: not in the token",
   ep: () => "logouts of the user before it began",
   ix: () => "where each key stands in the state",
 });
@@ -40,9 +41,10 @@ export function isNew(envelope) {
   return envelope?.dcaf?.token === NEW;
 }
 
-/** @param {string | undefined} text @param {string} call Whether a call waits for a person, as far as the token can be read. */
+/** @param {string | undefined} text @param {string} call Whether a call waits for a person, as far as the token tells: it may have no state. */
 export function isWaiting(text, call) {
-  const state = read(text)?.claims && decoded((text ?? "").split(".")[3]);
+  const claims = read(text)?.claims;
+  const state = claims && !claims.at && decoded((text ?? "").split(".")[3]);
   return state ? Object.hasOwn(state.dcaf?.approvals ?? {}, call) : true;
 }
 
