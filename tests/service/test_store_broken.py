@@ -31,7 +31,7 @@ from dcaf.service import KeptSession, Messages, SessionService
 from dcaf.service import companion as companions
 from dcaf.tools import Call, ToolRunner, tool
 from tests.asgi.test_no_garbage import left_by
-from tests.service.kept_places import KeptPlace
+from tests.service.kept_places import KeptPlace, Watched
 from tests.service.test_service_as_store import AUDIENCE, RING, Clinic, claims_of, find_ledger, put, say
 
 
@@ -406,6 +406,44 @@ def test_a_call_that_answers_what_another_has_answered_fails_alone() -> None:
             assert [result.is_error for result in results] == [False, True]
 
     anyio.run(main)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="in doubt, the state goes back to that of the store where that is newer, and the history does not"
+)
+def test_a_frame_that_could_not_be_written_goes_on_whole_with_the_next_one() -> None:
+    engine: Any = Watched(MemoryEngine())
+    sessions = SessionService(engine, app=AUDIENCE)
+
+    async def talk(socket: WebSocket) -> None:
+        await socket.accept()
+        with pytest.raises(WebSocketDisconnect):
+            while True:
+                text = (await socket.receive_json())["text"]
+                session = current_session(KeptSession)
+                session.messages.add("user", text)
+                session.incr("n")
+                if text == "1":
+                    engine.before(0, break_engine)
+                await socket.send_json({"type": "done"})
+
+    app = Starlette(routes=[WebSocketRoute("/", talk)])
+    served = SessionMiddleware(app, keys=RING, audience=AUDIENCE, store=sessions, subject=lambda _: "ada")
+    with TestClient(served).websocket_connect("/") as socket:
+        for text, kind in (("0", "done"), ("1", "error"), ("2", "done")):
+            socket.send_json({"text": text})
+            assert socket.receive_json()["type"] == kind
+            if kind == "error":
+                with sessions.sync.open(user="ada") as other:
+                    other.user["theme"] = "dark"
+    [kept] = [kept for kept in sessions.sync.list(user="ada").items if kept.messages]
+    found = sessions.sync.get(user="ada", id=kept.id)
+    assert found is not None
+    assert found["n"] == kept.messages
+
+
+def break_engine() -> None:
+    raise EngineError("broken")
 
 
 @pytest.mark.xfail(strict=True, reason="the log of changes has no version: what is found there is taken for one of today")
