@@ -62,7 +62,7 @@ def require_text(argument: str, value: Any, meaning: str) -> str:
         ConfigurationError: It is no text, or has a lone surrogate.
     """
     text = require(argument, value, str, f"a text, {meaning}")
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
         raise ConfigurationError(f"{argument} takes a text, {meaning}, not one with half of a surrogate pair.")
     return text
 

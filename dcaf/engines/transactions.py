@@ -296,8 +296,7 @@ class Transaction:
         if not set(compared) <= set(self.reads) or len(set(written)) < len(written):
             raise ConfigurationError("A transaction reads each row that its condition names, and writes each row once.")
         object.__setattr__(self, "records", tuple(dict.fromkeys([*self.reads, *written])))
-        partition = self.partition
-        if any(one.partition != partition for one in self.named):
+        if len({one.partition for one in self.named}) > 1:
             raise ConfigurationError(
                 "The rows of a transaction are all of one partition: no engine reaches two of them in one step."
             )

@@ -43,12 +43,14 @@ class Companion:
     Attributes:
         reads: The rows that it reads when the session is opened.
         ranges: The same of ranges of rows.
+        elsewhere: The same of ranges in another partition. They are read at the same time, in a transaction of their own.
         place, payload, version: Of the lease: where the state is kept, the state, and the version of its schema.
         journal: What the turn adds beside the state; None for nothing.
     """
 
     reads: Sequence[Record] = ()
     ranges: Sequence[Range] = ()
+    elsewhere: Sequence[Range] = ()
     place: str | None = None
     payload: Payload | None = None
     version: int = 0
@@ -64,7 +66,7 @@ class Companion:
 
         Args:
             rows: All rows of the transaction.
-            pages: Of the ranges.
+            pages: Of the ranges, and of those elsewhere.
             now_ms: The engine's clock.
         """
 

@@ -16,6 +16,7 @@ import anyio
 from dcaf.core.claims import Claims
 from dcaf.core.errors import SessionConflict, SessionEnded, SessionSuperseded
 from dcaf.engines import AllOf, AnyOf, AtMost, Condition, Exists, Is, Not, Now, Outcome, Plus, Put, Record, Row, Transaction, Write
+from dcaf.engines.together import transact_together
 from dcaf.ledger.companion import ALONE
 from dcaf.ledger.kernel import Kernel
 from dcaf.ledger.lease import LedgerLease
@@ -321,10 +322,14 @@ class Opening:
         raise SessionConflict(reason="lost", kept=answer["box"], session_id=session_id_of(record.key), applied=lost.applied)
 
     async def _transact(self, transaction: Transaction) -> tuple[Outcome, Rows]:
-        outcome = await self._ledger.transact(transaction)
+        companion, transact = self._lease.companion, self._ledger.transact
+        if transaction.ranges and companion.elsewhere:
+            outcome = await transact_together(transact, [transaction, Transaction([], ranges=companion.elsewhere)])
+        else:
+            outcome = await transact(transaction)
         rows = dict(zip(transaction.reads, outcome.rows, strict=True))
         if transaction.ranges:
-            self._lease.companion.see(rows, outcome.pages, outcome.now_ms)
+            companion.see(rows, outcome.pages, outcome.now_ms)
         return outcome, rows
 
 

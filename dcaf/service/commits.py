@@ -99,9 +99,9 @@ def find_after(kept: Kept, change: Change, now_ms: int, committed_ms: int) -> Ke
         committed_ms: The engine's clock when it was committed.
     """
     is_logged = bool(change.values) or not kept.revision
-    after = kept.after(len(change.messages), is_logged, _find_minute(kept, now_ms), committed_ms, change.ttl_ms)
-    version = kept.version if change.version is None else change.version
-    return replace(after, open_calls=find_open_calls(kept, change), version=version)
+    minute, open_calls = _find_minute(kept, now_ms), find_open_calls(kept, change)
+    after = kept.after(len(change.messages), is_logged, minute, committed_ms, change.ttl_ms, open_calls=open_calls)
+    return after if change.version is None else replace(after, version=change.version)
 
 
 def commit_apart(place: Place, change: Change) -> Plan[Change]:

@@ -34,7 +34,7 @@ from dcaf.service.memory_plans import drop_hidden
 from dcaf.service.moving import Move
 from dcaf.service.places import APP, USER, Place
 from dcaf.service.plans import run_async
-from dcaf.service.reading import gather, list_ranges, read_session, values_in
+from dcaf.service.reading import gather, list_ranges, list_ranges_elsewhere, read_session, values_in
 
 SERVER: Final = "server"
 """The claim ``at`` of a token whose state is kept here."""
@@ -61,6 +61,7 @@ class KeptCompanion(Companion):
         self._place: Place = calls.place_of(request.binding.subject, request.session_id)
         self.reads: Sequence[Record] = [self._place.row]
         self.ranges: Sequence[Range] = list_ranges(self._place, LAST)
+        self.elsewhere: Sequence[Range] = list_ranges_elsewhere(self._place)
         self._opening = Outcome(applied=True, rows=(None,), now_ms=0)
         self._base: dict[str, bytes] = {}
         self._newer: Payload | None = None

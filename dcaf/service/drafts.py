@@ -116,8 +116,9 @@ class MemoryDraft:
     def find_changes(self) -> list[MemoryChange]:
         """What is to be committed: one change, or none."""
         with self._lock:
-            change = MemoryChange(self.scope, dict(self._facts), self._clears, self._generation, dict(self._created))
-        return [] if change.is_empty else [change]
+            if self.is_empty:
+                return []
+            return [MemoryChange(self.scope, dict(self._facts), self._clears, self._generation, dict(self._created))]
 
     def take_committed(self, change: MemoryChange) -> None:
         """Count only what came after ``find_changes`` as a change."""

@@ -103,7 +103,9 @@ class Kept:
         now = moment_of(now_ms)
         return cls(session_id, user, 0, 0, 0, now, now, None, None, *about, birth, 0)
 
-    def after(self, messages: int, changes: int, minute: int, now_ms: int, ttl_ms: int | None) -> Kept:
+    def after(
+        self, messages: int, changes: int, minute: int, now_ms: int, ttl_ms: int | None, *, open_calls: tuple[str, ...]
+    ) -> Kept:
         """What is known after a commit.
 
         Args:
@@ -111,6 +113,7 @@ class Kept:
             minute: Under which it stands in lists.
             now_ms: The engine's clock.
             ttl_ms: For how long it is kept; None for ever.
+            open_calls: The calls of tools that are open.
         """
         return replace(
             self,
@@ -121,6 +124,7 @@ class Kept:
             updated_at=moment_of(now_ms),
             ends_at=None if ttl_ms is None else moment_of(now_ms + ttl_ms),
             listed=minute,
+            open_calls=open_calls,
         )
 
     @property

@@ -8,6 +8,8 @@ Message(role='user', number=7)
 
 What a reader gets wrong: a message is a copy. Lists and dicts in its attributes are there to be read; who changes them changes
 neither what is kept nor what ``to_dict`` gives.
+
+A message that was read is bytes until somebody looks at it: a turn reads a window of messages, and few turns look at them all.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, get_args
 
 from dcaf.core.arguments import has_methods, items_of, kind_of, require, require_text
 from dcaf.core.errors import ConfigurationError, SessionInvalid, SessionTypeError, SessionValueError
@@ -27,6 +29,9 @@ Role: TypeAlias = Literal["system", "developer", "user", "assistant", "tool"]
 
 Content: TypeAlias = "str | list[dict[str, Any]] | None"
 """What a message says: a text, or parts such as ``{"type": "text", "text": "Hello!"}``; None where the model only calls tools."""
+
+Packed: TypeAlias = "tuple[bytes, int | None, int | None]"
+"""What a message says, as JSON; its number, and when it was said, in milliseconds since the epoch. None for not kept yet."""
 
 ROLES: Final[tuple[str, ...]] = get_args(Role)
 ROLES_LISTED: Final = ", ".join(f'"{role}"' for role in ROLES)
@@ -47,6 +52,9 @@ class Message:
     Raises:
         ConfigurationError: It is no message of this shape; the error names the member, and quotes no value.
         SessionValueError: A value may not be stored, such as a NaN.
+
+    Raises, when one that was read from a history is first looked at:
+        SessionTypeError: Its bytes are no message: another program, or a newer version, wrote them.
 
     Attributes:
         role: Who speaks.
@@ -69,11 +77,19 @@ class Message:
     metadata: dict[str, Any] | None = field(default=None, repr=False)
     number: int | None = None
     at: datetime | None = field(default=None, repr=False)
-    _data: bytes = field(init=False, repr=False, compare=False)
+    _packed: Packed = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        given = {name: getattr(self, name) for name in (*CHECKS, *PLACE)}
+        given = {name: getattr(self, name) for name in ALL_CHECKS}
         _take(self, _drop_empty(given), "Message")
+
+    if not TYPE_CHECKING:  # whose check of names would be over: any would be right
+
+        def __getattr__(self, name: str) -> Any:
+            if name not in ALL_CHECKS:
+                raise AttributeError(name)
+            self._fill(self._parse())
+            return getattr(self, name)
 
     def __hash__(self) -> int:
         return hash((self.role, self.tool_call_id, self.number))
@@ -104,7 +120,7 @@ class Message:
     @property
     def at_ms(self) -> int | None:
         """When it was said, in milliseconds since the epoch; None until it is kept, unless it was given."""
-        return None if self.at is None else (self.at - EPOCH) // MILLISECOND
+        return self._packed[2]
 
     def placed(self, *, number: int, at_ms: int) -> Message:
         """The same message at a place of a history.
@@ -113,7 +129,7 @@ class Message:
             number: Its number there.
             at_ms: When it was said, in milliseconds since the epoch.
         """
-        return unpack(self._data, number=number, at_ms=at_ms)
+        return unpack(pack(self), number=number, at_ms=at_ms)
 
     def to_dict(self, *, whole: bool = False) -> dict[str, Any]:
         """The message as OpenAI's chat API takes it: a new dict, in which members that are None are left out.
@@ -122,37 +138,59 @@ class Message:
             whole: Also give what is not for the model: ``metadata``, ``number``, and ``at`` as a text (RFC 3339). ``Message.of``
                 reads them back.
         """
-        found = cast("dict[str, Any]", read(self._data))
+        found = self._parse()
         if not whole:
             found.pop("metadata", None)
             return found
         place = {"number": self.number, "at": None if self.at is None else self.at.isoformat(timespec="milliseconds")}
         return found | {name: value for name, value in place.items() if value is not None}
 
+    def _parse(self) -> dict[str, Any]:
+        """The members that say something.
+
+        Raises:
+            SessionTypeError: These are not the bytes of a message.
+        """
+        data, number, _ = self._packed
+        try:
+            members = read(data)
+        except SessionInvalid:
+            members = None
+        if type(members) is not dict or "role" not in members or not MEMBERS.issuperset(members):
+            raise SessionTypeError(f"entry {number} of the history is no message: another program, or a newer version, wrote it")
+        return members
+
+    def _fill(self, members: Mapping[str, Any]) -> None:
+        """Have the members as attributes."""
+        # Line by line, because each turn looks at a window of messages, and a loop takes a third longer.
+        _, number, at_ms = self._packed
+        put, get = object.__setattr__, members.get
+        put(self, "role", members["role"])
+        put(self, "content", get("content"))
+        put(self, "tool_calls", tuple(get("tool_calls", ())))
+        put(self, "tool_call_id", get("tool_call_id"))
+        put(self, "name", get("name"))
+        put(self, "metadata", get("metadata"))
+        put(self, "number", number)
+        put(self, "at", None if at_ms is None else EPOCH + at_ms * MILLISECOND)
+
 
 def pack(message: Message) -> bytes:
     """Write what a message says as JSON; its number and its time are not in it."""
-    return message._data
+    return message._packed[0]
 
 
 def unpack(data: bytes, *, number: int, at_ms: int) -> Message:
-    """Read a message as ``pack`` wrote it.
+    """A message as ``pack`` wrote it. Bytes that are no message's are refused when somebody looks at it.
 
     Args:
         data: The bytes.
         number: Its place in the history.
         at_ms: When it was said, in milliseconds since the epoch.
-
-    Raises:
-        SessionTypeError: These are not the bytes of a message.
     """
-    try:
-        members = read(data)
-    except SessionInvalid:
-        members = None
-    if type(members) is not dict or "role" not in members or not MEMBERS.issuperset(members):
-        raise SessionTypeError(f"entry {number} of the history is no message: another program, or a newer version, wrote it")
-    return _fill(object.__new__(Message), members, number, EPOCH + at_ms * MILLISECOND, data)
+    message = object.__new__(Message)
+    object.__setattr__(message, "_packed", (data, number, at_ms))
+    return message
 
 
 def require_messages(argument: str, value: Iterable[Message]) -> list[Message]:
@@ -174,21 +212,9 @@ def _take(message: Message, given: Mapping[str, Any], path: str) -> Message:
     """Fill a message with members that are checked first."""
     found = _check(given, path)
     number, at = found.pop("number", None), found.pop("at", None)
-    return _fill(message, found, number, at, write(found))
-
-
-def _fill(message: Message, members: Mapping[str, Any], number: int | None, at: datetime | None, data: bytes) -> Message:
-    # Line by line, because each turn reads a window of messages, and a loop takes a third longer.
-    put, get = object.__setattr__, members.get
-    put(message, "role", members["role"])
-    put(message, "content", get("content"))
-    put(message, "tool_calls", tuple(get("tool_calls", ())))
-    put(message, "tool_call_id", get("tool_call_id"))
-    put(message, "name", get("name"))
-    put(message, "metadata", get("metadata"))
-    put(message, "number", number)
-    put(message, "at", at)
-    put(message, "_data", data)
+    packed: Packed = write(found), number, None if at is None else (at - EPOCH) // MILLISECOND
+    object.__setattr__(message, "_packed", packed)
+    message._fill(found)
     return message
 
 
@@ -204,9 +230,9 @@ def _read_members(given: Any, path: str) -> dict[str, Any]:
         )
     members = _drop_empty(dict(given))
     for name in members:
-        if name not in CHECKS and name not in PLACE:
+        if name not in ALL_CHECKS:
             raise ConfigurationError(
-                f"{path}{join_path([_name_of(name)])} would be lost: a message has {', '.join((*CHECKS, *PLACE))}. Put what else "
+                f"{path}{join_path([_name_of(name)])} would be lost: a message has {', '.join(ALL_CHECKS)}. Put what else "
                 "you want to keep into metadata."
             )
     return members
@@ -228,8 +254,7 @@ def _check(given: Mapping[str, Any], path: str) -> dict[str, Any]:
         given: The members that say something; no others than a message has.
         path: What the message is called in errors.
     """
-    checks = CHECKS | PLACE
-    found = {name: check(given[name], f"{path}.{name}") for name, check in checks.items() if name in given}
+    found = {name: check(given[name], f"{path}.{name}") for name, check in ALL_CHECKS.items() if name in given}
     _check_role_fits(found, path)
     return found
 
@@ -339,8 +364,8 @@ def _require_size(message: Message, limit_bytes: int | None, path: str) -> None:
         return
     if require("limit_bytes=", limit_bytes, int, "a number of bytes, or None") < 1:
         raise ConfigurationError("limit_bytes= takes a number of bytes, 1 or more, or None for no limit.")
-    if len(message._data) > limit_bytes:
-        raise SessionValueError(f"{path} has {len(message._data):,} bytes, and may have {limit_bytes:,}. {REMEDY}")
+    if len(pack(message)) > limit_bytes:
+        raise SessionValueError(f"{path} has {len(pack(message)):,} bytes, and may have {limit_bytes:,}. {REMEDY}")
 
 
 CHECKS: Final[dict[str, Callable[[Any, str], Any]]] = {
@@ -357,3 +382,5 @@ MEMBERS: Final = frozenset(CHECKS)
 
 PLACE: Final[dict[str, Callable[[Any, str], Any]]] = {"number": _check_number, "at": _check_at}
 """What says where and when a message was said, which a store keeps beside the bytes -> what checks it."""
+
+ALL_CHECKS: Final = CHECKS | PLACE

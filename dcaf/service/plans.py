@@ -11,7 +11,8 @@
 (None, {'n': 1})
 
 Each is a generator: it yields a transaction, is sent what that came to, or thrown that the engine failed, and returns what the call
-returns.
+returns. What it reads in several partitions it yields as a tuple of transactions: they are asked for at the same time, and it is
+sent one outcome with the rows and the pages of all of them.
 """
 
 from __future__ import annotations
@@ -22,23 +23,27 @@ from typing import TypeAlias, TypeVar
 from dcaf.core.errors import EngineError
 from dcaf.core.lifecycle import run_shielded
 from dcaf.engines import Engine, Outcome, Transaction
+from dcaf.engines.together import join_outcomes, transact_together
 
 T = TypeVar("T")
 
-Plan: TypeAlias = "Generator[Transaction, Outcome, T]"
+Asked: TypeAlias = "Transaction | tuple[Transaction, ...]"
+"""A transaction; or several that only read, of several partitions."""
+
+Plan: TypeAlias = "Generator[Asked, Outcome, T]"
 
 
 def run(plan: Plan[T], engine: Engine) -> T:
     """Do a call without an event loop. Raises what the plan and the engine raise."""
     try:
-        transaction = next(plan)
+        asked = next(plan)
         while True:
             try:
-                outcome = engine.sync.transact(transaction)
+                outcome = ask(engine, asked)
             except EngineError as error:
-                transaction = plan.throw(error)
+                asked = plan.throw(error)
             else:
-                transaction = plan.send(outcome)
+                asked = plan.send(outcome)
     except StopIteration as end:
         result: T = end.value
         return result
@@ -58,14 +63,24 @@ async def run_to_end(plan: Plan[T], engine: Engine) -> T:
 async def run_async(plan: Plan[T], engine: Engine) -> T:
     """Do a call in an event loop. Raises what the plan and the engine raise."""
     try:
-        transaction = next(plan)
+        asked = next(plan)
         while True:
             try:
-                outcome = await engine.transact(transaction)
+                outcome = await _ask_async(engine, asked)
             except EngineError as error:
-                transaction = plan.throw(error)
+                asked = plan.throw(error)
             else:
-                transaction = plan.send(outcome)
+                asked = plan.send(outcome)
     except StopIteration as end:
         result: T = end.value
         return result
+
+
+def ask(engine: Engine, asked: Asked) -> Outcome:
+    """Do one step of a plan. Raises what the engine raises."""
+    transact = engine.sync.transact
+    return transact(asked) if isinstance(asked, Transaction) else join_outcomes([transact(one) for one in asked])
+
+
+async def _ask_async(engine: Engine, asked: Asked) -> Outcome:
+    return await (engine.transact(asked) if isinstance(asked, Transaction) else transact_together(engine.transact, asked))

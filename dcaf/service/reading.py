@@ -1,4 +1,8 @@
-"""Read a session: its row, its whole state and its newest messages, in one transaction."""
+"""Read a session: its row, its whole state and its newest messages, in one trip to the engine.
+
+What all sessions of the application share may lie in another partition, and is then read at the same time, in a transaction of its
+own.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from dcaf.core.payload import members_of
 from dcaf.engines import Outcome, Page, Range, Row, Transaction
 from dcaf.service.kept import Kept, is_there, join_state
 from dcaf.service.places import Place
-from dcaf.service.plans import Plan
+from dcaf.service.plans import Asked, Plan
 from dcaf.service.tables import MESSAGES, STATE, app_rows
 
 MOST_KEYS: Final = 1_000
@@ -68,7 +72,7 @@ def read_session(place: Place, *, last: int = 0) -> Plan[Read | None]:
         place: Where it lies.
         last: How many of its newest messages are read, too.
     """
-    outcome = yield Transaction([place.row], ranges=list_ranges(place, last))
+    outcome = yield _ask_for_all(place, last)
     if not is_there(outcome.rows[0], outcome.now_ms):
         return None
     found = yield from gather(place, last, outcome)
@@ -78,32 +82,36 @@ def read_session(place: Place, *, last: int = 0) -> Plan[Read | None]:
 
 
 def list_ranges(place: Place, last: int, most: int = MOST_KEYS) -> list[Range]:
-    """What is read of a session beside its row.
+    """What is read of a session beside its row, in its own partition: messages, keys, keys of the user, keys of the application.
 
     Args:
         place: Where it lies.
-        last: How many of its newest messages.
+        last: How many of its newest messages; 0 for no range of them.
         most: How many keys at most, of each kind.
     """
-    ranges = [place.owner.rows_of(STATE, place.id, most), place.owner.shared_rows(most)]
-    ranges += [app_rows(place.app, most, partitions=place.partitions)] if place.is_with_app else []
-    return ranges + ([place.owner.rows_of(MESSAGES, place.id, last, backwards=True)] if last else [])
+    messages = [place.owner.rows_of(MESSAGES, place.id, last, backwards=True)] if last else []
+    keys = [place.owner.rows_of(STATE, place.id, most), place.owner.shared_rows(most)]
+    return [*messages, *keys, *([_app_rows(place, most)] if place.is_with_app else [])]
+
+
+def list_ranges_elsewhere(place: Place, most: int = MOST_KEYS) -> list[Range]:
+    """What is read besides in another partition: the keys of the application, unless ``list_ranges`` has them."""
+    return [] if place.is_with_app else [_app_rows(place, most)]
 
 
 def gather(place: Place, last: int, outcome: Outcome) -> Plan[Found]:
-    """All of a session, after a transaction has read its row and ``list_ranges``: with more keys, and with what lies elsewhere.
+    """All of a session, after its row, ``list_ranges`` and ``list_ranges_elsewhere`` were read: once more where it has more keys.
 
     Args:
         place, last: As of ``list_ranges``.
-        outcome: What the transaction came to; the row of the session is the first.
+        outcome: What was read; the row of the session is the first.
     """
-    pages = outcome.pages[:-1] if last else outcome.pages
-    if any(len(page) >= MOST_KEYS for page in pages):
-        outcome = yield Transaction([place.row], ranges=list_ranges(place, last, ALL_KEYS))
-        pages = outcome.pages[:-1] if last else outcome.pages
-    own, *shared = pages
-    shared += [] if place.is_with_app else (yield from _read_app(place))
-    return Found(outcome.rows[0], outcome.now_ms, own, shared, outcome.pages[-1][::-1] if last else ())
+    first = 1 if last else 0
+    if any(len(page) >= MOST_KEYS for page in outcome.pages[first:]):
+        outcome = yield _ask_for_all(place, last, ALL_KEYS)
+    messages = outcome.pages[0][::-1] if last else ()
+    own, *shared = outcome.pages[first:]
+    return Found(outcome.rows[0], outcome.now_ms, own, shared, messages)
 
 
 def values_in(payload: Payload) -> dict[str, bytes]:
@@ -116,12 +124,18 @@ def read_shared(place: Place) -> Plan[Read]:
     """What a new session shares with others, and nothing else of it."""
     # What is left of an older anonymous session of this id is none of the new one's.
     ranges = [] if place.owner.user is None else [place.owner.shared_rows(ALL_KEYS)]
-    ranges += [app_rows(place.app, ALL_KEYS, partitions=place.partitions)] if place.is_with_app else []
-    outcome = yield Transaction([], ranges=ranges)
-    pages = [*outcome.pages, *((yield from _read_app(place)) if not place.is_with_app else [])]
-    return Read(None, join_state(*pages), (), outcome.now_ms)
+    ranges += [_app_rows(place, ALL_KEYS)] if place.is_with_app else []
+    outcome = yield _beside(Transaction([], ranges=ranges), list_ranges_elsewhere(place, ALL_KEYS))
+    return Read(None, join_state(*outcome.pages), (), outcome.now_ms)
 
 
-def _read_app(place: Place) -> Plan[Sequence[Page]]:
-    outcome = yield Transaction([], ranges=[app_rows(place.app, ALL_KEYS, partitions=place.partitions)])
-    return outcome.pages
+def _ask_for_all(place: Place, last: int, most: int = MOST_KEYS) -> Asked:
+    return _beside(Transaction([place.row], ranges=list_ranges(place, last, most)), list_ranges_elsewhere(place, most))
+
+
+def _beside(own: Transaction, elsewhere: list[Range]) -> Asked:
+    return (own, Transaction([], ranges=elsewhere)) if elsewhere else own
+
+
+def _app_rows(place: Place, most: int) -> Range:
+    return app_rows(place.app, most, partitions=place.partitions)

@@ -1,7 +1,7 @@
 """Round trips of a turn of a session service, counted on the wire between it and Redis or PostgreSQL.
 
 What a reader gets wrong: keys of a state that all sessions of an application share may lie elsewhere in Redis, and are asked for by
-themselves.
+themselves, at the same time as the rest.
 """
 
 from __future__ import annotations

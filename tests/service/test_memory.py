@@ -28,7 +28,7 @@ from dcaf.core.errors import (
     SessionValueError,
     UnknownSessionError,
 )
-from dcaf.engines import Engine, Exists, Is, MemoryEngine, Not, Record, RedisEngine, SqliteEngine
+from dcaf.engines import Engine, Exists, Is, MemoryEngine, Not, Record, RedisEngine, SqliteEngine, Transaction
 from dcaf.service import SessionService
 from dcaf.service.listing import ListPage
 from dcaf.service.memory import Memory, end_memory, find_changes, take_committed
@@ -42,7 +42,7 @@ from dcaf.service.memory_plans import (
     read_memory,
     write_memory,
 )
-from dcaf.service.plans import Plan, run, run_async
+from dcaf.service.plans import Plan, ask, run, run_async
 from dcaf.service.remembered import Fact, MemoryChange, MemoryScope, Remembered
 from dcaf.service.session import state_of_kept
 from dcaf.service.tables import MEMORY, Owner
@@ -416,11 +416,12 @@ class TestAtOnce:
         changes = [MemoryChange(scope, {f"k{at}": Fact(b"1") for at in range(450)})]
         run(commit_changes(changes), engine)
         plan, steps = clear_memory(scope), 0
-        outcome = engine.sync.transact(next(plan))
+        outcome = ask(engine, next(plan))
         with pytest.raises(StopIteration) as end:
             while True:
                 transaction = plan.send(outcome)
-                outcome = engine.sync.transact(transaction)
+                assert isinstance(transaction, Transaction)
+                outcome = ask(engine, transaction)
                 steps += outcome.applied and bool(transaction.writes)
                 assert run(list_memory(scope, 10), engine).items == []
         assert end.value.value == 450
@@ -497,7 +498,7 @@ def count_transactions(plan: Plan[Any], engine: Engine) -> int:
         transaction = next(plan)
         while True:
             count += 1
-            transaction = plan.send(engine.sync.transact(transaction))
+            transaction = plan.send(ask(engine, transaction))
     except StopIteration:
         return count
 

@@ -342,9 +342,40 @@ def test_a_limit_is_a_number_of_bytes(limit: Any) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff", b"5", b"[]", b"{}", b'{"role":"user","refusal":"x"}', b'{"content":"x"}'])
-def test_bytes_that_are_no_message_are_refused(data: bytes) -> None:
-    with pytest.raises(SessionTypeError, match=r"^entry 9 of the history is no message"):
-        unpack(data, number=9, at_ms=AT_MS)
+@pytest.mark.parametrize(
+    "look",
+    [
+        Message.to_dict,
+        lambda message: message.role,
+        lambda message: message.content,
+        repr,
+        lambda message: message == Message("user", "x"),
+    ],
+)
+def test_bytes_that_are_no_message_are_refused_when_somebody_looks_at_them(data: bytes, look: Callable[[Message], Any]) -> None:
+    message = unpack(data, number=9, at_ms=AT_MS)
+    for _ in range(2):
+        with pytest.raises(SessionTypeError, match=r"^entry 9 of the history is no message"):
+            look(message)
+
+
+def test_a_message_that_was_read_has_the_attributes_of_a_message_alone() -> None:
+    message = unpack(pack(Message("user", "x")), number=9, at_ms=AT_MS)
+    assert not hasattr(message, "refusal")
+    assert {one.name for one in dataclasses.fields(message)} == {name for name in Message.__slots__ if hasattr(message, name)}
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        message.role = "system"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda message: pickle.loads(pickle.dumps(message)), dataclasses.replace]
+)
+def test_a_message_that_nobody_has_looked_at_is_copied_as_it_is(copied: Callable[[Message], Message]) -> None:
+    message = Message("assistant", "x", tool_calls=(CALL,), metadata={"a": 1})
+    unseen = unpack(pack(message), number=9, at_ms=AT_MS)
+    found = copied(unseen)
+    assert found == message.placed(number=9, at_ms=AT_MS)
+    assert (pack(found), found.at_ms) == (pack(message), AT_MS)
 
 
 @pytest.mark.parametrize("name", WRONG)

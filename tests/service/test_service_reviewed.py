@@ -14,7 +14,7 @@ from dcaf.engines import Engine, Is, MemoryEngine, Outcome, Put, Record, Transac
 from dcaf.service import DeleteSessionRequest, SessionService, SyncSessionService
 from dcaf.service.changes import KeyChange
 from dcaf.service.kept import About
-from dcaf.service.plans import Plan
+from dcaf.service.plans import Asked, Plan, ask
 from dcaf.service.tables import MEMORY, MESSAGES, SESSIONS, STATE
 
 SOON = timedelta(milliseconds=1)
@@ -30,13 +30,13 @@ class Steps:
 
     def __init__(self, engine: Engine, plan: Plan[Any]) -> None:
         self._engine, self._plan = engine, plan
-        self._next: Transaction | None = next(plan)
+        self._next: Asked | None = next(plan)
         self.result: Any = None
 
     def go(self, number: int | None = None) -> Any:
         """Do so many transactions; None for all that are left."""
         while self._next is not None and number != 0:
-            outcome = self._engine.sync.transact(self._next)
+            outcome = ask(self._engine, self._next)
             number = None if number is None else number - 1
             try:
                 self._next = self._plan.send(outcome)
@@ -46,8 +46,13 @@ class Steps:
 
     def until(self, table: Any) -> None:
         """Go on until the next transaction reads a range of a table."""
-        while self._next is not None and not any(wanted.table is table for wanted in self._next.ranges):
+        while self._next is not None and not _reads(self._next, table):
             self.go(1)
+
+
+def _reads(asked: Asked, table: Any) -> bool:
+    transactions = (asked,) if isinstance(asked, Transaction) else asked
+    return any(wanted.table is table for one in transactions for wanted in one.ranges)
 
 
 class Failing:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from dcaf.core.errors import ConfigurationError, UnknownSessionError
 from dcaf.service import Event, MessageEvent, SessionService, events
+from dcaf.service.plans import ask
 from tests.service.kept_places import Calls
 from tests.service.test_archive import serve
 
@@ -221,7 +222,7 @@ def test_a_page_is_one_trip() -> None:
     plan = service._calls.list_events("p", "v", 10, None, None)
     transaction = next(plan)
     with pytest.raises(StopIteration):
-        plan.send(service.engine.sync.transact(transaction))
+        plan.send(ask(service.engine, transaction))
 
 
 def test_wrong_arguments_are_refused() -> None:

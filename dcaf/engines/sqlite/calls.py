@@ -8,13 +8,13 @@ writes in between.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from dcaf.engines.evaluation import apply
 from dcaf.engines.sqlite.connection import Connection
 from dcaf.engines.sqlite.writer import Writer
-from dcaf.engines.transactions import MOST_KEY_BYTES, Outcome, Page, Range, Row, Table, Transaction, Value
+from dcaf.engines.transactions import MOST_KEY_BYTES, Outcome, Page, Range, Row, Table, Transaction
 
 LAST_KEY: Final = b"\xff" * (MOST_KEY_BYTES + 1)
 """Comes after each key."""
@@ -44,8 +44,7 @@ def scan(table: Table, equal: bytes | None, after: bytes, limit: int) -> Work:
     def work(connection: Connection, now_ms: int) -> list[tuple[bytes, Row]]:
         sql = connection.require(table)
         statement, values = (sql.scan, ()) if equal is None else (sql.scan_equal, (equal,))
-        found: Iterable[tuple[bytes, *tuple[Value, ...]]] = connection.database.execute(statement, (*values, after, now_ms, limit))
-        return [(key, sql.build_row(row)) for key, *row in found]
+        return sql.build_page(connection.database.execute(statement, (*values, after, now_ms, limit)))
 
     return work
 
@@ -53,8 +52,7 @@ def scan(table: Table, equal: bytes | None, after: bytes, limit: int) -> Work:
 def _find_page(connection: Connection, wanted: Range, now_ms: int) -> Page:
     sql = connection.require(wanted.table)
     end = LAST_KEY if wanted.end is None else wanted.end
-    found = connection.database.execute(sql.ranges[wanted.backwards], (wanted.start, end, now_ms, wanted.limit))
-    return [(key, sql.build_row(row)) for key, *row in found]
+    return sql.build_page(connection.database.execute(sql.ranges[wanted.backwards], (wanted.start, end, now_ms, wanted.limit)))
 
 
 def purge(table: Table, after: bytes, limit: int) -> Work:
