@@ -1,9 +1,9 @@
 """The interface for what a turn adds to its session beside the state, where a store keeps it: messages, remembered facts.
 
     begin     a call of a tool, or a transaction, has a journal of its own over that of the turn
-    join      what it added becomes part of the one below, in one step with its changes of the state
     freeze    what is there by now goes with the state that is being sealed
-    take_over what was added after the last commit, on a socket whose next turn begins
+    take_over what such a call added, in one step with its changes of the state; and on a socket whose next turn begins, what was
+              added after the last commit
 
 A store that keeps more than a state gives its leases an attribute ``journal``; the session of the turn has it as its own. What a
 call of a tool adds is dropped where the call fails, as its changes of the state are.
@@ -39,14 +39,11 @@ class Journal(Protocol):
     def begin(self) -> Journal:
         """A journal over this one, which sees what is in it."""
 
-    def join(self) -> None:
-        """Make what was added to this one part of the one below."""
-
     def freeze(self) -> None:
         """Mark what is there: the next commit of the lease writes this, and what comes later is for the one after it."""
 
     def take_over(self, before: Journal) -> None:
-        """Go on with what was added to the journal of the turn before, and not committed."""
+        """Go on with what was added to the journal of a call, or to that of the turn before, and not committed."""
 
 
 class History(Protocol):

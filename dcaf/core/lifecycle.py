@@ -266,14 +266,17 @@ async def run_shielded(call: Callable[[], Awaitable[None]]) -> None:
             return
         task = asyncio.ensure_future(call())
         cancelled: asyncio.CancelledError | None = None
-        while not task.done():
-            try:
-                await asyncio.shield(task)
-            except asyncio.CancelledError as error:
-                cancelled = error
-        if cancelled is not None:
-            raise cancelled
-        task.result()
+        try:
+            while not task.done():
+                try:
+                    await asyncio.shield(task)
+                except asyncio.CancelledError as error:
+                    cancelled = error
+            if cancelled is not None:
+                raise cancelled
+            task.result()
+        finally:
+            del task, cancelled  # what is raised has this frame, which is not to have it again
 
 
 def _runs_on_asyncio() -> bool:

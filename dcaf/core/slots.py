@@ -148,7 +148,7 @@ class Slots:
         """Go on under a lease, or under none; what was added beside the state and not committed goes on under it, too."""
         with self.lock:
             before, self.lease, self.journal = self.journal, lease, getattr(lease, "journal", None)
-            if before is not None and self.journal is not None and not before.is_empty:
+            if before is not None and self.journal not in (None, before) and not before.is_empty:
                 self.journal.take_over(before)
 
     def slot(self, key: str) -> Slot:

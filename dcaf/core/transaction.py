@@ -203,11 +203,18 @@ class Overlay(CommutingState):
                 self.pass_reads()
             is_untouched = self._members is None and not self._slots
             done = Committed({}, []) if self.is_ending or is_untouched else self._commit_values(parent, wins, look)
-            if self.journal is not None:
-                self.journal.join()
+            self._commit_journal(parent)
             if self.closing is not None:
                 parent.close(self.closing)
             return done
+
+    def _commit_journal(self, parent: State) -> None:
+        """Add what this call has added to the journal that the turn has by now: on a socket each frame has one of its own."""
+        if self.journal is None:
+            return
+        if parent.journal is not None:
+            parent.journal.take_over(self.journal)
+        self.journal = None if parent.journal is None else parent.journal.begin()
 
     def _commit_values(self, parent: State, wins: Wins, look: Look) -> Committed:
         self.write_back()

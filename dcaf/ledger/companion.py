@@ -95,6 +95,9 @@ class Companion:
         """
         return False
 
+    async def take_back(self) -> None:
+        """Drop what was written of a session that was rotated elsewhere: that of before could not be ended with it."""
+
     async def take_committed(self, outcome: Outcome) -> None:
         """Go on from what was committed.
 

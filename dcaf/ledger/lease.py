@@ -104,7 +104,9 @@ class LedgerLease(StatelessLease):
 
     async def latest(self) -> Payload | None:
         """As of the companion."""
-        return await self.companion.latest()
+        found = await self.companion.latest()
+        self.version = self.companion.version
+        return found
 
     def note(self, row: Row | None) -> None:
         """Remember where the last answer is, which goes with its session, and where uses are, which do not."""
@@ -319,6 +321,7 @@ class LedgerLease(StatelessLease):
         row = self._session.row
         if any(record.partition != row.partition for record in rows):
             await self._transact([row], [], [Delete(row), *(Delete(answer) for answer in answers)])
+            await self.companion.take_back()
 
     def _standing(self) -> list[Condition | None]:
         """The conditions under which this turn may still act on its session."""

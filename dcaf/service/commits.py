@@ -100,7 +100,8 @@ def find_after(kept: Kept, change: Change, now_ms: int, committed_ms: int) -> Ke
     """
     is_logged = bool(change.values) or not kept.revision
     minute, open_calls = _find_minute(kept, now_ms), find_open_calls(kept, change)
-    return kept.after(len(change.messages), is_logged, minute, committed_ms, change.ttl_ms, open_calls=open_calls)
+    after = kept.after(len(change.messages), is_logged, minute, committed_ms, change.ttl_ms, open_calls=open_calls)
+    return after if change.version is None else replace(after, version=change.version)
 
 
 def commit_apart(place: Place, change: Change) -> Plan[Change]:

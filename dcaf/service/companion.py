@@ -8,22 +8,31 @@ from contextlib import suppress
 from typing import Final, NoReturn, cast
 
 from dcaf.core.base64url import Payload
-from dcaf.core.errors import EngineError, SessionClosedError, SessionConflict, SessionEnded, StaleSessionError, UnknownSessionError
+from dcaf.core.errors import (
+    EngineError,
+    SessionClosedError,
+    SessionConflict,
+    SessionEnded,
+    SessionExistsError,
+    StaleSessionError,
+    UnknownSessionError,
+)
 from dcaf.core.journal import Journal
+from dcaf.core.merging import CommutingChange
 from dcaf.core.payload import members_of
 from dcaf.core.store import OpenRequest, Sealed
-from dcaf.engines import Engine, Outcome, Page, Range, Record, Row
+from dcaf.engines import Engine, Outcome, Page, Range, Record, Row, Transaction
 from dcaf.ledger.companion import Companion, Part
 from dcaf.service.calls import Calls
 from dcaf.service.changes import Change, KeyChange
 from dcaf.service.commits import Overtaken, catch_up, commit_apart, find_after, log_clashes, plan_commit
-from dcaf.service.dropping import drop
+from dcaf.service.dropping import drop, make_room, mark_dropped
 from dcaf.service.history import unpack_page
 from dcaf.service.journal import Opened, TurnJournal
-from dcaf.service.kept import Kept, join_state, values_of
+from dcaf.service.kept import Kept, is_at, join_state, values_of
 from dcaf.service.memory_plans import drop_hidden
 from dcaf.service.moving import Move
-from dcaf.service.places import Place
+from dcaf.service.places import APP, USER, Place
 from dcaf.service.plans import run_async
 from dcaf.service.reading import gather, list_ranges, list_ranges_elsewhere, read_session, values_in
 
@@ -56,6 +65,7 @@ class KeptCompanion(Companion):
         self._opening = Outcome(applied=True, rows=(None,), now_ms=0)
         self._base: dict[str, bytes] = {}
         self._newer: Payload | None = None
+        self._stays_carried = False
         self._move: Move | None = None
         self._pending: tuple[Sealed, Change, Change] | None = None
 
@@ -92,10 +102,11 @@ class KeptCompanion(Companion):
         # A token that carries its state is newer than what was kept of it once.
         carries = claims is not None and claims.at is None
         self._base = values_of(*own, *found.shared)
+        self._stays_carried = carries and self._most_carried is not None
         payload = join_state(*([] if carries else own), *found.shared)
-        self.payload: Payload | None = payload
+        self.payload: Payload | None = None if self._stays_carried else payload
         self.version: int = 0 if kept is None else kept.version
-        self.place: str | None = SERVER if self._stays(payload) else None
+        self.place: str | None = SERVER if not self._stays_carried and self._stays(payload) else None
         known = kept or self._calls.make_kept(self._place, found.now_ms)
         opened = Opened(known, self._place.app, self._engine, found.now_ms, [] if kept is None else unpack_page(found.messages))
         self.journal: Journal | None = TurnJournal.of(opened, self._place.owner)
@@ -129,20 +140,30 @@ class KeptCompanion(Companion):
             found = plan_commit(self._place, opened.kept, self._own_part(self._pending[2]), opened.now_ms)
         except StaleSessionError:  # another one has answered a call that the turn answers
             raise SessionConflict(reason="moved") from None
-        return Part(found.reads, [] if found.when is None else [found.when], found.writes)
+        conditions = [] if found.when is None else [found.when]
+        if self._move is None or not self._move.kept.revision:
+            return Part(found.reads, conditions, found.writes)
+        before, kept = self._move.before, self._move.kept
+        ended = mark_dropped(before, kept.listed, archived=kept.archived_at is not None)
+        return Part([*found.reads, before.row], [*conditions, is_at(before.row, kept)], [*found.writes, *ended])
 
     def _find_change(self, sealed: Sealed) -> Change:
         """What the turn did: the state that was sealed beside the one that is kept, and what was added."""
         members, added = members_of(sealed.payload), self._turn.frozen
-        after: dict[str, bytes | None] = {**dict.fromkeys(self._base), **{key: members.written(key) for key in members}}
-        values = {
-            key: KeyChange(self._base.get(key), data, sealed.find_commuting(key))
-            for key, data in after.items()
-            if data != self._base.get(key) and not (self._move is not None and self._move.leaves(key, data))
-        }
+        before = self._base if self._move is None else self._move.arrived
+        after: dict[str, bytes | None] = {**dict.fromkeys(before), **{key: members.written(key) for key in members}}
+        found = {key: self._find_key_change(key, data, sealed.find_commuting(key)) for key, data in after.items()}
+        values = {key: value for key, value in found.items() if value.after != value.before and self._keeps(key)}
         version = sealed.claims.sv or 0
-        changed = None if version == self.version else version
+        changed = None if version == self._turn.opened.kept.version else version
         return Change(values, added.pack_messages(), self._calls.ttl_ms, added.memory, changed, added.marks)
+
+    def _keeps(self, key: str) -> bool:
+        """Whether a key is kept here. What it shares is the session's own as long as it is in its token."""
+        return not (self._stays_carried and key.startswith((USER, APP)))
+
+    def _find_key_change(self, key: str, data: bytes | None, change: CommutingChange | None) -> KeyChange:
+        return KeyChange(self._base.get(key), data, change) if self._move is None else self._move.lay(key, data, change)
 
     def _own_part(self, change: Change) -> Change:
         return change if self._place.is_with_app else change.only(app=False)
@@ -157,11 +178,55 @@ class KeptCompanion(Companion):
         assert self._pending is not None
         sealed, first, change = self._pending
         opened = self._turn.opened
-        kept = opened.kept if not opened.kept.revision else await self._catch_up(opened.kept, outcome)
+        kept, has_room = opened.kept, False
+        if opened.kept.revision:
+            kept = await self._catch_up(opened.kept, outcome)
+        elif self._move is None:
+            has_room = await self._make_room(opened.kept, outcome)
+        elif self._move.kept.revision:
+            kept = await self._follow(self._move, outcome)
         laid = change.over(outcome.rows[1:])
-        has_moved = kept != opened.kept or laid != change
+        has_moved = kept != opened.kept or laid != change or has_room
         opened.kept, self._pending = kept, (sealed, first, laid)
         return has_moved
+
+    async def _follow(self, move: Move, outcome: Outcome) -> Kept:
+        """What is known of what a session is going to be, after others have added messages where it lies.
+
+        Raises:
+            SessionConflict, SessionEnded: As ``take_refused``.
+        """
+        there = Outcome(applied=False, rows=outcome.rows[-1:], now_ms=outcome.now_ms)
+        if move.is_apart:
+            there = await self._engine.transact(Transaction([move.before.row]))
+        kept = await self._catch_up(move.kept, there)
+        if kept != move.kept:
+            if move.is_apart:
+                await self._refuse_newer()
+            move.go_on(kept)
+            await run_async(move.copy(), self._engine)
+        return move.after
+
+    async def take_back(self) -> None:
+        """As of a companion."""
+        if self._move is not None:
+            await run_async(drop(self._place), self._engine)
+            self._move.go_on(self._move.kept)
+
+    async def _make_room(self, kept: Kept, outcome: Outcome) -> bool:
+        """Drop what is left of an older session that is to be kept anew; False where there is nothing.
+
+        Raises:
+            SessionConflict: Another turn has kept it by now.
+        """
+        row = outcome.rows[0]
+        if row is None or row["birth"] == kept.birth:
+            return False
+        try:
+            await run_async(make_room(self._place, outcome), self._engine)
+        except SessionExistsError:
+            raise SessionConflict(reason="moved") from None
+        return True
 
     async def _catch_up(self, kept: Kept, outcome: Outcome) -> Kept:
         try:
@@ -184,12 +249,18 @@ class KeptCompanion(Companion):
             SessionConflict: Always, for the caller to ask for that.
             SessionEnded: There is no session any more.
         """
-        read = await run_async(read_session(self._place), self._engine)
-        if read is None or read.kept is None or read.kept.birth != self._turn.opened.kept.birth:
+        if self._move is not None and self._move.is_apart:  # what it shares from now on is written, and would be once more
+            raise SessionConflict(reason="moved")
+        place, before = (self._place, self._turn.opened.kept) if self._move is None else (self._move.before, self._move.kept)
+        read = await run_async(read_session(place), self._engine)
+        if read is None or read.kept is None or read.kept.birth != before.birth:
             raise SessionEnded(reason="gone")
-        self._turn.opened.kept, self._turn.opened.now_ms, self.version = read.kept, read.now_ms, read.kept.version
-        self._base = values_in(read.payload)
-        self._newer = read.payload
+        self._newer, self.version, self._turn.opened.now_ms = read.payload, read.kept.version, read.now_ms
+        if self._move is None:
+            self._turn.opened.kept, self._base = read.kept, values_in(read.payload)
+        else:
+            self._move.go_on(read.kept)
+            self._turn.opened.kept, self._move.arrived = self._move.after, values_in(read.payload)
         raise SessionConflict(reason="moved")
 
     async def latest(self) -> Payload | None:
@@ -215,8 +286,11 @@ class KeptCompanion(Companion):
             apart = await run_async(commit_apart(self._place, first.only(app=True)), self._engine)
             laid, clashes = laid | apart.list_laid(first), clashes + apart.count_clashes()
         log_clashes(clashes)
-        self._base = {key: data for key, data in {**values_in(sealed.payload), **laid}.items() if data is not None}
-        self._newer = members_of(sealed.payload).updated(laid).payload() if laid else None
+        members = members_of(sealed.payload)
+        written = {} if move is None else {**dict.fromkeys(move.arrived), **self._base, **_list_after(first)}
+        after = members.updated({**written, **laid})
+        self._base = {key: after.written(key) for key in after}
+        self._newer = after.payload() if laid or written else None
         with suppress(EngineError):  # the turn is committed; whoever clears or purges next drops what is left
             await run_async(drop_hidden(change.memory), self._engine)
             if move is not None:
@@ -231,6 +305,12 @@ class KeptCompanion(Companion):
         opened, place = self._turn.opened, self._calls.place_of(request.binding.subject, request.session_id)
         birth = self._calls.make_kept(place, opened.now_ms).birth
         before, kept = (self._place, opened.kept) if self._move is None else (self._move.before, self._move.kept)
-        move = Move(before, kept, place, birth)
-        self._base = await run_async(move.begin(self._turn, self._base), self._engine)
+        arrived = self._base if self._move is None else self._move.arrived
+        is_carried = self._request.claims is not None and self._request.claims.at is None
+        move = Move(before, kept, place, birth, arrived=arrived, is_carried=is_carried)
+        self._base = await run_async(move.begin(self._turn), self._engine)
         self._place, opened.kept, self._move = place, move.after, move
+
+
+def _list_after(change: Change) -> dict[str, bytes | None]:
+    return {key: value.after for key, value in change.values.items()}

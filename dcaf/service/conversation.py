@@ -30,7 +30,7 @@ class Messages(Injected):
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._journal = journal_of(state)
+        journal_of(state)
 
     @classmethod
     def is_for(cls, session: Session) -> bool:
@@ -51,6 +51,11 @@ class Messages(Injected):
 
     def __iter__(self) -> Iterator[Message]:
         return self._journal.list_messages()
+
+    @property
+    def _journal(self) -> TurnJournal:
+        """That of the turn that goes on now: on a socket each frame has one of its own."""
+        return journal_of(self._state)
 
     @property
     def total(self) -> int:

@@ -8,7 +8,7 @@
 >>> call.clear()
 >>> call.find("allergies"), draft.find("allergies").fact
 (Pending(fact=None), Fact(ttl_ms=None))
->>> call.join()
+>>> draft.take_over(call)
 >>> draft.find("allergies").fact is None
 True
 """
@@ -100,12 +100,6 @@ class MemoryDraft:
     def begin(self) -> MemoryDraft:
         """A draft over this one."""
         return MemoryDraft(self.scope, self)
-
-    def join(self) -> None:
-        """Make this one part of the one below."""
-        assert self._below is not None
-        self._below.take_over(self)
-        self._facts, self._clears = {}, 0
 
     def take_over(self, other: MemoryDraft) -> None:
         """Do what another draft is going to do after what this one is."""

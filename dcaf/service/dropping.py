@@ -116,6 +116,18 @@ def drop_rows(place: Place, row: Row, *, before_ms: int) -> Plan[Dropped | None]
     return dropped
 
 
+def mark_dropped(place: Place, listed: int | None, *, archived: bool) -> list[Write]:
+    """What writes that a session is gone; its rows follow.
+
+    Args:
+        place: Where it lies.
+        listed: The minute under which it stands in a list; None where it stands in none.
+        archived: Whether that is the list of archived ones.
+    """
+    gone = Put(place.row, {"dropped": Now(), "revision": Plus(1)})
+    return [gone, *([] if listed is None else [Delete(place.owner.list_row(listed, place.id, archived=archived))])]
+
+
 def may_drop(row: Row, now_ms: int, before_ms: int) -> bool:
     """Whether a session may be dropped: it is not there, or was committed last before a moment."""
     updated = row["updated"]
@@ -134,7 +146,5 @@ def _mark_dropped(place: Place, row: Row, before_ms: int) -> Transaction:
     is_same = AllOf(is_same, Is(place.row, "archived", archived))
     if before_ms < EVER:
         is_same = AllOf(is_same, AnyOf(Not(is_alive(place.row)), AtMost(place.row, "updated", before_ms - 1)))
-    writes: list[Write] = [Put(place.row, {"dropped": Now(), "revision": Plus(1)})]
-    if isinstance(listed, int):
-        writes.append(Delete(place.owner.list_row(listed, place.id, archived=archived is not None)))
+    writes = mark_dropped(place, listed if isinstance(listed, int) else None, archived=archived is not None)
     return Transaction([place.row], when=is_same, writes=writes)

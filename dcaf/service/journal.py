@@ -10,7 +10,7 @@
 >>> call.add(Message.of({"role": "user", "content": "Hello!"}))
 >>> turn.list_added(), [message.content for message in call.list_added()]
 ([], ['Hello!'])
->>> call.join()
+>>> turn.take_over(call)
 >>> [message.content for message in turn.list_added()]
 ['Hello!']
 """
@@ -116,14 +116,6 @@ class TurnJournal:
     def begin(self) -> TurnJournal:
         """As of a journal."""
         return TurnJournal(self.opened, self.user.begin(), self.here.begin(), self)
-
-    def join(self) -> None:
-        """As of a journal."""
-        assert self._below is not None
-        self._below._take_added(self)
-        self._messages, self._marks = [], {}
-        self.user.join()
-        self.here.join()
 
     def freeze(self) -> None:
         """As of a journal."""

@@ -24,6 +24,7 @@ from dcaf.core.json_values import from_json, read, to_json, write
 from dcaf.core.mapping import state_of
 from dcaf.core.session import Session, require_session
 from dcaf.core.settings import require_positive
+from dcaf.core.state import State
 from dcaf.engines import Engine, Row, Transaction
 from dcaf.service.conversation import is_kept, journal_of
 from dcaf.service.drafts import MemoryDraft
@@ -61,7 +62,8 @@ class Memory(Injected):
 
     def __init__(self, engine: Engine, scope: MemoryScope, *, here: Memory | None = None, limit_bytes: int = LIMIT_BYTES) -> None:
         self._engine = engine
-        self._draft = MemoryDraft(scope)
+        draft = MemoryDraft(scope)
+        self._find_draft: Callable[[], MemoryDraft] = lambda: draft
         self._here = here
         self._limit_bytes = require_positive("limit_bytes", limit_bytes)
         self._is_over = False
@@ -80,16 +82,20 @@ class Memory(Injected):
             ConfigurationError: No session service keeps the session.
         """
         state = state_of(require_session(session, "of()"))
-        journal = journal_of(state)
-        shared, own = (cls._over(journal.opened.engine, draft, state.require_open) for draft in (journal.user, journal.here))
-        shared._here = own
+        shared = cls._over(state, lambda: journal_of(state).user)
+        shared._here = cls._over(state, lambda: journal_of(state).here)
         return shared
 
     @classmethod
-    def _over(cls, engine: Engine, draft: MemoryDraft, require_turn: Callable[[], None]) -> Self:
-        found = cls(engine, draft.scope)
-        found._draft, found._require_turn = draft, require_turn
+    def _over(cls, state: State, find_draft: Callable[[], MemoryDraft]) -> Self:
+        """A memory of the turn that goes on now: on a socket each frame has a draft of its own."""
+        found = cls(journal_of(state).opened.engine, find_draft().scope)
+        found._find_draft, found._require_turn = find_draft, state.require_open
         return found
+
+    @property
+    def _draft(self) -> MemoryDraft:
+        return self._find_draft()
 
     def __repr__(self) -> str:
         return "<Memory of a session>" if self._here is None else "<Memory of a user>"

@@ -651,4 +651,9 @@ def _check_ledger(ledger: Ledger | None, engine: Engine) -> Ledger | None:
             "ledger= is a Ledger on the same engine: make that first, and give it to both: "
             "SessionService(engine, ledger=Ledger(engine, ...))."
         )
+    if ledger is not None and (ledger.terms.branches or not ledger.terms.freshness):
+        raise ConfigurationError(
+            "ledger= is one that knows the newest token of each session, and has one turn at a time: leave out freshness=False and "
+            "branches=True."
+        )
     return ledger

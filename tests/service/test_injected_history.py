@@ -70,7 +70,7 @@ def test_control_a_call_without_a_journal_of_its_own_leaves_what_it_added(monkey
         begin(self, parent)
         self.journal = parent.journal
         if self.journal is not None:
-            monkeypatch.setattr(type(self.journal), "join", lambda _: None)
+            monkeypatch.setattr(type(self.journal), "take_over", lambda *_: None)
 
     monkeypatch.setattr(Overlay, "__init__", share)
     assert run_calls() == ({"last": "b"}, ["a", "wrong", "b"], "b", "b")
