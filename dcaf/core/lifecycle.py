@@ -32,7 +32,7 @@ from dcaf.core.sealer import Prepared, Sealer
 from dcaf.core.session import Session
 from dcaf.core.signing import Pieces
 from dcaf.core.slots import Closing
-from dcaf.core.store import Lease, OpenRequest, SessionStore, ask, check_kept, check_lease
+from dcaf.core.store import Lease, OpenRequest, SessionStore, ask, check_kept, check_lease, shared_of
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
@@ -209,7 +209,8 @@ class SessionTurn:
         newer = await ask(lease.latest)
         for _ in range(MOST_TRIES):
             if newer is not None:
-                _log_clashes(self.sealer.rebase(self.session, newer, lease.version, lease.revision))
+                shared = shared_of(lease)
+                _log_clashes(self.sealer.rebase(self.session, newer, lease.version, lease.revision, shared=shared))
             check_lease(lease, self.sealer.claims_of(self.session).seq)
             prepared = self.sealer.prepare(
                 self.session, self.binding, sequence=lease.sequence, has_mirror=has_mirror, may_retry=lease.may_retry

@@ -76,8 +76,14 @@ class Migrations:
         if version > self.version or any(step not in self._steps for step in self._steps_from(version)):
             raise SessionEnded(reason="version")
 
-    def upgrade(self, state: State, version: int) -> None:
+    def upgrade(self, state: State, version: int, shared: tuple[str, ...] = ()) -> None:
         """Upgrade a state from a checked version to the current one. What a step raises is not caught.
+
+        Args:
+            state: The state.
+            version: The version that it has.
+            shared: What the keys begin with that other sessions have, too: no step sees these, because each would change them once
+                for each session.
 
         Raises:
             SessionValueError: A step made a value that may not be stored. Nothing was changed.
@@ -85,9 +91,10 @@ class Migrations:
         if version == self.version:
             return
         values: Any = read(state.plain())
+        apart = {key: values.pop(key) for key in [*values] if key.startswith(shared)}
         for step in self._steps_from(version):
             values = self._steps[step](values)
-        state.replace(values)
+        state.replace({**values, **apart})
 
     def _steps_from(self, version: int) -> range:
         return range(version + 1, self.version + 1)

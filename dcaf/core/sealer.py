@@ -40,7 +40,7 @@ from dcaf.core.rebasing import RebasableState
 from dcaf.core.session import Session
 from dcaf.core.signing import SIGNED, Opened, Pieces, Suite, check_text
 from dcaf.core.state import Frozen, State
-from dcaf.core.store import FAILED, Lease, Sealed
+from dcaf.core.store import FAILED, Lease, Sealed, shared_of
 
 ELSEWHERE: Final = Payload(b"{}")
 """The state in the token of a session whose state the server keeps."""
@@ -265,13 +265,13 @@ class Sealer:
             payload, version = state.lay_under(payload), self._migrations.version
         if payload is not None and payload.data != state.arrived.data:
             if state.is_changed() and not is_in_doubt:
-                clashes = self.rebase(session, payload, version, lease.revision)
+                clashes = self.rebase(session, payload, version, lease.revision, shared=shared_of(lease))
             else:
-                state.refill(self._restore(payload, version, standing))
+                state.refill(self._restore(payload, version, standing, shared_of(lease)))
         state.limit_bytes = self.most_state_bytes if lease.place is None else None
         return clashes
 
-    def rebase(self, session: Session, newer: Payload, version: int, revision: int) -> list[str]:
+    def rebase(self, session: Session, newer: Payload, version: int, revision: int, *, shared: tuple[str, ...] = ()) -> list[str]:
         """Lay the changes of a turn over a newer state; returns the keys of which another turn's change was lost.
 
         Args:
@@ -279,6 +279,7 @@ class Sealer:
             newer: The newer state.
             version: The version of its schema.
             revision: Its number.
+            shared: As of ``Migrations.upgrade``.
 
         Raises:
             SessionEnded: It is of a schema that is not known here.
@@ -286,7 +287,7 @@ class Sealer:
         """
         state, before = state_of(session), _standing_of(session)
         standing = before._replace(claims=before.claims._replace(seq=revision), kid=None)
-        restored = self._restore(newer, version, standing)
+        restored = self._restore(newer, version, standing, shared)
         assert isinstance(state, RebasableState)
         with state.lock:
             state.standing = restored.standing
@@ -464,7 +465,7 @@ class Sealer:
             return False
         return (now - standing.claims.iat) * WORN_AFTER <= self._lifetime.idle_s
 
-    def _restore(self, payload: Payload, version: int, standing: Standing) -> State:
+    def _restore(self, payload: Payload, version: int, standing: Standing, shared: tuple[str, ...]) -> State:
         """The state that a server keeps, upgraded to the current version of the schema.
 
         Raises:
@@ -477,7 +478,7 @@ class Sealer:
         state = State(payload, standing)
         _check_written(state, payload)
         if version != self._migrations.version:
-            self._migrations.upgrade(state, version)
+            self._migrations.upgrade(state, version, shared)
             state.mark_sealed(state.payload(), standing._replace(token=(), kid=None))
         return state
 
@@ -524,6 +525,9 @@ class Prepared(NamedTuple):
     sealed: Sealed
     standing: Standing
     frozen: Frozen
+
+    def __repr__(self) -> str:
+        return "Prepared(...)"
 
     def mark_sealed(self, session: Session) -> None:
         """Count only what was written since the freeze as a change from now on."""

@@ -43,6 +43,9 @@ class Frozen(NamedTuple):
     library: bytes | None
     moved: frozenset[str]
 
+    def __repr__(self) -> str:
+        return "Frozen(...)"
+
 
 class State(Slots):
     """The keys of one session, shared by every view of it. Each method is atomic; the live objects that it hands out are not.

@@ -139,7 +139,8 @@ class Lease(Protocol):
     """One turn's hold on one session.
 
     A lease may also have ``journal``, a ``dcaf.core.journal.Journal``: what the turn adds beside its state, which the lease commits
-    with it.
+    with it; and ``shared``, a tuple of what the keys begin with that other sessions have, too: no migration of one session changes
+    these.
 
     Attributes:
         revision: The number of the state that the turn begins with: that of the token, 0 for a new session; where the lease gives a
@@ -413,6 +414,12 @@ def _find_wrong_kind(lease: Lease) -> str | None:
     if type(getattr(lease, "may_retry", None)) is not bool:
         return "whose may_retry is neither True nor False"
     return None
+
+
+def shared_of(lease: Lease) -> tuple[str, ...]:
+    """What the keys begin with that a session shares with others; empty where it shares none."""
+    found: tuple[str, ...] = getattr(lease, "shared", ())
+    return found
 
 
 def check_kept(claims: Claims, lease: Lease | None) -> None:

@@ -46,6 +46,7 @@ class Companion:
         elsewhere: The same of ranges in another partition. They are read at the same time, in a transaction of their own.
         place, payload, version: Of the lease: where the state is kept, the state, and the version of its schema.
         journal: What the turn adds beside the state; None for nothing.
+        shared: What the keys begin with that other sessions have, too.
     """
 
     reads: Sequence[Record] = ()
@@ -55,6 +56,7 @@ class Companion:
     payload: Payload | None = None
     version: int = 0
     journal: Journal | None = None
+    shared: tuple[str, ...] = ()
 
     @property
     def is_due(self) -> bool:
@@ -108,6 +110,10 @@ class Companion:
     async def latest(self) -> Payload | None:
         """As of a lease."""
         return None
+
+    def plan_end(self) -> Part:
+        """What is written with the end of the session. Where it does not apply, the session ends without it."""
+        return NOTHING
 
     async def end(self) -> None:
         """The session has ended."""

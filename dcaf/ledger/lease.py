@@ -27,7 +27,7 @@ from dcaf.engines import (
     Transaction,
     Write,
 )
-from dcaf.ledger.companion import ALONE, Companion
+from dcaf.ledger.companion import ALONE, NOTHING, Companion
 from dcaf.ledger.kernel import Kernel
 from dcaf.ledger.origins import make_store
 from dcaf.ledger.rotation import Before, Root, split
@@ -101,6 +101,7 @@ class LedgerLease(StatelessLease):
         self.payload: Payload | None = self.companion.payload
         self.version: int = self.companion.version
         self.journal = self.companion.journal
+        self.shared: tuple[str, ...] = self.companion.shared
 
     async def latest(self) -> Payload | None:
         """As of the companion."""
@@ -199,9 +200,13 @@ class LedgerLease(StatelessLease):
             self._before = self._begin_end()
         writes: list[Write] = [] if self._before is None else self._before.writes(kept=self.mark)
         writes += [] if self.mark is None else [self._write_answer(self.mark, None, ends_turn=True)]  # it is not done once more
-        if writes:
-            outcome, rows = await self._transact(self._session_rows(), self._standing(), writes)
-            if not outcome.applied:
+        for part in [self.companion.plan_end(), NOTHING] if writes else []:
+            outcome, rows = await self._transact(
+                [*self._session_rows(), *part.reads], [*self._standing(), *part.conditions], [*writes, *part.writes]
+            )
+            if outcome.applied:
+                break
+            if part is NOTHING or self._has_lost(rows, outcome.now_ms):
                 raise self._explain(rows, outcome.now_ms)
         self._let_go()
         self.ledger.events.report("ended", self.request.session_id)

@@ -80,6 +80,11 @@ class Change:
     is_rewind: bool = False
 
     @property
+    def is_logged(self) -> bool:
+        """Whether it says something of the state."""
+        return bool(self.values) or self.version is not None
+
+    @property
     def is_empty(self) -> bool:
         """Whether there is nothing to write."""
         return not (self.values or self.messages or self.memory or self.marks)
@@ -112,9 +117,11 @@ class Change:
 def pack_change(change: Change) -> bytes:
     """What was changed, as JSON: ``set`` has keys and values, ``delete`` the keys that were removed.
 
-    A change that takes the session back has a member ``rewind``, too.
+    A change that takes the session back has a member ``rewind``, too; one after which the state is of another version of the
+    application's schema, that ``version``.
     """
     after = {name: value.after for name, value in change.values.items()}
     values = b",".join(write(name) + b":" + value for name, value in after.items() if value is not None)
-    rewind = b',"rewind":true' if change.is_rewind else b""
-    return b'{"set":{%b},"delete":%b%b}' % (values, write([name for name, value in after.items() if value is None]), rewind)
+    more = b',"rewind":true' if change.is_rewind else b""
+    more += b"" if change.version is None else b',"version":%d' % change.version
+    return b'{"set":{%b},"delete":%b%b}' % (values, write([name for name, value in after.items() if value is None]), more)

@@ -98,7 +98,7 @@ def find_after(kept: Kept, change: Change, now_ms: int, committed_ms: int) -> Ke
         kept, change, now_ms: As of ``commit``.
         committed_ms: The engine's clock when it was committed.
     """
-    is_logged = bool(change.values) or not kept.revision
+    is_logged = change.is_logged or not kept.revision
     minute, open_calls = _find_minute(kept, now_ms), find_open_calls(kept, change)
     after = kept.after(len(change.messages), is_logged, minute, committed_ms, change.ttl_ms, open_calls=open_calls)
     return after if change.version is None else replace(after, version=change.version)
@@ -120,7 +120,7 @@ def commit_apart(place: Place, change: Change) -> Plan[Change]:
 def plan_commit(place: Place, kept: Kept, change: Change, now_ms: int) -> Transaction:
     """The transaction of ``commit``."""
     row, is_new = place.row, kept.revision == 0
-    is_logged, minute, total = bool(change.values) or is_new, _find_minute(kept, now_ms), kept.messages + len(change.messages)
+    is_logged, minute, total = change.is_logged or is_new, _find_minute(kept, now_ms), kept.messages + len(change.messages)
     columns: Columns = {
         **({**describe(kept, kept.id, kept.birth), "dropped": None} if is_new else {}),
         "revision": kept.revision + 1,

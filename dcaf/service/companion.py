@@ -21,8 +21,8 @@ from dcaf.core.journal import Journal
 from dcaf.core.merging import CommutingChange
 from dcaf.core.payload import members_of
 from dcaf.core.store import OpenRequest, Sealed
-from dcaf.engines import Engine, Outcome, Page, Range, Record, Row, Transaction
-from dcaf.ledger.companion import Companion, Part
+from dcaf.engines import Engine, Is, Outcome, Page, Range, Record, Row, Transaction
+from dcaf.ledger.companion import NOTHING, Companion, Part
 from dcaf.service.calls import Calls
 from dcaf.service.changes import Change, KeyChange
 from dcaf.service.commits import Overtaken, catch_up, commit_apart, find_after, log_clashes, plan_commit
@@ -57,6 +57,7 @@ class KeptCompanion(Companion):
     def __init__(self, calls: Calls, request: OpenRequest, most_carried: int | None) -> None:
         self._calls = calls
         self._request = request
+        self.shared: tuple[str, ...] = (USER, APP)
         self._most_carried = most_carried
         self._place: Place = calls.place_of(request.binding.subject, request.session_id)
         self.reads: Sequence[Record] = [self._place.row]
@@ -296,8 +297,19 @@ class KeptCompanion(Companion):
             if move is not None:
                 await run_async(drop(move.before), self._engine)
 
+    def plan_end(self) -> Part:
+        """That the session is gone."""
+        place, kept = (self._place, self._turn.opened.kept) if self._move is None else (self._move.before, self._move.kept)
+        if not kept.revision:
+            return NOTHING
+        return Part(
+            [place.row],
+            [Is(place.row, "birth", kept.birth)],
+            mark_dropped(place, kept.listed, archived=kept.archived_at is not None),
+        )
+
     async def end(self) -> None:
-        """Drop the session: no token of it is accepted any more."""
+        """Drop the rows of the session: no token of it is accepted any more."""
         await run_async(drop(self._place if self._move is None else self._move.before), self._engine)
 
     async def rotate(self, request: OpenRequest) -> None:

@@ -68,7 +68,11 @@ def _is_object(value: Any) -> bool:
 
 
 def _is_change(value: Any) -> bool:
-    if not isinstance(value, dict) or value.keys() - {"rewind"} != {"set", "delete"}:
+    if (
+        not isinstance(value, dict)
+        or value.keys() - {"rewind", "version"} != {"set", "delete"}
+        or not _is_count(value.get("version", 0))
+    ):
         return False
     return isinstance(value["set"], dict) and _is_list(value["delete"]) and value.get("rewind", True) is True
 

@@ -54,12 +54,14 @@ class Past:
         now_ms: The engine's clock.
         messages: How many messages it had at the moment that was asked for.
         now: Own key -> its value as JSON.
-        then: The same of that moment.
+        version: Of the application's schema at that moment.
+        then: As ``now``, of that moment.
     """
 
     kept: Kept
     now_ms: int
     messages: int
+    version: int
     now: dict[str, bytes] = field(repr=False)
     then: dict[str, bytes] = field(repr=False)
 
@@ -116,7 +118,8 @@ def rewind_to_checkpoint(place: Place, name: str) -> Plan[int]:
             dropped += yield from rewind(place, point.messages + AT_ONCE)
             continue
         now = _read_state(outcome.pages[0])
-        past = Past(kept, outcome.now_ms, point.messages, now, _keep_own(point.state, now))
+        version = kept.version and _replay((yield from _read_log(place, point.changes)))[1]
+        past = Past(kept, outcome.now_ms, point.messages, version, now, _keep_own(point.state, now))
         if (yield from _take_back(place, past, point.changes)):
             return dropped + kept.messages - point.messages
 
@@ -136,12 +139,14 @@ def _take_back(place: Place, past: Past, changes: int | None) -> Plan[bool]:
     values = {
         name: KeyChange(past.now.get(name), past.then.get(name)) for name in names if past.now.get(name) != past.then.get(name)
     }
-    change = Change(values, is_rewind=True)
+    version = None if past.version == kept.version else past.version
+    change = Change(values, is_rewind=True, version=version)
     columns: Columns = {
         "revision": kept.revision + 1,
         "messages": to,
         "changes": kept.changes + 1,
         "updated": Now(),
+        **({} if version is None else {"version": version}),
         **write_open_calls(kept, unfollow(gone[::-1], kept.open_calls)),
     }
     writes: list[Write] = [
@@ -194,10 +199,11 @@ def fork(place: Place, target: Place, birth: bytes, *, at: int | None, ttl_ms: i
     row, kept, count = target.row, past.kept, past.messages
     is_begun, calls = yield from begin_copy(place, target, kept, birth, count)
     yield from _require_unchanged(place, kept, target, row)
-    change = Change({name: KeyChange(None, value) for name, value in past.then.items()})
+    change = Change({name: KeyChange(None, value) for name, value in past.then.items()}, version=past.version or None)
     minute = past.now_ms // MINUTE_MS
     columns: Columns = {"revision": 1, "messages": count, "changes": 1, "updated": Now(), "listed": minute, "dropped": None}
     columns |= {"ends": None if ttl_ms is None else Now(ttl_ms), "open_calls": write(list(calls)) if calls else None}
+    columns |= {"version": past.version or None}
     writes: list[Write] = [
         Put(row, columns),
         *write_state(target, change),
@@ -263,19 +269,29 @@ def _read_past(place: Place, to: int | None, argument: str, most_dropped: int = 
     outcome = yield Transaction([place.row], ranges=[state])
     kept, now = Kept.of(require_there(outcome)), _read_state(outcome.pages[0])
     if to is None:
-        return Past(kept, outcome.now_ms, kept.messages, now, now)
+        return Past(kept, outcome.now_ms, kept.messages, kept.version, now, now)
     if not 0 <= require(argument, to, int, "a number of messages") <= kept.messages:
         raise ConfigurationError(f"{argument} is 0 to {kept.messages}, as many messages as the session has.")
     to = max(to, kept.messages - most_dropped)
+    then, version = _replay(find_timeline((yield from _read_log(place, kept.changes)), to))
+    return Past(kept, outcome.now_ms, to, version, now, _keep_own(then, now))
+
+
+def _read_log(place: Place, count: int) -> Plan[list[Entry]]:
+    """The oldest changes, so many.
+
+    Raises:
+        UnknownSessionError: The session was dropped meanwhile.
+    """
     log: list[Entry] = []
     whole = place.owner.rows_of(CHANGES, place.id, AT_ONCE)
-    while len(log) < kept.changes:
+    while len(log) < count:
         first = place.owner.numbered_row(CHANGES, place.id, len(log) + 1).key
         (page,) = (yield Transaction([], ranges=[Range(CHANGES, first, whole.end, AT_ONCE, partition=whole.partition)])).pages
-        if not page:  # the session was dropped meanwhile
+        if not page:
             raise UnknownSessionError(UNKNOWN)
         log += [Entry(cast("int", row["messages"]), cast("bytes", row["data"])) for _, row in page]
-    return Past(kept, outcome.now_ms, to, now, _keep_own(_replay(find_timeline(log[: kept.changes], to)), now))
+    return log[:count]
 
 
 def _read_state(page: Page) -> dict[str, bytes]:
@@ -302,12 +318,14 @@ def find_timeline(log: Sequence[Entry], to: int) -> list[Entry]:
     return found[: max(1, reached + is_reached)]
 
 
-def _replay(timeline: Sequence[Entry]) -> dict[str, bytes]:
-    """Do changes one after the other, but for what a session shares with others."""
+def _replay(timeline: Sequence[Entry]) -> tuple[dict[str, bytes], int]:
+    """The state after changes, one after the other, without what a session shares with others; and the version of its schema."""
     state: dict[str, bytes] = {}
+    version = 0
     for _, data in timeline:
         change = cast("dict[str, Any]", read(data))
         state.update({name: write(value) for name, value in change["set"].items() if not name.startswith((USER, APP))})
         for name in change["delete"]:
             state.pop(name, None)
-    return state
+        version = change.get("version", version)
+    return state, version

@@ -584,7 +584,7 @@ def test_the_room_for_a_state_is_that_beside_the_longest_claims() -> None:
     times = ",".join(f'"{name}":{most}' for name in ("seq", "born", "iat", "exp"))
     digests = f'"sub":"{"A" * 22}","cid":"{"A" * 22}","sv":{most},"ep":{most}'
     written = f'{{"aud":"shop","sid":"{"A" * 22}",{times},{digests}}}'
-    assert sealer(max_token_bytes=1_000)._limit_bytes == SIGNED.room(len(written), 1_000)
+    assert sealer(max_token_bytes=1_000).most_state_bytes == SIGNED.room(len(written), 1_000)
     least = next(limit for limit in range(300, 500) if SIGNED.room(len(written), limit) >= 2)
     assert sealer(max_token_bytes=least)
     for limit in (least - 1, 100):

@@ -13,6 +13,7 @@ from starlette.middleware import Middleware
 from dcaf.agent import create_app
 from dcaf.asgi import SessionMiddleware
 from dcaf.core import ConfigurationError, SessionHost, StatelessStore, StoreSettings
+from dcaf.core.sealer import MAX_TOKEN_BYTES
 from dcaf.integrations.starlette import SessionMiddleware as CookieMiddleware
 from tests.asgi.test_told_at_the_start import started
 from tests.asgi.wire import AUDIENCE, RING
@@ -63,7 +64,10 @@ RIGHT: dict[str, Any] = {"audience": AUDIENCE, "absolute_timeout": MONTH, "subje
 def test_it_learns_the_settings_once(make: Callable[..., Any]) -> None:
     store = Strict()
     make(store=store, **RIGHT)
-    assert store.asked == [StoreSettings(AUDIENCE, MONTH, has_subject=True)]
+    [asked] = store.asked
+    assert asked == StoreSettings(AUDIENCE, MONTH, has_subject=True, max_state_bytes=asked.max_state_bytes)
+    assert asked.max_state_bytes is not None
+    assert 1_000 < asked.max_state_bytes < MAX_TOKEN_BYTES
 
 
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)

@@ -387,6 +387,6 @@ def test_a_rewind_of_thousands_of_messages_is_bounded(kept_place: KeptPlace) -> 
 
 
 def test_control_a_rewind_that_dies_is_seen_where_its_steps_have_the_last_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rewinding, "_replay", lambda _: {"n": b"0"})
+    monkeypatch.setattr(rewinding, "_replay", lambda _: ({"n": b"0"}, 0))
     with pytest.raises(AssertionError):
         test_a_rewind_that_dies_has_taken_the_session_back_a_part_of_the_way(monkeypatch)
