@@ -170,7 +170,8 @@ class Overlay(CommutingState):
         """Whether a commit would change anything. Raises as ``write_back``."""
         with self.lock:
             self.write_back()
-            has_own = self.closing is not None or self._library != self._own_arrived or self.has_additions
+            has_own = self.closing is not None or self._library != self._own_arrived
+            has_own = has_own or (self.journal is not None and self.has_additions)
             return has_own or any(slot.data != slot.arrived for slot in self._slots.values())
 
     def mark_spent(self) -> None:
