@@ -204,17 +204,16 @@ class Overlay(CommutingState):
                 self.pass_reads()
             is_untouched = self._members is None and not self._slots
             done = Committed({}, []) if self.is_ending or is_untouched else self._commit_values(parent, wins, look)
-            self._commit_journal(parent)
+            if self.journal is not None:
+                self._commit_journal(parent, self.journal)
             if self.closing is not None:
                 parent.close(self.closing)
             return done
 
-    def _commit_journal(self, parent: State) -> None:
+    def _commit_journal(self, parent: State, journal: Journal) -> None:
         """Add what this call has added to the journal that the turn has by now: on a socket each frame has one of its own."""
-        if self.journal is None:
-            return
         if parent.journal is not None:
-            parent.journal.take_over(self.journal)
+            parent.journal.take_over(journal)
         self.journal = None if parent.journal is None else parent.journal.begin()
 
     def _commit_values(self, parent: State, wins: Wins, look: Look) -> Committed:
