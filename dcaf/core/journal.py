@@ -1,6 +1,7 @@
 """The interface for what a turn adds to its session beside the state, where a store keeps it: messages, remembered facts.
 
     begin     a call of a tool, or a transaction, has a journal of its own over that of the turn
+    check     what the call added has to fit what others have added meanwhile, before any of it is kept
     freeze    what is there by now goes with the state that is being sealed
     take_over what such a call added, in one step with its changes of the state; and on a socket whose next turn begins, what was
               added after the last commit
@@ -38,6 +39,13 @@ class Journal(Protocol):
 
     def begin(self) -> Journal:
         """A journal over this one, which sees what is in it."""
+
+    def check(self, call: Journal) -> None:
+        """Refuse what was added to the journal of a call where it does not fit what others have added meanwhile.
+
+        Raises:
+            SessionValueError: It does not.
+        """
 
     def freeze(self) -> None:
         """Mark what is there: the next commit of the lease writes this, and what comes later is for the one after it."""

@@ -202,6 +202,8 @@ class Overlay(CommutingState):
         with self.lock, parent.lock:
             if isinstance(parent, Overlay):
                 self.pass_reads()
+            if self.journal is not None and parent.journal is not None:
+                parent.journal.check(self.journal)
             is_untouched = self._members is None and not self._slots
             done = Committed({}, []) if self.is_ending or is_untouched else self._commit_values(parent, wins, look)
             if self.journal is not None:

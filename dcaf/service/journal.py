@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from dcaf.core.errors import ConfigurationError, SessionValueError
 from dcaf.core.journal import Journal
 from dcaf.engines import Engine
 from dcaf.service.changes import Mark
@@ -137,6 +138,16 @@ class TurnJournal:
         """
         require_link(message, self.list_added(), self.opened.kept.open_calls)
         self._messages.append(message)
+
+    def check(self, call: Journal) -> None:
+        """As of a journal: of two results for one call of a tool the later one is refused."""
+        found = self.list_added()
+        for message in call._messages if isinstance(call, TurnJournal) else ():
+            try:
+                require_link(message, found, self.opened.kept.open_calls)
+            except ConfigurationError as error:
+                raise SessionValueError(str(error)) from None
+            found.append(message)
 
     def mark(self, name: str, data: bytes) -> None:
         """Set a checkpoint behind the messages that are there, in place of one of its name.

@@ -29,10 +29,8 @@ class MemoryHistory:
     def begin(self) -> MemoryHistory:
         return MemoryHistory(self.kept, self)
 
-    def join(self) -> None:
-        assert self._below is not None
-        self._below.added += self.added
-        self.added = []
+    def check(self, call: Journal) -> None:
+        """Everything fits."""
 
     def freeze(self) -> None:
         self.frozen = len(self.added)

@@ -380,9 +380,6 @@ def test_a_new_session_of_a_draining_service_migrates_nothing(place: KeptPlace) 
     anyio.run(main)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="each call sees its own answer alone, and the commit refuses the turn as if another had come first"
-)
 def test_a_call_that_answers_what_another_has_answered_fails_alone() -> None:
     sessions = SessionService("memory://", app=AUDIENCE)
     call = {"id": "c1", "type": "function", "function": {"name": "answer", "arguments": "{}"}}
