@@ -456,6 +456,31 @@ def test_a_session_that_is_taken_back_is_of_the_version_of_then(place: KeptPlace
     anyio.run(main)
 
 
+def test_a_session_that_is_taken_back_within_a_version_is_migrated_no_more(place: KeptPlace) -> None:
+    sessions = place.open_service()
+
+    async def main() -> None:
+        clinic = Clinic(sessions)
+        first = await clinic.do(None, put(size=1))
+        sid = claims_of(first)["sid"]
+        clinic.host = host_of(sessions, grow)
+        second = await clinic.do(first, say("a"))
+
+        def go_on(session: Session) -> None:
+            KeptSession.of(session).checkpoint("here")
+            session["n"] = 1
+            say("b")(session)
+
+        third = await clinic.do(second, go_on)
+        await sessions.rewind(user="ada", id=sid, checkpoint="here")
+        await sessions.rewind(user="ada", id=sid, to=1)
+        fork = await sessions.fork(user="ada", id=sid, at=1)
+        assert await clinic.read(third) == {"size": 10}
+        assert fork.version == 1
+
+    anyio.run(main)
+
+
 def test_a_turn_that_is_laid_over_another_leaves_nothing_for_the_garbage_collector() -> None:
     sessions = SessionService("memory://", app=AUDIENCE)
 
