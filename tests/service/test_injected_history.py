@@ -103,6 +103,15 @@ def test_a_draft_sees_what_it_adds_and_others_see_it_when_it_is_kept() -> None:
     assert (found.messages.total, found.memory.sync.get("k")) == (2, 1)
 
 
+def test_a_call_may_make_a_call_and_answer_it() -> None:
+    sessions = SessionService("memory://", app="clinic")
+    asked = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    with sessions.sync.open(user="ada") as session, transaction(session) as draft:
+        draft.messages.add("assistant", tool_calls=[asked])
+        draft.messages.add("tool", "found", tool_call_id="c1")
+    assert sessions.sync.messages(user="ada", id=session.id).total == 2
+
+
 def fail() -> None:
     raise ZeroDivisionError
 
