@@ -46,7 +46,7 @@ mutants: $(READY)
 soak: $(READY)
 	DCAF_SCALE=1 $(BIN)/python -m pytest -m soak -s
 
-# A quarter of an hour, with both cores to itself; `make bench BENCH_QUICK=1` prints rough figures in two minutes, and writes nothing.
+# About ten minutes, with both cores to itself; `make bench BENCH_QUICK=1` prints rough figures in two minutes, and writes nothing.
 # Where the other session services cannot be installed, the page says that they were not measured.
 bench: $(READY) $(VENV)/bench
 	$(MAKE) $(SERVICES) || true
