@@ -48,6 +48,7 @@ from dcaf.core.errors import (
     ToolError,
     ToolTimeoutError,
     TurnTimeoutError,
+    UnknownArtifactError,
     UnknownSessionError,
 )
 from dcaf.core.host import HostTurn, SessionHost
@@ -118,6 +119,7 @@ __all__ = [
     "ToolError",
     "ToolTimeoutError",
     "TurnTimeoutError",
+    "UnknownArtifactError",
     "UnknownSessionError",
     "current_session",
     "transaction",

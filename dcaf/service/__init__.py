@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dcaf.service.artifact_store import ArtifactStore
+from dcaf.service.artifact_values import Artifact, ArtifactVersion
+from dcaf.service.artifacts import Artifacts, ArtifactStream, SyncArtifacts
 from dcaf.service.blocks import Imported
 from dcaf.service.checkpoints import Checkpoint
 from dcaf.service.conversation import Messages
@@ -25,6 +28,11 @@ from dcaf.service.windows import WindowTooSmallError
 del annotations  # no public name of this package
 
 __all__ = [
+    "Artifact",
+    "ArtifactStore",
+    "ArtifactStream",
+    "ArtifactVersion",
+    "Artifacts",
     "Checkpoint",
     "CreateSessionRequest",
     "DeleteSessionRequest",
@@ -47,6 +55,7 @@ __all__ = [
     "SessionService",
     "State",
     "StateEvent",
+    "SyncArtifacts",
     "SyncMemory",
     "SyncSessionService",
     "SyncUserMemory",

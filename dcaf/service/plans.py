@@ -12,13 +12,15 @@
 
 Each is a generator: it yields a transaction, is sent what that came to, or thrown that the engine failed, and returns what the call
 returns. What it reads in several partitions it yields as a tuple of transactions: they are asked for at the same time, and it is
-sent one outcome with the rows and the pages of all of them.
+sent one outcome with the rows and the pages of all of them. What is to be done beside the engine it yields as an ``Aside``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import TypeAlias, TypeVar
+from collections.abc import Callable, Generator
+from typing import Final, NamedTuple, TypeAlias, TypeVar
+
+import anyio.to_thread
 
 from dcaf.core.errors import EngineError
 from dcaf.core.lifecycle import run_shielded
@@ -27,10 +29,24 @@ from dcaf.engines.together import join_outcomes, transact_together
 
 T = TypeVar("T")
 
-Asked: TypeAlias = "Transaction | tuple[Transaction, ...]"
-"""A transaction; or several that only read, of several partitions."""
+
+class Aside(NamedTuple):
+    """Something that blocks, and is done beside the engine: in an event loop, on a thread.
+
+    Attributes:
+        work: Does it. Where it raises an EngineError, the plan is thrown that.
+    """
+
+    work: Callable[[], None]
+
+
+Asked: TypeAlias = "Transaction | tuple[Transaction, ...] | Aside"
+"""A transaction; or several that only read, of several partitions; or what is done beside the engine."""
 
 Plan: TypeAlias = "Generator[Asked, Outcome, T]"
+
+DONE: Final = Outcome(applied=True, rows=(), now_ms=0)
+"""What a plan is sent for an Aside."""
 
 
 def run(plan: Plan[T], engine: Engine) -> T:
@@ -79,8 +95,16 @@ async def run_async(plan: Plan[T], engine: Engine) -> T:
 def ask(engine: Engine, asked: Asked) -> Outcome:
     """Do one step of a plan. Raises what the engine raises."""
     transact = engine.sync.transact
-    return transact(asked) if isinstance(asked, Transaction) else join_outcomes([transact(one) for one in asked])
+    if isinstance(asked, Transaction):
+        return transact(asked)
+    if isinstance(asked, Aside):
+        asked.work()
+        return DONE
+    return join_outcomes([transact(one) for one in asked])
 
 
 async def _ask_async(engine: Engine, asked: Asked) -> Outcome:
+    if isinstance(asked, Aside):
+        await anyio.to_thread.run_sync(asked.work)
+        return DONE
     return await (engine.transact(asked) if isinstance(asked, Transaction) else transact_together(engine.transact, asked))

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, overload
 
 from dcaf.core.errors import ConfigurationError
+from dcaf.service.artifacts import SyncArtifacts
 from dcaf.service.blocks import Imported
 from dcaf.service.calls import Calls
 from dcaf.service.checkpoints import Checkpoint
@@ -196,6 +197,10 @@ class SyncSessionService:
     def memory(self, *, user: str) -> SyncUserMemory:
         """As of the service."""
         return self._calls.memory(user).sync
+
+    def artifacts(self, *, user: str | None, id: str | None = None) -> SyncArtifacts:
+        """As of the service."""
+        return self._calls.artifacts(user, id).sync
 
     def close(self, *, user: str | None, id: str) -> bool:
         """As of the service."""

@@ -14,7 +14,7 @@ from dcaf.engines import Engine, Is, MemoryEngine, Outcome, Put, Record, Transac
 from dcaf.service import DeleteSessionRequest, SessionService, SyncSessionService
 from dcaf.service.changes import KeyChange
 from dcaf.service.kept import About
-from dcaf.service.plans import Asked, Plan, ask
+from dcaf.service.plans import Aside, Asked, Plan, ask
 from dcaf.service.tables import MEMORY, MESSAGES, SESSIONS, STATE
 
 SOON = timedelta(milliseconds=1)
@@ -51,6 +51,8 @@ class Steps:
 
 
 def _reads(asked: Asked, table: Any) -> bool:
+    if isinstance(asked, Aside):
+        return False
     transactions = (asked,) if isinstance(asked, Transaction) else asked
     return any(wanted.table is table for one in transactions for wanted in one.ranges)
 
