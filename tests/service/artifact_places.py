@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
 from itertools import count
@@ -100,6 +99,6 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
 
 
 @pytest.fixture
-def files(store: ArtifactStore) -> Iterator[SessionService]:
+def files(store: ArtifactStore) -> SessionService:
     """A service in memory with each kind of store."""
-    yield SessionService("memory://", app="clinic", artifacts=store)
+    return SessionService("memory://", app="clinic", artifacts=store)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -108,7 +109,8 @@ class TestContract:
         async def test() -> None:
             service.sync.create(user="q", id="v")
             here, there, other, user = (
-                Ways(way, service.artifacts(user=name, id=found)) for name, found in [("p", "v"), ("p", "w"), ("q", "v"), ("p", None)]
+                Ways(way, service.artifacts(user=name, id=found))
+                for name, found in [("p", "v"), ("p", "w"), ("q", "v"), ("p", None)]
             )
             await here.ask("save", "user:card", b"1")
             await here.ask("save", "own", b"2")
@@ -154,13 +156,13 @@ class TestContract:
 
         async def slow_pieces() -> AsyncIterator[bytes]:
             for piece in pieces():
-                await anyio.sleep(0)
+                await anyio.lowlevel.checkpoint()
                 yield piece
 
         async def test() -> None:
             ways = Ways(way, service.artifacts(user="p", id="v"))
-            for given in (data, bytearray(data), memoryview(data), pieces(), *([] if way == "sync" else [slow_pieces()])):
-                await ways.ask("save", NAME, given)
+            for source in (data, bytearray(data), memoryview(data), pieces(), *([] if way == "sync" else [slow_pieces()])):
+                await ways.ask("save", NAME, source)
                 stream = await ways.ask("open", NAME)
                 assert isinstance(stream.version, ArtifactVersion)
                 parts = await ways.read(stream)
@@ -193,9 +195,7 @@ class TestContract:
 
         run_way(way, test)
 
-    def test_what_is_too_large_is_refused_and_leaves_nothing(
-        self, way: str, service: SessionService, store: ArtifactStore
-    ) -> None:
+    def test_what_is_too_large_is_refused_and_leaves_nothing(self, way: str, service: SessionService, store: ArtifactStore) -> None:
         store.limit_bytes = 1000
 
         async def test() -> None:
@@ -222,7 +222,8 @@ def test_control_a_version_that_is_found_before_its_end_is_noticed(
     service: SessionService, store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def begin(files: Any, scope: Any, about: Any, random: bytes) -> Any:
-        from dcaf.service.artifact_rows import begin as right, finish  # noqa: PLC0415
+        from dcaf.service.artifact_rows import begin as right
+        from dcaf.service.artifact_rows import finish
 
         begun = yield from right(files, scope, about, random)
         yield from finish(begun, 0, 64)
@@ -243,7 +244,22 @@ def named(tmp_path_factory: pytest.TempPathFactory) -> SessionService:
     return service
 
 
-HOSTILE = ["..", ".", "/", "../../secret", "a/b", "a\0b", "a\nb", "C:\\x", "%2e%2e", "user:../x", "x" * 256, "é" * 256, "\U0001f600", " "]
+HOSTILE = [
+    "..",
+    ".",
+    "/",
+    "../../secret",
+    "a/b",
+    "a\0b",
+    "a\nb",
+    "C:\\x",
+    "%2e%2e",
+    "user:../x",
+    "x" * 256,
+    "é" * 256,
+    "\U0001f600",
+    " ",
+]
 
 
 def test_any_name_is_only_a_name(named: SessionService, tmp_path: Path) -> None:
@@ -311,7 +327,8 @@ def test_wrong_arguments_are_refused_and_leave_nothing(
     service.sync.create(user="p", id="v")
     with pytest.raises(error, match=says):
         service.sync.artifacts(user="p", id="v").save(**{"name": "a", "data": b"1", **arguments})
-    assert service.sync.artifacts(user="p", id="v").list().items == list_objects(store) == []
+    assert service.sync.artifacts(user="p", id="v").list().items == []
+    assert list_objects(store) == []
 
 
 @pytest.mark.parametrize(
@@ -373,14 +390,16 @@ def test_a_session_without_a_store_of_artifacts_says_so() -> None:
         service.artifacts(user="p", id="v")
 
 
-@pytest.mark.parametrize("place", ["ftp://x/y", "files", "file://files", "file:///", "nothing://", 1, None.__class__, "https://x/y"])
+@pytest.mark.parametrize(
+    "place", ["ftp://x/y", "files", "file://files", "file:///", "nothing://", 1, None.__class__, "https://x/y"]
+)
 def test_what_is_no_store_is_refused(place: Any) -> None:
-    with pytest.raises(ConfigurationError, match="artifacts=|file url|plain HTTP"):
+    with pytest.raises(ConfigurationError, match=r"artifacts=|file url|plain HTTP"):
         SessionService("memory://", app="clinic", artifacts=place)
 
 
 def test_without_obstore_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys  # noqa: PLC0415
+    import sys
 
     monkeypatch.delitem(sys.modules, "dcaf.service.artifact_objects", raising=False)
     monkeypatch.setitem(sys.modules, "obstore", None)
