@@ -435,9 +435,9 @@ class SessionService:
     ) -> int:
         """Take a session back; returns how many messages were dropped.
 
-        What it shares with other sessions, its ``user:`` and ``app:`` keys, stays as it is; so does what was remembered. Later
-        checkpoints are dropped; artifacts stay. More than 500 messages are dropped in several commits, each of which takes the session
-        back a part of the way.
+        What it shares with other sessions, its ``user:`` and ``app:`` keys, stays as it is; so do artifacts and what was
+        remembered. Later checkpoints are dropped. More than 500 messages are dropped in several commits, each of which takes the
+        session back a part of the way.
 
         Args:
             user: Whose session it is; None for an anonymous one.
