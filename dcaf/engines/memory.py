@@ -15,7 +15,18 @@ from dcaf.core.errors import ConfigurationError, EngineError
 from dcaf.engines.base import Health, Tables, check_scan
 from dcaf.engines.evaluation import apply, exists, find_page
 from dcaf.engines.searching import Search, SyncSearchEngine, check_search, rank
-from dcaf.engines.transactions import MOST_PARTITIONS, Outcome, Page, Range, Record, Row, Table, Transaction, check_transaction
+from dcaf.engines.transactions import (
+    MOST_PARTITIONS,
+    Outcome,
+    Page,
+    Range,
+    Record,
+    Row,
+    Table,
+    Transaction,
+    Value,
+    check_transaction,
+)
 
 URL: Final = "memory://"
 
@@ -130,7 +141,8 @@ class _MemoryRows:
         check_search(wanted, self._partitions)
         with self._lock:
             found = dict(self._find_page(wanted.rows, self._now_ms()))
-        return [(key, found[key]) for key in rank({key: _words(row, wanted.column) for key, row in found.items()}, wanted)]
+        documents = {key: _split(row[wanted.column]) for key, row in found.items()}
+        return [(key, found[key]) for key in rank(documents, wanted.words)[: wanted.limit]]
 
     def close(self) -> None:
         self._is_closed = True
@@ -169,6 +181,5 @@ class _MemoryRows:
             rows[place] = row
 
 
-def _words(row: Row, column: str) -> bytes:
-    found = row[column]
-    return found if isinstance(found, bytes) else b""
+def _split(words: Value) -> list[str]:
+    return words.decode().split() if isinstance(words, bytes) else []

@@ -2,10 +2,10 @@
 
 >>> from dcaf.engines.transactions import Table
 >>> NOTES = Table("notes", {"words": bytes}, ordered=True, searchable="words")
->>> wanted = Search(NOTES, b"p-123/", ("penicillin", "no"), limit=10)
->>> notes = {b"p-123/1": b"no appointment", b"p-123/2": b"no penicillin", b"p-123/3": b"a dentist"}
->>> rank(notes, wanted)
-[b'p-123/2', b'p-123/1']
+>>> Search(NOTES, b"p-123/", ("penicillin", "no"), limit=10).terms
+[('penicillin', False), ('no', False), ('penicillin', True)]
+>>> rank({1: ["no", "appointment"], 2: ["no", "penicillin"], 3: ["a", "dentist"]}, ("penicillin", "no"))
+[2, 1]
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol, TypeGuard, cast
+from typing import Final, Protocol, TypeGuard, TypeVar, cast
 
 from dcaf.core.arguments import has_methods, require
 from dcaf.core.errors import ConfigurationError
@@ -21,6 +21,8 @@ from dcaf.core.parts import ABSENT
 from dcaf.engines.base import Engine, SyncEngine
 from dcaf.engines.transactions import LARGEST, MOST_KEY_BYTES, Page, Range, Table
 from dcaf.engines.words import SCOPE_BYTES, SHORTEST_START, WORD
+
+K = TypeVar("K")
 
 MOST_ASKED: Final = 32
 """How many words a search has at most."""
@@ -79,9 +81,8 @@ class Search:
 
     @property
     def terms(self) -> list[tuple[str, bool]]:
-        """What it looks for: each word as it is and, where it is long enough, as the beginning of others."""
-        words = list(dict.fromkeys(self.words))
-        return [(word, False) for word in words] + [(word, True) for word in words if len(word) >= SHORTEST_START]
+        """As of ``list_terms``."""
+        return list_terms(self.words)
 
 
 class SyncSearchEngine(SyncEngine, Protocol):
@@ -126,24 +127,30 @@ def check_search(wanted: Search, partitions: int = 1) -> None:
         raise ConfigurationError(f"The partition of a Search is less than {partitions}, as many as this engine has.")
 
 
-def rank(rows: Mapping[bytes, bytes], wanted: Search) -> list[bytes]:
-    """The keys of rows that have any of the words, the best first: by BM25 over these rows; of equal ones the last key first.
+def list_terms(words: Sequence[str]) -> list[tuple[str, bool]]:
+    """What a search looks for: each word as it is and, where it is long enough, as the beginning of others."""
+    found = list(dict.fromkeys(words))
+    return [(word, False) for word in found] + [(word, True) for word in found if len(word) >= SHORTEST_START]
+
+
+def rank(documents: Mapping[K, Sequence[str]], words: Sequence[str]) -> list[K]:
+    """The keys of documents that have any of some words, the best first by BM25; of equally good ones the last first.
 
     Args:
-        rows: Key -> words, of all rows that the search looks at.
-        wanted: The search.
+        documents: Key -> words.
+        words: What is searched for.
     """
-    documents = {key: words.decode().split(" ") for key, words in rows.items() if words}
-    mean = sum(map(len, documents.values())) / max(1, len(documents))
-    scores: dict[bytes, float] = {}
-    for term in wanted.terms:
-        counts = {key: count for key, words in documents.items() if (count := _count(term, words))}
-        rarity = math.log(1 + (len(documents) - len(counts) + 0.5) / (len(counts) + 0.5))
+    lengths = {key: len(document) for key, document in documents.items() if document}
+    mean = sum(lengths.values()) / max(1, len(lengths))
+    scores: dict[K, float] = {}
+    for term in list_terms(words):
+        counts = {key: count for key in lengths if (count := _count(term, documents[key]))}
+        rarity = math.log(1 + (len(lengths) - len(counts) + 0.5) / (len(counts) + 0.5))
         for key, count in counts.items():
-            length = 1 - LENGTH_WEIGHT + LENGTH_WEIGHT * len(documents[key]) / mean
+            length = 1 - LENGTH_WEIGHT + LENGTH_WEIGHT * lengths[key] / mean
             scores[key] = scores.get(key, 0.0) + rarity * count * (SATURATION + 1) / (count + SATURATION * length)
-    best = sorted(scores, key=lambda key: (scores[key], key), reverse=True)
-    return best[: wanted.limit]
+    places = {key: place for place, key in enumerate(lengths)}
+    return sorted(scores, key=lambda key: (scores[key], places[key]), reverse=True)
 
 
 def _count(term: tuple[str, bool], words: Sequence[str]) -> int:

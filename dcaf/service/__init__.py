@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dcaf.service.blocks import Imported
 from dcaf.service.checkpoints import Checkpoint
-from dcaf.service.conversation import Messages
+from dcaf.service.conversation import Messages, SyncMessages
 from dcaf.service.events import Event, MessageEvent, StateEvent
 from dcaf.service.history import HistoryPage
 from dcaf.service.kept import Kept
 from dcaf.service.listing import ListPage
 from dcaf.service.memory import Memory, SyncMemory
+from dcaf.service.memory_search import FoundFact
 from dcaf.service.messages import Message
 from dcaf.service.purging import Erased, Purged
 from dcaf.service.remembered import Remembered
 from dcaf.service.requests import CreateSessionRequest, DeleteSessionRequest, GetSessionRequest, ListSessionsRequest
+from dcaf.service.search import FoundMessage
+from dcaf.service.search_words import Snippet
 from dcaf.service.service import SessionService
 from dcaf.service.session import KeptSession
 from dcaf.service.state import State
@@ -30,6 +33,8 @@ __all__ = [
     "DeleteSessionRequest",
     "Erased",
     "Event",
+    "FoundFact",
+    "FoundMessage",
     "GetSessionRequest",
     "HistoryPage",
     "Imported",
@@ -45,9 +50,11 @@ __all__ = [
     "Remembered",
     "ServiceTurn",
     "SessionService",
+    "Snippet",
     "State",
     "StateEvent",
     "SyncMemory",
+    "SyncMessages",
     "SyncSessionService",
     "SyncUserMemory",
     "UserMemory",

@@ -52,6 +52,7 @@ from dcaf.service.requests import (
     ListSessionsRequest,
 )
 from dcaf.service.rewinding import fork, rewind, rewind_before, rewind_to_checkpoint
+from dcaf.service.search import FoundMessage, search_owner, search_session
 from dcaf.service.session import KeptSession, KeptState, make_session, state_of_kept
 from dcaf.service.tables import TABLES, Owner
 from dcaf.service.user_memory import UserMemory
@@ -137,6 +138,14 @@ class Calls:
         """As ``SessionService.list_events``."""
         place = self._place(user, require_name("id=", session_id))
         return list_events(place, limit=limit, before=before, after=after)
+
+    def search(self, query: str, user: str | None, session_id: str | None, limit: int) -> Plan[builtins.list[FoundMessage]]:
+        """As ``SessionService.search``."""
+        if session_id is not None:
+            return search_session(self._place(user, require_name("id=", session_id)), self.engine, query, limit)
+        if user is None:
+            raise ConfigurationError("An anonymous session is searched alone: search(query, user=None, id=...).")
+        return search_owner(self.app, self._owner(user), self.engine, query, limit)
 
     def get(self, request: GetSessionRequest) -> Plan[KeptSession | None]:
         """As ``SessionService.get``."""

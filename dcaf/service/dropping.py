@@ -32,7 +32,7 @@ from dcaf.engines.transactions import LARGEST
 from dcaf.service.kept import is_alive, is_there
 from dcaf.service.places import Place
 from dcaf.service.plans import Plan
-from dcaf.service.tables import MEMORY, MESSAGES, OF_SESSIONS
+from dcaf.service.tables import DERIVED, MEMORY, MESSAGES, OF_SESSIONS
 
 DROPPED_AT_ONCE: Final = 200
 
@@ -103,7 +103,7 @@ def drop_rows(place: Place, row: Row, *, before_ms: int) -> Plan[Dropped | None]
             return None
         row = now
     is_dropped = AllOf(Is(place.row, "birth", birth), Not(Is(place.row, "dropped", None)))
-    ranges = [place.owner.rows_of(table, place.id, DROPPED_AT_ONCE) for table in OF_SESSIONS]
+    ranges = [place.owner.rows_of(table, place.id, DROPPED_AT_ONCE) for table in (*OF_SESSIONS, *DERIVED)]
     if place.owner.user is None:  # no other session shares them
         ranges.append(place.owner.shared_rows(DROPPED_AT_ONCE))
     dropped = Dropped()

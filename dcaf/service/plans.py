@@ -12,23 +12,24 @@
 
 Each is a generator: it yields a transaction, is sent what that came to, or thrown that the engine failed, and returns what the call
 returns. What it reads in several partitions it yields as a tuple of transactions: they are asked for at the same time, and it is
-sent one outcome with the rows and the pages of all of them.
+sent one outcome with the rows and the pages of all of them. Of a search, which an engine must be able to do, it is sent an outcome
+with one page.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar, cast
 
 from dcaf.core.errors import EngineError
 from dcaf.core.lifecycle import run_shielded
-from dcaf.engines import Engine, Outcome, Transaction
+from dcaf.engines import Engine, Outcome, Page, Search, SearchEngine, Transaction
 from dcaf.engines.together import join_outcomes, transact_together
 
 T = TypeVar("T")
 
-Asked: TypeAlias = "Transaction | tuple[Transaction, ...]"
-"""A transaction; or several that only read, of several partitions."""
+Asked: TypeAlias = "Transaction | tuple[Transaction, ...] | Search"
+"""A transaction; or several that only read, of several partitions; or a search."""
 
 Plan: TypeAlias = "Generator[Asked, Outcome, T]"
 
@@ -79,8 +80,16 @@ async def run_async(plan: Plan[T], engine: Engine) -> T:
 def ask(engine: Engine, asked: Asked) -> Outcome:
     """Do one step of a plan. Raises what the engine raises."""
     transact = engine.sync.transact
+    if isinstance(asked, Search):
+        return _found(cast("SearchEngine", engine).sync.search(asked))
     return transact(asked) if isinstance(asked, Transaction) else join_outcomes([transact(one) for one in asked])
 
 
 async def _ask_async(engine: Engine, asked: Asked) -> Outcome:
+    if isinstance(asked, Search):
+        return _found(await cast("SearchEngine", engine).search(asked))
     return await (engine.transact(asked) if isinstance(asked, Transaction) else transact_together(engine.transact, asked))
+
+
+def _found(page: Page) -> Outcome:
+    return Outcome(applied=True, rows=(), now_ms=0, pages=(page,))

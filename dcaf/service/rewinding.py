@@ -28,7 +28,7 @@ from dcaf.service.links import replay, unfollow
 from dcaf.service.places import APP, UNKNOWN, USER, Place, require_there
 from dcaf.service.plans import Plan
 from dcaf.service.reading import ALL_KEYS
-from dcaf.service.tables import CHANGES, MESSAGES, MINUTE_MS, STATE, Columns, unpack_number
+from dcaf.service.tables import CHANGES, MESSAGES, MINUTE_MS, STATE, WORDS, Columns, unpack_number
 
 AT_ONCE: Final = 500
 
@@ -153,7 +153,11 @@ def _take_back(place: Place, past: Past, changes: int | None) -> Plan[bool]:
         Put(row, columns),
         *write_state(place, change),
         log_change(place, kept.changes + 1, kept.revision + 1, change, to),
-        *(Delete(place.owner.numbered_row(MESSAGES, place.id, number)) for number in range(to + 1, kept.messages + 1)),
+        *(
+            Delete(place.owner.numbered_row(table, place.id, at))
+            for table in (MESSAGES, WORDS)
+            for at in range(to + 1, kept.messages + 1)
+        ),
         *map(Delete, later),
     ]
     return (yield Transaction([row], when=is_at(row, kept), writes=writes)).applied

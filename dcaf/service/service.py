@@ -51,6 +51,7 @@ from dcaf.service.requests import (
     ListSessionsRequest,
     take,
 )
+from dcaf.service.search import FoundMessage
 from dcaf.service.session import KeptSession
 from dcaf.service.store import LEVEL, ServiceStore
 from dcaf.service.sync_service import SyncSessionService, plan_archive
@@ -330,6 +331,28 @@ class SessionService:
             EngineError: The engine failed.
         """
         return await run_async(self._calls.list_events(user, id, limit, before, after), self.engine)
+
+    async def search(self, query: str, *, user: str | None, id: str | None = None, limit: int = 10) -> builtins.list[FoundMessage]:
+        """Messages that have any of some words, the best first: of all sessions of a user, or of one session.
+
+        A message counts more the more of the words it has, the rarer they are, and the shorter it is. A word of three characters or
+        more finds longer ones, too, that begin with it. What is committed when this begins is found. Archived sessions are not
+        searched. The first search after many messages takes longer, because it indexes them.
+
+        Args:
+            query: The words, in a text of at most 1,000 characters. Whatever is no letter and no digit only stands between words; a
+                text without words finds nothing.
+            user: Whose sessions; None for an anonymous one, whose id is given.
+            id: Of one session; None for all of the user's.
+            limit: How many messages at most, up to 100.
+
+        Raises:
+            UnknownSessionError: There is no session of this id.
+            SessionArchivedError: The session of this id was archived.
+            ConfigurationError: An argument is wrong, or the engine cannot search: Redis cannot.
+            EngineError: The engine failed.
+        """
+        return await run_async(self._calls.search(query, user, id, limit), self.engine)
 
     async def append(self, *, user: str | None, id: str, messages: Iterable[Any]) -> int:
         """Add messages to a session beside whatever turn is in progress; returns how many it has then.

@@ -28,6 +28,7 @@ from dcaf.service.requests import (
     ListSessionsRequest,
     take,
 )
+from dcaf.service.search import FoundMessage
 from dcaf.service.session import KeptSession
 from dcaf.service.tables import MEMORY
 from dcaf.service.turns import ServiceTurn
@@ -127,6 +128,10 @@ class SyncSessionService:
     ) -> ListPage[Event]:
         """As of the service."""
         return run(self._calls.list_events(user, id, limit, before, after), self._calls.engine)
+
+    def search(self, query: str, *, user: str | None, id: str | None = None, limit: int = 10) -> builtins.list[FoundMessage]:
+        """As of the service."""
+        return run(self._calls.search(query, user, id, limit), self._calls.engine)
 
     def append(self, *, user: str | None, id: str, messages: Iterable[Any]) -> int:
         """As of the service."""

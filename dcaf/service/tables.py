@@ -98,13 +98,30 @@ MEMORY: Final = Table(
     expires       when it is forgotten, in milliseconds; None for never
 """
 
+WORDS: Final = Table("dcaf_kept_words", {"revision": int, "words": bytes}, ordered=True, searchable="words")
+"""Session and number -> the words of a message, and the revision with which that came; without a gap, from the first message on.
+
+They are written by a search, and by no turn: a session may have messages behind its last one here, and none in the archive.
+"""
+
+INDEXED: Final = Table("dcaf_kept_indexed", {"birth": bytes, "revision": int, "messages": int}, ordered=True)
+"""Session -> how far its messages are in the table of words.
+
+    birth         of the session
+    revision      that of the session when all of its messages were there; None where they were not
+    messages      how many were
+"""
+
+DERIVED: Final = (WORDS, INDEXED)
+"""Those that are made from others, and are made again where they are missing: their rows go with their session, and never along."""
+
 OF_SESSIONS: Final = (STATE, MESSAGES, CHANGES, CHECKPOINTS, MEMORY)
 """Those whose rows go with their session."""
 
 Columns: TypeAlias = "dict[str, Value | Now | Plus]"
 """What a write puts into a row."""
 
-TABLES: Final = (SESSIONS, STATE, MESSAGES, CHANGES, CHECKPOINTS, LISTS, MEMORY)
+TABLES: Final = (SESSIONS, STATE, MESSAGES, CHANGES, CHECKPOINTS, LISTS, MEMORY, WORDS, INDEXED)
 
 DIGEST_BYTES: Final = 16
 NUMBER_BYTES: Final = 8
@@ -163,6 +180,10 @@ class Owner:
     def checkpoint_row(self, session_id: str, name: str) -> Record:
         """The row of a checkpoint."""
         return Record(CHECKPOINTS, self.session_key(session_id) + pack_name(name), self.partition)
+
+    def indexed_row(self, session_id: str) -> Record:
+        """The row that says how far a session's messages are in the table of words."""
+        return Record(INDEXED, self.session_key(session_id), self.partition)
 
     def list_key(self, *, archived: bool) -> bytes:
         """What the keys begin with of the list of its sessions, or of those that were archived."""

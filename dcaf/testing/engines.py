@@ -345,7 +345,9 @@ class EngineContract:
 
     def test_a_search_finds_the_rows_that_have_a_word_the_best_first(self, tmp_path: Path) -> None:
         with self._searching(tmp_path) as engine:
-            write_notes(engine, ADA, "no appointment today", "no penicillin today", "a dentist", "penicillin and no more penicillin")
+            write_notes(
+                engine, ADA, "no appointment today", "no penicillin today", "a dentist", "penicillin and no more penicillin"
+            )
             assert search(engine, ADA, "dentist") == [2]
             assert set(search(engine, ADA, "penicillin", "no")[:2]) == {1, 3}
             assert set(search(engine, ADA, "no", "dentist")) == {0, 1, 2, 3}

@@ -34,8 +34,8 @@ FIRST_BYTE_OF_OTHERS: Final = 0x80
 
 _VECTOR_OF: Final = f"""(of_key bytea, given bytea) RETURNS tsvector LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp AS $dcaf$
-SELECT string_agg(chr(39) || encode(substring(of_key FROM 1 FOR {SCOPE_BYTES}), 'hex') || replace(w.word, chr(92), chr(92) || chr(92))
-|| chr(39) || ':' || w.place::text, ' ')::tsvector
+SELECT string_agg(chr(39) || encode(substring(of_key FROM 1 FOR {SCOPE_BYTES}), 'hex')
+|| replace(w.word, chr(92), chr(92) || chr(92)) || chr(39) || ':' || w.place::text, ' ')::tsvector
 FROM unnest(string_to_array(encode(given, 'escape'), ' ')) WITH ORDINALITY AS w(word, place) $dcaf$"""
 
 
