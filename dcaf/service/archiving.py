@@ -1,6 +1,7 @@
 """Put a session into the archive: it can be read, and stands in another list, until it is restored.
 
-All of its rows stay as they are, but for the words that a search has indexed. It ends no more by itself, whatever ``ttl=`` is; from its restoration on it has its time anew.
+All of its rows stay as they are, but for the words that a search has indexed. It ends no more by itself, whatever ``ttl=`` is; from
+its restoration on it has its time anew.
 """
 
 from __future__ import annotations

@@ -139,7 +139,7 @@ def _find(owner: Owner, prefix: bytes, words: Sequence[str], limit: int) -> Plan
     return [
         _build(cast("Row", rows[session]), message.key, cast("Row", rows[message]), words)
         for (session, message), (_, indexed) in zip(pairs, page, strict=True)
-        if is_searched(rows[session], outcome.now_ms) and _is_same(rows[message], indexed)
+        if is_searched(rows[session], outcome.now_ms) and _is_same(rows[session], rows[message], indexed)
     ]
 
 
@@ -148,9 +148,11 @@ def _session_of(key: bytes, owner: Owner) -> Record:
     return Record(SESSIONS, key[:-NUMBER_BYTES], owner.partition)
 
 
-def _is_same(message: Row | None, indexed: Row) -> bool:
+def _is_same(session: Row | None, message: Row | None, indexed: Row) -> bool:
     """Whether a message is the one whose words were indexed."""
-    return message is not None and message["revision"] == indexed["revision"]
+    if session is None or message is None:
+        return False
+    return (session["birth"], message["revision"]) == (indexed["birth"], indexed["revision"])
 
 
 def _build(session: Row, key: bytes, row: Row, words: Sequence[str]) -> FoundMessage:

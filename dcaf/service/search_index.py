@@ -20,7 +20,7 @@ from dcaf.service.messages import Message, unpack
 from dcaf.service.places import Place
 from dcaf.service.plans import Plan
 from dcaf.service.search_words import pack_words
-from dcaf.service.tables import INDEXED, MESSAGES, SESSIONS, WORDS, Owner, unpack_number
+from dcaf.service.tables import INDEXED, MESSAGES, SESSIONS, WORDS, Columns, Owner, unpack_number
 
 AT_ONCE: Final = 40
 """How many messages are one step. PostgreSQL locks up to 50 rows one by one; for more, all who write wait."""
@@ -138,9 +138,8 @@ def _write(place: Place, row: Row, done: int, outcome: Outcome) -> Transaction:
         conditions.append(Is(reads[-1], "revision", newest["revision"]))
     for key, message in messages:
         said = unpack(cast("bytes", message["data"]), number=0, at_ms=0)
-        writes.append(
-            Put(Record(WORDS, key, owner.partition), {"revision": message["revision"], "words": pack_words(text_of(said))})
-        )
+        columns: Columns = {"birth": row["birth"], "revision": message["revision"], "words": pack_words(text_of(said))}
+        writes.append(Put(Record(WORDS, key, owner.partition), columns))
     is_all = done + len(messages) == row["messages"]
     mark = {"birth": row["birth"], "revision": row["revision"] if is_all else None, "messages": done + len(messages)}
     writes.append(Put(owner.indexed_row(place.id), mark))

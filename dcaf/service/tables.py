@@ -98,8 +98,9 @@ MEMORY: Final = Table(
     expires       when it is forgotten, in milliseconds; None for never
 """
 
-WORDS: Final = Table("dcaf_kept_words", {"revision": int, "words": bytes}, ordered=True, searchable="words")
-"""Session and number -> the words of a message, and the revision with which that came; without a gap, from the first message on.
+WORDS: Final = Table("dcaf_kept_words", {"birth": bytes, "revision": int, "words": bytes}, ordered=True, searchable="words")
+"""Session and number -> the words of a message, and what tells it from others of its number: the birth of its session, and the
+revision with which it came. They have no gap, from the first message on.
 
 They are written by a search, and by no turn: a session may have messages behind its last one here, and none in the archive.
 """
