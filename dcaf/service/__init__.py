@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dcaf.service.app_documents import AppDocuments, DocumentTransaction, SyncAppDocuments
 from dcaf.service.blocks import Imported
 from dcaf.service.checkpoints import Checkpoint
 from dcaf.service.conversation import Messages
+from dcaf.service.document_rows import Document
+from dcaf.service.documents import Documents, SyncDocuments
 from dcaf.service.events import Event, MessageEvent, StateEvent
 from dcaf.service.history import HistoryPage
 from dcaf.service.kept import Kept
@@ -25,9 +28,13 @@ from dcaf.service.windows import WindowTooSmallError
 del annotations  # no public name of this package
 
 __all__ = [
+    "AppDocuments",
     "Checkpoint",
     "CreateSessionRequest",
     "DeleteSessionRequest",
+    "Document",
+    "DocumentTransaction",
+    "Documents",
     "Erased",
     "Event",
     "GetSessionRequest",
@@ -47,6 +54,8 @@ __all__ = [
     "SessionService",
     "State",
     "StateEvent",
+    "SyncAppDocuments",
+    "SyncDocuments",
     "SyncMemory",
     "SyncSessionService",
     "SyncUserMemory",
