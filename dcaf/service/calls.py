@@ -31,21 +31,20 @@ from dcaf.service.checkpoints import Checkpoint, list_checkpoints, set_checkpoin
 from dcaf.service.commits import STALE, Overtaken, commit, find_open_calls, log_clashes
 from dcaf.service.dropping import NEVER, drop
 from dcaf.service.events import Event, list_events
-from dcaf.service.exporting import Stream, export_app, export_session, export_user
+from dcaf.service.exporting import export_app, export_session, export_user
 from dcaf.service.history import HistoryPage, read_history, unpack_page
 from dcaf.service.importing import Importer
 from dcaf.service.journal import MOST_BYTES, Opened, TurnJournal
 from dcaf.service.kept import About, Kept
 from dcaf.service.listing import ListPage, Wanted, list_sessions
-from dcaf.service.memory import LONGEST_TTL, SHORTEST_TTL
 from dcaf.service.memory_plans import clear_memory, drop_hidden
 from dcaf.service.messages import Message, pack
 from dcaf.service.places import ARCHIVED, UNKNOWN, Place, require_name
-from dcaf.service.plans import Plan
+from dcaf.service.plans import Plan, Stream
 from dcaf.service.purging import Erased, Purged, erase, purge, purge_user
 from dcaf.service.reading import Read, read_session, read_shared
 from dcaf.service.recent import Recent
-from dcaf.service.remembered import MemoryScope
+from dcaf.service.remembered import LONGEST_TTL, SHORTEST_TTL, MemoryScope
 from dcaf.service.requests import (
     CreateSessionRequest,
     DeleteSessionRequest,

@@ -33,6 +33,9 @@ Asked: TypeAlias = "Transaction | tuple[Transaction, ...] | Search"
 
 Plan: TypeAlias = "Generator[Asked, Outcome, T]"
 
+Stream: TypeAlias = "Generator[Transaction | bytes, Outcome | None, T]"
+"""As a Plan, and besides it yields lines, for which it is sent nothing."""
+
 
 def run(plan: Plan[T], engine: Engine) -> T:
     """Do a call without an event loop. Raises what the plan and the engine raise."""
@@ -75,6 +78,13 @@ async def run_async(plan: Plan[T], engine: Engine) -> T:
     except StopIteration as end:
         result: T = end.value
         return result
+
+
+def read_once(transaction: Transaction) -> Stream[Outcome]:
+    """One step of a stream."""
+    outcome = yield transaction
+    assert outcome is not None  # it is sent for each transaction
+    return outcome
 
 
 def ask(engine: Engine, asked: Asked) -> Outcome:

@@ -24,12 +24,14 @@ class Erased(NamedTuple):
         messages: How many messages of their histories.
         facts: How many facts that the user and the sessions remembered.
         shared: How many ``user:`` keys.
+        documents: How many documents of the sessions.
     """
 
     sessions: int
     messages: int
     facts: int
     shared: int
+    documents: int = 0
 
 
 class Purged(NamedTuple):
@@ -39,11 +41,13 @@ class Purged(NamedTuple):
         sessions: How many sessions, and remains of deleted ones.
         messages: How many messages of their histories.
         facts: How many facts that these sessions alone remembered.
+        documents: How many documents of theirs.
     """
 
     sessions: int
     messages: int
     facts: int
+    documents: int = 0
 
 
 def erase(app: str, owner: Owner, partitions: int) -> Plan[Erased]:
@@ -60,7 +64,7 @@ def erase(app: str, owner: Owner, partitions: int) -> Plan[Erased]:
             yield Transaction([], writes=[Delete(Record(STATE, key, owner.partition)) for key, _ in ours])
         sessions, shared = sessions + len(found), shared + len(ours)
         if not (found or ours):
-            return Erased(sessions, *dropped, shared)
+            return Erased(sessions, dropped.messages, dropped.facts, shared, dropped.documents)
 
 
 def purge(app: str, partitions: int, before_ms: int) -> Plan[Purged]:
@@ -71,7 +75,7 @@ def purge(app: str, partitions: int, before_ms: int) -> Plan[Purged]:
         partitions: Of the engine.
         before_ms: Those that were committed last before this moment are dropped, too; 0 for none of them.
     """
-    purged = Purged(0, 0, 0)
+    purged = Purged(0, 0, 0, 0)
     for partition in range(partitions):
         whole = Range(SESSIONS, b"", None, AT_ONCE, partition=partition)
         purged = _add(purged, (yield from _purge_range(app, partitions, whole, before_ms)))
@@ -97,7 +101,7 @@ def find_place(app: str, key: bytes, row: Row, partitions: int) -> Place | None:
 
 
 def _purge_range(app: str, partitions: int, rows: Range, before_ms: int) -> Plan[Purged]:
-    purged = Purged(0, 0, 0)
+    purged = Purged(0, 0, 0, 0)
     while True:
         outcome = yield Transaction([], ranges=[rows])
         (page,) = outcome.pages

@@ -31,6 +31,7 @@ from dcaf.engines import Engine, MemoryEngine
 from dcaf.engines.opening import require_engine
 from dcaf.ledger import Ledger
 from dcaf.ledger.settings import require_encryption
+from dcaf.service.app_documents import AppDocuments
 from dcaf.service.blocks import Imported
 from dcaf.service.calls import Calls, OnBusy
 from dcaf.service.checkpoints import Checkpoint
@@ -55,7 +56,7 @@ from dcaf.service.search import FoundMessage
 from dcaf.service.session import KeptSession
 from dcaf.service.store import LEVEL, ServiceStore
 from dcaf.service.sync_service import SyncSessionService, plan_archive
-from dcaf.service.tables import MEMORY
+from dcaf.service.tables import DOCUMENTS, MEMORY
 from dcaf.service.turns import ServiceTurn
 from dcaf.service.user_memory import UserMemory
 
@@ -586,14 +587,20 @@ class SessionService:
         """
         return self._calls.memory(user)
 
+    @property
+    def documents(self) -> AppDocuments:
+        """Documents of the application, which belong to no session and no user."""
+        return AppDocuments(self.engine, self.app)
+
     async def aclose(self) -> None:
         """Finish what was begun, and close the engine, also one that others use."""
         await self.engine.aclose()
 
     async def _drop(self, plan: Plan[T]) -> T:
-        """Do what drops rows, and drop what was remembered and has ended, which no plan reads any more."""
+        """Do what drops rows, and drop facts and documents that have ended, which no plan reads any more."""
         found = await run_async(plan, self.engine)
-        await self.engine.purge(MEMORY)
+        for table in (MEMORY, DOCUMENTS):
+            await self.engine.purge(table)
         return found
 
     def export(self, *, user: str | None = None, id: str | None = None) -> AsyncIterator[bytes]:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, overload
 
 from dcaf.core.errors import ConfigurationError
+from dcaf.service.app_documents import SyncAppDocuments
 from dcaf.service.blocks import Imported
 from dcaf.service.calls import Calls
 from dcaf.service.checkpoints import Checkpoint
@@ -30,7 +31,7 @@ from dcaf.service.requests import (
 )
 from dcaf.service.search import FoundMessage
 from dcaf.service.session import KeptSession
-from dcaf.service.tables import MEMORY
+from dcaf.service.tables import DOCUMENTS, MEMORY
 from dcaf.service.turns import ServiceTurn
 from dcaf.service.user_memory import SyncUserMemory
 
@@ -202,6 +203,11 @@ class SyncSessionService:
         """As of the service."""
         return self._calls.memory(user).sync
 
+    @property
+    def documents(self) -> SyncAppDocuments:
+        """As of the service."""
+        return SyncAppDocuments(self._calls.engine, self._calls.app)
+
     def close(self, *, user: str | None, id: str) -> bool:
         """As of the service."""
         return run(self._calls.close(user, id), self._calls.engine)
@@ -222,14 +228,18 @@ class SyncSessionService:
     def purge(self, *, user: str | None = None, before: datetime | None = None) -> Purged:
         """As of the service."""
         purged = run(self._calls.purge(user, before), self._calls.engine)
-        self._calls.engine.sync.purge(MEMORY)
+        self._purge_ended()
         return purged
 
     def erase(self, *, user: str) -> Erased:
         """As of the service."""
         erased = run(self._calls.erase(user), self._calls.engine)
-        self._calls.engine.sync.purge(MEMORY)
+        self._purge_ended()
         return erased
+
+    def _purge_ended(self) -> None:
+        for table in (MEMORY, DOCUMENTS):
+            self._calls.engine.sync.purge(table)
 
     def export(self, *, user: str | None = None, id: str | None = None) -> Iterator[bytes]:
         """As of the service, as ``for line in sessions.sync.export()``."""

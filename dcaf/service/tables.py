@@ -116,13 +116,30 @@ INDEXED: Final = Table("dcaf_kept_indexed", {"birth": bytes, "revision": int, "m
 DERIVED: Final = (WORDS, INDEXED)
 """Those that are made from others, and are made again where they are missing: their rows go with their session, and never along."""
 
-OF_SESSIONS: Final = (STATE, MESSAGES, CHANGES, CHECKPOINTS, MEMORY)
+DOCUMENTS: Final = Table(
+    "dcaf_kept_documents",
+    {"space": bytes, "name": bytes, "revision": int, "updated": int, "expires": int, "json": bytes, "data": bytes},
+    ordered=True,
+    large=True,
+)
+"""Session, or space of an application, and the key of a document -> the document. Keys are in order, so that they are found by
+what they begin with.
+
+    space         the name of the space; None for a document of a session
+    name          the key of the document
+    revision      a number that each write makes anew, at random: a document that is made again under an old key has none of before
+    updated       when it was written, in milliseconds
+    expires       when it ends, in milliseconds; None for never
+    json, data    its value as JSON, or its bytes; the other one is None
+"""
+
+OF_SESSIONS: Final = (STATE, MESSAGES, CHANGES, CHECKPOINTS, MEMORY, DOCUMENTS)
 """Those whose rows go with their session."""
 
 Columns: TypeAlias = "dict[str, Value | Now | Plus]"
 """What a write puts into a row."""
 
-TABLES: Final = (SESSIONS, STATE, MESSAGES, CHANGES, CHECKPOINTS, LISTS, MEMORY, WORDS, INDEXED)
+TABLES: Final = (SESSIONS, STATE, MESSAGES, CHANGES, CHECKPOINTS, LISTS, MEMORY, DOCUMENTS, WORDS, INDEXED)
 
 DIGEST_BYTES: Final = 16
 NUMBER_BYTES: Final = 8
@@ -245,3 +262,15 @@ def find_app(app: str, partitions: int) -> tuple[bytes, int]:
     """What the keys begin with that all sessions of an application share, and where they lie."""
     key = digest_parts(app.encode(), b"app")[:DIGEST_BYTES]
     return key, int.from_bytes(key[:2], "big") % partitions
+
+
+def find_spaces(app: str) -> bytes:
+    """What the keys begin with of the documents of an application."""
+    return digest_parts(app.encode(), b"documents")[:DIGEST_BYTES]
+
+
+@lru_cache(maxsize=256)
+def find_space(app: str, space: str, partitions: int) -> tuple[bytes, int]:
+    """What the keys of the documents of a space begin with, and where all of them lie."""
+    own = digest_parts(app.encode(), b"space", space.encode())[:DIGEST_BYTES]
+    return find_spaces(app) + own, int.from_bytes(own[:2], "big") % partitions
