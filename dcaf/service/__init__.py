@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dcaf.service.app_documents import AppDocuments, DocumentTransaction, SyncAppDocuments
+from dcaf.service.artifact_store import ArtifactStore
+from dcaf.service.artifact_values import Artifact, ArtifactVersion
+from dcaf.service.artifacts import Artifacts, ArtifactStream, SyncArtifacts
 from dcaf.service.blocks import Imported
 from dcaf.service.checkpoints import Checkpoint
 from dcaf.service.conversation import Messages, SyncMessages
@@ -32,6 +35,11 @@ del annotations  # no public name of this package
 
 __all__ = [
     "AppDocuments",
+    "Artifact",
+    "ArtifactStore",
+    "ArtifactStream",
+    "ArtifactVersion",
+    "Artifacts",
     "Checkpoint",
     "CreateSessionRequest",
     "DeleteSessionRequest",
@@ -61,6 +69,7 @@ __all__ = [
     "State",
     "StateEvent",
     "SyncAppDocuments",
+    "SyncArtifacts",
     "SyncDocuments",
     "SyncMemory",
     "SyncMessages",

@@ -113,6 +113,7 @@ class KeptCompanion(Companion):
         self.place: str | None = SERVER if not self._stays_carried and self._stays(payload) else None
         known = kept or self._calls.make_kept(self._place, found.now_ms)
         opened = Opened(known, self._place.app, self._engine, found.now_ms, [] if kept is None else unpack_page(found.messages))
+        opened.files = self._calls.files
         self.journal: Journal | None = TurnJournal.of(opened, self._place.owner)
 
     def _stays(self, payload: Payload) -> bool:

@@ -19,6 +19,7 @@ from dcaf.core.json_values import read, write
 from dcaf.core.slots import RESERVED
 from dcaf.engines import AllOf, Condition, Delete, Exists, Is, Not, Now, Page, Put, Range, Record, Transaction, Write
 from dcaf.engines.transactions import LARGEST
+from dcaf.service.artifact_remains import copy_artifacts
 from dcaf.service.changes import Change, KeyChange
 from dcaf.service.checkpoints import find_later, require_point
 from dcaf.service.commits import STALE, describe, log_change, write_open_calls, write_state
@@ -203,6 +204,7 @@ def fork(place: Place, target: Place, birth: bytes, *, at: int | None, ttl_ms: i
     past = yield from _read_past(place, at, "at=")
     row, kept, count = target.row, past.kept, past.messages
     is_begun, calls = yield from begin_copy(place, target, kept, birth, count)
+    yield from copy_artifacts(place, kept.birth, target, birth)
     yield from _require_unchanged(place, kept, target, row)
     change = Change({name: KeyChange(None, value) for name, value in past.then.items()}, version=past.version or None)
     minute = past.now_ms // MINUTE_MS

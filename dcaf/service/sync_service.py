@@ -9,6 +9,7 @@ from typing import Any, overload
 
 from dcaf.core.errors import ConfigurationError
 from dcaf.service.app_documents import SyncAppDocuments
+from dcaf.service.artifacts import SyncArtifacts
 from dcaf.service.blocks import Imported
 from dcaf.service.calls import Calls
 from dcaf.service.checkpoints import Checkpoint
@@ -207,6 +208,10 @@ class SyncSessionService:
     def documents(self) -> SyncAppDocuments:
         """As of the service."""
         return SyncAppDocuments(self._calls.engine, self._calls.app)
+
+    def artifacts(self, *, user: str | None, id: str | None = None) -> SyncArtifacts:
+        """As of the service."""
+        return self._calls.artifacts(user, id).sync
 
     def close(self, *, user: str | None, id: str) -> bool:
         """As of the service."""

@@ -133,13 +133,45 @@ what they begin with.
     json, data    its value as JSON, or its bytes; the other one is None
 """
 
+ARTIFACTS: Final = Table(
+    "dcaf_kept_artifacts",
+    {
+        "app": bytes,
+        "name": bytes,
+        "generation": bytes,
+        "version": int,
+        "latest": int,
+        "count": int,
+        "mime": bytes,
+        "metadata": bytes,
+        "size": int,
+        "part_bytes": int,
+        "at": int,
+    },
+    ordered=True,
+)
+"""Owner or session with its birth, and a name or a version -> what is known of an artifact. Its bytes are in another store.
+
+    app           the application
+    name          of a name: the name
+    generation    of a name: random, what the keys of its versions begin with; one that is deleted and saved anew has another one
+    version       of a name: the number of the next version
+    latest        of a name: the newest version that was saved to its end; -1 for none
+    count         of a name: how many versions there are, or are being saved; of the one row of them all: how many names
+    mime          of a version: its media type
+    metadata      of a version: what else the application wrote of it, as JSON
+    size          of a version: how many bytes it has; None until it was saved to its end
+    part_bytes    of a version: how many bytes each object has that it lies in, but for the last; -1 while it is being dropped
+    at            when it was begun, and then when it was saved, in milliseconds
+"""
+
 OF_SESSIONS: Final = (STATE, MESSAGES, CHANGES, CHECKPOINTS, MEMORY, DOCUMENTS)
 """Those whose rows go with their session."""
 
 Columns: TypeAlias = "dict[str, Value | Now | Plus]"
 """What a write puts into a row."""
 
-TABLES: Final = (SESSIONS, STATE, MESSAGES, CHANGES, CHECKPOINTS, LISTS, MEMORY, DOCUMENTS, WORDS, INDEXED)
+TABLES: Final = (SESSIONS, STATE, MESSAGES, CHANGES, CHECKPOINTS, LISTS, MEMORY, DOCUMENTS, WORDS, INDEXED, ARTIFACTS)
 
 DIGEST_BYTES: Final = 16
 NUMBER_BYTES: Final = 8
