@@ -14,6 +14,7 @@
     │   ├── UnknownArtifactError      404  an artifact is not there any more
     │   ├── SessionExistsError        409  a session service has one of this id already
     │   ├── StaleSessionError         409  another one has committed a kept session since it was read
+    │   ├── DocumentConflictError     409  a document is of another revision than was expected
     │   ├── ToolArgumentError             the model's arguments do not fit the tool
     │   ├── ToolError                     a tool's own words to the model
     │   ├── ToolApprovalError             a tool that needs approval was run without one
@@ -234,6 +235,13 @@ class StaleSessionError(StateError):
     """Another one has committed a kept session since it was read. Nothing was written: read it again, and do it again."""
 
     code = "session-stale"
+    http_status = 409
+
+
+class DocumentConflictError(StateError):
+    """A document is of another revision than was expected. Nothing was written: read it again, and do it again."""
+
+    code = "document-conflict"
     http_status = 409
 
 

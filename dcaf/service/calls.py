@@ -34,21 +34,20 @@ from dcaf.service.checkpoints import Checkpoint, list_checkpoints, set_checkpoin
 from dcaf.service.commits import STALE, Overtaken, commit, find_open_calls, log_clashes
 from dcaf.service.dropping import NEVER, drop
 from dcaf.service.events import Event, list_events
-from dcaf.service.exporting import Stream, export_app, export_session, export_user
+from dcaf.service.exporting import export_app, export_session, export_user
 from dcaf.service.history import HistoryPage, read_history, unpack_page
 from dcaf.service.importing import Importer
 from dcaf.service.journal import MOST_BYTES, Opened, TurnJournal
 from dcaf.service.kept import About, Kept
 from dcaf.service.listing import ListPage, Wanted, list_sessions
-from dcaf.service.memory import LONGEST_TTL, SHORTEST_TTL
 from dcaf.service.memory_plans import clear_memory, drop_hidden
 from dcaf.service.messages import Message, pack
 from dcaf.service.places import ARCHIVED, UNKNOWN, Place, require_name
-from dcaf.service.plans import Plan
+from dcaf.service.plans import Plan, Stream
 from dcaf.service.purging import Erased, Purged, erase, purge, purge_user
 from dcaf.service.reading import Read, read_session, read_shared
 from dcaf.service.recent import Recent
-from dcaf.service.remembered import MemoryScope
+from dcaf.service.remembered import LONGEST_TTL, SHORTEST_TTL, MemoryScope
 from dcaf.service.requests import (
     CreateSessionRequest,
     DeleteSessionRequest,
@@ -56,6 +55,7 @@ from dcaf.service.requests import (
     ListSessionsRequest,
 )
 from dcaf.service.rewinding import fork, rewind, rewind_before, rewind_to_checkpoint
+from dcaf.service.search import FoundMessage, search_owner, search_session
 from dcaf.service.session import KeptSession, KeptState, make_session, state_of_kept
 from dcaf.service.tables import TABLES, Owner
 from dcaf.service.user_memory import UserMemory
@@ -109,8 +109,8 @@ class Calls:
         self.ttl_ms: int | None = None if ttl is None else int(ttl / MILLISECOND)
         self.merges: bool = require_choice("on_busy", on_busy, ("reject", "merge")) == "merge"
         self._randomness = require_function("randomness=", randomness)
-        self._artifacts = artifacts
         self._recent = Recent[Kept]()
+        self._artifacts = artifacts
         self.use(engine)
 
     def use(self, engine: Engine) -> None:
@@ -148,6 +148,14 @@ class Calls:
         """As ``SessionService.list_events``."""
         place = self._place(user, require_name("id=", session_id))
         return list_events(place, limit=limit, before=before, after=after)
+
+    def search(self, query: str, user: str | None, session_id: str | None, limit: int) -> Plan[builtins.list[FoundMessage]]:
+        """As ``SessionService.search``."""
+        if session_id is not None:
+            return search_session(self._place(user, require_name("id=", session_id)), self.engine, query, limit)
+        if user is None:
+            raise ConfigurationError("An anonymous session is searched alone: search(query, user=None, id=...).")
+        return search_owner(self.app, self._owner(user), self.engine, query, limit)
 
     def get(self, request: GetSessionRequest) -> Plan[KeptSession | None]:
         """As ``SessionService.get``."""

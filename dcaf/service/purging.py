@@ -26,6 +26,7 @@ class Erased(NamedTuple):
         messages: How many messages of their histories.
         facts: How many facts that the user and the sessions remembered.
         shared: How many ``user:`` keys.
+        documents: How many documents of the sessions.
         artifacts: How many versions of artifacts that the user and the sessions had.
     """
 
@@ -33,6 +34,7 @@ class Erased(NamedTuple):
     messages: int
     facts: int
     shared: int
+    documents: int = 0
     artifacts: int = 0
 
 
@@ -43,12 +45,14 @@ class Purged(NamedTuple):
         sessions: How many sessions, and remains of deleted ones.
         messages: How many messages of their histories.
         facts: How many facts that these sessions alone remembered.
+        documents: How many documents of theirs.
         artifacts: How many versions of artifacts that these sessions alone had.
     """
 
     sessions: int
     messages: int
     facts: int
+    documents: int = 0
     artifacts: int = 0
 
 
@@ -67,7 +71,7 @@ def erase(app: str, owner: Owner, partitions: int, files: Files | None = None) -
         sessions, shared = sessions + len(found), shared + len(ours)
         if not (found or ours):
             artifacts = dropped.artifacts + (yield from erase_artifacts(files, owner))
-            return Erased(sessions, dropped.messages, dropped.facts, shared, artifacts)
+            return Erased(sessions, dropped.messages, dropped.facts, shared, dropped.documents, artifacts)
 
 
 def purge(app: str, partitions: int, before_ms: int, files: Files | None = None) -> Plan[Purged]:

@@ -31,6 +31,7 @@ from dcaf.engines import Engine, MemoryEngine
 from dcaf.engines.opening import require_engine
 from dcaf.ledger import Ledger
 from dcaf.ledger.settings import require_encryption
+from dcaf.service.app_documents import AppDocuments
 from dcaf.service.artifact_store import ArtifactStore
 from dcaf.service.artifacts import Artifacts
 from dcaf.service.blocks import Imported
@@ -53,10 +54,11 @@ from dcaf.service.requests import (
     ListSessionsRequest,
     take,
 )
+from dcaf.service.search import FoundMessage
 from dcaf.service.session import KeptSession
 from dcaf.service.store import LEVEL, ServiceStore
 from dcaf.service.sync_service import SyncSessionService, plan_archive
-from dcaf.service.tables import MEMORY
+from dcaf.service.tables import DOCUMENTS, MEMORY
 from dcaf.service.turns import ServiceTurn
 from dcaf.service.user_memory import UserMemory
 
@@ -342,6 +344,28 @@ class SessionService:
         """
         return await run_async(self._calls.list_events(user, id, limit, before, after), self.engine)
 
+    async def search(self, query: str, *, user: str | None, id: str | None = None, limit: int = 10) -> builtins.list[FoundMessage]:
+        """Messages that have any of some words, the best first: of all sessions of a user, or of one session.
+
+        A message counts more the more of the words it has, the rarer they are, and the shorter it is. A word of three characters or
+        more finds longer ones, too, that begin with it. What is committed when this begins is found. Archived sessions are not
+        searched. The first search after many messages takes longer, because it indexes them.
+
+        Args:
+            query: The words, in a text of at most 1,000 characters. Whatever is no letter and no digit only stands between words; a
+                text without words finds nothing.
+            user: Whose sessions; None for an anonymous one, whose id is given.
+            id: Of one session; None for all of the user's.
+            limit: How many messages at most, up to 100.
+
+        Raises:
+            UnknownSessionError: There is no session of this id.
+            SessionArchivedError: The session of this id was archived.
+            ConfigurationError: An argument is wrong, or the engine cannot search: Redis cannot.
+            EngineError: The engine failed.
+        """
+        return await run_async(self._calls.search(query, user, id, limit), self.engine)
+
     async def append(self, *, user: str | None, id: str, messages: Iterable[Any]) -> int:
         """Add messages to a session beside whatever turn is in progress; returns how many it has then.
 
@@ -581,6 +605,11 @@ class SessionService:
         """
         return self._calls.memory(user)
 
+    @property
+    def documents(self) -> AppDocuments:
+        """Documents of the application, which belong to no session and no user."""
+        return AppDocuments(self.engine, self.app)
+
     def artifacts(self, *, user: str | None, id: str | None = None) -> Artifacts:
         """The files of a session outside of a turn, or those that all sessions of a user share.
 
@@ -598,9 +627,10 @@ class SessionService:
         await self.engine.aclose()
 
     async def _drop(self, plan: Plan[T]) -> T:
-        """Do what drops rows, and drop what was remembered and has ended, which no plan reads any more."""
+        """Do what drops rows, and drop facts and documents that have ended, which no plan reads any more."""
         found = await run_async(plan, self.engine)
-        await self.engine.purge(MEMORY)
+        for table in (MEMORY, DOCUMENTS):
+            await self.engine.purge(table)
         return found
 
     def export(self, *, user: str | None = None, id: str | None = None) -> AsyncIterator[bytes]:

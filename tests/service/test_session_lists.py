@@ -193,8 +193,8 @@ def test_an_erase_tells_what_it_has_dropped(calls: Calls) -> None:
         for session_id in ("a", "b"):
             fill(calls.service, "p", session_id)
         fill(calls.service, "q", "a")
-        assert await calls.ask("erase", user="p") == (2, 4, 3, 1)
-        assert await calls.ask("erase", user="p") == (0, 0, 0, 0)
+        assert (await calls.ask("erase", user="p"))[:4] == (2, 4, 3, 1)
+        assert (await calls.ask("erase", user="p"))[:4] == (0, 0, 0, 0)
         assert await calls.read(user="q", id="a") == {"step": 1, "user:a": 1, "app:a": 1}
         assert (await calls.ask("messages", user="q", id="a")).total == 2
 
