@@ -31,7 +31,7 @@ from dcaf.core.journal import Injected
 from dcaf.core.mapping import state_of
 from dcaf.core.session import Session, require_session
 from dcaf.engines import Engine, Transaction
-from dcaf.service.artifact_contents import NOT_WHOLE, Files, Writer, count_parts, path_of, read_part
+from dcaf.service.artifact_contents import NOT_WHOLE, Buffer, Files, Writer, count_parts, path_of, read_part
 from dcaf.service.artifact_remains import find_shared
 from dcaf.service.artifact_rows import (
     GENERATION_BYTES,
@@ -263,7 +263,7 @@ class Artifacts(Injected):
                 await run_to_end(saving.abandon(), self._engine)
             raise
 
-    async def _write(self, saving: _Saving, part: bytes, *, is_last: bool) -> None:
+    async def _write(self, saving: _Saving, part: Buffer, *, is_last: bool) -> None:
         while not await anyio.to_thread.run_sync(partial(saving.writer.write, part, is_last=is_last)):
             await run_to_end(saving.begin_anew(), self._engine)
 
@@ -399,7 +399,7 @@ class SyncArtifacts:
                 run(saving.abandon(), engine)
             raise
 
-    def _write(self, saving: _Saving, part: bytes, *, is_last: bool) -> None:
+    def _write(self, saving: _Saving, part: Buffer, *, is_last: bool) -> None:
         while not saving.writer.write(part, is_last=is_last):
             run(saving.begin_anew(), self._artifacts._engine)
 
@@ -478,7 +478,7 @@ def _require_source(data: object, *, is_async: bool) -> Any:
     return data
 
 
-def _take_next(parts: Iterator[bytes]) -> bytes:
+def _take_next(parts: Iterator[Buffer]) -> Buffer:
     """The next part, none of which is empty; nothing behind the last."""
     return next(parts, b"")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -68,19 +67,19 @@ def save_until_killed(artifacts: SyncArtifacts) -> None:
 def stream(artifacts: SyncArtifacts, mib: str) -> None:
     """Save and read so many MiB, piece by piece, and say by how many MiB the memory has grown with it."""
     _stream(artifacts, 16)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = forget_peak()
     _stream(artifacts, int(mib))
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(read_mib("VmHWM") - before)
 
 
 def load_whole(artifacts: SyncArtifacts, mib: str) -> None:
     """The same, with all of it in memory."""
     _stream(artifacts, 16)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = forget_peak()
     _stream(artifacts, int(mib))
     found = artifacts.load("large")
     assert found is not None
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(read_mib("VmHWM") - before)
 
 
 def _stream(artifacts: SyncArtifacts, mib: int) -> None:
@@ -93,6 +92,18 @@ def _stream(artifacts: SyncArtifacts, mib: int) -> None:
         assert part[:256] == piece[:256]
         size += len(part)
     assert size == mib * MIB
+
+
+def forget_peak() -> float:
+    """How many MiB the process has in memory now; from now on its peak counts anew."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return read_mib("VmRSS")
+
+
+def read_mib(name: str) -> float:
+    """What Linux says of the memory of this process. What the process that started it had is no part of that."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{name}:"))
+    return int(line.split()[1]) / 1024
 
 
 if __name__ == "__main__":
