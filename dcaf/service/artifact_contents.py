@@ -44,7 +44,8 @@ class Files:
         self.store: ArtifactStore = store
         self.partitions: int = partitions
         self.random: Callable[[int], bytes] = random
-        self.app, self._partition = find_app(app, partitions)
+        key, self._partition = find_app(app, partitions)
+        self.app: bytes = key
         self._root: str | None = None
 
     @property
