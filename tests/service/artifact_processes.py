@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dcaf.engines import SqliteEngine
-from dcaf.service import ArtifactStore, SessionService, SyncArtifacts, artifact_rows
+from dcaf.service import ArtifactStore, SessionService, SyncArtifacts, artifact_saving
 from tests.service.artifact_places import open_bucket
 
 ROOT: Final = Path(__file__).parents[2]
@@ -48,8 +48,8 @@ def save_many(artifacts: SyncArtifacts, who: str, number: str) -> None:
 
 def save_many_at_once(artifacts: SyncArtifacts, who: str, number: str) -> None:
     """The same by writers who do not look whether somebody else was first."""
-    setattr(artifact_rows, "_is_same", lambda *_: [])  # noqa: B010
-    setattr(artifact_rows, "join", lambda conditions: conditions[0])  # noqa: B010
+    setattr(artifact_saving, "is_same", lambda *_: [])  # noqa: B010
+    setattr(artifact_saving, "join", lambda conditions: conditions[0])  # noqa: B010
     save_many(artifacts, who, number)
 
 
