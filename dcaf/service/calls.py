@@ -126,10 +126,13 @@ class Calls:
         """As ``SessionService.get_or_create``."""
         return self._get_or_create(self._place(user, require_name("id=", session_id)))
 
-    def messages(self, user: str | None, session_id: str, limit: int, before: int | None, after: int | None) -> Plan[HistoryPage]:
+    def messages(
+        self, user: str | None, session_id: str, limit: int, *, before: int | None, after: int | None, since: datetime | None
+    ) -> Plan[HistoryPage]:
         """As ``SessionService.messages``."""
         place = self._place(user, require_name("id=", session_id))
-        return read_history(place, limit=limit, before=before, after=after)
+        since_ms = None if since is None else require_moment("since=", since)
+        return read_history(place, limit=limit, before=before, after=after, since_ms=since_ms)
 
     def list_events(
         self, user: str | None, session_id: str, limit: int, before: str | None, after: str | None
@@ -224,7 +227,7 @@ class Calls:
 
     def purge(self, user: str | None, before: datetime | None) -> Plan[Purged]:
         """As ``SessionService.purge``."""
-        before_ms = NEVER if before is None else require_moment("before=", before)
+        before_ms = NEVER if before is None else max(NEVER, require_moment("before=", before))
         if user is None:
             return purge(self.app, self.engine.partitions, before_ms)
         return purge_user(self.app, self._owner(user), self.engine.partitions, before_ms)
@@ -378,4 +381,4 @@ def require_moment(argument: str, moment: object) -> int:
     found = require(argument, moment, datetime, "a datetime with a time zone, such as datetime.now(UTC) - timedelta(days=30)")
     if found.utcoffset() is None:
         raise ConfigurationError(f"{argument} takes a datetime with a time zone: datetime.now(UTC) - timedelta(days=30).")
-    return max(NEVER, (found - EPOCH) // MILLISECOND)
+    return (found - EPOCH) // MILLISECOND

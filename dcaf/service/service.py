@@ -291,6 +291,7 @@ class SessionService:
         limit: int = 50,
         before: int | None = None,
         after: int | None = None,
+        since: datetime | None = None,
     ) -> HistoryPage:
         """A page of the history of a session, oldest first.
 
@@ -298,15 +299,18 @@ class SessionService:
             user: Whose session it is; None for an anonymous one.
             id: Its id.
             limit: How many messages at most, up to 1,000.
-            before: Only messages before this number, the newest of them; None with ``after`` None for the newest of all.
+            before: Only messages before this number, the newest of them; with none of the three, the newest of all.
             after: Only messages after this number, the oldest of them.
+            since: Only messages from this moment on, the oldest of them; give the last one's number as ``after`` for the next page.
+                The order of the history stands: the page begins with a message of the moment or later before which older ones
+                stand, and what comes behind it comes along, whatever its own time is.
 
         Raises:
             UnknownSessionError: There is no such session.
-            ConfigurationError: An argument is wrong, or both ``before`` and ``after`` are given.
+            ConfigurationError: An argument is wrong, ``since`` has no time zone, or several of the three are given.
             EngineError: The engine failed.
         """
-        return await run_async(self._calls.messages(user, id, limit, before, after), self.engine)
+        return await run_async(self._calls.messages(user, id, limit, before=before, after=after, since=since), self.engine)
 
     async def list_events(
         self, *, user: str | None, id: str, limit: int = 50, before: str | None = None, after: str | None = None

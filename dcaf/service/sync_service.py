@@ -118,9 +118,10 @@ class SyncSessionService:
         limit: int = 50,
         before: int | None = None,
         after: int | None = None,
+        since: datetime | None = None,
     ) -> HistoryPage:
         """As of the service."""
-        return run(self._calls.messages(user, id, limit, before, after), self._calls.engine)
+        return run(self._calls.messages(user, id, limit, before=before, after=after, since=since), self._calls.engine)
 
     def list_events(
         self, *, user: str | None, id: str, limit: int = 50, before: str | None = None, after: str | None = None

@@ -177,7 +177,7 @@ def service_entries(name: str, service: Callable[[], Any], then: Callable[[Any],
     calls: dict[str, dict[str, Any]] = {
         "create": {"user": "ada", "id": "v2", "state": {"n": 1}, **about},
         **dict.fromkeys(("get", "get_or_create", "delete"), whose),
-        "messages": {**whose, "limit": 1, "before": 2},
+        "messages": {**whose, "limit": 1, "before": None, "after": None, "since": UNTIL},
         "append": {**whose, "messages": [{"role": "user", "content": "And?"}]},
         "merge": {**whose, "state": {"n": 5}},
         "list": {"user": "ada", "limit": 1, "order": "newest", "state": ["a"], "labels": {"a": "b"}, "archived": False},

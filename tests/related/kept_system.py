@@ -118,13 +118,15 @@ class DcafService(System):
     async def get(
         self, user: str, id: str, *, app: str = CLINIC, last: int | None = None, since: float | None = None
     ) -> Seen | None:
-        if since is not None:
-            self._refuse()
         session = await self.service(app).get(user=user, id=id)
         if session is None:
             return None
         if last == 0:
             return see(session, [], app)
+        if since is not None:
+            moment = datetime.fromtimestamp(since, UTC)
+            page = await self.service(app).messages(user=user, id=id, limit=1_000, since=moment)
+            return see(session, page.items[-(last or 1_000) :], app)
         page = await self.service(app).messages(user=user, id=id, limit=last or 1_000)
         return see(session, page.items, app)
 
