@@ -24,6 +24,7 @@ from dcaf.core.settings import require_choice
 from dcaf.core.slots import RESERVED, TEMPORARY
 from dcaf.engines import Engine
 from dcaf.engines.memory import URL as MEMORY_URL
+from dcaf.service.all_users import list_all
 from dcaf.service.archiving import archive, archive_idle, restore
 from dcaf.service.beside import append, close, merge_into
 from dcaf.service.changes import Change
@@ -175,11 +176,14 @@ class Calls:
     def list(self, request: ListSessionsRequest) -> Plan[ListPage[Kept]]:
         """As ``SessionService.list``."""
         require_choice("order", request.order, ("newest", "oldest"))
-        labels = About.of(None, request.labels, None).labels
-        archived = require_bool("archived=", request.archived)
-        wanted = Wanted(self.app, self.engine.partitions, require_keys("state=", request.state), labels, archived)
-        owner = self._owner(request.user)
+        wanted, owner = self._wanted(request.state, request.labels, request.archived), self._owner(request.user)
         return list_sessions(owner, wanted, limit=request.limit, order=request.order, cursor=request.cursor)
+
+    def list_all(
+        self, limit: int, cursor: str | None, *, state: object, labels: Mapping[str, str] | None, archived: object
+    ) -> Plan[ListPage[Kept]]:
+        """As ``SessionService.list_all``."""
+        return list_all(self._wanted(state, labels, archived), limit=limit, cursor=cursor)
 
     def rewind(self, user: str | None, session_id: str, to: int | None, checkpoint: str | None, message: int | None) -> Plan[int]:
         """As ``SessionService.rewind``."""
@@ -252,6 +256,11 @@ class Calls:
 
     def _random(self, number: int) -> bytes:
         return require_random(self._randomness, number)
+
+    def _wanted(self, state: object, labels: Mapping[str, str] | None, archived: object) -> Wanted:
+        """Which sessions a list is to have, and what of their states."""
+        found, is_archived = About.of(None, labels, None).labels, require_bool("archived=", archived)
+        return Wanted(self.app, self.engine.partitions, require_keys("state=", state), found, is_archived)
 
     def _owner(self, user: str) -> Owner:
         return Owner(self.app, require_name("user=", user), partitions=self.engine.partitions)

@@ -416,6 +416,33 @@ class SessionService:
         wanted = take(ListSessionsRequest, request, {**arguments, "archived": archived})
         return await run_async(self._calls.list(wanted), self.engine)
 
+    async def list_all(
+        self,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        state: Sequence[str] = (),
+        labels: Mapping[str, str] | None = None,
+        archived: bool = False,
+    ) -> ListPage[Kept]:
+        """A page of the sessions of all users, and of the anonymous ones, whose ``user`` is None.
+
+        They are in no order of time, but always in the same one: whoever goes through all pages finds each session once that was
+        there all the time. A page looks at some 2,000 sessions at most, those of other applications on the engine among them, so it
+        may be short, or even empty, and have a cursor all the same.
+
+        Args:
+            limit: How many at most, up to 1,000.
+            cursor: Where the page before ended (``page.cursor``); None for the first page.
+            state, labels, archived: As of ``list``.
+
+        Raises:
+            ConfigurationError: An argument is wrong, or the cursor is another list's.
+            EngineError: The engine failed.
+        """
+        plan = self._calls.list_all(limit, cursor, state=state, labels=labels, archived=archived)
+        return await run_async(plan, self.engine)
+
     @overload
     async def rewind(self, *, user: str | None, id: str, to: int) -> int: ...
     @overload

@@ -169,6 +169,18 @@ class SyncSessionService:
         wanted = take(ListSessionsRequest, request, {**arguments, "archived": archived})
         return run(self._calls.list(wanted), self._calls.engine)
 
+    def list_all(
+        self,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        state: Sequence[str] = (),
+        labels: Mapping[str, str] | None = None,
+        archived: bool = False,
+    ) -> ListPage[Kept]:
+        """As of the service."""
+        return run(self._calls.list_all(limit, cursor, state=state, labels=labels, archived=archived), self._calls.engine)
+
     @overload
     def rewind(self, *, user: str | None, id: str, to: int) -> int: ...
     @overload

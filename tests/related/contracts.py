@@ -23,7 +23,6 @@ REASONS: Final[Mapping[tuple[str, str], str]] = {
         "an_id_is_taken_without_the_spaces_around_it",
     ): "an id is kept as it is given, so that two systems never disagree on it.",
     ("adk", "an_id_of_spaces_alone_counts_as_none"): "the same; an id that is empty is refused.",
-    ("adk", "the_sessions_of_all_users_are_listed"): "a list is that of one user; there is none of all users.",
     ("adk", "what_a_user_shares_is_read_without_a_session"): "`user:` keys come with a session; facts (`memory`) come without one.",
 }
 """What dcaf does not hold: contract and behaviour -> why."""

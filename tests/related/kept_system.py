@@ -160,6 +160,9 @@ class DcafService(System):
         page = await self.service(app).list(user=user, order="oldest", limit=1_000)
         return [see_kept(kept) for kept in page.items]
 
+    async def list_all(self, *, app: str = CLINIC) -> list[Seen]:
+        return [see_kept(kept) for kept in (await self.service(app).list_all(limit=1_000)).items]
+
     async def delete(self, user: str, id: str, *, app: str = CLINIC) -> bool:
         return await self.service(app).delete(user=user, id=id)
 
