@@ -6,6 +6,7 @@ import builtins
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final, Literal, TypeAlias
 
 from dcaf.core.arguments import items_of, require, require_bool, require_function, require_random, require_text
@@ -41,10 +42,10 @@ from dcaf.service.listing import ListPage, Wanted, list_sessions
 from dcaf.service.memory import LONGEST_TTL, SHORTEST_TTL
 from dcaf.service.memory_plans import clear_memory, drop_hidden
 from dcaf.service.messages import Message, pack
-from dcaf.service.places import ARCHIVED, UNKNOWN, Place, require_name
+from dcaf.service.places import APP, ARCHIVED, UNKNOWN, USER, Place, require_name
 from dcaf.service.plans import Plan
 from dcaf.service.purging import Erased, Purged, erase, purge, purge_user
-from dcaf.service.reading import Read, read_session, read_shared
+from dcaf.service.reading import ALL_KEYS, Read, read_session, read_shared
 from dcaf.service.remembered import MemoryScope
 from dcaf.service.requests import (
     CreateSessionRequest,
@@ -54,7 +55,8 @@ from dcaf.service.requests import (
 )
 from dcaf.service.rewinding import fork, rewind, rewind_before, rewind_to_checkpoint
 from dcaf.service.session import KeptSession, KeptState, make_session, state_of_kept
-from dcaf.service.tables import TABLES, Owner
+from dcaf.service.shared import pack_keys, read_keys, write_keys
+from dcaf.service.tables import TABLES, Owner, app_row, app_rows
 from dcaf.service.user_memory import UserMemory
 
 OnBusy: TypeAlias = Literal["reject", "merge"]
@@ -172,6 +174,22 @@ class Calls:
         given.update(require("state=", state, Mapping, "a dict of plain values"))
         values = {name: after for name, (_, after) in state_of(given).changed_values().items()}
         return merge_into(self._place(user, require_name("id=", session_id)), values)
+
+    def get_user_state(self, user: str) -> Plan[dict[str, Any]]:
+        """As ``SessionService.get_user_state``."""
+        return read_keys(self._owner(user).shared_rows(ALL_KEYS), USER)
+
+    def get_app_state(self) -> Plan[dict[str, Any]]:
+        """As ``SessionService.get_app_state``."""
+        return read_keys(app_rows(self.app, ALL_KEYS, partitions=self.engine.partitions), APP)
+
+    def merge_user_state(self, user: str, state: Mapping[str, Any]) -> Plan[None]:
+        """As ``SessionService.merge_user_state``."""
+        return write_keys(pack_keys(USER, state), self._owner(user).shared_row)
+
+    def merge_app_state(self, state: Mapping[str, Any]) -> Plan[None]:
+        """As ``SessionService.merge_app_state``."""
+        return write_keys(pack_keys(APP, state), partial(app_row, self.app, partitions=self.engine.partitions))
 
     def list(self, request: ListSessionsRequest) -> Plan[ListPage[Kept]]:
         """As ``SessionService.list``."""

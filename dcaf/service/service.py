@@ -367,6 +367,54 @@ class SessionService:
         """
         await run_to_end(self._calls.merge(user, id, state), self.engine)
 
+    async def get_user_state(self, *, user: str) -> dict[str, Any]:
+        """The ``user:`` keys that the sessions of a user share, without ``user:``; empty for a user of whom nothing is known.
+
+        Raises:
+            ConfigurationError: The user is empty, or no text that UTF-8 can say.
+            EngineError: The engine failed.
+        """
+        return await run_async(self._calls.get_user_state(user), self.engine)
+
+    async def get_app_state(self) -> dict[str, Any]:
+        """The ``app:`` keys that all sessions of the application share, without ``app:``.
+
+        Raises:
+            EngineError: The engine failed.
+        """
+        return await run_async(self._calls.get_app_state(), self.engine)
+
+    async def merge_user_state(self, *, user: str, state: Mapping[str, Any]) -> None:
+        """Write ``user:`` keys beside whatever turns of the user are in progress, which are laid over them.
+
+        The user need not have a session. All of the keys are written, or none.
+
+        Args:
+            user: The user.
+            state: Key without ``user:`` -> value; None is a value, too.
+
+        Raises:
+            ConfigurationError: The user is empty, or a key has a prefix such as ``user:``.
+            SessionTypeError, SessionValueError: A key or a value may not be stored.
+            EngineError: The engine failed, and nothing was written.
+            CommitUnknownError: Nobody can tell whether it was written.
+        """
+        await run_to_end(self._calls.merge_user_state(user, state), self.engine)
+
+    async def merge_app_state(self, *, state: Mapping[str, Any]) -> None:
+        """Write ``app:`` keys beside whatever turns are in progress, which are laid over them. All are written, or none.
+
+        Args:
+            state: Key without ``app:`` -> value; None is a value, too.
+
+        Raises:
+            ConfigurationError: A key has a prefix such as ``app:``.
+            SessionTypeError, SessionValueError: A key or a value may not be stored.
+            EngineError: The engine failed, and nothing was written.
+            CommitUnknownError: Nobody can tell whether it was written.
+        """
+        await run_to_end(self._calls.merge_app_state(state), self.engine)
+
     @overload
     async def list(self, request: ListSessionsRequest) -> ListPage[Kept]: ...
     @overload

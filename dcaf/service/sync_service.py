@@ -137,6 +137,22 @@ class SyncSessionService:
         """As of the service."""
         run(self._calls.merge(user, id, state), self._calls.engine)
 
+    def get_user_state(self, *, user: str) -> dict[str, Any]:
+        """As of the service."""
+        return run(self._calls.get_user_state(user), self._calls.engine)
+
+    def get_app_state(self) -> dict[str, Any]:
+        """As of the service."""
+        return run(self._calls.get_app_state(), self._calls.engine)
+
+    def merge_user_state(self, *, user: str, state: Mapping[str, Any]) -> None:
+        """As of the service."""
+        run(self._calls.merge_user_state(user, state), self._calls.engine)
+
+    def merge_app_state(self, *, state: Mapping[str, Any]) -> None:
+        """As of the service."""
+        run(self._calls.merge_app_state(state), self._calls.engine)
+
     @overload
     def list(self, request: ListSessionsRequest) -> ListPage[Kept]: ...
     @overload

@@ -169,6 +169,9 @@ class DcafService(System):
     async def rewind(self, seen: Seen, to: int) -> None:
         await self.service(seen.app).rewind(user=seen.user, id=seen.id, to=to)
 
+    async def user_state(self, user: str, *, app: str = CLINIC) -> dict[str, Any]:
+        return await self.service(app).get_user_state(user=user)
+
     async def add(self, user: str, id: str, messages: list[dict[str, Any]], *, app: str = CLINIC) -> int:
         return await self.service(app).append(user=user, id=id, messages=messages)
 
