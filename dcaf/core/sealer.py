@@ -39,6 +39,7 @@ from dcaf.core.migrations import Import, Migrations
 from dcaf.core.rebasing import RebasableState
 from dcaf.core.session import Session
 from dcaf.core.signing import SIGNED, Opened, Pieces, Suite, check_text
+from dcaf.core.slots import Resumed
 from dcaf.core.state import Frozen, State
 from dcaf.core.store import FAILED, Lease, Sealed, shared_of
 
@@ -270,6 +271,15 @@ class Sealer:
                 state.refill(self._restore(payload, version, standing, shared_of(lease)))
         state.limit_bytes = self.most_state_bytes if lease.place is None else None
         return clashes
+
+    def restore(self, resumed: Resumed) -> Session:
+        """Make the session of what a server keeps, which no token seals here.
+
+        Raises:
+            SessionEnded, SessionUnavailable, SessionValueError: As ``resume``.
+        """
+        standing = Standing(resumed.claims)
+        return Session._over(self._restore(resumed.payload, resumed.version, standing, resumed.shared))
 
     def rebase(self, session: Session, newer: Payload, version: int, revision: int, *, shared: tuple[str, ...] = ()) -> list[str]:
         """Lay the changes of a turn over a newer state; returns the keys of which another turn's change was lost.

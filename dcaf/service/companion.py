@@ -70,6 +70,10 @@ class KeptCompanion(Companion):
         self._move: Move | None = None
         self._pending: tuple[Sealed, Change, Change] | None = None
 
+    def is_of(self, calls: Calls) -> bool:
+        """Whether it goes along with a turn of this service."""
+        return self._calls is calls
+
     @property
     def _turn(self) -> TurnJournal:
         return cast("TurnJournal", self.journal)

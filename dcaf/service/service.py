@@ -25,6 +25,7 @@ from functools import partial
 from typing import Any, Final, TypeVar, overload
 
 from dcaf.core.arguments import require
+from dcaf.core.context import current_session
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.store import StoreSettings
 from dcaf.engines import Engine, MemoryEngine
@@ -51,6 +52,7 @@ from dcaf.service.requests import (
     ListSessionsRequest,
     take,
 )
+from dcaf.service.resuming import give_way, plan_resume
 from dcaf.service.session import KeptSession
 from dcaf.service.store import LEVEL, ServiceStore
 from dcaf.service.sync_service import SyncSessionService, plan_archive
@@ -144,6 +146,30 @@ class SessionService:
         engine = self.engine
         self._calls.use(require_engine("SessionService()", self._url))
         await engine.aclose()
+
+    async def resume(self, *, subject: str, id: str) -> None:
+        """Have the answer of this turn carry the newest token of another session: one that its user began on another device.
+
+        For a handler behind a middleware, or a host, with ``store=`` this service, which has found out who is calling. The session
+        that the request came with stays as it was, and nothing more can be written to it; its client has the other one from then
+        on. Nothing is written to that. Whoever had its token goes on with it, too, until one of the two has done a turn.
+
+        Args:
+            subject: Who is calling, as ``subject=`` of the middleware names the caller in the next turn.
+            id: Of a kept session of that subject, which has had a turn behind the middleware.
+
+        Raises:
+            UnknownSessionError: The subject has no such session, or it cannot go on: it was closed, archived, revoked or logged
+                out.
+            StaleSessionError: A turn of it is in progress; call again.
+            ConfigurationError: This is no such turn, it is another subject's, it has changed its session, or an argument is wrong.
+            SessionClosedError: The turn is over, or its session was ended.
+            EngineError: The engine failed.
+        """
+        session = current_session()
+        plan = plan_resume(self._calls, session, subject, id)
+        if plan is not None:
+            give_way(session, subject, await run_async(plan, self.engine))
 
     def open(self, *, user: str | None, id: str | None = None, last: int = 50) -> ServiceTurn:
         """One turn of a session, as ``async with sessions.open(...) as session``.

@@ -484,6 +484,7 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.service.SessionService.aclose": Entry(on=kept),
     "dcaf.service.SessionService.as_store": Entry({"settings": StoreSettings("jobs", timedelta(days=1), True)}, on=kept),
     "dcaf.service.SessionService.draining": Entry(on=kept),
+    "dcaf.service.SessionService.resume": Entry({"subject": "ada", "id": "A" * 22}, on=kept, fails=True),  # no turn is running
     "dcaf.service.SyncSessionService.close": Entry({"user": "ada", "id": "v1"}, on=lambda: kept().sync),
     **memory_entries("Memory", lambda: kept_session().memory),
     **memory_entries("SyncMemory", lambda: kept_session().memory.sync),
