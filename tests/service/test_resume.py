@@ -29,8 +29,9 @@ from dcaf.core import (
 from dcaf.core.errors import StaleSessionError, UnknownSessionError
 from dcaf.engines import MemoryEngine
 from dcaf.ledger import Ledger
+from dcaf.ledger.rules import Presented
 from dcaf.ledger.tables import subject_digest
-from dcaf.service import KeptSession, Messages, SessionService, resuming
+from dcaf.service import KeptSession, Messages, SessionService
 from tests.service.kept_places import KeptPlace, Watched
 from tests.service.test_service_as_store import AUDIENCE, RING, Clinic, claims_of, put, say
 
@@ -88,7 +89,9 @@ def test_both_devices_have_it_until_one_has_done_a_turn(kept_place: KeptPlace) -
         assert (await clinic.read(first))["step"] == 5
         with pytest.raises(SessionSuperseded):
             await clinic.do(other, put(step=6))
-        assert (await sessions.get(user="ada", id=sid) or {})["step"] == 5
+        kept = await sessions.get(user="ada", id=sid)
+        assert kept is not None
+        assert kept["step"] == 5
         await sessions.aclose()
 
     anyio.run(main)
@@ -165,7 +168,7 @@ def test_control_another_user_gets_it_where_the_ledger_is_not_asked_whose_it_is(
         with pytest.raises(UnknownSessionError):
             await clinic.do(None, ask_for(sessions, sid, "bob"), "bob")
         adas = subject_digest(AUDIENCE, "ada")
-        monkeypatch.setattr(resuming.Presented, "subject", property(lambda _: adas))
+        monkeypatch.setattr(Presented, "subject", property(lambda _: adas))
         assert claims_of(await clinic.do(None, ask_for(sessions, sid, "bob"), "bob"))["sid"] == sid
 
     anyio.run(main)
