@@ -80,7 +80,7 @@ class Calls:
     """The calls of a service.
 
     Args:
-        engine, app, ttl, on_busy, randomness: As of ``SessionService``.
+        engine, app, ttl, on_busy, last, randomness: As of ``SessionService``.
 
     Raises:
         ConfigurationError: A setting is wrong.
@@ -89,6 +89,7 @@ class Calls:
         engine, app: As above.
         ttl_ms: For how long a session is kept, in milliseconds; None for ever.
         merges: Whether a turn is laid over one that was committed first.
+        last: How many of its newest messages a turn behind a middleware reads.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Calls:
         *,
         ttl: timedelta | None,
         on_busy: OnBusy,
+        last: int,
         randomness: Callable[[int], bytes],
     ) -> None:
         self.app: str = require_name("app=", app)
@@ -105,6 +107,7 @@ class Calls:
             raise ConfigurationError("ttl= is a millisecond to a hundred years; None keeps sessions for ever.")
         self.ttl_ms: int | None = None if ttl is None else int(ttl / MILLISECOND)
         self.merges: bool = require_choice("on_busy", on_busy, ("reject", "merge")) == "merge"
+        self.last: int = require_last(last)
         self._randomness = require_function("randomness=", randomness)
         self._recent = Recent[Kept]()
         self.use(engine)
@@ -122,9 +125,7 @@ class Calls:
 
     def open(self, user: str | None, session_id: str | None, last: int) -> Plan[KeptSession]:
         """As ``SessionService.open``."""
-        place = self._place(user, session_id)
-        if not 0 <= require("last=", last, int, "a number of messages, 0 or more") <= MOST_LAST:
-            raise ConfigurationError(f"last= is 0 to {MOST_LAST} messages.")
+        place, last = self._place(user, session_id), require_last(last)
         return self._begin(place) if session_id is None else self._open(place, last)
 
     def get_or_create(self, user: str | None, session_id: str) -> Plan[KeptSession]:
@@ -384,6 +385,17 @@ class Calls:
         """What takes the lines of ``SessionService.import_lines``."""
         replaces = require_bool("replace=", replace)
         return Importer(self.app, self.engine.partitions, self._place, lambda: self._random(BIRTH_BYTES), replaces=replaces)
+
+
+def require_last(last: object) -> int:
+    """Require a number of newest messages to read.
+
+    Raises:
+        ConfigurationError: It is not 0 to 10,000.
+    """
+    if not 0 <= (found := require("last=", last, int, "a number of messages, 0 or more")) <= MOST_LAST:
+        raise ConfigurationError(f"last= is 0 to {MOST_LAST} messages.")
+    return found
 
 
 def require_keys(argument: str, keys: object) -> tuple[str, ...]:

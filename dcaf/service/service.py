@@ -75,6 +75,8 @@ class SessionService:
         ttl: For how long a session is kept after its last commit; None for ever.
         on_busy: What a turn gets whose session another one has committed meanwhile: ``"reject"`` raises StaleSessionError,
             ``"merge"`` lays it over the newer state.
+        last: How many of its newest messages a turn behind a middleware reads, 0 to 10,000: what a tool finds in ``Messages``, and
+            an agent with ``history="server"`` reads. ``open`` has an argument of its own.
         ledger: For a service behind a middleware, which token of a session is the newest, who holds it, and what was used up: a
             Ledger on the same engine, with settings of its own; None for one with the defaults.
         randomness: That many random bytes, for ids.
@@ -95,12 +97,13 @@ class SessionService:
         app: str,
         ttl: timedelta | None = None,
         on_busy: OnBusy = "reject",
+        last: int = 50,
         ledger: Ledger | None = None,
         randomness: Callable[[int], bytes] = os.urandom,
     ) -> None:
         found = require_engine("SessionService()", engine)
         self._url = engine if isinstance(engine, str) else None
-        self._calls = Calls(found, app, ttl=ttl, on_busy=on_busy, randomness=randomness)
+        self._calls = Calls(found, app, ttl=ttl, on_busy=on_busy, last=last, randomness=randomness)
         self._ledger = _check_ledger(ledger, found)
         self.level: str = LEVEL
         self.app: str = self._calls.app

@@ -475,7 +475,7 @@ JSON = {"content-type": "application/json"}
 ENTRIES: dict[str, Entry] = {
     # service
     "dcaf.service.SessionService": Entry(
-        {"engine": "memory://", "app": "jobs", "ttl": timedelta(days=1), "on_busy": "merge"},
+        {"engine": "memory://", "app": "jobs", "ttl": timedelta(days=1), "on_busy": "merge", "last": 5},
         then=lambda service: service.sync.create(user="ada", state={"n": 1}),
     ),
     **service_entries("dcaf.service.SessionService", kept, entered_async),
