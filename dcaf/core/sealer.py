@@ -243,7 +243,9 @@ class Sealer:
         Args:
             session: One that ``start`` or ``open`` of this sealer made.
             lease: The lease.
-            is_in_doubt: Whether the store's state may have the changes already; then they are not laid over it once more.
+            is_in_doubt: Whether a commit of the changes has failed, so that the store's state may have them already. Where that has
+                the number of the last seal, it has not: they are laid over it. Else they are dropped, with what was added beside
+                the state, and not laid over it once more.
 
         Raises:
             SessionEnded: The state that the server keeps is of a schema that is not known here.
@@ -265,9 +267,11 @@ class Sealer:
             _check_written(State(payload), payload)
             payload, version = state.lay_under(payload), self._migrations.version
         if payload is not None and payload.data != state.arrived.data:
+            is_in_doubt = is_in_doubt and lease.revision != before.claims.seq
             if state.is_changed() and not is_in_doubt:
                 clashes = self.rebase(session, payload, version, lease.revision, shared=shared_of(lease))
             else:
+                state.journal = None if is_in_doubt else state.journal
                 state.refill(self._restore(payload, version, standing, shared_of(lease)))
         state.limit_bytes = self.most_state_bytes if lease.place is None else None
         return clashes
