@@ -49,6 +49,7 @@ from dcaf.core.errors import (
     ToolError,
     ToolTimeoutError,
     TurnTimeoutError,
+    UnknownArtifactError,
     UnknownSessionError,
 )
 from dcaf.core.host import HostTurn, SessionHost
@@ -120,6 +121,7 @@ __all__ = [
     "ToolError",
     "ToolTimeoutError",
     "TurnTimeoutError",
+    "UnknownArtifactError",
     "UnknownSessionError",
     "current_session",
     "transaction",

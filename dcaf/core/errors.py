@@ -11,6 +11,7 @@
     │   ├── SessionArchivedError      409  a session that a service keeps is in the archive
     │   ├── NotCarriedError               the session changed on an answer that cannot carry it
     │   ├── UnknownSessionError       404  a session service has no such session of this user
+    │   ├── UnknownArtifactError      404  an artifact is not there any more
     │   ├── SessionExistsError        409  a session service has one of this id already
     │   ├── StaleSessionError         409  another one has committed a kept session since it was read
     │   ├── DocumentConflictError     409  a document is of another revision than was expected
@@ -213,6 +214,13 @@ class UnknownSessionError(StateError):
     """A session service has no session of this id, or it is another user's, which looks the same. Nothing was written."""
 
     code = "session-unknown"
+    http_status = 404
+
+
+class UnknownArtifactError(StateError):
+    """An artifact was deleted while it was read, or while a version of it was saved; of that version there is nothing."""
+
+    code = "artifact-unknown"
     http_status = 404
 
 

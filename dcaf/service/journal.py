@@ -24,6 +24,7 @@ from typing import Any, Final, NamedTuple
 from dcaf.core.errors import ConfigurationError, SessionValueError
 from dcaf.core.journal import Journal
 from dcaf.engines import Engine
+from dcaf.service.artifact_contents import Files
 from dcaf.service.changes import Mark
 from dcaf.service.document_drafts import DocumentDraft
 from dcaf.service.document_rows import DocumentChange, DocumentScope
@@ -48,6 +49,7 @@ class Opened:
         engine: Where it is kept.
         now_ms: The engine's clock when it was read.
         messages: Its newest messages, as many as were read, oldest first.
+        files: Where the bytes of its artifacts are; None where the service has none.
     """
 
     kept: Kept
@@ -55,6 +57,7 @@ class Opened:
     engine: Engine = field(repr=False)
     now_ms: int
     messages: list[Message] = field(default_factory=list, repr=False)
+    files: Files | None = field(default=None, repr=False)
 
 
 class Additions(NamedTuple):

@@ -1,6 +1,6 @@
 """Move a session that goes on under another id, perhaps as another user's: what is copied before it is committed, and what is not.
 
-messages       are copied, before the commit that makes the new session; documents, too
+messages       are copied, before the commit that makes the new session; documents and artifacts, too
 state          is written with that commit
 facts          those of the session, and of an anonymous one its own as a user, are remembered anew with that commit
 user: keys     of an anonymous session come along where its user has none of that name; those of a user stay that user's
@@ -14,6 +14,7 @@ from collections.abc import Mapping
 
 from dcaf.core.json_values import write
 from dcaf.core.merging import CommutingChange
+from dcaf.service.artifact_remains import copy_artifacts
 from dcaf.service.changes import KeyChange
 from dcaf.service.document_plans import has_documents
 from dcaf.service.document_rows import DocumentScope
@@ -95,9 +96,11 @@ class Move:
         self.after = kept.moved(self.after.id, self.after.user, self.after.birth)
 
     def copy(self) -> Plan[None]:
-        """Copy the messages and the documents, once."""
+        """Copy the messages, the documents and the artifacts, once."""
         if not self._is_copied and (self.kept.messages or (yield from has_documents(self.before))):
             yield from begin_copy(self.before, self._target, self.after, self.after.birth, self.kept.messages)
+        if not self._is_copied:
+            yield from copy_artifacts(self.before, self.kept.birth, self._target, self.after.birth)
         self._is_copied = True
 
 

@@ -19,6 +19,7 @@ from dcaf.core.json_values import read, write
 from dcaf.core.slots import RESERVED
 from dcaf.engines import AllOf, Condition, Delete, Exists, Is, Not, Now, Page, Put, Range, Record, Transaction, Write
 from dcaf.engines.transactions import LARGEST
+from dcaf.service.artifact_remains import copy_artifacts
 from dcaf.service.changes import Change, KeyChange
 from dcaf.service.checkpoints import find_later, require_point
 from dcaf.service.commits import STALE, describe, log_change, write_open_calls, write_state
@@ -29,7 +30,7 @@ from dcaf.service.links import replay, unfollow
 from dcaf.service.places import APP, UNKNOWN, USER, Place, require_there
 from dcaf.service.plans import Plan
 from dcaf.service.reading import ALL_KEYS
-from dcaf.service.tables import CHANGES, MESSAGES, MINUTE_MS, STATE, Columns, unpack_number
+from dcaf.service.tables import CHANGES, MESSAGES, MINUTE_MS, STATE, WORDS, Columns, unpack_number
 
 AT_ONCE: Final = 500
 
@@ -148,13 +149,17 @@ def _take_back(place: Place, past: Past, changes: int | None) -> Plan[bool]:
         "changes": kept.changes + 1,
         "updated": Now(),
         **({} if version is None else {"version": version}),
-        **write_open_calls(kept, unfollow(gone[::-1], kept.open_calls)),
+        **write_open_calls(kept.open_calls, unfollow(gone[::-1], kept.open_calls)),
     }
     writes: list[Write] = [
         Put(row, columns),
         *write_state(place, change),
         log_change(place, kept.changes + 1, kept.revision + 1, change, to),
-        *(Delete(place.owner.numbered_row(MESSAGES, place.id, number)) for number in range(to + 1, kept.messages + 1)),
+        *(
+            Delete(place.owner.numbered_row(table, place.id, at))
+            for table in (MESSAGES, WORDS)
+            for at in range(to + 1, kept.messages + 1)
+        ),
         *map(Delete, later),
     ]
     return (yield Transaction([row], when=is_at(row, kept), writes=writes)).applied
@@ -199,6 +204,7 @@ def fork(place: Place, target: Place, birth: bytes, *, at: int | None, ttl_ms: i
     past = yield from _read_past(place, at, "at=")
     row, kept, count = target.row, past.kept, past.messages
     is_begun, calls = yield from begin_copy(place, target, kept, birth, count)
+    yield from copy_artifacts(place, kept.birth, target, birth)
     yield from _require_unchanged(place, kept, target, row)
     change = Change({name: KeyChange(None, value) for name, value in past.then.items()}, version=past.version or None)
     minute = past.now_ms // MINUTE_MS

@@ -22,6 +22,7 @@ from dcaf.core.rebasing import RebasableState
 from dcaf.core.session import Session
 from dcaf.core.slots import Closing
 from dcaf.core.state import Frozen
+from dcaf.service.artifacts import Artifacts
 from dcaf.service.changes import Change, KeyChange
 from dcaf.service.conversation import Messages, journal_of
 from dcaf.service.documents import Documents
@@ -168,6 +169,15 @@ class KeptSession(Session):
     def documents(self) -> Documents:
         """What lies under it beside the state: documents, which go with it."""
         return Documents.of(self)
+
+    @property
+    def artifacts(self) -> Artifacts:
+        """Its files; those whose names begin with ``user:`` are shared by all of the user's sessions.
+
+        Raises:
+            ConfigurationError: The service keeps no artifacts.
+        """
+        return Artifacts.of(self)
 
     @property
     def state(self) -> Mapping[str, Any]:

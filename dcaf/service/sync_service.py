@@ -9,6 +9,7 @@ from typing import Any, overload
 
 from dcaf.core.errors import ConfigurationError
 from dcaf.service.app_documents import SyncAppDocuments
+from dcaf.service.artifacts import SyncArtifacts
 from dcaf.service.blocks import Imported
 from dcaf.service.calls import Calls
 from dcaf.service.checkpoints import Checkpoint
@@ -29,6 +30,7 @@ from dcaf.service.requests import (
     ListSessionsRequest,
     take,
 )
+from dcaf.service.search import FoundMessage
 from dcaf.service.session import KeptSession
 from dcaf.service.tables import DOCUMENTS, MEMORY
 from dcaf.service.turns import ServiceTurn
@@ -129,6 +131,10 @@ class SyncSessionService:
         """As of the service."""
         return run(self._calls.list_events(user, id, limit, before, after), self._calls.engine)
 
+    def search(self, query: str, *, user: str | None, id: str | None = None, limit: int = 10) -> builtins.list[FoundMessage]:
+        """As of the service."""
+        return run(self._calls.search(query, user, id, limit), self._calls.engine)
+
     def append(self, *, user: str | None, id: str, messages: Iterable[Any]) -> int:
         """As of the service."""
         return run(self._calls.append(user, id, messages), self._calls.engine)
@@ -202,6 +208,10 @@ class SyncSessionService:
     def documents(self) -> SyncAppDocuments:
         """As of the service."""
         return SyncAppDocuments(self._calls.engine, self._calls.app)
+
+    def artifacts(self, *, user: str | None, id: str | None = None) -> SyncArtifacts:
+        """As of the service."""
+        return self._calls.artifacts(user, id).sync
 
     def close(self, *, user: str | None, id: str) -> bool:
         """As of the service."""
