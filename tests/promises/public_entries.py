@@ -46,7 +46,7 @@ from dcaf.engines import (
     Write,
 )
 from dcaf.ledger import Ledger
-from dcaf.service import KeptSession, Memory, Message, Messages, ServiceTurn, SessionService, State
+from dcaf.service import Document, Documents, KeptSession, Memory, Message, Messages, ServiceTurn, SessionService, State
 from dcaf.testing import MISUSES, AsyncSessionClient, FrozenClock, Reply, SessionClient, serving
 from dcaf.tools import Call, DecidedCall, PlatformContext, ToolRunner, decide, pending, propose
 from tests.asgi.wire import call
@@ -168,6 +168,28 @@ def memory_entries(name: str, memory: Callable[[], Any]) -> dict[str, Entry]:
         "clear": {},
     }
     return {f"dcaf.service.{name}.{call}": Entry(valid, on=memory) for call, valid in calls.items()}
+
+
+def document_entries(name: str, documents: Callable[[], Any], **where: str) -> dict[str, Entry]:
+    """What documents have, with await and without; those of a space are named by it first."""
+    calls: dict[str, dict[str, Any]] = {
+        "put": {"key": "k", "value": b"1", "expect": 0, "ttl": timedelta(days=1)},
+        "get": {"key": "k"},
+        "scan": {"prefix": "k", "limit": 1, "cursor": "k", "order": "descending"},
+        "delete": {"key": "k", "expect": 0},
+        "clear": {"prefix": "k"},
+    }
+    return {f"dcaf.service.{name}.{call}": Entry({**where, **valid}, on=documents) for call, valid in calls.items()}
+
+
+async def batched_async(block: Any) -> None:
+    async with block as documents:
+        await documents.put("k", 1)
+
+
+def batched(block: Any) -> None:
+    with block as documents:
+        documents.put("k", 1)
 
 
 def service_entries(name: str, service: Callable[[], Any], then: Callable[[Any], Any]) -> dict[str, Entry]:
@@ -486,6 +508,15 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.service.SessionService.draining": Entry(on=kept),
     "dcaf.service.SessionService.resume": Entry({"subject": "ada", "id": "A" * 22}, on=kept, fails=True),  # no turn is running
     "dcaf.service.SyncSessionService.close": Entry({"user": "ada", "id": "v1"}, on=lambda: kept().sync),
+    **document_entries("Documents", lambda: kept_session().documents),
+    **document_entries("SyncDocuments", lambda: kept_session().documents.sync),
+    **document_entries("AppDocuments", lambda: kept().documents, space="s"),
+    **document_entries("SyncAppDocuments", lambda: kept().sync.documents, space="s"),
+    "dcaf.service.AppDocuments.transaction": Entry({"space": "s"}, on=lambda: kept().documents, then=batched_async),
+    "dcaf.service.SyncAppDocuments.transaction": Entry({"space": "s"}, on=lambda: kept().sync.documents, then=batched),
+    "dcaf.service.Documents.of": Entry({"session": kept_session()}, on=lambda: Documents),
+    "dcaf.service.Documents.is_for": Entry({"session": kept_session()}, on=lambda: Documents),
+    "dcaf.service.Document.value_as": Entry({"as_type": int}, on=lambda: Document("k", 1, 1, UNTIL, None)),
     **memory_entries("Memory", lambda: kept_session().memory),
     **memory_entries("SyncMemory", lambda: kept_session().memory.sync),
     **memory_entries("UserMemory", lambda: kept().memory(user="ada")),
@@ -887,6 +918,8 @@ NOBODYS: frozenset[str] = frozenset(
         "dcaf.core.HostTurn",  # made by a host
         "dcaf.service.Imported",  # made by an import
         *(f"dcaf.service.{name}" for name in ("Memory", "SyncMemory", "UserMemory", "SyncUserMemory", "Remembered")),
+        *(f"dcaf.service.{name}" for name in ("Documents", "SyncDocuments", "AppDocuments", "SyncAppDocuments")),
+        *(f"dcaf.service.{name}" for name in ("Document", "DocumentTransaction")),
         *(f"dcaf.service.{name}" for name in ("Checkpoint", "MessageEvent", "Purged", "StateEvent")),
         *(
             f"dcaf.service.{name}"
