@@ -111,7 +111,8 @@ class Record:
             raise ConfigurationError(f"A Record is a row of a Table, not of {kind_of(self.table)}: Record(table, key).")
         if type(self.key) is not bytes or not 0 < len(self.key) <= MOST_KEY_BYTES:
             raise ConfigurationError(f"The key of a row of {self.table.name} is 1 to {MOST_KEY_BYTES} bytes.")
-        _check_partition(self.table, self.partition)
+        if type(self.partition) is not int or self.partition:
+            _check_partition(self.table, self.partition)
         object.__setattr__(self, "_hash", hash((self.table.name, self.key)))
 
     def __hash__(self) -> int:
@@ -296,7 +297,7 @@ class Transaction:
         if not set(compared) <= set(self.reads) or len(set(written)) < len(written):
             raise ConfigurationError("A transaction reads each row that its condition names, and writes each row once.")
         object.__setattr__(self, "records", tuple(dict.fromkeys([*self.reads, *written])))
-        if len({one.partition for one in self.named}) > 1:
+        if len({one.partition for one in self.records} | {one.partition for one in self.ranges}) > 1:
             raise ConfigurationError(
                 "The rows of a transaction are all of one partition: no engine reaches two of them in one step."
             )
@@ -312,7 +313,8 @@ class Transaction:
     @property
     def partition(self) -> int:
         """Where its rows lie; 0 where it has none."""
-        return next((one.partition for one in self.named), 0)
+        first = self.records or self.ranges
+        return first[0].partition if first else 0
 
     @property
     def named(self) -> Iterator[Record | Range]:
@@ -404,10 +406,13 @@ def _check_put(write: Put) -> None:
     table = write.record.table
     if type(write.values) is not dict and not isinstance(write.values, Mapping):
         raise ConfigurationError(f"Put takes a dict: a column of {table.name} -> its value.")
+    kinds = table.columns
     for column, value in write.values.items():
-        kind = table.columns.get(column)
+        kind = kinds.get(column)
         if kind is None:
             raise ConfigurationError(f"A write names a column that {table.name} has not.")
+        if value is None or (kind is bytes and type(value) is bytes):
+            continue  # most columns; a turn writes some forty
         if isinstance(value, RESOLVED):
             _check_number(table, column, kind, value[0])
         else:

@@ -44,6 +44,7 @@ from dcaf.service.places import ARCHIVED, UNKNOWN, Place, require_name
 from dcaf.service.plans import Plan
 from dcaf.service.purging import Erased, Purged, erase, purge, purge_user
 from dcaf.service.reading import Read, read_session, read_shared
+from dcaf.service.recent import Recent
 from dcaf.service.remembered import MemoryScope
 from dcaf.service.requests import (
     CreateSessionRequest,
@@ -102,6 +103,7 @@ class Calls:
         self.ttl_ms: int | None = None if ttl is None else int(ttl / MILLISECOND)
         self.merges: bool = require_choice("on_busy", on_busy, ("reject", "merge")) == "merge"
         self._randomness = require_function("randomness=", randomness)
+        self._recent = Recent[Kept]()
         self.use(engine)
 
     def use(self, engine: Engine) -> None:
@@ -160,7 +162,7 @@ class Calls:
         if given is None:
             raise ConfigurationError("messages= takes several messages: a list of them.")
         packed = [(pack(message), message.at_ms) for message in (Message.of(one, limit_bytes=MOST_BYTES) for one in given)]
-        return append(self._place(user, require_name("id=", session_id)), packed)
+        return append(self._place(user, require_name("id=", session_id)), packed, self._recent)
 
     def merge(self, user: str | None, session_id: str, state: Mapping[str, Any]) -> Plan[None]:
         """As ``SessionService.merge``."""

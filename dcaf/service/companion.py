@@ -25,7 +25,7 @@ from dcaf.engines import Engine, Is, Outcome, Page, Range, Record, Row, Transact
 from dcaf.ledger.companion import NOTHING, Companion, Part
 from dcaf.service.calls import Calls
 from dcaf.service.changes import Change, KeyChange
-from dcaf.service.commits import Overtaken, catch_up, commit_apart, find_after, log_clashes, plan_commit
+from dcaf.service.commits import Overtaken, Planned, catch_up, commit_apart, find_after, log_clashes, plan_commit
 from dcaf.service.dropping import drop, make_room, mark_dropped
 from dcaf.service.history import unpack_page
 from dcaf.service.journal import Opened, TurnJournal
@@ -53,6 +53,8 @@ class KeptCompanion(Companion):
         request: The session.
         most_carried: States of up to so many bytes go back into their tokens; None for none.
     """
+
+    _planned: Planned
 
     def __init__(self, calls: Calls, request: OpenRequest, most_carried: int | None) -> None:
         self._calls = calls
@@ -138,9 +140,10 @@ class KeptCompanion(Companion):
             self._pending = sealed, change, change
         opened = self._turn.opened
         try:
-            found = plan_commit(self._place, opened.kept, self._own_part(self._pending[2]), opened.now_ms)
+            self._planned = plan_commit(self._place, opened.kept, self._own_part(self._pending[2]), opened.now_ms)
         except StaleSessionError:  # another one has answered a call that the turn answers
             raise SessionConflict(reason="moved") from None
+        found = self._planned.transaction
         conditions = [] if found.when is None else [found.when]
         if self._move is None or not self._move.kept.revision:
             return Part(found.reads, conditions, found.writes)
@@ -278,7 +281,7 @@ class KeptCompanion(Companion):
         assert self._pending is not None
         (sealed, first, change), self._pending = self._pending, None
         opened, move, self._move = self._turn.opened, self._move, None
-        kept = find_after(opened.kept, self._own_part(change), opened.now_ms, outcome.now_ms)
+        kept = find_after(opened.kept, self._own_part(change), self._planned.open_calls, opened.now_ms, outcome.now_ms)
         self._turn.take_committed(kept, change.memory)
         self.version = sealed.claims.sv or 0
         whole = self._own_part(change)

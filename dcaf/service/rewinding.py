@@ -147,7 +147,7 @@ def _take_back(place: Place, past: Past, changes: int | None) -> Plan[bool]:
         "changes": kept.changes + 1,
         "updated": Now(),
         **({} if version is None else {"version": version}),
-        **write_open_calls(kept, unfollow(gone[::-1], kept.open_calls)),
+        **write_open_calls(kept.open_calls, unfollow(gone[::-1], kept.open_calls)),
     }
     writes: list[Write] = [
         Put(row, columns),
