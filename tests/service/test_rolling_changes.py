@@ -121,7 +121,8 @@ def test_nobody_is_refused_where_workers_that_drain_come_in_between() -> None:
 
 def test_a_worker_that_refuses_a_session_holds_it_no_longer_when_its_answer_goes_out() -> None:
     """Else the next worker that is asked would say that a turn is in progress."""
-    engine, held = MemoryEngine(), []
+    engine = MemoryEngine()
+    held: list[bool] = []
     kept, before = make_app("L3", engine), make_app("L2", engine)
 
     async def looking(scope: Scope, receive: Receive, send: Send) -> None:
