@@ -71,10 +71,13 @@ def make_store(level: str, engine: Engine | None, adopt_until: Adopt = ROLL_OUT)
 
 
 def make_app(level: str, engine: Engine | None, adopt_until: Adopt = ROLL_OUT) -> ASGIApp:
-    """A worker: it counts the turns of a session, and writes down what was said in it."""
+    """A worker: it counts the turns of a session, and writes down what was said in it. A turn that only looks does neither."""
 
     async def chat(request: Request) -> JSONResponse:
-        session, said = current_session(), (await request.json())["said"]
+        session, sent = current_session(), await request.json()
+        said = sent["said"]
+        if sent.get("looks"):
+            return JSONResponse({"level": level})
         session.incr("n")
         session.append("log", said)
         session["last"] = {"said": said}
