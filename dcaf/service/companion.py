@@ -9,6 +9,7 @@ from typing import Final, NoReturn, cast
 
 from dcaf.core.base64url import Payload
 from dcaf.core.errors import (
+    DocumentConflictError,
     EngineError,
     SessionClosedError,
     SessionConflict,
@@ -112,6 +113,7 @@ class KeptCompanion(Companion):
         self.place: str | None = SERVER if not self._stays_carried and self._stays(payload) else None
         known = kept or self._calls.make_kept(self._place, found.now_ms)
         opened = Opened(known, self._place.app, self._engine, found.now_ms, [] if kept is None else unpack_page(found.messages))
+        opened.files = self._calls.files
         self.journal: Journal | None = TurnJournal.of(opened, self._place.owner)
 
     def _stays(self, payload: Payload) -> bool:
@@ -160,7 +162,9 @@ class KeptCompanion(Companion):
         values = {key: value for key, value in found.items() if value.after != value.before and self._keeps(key)}
         version = sealed.claims.sv or 0
         changed = None if version == self._turn.opened.kept.version else version
-        return Change(values, added.pack_messages(), self._calls.ttl_ms, added.memory, changed, added.marks)
+        return Change(
+            values, added.pack_messages(), self._calls.ttl_ms, added.memory, changed, added.marks, documents=added.documents
+        )
 
     def _keeps(self, key: str) -> bool:
         """Whether a key is kept here. What it shares is the session's own as long as it is in its token."""
@@ -176,7 +180,7 @@ class KeptCompanion(Companion):
         """Whether the kept session, or what it shares, had changed; then the next try is laid over that.
 
         Raises:
-            SessionConflict: Another one has committed the session.
+            SessionConflict: Another one has committed the session, or has written a document that the turn expects to be as it was.
             SessionEnded: It was deleted or closed.
         """
         assert self._pending is not None
@@ -189,8 +193,12 @@ class KeptCompanion(Companion):
             has_room = await self._make_room(opened.kept, outcome)
         elif self._move.kept.revision:
             kept = await self._follow(self._move, outcome)
-        laid = change.over(outcome.rows[1:])
-        has_moved = kept != opened.kept or laid != change or has_room
+        own = self._own_part(change)  # of which the rows are: what all share may lie elsewhere
+        try:
+            laid = own.over(outcome.rows[1:])
+        except DocumentConflictError:
+            raise SessionConflict(reason="moved") from None
+        has_moved = kept != opened.kept or laid != own or has_room
         opened.kept, self._pending = kept, (sealed, first, laid)
         return has_moved
 

@@ -11,10 +11,14 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
+from dcaf.core.errors import ConfigurationError
 from dcaf.engines.evaluation import apply
+from dcaf.engines.searching import Search
 from dcaf.engines.sqlite.connection import Connection
 from dcaf.engines.sqlite.writer import Writer
 from dcaf.engines.transactions import MOST_KEY_BYTES, Outcome, Page, Plus, Put, Range, Record, Row, Table, Transaction
+
+NO_FTS5: Final = "This SQLite was built without FTS5, and so cannot search: use a Python whose SQLite has it."
 
 LAST_KEY: Final = b"\xff" * (MOST_KEY_BYTES + 1)
 """Comes after each key."""
@@ -70,6 +74,18 @@ def _find_page(connection: Connection, wanted: Range, now_ms: int) -> Page:
     sql = connection.require(wanted.table)
     end = LAST_KEY if wanted.end is None else wanted.end
     return sql.build_page(connection.database.execute(sql.ranges[wanted.backwards], (wanted.start, end, now_ms, wanted.limit)))
+
+
+def search(wanted: Search) -> Work:
+    """The work of a search."""
+
+    def work(connection: Connection, _now_ms: int) -> Page:
+        sql = connection.require(wanted.table)
+        if sql.words is None:
+            raise ConfigurationError(NO_FTS5)
+        return sql.build_page(connection.database.execute(sql.words.find, sql.words.list_values(wanted)))
+
+    return work
 
 
 def purge(table: Table, after: bytes, limit: int) -> Work:
