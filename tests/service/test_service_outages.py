@@ -29,7 +29,7 @@ from tests.service.kept_places import find_kept_place
 from tests.service.test_service_as_store import AUDIENCE, RING, Clinic
 from tests.service.test_service_faults import read
 
-LEASE: Final = timedelta(milliseconds=200)
+LEASE: Final = timedelta(milliseconds=300)
 
 
 def count(session: Any) -> None:
