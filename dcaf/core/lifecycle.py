@@ -92,6 +92,13 @@ class SessionTurn:
         if self.store is not None:
             await self.release()
             await self._take_lease(self.store, self.describe(claims))
+        try:
+            self._apply_lease(claims)
+        except BaseException:
+            await self.release()  # before the refusal goes out: its client may ask another worker at once
+            raise
+
+    def _apply_lease(self, claims: Claims | None) -> None:
         if claims is not None:
             check_kept(claims, self.lease)
         if self.lease is not None:
