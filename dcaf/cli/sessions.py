@@ -76,6 +76,9 @@ def _add(commands: argparse._SubParsersAction[IdParser], name: str, says: str) -
     command = commands.add_parser(name, help=says, description=f"{says[0].upper()}{says[1:]}.")
     command.add_argument("--app", required=True, help="of which application, as SessionService(app=) has it")
     command.add_argument("--url", help="where the sessions are (default: what DB_CONNECTION_STRING or SESSION_STORAGE says)")
+    command.add_argument(
+        "--artifacts", metavar="URL", help="where the bytes of artifacts are, as SessionService(artifacts=) has it"
+    )
     command.set_defaults(run=_run, act=name)
     return command
 

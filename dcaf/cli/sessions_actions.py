@@ -70,7 +70,7 @@ async def _act(options: argparse.Namespace) -> int:
         options.user = read_name(options.user, "user")
     engine = open_database(options.url, PATIENCE)
     try:
-        sessions = SessionService(engine, app=options.app)
+        sessions = SessionService(engine, app=options.app, artifacts=options.artifacts)
         if options.act not in MAKES:
             _require_sessions(engine)
         return await ACTS[options.act](sessions, options)
@@ -281,7 +281,8 @@ async def _erase(sessions: SessionService, options: argparse.Namespace) -> int:
         print(json.dumps({"app": sessions.app, "erased": _text_of(datetime.now(UTC)), **erased._asdict()}))
     elif any(erased):
         shared = f"{count(erased.facts, 'fact')}, and {count(erased.shared, 'key')} that they shared"
-        print(f"Erased {count(erased.sessions, 'session')}, {shared}.")
+        files = f", {count(erased.artifacts, 'artifact')}" if erased.artifacts else ""
+        print(f"Erased {count(erased.sessions, 'session')}{files}, {shared}.")
     else:
         print(NOTHING)
     return 0 if any(erased) else 1

@@ -300,7 +300,8 @@ class SessionService:
     ) -> bool:
         """Delete a session; False where there is none.
 
-        What it shared with others stays: the ``user:`` and ``app:`` keys.
+        What it shared with others stays: the ``user:`` and ``app:`` keys, and the ``user:`` artifacts. Its own artifacts
+        go with it.
 
         Args:
             request: What else would be given by name, as one object.
@@ -309,7 +310,8 @@ class SessionService:
 
         Raises:
             ConfigurationError: User or id is empty, or no text that UTF-8 can say.
-            EngineError: The engine failed. The session may be gone, and some of its rows still there; call again.
+            EngineError: The engine failed, or the store of artifacts. The session may be gone, and some of what it had still there;
+                call again, or let a purge go on with it.
         """
         wanted = take(DeleteSessionRequest, request, {"user": user, "id": id})
         return await run_to_end(self._calls.delete(wanted), self.engine)
@@ -565,9 +567,9 @@ class SessionService:
     ) -> int:
         """Take a session back; returns how many messages were dropped.
 
-        What it shares with other sessions, its ``user:`` and ``app:`` keys, stays as it is; so does what was remembered. Later
-        checkpoints are dropped. More than 500 messages are dropped in several commits, each of which takes the session back a part
-        of the way.
+        What it shares with other sessions, its ``user:`` and ``app:`` keys, stays as it is; so do artifacts and what was
+        remembered. Later checkpoints are dropped. More than 500 messages are dropped in several commits, each of which takes the
+        session back a part of the way.
 
         Args:
             user: Whose session it is; None for an anonymous one.
@@ -613,7 +615,7 @@ class SessionService:
         return await run_async(self._calls.checkpoints(user, id), self.engine)
 
     async def fork(self, *, user: str, id: str, new_id: str | None = None, at: int | None = None) -> Kept:
-        """Begin another session of the same user with the state and the messages of this one, which stays as it is.
+        """Begin another session of the same user with the state, the messages and copies of the artifacts of this one, which stays.
 
         Args:
             user: Whose session it is.
@@ -677,21 +679,28 @@ class SessionService:
     async def purge(self, *, user: str | None = None, before: datetime | None = None) -> Purged:
         """Drop sessions that have ended, and what is left of deleted ones; returns what that was.
 
+        Where the service has artifacts, it also drops what is left of saves that broke off more than a day ago. For that the purge
+        of the whole application reads the list of all objects of their store.
+
         Args:
             user: Those of this user alone; None for those of the whole application.
             before: Also drop those that were committed last before this moment, archived or not; None for none of them.
 
         Raises:
-            ConfigurationError: The user is empty, or the moment has no time zone.
+            ConfigurationError: The user is empty, or the moment has no time zone, or there are artifacts to drop and the service
+                does not know where.
             EngineError: The engine failed; call again.
         """
         return await self._drop(self._calls.purge(user, before))
 
     async def erase(self, *, user: str) -> Erased:
-        """Drop all sessions of a user, archived ones too, what they shared and what was remembered; returns what that was.
+        """Drop all sessions of a user, archived ones too, what they shared, what was remembered, and all artifacts.
+
+        Returns what that was.
 
         Raises:
-            ConfigurationError: The user is empty, or no text that UTF-8 can say.
+            ConfigurationError: The user is empty, or no text that UTF-8 can say, or there are artifacts and the service does not
+                know where.
             EngineError: The engine failed; call again.
         """
         return await self._drop(self._calls.erase(user))

@@ -121,6 +121,16 @@ def test_a_user_is_read_from_standard_input(clinic: Clinic) -> None:
     assert "There is no user on standard input" in clinic.run("list", "--user", "-", code=2)
 
 
+def test_a_user_is_erased_with_the_artifacts(clinic: Clinic, tmp_path: Path) -> None:
+    url = f"file://{tmp_path}/files"
+    service = SessionService(clinic.url, app="clinic", artifacts=url)
+    service.sync.artifacts(user=USER, id="v1").save("scan.png", b"1")
+    service.engine.sync.close()
+    assert "give SessionService(artifacts=...)" in clinic.run("erase", USER, code=2)
+    assert clinic.run("erase", USER, "--artifacts", url).startswith("Erased ")
+    assert [path for path in (tmp_path / "files").rglob("*") if path.is_file()] == []
+
+
 def test_a_session_is_shown_by_names_and_sizes(clinic: Clinic) -> None:
     shown = clinic.run("show", "--user", USER, "v1", "--messages", "1")
     assert shown.startswith("session v1\n")

@@ -46,7 +46,19 @@ from dcaf.engines import (
     Write,
 )
 from dcaf.ledger import Ledger
-from dcaf.service import Document, Documents, KeptSession, Memory, Message, Messages, ServiceTurn, SessionService, State
+from dcaf.service import (
+    Artifacts,
+    ArtifactStore,
+    Document,
+    Documents,
+    KeptSession,
+    Memory,
+    Message,
+    Messages,
+    ServiceTurn,
+    SessionService,
+    State,
+)
 from dcaf.testing import MISUSES, AsyncSessionClient, FrozenClock, Reply, SessionClient, serving
 from dcaf.tools import Call, DecidedCall, PlatformContext, ToolRunner, decide, pending, propose
 from tests.asgi.wire import call
@@ -126,7 +138,7 @@ def ledger() -> Ledger:
 
 def kept() -> SessionService:
     """A service that keeps a session with two messages."""
-    found = SessionService("memory://", app="jobs")
+    found = SessionService("memory://", app="jobs", artifacts="memory://")
     found.sync.create(user="ada", id="v1", state={"a": 1, "n": 2, "l": [1], "user:u": 1})
     found.sync.append(user="ada", id="v1", messages=[("user", "Hello!"), ("assistant", "Hi!")])
     return found
@@ -192,6 +204,17 @@ def batched(block: Any) -> None:
         documents.put("k", 1)
 
 
+def artifact_entries(name: str, artifacts: Callable[[], Any]) -> dict[str, Entry]:
+    """What artifacts have, with await and without."""
+    calls: dict[str, dict[str, Any]] = {
+        "save": {"name": "a.png", "data": b"1", "mime": "image/png", "metadata": {"k": 1}},
+        **{key: {"name": "a.png", "version": 0} for key in ("load", "open", "delete")},
+        "versions": {"name": "a.png"},
+        "list": {"limit": 1},
+    }
+    return {f"dcaf.service.{name}.{call}": Entry(valid, on=artifacts) for call, valid in calls.items()}
+
+
 def service_entries(name: str, service: Callable[[], Any], then: Callable[[Any], Any]) -> dict[str, Entry]:
     """What a service has, with await and without."""
     whose = {"user": "ada", "id": "v1"}
@@ -216,6 +239,7 @@ def service_entries(name: str, service: Callable[[], Any], then: Callable[[Any],
         "purge": {"user": "ada", "before": UNTIL},
         **{key: {"user": "ada"} for key in ("erase", "memory")},
         "export": whose,
+        "artifacts": whose,
         "import_lines": {"lines": list(kept().sync.export()), "replace": True},
     }
     return {
@@ -521,6 +545,14 @@ ENTRIES: dict[str, Entry] = {
     **memory_entries("SyncMemory", lambda: kept_session().memory.sync),
     **memory_entries("UserMemory", lambda: kept().memory(user="ada")),
     **memory_entries("SyncUserMemory", lambda: kept().sync.memory(user="ada")),
+    **artifact_entries("Artifacts", lambda: kept().artifacts(user="ada", id="v1")),
+    **artifact_entries("SyncArtifacts", lambda: kept().sync.artifacts(user="ada", id="v1")),
+    "dcaf.service.Artifacts.of": Entry({"session": kept_session()}, on=lambda: Artifacts),
+    "dcaf.service.Artifacts.is_for": Entry({"session": kept_session()}, on=lambda: Artifacts),
+    "dcaf.service.ArtifactStore": Entry(
+        {"place": "memory://", "limit_bytes": 9, "most_names": 9, "most_versions": 9, "part_bytes": 9}
+    ),
+    "dcaf.service.ArtifactStore.of": Entry({"place": "memory://"}, on=lambda: ArtifactStore),
     "dcaf.service.UserMemory.page": Entry({"limit": 1}, on=lambda: kept().memory(user="ada")),
     "dcaf.service.SyncUserMemory.page": Entry({"limit": 1}, on=lambda: kept().sync.memory(user="ada")),
     "dcaf.service.Messages.of": Entry({"session": kept_session()}, on=lambda: Messages),
@@ -920,6 +952,7 @@ NOBODYS: frozenset[str] = frozenset(
         *(f"dcaf.service.{name}" for name in ("Memory", "SyncMemory", "UserMemory", "SyncUserMemory", "Remembered")),
         *(f"dcaf.service.{name}" for name in ("Documents", "SyncDocuments", "AppDocuments", "SyncAppDocuments")),
         *(f"dcaf.service.{name}" for name in ("Document", "DocumentTransaction")),
+        *(f"dcaf.service.{name}" for name in ("Artifact", "ArtifactVersion", "ArtifactStream", "Artifacts", "SyncArtifacts")),
         *(f"dcaf.service.{name}" for name in ("Checkpoint", "MessageEvent", "Purged", "StateEvent")),
         *(
             f"dcaf.service.{name}"

@@ -6,13 +6,21 @@ from collections.abc import Mapping
 from typing import Final
 
 from tests.related.adk_contract import ADK
+from tests.related.artifact_contract import ARTIFACTS
 from tests.related.core_contract import CORE
 from tests.related.genai_contract import GENAI
 from tests.related.pyai_contract import PYAI
 from tests.related.reference_contract import REFERENCE
 from tests.related.related_systems import Behaviour, Contract, NotThere, Otherwise, System
 
-CONTRACTS: Final[Mapping[str, Contract]] = {"adk": ADK, "reference": REFERENCE, "core": CORE, "pyai": PYAI, "genai": GENAI}
+CONTRACTS: Final[Mapping[str, Contract]] = {
+    "adk": ADK,
+    "reference": REFERENCE,
+    "core": CORE,
+    "pyai": PYAI,
+    "genai": GENAI,
+    "artifacts": ARTIFACTS,
+}
 
 HELD: Final = "held"
 NOT_THERE: Final = "no such call"
