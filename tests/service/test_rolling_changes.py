@@ -98,7 +98,7 @@ def test_control_a_service_that_has_an_older_state_than_the_token_is_noticed(mon
 
     async def finish(self: Any) -> None:
         await whole(self)
-        found = await run_async(gather(self._place, companions.LAST, self._opening), self._engine)
+        found = await run_async(gather(self._place, self._calls.last, self._opening), self._engine)
         if found.is_kept:
             self.payload = join_state(found.own, *found.shared)
 
