@@ -389,6 +389,9 @@ class EngineContract:
             put(engine, second, {"words": b""})
             engine.sync.transact(Transaction([], writes=[Delete(note(ADA, 3))]))
             assert search(engine, ADA, "five", "two", "three") == []
+            engine.sync.transact(Transaction([], writes=[Delete(first), Delete(second)]))
+            put(engine, first, {"words": b"six", "count": 6})  # perhaps where the index had another row
+            assert (search(engine, ADA, "one", "two", "three", "four", "five"), search(engine, ADA, "six")) == ([], [6])
 
     def test_what_was_not_written_is_not_found(self, tmp_path: Path) -> None:
         with self._searching(tmp_path) as engine:
