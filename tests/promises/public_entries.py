@@ -39,6 +39,7 @@ from dcaf.engines import (
     Range,
     Record,
     RedisEngine,
+    Search,
     SqliteEngine,
     Table,
     Tables,
@@ -177,6 +178,7 @@ def memory_entries(name: str, memory: Callable[[], Any]) -> dict[str, Entry]:
         "set": {"key": "k", "value": 1, "ttl": timedelta(days=1)},
         "delete": {"key": "k"},
         "all": {},
+        "search": {"query": "one", "limit": 1},
         "clear": {},
     }
     return {f"dcaf.service.{name}.{call}": Entry(valid, on=memory) for call, valid in calls.items()}
@@ -229,6 +231,7 @@ def service_entries(name: str, service: Callable[[], Any], then: Callable[[Any],
         "get_app_state": {},
         "merge_user_state": {"user": "ada", "state": {"u": 5}},
         "merge_app_state": {"state": {"a": 5}},
+        "search": {"query": "hello", **whose, "limit": 1},
         "list": {"user": "ada", "limit": 1, "order": "newest", "state": ["a"], "labels": {"a": "b"}, "archived": False},
         "list_all": {"limit": 1, "cursor": None, "state": ["a"], "labels": {"a": "b"}, "archived": False},
         "list_events": {**whose, "limit": 1},
@@ -422,12 +425,14 @@ def turn() -> Turn:
 
 SEATS = Table("seats", {"holder": bytes, "count": int, "expires": int}, indexed="holder")
 LOG = Table("log", {"n": int}, ordered=True)
+NOTES = Table("notes", {"words": bytes}, ordered=True, searchable="words")
+WANTED = Search(NOTES, b"ada---", ["hello"], 1)
 SEAT = Record(SEATS, b"12A")
 
 
 def memory() -> MemoryEngine:
     found = MemoryEngine()
-    found.declare([SEATS, LOG])
+    found.declare([SEATS, LOG, NOTES])
     return found
 
 
@@ -436,7 +441,7 @@ def sqlite() -> SqliteEngine:
     """An engine over a file that is there as long as the tests."""
     folder = TemporaryDirectory(ignore_cleanup_errors=True)
     found = SqliteEngine(Path(folder.__enter__()) / "rows.db")
-    found.declare([SEATS, LOG])
+    found.declare([SEATS, LOG, NOTES])
     _OPEN.extend([folder, closing(found.sync)])
     return found
 
@@ -450,7 +455,7 @@ def another_sqlite() -> SqliteEngine:
 def redis() -> RedisEngine:
     """An engine over a server that all tests of this process share."""
     found = RedisEngine(share_server().url, prefix="entries", timeout=timedelta(seconds=20))
-    found.declare([SEATS, LOG])
+    found.declare([SEATS, LOG, NOTES])
     _OPEN.append(closing(found.sync))
     return found
 
@@ -464,7 +469,7 @@ def another_redis() -> RedisEngine:
 def postgres() -> PostgresEngine:
     """An engine over a server that all tests of this process share."""
     found = PostgresEngine(get_server().make_database(), timeout=timedelta(seconds=20))
-    found.declare([SEATS, LOG])
+    found.declare([SEATS, LOG, NOTES])
     _OPEN.append(closing(found.sync))
     return found
 
@@ -496,7 +501,7 @@ async def trying(*transactions: Transaction) -> None:
 
 def tables() -> Tables:
     found = Tables()
-    found.declare([SEATS, LOG])
+    found.declare([SEATS, LOG, NOTES])
     return found
 
 
@@ -563,6 +568,8 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.service.Memory.of": Entry({"session": kept_session()}, on=lambda: Memory),
     "dcaf.service.Memory.is_for": Entry({"session": kept_session()}, on=lambda: Memory),
     "dcaf.service.Messages.add": Entry({"message": "user", "content": "Hi!"}, on=history, given={"name": "ada"}),
+    "dcaf.service.Messages.search": Entry({"query": "hello", "limit": 1}, on=history),
+    "dcaf.service.SyncMessages.search": Entry({"query": "hello", "limit": 1}, on=lambda: history().sync),
     "dcaf.service.Messages.window": Entry({"last": 1}, on=history),
     "dcaf.service.KeptSession.checkpoint": Entry({"name": "here"}, on=kept_session),
     "dcaf.service.State": Entry({"value": {"a": 1}, "delta": {}}, then=lambda found: found.to_dict()),
@@ -636,6 +643,16 @@ ENTRIES: dict[str, Entry] = {
         then=lambda wanted: trying(Transaction([], ranges=[wanted])),
     ),
     "dcaf.engines.Range.of_prefix": Entry({"table": LOG, "prefix": b"a", "limit": 1}, on=lambda: Range),
+    "dcaf.engines.Search": Entry(
+        {"table": NOTES, "prefix": b"ada---", "words": ["hello"], "limit": 1, "partition": 0},
+        then=lambda wanted: memory().search(wanted),
+    ),
+    "dcaf.engines.can_search": Entry({"engine": MemoryEngine()}),
+    "dcaf.engines.check_search": Entry({"wanted": WANTED, "partitions": 1}),
+    **{
+        f"dcaf.engines.{name}.search": Entry({"wanted": WANTED}, on=engine)
+        for name, engine in (("MemoryEngine", memory), ("SqliteEngine", sqlite), ("PostgresEngine", postgres))
+    },
     "dcaf.engines.find_page": Entry({"keys": [b"a", b"b"], "wanted": Range(LOG, b"", None, 1), "read": lambda key: {"n": 1}}),
     "dcaf.engines.apply": Entry({"transaction": Transaction([SEAT], writes=[Delete(SEAT)]), "rows": {SEAT: None}, "now_ms": 1}),
     "dcaf.engines.check_scan": Entry({"table": SEATS, "equal": b"ada", "limit": 1}),
@@ -954,6 +971,7 @@ NOBODYS: frozenset[str] = frozenset(
         *(f"dcaf.service.{name}" for name in ("Document", "DocumentTransaction")),
         *(f"dcaf.service.{name}" for name in ("Artifact", "ArtifactVersion", "ArtifactStream", "Artifacts", "SyncArtifacts")),
         *(f"dcaf.service.{name}" for name in ("Checkpoint", "MessageEvent", "Purged", "StateEvent")),
+        *(f"dcaf.service.{name}" for name in ("FoundFact", "FoundMessage", "Snippet", "SyncMessages")),  # made by a search
         *(
             f"dcaf.service.{name}"
             for name in ("Erased", "HistoryPage", "Kept", "Kept.new", "Kept.of", "Kept.after", "Kept.moved", "ListPage")
