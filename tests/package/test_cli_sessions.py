@@ -22,6 +22,7 @@ USER: Final = "ada@example.org"
 SAID: Final = "I have a headache."
 TITLE: Final = "First\x1b[31m visit"
 EACH: Final = (
+    ["list"],
     ["list", "--user", USER],
     ["show", "--user", USER, "v1"],
     ["export", "--user", USER],
@@ -84,6 +85,23 @@ def test_the_list_of_a_user_is_a_table_for_people_and_objects_for_programs(clini
     found = clinic.objects("list", "--user", USER)
     assert sorted(one["id"] for one in found) == ["v1", "v2"]
     assert found[0]["title"] == TITLE
+
+
+def test_a_list_without_a_user_has_everybody(clinic: Clinic) -> None:
+    nobody = clinic.sessions.sync.create(user=None).id
+    clinic.sessions.sync.create(user="bob", id="v9")
+    heading, *rows, last = clinic.run("list").splitlines()
+    assert heading.split() == ["user", "id", "messages", "revision", "updated", "ends", "title"]
+    assert sorted(row.split()[:3] for row in rows) == sorted(
+        [["-", nobody, "0"], [USER, "v1", "2"], [USER, "v2", "2"], ["bob", "v9", "0"]]
+    )
+    assert last == "4 sessions."
+    found = clinic.objects("list", "--limit", "1", "--all")
+    assert {(one["user"], one["id"]) for one in found} == {(None, nobody), (USER, "v1"), (USER, "v2"), ("bob", "v9")}
+    assert len(found) == 4
+    assert clinic.run("list", "--archived") == "No session is known in this application.\n"
+    told = clinic.run("list", "--limit", "3", "--json").splitlines()
+    assert len(told) == 3
 
 
 def test_a_list_goes_on_where_it_ended(clinic: Clinic) -> None:

@@ -120,13 +120,15 @@ class DcafService(System):
     async def get(
         self, user: str, id: str, *, app: str = CLINIC, last: int | None = None, since: float | None = None
     ) -> Seen | None:
-        if since is not None:
-            self._refuse()
         session = await self.service(app).get(user=user, id=id)
         if session is None:
             return None
         if last == 0:
             return see(session, [], app)
+        if since is not None:
+            moment = datetime.fromtimestamp(since, UTC)
+            page = await self.service(app).messages(user=user, id=id, limit=1_000, since=moment)
+            return see(session, page.items[-(last or 1_000) :], app)
         page = await self.service(app).messages(user=user, id=id, limit=last or 1_000)
         return see(session, page.items, app)
 
@@ -189,11 +191,17 @@ class DcafService(System):
         page = await self.service(app).list(user=user, order="oldest", limit=1_000)
         return [see_kept(kept) for kept in page.items]
 
+    async def list_all(self, *, app: str = CLINIC) -> list[Seen]:
+        return [see_kept(kept) for kept in (await self.service(app).list_all(limit=1_000)).items]
+
     async def delete(self, user: str, id: str, *, app: str = CLINIC) -> bool:
         return await self.service(app).delete(user=user, id=id)
 
     async def rewind(self, seen: Seen, to: int) -> None:
         await self.service(seen.app).rewind(user=seen.user, id=seen.id, to=to)
+
+    async def user_state(self, user: str, *, app: str = CLINIC) -> dict[str, Any]:
+        return await self.service(app).get_user_state(user=user)
 
     async def add(self, user: str, id: str, messages: list[dict[str, Any]], *, app: str = CLINIC) -> int:
         return await self.service(app).append(user=user, id=id, messages=messages)
