@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dcaf.engines import SqliteEngine
-from dcaf.service import ArtifactStore, SessionService, SyncArtifacts, artifact_saving
+from dcaf.service import ArtifactStore, SessionService, SyncArtifacts
 from tests.service.artifact_places import open_bucket
 
 ROOT: Final = Path(__file__).parents[2]
@@ -44,13 +44,6 @@ def save_many(artifacts: SyncArtifacts, who: str, number: str) -> None:
     sys.stdin.readline()
     for at in range(int(number)):
         print(artifacts.save("log", f"{who} {at}"), flush=True)
-
-
-def save_many_at_once(artifacts: SyncArtifacts, who: str, number: str) -> None:
-    """The same by writers who do not look whether somebody else was first."""
-    setattr(artifact_saving, "is_same", lambda *_: [])  # noqa: B010
-    setattr(artifact_saving, "join", lambda conditions: conditions[0])  # noqa: B010
-    save_many(artifacts, who, number)
 
 
 def save_until_killed(artifacts: SyncArtifacts) -> None:
