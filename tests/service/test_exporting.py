@@ -28,7 +28,7 @@ from dcaf.core.errors import (
     UnknownSessionError,
 )
 from dcaf.engines import MemoryEngine, Put, Transaction
-from dcaf.service import Imported, Purged, SessionService, blocks, exporting, importing, lines
+from dcaf.service import Imported, Purged, SessionService, SyncSessionService, blocks, exporting, importing, lines
 from dcaf.service.blocks import SessionBlock
 from dcaf.service.dropping import EVER, drop_rows
 from dcaf.service.plans import Plan
@@ -81,14 +81,20 @@ def do(sessions: SessionService, user: str | None, id: str, op: tuple[str, str, 
             sync.archive(**whose)
         elif kind == "restore":
             sync.restore(**whose)
-        elif kind == "write beside":
-            sync.merge(**whose, state={"beside": value})
-            sync.append(**whose, messages=[{"role": "user", "content": name, "metadata": {"v": value}}])
-        elif kind == "file apart":
-            sync.documents.put(f"of {user}", name, value, ttl=timedelta(days=1))
         else:
-            with sync.open(**whose) as session:
-                do_within(session, kind, name, value)
+            do_more(sync, whose, op)
+
+
+def do_more(sync: SyncSessionService, whose: dict[str, Any], op: tuple[str, str, Any]) -> None:
+    kind, name, value = op
+    if kind == "write beside":
+        sync.merge(**whose, state={"beside": value})
+        sync.append(**whose, messages=[{"role": "user", "content": name, "metadata": {"v": value}}])
+    elif kind == "file apart":
+        sync.documents.put(f"of {whose['user']}", name, value, ttl=timedelta(days=1))
+    else:
+        with sync.open(**whose) as session:
+            do_within(session, kind, name, value)
 
 
 def do_within(session: Any, kind: str, name: str, value: Any) -> None:
