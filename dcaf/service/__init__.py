@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dcaf.service.app_documents import AppDocuments, DocumentTransaction, SyncAppDocuments
 from dcaf.service.artifact_store import ArtifactStore
+from dcaf.service.artifact_streams import ArtifactStream
 from dcaf.service.artifact_values import Artifact, ArtifactVersion
-from dcaf.service.artifacts import Artifacts, ArtifactStream, SyncArtifacts
+from dcaf.service.artifacts import Artifacts, SyncArtifacts
 from dcaf.service.blocks import Imported
 from dcaf.service.checkpoints import Checkpoint
 from dcaf.service.conversation import Messages, SyncMessages
