@@ -51,8 +51,8 @@ class Steps:
 
 
 def _reads(asked: Asked, table: Any) -> bool:
-    transactions = (asked,) if isinstance(asked, Transaction) else asked
-    return any(wanted.table is table for one in transactions for wanted in one.ranges)
+    transactions = asked if isinstance(asked, tuple) else (asked,)
+    return any(wanted.table is table for one in transactions if isinstance(one, Transaction) for wanted in one.ranges)
 
 
 class Failing:
