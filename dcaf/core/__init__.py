@@ -13,6 +13,7 @@ from dcaf.core.errors import (
     CommitUnknownError,
     ConfigurationError,
     DcafError,
+    DocumentConflictError,
     EncodedBody,
     EngineError,
     ExitError,
@@ -48,6 +49,7 @@ from dcaf.core.errors import (
     ToolError,
     ToolTimeoutError,
     TurnTimeoutError,
+    UnknownArtifactError,
     UnknownSessionError,
 )
 from dcaf.core.host import HostTurn, SessionHost
@@ -66,6 +68,7 @@ __all__ = [
     "CommitUnknownError",
     "ConfigurationError",
     "DcafError",
+    "DocumentConflictError",
     "EncodedBody",
     "EngineError",
     "ExitError",
@@ -118,6 +121,7 @@ __all__ = [
     "ToolError",
     "ToolTimeoutError",
     "TurnTimeoutError",
+    "UnknownArtifactError",
     "UnknownSessionError",
     "current_session",
     "transaction",

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dcaf.service.app_documents import AppDocuments, DocumentTransaction, SyncAppDocuments
+from dcaf.service.artifact_store import ArtifactStore
+from dcaf.service.artifact_values import Artifact, ArtifactVersion
+from dcaf.service.artifacts import Artifacts, ArtifactStream, SyncArtifacts
 from dcaf.service.blocks import Imported
 from dcaf.service.checkpoints import Checkpoint
 from dcaf.service.conversation import Messages, SyncMessages
+from dcaf.service.document_rows import Document
+from dcaf.service.documents import Documents, SyncDocuments
 from dcaf.service.events import Event, MessageEvent, StateEvent
 from dcaf.service.history import HistoryPage
 from dcaf.service.kept import Kept
@@ -28,9 +34,18 @@ from dcaf.service.windows import WindowTooSmallError
 del annotations  # no public name of this package
 
 __all__ = [
+    "AppDocuments",
+    "Artifact",
+    "ArtifactStore",
+    "ArtifactStream",
+    "ArtifactVersion",
+    "Artifacts",
     "Checkpoint",
     "CreateSessionRequest",
     "DeleteSessionRequest",
+    "Document",
+    "DocumentTransaction",
+    "Documents",
     "Erased",
     "Event",
     "FoundFact",
@@ -53,6 +68,9 @@ __all__ = [
     "Snippet",
     "State",
     "StateEvent",
+    "SyncAppDocuments",
+    "SyncArtifacts",
+    "SyncDocuments",
     "SyncMemory",
     "SyncMessages",
     "SyncSessionService",

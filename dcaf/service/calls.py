@@ -6,6 +6,7 @@ import builtins
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final, Literal, TypeAlias
 
 from dcaf.core.arguments import items_of, require, require_bool, require_function, require_random, require_text
@@ -24,28 +25,31 @@ from dcaf.core.settings import require_choice
 from dcaf.core.slots import RESERVED, TEMPORARY
 from dcaf.engines import Engine
 from dcaf.engines.memory import URL as MEMORY_URL
+from dcaf.service.all_users import list_all
 from dcaf.service.archiving import archive, archive_idle, restore
+from dcaf.service.artifact_contents import Files
+from dcaf.service.artifact_store import ArtifactStore
+from dcaf.service.artifacts import NO_ARTIFACTS, Artifacts, Whose
 from dcaf.service.beside import append, close, merge_into
 from dcaf.service.changes import Change
 from dcaf.service.checkpoints import Checkpoint, list_checkpoints, set_checkpoint
 from dcaf.service.commits import STALE, Overtaken, commit, find_open_calls, log_clashes
 from dcaf.service.dropping import NEVER, drop
 from dcaf.service.events import Event, list_events
-from dcaf.service.exporting import Stream, export_app, export_session, export_user
+from dcaf.service.exporting import export_app, export_session, export_user
 from dcaf.service.history import HistoryPage, read_history, unpack_page
 from dcaf.service.importing import Importer
 from dcaf.service.journal import MOST_BYTES, Opened, TurnJournal
 from dcaf.service.kept import About, Kept
 from dcaf.service.listing import ListPage, Wanted, list_sessions
-from dcaf.service.memory import LONGEST_TTL, SHORTEST_TTL
 from dcaf.service.memory_plans import clear_memory, drop_hidden
 from dcaf.service.messages import Message, pack
-from dcaf.service.places import ARCHIVED, UNKNOWN, Place, require_name
-from dcaf.service.plans import Plan
+from dcaf.service.places import APP, ARCHIVED, UNKNOWN, USER, Place, require_name
+from dcaf.service.plans import Plan, Stream
 from dcaf.service.purging import Erased, Purged, erase, purge, purge_user
-from dcaf.service.reading import Read, read_session, read_shared
+from dcaf.service.reading import ALL_KEYS, Read, read_session, read_shared
 from dcaf.service.recent import Recent
-from dcaf.service.remembered import MemoryScope
+from dcaf.service.remembered import LONGEST_TTL, SHORTEST_TTL, MemoryScope
 from dcaf.service.requests import (
     CreateSessionRequest,
     DeleteSessionRequest,
@@ -55,7 +59,8 @@ from dcaf.service.requests import (
 from dcaf.service.rewinding import fork, rewind, rewind_before, rewind_to_checkpoint
 from dcaf.service.search import FoundMessage, search_owner, search_session
 from dcaf.service.session import KeptSession, KeptState, make_session, state_of_kept
-from dcaf.service.tables import TABLES, Owner
+from dcaf.service.shared import pack_keys, read_keys, write_keys
+from dcaf.service.tables import TABLES, Owner, app_row, app_rows
 from dcaf.service.user_memory import UserMemory
 
 OnBusy: TypeAlias = Literal["reject", "merge"]
@@ -78,7 +83,8 @@ class Calls:
     """The calls of a service.
 
     Args:
-        engine, app, ttl, on_busy, randomness: As of ``SessionService``.
+        engine, app, ttl, on_busy, last, randomness: As of ``SessionService``.
+        artifacts: Where the bytes of artifacts are; None where there are none.
 
     Raises:
         ConfigurationError: A setting is wrong.
@@ -87,6 +93,8 @@ class Calls:
         engine, app: As above.
         ttl_ms: For how long a session is kept, in milliseconds; None for ever.
         merges: Whether a turn is laid over one that was committed first.
+        last: How many of its newest messages a turn behind a middleware reads.
+        files: The bytes of the application's artifacts; None where there are none.
     """
 
     def __init__(
@@ -96,21 +104,27 @@ class Calls:
         *,
         ttl: timedelta | None,
         on_busy: OnBusy,
+        last: int,
         randomness: Callable[[int], bytes],
+        artifacts: ArtifactStore | None = None,
     ) -> None:
         self.app: str = require_name("app=", app)
         if ttl is not None and not SHORTEST_TTL <= require("ttl=", ttl, timedelta, "a timedelta, or None") <= LONGEST_TTL:
             raise ConfigurationError("ttl= is a millisecond to a hundred years; None keeps sessions for ever.")
         self.ttl_ms: int | None = None if ttl is None else int(ttl / MILLISECOND)
         self.merges: bool = require_choice("on_busy", on_busy, ("reject", "merge")) == "merge"
+        self.last: int = require_last(last)
         self._randomness = require_function("randomness=", randomness)
         self._recent = Recent[Kept]()
+        self._artifacts = artifacts
         self.use(engine)
 
     def use(self, engine: Engine) -> None:
         """Keep sessions in an engine from now on."""
         engine.declare(TABLES)
         self.engine: Engine = engine
+        store = self._artifacts
+        self.files: Files | None = None if store is None else Files(store, self.app, engine.partitions, self._random)
 
     def create(self, request: CreateSessionRequest) -> Plan[KeptSession]:
         """As ``SessionService.create``."""
@@ -120,19 +134,20 @@ class Calls:
 
     def open(self, user: str | None, session_id: str | None, last: int) -> Plan[KeptSession]:
         """As ``SessionService.open``."""
-        place = self._place(user, session_id)
-        if not 0 <= require("last=", last, int, "a number of messages, 0 or more") <= MOST_LAST:
-            raise ConfigurationError(f"last= is 0 to {MOST_LAST} messages.")
+        place, last = self._place(user, session_id), require_last(last)
         return self._begin(place) if session_id is None else self._open(place, last)
 
     def get_or_create(self, user: str | None, session_id: str) -> Plan[KeptSession]:
         """As ``SessionService.get_or_create``."""
         return self._get_or_create(self._place(user, require_name("id=", session_id)))
 
-    def messages(self, user: str | None, session_id: str, limit: int, before: int | None, after: int | None) -> Plan[HistoryPage]:
+    def messages(
+        self, user: str | None, session_id: str, limit: int, *, before: int | None, after: int | None, since: datetime | None
+    ) -> Plan[HistoryPage]:
         """As ``SessionService.messages``."""
         place = self._place(user, require_name("id=", session_id))
-        return read_history(place, limit=limit, before=before, after=after)
+        since_ms = None if since is None else require_moment("since=", since)
+        return read_history(place, limit=limit, before=before, after=after, since_ms=since_ms)
 
     def list_events(
         self, user: str | None, session_id: str, limit: int, before: str | None, after: str | None
@@ -180,14 +195,33 @@ class Calls:
         values = {name: after for name, (_, after) in state_of(given).changed_values().items()}
         return merge_into(self._place(user, require_name("id=", session_id)), values)
 
+    def get_user_state(self, user: str) -> Plan[dict[str, Any]]:
+        """As ``SessionService.get_user_state``."""
+        return read_keys(self._owner(user).shared_rows(ALL_KEYS), USER)
+
+    def get_app_state(self) -> Plan[dict[str, Any]]:
+        """As ``SessionService.get_app_state``."""
+        return read_keys(app_rows(self.app, ALL_KEYS, partitions=self.engine.partitions), APP)
+
+    def merge_user_state(self, user: str, state: Mapping[str, Any]) -> Plan[None]:
+        """As ``SessionService.merge_user_state``."""
+        return write_keys(pack_keys(USER, state), self._owner(user).shared_row)
+
+    def merge_app_state(self, state: Mapping[str, Any]) -> Plan[None]:
+        """As ``SessionService.merge_app_state``."""
+        return write_keys(pack_keys(APP, state), partial(app_row, self.app, partitions=self.engine.partitions))
+
     def list(self, request: ListSessionsRequest) -> Plan[ListPage[Kept]]:
         """As ``SessionService.list``."""
         require_choice("order", request.order, ("newest", "oldest"))
-        labels = About.of(None, request.labels, None).labels
-        archived = require_bool("archived=", request.archived)
-        wanted = Wanted(self.app, self.engine.partitions, require_keys("state=", request.state), labels, archived)
-        owner = self._owner(request.user)
+        wanted, owner = self._wanted(request.state, request.labels, request.archived), self._owner(request.user)
         return list_sessions(owner, wanted, limit=request.limit, order=request.order, cursor=request.cursor)
+
+    def list_all(
+        self, limit: int, cursor: str | None, *, state: object, labels: Mapping[str, str] | None, archived: object
+    ) -> Plan[ListPage[Kept]]:
+        """As ``SessionService.list_all``."""
+        return list_all(self._wanted(state, labels, archived), limit=limit, cursor=cursor)
 
     def rewind(self, user: str | None, session_id: str, to: int | None, checkpoint: str | None, message: int | None) -> Plan[int]:
         """As ``SessionService.rewind``."""
@@ -235,10 +269,10 @@ class Calls:
 
     def purge(self, user: str | None, before: datetime | None) -> Plan[Purged]:
         """As ``SessionService.purge``."""
-        before_ms = NEVER if before is None else require_moment("before=", before)
+        before_ms = NEVER if before is None else max(NEVER, require_moment("before=", before))
         if user is None:
-            return purge(self.app, self.engine.partitions, before_ms)
-        return purge_user(self.app, self._owner(user), self.engine.partitions, before_ms)
+            return purge(self.app, self.engine.partitions, before_ms, self.files)
+        return purge_user(self.app, self._owner(user), self.engine.partitions, before_ms, self.files)
 
     def erase(self, user: str) -> Plan[Erased]:
         """As ``SessionService.erase``."""
@@ -246,7 +280,7 @@ class Calls:
 
     def _erase(self, owner: Owner) -> Plan[Erased]:
         count = yield from clear_memory(MemoryScope.of_user(owner))
-        erased = yield from erase(self.app, owner, self.engine.partitions)
+        erased = yield from erase(self.app, owner, self.engine.partitions, self.files)
         count += yield from clear_memory(MemoryScope.of_user(owner))  # what a turn has written meanwhile
         return erased._replace(facts=erased.facts + count)
 
@@ -254,12 +288,28 @@ class Calls:
         """As ``SessionService.memory``."""
         return UserMemory(self.engine, MemoryScope.of_user(self._owner(user)))
 
+    def artifacts(self, user: str | None, session_id: str | None) -> Artifacts:
+        """As ``SessionService.artifacts``."""
+        if self.files is None:
+            raise ConfigurationError(NO_ARTIFACTS)
+        if user is None and session_id is None:
+            raise ConfigurationError("An anonymous session shares nothing with another: give id=, too.")
+        name = None if user is None else require_name("user=", user)
+        found = "" if session_id is None else require_name("id=", session_id)
+        owner = Owner(self.app, name, found, partitions=self.engine.partitions)
+        return Artifacts(self.engine, self.files, Whose(self.files.app, owner, found or None))
+
     def _reaches(self, engine: Engine) -> bool:
         """Whether an engine keeps the rows that this service's does; each engine in memory has rows of its own."""
         return engine is self.engine or (engine.url == self.engine.url != MEMORY_URL)
 
     def _random(self, number: int) -> bytes:
         return require_random(self._randomness, number)
+
+    def _wanted(self, state: object, labels: Mapping[str, str] | None, archived: object) -> Wanted:
+        """Which sessions a list is to have, and what of their states."""
+        found, is_archived = About.of(None, labels, None).labels, require_bool("archived=", archived)
+        return Wanted(self.app, self.engine.partitions, require_keys("state=", state), found, is_archived)
 
     def _owner(self, user: str) -> Owner:
         return Owner(self.app, require_name("user=", user), partitions=self.engine.partitions)
@@ -342,14 +392,14 @@ class Calls:
     def place_of(self, user: str | None, session_id: str) -> Place:
         """Where a session lies."""
         owner = Owner(self.app, user, session_id, partitions=self.engine.partitions)
-        return Place(self.app, owner, session_id, self.engine.partitions)
+        return Place(self.app, owner, session_id, self.engine.partitions, self.files)
 
     def make_kept(self, place: Place, now_ms: int, about: About = NOTHING) -> Kept:
         """What is known of a session that is not kept yet."""
         return Kept.new(place.id, place.owner.user, self._random(BIRTH_BYTES), about, now_ms)
 
     def _make(self, place: Place, kept: Kept, read: Read) -> KeptSession:
-        opened = Opened(kept, self.app, self.engine, read.now_ms, unpack_page(read.messages))
+        opened = Opened(kept, self.app, self.engine, read.now_ms, unpack_page(read.messages), self.files)
         return make_session(TurnJournal.of(opened, place.owner), read.payload)
 
     def export(self, user: str | None, session_id: str | None) -> Stream[None]:
@@ -363,6 +413,17 @@ class Calls:
         """What takes the lines of ``SessionService.import_lines``."""
         replaces = require_bool("replace=", replace)
         return Importer(self.app, self.engine.partitions, self._place, lambda: self._random(BIRTH_BYTES), replaces=replaces)
+
+
+def require_last(last: object) -> int:
+    """Require a number of newest messages to read.
+
+    Raises:
+        ConfigurationError: It is not 0 to 10,000.
+    """
+    if not 0 <= (found := require("last=", last, int, "a number of messages, 0 or more")) <= MOST_LAST:
+        raise ConfigurationError(f"last= is 0 to {MOST_LAST} messages.")
+    return found
 
 
 def require_keys(argument: str, keys: object) -> tuple[str, ...]:
@@ -389,4 +450,4 @@ def require_moment(argument: str, moment: object) -> int:
     found = require(argument, moment, datetime, "a datetime with a time zone, such as datetime.now(UTC) - timedelta(days=30)")
     if found.utcoffset() is None:
         raise ConfigurationError(f"{argument} takes a datetime with a time zone: datetime.now(UTC) - timedelta(days=30).")
-    return max(NEVER, (found - EPOCH) // MILLISECOND)
+    return (found - EPOCH) // MILLISECOND

@@ -15,12 +15,13 @@ from dcaf.core.json_values import write
 from dcaf.core.transaction import log_clash
 from dcaf.engines import AllOf, AnyOf, Condition, Delete, Exists, Is, Not, Now, Outcome, Put, Record, Transaction, Write
 from dcaf.service.changes import Change, pack_change
+from dcaf.service.document_rows import DocumentChange
 from dcaf.service.dropping import make_room
 from dcaf.service.kept import Kept, has_value, is_at
 from dcaf.service.links import follow
 from dcaf.service.places import Place, require_there
 from dcaf.service.plans import Plan
-from dcaf.service.remembered import join
+from dcaf.service.remembered import MemoryChange, join
 from dcaf.service.tables import CHANGES, MESSAGES, MINUTE_MS, Columns
 
 HALF: Final = "The session was written; nobody can tell whether its app: keys were."
@@ -83,6 +84,7 @@ def commit(place: Place, kept: Kept, change: Change, now_ms: int) -> Plan[Commit
         UnknownSessionError: It was deleted, or has ended.
         SessionClosedError: It was closed, or archived.
         SessionExistsError: It is new, and there is one of its id.
+        DocumentConflictError: A document is of another revision than the turn expects.
     """
     whole, apart = (change if place.is_with_app else change.only(app=False)), Change({})
     failed: CommitUnknownError | None = None
@@ -157,12 +159,14 @@ def plan_commit(place: Place, kept: Kept, change: Change, now_ms: int) -> Planne
         *write_messages(place, kept, kept.revision + 1, change),
         *_move_in_list(place, kept, minute),
         *(one for memory in change.memory for one in memory.writes()),
+        *(one for document in change.documents for one in document.writes()),
         *([log_change(place, kept.changes + 1, kept.revision + 1, change, total)] if is_logged else []),
         *write_marks(place, kept, kept.changes + is_logged, change),
     ]
     conditions = [is_unmade(row, kept.birth) if is_new else is_at(row, kept), *_is_unchanged(place, change)]
-    conditions += [one for memory in change.memory for one in memory.conditions()]
-    reads = [row, *map(place.state_row, change.list_shared()), *(one for memory in change.memory for one in memory.reads())]
+    beside: list[MemoryChange | DocumentChange] = [*change.memory, *change.documents]
+    conditions += [one for changed in beside for one in changed.conditions()]
+    reads = [row, *map(place.state_row, change.list_shared()), *(one for changed in beside for one in changed.reads())]
     return Planned(Transaction(reads, when=join(conditions), writes=writes), open_calls)
 
 

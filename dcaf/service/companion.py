@@ -9,6 +9,7 @@ from typing import Final, NoReturn, cast
 
 from dcaf.core.base64url import Payload
 from dcaf.core.errors import (
+    DocumentConflictError,
     EngineError,
     SessionClosedError,
     SessionConflict,
@@ -39,9 +40,6 @@ from dcaf.service.reading import gather, list_ranges, list_ranges_elsewhere, rea
 SERVER: Final = "server"
 """The claim ``at`` of a token whose state is kept here."""
 
-LAST: Final = 50
-"""How many of its newest messages a turn reads."""
-
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
 
@@ -63,7 +61,7 @@ class KeptCompanion(Companion):
         self._most_carried = most_carried
         self._place: Place = calls.place_of(request.binding.subject, request.session_id)
         self.reads: Sequence[Record] = [self._place.row]
-        self.ranges: Sequence[Range] = list_ranges(self._place, LAST)
+        self.ranges: Sequence[Range] = list_ranges(self._place, calls.last)
         self.elsewhere: Sequence[Range] = list_ranges_elsewhere(self._place)
         self._opening = Outcome(applied=True, rows=(None,), now_ms=0)
         self._base: dict[str, bytes] = {}
@@ -71,6 +69,10 @@ class KeptCompanion(Companion):
         self._stays_carried = False
         self._move: Move | None = None
         self._pending: tuple[Sealed, Change, Change] | None = None
+
+    def is_of(self, calls: Calls) -> bool:
+        """Whether it goes along with a turn of this service."""
+        return self._calls is calls
 
     @property
     def _turn(self) -> TurnJournal:
@@ -95,7 +97,7 @@ class KeptCompanion(Companion):
         Raises:
             SessionEnded: There is no such session, or it was closed, or archived.
         """
-        found, claims = await run_async(gather(self._place, LAST, self._opening), self._engine), self._request.claims
+        found, claims = await run_async(gather(self._place, self._calls.last, self._opening), self._engine), self._request.claims
         kept = Kept.of(found.row) if found.row is not None and found.is_kept else None
         if kept is None and claims is not None and claims.at is not None:
             raise SessionEnded(reason="gone")
@@ -112,6 +114,7 @@ class KeptCompanion(Companion):
         self.place: str | None = SERVER if not self._stays_carried and self._stays(payload) else None
         known = kept or self._calls.make_kept(self._place, found.now_ms)
         opened = Opened(known, self._place.app, self._engine, found.now_ms, [] if kept is None else unpack_page(found.messages))
+        opened.files = self._calls.files
         self.journal: Journal | None = TurnJournal.of(opened, self._place.owner)
 
     def _stays(self, payload: Payload) -> bool:
@@ -160,7 +163,9 @@ class KeptCompanion(Companion):
         values = {key: value for key, value in found.items() if value.after != value.before and self._keeps(key)}
         version = sealed.claims.sv or 0
         changed = None if version == self._turn.opened.kept.version else version
-        return Change(values, added.pack_messages(), self._calls.ttl_ms, added.memory, changed, added.marks)
+        return Change(
+            values, added.pack_messages(), self._calls.ttl_ms, added.memory, changed, added.marks, documents=added.documents
+        )
 
     def _keeps(self, key: str) -> bool:
         """Whether a key is kept here. What it shares is the session's own as long as it is in its token."""
@@ -176,7 +181,7 @@ class KeptCompanion(Companion):
         """Whether the kept session, or what it shares, had changed; then the next try is laid over that.
 
         Raises:
-            SessionConflict: Another one has committed the session.
+            SessionConflict: Another one has committed the session, or has written a document that the turn expects to be as it was.
             SessionEnded: It was deleted or closed.
         """
         assert self._pending is not None
@@ -189,8 +194,12 @@ class KeptCompanion(Companion):
             has_room = await self._make_room(opened.kept, outcome)
         elif self._move.kept.revision:
             kept = await self._follow(self._move, outcome)
-        laid = change.over(outcome.rows[1:])
-        has_moved = kept != opened.kept or laid != change or has_room
+        own = self._own_part(change)  # of which the rows are: what all share may lie elsewhere
+        try:
+            laid = own.over(outcome.rows[1:])
+        except DocumentConflictError:
+            raise SessionConflict(reason="moved") from None
+        has_moved = kept != opened.kept or laid != own or has_room
         opened.kept, self._pending = kept, (sealed, first, laid)
         return has_moved
 

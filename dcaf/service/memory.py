@@ -32,7 +32,7 @@ from dcaf.service.kept import moment_of, value_of
 from dcaf.service.memory_plans import read_all, read_memory
 from dcaf.service.memory_search import FoundFact, search_facts
 from dcaf.service.plans import Plan, run, run_async
-from dcaf.service.remembered import Fact, MemoryChange, MemoryScope, Remembered
+from dcaf.service.remembered import LONGEST_TTL, SHORTEST_TTL, Fact, MemoryChange, MemoryScope, Remembered
 
 if TYPE_CHECKING:
     from dcaf.tools import Tool
@@ -44,8 +44,6 @@ LIMIT_BYTES: Final = 256 * 1024
 """How large a value may be, as JSON, where an application says nothing else."""
 
 MOST_KEY_CHARACTERS: Final = 256
-SHORTEST_TTL: Final = timedelta(milliseconds=1)
-LONGEST_TTL: Final = timedelta(days=36_525)
 
 
 class Memory(Injected):

@@ -4,7 +4,7 @@
 >>> [change.data for change in find_timeline(log, 4)], [change.data for change in find_timeline(log, 0)]
 ([b'made', b'hello', b'taken back', b'right'], [b'made'])
 
-What a reader gets wrong: the keys that a session shares with others, ``user:`` and ``app:``, stay as they are.
+What a reader gets wrong: the keys that a session shares with others, ``user:`` and ``app:``, stay as they are; so do its documents.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from dcaf.core.json_values import read, write
 from dcaf.core.slots import RESERVED
 from dcaf.engines import AllOf, Condition, Delete, Exists, Is, Not, Now, Page, Put, Range, Record, Transaction, Write
 from dcaf.engines.transactions import LARGEST
+from dcaf.service.artifact_remains import copy_artifacts
 from dcaf.service.changes import Change, KeyChange
 from dcaf.service.checkpoints import find_later, require_point
 from dcaf.service.commits import STALE, describe, log_change, write_open_calls, write_state
+from dcaf.service.document_plans import copy_documents
 from dcaf.service.dropping import EXISTS, NEVER, drop_rows, make_room
 from dcaf.service.kept import Kept, is_at, value_of
 from dcaf.service.links import replay, unfollow
@@ -202,6 +204,7 @@ def fork(place: Place, target: Place, birth: bytes, *, at: int | None, ttl_ms: i
     past = yield from _read_past(place, at, "at=")
     row, kept, count = target.row, past.kept, past.messages
     is_begun, calls = yield from begin_copy(place, target, kept, birth, count)
+    yield from copy_artifacts(place, kept.birth, target, birth)
     yield from _require_unchanged(place, kept, target, row)
     change = Change({name: KeyChange(None, value) for name, value in past.then.items()}, version=past.version or None)
     minute = past.now_ms // MINUTE_MS
@@ -221,7 +224,7 @@ def fork(place: Place, target: Place, birth: bytes, *, at: int | None, ttl_ms: i
 
 
 def begin_copy(place: Place, target: Place, kept: Kept, birth: bytes, count: int) -> Plan[tuple[Condition, tuple[str, ...]]]:
-    """Copy the messages of a session to where another one is going to be made.
+    """Copy the messages and the documents of a session to where another one is going to be made.
 
     Until it is, its row says that it is dropped: whoever purges after a crash finds it. Returns what holds as long as it is not
     made, and the calls of tools that are open in what was copied.
@@ -245,6 +248,7 @@ def begin_copy(place: Place, target: Place, kept: Kept, birth: bytes, count: int
         (page,) = (yield Transaction([], ranges=[_range_of(place, after, min(after + AT_ONCE, count))])).pages
         calls = replay([cast("bytes", message["data"]) for _, message in page], calls)
         yield Transaction([row], when=is_begun, writes=_copy(target, page))
+    yield from copy_documents(place, target, is_begun)
     return is_begun, calls
 
 

@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any, overload
 
 from dcaf.core.errors import ConfigurationError
+from dcaf.service.app_documents import SyncAppDocuments
+from dcaf.service.artifacts import SyncArtifacts
 from dcaf.service.blocks import Imported
 from dcaf.service.calls import Calls
 from dcaf.service.checkpoints import Checkpoint
@@ -30,7 +32,7 @@ from dcaf.service.requests import (
 )
 from dcaf.service.search import FoundMessage
 from dcaf.service.session import KeptSession
-from dcaf.service.tables import MEMORY
+from dcaf.service.tables import DOCUMENTS, MEMORY
 from dcaf.service.turns import ServiceTurn
 from dcaf.service.user_memory import SyncUserMemory
 
@@ -119,9 +121,10 @@ class SyncSessionService:
         limit: int = 50,
         before: int | None = None,
         after: int | None = None,
+        since: datetime | None = None,
     ) -> HistoryPage:
         """As of the service."""
-        return run(self._calls.messages(user, id, limit, before, after), self._calls.engine)
+        return run(self._calls.messages(user, id, limit, before=before, after=after, since=since), self._calls.engine)
 
     def list_events(
         self, *, user: str | None, id: str, limit: int = 50, before: str | None = None, after: str | None = None
@@ -140,6 +143,22 @@ class SyncSessionService:
     def merge(self, *, user: str | None, id: str, state: Mapping[str, Any]) -> None:
         """As of the service."""
         run(self._calls.merge(user, id, state), self._calls.engine)
+
+    def get_user_state(self, *, user: str) -> dict[str, Any]:
+        """As of the service."""
+        return run(self._calls.get_user_state(user), self._calls.engine)
+
+    def get_app_state(self) -> dict[str, Any]:
+        """As of the service."""
+        return run(self._calls.get_app_state(), self._calls.engine)
+
+    def merge_user_state(self, *, user: str, state: Mapping[str, Any]) -> None:
+        """As of the service."""
+        run(self._calls.merge_user_state(user, state), self._calls.engine)
+
+    def merge_app_state(self, *, state: Mapping[str, Any]) -> None:
+        """As of the service."""
+        run(self._calls.merge_app_state(state), self._calls.engine)
 
     @overload
     def list(self, request: ListSessionsRequest) -> ListPage[Kept]: ...
@@ -173,6 +192,18 @@ class SyncSessionService:
         wanted = take(ListSessionsRequest, request, {**arguments, "archived": archived})
         return run(self._calls.list(wanted), self._calls.engine)
 
+    def list_all(
+        self,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        state: Sequence[str] = (),
+        labels: Mapping[str, str] | None = None,
+        archived: bool = False,
+    ) -> ListPage[Kept]:
+        """As of the service."""
+        return run(self._calls.list_all(limit, cursor, state=state, labels=labels, archived=archived), self._calls.engine)
+
     @overload
     def rewind(self, *, user: str | None, id: str, to: int) -> int: ...
     @overload
@@ -202,6 +233,15 @@ class SyncSessionService:
         """As of the service."""
         return self._calls.memory(user).sync
 
+    @property
+    def documents(self) -> SyncAppDocuments:
+        """As of the service."""
+        return SyncAppDocuments(self._calls.engine, self._calls.app)
+
+    def artifacts(self, *, user: str | None, id: str | None = None) -> SyncArtifacts:
+        """As of the service."""
+        return self._calls.artifacts(user, id).sync
+
     def close(self, *, user: str | None, id: str) -> bool:
         """As of the service."""
         return run(self._calls.close(user, id), self._calls.engine)
@@ -222,14 +262,18 @@ class SyncSessionService:
     def purge(self, *, user: str | None = None, before: datetime | None = None) -> Purged:
         """As of the service."""
         purged = run(self._calls.purge(user, before), self._calls.engine)
-        self._calls.engine.sync.purge(MEMORY)
+        self._purge_ended()
         return purged
 
     def erase(self, *, user: str) -> Erased:
         """As of the service."""
         erased = run(self._calls.erase(user), self._calls.engine)
-        self._calls.engine.sync.purge(MEMORY)
+        self._purge_ended()
         return erased
+
+    def _purge_ended(self) -> None:
+        for table in (MEMORY, DOCUMENTS):
+            self._calls.engine.sync.purge(table)
 
     def export(self, *, user: str | None = None, id: str | None = None) -> Iterator[bytes]:
         """As of the service, as ``for line in sessions.sync.export()``."""

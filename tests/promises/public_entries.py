@@ -47,7 +47,19 @@ from dcaf.engines import (
     Write,
 )
 from dcaf.ledger import Ledger
-from dcaf.service import KeptSession, Memory, Message, Messages, ServiceTurn, SessionService, State
+from dcaf.service import (
+    Artifacts,
+    ArtifactStore,
+    Document,
+    Documents,
+    KeptSession,
+    Memory,
+    Message,
+    Messages,
+    ServiceTurn,
+    SessionService,
+    State,
+)
 from dcaf.testing import MISUSES, AsyncSessionClient, FrozenClock, Reply, SessionClient, serving
 from dcaf.tools import Call, DecidedCall, PlatformContext, ToolRunner, decide, pending, propose
 from tests.asgi.wire import call
@@ -127,7 +139,7 @@ def ledger() -> Ledger:
 
 def kept() -> SessionService:
     """A service that keeps a session with two messages."""
-    found = SessionService("memory://", app="jobs")
+    found = SessionService("memory://", app="jobs", artifacts="memory://")
     found.sync.create(user="ada", id="v1", state={"a": 1, "n": 2, "l": [1], "user:u": 1})
     found.sync.append(user="ada", id="v1", messages=[("user", "Hello!"), ("assistant", "Hi!")])
     return found
@@ -172,6 +184,39 @@ def memory_entries(name: str, memory: Callable[[], Any]) -> dict[str, Entry]:
     return {f"dcaf.service.{name}.{call}": Entry(valid, on=memory) for call, valid in calls.items()}
 
 
+def document_entries(name: str, documents: Callable[[], Any], **where: str) -> dict[str, Entry]:
+    """What documents have, with await and without; those of a space are named by it first."""
+    calls: dict[str, dict[str, Any]] = {
+        "put": {"key": "k", "value": b"1", "expect": 0, "ttl": timedelta(days=1)},
+        "get": {"key": "k"},
+        "scan": {"prefix": "k", "limit": 1, "cursor": "k", "order": "descending"},
+        "delete": {"key": "k", "expect": 0},
+        "clear": {"prefix": "k"},
+    }
+    return {f"dcaf.service.{name}.{call}": Entry({**where, **valid}, on=documents) for call, valid in calls.items()}
+
+
+async def batched_async(block: Any) -> None:
+    async with block as documents:
+        await documents.put("k", 1)
+
+
+def batched(block: Any) -> None:
+    with block as documents:
+        documents.put("k", 1)
+
+
+def artifact_entries(name: str, artifacts: Callable[[], Any]) -> dict[str, Entry]:
+    """What artifacts have, with await and without."""
+    calls: dict[str, dict[str, Any]] = {
+        "save": {"name": "a.png", "data": b"1", "mime": "image/png", "metadata": {"k": 1}},
+        **{key: {"name": "a.png", "version": 0} for key in ("load", "open", "delete")},
+        "versions": {"name": "a.png"},
+        "list": {"limit": 1},
+    }
+    return {f"dcaf.service.{name}.{call}": Entry(valid, on=artifacts) for call, valid in calls.items()}
+
+
 def service_entries(name: str, service: Callable[[], Any], then: Callable[[Any], Any]) -> dict[str, Entry]:
     """What a service has, with await and without."""
     whose = {"user": "ada", "id": "v1"}
@@ -179,11 +224,16 @@ def service_entries(name: str, service: Callable[[], Any], then: Callable[[Any],
     calls: dict[str, dict[str, Any]] = {
         "create": {"user": "ada", "id": "v2", "state": {"n": 1}, **about},
         **dict.fromkeys(("get", "get_or_create", "delete"), whose),
-        "messages": {**whose, "limit": 1, "before": 2},
+        "messages": {**whose, "limit": 1, "before": None, "after": None, "since": UNTIL},
         "append": {**whose, "messages": [{"role": "user", "content": "And?"}]},
         "merge": {**whose, "state": {"n": 5}},
+        "get_user_state": {"user": "ada"},
+        "get_app_state": {},
+        "merge_user_state": {"user": "ada", "state": {"u": 5}},
+        "merge_app_state": {"state": {"a": 5}},
         "search": {"query": "hello", **whose, "limit": 1},
         "list": {"user": "ada", "limit": 1, "order": "newest", "state": ["a"], "labels": {"a": "b"}, "archived": False},
+        "list_all": {"limit": 1, "cursor": None, "state": ["a"], "labels": {"a": "b"}, "archived": False},
         "list_events": {**whose, "limit": 1},
         "checkpoint": {**whose, "name": "here"},
         **dict.fromkeys(("archive", "restore", "checkpoints"), whose),
@@ -192,6 +242,7 @@ def service_entries(name: str, service: Callable[[], Any], then: Callable[[Any],
         "purge": {"user": "ada", "before": UNTIL},
         **{key: {"user": "ada"} for key in ("erase", "memory")},
         "export": whose,
+        "artifacts": whose,
         "import_lines": {"lines": list(kept().sync.export()), "replace": True},
     }
     return {
@@ -475,7 +526,7 @@ JSON = {"content-type": "application/json"}
 ENTRIES: dict[str, Entry] = {
     # service
     "dcaf.service.SessionService": Entry(
-        {"engine": "memory://", "app": "jobs", "ttl": timedelta(days=1), "on_busy": "merge"},
+        {"engine": "memory://", "app": "jobs", "ttl": timedelta(days=1), "on_busy": "merge", "last": 5},
         then=lambda service: service.sync.create(user="ada", state={"n": 1}),
     ),
     **service_entries("dcaf.service.SessionService", kept, entered_async),
@@ -484,11 +535,29 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.service.SessionService.aclose": Entry(on=kept),
     "dcaf.service.SessionService.as_store": Entry({"settings": StoreSettings("jobs", timedelta(days=1), True)}, on=kept),
     "dcaf.service.SessionService.draining": Entry(on=kept),
+    "dcaf.service.SessionService.resume": Entry({"subject": "ada", "id": "A" * 22}, on=kept, fails=True),  # no turn is running
     "dcaf.service.SyncSessionService.close": Entry({"user": "ada", "id": "v1"}, on=lambda: kept().sync),
+    **document_entries("Documents", lambda: kept_session().documents),
+    **document_entries("SyncDocuments", lambda: kept_session().documents.sync),
+    **document_entries("AppDocuments", lambda: kept().documents, space="s"),
+    **document_entries("SyncAppDocuments", lambda: kept().sync.documents, space="s"),
+    "dcaf.service.AppDocuments.transaction": Entry({"space": "s"}, on=lambda: kept().documents, then=batched_async),
+    "dcaf.service.SyncAppDocuments.transaction": Entry({"space": "s"}, on=lambda: kept().sync.documents, then=batched),
+    "dcaf.service.Documents.of": Entry({"session": kept_session()}, on=lambda: Documents),
+    "dcaf.service.Documents.is_for": Entry({"session": kept_session()}, on=lambda: Documents),
+    "dcaf.service.Document.value_as": Entry({"as_type": int}, on=lambda: Document("k", 1, 1, UNTIL, None)),
     **memory_entries("Memory", lambda: kept_session().memory),
     **memory_entries("SyncMemory", lambda: kept_session().memory.sync),
     **memory_entries("UserMemory", lambda: kept().memory(user="ada")),
     **memory_entries("SyncUserMemory", lambda: kept().sync.memory(user="ada")),
+    **artifact_entries("Artifacts", lambda: kept().artifacts(user="ada", id="v1")),
+    **artifact_entries("SyncArtifacts", lambda: kept().sync.artifacts(user="ada", id="v1")),
+    "dcaf.service.Artifacts.of": Entry({"session": kept_session()}, on=lambda: Artifacts),
+    "dcaf.service.Artifacts.is_for": Entry({"session": kept_session()}, on=lambda: Artifacts),
+    "dcaf.service.ArtifactStore": Entry(
+        {"place": "memory://", "limit_bytes": 9, "most_names": 9, "most_versions": 9, "part_bytes": 9}
+    ),
+    "dcaf.service.ArtifactStore.of": Entry({"place": "memory://"}, on=lambda: ArtifactStore),
     "dcaf.service.UserMemory.page": Entry({"limit": 1}, on=lambda: kept().memory(user="ada")),
     "dcaf.service.SyncUserMemory.page": Entry({"limit": 1}, on=lambda: kept().sync.memory(user="ada")),
     "dcaf.service.Messages.of": Entry({"session": kept_session()}, on=lambda: Messages),
@@ -898,6 +967,9 @@ NOBODYS: frozenset[str] = frozenset(
         "dcaf.core.HostTurn",  # made by a host
         "dcaf.service.Imported",  # made by an import
         *(f"dcaf.service.{name}" for name in ("Memory", "SyncMemory", "UserMemory", "SyncUserMemory", "Remembered")),
+        *(f"dcaf.service.{name}" for name in ("Documents", "SyncDocuments", "AppDocuments", "SyncAppDocuments")),
+        *(f"dcaf.service.{name}" for name in ("Document", "DocumentTransaction")),
+        *(f"dcaf.service.{name}" for name in ("Artifact", "ArtifactVersion", "ArtifactStream", "Artifacts", "SyncArtifacts")),
         *(f"dcaf.service.{name}" for name in ("Checkpoint", "MessageEvent", "Purged", "StateEvent")),
         *(f"dcaf.service.{name}" for name in ("FoundFact", "FoundMessage", "Snippet", "SyncMessages")),  # made by a search
         *(
