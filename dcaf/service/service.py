@@ -26,6 +26,7 @@ from typing import Any, Final, TypeVar, overload
 
 from dcaf.core.arguments import require
 from dcaf.core.errors import ConfigurationError
+from dcaf.core.keys import Keyring
 from dcaf.core.store import StoreSettings
 from dcaf.engines import Engine, MemoryEngine
 from dcaf.engines.opening import require_engine
@@ -34,6 +35,7 @@ from dcaf.ledger.settings import require_encryption
 from dcaf.service.blocks import Imported
 from dcaf.service.calls import Calls, OnBusy
 from dcaf.service.checkpoints import Checkpoint
+from dcaf.service.encryption import EncryptedEngine
 from dcaf.service.events import Event
 from dcaf.service.exporting import stream_async
 from dcaf.service.history import HistoryPage
@@ -60,6 +62,9 @@ from dcaf.service.user_memory import UserMemory
 
 T = TypeVar("T")
 
+RING: Final = "the Keyring that encrypts, for instance Keyring.from_environment(), or None"
+ANOTHERS: Final = "The engine encrypts what another application keeps. Give app= its name, or make an EncryptedEngine for this one."
+
 MOST_CARRIED: Final = 128 * 1024
 """How large a state may be that goes back into a token, where nobody says how much fits."""
 
@@ -75,6 +80,8 @@ class SessionService:
             ``"merge"`` lays it over the newer state.
         ledger: For a service behind a middleware, which token of a session is the newest, who holds it, and what was used up: a
             Ledger on the same engine, with settings of its own; None for one with the defaults.
+        encrypt: The ring under whose keys everything is encrypted that is kept; None keeps it as it is. Both cannot be changed for
+            sessions that are there.
         randomness: That many random bytes, for ids.
 
     Raises:
@@ -94,10 +101,12 @@ class SessionService:
         ttl: timedelta | None = None,
         on_busy: OnBusy = "reject",
         ledger: Ledger | None = None,
+        encrypt: Keyring | None = None,
         randomness: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        found = require_engine("SessionService()", engine)
+        self._encrypt = encrypt
         self._url = engine if isinstance(engine, str) else None
+        found = self._open_engine(engine, app)
         self._calls = Calls(found, app, ttl=ttl, on_busy=on_busy, randomness=randomness)
         self._ledger = _check_ledger(ledger, found)
         self.level: str = LEVEL
@@ -139,11 +148,25 @@ class SessionService:
 
     async def _reopen(self) -> None:
         """Close the engine, if this service has opened it; a later call opens it again. One in memory would be lost."""
-        if self._url is None or isinstance(self.engine, MemoryEngine):
-            return
         engine = self.engine
-        self._calls.use(require_engine("SessionService()", self._url))
+        below = engine.below if isinstance(engine, EncryptedEngine) else engine
+        if self._url is None or isinstance(below, MemoryEngine):
+            return
+        self._calls.use(self._open_engine(self._url, self.app))
         await engine.aclose()
+
+    def _open_engine(self, engine: Engine | str, app: str) -> Engine:
+        """The engine that was given; one over it that encrypts, where there is a ring.
+
+        Raises:
+            ConfigurationError: It is none, or encrypts what another application keeps.
+        """
+        found = require_engine("SessionService()", engine)
+        if self._encrypt is not None:
+            return EncryptedEngine(found, app=app, keys=require("encrypt=", self._encrypt, Keyring, RING))
+        if isinstance(found, EncryptedEngine) and found.app != app:
+            raise ConfigurationError(ANOTHERS)
+        return found
 
     def open(self, *, user: str | None, id: str | None = None, last: int = 50) -> ServiceTurn:
         """One turn of a session, as ``async with sessions.open(...) as session``.
@@ -646,6 +669,11 @@ def _make_ledger(given: Ledger | None, settings: StoreSettings, engine: Engine) 
 
 
 def _check_ledger(ledger: Ledger | None, engine: Engine) -> Ledger | None:
+    if isinstance(engine, EncryptedEngine) and isinstance(ledger, Ledger) and ledger.engine is engine.below:
+        raise ConfigurationError(
+            "With encrypt= the ledger needs the engine that encrypts, too: engine = EncryptedEngine(url, app=..., keys=ring), "
+            "SessionService(engine, app=..., ledger=Ledger(engine, ...)), without encrypt=."
+        )
     if ledger is not None and require("ledger=", ledger, Ledger, "a Ledger, or None").engine is not engine:
         raise ConfigurationError(
             "ledger= is a Ledger on the same engine: make that first, and give it to both: "
