@@ -5,6 +5,7 @@ from __future__ import annotations
 from dcaf.service.blocks import Imported
 from dcaf.service.checkpoints import Checkpoint
 from dcaf.service.conversation import Messages
+from dcaf.service.encryption import EncryptedEngine, Reencrypted
 from dcaf.service.events import Event, MessageEvent, StateEvent
 from dcaf.service.history import HistoryPage
 from dcaf.service.kept import Kept
@@ -28,6 +29,7 @@ __all__ = [
     "Checkpoint",
     "CreateSessionRequest",
     "DeleteSessionRequest",
+    "EncryptedEngine",
     "Erased",
     "Event",
     "GetSessionRequest",
@@ -42,6 +44,7 @@ __all__ = [
     "MessageEvent",
     "Messages",
     "Purged",
+    "Reencrypted",
     "Remembered",
     "ServiceTurn",
     "SessionService",

@@ -21,7 +21,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from dcaf.core.arguments import items_of, require, require_function
 from dcaf.core.errors import ConfigurationError
@@ -35,10 +35,12 @@ from dcaf.service.plans import Plan, run, run_async
 
 if TYPE_CHECKING:
     from dcaf.service.encryption_names import Names
-    from dcaf.service.encryption_rotation import Reencrypted
     from dcaf.service.encryption_rows import Rows
 
 NO_CRYPTO: Final = "encrypt= needs what encrypts: pip install 'dcaf[crypto]'."
+NOT_ENCRYPTED: Final = (
+    "This service does not encrypt what it keeps, so there is nothing to encrypt anew: SessionService(..., encrypt=ring)."
+)
 TWICE: Final = "The engine encrypts already. Give SessionService the one below it, or leave out encrypt=."
 NOT_DESCRIBED: Final = "The table {} cannot be kept encrypted: encryption_layout.py does not say what of it has to be."
 NO_TABLES: Final = "declare() takes several tables: engine.declare([Table(...), ...])."
@@ -142,7 +144,7 @@ class EncryptedEngine:
         )
 
     def _take(self, names: Names) -> Rows:
-        self._rows = found = cast("Rows", self._work.Rows(names, self.app, self.keys, self._randomness))
+        self._rows = found = cast("Rows", self._work.Rows(names, self.app, self.keys, self.partitions, self._randomness))
         return found
 
 
@@ -178,6 +180,35 @@ class _EncryptedRows:
     def _open_rows(self) -> Rows:
         engine = self._engine
         return engine._rows or engine._take(run(engine._open_names(), engine.below))
+
+
+class Reencrypted(NamedTuple):
+    """What an encryption anew came to.
+
+    Attributes:
+        rows: How many rows were encrypted anew.
+        current: How many were under the key that encrypts now.
+        refused: How many cannot be opened, and stay as they are.
+    """
+
+    rows: int = 0
+    current: int = 0
+    refused: int = 0
+
+    def plus(self, other: Reencrypted) -> Reencrypted:
+        """Both together."""
+        return Reencrypted(*map(sum, zip(self, other, strict=True)))
+
+
+def require_encrypted(engine: Engine) -> EncryptedEngine:
+    """The engine of a service that encrypts.
+
+    Raises:
+        ConfigurationError: It does not.
+    """
+    if not isinstance(engine, EncryptedEngine):
+        raise ConfigurationError(NOT_ENCRYPTED)
+    return engine
 
 
 def find_sealed(table: Table) -> Table:

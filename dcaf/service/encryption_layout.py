@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from dcaf.core.errors import ConfigurationError
-from dcaf.engines import Row, Table
+from dcaf.core.store import digest_parts
+from dcaf.engines import Record, Row, Table
 from dcaf.service.tables import (
     CHANGES,
     CHECKPOINTS,
@@ -45,6 +46,7 @@ NONE: Final = b"\xff" * LENGTH_BYTES
 
 NAMES: Final = Table("dcaf_sealed_apps", {"box": bytes})
 """Digest of an application -> its key of names, encrypted; and in the other partitions only that its rows are encrypted."""
+
 
 OWNER_END: Final = DIGEST_BYTES
 SESSION_START: Final = OWNER_END + 1
@@ -103,6 +105,11 @@ class Layout:
         start = self.start_of_name(key)
         name = None if start is None else row["name"]
         return key if start is None or not isinstance(name, bytes) else key[:start] + pack_name(name.decode())
+
+
+def name_row(app: str, partition: int) -> Record:
+    """The row of an application, in a partition."""
+    return Record(NAMES, digest_parts(b"sealed", app.encode())[:DIGEST_BYTES], partition)
 
 
 def pack(values: Sequence[bytes | None]) -> bytes | None:

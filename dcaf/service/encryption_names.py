@@ -27,10 +27,9 @@ from typing import Final, cast
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.importing import extra
 from dcaf.core.keys import Keyring, hkdf_sha256
-from dcaf.core.store import digest_parts
-from dcaf.engines import Exists, Not, Put, Range, Record, Table, Transaction
+from dcaf.engines import Exists, Not, Put, Range, Table, Transaction
 from dcaf.service.encryption_cells import MARK_BYTES, Cells, place_of
-from dcaf.service.encryption_layout import NAMES, OWNER_END, SESSION_START, Layout
+from dcaf.service.encryption_layout import NAMES, OWNER_END, SESSION_START, Layout, name_row
 from dcaf.service.plans import Plan
 from dcaf.service.purging import find_place
 from dcaf.service.tables import DIGEST_BYTES, NUMBER_BYTES, OF_SESSION, SESSIONS, STATE, app_rows, find_app
@@ -162,11 +161,6 @@ class _Blocks(threading.local):
         cipher = Cipher(AES(key), modes.ECB())  # noqa: S305
         self.hide: Callable[[bytes], bytes] = cipher.encryptor().update
         self.show: Callable[[bytes], bytes] = cipher.decryptor().update
-
-
-def name_row(app: str, partition: int) -> Record:
-    """The row of an application, in a partition."""
-    return Record(NAMES, digest_parts(b"sealed", app.encode())[:DIGEST_BYTES], partition)
 
 
 def open_names(

@@ -12,9 +12,10 @@ from typing import Final, NamedTuple, cast
 from dcaf.core.errors import SealedRowError
 from dcaf.core.keys import Keyring
 from dcaf.engines import Condition, Is, Put, Range, Record, Row, Transaction
+from dcaf.service.encryption import Reencrypted
 from dcaf.service.encryption_cells import Cells, place_of
-from dcaf.service.encryption_layout import LAYOUTS
-from dcaf.service.encryption_names import NO_MARK, name_row
+from dcaf.service.encryption_layout import LAYOUTS, name_row
+from dcaf.service.encryption_names import NO_MARK
 from dcaf.service.plans import Plan
 from dcaf.service.remembered import join
 from dcaf.service.tables import Columns, find_app
@@ -22,24 +23,6 @@ from dcaf.service.tables import Columns, find_app
 AT_ONCE: Final = 200
 AT_ONCE_LARGE: Final = 20
 """How many rows are read in one transaction: rows that may have a megabyte each are fewer."""
-
-
-class Reencrypted(NamedTuple):
-    """What an encryption anew came to.
-
-    Attributes:
-        rows: How many rows were encrypted anew.
-        current: How many were under the key that encrypts now.
-        refused: How many cannot be opened, and stay as they are.
-    """
-
-    rows: int = 0
-    current: int = 0
-    refused: int = 0
-
-    def plus(self, other: Reencrypted) -> Reencrypted:
-        """Both together."""
-        return Reencrypted(*map(sum, zip(self, other, strict=True)))
 
 
 class _Renewal(NamedTuple):

@@ -33,9 +33,9 @@ from dcaf.engines import (
     Write,
 )
 from dcaf.service.encryption_cells import Cells, place_of
-from dcaf.service.encryption_layout import LAYOUTS, TAG, Layout, check_cells, pack, unpack
+from dcaf.service.encryption_layout import LAYOUTS, TAG, Layout, check_cells, name_row, pack, unpack
 from dcaf.service.encryption_names import Names, open_names
-from dcaf.service.tables import Columns
+from dcaf.service.tables import Columns, find_app
 
 WRITTEN: Final = "It was written. What was read with it cannot be told: a row of it cannot be opened."
 NOT_COMPARED: Final = "The column {} of {} is encrypted, and is compared with nothing."
@@ -50,14 +50,17 @@ class Rows:
         names: What hides the keys.
         app: The application.
         keys: The ring.
+        partitions: Of the engine.
         randomness: That many random bytes.
 
     Attributes:
         cells: What encrypts.
     """
 
-    def __init__(self, names: Names, app: str, keys: Keyring, randomness: Callable[[int], bytes]) -> None:
+    def __init__(self, names: Names, app: str, keys: Keyring, partitions: int, randomness: Callable[[int], bytes]) -> None:
         self._names = names
+        self._app = app
+        self._unmarked = set(range(partitions)) - {find_app(app, partitions)[1]}
         self.cells: Cells = Cells(keys, app, names.mark, randomness)
 
     def seal(self, transaction: Transaction) -> Transaction:
@@ -68,10 +71,12 @@ class Rows:
         """
         hidden: dict[Record, Record] = {record: self.hide(record) for record in transaction.records}
         when = transaction.when
+        is_first = bool(transaction.writes) and transaction.partition in self._unmarked
+        marks = [Put(name_row(self._app, transaction.partition), {"box": None})] if is_first else []
         return Transaction(
             [hidden[record] for record in transaction.reads],
             when=None if when is None else self._seal_condition(when, hidden),
-            writes=[self._seal_write(write, hidden[write.record]) for write in transaction.writes],
+            writes=[*(self._seal_write(write, hidden[write.record]) for write in transaction.writes), *marks],
             durable=transaction.durable,
             ranges=[self._hide_range(wanted) for wanted in transaction.ranges],
         )
@@ -90,6 +95,8 @@ class Rows:
             if outcome.applied and transaction.writes:
                 raise CommitUnknownError(f"{WRITTEN} {error}") from error
             raise
+        if outcome.applied and transaction.writes:
+            self._unmarked.discard(transaction.partition)
         return Outcome(outcome.applied, rows, outcome.now_ms, pages)
 
     def hide(self, record: Record) -> Record:

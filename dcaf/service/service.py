@@ -35,7 +35,8 @@ from dcaf.ledger.settings import require_encryption
 from dcaf.service.blocks import Imported
 from dcaf.service.calls import Calls, OnBusy
 from dcaf.service.checkpoints import Checkpoint
-from dcaf.service.encryption import EncryptedEngine
+from dcaf.service.encryption import EncryptedEngine, Reencrypted, require_encrypted
+from dcaf.service.encryption_guard import PlainEngine, below_of, guard
 from dcaf.service.events import Event
 from dcaf.service.exporting import stream_async
 from dcaf.service.history import HistoryPage
@@ -107,7 +108,7 @@ class SessionService:
         self._encrypt = encrypt
         self._url = engine if isinstance(engine, str) else None
         found = self._open_engine(engine, app)
-        self._calls = Calls(found, app, ttl=ttl, on_busy=on_busy, randomness=randomness)
+        self._calls = Calls(guard(found, app), app, ttl=ttl, on_busy=on_busy, randomness=randomness)
         self._ledger = _check_ledger(ledger, found)
         self.level: str = LEVEL
         self.app: str = self._calls.app
@@ -118,8 +119,9 @@ class SessionService:
 
     @property
     def engine(self) -> Engine:
-        """The engine."""
-        return self._calls.engine
+        """The engine; with ``encrypt=`` one over it that encrypts, which another service of this application can be given."""
+        found = self._calls.engine
+        return found.below if isinstance(found, PlainEngine) else found
 
     def as_store(self, settings: StoreSettings) -> ServiceStore:
         """The store for a middleware or a ``SessionHost``, which call this: give them ``store=SessionService(...)``.
@@ -148,11 +150,10 @@ class SessionService:
 
     async def _reopen(self) -> None:
         """Close the engine, if this service has opened it; a later call opens it again. One in memory would be lost."""
-        engine = self.engine
-        below = engine.below if isinstance(engine, EncryptedEngine) else engine
-        if self._url is None or isinstance(below, MemoryEngine):
+        engine = self._calls.engine
+        if self._url is None or isinstance(below_of(engine), MemoryEngine):
             return
-        self._calls.use(self._open_engine(self._url, self.app))
+        self._calls.use(guard(self._open_engine(self._url, self.app), self.app))
         await engine.aclose()
 
     def _open_engine(self, engine: Engine | str, app: str) -> Engine:
@@ -238,7 +239,7 @@ class SessionService:
         """
         arguments = {"user": user, "id": id, "state": state, "title": title, "labels": labels, "metadata": metadata}
         wanted = take(CreateSessionRequest, request, arguments)
-        return await run_to_end(self._calls.create(wanted), self.engine)
+        return await run_to_end(self._calls.create(wanted), self._calls.engine)
 
     @overload
     async def get(self, request: GetSessionRequest) -> KeptSession | None: ...
@@ -260,7 +261,7 @@ class SessionService:
             EngineError: The engine failed.
         """
         wanted = take(GetSessionRequest, request, {"user": user, "id": id})
-        return await run_async(self._calls.get(wanted), self.engine)
+        return await run_async(self._calls.get(wanted), self._calls.engine)
 
     async def save(self, session: KeptSession) -> None:
         """Commit what was done to a session that ``get`` or ``create`` returned.
@@ -271,7 +272,7 @@ class SessionService:
             ConfigurationError: It is no session of this service.
             EngineError: The engine failed.
         """
-        await run_to_end(self._calls.save(session), self.engine)
+        await run_to_end(self._calls.save(session), self._calls.engine)
 
     @overload
     async def delete(self, request: DeleteSessionRequest) -> bool: ...
@@ -295,7 +296,7 @@ class SessionService:
             EngineError: The engine failed. The session may be gone, and some of its rows still there; call again.
         """
         wanted = take(DeleteSessionRequest, request, {"user": user, "id": id})
-        return await run_to_end(self._calls.delete(wanted), self.engine)
+        return await run_to_end(self._calls.delete(wanted), self._calls.engine)
 
     async def get_or_create(self, *, user: str | None, id: str) -> KeptSession:
         """A session as it is now; one that is made where there is none.
@@ -304,7 +305,7 @@ class SessionService:
             ConfigurationError: User or id is empty, or no text that UTF-8 can say.
             EngineError: The engine failed.
         """
-        return await run_to_end(self._calls.get_or_create(user, id), self.engine)
+        return await run_to_end(self._calls.get_or_create(user, id), self._calls.engine)
 
     async def messages(
         self,
@@ -329,7 +330,7 @@ class SessionService:
             ConfigurationError: An argument is wrong, or both ``before`` and ``after`` are given.
             EngineError: The engine failed.
         """
-        return await run_async(self._calls.messages(user, id, limit, before, after), self.engine)
+        return await run_async(self._calls.messages(user, id, limit, before, after), self._calls.engine)
 
     async def list_events(
         self, *, user: str | None, id: str, limit: int = 50, before: str | None = None, after: str | None = None
@@ -352,7 +353,7 @@ class SessionService:
             ConfigurationError: An argument is wrong, both ``before`` and ``after`` are given, or a cursor is another session's.
             EngineError: The engine failed.
         """
-        return await run_async(self._calls.list_events(user, id, limit, before, after), self.engine)
+        return await run_async(self._calls.list_events(user, id, limit, before, after), self._calls.engine)
 
     async def append(self, *, user: str | None, id: str, messages: Iterable[Any]) -> int:
         """Add messages to a session beside whatever turn is in progress; returns how many it has then.
@@ -368,7 +369,7 @@ class SessionService:
             ConfigurationError, SessionValueError: One of them is no message, or the result of a tool that answers no open call.
             EngineError: The engine failed.
         """
-        return await run_to_end(self._calls.append(user, id, messages), self.engine)
+        return await run_to_end(self._calls.append(user, id, messages), self._calls.engine)
 
     async def merge(self, *, user: str | None, id: str, state: Mapping[str, Any]) -> None:
         """Write keys of a session's state beside whatever turn is in progress, which is laid over them.
@@ -384,7 +385,7 @@ class SessionService:
             SessionValueError: A value may not be stored.
             EngineError: The engine failed.
         """
-        await run_to_end(self._calls.merge(user, id, state), self.engine)
+        await run_to_end(self._calls.merge(user, id, state), self._calls.engine)
 
     @overload
     async def list(self, request: ListSessionsRequest) -> ListPage[Kept]: ...
@@ -433,7 +434,7 @@ class SessionService:
         """
         arguments = {"user": user, "limit": limit, "order": order, "cursor": cursor, "state": state, "labels": labels}
         wanted = take(ListSessionsRequest, request, {**arguments, "archived": archived})
-        return await run_async(self._calls.list(wanted), self.engine)
+        return await run_async(self._calls.list(wanted), self._calls.engine)
 
     @overload
     async def rewind(self, *, user: str | None, id: str, to: int) -> int: ...
@@ -465,7 +466,7 @@ class SessionService:
             EngineError: The engine failed. Where more than 500 messages are dropped, it may be taken back a part of the way; call
                 again.
         """
-        return await run_to_end(self._calls.rewind(user, id, to, checkpoint, message), self.engine)
+        return await run_to_end(self._calls.rewind(user, id, to, checkpoint, message), self._calls.engine)
 
     async def checkpoint(self, *, user: str | None, id: str, name: str) -> int:
         """Give a session as it is a name, to which ``rewind(checkpoint=name)`` takes it back; returns how many messages it has.
@@ -483,7 +484,7 @@ class SessionService:
             ConfigurationError: The name is no text of 1 to 256 characters.
             EngineError: The engine failed.
         """
-        return await run_to_end(self._calls.checkpoint(user, id, name), self.engine)
+        return await run_to_end(self._calls.checkpoint(user, id, name), self._calls.engine)
 
     async def checkpoints(self, *, user: str | None, id: str) -> builtins.list[Checkpoint]:
         """The checkpoints of a session, oldest first.
@@ -492,7 +493,7 @@ class SessionService:
             UnknownSessionError: There is no such session.
             EngineError: The engine failed.
         """
-        return await run_async(self._calls.checkpoints(user, id), self.engine)
+        return await run_async(self._calls.checkpoints(user, id), self._calls.engine)
 
     async def fork(self, *, user: str, id: str, new_id: str | None = None, at: int | None = None) -> Kept:
         """Begin another session of the same user with the state and the messages of this one, which stays as it is.
@@ -511,7 +512,7 @@ class SessionService:
             ConfigurationError: It has not so many messages, or there is no user.
             EngineError: The engine failed.
         """
-        return await run_to_end(self._calls.fork(user, id, new_id, at), self.engine)
+        return await run_to_end(self._calls.fork(user, id, new_id, at), self._calls.engine)
 
     async def close(self, *, user: str | None, id: str) -> bool:
         """Close a session for writing; False where that was done before. It can still be read.
@@ -520,7 +521,7 @@ class SessionService:
             UnknownSessionError: There is no such session.
             EngineError: The engine failed.
         """
-        return await run_to_end(self._calls.close(user, id), self.engine)
+        return await run_to_end(self._calls.close(user, id), self._calls.engine)
 
     @overload
     async def archive(self, *, user: str | None, id: str) -> int: ...
@@ -545,7 +546,7 @@ class SessionService:
             ConfigurationError: An argument is wrong, or it is not clear which sessions are meant.
             EngineError: The engine failed; with ``idle``, some may be archived.
         """
-        return await run_to_end(plan_archive(self._calls, user, id, idle), self.engine)
+        return await run_to_end(plan_archive(self._calls, user, id, idle), self._calls.engine)
 
     async def restore(self, *, user: str | None, id: str) -> bool:
         """Take a session out of the archive; False where it is not in it. Its time to live begins anew.
@@ -554,7 +555,7 @@ class SessionService:
             UnknownSessionError: There is no such session.
             EngineError: The engine failed.
         """
-        return await run_to_end(self._calls.restore(user, id), self.engine)
+        return await run_to_end(self._calls.restore(user, id), self._calls.engine)
 
     async def purge(self, *, user: str | None = None, before: datetime | None = None) -> Purged:
         """Drop sessions that have ended, and what is left of deleted ones; returns what that was.
@@ -578,6 +579,20 @@ class SessionService:
         """
         return await self._drop(self._calls.erase(user))
 
+    async def reencrypt(self) -> Reencrypted:
+        """Encrypt everything anew that is not under the key that encrypts now; returns how much that was.
+
+        Turns may go on meanwhile. When it has come to its end, with ``refused`` 0, the older keys can be taken out of the ring, as
+        soon as no process encrypts with one of them any more.
+
+        Raises:
+            ConfigurationError: The service does not encrypt.
+            SealedRowError: The application's key of names cannot be opened.
+            EngineError: The engine failed. A part may be done; call again.
+        """
+        engine = require_encrypted(self._calls.engine)
+        return await run_async(engine.plan_reencryption(), engine.below)
+
     def memory(self, *, user: str) -> UserMemory:
         """What a user remembers, outside of a turn.
 
@@ -592,8 +607,8 @@ class SessionService:
 
     async def _drop(self, plan: Plan[T]) -> T:
         """Do what drops rows, and drop what was remembered and has ended, which no plan reads any more."""
-        found = await run_async(plan, self.engine)
-        await self.engine.purge(MEMORY)
+        found = await run_async(plan, self._calls.engine)
+        await self._calls.engine.purge(MEMORY)
         return found
 
     def export(self, *, user: str | None = None, id: str | None = None) -> AsyncIterator[bytes]:
@@ -615,7 +630,7 @@ class SessionService:
             ConfigurationError: A row is longer than a line may be.
             EngineError: The engine failed.
         """
-        return stream_async(self._calls.export(user, id), self.engine)
+        return stream_async(self._calls.export(user, id), self._calls.engine)
 
     async def import_lines(self, lines: Iterable[bytes | str] | AsyncIterable[bytes | str], *, replace: bool = False) -> Imported:
         """Make the sessions of an export.
@@ -636,7 +651,7 @@ class SessionService:
             EngineError: The engine failed. What was half made is gone with the next purge.
         """
         given = require_lines(lines, is_async=True)
-        return await import_lines_async(self._calls.begin_import(replace), given, self.engine)
+        return await import_lines_async(self._calls.begin_import(replace), given, self._calls.engine)
 
 
 class Draining:

@@ -11,6 +11,7 @@ from dcaf.core.errors import ConfigurationError
 from dcaf.service.blocks import Imported
 from dcaf.service.calls import Calls
 from dcaf.service.checkpoints import Checkpoint
+from dcaf.service.encryption import Reencrypted, require_encrypted
 from dcaf.service.events import Event
 from dcaf.service.exporting import stream
 from dcaf.service.history import HistoryPage
@@ -192,6 +193,11 @@ class SyncSessionService:
     def fork(self, *, user: str, id: str, new_id: str | None = None, at: int | None = None) -> Kept:
         """As of the service."""
         return run(self._calls.fork(user, id, new_id, at), self._calls.engine)
+
+    def reencrypt(self) -> Reencrypted:
+        """As of the service."""
+        engine = require_encrypted(self._calls.engine)
+        return run(engine.plan_reencryption(), engine.below)
 
     def memory(self, *, user: str) -> SyncUserMemory:
         """As of the service."""
